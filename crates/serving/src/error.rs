@@ -1,0 +1,129 @@
+//! The one error vocabulary, and what it is in HTTP and gRPC.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde_json::{Map, Value, json};
+use tonic::Status;
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// What went wrong, in the platform's words; the same in REST bodies, gRPC statuses, queue replies and logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The caller's input is wrong.
+    ValidationError,
+    /// There is no such thing.
+    NotFound,
+    /// The same key with other content.
+    Conflict,
+    /// Not allowed in the present state.
+    Locked,
+    /// Temporary: try again.
+    Unavailable,
+    /// Too much at once.
+    Overloaded,
+    /// Not allowed for this caller.
+    PermissionDenied,
+    /// A bug: must never happen.
+    LogicError,
+    /// Anything else.
+    InternalError,
+}
+
+impl Code {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Code::ValidationError => "VALIDATION_ERROR",
+            Code::NotFound => "NOT_FOUND",
+            Code::Conflict => "CONFLICT",
+            Code::Locked => "LOCKED",
+            Code::Unavailable => "UNAVAILABLE",
+            Code::Overloaded => "OVERLOADED",
+            Code::PermissionDenied => "PERMISSION_DENIED",
+            Code::LogicError => "LOGIC_ERROR",
+            Code::InternalError => "INTERNAL_ERROR",
+        }
+    }
+
+    fn http(self) -> StatusCode {
+        match self {
+            Code::ValidationError => StatusCode::BAD_REQUEST,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::Conflict => StatusCode::CONFLICT,
+            Code::Locked => StatusCode::LOCKED,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
+            Code::LogicError | Code::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn grpc(self) -> tonic::Code {
+        match self {
+            Code::ValidationError => tonic::Code::InvalidArgument,
+            Code::NotFound => tonic::Code::NotFound,
+            Code::Conflict => tonic::Code::AlreadyExists,
+            Code::Locked => tonic::Code::FailedPrecondition,
+            Code::Unavailable => tonic::Code::Unavailable,
+            Code::Overloaded => tonic::Code::ResourceExhausted,
+            Code::PermissionDenied => tonic::Code::PermissionDenied,
+            Code::LogicError | Code::InternalError => tonic::Code::Internal,
+        }
+    }
+}
+
+/// An error on its way to a caller.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}: {message}", code.name())]
+pub struct ApiError {
+    /// What went wrong.
+    pub code: Code,
+    /// One sentence for a person.
+    pub message: String,
+    /// For bad input: each field and what is wrong with it.
+    pub fields: Vec<(String, String)>,
+}
+
+impl ApiError {
+    /// An error that is not about single fields.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), fields: Vec::new() }
+    }
+
+    /// Bad input: the field as the caller wrote it, and what is wrong or allowed.
+    pub fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        let (field, reason) = (field.into(), reason.into());
+        Self {
+            code: Code::ValidationError,
+            message: format!("{field}: {reason}"),
+            fields: vec![(field, reason)],
+        }
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        if error.fields.is_empty() {
+            return Status::new(error.code.grpc(), error.message);
+        }
+        let mut details = ErrorDetails::new();
+        for (field, reason) in error.fields {
+            details.add_bad_request_violation(field, reason);
+        }
+        Status::with_error_details(error.code.grpc(), error.message, details)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let args: Map<String, Value> =
+            self.fields.into_iter().map(|(field, reason)| (field, reason.into())).collect();
+        let body = json!({"error": {"code": self.code.name(), "message": self.message, "args": args}});
+        let mut response = (self.code.http(), Json(body)).into_response();
+        if self.code == Code::Overloaded {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

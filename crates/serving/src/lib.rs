@@ -1,0 +1,11 @@
+//! What every server of the platform shares: where it listens, how it stops, how it logs, which HTTP requests it
+//! refuses unseen, what gRPC servers and clients allow, and the one error vocabulary.
+
+pub mod error;
+pub mod grpc;
+pub mod http_guard;
+pub mod listen;
+pub mod logs;
+pub mod ops;
+pub mod peer;
+pub mod shutdown;

@@ -1,0 +1,115 @@
+//! Where a server listens: one port on several addresses, loopback unless told otherwise.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use futures::Stream;
+use futures::stream::SelectAll;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// Why a server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody else listens there.
+    #[error("port {port} is in use ({address}); choose another with {flag}")]
+    InUse {
+        /// The port.
+        port: u16,
+        /// Where it was tried.
+        address: SocketAddr,
+        /// The flag that sets the port.
+        flag: &'static str,
+    },
+    /// Anything else.
+    #[error("listening on {address}: {source}")]
+    Failed {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Open to other machines without credentials.
+    #[error(
+        "listening on {0} without credentials would let anybody on the network place orders; \
+         if that is meant (a container, a trusted network), add --allow-unauthenticated"
+    )]
+    Exposed(IpAddr),
+}
+
+/// Both loopback addresses.
+pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+/// Refuses addresses that other machines can reach, unless `allowed`.
+pub fn check_exposure(addresses: &[IpAddr], allowed: bool) -> Result<(), ListenError> {
+    match addresses.iter().find(|address| !address.is_loopback()) {
+        Some(address) if !allowed => Err(ListenError::Exposed(*address)),
+        _ => Ok(()),
+    }
+}
+
+/// Listeners on one port of several addresses.
+pub struct Listeners(Vec<TcpListener>);
+
+impl Listeners {
+    /// Binds `port` on all `addresses`; on machines without IPv6 the loopback `::1` is left out.
+    pub async fn bind(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
+        let mut listeners = Vec::new();
+        for &ip in addresses {
+            let address = SocketAddr::new(ip, port);
+            match TcpListener::bind(address).await {
+                Ok(listener) => listeners.push(listener),
+                Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
+                    return Err(ListenError::InUse { port, address, flag });
+                }
+                Err(source) if source.kind() == io::ErrorKind::AddrNotAvailable && ip == LOOPBACK[1] => {}
+                Err(source) => return Err(ListenError::Failed { address, source }),
+            }
+        }
+        Ok(Self(listeners))
+    }
+
+    /// Binds the first free port from `port` on.
+    pub async fn bind_from(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
+        let mut candidate = port;
+        loop {
+            match Self::bind(addresses, candidate, flag).await {
+                Err(ListenError::InUse { .. })
+                    if candidate < port.saturating_add(100) && candidate < u16::MAX =>
+                {
+                    candidate += 1;
+                }
+                bound => return bound,
+            }
+        }
+    }
+
+    /// Where it really listens.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// The port it really listens on.
+    pub fn port(&self) -> u16 {
+        self.addresses().first().map_or(0, SocketAddr::port)
+    }
+
+    /// One listener for each address.
+    pub fn into_inner(self) -> Vec<TcpListener> {
+        self.0
+    }
+
+    /// The connections of all addresses, without Nagle's delay.
+    pub fn incoming(self) -> impl Stream<Item = io::Result<TcpStream>> {
+        let mut all = SelectAll::new();
+        for listener in self.0 {
+            all.push(TcpListenerStream::new(listener));
+        }
+        tokio_stream::StreamExt::map(all, |connection| {
+            connection.inspect(|connection| {
+                // Only costs latency if it fails.
+                let _ = connection.set_nodelay(true);
+            })
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! The routes operators and probes use: alive, ready, metrics.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{StatusCode, header};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::error::{ApiError, Code};
+
+/// Whether the server can do its work, and if not, why.
+#[derive(Debug, Clone)]
+pub struct Readiness(Arc<Mutex<Result<(), String>>>);
+
+impl Readiness {
+    /// Not ready, because of `reason`.
+    pub fn starting(reason: &str) -> Self {
+        Self(Arc::new(Mutex::new(Err(reason.to_owned()))))
+    }
+
+    /// Says what holds from now on.
+    pub fn set(&self, ready: Result<(), String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ready;
+    }
+
+    /// What holds.
+    pub fn get(&self) -> Result<(), String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Latency buckets in seconds, from a commit to a lost callback's time-out.
+const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+/// Sizes of batches, in items.
+const ITEMS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];
+
+/// Starts collecting metrics.
+pub fn metrics() -> Result<PrometheusHandle, String> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_items".to_owned()), &ITEMS))
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(|error| error.to_string())
+}
+
+/// `/healthz`, `/readyz`, `/metrics`.
+pub fn routes(readiness: Readiness, metrics: PrometheusHandle) -> Router {
+    let exposition = move || async move {
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+    };
+    Router::new()
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ready).with_state(readiness))
+        .route("/metrics", get(exposition))
+        .fallback(async || ApiError::new(Code::NotFound, "there is nothing at this address"))
+}
+
+async fn ready(State(readiness): State<Readiness>) -> Response {
+    match readiness.get() {
+        Ok(()) => (StatusCode::OK, "ready\n").into_response(),
+        Err(reason) => ApiError::new(Code::Unavailable, reason).into_response(),
+    }
+}

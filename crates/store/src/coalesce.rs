@@ -1,0 +1,62 @@
+//! Coalesced writes: while one batch is being committed the next one gathers, so that concurrent requests share
+//! commits without anybody waiting for a timer.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// Hands items to one task that writes whatever has come in since its previous write. Clones share the task.
+pub struct Coalescer<T> {
+    queue: mpsc::Sender<T>,
+}
+
+/// Resolves when every [`Coalescer`] clone is gone and everything handed in has been written.
+pub type Drained = JoinHandle<()>;
+
+impl<T> Clone for Coalescer<T> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+impl<T: Send + 'static> Coalescer<T> {
+    /// Starts the task. `flush` gets at most `max_batch` items, in the order they came, and must settle each of
+    /// them; at most `capacity` items wait. A panic in `flush` loses that batch's answers, never the task.
+    pub fn spawn<F, Fut>(name: &'static str, capacity: usize, max_batch: usize, flush: F) -> (Self, Drained)
+    where
+        F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send,
+    {
+        let (queue, mut waiting) = mpsc::channel(capacity);
+        let flush = Arc::new(flush);
+        let drained = tokio::spawn(async move {
+            loop {
+                let mut batch = Vec::new();
+                if waiting.recv_many(&mut batch, max_batch).await == 0 {
+                    return;
+                }
+                metrics::histogram!("store_batch_items", "name" => name).record(batch.len() as f64);
+                if AssertUnwindSafe(flush(batch)).catch_unwind().await.is_err() {
+                    tracing::error!(name, code = "LOGIC_ERROR", "a batch write panicked");
+                }
+            }
+        });
+        (Self { queue }, drained)
+    }
+
+    /// Hands one item in; waits while `capacity` items are waiting. `false` if the task is gone.
+    pub async fn push(&self, item: T) -> bool {
+        self.queue.send(item).await.is_ok()
+    }
+
+    /// Hands in an item that carries a reply channel and waits for the reply. `None` if the batch was lost.
+    pub async fn ask<A>(&self, item: impl FnOnce(oneshot::Sender<A>) -> T) -> Option<A> {
+        let (reply, answer) = oneshot::channel();
+        self.push(item(reply)).await.then_some(())?;
+        answer.await.ok()
+    }
+}

@@ -1,0 +1,65 @@
+//! The file locks by which processes of one data dir know of each other (`flock`: dropped when the process ends).
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{EmbeddedError, file_error};
+
+fn open(path: &Path) -> Result<File, EmbeddedError> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(file_error(path))
+}
+
+/// The lock, shared with others; waits for an exclusive holder until `deadline`.
+pub(super) fn shared(path: &Path, deadline: Instant) -> Result<File, EmbeddedError> {
+    let file = open(path)?;
+    while let Err(error) = file.try_lock_shared() {
+        let std::fs::TryLockError::WouldBlock = error else {
+            return Err(file_error(path)(error.into()));
+        };
+        if Instant::now() > deadline {
+            return Err(file_error(path)(std::io::ErrorKind::TimedOut.into()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(file)
+}
+
+/// The lock for one alone, or `None` if anybody holds it.
+pub(super) fn try_exclusive(path: &Path) -> Result<Option<File>, EmbeddedError> {
+    let file = open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(error) => Err(file_error(path)(error.into())),
+    }
+}
+
+/// The lock for one alone; waits for as long as it takes.
+pub(super) fn exclusive(path: &Path) -> Result<File, EmbeddedError> {
+    let file = open(path)?;
+    file.lock().map_err(file_error(path))?;
+    Ok(file)
+}
+
+/// Whether nobody holds the lock exclusively.
+pub(super) fn is_free(path: &Path) -> Result<bool, EmbeddedError> {
+    match open(path)?.try_lock_shared() {
+        Ok(()) => Ok(true),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+        Err(error) => Err(file_error(path)(error.into())),
+    }
+}
+
+/// Waits until nobody holds the lock exclusively.
+pub(super) fn wait_until_free(path: &Path) -> Result<(), EmbeddedError> {
+    open(path)?.lock_shared().map_err(file_error(path))
+}

@@ -1,0 +1,186 @@
+//! A private PostgreSQL for one machine: started when the first process needs it, shared by all processes with the
+//! same data dir, stopped when the last of them ends.
+//!
+//! Who is there is known by file locks, which the kernel drops however a process ends. Each user holds
+//! `users.lock` shared. One *keeper* process (this program again, with the hidden command [`KEEPER_COMMAND`]) holds
+//! `keeper.lock`, runs the server as its child, and waits for `users.lock` exclusively: when it gets that, nobody is
+//! left, and it stops the server while newcomers still wait for the same lock.
+//!
+//! The cluster lives in `DATA_DIR/postgres`, its socket in the same folder (mode 0700). Server and clients reach
+//! it through `/proc/self/fd`, so neither the length of the path nor folders above it that the server's user may
+//! not enter matter.
+
+mod keeper;
+mod locks;
+mod server;
+
+use std::fs::{DirBuilder, File};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+
+pub use keeper::keep;
+pub use server::{Server, ServerOptions};
+
+/// The hidden command that makes a program the keeper: `PROGRAM keep-postgres DATA_DIR`.
+pub const KEEPER_COMMAND: &str = "keep-postgres";
+
+/// The superuser and owner of everything in an embedded cluster.
+pub const USER: &str = "postgres";
+
+/// Why the embedded cluster cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// A file or folder of the data dir cannot be used.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No server binaries on this machine.
+    #[error(
+        "no PostgreSQL server found on PATH or in /usr/lib/postgresql: \
+         install it (Debian, Ubuntu: apt-get install postgresql) or give --database-url"
+    )]
+    NotInstalled,
+    /// As root the server runs as user `postgres`, and there is none.
+    #[error(
+        "running as root needs a system user `postgres` for the embedded PostgreSQL (apt-get install postgresql)"
+    )]
+    NoUser,
+    /// The server did not come up; its log says more.
+    #[error("the embedded PostgreSQL in {data_dir} did not start: {reason}")]
+    NotStarted {
+        /// Whose.
+        data_dir: PathBuf,
+        /// The most telling line there is.
+        reason: String,
+    },
+}
+
+pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> EmbeddedError + '_ {
+    move |source| EmbeddedError::File { path: path.to_owned(), source }
+}
+
+/// This process's use of a data dir's cluster; the cluster runs at least as long as this lives.
+pub struct Embedded {
+    data_dir: PathBuf,
+    /// Open on the socket's folder: what the connect options point at.
+    folder: File,
+    _user: File,
+}
+
+impl Embedded {
+    /// Joins the cluster of `data_dir`, creating and starting it if need be. Blocks for at most about `patience`.
+    /// `program` is run as the keeper.
+    pub fn join(data_dir: &Path, program: &Path, patience: Duration) -> Result<Arc<Self>, EmbeddedError> {
+        let deadline = Instant::now() + patience;
+        DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(file_error(data_dir))?;
+        let data_dir = &data_dir.canonicalize().map_err(file_error(data_dir))?;
+        let user = locks::shared(&data_dir.join("users.lock"), deadline)?;
+        ensure_running(data_dir, program, deadline)?;
+        let folder = server::open_folder(&server::cluster_dir(data_dir))?;
+        let embedded = Arc::new(Self { data_dir: data_dir.clone(), folder, _user: user });
+        embedded.clone().watch(program.to_owned());
+        Ok(embedded)
+    }
+
+    /// How to connect to one of the cluster's databases.
+    pub fn options(&self, database: &str) -> PgConnectOptions {
+        server::connect_options(&self.folder, database)
+    }
+
+    /// The data dir, absolute.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Starts a new keeper should the present one be killed: its server goes with it.
+    fn watch(self: Arc<Self>, program: PathBuf) {
+        let cluster = Arc::downgrade(&self);
+        drop(self);
+        std::thread::spawn(move || {
+            while let Some(embedded) = cluster.upgrade() {
+                let data_dir = embedded.data_dir.clone();
+                drop(embedded);
+                if locks::wait_until_free(&data_dir.join("keeper.lock")).is_err() {
+                    return;
+                }
+                tracing::warn!(data_dir = %data_dir.display(), "the embedded PostgreSQL's keeper is gone; starting another");
+                if let Err(error) =
+                    ensure_running(&data_dir, &program, Instant::now() + Duration::from_secs(60))
+                {
+                    tracing::error!(%error, code = "UNAVAILABLE", "embedded PostgreSQL");
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+        });
+    }
+}
+
+impl std::fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Embedded({}, fd {})", self.data_dir.display(), self.folder.as_raw_fd())
+    }
+}
+
+/// Makes sure that a keeper is there and its server accepts connections.
+fn ensure_running(data_dir: &Path, program: &Path, deadline: Instant) -> Result<(), EmbeddedError> {
+    let keeper_lock = data_dir.join("keeper.lock");
+    let mut started = None;
+    loop {
+        if locks::is_free(&keeper_lock)? {
+            match &started {
+                None => started = Some(start_keeper(data_dir, program)?),
+                // Still on its way to the lock.
+                Some(ended) if !ended.load(Ordering::Acquire) => {}
+                Some(_) => {
+                    return Err(EmbeddedError::NotStarted {
+                        data_dir: data_dir.to_owned(),
+                        reason: keeper::last_failure(data_dir),
+                    });
+                }
+            }
+        } else if server::accepts_connections(data_dir) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(EmbeddedError::NotStarted {
+                data_dir: data_dir.to_owned(),
+                reason: "it is not ready yet".to_owned(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Starts a keeper in a session of its own: a Ctrl-C at the terminal must end the services first. The flag is set
+/// when it has ended.
+fn start_keeper(data_dir: &Path, program: &Path) -> Result<Arc<AtomicBool>, EmbeddedError> {
+    let mut keeper = Command::new(program)
+        .arg(KEEPER_COMMAND)
+        .arg(data_dir)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(file_error(program))?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let flag = ended.clone();
+    std::thread::spawn(move || {
+        let _ = keeper.wait();
+        flag.store(true, Ordering::Release);
+    });
+    Ok(ended)
+}

@@ -1,0 +1,309 @@
+//! The PostgreSQL server of an embedded cluster: found, initialised once, run as a child, stopped.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, chown, geteuid, getppid, syncfs};
+use sqlx::postgres::PgConnectOptions;
+
+use super::{EmbeddedError, USER, file_error};
+
+/// The cluster's folder within a data dir: the server's own data folder, and its socket.
+pub(super) fn cluster_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("postgres")
+}
+
+/// Opens a folder as a place to reach things from, whatever the rights of the folders above it.
+pub(super) fn open_folder(path: &Path) -> Result<File, EmbeddedError> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_PATH | OFlag::O_DIRECTORY).bits())
+        .open(path)
+        .map_err(file_error(path))
+}
+
+fn through(folder: &File) -> String {
+    format!("/proc/self/fd/{}", folder.as_raw_fd())
+}
+
+pub(super) fn connect_options(folder: &File, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(through(folder))
+        .port(5432)
+        .username(USER)
+        .database(database)
+}
+
+/// Whether the server says that it is ready, and listens.
+pub(super) fn accepts_connections(data_dir: &Path) -> bool {
+    let dir = cluster_dir(data_dir);
+    let ready = std::fs::read_to_string(dir.join("postmaster.pid"))
+        .is_ok_and(|pid| pid.lines().nth(7).is_some_and(|status| status.trim() == "ready"));
+    ready
+        && open_folder(&dir)
+            .is_ok_and(|folder| UnixStream::connect(through(&folder) + "/.s.PGSQL.5432").is_ok())
+}
+
+/// What differs between uses of the embedded server.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerOptions {
+    /// Most connections it accepts.
+    pub max_connections: u32,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { max_connections: 200 }
+    }
+}
+
+/// A running server, child of this process. It is sent SIGINT (fast shutdown) if the thread that started it ends.
+pub struct Server {
+    child: Child,
+    folder: File,
+}
+
+impl Server {
+    /// Initialises the cluster in `data_dir` if there is none and starts its server; returns when it is ready.
+    pub fn start(data_dir: &Path, options: ServerOptions, deadline: Instant) -> Result<Self, EmbeddedError> {
+        let dir = cluster_dir(data_dir);
+        let binaries = find_binaries(&dir)?;
+        let owner = Owner::of_server()?;
+        if !dir.join("PG_VERSION").exists() {
+            initialise(&dir, &binaries, &owner, data_dir)?;
+        }
+        end_orphan(&dir, deadline);
+        let folder = open_folder(&dir)?;
+        let child = spawn(&binaries, &owner, &folder, data_dir, options)?;
+        let mut server = Self { child, folder };
+        server.wait_until_ready(data_dir, deadline)?;
+        Ok(server)
+    }
+
+    /// How to connect to one of the cluster's databases.
+    pub fn options(&self, database: &str) -> PgConnectOptions {
+        connect_options(&self.folder, database)
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops it: fast, which loses nothing; at once if that takes longer than 30 s (recovered at the next start).
+    pub fn stop(&mut self) {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        let patience = Instant::now() + Duration::from_secs(30);
+        let mut signal = Signal::SIGINT;
+        let _ = kill(pid, signal);
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > patience && signal == Signal::SIGINT {
+                signal = Signal::SIGQUIT;
+                let _ = kill(pid, signal);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn wait_until_ready(&mut self, data_dir: &Path, deadline: Instant) -> Result<(), EmbeddedError> {
+        let failed = |reason: String| EmbeddedError::NotStarted { data_dir: data_dir.to_owned(), reason };
+        while !accepts_connections(data_dir) {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return Err(failed(last_line(&log_path(data_dir))));
+            }
+            if Instant::now() > deadline {
+                self.stop();
+                return Err(failed("it was not ready in time".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+/// Who the server runs as: PostgreSQL refuses to run as root.
+struct Owner(Option<User>);
+
+impl Owner {
+    fn of_server() -> Result<Self, EmbeddedError> {
+        if !geteuid().is_root() {
+            return Ok(Self(None));
+        }
+        User::from_name(USER).ok().flatten().map(|user| Self(Some(user))).ok_or(EmbeddedError::NoUser)
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::null());
+        if let Self(Some(user)) = self {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        command
+    }
+}
+
+/// The folder with `initdb` and `postgres`: of the cluster's own version if it has one, else the newest.
+fn find_binaries(cluster: &Path) -> Result<PathBuf, EmbeddedError> {
+    let version = std::fs::read_to_string(cluster.join("PG_VERSION")).ok();
+    let version = version.as_deref().map(str::trim);
+    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = installed.map(|entry| entry.path().join("bin")).collect();
+    folders.sort_by_key(|bin| {
+        let name = bin.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        std::cmp::Reverse(name.and_then(|name| name.parse::<u32>().ok()))
+    });
+    folders.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
+    folders
+        .into_iter()
+        .filter(|bin| bin.join("initdb").is_file() && bin.join("postgres").is_file())
+        .find(|bin| match (version, bin.parent().and_then(Path::file_name).and_then(|name| name.to_str())) {
+            (Some(wanted), Some(name)) if bin.starts_with("/usr/lib/postgresql") => name == wanted,
+            _ => true,
+        })
+        .ok_or(EmbeddedError::NotInstalled)
+}
+
+/// Creates the cluster beside its final place and moves it there whole and synced: a crash leaves all or nothing.
+fn initialise(dir: &Path, binaries: &Path, owner: &Owner, data_dir: &Path) -> Result<(), EmbeddedError> {
+    let fresh = dir.with_extension("new");
+    match std::fs::remove_dir_all(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file_error(&fresh)(error)),
+        _ => {}
+    }
+    DirBuilder::new().mode(0o700).create(&fresh).map_err(file_error(&fresh))?;
+    if let Owner(Some(user)) = owner {
+        chown(&fresh, Some(user.uid), Some(user.gid)).map_err(|e| file_error(&fresh)(e.into()))?;
+    }
+    let folder = open_folder(&fresh)?;
+    let mut initdb = owner.command(&binaries.join("initdb"));
+    initdb.args(["-D", &through(&folder), "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
+    inherit(&mut initdb, folder.as_raw_fd(), false);
+    let output = initdb.output().map_err(file_error(binaries))?;
+    if !output.status.success() {
+        let reason = String::from_utf8_lossy(&output.stderr);
+        let reason = reason.lines().rfind(|line| line.contains("rror")).unwrap_or("initdb failed").to_owned();
+        return Err(EmbeddedError::NotStarted { data_dir: data_dir.to_owned(), reason });
+    }
+    let parent = File::open(data_dir).map_err(file_error(data_dir))?;
+    syncfs(&parent).map_err(|e| file_error(data_dir)(e.into()))?;
+    std::fs::rename(&fresh, dir).map_err(file_error(dir))?;
+    parent.sync_all().map_err(file_error(data_dir))
+}
+
+fn spawn(
+    binaries: &Path,
+    owner: &Owner,
+    folder: &File,
+    data_dir: &Path,
+    options: ServerOptions,
+) -> Result<Child, EmbeddedError> {
+    let log = open_log(data_dir)?;
+    let mut command = owner.command(&binaries.join("postgres"));
+    command.args(["-D", &through(folder)]);
+    let max_connections = format!("max_connections={}", options.max_connections);
+    for setting in [
+        "listen_addresses=",
+        "unix_socket_directories=.",
+        "unix_socket_permissions=0700",
+        &max_connections,
+        "shared_buffers=128MB",
+        "max_wal_size=2GB",
+        "checkpoint_timeout=15min",
+        "wal_level=minimal",
+        "max_wal_senders=0",
+        // The hot statements are short and prepared; compiling them would cost more than running them.
+        "jit=off",
+        "autovacuum_naptime=10s",
+        "autovacuum_vacuum_cost_delay=1ms",
+        "log_min_messages=warning",
+        "log_line_prefix=%m [%p] %a ",
+        "log_checkpoints=off",
+    ] {
+        command.args(["-c", setting]);
+    }
+    let stderr = log.try_clone().map_err(file_error(data_dir))?;
+    command.stdout(log).stderr(stderr).process_group(0);
+    inherit(&mut command, folder.as_raw_fd(), true);
+    command.spawn().map_err(file_error(binaries))
+}
+
+/// Lets the child keep `folder` open, and end with this thread if `bound` (the uid is already changed by then:
+/// changing it would clear the death signal).
+#[allow(unsafe_code)]
+fn inherit(command: &mut Command, folder: RawFd, bound: bool) {
+    let parent = Pid::this();
+    let prepare = move || {
+        // SAFETY: the descriptor outlives the child's exec: the caller holds the file until `spawn` has returned.
+        let folder = unsafe { std::os::fd::BorrowedFd::borrow_raw(folder) };
+        fcntl(folder, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        if bound {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGINT)?;
+            if getppid() != parent {
+                return Err(std::io::ErrorKind::BrokenPipe.into());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only async-signal-safe system calls are made, and nothing is allocated.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// A server whose keeper was killed ends by itself; this waits for it, and clears what a crash left behind. The
+/// caller holds the keeper's lock, so no server that should live can be met here.
+fn end_orphan(dir: &Path, deadline: Instant) {
+    let pid_file = dir.join("postmaster.pid");
+    let Some(pid) = std::fs::read_to_string(&pid_file)
+        .ok()
+        .and_then(|text| text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()))
+    else {
+        return;
+    };
+    // A process id may have been given to somebody else since: only one that works in this folder is ours.
+    let is_ours = || {
+        let cwd = std::fs::metadata(format!("/proc/{pid}/cwd"));
+        let here = std::fs::metadata(dir);
+        matches!((cwd, here), (Ok(a), Ok(b)) if std::os::unix::fs::MetadataExt::ino(&a) == std::os::unix::fs::MetadataExt::ino(&b))
+    };
+    while is_ours() && Instant::now() < deadline {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    if !is_ours() {
+        let _ = std::fs::remove_file(&pid_file);
+    }
+}
+
+fn log_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("postgres.log")
+}
+
+/// The server's log; the previous one is kept once when it has grown past 16 MB.
+fn open_log(data_dir: &Path) -> Result<File, EmbeddedError> {
+    let path = log_path(data_dir);
+    if std::fs::metadata(&path).is_ok_and(|log| log.len() > 16 << 20) {
+        std::fs::rename(&path, path.with_extension("log.1")).map_err(file_error(&path))?;
+    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(file_error(&path))
+}
+
+fn last_line(path: &Path) -> String {
+    let lines = File::open(path).map(|log| BufReader::new(log).lines().map_while(Result::ok));
+    let telling = lines.ok().and_then(|lines| {
+        lines.filter(|line| line.contains("FATAL") || line.contains("PANIC") || line.contains("HINT")).last()
+    });
+    telling.unwrap_or_else(|| format!("see {}", path.display()))
+}

@@ -1,0 +1,277 @@
+//! Leases with fencing, on the database's clock.
+//!
+//! One statement every two seconds renews everything a process holds and takes over what others let expire; its
+//! cost does not grow with the work done under the leases. A holder that was paused past its expiry finds its
+//! lease lost, and whatever it still tries to write under the old epoch is refused ([`Lease::fence`]).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::{Error, Result, run};
+
+/// What kind of thing a lease is on, such as `lane/orders`.
+pub type LeaseClass = &'static str;
+
+/// How long leases live and how often they are renewed.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseTerms {
+    /// Others may take a lease over this long after its last renewal.
+    pub ttl: Duration,
+    /// Time between renewals; a good part below `ttl`.
+    pub renew_every: Duration,
+}
+
+impl Default for LeaseTerms {
+    fn default() -> Self {
+        Self { ttl: Duration::from_secs(8), renew_every: Duration::from_secs(2) }
+    }
+}
+
+/// One lease held by this process.
+#[derive(Debug)]
+pub struct Lease {
+    /// Its row.
+    pub id: i64,
+    /// The fencing token: raised with every change of owner.
+    pub epoch: i64,
+    /// What it is on, within its class.
+    pub name: String,
+    lost: AtomicBool,
+    lost_signal: Notify,
+}
+
+impl Lease {
+    fn new(id: i64, epoch: i64, name: String) -> Arc<Self> {
+        Arc::new(Self { id, epoch, name, lost: AtomicBool::new(false), lost_signal: Notify::new() })
+    }
+
+    /// Whether somebody else is known to hold it now.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is known to be lost.
+    pub async fn lost(&self) {
+        let signal = self.lost_signal.notified();
+        if !self.is_lost() {
+            signal.await;
+        }
+    }
+
+    /// Notes that somebody else holds it: by the renewal, or by whoever met [`Error::Fenced`].
+    pub fn mark_lost(&self) {
+        self.lost.store(true, Ordering::Release);
+        self.lost_signal.notify_waiters();
+    }
+
+    /// Refuses with [`Error::Fenced`] unless this lease is still held; nobody can take it over before the
+    /// transaction on `connection` ends.
+    pub async fn fence(&self, connection: &mut PgConnection) -> Result<()> {
+        let held: bool = sqlx::query_scalar("SELECT lease_held($1, $2) -- fence")
+            .bind(self.id)
+            .bind(self.epoch)
+            .fetch_one(connection)
+            .await?;
+        if held { Ok(()) } else { Err(self.fenced()) }
+    }
+
+    /// The error that says this lease is lost.
+    pub fn fenced(&self) -> Error {
+        self.mark_lost();
+        Error::Fenced { lease_id: self.id, epoch: self.epoch }
+    }
+}
+
+/// Everything this process holds, and the task that keeps it.
+#[derive(Clone)]
+pub struct Leases {
+    pool: PgPool,
+    owner: Uuid,
+    terms: LeaseTerms,
+    held: Arc<Mutex<HashMap<i64, Arc<Lease>>>>,
+}
+
+impl Leases {
+    /// Starts renewing. Expired leases of the classes in `adopt` are taken over and sent to `adopted`.
+    pub fn start(
+        pool: PgPool,
+        terms: LeaseTerms,
+        adopt: Vec<LeaseClass>,
+        adopted: mpsc::Sender<Arc<Lease>>,
+    ) -> (Self, JoinHandle<()>) {
+        let leases = Self { pool, owner: Uuid::new_v4(), terms, held: Arc::default() };
+        let keeper = leases.clone();
+        let task = tokio::spawn(async move {
+            let mut tick = tokio::time::interval(terms.renew_every);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                if let Err(error) = keeper.renew_and_adopt(&adopt, &adopted).await {
+                    tracing::warn!(%error, code = "UNAVAILABLE", "leases could not be renewed");
+                }
+            }
+        });
+        (leases, task)
+    }
+
+    /// Who this process is in the lease table.
+    pub fn owner(&self) -> Uuid {
+        self.owner
+    }
+
+    /// Takes `name` if it is free or expired; `None` if somebody else holds it.
+    pub async fn take(&self, class: LeaseClass, name: &str) -> Result<Option<Arc<Lease>>> {
+        let (owner, ttl, name) = (self.owner, self.terms.ttl.as_secs_f64(), name.to_owned());
+        let row: Option<(i64, i64, String)> = run(&self.pool, "take_lease", move |connection| {
+            let name = name.clone();
+            Box::pin(async move {
+                let row = sqlx::query_as(
+                    "-- take_lease
+                    INSERT INTO leases (class, name, owner, expires_at)
+                    VALUES ($1, $2, $3, now() + make_interval(secs => $4))
+                    ON CONFLICT (class, name) DO UPDATE
+                        SET owner = excluded.owner, epoch = leases.epoch + 1, expires_at = excluded.expires_at
+                        WHERE leases.expires_at < now() OR leases.owner = excluded.owner
+                    RETURNING lease_id, epoch, name",
+                )
+                .bind(class)
+                .bind(name)
+                .bind(owner)
+                .bind(ttl)
+                .fetch_optional(connection)
+                .await?;
+                Ok(row)
+            })
+        })
+        .await?;
+        Ok(row.map(|(id, epoch, name)| self.keep(id, epoch, name)))
+    }
+
+    /// Gives a lease back: it is free at once.
+    pub async fn release(&self, lease: &Lease) -> Result<()> {
+        self.forget(lease);
+        let (id, epoch) = (lease.id, lease.epoch);
+        run(&self.pool, "release_lease", move |connection| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE leases SET owner = gen_random_uuid(), expires_at = '-infinity'
+                     WHERE lease_id = $1 AND epoch = $2 -- release_lease",
+                )
+                .bind(id)
+                .bind(epoch)
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Removes a lease for good, within the caller's transaction. Refused with [`Error::Fenced`] if it is not held.
+    pub async fn dissolve_in_tx(&self, connection: &mut PgConnection, lease: &Lease) -> Result<()> {
+        let gone = sqlx::query("DELETE FROM leases WHERE lease_id = $1 AND epoch = $2 -- dissolve_lease")
+            .bind(lease.id)
+            .bind(lease.epoch)
+            .execute(connection)
+            .await?;
+        if gone.rows_affected() == 1 { Ok(()) } else { Err(lease.fenced()) }
+    }
+
+    /// Stops renewing a lease that was dissolved or is to run out.
+    pub fn forget(&self, lease: &Lease) {
+        self.held().remove(&lease.id);
+    }
+
+    fn keep(&self, id: i64, epoch: i64, name: String) -> Arc<Lease> {
+        let lease = Lease::new(id, epoch, name);
+        self.held().insert(id, lease.clone());
+        lease
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Arc<Lease>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn renew_and_adopt(&self, adopt: &[LeaseClass], adopted: &mpsc::Sender<Arc<Lease>>) -> Result<()> {
+        let mine: Vec<Arc<Lease>> = self.held().values().cloned().collect();
+        let room = adopted.capacity() as i64;
+        if mine.is_empty() && (adopt.is_empty() || room == 0) {
+            return Ok(());
+        }
+        let rows = self.renewal(&mine, adopt, room).await?;
+        for lease in &mine {
+            if !rows.iter().any(|row| row.0 == lease.id && row.1 == lease.epoch)
+                && self.held().contains_key(&lease.id)
+            {
+                tracing::warn!(lease = lease.name, epoch = lease.epoch, "lease lost");
+                self.forget(lease);
+                lease.mark_lost();
+            }
+        }
+        for (id, epoch, name, taken_over) in rows {
+            if taken_over {
+                tracing::info!(lease = name, epoch, "expired lease taken over");
+                // There is room: only this task sends. A closed channel means nobody works here any more.
+                if adopted.try_send(self.keep(id, epoch, name)).is_err() {
+                    self.held().remove(&id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// (lease, epoch, name, taken over) of everything held after this statement.
+    async fn renewal(
+        &self,
+        mine: &[Arc<Lease>],
+        adopt: &[LeaseClass],
+        room: i64,
+    ) -> Result<Vec<(i64, i64, String, bool)>> {
+        let ids: Vec<i64> = mine.iter().map(|lease| lease.id).collect();
+        let epochs: Vec<i64> = mine.iter().map(|lease| lease.epoch).collect();
+        let classes: Vec<String> = adopt.iter().map(|class| (*class).to_owned()).collect();
+        let (owner, ttl) = (self.owner, self.terms.ttl.as_secs_f64());
+        run(&self.pool, "renew_leases", move |connection| {
+            let (ids, epochs, classes) = (ids.clone(), epochs.clone(), classes.clone());
+            Box::pin(async move {
+                let rows = sqlx::query_as(RENEW)
+                    .bind(ids)
+                    .bind(epochs)
+                    .bind(owner)
+                    .bind(ttl)
+                    .bind(classes)
+                    .bind(room)
+                    .fetch_all(connection)
+                    .await?;
+                Ok(rows)
+            })
+        })
+        .await
+    }
+}
+
+const RENEW: &str = "-- renew_leases
+WITH renewed AS (
+    UPDATE leases l SET expires_at = now() + make_interval(secs => $4)
+    FROM unnest($1::bigint[], $2::bigint[]) AS mine (lease_id, epoch)
+    WHERE l.lease_id = mine.lease_id AND l.epoch = mine.epoch
+    RETURNING l.lease_id, l.epoch, l.name
+), expired AS (
+    SELECT lease_id FROM leases
+    WHERE class = ANY ($5::text[]) AND expires_at < now() AND owner <> $3
+    ORDER BY expires_at LIMIT $6
+    FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE leases l SET owner = $3, epoch = l.epoch + 1, expires_at = now() + make_interval(secs => $4)
+    FROM expired WHERE l.lease_id = expired.lease_id
+    RETURNING l.lease_id, l.epoch, l.name
+)
+SELECT lease_id, epoch, name, false FROM renewed
+UNION ALL SELECT lease_id, epoch, name, true FROM taken";

@@ -1,0 +1,25 @@
+//! Postgres for every other room: the embedded cluster, pools, migrations, named transactions that retry and that no
+//! client can cancel, coalesced writes, leases with fencing, and a fresh database for each test.
+//!
+//! Nothing here knows what is stored.
+
+mod coalesce;
+mod connect;
+pub mod embedded;
+mod error;
+mod lease;
+mod migrations;
+mod notify;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod transaction;
+
+pub use coalesce::{Coalescer, Drained};
+pub use connect::{ConnectError, PoolSettings, connect};
+pub use error::{Error, Result};
+pub use lease::{Lease, LeaseClass, LeaseTerms, Leases};
+pub use migrations::{MigrationError, Migrations};
+pub use notify::{Notifications, Notify};
+pub use sqlx::postgres::PgConnectOptions;
+pub use sqlx::{PgConnection, PgPool};
+pub use transaction::{run, run_tx};

@@ -1,0 +1,148 @@
+//! Real Postgres for tests: one server for each test process, one fresh database for each test, copied from a
+//! migrated template in milliseconds. The server ends with the process, whatever happens to it.
+//!
+//! A test runs inside [`run`], which gives it a runtime of its own and fails it when any of its tasks panics.
+
+#![allow(clippy::expect_used)] // a test that cannot set itself up fails loudly
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once, OnceLock, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+
+use crate::Migrations;
+use crate::embedded::{Server, ServerOptions};
+
+static TESTS: AtomicU64 = AtomicU64::new(0);
+static PANICKED: OnceLock<Mutex<HashSet<String>>> = OnceLock::new();
+
+/// Runs one test on a runtime of its own (two threads) and fails it if any task of that runtime panicked.
+pub fn run<F: Future<Output = ()>>(test: F) {
+    let panics = run_counting_panics(test);
+    assert_eq!(panics, 0, "a task of this test panicked");
+}
+
+/// Like [`run`], for tests that make tasks panic on purpose: returns on how many threads one did.
+pub fn run_counting_panics<F: Future<Output = ()>>(test: F) -> usize {
+    record_panics();
+    let name = format!("test-{}-", TESTS.fetch_add(1, Ordering::Relaxed));
+    let thread = AtomicU64::new(0);
+    let prefix = name.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .thread_name_fn(move || format!("{prefix}{}", thread.fetch_add(1, Ordering::Relaxed)))
+        .build()
+        .expect("a runtime");
+    runtime.block_on(test);
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    let panicked = PANICKED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    panicked.iter().filter(|thread| thread.starts_with(&name)).count()
+}
+
+fn record_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let default = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let thread = std::thread::current().name().unwrap_or_default().to_owned();
+            let panicked = PANICKED.get_or_init(Mutex::default);
+            panicked.lock().unwrap_or_else(PoisonError::into_inner).insert(thread);
+            default(panic);
+        }));
+    });
+}
+
+/// A fresh database with the control schema.
+pub async fn control_database() -> PgPool {
+    pool(control_database_options().await).await
+}
+
+/// How to connect to a fresh database with the control schema, for tests that open several pools on it.
+pub async fn control_database_options() -> PgConnectOptions {
+    static TEMPLATE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    let cluster = cluster();
+    TEMPLATE
+        .get_or_init(|| async {
+            create(cluster, "CREATE DATABASE template_control").await;
+            let mut connection = connection(cluster.options("template_control")).await;
+            Migrations::control().apply(&mut connection).await.expect("migrations");
+            connection.close().await.expect("close");
+        })
+        .await;
+    let name = format!("test_{}", TESTS.fetch_add(1, Ordering::Relaxed));
+    create(cluster, &format!("CREATE DATABASE {name} TEMPLATE template_control")).await;
+    cluster.options(&name)
+}
+
+/// A pool as the services use it.
+pub async fn pool(options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(10)
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
+        .expect("a pool on the test database")
+}
+
+async fn create(cluster: &Cluster, statement: &str) {
+    let mut admin = connection(cluster.options("postgres")).await;
+    // Only one copy of a template at a time: Postgres refuses a second one.
+    sqlx::query("SELECT pg_advisory_lock(1)").execute(&mut admin).await.expect("lock");
+    sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut admin).await.expect("create database");
+    admin.close().await.expect("close");
+}
+
+async fn connection(options: PgConnectOptions) -> PgConnection {
+    PgConnection::connect_with(&options).await.expect("the test server")
+}
+
+struct Cluster {
+    server: Mutex<Server>,
+}
+
+impl Cluster {
+    fn options(&self, database: &str) -> PgConnectOptions {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).options(database)
+    }
+}
+
+/// The server of this test process, started by a thread that never ends: the server would end with it.
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let (started, server) = mpsc::channel();
+        std::thread::spawn(move || {
+            let dir = fresh_dir();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            started.send(Server::start(&dir, ServerOptions { max_connections: 400 }, deadline)).ok();
+            loop {
+                std::thread::park();
+            }
+        });
+        let server = server.recv().expect("a server").expect("the test server starts");
+        Cluster { server: Mutex::new(server) }
+    })
+}
+
+/// A folder named after this process; those of processes that are gone are removed.
+fn fresh_dir() -> PathBuf {
+    const PREFIX: &str = "order-service-test-";
+    let tmp = std::env::temp_dir();
+    for entry in std::fs::read_dir(&tmp).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(pid) = name.strip_prefix(PREFIX)
+            && !Path::new("/proc").join(pid).exists()
+        {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let dir = tmp.join(format!("{PREFIX}{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder for the test server");
+    dir
+}
