@@ -1,1 +1,7 @@
-fn main() {}
+//! The order service's program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    order_service::cli::main()
+}

@@ -1,1 +1,32 @@
-//! Durable job queue on Postgres.
+//! Durable jobs on Postgres: priorities, delays, backoff, groups that run one at a time, dead letters and re-drive;
+//! enqueued in the caller's transaction, settled together with their effect.
+//!
+//! Shape: a job waits in a *lane*, and a lane is a lease of one process (`store::Leases`). Claiming is a `SELECT` of
+//! what is due in the lanes held plus a mark in memory: it writes nothing. Settling (complete, retry, bury) checks
+//! the lane's fencing token in the same transaction, so a process that lost its lane changes nothing. When a
+//! process dies its lanes expire, and another process adopts them with everything in them.
+//!
+//! Cost: one round trip to claim a batch; settling a batch is two (fence, change) within the caller's transaction.
+//! Idle, a process asks once every two seconds; whoever enqueues for another process wakes it by `NOTIFY`.
+//!
+//! Lock order: lease row, then group (advisory), then jobs by id.
+
+mod backoff;
+mod claim;
+mod enqueue;
+mod inspect;
+mod job;
+mod lanes;
+mod settle;
+mod worker;
+
+pub use backoff::Backoff;
+pub use enqueue::{Enqueued, enqueue_in_tx};
+pub use inspect::{Depth, depths};
+pub use job::{Job, NewJob, Priority};
+pub use lanes::{Adopt, Jobs, QueueName, lane_class};
+pub use settle::{Settle, bury_new_in_tx, forget_dead_in_tx, hurry_in_tx, redrive_in_tx, settle_in_tx};
+pub use worker::{Handler, Outcome, Worker, WorkerTerms};
+
+/// The channel on which processes wake each other; the payload is the lane.
+pub const WAKE_CHANNEL: &str = "jobs";

@@ -1,34 +1,60 @@
 //! The routes operators and probes use: alive, ready, metrics.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures::future::BoxFuture;
 use http::{StatusCode, header};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::{ApiError, Code};
 
+/// Asks something the server depends on whether it is there.
+pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
 /// Whether the server can do its work, and if not, why.
-#[derive(Debug, Clone)]
-pub struct Readiness(Arc<Mutex<Result<(), String>>>);
+#[derive(Clone)]
+pub struct Readiness(Arc<Mutex<Known>>);
+
+struct Known {
+    ready: Result<(), String>,
+    probe: Option<Probe>,
+}
 
 impl Readiness {
     /// Not ready, because of `reason`.
     pub fn starting(reason: &str) -> Self {
-        Self(Arc::new(Mutex::new(Err(reason.to_owned()))))
+        Self(Arc::new(Mutex::new(Known { ready: Err(reason.to_owned()), probe: None })))
     }
 
     /// Says what holds from now on.
     pub fn set(&self, ready: Result<(), String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ready;
+        self.known().ready = ready;
+    }
+
+    /// From now on `probe` is asked, too, whenever somebody wants to know; it has a second to answer.
+    pub fn ask(&self, probe: Probe) {
+        self.known().probe = Some(probe);
     }
 
     /// What holds.
-    pub fn get(&self) -> Result<(), String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub async fn get(&self) -> Result<(), String> {
+        let probe = {
+            let known = self.known();
+            known.ready.clone()?;
+            known.probe.clone()
+        };
+        let Some(probe) = probe else { return Ok(()) };
+        let answer = tokio::time::timeout(Duration::from_secs(1), probe()).await;
+        answer.unwrap_or_else(|_| Err("what the service depends on does not answer".to_owned()))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,7 +85,7 @@ pub fn routes(readiness: Readiness, metrics: PrometheusHandle) -> Router {
 }
 
 async fn ready(State(readiness): State<Readiness>) -> Response {
-    match readiness.get() {
+    match readiness.get().await {
         Ok(()) => (StatusCode::OK, "ready\n").into_response(),
         Err(reason) => ApiError::new(Code::Unavailable, reason).into_response(),
     }

@@ -86,6 +86,13 @@ impl Resolved {
         self.values.get(name)
     }
 
+    /// Gives a setting a default that only the program can work out.
+    pub fn default_to(&mut self, setting: &Setting, text: String) {
+        if !self.values.contains_key(setting.name) {
+            self.set(setting, text, Source::Default);
+        }
+    }
+
     /// Every setting that has a value, by name.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &Value)> {
         self.values.iter().map(|(name, value)| (*name, value))

@@ -3,54 +3,63 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
 use futures::FutureExt as _;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Hands items to one task that writes whatever has come in since its previous write. Clones share the task.
 pub struct Coalescer<T> {
     queue: mpsc::Sender<T>,
+    /// Items handed in and not yet written.
+    open: watch::Sender<usize>,
 }
-
-/// Resolves when every [`Coalescer`] clone is gone and everything handed in has been written.
-pub type Drained = JoinHandle<()>;
 
 impl<T> Clone for Coalescer<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone() }
+        Self { queue: self.queue.clone(), open: self.open.clone() }
     }
 }
 
 impl<T: Send + 'static> Coalescer<T> {
-    /// Starts the task. `flush` gets at most `max_batch` items, in the order they came, and must settle each of
+    /// Starts the task; it ends when every clone is gone. `flush` gets at most `max_batch` items, in the order they came, and must settle each of
     /// them; at most `capacity` items wait. A panic in `flush` loses that batch's answers, never the task.
-    pub fn spawn<F, Fut>(name: &'static str, capacity: usize, max_batch: usize, flush: F) -> (Self, Drained)
+    pub fn spawn<F, Fut>(name: &'static str, capacity: usize, max_batch: usize, flush: F) -> Self
     where
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send,
     {
         let (queue, mut waiting) = mpsc::channel(capacity);
-        let flush = Arc::new(flush);
-        let drained = tokio::spawn(async move {
+        let open = watch::Sender::new(0);
+        let settled = open.clone();
+        tokio::spawn(async move {
             loop {
                 let mut batch = Vec::new();
                 if waiting.recv_many(&mut batch, max_batch).await == 0 {
                     return;
                 }
-                metrics::histogram!("store_batch_items", "name" => name).record(batch.len() as f64);
+                let items = batch.len();
+                metrics::histogram!("store_batch_items", "name" => name).record(items as f64);
                 if AssertUnwindSafe(flush(batch)).catch_unwind().await.is_err() {
                     tracing::error!(name, code = "LOGIC_ERROR", "a batch write panicked");
                 }
+                settled.send_modify(|open| *open -= items);
             }
         });
-        (Self { queue }, drained)
+        Self { queue, open }
     }
 
     /// Hands one item in; waits while `capacity` items are waiting. `false` if the task is gone.
     pub async fn push(&self, item: T) -> bool {
-        self.queue.send(item).await.is_ok()
+        let Ok(place) = self.queue.reserve().await else { return false };
+        self.open.send_modify(|open| *open += 1);
+        place.send(item);
+        true
+    }
+
+    /// Waits until everything handed in so far has been written.
+    pub async fn drained(&self) {
+        // The sender is this very struct's: it cannot be gone.
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
     }
 
     /// Hands in an item that carries a reply channel and waits for the reply. `None` if the batch was lost.

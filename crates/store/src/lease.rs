@@ -16,9 +16,6 @@ use uuid::Uuid;
 
 use crate::{Error, Result, run};
 
-/// What kind of thing a lease is on, such as `lane/orders`.
-pub type LeaseClass = &'static str;
-
 /// How long leases live and how often they are renewed.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseTerms {
@@ -99,11 +96,11 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Starts renewing. Expired leases of the classes in `adopt` are taken over and sent to `adopted`.
+    /// Starts renewing. Expired leases of the classes in `adopt` (such as `lane/orders`) are taken over and sent to `adopted`.
     pub fn start(
         pool: PgPool,
         terms: LeaseTerms,
-        adopt: Vec<LeaseClass>,
+        adopt: Vec<String>,
         adopted: mpsc::Sender<Arc<Lease>>,
     ) -> (Self, JoinHandle<()>) {
         let leases = Self { pool, owner: Uuid::new_v4(), terms, held: Arc::default() };
@@ -127,10 +124,11 @@ impl Leases {
     }
 
     /// Takes `name` if it is free or expired; `None` if somebody else holds it.
-    pub async fn take(&self, class: LeaseClass, name: &str) -> Result<Option<Arc<Lease>>> {
-        let (owner, ttl, name) = (self.owner, self.terms.ttl.as_secs_f64(), name.to_owned());
+    pub async fn take(&self, class: &str, name: &str) -> Result<Option<Arc<Lease>>> {
+        let (owner, ttl) = (self.owner, self.terms.ttl.as_secs_f64());
+        let (class, name) = (class.to_owned(), name.to_owned());
         let row: Option<(i64, i64, String)> = run(&self.pool, "take_lease", move |connection| {
-            let name = name.clone();
+            let (class, name) = (class.clone(), name.clone());
             Box::pin(async move {
                 let row = sqlx::query_as(
                     "-- take_lease
@@ -199,7 +197,7 @@ impl Leases {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn renew_and_adopt(&self, adopt: &[LeaseClass], adopted: &mpsc::Sender<Arc<Lease>>) -> Result<()> {
+    async fn renew_and_adopt(&self, adopt: &[String], adopted: &mpsc::Sender<Arc<Lease>>) -> Result<()> {
         let mine: Vec<Arc<Lease>> = self.held().values().cloned().collect();
         let room = adopted.capacity() as i64;
         if mine.is_empty() && (adopt.is_empty() || room == 0) {
@@ -231,12 +229,12 @@ impl Leases {
     async fn renewal(
         &self,
         mine: &[Arc<Lease>],
-        adopt: &[LeaseClass],
+        adopt: &[String],
         room: i64,
     ) -> Result<Vec<(i64, i64, String, bool)>> {
         let ids: Vec<i64> = mine.iter().map(|lease| lease.id).collect();
         let epochs: Vec<i64> = mine.iter().map(|lease| lease.epoch).collect();
-        let classes: Vec<String> = adopt.iter().map(|class| (*class).to_owned()).collect();
+        let classes = adopt.to_vec();
         let (owner, ttl) = (self.owner, self.terms.ttl.as_secs_f64());
         run(&self.pool, "renew_leases", move |connection| {
             let (ids, epochs, classes) = (ids.clone(), epochs.clone(), classes.clone());
@@ -265,7 +263,7 @@ WITH renewed AS (
     RETURNING l.lease_id, l.epoch, l.name
 ), expired AS (
     SELECT lease_id FROM leases
-    WHERE class = ANY ($5::text[]) AND expires_at < now() AND owner <> $3
+    WHERE class = ANY ($5::text[]) AND expires_at < now() AND lease_id NOT IN (SELECT unnest($1::bigint[]))
     ORDER BY expires_at LIMIT $6
     FOR UPDATE SKIP LOCKED
 ), taken AS (

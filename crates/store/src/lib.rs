@@ -14,10 +14,10 @@ mod notify;
 pub mod testing;
 mod transaction;
 
-pub use coalesce::{Coalescer, Drained};
+pub use coalesce::Coalescer;
 pub use connect::{ConnectError, PoolSettings, connect};
 pub use error::{Error, Result};
-pub use lease::{Lease, LeaseClass, LeaseTerms, Leases};
+pub use lease::{Lease, LeaseTerms, Leases};
 pub use migrations::{MigrationError, Migrations};
 pub use notify::{Notifications, Notify};
 pub use sqlx::postgres::PgConnectOptions;

@@ -80,6 +80,14 @@ pub async fn control_database_options() -> PgConnectOptions {
     cluster.options(&name)
 }
 
+/// How to connect to a fresh database without any schema, for programs that bring their own.
+pub async fn empty_database_options() -> PgConnectOptions {
+    let cluster = cluster();
+    let name = format!("test_{}", TESTS.fetch_add(1, Ordering::Relaxed));
+    create(cluster, &format!("CREATE DATABASE {name}")).await;
+    cluster.options(&name)
+}
+
 /// A pool as the services use it.
 pub async fn pool(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()

@@ -1,0 +1,76 @@
+//! What a job is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use store::Lease;
+
+/// Which jobs of a lane go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Priority {
+    /// Before everything else.
+    High,
+    /// The usual.
+    #[default]
+    Normal,
+    /// When nothing usual is due.
+    Low,
+    /// When nothing else is due.
+    Idle,
+}
+
+impl Priority {
+    pub(crate) fn number(self) -> i16 {
+        self as i16
+    }
+
+    pub(crate) fn from_number(number: i16) -> Self {
+        match number {
+            0 => Self::High,
+            2 => Self::Low,
+            3 => Self::Idle,
+            _ => Self::Normal,
+        }
+    }
+}
+
+/// A job to be enqueued.
+#[derive(Debug, Clone, Default)]
+pub struct NewJob {
+    /// While a job with this key waits in the queue, another one is not added.
+    pub key: Option<String>,
+    /// Jobs of one group run one at a time, in the order they were enqueued.
+    pub group: Option<String>,
+    /// Which goes first.
+    pub priority: Priority,
+    /// Not before this has passed.
+    pub delay: Duration,
+    /// What the handler needs; opaque here.
+    pub payload: Vec<u8>,
+    /// Attempts that failed already.
+    pub attempts: u32,
+    /// Why the last of them failed.
+    pub last_error: Option<String>,
+}
+
+/// A job claimed by this process.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its row.
+    pub id: i64,
+    /// The lane it was claimed from: settling it is refused once this is lost.
+    pub lane: Arc<Lease>,
+    /// See [`NewJob::key`].
+    pub key: Option<String>,
+    /// See [`NewJob::group`].
+    pub group: Option<String>,
+    /// See [`NewJob::priority`].
+    pub priority: Priority,
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// What the handler needs.
+    pub payload: Vec<u8>,
+    /// When it was enqueued, on the database's clock.
+    pub enqueued_at: DateTime<Utc>,
+}

@@ -1,0 +1,252 @@
+//! The lanes a process holds in one queue: its own, and those adopted from processes that are gone.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sqlx::{PgConnection, PgPool};
+use store::{Error, Lease, Leases, Notifications, Notify as Heard, Result, run_tx};
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::time::Instant;
+
+use crate::WAKE_CHANNEL;
+
+/// A queue's name.
+pub type QueueName = &'static str;
+
+/// The class of the leases that are a queue's lanes.
+pub fn lane_class(queue: QueueName) -> String {
+    format!("lane/{queue}")
+}
+
+/// What a room does when a lane of its queue is adopted, before the lane's jobs are claimed and in the same
+/// transaction: such as turning what the dead process had in hand into jobs. Must be safe to repeat.
+pub type Adopt =
+    Arc<dyn for<'c> Fn(&'c mut PgConnection, &'c Lease) -> BoxFuture<'c, Result<()>> + Send + Sync>;
+
+/// How often a process asks for due jobs though nobody woke it.
+const IDLE_POLL: Duration = Duration::from_secs(2);
+
+/// One process's part of a queue. Clones share it.
+#[derive(Clone)]
+pub struct Jobs {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) pool: PgPool,
+    pub(crate) queue: QueueName,
+    leases: Leases,
+    lanes: Mutex<Lanes>,
+    wake: Notify,
+}
+
+struct Lanes {
+    own: Arc<Lease>,
+    /// Every lane held, with the jobs of it that are in work.
+    held: HashMap<i64, (Arc<Lease>, HashSet<i64>)>,
+    /// When something is known to be due next.
+    next_due: Option<Instant>,
+}
+
+impl Jobs {
+    /// Takes a lane of its own in `queue` and starts its upkeep. `adopted` delivers the lanes that `leases` takes
+    /// over (none, if this process does not work for others).
+    pub async fn start(
+        pool: PgPool,
+        queue: QueueName,
+        leases: Leases,
+        notifications: &Notifications,
+        adopted: mpsc::Receiver<Arc<Lease>>,
+        adopt: Adopt,
+    ) -> Result<Self> {
+        sqlx::query(
+            "INSERT INTO leases (class, name, owner, expires_at)
+             VALUES ($1, 'unclaimed', gen_random_uuid(), '-infinity') ON CONFLICT DO NOTHING -- ensure_lane",
+        )
+        .bind(lane_class(queue))
+        .execute(&pool)
+        .await?;
+        let own = take_own(&leases, queue).await?;
+        let held = HashMap::from([(own.id, (own.clone(), HashSet::new()))]);
+        let lanes = Mutex::new(Lanes { own, held, next_due: None });
+        let jobs = Self { shared: Arc::new(Shared { pool, queue, leases, lanes, wake: Notify::new() }) };
+        tokio::spawn(keep_own(jobs.clone()));
+        tokio::spawn(take_in(jobs.clone(), adopted, adopt));
+        tokio::spawn(hear(jobs.clone(), notifications.subscribe()));
+        Ok(jobs)
+    }
+
+    /// This process's own lane, for what it enqueues for itself.
+    pub fn lane(&self) -> Arc<Lease> {
+        self.lanes().own.clone()
+    }
+
+    /// Says that something will be due in `delay`.
+    pub fn wake_in(&self, delay: Duration) {
+        let due = Instant::now() + delay;
+        let mut lanes = self.lanes();
+        if lanes.next_due.is_none_or(|next| due < next) {
+            lanes.next_due = Some(due);
+            drop(lanes);
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Waits until something may be due: woken, known to be due, or two seconds later.
+    pub async fn may_be_due(&self) {
+        let idle = Instant::now() + IDLE_POLL;
+        loop {
+            let woken = self.shared.wake.notified();
+            let next = self.lanes().next_due.map_or(idle, |next| next.min(idle));
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {
+                    self.lanes().next_due = None;
+                    return;
+                }
+                () = woken => {}
+            }
+        }
+    }
+
+    /// The lanes held, and how many of their jobs are in work.
+    pub(crate) fn held(&self) -> (Vec<Arc<Lease>>, usize) {
+        let mut lanes = self.lanes();
+        lanes.held.retain(|_, (lease, _)| !lease.is_lost());
+        let in_work = lanes.held.values().map(|(_, jobs)| jobs.len()).sum();
+        (lanes.held.values().map(|(lease, _)| lease.clone()).collect(), in_work)
+    }
+
+    /// Marks a job as in work; `false` if it is already, or its lane is gone.
+    pub(crate) fn begin(&self, lane: &Lease, job: i64) -> bool {
+        let mut lanes = self.lanes();
+        lanes.held.get_mut(&lane.id).is_some_and(|(held, jobs)| held.epoch == lane.epoch && jobs.insert(job))
+    }
+
+    /// Says that a job is not in work any more: settled, or left for another claim.
+    pub fn end(&self, lane: &Lease, job: i64) {
+        if let Some((_, jobs)) = self.lanes().held.get_mut(&lane.id) {
+            jobs.remove(&job);
+        }
+    }
+
+    /// Gives all lanes back, so that others adopt what is in them at once.
+    pub async fn leave(&self) -> Result<()> {
+        for lease in self.held().0 {
+            self.shared.leases.release(&lease).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes adopted lanes that are empty.
+    pub(crate) async fn dissolve_empty_lanes(&self) -> Result<()> {
+        let adopted: Vec<Arc<Lease>> = {
+            let lanes = self.lanes();
+            let idle =
+                lanes.held.values().filter(|(lease, jobs)| lease.id != lanes.own.id && jobs.is_empty());
+            idle.map(|(lease, _)| lease.clone()).filter(|lease| lease.name != "unclaimed").collect()
+        };
+        for lease in adopted {
+            let (leases, lane) = (self.shared.leases.clone(), lease.clone());
+            let empty = run_tx(&self.shared.pool, "dissolve_lane", move |connection| {
+                let (leases, lane) = (leases.clone(), lane.clone());
+                Box::pin(async move { dissolve_if_empty(connection, &leases, &lane).await })
+            });
+            match empty.await {
+                Ok(false) => {}
+                Ok(true) | Err(Error::Fenced { .. }) => self.drop_lane(&lease),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_lane(&self, lease: &Lease) {
+        self.shared.leases.forget(lease);
+        self.lanes().held.remove(&lease.id);
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The row is locked before it is looked whether the lane is empty: whoever adds jobs holds it in share mode.
+async fn dissolve_if_empty(connection: &mut PgConnection, leases: &Leases, lane: &Lease) -> Result<bool> {
+    sqlx::query("SELECT FROM leases WHERE lease_id = $1 FOR UPDATE -- lock_lane")
+        .bind(lane.id)
+        .execute(&mut *connection)
+        .await?;
+    let empty: bool =
+        sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM jobs WHERE lane = $1) -- lane_is_empty")
+            .bind(lane.id)
+            .fetch_one(&mut *connection)
+            .await?;
+    if empty {
+        leases.dissolve_in_tx(connection, lane).await?;
+    }
+    Ok(empty)
+}
+
+async fn take_own(leases: &Leases, queue: QueueName) -> Result<Arc<Lease>> {
+    let name = format!("{}-{:08x}", leases.owner(), rand::random::<u32>());
+    leases.take(&lane_class(queue), &name).await?.ok_or(Error::Abandoned)
+}
+
+/// Takes a new lane when the present one was lost, which happens to a process that was paused for too long.
+async fn keep_own(jobs: Jobs) {
+    loop {
+        let own = jobs.lane();
+        own.lost().await;
+        match take_own(&jobs.shared.leases, jobs.shared.queue).await {
+            Ok(lease) => {
+                let mut lanes = jobs.lanes();
+                lanes.held.remove(&own.id);
+                lanes.held.insert(lease.id, (lease.clone(), HashSet::new()));
+                lanes.own = lease;
+            }
+            Err(error) => {
+                tracing::warn!(%error, code = "UNAVAILABLE", queue = jobs.shared.queue, "no lane of our own yet");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+async fn take_in(jobs: Jobs, mut adopted: mpsc::Receiver<Arc<Lease>>, adopt: Adopt) {
+    while let Some(lease) = adopted.recv().await {
+        let (adopt, lane) = (adopt.clone(), lease.clone());
+        let prepared = run_tx(&jobs.shared.pool, "adopt_lane", move |connection| {
+            let (adopt, lane) = (adopt.clone(), lane.clone());
+            Box::pin(async move {
+                lane.fence(connection).await?;
+                adopt(connection, &lane).await
+            })
+        });
+        if let Err(error) = prepared.await {
+            // Given up, so that it is tried again, here or elsewhere: at once, or when it has expired.
+            tracing::warn!(%error, code = "UNAVAILABLE", lane = lease.name, "lane could not be adopted");
+            let _ = jobs.shared.leases.release(&lease).await;
+            continue;
+        }
+        jobs.lanes().held.insert(lease.id, (lease, HashSet::new()));
+        jobs.wake_in(Duration::ZERO);
+    }
+}
+
+async fn hear(jobs: Jobs, mut notifications: broadcast::Receiver<Heard>) {
+    loop {
+        match notifications.recv().await {
+            Ok(Heard::Heard { channel, payload }) => {
+                let ours =
+                    |lanes: &Lanes| payload.parse().is_ok_and(|lane: i64| lanes.held.contains_key(&lane));
+                if channel == WAKE_CHANNEL && ours(&jobs.lanes()) {
+                    jobs.wake_in(Duration::ZERO);
+                }
+            }
+            Ok(Heard::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => jobs.wake_in(Duration::ZERO),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}

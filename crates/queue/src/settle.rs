@@ -1,0 +1,256 @@
+//! Ending jobs, each way in the transaction of its effect and only under the lane they were claimed from.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use store::{Error, Lease, Result};
+
+use crate::enqueue::{enqueue_in_tx, lock_groups};
+use crate::job::{Job, NewJob, Priority};
+use crate::lanes::QueueName;
+use crate::{Enqueued, WAKE_CHANNEL};
+
+/// How a job ends, or goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settle {
+    /// Done: removed.
+    Complete,
+    /// Tried again.
+    Retry {
+        /// After this long.
+        delay: Duration,
+        /// Why it failed.
+        reason: String,
+        /// Whether that used up an attempt.
+        counted: bool,
+    },
+    /// Given up: kept as a dead letter.
+    Bury {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Settles `jobs` of `queue`. [`Error::Fenced`] if one of their lanes is lost (then nothing is changed, and the lane is
+/// marked as lost, so that a repetition can leave its jobs out). One round trip to check the lanes, one for each kind
+/// of settlement there is, two more where jobs have groups. The caller calls [`crate::Jobs::end`] after the commit.
+pub async fn settle_in_tx(
+    connection: &mut PgConnection,
+    queue: QueueName,
+    jobs: &[(Job, Settle)],
+) -> Result<()> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    fence_lanes(connection, jobs.iter().map(|(job, _)| job.lane.as_ref())).await?;
+    let ending = || jobs.iter().filter(|(_, settle)| !matches!(settle, Settle::Retry { .. }));
+    let groups: Vec<&str> = ending().filter_map(|(job, _)| job.group.as_deref()).collect();
+    lock_groups(connection, queue, groups.iter().copied()).await?;
+    complete(connection, jobs).await?;
+    retry(connection, jobs).await?;
+    bury(connection, jobs).await?;
+    unblock_next(connection, queue, &groups).await
+}
+
+async fn fence_lanes<'l>(
+    connection: &mut PgConnection,
+    lanes: impl Iterator<Item = &'l Lease>,
+) -> Result<()> {
+    let lanes: HashMap<i64, &Lease> = lanes.map(|lane| (lane.id, lane)).collect();
+    let (ids, epochs): (Vec<i64>, Vec<i64>) = lanes.values().map(|lane| (lane.id, lane.epoch)).unzip();
+    let lost: Vec<i64> = sqlx::query_scalar(
+        "-- fence_lanes
+        SELECT id FROM (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS t (id, epoch) ORDER BY id) AS lanes
+        WHERE NOT lease_held(id, epoch)",
+    )
+    .bind(ids)
+    .bind(epochs)
+    .fetch_all(connection)
+    .await?;
+    // All of them are marked; one of them is the answer.
+    let errors: Vec<Error> = lost.iter().filter_map(|id| lanes.get(id)).map(|lane| lane.fenced()).collect();
+    errors.into_iter().next().map_or(Ok(()), Err)
+}
+
+async fn complete(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<()> {
+    let done = jobs.iter().filter(|(_, settle)| matches!(settle, Settle::Complete));
+    let ids: Vec<i64> = done.map(|(job, _)| job.id).collect();
+    if !ids.is_empty() {
+        sqlx::query("DELETE FROM jobs WHERE job_id = ANY ($1) -- complete_jobs")
+            .bind(ids)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn retry(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<()> {
+    let (mut ids, mut delays, mut reasons, mut counts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (job, settle) in jobs {
+        if let Settle::Retry { delay, reason, counted } = settle {
+            ids.push(job.id);
+            delays.push(delay.as_secs_f64());
+            reasons.push(reason.as_str());
+            counts.push(i32::from(*counted));
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- retry_jobs
+        UPDATE jobs j
+        SET run_at = now() + make_interval(secs => t.delay), attempts = j.attempts + t.counted, last_error = t.reason
+        FROM unnest($1::bigint[], $2::float8[], $3::text[], $4::int[]) AS t (job_id, delay, reason, counted)
+        WHERE j.job_id = t.job_id",
+    )
+    .bind(ids)
+    .bind(delays)
+    .bind(reasons)
+    .bind(counts)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn bury(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<()> {
+    let (mut ids, mut reasons) = (Vec::new(), Vec::new());
+    for (job, settle) in jobs {
+        if let Settle::Bury { reason } = settle {
+            ids.push(job.id);
+            reasons.push(reason.as_str());
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- bury_jobs
+        WITH gone AS (
+            DELETE FROM jobs j USING unnest($1::bigint[], $2::text[]) AS t (job_id, reason)
+            WHERE j.job_id = t.job_id RETURNING j.*, t.reason
+        )
+        INSERT INTO dead_jobs (job_id, queue, priority, job_key, group_key, attempts, payload, reason, enqueued_at)
+        SELECT job_id, queue, priority, job_key, group_key, attempts + 1, payload, reason, enqueued_at FROM gone",
+    )
+    .bind(ids)
+    .bind(reasons)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Keeps as dead letters what was given up before it ever was a job; a letter that is there already stays.
+pub async fn bury_new_in_tx(
+    connection: &mut PgConnection,
+    queue: QueueName,
+    letters: &[(NewJob, String)],
+) -> Result<()> {
+    if letters.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<Option<&str>> = letters.iter().map(|(job, _)| job.key.as_deref()).collect();
+    let payloads: Vec<&[u8]> = letters.iter().map(|(job, _)| job.payload.as_slice()).collect();
+    let attempts: Vec<i32> = letters.iter().map(|(job, _)| job.attempts.cast_signed()).collect();
+    let reasons: Vec<&str> = letters.iter().map(|(_, reason)| reason.as_str()).collect();
+    sqlx::query(
+        "-- bury_new_jobs
+        INSERT INTO dead_jobs (job_id, queue, priority, job_key, attempts, payload, reason, enqueued_at)
+        SELECT nextval(pg_get_serial_sequence('jobs', 'job_id')), $1, $2, job_key, attempts, payload, reason, now()
+        FROM unnest($3::text[], $4::bytea[], $5::int[], $6::text[]) AS t (job_key, payload, attempts, reason)
+        WHERE NOT EXISTS (SELECT FROM dead_jobs d WHERE d.queue = $1 AND d.job_key = t.job_key)",
+    )
+    .bind(queue)
+    .bind(Priority::Normal.number())
+    .bind(keys)
+    .bind(payloads)
+    .bind(attempts)
+    .bind(reasons)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Removes the dead letters with these keys: somebody has taken care of them.
+pub async fn forget_dead_in_tx(
+    connection: &mut PgConnection,
+    queue: QueueName,
+    keys: &[String],
+) -> Result<()> {
+    sqlx::query("DELETE FROM dead_jobs WHERE queue = $1 AND job_key = ANY ($2) -- forget_dead_jobs")
+        .bind(queue)
+        .bind(keys)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn unblock_next(connection: &mut PgConnection, queue: QueueName, groups: &[&str]) -> Result<()> {
+    if groups.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- unblock_jobs
+        UPDATE jobs SET blocked = false WHERE blocked AND job_id IN (
+            SELECT (SELECT min(job_id) FROM jobs WHERE queue = $1 AND group_key = name) FROM unnest($2::text[]) AS name
+        )",
+    )
+    .bind(queue)
+    .bind(groups)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Makes waiting jobs due now, wherever their lane is held, and says which keys have a job. What is in work is not
+/// disturbed. Locks the jobs in the order of their ids.
+pub async fn hurry_in_tx(
+    connection: &mut PgConnection,
+    queue: QueueName,
+    keys: &[String],
+) -> Result<Vec<String>> {
+    Ok(sqlx::query_scalar(
+        "-- hurry_jobs
+        WITH found AS MATERIALIZED (
+            SELECT job_id, job_key, lane, run_at > now() AS early FROM jobs
+            WHERE queue = $1 AND job_key = ANY ($2) ORDER BY job_id FOR UPDATE
+        ), hurried AS (
+            UPDATE jobs j SET run_at = now() FROM found f WHERE j.job_id = f.job_id AND f.early RETURNING j.lane
+        ), woken AS (
+            SELECT count(pg_notify($3, lane::text)) FROM (SELECT DISTINCT lane FROM hurried) AS lanes
+        )
+        SELECT job_key FROM found WHERE (SELECT count FROM woken) >= 0",
+    )
+    .bind(queue)
+    .bind(keys)
+    .bind(WAKE_CHANNEL)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Puts the dead letters with these keys back into the queue, due now, with no attempts used up.
+pub async fn redrive_in_tx(
+    connection: &mut PgConnection,
+    queue: QueueName,
+    keys: &[String],
+) -> Result<Vec<Enqueued>> {
+    type Row = (i16, Option<String>, Option<String>, Vec<u8>);
+    let rows: Vec<Row> = sqlx::query_as(
+        "DELETE FROM dead_jobs WHERE queue = $1 AND job_key = ANY ($2)
+         RETURNING priority, job_key, group_key, payload -- redrive_jobs",
+    )
+    .bind(queue)
+    .bind(keys)
+    .fetch_all(&mut *connection)
+    .await?;
+    let revived = |(priority, key, group, payload)| NewJob {
+        key,
+        group,
+        priority: Priority::from_number(priority),
+        payload,
+        ..NewJob::default()
+    };
+    let jobs: Vec<NewJob> = rows.into_iter().map(revived).collect();
+    enqueue_in_tx(connection, queue, None, &jobs).await
+}

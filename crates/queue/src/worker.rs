@@ -1,0 +1,161 @@
+//! A worker: claims due jobs, runs a handler on them, settles them in batches.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use store::{Coalescer, Error, run_tx};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::settle::{Settle, settle_in_tx};
+use crate::{Backoff, Job, Jobs};
+
+/// What a handler says of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// Failed, and may succeed later.
+    Failed(String),
+    /// Failed, and will never succeed.
+    Hopeless(String),
+}
+
+/// Does the work of a queue's jobs. A job may be handled more than once (a crash, a lost lane): effects must be
+/// idempotent.
+pub trait Handler: Send + Sync + 'static {
+    /// Handles one job. A panic counts as [`Outcome::Hopeless`].
+    fn handle(&self, job: &Job) -> impl Future<Output = Outcome> + Send;
+}
+
+/// How a worker works.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerTerms {
+    /// Jobs in work at a time.
+    pub concurrency: usize,
+    /// Waits between attempts.
+    pub backoff: Backoff,
+    /// Failed attempts after which a job is given up.
+    pub max_attempts: u32,
+}
+
+/// A running worker.
+pub struct Worker {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts working on the jobs of `jobs`' lanes.
+    pub fn start(jobs: Jobs, handler: Arc<impl Handler>, terms: WorkerTerms) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(work(jobs, handler, terms, stopped));
+        Self { stop, task }
+    }
+
+    /// Claims nothing more and waits for what is in work.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        let _ = self.task.await;
+    }
+}
+
+async fn work(
+    jobs: Jobs,
+    handler: Arc<impl Handler>,
+    terms: WorkerTerms,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let settling = jobs.clone();
+    let settled = Coalescer::spawn("settle_jobs", terms.concurrency.max(1) * 2, 1000, move |batch| {
+        let jobs = settling.clone();
+        async move { settle(&jobs, batch).await }
+    });
+    let free = Arc::new(Semaphore::new(terms.concurrency));
+    loop {
+        // Asking for single jobs would cost a round trip each: wait for a good part of the room, at least for one.
+        let room = free.available_permits();
+        let claimed = match jobs.claim(room).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tracing::warn!(%error, code = "UNAVAILABLE", "claiming jobs failed");
+                Vec::new()
+            }
+        };
+        let full = claimed.len() == room;
+        for job in claimed {
+            let Ok(permit) = free.clone().acquire_owned().await else { return };
+            let (handler, settled) = (handler.clone(), settled.clone());
+            tokio::spawn(async move {
+                let outcome = AssertUnwindSafe(handler.handle(&job)).catch_unwind().await;
+                let outcome = outcome
+                    .unwrap_or_else(|_| Outcome::Hopeless("LOGIC_ERROR: the handler panicked".to_owned()));
+                settled.push((job.clone(), verdict(&job, outcome, &terms))).await;
+                drop(permit);
+            });
+        }
+        tokio::select! {
+            () = next_round(&jobs, &free, terms.concurrency, full) => {}
+            _ = stopped.wait_for(|stop| *stop) => break,
+        }
+    }
+    // All permits back means that all outcomes are handed in.
+    let _ = free.acquire_many(u32::try_from(terms.concurrency).unwrap_or(u32::MAX)).await;
+    settled.drained().await;
+}
+
+/// Waits until another claim is worth its round trip: half the room is free, and something may be due.
+async fn next_round(jobs: &Jobs, free: &Semaphore, concurrency: usize, full: bool) {
+    let half = u32::try_from(concurrency.div_ceil(2)).unwrap_or(u32::MAX);
+    drop(free.acquire_many(half).await);
+    if !full {
+        jobs.may_be_due().await;
+    }
+}
+
+fn verdict(job: &Job, outcome: Outcome, terms: &WorkerTerms) -> Settle {
+    match outcome {
+        Outcome::Done => Settle::Complete,
+        Outcome::Hopeless(reason) => Settle::Bury { reason },
+        Outcome::Failed(reason) if job.attempts + 1 >= terms.max_attempts => Settle::Bury { reason },
+        Outcome::Failed(reason) => {
+            Settle::Retry { delay: terms.backoff.random_delay(job.attempts + 1), reason, counted: true }
+        }
+    }
+}
+
+/// Settles a batch, for as long as the database takes; jobs of lost lanes belong to somebody else now.
+async fn settle(jobs: &Jobs, mut batch: Vec<(Job, Settle)>) {
+    let ended: Vec<Job> = batch.iter().map(|(job, _)| job.clone()).collect();
+    let delays = batch.iter().filter_map(|(_, settle)| match settle {
+        Settle::Retry { delay, .. } => Some(*delay),
+        _ => None,
+    });
+    let soonest = delays.min();
+    loop {
+        batch.retain(|(job, _)| !job.lane.is_lost());
+        let (queue, work) = (jobs.shared.queue, batch.clone());
+        let settled = run_tx(&jobs.shared.pool, "settle_jobs", move |connection| {
+            let work = work.clone();
+            Box::pin(async move { settle_in_tx(connection, queue, &work).await })
+        });
+        match settled.await {
+            Ok(()) => break,
+            Err(Error::Fenced { .. }) => {}
+            Err(error) => {
+                tracing::warn!(%error, code = "UNAVAILABLE", "settling jobs failed; trying again");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+    for job in &ended {
+        jobs.end(&job.lane, job.id);
+    }
+    let unblocked = ended.iter().any(|job| job.group.is_some()).then_some(Duration::ZERO);
+    if let Some(delay) = unblocked.or(soonest) {
+        jobs.wake_in(delay);
+    }
+}

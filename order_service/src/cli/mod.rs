@@ -1,0 +1,118 @@
+//! The command line: what there is, and what runs it. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+mod admin;
+mod client;
+mod definition;
+mod orders;
+mod output;
+mod process;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+use settings::{Resolved, SettingError};
+use store::embedded::{KEEPER_COMMAND, keep};
+
+use crate::settings::{PROGRAM, Settings, with_data_dir};
+
+/// Why a command failed, as one line.
+enum Failure {
+    /// Wrong usage: exit code 2.
+    Usage(String),
+    /// Anything else: exit code 1.
+    Failed(String),
+    /// Failed, and already said so.
+    Said,
+}
+
+impl From<SettingError> for Failure {
+    fn from(error: SettingError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(format!("{error:#}"))
+    }
+}
+
+/// Runs the process's command line.
+pub fn main() -> ExitCode {
+    if let Some(code) = keeper() {
+        return code;
+    }
+    let matches = settings::parse(definition::command());
+    match run(&matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(line)) => complain(&line, 2),
+        Err(Failure::Failed(line)) => complain(&line, 1),
+        Err(Failure::Said) => ExitCode::from(1),
+    }
+}
+
+fn complain(line: &str, code: u8) -> ExitCode {
+    eprintln!("error: {}", line.replace('\n', " "));
+    ExitCode::from(code)
+}
+
+/// The hidden command that keeps an embedded cluster; not for people, so not in the definition.
+fn keeper() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != KEEPER_COMMAND {
+        return None;
+    }
+    let data_dir = PathBuf::from(args.next()?);
+    Some(if keep(&data_dir).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    // A command's own matches carry the settings given anywhere on the line.
+    let mut innermost = matches;
+    while let Some((_, inner)) = innermost.subcommand() {
+        innermost = inner;
+    }
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let resolved = with_data_dir(Resolved::new(&PROGRAM, innermost, environment)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("starting the runtime: {error}")))?;
+    let done = runtime.block_on(dispatch(matches, &resolved));
+    // Whatever still runs is idle or has been given its time.
+    runtime.shutdown_background();
+    done
+}
+
+async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+    match matches.subcommand() {
+        None | Some(("serve", _)) => serve(resolved).await,
+        Some(("process", args)) => process::run(args, resolved).await,
+        Some(("orders", args)) => match args.subcommand() {
+            Some(("get", args)) => orders::get(args, resolved).await,
+            Some(("list", args)) => orders::list(args, resolved).await,
+            Some(("retry", args)) => orders::retry(args, resolved).await,
+            Some(("callbacks", args)) => orders::callbacks(args, resolved).await,
+            _ => Err(Failure::Usage("orders: which command? (see orders --help)".to_owned())),
+        },
+        Some(("migrate", args)) => admin::migrate(args, resolved).await,
+        Some(("status", args)) => admin::status(args, resolved).await,
+        Some(("config", args)) => match args.subcommand() {
+            Some(("print", args)) => admin::print_config(args, resolved),
+            _ => Err(Failure::Usage("config: which command? (see config --help)".to_owned())),
+        },
+        Some((other, _)) => Err(Failure::Usage(format!("unknown command {other}"))),
+    }
+}
+
+async fn serve(resolved: &Resolved) -> Result<(), Failure> {
+    let settings = Settings::new(resolved)?;
+    let filter: String = resolved.required("log-filter")?;
+    serving::logs::start(&filter).map_err(|reason| resolved.invalid("log-filter", reason))?;
+    resolved.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    let stop =
+        serving::shutdown::on_signal().map_err(|error| Failure::Failed(format!("signals: {error}")))?;
+    Ok(crate::serve::serve(settings, stop).await?)
+}

@@ -1,0 +1,78 @@
+//! How results are printed: tables for people, JSON for programs.
+
+use chrono::{DateTime, SecondsFormat};
+use clap::ArgMatches;
+use comfy_table::{ContentArrangement, Table, presets};
+use proto::order_service::Order;
+use serde_json::{Value, json};
+
+use crate::orders::State;
+
+pub(super) fn is_json(args: &ArgMatches) -> bool {
+    args.get_one::<String>("output").is_some_and(|format| format == "json")
+}
+
+/// Prints one line; a closed pipe (such as `| head`) is not an error worth a word.
+pub(super) fn line(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    line(table);
+}
+
+pub(super) fn state_name(number: i32) -> &'static str {
+    State::from_number(number).map_or("unknown", State::name)
+}
+
+/// RFC 3339, in UTC.
+pub(super) fn time(at: Option<&prost_types::Timestamp>) -> Option<String> {
+    let at = at?;
+    let at = DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).ok()?)?;
+    Some(at.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+/// An id of an order's data, blank while it is not known.
+pub(super) fn id_or_blank(id: i32) -> String {
+    if id == 0 { String::new() } else { id.to_string() }
+}
+
+pub(super) fn order_json(order: &Order) -> Value {
+    let change = |change: &proto::order_service::StateChange| json!({"state": state_name(change.state), "at": time(change.at.as_ref())});
+    json!({
+        "order_id": order.order_id,
+        "product_id": order.product_id,
+        "storage_id": order.storage_id,
+        "pickup_point_id": order.pickup_point_id,
+        "state": state_name(order.state),
+        "attempts": order.attempts,
+        "last_error": order.last_error,
+        "history": order.history.iter().map(change).collect::<Vec<_>>(),
+        "next_attempt_at": time(order.next_attempt_at.as_ref()),
+    })
+}
+
+pub(super) fn orders_table(orders: &[Order]) {
+    let row = |order: &Order| {
+        [
+            order.order_id.to_string(),
+            order.product_id.to_string(),
+            id_or_blank(order.storage_id),
+            id_or_blank(order.pickup_point_id),
+            state_name(order.state).to_owned(),
+            order.attempts.to_string(),
+            time(order.next_attempt_at.as_ref()).unwrap_or_default(),
+            order.last_error.clone(),
+        ]
+    };
+    let header =
+        ["order", "product", "storage", "pickup point", "state", "attempts", "next attempt", "last error"];
+    table(header, orders.iter().map(row));
+}

@@ -1,0 +1,91 @@
+//! Questions in batches: whatever was asked while earlier calls were on their way goes in the next one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proto::data_manager::data_manager_client::DataManagerClient;
+use proto::data_manager::{GetOrderDataCallbackRequest, GetOrdersDataCallbackRequest};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tonic::{Code, Status};
+
+use super::client::Guarded;
+
+/// Most questions in one call.
+const MOST: usize = 500;
+/// Calls on their way at a time; more questions wait for the next one.
+const CALLS: usize = 64;
+
+/// `None`: the peer has no batch call, ask singly.
+type Answer = Option<Result<(), Status>>;
+
+struct Question {
+    order_id: i32,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Asks in batches.
+#[derive(Clone)]
+pub(super) struct Questions(mpsc::Sender<Question>);
+
+impl Questions {
+    /// Starts the task that gathers questions.
+    pub(super) fn start(client: DataManagerClient<Guarded>, no_batches: Arc<AtomicBool>) -> Self {
+        let (questions, mut asked) = mpsc::channel(65_536);
+        let calls = Arc::new(Semaphore::new(CALLS));
+        tokio::spawn(async move {
+            loop {
+                let Ok(call) = calls.clone().acquire_owned().await else { return };
+                let mut batch = Vec::new();
+                if asked.recv_many(&mut batch, MOST).await == 0 {
+                    return;
+                }
+                let (client, no_batches) = (client.clone(), no_batches.clone());
+                tokio::spawn(async move {
+                    ask_all(client, &no_batches, batch).await;
+                    drop(call);
+                });
+            }
+        });
+        Self(questions)
+    }
+
+    /// Asks for one order as part of some batch.
+    pub(super) async fn ask(&self, order_id: i32) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Question { order_id, answer }).await.ok()?;
+        answered.await.unwrap_or(None)
+    }
+}
+
+async fn ask_all(mut client: DataManagerClient<Guarded>, no_batches: &AtomicBool, batch: Vec<Question>) {
+    if let [question] = batch.as_slice() {
+        let request = GetOrderDataCallbackRequest { order_id: question.order_id };
+        let answer = client.get_order_data_callback(request).await.map(drop);
+        batch.into_iter().for_each(|question| drop(question.answer.send(Some(answer.clone()))));
+        return;
+    }
+    let order_ids = batch.iter().map(|question| question.order_id).collect();
+    let answer = client.get_orders_data_callback(GetOrdersDataCallbackRequest { order_ids }).await;
+    let answer = match answer {
+        Err(status) if status.code() == Code::Unimplemented => {
+            tracing::info!("the data manager has no batch call; asking one by one");
+            no_batches.store(true, Ordering::Relaxed);
+            batch.into_iter().for_each(|question| drop(question.answer.send(None)));
+            return;
+        }
+        answer => answer.map(tonic::Response::into_inner),
+    };
+    let mut refused: HashMap<i32, Status> = HashMap::new();
+    for error in answer.iter().flat_map(|answer| &answer.errors) {
+        refused.insert(error.order_id, Status::new(Code::from(error.code), error.message.clone()));
+    }
+    for Question { order_id, answer: waiting } in batch {
+        let outcome = match &answer {
+            Err(status) => Err(status.clone()),
+            Ok(_) => refused.remove(&order_id).map_or(Ok(()), Err),
+        };
+        // The order may have its data already.
+        let _ = waiting.send(Some(outcome));
+    }
+}

@@ -1,0 +1,180 @@
+//! The client of the data manager: a `tower` stack (breaker, time-out) over a connection that remakes itself, with a
+//! limit on calls in flight, asking one by one or in batches, as the peer can.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use proto::data_manager::GetOrderDataCallbackRequest;
+use proto::data_manager::data_manager_client::DataManagerClient;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tower::{Service, ServiceBuilder};
+
+use super::batch::Questions;
+use super::breaker::Breaker;
+
+/// How the data manager is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientTerms {
+    /// Calls in flight at most.
+    pub concurrency: usize,
+    /// Longest time for one call.
+    pub timeout: Duration,
+    /// Whether the batch call is used where the peer has it.
+    pub batches: bool,
+}
+
+/// Why a question was not answered.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AskError {
+    /// The data manager could not be reached, or the breaker is open.
+    #[error("data manager unreachable: {0}")]
+    Unreachable(String),
+    /// It refused.
+    #[error("data manager answered {code:?}: {message}")]
+    Refused {
+        /// With this status.
+        code: Code,
+        /// And this message.
+        message: String,
+    },
+    /// The question was taken, but no data came, or the call did not return.
+    #[error("no callback from the data manager within {}", humantime::format_duration(*.0))]
+    NoCallback(Duration),
+}
+
+/// The client. Clones share everything.
+#[derive(Clone)]
+pub struct Client {
+    single: DataManagerClient<Guarded>,
+    questions: Option<Questions>,
+    /// Whether the connected peer is known to lack the batch call.
+    no_batches: Arc<AtomicBool>,
+    breaker: Breaker,
+    turns: Arc<Semaphore>,
+}
+
+pub(super) type Guarded = BreakerService<tower::timeout::Timeout<Channel>>;
+
+impl Client {
+    /// A client over `channel`, which need not be connected.
+    pub fn new(channel: Channel, terms: ClientTerms) -> Self {
+        let breaker = Breaker::default();
+        let no_batches = Arc::new(AtomicBool::new(!terms.batches));
+        let guard = breaker.clone();
+        let guarded = ServiceBuilder::new()
+            .layer_fn(move |inner| BreakerService { inner, breaker: guard.clone() })
+            .timeout(terms.timeout)
+            .service(channel);
+        let single = DataManagerClient::new(guarded);
+        let questions = terms.batches.then(|| Questions::start(single.clone(), no_batches.clone()));
+        Self { single, questions, no_batches, breaker, turns: Arc::new(Semaphore::new(terms.concurrency)) }
+    }
+
+    /// The breaker of this connection.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Waits until another call may be in flight. Not a layer of the stack: while it waits, an order listens for a
+    /// late answer to an earlier question.
+    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, AskError> {
+        let turn = self.turns.clone().acquire_owned().await;
+        turn.map_err(|_| AskError::Unreachable("stopping".to_owned()))
+    }
+
+    /// Asks for one order. Holds `turn` until the call has returned, which takes `timeout` at most.
+    pub fn ask(
+        &self,
+        order_id: i32,
+        turn: OwnedSemaphorePermit,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<(), AskError>> {
+        let batched = self.questions.clone().filter(|_| !self.no_batches.load(Ordering::Relaxed));
+        let mut single = self.single.clone();
+        let no_batches = self.no_batches.clone();
+        let may_batch = self.questions.is_some();
+        Box::pin(async move {
+            let _turn = turn;
+            if let Some(questions) = batched
+                && let Some(answer) = questions.ask(order_id).await
+            {
+                return answer.map_err(|status| ask_error(&status, timeout));
+            }
+            let answer = single.get_order_data_callback(GetOrderDataCallbackRequest { order_id }).await;
+            answer.map(drop).map_err(|status| {
+                let error = ask_error(&status, timeout);
+                if may_batch && matches!(error, AskError::Unreachable(_)) {
+                    // The next connection may be to a newer peer.
+                    no_batches.store(false, Ordering::Relaxed);
+                }
+                error
+            })
+        })
+    }
+}
+
+/// What a failed call says: a status with a source never came from the peer.
+pub(super) fn ask_error(status: &Status, timeout: Duration) -> AskError {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<tower::timeout::error::Elapsed>() {
+            return AskError::NoCallback(timeout);
+        }
+        source = error.source();
+    }
+    if serving::peer::is_connection_failure(status) {
+        return AskError::Unreachable(status.message().to_owned());
+    }
+    AskError::Refused { code: status.code(), message: status.message().to_owned() }
+}
+
+/// Holds calls back while the breaker is open and tells it how they end.
+#[derive(Clone)]
+pub struct BreakerService<S> {
+    inner: S,
+    breaker: Breaker,
+}
+
+/// The breaker is open: the call was not made.
+#[derive(Debug, thiserror::Error)]
+#[error("circuit open")]
+struct CircuitOpen;
+
+impl<S, Request> Service<Request> for BreakerService<S>
+where
+    S: Service<Request, Error = tower::BoxError>,
+    S::Future: Send + 'static,
+    S::Response: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = tower::BoxError;
+    type Future = BoxFuture<'static, Result<S::Response, tower::BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), tower::BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        if !self.breaker.admit() {
+            return Box::pin(std::future::ready(Err(CircuitOpen.into())));
+        }
+        let breaker = self.breaker.clone();
+        let call = self.inner.call(request);
+        Box::pin(async move {
+            let answer = call.await;
+            match &answer {
+                Ok(_) => breaker.connected(),
+                // A peer that is slow is there.
+                Err(error) if error.is::<tower::timeout::error::Elapsed>() => {}
+                Err(_) => breaker.disconnected(),
+            }
+            answer
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! The exchange with the data manager: a question, and an answer that comes as a callback: before, during or after the
+//! question's return, or never, or at another replica.
+//!
+//! An asking order waits for its data, not for the call. Data is handed over only once it is committed.
+
+mod batch;
+mod breaker;
+mod client;
+mod waiting;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures::StreamExt as _;
+use futures::future::{BoxFuture, Either, select};
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tonic::Code;
+
+pub use breaker::Breaker;
+pub use client::{AskError, Client, ClientTerms};
+use waiting::Waiting;
+
+use crate::orders::{Callback, Clock, Data};
+use crate::pipeline::StageError;
+
+/// Asks the data manager and hands callbacks to those who wait for them.
+pub struct Exchange {
+    client: Client,
+    waiting: Waiting,
+    clock: Arc<Clock>,
+    /// How long an answer may take, from the question.
+    timeout: Duration,
+    /// Calls whose order has its data already: they are let end, since a peer may mind an abandoned call.
+    linger: mpsc::Sender<BoxFuture<'static, ()>>,
+}
+
+impl Exchange {
+    /// An exchange through `client`.
+    pub fn new(client: Client, clock: Arc<Clock>, timeout: Duration) -> Arc<Self> {
+        let (linger, calls) = mpsc::channel(65_536);
+        tokio::spawn(let_end(calls));
+        Arc::new(Self { client, waiting: Waiting::default(), clock, timeout, linger })
+    }
+
+    /// Asks for an order's data and waits for the callback, for the time-out from the question at most.
+    pub async fn ask(&self, order_id: i32) -> Result<Data, StageError> {
+        let mut arrival = self.waiting.register(order_id, self.clock.now());
+        // A late answer to an earlier question may come while this one waits for its turn.
+        let turn = match select(&mut arrival, Box::pin(self.client.turn())).await {
+            Either::Left((data, _)) => return Ok(data),
+            Either::Right((turn, _)) => turn.map_err(stage_error)?,
+        };
+        let timeout = tokio::time::sleep(self.timeout);
+        tokio::pin!(timeout);
+        let call = self.client.ask(order_id, turn, self.timeout);
+        match select(&mut arrival, call).await {
+            Either::Left((data, call)) => {
+                // Full only if a flood of calls never ends; then this one is abandoned.
+                let _ = self.linger.try_send(Box::pin(async move { drop(call.await) }));
+                return Ok(data);
+            }
+            Either::Right((Ok(()), _)) => {}
+            Either::Right((Err(error), _)) => {
+                return self.waiting.take(order_id, arrival).ok_or_else(|| stage_error(error));
+            }
+        }
+        match select(&mut arrival, timeout).await {
+            Either::Left((data, _)) => Ok(data),
+            Either::Right(((), _)) => self
+                .waiting
+                .take(order_id, arrival)
+                .ok_or_else(|| stage_error(AskError::NoCallback(self.timeout))),
+        }
+    }
+
+    /// Hands committed data to the order that waits for it here; false if none does.
+    pub fn deliver(&self, callback: Callback) -> bool {
+        self.waiting.deliver(callback)
+    }
+
+    /// Since when an order of this process has been waiting for its data.
+    pub fn asked_at(&self, order_id: i32) -> Option<DateTime<Utc>> {
+        self.waiting.since(order_id)
+    }
+
+    /// The breaker of the connection.
+    pub fn breaker(&self) -> &Breaker {
+        self.client.breaker()
+    }
+}
+
+async fn let_end(mut calls: mpsc::Receiver<BoxFuture<'static, ()>>) {
+    let mut lingering = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            call = calls.recv() => match call {
+                Some(call) => lingering.push(call),
+                None => return,
+            },
+            Some(()) = lingering.next(), if !lingering.is_empty() => {}
+        }
+    }
+}
+
+/// What a failed question means for its order.
+fn stage_error(error: AskError) -> StageError {
+    let reason = error.to_string();
+    match error {
+        AskError::Unreachable(_) => StageError::NotTried(reason),
+        AskError::NoCallback(_) => StageError::Transient(reason),
+        AskError::Refused { code, .. } => match code {
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::Unimplemented => StageError::Permanent(reason),
+            _ => StageError::Transient(reason),
+        },
+    }
+}

@@ -1,0 +1,253 @@
+//! Accepting orders: durable in one statement for all requests that came in meanwhile, each request all or nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use queue::Jobs;
+use sqlx::{FromRow, PgPool};
+use store::{Coalescer, Error, Lease, Result, run};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Batch, Clock, Data, State, Work};
+
+/// Why a request was not accepted; nothing of it was.
+#[derive(Debug, Clone)]
+pub enum AcceptError {
+    /// These orders exist with another product.
+    OtherProduct(Vec<i32>),
+    /// The database did not answer in time. Some of the orders may turn out to be stored; repeating is safe.
+    Unavailable(Error),
+}
+
+/// What a request's orders are now, each durable; those not named here are new and on their way through the pipeline.
+#[derive(Debug, Default)]
+pub struct Accepted {
+    /// Those that had ended already: (order, state, data).
+    pub ended: Vec<(i32, State, Option<Data>)>,
+    /// Those in work or waiting, here or elsewhere.
+    pub underway: Vec<i32>,
+}
+
+/// Accepts orders.
+#[derive(Clone)]
+pub struct Acceptor {
+    requests: Coalescer<Request>,
+}
+
+struct Request {
+    orders: Vec<(i32, i32)>,
+    admission: Arc<OwnedSemaphorePermit>,
+    reply: oneshot::Sender<Result<Accepted, AcceptError>>,
+}
+
+impl Acceptor {
+    /// Starts accepting into the lane of `jobs`; new orders go to `intake`, whatever becomes of their client.
+    /// `doubtful` gets the batches of which nobody knows whether they were stored: the database went away with the
+    /// answer.
+    pub fn start(
+        pool: PgPool,
+        jobs: Jobs,
+        clock: Arc<Clock>,
+        doubtful: Coalescer<Uuid>,
+        intake: async_channel::Sender<Work>,
+    ) -> Self {
+        let desk = Arc::new(Desk { pool, jobs, clock, doubtful, intake });
+        let requests = Coalescer::spawn("accept_orders", 1024, 256, move |batch| {
+            let desk = desk.clone();
+            async move {
+                let mut waiting = batch;
+                while !waiting.is_empty() {
+                    let (now, later) = disjoint(waiting);
+                    desk.accept(now).await;
+                    waiting = later;
+                }
+            }
+        });
+        Self { requests }
+    }
+
+    /// Makes `orders` (each id once) durable and sends the new ones on their way. Answers after the commit. Whoever
+    /// wants to hear of them must listen already.
+    pub async fn accept(
+        &self,
+        orders: Vec<(i32, i32)>,
+        admission: Arc<OwnedSemaphorePermit>,
+    ) -> Result<Accepted, AcceptError> {
+        let answer = self.requests.ask(|reply| Request { orders, admission, reply }).await;
+        answer.unwrap_or(Err(AcceptError::Unavailable(Error::Abandoned)))
+    }
+}
+
+/// The requests that share no order with an earlier one, and the others: those depend on what becomes of the first.
+fn disjoint(requests: Vec<Request>) -> (Vec<Request>, Vec<Request>) {
+    let mut seen = HashSet::new();
+    requests.into_iter().partition(|request| {
+        let fresh = request.orders.iter().all(|(order_id, _)| !seen.contains(order_id));
+        seen.extend(request.orders.iter().map(|(order_id, _)| *order_id));
+        fresh
+    })
+}
+
+struct Desk {
+    pool: PgPool,
+    jobs: Jobs,
+    clock: Arc<Clock>,
+    doubtful: Coalescer<Uuid>,
+    intake: async_channel::Sender<Work>,
+}
+
+impl Desk {
+    async fn accept(&self, requests: Vec<Request>) {
+        // A lost lane (this process was paused for too long) is replaced within moments, if the database is there.
+        let patience = Instant::now() + Duration::from_secs(5);
+        loop {
+            let lane = self.jobs.lane();
+            let batch_id = Uuid::new_v4();
+            let written = match lane.is_lost() {
+                true => Err(lane.fenced()),
+                false => write(&self.pool, &lane, batch_id, &requests).await,
+            };
+            match written {
+                Ok(rows) if rows.first().is_some_and(|row| !row.held) => lane.mark_lost(),
+                Ok(rows) => {
+                    rows.iter().for_each(|row| self.clock.set(row.now));
+                    return self.answer(requests, batch_id, lane, &rows).await;
+                }
+                // Somebody else accepted one of them meanwhile: now it will be found.
+                Err(Error::Duplicate(_)) => {}
+                Err(Error::Fenced { .. }) if Instant::now() < patience => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(error) => {
+                    self.doubtful.push(batch_id).await;
+                    for request in requests {
+                        // The client may be gone.
+                        let _ = request.reply.send(Err(AcceptError::Unavailable(error.clone())));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, requests: Vec<Request>, batch_id: Uuid, lane: Arc<Lease>, rows: &[Row]) {
+        let found: HashMap<i32, Found> = rows.iter().filter_map(Found::from_row).collect();
+        let mut new = Vec::new();
+        for Request { orders, admission, reply } in requests {
+            let other =
+                |(order, product): &&(i32, i32)| found.get(order).is_some_and(|f| f.product_id != *product);
+            let others: Vec<i32> = orders.iter().filter(other).map(|(order, _)| *order).collect();
+            if !others.is_empty() {
+                let _ = reply.send(Err(AcceptError::OtherProduct(others)));
+                continue;
+            }
+            let mut accepted = Accepted::default();
+            for (order_id, product_id) in orders {
+                match found.get(&order_id) {
+                    Some(f) if f.mine => new.push((order_id, product_id, admission.clone())),
+                    None => new.push((order_id, product_id, admission.clone())),
+                    Some(f) if f.state.is_end() => accepted.ended.push((order_id, f.state, f.data)),
+                    Some(_) => accepted.underway.push(order_id),
+                }
+            }
+            let _ = reply.send(Ok(accepted));
+        }
+        let batch = Batch::new(batch_id, lane, new.len());
+        for (order_id, product_id, admission) in new {
+            // Never waits: as many orders fit in as are admitted. Closed only when the process is ending.
+            let _ = self.intake.send(Work::fresh(order_id, product_id, batch.clone(), admission)).await;
+        }
+    }
+}
+
+struct Found {
+    product_id: i32,
+    state: State,
+    data: Option<Data>,
+    mine: bool,
+}
+
+impl Found {
+    fn from_row(row: &Row) -> Option<(i32, Self)> {
+        let data = Data::stored(row.storage_id?, row.pickup_point_id?);
+        let state = State::from_number(row.state?.into())?;
+        Some((row.order_id?, Self { product_id: row.product_id?, state, data, mine: row.mine? }))
+    }
+}
+
+#[derive(FromRow)]
+struct Row {
+    now: DateTime<Utc>,
+    held: bool,
+    order_id: Option<i32>,
+    product_id: Option<i32>,
+    state: Option<i16>,
+    storage_id: Option<i32>,
+    pickup_point_id: Option<i32>,
+    mine: Option<bool>,
+}
+
+async fn write(pool: &PgPool, lane: &Arc<Lease>, batch_id: Uuid, requests: &[Request]) -> Result<Vec<Row>> {
+    let rows = requests.iter().enumerate();
+    let mut rows: Vec<(i32, i32, i32)> = rows
+        .flat_map(|(n, request)| {
+            request.orders.iter().map(move |(order, product)| (*order, *product, n as i32))
+        })
+        .collect();
+    // In the order of the key: two replicas that accept the same orders wait for each other in one direction only.
+    rows.sort_unstable();
+    let orders: Arc<[i32]> = rows.iter().map(|row| row.0).collect();
+    let products: Arc<[i32]> = rows.iter().map(|row| row.1).collect();
+    let numbers: Arc<[i32]> = rows.iter().map(|row| row.2).collect();
+    let lane = lane.clone();
+    run(pool, "accept_orders", move |connection| {
+        let (lane, orders, products, numbers) =
+            (lane.clone(), orders.clone(), products.clone(), numbers.clone());
+        Box::pin(async move {
+            let rows = sqlx::query_as(ACCEPT)
+                .bind(&orders[..])
+                .bind(&products[..])
+                .bind(&numbers[..])
+                .bind(batch_id)
+                .bind(lane.id)
+                .bind(lane.epoch)
+                .fetch_all(connection)
+                .await?;
+            Ok(rows)
+        })
+    })
+    .await
+}
+
+/// One row for each order that was there before, or a single row without order. A request with an order of another
+/// product adds nothing. `mine`: this very batch was stored before (its answer was lost), so the order is new.
+/// Plain INSERT: an order that appears meanwhile fails the statement, which is then repeated and finds it.
+const ACCEPT: &str = "-- accept_orders
+WITH lane AS MATERIALIZED (
+    SELECT lease_held($5, $6) AS held
+), input AS MATERIALIZED (
+    SELECT * FROM unnest($1::int[], $2::int[], $3::int[]) AS t (order_id, product_id, request)
+), mine AS MATERIALIZED (
+    SELECT unnest(order_ids) AS order_id FROM accepted_batches WHERE batch_id = $4
+), found AS MATERIALIZED (
+    SELECT o.order_id, o.product_id, o.state, o.storage_id, o.pickup_point_id,
+           o.product_id <> i.product_id AS other, i.request, o.order_id IN (SELECT order_id FROM mine) AS mine
+    FROM input i JOIN orders o ON o.order_id = i.order_id
+), fresh AS MATERIALIZED (
+    SELECT order_id, product_id FROM input
+    WHERE (SELECT held FROM lane)
+      AND order_id NOT IN (SELECT order_id FROM found)
+      AND request NOT IN (SELECT request FROM found WHERE other)
+), batch AS (
+    INSERT INTO accepted_batches (batch_id, lane, order_ids)
+    SELECT $4, $5, array_agg(order_id) FROM fresh HAVING count(*) > 0
+), added AS (
+    INSERT INTO orders (order_id, product_id, state, accepted_at) SELECT order_id, product_id, 1, now() FROM fresh
+)
+SELECT now() AS now, lane.held, found.order_id, found.product_id, found.state, found.storage_id, found.pickup_point_id,
+       found.mine
+FROM lane LEFT JOIN found ON true";

@@ -1,0 +1,73 @@
+//! Recovery: what a process had accepted and not ended becomes jobs, in the transaction that adopts its lane.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue::{Jobs, NewJob, enqueue_in_tx};
+use sqlx::{PgConnection, PgPool};
+use store::{Lease, Result, run_tx};
+use uuid::Uuid;
+
+use super::QUEUE;
+
+/// Turns the batches of `lane`, which must be held, into jobs of it. Safe to repeat.
+pub async fn adopt(connection: &mut PgConnection, lane: &Lease) -> Result<()> {
+    let orders: Vec<i32> =
+        sqlx::query_scalar(UNENDED).bind(lane.id).bind(None::<Vec<Uuid>>).fetch_all(&mut *connection).await?;
+    if !orders.is_empty() {
+        tracing::info!(
+            lane = lane.name,
+            orders = orders.len(),
+            "orders of a process that is gone are carried on"
+        );
+    }
+    enqueue(connection, lane, orders).await
+}
+
+/// The same for single batches of this process's own, whose commit was never answered.
+pub(super) async fn recover(pool: &PgPool, jobs: &Jobs, batches: Vec<Uuid>) {
+    let batches: Arc<Vec<Uuid>> = Arc::new(batches);
+    loop {
+        let lane = jobs.lane();
+        let batches = batches.clone();
+        let recovered = run_tx(pool, "recover_batches", move |connection| {
+            let (lane, batches) = (lane.clone(), batches.clone());
+            Box::pin(async move {
+                lane.fence(connection).await?;
+                let orders: Vec<i32> = sqlx::query_scalar(UNENDED)
+                    .bind(lane.id)
+                    .bind(&*batches)
+                    .fetch_all(&mut *connection)
+                    .await?;
+                enqueue(connection, &lane, orders).await
+            })
+        });
+        match recovered.await {
+            Ok(()) => return jobs.wake_in(Duration::ZERO),
+            // The lane is lost: whoever adopts it finds the batches.
+            Err(store::Error::Fenced { .. }) => return,
+            Err(error) => {
+                tracing::warn!(%error, code = "UNAVAILABLE", "doubtful batches could not be looked up; trying again");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+async fn enqueue(connection: &mut PgConnection, lane: &Lease, orders: Vec<i32>) -> Result<()> {
+    let job = |order_id: i32| NewJob { key: Some(order_id.to_string()), ..NewJob::default() };
+    let jobs: Vec<NewJob> = orders.into_iter().map(job).collect();
+    if !jobs.is_empty() {
+        // Those that wait as jobs already are left as they are.
+        enqueue_in_tx(connection, QUEUE, Some(lane), &jobs).await?;
+    }
+    Ok(())
+}
+
+/// Removes batches, all of the lane or those given, and answers their orders that have not ended.
+const UNENDED: &str = "-- unended_orders
+WITH gone AS (
+    DELETE FROM accepted_batches WHERE lane = $1 AND ($2::uuid[] IS NULL OR batch_id = ANY ($2)) RETURNING order_ids
+)
+SELECT o.order_id FROM (SELECT DISTINCT unnest(order_ids) AS order_id FROM gone) AS ids
+JOIN orders o USING (order_id) WHERE o.state < 4 ORDER BY o.order_id";

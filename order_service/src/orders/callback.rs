@@ -1,0 +1,236 @@
+//! Callbacks: stored in one statement for all that came in meanwhile, the first one of each order for good.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use queue::hurry_in_tx;
+use sqlx::PgPool;
+use store::{Coalescer, Error, Result, run, run_tx};
+use tokio::sync::oneshot;
+
+use super::{QUEUE, orphan};
+
+/// The channel on which replicas tell each other of callbacks that are not theirs.
+pub const CALLBACK_CHANNEL: &str = "order_callbacks";
+
+/// Where an order goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Data {
+    /// Never 0.
+    pub storage_id: i32,
+    /// Never 0.
+    pub pickup_point_id: i32,
+}
+
+impl Data {
+    /// As stored: 0 stands for nothing.
+    pub(super) fn stored(storage_id: i32, pickup_point_id: i32) -> Option<Self> {
+        (storage_id != 0 && pickup_point_id != 0).then_some(Self { storage_id, pickup_point_id })
+    }
+}
+
+/// A data manager's answer about one order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Callback {
+    /// The order.
+    pub order_id: i32,
+    /// Its data.
+    pub data: Data,
+}
+
+/// What became of a callback; in each case it is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallbackAnswer {
+    /// It is the order's data now.
+    Stored,
+    /// The order had its data already.
+    Duplicate,
+    /// There is no such order; kept for an operator.
+    Unknown,
+}
+
+/// Stores callbacks.
+#[derive(Clone)]
+pub struct CallbackStore {
+    callbacks: Coalescer<Arrived>,
+}
+
+struct Arrived {
+    callback: Callback,
+    reply: oneshot::Sender<Result<CallbackAnswer>>,
+}
+
+/// Hands an order's stored data to whoever waits for it in this process; false if nobody does.
+pub type Deliver = Arc<dyn Fn(i32, Data) -> bool + Send + Sync>;
+
+impl CallbackStore {
+    /// Starts storing. Stored data goes to `deliver`; if nobody takes it there, to the retry queue and the replicas.
+    pub fn start(pool: PgPool, deliver: Deliver) -> Self {
+        let forwarding = pool.clone();
+        let forward = Coalescer::spawn("forward_callbacks", 65_536, 4096, move |batch| {
+            let pool = forwarding.clone();
+            async move { forward_elsewhere(&pool, batch).await }
+        });
+        let callbacks = Coalescer::spawn("store_callbacks", 65_536, 8192, move |batch| {
+            let (pool, deliver, forward) = (pool.clone(), deliver.clone(), forward.clone());
+            async move { settle(&pool, &deliver, &forward, batch).await }
+        });
+        Self { callbacks }
+    }
+
+    /// Stores one callback. Answers after the commit.
+    pub async fn store(&self, callback: Callback) -> Result<CallbackAnswer> {
+        self.callbacks.ask(|reply| Arrived { callback, reply }).await.unwrap_or(Err(Error::Abandoned))
+    }
+}
+
+async fn settle(pool: &PgPool, deliver: &Deliver, forward: &Coalescer<Callback>, batch: Vec<Arrived>) {
+    let mut first: HashMap<i32, Data> = HashMap::with_capacity(batch.len());
+    for Arrived { callback, .. } in &batch {
+        first.entry(callback.order_id).or_insert(callback.data);
+    }
+    let verdicts = match write(pool, first).await {
+        Ok(verdicts) => verdicts,
+        Err(error) => {
+            for arrived in batch {
+                let _ = arrived.reply.send(Err(error.clone()));
+            }
+            return;
+        }
+    };
+    let mut told = HashMap::with_capacity(verdicts.len());
+    for Verdict { order_id, data, answer } in verdicts {
+        told.insert(order_id, answer);
+        if let Some(data) = data
+            && !deliver(order_id, data)
+            && answer == CallbackAnswer::Stored
+        {
+            forward.push(Callback { order_id, data }).await;
+        }
+    }
+    for Arrived { callback, reply } in batch {
+        // Of several for one order in this batch, the first was stored.
+        let answer = told.get_mut(&callback.order_id);
+        let answer = answer.map_or(CallbackAnswer::Unknown, |answer| match *answer {
+            CallbackAnswer::Stored => std::mem::replace(answer, CallbackAnswer::Duplicate),
+            other => other,
+        });
+        metrics::counter!("order_callbacks_total", "kind" => kind(answer)).increment(1);
+        // The sender may be gone.
+        let _ = reply.send(Ok(answer));
+    }
+}
+
+fn kind(answer: CallbackAnswer) -> &'static str {
+    match answer {
+        CallbackAnswer::Stored => "stored",
+        CallbackAnswer::Duplicate => "duplicate",
+        CallbackAnswer::Unknown => "unknown",
+    }
+}
+
+struct Verdict {
+    order_id: i32,
+    /// What the order's data is now.
+    data: Option<Data>,
+    answer: CallbackAnswer,
+}
+
+async fn write(pool: &PgPool, callbacks: HashMap<i32, Data>) -> Result<Vec<Verdict>> {
+    let mut rows: Vec<(i32, Data)> = callbacks.into_iter().collect();
+    rows.sort_unstable_by_key(|row| row.0);
+    let ids: Arc<[i32]> = rows.iter().map(|row| row.0).collect();
+    let storages: Arc<[i32]> = rows.iter().map(|row| row.1.storage_id).collect();
+    let pickups: Arc<[i32]> = rows.iter().map(|row| row.1.pickup_point_id).collect();
+    let stored: Vec<(i32, i32, i32, bool)> = run(pool, "store_callbacks", move |connection| {
+        let (ids, storages, pickups) = (ids.clone(), storages.clone(), pickups.clone());
+        Box::pin(async move {
+            let rows = sqlx::query_as(STORE).bind(&ids[..]).bind(&storages[..]).bind(&pickups[..]);
+            Ok(rows.fetch_all(connection).await?)
+        })
+    })
+    .await?;
+    let stored: HashMap<i32, (Option<Data>, bool)> =
+        stored.into_iter().map(|row| (row.0, (Data::stored(row.1, row.2), row.3))).collect();
+    let unknown: Vec<Callback> = rows
+        .iter()
+        .filter(|(order_id, _)| !stored.contains_key(order_id))
+        .map(|(order_id, data)| Callback { order_id: *order_id, data: *data })
+        .collect();
+    orphan::keep(pool, unknown).await?;
+    let verdict = |(order_id, data): (i32, Data)| match stored.get(&order_id) {
+        None => Verdict { order_id, data: None, answer: CallbackAnswer::Unknown },
+        Some((_, true)) => Verdict { order_id, data: Some(data), answer: CallbackAnswer::Stored },
+        Some((data, false)) => Verdict { order_id, data: *data, answer: CallbackAnswer::Duplicate },
+    };
+    Ok(rows.into_iter().map(verdict).collect())
+}
+
+/// Nobody in this process waits for these: they wake their job, and the replica that has asked, if there is one. Lost
+/// if the process dies here; then the order's next attempt finds the data.
+async fn forward_elsewhere(pool: &PgPool, callbacks: Vec<Callback>) {
+    let keys: Arc<Vec<String>> =
+        Arc::new(callbacks.iter().map(|callback| callback.order_id.to_string()).collect());
+    // A notification holds 8000 bytes, a callback at most 35.
+    let payloads = callbacks.chunks(200).map(|chunk| {
+        let words =
+            chunk.iter().map(|c| format!("{}:{}:{}", c.order_id, c.data.storage_id, c.data.pickup_point_id));
+        words.collect::<Vec<_>>().join(",")
+    });
+    let payloads: Arc<Vec<String>> = Arc::new(payloads.collect());
+    let forwarded = run_tx(pool, "forward_callbacks", move |connection| {
+        let (keys, payloads) = (keys.clone(), payloads.clone());
+        Box::pin(async move {
+            hurry_in_tx(connection, QUEUE, &keys).await?;
+            sqlx::query(
+                "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload -- notify_callbacks",
+            )
+            .bind(CALLBACK_CHANNEL)
+            .bind(&payloads[..])
+            .execute(connection)
+            .await?;
+            Ok(())
+        })
+    });
+    if let Err(error) = forwarded.await {
+        tracing::warn!(%error, code = "UNAVAILABLE", "callbacks could not be forwarded; retries will find them");
+    }
+}
+
+/// The callbacks of a [`CALLBACK_CHANNEL`] notification; what does not read as one is left out.
+pub fn parse_notification(payload: &str) -> impl Iterator<Item = Callback> {
+    payload.split(',').filter_map(|word| {
+        let mut numbers = word.split(':').map(str::parse::<i32>);
+        let (order_id, storage, pickup) =
+            (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+        Some(Callback { order_id, data: Data::stored(storage, pickup)? })
+    })
+}
+
+/// (order, its data before, whether this callback became its data) of each known order. The row's lock decides
+/// between replicas: whoever comes second finds the data there.
+const STORE: &str = "-- store_callbacks
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest($1::int[], $2::int[], $3::int[]) AS t (order_id, storage_id, pickup_point_id)
+), stored AS (
+    UPDATE orders o SET storage_id = i.storage_id, pickup_point_id = i.pickup_point_id, data_at = now()
+    FROM input i WHERE o.order_id = i.order_id AND o.storage_id = 0
+    RETURNING o.order_id
+)
+SELECT o.order_id, o.storage_id, o.pickup_point_id, s.order_id IS NOT NULL
+FROM input i JOIN orders o ON o.order_id = i.order_id LEFT JOIN stored s ON s.order_id = i.order_id";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notifications_carry_any_order_id() {
+        let callbacks: Vec<Callback> = parse_notification("-2147483648:1:2,0:3:4,x,5:0:1,7").collect();
+        let callback = |order_id, storage_id, pickup_point_id| Callback {
+            order_id,
+            data: Data { storage_id, pickup_point_id },
+        };
+        assert_eq!(callbacks, [callback(i32::MIN, 1, 2), callback(0, 3, 4)]);
+    }
+}

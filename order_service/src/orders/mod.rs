@@ -1,0 +1,213 @@
+//! Orders as they are stored: accepted in one batch, given their data, ended in one batch, read.
+//!
+//! Nothing outside this room knows the tables `orders`, `accepted_batches` and `orphan_callbacks`. Every write is
+//! coalesced (`store::Coalescer`): one statement for whatever concurrent requests brought since the last one.
+//! Lock order: lane, orders by id, jobs.
+
+mod accept;
+mod adopt;
+mod callback;
+mod clock;
+mod end;
+mod orphan;
+mod read;
+mod retry;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use chrono::{DateTime, Utc};
+use queue::{Job, QueueName};
+use store::Lease;
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
+
+pub use accept::{AcceptError, Accepted, Acceptor};
+pub use adopt::adopt;
+pub use callback::{
+    CALLBACK_CHANNEL, Callback, CallbackAnswer, CallbackStore, Data, Deliver, parse_notification,
+};
+pub use clock::Clock;
+pub use end::{Ender, GiveUp, Tell};
+pub use orphan::{Orphan, orphans};
+pub use read::{Listing, Order, StateChange, get, list, load};
+pub use retry::{RetryError, retry};
+
+/// The retry queue of orders; a job's key is the order's id.
+pub const QUEUE: QueueName = "orders";
+
+/// How far an order has come; the numbers are those stored and those of the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i16)]
+pub enum State {
+    /// Accepted.
+    Initialized = 1,
+    /// In the pipeline.
+    ProcessStarted = 2,
+    /// Storage and pickup point are known.
+    FinishedExternalInteraction = 3,
+    /// Done.
+    ProcessFinished = 4,
+    /// Given up.
+    Failed = 5,
+}
+
+impl State {
+    /// All states, in order.
+    pub const ALL: [State; 5] = [
+        State::Initialized,
+        State::ProcessStarted,
+        State::FinishedExternalInteraction,
+        State::ProcessFinished,
+        State::Failed,
+    ];
+
+    /// The stored and shown name.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Initialized => "order_initialized",
+            State::ProcessStarted => "order_process_started",
+            State::FinishedExternalInteraction => "order_finished_external_interaction",
+            State::ProcessFinished => "order_process_finished",
+            State::Failed => "order_failed",
+        }
+    }
+
+    /// The state with this number.
+    pub fn from_number(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| *state as i32 == number)
+    }
+
+    /// Whether nothing more happens to the order by itself.
+    pub fn is_end(self) -> bool {
+        matches!(self, State::ProcessFinished | State::Failed)
+    }
+}
+
+/// An order in this process's hands.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// Its id.
+    pub order_id: i32,
+    /// Its product.
+    pub product_id: i32,
+    /// How far it has come.
+    pub state: State,
+    /// Storage and pickup point, once stored.
+    pub data: Option<Data>,
+    /// Attempts that ended before this one.
+    pub attempts: u32,
+    /// When it reached [`State::ProcessStarted`].
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it reached [`State::FinishedExternalInteraction`].
+    pub external_at: Option<DateTime<Utc>>,
+    /// What brought it here.
+    pub origin: Origin,
+    /// Its share of the memory set aside for orders.
+    pub admission: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Work {
+    fn fresh(
+        order_id: i32,
+        product_id: i32,
+        batch: Arc<Batch>,
+        admission: Arc<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self {
+            order_id,
+            product_id,
+            state: State::Initialized,
+            data: None,
+            attempts: 0,
+            started_at: None,
+            external_at: None,
+            origin: Origin::Accepted(batch),
+            admission: Some(admission),
+        }
+    }
+}
+
+/// What brought an order into this process's hands, and what must be put right when it leaves them.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// Accepted by this process, in this batch.
+    Accepted(Arc<Batch>),
+    /// Claimed from the retry queue.
+    Retried(Box<Job>),
+}
+
+impl Origin {
+    /// The lane under which it is held.
+    pub fn lane(&self) -> &Arc<Lease> {
+        match self {
+            Origin::Accepted(batch) => &batch.lane,
+            Origin::Retried(job) => &job.lane,
+        }
+    }
+}
+
+/// Orders accepted by one commit.
+#[derive(Debug)]
+pub struct Batch {
+    /// Its row.
+    pub id: Uuid,
+    /// The lane it is in.
+    pub lane: Arc<Lease>,
+    /// Orders of it still in hand.
+    remaining: AtomicUsize,
+    /// Whether one of its orders was left to whoever adopts the lane: then its row must stay.
+    left: AtomicBool,
+}
+
+impl Batch {
+    fn new(id: Uuid, lane: Arc<Lease>, orders: usize) -> Arc<Self> {
+        Arc::new(Self { id, lane, remaining: AtomicUsize::new(orders), left: AtomicBool::new(false) })
+    }
+
+    /// Counts one order out; true for the last one.
+    fn count_out(&self) -> bool {
+        self.remaining.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// All stages passed.
+    Finished,
+    /// Failed, and to be tried again.
+    Waiting {
+        /// Why.
+        reason: String,
+        /// Whether it used up an attempt (an unreachable data manager does not).
+        counted: bool,
+    },
+    /// Failed for good.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What those who wait for an order are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The order.
+    pub order_id: i32,
+    /// Its data, as far as known.
+    pub data: Option<Data>,
+    /// What happened.
+    pub news: News,
+}
+
+/// What happened to an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// It finished.
+    Finished,
+    /// It failed for good.
+    Failed,
+    /// An attempt failed that used up one.
+    AttemptFailed,
+}

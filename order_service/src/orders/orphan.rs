@@ -1,0 +1,77 @@
+//! Callbacks nobody asked for: a bounded inbox for an operator to look into.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use store::{Result, run};
+
+use super::Callback;
+
+/// Most orders in the inbox; further ones are counted and dropped.
+const MOST: i64 = 10_000;
+
+/// A callback for an order that nobody knows.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct Orphan {
+    /// The order it names.
+    pub order_id: i32,
+    /// The data it brings.
+    pub storage_id: i32,
+    /// The data it brings.
+    pub pickup_point_id: i32,
+    /// When the last one for this order came.
+    pub received_at: DateTime<Utc>,
+}
+
+/// What came within the last day, newest first.
+pub async fn orphans(pool: &PgPool) -> Result<Vec<Orphan>> {
+    Ok(sqlx::query_as(
+        "SELECT * FROM orphan_callbacks WHERE received_at > now() - interval '1 day'
+         ORDER BY received_at DESC, order_id -- list_orphans",
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+/// Keeps callbacks (each order once), the latest for each order; forgets those older than a day.
+pub(super) async fn keep(pool: &PgPool, callbacks: Vec<Callback>) -> Result<()> {
+    if callbacks.is_empty() {
+        return Ok(());
+    }
+    let callbacks: Arc<[Callback]> = callbacks.into();
+    run(pool, "keep_orphans", move |connection| {
+        let ids: Vec<i32> = callbacks.iter().map(|callback| callback.order_id).collect();
+        let storages: Vec<i32> = callbacks.iter().map(|callback| callback.data.storage_id).collect();
+        let pickups: Vec<i32> = callbacks.iter().map(|callback| callback.data.pickup_point_id).collect();
+        Box::pin(async move {
+            let kept = sqlx::query(KEEP)
+                .bind(&ids)
+                .bind(&storages)
+                .bind(&pickups)
+                .bind(MOST)
+                .execute(connection)
+                .await?;
+            let dropped = (ids.len() as u64).saturating_sub(kept.rows_affected());
+            metrics::counter!("order_orphan_callbacks_dropped_total").increment(dropped);
+            Ok(())
+        })
+    })
+    .await
+}
+
+const KEEP: &str = "-- keep_orphans
+WITH old AS (
+    DELETE FROM orphan_callbacks WHERE received_at < now() - interval '1 day' AND order_id <> ALL ($1)
+), room AS (
+    SELECT greatest($4 - count(*), 0) AS room FROM orphan_callbacks
+), input AS (
+    SELECT t.*, o.order_id IS NOT NULL AS known,
+           row_number() OVER (PARTITION BY o.order_id IS NOT NULL ORDER BY t.order_id) AS turn
+    FROM unnest($1::int[], $2::int[], $3::int[]) AS t (order_id, storage_id, pickup_point_id)
+    LEFT JOIN orphan_callbacks o USING (order_id)
+)
+INSERT INTO orphan_callbacks (order_id, storage_id, pickup_point_id)
+SELECT order_id, storage_id, pickup_point_id FROM input, room WHERE known OR turn <= room ORDER BY order_id
+ON CONFLICT (order_id) DO UPDATE
+    SET storage_id = excluded.storage_id, pickup_point_id = excluded.pickup_point_id, received_at = now()";

@@ -1,0 +1,151 @@
+//! Reading orders: one, a page of them, or those a retry is about to work on.
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, PgPool};
+use store::{Result, run};
+
+use super::{Data, State};
+
+/// An order as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// Its id.
+    pub order_id: i32,
+    /// Its product.
+    pub product_id: i32,
+    /// How far it has come.
+    pub state: State,
+    /// Storage and pickup point, once known.
+    pub data: Option<Data>,
+    /// Attempts that ended.
+    pub attempts: u32,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+    /// The states reached, oldest first.
+    pub history: Vec<StateChange>,
+    /// When it is tried again, if it waits.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+}
+
+/// A state and when it was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateChange {
+    /// The state.
+    pub state: State,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// Which orders to list.
+#[derive(Debug, Clone, Copy)]
+pub struct Listing {
+    /// Only those in this state.
+    pub state: Option<State>,
+    /// Only those with a greater id.
+    pub after: Option<i32>,
+    /// At most as many.
+    pub limit: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    order_id: i32,
+    product_id: i32,
+    state: i16,
+    storage_id: i32,
+    pickup_point_id: i32,
+    attempts: i32,
+    accepted_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    external_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    failed_at: Option<Vec<DateTime<Utc>>>,
+    last_error: Option<String>,
+    run_at: Option<DateTime<Utc>>,
+}
+
+impl Row {
+    fn order(self) -> Option<Order> {
+        let reached = [
+            (State::Initialized, Some(self.accepted_at)),
+            (State::ProcessStarted, self.started_at),
+            (State::FinishedExternalInteraction, self.external_at),
+            (State::ProcessFinished, self.finished_at),
+        ];
+        let reached = reached.into_iter().filter_map(|(state, at)| Some(StateChange { state, at: at? }));
+        let failures =
+            self.failed_at.into_iter().flatten().map(|at| StateChange { state: State::Failed, at });
+        let mut history: Vec<StateChange> = reached.chain(failures).collect();
+        history.sort_by_key(|change| change.at);
+        let state = State::from_number(self.state.into())?;
+        Some(Order {
+            order_id: self.order_id,
+            product_id: self.product_id,
+            state,
+            data: Data::stored(self.storage_id, self.pickup_point_id),
+            attempts: self.attempts.cast_unsigned(),
+            last_error: self.last_error,
+            history,
+            next_attempt_at: self.run_at.filter(|_| !state.is_end()),
+        })
+    }
+}
+
+const COLUMNS: &str =
+    "o.*, (SELECT j.run_at FROM jobs j WHERE j.queue = 'orders' AND j.job_key = o.order_id::text) AS run_at";
+
+/// The order with this id.
+pub async fn get(pool: &PgPool, order_id: i32) -> Result<Option<Order>> {
+    Ok(load(pool, vec![order_id]).await?.pop())
+}
+
+/// Those of `ids` that exist.
+pub async fn load(pool: &PgPool, ids: Vec<i32>) -> Result<Vec<Order>> {
+    let rows: Vec<Row> = run(pool, "load_orders", move |connection| {
+        let ids = ids.clone();
+        Box::pin(async move {
+            let sql = format!("SELECT {COLUMNS} FROM orders o WHERE o.order_id = ANY ($1) -- load_orders");
+            Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(ids).fetch_all(connection).await?)
+        })
+    })
+    .await?;
+    Ok(rows.into_iter().filter_map(Row::order).collect())
+}
+
+/// A page of orders by ascending id. Reads no more rows than it must: of the states that only few orders are in, the
+/// candidates are what waits in the queue, lies among the dead letters or is in hand.
+pub async fn list(pool: &PgPool, listing: Listing) -> Result<Vec<Order>> {
+    let source = match listing.state {
+        None | Some(State::ProcessFinished) => "orders",
+        Some(State::Failed) => {
+            "(SELECT f.* FROM dead_jobs d JOIN orders f ON f.order_id = d.job_key::int
+              WHERE d.queue = 'orders' AND d.job_key::int > coalesce($2::bigint, -2147483649) ORDER BY d.job_key::int)"
+        }
+        Some(_) => {
+            "(SELECT w.* FROM orders w JOIN (
+                (SELECT j.job_key::int AS order_id FROM jobs j JOIN orders i ON i.order_id = j.job_key::int
+                 WHERE j.queue = 'orders' AND j.job_key::int > coalesce($2::bigint, -2147483649) AND i.state = $1
+                 ORDER BY j.job_key::int LIMIT $3)
+                UNION
+                (SELECT i.order_id FROM accepted_batches b CROSS JOIN unnest(b.order_ids) AS id (order_id)
+                 JOIN orders i ON i.order_id = id.order_id
+                 WHERE i.order_id > coalesce($2::bigint, -2147483649) AND i.state = $1 ORDER BY i.order_id LIMIT $3)
+              ) AS ids USING (order_id))"
+        }
+    };
+    let sql = format!(
+        "-- list_orders
+        SELECT {COLUMNS} FROM {source} o
+        WHERE ($1::smallint IS NULL OR o.state = $1) AND o.order_id > coalesce($2::bigint, -2147483649)
+        ORDER BY o.order_id LIMIT $3"
+    );
+    let rows: Vec<Row> = run(pool, "list_orders", move |connection| {
+        let sql = sql.clone();
+        Box::pin(async move {
+            let query = sqlx::query_as(AssertSqlSafe(sql)).bind(listing.state.map(|state| state as i16));
+            Ok(query.bind(listing.after.map(i64::from)).bind(listing.limit).fetch_all(connection).await?)
+        })
+    })
+    .await?;
+    Ok(rows.into_iter().filter_map(Row::order).collect())
+}

@@ -1,0 +1,104 @@
+//! The composition root: opens the database, wires the rooms together, serves until told to stop, stops in order.
+
+pub mod database;
+mod http;
+mod rooms;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use proto::order_service::order_service_server::OrderServiceServer;
+use serving::listen::{Listeners, check_exposure};
+use serving::ops::{Probe, Readiness};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::api::OrderApi;
+use crate::settings::{Role, Settings};
+use rooms::Running;
+
+/// Message and callback sizes: 10,000 orders are 250 KB at most.
+const LARGEST_MESSAGE: usize = 4 << 20;
+
+/// Serves until `stop`.
+pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    check_exposure(&settings.listen, settings.allow_unauthenticated)?;
+    let grpc = settings.roles.contains(&Role::Grpc);
+    if grpc {
+        // Only tried: the port opens when it can serve, but one that is taken is said at once.
+        drop(Listeners::bind(&settings.listen, settings.app_port, "--app-port").await?);
+    }
+    let readiness = Readiness::starting("the database is not open yet");
+    let http_port = http::start(&settings, readiness.clone()).await?;
+    let database = tokio::select! {
+        database = database::open(&settings.database) => database?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let running = rooms::start(&settings, &database, stop.clone()).await?;
+    readiness.ask(probe(database.pool.clone()));
+    let served = if grpc {
+        serve_grpc(&settings, &running, stop.clone(), http_port, &readiness).await
+    } else {
+        readiness.set(Ok(()));
+        tracing::info!(http_port, "order service ready (no gRPC in this process)");
+        stop.cancelled().await;
+        running.finish(settings.shutdown_timeout).await;
+        Ok(())
+    };
+    readiness.set(Err("the service is stopping".to_owned()));
+    running.leave().await;
+    database.pool.close().await;
+    served
+}
+
+/// Ready means that the database answers.
+fn probe(pool: sqlx::PgPool) -> Probe {
+    Arc::new(move || {
+        let pool = pool.clone();
+        Box::pin(async move {
+            let asked = store::run(&pool, "ready", |connection| {
+                Box::pin(async move { Ok(sqlx::query("SELECT 1 -- ready").execute(connection).await?) })
+            });
+            asked.await.map(drop).map_err(|_| "the database does not answer".to_owned())
+        })
+    })
+}
+
+async fn serve_grpc(
+    settings: &Settings,
+    running: &Running,
+    stop: CancellationToken,
+    http_port: u16,
+    readiness: &Readiness,
+) -> anyhow::Result<()> {
+    let service = OrderServiceServer::new(OrderApi::new(running.rooms.clone()))
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let (routes, health) =
+        serving::grpc::with_reflection_and_health(Routes::new(service)).context("reflection")?;
+    health.set_serving::<OrderServiceServer<OrderApi>>().await;
+    let listeners = Listeners::bind(&settings.listen, settings.app_port, "--app-port").await?;
+    let (port, addresses) = (listeners.port(), listeners.addresses());
+    readiness.set(Ok(()));
+    tracing::info!(port, http_port, ?addresses, "order service ready");
+    let finished = CancellationToken::new();
+    let server = serving::grpc::server()
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(listeners.incoming(), finished.clone().cancelled_owned());
+    let mut server = tokio::spawn(server);
+    tokio::select! {
+        ended = &mut server => return Ok(ended.context("gRPC server")??),
+        () = stop.cancelled() => {}
+    }
+    readiness.set(Err("the service is stopping".to_owned()));
+    health.set_not_serving::<OrderServiceServer<OrderApi>>().await;
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    // Callbacks are taken until the last order in flight has ended: its answer depends on them.
+    running.finish(settings.shutdown_timeout).await;
+    finished.cancel();
+    // Idle connections of clients do not hold us up.
+    let _ = timeout(Duration::from_secs(1), server).await;
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Wires the rooms of a running process together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue::{Backoff, Jobs, WAKE_CHANNEL};
+use sqlx::PgPool;
+use store::{LeaseTerms, Leases, Notifications, Notify};
+use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::database::Database;
+use crate::api::{Limits, OpenRequests, Rooms, Shared};
+use crate::exchange::{Client, ClientTerms, Exchange};
+use crate::orders::{self, Acceptor, CALLBACK_CHANNEL, CallbackStore, Clock, Ender, GiveUp, QUEUE};
+use crate::pipeline::{self, AskDataManager, Entrances, PostEvents, Proceed, Size, Stages};
+use crate::postings::NothingToPost;
+use crate::retry::Claimer;
+use crate::settings::{Role, Settings};
+use crate::watch::Watch;
+
+/// Lanes taken over and not yet looked into.
+const ADOPTED: usize = 64;
+
+/// A running process.
+pub(super) struct Running {
+    /// For the API.
+    pub(super) rooms: Rooms,
+    entrances: Entrances,
+    claiming: CancellationToken,
+    claimer: std::sync::Mutex<Option<JoinHandle<()>>>,
+    workers: std::sync::Mutex<Vec<JoinHandle<()>>>,
+    ender: Ender,
+    jobs: Jobs,
+}
+
+/// Starts everything but the listeners.
+pub(super) async fn start(
+    settings: &Settings,
+    database: &Database,
+    stopping: CancellationToken,
+) -> anyhow::Result<Running> {
+    let pool = database.pool.clone();
+    let clock = Arc::new(Clock::default());
+    let (notifications, _) = Notifications::start(pool.clone(), vec![WAKE_CHANNEL, CALLBACK_CHANNEL]);
+    let jobs = start_jobs(settings, &pool, &notifications).await?;
+    let exchange = start_exchange(settings, &clock)?;
+    let watch = Watch::start(pool.clone());
+    let telling = watch.clone();
+    let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(60), jitter: 0.2 };
+    let terms = GiveUp { backoff, after: settings.give_up_after };
+    let ender = Ender::start(pool.clone(), jobs.clone(), terms, Arc::new(move |told| telling.tell(told)));
+
+    let size = Size { workers: settings.workers, fan: settings.fan_limit };
+    let retried = (size.workers * size.fan).div_ceil(2);
+    let (entrances, exits) = pipeline::queues(settings.max_in_flight_orders, retried);
+    let stages = Stages {
+        start: Arc::new(Proceed),
+        external: Arc::new(AskDataManager(exchange.clone())),
+        finish: Arc::new(PostEvents(Arc::new(NothingToPost))),
+    };
+    let workers = pipeline::start(exits, size, stages, clock.clone(), ender.clone());
+
+    let claiming = CancellationToken::new();
+    let claimer = Claimer {
+        pool: pool.clone(),
+        jobs: jobs.clone(),
+        breaker: exchange.breaker().clone(),
+        again: entrances.again.clone(),
+        ender: ender.clone(),
+        room: retried,
+    };
+    let claimer = tokio::spawn(claimer.run(claiming.clone()));
+
+    let delivering = exchange.clone();
+    let deliver = move |order_id, data| delivering.deliver(orders::Callback { order_id, data });
+    let callbacks = CallbackStore::start(pool.clone(), Arc::new(deliver));
+    tokio::spawn(hear_callbacks(notifications.subscribe(), exchange.clone()));
+    let acceptor =
+        Acceptor::start(pool.clone(), jobs.clone(), clock, ender.doubtful(), entrances.intake.clone());
+    let rooms = Rooms::new(Shared {
+        pool,
+        acceptor,
+        callbacks,
+        exchange,
+        jobs: jobs.clone(),
+        watch,
+        limits: Limits {
+            orders_per_request: settings.max_orders_per_request,
+            in_flight: settings.max_in_flight_orders,
+            attempts: settings.max_attempts,
+            deadline: Duration::from_secs(10),
+        },
+        stopping,
+        admission: Arc::new(Semaphore::new(settings.max_in_flight_orders)),
+        open: Arc::new(OpenRequests::default()),
+    });
+    let (claimer, workers) = (Some(claimer).into(), workers.into());
+    Ok(Running { rooms, entrances, claiming, claimer, workers, ender, jobs })
+}
+
+async fn start_jobs(
+    settings: &Settings,
+    pool: &PgPool,
+    notifications: &Notifications,
+) -> store::Result<Jobs> {
+    let adopts = settings.roles.contains(&Role::Retry);
+    let classes = if adopts { vec![queue::lane_class(QUEUE)] } else { Vec::new() };
+    let (adopted, arriving) = mpsc::channel(ADOPTED);
+    let (leases, _) = Leases::start(pool.clone(), LeaseTerms::default(), classes, adopted);
+    let adopt: queue::Adopt = Arc::new(|connection, lane| Box::pin(orders::adopt(connection, lane)));
+    Jobs::start(pool.clone(), QUEUE, leases, notifications, arriving, adopt).await
+}
+
+fn start_exchange(settings: &Settings, clock: &Arc<Clock>) -> anyhow::Result<Arc<Exchange>> {
+    let channel = serving::peer::channel(&settings.data_manager_address)
+        .map_err(|error| anyhow::anyhow!("--data-manager-address: {error}"))?;
+    let terms = ClientTerms {
+        concurrency: settings.exchange_concurrency,
+        timeout: settings.callback_timeout,
+        batches: settings.batch_exchange,
+    };
+    Ok(Exchange::new(Client::new(channel, terms), clock.clone(), settings.callback_timeout))
+}
+
+/// Callbacks that came to other replicas, for orders that wait here.
+async fn hear_callbacks(mut notifications: broadcast::Receiver<Notify>, exchange: Arc<Exchange>) {
+    loop {
+        match notifications.recv().await {
+            Ok(Notify::Heard { channel, payload }) if channel == CALLBACK_CHANNEL => {
+                orders::parse_notification(&payload).for_each(|callback| {
+                    exchange.deliver(callback);
+                });
+            }
+            Ok(_) => {}
+            // Nothing is lost: their next attempt finds the data.
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "callback notifications missed")
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+impl Running {
+    /// Finishes what is in flight: open requests, then what is in the pipeline; what is not done in time is in the
+    /// database, for others or for the next start.
+    pub(super) async fn finish(&self, within: Duration) {
+        let by_then = Instant::now() + within;
+        let finished = timeout_at(by_then, async {
+            self.rooms.open.none().await;
+            self.claiming.cancel();
+            let claimer = self.claimer.lock().ok().and_then(|mut claimer| claimer.take());
+            if let Some(claimer) = claimer {
+                let _ = claimer.await;
+            }
+            self.entrances.intake.close();
+            self.entrances.again.close();
+            let workers =
+                self.workers.lock().map(|mut workers| std::mem::take(&mut *workers)).unwrap_or_default();
+            futures::future::join_all(workers).await;
+            self.ender.drained().await;
+        });
+        if finished.await.is_err() {
+            tracing::warn!(within = ?within, "stopping with orders in flight: they go on after the next start");
+        }
+    }
+
+    /// Gives the lanes back: others carry on at once with what is in them.
+    pub(super) async fn leave(&self) {
+        if let Err(error) = self.jobs.leave().await {
+            tracing::warn!(%error, code = "UNAVAILABLE", "lanes could not be given back; they expire soon");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The order service's settings: the table, and the typed values made from it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use settings::{Program, Resolved, Setting, SettingError, Source};
+
+/// Where the data lies if nobody says otherwise; worked out by [`with_data_dir`].
+const DATA_DIR: Setting = Setting::new(
+    "data-dir",
+    "DIR",
+    "Where the embedded PostgreSQL lives [default /var/lib/order_service as root, else $XDG_DATA_HOME/order_service]",
+);
+
+/// All settings.
+pub const PROGRAM: Program = Program {
+    env_prefix: "ORDER_SERVICE_",
+    settings: &[
+        Setting::new("config", "FILE", "Settings from a TOML file, by the names below"),
+        Setting::new("app-port", "PORT", "Port of the gRPC service").or("8094"),
+        Setting::new(
+            "http-port",
+            "PORT",
+            "Port of health, readiness and metrics; if not given, the next free one is used",
+        )
+        .or("8095"),
+        Setting::new("listen", "IP,…", "Addresses to listen on").or("127.0.0.1,::1"),
+        Setting::switch(
+            "allow-unauthenticated",
+            "Allow addresses that other machines can reach, without credentials",
+        ),
+        Setting::new(
+            "allowed-hosts",
+            "NAME,…",
+            "Host names, besides loopback, that the HTTP port answers to",
+        ),
+        Setting::new("data-manager-address", "HOST:PORT", "The data manager").or("localhost:8093"),
+        Setting::new(
+            "database-url",
+            "URL",
+            "The control database; without it, an embedded PostgreSQL is used",
+        )
+        .secret(),
+        Setting::new("database-connections", "COUNT", "Most connections to the database").or("16"),
+        DATA_DIR,
+        Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry").or("grpc,http,retry"),
+        Setting::new("workers", "COUNT", "Workers of the pipeline").or("512"),
+        Setting::new("fan-limit", "COUNT", "Orders in flight at a time for each worker").or("10"),
+        Setting::new(
+            "exchange",
+            "auto|single",
+            "Ask the data manager in batches where it can, or one by one",
+        )
+        .or("auto"),
+        Setting::new("exchange-concurrency", "COUNT", "Calls to the data manager in flight at most")
+            .or("5000"),
+        Setting::new("callback-timeout", "TIME", "How long the data manager's callback may take").or("2s"),
+        Setting::new("max-attempts", "COUNT", "Attempts at an order within one request").or("5"),
+        Setting::new("give-up-after", "TIME", "How long a failing order is tried in the background")
+            .or("24h"),
+        Setting::new("max-orders-per-request", "COUNT", "Orders in one request at most").or("10000"),
+        Setting::new("max-in-flight-orders", "COUNT", "Orders of all open requests at most").or("100000"),
+        Setting::new("startup-timeout", "TIME", "How long to wait for the database at start").or("60s"),
+        Setting::new("shutdown-timeout", "TIME", "How long to finish what is in flight when stopping")
+            .or("30s"),
+        Setting::new("log-filter", "FILTER", "What is logged, such as info or order_service=debug")
+            .or("info"),
+    ],
+};
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Serves the gRPC API.
+    Grpc,
+    /// Serves the HTTP API.
+    Http,
+    /// Carries on the orders of processes that are gone.
+    Retry,
+}
+
+/// The settings of a serving process.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `--app-port`
+    pub app_port: u16,
+    /// `--http-port`
+    pub http_port: u16,
+    /// Whether the HTTP port was asked for by name, and must be that one.
+    pub http_port_given: bool,
+    /// `--listen`
+    pub listen: Vec<IpAddr>,
+    /// `--allow-unauthenticated`
+    pub allow_unauthenticated: bool,
+    /// `--allowed-hosts`
+    pub allowed_hosts: Vec<String>,
+    /// `--data-manager-address`
+    pub data_manager_address: String,
+    /// Where the data is.
+    pub database: DatabaseSettings,
+    /// `--roles`
+    pub roles: Vec<Role>,
+    /// `--workers`
+    pub workers: usize,
+    /// `--fan-limit`
+    pub fan_limit: usize,
+    /// `--exchange auto`
+    pub batch_exchange: bool,
+    /// `--exchange-concurrency`
+    pub exchange_concurrency: usize,
+    /// `--callback-timeout`
+    pub callback_timeout: Duration,
+    /// `--max-attempts`
+    pub max_attempts: u32,
+    /// `--give-up-after`
+    pub give_up_after: Duration,
+    /// `--max-orders-per-request`
+    pub max_orders_per_request: usize,
+    /// `--max-in-flight-orders`
+    pub max_in_flight_orders: usize,
+    /// `--shutdown-timeout`
+    pub shutdown_timeout: Duration,
+}
+
+/// Which database, and how patiently it is opened.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// `--database-url`; without it, the embedded cluster.
+    pub url: Option<String>,
+    /// `--data-dir`
+    pub data_dir: PathBuf,
+    /// `--database-connections`
+    pub connections: u32,
+    /// `--startup-timeout`
+    pub startup_timeout: Duration,
+}
+
+impl DatabaseSettings {
+    /// From resolved settings.
+    pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
+        Ok(Self {
+            url: resolved.optional("database-url")?,
+            data_dir: PathBuf::from(resolved.required::<String>("data-dir")?),
+            connections: resolved.within("database-connections", 4..=1000)?,
+            startup_timeout: resolved.duration("startup-timeout")?,
+        })
+    }
+}
+
+impl Settings {
+    /// Checks and types resolved settings.
+    pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
+        let max_in_flight_orders = resolved.within("max-in-flight-orders", 1..=10_000_000)?;
+        let max_orders_per_request = resolved.within("max-orders-per-request", 1..=1_000_000)?;
+        Ok(Self {
+            app_port: resolved.required("app-port")?,
+            http_port: resolved.required("http-port")?,
+            http_port_given: resolved.value("http-port").is_some_and(|value| value.from != Source::Default),
+            listen: addresses(resolved)?,
+            allow_unauthenticated: resolved.switch("allow-unauthenticated")?,
+            allowed_hosts: resolved.list("allowed-hosts"),
+            data_manager_address: resolved.required("data-manager-address")?,
+            database: DatabaseSettings::new(resolved)?,
+            roles: roles(resolved)?,
+            workers: resolved.within("workers", 1..=100_000)?,
+            fan_limit: resolved.within("fan-limit", 1..=100_000)?,
+            batch_exchange: batch_exchange(resolved)?,
+            exchange_concurrency: resolved.within("exchange-concurrency", 1..=1_000_000)?,
+            callback_timeout: positive(resolved, "callback-timeout")?,
+            max_attempts: resolved.within("max-attempts", 1..=1000)?,
+            give_up_after: resolved.duration("give-up-after")?,
+            max_orders_per_request,
+            max_in_flight_orders,
+            shutdown_timeout: resolved.duration("shutdown-timeout")?,
+        })
+    }
+}
+
+/// Adds the default data dir.
+pub fn with_data_dir(mut resolved: Resolved) -> Resolved {
+    let home =
+        |variable: &str, below: &str| std::env::var_os(variable).map(|home| PathBuf::from(home).join(below));
+    let dir = if nix::unistd::geteuid().is_root() {
+        PathBuf::from("/var/lib/order_service")
+    } else {
+        home("XDG_DATA_HOME", "order_service")
+            .or_else(|| home("HOME", ".local/share/order_service"))
+            .unwrap_or_else(|| PathBuf::from("order_service-data"))
+    };
+    resolved.default_to(&DATA_DIR, dir.to_string_lossy().into_owned());
+    resolved
+}
+
+fn addresses(resolved: &Resolved) -> Result<Vec<IpAddr>, SettingError> {
+    let parse = |text: String| {
+        text.parse().map_err(|_| resolved.invalid("listen", format!("`{text}` is not an IP address")))
+    };
+    let addresses: Vec<IpAddr> = resolved.list("listen").into_iter().map(parse).collect::<Result<_, _>>()?;
+    if addresses.is_empty() { Err(SettingError::Missing("listen")) } else { Ok(addresses) }
+}
+
+fn roles(resolved: &Resolved) -> Result<Vec<Role>, SettingError> {
+    let parse = |text: String| match text.as_str() {
+        "grpc" => Ok(Role::Grpc),
+        "http" => Ok(Role::Http),
+        "retry" => Ok(Role::Retry),
+        _ => Err(resolved.invalid("roles", format!("`{text}` is not a role; allowed are grpc, http, retry"))),
+    };
+    let roles: Vec<Role> = resolved.list("roles").into_iter().map(parse).collect::<Result<_, _>>()?;
+    if roles.is_empty() { Err(SettingError::Missing("roles")) } else { Ok(roles) }
+}
+
+fn batch_exchange(resolved: &Resolved) -> Result<bool, SettingError> {
+    match resolved.required::<String>("exchange")?.as_str() {
+        "auto" => Ok(true),
+        "single" => Ok(false),
+        other => Err(resolved.invalid("exchange", format!("`{other}` is neither auto nor single"))),
+    }
+}
+
+fn positive(resolved: &Resolved, name: &'static str) -> Result<Duration, SettingError> {
+    let duration = resolved.duration(name)?;
+    if duration.is_zero() {
+        Err(resolved.invalid(name, "must be longer than 0".to_owned()))
+    } else {
+        Ok(duration)
+    }
+}
