@@ -117,14 +117,16 @@ WITH live AS MATERIALIZED (
            coalesce($2, (SELECT lanes[1 + floor(random() * cardinality(lanes))::int] FROM live), (SELECT lane FROM fallback)) AS fresh_lane
     FROM input i LEFT JOIN jobs j ON j.queue = $1 AND j.group_key = i.group_key
     WHERE i.group_key IS NOT NULL
+), numbered AS MATERIALIZED (
+    SELECT i.*, nextval(pg_get_serial_sequence('jobs', 'job_id')) AS job_id
+    FROM (SELECT * FROM input WHERE key_turn = 1 AND n NOT IN (SELECT n FROM waiting) ORDER BY n) AS i
 ), placed AS MATERIALIZED (
-    SELECT i.*, nextval(pg_get_serial_sequence('jobs', 'job_id')) AS job_id,
+    SELECT i.*,
            coalesce(g.lane, g.fresh_lane, $2,
                     (SELECT lanes[1 + floor(random() * cardinality(lanes) + i.n * 0)::int] FROM live),
                     (SELECT lane FROM fallback)) AS lane,
            coalesce(g.lane IS NOT NULL OR i.group_turn > 1, false) AND i.group_key IS NOT NULL AS blocked
-    FROM (SELECT * FROM input WHERE key_turn = 1 AND n NOT IN (SELECT n FROM waiting) ORDER BY n) i
-    LEFT JOIN groups g USING (group_key)
+    FROM numbered i LEFT JOIN groups g USING (group_key)
 ), added AS (
     INSERT INTO jobs (job_id, queue, lane, priority, run_at, blocked, job_key, group_key, attempts, payload, last_error)
     OVERRIDING SYSTEM VALUE

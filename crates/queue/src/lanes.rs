@@ -133,6 +133,7 @@ impl Jobs {
 
     /// Gives all lanes back, so that others adopt what is in them at once.
     pub async fn leave(&self) -> Result<()> {
+        self.shared.leases.retire();
         for lease in self.held().0 {
             self.shared.leases.release(&lease).await?;
         }

@@ -8,9 +8,11 @@ use tonic::transport::Server;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Builder as Reflection;
 
-/// Flow-control windows: with the standard 64 KiB, a hundred calls in flight on one connection stall.
-pub(crate) const STREAM_WINDOW: u32 = 2 << 20;
-pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Flow-control windows. With the standard 64 KiB for a connection, a hundred calls in flight on it stall. A stream
+/// keeps its 64 KiB: a client that streams small messages faster than they are worked on is held back by it, before
+/// the server's limit on small frames (which grows with the connection's window) ends the connection.
+pub(crate) const STREAM_WINDOW: u32 = 64 << 10;
+pub(crate) const CONNECTION_WINDOW: u32 = 32 << 20;
 
 /// A server with the platform's limits on what a stranger can send.
 pub fn server() -> Server {

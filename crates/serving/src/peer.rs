@@ -1,30 +1,103 @@
 //! A connection to another program of the platform: made when first used, made again when lost.
 
 use std::error::Error as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use tower::Service;
 
 use crate::grpc::{CONNECTION_WINDOW, STREAM_WINDOW};
 
-/// A channel to `host:port` (or an `http://` address); nothing is connected yet.
-pub fn channel(address: &str) -> Result<Channel, String> {
-    let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let endpoint = Endpoint::from_shared(uri).map_err(|error| format!("`{address}`: {error}"))?;
-    let has_port = endpoint.uri().port_u16().is_some();
-    if !has_port {
-        return Err(format!("`{address}` is not host:port"));
+/// Another program: the channel to it, and what is known of the connection in use.
+#[derive(Clone)]
+pub struct Peer {
+    /// Calls go through this.
+    pub channel: Channel,
+    /// Connections made so far.
+    connections: Arc<AtomicU64>,
+}
+
+impl Peer {
+    /// The peer at `host:port` (or an `http://` address); nothing is connected yet.
+    pub fn at(address: &str) -> Result<Self, String> {
+        let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        let endpoint = Endpoint::from_shared(uri).map_err(|error| format!("`{address}`: {error}"))?;
+        if endpoint.uri().port_u16().is_none() {
+            return Err(format!("`{address}` is not host:port"));
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let connections = Arc::new(AtomicU64::new(0));
+        let channel = endpoint
+            .connect_timeout(Duration::from_secs(2))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(Counting { connector, connections: connections.clone() });
+        Ok(Self { channel, connections })
     }
-    Ok(endpoint
-        .connect_timeout(Duration::from_secs(2))
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true)
-        .connect_lazy())
+
+    /// A call that the peer may lack.
+    pub fn optional_call(&self) -> OptionalCall {
+        OptionalCall { connections: self.connections.clone(), lacking: Arc::new(AtomicU64::new(u64::MAX)) }
+    }
+}
+
+/// Whether the peer has a call, found out from `UNIMPLEMENTED` and remembered for that connection: behind the next one
+/// may be a newer peer. Clones share what is known.
+#[derive(Debug, Clone)]
+pub struct OptionalCall {
+    connections: Arc<AtomicU64>,
+    /// The number of the connection whose peer lacks it.
+    lacking: Arc<AtomicU64>,
+}
+
+impl OptionalCall {
+    /// Whether it is worth trying.
+    pub fn is_possible(&self) -> bool {
+        self.lacking.load(Ordering::Relaxed) != self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The peer answered that it lacks the call; true if that is news.
+    pub fn note_lacking(&self) -> bool {
+        let connection = self.connections.load(Ordering::Relaxed);
+        self.lacking.swap(connection, Ordering::Relaxed) != connection
+    }
+}
+
+#[derive(Clone)]
+struct Counting {
+    connector: HttpConnector,
+    connections: Arc<AtomicU64>,
+}
+
+impl Service<Uri> for Counting {
+    type Response = <HttpConnector as Service<Uri>>::Response;
+    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.connector.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.connector.call(uri);
+        let connections = self.connections.clone();
+        Box::pin(async move {
+            let connection = connecting.await?;
+            connections.fetch_add(1, Ordering::Relaxed);
+            Ok(connection)
+        })
+    }
 }
 
 /// Whether the call failed because of the connection (it could not be made, or broke) and not by the peer's answer.

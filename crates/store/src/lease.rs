@@ -93,6 +93,7 @@ pub struct Leases {
     owner: Uuid,
     terms: LeaseTerms,
     held: Arc<Mutex<HashMap<i64, Arc<Lease>>>>,
+    retired: Arc<AtomicBool>,
 }
 
 impl Leases {
@@ -103,7 +104,8 @@ impl Leases {
         adopt: Vec<String>,
         adopted: mpsc::Sender<Arc<Lease>>,
     ) -> (Self, JoinHandle<()>) {
-        let leases = Self { pool, owner: Uuid::new_v4(), terms, held: Arc::default() };
+        let leases =
+            Self { pool, owner: Uuid::new_v4(), terms, held: Arc::default(), retired: Arc::default() };
         let keeper = leases.clone();
         let task = tokio::spawn(async move {
             let mut tick = tokio::time::interval(terms.renew_every);
@@ -121,6 +123,11 @@ impl Leases {
     /// Who this process is in the lease table.
     pub fn owner(&self) -> Uuid {
         self.owner
+    }
+
+    /// Takes over nothing more from others: this process is about to end. What it holds is still renewed.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
     }
 
     /// Takes `name` if it is free or expired; `None` if somebody else holds it.
@@ -199,7 +206,7 @@ impl Leases {
 
     async fn renew_and_adopt(&self, adopt: &[String], adopted: &mpsc::Sender<Arc<Lease>>) -> Result<()> {
         let mine: Vec<Arc<Lease>> = self.held().values().cloned().collect();
-        let room = adopted.capacity() as i64;
+        let room = if self.retired.load(Ordering::Acquire) { 0 } else { adopted.capacity() as i64 };
         if mine.is_empty() && (adopt.is_empty() || room == 0) {
             return Ok(());
         }

@@ -78,6 +78,14 @@ impl Migrations {
         self.migrator.run_direct(None, connection, false).await.map_err(|source| self.failed(source))
     }
 
+    /// Brings an empty database to this program's version; any other must be there already.
+    pub async fn apply_if_empty(&self, connection: &mut PgConnection) -> Result<(), MigrationError> {
+        if self.applied(connection).await?.is_empty() {
+            return self.apply(connection).await;
+        }
+        self.check(connection).await
+    }
+
     /// Checks, without changing anything, that this program may work on the database.
     pub async fn check(&self, connection: &mut PgConnection) -> Result<(), MigrationError> {
         let applied = self.applied(connection).await?;

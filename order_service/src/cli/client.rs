@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use proto::order_service::order_service_client::OrderServiceClient;
+use serving::peer::Peer;
 use settings::Resolved;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -21,9 +22,8 @@ pub(super) fn connect(args: &ArgMatches, resolved: &Resolved) -> Result<(Client,
         Some(server) => server.clone(),
         None => format!("localhost:{}", resolved.required::<u16>("app-port")?),
     };
-    let channel =
-        serving::peer::channel(&server).map_err(|reason| Failure::Usage(format!("--server: {reason}")))?;
-    Ok((Client::new(channel).max_decoding_message_size(64 << 20), server))
+    let peer = Peer::at(&server).map_err(|reason| Failure::Usage(format!("--server: {reason}")))?;
+    Ok((Client::new(peer.channel).max_decoding_message_size(64 << 20), server))
 }
 
 /// A request that gives up in time.

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use proto::data_manager::GetOrdersDataCallbackRequest;
 use proto::data_manager::data_manager_client::DataManagerClient;
-use proto::data_manager::{GetOrderDataCallbackRequest, GetOrdersDataCallbackRequest};
+use serving::peer::OptionalCall;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::{Code, Status};
 
@@ -30,7 +30,7 @@ pub(super) struct Questions(mpsc::Sender<Question>);
 
 impl Questions {
     /// Starts the task that gathers questions.
-    pub(super) fn start(client: DataManagerClient<Guarded>, no_batches: Arc<AtomicBool>) -> Self {
+    pub(super) fn start(client: DataManagerClient<Guarded>, batches: OptionalCall) -> Self {
         let (questions, mut asked) = mpsc::channel(65_536);
         let calls = Arc::new(Semaphore::new(CALLS));
         tokio::spawn(async move {
@@ -40,9 +40,9 @@ impl Questions {
                 if asked.recv_many(&mut batch, MOST).await == 0 {
                     return;
                 }
-                let (client, no_batches) = (client.clone(), no_batches.clone());
+                let (client, batches) = (client.clone(), batches.clone());
                 tokio::spawn(async move {
-                    ask_all(client, &no_batches, batch).await;
+                    ask_all(client, &batches, batch).await;
                     drop(call);
                 });
             }
@@ -58,19 +58,14 @@ impl Questions {
     }
 }
 
-async fn ask_all(mut client: DataManagerClient<Guarded>, no_batches: &AtomicBool, batch: Vec<Question>) {
-    if let [question] = batch.as_slice() {
-        let request = GetOrderDataCallbackRequest { order_id: question.order_id };
-        let answer = client.get_order_data_callback(request).await.map(drop);
-        batch.into_iter().for_each(|question| drop(question.answer.send(Some(answer.clone()))));
-        return;
-    }
+async fn ask_all(mut client: DataManagerClient<Guarded>, batches: &OptionalCall, batch: Vec<Question>) {
     let order_ids = batch.iter().map(|question| question.order_id).collect();
     let answer = client.get_orders_data_callback(GetOrdersDataCallbackRequest { order_ids }).await;
     let answer = match answer {
         Err(status) if status.code() == Code::Unimplemented => {
-            tracing::info!("the data manager has no batch call; asking one by one");
-            no_batches.store(true, Ordering::Relaxed);
+            if batches.note_lacking() {
+                tracing::info!("the data manager has no batch call: asking one by one");
+            }
             batch.into_iter().for_each(|question| drop(question.answer.send(None)));
             return;
         }

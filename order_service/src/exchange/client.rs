@@ -3,13 +3,13 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use proto::data_manager::GetOrderDataCallbackRequest;
 use proto::data_manager::data_manager_client::DataManagerClient;
+use serving::peer::{OptionalCall, Peer, is_connection_failure};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -53,8 +53,7 @@ pub enum AskError {
 pub struct Client {
     single: DataManagerClient<Guarded>,
     questions: Option<Questions>,
-    /// Whether the connected peer is known to lack the batch call.
-    no_batches: Arc<AtomicBool>,
+    batches: OptionalCall,
     breaker: Breaker,
     turns: Arc<Semaphore>,
 }
@@ -62,18 +61,18 @@ pub struct Client {
 pub(super) type Guarded = BreakerService<tower::timeout::Timeout<Channel>>;
 
 impl Client {
-    /// A client over `channel`, which need not be connected.
-    pub fn new(channel: Channel, terms: ClientTerms) -> Self {
+    /// A client of `peer`, which need not be connected.
+    pub fn new(peer: Peer, terms: ClientTerms) -> Self {
         let breaker = Breaker::default();
-        let no_batches = Arc::new(AtomicBool::new(!terms.batches));
+        let batches = peer.optional_call();
         let guard = breaker.clone();
         let guarded = ServiceBuilder::new()
             .layer_fn(move |inner| BreakerService { inner, breaker: guard.clone() })
             .timeout(terms.timeout)
-            .service(channel);
+            .service(peer.channel);
         let single = DataManagerClient::new(guarded);
-        let questions = terms.batches.then(|| Questions::start(single.clone(), no_batches.clone()));
-        Self { single, questions, no_batches, breaker, turns: Arc::new(Semaphore::new(terms.concurrency)) }
+        let questions = terms.batches.then(|| Questions::start(single.clone(), batches.clone()));
+        Self { single, questions, batches, breaker, turns: Arc::new(Semaphore::new(terms.concurrency)) }
     }
 
     /// The breaker of this connection.
@@ -95,10 +94,8 @@ impl Client {
         turn: OwnedSemaphorePermit,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<(), AskError>> {
-        let batched = self.questions.clone().filter(|_| !self.no_batches.load(Ordering::Relaxed));
+        let batched = self.questions.clone().filter(|_| self.batches.is_possible());
         let mut single = self.single.clone();
-        let no_batches = self.no_batches.clone();
-        let may_batch = self.questions.is_some();
         Box::pin(async move {
             let _turn = turn;
             if let Some(questions) = batched
@@ -107,14 +104,7 @@ impl Client {
                 return answer.map_err(|status| ask_error(&status, timeout));
             }
             let answer = single.get_order_data_callback(GetOrderDataCallbackRequest { order_id }).await;
-            answer.map(drop).map_err(|status| {
-                let error = ask_error(&status, timeout);
-                if may_batch && matches!(error, AskError::Unreachable(_)) {
-                    // The next connection may be to a newer peer.
-                    no_batches.store(false, Ordering::Relaxed);
-                }
-                error
-            })
+            answer.map(drop).map_err(|status| ask_error(&status, timeout))
         })
     }
 }
@@ -128,7 +118,7 @@ pub(super) fn ask_error(status: &Status, timeout: Duration) -> AskError {
         }
         source = error.source();
     }
-    if serving::peer::is_connection_failure(status) {
+    if is_connection_failure(status) {
         return AskError::Unreachable(status.message().to_owned());
     }
     AskError::Refused { code: status.code(), message: status.message().to_owned() }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue::{Backoff, Jobs, WAKE_CHANNEL};
+use serving::peer::Peer;
 use sqlx::PgPool;
 use store::{LeaseTerms, Leases, Notifications, Notify};
 use tokio::sync::{Semaphore, broadcast, mpsc};
@@ -115,14 +116,15 @@ async fn start_jobs(
 }
 
 fn start_exchange(settings: &Settings, clock: &Arc<Clock>) -> anyhow::Result<Arc<Exchange>> {
-    let channel = serving::peer::channel(&settings.data_manager_address)
+    let peer = Peer::at(&settings.data_manager_address)
         .map_err(|error| anyhow::anyhow!("--data-manager-address: {error}"))?;
     let terms = ClientTerms {
-        concurrency: settings.exchange_concurrency,
+        // Also counting calls whose order has gone on already.
+        concurrency: settings.exchange_concurrency.min(settings.workers.saturating_mul(settings.fan_limit)),
         timeout: settings.callback_timeout,
         batches: settings.batch_exchange,
     };
-    Ok(Exchange::new(Client::new(channel, terms), clock.clone(), settings.callback_timeout))
+    Ok(Exchange::new(Client::new(peer, terms), clock.clone(), settings.callback_timeout))
 }
 
 /// Callbacks that came to other replicas, for orders that wait here.

@@ -1,0 +1,53 @@
+# What people and CI call. `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# With `make -j` two cargo builds would only wait for, and slow down, one another.
+.NOTPARALLEL:
+.PHONY: help run test unit e2e build lint fmt clean
+
+# The folders' Makefiles run elsewhere: a relative path must mean the same to them.
+ifneq ($(CARGO_TARGET_DIR),)
+export CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
+endif
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## install what is missing, build, start everything, process a first batch, serve until Ctrl-C
+	@scripts/run-without-docker.sh
+
+test: ## the whole suite: cargo test, then the end-to-end tests; nothing to start by hand
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory e2e
+	@echo "make test: all passed: $$(cat target/unit-summary.txt); end to end: pytest's closing line above"
+
+unit: ## cargo test of the whole workspace
+	@scripts/init-repo.sh
+	@mkdir -p target
+	cargo test --workspace | tee target/unit-tests.log
+	@awk '/^test result:/ { runs++; passed += $$4; failed += $$6; ignored += $$8 } \
+	    END { printf "cargo test: %d passed, %d failed, %d ignored in %d runs\n", passed, failed, ignored, runs }' \
+	    target/unit-tests.log | tee target/unit-summary.txt
+
+e2e: ## build both programs and run the end-to-end tests against the real binaries
+	@scripts/local-test-script.sh
+
+build: ## release builds of both programs, as order_service/bin/app and data_manager/bin/app
+	@$(MAKE) --no-print-directory -C order_service build
+	@$(MAKE) --no-print-directory -C data_manager build
+
+lint: ## formatting, clippy, documentation, licences and sources of the dependencies
+	@scripts/init-repo.sh --lint
+	cargo fmt --all --check
+	cargo deny check --hide-inclusion-graph bans licenses sources
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+fmt: ## format the code
+	cargo fmt --all
+
+clean: ## remove all that was built (not the services' data)
+	cargo clean
+	rm -rf target order_service/bin data_manager/bin

@@ -1,0 +1,75 @@
+//! Hazard: what is given up disappears, or comes back by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use queue::{Backoff, Handler, Job, NewJob, Outcome, Worker, WorkerTerms, depths, redrive_in_tx};
+use store::testing::{control_database, run_counting_panics};
+use store::{PgPool, run_tx};
+
+use crate::{QUEUE, TERMS, enqueue, job, process};
+
+const QUICK: WorkerTerms = WorkerTerms {
+    concurrency: 4,
+    backoff: Backoff { first: Duration::from_millis(1), most: Duration::from_millis(2), jitter: 0.0 },
+    max_attempts: 3,
+};
+
+struct Fails {
+    healed: AtomicBool,
+}
+
+impl Handler for Fails {
+    async fn handle(&self, job: &Job) -> Outcome {
+        match job.key.as_deref() {
+            _ if self.healed.load(Ordering::SeqCst) => Outcome::Done,
+            Some("panics") => panic!("on purpose"),
+            Some("hopeless") => Outcome::Hopeless("never".to_owned()),
+            _ => Outcome::Failed("not now".to_owned()),
+        }
+    }
+}
+
+async fn until(pool: &PgPool, dead: i64, waiting: i64) {
+    loop {
+        let depth = depths(pool).await.unwrap().into_iter().next();
+        let now = depth.map_or((0, 0), |depth| (depth.dead, depth.due + depth.delayed));
+        if now == (dead, waiting) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn given_up_jobs_wait_with_their_reason_and_can_be_driven_again() {
+    let panics = run_counting_panics(async {
+        let pool = control_database().await;
+        let jobs = process(&pool, TERMS).await;
+        let handler = Arc::new(Fails { healed: AtomicBool::new(false) });
+        let worker = Worker::start(jobs.clone(), handler.clone(), QUICK);
+        let keys = ["panics", "hopeless", "tried"];
+        let keyed = |key: &str| NewJob { key: Some(key.to_owned()), ..job("x") };
+        enqueue(&pool, &jobs, keys.map(keyed).to_vec()).await;
+        until(&pool, 3, 0).await;
+        let dead: Vec<(String, String, i32)> =
+            sqlx::query_as("SELECT job_key, reason, attempts FROM dead_jobs ORDER BY job_key")
+                .fetch_all(&pool)
+                .await
+                .unwrap();
+        assert_eq!(dead[0], ("hopeless".to_owned(), "never".to_owned(), 1));
+        assert!(dead[1].1.starts_with("LOGIC_ERROR"), "{}", dead[1].1);
+        assert_eq!(dead[2], ("tried".to_owned(), "not now".to_owned(), 3));
+
+        handler.healed.store(true, Ordering::SeqCst);
+        let driven = run_tx(&pool, "redrive", move |connection| {
+            let keys = keys.map(str::to_owned).to_vec();
+            Box::pin(async move { redrive_in_tx(connection, QUEUE, &keys).await })
+        });
+        assert_eq!(driven.await.unwrap().len(), 3);
+        until(&pool, 0, 0).await;
+        worker.stop().await;
+    });
+    assert_eq!(panics, 1, "the one on purpose");
+}

@@ -1,0 +1,81 @@
+//! Hazard: a job runs too early, twice at a time, or behind less urgent ones.
+
+use std::time::Duration;
+
+use queue::{NewJob, Priority, Settle};
+use store::testing::{control_database, run};
+
+use crate::{TERMS, claim, enqueue, job, process, settle, text};
+
+#[test]
+fn by_priority_then_age_and_each_once() {
+    run(async {
+        let pool = control_database().await;
+        let jobs = process(&pool, TERMS).await;
+        let with = |name: &str, priority| NewJob { priority, ..job(name) };
+        let new = vec![
+            with("low", Priority::Low),
+            with("first", Priority::Normal),
+            with("second", Priority::Normal),
+            with("high", Priority::High),
+            with("idle", Priority::Idle),
+        ];
+        enqueue(&pool, &jobs, new).await;
+        let names: Vec<String> = jobs.claim(3).await.unwrap().iter().map(text).collect();
+        assert_eq!(names, ["high", "first", "second"]);
+        let names: Vec<String> = jobs.claim(10).await.unwrap().iter().map(text).collect();
+        assert_eq!(names, ["low", "idle"], "what is in work is not claimed again");
+        assert!(jobs.claim(10).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_delayed_job_waits_and_then_wakes_its_claimer() {
+    run(async {
+        let pool = control_database().await;
+        let jobs = process(&pool, TERMS).await;
+        let delay = Duration::from_millis(300);
+        let before = tokio::time::Instant::now();
+        enqueue(&pool, &jobs, vec![NewJob { delay, ..job("later") }]).await;
+        assert!(jobs.claim(1).await.unwrap().is_empty());
+        let claimed = claim(&jobs, 1).await;
+        let waited = before.elapsed();
+        assert!(waited >= delay && waited < delay + Duration::from_millis(500), "{waited:?}");
+        assert_eq!(text(&claimed[0]), "later");
+    });
+}
+
+#[test]
+fn a_retried_job_counts_its_attempts_and_waits() {
+    run(async {
+        let pool = control_database().await;
+        let jobs = process(&pool, TERMS).await;
+        enqueue(&pool, &jobs, vec![job("again")]).await;
+        for (counted, attempts) in [(true, 0), (false, 1), (true, 1), (true, 2)] {
+            let claimed = claim(&jobs, 1).await.remove(0);
+            assert_eq!(claimed.attempts, attempts);
+            let retry =
+                Settle::Retry { delay: Duration::from_millis(1), reason: "not yet".to_owned(), counted };
+            settle(&pool, vec![(claimed.clone(), retry)]).await.unwrap();
+            jobs.end(&claimed.lane, claimed.id);
+        }
+    });
+}
+
+#[test]
+fn one_key_is_one_job() {
+    run(async {
+        let pool = control_database().await;
+        let jobs = process(&pool, TERMS).await;
+        let keyed = |name: &str| NewJob { key: Some("k".to_owned()), ..job(name) };
+        let first = enqueue(&pool, &jobs, vec![keyed("a"), keyed("b"), job("c")]).await;
+        assert_eq!(first.iter().map(|e| e.added).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(first[0].id, first[1].id);
+        let again = enqueue(&pool, &jobs, vec![keyed("d")]).await;
+        assert_eq!((again[0].added, again[0].id), (false, first[0].id));
+        let claimed = jobs.claim(10).await.unwrap();
+        assert_eq!(claimed.iter().map(text).collect::<Vec<_>>(), ["a", "c"]);
+        settle(&pool, vec![(claimed[0].clone(), Settle::Complete)]).await.unwrap();
+        assert!(enqueue(&pool, &jobs, vec![keyed("e")]).await[0].added, "the key is free again");
+    });
+}

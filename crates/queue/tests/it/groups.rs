@@ -1,0 +1,71 @@
+//! Hazard: two jobs of one group run at once or out of order, or a poisoned one blocks its group for ever.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use queue::{Backoff, Handler, Job, NewJob, Outcome, Worker, WorkerTerms};
+use store::testing::{control_database, run};
+use tokio::sync::mpsc;
+
+use crate::{TERMS, enqueue, enqueue_for_anybody, job, process, text};
+
+const QUICK: WorkerTerms = WorkerTerms {
+    concurrency: 8,
+    backoff: Backoff { first: Duration::from_millis(5), most: Duration::from_millis(20), jitter: 0.2 },
+    max_attempts: 3,
+};
+
+/// Notes who runs, and fails what is called poison.
+struct Journal {
+    running: Mutex<Vec<String>>,
+    ended: mpsc::UnboundedSender<String>,
+}
+
+impl Handler for Journal {
+    async fn handle(&self, job: &Job) -> Outcome {
+        let group = job.group.clone().unwrap_or_default();
+        {
+            let mut running = self.running.lock().unwrap();
+            assert!(!running.contains(&group), "two jobs of {group} at once");
+            running.push(group.clone());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.running.lock().unwrap().retain(|name| *name != group);
+        if text(job).starts_with("poison") {
+            return Outcome::Failed("poison".to_owned());
+        }
+        self.ended.send(text(job)).unwrap();
+        Outcome::Done
+    }
+}
+
+#[test]
+fn a_group_runs_in_order_one_at_a_time_past_its_poison() {
+    run(async {
+        let pool = control_database().await;
+        let jobs = process(&pool, TERMS).await;
+        let (ended, mut journal) = mpsc::unbounded_channel();
+        let handler = Arc::new(Journal { running: Mutex::default(), ended });
+        let grouped = |group: &str, name: String| NewJob { group: Some(group.to_owned()), ..job(&name) };
+        for n in 0..10 {
+            let name = if n == 4 { "poison".to_owned() } else { format!("a{n}") };
+            enqueue(&pool, &jobs, vec![grouped("a", name), grouped("b", format!("b{n}"))]).await;
+        }
+        enqueue_for_anybody(&pool, (10..20).map(|n| grouped("a", format!("a{n}"))).collect()).await;
+        let worker = Worker::start(jobs.clone(), handler, QUICK);
+        let mut seen = Vec::new();
+        while seen.len() < 29 {
+            seen.push(journal.recv().await.unwrap());
+        }
+        for group in ["a", "b"] {
+            let of_group: Vec<&String> = seen.iter().filter(|name| name.starts_with(group)).collect();
+            let mut sorted = of_group.clone();
+            sorted.sort_by_key(|name| name[1..].parse::<u32>().unwrap());
+            assert_eq!(of_group, sorted);
+        }
+        worker.stop().await;
+        let dead: (String, i32) =
+            sqlx::query_as("SELECT reason, attempts FROM dead_jobs").fetch_one(&pool).await.unwrap();
+        assert_eq!(dead, ("poison".to_owned(), 3));
+    });
+}

@@ -1,0 +1,46 @@
+//! Hazard: an idle queue that keeps its database busy.
+
+use std::time::Duration;
+
+use store::LeaseTerms;
+use store::testing::{control_database_options, pool, run};
+
+use crate::process;
+
+#[test]
+fn at_most_one_query_a_second() {
+    run(async {
+        let options = control_database_options().await;
+        let name = options.get_database().unwrap().to_owned();
+        let watched = pool(options.clone()).await;
+        let observer = pool(options.database("postgres")).await;
+        // The server's own housekeeping would be counted, too.
+        sqlx::query("ALTER SYSTEM SET autovacuum = off").execute(&observer).await.unwrap();
+        sqlx::query("SELECT pg_reload_conf()").execute(&observer).await.unwrap();
+        let count = || async {
+            sqlx::query_scalar::<_, i64>(
+                "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = $1",
+            )
+            .bind(&name)
+            .fetch_one(&observer)
+            .await
+            .unwrap()
+        };
+        let jobs = process(&watched, LeaseTerms::default()).await;
+        assert!(jobs.claim(10).await.unwrap().is_empty());
+        // The claimer's loop, as every user of a queue has it.
+        let claimer = tokio::spawn(async move {
+            loop {
+                jobs.may_be_due().await;
+                jobs.claim(10).await.unwrap();
+            }
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let before = count().await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        let queries = count().await - before;
+        claimer.abort();
+        // Claims and renewals go every two seconds each: 8. The server reports some of the start's late.
+        assert!((1..=16).contains(&queries), "{queries} queries in 8 idle seconds");
+    });
+}

@@ -1,0 +1,57 @@
+//! Hazard: a client goes away in the middle of a transaction. Dropping the future that began it could leave a
+//! connection inside an open transaction in the pool, and later writes on it would be acknowledged and lost.
+
+use std::time::Duration;
+
+use store::testing::{control_database, run};
+use store::{PgPool, run_tx};
+
+async fn write(pool: PgPool, number: i32) -> store::Result<()> {
+    run_tx(&pool, "write", move |connection| {
+        Box::pin(async move {
+            sqlx::query("INSERT INTO written VALUES ($1)").bind(number).execute(&mut *connection).await?;
+            sqlx::query("SELECT pg_sleep(0.001)").execute(connection).await?;
+            Ok(())
+        })
+    })
+    .await
+}
+
+#[test]
+fn an_abandoned_transaction_ends_and_no_later_write_is_lost() {
+    run(async {
+        let pool = control_database().await;
+        sqlx::query("CREATE TABLE written (number int PRIMARY KEY)").execute(&pool).await.unwrap();
+        let mut abandoned = 0;
+        for number in 0..400 {
+            let patience = Duration::from_micros(u64::from(rand::random::<u16>()) % 3000);
+            // Dropped in mid-flight when the time is up, as a server drops the future of a client that is gone.
+            match tokio::time::timeout(patience, write(pool.clone(), number)).await {
+                Ok(written) => written.unwrap(),
+                Err(_) => abandoned += 1,
+            }
+        }
+        assert!(abandoned > 0, "the fault never bit");
+        for number in 400..450 {
+            write(pool.clone(), number).await.unwrap();
+        }
+        let observer = pool.clone();
+        let stuck: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND pid <> pg_backend_pid()",
+        )
+        .fetch_one(&observer)
+        .await
+        .unwrap();
+        assert_eq!(stuck, 0);
+        // The abandoned ones end by themselves: all of them, since each was begun by a task of its own.
+        loop {
+            let written: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM written").fetch_one(&pool).await.unwrap();
+            if written == 450 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+}

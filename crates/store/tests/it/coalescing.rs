@@ -1,0 +1,63 @@
+//! Hazard: concurrent writers that share commits must each get their own answer, and one poisoned batch must not stop
+//! the others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use store::Coalescer;
+use store::testing::{run, run_counting_panics};
+use tokio::sync::{Semaphore, oneshot};
+
+type Item = (u32, oneshot::Sender<u32>);
+
+#[test]
+fn what_comes_in_during_a_write_shares_the_next_one() {
+    run(async {
+        let (writes, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let (counted, opened) = (writes.clone(), gate.clone());
+        let coalescer = Coalescer::spawn("doubling", 1000, 1000, move |batch: Vec<Item>| {
+            let (writes, gate) = (counted.clone(), opened.clone());
+            async move {
+                writes.fetch_add(1, Ordering::SeqCst);
+                gate.acquire().await.unwrap().forget();
+                for (number, reply) in batch {
+                    let _ = reply.send(number * 2);
+                }
+            }
+        });
+        let first = tokio::spawn({
+            let coalescer = coalescer.clone();
+            async move { coalescer.ask(|reply| (0, reply)).await }
+        });
+        while writes.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let asking = (1..100).map(|number| {
+            let coalescer = coalescer.clone();
+            async move { coalescer.ask(|reply| (number, reply)).await }
+        });
+        let others = tokio::spawn(futures::future::join_all(asking));
+        gate.add_permits(1);
+        assert_eq!(first.await.unwrap(), Some(0));
+        gate.add_permits(99);
+        let answers = others.await.unwrap();
+        assert!(answers.iter().enumerate().all(|(n, answer)| *answer == Some((n as u32 + 1) * 2)));
+        assert!(writes.load(Ordering::SeqCst) < 50, "{} writes for 100 items", writes.load(Ordering::SeqCst));
+    });
+}
+
+#[test]
+fn a_panic_loses_its_own_batch_only() {
+    let panics = run_counting_panics(async {
+        let coalescer = Coalescer::spawn("panicking", 10, 1, |batch: Vec<Item>| async move {
+            for (number, reply) in batch {
+                assert_ne!(number, 13, "on purpose");
+                let _ = reply.send(number);
+            }
+        });
+        assert_eq!(coalescer.ask(|reply| (13, reply)).await, None);
+        assert_eq!(coalescer.ask(|reply| (14, reply)).await, Some(14));
+        coalescer.drained().await;
+    });
+    assert_eq!(panics, 1);
+}

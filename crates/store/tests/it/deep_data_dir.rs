@@ -1,0 +1,33 @@
+//! Hazard: a data dir whose path is longer than a socket's may be, or that lies below folders which the server's user
+//! may not enter (root's home, a temporary folder of mode 0700).
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection as _, PgConnection};
+use store::embedded::{Server, ServerOptions};
+use store::testing::run;
+
+#[test]
+fn neither_length_nor_closed_parents_matter() {
+    let top = tempfile::tempdir().unwrap();
+    let deep = top.path().join("a".repeat(60)).join("b".repeat(60)).join("data");
+    DirBuilder::new().recursive(true).mode(0o700).create(&deep).unwrap();
+    let options = ServerOptions { max_connections: 20 };
+    for start in 1..=2 {
+        let mut server = Server::start(&deep, options, Instant::now() + Duration::from_secs(60)).unwrap();
+        run(async {
+            let mut connection = PgConnection::connect_with(&server.options("postgres")).await.unwrap();
+            let sql = "CREATE TABLE IF NOT EXISTS starts (n int)";
+            sqlx::query(sql).execute(&mut connection).await.unwrap();
+            sqlx::query("INSERT INTO starts VALUES ($1)").bind(start).execute(&mut connection).await.unwrap();
+            let starts: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM starts").fetch_one(&mut connection).await.unwrap();
+            assert_eq!(starts, i64::from(start), "what was committed before is still there");
+            let fsync: String = sqlx::query_scalar("SHOW fsync").fetch_one(&mut connection).await.unwrap();
+            assert_eq!(fsync, "on");
+        });
+        server.stop();
+    }
+}

@@ -1,0 +1,95 @@
+//! Hazard: a holder that was paused past its expiry wakes up and goes on as if nothing had happened.
+
+use std::time::Duration;
+
+use store::testing::{control_database, run};
+use store::{Error, Lease, LeaseTerms, Leases, PgPool, run_tx};
+use tokio::sync::mpsc;
+
+const TERMS: LeaseTerms =
+    LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_millis(50) };
+/// Never renews: a process that is paused.
+const PAUSED: LeaseTerms =
+    LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_secs(3600) };
+
+fn process(
+    pool: &PgPool,
+    terms: LeaseTerms,
+    adopt: &[&str],
+) -> (Leases, mpsc::Receiver<std::sync::Arc<Lease>>) {
+    let (adopted, arriving) = mpsc::channel(8);
+    let adopt = adopt.iter().map(|class| (*class).to_owned()).collect();
+    (Leases::start(pool.clone(), terms, adopt, adopted).0, arriving)
+}
+
+async fn fenced_write(pool: &PgPool, lease: std::sync::Arc<Lease>) -> store::Result<()> {
+    run_tx(pool, "fenced_write", move |connection| {
+        let lease = lease.clone();
+        Box::pin(async move { lease.fence(connection).await })
+    })
+    .await
+}
+
+#[test]
+fn one_holder_at_a_time_and_a_living_one_keeps_it() {
+    run(async {
+        let pool = control_database().await;
+        let (a, _) = process(&pool, TERMS, &[]);
+        let (b, _) = process(&pool, TERMS, &[]);
+        let held = a.take("test", "thing").await.unwrap().unwrap();
+        let until = tokio::time::Instant::now() + TERMS.ttl * 3;
+        while tokio::time::Instant::now() < until {
+            assert!(b.take("test", "thing").await.unwrap().is_none());
+        }
+        fenced_write(&pool, held.clone()).await.unwrap();
+        a.release(&held).await.unwrap();
+        let taken = b.take("test", "thing").await.unwrap().unwrap();
+        assert!(taken.epoch > held.epoch);
+    });
+}
+
+#[test]
+fn a_paused_holder_changes_nothing_after_it_was_replaced() {
+    run(async {
+        let pool = control_database().await;
+        let (paused, _) = process(&pool, PAUSED, &[]);
+        let old = paused.take("lane/test", "x").await.unwrap().unwrap();
+        fenced_write(&pool, old.clone()).await.unwrap();
+        let (_other, mut adopted) = process(&pool, TERMS, &["lane/test"]);
+        let new = adopted.recv().await.unwrap();
+        assert_eq!((new.id, new.epoch), (old.id, old.epoch + 1));
+        assert!(matches!(fenced_write(&pool, old.clone()).await, Err(Error::Fenced { .. })));
+        assert!(old.is_lost());
+        fenced_write(&pool, new).await.unwrap();
+    });
+}
+
+#[test]
+fn nobody_takes_over_while_a_fenced_transaction_is_open() {
+    run(async {
+        let pool = control_database().await;
+        let (paused, _) = process(&pool, PAUSED, &[]);
+        let old = paused.take("lane/test", "x").await.unwrap().unwrap();
+        let mut tx = pool.begin().await.unwrap();
+        old.fence(&mut tx).await.unwrap();
+        let (_other, mut adopted) = process(&pool, TERMS, &["lane/test"]);
+        let early = tokio::time::timeout(TERMS.ttl * 3, adopted.recv()).await;
+        assert!(early.is_err(), "taken over under an open fence");
+        tx.commit().await.unwrap();
+        assert_eq!(adopted.recv().await.unwrap().epoch, old.epoch + 1);
+    });
+}
+
+#[test]
+fn a_holder_learns_from_its_renewal_that_it_lost() {
+    run(async {
+        let pool = control_database().await;
+        let (a, _) = process(&pool, TERMS, &[]);
+        let held = a.take("test", "thing").await.unwrap().unwrap();
+        sqlx::query("UPDATE leases SET epoch = epoch + 1, owner = gen_random_uuid()")
+            .execute(&pool)
+            .await
+            .unwrap();
+        held.lost().await;
+    });
+}

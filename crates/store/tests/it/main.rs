@@ -1,0 +1,10 @@
+//! The store against a real Postgres; one file for each hazard.
+
+// Helpers of tests may fail loudly, too.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod cancellation;
+mod coalescing;
+mod deep_data_dir;
+mod leases;
+mod schema_versions;

@@ -1,0 +1,197 @@
+//! A running data manager: started from its settings, in the program or in a test's process, and stopped in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::data_manager::data_manager_server::DataManagerServer;
+use serving::listen::{ListenError, Listeners, check_exposure};
+use store::{ConnectError, MigrationError, Migrations, PoolSettings};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService as _;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::api::Api;
+use crate::background::{Background, Work};
+use crate::callbacks::OrderServices;
+use crate::counters::{Counters, Counts};
+use crate::exchange::Exchange;
+use crate::given::{Book, Postgres};
+use crate::misbehaviour::Fates;
+use crate::settings::Settings;
+
+type Service = DataManagerServer<Api>;
+
+/// How long a stop may take, and how much of that is kept for the last callbacks.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+const FOR_CALLBACKS: Duration = Duration::from_secs(3);
+/// Whoever watches the health keeps a call open for ever; until this long after the stop they are told about it.
+const FOR_WATCHERS: Duration = Duration::from_millis(200);
+
+/// Why a data manager cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An order service's address that is none.
+    #[error("order service address {0}")]
+    Address(String),
+    /// The port cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// None of the addresses to listen on exists on this machine.
+    #[error("none of the addresses of --listen exists on this machine")]
+    NowhereToListen,
+    /// The database cannot be reached, or refuses.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The database has an older schema.
+    #[error(
+        "the database is at schema version {found}, this program needs {needed}: run \
+         `data_manager migrate` with the same --database-url first"
+    )]
+    SchemaTooOld {
+        /// The version found; 0 for an empty database.
+        found: i64,
+        /// The version needed.
+        needed: i64,
+    },
+    /// The database's schema does not fit otherwise.
+    #[error(transparent)]
+    Schema(MigrationError),
+    /// A bug: the contract's own description cannot be read.
+    #[error("reflection: {0}")]
+    Reflection(String),
+}
+
+impl StartError {
+    /// Whether the settings are at fault, and not what the program meets.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Address(_) | Self::Listen(ListenError::Exposed(_)))
+    }
+}
+
+impl From<MigrationError> for StartError {
+    fn from(error: MigrationError) -> Self {
+        match error {
+            MigrationError::TooOld { found, needed, .. } => Self::SchemaTooOld { found, needed },
+            other => Self::Schema(other),
+        }
+    }
+}
+
+/// A data manager that serves.
+pub struct DataManager {
+    addresses: Vec<SocketAddr>,
+    counters: Arc<Counters>,
+    health: HealthReporter,
+    /// Cancelled when nothing new is served any more.
+    closing: CancellationToken,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    /// Cancelled when nothing new is delivered any more.
+    finishing: CancellationToken,
+    deliveries: JoinHandle<()>,
+}
+
+impl DataManager {
+    /// Starts one; it serves when this returns. Needs a tokio runtime, and ends with it.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        check_exposure(&settings.listen, settings.allow_unauthenticated)?;
+        let counters = Arc::new(Counters::default());
+        let services = OrderServices::new(&settings.order_addresses, Arc::clone(&counters));
+        let services = services.map_err(StartError::Address)?;
+        let book = open(&settings).await?;
+        let listeners = Listeners::bind(&settings.listen, settings.app_port, "--app-port").await?;
+        let addresses = listeners.addresses();
+        if addresses.is_empty() {
+            return Err(StartError::NowhereToListen);
+        }
+        let Settings { once, terms, mode, misbehaviour, seed, .. } = settings;
+        if once && misbehaviour.duplicate_rate > 0.0 {
+            tracing::warn!("--once sends nothing twice: --duplicate-callback-rate is ignored");
+        }
+        let work = Arc::new(Work { book, services, once, terms, counters: Arc::clone(&counters) });
+        let (closing, finishing) = (CancellationToken::new(), CancellationToken::new());
+        let (background, deliveries) = Background::start(Arc::clone(&work), finishing.clone());
+        let fates = Fates::new(seed, misbehaviour);
+        let exchange = Arc::new(Exchange { work, background, fates, mode });
+        let (server, health) = serve(Api(exchange), listeners, closing.clone()).await?;
+        tracing::info!(?addresses, seed = seed.0, %mode, once, "data manager ready");
+        Ok(Self { addresses, counters, health, closing, server, finishing, deliveries })
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.addresses.first().map_or(0, SocketAddr::port)
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What happened since the start.
+    pub fn counts(&self) -> Counts {
+        self.counters.now()
+    }
+
+    /// Stops: not serving at once, open questions answered, callbacks never tried sent; within ten seconds.
+    pub async fn stop(mut self) -> Counts {
+        let deadline = Instant::now() + STOP_WITHIN;
+        for name in ["", Service::NAME] {
+            self.health.set_service_status(name, ServingStatus::NotServing).await;
+        }
+        self.closing.cancel();
+        if timeout(FOR_WATCHERS, &mut self.server).await.is_err() {
+            for name in ["", Service::NAME] {
+                self.health.clear_service_status(name).await;
+            }
+            if timeout_at(deadline - FOR_CALLBACKS, &mut self.server).await.is_err() {
+                tracing::warn!("some questions are still open: they are cut off");
+                self.server.abort();
+            }
+        }
+        self.finishing.cancel();
+        if timeout_at(deadline, &mut self.deliveries).await.is_err() {
+            tracing::warn!("some callbacks are still under way: they are cut off");
+            self.deliveries.abort();
+        }
+        self.counts()
+    }
+}
+
+async fn open(settings: &Settings) -> Result<Book, StartError> {
+    let Some(options) = &settings.database else { return Ok(Book::in_memory(settings.seed)) };
+    let pool_settings = PoolSettings {
+        // One commits what is given, one what is delivered, one lists; one to spare.
+        max_connections: 4,
+        patience: settings.startup_timeout,
+        application_name: "data_manager".to_owned(),
+    };
+    let pool = store::connect(options.clone(), &pool_settings).await?;
+    let mut connection = pool.acquire().await.map_err(|error| ConnectError::Unreachable {
+        database: "the database".to_owned(),
+        reason: error.to_string(),
+        waited: Duration::ZERO,
+    })?;
+    Migrations::data_manager().apply_if_empty(&mut connection).await?;
+    drop(connection);
+    Ok(Book::Postgres(Postgres::new(pool, settings.seed)))
+}
+
+async fn serve(
+    api: Api,
+    listeners: Listeners,
+    closing: CancellationToken,
+) -> Result<(JoinHandle<Result<(), tonic::transport::Error>>, HealthReporter), StartError> {
+    // The list of all orders outgrows any usual limit.
+    let service = DataManagerServer::new(api).max_encoding_message_size(usize::MAX);
+    let (routes, health) = serving::grpc::with_reflection_and_health(Routes::new(service))
+        .map_err(|error| StartError::Reflection(error.to_string()))?;
+    health.set_serving::<Service>().await;
+    let router = serving::grpc::server().add_routes(routes);
+    let serving = router.serve_with_incoming_shutdown(listeners.incoming(), closing.cancelled_owned());
+    Ok((tokio::spawn(serving), health))
+}

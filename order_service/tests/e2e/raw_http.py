@@ -1,0 +1,34 @@
+"""HTTP as it goes over the wire: the Host is what the caller says, and nothing else is added."""
+
+import dataclasses
+import http.client
+import json
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+
+    def error_code(self) -> str:
+        """The `code` of a JSON error body."""
+        return json.loads(self.body)["error"]["code"]
+
+
+def request(port: int, method: str, path: str, host: str | None = None, headers: dict | None = None) -> Answer:
+    """One request on a connection of its own; `host` defaults to where it goes."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        connection.putheader("Host", f"127.0.0.1:{port}" if host is None else host)
+        for name, value in (headers or {}).items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.read())
+    finally:
+        connection.close()
+
+
+def get(port: int, path: str) -> Answer:
+    return request(port, "GET", path)

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Builds both programs and runs the end-to-end tests (order_service/tests/e2e) against the two real
+# binaries. Nothing has to run beforehand. Arguments go to pytest:
+#
+#   scripts/local-test-script.sh test_first_contact.py -x
+#
+# Environment: E2E_PROFILE=debug tests target/debug instead of target/release; CARGO_TARGET_DIR.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+say() { printf 'e2e: %s\n' "$*"; }
+
+profile=${E2E_PROFILE:-release}
+case $profile in
+    release) build=(cargo build --release --workspace) ;;
+    debug) build=(cargo build --workspace) ;;
+    *) printf 'e2e: E2E_PROFILE is release or debug, not %s\n' "$profile" >&2; exit 2 ;;
+esac
+
+scripts/init-repo.sh --test
+say "${build[*]}"
+"${build[@]}"
+
+# The tests take the binaries from here; absolute, because they are started from other folders.
+bin=$(realpath -- "${CARGO_TARGET_DIR:-target}")/$profile
+export ORDER_SERVICE_BIN=$bin/order_service DATA_MANAGER_BIN=$bin/data_manager
+python=$PWD/target/e2e-venv/bin/python
+
+say "pytest $* (in order_service/tests/e2e, binaries of $bin)"
+cd order_service/tests/e2e
+exec "$python" -m pytest "$@"
