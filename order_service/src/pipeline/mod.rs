@@ -39,6 +39,18 @@ pub struct Exits {
     again: async_channel::Receiver<Work>,
 }
 
+impl Exits {
+    /// The next order; those from the retry queue first. `None` when both queues are closed and empty.
+    pub async fn next(&self) -> Option<Work> {
+        tokio::select! {
+            biased;
+            Ok(order) = self.again.recv() => Some(order),
+            Ok(order) = self.intake.recv() => Some(order),
+            else => None,
+        }
+    }
+}
+
 /// The pipeline's two queues, for so many new and so many retried orders.
 pub fn queues(new: usize, retried: usize) -> (Entrances, Exits) {
     let (intake, new) = async_channel::bounded(new);

@@ -26,21 +26,11 @@ pub(super) async fn work(crew: Arc<Crew>, exits: Exits) {
         tokio::select! {
             biased;
             Some(()) = in_flight.next() => {}
-            taken = take(&exits), if open && in_flight.len() < crew.fan => match taken {
+            taken = exits.next(), if open && in_flight.len() < crew.fan => match taken {
                 Some(order) => in_flight.push(process(&crew, order)),
                 None => open = false,
             },
         }
-    }
-}
-
-/// The next order; those from the retry queue first. `None` when both queues are closed and empty.
-async fn take(exits: &Exits) -> Option<Work> {
-    tokio::select! {
-        biased;
-        Ok(order) = exits.again.recv() => Some(order),
-        Ok(order) = exits.intake.recv() => Some(order),
-        else => None,
     }
 }
 

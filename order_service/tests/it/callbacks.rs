@@ -1,0 +1,65 @@
+//! Hazard: two callbacks for one order, at two replicas at once, with different data: both believe they won.
+
+use futures::future::join_all;
+use order_service::orders::{Callback, CallbackAnswer, Data, get, orphans};
+use store::testing::{control_database, run};
+
+use crate::harness::Process;
+
+fn callback(order_id: i32, storage_id: i32) -> Callback {
+    Callback { order_id, data: Data { storage_id, pickup_point_id: storage_id } }
+}
+
+#[test]
+fn the_first_callback_wins_wherever_it_comes() {
+    run(async {
+        let pool = control_database().await;
+        let (a, b) = (Process::hanging(&pool).await, Process::hanging(&pool).await);
+        let ids: Vec<i32> = (0..200).collect();
+        a.accept(&ids.iter().map(|id| (*id, 1)).collect::<Vec<_>>()).await.unwrap();
+        let both = ids.iter().map(|id| async {
+            let answers = tokio::join!(
+                a.callbacks.store(callback(*id, 1)),
+                b.callbacks.store(callback(*id, 2)),
+                b.callbacks.store(callback(*id, 3)),
+            );
+            [answers.0.unwrap(), answers.1.unwrap(), answers.2.unwrap()]
+        });
+        let answers = join_all(both).await;
+        let mut winners = [0; 3];
+        for (id, answers) in ids.iter().zip(answers) {
+            let stored: Vec<usize> = (0..3).filter(|n| answers[*n] == CallbackAnswer::Stored).collect();
+            assert_eq!(stored.len(), 1, "order {id}: {answers:?}");
+            winners[stored[0]] += 1;
+            let data = get(&pool, *id).await.unwrap().unwrap().data.unwrap();
+            assert_eq!(data.storage_id as usize, stored[0] + 1, "what was told is what is stored");
+            let late = a.callbacks.store(callback(*id, 9)).await.unwrap();
+            assert_eq!(late, CallbackAnswer::Duplicate);
+            assert_eq!(get(&pool, *id).await.unwrap().unwrap().data.unwrap(), data);
+        }
+        println!("won: {winners:?}");
+    });
+}
+
+#[test]
+fn callbacks_nobody_asked_for_are_kept_within_bounds_and_never_applied() {
+    run(async {
+        let pool = control_database().await;
+        let process = Process::hanging(&pool).await;
+        assert_eq!(process.callbacks.store(callback(7, 1)).await.unwrap(), CallbackAnswer::Unknown);
+        assert_eq!(process.callbacks.store(callback(7, 2)).await.unwrap(), CallbackAnswer::Unknown);
+        let kept = orphans(&pool).await.unwrap();
+        assert_eq!(kept.iter().map(|o| (o.order_id, o.storage_id)).collect::<Vec<_>>(), [(7, 2)]);
+        process.accept(&[(7, 1)]).await.unwrap();
+        assert_eq!(get(&pool, 7).await.unwrap().unwrap().data, None);
+
+        sqlx::query("UPDATE orphan_callbacks SET received_at = now() - interval '25 hours'").execute(&pool).await.unwrap();
+        assert!(orphans(&pool).await.unwrap().is_empty());
+        let flood = (100..20_100).map(|id| process.callbacks.store(callback(id, 1)));
+        for answer in join_all(flood).await {
+            assert_eq!(answer.unwrap(), CallbackAnswer::Unknown);
+        }
+        let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM orphan_callbacks").fetch_one(&pool).await.unwrap();
+        assert!((9_000..=10_000).contains(&kept), "{kept} kept");
+    });
+}

@@ -1,0 +1,61 @@
+//! Hazard: the database cuts connections at any moment, also between a commit and its answer. What was accepted must
+//! end, once; what was refused may or may not be there, and then ends, too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use order_service::orders::{State, get};
+use store::testing::{control_database_options, pool, run};
+
+use crate::harness::{Process, data, proceed};
+
+#[test]
+fn every_accepted_order_ends_though_connections_are_cut() {
+    run(async {
+        let options = control_database_options().await;
+        let name = options.get_database().unwrap().to_owned();
+        let served = pool(options.clone()).await;
+        let process = Arc::new(Process::working(&served, proceed(&served)).await);
+        let cutter = pool(options.database("postgres")).await;
+        let (stop, cuts) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let cutting = tokio::spawn({
+            let (stop, cuts, name) = (stop.clone(), cuts.clone(), name.clone());
+            async move {
+                while !stop.load(Ordering::SeqCst) {
+                    let cut: i64 = sqlx::query_scalar(
+                        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                         WHERE datname = $1 AND state = 'active' AND random() < 0.3",
+                    )
+                    .bind(&name)
+                    .fetch_one(&cutter)
+                    .await
+                    .unwrap();
+                    cuts.fetch_add(cut as usize, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        });
+        let (mut accepted, mut doubtful) = (Vec::new(), Vec::new());
+        for batch in 0..300 {
+            let orders: Vec<(i32, i32)> = (batch * 10..(batch + 1) * 10).map(|id| (id, 1)).collect();
+            match process.accept(&orders).await {
+                Ok(_) => accepted.extend(orders),
+                Err(_) => doubtful.extend(orders),
+            }
+        }
+        stop.store(true, Ordering::SeqCst);
+        cutting.await.unwrap();
+        assert!(cuts.load(Ordering::SeqCst) > 20, "the fault hardly bit: {cuts:?}");
+        for (order_id, _) in &accepted {
+            let order = process.ended(*order_id).await;
+            assert_eq!((order.state, order.data), (State::ProcessFinished, Some(data(*order_id))));
+        }
+        for (order_id, _) in &doubtful {
+            if get(&process.pool, *order_id).await.unwrap().is_some() {
+                assert_eq!(process.ended(*order_id).await.state, State::ProcessFinished);
+            }
+        }
+        println!("{} accepted, {} in doubt, {cuts:?} connections cut", accepted.len(), doubtful.len());
+    });
+}

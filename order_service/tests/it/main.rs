@@ -1,0 +1,12 @@
+//! The order service's rooms wired together over a real Postgres, with stages made for the test; one file for each
+//! hazard. The outside view, with both real programs, is in `tests/e2e`.
+
+// Helpers of tests may fail loudly, too.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod accepting;
+mod callbacks;
+mod connection_loss;
+mod harness;
+mod panics;
+mod takeover;

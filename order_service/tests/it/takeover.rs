@@ -1,0 +1,57 @@
+//! Hazard: a process dies, or is paused beyond its lease, with accepted orders in hand.
+
+use std::time::Duration;
+
+use order_service::orders::{End, State};
+use store::testing::{control_database, run};
+
+use crate::harness::{Process, proceed};
+
+#[test]
+fn accepted_orders_of_a_dead_process_are_carried_on_without_being_sent_again() {
+    run(async {
+        let pool = control_database().await;
+        let dead = Process::hanging(&pool).await;
+        dead.accept(&(0..500).map(|id| (id, 1)).collect::<Vec<_>>()).await.unwrap();
+        let living = Process::working(&pool, proceed(&pool)).await;
+        for id in 0..500 {
+            let order = living.ended(id).await;
+            assert_eq!((order.state, order.attempts), (State::ProcessFinished, 1), "a crash uses up no attempt");
+        }
+    });
+}
+
+#[test]
+fn a_process_that_wakes_up_too_late_cannot_fail_what_another_one_finished() {
+    run(async {
+        let pool = control_database().await;
+        let paused = Process::hanging(&pool).await;
+        paused.accept(&[(1, 1), (2, 1), (3, 1)]).await.unwrap();
+        let mut in_hand = Vec::new();
+        while in_hand.len() < 3 {
+            in_hand.push(paused.exits.next().await.unwrap());
+        }
+        let living = Process::working(&pool, proceed(&pool)).await;
+        for id in 1..=3 {
+            living.ended(id).await;
+        }
+        let ends = [
+            End::Failed { reason: "too late".to_owned() },
+            End::Waiting { reason: "too late".to_owned(), counted: true },
+            End::Failed { reason: "too late".to_owned() },
+        ];
+        for (work, end) in in_hand.into_iter().zip(ends) {
+            paused.ender.end(work, end).await;
+        }
+        tokio::time::timeout(Duration::from_secs(10), paused.ender.drained()).await.unwrap();
+        for id in 1..=3 {
+            let order = living.ended(id).await;
+            assert_eq!((order.state, order.attempts, order.last_error), (State::ProcessFinished, 1, None));
+        }
+        let left: i64 = sqlx::query_scalar("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM dead_jobs)")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(left, 0);
+    });
+}
