@@ -45,6 +45,12 @@ pub const PROGRAM: Program = Program {
         Setting::new("database-connections", "COUNT", "Most connections to the database").or("16"),
         DATA_DIR,
         Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry").or("grpc,http,retry"),
+        Setting::new(
+            "threads",
+            "COUNT",
+            "Threads that run everything; 0: half the processor's cores, the database needs the others",
+        )
+        .or("0"),
         Setting::new("workers", "COUNT", "Workers of the pipeline").or("512"),
         Setting::new("fan-limit", "COUNT", "Orders in flight at a time for each worker").or("10"),
         Setting::new(

@@ -27,6 +27,9 @@ pub(super) async fn process(
     orders: Vec<(i32, i32)>,
     within: Duration,
 ) -> Result<Vec<OrderResponse>, ApiError> {
+    if orders.is_empty() {
+        return Ok(Vec::new());
+    }
     let answer_at = Instant::now() + within;
     let admission = rooms.admit(orders.len())?;
     let ids: Vec<i32> = orders.iter().map(|(order_id, _)| *order_id).collect();

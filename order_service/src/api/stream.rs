@@ -63,6 +63,7 @@ impl Conversation {
                 chunk = orders.next() => chunk,
                 // The client is gone, or will read no more.
                 () = self.answers.closed() => return Ok(()),
+                () = self.rooms.stopping.cancelled() => break,
             };
             let Some(chunk) = chunk else { break };
             let chunk: Vec<OrderRequest> = chunk.into_iter().collect::<Result<_, _>>()?;
@@ -82,7 +83,8 @@ impl Conversation {
         }
         while waiting.join_next().await.is_some() {}
         drop(open);
-        Ok(())
+        // What was accepted is answered; a stream that had more to say hears why it may not.
+        Ok(self.rooms.check_running()?)
     }
 
     /// Accepts orders and lets a task wait for them, so that the stream is read on meanwhile.

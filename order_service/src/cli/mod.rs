@@ -76,14 +76,21 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let resolved = with_data_dir(Resolved::new(&PROGRAM, innermost, environment)?);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
+    let runtime = runtime(resolved.within("threads", 0..=1024)?)
         .map_err(|error| Failure::Failed(format!("starting the runtime: {error}")))?;
     let done = runtime.block_on(dispatch(matches, &resolved));
     // Whatever still runs is idle or has been given its time.
     runtime.shutdown_background();
     done
+}
+
+/// With one thread nothing is handed from thread to thread, which is a good part of the cost of small messages.
+fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match if threads == 0 { cores / 2 } else { threads } {
+        0 | 1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        threads => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
+    }
 }
 
 async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {

@@ -18,11 +18,16 @@ use tower::{Service, ServiceBuilder};
 use super::batch::Questions;
 use super::breaker::Breaker;
 
+/// A call that has not returned after this long waits for something: it makes room for another one.
+const SLOW: Duration = Duration::from_millis(250);
+
 /// How the data manager is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientTerms {
     /// Calls in flight at most.
-    pub concurrency: usize,
+    pub calls: usize,
+    /// Of these, calls that are quickly answered: more of them on a connection at a time only make each dearer.
+    pub quick_calls: usize,
     /// Longest time for one call.
     pub timeout: Duration,
     /// Whether the batch call is used where the peer has it.
@@ -55,7 +60,14 @@ pub struct Client {
     questions: Option<Questions>,
     batches: OptionalCall,
     breaker: Breaker,
-    turns: Arc<Semaphore>,
+    calls: Arc<Semaphore>,
+    quick_calls: Arc<Semaphore>,
+}
+
+/// The right to have one call in flight.
+pub struct Turn {
+    _call: OwnedSemaphorePermit,
+    quick: OwnedSemaphorePermit,
 }
 
 pub(super) type Guarded = BreakerService<tower::timeout::Timeout<Channel>>;
@@ -72,7 +84,14 @@ impl Client {
             .service(peer.channel);
         let single = DataManagerClient::new(guarded);
         let questions = terms.batches.then(|| Questions::start(single.clone(), batches.clone()));
-        Self { single, questions, batches, breaker, turns: Arc::new(Semaphore::new(terms.concurrency)) }
+        Self {
+            single,
+            questions,
+            batches,
+            breaker,
+            calls: Arc::new(Semaphore::new(terms.calls)),
+            quick_calls: Arc::new(Semaphore::new(terms.quick_calls)),
+        }
     }
 
     /// The breaker of this connection.
@@ -82,29 +101,41 @@ impl Client {
 
     /// Waits until another call may be in flight. Not a layer of the stack: while it waits, an order listens for a
     /// late answer to an earlier question.
-    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, AskError> {
-        let turn = self.turns.clone().acquire_owned().await;
-        turn.map_err(|_| AskError::Unreachable("stopping".to_owned()))
+    pub async fn turn(&self) -> Result<Turn, AskError> {
+        let stopping = |_| AskError::Unreachable("stopping".to_owned());
+        let call = self.calls.clone().acquire_owned().await.map_err(stopping)?;
+        let quick = self.quick_calls.clone().acquire_owned().await.map_err(stopping)?;
+        Ok(Turn { _call: call, quick })
     }
 
     /// Asks for one order. Holds `turn` until the call has returned, which takes `timeout` at most.
     pub fn ask(
         &self,
         order_id: i32,
-        turn: OwnedSemaphorePermit,
+        turn: Turn,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<(), AskError>> {
         let batched = self.questions.clone().filter(|_| self.batches.is_possible());
         let mut single = self.single.clone();
         Box::pin(async move {
-            let _turn = turn;
-            if let Some(questions) = batched
-                && let Some(answer) = questions.ask(order_id).await
-            {
-                return answer.map_err(|status| ask_error(&status, timeout));
-            }
-            let answer = single.get_order_data_callback(GetOrderDataCallbackRequest { order_id }).await;
-            answer.map(drop).map_err(|status| ask_error(&status, timeout))
+            let Turn { _call, quick } = turn;
+            let asking = async move {
+                if let Some(questions) = batched
+                    && let Some(answer) = questions.ask(order_id).await
+                {
+                    return answer;
+                }
+                single.get_order_data_callback(GetOrderDataCallbackRequest { order_id }).await.map(drop)
+            };
+            tokio::pin!(asking);
+            let answer = match tokio::time::timeout(SLOW, &mut asking).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    drop(quick);
+                    asking.await
+                }
+            };
+            answer.map_err(|status| ask_error(&status, timeout))
         })
     }
 }

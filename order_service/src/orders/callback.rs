@@ -142,7 +142,7 @@ async fn write(pool: &PgPool, callbacks: HashMap<i32, Data>) -> Result<Vec<Verdi
     let ids: Arc<[i32]> = rows.iter().map(|row| row.0).collect();
     let storages: Arc<[i32]> = rows.iter().map(|row| row.1.storage_id).collect();
     let pickups: Arc<[i32]> = rows.iter().map(|row| row.1.pickup_point_id).collect();
-    let stored: Vec<(i32, i32, i32, bool)> = run(pool, "store_callbacks", move |connection| {
+    let told: Vec<(i32, i32, i32, bool)> = run(pool, "store_callbacks", move |connection| {
         let (ids, storages, pickups) = (ids.clone(), storages.clone(), pickups.clone());
         Box::pin(async move {
             let rows = sqlx::query_as(STORE).bind(&ids[..]).bind(&storages[..]).bind(&pickups[..]);
@@ -150,15 +150,19 @@ async fn write(pool: &PgPool, callbacks: HashMap<i32, Data>) -> Result<Vec<Verdi
         })
     })
     .await?;
-    let stored: HashMap<i32, (Option<Data>, bool)> =
-        stored.into_iter().map(|row| (row.0, (Data::stored(row.1, row.2), row.3))).collect();
+    let mut known: HashMap<i32, (Option<Data>, bool)> = HashMap::with_capacity(told.len());
+    for (order_id, storage_id, pickup_point_id, stored_now) in told {
+        let entry = known.entry(order_id).or_default();
+        entry.0 = entry.0.or(Data::stored(storage_id, pickup_point_id));
+        entry.1 |= stored_now;
+    }
     let unknown: Vec<Callback> = rows
         .iter()
-        .filter(|(order_id, _)| !stored.contains_key(order_id))
+        .filter(|(order_id, _)| !known.contains_key(order_id))
         .map(|(order_id, data)| Callback { order_id: *order_id, data: *data })
         .collect();
     orphan::keep(pool, unknown).await?;
-    let verdict = |(order_id, data): (i32, Data)| match stored.get(&order_id) {
+    let verdict = |(order_id, data): (i32, Data)| match known.get(&order_id) {
         None => Verdict { order_id, data: None, answer: CallbackAnswer::Unknown },
         Some((_, true)) => Verdict { order_id, data: Some(data), answer: CallbackAnswer::Stored },
         Some((data, false)) => Verdict { order_id, data: *data, answer: CallbackAnswer::Duplicate },
@@ -207,8 +211,9 @@ pub fn parse_notification(payload: &str) -> impl Iterator<Item = Callback> {
     })
 }
 
-/// (order, its data before, whether this callback became its data) of each known order. The row's lock decides
-/// between replicas: whoever comes second finds the data there.
+/// (order, its data before, false) of each known order, and (order, 0, 0, true) of each whose data this callback
+/// became; not joined, which the planner would do in quadratic time. The row's lock decides between replicas: whoever
+/// comes second finds the data there.
 const STORE: &str = "-- store_callbacks
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest($1::int[], $2::int[], $3::int[]) AS t (order_id, storage_id, pickup_point_id)
@@ -217,8 +222,9 @@ WITH input AS MATERIALIZED (
     FROM input i WHERE o.order_id = i.order_id AND o.storage_id = 0
     RETURNING o.order_id
 )
-SELECT o.order_id, o.storage_id, o.pickup_point_id, s.order_id IS NOT NULL
-FROM input i JOIN orders o ON o.order_id = i.order_id LEFT JOIN stored s ON s.order_id = i.order_id";
+SELECT o.order_id, o.storage_id, o.pickup_point_id, false FROM input i JOIN orders o ON o.order_id = i.order_id
+UNION ALL
+SELECT order_id, 0, 0, true FROM stored";
 
 #[cfg(test)]
 mod tests {

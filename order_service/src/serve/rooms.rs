@@ -120,7 +120,8 @@ fn start_exchange(settings: &Settings, clock: &Arc<Clock>) -> anyhow::Result<Arc
         .map_err(|error| anyhow::anyhow!("--data-manager-address: {error}"))?;
     let terms = ClientTerms {
         // Also counting calls whose order has gone on already.
-        concurrency: settings.exchange_concurrency.min(settings.workers.saturating_mul(settings.fan_limit)),
+        calls: settings.workers.saturating_mul(settings.fan_limit).min(Semaphore::MAX_PERMITS),
+        quick_calls: settings.exchange_concurrency,
         timeout: settings.callback_timeout,
         batches: settings.batch_exchange,
     };

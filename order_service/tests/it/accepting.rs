@@ -26,7 +26,8 @@ fn a_request_with_an_order_of_another_product_is_refused_whole() {
 fn concurrent_requests_for_the_same_orders_accept_each_once() {
     run(async {
         let pool = control_database().await;
-        let replicas = [Process::working(&pool, proceed(&pool)).await, Process::working(&pool, proceed(&pool)).await];
+        let replicas =
+            [Process::working(&pool, proceed(&pool)).await, Process::working(&pool, proceed(&pool)).await];
         let mut conflicts = 0;
         for round in 0..30 {
             let ids = round * 50..(round + 1) * 50;
@@ -37,16 +38,22 @@ fn concurrent_requests_for_the_same_orders_accept_each_once() {
                 async move { (n % 2, replica.accept(&orders).await) }
             });
             let answers = join_all(requests).await;
-            let won: Vec<i32> = answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(product, _)| *product).collect();
-            assert!(!won.is_empty() && won.iter().all(|product| *product == won[0]), "both products: {won:?}");
+            let won: Vec<i32> =
+                answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(product, _)| *product).collect();
+            assert!(
+                !won.is_empty() && won.iter().all(|product| *product == won[0]),
+                "both products: {won:?}"
+            );
             conflicts += answers.len() - won.len();
             for id in ids {
                 assert_eq!(replicas[0].ended(id).await.product_id, won[0]);
             }
         }
         assert!(conflicts > 0, "the requests never met");
-        let attempts: Vec<(i32, i64)> =
-            sqlx::query_as("SELECT attempts, count(*) FROM orders GROUP BY 1").fetch_all(&pool).await.unwrap();
+        let attempts: Vec<(i32, i64)> = sqlx::query_as("SELECT attempts, count(*) FROM orders GROUP BY 1")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
         assert_eq!(HashMap::from([(1, 1500)]), attempts.into_iter().collect(), "one attempt at each");
     });
 }
@@ -57,7 +64,8 @@ fn every_id_and_product_is_a_valid_one() {
         let pool = control_database().await;
         let process = Process::working(&pool, proceed(&pool)).await;
         let limits = [i32::MIN, -1, 0, 1, i32::MAX];
-        let orders: Vec<(i32, i32)> = limits.iter().zip(limits.iter().rev()).map(|(id, product)| (*id, *product)).collect();
+        let orders: Vec<(i32, i32)> =
+            limits.iter().zip(limits.iter().rev()).map(|(id, product)| (*id, *product)).collect();
         process.accept(&orders).await.unwrap();
         for (order_id, product_id) in orders {
             let order = process.ended(order_id).await;

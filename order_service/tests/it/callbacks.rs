@@ -53,13 +53,17 @@ fn callbacks_nobody_asked_for_are_kept_within_bounds_and_never_applied() {
         process.accept(&[(7, 1)]).await.unwrap();
         assert_eq!(get(&pool, 7).await.unwrap().unwrap().data, None);
 
-        sqlx::query("UPDATE orphan_callbacks SET received_at = now() - interval '25 hours'").execute(&pool).await.unwrap();
+        sqlx::query("UPDATE orphan_callbacks SET received_at = now() - interval '25 hours'")
+            .execute(&pool)
+            .await
+            .unwrap();
         assert!(orphans(&pool).await.unwrap().is_empty());
         let flood = (100..20_100).map(|id| process.callbacks.store(callback(id, 1)));
         for answer in join_all(flood).await {
             assert_eq!(answer.unwrap(), CallbackAnswer::Unknown);
         }
-        let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM orphan_callbacks").fetch_one(&pool).await.unwrap();
+        let kept: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM orphan_callbacks").fetch_one(&pool).await.unwrap();
         assert!((9_000..=10_000).contains(&kept), "{kept} kept");
     });
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use order_service::orders::{
-    self, AcceptError, Accepted, Acceptor, Callback, CallbackStore, Clock, Data, Ender, GiveUp, Order, QUEUE, State, Work,
+    self, AcceptError, Accepted, Acceptor, Callback, CallbackStore, Clock, Data, Ender, GiveUp, Order, QUEUE,
+    State, Work,
 };
 use order_service::pipeline::{self, Action, Exits, Proceed, Size, StageError, Stages};
 use order_service::retry::Claimer;
@@ -15,9 +16,11 @@ use store::{LeaseTerms, Leases, Notifications, PgPool};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-pub const TERMS: LeaseTerms = LeaseTerms { ttl: Duration::from_millis(500), renew_every: Duration::from_millis(50) };
+pub const TERMS: LeaseTerms =
+    LeaseTerms { ttl: Duration::from_millis(500), renew_every: Duration::from_millis(50) };
 /// Never renews: a process that is paused, or was killed.
-pub const PAUSED: LeaseTerms = LeaseTerms { ttl: Duration::from_millis(500), renew_every: Duration::from_secs(3600) };
+pub const PAUSED: LeaseTerms =
+    LeaseTerms { ttl: Duration::from_millis(500), renew_every: Duration::from_secs(3600) };
 const GIVE_UP: GiveUp = GiveUp {
     backoff: Backoff { first: Duration::from_millis(10), most: Duration::from_millis(50), jitter: 0.2 },
     after: Duration::from_secs(3600),
@@ -38,7 +41,13 @@ impl Process {
     pub async fn working(pool: &PgPool, stages: Stages) -> Self {
         let process = Self::start(pool, TERMS, vec![lane_class(QUEUE)]).await;
         let size = Size { workers: 4, fan: 4 };
-        pipeline::start(process.exits.clone(), size, stages, Arc::new(Clock::default()), process.ender.clone());
+        pipeline::start(
+            process.exits.clone(),
+            size,
+            stages,
+            Arc::new(Clock::default()),
+            process.ender.clone(),
+        );
         process
     }
 
@@ -56,7 +65,8 @@ impl Process {
         let ender = Ender::start(pool.clone(), jobs.clone(), GIVE_UP, Arc::new(|_| {}));
         let (entrances, exits) = pipeline::queues(100_000, 100);
         let clock = Arc::new(Clock::default());
-        let acceptor = Acceptor::start(pool.clone(), jobs.clone(), clock, ender.doubtful(), entrances.intake.clone());
+        let acceptor =
+            Acceptor::start(pool.clone(), jobs.clone(), clock, ender.doubtful(), entrances.intake.clone());
         let claimer = Claimer {
             pool: pool.clone(),
             jobs: jobs.clone(),

@@ -42,10 +42,12 @@ fn a_panicking_order_fails_with_the_states_it_reached_and_all_others_finish() {
             assert_eq!(order.state, ProcessFinished);
             assert_eq!(order.data, Some(data(order_id)));
         }
-        let open: i64 = sqlx::query_scalar("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM accepted_batches)")
-            .fetch_one(&pool)
-            .await
-            .unwrap();
+        let open: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM accepted_batches)",
+        )
+        .fetch_one(&pool)
+        .await
+        .unwrap();
         assert_eq!(open, 0, "nothing is left in hand or in the queue");
     });
     assert!(count > 0, "the panics on purpose never happened");

@@ -16,7 +16,11 @@ fn accepted_orders_of_a_dead_process_are_carried_on_without_being_sent_again() {
         let living = Process::working(&pool, proceed(&pool)).await;
         for id in 0..500 {
             let order = living.ended(id).await;
-            assert_eq!((order.state, order.attempts), (State::ProcessFinished, 1), "a crash uses up no attempt");
+            assert_eq!(
+                (order.state, order.attempts),
+                (State::ProcessFinished, 1),
+                "a crash uses up no attempt"
+            );
         }
     });
 }
@@ -48,10 +52,11 @@ fn a_process_that_wakes_up_too_late_cannot_fail_what_another_one_finished() {
             let order = living.ended(id).await;
             assert_eq!((order.state, order.attempts, order.last_error), (State::ProcessFinished, 1, None));
         }
-        let left: i64 = sqlx::query_scalar("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM dead_jobs)")
-            .fetch_one(&pool)
-            .await
-            .unwrap();
+        let left: i64 =
+            sqlx::query_scalar("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM dead_jobs)")
+                .fetch_one(&pool)
+                .await
+                .unwrap();
         assert_eq!(left, 0);
     });
 }
