@@ -51,7 +51,7 @@ impl Claimer {
                 }
             };
             let wait = async {
-                if self.breaker.is_open() {
+                if self.breaker.is_open() && claimed > 0 {
                     // The probe's outcome, or the next pause, decides.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 } else if claimed == room && room > 0 {

@@ -1,9 +1,10 @@
 //! Claiming: what is due in the lanes held, marked in memory as in work.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use store::{Lease, Result, run};
+use tokio::time::Instant;
 
 use crate::job::{Job, Priority};
 use crate::lanes::Jobs;
@@ -19,17 +20,27 @@ struct Row {
     group_key: Option<String>,
     attempts: Option<i32>,
     payload: Option<Vec<u8>>,
-    enqueued_at: Option<DateTime<Utc>>,
+    age: Option<f64>,
 }
 
 impl Jobs {
     /// At most `most` due jobs, by priority and age, none of which is in work. Each stays marked as in work until
     /// [`Jobs::end`]. One round trip.
     pub async fn claim(&self, most: usize) -> Result<Vec<Job>> {
-        let (held, in_work) = self.held();
+        let (held, in_work) = self.begin_claim();
         // What is in work is still in its lane, and first in line: read past it.
         let limit = (most + in_work) as i64;
-        let rows = self.due(held.iter().map(|lease| lease.id).collect(), limit).await?;
+        let rows = self.due(held.iter().map(|lease| lease.id).collect(), limit).await;
+        let claimed = rows.map(|rows| self.take(&held, rows, most));
+        self.end_claim();
+        let claimed = claimed?;
+        if claimed.is_empty() && held.len() > 1 {
+            self.dissolve_empty_lanes().await?;
+        }
+        Ok(claimed)
+    }
+
+    fn take(&self, held: &[Arc<Lease>], rows: Vec<Row>, most: usize) -> Vec<Job> {
         if let Some(seconds) = rows.first().and_then(|row| row.next_in) {
             self.wake_in(Duration::try_from_secs_f64(seconds.clamp(0.0, 60.0)).unwrap_or_default());
         }
@@ -43,10 +54,7 @@ impl Jobs {
                 claimed.push(job);
             }
         }
-        if claimed.is_empty() && held.len() > 1 {
-            self.dissolve_empty_lanes().await?;
-        }
-        Ok(claimed)
+        claimed
     }
 
     async fn due(&self, lanes: Vec<i64>, limit: i64) -> Result<Vec<Row>> {
@@ -61,7 +69,7 @@ impl Jobs {
 }
 
 impl Row {
-    fn job(self, lane: &std::sync::Arc<Lease>) -> Option<Job> {
+    fn job(self, lane: &Arc<Lease>) -> Option<Job> {
         Some(Job {
             id: self.job_id?,
             lane: lane.clone(),
@@ -70,7 +78,8 @@ impl Row {
             priority: Priority::from_number(self.priority?),
             attempts: self.attempts?.cast_unsigned(),
             payload: self.payload?,
-            enqueued_at: self.enqueued_at?,
+            age: Duration::try_from_secs_f64(self.age?.max(0.0)).ok()?,
+            claimed_at: Instant::now(),
         })
     }
 }
@@ -95,6 +104,6 @@ WITH place AS MATERIALIZED (
     ORDER BY due.priority, due.run_at, due.job_id LIMIT $2
 )
 SELECT next.next_in, due.job_id, due.lane, due.priority, due.job_key, due.group_key, due.attempts, due.payload,
-       due.enqueued_at
+       extract(epoch FROM now() - due.enqueued_at)::float8 AS age
 FROM next LEFT JOIN due ON true
 ORDER BY due.priority, due.run_at, due.job_id";

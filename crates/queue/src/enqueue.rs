@@ -1,7 +1,7 @@
 //! Putting jobs into a queue, in the caller's transaction.
 
 use sqlx::PgConnection;
-use store::{Lease, Result};
+use store::{Error, Lease, Result};
 
 use crate::WAKE_CHANNEL;
 use crate::job::NewJob;
@@ -68,7 +68,12 @@ pub async fn enqueue_in_tx(
         .bind(&columns.last_error)
         .bind(WAKE_CHANNEL)
         .fetch_all(connection)
-        .await?;
+        .await
+        .map_err(|error| match Error::from(error) {
+            // Somebody enqueued the same key at this very moment: repeated, the transaction finds it.
+            Error::Duplicate(constraint) => Error::Raced(constraint),
+            other => other,
+        })?;
     Ok(rows.into_iter().map(|(id, added)| Enqueued { id, added }).collect())
 }
 
@@ -106,8 +111,7 @@ WITH live AS MATERIALIZED (
     SELECT min(lease_id) AS lane FROM leases WHERE class = $3 AND name = 'unclaimed'
 ), input AS MATERIALIZED (
     SELECT n, priority, delay, job_key, group_key, payload, attempts, last_error,
-           row_number() OVER (PARTITION BY coalesce(job_key, n::text || '/'), job_key IS NULL ORDER BY n) AS key_turn,
-           row_number() OVER (PARTITION BY coalesce(group_key, n::text || '/'), group_key IS NULL ORDER BY n) AS group_turn
+           row_number() OVER (PARTITION BY coalesce(job_key, n::text || '/'), job_key IS NULL ORDER BY n) AS key_turn
     FROM unnest($4::smallint[], $5::float8[], $6::text[], $7::text[], $8::bytea[], $9::int[], $10::text[])
         WITH ORDINALITY AS t (priority, delay, job_key, group_key, payload, attempts, last_error, n)
 ), waiting AS MATERIALIZED (
@@ -119,7 +123,10 @@ WITH live AS MATERIALIZED (
     WHERE i.group_key IS NOT NULL
 ), numbered AS MATERIALIZED (
     SELECT i.*, nextval(pg_get_serial_sequence('jobs', 'job_id')) AS job_id
-    FROM (SELECT * FROM input WHERE key_turn = 1 AND n NOT IN (SELECT n FROM waiting) ORDER BY n) AS i
+    FROM (
+        SELECT *, row_number() OVER (PARTITION BY group_key ORDER BY n) AS group_turn
+        FROM input WHERE key_turn = 1 AND n NOT IN (SELECT n FROM waiting) ORDER BY n
+    ) AS i
 ), placed AS MATERIALIZED (
     SELECT i.*,
            coalesce(g.lane, g.fresh_lane, $2,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use store::Lease;
+use tokio::time::Instant;
 
 /// Which jobs of a lane go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -71,6 +71,14 @@ pub struct Job {
     pub attempts: u32,
     /// What the handler needs.
     pub payload: Vec<u8>,
-    /// When it was enqueued, on the database's clock.
-    pub enqueued_at: DateTime<Utc>,
+    /// How long it had been in the queue when it was claimed, on the database's clock.
+    pub(crate) age: Duration,
+    pub(crate) claimed_at: Instant,
+}
+
+impl Job {
+    /// How long it has been in the queue; no step of any machine's clock changes this.
+    pub fn waited(&self) -> Duration {
+        self.age + self.claimed_at.elapsed()
+    }
 }

@@ -48,6 +48,10 @@ struct Lanes {
     held: HashMap<i64, (Arc<Lease>, HashSet<i64>)>,
     /// When something is known to be due next.
     next_due: Option<Instant>,
+    /// Claims that are reading.
+    claims: usize,
+    /// Jobs that ended while a claim was reading: it may have seen them as they were before.
+    ended: HashSet<i64>,
 }
 
 impl Jobs {
@@ -70,7 +74,7 @@ impl Jobs {
         .await?;
         let own = take_own(&leases, queue).await?;
         let held = HashMap::from([(own.id, (own.clone(), HashSet::new()))]);
-        let lanes = Mutex::new(Lanes { own, held, next_due: None });
+        let lanes = Mutex::new(Lanes { own, held, next_due: None, claims: 0, ended: HashSet::new() });
         let jobs = Self { shared: Arc::new(Shared { pool, queue, leases, lanes, wake: Notify::new() }) };
         tokio::spawn(keep_own(jobs.clone()));
         tokio::spawn(take_in(jobs.clone(), adopted, adopt));
@@ -110,23 +114,42 @@ impl Jobs {
         }
     }
 
-    /// The lanes held, and how many of their jobs are in work.
-    pub(crate) fn held(&self) -> (Vec<Arc<Lease>>, usize) {
+    /// The lanes held, and how many of their jobs are in work, at the beginning of a claim.
+    pub(crate) fn begin_claim(&self) -> (Vec<Arc<Lease>>, usize) {
         let mut lanes = self.lanes();
         lanes.held.retain(|_, (lease, _)| !lease.is_lost());
+        lanes.claims += 1;
         let in_work = lanes.held.values().map(|(_, jobs)| jobs.len()).sum();
         (lanes.held.values().map(|(lease, _)| lease.clone()).collect(), in_work)
     }
 
-    /// Marks a job as in work; `false` if it is already, or its lane is gone.
+    /// The end of a claim.
+    pub(crate) fn end_claim(&self) {
+        let mut lanes = self.lanes();
+        lanes.claims -= 1;
+        if lanes.claims == 0 && !lanes.ended.is_empty() {
+            lanes.ended.clear();
+            drop(lanes);
+            // Those that were passed over may be due again.
+            self.wake_in(Duration::ZERO);
+        }
+    }
+
+    /// Marks a job as in work; `false` if it is already, has just ended, or its lane is gone.
     pub(crate) fn begin(&self, lane: &Lease, job: i64) -> bool {
         let mut lanes = self.lanes();
-        lanes.held.get_mut(&lane.id).is_some_and(|(held, jobs)| held.epoch == lane.epoch && jobs.insert(job))
+        let fresh = !lanes.ended.contains(&job);
+        let held = lanes.held.get_mut(&lane.id);
+        fresh && held.is_some_and(|(held, jobs)| held.epoch == lane.epoch && jobs.insert(job))
     }
 
     /// Says that a job is not in work any more: settled, or left for another claim.
     pub fn end(&self, lane: &Lease, job: i64) {
-        if let Some((_, jobs)) = self.lanes().held.get_mut(&lane.id) {
+        let mut lanes = self.lanes();
+        if lanes.claims > 0 {
+            lanes.ended.insert(job);
+        }
+        if let Some((_, jobs)) = lanes.held.get_mut(&lane.id) {
             jobs.remove(&job);
         }
     }
@@ -134,7 +157,8 @@ impl Jobs {
     /// Gives all lanes back, so that others adopt what is in them at once.
     pub async fn leave(&self) -> Result<()> {
         self.shared.leases.retire();
-        for lease in self.held().0 {
+        let held: Vec<Arc<Lease>> = self.lanes().held.values().map(|(lease, _)| lease.clone()).collect();
+        for lease in held {
             self.shared.leases.release(&lease).await?;
         }
         Ok(())

@@ -25,7 +25,9 @@ pub use enqueue::{Enqueued, enqueue_in_tx};
 pub use inspect::{Depth, depths};
 pub use job::{Job, NewJob, Priority};
 pub use lanes::{Adopt, Jobs, QueueName, lane_class};
-pub use settle::{Settle, bury_new_in_tx, forget_dead_in_tx, hurry_in_tx, redrive_in_tx, settle_in_tx};
+pub use settle::{
+    Settle, bury_new_in_tx, fence_lanes, forget_dead_in_tx, hurry_in_tx, redrive_in_tx, settle_in_tx,
+};
 pub use worker::{Handler, Outcome, Worker, WorkerTerms};
 
 /// The channel on which processes wake each other; the payload is the lane.

@@ -53,11 +53,16 @@ pub async fn settle_in_tx(
     unblock_next(connection, queue, &groups).await
 }
 
-async fn fence_lanes<'l>(
+/// Refuses with [`Error::Fenced`] unless all these lanes are held; nobody takes one over before the transaction ends.
+/// Locks them in the order of their ids.
+pub async fn fence_lanes<'l>(
     connection: &mut PgConnection,
     lanes: impl Iterator<Item = &'l Lease>,
 ) -> Result<()> {
     let lanes: HashMap<i64, &Lease> = lanes.map(|lane| (lane.id, lane)).collect();
+    if lanes.is_empty() {
+        return Ok(());
+    }
     let (ids, epochs): (Vec<i64>, Vec<i64>) = lanes.values().map(|lane| (lane.id, lane.epoch)).unzip();
     let lost: Vec<i64> = sqlx::query_scalar(
         "-- fence_lanes
@@ -86,13 +91,14 @@ async fn complete(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Resu
 }
 
 async fn retry(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<()> {
-    let (mut ids, mut delays, mut reasons, mut counts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut delays, mut reasons, mut attempts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (job, settle) in jobs {
         if let Settle::Retry { delay, reason, counted } = settle {
             ids.push(job.id);
             delays.push(delay.as_secs_f64());
             reasons.push(reason.as_str());
-            counts.push(i32::from(*counted));
+            // The number itself, not one more: a repetition after a lost answer must not count twice.
+            attempts.push((job.attempts + u32::from(*counted)).cast_signed());
         }
     }
     if ids.is_empty() {
@@ -101,14 +107,14 @@ async fn retry(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<
     sqlx::query(
         "-- retry_jobs
         UPDATE jobs j
-        SET run_at = now() + make_interval(secs => t.delay), attempts = j.attempts + t.counted, last_error = t.reason
-        FROM unnest($1::bigint[], $2::float8[], $3::text[], $4::int[]) AS t (job_id, delay, reason, counted)
+        SET run_at = now() + make_interval(secs => t.delay), attempts = t.attempts, last_error = t.reason
+        FROM unnest($1::bigint[], $2::float8[], $3::text[], $4::int[]) AS t (job_id, delay, reason, attempts)
         WHERE j.job_id = t.job_id",
     )
     .bind(ids)
     .bind(delays)
     .bind(reasons)
-    .bind(counts)
+    .bind(attempts)
     .execute(connection)
     .await?;
     Ok(())

@@ -119,12 +119,20 @@ async fn next_round(jobs: &Jobs, free: &Semaphore, concurrency: usize, full: boo
 fn verdict(job: &Job, outcome: Outcome, terms: &WorkerTerms) -> Settle {
     match outcome {
         Outcome::Done => Settle::Complete,
-        Outcome::Hopeless(reason) => Settle::Bury { reason },
-        Outcome::Failed(reason) if job.attempts + 1 >= terms.max_attempts => Settle::Bury { reason },
+        Outcome::Hopeless(reason) => Settle::Bury { reason: storable(&reason) },
+        Outcome::Failed(reason) if job.attempts + 1 >= terms.max_attempts => {
+            Settle::Bury { reason: storable(&reason) }
+        }
         Outcome::Failed(reason) => {
-            Settle::Retry { delay: terms.backoff.random_delay(job.attempts + 1), reason, counted: true }
+            let delay = terms.backoff.random_delay(job.attempts + 1);
+            Settle::Retry { delay, reason: storable(&reason), counted: true }
         }
     }
+}
+
+/// A handler's words as the database can hold them: without NUL, and not without end.
+fn storable(reason: &str) -> String {
+    reason.replace('\0', "\u{fffd}").chars().take(1000).collect()
 }
 
 /// Settles a batch, for as long as the database takes; jobs of lost lanes belong to somebody else now.

@@ -11,6 +11,9 @@ pub enum Error {
     /// Lost against concurrent work (serialization, deadlock, lock time-out): try again at once.
     #[error("database contention: {0}")]
     Contention(Arc<sqlx::Error>),
+    /// Somebody else wrote the same key, of the constraint named here, at the same time: try again at once.
+    #[error("raced for a key of {0}")]
+    Raced(String),
     /// A unique constraint, named here, refused the write.
     #[error("unique constraint {0} violated")]
     Duplicate(String),
@@ -36,7 +39,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// Whether the same work may succeed when repeated unchanged.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Error::Unavailable(_) | Error::Contention(_))
+        matches!(self, Error::Unavailable(_) | Error::Contention(_) | Error::Raced(_))
     }
 }
 

@@ -166,7 +166,7 @@ impl Leases {
         run(&self.pool, "release_lease", move |connection| {
             Box::pin(async move {
                 sqlx::query(
-                    "UPDATE leases SET owner = gen_random_uuid(), expires_at = '-infinity'
+                    "UPDATE leases SET owner = gen_random_uuid(), epoch = epoch + 1, expires_at = '-infinity'
                      WHERE lease_id = $1 AND epoch = $2 -- release_lease",
                 )
                 .bind(id)
@@ -263,10 +263,14 @@ impl Leases {
 }
 
 const RENEW: &str = "-- renew_leases
-WITH renewed AS (
+WITH mine AS MATERIALIZED (
+    -- In the order of their ids, as whoever fences several of them.
+    SELECT l.lease_id FROM unnest($1::bigint[], $2::bigint[]) AS m (lease_id, epoch)
+    JOIN leases l ON l.lease_id = m.lease_id AND l.epoch = m.epoch
+    ORDER BY l.lease_id FOR NO KEY UPDATE OF l
+), renewed AS (
     UPDATE leases l SET expires_at = now() + make_interval(secs => $4)
-    FROM unnest($1::bigint[], $2::bigint[]) AS mine (lease_id, epoch)
-    WHERE l.lease_id = mine.lease_id AND l.epoch = mine.epoch
+    FROM mine WHERE l.lease_id = mine.lease_id
     RETURNING l.lease_id, l.epoch, l.name
 ), expired AS (
     SELECT lease_id FROM leases

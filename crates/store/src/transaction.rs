@@ -11,10 +11,11 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::{Error, Result};
 
-/// How often one piece of work is tried in all.
-const MAX_TRIES: u32 = 6;
-/// The wait before the first repetition; doubles, with jitter.
+/// How long one piece of work is repeated: long enough for a database to restart.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The wait before the first repetition; doubles up to the longest, with jitter.
 const FIRST_WAIT: Duration = Duration::from_millis(5);
+const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
 /// Runs `work` on one pooled connection without opening a transaction: for single statements, which are
 /// transactions of their own. Repeated up to six times (about 0.3 s of waits) on transient errors, also when the
@@ -56,11 +57,11 @@ where
     for attempt in 1.. {
         let outcome = once(pool, &work, transaction).await;
         match outcome {
-            Err(error) if error.is_transient() && attempt < MAX_TRIES => {
+            Err(error) if error.is_transient() && started.elapsed() < PATIENCE => {
                 metrics::counter!("store_retries_total", "name" => name).increment(1);
                 tracing::debug!(name, attempt, %error, "database work repeated");
                 tokio::time::sleep(wait.mul_f64(rand::random_range(0.8..1.2))).await;
-                wait *= 2;
+                wait = (wait * 2).min(LONGEST_WAIT);
             }
             outcome => {
                 metrics::histogram!("store_seconds", "name" => name).record(started.elapsed().as_secs_f64());
@@ -76,8 +77,20 @@ where
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
 {
     let mut connection = pool.acquire().await?;
+    let done = on(&mut connection, work, transaction).await;
+    if let Err(Error::Unavailable(_)) = done {
+        // Probably dead: the next try must not get it again.
+        connection.close_on_drop();
+    }
+    done
+}
+
+async fn on<T, F>(connection: &mut PgConnection, work: &F, transaction: bool) -> Result<T>
+where
+    F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
+{
     if !transaction {
-        return work(&mut connection).await;
+        return work(connection).await;
     }
     let mut tx = connection.begin().await?;
     let value = work(&mut tx).await?;

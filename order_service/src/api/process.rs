@@ -39,13 +39,13 @@ pub(super) async fn process(
     // A database that is away must not outlast the request.
     let accepted = tokio::time::timeout_at(answer_at, rooms.acceptor.accept(orders, admission.clone())).await;
     let accepted = accepted.unwrap_or(Err(crate::orders::AcceptError::Unavailable(store::Error::Abandoned)));
-    take_up(&rooms, &*results, accepted.map_err(convert::accept_error)?).await;
+    take_up(&rooms, &*results, accepted.map_err(convert::accept_error)?);
     let _ = tokio::time::timeout_at(answer_at, results.complete()).await;
     Ok(results.responses())
 }
 
 /// Tells the listener of orders that had ended before, and looks after those underway: they are tried at once.
-pub(super) async fn take_up(rooms: &Rooms, listener: &dyn Listener, accepted: Accepted) {
+pub(super) fn take_up(rooms: &Rooms, listener: &dyn Listener, accepted: Accepted) {
     for (order_id, state, data) in accepted.ended {
         let news = if state == State::ProcessFinished { News::Finished } else { News::Failed };
         listener.hear(&Told { order_id, data, news });
@@ -55,14 +55,18 @@ pub(super) async fn take_up(rooms: &Rooms, listener: &dyn Listener, accepted: Ac
     }
     rooms.watch.follow(&accepted.underway);
     let keys: Vec<String> = accepted.underway.iter().map(i32::to_string).collect();
-    let hurried = run_tx(&rooms.pool, "hurry_orders", move |connection| {
-        let keys = keys.clone();
-        Box::pin(async move { hurry_in_tx(connection, QUEUE, &keys).await })
+    let rooms = rooms.clone();
+    // By itself: the request does not wait for it, least of all when the database is away.
+    tokio::spawn(async move {
+        let hurried = run_tx(&rooms.pool, "hurry_orders", move |connection| {
+            let keys = keys.clone();
+            Box::pin(async move { hurry_in_tx(connection, QUEUE, &keys).await })
+        });
+        match hurried.await {
+            Ok(_) => rooms.jobs.wake_in(Duration::ZERO),
+            Err(error) => tracing::warn!(%error, code = "UNAVAILABLE", "waiting orders could not be hurried"),
+        }
     });
-    match hurried.await {
-        Ok(_) => rooms.jobs.wake_in(Duration::ZERO),
-        Err(error) => tracing::warn!(%error, code = "UNAVAILABLE", "waiting orders could not be hurried"),
-    }
 }
 
 /// A request's answers as they come in.

@@ -56,7 +56,7 @@ impl Conversation {
     async fn run(&self, orders: Streaming<OrderRequest>) -> Result<(), Status> {
         let open = self.rooms.open.enter();
         let room = Arc::new(Semaphore::new(UNANSWERED));
-        let mut orders = orders.ready_chunks(TOGETHER);
+        let mut orders = orders.ready_chunks(TOGETHER.min(self.rooms.limits.in_flight));
         let mut waiting = tokio::task::JoinSet::new();
         loop {
             let chunk = tokio::select! {
@@ -104,7 +104,7 @@ impl Conversation {
         let listening = self.rooms.watch.listen(&listener, ids);
         let accepted = self.rooms.acceptor.accept(orders.clone(), admission.clone()).await;
         let accepted = accepted.map_err(|error| Status::from(convert::accept_error(error)))?;
-        take_up(&self.rooms, &*listener, accepted).await;
+        take_up(&self.rooms, &*listener, accepted);
         let by_then = Instant::now() + self.per_order;
         let answer_at = self.deadline.map_or(by_then, |deadline| deadline.min(by_then));
         let answers = self.answers.clone();

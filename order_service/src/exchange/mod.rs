@@ -12,10 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures::StreamExt as _;
-use futures::future::{BoxFuture, Either, select};
-use futures::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use futures::future::{Either, select};
 use tonic::Code;
 
 pub use breaker::Breaker;
@@ -32,16 +29,12 @@ pub struct Exchange {
     clock: Arc<Clock>,
     /// How long an answer may take, from the question.
     timeout: Duration,
-    /// Calls whose order has its data already: they are let end, since a peer may mind an abandoned call.
-    linger: mpsc::Sender<BoxFuture<'static, ()>>,
 }
 
 impl Exchange {
     /// An exchange through `client`.
     pub fn new(client: Client, clock: Arc<Clock>, timeout: Duration) -> Arc<Self> {
-        let (linger, calls) = mpsc::channel(65_536);
-        tokio::spawn(let_end(calls));
-        Arc::new(Self { client, waiting: Waiting::default(), clock, timeout, linger })
+        Arc::new(Self { client, waiting: Waiting::default(), clock, timeout })
     }
 
     /// Asks for an order's data and waits for the callback, for the time-out from the question at most.
@@ -57,8 +50,8 @@ impl Exchange {
         let call = self.client.ask(order_id, turn, self.timeout);
         match select(&mut arrival, call).await {
             Either::Left((data, call)) => {
-                // Full only if a flood of calls never ends; then this one is abandoned.
-                let _ = self.linger.try_send(Box::pin(async move { drop(call.await) }));
+                // Let the call end: a peer may mind an abandoned one. It holds its turn until then.
+                tokio::spawn(call);
                 return Ok(data);
             }
             Either::Right((Ok(()), _)) => {}
@@ -88,19 +81,6 @@ impl Exchange {
     /// The breaker of the connection.
     pub fn breaker(&self) -> &Breaker {
         self.client.breaker()
-    }
-}
-
-async fn let_end(mut calls: mpsc::Receiver<BoxFuture<'static, ()>>) {
-    let mut lingering = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            call = calls.recv() => match call {
-                Some(call) => lingering.push(call),
-                None => return,
-            },
-            Some(()) = lingering.next(), if !lingering.is_empty() => {}
-        }
     }
 }
 

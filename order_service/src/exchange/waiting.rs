@@ -34,7 +34,7 @@ impl Waiting {
     pub(super) fn register(&self, order_id: i32, since: DateTime<Utc>) -> Arrival {
         let (data, arrival) = oneshot::channel();
         lock(&self.0, order_id).insert(order_id, Waiter { since, data });
-        Arrival { order_id, shards: self.0.clone(), arrival }
+        Arrival { order_id, shards: self.0.clone(), arrival: Some(arrival) }
     }
 
     pub(super) fn deliver(&self, callback: Callback) -> bool {
@@ -49,7 +49,7 @@ impl Waiting {
     /// Ends the waiting: the data, if it came in the last moment.
     pub(super) fn take(&self, order_id: i32, mut arrival: Arrival) -> Option<Data> {
         lock(&self.0, order_id).remove(&order_id);
-        arrival.arrival.try_recv().ok()
+        arrival.arrival.as_mut()?.try_recv().ok()
     }
 }
 
@@ -62,17 +62,22 @@ fn lock(shards: &[Shard], order_id: i32) -> MutexGuard<'_, HashMap<i32, Waiter>>
 pub(super) struct Arrival {
     order_id: i32,
     shards: Arc<[Shard]>,
-    arrival: oneshot::Receiver<Data>,
+    /// `None` once another attempt at the same order waits instead of this one: this one never hears.
+    arrival: Option<oneshot::Receiver<Data>>,
 }
 
 impl Future for Arrival {
     type Output = Data;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Data> {
-        match Pin::new(&mut self.arrival).poll(context) {
+        let Some(arrival) = self.arrival.as_mut() else { return Poll::Pending };
+        match Pin::new(arrival).poll(context) {
             Poll::Ready(Ok(data)) => Poll::Ready(data),
-            // Another attempt at the same order waits instead of this one: this one never hears.
-            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_)) => {
+                self.arrival = None;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -80,8 +85,11 @@ impl Future for Arrival {
 impl Drop for Arrival {
     fn drop(&mut self) {
         // Only its own entry: it is closed by now, another attempt's is not.
-        let mut shard = lock(&self.shards, self.order_id);
-        self.arrival.close();
+        let shards = self.shards.clone();
+        let mut shard = lock(&shards, self.order_id);
+        if let Some(arrival) = self.arrival.as_mut() {
+            arrival.close();
+        }
         if shard.get(&self.order_id).is_some_and(|waiter| waiter.data.is_closed()) {
             shard.remove(&self.order_id);
         }

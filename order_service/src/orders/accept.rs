@@ -104,9 +104,14 @@ impl Desk {
     async fn accept(&self, requests: Vec<Request>) {
         // A lost lane (this process was paused for too long) is replaced within moments, if the database is there.
         let patience = Instant::now() + Duration::from_secs(5);
+        // One id for as long as the lane is the same: a repetition must recognise what an earlier try has stored.
+        let (mut lane, mut batch_id) = (self.jobs.lane(), Uuid::new_v4());
         loop {
-            let lane = self.jobs.lane();
-            let batch_id = Uuid::new_v4();
+            let present = self.jobs.lane();
+            if present.id != lane.id {
+                // Whatever was stored under the old lane is found by whoever adopts it.
+                (lane, batch_id) = (present, Uuid::new_v4());
+            }
             let written = match lane.is_lost() {
                 true => Err(lane.fenced()),
                 false => write(&self.pool, &lane, batch_id, &requests).await,

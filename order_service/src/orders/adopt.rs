@@ -34,6 +34,8 @@ pub(super) async fn recover(pool: &PgPool, jobs: &Jobs, batches: Vec<Uuid>) {
             let (lane, batches) = (lane.clone(), batches.clone());
             Box::pin(async move {
                 lane.fence(connection).await?;
+                // The lost commit may still be on its way: this waits for it, or makes it fail.
+                sqlx::query(BAR).bind(lane.id).bind(&*batches).execute(&mut *connection).await?;
                 let orders: Vec<i32> = sqlx::query_scalar(UNENDED)
                     .bind(lane.id)
                     .bind(&*batches)
@@ -64,10 +66,16 @@ async fn enqueue(connection: &mut PgConnection, lane: &Lease, orders: Vec<i32>) 
     Ok(())
 }
 
+/// Takes the ids of batches that must not appear any more; gone when the lane is adopted.
+const BAR: &str = "-- bar_batches
+INSERT INTO accepted_batches (batch_id, lane, order_ids)
+SELECT batch_id, $1, '{}' FROM unnest($2::uuid[]) AS batch_id ON CONFLICT (batch_id) DO NOTHING";
+
 /// Removes batches, all of the lane or those given, and answers their orders that have not ended.
 const UNENDED: &str = "-- unended_orders
 WITH gone AS (
-    DELETE FROM accepted_batches WHERE lane = $1 AND ($2::uuid[] IS NULL OR batch_id = ANY ($2)) RETURNING order_ids
+    DELETE FROM accepted_batches
+    WHERE lane = $1 AND ($2::uuid[] IS NULL OR (batch_id = ANY ($2) AND order_ids <> '{}')) RETURNING order_ids
 )
 SELECT o.order_id FROM (SELECT DISTINCT unnest(order_ids) AS order_id FROM gone) AS ids
 JOIN orders o USING (order_id) WHERE o.state < 4 ORDER BY o.order_id";

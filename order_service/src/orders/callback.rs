@@ -161,7 +161,10 @@ async fn write(pool: &PgPool, callbacks: HashMap<i32, Data>) -> Result<Vec<Verdi
         .filter(|(order_id, _)| !known.contains_key(order_id))
         .map(|(order_id, data)| Callback { order_id: *order_id, data: *data })
         .collect();
-    orphan::keep(pool, unknown).await?;
+    if let Err(error) = orphan::keep(pool, unknown).await {
+        // The others of this batch are committed, and theirs is the promise.
+        tracing::warn!(%error, code = "UNAVAILABLE", "callbacks of unknown orders could not be kept");
+    }
     let verdict = |(order_id, data): (i32, Data)| match known.get(&order_id) {
         None => Verdict { order_id, data: None, answer: CallbackAnswer::Unknown },
         Some((_, true)) => Verdict { order_id, data: Some(data), answer: CallbackAnswer::Stored },

@@ -2,25 +2,56 @@
 //! history is in order whatever this machine believes.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
-/// This machine's clock and how far it is behind or ahead of the database's.
-#[derive(Debug, Default)]
+/// The database's clock, carried on by this machine's monotonic one: a step of its wall clock changes nothing.
+#[derive(Debug)]
 pub struct Clock {
-    offset_micros: AtomicI64,
+    started: Instant,
+    /// The database's time at `started`, in microseconds; each answer gives a lower bound, the highest one holds.
+    origin_micros: AtomicI64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { started: Instant::now(), origin_micros: AtomicI64::new(i64::MIN) }
+    }
 }
 
 impl Clock {
     /// Takes note of a `now()` of the database that has just arrived. What [`Clock::now`] gives afterwards is never
     /// before it, and never later than the database's own clock.
     pub fn set(&self, database_now: DateTime<Utc>) {
-        let offset = (database_now - Utc::now()).num_microseconds().unwrap_or(0);
-        self.offset_micros.store(offset, Ordering::Relaxed);
+        let origin = database_now.timestamp_micros().saturating_sub(self.elapsed_micros());
+        self.origin_micros.fetch_max(origin, Ordering::Relaxed);
     }
 
-    /// The time now.
+    /// The time now; this machine's, as long as the database's is not known.
     pub fn now(&self) -> DateTime<Utc> {
-        Utc::now() + TimeDelta::microseconds(self.offset_micros.load(Ordering::Relaxed))
+        let origin = self.origin_micros.load(Ordering::Relaxed);
+        let now = (origin != i64::MIN).then(|| origin.saturating_add(self.elapsed_micros()));
+        now.and_then(DateTime::from_timestamp_micros).unwrap_or_else(Utc::now)
+    }
+
+    fn elapsed_micros(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    #[test]
+    fn a_late_answer_does_not_turn_it_back() {
+        let clock = Clock::default();
+        let ahead = Utc::now() + TimeDelta::hours(5);
+        clock.set(ahead);
+        clock.set(ahead - TimeDelta::seconds(1));
+        let tolerance = TimeDelta::milliseconds(1);
+        assert!(clock.now() >= ahead - tolerance && clock.now() < ahead + TimeDelta::seconds(5));
     }
 }

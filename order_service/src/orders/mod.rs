@@ -28,7 +28,7 @@ pub use callback::{
     CALLBACK_CHANNEL, Callback, CallbackAnswer, CallbackStore, Data, Deliver, parse_notification,
 };
 pub use clock::Clock;
-pub use end::{Ender, GiveUp, Tell};
+pub use end::{Audience, Ender, GiveUp};
 pub use orphan::{Orphan, orphans};
 pub use read::{Listing, Order, StateChange, get, list, load};
 pub use retry::{RetryError, retry};

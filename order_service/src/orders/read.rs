@@ -75,8 +75,15 @@ impl Row {
         let reached = reached.into_iter().filter_map(|(state, at)| Some(StateChange { state, at: at? }));
         let failures =
             self.failed_at.into_iter().flatten().map(|at| StateChange { state: State::Failed, at });
-        let mut history: Vec<StateChange> = reached.chain(failures).collect();
-        history.sort_by_key(|change| change.at);
+        let mut history: Vec<StateChange> = reached.collect();
+        // By state, not by time: a clock that was set back must not reorder what happened.
+        for later in 1..history.len() {
+            history[later].at = history[later].at.max(history[later - 1].at);
+        }
+        for failure in failures {
+            let place = history.partition_point(|change| change.at <= failure.at);
+            history.insert(place, failure);
+        }
         let state = State::from_number(self.state.into())?;
         Some(Order {
             order_id: self.order_id,

@@ -38,6 +38,10 @@ pub(super) async fn work(crew: Arc<Crew>, exits: Exits) {
 async fn process(crew: &Crew, mut order: Work) {
     let started = Instant::now();
     let end = loop {
+        if order.origin.lane().is_lost() {
+            // Somebody else works on it: this attempt must not get into its way.
+            break End::Waiting { reason: "the lane was lost".to_owned(), counted: false };
+        }
         let Some((action, next)) = crew.stages.after(order.state) else { break End::Finished };
         match AssertUnwindSafe(action.run(&mut order)).catch_unwind().await {
             Ok(Ok(())) => reach(&mut order, next, &crew.clock),

@@ -54,7 +54,7 @@ pub async fn reach(settings: &DatabaseSettings) -> anyhow::Result<Database> {
         patience: settings.startup_timeout,
         application_name: "order_service".to_owned(),
     };
-    // Plans made once: the hot statements are the same with one row and with thousands.
+    // Backstops: no statement of this program comes near them.
     let options =
         options.options([("statement_timeout", "60000"), ("idle_in_transaction_session_timeout", "60000")]);
     let pool = store::connect(options, &pool).await?;

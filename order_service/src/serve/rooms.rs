@@ -45,14 +45,14 @@ pub(super) async fn start(
 ) -> anyhow::Result<Running> {
     let pool = database.pool.clone();
     let clock = Arc::new(Clock::default());
+    clock.set(sqlx::query_scalar("SELECT now() -- clock").fetch_one(&pool).await?);
     let (notifications, _) = Notifications::start(pool.clone(), vec![WAKE_CHANNEL, CALLBACK_CHANNEL]);
     let jobs = start_jobs(settings, &pool, &notifications).await?;
     let exchange = start_exchange(settings, &clock)?;
     let watch = Watch::start(pool.clone());
-    let telling = watch.clone();
     let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(60), jitter: 0.2 };
     let terms = GiveUp { backoff, after: settings.give_up_after };
-    let ender = Ender::start(pool.clone(), jobs.clone(), terms, Arc::new(move |told| telling.tell(told)));
+    let ender = Ender::start(pool.clone(), jobs.clone(), terms, Arc::new(watch.clone()));
 
     let size = Size { workers: settings.workers, fan: settings.fan_limit };
     let retried = (size.workers * size.fan).div_ceil(2);
@@ -159,6 +159,7 @@ impl Running {
             if let Some(claimer) = claimer {
                 let _ = claimer.await;
             }
+            // The workers end when both are empty.
             self.entrances.intake.close();
             self.entrances.again.close();
             let workers =
@@ -166,15 +167,20 @@ impl Running {
             futures::future::join_all(workers).await;
             self.ender.drained().await;
         });
-        if finished.await.is_err() {
+        let finished = finished.await;
+        self.claiming.cancel();
+        self.entrances.intake.close();
+        self.entrances.again.close();
+        if finished.is_err() {
             tracing::warn!(within = ?within, "stopping with orders in flight: they go on after the next start");
         }
     }
 
     /// Gives the lanes back: others carry on at once with what is in them.
     pub(super) async fn leave(&self) {
-        if let Err(error) = self.jobs.leave().await {
-            tracing::warn!(%error, code = "UNAVAILABLE", "lanes could not be given back; they expire soon");
+        let left = tokio::time::timeout(Duration::from_secs(2), self.jobs.leave()).await;
+        if !matches!(left, Ok(Ok(()))) {
+            tracing::warn!(code = "UNAVAILABLE", "lanes could not be given back; they expire soon");
         }
     }
 }

@@ -26,6 +26,13 @@ const GIVE_UP: GiveUp = GiveUp {
     after: Duration::from_secs(3600),
 };
 
+struct Nobody;
+
+impl orders::Audience for Nobody {
+    fn tell(&self, _: &[orders::Told]) {}
+    fn left(&self, _: i32) {}
+}
+
 pub struct Process {
     pub pool: PgPool,
     pub jobs: Jobs,
@@ -62,7 +69,7 @@ impl Process {
         let (notifications, _) = Notifications::start(pool.clone(), vec![WAKE_CHANNEL]);
         let adopt: queue::Adopt = Arc::new(|connection, lane| Box::pin(orders::adopt(connection, lane)));
         let jobs = Jobs::start(pool.clone(), QUEUE, leases, &notifications, arriving, adopt).await.unwrap();
-        let ender = Ender::start(pool.clone(), jobs.clone(), GIVE_UP, Arc::new(|_| {}));
+        let ender = Ender::start(pool.clone(), jobs.clone(), GIVE_UP, Arc::new(Nobody));
         let (entrances, exits) = pipeline::queues(100_000, 100);
         let clock = Arc::new(Clock::default());
         let acceptor =

@@ -9,4 +9,5 @@ mod callbacks;
 mod connection_loss;
 mod harness;
 mod panics;
+mod poison;
 mod takeover;

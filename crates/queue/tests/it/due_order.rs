@@ -1,8 +1,10 @@
 //! Hazard: a job runs too early, twice at a time, or behind less urgent ones.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use queue::{NewJob, Priority, Settle};
+use queue::{Backoff, Handler, Job, NewJob, Outcome, Priority, Settle, Worker, WorkerTerms};
 use store::testing::{control_database, run};
 
 use crate::{TERMS, claim, enqueue, job, process, settle, text};
@@ -77,5 +79,50 @@ fn one_key_is_one_job() {
         assert_eq!(claimed.iter().map(text).collect::<Vec<_>>(), ["a", "c"]);
         settle(&pool, vec![(claimed[0].clone(), Settle::Complete)]).await.unwrap();
         assert!(enqueue(&pool, &jobs, vec![keyed("e")]).await[0].added, "the key is free again");
+    });
+}
+
+/// Counts how often each job is handled.
+struct Counts(Mutex<HashMap<i64, u32>>);
+
+impl Handler for Counts {
+    async fn handle(&self, job: &Job) -> Outcome {
+        *self.0.lock().unwrap().entry(job.id).or_default() += 1;
+        tokio::task::yield_now().await;
+        Outcome::Done
+    }
+}
+
+#[test]
+fn a_claim_that_overlaps_a_settlement_does_not_run_a_job_again() {
+    run(async {
+        let pool = control_database().await;
+        let jobs = process(&pool, TERMS).await;
+        let handler = Arc::new(Counts(Mutex::default()));
+        let backoff =
+            Backoff { first: Duration::from_millis(1), most: Duration::from_millis(1), jitter: 0.0 };
+        let worker = Worker::start(
+            jobs.clone(),
+            handler.clone(),
+            WorkerTerms { concurrency: 32, backoff, max_attempts: 1 },
+        );
+        for _ in 0..20 {
+            enqueue(&pool, &jobs, (0..200).map(|n| job(&n.to_string())).collect()).await;
+        }
+        loop {
+            let left: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&pool).await.unwrap();
+            if left == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        worker.stop().await;
+        let counts = handler.0.lock().unwrap();
+        assert_eq!(counts.len(), 4000);
+        assert!(
+            counts.values().all(|count| *count == 1),
+            "{} ran again",
+            counts.values().filter(|c| **c > 1).count()
+        );
     });
 }

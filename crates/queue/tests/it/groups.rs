@@ -69,3 +69,20 @@ fn a_group_runs_in_order_one_at_a_time_past_its_poison() {
         assert_eq!(dead, ("poison".to_owned(), 3));
     });
 }
+
+#[test]
+fn a_job_left_out_for_its_key_blocks_nobody() {
+    run(async {
+        let pool = control_database().await;
+        let jobs = process(&pool, TERMS).await;
+        let new = |key: &str, group: Option<&str>| NewJob {
+            key: Some(key.to_owned()),
+            group: group.map(str::to_owned),
+            ..job(key)
+        };
+        enqueue(&pool, &jobs, vec![new("k1", None)]).await;
+        enqueue(&pool, &jobs, vec![new("k1", Some("g")), new("k2", Some("g"))]).await;
+        let names: Vec<String> = jobs.claim(10).await.unwrap().iter().map(text).collect();
+        assert_eq!(names, ["k1", "k2"]);
+    });
+}

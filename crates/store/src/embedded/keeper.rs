@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{self, SigHandler, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{Pid, setsid};
+use nix::unistd::Pid;
 
 use super::server::{Server, ServerOptions};
 use super::{EmbeddedError, locks};
@@ -19,24 +20,45 @@ enum Event {
 
 /// Runs the server of `data_dir` until its last user is gone. Returns at once if another keeper is there.
 pub fn keep(data_dir: &Path) -> Result<(), EmbeddedError> {
-    // Fails when already a session leader, which is as good.
-    let _ = setsid();
-    let Some(_keeper) = locks::try_exclusive(&data_dir.join("keeper.lock"))? else {
-        return Ok(());
-    };
+    ignore_signals();
+    let Some(_keeper) = take_place(data_dir)? else { return Ok(()) };
     let kept = serve_users(data_dir);
-    let failure = data_dir.join("keeper.failed");
-    match &kept {
-        Ok(()) => drop(std::fs::remove_file(failure)),
-        Err(error) => drop(std::fs::write(failure, error.to_string())),
+    if let Err(error) = &kept {
+        let _ = std::fs::write(data_dir.join("keeper.failed"), error.to_string());
     }
     kept
 }
 
-/// What the last keeper that gave up said.
-pub(super) fn last_failure(data_dir: &Path) -> String {
-    std::fs::read_to_string(data_dir.join("keeper.failed"))
-        .unwrap_or_else(|_| format!("see {}", data_dir.join("postgres.log").display()))
+/// The keeper's lock. Those who only look whether it is free hold it for a moment, too: one try would not do.
+fn take_place(data_dir: &Path) -> Result<Option<File>, EmbeddedError> {
+    let patience = Instant::now() + Duration::from_millis(300);
+    loop {
+        let place = locks::try_exclusive(&data_dir.join("keeper.lock"))?;
+        if place.is_some() || Instant::now() > patience {
+            return Ok(place);
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// A signal to everything at once (a supervisor's stop, a closed terminal) is for the services; the keeper ends when
+/// they have ended.
+#[allow(unsafe_code)]
+fn ignore_signals() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        // SAFETY: ignoring a signal installs no handler; the server sets its own when it starts.
+        let _ = unsafe { signal::signal(signal, SigHandler::SigIgn) };
+    }
+}
+
+/// What the last keeper said, if it gave up.
+pub(super) fn last_failure(data_dir: &Path) -> Option<String> {
+    std::fs::read_to_string(data_dir.join("keeper.failed")).ok()
+}
+
+/// Before another keeper is started.
+pub(super) fn forget_failure(data_dir: &Path) {
+    let _ = std::fs::remove_file(data_dir.join("keeper.failed"));
 }
 
 fn serve_users(data_dir: &Path) -> Result<(), EmbeddedError> {

@@ -143,12 +143,13 @@ fn ensure_running(data_dir: &Path, program: &Path, deadline: Instant) -> Result<
                 None => started = Some(start_keeper(data_dir, program)?),
                 // Still on its way to the lock.
                 Some(ended) if !ended.load(Ordering::Acquire) => {}
-                Some(_) => {
-                    return Err(EmbeddedError::NotStarted {
-                        data_dir: data_dir.to_owned(),
-                        reason: keeper::last_failure(data_dir),
-                    });
-                }
+                // It ended: because it failed, or because another one was there a moment ago.
+                Some(_) => match keeper::last_failure(data_dir) {
+                    Some(reason) => {
+                        return Err(EmbeddedError::NotStarted { data_dir: data_dir.to_owned(), reason });
+                    }
+                    None => started = None,
+                },
             }
         } else if server::accepts_connections(data_dir) {
             return Ok(());
@@ -163,17 +164,25 @@ fn ensure_running(data_dir: &Path, program: &Path, deadline: Instant) -> Result<
     }
 }
 
+#[allow(unsafe_code)]
+fn own_session(command: &mut Command) {
+    // SAFETY: `setsid` is async-signal-safe and allocates nothing.
+    unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from)) };
+}
+
 /// Starts a keeper in a session of its own: a Ctrl-C at the terminal must end the services first. The flag is set
 /// when it has ended.
 fn start_keeper(data_dir: &Path, program: &Path) -> Result<Arc<AtomicBool>, EmbeddedError> {
-    let mut keeper = Command::new(program)
+    keeper::forget_failure(data_dir);
+    let mut command = Command::new(program);
+    own_session(&mut command);
+    let mut keeper = command
         .arg(KEEPER_COMMAND)
         .arg(data_dir)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .process_group(0)
         .spawn()
         .map_err(file_error(program))?;
     let ended = Arc::new(AtomicBool::new(false));

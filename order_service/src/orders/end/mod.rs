@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chrono::Utc;
 use queue::{Backoff, Jobs};
 use sqlx::PgPool;
-use store::{Coalescer, Error, Result, run, run_tx};
+use store::{Coalescer, Error, run, run_tx};
 use uuid::Uuid;
 
 use super::{Batch, End, News, Origin, Told, Work, adopt};
@@ -27,8 +26,13 @@ pub struct GiveUp {
     pub after: Duration,
 }
 
-/// Tells those who wait for orders in this process.
-pub type Tell = Arc<dyn Fn(&[Told]) + Send + Sync>;
+/// Those who wait for orders in this process.
+pub trait Audience: Send + Sync {
+    /// What was committed.
+    fn tell(&self, told: &[Told]);
+    /// An order belongs to another process now: what becomes of it must be looked up.
+    fn left(&self, order_id: i32);
+}
 
 /// Ends attempts.
 #[derive(Clone)]
@@ -41,19 +45,18 @@ struct Desk {
     pool: PgPool,
     jobs: Jobs,
     terms: GiveUp,
-    tell: Tell,
+    audience: Arc<dyn Audience>,
 }
 
 impl Ender {
-    /// Starts the writing task. `tell` hears of every order after its commit; of those this process may no longer
-    /// decide about it hears nothing: [`super::load`] tells what became of them.
-    pub fn start(pool: PgPool, jobs: Jobs, terms: GiveUp, tell: Tell) -> Self {
+    /// Starts the writing task. The audience hears of every order after its commit.
+    pub fn start(pool: PgPool, jobs: Jobs, terms: GiveUp, audience: Arc<dyn Audience>) -> Self {
         let recovering = (pool.clone(), jobs.clone());
         let doubtful = Coalescer::spawn("recover_batches", 1024, 1024, move |batches| {
             let (pool, jobs) = recovering.clone();
             async move { adopt::recover(&pool, &jobs, batches).await }
         });
-        let desk = Arc::new(Desk { pool, jobs, terms, tell });
+        let desk = Arc::new(Desk { pool, jobs, terms, audience });
         let ended = Coalescer::spawn("end_orders", 65_536, 8192, move |batch| {
             let desk = desk.clone();
             async move { desk.end(batch).await }
@@ -88,63 +91,91 @@ impl Desk {
         let is_plain =
             |(work, end): &(Work, End)| matches!((&work.origin, end), (Origin::Accepted(_), End::Finished));
         let decided = batch.into_iter().map(|(work, end)| self.decide(work, end));
-        let (plain, other): (Vec<_>, Vec<_>) = decided.partition(is_plain);
+        let (plain, mut other): (Vec<_>, Vec<_>) = decided.partition(is_plain);
         // A batch's row goes with the last of its orders, so in the later of the two writes.
         if !plain.is_empty() {
+            let plain = Arc::new(plain);
             let emptied = if other.is_empty() { removable(&emptied) } else { Arc::new([]) };
-            self.finish_plain(Arc::new(plain), emptied).await;
+            if !self.finish_plain(&plain, emptied).await {
+                other.extend(plain.iter().cloned());
+            }
         }
         if !other.is_empty() {
             self.settle(other, &emptied).await;
         }
     }
 
-    /// What has failed for too long has failed for good.
+    /// What has failed for too long has failed for good; reasons are cut to what can be stored.
     fn decide(&self, work: Work, end: End) -> (Work, End) {
-        let End::Waiting { reason, .. } = &end else { return (work, end) };
-        let Origin::Retried(job) = &work.origin else { return (work, end) };
-        let waited = (Utc::now() - job.enqueued_at).to_std().unwrap_or_default();
-        if waited < self.terms.after {
-            return (work, end);
-        }
-        let reason = format!("given up after {}: {reason}", humantime::format_duration(self.terms.after));
-        (work, End::Failed { reason })
+        let end = match (end, &work.origin) {
+            (End::Waiting { reason, .. }, Origin::Retried(job)) if job.waited() >= self.terms.after => {
+                let after = humantime::format_duration(self.terms.after);
+                End::Failed { reason: storable(&format!("given up after {after}: {reason}")) }
+            }
+            (End::Waiting { reason, counted }, _) => End::Waiting { reason: storable(&reason), counted },
+            (End::Failed { reason }, _) => End::Failed { reason: storable(&reason) },
+            (End::Finished, _) => End::Finished,
+        };
+        (work, end)
     }
 
-    async fn finish_plain(&self, ended: Arc<Vec<(Work, End)>>, done: Arc<[Uuid]>) {
-        persist("finish_orders", || {
-            let (ended, done) = (ended.clone(), done.clone());
-            run(&self.pool, "finish_orders", move |connection| {
-                let (ended, done) = (ended.clone(), done.clone());
-                Box::pin(async move { rows::finish(connection, &ended, &done).await })
-            })
-        })
-        .await;
-        self.tell_all(&ended);
-    }
-
-    async fn settle(&self, mut ended: Vec<(Work, End)>, emptied: &[Arc<Batch>]) {
-        let backoff = self.terms.backoff;
+    /// Writes plain finishes for as long as that takes; false if the database refuses them for good.
+    async fn finish_plain(&self, ended: &Arc<Vec<(Work, End)>>, done: Arc<[Uuid]>) -> bool {
         loop {
-            ended.retain(|(work, _)| !self.is_left(work));
-            let (held, done) = (Arc::new(ended), removable(emptied));
-            let work = held.clone();
-            let settled = run_tx(&self.pool, "settle_orders", move |connection| {
+            let (work, done) = (ended.clone(), done.clone());
+            let finished = run(&self.pool, "finish_orders", move |connection| {
                 let (work, done) = (work.clone(), done.clone());
+                Box::pin(async move { rows::finish(connection, &work, &done).await })
+            });
+            match finished.await {
+                Ok(()) => {
+                    self.tell_all(ended);
+                    return true;
+                }
+                Err(error) if error.is_transient() => pause(&error).await,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Writes everything else, for as long as that takes. What the database refuses for good is found by halving, so
+    /// that one impossible order does not keep the others.
+    async fn settle(&self, ended: Vec<(Work, End)>, emptied: &[Arc<Batch>]) {
+        let backoff = self.terms.backoff;
+        let mut piles = vec![ended];
+        while let Some(mut pile) = piles.pop() {
+            pile.retain(|(work, _)| !self.is_left(work));
+            let done = if piles.is_empty() { removable(emptied) } else { Arc::new([]) };
+            let written = Arc::new(pile.clone());
+            let settled = run_tx(&self.pool, "settle_orders", move |connection| {
+                let (work, done) = (written.clone(), done.clone());
                 Box::pin(async move { rows::settle(connection, &work, &done, backoff).await })
             });
             match settled.await {
                 Ok(soonest) => {
-                    self.tell_all(&held);
-                    return soonest.into_iter().for_each(|delay| self.jobs.wake_in(delay));
+                    self.tell_all(&pile);
+                    soonest.into_iter().for_each(|delay| self.jobs.wake_in(delay));
                 }
-                Err(Error::Fenced { .. }) => {}
-                Err(error) => {
-                    tracing::warn!(%error, code = "UNAVAILABLE", "ending orders failed; trying again");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                Err(Error::Fenced { .. }) => piles.push(pile),
+                Err(error) if error.is_transient() => {
+                    pause(&error).await;
+                    piles.push(pile);
                 }
+                Err(error) if pile.len() > 1 => {
+                    tracing::warn!(%error, orders = pile.len(), "the database refuses orders; looking for which");
+                    piles.push(pile.split_off(pile.len() / 2));
+                    piles.push(pile);
+                }
+                Err(error) => pile.iter().for_each(|(work, _)| self.put_aside(work, &error)),
             }
-            ended = held.to_vec();
+        }
+    }
+
+    /// It stays where the database has it, in its batch or as a job, for the next start and for a person to see.
+    fn put_aside(&self, work: &Work, error: &Error) {
+        tracing::error!(order_id = work.order_id, %error, code = "CONSISTENCY_ERROR", "the end of an order is refused");
+        if let Origin::Accepted(batch) = &work.origin {
+            batch.left.store(true, Ordering::Release);
         }
     }
 
@@ -157,6 +188,7 @@ impl Desk {
             batch.left.store(true, Ordering::Release);
         }
         tracing::info!(order_id = work.order_id, "order left to the process that took its lane over");
+        self.audience.left(work.order_id);
         true
     }
 
@@ -173,7 +205,7 @@ impl Desk {
             };
             metrics::counter!("orders_ended_total", "outcome" => outcome).increment(1);
         }
-        (self.tell)(&told);
+        self.audience.tell(&told);
     }
 }
 
@@ -192,15 +224,12 @@ fn told(work: &Work, end: &End) -> Option<Told> {
     Some(Told { order_id: work.order_id, data: work.data, news })
 }
 
-/// Repeats `write` until the database has taken it: what ended must not be forgotten.
-async fn persist<T, Fut: Future<Output = Result<T>>>(name: &'static str, write: impl Fn() -> Fut) -> T {
-    loop {
-        match write().await {
-            Ok(value) => return value,
-            Err(error) => {
-                tracing::warn!(name, %error, code = "UNAVAILABLE", "ending orders failed; trying again");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
+async fn pause(error: &Error) {
+    tracing::warn!(%error, code = "UNAVAILABLE", "ending orders failed; trying again");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+}
+
+/// A peer's words as the database can hold them: without NUL, and not without end.
+fn storable(reason: &str) -> String {
+    reason.replace('\0', "\u{fffd}").chars().take(1000).collect()
 }

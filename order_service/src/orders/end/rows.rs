@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use queue::{Backoff, NewJob, Settle, bury_new_in_tx, enqueue_in_tx, settle_in_tx};
+use queue::{Backoff, NewJob, Settle, bury_new_in_tx, enqueue_in_tx, fence_lanes, settle_in_tx};
 use sqlx::PgConnection;
 use store::Result;
 use uuid::Uuid;
@@ -67,14 +67,7 @@ pub(super) async fn settle(
     done: &[Uuid],
     backoff: Backoff,
 ) -> Result<Option<Duration>> {
-    let own = ended.iter().filter(|(work, _)| matches!(work.origin, Origin::Accepted(_)));
-    let mut fenced = HashSet::new();
-    for (work, _) in own {
-        let lane = work.origin.lane();
-        if fenced.insert(lane.id) {
-            lane.fence(connection).await?;
-        }
-    }
+    fence_lanes(connection, ended.iter().map(|(work, _)| &**work.origin.lane())).await?;
     finish(connection, ended, done).await?;
     fail(connection, ended).await?;
     let with_data = wait(connection, ended).await?;
@@ -119,7 +112,9 @@ fn fate(work: &Work, end: &End, has_data: bool, backoff: Backoff) -> Settle {
             // The callback came while the attempt was being given up: nothing to wait for.
             let delay = match has_data && work.data.is_none() {
                 true => Duration::ZERO,
-                false => backoff.random_delay(before + u32::from(*counted)),
+                false if *counted => backoff.random_delay(before + 1),
+                // Nothing was tried: the breaker keeps the rate down, and the order must not miss the peer's return.
+                false => backoff.random_delay(before.min(2)),
             };
             Settle::Retry { delay, reason: reason.clone(), counted: *counted }
         }

@@ -1,0 +1,61 @@
+//! Hazard: what the database refuses to store about one order keeps all others from ending.
+
+use std::sync::Arc;
+
+use order_service::orders::State::{Failed, ProcessFinished};
+use order_service::pipeline::{Proceed, StageError, Stages};
+use store::testing::{control_database, run};
+
+use crate::harness::{OwnData, Process, Special};
+
+fn fails_with_unstorable_words() -> Result<(), StageError> {
+    Err(StageError::Permanent(format!("no\0 {}", "x".repeat(1 << 20))))
+}
+
+#[test]
+fn a_peers_words_are_cut_to_what_can_be_stored() {
+    run(async {
+        let pool = control_database().await;
+        let stages = Stages {
+            start: Special::new(Proceed, [(1, fails_with_unstorable_words as fn() -> _)]),
+            external: Arc::new(OwnData::new(&pool)),
+            finish: Arc::new(Proceed),
+        };
+        let process = Process::working(&pool, stages).await;
+        process.accept(&(1..=20).map(|id| (id, 1)).collect::<Vec<_>>()).await.unwrap();
+        let order = process.ended(1).await;
+        assert_eq!(order.state, Failed);
+        assert!(order.last_error.unwrap().starts_with("no\u{fffd} xxx"));
+        for id in 2..=20 {
+            assert_eq!(process.ended(id).await.state, ProcessFinished);
+        }
+    });
+}
+
+#[test]
+fn an_order_that_cannot_end_keeps_no_other_from_it() {
+    run(async {
+        let pool = control_database().await;
+        let stages = Stages {
+            start: Arc::new(Proceed),
+            external: Special::new(OwnData::new(&pool), []),
+            finish: Arc::new(Proceed),
+        };
+        sqlx::query("ALTER TABLE orders ADD CHECK (order_id <> 7 OR state < 4)")
+            .execute(&pool)
+            .await
+            .unwrap();
+        let process = Process::working(&pool, stages).await;
+        process.accept(&(1..=50).map(|id| (id, 1)).collect::<Vec<_>>()).await.unwrap();
+        for id in (1..=50).filter(|id| *id != 7) {
+            assert_eq!(process.ended(id).await.state, ProcessFinished);
+        }
+        process.accept(&[(100, 1)]).await.unwrap();
+        assert_eq!(process.ended(100).await.state, ProcessFinished);
+        let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM accepted_batches WHERE 7 = ANY (order_ids)")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(kept, 1, "the impossible one is still on record");
+    });
+}
