@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ::settings::{Program, Resolved, Setting, SettingError};
-use store::PgConnectOptions;
+use store::{PgConnectOptions, parse_url};
 
 use crate::misbehaviour::{Misbehaviour, Mode};
 use crate::seed::Seed;
@@ -123,7 +123,7 @@ impl Settings {
             listen: addresses(resolved)?,
             app_port: resolved.within("app-port", 1..=u16::MAX)?,
             allow_unauthenticated: resolved.switch("allow-unauthenticated")?,
-            database: resolved.optional("database-url")?,
+            database: database(resolved)?,
             startup_timeout: resolved.duration("startup-timeout")?,
             seed: Seed(resolved.optional("seed")?.unwrap_or_else(rand::random)),
             mode: resolved.required("callback-mode")?,
@@ -149,6 +149,11 @@ fn addresses(resolved: &Resolved) -> Result<Vec<IpAddr>, SettingError> {
         return Err(resolved.invalid("listen", "names no address".to_owned()));
     }
     Ok(addresses)
+}
+
+fn database(resolved: &Resolved) -> Result<Option<PgConnectOptions>, SettingError> {
+    let Some(url) = resolved.optional::<String>("database-url")? else { return Ok(None) };
+    parse_url(&url).map(Some).map_err(|reason| resolved.invalid("database-url", reason))
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serving::peer::check_address;
 use settings::{Program, Resolved, Setting, SettingError, Source};
+use store::{PgConnectOptions, parse_url};
 
 /// Where the data lies if nobody says otherwise; worked out by [`with_data_dir`].
 const DATA_DIR: Setting = Setting::new(
@@ -133,7 +135,7 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
     /// `--database-url`; without it, the embedded cluster.
-    pub url: Option<String>,
+    pub url: Option<PgConnectOptions>,
     /// `--data-dir`
     pub data_dir: PathBuf,
     /// `--database-connections`
@@ -146,7 +148,7 @@ impl DatabaseSettings {
     /// From resolved settings.
     pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
         Ok(Self {
-            url: resolved.optional("database-url")?,
+            url: database_url(resolved)?,
             data_dir: PathBuf::from(resolved.required::<String>("data-dir")?),
             connections: resolved.within("database-connections", 4..=1000)?,
             startup_timeout: resolved.duration("startup-timeout")?,
@@ -166,7 +168,7 @@ impl Settings {
             listen: addresses(resolved)?,
             allow_unauthenticated: resolved.switch("allow-unauthenticated")?,
             allowed_hosts: resolved.list("allowed-hosts"),
-            data_manager_address: resolved.required("data-manager-address")?,
+            data_manager_address: data_manager_address(resolved)?,
             database: DatabaseSettings::new(resolved)?,
             roles: roles(resolved)?,
             workers: resolved.within("workers", 1..=100_000)?,
@@ -196,6 +198,17 @@ pub fn with_data_dir(mut resolved: Resolved) -> Resolved {
     };
     resolved.default_to(&DATA_DIR, dir.to_string_lossy().into_owned());
     resolved
+}
+
+fn data_manager_address(resolved: &Resolved) -> Result<String, SettingError> {
+    let address: String = resolved.required("data-manager-address")?;
+    check_address(&address).map_err(|reason| resolved.invalid("data-manager-address", reason))?;
+    Ok(address)
+}
+
+fn database_url(resolved: &Resolved) -> Result<Option<PgConnectOptions>, SettingError> {
+    let Some(url) = resolved.optional::<String>("database-url")? else { return Ok(None) };
+    parse_url(&url).map(Some).map_err(|reason| resolved.invalid("database-url", reason))
 }
 
 fn addresses(resolved: &Resolved) -> Result<Vec<IpAddr>, SettingError> {

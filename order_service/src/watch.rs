@@ -71,6 +71,13 @@ impl Watch {
         self.follow.notify_one();
     }
 
+    /// Everything that is waited for may be elsewhere: look after all of it.
+    pub fn follow_all(&self) {
+        let shards = self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
+        let ids: Vec<i32> = shards.flat_map(|shard| shard.keys().copied().collect::<Vec<_>>()).collect();
+        self.follow(&ids);
+    }
+
     fn shard(&self, id: i32) -> MutexGuard<'_, HashMap<i32, Vec<Arc<dyn Listener>>>> {
         let shard = id.unsigned_abs() as usize % self.shards.len();
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)

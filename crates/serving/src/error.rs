@@ -22,6 +22,8 @@ pub enum Code {
     Unavailable,
     /// Too much at once.
     Overloaded,
+    /// It took too long.
+    Timeout,
     /// Not allowed for this caller.
     PermissionDenied,
     /// A bug: must never happen.
@@ -40,6 +42,7 @@ impl Code {
             Code::Locked => "LOCKED",
             Code::Unavailable => "UNAVAILABLE",
             Code::Overloaded => "OVERLOADED",
+            Code::Timeout => "TIMEOUT",
             Code::PermissionDenied => "PERMISSION_DENIED",
             Code::LogicError => "LOGIC_ERROR",
             Code::InternalError => "INTERNAL_ERROR",
@@ -54,6 +57,7 @@ impl Code {
             Code::Locked => StatusCode::LOCKED,
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+            Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Code::PermissionDenied => StatusCode::FORBIDDEN,
             Code::LogicError | Code::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -67,6 +71,7 @@ impl Code {
             Code::Locked => tonic::Code::FailedPrecondition,
             Code::Unavailable => tonic::Code::Unavailable,
             Code::Overloaded => tonic::Code::ResourceExhausted,
+            Code::Timeout => tonic::Code::DeadlineExceeded,
             Code::PermissionDenied => tonic::Code::PermissionDenied,
             Code::LogicError | Code::InternalError => tonic::Code::Internal,
         }

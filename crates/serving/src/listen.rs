@@ -22,12 +22,12 @@ pub enum ListenError {
         flag: &'static str,
     },
     /// Anything else.
-    #[error("listening on {address}: {source}")]
+    #[error("listening on {address}: {cause}")]
     Failed {
         /// Where.
         address: SocketAddr,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Open to other machines without credentials.
     #[error(
@@ -63,7 +63,7 @@ impl Listeners {
                     return Err(ListenError::InUse { port, address, flag });
                 }
                 Err(source) if source.kind() == io::ErrorKind::AddrNotAvailable && ip == LOOPBACK[1] => {}
-                Err(source) => return Err(ListenError::Failed { address, source }),
+                Err(cause) => return Err(ListenError::Failed { address, cause }),
             }
         }
         Ok(Self(listeners))

@@ -27,11 +27,7 @@ pub struct Peer {
 impl Peer {
     /// The peer at `host:port` (or an `http://` address); nothing is connected yet.
     pub fn at(address: &str) -> Result<Self, String> {
-        let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-        let endpoint = Endpoint::from_shared(uri).map_err(|error| format!("`{address}`: {error}"))?;
-        if endpoint.uri().port_u16().is_none() {
-            return Err(format!("`{address}` is not host:port"));
-        }
+        let endpoint = Endpoint::from(check_address(address)?);
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let connections = Arc::new(AtomicU64::new(0));
@@ -42,6 +38,8 @@ impl Peer {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true)
+            // A refusal's message comes in a header: a long one must not end the connection.
+            .http2_max_header_list_size(256 << 10)
             .connect_with_connector_lazy(Counting { connector, connections: connections.clone() });
         Ok(Self { channel, connections })
     }
@@ -71,6 +69,18 @@ impl OptionalCall {
     pub fn note_lacking(&self) -> bool {
         let connection = self.connections.load(Ordering::Relaxed);
         self.lacking.swap(connection, Ordering::Relaxed) != connection
+    }
+}
+
+/// The address of a peer as a URI, or what is wrong with it.
+pub fn check_address(address: &str) -> Result<Uri, String> {
+    let text = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let uri: Uri = text.parse().map_err(|error| format!("`{address}`: {error}"))?;
+    let is_place = uri.scheme_str() == Some("http") && uri.port_u16().is_some();
+    if is_place && uri.host().is_some_and(|host| !host.is_empty()) {
+        Ok(uri)
+    } else {
+        Err(format!("`{address}` is not host:port"))
     }
 }
 

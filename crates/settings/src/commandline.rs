@@ -59,7 +59,8 @@ pub fn parse(command: Command) -> ArgMatches {
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let telling = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let telling: Vec<&str> = telling.filter(|line| !line.is_empty()).collect();
+    let telling: Vec<&str> =
+        telling.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
     telling.join("; ") + " (see --help)"
 }
 

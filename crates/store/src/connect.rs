@@ -1,9 +1,10 @@
 //! Opening pools: patient with a database that is not there yet, at once with one that says no.
 
+use std::str::FromStr as _;
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgConnection, PgPool};
 
 /// How a pool is opened.
 #[derive(Debug, Clone)]
@@ -54,8 +55,20 @@ pub async fn connect(options: PgConnectOptions, settings: &PoolSettings) -> Resu
             .idle_timeout(Duration::from_secs(300))
             // A ping before each use would cost a round trip; a dead connection shows as a transient error instead.
             .test_before_acquire(false);
-        let reason = match pool.connect_with(options.clone()).await {
+        // One connection by itself first: a pool would hide why it cannot be made.
+        let probe = PgConnection::connect_with(&options);
+        let reached = match tokio::time::timeout(left.min(Duration::from_secs(5)), probe).await {
+            Ok(Ok(connection)) => {
+                drop(connection);
+                pool.connect_with(options.clone()).await
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
+        };
+        let reason = match reached {
             Ok(pool) => return Ok(pool),
+            Err(sqlx::Error::PoolTimedOut) => "no answer".to_owned(),
+            Err(sqlx::Error::Io(error)) => error.to_string(),
             Err(sqlx::Error::Database(error)) if is_refusal(error.code().as_deref()) => {
                 return Err(ConnectError::Refused { database, reason: error.message().to_owned() });
             }
@@ -73,6 +86,41 @@ pub async fn connect(options: PgConnectOptions, settings: &PoolSettings) -> Resu
     }
 }
 
+/// The parameters of a database URL that are understood.
+const PARAMETERS: [&str; 12] = [
+    "application_name",
+    "dbname",
+    "host",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
+/// Reads a `postgres://` URL. What is wrong is said without a word of the URL: it may hold a secret.
+pub fn parse_url(url: &str) -> Result<PgConnectOptions, String> {
+    let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
+    let rest = rest.ok_or("must begin with postgres:// or postgresql://")?;
+    let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    if place.split_once('/').is_some_and(|(_, path)| path.contains(['@', '/'])) {
+        return Err(
+            "holds an unescaped character: write / as %2F and @ as %40 in user and password".to_owned()
+        );
+    }
+    for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+        let name = parameter.split('=').next().unwrap_or_default();
+        if !PARAMETERS.contains(&name) {
+            return Err(format!("unknown parameter `{name}`; known are {}", PARAMETERS.join(", ")));
+        }
+    }
+    PgConnectOptions::from_str(url).map_err(|_| "is not a valid URL".to_owned())
+}
+
 /// invalid_authorization, invalid_password, invalid_catalog_name, insufficient_privilege
 fn is_refusal(code: Option<&str>) -> bool {
     matches!(code, Some("28000" | "28P01" | "3D000" | "42501"))
@@ -82,7 +130,29 @@ fn is_refusal(code: Option<&str>) -> bool {
 fn describe(options: &PgConnectOptions) -> String {
     let database = options.get_database().unwrap_or("postgres");
     match options.get_socket() {
-        Some(_) => format!("embedded database {database}"),
+        Some(socket) if socket.starts_with("/proc/self/fd") => format!("embedded database {database}"),
+        Some(socket) => format!("database {}/{database}", socket.display()),
         None => format!("database {}:{}/{database}", options.get_host(), options.get_port()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_refused_without_showing_its_secrets() {
+        let bad = [
+            "mysql://u:canary@h/db",
+            "postgres://u:canary@h/db?sslpassword=canary",
+            "postgres://u:canary@81/x@h:1/db",
+            "postgres://u:canary@h:port/db",
+        ];
+        for url in bad {
+            let error = parse_url(url).unwrap_err();
+            assert!(!error.contains("canary"), "{error}");
+        }
+        let options = parse_url("postgresql://u:p%40ss@h:5433/db?sslmode=require").unwrap();
+        assert_eq!((options.get_host(), options.get_port(), options.get_database()), ("h", 5433, Some("db")));
     }
 }

@@ -15,7 +15,7 @@ pub mod testing;
 mod transaction;
 
 pub use coalesce::Coalescer;
-pub use connect::{ConnectError, PoolSettings, connect};
+pub use connect::{ConnectError, PoolSettings, connect, parse_url};
 pub use error::{Error, Result};
 pub use lease::{Lease, LeaseTerms, Leases};
 pub use migrations::{MigrationError, Migrations};

@@ -39,12 +39,12 @@ pub enum MigrationError {
         known: i64,
     },
     /// A migration failed; its transaction was rolled back.
-    #[error("migrating the {role} database: {source}")]
+    #[error("migrating the {role} database: {cause}")]
     Failed {
         /// The database role.
         role: &'static str,
-        /// What happened.
-        source: MigrateError,
+        /// What happened; not named `source`, since it is part of the message.
+        cause: MigrateError,
     },
 }
 
@@ -135,7 +135,7 @@ impl Migrations {
         self.migrator.iter().map(|m| m.version).max().unwrap_or(0)
     }
 
-    fn failed(&self, source: MigrateError) -> MigrationError {
-        MigrationError::Failed { role: self.role, source }
+    fn failed(&self, cause: MigrateError) -> MigrationError {
+        MigrationError::Failed { role: self.role, cause }
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn accept_error(error: AcceptError) -> ApiError {
             let more = ids.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let message = format!(
-                "orders that exist with another product: {}{more}; nothing was processed",
+                "orders that exist with another product: {}{more}; nothing of this request was processed",
                 named.join(", ")
             );
             ApiError::new(Code::Conflict, message)

@@ -59,6 +59,8 @@ pub struct Shared {
     pub limits: Limits,
     /// Set when the process stops taking new orders.
     pub stopping: CancellationToken,
+    /// Set shortly before the process ends: open requests are answered with what there is.
+    pub closing: CancellationToken,
     /// The memory set aside for orders.
     pub admission: Arc<Semaphore>,
     /// Requests that are being answered.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proto::order_service::process_orders_response::OrderResponse;
 use queue::hurry_in_tx;
-use serving::error::ApiError;
+use serving::error::{ApiError, Code};
 use store::run_tx;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -38,9 +38,14 @@ pub(super) async fn process(
     let _listening = rooms.watch.listen(&(results.clone() as Arc<dyn Listener>), ids);
     // A database that is away must not outlast the request.
     let accepted = tokio::time::timeout_at(answer_at, rooms.acceptor.accept(orders, admission.clone())).await;
-    let accepted = accepted.unwrap_or(Err(crate::orders::AcceptError::Unavailable(store::Error::Abandoned)));
+    let accepted = accepted
+        .map_err(|_| ApiError::new(Code::Timeout, "the database did not answer in time: try again"))?;
     take_up(&rooms, &*results, accepted.map_err(convert::accept_error)?);
-    let _ = tokio::time::timeout_at(answer_at, results.complete()).await;
+    tokio::select! {
+        () = results.complete() => {}
+        () = tokio::time::sleep_until(answer_at) => {}
+        () = rooms.closing.cancelled() => {}
+    }
     Ok(results.responses())
 }
 

@@ -107,10 +107,16 @@ impl Conversation {
         take_up(&self.rooms, &*listener, accepted);
         let by_then = Instant::now() + self.per_order;
         let answer_at = self.deadline.map_or(by_then, |deadline| deadline.min(by_then));
-        let answers = self.answers.clone();
+        let (answers, closing) = (self.answers.clone(), self.rooms.closing.clone());
         waiting.spawn(async move {
             let _admission = admission;
-            answer_all(orders, outcomes, listening, permits, answers, answer_at).await;
+            let time_is_up = async move {
+                tokio::select! {
+                    () = tokio::time::sleep_until(answer_at) => {}
+                    () = closing.cancelled() => {}
+                }
+            };
+            answer_all(orders, outcomes, listening, permits, answers, time_is_up).await;
         });
         Ok(())
     }
@@ -123,11 +129,16 @@ async fn answer_all(
     listening: Listening,
     mut permits: OwnedSemaphorePermit,
     answers: mpsc::Sender<Answer>,
-    answer_at: Instant,
+    time_is_up: impl Future<Output = ()>,
 ) {
+    tokio::pin!(time_is_up);
     let mut open: HashMap<i32, i32> = orders.into_iter().collect();
     while !open.is_empty() {
-        let Ok(Some(told)) = tokio::time::timeout_at(answer_at, outcomes.recv()).await else { break };
+        let told = tokio::select! {
+            told = outcomes.recv() => told,
+            () = &mut time_is_up => break,
+        };
+        let Some(told) = told else { break };
         let Some(product_id) = open.remove(&told.order_id) else { continue };
         let response = convert::response(told.order_id, product_id, told.data, told.news == News::Finished);
         if answers.send(Ok((response, permits.split(1)))).await.is_err() {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use serving::listen::check_exposure;
 use settings::{Resolved, SettingError};
 use store::embedded::{KEEPER_COMMAND, keep};
 
@@ -116,6 +117,8 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
 
 async fn serve(resolved: &Resolved) -> Result<(), Failure> {
     let settings = Settings::new(resolved)?;
+    check_exposure(&settings.listen, settings.allow_unauthenticated)
+        .map_err(|error| Failure::Usage(error.to_string()))?;
     let filter: String = resolved.required("log-filter")?;
     serving::logs::start(&filter).map_err(|reason| resolved.invalid("log-filter", reason))?;
     resolved.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));

@@ -23,7 +23,28 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     let timeout = args.get_one::<String>("timeout").map(String::as_str).unwrap_or_default();
     let timeout = humantime::parse_duration(timeout)
         .map_err(|error| Failure::Usage(format!("--timeout: `{timeout}`: {error} (such as 30s)")))?;
-    let processed = send(args, resolved, orders, timeout).await?;
+    let (processed, failure) = send(args, resolved, orders, timeout).await?;
+    if let Some(failure) = failure {
+        if !processed.is_empty() {
+            eprintln!("{} orders were sent before the failure", processed.len());
+            show(args, &processed);
+        }
+        return Err(failure);
+    }
+    show(args, &processed);
+    let open: Vec<i32> =
+        processed.iter().filter(|order| !order.is_processed).map(|order| order.order_id).collect();
+    match open.as_slice() {
+        [] => Ok(()),
+        [first, ..] => {
+            let (open, all) = (open.len(), processed.len());
+            eprintln!("{open} of {all} orders are not processed; see: order_service orders get {first}");
+            Err(Failure::Said)
+        }
+    }
+}
+
+fn show(args: &ArgMatches, processed: &[OrderResponse]) {
     if output::is_json(args) {
         let order = |order: &OrderResponse| {
             json!({"order_id": order.order_id, "product_id": order.product_id, "storage_id": order.storage_id,
@@ -42,19 +63,6 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
             processed.iter().map(row),
         );
     }
-    let open: Vec<i32> =
-        processed.iter().filter(|order| !order.is_processed).map(|order| order.order_id).collect();
-    match open.as_slice() {
-        [] => Ok(()),
-        [first, ..] => {
-            eprintln!(
-                "{} of {} orders are not processed; see: order_service orders get {first}",
-                open.len(),
-                processed.len()
-            );
-            Err(Failure::Said)
-        }
-    }
 }
 
 async fn send(
@@ -62,20 +70,24 @@ async fn send(
     resolved: &Resolved,
     orders: Vec<OrderRequest>,
     timeout: Duration,
-) -> Result<Vec<OrderResponse>, Failure> {
+) -> Result<(Vec<OrderResponse>, Option<Failure>), Failure> {
     let (mut client, server) = client::connect(args, resolved)?;
     let progress = progress(orders.len() as u64);
     let mut processed = Vec::with_capacity(orders.len());
     for chunk in orders.chunks(TOGETHER) {
         let mut request = Request::new(ProcessOrdersRequest { orders: chunk.to_vec() });
         request.set_timeout(timeout);
-        let response =
-            client.process_orders(request).await.map_err(|status| client::failure(&server, &status))?;
-        processed.extend(response.into_inner().processed_orders);
+        match client.process_orders(request).await {
+            Ok(response) => processed.extend(response.into_inner().processed_orders),
+            Err(status) => {
+                progress.finish_and_clear();
+                return Ok((processed, Some(client::failure(&server, &status))));
+            }
+        }
         progress.set_position(processed.len() as u64);
     }
     progress.finish_and_clear();
-    Ok(processed)
+    Ok((processed, None))
 }
 
 fn progress(orders: u64) -> ProgressBar {

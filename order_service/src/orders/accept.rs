@@ -239,7 +239,9 @@ WITH lane AS MATERIALIZED (
 ), mine AS MATERIALIZED (
     SELECT unnest(order_ids) AS order_id FROM accepted_batches WHERE batch_id = $4
 ), found AS MATERIALIZED (
-    SELECT o.order_id, o.product_id, o.state, o.storage_id, o.pickup_point_id,
+    -- A callback that came after the order had failed is kept for a retry, and does not change the answer.
+    SELECT o.order_id, o.product_id, o.state, o.storage_id,
+           CASE WHEN o.state = 5 AND o.external_at IS NULL THEN 0 ELSE o.pickup_point_id END AS pickup_point_id,
            o.product_id <> i.product_id AS other, i.request, o.order_id IN (SELECT order_id FROM mine) AS mine
     FROM input i JOIN orders o ON o.order_id = i.order_id
 ), fresh AS MATERIALIZED (

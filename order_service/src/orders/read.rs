@@ -89,7 +89,9 @@ impl Row {
             order_id: self.order_id,
             product_id: self.product_id,
             state,
-            data: Data::stored(self.storage_id, self.pickup_point_id),
+            // A callback that came after it had failed is kept for a retry, and does not change the answer.
+            data: Data::stored(self.storage_id, self.pickup_point_id)
+                .filter(|_| state != State::Failed || self.external_at.is_some()),
             attempts: self.attempts.cast_unsigned(),
             last_error: self.last_error,
             history,

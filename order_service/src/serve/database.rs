@@ -1,12 +1,11 @@
 //! The control database: embedded, or somebody's Postgres; opened patiently and at the right schema version.
 
-use std::str::FromStr as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection, PgPool};
 use store::embedded::{Embedded, USER};
-use store::{Migrations, PgConnectOptions, PoolSettings};
+use store::{Migrations, PoolSettings};
 
 use crate::settings::DatabaseSettings;
 
@@ -37,12 +36,7 @@ pub async fn open(settings: &DatabaseSettings) -> anyhow::Result<Database> {
 /// Opens the control database whatever its schema version.
 pub async fn reach(settings: &DatabaseSettings) -> anyhow::Result<Database> {
     let (options, embedded) = match &settings.url {
-        Some(url) => {
-            // The error would quote the URL, and with it the password.
-            let options = PgConnectOptions::from_str(url)
-                .map_err(|_| anyhow::anyhow!("--database-url is not a valid postgres:// URL"))?;
-            (options, None)
-        }
+        Some(options) => (options.clone(), None),
         None => {
             let embedded = join(settings).await?;
             create_database(&embedded).await?;

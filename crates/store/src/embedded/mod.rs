@@ -39,12 +39,12 @@ pub const USER: &str = "postgres";
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     /// A file or folder of the data dir cannot be used.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     File {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// No server binaries on this machine.
     #[error(
@@ -68,7 +68,7 @@ pub enum EmbeddedError {
 }
 
 pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> EmbeddedError + '_ {
-    move |source| EmbeddedError::File { path: path.to_owned(), source }
+    move |cause| EmbeddedError::File { path: path.to_owned(), cause }
 }
 
 /// This process's use of a data dir's cluster; the cluster runs at least as long as this lives.

@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -81,12 +81,19 @@ impl Server {
         if !dir.join("PG_VERSION").exists() {
             initialise(&dir, &binaries, &owner, data_dir)?;
         }
-        end_orphan(&dir, deadline);
-        let folder = open_folder(&dir)?;
-        let child = spawn(&binaries, &owner, &folder, data_dir, options)?;
-        let mut server = Self { child, folder };
-        server.wait_until_ready(data_dir, deadline)?;
-        Ok(server)
+        // What was killed may take a moment to be gone: its last processes hold the shared memory.
+        let patience = deadline.min(Instant::now() + Duration::from_secs(10));
+        loop {
+            end_orphan(&dir, deadline);
+            let folder = open_folder(&dir)?;
+            let child = spawn(&binaries, &owner, &folder, data_dir, options)?;
+            let mut server = Self { child, folder };
+            match server.wait_until_ready(data_dir, deadline) {
+                Ok(()) => return Ok(server),
+                Err(error) if Instant::now() > patience => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
     }
 
     /// How to connect to one of the cluster's databases.
@@ -266,25 +273,27 @@ fn inherit(command: &mut Command, folder: RawFd, bound: bool) {
 /// caller holds the keeper's lock, so no server that should live can be met here.
 fn end_orphan(dir: &Path, deadline: Instant) {
     let pid_file = dir.join("postmaster.pid");
-    let Some(pid) = std::fs::read_to_string(&pid_file)
-        .ok()
-        .and_then(|text| text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()))
-    else {
-        return;
-    };
-    // A process id may have been given to somebody else since: only one that works in this folder is ours.
-    let is_ours = || {
-        let cwd = std::fs::metadata(format!("/proc/{pid}/cwd"));
-        let here = std::fs::metadata(dir);
-        matches!((cwd, here), (Ok(a), Ok(b)) if std::os::unix::fs::MetadataExt::ino(&a) == std::os::unix::fs::MetadataExt::ino(&b))
-    };
-    while is_ours() && Instant::now() < deadline {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
+    let pid = std::fs::read_to_string(&pid_file).ok();
+    let pid = pid.and_then(|text| text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()));
+    let works_here = || pid.is_some_and(|pid| is_in(pid, dir));
+    while works_here() && Instant::now() < deadline {
+        let _ = pid.map(|pid| kill(Pid::from_raw(pid), Signal::SIGINT));
         std::thread::sleep(Duration::from_millis(20));
     }
-    if !is_ours() {
-        let _ = std::fs::remove_file(&pid_file);
+    if !works_here() {
+        // Their process ids may belong to somebody else by now, or to a zombie that nobody collects: the server would
+        // believe that another one is there.
+        for stale in ["postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"] {
+            let _ = std::fs::remove_file(dir.join(stale));
+        }
     }
+}
+
+/// Whether the process lives and works in this folder.
+fn is_in(pid: i32, dir: &Path) -> bool {
+    let place = |path: &Path| std::fs::metadata(path).ok().map(|folder| (folder.dev(), folder.ino()));
+    let cwd = place(Path::new(&format!("/proc/{pid}/cwd")));
+    cwd.is_some() && cwd == place(dir)
 }
 
 fn log_path(data_dir: &Path) -> PathBuf {
@@ -302,8 +311,8 @@ fn open_log(data_dir: &Path) -> Result<File, EmbeddedError> {
 
 fn last_line(path: &Path) -> String {
     let lines = File::open(path).map(|log| BufReader::new(log).lines().map_while(Result::ok));
-    let telling = lines.ok().and_then(|lines| {
-        lines.filter(|line| line.contains("FATAL") || line.contains("PANIC") || line.contains("HINT")).last()
-    });
+    let telling = lines
+        .ok()
+        .and_then(|lines| lines.filter(|line| line.contains("FATAL") || line.contains("PANIC")).last());
     telling.unwrap_or_else(|| format!("see {}", path.display()))
 }

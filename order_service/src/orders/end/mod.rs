@@ -205,6 +205,15 @@ impl Desk {
             };
             metrics::counter!("orders_ended_total", "outcome" => outcome).increment(1);
         }
+        let failed: Vec<i32> =
+            told.iter().filter(|told| told.news == News::Failed).map(|told| told.order_id).collect();
+        if let Some(first) = failed.first() {
+            tracing::warn!(
+                orders = failed.len(),
+                first,
+                "orders given up: see `orders list --state order_failed`"
+            );
+        }
         self.audience.tell(&told);
     }
 }
