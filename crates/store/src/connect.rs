@@ -75,13 +75,13 @@ pub async fn connect(options: PgConnectOptions, settings: &PoolSettings) -> Resu
             Err(error) => error.to_string(),
         };
         let waited = started.elapsed();
-        if waited + wait > settings.patience {
+        if waited >= settings.patience {
             return Err(ConnectError::Unreachable { database, reason, waited });
         }
         if wait > Duration::from_millis(300) {
             tracing::info!(database, reason, "waiting for the database");
         }
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(wait.min(settings.patience - waited)).await;
         wait = (wait * 2).min(Duration::from_secs(2));
     }
 }

@@ -156,3 +156,17 @@ def test_a_data_dir_that_cannot_be_written(platform, home, kind):
     flags = ("--http-port", str(free_port()), "-app_port", str(free_port()))
     line = refused_start(ORDER_SERVICE_BIN, *flags, exit_code=1, env=home, cwd="/", **as_somebody_else)
     assert str(platform.data_dir) in line
+
+
+@pytest.mark.parametrize("binary", [ORDER_SERVICE_BIN, DATA_MANAGER_BIN])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://u:x@127.0.0.1:1/db?sslpassword=canary",
+        "postgres://u:canary@81/x@127.0.0.1:1/db",
+        "mysql://u:canary@127.0.0.1:1/db",
+    ],
+)
+def test_a_bad_database_url_is_refused_without_its_secret(binary, url, home):
+    line = refused_start(binary, "--database-url", url, exit_code=2, env=home)
+    assert "database-url" in line and "canary" not in line

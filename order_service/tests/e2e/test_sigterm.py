@@ -123,3 +123,19 @@ def test_a_second_signal_exits_now_and_loses_nothing(platform):
     foreign.default = Behaviour.BEFORE
     service.start()
     client.wait_state(5, FINISHED, timeout=25)
+
+
+def test_a_call_that_outlasts_the_stop_is_answered_before_the_exit(platform):
+    foreign = platform.foreign_data_manager(default=Behaviour.SILENT)
+    service = platform.order_service("--shutdown-timeout", "3s", "--callback-timeout", "20s")
+    client, answers = platform.client(service), []
+    waiting = threading.Thread(target=lambda: answers.extend(client.process([(1, 1)], timeout=60)))
+    waiting.start()
+    wait_until(lambda: foreign.questions[1], 10, "the order asked for")
+    service.terminate()
+    assert service.wait_exit(6) == 0
+    waiting.join(5)
+    assert [answer.is_processed for answer in answers] == [False]
+    foreign.default = Behaviour.BEFORE
+    service.start()
+    client.wait_state(1, FINISHED, timeout=15)

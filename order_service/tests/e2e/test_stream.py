@@ -103,3 +103,11 @@ def test_the_same_order_twice_in_one_stream_has_one_result(platform):
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
     client.wait_all_ended(timeout=5)
     assert foreign.questions[1] == 1
+
+
+def test_a_small_limit_on_orders_in_flight_only_slows_a_stream(platform):
+    platform.foreign_data_manager(batch=True)
+    client = platform.client(platform.order_service("--max-in-flight-orders", 100))
+    answers = list(client.stub.ProcessOrderStream(map(order, range(1000)), timeout=30))
+    assert sorted(answer.order_id for answer in answers) == list(range(1000))
+    assert all(answer.is_processed for answer in answers)
