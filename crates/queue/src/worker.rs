@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use store::{Coalescer, Error, run_tx};
+use store::{Coalescer, Error, run_tx, storable};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
@@ -128,11 +128,6 @@ fn verdict(job: &Job, outcome: Outcome, terms: &WorkerTerms) -> Settle {
             Settle::Retry { delay, reason: storable(&reason), counted: true }
         }
     }
-}
-
-/// A handler's words as the database can hold them: without NUL, and not without end.
-fn storable(reason: &str) -> String {
-    reason.replace('\0', "\u{fffd}").chars().take(1000).collect()
 }
 
 /// Settles a batch, for as long as the database takes; jobs of lost lanes belong to somebody else now.

@@ -12,6 +12,7 @@ mod migrations;
 mod notify;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text;
 mod transaction;
 
 pub use coalesce::Coalescer;
@@ -22,4 +23,5 @@ pub use migrations::{MigrationError, Migrations};
 pub use notify::{Notifications, Notify};
 pub use sqlx::postgres::PgConnectOptions;
 pub use sqlx::{PgConnection, PgPool};
+pub use text::storable;
 pub use transaction::{run, run_tx};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use queue::{Backoff, Jobs};
 use sqlx::PgPool;
-use store::{Coalescer, Error, run, run_tx};
+use store::{Coalescer, Error, run, run_tx, storable};
 use uuid::Uuid;
 
 use super::{Batch, End, News, Origin, Told, Work, adopt};
@@ -236,9 +236,4 @@ fn told(work: &Work, end: &End) -> Option<Told> {
 async fn pause(error: &Error) {
     tracing::warn!(%error, code = "UNAVAILABLE", "ending orders failed; trying again");
     tokio::time::sleep(Duration::from_millis(200)).await;
-}
-
-/// A peer's words as the database can hold them: without NUL, and not without end.
-fn storable(reason: &str) -> String {
-    reason.replace('\0', "\u{fffd}").chars().take(1000).collect()
 }
