@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use futures::Stream;
 use futures::stream::SelectAll;
@@ -37,6 +38,9 @@ pub enum ListenError {
     Exposed(IpAddr),
 }
 
+/// How long a port in use is tried.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Both loopback addresses.
 pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
@@ -52,8 +56,21 @@ pub fn check_exposure(addresses: &[IpAddr], allowed: bool) -> Result<(), ListenE
 pub struct Listeners(Vec<TcpListener>);
 
 impl Listeners {
-    /// Binds `port` on all `addresses`; on machines without IPv6 the loopback `::1` is left out.
+    /// Binds `port` on all `addresses`; on machines without IPv6 the loopback `::1` is left out. A port in use gets a
+    /// second to become free: the process that is being replaced may not be quite gone.
     pub async fn bind(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            match Self::bind_now(addresses, port, flag).await {
+                Err(ListenError::InUse { .. }) if Instant::now() < patience => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                bound => return bound,
+            }
+        }
+    }
+
+    async fn bind_now(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
         let mut listeners = Vec::new();
         for &ip in addresses {
             let address = SocketAddr::new(ip, port);
@@ -73,7 +90,7 @@ impl Listeners {
     pub async fn bind_from(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
         let mut candidate = port;
         loop {
-            match Self::bind(addresses, candidate, flag).await {
+            match Self::bind_now(addresses, candidate, flag).await {
                 Err(ListenError::InUse { .. })
                     if candidate < port.saturating_add(100) && candidate < u16::MAX =>
                 {
