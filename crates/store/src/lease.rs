@@ -125,7 +125,8 @@ impl Leases {
         self.owner
     }
 
-    /// Takes over nothing more from others: this process is about to end. What it holds is still renewed.
+    /// Renews nothing and takes nothing over any more: this process is about to end. What it does not give back
+    /// expires.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
     }
@@ -205,8 +206,11 @@ impl Leases {
     }
 
     async fn renew_and_adopt(&self, adopt: &[String], adopted: &mpsc::Sender<Arc<Lease>>) -> Result<()> {
+        if self.retired.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let mine: Vec<Arc<Lease>> = self.held().values().cloned().collect();
-        let room = if self.retired.load(Ordering::Acquire) { 0 } else { adopted.capacity() as i64 };
+        let room = adopted.capacity() as i64;
         if mine.is_empty() && (adopt.is_empty() || room == 0) {
             return Ok(());
         }
