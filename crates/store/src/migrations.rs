@@ -54,6 +54,11 @@ impl Migrations {
         Self::of("control", sqlx::migrate!("../../migrations/control"))
     }
 
+    /// A shard of the ledger: accounts, events, locks, states.
+    pub fn shard() -> Self {
+        Self::of("shard", sqlx::migrate!("../../migrations/shard"))
+    }
+
     /// The data manager's own database.
     pub fn data_manager() -> Self {
         Self::of("data manager", sqlx::migrate!("../../migrations/data_manager"))

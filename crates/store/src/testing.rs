@@ -66,17 +66,30 @@ pub async fn control_database() -> PgPool {
 /// How to connect to a fresh database with the control schema, for tests that open several pools on it.
 pub async fn control_database_options() -> PgConnectOptions {
     static TEMPLATE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    copy_of("template_control", &TEMPLATE, Migrations::control()).await
+}
+
+/// A fresh database with the schema of a ledger shard.
+pub async fn shard_database() -> PgPool {
+    static TEMPLATE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    pool(copy_of("template_shard", &TEMPLATE, Migrations::shard()).await).await
+}
+
+async fn copy_of(
+    template: &str,
+    made: &tokio::sync::OnceCell<()>,
+    migrations: Migrations,
+) -> PgConnectOptions {
     let cluster = cluster();
-    TEMPLATE
-        .get_or_init(|| async {
-            create(cluster, "CREATE DATABASE template_control").await;
-            let mut connection = connection(cluster.options("template_control")).await;
-            Migrations::control().apply(&mut connection).await.expect("migrations");
-            connection.close().await.expect("close");
-        })
-        .await;
+    made.get_or_init(|| async {
+        create(cluster, &format!("CREATE DATABASE {template}")).await;
+        let mut connection = connection(cluster.options(template)).await;
+        migrations.apply(&mut connection).await.expect("migrations");
+        connection.close().await.expect("close");
+    })
+    .await;
     let name = format!("test_{}", TESTS.fetch_add(1, Ordering::Relaxed));
-    create(cluster, &format!("CREATE DATABASE {name} TEMPLATE template_control")).await;
+    create(cluster, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
     cluster.options(&name)
 }
 

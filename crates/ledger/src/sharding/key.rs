@@ -1,0 +1,112 @@
+//! Canonical keys and where they belong: SHA-1 of the shard key's canonical text decides on the shard, and the first
+//! half of SHA-256 of type and attributes is a thing's id, the same on every shard and in every process.
+
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+
+/// Named canonical values, sorted by name: `name=value` pairs joined by `&`, all but RFC 3986 unreserved characters
+/// percent-encoded. `values` must be sorted by name.
+pub fn canonical<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut text = String::new();
+    for (name, value) in values {
+        if !text.is_empty() {
+            text.push('&');
+        }
+        encode(name, &mut text);
+        text.push('=');
+        encode(value, &mut text);
+    }
+    text
+}
+
+/// The named values of a canonical text, as written by [`canonical`].
+pub fn parse_canonical(text: &str) -> Vec<(String, String)> {
+    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (decode(name), decode(value))).collect()
+}
+
+fn encode(text: &str, into: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                into.push(char::from(byte))
+            }
+            _ => {
+                into.push('%');
+                into.push(char::from(HEX[usize::from(byte >> 4)]));
+                into.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+        }
+    }
+}
+
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let coded = (*first == b'%').then(|| tail.get(..2)).flatten();
+        let coded = coded.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        bytes.push(coded.unwrap_or(*first));
+        rest = if coded.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The SHA-1 of a shard key; the shard whose range it lies in owns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardHash(pub [u8; 20]);
+
+impl ShardHash {
+    /// Of a shard key's canonical text.
+    pub fn of(canonical_shard_key: &str) -> Self {
+        Self(Sha1::digest(canonical_shard_key.as_bytes()).into())
+    }
+
+    /// Its first eight bytes, which is as fine as ranges are.
+    pub fn prefix(self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// As people write it.
+    pub fn hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// SHA-256 of parts, each with its length, so that no two lists of parts look alike.
+pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// The id of a thing named by its parts, with eight more bytes that tell a collision from the thing itself.
+pub(crate) fn identify<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (i64, i64) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest(parts);
+    (i64::from_be_bytes([a, b, c, d, e, f, g, h]), i64::from_be_bytes([i, j, k, l, m, n, o, p]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canonical_text_encodes_everything_but_unreserved() {
+        let values = [("client", "a b&c=é/~-._"), ("n", "-7")];
+        let text = canonical(values);
+        assert_eq!(text, "client=a%20b%26c%3D%C3%A9%2F~-._&n=-7");
+        let parsed = parse_canonical(&text);
+        assert_eq!(parsed, values.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn the_hash_is_sha1() {
+        // printf 'storage_id=7' | sha1sum
+        assert_eq!(ShardHash::of("storage_id=7").hex(), "c86a8df0febdadcd94ebed63182dd24faff37b71");
+    }
+}

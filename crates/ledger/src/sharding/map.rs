@@ -1,0 +1,238 @@
+//! The shard map: which database owns which range of hashes. Ranges must cover everything exactly once.
+
+use serde::Deserialize;
+
+/// One shard as the map's file describes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    range: (String, String),
+    url: Option<String>,
+    url_env: Option<String>,
+    url_file: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    shards: Vec<Entry>,
+}
+
+/// A range of hash prefixes, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The lowest.
+    pub first: u64,
+    /// The highest.
+    pub last: u64,
+}
+
+impl Range {
+    /// From first bytes in hex, such as `00` and `3f`.
+    pub fn parse(first: &str, last: &str) -> Result<Self, String> {
+        let range = Self { first: prefix(first, 0x00)?, last: prefix(last, 0xff)? };
+        if range.first > range.last {
+            return Err(format!("the range's first hash {first} is after its last, {last}"));
+        }
+        Ok(range)
+    }
+
+    /// Whether it owns hashes that begin with `prefix`.
+    pub fn contains(self, prefix: u64) -> bool {
+        (self.first..=self.last).contains(&prefix)
+    }
+
+    /// Both ends in hex, as short as they can be.
+    pub fn hex(self) -> [String; 2] {
+        let (mut first, mut last) = (format!("{:016x}", self.first), format!("{:016x}", self.last));
+        while first.len() > 2 && first.ends_with("00") && last.ends_with("ff") {
+            first.truncate(first.len() - 2);
+            last.truncate(last.len() - 2);
+        }
+        [first, last]
+    }
+}
+
+/// One to eight bytes in hex, filled up with `fill`.
+fn prefix(hex: &str, fill: u8) -> Result<u64, String> {
+    let wrong = || format!("`{hex}` is not the first 1 to 8 bytes of a hash in hex, such as 3f");
+    if hex.is_empty()
+        || hex.len() > 16
+        || !hex.len().is_multiple_of(2)
+        || !hex.bytes().all(|b| b.is_ascii_hexdigit())
+    {
+        return Err(wrong());
+    }
+    let mut bytes = [fill; 8];
+    for (place, byte) in bytes.iter_mut().zip(0..hex.len() / 2) {
+        *place = u8::from_str_radix(&hex[byte * 2..byte * 2 + 2], 16).map_err(|_| wrong())?;
+    }
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// One shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardPlace {
+    /// Its name.
+    pub name: String,
+    /// What it owns.
+    pub range: Range,
+    /// Where its database's URL stands; `None` in the map that holds when nothing is configured.
+    pub url: Option<UrlSource>,
+}
+
+/// Where a shard's URL comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UrlSource {
+    /// From the map itself.
+    Given(String),
+    /// From an environment variable.
+    Env(String),
+    /// From a file.
+    File(String),
+}
+
+/// All shards, by range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardMap(Vec<ShardPlace>);
+
+impl ShardMap {
+    /// Four equal shards, `s0` to `s3`: what holds when nothing is configured.
+    pub fn four() -> Self {
+        let place = |n: u64| ShardPlace {
+            name: format!("s{n}"),
+            range: Range { first: n << 62, last: (n << 62) | (u64::MAX >> 2) },
+            url: None,
+        };
+        Self((0..4).map(place).collect())
+    }
+
+    /// Reads a map's YAML. Errors name the shard and what is wrong with it.
+    pub fn parse(yaml: &str) -> Result<Self, String> {
+        let file: File = reconcile::yaml::from_str(yaml)?;
+        let shards: Vec<ShardPlace> = file.shards.into_iter().map(Entry::place).collect::<Result<_, _>>()?;
+        Self::new(shards)
+    }
+
+    /// Checks that the ranges cover everything once.
+    pub fn new(mut shards: Vec<ShardPlace>) -> Result<Self, String> {
+        shards.sort_by_key(|shard| shard.range.first);
+        for (n, shard) in shards.iter().enumerate() {
+            if shards[..n].iter().any(|other| other.name == shard.name) {
+                return Err(format!("two shards are named {}", shard.name));
+            }
+        }
+        let mut next: Option<u64> = Some(0);
+        let mut before: Option<&ShardPlace> = None;
+        for shard in &shards {
+            let overlaps = next.is_none_or(|next| shard.range.first < next);
+            if let (true, Some(before)) = (overlaps, before) {
+                return Err(format!(
+                    "shards {} {:?} and {} {:?} overlap",
+                    before.name,
+                    before.range.hex(),
+                    shard.name,
+                    shard.range.hex()
+                ));
+            }
+            if let Some(next) = next.filter(|next| *next < shard.range.first) {
+                return Err(gap(next, shard.range.first - 1));
+            }
+            next = shard.range.last.checked_add(1);
+            before = Some(shard);
+        }
+        match next {
+            Some(next) => Err(gap(next, u64::MAX)),
+            None => Ok(Self(shards)),
+        }
+    }
+
+    /// All shards, by range.
+    pub fn shards(&self) -> &[ShardPlace] {
+        &self.0
+    }
+
+    /// The place in [`ShardMap::shards`] of the shard that owns `prefix`.
+    pub fn owner(&self, prefix: u64) -> usize {
+        self.0.partition_point(|shard| shard.range.last < prefix)
+    }
+}
+
+fn gap(first: u64, last: u64) -> String {
+    format!("no shard owns the hashes {:?}: the ranges have a gap", Range { first, last }.hex())
+}
+
+impl Entry {
+    fn place(self) -> Result<ShardPlace, String> {
+        let name = self.name;
+        let known = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > 40 || !name.chars().all(known) {
+            return Err(format!("shard name `{name}`: 1 to 40 letters, digits, - and _ are allowed"));
+        }
+        let range =
+            Range::parse(&self.range.0, &self.range.1).map_err(|reason| format!("shard {name}: {reason}"))?;
+        let url = match (self.url, self.url_env, self.url_file) {
+            (Some(url), None, None) => UrlSource::Given(url),
+            (None, Some(variable), None) => UrlSource::Env(variable),
+            (None, None, Some(file)) => UrlSource::File(file),
+            _ => return Err(format!("shard {name}: give exactly one of url, url_env, url_file")),
+        };
+        Ok(ShardPlace { name, range, url: Some(url) })
+    }
+}
+
+impl UrlSource {
+    /// The URL; errors never show it.
+    pub fn read(&self) -> Result<String, String> {
+        let url = match self {
+            UrlSource::Given(url) => url.clone(),
+            UrlSource::Env(variable) => std::env::var(variable)
+                .map_err(|_| format!("the environment variable {variable} is not set"))?,
+            UrlSource::File(file) => {
+                std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?
+            }
+        };
+        Ok(url.trim().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(ranges: &[(&str, &str)]) -> Result<ShardMap, String> {
+        let place = |(n, (first, last)): (usize, &(&str, &str))| {
+            let range = Range::parse(first, last)?;
+            Ok(ShardPlace { name: format!("s{n}"), range, url: None })
+        };
+        ShardMap::new(ranges.iter().enumerate().map(place).collect::<Result<_, String>>()?)
+    }
+
+    #[test]
+    fn ranges_cover_everything_once() {
+        let four = map(&[("c0", "ff"), ("00", "3f"), ("40", "7f"), ("80", "bf")]).unwrap();
+        let ranges = |map: &ShardMap| map.shards().iter().map(|shard| shard.range).collect::<Vec<_>>();
+        assert_eq!(ranges(&four), ranges(&ShardMap::four()));
+        assert_eq!(
+            [0, u64::MAX, 0x3fff_ffff_ffff_ffff, 0x4000_0000_0000_0000].map(|p| four.owner(p)),
+            [0, 3, 0, 1]
+        );
+        assert_eq!(map(&[("00", "7fff"), ("8000", "ff")]).unwrap().shards()[0].range.hex(), ["00", "7f"]);
+        for (bad, named) in [
+            (vec![("00", "3f"), ("41", "ff")], "40"),
+            (vec![("00", "7f"), ("7f", "ff")], "overlap"),
+            (vec![("00", "7f")], "80"),
+            (vec![("01", "ff")], "00"),
+            (vec![], "00"),
+            (vec![("00", "ff"), ("00", "ff")], "s1"),
+            (vec![("00", "ff"), ("80", "8f")], "overlap"),
+            (vec![("0", "ff")], "`0`"),
+            (vec![("zz", "ff")], "`zz`"),
+            (vec![("ff", "00")], "after"),
+        ] {
+            let error = map(&bad).unwrap_err();
+            assert!(error.contains(named), "{bad:?}: {error}");
+        }
+    }
+}
