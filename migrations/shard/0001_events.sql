@@ -102,6 +102,10 @@ CREATE FUNCTION write_events(
 ) RETURNS TABLE (event int, status "char") LANGUAGE plpgsql AS $$
 DECLARE
     fresh uuid[];
+    judged_keys uuid[];
+    judged_events int[];
+    judged "char"[];
+    -- The events that are new; null: all are.
     written int[];
     batch bigint;
 BEGIN
@@ -131,19 +135,21 @@ BEGIN
             INSERT INTO event_keys SELECT * FROM unnest(keys, key_contents) ON CONFLICT DO NOTHING RETURNING key
         )
         SELECT coalesce(array_agg(key), '{}') INTO fresh FROM inserted;
-        CREATE TEMP TABLE IF NOT EXISTS judged (event int, part int, key uuid, status "char") ON COMMIT DELETE ROWS;
-        TRUNCATE judged;
-        INSERT INTO judged
-        SELECT k.event, parts[k.event], k.key,
-               CASE WHEN k.key IN (SELECT unnest(fresh)) THEN '+'
-                    WHEN s.content = k.content THEN 'd' ELSE 'c' END::"char"
-        FROM unnest(keys, key_contents, key_events) AS k (key, content, event)
-        LEFT JOIN event_keys s ON s.key = k.key;
-        UPDATE judged j SET status = 'n'
-        WHERE j.status = '+' AND j.part IN (SELECT c.part FROM judged c WHERE c.status = 'c');
-        DELETE FROM event_keys e USING judged j WHERE j.status = 'n' AND e.key = j.key;
-        RETURN QUERY SELECT j.event, j.status FROM judged j WHERE j.status <> '+';
-        SELECT coalesce(array_agg(j.event), '{}') INTO written FROM judged j WHERE j.status = '+';
+        SELECT array_agg(j.key), array_agg(j.event),
+               array_agg(CASE WHEN j.verdict = '+' AND j.part_conflicts THEN 'n' ELSE j.verdict END::"char")
+        INTO judged_keys, judged_events, judged
+        FROM (SELECT v.*, bool_or(v.verdict = 'c') OVER (PARTITION BY v.part) AS part_conflicts
+              FROM (SELECT k.key, k.event, parts[k.event] AS part,
+                           CASE WHEN k.key IN (SELECT unnest(fresh)) THEN '+'
+                                WHEN s.content = k.content THEN 'd' ELSE 'c' END AS verdict
+                    FROM unnest(keys, key_contents, key_events) AS k (key, content, event)
+                    LEFT JOIN event_keys s ON s.key = k.key) v) j;
+        DELETE FROM event_keys e
+        USING unnest(judged_keys, judged) AS j (key, verdict) WHERE j.verdict = 'n' AND e.key = j.key;
+        RETURN QUERY SELECT j.event, j.verdict FROM unnest(judged_events, judged) AS j (event, verdict)
+                     WHERE j.verdict <> '+';
+        SELECT coalesce(array_agg(j.event), '{}') INTO written
+        FROM unnest(judged_events, judged) AS j (event, verdict) WHERE j.verdict = '+';
         IF cardinality(written) = 0 THEN
             RETURN;
         END IF;
@@ -154,7 +160,8 @@ BEGIN
     WHERE written IS NULL OR t.event IN (SELECT unnest(written))
     RETURNING batch_id INTO batch;
     INSERT INTO events (dt, account_id, tuple_id, batch_id, place, event_id, debit, credit, info)
-    SELECT t.dt, t.account_id, t.tuple_id, batch, row_number() OVER (ORDER BY t.event) - 1,
+    SELECT t.dt, t.account_id, t.tuple_id, batch,
+           CASE WHEN written IS NULL THEN t.event ELSE row_number() OVER (ORDER BY t.event) END - 1,
            t.event_id, t.debit, t.credit, t.info
     FROM unnest(dts, account_ids, tuple_ids, event_ids, debits, credits, infos)
          WITH ORDINALITY AS t (dt, account_id, tuple_id, event_id, debit, credit, info, event)

@@ -41,6 +41,12 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(self, Error::Unavailable(_) | Error::Contention(_) | Error::Raced(_))
     }
+
+    /// The code of an error that the database raised and that nothing here has a name for.
+    pub fn sqlstate(&self) -> Option<String> {
+        let Error::Internal(error) = self else { return None };
+        error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
+    }
 }
 
 impl From<sqlx::Error> for Error {

@@ -1,0 +1,76 @@
+//! Amounts: exact decimals with at most 15 digits before the point and 9 after it, written as strings.
+
+use rust_decimal::Decimal;
+
+/// Most digits before the point.
+const WHOLE: usize = 15;
+/// Most digits after the point.
+const FRACTION: usize = 9;
+
+/// What an amount may be, for error messages.
+pub const ALLOWED: &str =
+    "a string with a decimal number of at most 15 digits before and 9 after the point, without sign and exponent, such as \"12.50\"";
+
+/// Reads an amount's text; `None` if it is not one.
+pub fn parse(text: &str) -> Option<Decimal> {
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (text, None),
+    };
+    let digits = |part: &str, most: usize| {
+        (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if !digits(whole, WHOLE) || !fraction.is_none_or(|fraction| digits(fraction, FRACTION)) {
+        return None;
+    }
+    // 24 digits at most: a Decimal holds 28.
+    text.parse().ok()
+}
+
+/// Debit or credit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// Makes the balance greater.
+    Debit(Decimal),
+    /// Makes the balance smaller.
+    Credit(Decimal),
+}
+
+impl Amount {
+    /// The field that it is written in.
+    pub fn side(self) -> &'static str {
+        match self {
+            Amount::Debit(_) => "debit",
+            Amount::Credit(_) => "credit",
+        }
+    }
+
+    /// The value, never negative.
+    pub fn value(self) -> Decimal {
+        match self {
+            Amount::Debit(value) | Amount::Credit(value) => value,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_exact() {
+        for good in ["0", "12.50", "999999999999999.999999999", "000000000000001", "0.000000001"] {
+            assert_eq!(parse(good).unwrap().to_string().parse::<Decimal>(), good.parse(), "{good}");
+        }
+        assert_eq!(parse("12.50").unwrap().to_string(), "12.50");
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for bad in
+            ["", ".", "1.", ".5", "-1", "+1", "1e3", "NaN", "Infinity", " 1", "1 ", "1,5", "1.2.3", "0x1", "1_0", "\u{0661}", "1000000000000000", "0.0000000001"]
+        {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Events as they arrive: the JSON's shape, and the check that makes an [`Event`] of it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use serving::error::ApiError;
+
+use super::Event;
+use crate::amount::{self, Amount};
+use crate::json::{self, Refused};
+use crate::moment;
+use crate::sharding::canonical;
+use crate::types::{AccountType, Attribute, Catalogue};
+
+/// Longest `event_id`, in bytes.
+const LONGEST_ID: usize = 256;
+
+/// An event as it is written in JSON.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Input<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    event_id: Cow<'a, str>,
+    #[serde(borrow)]
+    dt: Cow<'a, str>,
+    #[serde(borrow)]
+    attributes: Attributes<'a>,
+    #[serde(borrow, default)]
+    debit: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    credit: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    info: Option<&'a RawValue>,
+}
+
+/// Named values as they are written, each name once.
+#[derive(Debug)]
+pub(crate) struct Attributes<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<'a>(std::marker::PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for Members<'a> {
+            type Value = Attributes<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object of attributes")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Attributes<'a>, M::Error> {
+                let mut members: Vec<(Cow<'a, str>, &'a RawValue)> = Vec::with_capacity(4);
+                while let Some(name) = map.next_key::<String>()? {
+                    if members.iter().any(|(known, _)| *known == name) {
+                        return Err(M::Error::custom(format!("the attribute `{name}` comes twice")));
+                    }
+                    members.push((name.into(), map.next_value()?));
+                }
+                Ok(Attributes(members))
+            }
+        }
+        deserializer.deserialize_map(Members(std::marker::PhantomData))
+    }
+}
+
+impl Input<'_> {
+    /// Checks everything about the event that does not depend on others. `place`: where it stands in the request.
+    pub(crate) fn check(self, types: &Catalogue, place: &str) -> Result<Event, ApiError> {
+        let field = |name: &str| format!("{place}.{name}");
+        let Some(kind) = types.accounts.get(&*self.kind) else {
+            return Err(unknown_type(field("type"), &self.kind, types.accounts.keys()));
+        };
+        if self.event_id.is_empty() || self.event_id.len() > LONGEST_ID || self.event_id.contains('\0') {
+            return Err(ApiError::field(field("event_id"), "must have 1 to 256 bytes and no NUL"));
+        }
+        let Some(dt) = moment::parse_event(&self.dt) else {
+            return Err(ApiError::field(field("dt"), format!("must be {}", moment::EVENT_ALLOWED)));
+        };
+        let amount = match (self.debit, self.credit) {
+            (Some(debit), None) => Amount::Debit(decimal(debit, || field("debit"))?),
+            (None, Some(credit)) => Amount::Credit(decimal(credit, || field("credit"))?),
+            _ => {
+                let reason = "an event has either `debit` or `credit`, and not both";
+                return Err(ApiError::field(field("debit"), reason));
+            }
+        };
+        let named = Named::check(kind, &self.attributes, &field("attributes"))?;
+        let info = self.info.filter(|info| info.get() != "null");
+        let (info, meaning) = match info {
+            None => (None, None),
+            Some(info) => {
+                let meaning = info_meaning(info, field("info"))?;
+                (Some(info.get().to_owned()), Some(meaning))
+            }
+        };
+        Ok(Event::new(kind, self.event_id.into_owned(), dt, named, amount, info, meaning))
+    }
+}
+
+/// An info is an object.
+fn info_meaning(info: &RawValue, field: String) -> Result<String, ApiError> {
+    if !info.get().starts_with('{') {
+        return Err(ApiError::field(field, "must be an object"));
+    }
+    json::canonical(info.get()).map_err(|refused| match refused {
+        Refused::TooDeep => ApiError::field(field, "is nested deeper than 32 levels"),
+        Refused::Malformed(reason) => ApiError::field(field, reason),
+    })
+}
+
+fn decimal(raw: &RawValue, field: impl Fn() -> String) -> Result<rust_decimal::Decimal, ApiError> {
+    let text: Option<Cow<'_, str>> = serde_json::from_str::<String>(raw.get()).ok().map(Cow::Owned);
+    let amount = text.as_deref().and_then(amount::parse);
+    amount.ok_or_else(|| ApiError::field(field(), format!("must be {}", amount::ALLOWED)))
+}
+
+/// The error for a type that does not exist.
+pub(crate) fn unknown_type<'n>(
+    field: impl Into<String>,
+    name: &str,
+    known: impl Iterator<Item = &'n String>,
+) -> ApiError {
+    let known: Vec<&str> = known.map(String::as_str).collect();
+    ApiError::field(field, format!("unknown type `{}`; known are {}", shortened(name), known.join(", ")))
+}
+
+/// At most so much of a stranger's word is repeated.
+pub(crate) fn shortened(word: &str) -> String {
+    if word.chars().count() <= 64 { word.to_owned() } else { word.chars().take(64).chain(['…']).collect() }
+}
+
+/// An event's attributes, as canonical texts.
+pub(crate) struct Named {
+    /// Those of the key.
+    pub(crate) key: String,
+    /// Those of the shard key.
+    pub(crate) shard_key: String,
+    /// The auxiliary ones.
+    pub(crate) auxiliary: Vec<(String, String)>,
+}
+
+impl Named {
+    fn check(kind: &AccountType, given: &Attributes<'_>, field: &str) -> Result<Self, ApiError> {
+        let mut key = Vec::with_capacity(kind.key_attributes.len());
+        let mut auxiliary = Vec::with_capacity(kind.attributes.len());
+        for (name, token) in &given.0 {
+            let find = |among: &[Attribute]| among.iter().find(|a| a.name == **name).map(|a| a.kind);
+            let (wanted, into) = match (find(&kind.key_attributes), find(&kind.attributes)) {
+                (Some(wanted), _) => (wanted, &mut key),
+                (None, Some(_)) if token.get() == "null" => continue,
+                (None, Some(wanted)) => (wanted, &mut auxiliary),
+                (None, None) => return Err(unknown_attribute(kind, name, field)),
+            };
+            let Some(value) = wanted.canonical_json(token.get()) else {
+                return Err(ApiError::field(format!("{field}.{name}"), format!("must be {}", wanted.allowed())));
+            };
+            into.push((name.clone().into_owned(), value));
+        }
+        Self::complete(kind, key, auxiliary, field)
+    }
+
+    /// From canonical values; all key attributes must be there.
+    pub(crate) fn complete(
+        kind: &AccountType,
+        mut key: Vec<(String, String)>,
+        mut auxiliary: Vec<(String, String)>,
+        field: &str,
+    ) -> Result<Self, ApiError> {
+        let missing = kind.key_attributes.iter().find(|a| !key.iter().any(|(name, _)| *name == a.name));
+        if let Some(missing) = missing {
+            let reason = format!("is missing: every {} has {}", kind.name, names(&kind.key_attributes));
+            let place = if field.is_empty() { missing.name.clone() } else { format!("{field}.{}", missing.name) };
+            return Err(ApiError::field(place, reason));
+        }
+        key.sort_unstable();
+        auxiliary.sort_unstable();
+        let pairs = |(name, value): &'_ (String, String)| (name.clone(), value.clone());
+        let shard: Vec<_> = key.iter().filter(|(name, _)| kind.shard_key.contains(name)).map(pairs).collect();
+        let text = |pairs: &[(String, String)]| canonical(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+        Ok(Self { key: text(&key), shard_key: text(&shard), auxiliary })
+    }
+}
+
+fn unknown_attribute(kind: &AccountType, name: &str, field: &str) -> ApiError {
+    let known = format!("{}, {}", names(&kind.key_attributes), names(&kind.attributes));
+    let known = known.trim_end_matches(", ");
+    let name = shortened(name);
+    ApiError::field(format!("{field}.{name}"), format!("unknown attribute; {} has {known}", kind.name))
+}
+
+fn names(attributes: &[Attribute]) -> String {
+    attributes.iter().map(|attribute| attribute.name.as_str()).collect::<Vec<_>>().join(", ")
+}

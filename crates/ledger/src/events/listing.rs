@@ -1,0 +1,102 @@
+//! Listing an account's events, a page at a time, in the order of (dt, event id).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use sqlx::PgPool;
+use store::{Result, run};
+
+/// Where a page ends; the next one begins after it, whatever is written meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    dt: DateTime<Utc>,
+    event_id: String,
+}
+
+impl Page {
+    /// The token for a page of this account.
+    pub fn token(&self, account_id: i64) -> String {
+        let text = format!("{account_id:x} {} {}", self.dt.timestamp_micros(), self.event_id);
+        URL_SAFE_NO_PAD.encode(text)
+    }
+
+    /// Reads a token; `None` if it is not one of this account's.
+    pub fn parse(token: &str, account_id: i64) -> Option<Self> {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
+        let mut words = text.splitn(3, ' ');
+        if words.next()? != format!("{account_id:x}") {
+            return None;
+        }
+        let dt = DateTime::from_timestamp_micros(words.next()?.parse().ok()?)?;
+        Some(Self { dt, event_id: words.next()?.to_owned() })
+    }
+}
+
+/// Which events.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// Of this account.
+    pub account_id: i64,
+    /// Not before.
+    pub from: DateTime<Utc>,
+    /// Before.
+    pub to: DateTime<Utc>,
+    /// After this page.
+    pub after: Option<Page>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// An event as it is stored.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct ListedEvent {
+    /// When it happened.
+    pub dt: DateTime<Utc>,
+    /// Its id.
+    pub event_id: String,
+    /// Its auxiliary attributes, as canonical text.
+    pub auxiliary: String,
+    /// What it adds to the balance, if it does.
+    pub debit: Option<Decimal>,
+    /// What it takes from the balance, if it does.
+    pub credit: Option<Decimal>,
+    /// A JSON object as written.
+    pub info: Option<String>,
+}
+
+impl ListedEvent {
+    /// The page that ends with it.
+    pub fn page(&self) -> Page {
+        Page { dt: self.dt, event_id: self.event_id.clone() }
+    }
+}
+
+/// A page of events. One round trip; reads no more rows than it answers, but for events of one account at the very
+/// same moment, which are sorted.
+pub async fn list(pool: &PgPool, listing: Listing) -> Result<Vec<ListedEvent>> {
+    run(pool, "list_events", move |connection| {
+        let listing = listing.clone();
+        let (after_dt, after_id) = listing.after.map(|page| (page.dt, page.event_id)).unzip();
+        let from = after_dt.map_or(listing.from, |after| after.max(listing.from));
+        Box::pin(async move {
+            let query = sqlx::query_as(LIST)
+                .bind(listing.account_id)
+                .bind(from)
+                .bind(listing.to)
+                .bind(after_dt)
+                .bind(after_id)
+                .bind(listing.limit);
+            Ok(query.fetch_all(connection).await?)
+        })
+    })
+    .await
+}
+
+const LIST: &str = "-- list_events
+SELECT e.dt, e.event_id, t.canonical AS auxiliary, e.debit, e.credit, e.info
+FROM (
+    SELECT * FROM events
+    WHERE account_id = $1 AND dt >= $2 AND dt < $3 AND ($4::timestamptz IS NULL OR (dt, event_id) > ($4, $5))
+    ORDER BY dt, event_id LIMIT $6
+) e JOIN tuples t USING (tuple_id) ORDER BY e.dt, e.event_id";

@@ -1,0 +1,103 @@
+//! Events: checked, written in batches, listed.
+//!
+//! An event is one row, written once. It is idempotent by (type, event id) within its shard: the key's hash and a hash
+//! of the whole content are kept in a table of their own, for ever.
+
+mod input;
+mod listing;
+mod rows;
+mod writer;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+pub(crate) use input::{Attributes, Input, Named, shortened, unknown_type};
+pub use listing::{ListedEvent, Listing, Page};
+pub(crate) use rows::{Judged, Known, Rows};
+pub use writer::{Status, Writer, Written};
+
+use crate::amount::Amount;
+use crate::sharding::{ShardHash, canonical, digest, identify};
+use crate::types::AccountType;
+
+/// Something named by a canonical text, under an id that is a hash of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Interned {
+    pub(crate) id: i64,
+    /// Tells a collision of ids from the same thing.
+    pub(crate) check: i64,
+    pub(crate) canonical: String,
+}
+
+/// A checked event.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Its account's type.
+    pub type_name: String,
+    /// Its id, unique for its type within its shard.
+    pub event_id: String,
+    /// When it happened.
+    pub dt: DateTime<Utc>,
+    /// How much.
+    pub amount: Amount,
+    /// A JSON object as written.
+    pub info: Option<String>,
+    /// Where it belongs.
+    pub(crate) hash: ShardHash,
+    pub(crate) account: Interned,
+    pub(crate) tuple: Interned,
+    /// The auxiliary attributes.
+    pub(crate) auxiliary: Vec<(String, String)>,
+    /// Of type and event id.
+    pub(crate) key: Uuid,
+    /// Of everything.
+    pub(crate) content: Uuid,
+}
+
+impl Event {
+    fn new(
+        kind: &AccountType,
+        event_id: String,
+        dt: DateTime<Utc>,
+        named: Named,
+        amount: Amount,
+        info: Option<String>,
+        info_meaning: Option<String>,
+    ) -> Self {
+        let account = account(&kind.name, named.key);
+        let tuple = tuple(&named.auxiliary);
+        let hash = ShardHash::of(&named.shard_key);
+        let key = uuid(digest([kind.name.as_bytes(), event_id.as_bytes()]));
+        let value = amount.value().normalize().to_string();
+        let content = uuid(digest([
+            kind.name.as_bytes(),
+            event_id.as_bytes(),
+            &dt.timestamp_micros().to_le_bytes(),
+            account.canonical.as_bytes(),
+            tuple.canonical.as_bytes(),
+            amount.side().as_bytes(),
+            value.as_bytes(),
+            info_meaning.as_deref().unwrap_or_default().as_bytes(),
+        ]));
+        let type_name = kind.name.clone();
+        Self { type_name, event_id, dt, amount, info, hash, account, tuple, auxiliary: named.auxiliary, key, content }
+    }
+}
+
+/// The account of a type and the canonical text of its key attributes.
+pub(crate) fn account(type_name: &str, canonical: String) -> Interned {
+    let (id, check) = identify([type_name.as_bytes(), canonical.as_bytes()]);
+    Interned { id, check, canonical }
+}
+
+/// A combination of auxiliary attributes, sorted by name.
+pub(crate) fn tuple(attributes: &[(String, String)]) -> Interned {
+    let canonical = canonical(attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let (id, check) = identify([canonical.as_bytes()]);
+    Interned { id, check, canonical }
+}
+
+fn uuid(digest: [u8; 32]) -> Uuid {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest;
+    Uuid::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
+}

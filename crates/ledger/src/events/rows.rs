@@ -1,0 +1,186 @@
+//! One round trip: the arrays of the shard's function `write_events`, and what it answers.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use sqlx::PgConnection;
+use store::Result;
+use uuid::Uuid;
+
+use super::{Event, Interned};
+use crate::amount::Amount;
+use crate::moment;
+
+/// So many accounts and attribute combinations are remembered as being in a shard's tables.
+const REMEMBERED: usize = 500_000;
+
+/// What this process knows to be in a shard's tables, so that it is not sent again.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    accounts: Mutex<HashMap<i64, i64>>,
+    tuples: Mutex<HashMap<i64, i64>>,
+    months: Mutex<HashSet<DateTime<Utc>>>,
+}
+
+impl Known {
+    /// The months of `rows` for which there may be no partition yet.
+    pub(crate) fn new_months(&self, rows: &Rows) -> Vec<DateTime<Utc>> {
+        let known = self.months.lock().unwrap_or_else(PoisonError::into_inner);
+        let months: HashSet<DateTime<Utc>> = rows.dts.iter().map(|dt| moment::month(*dt)).collect();
+        let mut new: Vec<_> = months.into_iter().filter(|month| !known.contains(month)).collect();
+        new.sort_unstable();
+        new
+    }
+
+    /// Takes note of months that have partitions.
+    pub(crate) fn have_months(&self, months: &[DateTime<Utc>]) {
+        self.months.lock().unwrap_or_else(PoisonError::into_inner).extend(months);
+    }
+
+    /// Takes note of what a committed write has put in.
+    pub(crate) fn remember(&self, rows: &Rows) {
+        remember(&self.accounts, rows.accounts.iter());
+        remember(&self.tuples, rows.tuples.iter());
+    }
+
+    /// The database may have been put back to an earlier state (a failover): nothing is known any more.
+    pub(crate) fn forget(&self) {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.tuples.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.months.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+fn remember<'a>(known: &Mutex<HashMap<i64, i64>>, new: impl Iterator<Item = &'a NewName>) {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() > REMEMBERED {
+        known.clear();
+    }
+    known.extend(new.map(|new| (new.name.id, new.name.check)));
+}
+
+/// An account or attribute combination that may not be in the tables.
+#[derive(Debug)]
+struct NewName {
+    name: Interned,
+    /// An account's type, or a combination's attributes as a JSON object.
+    more: String,
+}
+
+/// The parts of several callers as arrays.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    /// By key: (key, content, place of its event from 1).
+    keys: Vec<(Uuid, Uuid, i32)>,
+    parts: Vec<i32>,
+    dts: Vec<DateTime<Utc>>,
+    account_ids: Vec<i64>,
+    tuple_ids: Vec<i64>,
+    event_ids: Vec<String>,
+    debits: Vec<Option<Decimal>>,
+    credits: Vec<Option<Decimal>>,
+    infos: Vec<Option<String>>,
+    accounts: Vec<NewName>,
+    tuples: Vec<NewName>,
+}
+
+/// What the shard says of one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// Its key was there with the same content.
+    Duplicate,
+    /// Its key was there with other content.
+    Conflict,
+    /// Not written, because another event of its part conflicts.
+    NotWritten,
+}
+
+impl Rows {
+    /// The rows for `parts`, no key twice; what is not `known` to be there is sent along.
+    pub(crate) fn of<'e>(parts: impl IntoIterator<Item = &'e [Event]>, known: &Known) -> Self {
+        let mut rows = Self::default();
+        let accounts = known.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let tuples = known.tuples.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut new_accounts, mut new_tuples) = (HashSet::new(), HashSet::new());
+        for (part, events) in (0..).zip(parts) {
+            for event in events {
+                rows.push(part, event);
+                if accounts.get(&event.account.id) != Some(&event.account.check)
+                    && new_accounts.insert((event.account.id, event.account.check))
+                {
+                    rows.accounts.push(NewName { name: event.account.clone(), more: event.type_name.clone() });
+                }
+                if tuples.get(&event.tuple.id) != Some(&event.tuple.check)
+                    && new_tuples.insert((event.tuple.id, event.tuple.check))
+                {
+                    let object: serde_json::Map<_, _> =
+                        event.auxiliary.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+                    let more = serde_json::Value::Object(object).to_string();
+                    rows.tuples.push(NewName { name: event.tuple.clone(), more });
+                }
+            }
+        }
+        // One order for all writers: they wait for each other, but never in a circle.
+        rows.keys.sort_unstable();
+        rows.accounts.sort_unstable_by_key(|new| new.name.id);
+        rows.tuples.sort_unstable_by_key(|new| new.name.id);
+        rows
+    }
+
+    fn push(&mut self, part: i32, event: &Event) {
+        self.parts.push(part);
+        self.dts.push(event.dt);
+        self.account_ids.push(event.account.id);
+        self.tuple_ids.push(event.tuple.id);
+        self.event_ids.push(event.event_id.clone());
+        let (debit, credit) = match event.amount {
+            Amount::Debit(value) => (Some(value), None),
+            Amount::Credit(value) => (None, Some(value)),
+        };
+        self.debits.push(debit);
+        self.credits.push(credit);
+        self.infos.push(event.info.clone());
+        self.keys.push((event.key, event.content, i32::try_from(self.parts.len()).unwrap_or(i32::MAX)));
+    }
+
+    /// Writes them in the caller's transaction. Answers the events that were not created, by their place in the
+    /// parts put one after another, from 0.
+    pub(crate) async fn write(&self, connection: &mut PgConnection) -> Result<Vec<(usize, Judged)>> {
+        let column = |of: fn(&NewName) -> String, names: &[NewName]| names.iter().map(of).collect::<Vec<_>>();
+        let ids = |names: &[NewName]| names.iter().map(|new| new.name.id).collect::<Vec<_>>();
+        let judged: Vec<(i32, i8)> = sqlx::query_as(
+            "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) -- write_events",
+        )
+        .bind(self.keys.iter().map(|key| key.0).collect::<Vec<_>>())
+        .bind(self.keys.iter().map(|key| key.1).collect::<Vec<_>>())
+        .bind(self.keys.iter().map(|key| key.2).collect::<Vec<_>>())
+        .bind(&self.parts)
+        .bind(&self.dts)
+        .bind(&self.account_ids)
+        .bind(&self.tuple_ids)
+        .bind(&self.event_ids)
+        .bind(&self.debits)
+        .bind(&self.credits)
+        .bind(&self.infos)
+        .bind(ids(&self.accounts))
+        .bind(column(|new| new.more.clone(), &self.accounts))
+        .bind(column(|new| new.name.canonical.clone(), &self.accounts))
+        .bind(ids(&self.tuples))
+        .bind(column(|new| new.name.canonical.clone(), &self.tuples))
+        .bind(column(|new| new.more.clone(), &self.tuples))
+        .fetch_all(connection)
+        .await?;
+        Ok(judged.into_iter().filter_map(judgement).collect())
+    }
+}
+
+fn judgement((event, status): (i32, i8)) -> Option<(usize, Judged)> {
+    let judged = match u8::try_from(status).ok()? {
+        b'd' => Judged::Duplicate,
+        b'c' => Judged::Conflict,
+        _ => Judged::NotWritten,
+    };
+    Some((usize::try_from(event).ok()?.checked_sub(1)?, judged))
+}

@@ -1,0 +1,283 @@
+//! Writing events: each shard's part of a call in one transaction, parts of concurrent calls together in one commit.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use store::{Coalescer, Error, Result, run, run_tx};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{Event, Judged, Known, Rows};
+use crate::sharding::Shards;
+
+/// Most events in one transaction, but for a single part that is larger.
+const EVENTS_PER_COMMIT: usize = 10_000;
+/// Most parts that wait for a shard.
+const WAITING_PARTS: usize = 4096;
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It is there now.
+    Created,
+    /// It was there, with the same content.
+    Duplicate,
+    /// Its id is there with other content.
+    Conflict,
+    /// Its shard did not answer: it may be there or not. Repeating the call settles it.
+    Unavailable,
+    /// Nothing was written, because of another event of the same call and shard.
+    NotWritten,
+}
+
+impl Status {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Duplicate => "duplicate",
+            Status::Conflict => "conflict",
+            Status::Unavailable => "unavailable",
+            Status::NotWritten => "not_written",
+        }
+    }
+}
+
+/// What became of an event, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// What.
+    pub status: Status,
+    /// The place in [`Shards::all`] of its shard.
+    pub shard: usize,
+}
+
+/// Writes events; clones share everything.
+#[derive(Clone)]
+pub struct Writer {
+    shards: Shards,
+    desks: Arc<[Coalescer<Part>]>,
+    known: Arc<[Arc<Known>]>,
+}
+
+struct Part {
+    events: Arc<[Event]>,
+    reply: oneshot::Sender<Result<Vec<Status>>>,
+}
+
+impl Writer {
+    /// Starts one committing task per shard.
+    pub fn start(shards: Shards) -> Self {
+        let known: Arc<[Arc<Known>]> = shards.all().iter().map(|_| Arc::default()).collect();
+        let desks = shards.all().iter().zip(known.iter()).map(|(shard, known)| {
+            let (pool, known) = (shard.pool.clone(), known.clone());
+            Coalescer::spawn("write_events", WAITING_PARTS, WAITING_PARTS, move |parts| {
+                let (pool, known) = (pool.clone(), known.clone());
+                async move { settle(&pool, &known, parts).await }
+            })
+        });
+        let desks = desks.collect();
+        Self { shards, desks, known }
+    }
+
+    /// Writes `events`, each shard's part all or nothing and durable when this returns; answers in their order.
+    pub async fn write(&self, events: Vec<Event>) -> Vec<Written> {
+        let mut parts: Vec<(Vec<usize>, Vec<Event>)> = vec![Default::default(); self.shards.all().len()];
+        let mut written = Vec::with_capacity(events.len());
+        for (place, event) in events.into_iter().enumerate() {
+            let shard = self.shards.owner(event.hash);
+            written.push(Written { status: Status::Unavailable, shard });
+            parts[shard].0.push(place);
+            parts[shard].1.push(event);
+        }
+        let parts = parts.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty());
+        let asked = parts.map(async |(shard, (places, events))| (places, self.write_part(shard, events).await));
+        for (places, statuses) in futures::future::join_all(asked).await {
+            for (place, status) in places.into_iter().zip(statuses) {
+                written[place].status = status;
+            }
+        }
+        written
+    }
+
+    async fn write_part(&self, shard: usize, events: Vec<Event>) -> Vec<Status> {
+        let (events, repeated) = match once_each(events) {
+            Ok(part) => part,
+            Err(statuses) => return statuses,
+        };
+        let events: Arc<[Event]> = events.into();
+        let asked = self.desks[shard].ask(|reply| Part { events: events.clone(), reply }).await;
+        let statuses = asked.unwrap_or(Err(Error::Abandoned));
+        let statuses = statuses.unwrap_or_else(|error| {
+            tracing::warn!(shard = self.shards.all()[shard].name, %error, code = "UNAVAILABLE", "events not written");
+            vec![Status::Unavailable; events.len()]
+        });
+        repeated.put_back(statuses)
+    }
+
+    /// What is known of a shard, for transactions that write events beside other things.
+    pub(crate) fn known(&self, shard: usize) -> &Arc<Known> {
+        &self.known[shard]
+    }
+}
+
+/// The events of a part that came more than once in it.
+pub(crate) struct Repeated {
+    /// For each event of the part: its place among those that are sent, and whether it is the first of its key.
+    places: Vec<(usize, bool)>,
+}
+
+impl Repeated {
+    /// The statuses of all events from those of the ones that were sent.
+    pub(crate) fn put_back(&self, sent: Vec<Status>) -> Vec<Status> {
+        let status = |(place, first): &(usize, bool)| match sent[*place] {
+            Status::Created if !first => Status::Duplicate,
+            status => status,
+        };
+        self.places.iter().map(status).collect()
+    }
+}
+
+/// Each event of a part once. An id that comes with different contents is a conflict: nothing of the part is written.
+pub(crate) fn once_each(events: Vec<Event>) -> std::result::Result<(Vec<Event>, Repeated), Vec<Status>> {
+    let mut seen: HashMap<Uuid, usize> = HashMap::with_capacity(events.len());
+    let mut sent: Vec<Event> = Vec::with_capacity(events.len());
+    let mut places = Vec::with_capacity(events.len());
+    let mut conflicts = HashSet::new();
+    for (n, event) in events.into_iter().enumerate() {
+        match seen.get(&event.key) {
+            Some(&place) => {
+                if sent[place].content != event.content {
+                    conflicts.insert(n);
+                }
+                places.push((place, false));
+            }
+            None => {
+                seen.insert(event.key, sent.len());
+                places.push((sent.len(), true));
+                sent.push(event);
+            }
+        }
+    }
+    if conflicts.is_empty() {
+        return Ok((sent, Repeated { places }));
+    }
+    let status = |n| if conflicts.contains(&n) { Status::Conflict } else { Status::NotWritten };
+    Err((0..places.len()).map(status).collect())
+}
+
+async fn settle(pool: &PgPool, known: &Arc<Known>, parts: Vec<Part>) {
+    let mut waiting = parts;
+    while !waiting.is_empty() {
+        let (now, later) = next(waiting);
+        let events: Arc<[Arc<[Event]>]> = now.iter().map(|part| part.events.clone()).collect();
+        match write(pool, known, events).await {
+            Ok(statuses) => {
+                let mut statuses = statuses.into_iter();
+                for part in now {
+                    let own = statuses.by_ref().take(part.events.len()).collect();
+                    // The caller may be gone.
+                    let _ = part.reply.send(Ok(own));
+                }
+            }
+            Err(error) if now.len() > 1 && !error.is_transient() => {
+                // Something about one of them: the others must not suffer from it.
+                for part in now {
+                    let alone = write(pool, known, [part.events.clone()].into()).await;
+                    let _ = part.reply.send(alone);
+                }
+            }
+            Err(error) => now.into_iter().for_each(|part| drop(part.reply.send(Err(error.clone())))),
+        }
+        waiting = later;
+    }
+}
+
+/// The first parts that share no key and are not too many for a transaction, and the others.
+fn next(parts: Vec<Part>) -> (Vec<Part>, Vec<Part>) {
+    let (mut keys, mut events) = (HashSet::new(), 0);
+    let mut full = false;
+    parts.into_iter().partition(|part| {
+        full |= events > 0 && events + part.events.len() > EVENTS_PER_COMMIT;
+        let fresh = !full && part.events.iter().all(|event| !keys.contains(&event.key));
+        // Also those of a part that waits: one after it with the same key comes later still.
+        keys.extend(part.events.iter().map(|event| event.key));
+        events += if fresh { part.events.len() } else { 0 };
+        fresh
+    })
+}
+
+async fn write(pool: &PgPool, known: &Arc<Known>, parts: Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
+    for _ in 0..2 {
+        match attempt(pool, known, &parts).await {
+            // A partition that was there has been dropped since.
+            Err(error) if error.sqlstate().as_deref() == Some("23514") => known.forget(),
+            written => return written,
+        }
+    }
+    attempt(pool, known, &parts).await
+}
+
+async fn attempt(pool: &PgPool, known: &Arc<Known>, parts: &Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
+    let rows = Arc::new(Rows::of(parts.iter().map(|part| &part[..]), known));
+    make_months(pool, known, known.new_months(&rows)).await?;
+    let (sent, tried, parts_again, known_again) =
+        (rows.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)), parts.clone(), known.clone());
+    let judged = run(pool, "write_events", move |connection| {
+        let mut rows = sent.clone();
+        if tried.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            // After a failover what was known need not be there: everything is sent along.
+            known_again.forget();
+            rows = Arc::new(Rows::of(parts_again.iter().map(|part| &part[..]), &Known::default()));
+        }
+        Box::pin(async move { rows.write(connection).await })
+    })
+    .await
+    .inspect_err(|_| known.forget())?;
+    known.remember(&rows);
+    let events = parts.iter().map(|part| part.len()).sum();
+    metrics::counter!("ledger_events_written_total").increment((events - judged.len().min(events)) as u64);
+    Ok(statuses(events, judged))
+}
+
+/// The statuses of all events from those that were not created.
+pub(crate) fn statuses(events: usize, judged: Vec<(usize, Judged)>) -> Vec<Status> {
+    let mut statuses = vec![Status::Created; events];
+    for (event, judged) in judged {
+        if let Some(status) = statuses.get_mut(event) {
+            *status = match judged {
+                Judged::Duplicate => Status::Duplicate,
+                Judged::Conflict => Status::Conflict,
+                Judged::NotWritten => Status::NotWritten,
+            };
+        }
+    }
+    statuses
+}
+
+/// Makes partitions for months that have none.
+pub(crate) async fn make_months(pool: &PgPool, known: &Known, months: Vec<DateTime<Utc>>) -> Result<()> {
+    if months.is_empty() {
+        return Ok(());
+    }
+    // A few at a time: each takes locks until the commit.
+    for some in months.chunks(24) {
+        let some = some.to_vec();
+        let made = some.clone();
+        run_tx(pool, "create_event_months", move |connection| {
+            let some = some.clone();
+            Box::pin(async move {
+                sqlx::query("SELECT create_event_months($1) -- create_event_months")
+                    .bind(&some)
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await?;
+        known.have_months(&made);
+    }
+    Ok(())
+}

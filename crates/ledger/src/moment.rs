@@ -1,0 +1,73 @@
+//! Moments: RFC 3339 with offset, to the microsecond.
+
+use chrono::{DateTime, Datelike as _, SecondsFormat, Timelike as _, Utc};
+
+/// What a moment may be, for error messages.
+pub const ALLOWED: &str = "a time in RFC 3339 with offset and at most microseconds, such as 2024-02-29T12:00:00.5Z";
+/// What an event's time may be.
+pub const EVENT_ALLOWED: &str =
+    "a time in RFC 3339 with offset and at most microseconds, in the years 1970 to 2100 (UTC), such as 2024-02-29T12:00:00.5Z";
+
+/// Reads a moment; `None` if it is not one.
+pub fn parse(text: &str) -> Option<DateTime<Utc>> {
+    // Not a space, which chrono would take for the `T`.
+    if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
+        return None;
+    }
+    let moment = DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc);
+    // Finer than can be kept, or a leap second, which no clock of ours has.
+    let exact = moment.nanosecond() < 1_000_000_000 && moment.nanosecond().is_multiple_of(1000);
+    (exact && moment.year() >= 1).then_some(moment)
+}
+
+/// Reads an event's time.
+pub fn parse_event(text: &str) -> Option<DateTime<Utc>> {
+    parse(text).filter(|moment| (1970..=2100).contains(&moment.year()))
+}
+
+/// As it is shown: UTC, with as many digits as it needs.
+pub fn show(moment: DateTime<Utc>) -> String {
+    moment.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// The first moment of its month, which names the month's partition.
+pub fn month(moment: DateTime<Utc>) -> DateTime<Utc> {
+    let first = moment.date_naive().with_day(1).map(|day| day.and_time(chrono::NaiveTime::MIN).and_utc());
+    first.unwrap_or(moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_kept_to_the_microsecond() {
+        for (text, shown) in [
+            ("2024-02-29T12:00:00Z", "2024-02-29T12:00:00Z"),
+            ("2024-02-29T01:30:00.123456+03:00", "2024-02-28T22:30:00.123456Z"),
+            ("2024-02-29t12:00:00.500000000z", "2024-02-29T12:00:00.500Z"),
+        ] {
+            assert_eq!(parse(text).map(show).as_deref(), Some(shown));
+        }
+        assert_eq!(show(month(parse("2024-03-01T00:30:00+01:00").unwrap())), "2024-02-01T00:00:00Z");
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for bad in [
+            "",
+            "2024-02-29",
+            "2024-02-29T12:00:00",
+            "2024-02-29 12:00:00Z",
+            "2024-02-30T12:00:00Z",
+            "2024-02-29T12:00:00.1234567Z",
+            "2016-12-31T23:59:60Z",
+            "1709208000",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+        assert!(parse("1969-12-31T23:59:59Z").is_some());
+        assert!(["1969-12-31T23:59:59.999999Z", "2101-01-01T00:00:00Z"].iter().all(|t| parse_event(t).is_none()));
+        assert!(["1970-01-01T00:00:00Z", "2100-12-31T23:59:59.999999Z"].iter().all(|t| parse_event(t).is_some()));
+    }
+}
