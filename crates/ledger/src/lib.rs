@@ -5,8 +5,48 @@
 //! the lock and state that guard it lie together, and one transaction can see all three.
 
 mod amount;
+pub mod balances;
 pub mod events;
+pub mod http;
 mod json;
 mod moment;
 pub mod sharding;
 pub mod types;
+
+use std::sync::Arc;
+
+use serving::error::{ApiError, Code};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use events::Writer;
+use sharding::Shards;
+use types::Types;
+
+/// Most events of open calls; what is more is refused at once.
+const EVENTS_AT_ONCE: usize = 200_000;
+
+/// An open ledger.
+pub struct Ledger {
+    /// Its types, kept current by whoever opened it.
+    pub types: Types,
+    /// Its shards.
+    pub shards: Shards,
+    /// Writes its events.
+    pub writer: Writer,
+    admission: Arc<Semaphore>,
+}
+
+impl Ledger {
+    /// Opens a ledger on these shards.
+    pub fn start(shards: Shards, types: Types) -> Arc<Self> {
+        let writer = Writer::start(shards.clone());
+        Arc::new(Self { types, shards, writer, admission: Arc::new(Semaphore::new(EVENTS_AT_ONCE)) })
+    }
+
+    /// Room in memory for a call's events, held as long as they are there.
+    fn admit(&self, events: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let events = u32::try_from(events).unwrap_or(u32::MAX);
+        let room = self.admission.clone().try_acquire_many_owned(events);
+        room.map_err(|_| ApiError::new(Code::Overloaded, "too many events are being written; try again shortly"))
+    }
+}

@@ -22,6 +22,8 @@ pub enum Code {
     Unavailable,
     /// Too much at once.
     Overloaded,
+    /// Larger than is allowed.
+    TooLarge,
     /// It took too long.
     Timeout,
     /// Not allowed for this caller.
@@ -42,6 +44,7 @@ impl Code {
             Code::Locked => "LOCKED",
             Code::Unavailable => "UNAVAILABLE",
             Code::Overloaded => "OVERLOADED",
+            Code::TooLarge => "TOO_LARGE",
             Code::Timeout => "TIMEOUT",
             Code::PermissionDenied => "PERMISSION_DENIED",
             Code::LogicError => "LOGIC_ERROR",
@@ -57,6 +60,7 @@ impl Code {
             Code::Locked => StatusCode::LOCKED,
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+            Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Code::PermissionDenied => StatusCode::FORBIDDEN,
             Code::LogicError | Code::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
@@ -70,7 +74,7 @@ impl Code {
             Code::Conflict => tonic::Code::AlreadyExists,
             Code::Locked => tonic::Code::FailedPrecondition,
             Code::Unavailable => tonic::Code::Unavailable,
-            Code::Overloaded => tonic::Code::ResourceExhausted,
+            Code::Overloaded | Code::TooLarge => tonic::Code::ResourceExhausted,
             Code::Timeout => tonic::Code::DeadlineExceeded,
             Code::PermissionDenied => tonic::Code::PermissionDenied,
             Code::LogicError | Code::InternalError => tonic::Code::Internal,
@@ -88,12 +92,20 @@ pub struct ApiError {
     pub message: String,
     /// For bad input: each field and what is wrong with it.
     pub fields: Vec<(String, String)>,
+    /// What a REST body says beside the error.
+    pub beside: Map<String, Value>,
 }
 
 impl ApiError {
     /// An error that is not about single fields.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), fields: Vec::new() }
+        Self { code, message: message.into(), fields: Vec::new(), beside: Map::new() }
+    }
+
+    /// With more in the REST body, beside the error.
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        self.beside.insert(name.to_owned(), value);
+        self
     }
 
     /// Bad input: the field as the caller wrote it, and what is wrong or allowed.
@@ -103,6 +115,7 @@ impl ApiError {
             code: Code::ValidationError,
             message: format!("{field}: {reason}"),
             fields: vec![(field, reason)],
+            beside: Map::new(),
         }
     }
 }
@@ -124,7 +137,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let args: Map<String, Value> =
             self.fields.into_iter().map(|(field, reason)| (field, reason.into())).collect();
-        let body = json!({"error": {"code": self.code.name(), "message": self.message, "args": args}});
+        let mut body = json!({"error": {"code": self.code.name(), "message": self.message, "args": args}});
+        if let Some(body) = body.as_object_mut() {
+            body.extend(self.beside);
+        }
         let mut response = (self.code.http(), Json(body)).into_response();
         if self.code == Code::Overloaded {
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));

@@ -1,0 +1,26 @@
+//! The REST API. Handlers check, ask the rooms, and shape answers; nothing else.
+
+mod body;
+mod events;
+mod reads;
+mod shards;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::Ledger;
+
+/// The ledger's routes.
+pub fn routes(ledger: Arc<Ledger>) -> Router {
+    Router::new()
+        .route("/v1/events", post(events::write))
+        .route("/v1/balances/{type}", get(reads::balances))
+        .route("/v1/turnovers/{type}", get(reads::turnovers))
+        .route("/v1/events/{type}", get(reads::list))
+        .route("/v1/types", get(shards::types))
+        .route("/v1/shards", get(shards::shards))
+        .method_not_allowed_fallback(body::method_not_allowed)
+        .with_state(ledger)
+}

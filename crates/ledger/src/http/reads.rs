@@ -1,0 +1,156 @@
+//! Balances, turnovers and listings.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query as QueryString, State};
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value as Json_, json};
+use serving::error::{ApiError, Code};
+
+use crate::Ledger;
+use crate::balances::{Bounds, Group, Query, Question, totals};
+use crate::events::{self, ListedEvent, Listing, Page, unknown_type};
+use crate::moment;
+use crate::sharding::parse_canonical;
+use crate::types::{AccountType, Attribute};
+
+type Given = QueryString<Vec<(String, String)>>;
+type Answer = Result<Json<Json_>, ApiError>;
+
+const LIMIT: i64 = 100;
+const MOST: i64 = 10_000;
+
+pub(super) async fn balances(State(ledger): State<Arc<Ledger>>, Path(name): Path<String>, given: Given) -> Answer {
+    let kind = account_type(&ledger, &name)?;
+    let bounds = Bounds { parameters: &["at", "group_by"], filters: true };
+    let query = Query::check(&kind, given.0, bounds)?;
+    let at = query.moment("at")?.unwrap_or_else(Utc::now);
+    let groups = groups(&ledger, &kind, &query, None, at).await?;
+    Ok(Json(json!({
+        "type": name, "attributes": shown(&kind.key_attributes, &query.key), "at": moment::show(at), "groups": groups,
+    })))
+}
+
+pub(super) async fn turnovers(State(ledger): State<Arc<Ledger>>, Path(name): Path<String>, given: Given) -> Answer {
+    let kind = account_type(&ledger, &name)?;
+    let bounds = Bounds { parameters: &["from", "to", "group_by"], filters: true };
+    let query = Query::check(&kind, given.0, bounds)?;
+    let (from, to) = period(&query)?;
+    let groups = groups(&ledger, &kind, &query, Some(from), to).await?;
+    Ok(Json(json!({
+        "type": name, "attributes": shown(&kind.key_attributes, &query.key),
+        "from": moment::show(from), "to": moment::show(to), "groups": groups,
+    })))
+}
+
+pub(super) async fn list(State(ledger): State<Arc<Ledger>>, Path(name): Path<String>, given: Given) -> Answer {
+    let kind = account_type(&ledger, &name)?;
+    let bounds = Bounds { parameters: &["from", "to", "limit", "page_token"], filters: false };
+    let query = Query::check(&kind, given.0, bounds)?;
+    let (from, to) = period(&query)?;
+    let limit = match query.parameter("limit") {
+        None => LIMIT,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MOST).contains(limit))
+            .ok_or_else(|| ApiError::field("limit", format!("must be a whole number from 1 to {MOST}")))?,
+    };
+    let account_id = query.account.id;
+    let after = match query.parameter("page_token") {
+        None => None,
+        Some(token) => Some(Page::parse(token, account_id).ok_or_else(|| {
+            ApiError::field("page_token", "must be the next_page_token of an earlier page of this account")
+        })?),
+    };
+    let listing = Listing { account_id, from, to, after, limit: limit + 1 };
+    let mut listed = events::list(&ledger.shards.of(query.hash).pool, listing).await.map_err(unavailable)?;
+    let more = i64::try_from(listed.len()).is_ok_and(|listed| listed > limit);
+    listed.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let token = listed.last().filter(|_| more).map(|last| last.page().token(account_id));
+    let key = shown(&kind.key_attributes, &query.key);
+    let events: Vec<Json_> = listed.iter().map(|event| as_written(&kind, &key, event)).collect();
+    let mut answer = json!({"events": events});
+    if let Some(token) = token {
+        answer["next_page_token"] = token.into();
+    }
+    Ok(Json(answer))
+}
+
+fn account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, ApiError> {
+    let types = ledger.types.now();
+    let kind = types.accounts.get(name).cloned();
+    kind.ok_or_else(|| unknown_type("type", name, types.accounts.keys()))
+}
+
+/// `from` defaults to the beginning of all events, `to` to now.
+fn period(query: &Query) -> Result<(DateTime<Utc>, DateTime<Utc>), ApiError> {
+    let from = query.moment("from")?.unwrap_or(DateTime::UNIX_EPOCH);
+    let to = query.moment("to")?.unwrap_or_else(Utc::now);
+    if query.parameter("from").is_some() && query.parameter("to").is_some() && from > to {
+        return Err(ApiError::field("from", "must not be after `to`"));
+    }
+    Ok((from, to))
+}
+
+async fn groups(
+    ledger: &Ledger,
+    kind: &AccountType,
+    query: &Query,
+    from: Option<DateTime<Utc>>,
+    to: DateTime<Utc>,
+) -> Result<Vec<Json_>, ApiError> {
+    let question = Question {
+        account_id: query.account.id,
+        from,
+        to,
+        filter: query.filter.clone(),
+        group_by: query.group_by.clone(),
+    };
+    let groups = totals(&ledger.shards.of(query.hash).pool, kind, question).await.map_err(unavailable)?;
+    let group = |Group { attributes, debit, credit, balance }: Group| {
+        let named = query.group_by.iter().zip(attributes).map(|(name, value)| {
+            let kind = kind.attributes.iter().find(|attribute| attribute.name == *name).map(|found| found.kind);
+            (name.clone(), kind.zip(value).map_or(Json_::Null, |(kind, value)| kind.to_json(&value)))
+        });
+        json!({"attributes": Map::from_iter(named), "debit": debit, "credit": credit, "balance": balance})
+    };
+    Ok(groups.into_iter().map(group).collect())
+}
+
+/// Attributes as JSON, in the order of their type.
+fn shown(kinds: &[Attribute], values: &std::collections::BTreeMap<String, String>) -> Map<String, Json_> {
+    let value = |kind: &Attribute| Some((kind.name.clone(), kind.kind.to_json(values.get(&kind.name)?)));
+    kinds.iter().filter_map(value).collect()
+}
+
+/// An event as it was written, in UTC.
+fn as_written(kind: &AccountType, key: &Map<String, Json_>, event: &ListedEvent) -> Json_ {
+    let auxiliary = parse_canonical(&event.auxiliary).into_iter().collect();
+    let mut attributes = key.clone();
+    attributes.extend(shown(&kind.attributes, &auxiliary));
+    let mut shown = json!({
+        "type": kind.name, "event_id": event.event_id, "dt": moment::show(event.dt), "attributes": attributes,
+    });
+    if let Some(debit) = event.debit {
+        shown["debit"] = debit.to_string().into();
+    }
+    if let Some(credit) = event.credit {
+        shown["credit"] = credit.to_string().into();
+    }
+    if let Some(info) = &event.info {
+        shown["info"] = serde_json::from_str(info).unwrap_or(Json_::Null);
+    }
+    shown
+}
+
+/// Database trouble as a caller sees it: its own words stay in the log.
+pub(super) fn unavailable(error: store::Error) -> ApiError {
+    if error.is_transient() || matches!(error, store::Error::Abandoned) {
+        tracing::warn!(%error, code = "UNAVAILABLE", "ledger");
+        return ApiError::new(Code::Unavailable, "the shard does not answer; try again");
+    }
+    tracing::error!(%error, code = "INTERNAL_ERROR", "ledger");
+    ApiError::new(Code::InternalError, "the shard's database refused; see the log")
+}

@@ -1,0 +1,61 @@
+//! `GET /v1/types` and `GET /v1/shards`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use crate::Ledger;
+use crate::sharding::Shard;
+
+pub(super) async fn types(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
+    let types = ledger.types.now();
+    let with_schema = |schema: &str, definition: Value| {
+        let mut shown = json!({"$schema": schema});
+        if let (Some(shown), Value::Object(definition)) = (shown.as_object_mut(), definition) {
+            shown.extend(definition);
+        }
+        shown
+    };
+    let accounts = types.accounts.values().map(|kind| with_schema("/ledger/account-type-1.yml", json!(**kind)));
+    let locks = types.locks.values().map(|kind| with_schema("/ledger/lock-type-1.yml", json!(**kind)));
+    let states = types.states.values().map(|kind| with_schema("/ledger/state-type-1.yml", json!(**kind)));
+    Json(json!({
+        "account_types": accounts.collect::<Vec<_>>(),
+        "lock_types": locks.collect::<Vec<_>>(),
+        "state_types": states.collect::<Vec<_>>(),
+    }))
+}
+
+pub(super) async fn shards(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
+    let shown = ledger.shards.all().iter().map(show);
+    Json(json!({"shards": futures::future::join_all(shown).await}))
+}
+
+/// A shard that does not answer is shown as such: the others matter all the more then.
+async fn show(shard: &Shard) -> Value {
+    let figures = store::run(&shard.pool, "shard_figures", |connection| {
+        Box::pin(async move {
+            let figures: (i64, i64) = sqlx::query_as(
+                "SELECT coalesce(sum(events), 0)::bigint, pg_database_size(current_database()) FROM event_batches -- shard_figures",
+            )
+            .fetch_one(connection)
+            .await?;
+            Ok(figures)
+        })
+    });
+    let mut shown = json!({"name": shard.name, "range": shard.range.hex()});
+    match figures.await {
+        Ok((events, bytes)) => {
+            shown["available"] = true.into();
+            shown["events"] = events.into();
+            shown["database_bytes"] = bytes.into();
+        }
+        Err(error) => {
+            tracing::warn!(shard = shard.name, %error, code = "UNAVAILABLE", "shard figures");
+            shown["available"] = false.into();
+        }
+    }
+    shown
+}
