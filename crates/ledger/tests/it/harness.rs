@@ -1,0 +1,93 @@
+//! A ledger on fresh shards, spoken to through its routes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use ledger::Ledger;
+use ledger::sharding::{ShardMap, Shards};
+use ledger::types::{AccountType, Catalogue, Definition, Types};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+/// A ledger and its routes.
+#[derive(Clone)]
+pub struct Served {
+    pub ledger: Arc<Ledger>,
+    routes: Router,
+}
+
+/// The account type of the specification.
+pub fn storage_outflow() -> AccountType {
+    serde_json::from_value(json!({
+        "name": "storage_outflow",
+        "key_attributes": [{"name": "storage_id", "type": "int"}],
+        "attributes": [{"name": "product_id", "type": "int"}, {"name": "pickup_point_id", "type": "int"}],
+        "groupings": [["product_id"], ["product_id", "pickup_point_id"]],
+        "shard_key": ["storage_id"],
+        "aggregate": "day",
+    }))
+    .unwrap()
+}
+
+/// Four fresh shards.
+pub async fn shards() -> Shards {
+    let mut pools = Vec::new();
+    for _ in 0..4 {
+        pools.push(store::testing::shard_database().await);
+    }
+    Shards::open(ShardMap::four(), pools, false).await.unwrap()
+}
+
+impl Served {
+    /// A process with a ledger on these shards.
+    pub fn on(shards: Shards) -> Self {
+        let types = Types::default();
+        types.set(Catalogue::from_iter([Definition::Account(storage_outflow())]));
+        let ledger = Ledger::start(shards, types);
+        Self { routes: ledger::http::routes(ledger.clone()), ledger }
+    }
+
+    pub async fn fresh() -> Self {
+        Self::on(shards().await)
+    }
+
+    async fn ask(&self, request: Request<Body>) -> (u16, Value) {
+        let answer = self.routes.clone().oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        self.ask(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.post_text(path, body.to_string()).await
+    }
+
+    pub async fn post_text(&self, path: &str, body: String) -> (u16, Value) {
+        let request = Request::post(path).header("Content-Type", "application/json");
+        self.ask(request.body(body.into()).unwrap()).await
+    }
+
+    /// Writes events; the statuses in their order.
+    pub async fn write(&self, events: &[Value]) -> (u16, Vec<String>) {
+        let (code, answer) = self.post("/v1/events", &json!({"events": events})).await;
+        let status = |result: &Value| result["status"].as_str().unwrap_or_default().to_owned();
+        (code, answer["results"].as_array().into_iter().flatten().map(status).collect())
+    }
+
+    /// Events committed on all shards.
+    pub async fn events(&self) -> i64 {
+        let (_, answer) = self.get("/v1/shards").await;
+        answer["shards"].as_array().unwrap().iter().map(|shard| shard["events"].as_i64().unwrap()).sum()
+    }
+}
+
+/// A small event.
+pub fn event(id: &str, storage: i64, dt: &str, debit: &str) -> Value {
+    json!({"type": "storage_outflow", "event_id": id, "dt": dt, "attributes": {"storage_id": storage}, "debit": debit})
+}

@@ -1,0 +1,5 @@
+//! The ledger against real shards: fresh databases with the shard schema.
+
+mod harness;
+mod oracle;
+mod writing;
