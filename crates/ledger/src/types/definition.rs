@@ -1,6 +1,7 @@
 //! Types of accounts, locks and states, exactly as their files describe them.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use super::value::AttributeType;
 
@@ -68,6 +69,17 @@ pub struct KeyedType {
     pub shard_key: Vec<String>,
 }
 
+/// What a type is a type of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Accounts.
+    Account,
+    /// Locks.
+    Lock,
+    /// States.
+    State,
+}
+
 /// A type of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Definition {
@@ -77,6 +89,72 @@ pub enum Definition {
     Lock(KeyedType),
     /// Of states.
     State(KeyedType),
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Kind::Account, Kind::Lock, Kind::State];
+
+    /// As stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Account => "account",
+            Kind::Lock => "lock",
+            Kind::State => "state",
+        }
+    }
+
+    /// The kind stored as `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The schema of its files.
+    pub fn schema(self) -> &'static str {
+        match self {
+            Kind::Account => "/ledger/account-type-1.yml",
+            Kind::Lock => "/ledger/lock-type-1.yml",
+            Kind::State => "/ledger/state-type-1.yml",
+        }
+    }
+
+    /// Reads a type of this kind.
+    pub fn definition(self, json: Json) -> serde_json::Result<Definition> {
+        Ok(match self {
+            Kind::Account => Definition::Account(serde_json::from_value(json)?),
+            Kind::Lock => Definition::Lock(serde_json::from_value(json)?),
+            Kind::State => Definition::State(serde_json::from_value(json)?),
+        })
+    }
+}
+
+impl Definition {
+    /// What it is a type of.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Definition::Account(_) => Kind::Account,
+            Definition::Lock(_) => Kind::Lock,
+            Definition::State(_) => Kind::State,
+        }
+    }
+
+    /// Its name, unique within its kind.
+    pub fn name(&self) -> &str {
+        match self {
+            Definition::Account(kind) => &kind.name,
+            Definition::Lock(kind) | Definition::State(kind) => &kind.name,
+        }
+    }
+
+    /// As in its file.
+    pub fn to_json(&self) -> Json {
+        let json = match self {
+            Definition::Account(kind) => serde_json::to_value(kind),
+            Definition::Lock(kind) | Definition::State(kind) => serde_json::to_value(kind),
+        };
+        // Structs of texts and lists always have a JSON form.
+        json.unwrap_or_default()
+    }
 }
 
 impl AccountType {

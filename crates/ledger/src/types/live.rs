@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::{AccountType, Definition, KeyedType};
 
 /// All types at one moment, by name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalogue {
     /// Of accounts.
     pub accounts: BTreeMap<String, Arc<AccountType>>,
@@ -14,6 +14,18 @@ pub struct Catalogue {
     pub locks: BTreeMap<String, Arc<KeyedType>>,
     /// Of states.
     pub states: BTreeMap<String, Arc<KeyedType>>,
+}
+
+impl Catalogue {
+    /// How many types there are.
+    pub fn len(&self) -> usize {
+        self.accounts.len() + self.locks.len() + self.states.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl FromIterator<Definition> for Catalogue {

@@ -1,5 +1,11 @@
 //! The seam to the ledger: an order is processed only when its events are posted.
 
+mod rule;
+mod stored;
+
+pub use rule::{Field, Outcome, Rule, RuleEvent, Source};
+pub use stored::{RULES_CHANNEL, RuleSet, load_rules, put_rules_in_tx, read_rules};
+
 use futures::future::BoxFuture;
 
 use crate::orders::{Data, Work};

@@ -1,0 +1,88 @@
+//! The types in the control database: one row each, `ledger_types`.
+
+use reconcile::Owner;
+use serde_json::Value as Json;
+use sqlx::types::Json as Jsonb;
+use sqlx::{PgConnection, PgPool};
+use store::Result;
+
+use super::{Catalogue, Definition, Kind};
+
+/// The channel on which changes of types are told.
+pub const TYPES_CHANNEL: &str = "ledger_types";
+
+/// A type and who owns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The type.
+    pub definition: Definition,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
+/// All types as they are now.
+pub async fn load(pool: &PgPool) -> Result<Catalogue> {
+    let stored = store::run(pool, "load_types", |connection| Box::pin(read(connection))).await?;
+    Ok(stored.into_iter().map(|stored| stored.definition).collect())
+}
+
+/// All types with their owners. One that this program does not understand (a newer one wrote it) is said and left out.
+pub async fn read(connection: &mut PgConnection) -> Result<Vec<Stored>> {
+    let rows: Vec<(String, String, Json, String)> = sqlx::query_as(
+        "SELECT kind, name, definition, owner FROM ledger_types ORDER BY kind, name -- load_types",
+    )
+    .fetch_all(connection)
+    .await?;
+    let stored = |(kind, name, definition, owner): (String, String, Json, String)| {
+        let parsed =
+            Kind::parse(&kind).zip(Owner::parse(&owner)).ok_or_else(|| "unknown kind or owner".to_owned());
+        let parsed = parsed.and_then(|(kind, owner)| {
+            let definition = kind.definition(definition).map_err(|error| error.to_string())?;
+            Ok(Stored { definition, owner })
+        });
+        parsed
+            .inspect_err(|reason| {
+                tracing::error!(
+                    kind,
+                    name,
+                    reason,
+                    code = "CONSISTENCY_ERROR",
+                    "a stored type cannot be read"
+                )
+            })
+            .ok()
+    };
+    Ok(rows.into_iter().filter_map(stored).collect())
+}
+
+/// Creates or changes a type.
+pub async fn put_in_tx(connection: &mut PgConnection, definition: &Definition, owner: Owner) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO ledger_types (kind, name, definition, owner) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (kind, name) DO UPDATE
+             SET definition = excluded.definition, owner = excluded.owner, changed_at = now() -- put_type",
+    )
+    .bind(definition.kind().name())
+    .bind(definition.name())
+    .bind(Jsonb(definition.to_json()))
+    .bind(owner.name())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes a type.
+pub async fn delete_in_tx(connection: &mut PgConnection, kind: Kind, name: &str) -> Result<()> {
+    sqlx::query("DELETE FROM ledger_types WHERE kind = $1 AND name = $2 -- delete_type")
+        .bind(kind.name())
+        .bind(name)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Tells every process, once the transaction is committed, that types have changed.
+pub async fn tell_in_tx(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query("SELECT pg_notify($1, '') -- tell_types").bind(TYPES_CHANNEL).execute(connection).await?;
+    Ok(())
+}

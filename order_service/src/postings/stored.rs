@@ -1,0 +1,57 @@
+//! The posting rules in the control database: each set of rules is a version of its own, and stays.
+
+use reconcile::Owner;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use store::Result;
+
+use super::Rule;
+
+/// The channel on which a new version is told.
+pub const RULES_CHANNEL: &str = "posting_rules";
+
+/// A set of rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleSet {
+    /// Grows with every change.
+    pub version: i32,
+    /// The rules, by name.
+    pub rules: Vec<Rule>,
+    /// Whose they are.
+    pub owner: Owner,
+}
+
+/// The rules in force; `None` if there never were any.
+pub async fn load_rules(pool: &PgPool) -> Result<Option<RuleSet>> {
+    store::run(pool, "load_posting_rules", |connection| Box::pin(read_rules(connection))).await
+}
+
+/// The rules in force; `None` if there never were any.
+pub async fn read_rules(connection: &mut PgConnection) -> Result<Option<RuleSet>> {
+    let row: Option<(i32, Json<Vec<Rule>>, String)> = sqlx::query_as(
+        "SELECT version, rules, owner FROM posting_rules ORDER BY version DESC LIMIT 1 -- load_posting_rules",
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|(version, Json(rules), owner)| RuleSet {
+        version,
+        rules,
+        owner: Owner::parse(&owner).unwrap_or(Owner::Api),
+    }))
+}
+
+/// Puts a new set in force, and tells every process once the transaction is committed.
+pub async fn put_rules_in_tx(connection: &mut PgConnection, rules: &[Rule], owner: Owner) -> Result<i32> {
+    let version = sqlx::query_scalar(
+        "INSERT INTO posting_rules (rules, owner) VALUES ($1, $2) RETURNING version -- put_posting_rules",
+    )
+    .bind(Json(rules))
+    .bind(owner.name())
+    .fetch_one(&mut *connection)
+    .await?;
+    sqlx::query("SELECT pg_notify($1, '') -- tell_posting_rules")
+        .bind(RULES_CHANNEL)
+        .execute(connection)
+        .await?;
+    Ok(version)
+}
