@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledger::Ledger;
+use ledger::sharding::Shards;
+use ledger::types::{TYPES_CHANNEL, Types};
 use queue::{Backoff, Jobs, WAKE_CHANNEL};
 use serving::peer::Peer;
 use sqlx::PgPool;
@@ -29,6 +32,8 @@ const ADOPTED: usize = 64;
 pub(super) struct Running {
     /// For the API.
     pub(super) rooms: Rooms,
+    /// For the REST API.
+    pub(super) ledger: Arc<Ledger>,
     entrances: Entrances,
     claiming: CancellationToken,
     claimer: std::sync::Mutex<Option<JoinHandle<()>>>,
@@ -41,12 +46,17 @@ pub(super) struct Running {
 pub(super) async fn start(
     settings: &Settings,
     database: &Database,
+    shards: Shards,
     stopping: CancellationToken,
 ) -> anyhow::Result<Running> {
     let pool = database.pool.clone();
     let clock = Arc::new(Clock::default());
     clock.set(sqlx::query_scalar("SELECT now() -- clock").fetch_one(&pool).await?);
-    let (notifications, _) = Notifications::start(pool.clone(), vec![WAKE_CHANNEL, CALLBACK_CHANNEL]);
+    let (notifications, _) = Notifications::start(pool.clone(), vec![WAKE_CHANNEL, CALLBACK_CHANNEL, TYPES_CHANNEL]);
+    let types = Types::default();
+    types.set(ledger::types::load(&pool).await?);
+    tokio::spawn(ledger::types::keep_current(pool.clone(), notifications.clone(), types.clone()));
+    let ledger = Ledger::start(shards, types);
     let jobs = start_jobs(settings, &pool, &notifications).await?;
     let exchange = start_exchange(settings, &clock)?;
     let watch = Watch::start(pool.clone());
@@ -101,7 +111,7 @@ pub(super) async fn start(
         open: Arc::new(OpenRequests::default()),
     });
     let (claimer, workers) = (Some(claimer).into(), workers.into());
-    Ok(Running { rooms, entrances, claiming, claimer, workers, ender, jobs })
+    Ok(Running { rooms, ledger, entrances, claiming, claimer, workers, ender, jobs })
 }
 
 async fn start_jobs(
