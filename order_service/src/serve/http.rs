@@ -20,7 +20,8 @@ pub(super) struct Api(Arc<OnceLock<Router>>);
 impl Api {
     /// From now on these are served.
     pub(super) fn open(&self, routes: Router) {
-        let routes = routes.fallback(async || ApiError::new(Code::NotFound, "there is nothing at this address"));
+        let routes =
+            routes.fallback(async || ApiError::new(Code::NotFound, "there is nothing at this address"));
         // A second time would be a second start.
         let _ = self.0.set(routes);
     }

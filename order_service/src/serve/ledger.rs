@@ -71,7 +71,10 @@ pub async fn create_schemas(settings: &DatabaseSettings, database: &Database) ->
     }
     for place in shard_map(settings)?.shards() {
         let create = format!("CREATE SCHEMA IF NOT EXISTS shard_{} -- create_shard_schema", place.name);
-        sqlx::query(AssertSqlSafe(create)).execute(&database.pool).await.context("creating a shard's schema")?;
+        sqlx::query(AssertSqlSafe(create))
+            .execute(&database.pool)
+            .await
+            .context("creating a shard's schema")?;
     }
     Ok(())
 }

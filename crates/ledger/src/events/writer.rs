@@ -93,7 +93,8 @@ impl Writer {
             parts[shard].1.push(event);
         }
         let parts = parts.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty());
-        let asked = parts.map(async |(shard, (places, events))| (places, self.write_part(shard, events).await));
+        let asked =
+            parts.map(async |(shard, (places, events))| (places, self.write_part(shard, events).await));
         for (places, statuses) in futures::future::join_all(asked).await {
             for (place, status) in places.into_iter().zip(statuses) {
                 written[place].status = status;
