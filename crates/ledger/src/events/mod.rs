@@ -11,7 +11,7 @@ mod writer;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-pub(crate) use input::{Input, Named, shortened, unknown_type};
+pub(crate) use input::{Attributes, Input, Named, shortened, unknown_type};
 pub use listing::{ListedEvent, Listing, Page, list};
 pub(crate) use rows::{Judged, Known, Rows};
 pub use writer::{Status, Writer, Written};
