@@ -5,21 +5,25 @@
 //! the lock and state that guard it lie together, and one transaction can see all three.
 
 mod amount;
+mod attributes;
 pub mod balances;
 pub mod events;
 pub mod http;
 mod json;
 mod moment;
 pub mod sharding;
+pub mod states;
 pub mod types;
 
 use std::sync::Arc;
 
+pub use attributes::Keyed;
 use serving::error::{ApiError, Code};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use events::Writer;
 use sharding::Shards;
+use states::States;
 use types::Types;
 
 /// Most events of open calls; what is more is refused at once.
@@ -33,6 +37,8 @@ pub struct Ledger {
     pub shards: Shards,
     /// Writes its events.
     pub writer: Writer,
+    /// Its states.
+    pub states: States,
     admission: Arc<Semaphore>,
 }
 
@@ -40,7 +46,8 @@ impl Ledger {
     /// Opens a ledger on these shards.
     pub fn start(shards: Shards, types: Types) -> Arc<Self> {
         let writer = Writer::start(shards.clone());
-        Arc::new(Self { types, shards, writer, admission: Arc::new(Semaphore::new(EVENTS_AT_ONCE)) })
+        let states = States::new(shards.clone());
+        Arc::new(Self { types, shards, writer, states, admission: Arc::new(Semaphore::new(EVENTS_AT_ONCE)) })
     }
 
     /// Room in memory for a call's events, held as long as they are there.

@@ -16,8 +16,12 @@ pub enum Code {
     NotFound,
     /// The same key with other content.
     Conflict,
+    /// A version or a lock that no longer holds; the word is the same as for a key.
+    Stale,
     /// Not allowed in the present state.
     Locked,
+    /// An invariant of stored data does not hold.
+    ConsistencyError,
     /// Temporary: try again.
     Unavailable,
     /// Too much at once.
@@ -26,6 +30,8 @@ pub enum Code {
     TooLarge,
     /// It took too long.
     Timeout,
+    /// Who the caller is, is not known.
+    Unauthenticated,
     /// Not allowed for this caller.
     PermissionDenied,
     /// A bug: must never happen.
@@ -40,12 +46,14 @@ impl Code {
         match self {
             Code::ValidationError => "VALIDATION_ERROR",
             Code::NotFound => "NOT_FOUND",
-            Code::Conflict => "CONFLICT",
+            Code::Conflict | Code::Stale => "CONFLICT",
             Code::Locked => "LOCKED",
+            Code::ConsistencyError => "CONSISTENCY_ERROR",
             Code::Unavailable => "UNAVAILABLE",
             Code::Overloaded => "OVERLOADED",
             Code::TooLarge => "TOO_LARGE",
             Code::Timeout => "TIMEOUT",
+            Code::Unauthenticated => "UNAUTHENTICATED",
             Code::PermissionDenied => "PERMISSION_DENIED",
             Code::LogicError => "LOGIC_ERROR",
             Code::InternalError => "INTERNAL_ERROR",
@@ -56,14 +64,17 @@ impl Code {
         match self {
             Code::ValidationError => StatusCode::BAD_REQUEST,
             Code::NotFound => StatusCode::NOT_FOUND,
-            Code::Conflict => StatusCode::CONFLICT,
+            Code::Conflict | Code::Stale => StatusCode::CONFLICT,
             Code::Locked => StatusCode::LOCKED,
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
             Code::PermissionDenied => StatusCode::FORBIDDEN,
-            Code::LogicError | Code::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+            Code::ConsistencyError | Code::LogicError | Code::InternalError => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
@@ -72,10 +83,13 @@ impl Code {
             Code::ValidationError => tonic::Code::InvalidArgument,
             Code::NotFound => tonic::Code::NotFound,
             Code::Conflict => tonic::Code::AlreadyExists,
+            Code::Stale => tonic::Code::Aborted,
             Code::Locked => tonic::Code::FailedPrecondition,
+            Code::ConsistencyError => tonic::Code::DataLoss,
             Code::Unavailable => tonic::Code::Unavailable,
             Code::Overloaded | Code::TooLarge => tonic::Code::ResourceExhausted,
             Code::Timeout => tonic::Code::DeadlineExceeded,
+            Code::Unauthenticated => tonic::Code::Unauthenticated,
             Code::PermissionDenied => tonic::Code::PermissionDenied,
             Code::LogicError | Code::InternalError => tonic::Code::Internal,
         }
@@ -92,14 +106,28 @@ pub struct ApiError {
     pub message: String,
     /// For bad input: each field and what is wrong with it.
     pub fields: Vec<(String, String)>,
+    /// What a REST body says in the error's `args`, beside the fields. Boxed, as the next: most errors have neither.
+    pub args: Box<Map<String, Value>>,
     /// What a REST body says beside the error.
-    pub beside: Map<String, Value>,
+    pub beside: Box<Map<String, Value>>,
 }
 
 impl ApiError {
     /// An error that is not about single fields.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), fields: Vec::new(), beside: Map::new() }
+        Self {
+            code,
+            message: message.into(),
+            fields: Vec::new(),
+            args: Box::default(),
+            beside: Box::default(),
+        }
+    }
+
+    /// With an argument.
+    pub fn arg(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.args.insert(name.to_owned(), value.into());
+        self
     }
 
     /// With more in the REST body, beside the error.
@@ -115,7 +143,8 @@ impl ApiError {
             code: Code::ValidationError,
             message: format!("{field}: {reason}"),
             fields: vec![(field, reason)],
-            beside: Map::new(),
+            args: Box::default(),
+            beside: Box::default(),
         }
     }
 }
@@ -135,11 +164,11 @@ impl From<ApiError> for Status {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let args: Map<String, Value> =
-            self.fields.into_iter().map(|(field, reason)| (field, reason.into())).collect();
+        let mut args = *self.args;
+        args.extend(self.fields.into_iter().map(|(field, reason)| (field, reason.into())));
         let mut body = json!({"error": {"code": self.code.name(), "message": self.message, "args": args}});
         if let Some(body) = body.as_object_mut() {
-            body.extend(self.beside);
+            body.extend(*self.beside);
         }
         let mut response = (self.code.http(), Json(body)).into_response();
         if self.code == Code::Overloaded {

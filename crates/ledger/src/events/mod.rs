@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use input::NewEvent;
-pub(crate) use input::{Input, Named, shortened, unknown_type};
+pub(crate) use input::{Attributes, Input, Named, shortened, unknown_type};
 pub use listing::{ListedEvent, Listing, Page, list};
 pub(crate) use rows::{Judged, Known, Rows};
 pub use writer::{Status, Writer, Written};

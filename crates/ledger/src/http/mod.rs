@@ -4,6 +4,7 @@ mod body;
 mod events;
 mod reads;
 mod shards;
+mod states;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ pub fn routes(ledger: Arc<Ledger>) -> Router {
         .route("/v1/events/{type}", get(reads::list))
         .route("/v1/types", get(shards::types))
         .route("/v1/shards", get(shards::shards))
+        .merge(states::routes())
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(ledger)
 }

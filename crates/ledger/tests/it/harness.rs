@@ -7,7 +7,7 @@ use axum::body::Body;
 use http::Request;
 use ledger::Ledger;
 use ledger::sharding::{ShardMap, Shards};
-use ledger::types::{AccountType, Catalogue, Definition, Types};
+use ledger::types::{AccountType, Catalogue, Definition, KeyedType, Types};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -31,6 +31,16 @@ pub fn storage_outflow() -> AccountType {
     .unwrap()
 }
 
+/// A type of locks or states by storage.
+pub fn by_storage(name: &str) -> KeyedType {
+    serde_json::from_value(json!({
+        "name": name,
+        "attributes": [{"name": "storage_id", "type": "int"}],
+        "shard_key": ["storage_id"],
+    }))
+    .unwrap()
+}
+
 /// Four fresh shards.
 pub async fn shards() -> Shards {
     let mut pools = Vec::new();
@@ -44,7 +54,11 @@ impl Served {
     /// A process with a ledger on these shards.
     pub fn on(shards: Shards) -> Self {
         let types = Types::default();
-        types.set(Catalogue::from_iter([Definition::Account(storage_outflow())]));
+        types.set(Catalogue::from_iter([
+            Definition::Account(storage_outflow()),
+            Definition::Lock(by_storage("storage_lock")),
+            Definition::State(by_storage("storage_state")),
+        ]));
         let ledger = Ledger::start(shards, types);
         Self { routes: ledger::http::routes(ledger.clone()), ledger }
     }
@@ -53,11 +67,17 @@ impl Served {
         Self::on(shards().await)
     }
 
-    async fn ask(&self, request: Request<Body>) -> (u16, Value) {
+    /// An answer's status and its body as it was sent.
+    pub async fn ask_text(&self, request: Request<Body>) -> (u16, String) {
         let answer = self.routes.clone().oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
-        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    pub async fn ask(&self, request: Request<Body>) -> (u16, Value) {
+        let (status, body) = self.ask_text(request).await;
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {

@@ -2,4 +2,5 @@
 
 mod harness;
 mod oracle;
+mod states;
 mod writing;

@@ -1,0 +1,78 @@
+//! States: any JSON under a type and attributes, with a version that grows by one with each write.
+//!
+//! A put may say which version it expects; of puts that expect the same one, one wins. A repetition of the very put
+//! that made the current version is answered as that put was. One round trip and one row lock each; several in one
+//! transaction lock their rows in the order of their keys.
+
+mod put;
+
+use serving::error::{ApiError, Code};
+use sqlx::PgPool;
+use store::Result;
+
+pub use put::{Outcome, Put, put_in_tx};
+
+use crate::attributes::Keyed;
+use crate::sharding::Shards;
+
+/// A state as it was written, and its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// JSON.
+    pub state: String,
+    /// From 1.
+    pub version: i64,
+}
+
+/// Reads and writes states; clones share everything.
+#[derive(Debug, Clone)]
+pub struct States {
+    shards: Shards,
+}
+
+impl States {
+    /// States on these shards.
+    pub fn new(shards: Shards) -> Self {
+        Self { shards }
+    }
+
+    /// The state there is.
+    pub async fn get(&self, of: &Keyed) -> Result<Option<State>> {
+        let key = of.key;
+        let found = store::run(self.pool(of), "get_state", move |connection| {
+            Box::pin(async move {
+                let found: Option<(String, i64)> =
+                    sqlx::query_as("SELECT state, version FROM states WHERE key = $1 -- get_state")
+                        .bind(key)
+                        .fetch_optional(connection)
+                        .await?;
+                Ok(found)
+            })
+        });
+        Ok(found.await?.map(|(state, version)| State { state, version }))
+    }
+
+    /// Puts one state.
+    pub async fn put(&self, put: Put) -> Result<Outcome> {
+        let pool = self.pool(&put.of).clone();
+        let put: std::sync::Arc<[Put]> = [put].into();
+        let outcomes = store::run(&pool, "put_states", move |connection| {
+            let put = put.clone();
+            Box::pin(async move { put_in_tx(connection, &put).await })
+        });
+        Ok(outcomes.await?.pop().unwrap_or(Outcome::Stale { version: 0 }))
+    }
+
+    fn pool(&self, of: &Keyed) -> &PgPool {
+        &self.shards.of(of.hash).pool
+    }
+}
+
+/// The error for a put that came too late; `version`: the one there is, 0 for none.
+pub(crate) fn stale(version: i64) -> ApiError {
+    let message = match version {
+        0 => "there is no such state, so no version of it".to_owned(),
+        _ => format!("the state is at version {version}"),
+    };
+    ApiError::new(Code::Stale, message).arg("version", version)
+}
