@@ -123,6 +123,7 @@ fn work(order: Order, job: Job, permit: OwnedSemaphorePermit) -> Work {
         product_id: order.product_id,
         state: order.state,
         data: order.data,
+        basis: order.basis,
         attempts: order.attempts,
         started_at,
         external_at,

@@ -45,6 +45,12 @@ pub const PROGRAM: Program = Program {
         )
         .secret(),
         Setting::new("database-connections", "COUNT", "Most connections to the database").or("16"),
+        Setting::new(
+            "shards",
+            "FILE",
+            "The ledger's shard map (YAML); without it, four shards beside the control database",
+        ),
+        Setting::new("shard-connections", "COUNT", "Most connections to each shard's database").or("8"),
         DATA_DIR,
         Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry").or("grpc,http,retry"),
         Setting::new(
@@ -140,6 +146,10 @@ pub struct DatabaseSettings {
     pub data_dir: PathBuf,
     /// `--database-connections`
     pub connections: u32,
+    /// `--shards`
+    pub shards: Option<PathBuf>,
+    /// `--shard-connections`
+    pub shard_connections: u32,
     /// `--startup-timeout`
     pub startup_timeout: Duration,
 }
@@ -151,6 +161,8 @@ impl DatabaseSettings {
             url: database_url(resolved)?,
             data_dir: PathBuf::from(resolved.required::<String>("data-dir")?),
             connections: resolved.within("database-connections", 4..=1000)?,
+            shards: resolved.optional::<String>("shards")?.map(PathBuf::from),
+            shard_connections: resolved.within("shard-connections", 2..=1000)?,
             startup_timeout: resolved.duration("startup-timeout")?,
         })
     }

@@ -109,10 +109,14 @@ mod tests {
 
     #[test]
     fn what_says_the_same_has_one_text() {
-        let text = canonical(r#" { "b" : [ 1 , 2.0, null ], "a\u0041": {"z": "\u00e9\n", "y": true} } "#).unwrap();
+        let text =
+            canonical(r#" { "b" : [ 1 , 2.0, null ], "a\u0041": {"z": "\u00e9\n", "y": true} } "#).unwrap();
         assert_eq!(text, r#"{"aA":{"y":true,"z":"é\n"},"b":[1,2.0,null]}"#);
         assert_eq!(canonical(&text), Ok(text));
-        assert_eq!(canonical("123456789012345678901234567890.10").unwrap(), "123456789012345678901234567890.10");
+        assert_eq!(
+            canonical("123456789012345678901234567890.10").unwrap(),
+            "123456789012345678901234567890.10"
+        );
     }
 
     #[test]

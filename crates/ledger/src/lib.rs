@@ -59,6 +59,8 @@ impl Ledger {
     fn admit(&self, events: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let events = u32::try_from(events).unwrap_or(u32::MAX);
         let room = self.admission.clone().try_acquire_many_owned(events);
-        room.map_err(|_| ApiError::new(Code::Overloaded, "too many events are being written; try again shortly"))
+        room.map_err(|_| {
+            ApiError::new(Code::Overloaded, "too many events are being written; try again shortly")
+        })
     }
 }

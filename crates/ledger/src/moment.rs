@@ -3,10 +3,10 @@
 use chrono::{DateTime, Datelike as _, SecondsFormat, Timelike as _, Utc};
 
 /// What a moment may be, for error messages.
-pub const ALLOWED: &str = "a time in RFC 3339 with offset and at most microseconds, such as 2024-02-29T12:00:00.5Z";
+pub const ALLOWED: &str =
+    "a time in RFC 3339 with offset and at most microseconds, such as 2024-02-29T12:00:00.5Z";
 /// What an event's time may be.
-pub const EVENT_ALLOWED: &str =
-    "a time in RFC 3339 with offset and at most microseconds, in the years 1970 to 2100 (UTC), such as 2024-02-29T12:00:00.5Z";
+pub const EVENT_ALLOWED: &str = "a time in RFC 3339 with offset and at most microseconds, in the years 1970 to 2100 (UTC), such as 2024-02-29T12:00:00.5Z";
 
 /// Reads a moment; `None` if it is not one.
 pub fn parse(text: &str) -> Option<DateTime<Utc>> {
@@ -67,7 +67,11 @@ mod tests {
             assert_eq!(parse(bad), None, "{bad}");
         }
         assert!(parse("1969-12-31T23:59:59Z").is_some());
-        assert!(["1969-12-31T23:59:59.999999Z", "2101-01-01T00:00:00Z"].iter().all(|t| parse_event(t).is_none()));
-        assert!(["1970-01-01T00:00:00Z", "2100-12-31T23:59:59.999999Z"].iter().all(|t| parse_event(t).is_some()));
+        assert!(
+            ["1969-12-31T23:59:59.999999Z", "2101-01-01T00:00:00Z"].iter().all(|t| parse_event(t).is_none())
+        );
+        assert!(
+            ["1970-01-01T00:00:00Z", "2100-12-31T23:59:59.999999Z"].iter().all(|t| parse_event(t).is_some())
+        );
     }
 }

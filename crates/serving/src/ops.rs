@@ -81,7 +81,6 @@ pub fn routes(readiness: Readiness, metrics: PrometheusHandle) -> Router {
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(exposition))
-        .fallback(async || ApiError::new(Code::NotFound, "there is nothing at this address"))
 }
 
 async fn ready(State(readiness): State<Readiness>) -> Response {

@@ -8,34 +8,60 @@ use settings::Resolved;
 use store::Migrations;
 
 use super::{Failure, output};
-use crate::serve::database;
+use crate::serve::{database, ledger};
 use crate::settings::DatabaseSettings;
 
+/// One database of the service, and what it lacks.
+struct Step {
+    database: String,
+    pending: Vec<(i64, String)>,
+}
+
 pub(super) async fn migrate(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
-    let database = database::reach(&DatabaseSettings::new(resolved)?).await?;
-    let mut connection = database.pool.acquire().await.map_err(anyhow::Error::from)?;
-    let migrations = Migrations::control();
-    let pending = migrations.pending(&mut connection).await.map_err(anyhow::Error::from)?;
+    let settings = DatabaseSettings::new(resolved)?;
     let dry_run = args.get_flag("dry-run");
-    if !dry_run {
-        migrations.apply(&mut connection).await.map_err(anyhow::Error::from)?;
-    }
-    drop(connection);
-    database.pool.close().await;
+    let steps = migrate_all(&settings, dry_run).await?;
     if output::is_json(args) {
-        let steps: Vec<_> =
-            pending.iter().map(|(version, name)| json!({"version": version, "name": name})).collect();
-        output::line(json!({"database": "control", "dry_run": dry_run, "migrations": steps}));
+        for Step { database, pending } in steps {
+            let migrations: Vec<_> =
+                pending.iter().map(|(version, name)| json!({"version": version, "name": name})).collect();
+            output::line(json!({"database": database, "dry_run": dry_run, "migrations": migrations}));
+        }
         return Ok(());
     }
     let verb = if dry_run { "would apply" } else { "applied" };
-    for (version, name) in &pending {
-        output::line(format!("control: {verb} {version} {name}"));
-    }
-    if pending.is_empty() {
-        output::line("control: up to date");
+    for Step { database, pending } in steps {
+        for (version, name) in &pending {
+            output::line(format!("{database}: {verb} {version} {name}"));
+        }
+        if pending.is_empty() {
+            output::line(format!("{database}: up to date"));
+        }
     }
     Ok(())
+}
+
+async fn migrate_all(settings: &DatabaseSettings, dry_run: bool) -> anyhow::Result<Vec<Step>> {
+    // Before anything is changed.
+    let map = ledger::shard_map(settings)?;
+    let database = database::reach(settings).await?;
+    let mut connection = database.pool.acquire().await?;
+    let migrations = Migrations::control();
+    let pending = migrations.pending(&mut connection).await?;
+    if !dry_run {
+        migrations.apply(&mut connection).await?;
+        ledger::create_schemas(settings, &database).await?;
+    }
+    drop(connection);
+    let mut steps = vec![Step { database: "control".to_owned(), pending }];
+    let pools = ledger::reach(settings, &database, &map).await?;
+    for (place, pool) in map.shards().iter().zip(pools) {
+        let pending = ledger::migrate(&pool, dry_run).await?;
+        steps.push(Step { database: format!("shard {}", place.name), pending });
+        pool.close().await;
+    }
+    database.pool.close().await;
+    Ok(steps)
 }
 
 /// A living process, as its lanes show it.

@@ -19,7 +19,7 @@ pub use breaker::Breaker;
 pub use client::{AskError, Client, ClientTerms};
 use waiting::Waiting;
 
-use crate::orders::{Callback, Clock, Data};
+use crate::orders::{Clock, Stored};
 use crate::pipeline::StageError;
 
 /// Asks the data manager and hands callbacks to those who wait for them.
@@ -38,7 +38,7 @@ impl Exchange {
     }
 
     /// Asks for an order's data and waits for the callback, for the time-out from the question at most.
-    pub async fn ask(&self, order_id: i32) -> Result<Data, StageError> {
+    pub async fn ask(&self, order_id: i32) -> Result<Stored, StageError> {
         let mut arrival = self.waiting.register(order_id, self.clock.now());
         // A late answer to an earlier question may come while this one waits for its turn.
         let turn = match select(&mut arrival, Box::pin(self.client.turn())).await {
@@ -69,8 +69,8 @@ impl Exchange {
     }
 
     /// Hands committed data to the order that waits for it here; false if none does.
-    pub fn deliver(&self, callback: Callback) -> bool {
-        self.waiting.deliver(callback)
+    pub fn deliver(&self, order_id: i32, stored: Stored) -> bool {
+        self.waiting.deliver(order_id, stored)
     }
 
     /// Since when an order of this process has been waiting for its data.

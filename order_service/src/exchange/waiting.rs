@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
-use crate::orders::{Callback, Data};
+use crate::orders::Stored;
 
 const SHARDS: usize = 64;
 
@@ -17,7 +17,7 @@ type Shard = Mutex<HashMap<i32, Waiter>>;
 
 struct Waiter {
     since: DateTime<Utc>,
-    data: oneshot::Sender<Data>,
+    data: oneshot::Sender<Stored>,
 }
 
 /// Who waits for what; sharded, so that threads rarely meet.
@@ -37,9 +37,9 @@ impl Waiting {
         Arrival { order_id, shards: self.0.clone(), arrival: Some(arrival) }
     }
 
-    pub(super) fn deliver(&self, callback: Callback) -> bool {
-        let waiter = lock(&self.0, callback.order_id).remove(&callback.order_id);
-        waiter.is_some_and(|waiter| waiter.data.send(callback.data).is_ok())
+    pub(super) fn deliver(&self, order_id: i32, stored: Stored) -> bool {
+        let waiter = lock(&self.0, order_id).remove(&order_id);
+        waiter.is_some_and(|waiter| waiter.data.send(stored).is_ok())
     }
 
     pub(super) fn since(&self, order_id: i32) -> Option<DateTime<Utc>> {
@@ -47,7 +47,7 @@ impl Waiting {
     }
 
     /// Ends the waiting: the data, if it came in the last moment.
-    pub(super) fn take(&self, order_id: i32, mut arrival: Arrival) -> Option<Data> {
+    pub(super) fn take(&self, order_id: i32, mut arrival: Arrival) -> Option<Stored> {
         lock(&self.0, order_id).remove(&order_id);
         arrival.arrival.as_mut()?.try_recv().ok()
     }
@@ -63,13 +63,13 @@ pub(super) struct Arrival {
     order_id: i32,
     shards: Arc<[Shard]>,
     /// `None` once another attempt at the same order waits instead of this one: this one never hears.
-    arrival: Option<oneshot::Receiver<Data>>,
+    arrival: Option<oneshot::Receiver<Stored>>,
 }
 
 impl Future for Arrival {
-    type Output = Data;
+    type Output = Stored;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Data> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Stored> {
         let Some(arrival) = self.arrival.as_mut() else { return Poll::Pending };
         match Pin::new(arrival).poll(context) {
             Poll::Ready(Ok(data)) => Poll::Ready(data),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use queue::hurry_in_tx;
 use sqlx::PgPool;
 use store::{Coalescer, Error, Result, run, run_tx};
@@ -26,6 +27,38 @@ impl Data {
     /// As stored: 0 stands for nothing.
     pub(super) fn stored(storage_id: i32, pickup_point_id: i32) -> Option<Self> {
         (storage_id != 0 && pickup_point_id != 0).then_some(Self { storage_id, pickup_point_id })
+    }
+}
+
+/// What an order's postings are made of besides its data, fixed by the transaction that stored the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Basis {
+    /// The database's time of that transaction.
+    pub at: DateTime<Utc>,
+    /// The version of the posting rules then in force; 0 if there were none.
+    pub rules: i32,
+}
+
+/// An order's data as it was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The data.
+    pub data: Data,
+    /// What came with storing it.
+    pub basis: Basis,
+}
+
+impl Stored {
+    /// From an order's row.
+    pub(super) fn of(
+        storage_id: i32,
+        pickup_point_id: i32,
+        at: Option<DateTime<Utc>>,
+        rules: Option<i32>,
+    ) -> Option<Self> {
+        let data = Data::stored(storage_id, pickup_point_id)?;
+        // What was stored before there was a ledger posts by the first rules there were.
+        Some(Self { data, basis: Basis { at: at?, rules: rules.unwrap_or(1) } })
     }
 }
 
@@ -61,7 +94,7 @@ struct Arrived {
 }
 
 /// Hands an order's stored data to whoever waits for it in this process; false if nobody does.
-pub type Deliver = Arc<dyn Fn(i32, Data) -> bool + Send + Sync>;
+pub type Deliver = Arc<dyn Fn(i32, Stored) -> bool + Send + Sync>;
 
 impl CallbackStore {
     /// Starts storing. Stored data goes to `deliver`; if nobody takes it there, to the retry queue and the replicas.
@@ -84,7 +117,7 @@ impl CallbackStore {
     }
 }
 
-async fn settle(pool: &PgPool, deliver: &Deliver, forward: &Coalescer<Callback>, batch: Vec<Arrived>) {
+async fn settle(pool: &PgPool, deliver: &Deliver, forward: &Coalescer<(i32, Stored)>, batch: Vec<Arrived>) {
     let mut first: HashMap<i32, Data> = HashMap::with_capacity(batch.len());
     for Arrived { callback, .. } in &batch {
         first.entry(callback.order_id).or_insert(callback.data);
@@ -98,14 +131,15 @@ async fn settle(pool: &PgPool, deliver: &Deliver, forward: &Coalescer<Callback>,
             return;
         }
     };
+    store::fail_point("callbacks_stored");
     let mut told = HashMap::with_capacity(verdicts.len());
-    for Verdict { order_id, data, answer } in verdicts {
+    for Verdict { order_id, stored, answer } in verdicts {
         told.insert(order_id, answer);
-        if let Some(data) = data
-            && !deliver(order_id, data)
+        if let Some(stored) = stored
+            && !deliver(order_id, stored)
             && answer == CallbackAnswer::Stored
         {
-            forward.push(Callback { order_id, data }).await;
+            forward.push((order_id, stored)).await;
         }
     }
     for Arrived { callback, reply } in batch {
@@ -132,7 +166,7 @@ fn kind(answer: CallbackAnswer) -> &'static str {
 struct Verdict {
     order_id: i32,
     /// What the order's data is now.
-    data: Option<Data>,
+    stored: Option<Stored>,
     answer: CallbackAnswer,
 }
 
@@ -142,7 +176,7 @@ async fn write(pool: &PgPool, callbacks: HashMap<i32, Data>) -> Result<Vec<Verdi
     let ids: Arc<[i32]> = rows.iter().map(|row| row.0).collect();
     let storages: Arc<[i32]> = rows.iter().map(|row| row.1.storage_id).collect();
     let pickups: Arc<[i32]> = rows.iter().map(|row| row.1.pickup_point_id).collect();
-    let told: Vec<(i32, i32, i32, bool)> = run(pool, "store_callbacks", move |connection| {
+    let told: Vec<Told> = run(pool, "store_callbacks", move |connection| {
         let (ids, storages, pickups) = (ids.clone(), storages.clone(), pickups.clone());
         Box::pin(async move {
             let rows = sqlx::query_as(STORE).bind(&ids[..]).bind(&storages[..]).bind(&pickups[..]);
@@ -150,11 +184,11 @@ async fn write(pool: &PgPool, callbacks: HashMap<i32, Data>) -> Result<Vec<Verdi
         })
     })
     .await?;
-    let mut known: HashMap<i32, (Option<Data>, bool)> = HashMap::with_capacity(told.len());
-    for (order_id, storage_id, pickup_point_id, stored_now) in told {
+    let mut known: HashMap<i32, (Option<Stored>, Option<Basis>)> = HashMap::with_capacity(told.len());
+    for (order_id, storage_id, pickup_point_id, at, rules, stored_now) in told {
         let entry = known.entry(order_id).or_default();
-        entry.0 = entry.0.or(Data::stored(storage_id, pickup_point_id));
-        entry.1 |= stored_now;
+        entry.0 = entry.0.or(Stored::of(storage_id, pickup_point_id, at, rules));
+        entry.1 = entry.1.or_else(|| Some(Basis { at: at?, rules: rules? }).filter(|_| stored_now));
     }
     let unknown: Vec<Callback> = rows
         .iter()
@@ -166,24 +200,22 @@ async fn write(pool: &PgPool, callbacks: HashMap<i32, Data>) -> Result<Vec<Verdi
         tracing::warn!(%error, code = "UNAVAILABLE", "callbacks of unknown orders could not be kept");
     }
     let verdict = |(order_id, data): (i32, Data)| match known.get(&order_id) {
-        None => Verdict { order_id, data: None, answer: CallbackAnswer::Unknown },
-        Some((_, true)) => Verdict { order_id, data: Some(data), answer: CallbackAnswer::Stored },
-        Some((data, false)) => Verdict { order_id, data: *data, answer: CallbackAnswer::Duplicate },
+        None => Verdict { order_id, stored: None, answer: CallbackAnswer::Unknown },
+        Some((_, Some(basis))) => {
+            let stored = Some(Stored { data, basis: *basis });
+            Verdict { order_id, stored, answer: CallbackAnswer::Stored }
+        }
+        Some((stored, None)) => Verdict { order_id, stored: *stored, answer: CallbackAnswer::Duplicate },
     };
     Ok(rows.into_iter().map(verdict).collect())
 }
 
 /// Nobody in this process waits for these: they wake their job, and the replica that has asked, if there is one. Lost
 /// if the process dies here; then the order's next attempt finds the data.
-async fn forward_elsewhere(pool: &PgPool, callbacks: Vec<Callback>) {
-    let keys: Arc<Vec<String>> =
-        Arc::new(callbacks.iter().map(|callback| callback.order_id.to_string()).collect());
-    // A notification holds 8000 bytes, a callback at most 35.
-    let payloads = callbacks.chunks(200).map(|chunk| {
-        let words =
-            chunk.iter().map(|c| format!("{}:{}:{}", c.order_id, c.data.storage_id, c.data.pickup_point_id));
-        words.collect::<Vec<_>>().join(",")
-    });
+async fn forward_elsewhere(pool: &PgPool, callbacks: Vec<(i32, Stored)>) {
+    let keys: Arc<Vec<String>> = Arc::new(callbacks.iter().map(|callback| callback.0.to_string()).collect());
+    // A notification holds 8000 bytes, a callback at most 66.
+    let payloads = callbacks.chunks(120).map(|chunk| chunk.iter().map(word).collect::<Vec<_>>().join(","));
     let payloads: Arc<Vec<String>> = Arc::new(payloads.collect());
     let forwarded = run_tx(pool, "forward_callbacks", move |connection| {
         let (keys, payloads) = (keys.clone(), payloads.clone());
@@ -204,30 +236,42 @@ async fn forward_elsewhere(pool: &PgPool, callbacks: Vec<Callback>) {
     }
 }
 
+fn word((order_id, Stored { data, basis }): &(i32, Stored)) -> String {
+    let (storage, pickup) = (data.storage_id, data.pickup_point_id);
+    format!("{order_id}:{storage}:{pickup}:{}:{}", basis.at.timestamp_micros(), basis.rules)
+}
+
 /// The callbacks of a [`CALLBACK_CHANNEL`] notification; what does not read as one is left out.
-pub fn parse_notification(payload: &str) -> impl Iterator<Item = Callback> {
+pub fn parse_notification(payload: &str) -> impl Iterator<Item = (i32, Stored)> {
     payload.split(',').filter_map(|word| {
-        let mut numbers = word.split(':').map(str::parse::<i32>);
-        let (order_id, storage, pickup) =
-            (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
-        Some(Callback { order_id, data: Data::stored(storage, pickup)? })
+        let mut words = word.split(':');
+        let mut number = || words.next()?.parse::<i64>().ok();
+        let (order_id, storage, pickup) = (number()?, number()?, number()?);
+        let (at, rules) = (DateTime::from_timestamp_micros(number()?)?, number()?);
+        let data = Data::stored(storage.try_into().ok()?, pickup.try_into().ok()?)?;
+        let basis = Basis { at, rules: rules.try_into().ok()? };
+        Some((order_id.try_into().ok()?, Stored { data, basis }))
     })
 }
 
-/// (order, its data before, false) of each known order, and (order, 0, 0, true) of each whose data this callback
-/// became; not joined, which the planner would do in quadratic time. The row's lock decides between replicas: whoever
+/// (order, storage, pickup point, stored at, version of the posting rules, whether it was stored just now)
+type Told = (i32, i32, i32, Option<DateTime<Utc>>, Option<i32>, bool);
+
+/// Each known order with what was stored before, and each whose data this callback became (with zeros for it); not joined, which the planner would do in quadratic time. The row's lock decides between replicas: whoever
 /// comes second finds the data there.
 const STORE: &str = "-- store_callbacks
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest($1::int[], $2::int[], $3::int[]) AS t (order_id, storage_id, pickup_point_id)
 ), stored AS (
-    UPDATE orders o SET storage_id = i.storage_id, pickup_point_id = i.pickup_point_id, data_at = now()
+    UPDATE orders o SET storage_id = i.storage_id, pickup_point_id = i.pickup_point_id, data_at = now(),
+        posting_rules = coalesce((SELECT max(version) FROM posting_rules), 0)
     FROM input i WHERE o.order_id = i.order_id AND o.storage_id = 0
-    RETURNING o.order_id
+    RETURNING o.order_id, o.data_at, o.posting_rules
 )
-SELECT o.order_id, o.storage_id, o.pickup_point_id, false FROM input i JOIN orders o ON o.order_id = i.order_id
+SELECT o.order_id, o.storage_id, o.pickup_point_id, o.data_at, o.posting_rules, false
+FROM input i JOIN orders o ON o.order_id = i.order_id
 UNION ALL
-SELECT order_id, 0, 0, true FROM stored";
+SELECT order_id, 0, 0, data_at, posting_rules, true FROM stored";
 
 #[cfg(test)]
 mod tests {
@@ -235,11 +279,12 @@ mod tests {
 
     #[test]
     fn notifications_carry_any_order_id() {
-        let callbacks: Vec<Callback> = parse_notification("-2147483648:1:2,0:3:4,x,5:0:1,7").collect();
-        let callback = |order_id, storage_id, pickup_point_id| Callback {
-            order_id,
-            data: Data { storage_id, pickup_point_id },
+        let callback = |order_id, storage_id, pickup_point_id| {
+            let basis = Basis { at: DateTime::UNIX_EPOCH, rules: i32::MAX };
+            (order_id, Stored { data: Data { storage_id, pickup_point_id }, basis })
         };
-        assert_eq!(callbacks, [callback(i32::MIN, 1, 2), callback(0, 3, 4)]);
+        let told = [callback(i32::MIN, i32::MIN, 2), callback(0, 3, 4)];
+        let payload = format!("{},{},x,5:0:1:0:1,7,1:2:3", word(&told[0]), word(&told[1]));
+        assert_eq!(parse_notification(&payload).collect::<Vec<_>>(), told);
     }
 }

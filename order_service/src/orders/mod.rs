@@ -25,7 +25,8 @@ use uuid::Uuid;
 pub use accept::{AcceptError, Accepted, Acceptor};
 pub use adopt::adopt;
 pub use callback::{
-    CALLBACK_CHANNEL, Callback, CallbackAnswer, CallbackStore, Data, Deliver, parse_notification,
+    Basis, CALLBACK_CHANNEL, Callback, CallbackAnswer, CallbackStore, Data, Deliver, Stored,
+    parse_notification,
 };
 pub use clock::Clock;
 pub use end::{Audience, Ender, GiveUp};
@@ -95,6 +96,8 @@ pub struct Work {
     pub state: State,
     /// Storage and pickup point, once stored.
     pub data: Option<Data>,
+    /// What its postings are made of besides, once the data is stored.
+    pub basis: Option<Basis>,
     /// Attempts that ended before this one.
     pub attempts: u32,
     /// When it reached [`State::ProcessStarted`].
@@ -119,6 +122,7 @@ impl Work {
             product_id,
             state: State::Initialized,
             data: None,
+            basis: None,
             attempts: 0,
             started_at: None,
             external_at: None,

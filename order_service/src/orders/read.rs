@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgPool};
 use store::{Result, run};
 
-use super::{Data, State};
+use super::{Basis, Data, State, Stored};
 
 /// An order as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Order {
     pub state: State,
     /// Storage and pickup point, once known.
     pub data: Option<Data>,
+    /// What its postings are made of besides, once the data is stored.
+    pub basis: Option<Basis>,
     /// Attempts that ended.
     pub attempts: u32,
     /// Why the last attempt failed.
@@ -58,6 +60,8 @@ struct Row {
     accepted_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
     external_at: Option<DateTime<Utc>>,
+    data_at: Option<DateTime<Utc>>,
+    posting_rules: Option<i32>,
     finished_at: Option<DateTime<Utc>>,
     failed_at: Option<Vec<DateTime<Utc>>>,
     last_error: Option<String>,
@@ -85,13 +89,16 @@ impl Row {
             history.insert(place, failure);
         }
         let state = State::from_number(self.state.into())?;
+        let stored = Stored::of(self.storage_id, self.pickup_point_id, self.data_at, self.posting_rules);
         Some(Order {
             order_id: self.order_id,
             product_id: self.product_id,
             state,
             // A callback that came after it had failed is kept for a retry, and does not change the answer.
-            data: Data::stored(self.storage_id, self.pickup_point_id)
+            data: stored
+                .map(|stored| stored.data)
                 .filter(|_| state != State::Failed || self.external_at.is_some()),
+            basis: stored.map(|stored| stored.basis),
             attempts: self.attempts.cast_unsigned(),
             last_error: self.last_error,
             history,

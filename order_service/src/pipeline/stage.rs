@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use crate::exchange::Exchange;
-use crate::orders::{State, Work};
+use crate::orders::{State, Stored, Work};
 use crate::postings::Postings;
 
 /// Why a stage did not move an order on.
@@ -66,7 +66,8 @@ impl Action for AskDataManager {
     fn run<'a>(&'a self, order: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(async move {
             if order.data.is_none() {
-                order.data = Some(self.0.ask(order.order_id).await?);
+                let stored = self.0.ask(order.order_id).await?;
+                (order.data, order.basis) = (Some(stored.data), Some(stored.basis));
             }
             Ok(())
         })
@@ -79,9 +80,9 @@ pub struct PostEvents(pub Arc<dyn Postings>);
 
 impl Action for PostEvents {
     fn run<'a>(&'a self, order: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
-        match order.data {
-            Some(data) => self.0.post(order, data),
-            None => Box::pin(std::future::ready(Err(StageError::Permanent(
+        match (order.data, order.basis) {
+            (Some(data), Some(basis)) => self.0.post(order, Stored { data, basis }),
+            _ => Box::pin(std::future::ready(Err(StageError::Permanent(
                 "LOGIC_ERROR: the external interaction ended without data".to_owned(),
             )))),
         }

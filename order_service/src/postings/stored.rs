@@ -55,3 +55,19 @@ pub async fn put_rules_in_tx(connection: &mut PgConnection, rules: &[Rule], owne
         .await?;
     Ok(version)
 }
+
+/// The rules of one version; an error if there is no such version.
+pub async fn load_version(pool: &PgPool, version: i32) -> Result<Vec<Rule>> {
+    store::run(pool, "load_posting_rules_version", move |connection| {
+        Box::pin(async move {
+            let Json(rules): Json<Vec<Rule>> = sqlx::query_scalar(
+                "SELECT rules FROM posting_rules WHERE version = $1 -- load_posting_rules_version",
+            )
+            .bind(version)
+            .fetch_one(connection)
+            .await?;
+            Ok(rules)
+        })
+    })
+    .await
+}

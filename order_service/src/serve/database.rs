@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use store::embedded::{Embedded, USER};
-use store::{Migrations, PoolSettings};
+use store::{Migrations, PgConnectOptions, PoolSettings};
 
 use crate::settings::DatabaseSettings;
 
@@ -39,7 +39,7 @@ pub async fn reach(settings: &DatabaseSettings) -> anyhow::Result<Database> {
         Some(options) => (options.clone(), None),
         None => {
             let embedded = join(settings).await?;
-            create_database(&embedded).await?;
+            create(&embedded, CONTROL).await?;
             (embedded.options(CONTROL), Some(embedded))
         }
     };
@@ -48,11 +48,13 @@ pub async fn reach(settings: &DatabaseSettings) -> anyhow::Result<Database> {
         patience: settings.startup_timeout,
         application_name: "order_service".to_owned(),
     };
-    // Backstops: no statement of this program comes near them.
-    let options =
-        options.options([("statement_timeout", "60000"), ("idle_in_transaction_session_timeout", "60000")]);
-    let pool = store::connect(options, &pool).await?;
+    let pool = store::connect(with_backstops(options), &pool).await?;
     Ok(Database { pool, embedded })
+}
+
+/// No statement of this program comes near these times.
+pub(super) fn with_backstops(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([("statement_timeout", "60000"), ("idle_in_transaction_session_timeout", "60000")])
 }
 
 async fn join(settings: &DatabaseSettings) -> anyhow::Result<Arc<Embedded>> {
@@ -62,16 +64,18 @@ async fn join(settings: &DatabaseSettings) -> anyhow::Result<Arc<Embedded>> {
     Ok(joined.context("starting the embedded PostgreSQL")??)
 }
 
-/// Two services may start at once: whoever comes second finds it there.
-async fn create_database(embedded: &Embedded) -> anyhow::Result<()> {
+/// Creates a database of the cluster unless it is there. Two services may start at once: whoever comes second finds it.
+pub(super) async fn create(embedded: &Embedded, name: &str) -> anyhow::Result<()> {
     let mut admin = PgConnection::connect_with(&embedded.options("postgres")).await?;
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-        .bind(CONTROL)
+        .bind(name)
         .fetch_one(&mut admin)
         .await?;
     if !exists {
-        tracing::info!(user = USER, data_dir = %embedded.data_dir().display(), "creating the control database");
-        let created = sqlx::query("CREATE DATABASE control").execute(&mut admin).await;
+        tracing::info!(user = USER, data_dir = %embedded.data_dir().display(), name, "creating a database");
+        // One copy of the template at a time: Postgres refuses a second one.
+        sqlx::query("SELECT pg_advisory_lock(1) -- create_database").execute(&mut admin).await?;
+        let created = sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await;
         let known = |error: &sqlx::Error| {
             // duplicate_database, or unique_violation when both create at the very same time
             error
@@ -82,7 +86,7 @@ async fn create_database(embedded: &Embedded) -> anyhow::Result<()> {
         if let Err(error) = created
             && !known(&error)
         {
-            return Err(error).context("creating the control database");
+            return Err(error).with_context(|| format!("creating the database {name}"));
         }
     }
     admin.close().await?;

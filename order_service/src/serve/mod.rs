@@ -2,6 +2,7 @@
 
 pub mod database;
 mod http;
+pub mod ledger;
 mod rooms;
 
 use std::sync::Arc;
@@ -30,12 +31,21 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         drop(Listeners::bind(&settings.listen, settings.app_port, "--app-port").await?);
     }
     let readiness = Readiness::starting("the database is not open yet");
-    let http_port = http::start(&settings, readiness.clone()).await?;
+    let (http_port, api) = http::start(&settings, readiness.clone()).await?;
     let database = tokio::select! {
         database = database::open(&settings.database) => database?,
         () = stop.cancelled() => return Ok(()),
     };
-    let running = rooms::start(&settings, &database, stop.clone()).await?;
+    let shards = tokio::select! {
+        shards = ledger::open(&settings.database, &database) => shards?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
+    let routes = match settings.roles.contains(&Role::Http) {
+        true => ::ledger::http::routes(running.ledger.clone()),
+        false => axum::Router::new(),
+    };
+    api.open(routes);
     readiness.ask(probe(database.pool.clone()));
     let served = if grpc {
         serve_grpc(&settings, &running, stop.clone(), http_port, &readiness).await

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledger::Ledger;
+use ledger::sharding::Shards;
+use ledger::types::{TYPES_CHANNEL, Types};
 use queue::{Backoff, Jobs, WAKE_CHANNEL};
 use serving::peer::Peer;
 use sqlx::PgPool;
@@ -17,7 +20,7 @@ use crate::api::{Limits, OpenRequests, Rooms, Shared};
 use crate::exchange::{Client, ClientTerms, Exchange};
 use crate::orders::{self, Acceptor, CALLBACK_CHANNEL, CallbackStore, Clock, Ender, GiveUp, QUEUE};
 use crate::pipeline::{self, AskDataManager, Entrances, PostEvents, Proceed, Size, Stages};
-use crate::postings::NothingToPost;
+use crate::postings::LedgerPostings;
 use crate::retry::Claimer;
 use crate::settings::{Role, Settings};
 use crate::watch::Watch;
@@ -29,6 +32,8 @@ const ADOPTED: usize = 64;
 pub(super) struct Running {
     /// For the API.
     pub(super) rooms: Rooms,
+    /// For the REST API.
+    pub(super) ledger: Arc<Ledger>,
     entrances: Entrances,
     claiming: CancellationToken,
     claimer: std::sync::Mutex<Option<JoinHandle<()>>>,
@@ -41,12 +46,18 @@ pub(super) struct Running {
 pub(super) async fn start(
     settings: &Settings,
     database: &Database,
+    shards: Shards,
     stopping: CancellationToken,
 ) -> anyhow::Result<Running> {
     let pool = database.pool.clone();
     let clock = Arc::new(Clock::default());
     clock.set(sqlx::query_scalar("SELECT now() -- clock").fetch_one(&pool).await?);
-    let (notifications, _) = Notifications::start(pool.clone(), vec![WAKE_CHANNEL, CALLBACK_CHANNEL]);
+    let (notifications, _) =
+        Notifications::start(pool.clone(), vec![WAKE_CHANNEL, CALLBACK_CHANNEL, TYPES_CHANNEL]);
+    let types = Types::default();
+    types.set(ledger::types::load(&pool).await?);
+    tokio::spawn(ledger::types::keep_current(pool.clone(), notifications.clone(), types.clone()));
+    let ledger = Ledger::start(shards, types);
     let jobs = start_jobs(settings, &pool, &notifications).await?;
     let exchange = start_exchange(settings, &clock)?;
     let watch = Watch::start(pool.clone());
@@ -61,7 +72,7 @@ pub(super) async fn start(
     let stages = Stages {
         start: Arc::new(Proceed),
         external: Arc::new(AskDataManager(exchange.clone())),
-        finish: Arc::new(PostEvents(Arc::new(NothingToPost))),
+        finish: Arc::new(PostEvents(Arc::new(LedgerPostings::new(pool.clone(), ledger.clone())))),
     };
     let workers = pipeline::start(exits, size, stages, clock.clone(), ender.clone());
 
@@ -77,7 +88,7 @@ pub(super) async fn start(
     let claimer = tokio::spawn(claimer.run(claiming.clone()));
 
     let delivering = exchange.clone();
-    let deliver = move |order_id, data| delivering.deliver(orders::Callback { order_id, data });
+    let deliver = move |order_id, stored| delivering.deliver(order_id, stored);
     let callbacks = CallbackStore::start(pool.clone(), Arc::new(deliver));
     tokio::spawn(hear_callbacks(notifications.subscribe(), exchange.clone()));
     let acceptor =
@@ -101,7 +112,7 @@ pub(super) async fn start(
         open: Arc::new(OpenRequests::default()),
     });
     let (claimer, workers) = (Some(claimer).into(), workers.into());
-    Ok(Running { rooms, entrances, claiming, claimer, workers, ender, jobs })
+    Ok(Running { rooms, ledger, entrances, claiming, claimer, workers, ender, jobs })
 }
 
 async fn start_jobs(
@@ -147,8 +158,8 @@ async fn hear_callbacks(mut notifications: broadcast::Receiver<Notify>, exchange
     loop {
         match notifications.recv().await {
             Ok(Notify::Heard { channel, payload }) if channel == CALLBACK_CHANNEL => {
-                orders::parse_notification(&payload).for_each(|callback| {
-                    exchange.deliver(callback);
+                orders::parse_notification(&payload).for_each(|(order_id, stored)| {
+                    exchange.deliver(order_id, stored);
                 });
             }
             Ok(_) => {}

@@ -89,7 +89,12 @@ fn group_by(kind: &AccountType, given: Option<&String>) -> Result<Vec<String>, A
         if !kind.attributes.iter().any(|attribute| attribute.name == name) {
             return Err(ApiError::field(
                 "group_by",
-                format!("`{}` is not an auxiliary attribute of {}; {}", shortened(name), kind.name, groupings(kind)),
+                format!(
+                    "`{}` is not an auxiliary attribute of {}; {}",
+                    shortened(name),
+                    kind.name,
+                    groupings(kind)
+                ),
             ));
         }
         names.push(name.to_owned());
@@ -97,8 +102,13 @@ fn group_by(kind: &AccountType, given: Option<&String>) -> Result<Vec<String>, A
     Ok(names)
 }
 
-fn allowed(kind: &AccountType, filter: &BTreeMap<String, String>, group_by: &[String]) -> Result<(), ApiError> {
-    let names: Vec<&str> = filter.keys().map(String::as_str).chain(group_by.iter().map(String::as_str)).collect();
+fn allowed(
+    kind: &AccountType,
+    filter: &BTreeMap<String, String>,
+    group_by: &[String],
+) -> Result<(), ApiError> {
+    let names: Vec<&str> =
+        filter.keys().map(String::as_str).chain(group_by.iter().map(String::as_str)).collect();
     if kind.allows(&names) {
         return Ok(());
     }
@@ -120,7 +130,8 @@ fn groupings(kind: &AccountType) -> String {
 
 fn unknown(kind: &AccountType, name: &str, bounds: Bounds) -> ApiError {
     let key = kind.key_attributes.iter().map(|attribute| attribute.name.as_str());
-    let auxiliary = kind.attributes.iter().filter(|_| bounds.filters).map(|attribute| attribute.name.as_str());
+    let auxiliary =
+        kind.attributes.iter().filter(|_| bounds.filters).map(|attribute| attribute.name.as_str());
     let known: Vec<&str> = key.chain(auxiliary).chain(bounds.parameters.iter().copied()).collect();
     ApiError::field(shortened(name), format!("unknown parameter; allowed are {}", known.join(", ")))
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -71,33 +72,93 @@ impl Input<'_> {
     /// Checks everything about the event that does not depend on others. `place`: where it stands in the request.
     pub(crate) fn check(self, types: &Catalogue, place: &str) -> Result<Event, ApiError> {
         let field = |name: &str| format!("{place}.{name}");
-        let Some(kind) = types.accounts.get(&*self.kind) else {
-            return Err(unknown_type(field("type"), &self.kind, types.accounts.keys()));
+        let text = |name: &str, raw: Option<&RawValue>| match raw {
+            None => Ok(None),
+            Some(raw) => serde_json::from_str::<String>(raw.get())
+                .map(Some)
+                .map_err(|_| ApiError::field(field(name), format!("must be {}", amount::ALLOWED))),
         };
-        if self.event_id.is_empty() || self.event_id.len() > LONGEST_ID || self.event_id.contains('\0') {
-            return Err(ApiError::field(field("event_id"), "must have 1 to 256 bytes and no NUL"));
-        }
         let Some(dt) = moment::parse_event(&self.dt) else {
             return Err(ApiError::field(field("dt"), format!("must be {}", moment::EVENT_ALLOWED)));
         };
-        let amount = match (self.debit, self.credit) {
-            (Some(debit), None) => Amount::Debit(decimal(debit, || field("debit"))?),
-            (None, Some(credit)) => Amount::Credit(decimal(credit, || field("credit"))?),
+        let (debit, credit) = (text("debit", self.debit)?, text("credit", self.credit)?);
+        let attributes = self.attributes.0.iter().map(|(name, token)| (&**name, token.get()));
+        let checked = Checked::new(types, &self.kind, &self.event_id, attributes, [debit, credit], &field)?;
+        let info = self.info.map(|info| Ok((info.get().to_owned(), info_meaning(info, field("info"))?)));
+        Ok(checked.event(self.event_id.into_owned(), dt, info.transpose()?))
+    }
+}
+
+/// An event made by this program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Its account's type.
+    pub type_name: String,
+    /// Its id.
+    pub event_id: String,
+    /// When it happened; in the years 1970 to 2100.
+    pub dt: DateTime<Utc>,
+    /// Names and values, these as JSON.
+    pub attributes: Vec<(String, String)>,
+    /// An amount, if it is a debit.
+    pub debit: Option<String>,
+    /// An amount, if it is a credit.
+    pub credit: Option<String>,
+}
+
+impl NewEvent {
+    /// Checks it like one that came from outside.
+    pub fn check(&self, types: &Catalogue) -> Result<Event, ApiError> {
+        let field = |name: &str| format!("{} {name}", self.event_id);
+        let attributes = self.attributes.iter().map(|(name, token)| (name.as_str(), token.as_str()));
+        let amounts = [self.debit.clone(), self.credit.clone()];
+        let checked = Checked::new(types, &self.type_name, &self.event_id, attributes, amounts, &field)?;
+        Ok(checked.event(self.event_id.clone(), self.dt, None))
+    }
+}
+
+/// What is checked of every event in the same way.
+struct Checked<'t> {
+    kind: &'t AccountType,
+    named: Named,
+    amount: Amount,
+}
+
+impl<'t> Checked<'t> {
+    fn new<'a>(
+        types: &'t Catalogue,
+        kind: &str,
+        event_id: &str,
+        attributes: impl Iterator<Item = (&'a str, &'a str)>,
+        amounts: [Option<String>; 2],
+        field: &impl Fn(&str) -> String,
+    ) -> Result<Self, ApiError> {
+        let Some(kind) = types.accounts.get(kind) else {
+            return Err(unknown_type(field("type"), kind, types.accounts.keys()));
+        };
+        if event_id.is_empty() || event_id.len() > LONGEST_ID || event_id.contains('\0') {
+            return Err(ApiError::field(field("event_id"), "must have 1 to 256 bytes and no NUL"));
+        }
+        let decimal = |name: &str, text: &str| {
+            let refused = || ApiError::field(field(name), format!("must be {}", amount::ALLOWED));
+            amount::parse(text).ok_or_else(refused)
+        };
+        let amount = match &amounts {
+            [Some(debit), None] => Amount::Debit(decimal("debit", debit)?),
+            [None, Some(credit)] => Amount::Credit(decimal("credit", credit)?),
             _ => {
                 let reason = "an event has either `debit` or `credit`, and not both";
                 return Err(ApiError::field(field("debit"), reason));
             }
         };
-        let named = Named::check(kind, &self.attributes, &field("attributes"))?;
-        let info = self.info.filter(|info| info.get() != "null");
-        let (info, meaning) = match info {
-            None => (None, None),
-            Some(info) => {
-                let meaning = info_meaning(info, field("info"))?;
-                (Some(info.get().to_owned()), Some(meaning))
-            }
-        };
-        Ok(Event::new(kind, self.event_id.into_owned(), dt, named, amount, info, meaning))
+        let named = Named::check(kind, attributes, &field("attributes"))?;
+        Ok(Self { kind, named, amount })
+    }
+
+    /// `info`: as written, and the one text for what it says.
+    fn event(self, event_id: String, dt: DateTime<Utc>, info: Option<(String, String)>) -> Event {
+        let (info, meaning) = info.unzip();
+        Event::new(self.kind, event_id, dt, self.named, self.amount, info, meaning)
     }
 }
 
@@ -110,12 +171,6 @@ fn info_meaning(info: &RawValue, field: String) -> Result<String, ApiError> {
         Refused::TooDeep => ApiError::field(field, "is nested deeper than 32 levels"),
         Refused::Malformed(reason) => ApiError::field(field, reason),
     })
-}
-
-fn decimal(raw: &RawValue, field: impl Fn() -> String) -> Result<rust_decimal::Decimal, ApiError> {
-    let text: Option<Cow<'_, str>> = serde_json::from_str::<String>(raw.get()).ok().map(Cow::Owned);
-    let amount = text.as_deref().and_then(amount::parse);
-    amount.ok_or_else(|| ApiError::field(field(), format!("must be {}", amount::ALLOWED)))
 }
 
 /// The error for a type that does not exist.
@@ -144,21 +199,28 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn check(kind: &AccountType, given: &Attributes<'_>, field: &str) -> Result<Self, ApiError> {
+    fn check<'a>(
+        kind: &AccountType,
+        given: impl Iterator<Item = (&'a str, &'a str)>,
+        field: &str,
+    ) -> Result<Self, ApiError> {
         let mut key = Vec::with_capacity(kind.key_attributes.len());
         let mut auxiliary = Vec::with_capacity(kind.attributes.len());
-        for (name, token) in &given.0 {
-            let find = |among: &[Attribute]| among.iter().find(|a| a.name == **name).map(|a| a.kind);
+        for (name, token) in given {
+            let find = |among: &[Attribute]| among.iter().find(|a| a.name == name).map(|a| a.kind);
             let (wanted, into) = match (find(&kind.key_attributes), find(&kind.attributes)) {
                 (Some(wanted), _) => (wanted, &mut key),
-                (None, Some(_)) if token.get() == "null" => continue,
+                (None, Some(_)) if token == "null" => continue,
                 (None, Some(wanted)) => (wanted, &mut auxiliary),
                 (None, None) => return Err(unknown_attribute(kind, name, field)),
             };
-            let Some(value) = wanted.canonical_json(token.get()) else {
-                return Err(ApiError::field(format!("{field}.{name}"), format!("must be {}", wanted.allowed())));
+            let Some(value) = wanted.canonical_json(token) else {
+                return Err(ApiError::field(
+                    format!("{field}.{name}"),
+                    format!("must be {}", wanted.allowed()),
+                ));
             };
-            into.push((name.clone().into_owned(), value));
+            into.push((name.to_owned(), value));
         }
         Self::complete(kind, key, auxiliary, field)
     }
@@ -173,14 +235,16 @@ impl Named {
         let missing = kind.key_attributes.iter().find(|a| !key.iter().any(|(name, _)| *name == a.name));
         if let Some(missing) = missing {
             let reason = format!("is missing: every {} has {}", kind.name, names(&kind.key_attributes));
-            let place = if field.is_empty() { missing.name.clone() } else { format!("{field}.{}", missing.name) };
+            let place =
+                if field.is_empty() { missing.name.clone() } else { format!("{field}.{}", missing.name) };
             return Err(ApiError::field(place, reason));
         }
         key.sort_unstable();
         auxiliary.sort_unstable();
         let pairs = |(name, value): &'_ (String, String)| (name.clone(), value.clone());
         let shard: Vec<_> = key.iter().filter(|(name, _)| kind.shard_key.contains(name)).map(pairs).collect();
-        let text = |pairs: &[(String, String)]| canonical(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+        let text =
+            |pairs: &[(String, String)]| canonical(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())));
         Ok(Self { key: text(&key), shard_key: text(&shard), auxiliary })
     }
 }

@@ -11,6 +11,7 @@ mod writer;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+pub use input::NewEvent;
 pub(crate) use input::{Attributes, Input, Named, shortened, unknown_type};
 pub use listing::{ListedEvent, Listing, Page, list};
 pub(crate) use rows::{Judged, Known, Rows};
@@ -80,7 +81,19 @@ impl Event {
             info_meaning.as_deref().unwrap_or_default().as_bytes(),
         ]));
         let type_name = kind.name.clone();
-        Self { type_name, event_id, dt, amount, info, hash, account, tuple, auxiliary: named.auxiliary, key, content }
+        Self {
+            type_name,
+            event_id,
+            dt,
+            amount,
+            info,
+            hash,
+            account,
+            tuple,
+            auxiliary: named.auxiliary,
+            key,
+            content,
+        }
     }
 }
 

@@ -110,13 +110,17 @@ impl Rows {
                 if accounts.get(&event.account.id) != Some(&event.account.check)
                     && new_accounts.insert((event.account.id, event.account.check))
                 {
-                    rows.accounts.push(NewName { name: event.account.clone(), more: event.type_name.clone() });
+                    rows.accounts
+                        .push(NewName { name: event.account.clone(), more: event.type_name.clone() });
                 }
                 if tuples.get(&event.tuple.id) != Some(&event.tuple.check)
                     && new_tuples.insert((event.tuple.id, event.tuple.check))
                 {
-                    let object: serde_json::Map<_, _> =
-                        event.auxiliary.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+                    let object: serde_json::Map<_, _> = event
+                        .auxiliary
+                        .iter()
+                        .map(|(name, value)| (name.clone(), value.as_str().into()))
+                        .collect();
                     let more = serde_json::Value::Object(object).to_string();
                     rows.tuples.push(NewName { name: event.tuple.clone(), more });
                 }

@@ -93,7 +93,8 @@ impl Writer {
             parts[shard].1.push(event);
         }
         let parts = parts.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty());
-        let asked = parts.map(async |(shard, (places, events))| (places, self.write_part(shard, events).await));
+        let asked =
+            parts.map(async |(shard, (places, events))| (places, self.write_part(shard, events).await));
         for (places, statuses) in futures::future::join_all(asked).await {
             for (place, status) in places.into_iter().zip(statuses) {
                 written[place].status = status;
@@ -236,6 +237,7 @@ async fn attempt(pool: &PgPool, known: &Arc<Known>, parts: &Arc<[Arc<[Event]>]>)
     })
     .await
     .inspect_err(|_| known.forget())?;
+    store::fail_point("events_written");
     known.remember(&rows);
     let events = parts.iter().map(|part| part.len()).sum();
     metrics::counter!("ledger_events_written_total").increment((events - judged.len().min(events)) as u64);

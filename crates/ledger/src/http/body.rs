@@ -32,7 +32,8 @@ async fn read(request: Request) -> Result<Bytes, ApiError> {
     if !media_type.eq_ignore_ascii_case("application/json") {
         return Err(ApiError::field("Content-Type", "must be application/json"));
     }
-    let collected = tokio::time::timeout(PATIENCE, Limited::new(request.into_body(), LARGEST).collect()).await;
+    let collected =
+        tokio::time::timeout(PATIENCE, Limited::new(request.into_body(), LARGEST).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {

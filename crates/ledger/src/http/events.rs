@@ -42,7 +42,8 @@ pub(super) fn check(inputs: Vec<Input<'_>>, types: &Catalogue) -> Result<Vec<Eve
 }
 
 pub(super) async fn write(State(ledger): State<Arc<Ledger>>, JsonBody(body): JsonBody) -> Response {
-    let checked = body::parse::<Request<'_>>(&body).and_then(|request| check(request.events, &ledger.types.now()));
+    let checked =
+        body::parse::<Request<'_>>(&body).and_then(|request| check(request.events, &ledger.types.now()));
     let events = match checked {
         Ok(events) => events,
         Err(error) => return error.into_response(),
@@ -61,7 +62,11 @@ pub(super) async fn write(State(ledger): State<Arc<Ledger>>, JsonBody(body): Jso
 }
 
 /// The outcomes as they are answered.
-pub(super) fn results<'a>(ledger: &'a Ledger, ids: &'a [String], written: &[Written]) -> Vec<EventResult<'a>> {
+pub(super) fn results<'a>(
+    ledger: &'a Ledger,
+    ids: &'a [String],
+    written: &[Written],
+) -> Vec<EventResult<'a>> {
     let shards = ledger.shards.all();
     let result = |(id, written): (&'a String, &Written)| EventResult {
         event_id: id,
@@ -75,7 +80,8 @@ pub(super) fn results<'a>(ledger: &'a Ledger, ids: &'a [String], written: &[Writ
 pub(super) fn refusal(ids: &[String], written: &[Written]) -> Option<ApiError> {
     let first = |status| written.iter().position(|written| written.status == status).and_then(|n| ids.get(n));
     if let Some(id) = first(Status::Conflict) {
-        let message = format!("event `{id}` is there with other content; nothing of its shard's part was written");
+        let message =
+            format!("event `{id}` is there with other content; nothing of its shard's part was written");
         return Some(ApiError::new(Code::Conflict, message));
     }
     let id = first(Status::Unavailable)?;

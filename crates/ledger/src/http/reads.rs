@@ -21,7 +21,11 @@ type Answer = Result<Json<Json_>, ApiError>;
 const LIMIT: i64 = 100;
 const MOST: i64 = 10_000;
 
-pub(super) async fn balances(State(ledger): State<Arc<Ledger>>, Path(name): Path<String>, given: Given) -> Answer {
+pub(super) async fn balances(
+    State(ledger): State<Arc<Ledger>>,
+    Path(name): Path<String>,
+    given: Given,
+) -> Answer {
     let kind = account_type(&ledger, &name)?;
     let bounds = Bounds { parameters: &["at", "group_by"], filters: true };
     let query = Query::check(&kind, given.0, bounds)?;
@@ -32,7 +36,11 @@ pub(super) async fn balances(State(ledger): State<Arc<Ledger>>, Path(name): Path
     })))
 }
 
-pub(super) async fn turnovers(State(ledger): State<Arc<Ledger>>, Path(name): Path<String>, given: Given) -> Answer {
+pub(super) async fn turnovers(
+    State(ledger): State<Arc<Ledger>>,
+    Path(name): Path<String>,
+    given: Given,
+) -> Answer {
     let kind = account_type(&ledger, &name)?;
     let bounds = Bounds { parameters: &["from", "to", "group_by"], filters: true };
     let query = Query::check(&kind, given.0, bounds)?;
@@ -44,19 +52,22 @@ pub(super) async fn turnovers(State(ledger): State<Arc<Ledger>>, Path(name): Pat
     })))
 }
 
-pub(super) async fn list(State(ledger): State<Arc<Ledger>>, Path(name): Path<String>, given: Given) -> Answer {
+pub(super) async fn list(
+    State(ledger): State<Arc<Ledger>>,
+    Path(name): Path<String>,
+    given: Given,
+) -> Answer {
     let kind = account_type(&ledger, &name)?;
     let bounds = Bounds { parameters: &["from", "to", "limit", "page_token"], filters: false };
     let query = Query::check(&kind, given.0, bounds)?;
     let (from, to) = period(&query)?;
-    let limit = match query.parameter("limit") {
-        None => LIMIT,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=MOST).contains(limit))
-            .ok_or_else(|| ApiError::field("limit", format!("must be a whole number from 1 to {MOST}")))?,
-    };
+    let limit =
+        match query.parameter("limit") {
+            None => LIMIT,
+            Some(text) => text.parse().ok().filter(|limit| (1..=MOST).contains(limit)).ok_or_else(|| {
+                ApiError::field("limit", format!("must be a whole number from 1 to {MOST}"))
+            })?,
+        };
     let account_id = query.account.id;
     let after = match query.parameter("page_token") {
         None => None,
@@ -111,7 +122,8 @@ async fn groups(
     let groups = totals(&ledger.shards.of(query.hash).pool, kind, question).await.map_err(unavailable)?;
     let group = |Group { attributes, debit, credit, balance }: Group| {
         let named = query.group_by.iter().zip(attributes).map(|(name, value)| {
-            let kind = kind.attributes.iter().find(|attribute| attribute.name == *name).map(|found| found.kind);
+            let kind =
+                kind.attributes.iter().find(|attribute| attribute.name == *name).map(|found| found.kind);
             (name.clone(), kind.zip(value).map_or(Json_::Null, |(kind, value)| kind.to_json(&value)))
         });
         json!({"attributes": Map::from_iter(named), "debit": debit, "credit": credit, "balance": balance})

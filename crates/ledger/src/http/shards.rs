@@ -18,7 +18,8 @@ pub(super) async fn types(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
         }
         shown
     };
-    let accounts = types.accounts.values().map(|kind| with_schema("/ledger/account-type-1.yml", json!(**kind)));
+    let accounts =
+        types.accounts.values().map(|kind| with_schema("/ledger/account-type-1.yml", json!(**kind)));
     let locks = types.locks.values().map(|kind| with_schema("/ledger/lock-type-1.yml", json!(**kind)));
     let states = types.states.values().map(|kind| with_schema("/ledger/state-type-1.yml", json!(**kind)));
     Json(json!({

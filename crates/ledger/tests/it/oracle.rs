@@ -59,7 +59,8 @@ fn units(text: &Value) -> i128 {
     let text = text.as_str().unwrap();
     let (sign, text) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    sign * (whole.parse::<i128>().unwrap() * 1_000_000_000 + format!("{fraction:0<9}").parse::<i128>().unwrap())
+    sign * (whole.parse::<i128>().unwrap() * 1_000_000_000
+        + format!("{fraction:0<9}").parse::<i128>().unwrap())
 }
 
 type Groups = BTreeMap<Vec<Option<i64>>, (i128, i128, i128)>;
@@ -105,10 +106,16 @@ fn sums_are_those_of_an_independent_computation() {
             let filters = filter.map(|value| format!("&product_id={value}")).unwrap_or_default();
             let query = format!("storage_id={}&group_by={}{filters}", a.storage, names.join(","));
             let text = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-            let wanted = |e: &Entry| e.storage == a.storage && filter.is_none_or(|value| e.tuple[0] == Some(value));
-            let (code, balance) = served.get(&format!("/v1/balances/storage_outflow?{query}&at={}", text(to))).await;
+            let wanted =
+                |e: &Entry| e.storage == a.storage && filter.is_none_or(|value| e.tuple[0] == Some(value));
+            let (code, balance) =
+                served.get(&format!("/v1/balances/storage_outflow?{query}&at={}", text(to))).await;
             assert_eq!(code, 200, "{balance}");
-            assert_eq!(answered(&balance, &names), expected(&entries, |e| wanted(e) && e.dt < to, group_by), "{query}");
+            assert_eq!(
+                answered(&balance, &names),
+                expected(&entries, |e| wanted(e) && e.dt < to, group_by),
+                "{query}"
+            );
             let path = format!("/v1/turnovers/storage_outflow?{query}&from={}&to={}", text(from), text(to));
             let (_, turnover) = served.get(&path).await;
             let within = |e: &Entry| wanted(e) && e.dt >= from && e.dt < to;
@@ -122,9 +129,16 @@ async fn listings_are_complete(served: &Served, entries: &[Entry]) {
     for storage in 0..12 {
         let (mut seen, mut token) = (Vec::new(), String::new());
         loop {
-            let (code, page) = served.get(&format!("/v1/events/storage_outflow?storage_id={storage}&limit=97{token}")).await;
+            let (code, page) =
+                served.get(&format!("/v1/events/storage_outflow?storage_id={storage}&limit=97{token}")).await;
             assert_eq!(code, 200, "{page}");
-            seen.extend(page["events"].as_array().unwrap().iter().map(|e| (e["dt"].to_string(), e["event_id"].to_string())));
+            seen.extend(
+                page["events"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|e| (e["dt"].to_string(), e["event_id"].to_string())),
+            );
             match page["next_page_token"].as_str() {
                 Some(next) => token = format!("&page_token={next}"),
                 None => break,

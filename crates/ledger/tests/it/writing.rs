@@ -11,7 +11,10 @@ fn the_same_again_is_a_duplicate() {
     store::testing::run(async {
         let served = Served::fresh().await;
         let events = [event("a", 1, DT, "12.50"), event("b", 2, DT, "1"), event("a", 1, DT, "12.5")];
-        assert_eq!(served.write(&events).await, (200, ["created", "created", "duplicate"].map(str::to_owned).into()));
+        assert_eq!(
+            served.write(&events).await,
+            (200, ["created", "created", "duplicate"].map(str::to_owned).into())
+        );
         assert_eq!(served.write(&events).await, (200, vec!["duplicate".to_owned(); 3]));
         // Another spelling of the same.
         let spelled = json!({"debit": "12.500", "info": null, "attributes": {"storage_id": 1, "product_id": null},
@@ -27,12 +30,23 @@ fn other_content_is_a_conflict_and_nothing_of_that_part_is_written() {
         let served = Served::fresh().await;
         // Storages 1 and 3 lie on different shards.
         served.write(&[event("old", 1, DT, "1")]).await;
-        let events = [event("new", 1, DT, "1"), event("old", 1, DT, "2"), event("other", 3, DT, "1"), event("old", 1, DT, "1")];
+        let events = [
+            event("new", 1, DT, "1"),
+            event("old", 1, DT, "2"),
+            event("other", 3, DT, "1"),
+            event("old", 1, DT, "1"),
+        ];
         let (code, statuses) = served.write(&events[..3]).await;
-        assert_eq!((code, &statuses[..]), (409, &["not_written", "conflict", "created"].map(str::to_owned)[..]));
+        assert_eq!(
+            (code, &statuses[..]),
+            (409, &["not_written", "conflict", "created"].map(str::to_owned)[..])
+        );
         // Two contents in one call.
         let (code, statuses) = served.write(&[events[0].clone(), events[3].clone(), events[1].clone()]).await;
-        assert_eq!((code, &statuses[..]), (409, &["not_written", "not_written", "conflict"].map(str::to_owned)[..]));
+        assert_eq!(
+            (code, &statuses[..]),
+            (409, &["not_written", "not_written", "conflict"].map(str::to_owned)[..])
+        );
         assert_eq!(served.events().await, 2);
         // What was not written can be.
         assert_eq!(served.write(&events[..1]).await, (200, vec!["created".to_owned()]));
@@ -115,11 +129,17 @@ fn bad_events_change_nothing_and_are_named() {
 fn any_month_can_be_written_and_a_dropped_partition_comes_back() {
     store::testing::run(async {
         let served = Served::fresh().await;
-        let dts = ["1970-01-01T00:00:00Z", "2100-12-31T23:59:59.999999Z", "2024-03-01T00:00:00Z", "2024-02-29T23:59:59.999999Z"];
+        let dts = [
+            "1970-01-01T00:00:00Z",
+            "2100-12-31T23:59:59.999999Z",
+            "2024-03-01T00:00:00Z",
+            "2024-02-29T23:59:59.999999Z",
+        ];
         let events: Vec<_> = dts.iter().map(|dt| event(dt, 1, dt, "999999999999999.999999999")).collect();
         assert_eq!(served.write(&events).await.0, 200);
         let (_, answer) = served.get("/v1/events/storage_outflow?storage_id=1&to=2999-01-01T00:00:00Z").await;
-        let listed: Vec<_> = answer["events"].as_array().unwrap().iter().map(|event| event["dt"].clone()).collect();
+        let listed: Vec<_> =
+            answer["events"].as_array().unwrap().iter().map(|event| event["dt"].clone()).collect();
         assert_eq!(listed, [dts[0], dts[3], dts[2], dts[1]].map(|dt| json!(dt)));
         for shard in served.ledger.shards.all() {
             sqlx::query("DROP TABLE IF EXISTS events_2024_03").execute(&shard.pool).await.unwrap();

@@ -1,0 +1,91 @@
+//! The ledger's shards: those of the shard map, or four that need no configuration, beside the control database.
+
+use anyhow::Context as _;
+use ledger::sharding::{ShardMap, ShardPlace, Shards};
+use sqlx::{AssertSqlSafe, PgPool};
+use store::{Migrations, PgConnectOptions, PoolSettings, parse_url};
+
+use super::database::{self, Database};
+use crate::settings::DatabaseSettings;
+
+/// The shard map that the settings name, or the one that holds when nothing is configured.
+pub fn shard_map(settings: &DatabaseSettings) -> anyhow::Result<ShardMap> {
+    let Some(file) = &settings.shards else { return Ok(ShardMap::four()) };
+    let name = file.display();
+    let yaml = std::fs::read_to_string(file).with_context(|| format!("--shards {name}"))?;
+    ShardMap::parse(&yaml).map_err(|reason| anyhow::anyhow!("--shards {name}: {reason}"))
+}
+
+/// Opens the shards. Embedded ones are created and migrated as needed; others must be at this version's schema.
+pub async fn open(settings: &DatabaseSettings, database: &Database) -> anyhow::Result<Shards> {
+    let map = shard_map(settings)?;
+    let migrate = settings.shards.is_none() && database.embedded.is_some();
+    let pools = reach(settings, database, &map).await?;
+    Ok(Shards::open(map, pools, migrate).await?)
+}
+
+/// The shards' databases whatever their schema version, by range.
+pub async fn reach(
+    settings: &DatabaseSettings,
+    database: &Database,
+    map: &ShardMap,
+) -> anyhow::Result<Vec<PgPool>> {
+    let pools = map.shards().iter().map(async |place| {
+        let options = options(settings, database, place).await?;
+        let pool = PoolSettings {
+            max_connections: settings.shard_connections,
+            patience: settings.startup_timeout,
+            application_name: "order_service".to_owned(),
+        };
+        let pool = store::connect(database::with_backstops(options), &pool).await;
+        pool.with_context(|| format!("shard {}", place.name))
+    });
+    futures::future::try_join_all(pools).await
+}
+
+async fn options(
+    settings: &DatabaseSettings,
+    database: &Database,
+    place: &ShardPlace,
+) -> anyhow::Result<PgConnectOptions> {
+    if let Some(url) = &place.url {
+        let url = url.read().map_err(|reason| anyhow::anyhow!("shard {}: {reason}", place.name))?;
+        return parse_url(&url).map_err(|reason| anyhow::anyhow!("shard {}: its URL {reason}", place.name));
+    }
+    let name = format!("shard_{}", place.name);
+    match (&database.embedded, &settings.url) {
+        (Some(embedded), _) => {
+            database::create(embedded, &name).await?;
+            Ok(embedded.options(&name))
+        }
+        // Somebody's Postgres and no shard map: schemas of the control database.
+        (None, Some(url)) => Ok(url.clone().options([("search_path", name)])),
+        (None, None) => anyhow::bail!("neither an embedded cluster nor a database URL"),
+    }
+}
+
+/// Makes the schemas in which shards lie that have no database of their own.
+pub async fn create_schemas(settings: &DatabaseSettings, database: &Database) -> anyhow::Result<()> {
+    if settings.shards.is_some() || database.embedded.is_some() {
+        return Ok(());
+    }
+    for place in shard_map(settings)?.shards() {
+        let create = format!("CREATE SCHEMA IF NOT EXISTS shard_{} -- create_shard_schema", place.name);
+        sqlx::query(AssertSqlSafe(create))
+            .execute(&database.pool)
+            .await
+            .context("creating a shard's schema")?;
+    }
+    Ok(())
+}
+
+/// What a shard lacks, and, unless it is a dry run, brings it there.
+pub async fn migrate(pool: &PgPool, dry_run: bool) -> anyhow::Result<Vec<(i64, String)>> {
+    let migrations = Migrations::shard();
+    let mut connection = pool.acquire().await?;
+    let pending = migrations.pending(&mut connection).await?;
+    if !dry_run {
+        migrations.apply(&mut connection).await?;
+    }
+    Ok(pending)
+}
