@@ -2,6 +2,7 @@
 
 mod body;
 mod events;
+mod locks;
 mod reads;
 mod shards;
 mod states;
@@ -22,6 +23,7 @@ pub fn routes(ledger: Arc<Ledger>) -> Router {
         .route("/v1/events/{type}", get(reads::list))
         .route("/v1/types", get(shards::types))
         .route("/v1/shards", get(shards::shards))
+        .merge(locks::routes())
         .merge(states::routes())
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(ledger)
