@@ -7,18 +7,18 @@ use std::sync::Arc;
 use serving::error::{ApiError, Code};
 use sqlx::{Connection as _, PgConnection};
 use store::Result;
+use uuid::Uuid;
 
 use crate::Ledger;
 use crate::events::{Event, Known, Rows, Status, make_months, once_each, statuses};
-use crate::locks::{self, LockId};
-use crate::sharding::ShardHash;
+use crate::locks::{Hold, alive_in_tx};
 use crate::states::{Outcome, Put, put_in_tx};
 
 /// What is written together.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// Only while this lock is alive.
-    pub lock: Option<LockId>,
+    pub lock: Option<Uuid>,
     /// Events.
     pub events: Vec<Event>,
     /// States.
@@ -79,20 +79,23 @@ impl Ledger {
         });
         let done = done.await.inspect_err(|_| known.forget())?;
         Ok(match done {
-            Done::Written { events, versions } => Done::Written { events: repeated.put_back(events), versions },
+            Done::Written { events, versions } => {
+                Done::Written { events: repeated.put_back(events), versions }
+            }
             Done::Conflict { events } => Done::Conflict { events: repeated.put_back(events) },
             other => other,
         })
     }
 
-    /// The shard on which all of these lie, as a place in `Shards::all`. `parts`: each with the field it came in.
+    /// The shard on which all of these lie, as a place in `Shards::all`. `parts`: the field each came in, and the
+    /// beginning of its hash.
     pub(crate) fn one_shard(
         &self,
-        parts: impl IntoIterator<Item = (String, ShardHash)>,
+        parts: impl IntoIterator<Item = (String, u64)>,
     ) -> std::result::Result<Option<usize>, ApiError> {
         let mut first: Option<(usize, String)> = None;
-        for (field, hash) in parts {
-            let shard = self.shards.owner(hash);
+        for (field, prefix) in parts {
+            let shard = self.shards.owner_of(prefix);
             match &first {
                 None => first = Some((shard, field)),
                 Some((known, _)) if *known == shard => {}
@@ -118,13 +121,13 @@ pub(crate) fn lock_gone() -> ApiError {
 
 async fn write(
     connection: &mut PgConnection,
-    lock: Option<LockId>,
+    lock: Option<Uuid>,
     rows: &Rows,
     count: usize,
     states: &[Put],
 ) -> Result<Done> {
     if let Some(lock) = lock
-        && !locks::alive_in_tx(connection, lock).await?
+        && !matches!(alive_in_tx(connection, lock).await?, Hold::Alive { .. })
     {
         return Ok(Done::LockGone);
     }

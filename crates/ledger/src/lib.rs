@@ -7,6 +7,7 @@
 mod amount;
 mod attributes;
 pub mod balances;
+mod batch;
 pub mod events;
 pub mod http;
 mod json;
@@ -19,6 +20,7 @@ pub mod types;
 use std::sync::Arc;
 
 pub use attributes::Keyed;
+pub use batch::{Batch, Done};
 use serving::error::{ApiError, Code};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -52,7 +54,14 @@ impl Ledger {
         let writer = Writer::start(shards.clone());
         let locks = Locks::start(shards.clone());
         let states = States::new(shards.clone());
-        Arc::new(Self { types, shards, writer, locks, states, admission: Arc::new(Semaphore::new(EVENTS_AT_ONCE)) })
+        Arc::new(Self {
+            types,
+            shards,
+            writer,
+            locks,
+            states,
+            admission: Arc::new(Semaphore::new(EVENTS_AT_ONCE)),
+        })
     }
 
     /// Room in memory for a call's events, held as long as they are there.

@@ -9,19 +9,20 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use serving::error::ApiError;
+use serving::error::{ApiError, Code};
+use uuid::Uuid;
 
 use super::body::{self, JsonBody};
 use super::events::{check, refusal, results};
 use super::reads::unavailable;
 use super::states::refused;
+use crate::Ledger;
 use crate::attributes::Keyed;
 use crate::batch::{Batch, Done, lock_gone};
 use crate::events::{Attributes, Event, Input, Status, Written, unknown_type};
-use crate::locks::LockId;
+use crate::locks::lock_prefix;
 use crate::states::{self, Put};
 use crate::types::Catalogue;
-use crate::Ledger;
 
 /// Most states in a call.
 const MOST_STATES: usize = 1_000;
@@ -85,7 +86,7 @@ fn checked(request: Request<'_>, types: &Catalogue) -> Result<Batch, ApiError> {
 }
 
 /// A lock's id as it was granted.
-pub(super) fn lock_id(text: &str) -> Result<LockId, ApiError> {
+pub(super) fn lock_id(text: &str) -> Result<Uuid, ApiError> {
     text.parse().map_err(|_| ApiError::field("lock_id", "must be the lock_id of a grant"))
 }
 
@@ -107,7 +108,8 @@ pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, with_states: bool) 
         Ok(Done::Written { events, versions }) => {
             let mut answer = json!({"results": results(ledger, &ids, &written(events))});
             if with_states {
-                let versions: Vec<_> = versions.into_iter().map(|version| json!({"version": version})).collect();
+                let versions: Vec<_> =
+                    versions.into_iter().map(|version| json!({"version": version})).collect();
                 answer["states"] = versions.into();
             }
             Json(answer).into_response()
@@ -131,15 +133,15 @@ pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, with_states: bool) 
 
 fn answer_refused(ledger: &Ledger, ids: &[String], written: &[Written]) -> Response {
     let refusal = refusal(ids, written).unwrap_or_else(|| {
-        ApiError::new(serving::error::Code::Unavailable, "the shard does not answer; repeating the call is safe")
+        ApiError::new(Code::Unavailable, "the shard does not answer; repeating the call is safe")
     });
     refusal.with("results", json!(results(ledger, ids, written))).into_response()
 }
 
 /// Everything that must lie on one shard, with the field it came in.
-fn parts(batch: &Batch) -> impl Iterator<Item = (String, crate::sharding::ShardHash)> {
-    let lock = batch.lock.iter().map(|lock| ("lock_id".to_owned(), lock.hash()));
-    let event = |(n, event): (usize, &Event)| (format!("events[{n}]"), event.hash);
-    let state = |(n, put): (usize, &Put)| (format!("states[{n}]"), put.of.hash);
+fn parts(batch: &Batch) -> impl Iterator<Item = (String, u64)> {
+    let lock = batch.lock.iter().map(|lock| ("lock_id".to_owned(), lock_prefix(*lock)));
+    let event = |(n, event): (usize, &Event)| (format!("events[{n}]"), event.hash.prefix());
+    let state = |(n, put): (usize, &Put)| (format!("states[{n}]"), put.of.hash.prefix());
     lock.chain(batch.events.iter().enumerate().map(event)).chain(batch.states.iter().enumerate().map(state))
 }

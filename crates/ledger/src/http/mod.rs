@@ -1,5 +1,6 @@
 //! The REST API. Handlers check, ask the rooms, and shape answers; nothing else.
 
+mod batch;
 mod body;
 mod events;
 mod locks;
@@ -18,6 +19,7 @@ use crate::Ledger;
 pub fn routes(ledger: Arc<Ledger>) -> Router {
     Router::new()
         .route("/v1/events", post(events::write))
+        .route("/v1/batch", post(batch::write))
         .route("/v1/balances/{type}", get(reads::balances))
         .route("/v1/turnovers/{type}", get(reads::turnovers))
         .route("/v1/events/{type}", get(reads::list))

@@ -80,7 +80,12 @@ impl Shards {
 
     /// The place in [`Shards::all`] of the shard that owns `hash`.
     pub fn owner(&self, hash: ShardHash) -> usize {
-        self.map.owner(hash.prefix())
+        self.owner_of(hash.prefix())
+    }
+
+    /// The place in [`Shards::all`] of the shard that owns hashes that begin with `prefix`.
+    pub fn owner_of(&self, prefix: u64) -> usize {
+        self.map.owner(prefix)
     }
 
     /// The shard that owns `hash`.

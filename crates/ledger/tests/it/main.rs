@@ -1,5 +1,6 @@
 //! The ledger against real shards: fresh databases with the shard schema.
 
+mod batches;
 mod harness;
 mod locks;
 mod oracle;
