@@ -13,6 +13,7 @@ pub mod http;
 mod json;
 pub mod locks;
 mod moment;
+pub mod sequence;
 pub mod sharding;
 pub mod states;
 pub mod types;
