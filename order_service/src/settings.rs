@@ -52,7 +52,8 @@ pub const PROGRAM: Program = Program {
         ),
         Setting::new("shard-connections", "COUNT", "Most connections to each shard's database").or("8"),
         DATA_DIR,
-        Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry").or("grpc,http,retry"),
+        Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry, sequencer")
+            .or("grpc,http,retry,sequencer"),
         Setting::new(
             "threads",
             "COUNT",
@@ -92,6 +93,8 @@ pub enum Role {
     Http,
     /// Carries on the orders of processes that are gone.
     Retry,
+    /// Numbers the ledger's events, or stands by for it.
+    Sequencer,
 }
 
 /// The settings of a serving process.
@@ -236,7 +239,11 @@ fn roles(resolved: &Resolved) -> Result<Vec<Role>, SettingError> {
         "grpc" => Ok(Role::Grpc),
         "http" => Ok(Role::Http),
         "retry" => Ok(Role::Retry),
-        _ => Err(resolved.invalid("roles", format!("`{text}` is not a role; allowed are grpc, http, retry"))),
+        "sequencer" => Ok(Role::Sequencer),
+        _ => {
+            let reason = format!("`{text}` is not a role; allowed are grpc, http, retry, sequencer");
+            Err(resolved.invalid("roles", reason))
+        }
     };
     let roles: Vec<Role> = resolved.list("roles").into_iter().map(parse).collect::<Result<_, _>>()?;
     if roles.is_empty() { Err(SettingError::Missing("roles")) } else { Ok(roles) }

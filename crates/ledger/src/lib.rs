@@ -27,6 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use events::Writer;
 use locks::Locks;
+use sequence::Wake;
 use sharding::Shards;
 use states::States;
 use types::Types;
@@ -40,6 +41,8 @@ pub struct Ledger {
     pub types: Types,
     /// Its shards.
     pub shards: Shards,
+    /// For each shard, what wakes its sequencer in this process and those who follow it.
+    pub wakes: Arc<[Wake]>,
     /// Writes its events.
     pub writer: Writer,
     /// Its locks.
@@ -52,12 +55,14 @@ pub struct Ledger {
 impl Ledger {
     /// Opens a ledger on these shards.
     pub fn start(shards: Shards, types: Types) -> Arc<Self> {
-        let writer = Writer::start(shards.clone());
+        let wakes: Arc<[Wake]> = shards.all().iter().map(|_| Wake::default()).collect();
+        let writer = Writer::start(shards.clone(), &wakes);
         let locks = Locks::start(shards.clone());
         let states = States::new(shards.clone());
         Arc::new(Self {
             types,
             shards,
+            wakes,
             writer,
             locks,
             states,

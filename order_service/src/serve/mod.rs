@@ -1,6 +1,7 @@
 //! The composition root: opens the database, wires the rooms together, serves until told to stop, stops in order.
 
 pub mod database;
+mod duties;
 mod http;
 pub mod ledger;
 mod rooms;
@@ -46,6 +47,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         false => axum::Router::new(),
     };
     api.open(routes);
+    let mut duties = duties::start(&running.ledger, &settings.roles, &stop);
     readiness.ask(probe(database.pool.clone()));
     let served = if grpc {
         serve_grpc(&settings, &running, stop.clone(), http_port, &readiness).await
@@ -58,6 +60,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     };
     readiness.set(Err("the service is stopping".to_owned()));
     running.leave().await;
+    // They have been stopping since the signal.
+    let _ = timeout(Duration::from_secs(2), async { while duties.join_next().await.is_some() {} }).await;
     database.pool.close().await;
     served
 }

@@ -3,6 +3,7 @@
 mod batch;
 mod body;
 mod events;
+mod feed;
 mod locks;
 mod reads;
 mod shards;
@@ -23,6 +24,7 @@ pub fn routes(ledger: Arc<Ledger>) -> Router {
         .route("/v1/balances/{type}", get(reads::balances))
         .route("/v1/turnovers/{type}", get(reads::turnovers))
         .route("/v1/events/{type}", get(reads::list))
+        .route("/v1/feed/{shard}", get(feed::feed))
         .route("/v1/types", get(shards::types))
         .route("/v1/shards", get(shards::shards))
         .merge(locks::routes())

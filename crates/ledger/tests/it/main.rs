@@ -3,6 +3,7 @@
 mod batches;
 mod harness;
 mod locks;
+mod numbers;
 mod oracle;
 mod states;
 mod writing;
