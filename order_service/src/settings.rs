@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reconcile::Place;
 use serving::peer::check_address;
 use settings::{Program, Resolved, Setting, SettingError, Source};
 use store::{PgConnectOptions, parse_url};
@@ -44,6 +45,11 @@ pub const PROGRAM: Program = Program {
             "The control database; without it, an embedded PostgreSQL is used",
         )
         .secret(),
+        Setting::new(
+            "bundle",
+            "DIR",
+            "The configuration bundle; a service begins a new database with it [default: the built-in one]",
+        ),
         Setting::new("database-connections", "COUNT", "Most connections to the database").or("16"),
         Setting::new(
             "shards",
@@ -116,6 +122,8 @@ pub struct Settings {
     pub data_manager_address: String,
     /// Where the data is.
     pub database: DatabaseSettings,
+    /// `--bundle`
+    pub bundle: Place,
     /// `--roles`
     pub roles: Vec<Role>,
     /// `--workers`
@@ -185,6 +193,7 @@ impl Settings {
             allowed_hosts: resolved.list("allowed-hosts"),
             data_manager_address: data_manager_address(resolved)?,
             database: DatabaseSettings::new(resolved)?,
+            bundle: bundle(resolved)?.unwrap_or(Place::Builtin),
             roles: roles(resolved)?,
             workers: resolved.within("workers", 1..=100_000)?,
             fan_limit: resolved.within("fan-limit", 1..=100_000)?,
@@ -213,6 +222,11 @@ pub fn with_data_dir(mut resolved: Resolved) -> Resolved {
     };
     resolved.default_to(&DATA_DIR, dir.to_string_lossy().into_owned());
     resolved
+}
+
+/// The bundle that `--bundle` names.
+pub fn bundle(resolved: &Resolved) -> Result<Option<Place>, SettingError> {
+    Ok(resolved.optional::<String>("bundle")?.map(|folder| Place::Folder(folder.into())))
 }
 
 fn data_manager_address(resolved: &Resolved) -> Result<String, SettingError> {

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::api::OrderApi;
+use crate::bundle;
 use crate::settings::{Role, Settings};
 use rooms::Running;
 
@@ -41,6 +42,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         shards = ledger::open(&settings.database, &database) => shards?,
         () = stop.cancelled() => return Ok(()),
     };
+    bundle::ensure_first(&database.pool, &settings.bundle).await?;
     let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
     let routes = match settings.roles.contains(&Role::Http) {
         true => ::ledger::http::routes(running.ledger.clone()),
