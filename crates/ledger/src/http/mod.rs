@@ -1,7 +1,9 @@
 //! The REST API. Handlers check, ask the rooms, and shape answers; nothing else.
 
 mod body;
+mod docs;
 mod events;
+mod openapi;
 mod reads;
 mod shards;
 mod states;
@@ -22,6 +24,8 @@ pub fn routes(ledger: Arc<Ledger>) -> Router {
         .route("/v1/events/{type}", get(reads::list))
         .route("/v1/types", get(shards::types))
         .route("/v1/shards", get(shards::shards))
+        .route("/openapi.json", get(openapi::show))
+        .route("/docs", get(docs::show))
         .merge(states::routes())
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(ledger)

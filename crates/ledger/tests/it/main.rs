@@ -1,5 +1,6 @@
 //! The ledger against real shards: fresh databases with the shard schema.
 
+mod described;
 mod harness;
 mod oracle;
 mod states;
