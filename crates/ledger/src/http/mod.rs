@@ -2,9 +2,11 @@
 
 mod batch;
 mod body;
+mod docs;
 mod events;
 mod feed;
 mod locks;
+mod openapi;
 mod reads;
 mod shards;
 mod states;
@@ -28,6 +30,8 @@ pub fn routes(ledger: Arc<Ledger>) -> Router {
         .route("/v1/types", get(shards::types))
         .route("/v1/shards", get(shards::shards))
         .merge(locks::routes())
+        .route("/openapi.json", get(openapi::show))
+        .route("/docs", get(docs::show))
         .merge(states::routes())
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(ledger)

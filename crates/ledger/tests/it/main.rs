@@ -1,6 +1,7 @@
 //! The ledger against real shards: fresh databases with the shard schema.
 
 mod batches;
+mod described;
 mod harness;
 mod locks;
 mod numbers;
