@@ -7,9 +7,11 @@
 mod amount;
 mod attributes;
 pub mod balances;
+mod batch;
 pub mod events;
 pub mod http;
 mod json;
+pub mod locks;
 mod moment;
 pub mod sharding;
 pub mod states;
@@ -18,10 +20,12 @@ pub mod types;
 use std::sync::Arc;
 
 pub use attributes::Keyed;
+pub use batch::{Batch, Done};
 use serving::error::{ApiError, Code};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use events::Writer;
+use locks::Locks;
 use sharding::Shards;
 use states::States;
 use types::Types;
@@ -37,6 +41,8 @@ pub struct Ledger {
     pub shards: Shards,
     /// Writes its events.
     pub writer: Writer,
+    /// Its locks.
+    pub locks: Locks,
     /// Its states.
     pub states: States,
     admission: Arc<Semaphore>,
@@ -46,8 +52,16 @@ impl Ledger {
     /// Opens a ledger on these shards.
     pub fn start(shards: Shards, types: Types) -> Arc<Self> {
         let writer = Writer::start(shards.clone());
+        let locks = Locks::start(shards.clone());
         let states = States::new(shards.clone());
-        Arc::new(Self { types, shards, writer, states, admission: Arc::new(Semaphore::new(EVENTS_AT_ONCE)) })
+        Arc::new(Self {
+            types,
+            shards,
+            writer,
+            locks,
+            states,
+            admission: Arc::new(Semaphore::new(EVENTS_AT_ONCE)),
+        })
     }
 
     /// Room in memory for a call's events, held as long as they are there.

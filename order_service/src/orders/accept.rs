@@ -119,6 +119,7 @@ impl Desk {
             match written {
                 Ok(rows) if rows.first().is_some_and(|row| !row.held) => lane.mark_lost(),
                 Ok(rows) => {
+                    store::fail_point("orders_accepted");
                     rows.iter().for_each(|row| self.clock.set(row.now));
                     return self.answer(requests, batch_id, lane, &rows).await;
                 }

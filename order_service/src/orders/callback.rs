@@ -131,6 +131,7 @@ async fn settle(pool: &PgPool, deliver: &Deliver, forward: &Coalescer<(i32, Stor
             return;
         }
     };
+    store::fail_point("callbacks_stored");
     let mut told = HashMap::with_capacity(verdicts.len());
     for Verdict { order_id, stored, answer } in verdicts {
         told.insert(order_id, answer);

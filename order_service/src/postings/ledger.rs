@@ -96,7 +96,10 @@ impl Postings for LedgerPostings {
             }
             let rules = self.rules(stored.basis.rules).await?;
             let events = self.check(events(&rules, order, stored)).await?;
-            self.write(events).await
+            store::fail_point("posting");
+            self.write(events).await?;
+            store::fail_point("posted");
+            Ok(())
         })
     }
 }

@@ -237,6 +237,7 @@ async fn attempt(pool: &PgPool, known: &Arc<Known>, parts: &Arc<[Arc<[Event]>]>)
     })
     .await
     .inspect_err(|_| known.forget())?;
+    store::fail_point("events_written");
     known.remember(&rows);
     let events = parts.iter().map(|part| part.len()).sum();
     metrics::counter!("ledger_events_written_total").increment((events - judged.len().min(events)) as u64);

@@ -1,8 +1,10 @@
 //! The REST API. Handlers check, ask the rooms, and shape answers; nothing else.
 
+mod batch;
 mod body;
 mod docs;
 mod events;
+mod locks;
 mod openapi;
 mod reads;
 mod shards;
@@ -19,6 +21,7 @@ use crate::Ledger;
 pub fn routes(ledger: Arc<Ledger>) -> Router {
     Router::new()
         .route("/v1/events", post(events::write))
+        .route("/v1/batch", post(batch::write))
         .route("/v1/balances/{type}", get(reads::balances))
         .route("/v1/turnovers/{type}", get(reads::turnovers))
         .route("/v1/events/{type}", get(reads::list))
@@ -26,6 +29,7 @@ pub fn routes(ledger: Arc<Ledger>) -> Router {
         .route("/v1/shards", get(shards::shards))
         .route("/openapi.json", get(openapi::show))
         .route("/docs", get(docs::show))
+        .merge(locks::routes())
         .merge(states::routes())
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(ledger)

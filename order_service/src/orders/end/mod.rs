@@ -121,6 +121,7 @@ impl Desk {
 
     /// Writes plain finishes for as long as that takes; false if the database refuses them for good.
     async fn finish_plain(&self, ended: &Arc<Vec<(Work, End)>>, done: Arc<[Uuid]>) -> bool {
+        store::fail_point("finishing");
         loop {
             let (work, done) = (ended.clone(), done.clone());
             let finished = run(&self.pool, "finish_orders", move |connection| {
@@ -129,6 +130,7 @@ impl Desk {
             });
             match finished.await {
                 Ok(()) => {
+                    store::fail_point("finished");
                     self.tell_all(ended);
                     return true;
                 }

@@ -1,0 +1,41 @@
+//! Writing under a lock.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use store::Result;
+use uuid::Uuid;
+
+/// Whether a lock can be written under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// It is held, and ends only after the transaction that asked.
+    Alive {
+        /// Its fencing token.
+        token: i64,
+        /// When it expires.
+        expires_at: DateTime<Utc>,
+    },
+    /// It has ended.
+    Ended,
+    /// There is none, or it ended long ago.
+    Unknown,
+}
+
+/// Whether a lock of this database's shard is alive. If so, nobody is granted what conflicts with it before the
+/// transaction on `connection` ends, be it past its expiry. Call it before writing; it locks the lock's row.
+pub async fn alive_in_tx(connection: &mut PgConnection, lock_id: Uuid) -> Result<Hold> {
+    let found: Option<(i64, DateTime<Utc>, bool)> =
+        sqlx::query_as(ALIVE).bind(lock_id).fetch_optional(connection).await?;
+    Ok(match found {
+        Some((token, expires_at, true)) => Hold::Alive { token, expires_at },
+        Some((_, _, false)) => Hold::Ended,
+        None => Hold::Unknown,
+    })
+}
+
+/// The clock is read after the row is locked: an end that was waited for is seen.
+const ALIVE: &str = "-- lock_alive
+WITH lock AS MATERIALIZED (
+    SELECT token, expires_at, state FROM locks WHERE lock_id = $1 AND state <> 'w' FOR KEY SHARE
+)
+SELECT token, expires_at, state = 'h' AND expires_at > clock_timestamp() FROM lock";

@@ -1,0 +1,243 @@
+//! What one process knows of a shard's lines: which of its callers wait, and when something expires.
+//!
+//! Callers are woken by who grants them the lock: a call of the same process tells them directly, one of another
+//! process by `NOTIFY`. While anybody waits, one statement a second keeps the places of all callers of this process and
+//! finds what was missed; an expiry is waited for by a timer per key, set by whoever learnt of it last.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sqlx::PgPool;
+use store::{Notifications, Notify, Result};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use super::queries::{self, Answer, Event, Grant, Outcome, Request};
+
+/// How often waiting callers are kept and looked after: a process is believed dead after four of these.
+const BEAT: Duration = Duration::from_secs(1);
+/// After so many beats, what nobody came back for is forgotten.
+const FORGET_EVERY: u64 = 30;
+/// The least time between two looks at a key whose lock has expired, but is still written under.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+/// How long a release tries to end a lock that is written under.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a caller's leaving is tried, a few seconds each, while the database is away.
+const LEAVING_TRIES: usize = 20;
+
+/// One shard's lines, as this process knows them.
+pub(super) struct Line {
+    pub(super) pool: PgPool,
+    pub(super) process: Uuid,
+    /// By lock id: what was granted, or nothing, which means to ask again.
+    listeners: Mutex<HashMap<Uuid, watch::Sender<Option<Grant>>>>,
+    /// When something is to be done about a key.
+    timers: Mutex<HashMap<Uuid, Instant>>,
+    /// Something was added to the above.
+    changed: tokio::sync::Notify,
+    /// Calls at once: a crowd at one lock must not keep all connections from others.
+    calls: Semaphore,
+}
+
+impl Line {
+    pub(super) fn new(pool: PgPool, process: Uuid) -> Self {
+        let calls = usize::try_from(pool.options().get_max_connections() / 2).unwrap_or(1).max(1);
+        Self {
+            pool,
+            process,
+            listeners: Mutex::default(),
+            timers: Mutex::default(),
+            changed: tokio::sync::Notify::new(),
+            calls: Semaphore::new(calls),
+        }
+    }
+
+    /// How many callers wait or are about to.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.listeners).len()
+    }
+
+    /// Hears of a lock id from now on.
+    pub(super) fn listen(self: &Arc<Self>, lock_id: Uuid) -> Listener {
+        let news =
+            lock(&self.listeners).entry(lock_id).or_insert_with(|| watch::Sender::new(None)).subscribe();
+        self.changed.notify_one();
+        Listener { line: self.clone(), lock_id, news: Some(news) }
+    }
+
+    pub(super) async fn take(&self, lock_id: Uuid, request: &Arc<Request>, waits: bool) -> Result<Outcome> {
+        let answer = self.admitted(queries::take(&self.pool, lock_id, request, waits)).await;
+        self.heed(answer)
+    }
+
+    /// Leaves the line, however long the database is away.
+    pub(super) async fn leave(&self, lock_id: Uuid, request: &Request) {
+        for _ in 0..LEAVING_TRIES {
+            match self.admitted(queries::leave(&self.pool, lock_id, request)).await {
+                Err(error) if error.is_transient() => tokio::time::sleep(BEAT).await,
+                answer => {
+                    let _ = self.heed(answer);
+                    // Others may wait for the same request.
+                    self.tell(lock_id, None);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) async fn release(&self, lock_id: Uuid) -> Result<Outcome> {
+        let (attempt, started) = (Uuid::new_v4(), Instant::now());
+        loop {
+            let answer = queries::release(&self.pool, lock_id, attempt, self.process);
+            match self.heed(self.admitted(answer).await)? {
+                Outcome::Busy if started.elapsed() < PATIENCE => tokio::time::sleep(SHORTEST_WAIT).await,
+                outcome => return Ok(outcome),
+            }
+        }
+    }
+
+    pub(super) async fn extend(&self, lock_id: Uuid, ttl: Duration) -> Result<Outcome> {
+        let answer = self.admitted(queries::extend(&self.pool, lock_id, ttl, self.process)).await;
+        self.heed(answer)
+    }
+
+    async fn admitted<T>(&self, call: impl Future<Output = T>) -> T {
+        // Never closed.
+        let _place = self.calls.acquire().await;
+        call.await
+    }
+
+    /// Acts on everything that an answer tells beside the caller's own outcome.
+    fn heed(&self, answer: Result<Answer>) -> Result<Outcome> {
+        let (outcome, events) = answer?;
+        for event in events {
+            match event {
+                Event::Won(grant) => self.tell(grant.lock_id, Some(grant)),
+                Event::Look(lock_id) => self.tell(lock_id, None),
+                Event::Next { key, after } => self.look_after(key, after),
+            }
+        }
+        // Answers to calls that have no caller have no outcome.
+        Ok(outcome.unwrap_or(Outcome::Unknown))
+    }
+
+    fn tell(&self, lock_id: Uuid, grant: Option<Grant>) {
+        if let Some(listener) = lock(&self.listeners).get(&lock_id) {
+            listener.send_replace(grant);
+        }
+    }
+
+    fn look_after(&self, key: Uuid, after: Duration) {
+        let at = Instant::now() + after.max(SHORTEST_WAIT);
+        let mut timers = lock(&self.timers);
+        let timer = timers.entry(key).or_insert(at);
+        *timer = at.min(*timer);
+        self.changed.notify_one();
+    }
+
+    /// The keys whose time has come, and when the next one's comes.
+    fn due(&self) -> (Vec<Uuid>, Option<Instant>) {
+        let (mut timers, now) = (lock(&self.timers), Instant::now());
+        let due = timers.extract_if(|_, at| *at <= now).map(|(key, _)| key).collect();
+        (due, timers.values().min().copied())
+    }
+
+    async fn hand_over(&self, key: Uuid) {
+        let answer = self.admitted(queries::hand_over(&self.pool, key, self.process)).await;
+        if let Err(error) = self.heed(answer) {
+            tracing::warn!(%error, code = "UNAVAILABLE", "a lock could not be handed over");
+        }
+    }
+
+    async fn beat(&self, forget: bool) {
+        let waiting: Vec<Uuid> = lock(&self.listeners).keys().copied().collect();
+        if waiting.is_empty() {
+            return;
+        }
+        // Not among the other calls: those may stand in line themselves.
+        if let Err(error) = self.heed(queries::keep(&self.pool, self.process, waiting, forget).await) {
+            tracing::warn!(%error, code = "UNAVAILABLE", "places in line could not be kept");
+        }
+    }
+}
+
+/// A caller that hears of a lock id as long as this is there.
+pub(super) struct Listener {
+    line: Arc<Line>,
+    lock_id: Uuid,
+    news: Option<watch::Receiver<Option<Grant>>>,
+}
+
+impl Listener {
+    /// Waits for news: a grant, or nothing in particular.
+    pub(super) async fn heard(&mut self) -> Option<Grant> {
+        let news = self.news.as_mut()?;
+        // The sender is there as long as a listener is.
+        news.changed().await.ok()?;
+        *news.borrow_and_update()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut listeners = lock(&self.line.listeners);
+        self.news = None;
+        if listeners.get(&self.lock_id).is_some_and(|news| news.receiver_count() == 0) {
+            listeners.remove(&self.lock_id);
+        }
+    }
+}
+
+/// Looks after a line for ever.
+pub(super) async fn watch(line: Arc<Line>, notifications: Notifications) {
+    let mut heard = notifications.subscribe();
+    let (mut beats, mut next_beat) = (0_u64, None);
+    let mut beating = tokio::spawn(std::future::ready(()));
+    loop {
+        let (due, next_timer) = line.due();
+        for key in due {
+            let line = line.clone();
+            tokio::spawn(async move { line.hand_over(key).await });
+        }
+        let now = Instant::now();
+        // Who joins a line says in the same statement that this process lives.
+        next_beat = (line.len() > 0).then(|| next_beat.unwrap_or(now + BEAT));
+        if next_beat.is_some_and(|at| at <= now) {
+            next_beat = Some(now + BEAT);
+            if beating.is_finished() {
+                beats += 1;
+                let (line, forget) = (line.clone(), beats.is_multiple_of(FORGET_EVERY));
+                beating = tokio::spawn(async move { line.beat(forget).await });
+            }
+        }
+        tokio::select! {
+            () = line.changed.notified() => {}
+            () = at([next_timer, next_beat].into_iter().flatten().min()) => {}
+            told = heard.recv() => match told {
+                Ok(Notify::Heard { payload, .. }) => {
+                    if let Ok(lock_id) = payload.parse() {
+                        line.tell(lock_id, None);
+                    }
+                }
+                // Anything may have been missed.
+                Ok(Notify::Missed) | Err(RecvError::Lagged(_)) => next_beat = next_beat.map(|_| Instant::now()),
+                Err(RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+/// Returns at a moment, or never.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,54 @@
+//! A file of a bundle, and what it says.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use crate::yaml::Tree;
+use crate::{Diagnostic, Field, Problem};
+
+/// A file of a bundle that keeps to its schema.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// The file, as the bundle was named.
+    pub file: String,
+    /// Its schema.
+    pub schema: String,
+    value: Json,
+    tree: Tree,
+}
+
+impl Document {
+    pub(super) fn new(file: String, schema: String, tree: Tree) -> Self {
+        Self { file, schema, value: tree.to_json(), tree }
+    }
+
+    /// What it says.
+    pub fn value(&self) -> &Json {
+        &self.value
+    }
+
+    /// Its `name`, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.value.get("name").and_then(Json::as_str)
+    }
+
+    /// What it says, typed, without its `$schema`. The bundle's schema may allow what the program does not.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Diagnostic> {
+        let mut value = self.value.clone();
+        if let Some(map) = value.as_object_mut() {
+            map.shift_remove("$schema");
+        }
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string();
+            let field = if path == "." { Field::default() } else { Field::from(path.as_str()) };
+            self.diagnostic(Problem::new(field, error.into_inner().to_string()))
+        })
+    }
+
+    /// What is wrong with one of its fields.
+    pub fn diagnostic(&self, problem: Problem) -> Diagnostic {
+        let line = self.tree.line_of(&problem.field);
+        let field = problem.field.to_string();
+        Diagnostic { file: self.file.clone(), line, field, reason: problem.reason }
+    }
+}

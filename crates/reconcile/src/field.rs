@@ -1,0 +1,81 @@
+//! The path of a field within a document, such as `key_attributes[0].type`.
+
+use std::fmt;
+
+/// One step into a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// To the value of a key.
+    Key(String),
+    /// To an item of a list, from 0.
+    Index(usize),
+}
+
+/// The path of a field; the empty one is the document.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Field(Vec<Step>);
+
+impl Field {
+    /// The steps from the document down.
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// The value of `key` in it.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.0.push(Step::Key(key.into()));
+        self
+    }
+
+    /// Its item `index`.
+    pub fn index(mut self, index: usize) -> Self {
+        self.0.push(Step::Index(index));
+        self
+    }
+}
+
+impl From<&str> for Field {
+    /// A path as it is shown, with plain keys only.
+    fn from(path: &str) -> Self {
+        let mut field = Self::default();
+        for part in path.split('.').filter(|part| !part.is_empty()) {
+            let (key, mut indices) = part.split_at(part.find('[').unwrap_or(part.len()));
+            if !key.is_empty() {
+                field = field.key(key);
+            }
+            while let Some((index, rest)) = indices.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+                field = field.index(index.parse().unwrap_or(usize::MAX));
+                indices = rest;
+            }
+        }
+        field
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, step) in self.0.iter().enumerate() {
+            let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
+            match step {
+                Step::Index(index) => write!(f, "[{index}]")?,
+                Step::Key(key) if key.is_empty() || !key.chars().all(plain) => write!(f, "[{key:?}]")?,
+                Step::Key(key) if n == 0 => f.write_str(key)?,
+                Step::Key(key) => write!(f, ".{key}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_reads_as_it_is_shown() {
+        for path in ["", "$schema", "key_attributes[0].type", "groupings[1][0]", "a.b-c"] {
+            assert_eq!(Field::from(path).to_string(), path);
+        }
+        assert_eq!(Field::default().key("a b").index(2).to_string(), "[\"a b\"][2]");
+    }
+}

@@ -1,0 +1,124 @@
+//! What an integration is: something that brings one target to what the bundle says about it.
+
+use futures::future::BoxFuture;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use crate::{Bundle, Diagnostic, Document, Metadata, Outcome, Owner, Plan};
+
+/// Brings one target to the desired state.
+pub trait Integration: Send + Sync + 'static {
+    /// Its own arguments (`--arg key=value`): a struct that denies unknown fields, [`NoArguments`] if there are none.
+    type Arguments: DeserializeOwned + Send + 'static;
+
+    /// Its name, also that of its metadata.
+    fn name(&self) -> &'static str;
+
+    /// Plans, and unless `dry_run` brings the target to the plan: in one transaction that begins with
+    /// [`exclude_others_in_tx`](crate::exclude_others_in_tx), or nothing. A dry run reads the same and writes nothing.
+    fn run<'a>(
+        &'a self,
+        context: &'a Context<'a>,
+        arguments: Self::Arguments,
+        dry_run: bool,
+    ) -> BoxFuture<'a, Result<Plan, RunError>>;
+
+    /// The desired state alone, if it can be had without looking at the target.
+    fn early_exit_desired_state(&self, _context: &Context<'_>) -> Result<Option<Json>, RunError> {
+        Ok(None)
+    }
+
+    /// How the desired state falls into shards, if it does.
+    fn desired_state_shard_config(&self) -> Option<ShardConfig> {
+        None
+    }
+}
+
+/// How an integration's desired state falls into shards.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// The argument that names a shard.
+    pub parameter: &'static str,
+    /// JSONPaths to the shards' names within the desired state.
+    pub selectors: &'static [&'static str],
+    /// Whether a run of these shards only is worth it.
+    pub review: fn(&[String]) -> bool,
+}
+
+/// The arguments of an integration that has none.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoArguments {}
+
+/// Why an integration failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RunError {
+    /// It asked for documents that its metadata does not list.
+    #[error(
+        "the integration {integration} asked for the schema {schema}, which its metadata does not list ({listed})"
+    )]
+    Unlisted {
+        /// Which.
+        integration: &'static str,
+        /// What it asked for.
+        schema: String,
+        /// What it may ask for.
+        listed: String,
+    },
+    /// A document says what its schema allows, but the program does not.
+    #[error("{0}")]
+    Document(Diagnostic),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Something else failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What an integration is given: its view of the bundle, and what else is part of the run.
+pub struct Context<'a> {
+    pub(crate) integration: &'static str,
+    pub(crate) bundle: &'a Bundle,
+    pub(crate) metadata: Metadata,
+    pub(crate) selected: &'a [&'static str],
+    pub(crate) outcomes: &'a [Outcome],
+    /// Who owns what the run writes.
+    pub owner: Owner,
+    /// Whether what belongs to others is taken over.
+    pub take_over: bool,
+}
+
+impl<'a> Context<'a> {
+    /// The documents of a schema, typed, by file. The only way to the bundle: a schema that the metadata does not list
+    /// is an error, so that the list can be relied on.
+    pub fn query<T: DeserializeOwned>(&self, schema: &str) -> Result<Vec<T>, RunError> {
+        self.documents(schema)?.map(|document| document.parse().map_err(RunError::Document)).collect()
+    }
+
+    /// Like [`Context::query`], for who needs the documents themselves.
+    pub fn documents(&self, schema: &str) -> Result<impl Iterator<Item = &'a Document> + use<'a>, RunError> {
+        let listed = &self.metadata.schemas;
+        if !listed.iter().any(|listed| listed == schema) {
+            let listed = crate::diagnostic::listed(listed.iter().map(String::as_str));
+            return Err(RunError::Unlisted {
+                integration: self.integration,
+                schema: schema.to_owned(),
+                listed,
+            });
+        }
+        Ok(self.bundle.documents(schema))
+    }
+
+    /// What became of an integration that ran before this one.
+    pub fn earlier(&self, integration: &str) -> Option<&'a Outcome> {
+        self.outcomes.iter().find(|outcome| outcome.integration == integration)
+    }
+
+    /// The integrations that are still to run after this one.
+    pub fn to_come(&self) -> Vec<&'static str> {
+        let done = |name: &&'static str| *name == self.integration || self.earlier(name).is_some();
+        self.selected.iter().copied().filter(|name| !done(name)).collect()
+    }
+}

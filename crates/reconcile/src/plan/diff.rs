@@ -1,0 +1,120 @@
+//! The fields in which two states of an object differ.
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::Field;
+
+/// A field that differs. An item of a list that came or went has only one side.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FieldChange {
+    /// Its path, such as `events[0].debit`.
+    pub field: String,
+    /// What it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Json>,
+    /// What it becomes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Json>,
+}
+
+impl FieldChange {
+    /// A field that changes its value.
+    pub fn new(field: impl Into<String>, before: impl Into<Json>, after: impl Into<Json>) -> Self {
+        Self { field: field.into(), before: Some(before.into()), after: Some(after.into()) }
+    }
+}
+
+/// Where `before` and `after` differ, from the top.
+pub fn diff(before: &Json, after: &Json) -> Vec<FieldChange> {
+    let mut changes = Vec::new();
+    compare(Field::default(), Some(before), Some(after), &mut changes);
+    changes
+}
+
+fn compare(field: Field, before: Option<&Json>, after: Option<&Json>, changes: &mut Vec<FieldChange>) {
+    match (before, after) {
+        (before, after) if before == after => {}
+        (Some(Json::Object(old)), Some(Json::Object(new))) => {
+            for (key, value) in old {
+                compare(field.clone().key(key.clone()), Some(value), new.get(key), changes);
+            }
+            for (key, value) in new.iter().filter(|(key, _)| !old.contains_key(*key)) {
+                compare(field.clone().key(key.clone()), None, Some(value), changes);
+            }
+        }
+        (Some(Json::Array(old)), Some(Json::Array(new))) => lists(field, old, new, changes),
+        (before, after) => changes.push(FieldChange {
+            field: field.to_string(),
+            before: before.cloned(),
+            after: after.cloned(),
+        }),
+    }
+}
+
+/// Items that came and went; lists of one length are compared item by item if something stayed in its place.
+fn lists(field: Field, old: &[Json], new: &[Json], changes: &mut Vec<FieldChange>) {
+    let gone: Vec<&Json> = old.iter().filter(|item| !new.contains(item)).collect();
+    let came: Vec<&Json> = new.iter().filter(|item| !old.contains(item)).collect();
+    let changed_in_place = old.len() == new.len()
+        && old.iter().zip(new).all(|(old, new)| old == new || (gone.contains(&old) && came.contains(&new)));
+    let whole = |before: &[Json], after: &[Json]| FieldChange {
+        field: field.to_string(),
+        before: Some(before.into()),
+        after: Some(after.into()),
+    };
+    if changed_in_place {
+        for (n, (old, new)) in old.iter().zip(new).enumerate() {
+            compare(field.clone().index(n), Some(old), Some(new), changes);
+        }
+    } else if gone.is_empty() && came.is_empty() {
+        // Another order, or an item that is there more than once.
+        changes.push(whole(old, new));
+    } else {
+        let one_sided = |before: Option<&Json>, after: Option<&Json>| FieldChange {
+            field: field.to_string(),
+            before: before.cloned(),
+            after: after.cloned(),
+        };
+        changes.extend(gone.into_iter().map(|item| one_sided(Some(item), None)));
+        changes.extend(came.into_iter().map(|item| one_sided(None, Some(item))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fields_that_differ_are_named_with_both_sides() {
+        let cases = [
+            (json!({"a": 1}), json!({"a": 1}), vec![]),
+            (json!({"a": 1}), json!({"a": 2}), vec![("a", Some(json!(1)), Some(json!(2)))]),
+            (
+                json!({"a": 1}),
+                json!({"b": 1}),
+                vec![("a", Some(json!(1)), None), ("b", None, Some(json!(1)))],
+            ),
+            (json!({"l": [1, 2]}), json!({"l": [1, 2, 3]}), vec![("l", None, Some(json!(3)))]),
+            (json!({"l": [1, 2]}), json!({"l": [2]}), vec![("l", Some(json!(1)), None)]),
+            (
+                json!({"l": [1, 2]}),
+                json!({"l": [2, 1]}),
+                vec![("l", Some(json!([1, 2])), Some(json!([2, 1])))],
+            ),
+            (
+                json!({"l": [{"x": 1}, 7]}),
+                json!({"l": [{"x": 2}, 7]}),
+                vec![("l[0].x", Some(json!(1)), Some(json!(2)))],
+            ),
+        ];
+        for (before, after, expected) in cases {
+            let found = diff(&before, &after);
+            let found: Vec<_> = found.into_iter().map(|c| (c.field, c.before, c.after)).collect();
+            let expected: Vec<_> = expected.into_iter().map(|(f, b, a)| (f.to_owned(), b, a)).collect();
+            assert_eq!(found, expected, "{before} -> {after}");
+        }
+    }
+}

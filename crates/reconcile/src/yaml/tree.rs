@@ -1,0 +1,180 @@
+//! A YAML document as a tree that knows its lines.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Number, Value as Json};
+use serde_saphyr::{Error, Options, Spanned};
+
+use crate::{Field, Step};
+
+/// A node and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tree {
+    /// Of its key, where it has one; otherwise where it begins. From 1.
+    pub line: u32,
+    content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Content {
+    Scalar(Json),
+    List(Vec<Tree>),
+    Map(Vec<(String, Tree)>),
+}
+
+/// A node without its own line.
+struct Bare(Content);
+
+pub(super) fn parse(text: &str, options: Options) -> Result<Tree, Error> {
+    let root: Spanned<Bare> = serde_saphyr::from_str_with_options(text, options)?;
+    Ok(root.into())
+}
+
+impl Tree {
+    /// The values alone.
+    pub fn to_json(&self) -> Json {
+        match &self.content {
+            Content::Scalar(value) => value.clone(),
+            Content::List(items) => items.iter().map(Tree::to_json).collect(),
+            Content::Map(entries) => {
+                Json::Object(entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect())
+            }
+        }
+    }
+
+    /// The line of a field; of a field that is not there, that of the nearest thing it would be in.
+    pub fn line_of(&self, field: &Field) -> u32 {
+        let mut node = self;
+        for step in field.steps() {
+            let next = match (&node.content, step) {
+                (Content::List(items), Step::Index(index)) => items.get(*index),
+                (Content::Map(entries), Step::Key(key)) => {
+                    entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+                }
+                _ => None,
+            };
+            match next {
+                Some(next) => node = next,
+                None => break,
+            }
+        }
+        node.line
+    }
+}
+
+impl From<Spanned<Bare>> for Tree {
+    fn from(node: Spanned<Bare>) -> Self {
+        Self { line: line(node.referenced), content: node.value.0 }
+    }
+}
+
+fn line(location: serde_saphyr::Location) -> u32 {
+    u32::try_from(location.line().max(1)).unwrap_or(u32::MAX)
+}
+
+impl<'de> Deserialize<'de> for Bare {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Anything).map(Self)
+    }
+}
+
+struct Anything;
+
+impl<'de> Visitor<'de> for Anything {
+    type Value = Content;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Content, E> {
+        Ok(Content::Scalar(Json::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Content, E> {
+        Ok(Content::Scalar(Json::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Content, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Content, E> {
+        Ok(Content::Scalar(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Content, E> {
+        Ok(Content::Scalar(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Content, E> {
+        Ok(Content::Scalar(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Content, E> {
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("numbers must be finite"))?;
+        Ok(Content::Scalar(number.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Content, E> {
+        Ok(Content::Scalar(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Content, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element::<Spanned<Bare>>()? {
+            list.push(item.into());
+        }
+        Ok(Content::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Content, A::Error> {
+        let mut map: Vec<(String, Tree)> = Vec::new();
+        while let Some((key, value)) = entries.next_entry::<Spanned<String>, Spanned<Bare>>()? {
+            if key.value.contains('\0') {
+                return Err(A::Error::custom("a key holds NUL"));
+            }
+            map.push((key.value, Tree { line: line(key.referenced), ..value.into() }));
+        }
+        Ok(Content::Map(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    const TEXT: &str =
+        "# a comment\n$schema: /x\nlist:\n  - {name: a, type: int}\n  - name: b\n    type: text\non: yes\n";
+
+    fn line(field: &str) -> u32 {
+        crate::yaml::read(TEXT).unwrap().line_of(&field.into())
+    }
+
+    #[test]
+    fn every_field_knows_its_line() {
+        let expected = [
+            ("", 2),
+            ("$schema", 2),
+            ("list", 3),
+            ("list[0]", 4),
+            ("list[0].type", 4),
+            ("list[1]", 5),
+            ("list[1].type", 6),
+            ("on", 7),
+        ];
+        for (field, expected) in expected {
+            assert_eq!(line(field), expected, "{field}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_where_it_would_be() {
+        assert_eq!([line("list[1].name.x"), line("list[7]"), line("absent")], [5, 3, 2]);
+    }
+
+    #[test]
+    fn on_and_yes_are_words() {
+        let json = crate::yaml::read(TEXT).unwrap().to_json();
+        assert_eq!(json["on"], "yes");
+    }
+}
