@@ -78,6 +78,7 @@ impl Ledger {
             })
         });
         let done = done.await.inspect_err(|_| known.forget())?;
+        self.wakes[shard].written();
         Ok(match done {
             Done::Written { events, versions } => {
                 Done::Written { events: repeated.put_back(events), versions }

@@ -4,6 +4,7 @@ mod batch;
 mod body;
 mod docs;
 mod events;
+mod feed;
 mod locks;
 mod openapi;
 mod reads;
@@ -25,11 +26,12 @@ pub fn routes(ledger: Arc<Ledger>) -> Router {
         .route("/v1/balances/{type}", get(reads::balances))
         .route("/v1/turnovers/{type}", get(reads::turnovers))
         .route("/v1/events/{type}", get(reads::list))
+        .route("/v1/feed/{shard}", get(feed::feed))
         .route("/v1/types", get(shards::types))
         .route("/v1/shards", get(shards::shards))
+        .merge(locks::routes())
         .route("/openapi.json", get(openapi::show))
         .route("/docs", get(docs::show))
-        .merge(locks::routes())
         .merge(states::routes())
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(ledger)

@@ -5,6 +5,7 @@ mod described;
 mod document;
 mod harness;
 mod locks;
+mod numbers;
 mod oracle;
 mod states;
 mod writing;
