@@ -2,6 +2,7 @@
 
 mod batches;
 mod described;
+mod document;
 mod harness;
 mod locks;
 mod numbers;
