@@ -5,4 +5,5 @@ mod harness;
 mod locks;
 mod oracle;
 mod states;
+mod types;
 mod writing;
