@@ -8,4 +8,5 @@ mod locks;
 mod numbers;
 mod oracle;
 mod states;
+mod types;
 mod writing;
