@@ -43,8 +43,9 @@ CREATE TABLE event_keys_5 PARTITION OF event_keys FOR VALUES WITH (MODULUS 8, RE
 CREATE TABLE event_keys_6 PARTITION OF event_keys FOR VALUES WITH (MODULUS 8, REMAINDER 6);
 CREATE TABLE event_keys_7 PARTITION OF event_keys FOR VALUES WITH (MODULUS 8, REMAINDER 7);
 
--- One row for each transaction that wrote events: what the numbering of events goes by.
-CREATE TABLE event_batches (
+-- One row for each transaction that wrote events, until its events have their numbers: what is visible here is
+-- committed, so whoever numbers never has to wait for a transaction that is still open.
+CREATE TABLE pending_batches (
     batch_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     events int NOT NULL CHECK (events > 0),
     -- The months it touched.
@@ -70,6 +71,9 @@ CREATE TABLE events (
 -- Serves balances, turnovers and listings of one account.
 CREATE INDEX events_by_account ON events (account_id, dt);
 
+-- Serves reading the events of a batch, in the order of their numbers.
+CREATE INDEX events_by_batch ON events (batch_id);
+
 -- Makes sure that there are partitions for these months (their first moments). Attaching a finished table locks
 -- neither writers nor readers out, which creating it as a partition would.
 CREATE FUNCTION create_event_months(months timestamptz[]) RETURNS void LANGUAGE plpgsql AS $$
@@ -83,6 +87,7 @@ BEGIN
         CONTINUE WHEN to_regclass(partition) IS NOT NULL;
         EXECUTE format('CREATE TABLE %I (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition);
         EXECUTE format('CREATE INDEX %I ON %I (account_id, dt)', partition || '_by_account', partition);
+        EXECUTE format('CREATE INDEX %I ON %I (batch_id)', partition || '_by_batch', partition);
         EXECUTE format('ALTER TABLE events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', partition,
                        month, (month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC');
     END LOOP;
@@ -155,7 +160,7 @@ BEGIN
         END IF;
     END;
 
-    INSERT INTO event_batches (events, first_dt, last_dt)
+    INSERT INTO pending_batches (events, first_dt, last_dt)
     SELECT count(*), min(t.dt), max(t.dt) FROM unnest(dts) WITH ORDINALITY AS t (dt, event)
     WHERE written IS NULL OR t.event IN (SELECT unnest(written))
     RETURNING batch_id INTO batch;

@@ -6,6 +6,7 @@
 //! [`retry`] brings it back into the pipeline.
 
 pub mod api;
+pub mod bundle;
 pub mod cli;
 pub mod exchange;
 pub mod orders;

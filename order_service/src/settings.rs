@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reconcile::Place;
 use serving::peer::check_address;
 use settings::{Program, Resolved, Setting, SettingError, Source};
 use store::{PgConnectOptions, parse_url};
@@ -44,6 +45,11 @@ pub const PROGRAM: Program = Program {
             "The control database; without it, an embedded PostgreSQL is used",
         )
         .secret(),
+        Setting::new(
+            "bundle",
+            "DIR",
+            "The configuration bundle; a service begins a new database with it [default: the built-in one]",
+        ),
         Setting::new("database-connections", "COUNT", "Most connections to the database").or("16"),
         Setting::new(
             "shards",
@@ -52,7 +58,8 @@ pub const PROGRAM: Program = Program {
         ),
         Setting::new("shard-connections", "COUNT", "Most connections to each shard's database").or("8"),
         DATA_DIR,
-        Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry").or("grpc,http,retry"),
+        Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry, sequencer")
+            .or("grpc,http,retry,sequencer"),
         Setting::new(
             "threads",
             "COUNT",
@@ -92,6 +99,8 @@ pub enum Role {
     Http,
     /// Carries on the orders of processes that are gone.
     Retry,
+    /// Numbers the ledger's events, or stands by for it.
+    Sequencer,
 }
 
 /// The settings of a serving process.
@@ -113,6 +122,8 @@ pub struct Settings {
     pub data_manager_address: String,
     /// Where the data is.
     pub database: DatabaseSettings,
+    /// `--bundle`
+    pub bundle: Place,
     /// `--roles`
     pub roles: Vec<Role>,
     /// `--workers`
@@ -182,6 +193,7 @@ impl Settings {
             allowed_hosts: resolved.list("allowed-hosts"),
             data_manager_address: data_manager_address(resolved)?,
             database: DatabaseSettings::new(resolved)?,
+            bundle: bundle(resolved)?.unwrap_or(Place::Builtin),
             roles: roles(resolved)?,
             workers: resolved.within("workers", 1..=100_000)?,
             fan_limit: resolved.within("fan-limit", 1..=100_000)?,
@@ -212,6 +224,11 @@ pub fn with_data_dir(mut resolved: Resolved) -> Resolved {
     resolved
 }
 
+/// The bundle that `--bundle` names.
+pub fn bundle(resolved: &Resolved) -> Result<Option<Place>, SettingError> {
+    Ok(resolved.optional::<String>("bundle")?.map(|folder| Place::Folder(folder.into())))
+}
+
 fn data_manager_address(resolved: &Resolved) -> Result<String, SettingError> {
     let address: String = resolved.required("data-manager-address")?;
     check_address(&address).map_err(|reason| resolved.invalid("data-manager-address", reason))?;
@@ -236,7 +253,11 @@ fn roles(resolved: &Resolved) -> Result<Vec<Role>, SettingError> {
         "grpc" => Ok(Role::Grpc),
         "http" => Ok(Role::Http),
         "retry" => Ok(Role::Retry),
-        _ => Err(resolved.invalid("roles", format!("`{text}` is not a role; allowed are grpc, http, retry"))),
+        "sequencer" => Ok(Role::Sequencer),
+        _ => {
+            let reason = format!("`{text}` is not a role; allowed are grpc, http, retry, sequencer");
+            Err(resolved.invalid("roles", reason))
+        }
     };
     let roles: Vec<Role> = resolved.list("roles").into_iter().map(parse).collect::<Result<_, _>>()?;
     if roles.is_empty() { Err(SettingError::Missing("roles")) } else { Ok(roles) }

@@ -4,14 +4,16 @@
 //! Every thing (account, lock, state) belongs to the shard that owns the SHA-1 of its shard key, so that an account and
 //! the lock and state that guard it lie together, and one transaction can see all three.
 
-mod amount;
+pub mod amount;
 mod attributes;
 pub mod balances;
+mod batch;
 pub mod events;
 pub mod http;
 mod json;
 pub mod locks;
 mod moment;
+pub mod sequence;
 pub mod sharding;
 pub mod states;
 pub mod types;
@@ -19,11 +21,13 @@ pub mod types;
 use std::sync::Arc;
 
 pub use attributes::Keyed;
+pub use batch::{Batch, Done};
 use serving::error::{ApiError, Code};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use events::Writer;
 use locks::Locks;
+use sequence::Wake;
 use sharding::Shards;
 use states::States;
 use types::Types;
@@ -37,6 +41,8 @@ pub struct Ledger {
     pub types: Types,
     /// Its shards.
     pub shards: Shards,
+    /// For each shard, what wakes its sequencer in this process and those who follow it.
+    pub wakes: Arc<[Wake]>,
     /// Writes its events.
     pub writer: Writer,
     /// Its locks.
@@ -49,10 +55,19 @@ pub struct Ledger {
 impl Ledger {
     /// Opens a ledger on these shards.
     pub fn start(shards: Shards, types: Types) -> Arc<Self> {
-        let writer = Writer::start(shards.clone());
+        let wakes: Arc<[Wake]> = shards.all().iter().map(|_| Wake::default()).collect();
+        let writer = Writer::start(shards.clone(), &wakes);
         let locks = Locks::start(shards.clone());
         let states = States::new(shards.clone());
-        Arc::new(Self { types, shards, writer, locks, states, admission: Arc::new(Semaphore::new(EVENTS_AT_ONCE)) })
+        Arc::new(Self {
+            types,
+            shards,
+            wakes,
+            writer,
+            locks,
+            states,
+            admission: Arc::new(Semaphore::new(EVENTS_AT_ONCE)),
+        })
     }
 
     /// Room in memory for a call's events, held as long as they are there.

@@ -93,17 +93,22 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// The documents of a schema, typed, by file. The only way to the bundle: a schema that the metadata does not list
     /// is an error, so that the list can be relied on.
-    pub fn query<T: DeserializeOwned>(&self, schema: &str) -> Result<Vec<(T, &'a Document)>, RunError> {
-        if !self.metadata.schemas.iter().any(|listed| listed == schema) {
-            let listed = crate::diagnostic::listed(self.metadata.schemas.iter().map(String::as_str));
+    pub fn query<T: DeserializeOwned>(&self, schema: &str) -> Result<Vec<T>, RunError> {
+        self.documents(schema)?.map(|document| document.parse().map_err(RunError::Document)).collect()
+    }
+
+    /// Like [`Context::query`], for who needs the documents themselves.
+    pub fn documents(&self, schema: &str) -> Result<impl Iterator<Item = &'a Document> + use<'a>, RunError> {
+        let listed = &self.metadata.schemas;
+        if !listed.iter().any(|listed| listed == schema) {
+            let listed = crate::diagnostic::listed(listed.iter().map(String::as_str));
             return Err(RunError::Unlisted {
                 integration: self.integration,
                 schema: schema.to_owned(),
                 listed,
             });
         }
-        let typed = |document: &'a Document| Ok((document.parse().map_err(RunError::Document)?, document));
-        self.bundle.documents(schema).map(typed).collect()
+        Ok(self.bundle.documents(schema))
     }
 
     /// What became of an integration that ran before this one.
@@ -111,8 +116,9 @@ impl<'a> Context<'a> {
         self.outcomes.iter().find(|outcome| outcome.integration == integration)
     }
 
-    /// Whether an integration is still to run in this run.
-    pub fn follows(&self, integration: &str) -> bool {
-        self.selected.contains(&integration) && self.earlier(integration).is_none()
+    /// The integrations that are still to run after this one.
+    pub fn to_come(&self) -> Vec<&'static str> {
+        let done = |name: &&'static str| *name == self.integration || self.earlier(name).is_some();
+        self.selected.iter().copied().filter(|name| !done(name)).collect()
     }
 }

@@ -5,6 +5,7 @@
 
 mod coalesce;
 mod connect;
+mod duty;
 pub mod embedded;
 mod error;
 mod fail;
@@ -18,6 +19,7 @@ mod transaction;
 
 pub use coalesce::Coalescer;
 pub use connect::{ConnectError, PoolSettings, connect, parse_url};
+pub use duty::{Work, do_duties};
 pub use error::{Error, Result};
 pub use fail::fail_point;
 pub use lease::{Lease, LeaseTerms, Leases};

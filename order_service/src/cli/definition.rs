@@ -28,6 +28,8 @@ pub fn command() -> Command {
             .arg(switch("dry-run", "Only list what would be done"))
             .arg(output()),
         )
+        .subcommand(bundle())
+        .subcommand(reconcile())
         .subcommand(
             with_example("status", "Processes, queues and errors at a glance", "order_service status")
                 .arg(output()),
@@ -141,6 +143,38 @@ fn orders() -> Command {
             .arg(switch("orphans", "Show callbacks without an order").required(true))
             .arg(output()),
         )
+}
+
+fn bundle() -> Command {
+    Command::new("bundle").about("Looks at the configuration bundle").arg_required_else_help(true).subcommand(
+        with_example(
+            "validate",
+            "Checks every file of a bundle (--bundle DIR, or the built-in one) against its schema, and that they fit",
+            "order_service bundle validate --bundle configs",
+        )
+        .arg(output()),
+    )
+}
+
+fn reconcile() -> Command {
+    let example = "order_service reconcile --bundle configs --dry-run\n         order_service reconcile ledger-types --bundle configs";
+    with_example("reconcile", "Brings the platform to what a bundle (--bundle DIR) says", example)
+        .arg(
+            Arg::new("integration")
+                .value_name("INTEGRATION")
+                .action(ArgAction::Append)
+                .help("What is brought there: ledger-types, postings [default: all of them]"),
+        )
+        .arg(switch("dry-run", "Only show what would be done; writes nothing"))
+        .arg(switch("take-over", "Take over what belongs to the API or the configurator"))
+        .arg(
+            Arg::new("arg")
+                .long("arg")
+                .value_name("KEY=VALUE")
+                .action(ArgAction::Append)
+                .help("An argument of the one integration; may be repeated"),
+        )
+        .arg(output())
 }
 
 fn with_example(name: &'static str, about: &'static str, example: &'static str) -> Command {

@@ -1,6 +1,7 @@
 //! The command line: what there is, and what runs it. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod admin;
+mod bundle;
 mod client;
 mod definition;
 mod orders;
@@ -107,6 +108,11 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
         },
         Some(("migrate", args)) => admin::migrate(args, resolved).await,
         Some(("status", args)) => admin::status(args, resolved).await,
+        Some(("bundle", args)) => match args.subcommand() {
+            Some(("validate", args)) => bundle::validate(args, resolved),
+            _ => Err(Failure::Usage("bundle: which command? (see bundle --help)".to_owned())),
+        },
+        Some(("reconcile", args)) => bundle::reconcile(args, resolved).await,
         Some(("config", args)) => match args.subcommand() {
             Some(("print", args)) => admin::print_config(args, resolved),
             _ => Err(Failure::Usage("config: which command? (see config --help)".to_owned())),

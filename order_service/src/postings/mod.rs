@@ -4,13 +4,19 @@
 //! version of the rules was in force. Versions never change, so the events are the same however often they are made:
 //! a repeat after a crash is a duplicate.
 
+mod check;
 mod evaluate;
+mod integration;
 mod ledger;
+mod plan;
 mod rule;
 mod stored;
 
+pub use check::{Known, RULE_SCHEMA, Types, check_rules, problems};
 pub use evaluate::events;
+pub use integration::{POSTINGS, PostingRules, apply_in_tx, rules_of};
 pub use ledger::LedgerPostings;
+pub use plan::plan;
 pub use rule::{Field, Outcome, Rule, RuleEvent, Source};
 pub use stored::{RULES_CHANNEL, RuleSet, load_rules, load_version, put_rules_in_tx, read_rules};
 

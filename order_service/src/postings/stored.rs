@@ -40,10 +40,11 @@ pub async fn read_rules(connection: &mut PgConnection) -> Result<Option<RuleSet>
     }))
 }
 
-/// Puts a new set in force, and tells every process once the transaction is committed.
+/// Puts a new set in force (versions have no gaps, and the first is 1: the caller keeps others out), and tells every process once the transaction is committed.
 pub async fn put_rules_in_tx(connection: &mut PgConnection, rules: &[Rule], owner: Owner) -> Result<i32> {
     let version = sqlx::query_scalar(
-        "INSERT INTO posting_rules (rules, owner) VALUES ($1, $2) RETURNING version -- put_posting_rules",
+        "INSERT INTO posting_rules (version, rules, owner) OVERRIDING SYSTEM VALUE
+         SELECT coalesce(max(version), 0) + 1, $1::jsonb, $2::text FROM posting_rules RETURNING version -- put_posting_rules",
     )
     .bind(Json(rules))
     .bind(owner.name())

@@ -1,7 +1,7 @@
 //! The ledger's shards: those of the shard map, or four that need no configuration, beside the control database.
 
 use anyhow::Context as _;
-use ledger::sharding::{ShardMap, ShardPlace, Shards};
+use ledger::sharding::{Shard, ShardMap, ShardPlace, Shards};
 use sqlx::{AssertSqlSafe, PgPool};
 use store::{Migrations, PgConnectOptions, PoolSettings, parse_url};
 
@@ -22,6 +22,13 @@ pub async fn open(settings: &DatabaseSettings, database: &Database) -> anyhow::R
     let migrate = settings.shards.is_none() && database.embedded.is_some();
     let pools = reach(settings, database, &map).await?;
     Ok(Shards::open(map, pools, migrate).await?)
+}
+
+/// The shards that have anything in them, for somebody who only reads.
+pub async fn look(settings: &DatabaseSettings, database: &Database) -> anyhow::Result<Vec<Shard>> {
+    let map = shard_map(settings)?;
+    let pools = reach(settings, database, &map).await?;
+    Ok(Shards::look(&map, pools).await?)
 }
 
 /// The shards' databases whatever their schema version, by range.

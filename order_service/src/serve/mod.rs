@@ -1,6 +1,7 @@
 //! The composition root: opens the database, wires the rooms together, serves until told to stop, stops in order.
 
 pub mod database;
+mod duties;
 mod http;
 pub mod ledger;
 mod rooms;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::api::OrderApi;
+use crate::bundle;
 use crate::settings::{Role, Settings};
 use rooms::Running;
 
@@ -40,12 +42,14 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         shards = ledger::open(&settings.database, &database) => shards?,
         () = stop.cancelled() => return Ok(()),
     };
+    bundle::ensure_first(&database.pool, &settings.bundle).await?;
     let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
     let routes = match settings.roles.contains(&Role::Http) {
         true => ::ledger::http::routes(running.ledger.clone()),
         false => axum::Router::new(),
     };
     api.open(routes);
+    let mut duties = duties::start(&running.ledger, &settings.roles, &stop);
     readiness.ask(probe(database.pool.clone()));
     let served = if grpc {
         serve_grpc(&settings, &running, stop.clone(), http_port, &readiness).await
@@ -58,6 +62,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     };
     readiness.set(Err("the service is stopping".to_owned()));
     running.leave().await;
+    // They have been stopping since the signal.
+    let _ = timeout(Duration::from_secs(2), async { while duties.join_next().await.is_some() {} }).await;
     database.pool.close().await;
     served
 }

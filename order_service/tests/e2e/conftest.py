@@ -3,6 +3,7 @@
 import pytest
 
 import stubs  # noqa: F401 - first of all, as everybody else imports what it generates
+from ledger_bundle import WIDE, Bundle, wait_for_types
 from platform_under_test import DATA_MANAGER_BIN, ORDER_SERVICE_BIN, Platform
 
 
@@ -16,7 +17,8 @@ def pytest_sessionstart(session):
 def pytest_runtest_makereport(item, call):
     """Adds the end of every process's log to the report of a failed test."""
     report = (yield).get_result()
-    platform = getattr(item, "funcargs", {}).get("platform")
+    started = getattr(item, "funcargs", {})
+    platform = started.get("platform") or started.get("module_platform")
     if platform is not None and call.when == "call" and report.failed:
         for name, tail in platform.logs():
             report.sections.append((f"log of {name}", tail))
@@ -28,3 +30,32 @@ def platform():
     under_test = Platform()
     yield under_test
     under_test.close()
+
+
+@pytest.fixture(scope="module")
+def module_platform():
+    """One for all tests of a module, which keep out of each other's way by using accounts of their own."""
+    under_test = Platform()
+    yield under_test
+    under_test.close()
+
+
+@pytest.fixture(scope="module")
+def ledger_service(module_platform):
+    return module_platform.order_service()
+
+
+@pytest.fixture(scope="module")
+def ledger(module_platform, ledger_service):
+    """A client of a running ledger with the default bundle."""
+    return module_platform.ledger_client(ledger_service)
+
+
+@pytest.fixture(scope="module")
+def wide_ledger(module_platform, ledger_service, ledger):
+    """The same ledger, with the wide account type and the label types brought in as well."""
+    bundle = Bundle(module_platform.home / "bundle")
+    bundle.add_wide_types()
+    bundle.bring_in(ledger_service)
+    wait_for_types(ledger, WIDE["name"])
+    return ledger

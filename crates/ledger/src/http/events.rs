@@ -1,5 +1,6 @@
 //! `POST /v1/events`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,8 +9,10 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serving::error::{ApiError, Code};
 
+use super::batch::{carry_out, lock_id};
 use super::body::{self, JsonBody};
 use crate::Ledger;
+use crate::batch::Batch;
 use crate::events::{Event, Input, Status, Written};
 use crate::types::Catalogue;
 
@@ -21,6 +24,8 @@ const MOST_EVENTS: usize = 10_000;
 struct Request<'a> {
     #[serde(borrow)]
     events: Vec<Input<'a>>,
+    #[serde(borrow, default)]
+    lock_id: Option<Cow<'a, str>>,
 }
 
 /// One event's outcome, as it is answered.
@@ -42,12 +47,17 @@ pub(super) fn check(inputs: Vec<Input<'_>>, types: &Catalogue) -> Result<Vec<Eve
 }
 
 pub(super) async fn write(State(ledger): State<Arc<Ledger>>, JsonBody(body): JsonBody) -> Response {
-    let checked =
-        body::parse::<Request<'_>>(&body).and_then(|request| check(request.events, &ledger.types.now()));
-    let events = match checked {
-        Ok(events) => events,
+    let checked = body::parse::<Request<'_>>(&body).and_then(|request| {
+        let lock = request.lock_id.as_deref().map(lock_id).transpose()?;
+        Ok((lock, check(request.events, &ledger.types.now())?))
+    });
+    let (lock, events) = match checked {
+        Ok(checked) => checked,
         Err(error) => return error.into_response(),
     };
+    if lock.is_some() {
+        return carry_out(&ledger, Batch { lock, events, states: Vec::new() }, false).await;
+    }
     let ids: Vec<String> = events.iter().map(|event| event.event_id.clone()).collect();
     drop(body);
     let written = match ledger.admit(events.len()) {

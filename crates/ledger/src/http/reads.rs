@@ -132,7 +132,10 @@ async fn groups(
 }
 
 /// Attributes as JSON, in the order of their type.
-pub(super) fn shown(kinds: &[Attribute], values: &std::collections::BTreeMap<String, String>) -> Map<String, Json_> {
+pub(super) fn shown(
+    kinds: &[Attribute],
+    values: &std::collections::BTreeMap<String, String>,
+) -> Map<String, Json_> {
     let value = |kind: &Attribute| Some((kind.name.clone(), kind.kind.to_json(values.get(&kind.name)?)));
     kinds.iter().filter_map(value).collect()
 }

@@ -39,7 +39,7 @@ async fn show(shard: &Shard) -> Value {
     let figures = store::run(&shard.pool, "shard_figures", |connection| {
         Box::pin(async move {
             let figures: (i64, i64) = sqlx::query_as(
-                "SELECT coalesce(sum(events), 0)::bigint, pg_database_size(current_database()) FROM event_batches -- shard_figures",
+                "SELECT coalesce(sum(events), 0)::bigint, pg_database_size(current_database()) FROM pending_batches -- shard_figures",
             )
             .fetch_one(connection)
             .await?;

@@ -73,6 +73,18 @@ impl Shards {
         Ok(Self { map: Arc::new(map), shards: shards.into() })
     }
 
+    /// The shards of `map` whose pools are open and which have anything in them; writes nothing, not even the identity
+    /// of an empty database.
+    pub async fn look(map: &ShardMap, pools: Vec<PgPool>) -> Result<Vec<Shard>, OpenError> {
+        let mut shards = Vec::new();
+        for (place, pool) in map.shards().iter().zip(pools) {
+            if look(place, &pool).await? {
+                shards.push(Shard { name: place.name.clone(), range: place.range, pool });
+            }
+        }
+        Ok(shards)
+    }
+
     /// All, by range.
     pub fn all(&self) -> &[Shard] {
         &self.shards
@@ -80,7 +92,12 @@ impl Shards {
 
     /// The place in [`Shards::all`] of the shard that owns `hash`.
     pub fn owner(&self, hash: ShardHash) -> usize {
-        self.map.owner(hash.prefix())
+        self.owner_of(hash.prefix())
+    }
+
+    /// The place in [`Shards::all`] of the shard that owns hashes that begin with `prefix`.
+    pub fn owner_of(&self, prefix: u64) -> usize {
+        self.map.owner(prefix)
     }
 
     /// The shard that owns `hash`.
@@ -98,7 +115,32 @@ async fn prepare(place: &ShardPlace, pool: &PgPool, migrate: bool) -> Result<(),
         false => migrations.check(&mut connection).await,
     };
     fits.map_err(|cause| OpenError::Schema { shard: place.name.clone(), cause })?;
-    let (found, first, last) = identity(place, &mut connection).await.map_err(database)?;
+    let identity = identity(place, &mut connection).await.map_err(database)?;
+    is_the_place(place, identity)
+}
+
+/// Whether a database has an identity; it must be the place's.
+async fn look(place: &ShardPlace, pool: &PgPool) -> Result<bool, OpenError> {
+    let database = |cause: store::Error| OpenError::Database { shard: place.name.clone(), cause };
+    let identity = store::run(pool, "look_at_shard", |connection| {
+        Box::pin(async move {
+            let there =
+                sqlx::query_scalar("SELECT to_regclass('shard_identity') IS NOT NULL -- look_at_shard");
+            if !there.fetch_one(&mut *connection).await? {
+                return Ok(None);
+            }
+            let found =
+                sqlx::query_as("SELECT name, range_first, range_last FROM shard_identity -- look_at_shard");
+            Ok(found.fetch_optional(connection).await?)
+        })
+    });
+    match identity.await.map_err(database)? {
+        Some(identity) => is_the_place(place, identity).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+fn is_the_place(place: &ShardPlace, (found, first, last): (String, String, String)) -> Result<(), OpenError> {
     let (range_first, range_last) = bounds(place.range);
     if (found.as_str(), &first, &last) == (place.name.as_str(), &range_first, &range_last) {
         return Ok(());

@@ -109,6 +109,15 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// What its types are called in plans.
+    pub fn object(self) -> &'static str {
+        match self {
+            Kind::Account => "account_type",
+            Kind::Lock => "lock_type",
+            Kind::State => "state_type",
+        }
+    }
+
     /// The schema of its files.
     pub fn schema(self) -> &'static str {
         match self {

@@ -1,13 +1,24 @@
 //! The types of accounts, locks and states: read from the control database, where the bundle puts them.
 
+mod change;
+mod check;
 mod definition;
+mod integration;
 mod keep;
 mod live;
+mod plan;
 mod stored;
+mod usage;
 mod value;
 
+pub use change::{Objection, objections};
+pub use check::{MOST_ATTRIBUTES, MOST_GROUPINGS, check_types};
+
 pub use definition::{AccountType, Attribute, Definition, Interval, KeyedType, Kind, RESERVED};
+pub use integration::{LEDGER_TYPES, LedgerTypes, Question, Usage, apply_in_tx, types_of};
 pub use keep::keep_current;
 pub use live::{Catalogue, Types};
-pub use stored::{Stored, TYPES_CHANNEL, delete_in_tx, load, put_in_tx, read, tell_in_tx};
+pub use plan::{Steps, Terms, Uses, plan, questions};
+pub use stored::{Stored, TYPES_CHANNEL, delete_in_tx, load, put_in_tx, read, read_all, tell_in_tx};
+pub use usage::used_on;
 pub use value::{AttributeType, LONGEST_STRING};

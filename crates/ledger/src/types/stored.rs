@@ -28,31 +28,32 @@ pub async fn load(pool: &PgPool) -> Result<Catalogue> {
 
 /// All types with their owners. One that this program does not understand (a newer one wrote it) is said and left out.
 pub async fn read(connection: &mut PgConnection) -> Result<Vec<Stored>> {
+    let said =
+        |reason: &String| tracing::error!(reason, code = "CONSISTENCY_ERROR", "a stored type is left out");
+    Ok(rows(connection).await?.into_iter().filter_map(|stored| stored.inspect_err(said).ok()).collect())
+}
+
+/// All types with their owners, or which one this program does not understand.
+pub async fn read_all(connection: &mut PgConnection) -> Result<Result<Vec<Stored>, String>> {
+    Ok(rows(connection).await?.into_iter().collect())
+}
+
+async fn rows(connection: &mut PgConnection) -> Result<Vec<Result<Stored, String>>> {
     let rows: Vec<(String, String, Json, String)> = sqlx::query_as(
         "SELECT kind, name, definition, owner FROM ledger_types ORDER BY kind, name -- load_types",
     )
     .fetch_all(connection)
     .await?;
     let stored = |(kind, name, definition, owner): (String, String, Json, String)| {
-        let parsed =
+        let known =
             Kind::parse(&kind).zip(Owner::parse(&owner)).ok_or_else(|| "unknown kind or owner".to_owned());
-        let parsed = parsed.and_then(|(kind, owner)| {
+        let stored = known.and_then(|(kind, owner)| {
             let definition = kind.definition(definition).map_err(|error| error.to_string())?;
             Ok(Stored { definition, owner })
         });
-        parsed
-            .inspect_err(|reason| {
-                tracing::error!(
-                    kind,
-                    name,
-                    reason,
-                    code = "CONSISTENCY_ERROR",
-                    "a stored type cannot be read"
-                )
-            })
-            .ok()
+        stored.map_err(|reason| format!("the stored {kind} type {name} cannot be read: {reason}"))
     };
-    Ok(rows.into_iter().filter_map(stored).collect())
+    Ok(rows.into_iter().map(stored).collect())
 }
 
 /// Creates or changes a type.

@@ -84,6 +84,10 @@ impl Served {
         self.ask(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
+    pub async fn delete(&self, path: &str) -> (u16, Value) {
+        self.ask(Request::delete(path).body(Body::empty()).unwrap()).await
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         self.post_text(path, body.to_string()).await
     }

@@ -102,7 +102,8 @@ impl Bundle {
     }
 
     /// The documents of a schema that keep to it, by file. For checks; integrations ask their context.
-    pub fn documents<'b>(&'b self, schema: &str) -> impl Iterator<Item = &'b Document> {
+    pub fn documents<'b>(&'b self, schema: &str) -> impl Iterator<Item = &'b Document> + use<'b> {
+        let schema = schema.to_owned();
         self.documents.iter().filter(move |document| document.schema == schema)
     }
 

@@ -1,0 +1,150 @@
+//! Several writes on one shard, in one transaction: events and states, guarded by a lock. All or nothing.
+//!
+//! Lock order within the transaction: the lock's row, states by key, then what `write_events` takes.
+
+use std::sync::Arc;
+
+use serving::error::{ApiError, Code};
+use sqlx::{Connection as _, PgConnection};
+use store::Result;
+use uuid::Uuid;
+
+use crate::Ledger;
+use crate::events::{Event, Known, Rows, Status, make_months, once_each, statuses};
+use crate::locks::{Hold, alive_in_tx};
+use crate::states::{Outcome, Put, put_in_tx};
+
+/// What is written together.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Only while this lock is alive.
+    pub lock: Option<Uuid>,
+    /// Events.
+    pub events: Vec<Event>,
+    /// States.
+    pub states: Vec<Put>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// Everything is there: the events' statuses (created or duplicate) and the states' versions.
+    Written {
+        /// In the order of the events.
+        events: Vec<Status>,
+        /// In the order of the states.
+        versions: Vec<i64>,
+    },
+    /// Nothing was written: an event conflicts.
+    Conflict {
+        /// In the order of the events.
+        events: Vec<Status>,
+    },
+    /// Nothing was written: another version of a state is there.
+    Stale {
+        /// Which of the states.
+        place: usize,
+        /// The version that is there; 0: none.
+        version: i64,
+    },
+    /// Nothing was written: the lock is not alive.
+    LockGone,
+}
+
+impl Ledger {
+    /// Writes a batch whose parts all lie on the shard at `shard` in `Shards::all`.
+    pub async fn write_batch(&self, shard: usize, batch: Batch) -> Result<Done> {
+        let (events, repeated) = match once_each(batch.events) {
+            Ok(once) => once,
+            Err(events) => return Ok(Done::Conflict { events }),
+        };
+        let pool = &self.shards.all()[shard].pool;
+        // Nothing is taken for known: a transaction of its own is rare enough to send everything along.
+        let rows = Rows::of([&events[..]], &Known::default());
+        let known = self.writer.known(shard);
+        make_months(pool, known, known.new_months(&rows)).await?;
+        let (lock, count) = (batch.lock, events.len());
+        let (rows, states): (Arc<Rows>, Arc<[Put]>) = (Arc::new(rows), batch.states.into());
+        let done = store::run(pool, "write_batch", move |connection| {
+            let (rows, states) = (rows.clone(), states.clone());
+            Box::pin(async move {
+                let mut tx = connection.begin().await?;
+                let done = write(&mut tx, lock, &rows, count, &states).await?;
+                match done {
+                    Done::Written { .. } => tx.commit().await?,
+                    _ => tx.rollback().await?,
+                }
+                Ok(done)
+            })
+        });
+        let done = done.await.inspect_err(|_| known.forget())?;
+        self.wakes[shard].written();
+        Ok(match done {
+            Done::Written { events, versions } => {
+                Done::Written { events: repeated.put_back(events), versions }
+            }
+            Done::Conflict { events } => Done::Conflict { events: repeated.put_back(events) },
+            other => other,
+        })
+    }
+
+    /// The shard on which all of these lie, as a place in `Shards::all`. `parts`: the field each came in, and the
+    /// beginning of its hash.
+    pub(crate) fn one_shard(
+        &self,
+        parts: impl IntoIterator<Item = (String, u64)>,
+    ) -> std::result::Result<Option<usize>, ApiError> {
+        let mut first: Option<(usize, String)> = None;
+        for (field, prefix) in parts {
+            let shard = self.shards.owner_of(prefix);
+            match &first {
+                None => first = Some((shard, field)),
+                Some((known, _)) if *known == shard => {}
+                Some((known, other)) => {
+                    let name = |shard: usize| &self.shards.all()[shard].name;
+                    let reason = format!(
+                        "lies on shard {}, but {other} on {}: everything must lie on one shard",
+                        name(shard),
+                        name(*known)
+                    );
+                    return Err(ApiError::field(field, reason));
+                }
+            }
+        }
+        Ok(first.map(|(shard, _)| shard))
+    }
+}
+
+/// The error for a lock that has ended.
+pub(crate) fn lock_gone() -> ApiError {
+    ApiError::new(Code::Stale, "the lock has ended; nothing was written").arg("field", "lock_id")
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    lock: Option<Uuid>,
+    rows: &Rows,
+    count: usize,
+    states: &[Put],
+) -> Result<Done> {
+    if let Some(lock) = lock
+        && !matches!(alive_in_tx(connection, lock).await?, Hold::Alive { .. })
+    {
+        return Ok(Done::LockGone);
+    }
+    let mut versions = Vec::with_capacity(states.len());
+    if !states.is_empty() {
+        for (place, outcome) in put_in_tx(connection, states).await?.into_iter().enumerate() {
+            match outcome {
+                Outcome::Done { version } => versions.push(version),
+                Outcome::Stale { version } => return Ok(Done::Stale { place, version }),
+            }
+        }
+    }
+    let events = match count {
+        0 => Vec::new(),
+        _ => statuses(count, rows.write(connection).await?),
+    };
+    let written = events.iter().all(|status| matches!(status, Status::Created | Status::Duplicate));
+    Ok(if written { Done::Written { events, versions } } else { Done::Conflict { events } })
+}

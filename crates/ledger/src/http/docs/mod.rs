@@ -1,0 +1,88 @@
+//! `GET /docs`: the description of this API for people. One page, made once from the document: no script, nothing from
+//! elsewhere, so that it can be read without a network and kept as a file.
+
+mod page;
+mod prose;
+mod schema;
+
+use std::sync::LazyLock;
+
+use askama::Template as _;
+use axum::response::{Html, IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderName, header};
+use serving::error::{ApiError, Code};
+use sha2::{Digest as _, Sha256};
+
+use page::Page;
+
+const STYLE: &str = include_str!("../../../templates/docs.css");
+
+static PAGE: LazyLock<Result<String, askama::Error>> = LazyLock::new(|| Page::of_document(STYLE).render());
+
+/// Nothing may be loaded and nothing run; the page's own style is known by its hash.
+static HEADERS: LazyLock<[(HeaderName, String); 3]> = LazyLock::new(|| {
+    let style = STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (header::REFERRER_POLICY, "no-referrer".to_owned()),
+    ]
+});
+
+pub(super) async fn show() -> Response {
+    match &*PAGE {
+        Ok(page) => (HEADERS.clone(), Html(page.as_str())).into_response(),
+        Err(error) => {
+            tracing::error!(%error, code = "LOGIC_ERROR", "documentation");
+            ApiError::new(Code::LogicError, "the page could not be made; see /openapi.json").into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::openapi::DOCUMENT;
+
+    #[test]
+    fn the_page_shows_every_call_and_every_schema() {
+        let page = PAGE.as_ref().unwrap();
+        for (path, calls) in DOCUMENT["paths"].as_object().unwrap() {
+            for call in calls.as_object().unwrap().values().filter_map(|call| call.get("operationId")) {
+                let id = call.as_str().unwrap();
+                assert!(page.contains(&format!("id=\"{id}\"")), "{path} {id}");
+            }
+        }
+        for name in DOCUMENT["components"]["schemas"].as_object().unwrap().keys() {
+            assert!(page.contains(&format!("id=\"schema-{name}\"")), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_link_leads_somewhere_on_the_page_or_to_the_document() {
+        let page = PAGE.as_ref().unwrap();
+        for link in page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            let inside = link.strip_prefix('#').map(|anchor| page.contains(&format!("id=\"{anchor}\"")));
+            assert!(inside.unwrap_or(link == "/openapi.json"), "{link}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_loaded_or_run() {
+        let page = PAGE.as_ref().unwrap();
+        for forbidden in ["<script", "<link", "<img", "<iframe", " style=", " onclick=", "@import", "url("] {
+            assert!(!page.contains(forbidden), "{forbidden}");
+        }
+        let style = page.split("<style>").nth(1).and_then(|rest| rest.split("</style>").next()).unwrap();
+        let hash = STANDARD.encode(Sha256::digest(style));
+        assert!(
+            HEADERS[0].1.contains(&format!("'sha256-{hash}'")),
+            "the page's style is not the allowed one"
+        );
+    }
+}

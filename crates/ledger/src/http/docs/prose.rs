@@ -1,0 +1,38 @@
+//! The document's descriptions: paragraphs with `code` in them.
+
+/// A few words, or code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Span {
+    /// As it is shown.
+    pub(super) text: String,
+    /// Whether it is code.
+    pub(super) code: bool,
+}
+
+/// Paragraphs.
+pub(super) type Prose = Vec<Vec<Span>>;
+
+/// Reads a description: paragraphs are separated by empty lines, code stands in backticks.
+pub(super) fn prose(text: &str) -> Prose {
+    let paragraphs = text.trim().split("\n\n").filter(|paragraph| !paragraph.trim().is_empty());
+    paragraphs.map(|paragraph| spans(&paragraph.split_whitespace().collect::<Vec<_>>().join(" "))).collect()
+}
+
+fn spans(line: &str) -> Vec<Span> {
+    let parts = line.split('`').enumerate().filter(|(_, part)| !part.is_empty());
+    parts.map(|(n, part)| Span { text: part.to_owned(), code: n % 2 == 1 }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paragraphs_and_code() {
+        let plain = |text: &str| Span { text: text.to_owned(), code: false };
+        let code = |text: &str| Span { text: text.to_owned(), code: true };
+        let read = prose("`a` is\nfirst.\n\nThen <b>.\n");
+        assert_eq!(read, [vec![code("a"), plain(" is first.")], vec![plain("Then <b>.")]]);
+        assert!(prose("").is_empty());
+    }
+}

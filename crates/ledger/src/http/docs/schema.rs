@@ -1,0 +1,157 @@
+//! Schemas in words: what a value is, with links to the schemas it names, and what limits it.
+
+use serde_json::Value as Json;
+
+use super::prose::{Prose, prose};
+
+/// A word of a kind; the name of a schema is a link to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Word {
+    /// As it is shown.
+    pub(super) text: String,
+    /// Whether it names a schema.
+    pub(super) link: bool,
+}
+
+/// A member of an object, a parameter or a header.
+pub(super) struct Field {
+    pub(super) name: String,
+    /// Where it stands: in the query, the path or a header; empty for members.
+    pub(super) place: String,
+    pub(super) required: bool,
+    pub(super) kind: Vec<Word>,
+    pub(super) about: Prose,
+}
+
+/// The members of an object.
+pub(super) fn fields(schema: &Json) -> Vec<Field> {
+    let required = |name: &str| {
+        schema["required"].as_array().is_some_and(|required| required.iter().any(|known| known == name))
+    };
+    let field = |(name, member): (&String, &Json)| Field {
+        name: name.clone(),
+        place: String::new(),
+        required: required(name),
+        kind: kind(member),
+        about: prose(text(&member["description"])),
+    };
+    schema["properties"].as_object().into_iter().flatten().map(field).collect()
+}
+
+/// What a value is.
+pub(super) fn kind(schema: &Json) -> Vec<Word> {
+    let mut words = plain_kind(schema);
+    if schema["nullable"] == true {
+        words.push(word(" or null"));
+    }
+    let limits = limits(schema);
+    if !limits.is_empty() {
+        words.push(word(format!(", {limits}")));
+    }
+    words
+}
+
+fn plain_kind(schema: &Json) -> Vec<Word> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let name = reference.rsplit('/').next().unwrap_or_default();
+        return vec![Word { text: name.to_owned(), link: true }];
+    }
+    if let Some(parts) = schema["oneOf"].as_array().or(schema["allOf"].as_array()) {
+        let mut words: Vec<Word> =
+            parts.iter().flat_map(|part| [kind(part), vec![word(" or ")]].concat()).collect();
+        words.pop();
+        return words;
+    }
+    if let Some(values) = schema["enum"].as_array() {
+        return vec![word(values.iter().map(text).collect::<Vec<_>>().join(" | "))];
+    }
+    match text(&schema["type"]) {
+        "array" => [vec![word("list of ")], kind(&schema["items"])].concat(),
+        "object" if schema["additionalProperties"].as_object().is_some_and(|values| !values.is_empty()) => {
+            [vec![word("object of ")], kind(&schema["additionalProperties"])].concat()
+        }
+        "" => vec![word("any JSON")],
+        name => match text(&schema["format"]) {
+            "" => vec![word(name)],
+            format => vec![word(format!("{name} ({format})"))],
+        },
+    }
+}
+
+fn limits(schema: &Json) -> String {
+    let number = |name: &str| schema[name].as_i64();
+    let range = |least: Option<i64>, most: Option<i64>, unit: &str| match (least, most) {
+        (None, None) => None,
+        (Some(least), None) => Some(format!("at least {least}{unit}")),
+        (None, Some(most)) => Some(format!("at most {most}{unit}")),
+        (Some(least), Some(most)) if least == most => Some(format!("{most}{unit}")),
+        (Some(least), Some(most)) => Some(format!("{least} to {most}{unit}")),
+    };
+    let limits = [
+        range(number("minimum"), number("maximum"), ""),
+        range(number("minItems"), number("maxItems"), " of them"),
+        range(number("minLength"), number("maxLength"), " characters"),
+        schema["pattern"].as_str().map(|pattern| format!("matching {pattern}")),
+        schema.get("default").map(|value| format!("{value} if it is left out")),
+    ];
+    limits.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// A text of the document, empty if it is missing.
+pub(super) fn text(node: &Json) -> &str {
+    node.as_str().unwrap_or_default()
+}
+
+fn word(text: impl Into<String>) -> Word {
+    Word { text: text.into(), link: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(schema: &Json) -> String {
+        kind(schema)
+            .iter()
+            .map(|word| if word.link { format!("[{}]", word.text) } else { word.text.clone() })
+            .collect()
+    }
+
+    #[test]
+    fn a_kind_in_words() {
+        let thing = json!({"$ref": "#/components/schemas/Thing"});
+        for (schema, words) in [
+            (json!({}), "any JSON"),
+            (json!({"description": "anything"}), "any JSON"),
+            (thing.clone(), "[Thing]"),
+            (json!({"allOf": [thing]}), "[Thing]"),
+            (json!({"type": "array", "items": thing, "maxItems": 3}), "list of [Thing], at most 3 of them"),
+            (json!({"type": "object", "additionalProperties": thing}), "object of [Thing]"),
+            (json!({"type": "object", "additionalProperties": false}), "object"),
+            (
+                json!({"oneOf": [{"type": "boolean"}, {"type": "string", "nullable": true}]}),
+                "boolean or string or null",
+            ),
+            (json!({"type": "string", "format": "date-time"}), "string (date-time)"),
+            (json!({"type": "string", "enum": ["a", "b"]}), "a | b"),
+            (
+                json!({"type": "integer", "minimum": 1, "maximum": 9, "default": 3}),
+                "integer, 1 to 9, 3 if it is left out",
+            ),
+        ] {
+            assert_eq!(said(&schema), words, "{schema}");
+        }
+    }
+
+    #[test]
+    fn members_know_whether_they_are_required() {
+        let schema = json!({"type": "object", "required": ["b"], "properties": {"b": {}, "a": {"description": "An `a`."}}});
+        let found: Vec<_> = fields(&schema)
+            .into_iter()
+            .map(|field| (field.name, field.required, field.about.len()))
+            .collect();
+        assert_eq!(found, [("b".to_owned(), true, 0), ("a".to_owned(), false, 1)]);
+    }
+}

@@ -1,0 +1,211 @@
+//! From the types that are there and those that are wanted to what is done: pure.
+
+use std::collections::BTreeMap;
+
+use reconcile::plan::{Action, FieldChange, diff};
+use reconcile::{Owner, Plan};
+
+use super::change::{Objection, objections};
+use super::{Definition, Kind, Stored};
+
+/// What uses a type, by kind and name; those that are not in it are not in use.
+pub type Uses = BTreeMap<(Kind, String), String>;
+
+/// Who wants it.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Who owns what is written.
+    pub owner: Owner,
+    /// Whether what belongs to others is taken over.
+    pub take_over: bool,
+}
+
+/// What is done.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Steps {
+    /// For people and programs.
+    pub plan: Plan,
+    /// Types to create or change.
+    pub put: Vec<Definition>,
+    /// Types to delete.
+    pub delete: Vec<(Kind, String)>,
+}
+
+/// The types of which one must know whether they are in use, before [`plan`] can say what is done.
+pub fn questions(stored: &[Stored], wanted: &[Definition], terms: Terms) -> Vec<(Kind, String)> {
+    let doubtful = |stored: &&Stored| {
+        let new = find(wanted, &stored.definition);
+        let ours = terms.take_over && new.is_some() || stored.owner.yields_to_bundle();
+        let objections = if ours { objections(&stored.definition, new) } else { Vec::new() };
+        let of_no_use = objections.iter().any(|objection| matches!(objection, Objection::Always(_)));
+        !objections.is_empty() && !of_no_use
+    };
+    stored.iter().filter(doubtful).map(|stored| key(&stored.definition)).collect()
+}
+
+/// What brings the stored types to the wanted ones.
+pub fn plan(stored: &[Stored], wanted: &[Definition], uses: &Uses, terms: Terms) -> Steps {
+    let mut steps = Steps::default();
+    for new in wanted {
+        match stored.iter().find(|stored| key(&stored.definition) == key(new)) {
+            None => {
+                steps.plan.create(new.kind().object(), new.name(), &new.to_json());
+                steps.put.push(new.clone());
+            }
+            Some(old) => change(old, new, uses, terms, &mut steps),
+        }
+    }
+    for old in stored.iter().filter(|stored| find(wanted, &stored.definition).is_none()) {
+        let (kind, name) = (old.definition.kind(), old.definition.name());
+        if !old.owner.yields_to_bundle() {
+            continue;
+        }
+        match refusal(&old.definition, None, uses) {
+            Some(reason) => steps.plan.refuse(Action::Delete, kind.object(), name, reason),
+            None => {
+                steps.plan.delete(kind.object(), name, &old.definition.to_json());
+                steps.delete.push((kind, name.to_owned()));
+            }
+        }
+    }
+    steps
+}
+
+fn change(old: &Stored, new: &Definition, uses: &Uses, terms: Terms, steps: &mut Steps) {
+    let (kind, name) = (new.kind().object(), new.name());
+    let foreign = !old.owner.yields_to_bundle() && old.owner != terms.owner;
+    if foreign && !terms.take_over {
+        let reason = format!("it belongs to {}; --take-over takes it over", old.owner.name());
+        return steps.plan.refuse(Action::Update, kind, name, reason);
+    }
+    if let Some(reason) = refusal(&old.definition, Some(new), uses) {
+        return steps.plan.refuse(Action::Update, kind, name, reason);
+    }
+    let mut fields = diff(&old.definition.to_json(), &new.to_json());
+    if foreign {
+        fields.push(FieldChange::new("owner", old.owner.name(), terms.owner.name()));
+    }
+    if !fields.is_empty() {
+        steps.plan.update(kind, name, fields);
+    } else if old.owner != terms.owner {
+        steps.plan.adopted += 1;
+    } else {
+        return;
+    }
+    steps.put.push(new.clone());
+}
+
+/// Why a type does not change as wanted.
+fn refusal(old: &Definition, new: Option<&Definition>, uses: &Uses) -> Option<String> {
+    let objections = objections(old, new);
+    let always: Vec<String> = objections.iter().filter_map(Objection::always).collect();
+    if !always.is_empty() {
+        return Some(always.join("; "));
+    }
+    let reasons: Vec<String> = objections.iter().filter_map(Objection::while_used).collect();
+    let used = uses.get(&key(old)).filter(|_| !reasons.is_empty())?;
+    Some(format!("it is in use ({used}): {}", reasons.join("; ")))
+}
+
+impl Objection {
+    fn always(&self) -> Option<String> {
+        match self {
+            Objection::Always(reason) => Some(reason.clone()),
+            Objection::WhileUsed(_) => None,
+        }
+    }
+
+    fn while_used(&self) -> Option<String> {
+        match self {
+            Objection::WhileUsed(reason) => Some(reason.clone()),
+            Objection::Always(_) => None,
+        }
+    }
+}
+
+fn key(definition: &Definition) -> (Kind, String) {
+    (definition.kind(), definition.name().to_owned())
+}
+
+fn find<'d>(definitions: &'d [Definition], like: &Definition) -> Option<&'d Definition> {
+    definitions.iter().find(|definition| key(definition) == key(like))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn lock(name: &str, description: &str) -> Definition {
+        let json = json!({"name": name, "description": description, "attributes": [{"name": "k", "type": "int"}], "shard_key": ["k"]});
+        Kind::Lock.definition(json).unwrap()
+    }
+
+    /// What is done with a lock type: `+~-!a` and `.` for nothing.
+    fn verdict(stored: Option<(Owner, &str)>, wanted: Option<&str>, used: bool, take_over: bool) -> char {
+        let stored: Vec<Stored> = stored
+            .iter()
+            .map(|(owner, text)| Stored { definition: lock("l", text), owner: *owner })
+            .collect();
+        let wanted: Vec<Definition> = wanted.iter().map(|text| lock("l", text)).collect();
+        let terms = Terms { owner: Owner::Bundle, take_over };
+        let uses = match used {
+            true => Uses::from([((Kind::Lock, "l".to_owned()), "somebody".to_owned())]),
+            false => Uses::new(),
+        };
+        let steps = plan(&stored, &wanted, &uses, terms);
+        let writes = (steps.put.len(), steps.delete.len());
+        let letters = [
+            (steps.plan.count(Action::Create), '+', (1, 0)),
+            (steps.plan.count(Action::Update), '~', (1, 0)),
+            (steps.plan.count(Action::Delete), '-', (0, 1)),
+            (steps.plan.refused.len(), '!', (0, 0)),
+            (steps.plan.adopted, 'a', (1, 0)),
+        ];
+        match letters.into_iter().find(|(count, ..)| *count > 0) {
+            Some((_, letter, expected)) => {
+                assert_eq!(writes, expected);
+                letter
+            }
+            None => '.',
+        }
+    }
+
+    #[test]
+    fn truth_table_of_ownership() {
+        use Owner::{Api, Builtin, Bundle, Configurator};
+        // owner | same | other | not wanted | the same three with --take-over
+        let table = [
+            (Builtin, ['a', '~', '-'], ['a', '~', '-']),
+            (Bundle, ['.', '~', '-'], ['.', '~', '-']),
+            (Api, ['!', '!', '.'], ['~', '~', '.']),
+            (Configurator, ['!', '!', '.'], ['~', '~', '.']),
+        ];
+        for (owner, without, with) in table {
+            for (take_over, expected) in [(false, without), (true, with)] {
+                let found = [Some("x"), Some("y"), None]
+                    .map(|wanted| verdict(Some((owner, "x")), wanted, false, take_over));
+                assert_eq!(found, expected, "{owner:?} take over {take_over}");
+            }
+        }
+        assert_eq!(verdict(None, Some("x"), false, false), '+');
+    }
+
+    #[test]
+    fn a_type_in_use_stays() {
+        assert_eq!(verdict(Some((Owner::Bundle, "x")), None, true, false), '!');
+        assert_eq!(verdict(Some((Owner::Bundle, "x")), Some("y"), true, false), '~');
+    }
+
+    #[test]
+    fn only_what_matters_is_asked() {
+        let terms = Terms { owner: Owner::Bundle, take_over: false };
+        let stored = |owner| vec![Stored { definition: lock("l", ""), owner }];
+        let asked = |owner, wanted: &[Definition]| questions(&stored(owner), wanted, terms).len();
+        assert_eq!(asked(Owner::Bundle, &[]), 1);
+        assert_eq!(asked(Owner::Builtin, &[]), 1);
+        assert_eq!(asked(Owner::Api, &[]), 0);
+        assert_eq!(asked(Owner::Bundle, &[lock("l", "other words")]), 0);
+    }
+}

@@ -1,0 +1,90 @@
+//! The bundle that a database begins with. One transaction, which every service starts with and only the first one
+//! does: whoever comes later, or at the same time, changes nothing.
+
+use std::sync::Arc;
+
+use ledger::types::{Definition, LEDGER_TYPES, Terms, Uses, types_of};
+use reconcile::{Bundle, Owner, Place};
+use sqlx::{PgConnection, PgPool};
+
+use crate::postings::{self, Known, POSTINGS, Rule, Types, rules_of};
+
+/// Why a database could not get its first bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum FirstError {
+    /// The bundle is not sound.
+    #[error("{0}")]
+    Bundle(String),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// What a bundle says, in the program's words.
+struct Content {
+    types: Vec<Definition>,
+    rules: Vec<Rule>,
+    owner: Owner,
+}
+
+/// Gives a control database that has never been reconciled the built-in bundle, which belongs to nobody.
+pub async fn ensure_builtin(pool: &PgPool) -> Result<(), FirstError> {
+    ensure_first(pool, &Place::Builtin).await
+}
+
+/// Gives a control database that has never been reconciled this bundle. Any other is left as it is, and the bundle not
+/// even read.
+pub async fn ensure_first(pool: &PgPool, place: &Place) -> Result<(), FirstError> {
+    let known = store::run(pool, "ever_reconciled", |connection| Box::pin(ever_reconciled(connection)));
+    if known.await? {
+        return Ok(());
+    }
+    let content = Arc::new(read(place)?);
+    let written = store::run_tx(pool, "first_bundle", move |connection| {
+        let content = content.clone();
+        Box::pin(async move { write_in_tx(connection, &content).await })
+    });
+    if written.await? {
+        tracing::info!(bundle = %place, "the control database was empty and has this bundle's types and rules now");
+    }
+    Ok(())
+}
+
+fn read(place: &Place) -> Result<Content, FirstError> {
+    let bundle = Bundle::read(place.clone()).map_err(FirstError::Bundle)?;
+    if let Some(first) = super::problems(&bundle).first() {
+        return Err(FirstError::Bundle(format!("{place} is not sound: {first} (see: bundle validate)")));
+    }
+    let wrong = |diagnostic: reconcile::Diagnostic| FirstError::Bundle(diagnostic.to_string());
+    let owner = match place {
+        Place::Builtin => Owner::Builtin,
+        Place::Folder(_) => Owner::Bundle,
+    };
+    Ok(Content { types: types_of(&bundle).map_err(wrong)?, rules: rules_of(&bundle).map_err(wrong)?, owner })
+}
+
+async fn ever_reconciled(connection: &mut PgConnection) -> store::Result<bool> {
+    let asked = sqlx::query_scalar("SELECT EXISTS (SELECT FROM reconciled) -- ever_reconciled");
+    Ok(asked.fetch_one(connection).await?)
+}
+
+/// `false` if somebody else was first.
+async fn write_in_tx(connection: &mut PgConnection, content: &Content) -> store::Result<bool> {
+    reconcile::exclude_others_in_tx(connection, LEDGER_TYPES).await?;
+    reconcile::exclude_others_in_tx(connection, POSTINGS).await?;
+    if ever_reconciled(connection).await? {
+        return Ok(false);
+    }
+    let terms = Terms { owner: content.owner, take_over: false };
+    let stored = ledger::types::read(connection).await?;
+    let steps = ledger::types::plan(&stored, &content.types, &Uses::new(), terms);
+    ledger::types::apply_in_tx(connection, &steps, terms).await?;
+    let known = content.types.iter().filter_map(|definition| match definition {
+        Definition::Account(account) => Some((account.name.clone(), Known::Type(Box::new(account.clone())))),
+        Definition::Lock(_) | Definition::State(_) => None,
+    });
+    let (types, current) = (known.collect::<Types>(), postings::read_rules(connection).await?);
+    let plan = postings::plan(current.as_ref(), &content.rules, &types, content.owner, false);
+    postings::apply_in_tx(connection, &plan, &content.rules, content.owner).await?;
+    Ok(true)
+}

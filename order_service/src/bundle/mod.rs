@@ -1,0 +1,34 @@
+//! The configuration bundle of this platform: which checks and integrations there are, and the bundle that a new
+//! database begins with.
+
+mod first;
+mod usage;
+
+use std::sync::Arc;
+
+use ledger::types::{LEDGER_TYPES, LedgerTypes, Usage, check_types};
+use reconcile::{Bundle, Check, Diagnostic, Runtime};
+use sqlx::PgPool;
+
+pub use first::{FirstError, ensure_builtin, ensure_first};
+pub use usage::{InUse, Shards};
+
+use crate::postings::{POSTINGS, PostingRules, check_rules};
+
+/// What documents must keep to that no schema can say.
+const CHECKS: [Check; 2] = [check_types, check_rules];
+
+/// All integrations, in the order in which they run: rules refer to types.
+const INTEGRATIONS: [&str; 2] = [LEDGER_TYPES, POSTINGS];
+
+/// All integrations and checks.
+pub fn runtime(pool: &PgPool, usage: Arc<dyn Usage>) -> Runtime {
+    Runtime::new(CHECKS.to_vec())
+        .with(LedgerTypes { pool: pool.clone(), usage })
+        .with(PostingRules { pool: pool.clone() })
+}
+
+/// Everything that is wrong with a bundle.
+pub fn problems(bundle: &Bundle) -> Vec<Diagnostic> {
+    reconcile::problems(bundle, &CHECKS, &INTEGRATIONS)
+}

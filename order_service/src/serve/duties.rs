@@ -1,0 +1,27 @@
+//! What one process at a time does for each shard of the ledger; any number of processes may stand by.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ledger::Ledger;
+use ledger::sequence::Sequencer;
+use store::{LeaseTerms, Work, do_duties};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::Role;
+
+/// Begins the duties of these roles; they end, and give their leases back, after `stop`.
+pub(super) fn start(ledger: &Arc<Ledger>, roles: &[Role], stop: &CancellationToken) -> JoinSet<()> {
+    let mut duties = JoinSet::new();
+    for (place, shard) in ledger.shards.all().iter().enumerate() {
+        let mut of_shard: HashMap<&'static str, Work> = HashMap::new();
+        if roles.contains(&Role::Sequencer) {
+            let wake = ledger.wakes[place].clone();
+            let sequencer = Sequencer { shard: shard.name.clone(), pool: shard.pool.clone(), wake };
+            of_shard.insert("sequencer", Arc::new(move |lease| Box::pin(sequencer.clone().run(lease))));
+        }
+        duties.spawn(do_duties(shard.pool.clone(), LeaseTerms::default(), of_shard, stop.clone()));
+    }
+    duties
+}

@@ -1,0 +1,93 @@
+"""A PostgreSQL server of a test's own, on a loopback port, that may be killed: what a shard on another machine is.
+
+As root it runs as the user `postgres`, as PostgreSQL refuses root. Only processes of its own data folder are ever
+signalled. fsync is off: a killed process loses nothing by that, only a power cut would.
+"""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+
+from ports import free_port
+from waiting import wait_until
+
+OPTIONS = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off", "max_connections": "200"}
+
+
+def _program(name: str) -> str:
+    if found := shutil.which(name):
+        return found
+    versions = sorted(pathlib.Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda p: float(p.parts[-3]))
+    assert versions, f"no {name} on this machine"
+    return str(versions[-1])
+
+
+class OwnPostgres:
+    """`OwnPostgres(folder, databases…)` is running when it is constructed; `stop` it at the end."""
+
+    def __init__(self, folder: pathlib.Path, *databases: str):
+        self.folder, self.port, self.kills = folder, free_port(), 0
+        self._as = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+        folder.mkdir()
+        if self._as:
+            shutil.chown(folder, "postgres", "postgres")
+        self._run(_program("initdb"), "-D", folder, "-U", "postgres", "-A", "trust", "-N", "--locale=C", "-E", "UTF8")
+        self._process: subprocess.Popen | None = None
+        self.start()
+        for database in databases:
+            self.psql(f"CREATE DATABASE {database}", "postgres")
+
+    def url(self, database: str) -> str:
+        return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
+
+    def _run(self, *command) -> str:
+        words = [str(word) for word in command]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd="/", **self._as)
+        assert done.returncode == 0, f"{words[0]}: {done.stderr}"
+        return done.stdout
+
+    def psql(self, sql: str, database: str) -> str:
+        """The unaligned output of one statement."""
+        return self._run(_program("psql"), self.url(database), "-X", "-At", "-c", sql).strip()
+
+    def start(self) -> None:
+        """Until it takes connections. After a kill the old server's processes may still be on their way out."""
+
+        def up() -> bool:
+            if self._process is None or self._process.poll() is not None:
+                self._launch()
+            ready = [_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+            return subprocess.run(ready, timeout=10).returncode == 0
+
+        wait_until(up, 30, f"PostgreSQL on port {self.port}: {self.log_tail()}", every=0.1)
+
+    def _launch(self) -> None:
+        options = [word for name, value in OPTIONS.items() for word in ("-c", f"{name}={value}")]
+        command = [_program("postgres"), "-D", str(self.folder), "-p", str(self.port), *options]
+        with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, **self._as
+            )
+
+    def kill(self, sign: signal.Signals = signal.SIGKILL) -> None:
+        """Gone at once: SIGKILL of the postmaster, or SIGQUIT (PostgreSQL's `immediate`)."""
+        self._process.send_signal(sign)
+        self._process.wait(10)
+        self.kills += 1
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill(signal.SIGQUIT)
+
+    def log_tail(self) -> str:
+        log = self.folder.parent / f"{self.folder.name}.log"
+        return log.read_text(errors="replace")[-600:] if log.exists() else "(no log)"
+
+
+def shard_map(path: pathlib.Path, shards: list[tuple]) -> pathlib.Path:
+    """A `--shards` file of `(name, first byte, last byte, url)`."""
+    lines = [f'  - {{name: {name}, range: ["{low}", "{high}"], url: "{url}"}}' for name, low, high, url in shards]
+    path.write_text("shards:\n" + "\n".join(lines) + "\n")
+    return path
