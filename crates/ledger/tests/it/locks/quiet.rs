@@ -16,7 +16,8 @@ async fn counted() -> (Shards, Locks, PgConnection) {
     for _ in 0..4 {
         let options = (*shard_database().await.connect_options()).clone();
         let mut admin = pool(options.clone()).await.acquire().await.unwrap();
-        let counting = format!("ALTER DATABASE {} SET track_functions = 'pl'", options.get_database().unwrap());
+        let counting =
+            format!("ALTER DATABASE {} SET track_functions = 'pl'", options.get_database().unwrap());
         sqlx::query(AssertSqlSafe(counting)).execute(&mut *admin).await.unwrap();
         pools.push(pool(options).await);
     }
