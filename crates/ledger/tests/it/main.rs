@@ -1,5 +1,8 @@
 //! The ledger against real shards: fresh databases with the shard schema.
 
+// Helpers of tests may fail loudly, too.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
 mod batches;
 mod described;
 mod document;
