@@ -189,6 +189,7 @@ fn refused(refusal: Refusal) -> ApiError {
             "request_id: another request for this lock had it, with other mode, ttl_seconds or owner",
         ),
         Refusal::TooMany => ApiError::new(Code::Overloaded, "too many wait for locks; try again later"),
+        Refusal::Stopping => ApiError::new(Code::Unavailable, "this server is stopping: ask another, or again soon"),
         Refusal::Busy => ApiError::new(Code::Unavailable, "the lock is still being written under; try again"),
         Refusal::Database(error) => unavailable(error),
     }

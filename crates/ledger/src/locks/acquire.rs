@@ -91,6 +91,7 @@ async fn walk(line: Arc<Line>, request: Arc<Request>, mut reply: oneshot::Sender
                 // At the deadline once more, without waiting: the last word is the database's.
                 () = sleep_until(deadline) => {}
                 () = reply.closed() => return,
+                () = line.stopping.cancelled() => break Err(Refusal::Stopping),
             },
             Ok(Outcome::Ended) if request.wanted.request_id.is_none() => {
                 // It ended before anybody heard of it: the answer of the statement that took it was lost for too long.
@@ -103,10 +104,8 @@ async fn walk(line: Arc<Line>, request: Arc<Request>, mut reply: oneshot::Sender
             }
         }
     };
-    if answer.is_ok() {
-        metrics::counter!("ledger_locks_granted_total").increment(1);
-    }
-    let failed = matches!(answer, Err(Refusal::Database(_)));
-    // What nobody hears of is given back; so is what may have come of a failed call.
-    place.left |= reply.send(answer).is_ok() && !failed;
+    let granted = answer.is_ok();
+    metrics::counter!("ledger_locks_granted_total").increment(u64::from(granted));
+    // What nobody hears of is given back; so is what may have come of a failed call, or be waited for no longer.
+    place.left |= reply.send(answer).is_ok() && granted;
 }

@@ -13,6 +13,7 @@ use store::{Notifications, Notify, Result};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::queries::{self, Answer, Event, Grant, Outcome, Request};
@@ -40,6 +41,8 @@ pub(super) struct Line {
     changed: tokio::sync::Notify,
     /// Calls at once: a crowd at one lock must not keep all connections from others.
     calls: Semaphore,
+    /// Nobody waits any more.
+    pub(super) stopping: CancellationToken,
 }
 
 impl Line {
@@ -52,6 +55,7 @@ impl Line {
             timers: Mutex::default(),
             changed: tokio::sync::Notify::new(),
             calls: Semaphore::new(calls),
+            stopping: CancellationToken::new(),
         }
     }
 

@@ -64,6 +64,9 @@ pub enum Refusal {
     /// Too many callers of this process wait.
     #[error("too many wait")]
     TooMany,
+    /// This process is about to end.
+    #[error("stopping")]
+    Stopping,
     /// Writes under the lock go on and on: it could not be ended.
     #[error("still written under")]
     Busy,
@@ -108,6 +111,11 @@ impl Locks {
     pub async fn acquire(&self, wanted: Wanted) -> Result<Grant, Refusal> {
         let line = &self.0.lines[self.0.shards.owner(wanted.of.hash)];
         acquire::acquire(line, wanted).await
+    }
+
+    /// Lets nobody wait any more: this process is about to end.
+    pub fn stop(&self) {
+        self.0.lines.iter().for_each(|line| line.stopping.cancel());
     }
 
     /// Lets a lock that is alive expire `ttl` from now.
