@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query as QueryString, State};
+use axum::extract::{Query as QueryString, State};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json_, json};
 use serving::error::{ApiError, Code};
 
+use super::path::Path;
 use crate::Ledger;
 use crate::balances::{Bounds, Group, Query, Question, totals};
 use crate::events::{self, ListedEvent, Listing, Page, unknown_type};

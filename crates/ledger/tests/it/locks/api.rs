@@ -29,7 +29,10 @@ fn a_lock_from_its_grant_to_its_end() {
         let (code, held) = served.post("/v1/locks", &lock(json!({"owner": "me", "request_id": "r"}))).await;
         assert_eq!((code, held.as_object().unwrap().len()), (201, 3), "{held}");
         let id = held["lock_id"].as_str().unwrap();
-        assert_eq!(served.post("/v1/locks", &lock(json!({"owner": "me", "request_id": "r"}))).await, (201, held.clone()));
+        assert_eq!(
+            served.post("/v1/locks", &lock(json!({"owner": "me", "request_id": "r"}))).await,
+            (201, held.clone())
+        );
         let (code, refused) = served.post("/v1/locks", &lock(json!({"mode": "shared"}))).await;
         assert_eq!((code, &refused["error"]["code"]), (423, &json!("LOCKED")));
         let args = json!({"owner": "me", "mode": "exclusive", "expires_at": held["expires_at"]});
@@ -50,7 +53,11 @@ fn a_lock_from_its_grant_to_its_end() {
             assert_eq!((code, &ended["error"]["code"]), (409, &json!("CONFLICT")), "{method}");
             for unknown in ["c86a8df0-febd-adcd-0000-000000000001", "nothing"] {
                 let (code, answer) = send(&served, method, unknown, body.clone()).await;
-                assert_eq!((code, &answer["error"]["code"]), (404, &json!("NOT_FOUND")), "{method} {unknown}");
+                assert_eq!(
+                    (code, &answer["error"]["code"]),
+                    (404, &json!("NOT_FOUND")),
+                    "{method} {unknown}"
+                );
             }
         }
         let (code, again) = served.post("/v1/locks", &lock(json!({"owner": "me", "request_id": "r"}))).await;
@@ -111,6 +118,9 @@ fn bad_requests_are_refused_by_name() {
             assert_eq!((code, &answer["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{text}");
         }
         // Nothing was taken.
-        assert_eq!(served.post("/v1/locks", &lock(json!({"wait_seconds": null, "owner": null}))).await.0, 201);
+        assert_eq!(
+            served.post("/v1/locks", &lock(json!({"wait_seconds": null, "owner": null}))).await.0,
+            201
+        );
     });
 }

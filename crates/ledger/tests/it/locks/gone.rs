@@ -15,7 +15,8 @@ struct Mortal(Option<tokio::runtime::Runtime>);
 impl Mortal {
     /// Lets a process wait for the lock so many times.
     async fn waiting(shards: &Shards, callers: usize) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let options: Vec<_> =
             shards.all().iter().map(|shard| (*shard.pool.connect_options()).clone()).collect();
         let before = in_line(shards).await;
@@ -108,7 +109,9 @@ fn whoever_waits_in_vain_is_told_who_holds_it_and_leaves_the_line() {
         let held = a.acquire(Wanted { owner: Some("me".to_owned()), ..wanted() }).await.unwrap();
         let started = Instant::now();
         let wait = Duration::from_millis(200);
-        let Err(Refusal::Locked(Some(holder))) = b.acquire(Wanted { wait, ..wanted() }).await else { panic!() };
+        let Err(Refusal::Locked(Some(holder))) = b.acquire(Wanted { wait, ..wanted() }).await else {
+            panic!()
+        };
         assert!(started.elapsed() >= wait && started.elapsed() < wait + Duration::from_secs(1));
         assert_eq!(holder.owner.as_deref(), Some("me"));
         assert_eq!((holder.exclusive, holder.expires_at), (true, held.expires_at));
@@ -156,8 +159,10 @@ fn a_caller_that_goes_away_at_the_moment_of_the_grant_does_not_keep_it() {
         let last = b.acquire(Wanted { wait: Duration::from_secs(5), ..wanted() }).await.unwrap();
         b.release(last.lock_id).await.unwrap();
         let pool = &shards.of(super::of(7).hash).pool;
-        let left: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM locks WHERE state <> 'e'").fetch_one(pool).await.unwrap();
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM locks WHERE state <> 'e'")
+            .fetch_one(pool)
+            .await
+            .unwrap();
         assert_eq!(left, 0);
     });
 }

@@ -48,7 +48,8 @@ impl Drop for Dropping {
 }
 
 async fn between(client: UnixStream, server: UnixStream, on: Arc<AtomicBool>, dropped: Arc<AtomicUsize>) {
-    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.into_split(), server.into_split());
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
     let asking = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
     let mut bytes = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from_server.read(&mut bytes).await {
@@ -93,7 +94,10 @@ fn what_was_done_unheard_is_done_once() {
             let held = a.acquire(Wanted { request_id, ..waiting() }).await.unwrap();
             dropping.drop_answers(false);
             assert!(held.token > token);
-            assert_eq!(a.look(held.lock_id).await.unwrap().map(|seen| (seen.alive, seen.token)), Some((true, held.token)));
+            assert_eq!(
+                a.look(held.lock_id).await.unwrap().map(|seen| (seen.alive, seen.token)),
+                Some((true, held.token))
+            );
             let own = caller(&a, waiting());
             line_of(&shards, 1).await;
             let other = caller(&b, waiting());

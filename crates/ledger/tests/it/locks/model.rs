@@ -67,7 +67,8 @@ async fn play(shards: Shards, locks: [Locks; 2], seed: u64) {
     let mut model = Model::default();
     let mut callers = Callers { shards, locks, waiting: Vec::new(), held: Vec::new(), last_token: 0 };
     for _ in 0..60 {
-        let (process, exclusive) = (callers.locks[random.random_range(0..2)].clone(), random.random_bool(0.4));
+        let (process, exclusive) =
+            (callers.locks[random.random_range(0..2)].clone(), random.random_bool(0.4));
         match random.random_range(0..10) {
             0..5 => {
                 let number = callers.waiting.len();

@@ -28,7 +28,10 @@ fn the_same_request_gets_the_same_grant() {
         assert!(matches!(b.acquire(named(other, "r")).await, Err(Refusal::OtherRequest)));
         assert!(matches!(b.acquire(named(wanted(), "other")).await, Err(Refusal::Locked(_))));
         // Under another key it is another request.
-        assert_ne!(b.acquire(named(Wanted { of: of(8), ..wanted() }, "r")).await.unwrap().lock_id, grant.lock_id);
+        assert_ne!(
+            b.acquire(named(Wanted { of: of(8), ..wanted() }, "r")).await.unwrap().lock_id,
+            grant.lock_id
+        );
         let extended = a.extend(grant.lock_id, LONG * 3).await.unwrap();
         assert_eq!(b.acquire(named(wanted(), "r")).await.unwrap(), extended);
         a.release(grant.lock_id).await.unwrap();
@@ -114,7 +117,12 @@ async fn cut(shards: &ledger::sharding::Shards, stop: &AtomicBool) -> i64 {
 }
 
 /// One caller that repeats itself until it knows: tokens of its holds.
-async fn insist(locks: [Locks; 2], caller: usize, inside: Arc<AtomicI64>, doubts: Arc<AtomicUsize>) -> Vec<i64> {
+async fn insist(
+    locks: [Locks; 2],
+    caller: usize,
+    inside: Arc<AtomicI64>,
+    doubts: Arc<AtomicUsize>,
+) -> Vec<i64> {
     let mut tokens = Vec::new();
     for turn in 0..10 {
         let request = named(Wanted { of: of(7), ..waiting() }, &format!("{caller} {turn}"));
@@ -149,8 +157,9 @@ fn whatever_connections_are_cut_each_request_gets_one_grant() {
             let (shards, stop) = (shards.clone(), stop.clone());
             async move { cut(&shards, &stop).await }
         });
-        let callers =
-            (0..12).map(|n| tokio::spawn(insist([a.clone(), b.clone()], n, Arc::clone(&inside), Arc::clone(&doubts))));
+        let callers = (0..12).map(|n| {
+            tokio::spawn(insist([a.clone(), b.clone()], n, Arc::clone(&inside), Arc::clone(&doubts)))
+        });
         let mut tokens: Vec<i64> =
             futures::future::try_join_all(callers).await.unwrap().into_iter().flatten().collect();
         stop.store(true, Ordering::SeqCst);

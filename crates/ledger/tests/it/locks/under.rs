@@ -87,7 +87,9 @@ fn a_release_waits_for_writes_and_an_extension_does_not() {
 async fn write(pool: &PgPool, grant: Grant) -> bool {
     run_tx(pool, "write_under_lock", move |connection| {
         Box::pin(async move {
-            let Hold::Alive { token, .. } = alive_in_tx(connection, grant.lock_id).await? else { return Ok(false) };
+            let Hold::Alive { token, .. } = alive_in_tx(connection, grant.lock_id).await? else {
+                return Ok(false);
+            };
             assert_eq!(token, grant.token);
             let pause = rand::random_range(0.0..0.03);
             sqlx::query("SELECT pg_sleep($1)").bind(pause).execute(&mut *connection).await?;
@@ -132,6 +134,9 @@ fn no_write_ever_carries_an_old_token() {
         });
         futures::future::try_join_all(holders).await.unwrap();
         println!("{written:?} writes, {refused:?} refused");
-        assert!(written.load(Ordering::SeqCst) > 20 && refused.load(Ordering::SeqCst) > 20, "the fault hardly bit");
+        assert!(
+            written.load(Ordering::SeqCst) > 20 && refused.load(Ordering::SeqCst) > 20,
+            "the fault hardly bit"
+        );
     });
 }
