@@ -30,7 +30,7 @@ pub(super) async fn balances(
     let kind = account_type(&ledger, &name)?;
     let bounds = Bounds { parameters: &["at", "group_by"], filters: true };
     let query = Query::check(&kind, given.0, bounds)?;
-    let at = query.moment("at")?.unwrap_or_else(Utc::now);
+    let at = query.moment("at")?.unwrap_or_else(moment::now);
     let groups = groups(&ledger, &kind, &query, None, at).await?;
     Ok(Json(json!({
         "type": name, "attributes": shown(&kind.key_attributes, &query.key), "at": moment::show(at), "groups": groups,
@@ -99,7 +99,7 @@ fn account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, ApiErro
 /// `from` defaults to the beginning of all events, `to` to now.
 fn period(query: &Query) -> Result<(DateTime<Utc>, DateTime<Utc>), ApiError> {
     let from = query.moment("from")?.unwrap_or(DateTime::UNIX_EPOCH);
-    let to = query.moment("to")?.unwrap_or_else(Utc::now);
+    let to = query.moment("to")?.unwrap_or_else(moment::now);
     if query.parameter("from").is_some() && query.parameter("to").is_some() && from > to {
         return Err(ApiError::field("from", "must not be after `to`"));
     }
