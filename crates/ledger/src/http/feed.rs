@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use serde_json::{Map, Value, json};
 use serving::error::{ApiError, Code};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::path::Path;
 use super::reads::{shown, unavailable};
 use crate::Ledger;
 use crate::events::shortened;

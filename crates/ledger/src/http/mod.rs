@@ -7,6 +7,7 @@ mod events;
 mod feed;
 mod locks;
 mod openapi;
+mod path;
 mod reads;
 mod shards;
 mod states;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query as QueryString, State};
+use axum::extract::{Query as QueryString, State};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json_, json};
 use serving::error::{ApiError, Code};
 
+use super::path::Path;
 use crate::Ledger;
 use crate::balances::{Bounds, Group, Query, Question, explain, totals};
 use crate::events::{self, ListedEvent, Listing, Page, unknown_type};
@@ -29,7 +30,7 @@ pub(super) async fn balances(
     let kind = account_type(&ledger, &name)?;
     let bounds = Bounds { parameters: &["at", "group_by", "explain"], filters: true };
     let query = Query::check(&kind, given.0, bounds)?;
-    let at = query.moment("at")?.unwrap_or_else(Utc::now);
+    let at = query.moment("at")?.unwrap_or_else(moment::now);
     let explained = match query.parameter("explain") {
         None | Some("false") => false,
         Some("true") => true,
@@ -110,7 +111,7 @@ fn account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, ApiErro
 /// `from` defaults to the beginning of all events, `to` to now.
 fn period(query: &Query) -> Result<(DateTime<Utc>, DateTime<Utc>), ApiError> {
     let from = query.moment("from")?.unwrap_or(DateTime::UNIX_EPOCH);
-    let to = query.moment("to")?.unwrap_or_else(Utc::now);
+    let to = query.moment("to")?.unwrap_or_else(moment::now);
     if query.parameter("from").is_some() && query.parameter("to").is_some() && from > to {
         return Err(ApiError::field("from", "must not be after `to`"));
     }
