@@ -15,7 +15,7 @@ from ledger_client import LedgerClient
 from ledger_events import STATE
 from state_history import READ, REFUSED, WRITE, Operation, StateHistory
 
-CLIENTS, SUCCESSES_EACH = 64, 4
+CLIENTS, SUCCESSES_EACH = 64, 3
 STORAGES = iter(range(40_000, 50_000))  # each test has a state of its own
 
 

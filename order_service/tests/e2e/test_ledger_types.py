@@ -28,7 +28,7 @@ ROOM = {"name": "room", "type": "int"}
 
 
 def rent(amount: str, **auxiliary) -> dict:
-    event = {"type": "rent", "event_id": new_id(), "dt": "2026-01-01T00:00:00Z", "debit": amount}
+    event = {"type": "rent", "event_id": new_id(), "dt": "2024-01-01T00:00:00Z", "debit": amount}
     return {**event, "attributes": {**KEY, **auxiliary}}
 
 
