@@ -20,7 +20,7 @@ from posted_units import POINTS, STORAGES, Watcher, assert_balanced, full_units_
 from test_kill import check_nothing_lost, kill_under_load
 from waiting import wait_until
 
-RULE = "/ledger/posting"  # any version of any kind of it
+RULE = "/postings/posting-rule-1.yml"
 
 
 def placing_manager(platform, **kwargs):
