@@ -50,7 +50,7 @@ def compare_and_set(port: int, key, name: int, history: StateHistory, barrier) -
             history.add(Operation(REFUSED, version, None, invoked, returned))
             continue
         done += 1
-        history.add(Operation(WRITE, answer.ok()["version"], json.dumps(mine), invoked, returned))
+        history.add(Operation(WRITE, answer.ok()["version"], json.dumps(mine), invoked, returned, version))
     client.close()
 
 
