@@ -58,8 +58,12 @@ pub const PROGRAM: Program = Program {
         ),
         Setting::new("shard-connections", "COUNT", "Most connections to each shard's database").or("8"),
         DATA_DIR,
-        Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry, sequencer, aggregator")
-            .or("grpc,http,retry,sequencer,aggregator"),
+        Setting::new(
+            "roles",
+            "ROLE,…",
+            "What this process does: grpc, http, retry, sequencer, aggregator, scheduler, tasks",
+        )
+        .or("grpc,http,retry,sequencer,aggregator,scheduler,tasks"),
         Setting::new(
             "threads",
             "COUNT",
@@ -82,6 +86,8 @@ pub const PROGRAM: Program = Program {
             .or("24h"),
         Setting::new("max-orders-per-request", "COUNT", "Orders in one request at most").or("10000"),
         Setting::new("max-in-flight-orders", "COUNT", "Orders of all open requests at most").or("100000"),
+        Setting::new("task-retention", "TIME", "How long background tasks that have ended are kept")
+            .or("90days"),
         Setting::new("startup-timeout", "TIME", "How long to wait for the database at start").or("60s"),
         Setting::new("shutdown-timeout", "TIME", "How long to finish what is in flight when stopping")
             .or("30s"),
@@ -103,7 +109,22 @@ pub enum Role {
     Sequencer,
     /// Keeps the ledger's intermediate balances, or stands by for it.
     Aggregator,
+    /// Enqueues scheduled tasks, or stands by for it.
+    Scheduler,
+    /// Carries out background tasks.
+    Tasks,
 }
+
+/// All roles, by name.
+const ROLES: [(&str, Role); 7] = [
+    ("grpc", Role::Grpc),
+    ("http", Role::Http),
+    ("retry", Role::Retry),
+    ("sequencer", Role::Sequencer),
+    ("aggregator", Role::Aggregator),
+    ("scheduler", Role::Scheduler),
+    ("tasks", Role::Tasks),
+];
 
 /// The settings of a serving process.
 #[derive(Debug, Clone)]
@@ -146,6 +167,8 @@ pub struct Settings {
     pub max_orders_per_request: usize,
     /// `--max-in-flight-orders`
     pub max_in_flight_orders: usize,
+    /// `--task-retention`
+    pub task_retention: Duration,
     /// `--shutdown-timeout`
     pub shutdown_timeout: Duration,
 }
@@ -206,6 +229,7 @@ impl Settings {
             give_up_after: resolved.duration("give-up-after")?,
             max_orders_per_request,
             max_in_flight_orders,
+            task_retention: resolved.duration("task-retention")?,
             shutdown_timeout: resolved.duration("shutdown-timeout")?,
         })
     }
@@ -251,17 +275,12 @@ fn addresses(resolved: &Resolved) -> Result<Vec<IpAddr>, SettingError> {
 }
 
 fn roles(resolved: &Resolved) -> Result<Vec<Role>, SettingError> {
-    let parse = |text: String| match text.as_str() {
-        "grpc" => Ok(Role::Grpc),
-        "http" => Ok(Role::Http),
-        "retry" => Ok(Role::Retry),
-        "sequencer" => Ok(Role::Sequencer),
-        "aggregator" => Ok(Role::Aggregator),
-        _ => {
-            let reason =
-                format!("`{text}` is not a role; allowed are grpc, http, retry, sequencer, aggregator");
-            Err(resolved.invalid("roles", reason))
-        }
+    let parse = |text: String| {
+        let role = ROLES.iter().find(|(name, _)| *name == text).map(|(_, role)| *role);
+        let allowed = || ROLES.map(|(name, _)| name).join(", ");
+        role.ok_or_else(|| {
+            resolved.invalid("roles", format!("`{text}` is not a role; allowed are {}", allowed()))
+        })
     };
     let roles: Vec<Role> = resolved.list("roles").into_iter().map(parse).collect::<Result<_, _>>()?;
     if roles.is_empty() { Err(SettingError::Missing("roles")) } else { Ok(roles) }
