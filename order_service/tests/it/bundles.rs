@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use ledger::sharding::{Shard, ShardMap};
-use order_service::bundle::{InUse, ensure_builtin, problems, runtime};
+use order_service::bundle::{InUse, ensure_builtin, ensure_first, problems, runtime};
 use order_service::postings::load_rules;
 use reconcile::plan::Action;
 use reconcile::{Bundle, Owner, Place, Report, Request};
@@ -273,5 +273,24 @@ fn a_shard_that_is_away_leaves_types_alone_only_where_it_matters() {
         let report = run().await;
         assert_eq!(report.outcomes[0].error.as_ref().unwrap().to_string(), "shard s1 is away");
         assert_eq!(names(&pool).await.len(), 4);
+    });
+}
+
+#[test]
+fn a_service_may_begin_with_a_bundle_of_its_own_but_only_with_a_sound_one() {
+    run(async {
+        let pool = control_database().await;
+        let folder = copy();
+        edit(&folder, "ledger/storage_lock.yaml", "shard_key: [storage_id]", "shard_key: []");
+        let place = Place::Folder(folder.path().to_owned());
+        let refused = ensure_first(&pool, &place).await.unwrap_err().to_string();
+        assert!(refused.contains("storage_lock.yaml:6: shard_key: "), "{refused}");
+        assert_eq!(names(&pool).await, Vec::<String>::new());
+        std::fs::remove_file(folder.path().join("ledger/storage_lock.yaml")).unwrap();
+        ensure_first(&pool, &place).await.unwrap();
+        let expected = ["pickup_point_inflow bundle", "storage_outflow bundle", "storage_state bundle"];
+        assert_eq!(names(&pool).await, expected);
+        // By then it is not even looked at.
+        ensure_first(&pool, &Place::Folder("/nowhere".into())).await.unwrap();
     });
 }
