@@ -16,8 +16,9 @@ use serving::error::{ApiError, Code};
 use uuid::Uuid;
 
 use super::body::{self, JsonBody};
+use super::event::shown;
 use super::path::Path;
-use super::reads::{shown, unavailable};
+use super::reads::unavailable;
 use crate::Ledger;
 use crate::attributes::Keyed;
 use crate::events::{Attributes, unknown_type};

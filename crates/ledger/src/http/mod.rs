@@ -3,6 +3,7 @@
 mod batch;
 mod body;
 mod docs;
+mod event;
 mod events;
 mod feed;
 mod locks;
