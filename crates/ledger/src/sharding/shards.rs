@@ -44,12 +44,12 @@ pub enum OpenError {
     AnotherShard {
         /// The shard of the map.
         shard: String,
-        /// Its range in the map.
-        range: [String; 2],
+        /// Its range in the map. Boxed, as the next: errors that are returned by value are small.
+        range: Box<[String; 2]>,
         /// The shard of the database.
         found: String,
         /// Its range in the database.
-        found_range: [String; 2],
+        found_range: Box<[String; 2]>,
     },
     /// It does not answer.
     #[error("shard {shard}: {cause}")]
@@ -147,7 +147,8 @@ fn another(place: &ShardPlace, (found, first, last): (String, String, String)) -
         return None;
     }
     let found_range = Range::parse(&first, &last).map(Range::hex).unwrap_or([first, last]);
-    Some(OpenError::AnotherShard { shard: place.name.clone(), range: place.range.hex(), found, found_range })
+    let (range, found_range) = (Box::new(place.range.hex()), Box::new(found_range));
+    Some(OpenError::AnotherShard { shard: place.name.clone(), range, found, found_range })
 }
 
 /// The identity that the database carries from now on.
