@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
@@ -16,7 +16,9 @@ use serving::error::{ApiError, Code};
 use uuid::Uuid;
 
 use super::body::{self, JsonBody};
-use super::reads::{shown, unavailable};
+use super::event::shown;
+use super::path::Path;
+use super::reads::unavailable;
 use crate::Ledger;
 use crate::attributes::Keyed;
 use crate::events::{Attributes, unknown_type};

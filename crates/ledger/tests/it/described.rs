@@ -99,9 +99,12 @@ fn refusals_are_as_described() {
                 let status = status.parse().unwrap();
                 document.assert_answer(&call, status, &document.content(&call, status)["example"]);
             }
-            if call.path.contains("{type}") {
-                assert_answers(&served, &document, &call, &call.path.replace("{type}", "taxi"), "{}", 400)
-                    .await;
+            let (taxi, odd) = (call.path.replace("{type}", "taxi"), call.path.replace(['{', '}'], "%ff"));
+            for address in
+                [taxi, odd].iter().filter(|address| call.path.contains('{') && !address.contains('{'))
+            {
+                let body = r#"{"ttl_seconds": 1}"#;
+                assert_answers(&served, &document, &call, address, body, 400).await;
             }
         }
         let events = |debit: &str| json!([event("e", 7, "2024-02-29T12:00:00Z", debit)]).to_string();

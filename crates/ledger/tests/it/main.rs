@@ -11,4 +11,5 @@ mod locks;
 mod numbers;
 mod oracle;
 mod states;
+mod types;
 mod writing;
