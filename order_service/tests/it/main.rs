@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod accepting;
+mod bundle_commands;
+mod bundles;
 mod callbacks;
 mod connection_loss;
 mod harness;
