@@ -4,6 +4,9 @@
 -- Whatever changes the rows of one key does so in its turn (take_turn): grants of a key come one after another, also
 -- between processes. Within a turn no row is ever waited for. Who writes under a lock keeps its row FOR KEY SHARE until
 -- the commit; ending a lock takes the row FOR UPDATE first, and leaves it held if it cannot have it at once.
+--
+-- Tokens and places come from sequences of the shard, so that nothing need be kept of a key that nobody uses. A shard
+-- that takes over keys of another one must begin with greater tokens than that one's last.
 CREATE SEQUENCE fencing_tokens;
 CREATE SEQUENCE lock_places;
 CREATE TABLE locks (
@@ -95,8 +98,10 @@ DECLARE
     moment timestamptz := clock_timestamp();
     first locks;
 BEGIN
-    SELECT l.* INTO first FROM locks l JOIN lock_processes p ON p.process = l.process
-    WHERE l.key = p_key AND l.state = 'w' AND p.alive_until > moment
+    -- A subquery, not a join: the line is read in its order and no further than it must.
+    SELECT l.* INTO first FROM locks l
+    WHERE l.key = p_key AND l.state = 'w'
+        AND (SELECT p.alive_until FROM lock_processes p WHERE p.process = l.process) > moment
     ORDER BY l.place LIMIT 1;
     RETURN first;
 END $$;

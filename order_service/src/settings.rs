@@ -58,8 +58,8 @@ pub const PROGRAM: Program = Program {
         ),
         Setting::new("shard-connections", "COUNT", "Most connections to each shard's database").or("8"),
         DATA_DIR,
-        Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry, sequencer")
-            .or("grpc,http,retry,sequencer"),
+        Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry, sequencer, aggregator")
+            .or("grpc,http,retry,sequencer,aggregator"),
         Setting::new(
             "threads",
             "COUNT",
@@ -101,6 +101,8 @@ pub enum Role {
     Retry,
     /// Numbers the ledger's events, or stands by for it.
     Sequencer,
+    /// Keeps the ledger's intermediate balances, or stands by for it.
+    Aggregator,
 }
 
 /// The settings of a serving process.
@@ -254,8 +256,10 @@ fn roles(resolved: &Resolved) -> Result<Vec<Role>, SettingError> {
         "http" => Ok(Role::Http),
         "retry" => Ok(Role::Retry),
         "sequencer" => Ok(Role::Sequencer),
+        "aggregator" => Ok(Role::Aggregator),
         _ => {
-            let reason = format!("`{text}` is not a role; allowed are grpc, http, retry, sequencer");
+            let reason =
+                format!("`{text}` is not a role; allowed are grpc, http, retry, sequencer, aggregator");
             Err(resolved.invalid("roles", reason))
         }
     };

@@ -4,6 +4,7 @@
 //! Every thing (account, lock, state) belongs to the shard that owns the SHA-1 of its shard key, so that an account and
 //! the lock and state that guard it lie together, and one transaction can see all three.
 
+pub mod aggregates;
 pub mod amount;
 mod attributes;
 pub mod balances;

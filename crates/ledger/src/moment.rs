@@ -1,6 +1,6 @@
 //! Moments: RFC 3339 with offset, to the microsecond.
 
-use chrono::{DateTime, Datelike as _, SecondsFormat, Timelike as _, Utc};
+use chrono::{DateTime, Datelike as _, SecondsFormat, SubsecRound as _, Timelike as _, Utc};
 
 /// What a moment may be, for error messages.
 pub const ALLOWED: &str =
@@ -23,6 +23,11 @@ pub fn parse(text: &str) -> Option<DateTime<Utc>> {
 /// Reads an event's time.
 pub fn parse_event(text: &str) -> Option<DateTime<Utc>> {
     parse(text).filter(|moment| (1970..=2100).contains(&moment.year()))
+}
+
+/// This moment, as fine as moments are: what is answered can be asked for again.
+pub fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(6)
 }
 
 /// As it is shown: UTC, with as many digits as it needs.
@@ -49,6 +54,8 @@ mod tests {
         ] {
             assert_eq!(parse(text).map(show).as_deref(), Some(shown));
         }
+        let now = now();
+        assert_eq!(parse(&show(now)), Some(now));
         assert_eq!(show(month(parse("2024-03-01T00:30:00+01:00").unwrap())), "2024-02-01T00:00:00Z");
     }
 

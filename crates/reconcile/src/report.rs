@@ -151,6 +151,7 @@ fn write_change(f: &mut fmt::Formatter<'_>, change: &Change) -> fmt::Result {
     }
     for FieldChange { field, before, after } in &change.fields {
         match (change.action, before, after) {
+            (Action::Create, _, Some(_)) if field == "name" => {}
             (Action::Create, _, Some(after)) => writeln!(f, "      {field}: {after}")?,
             (_, Some(before), Some(after)) => writeln!(f, "      {field}: {before} -> {after}")?,
             (_, Some(before), None) => writeln!(f, "      {field}: - {before}")?,

@@ -177,3 +177,31 @@ impl IntoResponse for ApiError {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_word_and_statuses() {
+        use tonic::Code as G;
+        for (code, name, http, grpc) in [
+            (Code::ValidationError, "VALIDATION_ERROR", 400, G::InvalidArgument),
+            (Code::NotFound, "NOT_FOUND", 404, G::NotFound),
+            (Code::Conflict, "CONFLICT", 409, G::AlreadyExists),
+            (Code::Stale, "CONFLICT", 409, G::Aborted),
+            (Code::Locked, "LOCKED", 423, G::FailedPrecondition),
+            (Code::ConsistencyError, "CONSISTENCY_ERROR", 500, G::DataLoss),
+            (Code::Unavailable, "UNAVAILABLE", 503, G::Unavailable),
+            (Code::Overloaded, "OVERLOADED", 429, G::ResourceExhausted),
+            (Code::TooLarge, "TOO_LARGE", 413, G::ResourceExhausted),
+            (Code::Timeout, "TIMEOUT", 504, G::DeadlineExceeded),
+            (Code::Unauthenticated, "UNAUTHENTICATED", 401, G::Unauthenticated),
+            (Code::PermissionDenied, "PERMISSION_DENIED", 403, G::PermissionDenied),
+            (Code::LogicError, "LOGIC_ERROR", 500, G::Internal),
+            (Code::InternalError, "INTERNAL_ERROR", 500, G::Internal),
+        ] {
+            assert_eq!((code.name(), code.http().as_u16(), code.grpc()), (name, http, grpc));
+        }
+    }
+}

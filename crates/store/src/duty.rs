@@ -77,7 +77,7 @@ async fn perform(work: Work, leases: Leases, lease: Arc<Lease>, stop: Cancellati
     tracing::debug!(duty = lease.name, epoch = lease.epoch, "on duty");
     while !lease.is_lost() {
         tokio::select! {
-            () = lease.lost() => return,
+            () = lease.lost() => break,
             () = stop.cancelled() => {
                 if let Err(error) = leases.release(&lease).await {
                     tracing::warn!(duty = lease.name, %error, code = "UNAVAILABLE", "duty not given back; it expires");
@@ -92,4 +92,6 @@ async fn perform(work: Work, leases: Leases, lease: Arc<Lease>, stop: Cancellati
             }
         }
     }
+    // Should it only have seemed lost: whoever is on duty next, this process perhaps, takes it over when it has run out.
+    leases.forget(&lease);
 }

@@ -80,6 +80,10 @@ impl Migrations {
     /// Applies what is pending, each migration in a transaction; safe to run from several places at once.
     pub async fn apply(&self, connection: &mut PgConnection) -> Result<(), MigrationError> {
         self.check_compatible(connection).await?;
+        let applied = self.applied(connection).await?;
+        if self.migrator.iter().all(|migration| applied.contains(&migration.version)) {
+            return Ok(());
+        }
         self.migrator.run_direct(None, connection, false).await.map_err(|source| self.failed(source))
     }
 

@@ -1,5 +1,7 @@
 //! What commands there are.
 
+mod ledger;
+
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::orders::State;
@@ -28,6 +30,8 @@ pub fn command() -> Command {
             .arg(switch("dry-run", "Only list what would be done"))
             .arg(output()),
         )
+        .subcommand(ledger::command())
+        .subcommand(ledger::shard_of())
         .subcommand(bundle())
         .subcommand(reconcile())
         .subcommand(

@@ -4,9 +4,13 @@ mod admin;
 mod bundle;
 mod client;
 mod definition;
+mod ledger;
 mod orders;
 mod output;
 mod process;
+mod service;
+mod shard_of;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -106,6 +110,8 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
             Some(("callbacks", args)) => orders::callbacks(args, resolved).await,
             _ => Err(Failure::Usage("orders: which command? (see orders --help)".to_owned())),
         },
+        Some(("ledger", args)) => ledger::run(args, resolved).await,
+        Some(("shard-of", args)) => shard_of::run(args, resolved).await,
         Some(("migrate", args)) => admin::migrate(args, resolved).await,
         Some(("status", args)) => admin::status(args, resolved).await,
         Some(("bundle", args)) => match args.subcommand() {

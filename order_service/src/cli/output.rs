@@ -18,14 +18,42 @@ pub(super) fn line(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// Prints lines until nobody takes them any more.
+pub(super) fn try_lines(lines: impl IntoIterator<Item = String>) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}
+
 pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+    grid(header.map(str::to_owned).into(), rows.into_iter().map(Vec::from).collect());
+}
+
+/// A table whose columns are known only when it is made.
+pub(super) fn grid(header: Vec<String>, rows: Vec<Vec<String>>) {
+    line(grid_text(header, rows));
+}
+
+pub(super) fn grid_text(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header);
     for row in rows {
         table.add_row(row);
     }
-    line(table);
+    table.to_string()
+}
+
+/// A value in a table: texts as they are, a dash for what is not there.
+pub(super) fn value(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 pub(super) fn state_name(number: i32) -> &'static str {

@@ -51,7 +51,8 @@ class Bundle:
         return files
 
     def file_of(self, schema: str, name: str) -> pathlib.Path:
-        (path,) = [p for p in self.files(schema) if re.search(rf"^name:\s*{name}\s*$", p.read_text(), re.MULTILINE)]
+        line = re.compile(rf"""^name:\s*["']?{name}["']?\s*$""", re.MULTILINE)
+        (path,) = [path for path in self.files(schema) if line.search(path.read_text())]
         return path
 
     def add(self, schema: str, fields: dict) -> pathlib.Path:

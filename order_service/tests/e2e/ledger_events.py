@@ -5,7 +5,9 @@ import uuid
 
 OUTFLOW, INFLOW = "storage_outflow", "pickup_point_inflow"
 LOCK, STATE = "storage_lock", "storage_state"
-START = datetime.datetime(2025, 9, 1, tzinfo=datetime.UTC)
+# 200 days of events from here on still lie in the past.
+_LONG_AGO = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=230)
+START = _LONG_AGO.replace(hour=0, minute=0, second=0, microsecond=0)
 # Everything the ledger may hold lies between the two.
 FIRST_MOMENT, LAST_MOMENT = "1970-01-01T00:00:00Z", "2100-12-31T23:59:59.999999Z"
 

@@ -37,7 +37,7 @@ class OwnPostgres:
         self._process: subprocess.Popen | None = None
         self.start()
         for database in databases:
-            self.psql(f"CREATE DATABASE {database}", "postgres")
+            self.psql(f'CREATE DATABASE "{database}"', "postgres")
 
     def url(self, database: str) -> str:
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"

@@ -2,8 +2,9 @@
 
 Each operation has an interval (invoked, returned) and a place in the order of versions: the write that made version v,
 then the reads of v; a refused compare-and-set that expected v comes after the write of v + 1. The history is
-linearizable if versions are gap-free with one write each, every read saw what its version's write wrote, and no
-operation that ended before another began has a greater place. (Intervals have no 2+2: pairs decide.)
+linearizable if versions are gap-free with one write each, every write replaced the version that it expected, every
+read saw what its version's write wrote, and no operation that ended before another began has a greater place.
+(Intervals have no 2+2: pairs decide.)
 """
 
 import dataclasses
@@ -14,13 +15,14 @@ READ, WRITE, REFUSED = "read", "write", "refused"
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """`version`: the one read, made, or (refused) the one that was expected in vain."""
+    """`version`: the one read, made, or (refused) expected in vain; `replaced`: the one that a write expected."""
 
     kind: str
     version: int
     value: object
     invoked: float
     returned: float
+    replaced: int | None = None
 
     def place(self) -> tuple[int, int]:
         if self.kind == REFUSED:
@@ -50,6 +52,9 @@ class StateHistory:
         for operation in everything:
             if operation.kind == WRITE and writes.setdefault(operation.version, operation) is not operation:
                 return [f"version {operation.version} was made twice"]
+        wrong = [o for o in self.operations if o.kind == WRITE and o.version != o.replaced + 1]
+        if wrong:
+            return [f"a write that replaced another version than it expected: {write}" for write in wrong]
         if sorted(writes) != list(range(min(writes), max(writes) + 1)):
             return ["the chain of versions has a gap"]
         return [*self._wrong_reads(writes), *self._wrong_refusals(writes), *self._out_of_order(everything)]

@@ -53,11 +53,11 @@ def test_an_unfair_line_is_measured():
 
 
 GOOD = (
-    Operation(WRITE, 1, "a", 1, 3),
+    Operation(WRITE, 1, "a", 1, 3, 0),
     Operation(READ, 0, None, 0, 2),
     Operation(READ, 1, "a", 2, 4),
     Operation(REFUSED, 0, None, 2, 3),
-    Operation(WRITE, 2, "b", 4, 6),
+    Operation(WRITE, 2, "b", 4, 6, 1),
     Operation(READ, 2, "b", 5, 7),
     Operation(REFUSED, 1, None, 5, 5.5),
 )
@@ -77,15 +77,16 @@ def test_a_good_state_history():
 @pytest.mark.parametrize(
     "bad",
     [
-        Operation(WRITE, 2, "c", 4, 6),  # one version, two writes
-        Operation(WRITE, 4, "c", 8, 9),  # a gap
+        Operation(WRITE, 2, "c", 4, 6, 1),  # one version, two writes
+        Operation(WRITE, 4, "c", 8, 9, 3),  # a gap
+        Operation(WRITE, 3, "c", 8, 9, 1),  # a lost update: it had expected version 1
         Operation(READ, 2, "a", 8, 9),  # another write's value
         Operation(READ, 3, "c", 8, 9),  # what nobody wrote
         Operation(READ, 1, "a", 8, 9),  # stale: version 2 had been answered before
         Operation(READ, 2, "b", 1, 2),  # read before its write began
         Operation(REFUSED, 2, None, 8, 9),  # refused, and the version was the current one
         Operation(REFUSED, 1, None, 3, 3.5),  # refused before anybody replaced that version
-        Operation(WRITE, 3, "c", 0, 0.5),  # made before the one that it replaced
+        Operation(WRITE, 3, "c", 0, 0.5, 2),  # made before the one that it replaced
     ],
 )
 def test_a_bad_operation_is_found(bad):

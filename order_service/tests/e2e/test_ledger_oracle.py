@@ -21,11 +21,11 @@ def keys_of(families) -> dict:
 def write_in_random_calls(client, oracle: Oracle, events: list, chance: random.Random) -> int:
     """Every event once and some twice, in random calls; the count of the duplicates."""
     again, left, duplicates = [], list(events), 0
-    while left:
+    while left or again:
         size = chance.randint(1, 500)
-        call, left = left[:size] + again[:20], left[size:]
+        call, left = left[:size] + again, left[size:]
         chance.shuffle(call)
-        again = chance.sample(call, min(len(call), 15)) if chance.random() < 0.5 else []
+        again = chance.sample(call, min(len(call), 15)) if left and (not duplicates or chance.random() < 0.5) else []
         answer = client.write(call)
         answer.ok()
         wanted = [oracle.add(event) for event in call]

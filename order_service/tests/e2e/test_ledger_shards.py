@@ -57,14 +57,18 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "words"), WRONG.values(), ids=WRONG)
-def test_a_wrong_map_is_refused_at_start(platform, text, words):
-    told = refused_map(platform, text)
+def test_a_wrong_map_is_refused_at_start(module_platform, ledger_service, text, words):
+    """Beside a running service, whose embedded cluster is at hand for the control database."""
+    told = refused_map(module_platform, text)
     assert any(word in told for word in words), f"none of {words} in {told}"
 
 
 def test_a_map_that_does_not_exist(platform):
-    home = {"ORDER_SERVICE_DATA_DIR": str(platform.data_dir)}
-    done = run_command([ORDER_SERVICE_BIN, "--shards", platform.home / "nobody.yaml"], env=home)
+    home, ports = (
+        {"ORDER_SERVICE_DATA_DIR": str(platform.data_dir)},
+        ("--http-port", free_port(), "-app_port", free_port()),
+    )
+    done = run_command([ORDER_SERVICE_BIN, *ports, "--shards", platform.home / "nobody.yaml"], env=home)
     assert done.returncode in (1, 2) and "nobody.yaml" in done.stderr
 
 

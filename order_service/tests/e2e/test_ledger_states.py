@@ -15,7 +15,7 @@ from ledger_client import LedgerClient
 from ledger_events import STATE
 from state_history import READ, REFUSED, WRITE, Operation, StateHistory
 
-CLIENTS, SUCCESSES_EACH = 64, 4
+CLIENTS, SUCCESSES_EACH = 64, 3
 STORAGES = iter(range(40_000, 50_000))  # each test has a state of its own
 
 
@@ -50,7 +50,7 @@ def compare_and_set(port: int, key, name: int, history: StateHistory, barrier) -
             history.add(Operation(REFUSED, version, None, invoked, returned))
             continue
         done += 1
-        history.add(Operation(WRITE, answer.ok()["version"], json.dumps(mine), invoked, returned))
+        history.add(Operation(WRITE, answer.ok()["version"], json.dumps(mine), invoked, returned, version))
     client.close()
 
 

@@ -207,6 +207,16 @@ def test_odd_content_is_kept_as_it_is_or_refused(wide_ledger, fields):
         answer.refused(400, "VALIDATION_ERROR")
 
 
+def test_no_events_at_all(wide_ledger):
+    """Not decided either: an empty call may have an empty answer, or be refused."""
+    answer = wide_ledger.write([])
+    assert answer.status in (200, 400), answer
+    if answer.status == 200:
+        assert answer.json()["results"] == []
+    else:
+        assert_names(answer, ["events"])
+
+
 def test_the_service_is_as_well_as_before(wide_ledger):
     """After all of the above: it answers at once, to an old connection and to a new one."""
     client = LedgerClient(wide_ledger.port, timeout=5)

@@ -1,7 +1,10 @@
 //! Balances and turnovers: what an account's events sum up to, before a date or between two, by allowed groupings.
 //!
-//! Sums are exact: `numeric` in the database, text from there on.
+//! Sums are exact: `numeric` in the database, text from there on. They come from the aggregates as far as those go, and
+//! from the events themselves for the rest, in one statement that sees one moment.
 
+mod explain;
+mod plan;
 mod query;
 
 use std::cmp::Ordering;
@@ -12,6 +15,8 @@ use serde_json::Value as Json;
 use sqlx::PgPool;
 use store::{Result, run};
 
+pub use explain::{Explanation, explain};
+use plan::Plan;
 pub(crate) use query::{Bounds, Query};
 
 use crate::types::{AccountType, AttributeType};
@@ -47,20 +52,14 @@ pub struct Group {
 /// Sums up; without `group_by` one group, with it only groups that have events. One round trip.
 pub async fn totals(pool: &PgPool, kind: &AccountType, question: Question) -> Result<Vec<Group>> {
     let group_by = question.group_by.clone();
-    let plain = question.group_by.is_empty() && question.filter.is_empty();
+    let plan = Plan::of(kind, &question);
     let mut groups: Vec<Group> = run(pool, "ledger_totals", move |connection| {
-        let question = question.clone();
+        let (question, plan) = (question.clone(), plan.clone());
         Box::pin(async move {
-            let query = sqlx::query_as(if plain { TOTAL } else { TOTALS_BY_GROUP })
-                .bind(question.account_id)
-                .bind(question.from)
-                .bind(question.to);
-            if plain {
-                return Ok(query.fetch_all(connection).await?);
-            }
             let filter = question.filter.into_iter().map(|(name, value)| (name, Json::String(value)));
             let filter = Json::Object(filter.collect());
-            Ok(query.bind(filter).bind(question.group_by).fetch_all(connection).await?)
+            let query = plan.bind(sqlx::query_as(TOTALS)).bind(filter).bind(question.group_by);
+            Ok(query.fetch_all(connection).await?)
         })
     })
     .await?;
@@ -86,20 +85,17 @@ fn in_order(a: &Group, b: &Group, kinds: &[Option<AttributeType>]) -> Ordering {
     compared.fold(Ordering::Equal, Ordering::then)
 }
 
-const TOTAL: &str = "-- ledger_total
-SELECT '{}'::text[] AS attributes, trim_scale(coalesce(sum(debit), 0))::text AS debit,
-       trim_scale(coalesce(sum(credit), 0))::text AS credit,
-       trim_scale(coalesce(sum(debit), 0) - coalesce(sum(credit), 0))::text AS balance
-FROM events WHERE account_id = $1 AND ($2::timestamptz IS NULL OR dt >= $2) AND dt < $3";
-
-/// Sums by combination first: there are fewer of them than of events.
-const TOTALS_BY_GROUP: &str = "-- ledger_totals_by_group
-WITH sums AS (
-    SELECT tuple_id, sum(debit) AS debit, sum(credit) AS credit FROM events
-    WHERE account_id = $1 AND ($2::timestamptz IS NULL OR dt >= $2) AND dt < $3 GROUP BY tuple_id
+/// Turnovers are the difference of what was before the one date and before the other, both seen at one moment.
+const TOTALS: &str = "-- ledger_totals
+WITH parts AS (
+    SELECT 1 AS sign, p.* FROM account_sums($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) p
+    UNION ALL
+    SELECT -1, p.* FROM account_sums($1, $2, $3, $4, $11, $12, $13, $14, $15, $10) p WHERE $15 IS NOT NULL
 )
 SELECT (SELECT coalesce(array_agg(t.attributes ->> g.name ORDER BY g.place), '{}')
-        FROM unnest($5::text[]) WITH ORDINALITY AS g (name, place)) AS attributes,
-       trim_scale(coalesce(sum(debit), 0))::text AS debit, trim_scale(coalesce(sum(credit), 0))::text AS credit,
-       trim_scale(coalesce(sum(debit), 0) - coalesce(sum(credit), 0))::text AS balance
-FROM sums JOIN tuples t USING (tuple_id) WHERE t.attributes @> $4 GROUP BY 1";
+        FROM unnest($17::text[]) WITH ORDINALITY AS g (name, place)) AS attributes,
+       trim_scale(coalesce(sum(sign * debit), 0))::text AS debit,
+       trim_scale(coalesce(sum(sign * credit), 0))::text AS credit,
+       trim_scale(coalesce(sum(sign * debit), 0) - coalesce(sum(sign * credit), 0))::text AS balance
+FROM parts JOIN tuples t ON t.tuple_id = parts.tuple WHERE t.attributes @> $16
+GROUP BY 1 HAVING sum(sign * events) > 0";

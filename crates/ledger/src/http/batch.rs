@@ -95,7 +95,7 @@ pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, with_states: bool) 
     let ids: Vec<String> = batch.events.iter().map(|event| event.event_id.clone()).collect();
     let shard = match ledger.one_shard(parts(&batch)) {
         Ok(shard) => shard.unwrap_or(0),
-        Err(error) => return error.into_response(),
+        Err(error) => return elsewhere(ledger, batch.lock, error).await.into_response(),
     };
     let done = match ledger.admit(ids.len() + batch.states.len()) {
         Ok(_admitted) => ledger.write_batch(shard, batch).await,
@@ -128,6 +128,15 @@ pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, with_states: bool) 
             answer_refused(ledger, &ids, &written(vec![Status::Unavailable; ids.len()]))
         }
         Err(error) => unavailable(error).into_response(),
+    }
+}
+
+/// The error for parts that lie on different shards; an id that no lock has lies nowhere.
+async fn elsewhere(ledger: &Ledger, lock: Option<Uuid>, error: ApiError) -> ApiError {
+    let Some(lock) = lock else { return error };
+    match ledger.locks.look(lock).await {
+        Ok(None) => lock_gone(),
+        _ => error,
     }
 }
 

@@ -1,21 +1,21 @@
 //! `GET /v1/feed/{shard}`: numbered events in order, each once; waits for the next ones if asked to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use serde_json::{Map, Value, json};
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse as _, Response};
 use serving::error::{ApiError, Code};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::reads::{shown, unavailable};
+use super::event::ShownEvent;
+use super::path::Path;
+use super::reads::unavailable;
 use crate::Ledger;
 use crate::events::shortened;
-use crate::moment;
 use crate::sequence::{self, Fed};
-use crate::sharding::parse_canonical;
-use crate::types::{AccountType, Catalogue};
 
 const LIMIT: i64 = 1_000;
 const MOST: i64 = 10_000;
@@ -34,15 +34,15 @@ pub(super) async fn feed(
     State(ledger): State<Arc<Ledger>>,
     Path(name): Path<String>,
     given: Query<Vec<(String, String)>>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     let Some(place) = ledger.shards.all().iter().position(|shard| shard.name == name) else {
         return Err(ApiError::new(Code::NotFound, format!("there is no shard `{}`", shortened(&name))));
     };
     let wanted = Wanted::check(given.0)?;
     let fed = until_there_are(&ledger, place, &wanted).await?;
     let types = ledger.types.now();
-    let events: Vec<Value> = fed.iter().map(|event| numbered(&types, event)).collect();
-    Ok(Json(json!({"events": events})))
+    let events: Vec<ShownEvent<'_>> = fed.iter().map(|event| ShownEvent::numbered(&types, event)).collect();
+    Ok(Json(BTreeMap::from([("events", events)])).into_response())
 }
 
 impl Wanted {
@@ -85,38 +85,5 @@ async fn until_there_are(ledger: &Ledger, place: usize, wanted: &Wanted) -> Resu
             _ = timeout_at(deadline, last.changed()) => {}
             () = sleep(LOOK_EVERY) => {}
         }
-    }
-}
-
-/// An event as it was written, with its number.
-pub(crate) fn numbered(types: &Catalogue, event: &Fed) -> Value {
-    let mut shown = Map::new();
-    shown.insert("seq".to_owned(), event.seq.into());
-    shown.insert("type".to_owned(), event.type_name.clone().into());
-    shown.insert("event_id".to_owned(), event.event_id.clone().into());
-    shown.insert("dt".to_owned(), moment::show(event.dt).into());
-    let kind = types.accounts.get(&event.type_name);
-    shown.insert("attributes".to_owned(), attributes(kind.map(|kind| &**kind), event).into());
-    let amounts = [("debit", event.debit), ("credit", event.credit)];
-    for (side, amount) in amounts.into_iter().filter_map(|(side, amount)| Some((side, amount?))) {
-        shown.insert(side.to_owned(), amount.to_string().into());
-    }
-    if let Some(info) = &event.info {
-        shown.insert("info".to_owned(), serde_json::from_str(info).unwrap_or(Value::Null));
-    }
-    Value::Object(shown)
-}
-
-/// Key attributes, then auxiliary ones; by a type that is gone, as texts.
-fn attributes(kind: Option<&AccountType>, event: &Fed) -> Map<String, Value> {
-    let key = parse_canonical(&event.key).into_iter();
-    let auxiliary = parse_canonical(&event.auxiliary).into_iter();
-    match kind {
-        Some(kind) => {
-            let mut attributes = shown(&kind.key_attributes, &key.collect());
-            attributes.extend(shown(&kind.attributes, &auxiliary.collect()));
-            attributes
-        }
-        None => key.chain(auxiliary).map(|(name, value)| (name, value.into())).collect(),
     }
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
@@ -16,7 +16,9 @@ use serving::error::{ApiError, Code};
 use uuid::Uuid;
 
 use super::body::{self, JsonBody};
-use super::reads::{shown, unavailable};
+use super::event::shown;
+use super::path::Path;
+use super::reads::unavailable;
 use crate::Ledger;
 use crate::attributes::Keyed;
 use crate::events::{Attributes, unknown_type};
@@ -189,6 +191,9 @@ fn refused(refusal: Refusal) -> ApiError {
             "request_id: another request for this lock had it, with other mode, ttl_seconds or owner",
         ),
         Refusal::TooMany => ApiError::new(Code::Overloaded, "too many wait for locks; try again later"),
+        Refusal::Stopping => {
+            ApiError::new(Code::Unavailable, "this server is stopping: ask another, or again soon")
+        }
         Refusal::Busy => ApiError::new(Code::Unavailable, "the lock is still being written under; try again"),
         Refusal::Database(error) => unavailable(error),
     }

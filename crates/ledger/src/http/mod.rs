@@ -3,10 +3,12 @@
 mod batch;
 mod body;
 mod docs;
+mod event;
 mod events;
 mod feed;
 mod locks;
 mod openapi;
+mod path;
 mod reads;
 mod shards;
 mod states;

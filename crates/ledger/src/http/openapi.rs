@@ -8,10 +8,12 @@ use http::header;
 use serde_json::Value as Json;
 
 /// Put together in this order, which is the order of `/docs`.
-const PARTS: [&str; 5] = [
+const PARTS: [&str; 7] = [
     include_str!("../../openapi/ledger.yaml"),
     include_str!("../../openapi/writing.yaml"),
     include_str!("../../openapi/reading.yaml"),
+    include_str!("../../openapi/feed.yaml"),
+    include_str!("../../openapi/locks.yaml"),
     include_str!("../../openapi/states.yaml"),
     include_str!("../../openapi/service.yaml"),
 ];

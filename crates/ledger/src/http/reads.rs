@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query as QueryString, State};
+use axum::extract::{Query as QueryString, State};
+use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::{Map, Value as Json_, json};
 use serving::error::{ApiError, Code};
 
+use super::event::{ShownEvent, shown};
+use super::path::Path;
 use crate::Ledger;
-use crate::balances::{Bounds, Group, Query, Question, totals};
-use crate::events::{self, ListedEvent, Listing, Page, unknown_type};
+use crate::balances::{Bounds, Group, Query, Question, explain, totals};
+use crate::events::{self, Listing, Page, unknown_type};
 use crate::moment;
-use crate::sharding::parse_canonical;
-use crate::types::{AccountType, Attribute};
+use crate::types::AccountType;
 
 type Given = QueryString<Vec<(String, String)>>;
 type Answer = Result<Json<Json_>, ApiError>;
@@ -27,10 +30,22 @@ pub(super) async fn balances(
     given: Given,
 ) -> Answer {
     let kind = account_type(&ledger, &name)?;
-    let bounds = Bounds { parameters: &["at", "group_by"], filters: true };
+    let bounds = Bounds { parameters: &["at", "group_by", "explain"], filters: true };
     let query = Query::check(&kind, given.0, bounds)?;
-    let at = query.moment("at")?.unwrap_or_else(Utc::now);
+    let at = query.moment("at")?.unwrap_or_else(moment::now);
+    let explained = match query.parameter("explain") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(ApiError::field("explain", "must be true or false")),
+    };
     let groups = groups(&ledger, &kind, &query, None, at).await?;
+    if explained {
+        let explanation = explanation(&ledger, &kind, &query, at).await?;
+        return Ok(Json(json!({
+            "type": name, "attributes": shown(&kind.key_attributes, &query.key), "at": moment::show(at),
+            "groups": groups, "explain": explanation,
+        })));
+    }
     Ok(Json(json!({
         "type": name, "attributes": shown(&kind.key_attributes, &query.key), "at": moment::show(at), "groups": groups,
     })))
@@ -52,11 +67,18 @@ pub(super) async fn turnovers(
     })))
 }
 
+#[derive(Serialize)]
+struct EventsPage<'a> {
+    events: Vec<ShownEvent<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
+}
+
 pub(super) async fn list(
     State(ledger): State<Arc<Ledger>>,
     Path(name): Path<String>,
     given: Given,
-) -> Answer {
+) -> Result<Response, ApiError> {
     let kind = account_type(&ledger, &name)?;
     let bounds = Bounds { parameters: &["from", "to", "limit", "page_token"], filters: false };
     let query = Query::check(&kind, given.0, bounds)?;
@@ -81,12 +103,8 @@ pub(super) async fn list(
     listed.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let token = listed.last().filter(|_| more).map(|last| last.page().token(account_id));
     let key = shown(&kind.key_attributes, &query.key);
-    let events: Vec<Json_> = listed.iter().map(|event| as_written(&kind, &key, event)).collect();
-    let mut answer = json!({"events": events});
-    if let Some(token) = token {
-        answer["next_page_token"] = token.into();
-    }
-    Ok(Json(answer))
+    let events = listed.iter().map(|event| ShownEvent::listed(&kind, &key, event)).collect();
+    Ok(Json(EventsPage { events, next_page_token: token }).into_response())
 }
 
 fn account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, ApiError> {
@@ -98,7 +116,7 @@ fn account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, ApiErro
 /// `from` defaults to the beginning of all events, `to` to now.
 fn period(query: &Query) -> Result<(DateTime<Utc>, DateTime<Utc>), ApiError> {
     let from = query.moment("from")?.unwrap_or(DateTime::UNIX_EPOCH);
-    let to = query.moment("to")?.unwrap_or_else(Utc::now);
+    let to = query.moment("to")?.unwrap_or_else(moment::now);
     if query.parameter("from").is_some() && query.parameter("to").is_some() && from > to {
         return Err(ApiError::field("from", "must not be after `to`"));
     }
@@ -131,33 +149,31 @@ async fn groups(
     Ok(groups.into_iter().map(group).collect())
 }
 
-/// Attributes as JSON, in the order of their type.
-pub(super) fn shown(
-    kinds: &[Attribute],
-    values: &std::collections::BTreeMap<String, String>,
-) -> Map<String, Json_> {
-    let value = |kind: &Attribute| Some((kind.name.clone(), kind.kind.to_json(values.get(&kind.name)?)));
-    kinds.iter().filter_map(value).collect()
-}
-
-/// An event as it was written, in UTC.
-fn as_written(kind: &AccountType, key: &Map<String, Json_>, event: &ListedEvent) -> Json_ {
-    let auxiliary = parse_canonical(&event.auxiliary).into_iter().collect();
-    let mut attributes = key.clone();
-    attributes.extend(shown(&kind.attributes, &auxiliary));
-    let mut shown = json!({
-        "type": kind.name, "event_id": event.event_id, "dt": moment::show(event.dt), "attributes": attributes,
+async fn explanation(
+    ledger: &Ledger,
+    kind: &AccountType,
+    query: &Query,
+    at: DateTime<Utc>,
+) -> Result<Json_, ApiError> {
+    let shard = ledger.shards.of(query.hash);
+    let question = Question {
+        account_id: query.account.id,
+        from: None,
+        to: at,
+        filter: query.filter.clone(),
+        group_by: query.group_by.clone(),
+    };
+    let found = explain(&shard.pool, kind, &question).await.map_err(unavailable)?;
+    let aggregate = found.grouping.map(|grouping| {
+        json!({
+            "grouping": grouping, "interval": kind.aggregate, "cut_off": moment::show(found.cut_off),
+            "aggregated_seq": found.aggregated_seq, "events": found.events_aggregated,
+        })
     });
-    if let Some(debit) = event.debit {
-        shown["debit"] = debit.to_string().into();
-    }
-    if let Some(credit) = event.credit {
-        shown["credit"] = credit.to_string().into();
-    }
-    if let Some(info) = &event.info {
-        shown["info"] = serde_json::from_str(info).unwrap_or(Json_::Null);
-    }
-    shown
+    Ok(json!({
+        "shard": shard.name, "last_seq": found.last_seq, "aggregate": aggregate,
+        "events_after_cut_off": found.events_after_cut_off, "events_not_aggregated": found.events_not_aggregated,
+    }))
 }
 
 /// Database trouble as a caller sees it: its own words stay in the log.

@@ -34,23 +34,27 @@ pub(super) async fn shards(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
     Json(json!({"shards": futures::future::join_all(shown).await}))
 }
 
+/// Numbered and pending events, and how far the aggregates have come: as far as the last of them.
+const FIGURES: &str = "-- shard_figures
+SELECT (SELECT coalesce(sum(events), 0)::bigint FROM pending_batches), last_seq,
+       coalesce((SELECT min(aggregated_seq) FROM groupings), 0), pg_database_size(current_database())
+FROM sequence";
+
 /// A shard that does not answer is shown as such: the others matter all the more then.
 async fn show(shard: &Shard) -> Value {
     let figures = store::run(&shard.pool, "shard_figures", |connection| {
         Box::pin(async move {
-            let figures: (i64, i64) = sqlx::query_as(
-                "SELECT coalesce(sum(events), 0)::bigint, pg_database_size(current_database()) FROM pending_batches -- shard_figures",
-            )
-            .fetch_one(connection)
-            .await?;
+            let figures: (i64, i64, i64, i64) = sqlx::query_as(FIGURES).fetch_one(connection).await?;
             Ok(figures)
         })
     });
     let mut shown = json!({"name": shard.name, "range": shard.range.hex()});
     match figures.await {
-        Ok((events, bytes)) => {
+        Ok((pending, last, aggregated, bytes)) => {
             shown["available"] = true.into();
-            shown["events"] = events.into();
+            shown["events"] = (last + pending).into();
+            shown["last_seq"] = last.into();
+            shown["aggregated_seq"] = aggregated.into();
             shown["database_bytes"] = bytes.into();
         }
         Err(error) => {

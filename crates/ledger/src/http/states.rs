@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use serving::error::{ApiError, Code};
 
 use super::body::JsonBody;
+use super::path::Path;
 use super::reads::unavailable;
 use crate::Ledger;
 use crate::attributes::Keyed;

@@ -8,8 +8,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
+use super::answers::{Grant, Outcome};
 use super::line::Line;
-use super::queries::{Grant, Outcome, Request};
+use super::queries::Request;
 use super::{Refusal, Wanted, new_lock_id, refusal};
 
 /// Most callers of a process that wait for locks of one shard.
@@ -91,6 +92,7 @@ async fn walk(line: Arc<Line>, request: Arc<Request>, mut reply: oneshot::Sender
                 // At the deadline once more, without waiting: the last word is the database's.
                 () = sleep_until(deadline) => {}
                 () = reply.closed() => return,
+                () = line.stopping.cancelled() => break Err(Refusal::Stopping),
             },
             Ok(Outcome::Ended) if request.wanted.request_id.is_none() => {
                 // It ended before anybody heard of it: the answer of the statement that took it was lost for too long.
@@ -99,14 +101,13 @@ async fn walk(line: Arc<Line>, request: Arc<Request>, mut reply: oneshot::Sender
             }
             Ok(other) => {
                 place.left = true;
+                line.tell(place.lock_id, None);
                 break Err(refusal(other));
             }
         }
     };
-    if answer.is_ok() {
-        metrics::counter!("ledger_locks_granted_total").increment(1);
-    }
-    let failed = matches!(answer, Err(Refusal::Database(_)));
-    // What nobody hears of is given back; so is what may have come of a failed call.
-    place.left |= reply.send(answer).is_ok() && !failed;
+    let granted = answer.is_ok();
+    metrics::counter!("ledger_locks_granted_total").increment(u64::from(granted));
+    // What nobody hears of is given back; so is what may have come of a failed call, or be waited for no longer.
+    place.left |= reply.send(answer).is_ok() && granted;
 }

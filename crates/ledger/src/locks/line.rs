@@ -1,32 +1,29 @@
 //! What one process knows of a shard's lines: which of its callers wait, and when something expires.
 //!
 //! Callers are woken by who grants them the lock: a call of the same process tells them directly, one of another
-//! process by `NOTIFY`. While anybody waits, one statement a second keeps the places of all callers of this process and
-//! finds what was missed; an expiry is waited for by a timer per key, set by whoever learnt of it last.
+//! process by `NOTIFY` (see [`super::keeping`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{Notifications, Notify, Result};
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep_until};
+use store::Result;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::queries::{self, Answer, Event, Grant, Outcome, Request};
+use super::answers::{Event, Grant, Outcome};
+use super::queries::{self, Answer, Request};
 
-/// How often waiting callers are kept and looked after: a process is believed dead after four of these.
-const BEAT: Duration = Duration::from_secs(1);
-/// After so many beats, what nobody came back for is forgotten.
-const FORGET_EVERY: u64 = 30;
 /// The least time between two looks at a key whose lock has expired, but is still written under.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 /// How long a release tries to end a lock that is written under.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a caller's leaving is tried, a few seconds each, while the database is away.
 const LEAVING_TRIES: usize = 20;
+const LEAVING_AGAIN: Duration = Duration::from_secs(1);
 
 /// One shard's lines, as this process knows them.
 pub(super) struct Line {
@@ -37,9 +34,11 @@ pub(super) struct Line {
     /// When something is to be done about a key.
     timers: Mutex<HashMap<Uuid, Instant>>,
     /// Something was added to the above.
-    changed: tokio::sync::Notify,
+    pub(super) changed: Notify,
     /// Calls at once: a crowd at one lock must not keep all connections from others.
     calls: Semaphore,
+    /// Nobody waits any more.
+    pub(super) stopping: CancellationToken,
 }
 
 impl Line {
@@ -50,8 +49,9 @@ impl Line {
             process,
             listeners: Mutex::default(),
             timers: Mutex::default(),
-            changed: tokio::sync::Notify::new(),
+            changed: Notify::new(),
             calls: Semaphore::new(calls),
+            stopping: CancellationToken::new(),
         }
     }
 
@@ -77,7 +77,7 @@ impl Line {
     pub(super) async fn leave(&self, lock_id: Uuid, request: &Request) {
         for _ in 0..LEAVING_TRIES {
             match self.admitted(queries::leave(&self.pool, lock_id, request)).await {
-                Err(error) if error.is_transient() => tokio::time::sleep(BEAT).await,
+                Err(error) if error.is_transient() => tokio::time::sleep(LEAVING_AGAIN).await,
                 answer => {
                     let _ = self.heed(answer);
                     // Others may wait for the same request.
@@ -124,7 +124,7 @@ impl Line {
         Ok(outcome.unwrap_or(Outcome::Unknown))
     }
 
-    fn tell(&self, lock_id: Uuid, grant: Option<Grant>) {
+    pub(super) fn tell(&self, lock_id: Uuid, grant: Option<Grant>) {
         if let Some(listener) = lock(&self.listeners).get(&lock_id) {
             listener.send_replace(grant);
         }
@@ -139,20 +139,22 @@ impl Line {
     }
 
     /// The keys whose time has come, and when the next one's comes.
-    fn due(&self) -> (Vec<Uuid>, Option<Instant>) {
+    pub(super) fn due(&self) -> (Vec<Uuid>, Option<Instant>) {
         let (mut timers, now) = (lock(&self.timers), Instant::now());
         let due = timers.extract_if(|_, at| *at <= now).map(|(key, _)| key).collect();
         (due, timers.values().min().copied())
     }
 
-    async fn hand_over(&self, key: Uuid) {
+    /// Something of a key has expired.
+    pub(super) async fn hand_over(&self, key: Uuid) {
         let answer = self.admitted(queries::hand_over(&self.pool, key, self.process)).await;
         if let Err(error) = self.heed(answer) {
             tracing::warn!(%error, code = "UNAVAILABLE", "a lock could not be handed over");
         }
     }
 
-    async fn beat(&self, forget: bool) {
+    /// Keeps all callers in their lines, and finds what they missed.
+    pub(super) async fn keep(&self, forget: bool) {
         let waiting: Vec<Uuid> = lock(&self.listeners).keys().copied().collect();
         if waiting.is_empty() {
             return;
@@ -188,53 +190,6 @@ impl Drop for Listener {
         if listeners.get(&self.lock_id).is_some_and(|news| news.receiver_count() == 0) {
             listeners.remove(&self.lock_id);
         }
-    }
-}
-
-/// Looks after a line for ever.
-pub(super) async fn watch(line: Arc<Line>, notifications: Notifications) {
-    let mut heard = notifications.subscribe();
-    let (mut beats, mut next_beat) = (0_u64, None);
-    let mut beating = tokio::spawn(std::future::ready(()));
-    loop {
-        let (due, next_timer) = line.due();
-        for key in due {
-            let line = line.clone();
-            tokio::spawn(async move { line.hand_over(key).await });
-        }
-        let now = Instant::now();
-        // Who joins a line says in the same statement that this process lives.
-        next_beat = (line.len() > 0).then(|| next_beat.unwrap_or(now + BEAT));
-        if next_beat.is_some_and(|at| at <= now) {
-            next_beat = Some(now + BEAT);
-            if beating.is_finished() {
-                beats += 1;
-                let (line, forget) = (line.clone(), beats.is_multiple_of(FORGET_EVERY));
-                beating = tokio::spawn(async move { line.beat(forget).await });
-            }
-        }
-        tokio::select! {
-            () = line.changed.notified() => {}
-            () = at([next_timer, next_beat].into_iter().flatten().min()) => {}
-            told = heard.recv() => match told {
-                Ok(Notify::Heard { payload, .. }) => {
-                    if let Ok(lock_id) = payload.parse() {
-                        line.tell(lock_id, None);
-                    }
-                }
-                // Anything may have been missed.
-                Ok(Notify::Missed) | Err(RecvError::Lagged(_)) => next_beat = next_beat.map(|_| Instant::now()),
-                Err(RecvError::Closed) => return,
-            },
-        }
-    }
-}
-
-/// Returns at a moment, or never.
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
 

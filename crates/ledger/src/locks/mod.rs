@@ -2,8 +2,8 @@
 //!
 //! Everything is decided in the shard's database, one lock key at a time, on its clock: a call is one function call
 //! and one commit, whether it takes a free lock, joins the line, or ends a lock and grants it to those next in line. What
-//! a call does costs as many steps as it grants locks, however many wait. Processes only wait: [`line`] is what one
-//! process knows of a shard's lines, [`acquire`] one caller's way through them.
+//! a call does costs as many steps as it grants locks, however many wait. Processes only wait: `line` is what one
+//! process knows of a shard's lines, `keeping` looks after them, `acquire` is one caller's way through them.
 //!
 //! Promises: who holds an exclusive lock holds it alone; first come, first served, per key, among all processes; tokens
 //! grow with each grant of a key; a lock that has ended never lives again; a write under a lock ([`alive_in_tx`]) is
@@ -11,6 +11,8 @@
 
 mod acquire;
 mod alive;
+mod answers;
+mod keeping;
 mod line;
 mod queries;
 
@@ -22,9 +24,9 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 pub use alive::{Hold, alive_in_tx};
+use answers::Outcome;
+pub use answers::{Grant, Held, Holder};
 use line::Line;
-use queries::Outcome;
-pub use queries::{Grant, Held, Holder};
 
 use crate::attributes::Keyed;
 use crate::sharding::{ShardHash, Shards};
@@ -64,6 +66,9 @@ pub enum Refusal {
     /// Too many callers of this process wait.
     #[error("too many wait")]
     TooMany,
+    /// This process is about to end.
+    #[error("stopping")]
+    Stopping,
     /// Writes under the lock go on and on: it could not be ended.
     #[error("still written under")]
     Busy,
@@ -96,7 +101,7 @@ impl Locks {
         for shard in shards.all() {
             let line = Arc::new(Line::new(shard.pool.clone(), process));
             let (notifications, listening) = Notifications::start(shard.pool.clone(), vec![queries::CHANNEL]);
-            let watching = tokio::spawn(line::watch(line.clone(), notifications));
+            let watching = tokio::spawn(keeping::watch(line.clone(), notifications));
             tasks.extend([listening.abort_handle(), watching.abort_handle()]);
             lines.push(line);
         }
@@ -108,6 +113,11 @@ impl Locks {
     pub async fn acquire(&self, wanted: Wanted) -> Result<Grant, Refusal> {
         let line = &self.0.lines[self.0.shards.owner(wanted.of.hash)];
         acquire::acquire(line, wanted).await
+    }
+
+    /// Lets nobody wait any more: this process is about to end.
+    pub fn stop(&self) {
+        self.0.lines.iter().for_each(|line| line.stopping.cancel());
     }
 
     /// Lets a lock that is alive expire `ttl` from now.
@@ -134,10 +144,7 @@ impl Locks {
     }
 
     fn line(&self, lock_id: Uuid) -> Arc<Line> {
-        // Prefixes are all that ranges go by.
-        let mut hash = [0; 20];
-        hash[..8].copy_from_slice(&lock_prefix(lock_id).to_be_bytes());
-        self.0.lines[self.0.shards.owner(ShardHash(hash))].clone()
+        self.0.lines[self.0.shards.owner_of(lock_prefix(lock_id))].clone()
     }
 }
 

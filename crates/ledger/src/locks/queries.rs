@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use sqlx::postgres::PgArguments;
 use sqlx::query::QueryAs;
 use sqlx::{PgPool, Postgres};
@@ -11,78 +10,10 @@ use store::{Result, run};
 use uuid::Uuid;
 
 use super::Wanted;
+use super::answers::{Event, Held, News, Outcome};
 
 /// Where a process hears that one of its callers was granted a lock: the payload is the lock id.
 pub(super) const CHANNEL: &str = "ledger_locks";
-
-/// A lock as its holder gets it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grant {
-    /// Its id, never used again.
-    pub lock_id: Uuid,
-    /// Greater than that of every earlier grant of the key.
-    pub token: i64,
-    /// When it ends, on the database's clock.
-    pub expires_at: DateTime<Utc>,
-}
-
-/// Who stands against a grant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// As it named itself.
-    pub owner: Option<String>,
-    /// Whether it holds the lock alone.
-    pub exclusive: bool,
-    /// Until when, if it does not extend it.
-    pub expires_at: DateTime<Utc>,
-}
-
-/// A lock that is or was held.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct Held {
-    /// Its id.
-    pub lock_id: Uuid,
-    /// The name of its type.
-    #[sqlx(rename = "type")]
-    pub type_name: String,
-    /// Its attributes as canonical text.
-    pub attributes: String,
-    /// Whether it excludes all others.
-    pub exclusive: bool,
-    /// As the holder named itself.
-    pub owner: Option<String>,
-    /// Its fencing token.
-    pub token: i64,
-    /// When it ends, or ended.
-    pub expires_at: DateTime<Utc>,
-    /// Whether it is held at this moment.
-    pub alive: bool,
-}
-
-/// What a call came to, for the caller itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Granted(Grant),
-    /// In line, under this lock id.
-    Queued(Uuid),
-    Locked(Option<Holder>),
-    Ended,
-    OtherRequest,
-    Unknown,
-    Busy,
-    Released,
-}
-
-/// What else a call answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
-    /// A caller of this process that was in line has it now.
-    Won(Grant),
-    /// A caller of this process should ask again.
-    Look(Uuid),
-    /// There is something to do about a key, so long from now.
-    Next { key: Uuid, after: Duration },
-}
 
 /// One request for a lock, which may be made several times.
 #[derive(Debug)]
@@ -90,55 +21,6 @@ pub(super) struct Request {
     pub(super) wanted: Wanted,
     pub(super) attempt: Uuid,
     pub(super) process: Uuid,
-}
-
-#[derive(Debug, sqlx::FromRow)]
-struct News {
-    news: String,
-    id: Option<Uuid>,
-    token: Option<i64>,
-    expires_at: Option<DateTime<Utc>>,
-    owner: Option<String>,
-    exclusive: Option<bool>,
-    wait_ms: Option<i64>,
-}
-
-impl News {
-    fn grant(&self) -> Option<Grant> {
-        Some(Grant { lock_id: self.id?, token: self.token?, expires_at: self.expires_at? })
-    }
-
-    fn outcome(&self) -> Option<Outcome> {
-        Some(match self.news.as_str() {
-            "granted" => Outcome::Granted(self.grant()?),
-            "queued" => Outcome::Queued(self.id?),
-            "locked" => {
-                Outcome::Locked(self.expires_at.zip(self.exclusive).map(|(expires_at, exclusive)| Holder {
-                    owner: self.owner.clone(),
-                    exclusive,
-                    expires_at,
-                }))
-            }
-            "ended" => Outcome::Ended,
-            "other" => Outcome::OtherRequest,
-            "unknown" => Outcome::Unknown,
-            "busy" => Outcome::Busy,
-            "released" => Outcome::Released,
-            _ => return None,
-        })
-    }
-
-    fn event(&self) -> Option<Event> {
-        match self.news.as_str() {
-            "won" => self.grant().map(Event::Won),
-            "look" => self.id.map(Event::Look),
-            "next" => {
-                let after = Duration::from_millis(self.wait_ms.and_then(|ms| u64::try_from(ms).ok())?);
-                self.id.map(|key| Event::Next { key, after })
-            }
-            _ => None,
-        }
-    }
 }
 
 /// A call's answer: the outcome for the caller, if it has one, and what else there is to know.

@@ -47,7 +47,7 @@ fn everything_is_written_or_nothing() {
             (400, json!({"events": [event("b", 1, DT, "1"), event("c", 3, DT, "1")]})),
             (400, json!({"events": [event("b", 3, DT, "1")], "lock_id": lock})),
             (400, json!({"events": [event("b", 1, DT, "1")], "states": [state(3, 1, 0)]})),
-            (400, json!({"events": [event("b", 1, DT, "1")], "lock_id": dead})),
+            (409, json!({"events": [event("b", 1, DT, "1")], "lock_id": dead})),
             (400, json!({"events": [event("b", 1, DT, "1")], "lock_id": "x"})),
         ];
         for (expected, batch) in bad {

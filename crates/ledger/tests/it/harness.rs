@@ -1,14 +1,20 @@
 //! A ledger on fresh shards, spoken to through its routes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use http::Request;
 use ledger::Ledger;
+use ledger::aggregates::Aggregator;
+use ledger::sequence::Sequencer;
 use ledger::sharding::{ShardMap, Shards};
 use ledger::types::{AccountType, Catalogue, Definition, KeyedType, Types};
 use serde_json::{Value, json};
+use store::{LeaseTerms, Work, do_duties};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 /// A ledger and its routes.
@@ -65,6 +71,44 @@ impl Served {
 
     pub async fn fresh() -> Self {
         Self::on(shards().await)
+    }
+
+    /// A fresh ledger whose account type keeps its balances at other intervals.
+    pub async fn with_interval(interval: &str) -> Self {
+        let served = Self::fresh().await;
+        let mut kind = serde_json::to_value(storage_outflow()).unwrap();
+        kind["aggregate"] = interval.into();
+        let kind: AccountType = serde_json::from_value(kind).unwrap();
+        served.ledger.types.set(Catalogue::from_iter([Definition::Account(kind)]));
+        served
+    }
+
+    /// Numbers and aggregates on all shards until `stop`.
+    pub fn aggregate(&self, stop: &CancellationToken) -> JoinSet<()> {
+        let mut duties = JoinSet::new();
+        for (place, shard) in self.ledger.shards.all().iter().enumerate() {
+            let (name, pool, wake) =
+                (shard.name.clone(), shard.pool.clone(), self.ledger.wakes[place].clone());
+            let sequencer = Sequencer { shard: name.clone(), pool: pool.clone(), wake: wake.clone() };
+            let aggregator = Aggregator { shard: name, pool, types: self.ledger.types.clone(), wake };
+            let sequence: Work = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
+            let aggregate: Work = Arc::new(move |lease| Box::pin(aggregator.clone().run(lease)));
+            let works = HashMap::from([("sequencer", sequence), ("aggregator", aggregate)]);
+            duties.spawn(do_duties(shard.pool.clone(), LeaseTerms::default(), works, stop.clone()));
+        }
+        duties
+    }
+
+    /// Waits until every event is numbered and in every grouping's sums.
+    pub async fn all_aggregated(&self) {
+        for shard in self.ledger.shards.all() {
+            let lagging = "SELECT EXISTS (SELECT FROM pending_batches) OR EXISTS (
+                SELECT FROM groupings g, sequence s WHERE g.aggregated_seq < s.last_seq)
+                OR NOT EXISTS (SELECT FROM groupings)";
+            while sqlx::query_scalar::<_, bool>(lagging).fetch_one(&shard.pool).await.unwrap() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
     }
 
     /// An answer's status and its body as it was sent.

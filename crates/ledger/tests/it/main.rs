@@ -1,10 +1,15 @@
 //! The ledger against real shards: fresh databases with the shard schema.
 
+// Helpers of tests may fail loudly, too.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
 mod batches;
 mod described;
+mod document;
 mod harness;
 mod locks;
 mod numbers;
 mod oracle;
 mod states;
+mod types;
 mod writing;

@@ -6,6 +6,7 @@ use chrono::{DateTime, Duration, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::Served;
 
@@ -96,33 +97,81 @@ fn sums_are_those_of_an_independent_computation() {
         for call in events.chunks(450) {
             assert_eq!(served.write(call).await.0, 200);
         }
-        let groupings: [&[usize]; 4] = [&[], &[0], &[0, 1], &[1]];
-        for n in 0..400 {
-            let (a, b) = (random.entry(0).0, random.entry(0).0);
-            let (from, to) = (a.dt.min(b.dt), a.dt.max(b.dt));
-            let group_by = groupings[n % 4];
-            let names: Vec<&str> = group_by.iter().map(|n| ["product_id", "pickup_point_id"][*n]).collect();
-            let filter = a.tuple[0].filter(|_| n % 3 == 0);
-            let filters = filter.map(|value| format!("&product_id={value}")).unwrap_or_default();
-            let query = format!("storage_id={}&group_by={}{filters}", a.storage, names.join(","));
-            let text = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-            let wanted =
-                |e: &Entry| e.storage == a.storage && filter.is_none_or(|value| e.tuple[0] == Some(value));
-            let (code, balance) =
-                served.get(&format!("/v1/balances/storage_outflow?{query}&at={}", text(to))).await;
-            assert_eq!(code, 200, "{balance}");
-            assert_eq!(
-                answered(&balance, &names),
-                expected(&entries, |e| wanted(e) && e.dt < to, group_by),
-                "{query}"
-            );
-            let path = format!("/v1/turnovers/storage_outflow?{query}&from={}&to={}", text(from), text(to));
-            let (_, turnover) = served.get(&path).await;
-            let within = |e: &Entry| wanted(e) && e.dt >= from && e.dt < to;
-            assert_eq!(answered(&turnover, &names), expected(&entries, within, group_by), "{path}");
-        }
+        compare(&served, &mut random, &entries, 400).await;
         listings_are_complete(&served, &entries).await;
     });
+}
+
+#[test]
+fn so_they_are_while_aggregates_come_into_being_lag_and_are_complete() {
+    for interval in ["hour", "day", "month"] {
+        store::testing::run(async move {
+            let served = Served::with_interval(interval).await;
+            let mut random = Random(StdRng::seed_from_u64(2));
+            let (entries, events): (Vec<Entry>, Vec<Value>) =
+                (0..EVENTS / 3).map(|n| random.entry(n)).unzip();
+            let stop = CancellationToken::new();
+            let mut duties = served.aggregate(&stop);
+            for (n, call) in events.chunks(150).enumerate() {
+                assert_eq!(served.write(call).await.0, 200);
+                if n % 5 == 0 {
+                    compare(&served, &mut random, &entries[..(n + 1) * 150], 8).await;
+                }
+                if n == 13 {
+                    // From here on nothing is aggregated any more.
+                    served.all_aggregated().await;
+                    stop.cancel();
+                    while duties.join_next().await.is_some() {}
+                }
+            }
+            let lagging = compare(&served, &mut random, &entries, 60).await;
+            assert!(lagging.aggregated > 0 && lagging.late > 0, "{lagging:?}");
+            let stop = CancellationToken::new();
+            let mut duties = served.aggregate(&stop);
+            served.all_aggregated().await;
+            let complete = compare(&served, &mut random, &entries, 60).await;
+            assert!(complete.aggregated > 0 && complete.late == 0, "{complete:?}");
+            stop.cancel();
+            while duties.join_next().await.is_some() {}
+        });
+    }
+}
+
+/// What balances were made of.
+#[derive(Debug, Default)]
+struct MadeOf {
+    aggregated: i64,
+    late: i64,
+}
+
+/// Compares so many random balances and turnovers.
+async fn compare(served: &Served, random: &mut Random, entries: &[Entry], questions: usize) -> MadeOf {
+    let mut made_of = MadeOf::default();
+    let groupings: [&[usize]; 4] = [&[], &[0], &[0, 1], &[1]];
+    let text = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+    for n in 0..questions {
+        let (a, b) = (random.entry(0).0, random.entry(0).0);
+        let (from, to) = (a.dt.min(b.dt), a.dt.max(b.dt));
+        let group_by = groupings[n % 4];
+        let names: Vec<&str> = group_by.iter().map(|n| ["product_id", "pickup_point_id"][*n]).collect();
+        let filter = a.tuple[0].filter(|_| n % 3 == 0);
+        let filters = filter.map(|value| format!("&product_id={value}")).unwrap_or_default();
+        let query = format!("storage_id={}&group_by={}{filters}", a.storage, names.join(","));
+        let wanted =
+            |e: &Entry| e.storage == a.storage && filter.is_none_or(|value| e.tuple[0] == Some(value));
+        let path = format!("/v1/balances/storage_outflow?{query}&at={}&explain=true", text(to));
+        let (code, balance) = served.get(&path).await;
+        assert_eq!(code, 200, "{balance}");
+        let before = expected(entries, |e| wanted(e) && e.dt < to, group_by);
+        assert_eq!(answered(&balance, &names), before, "{path} {}", balance["explain"]);
+        made_of.aggregated += balance["explain"]["aggregate"]["events"].as_i64().unwrap_or(0);
+        made_of.late += balance["explain"]["events_not_aggregated"].as_i64().unwrap();
+        let path = format!("/v1/turnovers/storage_outflow?{query}&from={}&to={}", text(from), text(to));
+        let (_, turnover) = served.get(&path).await;
+        let within = |e: &Entry| wanted(e) && e.dt >= from && e.dt < to;
+        assert_eq!(answered(&turnover, &names), expected(entries, within, group_by), "{path}");
+    }
+    made_of
 }
 
 async fn listings_are_complete(served: &Served, entries: &[Entry]) {

@@ -173,7 +173,7 @@ fn states_of_one_transaction_are_all_put_or_none_and_never_deadlock() {
         let writers = (0..16_usize).map(|writer| {
             let of = of.clone();
             store::run_tx(pool, "test", move |connection| {
-                let place = |n| if writer % 2 == 0 { n } else { 49 - n };
+                let place = |n| if writer.is_multiple_of(2) { n } else { 49 - n };
                 let puts =
                     (0..50).map(|n| Put::new(of(place(n)), &format!("[{writer}, {n}]"), None).unwrap());
                 let puts: Vec<_> = puts.collect();
@@ -182,7 +182,7 @@ fn states_of_one_transaction_are_all_put_or_none_and_never_deadlock() {
         });
         let outcomes = futures::future::try_join_all(writers).await.unwrap();
         for n in 0..50 {
-            let place = |writer: usize| if writer % 2 == 0 { n } else { 49 - n };
+            let place = |writer: usize| if writer.is_multiple_of(2) { n } else { 49 - n };
             let versions: BTreeSet<_> = outcomes
                 .iter()
                 .enumerate()

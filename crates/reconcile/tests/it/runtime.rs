@@ -215,7 +215,6 @@ fn the_plan_reads_the_same_for_people_and_programs() {
         let text = "\
 ledger-types
   + create account_type a
-      name: \"a\"
       key: [1]
   ~ update account_type b
       d: \"old\" -> \"new\"

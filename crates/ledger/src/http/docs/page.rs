@@ -92,6 +92,12 @@ impl Page {
 }
 
 impl Answer {
+    /// The error's code, with which its description begins.
+    fn code(&self) -> Option<&str> {
+        let first = self.about.first().and_then(|paragraph| paragraph.first());
+        first.filter(|span| span.code).map(|span| span.text.as_str())
+    }
+
     /// Done, the caller's turn, or the service's.
     fn tone(&self) -> &'static str {
         match self.status.as_bytes().first() {

@@ -1,6 +1,14 @@
 //! Locks. Two [`Locks`] on the same shards stand for two processes.
 
+mod api;
+mod expiry;
+mod gone;
 mod line;
+mod lost;
+mod model;
+mod quiet;
+mod repeats;
+mod under;
 
 use std::time::Duration;
 

@@ -1,0 +1,231 @@
+//! The aggregator of a shard: folds numbered events into sums, a chunk of batches at a time, each exactly once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use sqlx::PgPool;
+use store::{Error, Lease, Result, run};
+
+use super::fold::{Folded, Grouping, Hourly, decimal, fold};
+use super::kept;
+use crate::sequence::Wake;
+use crate::sharding::parse_canonical;
+use crate::types::{Catalogue, Interval, Types};
+
+/// About so many events are folded at a time.
+const CHUNK: i64 = 50_000;
+/// The pause after a chunk while events come in: what is folded together costs less.
+const BUSY: Duration = Duration::from_millis(100);
+/// The longest pause: numbers may have been given by another process.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Aggregates one shard's events.
+#[derive(Clone)]
+pub struct Aggregator {
+    /// The shard's name.
+    pub shard: String,
+    /// Its database.
+    pub pool: PgPool,
+    /// The types, which say what is kept.
+    pub types: Types,
+    /// What wakes it.
+    pub wake: Wake,
+}
+
+impl Aggregator {
+    /// Aggregates until the lease is lost or the database does not answer.
+    pub async fn run(self, lease: Arc<Lease>) {
+        let mut last = self.wake.last();
+        loop {
+            last.mark_unchanged();
+            match self.step(&lease).await {
+                Ok(0) => drop(tokio::time::timeout(IDLE, last.changed()).await),
+                Ok(events) if events < CHUNK / 2 => tokio::time::sleep(BUSY).await,
+                Ok(_) => {}
+                Err(Error::Fenced { .. }) => return,
+                Err(error) => {
+                    tracing::warn!(shard = self.shard, %error, code = "UNAVAILABLE", "events not aggregated");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Folds one chunk into the groupings that lag most; how many events it had.
+    async fn step(&self, lease: &Arc<Lease>) -> Result<i64> {
+        let catalogue = self.types.now();
+        let groupings = groupings(&self.pool, &catalogue).await?;
+        let Some(at) = groupings.iter().map(|grouping| grouping.aggregated_seq).min() else { return Ok(0) };
+        // Those that are ahead wait at their place until the others have come there.
+        let ahead = groupings.iter().map(|g| g.aggregated_seq).filter(|seq| *seq > at).min();
+        let folded: Vec<Grouping> = groupings.into_iter().filter(|g| g.aggregated_seq == at).collect();
+        let Some(chunk) = chunk(&self.pool, at, ahead).await? else { return Ok(0) };
+        let (upto, hourly) = chunk;
+        let sums = fold(&hourly, &folded);
+        let ids: Vec<i32> = folded.iter().map(|grouping| grouping.id).collect();
+        store::fail_point("aggregating");
+        match write(&self.pool, lease, ids, at, upto, sums).await? {
+            None => return Err(lease.fenced()),
+            // Done already, by a try whose answer was lost.
+            Some(false) => return Ok(CHUNK),
+            Some(true) => {}
+        }
+        store::fail_point("aggregated");
+        metrics::counter!("ledger_events_aggregated_total", "shard" => self.shard.clone())
+            .increment((upto - at).unsigned_abs());
+        Ok(upto - at)
+    }
+}
+
+/// The kept groupings as they stand; those that are new begin here. One of a type without accounts begins at the end.
+async fn groupings(pool: &PgPool, catalogue: &Catalogue) -> Result<Vec<Grouping>> {
+    let wanted = catalogue.accounts.values().flat_map(|kind| {
+        let wanted = |attributes| (kind.name.clone(), attributes, kind.aggregate);
+        kept(kind).into_iter().map(wanted)
+    });
+    let wanted: Arc<[(String, String, Interval)]> = wanted.collect();
+    let asked = wanted.clone();
+    let rows: Vec<(i32, String, String, String, i64)> = run(pool, "groupings", move |connection| {
+        let (types, attributes): (Vec<_>, Vec<_>) = asked.iter().map(|w| (w.0.clone(), w.1.clone())).unzip();
+        let intervals: Vec<&str> = asked.iter().map(|wanted| wanted.2.name()).collect();
+        Box::pin(async move {
+            let rows = sqlx::query_as(GROUPINGS).bind(types).bind(attributes).bind(intervals);
+            Ok(rows.fetch_all(connection).await?)
+        })
+    })
+    .await?;
+    let grouping =
+        |(id, type_name, attributes, interval, aggregated_seq): (i32, String, String, String, i64)| {
+            let interval = wanted.iter().map(|wanted| wanted.2).find(|known| known.name() == interval)?;
+            let attributes =
+                attributes.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+            Some(Grouping { id, type_name, attributes, interval, aggregated_seq })
+        };
+    Ok(rows.into_iter().filter_map(grouping).collect())
+}
+
+/// The batches after `at`, not beyond `limit`: the last number in them, and their events by account, combination and
+/// hour. `None` if there are none.
+async fn chunk(pool: &PgPool, at: i64, limit: Option<i64>) -> Result<Option<(i64, Vec<Hourly>)>> {
+    let rows: Vec<Row> = run(pool, "aggregate_chunk", move |connection| {
+        Box::pin(async move {
+            let rows = sqlx::query_as(CHUNK_OF_EVENTS).bind(at).bind(limit.unwrap_or(i64::MAX)).bind(CHUNK);
+            Ok(rows.fetch_all(connection).await?)
+        })
+    })
+    .await?;
+    let Some(upto) = rows.first().map(|row| row.0) else { return Ok(None) };
+    let hourly: Option<Vec<Hourly>> = rows.into_iter().filter(|row| row.1.is_some()).map(hourly).collect();
+    // Never in silence: what is left out here would be missing from every balance.
+    let hourly = hourly.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?;
+    Ok(Some((upto, hourly)))
+}
+
+/// The last number of the chunk; and, unless its events are gone, their type, account, combination, hour, sums and number.
+type Row = (
+    i64,
+    Option<String>,
+    Option<i64>,
+    Option<String>,
+    Option<DateTime<Utc>>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+);
+
+fn hourly((_, type_name, account_id, tuple, hour, debit, credit, events): Row) -> Option<Hourly> {
+    let (debit, credit) = (debit?.parse().ok()?, credit?.parse().ok()?);
+    Some(Hourly {
+        type_name: type_name?,
+        account_id: account_id?,
+        tuple: tuple?,
+        hour: hour?,
+        debit,
+        credit,
+        events: events?,
+    })
+}
+
+async fn write(
+    pool: &PgPool,
+    lease: &Arc<Lease>,
+    ids: Vec<i32>,
+    at: i64,
+    upto: i64,
+    folded: Folded,
+) -> Result<Option<bool>> {
+    let (lease, folded) = (lease.clone(), Arc::new(folded));
+    run(pool, "fold_aggregates", move |connection| {
+        let (lease, folded, ids) = (lease.clone(), folded.clone(), ids.clone());
+        Box::pin(async move {
+            let keys: Vec<_> = folded.sums.keys().collect();
+            let objects = folded.groups.values().map(|group| {
+                let pairs = parse_canonical(&group.canonical).into_iter();
+                let object: Map<_, _> = pairs.map(|(name, value)| (name, value.into())).collect();
+                Value::Object(object).to_string()
+            });
+            let done: Option<bool> = sqlx::query_scalar(FOLD)
+                .bind(lease.id)
+                .bind(lease.epoch)
+                .bind(&ids)
+                .bind(at)
+                .bind(upto)
+                .bind(folded.groups.keys().copied().collect::<Vec<_>>())
+                .bind(folded.groups.values().map(|group| group.canonical.clone()).collect::<Vec<_>>())
+                .bind(objects.collect::<Vec<_>>())
+                .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
+                .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
+                .bind(keys.iter().map(|key| key.2.letter()).collect::<Vec<_>>())
+                .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
+                .bind(keys.iter().map(|key| key.4).collect::<Vec<_>>())
+                .bind(folded.sums.values().map(|sum| decimal(sum.0)).collect::<Vec<_>>())
+                .bind(folded.sums.values().map(|sum| decimal(sum.1)).collect::<Vec<_>>())
+                .bind(folded.sums.values().map(|sum| sum.2).collect::<Vec<_>>())
+                .fetch_one(connection)
+                .await?;
+            Ok(done)
+        })
+    })
+    .await
+}
+
+const GROUPINGS: &str = "-- groupings
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS w (type, attributes, interval)
+), new AS (
+    INSERT INTO groupings (type, attributes, interval, aggregated_seq)
+    SELECT w.type, w.attributes, w.interval,
+           CASE WHEN EXISTS (SELECT FROM accounts a WHERE a.type = w.type) THEN 0 ELSE s.last_seq END
+    FROM wanted w CROSS JOIN sequence s
+    WHERE NOT EXISTS (SELECT FROM groupings g WHERE (g.type, g.attributes, g.interval) = (w.type, w.attributes, w.interval))
+    ON CONFLICT DO NOTHING
+    RETURNING grouping_id, type, attributes, interval, aggregated_seq
+)
+SELECT g.grouping_id, g.type, g.attributes, g.interval, g.aggregated_seq
+FROM groupings g JOIN wanted w USING (type, attributes, interval)
+UNION ALL SELECT * FROM new";
+
+/// Whole batches, as many as hold about so many events, at least one.
+const CHUNK_OF_EVENTS: &str = "-- aggregate_chunk
+WITH chosen AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT b.*, sum(events) OVER (ORDER BY first_seq) - events AS before FROM (
+            SELECT * FROM batches WHERE first_seq > $1 AND first_seq <= $2 ORDER BY first_seq LIMIT 5000
+        ) b
+    ) c WHERE before < $3
+), sums AS (
+    SELECT e.account_id, e.tuple_id, date_bin('1 hour', e.dt, 'epoch'::timestamptz) AS hour,
+           trunc(coalesce(sum(e.debit), 0) * 1000000000)::text AS debit,
+           trunc(coalesce(sum(e.credit), 0) * 1000000000)::text AS credit, count(*) AS events
+    FROM chosen b CROSS JOIN LATERAL (
+        SELECT * FROM events WHERE batch_id = b.batch_id AND dt BETWEEN b.first_dt AND b.last_dt
+    ) e GROUP BY 1, 2, 3
+)
+SELECT u.upto, a.type, s.account_id, t.canonical, s.hour, s.debit, s.credit, s.events
+FROM (SELECT max(first_seq + events - 1) AS upto FROM chosen) u
+LEFT JOIN (sums s JOIN accounts a USING (account_id) JOIN tuples t USING (tuple_id)) ON true
+WHERE u.upto IS NOT NULL";
+
+const FOLD: &str = "SELECT fold_aggregates($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) -- fold_aggregates";

@@ -1,0 +1,133 @@
+//! From events to sums: pure.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use super::periods::Level;
+use crate::events::{Interned, tuple};
+use crate::sharding::parse_canonical;
+use crate::types::Interval;
+
+/// A kept grouping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Grouping {
+    pub(super) id: i32,
+    pub(super) type_name: String,
+    pub(super) attributes: Vec<String>,
+    pub(super) interval: Interval,
+    /// The sums hold every event up to this one.
+    pub(super) aggregated_seq: i64,
+}
+
+/// What events of one account, combination of attributes and hour sum up to, in units of 10^-9.
+#[derive(Debug, Clone)]
+pub(super) struct Hourly {
+    pub(super) type_name: String,
+    pub(super) account_id: i64,
+    pub(super) tuple: String,
+    pub(super) hour: DateTime<Utc>,
+    pub(super) debit: i128,
+    pub(super) credit: i128,
+    pub(super) events: i64,
+}
+
+/// One row of sums: (account, grouping, level, period, group).
+pub(super) type Key = (i64, i32, Level, DateTime<Utc>, i64);
+
+/// What is to be added.
+#[derive(Debug, Default)]
+pub(super) struct Folded {
+    /// Sums by row, in the order of the rows' key.
+    pub(super) sums: BTreeMap<Key, (i128, i128, i64)>,
+    /// The groups that they are of.
+    pub(super) groups: BTreeMap<i64, Interned>,
+}
+
+/// Folds events into the sums of their types' groupings.
+pub(super) fn fold(hourly: &[Hourly], groupings: &[Grouping]) -> Folded {
+    let mut folded = Folded::default();
+    let mut projected: BTreeMap<(i32, &str), i64> = BTreeMap::new();
+    for row in hourly {
+        for grouping in groupings.iter().filter(|grouping| grouping.type_name == row.type_name) {
+            let group = *projected.entry((grouping.id, &row.tuple)).or_insert_with(|| {
+                let group = project(&row.tuple, &grouping.attributes);
+                let id = group.id;
+                folded.groups.insert(id, group);
+                id
+            });
+            for level in Level::of(grouping.interval) {
+                let key = (row.account_id, grouping.id, *level, level.start(row.hour), group);
+                let sum = folded.sums.entry(key).or_default();
+                sum.0 += row.debit;
+                sum.1 += row.credit;
+                sum.2 += row.events;
+            }
+        }
+    }
+    folded
+}
+
+/// The part of a combination of attributes that a grouping goes by.
+fn project(canonical: &str, names: &[String]) -> Interned {
+    let mut kept = parse_canonical(canonical);
+    kept.retain(|(name, _)| names.contains(name));
+    tuple(&kept)
+}
+
+/// Units of 10^-9 as a decimal.
+pub(super) fn decimal(units: i128) -> String {
+    let (whole, fraction) = (units / 1_000_000_000, units % 1_000_000_000);
+    if fraction == 0 { whole.to_string() } else { format!("{whole}.{fraction:09}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grouping(id: i32, attributes: &[&str]) -> Grouping {
+        let attributes = attributes.iter().map(|name| (*name).to_owned()).collect();
+        Grouping { id, type_name: "t".to_owned(), attributes, interval: Interval::Day, aggregated_seq: 0 }
+    }
+
+    #[test]
+    fn each_event_is_in_each_grouping_once_at_each_level() {
+        let row = |tuple: &str, hour: &str, debit| Hourly {
+            type_name: "t".to_owned(),
+            account_id: 7,
+            tuple: tuple.to_owned(),
+            hour: hour.parse().unwrap(),
+            debit,
+            credit: 1,
+            events: 1,
+        };
+        let hourly = [
+            row("a=1&b=2", "2024-02-29T23:00:00Z", 5),
+            row("a=1&b=3", "2024-02-29T00:00:00Z", 7),
+            row("b=2", "2024-03-01T00:00:00Z", 11),
+            Hourly { type_name: "other".to_owned(), ..row("", "2024-03-01T00:00:00Z", 100) },
+        ];
+        let folded = fold(&hourly, &[grouping(1, &[]), grouping(2, &["a"])]);
+        let of = |grouping, level| {
+            let mut sums: Vec<_> = folded
+                .sums
+                .iter()
+                .filter(|(key, _)| key.1 == grouping && key.2 == level)
+                .map(|(key, sum)| (folded.groups[&key.4].canonical.as_str(), *sum))
+                .collect();
+            sums.sort_unstable();
+            sums
+        };
+        assert_eq!(of(1, Level::Year), [("", (23, 3, 3))]);
+        assert_eq!(of(1, Level::Day), [("", (11, 1, 1)), ("", (12, 2, 2))]);
+        assert_eq!(of(2, Level::Month), [("", (11, 1, 1)), ("a=1", (12, 2, 2))]);
+        assert!(of(2, Level::Hour).is_empty());
+    }
+
+    #[test]
+    fn decimals_are_exact() {
+        let units = [0, 1, 1_000_000_000, 1_500_000_000, 999_999_999_999_999_999_999_999 * 1_000_000];
+        let texts = ["0", "0.000000001", "1", "1.500000000", "999999999999999999999.999000000"];
+        assert_eq!(units.map(decimal), texts.map(str::to_owned));
+    }
+}

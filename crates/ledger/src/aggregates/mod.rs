@@ -1,0 +1,51 @@
+//! Aggregates: sums per account, grouping and period, kept from numbered events, each counted once.
+//!
+//! Kept are turnovers of periods, not balances at dates: a backdated event changes one row of each length of period and
+//! is right at every later date. Reading takes the years before a date's, the months before it in its year, and so on:
+//! some 200 rows at most, however long the history. What is not aggregated yet is read from the events themselves in the
+//! same statement, so that every answer is exact at the moment it is given.
+
+mod aggregator;
+mod fold;
+mod periods;
+
+pub use aggregator::Aggregator;
+pub(crate) use periods::{CutOffs, cut_offs};
+
+use crate::types::{AccountType, Interval};
+
+impl Interval {
+    /// The word, as stored.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Interval::Hour => "hour",
+            Interval::Day => "day",
+            Interval::Month => "month",
+        }
+    }
+}
+
+/// The groupings that are kept for a type, each as its sorted names joined by commas; the empty one first.
+pub(crate) fn kept(kind: &AccountType) -> Vec<String> {
+    let named = kind.groupings.iter().map(|grouping| joined(grouping.iter().map(String::as_str)));
+    let mut all: Vec<String> = std::iter::once(String::new()).chain(named).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// The kept grouping that serves questions about these attributes: the smallest one that holds them all.
+pub(crate) fn serving(kind: &AccountType, names: &[&str]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let holds = |grouping: &&Vec<String>| names.iter().all(|name| grouping.iter().any(|own| own == name));
+    let smallest = kind.groupings.iter().filter(holds).min_by_key(|grouping| grouping.len());
+    smallest.map(|grouping| joined(grouping.iter().map(String::as_str))).unwrap_or_default()
+}
+
+fn joined<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names.join(",")
+}

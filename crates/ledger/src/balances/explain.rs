@@ -1,0 +1,72 @@
+//! What a balance was made of.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use store::{Result, run_tx};
+
+use super::{Plan, Question};
+use crate::types::AccountType;
+
+/// What a balance was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The names of the grouping whose aggregates were used; `None` if none were, because they are not there yet or lag
+    /// too far.
+    pub grouping: Option<Vec<String>>,
+    /// Where the aggregates used end: later events were added one by one.
+    pub cut_off: DateTime<Utc>,
+    /// The last number that the grouping's aggregates hold, if there are any.
+    pub aggregated_seq: Option<i64>,
+    /// The last number given in the shard.
+    pub last_seq: i64,
+    /// Events in the aggregates used.
+    pub events_aggregated: i64,
+    /// Events from the cut-off on.
+    pub events_after_cut_off: i64,
+    /// Events before the cut-off that are not aggregated yet.
+    pub events_not_aggregated: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    aggregated_seq: Option<i64>,
+    last_seq: i64,
+    aggregated: Option<i64>,
+    since: i64,
+    late: i64,
+}
+
+/// Explains the balance that answers `question` (without `from`).
+pub async fn explain(pool: &PgPool, kind: &AccountType, question: &Question) -> Result<Explanation> {
+    let plan = Plan::of(kind, question);
+    let asked = plan.clone();
+    let row: Row = run_tx(pool, "explain_totals", move |connection| {
+        let asked = asked.clone();
+        Box::pin(async move { Ok(asked.bind(sqlx::query_as(EXPLAIN)).fetch_one(connection).await?) })
+    })
+    .await?;
+    let names = plan.grouping.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    Ok(Explanation {
+        grouping: row.aggregated.map(|_| names),
+        cut_off: plan.to.cut_off,
+        aggregated_seq: row.aggregated_seq,
+        last_seq: row.last_seq,
+        events_aggregated: row.aggregated.unwrap_or(0),
+        events_after_cut_off: row.since,
+        events_not_aggregated: row.late,
+    })
+}
+
+/// The grouping was used unless it is missing or lags, as in `account_sums`. The last parameters are of turnovers.
+const EXPLAIN: &str = "-- explain_totals
+WITH parts AS MATERIALIZED (SELECT * FROM account_sums($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)),
+g AS (SELECT aggregated_seq FROM groupings WHERE type = $2 AND attributes = $3 AND interval = $4)
+SELECT (SELECT aggregated_seq FROM g) AS aggregated_seq, s.last_seq,
+       CASE WHEN s.last_seq - (SELECT aggregated_seq FROM g)
+                 + coalesce((SELECT sum(events) FROM pending_batches WHERE first_dt < $8), 0) <= $10
+            THEN coalesce((SELECT sum(events) FROM parts WHERE part = 'a'), 0) END::bigint AS aggregated,
+       coalesce((SELECT sum(events) FROM parts WHERE part = 's'), 0)::bigint AS since,
+       coalesce((SELECT sum(events) FROM parts WHERE part = 'l'), 0)::bigint AS late
+FROM sequence s
+WHERE ($11::timestamptz, $12::timestamptz, $13::timestamptz, $14::timestamptz, $15::timestamptz) IS NOT DISTINCT FROM
+      (NULL, NULL, NULL, NULL, NULL)";

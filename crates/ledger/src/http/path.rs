@@ -1,0 +1,17 @@
+//! Names in an address's path, with the one error body for what is no text.
+
+use axum::extract::{FromRequestParts, Path as AnyPath};
+use http::request::Parts;
+use serving::error::ApiError;
+
+/// A name in the path.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<S: Send + Sync> FromRequestParts<S> for Path<String> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let found = AnyPath::from_request_parts(parts, state).await;
+        found.map(|AnyPath(name)| Self(name)).map_err(|_| ApiError::field("path", "must be UTF-8"))
+    }
+}

@@ -1,0 +1,187 @@
+//! Hazard: callers and processes go away while they wait, and at the very moment of a grant. They must not hold up the
+//! line, nor hold what they never heard of.
+
+use std::time::{Duration, Instant};
+
+use ledger::locks::{Locks, Refusal, Wanted};
+use ledger::sharding::{ShardMap, Shards};
+use store::testing::{pool, run};
+
+use super::{LONG, caller, in_line, line_of, two, waiting, wanted};
+
+/// A process that can be killed: a runtime of its own, with connections of its own.
+struct Mortal(Option<tokio::runtime::Runtime>);
+
+impl Mortal {
+    /// Lets a process wait for the lock so many times.
+    async fn waiting(shards: &Shards, callers: usize) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let options: Vec<_> =
+            shards.all().iter().map(|shard| (*shard.pool.connect_options()).clone()).collect();
+        let before = in_line(shards).await;
+        runtime.spawn(async move {
+            let mut pools = Vec::new();
+            for options in options {
+                pools.push(pool(options).await);
+            }
+            let shards = Shards::open(ShardMap::four(), pools, false).await.unwrap();
+            let locks = Locks::start(shards);
+            futures::future::join_all((0..callers).map(|_| locks.acquire(waiting()))).await;
+        });
+        line_of(shards, before + callers as i64).await;
+        Self(Some(runtime))
+    }
+
+    fn kill(mut self) {
+        self.0.take().unwrap().shutdown_background();
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[test]
+fn a_dead_process_neither_blocks_the_line_nor_holds_what_it_was_granted() {
+    run(async {
+        let (shards, a, b) = two().await;
+        let held = a.acquire(wanted()).await.unwrap();
+        let mortal = Mortal::waiting(&shards, 20).await;
+        let next = caller(&b, waiting());
+        line_of(&shards, 21).await;
+        let killed = Instant::now();
+        mortal.kill();
+        // Granted to the dead first, who is still believed to live.
+        a.release(held.lock_id).await.unwrap();
+        let grant = next.await.unwrap().unwrap();
+        println!("past 20 callers of a dead process after {:?}", killed.elapsed());
+        assert!(killed.elapsed() < Duration::from_secs(8));
+        assert!(grant.token > held.token + 1, "nothing was granted to the dead: the fault never bit");
+        b.release(grant.lock_id).await.unwrap();
+        // Now that it is known to be dead nobody waits for it.
+        let started = Instant::now();
+        let grant = a.acquire(wanted()).await.unwrap();
+        a.release(grant.lock_id).await.unwrap();
+        assert!(started.elapsed() < Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn the_line_goes_on_by_itself_when_the_process_at_its_head_dies() {
+    run(async {
+        let (shards, a, b) = two().await;
+        let shared = Wanted { exclusive: false, ..wanted() };
+        a.acquire(shared.clone()).await.unwrap();
+        // An exclusive one that is dead now, and behind it one that could share.
+        Mortal::waiting(&shards, 1).await.kill();
+        let next = caller(&b, Wanted { wait: LONG, ..shared });
+        let waited = Instant::now();
+        next.await.unwrap().unwrap();
+        assert!(waited.elapsed() < Duration::from_secs(7), "{:?}", waited.elapsed());
+    });
+}
+
+#[test]
+fn a_caller_that_goes_away_leaves_the_line() {
+    run(async {
+        let (shards, a, b) = two().await;
+        let held = a.acquire(wanted()).await.unwrap();
+        let first = caller(&b, waiting());
+        line_of(&shards, 1).await;
+        let second = caller(&a, waiting());
+        line_of(&shards, 2).await;
+        first.abort();
+        line_of(&shards, 1).await;
+        a.release(held.lock_id).await.unwrap();
+        second.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn whoever_waits_in_vain_is_told_who_holds_it_and_leaves_the_line() {
+    run(async {
+        let (shards, a, b) = two().await;
+        let held = a.acquire(Wanted { owner: Some("me".to_owned()), ..wanted() }).await.unwrap();
+        let started = Instant::now();
+        let wait = Duration::from_millis(200);
+        let Err(Refusal::Locked(Some(holder))) = b.acquire(Wanted { wait, ..wanted() }).await else {
+            panic!()
+        };
+        assert!(started.elapsed() >= wait && started.elapsed() < wait + Duration::from_secs(1));
+        assert_eq!(holder.owner.as_deref(), Some("me"));
+        assert_eq!((holder.exclusive, holder.expires_at), (true, held.expires_at));
+        assert_eq!(in_line(&shards).await, 0);
+    });
+}
+
+#[test]
+fn a_caller_that_goes_away_at_the_moment_of_the_grant_does_not_keep_it() {
+    run(async {
+        let (shards, a, b) = two().await;
+        let (mut heard, mut gone) = (0, 0);
+        for turn in 0..200_u64 {
+            let (holder, other) = if turn % 2 == 0 { (&a, &b) } else { (&a, &a) };
+            let held = holder.acquire(waiting()).await.unwrap();
+            let next = caller(other, waiting());
+            line_of(&shards, 1).await;
+            let release = tokio::spawn({
+                let holder = holder.clone();
+                async move { holder.release(held.lock_id).await }
+            });
+            tokio::time::sleep(Duration::from_micros(rand::random_range(0..3000))).await;
+            next.abort();
+            match next.await {
+                Ok(grant) => {
+                    other.release(grant.unwrap().lock_id).await.unwrap();
+                    heard += 1;
+                }
+                Err(_) => gone += 1,
+            }
+            release.await.unwrap().unwrap();
+        }
+        // Also without waiting in line.
+        for _ in 0..100 {
+            let taken = caller(&a, waiting());
+            tokio::time::sleep(Duration::from_micros(rand::random_range(0..2000))).await;
+            taken.abort();
+            if let Ok(grant) = taken.await {
+                a.release(grant.unwrap().lock_id).await.unwrap();
+            }
+        }
+        println!("{heard} heard of their grant, {gone} went away");
+        assert!(heard > 4 && gone > 4, "{heard} heard, {gone} gone: the fault hardly bit");
+        // Nothing is held for the minute that a lost grant would be.
+        let last = b.acquire(Wanted { wait: Duration::from_secs(5), ..wanted() }).await.unwrap();
+        b.release(last.lock_id).await.unwrap();
+        let pool = &shards.of(super::of(7).hash).pool;
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM locks WHERE state <> 'e'")
+            .fetch_one(pool)
+            .await
+            .unwrap();
+        assert_eq!(left, 0);
+    });
+}
+
+#[test]
+fn a_process_that_stops_lets_its_callers_go() {
+    run(async {
+        let (shards, a, b) = two().await;
+        let held = a.acquire(wanted()).await.unwrap();
+        let named = Wanted { request_id: Some("r".to_owned()), ..waiting() };
+        let waits = caller(&b, named.clone());
+        line_of(&shards, 1).await;
+        b.stop();
+        assert!(matches!(waits.await.unwrap(), Err(Refusal::Stopping)));
+        line_of(&shards, 0).await;
+        // Elsewhere it goes on.
+        let waits = caller(&a, named);
+        line_of(&shards, 1).await;
+        a.release(held.lock_id).await.unwrap();
+        waits.await.unwrap().unwrap();
+    });
+}

@@ -1,0 +1,197 @@
+//! Hazard: an answer is lost. Who repeats a request under its `request_id` gets what it got, or goes on waiting where it
+//! waited.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ledger::locks::{Locks, Refusal, Wanted};
+use store::testing::run;
+
+use super::{LONG, caller, line_of, of, two, waiting, wanted};
+
+fn named(wanted: Wanted, request_id: &str) -> Wanted {
+    Wanted { request_id: Some(request_id.to_owned()), ..wanted }
+}
+
+#[test]
+fn the_same_request_gets_the_same_grant() {
+    run(async {
+        let (_shards, a, b) = two().await;
+        let grant = a.acquire(named(wanted(), "r")).await.unwrap();
+        for locks in [&a, &b] {
+            assert_eq!(locks.acquire(named(wanted(), "r")).await.unwrap(), grant);
+            assert_eq!(locks.acquire(named(waiting(), "r")).await.unwrap(), grant);
+        }
+        let other = Wanted { ttl: LONG * 2, ..wanted() };
+        assert!(matches!(b.acquire(named(other, "r")).await, Err(Refusal::OtherRequest)));
+        assert!(matches!(b.acquire(named(wanted(), "other")).await, Err(Refusal::Locked(_))));
+        // Under another key it is another request.
+        assert_ne!(
+            b.acquire(named(Wanted { of: of(8), ..wanted() }, "r")).await.unwrap().lock_id,
+            grant.lock_id
+        );
+        let extended = a.extend(grant.lock_id, LONG * 3).await.unwrap();
+        assert_eq!(b.acquire(named(wanted(), "r")).await.unwrap(), extended);
+        a.release(grant.lock_id).await.unwrap();
+        assert!(matches!(b.acquire(named(waiting(), "r")).await, Err(Refusal::Ended)));
+        assert!(b.acquire(named(wanted(), "other")).await.unwrap().token > grant.token);
+    });
+}
+
+#[test]
+fn requests_of_one_name_wait_together() {
+    run(async {
+        let (shards, a, b) = two().await;
+        let held = a.acquire(wanted()).await.unwrap();
+        let together: Vec<_> =
+            (0..8).map(|n| caller(if n % 2 == 0 { &a } else { &b }, named(waiting(), "r"))).collect();
+        line_of(&shards, 1).await;
+        // One of them gives up: the others wait on.
+        assert!(matches!(b.acquire(named(wanted(), "r")).await, Err(Refusal::Locked(_))));
+        together[0].abort();
+        let other = caller(&b, waiting());
+        line_of(&shards, 2).await;
+        a.release(held.lock_id).await.unwrap();
+        let mut grants = BTreeSet::new();
+        for caller in together.into_iter().skip(1) {
+            let grant = caller.await.unwrap().unwrap();
+            grants.insert((grant.lock_id, grant.token));
+        }
+        assert_eq!(grants.len(), 1);
+        let (lock_id, _) = grants.pop_first().unwrap();
+        assert!(!other.is_finished());
+        a.release(lock_id).await.unwrap();
+        other.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn who_gives_up_leaves_the_place_to_others_of_the_same_name() {
+    run(async {
+        let (shards, a, b) = two().await;
+        let held = a.acquire(wanted()).await.unwrap();
+        let patient = caller(&a, named(waiting(), "r"));
+        line_of(&shards, 1).await;
+        let brief = Wanted { wait: Duration::from_millis(200), ..wanted() };
+        let brief = caller(&a, named(brief, "r"));
+        let behind = caller(&b, waiting());
+        line_of(&shards, 2).await;
+        assert!(matches!(brief.await.unwrap(), Err(Refusal::Locked(_))));
+        line_of(&shards, 2).await;
+        a.release(held.lock_id).await.unwrap();
+        let grant = patient.await.unwrap().unwrap();
+        assert!(!behind.is_finished());
+        a.release(grant.lock_id).await.unwrap();
+        behind.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn who_comes_back_goes_on_where_it_waited() {
+    run(async {
+        let (shards, a, b) = two().await;
+        let held = a.acquire(wanted()).await.unwrap();
+        let first = caller(&a, named(waiting(), "r"));
+        line_of(&shards, 1).await;
+        let second = caller(&b, waiting());
+        line_of(&shards, 2).await;
+        let third = caller(&a, named(waiting(), "s"));
+        line_of(&shards, 3).await;
+        first.abort();
+        third.abort();
+        line_of(&shards, 1).await;
+        // To another process.
+        let first = caller(&b, named(waiting(), "r"));
+        line_of(&shards, 2).await;
+        a.release(held.lock_id).await.unwrap();
+        let grant = first.await.unwrap().unwrap();
+        assert!(!second.is_finished());
+        // Whoever does not come back is not waited for.
+        b.release(grant.lock_id).await.unwrap();
+        let grant = second.await.unwrap().unwrap();
+        b.release(grant.lock_id).await.unwrap();
+        let grant = a.acquire(named(wanted(), "s")).await.unwrap();
+        assert_eq!(a.look(grant.lock_id).await.unwrap().unwrap().token, grant.token);
+    });
+}
+
+/// Terminates connections of the shard of storage 7 until it is told to stop; how many.
+async fn cut(shards: &ledger::sharding::Shards, stop: &AtomicBool) -> i64 {
+    let options = (*shards.of(of(7).hash).pool.connect_options()).clone();
+    let name = options.get_database().unwrap().to_owned();
+    let cutter = store::testing::pool(options.database("postgres")).await;
+    let mut cuts = 0;
+    while !stop.load(Ordering::SeqCst) {
+        cuts += sqlx::query_scalar::<_, i64>(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE datname = $1 AND (state = 'active' OR random() < 0.05) AND random() < 0.5",
+        )
+        .bind(&name)
+        .fetch_one(&cutter)
+        .await
+        .unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    cuts
+}
+
+/// One caller that repeats itself until it knows: tokens of its holds.
+async fn insist(
+    locks: [Locks; 2],
+    caller: usize,
+    inside: Arc<AtomicI64>,
+    doubts: Arc<AtomicUsize>,
+) -> Vec<i64> {
+    let mut tokens = Vec::new();
+    for turn in 0..10 {
+        let request = named(Wanted { of: of(7), ..waiting() }, &format!("{caller} {turn}"));
+        let grant = loop {
+            match locks[rand::random_range(0..2)].acquire(request.clone()).await {
+                Ok(grant) => break grant,
+                Err(Refusal::Database(_)) => doubts.fetch_add(1, Ordering::SeqCst),
+                Err(other) => panic!("{other:?}"),
+            };
+        };
+        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders");
+        tokio::task::yield_now().await;
+        inside.fetch_sub(1, Ordering::SeqCst);
+        tokens.push(grant.token);
+        loop {
+            match locks[rand::random_range(0..2)].release(grant.lock_id).await {
+                Ok(()) | Err(Refusal::Ended) => break,
+                Err(Refusal::Database(_)) => doubts.fetch_add(1, Ordering::SeqCst),
+                Err(other) => panic!("{other:?}"),
+            };
+        }
+    }
+    tokens
+}
+
+#[test]
+fn whatever_connections_are_cut_each_request_gets_one_grant() {
+    run(async {
+        let (shards, a, b) = two().await;
+        let (stop, inside, doubts) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::default());
+        let cutting = tokio::spawn({
+            let (shards, stop) = (shards.clone(), stop.clone());
+            async move { cut(&shards, &stop).await }
+        });
+        let callers = (0..12).map(|n| {
+            tokio::spawn(insist([a.clone(), b.clone()], n, Arc::clone(&inside), Arc::clone(&doubts)))
+        });
+        let mut tokens: Vec<i64> =
+            futures::future::try_join_all(callers).await.unwrap().into_iter().flatten().collect();
+        stop.store(true, Ordering::SeqCst);
+        let cuts = cutting.await.unwrap();
+        println!("{} holds, {cuts} connections cut, {doubts:?} answers in doubt", tokens.len());
+        assert!(cuts > 20, "{cuts} cuts: the fault hardly bit");
+        tokens.sort_unstable();
+        tokens.dedup();
+        assert_eq!(tokens.len(), 120);
+        // Nothing is held by anybody, and nobody is left in line.
+        let last = a.acquire(Wanted { wait: Duration::from_secs(5), ..wanted() }).await.unwrap();
+        a.release(last.lock_id).await.unwrap();
+    });
+}

@@ -1,0 +1,42 @@
+//! Hazard: a run that takes what belongs to somebody else.
+
+use sqlx::PgPool;
+use store::testing::run;
+
+use super::setup::{Run, account, counts, lock, stored};
+
+async fn owned_by(pool: &PgPool, owner: &'static str) {
+    Run::on(pool).of(&[account("a"), lock("b")]).await;
+    sqlx::query("UPDATE ledger_types SET owner = $1").bind(owner).execute(pool).await.unwrap();
+}
+
+#[test]
+fn what_belongs_to_others_is_reported_and_left_alone() {
+    run(async {
+        for owner in ["api", "configurator"] {
+            let pool = store::testing::control_database().await;
+            owned_by(&pool, owner).await;
+            // Neither changed nor deleted; what the bundle does not name is none of its business.
+            let report = Run::on(&pool).of(&[account("a")]).await;
+            assert_eq!((counts(&report), report.succeeded()), ([0, 0, 0, 1], false));
+            let reason = format!("it belongs to {owner}; --take-over takes it over");
+            assert_eq!(report.outcomes[0].plan.refused[0].reason, reason);
+            let report = Run { take_over: true, ..Run::on(&pool) }.of(&[account("a")]).await;
+            assert_eq!((counts(&report), report.succeeded()), ([0, 1, 0, 0], true));
+            assert_eq!(stored(&pool).await.0, ["account/a bundle".to_owned(), format!("lock/b {owner}")]);
+        }
+    });
+}
+
+#[test]
+fn what_is_built_in_is_nobodys() {
+    run(async {
+        let pool = store::testing::control_database().await;
+        owned_by(&pool, "builtin").await;
+        let report = Run::on(&pool).of(&[account("a")]).await;
+        assert_eq!((counts(&report), report.outcomes[0].plan.adopted), ([0, 0, 1, 0], 1));
+        assert_eq!(stored(&pool).await.0, ["account/a bundle"]);
+        let report = Run::on(&pool).of(&[account("a")]).await;
+        assert_eq!((counts(&report), report.outcomes[0].plan.adopted), ([0; 4], 0));
+    });
+}

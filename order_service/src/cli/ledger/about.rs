@@ -1,0 +1,137 @@
+//! `ledger types` and `ledger shards`.
+
+use clap::ArgMatches;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use settings::Resolved;
+
+use super::{Failure, Service, output, parse};
+
+#[derive(Deserialize)]
+struct Types {
+    account_types: Vec<Type>,
+    lock_types: Vec<Type>,
+    state_types: Vec<Type>,
+}
+
+/// A type of any kind.
+#[derive(Deserialize)]
+struct Type {
+    name: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    key_attributes: Vec<Attribute>,
+    attributes: Vec<Attribute>,
+    #[serde(default)]
+    groupings: Vec<Vec<String>>,
+    shard_key: Vec<String>,
+    #[serde(default)]
+    aggregate: String,
+}
+
+#[derive(Deserialize)]
+struct Attribute {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct Shards {
+    shards: Vec<Map<String, Value>>,
+}
+
+pub(super) async fn types(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+    let service = Service::named(args, resolved)?;
+    let answer = service.get(&["v1", "types"], &[]).await?;
+    if output::is_json(args) {
+        output::line(answer);
+        return Ok(());
+    }
+    let types: Types = parse(&service, &answer)?;
+    let accounts =
+        types.account_types.iter().map(|kind| kind.row("account", &kind.key_attributes, &kind.attributes));
+    let locks = types.lock_types.iter().map(|kind| kind.row("lock", &kind.attributes, &[]));
+    let states = types.state_types.iter().map(|kind| kind.row("state", &kind.attributes, &[]));
+    let header = ["kind", "type", "key", "auxiliary", "groupings", "shard key", "aggregate", "description"];
+    output::table(header, accounts.chain(locks).chain(states));
+    Ok(())
+}
+
+impl Type {
+    fn row(&self, kind: &str, key: &[Attribute], auxiliary: &[Attribute]) -> [String; 8] {
+        let listed = |attributes: &[Attribute]| {
+            let attributes =
+                attributes.iter().map(|attribute| format!("{} {}", attribute.name, attribute.kind));
+            attributes.collect::<Vec<_>>().join(", ")
+        };
+        let groupings: Vec<_> =
+            self.groupings.iter().map(|names| format!("[{}]", names.join(", "))).collect();
+        [
+            kind.to_owned(),
+            self.name.clone(),
+            listed(key),
+            listed(auxiliary),
+            groupings.join(" "),
+            self.shard_key.join(", "),
+            self.aggregate.clone(),
+            self.description.clone(),
+        ]
+    }
+}
+
+pub(super) async fn shards(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+    let service = Service::named(args, resolved)?;
+    let answer = service.get(&["v1", "shards"], &[]).await?;
+    if output::is_json(args) {
+        output::line(answer);
+        return Ok(());
+    }
+    let Shards { shards } = parse(&service, &answer)?;
+    let (header, rows) = shard_table(&shards);
+    output::grid(header, rows);
+    Ok(())
+}
+
+/// A column for each figure that any shard has: services may have more than this program knows.
+fn shard_table(shards: &[Map<String, Value>]) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut names: Vec<&String> = Vec::new();
+    for name in shards.iter().flat_map(Map::keys) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let cell = |value: Option<&Value>| match value {
+        None => String::new(),
+        Some(Value::Array(items)) => items.iter().map(output::value).collect::<Vec<_>>().join("-"),
+        Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
+        Some(value) => output::value(value),
+    };
+    let row = |shard: &Map<String, Value>| names.iter().map(|name| cell(shard.get(*name))).collect();
+    (names.iter().map(|name| name.replace('_', " ")).collect(), shards.iter().map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_without_figures_has_blanks() {
+        let text = r#"[{"name": "s0", "range": ["00", "7f"], "available": false},
+                       {"name": "s1", "range": ["80", "ff"], "available": true, "events": 3, "last_seq": null}]"#;
+        let (header, rows) = shard_table(&serde_json::from_str::<Vec<_>>(text).unwrap());
+        assert_eq!(header, ["name", "range", "available", "events", "last seq"]);
+        assert_eq!(rows, [["s0", "00-7f", "no", "", ""], ["s1", "80-ff", "yes", "3", "-"]]);
+    }
+
+    #[test]
+    fn a_type_in_a_row() {
+        let text = r#"{"$schema": "x", "name": "t", "key_attributes": [{"name": "n", "type": "int"}], "attributes":
+            [{"name": "p", "type": "int"}, {"name": "q", "type": "bool"}], "groupings": [["p"], ["p", "q"]],
+            "shard_key": ["n"], "aggregate": "day"}"#;
+        let kind: Type = serde_json::from_str(text).unwrap();
+        let row = kind.row("account", &kind.key_attributes, &kind.attributes);
+        assert_eq!(row, ["account", "t", "n int", "p int, q bool", "[p] [p, q]", "n", "day", ""]);
+    }
+}

@@ -1,0 +1,95 @@
+//! `ledger events`: page after page, each shown as it comes.
+
+use clap::ArgMatches;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use settings::Resolved;
+
+use super::{Failure, Service, output, parse, query, type_name, words};
+
+/// Events asked for at a time.
+const PAGE: u64 = 1000;
+
+#[derive(Deserialize)]
+struct Page {
+    events: Vec<Box<RawValue>>,
+    next_page_token: Option<String>,
+}
+
+/// The part of an event that a table shows.
+#[derive(Deserialize)]
+struct Event {
+    dt: String,
+    event_id: String,
+    attributes: Map<String, Value>,
+    debit: Option<String>,
+    credit: Option<String>,
+    info: Option<Box<RawValue>>,
+}
+
+pub(super) async fn list(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+    let attributes = words::attributes(args)?;
+    let service = Service::named(args, resolved)?;
+    let (mut left, mut token) = (args.get_one::<u64>("limit").copied(), None::<String>);
+    let mut first = true;
+    loop {
+        let limit = left.unwrap_or(PAGE).min(PAGE);
+        let (text, mut parameters) =
+            (limit.to_string(), query(args, &attributes, &[("from", "from"), ("to", "to")]));
+        parameters.push(("limit", &text));
+        parameters.extend(token.as_deref().map(|token| ("page_token", token)));
+        let page: Page =
+            parse(&service, &service.get(&["v1", "events", type_name(args)], &parameters).await?)?;
+        let shown = match output::is_json(args) {
+            true => output::try_lines(page.events.iter().map(|event| one_line(event.get()))),
+            // An account without events has an empty table.
+            false if first || !page.events.is_empty() => output::try_lines([page_table(&service, &page)?]),
+            false => Ok(()),
+        };
+        left = left.map(|left| left.saturating_sub(page.events.len() as u64));
+        match page.next_page_token {
+            // Nobody listens any more (such as `| head`).
+            _ if shown.is_err() => return Ok(()),
+            Some(next) if left != Some(0) && token.as_ref() != Some(&next) => token = Some(next),
+            _ => return Ok(()),
+        }
+        first = false;
+    }
+}
+
+/// A line break in JSON that is not escaped stands between words.
+fn one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
+}
+
+fn page_table(service: &Service, page: &Page) -> Result<String, Failure> {
+    let events: Vec<Event> =
+        page.events.iter().map(|event| parse(service, event.get())).collect::<Result<_, _>>()?;
+    let header = ["time", "event", "attributes", "debit", "credit", "info"].map(str::to_owned);
+    Ok(output::grid_text(header.into(), events.into_iter().map(row).collect()))
+}
+
+fn row(event: Event) -> Vec<String> {
+    let attributes = event.attributes.iter().map(|(name, value)| format!("{name}={}", output::value(value)));
+    let attributes = attributes.collect::<Vec<_>>().join(" ");
+    let info = event.info.map(|info| one_line(info.get())).unwrap_or_default();
+    let [debit, credit] = [event.debit, event.credit].map(Option::unwrap_or_default);
+    vec![event.dt, event.event_id, attributes, debit, credit, info]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_a_row_and_a_line() {
+        let json = "{\"type\": \"t\", \"event_id\": \"e\", \"dt\": \"2024-02-29T12:00:00Z\",\n\"attributes\": {\"n\": 7, \"p\": null},
+                     \"credit\": \"2.50\", \"info\": {\"a\": \"\\n\",\r\n\"b\": 12345678901234567890123}}";
+        let event: Event = serde_json::from_str(json).unwrap();
+        let info = r#"{"a": "\n",  "b": 12345678901234567890123}"#;
+        assert_eq!(row(event), ["2024-02-29T12:00:00Z", "e", "n=7 p=-", "", "2.50", info]);
+        let line = one_line(json);
+        assert!(!line.contains('\n') && line.ends_with("\"b\": 12345678901234567890123}}"), "{line}");
+    }
+}

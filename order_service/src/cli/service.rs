@@ -1,0 +1,167 @@
+//! The HTTP side of a command: asks a running service, and gives up in time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::ArgMatches;
+use http::{StatusCode, Uri};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use settings::Resolved;
+use tokio::time::timeout;
+
+use super::Failure;
+
+/// Longest time for a connection.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Longest time for an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Largest answer, in bytes: a page of the largest events.
+const LARGEST: usize = 256 << 20;
+/// All but what RFC 3986 calls unreserved.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A running service.
+pub(super) struct Service {
+    client: Client<HttpConnector, Empty<Bytes>>,
+    origin: String,
+}
+
+/// The body of an error.
+#[derive(Deserialize)]
+struct Refused {
+    error: Refusal,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    code: String,
+    message: String,
+}
+
+impl Service {
+    /// The service that the command names.
+    pub(super) fn named(args: &ArgMatches, resolved: &Resolved) -> Result<Self, Failure> {
+        let origin = match args.get_one::<String>("url") {
+            Some(url) => origin(url).map_err(|reason| Failure::Usage(format!("--url: {reason}")))?,
+            None => format!("http://localhost:{}", resolved.required::<u16>("http-port")?),
+        };
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_nodelay(true);
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), origin })
+    }
+
+    /// The answer's text. `path`: its segments.
+    pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<String, Failure> {
+        let target = target(path, query);
+        let uri: Uri = format!("{}{target}", self.origin).parse().map_err(|error| self.failed(error))?;
+        let (status, body) = match timeout(PATIENCE, self.ask(uri)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(self.failed(format!("no answer within {} s", PATIENCE.as_secs()))),
+        };
+        if status.is_success() {
+            return String::from_utf8(body.into()).map_err(|_| self.failed("the answer is not text"));
+        }
+        Err(Failure::Failed(format!("{} answered {}", self.origin, refusal(status, &body))))
+    }
+
+    async fn ask(&self, uri: Uri) -> Result<(StatusCode, Bytes), Failure> {
+        let answer = self.client.get(uri).await.map_err(|error| {
+            if error.is_connect() {
+                return Failure::Failed(format!("no service answers at {} (is it running?)", self.origin));
+            }
+            self.failed(error)
+        })?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), LARGEST).collect().await;
+        Ok((status, body.map_err(|error| self.failed(error))?.to_bytes()))
+    }
+
+    /// An answer that cannot be used.
+    pub(super) fn failed(&self, reason: impl std::fmt::Display) -> Failure {
+        Failure::Failed(format!("{}: {reason}", self.origin))
+    }
+}
+
+/// The address without what comes after it. Errors do not repeat it: it may hold a password.
+fn origin(url: &str) -> Result<String, &'static str> {
+    const ALLOWED: &str = "must be http://HOST:PORT";
+    let text = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let uri: Uri = text.parse().map_err(|_| ALLOWED)?;
+    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or(ALLOWED)?;
+    if uri.scheme_str() != Some("http") || uri.query().is_some() || authority.host().is_empty() {
+        return Err(ALLOWED);
+    }
+    Ok(format!("http://{authority}{}", uri.path().trim_end_matches('/')))
+}
+
+fn target(path: &[&str], query: &[(&str, &str)]) -> String {
+    let encoded = |text| utf8_percent_encode(text, RESERVED);
+    let mut target = String::new();
+    path.iter().for_each(|segment| target.push_str(&format!("/{}", encoded(segment))));
+    for (n, (name, value)) in query.iter().enumerate() {
+        let before = if n == 0 { '?' } else { '&' };
+        target.push_str(&format!("{before}{}={}", encoded(name), encoded(value)));
+    }
+    target
+}
+
+/// A refusal in the platform's words; of whoever else answered, the beginning of what it said.
+fn refusal(status: StatusCode, body: &[u8]) -> String {
+    match serde_json::from_slice(body) {
+        Ok(Refused { error: Refusal { code, message } }) => format!("{code}: {message}"),
+        Err(_) => {
+            let said: String = String::from_utf8_lossy(body).chars().take(200).collect();
+            format!("{status} {}", said.trim()).trim_end().to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (url, taken) in [
+            ("http://localhost:8095", "http://localhost:8095"),
+            ("localhost:8095", "http://localhost:8095"),
+            ("http://[::1]:8095/", "http://[::1]:8095"),
+            ("http://gate.example/ledger/", "http://gate.example/ledger"),
+        ] {
+            assert_eq!(origin(url).as_deref(), Ok(taken));
+        }
+        for bad in [
+            "",
+            "http://",
+            "https://localhost",
+            "http://me:canary@localhost:1",
+            "http://a b",
+            "http://h/?x=1",
+        ] {
+            assert!(origin(bad).is_err_and(|reason| !reason.contains("canary")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn everything_is_encoded_where_it_must_be() {
+        let query = [("storage_id", "-7"), ("label", "a b&c=é/+"), ("at", "2024-01-01T00:00:00+01:00")];
+        assert_eq!(
+            target(&["v1", "balances", "a/../b?"], &query),
+            "/v1/balances/a%2F..%2Fb%3F?storage_id=-7&label=a%20b%26c%3D%C3%A9%2F%2B&at=2024-01-01T00%3A00%3A00%2B01%3A00"
+        );
+    }
+
+    #[test]
+    fn refusals_in_one_line() {
+        let body = br#"{"error": {"code": "VALIDATION_ERROR", "message": "at: wrong", "args": {"at": "wrong"}}, "results": []}"#;
+        assert_eq!(refusal(StatusCode::BAD_REQUEST, body), "VALIDATION_ERROR: at: wrong");
+        assert_eq!(refusal(StatusCode::BAD_GATEWAY, b"<html>\xff"), "502 Bad Gateway <html>\u{fffd}");
+        assert_eq!(refusal(StatusCode::NOT_FOUND, b""), "404 Not Found");
+    }
+}
