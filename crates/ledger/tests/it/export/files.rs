@@ -49,7 +49,10 @@ fn the_files_hold_each_event_once_in_order_in_segments_named_by_their_first() {
                 let body: Value = serde_json::from_str(line).unwrap();
                 let first = if body["seq"] == json!(*first) { next } else { *first };
                 assert!(first <= next, "the first line names the segment");
-                assert_eq!((&body["shard"], &body["epoch"], &body["seq"]), (&json!("s0"), &json!(1), &json!(next)));
+                assert_eq!(
+                    (&body["shard"], &body["epoch"], &body["seq"]),
+                    (&json!("s0"), &json!(1), &json!(next))
+                );
                 next += 1;
             }
         }
@@ -182,10 +185,18 @@ fn a_line_that_the_ledger_does_not_have_stops_it() {
         let before = stream(&engine, "s0").await;
         let forged = String::from_utf8(before[9].body.to_vec()).unwrap().replace("\"seq\":10", "\"seq\":11");
         let (_, last) = segments(dir.path(), "s0").pop().unwrap();
-        OpenOptions::new().append(true).open(last).unwrap().write_all(format!("{forged}\n").as_bytes()).unwrap();
+        OpenOptions::new()
+            .append(true)
+            .open(last)
+            .unwrap()
+            .write_all(format!("{forged}\n").as_bytes())
+            .unwrap();
         let exporter = world.exporter(0, &engine, QUICK);
         let alarm = world.alarm(0).await;
-        assert!(alarm.contains("differ at number 11 of epoch 1") && alarm.contains("event_id is \"9\""), "{alarm}");
+        assert!(
+            alarm.contains("differ at number 11 of epoch 1") && alarm.contains("event_id is \"9\""),
+            "{alarm}"
+        );
         assert_eq!(stream(&engine, "s0").await.len(), 11, "nothing is sent");
         exporter.end().await;
         sequencer.end().await;

@@ -49,7 +49,9 @@ fn a_server_that_is_killed_again_and_again_gets_an_exact_stream() {
                 let world = world.clone();
                 async move { world.load(0, &round.to_string(), 400).await }
             });
-            world.wait_for(0, "under way", |figures| figures["exported_seq"].as_i64() > Some(events - 300)).await;
+            world
+                .wait_for(0, "under way", |figures| figures["exported_seq"].as_i64() > Some(events - 300))
+                .await;
             server.kill();
             // Longer than ids are remembered, every other time.
             tokio::time::sleep(if round % 2 == 0 { WINDOW * 2 } else { Duration::from_millis(50) }).await;
@@ -76,7 +78,11 @@ fn what_was_stored_and_never_recorded_is_not_sent_again_however_late() {
         world.exported(0, 1000).await;
         exporter.end().await;
         for (recorded, rest) in [(1, "all but the first"), (0, "all"), (640, "some"), (1000, "none")] {
-            sqlx::query("UPDATE export SET exported_seq = $1").bind(recorded).execute(&world.shard(0).pool).await.unwrap();
+            sqlx::query("UPDATE export SET exported_seq = $1")
+                .bind(recorded)
+                .execute(&world.shard(0).pool)
+                .await
+                .unwrap();
             tokio::time::sleep(WINDOW * 2).await;
             let exporter = world.exporter(0, &engine, QUICK);
             world.exported(0, 1000).await;

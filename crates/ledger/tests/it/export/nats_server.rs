@@ -92,7 +92,11 @@ impl NatsServer {
 
     /// A process's engine, with a connection of its own.
     pub fn engine(&self) -> Arc<dyn Engine> {
-        let settings = NatsSettings { duplicate_window: WINDOW, timeout: Duration::from_secs(1), ..NatsSettings::at(self.url()) };
+        let settings = NatsSettings {
+            duplicate_window: WINDOW,
+            timeout: Duration::from_secs(1),
+            ..NatsSettings::at(self.url())
+        };
         Arc::new(Nats::new(settings))
     }
 
