@@ -6,6 +6,7 @@
 mod batches;
 mod described;
 mod document;
+mod export;
 mod harness;
 mod locks;
 mod numbers;
