@@ -5,6 +5,7 @@
 
 mod dead_letters;
 mod due_order;
+mod fifo;
 mod groups;
 mod idle;
 mod takeover;
