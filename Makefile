@@ -24,7 +24,7 @@ test: ## the whole suite: cargo test, then the end-to-end tests; nothing to star
 	@echo "make test: all passed: $$(cat target/unit-summary.txt); end to end: pytest's closing line above"
 
 unit: ## cargo test of the whole workspace
-	@scripts/init-repo.sh
+	@scripts/init-repo.sh --test
 	@mkdir -p target
 	cargo test --workspace | tee target/unit-tests.log
 	@awk '/^test result:/ { runs++; passed += $$4; failed += $$6; ignored += $$8 } \

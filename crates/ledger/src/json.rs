@@ -27,6 +27,20 @@ pub fn canonical(value: &str) -> Result<String, Refused> {
     Ok(text)
 }
 
+/// Like [`canonical`], for an object of this program's making, without some of its members; the others may each nest to
+/// [`DEEPEST`].
+pub(crate) fn canonical_members(object: &str, without: &[&str]) -> Result<String, Refused> {
+    if depth(object) > DEEPEST + 1 {
+        return Err(Refused::TooDeep);
+    }
+    let malformed = |error: serde_json::Error| Refused::Malformed(error.to_string());
+    let Members(mut members) = serde_json::from_str(object).map_err(malformed)?;
+    members.retain(|name, _| !without.contains(&name.as_str()));
+    let mut text = String::with_capacity(object.len());
+    write_members(&members, &mut text).map_err(malformed)?;
+    Ok(text)
+}
+
 /// How deep a JSON text nests.
 pub fn depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
@@ -74,18 +88,23 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
     }
 }
 
+fn write_members(members: &BTreeMap<String, &RawValue>, into: &mut String) -> serde_json::Result<()> {
+    into.push('{');
+    for (n, (key, member)) in members.iter().enumerate() {
+        into.push_str(if n > 0 { "," } else { "" });
+        into.push_str(&serde_json::to_string(key)?);
+        into.push(':');
+        write(member.get(), into)?;
+    }
+    into.push('}');
+    Ok(())
+}
+
 fn write(value: &str, into: &mut String) -> serde_json::Result<()> {
     match value.as_bytes().first() {
         Some(b'{') => {
             let Members(members) = serde_json::from_str(value)?;
-            into.push('{');
-            for (n, (key, member)) in members.iter().enumerate() {
-                into.push_str(if n > 0 { "," } else { "" });
-                into.push_str(&serde_json::to_string(key)?);
-                into.push(':');
-                write(member.get(), into)?;
-            }
-            into.push('}');
+            write_members(&members, into)?;
         }
         Some(b'[') => {
             let items: Vec<&RawValue> = serde_json::from_str(value)?;
@@ -127,5 +146,8 @@ mod tests {
         assert_eq!(canonical(&"[".repeat(4_000_000)), Err(Refused::TooDeep));
         assert!(canonical(r#""[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"[""#).is_ok());
         assert!(matches!(canonical(r#"{"a":1,"a":1}"#), Err(Refused::Malformed(_))));
+        let member = |levels| canonical_members(&format!("{{\"b\":{},\"a\":1}}", nested(levels)), &["a"]);
+        assert_eq!(member(32), Ok(format!("{{\"b\":{}}}", nested(32))));
+        assert_eq!(member(33), Err(Refused::TooDeep));
     }
 }

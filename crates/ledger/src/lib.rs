@@ -10,6 +10,7 @@ mod attributes;
 pub mod balances;
 mod batch;
 pub mod events;
+pub mod export;
 pub mod http;
 mod json;
 pub mod locks;

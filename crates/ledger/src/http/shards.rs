@@ -7,6 +7,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use crate::Ledger;
+use crate::export::Progress;
 use crate::sharding::Shard;
 
 pub(super) async fn types(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
@@ -49,12 +50,15 @@ async fn show(shard: &Shard) -> Value {
         })
     });
     let mut shown = json!({"name": shard.name, "range": shard.range.hex()});
-    match figures.await {
-        Ok((pending, last, aggregated, bytes)) => {
+    match tokio::try_join!(figures, Progress::load(&shard.pool)) {
+        Ok(((pending, last, aggregated, bytes), export)) => {
             shown["available"] = true.into();
             shown["events"] = (last + pending).into();
             shown["last_seq"] = last.into();
             shown["aggregated_seq"] = aggregated.into();
+            shown["exported_seq"] = export.exported_seq.into();
+            shown["export_epoch"] = export.epoch.into();
+            shown["export_alarm"] = export.alarm.into();
             shown["database_bytes"] = bytes.into();
         }
         Err(error) => {

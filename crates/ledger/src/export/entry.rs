@@ -1,0 +1,52 @@
+//! What a stream consists of.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+/// Names an exported event of a shard, for ever. Streams are in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark {
+    /// The epoch that it was exported in.
+    pub epoch: i64,
+    /// Its number.
+    pub seq: i64,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "number {} of epoch {}", self.seq, self.epoch)
+    }
+}
+
+/// An exported event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Which.
+    pub mark: Mark,
+    /// One JSON object on one line, without the line's end.
+    pub body: Bytes,
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    shard: Cow<'a, str>,
+    epoch: i64,
+    seq: i64,
+}
+
+impl Entry {
+    /// Reads a body that `shard`'s exporter has written; or says why it cannot be one.
+    pub fn parse(shard: &str, body: Bytes) -> Result<Self, String> {
+        let head: Head<'_> =
+            serde_json::from_slice(&body).map_err(|error| format!("no exported event: {error}"))?;
+        if head.shard != shard {
+            return Err(format!("an event of shard {}", head.shard));
+        }
+        let mark = Mark { epoch: head.epoch, seq: head.seq };
+        Ok(Self { mark, body })
+    }
+}

@@ -1,0 +1,82 @@
+//! The end of a segment.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use bytes::Bytes;
+
+/// Read backwards in pieces of this size.
+const PIECE: u64 = 64 << 10;
+
+/// How a segment ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// The last whole line, without its end.
+    pub(super) line: Option<Bytes>,
+    /// Where the whole lines end.
+    pub(super) whole: u64,
+}
+
+/// Finds the last whole line; what comes after it is a torn one.
+pub(super) fn last_line(file: &File) -> std::io::Result<Tail> {
+    let length = file.metadata()?.len();
+    let Some(end) = last_newline(file, length)? else { return Ok(Tail { line: None, whole: 0 }) };
+    let begin = last_newline(file, end)?.map_or(0, |newline| newline + 1);
+    let mut line = vec![0; usize::try_from(end - begin).map_err(std::io::Error::other)?];
+    file.read_exact_at(&mut line, begin)?;
+    Ok(Tail { line: Some(line.into()), whole: end + 1 })
+}
+
+/// Where the last newline before `before` is.
+fn last_newline(file: &File, before: u64) -> std::io::Result<Option<u64>> {
+    let mut end = before;
+    let mut piece = Vec::new();
+    while end > 0 {
+        let begin = end.saturating_sub(PIECE);
+        piece.resize(usize::try_from(end - begin).map_err(std::io::Error::other)?, 0);
+        file.read_exact_at(&mut piece, begin)?;
+        if let Some(place) = piece.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(Some(begin + place as u64));
+        }
+        end = begin;
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn tail_of(content: &[u8]) -> (Option<Vec<u8>>, u64) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        let tail = last_line(&file).unwrap();
+        (tail.line.map(|line| line.to_vec()), tail.whole)
+    }
+
+    #[test]
+    fn the_last_whole_line_is_found_wherever_it_lies() {
+        let long = [vec![b'x'; 3 * PIECE as usize], vec![b'\n']].concat();
+        let whole = long.len() as u64;
+        assert_eq!(tail_of(b""), (None, 0));
+        assert_eq!(tail_of(b"torn"), (None, 0));
+        assert_eq!(tail_of(b"a\n"), (Some(b"a".to_vec()), 2));
+        assert_eq!(tail_of(b"a\nbc\ntorn"), (Some(b"bc".to_vec()), 5));
+        assert_eq!(tail_of(b"a\n\n"), (Some(Vec::new()), 3));
+        assert_eq!(tail_of(&long), (Some(long[..long.len() - 1].to_vec()), whole));
+        assert_eq!(
+            tail_of(&[b"a\n", &long[..]].concat()),
+            (Some(long[..long.len() - 1].to_vec()), whole + 2)
+        );
+        // A torn line of zeros, as a file system may leave it.
+        assert_eq!(tail_of(&[b"ab\n", &vec![0; 2 * PIECE as usize][..]].concat()), (Some(b"ab".to_vec()), 3));
+        for torn in PIECE - 3..PIECE + 3 {
+            assert_eq!(
+                tail_of(&[b"ab\n", &vec![b't'; torn as usize][..]].concat()),
+                (Some(b"ab".to_vec()), 3)
+            );
+        }
+    }
+}

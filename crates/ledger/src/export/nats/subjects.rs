@@ -1,0 +1,38 @@
+//! Names and patterns of subjects.
+
+/// The subject of a shard's events.
+pub(super) fn subject(shard: &str) -> String {
+    format!("ledger.events.{shard}")
+}
+
+/// Whether a subject is among those of a pattern: `*` stands for one word, `>` for one or more at the end.
+pub(super) fn covers(pattern: &str, subject: &str) -> bool {
+    let mut words = subject.split('.');
+    let mut patterns = pattern.split('.');
+    loop {
+        match (patterns.next(), words.next()) {
+            (None, None) => return true,
+            (Some(">"), Some(_)) => return patterns.next().is_none(),
+            (Some("*"), Some(_)) => {}
+            (Some(pattern), Some(word)) if pattern == word => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_cover_as_the_server_says() {
+        let subject = subject("s0");
+        for pattern in ["ledger.events.s0", "ledger.events.*", "ledger.>", ">", "*.events.*", "*.*.>"] {
+            assert!(covers(pattern, &subject), "{pattern}");
+        }
+        for pattern in ["ledger.events", "ledger.events.s1", "ledger.*", "ledger.events.s0.>", "*.*.*.*", ""]
+        {
+            assert!(!covers(pattern, &subject), "{pattern}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Export against real files and a real nats-server: one file for each hazard.
+
+mod files;
+mod nats;
+mod nats_server;
+mod restored;
+mod verified;
+mod world;

@@ -1,0 +1,213 @@
+//! Hazard: the server dies and is away for longer than it remembers message ids; two exporters publish at once; processes
+//! of other shards publish between a group's messages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::export::{Engine, Entry, Error, Mark};
+use serde_json::json;
+
+use super::nats_server::{NatsServer, WINDOW};
+use super::world::{PAUSED, QUICK, World, stream};
+
+#[test]
+fn the_stream_of_every_shard_is_exact_though_two_processes_export_into_it() {
+    store::testing::run(async {
+        let (world, server) = (World::of_four().await, NatsServer::start());
+        let engines = [server.engine(), server.engine()];
+        let sequencers: Vec<_> = (0..4).map(|place| world.sequencer(place)).collect();
+        let exporters: Vec<_> =
+            (0..4).map(|place| world.exporter(place, &engines[place % 2], QUICK)).collect();
+        let loads = (0..4).map(|place| {
+            let world = world.clone();
+            tokio::spawn(async move { world.load(place, "a", 1500).await })
+        });
+        for load in loads.collect::<Vec<_>>() {
+            load.await.unwrap();
+        }
+        for place in 0..4 {
+            world.exported(place, 1500).await;
+            world.assert_exact(place, &engines[0], 1500).await;
+        }
+        for process in exporters.into_iter().chain(sequencers) {
+            process.end().await;
+        }
+    });
+}
+
+#[test]
+fn a_server_that_is_killed_again_and_again_gets_an_exact_stream() {
+    store::testing::run(async {
+        let (world, mut server) = (World::fresh().await, NatsServer::start());
+        let engine = server.engine();
+        let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, &engine, QUICK));
+        let mut events = 0;
+        let mut cut_off = 0;
+        for round in 0..8 {
+            events += 400;
+            let loading = tokio::spawn({
+                let world = world.clone();
+                async move { world.load(0, &round.to_string(), 400).await }
+            });
+            world
+                .wait_for(0, "under way", |figures| figures["exported_seq"].as_i64() > Some(events - 300))
+                .await;
+            server.kill();
+            // Longer than ids are remembered, every other time.
+            tokio::time::sleep(if round % 2 == 0 { WINDOW * 2 } else { Duration::from_millis(50) }).await;
+            loading.await.unwrap();
+            cut_off += i64::from(world.figures(0).await["exported_seq"] != json!(events));
+            server.start_again();
+            world.exported(0, events).await;
+        }
+        assert!(cut_off > 0, "the kills bit");
+        world.assert_exact(0, &engine, events).await;
+        exporter.end().await;
+        sequencer.end().await;
+    });
+}
+
+#[test]
+fn what_was_stored_and_never_recorded_is_not_sent_again_however_late() {
+    store::testing::run(async {
+        let (world, server) = (World::fresh().await, NatsServer::start());
+        let engine = server.engine();
+        let sequencer = world.sequencer(0);
+        let exporter = world.exporter(0, &engine, QUICK);
+        world.load(0, "a", 1000).await;
+        world.exported(0, 1000).await;
+        exporter.end().await;
+        for (recorded, rest) in [(1, "all but the first"), (0, "all"), (640, "some"), (1000, "none")] {
+            sqlx::query("UPDATE export SET exported_seq = $1")
+                .bind(recorded)
+                .execute(&world.shard(0).pool)
+                .await
+                .unwrap();
+            tokio::time::sleep(WINDOW * 2).await;
+            let exporter = world.exporter(0, &engine, QUICK);
+            world.exported(0, 1000).await;
+            assert_eq!(stream(&engine, "s0").await.len(), 1000, "{rest}");
+            exporter.end().await;
+        }
+        world.assert_exact(0, &engine, 1000).await;
+        sequencer.end().await;
+    });
+}
+
+#[test]
+fn a_zombie_and_its_successor_publish_at_once_and_the_stream_is_exact() {
+    store::testing::run(async {
+        let (world, server) = (World::fresh().await, NatsServer::start());
+        let sequencer = world.sequencer(0);
+        // The zombie's lease runs out at once, again and again; each time somebody else begins beside it.
+        let mut processes = Vec::new();
+        let loading = tokio::spawn({
+            let world = world.clone();
+            async move { world.load(0, "a", 2000).await }
+        });
+        for _ in 0..6 {
+            processes.push(world.exporter(0, &server.engine(), PAUSED));
+            tokio::time::sleep(Duration::from_millis(350)).await;
+        }
+        loading.await.unwrap();
+        processes.push(world.exporter(0, &server.engine(), QUICK));
+        world.exported(0, 2000).await;
+        world.assert_exact(0, &server.engine(), 2000).await;
+        let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM leases WHERE class = 'duty/exporter'")
+            .fetch_one(&world.shard(0).pool)
+            .await
+            .unwrap();
+        assert!(epoch > 2, "leases were lost");
+        for process in processes {
+            process.end().await;
+        }
+        sequencer.end().await;
+    });
+}
+
+/// Small, and different for every number.
+fn entry(seq: i64) -> Entry {
+    let body = json!({"shard": "s0", "epoch": 1, "seq": seq}).to_string();
+    Entry::parse("s0", body.into()).unwrap()
+}
+
+/// An exporter without lease, lock or conscience: publishes up to `last`, in groups that others' sizes do not fit, with
+/// ids that may long be forgotten; asks the stream only after it was refused.
+async fn publish_all(engine: Arc<dyn Engine>, last: i64, group: usize) -> i64 {
+    let mut refused = 0;
+    loop {
+        let mut log = engine.open("s0", true).await.unwrap();
+        let next = log.last().map_or(0, |entry| entry.mark.seq) + 1;
+        if next > last {
+            return refused;
+        }
+        let rest: Vec<Entry> = (next..=last).map(entry).collect();
+        for group in rest.chunks(group) {
+            match log.append(group).await {
+                Ok(()) => {}
+                Err(Error::Moved(_)) => {
+                    refused += 1;
+                    break;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn publishers_that_know_nothing_of_each_other_make_one_exact_stream() {
+    store::testing::run(async {
+        let server = NatsServer::start();
+        let engines: Vec<_> = (0..4).map(|_| server.engine()).collect();
+        engines[0].open("s0", true).await.unwrap();
+        let publishing = engines.iter().zip([1, 7, 100, 1000]);
+        let publishing: Vec<_> = publishing
+            .map(|(engine, group)| tokio::spawn(publish_all(engine.clone(), 5000, group)))
+            .collect();
+        let mut refused = 0;
+        for publisher in publishing {
+            refused += publisher.await.unwrap();
+        }
+        assert!(refused > 0, "they were in each other's way");
+        let expected: Vec<Mark> = (1..=5000).map(|seq| Mark { epoch: 1, seq }).collect();
+        let marks: Vec<Mark> = stream(&engines[0], "s0").await.iter().map(|entry| entry.mark).collect();
+        assert_eq!(marks, expected);
+    });
+}
+
+#[test]
+fn a_stream_that_does_not_fit_is_refused_and_says_why() {
+    store::testing::run(async {
+        let (world, server) = (World::fresh().await, NatsServer::start());
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let jetstream = async_nats::jetstream::new(client);
+        let config = async_nats::jetstream::stream::Config {
+            name: "LEDGER".to_owned(),
+            subjects: vec!["ledger.events.other".to_owned()],
+            ..Default::default()
+        };
+        jetstream.create_stream(config.clone()).await.unwrap();
+        let Err(refused) = server.engine().open("s0", true).await else { panic!("it does not fit") };
+        assert!(refused.to_string().contains("do not cover ledger.events.s0"), "{refused}");
+        // One that somebody made and that fits is used as it is.
+        let config = async_nats::jetstream::stream::Config {
+            subjects: vec!["ledger.>".to_owned()],
+            description: Some("ours".to_owned()),
+            ..config
+        };
+        jetstream.update_stream(config).await.unwrap();
+        let engine = server.engine();
+        let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, &engine, QUICK));
+        world.load(0, "a", 100).await;
+        world.exported(0, 100).await;
+        world.assert_exact(0, &engine, 100).await;
+        let stream = jetstream.get_stream("LEDGER").await.unwrap();
+        assert_eq!(stream.cached_info().config.description.as_deref(), Some("ours"));
+        // As consumers see it.
+        let message = stream.get_last_raw_message_by_subject("ledger.events.s0").await.unwrap();
+        assert_eq!(message.headers.get("Nats-Msg-Id").unwrap().as_str(), "s0-1-100");
+        exporter.end().await;
+        sequencer.end().await;
+    });
+}

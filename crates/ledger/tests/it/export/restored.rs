@@ -1,0 +1,246 @@
+//! Hazard: the broker's store is put back to an older copy, or the ledger is put back behind its broker. The exporter must
+//! stop, say why, and send nothing until somebody decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::export::files::Files;
+use ledger::export::{Decided, Engine, Mark, begin_epoch, resume};
+use serde_json::json;
+
+use super::nats_server::NatsServer;
+use super::world::{QUICK, World, stream};
+
+fn mark(epoch: i64, seq: i64) -> Mark {
+    Mark { epoch, seq }
+}
+
+async fn marks(engine: &Arc<dyn Engine>) -> Vec<Mark> {
+    stream(engine, "s0").await.iter().map(|entry| entry.mark).collect()
+}
+
+fn run_of(epoch: i64, numbers: std::ops::RangeInclusive<i64>) -> impl Iterator<Item = Mark> {
+    numbers.map(move |seq| mark(epoch, seq))
+}
+
+/// Writes and exports so many more events.
+async fn go_on(world: &World, engine: &Arc<dyn Engine>, name: &str, events: i64, up_to: i64) {
+    let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, engine, QUICK));
+    world.write(0, (0..events).map(|n| format!("{name}/{n}"))).await;
+    world.exported(0, up_to).await;
+    exporter.end().await;
+    sequencer.end().await;
+}
+
+#[test]
+fn a_broker_put_back_to_an_older_copy_stops_the_exporter_until_it_may_send_again() {
+    store::testing::run(async {
+        let (world, mut server) = (World::fresh().await, NatsServer::start());
+        let engine = server.engine();
+        go_on(&world, &engine, "a", 300, 300).await;
+        server.kill();
+        let older = server.copy_store();
+        server.start_again();
+        let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, &engine, QUICK));
+        world.write(0, (0..200).map(|n| format!("b/{n}"))).await;
+        world.exported(0, 500).await;
+        // Under a running exporter.
+        server.kill();
+        let newest = server.copy_store();
+        server.put_back(&older);
+        server.start_again();
+        world.write(0, (0..50).map(|n| format!("c/{n}"))).await;
+        let alarm = world.alarm(0).await;
+        assert!(alarm.contains("ends with number 300 of epoch 1, and held number 500 of epoch 1"), "{alarm}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(marks(&engine).await.len(), 300, "nothing is sent");
+        let proof = world.verify(0, &engine).await;
+        assert!(!proof.holds() && proof.alarm.is_some() && proof.difference_count == 0, "{proof:?}");
+        let refused =
+            begin_epoch(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
+        assert!(refused.contains("it is the broker that is behind"), "{refused}");
+
+        // The newest store comes back: all is well without a decision.
+        server.kill();
+        server.put_back(&newest);
+        server.start_again();
+        world.exported(0, 550).await;
+        world.assert_exact(0, &engine, 550).await;
+        let refused = resume(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
+        assert!(refused.contains("not behind"), "{refused}");
+
+        // It is lost for good: what it lacks is sent again.
+        server.kill();
+        server.put_back(&older);
+        server.start_again();
+        world.write(0, (0..1).map(|n| format!("d/{n}"))).await;
+        world.alarm(0).await;
+        let verifier = world.verifier(0, &engine);
+        let planned = resume(&verifier, true, |_, _| {}).await.unwrap();
+        assert_eq!(world.figures(0).await["exported_seq"], json!(550), "a dry run decides nothing");
+        let decided = resume(&verifier, false, |_, _| {}).await.unwrap();
+        assert_eq!(planned, decided);
+        let (broker, again) = (Some(mark(1, 300)), Some((301, 550)));
+        assert_eq!(decided, Decided { epoch: 1, next_seq: 301, last_seq: 551, broker, void: None, again });
+        world.exported(0, 551).await;
+        world.assert_exact(0, &engine, 551).await;
+        exporter.end().await;
+        sequencer.end().await;
+    });
+}
+
+#[test]
+fn a_broker_that_lost_everything_is_not_even_given_a_stream_before_somebody_decides() {
+    store::testing::run(async {
+        let (world, mut server) = (World::fresh().await, NatsServer::start());
+        server.kill();
+        let empty = server.copy_store();
+        server.start_again();
+        let engine = server.engine();
+        go_on(&world, &engine, "a", 100, 100).await;
+        server.kill();
+        server.put_back(&empty);
+        server.start_again();
+        let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, &engine, QUICK));
+        let alarm = world.alarm(0).await;
+        assert!(alarm.contains("holds nothing, and held number 100"), "{alarm}");
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let found = async_nats::jetstream::new(client).get_stream("LEDGER").await;
+        assert!(found.is_err(), "a backup could still be restored under this name");
+        let decided = resume(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap();
+        assert_eq!((decided.epoch, decided.next_seq, decided.again), (1, 1, Some((1, 100))));
+        world.wait_for(0, "no alarm", |figures| figures["export_alarm"].is_null()).await;
+        world.exported(0, 100).await;
+        world.assert_exact(0, &engine, 100).await;
+        exporter.end().await;
+        sequencer.end().await;
+    });
+}
+
+/// The whole story of a ledger that is put back, twice.
+async fn ledger_put_back(engine: Arc<dyn Engine>) {
+    let first = World::fresh().await;
+    go_on(&first, &engine, "a", 200, 200).await;
+    let (second, third) = (first.copy().await, first.copy().await);
+    go_on(&first, &engine, "b", 100, 300).await;
+
+    // The ledger ends with 200 again, its broker with 300.
+    let (sequencer, exporter) = (second.sequencer(0), second.exporter(0, &engine, QUICK));
+    let alarm = second.alarm(0).await;
+    assert!(
+        alarm.contains("it holds number 300 of epoch 1, the ledger ends with number 200 of epoch 1"),
+        "{alarm}"
+    );
+    // It goes on, past the broker's end: only the contents tell now.
+    second.write(0, (0..150).map(|n| format!("c/{n}"))).await;
+    let differs =
+        |figures: &serde_json::Value| figures["export_alarm"].as_str().unwrap_or("").contains("differ");
+    let figures = second.wait_for(0, "another alarm", differs).await;
+    let alarm = figures["export_alarm"].as_str().unwrap();
+    assert!(alarm.contains("differ at number 201 of epoch 1") && alarm.contains("c/0"), "{alarm}");
+    assert_eq!(marks(&engine).await, run_of(1, 1..=300).collect::<Vec<_>>(), "nothing is sent");
+    let proof = second.verify(0, &engine).await;
+    assert_eq!((proof.difference_count, proof.differences[0].seq), (100, 201), "{proof:?}");
+    let refused = resume(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
+    assert!(refused.contains("not behind"), "{refused}");
+    // Somebody decides.
+    let decided = begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
+    let (broker, void) = (Some(mark(1, 300)), Some((201, 300)));
+    assert_eq!(decided, Decided { epoch: 2, next_seq: 201, last_seq: 350, broker, void, again: None });
+    second.exported(0, 350).await;
+    let expected: Vec<Mark> = run_of(1, 1..=300).chain(run_of(2, 201..=350)).collect();
+    assert_eq!(marks(&engine).await, expected);
+    let proof = second.verify(0, &engine).await;
+    assert!(proof.holds(), "{proof:?}");
+    assert_eq!((proof.entries, proof.void, proof.exported_seq), (450, 100, 350));
+    let refused = begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
+    assert!(refused.contains("nothing to decide"), "{refused}");
+    exporter.end().await;
+    sequencer.end().await;
+
+    // Put back again, to a copy that knows nothing of the second epoch.
+    let (sequencer, exporter) = (third.sequencer(0), third.exporter(0, &engine, QUICK));
+    let alarm = third.alarm(0).await;
+    assert!(alarm.contains("it holds number 350 of epoch 2"), "{alarm}");
+    third.write(0, (0..10).map(|n| format!("d/{n}"))).await;
+    third.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(210)).await;
+    let decided = begin_epoch(&third.verifier(0, &engine), false, |_, _| {}).await.unwrap();
+    assert_eq!((decided.epoch, decided.next_seq, decided.void), (3, 201, Some((201, 350))));
+    third.exported(0, 210).await;
+    let expected: Vec<Mark> = expected.into_iter().chain(run_of(3, 201..=210)).collect();
+    assert_eq!(marks(&engine).await, expected);
+    let proof = third.verify(0, &engine).await;
+    assert!(proof.holds(), "{proof:?}");
+    assert_eq!((proof.entries, proof.void, proof.exported_seq), (460, 250, 210));
+    exporter.end().await;
+    sequencer.end().await;
+}
+
+#[test]
+fn a_ledger_put_back_behind_its_stream_stops_the_exporter_until_a_new_epoch() {
+    store::testing::run(async {
+        let server = NatsServer::start();
+        ledger_put_back(server.engine()).await;
+    });
+}
+
+#[test]
+fn a_ledger_put_back_behind_its_files_stops_the_exporter_until_a_new_epoch() {
+    store::testing::run(async {
+        let dir = tempfile::tempdir().unwrap();
+        ledger_put_back(Arc::new(Files::below(dir.path()).with_segments_of(10_000))).await;
+    });
+}
+
+#[test]
+fn a_ledger_put_back_and_filled_with_the_very_same_events_needs_no_decision() {
+    store::testing::run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine: Arc<dyn Engine> = Arc::new(Files::below(dir.path()));
+        let first = World::fresh().await;
+        go_on(&first, &engine, "a", 50, 50).await;
+        let second = first.copy().await;
+        go_on(&first, &engine, "b", 50, 100).await;
+        // The same calls, in the same order, before an exporter looks.
+        let sequencer = second.sequencer(0);
+        second.write(0, (0..50).map(|n| format!("b/{n}"))).await;
+        second.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(100)).await;
+        sequencer.end().await;
+        go_on(&second, &engine, "c", 10, 110).await;
+        second.assert_exact(0, &engine, 110).await;
+    });
+}
+
+#[test]
+fn a_broker_put_back_to_before_an_epoch_began_gets_that_epoch_anew() {
+    store::testing::run(async {
+        let mut server = NatsServer::start();
+        let engine = server.engine();
+        let first = World::fresh().await;
+        go_on(&first, &engine, "a", 100, 100).await;
+        let second = first.copy().await;
+        go_on(&first, &engine, "b", 50, 150).await;
+        server.kill();
+        let older = server.copy_store();
+        server.start_again();
+        let (sequencer, exporter) = (second.sequencer(0), second.exporter(0, &engine, QUICK));
+        second.alarm(0).await;
+        begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
+        second.write(0, (0..20).map(|n| format!("c/{n}"))).await;
+        second.exported(0, 120).await;
+        server.kill();
+        server.put_back(&older);
+        server.start_again();
+        second.write(0, (0..10).map(|n| format!("d/{n}"))).await;
+        let alarm = second.alarm(0).await;
+        assert!(alarm.contains("ends with number 150 of epoch 1, and held number 120 of epoch 2"), "{alarm}");
+        let decided = resume(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
+        assert_eq!((decided.epoch, decided.next_seq, decided.again), (2, 101, Some((101, 120))));
+        second.exported(0, 130).await;
+        let expected: Vec<Mark> = run_of(1, 1..=150).chain(run_of(2, 101..=130)).collect();
+        assert_eq!(marks(&engine).await, expected);
+        assert!(second.verify(0, &engine).await.holds());
+        exporter.end().await;
+        sequencer.end().await;
+    });
+}

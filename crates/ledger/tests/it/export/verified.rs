@@ -1,0 +1,90 @@
+//! Hazard: something is changed behind the service's back, in a shard's table or in the stream: `export verify` must find
+//! and name it, and say nothing of a sound system.
+
+use std::fs;
+use std::sync::Arc;
+
+use ledger::export::files::Files;
+use ledger::export::{Engine, Proof};
+use serde_json::json;
+
+use super::nats_server::NatsServer;
+use super::world::{QUICK, World};
+
+/// A world with 40 exported events, on files.
+async fn exported(dir: &tempfile::TempDir) -> (World, Arc<dyn Engine>) {
+    let world = World::fresh().await;
+    let engine: Arc<dyn Engine> = Arc::new(Files::below(dir.path()));
+    export(&world, &engine).await;
+    (world, engine)
+}
+
+async fn export(world: &World, engine: &Arc<dyn Engine>) {
+    let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, engine, QUICK));
+    world.write(0, (0..40).map(|n| format!("e{n}"))).await;
+    world.exported(0, 40).await;
+    exporter.end().await;
+    world.write(0, (40..45).map(|n| format!("e{n}"))).await;
+    world.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(45)).await;
+    sequencer.end().await;
+}
+
+fn named(proof: &Proof) -> Vec<(i64, &str)> {
+    proof.differences.iter().map(|difference| (difference.seq, difference.what.as_str())).collect()
+}
+
+#[test]
+fn a_sound_system_is_proved_and_a_changed_row_is_named() {
+    store::testing::run(async {
+        let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
+        let server = NatsServer::start();
+        let engine = server.engine();
+        export(&world, &engine).await;
+        drop(dir);
+        let proof = world.verify(0, &engine).await;
+        assert!(proof.holds() && proof.differences.is_empty(), "{proof:?}");
+        assert_eq!((proof.entries, proof.exported_seq, proof.not_yet_exported), (40, 40, 5));
+        let changed = "UPDATE events SET debit = debit + 0.000000001 WHERE event_id = 'e7'";
+        sqlx::query(changed).execute(&world.shard(0).pool).await.unwrap();
+        let proof = world.verify(0, &engine).await;
+        assert!(!proof.holds() && proof.stream_sha256 != proof.ledger_sha256);
+        let what = r#"event storage_outflow/e7: debit is "7.50" in the stream, "7.500000001" in the ledger"#;
+        assert_eq!(named(&proof), [(8, what)]);
+        // Gone from the ledger.
+        sqlx::query("DELETE FROM events WHERE event_id = 'e9'").execute(&world.shard(0).pool).await.unwrap();
+        let proof = world.verify(0, &engine).await;
+        assert_eq!(named(&proof)[1..], [(10, "event storage_outflow/e9: the ledger has no such event")]);
+    });
+}
+
+#[test]
+fn a_changed_stream_is_named() {
+    store::testing::run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (world, engine) = exported(&dir).await;
+        let path = dir.path().join("export/s0/1.ndjson");
+        let sound: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+        let changed = async |change: fn(&mut Vec<String>)| {
+            let mut lines = sound.clone();
+            change(&mut lines);
+            fs::write(&path, lines.join("\n") + "\n").unwrap();
+            let proof = world.verify(0, &engine).await;
+            assert!(!proof.holds(), "{proof:?}");
+            proof
+        };
+        let gap = changed(|lines| drop(lines.remove(4))).await;
+        let missing = (5, "event storage_outflow/e4: not in the stream");
+        assert_eq!(named(&gap), [(6, "number 6 of epoch 1 comes after number 4 of epoch 1"), missing]);
+        let doubled = changed(|lines| lines.insert(5, lines[4].clone())).await;
+        assert_eq!(named(&doubled), [(5, "number 5 of epoch 1 comes after number 5 of epoch 1")]);
+        let swapped = changed(|lines| lines.swap(4, 5)).await;
+        assert_eq!(named(&swapped)[0].0, 6);
+        let other = changed(|lines| lines[4] = lines[4].replace("\"n\":4", "\"n\":4.0")).await;
+        assert!(named(&other)[0].1.contains("event storage_outflow/e4: info"), "{other:?}");
+        let shorter = changed(|lines| lines.truncate(39)).await;
+        assert!(shorter.alarm.as_ref().is_some_and(|alarm| alarm.contains("behind")), "{shorter:?}");
+        // Sound again.
+        fs::write(&path, sound.join("\n") + "\n").unwrap();
+        assert!(world.verify(0, &engine).await.holds());
+    });
+}

@@ -1,0 +1,234 @@
+//! A ledger whose events are numbered and exported, and the outside view of what has been exported.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::TryStreamExt as _;
+use ledger::export::{Engine, Entry, Exporter, Proof, Verifier, duty};
+use ledger::sequence::Sequencer;
+use ledger::sharding::{Shard, ShardHash, ShardMap, Shards};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+use store::{LeaseTerms, Work, do_duties};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Served, event, shards};
+
+/// Gives way soon after it is gone.
+pub const QUICK: LeaseTerms =
+    LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_millis(50) };
+/// Does not renew: believes for ever that it holds its lease.
+pub const PAUSED: LeaseTerms =
+    LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_secs(3600) };
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that does a shard's duty until it is ended.
+pub struct Process {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Process {
+    pub fn start(shard: &Shard, terms: LeaseTerms, name: &'static str, work: Work) -> Self {
+        let stop = CancellationToken::new();
+        let doing = do_duties(shard.pool.clone(), terms, HashMap::from([(name, work)]), stop.clone());
+        Self { stop, task: tokio::spawn(doing) }
+    }
+
+    /// As by SIGTERM.
+    pub async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+#[derive(Clone)]
+pub struct World {
+    pub served: Served,
+}
+
+impl World {
+    /// With one shard, `s0`.
+    pub async fn fresh() -> Self {
+        Self::on(vec![store::testing::shard_database().await]).await
+    }
+
+    /// With four.
+    pub async fn of_four() -> Self {
+        Self { served: Served::on(shards().await) }
+    }
+
+    async fn on(pools: Vec<PgPool>) -> Self {
+        let map = match pools.len() {
+            1 => ShardMap::parse("shards: [{name: s0, range: ['00', 'ff'], url: 'postgres:'}]").unwrap(),
+            _ => ShardMap::four(),
+        };
+        Self { served: Served::on(Shards::open(map, pools, false).await.unwrap()) }
+    }
+
+    pub fn shard(&self, place: usize) -> &Shard {
+        &self.served.ledger.shards.all()[place]
+    }
+
+    pub fn sequencer(&self, place: usize) -> Process {
+        let Shard { name, pool, .. } = self.shard(place).clone();
+        let sequencer = Sequencer { shard: name, pool, wake: self.served.ledger.wakes[place].clone() };
+        let work: Work = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
+        Process::start(self.shard(place), QUICK, "sequencer", work)
+    }
+
+    pub fn exporter(&self, place: usize, engine: &Arc<dyn Engine>, terms: LeaseTerms) -> Process {
+        Process::start(self.shard(place), terms, "exporter", self.work(place, engine))
+    }
+
+    pub fn work(&self, place: usize, engine: &Arc<dyn Engine>) -> Work {
+        let ledger = &self.served.ledger;
+        duty(Exporter {
+            shard: self.shard(place).clone(),
+            types: ledger.types.clone(),
+            engine: engine.clone(),
+            wake: ledger.wakes[place].clone(),
+        })
+    }
+
+    /// Writes events of one shard and answers when they have numbers.
+    pub async fn write(&self, place: usize, ids: impl IntoIterator<Item = String>) {
+        let storage = (0..).find(|n| self.owner(*n) == place).unwrap();
+        let events: Vec<Value> = ids.into_iter().enumerate().map(|(n, id)| plain(n, &id, storage)).collect();
+        for part in events.chunks(100) {
+            assert_eq!(self.served.write(part).await.0, 200);
+        }
+    }
+
+    fn owner(&self, storage: i64) -> usize {
+        self.served.ledger.shards.owner(ShardHash::of(&format!("storage_id={storage}")))
+    }
+
+    /// Writes on this shard from several places at once, in calls of different sizes, `events` in all.
+    pub async fn load(&self, place: usize, name: &str, events: usize) {
+        let writers = (0..4).map(|writer: usize| {
+            let (world, name) = (self.clone(), format!("{name}/{writer}"));
+            tokio::spawn(async move {
+                let (mut written, share) = (0, events / 4);
+                while written < share {
+                    let call = (1 + (written * 7 + writer) % 50).min(share - written);
+                    world.write(place, (written..written + call).map(|n| format!("{name}/{n}"))).await;
+                    written += call;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            writer.await.unwrap();
+        }
+    }
+
+    /// What `GET /v1/shards` says of one.
+    pub async fn figures(&self, place: usize) -> Value {
+        self.served.get("/v1/shards").await.1["shards"][place].clone()
+    }
+
+    pub async fn wait_for(&self, place: usize, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let figures = self.figures(place).await;
+            if is(&figures) {
+                return figures;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what}: {figures}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub async fn exported(&self, place: usize, seq: i64) {
+        self.wait_for(place, "exported", |figures| figures["exported_seq"] == json!(seq)).await;
+    }
+
+    /// The alarm, once there is one.
+    pub async fn alarm(&self, place: usize) -> String {
+        let figures = self.wait_for(place, "an alarm", |figures| figures["export_alarm"].is_string()).await;
+        figures["export_alarm"].as_str().unwrap().to_owned()
+    }
+
+    /// The replay compare, and the proof.
+    pub async fn assert_exact(&self, place: usize, engine: &Arc<dyn Engine>, events: i64) {
+        self.assert_replay(place, &stream(engine, &self.shard(place).name).await, events).await;
+        let proof = self.verify(place, engine).await;
+        assert!(proof.holds(), "{proof:?}");
+        assert_eq!((proof.exported_seq, proof.entries, proof.void), (events, events, 0));
+    }
+
+    /// The stream is 1 to `events` in order, each with what the feed says of it.
+    pub async fn assert_replay(&self, place: usize, stream: &[Entry], events: i64) {
+        let name = &self.shard(place).name;
+        let mut fed = Vec::new();
+        loop {
+            let (_, page) = self.served.get(&format!("/v1/feed/{name}?after={}&limit=1000", fed.len())).await;
+            match page["events"].as_array().unwrap() {
+                page if page.is_empty() => break,
+                page => fed.extend(page.iter().cloned()),
+            }
+        }
+        let numbers: Vec<i64> = stream.iter().map(|entry| entry.mark.seq).collect();
+        assert_eq!(numbers, (1..=events).collect::<Vec<_>>(), "1 to N, no gap, no duplicate, no swap");
+        assert_eq!(fed.len() as i64, events);
+        for (entry, mut expected) in stream.iter().zip(fed) {
+            expected["shard"] = json!(name);
+            expected["epoch"] = json!(entry.mark.epoch);
+            assert_eq!(serde_json::from_slice::<Value>(&entry.body).unwrap(), expected);
+        }
+    }
+
+    pub async fn verify(&self, place: usize, engine: &Arc<dyn Engine>) -> Proof {
+        self.verifier(place, engine).verify(|_, _| {}).await.unwrap()
+    }
+
+    pub fn verifier<'a>(&'a self, place: usize, engine: &'a Arc<dyn Engine>) -> Verifier<'a> {
+        Verifier { shard: self.shard(place), types: &self.served.ledger.types, engine: &**engine }
+    }
+
+    /// The same ledger as it is now, as a copy that can be put in its place later. Nothing may be at work on it.
+    pub async fn copy(&self) -> Self {
+        let mut pools = Vec::new();
+        for shard in self.served.ledger.shards.all() {
+            pools.push(copy_of(&shard.pool).await);
+        }
+        Self::on(pools).await
+    }
+}
+
+/// A copy of a database, by what its own pages hold.
+async fn copy_of(pool: &PgPool) -> PgPool {
+    let options = (*pool.connect_options()).clone();
+    let name = options.get_database().unwrap().to_owned();
+    let copy = format!("{name}_copy_{}", uuid::Uuid::new_v4().simple());
+    let mut admin = PgConnection::connect_with(&options.clone().database("postgres")).await.unwrap();
+    // The copy is taken between two connections; whoever is connected connects again.
+    let statements = [
+        "SELECT pg_advisory_lock(1)".to_owned(),
+        format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+        format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"),
+        format!("CREATE DATABASE {copy} TEMPLATE {name}"),
+        format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"),
+    ];
+    for statement in statements {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
+    }
+    store::testing::pool(options.database(&copy)).await
+}
+
+/// All that a shard's log holds.
+pub async fn stream(engine: &Arc<dyn Engine>, shard: &str) -> Vec<Entry> {
+    engine.read(shard, None).try_concat().await.unwrap()
+}
+
+fn plain(n: usize, id: &str, storage: i64) -> Value {
+    let mut event = event(id, storage, "2024-02-29T12:00:00Z", &format!("{n}.50"));
+    event["attributes"]["product_id"] = json!(n % 5);
+    event["info"] = json!({"n": n, "text": "two\nlines", "list": [1, {"deep": null}]});
+    event
+}
