@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ledger::partitions::Retention;
 use reconcile::Place;
 use serving::peer::check_address;
 use settings::{Program, Resolved, Setting, SettingError, Source};
@@ -57,6 +58,12 @@ pub const PROGRAM: Program = Program {
             "The ledger's shard map (YAML); without it, four shards beside the control database",
         ),
         Setting::new("shard-connections", "COUNT", "Most connections to each shard's database").or("8"),
+        Setting::new(
+            "ledger-retention",
+            "TIME|none",
+            "Drop the ledger's events that are older, by months: none, 24months, 2years",
+        )
+        .or("none"),
         DATA_DIR,
         Setting::new(
             "roles",
@@ -147,6 +154,8 @@ pub struct Settings {
     pub database: DatabaseSettings,
     /// `--bundle`
     pub bundle: Place,
+    /// `--ledger-retention`
+    pub ledger_retention: Retention,
     /// `--roles`
     pub roles: Vec<Role>,
     /// `--workers`
@@ -219,6 +228,7 @@ impl Settings {
             data_manager_address: data_manager_address(resolved)?,
             database: DatabaseSettings::new(resolved)?,
             bundle: bundle(resolved)?.unwrap_or(Place::Builtin),
+            ledger_retention: retention(resolved)?,
             roles: roles(resolved)?,
             workers: resolved.within("workers", 1..=100_000)?,
             fan_limit: resolved.within("fan-limit", 1..=100_000)?,
@@ -272,6 +282,13 @@ fn addresses(resolved: &Resolved) -> Result<Vec<IpAddr>, SettingError> {
     };
     let addresses: Vec<IpAddr> = resolved.list("listen").into_iter().map(parse).collect::<Result<_, _>>()?;
     if addresses.is_empty() { Err(SettingError::Missing("listen")) } else { Ok(addresses) }
+}
+
+fn retention(resolved: &Resolved) -> Result<Retention, SettingError> {
+    let text: String = resolved.required("ledger-retention")?;
+    let refused =
+        || resolved.invalid("ledger-retention", format!("`{text}` is not allowed ({})", Retention::ALLOWED));
+    Retention::parse(&text).ok_or_else(refused)
 }
 
 fn roles(resolved: &Resolved) -> Result<Vec<Role>, SettingError> {

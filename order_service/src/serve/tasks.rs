@@ -53,7 +53,7 @@ pub(super) async fn start(
         let mut terms = WorkerTerms::default();
         // What is not done by then is given back: others have it at once.
         terms.consumer.grace = settings.shutdown_timeout * 2 / 3;
-        let handlers = handlers(&process.ledger);
+        let handlers = handlers(&process.ledger, settings.ledger_retention);
         running.spawn(tasks::work(queues, tasks.clone(), handlers, terms, stop.clone()));
     }
     Ok(Background { tasks, running })

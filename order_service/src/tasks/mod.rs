@@ -1,6 +1,7 @@
 //! The background tasks of this platform: which types there are, and what they do.
 
 mod aggregates;
+mod partitions;
 
 use std::sync::Arc;
 
@@ -10,13 +11,18 @@ use tasks::schedule;
 use tasks::{Handlers, TaskType};
 
 use aggregates::LedgerAggregates;
+use ledger::partitions::Retention;
+use partitions::LedgerPartitions;
 
 /// All types of task.
-pub const TASK_TYPES: [TaskType; 1] = [TaskType::of::<LedgerAggregates>()];
+pub const TASK_TYPES: [TaskType; 2] =
+    [TaskType::of::<LedgerPartitions>(), TaskType::of::<LedgerAggregates>()];
 
 /// What carries them out.
-pub fn handlers(ledger: &Arc<Ledger>) -> Handlers {
-    Handlers::default().with(LedgerAggregates { ledger: ledger.clone() })
+pub fn handlers(ledger: &Arc<Ledger>, retention: Retention) -> Handlers {
+    Handlers::default()
+        .with(LedgerPartitions { ledger: ledger.clone(), retention })
+        .with(LedgerAggregates { ledger: ledger.clone() })
 }
 
 /// Looks at the schedules of a bundle.

@@ -5,6 +5,7 @@
 
 mod harness;
 mod posting;
+mod reconciled;
 
 mod ticks;
 mod workers;
