@@ -36,38 +36,74 @@ CREATE FUNCTION event_months() RETURNS TABLE (month timestamptz) STABLE LANGUAGE
     ORDER BY 1
 $$;
 
--- Whether events of a month may have numbers above `since`. Reads the batches after it.
-CREATE FUNCTION month_goes_on(month timestamptz, since bigint) RETURNS boolean STABLE LANGUAGE sql AS $$
-    SELECT EXISTS (
-        SELECT FROM batches b
-        WHERE b.first_seq >= coalesce((SELECT max(first_seq) FROM batches WHERE first_seq <= since + 1), 0)
-          AND b.first_seq + b.events - 1 > since AND b.first_dt < month_after(month) AND b.last_dt >= month
-    )
+CREATE FUNCTION event_partition(month timestamptz) RETURNS text IMMUTABLE LANGUAGE sql AS $$
+    SELECT 'events_' || to_char(month AT TIME ZONE 'UTC', 'YYYY_MM')
 $$;
 
--- Why a month cannot be dropped; null: it can. The arrays are the groupings that are kept, as in `groupings`.
-CREATE FUNCTION month_is_needed(month timestamptz, types text[], attributes text[], intervals text[]) RETURNS text
-LANGUAGE plpgsql AS $$
+-- Whether events of a month have numbers above `since`. Reads the batches after it, and of the month only those that may
+-- touch it, by index: it is asked under a lock that everybody waits for.
+CREATE FUNCTION month_goes_on(month timestamptz, since bigint) RETURNS boolean LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    aggregated bigint;
+    goes_on boolean;
+BEGIN
+    EXECUTE format($found$
+        SELECT EXISTS (
+            SELECT FROM batches b
+            WHERE b.first_seq >= coalesce((SELECT max(first_seq) FROM batches WHERE first_seq <= $2 + 1), 0)
+              AND b.first_seq + b.events - 1 > $2 AND b.first_dt < month_after($1) AND b.last_dt >= $1
+              AND EXISTS (SELECT FROM %I e WHERE e.batch_id = b.batch_id AND b.first_seq + e.place > $2)
+        )
+    $found$, event_partition(month)) INTO goes_on USING month, since;
+    RETURN goes_on;
+END $$;
+
+-- Whether events of a month have no numbers yet.
+CREATE FUNCTION month_has_unnumbered(month timestamptz) RETURNS boolean LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    found_one boolean;
+BEGIN
+    EXECUTE format($found$
+        SELECT EXISTS (
+            SELECT FROM pending_batches b
+            WHERE b.first_dt < month_after($1) AND b.last_dt >= $1
+              AND EXISTS (SELECT FROM %I e WHERE e.batch_id = b.batch_id)
+        )
+    $found$, event_partition(month)) INTO found_one USING month;
+    RETURN found_one;
+END $$;
+
+-- Why a month cannot be dropped, or null: it can; and up to which number all groupings are aggregated. The arrays are the
+-- groupings that are kept, as in `groupings`. Of a grouping that stands below `least_aggregated` nothing is looked at.
+CREATE FUNCTION month_is_needed(
+    month timestamptz, types text[], attribute_lists text[], intervals text[], least_aggregated bigint,
+    OUT why text, OUT aggregated bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
     exported bigint;
 BEGIN
-    IF EXISTS (SELECT FROM pending_batches b WHERE b.first_dt < month_after(month) AND b.last_dt >= month) THEN
-        RETURN 'it has events without numbers';
+    IF month_has_unnumbered(month) THEN
+        why := 'it has events without numbers';
+        RETURN;
     END IF;
-    SELECT min(coalesce(g.aggregated_seq, 0)) INTO aggregated
-    FROM unnest(types, attributes, intervals) AS w (type, attributes, interval)
+    SELECT coalesce(least(min(coalesce(g.aggregated_seq, 0)), (SELECT min(aggregated_seq) FROM groupings)), 0)
+    INTO aggregated
+    FROM unnest(types, attribute_lists, intervals) AS w (type, attributes, interval)
     LEFT JOIN groupings g USING (type, attributes, interval)
     WHERE EXISTS (SELECT FROM accounts a WHERE a.type = w.type);
-    aggregated := coalesce(aggregated, 0);
-    IF month_goes_on(month, aggregated) THEN
-        RETURN format('it has events that are not aggregated (up to %s)', aggregated);
+    IF aggregated < least_aggregated THEN
+        why := 'a grouping is new';
+    ELSIF month_goes_on(month, aggregated) THEN
+        why := format('it has events that are not aggregated (up to %s)', aggregated);
+    END IF;
+    IF why IS NOT NULL THEN
+        RETURN;
     END IF;
     SELECT e.exported_seq INTO exported FROM export e;
     IF month_goes_on(month, exported) THEN
-        RETURN format('it has events that are not exported (up to %s)', exported);
+        why := format('it has events that are not exported (up to %s)', exported);
     END IF;
-    RETURN NULL;
 END $$;
 
 -- Drops a month and keeps its sums; answers why not, or null. One statement, so nothing is half done whoever is killed, and
@@ -79,11 +115,12 @@ END $$;
 -- concurrently waits for no one's lock, but from then on hides the month's rows, and fails inserts into it, until the
 -- oldest reader has gone; and again, until somebody finishes the job, if it is interrupted.)
 CREATE FUNCTION drop_event_month(
-    month timestamptz, types text[], attributes text[], intervals text[], tries int
+    month timestamptz, types text[], attribute_lists text[], intervals text[], tries int
 ) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-    partition text := 'events_' || to_char(month AT TIME ZONE 'UTC', 'YYYY_MM');
+    partition text := event_partition(month);
     why text;
+    aggregated bigint;
     upto bigint;
     unnumbered boolean;
 BEGIN
@@ -92,7 +129,12 @@ BEGIN
     IF to_regclass(partition) IS NULL THEN
         RETURN 'it is not there';
     END IF;
-    why := month_is_needed(month, types, attributes, intervals);
+    -- Kept no longer, and behind: should it be kept again, it begins again.
+    DELETE FROM groupings g USING sequence s WHERE g.aggregated_seq < s.last_seq AND NOT EXISTS (
+        SELECT FROM unnest(types, attribute_lists, intervals) AS w (type, attributes, interval)
+        WHERE (w.type, w.attributes, w.interval) = (g.type, g.attributes, g.interval)
+    );
+    SELECT n.why, n.aggregated INTO why, aggregated FROM month_is_needed(month, types, attribute_lists, intervals, 0) n;
     IF why IS NOT NULL THEN
         RETURN why;
     END IF;
@@ -101,13 +143,16 @@ BEGIN
         WITH sums AS (
             INSERT INTO closing_balances AS c (account_id, tuple_id, debit, credit, events)
             SELECT account_id, tuple_id, coalesce(sum(debit), 0), coalesce(sum(credit), 0), count(*)
-            FROM %I GROUP BY account_id, tuple_id
+            FROM %1$I GROUP BY account_id, tuple_id
             ON CONFLICT (account_id, tuple_id) DO UPDATE
                 SET debit = c.debit + excluded.debit, credit = c.credit + excluded.credit,
                     events = c.events + excluded.events
         )
-        SELECT s.last_seq, EXISTS (SELECT FROM pending_batches b WHERE b.first_dt < month_after($1) AND b.last_dt >= $1)
-        FROM sequence s
+        SELECT s.last_seq, EXISTS (
+            SELECT FROM pending_batches b CROSS JOIN LATERAL (
+                SELECT FROM %1$I e WHERE e.batch_id = b.batch_id LIMIT 1
+            ) e WHERE b.first_dt < month_after($1) AND b.last_dt >= $1
+        ) FROM sequence s
     $sums$, partition) INTO upto, unnumbered USING month;
     why := 'it is in use';
     FOR try IN 1..tries LOOP
@@ -117,13 +162,14 @@ BEGIN
             -- A grouping that is added now waits, and finds the sums.
             LOCK TABLE groupings IN SHARE MODE;
             LOCK TABLE ONLY events IN ACCESS EXCLUSIVE MODE;
-            why := CASE WHEN unnumbered OR month_goes_on(month, upto) THEN 'it is being written to'
-                        ELSE month_is_needed(month, types, attributes, intervals) END;
+            IF unnumbered OR month_goes_on(month, upto) THEN
+                why := 'it is being written to';
+                EXIT;
+            END IF;
+            SELECT n.why INTO why FROM month_is_needed(month, types, attribute_lists, intervals, aggregated) n;
             EXIT WHEN why IS NOT NULL;
             EXECUTE format('DROP TABLE %I', partition);
             UPDATE horizon h SET horizon = greatest(h.horizon, month_after(month)), drops = h.drops + 1;
-            -- Kept no longer, and behind: should it be kept again, it begins again, with the sums.
-            DELETE FROM groupings g WHERE month_goes_on(month, g.aggregated_seq);
             RETURN NULL;
         EXCEPTION WHEN lock_not_available THEN
             why := 'it is in use';
