@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ledger::Ledger;
-use ledger::aggregates::Aggregator;
+use ledger::aggregates::{self, Aggregator};
 use ledger::sequence::Sequencer;
 use store::{LeaseTerms, Work, do_duties};
 use tokio::task::JoinSet;
@@ -25,7 +25,7 @@ pub(super) fn start(ledger: &Arc<Ledger>, roles: &[Role], stop: &CancellationTok
         if roles.contains(&Role::Aggregator) {
             let (types, wake) = (ledger.types.clone(), ledger.wakes[place].clone());
             let aggregator = Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, wake };
-            of_shard.insert("aggregator", Arc::new(move |lease| Box::pin(aggregator.clone().run(lease))));
+            of_shard.insert(aggregates::DUTY, Arc::new(move |lease| Box::pin(aggregator.clone().run(lease))));
         }
         duties.spawn(do_duties(shard.pool.clone(), LeaseTerms::default(), of_shard, stop.clone()));
     }
