@@ -72,6 +72,8 @@ pub async fn maintain(shard: &Shard, catalogue: &Catalogue, terms: Terms) -> Res
             store::fail_point("month_dropped");
         }
     }
+    metrics::gauge!("ledger_months_beyond_retention", "shard" => shard.name.clone())
+        .set(done.kept.len() as f64);
     // Also after a run that was killed before it came to this.
     note_dropped_events(&shard.pool).await?;
     store::fail_point("drops_noted");
