@@ -1,5 +1,7 @@
 //! The order service's settings: the table, and the typed values made from it.
 
+mod export;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use reconcile::Place;
 use serving::peer::check_address;
 use settings::{Program, Resolved, Setting, SettingError, Source};
 use store::{PgConnectOptions, parse_url};
+
+pub use export::ExportSettings;
 
 /// Where the data lies if nobody says otherwise; worked out by [`with_data_dir`].
 const DATA_DIR: Setting = Setting::new(
@@ -58,8 +62,17 @@ pub const PROGRAM: Program = Program {
         ),
         Setting::new("shard-connections", "COUNT", "Most connections to each shard's database").or("8"),
         DATA_DIR,
-        Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry, sequencer, aggregator")
-            .or("grpc,http,retry,sequencer,aggregator"),
+        Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry, sequencer, aggregator, exporter")
+            .or("grpc,http,retry,sequencer,aggregator,exporter"),
+        Setting::new(
+            "export-engine",
+            "files|nats|none",
+            "Where the ledger's events are exported to: files below --data-dir, or NATS JetStream",
+        )
+        .or("files"),
+        Setting::new("nats-url", "URL,…", "NATS, such as nats://localhost:4222; several servers of one cluster with commas")
+            .secret(),
+        Setting::new("nats-credentials", "FILE", "A NATS user's credentials (a .creds file)"),
         Setting::new(
             "threads",
             "COUNT",
@@ -103,6 +116,8 @@ pub enum Role {
     Sequencer,
     /// Keeps the ledger's intermediate balances, or stands by for it.
     Aggregator,
+    /// Exports the ledger's events, or stands by for it.
+    Exporter,
 }
 
 /// The settings of a serving process.
@@ -128,6 +143,8 @@ pub struct Settings {
     pub bundle: Place,
     /// `--roles`
     pub roles: Vec<Role>,
+    /// `--export-engine`
+    pub export: ExportSettings,
     /// `--workers`
     pub workers: usize,
     /// `--fan-limit`
@@ -184,6 +201,7 @@ impl DatabaseSettings {
 impl Settings {
     /// Checks and types resolved settings.
     pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
+        let database = DatabaseSettings::new(resolved)?;
         let max_in_flight_orders = resolved.within("max-in-flight-orders", 1..=10_000_000)?;
         let max_orders_per_request = resolved.within("max-orders-per-request", 1..=1_000_000)?;
         Ok(Self {
@@ -194,7 +212,8 @@ impl Settings {
             allow_unauthenticated: resolved.switch("allow-unauthenticated")?,
             allowed_hosts: resolved.list("allowed-hosts"),
             data_manager_address: data_manager_address(resolved)?,
-            database: DatabaseSettings::new(resolved)?,
+            export: ExportSettings::new(resolved, &database.data_dir)?,
+            database,
             bundle: bundle(resolved)?.unwrap_or(Place::Builtin),
             roles: roles(resolved)?,
             workers: resolved.within("workers", 1..=100_000)?,
@@ -257,9 +276,10 @@ fn roles(resolved: &Resolved) -> Result<Vec<Role>, SettingError> {
         "retry" => Ok(Role::Retry),
         "sequencer" => Ok(Role::Sequencer),
         "aggregator" => Ok(Role::Aggregator),
+        "exporter" => Ok(Role::Exporter),
         _ => {
-            let reason =
-                format!("`{text}` is not a role; allowed are grpc, http, retry, sequencer, aggregator");
+            let allowed = "grpc, http, retry, sequencer, aggregator, exporter";
+            let reason = format!("`{text}` is not a role; allowed are {allowed}");
             Err(resolved.invalid("roles", reason))
         }
     };

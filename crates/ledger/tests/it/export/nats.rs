@@ -177,6 +177,52 @@ fn publishers_that_know_nothing_of_each_other_make_one_exact_stream() {
 }
 
 #[test]
+fn a_publisher_that_slept_while_others_went_on_stores_nothing_however_late_it_wakes() {
+    store::testing::run(async {
+        let server = NatsServer::start();
+        let (slow, quick) = (server.engine(), server.engine());
+        let entries: Vec<Entry> = (1..=1000).map(entry).collect();
+        slow.open("s0", true).await.unwrap().append(&entries[..300]).await.unwrap();
+        let mut log = quick.open("s0", true).await.unwrap();
+        for (from, to) in [(300, 301), (301, 420), (420, 1000)] {
+            let mut slept = slow.open("s0", true).await.unwrap();
+            log.append(&entries[from..to]).await.unwrap();
+            // Within the window, and long after it.
+            for wait in [Duration::ZERO, WINDOW * 2] {
+                tokio::time::sleep(wait).await;
+                let refused = slept.append(&entries[from..to]).await.unwrap_err();
+                assert!(matches!(refused, Error::Moved(_)), "{refused}");
+            }
+        }
+        assert_eq!(stream(&quick, "s0").await, entries);
+    });
+}
+
+#[test]
+fn what_the_server_remembers_and_no_longer_has_does_not_count_as_stored() {
+    store::testing::run(async {
+        let server = NatsServer::start();
+        let engine = server.engine();
+        let entries: Vec<Entry> = (1..=100).map(entry).collect();
+        engine.open("s0", true).await.unwrap().append(&entries).await.unwrap();
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let ledger = async_nats::jetstream::new(client).get_stream("LEDGER").await.unwrap();
+        ledger.purge().await.unwrap();
+        // The ids are known, the messages are gone.
+        let begun = std::time::Instant::now();
+        let mut refused = 0;
+        while let Err(error) = engine.open("s0", true).await.unwrap().append(&entries).await {
+            assert!(matches!(error, Error::Moved(_)), "{error}");
+            assert!(begun.elapsed() < WINDOW * 20, "ids are forgotten after a while");
+            refused += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(refused > 0, "the ids were remembered");
+        assert_eq!(stream(&engine, "s0").await, entries);
+    });
+}
+
+#[test]
 fn a_stream_that_does_not_fit_is_refused_and_says_why() {
     store::testing::run(async {
         let (world, server) = (World::fresh().await, NatsServer::start());
