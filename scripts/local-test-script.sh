@@ -20,10 +20,15 @@ esac
 scripts/init-repo.sh --test
 say "${build[*]}"
 "${build[@]}"
+# Only debug builds can be told to die at a named point (test_fail_points.py).
+say 'cargo build -p order_service (the debug build, for the fail points)'
+cargo build -p order_service
 
 # The tests take the binaries from here; absolute, because they are started from other folders.
-bin=$(realpath -- "${CARGO_TARGET_DIR:-target}")/$profile
+target=$(realpath -- "${CARGO_TARGET_DIR:-target}")
+bin=$target/$profile
 export ORDER_SERVICE_BIN=$bin/order_service DATA_MANAGER_BIN=$bin/data_manager
+export DEBUG_ORDER_SERVICE_BIN=$target/debug/order_service
 python=$PWD/target/e2e-venv/bin/python
 
 say "pytest $* (in order_service/tests/e2e, binaries of $bin)"

@@ -10,10 +10,13 @@
 //! Idle, a process asks once every two seconds; whoever enqueues for another process wakes it by `NOTIFY`.
 //!
 //! Lock order: lease row, then group (advisory), then jobs by id.
+//!
+//! [`fifo`] is the other kind of queue: messages of a group one after another, on Postgres or Amazon SQS.
 
 mod backoff;
 mod claim;
 mod enqueue;
+pub mod fifo;
 mod inspect;
 mod job;
 mod lanes;

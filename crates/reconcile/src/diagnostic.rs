@@ -48,8 +48,10 @@ impl Problem {
 /// `", did you mean …?"` if one of `known` is near.
 pub fn suggestion<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     let by_distance = known.into_iter().map(|name| (strsim::damerau_levenshtein(given, name), name));
+    let length = given.chars().count();
     match by_distance.min_by_key(|(distance, _)| *distance) {
-        Some((distance, name)) if distance <= given.chars().count() / 3 + 1 => {
+        // Something of what was given must be in it.
+        Some((distance, name)) if distance < length && distance <= length / 3 + 1 => {
             format!(", did you mean `{name}`?")
         }
         _ => String::new(),

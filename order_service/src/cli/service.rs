@@ -29,6 +29,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 pub(super) struct Service {
     client: Client<HttpConnector, Empty<Bytes>>,
     origin: String,
+    patience: Duration,
 }
 
 /// The body of an error.
@@ -50,19 +51,23 @@ impl Service {
             Some(url) => origin(url).map_err(|reason| Failure::Usage(format!("--url: {reason}")))?,
             None => format!("http://localhost:{}", resolved.required::<u16>("http-port")?),
         };
+        Ok(Self::at(origin, PATIENCE))
+    }
+
+    fn at(origin: String, patience: Duration) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT));
         connector.set_nodelay(true);
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), origin })
+        Self { client: Client::builder(TokioExecutor::new()).build(connector), origin, patience }
     }
 
     /// The answer's text. `path`: its segments.
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<String, Failure> {
         let target = target(path, query);
         let uri: Uri = format!("{}{target}", self.origin).parse().map_err(|error| self.failed(error))?;
-        let (status, body) = match timeout(PATIENCE, self.ask(uri)).await {
+        let (status, body) = match timeout(self.patience, self.ask(uri)).await {
             Ok(answer) => answer?,
-            Err(_) => return Err(self.failed(format!("no answer within {} s", PATIENCE.as_secs()))),
+            Err(_) => return Err(self.failed(format!("no answer within {:?}", self.patience))),
         };
         if status.is_success() {
             return String::from_utf8(body.into()).map_err(|_| self.failed("the answer is not text"));
@@ -75,7 +80,8 @@ impl Service {
             if error.is_connect() {
                 return Failure::Failed(format!("no service answers at {} (is it running?)", self.origin));
             }
-            self.failed(error)
+            // With its causes: by itself it says very little.
+            self.failed(format!("{:#}", anyhow::Error::new(error)))
         })?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), LARGEST).collect().await;
@@ -155,6 +161,27 @@ mod tests {
             target(&["v1", "balances", "a/../b?"], &query),
             "/v1/balances/a%2F..%2Fb%3F?storage_id=-7&label=a%20b%26c%3D%C3%A9%2F%2B&at=2024-01-01T00%3A00%3A00%2B01%3A00"
         );
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_answer_is_given_up() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        // Not at all, or never to the end.
+        for beginning in ["", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let origin = format!("http://{}", listener.local_addr().unwrap());
+            let quiet = tokio::spawn(async move {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                connection.read_u8().await.unwrap();
+                connection.write_all(beginning.as_bytes()).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+            let asked =
+                Service::at(origin.clone(), Duration::from_millis(100)).get(&["v1", "types"], &[]).await;
+            let Err(Failure::Failed(reason)) = asked else { panic!("it answered") };
+            assert_eq!(reason, format!("{origin}: no answer within 100ms"));
+            quiet.abort();
+        }
     }
 
     #[test]

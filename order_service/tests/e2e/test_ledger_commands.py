@@ -77,7 +77,10 @@ def test_turnovers(ask, ledger, storage):
 
 
 def test_events_of_all_pages(ask, ledger, storage):
-    ledger.write([outflow(storage, info={"text": f"{n}\n"}) for n in range(2_345)]).ok()
+    ledger.write([outflow(storage, info={"text": f"{n}\n"}) for n in range(2_344)]).ok()
+    # Kept as it is written: with line breaks between its words.
+    written = {"events": [outflow(storage, event_id="a", info={"more": {"n": 1}})]}
+    ledger.call("POST", "/v1/events", json.dumps(written, indent=1).encode()).ok()
     key, listed = f"storage_id={storage}", ledger.listing(OUTFLOW, {"storage_id": storage}, limit=10_000)
     lines = printed(ask("events", OUTFLOW, key, "--output", "json")).splitlines()
     assert [json.loads(line) for line in lines] == listed and len(listed) == 2_345

@@ -2,9 +2,11 @@
 //! hazard. The outside view, with both real programs, is in `tests/e2e`.
 
 // Helpers of tests may fail loudly, too.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod accepting;
+mod bundle_commands;
+mod bundles;
 mod callbacks;
 mod connection_loss;
 mod harness;

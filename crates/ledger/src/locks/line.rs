@@ -25,12 +25,26 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LEAVING_TRIES: usize = 20;
 const LEAVING_AGAIN: Duration = Duration::from_secs(1);
 
+/// What is heard of a lock id.
+struct Heard {
+    /// What was granted, or nothing, which means to ask again.
+    news: watch::Sender<Option<Grant>>,
+    /// Whether it is known to be in line; before, its caller is still asking.
+    queued: bool,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self { news: watch::Sender::new(None), queued: false }
+    }
+}
+
 /// One shard's lines, as this process knows them.
 pub(super) struct Line {
     pub(super) pool: PgPool,
     pub(super) process: Uuid,
-    /// By lock id: what was granted, or nothing, which means to ask again.
-    listeners: Mutex<HashMap<Uuid, watch::Sender<Option<Grant>>>>,
+    /// Those who hear of a lock id.
+    listeners: Mutex<HashMap<Uuid, Heard>>,
     /// When something is to be done about a key.
     timers: Mutex<HashMap<Uuid, Instant>>,
     /// Something was added to the above.
@@ -62,15 +76,20 @@ impl Line {
 
     /// Hears of a lock id from now on.
     pub(super) fn listen(self: &Arc<Self>, lock_id: Uuid) -> Listener {
-        let news =
-            lock(&self.listeners).entry(lock_id).or_insert_with(|| watch::Sender::new(None)).subscribe();
+        let news = lock(&self.listeners).entry(lock_id).or_default().news.subscribe();
         self.changed.notify_one();
         Listener { line: self.clone(), lock_id, news: Some(news) }
     }
 
     pub(super) async fn take(&self, lock_id: Uuid, request: &Arc<Request>, waits: bool) -> Result<Outcome> {
         let answer = self.admitted(queries::take(&self.pool, lock_id, request, waits)).await;
-        self.heed(answer)
+        let outcome = self.heed(answer)?;
+        if let Outcome::Queued(lock_id) = outcome
+            && let Some(heard) = lock(&self.listeners).get_mut(&lock_id)
+        {
+            heard.queued = true;
+        }
+        Ok(outcome)
     }
 
     /// Leaves the line, however long the database is away.
@@ -125,8 +144,8 @@ impl Line {
     }
 
     pub(super) fn tell(&self, lock_id: Uuid, grant: Option<Grant>) {
-        if let Some(listener) = lock(&self.listeners).get(&lock_id) {
-            listener.send_replace(grant);
+        if let Some(heard) = lock(&self.listeners).get(&lock_id) {
+            heard.news.send_replace(grant);
         }
     }
 
@@ -155,7 +174,8 @@ impl Line {
 
     /// Keeps all callers in their lines, and finds what they missed.
     pub(super) async fn keep(&self, forget: bool) {
-        let waiting: Vec<Uuid> = lock(&self.listeners).keys().copied().collect();
+        let queued = |(lock_id, heard): (&Uuid, &Heard)| heard.queued.then_some(*lock_id);
+        let waiting: Vec<Uuid> = lock(&self.listeners).iter().filter_map(queued).collect();
         if waiting.is_empty() {
             return;
         }
@@ -187,7 +207,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         let mut listeners = lock(&self.line.listeners);
         self.news = None;
-        if listeners.get(&self.lock_id).is_some_and(|news| news.receiver_count() == 0) {
+        if listeners.get(&self.lock_id).is_some_and(|heard| heard.news.receiver_count() == 0) {
             listeners.remove(&self.lock_id);
         }
     }

@@ -44,12 +44,12 @@ pub enum OpenError {
     AnotherShard {
         /// The shard of the map.
         shard: String,
-        /// Its range in the map.
-        range: [String; 2],
+        /// Its range in the map. Boxed, as the next: errors that are returned by value are small.
+        range: Box<[String; 2]>,
         /// The shard of the database.
         found: String,
         /// Its range in the database.
-        found_range: [String; 2],
+        found_range: Box<[String; 2]>,
     },
     /// It does not answer.
     #[error("shard {shard}: {cause}")]
@@ -116,7 +116,7 @@ async fn prepare(place: &ShardPlace, pool: &PgPool, migrate: bool) -> Result<(),
     };
     fits.map_err(|cause| OpenError::Schema { shard: place.name.clone(), cause })?;
     let identity = identity(place, &mut connection).await.map_err(database)?;
-    is_the_place(place, identity)
+    another(place, identity).map_or(Ok(()), Err)
 }
 
 /// Whether a database has an identity; it must be the place's.
@@ -135,18 +135,20 @@ async fn look(place: &ShardPlace, pool: &PgPool) -> Result<bool, OpenError> {
         })
     });
     match identity.await.map_err(database)? {
-        Some(identity) => is_the_place(place, identity).map(|()| true),
+        Some(identity) => another(place, identity).map_or(Ok(true), Err),
         None => Ok(false),
     }
 }
 
-fn is_the_place(place: &ShardPlace, (found, first, last): (String, String, String)) -> Result<(), OpenError> {
+/// What is wrong if the identity is not the place's.
+fn another(place: &ShardPlace, (found, first, last): (String, String, String)) -> Option<OpenError> {
     let (range_first, range_last) = bounds(place.range);
     if (found.as_str(), &first, &last) == (place.name.as_str(), &range_first, &range_last) {
-        return Ok(());
+        return None;
     }
     let found_range = Range::parse(&first, &last).map(Range::hex).unwrap_or([first, last]);
-    Err(OpenError::AnotherShard { shard: place.name.clone(), range: place.range.hex(), found, found_range })
+    let (range, found_range) = (Box::new(place.range.hex()), Box::new(found_range));
+    Some(OpenError::AnotherShard { shard: place.name.clone(), range, found, found_range })
 }
 
 /// The identity that the database carries from now on.

@@ -1,7 +1,7 @@
 //! The integration `ledger-types`: the bundle's types, into the control database.
 //!
 //! One transaction: others out, read, ask what is in use, plan, write. It waits for whoever else runs it, and a crash
-//! leaves nothing half.
+//! leaves nothing half. What is in use is asked once before, too, when there is no transaction to be held up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -111,6 +111,7 @@ impl Integration for LedgerTypes {
                 to_come: context.to_come(),
                 usage: self.usage.clone(),
             });
+            run.ask_first(&self.pool).await?;
             store::run_tx(&self.pool, "reconcile_ledger_types", move |connection| {
                 let run = run.clone();
                 Box::pin(async move { run.in_tx(connection).await })
@@ -145,6 +146,13 @@ impl Run {
             apply_in_tx(connection, &steps, self.terms).await?;
         }
         Ok(Ok(steps.plan))
+    }
+
+    /// Asks what the transaction will ask, so that a shard that is away holds up no transaction.
+    async fn ask_first(&self, pool: &PgPool) -> Result<(), RunError> {
+        let stored = store::run(pool, "look_at_types", |connection| Box::pin(read_all(connection))).await?;
+        let stored = stored.map_err(RunError::Failed)?;
+        self.ask(questions(&stored, &self.wanted, self.terms)).await.map(drop)
     }
 
     async fn ask(&self, types: Vec<(Kind, String)>) -> Result<Uses, RunError> {

@@ -31,32 +31,38 @@ pub struct Steps {
     pub delete: Vec<(Kind, String)>,
 }
 
+type Key<'d> = (Kind, &'d str);
+
 /// The types of which one must know whether they are in use, before [`plan`] can say what is done.
 pub fn questions(stored: &[Stored], wanted: &[Definition], terms: Terms) -> Vec<(Kind, String)> {
+    let wanted = by_key(wanted);
     let doubtful = |stored: &&Stored| {
-        let new = find(wanted, &stored.definition);
+        let new = wanted.get(&key(&stored.definition)).copied();
         let ours = terms.take_over && new.is_some() || stored.owner.yields_to_bundle();
         let objections = if ours { objections(&stored.definition, new) } else { Vec::new() };
         let of_no_use = objections.iter().any(|objection| matches!(objection, Objection::Always(_)));
         !objections.is_empty() && !of_no_use
     };
-    stored.iter().filter(doubtful).map(|stored| key(&stored.definition)).collect()
+    let doubtful = stored.iter().filter(doubtful).map(|stored| key(&stored.definition));
+    doubtful.map(|(kind, name)| (kind, name.to_owned())).collect()
 }
 
 /// What brings the stored types to the wanted ones.
 pub fn plan(stored: &[Stored], wanted: &[Definition], uses: &Uses, terms: Terms) -> Steps {
+    let old: BTreeMap<Key<'_>, &Stored> =
+        stored.iter().map(|stored| (key(&stored.definition), stored)).collect();
+    let wanted = by_key(wanted);
     let mut steps = Steps::default();
-    for new in wanted {
-        match stored.iter().find(|stored| key(&stored.definition) == key(new)) {
+    for ((kind, name), new) in &wanted {
+        match old.get(&(*kind, *name)) {
             None => {
-                steps.plan.create(new.kind().object(), new.name(), &new.to_json());
-                steps.put.push(new.clone());
+                steps.plan.create(kind.object(), name, &new.to_json());
+                steps.put.push((*new).clone());
             }
             Some(old) => change(old, new, uses, terms, &mut steps),
         }
     }
-    for old in stored.iter().filter(|stored| find(wanted, &stored.definition).is_none()) {
-        let (kind, name) = (old.definition.kind(), old.definition.name());
+    for ((kind, name), old) in old.iter().filter(|(key, _)| !wanted.contains_key(*key)) {
         if !old.owner.yields_to_bundle() {
             continue;
         }
@@ -64,7 +70,7 @@ pub fn plan(stored: &[Stored], wanted: &[Definition], uses: &Uses, terms: Terms)
             Some(reason) => steps.plan.refuse(Action::Delete, kind.object(), name, reason),
             None => {
                 steps.plan.delete(kind.object(), name, &old.definition.to_json());
-                steps.delete.push((kind, name.to_owned()));
+                steps.delete.push((*kind, (*name).to_owned()));
             }
         }
     }
@@ -103,7 +109,7 @@ fn refusal(old: &Definition, new: Option<&Definition>, uses: &Uses) -> Option<St
         return Some(always.join("; "));
     }
     let reasons: Vec<String> = objections.iter().filter_map(Objection::while_used).collect();
-    let used = uses.get(&key(old)).filter(|_| !reasons.is_empty())?;
+    let used = uses.get(&(old.kind(), old.name().to_owned())).filter(|_| !reasons.is_empty())?;
     Some(format!("it is in use ({used}): {}", reasons.join("; ")))
 }
 
@@ -123,12 +129,12 @@ impl Objection {
     }
 }
 
-fn key(definition: &Definition) -> (Kind, String) {
-    (definition.kind(), definition.name().to_owned())
+fn key(definition: &Definition) -> Key<'_> {
+    (definition.kind(), definition.name())
 }
 
-fn find<'d>(definitions: &'d [Definition], like: &Definition) -> Option<&'d Definition> {
-    definitions.iter().find(|definition| key(definition) == key(like))
+fn by_key(definitions: &[Definition]) -> BTreeMap<Key<'_>, &Definition> {
+    definitions.iter().map(|definition| (key(definition), definition)).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 use serving::ops::{self, Readiness};
 use store::testing::run;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::document::{Call, Document, METHODS, call};
@@ -164,6 +165,32 @@ fn refusals_of_locks_are_as_described() {
             ask(&call(Method::PATCH, one), &address, r#"{"ttl_seconds": 1}"#, expected).await;
         }
         ask(&acquire, "/v1/locks", &wanted("mine"), 409).await;
+    });
+}
+
+#[test]
+fn explanations_are_as_described() {
+    run(async {
+        let (served, stop) = (Served::fresh().await, CancellationToken::new());
+        let document = Document::of(&served).await;
+        served.write(&[event("e", 7, "2024-02-29T12:00:00Z", "1")]).await;
+        let (balances, at) =
+            (call(Method::GET, "/v1/balances/{type}"), "/v1/balances/storage_outflow?storage_id=7&explain=");
+        let ask = async |explain: &str, status| {
+            let answer =
+                assert_answers(&served, &document, &balances, &format!("{at}{explain}"), "", status).await;
+            answer["explain"].clone()
+        };
+        ask("maybe", 400).await;
+        assert_eq!(ask("false", 200).await, Value::Null);
+        assert_eq!(ask("true", 200).await["aggregate"], Value::Null);
+        let mut duties = served.aggregate(&stop);
+        served.all_aggregated().await;
+        assert_eq!(ask("true", 200).await["aggregate"]["events"], 1);
+        stop.cancel();
+        while let Some(ended) = duties.join_next().await {
+            ended.unwrap();
+        }
     });
 }
 

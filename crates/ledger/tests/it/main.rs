@@ -1,7 +1,7 @@
 //! The ledger against real shards: fresh databases with the shard schema.
 
 // Helpers of tests may fail loudly, too.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod batches;
 mod described;

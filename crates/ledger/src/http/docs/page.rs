@@ -64,6 +64,8 @@ struct Schema {
     about: Prose,
     kind: Vec<Word>,
     fields: Vec<Field>,
+    /// Empty if there is none.
+    example: String,
 }
 
 impl Page {
@@ -79,6 +81,7 @@ impl Page {
             about: prose(text(&schema["description"])),
             kind: kind(schema),
             fields: fields(schema),
+            example: if schema["example"].is_null() { String::new() } else { schema["example"].to_string() },
         };
         Self {
             title: text(&info["title"]),

@@ -156,14 +156,17 @@ fn a_caller_that_goes_away_at_the_moment_of_the_grant_does_not_keep_it() {
         println!("{heard} heard of their grant, {gone} went away");
         assert!(heard > 4 && gone > 4, "{heard} heard, {gone} gone: the fault hardly bit");
         // Nothing is held for the minute that a lost grant would be.
-        let last = b.acquire(Wanted { wait: Duration::from_secs(5), ..wanted() }).await.unwrap();
+        let last = b.acquire(Wanted { wait: Duration::from_secs(10), ..wanted() }).await.unwrap();
         b.release(last.lock_id).await.unwrap();
         let pool = &shards.of(super::of(7).hash).pool;
-        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM locks WHERE state <> 'e'")
-            .fetch_one(pool)
-            .await
-            .unwrap();
-        assert_eq!(left, 0);
+        let nothing_is_left = async {
+            let left = "SELECT count(*) FROM locks WHERE state <> 'e'";
+            // The very last of them may still be on its way.
+            while sqlx::query_scalar::<_, i64>(left).fetch_one(pool).await.unwrap() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), nothing_is_left).await.unwrap();
     });
 }
 

@@ -1,7 +1,7 @@
 //! Promise: waiting costs next to nothing, and a grant wakes whom it is for and nobody else.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ledger::locks::Locks;
 use ledger::sharding::{ShardMap, Shards};
@@ -46,6 +46,7 @@ async fn calls(observer: &mut PgConnection) -> BTreeMap<String, i64> {
 fn nobody_is_woken_in_vain() {
     run(async {
         let (shards, locks, mut observer) = counted().await;
+        let started = Instant::now();
         let held = locks.acquire(wanted()).await.unwrap();
         let callers: Vec<_> = (0..200).map(|_| caller(&locks, waiting())).collect();
         line_of(&shards, 200).await;
@@ -55,11 +56,10 @@ fn nobody_is_woken_in_vain() {
         }
         let mut calls = calls(&mut observer).await;
         let beats = calls.remove("keep_waiting").unwrap_or(0);
-        assert!(beats <= 5, "{beats} looks within a moment");
-        // One for each caller, and some for those who asked when the listening began.
-        let taken = calls.remove("take_lock").unwrap_or(0);
-        assert!((201..220).contains(&taken), "{taken} calls for 201 callers");
-        assert_eq!(calls.into_iter().collect::<Vec<_>>(), [("release_lock".to_owned(), 1)]);
+        // One a second, and one when the listening began.
+        assert!(beats <= 2 + started.elapsed().as_secs() as i64, "{beats} looks in {:?}", started.elapsed());
+        let once = [("release_lock".to_owned(), 1), ("take_lock".to_owned(), 201)];
+        assert_eq!(calls.into_iter().collect::<Vec<_>>(), once);
         assert_eq!(callers.iter().filter(|caller| caller.is_finished()).count(), 1);
     });
 }
@@ -71,9 +71,7 @@ fn while_nobody_waits_nothing_is_asked() {
         locks.acquire(wanted()).await.unwrap();
         // What is to show is that nothing happens.
         tokio::time::sleep(Duration::from_millis(2500)).await;
-        let mut calls = calls(&mut observer).await;
-        // Only if its listening had just begun.
-        assert!(calls.remove("keep_waiting").unwrap_or(0) <= 1);
+        let calls = calls(&mut observer).await;
         assert_eq!(calls.into_iter().collect::<Vec<_>>(), [("take_lock".to_owned(), 1)]);
     });
 }

@@ -13,7 +13,7 @@ fn a_second_run_waits_for_the_first() {
         let (elsewhere, types) = (pool.clone(), [account("a"), lock("b")]);
         let second = tokio::spawn(async move { counts(&Run::on(&elsewhere).of(&types).await) });
         let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
-                       AND wait_event = 'advisory' AND query LIKE '%exclude_other_runs%')";
+                       AND wait_event = 'advisory')";
         while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&pool).await.unwrap() {
             tokio::task::yield_now().await;
         }

@@ -91,11 +91,9 @@ fn a_refusal_leaves_its_object_alone_and_the_others_are_done() {
         let b = lock("b").replace("name: b", "name: b\ndescription: New");
         assert_eq!(counts(&on().of(&[b.clone(), account("d")]).await), [1, 1, 1, 1]);
         assert_eq!(stored(&pool).await.0, ["account/a bundle", "account/d bundle", "lock/b bundle"]);
-        // Only of the one whose deletion is in question.
-        assert_eq!(
-            *usage.asked.lock().unwrap(),
-            [(Kind::Account, "a".to_owned()), (Kind::Lock, "c".to_owned())]
-        );
+        // Only those whose deletion is in question, before the transaction and in it.
+        let asked = [(Kind::Account, "a".to_owned()), (Kind::Lock, "c".to_owned())];
+        assert_eq!(*usage.asked.lock().unwrap(), [asked.clone(), asked].concat());
         usage.types.lock().unwrap().clear();
         assert_eq!(counts(&on().of(&[b, account("d")]).await), [0, 0, 1, 0]);
     });

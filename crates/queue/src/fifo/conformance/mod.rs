@@ -1,0 +1,95 @@
+//! What every engine must do, as Amazon documents it: an engine passes [`CASES`], each on queues of its own.
+//!
+//! Times are whole seconds, the least that Amazon takes. Nothing is assumed of how many messages one receive brings.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // an engine that fails, fails loudly
+
+mod content;
+mod dead_letters;
+mod deduplication;
+mod groups;
+mod receipts;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use uuid::Uuid;
+
+use super::{DeadLetters, FifoEngine, FifoQueue, Message, NewMessage, QueueTerms};
+
+/// A case; panics if the engine fails it.
+pub type Case = fn(Arc<dyn FifoEngine>) -> BoxFuture<'static, ()>;
+
+macro_rules! cases {
+    ($($room:ident::$case:ident),+ $(,)?) => {
+        &[$((stringify!($case), |engine| Box::pin($room::$case(engine)))),+]
+    };
+}
+
+/// All cases, with their names.
+pub const CASES: &[(&str, Case)] = cases![
+    content::everything_sent_is_received,
+    content::what_no_engine_takes_is_refused,
+    content::a_queue_that_is_not_there_is_named,
+    content::a_waiting_receiver_is_woken,
+    groups::a_group_comes_in_the_order_it_was_sent,
+    groups::the_next_waits_while_an_earlier_one_is_in_flight,
+    groups::groups_do_not_wait_for_one_another,
+    groups::many_receivers_never_overlap_within_a_group,
+    receipts::a_message_comes_again_after_its_time_out,
+    receipts::an_expired_receipt_is_refused,
+    receipts::visibility_can_be_extended_and_ended,
+    receipts::deleting_twice_is_deleting_once,
+    deduplication::an_id_is_one_message,
+    deduplication::an_id_is_remembered_after_its_message_is_deleted,
+    deduplication::ids_are_a_queues_own,
+    dead_letters::what_is_received_too_often_is_a_dead_letter,
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Longer than anything takes that is to happen.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+fn fresh_name() -> String {
+    format!("conformance-{}.fifo", Uuid::new_v4().simple())
+}
+
+/// A new queue with a visibility time-out of half a minute.
+async fn queue(engine: &Arc<dyn FifoEngine>) -> Arc<dyn FifoQueue> {
+    queue_with(engine, None).await
+}
+
+async fn queue_with(engine: &Arc<dyn FifoEngine>, dead_letters: Option<DeadLetters>) -> Arc<dyn FifoQueue> {
+    let name = fresh_name();
+    let terms = QueueTerms { visibility: Duration::from_secs(30), dead_letters };
+    engine.ensure(&name, terms.clone()).await.unwrap();
+    // Whoever comes second finds it there.
+    engine.ensure(&name, terms).await.unwrap();
+    engine.open(&name).await.unwrap()
+}
+
+fn message(group: &str, body: &str) -> NewMessage {
+    NewMessage {
+        group: group.to_owned(),
+        deduplication: format!("{group}/{body}"),
+        body: body.to_owned(),
+        attributes: BTreeMap::new(),
+    }
+}
+
+async fn send(queue: &Arc<dyn FifoQueue>, group: &str, body: &str) {
+    queue.send(message(group, body)).await.unwrap();
+}
+
+/// The next message; panics if none comes.
+async fn next(queue: &Arc<dyn FifoQueue>, visibility: Option<Duration>) -> Message {
+    queue.receive(1, PATIENCE, visibility).await.unwrap().pop().expect("a message")
+}
+
+/// Panics if there is anything to receive now.
+async fn nothing(queue: &Arc<dyn FifoQueue>) {
+    let received = queue.receive(10, SECOND, None).await.unwrap();
+    assert!(received.is_empty(), "{received:?}");
+}

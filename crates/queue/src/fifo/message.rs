@@ -1,0 +1,147 @@
+//! What a message is, and what it may be.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use super::{FifoError, Result};
+
+/// Largest message: body and attributes, in bytes.
+pub const MOST_BYTES: usize = 1 << 20;
+/// Most attributes of a message.
+pub const MOST_ATTRIBUTES: usize = 10;
+/// Longest group and deduplication id.
+const LONGEST_ID: usize = 128;
+
+/// A message to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMessage {
+    /// Messages of a group are received one after another.
+    pub group: String,
+    /// Sent again within five minutes, it is the same message.
+    pub deduplication: String,
+    /// Text.
+    pub body: String,
+    /// Texts beside the body, by name.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// What became of a message that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// The engine's name for it; of a repeated one, the first one's.
+    pub id: String,
+    /// Grows within a group, in the order of delivery.
+    pub sequence: u128,
+}
+
+/// Proves that a message was received, and not by others since. What it says is the engine's business.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Receipt(pub String);
+
+/// A received message.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The engine's name for it.
+    pub id: String,
+    /// Its group.
+    pub group: String,
+    /// What it was sent with.
+    pub deduplication: String,
+    /// Grows within a group, in the order of delivery.
+    pub sequence: u128,
+    /// Text.
+    pub body: String,
+    /// Texts beside the body.
+    pub attributes: BTreeMap<String, String>,
+    /// When it was sent.
+    pub sent_at: DateTime<Utc>,
+    /// How often it has been received, this time included.
+    pub receives: u32,
+    /// This receive's.
+    pub receipt: Receipt,
+}
+
+impl NewMessage {
+    /// Refuses what an engine might refuse: the rules of Amazon SQS.
+    pub fn check(&self) -> Result<()> {
+        check_id("group", &self.group)?;
+        check_id("deduplication", &self.deduplication)?;
+        let texts = || self.attributes.iter().flat_map(|(name, value)| [name, value]).chain([&self.body]);
+        let bytes: usize = texts().map(String::len).sum();
+        let empty = self.body.is_empty() || texts().any(String::is_empty);
+        let reason = if bytes > MOST_BYTES {
+            format!("a message of {bytes} bytes: at most {MOST_BYTES} are allowed")
+        } else if self.attributes.len() > MOST_ATTRIBUTES {
+            format!("{} attributes: at most {MOST_ATTRIBUTES} are allowed", self.attributes.len())
+        } else if empty {
+            "body, names and values of attributes must not be empty".to_owned()
+        } else if !texts().all(|text| text.chars().all(allowed)) {
+            "a message must have no control characters but tab, line feed and carriage return".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(FifoError::Invalid(reason))
+    }
+}
+
+/// Characters of XML 1.0.
+fn allowed(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+fn check_id(what: &str, id: &str) -> Result<()> {
+    if (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let reason =
+        format!("the {what} id must have 1 to {LONGEST_ID} letters, digits and punctuation of ASCII");
+    Err(FifoError::Invalid(reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(group: &str, body: &str, attributes: &[(&str, &str)]) -> NewMessage {
+        let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        NewMessage {
+            group: group.to_owned(),
+            deduplication: "d".to_owned(),
+            body: body.to_owned(),
+            attributes: attributes.collect(),
+        }
+    }
+
+    #[test]
+    fn what_amazon_takes_is_taken() {
+        let (longest, largest) = ("g".repeat(128), "b".repeat(MOST_BYTES));
+        for good in [
+            message("g", "b", &[]),
+            message(&longest, "tab\tline\n\u{10348}", &[("JobName", "integration")]),
+            message("a-b_c.d/e:f", &largest, &[]),
+        ] {
+            assert!(good.check().is_ok(), "{:?}", good.group);
+        }
+    }
+
+    #[test]
+    fn what_amazon_refuses_is_refused() {
+        let (too_long, too_large) = ("g".repeat(129), "b".repeat(MOST_BYTES + 1));
+        let eleven: Vec<String> = (0..11).map(|n| format!("a{n}")).collect();
+        let eleven: Vec<(&str, &str)> = eleven.iter().map(|name| (name.as_str(), "v")).collect();
+        for bad in [
+            message("", "b", &[]),
+            message(&too_long, "b", &[]),
+            message("with space", "b", &[]),
+            message("ümlaut", "b", &[]),
+            message("g", "", &[]),
+            message("g", &too_large, &[]),
+            message("g", "\0", &[]),
+            message("g", "b", &[("a", "")]),
+            message("g", "b", &eleven),
+        ] {
+            assert!(matches!(bad.check(), Err(FifoError::Invalid(_))), "{:?}", bad.group);
+        }
+    }
+}

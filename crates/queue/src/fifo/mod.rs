@@ -1,0 +1,125 @@
+//! FIFO queues with the semantics of Amazon SQS, whatever keeps them.
+//!
+//! A message belongs to a group. Of a group nothing is received while an earlier message of it is in flight (received, and
+//! neither deleted nor visible again) or waiting, so what is done for one ends before the next begins. Delivery is at
+//! least once: whoever receives a message owns it until its visibility time-out, extends that while working, and deletes
+//! it when done; a receipt that has expired is refused. A message whose deduplication id was sent within the last five
+//! minutes is that message.
+
+mod consume;
+mod message;
+mod postgres;
+
+#[cfg(feature = "testing")]
+pub mod conformance;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sqlx::PgConnection;
+
+pub use consume::{Consumer, ConsumerTerms, Queues, REASON, Verdict, consume};
+pub use message::{MOST_ATTRIBUTES, MOST_BYTES, Message, NewMessage, Receipt, Sent};
+pub use postgres::{CHANNEL, PostgresFifo};
+
+/// Most messages of one receive.
+pub const MOST_RECEIVED: usize = 10;
+/// Longest wait of one receive.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// Longest time that a message can be kept from others.
+pub const LONGEST_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
+/// How long a deduplication id is remembered.
+pub const DEDUPLICATION_WINDOW: Duration = Duration::from_secs(300);
+
+/// Why a queue did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FifoError {
+    /// There is no such queue (yet).
+    #[error("there is no queue {0}")]
+    NoQueue(String),
+    /// The receipt is not, or no longer, the one that owns its message; nothing was changed.
+    #[error("the receipt has expired")]
+    Expired,
+    /// The queue would refuse it for ever.
+    #[error("{0}")]
+    Invalid(String),
+    /// The engine does not answer: try again later.
+    #[error("the queue does not answer: {0}")]
+    Unavailable(String),
+    /// Anything else: a bug or a broken engine.
+    #[error("the queue failed: {0}")]
+    Internal(String),
+}
+
+/// `std::result::Result` with this room's error.
+pub type Result<T, E = FifoError> = std::result::Result<T, E>;
+
+/// How a queue behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueTerms {
+    /// How long a received message is kept from others, unless its receiver says otherwise.
+    pub visibility: Duration,
+    /// Where messages go that nobody could deal with.
+    pub dead_letters: Option<DeadLetters>,
+}
+
+/// Where messages go that nobody could deal with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// The name of a queue that is there.
+    pub queue: String,
+    /// A message that was received so often and not deleted goes there instead of being received once more.
+    pub max_receives: u32,
+}
+
+/// One queue.
+pub trait FifoQueue: Send + Sync {
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// Sends a message; it is durable when this returns. Repeating it within [`DEDUPLICATION_WINDOW`] answers the same.
+    fn send(&self, message: NewMessage) -> BoxFuture<'_, Result<Sent>>;
+
+    /// Receives at most `most` (1 to [`MOST_RECEIVED`]) messages, waiting up to `wait` for the first, and keeps them from
+    /// others for `visibility` (the queue's own if nothing is said). Several of one group, if an engine gives them
+    /// together, are in order: a later one must not be begun before the earlier one is deleted.
+    fn receive(
+        &self,
+        most: usize,
+        wait: Duration,
+        visibility: Option<Duration>,
+    ) -> BoxFuture<'_, Result<Vec<Message>>>;
+
+    /// Deletes a received message: it is done. Refused with [`FifoError::Expired`] once others may have received it.
+    fn delete<'a>(&'a self, receipt: &'a Receipt) -> BoxFuture<'a, Result<()>>;
+
+    /// Keeps a received message from others for so long from now; zero gives it back at once. Refused with
+    /// [`FifoError::Expired`] once others may have received it.
+    fn change_visibility<'a>(
+        &'a self,
+        receipt: &'a Receipt,
+        visibility: Duration,
+    ) -> BoxFuture<'a, Result<()>>;
+}
+
+/// What keeps queues.
+pub trait FifoEngine: Send + Sync {
+    /// Makes a queue if there is none of this name, and gives it these terms.
+    fn ensure<'a>(&'a self, name: &'a str, terms: QueueTerms) -> BoxFuture<'a, Result<()>>;
+
+    /// A queue that is there.
+    fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<dyn FifoQueue>>>;
+}
+
+/// Sends within a transaction on the control database: message and effect are committed together. Engines that lie
+/// elsewhere keep the messages in an outbox until they are sent.
+pub trait SendInTx: Send + Sync {
+    /// Sends to a queue that is there, in order. Groups are locked until the transaction ends: nobody else sends to them.
+    fn send_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        queue: &'a str,
+        messages: &'a [NewMessage],
+    ) -> BoxFuture<'a, store::Result<Vec<Sent>>>;
+}

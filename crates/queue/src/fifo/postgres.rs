@@ -1,0 +1,318 @@
+//! The engine `postgres`: queues in the control database.
+//!
+//! Each call is one statement, a function of the migration `fifo`. Receivers are woken by `NOTIFY`, and look once a second
+//! while nothing comes. Lock order: a group's turn (advisory), then its messages; receiving takes messages only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use store::{Notifications, Notify};
+use tokio::sync::broadcast;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::{
+    FifoEngine, FifoError, FifoQueue, LONGEST_VISIBILITY, LONGEST_WAIT, MOST_RECEIVED, Message, NewMessage,
+    QueueTerms, Receipt, Result, SendInTx, Sent,
+};
+
+/// The channel on which receivers are woken; the payload is the queue's name.
+pub const CHANNEL: &str = "fifo";
+/// How long a message may go unnoticed when its notification was lost, or when it has become visible again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Raised by the migration's functions.
+const NO_QUEUE: &str = "FQ001";
+
+/// The engine; clones share it.
+#[derive(Clone)]
+pub struct PostgresFifo {
+    pool: PgPool,
+    notifications: Notifications,
+}
+
+/// One queue of it.
+struct Queue {
+    name: String,
+    engine: PostgresFifo,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    sequence: i64,
+    message_id: Uuid,
+    group_id: String,
+    dedup_id: String,
+    body: String,
+    attributes: String,
+    sent_at: DateTime<Utc>,
+    receives: i32,
+    receipt: Uuid,
+}
+
+impl PostgresFifo {
+    /// Queues in the control database behind `pool`; `notifications` must listen on [`CHANNEL`].
+    pub fn new(pool: PgPool, notifications: Notifications) -> Self {
+        Self { pool, notifications }
+    }
+}
+
+impl FifoEngine for PostgresFifo {
+    fn ensure<'a>(&'a self, name: &'a str, terms: QueueTerms) -> BoxFuture<'a, Result<()>> {
+        let name = name.to_owned();
+        let (dead_letters, max_receives) = terms
+            .dead_letters
+            .map(|dead| (dead.queue, i32::try_from(dead.max_receives).unwrap_or(i32::MAX)))
+            .unzip();
+        let wanted = (milliseconds(terms.visibility), dead_letters, max_receives);
+        let ensured = store::run(&self.pool, "fifo_ensure", move |connection| {
+            let (name, (visibility_ms, dead_letters, max_receives)) = (name.clone(), wanted.clone());
+            Box::pin(async move {
+                sqlx::query(
+                    "INSERT INTO fifo_queues AS q (name, visibility_ms, dead_letters, max_receives)
+                     VALUES ($1, $2, CASE WHEN $3 IS NOT NULL THEN (fifo_queue($3)).queue_id END, $4)
+                     ON CONFLICT (name) DO UPDATE
+                         SET visibility_ms = excluded.visibility_ms, dead_letters = excluded.dead_letters,
+                             max_receives = excluded.max_receives
+                         WHERE (q.visibility_ms, q.dead_letters, q.max_receives) IS DISTINCT FROM
+                               (excluded.visibility_ms, excluded.dead_letters, excluded.max_receives) -- fifo_ensure",
+                )
+                .bind(name)
+                .bind(visibility_ms)
+                .bind(dead_letters)
+                .bind(max_receives)
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        });
+        Box::pin(async move { Ok(ensured.await?) })
+    }
+
+    fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<dyn FifoQueue>>> {
+        Box::pin(async move {
+            let asked = name.to_owned();
+            let there = store::run(&self.pool, "fifo_open", move |connection| {
+                let name = asked.clone();
+                Box::pin(async move {
+                    let asked = sqlx::query_scalar(
+                        "SELECT EXISTS (SELECT FROM fifo_queues WHERE name = $1) -- fifo_open",
+                    );
+                    Ok(asked.bind(name).fetch_one(connection).await?)
+                })
+            });
+            match there.await? {
+                true => {
+                    Ok(Arc::new(Queue { name: name.to_owned(), engine: self.clone() }) as Arc<dyn FifoQueue>)
+                }
+                false => Err(FifoError::NoQueue(name.to_owned())),
+            }
+        })
+    }
+}
+
+impl SendInTx for PostgresFifo {
+    fn send_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        queue: &'a str,
+        messages: &'a [NewMessage],
+    ) -> BoxFuture<'a, store::Result<Vec<Sent>>> {
+        Box::pin(send(connection, queue, messages))
+    }
+}
+
+async fn send(
+    connection: &mut PgConnection,
+    queue: &str,
+    messages: &[NewMessage],
+) -> store::Result<Vec<Sent>> {
+    let column = |of: fn(&NewMessage) -> &str| messages.iter().map(of).collect::<Vec<_>>();
+    // Maps of texts always have a JSON form.
+    let attributes =
+        messages.iter().map(|message| serde_json::to_string(&message.attributes).unwrap_or_default());
+    let sent: Vec<(Uuid, i64)> =
+        sqlx::query_as("SELECT message_id, sequence FROM fifo_send($1, $2, $3, $4, $5) -- fifo_send")
+            .bind(queue)
+            .bind(column(|message| &message.group))
+            .bind(column(|message| &message.deduplication))
+            .bind(column(|message| &message.body))
+            .bind(attributes.collect::<Vec<_>>())
+            .fetch_all(connection)
+            .await?;
+    let sent = sent.into_iter().map(|(id, sequence)| Sent { id: id.to_string(), sequence: number(sequence) });
+    Ok(sent.collect())
+}
+
+impl FifoQueue for Queue {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn send(&self, message: NewMessage) -> BoxFuture<'_, Result<Sent>> {
+        Box::pin(async move {
+            message.check()?;
+            let (queue, messages) = (self.name.clone(), Arc::new([message]));
+            let sent = store::run(&self.engine.pool, "fifo_send", move |connection| {
+                let (queue, messages) = (queue.clone(), messages.clone());
+                Box::pin(async move { send(connection, &queue, &*messages).await })
+            });
+            let sent = sent.await.map_err(|error| self.failed(error))?;
+            sent.into_iter().next().ok_or_else(|| FifoError::Internal("nothing was sent".to_owned()))
+        })
+    }
+
+    fn receive(
+        &self,
+        most: usize,
+        wait: Duration,
+        visibility: Option<Duration>,
+    ) -> BoxFuture<'_, Result<Vec<Message>>> {
+        Box::pin(async move {
+            if !(1..=MOST_RECEIVED).contains(&most) || wait > LONGEST_WAIT {
+                let allowed = format!("1 to {MOST_RECEIVED} messages and a wait of at most {LONGEST_WAIT:?}");
+                return Err(FifoError::Invalid(allowed));
+            }
+            let visibility = visibility.map(checked).transpose()?;
+            let deadline = Instant::now() + wait;
+            // Subscribed before the first look: nothing falls between them.
+            let mut heard = self.engine.notifications.subscribe();
+            loop {
+                let received = self.look(most, visibility).await?;
+                if !received.is_empty() || Instant::now() >= deadline {
+                    return Ok(received);
+                }
+                let _ = timeout_at(deadline.min(Instant::now() + LOOK_EVERY), self.told(&mut heard)).await;
+            }
+        })
+    }
+
+    fn delete<'a>(&'a self, receipt: &'a Receipt) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.by_receipt("fifo_delete", receipt, None))
+    }
+
+    fn change_visibility<'a>(
+        &'a self,
+        receipt: &'a Receipt,
+        visibility: Duration,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let visibility_ms = checked(visibility)?;
+            self.by_receipt("fifo_change_visibility", receipt, Some(visibility_ms)).await
+        })
+    }
+}
+
+impl Queue {
+    async fn look(&self, most: usize, visibility_ms: Option<i64>) -> Result<Vec<Message>> {
+        let (queue, most) = (self.name.clone(), i32::try_from(most).unwrap_or(i32::MAX));
+        let rows: Vec<Row> = store::run(&self.engine.pool, "fifo_receive", move |connection| {
+            let queue = queue.clone();
+            Box::pin(async move {
+                let receive = sqlx::query_as("SELECT * FROM fifo_receive($1, $2, $3) -- fifo_receive");
+                Ok(receive.bind(queue).bind(most).bind(visibility_ms).fetch_all(connection).await?)
+            })
+        })
+        .await
+        .map_err(|error| self.failed(error))?;
+        rows.into_iter().map(Row::message).collect()
+    }
+
+    /// Waits for a notification that may be about this queue.
+    async fn told(&self, heard: &mut broadcast::Receiver<Notify>) {
+        loop {
+            match heard.recv().await {
+                Ok(Notify::Heard { channel, payload }) if channel != CHANNEL || payload != self.name => {}
+                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                _ => return,
+            }
+        }
+    }
+
+    async fn by_receipt(
+        &self,
+        name: &'static str,
+        receipt: &Receipt,
+        visibility_ms: Option<i64>,
+    ) -> Result<()> {
+        let (sequence, token) = parse(receipt).ok_or(FifoError::Expired)?;
+        let queue = self.name.clone();
+        let done = store::run(&self.engine.pool, name, move |connection| {
+            let queue = queue.clone();
+            Box::pin(async move {
+                let call = match visibility_ms {
+                    None => sqlx::query_scalar("SELECT fifo_delete($1, $2, $3) -- fifo_delete"),
+                    Some(_) => sqlx::query_scalar(
+                        "SELECT fifo_change_visibility($1, $2, $3, $4) -- fifo_change_visibility",
+                    ),
+                };
+                let call = call.bind(queue).bind(sequence).bind(token);
+                let call = if visibility_ms.is_some() { call.bind(visibility_ms) } else { call };
+                Ok(call.fetch_one(connection).await?)
+            })
+        });
+        match done.await.map_err(|error| self.failed(error))? {
+            true => Ok(()),
+            false => Err(FifoError::Expired),
+        }
+    }
+
+    fn failed(&self, error: store::Error) -> FifoError {
+        match error.sqlstate().as_deref() {
+            Some(NO_QUEUE) => FifoError::NoQueue(self.name.clone()),
+            _ => error.into(),
+        }
+    }
+}
+
+impl Row {
+    fn message(self) -> Result<Message> {
+        let attributes: Json<BTreeMap<String, String>> = serde_json::from_str(&self.attributes)
+            .map_err(|error| FifoError::Internal(format!("attributes of a stored message: {error}")))?;
+        Ok(Message {
+            id: self.message_id.to_string(),
+            group: self.group_id,
+            deduplication: self.dedup_id,
+            sequence: number(self.sequence),
+            body: self.body,
+            attributes: attributes.0,
+            sent_at: self.sent_at,
+            receives: self.receives.unsigned_abs(),
+            receipt: Receipt(format!("{}.{}", self.sequence, self.receipt)),
+        })
+    }
+}
+
+fn parse(receipt: &Receipt) -> Option<(i64, Uuid)> {
+    let (sequence, token) = receipt.0.split_once('.')?;
+    Some((sequence.parse().ok()?, token.parse().ok()?))
+}
+
+fn number(sequence: i64) -> u128 {
+    u128::from(sequence.unsigned_abs())
+}
+
+fn checked(visibility: Duration) -> Result<i64> {
+    if visibility > LONGEST_VISIBILITY {
+        return Err(FifoError::Invalid(format!("a visibility time-out is at most {LONGEST_VISIBILITY:?}")));
+    }
+    Ok(milliseconds(visibility))
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl From<store::Error> for FifoError {
+    fn from(error: store::Error) -> Self {
+        if error.is_transient() || matches!(error, store::Error::Abandoned) {
+            FifoError::Unavailable(error.to_string())
+        } else {
+            FifoError::Internal(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Hazard: a consumer that dies, hangs, panics or stops with messages in work; and one poison message in a group.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use queue::fifo::{
+    Consumer, ConsumerTerms, FifoEngine, Message, NewMessage, QueueTerms, Queues, REASON, Verdict, consume,
+};
+use store::testing::{control_database, run, run_counting_panics};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::engine;
+
+const TERMS: ConsumerTerms = ConsumerTerms {
+    concurrency: 4,
+    visibility: Duration::from_millis(600),
+    grace: Duration::from_millis(50),
+};
+
+async fn queues(engine: &Arc<dyn FifoEngine>) -> Queues {
+    let terms = QueueTerms { visibility: Duration::from_secs(30), dead_letters: None };
+    for name in ["q.fifo", "q-dead.fifo"] {
+        engine.ensure(name, terms.clone()).await.unwrap();
+    }
+    let (queue, dead_letters) =
+        (engine.open("q.fifo").await.unwrap(), engine.open("q-dead.fifo").await.unwrap());
+    Queues { queue, dead_letters }
+}
+
+async fn send(queues: &Queues, group: &str, body: &str) {
+    let (group, body) = (group.to_owned(), body.to_owned());
+    let deduplication = format!("{group}/{body}");
+    let message = NewMessage { group, deduplication, body, attributes: BTreeMap::new() };
+    queues.queue.send(message).await.unwrap();
+}
+
+/// Tells what it was given, and does as the body says.
+struct Obedient {
+    given: mpsc::UnboundedSender<(String, u32)>,
+    go_on: Semaphore,
+    in_work: AtomicUsize,
+}
+
+impl Obedient {
+    fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<(String, u32)>) {
+        let (given, told) = mpsc::unbounded_channel();
+        (Arc::new(Self { given, go_on: Semaphore::new(0), in_work: AtomicUsize::new(0) }), told)
+    }
+}
+
+/// Counts what is in work, also when it is dropped.
+struct InWork<'a>(&'a AtomicUsize);
+
+impl Drop for InWork<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Consumer for Obedient {
+    async fn consume(&self, message: &Message) -> Verdict {
+        self.in_work.fetch_add(1, Ordering::SeqCst);
+        let _in_work = InWork(&self.in_work);
+        self.given.send((message.body.clone(), message.receives)).unwrap();
+        match message.body.as_str() {
+            "poison" => panic!("poison"),
+            "dead" => Verdict::Dead("never\0 works".to_owned()),
+            "twice" if message.receives == 1 => Verdict::Again(Duration::from_millis(100)),
+            "slow" => {
+                self.go_on.acquire().await.unwrap().forget();
+                Verdict::Done
+            }
+            "hang" => std::future::pending().await,
+            _ => Verdict::Done,
+        }
+    }
+}
+
+#[test]
+fn failures_go_again_or_to_the_dead_letters_and_the_group_goes_on() {
+    let panics = run_counting_panics(async {
+        let queues = queues(&engine(&control_database().await)).await;
+        for body in ["dead", "twice", "poison", "last"] {
+            send(&queues, "g", body).await;
+        }
+        let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
+        let consuming = tokio::spawn(consume(queues.clone(), consumer, TERMS, stop.clone()));
+        let mut given = Vec::new();
+        while given.last() != Some(&("last".to_owned(), 1)) {
+            given.push(told.recv().await.unwrap());
+        }
+        let expected = [("dead", 1), ("twice", 1), ("twice", 2), ("poison", 1), ("last", 1)];
+        assert_eq!(given, expected.map(|(body, receives)| (body.to_owned(), receives)));
+        let reasons = [("dead", "never  works"), ("poison", "LOGIC_ERROR: the handler panicked")];
+        for (body, reason) in reasons {
+            let letter =
+                queues.dead_letters.receive(1, Duration::from_secs(10), None).await.unwrap().remove(0);
+            assert_eq!((letter.body.as_str(), letter.attributes[REASON].as_str()), (body, reason));
+            queues.dead_letters.delete(&letter.receipt).await.unwrap();
+        }
+        stop.cancel();
+        consuming.await.unwrap();
+    });
+    assert_eq!(panics, 1, "the poison's");
+}
+
+#[test]
+fn a_slow_handler_keeps_its_message() {
+    run(async {
+        let queues = queues(&engine(&control_database().await)).await;
+        send(&queues, "g", "slow").await;
+        send(&queues, "g", "last").await;
+        let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
+        let consuming: Vec<_> = (0..2)
+            .map(|_| tokio::spawn(consume(queues.clone(), consumer.clone(), TERMS, stop.clone())))
+            .collect();
+        assert_eq!(told.recv().await.unwrap(), ("slow".to_owned(), 1));
+        // Three times the time-out passes, and nobody else is given it.
+        assert!(queues.queue.receive(10, 3 * TERMS.visibility, None).await.unwrap().is_empty());
+        consumer.go_on.add_permits(1);
+        assert_eq!(told.recv().await.unwrap(), ("last".to_owned(), 1));
+        stop.cancel();
+        for consuming in consuming {
+            consuming.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_consumer_whose_message_is_taken_over_lets_go_and_changes_nothing() {
+    run(async {
+        let pool = control_database().await;
+        let queues = queues(&engine(&pool)).await;
+        send(&queues, "g", "hang").await;
+        let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
+        let consuming = tokio::spawn(consume(queues.clone(), consumer.clone(), TERMS, stop.clone()));
+        told.recv().await.unwrap();
+        // As if it had been paused for longer than the time-out.
+        sqlx::query("UPDATE fifo_messages SET visible_at = now() - interval '1 hour'")
+            .execute(&pool)
+            .await
+            .unwrap();
+        let taken =
+            queues.queue.receive(1, Duration::from_secs(10), Some(Duration::from_secs(60))).await.unwrap();
+        while consumer.in_work.load(Ordering::SeqCst) > 0 {
+            tokio::task::yield_now().await;
+        }
+        queues.queue.delete(&taken[0].receipt).await.unwrap();
+        stop.cancel();
+        consuming.await.unwrap();
+    });
+}
+
+#[test]
+fn what_does_not_end_in_time_is_given_back_at_the_stop() {
+    run(async {
+        let queues = queues(&engine(&control_database().await)).await;
+        send(&queues, "g", "hang").await;
+        let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
+        let terms = ConsumerTerms { visibility: Duration::from_secs(3600), ..TERMS };
+        let consuming = tokio::spawn(consume(queues.clone(), consumer, terms, stop.clone()));
+        told.recv().await.unwrap();
+        stop.cancel();
+        consuming.await.unwrap();
+        let given_back = queues.queue.receive(1, Duration::from_secs(10), None).await.unwrap();
+        assert_eq!(given_back[0].receives, 2);
+    });
+}
+
+#[test]
+fn a_dead_consumers_messages_are_consumed_by_another() {
+    run(async {
+        let queues = queues(&engine(&control_database().await)).await;
+        for group in 0..6 {
+            send(&queues, &format!("g{group}"), "slow").await;
+        }
+        let (consumer, mut told) = Obedient::new();
+        let dying = tokio::spawn(consume(queues.clone(), consumer, TERMS, CancellationToken::new()));
+        for _ in 0..TERMS.concurrency {
+            told.recv().await.unwrap();
+        }
+        // Its tasks end with it: nothing is extended any more.
+        dying.abort();
+        let _ = dying.await;
+        let ((living, mut told), stop) = (Obedient::new(), CancellationToken::new());
+        let consuming = tokio::spawn(consume(queues.clone(), living.clone(), TERMS, stop.clone()));
+        let mut receives = Vec::new();
+        while receives.len() < 6 {
+            receives.push(told.recv().await.unwrap().1);
+            living.go_on.add_permits(1);
+        }
+        receives.sort_unstable();
+        assert_eq!(receives, [1, 1, 2, 2, 2, 2]);
+        stop.cancel();
+        consuming.await.unwrap();
+    });
+}

@@ -1,0 +1,154 @@
+//! Hazard: a command that is killed in the middle, that may not write, or that says it went well when it did not.
+
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
+use store::PgConnectOptions;
+use store::testing::{control_database_options, pool, run};
+
+use super::bundles::{copy, edit};
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_order_service"));
+    command.args(args).env_remove("ORDER_SERVICE_BUNDLE").env_remove("ORDER_SERVICE_DATABASE_URL");
+    command
+}
+
+/// Exit code, standard output, standard error.
+fn told(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+async fn done(mut command: Command) -> (i32, String, String) {
+    told(tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap())
+}
+
+/// A database's URL for another process. The test server's socket lies in a folder that this process has open.
+fn url(options: &PgConnectOptions, user: &str) -> String {
+    let folder = std::fs::read_link(options.get_socket().unwrap()).unwrap();
+    let folder = folder.to_str().unwrap().replace('/', "%2F");
+    format!("postgres:///{}?host={folder}&user={user}", options.get_database().unwrap())
+}
+
+async fn types(pool: &PgPool) -> Vec<String> {
+    sqlx::query_scalar("SELECT name FROM ledger_types ORDER BY name").fetch_all(pool).await.unwrap()
+}
+
+const TYPES: [&str; 4] = ["pickup_point_inflow", "storage_lock", "storage_outflow", "storage_state"];
+
+#[test]
+fn validate_says_what_is_wrong_and_exits_1() {
+    let folder = copy();
+    let dir = folder.path().to_str().unwrap();
+    let validate = |output: &str| {
+        told(command(&["bundle", "validate", "--bundle", dir, "--output", output]).output().unwrap())
+    };
+    let (code, said, _) = validate("text");
+    assert_eq!((code, said), (0, format!("the bundle {dir}: 12 files, all sound\n")));
+    edit(&folder, "ledger/storage_lock.yaml", "shard_key:", "shardkey:");
+    let (code, said, complaint) = validate("text");
+    assert_eq!(code, 1);
+    assert_eq!(
+        said,
+        format!(
+            "{dir}/ledger/storage_lock.yaml:1: shard_key: is missing: The attributes that decide on the shard\n\
+             {dir}/ledger/storage_lock.yaml:6: shardkey: unknown key, did you mean `shard_key`? \
+             (allowed: $schema, name, description, attributes, shard_key)\n"
+        )
+    );
+    assert_eq!(complaint, format!("error: the bundle {dir} has 2 problems\n"));
+    let (code, said, _) = validate("json");
+    let json: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &json["valid"], &json["errors"][1]["line"]), (1, &false.into(), &6.into()));
+    assert_eq!(json["errors"][1]["field"], "shardkey");
+}
+
+#[test]
+fn wrong_usage_exits_2() {
+    for args in [
+        &["reconcile"][..],
+        &["reconcile", "nothing", "--bundle", "x", "--changed-since", "HEAD"],
+        &["reconcile", "--bundle", "x", "--arg", "novalue"],
+        &["bundle"],
+    ] {
+        let (code, said, complaint) = told(command(args).output().unwrap());
+        assert_eq!((code, said.as_str()), (2, ""), "{args:?}: {complaint}");
+    }
+    let (code, _, complaint) = told(command(&["reconcile", "--bundle", "/nowhere"]).output().unwrap());
+    assert_eq!(
+        (code, complaint.as_str()),
+        (1, "error: the bundle /nowhere: No such file or directory (os error 2)\n")
+    );
+}
+
+#[test]
+fn a_dry_run_works_for_a_user_who_may_only_read() {
+    run(async {
+        let options = control_database_options().await;
+        let owner = pool(options.clone()).await;
+        let role = format!("reader_{}", options.get_database().unwrap());
+        let grants = format!(
+            "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA public TO {role};
+             GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
+        );
+        sqlx::raw_sql(AssertSqlSafe(grants)).execute(&owner).await.unwrap();
+        let folder = copy();
+        let (url, dir) = (url(&options, &role), folder.path().to_str().unwrap().to_owned());
+        let reconcile = async |more: &[&str]| {
+            let all =
+                [&["reconcile", "--bundle", &dir, "--database-url", &url, "--output", "json"], more].concat();
+            done(command(&all)).await
+        };
+        let (code, said, complaint) = reconcile(&["--dry-run"]).await;
+        assert_eq!(code, 0, "{complaint}");
+        let json: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((&json["dry_run"], &json["summary"]["create"]), (&true.into(), &5.into()));
+        let (code, said, complaint) = reconcile(&[]).await;
+        let json: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((code, complaint.as_str()), (1, "error: 2 of 2 integrations failed\n"));
+        assert!(json["integrations"][0]["error"].as_str().unwrap().contains("permission denied"), "{said}");
+        assert!(types(&owner).await.is_empty());
+    });
+}
+
+#[test]
+fn a_run_that_is_killed_in_the_middle_leaves_nothing() {
+    run(async {
+        let options = control_database_options().await;
+        let owner = pool(options.clone()).await;
+        let folder = copy();
+        let (url, dir) = (url(&options, options.get_username()), folder.path().to_str().unwrap().to_owned());
+        let args = ["reconcile", "--bundle", &dir, "--database-url", &url];
+        // The types are written by then; what is noted at last has to wait.
+        let mut holding = owner.begin().await.unwrap();
+        sqlx::query("LOCK TABLE reconciled IN SHARE MODE").execute(&mut *holding).await.unwrap();
+        let mut killed = command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let held_up = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                       AND application_name = 'order_service' AND wait_event_type = 'Lock'";
+        let there = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                     AND application_name = 'order_service'";
+        let count = async |asked| sqlx::query_scalar::<_, i64>(asked).fetch_one(&owner).await.unwrap();
+        while count(held_up).await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        holding.rollback().await.unwrap();
+        while count(there).await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(types(&owner).await.is_empty());
+        let noted: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM reconciled").fetch_one(&owner).await.unwrap();
+        assert_eq!(noted, 0);
+        // The next run does it all.
+        let (code, said, _) = done(command(&args)).await;
+        assert!(code == 0 && said.ends_with("Plan: 5 to create, 0 to update, 0 to delete\n"), "{said}");
+        assert_eq!(types(&owner).await, TYPES);
+        let (code, said, _) = done(command(&args)).await;
+        assert!(code == 0 && said.ends_with("Plan: 0 to create, 0 to update, 0 to delete\n"), "{said}");
+    });
+}
