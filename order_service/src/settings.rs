@@ -62,16 +62,24 @@ pub const PROGRAM: Program = Program {
         ),
         Setting::new("shard-connections", "COUNT", "Most connections to each shard's database").or("8"),
         DATA_DIR,
-        Setting::new("roles", "ROLE,…", "What this process does: grpc, http, retry, sequencer, aggregator, exporter")
-            .or("grpc,http,retry,sequencer,aggregator,exporter"),
+        Setting::new(
+            "roles",
+            "ROLE,…",
+            "What this process does: grpc, http, retry, sequencer, aggregator, exporter",
+        )
+        .or("grpc,http,retry,sequencer,aggregator,exporter"),
         Setting::new(
             "export-engine",
             "files|nats|none",
             "Where the ledger's events are exported to: files below --data-dir, or NATS JetStream",
         )
         .or("files"),
-        Setting::new("nats-url", "URL,…", "NATS, such as nats://localhost:4222; several servers of one cluster with commas")
-            .secret(),
+        Setting::new(
+            "nats-url",
+            "URL,…",
+            "NATS, such as nats://localhost:4222; several servers of one cluster with commas",
+        )
+        .secret(),
         Setting::new("nats-credentials", "FILE", "A NATS user's credentials (a .creds file)"),
         Setting::new(
             "threads",

@@ -78,8 +78,17 @@ pub(super) async fn verify(args: &ArgMatches, resolved: &Resolved) -> Result<(),
 }
 
 fn show(proofs: &[Proof]) {
-    let header =
-        ["shard", "exported", "entries", "void", "epochs", "to come", "differences", "sha256 of stream", "of ledger"];
+    let header = [
+        "shard",
+        "exported",
+        "entries",
+        "void",
+        "epochs",
+        "to come",
+        "differences",
+        "sha256 of stream",
+        "of ledger",
+    ];
     let rows = proofs.iter().map(|proof| {
         [
             proof.shard.clone(),
@@ -174,7 +183,9 @@ fn tell(shard: &str, decided: &Decided, dry_run: bool) {
         ));
     }
     if let Some((first, last)) = decided.again {
-        output::line(format!("{shard}: numbers {first} to {last} of epoch {epoch} are sent again, as they were"));
+        output::line(format!(
+            "{shard}: numbers {first} to {last} of epoch {epoch} are sent again, as they were"
+        ));
     }
     let will = if dry_run { "would go on" } else { "goes on" };
     output::line(format!(

@@ -125,6 +125,44 @@ fn a_zombie_and_its_successor_publish_at_once_and_the_stream_is_exact() {
     });
 }
 
+#[test]
+fn a_zombie_that_wakes_records_nothing_and_ends() {
+    store::testing::run(async {
+        let (world, server) = (World::fresh().await, NatsServer::start());
+        let sequencer = world.sequencer(0);
+        let zombie = world.exporter(0, &server.engine(), PAUSED);
+        world.write(0, (0..10).map(|n| format!("a/{n}"))).await;
+        world.exported(0, 10).await;
+        // Somebody takes its lease over, and gives it back.
+        let epoch = || async {
+            let epoch =
+                sqlx::query_scalar::<_, i64>("SELECT epoch FROM leases WHERE class = 'duty/exporter'");
+            epoch.fetch_one(&world.shard(0).pool).await.unwrap()
+        };
+        let before = epoch().await;
+        let standby = world.exporter(0, &server.engine(), QUICK);
+        while epoch().await == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        standby.end().await;
+        // The first group finds out; the message is the right next one, whoever sends it.
+        world.write(0, (10..20).map(|n| format!("a/{n}"))).await;
+        world.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(20)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.figures(0).await["exported_seq"], json!(10));
+        let sent = stream(&server.engine(), "s0").await.len();
+        world.write(0, (20..30).map(|n| format!("a/{n}"))).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(stream(&server.engine(), "s0").await.len(), sent, "it has ended");
+        let exporter = world.exporter(0, &server.engine(), QUICK);
+        world.exported(0, 30).await;
+        world.assert_exact(0, &server.engine(), 30).await;
+        for process in [zombie, exporter, sequencer] {
+            process.end().await;
+        }
+    });
+}
+
 /// Small, and different for every number.
 fn entry(seq: i64) -> Entry {
     let body = json!({"shard": "s0", "epoch": 1, "seq": seq}).to_string();
