@@ -38,8 +38,9 @@ impl LedgerPostings {
             Err(error) if error.is_transient() => {
                 return Err(StageError::Transient(format!("UNAVAILABLE: posting rules {version}: {error}")));
             }
+            // Somebody has to look into it; the order waits until it is put right.
             Err(error) => {
-                return Err(StageError::Permanent(format!(
+                return Err(StageError::Transient(format!(
                     "CONSISTENCY_ERROR: posting rules {version}: {error}"
                 )));
             }
@@ -74,7 +75,7 @@ impl LedgerPostings {
                 Status::Created | Status::Duplicate => {}
                 Status::Conflict | Status::NotWritten => {
                     let reason = format!("CONFLICT: the ledger has event `{id}` with other content");
-                    return Err(StageError::Permanent(reason));
+                    return Err(StageError::Transient(reason));
                 }
                 Status::Unavailable => {
                     let shard = &self.ledger.shards.all()[written.shard].name;

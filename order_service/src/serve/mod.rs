@@ -33,6 +33,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         // Only tried: the port opens when it can serve, but one that is taken is said at once.
         drop(Listeners::bind(&settings.listen, settings.app_port, "--app-port").await?);
     }
+    // A wrong shard map is said before anything is created.
+    ledger::shard_map(&settings.database)?;
     let readiness = Readiness::starting("the database is not open yet");
     let (http_port, api) = http::start(&settings, readiness.clone()).await?;
     let database = tokio::select! {
@@ -63,6 +65,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         Ok(())
     };
     readiness.set(Err("the service is stopping".to_owned()));
+    // Whoever waits in line for a lock asks another process.
+    running.ledger.locks.stop();
     running.leave().await;
     // They have been stopping since the signal.
     let _ = timeout(Duration::from_secs(2), async { while duties.join_next().await.is_some() {} }).await;

@@ -44,15 +44,17 @@ fn a_server_that_is_killed_again_and_again_gets_an_exact_stream() {
         let mut events = 0;
         let mut cut_off = 0;
         for round in 0..8 {
-            events += 1200;
+            events += 1300;
             let loading = tokio::spawn({
                 let world = world.clone();
                 async move { world.load(0, &round.to_string(), 1200).await }
             });
             world
-                .wait_for(0, "under way", |figures| figures["exported_seq"].as_i64() > Some(events - 1100))
+                .wait_for(0, "under way", |figures| figures["exported_seq"].as_i64() > Some(events - 1200))
                 .await;
             server.kill();
+            // Also what comes while it is away.
+            world.load(0, &format!("{round} away"), 100).await;
             // Longer than ids are remembered, every other time.
             tokio::time::sleep(if round % 2 == 0 { WINDOW * 2 } else { Duration::from_millis(50) }).await;
             loading.await.unwrap();
