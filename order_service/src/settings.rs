@@ -1,5 +1,7 @@
 //! The order service's settings: the table, and the typed values made from it.
 
+mod export;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use reconcile::Place;
 use serving::peer::check_address;
 use settings::{Program, Resolved, Setting, SettingError, Source};
 use store::{PgConnectOptions, parse_url};
+
+pub use export::ExportSettings;
 
 /// Where the data lies if nobody says otherwise; worked out by [`with_data_dir`].
 const DATA_DIR: Setting = Setting::new(
@@ -68,9 +72,22 @@ pub const PROGRAM: Program = Program {
         Setting::new(
             "roles",
             "ROLE,…",
-            "What this process does: grpc, http, retry, sequencer, aggregator, scheduler, tasks",
+            "What this process does: grpc, http, retry, sequencer, aggregator, exporter, scheduler, tasks",
         )
-        .or("grpc,http,retry,sequencer,aggregator,scheduler,tasks"),
+        .or("grpc,http,retry,sequencer,aggregator,exporter,scheduler,tasks"),
+        Setting::new(
+            "export-engine",
+            "files|nats|none",
+            "Where the ledger's events are exported to: files below --data-dir, or NATS JetStream",
+        )
+        .or("files"),
+        Setting::new(
+            "nats-url",
+            "URL,…",
+            "NATS, such as nats://localhost:4222; several servers of one cluster with commas",
+        )
+        .secret(),
+        Setting::new("nats-credentials", "FILE", "A NATS user's credentials (a .creds file)"),
         Setting::new(
             "threads",
             "COUNT",
@@ -116,6 +133,8 @@ pub enum Role {
     Sequencer,
     /// Keeps the ledger's intermediate balances, or stands by for it.
     Aggregator,
+    /// Exports the ledger's events, or stands by for it.
+    Exporter,
     /// Enqueues scheduled tasks, or stands by for it.
     Scheduler,
     /// Carries out background tasks.
@@ -123,12 +142,13 @@ pub enum Role {
 }
 
 /// All roles, by name.
-const ROLES: [(&str, Role); 7] = [
+const ROLES: [(&str, Role); 8] = [
     ("grpc", Role::Grpc),
     ("http", Role::Http),
     ("retry", Role::Retry),
     ("sequencer", Role::Sequencer),
     ("aggregator", Role::Aggregator),
+    ("exporter", Role::Exporter),
     ("scheduler", Role::Scheduler),
     ("tasks", Role::Tasks),
 ];
@@ -158,6 +178,8 @@ pub struct Settings {
     pub ledger_retention: Retention,
     /// `--roles`
     pub roles: Vec<Role>,
+    /// `--export-engine`
+    pub export: ExportSettings,
     /// `--workers`
     pub workers: usize,
     /// `--fan-limit`
@@ -216,6 +238,7 @@ impl DatabaseSettings {
 impl Settings {
     /// Checks and types resolved settings.
     pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
+        let database = DatabaseSettings::new(resolved)?;
         let max_in_flight_orders = resolved.within("max-in-flight-orders", 1..=10_000_000)?;
         let max_orders_per_request = resolved.within("max-orders-per-request", 1..=1_000_000)?;
         Ok(Self {
@@ -226,7 +249,8 @@ impl Settings {
             allow_unauthenticated: resolved.switch("allow-unauthenticated")?,
             allowed_hosts: resolved.list("allowed-hosts"),
             data_manager_address: data_manager_address(resolved)?,
-            database: DatabaseSettings::new(resolved)?,
+            export: ExportSettings::new(resolved, &database.data_dir)?,
+            database,
             bundle: bundle(resolved)?.unwrap_or(Place::Builtin),
             ledger_retention: retention(resolved)?,
             roles: roles(resolved)?,

@@ -1,5 +1,6 @@
 //! What commands there are.
 
+mod export;
 mod ledger;
 
 use clap::{Arg, ArgAction, Command, value_parser};
@@ -32,6 +33,7 @@ pub fn command() -> Command {
         )
         .subcommand(ledger::command())
         .subcommand(ledger::shard_of())
+        .subcommand(export::command())
         .subcommand(bundle())
         .subcommand(reconcile())
         .subcommand(

@@ -4,6 +4,7 @@ mod admin;
 mod bundle;
 mod client;
 mod definition;
+mod export;
 mod ledger;
 mod orders;
 mod output;
@@ -112,6 +113,12 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
         },
         Some(("ledger", args)) => ledger::run(args, resolved).await,
         Some(("shard-of", args)) => shard_of::run(args, resolved).await,
+        Some(("export", args)) => match args.subcommand() {
+            Some(("verify", args)) => export::verify(args, resolved).await,
+            Some(("new-epoch", args)) => export::new_epoch(args, resolved).await,
+            Some(("resume", args)) => export::resume_from_broker(args, resolved).await,
+            _ => Err(Failure::Usage("export: which command? (see export --help)".to_owned())),
+        },
         Some(("migrate", args)) => admin::migrate(args, resolved).await,
         Some(("status", args)) => admin::status(args, resolved).await,
         Some(("bundle", args)) => match args.subcommand() {

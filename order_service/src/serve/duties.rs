@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ledger::Ledger;
 use ledger::aggregates::{self, Aggregator};
+use ledger::export::{self, Engine, Exporter};
 use ledger::sequence::Sequencer;
 use store::{LeaseTerms, Work, do_duties};
 use tokio::task::JoinSet;
@@ -13,7 +14,12 @@ use tokio_util::sync::CancellationToken;
 use crate::settings::Role;
 
 /// Begins the duties of these roles; they end, and give their leases back, after `stop`.
-pub(super) fn start(ledger: &Arc<Ledger>, roles: &[Role], stop: &CancellationToken) -> JoinSet<()> {
+pub(super) fn start(
+    ledger: &Arc<Ledger>,
+    roles: &[Role],
+    export_to: Option<Arc<dyn Engine>>,
+    stop: &CancellationToken,
+) -> JoinSet<()> {
     let mut duties = JoinSet::new();
     for (place, shard) in ledger.shards.all().iter().enumerate() {
         let mut of_shard: HashMap<&'static str, Work> = HashMap::new();
@@ -26,6 +32,10 @@ pub(super) fn start(ledger: &Arc<Ledger>, roles: &[Role], stop: &CancellationTok
             let (types, wake) = (ledger.types.clone(), ledger.wakes[place].clone());
             let aggregator = Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, wake };
             of_shard.insert(aggregates::DUTY, Arc::new(move |lease| Box::pin(aggregator.clone().run(lease))));
+        }
+        if let Some(engine) = export_to.clone().filter(|_| roles.contains(&Role::Exporter)) {
+            let (types, wake) = (ledger.types.clone(), ledger.wakes[place].clone());
+            of_shard.insert("exporter", export::duty(Exporter { shard: shard.clone(), types, engine, wake }));
         }
         duties.spawn(do_duties(shard.pool.clone(), LeaseTerms::default(), of_shard, stop.clone()));
     }

@@ -2,6 +2,7 @@
 
 pub mod database;
 mod duties;
+pub mod export;
 mod http;
 pub mod ledger;
 mod rooms;
@@ -54,7 +55,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         false => axum::Router::new(),
     };
     api.open(routes);
-    let mut duties = duties::start(&running.ledger, &settings.roles, &stop);
+    let export_to = export::engine(&settings.export);
+    let mut duties = duties::start(&running.ledger, &settings.roles, export_to, &stop);
     readiness.ask(probe(database.pool.clone()));
     let served = if grpc {
         serve_grpc(&settings, &running, stop.clone(), http_port, &readiness).await

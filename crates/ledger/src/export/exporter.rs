@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use store::{Lease, Work, fail_point};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::body::entry;
 use super::progress::{Progress, raise, record};
 use super::recover::recover;
-use super::{Alarm, Engine, Entry, Error, Log, Mark, Result};
+use super::{Alarm, Engine, Entry, Error, Mark, Result};
 use crate::sequence::{Wake, feed};
 use crate::sharding::Shard;
 use crate::types::Types;
@@ -19,6 +19,11 @@ use crate::types::Types;
 const MOST: i64 = 2_000;
 /// Groups are kept near this size when events are large.
 const GROUP_BYTES: usize = 4 << 20;
+/// How often progress is recorded: what is not recorded yet is compared by whoever begins next, so it costs nothing to
+/// record it late.
+const RECORD_EVERY: Duration = Duration::from_millis(100);
+/// How long events may come together while not many come.
+const LINGER: Duration = Duration::from_millis(20);
 /// How long numbers given by another process may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The first pause after trouble, and the longest.
@@ -50,6 +55,7 @@ pub fn duty(exporter: Exporter) -> Work {
 #[derive(Default)]
 struct Trouble {
     in_a_row: u32,
+    alarms: u32,
     pause: Duration,
     told: String,
 }
@@ -66,9 +72,12 @@ impl Exporter {
             }
             trouble.in_a_row += 1;
             match error {
-                Error::Alarm(alarm) if trouble.in_a_row >= LOOKS => {
-                    self.alarm(&lease, &alarm, &mut trouble).await;
-                    sleep(ALARMED).await;
+                Error::Alarm(alarm) => {
+                    trouble.alarms += 1;
+                    if trouble.alarms >= LOOKS {
+                        self.alarm(&lease, &alarm, &mut trouble).await;
+                    }
+                    sleep(if trouble.alarms >= LOOKS { ALARMED } else { PAUSES.0 }).await;
                 }
                 // What the broker really holds is asked at once.
                 Error::Moved(_) if trouble.in_a_row == 1 => {
@@ -91,28 +100,47 @@ impl Exporter {
         if trouble.in_a_row > 0 {
             tracing::info!(shard = self.shard.name, engine = self.engine.name(), %after, "export goes on");
         }
+        let mut recorded = (after, Instant::now());
         let mut numbered = self.wake.last();
         let mut size = MOST;
-        let mut group = self.group(after, size).await?;
+        let mut group = Vec::new();
         loop {
             if group.is_empty() {
                 numbered.mark_unchanged();
                 group = self.group(after, size).await?;
             }
+            if after != recorded.0 && recorded.1.elapsed() >= RECORD_EVERY {
+                self.record(lease, after).await?;
+                recorded = (after, Instant::now());
+            }
             let Some(last) = group.last().map(|entry| entry.mark) else {
                 *trouble = Trouble::default();
-                let _ = timeout(LOOK_EVERY, numbered.changed()).await;
+                let pause = if after == recorded.0 { LOOK_EVERY } else { RECORD_EVERY };
+                let _ = timeout(pause, numbered.changed()).await;
                 continue;
             };
+            let full = i64::try_from(group.len()) == Ok(size);
             size = next_size(&group);
-            // The next ones are read while these are on their way.
-            let (sent, next) = tokio::join!(self.send(&mut *log, &group, lease), self.group(last, size));
+            // The next ones are read while these are on their way; or there are none yet, and more together cost less.
+            let next = async { if full { self.group(last, size).await } else { Ok(Vec::new()) } };
+            let (sent, next) = tokio::join!(log.append(&group), next);
             sent?;
+            fail_point("exported");
             self.exported(last, group.len());
             *trouble = Trouble::default();
             after = last;
             group = next?;
+            if group.is_empty() {
+                sleep(LINGER).await;
+            }
         }
+    }
+
+    async fn record(&self, lease: &Arc<Lease>, after: Mark) -> Result<()> {
+        fail_point("export_recording");
+        record(&self.shard.pool, lease, after).await?;
+        fail_point("export_recorded");
+        Ok(())
     }
 
     /// The events after a mark, as entries of its epoch, without a gap.
@@ -129,16 +157,6 @@ impl Exporter {
             Some(event) if entries.is_empty() => Err(Error::unknown_type(event)),
             _ => Ok(entries),
         }
-    }
-
-    async fn send(&self, log: &mut dyn Log, group: &[Entry], lease: &Arc<Lease>) -> Result<()> {
-        let Some(last) = group.last() else { return Ok(()) };
-        fail_point("exporting");
-        log.append(group).await?;
-        fail_point("exported");
-        record(&self.shard.pool, lease, last.mark).await?;
-        fail_point("export_recorded");
-        Ok(())
     }
 
     fn exported(&self, last: Mark, events: usize) {

@@ -1,6 +1,7 @@
 //! Publishing a shard's events.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
@@ -12,8 +13,10 @@ use tokio::sync::Mutex;
 use super::connection::STREAM;
 use super::{Entry, Error, Log, Mark, Result, Stored, subject};
 
-/// Most messages published before their acknowledgements are awaited.
-const WINDOW: usize = 1_000;
+/// Messages published before their acknowledgements are awaited: at first, and at most.
+const WINDOWS: (usize, usize) = (64, 1_000);
+/// A group shall take so long: others wait for the same server, and acknowledgements must come before one gives up.
+const GROUP_TIMES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
 /// A shard's subject, of which the last message is known.
 pub(super) struct Publishing {
@@ -21,17 +24,18 @@ pub(super) struct Publishing {
     shard: String,
     last: Option<Stored>,
     sending: Arc<Mutex<()>>,
-    /// Messages published at a time; smaller while other processes publish, too.
+    /// Messages published at a time; smaller while the server is slow or other processes publish, too.
     window: usize,
 }
 
 impl Publishing {
     pub(super) fn new(context: Context, shard: &str, last: Option<Stored>, sending: Arc<Mutex<()>>) -> Self {
-        Self { context, shard: shard.to_owned(), last, sending, window: WINDOW }
+        Self { context, shard: shard.to_owned(), last, sending, window: WINDOWS.0 }
     }
 
     /// Publishes these in order and answers how many of them are stored: the first ones. At least one, unless it fails.
     async fn publish(&mut self, group: &[Entry]) -> Result<usize> {
+        let begun = Instant::now();
         let mut acks = Vec::with_capacity(group.len());
         let sending = self.sending.clone().lock_owned().await;
         let mut before: Option<Mark> = None;
@@ -43,7 +47,9 @@ impl Publishing {
         }
         drop(sending);
         fail_point("export_published");
-        self.settle(group, acks).await
+        let (stored, interrupted) = self.settle(group, acks).await?;
+        self.window = next_window(self.window, interrupted, begun.elapsed());
+        Ok(stored)
     }
 
     fn message(&self, entry: &Entry, before: Option<Mark>) -> PublishMessage {
@@ -65,8 +71,9 @@ impl Publishing {
     }
 
     /// Awaits the acknowledgements in order. Only what is acknowledged as new counts; anything else than an interrupted
-    /// group says that the subject is not as it was believed to be.
-    async fn settle(&mut self, group: &[Entry], acks: Vec<PublishAckFuture>) -> Result<usize> {
+    /// group says that the subject is not as it was believed to be. Answers how many are stored, and whether it was
+    /// interrupted.
+    async fn settle(&mut self, group: &[Entry], acks: Vec<PublishAckFuture>) -> Result<(usize, bool)> {
         let mut stored = 0;
         let mut interrupted = false;
         for (entry, ack) in group.iter().zip(acks) {
@@ -92,11 +99,7 @@ impl Publishing {
         if stored == 0 {
             return Err(Error::Moved("not even the first message was stored".to_owned()));
         }
-        self.window = match interrupted {
-            true => (group.len() / 2).max(1),
-            false => (self.window * 2).min(WINDOW),
-        };
-        Ok(stored)
+        Ok((stored, interrupted))
     }
 
     fn trouble(&self, entry: &Entry, error: &PublishError) -> Error {
@@ -110,6 +113,16 @@ impl Publishing {
             PublishErrorKind::Other => Error::Refused(format!("{id}: {error}")),
             _ => Error::Unavailable(format!("{id}: {error}")),
         }
+    }
+}
+
+fn next_window(window: usize, interrupted: bool, took: Duration) -> usize {
+    if interrupted || took > GROUP_TIMES.1 {
+        (window / 2).max(1)
+    } else if took < GROUP_TIMES.0 {
+        (window * 2).min(WINDOWS.1)
+    } else {
+        window
     }
 }
 
@@ -127,5 +140,26 @@ impl Log for Publishing {
             }
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_as_large_as_the_server_is_quick() {
+        let ms = Duration::from_millis;
+        let cases = [
+            (64, false, 10, 128),
+            (1000, false, 10, 1000),
+            (128, false, 500, 128),
+            (128, false, 1500, 64),
+            (128, true, 10, 64),
+            (1, true, 10, 1),
+        ];
+        for (window, interrupted, took, next) in cases {
+            assert_eq!(next_window(window, interrupted, ms(took)), next);
+        }
     }
 }

@@ -125,14 +125,14 @@ impl Connection {
     }
 }
 
-fn servers(urls: &str) -> Result<Vec<ServerAddr>, String> {
+pub(super) fn servers(urls: &str) -> Result<Vec<ServerAddr>, String> {
     let parse =
         |url: &str| url.trim().parse().map_err(|_| "not a URL such as nats://localhost:4222".to_owned());
     urls.split(',').map(parse).collect()
 }
 
 /// Without what is secret.
-fn named(servers: &[ServerAddr]) -> String {
+pub(super) fn named(servers: &[ServerAddr]) -> String {
     servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect::<Vec<_>>().join(", ")
 }
 
@@ -175,5 +175,7 @@ mod tests {
         let servers = servers("nats://user:canary@one:4222, tls://two").unwrap();
         assert_eq!(named(&servers), "one:4222, two:4222");
         assert!(!super::servers("nats://user:canary@").unwrap_err().contains("canary"));
+        let shown = format!("{:?}", NatsSettings::at("nats://user:canary@one"));
+        assert!(shown.contains("one:4222") && !shown.contains("canary"), "{shown}");
     }
 }

@@ -15,6 +15,7 @@ mod connection;
 mod read;
 mod subjects;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,6 +46,23 @@ impl NatsSettings {
     pub fn at(url: impl Into<String>) -> Self {
         let (duplicate_window, timeout) = (Duration::from_secs(120), Duration::from_secs(5));
         Self { url: url.into(), credentials: None, duplicate_window, timeout }
+    }
+
+    /// Says what is wrong with a URL, without repeating it.
+    pub fn check(url: &str) -> Result<(), String> {
+        connection::servers(url).map(drop)
+    }
+}
+
+/// Without the URL, which is a secret.
+impl fmt::Debug for NatsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers = connection::servers(&self.url).map(|servers| connection::named(&servers));
+        let credentials = &self.credentials;
+        f.debug_struct("NatsSettings")
+            .field("servers", &servers)
+            .field("credentials", credentials)
+            .finish_non_exhaustive()
     }
 }
 

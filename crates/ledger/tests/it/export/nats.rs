@@ -44,13 +44,13 @@ fn a_server_that_is_killed_again_and_again_gets_an_exact_stream() {
         let mut events = 0;
         let mut cut_off = 0;
         for round in 0..8 {
-            events += 500;
+            events += 1300;
             let loading = tokio::spawn({
                 let world = world.clone();
-                async move { world.load(0, &round.to_string(), 400).await }
+                async move { world.load(0, &round.to_string(), 1200).await }
             });
             world
-                .wait_for(0, "under way", |figures| figures["exported_seq"].as_i64() > Some(events - 500))
+                .wait_for(0, "under way", |figures| figures["exported_seq"].as_i64() > Some(events - 1200))
                 .await;
             server.kill();
             // Also what comes while it is away.
@@ -127,6 +127,44 @@ fn a_zombie_and_its_successor_publish_at_once_and_the_stream_is_exact() {
     });
 }
 
+#[test]
+fn a_zombie_that_wakes_records_nothing_and_ends() {
+    store::testing::run(async {
+        let (world, server) = (World::fresh().await, NatsServer::start());
+        let sequencer = world.sequencer(0);
+        let zombie = world.exporter(0, &server.engine(), PAUSED);
+        world.write(0, (0..10).map(|n| format!("a/{n}"))).await;
+        world.exported(0, 10).await;
+        // Somebody takes its lease over, and gives it back.
+        let epoch = || async {
+            let epoch =
+                sqlx::query_scalar::<_, i64>("SELECT epoch FROM leases WHERE class = 'duty/exporter'");
+            epoch.fetch_one(&world.shard(0).pool).await.unwrap()
+        };
+        let before = epoch().await;
+        let standby = world.exporter(0, &server.engine(), QUICK);
+        while epoch().await == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        standby.end().await;
+        // The first group finds out; the message is the right next one, whoever sends it.
+        world.write(0, (10..20).map(|n| format!("a/{n}"))).await;
+        world.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(20)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.figures(0).await["exported_seq"], json!(10));
+        let sent = stream(&server.engine(), "s0").await.len();
+        world.write(0, (20..30).map(|n| format!("a/{n}"))).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(stream(&server.engine(), "s0").await.len(), sent, "it has ended");
+        let exporter = world.exporter(0, &server.engine(), QUICK);
+        world.exported(0, 30).await;
+        world.assert_exact(0, &server.engine(), 30).await;
+        for process in [zombie, exporter, sequencer] {
+            process.end().await;
+        }
+    });
+}
+
 /// Small, and different for every number.
 fn entry(seq: i64) -> Entry {
     let body = json!({"shard": "s0", "epoch": 1, "seq": seq}).to_string();
@@ -175,6 +213,57 @@ fn publishers_that_know_nothing_of_each_other_make_one_exact_stream() {
         let expected: Vec<Mark> = (1..=5000).map(|seq| Mark { epoch: 1, seq }).collect();
         let marks: Vec<Mark> = stream(&engines[0], "s0").await.iter().map(|entry| entry.mark).collect();
         assert_eq!(marks, expected);
+    });
+}
+
+#[test]
+fn a_publisher_that_slept_while_others_went_on_stores_nothing_however_late_it_wakes() {
+    store::testing::run(async {
+        let server = NatsServer::start();
+        let (slow, quick) = (server.engine(), server.engine());
+        let entries: Vec<Entry> = (1..=1000).map(entry).collect();
+        slow.open("s0", true).await.unwrap().append(&entries[..300]).await.unwrap();
+        let mut log = quick.open("s0", true).await.unwrap();
+        for (from, to) in [(300, 301), (301, 420), (420, 1000)] {
+            let mut slept = slow.open("s0", true).await.unwrap();
+            log.append(&entries[from..to]).await.unwrap();
+            // Within the window, and long after it.
+            for wait in [Duration::ZERO, WINDOW * 2] {
+                tokio::time::sleep(wait).await;
+                let refused = slept.append(&entries[from..to]).await.unwrap_err();
+                assert!(matches!(refused, Error::Moved(_)), "{refused}");
+            }
+        }
+        assert_eq!(stream(&quick, "s0").await, entries);
+    });
+}
+
+#[test]
+fn what_the_server_remembers_and_no_longer_has_does_not_count_as_stored() {
+    store::testing::run(async {
+        let server = NatsServer::start();
+        let engine = server.engine();
+        let entries: Vec<Entry> = (1..=100).map(entry).collect();
+        engine.open("s0", true).await.unwrap().append(&entries).await.unwrap();
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let ledger = async_nats::jetstream::new(client).get_stream("LEDGER").await.unwrap();
+        ledger.purge().await.unwrap();
+        // The ids are known, the messages are gone.
+        let begun = std::time::Instant::now();
+        let mut refused = 0;
+        loop {
+            let mut log = engine.open("s0", false).await.unwrap();
+            let stored = log.last().map_or(0, |entry| usize::try_from(entry.mark.seq).unwrap());
+            match log.append(&entries[stored..]).await {
+                Ok(()) => break,
+                Err(Error::Moved(_)) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+            assert!(begun.elapsed() < WINDOW * 20, "ids are forgotten after a while");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(refused > 0, "the ids were remembered");
+        assert_eq!(stream(&engine, "s0").await, entries);
     });
 }
 
