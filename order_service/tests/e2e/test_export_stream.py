@@ -10,14 +10,12 @@ import os
 import shutil
 import signal
 import time
-import urllib.error
-import urllib.request
 
 import pytest
 
 from exported_stream import NatsServer
 from exporting import SHARDS, Writing, assert_replay, shards, verified, wait_exported, write
-from ports import free_port
+from roles_apart import Roles
 from waiting import wait_until
 
 LEASE_SECONDS = 8
@@ -28,27 +26,6 @@ def server(platform):
     started = NatsServer(platform.home / "nats")
     platform.closing(started.stop)
     return started
-
-
-class Roles:
-    """A process with some of the roles: it is ready when its HTTP port says so."""
-
-    def __init__(self, platform, roles: str, *flags):
-        self.port = free_port()
-        self.process = platform.order_service("--roles", roles, "--http-port", self.port, *flags, start=False, bare=True)
-        self.start()
-
-    def start(self) -> None:
-        self.process.start(ready_within=None)
-        wait_until(self._ready, 60, "readiness")
-
-    def _ready(self) -> bool:
-        assert self.process.is_running(), self.process.log_tail()
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
-                return answer.status == 200
-        except (urllib.error.URLError, OSError):
-            return False
 
 
 def read(server):
@@ -65,8 +42,7 @@ def test_exporters_and_the_broker_are_killed_and_paused_under_load(platform, ser
     to_nats = ["--export-engine", "nats", "--nats-url", server.url]
     writer = Roles(platform, "http,sequencer")
     exporters = [Roles(platform, "exporter", *to_nats) for _ in range(2)]
-    ledger = platform.ledger_client(writer.process)
-    ledger.port = writer.port
+    ledger = platform.ledger_client(writer)
 
     def exported() -> int:
         return sum(shard["exported_seq"] for shard in shards(ledger).values())
