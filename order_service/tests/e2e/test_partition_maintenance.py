@@ -67,7 +67,7 @@ def test_no_error_no_lost_event_and_no_part_however_the_maintenance_dies(platfor
     gone = [dropped(task["outcome"]) for task in ended] + [dropped(maintain(client, ahead=9))]
     months = sum(map(len, gone))
     print(
-        f"{len(load.events)} events, {load.whole} wholes read, {load.refused} refused, {months} months dropped or more, "
+        f"{len(load.events)} events, {load.whole} wholes read, {load.refused} refused, {months} months dropped, "
         f"{len(POINTS) + RANDOM_KILLS} kills, {sum(attempts)} attempts, slowest call {load.slowest:.3f} s"
     )
     assert months > 0 and load.whole > 50 and load.refused > 0 and len(load.events) > 500
@@ -89,7 +89,7 @@ def test_months_are_made_ahead_once_and_none_is_dropped_without_a_retention(plat
     ancient = {"type": "storage_outflow", "dt": "1970-01-01T00:00:00Z", "debit": "1", "attributes": {"storage_id": 1}}
     client.write([{**ancient, "event_id": "ancient"}]).ok()
     settle(client)
-    again = maintain(client, ahead=4)
-    assert {(tuple(s["created"]), *s["dropped"], *s["kept"]) for s in again.values()} == {(tuple(months_ahead(4)[-1:]),)}
+    for done in maintain(client, ahead=4).values():
+        assert done == {"created": months_ahead(4)[-1:], "dropped": [], "kept": {}}
     assert all(shard["horizon"] is None for shard in client.shards().values())
     assert client.listing("storage_outflow", {"storage_id": 1})[0]["event_id"] == "ancient"
