@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import time
+import urllib.request
 
 import pytest
 
