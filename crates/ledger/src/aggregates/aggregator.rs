@@ -10,6 +10,7 @@ use store::{Error, Lease, Result, run};
 
 use super::fold::{Folded, Grouping, Hourly, decimal, fold};
 use super::kept;
+use crate::partitions::closing_sums;
 use crate::sequence::Wake;
 use crate::sharding::parse_canonical;
 use crate::types::{Catalogue, Interval, Types};
@@ -62,7 +63,10 @@ impl Aggregator {
         let ahead = groupings.iter().map(|g| g.aggregated_seq).filter(|seq| *seq > at).min();
         let folded: Vec<Grouping> = groupings.into_iter().filter(|g| g.aggregated_seq == at).collect();
         let Some(chunk) = chunk(&self.pool, at, ahead).await? else { return Ok(0) };
-        let (upto, hourly) = chunk;
+        let (upto, mut hourly) = chunk;
+        if at == 0 {
+            hourly.extend(closing(&self.pool, &folded).await?);
+        }
         let sums = fold(&hourly, &folded);
         let ids: Vec<i32> = folded.iter().map(|grouping| grouping.id).collect();
         store::fail_point("aggregating");
@@ -146,6 +150,26 @@ fn hourly((_, type_name, account_id, tuple, hour, debit, credit, events): Row) -
         credit,
         events: events?,
     })
+}
+
+/// What was dropped before these groupings began.
+async fn closing(pool: &PgPool, folded: &[Grouping]) -> Result<Vec<Hourly>> {
+    let types = folded.iter().map(|grouping| grouping.type_name.clone()).collect();
+    let sums = closing_sums(pool, types).await?.into_iter();
+    let row = |(type_name, account_id, tuple, hour, debit, credit, events)| {
+        hourly((
+            0,
+            Some(type_name),
+            Some(account_id),
+            Some(tuple),
+            Some(hour),
+            Some(debit),
+            Some(credit),
+            Some(events),
+        ))
+    };
+    let hourly: Option<Vec<Hourly>> = sums.map(row).collect();
+    Ok(hourly.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?)
 }
 
 async fn write(

@@ -16,7 +16,7 @@ pub(crate) use input::{Attributes, Input, Named, shortened, unknown_type};
 pub use listing::{ListedEvent, Listing, Page, list};
 pub(crate) use rows::{Judged, Known, Rows};
 pub use writer::{Status, Writer, Written};
-pub(crate) use writer::{make_months, once_each, statuses};
+pub(crate) use writer::{lacks_month, make_months, make_months_in_tx, once_each, statuses};
 
 use crate::amount::Amount;
 use crate::sharding::{ShardHash, canonical, digest, identify};

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use store::{Coalescer, Error, Result, run, run_tx};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -215,14 +215,34 @@ fn next(parts: Vec<Part>) -> (Vec<Part>, Vec<Part>) {
 }
 
 async fn write(pool: &PgPool, known: &Arc<Known>, parts: Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
-    for _ in 0..2 {
-        match attempt(pool, known, &parts).await {
+    match attempt(pool, known, &parts).await {
+        Err(error) if lacks_month(&error) => {
             // A partition that was there has been dropped since.
-            Err(error) if error.sqlstate().as_deref() == Some("23514") => known.forget(),
-            written => return written,
+            known.forget();
+            write_anew(pool, &parts).await
         }
+        written => written,
     }
-    attempt(pool, known, &parts).await
+}
+
+/// Whether there was no partition for an event.
+pub(crate) fn lacks_month(error: &Error) -> bool {
+    error.sqlstate().as_deref() == Some("23514")
+}
+
+/// Writes with the months made in the same transaction: nobody can drop them in between.
+async fn write_anew(pool: &PgPool, parts: &Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
+    let rows = Arc::new(Rows::of(parts.iter().map(|part| &part[..]), &Known::default()));
+    let months = Known::default().new_months(&rows);
+    let judged = run_tx(pool, "write_events_anew", move |connection| {
+        let (rows, months) = (rows.clone(), months.clone());
+        Box::pin(async move {
+            make_months_in_tx(connection, &months).await?;
+            rows.write(connection).await
+        })
+    });
+    let events = parts.iter().map(|part| part.len()).sum();
+    Ok(statuses(events, judged.await?))
 }
 
 async fn attempt(pool: &PgPool, known: &Arc<Known>, parts: &Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
@@ -274,16 +294,19 @@ pub(crate) async fn make_months(pool: &PgPool, known: &Known, months: Vec<DateTi
         let made = some.clone();
         run_tx(pool, "create_event_months", move |connection| {
             let some = some.clone();
-            Box::pin(async move {
-                sqlx::query("SELECT create_event_months($1) -- create_event_months")
-                    .bind(&some)
-                    .execute(connection)
-                    .await?;
-                Ok(())
-            })
+            Box::pin(async move { make_months_in_tx(connection, &some).await })
         })
         .await?;
         known.have_months(&made);
     }
+    Ok(())
+}
+
+/// Makes partitions for months that have none, before anything else of the transaction touches events.
+pub(crate) async fn make_months_in_tx(connection: &mut PgConnection, months: &[DateTime<Utc>]) -> Result<()> {
+    sqlx::query("SELECT create_event_months($1) -- create_event_months")
+        .bind(months)
+        .execute(connection)
+        .await?;
     Ok(())
 }

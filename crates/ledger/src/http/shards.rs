@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::Ledger;
 use crate::export::Progress;
+use crate::moment;
 use crate::sharding::Shard;
 
 pub(super) async fn types(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
@@ -38,20 +40,22 @@ pub(super) async fn shards(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
 /// Numbered and pending events, and how far the aggregates have come: as far as the last of them.
 const FIGURES: &str = "-- shard_figures
 SELECT (SELECT coalesce(sum(events), 0)::bigint FROM pending_batches), last_seq,
-       coalesce((SELECT min(aggregated_seq) FROM groupings), 0), pg_database_size(current_database())
+       coalesce((SELECT min(aggregated_seq) FROM groupings), 0), pg_database_size(current_database()),
+       (SELECT horizon FROM horizon)
 FROM sequence";
 
 /// A shard that does not answer is shown as such: the others matter all the more then.
 async fn show(shard: &Shard) -> Value {
     let figures = store::run(&shard.pool, "shard_figures", |connection| {
         Box::pin(async move {
-            let figures: (i64, i64, i64, i64) = sqlx::query_as(FIGURES).fetch_one(connection).await?;
+            let figures: (i64, i64, i64, i64, Option<DateTime<Utc>>) =
+                sqlx::query_as(FIGURES).fetch_one(connection).await?;
             Ok(figures)
         })
     });
     let mut shown = json!({"name": shard.name, "range": shard.range.hex()});
     match tokio::try_join!(figures, Progress::load(&shard.pool)) {
-        Ok(((pending, last, aggregated, bytes), export)) => {
+        Ok(((pending, last, aggregated, bytes, horizon), export)) => {
             shown["available"] = true.into();
             shown["events"] = (last + pending).into();
             shown["last_seq"] = last.into();
@@ -59,6 +63,7 @@ async fn show(shard: &Shard) -> Value {
             shown["exported_seq"] = export.exported_seq.into();
             shown["export_epoch"] = export.epoch.into();
             shown["export_alarm"] = export.alarm.into();
+            shown["horizon"] = horizon.map(moment::show).into();
             shown["database_bytes"] = bytes.into();
         }
         Err(error) => {

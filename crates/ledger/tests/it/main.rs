@@ -11,6 +11,7 @@ mod harness;
 mod locks;
 mod numbers;
 mod oracle;
+mod partitions;
 mod states;
 mod types;
 mod writing;
