@@ -8,9 +8,12 @@
 mod aggregator;
 mod fold;
 mod periods;
+mod recount;
 
 pub use aggregator::Aggregator;
-pub(crate) use periods::{CutOffs, cut_offs};
+pub(crate) use fold::Grouping;
+pub(crate) use periods::{CutOffs, Level, cut_offs};
+pub(crate) use recount::{Kept, Recount, Sum};
 
 use crate::types::{AccountType, Interval};
 
@@ -22,6 +25,11 @@ impl Interval {
             Interval::Day => "day",
             Interval::Month => "month",
         }
+    }
+
+    /// From the word, as stored.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Hour, Self::Day, Self::Month].into_iter().find(|interval| interval.name() == name)
     }
 }
 
