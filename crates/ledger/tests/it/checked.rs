@@ -158,7 +158,7 @@ fn changed_sums_of_each_level_are_named() {
             let pool = shard(&served);
             let changed = sqlx::query("UPDATE aggregates SET credit = credit + 1 WHERE level = $1::\"char\"")
                 .bind(level);
-            assert!(changed.execute(&pool).await.unwrap().rows_affected() > 0);
+            assert!(changed.execute(&pool).await.unwrap().rows_affected() > 0, "{level}");
             let report = checked(&served).await;
             assert!(!report.holds() && report.differences.iter().all(|d| d.kind == Kind::Sums), "{report:?}");
         });
