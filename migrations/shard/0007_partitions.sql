@@ -123,6 +123,7 @@ DECLARE
     aggregated bigint;
     upto bigint;
     unnumbered boolean;
+    behind int[];
 BEGIN
     -- One after another.
     PERFORM FROM horizon FOR UPDATE;
@@ -130,10 +131,15 @@ BEGIN
         RETURN 'it is not there';
     END IF;
     -- Kept no longer, and behind: should it be kept again, it begins again.
-    DELETE FROM groupings g USING sequence s WHERE g.aggregated_seq < s.last_seq AND NOT EXISTS (
-        SELECT FROM unnest(types, attribute_lists, intervals) AS w (type, attributes, interval)
-        WHERE (w.type, w.attributes, w.interval) = (g.type, g.attributes, g.interval)
-    );
+    WITH deleted AS (
+        DELETE FROM groupings g USING sequence s WHERE g.aggregated_seq < s.last_seq AND NOT EXISTS (
+            SELECT FROM unnest(types, attribute_lists, intervals) AS w (type, attributes, interval)
+            WHERE (w.type, w.attributes, w.interval) = (g.type, g.attributes, g.interval)
+        ) RETURNING g.grouping_id
+    ) SELECT array_agg(grouping_id) INTO behind FROM deleted;
+    IF behind IS NOT NULL THEN
+        DELETE FROM aggregates WHERE grouping_id = ANY (behind);
+    END IF;
     SELECT n.why, n.aggregated INTO why, aggregated FROM month_is_needed(month, types, attribute_lists, intervals, 0) n;
     IF why IS NOT NULL THEN
         RETURN why;
@@ -184,18 +190,20 @@ END $$;
 CREATE FUNCTION note_dropped_events() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     noted bigint;
-    first_kept bigint;
+    upto bigint;
 BEGIN
     SELECT h.dropped_seq INTO noted FROM horizon h WHERE h.drops > 0;
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    SELECT b.first_seq INTO first_kept FROM batches b
-    WHERE b.first_seq > noted AND EXISTS (
-        SELECT FROM events e WHERE e.batch_id = b.batch_id AND e.dt BETWEEN b.first_dt AND b.last_dt
-    ) ORDER BY b.first_seq LIMIT 1;
-    UPDATE horizon h SET dropped_seq = greatest(h.dropped_seq, coalesce(first_kept - 1, s.last_seq))
-    FROM sequence s WHERE h.dropped_seq < coalesce(first_kept - 1, s.last_seq);
+    -- Of one moment: an event that is numbered meanwhile is not taken for one that is gone.
+    SELECT coalesce((
+        SELECT b.first_seq - 1 FROM batches b
+        WHERE b.first_seq > noted AND EXISTS (
+            SELECT FROM events e WHERE e.batch_id = b.batch_id AND e.dt BETWEEN b.first_dt AND b.last_dt
+        ) ORDER BY b.first_seq LIMIT 1
+    ), s.last_seq) INTO upto FROM sequence s;
+    UPDATE horizon h SET dropped_seq = upto WHERE h.dropped_seq < upto;
 END $$;
 
 -- As before, and what was dropped is part of every sum. (Aggregates hold it already.)

@@ -72,6 +72,7 @@ impl Ledger {
                 // A partition that was there has been dropped since: made again where nobody can drop it.
                 known.forget();
                 let months = Known::default().new_months(&work.rows);
+                make_months(pool, &Known::default(), months.clone()).await?;
                 in_one_transaction(pool, work, months).await
             }
             done => done,

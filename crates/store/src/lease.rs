@@ -192,13 +192,29 @@ impl Leases {
 
     /// Stops renewing a lease that was dissolved or is to run out.
     pub fn forget(&self, lease: &Lease) {
-        self.held().remove(&lease.id);
+        let mut held = self.held();
+        // This process may have taken it again meanwhile.
+        if held.get(&lease.id).is_some_and(|kept| kept.epoch == lease.epoch) {
+            held.remove(&lease.id);
+        }
     }
 
+    /// Keeps what was taken. Of two that this process took at once only the newer one is alive.
     fn keep(&self, id: i64, epoch: i64, name: String) -> Arc<Lease> {
         let lease = Lease::new(id, epoch, name);
-        self.held().insert(id, lease.clone());
+        let mut held = self.held();
+        match held.get(&id) {
+            Some(kept) if kept.epoch > epoch => lease.mark_lost(),
+            older => {
+                older.into_iter().for_each(|older| older.mark_lost());
+                held.insert(id, lease.clone());
+            }
+        }
         lease
+    }
+
+    fn keeps(&self, lease: &Lease) -> bool {
+        self.held().get(&lease.id).is_some_and(|kept| kept.epoch == lease.epoch)
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Arc<Lease>>> {
@@ -216,9 +232,7 @@ impl Leases {
         }
         let rows = self.renewal(&mine, adopt, room).await?;
         for lease in &mine {
-            if !rows.iter().any(|row| row.0 == lease.id && row.1 == lease.epoch)
-                && self.held().contains_key(&lease.id)
-            {
+            if !rows.iter().any(|row| row.0 == lease.id && row.1 == lease.epoch) && self.keeps(lease) {
                 tracing::warn!(lease = lease.name, epoch = lease.epoch, "lease lost");
                 self.forget(lease);
                 lease.mark_lost();
@@ -228,8 +242,9 @@ impl Leases {
             if taken_over {
                 tracing::info!(lease = name, epoch, "expired lease taken over");
                 // There is room: only this task sends. A closed channel means nobody works here any more.
-                if adopted.try_send(self.keep(id, epoch, name)).is_err() {
-                    self.held().remove(&id);
+                let lease = self.keep(id, epoch, name);
+                if adopted.try_send(lease.clone()).is_err() {
+                    self.forget(&lease);
                 }
             }
         }

@@ -22,16 +22,21 @@ def _program() -> str:
 
 
 class NatsServer:
-    """Running when it is constructed; `stop` it at the end. It remembers message ids for `window` only."""
+    """Running when it is constructed; `stop` it at the end.
 
-    def __init__(self, folder: pathlib.Path):
+    With a `window` the stream is there already, as an operator may make it, and message ids are remembered for so many
+    seconds only. Otherwise whoever exports first makes it.
+    """
+
+    def __init__(self, folder: pathlib.Path, window: float | None = None):
         self.folder, self.port, self.kills = folder, free_port(), 0
         folder.mkdir()
         self._config = folder / "nats.conf"
-        # Whoever gets the stream from the exporter gets the server's own window for message ids: two minutes.
         self._config.write_text(f'max_payload: 9000000\njetstream {{ store_dir: "{folder / "store"}" }}\n')
         self._process: subprocess.Popen | None = None
         self.start()
+        if window is not None:
+            asyncio.run(self._make_stream(window))
 
     @property
     def url(self) -> str:
@@ -53,6 +58,13 @@ class NatsServer:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait(10)
+
+    async def _make_stream(self, window: float) -> None:
+        client = await nats.connect(self.url)
+        try:
+            await client.jetstream().add_stream(name="LEDGER", subjects=["ledger.events.*"], duplicate_window=window)
+        finally:
+            await client.close()
 
     def read(self, shard: str) -> list[tuple[str, dict]]:
         """(message id, body) of everything on the shard's subject, in the stream's order."""

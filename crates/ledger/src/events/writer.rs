@@ -215,14 +215,18 @@ fn next(parts: Vec<Part>) -> (Vec<Part>, Vec<Part>) {
 }
 
 async fn write(pool: &PgPool, known: &Arc<Known>, parts: Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
-    match attempt(pool, known, &parts).await {
+    let judged = match attempt(pool, known, &parts).await {
         Err(error) if lacks_month(&error) => {
             // A partition that was there has been dropped since.
             known.forget();
-            write_anew(pool, &parts).await
+            write_anew(pool, &parts).await?
         }
-        written => written,
-    }
+        judged => judged?,
+    };
+    store::fail_point("events_written");
+    let events = parts.iter().map(|part| part.len()).sum();
+    metrics::counter!("ledger_events_written_total").increment((events - judged.len().min(events)) as u64);
+    Ok(statuses(events, judged))
 }
 
 /// Whether there was no partition for an event.
@@ -231,21 +235,26 @@ pub(crate) fn lacks_month(error: &Error) -> bool {
 }
 
 /// Writes with the months made in the same transaction: nobody can drop them in between.
-async fn write_anew(pool: &PgPool, parts: &Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
+async fn write_anew(pool: &PgPool, parts: &[Arc<[Event]>]) -> Result<Vec<(usize, Judged)>> {
     let rows = Arc::new(Rows::of(parts.iter().map(|part| &part[..]), &Known::default()));
     let months = Known::default().new_months(&rows);
-    let judged = run_tx(pool, "write_events_anew", move |connection| {
+    // However many there are, hardly one is left for the transaction, whose locks are few then.
+    make_months(pool, &Known::default(), months.clone()).await?;
+    run_tx(pool, "write_events_anew", move |connection| {
         let (rows, months) = (rows.clone(), months.clone());
         Box::pin(async move {
             make_months_in_tx(connection, &months).await?;
             rows.write(connection).await
         })
-    });
-    let events = parts.iter().map(|part| part.len()).sum();
-    Ok(statuses(events, judged.await?))
+    })
+    .await
 }
 
-async fn attempt(pool: &PgPool, known: &Arc<Known>, parts: &Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
+async fn attempt(
+    pool: &PgPool,
+    known: &Arc<Known>,
+    parts: &Arc<[Arc<[Event]>]>,
+) -> Result<Vec<(usize, Judged)>> {
     let rows = Arc::new(Rows::of(parts.iter().map(|part| &part[..]), known));
     make_months(pool, known, known.new_months(&rows)).await?;
     let (sent, tried, parts_again, known_again) =
@@ -261,11 +270,8 @@ async fn attempt(pool: &PgPool, known: &Arc<Known>, parts: &Arc<[Arc<[Event]>]>)
     })
     .await
     .inspect_err(|_| known.forget())?;
-    store::fail_point("events_written");
     known.remember(&rows);
-    let events = parts.iter().map(|part| part.len()).sum();
-    metrics::counter!("ledger_events_written_total").increment((events - judged.len().min(events)) as u64);
-    Ok(statuses(events, judged))
+    Ok(judged)
 }
 
 /// The statuses of all events from those that were not created.

@@ -54,8 +54,10 @@ async fn show(shard: &Shard) -> Value {
         })
     });
     let mut shown = json!({"name": shard.name, "range": shard.range.hex()});
-    match tokio::try_join!(figures, Progress::load(&shard.pool)) {
-        Ok(((pending, last, aggregated, bytes, horizon), export)) => {
+    // One after the other, so that nothing is shown as exported before it is shown as numbered.
+    let looked = async { Ok::<_, store::Error>((Progress::load(&shard.pool).await?, figures.await?)) };
+    match looked.await {
+        Ok((export, (pending, last, aggregated, bytes, horizon))) => {
             shown["available"] = true.into();
             shown["events"] = (last + pending).into();
             shown["last_seq"] = last.into();

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use sqlx::{Connection as _, PgConnection, PgPool};
 use store::{Error, Result, run};
 
 use super::Retention;
 use super::retention::months_ahead;
-use crate::aggregates::kept;
+use crate::aggregates::Wanted;
 use crate::events::{Known, make_months};
 use crate::sharding::Shard;
 use crate::types::Catalogue;
@@ -50,28 +51,6 @@ pub struct Kept {
     pub reason: String,
 }
 
-/// The groupings that are kept, as arrays of type, attributes and interval.
-#[derive(Debug, Clone)]
-struct Wanted {
-    types: Vec<String>,
-    attributes: Vec<String>,
-    intervals: Vec<&'static str>,
-}
-
-impl Wanted {
-    fn of(catalogue: &Catalogue) -> Self {
-        let mut wanted = Self { types: Vec::new(), attributes: Vec::new(), intervals: Vec::new() };
-        for kind in catalogue.accounts.values() {
-            for attributes in kept(kind) {
-                wanted.types.push(kind.name.clone());
-                wanted.attributes.push(attributes);
-                wanted.intervals.push(kind.aggregate.name());
-            }
-        }
-        wanted
-    }
-}
-
 /// Makes the months ahead of a shard, and drops those beyond the retention that nothing needs any more. Safe to repeat, to
 /// run from several places at once, and to be killed in.
 pub async fn maintain(shard: &Shard, catalogue: &Catalogue, terms: Terms) -> Result<Maintained> {
@@ -79,20 +58,25 @@ pub async fn maintain(shard: &Shard, catalogue: &Catalogue, terms: Terms) -> Res
     let mut done = Maintained::default();
     let missing = months_ahead(now, terms.ahead).into_iter().filter(|month| !there.contains(month));
     done.created = missing.collect();
+    store::fail_point("months_planned");
     make_months(&shard.pool, &Known::default(), done.created.clone()).await?;
     store::fail_point("months_created");
-    let Some(first_kept) = terms.retention.first_kept(now) else { return Ok(done) };
-    let wanted = Arc::new(Wanted::of(catalogue));
-    for month in there.into_iter().filter(|month| *month < first_kept) {
-        match drop_month(&shard.pool, month, &wanted).await? {
-            None => done.dropped.push(month),
-            Some(reason) => done.kept.push(Kept { month, reason }),
+    if let Some(first_kept) = terms.retention.first_kept(now) {
+        let wanted = Arc::new(Wanted::of(catalogue));
+        for month in there.into_iter().filter(|month| *month < first_kept) {
+            store::fail_point("month_beyond");
+            match drop_month(&shard.pool, month, &wanted).await? {
+                None => done.dropped.push(month),
+                Some(reason) => done.kept.push(Kept { month, reason }),
+            }
+            store::fail_point("month_dropped");
         }
-        store::fail_point("month_dropped");
     }
-    if !done.dropped.is_empty() {
-        note_dropped_events(&shard.pool).await?;
-    }
+    metrics::gauge!("ledger_months_beyond_retention", "shard" => shard.name.clone())
+        .set(done.kept.len() as f64);
+    // Also after a run that was killed before it came to this.
+    note_dropped_events(&shard.pool).await?;
+    store::fail_point("drops_noted");
     Ok(done)
 }
 
@@ -110,51 +94,61 @@ async fn months(pool: &PgPool) -> Result<(Vec<DateTime<Utc>>, DateTime<Utc>)> {
 
 /// Why the month is still there, or `None`.
 async fn drop_month(pool: &PgPool, month: DateTime<Utc>, wanted: &Arc<Wanted>) -> Result<Option<String>> {
-    let (pool, wanted) = (pool.clone(), wanted.clone());
-    // In a task of its own, which nobody cancels, on a connection that nobody else gets: it has a limit of its own.
-    let dropped = tokio::spawn(async move {
-        let mut connection = pool.acquire().await?.detach();
-        let dropped = drop_on(&mut connection, month, &wanted).await;
-        let _ = connection.close().await;
-        dropped
+    let wanted = wanted.clone();
+    let dropped = patiently(pool, move |connection| {
+        let wanted = wanted.clone();
+        Box::pin(async move {
+            let dropped =
+                sqlx::query_scalar("SELECT drop_event_month($1, $2, $3, $4, $5) -- drop_event_month")
+                    .bind(month)
+                    .bind(&wanted.types)
+                    .bind(&wanted.attributes)
+                    .bind(&wanted.intervals)
+                    .bind(TRIES);
+            Ok(dropped.fetch_one(connection).await?)
+        })
     });
-    match dropped.await.map_err(|_| Error::Abandoned)? {
-        Err(Error::Internal(error))
-            if error.as_database_error().and_then(|error| error.code()).as_deref() == Some(NEEDED) =>
-        {
-            let reason = error.as_database_error().map(|error| error.message().to_owned());
-            Ok(Some(reason.unwrap_or_default()))
-        }
+    match dropped.await {
+        Err(error) if error.sqlstate().as_deref() == Some(NEEDED) => Ok(Some(reason(&error))),
         dropped => dropped,
     }
 }
 
-async fn drop_on(
-    connection: &mut PgConnection,
-    month: DateTime<Utc>,
-    wanted: &Wanted,
-) -> Result<Option<String>> {
-    sqlx::query("SELECT set_config('statement_timeout', $1, false) -- drop_event_month")
-        .bind(MOST_TIME.as_millis().to_string())
-        .execute(&mut *connection)
-        .await?;
-    let reason = sqlx::query_scalar("SELECT drop_event_month($1, $2, $3, $4, $5) -- drop_event_month")
-        .bind(month)
-        .bind(&wanted.types)
-        .bind(&wanted.attributes)
-        .bind(&wanted.intervals)
-        .bind(TRIES)
-        .fetch_one(connection)
-        .await?;
-    Ok(reason)
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Internal(error) => error.as_database_error().map(|error| error.message().to_owned()),
+        _ => None,
+    }
+    .unwrap_or_default()
 }
 
 async fn note_dropped_events(pool: &PgPool) -> Result<()> {
-    run(pool, "note_dropped_events", |connection| {
+    patiently(pool, |connection| {
         Box::pin(async move {
             sqlx::query("SELECT note_dropped_events() -- note_dropped_events").execute(connection).await?;
             Ok(())
         })
     })
     .await
+}
+
+/// Runs `work` in a task of its own, which nobody cancels, on a connection that nobody else gets: it has a limit of its
+/// own.
+async fn patiently<T, F>(pool: &PgPool, work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+{
+    let pool = pool.clone();
+    let done = tokio::spawn(async move {
+        let mut connection = pool.acquire().await?.detach();
+        sqlx::query("SELECT set_config('statement_timeout', $1, false) -- be_patient")
+            .bind(MOST_TIME.as_millis().to_string())
+            .execute(&mut connection)
+            .await?;
+        let done = work(&mut connection).await;
+        let _ = connection.close().await;
+        done
+    });
+    done.await.map_err(|_| Error::Abandoned)?
 }

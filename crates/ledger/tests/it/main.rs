@@ -14,6 +14,7 @@ mod locks;
 mod numbers;
 mod oracle;
 mod partitions;
+mod passes;
 mod states;
 mod types;
 mod writing;

@@ -93,3 +93,20 @@ fn a_holder_learns_from_its_renewal_that_it_lost() {
         held.lost().await;
     });
 }
+
+#[test]
+fn a_process_that_takes_its_own_lease_again_keeps_the_new_one() {
+    run(async {
+        let pool = control_database().await;
+        let (a, _) = process(&pool, TERMS, &[]);
+        let (_b, mut adopted) = process(&pool, TERMS, &["test"]);
+        let old = a.take("test", "thing").await.unwrap().unwrap();
+        let new = a.take("test", "thing").await.unwrap().unwrap();
+        assert!(old.is_lost() && !new.is_lost() && new.epoch > old.epoch);
+        // Whoever worked under the old one ends.
+        a.forget(&old);
+        let taken_over = tokio::time::timeout(TERMS.ttl * 3, adopted.recv()).await;
+        assert!(taken_over.is_err(), "it is renewed no more");
+        fenced_write(&pool, new).await.unwrap();
+    });
+}

@@ -6,5 +6,6 @@
 mod cancellation;
 mod coalescing;
 mod deep_data_dir;
+mod duties;
 mod leases;
 mod schema_versions;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use ledger::partitions::{Kept, Maintained};
 use serde_json::json;
 use store::testing::run;
-use store::{LeaseTerms, Work, do_duties};
 use tokio_util::sync::CancellationToken;
 
 use super::{Running, event, exported, maintained, month, shard, storage};
@@ -25,23 +24,12 @@ fn nothing_is_dropped_before_it_is_numbered_aggregated_and_exported() {
         assert_eq!(reasons(&maintained(&served).await), ["it has events without numbers"]);
 
         let stop = CancellationToken::new();
-        let sequencer = ledger::sequence::Sequencer {
-            shard: "s0".to_owned(),
-            pool: shard(&served).pool,
-            wake: served.ledger.wakes[0].clone(),
-        };
-        let work: Work = std::sync::Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
-        let duty = tokio::spawn(do_duties(
-            shard(&served).pool,
-            LeaseTerms::default(),
-            [("sequencer", work)].into(),
-            stop.clone(),
-        ));
+        let mut sequencing = served.number(&stop);
         while served.get("/v1/shards").await.1["shards"][0]["last_seq"] != 1 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         stop.cancel();
-        duty.await.unwrap();
+        while sequencing.join_next().await.is_some() {}
         exported(&served).await;
         assert_eq!(reasons(&maintained(&served).await), ["it has events that are not aggregated (up to 0)"]);
 
