@@ -9,6 +9,7 @@ pub mod amount;
 mod attributes;
 pub mod balances;
 mod batch;
+pub mod check;
 pub mod events;
 pub mod export;
 pub mod http;

@@ -231,25 +231,6 @@ SELECT g.grouping_id, g.type, g.attributes, g.interval, g.aggregated_seq
 FROM groupings g JOIN wanted w USING (type, attributes, interval)
 UNION ALL SELECT * FROM new";
 
-/// Whole batches, as many as hold about so many events, at least one.
-const CHUNK_OF_EVENTS: &str = "-- aggregate_chunk
-WITH chosen AS MATERIALIZED (
-    SELECT * FROM (
-        SELECT b.*, sum(events) OVER (ORDER BY first_seq) - events AS before FROM (
-            SELECT * FROM batches WHERE first_seq > $1 AND first_seq <= $2 ORDER BY first_seq LIMIT 5000
-        ) b
-    ) c WHERE before < $3
-), sums AS (
-    SELECT e.account_id, e.tuple_id, date_bin('1 hour', e.dt, 'epoch'::timestamptz) AS hour,
-           trunc(coalesce(sum(e.debit), 0) * 1000000000)::text AS debit,
-           trunc(coalesce(sum(e.credit), 0) * 1000000000)::text AS credit, count(*) AS events
-    FROM chosen b CROSS JOIN LATERAL (
-        SELECT * FROM events WHERE batch_id = b.batch_id AND dt BETWEEN b.first_dt AND b.last_dt
-    ) e GROUP BY 1, 2, 3
-)
-SELECT u.upto, a.type, s.account_id, t.canonical, s.hour, s.debit, s.credit, s.events
-FROM (SELECT max(first_seq + events - 1) AS upto FROM chosen) u
-LEFT JOIN (sums s JOIN accounts a USING (account_id) JOIN tuples t USING (tuple_id)) ON true
-WHERE u.upto IS NOT NULL";
+const CHUNK_OF_EVENTS: &str = "SELECT * FROM numbered_sums($1, $2, $3) -- aggregate_chunk";
 
 const FOLD: &str = "SELECT fold_aggregates($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) -- fold_aggregates";

@@ -9,10 +9,13 @@ mod aggregator;
 mod fold;
 mod pass;
 mod periods;
+mod recount;
 
 pub use aggregator::Aggregator;
+pub(crate) use fold::Grouping;
 pub use pass::pass;
-pub(crate) use periods::{CutOffs, cut_offs};
+pub(crate) use periods::{CutOffs, Level, cut_offs};
+pub(crate) use recount::{Kept, Recount, Sum};
 
 use crate::types::{AccountType, Catalogue, Interval};
 
@@ -27,6 +30,11 @@ impl Interval {
             Interval::Day => "day",
             Interval::Month => "month",
         }
+    }
+
+    /// From the word, as stored.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Hour, Self::Day, Self::Month].into_iter().find(|interval| interval.name() == name)
     }
 }
 

@@ -83,21 +83,4 @@ async fn end(pool: &PgPool) -> Result<(i64, i64)> {
     .await
 }
 
-/// The first batch may have begun before `after`; the last one may go on after the page. The batches are found first, so
-/// that their months prune the partitions.
-const FEED: &str = "-- feed
-WITH wanted AS MATERIALIZED (
-    SELECT * FROM batches
-    WHERE first_seq >= coalesce((SELECT max(first_seq) FROM batches WHERE first_seq <= $1 + 1), 1)
-      AND first_seq <= $1 + $2
-    ORDER BY first_seq
-)
-SELECT b.first_seq + e.place AS seq, a.type AS type_name, a.attributes AS key, t.canonical AS auxiliary, e.event_id, e.dt,
-       e.debit, e.credit, e.info
-FROM wanted b
-CROSS JOIN LATERAL (
-    SELECT * FROM events WHERE batch_id = b.batch_id AND dt BETWEEN b.first_dt AND b.last_dt
-) e
-JOIN accounts a USING (account_id) JOIN tuples t USING (tuple_id)
-WHERE b.first_seq + e.place > $1 AND b.first_seq + e.place <= $1 + $2
-ORDER BY seq LIMIT $3";
+const FEED: &str = "SELECT * FROM numbered_events($1, $2, $3) -- feed";

@@ -3,7 +3,9 @@
 // Helpers of tests may fail loudly, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod attached;
 mod batches;
+mod checked;
 mod described;
 mod document;
 mod export;

@@ -210,3 +210,25 @@ fn a_grouping_that_was_left_behind_begins_again() {
         running.stop().await;
     });
 }
+
+#[test]
+fn a_ledger_with_dropped_months_is_found_sound_and_a_changed_closing_balance_is_named() {
+    run(async {
+        let (running, storage) = with_dropped_months().await;
+        let served = &running.served;
+        let (shards, types) = (&served.ledger.shards, &served.ledger.types);
+        let late = [event("late", storage, "2015-02-11T00:00:00Z", 2, "1000")];
+        assert_eq!(served.write(&late).await.1, ["created"]);
+        running.settled().await;
+        let report = ledger::check::check(shards, types, |_| {}).await.unwrap();
+        assert!(report.holds(), "{report:?}");
+        sqlx::query("UPDATE closing_balances SET debit = debit + 1")
+            .execute(&shard(served).pool)
+            .await
+            .unwrap();
+        let report = ledger::check::check(shards, types, |_| {}).await.unwrap();
+        assert!(report.differences.iter().all(|d| d.what.contains("before the horizon")), "{report:?}");
+        assert!(!report.holds());
+        running.stop().await;
+    });
+}

@@ -170,7 +170,7 @@ fn nothing_is_lost_and_nobody_sees_a_part() {
         println!(
             "{pairs} pairs written, {dropped} months dropped, {kills} maintenances killed, {whole} whole totals read, {refused} questions refused"
         );
-        assert!(dropped > 5 && kills > 5 && whole > 100 && refused > 0);
+        assert!(dropped > 2 && kills > 2 && whole > 50 && refused > 0);
         running.stop().await;
     });
 }
