@@ -72,6 +72,8 @@ def test_no_error_no_lost_event_and_no_part_however_the_maintenance_dies(platfor
     )
     assert months > 0 and load.whole > 50 and load.refused > 0 and len(load.events) > 500
     load.check(client)
+    checked = service.command_line("ledger", "check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
     for shard in DEFAULT_RANGES:
         there = partitions(platform, shard)
         assert there == set(months_ahead(9)), "what is old is gone, what is ahead is there, and nothing else"

@@ -9,7 +9,8 @@ import random
 import pytest
 
 import exported_files
-from ledger_events import INFLOW, OUTFLOW, outflow, statuses, utc_now, written_time
+from exporting import verified
+from ledger_events import INFLOW, OUTFLOW, outflow, read_time, statuses, utc_now, written_time
 from ledger_months import MAINTAINING, after, dropped, maintain, month_of, named, refused_before, settle
 from ledger_oracle import Oracle, groups_of
 from platform_under_test import ORDER_SERVICE_BIN
@@ -132,6 +133,16 @@ def test_closing_balances_stay_and_only_what_is_exported_goes(platform, retained
     beyond_the_horizon_is_refused(retained, [client, other])
     what_is_left_is_listed_and_fed(retained)
     old_ids_are_known(retained)
+    the_ledger_and_its_export_are_sound(retained)
+
+
+def the_ledger_and_its_export_are_sound(retained) -> None:
+    """By the platform's own account."""
+    checked = retained.service.command_line("ledger", "check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    proof = verified(retained.service)
+    gone = sum(shard["dropped"] for shard in proof["shards"])
+    assert gone == sum(read_time(event["dt"]) < FIRST_KEPT for event in retained.written)
 
 
 def every_event_was_exported_once(platform, retained) -> None:

@@ -1,10 +1,12 @@
 //! Whether the stream says what the ledger says.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
 use serde_json::{Map, Value};
+use sqlx::PgPool;
 
 use super::body::{content, entry};
 use super::{Alarm, Engine, Entry, Error, Mark, Result};
@@ -23,11 +25,13 @@ pub(super) struct Ledgered<'a> {
     page: VecDeque<Fed>,
     /// It had no number at or above this one.
     ends: i64,
+    /// Numbers of a batch of which events were dropped.
+    dropped: Range<i64>,
 }
 
 impl<'a> Ledgered<'a> {
     pub(super) fn new(shard: &'a Shard, types: Arc<Catalogue>) -> Self {
-        Self { shard, types, page: VecDeque::new(), ends: i64::MAX }
+        Self { shard, types, page: VecDeque::new(), ends: i64::MAX, dropped: 0..0 }
     }
 
     /// The entry that this mark's event has; `None` if the ledger has no such number.
@@ -47,7 +51,29 @@ impl<'a> Ledgered<'a> {
         let entry = entry(&self.shard.name, mark.epoch, &self.types, event);
         entry.map(Some).ok_or_else(|| Error::unknown_type(event))
     }
+
+    /// Whether an event that the ledger no longer has may have gone with its month. One round trip for each batch, in
+    /// ascending order.
+    pub(super) async fn has_dropped(&mut self, seq: i64) -> Result<bool> {
+        if !self.dropped.contains(&seq) {
+            self.dropped = dropped(&self.shard.pool, seq).await?.map_or(0..0, |(first, next)| first..next);
+        }
+        Ok(self.dropped.contains(&seq))
+    }
 }
+
+/// The batch that had this number, if some of it is older than the horizon: its first number, and the next one's.
+async fn dropped(pool: &PgPool, seq: i64) -> store::Result<Option<(i64, i64)>> {
+    store::run(pool, "dropped_batch", move |connection| {
+        Box::pin(async move { Ok(sqlx::query_as(DROPPED).bind(seq).fetch_optional(connection).await?) })
+    })
+    .await
+}
+
+const DROPPED: &str = "-- dropped_batch
+SELECT b.first_seq, b.first_seq + b.events FROM (
+    SELECT * FROM batches WHERE first_seq <= $1 ORDER BY first_seq DESC LIMIT 1
+) b JOIN horizon h ON b.first_dt < h.horizon WHERE b.first_seq + b.events > $1";
 
 /// Compares what the broker holds from `from` to `to`, both of one epoch, with the ledger; numbers up to `dropped` may be
 /// gone from the ledger. Reads only these events.

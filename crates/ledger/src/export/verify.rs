@@ -37,6 +37,8 @@ pub struct Proof {
     pub entries: i64,
     /// Of these, void since a later epoch began at or below their numbers.
     pub void: i64,
+    /// Of these, of events that the ledger has dropped since, as its retention wants: nothing to compare them with.
+    pub dropped: i64,
     /// The last number of the stream, and so the count of events that it must hold; the ledger's events up to it are
     /// what it is compared with.
     pub exported_seq: i64,
@@ -141,6 +143,7 @@ struct Weighing<'a> {
     epochs: Vec<Epoch>,
     entries: i64,
     void: i64,
+    dropped: i64,
     before: Option<Mark>,
     /// The next number that must come.
     next: i64,
@@ -158,6 +161,7 @@ impl<'a> Weighing<'a> {
             epochs,
             entries: 0,
             void: 0,
+            dropped: 0,
             before: None,
             next: 1,
             stream: Sha256::new(),
@@ -196,6 +200,10 @@ impl<'a> Weighing<'a> {
         self.lacks(mark.seq).await?;
         let expected = self.ledger.entry(mark).await?;
         match &expected {
+            None if self.ledger.has_dropped(mark.seq).await? => {
+                self.dropped += 1;
+                add_to(&mut self.recorded, &entry);
+            }
             None => self.differs(mark.seq, format!("{}: the ledger has no such event", event(&entry))),
             Some(expected) => {
                 add_to(&mut self.recorded, expected);
@@ -236,6 +244,7 @@ impl<'a> Weighing<'a> {
             epochs: self.epochs,
             entries: self.entries,
             void: self.void,
+            dropped: self.dropped,
             exported_seq,
             not_yet_exported: (progress.last_seq - exported_seq).max(0),
             stream_sha256: hex(self.stream),
