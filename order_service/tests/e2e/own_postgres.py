@@ -52,6 +52,17 @@ class OwnPostgres:
         """The unaligned output of one statement."""
         return self._run(_program("psql"), self.url(database), "-X", "-At", "-c", sql).strip()
 
+    def dump(self, database: str, file: pathlib.Path) -> None:
+        with file.open("wb") as dump:
+            command = [_program("pg_dump"), "-Fc", "-d", self.url(database)]
+            subprocess.run(command, stdout=dump, check=True, timeout=60, cwd="/")
+
+    def restore(self, file: pathlib.Path, database: str) -> None:
+        """Into an empty database."""
+        with file.open("rb") as dump:
+            command = [_program("pg_restore"), "--exit-on-error", "-d", self.url(database)]
+            subprocess.run(command, stdin=dump, check=True, timeout=60, cwd="/")
+
     def session(self, database: str) -> "Session":
         """A connection that stays open, for transactions over several statements."""
         return Session([_program("psql"), self.url(database), "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1"])
