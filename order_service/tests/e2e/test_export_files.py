@@ -48,8 +48,8 @@ def leaves_exact_files(point: str, count: int) -> None:
 
 @pytest.mark.timeout(400)
 def test_dying_anywhere_leaves_exact_files(debug_build):
-    """All points, four platforms at a time: most of each case is waiting for the dead process's leases to run out."""
-    with ThreadPoolExecutor(4) as pool:
+    """All points, six platforms at a time: most of each case is waiting for the dead process's leases to run out."""
+    with ThreadPoolExecutor(6) as pool:
         cases = {point: pool.submit(leaves_exact_files, *point) for point in POINTS}
     failed = {point: repr(case.exception()) for point, case in cases.items() if case.exception()}
     assert not failed, failed

@@ -52,7 +52,7 @@ def test_a_broker_killed_under_load_and_away_for_longer_than_it_remembers(platfo
     service = platform.order_service(*to(server))
     ledger = platform.ledger_client(service)
     with Writing(ledger, "e") as writing:
-        for turn in range(6):
+        for turn in range(4):
             exports_more(ledger, 300)
             server.kill()
             if turn % 2:
