@@ -30,6 +30,8 @@ bin=$target/$profile
 export ORDER_SERVICE_BIN=$bin/order_service DATA_MANAGER_BIN=$bin/data_manager
 export DEBUG_ORDER_SERVICE_BIN=$target/debug/order_service
 python=$PWD/target/e2e-venv/bin/python
+TMPDIR=$(scripts/scratch-dir.sh)
+export TMPDIR
 
 say "pytest $* (in order_service/tests/e2e, binaries of $bin)"
 cd order_service/tests/e2e

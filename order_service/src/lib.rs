@@ -15,4 +15,5 @@ pub mod postings;
 pub mod retry;
 pub mod serve;
 pub mod settings;
+pub mod tasks;
 pub mod watch;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ledger::partitions::Retention;
 use reconcile::Place;
 use serving::peer::check_address;
 use settings::{Program, Resolved, Setting, SettingError, Source};
@@ -61,13 +62,19 @@ pub const PROGRAM: Program = Program {
             "The ledger's shard map (YAML); without it, four shards beside the control database",
         ),
         Setting::new("shard-connections", "COUNT", "Most connections to each shard's database").or("8"),
+        Setting::new(
+            "ledger-retention",
+            "TIME|none",
+            "Drop the ledger's events that are older, by months: none, 24months, 2years",
+        )
+        .or("none"),
         DATA_DIR,
         Setting::new(
             "roles",
             "ROLE,…",
-            "What this process does: grpc, http, retry, sequencer, aggregator, exporter",
+            "What this process does: grpc, http, retry, sequencer, aggregator, exporter, scheduler, tasks",
         )
-        .or("grpc,http,retry,sequencer,aggregator,exporter"),
+        .or("grpc,http,retry,sequencer,aggregator,exporter,scheduler,tasks"),
         Setting::new(
             "export-engine",
             "files|nats|none",
@@ -103,6 +110,8 @@ pub const PROGRAM: Program = Program {
             .or("24h"),
         Setting::new("max-orders-per-request", "COUNT", "Orders in one request at most").or("10000"),
         Setting::new("max-in-flight-orders", "COUNT", "Orders of all open requests at most").or("100000"),
+        Setting::new("task-retention", "TIME", "How long background tasks that have ended are kept")
+            .or("90days"),
         Setting::new("startup-timeout", "TIME", "How long to wait for the database at start").or("60s"),
         Setting::new("shutdown-timeout", "TIME", "How long to finish what is in flight when stopping")
             .or("30s"),
@@ -126,7 +135,23 @@ pub enum Role {
     Aggregator,
     /// Exports the ledger's events, or stands by for it.
     Exporter,
+    /// Enqueues scheduled tasks, or stands by for it.
+    Scheduler,
+    /// Carries out background tasks.
+    Tasks,
 }
+
+/// All roles, by name.
+const ROLES: [(&str, Role); 8] = [
+    ("grpc", Role::Grpc),
+    ("http", Role::Http),
+    ("retry", Role::Retry),
+    ("sequencer", Role::Sequencer),
+    ("aggregator", Role::Aggregator),
+    ("exporter", Role::Exporter),
+    ("scheduler", Role::Scheduler),
+    ("tasks", Role::Tasks),
+];
 
 /// The settings of a serving process.
 #[derive(Debug, Clone)]
@@ -149,6 +174,8 @@ pub struct Settings {
     pub database: DatabaseSettings,
     /// `--bundle`
     pub bundle: Place,
+    /// `--ledger-retention`
+    pub ledger_retention: Retention,
     /// `--roles`
     pub roles: Vec<Role>,
     /// `--export-engine`
@@ -171,6 +198,8 @@ pub struct Settings {
     pub max_orders_per_request: usize,
     /// `--max-in-flight-orders`
     pub max_in_flight_orders: usize,
+    /// `--task-retention`
+    pub task_retention: Duration,
     /// `--shutdown-timeout`
     pub shutdown_timeout: Duration,
 }
@@ -223,6 +252,7 @@ impl Settings {
             export: ExportSettings::new(resolved, &database.data_dir)?,
             database,
             bundle: bundle(resolved)?.unwrap_or(Place::Builtin),
+            ledger_retention: retention(resolved)?,
             roles: roles(resolved)?,
             workers: resolved.within("workers", 1..=100_000)?,
             fan_limit: resolved.within("fan-limit", 1..=100_000)?,
@@ -233,6 +263,7 @@ impl Settings {
             give_up_after: resolved.duration("give-up-after")?,
             max_orders_per_request,
             max_in_flight_orders,
+            task_retention: resolved.duration("task-retention")?,
             shutdown_timeout: resolved.duration("shutdown-timeout")?,
         })
     }
@@ -277,19 +308,20 @@ fn addresses(resolved: &Resolved) -> Result<Vec<IpAddr>, SettingError> {
     if addresses.is_empty() { Err(SettingError::Missing("listen")) } else { Ok(addresses) }
 }
 
+fn retention(resolved: &Resolved) -> Result<Retention, SettingError> {
+    let text: String = resolved.required("ledger-retention")?;
+    let refused =
+        || resolved.invalid("ledger-retention", format!("`{text}` is not allowed ({})", Retention::ALLOWED));
+    Retention::parse(&text).ok_or_else(refused)
+}
+
 fn roles(resolved: &Resolved) -> Result<Vec<Role>, SettingError> {
-    let parse = |text: String| match text.as_str() {
-        "grpc" => Ok(Role::Grpc),
-        "http" => Ok(Role::Http),
-        "retry" => Ok(Role::Retry),
-        "sequencer" => Ok(Role::Sequencer),
-        "aggregator" => Ok(Role::Aggregator),
-        "exporter" => Ok(Role::Exporter),
-        _ => {
-            let allowed = "grpc, http, retry, sequencer, aggregator, exporter";
-            let reason = format!("`{text}` is not a role; allowed are {allowed}");
-            Err(resolved.invalid("roles", reason))
-        }
+    let parse = |text: String| {
+        let role = ROLES.iter().find(|(name, _)| *name == text).map(|(_, role)| *role);
+        let allowed = || ROLES.map(|(name, _)| name).join(", ");
+        role.ok_or_else(|| {
+            resolved.invalid("roles", format!("`{text}` is not a role; allowed are {}", allowed()))
+        })
     };
     let roles: Vec<Role> = resolved.list("roles").into_iter().map(parse).collect::<Result<_, _>>()?;
     if roles.is_empty() { Err(SettingError::Missing("roles")) } else { Ok(roles) }

@@ -26,6 +26,13 @@ pub fn parse(text: &str) -> Option<Decimal> {
     text.parse().ok()
 }
 
+/// An amount's text in units of 10^-9; `None` if it is not one.
+pub(crate) fn units(text: &str) -> Option<i128> {
+    let value = parse(text)?;
+    let missing = u32::try_from(FRACTION).ok()?.checked_sub(value.scale())?;
+    value.mantissa().checked_mul(10_i128.checked_pow(missing)?)
+}
+
 /// Debit or credit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Amount {
@@ -62,6 +69,13 @@ mod tests {
             assert_eq!(parse(good).unwrap().to_string().parse::<Decimal>(), good.parse(), "{good}");
         }
         assert_eq!(parse("12.50").unwrap().to_string(), "12.50");
+    }
+
+    #[test]
+    fn units_are_exact() {
+        assert_eq!(units("12.50"), Some(12_500_000_000));
+        assert_eq!(units("999999999999999.999999999"), Some(999_999_999_999_999_999_999_999));
+        assert_eq!(units("-1"), None);
     }
 
     #[test]

@@ -4,13 +4,16 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serving::error::{ApiError, Code};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use store::Result;
 use uuid::Uuid;
 
 use crate::Ledger;
-use crate::events::{Event, Known, Rows, Status, make_months, once_each, statuses};
+use crate::events::{
+    Event, Known, Rows, Status, lacks_month, make_months, make_months_in_tx, once_each, statuses,
+};
 use crate::locks::{Hold, alive_in_tx};
 use crate::states::{Outcome, Put, put_in_tx};
 
@@ -63,21 +66,18 @@ impl Ledger {
         let rows = Rows::of([&events[..]], &Known::default());
         let known = self.writer.known(shard);
         make_months(pool, known, known.new_months(&rows)).await?;
-        let (lock, count) = (batch.lock, events.len());
-        let (rows, states): (Arc<Rows>, Arc<[Put]>) = (Arc::new(rows), batch.states.into());
-        let done = store::run(pool, "write_batch", move |connection| {
-            let (rows, states) = (rows.clone(), states.clone());
-            Box::pin(async move {
-                let mut tx = connection.begin().await?;
-                let done = write(&mut tx, lock, &rows, count, &states).await?;
-                match done {
-                    Done::Written { .. } => tx.commit().await?,
-                    _ => tx.rollback().await?,
-                }
-                Ok(done)
-            })
-        });
-        let done = done.await.inspect_err(|_| known.forget())?;
+        let work = Arc::new(Work { lock: batch.lock, count: events.len(), rows, states: batch.states });
+        let done = match in_one_transaction(pool, work.clone(), Vec::new()).await {
+            Err(error) if lacks_month(&error) => {
+                // A partition that was there has been dropped since: made again where nobody can drop it.
+                known.forget();
+                let months = Known::default().new_months(&work.rows);
+                make_months(pool, &Known::default(), months.clone()).await?;
+                in_one_transaction(pool, work, months).await
+            }
+            done => done,
+        };
+        let done = done.inspect_err(|_| known.forget())?;
         self.wakes[shard].written();
         Ok(match done {
             Done::Written { events, versions } => {
@@ -120,30 +120,52 @@ pub(crate) fn lock_gone() -> ApiError {
     ApiError::new(Code::Stale, "the lock has ended; nothing was written").arg("field", "lock_id")
 }
 
-async fn write(
-    connection: &mut PgConnection,
+/// What one transaction writes.
+struct Work {
     lock: Option<Uuid>,
-    rows: &Rows,
+    /// How many events there are.
     count: usize,
-    states: &[Put],
-) -> Result<Done> {
-    if let Some(lock) = lock
+    rows: Rows,
+    states: Vec<Put>,
+}
+
+async fn in_one_transaction(pool: &PgPool, work: Arc<Work>, months: Vec<DateTime<Utc>>) -> Result<Done> {
+    store::run(pool, "write_batch", move |connection| {
+        let (work, months) = (work.clone(), months.clone());
+        Box::pin(async move {
+            let mut tx = connection.begin().await?;
+            if !months.is_empty() {
+                make_months_in_tx(&mut tx, &months).await?;
+            }
+            let done = write(&mut tx, &work).await?;
+            match done {
+                Done::Written { .. } => tx.commit().await?,
+                _ => tx.rollback().await?,
+            }
+            Ok(done)
+        })
+    })
+    .await
+}
+
+async fn write(connection: &mut PgConnection, work: &Work) -> Result<Done> {
+    if let Some(lock) = work.lock
         && !matches!(alive_in_tx(connection, lock).await?, Hold::Alive { .. })
     {
         return Ok(Done::LockGone);
     }
-    let mut versions = Vec::with_capacity(states.len());
-    if !states.is_empty() {
-        for (place, outcome) in put_in_tx(connection, states).await?.into_iter().enumerate() {
+    let mut versions = Vec::with_capacity(work.states.len());
+    if !work.states.is_empty() {
+        for (place, outcome) in put_in_tx(connection, &work.states).await?.into_iter().enumerate() {
             match outcome {
                 Outcome::Done { version } => versions.push(version),
                 Outcome::Stale { version } => return Ok(Done::Stale { place, version }),
             }
         }
     }
-    let events = match count {
+    let events = match work.count {
         0 => Vec::new(),
-        _ => statuses(count, rows.write(connection).await?),
+        count => statuses(count, work.rows.write(connection).await?),
     };
     let written = events.iter().all(|status| matches!(status, Status::Created | Status::Duplicate));
     Ok(if written { Done::Written { events, versions } } else { Done::Conflict { events } })

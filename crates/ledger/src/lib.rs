@@ -9,12 +9,14 @@ pub mod amount;
 mod attributes;
 pub mod balances;
 mod batch;
+pub mod check;
 pub mod events;
 pub mod export;
 pub mod http;
 mod json;
 pub mod locks;
 mod moment;
+pub mod partitions;
 pub mod sequence;
 pub mod sharding;
 pub mod states;
@@ -29,6 +31,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use events::Writer;
 use locks::Locks;
+use partitions::Horizon;
 use sequence::Wake;
 use sharding::Shards;
 use states::States;
@@ -51,6 +54,8 @@ pub struct Ledger {
     pub locks: Locks,
     /// Its states.
     pub states: States,
+    /// For each shard, how far back it can be asked.
+    horizons: Arc<[Horizon]>,
     admission: Arc<Semaphore>,
 }
 
@@ -61,6 +66,7 @@ impl Ledger {
         let writer = Writer::start(shards.clone(), &wakes);
         let locks = Locks::start(shards.clone());
         let states = States::new(shards.clone());
+        let horizons = shards.all().iter().map(|_| Horizon::default()).collect();
         Arc::new(Self {
             types,
             shards,
@@ -68,6 +74,7 @@ impl Ledger {
             writer,
             locks,
             states,
+            horizons,
             admission: Arc::new(Semaphore::new(EVENTS_AT_ONCE)),
         })
     }

@@ -22,7 +22,12 @@ pub fn parse(text: &str) -> Option<DateTime<Utc>> {
 
 /// Reads an event's time.
 pub fn parse_event(text: &str) -> Option<DateTime<Utc>> {
-    parse(text).filter(|moment| (1970..=2100).contains(&moment.year()))
+    parse(text).filter(|moment| may_have_events(*moment))
+}
+
+/// Whether events may be of that time.
+pub fn may_have_events(moment: DateTime<Utc>) -> bool {
+    (1970..=2100).contains(&moment.year())
 }
 
 /// This moment, as fine as moments are: what is answered can be asked for again.

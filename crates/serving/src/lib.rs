@@ -1,6 +1,7 @@
 //! What every server of the platform shares: where it listens, how it stops, how it logs, which HTTP requests it
-//! refuses unseen, what gRPC servers and clients allow, and the one error vocabulary.
+//! refuses unseen, how it reads JSON bodies, what gRPC servers and clients allow, and the one error vocabulary.
 
+pub mod body;
 pub mod error;
 pub mod grpc;
 pub mod http_guard;

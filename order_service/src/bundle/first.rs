@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ledger::types::{Definition, LEDGER_TYPES, Terms, Uses, types_of};
 use reconcile::{Bundle, Owner, Place};
 use sqlx::{PgConnection, PgPool};
+use tasks::schedule::{self, SCHEDULES, Scheduled, schedules_of};
 
 use crate::postings::{self, Known, POSTINGS, Rule, Types, rules_of};
 
@@ -24,6 +25,7 @@ pub enum FirstError {
 struct Content {
     types: Vec<Definition>,
     rules: Vec<Rule>,
+    schedules: Vec<Scheduled>,
     owner: Owner,
 }
 
@@ -45,7 +47,7 @@ pub async fn ensure_first(pool: &PgPool, place: &Place) -> Result<(), FirstError
         Box::pin(async move { write_in_tx(connection, &content).await })
     });
     if written.await? {
-        tracing::info!(bundle = %place, "the control database was empty and has this bundle's types and rules now");
+        tracing::info!(bundle = %place, "the control database was empty and has this bundle's content now");
     }
     Ok(())
 }
@@ -60,7 +62,12 @@ fn read(place: &Place) -> Result<Content, FirstError> {
         Place::Builtin => Owner::Builtin,
         Place::Folder(_) => Owner::Bundle,
     };
-    Ok(Content { types: types_of(&bundle).map_err(wrong)?, rules: rules_of(&bundle).map_err(wrong)?, owner })
+    Ok(Content {
+        types: types_of(&bundle).map_err(wrong)?,
+        rules: rules_of(&bundle).map_err(wrong)?,
+        schedules: schedules_of(&bundle).map_err(wrong)?,
+        owner,
+    })
 }
 
 async fn ever_reconciled(connection: &mut PgConnection) -> store::Result<bool> {
@@ -72,6 +79,7 @@ async fn ever_reconciled(connection: &mut PgConnection) -> store::Result<bool> {
 async fn write_in_tx(connection: &mut PgConnection, content: &Content) -> store::Result<bool> {
     reconcile::exclude_others_in_tx(connection, LEDGER_TYPES).await?;
     reconcile::exclude_others_in_tx(connection, POSTINGS).await?;
+    reconcile::exclude_others_in_tx(connection, SCHEDULES).await?;
     if ever_reconciled(connection).await? {
         return Ok(false);
     }
@@ -86,5 +94,8 @@ async fn write_in_tx(connection: &mut PgConnection, content: &Content) -> store:
     let (types, current) = (known.collect::<Types>(), postings::read_rules(connection).await?);
     let plan = postings::plan(current.as_ref(), &content.rules, &types, content.owner, false);
     postings::apply_in_tx(connection, &plan, &content.rules, content.owner).await?;
+    let terms = schedule::Terms { owner: content.owner, take_over: false };
+    let steps = schedule::plan(&schedule::read(connection).await?.0, &content.schedules, terms);
+    schedule::apply_in_tx(connection, &steps, terms).await?;
     Ok(true)
 }

@@ -13,19 +13,23 @@ use sqlx::PgPool;
 pub use first::{FirstError, ensure_builtin, ensure_first};
 pub use usage::{InUse, Shards};
 
+use tasks::schedule::{SCHEDULES, Schedules};
+
 use crate::postings::{POSTINGS, PostingRules, check_rules};
+use crate::tasks::check_schedules;
 
 /// What documents must keep to that no schema can say.
-const CHECKS: [Check; 2] = [check_types, check_rules];
+const CHECKS: [Check; 3] = [check_types, check_rules, check_schedules];
 
 /// All integrations, in the order in which they run: rules refer to types.
-const INTEGRATIONS: [&str; 2] = [LEDGER_TYPES, POSTINGS];
+const INTEGRATIONS: [&str; 3] = [LEDGER_TYPES, POSTINGS, SCHEDULES];
 
 /// All integrations and checks.
 pub fn runtime(pool: &PgPool, usage: Arc<dyn Usage>) -> Runtime {
     Runtime::new(CHECKS.to_vec())
         .with(LedgerTypes { pool: pool.clone(), usage })
         .with(PostingRules { pool: pool.clone() })
+        .with(Schedules { pool: pool.clone() })
 }
 
 /// Everything that is wrong with a bundle.

@@ -78,7 +78,7 @@ pub(super) async fn status(args: &ArgMatches, resolved: &Resolved) -> Result<(),
         "-- status
         SELECT owner::text AS name, count(*) AS lanes,
                greatest(extract(epoch FROM now() - max(expires_at) + interval '8 seconds'), 0)::float8 AS renewed_seconds_ago
-        FROM leases WHERE expires_at > now() GROUP BY owner ORDER BY owner",
+        FROM leases WHERE expires_at > now() AND class LIKE 'lane/%' GROUP BY owner ORDER BY owner",
     )
     .fetch_all(&database.pool)
     .await

@@ -1,10 +1,8 @@
 //! `export verify`, `export new-epoch`, `export resume`.
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use clap::ArgMatches;
-use indicatif::{ProgressBar, ProgressStyle};
 use ledger::export::{Decided, Engine, Error, Proof, Verifier, begin_epoch, resume};
 use ledger::sharding::{Shard, Shards};
 use ledger::types::Types;
@@ -62,8 +60,8 @@ pub(super) async fn verify(args: &ArgMatches, resolved: &Resolved) -> Result<(),
     let opened = Opened::open(resolved).await?;
     let mut proofs = Vec::new();
     for shard in opened.named(args.get_one("shard"))? {
-        let bar = bar(&shard.name);
-        let proof = opened.verifier(shard).verify(|done, all| advance(&bar, done, all)).await;
+        let bar = output::bar(&shard.name);
+        let proof = opened.verifier(shard).verify(|done, all| output::advance(&bar, done, all)).await;
         bar.finish_and_clear();
         proofs.push(proof.map_err(failure(shard))?);
     }
@@ -138,9 +136,9 @@ async fn decide(args: &ArgMatches, resolved: &Resolved, epoch: bool) -> Result<(
     let opened = Opened::open(resolved).await?;
     let dry_run = args.get_flag("dry-run");
     for shard in opened.named(args.get_one("shard"))? {
-        let bar = bar(&shard.name);
+        let bar = output::bar(&shard.name);
         let verifier = opened.verifier(shard);
-        let advanced = |done, all| advance(&bar, done, all);
+        let advanced = |done, all| output::advance(&bar, done, all);
         let decided = match epoch {
             true => begin_epoch(&verifier, dry_run, advanced).await,
             false => resume(&verifier, dry_run, advanced).await,
@@ -191,18 +189,4 @@ fn tell(shard: &str, decided: &Decided, dry_run: bool) {
     output::line(format!(
         "{shard}: the exporter {will} with number {next_seq} of epoch {epoch}; the ledger ends with {last_seq}"
     ));
-}
-
-fn bar(shard: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} events, {per_sec}, {eta} left");
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style).with_prefix(shard.to_owned())
-}
-
-fn advance(bar: &ProgressBar, done: i64, all: i64) {
-    bar.set_length(all.unsigned_abs());
-    bar.set_position(done.unsigned_abs());
 }

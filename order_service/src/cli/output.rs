@@ -3,6 +3,7 @@
 use chrono::{DateTime, SecondsFormat};
 use clap::ArgMatches;
 use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 use proto::order_service::Order;
 use serde_json::{Value, json};
 
@@ -16,6 +17,22 @@ pub(super) fn is_json(args: &ArgMatches) -> bool {
 pub(super) fn line(text: impl std::fmt::Display) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// A progress bar over events; hidden where nobody looks.
+pub(super) fn bar(what: &str) -> ProgressBar {
+    use std::io::IsTerminal as _;
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} events, {per_sec}, {eta} left");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style).with_prefix(what.to_owned())
+}
+
+pub(super) fn advance(bar: &ProgressBar, done: i64, all: i64) {
+    bar.set_length(all.unsigned_abs());
+    bar.set_position(done.unsigned_abs());
 }
 
 /// Prints lines until nobody takes them any more.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ledger::Ledger;
-use ledger::aggregates::Aggregator;
+use ledger::aggregates::{self, Aggregator};
 use ledger::export::{self, Engine, Exporter};
 use ledger::sequence::Sequencer;
 use store::{LeaseTerms, Work, do_duties};
@@ -31,7 +31,7 @@ pub(super) fn start(
         if roles.contains(&Role::Aggregator) {
             let (types, wake) = (ledger.types.clone(), ledger.wakes[place].clone());
             let aggregator = Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, wake };
-            of_shard.insert("aggregator", Arc::new(move |lease| Box::pin(aggregator.clone().run(lease))));
+            of_shard.insert(aggregates::DUTY, Arc::new(move |lease| Box::pin(aggregator.clone().run(lease))));
         }
         if let Some(engine) = export_to.clone().filter(|_| roles.contains(&Role::Exporter)) {
             let (types, wake) = (ledger.types.clone(), ledger.wakes[place].clone());

@@ -6,6 +6,7 @@ pub mod export;
 mod http;
 pub mod ledger;
 mod rooms;
+mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +48,10 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     };
     bundle::ensure_first(&database.pool, &settings.bundle).await?;
     let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
+    let background = tasks::start(&settings, &database.pool, &running, &stop).await?;
     let routes = match settings.roles.contains(&Role::Http) {
-        true => ::ledger::http::routes(running.ledger.clone()),
+        true => ::ledger::http::routes(running.ledger.clone())
+            .merge(::tasks::http::routes(background.tasks.clone())),
         false => axum::Router::new(),
     };
     api.open(routes);
@@ -68,6 +71,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     // Whoever waits in line for a lock asks another process.
     running.ledger.locks.stop();
     running.leave().await;
+    background.ended(settings.shutdown_timeout).await;
     // They have been stopping since the signal.
     let _ = timeout(Duration::from_secs(2), async { while duties.join_next().await.is_some() {} }).await;
     database.pool.close().await;

@@ -34,6 +34,8 @@ pub(super) struct Running {
     pub(super) rooms: Rooms,
     /// For the REST API.
     pub(super) ledger: Arc<Ledger>,
+    /// What the control database tells.
+    pub(super) notifications: Notifications,
     entrances: Entrances,
     claiming: CancellationToken,
     claimer: std::sync::Mutex<Option<JoinHandle<()>>>,
@@ -52,8 +54,9 @@ pub(super) async fn start(
     let pool = database.pool.clone();
     let clock = Arc::new(Clock::default());
     clock.set(sqlx::query_scalar("SELECT now() -- clock").fetch_one(&pool).await?);
-    let (notifications, _) =
-        Notifications::start(pool.clone(), vec![WAKE_CHANNEL, CALLBACK_CHANNEL, TYPES_CHANNEL]);
+    let channels =
+        vec![WAKE_CHANNEL, CALLBACK_CHANNEL, TYPES_CHANNEL, queue::fifo::CHANNEL, tasks::schedule::CHANNEL];
+    let (notifications, _) = Notifications::start(pool.clone(), channels);
     let types = Types::default();
     types.set(ledger::types::load(&pool).await?);
     tokio::spawn(ledger::types::keep_current(pool.clone(), notifications.clone(), types.clone()));
@@ -112,7 +115,7 @@ pub(super) async fn start(
         open: Arc::new(OpenRequests::default()),
     });
     let (claimer, workers) = (Some(claimer).into(), workers.into());
-    Ok(Running { rooms, ledger, entrances, claiming, claimer, workers, ender, jobs })
+    Ok(Running { rooms, ledger, notifications, entrances, claiming, claimer, workers, ender, jobs })
 }
 
 async fn start_jobs(

@@ -63,7 +63,7 @@ class Platform:
     """Everything one test starts. The first order service and data manager know each other's port from the start."""
 
     def __init__(self):
-        self.home = pathlib.Path(tempfile.mkdtemp(prefix="e2e-", dir="/tmp"))
+        self.home = pathlib.Path(tempfile.mkdtemp(prefix="e2e-"))
         self.home.chmod(0o755)  # the embedded cluster may run as another user
         self.order_ports = [free_port(), free_port()]
         self.manager_port = free_port()

@@ -180,7 +180,7 @@ fn rules_wait_for_the_types_they_refer_to() {
         // Together they fit, and a dry run knows it.
         for dry_run in [true, false] {
             let report = reconcile(&pool, &[], &read(&folder), &request(&[], dry_run)).await;
-            assert_eq!(counts(&report), [5, 0, 0, 0], "{report}");
+            assert_eq!(counts(&report), [6, 0, 0, 0], "{report}");
         }
     });
 }

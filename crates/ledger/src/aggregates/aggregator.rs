@@ -10,6 +10,7 @@ use store::{Error, Lease, Result, run};
 
 use super::fold::{Folded, Grouping, Hourly, decimal, fold};
 use super::kept;
+use crate::partitions::closing_sums;
 use crate::sequence::Wake;
 use crate::sharding::parse_canonical;
 use crate::types::{Catalogue, Interval, Types};
@@ -62,7 +63,10 @@ impl Aggregator {
         let ahead = groupings.iter().map(|g| g.aggregated_seq).filter(|seq| *seq > at).min();
         let folded: Vec<Grouping> = groupings.into_iter().filter(|g| g.aggregated_seq == at).collect();
         let Some(chunk) = chunk(&self.pool, at, ahead).await? else { return Ok(0) };
-        let (upto, hourly) = chunk;
+        let (upto, mut hourly) = chunk;
+        if at == 0 {
+            hourly.extend(closing(&self.pool, &folded).await?);
+        }
         let sums = fold(&hourly, &folded);
         let ids: Vec<i32> = folded.iter().map(|grouping| grouping.id).collect();
         store::fail_point("aggregating");
@@ -148,6 +152,26 @@ fn hourly((_, type_name, account_id, tuple, hour, debit, credit, events): Row) -
     })
 }
 
+/// What was dropped before these groupings began.
+async fn closing(pool: &PgPool, folded: &[Grouping]) -> Result<Vec<Hourly>> {
+    let types = folded.iter().map(|grouping| grouping.type_name.clone()).collect();
+    let sums = closing_sums(pool, types).await?.into_iter();
+    let row = |(type_name, account_id, tuple, hour, debit, credit, events)| {
+        hourly((
+            0,
+            Some(type_name),
+            Some(account_id),
+            Some(tuple),
+            Some(hour),
+            Some(debit),
+            Some(credit),
+            Some(events),
+        ))
+    };
+    let hourly: Option<Vec<Hourly>> = sums.map(row).collect();
+    Ok(hourly.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?)
+}
+
 async fn write(
     pool: &PgPool,
     lease: &Arc<Lease>,
@@ -207,25 +231,6 @@ SELECT g.grouping_id, g.type, g.attributes, g.interval, g.aggregated_seq
 FROM groupings g JOIN wanted w USING (type, attributes, interval)
 UNION ALL SELECT * FROM new";
 
-/// Whole batches, as many as hold about so many events, at least one.
-const CHUNK_OF_EVENTS: &str = "-- aggregate_chunk
-WITH chosen AS MATERIALIZED (
-    SELECT * FROM (
-        SELECT b.*, sum(events) OVER (ORDER BY first_seq) - events AS before FROM (
-            SELECT * FROM batches WHERE first_seq > $1 AND first_seq <= $2 ORDER BY first_seq LIMIT 5000
-        ) b
-    ) c WHERE before < $3
-), sums AS (
-    SELECT e.account_id, e.tuple_id, date_bin('1 hour', e.dt, 'epoch'::timestamptz) AS hour,
-           trunc(coalesce(sum(e.debit), 0) * 1000000000)::text AS debit,
-           trunc(coalesce(sum(e.credit), 0) * 1000000000)::text AS credit, count(*) AS events
-    FROM chosen b CROSS JOIN LATERAL (
-        SELECT * FROM events WHERE batch_id = b.batch_id AND dt BETWEEN b.first_dt AND b.last_dt
-    ) e GROUP BY 1, 2, 3
-)
-SELECT u.upto, a.type, s.account_id, t.canonical, s.hour, s.debit, s.credit, s.events
-FROM (SELECT max(first_seq + events - 1) AS upto FROM chosen) u
-LEFT JOIN (sums s JOIN accounts a USING (account_id) JOIN tuples t USING (tuple_id)) ON true
-WHERE u.upto IS NOT NULL";
+const CHUNK_OF_EVENTS: &str = "SELECT * FROM numbered_sums($1, $2, $3) -- aggregate_chunk";
 
 const FOLD: &str = "SELECT fold_aggregates($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) -- fold_aggregates";

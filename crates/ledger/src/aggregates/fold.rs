@@ -11,13 +11,13 @@ use crate::types::Interval;
 
 /// A kept grouping.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Grouping {
-    pub(super) id: i32,
-    pub(super) type_name: String,
-    pub(super) attributes: Vec<String>,
-    pub(super) interval: Interval,
+pub(crate) struct Grouping {
+    pub(crate) id: i32,
+    pub(crate) type_name: String,
+    pub(crate) attributes: Vec<String>,
+    pub(crate) interval: Interval,
     /// The sums hold every event up to this one.
-    pub(super) aggregated_seq: i64,
+    pub(crate) aggregated_seq: i64,
 }
 
 /// What events of one account, combination of attributes and hour sum up to, in units of 10^-9.

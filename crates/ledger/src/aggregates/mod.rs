@@ -7,12 +7,20 @@
 
 mod aggregator;
 mod fold;
+mod pass;
 mod periods;
+mod recount;
 
 pub use aggregator::Aggregator;
-pub(crate) use periods::{CutOffs, cut_offs};
+pub(crate) use fold::Grouping;
+pub use pass::pass;
+pub(crate) use periods::{CutOffs, Level, cut_offs};
+pub(crate) use recount::{Kept, Recount, Sum};
 
-use crate::types::{AccountType, Interval};
+use crate::types::{AccountType, Catalogue, Interval};
+
+/// The duty of whoever aggregates a shard.
+pub const DUTY: &str = "aggregator";
 
 impl Interval {
     /// The word, as stored.
@@ -23,6 +31,11 @@ impl Interval {
             Interval::Month => "month",
         }
     }
+
+    /// From the word, as stored.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Hour, Self::Day, Self::Month].into_iter().find(|interval| interval.name() == name)
+    }
 }
 
 /// The groupings that are kept for a type, each as its sorted names joined by commas; the empty one first.
@@ -32,6 +45,28 @@ pub(crate) fn kept(kind: &AccountType) -> Vec<String> {
     all.sort_unstable();
     all.dedup();
     all
+}
+
+/// All groupings that are kept, as arrays of type, attributes and interval.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) types: Vec<String>,
+    pub(crate) attributes: Vec<String>,
+    pub(crate) intervals: Vec<&'static str>,
+}
+
+impl Wanted {
+    pub(crate) fn of(catalogue: &Catalogue) -> Self {
+        let mut wanted = Self { types: Vec::new(), attributes: Vec::new(), intervals: Vec::new() };
+        for kind in catalogue.accounts.values() {
+            for attributes in kept(kind) {
+                wanted.types.push(kind.name.clone());
+                wanted.attributes.push(attributes);
+                wanted.intervals.push(kind.aggregate.name());
+            }
+        }
+        wanted
+    }
 }
 
 /// The kept grouping that serves questions about these attributes: the smallest one that holds them all.

@@ -6,7 +6,7 @@ use crate::types::Interval;
 
 /// The length of a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Level {
+pub(crate) enum Level {
     Year,
     Month,
     Day,
@@ -21,6 +21,31 @@ impl Level {
             Level::Month => "m",
             Level::Day => "d",
             Level::Hour => "h",
+        }
+    }
+
+    /// From the letter, as stored.
+    pub(crate) fn from_letter(letter: &str) -> Option<Self> {
+        [Self::Year, Self::Month, Self::Day, Self::Hour].into_iter().find(|level| level.letter() == letter)
+    }
+
+    /// For people.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Level::Year => "the year",
+            Level::Month => "the month",
+            Level::Day => "the day",
+            Level::Hour => "the hour",
+        }
+    }
+
+    /// For people, of several.
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            Level::Year => "years",
+            Level::Month => "months",
+            Level::Day => "days",
+            Level::Hour => "hours",
         }
     }
 

@@ -64,6 +64,7 @@ g AS (SELECT aggregated_seq FROM groupings WHERE type = $2 AND attributes = $3 A
 SELECT (SELECT aggregated_seq FROM g) AS aggregated_seq, s.last_seq,
        CASE WHEN s.last_seq - (SELECT aggregated_seq FROM g)
                  + coalesce((SELECT sum(events) FROM pending_batches WHERE first_dt < $8), 0) <= $10
+                 AND ((SELECT aggregated_seq FROM g) > 0 OR NOT EXISTS (SELECT FROM closing_balances WHERE account_id = $1))
             THEN coalesce((SELECT sum(events) FROM parts WHERE part = 'a'), 0) END::bigint AS aggregated,
        coalesce((SELECT sum(events) FROM parts WHERE part = 's'), 0)::bigint AS since,
        coalesce((SELECT sum(events) FROM parts WHERE part = 'l'), 0)::bigint AS late

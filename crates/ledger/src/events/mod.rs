@@ -16,7 +16,7 @@ pub(crate) use input::{Attributes, Input, Named, shortened, unknown_type};
 pub use listing::{ListedEvent, Listing, Page, list};
 pub(crate) use rows::{Judged, Known, Rows};
 pub use writer::{Status, Writer, Written};
-pub(crate) use writer::{make_months, once_each, statuses};
+pub(crate) use writer::{lacks_month, make_months, make_months_in_tx, once_each, statuses};
 
 use crate::amount::Amount;
 use crate::sharding::{ShardHash, canonical, digest, identify};
@@ -69,18 +69,16 @@ impl Event {
         let account = account(&kind.name, named.key);
         let tuple = tuple(&named.auxiliary);
         let hash = ShardHash::of(&named.shard_key);
-        let key = uuid(digest([kind.name.as_bytes(), event_id.as_bytes()]));
-        let value = amount.value().normalize().to_string();
-        let content = uuid(digest([
-            kind.name.as_bytes(),
-            event_id.as_bytes(),
-            &dt.timestamp_micros().to_le_bytes(),
-            account.canonical.as_bytes(),
-            tuple.canonical.as_bytes(),
-            amount.side().as_bytes(),
-            value.as_bytes(),
-            info_meaning.as_deref().unwrap_or_default().as_bytes(),
-        ]));
+        let said = Said {
+            type_name: &kind.name,
+            event_id: &event_id,
+            dt,
+            account: &account.canonical,
+            tuple: &tuple.canonical,
+            amount,
+            info: info_meaning.as_deref().unwrap_or_default(),
+        };
+        let (key, content) = (said.key(), said.content());
         let type_name = kind.name.clone();
         Self {
             type_name,
@@ -95,6 +93,40 @@ impl Event {
             key,
             content,
         }
+    }
+}
+
+/// All that an event says.
+pub(crate) struct Said<'a> {
+    pub(crate) type_name: &'a str,
+    pub(crate) event_id: &'a str,
+    pub(crate) dt: DateTime<Utc>,
+    /// Canonical, as the next.
+    pub(crate) account: &'a str,
+    pub(crate) tuple: &'a str,
+    pub(crate) amount: Amount,
+    /// Canonical; empty if there is none.
+    pub(crate) info: &'a str,
+}
+
+impl Said<'_> {
+    /// What it is known by in its shard.
+    pub(crate) fn key(&self) -> Uuid {
+        uuid(digest([self.type_name.as_bytes(), self.event_id.as_bytes()]))
+    }
+
+    /// What tells a repeat from another event under the same key.
+    pub(crate) fn content(&self) -> Uuid {
+        uuid(digest([
+            self.type_name.as_bytes(),
+            self.event_id.as_bytes(),
+            &self.dt.timestamp_micros().to_le_bytes(),
+            self.account.as_bytes(),
+            self.tuple.as_bytes(),
+            self.amount.side().as_bytes(),
+            self.amount.value().normalize().to_string().as_bytes(),
+            self.info.as_bytes(),
+        ]))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use store::{Coalescer, Error, Result, run, run_tx};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -215,17 +215,46 @@ fn next(parts: Vec<Part>) -> (Vec<Part>, Vec<Part>) {
 }
 
 async fn write(pool: &PgPool, known: &Arc<Known>, parts: Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
-    for _ in 0..2 {
-        match attempt(pool, known, &parts).await {
+    let judged = match attempt(pool, known, &parts).await {
+        Err(error) if lacks_month(&error) => {
             // A partition that was there has been dropped since.
-            Err(error) if error.sqlstate().as_deref() == Some("23514") => known.forget(),
-            written => return written,
+            known.forget();
+            write_anew(pool, &parts).await?
         }
-    }
-    attempt(pool, known, &parts).await
+        judged => judged?,
+    };
+    store::fail_point("events_written");
+    let events = parts.iter().map(|part| part.len()).sum();
+    metrics::counter!("ledger_events_written_total").increment((events - judged.len().min(events)) as u64);
+    Ok(statuses(events, judged))
 }
 
-async fn attempt(pool: &PgPool, known: &Arc<Known>, parts: &Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
+/// Whether there was no partition for an event.
+pub(crate) fn lacks_month(error: &Error) -> bool {
+    error.sqlstate().as_deref() == Some("23514")
+}
+
+/// Writes with the months made in the same transaction: nobody can drop them in between.
+async fn write_anew(pool: &PgPool, parts: &[Arc<[Event]>]) -> Result<Vec<(usize, Judged)>> {
+    let rows = Arc::new(Rows::of(parts.iter().map(|part| &part[..]), &Known::default()));
+    let months = Known::default().new_months(&rows);
+    // However many there are, hardly one is left for the transaction, whose locks are few then.
+    make_months(pool, &Known::default(), months.clone()).await?;
+    run_tx(pool, "write_events_anew", move |connection| {
+        let (rows, months) = (rows.clone(), months.clone());
+        Box::pin(async move {
+            make_months_in_tx(connection, &months).await?;
+            rows.write(connection).await
+        })
+    })
+    .await
+}
+
+async fn attempt(
+    pool: &PgPool,
+    known: &Arc<Known>,
+    parts: &Arc<[Arc<[Event]>]>,
+) -> Result<Vec<(usize, Judged)>> {
     let rows = Arc::new(Rows::of(parts.iter().map(|part| &part[..]), known));
     make_months(pool, known, known.new_months(&rows)).await?;
     let (sent, tried, parts_again, known_again) =
@@ -241,11 +270,8 @@ async fn attempt(pool: &PgPool, known: &Arc<Known>, parts: &Arc<[Arc<[Event]>]>)
     })
     .await
     .inspect_err(|_| known.forget())?;
-    store::fail_point("events_written");
     known.remember(&rows);
-    let events = parts.iter().map(|part| part.len()).sum();
-    metrics::counter!("ledger_events_written_total").increment((events - judged.len().min(events)) as u64);
-    Ok(statuses(events, judged))
+    Ok(judged)
 }
 
 /// The statuses of all events from those that were not created.
@@ -274,16 +300,19 @@ pub(crate) async fn make_months(pool: &PgPool, known: &Known, months: Vec<DateTi
         let made = some.clone();
         run_tx(pool, "create_event_months", move |connection| {
             let some = some.clone();
-            Box::pin(async move {
-                sqlx::query("SELECT create_event_months($1) -- create_event_months")
-                    .bind(&some)
-                    .execute(connection)
-                    .await?;
-                Ok(())
-            })
+            Box::pin(async move { make_months_in_tx(connection, &some).await })
         })
         .await?;
         known.have_months(&made);
     }
+    Ok(())
+}
+
+/// Makes partitions for months that have none, before anything else of the transaction touches events.
+pub(crate) async fn make_months_in_tx(connection: &mut PgConnection, months: &[DateTime<Utc>]) -> Result<()> {
+    sqlx::query("SELECT create_event_months($1) -- create_event_months")
+        .bind(months)
+        .execute(connection)
+        .await?;
     Ok(())
 }

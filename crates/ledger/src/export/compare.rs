@@ -19,7 +19,7 @@ const PAGE: i64 = 1_000;
 pub(super) struct Ledgered<'a> {
     shard: &'a Shard,
     types: Arc<Catalogue>,
-    /// Consecutive numbers, as far as the ledger has them.
+    /// Consecutive numbers, as far as the ledger has them: some may have been dropped.
     page: VecDeque<Fed>,
     /// It had no number at or above this one.
     ends: i64,
@@ -36,6 +36,8 @@ impl<'a> Ledgered<'a> {
         match position {
             Some(passed) => drop(self.page.drain(..passed)),
             None if mark.seq >= self.ends => return Ok(None),
+            // Dropped: later ones are there.
+            None if self.page.back().is_some_and(|event| event.seq > mark.seq) => return Ok(None),
             None => {
                 self.page = feed(&self.shard.pool, mark.seq - 1, PAGE).await?.into();
                 self.ends = if self.page.is_empty() { mark.seq } else { i64::MAX };

@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 use serving::error::{ApiError, Code};
 use uuid::Uuid;
 
-use super::body::{self, JsonBody};
 use super::events::{check, refusal, results};
 use super::reads::unavailable;
 use super::states::refused;
@@ -23,6 +22,7 @@ use crate::events::{Attributes, Event, Input, Status, Written, unknown_type};
 use crate::locks::lock_prefix;
 use crate::states::{self, Put};
 use crate::types::Catalogue;
+use serving::body::{self, JsonBody};
 
 /// Most states in a call.
 const MOST_STATES: usize = 1_000;

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use serving::error::{ApiError, Code};
 
 use super::batch::{carry_out, lock_id};
-use super::body::{self, JsonBody};
 use crate::Ledger;
 use crate::batch::Batch;
 use crate::events::{Event, Input, Status, Written};
 use crate::types::Catalogue;
+use serving::body::{self, JsonBody};
 
 /// Most events in a call.
 const MOST_EVENTS: usize = 10_000;

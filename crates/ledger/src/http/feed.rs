@@ -78,6 +78,14 @@ async fn until_there_are(ledger: &Ledger, place: usize, wanted: &Wanted) -> Resu
     loop {
         last.mark_unchanged();
         let fed = sequence::feed(pool, wanted.after, wanted.limit).await.map_err(unavailable)?;
+        if fed.first().is_none_or(|event| event.seq != wanted.after + 1) {
+            let dropped = sequence::dropped_seq(pool).await.map_err(unavailable)?;
+            if wanted.after < dropped {
+                let reason =
+                    format!("must not be below {dropped}: events up to that number have been dropped");
+                return Err(ApiError::field("after", reason).arg("dropped_seq", dropped));
+            }
+        }
         if !fed.is_empty() || Instant::now() >= deadline {
             return Ok(fed);
         }

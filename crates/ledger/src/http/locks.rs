@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use serving::error::{ApiError, Code};
 use uuid::Uuid;
 
-use super::body::{self, JsonBody};
 use super::event::shown;
 use super::path::Path;
 use super::reads::unavailable;
@@ -26,6 +25,7 @@ use crate::locks::{Grant, Held, Holder, Refusal, Wanted};
 use crate::moment;
 use crate::sharding::parse_canonical;
 use crate::types::Catalogue;
+use serving::body::{self, JsonBody};
 
 /// Longest `owner` and `request_id`, in bytes.
 const LONGEST_NAME: usize = 256;

@@ -1,7 +1,6 @@
 //! The REST API. Handlers check, ask the rooms, and shape answers; nothing else.
 
 mod batch;
-mod body;
 mod docs;
 mod event;
 mod events;
@@ -17,6 +16,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+use serving::body;
 
 use crate::Ledger;
 

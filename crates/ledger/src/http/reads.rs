@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value as Json_, json};
 use serving::error::{ApiError, Code};
+use sqlx::PgPool;
 
 use super::event::{ShownEvent, shown};
 use super::path::Path;
@@ -16,6 +17,7 @@ use crate::Ledger;
 use crate::balances::{Bounds, Group, Query, Question, explain, totals};
 use crate::events::{self, Listing, Page, unknown_type};
 use crate::moment;
+use crate::partitions::Asked;
 use crate::types::AccountType;
 
 type Given = QueryString<Vec<(String, String)>>;
@@ -98,7 +100,8 @@ pub(super) async fn list(
         })?),
     };
     let listing = Listing { account_id, from, to, after, limit: limit + 1 };
-    let mut listed = events::list(&ledger.shards.of(query.hash).pool, listing).await.map_err(unavailable)?;
+    let asked = Asked { field: "from", moment: from };
+    let mut listed = whole(&ledger, &query, asked, |pool| events::list(pool, listing.clone())).await?;
     let more = i64::try_from(listed.len()).is_ok_and(|listed| listed > limit);
     listed.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let token = listed.last().filter(|_| more).map(|last| last.page().token(account_id));
@@ -123,6 +126,18 @@ fn period(query: &Query) -> Result<(DateTime<Utc>, DateTime<Utc>), ApiError> {
     Ok((from, to))
 }
 
+/// What is read of the shard that a query is about, if it goes back no further than that shard's horizon.
+async fn whole<'l, T, F: Future<Output = store::Result<T>>>(
+    ledger: &'l Ledger,
+    query: &Query,
+    asked: Asked,
+    read: impl Fn(&'l PgPool) -> F,
+) -> Result<T, ApiError> {
+    let place = ledger.shards.owner(query.hash);
+    let pool = &ledger.shards.all()[place].pool;
+    ledger.horizons[place].whole(pool, asked, || read(pool)).await.map_err(unavailable)?
+}
+
 async fn groups(
     ledger: &Ledger,
     kind: &AccountType,
@@ -137,7 +152,8 @@ async fn groups(
         filter: query.filter.clone(),
         group_by: query.group_by.clone(),
     };
-    let groups = totals(&ledger.shards.of(query.hash).pool, kind, question).await.map_err(unavailable)?;
+    let asked = from.map_or(Asked { field: "at", moment: to }, |from| Asked { field: "from", moment: from });
+    let groups = whole(ledger, query, asked, |pool| totals(pool, kind, question.clone())).await?;
     let group = |Group { attributes, debit, credit, balance }: Group| {
         let named = query.group_by.iter().zip(attributes).map(|(name, value)| {
             let kind =

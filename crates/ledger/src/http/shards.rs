@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::Ledger;
 use crate::export::Progress;
+use crate::moment;
 use crate::sharding::Shard;
 
 pub(super) async fn types(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
@@ -38,14 +40,16 @@ pub(super) async fn shards(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
 /// Numbered and pending events, and how far the aggregates have come: as far as the last of them.
 const FIGURES: &str = "-- shard_figures
 SELECT (SELECT coalesce(sum(events), 0)::bigint FROM pending_batches), last_seq,
-       coalesce((SELECT min(aggregated_seq) FROM groupings), 0), pg_database_size(current_database())
+       coalesce((SELECT min(aggregated_seq) FROM groupings), 0), pg_database_size(current_database()),
+       (SELECT horizon FROM horizon)
 FROM sequence";
 
 /// A shard that does not answer is shown as such: the others matter all the more then.
 async fn show(shard: &Shard) -> Value {
     let figures = store::run(&shard.pool, "shard_figures", |connection| {
         Box::pin(async move {
-            let figures: (i64, i64, i64, i64) = sqlx::query_as(FIGURES).fetch_one(connection).await?;
+            let figures: (i64, i64, i64, i64, Option<DateTime<Utc>>) =
+                sqlx::query_as(FIGURES).fetch_one(connection).await?;
             Ok(figures)
         })
     });
@@ -53,7 +57,7 @@ async fn show(shard: &Shard) -> Value {
     // One after the other, so that nothing is shown as exported before it is shown as numbered.
     let looked = async { Ok::<_, store::Error>((Progress::load(&shard.pool).await?, figures.await?)) };
     match looked.await {
-        Ok((export, (pending, last, aggregated, bytes))) => {
+        Ok((export, (pending, last, aggregated, bytes, horizon))) => {
             shown["available"] = true.into();
             shown["events"] = (last + pending).into();
             shown["last_seq"] = last.into();
@@ -61,6 +65,7 @@ async fn show(shard: &Shard) -> Value {
             shown["exported_seq"] = export.exported_seq.into();
             shown["export_epoch"] = export.epoch.into();
             shown["export_alarm"] = export.alarm.into();
+            shown["horizon"] = horizon.map(moment::show).into();
             shown["database_bytes"] = bytes.into();
         }
         Err(error) => {

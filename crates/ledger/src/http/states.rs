@@ -12,7 +12,6 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use serving::error::{ApiError, Code};
 
-use super::body::JsonBody;
 use super::path::Path;
 use super::reads::unavailable;
 use crate::Ledger;
@@ -20,6 +19,7 @@ use crate::attributes::Keyed;
 use crate::events::unknown_type;
 use crate::json::Refused;
 use crate::states::{self, Outcome, Put};
+use serving::body::JsonBody;
 
 type Given = Query<Vec<(String, String)>>;
 

@@ -28,32 +28,59 @@ pub struct Fed {
     pub info: Option<String>,
 }
 
-/// At most `limit` events with numbers above `after`, in order, without a gap. One round trip; reads only those batches.
+/// So many numbers are looked through at a time where events have been dropped.
+const STRIDE: i64 = 10_000;
+
+/// At most `limit` events with numbers above `after`, in order. There is no gap, but for numbers of dropped events. One
+/// round trip, unless a whole page was dropped; reads only those batches.
 pub async fn feed(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Fed>> {
+    let page = numbers(pool, after, limit, limit).await?;
+    if !page.is_empty() {
+        return Ok(page);
+    }
+    let (last, drops) = end(pool).await?;
+    let mut after = after;
+    while drops > 0 && after < last {
+        let page = numbers(pool, after, STRIDE.max(limit), limit).await?;
+        if !page.is_empty() {
+            return Ok(page);
+        }
+        after += STRIDE.max(limit);
+    }
+    Ok(Vec::new())
+}
+
+/// The number up to which every event of a shard has been dropped: the feed begins after it.
+pub async fn dropped_seq(pool: &PgPool) -> Result<i64> {
+    run(pool, "dropped_seq", |connection| {
+        Box::pin(async move {
+            let dropped = sqlx::query_scalar("SELECT dropped_seq FROM horizon -- dropped_seq");
+            Ok(dropped.fetch_one(connection).await?)
+        })
+    })
+    .await
+}
+
+/// The first `limit` of the `span` numbers above `after`.
+async fn numbers(pool: &PgPool, after: i64, span: i64, limit: i64) -> Result<Vec<Fed>> {
     run(pool, "feed", move |connection| {
         Box::pin(async move {
-            let fed = sqlx::query_as(FEED).bind(after).bind(limit);
+            let fed = sqlx::query_as(FEED).bind(after).bind(span).bind(limit);
             Ok(fed.fetch_all(connection).await?)
         })
     })
     .await
 }
 
-/// The first batch may have begun before `after`; the last one may go on after the page. The batches are found first, so
-/// that their months prune the partitions.
-const FEED: &str = "-- feed
-WITH wanted AS MATERIALIZED (
-    SELECT * FROM batches
-    WHERE first_seq >= coalesce((SELECT max(first_seq) FROM batches WHERE first_seq <= $1 + 1), 1)
-      AND first_seq <= $1 + $2
-    ORDER BY first_seq
-)
-SELECT b.first_seq + e.place AS seq, a.type AS type_name, a.attributes AS key, t.canonical AS auxiliary, e.event_id, e.dt,
-       e.debit, e.credit, e.info
-FROM wanted b
-CROSS JOIN LATERAL (
-    SELECT * FROM events WHERE batch_id = b.batch_id AND dt BETWEEN b.first_dt AND b.last_dt
-) e
-JOIN accounts a USING (account_id) JOIN tuples t USING (tuple_id)
-WHERE b.first_seq + e.place > $1 AND b.first_seq + e.place <= $1 + $2
-ORDER BY seq";
+/// The last number given, and how often events were dropped.
+async fn end(pool: &PgPool) -> Result<(i64, i64)> {
+    run(pool, "feed_end", |connection| {
+        Box::pin(async move {
+            let end = sqlx::query_as("SELECT last_seq, drops FROM sequence, horizon -- feed_end");
+            Ok(end.fetch_one(connection).await?)
+        })
+    })
+    .await
+}
+
+const FEED: &str = "SELECT * FROM numbered_events($1, $2, $3) -- feed";

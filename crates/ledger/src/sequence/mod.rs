@@ -8,5 +8,5 @@
 mod feed;
 mod sequencer;
 
-pub use feed::{Fed, feed};
+pub use feed::{Fed, dropped_seq, feed};
 pub use sequencer::{Sequencer, Wake};

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use http::Request;
 use ledger::Ledger;
-use ledger::aggregates::Aggregator;
+use ledger::aggregates::{Aggregator, DUTY};
 use ledger::sequence::Sequencer;
 use ledger::sharding::{ShardMap, Shards};
 use ledger::types::{AccountType, Catalogue, Definition, KeyedType, Types};
@@ -85,15 +85,26 @@ impl Served {
 
     /// Numbers and aggregates on all shards until `stop`.
     pub fn aggregate(&self, stop: &CancellationToken) -> JoinSet<()> {
+        self.do_duties(true, stop)
+    }
+
+    /// Only numbers, on all shards, until `stop`.
+    pub fn number(&self, stop: &CancellationToken) -> JoinSet<()> {
+        self.do_duties(false, stop)
+    }
+
+    fn do_duties(&self, aggregate: bool, stop: &CancellationToken) -> JoinSet<()> {
         let mut duties = JoinSet::new();
         for (place, shard) in self.ledger.shards.all().iter().enumerate() {
             let (name, pool, wake) =
                 (shard.name.clone(), shard.pool.clone(), self.ledger.wakes[place].clone());
             let sequencer = Sequencer { shard: name.clone(), pool: pool.clone(), wake: wake.clone() };
             let aggregator = Aggregator { shard: name, pool, types: self.ledger.types.clone(), wake };
-            let sequence: Work = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
-            let aggregate: Work = Arc::new(move |lease| Box::pin(aggregator.clone().run(lease)));
-            let works = HashMap::from([("sequencer", sequence), ("aggregator", aggregate)]);
+            let sequencing: Work = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
+            let mut works = HashMap::from([("sequencer", sequencing)]);
+            if aggregate {
+                works.insert(DUTY, Arc::new(move |lease| Box::pin(aggregator.clone().run(lease))));
+            }
             duties.spawn(do_duties(shard.pool.clone(), LeaseTerms::default(), works, stop.clone()));
         }
         duties

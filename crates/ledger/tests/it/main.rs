@@ -3,7 +3,9 @@
 // Helpers of tests may fail loudly, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod attached;
 mod batches;
+mod checked;
 mod described;
 mod document;
 mod export;
@@ -11,6 +13,8 @@ mod harness;
 mod locks;
 mod numbers;
 mod oracle;
+mod partitions;
+mod passes;
 mod states;
 mod types;
 mod writing;

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::future::BoxFuture;
 use reconcile::plan::Action;
 use reconcile::{
-    Bundle, Context, Integration, NoArguments, Owner, Place, Plan, Report, Request, RequestError, RunError,
-    Runtime,
+    Bundle, Context, Integration, NoArguments, Owner, Plan, Report, Request, RequestError, RunError, Runtime,
 };
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -51,12 +50,24 @@ fn request(integrations: &[&str], dry_run: bool) -> Request {
     Request { integrations, arguments: Vec::new(), dry_run, take_over: false, owner: Owner::Bundle }
 }
 
-fn builtin() -> Bundle {
-    Bundle::read(Place::Builtin).unwrap()
+/// A folder with these two integrations, by the program's schemas.
+fn folder() -> Folder {
+    let metadata = |name: &str, schemas: &str| {
+        format!("$schema: /app/integration-1.yml\nname: {name}\nschemas: [{schemas}]\n")
+    };
+    let types = "/ledger/account-type-1.yml, /ledger/lock-type-1.yml, /ledger/state-type-1.yml";
+    Folder::new(&[
+        ("integrations/ledger-types.yaml", &metadata("ledger-types", types)),
+        ("integrations/postings.yaml", &metadata("postings", "/postings/posting-rule-1.yml")),
+    ])
+}
+
+fn bundle() -> Bundle {
+    folder().bundle()
 }
 
 async fn run(runtime: &Runtime, request: &Request) -> Report {
-    runtime.run(&builtin(), request).await.unwrap()
+    runtime.run(&bundle(), request).await.unwrap()
 }
 
 /// A runtime whose `ledger-types` does as told, and whose `postings` has nothing to do.
@@ -95,7 +106,7 @@ fn one_failure_leaves_the_others_alone() {
 fn an_unknown_integration_is_wrong_usage() {
     store::testing::run(async {
         let runtime = with(|_, _| Ok(Plan::default()));
-        let refused = runtime.run(&builtin(), &request(&["ledger-type"], false)).await;
+        let refused = runtime.run(&bundle(), &request(&["ledger-type"], false)).await;
         let Err(RequestError::Usage(line)) = refused else { panic!("{refused:?}") };
         assert_eq!(
             line,
@@ -108,7 +119,8 @@ fn an_unknown_integration_is_wrong_usage() {
 fn nothing_runs_over_a_bundle_that_is_not_sound() {
     store::testing::run(async {
         let runtime = with(|_, _| panic!("ran"));
-        let folder = Folder::new(&[("a.yaml", "x: 1\n")]);
+        let folder = folder();
+        folder.put("a.yaml", "x: 1\n");
         let refused = runtime.run(&folder.bundle(), &request(&[], false)).await;
         assert!(matches!(refused, Err(RequestError::Bundle(problems)) if problems.len() == 1));
     });
@@ -159,10 +171,10 @@ fn arguments_are_typed() {
             ..request(integrations, true)
         };
         let good =
-            runtime_of_one.run(&builtin(), &asked(&[("depth", "3"), ("name", "x")], &["postings"])).await;
+            runtime_of_one.run(&bundle(), &asked(&[("depth", "3"), ("name", "x")], &["postings"])).await;
         assert_eq!(good.unwrap().outcomes[0].error.as_ref().unwrap().to_string(), "3 x");
         for bad in [asked(&[("dept", "3")], &["ledger-types"]), asked(&[("depth", "3")], &[])] {
-            assert!(matches!(runtime.run(&builtin(), &bad).await, Err(RequestError::Usage(_))));
+            assert!(matches!(runtime.run(&bundle(), &bad).await, Err(RequestError::Usage(_))));
         }
     });
 }

@@ -6,7 +6,7 @@ use super::{output, with_example};
 
 pub(super) fn command() -> Command {
     Command::new("ledger")
-        .about("Reads the ledger of a running service")
+        .about("Reads the ledger of a running service, or checks its databases")
         .arg_required_else_help(true)
         .subcommand(
             account(
@@ -58,6 +58,15 @@ pub(super) fn command() -> Command {
             with_example("shards", "The shards, what they own and what they hold", "order_service ledger shards")
                 .arg(url())
                 .arg(output()),
+        )
+        .subcommand(
+            with_example(
+                "check",
+                "Recomputes everything from the raw events and names every difference; exit code 1 if there is one \
+                 (reads the databases directly, changes nothing)",
+                "order_service ledger check\n         order_service ledger check --output json",
+            )
+            .arg(output()),
         )
 }
 

@@ -1,6 +1,7 @@
-//! `ledger …`: reads the ledger of a running service over its REST API.
+//! `ledger …`: reads the ledger of a running service over its REST API; `check` reads its databases.
 
 mod about;
+mod check;
 mod events;
 mod totals;
 
@@ -17,6 +18,7 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
         Some(("turnovers", args)) => totals::turnovers(args, resolved).await,
         Some(("events", args)) => events::list(args, resolved).await,
         Some(("types", args)) => about::types(args, resolved).await,
+        Some(("check", args)) => check::check(args, resolved).await,
         Some(("shards", args)) => about::shards(args, resolved).await,
         _ => Err(Failure::Usage("ledger: which command? (see ledger --help)".to_owned())),
     }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http::header;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
-use serving::error::{ApiError, Code};
+
+use crate::error::{ApiError, Code};
 
 /// Largest body, in bytes.
 const LARGEST: usize = 8 << 20;
@@ -16,7 +17,7 @@ const LARGEST: usize = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A body that says of itself that it is JSON.
-pub(crate) struct JsonBody(pub(crate) Bytes);
+pub struct JsonBody(pub Bytes);
 
 impl<S: Sync> FromRequest<S> for JsonBody {
     type Rejection = Response;
@@ -45,7 +46,7 @@ async fn read(request: Request) -> Result<Bytes, ApiError> {
 }
 
 /// Reads a body's shape; what is wrong is said with the field and its place.
-pub(crate) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).map_err(|_| ApiError::field("body", "must be UTF-8"))?;
     serde_json::from_str(text).map_err(|_| {
         // Once more, slower, to learn where.
@@ -72,7 +73,7 @@ fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
 }
 
 /// The answer to a method that a route does not have.
-pub(super) async fn method_not_allowed() -> Response {
+pub async fn method_not_allowed() -> Response {
     let mut response =
         ApiError::new(Code::ValidationError, "this address does not know this method").into_response();
     *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;

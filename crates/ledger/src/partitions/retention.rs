@@ -1,0 +1,102 @@
+//! How long events are kept: whole months of the calendar.
+
+use chrono::{DateTime, Months, Utc};
+
+use crate::moment;
+
+/// How long events are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retention {
+    /// For ever.
+    #[default]
+    Unlimited,
+    /// At least so many months after the month they are of.
+    Months(u32),
+}
+
+impl Retention {
+    /// What it may be, for error messages.
+    pub const ALLOWED: &'static str = "none, or months or years such as 24months or 2years, at least 1month";
+
+    /// Reads a retention; `None` if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "none" {
+            return Some(Self::Unlimited);
+        }
+        let digits = text.find(|c: char| !c.is_ascii_digit())?;
+        let (count, unit) = text.split_at(digits);
+        let months = match unit.trim() {
+            "month" | "months" => 1,
+            "year" | "years" => 12,
+            _ => return None,
+        };
+        let count = count.parse::<u32>().ok()?.checked_mul(months)?;
+        (1..=12_000).contains(&count).then_some(Self::Months(count))
+    }
+
+    /// The first month that is kept, as its beginning; `None`: all are.
+    pub fn first_kept(self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Unlimited => None,
+            Self::Months(count) => moment::month(now).checked_sub_months(Months::new(count)),
+        }
+    }
+}
+
+/// The month of `now` and as many after it as there are to be ahead; none after 2100.
+pub(super) fn months_ahead(now: DateTime<Utc>, ahead: u32) -> Vec<DateTime<Utc>> {
+    let first = moment::month(now);
+    let months = (0..=ahead).filter_map(|n| first.checked_add_months(Months::new(n)));
+    months.filter(|month| moment::may_have_events(*month)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_retention_is_whole_months() {
+        let table = [
+            ("none", Some(Retention::Unlimited)),
+            ("24months", Some(Retention::Months(24))),
+            ("1month", Some(Retention::Months(1))),
+            ("2 years", Some(Retention::Months(24))),
+            ("1000years", Some(Retention::Months(12_000))),
+            ("0months", None),
+            ("24", None),
+            ("months", None),
+            ("90days", None),
+            ("-1months", None),
+            ("99999999999months", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Retention::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_month_that_is_kept() {
+        let table = [
+            ("2024-02-29T12:00:00Z", 1, "2024-01-01T00:00:00Z"),
+            ("2024-03-31T23:59:59Z", 1, "2024-02-01T00:00:00Z"),
+            ("2024-03-01T00:00:00Z", 24, "2022-03-01T00:00:00Z"),
+        ];
+        for (now, months, first) in table {
+            assert_eq!(Retention::Months(months).first_kept(at(now)), Some(at(first)), "{now}");
+        }
+        assert_eq!(Retention::Unlimited.first_kept(at("2024-02-29T12:00:00Z")), None);
+    }
+
+    #[test]
+    fn months_ahead_end_with_the_calendar() {
+        let months = months_ahead(at("2024-11-30T12:00:00Z"), 3);
+        let expected = ["2024-11-01", "2024-12-01", "2025-01-01", "2025-02-01"];
+        assert_eq!(months, expected.map(|day| at(&format!("{day}T00:00:00Z"))));
+        assert_eq!(months_ahead(at("2100-11-30T12:00:00Z"), 3).len(), 2);
+    }
+}

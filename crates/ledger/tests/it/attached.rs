@@ -1,0 +1,103 @@
+//! Hazard: a month gets its partition while a statement is being planned. The plan lacks the month, but the snapshot, which
+//! is taken after planning, has the numbers of its events: whoever reads by number would pass them over for ever.
+//!
+//! A lock on another month's partition holds the planning up at that very place.
+
+use std::time::Duration;
+
+use ledger::check::check;
+use ledger::sequence::feed;
+use sqlx::{Connection as _, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Served, event};
+
+/// A storage whose account lies on the first shard.
+fn storage(served: &Served) -> i64 {
+    let owner =
+        |n: &i64| served.ledger.shards.owner(ledger::sharding::ShardHash::of(&format!("storage_id={n}")));
+    (1..).find(|n| owner(n) == 0).unwrap()
+}
+
+/// Waits until somebody waits for a lock, holding up a statement that contains `words`.
+async fn held_up(pool: &PgPool, words: &str) {
+    let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%' || $1 || '%')";
+    while !sqlx::query_scalar::<_, bool>(waiting).bind(words).fetch_one(pool).await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn numbered(pool: &PgPool, last: i64) {
+    let numbered = "SELECT last_seq >= $1 FROM sequence";
+    while !sqlx::query_scalar::<_, bool>(numbered).bind(last).fetch_one(pool).await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Events of two months, of which the first is locked, with numbers.
+async fn two_months(served: &Served, stop: &CancellationToken) -> (tokio::task::JoinSet<()>, PgConnection) {
+    let storage = storage(served);
+    let pool = &served.ledger.shards.all()[0].pool;
+    let duties = served.aggregate(stop);
+    for (id, dt) in [("a", "2024-01-01T00:00:00Z"), ("b", "2024-03-01T00:00:00Z")] {
+        assert_eq!(served.write(&[event(id, storage, dt, "1")]).await.0, 200);
+    }
+    served.all_aggregated().await;
+    let options = pool.connect_options();
+    let mut holder = PgConnection::connect_with(&options).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE events_2024_01 IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    (duties, holder)
+}
+
+/// One event in a month that is new, then one in a month that is not.
+async fn two_more(served: &Served) {
+    let storage = storage(served);
+    for (id, dt) in [("c", "2024-02-01T00:00:00Z"), ("d", "2024-03-02T00:00:00Z")] {
+        assert_eq!(served.write(&[event(id, storage, dt, "1")]).await.0, 200);
+    }
+    numbered(&served.ledger.shards.all()[0].pool, 4).await;
+}
+
+#[test]
+fn the_feed_has_no_gap() {
+    store::testing::run(async {
+        let served = Served::fresh().await;
+        let stop = CancellationToken::new();
+        let (mut duties, holder) = two_months(&served, &stop).await;
+        let pool = served.ledger.shards.all()[0].pool.clone();
+        let reader = tokio::spawn({
+            let pool = pool.clone();
+            async move { feed(&pool, 0, 100).await.unwrap() }
+        });
+        held_up(&pool, "feed").await;
+        two_more(&served).await;
+        holder.close().await.unwrap();
+        let numbers: Vec<i64> = reader.await.unwrap().into_iter().map(|event| event.seq).collect();
+        assert!([&[1, 2][..], &[1, 2, 3, 4]].contains(&numbers.as_slice()), "{numbers:?}");
+        stop.cancel();
+        while duties.join_next().await.is_some() {}
+    });
+}
+
+#[test]
+fn no_event_is_missing_from_the_sums() {
+    store::testing::run(async {
+        let served = Served::fresh().await;
+        let stop = CancellationToken::new();
+        let (mut duties, holder) = two_months(&served, &stop).await;
+        let pool = served.ledger.shards.all()[0].pool.clone();
+        // The aggregator looks once a second.
+        held_up(&pool, "aggregate_chunk").await;
+        two_more(&served).await;
+        holder.close().await.unwrap();
+        served.all_aggregated().await;
+        let report = check(&served.ledger.shards, &served.ledger.types, |_| {}).await.unwrap();
+        assert!(report.holds(), "{:#?}", report.differences);
+        stop.cancel();
+        while duties.join_next().await.is_some() {}
+    });
+}

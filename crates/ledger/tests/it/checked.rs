@@ -1,0 +1,194 @@
+//! Promise: `ledger check` says nothing of a sound ledger, and names whatever was changed behind its back.
+
+use ledger::check::{Kind, Report, check};
+use ledger::sharding::ShardHash;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Served, event};
+
+/// 60 events of six storages, one a month, aggregated but for the last ten.
+async fn fresh() -> Served {
+    let served = Served::fresh().await;
+    let stop = CancellationToken::new();
+    let mut duties = served.aggregate(&stop);
+    assert_eq!(served.write(&events(0..50)).await.0, 200);
+    served.all_aggregated().await;
+    stop.cancel();
+    while duties.join_next().await.is_some() {}
+    assert_eq!(served.write(&events(50..60)).await.0, 200);
+    served
+}
+
+fn events(numbers: std::ops::Range<i64>) -> Vec<Value> {
+    let one = |n: i64| {
+        let dt = format!("{}-{:02}-28T12:00:00Z", 2020 + n / 12, 1 + n % 12);
+        let mut event = event(&format!("e{n}"), n % 6, &dt, &format!("{n}.5"));
+        event["attributes"]["product_id"] = json!(n % 3);
+        event["info"] = json!({"n": n});
+        event
+    };
+    numbers.map(one).collect()
+}
+
+async fn checked(served: &Served) -> Report {
+    let mut last = 0;
+    let report = check(&served.ledger.shards, &served.ledger.types, |advance| {
+        assert!(advance.done <= advance.all, "{advance:?}");
+        last = advance.done;
+    });
+    report.await.unwrap()
+}
+
+/// The shard of storage 1, which has the events e1, e7, e13, ...
+fn shard(served: &Served) -> PgPool {
+    served.ledger.shards.of(ShardHash::of("storage_id=1")).pool.clone()
+}
+
+async fn change(pool: &PgPool, statement: &'static str) {
+    assert!(sqlx::query(statement).execute(pool).await.unwrap().rows_affected() > 0, "{statement}");
+}
+
+fn named(report: &Report) -> Vec<(Kind, &str)> {
+    assert_eq!(report.difference_count, report.differences.len());
+    report.differences.iter().map(|difference| (difference.kind, difference.what.as_str())).collect()
+}
+
+#[test]
+fn a_sound_ledger_is_found_sound() {
+    store::testing::run(async {
+        let served = fresh().await;
+        let report = checked(&served).await;
+        assert!(report.holds(), "{report:?}");
+        assert_eq!(report.shards.iter().map(|shard| shard.events).sum::<i64>(), 60);
+        assert_eq!(report.shards.iter().map(|shard| shard.last_seq).sum::<i64>(), 50);
+        assert_eq!(report.shards.iter().map(|shard| shard.accounts).sum::<i64>(), 6);
+        assert!(report.shards.iter().map(|shard| shard.sums).sum::<i64>() > 150);
+    });
+}
+
+#[test]
+fn an_empty_ledger_is_found_sound() {
+    store::testing::run(async {
+        let report = checked(&Served::fresh().await).await;
+        assert!(report.holds() && report.shards.len() == 4, "{report:?}");
+    });
+}
+
+#[test]
+fn a_changed_amount_is_named_as_content_and_in_the_sums() {
+    store::testing::run(async {
+        let served = fresh().await;
+        change(&shard(&served), "UPDATE events SET debit = debit + 0.000000001 WHERE event_id = 'e7'").await;
+        let report = checked(&served).await;
+        let found = named(&report);
+        let content = "event storage_outflow/e7 is not what was written: time, account, attributes, amount or info was changed";
+        assert_eq!(found[0], (Kind::Content, content));
+        assert!(found.len() > 1 && found[1..].iter().all(|(kind, _)| *kind == Kind::Sums), "{found:?}");
+        let sum = "storage_outflow storage_id=1: by product_id (product_id=1), the day of 2020-08-28T00:00:00Z: kept are \
+                   debit 7.500000000, credit 0 of 1 events; its events say debit 7.500000001, credit 0 of 1 events";
+        assert!(found.contains(&(Kind::Sums, sum)), "{found:?}");
+    });
+}
+
+#[test]
+fn changed_time_info_and_id_are_named() {
+    store::testing::run(async {
+        let served = fresh().await;
+        let pool = shard(&served);
+        change(&pool, r#"UPDATE events SET info = '{"n": 8}' WHERE event_id = 'e7'"#).await;
+        change(&pool, "UPDATE events SET dt = dt + '1 second' WHERE event_id = 'e13'").await;
+        change(&pool, "UPDATE events SET event_id = 'other' WHERE event_id = 'e19'").await;
+        let report = checked(&served).await;
+        let mut found = named(&report);
+        found.sort_unstable_by_key(|(_, what)| *what);
+        let starts = [
+            "event storage_outflow/e13 is not what",
+            "event storage_outflow/e7 is not what",
+            "event storage_outflow/other has no key",
+        ];
+        assert_eq!(found.len(), starts.len(), "{found:?}");
+        for ((kind, what), start) in found.into_iter().zip(starts) {
+            assert!(kind == Kind::Content && what.starts_with(start), "{what}");
+        }
+    });
+}
+
+#[test]
+fn what_is_gone_or_doubled_is_named() {
+    store::testing::run(async {
+        let served = fresh().await;
+        let pool = shard(&served);
+        change(&pool, "DELETE FROM events WHERE event_id = 'e7'").await;
+        let report = checked(&served).await;
+        let found = named(&report);
+        assert!(matches!(found[0], (Kind::Numbers, what) if what.contains("should be")), "{found:?}");
+        assert!(found[1..].iter().all(|(kind, _)| *kind == Kind::Sums), "{found:?}");
+
+        let served = fresh().await;
+        let pool = shard(&served);
+        change(&pool, "INSERT INTO events SELECT * FROM events WHERE event_id = 'e7'").await;
+        let report = checked(&served).await;
+        assert_eq!(named(&report)[0].0, Kind::Numbers);
+    });
+}
+
+#[test]
+fn numbers_with_gaps_are_named() {
+    store::testing::run(async {
+        let served = fresh().await;
+        let pool = shard(&served);
+        change(&pool, "UPDATE sequence SET last_seq = last_seq + 2").await;
+        let last: i64 = sqlx::query_scalar("SELECT last_seq FROM sequence").fetch_one(&pool).await.unwrap();
+        let report = checked(&served).await;
+        let what = format!("the last number given is {last}, but batches end with {}", last - 2);
+        assert_eq!(named(&report), [(Kind::Numbers, what.as_str())]);
+        change(&pool, "UPDATE batches SET first_seq = first_seq + 2").await;
+        let report = checked(&served).await;
+        assert_eq!(named(&report)[0], (Kind::Numbers, "after number 0 comes 3"));
+    });
+}
+
+#[test]
+fn changed_sums_of_each_level_are_named() {
+    for level in ["y", "m", "d"] {
+        store::testing::run(async move {
+            let served = fresh().await;
+            let pool = shard(&served);
+            let changed = sqlx::query("UPDATE aggregates SET credit = credit + 1 WHERE level = $1::\"char\"")
+                .bind(level);
+            assert!(changed.execute(&pool).await.unwrap().rows_affected() > 0, "{level}");
+            let report = checked(&served).await;
+            assert!(!report.holds() && report.differences.iter().all(|d| d.kind == Kind::Sums), "{report:?}");
+        });
+    }
+}
+
+#[test]
+fn an_account_on_another_shard_and_an_id_on_two_are_named() {
+    store::testing::run(async {
+        let served = fresh().await;
+        // e1 again, under another storage that lies on another shard.
+        let other = (2..).find(|n| {
+            let owner = |n: i64| served.ledger.shards.owner(ShardHash::of(&format!("storage_id={n}")));
+            owner(*n) != owner(1)
+        });
+        let again = event("e1", other.unwrap(), "2024-01-01T00:00:00Z", "1");
+        assert_eq!(served.write(&[again]).await.0, 200);
+        let report = checked(&served).await;
+        let found = named(&report);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            matches!(found[0], (Kind::RepeatedId, what) if what.starts_with("event storage_outflow/e1 is on the shards s"))
+        );
+
+        change(
+            &shard(&served),
+            "UPDATE accounts SET attributes = 'storage_id=6000' WHERE attributes = 'storage_id=1'",
+        )
+        .await;
+        let report = checked(&served).await;
+        assert!(report.differences.iter().any(|d| d.kind == Kind::Placement), "{report:?}");
+    });
+}

@@ -1,0 +1,82 @@
+//! Months made ahead and dropped.
+
+mod beyond;
+mod needed;
+mod under_load;
+mod waits;
+
+use chrono::{DateTime, Utc};
+use ledger::partitions::{Maintained, Retention, Terms, maintain};
+use ledger::sharding::{Shard, ShardHash};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::Served;
+
+/// A storage whose account lies on the first shard.
+pub fn storage(served: &Served) -> i64 {
+    let owner = |n: &i64| served.ledger.shards.owner(ShardHash::of(&format!("storage_id={n}")));
+    (1..).find(|n| owner(n) == 0).unwrap()
+}
+
+pub fn shard(served: &Served) -> Shard {
+    served.ledger.shards.all()[0].clone()
+}
+
+/// Maintenance of the first shard, with a retention of twelve months.
+pub async fn maintained(served: &Served) -> Maintained {
+    let terms = Terms { ahead: 3, retention: Retention::Months(12) };
+    maintain(&shard(served), &served.ledger.types.now(), terms).await.unwrap()
+}
+
+/// As if everything that has a number had been exported.
+pub async fn exported(served: &Served) {
+    sqlx::query("UPDATE export SET exported_seq = last_seq FROM sequence")
+        .execute(&shard(served).pool)
+        .await
+        .unwrap();
+}
+
+/// A ledger that numbers and aggregates until it is stopped.
+pub struct Running {
+    pub served: Served,
+    stop: CancellationToken,
+    duties: JoinSet<()>,
+}
+
+impl Running {
+    pub async fn fresh() -> Self {
+        let served = Served::fresh().await;
+        let stop = CancellationToken::new();
+        let duties = served.aggregate(&stop);
+        Self { served, stop, duties }
+    }
+
+    /// Waits until everything is aggregated, and takes it for exported.
+    pub async fn settled(&self) {
+        self.served.all_aggregated().await;
+        exported(&self.served).await;
+    }
+
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.duties.join_next().await.is_some() {}
+    }
+}
+
+pub fn month(text: &str) -> DateTime<Utc> {
+    format!("{text}-01T00:00:00Z").parse().unwrap()
+}
+
+/// An event with a product.
+pub fn event(id: &str, storage: i64, dt: &str, product: i64, debit: &str) -> Value {
+    json!({"type": "storage_outflow", "event_id": id, "dt": dt, "debit": debit,
+        "attributes": {"storage_id": storage, "product_id": product}})
+}
+
+/// `field: reason` of a refusal that must be a VALIDATION_ERROR.
+pub fn refused((status, answer): (u16, Value)) -> String {
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{answer}");
+    answer["error"]["message"].as_str().unwrap().to_owned()
+}

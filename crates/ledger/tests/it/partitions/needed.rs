@@ -1,0 +1,83 @@
+//! Hazard: a month is dropped that somebody still needs.
+
+use std::time::Duration;
+
+use ledger::partitions::{Kept, Maintained};
+use serde_json::json;
+use store::testing::run;
+use tokio_util::sync::CancellationToken;
+
+use super::{Running, event, exported, maintained, month, shard, storage};
+use crate::harness::Served;
+
+fn reasons(done: &Maintained) -> Vec<&str> {
+    assert!(done.dropped.is_empty(), "{done:?}");
+    done.kept.iter().map(|Kept { reason, .. }| reason.as_str()).collect()
+}
+
+#[test]
+fn nothing_is_dropped_before_it_is_numbered_aggregated_and_exported() {
+    run(async {
+        let served = Served::fresh().await;
+        let storage = storage(&served);
+        served.write(&[event("a", storage, "2015-01-01T00:00:00Z", 1, "1")]).await;
+        assert_eq!(reasons(&maintained(&served).await), ["it has events without numbers"]);
+
+        let stop = CancellationToken::new();
+        let mut sequencing = served.number(&stop);
+        while served.get("/v1/shards").await.1["shards"][0]["last_seq"] != 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stop.cancel();
+        while sequencing.join_next().await.is_some() {}
+        exported(&served).await;
+        assert_eq!(reasons(&maintained(&served).await), ["it has events that are not aggregated (up to 0)"]);
+
+        sqlx::query("UPDATE export SET exported_seq = 0").execute(&shard(&served).pool).await.unwrap();
+        let stop = CancellationToken::new();
+        let mut duties = served.aggregate(&stop);
+        served.all_aggregated().await;
+        assert_eq!(reasons(&maintained(&served).await), ["it has events that are not exported (up to 0)"]);
+        exported(&served).await;
+        assert_eq!(maintained(&served).await.dropped, [month("2015-01")]);
+        stop.cancel();
+        while duties.join_next().await.is_some() {}
+    });
+}
+
+#[test]
+fn other_months_do_not_wait_for_the_one_that_is_needed() {
+    run(async {
+        let running = Running::fresh().await;
+        let (served, storage) = (&running.served, storage(&running.served));
+        for (id, dt) in [("a", "2015-01-01T00:00:00Z"), ("b", "2015-02-01T00:00:00Z")] {
+            served.write(&[event(id, storage, dt, 1, "1")]).await;
+            served.all_aggregated().await;
+        }
+        sqlx::query("UPDATE export SET exported_seq = 1").execute(&shard(served).pool).await.unwrap();
+        let done = maintained(served).await;
+        assert_eq!((done.dropped, done.kept.len()), (vec![month("2015-01")], 1));
+        let (_, shards) = served.get("/v1/shards").await;
+        assert_eq!(shards["shards"][0]["horizon"], json!("2015-02-01T00:00:00Z"));
+        running.stop().await;
+    });
+}
+
+#[test]
+fn without_a_retention_nothing_is_dropped_and_months_are_made_once() {
+    run(async {
+        let served = Served::fresh().await;
+        served.write(&[event("a", storage(&served), "1970-01-01T00:00:00Z", 1, "1")]).await;
+        exported(&served).await;
+        let terms = ledger::partitions::Terms { ahead: 3, retention: Default::default() };
+        for created in [4, 0] {
+            let done = ledger::partitions::maintain(&shard(&served), &served.ledger.types.now(), terms)
+                .await
+                .unwrap();
+            assert_eq!((done.created.len(), done.dropped.len(), done.kept.len()), (created, 0, 0));
+        }
+        // Two at once make and drop nothing twice.
+        let both = futures::future::join(maintained(&served), maintained(&served)).await;
+        assert!(both.0.dropped.is_empty() && both.1.dropped.is_empty());
+    });
+}

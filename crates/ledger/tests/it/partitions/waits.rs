@@ -1,0 +1,53 @@
+//! Hazard: maintenance waits for somebody who takes long, and everybody else waits behind it.
+
+use std::time::{Duration, Instant};
+
+use sqlx::Connection as _;
+use store::testing::run;
+
+use super::{Running, event, maintained, month, shard, storage};
+
+/// What nobody may come near: the 100 ms that are promised, and a busy machine.
+const MOST: Duration = Duration::from_millis(600);
+
+#[test]
+fn nobody_waits_for_a_maintenance_that_waits_for_a_long_reader() {
+    run(async {
+        let running = Running::fresh().await;
+        let (served, storage) = (running.served.clone(), storage(&running.served));
+        served.write(&[event("old", storage, "2015-01-01T00:00:00Z", 1, "1")]).await;
+        running.settled().await;
+        // Somebody reads for as long as the test likes.
+        let mut reader = shard(&served).pool.acquire().await.unwrap();
+        let mut reading = reader.begin().await.unwrap();
+        sqlx::query("SELECT count(*) FROM events").execute(&mut *reading).await.unwrap();
+
+        let maintaining = tokio::spawn({
+            let served = served.clone();
+            async move { maintained(&served).await }
+        });
+        let (mut slowest, mut calls) = (Duration::ZERO, 0);
+        while !maintaining.is_finished() {
+            let began = Instant::now();
+            let dt = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            let (status, written) =
+                served.write(&[event(&format!("new {calls}"), storage, &dt, 1, "1")]).await;
+            assert_eq!(status, 200, "{written:?}");
+            let path = format!("/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z");
+            assert_eq!(served.get(&path).await.1["groups"][0]["debit"], (calls + 2).to_string());
+            slowest = slowest.max(began.elapsed());
+            calls += 1;
+        }
+        let done = maintaining.await.unwrap();
+        assert_eq!((done.dropped.len(), done.kept.len()), (0, 1));
+        assert_eq!(done.kept[0].reason, "it is in use");
+        println!("{calls} writes and reads beside 25 tries for the lock; the slowest pair took {slowest:?}");
+        assert!(calls > 10 && slowest < MOST, "{calls} calls, {slowest:?}");
+
+        reading.rollback().await.unwrap();
+        drop(reader);
+        running.settled().await;
+        assert_eq!(maintained(&served).await.dropped, [month("2015-01")]);
+        running.stop().await;
+    });
+}

@@ -1,0 +1,70 @@
+//! Hazard: a pass that was asked for is said to be done although it is not; or never ends, as somebody else has the duty.
+
+use std::time::Duration;
+
+use ledger::aggregates::{Aggregator, pass};
+use serde_json::json;
+use store::testing::run;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::Served;
+
+fn aggregator(served: &Served) -> Aggregator {
+    let shard = &served.ledger.shards.all()[0];
+    let (types, wake) = (served.ledger.types.clone(), served.ledger.wakes[0].clone());
+    Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, wake }
+}
+
+async fn write(served: &Served, id: &str) {
+    let storage = crate::partitions::storage(served);
+    let event = json!({"type": "storage_outflow", "event_id": id, "dt": "2024-02-29T12:00:00Z", "debit": "1",
+        "attributes": {"storage_id": storage}});
+    assert_eq!(served.write(&[event]).await.1, ["created"]);
+}
+
+async fn aggregated_seq(served: &Served) -> i64 {
+    served.get("/v1/shards").await.1["shards"][0]["aggregated_seq"].as_i64().unwrap()
+}
+
+/// Until the first shard's last number is this.
+async fn numbered(served: &Served, last: i64) {
+    while served.get("/v1/shards").await.1["shards"][0]["last_seq"] != last {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn a_pass_aggregates_by_itself_when_nobody_else_does() {
+    run(async {
+        let served = Served::fresh().await;
+        assert_eq!(pass(aggregator(&served)).await.unwrap(), 0, "there is nothing to do");
+        let stop = CancellationToken::new();
+        let mut sequencing = served.number(&stop);
+        for n in 1..=3 {
+            write(&served, &format!("e{n}")).await;
+            numbered(&served, n).await;
+            assert_eq!(aggregated_seq(&served).await, n - 1);
+            assert_eq!(pass(aggregator(&served)).await.unwrap(), n);
+            assert_eq!(aggregated_seq(&served).await, n);
+        }
+        stop.cancel();
+        while sequencing.join_next().await.is_some() {}
+    });
+}
+
+#[test]
+fn a_pass_waits_for_the_aggregator_that_is_on_duty() {
+    run(async {
+        let served = Served::fresh().await;
+        let stop = CancellationToken::new();
+        let mut duties = served.aggregate(&stop);
+        for n in 1..=3 {
+            write(&served, &format!("e{n}")).await;
+            numbered(&served, n).await;
+            assert_eq!(pass(aggregator(&served)).await.unwrap(), n);
+            assert_eq!(aggregated_seq(&served).await, n);
+        }
+        stop.cancel();
+        while duties.join_next().await.is_some() {}
+    });
+}

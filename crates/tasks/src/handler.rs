@@ -1,0 +1,124 @@
+//! What a task does: handlers, registered by the type of task they carry out.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use reconcile::{Field, Problem};
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use crate::Tasks;
+
+/// Carries out the tasks of one type. A task may be begun again after it was carried out, in part or whole (a worker was
+/// killed, or paused for long): handlers must be idempotent.
+pub trait Handler: Send + Sync + 'static {
+    /// The type's name, such as `ledger.partitions`.
+    const TASK_TYPE: &'static str;
+    /// What the task's `params` are read as: a struct that denies unknown fields.
+    type Params: DeserializeOwned + Send;
+
+    /// Does it, and answers what came of it (an object, for people). Dropped at an await when the attempt is no longer the
+    /// latest.
+    fn run(
+        &self,
+        attempt: &Attempt,
+        params: Self::Params,
+    ) -> impl Future<Output = Result<Json, TaskError>> + Send;
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskError {
+    /// Another attempt may succeed.
+    Temporary(String),
+    /// None will.
+    Permanent(String),
+}
+
+/// One attempt at a task.
+#[derive(Clone)]
+pub struct Attempt {
+    /// The task.
+    pub task_id: i64,
+    /// Which attempt, from 1.
+    pub number: u32,
+    /// For enqueueing further tasks.
+    pub tasks: Tasks,
+}
+
+/// What is known of a type of task wherever tasks are enqueued: its name, and what its `params` may be.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskType {
+    /// Its name.
+    pub name: &'static str,
+    check: fn(&Json) -> Result<(), Problem>,
+}
+
+impl TaskType {
+    /// That of a handler.
+    pub const fn of<H: Handler>() -> Self {
+        Self { name: H::TASK_TYPE, check: check::<H::Params> }
+    }
+
+    /// What is wrong with `params`, as a field below them.
+    pub fn check(&self, params: &Json) -> Result<(), Problem> {
+        (self.check)(params)
+    }
+}
+
+fn check<P: DeserializeOwned>(params: &Json) -> Result<(), Problem> {
+    read::<P>(params).map(drop)
+}
+
+fn read<P: DeserializeOwned>(params: &Json) -> Result<P, Problem> {
+    serde_path_to_error::deserialize(params).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { Field::default() } else { Field::from(path.as_str()) };
+        Problem { field, reason: error.into_inner().to_string() }
+    })
+}
+
+/// A handler whose type of params is forgotten.
+trait Erased: Send + Sync {
+    fn run<'a>(&'a self, attempt: &'a Attempt, params: Json) -> BoxFuture<'a, Result<Json, TaskError>>;
+}
+
+impl<H: Handler> Erased for H {
+    fn run<'a>(&'a self, attempt: &'a Attempt, params: Json) -> BoxFuture<'a, Result<Json, TaskError>> {
+        match read::<H::Params>(&params) {
+            Ok(params) => Box::pin(Handler::run(self, attempt, params)),
+            // Checked when it was enqueued, perhaps by another version.
+            Err(problem) => {
+                let reason = format!("params: {} {}", problem.field, problem.reason);
+                Box::pin(std::future::ready(Err(TaskError::Permanent(reason))))
+            }
+        }
+    }
+}
+
+/// The handlers of a worker.
+#[derive(Clone, Default)]
+pub struct Handlers(HashMap<&'static str, Arc<dyn Erased>>);
+
+impl Handlers {
+    /// With one more.
+    pub fn with<H: Handler>(mut self, handler: H) -> Self {
+        self.0.insert(H::TASK_TYPE, Arc::new(handler));
+        self
+    }
+
+    pub(crate) async fn run(
+        &self,
+        task_type: &str,
+        attempt: &Attempt,
+        params: Json,
+    ) -> Result<Json, TaskError> {
+        match self.0.get(task_type) {
+            Some(handler) => handler.run(attempt, params).await,
+            // A newer program's: another worker may be that.
+            None => Err(TaskError::Temporary(format!("this worker knows no task type `{task_type}`"))),
+        }
+    }
+}

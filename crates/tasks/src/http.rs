@@ -1,0 +1,164 @@
+//! `POST /api/v1/tasks`, `GET /api/v1/tasks` and `GET /api/v1/tasks/{id}`.
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use chrono::{DateTime, SecondsFormat, Utc};
+use reconcile::{listed, suggestion};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use serving::body::{self, JsonBody};
+use serving::error::{ApiError, Code};
+
+use crate::{Enqueued, Filter, NewTask, Status, Task, TaskType, Tasks};
+
+/// Longest key, in bytes.
+const LONGEST_KEY: usize = 256;
+/// Tasks of a listing, unless the caller says otherwise, and at most.
+const LIMIT: i64 = 100;
+const MOST: i64 = 1000;
+
+/// The routes.
+pub fn routes(tasks: Tasks) -> Router {
+    Router::new()
+        .route("/api/v1/tasks", get(list).post(post))
+        .route("/api/v1/tasks/{id}", get(show))
+        .method_not_allowed_fallback(body::method_not_allowed)
+        .with_state(tasks)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    task_type: String,
+    #[serde(default)]
+    params: Map<String, Value>,
+    #[serde(default)]
+    task_key: Option<String>,
+}
+
+async fn post(State(tasks): State<Tasks>, JsonBody(body): JsonBody) -> Result<Response, ApiError> {
+    let new = checked(body::parse(&body)?, &tasks.types)?;
+    let answer = |status: StatusCode, id: i64| Ok((status, Json(json!({"id": id}))).into_response());
+    match tasks.enqueue(new).await.map_err(unavailable)? {
+        Enqueued::Added(id) => answer(StatusCode::CREATED, id),
+        Enqueued::There(id) => answer(StatusCode::OK, id),
+        Enqueued::Other(id) => {
+            let message = "task_key: a task with other content has this key";
+            Err(ApiError::new(Code::Conflict, message).arg("field", "task_key").arg("id", id))
+        }
+    }
+}
+
+fn checked(request: Request, types: &[TaskType]) -> Result<NewTask, ApiError> {
+    let Some(task_type) = types.iter().find(|known| known.name == request.task_type) else {
+        let names = || types.iter().map(|known| known.name);
+        let given: String = request.task_type.chars().take(80).collect();
+        let reason = format!(
+            "there is no task type `{given}`{} (allowed are {})",
+            suggestion(&given, names()),
+            listed(names())
+        );
+        return Err(ApiError::field("task_type", reason));
+    };
+    let params = Value::Object(request.params);
+    if let Err(problem) = task_type.check(&params) {
+        let field = problem.field.to_string();
+        let field = if field.is_empty() { "params".to_owned() } else { format!("params.{field}") };
+        return Err(ApiError::field(field, problem.reason));
+    }
+    if let Some(key) = &request.task_key
+        && (key.is_empty() || key.len() > LONGEST_KEY || key.contains('\0'))
+    {
+        return Err(ApiError::field("task_key", format!("must have 1 to {LONGEST_KEY} bytes and no NUL")));
+    }
+    Ok(NewTask { task_type: request.task_type, params, key: request.task_key, tick: None })
+}
+
+async fn show(State(tasks): State<Tasks>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    let nothing = || ApiError::new(Code::NotFound, "there is no such task; ids are whole numbers");
+    let id: i64 = id.parse().map_err(|_| nothing())?;
+    let task = tasks.get(id).await.map_err(unavailable)?.ok_or_else(nothing)?;
+    Ok(Json(shown(&task)))
+}
+
+async fn list(
+    State(tasks): State<Tasks>,
+    Query(given): Query<Vec<(String, String)>>,
+) -> Result<Json<Value>, ApiError> {
+    let listed = tasks.list(filter(given)?).await.map_err(unavailable)?;
+    Ok(Json(json!({"result": listed.iter().map(shown).collect::<Vec<_>>()})))
+}
+
+fn filter(given: Vec<(String, String)>) -> Result<Filter, ApiError> {
+    let mut filter = Filter { limit: LIMIT, ..Filter::default() };
+    for (name, value) in given {
+        match name.as_str() {
+            "status" => {
+                let names = || Status::ALL.iter().map(|status| status.name());
+                let status = Status::ALL.into_iter().find(|status| status.name() == value);
+                let status = status.ok_or_else(|| {
+                    ApiError::field("status", format!("must be one of {}", listed(names())))
+                })?;
+                filter.status = Some(status);
+            }
+            "task_type" => filter.task_type = Some(value.replace('\0', "")),
+            "before" => {
+                let before = value.parse();
+                filter.before =
+                    Some(before.map_err(|_| ApiError::field("before", "must be the id of a task"))?);
+            }
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+                let refused = || ApiError::field("limit", format!("must be a whole number from 1 to {MOST}"));
+                filter.limit = limit.ok_or_else(refused)?;
+            }
+            _ => {
+                let reason = "unknown parameter; allowed are status, task_type, before, limit";
+                return Err(ApiError::field(name.chars().take(80).collect::<String>(), reason));
+            }
+        }
+    }
+    Ok(filter)
+}
+
+/// Absent are what a task does not have (yet).
+fn shown(task: &Task) -> Value {
+    let json = |text: &String| text.parse::<Value>().unwrap_or_default();
+    let mut shown = Map::new();
+    let mut put = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            shown.insert(name.to_owned(), value);
+        }
+    };
+    put("id", Some(task.task_id.into()));
+    put("task_type", Some(task.task_type.clone().into()));
+    put("params", Some(json(&task.params)));
+    put("task_key", task.task_key.clone().map(Value::from));
+    put("schedule", task.schedule.clone().map(Value::from));
+    put("tick", task.tick.map(moment));
+    put("status", Some(task.status.clone().into()));
+    put("attempts", Some(task.attempts.into()));
+    put("error", Some(task.error.clone().into()));
+    put("outcome", task.outcome.as_ref().map(json));
+    put("created_at", Some(moment(task.created_at)));
+    put("started_at", task.started_at.map(moment));
+    put("ended_at", task.ended_at.map(moment));
+    Value::Object(shown)
+}
+
+fn moment(moment: DateTime<Utc>) -> Value {
+    moment.to_rfc3339_opts(SecondsFormat::AutoSi, true).into()
+}
+
+/// Database trouble as a caller sees it: its own words stay in the log.
+fn unavailable(error: store::Error) -> ApiError {
+    if error.is_transient() || matches!(error, store::Error::Abandoned) {
+        tracing::warn!(%error, code = "UNAVAILABLE", "tasks");
+        return ApiError::new(Code::Unavailable, "the control database does not answer; try again");
+    }
+    tracing::error!(%error, code = "INTERNAL_ERROR", "tasks");
+    ApiError::new(Code::InternalError, "the control database refused; see the log")
+}

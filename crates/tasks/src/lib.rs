@@ -1,0 +1,21 @@
+//! Background tasks: what runs beside the fast loops, through a FIFO queue.
+//!
+//! A task is a row; a message, sent in the same transaction, brings it to a worker (role `tasks`). The worker begins an
+//! attempt (which numbers it), runs the handler registered for the task's type while it keeps the message from others,
+//! and ends the attempt: only the latest one can. The scheduler (a duty: one works, others stand by) enqueues a task for
+//! each tick of each schedule, in the transaction that notes the tick as done.
+
+mod handler;
+pub mod http;
+pub mod schedule;
+mod task;
+mod worker;
+
+pub use handler::{Attempt, Handler, Handlers, TaskError, TaskType};
+pub use task::{Enqueued, Filter, NewTask, Status, Task, Tasks, Tick, forget};
+pub use worker::{WorkerTerms, ensure_queues, work};
+
+/// The queue that brings tasks to workers.
+pub const QUEUE: &str = "tasks.fifo";
+/// The messages of tasks that were given up, each with the reason.
+pub const DEAD_LETTERS: &str = "tasks-dead.fifo";

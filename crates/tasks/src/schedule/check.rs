@@ -1,0 +1,121 @@
+//! What schedules must keep to that no schema can say: pure.
+
+use reconcile::{Bundle, Diagnostic, Field, Problem, listed, suggestion};
+use serde_json::Value as Json;
+
+use super::{Cron, Scheduled};
+use crate::TaskType;
+
+/// The schema of the schedules' files.
+pub const SCHEDULE_SCHEMA: &str = "/tasks/task-1.yml";
+
+/// Looks at all schedules of a bundle; `types` are the types of task there are.
+pub fn check_schedules(bundle: &Bundle, types: &[TaskType]) -> Vec<Diagnostic> {
+    let mut wrong = bundle.same_names(SCHEDULE_SCHEMA);
+    for document in bundle.documents(SCHEDULE_SCHEMA) {
+        match document.parse() {
+            Ok(scheduled) => {
+                let problems = problems(&scheduled, types);
+                wrong.extend(problems.into_iter().map(|problem| document.diagnostic(problem)));
+            }
+            Err(diagnostic) => wrong.push(diagnostic),
+        }
+    }
+    wrong
+}
+
+/// What is wrong with a schedule.
+pub(super) fn problems(scheduled: &Scheduled, types: &[TaskType]) -> Vec<Problem> {
+    let mut wrong = Vec::new();
+    if let Err(reason) = Cron::parse(&scheduled.schedule) {
+        wrong.push(Problem::new("schedule", reason));
+    }
+    match types.iter().find(|known| known.name == scheduled.task_type) {
+        Some(known) => {
+            if let Err(problem) = known.check(&Json::Object(scheduled.params.clone())) {
+                let steps = problem.field.steps().iter();
+                let field = steps.fold(Field::from("params"), |field, step| match step {
+                    reconcile::Step::Key(key) => field.key(key.clone()),
+                    reconcile::Step::Index(index) => field.index(*index),
+                });
+                wrong.push(Problem { field, reason: problem.reason });
+            }
+        }
+        None => {
+            let names = || types.iter().map(|known| known.name);
+            let (near, known) = (suggestion(&scheduled.task_type, names()), listed(names()));
+            let reason = format!("there is no task type `{}`{near} (known: {known})", scheduled.task_type);
+            wrong.push(Problem::new("task_type", reason));
+        }
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Attempt, Handler, TaskError};
+
+    struct Noop;
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Params {
+        #[serde(rename = "ahead", default)]
+        _ahead: u8,
+    }
+
+    impl Handler for Noop {
+        const TASK_TYPE: &'static str = "ledger.noop";
+        type Params = Params;
+
+        async fn run(&self, _: &Attempt, _: Params) -> Result<Json, TaskError> {
+            Ok(json!({}))
+        }
+    }
+
+    #[test]
+    fn truth_table() {
+        let table = [
+            ("5 3 * * *", "ledger.noop", json!({}), vec![]),
+            ("*/10 * * * * *", "ledger.noop", json!({"ahead": 3}), vec![]),
+            ("5 3 * *", "ledger.noop", json!({}), vec!["schedule: `5 3 * *` is no cron expression"]),
+            (
+                "5 3 * * *",
+                "ledger.nop",
+                json!({}),
+                vec![
+                    "task_type: there is no task type `ledger.nop`, did you mean `ledger.noop`? (known: ledger.noop)",
+                ],
+            ),
+            (
+                "5 3 * * *",
+                "ledger.noop",
+                json!({"ahaed": 3}),
+                vec!["params.ahaed: unknown field `ahaed`, expected `ahead`"],
+            ),
+            (
+                "5 3 * * *",
+                "ledger.noop",
+                json!({"ahead": -1}),
+                vec!["params.ahead: invalid value: integer `-1`, expected u8"],
+            ),
+        ];
+        for (schedule, task_type, params, expected) in table {
+            let scheduled =
+                json!({"name": "n", "schedule": schedule, "task_type": task_type, "params": params});
+            let scheduled: Scheduled = serde_json::from_value(scheduled).unwrap();
+            let told = problems(&scheduled, &[TaskType::of::<Noop>()]);
+            let told: Vec<String> =
+                told.iter().map(|problem| format!("{}: {}", problem.field, problem.reason)).collect();
+            assert_eq!(told.len(), expected.len(), "{told:?}");
+            assert!(
+                told.iter().zip(&expected).all(|(told, expected)| told.starts_with(expected)),
+                "{told:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Which ticks are due: pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::Cron;
+
+/// Longer than it takes another scheduler to step in. Of the ticks within it none is left out.
+pub const HAND_OVER: Duration = Duration::from_secs(30);
+
+/// The ticks that are due at `now`, when those up to `done_until` have their tasks: all of the last [`HAND_OVER`]; and if
+/// there are none, the latest one, however late. What was missed before that (all schedulers were down) is made up for
+/// once.
+pub fn due(cron: &Cron, done_until: DateTime<Utc>, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+    let recently = now - HAND_OVER;
+    let mut ticks = Vec::new();
+    let mut after = done_until.max(recently);
+    while let Some(tick) = cron.next(after).filter(|tick| *tick <= now) {
+        ticks.push(tick);
+        after = tick;
+    }
+    if ticks.is_empty() {
+        ticks.extend(cron.latest(now).filter(|tick| *tick > done_until));
+    }
+    ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn truth_table() {
+        let table: [(&str, &str, &str, &[&str]); 9] = [
+            // Nothing yet, exactly on time, a little late, and never twice.
+            ("* * * * *", "11:59:30", "11:59:59", &[]),
+            ("* * * * *", "11:59:30", "12:00:00", &["12:00:00"]),
+            ("* * * * *", "11:59:30", "12:00:20", &["12:00:00"]),
+            ("* * * * *", "12:00:00", "12:00:20", &[]),
+            // All were down: one, late; the latest one, whatever else was missed.
+            ("* * * * *", "11:59:30", "12:00:50", &["12:00:00"]),
+            ("* * * * *", "09:00:00", "12:00:50", &["12:00:00"]),
+            ("0 3 * * *", "02:59:00", "12:00:00", &["03:00:00"]),
+            // A hand-over loses none.
+            ("*/10 * * * * *", "11:59:40", "12:00:05", &["11:59:50", "12:00:00"]),
+            // The clock was put back.
+            ("* * * * *", "12:00:00", "11:30:00", &[]),
+        ];
+        let at = |time: &str| format!("2024-02-29T{time}Z").parse::<DateTime<Utc>>().unwrap();
+        for (cron, done_until, now, expected) in table {
+            let ticks = due(&Cron::parse(cron).unwrap(), at(done_until), at(now));
+            assert_eq!(ticks, expected.iter().map(|time| at(time)).collect::<Vec<_>>(), "{cron} at {now}");
+        }
+    }
+
+    #[test]
+    fn each_second_for_half_a_minute_and_no_more() {
+        let each_second = Cron::parse("* * * * * *").unwrap();
+        let now = "2024-02-29T12:00:00.7Z".parse::<DateTime<Utc>>().unwrap();
+        assert_eq!(due(&each_second, now - Duration::from_secs(10), now).len(), 10);
+        assert_eq!(due(&each_second, now - Duration::from_secs(3600), now).len(), 30);
+    }
+}

@@ -1,0 +1,107 @@
+//! The schedules in the control database: one row each, `task_schedules`.
+
+use chrono::{DateTime, Utc};
+use reconcile::Owner;
+use serde_json::Value as Json;
+use sqlx::PgConnection;
+use sqlx::types::Json as Jsonb;
+use store::Result;
+
+use super::Scheduled;
+
+/// The channel on which changes of schedules are told.
+pub const CHANNEL: &str = "task_schedules";
+
+/// A schedule, who owns it, and how far it is done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// The schedule.
+    pub scheduled: Scheduled,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Ticks up to this one have their tasks.
+    pub done_until: DateTime<Utc>,
+}
+
+/// All schedules by name, and the database's time. One that this program does not understand (a newer one wrote it) is
+/// said and left out.
+pub async fn read(connection: &mut PgConnection) -> Result<(Vec<Stored>, DateTime<Utc>)> {
+    let rows: Vec<(String, Json, String, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT name, definition, owner, done_until FROM task_schedules ORDER BY name -- read_schedules",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let now = sqlx::query_scalar("SELECT clock_timestamp() -- schedules_clock").fetch_one(connection).await?;
+    let stored = rows.into_iter().filter_map(|(name, definition, owner, done_until)| {
+        let scheduled = serde_json::from_value(definition).map_err(|error| error.to_string());
+        let owner = Owner::parse(&owner).ok_or_else(|| format!("unknown owner {owner}"));
+        match scheduled.and_then(|scheduled| Ok((scheduled, owner?))) {
+            Ok((scheduled, owner)) => Some(Stored { scheduled, owner, done_until }),
+            Err(reason) => {
+                tracing::error!(
+                    schedule = name,
+                    reason,
+                    code = "CONSISTENCY_ERROR",
+                    "a stored schedule is left out"
+                );
+                None
+            }
+        }
+    });
+    Ok((stored.collect(), now))
+}
+
+/// Creates or changes a schedule. Its ticks count from now on, unless only other things about it change.
+pub(super) async fn put_in_tx(
+    connection: &mut PgConnection,
+    scheduled: &Scheduled,
+    owner: Owner,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO task_schedules AS s (name, definition, owner) VALUES ($1, $2, $3)
+         ON CONFLICT (name) DO UPDATE
+             SET definition = excluded.definition, owner = excluded.owner, changed_at = now(),
+                 done_until = CASE WHEN s.definition -> 'schedule' = excluded.definition -> 'schedule'
+                                   THEN s.done_until ELSE greatest(s.done_until, now()) END -- put_schedule",
+    )
+    .bind(&scheduled.name)
+    .bind(Jsonb(scheduled.to_json()))
+    .bind(owner.name())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes a schedule.
+pub(super) async fn delete_in_tx(connection: &mut PgConnection, name: &str) -> Result<()> {
+    sqlx::query("DELETE FROM task_schedules WHERE name = $1 -- delete_schedule")
+        .bind(name)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Tells every scheduler, once the transaction is committed, that schedules have changed.
+pub(super) async fn tell_in_tx(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query("SELECT pg_notify($1, '') -- tell_schedules").bind(CHANNEL).execute(connection).await?;
+    Ok(())
+}
+
+/// Notes that ticks up to `until` have their tasks; `false`, and nothing is changed, if somebody else has moved it since
+/// `from`.
+pub(super) async fn done_in_tx(
+    connection: &mut PgConnection,
+    name: &str,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<bool> {
+    let moved = sqlx::query(
+        "UPDATE task_schedules SET done_until = $3 WHERE name = $1 AND done_until = $2 -- done_schedule",
+    )
+    .bind(name)
+    .bind(from)
+    .bind(until)
+    .execute(connection)
+    .await?;
+    Ok(moved.rows_affected() == 1)
+}

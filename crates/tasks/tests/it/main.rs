@@ -1,0 +1,11 @@
+//! Background tasks against a real Postgres; one file for each hazard.
+
+// Helpers of tests may fail loudly, too.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod harness;
+mod posting;
+mod reconciled;
+
+mod ticks;
+mod workers;
