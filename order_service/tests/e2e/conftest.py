@@ -4,6 +4,7 @@ import pytest
 
 import stubs  # noqa: F401 - first of all, as everybody else imports what it generates
 from ledger_bundle import WIDE, Bundle, wait_for_types
+import platform_under_test
 from platform_under_test import DATA_MANAGER_BIN, ORDER_SERVICE_BIN, Platform
 
 
@@ -38,6 +39,12 @@ def platform():
     under_test = Platform()
     yield under_test
     under_test.close()
+
+
+@pytest.fixture
+def debug_build(monkeypatch):
+    """Platforms start the debug build of the order service, which can be told to die at a named point."""
+    monkeypatch.setattr(platform_under_test, "ORDER_SERVICE_BIN", platform_under_test.DEBUG_ORDER_SERVICE_BIN)
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use serde_json::{Map, Value};
 
-use super::body::{content, entry};
+use super::body::{content, dt, entry};
 use super::{Alarm, Engine, Entry, Error, Mark, Result};
+use crate::partitions::horizon;
 use crate::sequence::{Fed, feed};
 use crate::sharding::Shard;
 use crate::types::Catalogue;
@@ -23,11 +25,13 @@ pub(super) struct Ledgered<'a> {
     page: VecDeque<Fed>,
     /// It had no number at or above this one.
     ends: i64,
+    /// Events before it may have been dropped, when it was last looked at.
+    horizon: Option<DateTime<Utc>>,
 }
 
 impl<'a> Ledgered<'a> {
     pub(super) fn new(shard: &'a Shard, types: Arc<Catalogue>) -> Self {
-        Self { shard, types, page: VecDeque::new(), ends: i64::MAX }
+        Self { shard, types, page: VecDeque::new(), ends: i64::MAX, horizon: None }
     }
 
     /// The entry that this mark's event has; `None` if the ledger has no such number.
@@ -46,6 +50,26 @@ impl<'a> Ledgered<'a> {
         let Some(event) = self.page.front().filter(|event| event.seq == mark.seq) else { return Ok(None) };
         let entry = entry(&self.shard.name, mark.epoch, &self.types, event);
         entry.map(Some).ok_or_else(|| Error::unknown_type(event))
+    }
+
+    /// Whether the event of an entry, which the ledger does not have, was dropped by the retention, and not lost.
+    pub(super) async fn has_dropped(&mut self, entry: &Entry) -> Result<bool> {
+        let Some(dt) = dt(&entry.body) else { return Ok(false) };
+        if self.horizon.is_none_or(|horizon| dt >= horizon) {
+            // It may have moved.
+            self.horizon = horizon(&self.shard.pool).await?;
+        }
+        Ok(self.horizon.is_some_and(|horizon| dt < horizon))
+    }
+
+    /// The first number from `from` to `to` that the ledger does not have any more.
+    pub(super) async fn first_missing(&mut self, from: i64, to: i64) -> Result<Option<i64>> {
+        for seq in from..=to {
+            if self.entry(Mark { epoch: 0, seq }).await?.is_none() {
+                return Ok(Some(seq));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Proof {
     pub entries: i64,
     /// Of these, void since a later epoch began at or below their numbers.
     pub void: i64,
+    /// Events that the stream has and the ledger has dropped since, as its retention says.
+    pub dropped: i64,
     /// The last number of the stream, and so the count of events that it must hold; the ledger's events up to it are
     /// what it is compared with.
     pub exported_seq: i64,
@@ -45,7 +47,7 @@ pub struct Proof {
     /// SHA-256 over the canonical JSON of each event (with `seq`, without `shard` and `epoch`), one a line, as the stream
     /// has them.
     pub stream_sha256: String,
-    /// The same over the ledger's events.
+    /// The same over the ledger's events; those that were dropped as the stream has them.
     pub ledger_sha256: String,
     /// How many differences there are; none in a sound system.
     pub difference_count: i64,
@@ -141,6 +143,7 @@ struct Weighing<'a> {
     epochs: Vec<Epoch>,
     entries: i64,
     void: i64,
+    dropped: i64,
     before: Option<Mark>,
     /// The next number that must come.
     next: i64,
@@ -158,6 +161,7 @@ impl<'a> Weighing<'a> {
             epochs,
             entries: 0,
             void: 0,
+            dropped: 0,
             before: None,
             next: 1,
             stream: Sha256::new(),
@@ -196,6 +200,10 @@ impl<'a> Weighing<'a> {
         self.lacks(mark.seq).await?;
         let expected = self.ledger.entry(mark).await?;
         match &expected {
+            None if self.ledger.has_dropped(&entry).await? => {
+                self.dropped += 1;
+                add_to(&mut self.recorded, &entry);
+            }
             None => self.differs(mark.seq, format!("{}: the ledger has no such event", event(&entry))),
             Some(expected) => {
                 add_to(&mut self.recorded, expected);
@@ -236,6 +244,7 @@ impl<'a> Weighing<'a> {
             epochs: self.epochs,
             entries: self.entries,
             void: self.void,
+            dropped: self.dropped,
             exported_seq,
             not_yet_exported: (progress.last_seq - exported_seq).max(0),
             stream_sha256: hex(self.stream),
