@@ -21,7 +21,7 @@ run: ## install what is missing, build, start everything, process a first batch,
 test: ## the whole suite: cargo test, then the end-to-end tests; nothing to start by hand
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory e2e
-	@echo "make test: all passed: $$(cat target/unit-summary.txt); end to end: pytest's closing line above"
+	@echo "make test: all passed: $$(cat target/unit-summary.txt); end to end: pytest's two closing lines above"
 
 unit: ## cargo test of the whole workspace
 	@scripts/init-repo.sh --test

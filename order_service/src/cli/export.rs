@@ -109,6 +109,12 @@ fn show(proofs: &[Proof]) {
         if unnamed > 0 {
             output::line(format!("{}: {unnamed} more", proof.shard));
         }
+        if proof.dropped > 0 {
+            let Proof { shard, dropped, .. } = proof;
+            output::line(format!(
+                "{shard}: {dropped} events have been dropped from the ledger since, as its retention says"
+            ));
+        }
         if let Some(alarm) = &proof.alarm {
             output::line(format!("{}: {alarm}", proof.shard));
         }

@@ -4,6 +4,7 @@ import pytest
 
 import stubs  # noqa: F401 - first of all, as everybody else imports what it generates
 from ledger_bundle import WIDE, Bundle, wait_for_types
+import platform_under_test
 from platform_under_test import DATA_MANAGER_BIN, ORDER_SERVICE_BIN, Platform
 
 
@@ -11,6 +12,14 @@ def pytest_sessionstart(session):
     missing = [str(binary) for binary in (ORDER_SERVICE_BIN, DATA_MANAGER_BIN) if not binary.exists()]
     if missing and not session.config.option.collectonly:
         pytest.exit(f"not built yet: {', '.join(missing)}", returncode=2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Run side by side (`-n`), tests that share their module's platform stay together; all others may go anywhere."""
+    for item in items:
+        if "module_platform" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -30,6 +39,12 @@ def platform():
     under_test = Platform()
     yield under_test
     under_test.close()
+
+
+@pytest.fixture
+def debug_build(monkeypatch):
+    """Platforms start the debug build of the order service, which can be told to die at a named point."""
+    monkeypatch.setattr(platform_under_test, "ORDER_SERVICE_BIN", platform_under_test.DEBUG_ORDER_SERVICE_BIN)
 
 
 @pytest.fixture(scope="module")

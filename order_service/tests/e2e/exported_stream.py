@@ -70,6 +70,12 @@ class NatsServer:
         """(message id, body) of everything on the shard's subject, in the stream's order."""
         return asyncio.run(self._read(f"ledger.events.{shard}"))
 
+    def bodies(self, shard: str, epoch: int = 1) -> list[dict]:
+        """What a consumer finds on the shard's subject, all of one epoch; each under its own message id."""
+        messages = self.read(shard)
+        assert [name for name, _ in messages] == [f"{shard}-{epoch}-{body['seq']}" for _, body in messages]
+        return [body for _, body in messages]
+
     async def _read(self, subject: str) -> list[tuple[str, dict]]:
         client = await nats.connect(self.url)
         try:

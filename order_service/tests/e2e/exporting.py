@@ -61,8 +61,32 @@ class Writing:
         self._thread.join()
 
 
+def dies_there(service, ledger, point: str, count: int) -> list[str]:
+    """The service, under load, dies when it passes the point for the `count`th time, and is started again; the ids of what
+    was acknowledged, all exported."""
+    service.env["FAIL_POINT"] = f"{point}:{count}"
+    service.start()
+    with Writing(ledger, "before") as writing:
+        wait_until(lambda: not service.is_running(), 60, f"the process to die at {point}")
+    del service.env["FAIL_POINT"]
+    service.start()
+    written = writing.written + write(ledger, 300, "after")
+    wait_exported(ledger)
+    return written
+
+
 def shards(ledger) -> dict[str, dict]:
     return {shard["name"]: shard for shard in ledger.call("GET", "/v1/shards").ok()["shards"]}
+
+
+def exports_more(ledger, count: int) -> None:
+    """Until so many more events are exported."""
+
+    def exported() -> int:
+        return sum(shard["exported_seq"] for shard in shards(ledger).values())
+
+    seen = exported()
+    wait_until(lambda: exported() > seen + count, 60, "exporting goes on")
 
 
 def wait_exported(ledger, timeout: float = 60) -> None:

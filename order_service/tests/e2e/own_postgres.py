@@ -52,6 +52,21 @@ class OwnPostgres:
         """The unaligned output of one statement."""
         return self._run(_program("psql"), self.url(database), "-X", "-At", "-c", sql).strip()
 
+    def dump(self, database: str, file: pathlib.Path) -> None:
+        with file.open("wb") as dump:
+            command = [_program("pg_dump"), "-Fc", "-d", self.url(database)]
+            subprocess.run(command, stdout=dump, check=True, timeout=60, cwd="/")
+
+    def restore(self, file: pathlib.Path, database: str) -> None:
+        """Into an empty database."""
+        with file.open("rb") as dump:
+            command = [_program("pg_restore"), "--exit-on-error", "-d", self.url(database)]
+            subprocess.run(command, stdin=dump, check=True, timeout=60, cwd="/")
+
+    def session(self, database: str) -> "Session":
+        """A connection that stays open, for transactions over several statements."""
+        return Session([_program("psql"), self.url(database), "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1"])
+
     def start(self) -> None:
         """Until it takes connections. After a kill the old server's processes may still be on their way out."""
 
@@ -84,6 +99,31 @@ class OwnPostgres:
     def log_tail(self) -> str:
         log = self.folder.parent / f"{self.folder.name}.log"
         return log.read_text(errors="replace")[-600:] if log.exists() else "(no log)"
+
+
+class Session:
+    """psql, statement by statement."""
+
+    def __init__(self, command: list):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        self._psql = subprocess.Popen(command, text=True, cwd="/", **pipes)
+
+    def say(self, sql: str) -> list[str]:
+        """What was answered, line by line; an error ends the session and is raised."""
+        self._psql.stdin.write(f"{sql}\n\\echo .\n")
+        self._psql.stdin.flush()
+        answer = []
+        for line in self._psql.stdout:
+            if line == ".\n":
+                return answer
+            answer.append(line.rstrip("\n"))
+        raise AssertionError(f"psql ended: {answer}")
+
+    def close(self) -> None:
+        """An open transaction is rolled back."""
+        self._psql.stdin.close()
+        self._psql.stdout.close()
+        self._psql.wait(10)
 
 
 def shard_map(path: pathlib.Path, shards: list[tuple]) -> pathlib.Path:

@@ -19,11 +19,13 @@ from processes import RealProcess, run_command
 from stubs import REPOSITORY
 
 
-def _binary(variable: str, name: str) -> pathlib.Path:
-    return pathlib.Path(os.environ.get(variable, REPOSITORY / "target" / "release" / name)).resolve()
+def _binary(variable: str, name: str, profile: str = "release") -> pathlib.Path:
+    return pathlib.Path(os.environ.get(variable, REPOSITORY / "target" / profile / name)).resolve()
 
 
 ORDER_SERVICE_BIN = _binary("ORDER_SERVICE_BIN", "order_service")
+# Only this one can be told to die at a named point.
+DEBUG_ORDER_SERVICE_BIN = _binary("DEBUG_ORDER_SERVICE_BIN", "order_service", "debug")
 DATA_MANAGER_BIN = _binary("DATA_MANAGER_BIN", "data_manager")
 
 

@@ -5,21 +5,16 @@ A consumer who knows only the files must find every event once, in order, 1 to N
 """
 
 import json
-import os
-import pathlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import embedded_postgres
 import exported_files
-import platform_under_test
-from exporting import Writing, assert_replay, shards, verified, wait_exported, write
+from exporting import assert_replay, dies_there, shards, verified, wait_exported, write
 from platform_under_test import Platform
-from stubs import REPOSITORY
 from waiting import wait_until
 
-DEBUG_BIN = pathlib.Path(os.environ.get("DEBUG_ORDER_SERVICE_BIN", REPOSITORY / "target" / "debug" / "order_service"))
 # Each point, and the time it is passed at which the process dies.
 POINTS = [
     ("export_segment_begun", 1),
@@ -37,20 +32,13 @@ POINTS = [
 ]
 
 
-def dies_there(point: str, count: int) -> None:
+def leaves_exact_files(point: str, count: int) -> None:
     """One case on a platform of its own."""
     platform = Platform()
     try:
         service = platform.order_service(start=False)
-        service.env["FAIL_POINT"] = f"{point}:{count}"
-        service.start()
         ledger = platform.ledger_client(service)
-        with Writing(ledger, "before") as writing:
-            wait_until(lambda: not service.is_running(), 60, f"the process to die at {point}")
-        del service.env["FAIL_POINT"]
-        service.start()
-        written = writing.written + write(ledger, 300, "after")
-        wait_exported(ledger)
+        written = dies_there(service, ledger, point, count)
         events = assert_replay(ledger, lambda shard: exported_files.read(platform.data_dir / "export", shard), written)
         proof = verified(service)
         assert sum(shard["exported_seq"] for shard in proof["shards"]) == events
@@ -59,32 +47,12 @@ def dies_there(point: str, count: int) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_dying_anywhere_leaves_exact_files(monkeypatch):
-    """All points, four platforms at a time: most of each case is waiting for the dead process's leases to run out."""
-    monkeypatch.setattr(platform_under_test, "ORDER_SERVICE_BIN", DEBUG_BIN)
-    with ThreadPoolExecutor(4) as pool:
-        cases = {point: pool.submit(dies_there, *point) for point in POINTS}
+def test_dying_anywhere_leaves_exact_files(debug_build):
+    """All points, six platforms at a time: most of each case is waiting for the dead process's leases to run out."""
+    with ThreadPoolExecutor(6) as pool:
+        cases = {point: pool.submit(leaves_exact_files, *point) for point in POINTS}
     failed = {point: repr(case.exception()) for point, case in cases.items() if case.exception()}
     assert not failed, failed
-
-
-def test_kills_under_load_leave_exact_files(platform):
-    service = platform.order_service()
-    ledger = platform.ledger_client(service)
-    written = []
-    for turn in range(3):
-        with Writing(ledger, str(turn)) as writing:
-            seen = sum(shard["exported_seq"] for shard in shards(ledger).values())
-            wait_until(
-                lambda seen=seen: sum(s["exported_seq"] for s in shards(ledger).values()) > seen + 500, 30, "exporting"
-            )
-            service.kill()
-        written += writing.written
-        service.start()
-    written += write(ledger, 100, "last")
-    wait_exported(ledger)
-    events = assert_replay(ledger, lambda shard: exported_files.read(platform.data_dir / "export", shard), written)
-    print(f"3 kills, {len(written)} acknowledged, {events} exported")
 
 
 def test_verify_names_a_row_that_was_changed_behind_the_services_back(platform):

@@ -1,6 +1,7 @@
 //! An exported event's body: one flat JSON object on one line, with the event's fields as written.
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::{Entry, Mark};
@@ -43,6 +44,12 @@ pub(super) fn entry(shard: &str, epoch: i64, types: &Catalogue, event: &Fed) -> 
 pub(super) fn content(body: &[u8]) -> Result<String, String> {
     let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
     json::canonical_members(text, &["shard", "epoch"]).map_err(|refused| format!("{refused:?}"))
+}
+
+/// When an exported event happened.
+pub(super) fn dt(body: &[u8]) -> Option<DateTime<Utc>> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    moment::parse(body["dt"].as_str()?)
 }
 
 fn quoted(text: &str) -> String {

@@ -1,15 +1,15 @@
 //! Whether the stream says what the ledger says.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use serde_json::{Map, Value};
-use sqlx::PgPool;
 
-use super::body::{content, entry};
+use super::body::{content, dt, entry};
 use super::{Alarm, Engine, Entry, Error, Mark, Result};
+use crate::partitions::horizon;
 use crate::sequence::{Fed, feed};
 use crate::sharding::Shard;
 use crate::types::Catalogue;
@@ -25,13 +25,13 @@ pub(super) struct Ledgered<'a> {
     page: VecDeque<Fed>,
     /// It had no number at or above this one.
     ends: i64,
-    /// Numbers of a batch of which events were dropped.
-    dropped: Range<i64>,
+    /// Events before it may have been dropped, when it was last looked at.
+    horizon: Option<DateTime<Utc>>,
 }
 
 impl<'a> Ledgered<'a> {
     pub(super) fn new(shard: &'a Shard, types: Arc<Catalogue>) -> Self {
-        Self { shard, types, page: VecDeque::new(), ends: i64::MAX, dropped: 0..0 }
+        Self { shard, types, page: VecDeque::new(), ends: i64::MAX, horizon: None }
     }
 
     /// The entry that this mark's event has; `None` if the ledger has no such number.
@@ -52,28 +52,26 @@ impl<'a> Ledgered<'a> {
         entry.map(Some).ok_or_else(|| Error::unknown_type(event))
     }
 
-    /// Whether an event that the ledger no longer has may have gone with its month. One round trip for each batch, in
-    /// ascending order.
-    pub(super) async fn has_dropped(&mut self, seq: i64) -> Result<bool> {
-        if !self.dropped.contains(&seq) {
-            self.dropped = dropped(&self.shard.pool, seq).await?.map_or(0..0, |(first, next)| first..next);
+    /// Whether the event of an entry, which the ledger does not have, was dropped by the retention, and not lost.
+    pub(super) async fn has_dropped(&mut self, entry: &Entry) -> Result<bool> {
+        let Some(dt) = dt(&entry.body) else { return Ok(false) };
+        if self.horizon.is_none_or(|horizon| dt >= horizon) {
+            // It may have moved.
+            self.horizon = horizon(&self.shard.pool).await?;
         }
-        Ok(self.dropped.contains(&seq))
+        Ok(self.horizon.is_some_and(|horizon| dt < horizon))
+    }
+
+    /// The first number from `from` to `to` that the ledger does not have any more.
+    pub(super) async fn first_missing(&mut self, from: i64, to: i64) -> Result<Option<i64>> {
+        for seq in from..=to {
+            if self.entry(Mark { epoch: 0, seq }).await?.is_none() {
+                return Ok(Some(seq));
+            }
+        }
+        Ok(None)
     }
 }
-
-/// The batch that had this number, if some of it is older than the horizon: its first number, and the next one's.
-async fn dropped(pool: &PgPool, seq: i64) -> store::Result<Option<(i64, i64)>> {
-    store::run(pool, "dropped_batch", move |connection| {
-        Box::pin(async move { Ok(sqlx::query_as(DROPPED).bind(seq).fetch_optional(connection).await?) })
-    })
-    .await
-}
-
-const DROPPED: &str = "-- dropped_batch
-SELECT b.first_seq, b.first_seq + b.events FROM (
-    SELECT * FROM batches WHERE first_seq <= $1 ORDER BY first_seq DESC LIMIT 1
-) b JOIN horizon h ON b.first_dt < h.horizon WHERE b.first_seq + b.events > $1";
 
 /// Compares what the broker holds from `from` to `to`, both of one epoch, with the ledger; numbers up to `dropped` may be
 /// gone from the ledger. Reads only these events.

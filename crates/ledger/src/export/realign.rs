@@ -1,5 +1,6 @@
 //! What somebody decides after an alarm: a new epoch (the ledger was put back), or sending again (the broker was).
 
+use super::compare::Ledgered;
 use super::judge::Standing;
 use super::progress::Decision;
 use super::{Alarm, Error, Mark, Progress, Proof, Result, Verifier};
@@ -50,10 +51,16 @@ async fn carry_out(
     decision: Decision,
     dry_run: bool,
 ) -> Result<Decided> {
+    let next_seq = decision.exported_seq + 1;
+    let mut ledger = Ledgered::new(verifier.shard, verifier.types.now());
+    if let Some(seq) = ledger.first_missing(next_seq, proof.progress.last_seq).await? {
+        return Err(Error::Refused(format!(
+            "number {seq} has been dropped from the ledger, or lost, and cannot be sent: put the broker's newest store back"
+        )));
+    }
     if !dry_run && !proof.progress.replace(&verifier.shard.pool, decision).await? {
         return Err(Error::Moved("the exporter or somebody else went on meanwhile; try again".to_owned()));
     }
-    let next_seq = decision.exported_seq + 1;
     let range = |last: i64| (next_seq <= last).then_some((next_seq, last));
     let void = proof.last.filter(|last| last.epoch < decision.epoch).and_then(|last| range(last.seq));
     let recorded = (decision.epoch == proof.progress.epoch).then_some(proof.progress.exported_seq);

@@ -37,7 +37,7 @@ pub struct Proof {
     pub entries: i64,
     /// Of these, void since a later epoch began at or below their numbers.
     pub void: i64,
-    /// Of these, of events that the ledger has dropped since, as its retention wants: nothing to compare them with.
+    /// Events that the stream has and the ledger has dropped since, as its retention says.
     pub dropped: i64,
     /// The last number of the stream, and so the count of events that it must hold; the ledger's events up to it are
     /// what it is compared with.
@@ -47,7 +47,7 @@ pub struct Proof {
     /// SHA-256 over the canonical JSON of each event (with `seq`, without `shard` and `epoch`), one a line, as the stream
     /// has them.
     pub stream_sha256: String,
-    /// The same over the ledger's events.
+    /// The same over the ledger's events; those that were dropped as the stream has them.
     pub ledger_sha256: String,
     /// How many differences there are; none in a sound system.
     pub difference_count: i64,
@@ -200,7 +200,7 @@ impl<'a> Weighing<'a> {
         self.lacks(mark.seq).await?;
         let expected = self.ledger.entry(mark).await?;
         match &expected {
-            None if self.ledger.has_dropped(mark.seq).await? => {
+            None if self.ledger.has_dropped(&entry).await? => {
                 self.dropped += 1;
                 add_to(&mut self.recorded, &entry);
             }

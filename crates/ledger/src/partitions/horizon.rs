@@ -60,6 +60,11 @@ fn refused(asked: Asked, horizon: DateTime<Utc>) -> ApiError {
     ApiError::field(asked.field, reason).arg("horizon", horizon)
 }
 
+/// Events before it may have been dropped; `None` if none has.
+pub(crate) async fn horizon(pool: &PgPool) -> Result<Option<DateTime<Utc>>> {
+    Ok(look(pool).await?.0)
+}
+
 async fn look(pool: &PgPool) -> Result<(Option<DateTime<Utc>>, i64)> {
     run(pool, "horizon", |connection| {
         Box::pin(async move {

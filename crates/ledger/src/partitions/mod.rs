@@ -11,6 +11,6 @@ mod maintenance;
 mod retention;
 
 pub(crate) use closing::closing_sums;
-pub(crate) use horizon::{Asked, Horizon};
+pub(crate) use horizon::{Asked, Horizon, horizon};
 pub use maintenance::{Kept, Maintained, Terms, maintain};
 pub use retention::Retention;

@@ -1,0 +1,142 @@
+"""Writers that repeat until they are answered, transactions that stay open, and readers of the feed: threads that end when
+they are told to, and raise at `finish` what went wrong.
+"""
+
+import datetime
+import random
+import subprocess
+import threading
+
+from ledger_client import LedgerClient, LostAnswer
+from ledger_events import START, inflow, outflow
+from own_postgres import OwnPostgres
+from waiting import wait_until
+
+LARGEST_CALL = 200
+
+
+class Background(threading.Thread):
+    """`step` again and again until told to stop; what it raises ends it."""
+
+    def __init__(self, name: str):
+        super().__init__(name=name, daemon=True)
+        self.stop, self.failure = threading.Event(), None
+
+    def run(self) -> None:
+        try:
+            while not self.stop.is_set():
+                self.step()
+            self.end()
+        except BaseException as problem:  # noqa: BLE001 - raised by `finish`
+            self.failure = problem
+
+    def step(self) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        pass
+
+    def finish(self, timeout: float = 90) -> None:
+        self.stop.set()
+        self.join(timeout)
+        assert not self.is_alive(), f"{self.name} does not end"
+        if self.failure:
+            raise self.failure
+
+
+def some_event(chance: random.Random, event_id: str) -> dict:
+    """On one of 40 accounts of each type, some time in 200 days."""
+    at = START + datetime.timedelta(days=chance.randrange(200), microseconds=chance.randrange(10**9))
+    make, amount = chance.choice([outflow, inflow]), f"{chance.randrange(10**6)}.{chance.randrange(100):02}"
+    return make(chance.randrange(1, 41), amount, event_id, at, product_id=chance.choice([1, 2, 3]))
+
+
+class Writer(Background):
+    """Calls of 1 to 200 new events, each repeated until it is answered 200."""
+
+    def __init__(self, number: int, port: int):
+        super().__init__(f"writer {number}")
+        self.client, self.chance = LedgerClient(port, timeout=30), random.Random(number)
+        self.events, self.calls, self.lost = [], 0, 0
+
+    def step(self) -> None:
+        size, first = self.chance.randrange(1, LARGEST_CALL + 1), len(self.events)
+        call = [some_event(self.chance, f"{self.name}-{first + n}") for n in range(size)]
+        wait_until(lambda: self._try(call), 60, "a call answered 200 in the end")
+        self.events += call
+        self.calls += 1
+        # Bursts and quiet times.
+        self.stop.wait(self.chance.expovariate(3))
+
+    def _try(self, call: list) -> bool:
+        try:
+            answer = self.client.write(call)
+        except LostAnswer:
+            self.lost += 1
+            return False
+        # A process that has just begun may not have reached every shard yet.
+        return answer.status == 200 or not answer.ok(200, 503)
+
+    def end(self) -> None:
+        self.client.close()
+
+
+# A copy of an event that is there, under another id.
+COPY = """SELECT count(*) FROM (SELECT * FROM events WHERE event_id = '{original}') e, LATERAL write_events(
+    ARRAY[gen_random_uuid()], ARRAY[gen_random_uuid()], ARRAY[1], ARRAY[1], ARRAY[e.dt], ARRAY[e.account_id],
+    ARRAY[e.tuple_id], ARRAY['{copy}'], ARRAY[e.debit], ARRAY[e.credit], ARRAY[e.info::text],
+    '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}');"""
+
+
+class OpenTransactions(Background):
+    """Writes into one shard's database by transactions that commit only when later ones have long been numbered."""
+
+    def __init__(self, server: OwnPostgres, shard: str, original: dict):
+        super().__init__(f"open transactions of {shard}")
+        self.server, self.shard, self.original = server, shard, original
+        self.events = []
+
+    def step(self) -> None:
+        copy = {**self.original, "event_id": f"late-{self.shard}-{len(self.events)}"}
+        session = self.server.session("control")
+        try:
+            session.say(f"SET search_path = shard_{self.shard}; BEGIN;")
+            session.say(COPY.format(original=self.original["event_id"], copy=copy["event_id"]))
+            before = self._last_seq()
+            wait_until(lambda: self._is_late(before) or self.stop.is_set(), 60, "others to be numbered", every=0.3)
+            session.say("COMMIT;")
+        finally:
+            session.close()
+        self.events.append(copy)
+
+    def _is_late(self, before: int) -> bool:
+        return self._last_seq() > before + LARGEST_CALL
+
+    def _last_seq(self) -> int:
+        return int(self.server.psql(f"SELECT last_seq FROM shard_{self.shard}.sequence", "control"))
+
+
+class FeedReader(Background):
+    """Follows a shard's feed from its beginning; every page must go on right after the one before."""
+
+    def __init__(self, number: int, port: int, shard: str):
+        super().__init__(f"reader {number} of {shard}")
+        self.client, self.chance, self.shard = LedgerClient(port, timeout=30), random.Random(number), shard
+        self.events, self.lost = [], 0
+
+    def step(self) -> None:
+        limit, after = self.chance.randrange(1, 1000), len(self.events)
+        try:
+            answer = self.client.feed(self.shard, after, limit, wait_seconds=2)
+        except LostAnswer:
+            self.lost += 1
+            self.stop.wait(0.1)
+            return
+        if answer.status == 503:
+            return
+        page = answer.ok()["events"]
+        assert [event["seq"] for event in page] == list(range(after + 1, after + 1 + len(page))), self.name
+        self.events += page
+
+    def end(self) -> None:
+        self.client.close()
