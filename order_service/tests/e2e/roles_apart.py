@@ -29,7 +29,16 @@ class Roles:
         """`fail_point`: where a debug build dies, as by kill -9; `name:3` at the third time."""
         self.process.env = {**self.process.env, "FAIL_POINT": fail_point or ""}
         self.process.start(ready_within=None)
-        wait_until(lambda: self._is_ready() or (fail_point and not self.process.is_running()), 60, "readiness")
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Or until it has died where it was told to, which may be earlier."""
+        told_to_die = self.process.env["FAIL_POINT"]
+
+        def done() -> bool:
+            return self._is_ready() or (told_to_die and not self.process.is_running())
+
+        wait_until(done, 60, f"{self.process.name} to be ready")
 
     def stop(self) -> None:
         self.process.stop()
@@ -38,11 +47,9 @@ class Roles:
         self.process.kill()
 
     def _is_ready(self) -> bool:
-        running = self.process.is_running()
+        assert self.process.is_running() or self.process.env["FAIL_POINT"], self.process.log_tail()
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/readyz", timeout=5) as answer:
                 return answer.status == 200
         except (urllib.error.URLError, OSError):
-            # One that was told to die may do so before it is ready.
-            assert running or self.process.env["FAIL_POINT"], self.process.log_tail()
             return False

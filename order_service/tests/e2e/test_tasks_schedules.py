@@ -49,7 +49,7 @@ def ticks_of(client, schedule: str) -> list[datetime.datetime]:
     return sorted(read_time(tick) for tick in ticks)
 
 
-def more_ticks(client, count: int = 3, timeout: float = 20) -> None:
+def more_ticks(client, count: int = 3, timeout: float = 40) -> None:
     """Until the schedule of each second has so many more."""
     seen = len(ticks_of(client, "each-second"))
     wait_until(lambda: len(ticks_of(client, "each-second")) >= seen + count, timeout, "more ticks", every=0.2)
