@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 pub use latency::Latency;
 pub use rule::{Rule, Verdict, at_least, at_most, judge};
-pub use statistics::slope;
 
 /// Names of ratios begin with this.
 pub const RATIO: &str = "ratio to ";

@@ -19,16 +19,6 @@ pub fn range(values: &[f64]) -> (f64, f64) {
     (min, max)
 }
 
-/// The slope of the straight line that fits the points best, per unit of x; `None` if all x are the same.
-pub fn slope(points: &[(f64, f64)]) -> Option<f64> {
-    let count = points.len() as f64;
-    let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / count;
-    let mean_y = points.iter().map(|(_, y)| y).sum::<f64>() / count;
-    let spread: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
-    let common: f64 = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
-    (spread > 0.0).then(|| common / spread)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,11 +34,5 @@ mod tests {
     fn the_range_goes_from_the_smallest_to_the_largest() {
         assert_eq!(range(&[3.0, 1.0, 2.0]), (1.0, 3.0));
         assert_eq!(range(&[]), (0.0, 0.0));
-    }
-
-    #[test]
-    fn the_slope_of_a_line_is_found() {
-        assert_eq!(slope(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]), Some(2.0));
-        assert_eq!(slope(&[(1.0, 1.0), (1.0, 3.0)]), None);
     }
 }

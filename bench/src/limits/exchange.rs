@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::figures::Figure;
-use crate::load::{Crowd, OrderIds, Orders, measure};
+use crate::load::{Crowd, OrderIds, Orders, Windows, measure};
 use crate::platform::{Meter, Process, free_ports, listening};
 use crate::suite::Session;
 
@@ -15,6 +15,11 @@ pub const ANSWER: &str = "exchange-answer";
 
 /// Orders per second with `together` in each of `in_flight` requests.
 pub async fn rate(session: &Session, together: usize, in_flight: usize) -> anyhow::Result<Figure> {
+    Ok(windows(session, together, in_flight).await?.rate("the exchange alone"))
+}
+
+/// The same with all that was measured.
+pub async fn windows(session: &Session, together: usize, in_flight: usize) -> anyhow::Result<Windows> {
     session.progress.note("limit: the exchange alone");
     let folder = session.folder("exchange")?;
     let [ask, answer] = free_ports()?;
@@ -30,5 +35,5 @@ pub async fn rate(session: &Session, together: usize, in_flight: usize) -> anyho
     let mut meter = Meter::new(vec![("asker", asker.pid()), ("answerer", answerer.pid())], None);
     let windows = measure(session, &crowd, &mut meter).await?;
     crowd.stop().await?;
-    Ok(windows.rate("the exchange alone"))
+    Ok(windows)
 }

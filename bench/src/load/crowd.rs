@@ -28,6 +28,9 @@ impl Tally {
 
     fn record(&self, thread: usize, answered: Answered) {
         self.units.fetch_add(answered.units, Ordering::Relaxed);
+        if answered.units == 0 {
+            return;
+        }
         self.latency[thread].lock().unwrap_or_else(PoisonError::into_inner).record(answered.took);
     }
 
@@ -144,5 +147,6 @@ async fn repeat(
     while !stop.is_cancelled() {
         tally.record(thread, client.next().await?);
     }
+    tally.units.fetch_add(client.finish().await?, Ordering::Relaxed);
     Ok(())
 }

@@ -8,25 +8,31 @@ use std::time::Instant;
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 
 use super::http::excerpt;
-use super::{Answered, Client, Connect, Http};
+use super::{Answered, Client, Connect, Crowd, Http};
+use crate::suite::Session;
+
+/// How long a client rests that has nothing to do.
+const IDLE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// What the events of a load look like.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// So many accounts, in turn; 1 puts every event on storage 1.
+    /// The first storage.
+    pub first_account: u64,
+    /// So many storages from there, in turn.
     pub accounts: u64,
     /// So many events of a hundred carry an `info`.
     pub with_info: u64,
     /// The time of the first event.
     pub first: DateTime<Utc>,
-    /// So many days, which the events are spread over evenly; 0: all at `first`, a microsecond apart.
-    pub days: u64,
+    /// From one event to the next, in microseconds.
+    pub step_us: i64,
 }
 
 impl Shape {
     /// Events of now, on many accounts over all shards, a fifth of them with an `info`.
     pub fn usual() -> Self {
-        Self { accounts: 1000, with_info: 20, first: Utc::now(), days: 0 }
+        Self { first_account: 1, accounts: 1000, with_info: 20, first: Utc::now(), step_us: 1 }
     }
 }
 
@@ -41,13 +47,25 @@ pub struct EventLoad {
     pub shape: Arc<Shape>,
     /// Events numbered so far.
     pub next: Arc<AtomicU64>,
+    /// The number after the last event; from then on the clients have nothing to do.
+    pub until: u64,
 }
 
 impl EventLoad {
     /// A load that begins with the event of the number `from`.
     pub fn new(port: u16, together: u64, shape: Shape, from: u64) -> Self {
-        Self { port, together, shape: Arc::new(shape), next: Arc::new(AtomicU64::new(from)) }
+        Self { port, together, shape: Arc::new(shape), next: Arc::new(AtomicU64::new(from)), until: u64::MAX }
     }
+}
+
+/// Writes the events with numbers from `from` up to `until`, ten thousand a call over four connections.
+pub async fn fill(session: &Session, port: u16, shape: &Shape, from: u64, until: u64) -> anyhow::Result<()> {
+    let load = EventLoad { until, ..EventLoad::new(port, 10_000, shape.clone(), from) };
+    let crowd = Crowd::start(4, session.load_threads(), &load)?;
+    while crowd.tally().units()? < until - from {
+        tokio::time::sleep(IDLE).await;
+    }
+    crowd.stop().await.map(drop)
 }
 
 /// One of its connections.
@@ -68,6 +86,11 @@ impl Client for EventClient {
     async fn next(&mut self) -> anyhow::Result<Answered> {
         let together = self.load.together;
         let first = self.load.next.fetch_add(together, Ordering::Relaxed);
+        let together = together.min(self.load.until.saturating_sub(first));
+        if together == 0 {
+            tokio::time::sleep(IDLE).await;
+            return Ok(Answered { units: 0, took: IDLE });
+        }
         let body = call(&self.load.shape, first..first + together);
         let sent = Instant::now();
         let (status, answer) = self.http.post("/v1/events", body).await?;
@@ -97,14 +120,14 @@ pub fn call(shape: &Shape, numbers: std::ops::Range<u64>) -> String {
 }
 
 fn event(body: &mut String, shape: &Shape, number: u64) {
-    let storage = number % shape.accounts + 1;
+    let storage = shape.first_account + number % shape.accounts;
     let (product, pickup) = (number % 20 + 1, number / 20 % 10 + 1);
-    let dt = shape.first + offset(shape, number);
+    let dt = shape.first + Duration::microseconds(shape.step_us * number.cast_signed());
     let dt = dt.to_rfc3339_opts(SecondsFormat::Micros, true);
     // Writing to a string cannot fail.
     let _ = write!(
         body,
-        "{{\"type\":\"storage_outflow\",\"event_id\":\"bench/{number}\",\"dt\":\"{dt}\",\"attributes\":\
+        "{{\"type\":\"storage_outflow\",\"event_id\":\"bench/{storage}/{number}\",\"dt\":\"{dt}\",\"attributes\":\
          {{\"storage_id\":{storage},\"product_id\":{product},\"pickup_point_id\":{pickup}}},\"debit\":\"1\""
     );
     if number % 100 < shape.with_info {
@@ -114,13 +137,6 @@ fn event(body: &mut String, shape: &Shape, number: u64) {
         );
     }
     body.push('}');
-}
-
-fn offset(shape: &Shape, number: u64) -> Duration {
-    if shape.days == 0 {
-        return Duration::microseconds(number.cast_signed());
-    }
-    Duration::days((number % shape.days).cast_signed()) + Duration::microseconds(number.cast_signed())
 }
 
 /// How often `word` is in `text`.
@@ -153,19 +169,19 @@ mod tests {
 
     #[test]
     fn a_call_is_json_with_its_events() {
-        let shape = Shape { days: 3, ..Shape::usual() };
-        let body: serde_json::Value = serde_json::from_str(&call(&shape, 19..22)).unwrap();
+        let body: serde_json::Value = serde_json::from_str(&call(&Shape::usual(), 19..22)).unwrap();
         let events = body["events"].as_array().unwrap();
         assert_eq!(events.len(), 3);
-        assert_eq!(events[0]["event_id"], "bench/19");
+        assert_eq!(events[0]["event_id"], "bench/20/19");
         assert!(events[0]["info"].is_object() && events[1]["info"].is_null());
     }
 
     #[test]
-    fn events_are_spread_over_the_days() {
-        let shape = Shape { days: 3, ..Shape::usual() };
-        let days: Vec<i64> = (0..4).map(|number| offset(&shape, number).num_days()).collect();
-        assert_eq!(days, [0, 1, 2, 0]);
+    fn events_follow_one_another_at_the_step() {
+        let first = DateTime::from_timestamp(0, 0).unwrap();
+        let shape = Shape { first, step_us: 500_000, accounts: 1, first_account: 7, with_info: 0 };
+        let body = call(&shape, 3..4);
+        assert!(body.contains("1970-01-01T00:00:01.500000Z") && body.contains("\"storage_id\":7"), "{body}");
     }
 
     #[test]

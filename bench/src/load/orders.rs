@@ -23,11 +23,6 @@ pub fn client(port: u16) -> anyhow::Result<OrderServiceClient<Channel>> {
 pub struct OrderIds(Arc<AtomicI32>);
 
 impl OrderIds {
-    /// Ids after `used`.
-    pub fn after(used: i32) -> Self {
-        Self(Arc::new(AtomicI32::new(used)))
-    }
-
     /// The next ids, in a row: the first of them.
     pub fn take(&self, count: usize) -> i32 {
         self.0.fetch_add(count as i32, Ordering::Relaxed) + 1
@@ -97,7 +92,6 @@ mod tests {
     fn ids_are_given_once() {
         let ids = OrderIds::default();
         assert_eq!((ids.take(1000), ids.clone().take(2), ids.take(1), ids.last()), (1, 1001, 1003, 1003));
-        assert_eq!(OrderIds::after(7).take(1), 8);
     }
 
     #[test]

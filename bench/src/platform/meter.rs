@@ -24,11 +24,6 @@ impl Meter {
         Self { processes, database }
     }
 
-    /// The server, for other figures.
-    pub fn database(&mut self) -> Option<&mut Database> {
-        self.database.as_mut()
-    }
-
     /// What has been used so far.
     pub async fn read(&mut self) -> anyhow::Result<Used> {
         let mut cpu: Vec<_> = self.processes.iter().map(|(name, pid)| (*name, cpu_seconds(*pid))).collect();

@@ -101,8 +101,9 @@ impl Platform {
         Ok(platform)
     }
 
-    /// Stops the order service and starts it again on the same data.
-    pub async fn restart(&mut self, session: &Session) -> anyhow::Result<()> {
+    /// Stops the order service and starts it again on the same data, with other settings.
+    pub async fn restart(&mut self, session: &Session, terms: Terms) -> anyhow::Result<()> {
+        self.terms = terms;
         self.order_service.stop();
         database::wait_until_ended(&self.data_dir());
         let started = Instant::now();

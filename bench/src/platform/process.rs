@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 pub struct Process {
     name: &'static str,
     child: Child,
+    /// What it said, also to standard output.
     log: PathBuf,
     stopped: bool,
 }
@@ -52,7 +53,20 @@ impl Process {
     pub fn check_alive(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => anyhow::bail!("{} ended ({status}): {}", self.name, last_lines(&self.log)),
+            Some(status) => anyhow::bail!("{} ended ({status}): {}", self.name, last_lines(&self.log, 3)),
+        }
+    }
+
+    /// Waits until it has ended well; returns the last line it said.
+    pub async fn ended(&mut self) -> anyhow::Result<String> {
+        loop {
+            match self.child.try_wait()? {
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+                Some(status) if status.success() => return Ok(last_lines(&self.log, 1)),
+                Some(status) => {
+                    anyhow::bail!("{} ended ({status}): {}", self.name, last_lines(&self.log, 3))
+                }
+            }
         }
     }
 
@@ -91,10 +105,10 @@ fn end_with_this_thread(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
-fn last_lines(log: &Path) -> String {
+fn last_lines(log: &Path, most: usize) -> String {
     let Ok(file) = File::open(log) else { return "no log".to_owned() };
     let lines: Vec<String> = BufReader::new(file).lines().map_while(Result::ok).collect();
-    let last = &lines[lines.len().saturating_sub(3)..];
+    let last = &lines[lines.len().saturating_sub(most)..];
     if last.is_empty() { "it said nothing".to_owned() } else { last.join(" | ") }
 }
 

@@ -59,6 +59,44 @@ pub async fn single_exchange(session: &Session) -> anyhow::Result<Outcome> {
     let measured = load(session, single(), 1000, 4).await?;
     // Other rows are measured against it.
     let _ = session.single_orders.set(measured.windows.rate("O1"));
-    let limit = session.exchange.get_or_try_init(|| limits::exchange::rate(session, 1000, 4)).await?;
-    Ok(measured.outcome().against("the exchange alone", limit.clone()))
+    let limit = exchange(session).await?;
+    Ok(measured.outcome().against("the exchange alone", limit))
+}
+
+/// O2.
+pub async fn batch_exchange(session: &Session) -> anyhow::Result<Outcome> {
+    let measured = load(session, Terms::usual(), 1000, 4).await?;
+    let single = o1(session).await?;
+    let mut outcome = measured.outcome().against("O1", single);
+    outcome.limits.push(exchange(session).await?);
+    Ok(outcome)
+}
+
+/// O3.
+pub async fn one_a_request(session: &Session) -> anyhow::Result<Outcome> {
+    let measured = load(session, single(), 1, 64).await?;
+    let limit = limits::exchange::rate(session, 1, 64).await?;
+    Ok(measured.outcome().against("the exchange alone", limit))
+}
+
+/// O4.
+pub async fn one_at_a_time(session: &Session) -> anyhow::Result<Outcome> {
+    let measured = load(session, single(), 1, 1).await?;
+    let alone = limits::exchange::windows(session, 1, 1).await?.quantile("the exchange alone, p50", 0.5);
+    let mut outcome = measured.outcome();
+    outcome.limits = vec![alone, limits::disk::syncs(session).await?];
+    Ok(outcome)
+}
+
+/// O1's rate, measured now if it was not yet.
+pub async fn o1(session: &Session) -> anyhow::Result<Figure> {
+    let measured = session.single_orders.get_or_try_init(|| async {
+        session.progress.note("first: O1");
+        Ok::<_, anyhow::Error>(load(session, single(), 1000, 4).await?.windows.rate("O1"))
+    });
+    measured.await.cloned()
+}
+
+async fn exchange(session: &Session) -> anyhow::Result<Figure> {
+    session.exchange.get_or_try_init(|| limits::exchange::rate(session, 1000, 4)).await.cloned()
 }

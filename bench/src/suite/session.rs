@@ -25,13 +25,22 @@ pub struct Session {
     pub single_orders: OnceCell<Figure>,
     /// The exchange alone, at 1000 orders a request x 4.
     pub exchange: OnceCell<Figure>,
+    /// Events of L1 per second of processor time.
+    pub l1_per_cpu: OnceCell<Figure>,
 }
 
 impl Session {
     /// A run that keeps its data below `root` until it ends.
     pub fn new(programs: Programs, effort: Effort, progress: Progress, root: PathBuf) -> Self {
-        let (single_orders, exchange) = (OnceCell::new(), OnceCell::new());
-        Self { programs, effort, progress, root, single_orders, exchange }
+        Self {
+            programs,
+            effort,
+            progress,
+            root,
+            single_orders: OnceCell::new(),
+            exchange: OnceCell::new(),
+            l1_per_cpu: OnceCell::new(),
+        }
     }
 
     /// A fresh folder, removed when it is dropped.
