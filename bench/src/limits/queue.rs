@@ -9,6 +9,7 @@ use crate::figures::{Figure, Unit};
 use crate::platform::Cluster;
 use crate::suite::Session;
 
+const DATABASE: &str = "raw_queue";
 const WORKERS: u32 = 4;
 const TOGETHER: i64 = 1000;
 
@@ -20,8 +21,8 @@ const TAKE: &str = "DELETE FROM raw_jobs WHERE job_id IN (
 pub async fn rate(session: &Session, jobs: i64) -> anyhow::Result<Figure> {
     session.progress.note("limit: raw dequeue");
     let cluster = Cluster::start(session)?;
-    cluster.create("limit", None).await?;
-    let pool = cluster.pool("limit", WORKERS).await?;
+    cluster.create(DATABASE, None).await?;
+    let pool = cluster.pool(DATABASE, WORKERS).await?;
     sqlx::query("CREATE TABLE raw_jobs (job_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload bytea NOT NULL)")
         .execute(&pool)
         .await?;

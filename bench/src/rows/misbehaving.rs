@@ -32,7 +32,8 @@ pub async fn lost_and_doubled(session: &Session) -> anyhow::Result<Outcome> {
     let bad = single().manager("--drop-callback-rate", rate).manager("--duplicate-callback-rate", rate);
     let measured = load(session, bad).await?;
     session.progress.note("the same without losses");
-    let good = load(session, single()).await?.windows.rate("the same streams, nothing lost");
+    let peer = load(session, single()).await?;
+    let good = peer.windows.rate("the same streams, nothing lost");
     let mut figures = measured.windows.figures("good orders");
     figures.push(Figure::once("orders that waited for a stranger", Unit::Count, measured.strangers as f64));
     let slow = measured.slow.len() as f64 / f64::from(measured.all.max(1)) * 100.0;
@@ -42,6 +43,8 @@ pub async fn lost_and_doubled(session: &Session) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::of(figures).against("the same streams, nothing lost", good);
     outcome.figures.push(crate::figures::ratio("O1", rate, o1.median));
     outcome.limits.push(o1);
+    // More than none means that the machine was too busy to tell.
+    outcome.limits.push(Figure::once("as slow, nothing lost", Unit::Count, peer.slow.len() as f64));
     let verified =
         format!("{} orders answered = ledger events / 2; the slow ones sampled by GetOrder", measured.all);
     Ok(outcome.costing(measured.windows.costs()).verified(verified).note(

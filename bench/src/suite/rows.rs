@@ -158,7 +158,7 @@ pub const ROWS: &[Row] = &[
         id: "Q2",
         what: "enqueue to handler start, idle",
         target: "p50 < 1 ms; no query more than once a second when idle",
-        rules: &[at_most("p50", 1.0), at_most("transactions when idle", 1.0)],
+        rules: &[at_most("p50", 1.0), at_most("most frequent query when idle", 1.0)],
         when: When::Usual,
         run: measured_by!(rows::queue::wake_up),
     },

@@ -1,6 +1,7 @@
 //! Q1 to Q3: the job queue, worked on by a process of its own on a cluster of its own.
 
 pub mod backlog;
+mod idle;
 pub mod program;
 pub mod singles;
 pub mod wakeup;
@@ -14,9 +15,6 @@ use crate::figures::{Figure, Unit};
 use crate::limits;
 use crate::platform::{Cluster, Process, options, pool};
 use crate::suite::{Outcome, Session};
-
-/// How long an idle process is watched.
-const IDLE: Duration = Duration::from_secs(10);
 
 async fn cluster(session: &Session) -> anyhow::Result<Cluster> {
     let cluster = Cluster::start(session)?;
@@ -88,7 +86,7 @@ pub async fn wake_up(session: &Session) -> anyhow::Result<Outcome> {
     // Leases and connections are in place by then.
     tokio::time::sleep(Duration::from_secs(2)).await;
     session.progress.note("idle");
-    let idle = statements_per_second(&cluster).await?;
+    let (query, idle) = idle::most_frequent(&cluster).await?;
     session.progress.note("jobs now and then");
     let others = pool(options(cluster.data_dir(), program::DATABASE), 1).await?;
     wakeup::enqueue_for_others(&others, jobs).await?;
@@ -101,26 +99,11 @@ pub async fn wake_up(session: &Session) -> anyhow::Result<Outcome> {
         time("others", 1, "p99"),
         time("others", 2, "p99.9"),
         time("own", 0, "p50 from its own process"),
-        Figure::once("transactions when idle", Unit::PerSecond, idle),
+        Figure::once("most frequent query when idle", Unit::PerSecond, idle),
     ])
     .verified(format!("all of {} jobs were handled", 2 * jobs))
+    .note(format!("most frequent query when idle: {query}"))
     .note("from before the enqueueing transaction to the first line of the handler, its commit included"))
-}
-
-/// Transactions in the queue's database while nobody has anything to do.
-async fn statements_per_second(cluster: &Cluster) -> anyhow::Result<f64> {
-    let admin = cluster.pool("postgres", 1).await?;
-    // Its workers' transactions are not ours.
-    sqlx::query("ALTER SYSTEM SET autovacuum = off").execute(&admin).await?;
-    sqlx::query("SELECT pg_reload_conf()").execute(&admin).await?;
-    let count = || {
-        let query = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = $1";
-        sqlx::query_scalar::<_, i64>(query).bind(program::DATABASE).fetch_one(&admin)
-    };
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let before = count().await?;
-    tokio::time::sleep(IDLE).await;
-    Ok((count().await? - before) as f64 / IDLE.as_secs_f64())
 }
 
 /// Q3.
