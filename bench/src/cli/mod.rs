@@ -106,8 +106,13 @@ fn perform(args: &ArgMatches, rows: &[&'static Row], effort: Effort, keep: bool)
 fn finish(args: &ArgMatches, report: Report, keep: bool) -> anyhow::Result<ExitCode> {
     let failed = report.rows.iter().any(|row| matches!(row.verdict, Verdict::Failed(_)));
     print(args, &report)?;
+    let folder = args.get_one::<PathBuf>("results").map_or(Path::new("bench/results"), PathBuf::as_path);
+    if !report.rows.iter().any(|row| row.quick)
+        && let Ok(Some(before)) = report::load(folder)
+    {
+        report::agreement(&report, &before).iter().for_each(|line| eprintln!("{line}"));
+    }
     if keep {
-        let folder = args.get_one::<PathBuf>("results").map_or(Path::new("bench/results"), PathBuf::as_path);
         report::save(folder, report)?;
         eprintln!("kept in {}", folder.display());
     }

@@ -95,6 +95,14 @@ impl Figure {
         Self::of(name, unit, &[value])
     }
 
+    /// Whether this and an earlier figure may be of one and the same thing: each median lies within the other's noise, or
+    /// both within a tenth of each other where the noise was not measured or happened to be smaller.
+    pub fn agrees_with(&self, earlier: &Self) -> bool {
+        let within = |one: &Self, other: &Self| (other.min..=other.max).contains(&one.median);
+        let apart = (self.median - earlier.median).abs();
+        within(self, earlier) && within(earlier, self) || apart <= 0.1 * earlier.median.abs()
+    }
+
     /// The figure with its unit, and the noise if there were several runs.
     pub fn text(&self) -> String {
         let value = number(self.median);
@@ -128,7 +136,7 @@ fn grouped(value: i64) -> String {
     let digits = value.unsigned_abs().to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -148,6 +156,14 @@ mod tests {
         );
         assert_eq!(Figure::once("p99", Unit::Millis, 1.234).text(), "1.23 ms");
         assert_eq!(Figure::once("size", Unit::Bytes, 1_234_567.0).text(), "1,234,567 B");
+    }
+
+    #[test]
+    fn runs_agree_within_their_noise_or_a_tenth() {
+        let figure = |values: &[f64]| Figure::of("orders", Unit::PerSecond, values);
+        assert!(figure(&[80.0, 100.0, 140.0]).agrees_with(&figure(&[70.0, 125.0, 130.0])));
+        assert!(figure(&[100.0]).agrees_with(&figure(&[109.0])));
+        assert!(!figure(&[80.0, 100.0, 140.0]).agrees_with(&figure(&[124.0, 125.0, 130.0])));
     }
 
     #[test]

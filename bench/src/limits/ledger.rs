@@ -118,7 +118,8 @@ struct Rows {
 impl Rows {
     fn new(count: usize, client: usize) -> Self {
         let info = |n: usize| {
-            (n % 5 == 0).then(|| r#"{"source":"bench","order":123456,"note":"forty bytes more"}"#.to_owned())
+            n.is_multiple_of(5)
+                .then(|| r#"{"source":"bench","order":123456,"note":"forty bytes more"}"#.to_owned())
         };
         Self {
             client,

@@ -1,5 +1,6 @@
 //! What a run reports: a table for people, JSON for programs, charts for the documentation.
 
+mod agreement;
 mod chart;
 mod machine;
 mod store;
@@ -8,6 +9,7 @@ mod table;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use agreement::agreement;
 pub use chart::{Chart, Series};
 pub use machine::{Machine, commit};
 pub use store::{load, save};

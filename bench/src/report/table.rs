@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::figures::{Unit, Verdict, ratio};
     use crate::platform::ServerSettings;
-    use crate::report::Machine;
+    use crate::report::{Machine, agreement};
 
     fn report() -> Report {
         let settings = ServerSettings {
@@ -117,6 +117,16 @@ mod tests {
             seconds: 1.0,
         };
         Report { machine, rows: vec![row] }
+    }
+
+    #[test]
+    fn a_run_is_compared_with_the_one_before_it() {
+        let (now, mut before) = (report(), report());
+        assert!(agreement(&now, &before)[0].contains("agrees with"));
+        before.rows[0].figures[0] = Figure::once("orders", Unit::PerSecond, 5000.0);
+        assert!(agreement(&now, &before)[0].contains("DIFFERS from"));
+        before.machine.cores = 64;
+        assert!(agreement(&now, &before).is_empty());
     }
 
     #[test]

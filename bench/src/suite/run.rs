@@ -1,10 +1,15 @@
 //! Running rows, one after another. A row that fails does not keep the others from running.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Effort, Row, Session};
+use super::{Effort, Row, Session, When};
 use crate::figures::{Verdict, judge};
 use crate::report::RowReport;
+
+/// A row that takes longer hangs.
+const USUAL: Duration = Duration::from_secs(15 * 60);
+/// The same of a long one.
+const LONG: Duration = Duration::from_secs(90 * 60);
 
 /// Runs them.
 pub async fn run(session: &Session, rows: &[&'static Row], commit: &str) -> Vec<RowReport> {
@@ -38,7 +43,9 @@ async fn run_one(session: &Session, row: &'static Row, commit: &str) -> RowRepor
         quick: session.effort != Effort::FULL,
         seconds: 0.0,
     };
-    match (row.run)(session).await {
+    let limit = if row.when == When::Long { LONG } else { USUAL };
+    let ran = tokio::time::timeout(limit, (row.run)(session)).await;
+    match ran.unwrap_or_else(|_| Err(anyhow::anyhow!("not done after {} minutes", limit.as_secs() / 60))) {
         Ok(outcome) => {
             let rules = if outcome.unjudged { &[] } else { row.rules };
             report.verdict = judge(rules, &outcome.figures);
