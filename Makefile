@@ -55,7 +55,7 @@ BENCH = $(or $(CARGO_TARGET_DIR),target)/release/bench
 .PHONY: bench-build
 bench-build:
 	@scripts/init-repo.sh
-	cargo build --release --workspace
+	cargo build --release --workspace --bins
 
 lint: ## formatting, clippy, documentation, licences and sources of the dependencies
 	@scripts/init-repo.sh --lint

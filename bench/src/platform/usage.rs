@@ -2,17 +2,20 @@
 
 use std::path::Path;
 
+/// What `/proc` counts processor time in (`USER_HZ`), the same on all machines that Linux runs on with 64 bits.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// Processor time used by a process so far, in seconds; 0 once it is gone.
 pub fn cpu_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    times(&stat).map_or(0.0, |times| (times.user + times.system) as f64 / ticks_per_second())
+    times(&stat).map_or(0.0, |times| (times.user + times.system) as f64 / TICKS_PER_SECOND)
 }
 
 /// Processor time of a Postgres server: its own, its living backends' and that of those which have ended.
 pub fn cluster_cpu_seconds(postmaster: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{postmaster}/stat")).unwrap_or_default();
     let own = times(&stat).map_or(0, |times| times.user + times.system + times.ended_children);
-    own as f64 / ticks_per_second() + children(postmaster).into_iter().map(cpu_seconds).sum::<f64>()
+    own as f64 / TICKS_PER_SECOND + children(postmaster).into_iter().map(cpu_seconds).sum::<f64>()
 }
 
 /// The most memory a process ever had resident, in MB.
@@ -53,11 +56,6 @@ fn children(parent: u32) -> Vec<u32> {
     let path = format!("/proc/{parent}/task/{parent}/children");
     let listed = std::fs::read_to_string(path).unwrap_or_default();
     listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-fn ticks_per_second() -> f64 {
-    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
-    ticks.unwrap_or(100) as f64
 }
 
 /// A field of the form `Name:   123 kB`.
