@@ -30,7 +30,7 @@ pub async fn windows(session: &Session, together: usize, in_flight: usize) -> an
     for port in [ask, answer] {
         listening(port, Duration::from_secs(10), || Ok(())).await?;
     }
-    let load = Orders { port: ask, together, ids: OrderIds::default() };
+    let load = Orders::new(ask, together, OrderIds::default());
     let crowd = Crowd::start(in_flight, session.load_threads(), &load)?;
     let mut meter = Meter::new(vec![("asker", asker.pid()), ("answerer", answerer.pid())], None);
     let windows = measure(session, &crowd, &mut meter).await?;

@@ -1,7 +1,9 @@
 //! `ProcessOrders` in a closed loop: so many requests in flight, so many orders in each.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use proto::order_service::ProcessOrdersRequest;
@@ -11,6 +13,9 @@ use serving::peer::Peer;
 use tonic::transport::Channel;
 
 use super::{Answered, Client, Connect};
+
+/// All clients of a thread share so many connections.
+const CONNECTIONS: usize = 4;
 
 /// A client of an order service on a loopback port.
 pub fn client(port: u16) -> anyhow::Result<OrderServiceClient<Channel>> {
@@ -42,12 +47,29 @@ pub fn order(order_id: i32) -> OrderRequest {
 /// The load.
 #[derive(Clone)]
 pub struct Orders {
-    /// The order service's gRPC port.
-    pub port: u16,
-    /// Orders in a request.
-    pub together: usize,
-    /// Where ids come from.
-    pub ids: OrderIds,
+    port: u16,
+    together: usize,
+    ids: OrderIds,
+    channels: Arc<Mutex<HashMap<(ThreadId, usize), OrderServiceClient<Channel>>>>,
+}
+
+impl Orders {
+    /// Requests with `together` orders each to the order service on `port`.
+    pub fn new(port: u16, together: usize, ids: OrderIds) -> Self {
+        Self { port, together, ids, channels: Arc::default() }
+    }
+
+    /// The connection of a client: it shares it with others on its thread.
+    fn channel(&self, number: usize) -> anyhow::Result<OrderServiceClient<Channel>> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (std::thread::current().id(), number % CONNECTIONS);
+        if let Some(channel) = channels.get(&place) {
+            return Ok(channel.clone());
+        }
+        let channel = client(self.port)?;
+        channels.insert(place, channel.clone());
+        Ok(channel)
+    }
 }
 
 /// One of its clients.
@@ -59,8 +81,8 @@ pub struct OrderClient {
 impl Connect for Orders {
     type Client = OrderClient;
 
-    async fn connect(&self, _: usize) -> anyhow::Result<OrderClient> {
-        Ok(OrderClient { client: client(self.port)?, load: self.clone() })
+    async fn connect(&self, number: usize) -> anyhow::Result<OrderClient> {
+        Ok(OrderClient { client: self.channel(number)?, load: self.clone() })
     }
 }
 

@@ -32,13 +32,14 @@ pub async fn load(
 ) -> anyhow::Result<Measured> {
     session.progress.note("starting both services");
     let mut platform = Platform::start(session, terms).await?;
-    let load = Orders { port: platform.grpc, together, ids: OrderIds::default() };
+    let ids = OrderIds::default();
+    let load = Orders::new(platform.grpc, together, ids.clone());
     let mut meter = platform.meter().await?;
     let crowd = Crowd::start(in_flight, session.load_threads(), &load)?;
     let windows = measure(session, &crowd, &mut meter).await?;
     let acknowledged = crowd.stop().await?;
     session.progress.note("verifying");
-    let verified = verify::orders(&mut platform, acknowledged, load.ids.last()).await?;
+    let verified = verify::orders(&mut platform, acknowledged, ids.last()).await?;
     let memory = peak_memory_mb(platform.order_service_pid());
     let memory = Figure::once("peak memory order_service", Unit::Megabytes, memory);
     Ok(Measured { windows, memory, verified })

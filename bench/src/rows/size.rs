@@ -83,7 +83,7 @@ async fn orders(session: &Session, sizes: &[usize]) -> anyhow::Result<(Curve, St
             stored += fill_orders(session, &platform, &ids, *size as u64 - stored).await?;
             platform.restart(session, terms("single")).await?;
         }
-        let load = Orders { port: platform.grpc, together: 1000, ids: ids.clone() };
+        let load = Orders::new(platform.grpc, 1000, ids.clone());
         let mut meter = platform.meter().await?;
         let crowd = Crowd::start(4, session.load_threads(), &load)?;
         curve.push((*size, measure(session, &crowd, &mut meter).await?));
@@ -100,7 +100,7 @@ async fn fill_orders(
     ids: &OrderIds,
     missing: u64,
 ) -> anyhow::Result<u64> {
-    let load = Orders { port: platform.grpc, together: 1000, ids: ids.clone() };
+    let load = Orders::new(platform.grpc, 1000, ids.clone());
     let crowd = Crowd::start(4, session.load_threads(), &load)?;
     let (mut said, mut done) = (0, 0);
     while done < missing {

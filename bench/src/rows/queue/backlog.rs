@@ -23,6 +23,9 @@ const CLAIM: usize = 100;
 /// From one measured claim to the next.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Claims are measured for this long, however long the work before them took.
+const AT_LEAST: Duration = Duration::from_secs(20);
+
 /// Enqueues everything, finishes so many of it under the open transaction, then claims at a slow pace until the time is
 /// over; says the times of those claims.
 pub async fn backlog(data_dir: PathBuf, finished: usize, waiting: usize, seconds: u64) -> anyhow::Result<()> {
@@ -41,7 +44,8 @@ pub async fn backlog(data_dir: PathBuf, finished: usize, waiting: usize, seconds
     }
     let mut latency = Latency::new()?;
     let mut due = Instant::now();
-    while begun.elapsed() < Duration::from_secs(seconds) && done + CLAIM <= all {
+    let (finished_at, open_for) = (Instant::now(), Duration::from_secs(seconds));
+    while (begun.elapsed() < open_for || finished_at.elapsed() < AT_LEAST) && done + CLAIM <= all {
         tokio::time::sleep_until(due.into()).await;
         let (took, claimed) = round(&process, CLAIM).await?;
         anyhow::ensure!(claimed == CLAIM, "{claimed} of {CLAIM} jobs were claimed");
