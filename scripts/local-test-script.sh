@@ -12,8 +12,8 @@ say() { printf 'e2e: %s\n' "$*"; }
 
 profile=${E2E_PROFILE:-release}
 case $profile in
-    release) build=(cargo build --release --workspace) ;;
-    debug) build=(cargo build --workspace) ;;
+    release) build=(cargo build --release --workspace --bin order_service --bin data_manager) ;;
+    debug) build=(cargo build --workspace --bin order_service --bin data_manager) ;;
     *) printf 'e2e: E2E_PROFILE is release or debug, not %s\n' "$profile" >&2; exit 2 ;;
 esac
 
