@@ -1,5 +1,6 @@
 //! Request bodies: JSON, said to be JSON, of at most 8 MiB, here within half a minute.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
@@ -7,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{ApiError, Code};
 
@@ -60,6 +63,33 @@ pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
             Err(error) => explain(&error),
         }
     })
+}
+
+/// Reads a list of objects, for `#[serde(deserialize_with)]`: a list in the place of one is refused, as in [`parse`].
+pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let objects = Vec::<Object<T>>::deserialize(deserializer)?;
+    Ok(objects.into_iter().map(|Object(value)| value).collect())
+}
+
+/// What is written as an object.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
 }
 
 fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {

@@ -32,9 +32,9 @@ const MOST_STATES: usize = 1_000;
 struct Request<'a> {
     #[serde(borrow, default)]
     lock_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::objects")]
     events: Vec<Input<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::objects")]
     states: Vec<StateInput<'a>>,
 }
 

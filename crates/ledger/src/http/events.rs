@@ -22,7 +22,7 @@ const MOST_EVENTS: usize = 10_000;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "body::objects")]
     events: Vec<Input<'a>>,
     #[serde(borrow, default)]
     lock_id: Option<Cow<'a, str>>,
