@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 # With `make -j` two cargo builds would only wait for, and slow down, one another.
 .NOTPARALLEL:
-.PHONY: help run test unit e2e build lint fmt clean
+.PHONY: help run test unit e2e build bench bench-quick bench-long lint fmt clean
 
 # The folders' Makefiles run elsewhere: a relative path must mean the same to them.
 ifneq ($(CARGO_TARGET_DIR),)
@@ -13,7 +13,7 @@ export CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
 endif
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## install what is missing, build, start everything, process a first batch, serve until Ctrl-C
 	@scripts/run-without-docker.sh
@@ -21,7 +21,7 @@ run: ## install what is missing, build, start everything, process a first batch,
 test: ## the whole suite: cargo test, then the end-to-end tests; nothing to start by hand
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory e2e
-	@echo "make test: all passed: $$(cat target/unit-summary.txt); end to end: pytest's closing line above"
+	@echo "make test: all passed: $$(cat target/unit-summary.txt); end to end: pytest's two closing lines above"
 
 unit: ## cargo test of the whole workspace
 	@scripts/init-repo.sh --test
@@ -37,6 +37,25 @@ e2e: ## build both programs and run the end-to-end tests against the real binari
 build: ## release builds of both programs, as order_service/bin/app and data_manager/bin/app
 	@$(MAKE) --no-print-directory -C order_service build
 	@$(MAKE) --no-print-directory -C data_manager build
+
+bench: ## every row of docs/performance.md but the long ones, in less than 15 minutes; kept in bench/results
+	@$(MAKE) --no-print-directory bench-build
+	@$(BENCH) run --all
+
+bench-quick: ## the daily subset of the benchmarks, in about 2 minutes; nothing is kept
+	@$(MAKE) --no-print-directory bench-build
+	@$(BENCH) quick
+
+bench-long: ## the long rows (Q3, S2, S3), in about an hour; kept beside the others
+	@$(MAKE) --no-print-directory bench-build
+	@$(BENCH) run --long
+
+# What is measured is built first, and not while something else is being measured.
+BENCH = $(or $(CARGO_TARGET_DIR),target)/release/bench
+.PHONY: bench-build
+bench-build:
+	@scripts/init-repo.sh
+	cargo build --release --workspace --bins
 
 lint: ## formatting, clippy, documentation, licences and sources of the dependencies
 	@scripts/init-repo.sh --lint

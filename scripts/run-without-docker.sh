@@ -143,7 +143,7 @@ require_free "$ORDER_SERVICE_HTTP_PORT" ORDER_SERVICE_HTTP_PORT
 
 scripts/init-repo.sh
 say "building (the first time takes minutes, later seconds)"
-cargo build --release --workspace
+cargo build --release --workspace --bin order_service --bin data_manager
 
 mkdir -p "$logs"
 start data_manager -app_port "$DATA_MANAGER_APP_PORT" -order_address "localhost:$ORDER_SERVICE_APP_PORT"

@@ -45,9 +45,13 @@ async fn read(request: Request) -> Result<Bytes, ApiError> {
     }
 }
 
-/// Reads a body's shape; what is wrong is said with the field and its place.
+/// Reads a body's shape, which is that of an object; what is wrong is said with the field and its place.
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).map_err(|_| ApiError::field("body", "must be UTF-8"))?;
+    // A list of the right values in the right order would do as well, to serde.
+    if text.trim_start().starts_with('[') {
+        return Err(ApiError::field("body", "must be an object"));
+    }
     serde_json::from_str(text).map_err(|_| {
         // Once more, slower, to learn where.
         let deserializer = &mut serde_json::Deserializer::from_str(text);

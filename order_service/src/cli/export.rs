@@ -122,6 +122,12 @@ fn show(proofs: &[Proof]) {
     if proofs.iter().all(Proof::holds) {
         let events: i64 = proofs.iter().map(|proof| proof.exported_seq).sum();
         output::line(format!("{events} events, each exported once and in order, as the ledger has them"));
+        let dropped: i64 = proofs.iter().map(|proof| proof.dropped).sum();
+        if dropped > 0 {
+            output::line(format!(
+                "{dropped} of them the ledger has dropped since: these are compared with nothing"
+            ));
+        }
     }
 }
 

@@ -14,6 +14,14 @@ def pytest_sessionstart(session):
         pytest.exit(f"not built yet: {', '.join(missing)}", returncode=2)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Run side by side (`-n`), tests that share their module's platform stay together; all others may go anywhere."""
+    for item in items:
+        if "module_platform" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """Adds the end of every process's log to the report of a failed test."""

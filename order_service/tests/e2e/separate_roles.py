@@ -6,14 +6,12 @@ Of a pair one is on duty and the other stands by, and which is which is known: a
 import os
 import signal
 import threading
-import urllib.error
-import urllib.request
 
 from ledger_client import LostAnswer
 from own_postgres import OwnPostgres
 from platform_under_test import ORDER_SERVICE_BIN
-from ports import free_port
 from processes import run_command
+from roles_apart import Roles
 from waiting import wait_until
 
 SHARDS = ["s0", "s1", "s2", "s3"]
@@ -41,32 +39,15 @@ class SharedDatabase:
         return [int(line) for line in found.splitlines()]
 
 
-class RoleProcess:
-    """A process with some of the roles: it is ready when its HTTP port says so."""
+class RoleProcess(Roles):
+    """One that is killed again and again."""
 
     def __init__(self, platform, roles: str, *flags):
-        self.port, self.kills = free_port(), 0
-        words = ("--roles", roles, "--http-port", self.port, *flags)
-        self.process = platform.order_service(*words, start=False, bare=True)
-        self.start()
-
-    def start(self) -> None:
-        self.process.start(ready_within=None)
-        self.wait_ready()
-
-    def wait_ready(self) -> None:
-        wait_until(self._ready, 60, f"{self.process.name} to be ready")
-
-    def _ready(self) -> bool:
-        assert self.process.is_running(), self.process.log_tail()
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
-                return answer.status == 200
-        except (urllib.error.URLError, OSError):
-            return False
+        self.kills = 0
+        super().__init__(platform, roles, *flags)
 
     def kill(self) -> None:
-        self.process.kill()
+        super().kill()
         self.kills += 1
 
 

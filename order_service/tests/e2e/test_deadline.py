@@ -13,6 +13,8 @@ from client import FINISHED, UNFINISHED, assert_processed_as_given
 from foreign_data_manager import Behaviour, first_data
 from waiting import elapsed_since
 
+pytestmark = pytest.mark.alone
+
 
 def timed_call(client, pairs, deadline, took: dict, answers: dict):
     start = time.monotonic()

@@ -32,13 +32,12 @@ class World:
         self.platform = platform
         self.database = SharedDatabase(platform)
         self.front = RoleProcess(platform, "grpc,http,retry", *self.database.flags)
-        self.ledger = platform.ledger_client(self.front.process)
-        self.ledger.port = self.front.port
+        self.ledger = platform.ledger_client(self.front)
         self.firsts = {shard: outflow(n, "1.25", f"first-{shard}") for shard, n in one_id_per_shard().items()}
         self.ledger.write(list(self.firsts.values())).ok()
         of_role = {"sequencer": (), "aggregator": (), "exporter": export_flags}
         self.pairs = [Pair(platform, self.database, self.ledger, role, rounds, of_role[role]) for role in of_role]
-        port = self.front.port
+        port = self.front.http_port
         self.writers = [Writer(number, port) for number in range(WRITERS)]
         self.late = [OpenTransactions(self.database.server, shard, first) for shard, first in self.firsts.items()]
         self.readers = [FeedReader(number, port, shard) for number in range(READERS) for shard in SHARDS]

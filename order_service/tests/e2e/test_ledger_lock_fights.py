@@ -15,6 +15,8 @@ from ledger_oracle import total_of
 from lock_history import EXCLUSIVE, SHARED, Hold, LockHistory, displacement
 from waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 CLIENTS = 200
 DEATHS = 4  # of those clients: they take the lock and are never heard of again
 

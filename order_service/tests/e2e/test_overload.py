@@ -6,10 +6,13 @@ import threading
 import time
 
 import grpc
+import pytest
 
 from client import FINISHED, assert_processed_as_given, refusal_of, request_of
 from foreign_data_manager import Behaviour, first_data
 from waiting import elapsed_since, wait_until
+
+pytestmark = pytest.mark.alone
 
 MOST_GROWTH_MIB = 200
 

@@ -8,9 +8,13 @@ import statistics
 import threading
 import time
 
+import pytest
+
 from client import FINISHED, assert_processed_as_given, request_of, result_of
 from foreign_data_manager import Behaviour, first_data
 from waiting import elapsed_since, wait_until
+
+pytestmark = pytest.mark.alone
 
 ASKING, OTHER = 0, 1
 

@@ -12,6 +12,8 @@ from client import assert_processed_as_given
 from foreign_data_manager import BATCH, SINGLE, Behaviour, first_data
 from waiting import elapsed_since, wait_until
 
+pytestmark = pytest.mark.alone
+
 SEVEN = [(order_id, 1) for order_id in range(1, 8)]
 ONE_WORKER = ("--workers", "1", "--callback-timeout", "7s")
 

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::Ledger;
+use crate::aggregates::Wanted;
 use crate::export::Progress;
 use crate::moment;
 use crate::sharding::Shard;
@@ -33,23 +34,33 @@ pub(super) async fn types(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
 }
 
 pub(super) async fn shards(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
-    let shown = ledger.shards.all().iter().map(show);
+    let wanted = Arc::new(Wanted::of(&ledger.types.now()));
+    let shown = ledger.shards.all().iter().map(|shard| show(shard, wanted.clone()));
     Json(json!({"shards": futures::future::join_all(shown).await}))
 }
 
-/// Numbered and pending events, and how far the aggregates have come: as far as the last of them.
+/// Numbered and pending events, and how far the aggregates have come: as far as the last of them that is kept for a type with
+/// accounts here.
 const FIGURES: &str = "-- shard_figures
 SELECT (SELECT coalesce(sum(events), 0)::bigint FROM pending_batches), last_seq,
-       coalesce((SELECT min(aggregated_seq) FROM groupings), 0), pg_database_size(current_database()),
+       coalesce((SELECT min(coalesce(g.aggregated_seq, 0))
+                 FROM unnest($1::text[], $2::text[], $3::text[]) AS w (type, attributes, interval)
+                 LEFT JOIN groupings g USING (type, attributes, interval)
+                 WHERE EXISTS (SELECT FROM accounts a WHERE a.type = w.type)), last_seq), pg_database_size(current_database()),
        (SELECT horizon FROM horizon)
 FROM sequence";
 
 /// A shard that does not answer is shown as such: the others matter all the more then.
-async fn show(shard: &Shard) -> Value {
-    let figures = store::run(&shard.pool, "shard_figures", |connection| {
+async fn show(shard: &Shard, wanted: Arc<Wanted>) -> Value {
+    let figures = store::run(&shard.pool, "shard_figures", move |connection| {
+        let wanted = wanted.clone();
         Box::pin(async move {
-            let figures: (i64, i64, i64, i64, Option<DateTime<Utc>>) =
-                sqlx::query_as(FIGURES).fetch_one(connection).await?;
+            let figures: (i64, i64, i64, i64, Option<DateTime<Utc>>) = sqlx::query_as(FIGURES)
+                .bind(&wanted.types)
+                .bind(&wanted.attributes)
+                .bind(&wanted.intervals)
+                .fetch_one(connection)
+                .await?;
             Ok(figures)
         })
     });

@@ -10,6 +10,7 @@ mod described;
 mod document;
 mod export;
 mod harness;
+mod lag;
 mod locks;
 mod numbers;
 mod oracle;

@@ -61,6 +61,7 @@ fn what_is_wrong_is_said_with_what_is_allowed() {
             (json!({"task_type": "test.parent", "params": {"x": 1}}), "params.x", "there are no fields"),
             (json!({"task_type": "test.parent", "params": []}), "params", "expected a map"),
             (json!({"params": {}}), "task_type", "missing field `task_type`"),
+            (json!(["test.parent", {}]), "body", "must be an object"),
             (json!({"task_type": "test.parent", "task_key": ""}), "task_key", "1 to 256 bytes"),
             (
                 json!({"task_type": "test.parent", "x": 1}),

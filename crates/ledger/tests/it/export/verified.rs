@@ -4,8 +4,10 @@
 use std::fs;
 use std::sync::Arc;
 
+use ledger::aggregates::{Aggregator, pass};
 use ledger::export::files::Files;
 use ledger::export::{Engine, Proof};
+use ledger::partitions::{Retention, Terms, maintain};
 use serde_json::json;
 
 use super::nats_server::NatsServer;
@@ -54,6 +56,39 @@ fn a_sound_system_is_proved_and_a_changed_row_is_named() {
         sqlx::query("DELETE FROM events WHERE event_id = 'e9'").execute(&world.shard(0).pool).await.unwrap();
         let proof = world.verify(0, &engine).await;
         assert_eq!(named(&proof)[1..], [(10, "event storage_outflow/e9: the ledger has no such event")]);
+    });
+}
+
+/// Months that went are in the stream alone. What is missing in those that did not go is missing.
+#[test]
+fn dropped_events_are_counted_and_are_no_difference() {
+    store::testing::run(async {
+        let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
+        let engine: Arc<dyn Engine> = Arc::new(Files::below(dir.path()));
+        let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, &engine, QUICK));
+        for n in 0..12 {
+            let month = if n % 3 == 1 { "2026-10" } else { "2015-02" };
+            let events = [0, 1].map(|half| {
+                json!({"type": "storage_outflow", "event_id": format!("e{n}/{half}"), "debit": "1",
+                    "dt": format!("{month}-{:02}T00:00:00Z", n + 1), "attributes": {"storage_id": 1}})
+            });
+            assert_eq!(world.served.write(&events).await.0, 200);
+        }
+        world.exported(0, 24).await;
+        exporter.end().await;
+        sequencer.end().await;
+        let ledger = &world.served.ledger;
+        let (shard, types, wake) = (world.shard(0), ledger.types.clone(), ledger.wakes[0].clone());
+        let aggregator = Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, wake };
+        assert_eq!(pass(aggregator).await.unwrap(), 24);
+        let terms = Terms { ahead: 0, retention: Retention::Months(12) };
+        assert_eq!(maintain(shard, &ledger.types.now(), terms).await.unwrap().dropped.len(), 1);
+        let proof = world.verify(0, &engine).await;
+        assert!(proof.holds(), "{proof:?}");
+        assert_eq!((proof.entries, proof.dropped), (24, 16));
+        sqlx::query("DELETE FROM events WHERE event_id = 'e4/1'").execute(&shard.pool).await.unwrap();
+        let proof = world.verify(0, &engine).await;
+        assert_eq!(named(&proof), [(10, "event storage_outflow/e4/1: the ledger has no such event")]);
     });
 }
 

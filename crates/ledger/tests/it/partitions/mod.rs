@@ -4,6 +4,7 @@ mod beyond;
 mod needed;
 mod under_load;
 mod waits;
+mod whole;
 
 use chrono::{DateTime, Utc};
 use ledger::partitions::{Maintained, Retention, Terms, maintain};

@@ -1,4 +1,5 @@
-//! Hazard: maintenance waits for somebody who takes long, and everybody else waits behind it.
+//! Hazard: maintenance waits for somebody who takes long, and everybody else waits behind it; or what comes meanwhile goes
+//! with the month, and is in no sum.
 
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,43 @@ fn nobody_waits_for_a_maintenance_that_waits_for_a_long_reader() {
         drop(reader);
         running.settled().await;
         assert_eq!(maintained(&served).await.dropped, [month("2015-01")]);
+        running.stop().await;
+    });
+}
+
+#[test]
+fn what_comes_while_a_maintenance_waits_is_not_lost() {
+    run(async {
+        let running = Running::fresh().await;
+        let (served, storage) = (running.served.clone(), storage(&running.served));
+        let pool = shard(&served).pool;
+        served.write(&[event("old", storage, "2015-01-01T00:00:00Z", 1, "1")]).await;
+        running.settled().await;
+        let mut reader = pool.acquire().await.unwrap();
+        let mut reading = reader.begin().await.unwrap();
+        sqlx::query("SELECT count(*) FROM events").execute(&mut *reading).await.unwrap();
+        let maintaining = tokio::spawn({
+            let served = served.clone();
+            async move { maintained(&served).await }
+        });
+        // It has added up the month's sums, and has been refused the lock.
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+            AND query LIKE '%drop_event_month(%' AND wait_event = 'PgSleep')";
+        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&pool).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        served.write(&[event("late", storage, "2015-01-02T00:00:00Z", 1, "10")]).await;
+        running.settled().await;
+        assert!(!maintaining.is_finished(), "it waited long enough");
+        reading.rollback().await.unwrap();
+        drop(reader);
+        let done = maintaining.await.unwrap();
+        assert!(done.dropped.is_empty() && done.kept[0].reason == "it is being written to", "{done:?}");
+        for dropped in [vec![month("2015-01")], vec![]] {
+            let path = format!("/v1/balances/storage_outflow?storage_id={storage}");
+            assert_eq!(served.get(&path).await.1["groups"][0]["debit"], "11");
+            assert_eq!(maintained(&served).await.dropped, dropped);
+        }
         running.stop().await;
     });
 }

@@ -1,0 +1,66 @@
+//! Latencies, kept in histograms with three significant digits, in microseconds.
+//!
+//! Who works in a closed loop records the time of each call: the next one starts when it has ended, so nothing waits
+//! unseen. Who sends at a rate records from the moment a call was *due*, not from when it could be sent, so a stall
+//! counts for every call that it held up (no coordinated omission).
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hdrhistogram::Histogram;
+
+/// Times of one short run.
+#[derive(Debug, Clone)]
+pub struct Latency(Histogram<u64>);
+
+impl Latency {
+    /// Room for times from a microsecond to ten minutes.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self(Histogram::new_with_bounds(1, 600_000_000, 3).context("a histogram")?))
+    }
+
+    /// Records one time; longer than ten minutes counts as ten minutes.
+    pub fn record(&mut self, time: Duration) {
+        self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
+    }
+
+    /// Adds the times of another.
+    pub fn add(&mut self, other: &Self) {
+        // Both have the same bounds, which is all that could be wrong.
+        let _ = self.0.add(&other.0);
+    }
+
+    /// The time that a part (0 to 1) of the calls did not exceed, in milliseconds; 0 if there were none.
+    pub fn quantile_ms(&self, part: f64) -> f64 {
+        if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(part) as f64 / 1000.0 }
+    }
+
+    /// How many were recorded.
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_within_three_digits() {
+        let mut latency = Latency::new().unwrap();
+        assert!(latency.quantile_ms(0.5) == 0.0);
+        for n in 1..=1000 {
+            latency.record(Duration::from_micros(n * 10));
+        }
+        assert!((latency.quantile_ms(0.5) - 5.0).abs() < 0.01);
+        assert!((latency.quantile_ms(0.99) - 9.9).abs() < 0.02);
+        assert_eq!(latency.count(), 1000);
+    }
+
+    #[test]
+    fn what_is_too_long_counts_as_the_longest() {
+        let mut latency = Latency::new().unwrap();
+        latency.record(Duration::from_secs(100_000));
+        assert!((latency.quantile_ms(1.0) - 600_000.0).abs() < 1000.0);
+    }
+}

@@ -1,0 +1,175 @@
+//! Figures: what was measured, how sure it is, and what is said of it.
+
+mod latency;
+mod rule;
+mod statistics;
+
+use serde::{Deserialize, Serialize};
+
+pub use latency::Latency;
+pub use rule::{Rule, Verdict, at_least, at_most, judge};
+
+/// Names of ratios begin with this.
+pub const RATIO: &str = "ratio to ";
+
+/// What a figure counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unit {
+    /// Things per second.
+    #[serde(rename = "/s")]
+    PerSecond,
+    /// Things per second of processor time.
+    #[serde(rename = "/CPU-s")]
+    PerCpuSecond,
+    /// Milliseconds.
+    #[serde(rename = "ms")]
+    Millis,
+    /// Seconds.
+    #[serde(rename = "s")]
+    Seconds,
+    /// Microseconds of processor time for one thing.
+    #[serde(rename = "us")]
+    Micros,
+    /// Bytes.
+    #[serde(rename = "B")]
+    Bytes,
+    /// Millions of bytes.
+    #[serde(rename = "MB")]
+    Megabytes,
+    /// Per cent.
+    #[serde(rename = "%")]
+    PerCent,
+    /// One thing by another.
+    #[serde(rename = "x")]
+    Ratio,
+    /// Just a number.
+    #[serde(rename = "")]
+    Count,
+}
+
+impl Unit {
+    /// As it is written behind a number.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::PerSecond => "/s",
+            Self::PerCpuSecond => "/CPU-s",
+            Self::Millis => " ms",
+            Self::Seconds => " s",
+            Self::Micros => " us",
+            Self::Bytes => " B",
+            Self::Megabytes => " MB",
+            Self::PerCent => " %",
+            Self::Ratio => " x",
+            Self::Count => "",
+        }
+    }
+}
+
+/// One figure: the median of several short runs, with the smallest and largest as its noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// What it is.
+    pub name: String,
+    /// What it counts.
+    pub unit: Unit,
+    /// The figure.
+    pub median: f64,
+    /// The smallest of the runs.
+    pub min: f64,
+    /// The largest of the runs.
+    pub max: f64,
+    /// How many runs.
+    pub runs: usize,
+}
+
+impl Figure {
+    /// From the runs' values.
+    pub fn of(name: impl Into<String>, unit: Unit, values: &[f64]) -> Self {
+        let (min, max) = statistics::range(values);
+        let median = statistics::median(values);
+        Self { name: name.into(), unit, median, min, max, runs: values.len() }
+    }
+
+    /// Measured once.
+    pub fn once(name: impl Into<String>, unit: Unit, value: f64) -> Self {
+        Self::of(name, unit, &[value])
+    }
+
+    /// Whether this and an earlier figure may be of one and the same thing: each median lies within the other's noise, or
+    /// both within a tenth of each other where the noise was not measured or happened to be smaller.
+    pub fn agrees_with(&self, earlier: &Self) -> bool {
+        let within = |one: &Self, other: &Self| (other.min..=other.max).contains(&one.median);
+        let apart = (self.median - earlier.median).abs();
+        within(self, earlier) && within(earlier, self) || apart <= 0.1 * earlier.median.abs()
+    }
+
+    /// The figure with its unit, and the noise if there were several runs.
+    pub fn text(&self) -> String {
+        let value = number(self.median);
+        let unit = self.unit.text();
+        if self.runs < 2 {
+            return format!("{value}{unit}");
+        }
+        format!("{value}{unit} ({}-{})", number(self.min), number(self.max))
+    }
+}
+
+/// `of` as a part of `limit`, whose name is `to`.
+pub fn ratio(to: &str, of: f64, limit: f64) -> Figure {
+    let value = if limit > 0.0 { of / limit } else { 0.0 };
+    Figure::once(format!("{RATIO}{to}"), Unit::Ratio, value)
+}
+
+/// Three digits are what such measurements are good for.
+fn number(value: f64) -> String {
+    let digits = match value.abs() {
+        big if big >= 1000.0 => return grouped(value.round() as i64),
+        some if some >= 100.0 => 0,
+        some if some >= 10.0 => 1,
+        some if some >= 1.0 => 2,
+        _ => 3,
+    };
+    format!("{value:.digits$}")
+}
+
+fn grouped(value: i64) -> String {
+    let digits = value.unsigned_abs().to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if value < 0 { format!("-{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_shown_with_unit_and_noise() {
+        assert_eq!(
+            Figure::of("orders", Unit::PerSecond, &[12_600.4, 12_000.0, 13_000.0]).text(),
+            "12,600/s (12,000-13,000)"
+        );
+        assert_eq!(Figure::once("p99", Unit::Millis, 1.234).text(), "1.23 ms");
+        assert_eq!(Figure::once("size", Unit::Bytes, 1_234_567.0).text(), "1,234,567 B");
+    }
+
+    #[test]
+    fn runs_agree_within_their_noise_or_a_tenth() {
+        let figure = |values: &[f64]| Figure::of("orders", Unit::PerSecond, values);
+        assert!(figure(&[80.0, 100.0, 140.0]).agrees_with(&figure(&[70.0, 125.0, 130.0])));
+        assert!(figure(&[100.0]).agrees_with(&figure(&[109.0])));
+        assert!(!figure(&[80.0, 100.0, 140.0]).agrees_with(&figure(&[124.0, 125.0, 130.0])));
+    }
+
+    #[test]
+    fn a_ratio_names_what_it_is_to() {
+        let ratio = ratio("the exchange alone", 1.0, 2.0);
+        assert_eq!((ratio.name.as_str(), ratio.text().as_str()), ("ratio to the exchange alone", "0.500 x"));
+        assert!(super::ratio("nothing", 1.0, 0.0).median == 0.0);
+    }
+}

@@ -1,0 +1,130 @@
+//! Targets as rules on figures, and the verdict on a row.
+
+use serde::{Deserialize, Serialize};
+
+use super::Figure;
+
+/// What a figure must reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bound {
+    /// This or more.
+    AtLeast(f64),
+    /// This or less.
+    AtMost(f64),
+}
+
+/// One condition of a target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rule {
+    /// The figure's name.
+    pub figure: &'static str,
+    /// What it must reach.
+    pub bound: Bound,
+}
+
+/// The figure must be this or more.
+pub const fn at_least(figure: &'static str, value: f64) -> Rule {
+    Rule { figure, bound: Bound::AtLeast(value) }
+}
+
+/// The figure must be this or less.
+pub const fn at_most(figure: &'static str, value: f64) -> Rule {
+    Rule { figure, bound: Bound::AtMost(value) }
+}
+
+impl Rule {
+    /// Whether the figures satisfy it; `None` if the figure is not among them.
+    fn holds(&self, figures: &[Figure]) -> Option<bool> {
+        let figure = figures.iter().find(|figure| figure.name == self.figure)?;
+        Some(match self.bound {
+            Bound::AtLeast(value) => figure.median >= value,
+            Bound::AtMost(value) => figure.median <= value,
+        })
+    }
+
+    /// Ratios hold on any machine; absolute values are those of one kind of machine.
+    fn is_ratio(&self) -> bool {
+        self.figure.starts_with(super::RATIO)
+    }
+
+    fn text(&self) -> String {
+        match self.bound {
+            Bound::AtLeast(value) => format!("{} >= {value}", self.figure),
+            Bound::AtMost(value) => format!("{} <= {value}", self.figure),
+        }
+    }
+}
+
+/// What is said of a row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is", content = "because")]
+pub enum Verdict {
+    /// Everything asked for.
+    Met,
+    /// The ratios, which decide; not these absolute values of another machine.
+    RatioMet(Vec<String>),
+    /// Not these conditions.
+    Missed(Vec<String>),
+    /// Nothing was asked, or the run was too small to judge by.
+    MeasuredOnly,
+    /// The row could not be measured, or what it acknowledged was not there.
+    Failed(String),
+}
+
+/// The verdict of `rules` on `figures`. A figure that a rule asks for and nobody measured is a miss.
+pub fn judge(rules: &[Rule], figures: &[Figure]) -> Verdict {
+    if rules.is_empty() {
+        return Verdict::MeasuredOnly;
+    }
+    let missed: Vec<&Rule> = rules.iter().filter(|rule| rule.holds(figures) != Some(true)).collect();
+    let texts = missed.iter().map(|rule| rule.text()).collect();
+    let has_ratio = rules.iter().any(Rule::is_ratio);
+    match missed.as_slice() {
+        [] => Verdict::Met,
+        missed if has_ratio && !missed.iter().any(|rule| rule.is_ratio()) => Verdict::RatioMet(texts),
+        _ => Verdict::Missed(texts),
+    }
+}
+
+impl Verdict {
+    /// In words.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Met => "met".to_owned(),
+            Self::RatioMet(missed) => format!("ratio met; absolute missed: {}", missed.join(", ")),
+            Self::Missed(missed) => format!("missed: {}", missed.join(", ")),
+            Self::MeasuredOnly => "measured only".to_owned(),
+            Self::Failed(reason) => format!("FAILED: {reason}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::{Unit, ratio};
+
+    fn figures(rate: f64, part: f64) -> Vec<Figure> {
+        vec![Figure::once("orders", Unit::PerSecond, rate), Figure { median: part, ..ratio("x", 1.0, 1.0) }]
+    }
+
+    #[test]
+    fn a_row_is_met_when_every_rule_holds() {
+        let rules = [at_least("orders", 100.0), at_least("ratio to x", 0.5)];
+        assert_eq!(judge(&rules, &figures(100.0, 0.5)), Verdict::Met);
+        assert!(matches!(judge(&rules, &figures(99.0, 0.5)), Verdict::RatioMet(_)));
+        assert!(matches!(judge(&rules, &figures(100.0, 0.4)), Verdict::Missed(_)));
+    }
+
+    #[test]
+    fn without_a_ratio_the_absolute_values_decide() {
+        let judged = judge(&[at_most("orders", 2.0)], &figures(3.0, 1.0));
+        assert_eq!(judged, Verdict::Missed(vec!["orders <= 2".to_owned()]));
+    }
+
+    #[test]
+    fn a_figure_that_is_not_there_is_a_miss_and_no_rule_is_no_verdict() {
+        assert!(matches!(judge(&[at_most("p99", 2.0)], &figures(1.0, 1.0)), Verdict::Missed(_)));
+        assert_eq!(judge(&[], &figures(1.0, 1.0)), Verdict::MeasuredOnly);
+    }
+}

@@ -1,0 +1,156 @@
+//! The two programs of the exchange alone: one takes orders and asks about each, the other answers by calling back.
+//! The contract and the gRPC settings are the services' own; there is no database, no pipeline, no ledger.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt as _;
+use proto::data_manager as asked;
+use proto::data_manager::data_manager_client::DataManagerClient;
+use proto::data_manager::data_manager_server::{DataManager, DataManagerServer};
+use proto::order_service as api;
+use proto::order_service::order_service_client::OrderServiceClient;
+use proto::order_service::order_service_server::{OrderService, OrderServiceServer};
+use proto::order_service::process_orders_response::OrderResponse;
+use serving::listen::{LOOPBACK, Listeners};
+use serving::peer::Peer;
+use tokio::sync::oneshot;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Exchanges in flight for each request: the best width there is.
+const WIDTH: usize = 128;
+
+type Waiting = Mutex<HashMap<i32, oneshot::Sender<(i32, i32)>>>;
+
+/// Serves as the one who asks, on `port`, with the other one on `peer`.
+pub async fn ask(port: u16, peer: u16) -> anyhow::Result<()> {
+    let client = DataManagerClient::new(channel(peer)?);
+    let service = OrderServiceServer::new(Asker { client, waiting: Arc::default() });
+    let service = service.max_decoding_message_size(16 << 20).max_encoding_message_size(16 << 20);
+    let listeners = Listeners::bind(&LOOPBACK[..1], port, "--port").await?;
+    serving::grpc::server().add_service(service).serve_with_incoming(listeners.incoming()).await?;
+    Ok(())
+}
+
+/// Serves as the one who answers, on `port`, with the other one on `peer`.
+pub async fn answer(port: u16, peer: u16) -> anyhow::Result<()> {
+    let service = DataManagerServer::new(Answerer { client: OrderServiceClient::new(channel(peer)?) });
+    let listeners = Listeners::bind(&LOOPBACK[..1], port, "--port").await?;
+    serving::grpc::server().add_service(service).serve_with_incoming(listeners.incoming()).await?;
+    Ok(())
+}
+
+fn channel(port: u16) -> anyhow::Result<Channel> {
+    Ok(Peer::at(&format!("127.0.0.1:{port}")).map_err(anyhow::Error::msg)?.channel)
+}
+
+struct Answerer {
+    client: OrderServiceClient<Channel>,
+}
+
+#[tonic::async_trait]
+impl DataManager for Answerer {
+    async fn get_order_data_callback(
+        &self,
+        request: Request<asked::GetOrderDataCallbackRequest>,
+    ) -> Result<Response<()>, Status> {
+        let order_id = request.into_inner().order_id;
+        let callback = api::SendOrderDataCallbackRequest { order_id, storage_id: 1, pickup_point_id: 1 };
+        self.client.clone().send_order_data_callback(callback).await
+    }
+
+    async fn get_orders_data(
+        &self,
+        _: Request<()>,
+    ) -> Result<Response<asked::GetOrdersDataResponse>, Status> {
+        Err(not_here())
+    }
+
+    async fn get_orders_data_callback(
+        &self,
+        _: Request<asked::GetOrdersDataCallbackRequest>,
+    ) -> Result<Response<asked::GetOrdersDataCallbackResponse>, Status> {
+        Err(not_here())
+    }
+}
+
+#[derive(Clone)]
+struct Asker {
+    client: DataManagerClient<Channel>,
+    waiting: Arc<Waiting>,
+}
+
+impl Asker {
+    async fn exchange(self, order_id: i32, product_id: i32) -> Result<OrderResponse, Status> {
+        let (answer, answered) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(order_id, answer);
+        let question = asked::GetOrderDataCallbackRequest { order_id };
+        self.client.clone().get_order_data_callback(question).await?;
+        let data = answered.await.map_err(|_| Status::internal("no callback"))?;
+        let (storage_id, pickup_point_id) = data;
+        Ok(OrderResponse { order_id, product_id, storage_id, pickup_point_id, is_processed: true })
+    }
+}
+
+#[tonic::async_trait]
+impl OrderService for Asker {
+    type ProcessOrderStreamStream = futures::stream::Empty<Result<OrderResponse, Status>>;
+
+    async fn process_orders(
+        &self,
+        request: Request<api::ProcessOrdersRequest>,
+    ) -> Result<Response<api::ProcessOrdersResponse>, Status> {
+        let orders = request.into_inner().orders;
+        let exchanges =
+            orders.into_iter().map(|order| self.clone().exchange(order.order_id, order.product_id));
+        let answers: Vec<_> = futures::stream::iter(exchanges).buffer_unordered(WIDTH).collect().await;
+        let processed_orders = answers.into_iter().collect::<Result<_, _>>()?;
+        Ok(Response::new(api::ProcessOrdersResponse { processed_orders }))
+    }
+
+    async fn send_order_data_callback(
+        &self,
+        request: Request<api::SendOrderDataCallbackRequest>,
+    ) -> Result<Response<()>, Status> {
+        let callback = request.into_inner();
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&callback.order_id);
+        if let Some(waiting) = waiting {
+            let _ = waiting.send((callback.storage_id, callback.pickup_point_id));
+        }
+        Ok(Response::new(()))
+    }
+
+    async fn send_orders_data_callback(
+        &self,
+        _: Request<api::SendOrdersDataCallbackRequest>,
+    ) -> Result<Response<api::SendOrdersDataCallbackResponse>, Status> {
+        Err(not_here())
+    }
+
+    async fn process_order_stream(
+        &self,
+        _: Request<Streaming<api::process_orders_request::OrderRequest>>,
+    ) -> Result<Response<Self::ProcessOrderStreamStream>, Status> {
+        Err(not_here())
+    }
+
+    async fn get_order(&self, _: Request<api::GetOrderRequest>) -> Result<Response<api::Order>, Status> {
+        Err(not_here())
+    }
+
+    async fn list_orders(
+        &self,
+        _: Request<api::ListOrdersRequest>,
+    ) -> Result<Response<api::ListOrdersResponse>, Status> {
+        Err(not_here())
+    }
+
+    async fn retry_order(&self, _: Request<api::RetryOrderRequest>) -> Result<Response<api::Order>, Status> {
+        Err(not_here())
+    }
+}
+
+fn not_here() -> Status {
+    Status::unimplemented("this program only measures the exchange")
+}

@@ -1,0 +1,66 @@
+//! One HTTP/1.1 connection that is kept open, as a client of the REST API would keep it.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// The connection.
+pub struct Http {
+    sender: SendRequest<Full<Bytes>>,
+    host: String,
+}
+
+impl Http {
+    /// Connects to a loopback port.
+    pub async fn connect(port: u16) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+        let stream = stream.with_context(|| format!("connecting to port {port}"))?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // It ends when the sender is dropped; what is wrong with it, the request in hand says.
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(Self { sender, host: format!("localhost:{port}") })
+    }
+
+    /// Asks: status and body.
+    pub async fn get(&mut self, path: &str) -> anyhow::Result<(u16, Bytes)> {
+        self.send(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Sends JSON: status and body.
+    pub async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> anyhow::Result<(u16, Bytes)> {
+        self.send(Method::POST, path, body.into()).await
+    }
+
+    /// Asks for JSON, which must be answered with 200.
+    pub async fn json(&mut self, path: &str) -> anyhow::Result<Value> {
+        let (status, body) = self.get(path).await?;
+        anyhow::ensure!(status == 200, "GET {path} answered {status}: {}", excerpt(&body));
+        Ok(serde_json::from_slice(&body)?)
+    }
+
+    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(u16, Bytes)> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &self.host)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        Ok((status, response.into_body().collect().await?.to_bytes()))
+    }
+}
+
+/// The beginning of a body, for messages.
+pub fn excerpt(body: &[u8]) -> String {
+    String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned()
+}

@@ -1,0 +1,26 @@
+//! Benchmarks of the platform: every row of the table in `docs/performance.md`, measured on the release builds of both
+//! services as processes of their own, with the limits of the machine measured in the same run.
+//!
+//! Shape: `suite` knows the rows and runs them; `rows` measure; `platform` starts and stops what is measured; `load`
+//! drives it from threads of its own; `limits` are the same work without our part; `figures` and `report` say it.
+
+mod cli;
+mod figures;
+mod limits;
+mod load;
+mod platform;
+mod progress;
+mod report;
+mod rows;
+mod suite;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}
+
+/// The machine's processor cores.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

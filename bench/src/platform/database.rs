@@ -1,0 +1,101 @@
+//! The Postgres server below the programs, looked at from outside.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection};
+use store::embedded::USER;
+
+/// A connection to a data dir's server, for figures.
+pub struct Database {
+    connection: PgConnection,
+    postmaster: u32,
+}
+
+/// What the server says of its own durability.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct ServerSettings {
+    /// `server_version`
+    pub version: String,
+    /// `fsync`
+    pub fsync: String,
+    /// `synchronous_commit`
+    pub synchronous_commit: String,
+    /// `full_page_writes`
+    pub full_page_writes: String,
+}
+
+/// How to reach a database of the server in `data_dir`.
+pub fn options(data_dir: &Path, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(data_dir.join("postgres"))
+        .port(5432)
+        .username(USER)
+        .database(database)
+        .application_name("bench")
+}
+
+impl Database {
+    /// Connects.
+    pub async fn connect(data_dir: &Path) -> anyhow::Result<Self> {
+        let connection = PgConnection::connect_with(&options(data_dir, "postgres")).await;
+        let connection = connection.context("connecting to the embedded server")?;
+        let postmaster = postmaster(data_dir).context("the embedded server has no process id")?;
+        Ok(Self { connection, postmaster })
+    }
+
+    /// The server's main process.
+    pub fn postmaster(&self) -> u32 {
+        self.postmaster
+    }
+
+    /// Bytes of WAL written since the cluster was made.
+    pub async fn wal_bytes(&mut self) -> anyhow::Result<f64> {
+        self.number("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8").await
+    }
+
+    /// Bytes of all databases whose name begins with `prefix`.
+    pub async fn bytes_of(&mut self, prefix: &str) -> anyhow::Result<f64> {
+        let bytes = sqlx::query_scalar(
+            "SELECT coalesce(sum(pg_database_size(oid)), 0)::float8 FROM pg_database WHERE starts_with(datname, $1)",
+        );
+        Ok(bytes.bind(prefix).fetch_one(&mut self.connection).await?)
+    }
+
+    /// Makes the server write out what is dirty, so that no row pays for the loading before it.
+    pub async fn checkpoint(&mut self) -> anyhow::Result<()> {
+        sqlx::query("CHECKPOINT").execute(&mut self.connection).await?;
+        Ok(())
+    }
+
+    /// What the server says of itself.
+    pub async fn settings(&mut self) -> anyhow::Result<ServerSettings> {
+        let (version, fsync, synchronous_commit, full_page_writes) = sqlx::query_as(
+            "SELECT current_setting('server_version'), current_setting('fsync'),
+                    current_setting('synchronous_commit'), current_setting('full_page_writes')",
+        )
+        .fetch_one(&mut self.connection)
+        .await?;
+        Ok(ServerSettings { version, fsync, synchronous_commit, full_page_writes })
+    }
+
+    async fn number(&mut self, query: &'static str) -> anyhow::Result<f64> {
+        Ok(sqlx::query_scalar(query).fetch_one(&mut self.connection).await?)
+    }
+}
+
+fn postmaster(data_dir: &Path) -> Option<u32> {
+    let text = std::fs::read_to_string(data_dir.join("postgres/postmaster.pid")).ok()?;
+    text.lines().next()?.trim().parse().ok()
+}
+
+/// Waits until the server of a data dir has ended: it does by itself when its last user has.
+pub fn wait_until_ended(data_dir: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let lives = || postmaster(data_dir).is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
+    while lives() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

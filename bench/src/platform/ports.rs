@@ -1,0 +1,36 @@
+//! Free ports of the loopback address.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// Ports that nobody listens on, each another one. Somebody else might take one before it is used; whoever was
+/// given it then fails at start, loudly.
+pub fn free<const N: usize>() -> anyhow::Result<[u16; N]> {
+    let mut held = Vec::with_capacity(N);
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a free port")?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
+/// Waits until somebody listens; `alive` says when waiting makes no sense any more.
+pub async fn listening(
+    port: u16,
+    patience: Duration,
+    mut alive: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + patience;
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+        alive()?;
+        anyhow::ensure!(Instant::now() < deadline, "nobody listens on port {port} after {patience:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}

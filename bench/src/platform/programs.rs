@@ -1,0 +1,49 @@
+//! Where the programs under test are: beside this one, or where `--bin-dir` says.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+/// The release builds that are measured.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// `order_service`
+    pub order_service: PathBuf,
+    /// `data_manager`
+    pub data_manager: PathBuf,
+    /// This program: limits run as processes of it.
+    pub bench: PathBuf,
+}
+
+impl Programs {
+    /// Finds them.
+    pub fn find(bin_dir: Option<&Path>) -> anyhow::Result<Self> {
+        let bench = std::env::current_exe().context("where this program is")?;
+        let dir = match bin_dir {
+            Some(dir) => dir.canonicalize().with_context(|| format!("--bin-dir {}", dir.display()))?,
+            None => bench.parent().context("this program lies in no folder")?.to_owned(),
+        };
+        let program = |name: &str| {
+            let path = dir.join(name);
+            anyhow::ensure!(
+                path.is_file(),
+                "{} is missing: cargo build --release --workspace, or say where it is with --bin-dir",
+                path.display()
+            );
+            Ok(path)
+        };
+        Ok(Self { order_service: program("order_service")?, data_manager: program("data_manager")?, bench })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let empty = tempfile::tempdir().unwrap();
+        let error = Programs::find(Some(empty.path())).unwrap_err().to_string();
+        assert!(error.contains("order_service is missing"), "{error}");
+    }
+}

@@ -1,0 +1,89 @@
+//! The header of a report: on what it was measured.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use crate::platform::{Cluster, ServerSettings};
+use crate::suite::Session;
+
+/// A machine, and the builds that ran on it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Machine {
+    /// Processor cores.
+    pub cores: usize,
+    /// The processor's model.
+    pub cpu: String,
+    /// Memory, in MB.
+    pub memory_mb: u64,
+    /// Linux version.
+    pub kernel: String,
+    /// How this program was built; the services lie beside it and were built together with it.
+    pub profile: String,
+    /// The server's version and what it says of its durability.
+    pub postgres: ServerSettings,
+    /// Load average before the run: anything near the number of cores makes the figures worthless.
+    pub load_before: String,
+}
+
+impl Machine {
+    /// This one. Starts a server to hear what it says of itself.
+    pub async fn look(session: &Session) -> anyhow::Result<Self> {
+        let cpuinfo = read("/proc/cpuinfo");
+        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
+        let memory = read("/proc/meminfo");
+        let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+        let kilobytes = total.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+        let load_before = read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        let cluster = Cluster::start(session)?;
+        let postgres = cluster.database().await?.settings().await?;
+        Ok(Self {
+            cores: crate::cores(),
+            cpu: model.unwrap_or_default().trim_start_matches([' ', '\t', ':']).to_owned(),
+            memory_mb: kilobytes.unwrap_or_default() / 1024,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            profile: profile().to_owned(),
+            postgres,
+            load_before,
+        })
+    }
+
+    /// Whether figures of the two can stand in one table.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.cores, &self.cpu, &self.postgres.version, &self.profile)
+            == (other.cores, &other.cpu, &other.postgres.version, &other.profile)
+    }
+
+    /// In words.
+    pub fn text(&self) -> String {
+        let Self { cores, cpu, memory_mb, kernel, profile, postgres, load_before } = self;
+        let ServerSettings { version, fsync, synchronous_commit, full_page_writes } = postgres;
+        format!(
+            "machine    {cores} cores ({cpu}), {memory_mb} MB, Linux {kernel}, load before {load_before}\n\
+             build      {profile}\n\
+             Postgres   {version}: fsync {fsync}, synchronous_commit {synchronous_commit}, \
+             full_page_writes {full_page_writes}"
+        )
+    }
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+fn profile() -> &'static str {
+    if cfg!(debug_assertions) { "debug (figures of the load generator are worthless)" } else { "release" }
+}
+
+/// The commit that is checked out here, with a `+` if files differ from it.
+pub fn commit() -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".to_owned() };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).unwrap_or_default();
+    let matters = |line: &&str| !Path::new(line.get(3..).unwrap_or_default()).starts_with("bench/results");
+    if changed.lines().any(|line| matters(&line)) { format!("{commit}+") } else { commit }
+}

@@ -1,0 +1,48 @@
+//! Results as files: `latest.json` and a drawing for each chart.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::Report;
+
+const FILE: &str = "latest.json";
+
+/// The results kept in `folder`, if there are any.
+pub fn load(folder: &Path) -> anyhow::Result<Option<Report>> {
+    let path = folder.join(FILE);
+    match std::fs::read(&path) {
+        Ok(json) => Ok(Some(serde_json::from_slice(&json).with_context(|| format!("{}", path.display()))?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("{}", path.display())),
+    }
+}
+
+/// Puts `report` into `folder`. Rows of an earlier run on a like machine that were not measured now are kept: each
+/// row says of which commit it is.
+pub fn save(folder: &Path, report: Report) -> anyhow::Result<Report> {
+    std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    // What cannot be read is replaced.
+    let earlier = load(folder).ok().flatten();
+    let merged = merge(earlier, report);
+    let path = folder.join(FILE);
+    let json = serde_json::to_string_pretty(&merged)? + "\n";
+    std::fs::write(&path, json).with_context(|| format!("{}", path.display()))?;
+    for chart in merged.rows.iter().flat_map(|row| &row.charts) {
+        let path = folder.join(format!("{}.svg", chart.file));
+        std::fs::write(&path, chart.svg()).with_context(|| format!("{}", path.display()))?;
+    }
+    Ok(merged)
+}
+
+fn merge(earlier: Option<Report>, mut report: Report) -> Report {
+    let kept = earlier.filter(|earlier| earlier.machine.is_like(&report.machine));
+    for row in kept.into_iter().flat_map(|earlier| earlier.rows) {
+        if report.rows.iter().all(|new| new.id != row.id) {
+            report.rows.push(row);
+        }
+    }
+    let place = |id: &str| crate::suite::ROWS.iter().position(|row| row.id == id);
+    report.rows.sort_by_key(|row| place(&row.id));
+    report
+}

@@ -1,0 +1,13 @@
+//! The rows: each starts what it needs, loads it, measures it, and verifies that what was acknowledged is there.
+
+pub mod background;
+pub mod balances;
+pub mod bytes;
+pub mod misbehaving;
+pub mod orders;
+pub mod queue;
+pub mod retry_queue;
+pub mod size;
+pub mod start;
+mod verify;
+pub mod writes;

@@ -1,0 +1,103 @@
+//! O1 to O4: orders through `ProcessOrders`.
+
+use crate::figures::{Figure, Unit};
+use crate::limits;
+use crate::load::{Crowd, OrderIds, Orders, Windows, measure};
+use crate::platform::{Platform, Terms, peak_memory_mb};
+use crate::suite::{Outcome, Session};
+
+use super::verify;
+
+/// What a load of orders has shown.
+pub struct Measured {
+    /// Its windows.
+    pub windows: Windows,
+    /// Peak memory of the order service.
+    pub memory: Figure,
+    /// How it was verified.
+    pub verified: String,
+}
+
+/// One exchange call for each order, as with any data manager.
+pub fn single() -> Terms {
+    Terms::usual().with("--exchange", "single")
+}
+
+/// Measures `in_flight` requests with `together` orders each on a fresh platform.
+pub async fn load(
+    session: &Session,
+    terms: Terms,
+    together: usize,
+    in_flight: usize,
+) -> anyhow::Result<Measured> {
+    session.progress.note("starting both services");
+    let mut platform = Platform::start(session, terms).await?;
+    let ids = OrderIds::default();
+    let load = Orders::new(platform.grpc, together, ids.clone());
+    let mut meter = platform.meter().await?;
+    let crowd = Crowd::start(in_flight, session.load_threads(), &load)?;
+    let windows = measure(session, &crowd, &mut meter).await?;
+    let acknowledged = crowd.stop().await?;
+    session.progress.note("verifying");
+    let verified = verify::orders(&mut platform, acknowledged, ids.last()).await?;
+    let memory = peak_memory_mb(platform.order_service_pid());
+    let memory = Figure::once("peak memory order_service", Unit::Megabytes, memory);
+    Ok(Measured { windows, memory, verified })
+}
+
+impl Measured {
+    /// Rate, latencies, costs.
+    pub fn outcome(&self) -> Outcome {
+        Outcome::of(self.windows.figures("orders"))
+            .costing(self.windows.costs())
+            .costing([self.memory.clone()])
+            .verified(self.verified.clone())
+    }
+}
+
+/// O1.
+pub async fn single_exchange(session: &Session) -> anyhow::Result<Outcome> {
+    let measured = load(session, single(), 1000, 4).await?;
+    // Other rows are measured against it.
+    let _ = session.single_orders.set(measured.windows.rate("O1"));
+    let limit = exchange(session).await?;
+    Ok(measured.outcome().against("the exchange alone", limit))
+}
+
+/// O2.
+pub async fn batch_exchange(session: &Session) -> anyhow::Result<Outcome> {
+    let measured = load(session, Terms::usual(), 1000, 4).await?;
+    let single = o1(session).await?;
+    let mut outcome = measured.outcome().against("O1", single);
+    outcome.limits.push(exchange(session).await?);
+    Ok(outcome)
+}
+
+/// O3.
+pub async fn one_a_request(session: &Session) -> anyhow::Result<Outcome> {
+    let measured = load(session, single(), 1, 64).await?;
+    let limit = limits::exchange::rate(session, 1, 64).await?;
+    Ok(measured.outcome().against("the exchange alone", limit))
+}
+
+/// O4.
+pub async fn one_at_a_time(session: &Session) -> anyhow::Result<Outcome> {
+    let measured = load(session, single(), 1, 1).await?;
+    let alone = limits::exchange::windows(session, 1, 1).await?.quantile("the exchange alone, p50", 0.5);
+    let mut outcome = measured.outcome();
+    outcome.limits = vec![alone, limits::disk::syncs(session).await?];
+    Ok(outcome)
+}
+
+/// O1's rate, measured now if it was not yet.
+pub async fn o1(session: &Session) -> anyhow::Result<Figure> {
+    let measured = session.single_orders.get_or_try_init(|| async {
+        session.progress.note("first: O1");
+        Ok::<_, anyhow::Error>(load(session, single(), 1000, 4).await?.windows.rate("O1"))
+    });
+    measured.await.cloned()
+}
+
+async fn exchange(session: &Session) -> anyhow::Result<Figure> {
+    session.exchange.get_or_try_init(|| limits::exchange::rate(session, 1000, 4)).await.cloned()
+}

@@ -1,0 +1,79 @@
+//! Claims while millions of jobs have been finished and a million waits, under a transaction that stays open: nothing
+//! that is dead can be removed.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use queue::{Settle, settle_in_tx};
+use serde_json::json;
+use sqlx::{Connection as _, PgConnection};
+use store::run_tx;
+
+use super::program::{DATABASE, Process, QUEUE, job, say};
+use crate::figures::Latency;
+use crate::platform;
+
+/// The hidden command: `queue-backlog DATA_DIR FINISHED WAITING SECONDS`.
+pub const BACKLOG: &str = "queue-backlog";
+
+/// Jobs in one enqueueing or settling transaction.
+const TOGETHER: usize = 10_000;
+/// Jobs in one measured claim.
+const CLAIM: usize = 100;
+/// From one measured claim to the next.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Claims are measured for this long, however long the work before them took.
+const AT_LEAST: Duration = Duration::from_secs(20);
+
+/// Enqueues everything, finishes so many of it under the open transaction, then claims at a slow pace until the time is
+/// over; says the times of those claims.
+pub async fn backlog(data_dir: PathBuf, finished: usize, waiting: usize, seconds: u64) -> anyhow::Result<()> {
+    let process = Process::start(&data_dir).await?;
+    let begun = Instant::now();
+    let mut open = PgConnection::connect_with(&platform::options(&data_dir, DATABASE)).await?;
+    sqlx::query("BEGIN ISOLATION LEVEL REPEATABLE READ").execute(&mut open).await?;
+    sqlx::query("SELECT count(*) FROM jobs").execute(&mut open).await?;
+    let all = finished + waiting;
+    for first in (0..all).step_by(TOGETHER) {
+        process.enqueue((first..all.min(first + TOGETHER)).map(job).collect()).await?;
+    }
+    let mut done = 0;
+    while done < finished {
+        done += round(&process, TOGETHER.min(finished - done)).await?.1;
+    }
+    let mut latency = Latency::new()?;
+    let mut due = Instant::now();
+    let (finished_at, open_for) = (Instant::now(), Duration::from_secs(seconds));
+    while (begun.elapsed() < open_for || finished_at.elapsed() < AT_LEAST) && done + CLAIM <= all {
+        tokio::time::sleep_until(due.into()).await;
+        let (took, claimed) = round(&process, CLAIM).await?;
+        anyhow::ensure!(claimed == CLAIM, "{claimed} of {CLAIM} jobs were claimed");
+        latency.record(took);
+        done += claimed;
+        due += PAUSE.max(due.elapsed());
+    }
+    let open_for = begun.elapsed().as_secs_f64();
+    sqlx::query("COMMIT").execute(&mut open).await?;
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&process.pool).await?;
+    anyhow::ensure!(left as usize + done == all, "{done} of {all} jobs were finished, {left} are left");
+    let quantiles = [0.5, 0.99, 0.999].map(|part| latency.quantile_ms(part));
+    say(&json!({"claims": latency.count(), "times": quantiles, "open_for": open_for}));
+    process.jobs.leave().await?;
+    Ok(())
+}
+
+/// Claims and settles; how long the claim took, and how many it were.
+async fn round(process: &Process, most: usize) -> anyhow::Result<(Duration, usize)> {
+    let begun = Instant::now();
+    let claimed = process.jobs.claim(most).await?;
+    let took = begun.elapsed();
+    let work: Vec<_> = claimed.iter().map(|job| (job.clone(), Settle::Complete)).collect();
+    let settled = run_tx(&process.pool, "settle", move |connection| {
+        let work = work.clone();
+        Box::pin(async move { settle_in_tx(connection, QUEUE, &work).await })
+    });
+    settled.await?;
+    claimed.iter().for_each(|job| process.jobs.end(&job.lane, job.id));
+    Ok((took, claimed.len()))
+}

@@ -1,0 +1,92 @@
+//! How soon an idle worker starts on a job that somebody else, or its own process, has enqueued.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use queue::{Handler, Job, NewJob, Outcome, enqueue_in_tx};
+use serde_json::json;
+use sqlx::PgPool;
+use store::run_tx;
+
+use super::program::{Process, QUEUE, say};
+use crate::figures::Latency;
+
+/// The hidden command: `queue-wait DATA_DIR JOBS`: the first half comes from elsewhere, the other from itself.
+pub const WAIT: &str = "queue-wait";
+
+/// Records how long ago a job says it was enqueued. One clock serves both processes: they are on one machine.
+struct Recorder {
+    times: Mutex<Vec<Duration>>,
+    handled: tokio::sync::Notify,
+}
+
+impl Handler for Recorder {
+    async fn handle(&self, job: &Job) -> Outcome {
+        let now = now();
+        let Ok(enqueued) = <[u8; 8]>::try_from(job.payload.as_slice()) else {
+            return Outcome::Hopeless("no time".to_owned());
+        };
+        let took = now.saturating_sub(Duration::from_nanos(u64::from_le_bytes(enqueued)));
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).push(took);
+        self.handled.notify_one();
+        Outcome::Done
+    }
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A job that says when it was enqueued: before the transaction, so that its commit counts.
+fn job() -> NewJob {
+    let nanos = u64::try_from(now().as_nanos()).unwrap_or_default();
+    NewJob { payload: nanos.to_le_bytes().to_vec(), ..NewJob::default() }
+}
+
+/// Says the times of `jobs` jobs that others enqueue, then of as many of its own.
+pub async fn wait(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
+    let process = Process::start(&data_dir).await?;
+    let recorder = Arc::new(Recorder { times: Mutex::default(), handled: tokio::sync::Notify::new() });
+    let worker = process.work(recorder.clone(), 16);
+    let count = || recorder.times.lock().unwrap_or_else(PoisonError::into_inner).len();
+    while count() < jobs {
+        recorder.handled.notified().await;
+    }
+    let others = std::mem::take(&mut *recorder.times.lock().unwrap_or_else(PoisonError::into_inner));
+    for _ in 0..jobs {
+        process.enqueue(vec![job()]).await?;
+        process.jobs.wake_in(Duration::ZERO);
+        tokio::time::sleep(Duration::from_millis(13)).await;
+    }
+    while count() < jobs {
+        recorder.handled.notified().await;
+    }
+    let own = std::mem::take(&mut *recorder.times.lock().unwrap_or_else(PoisonError::into_inner));
+    worker.stop().await;
+    let (others, own) = (quantiles(&others)?, quantiles(&own)?);
+    say(&json!({"others": others, "own": own}));
+    process.jobs.leave().await?;
+    Ok(())
+}
+
+/// p50, p99 and p99.9.
+fn quantiles(times: &[Duration]) -> anyhow::Result<[f64; 3]> {
+    let mut latency = Latency::new()?;
+    times.iter().for_each(|time| latency.record(*time));
+    Ok([0.5, 0.99, 0.999].map(|part| latency.quantile_ms(part)))
+}
+
+/// Enqueues `jobs` jobs for whoever is there, now and then.
+pub async fn enqueue_for_others(pool: &PgPool, jobs: usize) -> anyhow::Result<()> {
+    for _ in 0..jobs {
+        let new = Arc::new(vec![job()]);
+        let enqueued = run_tx(pool, "enqueue", move |connection| {
+            let new = new.clone();
+            Box::pin(async move { enqueue_in_tx(connection, QUEUE, None, &new).await })
+        });
+        enqueued.await?;
+        tokio::time::sleep(Duration::from_millis(13)).await;
+    }
+    Ok(())
+}

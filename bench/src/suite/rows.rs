@@ -1,0 +1,232 @@
+//! Every row of the table, with its target as rules.
+
+use futures::future::LocalBoxFuture;
+
+use super::{Outcome, Session};
+use crate::figures::{Rule, at_least, at_most};
+use crate::rows;
+
+/// In which runs a row is, besides when it is asked for by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// `bench quick`, and always.
+    Daily,
+    /// `bench run --all`.
+    Usual,
+    /// `bench run --long`.
+    Long,
+}
+
+/// One row of the table.
+pub struct Row {
+    /// Its name.
+    pub id: &'static str,
+    /// The work.
+    pub what: &'static str,
+    /// What to reach, in words.
+    pub target: &'static str,
+    /// The same as rules.
+    pub rules: &'static [Rule],
+    /// When it runs.
+    pub when: When,
+    /// Measures it.
+    pub run: for<'s> fn(&'s Session) -> LocalBoxFuture<'s, anyhow::Result<Outcome>>,
+}
+
+macro_rules! measured_by {
+    ($function:path) => {
+        |session| Box::pin($function(session))
+    };
+}
+
+/// All rows, in the order in which they run.
+pub const ROWS: &[Row] = &[
+    Row {
+        id: "O1",
+        what: "durable orders with their two ledger events, one exchange call each, 1000 a request x 4",
+        target: ">= 0.5 x the exchange alone, >= 25,000/s, p99 < 200 ms",
+        rules: &[
+            at_least("ratio to the exchange alone", 0.5),
+            at_least("orders", 25_000.0),
+            at_most("p99", 200.0),
+        ],
+        when: When::Daily,
+        run: measured_by!(rows::orders::single_exchange),
+    },
+    Row {
+        id: "O2",
+        what: "the same, batch exchange",
+        target: ">= 2 x O1, >= 60,000/s",
+        rules: &[at_least("ratio to O1", 2.0), at_least("orders", 60_000.0)],
+        when: When::Usual,
+        run: measured_by!(rows::orders::batch_exchange),
+    },
+    Row {
+        id: "O3",
+        what: "1 order a request, 64 in flight",
+        target: ">= 9,000/s, p99 < 15 ms",
+        rules: &[at_least("orders", 9000.0), at_most("p99", 15.0)],
+        when: When::Daily,
+        run: measured_by!(rows::orders::one_a_request),
+    },
+    Row {
+        id: "O4",
+        what: "1 order at a time",
+        target: "median < 2 ms",
+        rules: &[at_most("p50", 2.0)],
+        when: When::Daily,
+        run: measured_by!(rows::orders::one_at_a_time),
+    },
+    Row {
+        id: "O5",
+        what: "5% of the callbacks lost, 5% doubled",
+        target: "good orders >= 0.8 of O1, none waits for a stranger's time-out",
+        rules: &[
+            at_least("ratio to the same streams, nothing lost", 0.8),
+            at_least("ratio to O1", 0.8),
+            at_most("orders that waited for a stranger", 0.0),
+        ],
+        when: When::Usual,
+        run: measured_by!(rows::misbehaving::lost_and_doubled),
+    },
+    Row {
+        id: "L1",
+        what: "events through REST, 1000 a call, 8 connections, idempotent, durable, 4 shards on one cluster",
+        target: ">= 0.8 x the same writes without HTTP, >= 100,000/s",
+        rules: &[at_least("ratio to the same rows without HTTP", 0.8), at_least("events", 100_000.0)],
+        when: When::Daily,
+        run: measured_by!(rows::writes::thousands),
+    },
+    Row {
+        id: "L2",
+        what: "the same, 100 a call, 16 connections",
+        target: ">= 55,000/s",
+        rules: &[at_least("events", 55_000.0)],
+        when: When::Usual,
+        run: measured_by!(rows::writes::hundreds),
+    },
+    Row {
+        id: "L3",
+        what: "1 event a call, 64 connections",
+        target: ">= 15,000/s, p99 < 20 ms",
+        rules: &[at_least("events", 15_000.0), at_most("p99", 20.0)],
+        when: When::Usual,
+        run: measured_by!(rows::writes::singles),
+    },
+    Row {
+        id: "L4",
+        what: "balance at a random date, account of 3,000,000 events over 3 years of days",
+        target: "p50 < 1.5 ms, p99 < 5 ms; ten times the days, equal events a day: at most 20% more",
+        rules: &[at_most("ratio to a tenth of the days", 1.2), at_most("p50", 1.5), at_most("p99", 5.0)],
+        when: When::Daily,
+        run: measured_by!(rows::balances::at_a_random_date),
+    },
+    Row {
+        id: "L5",
+        what: "sequencer, aggregates and export running under L1",
+        target: "all of it per CPU second >= 0.65 of L1's; sequence lag < 0.2 s; caught up within 10 s",
+        rules: &[
+            at_least("ratio to L1", 0.65),
+            at_most("longest sequence lag", 0.2),
+            at_most("caught up after", 10.0),
+        ],
+        when: When::Usual,
+        run: measured_by!(rows::background::everything_beside),
+    },
+    Row {
+        id: "L6",
+        what: "bytes of WAL and of disk per event, 20% with info",
+        target: "<= 500 B WAL, <= 260 B on disk with indexes and keys",
+        rules: &[at_most("WAL an event", 500.0), at_most("disk an event", 260.0)],
+        when: When::Usual,
+        run: measured_by!(rows::bytes::per_event),
+    },
+    Row {
+        id: "Q1",
+        what: "queue, 500,000 no-op jobs waiting, one process, leases kept",
+        target: ">= 150,000 jobs/s; bulk enqueue >= 200,000/s; one: 4,000/s from 1 client, 30,000/s from 16",
+        rules: &[
+            at_least("jobs", 150_000.0),
+            at_least("bulk enqueue", 200_000.0),
+            at_least("enqueue one, 1 client", 4000.0),
+            at_least("enqueue one, 16 clients", 30_000.0),
+        ],
+        when: When::Daily,
+        run: measured_by!(rows::queue::throughput),
+    },
+    Row {
+        id: "Q2",
+        what: "enqueue to handler start, idle",
+        target: "p50 < 1 ms; no query more than once a second when idle",
+        rules: &[at_most("p50", 1.0), at_most("most frequent query when idle", 1.0)],
+        when: When::Usual,
+        run: measured_by!(rows::queue::wake_up),
+    },
+    Row {
+        id: "Q3",
+        what: "10,000,000 finished and 1,000,000 waiting jobs, a transaction open for 10 minutes",
+        target: "claim p99 < 5 ms",
+        rules: &[at_most("claim p99", 5.0)],
+        when: When::Long,
+        run: measured_by!(rows::queue::under_an_old_transaction),
+    },
+    Row {
+        id: "S1",
+        what: "start to ready, warm; idle",
+        target: "< 1.5 s; memory of the whole process < 60 MB, idle CPU < 1%",
+        rules: &[at_most("start to ready", 1.5), at_most("idle memory", 60.0), at_most("idle CPU", 1.0)],
+        when: When::Usual,
+        run: measured_by!(rows::start::warm),
+    },
+    Row {
+        id: "S2",
+        what: "1,000,000 orders in the retry queue",
+        target: "memory of the service < 300 MB; drained at >= 0.7 of O1",
+        rules: &[at_least("ratio to O1", 0.7), at_most("peak memory of the service", 300.0)],
+        when: When::Long,
+        run: measured_by!(rows::retry_queue::full),
+    },
+    Row {
+        id: "S3",
+        what: "cost against size: L1 with 10 M events stored against empty; O1 with 10 M orders stored",
+        target: ">= 0.85",
+        rules: &[
+            at_least("ratio to L1 with nothing stored", 0.85),
+            at_least("ratio to O1 with nothing stored", 0.85),
+        ],
+        when: When::Long,
+        run: measured_by!(rows::size::cost),
+    },
+];
+
+/// The rows with these names, in the order of the table; the first name that is none.
+pub fn select(names: &[String]) -> Result<Vec<&'static Row>, String> {
+    let known = |name: &String| ROWS.iter().any(|row| row.id.eq_ignore_ascii_case(name));
+    match names.iter().find(|name| !known(name)) {
+        Some(unknown) => Err(unknown.clone()),
+        None => {
+            let wanted = |row: &&Row| names.iter().any(|name| row.id.eq_ignore_ascii_case(name));
+            Ok(ROWS.iter().filter(wanted).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_by_name_in_any_case_and_in_the_table_order() {
+        assert_eq!(select(&["nope".to_owned()]).err(), Some("nope".to_owned()));
+        let found = select(&["o1".to_owned()]).unwrap();
+        assert_eq!(found[0].id, "O1");
+    }
+
+    #[test]
+    fn every_row_has_a_name_of_its_own_and_a_target() {
+        for (place, row) in ROWS.iter().enumerate() {
+            assert!(!row.target.is_empty() && !row.what.is_empty());
+            assert!(ROWS[..place].iter().all(|other| other.id != row.id), "{} is there twice", row.id);
+        }
+    }
+}
