@@ -114,8 +114,11 @@ class Pair(threading.Thread):
     def _done(self) -> tuple[int, int] | None:
         """(how much the role has done, how much there is to do), of all shards; None while nobody answers."""
         try:
-            figures = self.ledger.shards().values()
+            answer = self.ledger.get("/v1/shards")
         except LostAnswer:
             return None
+        if answer.status == 503:
+            return None
+        figures = answer.ok()["shards"]
         given = "events" if self.role == "sequencer" else "last_seq"
         return sum(shard[FIGURES[self.role]] for shard in figures), sum(shard[given] for shard in figures)

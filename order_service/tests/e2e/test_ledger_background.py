@@ -6,6 +6,7 @@ read; it is exported once and in that order; and all balances are the sums of th
 """
 
 import datetime
+import json
 import threading
 
 import pytest
@@ -109,9 +110,17 @@ class World:
         self.assert_balances_are_the_sums()
         verified(self.front.process, *self.database.flags, *export_flags)
         lost, late = sum(writer.lost for writer in self.writers), sum(len(thread.events) for thread in self.late)
+        self._assert_check_finds_only(late)
         assert lost >= self.front.kills and late > 0, "nobody was cut off, or nobody was late"
         faults = ", ".join(f"{pair.role} {pair.kills} kills {pair.pauses} pauses" for pair in self.pairs)
         print(f"{faults}, http {self.front.kills} kills; {exported} events, {late} late, {lost} calls cut off")
+
+    def _assert_check_finds_only(self, late: int) -> None:
+        """`ledger check` recomputes everything; what was written straight into the databases has no key of the ledger's."""
+        words = ("ledger", "check", "--output", "json", *self.database.flags)
+        report = json.loads(self.front.process.command_line(*words, timeout=60).stdout)
+        assert report["difference_count"] == late, report["differences"][:5]
+        assert all("/late-" in found["what"] and "has no key" in found["what"] for found in report["differences"]), report
 
 
 @pytest.mark.timeout(300)
@@ -147,4 +156,4 @@ def test_the_same_into_a_broker_that_is_killed_as_well(platform):
         killing.join()
     world.assert_all_is_well(server.bodies, *to_nats)
     print(f"{server.kills} kills of the broker")
-    assert server.kills >= 4
+    assert server.kills >= 2, "it was never away for long"
