@@ -83,8 +83,7 @@ fn many_at_once_share_commits_and_each_event_is_created_once() {
 }
 
 /// An event as a list of its members' values.
-const LISTED: &str =
-    r#"{"events": [["storage_outflow", "listed", "2024-02-29T12:00:00Z", {"storage_id": 1}, "1", null, null]]}"#;
+const LISTED: &str = r#"{"events": [["storage_outflow", "listed", "2024-02-29T12:00:00Z", {"storage_id": 1}, "1", null, null]]}"#;
 
 #[test]
 fn bad_events_change_nothing_and_are_named() {
@@ -120,7 +119,8 @@ fn bad_events_change_nothing_and_are_named() {
             assert_eq!((code, &answer["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{bad}");
             assert!(answer["error"]["args"].get(field).is_some(), "{field}: {answer}");
         }
-        for bad in ["", "{", "[]", "null", "{\"events\": [}", "{\"events\": []} 1", "{\"event\": []}", LISTED] {
+        for bad in ["", "{", "[]", "null", "{\"events\": [}", "{\"events\": []} 1", "{\"event\": []}", LISTED]
+        {
             assert_eq!(served.post_text("/v1/events", bad.to_owned()).await.0, 400, "{bad}");
         }
         let (code, answer) = served.post_text("/v1/events", " ".repeat(9 << 20)).await;
