@@ -236,13 +236,13 @@ fn a_zombie_keeps_writing_nothing_that_is_wrong_and_a_standby_takes_over() {
         // Its lease has run out; it does not know until it records something.
         let standby = world.exporter(0, &engine, QUICK);
         world.load(0, "b", 800).await;
-        world.exported(0, 1000).await;
-        world.assert_exact(0, &engine, 1000).await;
-        let holders: i64 = sqlx::query_scalar("SELECT epoch FROM leases WHERE class = 'duty/exporter'")
-            .fetch_one(&world.shard(0).pool)
-            .await
-            .unwrap();
-        assert!(holders > 1, "somebody took over");
+        let taken_over = "SELECT epoch > 1 FROM leases WHERE class = 'duty/exporter'";
+        while !sqlx::query_scalar::<_, bool>(taken_over).fetch_one(&world.shard(0).pool).await.unwrap() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        world.load(0, "c", 200).await;
+        world.exported(0, 1200).await;
+        world.assert_exact(0, &engine, 1200).await;
         zombie.end().await;
         standby.end().await;
         sequencer.end().await;
