@@ -37,7 +37,9 @@ fn every_accepted_order_ends_though_connections_are_cut() {
             }
         });
         let (mut accepted, mut doubtful) = (Vec::new(), Vec::new());
-        for batch in 0..300 {
+        // Until the fault has bitten often enough, however fast the machine is.
+        let enough = |batch| batch >= 300 && cuts.load(Ordering::SeqCst) > 20;
+        for batch in (0..).take_while(|batch| !enough(*batch)) {
             let orders: Vec<(i32, i32)> = (batch * 10..(batch + 1) * 10).map(|id| (id, 1)).collect();
             match process.accept(&orders).await {
                 Ok(_) => accepted.extend(orders),
@@ -46,7 +48,6 @@ fn every_accepted_order_ends_though_connections_are_cut() {
         }
         stop.store(true, Ordering::SeqCst);
         cutting.await.unwrap();
-        assert!(cuts.load(Ordering::SeqCst) > 20, "the fault hardly bit: {cuts:?}");
         for (order_id, _) in &accepted {
             let order = process.ended(*order_id).await;
             assert_eq!((order.state, order.data), (State::ProcessFinished, Some(data(*order_id))));
