@@ -44,13 +44,16 @@ pub fn order(order_id: i32) -> OrderRequest {
     OrderRequest { order_id, product_id: order_id.rem_euclid(100) + 1 }
 }
 
+/// Connections by thread and place.
+type Channels = HashMap<(ThreadId, usize), OrderServiceClient<Channel>>;
+
 /// The load.
 #[derive(Clone)]
 pub struct Orders {
     port: u16,
     together: usize,
     ids: OrderIds,
-    channels: Arc<Mutex<HashMap<(ThreadId, usize), OrderServiceClient<Channel>>>>,
+    channels: Arc<Mutex<Channels>>,
 }
 
 impl Orders {
