@@ -30,6 +30,24 @@ pub struct Balances {
     pub since: Instant,
 }
 
+impl Balances {
+    fn question(&self) -> String {
+        let at = self.first + chrono::Duration::seconds(rand::rng().random_range(0..self.seconds));
+        let at = at.to_rfc3339_opts(SecondsFormat::Micros, true);
+        format!("/v1/balances/storage_outflow?storage_id={}&at={at}", self.storage)
+    }
+
+    /// How long a question takes on the average when nobody else asks.
+    pub async fn alone(&self, questions: u32) -> anyhow::Result<Duration> {
+        let mut http = Http::connect(self.port).await?;
+        let begun = Instant::now();
+        for _ in 0..questions {
+            http.json(&self.question()).await?;
+        }
+        Ok(begun.elapsed() / questions)
+    }
+}
+
 /// One of its connections.
 pub struct BalanceClient {
     http: Http,
@@ -47,11 +65,9 @@ impl Connect for Balances {
 impl Client for BalanceClient {
     async fn next(&mut self) -> anyhow::Result<Answered> {
         let load = &self.load;
+        let question = load.question();
         let number = load.asked.fetch_add(1, Ordering::Relaxed);
         let due = load.since + Duration::from_secs(number) / u32::try_from(load.rate)?;
-        let at = load.first + chrono::Duration::seconds(rand::rng().random_range(0..load.seconds));
-        let at = at.to_rfc3339_opts(SecondsFormat::Micros, true);
-        let question = format!("/v1/balances/storage_outflow?storage_id={}&at={at}", load.storage);
         tokio::time::sleep_until(due).await;
         let (status, body) = self.http.get(&question).await?;
         anyhow::ensure!(status == 200, "GET {question} answered {status}: {}", excerpt(&body));

@@ -44,7 +44,7 @@ pub fn order(order_id: i32) -> OrderRequest {
     OrderRequest { order_id, product_id: order_id.rem_euclid(100) + 1 }
 }
 
-/// By thread and number.
+/// Connections by thread and place.
 type Channels = HashMap<(ThreadId, usize), OrderServiceClient<Channel>>;
 
 /// The load.

@@ -18,9 +18,20 @@ pub struct Measured {
     pub verified: String,
 }
 
-/// One exchange call for each order, as with any data manager.
+/// Orders and nothing beside them: their events are written, but numbered, aggregated and exported by others.
+pub fn only_orders() -> Terms {
+    Terms::usual().with("--roles", "grpc,http,retry")
+}
+
+/// The same with one exchange call for each order, as with any data manager.
 pub fn single() -> Terms {
-    Terms::usual().with("--exchange", "single")
+    only_orders().with("--exchange", "single")
+}
+
+/// The same load with every role at work in the one process, as it is by default.
+async fn with_every_role(session: &Session, together: usize, in_flight: usize) -> anyhow::Result<Measured> {
+    session.progress.note("the same with every role");
+    load(session, Terms::usual().with("--exchange", "single"), together, in_flight).await
 }
 
 /// Measures `in_flight` requests with `together` orders each on a fresh platform.
@@ -61,12 +72,16 @@ pub async fn single_exchange(session: &Session) -> anyhow::Result<Outcome> {
     // Other rows are measured against it.
     let _ = session.single_orders.set(measured.windows.rate("O1"));
     let limit = exchange(session).await?;
-    Ok(measured.outcome().against("the exchange alone", limit))
+    let every = with_every_role(session, 1000, 4).await?;
+    let mut outcome = measured.outcome().against("the exchange alone", limit);
+    outcome.figures.push(every.windows.rate("orders with every role at work"));
+    let costs = every.windows.costs().into_iter();
+    Ok(outcome.costing(costs.map(|cost| Figure { name: format!("with every role: {}", cost.name), ..cost })))
 }
 
 /// O2.
 pub async fn batch_exchange(session: &Session) -> anyhow::Result<Outcome> {
-    let measured = load(session, Terms::usual(), 1000, 4).await?;
+    let measured = load(session, only_orders(), 1000, 4).await?;
     let single = o1(session).await?;
     let mut outcome = measured.outcome().against("O1", single);
     outcome.limits.push(exchange(session).await?);
@@ -84,7 +99,9 @@ pub async fn one_a_request(session: &Session) -> anyhow::Result<Outcome> {
 pub async fn one_at_a_time(session: &Session) -> anyhow::Result<Outcome> {
     let measured = load(session, single(), 1, 1).await?;
     let alone = limits::exchange::windows(session, 1, 1).await?.quantile("the exchange alone, p50", 0.5);
+    let every = with_every_role(session, 1, 1).await?;
     let mut outcome = measured.outcome();
+    outcome.figures.push(every.windows.quantile("p50 with every role at work", 0.5));
     outcome.limits = vec![alone, limits::disk::syncs(session).await?];
     Ok(outcome)
 }

@@ -2,10 +2,11 @@
 
 use crate::figures::{Figure, Unit};
 use crate::load::{Crowd, EventLoad, Http, OrderIds, Orders, Shape, Windows, event_count, fill, measure};
-use crate::platform::{Platform, Terms};
+use crate::platform::Platform;
 use crate::report::{Chart, Series};
 use crate::suite::{Outcome, Session};
 
+use super::orders::only_orders;
 use super::{verify, writes};
 
 /// What is stored when it is measured.
@@ -70,8 +71,7 @@ async fn events(session: &Session, sizes: &[usize]) -> anyhow::Result<(Curve, St
 }
 
 async fn orders(session: &Session, sizes: &[usize]) -> anyhow::Result<(Curve, String)> {
-    let terms =
-        |exchange: &str| Terms::usual().with("--roles", "grpc,http,retry").with("--exchange", exchange);
+    let terms = |exchange: &str| only_orders().with("--exchange", exchange);
     let mut platform = Platform::start(session, terms("single")).await?;
     let ids = OrderIds::default();
     let mut curve = Curve::new();
