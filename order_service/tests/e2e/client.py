@@ -92,9 +92,10 @@ class OrderClient:
     def retry(self, order_id: int) -> orders.Order:
         return self.stub.RetryOrder(orders.RetryOrderRequest(order_id=order_id), timeout=10)
 
-    def page(self, state=0, size=0, token="") -> orders.ListOrdersResponse:
+    def page(self, state=0, size=0, token="", wait=False) -> orders.ListOrdersResponse:
+        """`wait`: also for a connection to a service that has just been started again."""
         request = orders.ListOrdersRequest(state=state, page_size=size, page_token=token)
-        return self.stub.ListOrders(request, timeout=20)
+        return self.stub.ListOrders(request, timeout=20, wait_for_ready=wait)
 
     def list_all(self, state=0, size=1000) -> list:
         """Every order of a state, page after page."""
@@ -108,7 +109,7 @@ class OrderClient:
 
     def has_unfinished(self) -> bool:
         """States only move forward, so asking in their order overlooks no order."""
-        return any(self.page(state, size=1).orders for state in UNFINISHED)
+        return any(self.page(state, size=1, wait=True).orders for state in UNFINISHED)
 
     def wait_all_ended(self, timeout: float) -> None:
         wait_until(lambda: not self.has_unfinished(), timeout, "every order finished or failed", every=0.1)
