@@ -16,6 +16,10 @@ class LostAnswer(Exception):
     """The connection ended before the answer did: the call may have happened or not."""
 
 
+class Starting(LostAnswer):
+    """The service is there again, and not ready yet: nothing has happened."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Answer:
     status: int
@@ -36,6 +40,8 @@ class Answer:
 
     def ok(self, *statuses: int):
         """The JSON of an answer that must have one of `statuses` (200 if none is given)."""
+        if self.status == 503 and b"the service is starting" in self.body:
+            raise Starting(self.body.decode())
         assert self.status in (statuses or (200,)), f"{self.status}: {self.body[:600]!r}"
         return self.json() if self.body else None
 
