@@ -1,11 +1,10 @@
 //! Hazard: types and rules that do not fit each other, or that came twice, half or by themselves.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use futures::future::join_all;
 use ledger::sharding::{Shard, ShardMap};
-use order_service::bundle::{InUse, ensure_builtin, ensure_first, problems, runtime};
+use order_service::bundle::{OpenShard, ShardSet, Targets, ensure_builtin, ensure_first, problems, runtime};
 use order_service::postings::load_rules;
 use reconcile::plan::Action;
 use reconcile::{Bundle, Owner, Place, Report, Request};
@@ -46,12 +45,7 @@ fn request(integrations: &[&str], dry_run: bool) -> Request {
 }
 
 async fn reconcile(pool: &PgPool, shards: &[Shard], bundle: &Bundle, request: &Request) -> Report {
-    let shards = shards.to_vec();
-    let open = Box::new(move || {
-        let shards = shards.clone();
-        Box::pin(std::future::ready(Ok(shards))) as futures::future::BoxFuture<'static, _>
-    });
-    let runtime = runtime(pool, Arc::new(InUse::new(pool.clone(), open)));
+    let runtime = runtime(&Targets::new(pool.clone(), ShardSet::of(shards)));
     runtime.run(bundle, request).await.unwrap()
 }
 
@@ -262,9 +256,10 @@ fn a_shard_that_is_away_leaves_types_alone_only_where_it_matters() {
         ensure_builtin(&pool).await.unwrap();
         let folder = copy();
         let run = async || {
-            let open: order_service::bundle::Shards =
-                Box::new(|| Box::pin(std::future::ready(Err("shard s1 is away".to_owned()))));
-            let runtime = runtime(&pool, Arc::new(InUse::new(pool.clone(), open)));
+            let open: OpenShard =
+                Box::new(|_| Box::pin(std::future::ready(Err("shard s1 is away".to_owned()))));
+            let shards = ShardSet::new(vec!["s1".to_owned()], open);
+            let runtime = runtime(&Targets::new(pool.clone(), shards));
             runtime.run(&read(&folder), &request(&["ledger-types"], false)).await.unwrap()
         };
         edit(&folder, "ledger/storage_lock.yaml", "description: Guards", "description: It guards");

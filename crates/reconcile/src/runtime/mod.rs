@@ -1,16 +1,22 @@
-//! The runtime: checks the bundle and runs integrations over it, one after the other, in their fixed order.
+//! The runtime: checks the bundle, decides what has to be run, and runs integrations over it, one after the other, in
+//! their fixed order.
+
+mod carry_out;
+mod erased;
+mod narrow;
+mod work;
 
 use std::collections::BTreeMap;
 
-use futures::future::BoxFuture;
 use serde_json::Value as Json;
 
+pub use carry_out::{POOL_SIZE, Pace, Progress};
+use erased::Erased;
+pub use narrow::Narrowing;
+pub use work::{Decided, ShardRun, SkippedShard, Work};
+
 use crate::diagnostic::{listed, suggestion};
-use crate::metadata::{self, INTEGRATION_SCHEMA};
-use crate::{
-    Bundle, Check, Context, Diagnostic, Integration, Metadata, Named, Outcome, Owner, Plan, Report, RunError,
-    yaml,
-};
+use crate::{Bundle, Check, Diagnostic, Integration, Owner, Report, SavedPlan, metadata, yaml};
 
 /// All integrations and checks there are.
 #[derive(Default)]
@@ -43,40 +49,9 @@ pub enum RequestError {
     /// The bundle is not sound.
     #[error("the bundle has {} problems", .0.len())]
     Bundle(Vec<Diagnostic>),
-}
-
-/// An integration whose type of arguments is forgotten.
-trait Erased: Send + Sync {
-    fn name(&self) -> &'static str;
-    fn check(&self, arguments: &Json) -> Result<(), String>;
-    fn run<'a>(
-        &'a self,
-        context: &'a Context<'a>,
-        arguments: Json,
-        dry_run: bool,
-    ) -> BoxFuture<'a, Result<Plan, RunError>>;
-}
-
-impl<I: Integration> Erased for I {
-    fn name(&self) -> &'static str {
-        Integration::name(self)
-    }
-
-    fn check(&self, arguments: &Json) -> Result<(), String> {
-        serde_json::from_value::<I::Arguments>(arguments.clone()).map(drop).map_err(|error| error.to_string())
-    }
-
-    fn run<'a>(
-        &'a self,
-        context: &'a Context<'a>,
-        arguments: Json,
-        dry_run: bool,
-    ) -> BoxFuture<'a, Result<Plan, RunError>> {
-        match serde_json::from_value(arguments) {
-            Ok(arguments) => Integration::run(self, context, arguments, dry_run),
-            Err(error) => Box::pin(std::future::ready(Err(RunError::Failed(error.to_string())))),
-        }
-    }
+    /// A saved plan is not applied: what it is bound to has moved.
+    #[error("{0}; nothing was applied, make a new plan")]
+    Moved(String),
 }
 
 impl Runtime {
@@ -96,28 +71,74 @@ impl Runtime {
         self.integrations.iter().map(|integration| integration.name()).collect()
     }
 
-    /// Runs what is asked for.
+    /// Runs what is asked for, all of it.
     pub async fn run(&self, bundle: &Bundle, request: &Request) -> Result<Report, RequestError> {
+        let decided = self.decide(bundle, request, &Narrowing::default()).await?;
+        self.carry_out(bundle, request, &decided, &Pace::default()).await
+    }
+
+    /// Decides what has to be run; looks at bundles only.
+    pub async fn decide(
+        &self,
+        bundle: &Bundle,
+        request: &Request,
+        narrowing: &Narrowing<'_>,
+    ) -> Result<Decided, RequestError> {
+        let (selected, _) = self.select(request).map_err(RequestError::Usage)?;
+        self.check(bundle)?;
+        narrow::decide(self, bundle, request, &selected, narrowing).await
+    }
+
+    /// Runs what was decided.
+    pub async fn carry_out(
+        &self,
+        bundle: &Bundle,
+        request: &Request,
+        decided: &Decided,
+        pace: &Pace,
+    ) -> Result<Report, RequestError> {
         let (selected, arguments) = self.select(request).map_err(RequestError::Usage)?;
-        let problems = problems(bundle, &self.checks, &self.names());
-        if !problems.is_empty() {
-            return Err(RequestError::Bundle(problems));
+        self.check(bundle)?;
+        carry_out::all(&selected, bundle, request, &arguments, decided, pace, None).await
+    }
+
+    /// Does what a saved plan says: all of that, or, if its bundle or any of its targets has moved, nothing.
+    pub async fn apply(
+        &self,
+        bundle: &Bundle,
+        saved: &SavedPlan,
+        owner: Owner,
+        pace: &Pace,
+    ) -> Result<Report, RequestError> {
+        if bundle.digest() != saved.bundle {
+            let place = bundle.place();
+            return Err(RequestError::Moved(format!("{place} is not the one that the plan was made from")));
         }
-        let names: Vec<&'static str> = selected.iter().map(|integration| integration.name()).collect();
-        let mut report = Report { dry_run: request.dry_run, outcomes: Vec::new() };
-        for integration in &selected {
-            let outcome = once(*integration, bundle, request, &names, &arguments, &report.outcomes).await;
-            report.outcomes.push(outcome);
-        }
-        // What was refused because of something that a later integration has changed by now.
-        for (n, integration) in selected.iter().enumerate() {
-            let refused = report.outcomes[n].refused();
-            if !request.dry_run && refused && report.outcomes[n + 1..].iter().any(Outcome::changed) {
-                let again = once(*integration, bundle, request, &names, &arguments, &report.outcomes).await;
-                report.outcomes[n].go_on(again);
+        let request = saved.request(owner);
+        let (selected, arguments) = self.select(&request).map_err(RequestError::Usage)?;
+        self.check(bundle)?;
+        let look = Request { dry_run: true, ..request.clone() };
+        let found = carry_out::all(&selected, bundle, &look, &arguments, &saved.decided, pace, None).await?;
+        for outcome in &found.outcomes {
+            let name = &outcome.integration;
+            if let Some(error) = &outcome.error {
+                return Err(RequestError::Moved(format!(
+                    "the target of {name} cannot be looked at: {error}"
+                )));
+            }
+            if saved.plan(name) != Some(&outcome.plan) {
+                return Err(RequestError::Moved(format!(
+                    "the target of {name} has moved since the plan was made"
+                )));
             }
         }
-        Ok(report)
+        store::fail_point("reconcile_approved");
+        carry_out::all(&selected, bundle, &request, &arguments, &saved.decided, pace, Some(saved)).await
+    }
+
+    fn check(&self, bundle: &Bundle) -> Result<(), RequestError> {
+        let problems = problems(bundle, &self.checks, &self.names());
+        if problems.is_empty() { Ok(()) } else { Err(RequestError::Bundle(problems)) }
     }
 
     fn select(&self, request: &Request) -> Result<(Vec<&dyn Erased>, Json), String> {
@@ -160,31 +181,4 @@ fn typed(arguments: &[(String, String)]) -> Json {
     let typed: BTreeMap<&str, Json> =
         arguments.iter().map(|(key, text)| (key.as_str(), value(text))).collect();
     typed.into_iter().collect()
-}
-
-async fn once(
-    integration: &dyn Erased,
-    bundle: &Bundle,
-    request: &Request,
-    selected: &[&'static str],
-    arguments: &Json,
-    outcomes: &[Outcome],
-) -> Outcome {
-    let name = integration.name();
-    let metadata = match bundle.named(INTEGRATION_SCHEMA, name) {
-        Named::Document(document) => document.parse::<Metadata>().map_err(RunError::Document),
-        Named::Broken | Named::Nothing => {
-            Err(RunError::Failed(format!("{} has no metadata for the integration {name}", bundle.place())))
-        }
-    };
-    let plan = match metadata {
-        Ok(metadata) => {
-            let (owner, take_over) = (request.owner, request.take_over);
-            let context =
-                Context { integration: name, bundle, metadata, selected, outcomes, owner, take_over };
-            integration.run(&context, arguments.clone(), request.dry_run).await
-        }
-        Err(error) => Err(error),
-    };
-    Outcome::new(name, plan)
 }
