@@ -77,6 +77,15 @@ impl Runtime {
         self.carry_out(bundle, request, &decided, &Pace::default()).await
     }
 
+    /// Whether what is asked for exists: before any bundle is read.
+    pub fn check_request(&self, request: &Request, narrowing: &Narrowing<'_>) -> Result<(), RequestError> {
+        let (selected, _) = self.select(request).map_err(RequestError::Usage)?;
+        match narrowing.shard {
+            Some(_) => narrow::one_sharded(&selected),
+            None => Ok(()),
+        }
+    }
+
     /// Decides what has to be run; looks at bundles only.
     pub async fn decide(
         &self,
@@ -84,9 +93,10 @@ impl Runtime {
         request: &Request,
         narrowing: &Narrowing<'_>,
     ) -> Result<Decided, RequestError> {
+        self.check_request(request, narrowing)?;
         let (selected, _) = self.select(request).map_err(RequestError::Usage)?;
         self.check(bundle)?;
-        narrow::decide(self, bundle, request, &selected, narrowing).await
+        Ok(narrow::decide(self, bundle, request, &selected, narrowing).await)
     }
 
     /// Runs what was decided.

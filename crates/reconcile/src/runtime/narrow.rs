@@ -66,10 +66,7 @@ pub(super) async fn decide(
     request: &Request,
     selected: &[&dyn Erased],
     narrowing: &Narrowing<'_>,
-) -> Result<Decided, RequestError> {
-    if narrowing.shard.is_some() {
-        one_sharded(selected)?;
-    }
+) -> Decided {
     let mut decided = Decided::default();
     let warnings = &mut decided.warnings;
     let changed_since = usable(runtime, &narrowing.changed_since, "--changed-since", warnings);
@@ -81,7 +78,7 @@ pub(super) async fn decide(
         let work = case.decide().await;
         decided.works.push(work);
     }
-    Ok(decided)
+    decided
 }
 
 /// The bundle to be held against, if it is there and sound.
@@ -103,7 +100,8 @@ fn sound(runtime: &Runtime, other: &Bundle) -> Result<(), String> {
     }
 }
 
-fn one_sharded(selected: &[&dyn Erased]) -> Result<(), RequestError> {
+/// What `--shard` can be of.
+pub(super) fn one_sharded(selected: &[&dyn Erased]) -> Result<(), RequestError> {
     match selected {
         [one] if one.shard_config().is_some() => Ok(()),
         [one] => Err(RequestError::Usage(format!("--shard: {} has no shards", one.name()))),

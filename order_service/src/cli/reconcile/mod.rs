@@ -22,7 +22,13 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     let place = bundle(resolved)?
         .ok_or_else(|| Failure::Usage("reconcile: which bundle? give --bundle DIR".to_owned()))?;
     let asked = Asked::new(args)?;
+    if let Some(url) = &asked.url {
+        Service::at(url)?;
+    }
     let settings = DatabaseSettings::new(resolved)?;
+    let shard = Narrowing { shard: asked.shard.clone(), ..Narrowing::default() };
+    let known = runtime(&targets::none(&settings)?).check_request(&asked.request, &shard);
+    known.map_err(|error| Failure::Usage(format!("reconcile: {error}")))?;
     let bundle = Bundle::read(place).map_err(Failure::Failed)?;
     let bar = show::bar();
     let pace = Pace { pool_size: asked.pool_size, progress: Some(show::progress(&bar)) };
