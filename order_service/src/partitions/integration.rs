@@ -116,7 +116,7 @@ async fn run_in_tx(
     for month in &names {
         plan.create("partition", &format!("{shard}/{month}"), &json!({"month": month}));
     }
-    plan.observed(&json!({"shard": shard, "missing": names}));
+    plan.observed_in(shard, &names);
     if let Some(approval) = approval {
         if let Err(moved) = approval.check(&plan) {
             return Ok(Err(moved));

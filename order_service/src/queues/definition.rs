@@ -71,7 +71,11 @@ pub(super) fn desired_state(files: &[QueueFile]) -> Json {
 
 /// How a queue behaves, as it is shown.
 pub(super) fn shown(terms: &QueueTerms) -> Json {
-    let mut shown = json!({"visibility_seconds": terms.visibility.as_secs_f64()});
+    let visibility = terms.visibility;
+    let mut shown = match visibility.subsec_nanos() {
+        0 => json!({"visibility_seconds": visibility.as_secs()}),
+        _ => json!({"visibility_seconds": visibility.as_secs_f64()}),
+    };
     if let Some(dead) = &terms.dead_letters {
         shown["dead_letters"] = json!({"queue": dead.queue, "max_receives": dead.max_receives});
     }

@@ -92,7 +92,7 @@ impl Queues {
         let Some(queues) = self.queues.of(env).await.map_err(RunError::Failed)? else {
             return Ok(Plan::default());
         };
-        let work = reach(queues, wanted, approval.clone());
+        let work = reach(queues, env.to_owned(), wanted, approval.clone());
         match approval {
             None => work.await,
             Some(_) => reconcile::excluding_others(&self.pool, &format!("{QUEUES}/{env}"), work).await?,
@@ -102,13 +102,14 @@ impl Queues {
 
 async fn reach(
     queues: Arc<dyn FifoCatalogue>,
+    env: String,
     wanted: Vec<(String, QueueTerms)>,
     approval: Option<Approval>,
 ) -> Result<Plan, RunError> {
     let failed = |error: FifoError| RunError::Failed(error.to_string());
     let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
     let there = queues.look(&names).await.map_err(failed)?;
-    let (plan, ensure) = plan(&there, &wanted);
+    let (plan, ensure) = plan(&env, &there, &wanted);
     if let Some(approval) = approval {
         approval.check(&plan)?;
         for (name, terms) in ensure {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use queue::fifo::QueueTerms;
 use reconcile::Plan;
 use reconcile::plan::diff;
-use serde_json::json;
 
 use super::definition::shown;
 
@@ -13,6 +12,7 @@ const KIND: &str = "queue";
 
 /// The plan, and the queues to make or change, in an order in which that can be done.
 pub(super) fn plan(
+    env: &str,
     there: &BTreeMap<String, QueueTerms>,
     wanted: &[(String, QueueTerms)],
 ) -> (Plan, Vec<(String, QueueTerms)>) {
@@ -26,7 +26,7 @@ pub(super) fn plan(
         ensure.push((name.clone(), terms.clone()));
     }
     let target: BTreeMap<&String, _> = there.iter().map(|(name, terms)| (name, shown(terms))).collect();
-    plan.observed(&json!(target));
+    plan.observed_in(env, &target);
     (plan, ensure)
 }
 
@@ -60,7 +60,7 @@ mod tests {
         others.insert("b-test.fifo".to_owned(), wanted[0].1.clone());
         let table = [(BTreeMap::new(), "++++"), (all, ""), (others, "+~")];
         for (there, expected) in table {
-            let (plan, ensure) = plan(&there, &wanted);
+            let (plan, ensure) = plan("test", &there, &wanted);
             let letters: String = plan
                 .changes
                 .iter()

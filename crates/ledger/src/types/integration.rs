@@ -176,7 +176,7 @@ impl Run {
             Err(error) => return Ok(Err(error)),
         };
         let mut steps = plan(&stored, &self.wanted, &uses, self.terms);
-        steps.plan.observed(&target(&stored));
+        steps.plan.observed_in(self.only.as_deref().unwrap_or_default(), &target(&stored));
         if !self.dry_run {
             if let Err(moved) = self.approval.check(&steps.plan) {
                 return Ok(Err(moved));

@@ -67,13 +67,14 @@ impl<'s> Selector<'s> {
     }
 }
 
-/// Up to the last step that has a choice, a part is one of several; what is fixed after that lies in the part.
+/// Up to the last step that has a choice, a part is one of several; what is fixed after that lies in the part. Without a
+/// choice, or with `..`, it is not known how far a part goes, and it is taken to be as small as can be.
 fn depth(query: &JpQuery) -> Option<usize> {
     let fixed = |segment: &Segment| matches!(segment, Segment::Selector(Step::Name(_)));
     if query.segments.iter().any(|segment| matches!(segment, Segment::Descendant(_))) {
         return None;
     }
-    Some(query.segments.iter().rposition(|segment| !fixed(segment)).map_or(0, |last| last + 1))
+    query.segments.iter().rposition(|segment| !fixed(segment)).map(|last| last + 1)
 }
 
 fn depth_of(text: &str) -> usize {

@@ -3,6 +3,8 @@
 mod approval;
 mod diff;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -70,9 +72,10 @@ pub struct Plan {
     /// Shards of a whole run that failed; the others are as planned.
     #[serde(default)]
     pub failed: Vec<ShardFailure>,
-    /// The fingerprint of the target's state, as it was when the plan was made.
+    /// The fingerprint of the target's state as it was when the plan was made, by part of the target; a target that is one
+    /// whole has the part ``.
     #[serde(default)]
-    pub target: Option<String>,
+    pub target: BTreeMap<String, String>,
 }
 
 impl Plan {
@@ -105,7 +108,12 @@ impl Plan {
     /// Binds the plan to the state that the target had when it was made: everything that the plan was made from, except
     /// the bundle.
     pub fn observed(&mut self, target: &impl Serialize) {
-        self.target = Some(digest::hex(&digest::of_json(target)));
+        self.observed_in("", target);
+    }
+
+    /// Like [`Plan::observed`], for the plan of one part of a target, such as a shard.
+    pub fn observed_in(&mut self, part: &str, target: &impl Serialize) {
+        self.target.insert(part.to_owned(), digest::hex(&digest::of_json(target)));
     }
 
     /// Whether there is nothing to do, nothing to say and nothing went wrong.
@@ -119,10 +127,7 @@ impl Plan {
         self.refused.extend(other.refused);
         self.failed.extend(other.failed);
         self.adopted += other.adopted;
-        self.target = match (self.target.take(), other.target) {
-            (Some(one), Some(other)) => Some(digest::hex(&digest::of_json(&[one, other]))),
-            (one, other) => one.or(other),
-        };
+        self.target.extend(other.target);
     }
 
     /// How many changes of a kind there are.
