@@ -8,6 +8,7 @@ mod bombs;
 mod changed_since;
 mod diagnostics;
 mod early_exit;
+mod example;
 mod folder;
 mod links;
 mod runtime;
