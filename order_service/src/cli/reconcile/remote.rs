@@ -81,7 +81,8 @@ impl Service {
             Ok::<_, anyhow::Error>((status, answer.into_body().collect().await?.to_bytes()))
         };
         let answered = tokio::time::timeout(PATIENCE, asked).await;
-        let (status, body) = answered.with_context(|| format!("{}: no answer", self.uri))??;
+        let answered = answered.with_context(|| format!("{}: no answer", self.uri))?;
+        let (status, body) = answered.with_context(|| self.uri.to_string())?;
         if status == StatusCode::OK {
             return Ok(Ok(serde_json::from_slice(&body).context("the service's answer is no report")?));
         }
