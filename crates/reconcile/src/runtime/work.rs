@@ -13,6 +13,9 @@ pub struct Decided {
     pub works: Vec<Work>,
     /// Why more is run than was hoped for.
     pub warnings: Vec<String>,
+    /// The fingerprint of the bundle, if it was found to be sound in this process.
+    #[serde(skip)]
+    pub(super) sound: Option<String>,
 }
 
 /// What is run of an integration.

@@ -12,7 +12,7 @@ async fn planned(things: &Things, bundle: &Bundle) -> SavedPlan {
     let saved = SavedPlan::of(bundle, &dry(), &decided, &report);
     // As it is in the file.
     let read = SavedPlan::parse(&serde_json::to_string(&saved).unwrap()).unwrap();
-    assert_eq!(read, saved);
+    assert_eq!((read.plans.clone(), &read.bundle), (saved.plans, &saved.bundle));
     read
 }
 
