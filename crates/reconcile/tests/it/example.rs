@@ -48,6 +48,13 @@ fn the_documentation_shows_the_example_that_is_run() {
     }
 }
 
+#[test]
+fn the_documentation_shows_the_job_that_checks_merge_requests() {
+    let page = include_str!("../../../../docs/reconcile.md");
+    let job = page.split_once("```yaml\nreconcile:\n").unwrap().1.split_once("```").unwrap().0;
+    assert!(include_str!("../../../../.gitlab-ci.yml").contains(job), "{job}");
+}
+
 async fn table() -> PgPool {
     let pool = store::testing::control_database().await;
     sqlx::query("CREATE TABLE banners (page text PRIMARY KEY, text text NOT NULL, owner text NOT NULL)")
