@@ -6,6 +6,7 @@ pub mod bytes;
 pub mod misbehaving;
 pub mod orders;
 pub mod queue;
+pub mod reconcile;
 pub mod retry_queue;
 pub mod size;
 pub mod start;

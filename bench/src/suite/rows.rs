@@ -171,6 +171,14 @@ pub const ROWS: &[Row] = &[
         run: measured_by!(rows::queue::under_an_old_transaction),
     },
     Row {
+        id: "R1",
+        what: "reconcile, 10,000 files, early exit",
+        target: "< 2 s",
+        rules: &[at_most("early exit", 2.0)],
+        when: When::Daily,
+        run: measured_by!(rows::reconcile::early_exit),
+    },
+    Row {
         id: "S1",
         what: "start to ready, warm; idle",
         target: "< 1.5 s; memory of the whole process < 60 MB, idle CPU < 1%",

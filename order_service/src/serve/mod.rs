@@ -46,12 +46,14 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         shards = ledger::open(&settings.database, &database) => shards?,
         () = stop.cancelled() => return Ok(()),
     };
-    bundle::ensure_first(&database.pool, &settings.bundle).await?;
+    let targets = bundle::Targets::new(database.pool.clone(), bundle::ShardSet::of(shards.all()));
+    bundle::begin(&targets, &settings.bundle).await?;
     let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
     let background = tasks::start(&settings, &database.pool, &running, &stop).await?;
     let routes = match settings.roles.contains(&Role::Http) {
         true => ::ledger::http::routes(running.ledger.clone())
-            .merge(::tasks::http::routes(background.tasks.clone())),
+            .merge(::tasks::http::routes(background.tasks.clone()))
+            .merge(bundle::http::routes(targets.clone())),
         false => axum::Router::new(),
     };
     api.open(routes);
