@@ -14,5 +14,6 @@ pub mod sdk;
 mod service;
 pub mod template;
 pub mod templates;
+pub mod transcript;
 
 pub use service::{Configurator, Given, Refused, Settings};

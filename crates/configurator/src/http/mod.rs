@@ -11,7 +11,7 @@ use serving::body;
 use crate::Configurator;
 
 pub use refused::{failed_run, refused};
-pub use runs::Request;
+pub use runs::{Request, forecast_json};
 
 /// The routes.
 pub fn routes(configurator: Configurator) -> Router {

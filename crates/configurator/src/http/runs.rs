@@ -81,7 +81,7 @@ pub(super) async fn cancel(
 }
 
 /// What a forecast shows.
-pub(crate) fn forecast_json(forecast: &[Forecast]) -> Value {
+pub fn forecast_json(forecast: &[Forecast]) -> Value {
     let block = |block: &Forecast| {
         let action = block.action.map_or("cached", crate::protocol::Action::name);
         json!({"name": block.name, "integration": block.integration, "action": action, "may_be_cached": block.may_be_cached})

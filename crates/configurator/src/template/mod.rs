@@ -15,7 +15,7 @@ use std::fmt;
 pub use evaluate::{MOST_PARAMS, Trouble, Values};
 pub use expression::{Expression, Piece};
 pub use graph::{Block, Graph, Input, Node, Scope, Source};
-pub use names::{Env, check_template_name};
+pub use names::{Env, check_template_name, is_queue};
 
 use reconcile::yaml::Limits;
 
