@@ -25,11 +25,11 @@ const CLAIMED: i32 = 100;
 /// Messages on their way at a time.
 const ON_THEIR_WAY: usize = 32;
 /// How long a claim keeps others away; well below the window in which a repeated message is the same.
-const CLAIM_SECONDS: f64 = 15.0;
+const CLAIM_SECONDS: f64 = 10.0;
 /// What was claimed longer ago is left to others.
-const STALE: Duration = Duration::from_secs(5);
+const STALE: Duration = Duration::from_secs(4);
 /// How long one send may take.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a message waits that could not be sent.
 const PAUSE_SECONDS: f64 = 1.0;
 /// How long a message may go unnoticed when its notification was lost.
