@@ -75,8 +75,8 @@ impl Memory for InMemory {
                 answers.by_number.remove(&oldest);
             }
         }
-        let remembered = answers.by_number.entry(key).or_insert(answer).clone();
-        Box::pin(std::future::ready(Ok(remembered)))
+        answers.by_number.insert(key, answer.to_owned());
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn store(&self, queue: &str) -> Arc<dyn Store> {
@@ -156,16 +156,17 @@ impl Memory for InPostgres {
         block_id: i64,
         answer: String,
     ) -> BoxFuture<'a, Result<String>> {
-        let queue = queue.to_owned();
+        let (queue, answer) = (queue.to_owned(), answer.to_owned());
         Box::pin(async move {
             let remembered = store::run(&self.pool, "remember_answer", move |connection| {
                 let (queue, answer) = (queue.clone(), answer.clone());
                 Box::pin(async move {
-                    let remembered = sqlx::query_scalar(
-                        "INSERT INTO integration_answers AS a (queue, block_id, answer) VALUES ($1, $2, $3)
-                         ON CONFLICT (queue, block_id) DO UPDATE SET answer = a.answer RETURNING answer -- remember_answer",
+                    let remember = sqlx::query(
+                        "INSERT INTO integration_answers (queue, block_id, answer) VALUES ($1, $2, $3)
+                         ON CONFLICT (queue, block_id) DO UPDATE SET answer = excluded.answer, answered_at = now() -- remember_answer",
                     );
-                    Ok(remembered.bind(queue).bind(block_id).bind(answer).fetch_one(connection).await?)
+                    remember.bind(queue).bind(block_id).bind(answer).execute(connection).await?;
+                    Ok(())
                 })
             });
             remembered.await.map_err(said)

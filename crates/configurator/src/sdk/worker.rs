@@ -147,7 +147,8 @@ impl Worker {
     ) -> super::memory::Result<String> {
         self.count(if outcome.is_ok() { "succeeded" } else { "failed" });
         let answer = Answer { block_id, outcome }.body();
-        self.memory.remember(&self.queue, block_id, answer).await
+        self.memory.remember(&self.queue, block_id, &answer).await?;
+        Ok(answer)
     }
 
     async fn send(&self, message: &Message, block_id: i64, body: String) -> Result<(), FifoError> {
