@@ -35,7 +35,7 @@ pub async fn opened(engine: &dyn FifoEngine, name: &str) -> Arc<dyn FifoQueue> {
             Ok(queue) => return queue,
             Err(error) => {
                 // Said when it begins, and once a minute or so.
-                if attempts % 100 == 0 {
+                if attempts.is_multiple_of(100) {
                     tracing::warn!(queue = name, %error, code = "UNAVAILABLE", "a queue is waited for");
                 }
                 attempts += 1;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use queue::fifo::{ConsumerTerms, FifoEngine, FifoQueue, Queues, SendInTx, consume};
 use serde_json::{Map, Value as Json};
 use sqlx::PgPool;
-use store::Notifications;
+use store::{Notifications, Notify};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,8 @@ use crate::templates;
 
 /// Answers in work at a time, for each environment.
 const CONCURRENCY: usize = 200;
+/// How often it is looked whether an environment is in use, should a notification have been lost.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often ended runs are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 
@@ -195,11 +198,43 @@ impl Configurator {
         running
     }
 
+    /// Waits until there is an instance in the environment: before that nobody answers anything, and nothing is polled.
+    pub async fn in_use(&self, env: Env) {
+        let mut heard = self.notifications.subscribe();
+        loop {
+            let used = store::run(&self.pool, "environment_in_use", move |connection| {
+                Box::pin(async move {
+                    let used = sqlx::query_scalar(
+                        "SELECT EXISTS (SELECT FROM configurator_instances WHERE env = $1) -- environment_in_use",
+                    );
+                    Ok(used.bind(env.name()).fetch_one(connection).await?)
+                })
+            });
+            if used.await.unwrap_or(false) {
+                return;
+            }
+            let told = async {
+                loop {
+                    match heard.recv().await {
+                        Ok(Notify::Heard { channel, .. }) if channel != run::RUNS_CHANNEL => {}
+                        Err(RecvError::Closed) => std::future::pending().await,
+                        _ => return,
+                    }
+                }
+            };
+            let _ = timeout(LOOK_EVERY, told).await;
+        }
+    }
+
     async fn receive(self, env: Env, engine: Arc<dyn FifoEngine>, grace: Duration, stop: CancellationToken) {
         let name = env.queue(&self.settings.answers);
+        let queue = async {
+            self.in_use(env).await;
+            opened(engine.as_ref(), &name).await
+        };
         let queue = tokio::select! {
             () = stop.cancelled() => return,
-            queue = opened(engine.as_ref(), &name) => queue,
+            queue = queue => queue,
         };
         let dead = env.dead_letters(&self.settings.answers);
         let dead_letters: Arc<dyn FifoQueue> = Arc::new(OptionalQueue::new(engine, dead));

@@ -59,8 +59,15 @@ pub async fn start(
     for (env, engine) in &configurator.engines {
         let memory = Arc::new(InPostgres::new(pool.clone()));
         let host = Host::new(engine.clone()).remembering(memory).working(terms.clone());
-        let (handlers, env, stop) = (handlers.clone(), *env, stop.clone());
-        running.spawn(async move { host.run(handlers, integration::QUEUE, env, stop).await });
+        let (configurator, handlers, env, stop) =
+            (configurator.clone(), handlers.clone(), *env, stop.clone());
+        running.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = configurator.in_use(env) => {}
+            }
+            host.run(handlers, integration::QUEUE, env, stop).await;
+        });
     }
     Ok(running)
 }

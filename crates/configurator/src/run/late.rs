@@ -19,11 +19,14 @@ pub(super) struct Received {
     pub(super) action: Action,
 }
 
+/// How a step shows a late answer: message, status, state, error's code and arguments.
+type Shown = (i64, &'static str, Option<String>, Option<String>, Option<String>);
+
 /// Does what late answers still do.
 pub(super) async fn take(connection: &mut PgConnection, instance_id: i64, late: &[Received]) -> Result<()> {
     metrics::counter!("configurator_late_answers_total").increment(late.len() as u64);
     let (mut successes, mut deleted, mut orphaned) = (Vec::new(), Vec::new(), Vec::new());
-    let mut shown: Vec<(i64, &str, Option<String>, Option<String>, Option<String>)> = Vec::new();
+    let mut shown: Vec<Shown> = Vec::new();
     for received in late {
         let id = received.answer.block_id;
         let key = || (received.name.clone(), received.integration.clone(), id);

@@ -18,9 +18,8 @@ pub trait Memory: Send + Sync {
     /// What was answered.
     fn answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>>;
 
-    /// Remembers it; the first answer stays. What is remembered then.
-    fn remember<'a>(&'a self, queue: &'a str, block_id: i64, answer: String)
-    -> BoxFuture<'a, Result<String>>;
+    /// Remembers it, in the place of an earlier one.
+    fn remember<'a>(&'a self, queue: &'a str, block_id: i64, answer: &'a str) -> BoxFuture<'a, Result<()>>;
 
     /// What handlers of that queue keep.
     fn store(&self, queue: &str) -> Arc<dyn Store>;
@@ -59,12 +58,7 @@ impl Memory for InMemory {
         Box::pin(std::future::ready(Ok(known)))
     }
 
-    fn remember<'a>(
-        &'a self,
-        queue: &'a str,
-        block_id: i64,
-        answer: String,
-    ) -> BoxFuture<'a, Result<String>> {
+    fn remember<'a>(&'a self, queue: &'a str, block_id: i64, answer: &'a str) -> BoxFuture<'a, Result<()>> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (queue.to_owned(), block_id);
         if !answers.by_number.contains_key(&key) {
@@ -150,12 +144,7 @@ impl Memory for InPostgres {
         })
     }
 
-    fn remember<'a>(
-        &'a self,
-        queue: &'a str,
-        block_id: i64,
-        answer: String,
-    ) -> BoxFuture<'a, Result<String>> {
+    fn remember<'a>(&'a self, queue: &'a str, block_id: i64, answer: &'a str) -> BoxFuture<'a, Result<()>> {
         let (queue, answer) = (queue.to_owned(), answer.to_owned());
         Box::pin(async move {
             let remembered = store::run(&self.pool, "remember_answer", move |connection| {
