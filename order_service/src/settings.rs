@@ -1,6 +1,7 @@
 //! The order service's settings: the table, and the typed values made from it.
 
 mod export;
+mod queues;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use settings::{Program, Resolved, Setting, SettingError, Source};
 use store::{PgConnectOptions, parse_url};
 
 pub use export::ExportSettings;
+pub use queues::{QueueEngine, QueueSettings, SqsAccounts};
 
 /// Where the data lies if nobody says otherwise; worked out by [`with_data_dir`].
 const DATA_DIR: Setting = Setting::new(
@@ -72,9 +74,9 @@ pub const PROGRAM: Program = Program {
         Setting::new(
             "roles",
             "ROLE,…",
-            "What this process does: grpc, http, retry, sequencer, aggregator, exporter, scheduler, tasks",
+            "What this process does: grpc, http, retry, sequencer, aggregator, exporter, scheduler, tasks, configurator",
         )
-        .or("grpc,http,retry,sequencer,aggregator,exporter,scheduler,tasks"),
+        .or("grpc,http,retry,sequencer,aggregator,exporter,scheduler,tasks,configurator"),
         Setting::new(
             "export-engine",
             "files|nats|none",
@@ -88,6 +90,22 @@ pub const PROGRAM: Program = Program {
         )
         .secret(),
         Setting::new("nats-credentials", "FILE", "A NATS user's credentials (a .creds file)"),
+        Setting::new(
+            "queue-engine",
+            "postgres|sqs",
+            "Where FIFO queues are [default: postgres; sqs if --sqs-endpoint-url or --queues is given]",
+        ),
+        Setting::new("sqs-endpoint-url", "URL", "An endpoint other than Amazon's, such as an emulator's"),
+        Setting::new("sqs-region", "REGION", "Region of the queues [default: AWS_REGION]"),
+        Setting::new(
+            "queues",
+            "FILE",
+            "Endpoint, region and credentials of each environment's queues (YAML); without it, one pair for all",
+        ),
+        Setting::new("answer-queue", "NAME", "Queue of integrations' answers, without environment and ending")
+            .or("configshop"),
+        Setting::new("block-timeout", "TIME", "How long an integration may take to answer for a block").or("5m"),
+        Setting::new("run-retention", "TIME", "How long configurator runs that have ended are kept").or("90days"),
         Setting::new(
             "threads",
             "COUNT",
@@ -139,10 +157,12 @@ pub enum Role {
     Scheduler,
     /// Carries out background tasks.
     Tasks,
+    /// Carries on configurator runs, receives answers, and is the integration `platform`.
+    Configurator,
 }
 
 /// All roles, by name.
-const ROLES: [(&str, Role); 8] = [
+const ROLES: [(&str, Role); 9] = [
     ("grpc", Role::Grpc),
     ("http", Role::Http),
     ("retry", Role::Retry),
@@ -151,6 +171,7 @@ const ROLES: [(&str, Role); 8] = [
     ("exporter", Role::Exporter),
     ("scheduler", Role::Scheduler),
     ("tasks", Role::Tasks),
+    ("configurator", Role::Configurator),
 ];
 
 /// The settings of a serving process.
@@ -198,6 +219,8 @@ pub struct Settings {
     pub max_orders_per_request: usize,
     /// `--max-in-flight-orders`
     pub max_in_flight_orders: usize,
+    /// `--queue-engine` and what belongs to it.
+    pub queues: QueueSettings,
     /// `--task-retention`
     pub task_retention: Duration,
     /// `--shutdown-timeout`
@@ -263,6 +286,7 @@ impl Settings {
             give_up_after: resolved.duration("give-up-after")?,
             max_orders_per_request,
             max_in_flight_orders,
+            queues: QueueSettings::new(resolved)?,
             task_retention: resolved.duration("task-retention")?,
             shutdown_timeout: resolved.duration("shutdown-timeout")?,
         })

@@ -179,6 +179,14 @@ pub const ROWS: &[Row] = &[
         run: measured_by!(rows::reconcile::early_exit),
     },
     Row {
+        id: "C1",
+        what: "configurator, Postgres engine, 10,000 no-op blocks",
+        target: ">= 2,000 blocks/s; linear",
+        rules: &[at_least("blocks", 2000.0), at_least("ratio to a quarter of the graph", 0.8)],
+        when: When::Usual,
+        run: measured_by!(rows::configurator::graph),
+    },
+    Row {
         id: "S1",
         what: "start to ready, warm; idle",
         target: "< 1.5 s; memory of the whole process < 60 MB, idle CPU < 1%",

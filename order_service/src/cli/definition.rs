@@ -1,5 +1,6 @@
 //! What commands there are.
 
+mod configurator;
 mod export;
 mod ledger;
 mod reconcile;
@@ -35,6 +36,9 @@ pub fn command() -> Command {
         .subcommand(ledger::command())
         .subcommand(ledger::shard_of())
         .subcommand(export::command())
+        .subcommand(configurator::command())
+        .subcommand(configurator::queues())
+        .subcommand(configurator::testproxy())
         .subcommand(bundle())
         .subcommand(reconcile::command())
         .subcommand(

@@ -3,6 +3,7 @@
 mod admin;
 mod bundle;
 mod client;
+mod configurator;
 mod definition;
 mod export;
 mod ledger;
@@ -12,6 +13,7 @@ mod process;
 mod reconcile;
 mod service;
 mod shard_of;
+mod testproxy;
 mod words;
 
 use std::path::PathBuf;
@@ -123,6 +125,15 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
             Some(("resume", args)) => export::resume_from_broker(args, resolved).await,
             _ => Err(Failure::Usage("export: which command? (see export --help)".to_owned())),
         },
+        Some(("configurator", args)) => match args.subcommand() {
+            Some(("forecast", args)) => configurator::forecast(args, resolved).await,
+            _ => Err(Failure::Usage("configurator: which command? (see configurator --help)".to_owned())),
+        },
+        Some(("queues", args)) => match args.subcommand() {
+            Some(("ensure", args)) => configurator::ensure(args, resolved).await,
+            _ => Err(Failure::Usage("queues: which command? (see queues --help)".to_owned())),
+        },
+        Some(("testproxy", args)) => testproxy::run(args, resolved).await,
         Some(("migrate", args)) => admin::migrate(args, resolved).await,
         Some(("status", args)) => admin::status(args, resolved).await,
         Some(("bundle", args)) => match args.subcommand() {

@@ -115,7 +115,11 @@ impl Run {
     }
 }
 
-async fn types_in_force(connection: &mut PgConnection, planned: &[AccountType]) -> store::Result<Types> {
+/// The account types in force, and those that are planned.
+pub(crate) async fn types_in_force(
+    connection: &mut PgConnection,
+    planned: &[AccountType],
+) -> store::Result<Types> {
     let known = |account: AccountType| (account.name.clone(), Known::Type(Box::new(account)));
     let stored =
         ledger::types::read(connection).await?.into_iter().filter_map(|stored| match stored.definition {

@@ -14,6 +14,7 @@ mod stored;
 
 pub use check::{Known, RULE_SCHEMA, Types, check_rules, problems};
 pub use evaluate::events;
+pub(crate) use integration::types_in_force;
 pub use integration::{POSTINGS, PostingRules, apply_in_tx, rules_of};
 pub use ledger::LedgerPostings;
 pub use plan::plan;

@@ -1,12 +1,15 @@
 //! The composition root: opens the database, wires the rooms together, serves until told to stop, stops in order.
 
+pub mod configurator;
 pub mod database;
 mod duties;
 pub mod export;
 mod http;
 pub mod ledger;
+pub mod queues;
 mod rooms;
 mod tasks;
+pub mod testproxy;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +18,7 @@ use anyhow::Context as _;
 use proto::order_service::order_service_server::OrderServiceServer;
 use serving::listen::Listeners;
 use serving::ops::{Probe, Readiness};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -49,11 +53,15 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     let targets = bundle::Targets::new(database.pool.clone(), bundle::ShardSet::of(shards.all()));
     bundle::begin(&targets, &settings.bundle).await?;
     let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
-    let background = tasks::start(&settings, &database.pool, &running, &stop).await?;
+    let fifo = queues::open(&settings.queues.engine, &database.pool, &running.notifications).await;
+    let background = tasks::start(&settings, &database.pool, &running, &fifo, &stop).await?;
+    let (configurator, configuring) =
+        start_configurator(&settings, &database, &running, &fifo, &stop).await?;
     let routes = match settings.roles.contains(&Role::Http) {
         true => ::ledger::http::routes(running.ledger.clone())
             .merge(::tasks::http::routes(background.tasks.clone()))
-            .merge(bundle::http::routes(targets.clone())),
+            .merge(bundle::http::routes(targets.clone()))
+            .merge(::configurator::http::routes(configurator)),
         false => axum::Router::new(),
     };
     api.open(routes);
@@ -74,10 +82,34 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     running.ledger.locks.stop();
     running.leave().await;
     background.ended(settings.shutdown_timeout).await;
+    ended(configuring, settings.shutdown_timeout).await;
     // They have been stopping since the signal.
     let _ = timeout(Duration::from_secs(2), async { while duties.join_next().await.is_some() {} }).await;
     database.pool.close().await;
     served
+}
+
+/// What its routes ask, and what its role does, if this process has it.
+async fn start_configurator(
+    settings: &Settings,
+    database: &database::Database,
+    running: &Running,
+    fifo: &queues::FifoQueues,
+    stop: &CancellationToken,
+) -> anyhow::Result<(::configurator::Configurator, JoinSet<()>)> {
+    let configurator = configurator::of(&settings.queues, &database.pool, &running.notifications, fifo);
+    if !settings.roles.contains(&Role::Configurator) {
+        return Ok((configurator, JoinSet::new()));
+    }
+    let shards = running.ledger.shards.all().to_vec();
+    let grace = settings.shutdown_timeout * 2 / 3;
+    let running = configurator::start(&configurator, fifo, shards, grace, stop).await?;
+    Ok((configurator, running))
+}
+
+/// Waits until everything has ended that has been stopping since the signal.
+pub(crate) async fn ended(mut running: JoinSet<()>, within: Duration) {
+    let _ = timeout(within, async { while running.join_next().await.is_some() {} }).await;
 }
 
 /// Ready means that the database answers.

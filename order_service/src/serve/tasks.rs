@@ -5,21 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use queue::fifo::PostgresFifo;
+use queue::fifo::FifoEngine;
 use sqlx::PgPool;
 use store::{LeaseTerms, Work, do_duties};
 use tasks::schedule::Scheduler;
-use tasks::{Tasks, WorkerTerms};
+use tasks::{Handlers, Tasks, WorkerTerms};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::queues::FifoQueues;
 use super::rooms::Running;
 use crate::settings::{Role, Settings};
 use crate::tasks::{TASK_TYPES, handlers};
 
 /// The duty of whoever schedules.
 const SCHEDULER: &str = "scheduler";
+
+/// The pause until the queue of tasks is asked for again.
+const QUEUE_PAUSE: Duration = Duration::from_secs(2);
 
 /// What runs, and what enqueues.
 pub(super) struct Background {
@@ -33,12 +37,15 @@ pub(super) async fn start(
     settings: &Settings,
     pool: &PgPool,
     process: &Running,
+    fifo: &FifoQueues,
     stop: &CancellationToken,
 ) -> anyhow::Result<Background> {
-    let engine = PostgresFifo::new(pool.clone(), process.notifications.clone());
-    let queues = tasks::ensure_queues(&engine).await.context("the queue of tasks")?;
-    let tasks = Tasks::new(pool.clone(), TASK_TYPES.into(), Arc::new(engine));
+    if fifo.makes_queues {
+        tasks::ensure_queues(fifo.tasks.as_ref()).await.context("the queue of tasks")?;
+    }
+    let tasks = Tasks::new(pool.clone(), TASK_TYPES.into(), fifo.tasks_sender.clone());
     let mut running = JoinSet::new();
+    fifo.relay(pool, &process.notifications, &mut running, stop);
     if settings.roles.contains(&Role::Scheduler) {
         let scheduler = Scheduler {
             tasks: tasks.clone(),
@@ -54,14 +61,39 @@ pub(super) async fn start(
         // What is not done by then is given back: others have it at once.
         terms.consumer.grace = settings.shutdown_timeout * 2 / 3;
         let handlers = handlers(&process.ledger, settings.ledger_retention);
-        running.spawn(tasks::work(queues, tasks.clone(), handlers, terms, stop.clone()));
+        running.spawn(work(fifo.tasks.clone(), tasks.clone(), handlers, terms, stop.clone()));
     }
     Ok(Background { tasks, running })
 }
 
+/// Works as soon as the queue is there: the engine may be away for now.
+async fn work(
+    engine: Arc<dyn FifoEngine>,
+    tasks: Tasks,
+    handlers: Handlers,
+    terms: WorkerTerms,
+    stop: CancellationToken,
+) {
+    let queues = async {
+        loop {
+            match tasks::ensure_queues(engine.as_ref()).await {
+                Ok(queues) => return queues,
+                Err(error) => {
+                    tracing::warn!(%error, code = "UNAVAILABLE", "the queue of tasks is waited for");
+                    sleep(QUEUE_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        queues = queues => tasks::work(queues, tasks, handlers, terms, stop.clone()).await,
+    }
+}
+
 impl Background {
     /// Waits until everything has ended that has been stopping since the signal.
-    pub(super) async fn ended(mut self, within: Duration) {
-        let _ = timeout(within, async { while self.running.join_next().await.is_some() {} }).await;
+    pub(super) async fn ended(self, within: Duration) {
+        super::ended(self.running, within).await;
     }
 }

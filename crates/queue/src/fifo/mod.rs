@@ -9,7 +9,9 @@
 mod catalogue;
 mod consume;
 mod message;
+mod outbox;
 mod postgres;
+mod sqs;
 
 #[cfg(feature = "testing")]
 pub mod conformance;
@@ -23,7 +25,9 @@ use sqlx::PgConnection;
 pub use catalogue::{FifoCatalogue, PostgresCatalogue};
 pub use consume::{Consumer, ConsumerTerms, Queues, REASON, Verdict, consume};
 pub use message::{MOST_ATTRIBUTES, MOST_BYTES, Message, NewMessage, Receipt, Sent};
+pub use outbox::{OUTBOX_CHANNEL, Outbox, relay};
 pub use postgres::{CHANNEL, PostgresFifo};
+pub use sqs::{SqsAccount, SqsCredentials, SqsFifo};
 
 /// Most messages of one receive.
 pub const MOST_RECEIVED: usize = 10;
@@ -118,10 +122,26 @@ pub trait FifoEngine: Send + Sync {
 /// elsewhere keep the messages in an outbox until they are sent.
 pub trait SendInTx: Send + Sync {
     /// Sends to a queue that is there, in order. Groups are locked until the transaction ends: nobody else sends to them.
+    /// An engine that keeps an outbox answers nothing: what it sends has no id yet.
     fn send_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
         queue: &'a str,
         messages: &'a [NewMessage],
     ) -> BoxFuture<'a, store::Result<Vec<Sent>>>;
+
+    /// Sends to several queues, in order, whether or not they are there: an engine makes those that are missing, or keeps
+    /// the messages until somebody does.
+    fn send_all_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        messages: &'a [(&'a str, &'a NewMessage)],
+    ) -> BoxFuture<'a, store::Result<Vec<Sent>>>;
+
+    /// Takes back what was to be sent under these ids, as far as it is not sent yet.
+    fn take_back_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        deduplications: &'a [String],
+    ) -> BoxFuture<'a, store::Result<()>>;
 }

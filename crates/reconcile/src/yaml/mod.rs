@@ -11,7 +11,7 @@ use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::{AliasLimits, DuplicateKeyPolicy, MergeKeyPolicy};
 use serde_saphyr::{Budget, Error, Options, UserMessageFormatter};
 
-pub use tree::Tree;
+pub use tree::{Node, Tree};
 
 /// Largest text, in bytes.
 pub const MOST_BYTES: usize = 1 << 20;
@@ -29,39 +29,55 @@ pub struct Problem {
     pub reason: String,
 }
 
+/// What a text may cost, where more is needed than files of a bundle do.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Largest text, in bytes.
+    pub bytes: usize,
+    /// Most nodes that are written out; what aliases expand to never exceeds [`MOST_NODES`].
+    pub nodes: usize,
+}
+
+const OF_A_FILE: Limits = Limits { bytes: MOST_BYTES, nodes: MOST_NODES };
+
 /// Reads YAML; what is wrong is said in one line, which never shows the text around it: it may hold a secret.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    check_size(text)
-        .and_then(|()| serde_saphyr::from_str_with_options(text, options()).map_err(|error| problem(&error)))
+    check_size(text, OF_A_FILE)
+        .and_then(|()| serde_saphyr::from_str_with_options(text, options(OF_A_FILE)).map_err(|error| problem(&error)))
         .map_err(|problem| format!("line {}: {}", problem.line, problem.reason))
 }
 
 /// Reads YAML with the lines of everything in it.
 pub fn read(text: &str) -> Result<Tree, Problem> {
-    check_size(text)?;
-    tree::parse(text, options()).map_err(|error| problem(&error))
+    read_within(text, OF_A_FILE)
 }
 
-fn check_size(text: &str) -> Result<(), Problem> {
-    if text.len() <= MOST_BYTES {
+/// Reads YAML with the lines of everything in it, within other limits than those of files.
+pub fn read_within(text: &str, limits: Limits) -> Result<Tree, Problem> {
+    check_size(text, limits)?;
+    tree::parse(text, options(limits)).map_err(|error| problem(&error))
+}
+
+fn check_size(text: &str, limits: Limits) -> Result<(), Problem> {
+    if text.len() <= limits.bytes {
         return Ok(());
     }
-    Err(Problem { line: 1, reason: format!("the text is larger than {MOST_BYTES} bytes") })
+    Err(Problem { line: 1, reason: format!("the text is larger than {} bytes", limits.bytes) })
 }
 
-fn options() -> Options {
+fn options(limits: Limits) -> Options {
     // Neither struct can be written out elsewhere: fields may be added to them.
     let mut budget = Budget::default();
     budget.max_documents = 1;
     budget.max_depth = DEEPEST;
     budget.flow_nesting_limit = DEEPEST;
-    budget.max_nodes = MOST_NODES;
-    budget.max_events = 2 * MOST_NODES;
+    budget.max_nodes = limits.nodes;
+    budget.max_events = 2 * limits.nodes;
     budget.max_aliases = 1000;
     budget.max_anchors = 1000;
     budget.max_recorded_anchor_events = 2 * MOST_NODES;
     budget.max_recorded_anchor_bytes = 4 * MOST_BYTES;
-    budget.max_total_scalar_bytes = MOST_BYTES;
+    budget.max_total_scalar_bytes = limits.bytes;
     let mut aliases = AliasLimits::default();
     aliases.max_total_replayed_events = MOST_NODES;
     aliases.max_replay_stack_depth = 8;

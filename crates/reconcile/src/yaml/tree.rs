@@ -23,6 +23,17 @@ enum Content {
     Map(Vec<(String, Tree)>),
 }
 
+/// What a node is.
+#[derive(Debug, Clone, Copy)]
+pub enum Node<'t> {
+    /// A text, number, truth value or null.
+    Scalar(&'t Json),
+    /// A list.
+    List(&'t [Tree]),
+    /// A mapping, in the order of the text.
+    Map(&'t [(String, Tree)]),
+}
+
 /// A node without its own line.
 struct Bare(Content);
 
@@ -32,6 +43,15 @@ pub(super) fn parse(text: &str, options: Options) -> Result<Tree, Error> {
 }
 
 impl Tree {
+    /// What it is.
+    pub fn node(&self) -> Node<'_> {
+        match &self.content {
+            Content::Scalar(value) => Node::Scalar(value),
+            Content::List(items) => Node::List(items),
+            Content::Map(entries) => Node::Map(entries),
+        }
+    }
+
     /// The values alone.
     pub fn to_json(&self) -> Json {
         match &self.content {

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod consumers;
+mod emulator;
 mod window;
 
 use std::sync::Arc;

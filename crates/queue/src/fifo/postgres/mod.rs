@@ -1,7 +1,9 @@
 //! The engine `postgres`: queues in the control database.
 //!
 //! Each call is one statement, a function of the migration `fifo`. Receivers are woken by `NOTIFY`, and look once a second
-//! while nothing comes. Lock order: a group's turn (advisory), then its messages; receiving takes messages only.
+//! while nothing comes; sends and deletes of a moment share one. Lock order: a group's turn (advisory), then its messages; receiving takes messages only.
+
+mod writes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use self::writes::Writes;
 use super::{
     FifoEngine, FifoError, FifoQueue, LONGEST_VISIBILITY, LONGEST_WAIT, MOST_RECEIVED, Message, NewMessage,
     QueueTerms, Receipt, Result, SendInTx, Sent, catalogue,
@@ -39,6 +42,7 @@ pub struct PostgresFifo {
 struct Queue {
     name: String,
     engine: PostgresFifo,
+    writes: Writes,
 }
 
 #[derive(sqlx::FromRow)]
@@ -80,7 +84,8 @@ impl FifoEngine for PostgresFifo {
             });
             match there.await? {
                 true => {
-                    Ok(Arc::new(Queue { name: name.to_owned(), engine: self.clone() }) as Arc<dyn FifoQueue>)
+                    let (name, writes) = (name.to_owned(), Writes::start(&self.pool, name));
+                    Ok(Arc::new(Queue { name, engine: self.clone(), writes }) as Arc<dyn FifoQueue>)
                 }
                 false => Err(FifoError::NoQueue(name.to_owned())),
             }
@@ -97,6 +102,43 @@ impl SendInTx for PostgresFifo {
     ) -> BoxFuture<'a, store::Result<Vec<Sent>>> {
         Box::pin(send(connection, queue, messages))
     }
+
+    fn send_all_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        messages: &'a [(&'a str, &'a NewMessage)],
+    ) -> BoxFuture<'a, store::Result<Vec<Sent>>> {
+        Box::pin(send_all(connection, messages))
+    }
+
+    fn take_back_in_tx<'a>(
+        &'a self,
+        _: &'a mut PgConnection,
+        _: &'a [String],
+    ) -> BoxFuture<'a, store::Result<()>> {
+        // What is committed is sent.
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+async fn send_all(
+    connection: &mut PgConnection,
+    messages: &[(&str, &NewMessage)],
+) -> store::Result<Vec<Sent>> {
+    let column = |of: fn(&NewMessage) -> &str| messages.iter().map(|m| of(m.1)).collect::<Vec<_>>();
+    let attributes =
+        messages.iter().map(|(_, message)| serde_json::to_string(&message.attributes).unwrap_or_default());
+    let sent: Vec<(Uuid, i64)> =
+        sqlx::query_as("SELECT message_id, sequence FROM fifo_send_all($1, $2, $3, $4, $5) -- fifo_send_all")
+            .bind(messages.iter().map(|(queue, _)| *queue).collect::<Vec<_>>())
+            .bind(column(|message| &message.group))
+            .bind(column(|message| &message.deduplication))
+            .bind(column(|message| &message.body))
+            .bind(attributes.collect::<Vec<_>>())
+            .fetch_all(connection)
+            .await?;
+    let sent = sent.into_iter().map(|(id, sequence)| Sent { id: id.to_string(), sequence: number(sequence) });
+    Ok(sent.collect())
 }
 
 async fn send(
@@ -129,13 +171,7 @@ impl FifoQueue for Queue {
     fn send(&self, message: NewMessage) -> BoxFuture<'_, Result<Sent>> {
         Box::pin(async move {
             message.check()?;
-            let (queue, messages) = (self.name.clone(), Arc::new([message]));
-            let sent = store::run(&self.engine.pool, "fifo_send", move |connection| {
-                let (queue, messages) = (queue.clone(), messages.clone());
-                Box::pin(async move { send(connection, &queue, &*messages).await })
-            });
-            let sent = sent.await.map_err(|error| self.failed(error))?;
-            sent.into_iter().next().ok_or_else(|| FifoError::Internal("nothing was sent".to_owned()))
+            self.writes.send(message).await
         })
     }
 
@@ -165,7 +201,10 @@ impl FifoQueue for Queue {
     }
 
     fn delete<'a>(&'a self, receipt: &'a Receipt) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.by_receipt("fifo_delete", receipt, None))
+        Box::pin(async move {
+            let (sequence, token) = parse(receipt).ok_or(FifoError::Expired)?;
+            if self.writes.delete(sequence, token).await? { Ok(()) } else { Err(FifoError::Expired) }
+        })
     }
 
     fn change_visibility<'a>(
@@ -175,7 +214,7 @@ impl FifoQueue for Queue {
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let visibility_ms = checked(visibility)?;
-            self.by_receipt("fifo_change_visibility", receipt, Some(visibility_ms)).await
+            self.keep(receipt, visibility_ms).await
         })
     }
 }
@@ -206,39 +245,27 @@ impl Queue {
         }
     }
 
-    async fn by_receipt(
-        &self,
-        name: &'static str,
-        receipt: &Receipt,
-        visibility_ms: Option<i64>,
-    ) -> Result<()> {
+    async fn keep(&self, receipt: &Receipt, visibility_ms: i64) -> Result<()> {
         let (sequence, token) = parse(receipt).ok_or(FifoError::Expired)?;
         let queue = self.name.clone();
-        let done = store::run(&self.engine.pool, name, move |connection| {
+        let kept = store::run(&self.engine.pool, "fifo_change_visibility", move |connection| {
             let queue = queue.clone();
             Box::pin(async move {
-                let call = match visibility_ms {
-                    None => sqlx::query_scalar("SELECT fifo_delete($1, $2, $3) -- fifo_delete"),
-                    Some(_) => sqlx::query_scalar(
-                        "SELECT fifo_change_visibility($1, $2, $3, $4) -- fifo_change_visibility",
-                    ),
-                };
-                let call = call.bind(queue).bind(sequence).bind(token);
-                let call = if visibility_ms.is_some() { call.bind(visibility_ms) } else { call };
+                let call = sqlx::query_scalar(
+                    "SELECT fifo_change_visibility($1, $2, $3, $4) -- fifo_change_visibility",
+                );
+                let call = call.bind(queue).bind(sequence).bind(token).bind(visibility_ms);
                 Ok(call.fetch_one(connection).await?)
             })
         });
-        match done.await.map_err(|error| self.failed(error))? {
+        match kept.await.map_err(|error| self.failed(error))? {
             true => Ok(()),
             false => Err(FifoError::Expired),
         }
     }
 
     fn failed(&self, error: store::Error) -> FifoError {
-        match error.sqlstate().as_deref() {
-            Some(NO_QUEUE) => FifoError::NoQueue(self.name.clone()),
-            _ => error.into(),
-        }
+        writes::failed(&self.name, error)
     }
 }
 

@@ -1,0 +1,126 @@
+//! C1: a graph of blocks that do nothing, on the Postgres engine; the integration is in the same process.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use configurator::run::{RUNS_CHANNEL, RunStatus};
+use configurator::sdk::{Env, Handler, Handlers, Host, Request, TaskError, Terms};
+use configurator::{Configurator, Given, Settings};
+use queue::fifo::{CHANNEL, FifoEngine, PostgresFifo, SendInTx};
+use serde_json::{Map, Value};
+use store::{Migrations, Notifications, PgPool};
+use tokio_util::sync::CancellationToken;
+
+use crate::figures::{Figure, Unit, ratio};
+use crate::platform::Cluster;
+use crate::suite::{Outcome, Session};
+
+const DATABASE: &str = "configurator";
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Blocks of a chain; the chains begin at one block that all wait for.
+const CHAIN: usize = 10;
+
+struct Nothing(Arc<AtomicUsize>);
+
+impl Handler for Nothing {
+    const TASK_TYPE: &'static str = "nothing";
+    type Params = Map<String, Value>;
+    type State = Map<String, Value>;
+
+    async fn handle(&self, _: Request<Self::Params>) -> Result<Self::State, TaskError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(Map::from_iter([("id".to_owned(), Value::from(1))]))
+    }
+}
+
+fn template(blocks: usize) -> String {
+    let mut text = "type: module\nname: global\nblocks:\n".to_owned();
+    let chains = (blocks - 1).div_ceil(CHAIN);
+    for n in 0..blocks {
+        let before = if n == 0 { None } else { Some(n.saturating_sub(chains)) };
+        let (inputs, args) = match before {
+            Some(before) => (format!("b{before}.id"), format!("before: $b{before}.id")),
+            None => (String::new(), String::new()),
+        };
+        // A text in memory always takes more.
+        let _ = writeln!(
+            text,
+            "  - {{name: b{n}, type: integration, integration: noop.nothing, inputs: [{inputs}], outputs: [id], args: {{{args}}}}}"
+        );
+    }
+    text
+}
+
+/// Blocks a second of a run of so many, from the call that begins it to its end.
+async fn rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
+    let (notifications, _) = Notifications::start(pool.clone(), vec![CHANNEL, RUNS_CHANNEL]);
+    let engine = Arc::new(PostgresFifo::new(pool.clone(), notifications.clone()));
+    for queue in ["configshop", "noop"] {
+        configurator::queues::ensure(engine.as_ref(), queue, Env::Test).await?;
+    }
+    let configurator = Configurator {
+        pool: pool.clone(),
+        notifications,
+        settings: Settings {
+            block_timeout: PATIENCE,
+            answers: "configshop".to_owned(),
+            retention: Duration::from_secs(86_400),
+        },
+        engines: HashMap::from([(Env::Test, engine.clone() as Arc<dyn FifoEngine>)]),
+        senders: HashMap::from([(Env::Test, engine.clone() as Arc<dyn SendInTx>)]),
+    };
+    let (stop, handled) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+    let mut role = configurator.start(Duration::from_secs(1), &stop);
+    let host = Host::new(engine).working(Terms { concurrency: 200, ..Terms::default() });
+    let handlers = Handlers::default().with(Nothing(handled.clone()));
+    let integration = tokio::spawn(host.run(handlers, "noop", Env::Test, stop.clone()));
+    let given = Given {
+        template_name: format!("blocks-{blocks}"),
+        template: Some(template(blocks)),
+        env: Env::Test,
+        general_inputs: Map::new(),
+        env_inputs: Map::new(),
+    };
+    let begun = Instant::now();
+    let run_id =
+        configurator.begin(given).await.map_err(|refused| anyhow::anyhow!("not begun: {refused:?}"))?;
+    let run = configurator.wait(run_id, PATIENCE).await;
+    let took = begun.elapsed();
+    let run = run.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
+    stop.cancel();
+    while role.join_next().await.is_some() {}
+    let _ = integration.await;
+    anyhow::ensure!(run.status == RunStatus::Succeeded, "the run is {}", run.status.name());
+    let handled = handled.load(Ordering::Relaxed);
+    anyhow::ensure!(handled == blocks, "{blocks} blocks, {handled} were carried out");
+    Ok(blocks as f64 / took.as_secs_f64())
+}
+
+/// C1.
+pub async fn graph(session: &Session) -> anyhow::Result<Outcome> {
+    let blocks = session.effort.size(10_000, 2000);
+    let (mut whole, mut quarter) = (Vec::new(), Vec::new());
+    for run in 1..=session.effort.windows {
+        session.progress.note(&format!("{blocks} blocks, run {run}"));
+        for (blocks, rates) in [(blocks / 4, &mut quarter), (blocks, &mut whole)] {
+            let cluster = Cluster::start(session)?;
+            cluster.create(DATABASE, Some(Migrations::control())).await?;
+            let pool = cluster.pool(DATABASE, 16).await?;
+            rates.push(rate(&pool, blocks).await?);
+            pool.close().await;
+        }
+    }
+    let (whole, quarter) = (
+        Figure::of("blocks", Unit::PerSecond, &whole),
+        Figure::of("blocks of a quarter of the graph", Unit::PerSecond, &quarter),
+    );
+    let linear = ratio("a quarter of the graph", whole.median, quarter.median);
+    let mut outcome = Outcome::of(vec![whole, linear, quarter]);
+    outcome.unjudged = session.effort.quick;
+    Ok(outcome
+        .verified(format!("each of {blocks} blocks was carried out once"))
+        .note("a fan of chains of ten; driver, queues' clients and integration in one process"))
+}

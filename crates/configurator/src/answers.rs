@@ -1,0 +1,124 @@
+//! Receiving answers: any process may receive any of them. An answer is committed, the driver of its run told, and only
+//! then is the message deleted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue::fifo::{Consumer, Message, Verdict};
+use serde_json::{Map, Value as Json};
+use sqlx::PgPool;
+use store::{Coalescer, Result};
+use tokio::sync::oneshot;
+
+use crate::protocol::Answer;
+use crate::run::RUNS_CHANNEL;
+
+/// Answers committed together, at most.
+const MOST: usize = 500;
+/// Answers that wait to be committed, at most.
+const ROOM: usize = 1000;
+/// When an answer could not be committed, it comes again after this.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Whether the answer's message is one that was sent from here.
+type Reply = oneshot::Sender<Result<bool>>;
+
+/// Commits answers.
+pub struct Answers {
+    commits: Coalescer<(Answer, Reply)>,
+}
+
+impl Answers {
+    /// Commits to the control database behind `pool`.
+    pub fn start(pool: PgPool) -> Self {
+        let commits = Coalescer::spawn("configurator_answers", ROOM, MOST, move |batch| {
+            let pool = pool.clone();
+            async move {
+                let (answers, replies): (Vec<Answer>, Vec<Reply>) = batch.into_iter().unzip();
+                let ids: Vec<i64> = answers.iter().map(|answer| answer.block_id).collect();
+                match commit(&pool, answers).await {
+                    Ok(known) => {
+                        for (reply, id) in replies.into_iter().zip(ids) {
+                            let _ = reply.send(Ok(known.contains(&id)));
+                        }
+                    }
+                    Err(error) => {
+                        for reply in replies {
+                            let _ = reply.send(Err(error.clone()));
+                        }
+                    }
+                }
+            }
+        });
+        Self { commits }
+    }
+}
+
+impl Consumer for Answers {
+    async fn consume(&self, message: &Message) -> Verdict {
+        let Some(answer) = Answer::read(&message.body) else {
+            metrics::counter!("configurator_answers_total", "outcome" => "malformed").increment(1);
+            return Verdict::Dead("VALIDATION_ERROR: the answer says no block_id".to_owned());
+        };
+        let block_id = answer.block_id;
+        match self.commits.ask(|reply| (answer, reply)).await {
+            Some(Ok(true)) => {
+                metrics::counter!("configurator_answers_total", "outcome" => "taken").increment(1);
+                Verdict::Done
+            }
+            Some(Ok(false)) => {
+                metrics::counter!("configurator_answers_total", "outcome" => "unknown").increment(1);
+                tracing::info!(
+                    block_id,
+                    code = "NOT_FOUND",
+                    "an answer to a message that nobody here has sent"
+                );
+                Verdict::Done
+            }
+            Some(Err(error)) => {
+                tracing::warn!(block_id, %error, code = "UNAVAILABLE", "an answer could not be committed");
+                Verdict::Again(AGAIN)
+            }
+            None => Verdict::Again(AGAIN),
+        }
+    }
+}
+
+/// Commits answers and tells their drivers; which messages are known.
+async fn commit(pool: &PgPool, answers: Vec<Answer>) -> Result<std::collections::HashSet<i64>> {
+    let answers = Arc::new(answers);
+    let known: Vec<i64> = store::run(pool, "commit_answers", move |connection| {
+        let answers = answers.clone();
+        Box::pin(async move {
+            let text = |value: &Map<String, Json>| serde_json::to_string(value).unwrap_or_default();
+            let state = |answer: &Answer| answer.outcome.as_ref().ok().map(text);
+            let code = |answer: &Answer| answer.outcome.as_ref().err().map(|failure| failure.code.clone());
+            let args = |answer: &Answer| answer.outcome.as_ref().err().map(|failure| text(&failure.args));
+            let known = sqlx::query_scalar(COMMIT)
+                .bind(answers.iter().map(|answer| answer.block_id).collect::<Vec<_>>())
+                .bind(answers.iter().map(state).collect::<Vec<_>>())
+                .bind(answers.iter().map(code).collect::<Vec<_>>())
+                .bind(answers.iter().map(args).collect::<Vec<_>>())
+                .bind(RUNS_CHANNEL);
+            Ok(known.fetch_all(connection).await?)
+        })
+    })
+    .await?;
+    Ok(known.into_iter().collect())
+}
+
+/// Texts that Postgres cannot hold cannot come here: JSON escapes NUL, and codes are checked.
+const COMMIT: &str = "-- commit_answers
+WITH known AS MATERIALIZED (
+    SELECT DISTINCT ON (a.block_id) a.block_id, s.instance_id, a.state, a.code, a.args
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS a (block_id, state, code, args, place)
+    JOIN configurator_sends s USING (block_id)
+    ORDER BY a.block_id, a.place
+), committed AS (
+    INSERT INTO configurator_answers (block_id, instance_id, state, error_code, error_args)
+    SELECT block_id, instance_id, state, code, args FROM known
+    ON CONFLICT (block_id) DO NOTHING
+), told AS MATERIALIZED (
+    SELECT pg_notify($5, instance_id::text) FROM (SELECT DISTINCT instance_id FROM known) AS instances
+)
+SELECT block_id FROM known LEFT JOIN (SELECT count(*) AS n FROM told) AS t ON true";

@@ -1,0 +1,86 @@
+//! What was refused, in the one vocabulary.
+
+use serde_json::{Map, Value as Json, json};
+use serving::error::{ApiError, Code};
+
+use crate::Refused;
+use crate::run::{BlockStatus, RunView};
+use crate::template::Fault;
+
+fn bad_template(faults: &[Fault]) -> ApiError {
+    let first =
+        faults.first().cloned().unwrap_or(Fault { block: String::new(), line: 1, reason: String::new() });
+    let all: Vec<Json> = faults
+        .iter()
+        .map(|fault| json!({"block": fault.block, "line": fault.line, "reason": fault.reason}))
+        .collect();
+    ApiError::new(Code::ValidationError, format!("template: {first}"))
+        .arg("field", "template")
+        .arg("block", first.block)
+        .arg("line", first.line)
+        .arg("reason", first.reason)
+        .arg("problems", all)
+}
+
+/// The answer to a caller.
+pub fn refused(refused: Refused) -> ApiError {
+    match refused {
+        Refused::Template(faults) => bad_template(&faults),
+        Refused::Field(field, reason) => ApiError::field(field, reason),
+        Refused::NoTemplate(name) => {
+            let message = format!("there is no template {name}: put it, or give it with the run");
+            ApiError::new(Code::NotFound, message).arg("field", "template_name").arg("template_name", name)
+        }
+        Refused::NoRun => ApiError::new(Code::NotFound, "there is no such run; ids are whole numbers"),
+        Refused::Running(run_id) => {
+            let message =
+                format!("run {run_id} of this template and environment goes on; one runs at a time");
+            ApiError::new(Code::Conflict, message).arg("run_id", run_id)
+        }
+        Refused::Status(status) => {
+            ApiError::new(Code::Conflict, format!("the run is {status}: that is not possible"))
+                .arg("status", status)
+        }
+        Refused::Superseded(run_id) => {
+            let message =
+                format!("run {run_id} has gone on from this one: only the latest run can be resumed");
+            ApiError::new(Code::Conflict, message).arg("run_id", run_id)
+        }
+        Refused::NoEnvironment(env) => ApiError::field(
+            "env",
+            format!("there are no queues for {env} here: --queues names those there are"),
+        ),
+        Refused::Store(error) if error.is_transient() || matches!(error, store::Error::Abandoned) => {
+            tracing::warn!(%error, code = "UNAVAILABLE", "configurator");
+            ApiError::new(Code::Unavailable, "the control database does not answer; try again")
+        }
+        Refused::Store(error) => {
+            tracing::error!(%error, code = "INTERNAL_ERROR", "configurator");
+            ApiError::new(Code::InternalError, "the control database refused; see the log")
+        }
+    }
+}
+
+/// What a caller is told who waited for a run that has not succeeded: the error, and the blocks.
+pub fn failed_run(run: &RunView) -> Json {
+    let failed = run.blocks.iter().find(|block| block.status == BlockStatus::Failed);
+    let (code, message, mut args) = match failed {
+        Some(block) => {
+            let code = block.error.as_ref().map_or("INTERNAL_ERROR", |error| error.code.as_str());
+            let args = block.error.as_ref().map(|error| error.args.clone()).unwrap_or_default();
+            let args = json!({"block": block.name, "code": code, "args": args});
+            (code, format!("block {} failed: {code}", block.name), args)
+        }
+        None => ("CONFLICT", format!("the run is {}", run.status.name()), json!({})),
+    };
+    args["run_id"] = run.run_id.into();
+    let block = |block: &crate::run::BlockView| {
+        let mut shown = json!({"status": block.status.name()});
+        if let Some(error) = &block.error {
+            shown["error"] = json!(error);
+        }
+        (block.name.clone(), shown)
+    };
+    let blocks: Map<String, Json> = run.blocks.iter().map(block).collect();
+    json!({"error": {"code": code, "message": message, "args": args}, "blocks": blocks, "run_id": run.run_id})
+}

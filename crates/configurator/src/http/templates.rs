@@ -1,0 +1,61 @@
+//! `PUT` and `GET /configurator/v1/templates/{name}`, and their listing.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use serving::error::{ApiError, Code};
+
+use super::refused;
+use crate::service::read;
+use crate::template::check_template_name;
+use crate::{Configurator, Refused, templates};
+
+/// Largest template, in bytes.
+const LARGEST: usize = 8 << 20;
+/// A body that takes longer is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) async fn put(
+    State(configurator): State<Configurator>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    check_template_name(&name).map_err(|reason| ApiError::field("name", reason))?;
+    let read_body = tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, LARGEST)).await;
+    let body =
+        read_body.map_err(|_| ApiError::new(Code::Timeout, "the body took too long to arrive"))?.map_err(
+            |_| ApiError::new(Code::TooLarge, format!("the body is larger than {} MiB", LARGEST >> 20)),
+        )?;
+    let text = String::from_utf8(body.to_vec()).map_err(|_| ApiError::field("body", "must be UTF-8"))?;
+    let (text, graph) = read(text).await.map_err(refused)?;
+    let version = templates::put(&configurator.pool, &name, &text)
+        .await
+        .map_err(|error| refused(Refused::Store(error)))?;
+    Ok(Json(json!({"name": name, "version": version, "blocks": graph.blocks().count()})))
+}
+
+pub(super) async fn show(
+    State(configurator): State<Configurator>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let name = name.replace('\0', "");
+    let kept =
+        templates::get(&configurator.pool, &name).await.map_err(|error| refused(Refused::Store(error)))?;
+    let kept =
+        kept.ok_or_else(|| ApiError::new(Code::NotFound, "there is no such template").arg("name", name))?;
+    let version = format!("\"{}\"", kept.version);
+    Ok(([(header::CONTENT_TYPE, "application/yaml".to_owned()), (header::ETAG, version)], kept.template)
+        .into_response())
+}
+
+pub(super) async fn list(State(configurator): State<Configurator>) -> Result<Json<Value>, ApiError> {
+    let listed = templates::list(&configurator.pool).await.map_err(|error| refused(Refused::Store(error)))?;
+    let shown: Vec<Value> =
+        listed.into_iter().map(|(name, version)| json!({"name": name, "version": version})).collect();
+    Ok(Json(json!({"result": shown})))
+}

@@ -1,0 +1,19 @@
+//! Graphs of configuration blocks, carried out by integrations over FIFO queues.
+//!
+//! A [`template`] describes a graph of blocks; a [`run`] sends each integration block as a message to the queue of its
+//! integration as soon as what it depends on has answered. Messages leave with the transaction that notes them as sent;
+//! [`answers`] are committed by whoever receives them, and wake the run's driver. [`sdk`] is for those who write
+//! integrations; [`http`] are the routes.
+
+pub mod answers;
+pub mod http;
+pub mod protocol;
+pub mod queues;
+pub mod run;
+pub mod sdk;
+mod service;
+pub mod template;
+pub mod templates;
+pub mod transcript;
+
+pub use service::{Configurator, Given, Refused, Settings};

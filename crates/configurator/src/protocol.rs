@@ -1,0 +1,206 @@
+//! The messages to integrations and their answers.
+
+use std::collections::BTreeMap;
+
+use queue::fifo::NewMessage;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::template::Env;
+
+/// The attribute that names the task type; of an answer, [`ANSWER`].
+pub const JOB_NAME: &str = "JobName";
+/// The job name of answers.
+pub const ANSWER: &str = "integration";
+/// The name of the answers' queue, without environment and ending, if nobody says otherwise.
+pub const ANSWERS: &str = "configshop";
+/// No number of a block reaches it: every number of JavaScript is exact below.
+pub const BLOCK_IDS: i64 = 1 << 53;
+
+/// What an integration is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It has never succeeded yet.
+    Create,
+    /// It has; there is a state.
+    Update,
+    /// The block has gone from the template.
+    Delete,
+}
+
+impl Action {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Create => "create",
+            Action::Update => "update",
+            Action::Delete => "delete",
+        }
+    }
+
+    /// The action of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Action::Create, Action::Update, Action::Delete].into_iter().find(|action| action.name() == name)
+    }
+}
+
+/// Why a block failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A code of the platform's vocabulary, or the integration's own.
+    pub code: String,
+    /// What else there is to say.
+    #[serde(default)]
+    pub args: Map<String, Json>,
+}
+
+impl Failure {
+    /// With arguments: an object.
+    pub fn new(code: impl Into<String>, args: Json) -> Self {
+        let args = match args {
+            Json::Object(args) => args,
+            _ => Map::new(),
+        };
+        Self { code: code.into(), args }
+    }
+}
+
+/// A task as it is sent.
+#[derive(Debug, Clone)]
+pub struct Task<'t> {
+    /// Unique for each message that is meant as a new one.
+    pub block_id: i64,
+    /// The block, for the message's group.
+    pub group: String,
+    /// The part of `integration` after the dot.
+    pub task: &'t str,
+    /// What to do.
+    pub action: Action,
+    /// JSON.
+    pub params: &'t str,
+    /// JSON; of a `create` there is none.
+    pub state: Option<&'t str>,
+}
+
+/// The group of a block's messages: an old one cannot overtake a newer one.
+pub fn group(template: &str, env: Env, block: &str) -> String {
+    let plain = format!("{template}/{env}/{block}");
+    if plain.len() <= 128 {
+        return plain;
+    }
+    let digest: String = Sha256::digest(plain.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}/{env}/{digest}", &template[..template.len().min(50)])
+}
+
+/// Sent again under it, a task is no second message.
+pub fn deduplication(block_id: i64) -> String {
+    format!("block/{block_id}")
+}
+
+impl Task<'_> {
+    /// The message.
+    pub fn message(&self) -> NewMessage {
+        let mut body = format!(
+            "{{\"block_id\":{},\"task_type\":{},\"action\":\"{}\",\"params\":{}",
+            self.block_id,
+            Json::from(self.task),
+            self.action.name(),
+            self.params
+        );
+        if let Some(state) = self.state {
+            body.push_str(",\"state\":");
+            body.push_str(state);
+        }
+        body.push('}');
+        NewMessage {
+            group: self.group.clone(),
+            deduplication: deduplication(self.block_id),
+            body,
+            attributes: BTreeMap::from([(JOB_NAME.to_owned(), self.task.to_owned())]),
+        }
+    }
+}
+
+/// An answer as it is received.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Which task it answers.
+    pub block_id: i64,
+    /// What the integration returns: outgoing parameters, and its memory.
+    pub outcome: Result<Map<String, Json>, Failure>,
+}
+
+/// The number of a task or an answer, whatever else is in it.
+pub fn block_id(body: &Json) -> Option<i64> {
+    body.get("block_id")?.as_i64().filter(|id| (0..BLOCK_IDS).contains(id))
+}
+
+impl Answer {
+    /// Reads an answer; `None` if it does not even say what it answers. One that is otherwise malformed is a failure.
+    pub fn read(body: &str) -> Option<Self> {
+        let body: Json = serde_json::from_str(body).ok()?;
+        let block_id = block_id(&body)?;
+        let malformed = |field: &str, reason: &str| {
+            Err(Failure::new("VALIDATION_ERROR", json!({"field": field, "reason": reason})))
+        };
+        let outcome = match (body.get("error"), body.get("state")) {
+            (None | Some(Json::Null), None | Some(Json::Null)) => Ok(Map::new()),
+            (None | Some(Json::Null), Some(Json::Object(state))) => Ok(state.clone()),
+            (None | Some(Json::Null), Some(_)) => malformed("state", "the answer's state is not an object"),
+            (Some(error), _) => Err(failure(error)),
+        };
+        Some(Self { block_id, outcome })
+    }
+
+    /// As an integration writes it.
+    pub fn body(&self) -> String {
+        match &self.outcome {
+            Ok(state) => json!({"block_id": self.block_id, "state": state}).to_string(),
+            Err(failure) => {
+                json!({"block_id": self.block_id, "state": {}, "error": {"code": failure.code, "args": failure.args}})
+                    .to_string()
+            }
+        }
+    }
+}
+
+/// Any error is one, however it is written.
+fn failure(error: &Json) -> Failure {
+    let code = error.get("code").and_then(Json::as_str).filter(|code| !code.is_empty());
+    let args = match error.get("args") {
+        Some(Json::Object(args)) => args.clone(),
+        None | Some(Json::Null) if code.is_some() => Map::new(),
+        Some(args) if code.is_some() => Map::from_iter([("args".to_owned(), args.clone())]),
+        _ => Map::from_iter([("error".to_owned(), error.clone())]),
+    };
+    Failure { code: store::storable(code.unwrap_or("INTERNAL_ERROR")), args }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_leniently_and_never_for_more_than_they_are() {
+        let ok = |body: &str| Answer::read(body).unwrap().outcome.unwrap();
+        assert_eq!(ok(r#"{"block_id": 7, "state": {"id": 1}}"#)["id"], 1);
+        assert!(ok(r#"{"block_id": 7}"#).is_empty());
+        assert!(ok(r#"{"block_id": 7, "state": null, "error": null}"#).is_empty());
+        let code = |body: &str| Answer::read(body).unwrap().outcome.unwrap_err().code;
+        assert_eq!(code(r#"{"block_id": 7, "state": {}, "error": {"code": "OWN", "args": {}}}"#), "OWN");
+        assert_eq!(code(r#"{"block_id": 7, "error": "bad"}"#), "INTERNAL_ERROR");
+        assert_eq!(code(r#"{"block_id": 7, "state": [1]}"#), "VALIDATION_ERROR");
+        for nothing in [
+            "",
+            "[]",
+            "{}",
+            r#"{"block_id": "7"}"#,
+            r#"{"block_id": -1}"#,
+            r#"{"block_id": 9007199254740992}"#,
+        ] {
+            assert_eq!(Answer::read(nothing), None, "{nothing}");
+        }
+    }
+}

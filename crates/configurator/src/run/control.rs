@@ -1,0 +1,126 @@
+//! Cancelling a run, and resuming one that has failed or was cancelled.
+
+use std::sync::Arc;
+
+use queue::fifo::SendInTx;
+use sqlx::{PgConnection, PgPool};
+use store::{Result, run_tx};
+
+use super::begin::wake;
+use super::status::RunStatus;
+use super::write::{end_run, touch};
+use crate::protocol::deduplication;
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Done; or it was so already.
+    Done,
+    /// There is no such run.
+    NoRun,
+    /// Its status does not allow it.
+    Status(RunStatus),
+    /// A later run of the instance, this one, has gone on from it.
+    Superseded(i64),
+}
+
+/// The run's instance, locked, and the run's status.
+async fn lock(connection: &mut PgConnection, run_id: i64) -> Result<Option<(i64, RunStatus)>> {
+    let instance_id: Option<i64> = sqlx::query_scalar(
+        "SELECT i.instance_id FROM configurator_instances i JOIN configurator_runs r USING (instance_id)
+         WHERE r.run_id = $1 FOR NO KEY UPDATE OF i -- lock_instance",
+    )
+    .bind(run_id)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(instance_id) = instance_id else { return Ok(None) };
+    // Read under the lock: it may have ended while that was waited for.
+    let status: Option<String> =
+        sqlx::query_scalar("SELECT status FROM configurator_runs WHERE run_id = $1 -- run_status")
+            .bind(run_id)
+            .fetch_optional(connection)
+            .await?;
+    Ok(status.as_deref().and_then(RunStatus::parse).map(|status| (instance_id, status)))
+}
+
+/// Cancels a run: what is not sent never is; what is sent may still be answered, and a success is stored.
+pub async fn cancel(pool: &PgPool, run_id: i64, sender: Arc<dyn SendInTx>) -> Result<Control> {
+    run_tx(pool, "cancel_run", move |connection| {
+        let sender = sender.clone();
+        Box::pin(async move { cancel_in_tx(connection, run_id, sender.as_ref()).await })
+    })
+    .await
+}
+
+async fn cancel_in_tx(connection: &mut PgConnection, run_id: i64, sender: &dyn SendInTx) -> Result<Control> {
+    let Some((instance_id, status)) = lock(connection, run_id).await? else { return Ok(Control::NoRun) };
+    match status {
+        RunStatus::Running => {}
+        RunStatus::Cancelled => return Ok(Control::Done),
+        status => return Ok(Control::Status(status)),
+    }
+    sqlx::query(
+        "UPDATE configurator_run_blocks SET status = 'skipped', ended_at = now()
+         WHERE run_id = $1 AND status = 'pending' -- skip_blocks",
+    )
+    .bind(run_id)
+    .execute(&mut *connection)
+    .await?;
+    let sent: Vec<i64> = sqlx::query_scalar(
+        "SELECT block_id FROM configurator_run_blocks WHERE run_id = $1 AND status = 'sent' -- sent_blocks",
+    )
+    .bind(run_id)
+    .fetch_all(&mut *connection)
+    .await?;
+    let sent: Vec<String> = sent.into_iter().map(deduplication).collect();
+    sender.take_back_in_tx(connection, &sent).await?;
+    end_run(connection, run_id, RunStatus::Cancelled, None).await?;
+    touch(connection, instance_id, None, None).await?;
+    sqlx::query("SELECT pg_notify($1, $2) -- tell_end")
+        .bind(super::RUNS_CHANNEL)
+        .bind(format!("={run_id}"))
+        .execute(connection)
+        .await?;
+    Ok(Control::Done)
+}
+
+/// Lets a run go on from where it failed or was cancelled: blocks that failed or were skipped are tried again. Only the
+/// latest run of an instance can: later ones have gone on from it.
+pub async fn resume(pool: &PgPool, run_id: i64) -> Result<Control> {
+    run_tx(pool, "resume_run", move |connection| {
+        Box::pin(async move { resume_in_tx(connection, run_id).await })
+    })
+    .await
+}
+
+async fn resume_in_tx(connection: &mut PgConnection, run_id: i64) -> Result<Control> {
+    let Some((instance_id, status)) = lock(connection, run_id).await? else { return Ok(Control::NoRun) };
+    if !matches!(status, RunStatus::Failed | RunStatus::Cancelled) {
+        return Ok(Control::Status(status));
+    }
+    let latest: i64 =
+        sqlx::query_scalar("SELECT max(run_id) FROM configurator_runs WHERE instance_id = $1 -- latest_run")
+            .bind(instance_id)
+            .fetch_one(&mut *connection)
+            .await?;
+    if latest != run_id {
+        return Ok(Control::Superseded(latest));
+    }
+    sqlx::query(
+        "UPDATE configurator_run_blocks
+         SET status = 'pending', error_code = NULL, error_args = NULL, ended_at = NULL, state = NULL
+         WHERE run_id = $1 AND status IN ('failed', 'skipped') -- resume_blocks",
+    )
+    .bind(run_id)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "UPDATE configurator_runs SET status = 'running', ended_at = NULL, outputs = NULL
+         WHERE run_id = $1 -- resume_run",
+    )
+    .bind(run_id)
+    .execute(&mut *connection)
+    .await?;
+    wake(connection, instance_id).await?;
+    Ok(Control::Done)
+}

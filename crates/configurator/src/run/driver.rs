@@ -1,0 +1,274 @@
+//! The driver of a process (role `configurator`): carries on the runs of all instances.
+//!
+//! An instance that has something to do is looked after by a task, which remembers its run and waits for answers or the
+//! next deadline. Which process that is, nobody decides: whoever is told first locks the instance's row, and others find
+//! it locked, or their memory outdated. What nobody has done for half a second is taken up by whoever notices.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::Utc;
+use queue::fifo::SendInTx;
+use sqlx::PgPool;
+use store::{Notifications, Notify as Heard};
+use tokio::sync::Notify;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::load::load;
+use super::step::{Stepped, Terms, step};
+use crate::template::Env;
+
+/// The channel of runs: `+7` the instance 7 has a run to be begun or resumed, `7` an answer was received for it, `=5` the
+/// run 5 has ended.
+pub const RUNS_CHANNEL: &str = "configurator";
+/// How often what went unnoticed is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What others have left undone for so long is taken up.
+const LEFT_UNDONE: Duration = Duration::from_millis(500);
+/// After the start answers may be waiting in queues: nothing is given up before.
+const FIRST_ANSWERS: Duration = Duration::from_secs(3);
+/// The pause after the database did not answer.
+const PAUSE: Duration = Duration::from_millis(300);
+/// The pause while somebody else changes the instance.
+const BUSY: Duration = Duration::from_millis(20);
+/// The longest wait for the next deadline: clocks differ.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Runs forgotten at a time.
+const FORGOTTEN: i64 = 100;
+
+/// Carries on the runs of all instances.
+#[derive(Clone)]
+pub struct Driver {
+    pool: PgPool,
+    senders: HashMap<Env, Arc<dyn SendInTx>>,
+    block_timeout: Duration,
+    started: Instant,
+    /// Who this process is.
+    id: Uuid,
+    /// Instances that are looked after here.
+    active: Arc<Mutex<HashMap<i64, Arc<Notify>>>>,
+}
+
+impl Driver {
+    /// A driver that sends through these senders; of environments without one nothing is driven.
+    pub fn new(pool: PgPool, senders: HashMap<Env, Arc<dyn SendInTx>>, block_timeout: Duration) -> Self {
+        Self {
+            pool,
+            senders,
+            block_timeout,
+            started: Instant::now(),
+            id: Uuid::new_v4(),
+            active: Arc::default(),
+        }
+    }
+
+    /// Drives until `stop`; `notifications` must listen on [`RUNS_CHANNEL`]. Leaves nothing half done.
+    pub async fn run(self, notifications: Notifications, stop: CancellationToken) {
+        let mut heard = notifications.subscribe();
+        let mut look = interval(LOOK_EVERY);
+        let (mut tasks, mut left_undone) = (JoinSet::new(), Duration::ZERO);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = look.tick() => {
+                    for (instance_id, env) in self.due(left_undone).await {
+                        self.look_after(instance_id, env, &mut tasks, &stop);
+                    }
+                    left_undone = LEFT_UNDONE;
+                }
+                told = heard.recv() => match told {
+                    Ok(Heard::Heard { channel, payload }) if channel == RUNS_CHANNEL => {
+                        self.told(&payload, &mut tasks, &stop).await;
+                    }
+                    Ok(Heard::Heard { .. }) => {}
+                    Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => self.wake_all(),
+                    Err(RecvError::Closed) => break,
+                },
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    async fn told(&self, payload: &str, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+        if let Some(new) = payload.strip_prefix('+') {
+            let Ok(instance_id) = new.parse() else { return };
+            if !self.wake(instance_id)
+                && let Some(env) = self.env(instance_id).await
+            {
+                self.look_after(instance_id, env, tasks, stop);
+            }
+        } else if let Ok(instance_id) = payload.parse() {
+            // If it is looked after elsewhere, that one is told as well.
+            self.wake(instance_id);
+        }
+    }
+
+    fn active(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Arc<Notify>>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is looked after here.
+    fn wake(&self, instance_id: i64) -> bool {
+        let woken = self.active().get(&instance_id).cloned();
+        woken.as_ref().inspect(|woken| woken.notify_one()).is_some()
+    }
+
+    fn wake_all(&self) {
+        self.active().values().for_each(|woken| woken.notify_one());
+    }
+
+    fn look_after(&self, instance_id: i64, env: Env, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+        let Some(sender) = self.senders.get(&env).cloned() else { return };
+        let woken = Arc::new(Notify::new());
+        if self.active().contains_key(&instance_id) {
+            self.wake(instance_id);
+            return;
+        }
+        self.active().insert(instance_id, woken.clone());
+        let (driver, stop) = (self.clone(), stop.clone());
+        tasks.spawn(async move {
+            driver.instance(instance_id, sender, &woken, &stop).await;
+            driver.active().remove(&instance_id);
+        });
+    }
+
+    async fn env(&self, instance_id: i64) -> Option<Env> {
+        let env: store::Result<Option<String>> = store::run(&self.pool, "instance_env", move |connection| {
+            Box::pin(async move {
+                let env = sqlx::query_scalar(
+                    "SELECT env FROM configurator_instances WHERE instance_id = $1 -- instance_env",
+                );
+                Ok(env.bind(instance_id).fetch_optional(connection).await?)
+            })
+        })
+        .await;
+        env.ok().flatten()?.parse().ok()
+    }
+
+    /// Instances that have had something to do for so long.
+    async fn due(&self, since: Duration) -> Vec<(i64, Env)> {
+        let due: store::Result<Vec<(i64, String)>> =
+            store::run(&self.pool, "configurator_due", move |connection| {
+                Box::pin(async move {
+                    Ok(sqlx::query_as(DUE).bind(since.as_secs_f64()).fetch_all(connection).await?)
+                })
+            })
+            .await;
+        match due {
+            Ok(due) => due.into_iter().filter_map(|(id, env)| Some((id, env.parse().ok()?))).collect(),
+            Err(error) => {
+                tracing::warn!(%error, code = "UNAVAILABLE", "runs could not be looked for");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Looks after one instance for as long as there is anything to do.
+    async fn instance(
+        &self,
+        instance_id: i64,
+        sender: Arc<dyn SendInTx>,
+        woken: &Notify,
+        stop: &CancellationToken,
+    ) {
+        let mut loaded = None;
+        while !stop.is_cancelled() {
+            let may_time_out = self.started.elapsed() > FIRST_ANSWERS;
+            let terms =
+                Terms { pool: self.pool.clone(), sender: sender.clone(), may_time_out, driver: self.id };
+            let current = match loaded.take() {
+                Some(current) => current,
+                None => match load(&self.pool, instance_id, self.block_timeout).await {
+                    Ok(current) => current,
+                    Err(error) => {
+                        tracing::warn!(instance_id, %error, code = "UNAVAILABLE", "a run could not be loaded");
+                        sleep(PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            match step(&terms, instance_id, &current).await {
+                // By a call that cancels, say; or by another driver: then it is taken next time.
+                Ok(Stepped::Busy) => {
+                    loaded = Some(current);
+                    sleep(BUSY).await;
+                }
+                Ok(Stepped::Taken) => return,
+                Ok(Stepped::Reload) => {}
+                Ok(Stepped::Done(next)) => {
+                    let (version, mut run) = (next.version, current.run);
+                    if let Some(status) = next.ended {
+                        metrics::counter!("configurator_runs_total", "status" => status.name()).increment(1);
+                    }
+                    let goes_on = next.progress.is_some();
+                    match (&mut run, next.progress) {
+                        (Some(run), Some(progress)) => {
+                            (run.progress, run.pending) = (progress, Arc::default());
+                        }
+                        _ => run = None,
+                    }
+                    loaded = Some(super::load::Loaded { version, run });
+                    if next.more {
+                        continue;
+                    }
+                    if !goes_on {
+                        return;
+                    }
+                    let wait = next.wake_at.and_then(|at| (at - Utc::now()).to_std().ok());
+                    // The database's clock may differ, and nothing may be given up right after the start.
+                    let most = if may_time_out { LONGEST_WAIT } else { FIRST_ANSWERS };
+                    let wait = wait.map_or(PAUSE, |wait| wait + Duration::from_millis(20)).min(most);
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        _ = timeout(wait, woken.notified()) => {}
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(instance_id, %error, code = "UNAVAILABLE", "a run could not be carried on");
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = sleep(PAUSE) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Forgets runs that ended so long ago, at most a hundred, and what integrations have answered that long ago; how many
+/// runs. The latest run of an instance stays.
+pub async fn forget(pool: &PgPool, older_than: Duration) -> store::Result<u64> {
+    let seconds = older_than.as_secs_f64();
+    store::run(pool, "forget_runs", move |connection| {
+        Box::pin(async move {
+            sqlx::query(
+                "DELETE FROM integration_answers WHERE answered_at < now() - interval '14 days' -- forget_integration_answers",
+            )
+            .execute(&mut *connection)
+            .await?;
+            let forgotten = sqlx::query(FORGET).bind(seconds).bind(FORGOTTEN).execute(connection).await?;
+            Ok(forgotten.rows_affected())
+        })
+    })
+    .await
+}
+
+const DUE: &str = "-- configurator_due
+SELECT i.instance_id, i.env FROM configurator_instances i WHERE i.wake_at <= now() - make_interval(secs => $1)
+UNION
+SELECT i.instance_id, i.env FROM configurator_instances i
+WHERE i.instance_id IN (SELECT instance_id FROM configurator_answers WHERE received_at <= now() - make_interval(secs => $1))";
+
+const FORGET: &str = "-- forget_runs
+DELETE FROM configurator_runs r WHERE r.run_id IN (
+    SELECT o.run_id FROM configurator_runs o
+    WHERE o.ended_at < now() - make_interval(secs => $1)
+      AND EXISTS (SELECT FROM configurator_runs n WHERE n.instance_id = o.instance_id AND n.run_id > o.run_id)
+    ORDER BY o.ended_at LIMIT $2
+)";

@@ -1,0 +1,242 @@
+//! What a step of a run changes, and how that is written: a few statements, however many blocks it is about.
+
+use chrono::{DateTime, Utc};
+use queue::fifo::{NewMessage, SendInTx};
+use sqlx::PgConnection;
+use store::Result;
+use uuid::Uuid;
+
+use super::progress::Frame;
+use super::status::{BlockStatus, RunStatus};
+use crate::protocol::{Action, Failure};
+use crate::template::Node;
+
+/// One step of a run.
+pub(super) struct BlockChange {
+    pub(super) step: usize,
+    pub(super) status: BlockStatus,
+    /// If it was sent: action, number, deadline.
+    pub(super) sent: Option<(Action, i64, DateTime<Utc>)>,
+    pub(super) state: Option<String>,
+    pub(super) failure: Option<Failure>,
+}
+
+/// A message and what must be known of it when it is answered.
+pub(super) struct Send {
+    pub(super) block_id: i64,
+    pub(super) step: usize,
+    pub(super) action: Action,
+    pub(super) params: String,
+    pub(super) state: Option<String>,
+    pub(super) digest: String,
+    pub(super) depends_on: Option<Vec<String>>,
+}
+
+/// Everything that one transaction changes.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) blocks: Vec<BlockChange>,
+    pub(super) sends: Vec<Send>,
+    pub(super) messages: Vec<(String, NewMessage)>,
+    /// Successes: the message answered, and the state.
+    pub(super) store: Vec<(i64, String)>,
+    /// Deleted by their integrations: name, integration, message.
+    pub(super) delete_stored: Vec<(String, String, i64)>,
+    /// Not deleted by their integrations.
+    pub(super) orphan_stored: Vec<(String, String, i64)>,
+    /// Messages that are not wanted any more.
+    pub(super) take_back: Vec<String>,
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.take_back.is_empty()
+    }
+}
+
+/// Writes them; at most six round trips.
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    frame: &Frame,
+    changes: &Changes,
+    sender: &dyn SendInTx,
+) -> Result<()> {
+    if !changes.blocks.is_empty() {
+        write_blocks(connection, frame, &changes.blocks).await?;
+    }
+    if !changes.store.is_empty() {
+        store_states(connection, &changes.store).await?;
+    }
+    if !changes.delete_stored.is_empty() {
+        gone(connection, frame.instance_id, DELETE_STORED, &changes.delete_stored).await?;
+    }
+    if !changes.orphan_stored.is_empty() {
+        gone(connection, frame.instance_id, ORPHAN_STORED, &changes.orphan_stored).await?;
+    }
+    if !changes.take_back.is_empty() {
+        sender.take_back_in_tx(connection, &changes.take_back).await?;
+    }
+    if !changes.sends.is_empty() {
+        write_sends(connection, frame, &changes.sends).await?;
+        let messages: Vec<_> =
+            changes.messages.iter().map(|(queue, message)| (queue.as_str(), message)).collect();
+        sender.send_all_in_tx(connection, &messages).await?;
+    }
+    Ok(())
+}
+
+async fn write_blocks(connection: &mut PgConnection, frame: &Frame, blocks: &[BlockChange]) -> Result<()> {
+    let failure = |block: &BlockChange| block.failure.clone();
+    let args = |failure: Failure| serde_json::to_string(&failure.args).unwrap_or_default();
+    sqlx::query(WRITE_BLOCKS)
+        .bind(frame.run_id)
+        .bind(blocks.iter().map(|block| ordinal(block.step)).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.status.name()).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.0.name())).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.1)).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.2)).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.state.clone()).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| failure(block).map(|failure| failure.code)).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| failure(block).map(args)).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.status.is_end()).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn write_sends(connection: &mut PgConnection, frame: &Frame, sends: &[Send]) -> Result<()> {
+    // A list of lists would have to be rectangular: names have no commas.
+    let names = |send: &Send| send.depends_on.as_ref().map(|names| names.join(","));
+    sqlx::query(WRITE_SENDS)
+        .bind(frame.instance_id)
+        .bind(frame.run_id)
+        .bind(sends.iter().map(|send| send.block_id).collect::<Vec<_>>())
+        .bind(sends.iter().map(|send| ordinal(send.step)).collect::<Vec<_>>())
+        .bind(sends.iter().map(|send| send.action.name()).collect::<Vec<_>>())
+        .bind(sends.iter().map(|send| send.params.clone()).collect::<Vec<_>>())
+        .bind(sends.iter().map(|send| send.state.clone()).collect::<Vec<_>>())
+        .bind(sends.iter().map(|send| send.digest.clone()).collect::<Vec<_>>())
+        .bind(sends.iter().map(names).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Stores successes, each unless a later message of the block has been answered.
+pub(super) async fn store_states(connection: &mut PgConnection, successes: &[(i64, String)]) -> Result<()> {
+    let (ids, states): (Vec<i64>, Vec<&str>) =
+        successes.iter().map(|(id, state)| (*id, state.as_str())).unzip();
+    sqlx::query(STORE_STATES).bind(ids).bind(states).execute(connection).await?;
+    Ok(())
+}
+
+pub(super) async fn gone(
+    connection: &mut PgConnection,
+    instance_id: i64,
+    statement: &'static str,
+    blocks: &[(String, String, i64)],
+) -> Result<()> {
+    sqlx::query(statement)
+        .bind(instance_id)
+        .bind(blocks.iter().map(|block| block.0.as_str()).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.1.as_str()).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.2).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Ends a run; what was to be told of it, is told.
+pub(super) async fn end_run(
+    connection: &mut PgConnection,
+    run_id: i64,
+    status: RunStatus,
+    outputs: Option<String>,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE configurator_runs SET status = $2, outputs = $3, ended_at = now()
+         WHERE run_id = $1 AND status = 'running' -- end_run",
+    )
+    .bind(run_id)
+    .bind(status.name())
+    .bind(outputs)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that an instance was changed (by this driver), and when there is something to do again.
+pub(super) async fn touch(
+    connection: &mut PgConnection,
+    instance_id: i64,
+    wake_at: Option<DateTime<Utc>>,
+    driver: Option<Uuid>,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE configurator_instances SET version = version + 1, wake_at = coalesce($2, 'infinity'), driver = $3
+         WHERE instance_id = $1 -- touch_instance",
+    )
+    .bind(instance_id)
+    .bind(wake_at)
+    .bind(driver)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) fn ordinal(step: usize) -> i32 {
+    i32::try_from(step).unwrap_or(i32::MAX)
+}
+
+/// The blocks of a run as its rows are made.
+pub(super) fn rows(
+    graph: &crate::template::Graph,
+    deletions: &[super::plan::Deletion],
+) -> Vec<(i32, String, String, Option<Vec<i32>>)> {
+    let nodes = graph.nodes.iter().enumerate().filter_map(|(place, node)| match node {
+        Node::Block(block) => Some((ordinal(place), block.name.clone(), block.integration(), None)),
+        Node::Wire(_) => None,
+    });
+    let deletions = deletions.iter().enumerate().map(|(n, deletion)| {
+        let after = deletion.after.iter().map(|step| ordinal(*step)).collect();
+        let at = ordinal(graph.nodes.len() + n);
+        (at, deletion.name.clone(), deletion.integration.clone(), Some(after))
+    });
+    nodes.chain(deletions).collect()
+}
+
+const WRITE_BLOCKS: &str = "-- write_run_blocks
+UPDATE configurator_run_blocks b
+SET status = c.status, action = coalesce(c.action, b.action),
+    attempts = b.attempts + (c.block_id IS NOT NULL)::int, block_id = coalesce(c.block_id, b.block_id),
+    sent_at = CASE WHEN c.block_id IS NULL THEN b.sent_at ELSE now() END, deadline = coalesce(c.deadline, b.deadline),
+    ended_at = CASE WHEN c.ended THEN now() END, state = coalesce(c.state, b.state), error_code = c.code, error_args = c.args
+FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[], $7::text[], $8::text[], $9::text[], $10::boolean[])
+    AS c (ordinal, status, action, block_id, deadline, state, code, args, ended)
+WHERE b.run_id = $1 AND b.ordinal = c.ordinal";
+
+const WRITE_SENDS: &str = "-- write_sends
+INSERT INTO configurator_sends (block_id, instance_id, run_id, ordinal, action, params, state, digest, depends_on)
+SELECT s.block_id, $1, $2, s.ordinal, s.action, s.params, s.state, s.digest, string_to_array(s.depends_on, ',')
+FROM unnest($3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+    AS s (block_id, ordinal, action, params, state, digest, depends_on)";
+
+const STORE_STATES: &str = "-- store_states
+INSERT INTO configurator_stored AS o (instance_id, name, integration, block_id, params, state, digest, depends_on)
+SELECT s.instance_id, b.name, b.integration, s.block_id, s.params, a.state, s.digest, s.depends_on
+FROM unnest($1::bigint[], $2::text[]) AS a (block_id, state)
+JOIN configurator_sends s USING (block_id)
+JOIN configurator_run_blocks b ON b.run_id = s.run_id AND b.ordinal = s.ordinal
+ON CONFLICT (instance_id, name, integration) DO UPDATE
+    SET block_id = excluded.block_id, params = excluded.params, state = excluded.state, digest = excluded.digest,
+        depends_on = excluded.depends_on, orphaned = false
+    WHERE o.block_id < excluded.block_id";
+
+pub(super) const DELETE_STORED: &str = "-- delete_stored
+DELETE FROM configurator_stored o USING unnest($2::text[], $3::text[], $4::bigint[]) AS g (name, integration, block_id)
+WHERE o.instance_id = $1 AND o.name = g.name AND o.integration = g.integration AND o.block_id < g.block_id";
+
+pub(super) const ORPHAN_STORED: &str = "-- orphan_stored
+UPDATE configurator_stored o SET orphaned = true
+FROM unnest($2::text[], $3::text[], $4::bigint[]) AS g (name, integration, block_id)
+WHERE o.instance_id = $1 AND o.name = g.name AND o.integration = g.integration AND o.block_id < g.block_id";

@@ -1,0 +1,223 @@
+//! What an integration remembers: its answers, for redeliveries; and whatever its handlers keep.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use serde_json::Value as Json;
+use sqlx::PgPool;
+
+/// Answers remembered in memory.
+const REMEMBERED: usize = 10_000;
+
+/// Why something could not be remembered or kept: temporary.
+pub type Result<T> = std::result::Result<T, String>;
+
+/// Remembers answers by queue (with its environment) and number.
+pub trait Memory: Send + Sync {
+    /// What was answered.
+    fn answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>>;
+
+    /// Remembers it, in the place of an earlier one.
+    fn remember<'a>(&'a self, queue: &'a str, block_id: i64, answer: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// What handlers of that queue keep.
+    fn store(&self, queue: &str) -> Arc<dyn Store>;
+}
+
+/// Keeps values by key.
+pub trait Store: Send + Sync {
+    /// What is kept.
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Json>>>;
+
+    /// Keeps it.
+    fn put<'a>(&'a self, key: &'a str, value: Json) -> BoxFuture<'a, Result<()>>;
+
+    /// Keeps it no longer.
+    fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>>;
+}
+
+/// By queue and number, and in the order they came.
+#[derive(Default)]
+struct Answers {
+    by_number: HashMap<(String, i64), String>,
+    order: VecDeque<(String, i64)>,
+}
+
+/// Remembers until the process ends.
+#[derive(Clone, Default)]
+pub struct InMemory {
+    answers: Arc<Mutex<Answers>>,
+    kept: Arc<Mutex<HashMap<String, Json>>>,
+}
+
+impl Memory for InMemory {
+    fn answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = answers.by_number.get(&(queue.to_owned(), block_id)).cloned();
+        Box::pin(std::future::ready(Ok(known)))
+    }
+
+    fn remember<'a>(&'a self, queue: &'a str, block_id: i64, answer: &'a str) -> BoxFuture<'a, Result<()>> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (queue.to_owned(), block_id);
+        if !answers.by_number.contains_key(&key) {
+            answers.order.push_back(key.clone());
+            if answers.order.len() > REMEMBERED
+                && let Some(oldest) = answers.order.pop_front()
+            {
+                answers.by_number.remove(&oldest);
+            }
+        }
+        answers.by_number.insert(key, answer.to_owned());
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn store(&self, queue: &str) -> Arc<dyn Store> {
+        Arc::new(OfQueue { queue: queue.to_owned(), memory: self.clone() })
+    }
+}
+
+/// One queue's part.
+struct OfQueue<M> {
+    queue: String,
+    memory: M,
+}
+
+impl OfQueue<InMemory> {
+    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<String, Json>> {
+        self.memory.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}/{key}", self.queue)
+    }
+}
+
+impl Store for OfQueue<InMemory> {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Json>>> {
+        Box::pin(std::future::ready(Ok(self.kept().get(&self.key(key)).cloned())))
+    }
+
+    fn put<'a>(&'a self, key: &'a str, value: Json) -> BoxFuture<'a, Result<()>> {
+        self.kept().insert(self.key(key), value);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
+        self.kept().remove(&self.key(key));
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// Remembers in the control database: for integrations that have it at hand.
+#[derive(Clone)]
+pub struct InPostgres {
+    pool: PgPool,
+}
+
+impl InPostgres {
+    /// In the control database behind `pool`.
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+}
+
+fn said(error: store::Error) -> String {
+    error.to_string()
+}
+
+impl Memory for InPostgres {
+    fn answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>> {
+        let queue = queue.to_owned();
+        Box::pin(async move {
+            let known = store::run(&self.pool, "integration_answer", move |connection| {
+                let queue = queue.clone();
+                Box::pin(async move {
+                    let known = sqlx::query_scalar(
+                        "SELECT answer FROM integration_answers WHERE queue = $1 AND block_id = $2 -- integration_answer",
+                    );
+                    Ok(known.bind(queue).bind(block_id).fetch_optional(connection).await?)
+                })
+            });
+            known.await.map_err(said)
+        })
+    }
+
+    fn remember<'a>(&'a self, queue: &'a str, block_id: i64, answer: &'a str) -> BoxFuture<'a, Result<()>> {
+        let (queue, answer) = (queue.to_owned(), answer.to_owned());
+        Box::pin(async move {
+            let remembered = store::run(&self.pool, "remember_answer", move |connection| {
+                let (queue, answer) = (queue.clone(), answer.clone());
+                Box::pin(async move {
+                    let remember = sqlx::query(
+                        "INSERT INTO integration_answers (queue, block_id, answer) VALUES ($1, $2, $3)
+                         ON CONFLICT (queue, block_id) DO UPDATE SET answer = excluded.answer, answered_at = now() -- remember_answer",
+                    );
+                    remember.bind(queue).bind(block_id).bind(answer).execute(connection).await?;
+                    Ok(())
+                })
+            });
+            remembered.await.map_err(said)
+        })
+    }
+
+    fn store(&self, queue: &str) -> Arc<dyn Store> {
+        Arc::new(OfQueue { queue: queue.to_owned(), memory: self.clone() })
+    }
+}
+
+impl Store for OfQueue<InPostgres> {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Json>>> {
+        let (queue, key) = (self.queue.clone(), key.to_owned());
+        Box::pin(async move {
+            let kept: Option<String> = store::run(&self.memory.pool, "integration_get", move |connection| {
+                let (queue, key) = (queue.clone(), key.clone());
+                Box::pin(async move {
+                    let kept = sqlx::query_scalar(
+                        "SELECT value FROM integration_store WHERE queue = $1 AND key = $2 -- integration_get",
+                    );
+                    Ok(kept.bind(queue).bind(key).fetch_optional(connection).await?)
+                })
+            })
+            .await
+            .map_err(said)?;
+            kept.map(|text| text.parse().map_err(|error| format!("a kept value: {error}"))).transpose()
+        })
+    }
+
+    fn put<'a>(&'a self, key: &'a str, value: Json) -> BoxFuture<'a, Result<()>> {
+        let (queue, key, value) = (self.queue.clone(), key.to_owned(), value.to_string());
+        Box::pin(async move {
+            let put = store::run(&self.memory.pool, "integration_put", move |connection| {
+                let (queue, key, value) = (queue.clone(), key.clone(), value.clone());
+                Box::pin(async move {
+                    let put = sqlx::query(
+                        "INSERT INTO integration_store (queue, key, value) VALUES ($1, $2, $3)
+                         ON CONFLICT (queue, key) DO UPDATE SET value = excluded.value, changed_at = now() -- integration_put",
+                    );
+                    put.bind(queue).bind(key).bind(value).execute(connection).await?;
+                    Ok(())
+                })
+            });
+            put.await.map_err(said)
+        })
+    }
+
+    fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
+        let (queue, key) = (self.queue.clone(), key.to_owned());
+        Box::pin(async move {
+            let removed = store::run(&self.memory.pool, "integration_remove", move |connection| {
+                let (queue, key) = (queue.clone(), key.clone());
+                Box::pin(async move {
+                    let removed = sqlx::query(
+                        "DELETE FROM integration_store WHERE queue = $1 AND key = $2 -- integration_remove",
+                    );
+                    removed.bind(queue).bind(key).execute(connection).await?;
+                    Ok(())
+                })
+            });
+            removed.await.map_err(said)
+        })
+    }
+}

@@ -1,0 +1,19 @@
+//! For those who write integrations: implement [`Handler`] for each type of task, and [`Host::run`] them.
+//!
+//! Polling, keeping a message while a handler works, answers under all circumstances, the memory of what was answered,
+//! metrics and a graceful stop come with it. A *temporary* error leaves the message in the queue: it comes again. A
+//! *permanent* one is answered, and only then is the message deleted. A message may come more than once: handlers must be
+//! idempotent (the same input but for `block_id`, the same output and no further change); for one that was answered
+//! already the remembered answer is sent again.
+
+mod handler;
+mod host;
+mod memory;
+mod worker;
+
+pub use handler::{Handler, Handlers, Request, TaskError};
+pub use host::{Host, Terms};
+pub use memory::{InMemory, InPostgres, Memory, Store};
+
+pub use crate::protocol::Action;
+pub use crate::template::Env;

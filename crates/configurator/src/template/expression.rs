@@ -1,0 +1,209 @@
+//! Values with references in them: what stands in `args`, and in the values of modules' inputs and outputs.
+
+use reconcile::yaml::{Node, Tree};
+use serde_json::Value as Json;
+
+use super::names::{goes_on, leading};
+
+/// A value with references of one kind: as written, or resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expression<R> {
+    /// No reference in it.
+    Literal(Json),
+    /// A list with references somewhere.
+    List(Vec<Expression<R>>),
+    /// A mapping with references somewhere.
+    Map(Vec<(String, Expression<R>)>),
+    /// The referenced value as it is.
+    Whole(R),
+    /// A text with values in it.
+    Text(Vec<Piece<R>>),
+}
+
+/// A part of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Piece<R> {
+    /// As it stands.
+    Text(String),
+    /// The referenced value, written out.
+    Value(R),
+}
+
+/// `$block.output` as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reference {
+    pub(super) block: String,
+    pub(super) output: String,
+    pub(super) line: u32,
+}
+
+/// Reads a value; what is wrong is told with its line.
+pub(super) fn read(tree: &Tree, wrong: &mut dyn FnMut(u32, String)) -> Expression<Reference> {
+    match tree.node() {
+        Node::Scalar(Json::String(text)) => read_text(text, tree.line, wrong),
+        Node::Scalar(value) => Expression::Literal(value.clone()),
+        Node::List(items) => {
+            let items: Vec<_> = items.iter().map(|item| read(item, wrong)).collect();
+            if items.iter().all(|item| matches!(item, Expression::Literal(_))) {
+                return Expression::Literal(items.into_iter().map(Expression::literal).collect());
+            }
+            Expression::List(items)
+        }
+        Node::Map(entries) => {
+            let entries: Vec<_> =
+                entries.iter().map(|(key, value)| (key.clone(), read(value, wrong))).collect();
+            if entries.iter().all(|(_, value)| matches!(value, Expression::Literal(_))) {
+                return Expression::Literal(Json::Object(
+                    entries.into_iter().map(|(key, value)| (key, value.literal())).collect(),
+                ));
+            }
+            Expression::Map(entries)
+        }
+    }
+}
+
+fn read_text(text: &str, line: u32, wrong: &mut dyn FnMut(u32, String)) -> Expression<Reference> {
+    let mut pieces = match pieces(text, line) {
+        Ok(pieces) => pieces,
+        Err(reason) => {
+            wrong(line, reason);
+            Vec::new()
+        }
+    };
+    match pieces.as_slice() {
+        [] => Expression::Literal(Json::String(String::new())),
+        [Piece::Text(text)] => Expression::Literal(Json::String(text.clone())),
+        [Piece::Value(_)] => match pieces.pop() {
+            Some(Piece::Value(reference)) => Expression::Whole(reference),
+            _ => Expression::Literal(Json::Null),
+        },
+        _ => Expression::Text(pieces),
+    }
+}
+
+/// The parts of a text: `$block.output` is a reference, `$$` a dollar, any other `$` wrong.
+pub(super) fn pieces(text: &str, line: u32) -> Result<Vec<Piece<Reference>>, String> {
+    let (mut pieces, mut plain, mut rest) = (Vec::new(), String::new(), text);
+    while let Some(at) = rest.find('$') {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            plain.push('$');
+            rest = after;
+            continue;
+        }
+        let (block, output) = reference(rest).ok_or_else(|| {
+            let shown: String = rest.chars().take_while(|c| goes_on(*c) || *c == '.').take(80).collect();
+            format!("`${shown}` is no reference: write $block.output, and $$ for a dollar")
+        })?;
+        if !plain.is_empty() {
+            pieces.push(Piece::Text(std::mem::take(&mut plain)));
+        }
+        rest = &rest[block.len() + 1 + output.len()..];
+        pieces.push(Piece::Value(Reference { block: block.to_owned(), output: output.to_owned(), line }));
+    }
+    plain.push_str(rest);
+    if !plain.is_empty() {
+        pieces.push(Piece::Text(plain));
+    }
+    Ok(pieces)
+}
+
+/// Block and output of the `block.output` that a text begins with.
+fn reference(text: &str) -> Option<(&str, &str)> {
+    let block = leading(text)?;
+    let output = leading(text[block.len()..].strip_prefix('.')?)?;
+    Some((block, output))
+}
+
+/// The reference that a whole text is, with or without its dollar.
+pub(super) fn whole(text: &str, line: u32) -> Option<Reference> {
+    let text = text.strip_prefix('$').unwrap_or(text);
+    let (block, output) = reference(text)?;
+    let whole = block.len() + 1 + output.len() == text.len();
+    whole.then(|| Reference { block: block.to_owned(), output: output.to_owned(), line })
+}
+
+impl<R> Expression<R> {
+    /// The value of one that is known to have no reference in it.
+    fn literal(self) -> Json {
+        match self {
+            Expression::Literal(value) => value,
+            _ => Json::Null,
+        }
+    }
+
+    /// All references, in the order of the text.
+    pub fn references<'a>(&'a self, found: &mut Vec<&'a R>) {
+        match self {
+            Expression::Literal(_) => {}
+            Expression::List(items) => items.iter().for_each(|item| item.references(found)),
+            Expression::Map(entries) => entries.iter().for_each(|(_, value)| value.references(found)),
+            Expression::Whole(reference) => found.push(reference),
+            Expression::Text(pieces) => found.extend(pieces.iter().filter_map(|piece| match piece {
+                Piece::Value(reference) => Some(reference),
+                Piece::Text(_) => None,
+            })),
+        }
+    }
+
+    /// The same with other references; what `of` has none for becomes null.
+    pub fn map<S>(&self, of: &mut dyn FnMut(&R) -> Option<S>) -> Expression<S> {
+        match self {
+            Expression::Literal(value) => Expression::Literal(value.clone()),
+            Expression::List(items) => Expression::List(items.iter().map(|item| item.map(of)).collect()),
+            Expression::Map(entries) => {
+                Expression::Map(entries.iter().map(|(key, value)| (key.clone(), value.map(of))).collect())
+            }
+            Expression::Whole(reference) => {
+                of(reference).map_or(Expression::Literal(Json::Null), Expression::Whole)
+            }
+            Expression::Text(pieces) => {
+                let piece = |piece: &Piece<R>| match piece {
+                    Piece::Text(text) => Some(Piece::Text(text.clone())),
+                    Piece::Value(reference) => of(reference).map(Piece::Value),
+                };
+                Expression::Text(pieces.iter().filter_map(piece).collect())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        let piece = |piece: Piece<Reference>| match piece {
+            Piece::Text(text) => format!("[{text}]"),
+            Piece::Value(of) => format!("<{}/{}>", of.block, of.output),
+        };
+        match pieces(text, 1) {
+            Ok(pieces) => pieces.into_iter().map(piece).collect(),
+            Err(reason) => reason.split(':').next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    #[test]
+    fn references_dollars_and_text() {
+        for (text, expected) in [
+            ("", ""),
+            ("plain", "[plain]"),
+            ("$a.b", "<a/b>"),
+            ("text $a.b text", "[text ]<a/b>[ text]"),
+            ("$a.b$c.d", "<a/b><c/d>"),
+            ("$a.b-$a.c.", "<a/b>[-]<a/c>[.]"),
+            ("$a.b.c", "<a/b>[.c]"),
+            ("$$", "[$]"),
+            ("$$a.b", "[$a.b]"),
+            ("$$$a.b", "[$]<a/b>"),
+            ("5 $", "`$` is no reference"),
+            ("$5", "`$5` is no reference"),
+            ("$a", "`$a` is no reference"),
+            ("$a.", "`$a.` is no reference"),
+            ("$\u{fc}.b", "`$` is no reference"),
+        ] {
+            assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+}

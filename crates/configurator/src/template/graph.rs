@@ -1,0 +1,171 @@
+//! The graph of a template: integration blocks, wires between modules, and what depends on what.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json, json};
+use sha2::{Digest as _, Sha256};
+
+use super::Expression;
+
+/// A template, checked and resolved. Acyclic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    /// What a run is given.
+    pub inputs: Vec<Input>,
+    /// Blocks and wires; their places are their ordinals.
+    pub nodes: Vec<Node>,
+    /// What the export says under `outputs`.
+    pub outputs: Vec<(String, Expression<Source>)>,
+}
+
+/// An input of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// Its name.
+    pub name: String,
+    /// Where its value comes from.
+    pub scope: Scope,
+    /// Whether a run without it is refused.
+    pub required: bool,
+    /// What holds if it is not given.
+    pub default: Option<Json>,
+}
+
+/// Where an input's value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// `general_inputs`.
+    General,
+    /// `env_inputs`.
+    Env,
+}
+
+/// A block or a wire.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Node {
+    /// An integration block.
+    Block(Box<Block>),
+    /// A value that passes a module's border.
+    Wire(Expression<Source>),
+}
+
+/// An integration block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    /// As `module.block`.
+    pub name: String,
+    /// Its line.
+    pub line: u32,
+    /// The integration's queue, without environment and ending.
+    pub queue: String,
+    /// What the integration is to do.
+    pub task: String,
+    /// What becomes its params: a mapping.
+    pub args: Expression<Source>,
+    /// What it waits for beside what its args refer to.
+    pub listed: Vec<Source>,
+    /// The outputs that others may refer to.
+    pub outputs: Vec<String>,
+    /// Whether its last success may be served again.
+    pub cache: bool,
+    /// How long it may take; the service's setting if nothing is said.
+    pub timeout: Option<Duration>,
+    /// What its author calls the integration's version; part of the cache's key.
+    pub version: Option<String>,
+}
+
+/// What a resolved reference leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// An input of the run.
+    Input(String),
+    /// An output of the block at this place.
+    Output(usize, String),
+    /// The wire at this place.
+    Wire(usize),
+}
+
+impl Source {
+    /// The node that must be done before.
+    pub fn node(&self) -> Option<usize> {
+        match self {
+            Source::Input(_) => None,
+            Source::Output(node, _) | Source::Wire(node) => Some(*node),
+        }
+    }
+}
+
+impl Node {
+    /// The nodes it waits for, each once, in ascending order.
+    pub fn needs(&self) -> Vec<usize> {
+        let mut found = Vec::new();
+        match self {
+            Node::Wire(value) => value.references(&mut found),
+            Node::Block(block) => {
+                block.args.references(&mut found);
+                found.extend(&block.listed);
+            }
+        }
+        let mut needs: Vec<usize> = found.into_iter().filter_map(Source::node).collect();
+        needs.sort_unstable();
+        needs.dedup();
+        needs
+    }
+}
+
+impl Block {
+    /// `queue.task_type`.
+    pub fn integration(&self) -> String {
+        format!("{}.{}", self.queue, self.task)
+    }
+
+    /// What must be unchanged for the last success to be served again: block, inputs, version.
+    pub fn digest(&self, params: &str) -> String {
+        let of = json!([self.queue, self.task, self.version, self.outputs, params]).to_string();
+        let digest = Sha256::digest(of.as_bytes());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Graph {
+    /// The blocks with their places.
+    pub fn blocks(&self) -> impl Iterator<Item = (usize, &Block)> {
+        self.nodes.iter().enumerate().filter_map(|(place, node)| match node {
+            Node::Block(block) => Some((place, block.as_ref())),
+            Node::Wire(_) => None,
+        })
+    }
+
+    /// The values of the inputs, or what is wrong: (field, reason).
+    pub fn inputs(
+        &self,
+        general: &Map<String, Json>,
+        env: &Map<String, Json>,
+    ) -> Result<Map<String, Json>, (String, String)> {
+        let known = || {
+            self.inputs.iter().filter(|input| input.scope == Scope::General).map(|input| input.name.as_str())
+        };
+        // Those of the environment may serve several templates; a general one that nobody knows is a mistake.
+        if let Some(unknown) = general.keys().find(|name| !known().any(|known| known == *name)) {
+            let near = reconcile::suggestion(unknown, known());
+            let reason = format!(
+                "the template has no such general input{near} (it has {})",
+                reconcile::listed(known())
+            );
+            return Err((format!("general_inputs.{unknown}"), reason));
+        }
+        let mut values = Map::new();
+        for input in &self.inputs {
+            let (given, field) = match input.scope {
+                Scope::General => (general, "general_inputs"),
+                Scope::Env => (env, "env_inputs"),
+            };
+            let value = given.get(&input.name).or(input.default.as_ref()).cloned();
+            if value.is_none() && input.required {
+                return Err((format!("{field}.{}", input.name), "is required by the template".to_owned()));
+            }
+            values.insert(input.name.clone(), value.unwrap_or(Json::Null));
+        }
+        Ok(values)
+    }
+}

@@ -1,0 +1,37 @@
+//! Hazard: a cache that serves what has changed, or a block that did not ask for it.
+
+use configurator::run::RunStatus;
+use store::testing::run;
+
+use super::harness::{World, given, statuses, template};
+
+#[test]
+fn only_what_is_unchanged_and_says_so_is_served_from_the_cache() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let _integration = world.integrate();
+        let cached = |more: &str| {
+            let text = template(&[("a", &[], more), ("b", &["a"], ""), ("c", &["b"], "")]);
+            text.replace("integration: q.do", "integration: q.do, cache: true")
+        };
+        world.run("t", &cached("")).await;
+        assert_eq!(world.came().len(), 3);
+        let run = world.run("t", &cached("")).await;
+        assert_eq!(run.status, RunStatus::Succeeded);
+        assert_eq!(statuses(&run), ["a cached", "b cached", "c cached"]);
+        assert!(run.blocks.iter().all(|block| block.state.is_some()), "the export has their states");
+        let forecast = world.configurator.forecast(given("t", &cached(""))).await.unwrap();
+        assert!(forecast.iter().all(|block| block.action.is_none()), "{forecast:?}");
+        assert!(world.came().is_empty());
+        // One that has changed is sent; those after it get the same outputs, and are not.
+        let run = world.run("t", &cached("extra: 1")).await;
+        assert_eq!(statuses(&run), ["a succeeded", "b cached", "c cached"]);
+        assert_eq!(world.came(), ["update a"]);
+        let versioned = cached("extra: 1").replace("cache: true", "cache: true, version: 2");
+        world.run("t", &versioned).await;
+        assert_eq!(world.came().len(), 3, "another version of the integration");
+        world.run("t", &template(&[("a", &[], "extra: 1")])).await;
+        assert_eq!(world.came()[0], "update a", "a block that does not ask for it");
+    });
+}

@@ -1,0 +1,42 @@
+//! Hazard: an example in the documentation that does not do what it says.
+
+#[path = "../../../../docs/examples/balance_integration.rs"]
+mod balance_integration;
+
+use configurator::run::RunStatus;
+use configurator::sdk::{Env, Host};
+use serde_json::json;
+use store::testing::run;
+use tokio_util::sync::CancellationToken;
+
+use super::harness::World;
+
+const TEMPLATE: &str = "
+type: module
+name: global
+blocks:
+  - {name: service, type: integration, integration: balance.set_service, outputs: [id], args: {service_id: 5}}
+  - {name: price, type: integration, integration: balance.set_price, inputs: [service.id], args: {service: $service.id, price: 2.5}}
+";
+
+#[test]
+fn the_example_in_rust_carries_out_a_template() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let host = Host::new(world.engine.clone());
+        configurator::queues::ensure(world.engine.as_ref(), "balance", Env::Test).await.unwrap();
+        tokio::spawn(host.run(
+            balance_integration::handlers(),
+            "balance",
+            Env::Test,
+            CancellationToken::new(),
+        ));
+        let run = world.run("example", TEMPLATE).await;
+        assert_eq!(run.status, RunStatus::Succeeded);
+        assert_eq!(run.export()["blocks"]["price"]["state"], json!({"service": 1005, "price": 2.5}));
+        let run = world.run("example", &TEMPLATE.replace("2.5", "-1")).await;
+        assert_eq!(run.status, RunStatus::Failed);
+        assert_eq!(run.blocks[1].error.as_ref().unwrap().args["field"], "price");
+    });
+}

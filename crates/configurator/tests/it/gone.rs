@@ -1,0 +1,127 @@
+//! Hazard: a block that has gone from a template is deleted too early, never, or by force; and a failure that takes more
+//! with it than what depends on it.
+
+use configurator::Refused;
+use configurator::run::RunStatus;
+use store::testing::run;
+
+use super::harness::{World, given, statuses, template};
+
+#[test]
+fn blocks_that_have_gone_are_deleted_after_what_used_them() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let _integration = world.integrate();
+        let chain = template(&[("a", &[], ""), ("b", &["a"], ""), ("c", &["b"], ""), ("d", &[], "")]);
+        assert_eq!(world.run("t", &chain).await.status, RunStatus::Succeeded);
+        assert_eq!(world.came().len(), 4);
+        let last = template(&[("d", &[], "")]);
+        let forecast = world.configurator.forecast(given("t", &last)).await.unwrap();
+        let mut foreseen: Vec<String> =
+            forecast.iter().map(|block| format!("{} {}", block.action.unwrap().name(), block.name)).collect();
+        let done = world.run("t", &last).await;
+        assert_eq!(done.status, RunStatus::Succeeded);
+        let mut came = world.came();
+        let deleted: Vec<&String> = came.iter().filter(|call| call.starts_with("delete")).collect();
+        assert_eq!(deleted, ["delete c", "delete b", "delete a"]);
+        // What was foreseen is what was sent.
+        foreseen.sort();
+        came.sort();
+        assert_eq!(came, foreseen);
+        world.run("t", &last).await;
+        assert_eq!(world.came(), ["update d"], "what is deleted is deleted once");
+    });
+}
+
+#[test]
+fn a_block_that_is_not_deleted_is_orphaned_and_comes_back_as_an_update() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let _integration = world.integrate();
+        let both = template(&[("a", &[], "refuse_delete: true"), ("b", &["a"], "")]);
+        world.run("t", &both).await;
+        world.came();
+        let without = template(&[("c", &[], "")]);
+        let run = world.run("t", &without).await;
+        assert_eq!(run.status, RunStatus::Succeeded, "the run goes on");
+        assert_eq!(statuses(&run), ["c succeeded", "a orphaned", "b succeeded"]);
+        world.came();
+        world.run("t", &without).await;
+        assert_eq!(world.came(), ["update c"], "an orphan is left alone");
+        world.run("t", &template(&[("a", &[], "")])).await;
+        let mut came = world.came();
+        came.sort();
+        assert_eq!(came, ["delete c", "update a"]);
+    });
+}
+
+#[test]
+fn a_failed_block_takes_its_dependants_along_and_the_run_is_resumed_from_it() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let integration = world.integrate();
+        let failing = template(&[
+            ("a", &[], ""),
+            ("b", &["a"], "fail: OWN"),
+            ("c", &["b"], ""),
+            ("d", &["c", "a"], ""),
+            ("e", &["a"], ""),
+        ]);
+        let run = world.run("t", &failing).await;
+        assert_eq!(run.status, RunStatus::Failed);
+        assert_eq!(statuses(&run), ["a succeeded", "b failed", "c skipped", "d skipped", "e succeeded"]);
+        assert_eq!(run.blocks[1].error.as_ref().unwrap().code, "OWN");
+        let mut came = world.came();
+        came.sort();
+        assert_eq!(came, ["create a", "create b", "create e"]);
+        // The integration is mended meanwhile.
+        integration.abort();
+        let _ = integration.await;
+        let mended = super::sdk::Mended::start(&world, "q");
+        world.configurator.resume(run.run_id).await.unwrap();
+        let run = world.ended(run.run_id).await;
+        assert_eq!(run.status, RunStatus::Succeeded);
+        assert_eq!(
+            mended.came(),
+            ["create b", "create c", "create d"],
+            "what had succeeded is not sent again"
+        );
+        assert_eq!(run.blocks[1].attempts, 2);
+        let again = world.configurator.resume(run.run_id).await;
+        assert!(matches!(again, Err(Refused::Status("succeeded"))), "{again:?}");
+    });
+}
+
+#[test]
+fn one_run_of_an_instance_at_a_time_and_a_cancelled_one_stores_what_still_comes() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let _integration = world.integrate();
+        let waiting = template(&[("a", &[], "wait: true"), ("b", &["a"], "")]);
+        let run_id = world.begin("t", &waiting).await.unwrap();
+        let second = world.begin("t", &waiting).await;
+        assert!(matches!(second, Err(Refused::Running(running)) if running == run_id), "{second:?}");
+        world
+            .until("the block is in work", async || world.begun.load(std::sync::atomic::Ordering::SeqCst) > 0)
+            .await;
+        let cancelled = world.configurator.cancel(run_id).await.unwrap();
+        assert_eq!(statuses(&cancelled), ["a sent", "b skipped"]);
+        world.configurator.cancel(run_id).await.unwrap();
+        world.go_on.add_permits(1);
+        let answered = async || {
+            let run = world.configurator.show(run_id).await.unwrap();
+            statuses(&run)[0] == "a succeeded"
+        };
+        world.until("the late answer is shown", answered).await;
+        world.came();
+        world.go_on.add_permits(10);
+        assert_eq!(world.run("t", &waiting).await.status, RunStatus::Succeeded);
+        assert_eq!(world.came(), ["update a", "create b"]);
+        let superseded = world.configurator.resume(run_id).await;
+        assert!(matches!(superseded, Err(Refused::Superseded(_))), "{superseded:?}");
+    });
+}

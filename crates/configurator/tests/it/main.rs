@@ -1,0 +1,15 @@
+//! The configurator against a real Postgres; one file for each hazard.
+
+// Helpers of tests may fail loudly, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod cached;
+mod example;
+mod gone;
+mod harness;
+mod large;
+mod late;
+mod modules;
+mod restarted;
+mod sdk;
+mod templates;

@@ -1,0 +1,61 @@
+//! Hazard: a configurator that dies at any point loses a block, or sends it twice.
+
+use std::time::Duration;
+
+use configurator::run::RunStatus;
+use store::testing::run;
+
+use super::harness::{World, template};
+
+/// The role is torn down in the middle again and again; a new one goes on.
+#[test]
+fn a_run_goes_on_whenever_its_driver_dies() {
+    run(async {
+        let world = World::fresh().await;
+        let _integration = world.integrate();
+        let names: Vec<String> = (0..60).map(|n| format!("b{n}")).collect();
+        // Six chains of ten.
+        let blocks: Vec<(&str, Vec<&str>)> = (0..60)
+            .map(|n| (names[n].as_str(), if n < 6 { vec![] } else { vec![names[n - 6].as_str()] }))
+            .collect();
+        let blocks: Vec<(&str, &[&str], &str)> =
+            blocks.iter().map(|(name, needs)| (*name, needs.as_slice(), "")).collect();
+        let run_id = world.begin("t", &template(&blocks)).await.unwrap();
+        let mut deaths = 0;
+        loop {
+            let (mut role, _stop) = world.start();
+            let ended =
+                world.configurator.wait(run_id, Duration::from_millis(30 + 7 * deaths)).await.unwrap();
+            // Dropped wherever they are.
+            role.abort_all();
+            while role.join_next().await.is_some() {}
+            if ended.status != RunStatus::Running {
+                assert_eq!(ended.status, RunStatus::Succeeded);
+                break;
+            }
+            deaths += 1;
+        }
+        assert!(deaths > 2, "it died only {deaths} times");
+        let mut came = world.came();
+        assert_eq!(came.len(), 60, "each once");
+        came.sort();
+        came.dedup();
+        assert_eq!(came.len(), 60);
+    });
+}
+
+/// Two drivers at once: nothing is done twice.
+#[test]
+fn two_drivers_do_not_double_anything() {
+    run(async {
+        let world = World::fresh().await;
+        let (_one, _stop) = world.start();
+        let (_other, _stop_too) = world.start();
+        let _integration = world.integrate();
+        let text = template(&[("a", &[], ""), ("b", &["a"], ""), ("c", &["a"], "")]);
+        for n in 0..5 {
+            assert_eq!(world.run(&format!("t{n}"), &text).await.status, RunStatus::Succeeded);
+        }
+        assert_eq!(world.came().len(), 15);
+    });
+}

@@ -1,0 +1,118 @@
+//! Hazard: a template that is wrong and is run, or that costs more than it is worth to refuse.
+
+use std::time::Instant;
+
+use configurator::template::{Node, parse};
+use proptest::prelude::*;
+
+use super::harness::template;
+
+/// What is wrong, as `block line reason`.
+fn wrong(text: &str) -> Vec<String> {
+    let shown =
+        |fault: configurator::template::Fault| format!("{} {} {}", fault.block, fault.line, fault.reason);
+    parse(text).err().unwrap_or_default().into_iter().map(shown).collect()
+}
+
+fn one(body: &str) -> String {
+    format!("type: module\nname: global\ninputs: [{{name: x}}]\nblocks:\n{body}")
+}
+
+#[test]
+fn what_is_wrong_is_named_with_block_and_line() {
+    let block = |name: &str, more: &str| {
+        format!("  - {{name: {name}, type: integration, integration: q.do{more}}}\n")
+    };
+    let cases = [
+        (one(&block("a", ", args: {v: $global.x}")), "a 5 `$global.x` is used but not listed"),
+        (one(&block("a", ", inputs: [global.y]")), "a 5 unknown reference `global.y`"),
+        (one(&block("a", ", inputs: [b.id]")), "a 5 unknown reference `b.id`: there is no block `b`"),
+        (one(&(block("a", "") + &block("a", ""))), "a 6 there is already a block named `a`"),
+        (one("  - {type: integration, integration: q.do}\n"), "global 5 the block has no name"),
+        (one(&block("global", "")), "global 5 the name `global` is the root's"),
+        (
+            one(&block("a", ", outputs: [id], inputs: [a.id]")),
+            "a 5 the blocks wait for each other in a cycle: a -> a",
+        ),
+        (
+            one(&(block("a", ", outputs: [id], inputs: [b.id]")
+                + &block("b", ", outputs: [id], inputs: [a.id]"))),
+            "a 5 the blocks wait for each other in a cycle: a -> b -> a",
+        ),
+        (one(&block("a", ", arg: {}")), "a 5 unknown key `arg`, did you mean `args`?"),
+        (one(&block("a", ", args: {v: 5 $}")), "a 5 `$` is no reference"),
+        (one(&block("a", ", args: [1]")), "a 5 `args` must be a mapping"),
+        (one("  - {name: a, type: integration, integration: qdo}\n"), "a 5 `integration` is"),
+        (one("  - {name: a, type: other}\n"), "a 5 `type` is `integration` or `module`"),
+        ("- 1".to_owned(), "global 1 a template is a mapping"),
+        ("type: module\nname: other\nblocks: []".to_owned(), "global 2 the root block has `name: global`"),
+    ];
+    for (text, expected) in cases {
+        let wrong = wrong(&text);
+        assert!(wrong.first().is_some_and(|fault| fault.starts_with(expected)), "{text}: {wrong:?}");
+    }
+}
+
+#[test]
+fn bombs_are_refused_quickly() {
+    let mut aliases = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for (this, before) in ('b'..='i').zip('a'..) {
+        let many = vec![format!("*{before}"); 9].join(",");
+        aliases += &format!("{this}: &{this} [{many}]\n");
+    }
+    let deep = format!("blocks: {}{}", "[".repeat(100_000), "]".repeat(100_000));
+    // Each module says twice what the one before says.
+    let mut doubling = "type: module\nname: global\ninputs: [{name: x}]\nblocks:\n".to_owned();
+    for n in 0..40 {
+        let before = if n == 0 { "global.x".to_owned() } else { format!("m{}.o", n - 1) };
+        doubling += &format!(
+            "  - {{name: m{n}, type: module, inputs: [{{name: i, value: ['${before}', '${before}']}}], \
+             outputs: [{{name: o, value: $m{n}.i}}], blocks: []}}\n"
+        );
+    }
+    for text in [aliases, deep, doubling] {
+        let begun = Instant::now();
+        assert!(!wrong(&text).is_empty(), "{}", &text[..100]);
+        assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_text_panics(text in "[-a-z$.:{}\\[\\], &*\n\"']{0,200}") {
+        let _ = parse(&text);
+    }
+
+    /// A graph without cycles is read, and everything comes after what it needs.
+    #[test]
+    fn acyclic_graphs_are_read(edges in proptest::collection::vec((1_usize..30, 0_usize..29), 0..60)) {
+        let names: Vec<String> = (0..30).map(|n| format!("b{n}")).collect();
+        let mut needs: Vec<Vec<&str>> = vec![Vec::new(); 30];
+        for (from, to) in edges {
+            let to = to % from;
+            if !needs[from].contains(&names[to].as_str()) {
+                needs[from].push(&names[to]);
+            }
+        }
+        let blocks: Vec<(&str, &[&str], &str)> =
+            names.iter().zip(&needs).map(|(name, needs)| (name.as_str(), needs.as_slice(), "")).collect();
+        let graph = parse(&template(&blocks)).unwrap();
+        for (place, node) in graph.nodes.iter().enumerate() {
+            prop_assert!(matches!(node, Node::Block(_)));
+            prop_assert_eq!(node.needs().len(), needs[place].len());
+        }
+    }
+
+    /// One edge back is a cycle, and is told as one.
+    #[test]
+    fn cycles_are_refused(length in 1_usize..20) {
+        let names: Vec<String> = (0..length).map(|n| format!("b{n}")).collect();
+        let needs: Vec<Vec<&str>> = (0..length).map(|n| vec![names[(n + length - 1) % length].as_str()]).collect();
+        let blocks: Vec<(&str, &[&str], &str)> =
+            names.iter().zip(&needs).map(|(name, needs)| (name.as_str(), needs.as_slice(), "")).collect();
+        let wrong = wrong(&template(&blocks));
+        prop_assert!(wrong.len() == 1 && wrong[0].contains("cycle"), "{:?}", wrong);
+    }
+}

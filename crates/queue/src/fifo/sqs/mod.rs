@@ -1,0 +1,104 @@
+//! The engine `sqs`: Amazon SQS, or whatever speaks its protocol at an endpoint URL.
+//!
+//! Written to Amazon's documented behaviour. Where emulators differ, each queue sees to it by what it remembers of the
+//! receipts it gave out: one that has expired is refused here already (emulators let it delete and extend), and a message
+//! that was deleted by a receipt is deleted by it again without an error (emulators refuse that).
+
+mod account;
+mod errors;
+mod queue;
+mod receipts;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::QueueAttributeName as Attribute;
+use futures::future::BoxFuture;
+
+pub use account::{SqsAccount, SqsCredentials};
+
+use self::queue::Queue;
+use super::{FifoEngine, FifoError, FifoQueue, QueueTerms, Result};
+
+/// The engine; clones share its connections.
+#[derive(Clone)]
+pub struct SqsFifo {
+    client: Client,
+}
+
+impl SqsFifo {
+    /// Queues of this account. Nothing is connected yet.
+    pub async fn new(account: &SqsAccount) -> Self {
+        Self { client: account.client().await }
+    }
+
+    async fn url(&self, name: &str) -> Result<String> {
+        let asked = self.client.get_queue_url().queue_name(name).send().await;
+        let url = asked.map_err(|error| errors::judge(name, error))?.queue_url;
+        url.ok_or_else(|| FifoError::Internal(format!("the queue {name} has no URL")))
+    }
+
+    async fn attribute(&self, name: &str, url: &str, attribute: Attribute) -> Result<Option<String>> {
+        let asked = self.client.get_queue_attributes().queue_url(url).attribute_names(attribute.clone());
+        let mut found = asked.send().await.map_err(|error| errors::judge(name, error))?;
+        Ok(found.attributes.as_mut().and_then(|attributes| attributes.remove(&attribute)))
+    }
+
+    async fn redrive(&self, terms: &QueueTerms) -> Result<Option<String>> {
+        let Some(dead) = &terms.dead_letters else { return Ok(None) };
+        let url = self.url(&dead.queue).await?;
+        let arn = self.attribute(&dead.queue, &url, Attribute::QueueArn).await?;
+        let arn = arn.ok_or_else(|| FifoError::Internal(format!("the queue {} has no ARN", dead.queue)))?;
+        let policy = serde_json::json!({
+            "deadLetterTargetArn": arn,
+            "maxReceiveCount": dead.max_receives.to_string(),
+        });
+        Ok(Some(policy.to_string()))
+    }
+
+    async fn make(&self, name: &str, terms: &QueueTerms) -> Result<()> {
+        let visibility = queue::seconds(terms.visibility).to_string();
+        let redrive = self.redrive(terms).await?;
+        let create = || async {
+            let create = self
+                .client
+                .create_queue()
+                .queue_name(name)
+                .attributes(Attribute::FifoQueue, "true")
+                .attributes(Attribute::VisibilityTimeout, &visibility);
+            let made = create.send().await.map_err(|error| errors::judge(name, error))?;
+            made.queue_url.ok_or_else(|| FifoError::Internal(format!("the queue {name} has no URL")))
+        };
+        let url = match self.url(name).await {
+            Ok(url) => url,
+            Err(FifoError::NoQueue(_)) => create().await?,
+            Err(error) => return Err(error),
+        };
+        let mut set = self
+            .client
+            .set_queue_attributes()
+            .queue_url(url)
+            .attributes(Attribute::VisibilityTimeout, &visibility);
+        if let Some(redrive) = redrive {
+            set = set.attributes(Attribute::RedrivePolicy, redrive);
+        }
+        set.send().await.map(drop).map_err(|error| errors::judge(name, error))
+    }
+}
+
+impl FifoEngine for SqsFifo {
+    fn ensure<'a>(&'a self, name: &'a str, terms: QueueTerms) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.make(name, &terms).await })
+    }
+
+    fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<dyn FifoQueue>>> {
+        Box::pin(async move {
+            let url = self.url(name).await?;
+            let visibility = self.attribute(name, &url, Attribute::VisibilityTimeout).await?;
+            let seconds = visibility.and_then(|text| text.parse().ok()).unwrap_or(30);
+            let visibility = Duration::from_secs(seconds);
+            Ok(Arc::new(Queue::new(name, url, visibility, self.client.clone())) as Arc<dyn FifoQueue>)
+        })
+    }
+}

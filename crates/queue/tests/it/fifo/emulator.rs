@@ -1,0 +1,60 @@
+//! An emulator of Amazon SQS (ministack), as a process that ends with its test.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue::fifo::{FifoEngine, SqsAccount, SqsCredentials, SqsFifo};
+use tokio::time::Instant;
+
+pub struct Emulator {
+    process: Child,
+    port: u16,
+}
+
+impl Emulator {
+    /// Started and answering. `scripts/init-repo.sh --test` installs it.
+    pub async fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let process = Command::new(program())
+            .envs([("BIND_HOST", "127.0.0.1"), ("MINISTACK_HOST", "127.0.0.1")])
+            .env("GATEWAY_PORT", port.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let emulator = Self { process, port };
+        let by_then = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < by_then, "the emulator does not start");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        emulator
+    }
+
+    pub async fn engine(&self) -> Arc<dyn FifoEngine> {
+        let key = SqsCredentials { access_key_id: "test".to_owned(), secret_access_key: "test".to_owned() };
+        let account = SqsAccount {
+            endpoint_url: Some(format!("http://127.0.0.1:{}", self.port)),
+            region: Some("us-east-1".to_owned()),
+            credentials: Some(key),
+        };
+        Arc::new(SqsFifo::new(&account).await)
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn program() -> PathBuf {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/sqs-venv/bin/ministack");
+    assert!(installed.exists(), "{}: run scripts/init-repo.sh --test", installed.display());
+    installed
+}

@@ -1,0 +1,94 @@
+//! An integration in Rust: the queue `balance` with the task types `set_service` and `set_price`.
+//!
+//! ```text
+//! AWS_REGION=eu-central-1 AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… balance_integration test
+//! ```
+//!
+//! A second argument is the URL of an endpoint other than Amazon's, such as an emulator's.
+
+use configurator::sdk::{Action, Env, Handler, Handlers, Host, Request, TaskError};
+use queue::fifo::SqsAccount;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+/// What the blocks' args are.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    service_id: i64,
+}
+
+/// What other blocks may refer to.
+#[derive(Serialize)]
+pub struct ServiceState {
+    id: i64,
+}
+
+/// `balance.set_service`: idempotent, as the id follows from the input.
+pub struct SetService;
+
+impl Handler for SetService {
+    const TASK_TYPE: &'static str = "set_service";
+    type Params = Service;
+    type State = ServiceState;
+
+    async fn handle(&self, request: Request<Service>) -> Result<ServiceState, TaskError> {
+        Ok(ServiceState { id: 1000 + request.params.service_id })
+    }
+}
+
+/// What the blocks' args are.
+#[derive(Deserialize)]
+pub struct Price {
+    service: i64,
+    price: f64,
+}
+
+/// What other blocks may refer to.
+#[derive(Serialize)]
+pub struct PriceState {
+    service: i64,
+    price: Option<f64>,
+}
+
+/// `balance.set_price`.
+pub struct SetPrice;
+
+impl Handler for SetPrice {
+    const TASK_TYPE: &'static str = "set_price";
+    type Params = Price;
+    type State = PriceState;
+
+    async fn handle(&self, request: Request<Price>) -> Result<PriceState, TaskError> {
+        let Price { service, price } = request.params;
+        match request.action {
+            Action::Delete => Ok(PriceState { service, price: None }),
+            // Answered with its code and what is wrong; the blocks that depend on this one are skipped.
+            _ if price < 0.0 => Err(TaskError::invalid("price", "must not be negative")),
+            _ => Ok(PriceState { service, price: Some(price) }),
+        }
+    }
+}
+
+/// What this integration does.
+pub fn handlers() -> Handlers {
+    Handlers::default().with(SetService).with(SetPrice)
+}
+
+/// Runs until Ctrl-C; what is in work then is finished.
+#[allow(dead_code)] // the tests run the handlers elsewhere
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let env: Env = arguments.next().unwrap_or_else(|| "test".to_owned()).parse()?;
+    let account = SqsAccount { endpoint_url: arguments.next(), ..SqsAccount::default() };
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            stopping.cancel();
+        }
+    });
+    Host::sqs(&account).await.run(handlers(), "balance", env, stop).await;
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! `configurator forecast` and `queues ensure`.
+
+use clap::ArgMatches;
+use configurator::template::{Env, is_queue};
+use configurator::{Given, http};
+use serde_json::{Map, Value, json};
+use settings::Resolved;
+use store::Notifications;
+
+use super::{Failure, output};
+use crate::integration::QUEUE;
+use crate::serve::{configurator as room, database, queues};
+use crate::settings::{DatabaseSettings, QueueEngine, QueueSettings};
+
+fn env(args: &ArgMatches) -> Result<Env, Failure> {
+    let env = args.get_one::<String>("env").map(String::as_str).unwrap_or_default();
+    env.parse().map_err(|reason| Failure::Usage(format!("--env: {reason}")))
+}
+
+fn inputs(args: &ArgMatches, name: &str) -> Result<Map<String, Value>, Failure> {
+    let text = args.get_one::<String>(name).map(String::as_str).unwrap_or("{}");
+    serde_json::from_str(text)
+        .map_err(|error| Failure::Usage(format!("--{name}: not a JSON object: {error}")))
+}
+
+pub(super) async fn forecast(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+    let given = Given {
+        template_name: args.get_one::<String>("template-name").cloned().unwrap_or_default(),
+        template: match args.get_one::<String>("template") {
+            Some(file) => {
+                let read = std::fs::read_to_string(file);
+                Some(read.map_err(|error| Failure::Failed(format!("--template {file}: {error}")))?)
+            }
+            None => None,
+        },
+        env: env(args)?,
+        general_inputs: inputs(args, "general-inputs")?,
+        env_inputs: inputs(args, "env-inputs")?,
+    };
+    let settings = QueueSettings::new(resolved)?;
+    let database = database::open(&DatabaseSettings::new(resolved)?).await?;
+    let (notifications, _) = Notifications::start(database.pool.clone(), Vec::new());
+    let fifo = queues::open(&QueueEngine::Postgres, &database.pool, &notifications).await;
+    let configurator = room::of(&settings, &database.pool, &notifications, &fifo);
+    let forecast = configurator.forecast(given).await;
+    database.pool.close().await;
+    let forecast = forecast.map_err(|refused| Failure::Failed(http::refused(refused).to_string()))?;
+    if output::is_json(args) {
+        output::line(http::forecast_json(&forecast));
+        return Ok(());
+    }
+    let rows = forecast.into_iter().map(|block| {
+        let action = block.action.map_or("cached", configurator::protocol::Action::name);
+        let remark = if block.may_be_cached { "unless its inputs turn out unchanged" } else { "" };
+        [block.name, block.integration, action.to_owned(), remark.to_owned()]
+    });
+    output::table(["block", "integration", "action", ""], rows);
+    Ok(())
+}
+
+pub(super) async fn ensure(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+    let env = env(args)?;
+    let settings = QueueSettings::new(resolved)?;
+    let named: Vec<String> = args.get_many::<String>("name").into_iter().flatten().cloned().collect();
+    if let Some(wrong) = named.iter().find(|name| !is_queue(name)) {
+        return Err(Failure::Usage(format!("`{wrong}` is no queue name: 1 to 60 letters, digits, _ and -")));
+    }
+    // Queues at Amazon's need no database.
+    let database = match &settings.engine {
+        QueueEngine::Postgres => Some(database::open(&DatabaseSettings::new(resolved)?).await?),
+        QueueEngine::Sqs(_) => None,
+    };
+    let engine: std::sync::Arc<dyn queue::fifo::FifoEngine> = match (&settings.engine, &database) {
+        (QueueEngine::Sqs(accounts), _) => {
+            let account = accounts.envs.get(&env);
+            let account = account
+                .ok_or_else(|| Failure::Failed(format!("--queues says nothing of the environment {env}")))?;
+            std::sync::Arc::new(queue::fifo::SqsFifo::new(account).await)
+        }
+        (QueueEngine::Postgres, Some(database)) => {
+            let (notifications, _) = Notifications::start(database.pool.clone(), Vec::new());
+            std::sync::Arc::new(queue::fifo::PostgresFifo::new(database.pool.clone(), notifications))
+        }
+        (QueueEngine::Postgres, None) => return Err(Failure::Failed("no database".to_owned())),
+    };
+    let mut made = Vec::new();
+    for name in [settings.answers.clone(), QUEUE.to_owned()].into_iter().chain(named) {
+        let ensured = configurator::queues::ensure(engine.as_ref(), &name, env).await;
+        made.extend(ensured.map_err(|error| Failure::Failed(format!("{}: {error}", env.queue(&name))))?);
+    }
+    if let Some(database) = database {
+        database.pool.close().await;
+    }
+    if output::is_json(args) {
+        output::line(json!({"queues": made}));
+    } else {
+        made.iter().for_each(output::line);
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! `configurator`, `queues`, `testproxy`.
+
+use clap::{Arg, ArgAction, Command, value_parser};
+
+use super::{output, with_example};
+
+fn value(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+fn env() -> Arg {
+    value("env", "ENV", "The environment: dev, test or prod").value_parser(["dev", "test", "prod"])
+}
+
+pub(super) fn command() -> Command {
+    let example = "order_service configurator forecast --template shop.yaml --template-name shop --env test --general-inputs '{\"id\": 5}'";
+    let forecast = with_example(
+        "forecast",
+        "Shows which create, update and delete each block would get from a template, without sending anything",
+        example,
+    )
+    .arg(value("template", "FILE", "The template [default: the one that was put under the name]"))
+    .arg(value("template-name", "NAME", "The instance's template name").required(true))
+    .arg(env().required(true))
+    .arg(value("general-inputs", "JSON", "The template's general inputs").default_value("{}"))
+    .arg(value("env-inputs", "JSON", "The template's inputs of the environment").default_value("{}"))
+    .arg(output());
+    Command::new("configurator")
+        .about("Looks ahead at configurator runs")
+        .arg_required_else_help(true)
+        .subcommand(forecast)
+}
+
+pub(super) fn queues() -> Command {
+    let ensure = with_example(
+        "ensure",
+        "Makes the queues of an environment: of answers, of the integration platform, and those named",
+        "order_service queues ensure --env test balance",
+    )
+    .arg(env().required(true))
+    .arg(
+        Arg::new("name")
+            .value_name("NAME")
+            .action(ArgAction::Append)
+            .help("An integration's queue, without environment and ending"),
+    )
+    .arg(output());
+    Command::new("queues").about("Makes FIFO queues").arg_required_else_help(true).subcommand(ensure)
+}
+
+pub(super) fn testproxy() -> Command {
+    let example = "order_service testproxy --port 8099\n         CONFIGSHOP_TEST_PROXY_URL=http://localhost:8099 pytest";
+    with_example("testproxy", "Runs templates that are posted to it, and answers with the export", example)
+        .arg(value("port", "PORT", "Where it listens").required(true).value_parser(value_parser!(u16)))
+        .arg(value("timeout", "TIME", "How long a run may take").default_value("5m"))
+        .arg(value(
+            "record",
+            "FILE",
+            "Adds every message and its answer to this file, one JSON object a line",
+        ))
+        .arg(
+            value("replay", "FILE", "Answers from a recorded file in the place of all integrations")
+                .conflicts_with("record"),
+        )
+}

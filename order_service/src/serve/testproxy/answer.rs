@@ -1,0 +1,73 @@
+//! `POST /`: a template, run to its end.
+
+use std::io::Write as _;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use configurator::http::{Request, failed_run, refused};
+use configurator::run::{self, RunStatus, RunView};
+use configurator::transcript::Entry;
+use serving::body::{self, JsonBody};
+use serving::error::{ApiError, Code};
+
+use super::Shared;
+
+pub(super) async fn answer(
+    State(shared): State<Shared>,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
+    let given = body::parse::<Request>(&body)?.given()?;
+    if given.template.is_none() {
+        return Err(ApiError::field("template", "is needed: the template's text"));
+    }
+    // The run goes on whether or not the caller waits for it.
+    let done = tokio::spawn(async move { to_its_end(shared, given).await }).await;
+    done.unwrap_or_else(|_| Err(ApiError::new(Code::LogicError, "the run was lost; see the log")))
+}
+
+async fn to_its_end(shared: Shared, given: configurator::Given) -> Result<Response, ApiError> {
+    let configurator = &shared.configurator;
+    let run_id = configurator.begin(given).await.map_err(refused)?;
+    let run = configurator.wait(run_id, shared.timeout).await.map_err(refused)?;
+    if run.status == RunStatus::Running {
+        // Whoever asks next must not find it in the way.
+        let cancelled = configurator.cancel(run_id).await;
+        if let Err(error) = cancelled.map_err(refused) {
+            tracing::warn!(run_id, %error, "a run that took too long could not be cancelled");
+        }
+        let seconds = shared.timeout.as_secs_f64();
+        let message = format!("run {run_id} has not ended within {seconds} s and was cancelled");
+        let blocks = failed_run(&run)["blocks"].clone();
+        return Err(ApiError::new(Code::Timeout, message).arg("run_id", run_id).with("blocks", blocks));
+    }
+    record(&shared, run_id).await;
+    Ok(shown(&run))
+}
+
+fn shown(run: &RunView) -> Response {
+    match run.status {
+        RunStatus::Succeeded => Json(run.export()).into_response(),
+        _ => (StatusCode::UNPROCESSABLE_ENTITY, Json(failed_run(run))).into_response(),
+    }
+}
+
+/// Adds a run's messages and answers to the transcript; one run's lines stay together.
+async fn record(shared: &Shared, run_id: i64) {
+    let Some(file) = &shared.record else { return };
+    let file = file.lock().await;
+    let exchanges = match run::transcript(&shared.configurator.pool, run_id).await {
+        Ok(exchanges) => exchanges,
+        Err(error) => return tracing::error!(run_id, %error, code = "UNAVAILABLE", "a run was not recorded"),
+    };
+    let lines: Vec<String> = exchanges
+        .iter()
+        .filter_map(|exchange| serde_json::to_string(&Entry::of(exchange)?).ok())
+        .map(|line| line + "\n")
+        .collect();
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(&*file);
+    if let Err(error) = opened.and_then(|mut file| file.write_all(lines.concat().as_bytes())) {
+        tracing::error!(run_id, %error, code = "INTERNAL_ERROR", "a run was not recorded");
+    }
+}

@@ -1,0 +1,113 @@
+"""Hazard: no SQS anywhere: a template that never reaches the ledger, or reaches it half."""
+
+import pytest
+
+from configurator_client import ConfiguratorClient
+from waiting import wait_until
+
+TYPE = """
+type: module
+name: global
+inputs: [{{name: name, scope: general, required: true}}]
+blocks:
+  - name: account
+    type: integration
+    integration: platform.set_account_type
+    inputs: [global.name]
+    outputs: [{{name: name}}]
+    args:
+      name: $global.name
+      description: from a template
+      key_attributes: [{{name: courier_id, type: int}}]
+      attributes: [{{name: product_id, type: int}}]
+      groupings: {groupings}
+      shard_key: [courier_id]
+      aggregate: day
+{rule}
+"""
+RULE = """
+  - name: rule
+    type: integration
+    integration: platform.set_posting_rule
+    inputs: [account.name]
+    args:
+      name: couriers
+      on: order_process_finished
+      events:
+        - {type: $account.name, attributes: {courier_id: {from: storage_id}}, debit: "1"}
+"""
+EMPTY = "type: module\nname: global\ninputs: [{name: name}]\nblocks: []\n"
+
+
+@pytest.fixture(scope="module")
+def configurator(ledger_service):
+    return ConfiguratorClient(ledger_service.http_port)
+
+
+def account_types(configurator) -> dict:
+    status, types = configurator.call("GET", "/v1/types")
+    assert status == 200
+    return {kind["name"]: kind for kind in types["account_types"]}
+
+
+def succeeded(configurator, name: str, **given) -> dict:
+    status, begun = configurator.begin(name, {"name": "couriers"}, **given)
+    assert status == 200, begun
+    run = configurator.ended(begun["run_id"])
+    assert run["status"] == "succeeded", run
+    return run
+
+
+def test_an_account_type_and_a_rule_come_change_and_go_with_their_blocks(configurator):
+    first = TYPE.format(groupings="[]", rule=RULE)
+    assert configurator.put_template("couriers", first) == (200, {"name": "couriers", "version": 1, "blocks": 2})
+    run = succeeded(configurator, "couriers")
+    assert {name: block["action"] for name, block in run["blocks"].items()} == {"account": "create", "rule": "create"}
+    wait_until(lambda: "couriers" in account_types(configurator), 10, "the ledger knows the new type")
+    export = configurator.export(run["run_id"])
+    assert export["blocks"]["account"] == {"state": {"name": "couriers"}}
+    assert configurator.call("GET", f"/configurator/v1/export?run_id={run['run_id']}") == (200, export)
+
+    second = TYPE.format(groupings="[[product_id]]", rule=RULE)
+    assert configurator.put_template("couriers", second)[1]["version"] == 2
+    run = succeeded(configurator, "couriers")
+    assert run["blocks"]["account"]["action"] == "update"
+    wait_until(lambda: account_types(configurator)["couriers"]["groupings"] == [["product_id"]], 10, "it has changed")
+
+    run = succeeded(configurator, "couriers", template=EMPTY)
+    assert {name: block["action"] for name, block in run["blocks"].items()} == {"account": "delete", "rule": "delete"}
+    wait_until(lambda: "couriers" not in account_types(configurator), 10, "it has gone")
+
+
+def test_what_the_integration_refuses_is_said(configurator):
+    bundles = TYPE.format(groupings="[[courier_id]]", rule="")
+    status, begun = configurator.begin("refused", {"name": "couriers2"}, template=bundles)
+    assert status == 200, begun
+    run = configurator.ended(begun["run_id"])
+    error = run["blocks"]["account"]["error"]
+    assert (run["status"], error["code"]) == ("failed", "VALIDATION_ERROR") and "groupings" in error["args"]["field"]
+    configs = EMPTY.replace("blocks: []", "blocks: [{name: a, type: integration, integration: platform.set_action_config}]")
+    status, begun = configurator.begin("no_configs", {"name": "x"}, template=configs)
+    run = configurator.ended(begun["run_id"])
+    assert run["status"] in ("failed", "succeeded"), "answered, whether or not there are action configs"
+
+
+def test_the_routes_say_what_is_wrong(configurator):
+    status, answer = configurator.put_template("bad", "type: module\nname: global\nblocks:\n  - {name: a}\n")
+    assert status == 400 and answer["error"]["args"]["line"] == 4, answer
+    assert configurator.put_template("a%20b", EMPTY)[0] == 400
+    assert configurator.call("GET", "/configurator/v1/templates/nothing")[0] == 404
+    assert configurator.begin("nothing")[0] == 404
+    assert configurator.begin("bad", env="stage")[0] == 400
+    assert configurator.begin("bad", template=EMPTY, unknown=1)[0] == 400
+    for path in ["/configurator/v1/runs/999999", "/configurator/v1/runs/x", "/v1/export?run_id=999999"]:
+        status, answer = configurator.call("GET", path)
+        assert status == 404 and answer["error"]["code"] == "NOT_FOUND", answer
+    assert configurator.call("GET", "/v1/export")[0] == 400
+    status, answer = configurator.call("POST", "/configurator/v1/runs/999999/cancel")
+    assert status == 404, answer
+    status, listed = configurator.call("GET", "/configurator/v1/runs?limit=1")
+    assert status == 200 and len(listed["result"]) == 1
+    run_id = listed["result"][0]["run_id"]
+    status, answer = configurator.call("POST", f"/configurator/v1/runs/{run_id}/cancel")
+    assert status == 409 and answer["error"]["code"] == "CONFLICT", answer
