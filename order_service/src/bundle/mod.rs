@@ -6,6 +6,7 @@ mod usage;
 
 use std::sync::Arc;
 
+use events::configs::{ACTION_CONFIGS, ActionConfigs};
 use ledger::types::{LEDGER_TYPES, LedgerTypes, Usage, check_types};
 use reconcile::{Bundle, Check, Diagnostic, Runtime};
 use sqlx::PgPool;
@@ -16,13 +17,13 @@ pub use usage::{InUse, Shards};
 use tasks::schedule::{SCHEDULES, Schedules};
 
 use crate::postings::{POSTINGS, PostingRules, check_rules};
-use crate::tasks::check_schedules;
+use crate::tasks::{check_action_configs, check_schedules};
 
 /// What documents must keep to that no schema can say.
-const CHECKS: [Check; 3] = [check_types, check_rules, check_schedules];
+const CHECKS: [Check; 4] = [check_types, check_rules, check_schedules, check_action_configs];
 
 /// All integrations, in the order in which they run: rules refer to types.
-const INTEGRATIONS: [&str; 3] = [LEDGER_TYPES, POSTINGS, SCHEDULES];
+const INTEGRATIONS: [&str; 4] = [LEDGER_TYPES, POSTINGS, SCHEDULES, ACTION_CONFIGS];
 
 /// All integrations and checks.
 pub fn runtime(pool: &PgPool, usage: Arc<dyn Usage>) -> Runtime {
@@ -30,6 +31,7 @@ pub fn runtime(pool: &PgPool, usage: Arc<dyn Usage>) -> Runtime {
         .with(LedgerTypes { pool: pool.clone(), usage })
         .with(PostingRules { pool: pool.clone() })
         .with(Schedules { pool: pool.clone() })
+        .with(ActionConfigs { pool: pool.clone() })
 }
 
 /// Everything that is wrong with a bundle.

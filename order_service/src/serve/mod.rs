@@ -2,6 +2,7 @@
 
 pub mod database;
 mod duties;
+mod events;
 pub mod export;
 mod http;
 pub mod ledger;
@@ -48,10 +49,12 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     };
     bundle::ensure_first(&database.pool, &settings.bundle).await?;
     let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
-    let background = tasks::start(&settings, &database.pool, &running, &stop).await?;
+    let events = events::start(&settings.events, &database.pool, &running.notifications).await?;
+    let background = tasks::start(&settings, &database.pool, &running, &events.events, &stop).await?;
     let routes = match settings.roles.contains(&Role::Http) {
         true => ::ledger::http::routes(running.ledger.clone())
-            .merge(::tasks::http::routes(background.tasks.clone())),
+            .merge(::tasks::http::routes(background.tasks.clone()))
+            .merge(::events::http::routes(events)),
         false => axum::Router::new(),
     };
     api.open(routes);
