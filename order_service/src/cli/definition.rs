@@ -1,5 +1,6 @@
 //! What commands there are.
 
+mod events;
 mod export;
 mod ledger;
 
@@ -36,6 +37,7 @@ pub fn command() -> Command {
         .subcommand(export::command())
         .subcommand(bundle())
         .subcommand(reconcile())
+        .subcommand(events::action_configs())
         .subcommand(
             with_example("status", "Processes, queues and errors at a glance", "order_service status")
                 .arg(output()),
@@ -165,12 +167,9 @@ fn bundle() -> Command {
 fn reconcile() -> Command {
     let example = "order_service reconcile --bundle configs --dry-run\n         order_service reconcile ledger-types --bundle configs";
     with_example("reconcile", "Brings the platform to what a bundle (--bundle DIR) says", example)
-        .arg(
-            Arg::new("integration")
-                .value_name("INTEGRATION")
-                .action(ArgAction::Append)
-                .help("What is brought there: ledger-types, postings [default: all of them]"),
-        )
+        .arg(Arg::new("integration").value_name("INTEGRATION").action(ArgAction::Append).help(
+            "What is brought there: ledger-types, postings, schedules, action-configs [default: all of them]",
+        ))
         .arg(switch("dry-run", "Only show what would be done; writes nothing"))
         .arg(switch("take-over", "Take over what belongs to the API or the configurator"))
         .arg(
