@@ -1,5 +1,8 @@
 //! Events on a real Postgres: one file for each hazard.
 
+// Helpers of tests may fail loudly, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
 mod chains;
 mod configs;
 mod exactly_once;
