@@ -1,5 +1,6 @@
 //! What commands there are.
 
+mod events;
 mod export;
 mod ledger;
 mod reconcile;
@@ -37,6 +38,7 @@ pub fn command() -> Command {
         .subcommand(export::command())
         .subcommand(bundle())
         .subcommand(reconcile::command())
+        .subcommand(events::action_configs())
         .subcommand(
             with_example("status", "Processes, queues and errors at a glance", "order_service status")
                 .arg(output()),

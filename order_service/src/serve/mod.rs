@@ -2,6 +2,7 @@
 
 pub mod database;
 mod duties;
+mod events;
 pub mod export;
 mod http;
 pub mod ledger;
@@ -49,10 +50,12 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     let targets = bundle::Targets::new(database.pool.clone(), bundle::ShardSet::of(shards.all()));
     bundle::begin(&targets, &settings.bundle).await?;
     let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
-    let background = tasks::start(&settings, &database.pool, &running, &stop).await?;
+    let events = events::start(&settings.events, &database.pool, &running.notifications).await?;
+    let background = tasks::start(&settings, &database.pool, &running, &events.events, &stop).await?;
     let routes = match settings.roles.contains(&Role::Http) {
         true => ::ledger::http::routes(running.ledger.clone())
             .merge(::tasks::http::routes(background.tasks.clone()))
+            .merge(::events::http::routes(events))
             .merge(bundle::http::routes(targets.clone())),
         false => axum::Router::new(),
     };

@@ -54,8 +54,15 @@ pub(super) async fn start(
     let pool = database.pool.clone();
     let clock = Arc::new(Clock::default());
     clock.set(sqlx::query_scalar("SELECT now() -- clock").fetch_one(&pool).await?);
-    let channels =
-        vec![WAKE_CHANNEL, CALLBACK_CHANNEL, TYPES_CHANNEL, queue::fifo::CHANNEL, tasks::schedule::CHANNEL];
+    let channels = vec![
+        WAKE_CHANNEL,
+        CALLBACK_CHANNEL,
+        TYPES_CHANNEL,
+        queue::fifo::CHANNEL,
+        tasks::schedule::CHANNEL,
+        tasks::CANCELLED_CHANNEL,
+        events::configs::CHANNEL,
+    ];
     let (notifications, _) = Notifications::start(pool.clone(), channels);
     let types = Types::default();
     types.set(ledger::types::load(&pool).await?);

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use events::{Events, StatusReporter};
 use queue::fifo::PostgresFifo;
 use sqlx::PgPool;
 use store::{LeaseTerms, Work, do_duties};
 use tasks::schedule::Scheduler;
-use tasks::{Tasks, WorkerTerms};
+use tasks::{ActionTerms, ActionWorker, Desk, Tasks, WorkerTerms};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::rooms::Running;
+use crate::events::NoConfigurator;
 use crate::settings::{Role, Settings};
-use crate::tasks::{TASK_TYPES, handlers};
+use crate::tasks::{Means, TASK_TYPES, handlers};
 
 /// The duty of whoever schedules.
 const SCHEDULER: &str = "scheduler";
@@ -26,6 +28,7 @@ pub(super) struct Background {
     /// For the API.
     pub(super) tasks: Tasks,
     running: JoinSet<()>,
+    actions: Option<ActionWorker>,
 }
 
 /// Starts what the roles ask for; it ends after `stop`.
@@ -33,12 +36,14 @@ pub(super) async fn start(
     settings: &Settings,
     pool: &PgPool,
     process: &Running,
+    events: &Events,
     stop: &CancellationToken,
 ) -> anyhow::Result<Background> {
     let engine = PostgresFifo::new(pool.clone(), process.notifications.clone());
     let queues = tasks::ensure_queues(&engine).await.context("the queue of tasks")?;
     let tasks = Tasks::new(pool.clone(), TASK_TYPES.into(), Arc::new(engine));
     let mut running = JoinSet::new();
+    let mut duties: HashMap<&'static str, Work> = HashMap::new();
     if settings.roles.contains(&Role::Scheduler) {
         let scheduler = Scheduler {
             tasks: tasks.clone(),
@@ -46,22 +51,58 @@ pub(super) async fn start(
             retention: settings.task_retention,
         };
         let work: Work = Arc::new(move |lease| Box::pin(scheduler.clone().run(lease)));
-        let duties = HashMap::from([(SCHEDULER, work)]);
-        running.spawn(do_duties(pool.clone(), LeaseTerms::default(), duties, stop.clone()));
+        duties.insert(SCHEDULER, work);
     }
+    let mut actions = None;
     if settings.roles.contains(&Role::Tasks) {
+        duties.extend(super::events::duties(&settings.events, events, pool));
+        let desk = desk(settings, pool, process, events, &tasks, stop);
+        let started = ActionWorker::start(desk.clone(), &process.notifications, ActionTerms::default());
+        actions = Some(started.await.context("the queue of actions' tasks")?);
         let mut terms = WorkerTerms::default();
         // What is not done by then is given back: others have it at once.
         terms.consumer.grace = settings.shutdown_timeout * 2 / 3;
-        let handlers = handlers(&process.ledger, settings.ledger_retention);
-        running.spawn(tasks::work(queues, tasks.clone(), handlers, terms, stop.clone()));
+        running.spawn(tasks::work(queues, desk, terms, stop.clone()));
     }
-    Ok(Background { tasks, running })
+    running.spawn(do_duties(pool.clone(), LeaseTerms::default(), duties, stop.clone()));
+    Ok(Background { tasks, running, actions })
+}
+
+/// What the workers need.
+fn desk(
+    settings: &Settings,
+    pool: &PgPool,
+    process: &Running,
+    events: &Events,
+    tasks: &Tasks,
+    stop: &CancellationToken,
+) -> Desk {
+    let means = Means {
+        ledger: process.ledger.clone(),
+        retention: settings.ledger_retention,
+        orders: Arc::new(process.rooms.clone()),
+        runs: Arc::new(NoConfigurator),
+        events: events.clone(),
+        webhooks: super::events::webhooks(&settings.events),
+    };
+    Desk {
+        tasks: tasks.clone(),
+        handlers: handlers(means),
+        reporter: Arc::new(StatusReporter(events.clone())),
+        running: tasks::Running::start(pool.clone(), &process.notifications, stop.clone()),
+    }
 }
 
 impl Background {
     /// Waits until everything has ended that has been stopping since the signal.
     pub(super) async fn ended(mut self, within: Duration) {
-        let _ = timeout(within, async { while self.running.join_next().await.is_some() {} }).await;
+        let (actions, mut running) = (self.actions.take(), self.running);
+        let finishing = async {
+            if let Some(actions) = actions {
+                actions.stop(within * 2 / 3).await;
+            }
+        };
+        let ending = async { while running.join_next().await.is_some() {} };
+        let _ = timeout(within, async { tokio::join!(finishing, ending) }).await;
     }
 }

@@ -158,23 +158,31 @@ async fn wait(connection: &mut PgConnection, ended: &[(Work, End)]) -> Result<Ha
     Ok(rows.into_iter().filter(|row| Data::stored(row.1, row.2).is_some()).map(|row| row.0).collect())
 }
 
+/// What is told of orders (`order_outcomes`) is one row, of those that this very statement ended.
 const FINISH: &str = "-- finish_orders
 WITH gone AS (
     DELETE FROM accepted_batches WHERE batch_id = ANY ($5)
+), ended AS (
+    UPDATE orders o
+    SET state = 4, attempts = t.attempts, started_at = coalesce(o.started_at, t.started_at), external_at = t.external_at,
+        finished_at = now(), last_error = NULL
+    FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::timestamptz[])
+        AS t (order_id, attempts, started_at, external_at)
+    WHERE o.order_id = t.order_id AND o.state < 4 RETURNING o.order_id
 )
-UPDATE orders o
-SET state = 4, attempts = t.attempts, started_at = coalesce(o.started_at, t.started_at), external_at = t.external_at,
-    finished_at = now(), last_error = NULL
-FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::timestamptz[]) AS t (order_id, attempts, started_at, external_at)
-WHERE o.order_id = t.order_id AND o.state < 4";
+INSERT INTO order_outcomes (processed) SELECT array_agg(order_id) FROM ended HAVING count(*) > 0";
 
 const FAIL: &str = "-- fail_orders
-UPDATE orders o
-SET state = $6, attempts = t.attempts, started_at = coalesce(o.started_at, t.started_at), external_at = t.external_at,
-    failed_at = array_append(o.failed_at, now()), last_error = t.reason
-FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::text[])
-    AS t (order_id, attempts, started_at, external_at, reason)
-WHERE o.order_id = t.order_id AND o.state < 4";
+WITH ended AS (
+    UPDATE orders o
+    SET state = $6, attempts = t.attempts, started_at = coalesce(o.started_at, t.started_at), external_at = t.external_at,
+        failed_at = array_append(o.failed_at, now()), last_error = t.reason
+    FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::text[])
+        AS t (order_id, attempts, started_at, external_at, reason)
+    WHERE o.order_id = t.order_id AND o.state < 4 RETURNING o.order_id, o.attempts, o.last_error
+)
+INSERT INTO order_outcomes (failed, attempts, reasons)
+SELECT array_agg(order_id), array_agg(attempts), array_agg(coalesce(last_error, '')) FROM ended HAVING count(*) > 0";
 
 const WAIT: &str = "-- wait_orders
 UPDATE orders o
