@@ -19,6 +19,7 @@ struct Row {
     job_key: Option<String>,
     group_key: Option<String>,
     attempts: Option<i32>,
+    hurried_after: Option<i32>,
     payload: Option<Vec<u8>>,
     age: Option<f64>,
 }
@@ -77,6 +78,7 @@ impl Row {
             group: self.group_key,
             priority: Priority::from_number(self.priority?),
             attempts: self.attempts?.cast_unsigned(),
+            hurried_after: self.hurried_after?.cast_unsigned(),
             payload: self.payload?,
             age: Duration::try_from_secs_f64(self.age?.max(0.0)).ok()?,
             claimed_at: Instant::now(),
@@ -103,7 +105,7 @@ WITH place AS MATERIALIZED (
     ) AS due
     ORDER BY due.priority, due.run_at, due.job_id LIMIT $2
 )
-SELECT next.next_in, due.job_id, due.lane, due.priority, due.job_key, due.group_key, due.attempts, due.payload,
-       extract(epoch FROM now() - due.enqueued_at)::float8 AS age
+SELECT next.next_in, due.job_id, due.lane, due.priority, due.job_key, due.group_key, due.attempts,
+       due.hurried_after, due.payload, extract(epoch FROM now() - due.enqueued_at)::float8 AS age
 FROM next LEFT JOIN due ON true
 ORDER BY due.priority, due.run_at, due.job_id";

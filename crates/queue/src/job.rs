@@ -69,6 +69,8 @@ pub struct Job {
     pub priority: Priority,
     /// Attempts that failed.
     pub attempts: u32,
+    /// How many of them had failed when somebody last asked for it to be tried at once.
+    pub(crate) hurried_after: u32,
     /// What the handler needs.
     pub payload: Vec<u8>,
     /// How long it had been in the queue when it was claimed, on the database's clock.
@@ -77,6 +79,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// Attempts that failed since somebody last asked for it to be tried at once: what its backoff goes by.
+    pub fn failures(&self) -> u32 {
+        self.attempts.saturating_sub(self.hurried_after)
+    }
+
     /// How long it has been in the queue; no step of any machine's clock changes this.
     pub fn waited(&self) -> Duration {
         self.age + self.claimed_at.elapsed()

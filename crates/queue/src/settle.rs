@@ -20,6 +20,8 @@ pub enum Settle {
     Retry {
         /// After this long.
         delay: Duration,
+        /// Or after this long, if that is less and somebody asked during the attempt for the job to be tried at once.
+        if_hurried: Duration,
         /// Why it failed.
         reason: String,
         /// Whether that used up an attempt.
@@ -34,23 +36,25 @@ pub enum Settle {
 
 /// Settles `jobs` of `queue`. [`Error::Fenced`] if one of their lanes is lost (then nothing is changed, and the lane is
 /// marked as lost, so that a repetition can leave its jobs out). One round trip to check the lanes, one for each kind
-/// of settlement there is, two more where jobs have groups. The caller calls [`crate::Jobs::end`] after the commit.
+/// of settlement there is, two more where jobs have groups. Answers when the first of those tried again is due. The
+/// caller calls [`crate::Jobs::end`] and [`crate::Jobs::wake_in`] after the commit.
 pub async fn settle_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
     jobs: &[(Job, Settle)],
-) -> Result<()> {
+) -> Result<Option<Duration>> {
     if jobs.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     fence_lanes(connection, jobs.iter().map(|(job, _)| job.lane.as_ref())).await?;
     let ending = || jobs.iter().filter(|(_, settle)| !matches!(settle, Settle::Retry { .. }));
     let groups: Vec<&str> = ending().filter_map(|(job, _)| job.group.as_deref()).collect();
     lock_groups(connection, queue, groups.iter().copied()).await?;
     complete(connection, jobs).await?;
-    retry(connection, jobs).await?;
+    let soonest = retry(connection, jobs).await?;
     bury(connection, jobs).await?;
-    unblock_next(connection, queue, &groups).await
+    unblock_next(connection, queue, &groups).await?;
+    Ok(soonest)
 }
 
 /// Refuses with [`Error::Fenced`] unless all these lanes are held; nobody takes one over before the transaction ends.
@@ -90,34 +94,45 @@ async fn complete(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Resu
     Ok(())
 }
 
-async fn retry(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<()> {
+async fn retry(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<Option<Duration>> {
     let (mut ids, mut delays, mut reasons, mut attempts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut delays_if_hurried, mut hurried_after) = (Vec::new(), Vec::new());
     for (job, settle) in jobs {
-        if let Settle::Retry { delay, reason, counted } = settle {
+        if let Settle::Retry { delay, if_hurried, reason, counted } = settle {
             ids.push(job.id);
             delays.push(delay.as_secs_f64());
+            delays_if_hurried.push(delay.min(if_hurried).as_secs_f64());
+            hurried_after.push(job.hurried_after.cast_signed());
             reasons.push(reason.as_str());
             // The number itself, not one more: a repetition after a lost answer must not count twice.
             attempts.push((job.attempts + u32::from(*counted)).cast_signed());
         }
     }
     if ids.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    sqlx::query(
+    let soonest: Option<f64> = sqlx::query_scalar(
         "-- retry_jobs
-        UPDATE jobs j
-        SET run_at = now() + make_interval(secs => t.delay), attempts = t.attempts, last_error = t.reason
-        FROM unnest($1::bigint[], $2::float8[], $3::text[], $4::int[]) AS t (job_id, delay, reason, attempts)
-        WHERE j.job_id = t.job_id",
+        WITH retried AS (
+            UPDATE jobs j
+            SET run_at = now() + make_interval(secs => CASE WHEN j.hurried_after > t.hurried_after
+                                                            THEN t.delay_if_hurried ELSE t.delay END),
+                attempts = t.attempts, last_error = t.reason
+            FROM unnest($1::bigint[], $2::float8[], $3::float8[], $4::int[], $5::text[], $6::int[])
+                AS t (job_id, delay, delay_if_hurried, hurried_after, reason, attempts)
+            WHERE j.job_id = t.job_id RETURNING j.run_at
+        )
+        SELECT extract(epoch FROM min(run_at) - now())::float8 FROM retried",
     )
     .bind(ids)
     .bind(delays)
+    .bind(delays_if_hurried)
+    .bind(hurried_after)
     .bind(reasons)
     .bind(attempts)
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(())
+    Ok(soonest.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
 async fn bury(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<()> {
@@ -209,8 +224,9 @@ async fn unblock_next(connection: &mut PgConnection, queue: QueueName, groups: &
     Ok(())
 }
 
-/// Makes waiting jobs due now, wherever their lane is held, and says which keys have a job. What is in work is not
-/// disturbed. Locks the jobs in the order of their ids.
+/// Makes waiting jobs due now, wherever their lane is held, lets their backoff begin anew, and says which keys have a
+/// job. What is in work goes on; if it fails, it is tried again as if for the first time. Locks the jobs in the order
+/// of their ids.
 pub async fn hurry_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
@@ -219,10 +235,11 @@ pub async fn hurry_in_tx(
     Ok(sqlx::query_scalar(
         "-- hurry_jobs
         WITH found AS MATERIALIZED (
-            SELECT job_id, job_key, lane, run_at > now() AS early FROM jobs
+            SELECT job_id, job_key, run_at > now() OR hurried_after < attempts AS changes FROM jobs
             WHERE queue = $1 AND job_key = ANY ($2) ORDER BY job_id FOR UPDATE
         ), hurried AS (
-            UPDATE jobs j SET run_at = now() FROM found f WHERE j.job_id = f.job_id AND f.early RETURNING j.lane
+            UPDATE jobs j SET run_at = least(j.run_at, now()), hurried_after = j.attempts
+            FROM found f WHERE j.job_id = f.job_id AND f.changes RETURNING j.lane
         ), woken AS (
             SELECT count(pg_notify($3, lane::text)) FROM (SELECT DISTINCT lane FROM hurried) AS lanes
         )

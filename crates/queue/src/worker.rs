@@ -124,8 +124,9 @@ fn verdict(job: &Job, outcome: Outcome, terms: &WorkerTerms) -> Settle {
             Settle::Bury { reason: storable(&reason) }
         }
         Outcome::Failed(reason) => {
-            let delay = terms.backoff.random_delay(job.attempts + 1);
-            Settle::Retry { delay, reason: storable(&reason), counted: true }
+            let delay = terms.backoff.random_delay(job.failures() + 1);
+            let if_hurried = terms.backoff.random_delay(1);
+            Settle::Retry { delay, if_hurried, reason: storable(&reason), counted: true }
         }
     }
 }
@@ -133,12 +134,7 @@ fn verdict(job: &Job, outcome: Outcome, terms: &WorkerTerms) -> Settle {
 /// Settles a batch, for as long as the database takes; jobs of lost lanes belong to somebody else now.
 async fn settle(jobs: &Jobs, mut batch: Vec<(Job, Settle)>) {
     let ended: Vec<Job> = batch.iter().map(|(job, _)| job.clone()).collect();
-    let delays = batch.iter().filter_map(|(_, settle)| match settle {
-        Settle::Retry { delay, .. } => Some(*delay),
-        _ => None,
-    });
-    let soonest = delays.min();
-    loop {
+    let soonest = loop {
         batch.retain(|(job, _)| !job.lane.is_lost());
         let (queue, work) = (jobs.shared.queue, batch.clone());
         let settled = run_tx(&jobs.shared.pool, "settle_jobs", move |connection| {
@@ -146,14 +142,14 @@ async fn settle(jobs: &Jobs, mut batch: Vec<(Job, Settle)>) {
             Box::pin(async move { settle_in_tx(connection, queue, &work).await })
         });
         match settled.await {
-            Ok(()) => break,
+            Ok(soonest) => break soonest,
             Err(Error::Fenced { .. }) => {}
             Err(error) => {
                 tracing::warn!(%error, code = "UNAVAILABLE", "settling jobs failed; trying again");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
-    }
+    };
     for job in &ended {
         jobs.end(&job.lane, job.id);
     }

@@ -11,7 +11,7 @@ import pytest
 
 from client import FINISHED, UNFINISHED, assert_processed_as_given
 from foreign_data_manager import Behaviour, first_data
-from waiting import elapsed_since
+from waiting import elapsed_since, wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -85,3 +85,16 @@ def test_the_same_order_again_while_it_waits_is_tried_at_once(platform):
     start = time.monotonic()
     (second,) = client.process([(11, 1)], timeout=5)
     assert second.is_processed and elapsed_since(start) < 1
+
+
+def test_the_same_order_again_while_it_is_tried_does_not_wait_out_its_earlier_failures(platform):
+    foreign = platform.foreign_data_manager(default=Behaviour.SILENT)
+    client = platform.client(platform.order_service("--callback-timeout", "300ms"))
+    (first,) = client.process([(11, 1)], timeout=2)
+    assert not first.is_processed
+    # The fifth attempt has asked and will fail; what its earlier failures would let it wait then is 3.2 s.
+    wait_until(lambda: foreign.faults[Behaviour.SILENT] >= 5, 10, "the fifth question", every=0.01)
+    foreign.default = Behaviour.BEFORE
+    start = time.monotonic()
+    (second,) = client.process([(11, 1)], timeout=5)
+    assert second.is_processed and 0.2 < elapsed_since(start) < 1

@@ -56,8 +56,8 @@ fn a_retried_job_counts_its_attempts_and_waits() {
         for (counted, attempts) in [(true, 0), (false, 1), (true, 1), (true, 2)] {
             let claimed = claim(&jobs, 1).await.remove(0);
             assert_eq!(claimed.attempts, attempts);
-            let retry =
-                Settle::Retry { delay: Duration::from_millis(1), reason: "not yet".to_owned(), counted };
+            let delay = Duration::from_millis(1);
+            let retry = Settle::Retry { delay, if_hurried: delay, reason: "not yet".to_owned(), counted };
             settle(&pool, vec![(claimed.clone(), retry)]).await.unwrap();
             jobs.end(&claimed.lane, claimed.id);
         }

@@ -7,6 +7,7 @@ mod dead_letters;
 mod due_order;
 mod fifo;
 mod groups;
+mod hurried;
 mod idle;
 mod takeover;
 
@@ -73,7 +74,10 @@ pub async fn claim(jobs: &Jobs, most: usize) -> Vec<queue::Job> {
     }
 }
 
-pub async fn settle(pool: &PgPool, work: Vec<(queue::Job, queue::Settle)>) -> store::Result<()> {
+pub async fn settle(
+    pool: &PgPool,
+    work: Vec<(queue::Job, queue::Settle)>,
+) -> store::Result<Option<Duration>> {
     run_tx(pool, "settle", move |connection| {
         let work = work.clone();
         Box::pin(async move { queue::settle_in_tx(connection, QUEUE, &work).await })

@@ -71,16 +71,11 @@ pub(super) async fn settle(
     finish(connection, ended, done).await?;
     fail(connection, ended).await?;
     let with_data = wait(connection, ended).await?;
-    let (mut settled, mut enqueued, mut buried, mut soonest) =
-        (Vec::new(), BTreeMap::new(), Vec::new(), None);
+    let (mut settled, mut enqueued, mut buried) = (Vec::new(), BTreeMap::new(), Vec::new());
     for (work, end) in ended {
-        let fate = fate(work, end, with_data.contains(&work.order_id), backoff);
-        if let Settle::Retry { delay, .. } = fate {
-            soonest = Some(soonest.map_or(delay, |soonest: Duration| soonest.min(delay)));
-        }
-        match (&work.origin, fate) {
+        match (&work.origin, fate(work, end, with_data.contains(&work.order_id), backoff)) {
             (Origin::Retried(job), fate) => settled.push(((**job).clone(), fate)),
-            (Origin::Accepted(batch), Settle::Retry { delay, reason, counted }) => {
+            (Origin::Accepted(batch), Settle::Retry { delay, reason, counted, .. }) => {
                 let job =
                     NewJob { delay, attempts: u32::from(counted), last_error: Some(reason), ..new_job(work) };
                 let lane = enqueued.entry(batch.lane.id).or_insert_with(|| (&batch.lane, Vec::new()));
@@ -90,10 +85,11 @@ pub(super) async fn settle(
             (Origin::Accepted(_), Settle::Complete) => {}
         }
     }
-    settle_in_tx(connection, QUEUE, &settled).await?;
+    let mut soonest = settle_in_tx(connection, QUEUE, &settled).await?;
     bury_new_in_tx(connection, QUEUE, &buried).await?;
     // Into the lane each was accepted under: this process claims them again, unless it dies.
     for (lane, jobs) in enqueued.into_values() {
+        soonest = soonest.into_iter().chain(jobs.iter().map(|job| job.delay)).min();
         enqueue_in_tx(connection, QUEUE, Some(lane), &jobs).await?;
     }
     Ok(soonest)
@@ -107,7 +103,7 @@ fn fate(work: &Work, end: &End, has_data: bool, backoff: Backoff) -> Settle {
         End::Waiting { reason, counted } => {
             let before = match &work.origin {
                 Origin::Accepted(_) => 0,
-                Origin::Retried(job) => job.attempts,
+                Origin::Retried(job) => job.failures(),
             };
             // The callback came while the attempt was being given up: nothing to wait for.
             let delay = match has_data && work.data.is_none() {
@@ -116,7 +112,8 @@ fn fate(work: &Work, end: &End, has_data: bool, backoff: Backoff) -> Settle {
                 // Nothing was tried: the breaker keeps the rate down, and the order must not miss the peer's return.
                 false => backoff.random_delay(before.min(2)),
             };
-            Settle::Retry { delay, reason: reason.clone(), counted: *counted }
+            let if_hurried = backoff.random_delay(1);
+            Settle::Retry { delay, if_hurried, reason: reason.clone(), counted: *counted }
         }
     }
 }

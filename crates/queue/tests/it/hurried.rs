@@ -1,0 +1,66 @@
+//! Hazard: somebody asks for a job to be tried at once while it is in work; the attempt fails, and the job sits out the
+//! long wait of all its earlier failures all the same.
+
+use std::time::Duration;
+
+use queue::{Jobs, NewJob, Settle, hurry_in_tx};
+use store::testing::{control_database, run};
+use store::{PgPool, run_tx};
+
+use crate::{QUEUE, TERMS, claim, enqueue, job, process, settle};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A job that has failed four times and is due.
+async fn often_failed(pool: &PgPool) -> Jobs {
+    let jobs = process(pool, TERMS).await;
+    enqueue(pool, &jobs, vec![NewJob { key: Some("k".to_owned()), attempts: 4, ..job("slow") }]).await;
+    jobs
+}
+
+async fn hurry(pool: &PgPool) {
+    let hurried = run_tx(pool, "hurry", |connection| {
+        Box::pin(async move { hurry_in_tx(connection, QUEUE, &["k".to_owned(), "unknown".to_owned()]).await })
+    });
+    assert_eq!(hurried.await.unwrap(), ["k"]);
+}
+
+fn failed() -> Settle {
+    Settle::Retry { delay: HOUR, if_hurried: Duration::from_millis(10), reason: "no".to_owned(), counted: true }
+}
+
+#[test]
+fn hurried_in_work_it_is_tried_again_as_if_for_the_first_time() {
+    run(async {
+        let pool = control_database().await;
+        let jobs = often_failed(&pool).await;
+        let first = claim(&jobs, 1).await.remove(0);
+        assert_eq!((first.attempts, first.failures()), (4, 4));
+        hurry(&pool).await;
+        // The answer to the first commit was lost: settling again changes nothing.
+        for _ in 0..2 {
+            let due = settle(&pool, vec![(first.clone(), failed())]).await.unwrap();
+            assert!(due.is_some_and(|due| due <= Duration::from_millis(10)), "{due:?}");
+        }
+        jobs.end(&first.lane, first.id);
+        jobs.wake_in(Duration::from_millis(10));
+        let second = claim(&jobs, 1).await.remove(0);
+        assert_eq!((second.attempts, second.failures()), (5, 1));
+        let due = settle(&pool, vec![(second, failed())]).await.unwrap();
+        assert_eq!(due, Some(HOUR), "nobody asked this time");
+    });
+}
+
+#[test]
+fn hurried_while_it_waits_it_is_due_now_and_its_backoff_begins_anew() {
+    run(async {
+        let pool = control_database().await;
+        let jobs = often_failed(&pool).await;
+        let first = claim(&jobs, 1).await.remove(0);
+        assert_eq!(settle(&pool, vec![(first.clone(), failed())]).await.unwrap(), Some(HOUR));
+        jobs.end(&first.lane, first.id);
+        hurry(&pool).await;
+        let second = claim(&jobs, 1).await.remove(0);
+        assert_eq!((second.attempts, second.failures()), (5, 0));
+    });
+}
