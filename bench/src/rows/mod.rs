@@ -3,6 +3,7 @@
 pub mod background;
 pub mod balances;
 pub mod bytes;
+pub mod matching;
 pub mod misbehaving;
 pub mod orders;
 pub mod queue;

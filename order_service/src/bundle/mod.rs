@@ -24,12 +24,10 @@ use crate::queues::{EnvQueues, QUEUES, Queues, check_queues};
 use crate::tasks::{check_action_configs, check_schedules};
 
 /// What documents must keep to that no schema can say.
-const CHECKS: [Check; 5] =
-    [check_types, check_rules, check_schedules, check_action_configs, check_queues];
+const CHECKS: [Check; 5] = [check_types, check_rules, check_schedules, check_action_configs, check_queues];
 
 /// All integrations, in the order in which they run: rules refer to types.
-const INTEGRATIONS: [&str; 6] =
-    [LEDGER_TYPES, POSTINGS, SCHEDULES, ACTION_CONFIGS, PARTITIONS, QUEUES];
+const INTEGRATIONS: [&str; 6] = [LEDGER_TYPES, POSTINGS, SCHEDULES, ACTION_CONFIGS, PARTITIONS, QUEUES];
 
 /// What the integrations bring to the desired state.
 #[derive(Clone)]

@@ -28,7 +28,6 @@ pub(super) struct Background {
     /// For the API.
     pub(super) tasks: Tasks,
     running: JoinSet<()>,
-    actions: Option<ActionWorker>,
 }
 
 /// Starts what the roles ask for; it ends after `stop`.
@@ -53,19 +52,23 @@ pub(super) async fn start(
         let work: Work = Arc::new(move |lease| Box::pin(scheduler.clone().run(lease)));
         duties.insert(SCHEDULER, work);
     }
-    let mut actions = None;
     if settings.roles.contains(&Role::Tasks) {
         duties.extend(super::events::duties(&settings.events, events, pool));
         let desk = desk(settings, pool, process, events, &tasks, stop);
         let started = ActionWorker::start(desk.clone(), &process.notifications, ActionTerms::default());
-        actions = Some(started.await.context("the queue of actions' tasks")?);
+        let actions = started.await.context("the queue of actions' tasks")?;
+        let (stopped, grace) = (stop.clone(), settings.shutdown_timeout * 2 / 3);
+        running.spawn(async move {
+            stopped.cancelled().await;
+            actions.stop(grace).await;
+        });
         let mut terms = WorkerTerms::default();
         // What is not done by then is given back: others have it at once.
         terms.consumer.grace = settings.shutdown_timeout * 2 / 3;
         running.spawn(tasks::work(queues, desk, terms, stop.clone()));
     }
     running.spawn(do_duties(pool.clone(), LeaseTerms::default(), duties, stop.clone()));
-    Ok(Background { tasks, running, actions })
+    Ok(Background { tasks, running })
 }
 
 /// What the workers need.
@@ -96,13 +99,6 @@ fn desk(
 impl Background {
     /// Waits until everything has ended that has been stopping since the signal.
     pub(super) async fn ended(mut self, within: Duration) {
-        let (actions, mut running) = (self.actions.take(), self.running);
-        let finishing = async {
-            if let Some(actions) = actions {
-                actions.stop(within * 2 / 3).await;
-            }
-        };
-        let ending = async { while running.join_next().await.is_some() {} };
-        let _ = timeout(within, async { tokio::join!(finishing, ending) }).await;
+        let _ = timeout(within, async { while self.running.join_next().await.is_some() {} }).await;
     }
 }

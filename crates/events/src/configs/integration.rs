@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 
-use super::{ActionConfig, Stored};
 use super::check::ACTION_CONFIG_SCHEMA;
 use super::plan::{Steps, Terms, plan};
 use super::stored::{delete_in_tx, hold_in_tx, next_version_in_tx, put_in_tx, read};
+use super::{ActionConfig, Stored};
 
 /// The integration's name.
 pub const ACTION_CONFIGS: &str = "action-configs";

@@ -3,6 +3,7 @@
 // Helpers of tests may fail loudly, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod author_shards;
 mod chains;
 mod configs;
 mod exactly_once;
