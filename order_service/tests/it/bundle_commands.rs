@@ -47,7 +47,7 @@ fn validate_says_what_is_wrong_and_exits_1() {
         told(command(&["bundle", "validate", "--bundle", dir, "--output", output]).output().unwrap())
     };
     let (code, said, _) = validate("text");
-    assert_eq!((code, said), (0, format!("the bundle {dir}: 15 files, all sound\n")));
+    assert_eq!((code, said), (0, format!("the bundle {dir}: 17 files, all sound\n")));
     edit(&folder, "ledger/storage_lock.yaml", "shard_key:", "shardkey:");
     let (code, said, complaint) = validate("text");
     assert_eq!(code, 1);
@@ -108,7 +108,7 @@ fn a_dry_run_works_for_a_user_who_may_only_read() {
         assert_eq!((&json["dry_run"], &json["summary"]["create"]), (&true.into(), &6.into()));
         let (code, said, complaint) = reconcile(&[]).await;
         let json: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!((code, complaint.as_str()), (1, "error: 3 of 3 integrations failed\n"));
+        assert_eq!((code, complaint.as_str()), (1, "error: 4 of 4 integrations failed\n"));
         assert!(json["integrations"][0]["error"].as_str().unwrap().contains("permission denied"), "{said}");
         assert!(types(&owner).await.is_empty());
     });
