@@ -25,7 +25,7 @@ fn told(from: &str, to: &str) -> Vec<String> {
 #[test]
 fn the_built_in_bundle_is_sound() {
     let bundle = Bundle::read(Place::Builtin).unwrap();
-    assert_eq!(problems(&bundle, &[], &["ledger-types", "postings", "schedules"]), []);
+    assert_eq!(problems(&bundle, &[], &["ledger-types", "postings", "schedules", "action-configs"]), []);
     assert_eq!(bundle.documents("/ledger/account-type-1.yml").count(), 2);
 }
 
@@ -115,7 +115,7 @@ fn metadata_names_integrations_and_schemas_that_exist() {
     assert_eq!(
         folder.told(),
         [
-            "integrations/a.yaml:2: name: there is no integration `posting`, did you mean `postings`? (known: ledger-types, postings, schedules)",
+            "integrations/a.yaml:2: name: there is no integration `posting`, did you mean `postings`? (known: ledger-types, postings, schedules, action-configs)",
             "integrations/a.yaml:5: schemas[1]: there is no schema `/x.yml` (known: /app/integration-1.yml, /ledger/account-type-1.yml, /ledger/lock-type-1.yml, /ledger/state-type-1.yml, /postings/posting-rule-1.yml, /tasks/task-1.yml)",
         ]
     );

@@ -29,7 +29,7 @@ impl Folder {
     }
 
     pub fn problems(&self) -> Vec<Diagnostic> {
-        problems(&self.bundle(), &[], &["ledger-types", "postings", "schedules"])
+        problems(&self.bundle(), &[], &["ledger-types", "postings", "schedules", "action-configs"])
     }
 
     /// `file:line: field: reason`, the file below the folder.
