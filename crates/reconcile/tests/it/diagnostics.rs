@@ -67,11 +67,11 @@ fn each_error_has_its_line_its_field_and_what_is_allowed() {
         ),
         (
             ("/ledger/account-type-1.yml", "/ledger/acount-type-1.yml"),
-            "ledger/a.yaml:1: $schema: there is no schema `/ledger/acount-type-1.yml`, did you mean `/ledger/account-type-1.yml`? (known: /app/integration-1.yml, /ledger/account-type-1.yml, /ledger/lock-type-1.yml, /ledger/state-type-1.yml, /postings/posting-rule-1.yml, /tasks/task-1.yml)",
+            "ledger/a.yaml:1: $schema: there is no schema `/ledger/acount-type-1.yml`, did you mean `/ledger/account-type-1.yml`? (known: /app/integration-1.yml, /events/action-config-1.yml, /ledger/account-type-1.yml, /ledger/lock-type-1.yml, /ledger/state-type-1.yml, /postings/posting-rule-1.yml, /tasks/task-1.yml)",
         ),
         (
             ("$schema: /ledger/account-type-1.yml\n", "# no schema\n\n"),
-            "ledger/a.yaml:3: $schema: is missing: it names the file's schema (known: /app/integration-1.yml, /ledger/account-type-1.yml, /ledger/lock-type-1.yml, /ledger/state-type-1.yml, /postings/posting-rule-1.yml, /tasks/task-1.yml)",
+            "ledger/a.yaml:3: $schema: is missing: it names the file's schema (known: /app/integration-1.yml, /events/action-config-1.yml, /ledger/account-type-1.yml, /ledger/lock-type-1.yml, /ledger/state-type-1.yml, /postings/posting-rule-1.yml, /tasks/task-1.yml)",
         ),
         (("name: a\n", "name: a\nname: b\n"), "ledger/a.yaml:3: the key `name` is there twice"),
         (("shard_key: [k]", "shard_key: [k"), "ledger/a.yaml:9: illegal placement of ':' indicator"),
@@ -116,7 +116,7 @@ fn metadata_names_integrations_and_schemas_that_exist() {
         folder.told(),
         [
             "integrations/a.yaml:2: name: there is no integration `posting`, did you mean `postings`? (known: ledger-types, postings, schedules, action-configs)",
-            "integrations/a.yaml:5: schemas[1]: there is no schema `/x.yml` (known: /app/integration-1.yml, /ledger/account-type-1.yml, /ledger/lock-type-1.yml, /ledger/state-type-1.yml, /postings/posting-rule-1.yml, /tasks/task-1.yml)",
+            "integrations/a.yaml:5: schemas[1]: there is no schema `/x.yml` (known: /app/integration-1.yml, /events/action-config-1.yml, /ledger/account-type-1.yml, /ledger/lock-type-1.yml, /ledger/state-type-1.yml, /postings/posting-rule-1.yml, /tasks/task-1.yml)",
         ]
     );
 }
