@@ -126,7 +126,7 @@ fn a_query_that_looks_for_too_long_is_refused_naming_what_helps() {
         sqlx::query("ALTER TABLE events RENAME TO events_as_they_are").execute(&world.pool).await.unwrap();
         sqlx::query(
             "CREATE VIEW events AS SELECT event_id, name, params, author, time_created, config_version, task_id, depth
-             FROM events_as_they_are e, LATERAL (SELECT pg_sleep(0.1), e.event_id AS of_event) AS slow",
+             FROM (SELECT *, pg_sleep(0.1)::text AS slept FROM events_as_they_are OFFSET 0) AS slow WHERE slept = ''",
         )
         .execute(&world.pool)
         .await

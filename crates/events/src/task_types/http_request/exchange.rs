@@ -61,8 +61,9 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let failed = |error: &dyn std::fmt::Display| {
         TaskError::Temporary(format!("UNAVAILABLE: {}:{}: {error}", target.host, target.port))
     };
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+    // As they are written everywhere; there are servers that mind.
+    let shaking = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream));
+    let (mut sender, connection) = shaking.await.map_err(|error| failed(&error))?;
     // Ends with the sender, or when this future is dropped.
     let driving = tokio::spawn(connection);
     let _driving = tokio_util::task::AbortOnDropHandle::new(driving);
