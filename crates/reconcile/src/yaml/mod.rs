@@ -43,7 +43,9 @@ const OF_A_FILE: Limits = Limits { bytes: MOST_BYTES, nodes: MOST_NODES };
 /// Reads YAML; what is wrong is said in one line, which never shows the text around it: it may hold a secret.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     check_size(text, OF_A_FILE)
-        .and_then(|()| serde_saphyr::from_str_with_options(text, options(OF_A_FILE)).map_err(|error| problem(&error)))
+        .and_then(|()| {
+            serde_saphyr::from_str_with_options(text, options(OF_A_FILE)).map_err(|error| problem(&error))
+        })
         .map_err(|problem| format!("line {}: {}", problem.line, problem.reason))
 }
 
