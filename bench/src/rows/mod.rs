@@ -7,6 +7,7 @@ pub mod configurator;
 pub mod misbehaving;
 pub mod orders;
 pub mod queue;
+pub mod reconcile;
 pub mod retry_queue;
 pub mod size;
 pub mod start;

@@ -171,6 +171,14 @@ pub const ROWS: &[Row] = &[
         run: measured_by!(rows::queue::under_an_old_transaction),
     },
     Row {
+        id: "R1",
+        what: "reconcile, 10,000 files, early exit",
+        target: "< 2 s",
+        rules: &[at_most("early exit", 2.0)],
+        when: When::Daily,
+        run: measured_by!(rows::reconcile::early_exit),
+    },
+    Row {
         id: "C1",
         what: "configurator, Postgres engine, 10,000 no-op blocks",
         target: ">= 2,000 blocks/s; linear",

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// One step into a document.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
     /// To the value of a key.
     Key(String),
@@ -12,7 +12,7 @@ pub enum Step {
 }
 
 /// The path of a field; the empty one is the document.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Field(Vec<Step>);
 
 impl Field {
@@ -25,6 +25,16 @@ impl Field {
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.0.push(Step::Key(key.into()));
         self
+    }
+
+    /// Its first `steps` steps: the field itself, if it has no more.
+    pub fn first(&self, steps: usize) -> Self {
+        Self(self.0.iter().take(steps).cloned().collect())
+    }
+
+    /// Whether it is `other` or lies within it.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
     }
 
     /// Its item `index`.

@@ -1,10 +1,11 @@
 //! What an integration is: something that brings one target to what the bundle says about it.
 
 use futures::future::BoxFuture;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
 
+use crate::plan::Approval;
 use crate::{Bundle, Diagnostic, Document, Metadata, Outcome, Owner, Plan};
 
 /// Brings one target to the desired state.
@@ -16,7 +17,8 @@ pub trait Integration: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Plans, and unless `dry_run` brings the target to the plan: in one transaction that begins with
-    /// [`exclude_others_in_tx`](crate::exclude_others_in_tx), or nothing. A dry run reads the same and writes nothing.
+    /// [`exclude_others_in_tx`](crate::exclude_others_in_tx), or nothing. A dry run reads the same and writes nothing. What
+    /// is about to be written is shown to [`Context::approval`] first.
     fn run<'a>(
         &'a self,
         context: &'a Context<'a>,
@@ -24,7 +26,8 @@ pub trait Integration: Send + Sync + 'static {
         dry_run: bool,
     ) -> BoxFuture<'a, Result<Plan, RunError>>;
 
-    /// The desired state alone, if it can be had without looking at the target.
+    /// The desired state alone, if it can be had without looking at the target: everything of the bundle that the plan
+    /// depends on. What is equal in two bundles is not run.
     fn early_exit_desired_state(&self, _context: &Context<'_>) -> Result<Option<Json>, RunError> {
         Ok(None)
     }
@@ -33,6 +36,17 @@ pub trait Integration: Send + Sync + 'static {
     fn desired_state_shard_config(&self) -> Option<ShardConfig> {
         None
     }
+
+    /// The arguments of a run of one shard, from those of a run of all: the shard is the parameter's value. A run of one
+    /// shard plans and changes what is the shard's, and nothing else.
+    fn for_shard(&self, mut arguments: Json, shard: &str) -> Json {
+        if let (Some(config), Some(arguments)) =
+            (self.desired_state_shard_config(), arguments.as_object_mut())
+        {
+            arguments.insert(config.parameter.to_owned(), shard.into());
+        }
+        arguments
+    }
 }
 
 /// How an integration's desired state falls into shards.
@@ -40,7 +54,8 @@ pub trait Integration: Send + Sync + 'static {
 pub struct ShardConfig {
     /// The argument that names a shard.
     pub parameter: &'static str,
-    /// JSONPaths to the shards' names within the desired state.
+    /// JSONPaths to the shards' names within the desired state. A part of it is a shard's if a selector that leads into it
+    /// finds the shard's name: `$.types.*.name` makes each of the types a shard's.
     pub selectors: &'static [&'static str],
     /// Whether a run of these shards only is worth it.
     pub review: fn(&[String]) -> bool,
@@ -69,12 +84,28 @@ pub enum RunError {
     /// A document says what its schema allows, but the program does not.
     #[error("{0}")]
     Document(Diagnostic),
+    /// The plan that was approved is not what would be done.
+    #[error("what would be done is not what was approved: {0}; make a new plan")]
+    Moved(String),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] store::Error),
     /// Something else failed.
     #[error("{0}")]
     Failed(String),
+}
+
+impl Serialize for RunError {
+    /// As the line that it is to people.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RunError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::Failed)
+    }
 }
 
 /// What an integration is given: its view of the bundle, and what else is part of the run.
@@ -84,6 +115,7 @@ pub struct Context<'a> {
     pub(crate) metadata: Metadata,
     pub(crate) selected: &'a [&'static str],
     pub(crate) outcomes: &'a [Outcome],
+    pub(crate) approval: Approval,
     /// Who owns what the run writes.
     pub owner: Owner,
     /// Whether what belongs to others is taken over.
@@ -109,6 +141,11 @@ impl<'a> Context<'a> {
             });
         }
         Ok(self.bundle.documents(schema))
+    }
+
+    /// What may be done: anything, or what a saved plan says.
+    pub fn approval(&self) -> Approval {
+        self.approval.clone()
     }
 
     /// What became of an integration that ran before this one.

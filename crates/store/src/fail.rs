@@ -1,10 +1,19 @@
-//! Points at which a test lets the process die, as by `kill -9`. Only debug builds have them.
+//! Points at which a test lets the process die, as by `kill -9`, or dawdle. Only debug builds have them.
 
 /// Ends the process here if the environment variable `FAIL_POINT` names this point; `name:3` means the third time it is passed.
 #[inline]
 pub fn fail_point(name: &'static str) {
     #[cfg(debug_assertions)]
     debug::pass(name);
+    #[cfg(not(debug_assertions))]
+    let _ = name;
+}
+
+/// Holds the thread up here if the environment variable `PAUSE_POINT` is this name, a colon and so many milliseconds.
+#[inline]
+pub fn pause_point(name: &'static str) {
+    #[cfg(debug_assertions)]
+    debug::pause(name);
     #[cfg(not(debug_assertions))]
     let _ = name;
 }
@@ -16,6 +25,16 @@ mod debug {
 
     static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static PASSED: AtomicU64 = AtomicU64::new(0);
+
+    pub(super) fn pause(name: &'static str) {
+        let wanted = std::env::var("PAUSE_POINT").unwrap_or_default();
+        if let Some((wanted, milliseconds)) = wanted.split_once(':')
+            && wanted == name
+            && let Ok(milliseconds) = milliseconds.parse()
+        {
+            std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        }
+    }
 
     pub(super) fn pass(name: &'static str) {
         let wanted = WANTED.get_or_init(|| {

@@ -21,7 +21,7 @@ pub use coalesce::Coalescer;
 pub use connect::{ConnectError, PoolSettings, connect, connection_of_its_own, parse_url};
 pub use duty::{Work, do_duties};
 pub use error::{Error, Result};
-pub use fail::fail_point;
+pub use fail::{fail_point, pause_point};
 pub use lease::{Lease, LeaseTerms, Leases};
 pub use migrations::{MigrationError, Migrations};
 pub use notify::{Notifications, Notify};

@@ -4,11 +4,14 @@
 use std::sync::Arc;
 
 use ledger::types::{Definition, LEDGER_TYPES, Terms, Uses, types_of};
-use reconcile::{Bundle, Owner, Place};
+use reconcile::{Bundle, Owner, Place, Request};
 use sqlx::{PgConnection, PgPool};
 use tasks::schedule::{self, SCHEDULES, Scheduled, schedules_of};
 
+use super::{Targets, runtime};
+use crate::partitions::PARTITIONS;
 use crate::postings::{self, Known, POSTINGS, Rule, Types, rules_of};
+use crate::queues::QUEUES;
 
 /// Why a database could not get its first bundle.
 #[derive(Debug, thiserror::Error)]
@@ -34,22 +37,53 @@ pub async fn ensure_builtin(pool: &PgPool) -> Result<(), FirstError> {
     ensure_first(pool, &Place::Builtin).await
 }
 
+/// Like [`ensure_first`], and brings what does not lie in the control database there, too. If that fails, or the service is
+/// killed meanwhile, it is left to the next `reconcile`: nothing that is served depends on it.
+pub async fn begin(targets: &Targets, place: &Place) -> Result<(), FirstError> {
+    if !first(&targets.pool, place).await? {
+        return Ok(());
+    }
+    let bundle = Bundle::read(place.clone()).map_err(FirstError::Bundle)?;
+    let integrations = [PARTITIONS, QUEUES].map(str::to_owned).into();
+    let (arguments, owner) = (Vec::new(), owner(place));
+    let request = Request { integrations, arguments, dry_run: false, take_over: false, owner };
+    match runtime(targets).run(&bundle, &request).await.map(|report| report.complaint()) {
+        Ok(None) => {}
+        Ok(Some(complaint)) => tracing::warn!(complaint, code = "UNAVAILABLE", "partitions and queues"),
+        Err(error) => tracing::warn!(%error, code = "LOGIC_ERROR", "partitions and queues"),
+    }
+    Ok(())
+}
+
 /// Gives a control database that has never been reconciled this bundle. Any other is left as it is, and the bundle not
 /// even read.
 pub async fn ensure_first(pool: &PgPool, place: &Place) -> Result<(), FirstError> {
+    first(pool, place).await.map(drop)
+}
+
+/// Whether it was the first.
+async fn first(pool: &PgPool, place: &Place) -> Result<bool, FirstError> {
     let known = store::run(pool, "ever_reconciled", |connection| Box::pin(ever_reconciled(connection)));
     if known.await? {
-        return Ok(());
+        return Ok(false);
     }
     let content = Arc::new(read(place)?);
     let written = store::run_tx(pool, "first_bundle", move |connection| {
         let content = content.clone();
         Box::pin(async move { write_in_tx(connection, &content).await })
     });
-    if written.await? {
+    let written = written.await?;
+    if written {
         tracing::info!(bundle = %place, "the control database was empty and has this bundle's content now");
     }
-    Ok(())
+    Ok(written)
+}
+
+fn owner(place: &Place) -> Owner {
+    match place {
+        Place::Builtin => Owner::Builtin,
+        Place::Folder(_) | Place::Revision(_) | Place::Sent(_) => Owner::Bundle,
+    }
 }
 
 fn read(place: &Place) -> Result<Content, FirstError> {
@@ -58,15 +92,11 @@ fn read(place: &Place) -> Result<Content, FirstError> {
         return Err(FirstError::Bundle(format!("{place} is not sound: {first} (see: bundle validate)")));
     }
     let wrong = |diagnostic: reconcile::Diagnostic| FirstError::Bundle(diagnostic.to_string());
-    let owner = match place {
-        Place::Builtin => Owner::Builtin,
-        Place::Folder(_) => Owner::Bundle,
-    };
     Ok(Content {
         types: types_of(&bundle).map_err(wrong)?,
         rules: rules_of(&bundle).map_err(wrong)?,
         schedules: schedules_of(&bundle).map_err(wrong)?,
-        owner,
+        owner: owner(place),
     })
 }
 

@@ -2,6 +2,8 @@
 //! database begins with.
 
 mod first;
+pub mod http;
+mod shards;
 mod usage;
 
 use std::sync::Arc;
@@ -9,27 +11,51 @@ use std::sync::Arc;
 use ledger::types::{LEDGER_TYPES, LedgerTypes, Usage, check_types};
 use reconcile::{Bundle, Check, Diagnostic, Runtime};
 use sqlx::PgPool;
-
-pub use first::{FirstError, ensure_builtin, ensure_first};
-pub use usage::{InUse, Shards};
-
 use tasks::schedule::{SCHEDULES, Schedules};
 
+pub use first::{FirstError, begin, ensure_builtin, ensure_first};
+pub use shards::{OpenShard, ShardSet};
+pub use usage::InUse;
+
+use crate::partitions::{PARTITIONS, Partitions};
 use crate::postings::{POSTINGS, PostingRules, check_rules};
+use crate::queues::{EnvQueues, QUEUES, Queues, check_queues};
 use crate::tasks::check_schedules;
 
 /// What documents must keep to that no schema can say.
-const CHECKS: [Check; 3] = [check_types, check_rules, check_schedules];
+const CHECKS: [Check; 4] = [check_types, check_rules, check_schedules, check_queues];
 
 /// All integrations, in the order in which they run: rules refer to types.
-const INTEGRATIONS: [&str; 3] = [LEDGER_TYPES, POSTINGS, SCHEDULES];
+const INTEGRATIONS: [&str; 5] = [LEDGER_TYPES, POSTINGS, SCHEDULES, PARTITIONS, QUEUES];
+
+/// What the integrations bring to the desired state.
+#[derive(Clone)]
+pub struct Targets {
+    /// The control database.
+    pub pool: PgPool,
+    /// The ledger's shards.
+    pub shards: Arc<ShardSet>,
+    /// The queues of each environment.
+    pub queues: Arc<dyn EnvQueues>,
+}
+
+impl Targets {
+    /// With queues in the control database.
+    pub fn new(pool: PgPool, shards: ShardSet) -> Self {
+        Self { queues: Arc::new(pool.clone()), pool, shards: Arc::new(shards) }
+    }
+}
 
 /// All integrations and checks.
-pub fn runtime(pool: &PgPool, usage: Arc<dyn Usage>) -> Runtime {
+pub fn runtime(targets: &Targets) -> Runtime {
+    let Targets { pool, shards, queues } = targets.clone();
+    let usage: Arc<dyn Usage> = Arc::new(InUse::new(pool.clone(), shards.clone()));
     Runtime::new(CHECKS.to_vec())
         .with(LedgerTypes { pool: pool.clone(), usage })
         .with(PostingRules { pool: pool.clone() })
         .with(Schedules { pool: pool.clone() })
+        .with(Partitions { shards })
+        .with(Queues { pool, queues })
 }
 
 /// Everything that is wrong with a bundle.

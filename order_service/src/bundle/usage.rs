@@ -1,28 +1,25 @@
 //! What uses a type: rules in force, things on the shards, orders that are still to be posted. Reads only.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
-use ledger::sharding::Shard;
 use ledger::types::{Kind, Question, Usage, used_on};
 use reconcile::RunError;
 use sqlx::PgPool;
-use tokio::sync::OnceCell;
 
+use super::ShardSet;
 use crate::postings::{POSTINGS, load_rules};
-
-/// Opens the shards; called when they are first asked. An error is one line.
-pub type Shards = Box<dyn Fn() -> BoxFuture<'static, Result<Vec<Shard>, String>> + Send + Sync>;
 
 /// Asks the control database and all shards.
 pub struct InUse {
     pool: PgPool,
-    open: Shards,
-    shards: OnceCell<Vec<Shard>>,
+    shards: Arc<ShardSet>,
 }
 
 impl InUse {
     /// Asks this control database and these shards.
-    pub fn new(pool: PgPool, open: Shards) -> Self {
-        Self { pool, open, shards: OnceCell::new() }
+    pub fn new(pool: PgPool, shards: Arc<ShardSet>) -> Self {
+        Self { pool, shards }
     }
 
     async fn ask(&self, question: &Question) -> Result<Option<String>, RunError> {
@@ -37,7 +34,7 @@ impl InUse {
                 return Ok(Some(format!("the posting rule {} refers to it", rule.name)));
             }
         }
-        for shard in self.shards.get_or_try_init(|| (self.open)()).await.map_err(RunError::Failed)? {
+        for shard in self.shards.all().await.map_err(RunError::Failed)? {
             let used = used_on(&shard.pool, question.kind, &question.name).await;
             let used = used.map_err(|error| RunError::Failed(format!("shard {}: {error}", shard.name)))?;
             if used {

@@ -3,6 +3,7 @@
 mod configurator;
 mod export;
 mod ledger;
+mod reconcile;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
@@ -39,7 +40,7 @@ pub fn command() -> Command {
         .subcommand(configurator::queues())
         .subcommand(configurator::testproxy())
         .subcommand(bundle())
-        .subcommand(reconcile())
+        .subcommand(reconcile::command())
         .subcommand(
             with_example("status", "Processes, queues and errors at a glance", "order_service status")
                 .arg(output()),
@@ -164,27 +165,6 @@ fn bundle() -> Command {
         )
         .arg(output()),
     )
-}
-
-fn reconcile() -> Command {
-    let example = "order_service reconcile --bundle configs --dry-run\n         order_service reconcile ledger-types --bundle configs";
-    with_example("reconcile", "Brings the platform to what a bundle (--bundle DIR) says", example)
-        .arg(
-            Arg::new("integration")
-                .value_name("INTEGRATION")
-                .action(ArgAction::Append)
-                .help("What is brought there: ledger-types, postings [default: all of them]"),
-        )
-        .arg(switch("dry-run", "Only show what would be done; writes nothing"))
-        .arg(switch("take-over", "Take over what belongs to the API or the configurator"))
-        .arg(
-            Arg::new("arg")
-                .long("arg")
-                .value_name("KEY=VALUE")
-                .action(ArgAction::Append)
-                .help("An argument of the one integration; may be repeated"),
-        )
-        .arg(output())
 }
 
 fn with_example(name: &'static str, about: &'static str, example: &'static str) -> Command {

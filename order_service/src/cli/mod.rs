@@ -1,4 +1,4 @@
-//! The command line: what there is, and what runs it. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! The command line: what there is, and what runs it. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 drift found.
 
 mod admin;
 mod bundle;
@@ -10,6 +10,7 @@ mod ledger;
 mod orders;
 mod output;
 mod process;
+mod reconcile;
 mod service;
 mod shard_of;
 mod testproxy;
@@ -31,6 +32,8 @@ enum Failure {
     Usage(String),
     /// Anything else: exit code 1.
     Failed(String),
+    /// Something is not as the bundle says: exit code 3.
+    Drift(String),
     /// Failed, and already said so.
     Said,
 }
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(line)) => complain(&line, 2),
         Err(Failure::Failed(line)) => complain(&line, 1),
+        Err(Failure::Drift(line)) => complain(&line, 3),
         Err(Failure::Said) => ExitCode::from(1),
     }
 }
@@ -136,7 +140,7 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
             Some(("validate", args)) => bundle::validate(args, resolved),
             _ => Err(Failure::Usage("bundle: which command? (see bundle --help)".to_owned())),
         },
-        Some(("reconcile", args)) => bundle::reconcile(args, resolved).await,
+        Some(("reconcile", args)) => reconcile::run(args, resolved).await,
         Some(("config", args)) => match args.subcommand() {
             Some(("print", args)) => admin::print_config(args, resolved),
             _ => Err(Failure::Usage("config: which command? (see config --help)".to_owned())),

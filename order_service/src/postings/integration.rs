@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use ledger::types::{AccountType, Definition, Kind, LEDGER_TYPES};
+use reconcile::plan::Approval;
 use reconcile::{Bundle, Context, Diagnostic, Integration, NoArguments, Owner, Plan, RunError};
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
@@ -29,6 +30,7 @@ struct Run {
     owner: Owner,
     take_over: bool,
     dry_run: bool,
+    approval: Approval,
 }
 
 /// The rules of a bundle, by name.
@@ -72,12 +74,14 @@ impl Integration for PostingRules {
         Box::pin(async move {
             let planned = if dry_run { planned(context)? } else { Vec::new() };
             let (owner, take_over) = (context.owner, context.take_over);
-            let run = Arc::new(Run { wanted: wanted(context)?, planned, owner, take_over, dry_run });
-            let done = store::run_tx(&self.pool, "reconcile_postings", move |connection| {
+            let approval = context.approval();
+            let run = Run { wanted: wanted(context)?, planned, owner, take_over, dry_run, approval };
+            let run = Arc::new(run);
+            store::run_tx(&self.pool, "reconcile_postings", move |connection| {
                 let run = run.clone();
                 Box::pin(async move { run.in_tx(connection).await })
-            });
-            Ok(done.await?)
+            })
+            .await?
         })
     }
 
@@ -87,7 +91,7 @@ impl Integration for PostingRules {
 }
 
 impl Run {
-    async fn in_tx(&self, connection: &mut PgConnection) -> store::Result<Plan> {
+    async fn in_tx(&self, connection: &mut PgConnection) -> store::Result<Result<Plan, RunError>> {
         if self.dry_run {
             reconcile::read_only_in_tx(connection).await?;
         } else {
@@ -97,11 +101,17 @@ impl Run {
         }
         let current = read_rules(connection).await?;
         let types = types_in_force(connection, &self.planned).await?;
-        let plan = plan(current.as_ref(), &self.wanted, &types, self.owner, self.take_over);
+        let mut plan = plan(current.as_ref(), &self.wanted, &types, self.owner, self.take_over);
+        plan.observed(&current.map(|set| json!([set.version, set.rules, set.owner.name()])));
         if !self.dry_run {
+            if let Err(moved) = self.approval.check(&plan) {
+                return Ok(Err(moved));
+            }
+            store::fail_point("reconcile_planned");
             apply_in_tx(connection, &plan, &self.wanted, self.owner).await?;
+            store::fail_point("reconcile_applied");
         }
-        Ok(plan)
+        Ok(Ok(plan))
     }
 }
 

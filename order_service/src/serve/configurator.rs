@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::queues::FifoQueues;
-use crate::bundle::InUse;
+use crate::bundle::{InUse, ShardSet};
 use crate::integration::{self, NoActionConfigs};
 use crate::settings::QueueSettings;
 
@@ -53,7 +53,7 @@ pub async fn start(
     }
     let mut running = configurator.start(grace, stop);
     let pool = &configurator.pool;
-    let usage = InUse::new(pool.clone(), Box::new(move || Box::pin(std::future::ready(Ok(shards.clone())))));
+    let usage = InUse::new(pool.clone(), Arc::new(ShardSet::of(&shards)));
     let handlers = integration::handlers(pool, Arc::new(usage), Arc::new(NoActionConfigs));
     let terms = Terms { grace, answers: configurator.settings.answers.clone(), ..Terms::default() };
     for (env, engine) in &configurator.engines {

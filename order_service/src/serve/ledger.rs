@@ -24,11 +24,17 @@ pub async fn open(settings: &DatabaseSettings, database: &Database) -> anyhow::R
     Ok(Shards::open(map, pools, migrate).await?)
 }
 
-/// The shards that have anything in them, for somebody who only reads.
-pub async fn look(settings: &DatabaseSettings, database: &Database) -> anyhow::Result<Vec<Shard>> {
+/// One of the shards, if it has anything in it, for somebody who leaves it its schema.
+pub async fn look_at(
+    settings: &DatabaseSettings,
+    database: &Database,
+    name: &str,
+) -> anyhow::Result<Option<Shard>> {
     let map = shard_map(settings)?;
-    let pools = reach(settings, database, &map).await?;
-    Ok(Shards::look(&map, pools).await?)
+    let place = map.shards().iter().find(|place| place.name == name);
+    let place = place.with_context(|| format!("there is no shard {name}"))?;
+    let pool = reach_one(settings, database, place).await?;
+    Ok(Shards::look_at(place, pool).await?)
 }
 
 /// The shards' databases whatever their schema version, by range.
@@ -37,17 +43,23 @@ pub async fn reach(
     database: &Database,
     map: &ShardMap,
 ) -> anyhow::Result<Vec<PgPool>> {
-    let pools = map.shards().iter().map(async |place| {
-        let options = options(settings, database, place).await?;
-        let pool = PoolSettings {
-            max_connections: settings.shard_connections,
-            patience: settings.startup_timeout,
-            application_name: "order_service".to_owned(),
-        };
-        let pool = store::connect(database::with_backstops(options), &pool).await;
-        pool.with_context(|| format!("shard {}", place.name))
-    });
+    let pools = map.shards().iter().map(|place| reach_one(settings, database, place));
     futures::future::try_join_all(pools).await
+}
+
+async fn reach_one(
+    settings: &DatabaseSettings,
+    database: &Database,
+    place: &ShardPlace,
+) -> anyhow::Result<PgPool> {
+    let options = options(settings, database, place).await?;
+    let pool = PoolSettings {
+        max_connections: settings.shard_connections,
+        patience: settings.startup_timeout,
+        application_name: "order_service".to_owned(),
+    };
+    let pool = store::connect(database::with_backstops(options), &pool).await;
+    pool.with_context(|| format!("shard {}", place.name))
 }
 
 async fn options(

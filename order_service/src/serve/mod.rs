@@ -50,7 +50,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         shards = ledger::open(&settings.database, &database) => shards?,
         () = stop.cancelled() => return Ok(()),
     };
-    bundle::ensure_first(&database.pool, &settings.bundle).await?;
+    let targets = bundle::Targets::new(database.pool.clone(), bundle::ShardSet::of(shards.all()));
+    bundle::begin(&targets, &settings.bundle).await?;
     let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
     let fifo = queues::open(&settings.queues.engine, &database.pool, &running.notifications).await;
     let background = tasks::start(&settings, &database.pool, &running, &fifo, &stop).await?;
@@ -59,6 +60,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     let routes = match settings.roles.contains(&Role::Http) {
         true => ::ledger::http::routes(running.ledger.clone())
             .merge(::tasks::http::routes(background.tasks.clone()))
+            .merge(bundle::http::routes(targets.clone()))
             .merge(::configurator::http::routes(configurator)),
         false => axum::Router::new(),
     };

@@ -13,6 +13,7 @@ use tasks::{Handlers, TaskType};
 use aggregates::LedgerAggregates;
 use ledger::partitions::Retention;
 use partitions::LedgerPartitions;
+pub use partitions::months_ahead;
 
 /// All types of task.
 pub const TASK_TYPES: [TaskType; 2] =

@@ -8,6 +8,7 @@ use ledger::Ledger;
 use ledger::partitions::{Maintained, Retention, Terms, maintain};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
+use tasks::schedule::Scheduled;
 use tasks::{Attempt, Handler, TaskError};
 
 /// Months made ahead, unless the task says otherwise; and at most.
@@ -48,6 +49,14 @@ impl TryFrom<u32> for Ahead {
     fn try_from(ahead: u32) -> Result<Self, String> {
         if ahead <= MOST_AHEAD { Ok(Self(ahead)) } else { Err(format!("at most {MOST_AHEAD} months ahead")) }
     }
+}
+
+/// The months after the present one for which these schedules make partitions; without any, those that a task makes by
+/// itself.
+pub fn months_ahead(schedules: &[Scheduled]) -> u32 {
+    let ours = schedules.iter().filter(|scheduled| scheduled.task_type == LedgerPartitions::TASK_TYPE);
+    let params = ours.filter_map(|scheduled| serde_json::from_value::<Params>(json!(scheduled.params)).ok());
+    params.map(|params| params.ahead.0).max().unwrap_or(AHEAD)
 }
 
 impl Handler for LedgerPartitions {

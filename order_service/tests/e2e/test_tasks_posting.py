@@ -103,7 +103,8 @@ def test_without_a_key_each_call_is_a_task(client):
 
 def test_a_task_waits_for_a_worker_and_says_what_it_did(platform):
     client = platform.ledger_client(Roles(platform, "http"))
-    task_id = background_tasks.post(client, PARTITIONS, {"ahead": 1}).ok(201)["id"]
+    # Two months more than a ledger begins with.
+    task_id = background_tasks.post(client, PARTITIONS, {"ahead": 5}).ok(201)["id"]
     waiting = background_tasks.look(client, task_id)
     assert (waiting["status"], waiting["attempts"]) == ("waiting", 0)
     Roles(platform, "tasks")

@@ -47,7 +47,7 @@ fn validate_says_what_is_wrong_and_exits_1() {
         told(command(&["bundle", "validate", "--bundle", dir, "--output", output]).output().unwrap())
     };
     let (code, said, _) = validate("text");
-    assert_eq!((code, said), (0, format!("the bundle {dir}: 15 files, all sound\n")));
+    assert_eq!((code, said), (0, format!("the bundle {dir}: 20 files, all sound\n")));
     edit(&folder, "ledger/storage_lock.yaml", "shard_key:", "shardkey:");
     let (code, said, complaint) = validate("text");
     assert_eq!(code, 1);
@@ -70,7 +70,15 @@ fn validate_says_what_is_wrong_and_exits_1() {
 fn wrong_usage_exits_2() {
     for args in [
         &["reconcile"][..],
-        &["reconcile", "nothing", "--bundle", "x", "--changed-since", "HEAD"],
+        &["reconcile", "nothing", "--bundle", "x"],
+        &["reconcile", "--bundle", "x", "--early-exit-compare", "HEAD"],
+        &["reconcile", "--bundle", "x", "--dry-run", "--check-only-affected-shards"],
+        &["reconcile", "--bundle", "x", "--dry-run", "--early-exit-compare", "y", "--sample-skipped", "200%"],
+        &["reconcile", "postings", "--bundle", "x", "--shard", "y"],
+        &["reconcile", "--bundle", "x", "--apply", "y", "--dry-run"],
+        &["reconcile", "--bundle", "x", "--plan-out", "y", "--drift"],
+        &["reconcile", "--bundle", "x", "--pool-size", "0"],
+        &["reconcile", "--bundle", "x", "--url", "localhost:1"],
         &["reconcile", "--bundle", "x", "--arg", "novalue"],
         &["bundle"],
     ] {
@@ -105,10 +113,10 @@ fn a_dry_run_works_for_a_user_who_may_only_read() {
         let (code, said, complaint) = reconcile(&["--dry-run"]).await;
         assert_eq!(code, 0, "{complaint}");
         let json: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!((&json["dry_run"], &json["summary"]["create"]), (&true.into(), &6.into()));
+        assert_eq!((&json["dry_run"], &json["summary"]["create"]), (&true.into(), &18.into()));
         let (code, said, complaint) = reconcile(&[]).await;
         let json: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!((code, complaint.as_str()), (1, "error: 3 of 3 integrations failed\n"));
+        assert_eq!((code, complaint.as_str()), (1, "error: 4 of 5 integrations failed, 3 shards failed\n"));
         assert!(json["integrations"][0]["error"].as_str().unwrap().contains("permission denied"), "{said}");
         assert!(types(&owner).await.is_empty());
     });
@@ -146,7 +154,7 @@ fn a_run_that_is_killed_in_the_middle_leaves_nothing() {
         assert_eq!(noted, 0);
         // The next run does it all.
         let (code, said, _) = done(command(&args)).await;
-        assert!(code == 0 && said.ends_with("Plan: 6 to create, 0 to update, 0 to delete\n"), "{said}");
+        assert!(code == 0 && said.ends_with("Plan: 18 to create, 0 to update, 0 to delete\n"), "{said}");
         assert_eq!(types(&owner).await, TYPES);
         let (code, said, _) = done(command(&args)).await;
         assert!(code == 0 && said.ends_with("Plan: 0 to create, 0 to update, 0 to delete\n"), "{said}");

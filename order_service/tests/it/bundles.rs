@@ -1,11 +1,10 @@
 //! Hazard: types and rules that do not fit each other, or that came twice, half or by themselves.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use futures::future::join_all;
 use ledger::sharding::{Shard, ShardMap};
-use order_service::bundle::{InUse, ensure_builtin, ensure_first, problems, runtime};
+use order_service::bundle::{OpenShard, ShardSet, Targets, ensure_builtin, ensure_first, problems, runtime};
 use order_service::postings::load_rules;
 use reconcile::plan::Action;
 use reconcile::{Bundle, Owner, Place, Report, Request};
@@ -45,13 +44,11 @@ fn request(integrations: &[&str], dry_run: bool) -> Request {
     Request { integrations, arguments: Vec::new(), dry_run, take_over: false, owner: Owner::Bundle }
 }
 
+/// The integrations whose target is the control database alone.
+const CONTROL: [&str; 3] = ["ledger-types", "postings", "schedules"];
+
 async fn reconcile(pool: &PgPool, shards: &[Shard], bundle: &Bundle, request: &Request) -> Report {
-    let shards = shards.to_vec();
-    let open = Box::new(move || {
-        let shards = shards.clone();
-        Box::pin(std::future::ready(Ok(shards))) as futures::future::BoxFuture<'static, _>
-    });
-    let runtime = runtime(pool, Arc::new(InUse::new(pool.clone(), open)));
+    let runtime = runtime(&Targets::new(pool.clone(), ShardSet::of(shards)));
     runtime.run(bundle, request).await.unwrap()
 }
 
@@ -113,7 +110,7 @@ fn the_same_bundle_changes_nothing_and_another_is_the_next_version() {
         let pool = control_database().await;
         ensure_builtin(&pool).await.unwrap();
         let folder = copy();
-        let all = request(&[], false);
+        let all = request(&CONTROL, false);
         for _ in 0..2 {
             let report = reconcile(&pool, &[], &read(&folder), &all).await;
             assert_eq!((counts(&report), report.succeeded()), ([0; 4], true), "{report}");
@@ -179,7 +176,7 @@ fn rules_wait_for_the_types_they_refer_to() {
         }
         // Together they fit, and a dry run knows it.
         for dry_run in [true, false] {
-            let report = reconcile(&pool, &[], &read(&folder), &request(&[], dry_run)).await;
+            let report = reconcile(&pool, &[], &read(&folder), &request(&CONTROL, dry_run)).await;
             assert_eq!(counts(&report), [6, 0, 0, 0], "{report}");
         }
     });
@@ -206,10 +203,10 @@ fn types_and_the_rules_that_refer_to_them_are_replaced_in_one_run() {
         ensure_builtin(&pool).await.unwrap();
         let folder = other_types();
         for dry_run in [true, false] {
-            let report = reconcile(&pool, &[], &read(&folder), &request(&[], dry_run)).await;
+            let report = reconcile(&pool, &[], &read(&folder), &request(&CONTROL, dry_run)).await;
             assert_eq!((counts(&report), report.succeeded()), ([2, 1, 2, 0], true), "{report}");
         }
-        let report = reconcile(&pool, &[], &read(&folder), &request(&[], false)).await;
+        let report = reconcile(&pool, &[], &read(&folder), &request(&CONTROL, false)).await;
         assert_eq!(counts(&report), [0; 4]);
         let expected = ["inflow bundle", "outflow bundle", "storage_lock bundle", "storage_state bundle"];
         assert_eq!(names(&pool).await, expected);
@@ -235,23 +232,23 @@ fn a_type_is_in_use_by_rules_by_what_is_on_the_shards_and_by_orders_to_be_posted
             Shard { name, range, pool: shard_database().await }
         }))
         .await;
-        assert_eq!(refusal(&shards, &[]).await, "");
+        assert_eq!(refusal(&shards, &CONTROL).await, "");
         let account = "INSERT INTO accounts VALUES (1, 'storage_outflow', 'storage_id=1')";
         sqlx::query(account).execute(&shards[2].pool).await.unwrap();
-        let used = refusal(&shards, &[]).await;
+        let used = refusal(&shards, &CONTROL).await;
         assert!(used.starts_with("it is in use (there are accounts of it on shard s2)"), "{used}");
         sqlx::query("DELETE FROM accounts").execute(&shards[2].pool).await.unwrap();
 
         let order = "INSERT INTO orders (order_id, product_id, state, accepted_at, storage_id, pickup_point_id, data_at, posting_rules)
                      VALUES (1, 1, 3, now(), 1, 1, now(), 1)";
         sqlx::query(order).execute(&pool).await.unwrap();
-        let waiting = refusal(&shards, &[]).await;
+        let waiting = refusal(&shards, &CONTROL).await;
         assert!(
             waiting.starts_with("it is in use (orders that are still to be posted refer to it)"),
             "{waiting}"
         );
         sqlx::query("UPDATE orders SET state = 4").execute(&pool).await.unwrap();
-        assert_eq!(refusal(&shards, &[]).await, "");
+        assert_eq!(refusal(&shards, &CONTROL).await, "");
     });
 }
 
@@ -262,9 +259,10 @@ fn a_shard_that_is_away_leaves_types_alone_only_where_it_matters() {
         ensure_builtin(&pool).await.unwrap();
         let folder = copy();
         let run = async || {
-            let open: order_service::bundle::Shards =
-                Box::new(|| Box::pin(std::future::ready(Err("shard s1 is away".to_owned()))));
-            let runtime = runtime(&pool, Arc::new(InUse::new(pool.clone(), open)));
+            let open: OpenShard =
+                Box::new(|_| Box::pin(std::future::ready(Err("shard s1 is away".to_owned()))));
+            let shards = ShardSet::new(vec!["s1".to_owned()], open);
+            let runtime = runtime(&Targets::new(pool.clone(), shards));
             runtime.run(&read(&folder), &request(&["ledger-types"], false)).await.unwrap()
         };
         edit(&folder, "ledger/storage_lock.yaml", "description: Guards", "description: It guards");

@@ -12,4 +12,5 @@ mod connection_loss;
 mod harness;
 mod panics;
 mod poison;
+mod reconciled;
 mod takeover;

@@ -5,11 +5,13 @@
 //! answered as before. Writers and readers wait 100 ms at most. A month that was dropped is made again when somebody
 //! writes to it.
 
+mod ahead;
 mod closing;
 mod horizon;
 mod maintenance;
 mod retention;
 
+pub use ahead::{MONTH_FORMAT, make_missing_in_tx, missing_in_tx};
 pub(crate) use closing::closing_sums;
 pub(crate) use horizon::{Asked, Horizon, horizon};
 pub use maintenance::{Kept, Maintained, Terms, maintain};

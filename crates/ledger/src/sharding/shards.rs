@@ -73,16 +73,10 @@ impl Shards {
         Ok(Self { map: Arc::new(map), shards: shards.into() })
     }
 
-    /// The shards of `map` whose pools are open and which have anything in them; writes nothing, not even the identity
-    /// of an empty database.
-    pub async fn look(map: &ShardMap, pools: Vec<PgPool>) -> Result<Vec<Shard>, OpenError> {
-        let mut shards = Vec::new();
-        for (place, pool) in map.shards().iter().zip(pools) {
-            if look(place, &pool).await? {
-                shards.push(Shard { name: place.name.clone(), range: place.range, pool });
-            }
-        }
-        Ok(shards)
+    /// The shard of one place of a map whose pool is open, if it has anything in it; writes nothing.
+    pub async fn look_at(place: &ShardPlace, pool: PgPool) -> Result<Option<Shard>, OpenError> {
+        let there = look(place, &pool).await?;
+        Ok(there.then(|| Shard { name: place.name.clone(), range: place.range, pool }))
     }
 
     /// All, by range.

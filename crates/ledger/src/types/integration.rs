@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use reconcile::{Bundle, Context, Diagnostic, Document, Integration, NoArguments, Plan, RunError};
+use reconcile::plan::Approval;
+use reconcile::{Bundle, Context, Diagnostic, Document, Integration, Plan, RunError, ShardConfig};
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 
 use super::plan::{Steps, Terms, Uses, plan, questions};
-use super::{Definition, Kind, delete_in_tx, put_in_tx, read_all, tell_in_tx};
+use super::{Definition, Kind, Stored, delete_in_tx, put_in_tx, read_all, tell_in_tx};
 
 /// The integration's name.
 pub const LEDGER_TYPES: &str = "ledger-types";
@@ -44,9 +46,20 @@ pub struct LedgerTypes {
     pub usage: Arc<dyn Usage>,
 }
 
+/// How `ledger-types` is run.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arguments {
+    /// Only types of this name.
+    #[serde(default, rename = "type")]
+    only: Option<String>,
+}
+
 /// What one run needs to know, without the bundle.
 struct Run {
     wanted: Vec<Definition>,
+    only: Option<String>,
+    approval: Approval,
     terms: Terms,
     dry_run: bool,
     to_come: Vec<&'static str>,
@@ -91,7 +104,7 @@ fn desired_state(types: &[Definition]) -> Json {
 }
 
 impl Integration for LedgerTypes {
-    type Arguments = NoArguments;
+    type Arguments = Arguments;
 
     fn name(&self) -> &'static str {
         LEDGER_TYPES
@@ -100,12 +113,16 @@ impl Integration for LedgerTypes {
     fn run<'a>(
         &'a self,
         context: &'a Context<'a>,
-        _: NoArguments,
+        Arguments { only }: Arguments,
         dry_run: bool,
     ) -> BoxFuture<'a, Result<Plan, RunError>> {
         Box::pin(async move {
+            let mut wanted = wanted(context)?;
+            wanted.retain(|definition| is_one(definition, only.as_deref()));
             let run = Arc::new(Run {
-                wanted: wanted(context)?,
+                wanted,
+                only,
+                approval: context.approval(),
                 terms: Terms { owner: context.owner, take_over: context.take_over },
                 dry_run,
                 to_come: context.to_come(),
@@ -123,6 +140,23 @@ impl Integration for LedgerTypes {
     fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
         Ok(Some(desired_state(&wanted(context)?)))
     }
+
+    fn desired_state_shard_config(&self) -> Option<ShardConfig> {
+        Some(ShardConfig { parameter: "type", selectors: &["$.*.*.name"], review: |_| true })
+    }
+}
+
+fn is_one(definition: &Definition, only: Option<&str>) -> bool {
+    only.is_none_or(|only| definition.name() == only)
+}
+
+/// What a plan is bound to.
+fn target(stored: &[Stored]) -> Json {
+    let row = |stored: &Stored| {
+        let definition = &stored.definition;
+        json!([definition.kind().name(), definition.to_json(), stored.owner.name()])
+    };
+    stored.iter().map(row).collect()
 }
 
 impl Run {
@@ -134,24 +168,35 @@ impl Run {
             reconcile::exclude_others_in_tx(connection, LEDGER_TYPES).await?;
         }
         let stored = match read_all(connection).await? {
-            Ok(stored) => stored,
+            Ok(stored) => self.of_this_run(stored),
             Err(reason) => return Ok(Err(RunError::Failed(reason))),
         };
         let uses = match self.ask(questions(&stored, &self.wanted, self.terms)).await {
             Ok(uses) => uses,
             Err(error) => return Ok(Err(error)),
         };
-        let steps = plan(&stored, &self.wanted, &uses, self.terms);
+        let mut steps = plan(&stored, &self.wanted, &uses, self.terms);
+        steps.plan.observed_in(self.only.as_deref().unwrap_or_default(), &target(&stored));
         if !self.dry_run {
+            if let Err(moved) = self.approval.check(&steps.plan) {
+                return Ok(Err(moved));
+            }
+            store::fail_point("reconcile_planned");
             apply_in_tx(connection, &steps, self.terms).await?;
+            store::fail_point("reconcile_applied");
         }
         Ok(Ok(steps.plan))
+    }
+
+    fn of_this_run(&self, mut stored: Vec<Stored>) -> Vec<Stored> {
+        stored.retain(|stored| is_one(&stored.definition, self.only.as_deref()));
+        stored
     }
 
     /// Asks what the transaction will ask, so that a shard that is away holds up no transaction.
     async fn ask_first(&self, pool: &PgPool) -> Result<(), RunError> {
         let stored = store::run(pool, "look_at_types", |connection| Box::pin(read_all(connection))).await?;
-        let stored = stored.map_err(RunError::Failed)?;
+        let stored = self.of_this_run(stored.map_err(RunError::Failed)?);
         self.ask(questions(&stored, &self.wanted, self.terms)).await.map(drop)
     }
 

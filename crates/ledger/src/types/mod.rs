@@ -15,7 +15,7 @@ pub use change::{Objection, objections};
 pub use check::{MOST_ATTRIBUTES, MOST_GROUPINGS, check_types};
 
 pub use definition::{AccountType, Attribute, Definition, Interval, KeyedType, Kind, RESERVED};
-pub use integration::{LEDGER_TYPES, LedgerTypes, Question, Usage, apply_in_tx, types_of};
+pub use integration::{Arguments, LEDGER_TYPES, LedgerTypes, Question, Usage, apply_in_tx, types_of};
 pub use keep::keep_current;
 pub use live::{Catalogue, Types};
 pub use plan::{Steps, Terms, Uses, plan, questions};

@@ -6,6 +6,7 @@
 //! it when done; a receipt that has expired is refused. A message whose deduplication id was sent within the last five
 //! minutes is that message.
 
+mod catalogue;
 mod consume;
 mod message;
 mod outbox;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
+pub use catalogue::{FifoCatalogue, PostgresCatalogue};
 pub use consume::{Consumer, ConsumerTerms, Queues, REASON, Verdict, consume};
 pub use message::{MOST_ATTRIBUTES, MOST_BYTES, Message, NewMessage, Receipt, Sent};
 pub use outbox::{OUTBOX_CHANNEL, Outbox, relay};

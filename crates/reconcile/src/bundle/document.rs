@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use super::source::Found;
 use crate::yaml::Tree;
 use crate::{Diagnostic, Field, Problem};
 
@@ -11,6 +12,8 @@ use crate::{Diagnostic, Field, Problem};
 pub struct Document {
     /// The file, as the bundle was named.
     pub file: String,
+    /// The file, below the bundle's folder.
+    pub(super) path: String,
     /// Its schema.
     pub schema: String,
     value: Json,
@@ -18,8 +21,8 @@ pub struct Document {
 }
 
 impl Document {
-    pub(super) fn new(file: String, schema: String, tree: Tree) -> Self {
-        Self { file, schema, value: tree.to_json(), tree }
+    pub(super) fn new(file: &Found, schema: String, value: Json, tree: Tree) -> Self {
+        Self { file: file.label.clone(), path: file.path.clone(), schema, value, tree }
     }
 
     /// What it says.

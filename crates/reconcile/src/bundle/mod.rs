@@ -3,34 +3,36 @@
 //! A bundle that has no `schemas/` of its own goes by those in the program, and so it is with `integrations/`.
 
 mod document;
+mod git;
+mod inputs;
 mod judge;
+mod read;
 mod schemas;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::diagnostic::{listed, suggestion};
-use crate::{Diagnostic, Field, Problem, yaml};
+use crate::{Diagnostic, Problem};
 pub use document::Document;
+pub use git::Revision;
+use inputs::Entry;
 use schemas::Schemas;
-use source::Found;
-pub use source::Place;
-
-/// Where the integrations' metadata lies.
-const INTEGRATIONS: &str = "integrations/";
+pub use source::{Place, SentFile};
 
 /// A bundle that was read; what is wrong with it is in it.
 #[derive(Debug)]
 pub struct Bundle {
     place: Place,
-    documents: Vec<Document>,
+    documents: Vec<Arc<Document>>,
     /// Schema and name of documents that do not keep to their schema.
     broken: BTreeSet<(String, String)>,
     /// Whether there are files of which not even that is known.
     unreadable: bool,
     schemas: Schemas,
     wrong: Vec<Diagnostic>,
-    files: usize,
+    /// Every file, by path.
+    entries: Vec<Entry>,
 }
 
 /// What a bundle knows under a name.
@@ -48,35 +50,6 @@ pub enum Named<'b> {
 pub type Check = fn(&Bundle) -> Vec<Diagnostic>;
 
 impl Bundle {
-    /// Reads the bundle. An error only if there is none.
-    pub fn read(place: Place) -> Result<Self, String> {
-        let mut files = place.files()?;
-        for folder in [schemas::FOLDER, INTEGRATIONS] {
-            if !files.iter().any(|file| file.path.starts_with(folder)) {
-                files.extend(source::builtin().filter(|file| file.path.starts_with(folder)));
-            }
-        }
-        let mut wrong = Vec::new();
-        let schemas = Schemas::read(&files, &mut wrong);
-        let unreadable = !wrong.is_empty();
-        let count = files.len();
-        let mut bundle = Self {
-            place,
-            documents: Vec::new(),
-            broken: BTreeSet::new(),
-            unreadable,
-            schemas,
-            wrong,
-            files: count,
-        };
-        for file in files.iter().filter(|file| !file.path.starts_with(schemas::FOLDER)) {
-            if let Err(diagnostics) = bundle.add(file) {
-                bundle.wrong.extend(diagnostics);
-            }
-        }
-        Ok(bundle)
-    }
-
     /// Which bundle it is.
     pub fn place(&self) -> &Place {
         &self.place
@@ -84,7 +57,7 @@ impl Bundle {
 
     /// How many files there are, schemas included.
     pub fn files(&self) -> usize {
-        self.files
+        self.entries.len()
     }
 
     /// The names of the schemas.
@@ -104,7 +77,7 @@ impl Bundle {
     /// The documents of a schema that keep to it, by file. For checks; integrations ask their context.
     pub fn documents<'b>(&'b self, schema: &str) -> impl Iterator<Item = &'b Document> + use<'b> {
         let schema = schema.to_owned();
-        self.documents.iter().filter(move |document| document.schema == schema)
+        self.documents.iter().map(Arc::as_ref).filter(move |document| document.schema == schema)
     }
 
     /// The document of a schema with that `name`.
@@ -131,48 +104,5 @@ impl Bundle {
             }
         }
         wrong
-    }
-
-    fn add(&mut self, file: &Found) -> Result<(), Vec<Diagnostic>> {
-        let whole = |line, field: &str, reason| {
-            vec![Diagnostic { file: file.label.clone(), line, field: field.to_owned(), reason }]
-        };
-        let read = file
-            .text
-            .as_ref()
-            .map_err(|reason| whole(1, "", reason.clone()))
-            .and_then(|text| yaml::read(text).map_err(|problem| whole(problem.line, "", problem.reason)));
-        let tree = read.inspect_err(|_| self.unreadable = true)?;
-        let value = tree.to_json();
-        let line = tree.line_of(&Field::from("$schema"));
-        let named = value.get("$schema").and_then(serde_json::Value::as_str);
-        let Some(schema) = named.and_then(|name| self.schemas.get(name)) else {
-            self.unreadable = true;
-            return Err(whole(line, "$schema", self.no_schema(named)));
-        };
-        let schema_name = named.unwrap_or_default().to_owned();
-        let problems = schema.judge(&value);
-        let document = Document::new(file.label.clone(), schema_name.clone(), tree);
-        if problems.is_empty() {
-            self.documents.push(document);
-            return Ok(());
-        }
-        if let Some(name) = document.name() {
-            self.broken.insert((schema_name, name.to_owned()));
-        } else {
-            self.unreadable = true;
-        }
-        Err(problems.into_iter().map(|problem| document.diagnostic(problem)).collect())
-    }
-
-    fn no_schema(&self, named: Option<&str>) -> String {
-        let known = listed(self.schemas.names());
-        match named {
-            Some(name) => {
-                let near = suggestion(name, self.schemas.names());
-                format!("there is no schema `{name}`{near} (known: {known})")
-            }
-            None => format!("is missing: it names the file's schema (known: {known})"),
-        }
     }
 }

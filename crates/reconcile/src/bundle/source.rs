@@ -1,14 +1,18 @@
-//! Where a bundle's files come from: a folder, or the program itself.
+//! Where a bundle's files come from: a folder, a revision of one, the program itself, or whoever sends them.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::git::Revision;
 use crate::yaml::MOST_BYTES;
 
 /// Most files of a bundle.
-const MOST_FILES: usize = 10_000;
+pub(super) const MOST_FILES: usize = 50_000;
 /// Deepest folder.
 const DEEPEST: usize = 16;
 
@@ -19,6 +23,20 @@ pub enum Place {
     Builtin,
     /// The files below a folder.
     Folder(PathBuf),
+    /// The files below a folder as a commit has them.
+    Revision(Revision),
+    /// Files that somebody sent.
+    Sent(Arc<[SentFile]>),
+}
+
+/// A file that somebody sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SentFile {
+    /// Below the bundle's folder, with `/` between the parts.
+    pub path: String,
+    /// What it says.
+    pub text: String,
 }
 
 /// A file as it was found.
@@ -39,8 +57,64 @@ impl Place {
         match self {
             Place::Builtin => Ok(builtin().collect()),
             Place::Folder(folder) => Walk::over(folder),
+            Place::Revision(revision) => revision.files(),
+            Place::Sent(files) => sent(files),
         }
     }
+
+    /// What `--early-exit-compare` and `--changed-since` name: a folder, or a revision of the folder of this bundle.
+    pub fn other(&self, named: &str) -> Result<Self, String> {
+        let folder = Path::new(named);
+        if folder.is_dir() {
+            return Ok(Place::Folder(folder.to_owned()));
+        }
+        match self {
+            Place::Folder(own) => Revision::of(own, named).map(Place::Revision),
+            _ => Err(format!("{named} is not a folder, and {self} has no revisions")),
+        }
+    }
+
+    /// The same files, to be sent to somebody else.
+    pub fn to_send(&self) -> Result<Vec<SentFile>, String> {
+        let send = |file: Found| match file.text {
+            Ok(text) => Ok(SentFile { path: file.path, text }),
+            Err(reason) => Err(format!("{} {reason}", file.label)),
+        };
+        self.files()?.into_iter().map(send).collect()
+    }
+}
+
+/// Whether a file with this path is one of the bundle's: YAML, and nothing on its way is hidden.
+pub(super) fn belongs(path: &str) -> bool {
+    let yaml = path.ends_with(".yaml") || path.ends_with(".yml");
+    yaml && path.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
+}
+
+fn sent(files: &[SentFile]) -> Result<Vec<Found>, String> {
+    if files.len() > MOST_FILES {
+        return Err(format!("more than {MOST_FILES} files"));
+    }
+    let mut found: Vec<Found> = files.iter().filter(|file| belongs(&file.path)).map(Found::of_sent).collect();
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    match found.windows(2).find(|pair| pair[0].path == pair[1].path) {
+        Some(pair) => Err(format!("the file {} is there twice", pair[0].path)),
+        None => Ok(found),
+    }
+}
+
+impl Found {
+    fn of_sent(file: &SentFile) -> Self {
+        let text = match file.text.len() > MOST_BYTES {
+            true => Err(too_large()),
+            false => Ok(file.text.clone()),
+        };
+        Self { path: file.path.clone(), label: file.path.clone(), text }
+    }
+}
+
+/// Why a file is not read.
+pub(super) fn too_large() -> String {
+    format!("is larger than {MOST_BYTES} bytes")
 }
 
 /// The files in the program.
@@ -57,6 +131,8 @@ impl fmt::Display for Place {
         match self {
             Place::Builtin => f.write_str("the built-in bundle"),
             Place::Folder(folder) => write!(f, "the bundle {}", folder.display()),
+            Place::Revision(revision) => revision.fmt(f),
+            Place::Sent(_) => f.write_str("the bundle that was sent"),
         }
     }
 }
@@ -146,7 +222,7 @@ fn read(file: &Path) -> Result<String, String> {
     let read = File::open(file).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
     read.map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > most {
-        return Err(format!("is larger than {most} bytes"));
+        return Err(too_large());
     }
     String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
 }

@@ -1,14 +1,20 @@
 //! A plan: what brings a target to the desired state, and what was refused.
 
+mod approval;
 mod diff;
 
-use serde::Serialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+pub use approval::Approval;
 pub use diff::{FieldChange, diff};
 
+use crate::digest;
+
 /// What is done to an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It is new.
@@ -20,7 +26,7 @@ pub enum Action {
 }
 
 /// A change of one object.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// What is done.
     pub action: Action,
@@ -33,7 +39,7 @@ pub struct Change {
 }
 
 /// A change that is not made. The object is left alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// What was wanted.
     pub action: Action,
@@ -45,8 +51,17 @@ pub struct Refusal {
     pub reason: String,
 }
 
+/// A part of the target that could not be brought to the desired state, or not even be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardFailure {
+    /// Which shard.
+    pub shard: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// What brings a target to the desired state.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// What changes.
     pub changes: Vec<Change>,
@@ -54,6 +69,13 @@ pub struct Plan {
     pub refused: Vec<Refusal>,
     /// How many objects that were nobody's now belong to the bundle, as they are.
     pub adopted: usize,
+    /// Shards of a whole run that failed; the others are as planned.
+    #[serde(default)]
+    pub failed: Vec<ShardFailure>,
+    /// The fingerprint of the target's state as it was when the plan was made, by part of the target; a target that is one
+    /// whole has the part ``.
+    #[serde(default)]
+    pub target: BTreeMap<String, String>,
 }
 
 impl Plan {
@@ -76,6 +98,36 @@ impl Plan {
     pub fn refuse(&mut self, action: Action, kind: &str, name: &str, reason: impl Into<String>) {
         let (kind, name) = (kind.to_owned(), name.to_owned());
         self.refused.push(Refusal { action, kind, name, reason: reason.into() });
+    }
+
+    /// Adds a shard that failed.
+    pub fn fail_shard(&mut self, shard: impl Into<String>, reason: impl Into<String>) {
+        self.failed.push(ShardFailure { shard: shard.into(), reason: reason.into() });
+    }
+
+    /// Binds the plan to the state that the target had when it was made: everything that the plan was made from, except
+    /// the bundle.
+    pub fn observed(&mut self, target: &impl Serialize) {
+        self.observed_in("", target);
+    }
+
+    /// Like [`Plan::observed`], for the plan of one part of a target, such as a shard.
+    pub fn observed_in(&mut self, part: &str, target: &impl Serialize) {
+        self.target.insert(part.to_owned(), digest::hex(&digest::of_json(target)));
+    }
+
+    /// Whether there is nothing to do, nothing to say and nothing went wrong.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.refused.is_empty() && self.failed.is_empty() && self.adopted == 0
+    }
+
+    /// Takes in the plan of another part of the same target.
+    pub fn join(&mut self, other: Plan) {
+        self.changes.extend(other.changes);
+        self.refused.extend(other.refused);
+        self.failed.extend(other.failed);
+        self.adopted += other.adopted;
+        self.target.extend(other.target);
     }
 
     /// How many changes of a kind there are.

@@ -1,9 +1,16 @@
 //! Bundles made for the test.
 
 use std::fs;
+use std::sync::LazyLock;
 
 use reconcile::{Bundle, Diagnostic, Place, problems};
 use tempfile::TempDir;
+
+/// Those that the built-in bundle has metadata of.
+pub fn integrations() -> Vec<&'static str> {
+    static BUILTIN: LazyLock<Bundle> = LazyLock::new(|| Bundle::read(Place::Builtin).unwrap());
+    BUILTIN.documents(reconcile::INTEGRATION_SCHEMA).map(|document| document.name().unwrap()).collect()
+}
 
 pub struct Folder(TempDir);
 
@@ -29,7 +36,7 @@ impl Folder {
     }
 
     pub fn problems(&self) -> Vec<Diagnostic> {
-        problems(&self.bundle(), &[], &["ledger-types", "postings", "schedules"])
+        problems(&self.bundle(), &[], &integrations())
     }
 
     /// `file:line: field: reason`, the file below the folder.

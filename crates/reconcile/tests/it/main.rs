@@ -3,8 +3,14 @@
 // Helpers of tests may fail loudly, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod affected;
 mod bombs;
+mod changed_since;
 mod diagnostics;
+mod early_exit;
+mod example;
 mod folder;
 mod links;
 mod runtime;
+mod saved;
+mod world;

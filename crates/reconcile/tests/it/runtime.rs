@@ -242,7 +242,7 @@ Plan: 1 to create, 1 to update, 1 to delete";
         let json = report.to_json();
         assert_eq!(
             json["summary"],
-            json!({"create": 1, "update": 1, "delete": 1, "refused": 1, "failed": 1})
+            json!({"create": 1, "update": 1, "delete": 1, "refused": 1, "failed": 1, "failed_shards": 0, "skipped_shards": 0})
         );
         let changes = json["integrations"][0]["changes"].as_array().unwrap();
         let actions: Vec<_> = changes.iter().map(|change| change["action"].as_str().unwrap()).collect();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use reconcile::plan::Approval;
 use reconcile::{Bundle, Context, Diagnostic, Document, Integration, NoArguments, Plan, RunError};
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
@@ -49,11 +50,13 @@ impl Integration for Schedules {
         Box::pin(async move {
             let wanted: Arc<[Scheduled]> = sorted(context.query(SCHEDULE_SCHEMA)?).into();
             let terms = Terms { owner: context.owner, take_over: context.take_over };
-            let done = store::run_tx(&self.pool, "reconcile_schedules", move |connection| {
-                let wanted = wanted.clone();
-                Box::pin(async move { run_in_tx(connection, &wanted, terms, dry_run).await })
-            });
-            Ok(done.await?)
+            // A dry run has nothing to show to anybody.
+            let approval = (!dry_run).then(|| context.approval());
+            store::run_tx(&self.pool, "reconcile_schedules", move |connection| {
+                let (wanted, approval) = (wanted.clone(), approval.clone());
+                Box::pin(async move { run_in_tx(connection, &wanted, terms, approval).await })
+            })
+            .await?
         })
     }
 
@@ -65,23 +68,30 @@ impl Integration for Schedules {
     }
 }
 
+/// A real run has an approval.
 async fn run_in_tx(
     connection: &mut PgConnection,
     wanted: &[Scheduled],
     terms: Terms,
-    dry_run: bool,
-) -> store::Result<Plan> {
-    if dry_run {
-        reconcile::read_only_in_tx(connection).await?;
-    } else {
-        reconcile::exclude_others_in_tx(connection, SCHEDULES).await?;
+    approval: Option<Approval>,
+) -> store::Result<Result<Plan, RunError>> {
+    match approval {
+        None => reconcile::read_only_in_tx(connection).await?,
+        Some(_) => reconcile::exclude_others_in_tx(connection, SCHEDULES).await?,
     }
     let (stored, _) = read(connection).await?;
-    let steps = plan(&stored, wanted, terms);
-    if !dry_run {
+    let mut steps = plan(&stored, wanted, terms);
+    let target = stored.iter().map(|stored| json!([stored.scheduled.to_json(), stored.owner.name()]));
+    steps.plan.observed(&target.collect::<Json>());
+    if let Some(approval) = approval {
+        if let Err(moved) = approval.check(&steps.plan) {
+            return Ok(Err(moved));
+        }
+        store::fail_point("reconcile_planned");
         apply_in_tx(connection, &steps, terms).await?;
+        store::fail_point("reconcile_applied");
     }
-    Ok(steps.plan)
+    Ok(Ok(steps.plan))
 }
 
 /// Writes what is planned.

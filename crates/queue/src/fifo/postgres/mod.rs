@@ -21,7 +21,7 @@ use uuid::Uuid;
 use self::writes::Writes;
 use super::{
     FifoEngine, FifoError, FifoQueue, LONGEST_VISIBILITY, LONGEST_WAIT, MOST_RECEIVED, Message, NewMessage,
-    QueueTerms, Receipt, Result, SendInTx, Sent,
+    QueueTerms, Receipt, Result, SendInTx, Sent, catalogue,
 };
 
 /// The channel on which receivers are woken; the payload is the queue's name.
@@ -67,34 +67,7 @@ impl PostgresFifo {
 
 impl FifoEngine for PostgresFifo {
     fn ensure<'a>(&'a self, name: &'a str, terms: QueueTerms) -> BoxFuture<'a, Result<()>> {
-        let name = name.to_owned();
-        let (dead_letters, max_receives) = terms
-            .dead_letters
-            .map(|dead| (dead.queue, i32::try_from(dead.max_receives).unwrap_or(i32::MAX)))
-            .unzip();
-        let wanted = (milliseconds(terms.visibility), dead_letters, max_receives);
-        let ensured = store::run(&self.pool, "fifo_ensure", move |connection| {
-            let (name, (visibility_ms, dead_letters, max_receives)) = (name.clone(), wanted.clone());
-            Box::pin(async move {
-                sqlx::query(
-                    "INSERT INTO fifo_queues AS q (name, visibility_ms, dead_letters, max_receives)
-                     VALUES ($1, $2, CASE WHEN $3 IS NOT NULL THEN (fifo_queue($3)).queue_id END, $4)
-                     ON CONFLICT (name) DO UPDATE
-                         SET visibility_ms = excluded.visibility_ms, dead_letters = excluded.dead_letters,
-                             max_receives = excluded.max_receives
-                         WHERE (q.visibility_ms, q.dead_letters, q.max_receives) IS DISTINCT FROM
-                               (excluded.visibility_ms, excluded.dead_letters, excluded.max_receives) -- fifo_ensure",
-                )
-                .bind(name)
-                .bind(visibility_ms)
-                .bind(dead_letters)
-                .bind(max_receives)
-                .execute(connection)
-                .await?;
-                Ok(())
-            })
-        });
-        Box::pin(async move { Ok(ensured.await?) })
+        Box::pin(catalogue::ensure(&self.pool, name, terms))
     }
 
     fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<dyn FifoQueue>>> {
@@ -330,7 +303,7 @@ fn checked(visibility: Duration) -> Result<i64> {
     Ok(milliseconds(visibility))
 }
 
-fn milliseconds(duration: Duration) -> i64 {
+pub(super) fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -1,0 +1,89 @@
+//! Which queues there are and how they behave: for who makes queues and uses none.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sqlx::PgPool;
+
+use super::postgres::milliseconds;
+use super::{DeadLetters, QueueTerms, Result};
+
+/// The queues of one place.
+pub trait FifoCatalogue: Send + Sync {
+    /// How those of these queues behave that are there. Changes nothing.
+    fn look<'a>(&'a self, names: &'a [String]) -> BoxFuture<'a, Result<BTreeMap<String, QueueTerms>>>;
+
+    /// Makes a queue if there is none of this name, and gives it these terms. Messages stay.
+    fn ensure<'a>(&'a self, name: &'a str, terms: QueueTerms) -> BoxFuture<'a, Result<()>>;
+}
+
+/// The queues in a control database.
+pub struct PostgresCatalogue(pub PgPool);
+
+impl FifoCatalogue for PostgresCatalogue {
+    fn look<'a>(&'a self, names: &'a [String]) -> BoxFuture<'a, Result<BTreeMap<String, QueueTerms>>> {
+        Box::pin(look(&self.0, names))
+    }
+
+    fn ensure<'a>(&'a self, name: &'a str, terms: QueueTerms) -> BoxFuture<'a, Result<()>> {
+        Box::pin(ensure(&self.0, name, terms))
+    }
+}
+
+async fn look(pool: &PgPool, names: &[String]) -> Result<BTreeMap<String, QueueTerms>> {
+    type Row = (String, i64, Option<String>, Option<i32>);
+    let names = names.to_vec();
+    let rows = store::run(pool, "fifo_look", move |connection| {
+        let names = names.clone();
+        Box::pin(async move {
+            let rows: Vec<Row> = sqlx::query_as(
+                "SELECT q.name, q.visibility_ms, d.name, q.max_receives
+                 FROM fifo_queues q LEFT JOIN fifo_queues d ON d.queue_id = q.dead_letters
+                 WHERE q.name = ANY ($1) -- fifo_look",
+            )
+            .bind(names)
+            .fetch_all(connection)
+            .await?;
+            Ok(rows)
+        })
+    })
+    .await?;
+    let terms = |(name, visibility_ms, queue, max_receives): Row| {
+        let dead = queue.zip(max_receives);
+        let dead_letters = dead.map(|(queue, most)| DeadLetters { queue, max_receives: most.unsigned_abs() });
+        (name, QueueTerms { visibility: Duration::from_millis(visibility_ms.unsigned_abs()), dead_letters })
+    };
+    Ok(rows.into_iter().map(terms).collect())
+}
+
+pub(super) async fn ensure(pool: &PgPool, name: &str, terms: QueueTerms) -> Result<()> {
+    let name = name.to_owned();
+    let (dead_letters, max_receives) = terms
+        .dead_letters
+        .map(|dead| (dead.queue, i32::try_from(dead.max_receives).unwrap_or(i32::MAX)))
+        .unzip();
+    let wanted = (milliseconds(terms.visibility), dead_letters, max_receives);
+    let ensured = store::run(pool, "fifo_ensure", move |connection| {
+        let (name, (visibility_ms, dead_letters, max_receives)) = (name.clone(), wanted.clone());
+        Box::pin(async move {
+            sqlx::query(
+                "INSERT INTO fifo_queues AS q (name, visibility_ms, dead_letters, max_receives)
+                 VALUES ($1, $2, CASE WHEN $3 IS NOT NULL THEN (fifo_queue($3)).queue_id END, $4)
+                 ON CONFLICT (name) DO UPDATE
+                     SET visibility_ms = excluded.visibility_ms, dead_letters = excluded.dead_letters,
+                         max_receives = excluded.max_receives
+                     WHERE (q.visibility_ms, q.dead_letters, q.max_receives) IS DISTINCT FROM
+                           (excluded.visibility_ms, excluded.dead_letters, excluded.max_receives) -- fifo_ensure",
+            )
+            .bind(name)
+            .bind(visibility_ms)
+            .bind(dead_letters)
+            .bind(max_receives)
+            .execute(connection)
+            .await?;
+            Ok(())
+        })
+    });
+    Ok(ensured.await?)
+}

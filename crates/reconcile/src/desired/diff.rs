@@ -1,0 +1,199 @@
+//! The fine-grained diff: every place in which two states differ, as deep as possible.
+//!
+//! Items of lists are the same wherever they stand; those that differ are paired by their `name` if they have one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value as Json;
+
+use super::{Deadline, Doubt};
+use crate::Field;
+
+/// A place in which two states differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// In the old state, unless it is new.
+    pub(super) old: Option<Field>,
+    /// In the new state, unless it is gone.
+    pub(super) new: Option<Field>,
+}
+
+impl Difference {
+    /// How it is shown.
+    pub(super) fn shown(&self) -> String {
+        let shown = |field: &Field| match field.to_string() {
+            field if field.is_empty() => "everything".to_owned(),
+            field => field,
+        };
+        match (&self.old, &self.new) {
+            (Some(old), None) => format!("- {}", shown(old)),
+            (None, Some(new)) => format!("+ {}", shown(new)),
+            (_, Some(new)) => format!("~ {}", shown(new)),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+/// Everything that differs.
+pub(super) fn differences(old: &Json, new: &Json, deadline: Deadline) -> Result<Vec<Difference>, Doubt> {
+    let mut diff = Diff { found: Vec::new(), deadline };
+    diff.compare((Field::default(), old), (Field::default(), new))?;
+    Ok(diff.found)
+}
+
+struct Diff {
+    found: Vec<Difference>,
+    deadline: Deadline,
+}
+
+type Side<'j> = (Field, &'j Json);
+
+impl Diff {
+    fn compare(&mut self, old: Side<'_>, new: Side<'_>) -> Result<(), Doubt> {
+        self.deadline.check()?;
+        match (old.1, new.1) {
+            (before, after) if before == after => {}
+            (Json::Object(before), Json::Object(after)) => {
+                for (key, value) in before {
+                    let here = old.0.clone().key(key);
+                    match after.get(key) {
+                        Some(other) => self.compare((here, value), (new.0.clone().key(key), other))?,
+                        None => self.gone(here),
+                    }
+                }
+                for key in after.keys().filter(|key| !before.contains_key(*key)) {
+                    self.came(new.0.clone().key(key));
+                }
+            }
+            (Json::Array(before), Json::Array(after)) => self.lists((old.0, before), (new.0, after))?,
+            _ => self.changed(old.0, new.0),
+        }
+        Ok(())
+    }
+
+    fn lists(&mut self, old: (Field, &[Json]), new: (Field, &[Json])) -> Result<(), Doubt> {
+        let (gone, came, moved) = unmatched(old.1, new.1, self.deadline)?;
+        if moved {
+            // The order may matter to everything in it.
+            self.changed(old.0.clone(), new.0.clone());
+        }
+        let named = by_name(old.1, &gone).zip(by_name(new.1, &came));
+        let Some((old_names, mut new_names)) = named else {
+            gone.into_iter().for_each(|place| self.gone(old.0.clone().index(place)));
+            came.into_iter().for_each(|place| self.came(new.0.clone().index(place)));
+            return Ok(());
+        };
+        for (name, before) in old_names {
+            let here = old.0.clone().index(before);
+            match new_names.remove(name) {
+                Some(after) => {
+                    let there = new.0.clone().index(after);
+                    self.compare((here, &old.1[before]), (there, &new.1[after]))?;
+                }
+                None => self.gone(here),
+            }
+        }
+        new_names.into_values().for_each(|place| self.came(new.0.clone().index(place)));
+        Ok(())
+    }
+
+    fn gone(&mut self, old: Field) {
+        self.found.push(Difference { old: Some(old), new: None });
+    }
+
+    fn came(&mut self, new: Field) {
+        self.found.push(Difference { old: None, new: Some(new) });
+    }
+
+    fn changed(&mut self, old: Field, new: Field) {
+        self.found.push(Difference { old: Some(old), new: Some(new) });
+    }
+}
+
+/// The places of items that only the one list has, of those that only the other has, and whether what both have stands
+/// in another order.
+fn unmatched(
+    old: &[Json],
+    new: &[Json],
+    deadline: Deadline,
+) -> Result<(Vec<usize>, Vec<usize>, bool), Doubt> {
+    let mut places: HashMap<String, Vec<usize>> = HashMap::new();
+    for (place, item) in new.iter().enumerate().rev() {
+        deadline.check()?;
+        places.entry(canonical(item)).or_default().push(place);
+    }
+    let (mut gone, mut matched) = (Vec::new(), Vec::new());
+    for (place, item) in old.iter().enumerate() {
+        deadline.check()?;
+        match places.get_mut(&canonical(item)).and_then(Vec::pop) {
+            Some(other) => matched.push(other),
+            None => gone.push(place),
+        }
+    }
+    let moved = !matched.is_sorted();
+    let mut came: Vec<usize> = places.into_values().flatten().collect();
+    came.sort_unstable();
+    Ok((gone, came, moved))
+}
+
+fn canonical(item: &Json) -> String {
+    let mut item = item.clone();
+    item.sort_all_objects();
+    item.to_string()
+}
+
+/// The items by their names, if every one has one of its own.
+fn by_name<'j>(items: &'j [Json], places: &[usize]) -> Option<BTreeMap<&'j str, usize>> {
+    let mut names = BTreeMap::new();
+    for place in places {
+        let name = items[*place].get("name")?.as_str()?;
+        if names.insert(name, *place).is_some() {
+            return None;
+        }
+    }
+    Some(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn found(old: &Json, new: &Json) -> Vec<String> {
+        let deadline = Deadline::after(Duration::from_secs(60));
+        differences(old, new, deadline).unwrap().iter().map(Difference::shown).collect()
+    }
+
+    #[test]
+    fn every_difference_is_found_as_deep_as_it_is() {
+        let table = [
+            (json!({"a": {"b": 1}}), json!({"a": {"b": 1}}), vec![]),
+            (json!({"a": {"b": 1}}), json!({"a": {"b": 2}}), vec!["~ a.b"]),
+            (json!({"a": 1}), json!({"b": 1}), vec!["- a", "+ b"]),
+            (json!([1, 2]), json!([1, 2, 3]), vec!["+ [2]"]),
+            (json!([1, 2, 3]), json!([2, 3]), vec!["- [0]"]),
+            (json!([1, 2]), json!([2, 1]), vec!["~ everything"]),
+            (json!([1, 1]), json!([1]), vec!["- [1]"]),
+            (json!({"l": [{"x": 1}]}), json!({"l": [{"x": 2}]}), vec!["- l[0]", "+ l[0]"]),
+            // Wherever they stand now.
+            (
+                json!([{"name": "a", "x": 1}, {"name": "b", "x": 1}]),
+                json!([{"name": "new"}, {"name": "a", "x": 1}, {"name": "b", "x": 2}]),
+                vec!["~ [2].x", "+ [0]"],
+            ),
+            (json!(1), json!({"a": 1}), vec!["~ everything"]),
+        ];
+        for (old, new, expected) in table {
+            assert_eq!(found(&old, &new), expected, "{old} -> {new}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_that_is_over_is_said() {
+        let deadline = Deadline::after(Duration::ZERO);
+        assert!(differences(&json!(1), &json!(2), deadline).unwrap_err().contains("longer than 0ns"));
+    }
+}

@@ -1,0 +1,72 @@
+//! What may be done: anything, or what somebody has seen and approved.
+
+use std::sync::Arc;
+
+use super::{Change, Plan};
+use crate::RunError;
+
+/// A leave to do something; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Approval(Option<Arc<Approved>>);
+
+#[derive(Debug)]
+struct Approved {
+    plan: Plan,
+    /// Whether part of the plan may have been done already, and the target have moved by that.
+    again: bool,
+}
+
+impl Approval {
+    /// Only what this plan says.
+    pub(crate) fn only(plan: Plan, again: bool) -> Self {
+        Self(Some(Arc::new(Approved { plan, again })))
+    }
+
+    /// Looks at what is about to be written, within the transaction that is to write it: with an error, nothing may be.
+    pub fn check(&self, plan: &Plan) -> Result<(), RunError> {
+        let Some(approved) = &self.0 else { return Ok(()) };
+        let moved = |(part, digest): (&String, &String)| approved.plan.target.get(part) != Some(digest);
+        if !approved.again && plan.target.iter().any(moved) {
+            return Err(RunError::Moved("the target has moved since the plan was made".to_owned()));
+        }
+        let known = |change: &&Change| approved.plan.changes.contains(change);
+        match plan.changes.iter().find(|change| !known(change)) {
+            Some(Change { kind, name, .. }) => {
+                Err(RunError::Moved(format!("the plan has no such change of {kind} {name}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_approved_of_the_target_that_it_was_approved_for() {
+        let plan = |names: &[&str], target: &str| {
+            let mut plan = Plan::default();
+            names.iter().for_each(|name| plan.create("t", name, &json!({})));
+            plan.observed(&target);
+            plan
+        };
+        let approved = plan(&["a", "b"], "then");
+        let table = [
+            (plan(&["a", "b"], "then"), true, true),
+            // What was refused meanwhile is not done, and that is no harm.
+            (plan(&["a"], "then"), true, true),
+            (plan(&["a", "b"], "now"), false, true),
+            (plan(&["a", "c"], "then"), false, false),
+        ];
+        for (found, first, again) in table {
+            for (second, expected) in [(false, first), (true, again)] {
+                let allowed = Approval::only(approved.clone(), second).check(&found).is_ok();
+                assert_eq!(allowed, expected, "{found:?}");
+            }
+        }
+        assert!(Approval::default().check(&approved).is_ok());
+    }
+}

@@ -1,0 +1,68 @@
+//! A plan in a file: what was seen, to be done later, or not at all.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Bundle, Decided, Owner, Plan, Report, Request};
+
+/// The version of the file's shape.
+pub const PLAN_VERSION: u32 = 1;
+
+/// A plan bound to the bundle that it was made from, and through [`Plan::target`] to the state of its targets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedPlan {
+    /// The version of its shape.
+    pub version: u32,
+    /// The bundle's fingerprint.
+    pub bundle: String,
+    /// What was asked for.
+    pub arguments: Vec<(String, String)>,
+    /// Whether what belongs to others is taken over.
+    pub take_over: bool,
+    /// What is run.
+    pub decided: Decided,
+    /// What is done, by integration.
+    pub plans: Vec<(String, Plan)>,
+}
+
+impl SavedPlan {
+    /// The plan that a dry run made.
+    pub fn of(bundle: &Bundle, request: &Request, decided: &Decided, report: &Report) -> Self {
+        let plans = report.outcomes.iter().map(|outcome| (outcome.integration.clone(), outcome.plan.clone()));
+        Self {
+            version: PLAN_VERSION,
+            bundle: bundle.digest(),
+            arguments: request.arguments.clone(),
+            take_over: request.take_over,
+            decided: decided.clone(),
+            plans: plans.collect(),
+        }
+    }
+
+    /// Reads what was saved.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let saved: Self = serde_json::from_str(text).map_err(|error| format!("it is no plan: {error}"))?;
+        match saved.version {
+            PLAN_VERSION => Ok(saved),
+            other => {
+                Err(format!("it is of the version {other}; this program makes and applies {PLAN_VERSION}"))
+            }
+        }
+    }
+
+    /// What applying it asks for.
+    pub fn request(&self, owner: Owner) -> Request {
+        Request {
+            integrations: self.plans.iter().map(|(name, _)| name.clone()).collect(),
+            arguments: self.arguments.clone(),
+            dry_run: false,
+            take_over: self.take_over,
+            owner,
+        }
+    }
+
+    /// What is done by an integration.
+    pub(crate) fn plan(&self, integration: &str) -> Option<&Plan> {
+        self.plans.iter().find(|(name, _)| name == integration).map(|(_, plan)| plan)
+    }
+}

@@ -1,0 +1,180 @@
+//! Hazard: a check that ends early although something has changed, or that fails where it could only not compare.
+
+use reconcile::{Bundle, Decision, Narrowing, Pace, Report};
+
+use crate::world::{Things, at, commit, dry, git, real, teams, thing};
+
+/// A dry run with early exit against a revision.
+async fn compared(things: &Things, bundle: &Bundle, revision: &str) -> Report {
+    let other = at(bundle, revision);
+    let compare = Some(other.as_ref().map_err(Clone::clone));
+    let narrowing = Narrowing { compare, ..Narrowing::default() };
+    let runtime = things.runtime();
+    let decided = runtime.decide(bundle, &dry(), &narrowing).await.unwrap();
+    runtime.carry_out(bundle, &dry(), &decided, &Pace::default()).await.unwrap()
+}
+
+#[test]
+fn an_unchanged_desired_state_is_no_work_and_says_what_was_compared() {
+    store::testing::run(async {
+        let (folder, things) = (teams(3), Things::default());
+        commit(folder.path());
+        // Other words for the same; and what is not the integration's.
+        folder.put(
+            "things/n1.yaml",
+            "# a comment\n".to_owned() + &thing("n1", "t1", 1).replace("size: 1", "\"size\": 1"),
+        );
+        let report = compared(&things, &folder.bundle(), "HEAD").await;
+        assert!(report.succeeded() && things.ran().is_empty());
+        assert!(
+            report.to_string().starts_with("postings: early exit: desired state unchanged\n"),
+            "{report}"
+        );
+        let json = report.to_json();
+        let (one, evidence) = (&json["integrations"][0], &json["integrations"][0]["evidence"]);
+        assert_eq!((&one["status"], &one["run"]), (&"succeeded".into(), &"early_exit".into()));
+        assert_eq!(evidence["desired_state"], evidence["compared_desired_state"]);
+        assert_eq!(evidence["desired_state"]["sha256"].as_str().unwrap().len(), 64);
+        // The inputs were not the same.
+        assert_ne!(evidence["inputs"]["sha256"], evidence["compared_inputs"]["sha256"]);
+        assert_eq!(evidence["inputs"]["files"], 5);
+        let commit = git(folder.path(), &["rev-parse", "HEAD"]);
+        assert!(evidence["compared_with"].as_str().unwrap().contains(&commit[..12]), "{evidence}");
+    });
+}
+
+#[test]
+fn a_changed_desired_state_is_the_full_run() {
+    store::testing::run(async {
+        let (folder, things) = (teams(3), Things::default());
+        commit(folder.path());
+        folder.put("things/n1.yaml", thing("n1", "t1", 2));
+        let report = compared(&things, &folder.bundle(), "HEAD").await;
+        assert_eq!((report.outcomes[0].decision, things.ran()), (Decision::Full, vec!["*".to_owned()]));
+        assert_eq!(report.outcomes[0].plan.changes.len(), 3);
+    });
+}
+
+#[test]
+fn a_revision_that_is_missing_or_broken_is_a_warning_and_the_full_run() {
+    store::testing::run(async {
+        let (folder, things) = (teams(1), Things::default());
+        let good = thing("n0", "t0", 1);
+        let revisions: [(&str, &str); 3] = [
+            ("unreadable", "a: ["),
+            ("unsound", "$schema: /things/thing-1.yml\nname: n0\n"),
+            ("large", &format!("{good}# {}\n", "x".repeat(1 << 20))),
+        ];
+        for (tag, text) in revisions {
+            folder.put("things/n0.yaml", text);
+            commit(folder.path());
+            git(folder.path(), &["tag", tag]);
+        }
+        folder.put("things/n0.yaml", &good);
+        std::fs::remove_dir_all(folder.path().join("things")).unwrap();
+        std::os::unix::fs::symlink("schemas/things", folder.path().join("things")).unwrap();
+        commit(folder.path());
+        git(folder.path(), &["tag", "linked"]);
+        std::fs::remove_file(folder.path().join("things")).unwrap();
+        folder.put("things/n0.yaml", &good);
+        let bundle = folder.bundle();
+        for revision in ["unreadable", "unsound", "large", "linked", "nothing", "-x", "", "HEAD:things"] {
+            let report = compared(&things, &bundle, revision).await;
+            assert_eq!(things.ran(), ["*"], "{revision}");
+            assert!(report.succeeded());
+            let [warning] = &report.warnings[..] else { panic!("{revision}: {:?}", report.warnings) };
+            assert!(
+                warning.starts_with("--early-exit-compare: ") && warning.ends_with("; everything is run"),
+                "{warning}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_folder_without_a_repository_or_git_is_a_warning_and_the_full_run() {
+    store::testing::run(async {
+        let (folder, things) = (teams(1), Things::default());
+        let report = compared(&things, &folder.bundle(), "HEAD").await;
+        assert!(report.warnings[0].contains("not a git repository"), "{:?}", report.warnings);
+        assert_eq!(things.ran(), ["*"]);
+    });
+}
+
+#[test]
+fn a_folder_can_be_compared_with_too() {
+    store::testing::run(async {
+        let (folder, other, things) = (teams(2), teams(2), Things::default());
+        let report = compared(&things, &folder.bundle(), other.path().to_str().unwrap()).await;
+        assert_eq!(report.outcomes[0].decision, Decision::EarlyExit);
+    });
+}
+
+#[test]
+fn an_integration_that_the_other_bundle_does_not_know_is_run() {
+    store::testing::run(async {
+        let (folder, things) = (teams(1), Things::default());
+        let metadata = folder.path().join("integrations/postings.yaml");
+        let text = std::fs::read_to_string(&metadata).unwrap();
+        folder.put("integrations/postings.yaml", text.replace("[/things/thing-1.yml]", "[]"));
+        commit(folder.path());
+        folder.put("integrations/postings.yaml", text);
+        let report = compared(&things, &folder.bundle(), "HEAD").await;
+        assert!(report.warnings[0].contains("which its metadata does not list"), "{:?}", report.warnings);
+        assert_eq!(things.ran(), ["*"]);
+    });
+}
+
+#[test]
+fn a_real_run_never_rests_on_a_comparison() {
+    store::testing::run(async {
+        let (folder, things) = (teams(2), Things::default());
+        commit(folder.path());
+        let (bundle, runtime) = (folder.bundle(), things.runtime());
+        let other = at(&bundle, "HEAD").unwrap();
+        let narrowing = Narrowing { compare: Some(Ok(&other)), only_affected: true, ..Narrowing::default() };
+        let decided = runtime.decide(&bundle, &real(), &narrowing).await.unwrap();
+        assert_eq!(decided.works[0].decision, Decision::Full);
+    });
+}
+
+#[test]
+fn reading_a_revision_touches_nothing() {
+    store::testing::run(async {
+        let folder = teams(2);
+        commit(folder.path());
+        folder.put("things/n0.yaml", thing("n0", "t0", 2));
+        folder.put("things/n9.yaml", thing("n9", "t9", 9));
+        git(folder.path(), &["add", "things/n9.yaml"]);
+        let state = || {
+            let read = |path: &str| std::fs::read(folder.path().join(path)).unwrap();
+            (
+                git(folder.path(), &["status", "--porcelain=v2", "--branch"]),
+                read(".git/index"),
+                read(".git/HEAD"),
+            )
+        };
+        let before = state();
+        let (bundle, old) = (folder.bundle(), at(&folder.bundle(), "HEAD").unwrap());
+        assert_eq!(
+            (bundle.documents("/things/thing-1.yml").count(), old.documents("/things/thing-1.yml").count()),
+            (3, 2)
+        );
+        assert_ne!(bundle.digest(), old.digest());
+        assert_eq!(state(), before);
+    });
+}
+
+#[test]
+fn the_bundle_may_lie_below_the_repositorys_top() {
+    store::testing::run(async {
+        let folder = teams(1);
+        folder.put("deep/down/things/n7.yaml", thing("n7", "t7", 1));
+        folder.put("deep/other.yaml", "no: bundle");
+        commit(folder.path());
+        let below = Bundle::read(reconcile::Place::Folder(folder.path().join("deep/down"))).unwrap();
+        let old = at(&below, "HEAD").unwrap();
+        assert_eq!(old.files(), below.files());
+        assert_eq!(old.digest(), below.digest());
+    });
+}

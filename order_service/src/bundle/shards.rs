@@ -1,0 +1,56 @@
+//! The ledger's shards as integrations want them: by name, opened when they are first asked.
+
+use std::collections::BTreeMap;
+
+use futures::future::{BoxFuture, join_all};
+use ledger::sharding::Shard;
+use tokio::sync::OnceCell;
+
+/// Opens the shard of a name; `None`: there is nothing in its database yet. An error is one line.
+pub type OpenShard = Box<dyn Fn(String) -> BoxFuture<'static, Result<Option<Shard>, String>> + Send + Sync>;
+
+/// All shards.
+pub struct ShardSet {
+    names: Vec<String>,
+    open: OpenShard,
+    opened: BTreeMap<String, OnceCell<Option<Shard>>>,
+}
+
+impl ShardSet {
+    /// Shards of these names, in their order.
+    pub fn new(names: Vec<String>, open: OpenShard) -> Self {
+        let opened = names.iter().map(|name| (name.clone(), OnceCell::new())).collect();
+        Self { names, open, opened }
+    }
+
+    /// Shards that are open.
+    pub fn of(shards: &[Shard]) -> Self {
+        let names = shards.iter().map(|shard| shard.name.clone()).collect();
+        let shards = shards.to_vec();
+        let open = move |name: String| {
+            let found = shards.iter().find(|shard| shard.name == name).cloned();
+            Box::pin(std::future::ready(Ok(found))) as BoxFuture<'static, _>
+        };
+        Self::new(names, Box::new(open))
+    }
+
+    /// Their names.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// One of them, if there is anything in it.
+    pub async fn one(&self, name: &str) -> Result<Option<Shard>, String> {
+        let Some(opened) = self.opened.get(name) else {
+            return Err(format!("there is no shard `{name}` (known: {})", self.names.join(", ")));
+        };
+        opened.get_or_try_init(|| (self.open)(name.to_owned())).await.cloned()
+    }
+
+    /// All that have anything in them.
+    pub async fn all(&self) -> Result<Vec<Shard>, String> {
+        let all: Result<Vec<Option<Shard>>, String> =
+            join_all(self.names.iter().map(|name| self.one(name))).await.into_iter().collect();
+        Ok(all?.into_iter().flatten().collect())
+    }
+}

@@ -1,0 +1,92 @@
+//! `reconcile`.
+
+use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
+
+use super::{output, switch, with_example};
+
+/// The command.
+pub(super) fn command() -> Command {
+    let example = "order_service reconcile --bundle configs --dry-run\n         \
+                   order_service reconcile ledger-types --bundle configs\n         \
+                   order_service reconcile --bundle configs --dry-run --early-exit-compare origin/main --check-only-affected-shards\n         \
+                   order_service reconcile --bundle configs --plan-out plan.json && order_service reconcile --bundle configs --apply plan.json";
+    with_example("reconcile", "Brings the platform to what a bundle (--bundle DIR) says", example)
+        .arg(Arg::new("integration").value_name("INTEGRATION").action(ArgAction::Append).help(
+            "What is brought there: ledger-types, postings, schedules, partitions, … [default: all of them]",
+        ))
+        .arg(switch("dry-run", "Only show what would be done; writes nothing"))
+        .args(narrowing())
+        .args(saving())
+        .arg(switch("drift", "Only report what is not as the bundle says; exit code 3 if anything is"))
+        .arg(switch("take-over", "Take over what belongs to the API or the configurator"))
+        .arg(
+            Arg::new("arg")
+                .long("arg")
+                .value_name("KEY=VALUE")
+                .action(ArgAction::Append)
+                .help("An argument of the one integration; may be repeated"),
+        )
+        .arg(value(
+            "url",
+            "URL",
+            "Bring a running service there over HTTP, with the token in RECONCILE_TOKEN if there is one",
+        ))
+        .arg(output())
+        // What these say is in the plan's file.
+        .group(ArgGroup::new("said-by-the-plan").multiple(true).args([
+            "integration",
+            "dry-run",
+            "early-exit-compare",
+            "changed-since",
+            "shard",
+            "drift",
+            "take-over",
+            "arg",
+            "plan-out",
+        ]))
+        .group(ArgGroup::new("narrowed").multiple(true).args([
+            "early-exit-compare",
+            "check-only-affected-shards",
+            "changed-since",
+            "sample-skipped",
+        ]))
+}
+
+/// What may be left out.
+fn narrowing() -> [Arg; 6] {
+    [
+        value(
+            "early-exit-compare",
+            "REV_OR_DIR",
+            "In a dry run, do nothing where the desired state is that of this revision, or of the bundle in this folder",
+        )
+        .requires("dry-run"),
+        switch("check-only-affected-shards", "In a dry run, look only at the shards that differ")
+            .requires("early-exit-compare"),
+        value("changed-since", "REV", "Skip integrations for which nothing has changed since this revision"),
+        value("shard", "NAME", "Only this shard of the one integration").conflicts_with("check-only-affected-shards"),
+        value("pool-size", "COUNT", "Shards that are run at the same time at most")
+            .default_value("10")
+            .value_parser(value_parser!(u16).range(1..=1000)),
+        value(
+            "sample-skipped",
+            "PERCENT",
+            "Run this part of the skipped shards all the same, and fail if one would have changed something",
+        )
+        .requires("early-exit-compare"),
+    ]
+}
+
+/// Plans that are kept.
+fn saving() -> [Arg; 2] {
+    [
+        value("plan-out", "FILE", "Only plan, and write the plan to this file")
+            .conflicts_with_all(["narrowed", "drift"]),
+        value("apply", "FILE", "Do what this plan says; refused if the bundle or a target has moved since")
+            .conflicts_with("said-by-the-plan"),
+    ]
+}
+
+fn value(name: &'static str, what: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(what).help(help)
+}

@@ -1,0 +1,97 @@
+//! What the command line asks for.
+
+use clap::ArgMatches;
+use reconcile::{Owner, Request};
+
+use super::super::Failure;
+
+/// What is asked for.
+pub(super) struct Asked {
+    pub(super) request: Request,
+    pub(super) compare: Option<String>,
+    pub(super) changed_since: Option<String>,
+    pub(super) only_affected: bool,
+    pub(super) shard: Option<String>,
+    pub(super) sample: f64,
+    pub(super) pool_size: usize,
+    pub(super) drift: bool,
+    pub(super) saving: Saving,
+    pub(super) url: Option<String>,
+}
+
+/// What becomes of the plan.
+pub(super) enum Saving {
+    /// It is carried out, or shown.
+    Nothing,
+    /// It is written to this file.
+    PlanOut(String),
+    /// It comes from this file.
+    Apply(String),
+}
+
+impl Asked {
+    pub(super) fn new(args: &ArgMatches) -> Result<Self, Failure> {
+        let one = |name: &str| args.get_one::<String>(name).cloned();
+        let drift = args.get_flag("drift");
+        let saving = match (one("plan-out"), one("apply")) {
+            (Some(file), _) => Saving::PlanOut(file),
+            (None, Some(file)) => Saving::Apply(file),
+            (None, None) => Saving::Nothing,
+        };
+        // Who wants to know of drift, or wants a plan, does not want it carried out yet.
+        let dry_run = args.get_flag("dry-run") || drift || matches!(saving, Saving::PlanOut(_));
+        Ok(Self {
+            request: request(args, dry_run)?,
+            compare: one("early-exit-compare"),
+            changed_since: one("changed-since"),
+            only_affected: args.get_flag("check-only-affected-shards"),
+            shard: one("shard"),
+            sample: one("sample-skipped").map_or(Ok(0.0), |text| percent(&text))?,
+            pool_size: args.get_one::<u16>("pool-size").map_or(reconcile::POOL_SIZE, |size| (*size).into()),
+            drift,
+            saving,
+            url: one("url"),
+        })
+    }
+}
+
+fn request(args: &ArgMatches, dry_run: bool) -> Result<Request, Failure> {
+    let given = |name| args.get_many::<String>(name).into_iter().flatten();
+    let pair = |text: &String| {
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| Failure::Usage(format!("--arg: `{text}` is not KEY=VALUE (such as shard=s0)")))?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    Ok(Request {
+        integrations: given("integration").cloned().collect(),
+        arguments: given("arg").map(pair).collect::<Result<_, Failure>>()?,
+        dry_run,
+        take_over: args.get_flag("take-over"),
+        owner: Owner::Bundle,
+    })
+}
+
+/// A part, 0 to 1.
+fn percent(text: &str) -> Result<f64, Failure> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().ok();
+    let part = number.filter(|percent| (0.0..=100.0).contains(percent)).map(|percent| percent / 100.0);
+    part.ok_or_else(|| Failure::Usage(format!("--sample-skipped: `{text}` is not a percentage, such as 5%")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentage_is_a_part() {
+        for (text, expected) in
+            [("5%", Some(0.05)), ("100", Some(1.0)), ("0%", Some(0.0)), ("2.5 %", Some(0.025))]
+        {
+            assert_eq!(percent(text).ok(), expected, "{text}");
+        }
+        for bad in ["", "%", "101%", "-1", "NaN", "five"] {
+            assert!(percent(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A run in a service, over HTTP.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{Method, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use reconcile::{Bundle, Decided, Report, Request, RequestError, SavedPlan};
+use serde_json::Value as Json;
+
+use super::super::Failure;
+use super::Done;
+use crate::bundle::http::Wanted;
+
+/// Where the token is.
+const TOKEN: &str = "RECONCILE_TOKEN";
+/// How long a run may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A running service.
+pub(super) struct Service {
+    uri: Uri,
+}
+
+impl Service {
+    /// At `http://HOST:PORT`.
+    pub(super) fn at(url: &str) -> Result<Self, Failure> {
+        let refused = || Failure::Usage(format!("--url: `{url}` is not http://HOST:PORT"));
+        if !url.starts_with("http://") {
+            return Err(refused());
+        }
+        let uri: Uri =
+            format!("{}/api/v1/reconcile", url.trim_end_matches('/')).parse().map_err(|_| refused())?;
+        uri.host().filter(|host| !host.is_empty()).ok_or_else(refused)?;
+        Ok(Self { uri })
+    }
+
+    pub(super) async fn run(
+        &self,
+        bundle: &Bundle,
+        request: &Request,
+        decided: &Decided,
+        pool_size: usize,
+    ) -> Done {
+        let mut wanted = wanted(bundle, pool_size)?;
+        wanted.integrations = request.integrations.clone();
+        wanted.arguments = request.arguments.clone();
+        wanted.dry_run = request.dry_run;
+        wanted.take_over = request.take_over;
+        wanted.decided = Some(decided.clone());
+        let mut done = self.post(&wanted).await?;
+        if let Ok(report) = &mut done {
+            // The service knows it by another name.
+            report.bundle = bundle.place().to_string();
+        }
+        Ok(done)
+    }
+
+    pub(super) async fn apply(&self, bundle: &Bundle, saved: &SavedPlan, pool_size: usize) -> Done {
+        let mut wanted = wanted(bundle, pool_size)?;
+        wanted.plan = Some(saved.clone());
+        Ok(self.post(&wanted).await?)
+    }
+
+    async fn post(&self, wanted: &Wanted) -> anyhow::Result<Result<Report, RequestError>> {
+        let mut request = http::Request::builder()
+            .method(Method::POST)
+            .uri(self.uri.clone())
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Ok(token) = std::env::var(TOKEN) {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
+        }
+        let request = request.body(Full::new(Bytes::from(serde_json::to_vec(wanted)?)))?;
+        let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        let asked = async {
+            let answer = client.request(request).await?;
+            let status = answer.status();
+            Ok::<_, anyhow::Error>((status, answer.into_body().collect().await?.to_bytes()))
+        };
+        let answered = tokio::time::timeout(PATIENCE, asked).await;
+        let answered = answered.with_context(|| format!("{}: no answer", self.uri))?;
+        let (status, body) = answered.with_context(|| self.uri.to_string())?;
+        if status == StatusCode::OK {
+            return Ok(Ok(serde_json::from_slice(&body).context("the service's answer is no report")?));
+        }
+        let body: Json = serde_json::from_slice(&body).unwrap_or_default();
+        let message = body["error"]["message"].as_str().unwrap_or("no reason is given");
+        match status {
+            StatusCode::CONFLICT => {
+                let reason = message.split("; nothing was applied").next().unwrap_or(message);
+                Ok(Err(RequestError::Moved(reason.to_owned())))
+            }
+            status => anyhow::bail!("{} answered {status}: {message}", self.uri),
+        }
+    }
+}
+
+fn wanted(bundle: &Bundle, pool_size: usize) -> Result<Wanted, Failure> {
+    Ok(Wanted {
+        files: bundle.place().to_send().map_err(Failure::Failed)?,
+        integrations: Vec::new(),
+        arguments: Vec::new(),
+        dry_run: false,
+        take_over: false,
+        decided: None,
+        plan: None,
+        pool_size: u16::try_from(pool_size).ok(),
+    })
+}

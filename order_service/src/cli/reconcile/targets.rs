@@ -1,0 +1,46 @@
+//! The targets that the settings name.
+
+use std::sync::Arc;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::bundle::{OpenShard, ShardSet};
+use crate::serve::database::{self, Database};
+use crate::serve::ledger::{look_at, shard_map};
+use crate::settings::DatabaseSettings;
+
+/// Open targets.
+pub(super) struct Targets {
+    pub(super) targets: crate::bundle::Targets,
+    database: Arc<Database>,
+}
+
+impl Targets {
+    pub(super) async fn open(settings: &DatabaseSettings) -> anyhow::Result<Self> {
+        let database = Arc::new(database::open(settings).await?);
+        let (asked, there) = (settings.clone(), database.clone());
+        let open: OpenShard = Box::new(move |name| {
+            let (settings, database) = (asked.clone(), there.clone());
+            Box::pin(async move {
+                look_at(&settings, &database, &name).await.map_err(|error| format!("{error:#}"))
+            })
+        });
+        let shards = ShardSet::new(names(settings)?, open);
+        Ok(Self { targets: crate::bundle::Targets::new(database.pool.clone(), shards), database })
+    }
+
+    pub(super) async fn close(self) {
+        self.database.pool.close().await;
+    }
+}
+
+/// Targets that cannot be reached, for who only decides.
+pub(super) fn none(settings: &DatabaseSettings) -> anyhow::Result<crate::bundle::Targets> {
+    let nowhere = PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new());
+    let open: OpenShard = Box::new(|name| Box::pin(async move { Err(format!("shard {name} is not open")) }));
+    Ok(crate::bundle::Targets::new(nowhere, ShardSet::new(names(settings)?, open)))
+}
+
+fn names(settings: &DatabaseSettings) -> anyhow::Result<Vec<String>> {
+    Ok(shard_map(settings)?.shards().iter().map(|place| place.name.clone()).collect())
+}

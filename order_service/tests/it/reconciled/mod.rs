@@ -1,0 +1,7 @@
+//! `reconcile` over real databases, as a command; one file for each hazard.
+
+mod dry_run;
+mod killed;
+mod overlap;
+mod partitions;
+mod world;

@@ -1,0 +1,89 @@
+//! Hazard: a shard that is away keeps others from their months, or is not missed.
+
+use futures::future::join_all;
+use ledger::sharding::{Shard, ShardMap};
+use order_service::bundle::{OpenShard, ShardSet, Targets, runtime};
+use reconcile::{Bundle, Narrowing, Owner, Pace, Place, Request};
+use store::testing::{control_database, shard_database};
+
+use super::world::World;
+
+#[test]
+fn a_shard_that_is_away_is_reported_and_counted_and_the_others_are_done() {
+    store::testing::run(async {
+        let range = ShardMap::four().shards()[0].range;
+        let pools = join_all((0..10).map(|_| shard_database())).await;
+        let open_pools = pools.clone();
+        let open: OpenShard = Box::new(move |name| {
+            let place: usize = name[1..].parse().unwrap();
+            let shard = match place {
+                3 => Err("shard s3 does not answer".to_owned()),
+                place => Ok(Some(Shard { name, range, pool: open_pools[place].clone() })),
+            };
+            Box::pin(std::future::ready(shard))
+        });
+        let names = (0..10).map(|n| format!("s{n}")).collect();
+        let runtime = runtime(&Targets::new(control_database().await, ShardSet::new(names, open)));
+        let bundle = Bundle::read(Place::Builtin).unwrap();
+        let request = |dry_run| Request {
+            integrations: vec!["partitions".to_owned()],
+            arguments: Vec::new(),
+            dry_run,
+            take_over: false,
+            owner: Owner::Bundle,
+        };
+        let whole = runtime.run(&bundle, &request(false)).await.unwrap();
+        assert_eq!(whole.complaint().unwrap(), "1 of 1 integrations failed, 1 shard failed");
+        assert_eq!(whole.to_json()["integrations"][0]["failed_shards"], 1);
+        assert!(whole.to_string().contains("  failed shard s3: shard s3 does not answer\n"), "{whole}");
+        assert_eq!(whole.outcomes[0].plan.changes.len(), 9 * 4);
+        for (n, pool) in pools.iter().enumerate() {
+            let months: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM event_months()").fetch_one(pool).await.unwrap();
+            assert_eq!(months, if n == 3 { 0 } else { 4 });
+        }
+
+        // Each shard by itself: all ten differ from a bundle that wanted fewer months.
+        let folder = crate::bundles::copy();
+        let other = Bundle::read(Place::Folder(folder.path().to_owned())).unwrap();
+        crate::bundles::edit(
+            &folder,
+            "tasks/ledger-partitions.yaml",
+            "task_type: ledger.partitions",
+            "task_type: ledger.partitions\nparams: {ahead: 5}",
+        );
+        let bundle = Bundle::read(Place::Folder(folder.path().to_owned())).unwrap();
+        let narrowing = Narrowing { compare: Some(Ok(&other)), only_affected: true, ..Narrowing::default() };
+        let decided = runtime.decide(&bundle, &request(true), &narrowing).await.unwrap();
+        let report = runtime.carry_out(&bundle, &request(true), &decided, &Pace::default()).await.unwrap();
+        let json = report.to_json();
+        assert_eq!(
+            (&json["integrations"][0]["run"], &json["summary"]["failed_shards"]),
+            (&"shards".into(), &1.into())
+        );
+        assert_eq!(json["integrations"][0]["error"], "1 of 10 shards failed: s3");
+        assert_eq!(json["summary"]["create"], 18);
+    });
+}
+
+#[test]
+fn one_shard_can_be_asked_for() {
+    store::testing::run(async {
+        let world = World::new().await;
+        let [created, ..] = world.run(&["partitions", "--shard", "s1"]).await.planned();
+        assert_eq!(created, 4);
+        let months = async |n: usize| -> i64 {
+            sqlx::query_scalar("SELECT count(*) FROM event_months()")
+                .fetch_one(&world.shards[n])
+                .await
+                .unwrap()
+        };
+        assert_eq!((months(0).await, months(1).await), (0, 4));
+        let nobody = world.run(&["partitions", "--shard", "s7"]).await;
+        assert_eq!(nobody.code, Some(1));
+        assert!(nobody.said.contains("there is no shard `s7` (known: s0, s1)"), "{}", nobody.said);
+        world.edit("tasks/ledger-partitions.yaml", "schedule:", "params: {ahead: 4}\nschedule:");
+        assert_eq!(world.run(&["partitions"]).await.planned(), [6, 0, 0]);
+        assert_eq!(world.run(&["partitions"]).await.planned(), [0, 0, 0]);
+    });
+}
