@@ -161,7 +161,7 @@ fn a_redelivered_task_is_answered_from_memory() {
         let calls = moody.calls.load(Ordering::SeqCst);
         let _integration = start();
         let again = answer(&answers, Duration::from_secs(15)).await.unwrap();
-        assert_eq!(again, first, "{other}");
+        assert_eq!(again, other, "after {first}: what was answered last");
         assert_eq!(moody.calls.load(Ordering::SeqCst), calls, "nothing was carried out");
     });
 }
