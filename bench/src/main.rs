@@ -16,6 +16,10 @@ mod suite;
 
 use std::process::ExitCode;
 
+/// That of the services, so that the limits are measured with the same means.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::main()
 }

@@ -3,9 +3,11 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 /// Hands items to one task that writes whatever has come in since its previous write. Clones share the task.
 pub struct Coalescer<T> {
@@ -28,6 +30,22 @@ impl<T: Send + 'static> Coalescer<T> {
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send,
     {
+        Self::spawn_paced(name, capacity, max_batch, Duration::ZERO, flush)
+    }
+
+    /// Like [`Coalescer::spawn`], for work whose cost is mostly that of a batch and not of its items: a batch of several
+    /// items is not followed by the next one sooner than `pace` after it began. Who comes alone never waits.
+    pub fn spawn_paced<F, Fut>(
+        name: &'static str,
+        capacity: usize,
+        max_batch: usize,
+        pace: Duration,
+        flush: F,
+    ) -> Self
+    where
+        F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send,
+    {
         let (queue, mut waiting) = mpsc::channel(capacity);
         let open = watch::Sender::new(0);
         let settled = open.clone();
@@ -37,12 +55,15 @@ impl<T: Send + 'static> Coalescer<T> {
                 if waiting.recv_many(&mut batch, max_batch).await == 0 {
                     return;
                 }
-                let items = batch.len();
+                let (items, began) = (batch.len(), Instant::now());
                 metrics::histogram!("store_batch_items", "name" => name).record(items as f64);
                 if AssertUnwindSafe(flush(batch)).catch_unwind().await.is_err() {
                     tracing::error!(name, code = "LOGIC_ERROR", "a batch write panicked");
                 }
                 settled.send_modify(|open| *open -= items);
+                if items > 1 && began.elapsed() < pace {
+                    tokio::time::sleep_until(began + pace).await;
+                }
             }
         });
         Self { queue, open }

@@ -86,6 +86,17 @@ pub async fn connect(options: PgConnectOptions, settings: &PoolSettings) -> Resu
     }
 }
 
+/// A connection of its own to the database of `pool`, for a task that works on it all the time: made when first used,
+/// made again when lost. One server process that does the same thing again and again has its plans and caches at hand,
+/// which halves the time of small statements; a pool hands its connections out in turn, and each is cold.
+pub fn connection_of_its_own(pool: &PgPool) -> PgPool {
+    pool.options()
+        .clone()
+        .min_connections(0)
+        .max_connections(1)
+        .connect_lazy_with((*pool.connect_options()).clone())
+}
+
 /// The parameters of a database URL that are understood.
 const PARAMETERS: [&str; 12] = [
     "application_name",

@@ -18,7 +18,7 @@ mod text;
 mod transaction;
 
 pub use coalesce::Coalescer;
-pub use connect::{ConnectError, PoolSettings, connect, parse_url};
+pub use connect::{ConnectError, PoolSettings, connect, connection_of_its_own, parse_url};
 pub use duty::{Work, do_duties};
 pub use error::{Error, Result};
 pub use fail::fail_point;

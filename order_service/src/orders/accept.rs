@@ -7,12 +7,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use queue::Jobs;
 use sqlx::{FromRow, PgPool};
-use store::{Coalescer, Error, Lease, Result, run};
+use store::{Coalescer, Error, Lease, Result, connection_of_its_own, run};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Batch, Clock, Data, State, Work};
+use super::{Batch, Clock, Data, PACE, State, Work};
 
 /// Why a request was not accepted; nothing of it was.
 #[derive(Debug, Clone)]
@@ -55,8 +55,9 @@ impl Acceptor {
         doubtful: Coalescer<Uuid>,
         intake: async_channel::Sender<Work>,
     ) -> Self {
+        let pool = connection_of_its_own(&pool);
         let desk = Arc::new(Desk { pool, jobs, clock, doubtful, intake });
-        let requests = Coalescer::spawn("accept_orders", 1024, 256, move |batch| {
+        let requests = Coalescer::spawn_paced("accept_orders", 1024, 256, PACE, move |batch| {
             let desk = desk.clone();
             async move {
                 let mut waiting = batch;
@@ -215,12 +216,12 @@ async fn write(pool: &PgPool, lane: &Arc<Lease>, batch_id: Uuid, requests: &[Req
             (lane.clone(), orders.clone(), products.clone(), numbers.clone());
         Box::pin(async move {
             let rows = sqlx::query_as(ACCEPT)
-                .bind(&orders[..])
-                .bind(&products[..])
-                .bind(&numbers[..])
                 .bind(batch_id)
                 .bind(lane.id)
                 .bind(lane.epoch)
+                .bind(&orders[..])
+                .bind(&products[..])
+                .bind(&numbers[..])
                 .fetch_all(connection)
                 .await?;
             Ok(rows)
@@ -229,33 +230,5 @@ async fn write(pool: &PgPool, lane: &Arc<Lease>, batch_id: Uuid, requests: &[Req
     .await
 }
 
-/// One row for each order that was there before, or a single row without order. A request with an order of another
-/// product adds nothing. `mine`: this very batch was stored before (its answer was lost), so the order is new.
-/// Plain INSERT: an order that appears meanwhile fails the statement, which is then repeated and finds it.
-const ACCEPT: &str = "-- accept_orders
-WITH lane AS MATERIALIZED (
-    SELECT lease_held($5, $6) AS held
-), input AS MATERIALIZED (
-    SELECT * FROM unnest($1::int[], $2::int[], $3::int[]) AS t (order_id, product_id, request)
-), mine AS MATERIALIZED (
-    SELECT unnest(order_ids) AS order_id FROM accepted_batches WHERE batch_id = $4
-), found AS MATERIALIZED (
-    -- A callback that came after the order had failed is kept for a retry, and does not change the answer.
-    SELECT o.order_id, o.product_id, o.state, o.storage_id,
-           CASE WHEN o.state = 5 AND o.external_at IS NULL THEN 0 ELSE o.pickup_point_id END AS pickup_point_id,
-           o.product_id <> i.product_id AS other, i.request, o.order_id IN (SELECT order_id FROM mine) AS mine
-    FROM input i JOIN orders o ON o.order_id = i.order_id
-), fresh AS MATERIALIZED (
-    SELECT order_id, product_id FROM input
-    WHERE (SELECT held FROM lane)
-      AND order_id NOT IN (SELECT order_id FROM found)
-      AND request NOT IN (SELECT request FROM found WHERE other)
-), batch AS (
-    INSERT INTO accepted_batches (batch_id, lane, order_ids)
-    SELECT $4, $5, array_agg(order_id) FROM fresh HAVING count(*) > 0
-), added AS (
-    INSERT INTO orders (order_id, product_id, state, accepted_at) SELECT order_id, product_id, 1, now() FROM fresh
-)
-SELECT now() AS now, lane.held, found.order_id, found.product_id, found.state, found.storage_id, found.pickup_point_id,
-       found.mine
-FROM lane LEFT JOIN found ON true";
+/// One row for each order that was there before, or a single row without order.
+const ACCEPT: &str = "SELECT * FROM accept_orders($1, $2, $3, $4, $5, $6) -- accept_orders";

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use queue::hurry_in_tx;
 use sqlx::PgPool;
-use store::{Coalescer, Error, Result, run, run_tx};
+use store::{Coalescer, Error, Result, connection_of_its_own, run, run_tx};
 use tokio::sync::oneshot;
 
-use super::{QUEUE, orphan};
+use super::{PACE, QUEUE, orphan};
 
 /// The channel on which replicas tell each other of callbacks that are not theirs.
 pub const CALLBACK_CHANNEL: &str = "order_callbacks";
@@ -104,7 +104,8 @@ impl CallbackStore {
             let pool = forwarding.clone();
             async move { forward_elsewhere(&pool, batch).await }
         });
-        let callbacks = Coalescer::spawn("store_callbacks", 65_536, 8192, move |batch| {
+        let pool = connection_of_its_own(&pool);
+        let callbacks = Coalescer::spawn_paced("store_callbacks", 65_536, 8192, PACE, move |batch| {
             let (pool, deliver, forward) = (pool.clone(), deliver.clone(), forward.clone());
             async move { settle(&pool, &deliver, &forward, batch).await }
         });
@@ -257,21 +258,9 @@ pub fn parse_notification(payload: &str) -> impl Iterator<Item = (i32, Stored)> 
 /// (order, storage, pickup point, stored at, version of the posting rules, whether it was stored just now)
 type Told = (i32, i32, i32, Option<DateTime<Utc>>, Option<i32>, bool);
 
-/// Each known order with what was stored before, and each whose data this callback became (with zeros for it); not joined, which the planner would do in quadratic time. The row's lock decides between replicas: whoever
-/// comes second finds the data there.
-const STORE: &str = "-- store_callbacks
-WITH input AS MATERIALIZED (
-    SELECT * FROM unnest($1::int[], $2::int[], $3::int[]) AS t (order_id, storage_id, pickup_point_id)
-), stored AS (
-    UPDATE orders o SET storage_id = i.storage_id, pickup_point_id = i.pickup_point_id, data_at = now(),
-        posting_rules = coalesce((SELECT max(version) FROM posting_rules), 0)
-    FROM input i WHERE o.order_id = i.order_id AND o.storage_id = 0
-    RETURNING o.order_id, o.data_at, o.posting_rules
-)
-SELECT o.order_id, o.storage_id, o.pickup_point_id, o.data_at, o.posting_rules, false
-FROM input i JOIN orders o ON o.order_id = i.order_id
-UNION ALL
-SELECT order_id, 0, 0, data_at, posting_rules, true FROM stored";
+/// Each order whose data this callback became (with zeros for it), and, if there are others, each known order with what is
+/// stored.
+const STORE: &str = "SELECT * FROM store_callbacks($1, $2, $3) -- store_callbacks";
 
 #[cfg(test)]
 mod tests {

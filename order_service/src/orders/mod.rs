@@ -15,6 +15,7 @@ mod retry;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queue::{Job, QueueName};
@@ -36,6 +37,10 @@ pub use retry::{RetryError, retry};
 
 /// The retry queue of orders; a job's key is the order's id.
 pub const QUEUE: QueueName = "orders";
+
+/// From one write of a kind to the next while several clients are served: a statement and its commit cost as much as some
+/// twenty orders, so half as many of them leave more for the orders.
+const PACE: Duration = Duration::from_millis(1);
 
 /// How far an order has come; the numbers are those stored and those of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
-use store::{Coalescer, Error, Result, run, run_tx};
+use store::{Coalescer, Error, Result, connection_of_its_own, run, run_tx};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -17,6 +18,9 @@ use crate::sharding::Shards;
 const EVENTS_PER_COMMIT: usize = 10_000;
 /// Most parts that wait for a shard.
 const WAITING_PARTS: usize = 4096;
+
+/// From one commit of a shard to the next while several callers write: a commit costs as much as some twenty events.
+const PACE: Duration = Duration::from_millis(1);
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +77,8 @@ impl Writer {
     pub fn start(shards: Shards, wakes: &[Wake]) -> Self {
         let known: Arc<[Arc<Known>]> = shards.all().iter().map(|_| Arc::default()).collect();
         let desks = shards.all().iter().zip(known.iter()).zip(wakes).map(|((shard, known), wake)| {
-            let (pool, known, wake) = (shard.pool.clone(), known.clone(), wake.clone());
-            Coalescer::spawn("write_events", WAITING_PARTS, WAITING_PARTS, move |parts| {
+            let (pool, known, wake) = (connection_of_its_own(&shard.pool), known.clone(), wake.clone());
+            Coalescer::spawn_paced("write_events", WAITING_PARTS, WAITING_PARTS, PACE, move |parts| {
                 let (pool, known, wake) = (pool.clone(), known.clone(), wake.clone());
                 async move {
                     settle(&pool, &known, parts).await;

@@ -26,7 +26,12 @@ async fn hurry(pool: &PgPool) {
 }
 
 fn failed() -> Settle {
-    Settle::Retry { delay: HOUR, if_hurried: Duration::from_millis(10), reason: "no".to_owned(), counted: true }
+    Settle::Retry {
+        delay: HOUR,
+        if_hurried: Duration::from_millis(10),
+        reason: "no".to_owned(),
+        counted: true,
+    }
 }
 
 #[test]

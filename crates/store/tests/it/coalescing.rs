@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use store::Coalescer;
 use store::testing::{run, run_counting_panics};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
 
 type Item = (u32, oneshot::Sender<u32>);
 
@@ -44,6 +46,23 @@ fn what_comes_in_during_a_write_shares_the_next_one() {
         assert!(answers.iter().enumerate().all(|(n, answer)| *answer == Some((n as u32 + 1) * 2)));
         assert!(writes.load(Ordering::SeqCst) < 50, "{} writes for 100 items", writes.load(Ordering::SeqCst));
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_batch_of_several_is_not_followed_at_once() {
+    const PACE: Duration = Duration::from_millis(10);
+    let coalescer = Coalescer::spawn_paced("paced", 100, 100, PACE, |batch: Vec<Item>| async move {
+        for (number, reply) in batch {
+            let _ = reply.send(number);
+        }
+    });
+    let ask = |number| coalescer.ask(move |reply| (number, reply));
+    let began = Instant::now();
+    assert_eq!((ask(1).await, ask(2).await, began.elapsed()), (Some(1), Some(2), Duration::ZERO));
+    let several = futures::future::join_all((0..5).map(ask)).await;
+    assert!(several.iter().all(Option::is_some) && began.elapsed() < PACE);
+    assert_eq!(ask(3).await, Some(3));
+    assert!(began.elapsed() >= PACE, "{:?}", began.elapsed());
 }
 
 #[test]

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use queue::{Backoff, Jobs};
 use sqlx::PgPool;
-use store::{Coalescer, Error, run, run_tx, storable};
+use store::{Coalescer, Error, connection_of_its_own, run, run_tx, storable};
 use uuid::Uuid;
 
-use super::{Batch, End, News, Origin, Told, Work, adopt};
+use super::{Batch, End, News, Origin, PACE, Told, Work, adopt};
 
 /// When and how attempts are repeated.
 #[derive(Debug, Clone, Copy)]
@@ -56,8 +56,9 @@ impl Ender {
             let (pool, jobs) = recovering.clone();
             async move { adopt::recover(&pool, &jobs, batches).await }
         });
+        let pool = connection_of_its_own(&pool);
         let desk = Arc::new(Desk { pool, jobs, terms, audience });
-        let ended = Coalescer::spawn("end_orders", 65_536, 8192, move |batch| {
+        let ended = Coalescer::spawn_paced("end_orders", 65_536, 8192, PACE, move |batch| {
             let desk = desk.clone();
             async move { desk.end(batch).await }
         });

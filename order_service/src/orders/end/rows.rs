@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use store::Result;
 use uuid::Uuid;
 
-use crate::orders::{Data, End, Origin, QUEUE, State, Work};
+use crate::orders::{End, Origin, QUEUE, Work};
 
 /// Columns of ended attempts, for `unnest`, in the order of their ids: replicas lock rows in one direction only.
 struct Columns {
@@ -133,7 +133,6 @@ async fn fail(connection: &mut PgConnection, ended: &[(Work, End)]) -> Result<()
         .bind(&columns.started)
         .bind(&columns.external)
         .bind(&columns.reasons)
-        .bind(State::Failed as i16)
         .execute(connection)
         .await?;
     Ok(())
@@ -146,7 +145,7 @@ async fn wait(connection: &mut PgConnection, ended: &[(Work, End)]) -> Result<Ha
     if columns.ids.is_empty() {
         return Ok(HashSet::new());
     }
-    let rows: Vec<(i32, i32, i32)> = sqlx::query_as(WAIT)
+    let with_data: Vec<i32> = sqlx::query_scalar(WAIT)
         .bind(&columns.ids)
         .bind(&columns.attempts)
         .bind(&columns.started)
@@ -155,40 +154,9 @@ async fn wait(connection: &mut PgConnection, ended: &[(Work, End)]) -> Result<Ha
         .bind(&columns.states)
         .fetch_all(connection)
         .await?;
-    Ok(rows.into_iter().filter(|row| Data::stored(row.1, row.2).is_some()).map(|row| row.0).collect())
+    Ok(with_data.into_iter().collect())
 }
 
-/// What is told of orders (`order_outcomes`) is one row, of those that this very statement ended.
-const FINISH: &str = "-- finish_orders
-WITH gone AS (
-    DELETE FROM accepted_batches WHERE batch_id = ANY ($5)
-), ended AS (
-    UPDATE orders o
-    SET state = 4, attempts = t.attempts, started_at = coalesce(o.started_at, t.started_at), external_at = t.external_at,
-        finished_at = now(), last_error = NULL
-    FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::timestamptz[])
-        AS t (order_id, attempts, started_at, external_at)
-    WHERE o.order_id = t.order_id AND o.state < 4 RETURNING o.order_id
-)
-INSERT INTO order_outcomes (processed) SELECT array_agg(order_id) FROM ended HAVING count(*) > 0";
-
-const FAIL: &str = "-- fail_orders
-WITH ended AS (
-    UPDATE orders o
-    SET state = $6, attempts = t.attempts, started_at = coalesce(o.started_at, t.started_at), external_at = t.external_at,
-        failed_at = array_append(o.failed_at, now()), last_error = t.reason
-    FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::text[])
-        AS t (order_id, attempts, started_at, external_at, reason)
-    WHERE o.order_id = t.order_id AND o.state < 4 RETURNING o.order_id, o.attempts, o.last_error
-)
-INSERT INTO order_outcomes (failed, attempts, reasons)
-SELECT array_agg(order_id), array_agg(attempts), array_agg(coalesce(last_error, '')) FROM ended HAVING count(*) > 0";
-
-const WAIT: &str = "-- wait_orders
-UPDATE orders o
-SET state = greatest(o.state, t.state), attempts = t.attempts, started_at = coalesce(o.started_at, t.started_at),
-    external_at = t.external_at, last_error = t.reason
-FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::smallint[])
-    AS t (order_id, attempts, started_at, external_at, reason, state)
-WHERE o.order_id = t.order_id AND o.state < 4
-RETURNING o.order_id, o.storage_id, o.pickup_point_id";
+const FINISH: &str = "SELECT finish_orders($1, $2, $3, $4, $5) -- finish_orders";
+const FAIL: &str = "SELECT fail_orders($1, $2, $3, $4, $5) -- fail_orders";
+const WAIT: &str = "SELECT * FROM wait_orders($1, $2, $3, $4, $5, $6) -- wait_orders";
