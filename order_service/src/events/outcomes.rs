@@ -1,8 +1,8 @@
 //! `orderProcessed` and `orderFailed`: one event for each end of an order, off the way of orders.
 //!
-//! Whoever ends orders leaves their ids in `order_outcomes`, in the statement that ends them: one row for all of them. This duty
-//! takes rows, writes the events and removes the rows in one transaction, fenced by its lease. It takes a third of the time at
-//! most, so that orders have the database to themselves when they are many.
+//! Whoever ends orders leaves their ids in `order_outcomes`, in the statement that ends them (`finish_orders`, `fail_orders`):
+//! one row for all of them. This duty takes rows, writes the events and removes the rows in one transaction, fenced by its
+//! lease. It takes a third of the time at most, so that orders have the database to themselves when they are many.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -11,8 +11,9 @@ mod matching;
 mod rows;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use store::{Coalescer, Error, Result, run, run_tx};
+use store::{Coalescer, Error, Result, connection_of_its_own, run, run_tx};
 use tokio::sync::oneshot;
 
 use crate::{EventId, Events, NewEvent};
@@ -28,6 +29,8 @@ use rows::allocate;
 const EVENTS_PER_COMMIT: usize = 10_000;
 /// Most requests that wait.
 const WAITING: usize = 8192;
+/// A batch of several is not followed by the next one sooner.
+const PACE: Duration = Duration::from_millis(1);
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +58,9 @@ struct Asked {
 impl Writer {
     /// Starts the writing task.
     pub fn start(events: Events) -> Self {
-        Self(Coalescer::spawn("write_action_events", WAITING, WAITING, move |asked| {
+        // It writes all the time: its server process keeps plans and caches at hand.
+        let events = Events { pool: connection_of_its_own(&events.pool), ..events };
+        Self(Coalescer::spawn_paced("write_action_events", WAITING, WAITING, PACE, move |asked| {
             let events = events.clone();
             async move { settle(&events, asked).await }
         }))

@@ -93,6 +93,16 @@ fn ids_sort_in_the_order_of_creation_also_over_replicas_and_when_the_clock_is_pu
     run(async {
         let one = World::fresh().await;
         let two = World::on(one.pool.clone(), events::EventSettings::default()).await;
+        // The very first ones, by many at once: none may be of a time long past.
+        let first: Vec<_> = (0..24)
+            .map(|n| {
+                let world = if n % 2 == 0 { one.clone() } else { two.clone() };
+                tokio::spawn(async move { world.event("first", json!({})).await })
+            })
+            .collect();
+        for sent in first {
+            assert!(sent.await.unwrap().as_str() > "1000000000000000");
+        }
         // As if the clock had been an hour ahead.
         sqlx::query("SELECT setval('event_ids', event_id_at(now() + interval '1 hour'))")
             .execute(&one.pool)
