@@ -8,6 +8,7 @@
 pub mod api;
 pub mod bundle;
 pub mod cli;
+pub mod events;
 pub mod exchange;
 pub mod integration;
 pub mod orders;

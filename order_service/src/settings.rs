@@ -1,5 +1,6 @@
 //! The order service's settings: the table, and the typed values made from it.
 
+mod events;
 mod export;
 mod queues;
 
@@ -13,6 +14,7 @@ use serving::peer::check_address;
 use settings::{Program, Resolved, Setting, SettingError, Source};
 use store::{PgConnectOptions, parse_url};
 
+pub use events::EventsSettings;
 pub use export::ExportSettings;
 pub use queues::{QueueEngine, QueueSettings, SqsAccounts};
 
@@ -130,6 +132,22 @@ pub const PROGRAM: Program = Program {
         Setting::new("max-in-flight-orders", "COUNT", "Orders of all open requests at most").or("100000"),
         Setting::new("task-retention", "TIME", "How long background tasks that have ended are kept")
             .or("90days"),
+        Setting::new("event-retention", "TIME", "How long events and their stories are kept, by weeks")
+            .or("90days"),
+        Setting::new("event-chain-limit", "COUNT", "A chain of events and tasks that is longer is stopped")
+            .or("20"),
+        Setting::new("join-window", "TIME", "How long action configs wait for all events of a join")
+            .or("7days"),
+        Setting::new("status-event", "NAME", "The name of the events that tell of tasks' statuses")
+            .or("taskEvent"),
+        Setting::new("environment", "NAME", "The environment in the statuses that this service reports")
+            .or("stable"),
+        Setting::new(
+            "webhook-allow",
+            "HOST:PORT,…",
+            "Servers that webhooks may reach although their addresses are not public",
+        ),
+        Setting::new("webhook-secret-file", "FILE", "What the bodies of webhooks are signed with"),
         Setting::new("startup-timeout", "TIME", "How long to wait for the database at start").or("60s"),
         Setting::new("shutdown-timeout", "TIME", "How long to finish what is in flight when stopping")
             .or("30s"),
@@ -223,6 +241,8 @@ pub struct Settings {
     pub queues: QueueSettings,
     /// `--task-retention`
     pub task_retention: Duration,
+    /// Events and webhooks.
+    pub events: EventsSettings,
     /// `--shutdown-timeout`
     pub shutdown_timeout: Duration,
 }
@@ -288,6 +308,7 @@ impl Settings {
             max_in_flight_orders,
             queues: QueueSettings::new(resolved)?,
             task_retention: resolved.duration("task-retention")?,
+            events: EventsSettings::new(resolved)?,
             shutdown_timeout: resolved.duration("shutdown-timeout")?,
         })
     }

@@ -4,6 +4,7 @@ pub mod background;
 pub mod balances;
 pub mod bytes;
 pub mod configurator;
+pub mod matching;
 pub mod misbehaving;
 pub mod orders;
 pub mod queue;

@@ -171,6 +171,19 @@ pub const ROWS: &[Row] = &[
         run: measured_by!(rows::queue::under_an_old_transaction),
     },
     Row {
+        id: "E1",
+        what: "events ingested with 10,000 configs about other names against 10",
+        target: ">= 0.8; >= 5,000/s one by one from 32 clients, >= 30,000/s in batches",
+        rules: &[
+            at_least("ratio to 10 configs, one by one", 0.8),
+            at_least("ratio to 10 configs, in batches", 0.8),
+            at_least("events one by one", 5000.0),
+            at_least("events in batches", 30_000.0),
+        ],
+        when: When::Usual,
+        run: measured_by!(rows::matching::configs_about_others),
+    },
+    Row {
         id: "R1",
         what: "reconcile, 10,000 files, early exit",
         target: "< 2 s",

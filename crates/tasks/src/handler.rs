@@ -44,8 +44,30 @@ pub struct Attempt {
     pub task_id: i64,
     /// Which attempt, from 1.
     pub number: u32,
+    /// The task's place in its chain of events and tasks; 0 if no event has started it.
+    pub depth: i16,
     /// For enqueueing further tasks.
     pub tasks: Tasks,
+}
+
+impl Attempt {
+    /// Notes what the task brings about elsewhere, by a kind and ids: the way back from there. Before it is done, so that
+    /// nothing is without it.
+    pub async fn note_effects(&self, kind: &'static str, ids: Vec<String>) -> store::Result<()> {
+        let task_id = self.task_id;
+        store::run(&self.tasks.pool, "note_task_effects", move |connection| {
+            let ids = ids.clone();
+            Box::pin(async move {
+                let noted = sqlx::query(
+                    "INSERT INTO task_effects (kind, effect, task_id) SELECT $1, effect, $3 FROM unnest($2::text[]) AS effect
+                     ON CONFLICT DO NOTHING -- note_task_effects",
+                );
+                noted.bind(kind).bind(ids).bind(task_id).execute(connection).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
 }
 
 /// What is known of a type of task wherever tasks are enqueued: its name, and what its `params` may be.

@@ -3,7 +3,7 @@
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post as posting};
 use axum::{Json, Router};
 use chrono::{DateTime, SecondsFormat, Utc};
 use reconcile::{listed, suggestion};
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::error::{ApiError, Code};
 
-use crate::{Enqueued, Filter, NewTask, Status, Task, TaskType, Tasks};
+use crate::{Done, Enqueued, Filter, NewTask, Status, Task, TaskType, Tasks};
 
 /// Longest key, in bytes.
 const LONGEST_KEY: usize = 256;
@@ -25,6 +25,8 @@ pub fn routes(tasks: Tasks) -> Router {
     Router::new()
         .route("/api/v1/tasks", get(list).post(post))
         .route("/api/v1/tasks/{id}", get(show))
+        .route("/api/v1/tasks/{id}/retry", posting(retry))
+        .route("/api/v1/tasks/{id}/cancel", posting(cancel))
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(tasks)
 }
@@ -78,10 +80,37 @@ fn checked(request: Request, types: &[TaskType]) -> Result<NewTask, ApiError> {
 }
 
 async fn show(State(tasks): State<Tasks>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let nothing = || ApiError::new(Code::NotFound, "there is no such task; ids are whole numbers");
-    let id: i64 = id.parse().map_err(|_| nothing())?;
-    let task = tasks.get(id).await.map_err(unavailable)?.ok_or_else(nothing)?;
+    let task = tasks.get(task_id(&id)?).await.map_err(unavailable)?.ok_or_else(nothing)?;
     Ok(Json(shown(&task)))
+}
+
+async fn retry(State(tasks): State<Tasks>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    let done = tasks.retry(task_id(&id)?).await.map_err(unavailable)?;
+    followed(tasks, id, done, "only a failed, cancelled or waiting task can be retried").await
+}
+
+async fn cancel(State(tasks): State<Tasks>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    let done = tasks.cancel(task_id(&id)?).await.map_err(unavailable)?;
+    followed(tasks, id, done, "only a waiting or running task can be cancelled").await
+}
+
+/// The task as it is now, or why nothing was changed.
+async fn followed(tasks: Tasks, id: String, done: Done, rule: &str) -> Result<Json<Value>, ApiError> {
+    match done {
+        Done::Followed => show(State(tasks), Path(id)).await,
+        Done::Unknown => Err(nothing()),
+        Done::Not(status) => {
+            Err(ApiError::new(Code::Conflict, format!("{rule}: this one is {status}")).arg("status", status))
+        }
+    }
+}
+
+fn nothing() -> ApiError {
+    ApiError::new(Code::NotFound, "there is no such task; ids are whole numbers")
+}
+
+fn task_id(id: &str) -> Result<i64, ApiError> {
+    id.parse().map_err(|_| nothing())
 }
 
 async fn list(
@@ -105,6 +134,12 @@ fn filter(given: Vec<(String, String)>) -> Result<Filter, ApiError> {
                 filter.status = Some(status);
             }
             "task_type" => filter.task_type = Some(value.replace('\0', "")),
+            "action_config" => filter.action_config = Some(value.replace('\0', "")),
+            "event_id" => {
+                let refused = || ApiError::field("event_id", "must be the _id of an event");
+                filter.event_id = Some(event_id(&value).ok_or_else(refused)?);
+            }
+            "order_id" => filter.effect = Some(("order", value.replace('\0', ""))),
             "before" => {
                 let before = value.parse();
                 filter.before =
@@ -116,7 +151,8 @@ fn filter(given: Vec<(String, String)>) -> Result<Filter, ApiError> {
                 filter.limit = limit.ok_or_else(refused)?;
             }
             _ => {
-                let reason = "unknown parameter; allowed are status, task_type, before, limit";
+                let reason = "unknown parameter; allowed are status, task_type, action_config, event_id, \
+                              order_id, before, limit";
                 return Err(ApiError::field(name.chars().take(80).collect::<String>(), reason));
             }
         }
@@ -139,6 +175,14 @@ fn shown(task: &Task) -> Value {
     put("task_key", task.task_key.clone().map(Value::from));
     put("schedule", task.schedule.clone().map(Value::from));
     put("tick", task.tick.map(moment));
+    put("action_config", task.action_config.clone().map(Value::from));
+    put("event_id", task.event_id.map(shown_id));
+    put("join_events", task.join_events.as_ref().map(|ids| ids.iter().copied().map(shown_id).collect()));
+    if task.action_config.is_some() {
+        put("priority", Some(task.priority.into()));
+        put("concurrency_key", task.concurrency_key.clone().map(Value::from));
+        put("max_attempts", task.max_attempts.map(Value::from));
+    }
     put("status", Some(task.status.clone().into()));
     put("attempts", Some(task.attempts.into()));
     put("error", Some(task.error.clone().into()));
@@ -147,6 +191,15 @@ fn shown(task: &Task) -> Value {
     put("started_at", task.started_at.map(moment));
     put("ended_at", task.ended_at.map(moment));
     Value::Object(shown)
+}
+
+/// Events' ids as they are shown: texts that sort as the ids do.
+fn shown_id(id: i64) -> Value {
+    format!("{id:016x}").into()
+}
+
+fn event_id(text: &str) -> Option<i64> {
+    if text.len() == 16 { i64::from_str_radix(text, 16).ok() } else { None }
 }
 
 fn moment(moment: DateTime<Utc>) -> Value {

@@ -114,6 +114,18 @@ pub struct Task {
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
+    /// The action config that started it.
+    pub action_config: Option<String>,
+    /// The event it was started on.
+    pub event_id: Option<i64>,
+    /// All events of its join.
+    pub join_events: Option<Vec<i64>>,
+    /// Which goes first.
+    pub priority: i32,
+    /// Tasks with this key run one at a time.
+    pub concurrency_key: Option<String>,
+    /// Failed attempts after which it is given up, if it says so itself.
+    pub max_attempts: Option<i32>,
 }
 
 /// Which tasks to list.
@@ -125,6 +137,12 @@ pub struct Filter {
     pub task_type: Option<String>,
     /// Only with smaller ids.
     pub before: Option<i64>,
+    /// Only of this action config.
+    pub action_config: Option<String>,
+    /// Only started on this event.
+    pub event_id: Option<i64>,
+    /// Only those that have this effect, by its kind and id, such as (`order`, `17`).
+    pub effect: Option<(&'static str, String)>,
     /// At most so many.
     pub limit: i64,
 }
@@ -160,7 +178,8 @@ impl Tasks {
         .fetch_optional(&mut *connection)
         .await?;
         let Some(task_id) = added else { return self.there(connection, new).await };
-        self.sender.send_in_tx(connection, QUEUE, &[message(task_id, new)]).await?;
+        let schedule = new.tick.as_ref().map(|tick| tick.schedule.as_str());
+        self.send_in_tx(connection, message(task_id, &new.task_type, schedule, 0)).await?;
         Ok(Enqueued::Added(task_id))
     }
 
@@ -183,6 +202,10 @@ impl Tasks {
         Ok(if same || new.tick.is_some() { Enqueued::There(id) } else { Enqueued::Other(id) })
     }
 
+    pub(crate) async fn send_in_tx(&self, connection: &mut PgConnection, message: NewMessage) -> Result<()> {
+        self.sender.send_in_tx(connection, QUEUE, &[message]).await.map(drop)
+    }
+
     /// A task.
     pub async fn get(&self, task_id: i64) -> Result<Option<Task>> {
         run(&self.pool, "get_task", move |connection| {
@@ -198,12 +221,17 @@ impl Tasks {
     pub async fn list(&self, filter: Filter) -> Result<Vec<Task>> {
         run(&self.pool, "list_tasks", move |connection| {
             let filter = filter.clone();
+            let (kind, effect) = filter.effect.unzip();
             Box::pin(async move {
                 let tasks = sqlx::query_as(LIST)
                     .bind(filter.before)
                     .bind(filter.status.map(Status::name))
                     .bind(filter.task_type)
-                    .bind(filter.limit);
+                    .bind(filter.limit)
+                    .bind(filter.action_config)
+                    .bind(filter.event_id)
+                    .bind(kind)
+                    .bind(effect);
                 Ok(tasks.fetch_all(connection).await?)
             })
         })
@@ -211,90 +239,28 @@ impl Tasks {
     }
 }
 
-/// Ticks of one schedule come one after another; other tasks do not wait for each other.
-fn message(task_id: i64, new: &NewTask) -> NewMessage {
-    let group = match &new.tick {
-        Some(tick) => format!("schedule/{}", tick.schedule),
+/// Ticks of one schedule come one after another; other tasks do not wait for each other. `retries`: how often it was retried by
+/// hand.
+pub(crate) fn message(task_id: i64, task_type: &str, schedule: Option<&str>, retries: i32) -> NewMessage {
+    let group = match schedule {
+        Some(schedule) => format!("schedule/{schedule}"),
         None => format!("task/{task_id}"),
     };
+    let deduplication =
+        if retries == 0 { format!("task/{task_id}") } else { format!("task/{task_id}/{retries}") };
     NewMessage {
         group,
-        deduplication: format!("task/{task_id}"),
-        body: serde_json::json!({"task_id": task_id}).to_string(),
-        attributes: [("TaskType".to_owned(), new.task_type.clone())].into(),
+        deduplication,
+        body: serde_json::json!({"task_id": task_id, "retries": retries}).to_string(),
+        attributes: [("TaskType".to_owned(), task_type.to_owned())].into(),
     }
 }
 
-/// The task that a message is about.
-pub(crate) fn task_id(body: &str) -> Option<i64> {
-    body.parse::<Json>().ok()?.get("task_id")?.as_i64()
-}
-
-/// An attempt that has begun.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Begun {
-    pub(crate) number: u32,
-    pub(crate) task_type: String,
-    pub(crate) params: Json,
-}
-
-/// Whether there was anything to begin.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Begin {
-    Begun(Begun),
-    /// It has ended.
-    Ended,
-    /// There is no such task.
-    Unknown,
-}
-
-/// Begins an attempt: the attempts before it can no longer end the task.
-pub(crate) async fn begin(pool: &PgPool, task_id: i64) -> Result<Begin> {
-    let row: (bool, Option<i32>, Option<String>, Option<String>) =
-        run(pool, "begin_task", move |connection| {
-            Box::pin(async move { Ok(sqlx::query_as(BEGIN).bind(task_id).fetch_one(connection).await?) })
-        })
-        .await?;
-    Ok(match row {
-        (_, Some(number), Some(task_type), Some(params)) => Begin::Begun(Begun {
-            number: number.unsigned_abs(),
-            task_type,
-            // Postgres has checked that it is JSON.
-            params: params.parse().unwrap_or_default(),
-        }),
-        (true, ..) => Begin::Ended,
-        (false, ..) => Begin::Unknown,
-    })
-}
-
-/// How an attempt ends.
-#[derive(Debug, Clone)]
-pub(crate) struct End {
-    pub(crate) task_id: i64,
-    pub(crate) number: u32,
-    pub(crate) status: Status,
-    pub(crate) error: Option<String>,
-    pub(crate) outcome: Option<Json>,
-}
-
-/// Ends an attempt; `false`, and nothing is changed, if it is not the latest one or the task has ended.
-pub(crate) async fn end(pool: &PgPool, end: End) -> Result<bool> {
-    let end = Arc::new(end);
-    run(pool, "end_task", move |connection| {
-        let end = end.clone();
-        Box::pin(async move {
-            let ended = sqlx::query(END)
-                .bind(end.task_id)
-                .bind(end.number.cast_signed())
-                .bind(end.status.name())
-                .bind(&end.error)
-                .bind(end.outcome.as_ref().map(Json::to_string))
-                .execute(connection)
-                .await?;
-            Ok(ended.rows_affected() == 1)
-        })
-    })
-    .await
+/// The task that a message is about, and how often it had been retried by hand when the message was sent.
+pub(crate) fn called_for(body: &str) -> Option<(i64, i32)> {
+    let body = body.parse::<Json>().ok()?;
+    let retries = body.get("retries").and_then(Json::as_i64).unwrap_or(0);
+    Some((body.get("task_id")?.as_i64()?, i32::try_from(retries).ok()?))
 }
 
 /// Forgets tasks that ended so long ago, at most a thousand; how many.
@@ -309,29 +275,16 @@ pub async fn forget(pool: &PgPool, older_than: Duration) -> Result<u64> {
 }
 
 const GET: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts, error, outcome::text,
-       created_at, started_at, ended_at
+       created_at, started_at, ended_at, action_config, event_id, join_events, priority, concurrency_key, max_attempts
 FROM tasks WHERE task_id = $1 -- get_task";
 
 const LIST: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts, error, outcome::text,
-       created_at, started_at, ended_at
+       created_at, started_at, ended_at, action_config, event_id, join_events, priority, concurrency_key, max_attempts
 FROM tasks
 WHERE ($1::bigint IS NULL OR task_id < $1) AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR task_type = $3)
+      AND ($5::text IS NULL OR action_config = $5) AND ($6::bigint IS NULL OR event_id = $6)
+      AND ($7::text IS NULL OR task_id IN (SELECT task_id FROM task_effects WHERE kind = $7 AND effect = $8))
 ORDER BY task_id DESC LIMIT $4 -- list_tasks";
-
-const BEGIN: &str = "-- begin_task
-WITH begun AS (
-    UPDATE tasks SET status = 'running', attempts = attempts + 1, started_at = coalesce(started_at, now())
-    WHERE task_id = $1 AND status IN ('waiting', 'running')
-    RETURNING attempts, task_type, params::text AS params
-)
-SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1), b.attempts, b.task_type, b.params
-FROM (SELECT 1) AS one LEFT JOIN begun b ON true";
-
-/// A repetition whose first answer was lost finds its own end.
-const END: &str = "-- end_task
-UPDATE tasks SET status = $3, error = $4, outcome = $5::text::json,
-                 ended_at = CASE WHEN $3 NOT IN ('waiting', 'running') THEN coalesce(ended_at, now()) END
-WHERE task_id = $1 AND attempts = $2 AND status IN ('running', $3)";
 
 const FORGET: &str = "-- forget_tasks
 DELETE FROM tasks WHERE task_id IN (

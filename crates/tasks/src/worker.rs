@@ -1,7 +1,10 @@
-//! Workers: receive tasks, run their handlers, end their attempts.
+//! Workers: bring tasks from their queues to their handlers, and end their attempts.
 //!
-//! Marked done only after it was done: a worker that dies in between leaves the message, and whoever gets it finds the
+//! Marked done only after it was done: a worker that dies in between leaves the message or job, and whoever gets it finds the
 //! task ended, or does it again.
+
+mod fifo;
+mod jobs;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -9,17 +12,22 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use queue::Backoff;
-use queue::fifo::{
-    Consumer, ConsumerTerms, FifoEngine, FifoError, Message, QueueTerms, Queues, Verdict, consume,
-};
+use queue::fifo::ConsumerTerms;
 use serde_json::Value as Json;
 use store::storable;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
+use crate::attempt::{Begin, Begun, End, begin, end};
 use crate::handler::{Attempt, Handlers, TaskError};
-use crate::task::{Begin, Begun, End, Status, begin, end, task_id};
-use crate::{DEAD_LETTERS, QUEUE, Tasks};
+use crate::report::Reporter;
+use crate::running::Running;
+use crate::{Status, Tasks};
+
+pub use fifo::{ensure_queues, work};
+pub use jobs::{ActionTerms, ActionWorker};
+
+/// A worker that is lost with its task again and again is taken for that task's doing, beyond its failed attempts.
+const MOST_LOST: u32 = 20;
 
 /// How workers work.
 #[derive(Debug, Clone, Copy)]
@@ -46,107 +54,123 @@ impl Default for WorkerTerms {
     }
 }
 
-/// Makes the queues of tasks if they are not there.
-pub async fn ensure_queues(engine: &dyn FifoEngine) -> Result<Queues, FifoError> {
-    // Workers give tasks up by themselves, with the reason: no redrive policy.
-    let terms = QueueTerms { visibility: WorkerTerms::default().consumer.visibility, dead_letters: None };
-    engine.ensure(DEAD_LETTERS, terms.clone()).await?;
-    engine.ensure(QUEUE, terms).await?;
-    Ok(Queues { queue: engine.open(QUEUE).await?, dead_letters: engine.open(DEAD_LETTERS).await? })
+/// What attempts need.
+#[derive(Clone)]
+pub struct Desk {
+    /// The tasks.
+    pub tasks: Tasks,
+    /// What carries them out.
+    pub handlers: Handlers,
+    /// Hears of changes.
+    pub reporter: Arc<dyn Reporter>,
+    /// What is in work.
+    pub running: Running,
 }
 
-/// Works on tasks until `stop`; what is in work then has its grace, and is given back after it.
-pub async fn work(
-    queues: Queues,
-    tasks: Tasks,
-    handlers: Handlers,
-    terms: WorkerTerms,
-    stop: CancellationToken,
-) {
-    let worker = Arc::new(Worker { tasks, handlers, terms });
-    consume(queues, worker, terms.consumer, stop).await;
+/// What became of an attempt.
+#[derive(Debug)]
+enum Ended {
+    /// The task has ended well, or is nobody's business here any more.
+    Done,
+    /// It is to be tried again, after this long, because of this.
+    Again(Duration, String),
+    /// Given up, because of this.
+    Dead(String),
 }
 
-struct Worker {
-    tasks: Tasks,
-    handlers: Handlers,
-    terms: WorkerTerms,
+/// When a task is given up.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Whether this attempt may still be made, and if not, why.
+    allowed: bool,
+    /// Whether there is none after this one.
+    last: bool,
 }
 
-impl Consumer for Worker {
-    async fn consume(&self, message: &Message) -> Verdict {
-        let Some(task_id) = task_id(&message.body) else {
-            return Verdict::Dead("VALIDATION_ERROR: the message names no task".to_owned());
-        };
-        match begin(&self.tasks.pool, task_id).await {
-            Ok(Begin::Begun(begun)) => self.attempt(task_id, begun).await,
-            Ok(Begin::Ended) => Verdict::Done,
-            Ok(Begin::Unknown) => Verdict::Dead(format!("NOT_FOUND: there is no task {task_id}")),
+impl Desk {
+    /// Makes one attempt at a task. `limits`: from the attempt's number since the last retry by hand, and the task's own limit.
+    async fn attempt(
+        &self,
+        (task_id, retries): (i64, i32),
+        backoff: Backoff,
+        limits: impl Fn(u32, Option<u32>) -> Limits,
+    ) -> Ended {
+        let begun = match begin(&self.tasks.pool, task_id, retries, &self.reporter).await {
+            Ok(Begin::Begun(begun)) => begun,
+            Ok(Begin::Ended) => return Ended::Done,
+            Ok(Begin::Unknown) => return Ended::Dead(format!("NOT_FOUND: there is no task {task_id}")),
             Err(error) => {
                 tracing::warn!(task_id, %error, code = "UNAVAILABLE", "a task could not be begun");
-                Verdict::Again(self.terms.backoff.random_delay(1))
+                return Ended::Again(backoff.random_delay(1), error.to_string());
             }
-        }
-    }
-}
-
-impl Worker {
-    async fn attempt(&self, task_id: i64, begun: Begun) -> Verdict {
-        let Begun { number, task_type, params } = begun;
-        let started = Instant::now();
-        let done = if number > self.terms.max_attempts {
-            let reason = format!("its worker was lost in attempt {}", self.terms.max_attempts);
-            Err(TaskError::Permanent(reason))
-        } else {
+        };
+        let limits = limits(begun.since_retry, begun.max_attempts);
+        let (started, number) = (Instant::now(), begun.number);
+        let task_type = begun.task_type.clone();
+        let done = if limits.allowed {
             store::fail_point("task_begun");
-            self.run(task_id, number, &task_type, params).await
+            match self.run(task_id, &begun).await {
+                Some(done) => done,
+                // Cancelled: that is stored already.
+                None => return Ended::Done,
+            }
+        } else {
+            let reason = format!("its worker was lost in attempt {}", begun.since_retry.saturating_sub(1));
+            Err(TaskError::Permanent(reason))
         };
         store::fail_point("task_done");
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("task_seconds", "task_type" => task_type.clone()).record(seconds);
-        let (ending, verdict) = self.judge(task_id, number, done);
+        let (ending, verdict) =
+            judge(task_id, number, done, backoff.random_delay(begun.since_retry), limits.last);
         let outcome = if ending.status == Status::Waiting { "retried" } else { ending.status.name() };
-        tracing::debug!(
-            task_id,
-            task_type,
-            number,
-            outcome,
-            error = ending.error,
-            "a task's attempt has ended"
-        );
+        let error = ending.error.clone();
+        tracing::debug!(task_id, task_type, number, outcome, error, "a task's attempt has ended");
         metrics::counter!("tasks_total", "task_type" => task_type, "outcome" => outcome).increment(1);
-        let ended = end(&self.tasks.pool, ending).await;
+        let ended = end(&self.tasks.pool, ending, &self.reporter).await;
         store::fail_point("task_ended");
         match ended {
             Ok(true) => verdict,
             // A newer attempt has it, or it was cancelled: the message is that one's, or nobody's.
-            Ok(false) => Verdict::Done,
+            Ok(false) => Ended::Done,
             Err(error) => {
                 tracing::warn!(task_id, %error, code = "UNAVAILABLE", "a task's end could not be stored");
-                Verdict::Again(self.terms.backoff.random_delay(number))
+                Ended::Again(backoff.random_delay(number), error.to_string())
             }
         }
     }
 
-    async fn run(&self, task_id: i64, number: u32, task_type: &str, params: Json) -> Result<Json, TaskError> {
-        let attempt = Attempt { task_id, number, tasks: self.tasks.clone() };
-        let run = self.handlers.run(task_type, &attempt, params);
-        AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
+    /// What the handler says; nothing if the task is cancelled meanwhile.
+    async fn run(&self, task_id: i64, begun: &Begun) -> Option<Result<Json, TaskError>> {
+        let tasks = self.tasks.clone();
+        let attempt = Attempt { task_id, number: begun.number, depth: begun.depth, tasks };
+        let in_work = self.running.begin(task_id, begun.number);
+        let run = self.handlers.run(&begun.task_type, &attempt, begun.params.clone());
+        let done = tokio::select! {
+            done = AssertUnwindSafe(run).catch_unwind() => done,
+            () = in_work.cancelled.cancelled() => return None,
+        };
+        Some(done.unwrap_or_else(|_| {
             Err(TaskError::Permanent("LOGIC_ERROR: the handler panicked; see the log".to_owned()))
-        })
+        }))
     }
+}
 
-    fn judge(&self, task_id: i64, number: u32, done: Result<Json, TaskError>) -> (End, Verdict) {
-        let end = |status, error, outcome| End { task_id, number, status, error, outcome };
-        match done {
-            Ok(outcome) => (end(Status::Succeeded, None, Some(outcome)), Verdict::Done),
-            Err(TaskError::Temporary(reason)) if number < self.terms.max_attempts => {
-                let delay = self.terms.backoff.random_delay(number);
-                (end(Status::Waiting, Some(storable(&reason)), None), Verdict::Again(delay))
-            }
-            Err(TaskError::Temporary(reason) | TaskError::Permanent(reason)) => {
-                (end(Status::Failed, Some(storable(&reason)), None), Verdict::Dead(reason))
-            }
+fn judge(
+    task_id: i64,
+    number: u32,
+    done: Result<Json, TaskError>,
+    delay: Duration,
+    last: bool,
+) -> (End, Ended) {
+    let end = |status, error, outcome| End { task_id, number, status, error, outcome };
+    match done {
+        Ok(outcome) => (end(Status::Succeeded, None, Some(outcome)), Ended::Done),
+        Err(TaskError::Temporary(reason)) if !last => {
+            (end(Status::Waiting, Some(storable(&reason)), None), Ended::Again(delay, reason))
+        }
+        Err(TaskError::Temporary(reason) | TaskError::Permanent(reason)) => {
+            (end(Status::Failed, Some(storable(&reason)), None), Ended::Dead(reason))
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use proto::order_service::process_orders_response::OrderResponse;
 use queue::hurry_in_tx;
 use serving::error::{ApiError, Code};
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Rooms, convert};
+use crate::events::Place;
 use crate::orders::{Accepted, News, QUEUE, State, Told};
 use crate::watch::Listener;
 
@@ -47,6 +49,12 @@ pub(super) async fn process(
         () = rooms.closing.cancelled() => {}
     }
     Ok(results.responses())
+}
+
+impl Place for Rooms {
+    fn place(&self, orders: Vec<(i32, i32)>) -> BoxFuture<'_, Result<Vec<OrderResponse>, ApiError>> {
+        Box::pin(process(self.clone(), orders, self.limits.deadline))
+    }
 }
 
 /// Tells the listener of orders that had ended before, and looks after those underway: they are tried at once.

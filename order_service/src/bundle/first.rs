@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use events::configs::{self, ACTION_CONFIGS, ActionConfig, configs_of};
 use ledger::types::{Definition, LEDGER_TYPES, Terms, Uses, types_of};
 use reconcile::{Bundle, Owner, Place, Request};
 use sqlx::{PgConnection, PgPool};
@@ -29,6 +30,7 @@ struct Content {
     types: Vec<Definition>,
     rules: Vec<Rule>,
     schedules: Vec<Scheduled>,
+    action_configs: Vec<ActionConfig>,
     owner: Owner,
 }
 
@@ -96,6 +98,7 @@ fn read(place: &Place) -> Result<Content, FirstError> {
         types: types_of(&bundle).map_err(wrong)?,
         rules: rules_of(&bundle).map_err(wrong)?,
         schedules: schedules_of(&bundle).map_err(wrong)?,
+        action_configs: configs_of(&bundle).map_err(wrong)?,
         owner: owner(place),
     })
 }
@@ -110,6 +113,7 @@ async fn write_in_tx(connection: &mut PgConnection, content: &Content) -> store:
     reconcile::exclude_others_in_tx(connection, LEDGER_TYPES).await?;
     reconcile::exclude_others_in_tx(connection, POSTINGS).await?;
     reconcile::exclude_others_in_tx(connection, SCHEDULES).await?;
+    reconcile::exclude_others_in_tx(connection, ACTION_CONFIGS).await?;
     if ever_reconciled(connection).await? {
         return Ok(false);
     }
@@ -127,5 +131,9 @@ async fn write_in_tx(connection: &mut PgConnection, content: &Content) -> store:
     let terms = schedule::Terms { owner: content.owner, take_over: false };
     let steps = schedule::plan(&schedule::read(connection).await?.0, &content.schedules, terms);
     schedule::apply_in_tx(connection, &steps, terms).await?;
+    let terms = configs::Terms { owner: content.owner, take_over: false };
+    let stored = configs::read(connection, None, None, None).await?;
+    let steps = configs::plan(&stored, &content.action_configs, terms);
+    configs::apply_in_tx(connection, &steps, terms).await?;
     Ok(true)
 }

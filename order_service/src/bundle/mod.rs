@@ -8,6 +8,7 @@ mod usage;
 
 use std::sync::Arc;
 
+use events::configs::{ACTION_CONFIGS, ActionConfigs};
 use ledger::types::{LEDGER_TYPES, LedgerTypes, Usage, check_types};
 use reconcile::{Bundle, Check, Diagnostic, Runtime};
 use sqlx::PgPool;
@@ -20,13 +21,13 @@ pub use usage::InUse;
 use crate::partitions::{PARTITIONS, Partitions};
 use crate::postings::{POSTINGS, PostingRules, check_rules};
 use crate::queues::{EnvQueues, QUEUES, Queues, check_queues};
-use crate::tasks::check_schedules;
+use crate::tasks::{check_action_configs, check_schedules};
 
 /// What documents must keep to that no schema can say.
-const CHECKS: [Check; 4] = [check_types, check_rules, check_schedules, check_queues];
+const CHECKS: [Check; 5] = [check_types, check_rules, check_schedules, check_action_configs, check_queues];
 
 /// All integrations, in the order in which they run: rules refer to types.
-const INTEGRATIONS: [&str; 5] = [LEDGER_TYPES, POSTINGS, SCHEDULES, PARTITIONS, QUEUES];
+const INTEGRATIONS: [&str; 6] = [LEDGER_TYPES, POSTINGS, SCHEDULES, ACTION_CONFIGS, PARTITIONS, QUEUES];
 
 /// What the integrations bring to the desired state.
 #[derive(Clone)]
@@ -54,6 +55,7 @@ pub fn runtime(targets: &Targets) -> Runtime {
         .with(LedgerTypes { pool: pool.clone(), usage })
         .with(PostingRules { pool: pool.clone() })
         .with(Schedules { pool: pool.clone() })
+        .with(ActionConfigs { pool: pool.clone() })
         .with(Partitions { shards })
         .with(Queues { pool, queues })
 }

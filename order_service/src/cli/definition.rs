@@ -1,6 +1,7 @@
 //! What commands there are.
 
 mod configurator;
+mod events;
 mod export;
 mod ledger;
 mod reconcile;
@@ -41,6 +42,7 @@ pub fn command() -> Command {
         .subcommand(configurator::testproxy())
         .subcommand(bundle())
         .subcommand(reconcile::command())
+        .subcommand(events::action_configs())
         .subcommand(
             with_example("status", "Processes, queues and errors at a glance", "order_service status")
                 .arg(output()),

@@ -1,5 +1,6 @@
 //! The command line: what there is, and what runs it. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 drift found.
 
+mod action_configs;
 mod admin;
 mod bundle;
 mod client;
@@ -140,6 +141,7 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
             Some(("validate", args)) => bundle::validate(args, resolved),
             _ => Err(Failure::Usage("bundle: which command? (see bundle --help)".to_owned())),
         },
+        Some(("action-configs", args)) => action_configs::run(args, resolved).await,
         Some(("reconcile", args)) => reconcile::run(args, resolved).await,
         Some(("config", args)) => match args.subcommand() {
             Some(("print", args)) => admin::print_config(args, resolved),

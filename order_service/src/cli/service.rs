@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::ArgMatches;
-use http::{StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -27,9 +27,10 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 
 /// A running service.
 pub(super) struct Service {
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: Client<HttpConnector, Full<Bytes>>,
     origin: String,
     patience: Duration,
+    token: Option<String>,
 }
 
 /// The body of an error.
@@ -58,14 +59,41 @@ impl Service {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT));
         connector.set_nodelay(true);
-        Self { client: Client::builder(TokioExecutor::new()).build(connector), origin, patience }
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Self { client, origin, patience, token: None }
+    }
+
+    /// With a client's token.
+    pub(super) fn with_token(self, token: Option<String>) -> Self {
+        Self { token, ..self }
     }
 
     /// The answer's text. `path`: its segments.
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<String, Failure> {
+        self.send(Method::GET, path, query, None).await
+    }
+
+    /// The answer's text; `json`: the body, if there is one.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        json: Option<String>,
+    ) -> Result<String, Failure> {
         let target = target(path, query);
         let uri: Uri = format!("{}{target}", self.origin).parse().map_err(|error| self.failed(error))?;
-        let (status, body) = match timeout(self.patience, self.ask(uri)).await {
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if json.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = Full::new(Bytes::from(json.unwrap_or_default()));
+        // The token may be what is wrong: it is not repeated.
+        let request = request.body(body).map_err(|_| self.failed("the request cannot be written"))?;
+        let (status, body) = match timeout(self.patience, self.ask(request)).await {
             Ok(answer) => answer?,
             Err(_) => return Err(self.failed(format!("no answer within {:?}", self.patience))),
         };
@@ -75,8 +103,8 @@ impl Service {
         Err(Failure::Failed(format!("{} answered {}", self.origin, refusal(status, &body))))
     }
 
-    async fn ask(&self, uri: Uri) -> Result<(StatusCode, Bytes), Failure> {
-        let answer = self.client.get(uri).await.map_err(|error| {
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
+        let answer = self.client.request(request).await.map_err(|error| {
             if error.is_connect() {
                 return Failure::Failed(format!("no service answers at {} (is it running?)", self.origin));
             }

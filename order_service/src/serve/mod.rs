@@ -3,6 +3,7 @@
 pub mod configurator;
 pub mod database;
 mod duties;
+mod events;
 pub mod export;
 mod http;
 pub mod ledger;
@@ -54,12 +55,14 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     bundle::begin(&targets, &settings.bundle).await?;
     let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
     let fifo = queues::open(&settings.queues.engine, &database.pool, &running.notifications).await;
-    let background = tasks::start(&settings, &database.pool, &running, &fifo, &stop).await?;
+    let events = events::start(&settings.events, &database.pool, &running.notifications).await?;
+    let background = tasks::start(&settings, &database.pool, &running, &events.events, &fifo, &stop).await?;
     let (configurator, configuring) =
         start_configurator(&settings, &database, &running, &fifo, &stop).await?;
     let routes = match settings.roles.contains(&Role::Http) {
         true => ::ledger::http::routes(running.ledger.clone())
             .merge(::tasks::http::routes(background.tasks.clone()))
+            .merge(::events::http::routes(events))
             .merge(bundle::http::routes(targets.clone()))
             .merge(::configurator::http::routes(configurator)),
         false => axum::Router::new(),

@@ -61,6 +61,8 @@ pub(super) async fn start(
         queue::fifo::CHANNEL,
         queue::fifo::OUTBOX_CHANNEL,
         tasks::schedule::CHANNEL,
+        tasks::CANCELLED_CHANNEL,
+        events::configs::CHANNEL,
         configurator::run::RUNS_CHANNEL,
     ];
     let (notifications, _) = Notifications::start(pool.clone(), channels);

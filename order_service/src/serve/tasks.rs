@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use events::{Events, StatusReporter};
 use queue::fifo::FifoEngine;
 use sqlx::PgPool;
 use store::{LeaseTerms, Work, do_duties};
 use tasks::schedule::Scheduler;
-use tasks::{Handlers, Tasks, WorkerTerms};
+use tasks::{ActionTerms, ActionWorker, Desk, Tasks, WorkerTerms};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::queues::FifoQueues;
 use super::rooms::Running;
+use crate::events::NoConfigurator;
 use crate::settings::{Role, Settings};
-use crate::tasks::{TASK_TYPES, handlers};
+use crate::tasks::{Means, TASK_TYPES, handlers};
 
 /// The duty of whoever schedules.
 const SCHEDULER: &str = "scheduler";
@@ -37,6 +39,7 @@ pub(super) async fn start(
     settings: &Settings,
     pool: &PgPool,
     process: &Running,
+    events: &Events,
     fifo: &FifoQueues,
     stop: &CancellationToken,
 ) -> anyhow::Result<Background> {
@@ -46,6 +49,7 @@ pub(super) async fn start(
     let tasks = Tasks::new(pool.clone(), TASK_TYPES.into(), fifo.tasks_sender.clone());
     let mut running = JoinSet::new();
     fifo.relay(pool, &process.notifications, &mut running, stop);
+    let mut duties: HashMap<&'static str, Work> = HashMap::new();
     if settings.roles.contains(&Role::Scheduler) {
         let scheduler = Scheduler {
             tasks: tasks.clone(),
@@ -53,27 +57,29 @@ pub(super) async fn start(
             retention: settings.task_retention,
         };
         let work: Work = Arc::new(move |lease| Box::pin(scheduler.clone().run(lease)));
-        let duties = HashMap::from([(SCHEDULER, work)]);
-        running.spawn(do_duties(pool.clone(), LeaseTerms::default(), duties, stop.clone()));
+        duties.insert(SCHEDULER, work);
     }
     if settings.roles.contains(&Role::Tasks) {
+        duties.extend(super::events::duties(&settings.events, events, pool));
+        let desk = desk(settings, pool, process, events, &tasks, stop);
+        let started = ActionWorker::start(desk.clone(), &process.notifications, ActionTerms::default());
+        let actions = started.await.context("the queue of actions' tasks")?;
+        let (stopped, grace) = (stop.clone(), settings.shutdown_timeout * 2 / 3);
+        running.spawn(async move {
+            stopped.cancelled().await;
+            actions.stop(grace).await;
+        });
         let mut terms = WorkerTerms::default();
         // What is not done by then is given back: others have it at once.
         terms.consumer.grace = settings.shutdown_timeout * 2 / 3;
-        let handlers = handlers(&process.ledger, settings.ledger_retention);
-        running.spawn(work(fifo.tasks.clone(), tasks.clone(), handlers, terms, stop.clone()));
+        running.spawn(work(fifo.tasks.clone(), desk, terms, stop.clone()));
     }
+    running.spawn(do_duties(pool.clone(), LeaseTerms::default(), duties, stop.clone()));
     Ok(Background { tasks, running })
 }
 
 /// Works as soon as the queue is there: the engine may be away for now.
-async fn work(
-    engine: Arc<dyn FifoEngine>,
-    tasks: Tasks,
-    handlers: Handlers,
-    terms: WorkerTerms,
-    stop: CancellationToken,
-) {
+async fn work(engine: Arc<dyn FifoEngine>, desk: Desk, terms: WorkerTerms, stop: CancellationToken) {
     let queues = async {
         loop {
             match tasks::ensure_queues(engine.as_ref()).await {
@@ -87,7 +93,32 @@ async fn work(
     };
     tokio::select! {
         () = stop.cancelled() => {}
-        queues = queues => tasks::work(queues, tasks, handlers, terms, stop.clone()).await,
+        queues = queues => tasks::work(queues, desk, terms, stop.clone()).await,
+    }
+}
+
+/// What the workers need.
+fn desk(
+    settings: &Settings,
+    pool: &PgPool,
+    process: &Running,
+    events: &Events,
+    tasks: &Tasks,
+    stop: &CancellationToken,
+) -> Desk {
+    let means = Means {
+        ledger: process.ledger.clone(),
+        retention: settings.ledger_retention,
+        orders: Arc::new(process.rooms.clone()),
+        runs: Arc::new(NoConfigurator),
+        events: events.clone(),
+        webhooks: super::events::webhooks(&settings.events),
+    };
+    Desk {
+        tasks: tasks.clone(),
+        handlers: handlers(means),
+        reporter: Arc::new(StatusReporter(events.clone())),
+        running: tasks::Running::start(pool.clone(), &process.notifications, stop.clone()),
     }
 }
 

@@ -47,7 +47,7 @@ fn validate_says_what_is_wrong_and_exits_1() {
         told(command(&["bundle", "validate", "--bundle", dir, "--output", output]).output().unwrap())
     };
     let (code, said, _) = validate("text");
-    assert_eq!((code, said), (0, format!("the bundle {dir}: 20 files, all sound\n")));
+    assert_eq!((code, said), (0, format!("the bundle {dir}: 22 files, all sound\n")));
     edit(&folder, "ledger/storage_lock.yaml", "shard_key:", "shardkey:");
     let (code, said, complaint) = validate("text");
     assert_eq!(code, 1);
@@ -116,7 +116,7 @@ fn a_dry_run_works_for_a_user_who_may_only_read() {
         assert_eq!((&json["dry_run"], &json["summary"]["create"]), (&true.into(), &18.into()));
         let (code, said, complaint) = reconcile(&[]).await;
         let json: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!((code, complaint.as_str()), (1, "error: 4 of 5 integrations failed, 3 shards failed\n"));
+        assert_eq!((code, complaint.as_str()), (1, "error: 5 of 6 integrations failed, 3 shards failed\n"));
         assert!(json["integrations"][0]["error"].as_str().unwrap().contains("permission denied"), "{said}");
         assert!(types(&owner).await.is_empty());
     });

@@ -121,9 +121,11 @@ impl Plan {
         self.changes.is_empty() && self.refused.is_empty() && self.failed.is_empty() && self.adopted == 0
     }
 
-    /// Takes in the plan of another part of the same target.
+    /// Takes in the plan of another part of the same target. What is in both parts is one change.
     pub fn join(&mut self, other: Plan) {
-        self.changes.extend(other.changes);
+        let new = other.changes.into_iter().filter(|change| !self.changes.contains(change));
+        let new: Vec<Change> = new.collect();
+        self.changes.extend(new);
         self.refused.extend(other.refused);
         self.failed.extend(other.failed);
         self.adopted += other.adopted;

@@ -14,7 +14,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{LeaseTerms, Notifications, PgPool, Work, do_duties};
 use tasks::schedule::{self, Scheduler};
-use tasks::{Attempt, Handler, Handlers, TaskError, TaskType, Tasks, WorkerTerms};
+use tasks::{
+    Attempt, CANCELLED_CHANNEL, Desk, Handler, Handlers, Running, Silent, TaskError, TaskType, Tasks,
+    WorkerTerms,
+};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -49,7 +52,8 @@ impl World {
     }
 
     pub async fn on(pool: PgPool) -> Self {
-        let (notifications, _) = Notifications::start(pool.clone(), vec![CHANNEL, schedule::CHANNEL]);
+        let (notifications, _) =
+            Notifications::start(pool.clone(), vec![CHANNEL, schedule::CHANNEL, CANCELLED_CHANNEL]);
         let engine = PostgresFifo::new(pool.clone(), notifications.clone());
         let queues = tasks::ensure_queues(&engine).await.unwrap();
         let types = [TaskType::of::<Obedient>(), TaskType::of::<Parent>()];
@@ -99,7 +103,9 @@ impl World {
 
     pub fn worker(&self, obedient: &Arc<Told>, stop: &CancellationToken) -> JoinHandle<()> {
         let handlers = Handlers::default().with(Obedient(obedient.clone())).with(Parent);
-        tokio::spawn(tasks::work(self.queues.clone(), self.tasks.clone(), handlers, TERMS, stop.clone()))
+        let running = Running::start(self.pool.clone(), &self.notifications, stop.clone());
+        let desk = Desk { tasks: self.tasks.clone(), handlers, reporter: Arc::new(Silent), running };
+        tokio::spawn(tasks::work(self.queues.clone(), desk, TERMS, stop.clone()))
     }
 
     pub fn scheduler(&self, terms: LeaseTerms, stop: &CancellationToken) -> JoinHandle<()> {

@@ -12,7 +12,7 @@ pub(super) fn command() -> Command {
                    order_service reconcile --bundle configs --plan-out plan.json && order_service reconcile --bundle configs --apply plan.json";
     with_example("reconcile", "Brings the platform to what a bundle (--bundle DIR) says", example)
         .arg(Arg::new("integration").value_name("INTEGRATION").action(ArgAction::Append).help(
-            "What is brought there: ledger-types, postings, schedules, partitions, … [default: all of them]",
+            "What is brought there: ledger-types, postings, schedules, action-configs, partitions, queues [default: all of them]",
         ))
         .arg(switch("dry-run", "Only show what would be done; writes nothing"))
         .args(narrowing())

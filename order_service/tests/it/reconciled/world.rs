@@ -99,6 +99,12 @@ impl World {
             ),
         );
         put(
+            "changed.yaml",
+            format!(
+                "$schema: /events/action-config-1.yml\nname: changed\nauthor: somebody\ndescription: \"{round}\"\non: [{{event: e}}]\naction: {{task: noop}}\n"
+            ),
+        );
+        put(
             "queues/changed.yaml",
             format!(
                 "$schema: /queues/queue-1.yml\nname: changed\nenvs: [dev]\nvisibility_seconds: {}\n",

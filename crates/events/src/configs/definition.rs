@@ -1,0 +1,80 @@
+//! An action config, as in its file.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Says which task starts on which events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActionConfig {
+    /// Its name; not the task's: several configs may start one type of task differently.
+    pub name: String,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// Whether it starts anything.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// The events that it starts on: all of them, if there are several.
+    pub on: Vec<Trigger>,
+    /// The params in which several events must be equal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub join: Vec<String>,
+    /// What it starts.
+    pub action: Action,
+}
+
+/// An event that a config waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trigger {
+    /// The event's name.
+    pub event: String,
+    /// What its params must be: values, or conditions (`in`, `regex`, `exists`).
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub params: Map<String, Value>,
+}
+
+/// What a config starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Action {
+    /// The type of task.
+    pub task: String,
+    /// The task's params; texts in them are templates.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub params: Map<String, Value>,
+    /// Failed attempts after which it is given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// Above 0: before the others; below: after them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+    /// Tasks with this key run one at a time; a template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_zero(priority: &i32) -> bool {
+    *priority == 0
+}
+
+impl ActionConfig {
+    /// As JSON.
+    pub fn to_json(&self) -> Value {
+        // A struct of texts, numbers and maps always has a JSON form.
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// Whether it waits for several events.
+    pub fn is_join(&self) -> bool {
+        self.on.len() > 1
+    }
+}

@@ -1,0 +1,69 @@
+//! The index as this process knows it, kept current by `NOTIFY`, by looking every few seconds, and by whoever finds that it is
+//! behind.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool};
+use store::{Notifications, Notify, Result, run};
+use tokio::time::{sleep, timeout};
+
+use super::Index;
+use super::stored::{CHANNEL, changes_since};
+
+/// How long a change may go unnoticed when its notification was lost; no event is matched against an index that is behind.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Changes that come together are taken in together.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// The index; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Live(Arc<RwLock<Arc<Index>>>);
+
+impl Live {
+    /// What is known now.
+    pub fn now(&self) -> Arc<Index> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes in what has changed.
+    pub async fn refresh(&self, connection: &mut PgConnection) -> Result<Arc<Index>> {
+        let known = self.now();
+        let changes = changes_since(connection, known.version).await?;
+        if changes.version == known.version {
+            return Ok(known);
+        }
+        let next = Arc::new(known.with(changes.version, changes.changes));
+        let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if index.version < next.version {
+            *index = next.clone();
+        }
+        Ok(next)
+    }
+
+    /// [`Live::refresh`] on a connection of the pool.
+    pub async fn refresh_from(&self, pool: &PgPool) -> Result<()> {
+        let live = self.clone();
+        run(pool, "refresh_action_configs", move |connection| {
+            let live = live.clone();
+            Box::pin(async move { live.refresh(connection).await.map(drop) })
+        })
+        .await
+    }
+
+    /// Keeps it current for ever; `notifications` must listen on [`CHANNEL`].
+    pub async fn keep_current(self, pool: PgPool, notifications: Notifications) {
+        let mut heard = notifications.subscribe();
+        loop {
+            match timeout(LOOK_EVERY, heard.recv()).await {
+                Ok(Ok(Notify::Heard { channel, .. })) if channel != CHANNEL => continue,
+                Ok(Err(tokio::sync::broadcast::error::RecvError::Closed)) => return,
+                Ok(_) => sleep(GATHER).await,
+                Err(_) => {}
+            }
+            if let Err(error) = self.refresh_from(&pool).await {
+                tracing::warn!(%error, code = "UNAVAILABLE", "action configs not read");
+            }
+        }
+    }
+}

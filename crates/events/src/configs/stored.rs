@@ -1,0 +1,190 @@
+//! The configs in the control database: `action_configs`, and every one as it was, `action_config_history`.
+
+use chrono::{DateTime, Utc};
+use reconcile::Owner;
+use serde_json::Value as Json;
+use sqlx::PgConnection;
+use sqlx::types::Json as Jsonb;
+use store::Result;
+
+use super::{ActionConfig, Compiled};
+
+/// The channel on which changes of configs are told.
+pub const CHANNEL: &str = "action_configs";
+
+/// A config, and what is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// The config, with its author.
+    pub config: ActionConfig,
+    /// Whose it is.
+    pub owner: Owner,
+    /// When it was last changed.
+    pub changed_at: DateTime<Utc>,
+}
+
+type Row = (String, Json, String, String, DateTime<Utc>);
+
+/// Configs by name: those by this author, about this event, of this name. One that this program does not understand (a newer
+/// one wrote it) is said and left out.
+pub async fn read(
+    connection: &mut PgConnection,
+    author: Option<&str>,
+    event: Option<&str>,
+    name: Option<&str>,
+) -> Result<Vec<Stored>> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT name, definition, author, owner, changed_at FROM action_configs
+         WHERE ($1::text IS NULL OR author = $1) AND ($2::text IS NULL OR $2 = ANY (events)) AND ($3::text IS NULL OR name = $3)
+         ORDER BY name -- read_action_configs",
+    )
+    .bind(author)
+    .bind(event)
+    .bind(name)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().filter_map(stored).collect())
+}
+
+fn stored((name, definition, author, owner, changed_at): Row) -> Option<Stored> {
+    let (config, owner) = (understood(&name, definition)?, Owner::parse(&owner)?);
+    Some(Stored { config: ActionConfig { author: Some(author), ..config }, owner, changed_at })
+}
+
+fn understood(name: &str, definition: Json) -> Option<ActionConfig> {
+    let config = serde_json::from_value(definition);
+    config
+        .map_err(|error| {
+            let code = "CONSISTENCY_ERROR";
+            tracing::error!(config = name, %error, code, "a stored action config is left out");
+        })
+        .ok()
+}
+
+/// Keeps everybody else from changing configs until the transaction ends: what is read after this stays so.
+pub async fn hold_in_tx(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query("SELECT FROM action_configs_version FOR UPDATE -- hold_action_configs")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The next version; whoever else changes configs waits until the transaction ends. Tells everybody when it commits.
+pub async fn next_version_in_tx(connection: &mut PgConnection) -> Result<i64> {
+    Ok(sqlx::query_scalar(
+        "WITH told AS (SELECT pg_notify($1, ''))
+         UPDATE action_configs_version SET version = version + 1 FROM told RETURNING version -- next_configs_version",
+    )
+    .bind(CHANNEL)
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Creates or changes configs (with their authors), each name once.
+pub async fn put_in_tx(
+    connection: &mut PgConnection,
+    configs: &[ActionConfig],
+    owner: Owner,
+    version: i64,
+) -> Result<()> {
+    if configs.is_empty() {
+        return Ok(());
+    }
+    let author = |config: &ActionConfig| config.author.clone().unwrap_or_else(|| owner.name().to_owned());
+    let definition = |config: &ActionConfig| Jsonb(ActionConfig { author: None, ..config.clone() }.to_json());
+    sqlx::query(PUT)
+        .bind(configs.iter().map(|config| config.name.as_str()).collect::<Vec<_>>())
+        .bind(configs.iter().map(definition).collect::<Vec<_>>())
+        .bind(configs.iter().map(author).collect::<Vec<_>>())
+        .bind(owner.name())
+        .bind(version)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Deletes configs.
+pub async fn delete_in_tx(connection: &mut PgConnection, names: &[String], version: i64) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- delete_action_configs
+        WITH ended AS (
+            UPDATE action_config_history SET until = $2, until_at = now() WHERE name = ANY ($1) AND until IS NULL
+        )
+        DELETE FROM action_configs WHERE name = ANY ($1)",
+    )
+    .bind(names)
+    .bind(version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What changed after a version.
+pub struct Changes {
+    /// The version now.
+    pub version: i64,
+    /// Configs, compiled; without one: deleted.
+    pub changes: Vec<(String, Option<Compiled>)>,
+}
+
+/// What changed after `version`, as of one moment.
+pub async fn changes_since(connection: &mut PgConnection, version: i64) -> Result<Changes> {
+    let rows: Vec<(i64, Option<String>, Option<Json>)> =
+        sqlx::query_as(CHANGES).bind(version).fetch_all(connection).await?;
+    let now = rows.first().map_or(version, |(now, ..)| *now);
+    let change = |(_, name, definition): (i64, Option<String>, Option<Json>)| {
+        let name = name?;
+        let compiled = definition.and_then(|definition| understood(&name, definition)).and_then(|config| {
+            // Checked when it was written, by another version.
+            Compiled::new(config)
+                .map_err(|(field, reason)| {
+                    let code = "CONSISTENCY_ERROR";
+                    tracing::error!(config = name, field, reason, code, "a stored action config is left out");
+                })
+                .ok()
+        });
+        Some((name, compiled))
+    };
+    Ok(Changes { version: now, changes: rows.into_iter().filter_map(change).collect() })
+}
+
+/// The configs about an event's name as they were at a version, by name.
+pub async fn as_of(connection: &mut PgConnection, event: &str, version: i64) -> Result<Vec<ActionConfig>> {
+    let rows: Vec<(String, Json)> = sqlx::query_as(
+        "SELECT name, definition FROM action_config_history
+         WHERE events @> ARRAY[$1] AND since <= $2 AND (until IS NULL OR until > $2) ORDER BY name -- configs_as_of",
+    )
+    .bind(event)
+    .bind(version)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().filter_map(|(name, definition)| understood(&name, definition)).collect())
+}
+
+const PUT: &str = "-- put_action_configs
+WITH input AS MATERIALIZED (
+    SELECT name, definition, author,
+           ARRAY(SELECT DISTINCT trigger ->> 'event' FROM jsonb_array_elements(definition -> 'on') AS trigger) AS events
+    FROM unnest($1::text[], $2::jsonb[], $3::text[]) AS t (name, definition, author)
+), ended AS (
+    UPDATE action_config_history h SET until = $5, until_at = now() FROM input i WHERE h.name = i.name AND h.until IS NULL
+), kept AS (
+    INSERT INTO action_config_history (name, since, definition, events) SELECT name, $5, definition, events FROM input
+)
+INSERT INTO action_configs (name, definition, author, owner, events, version)
+SELECT name, definition, author, $4, events, $5 FROM input
+ON CONFLICT (name) DO UPDATE
+    SET definition = excluded.definition, author = excluded.author, owner = excluded.owner, events = excluded.events,
+        version = excluded.version, changed_at = now()";
+
+const CHANGES: &str = "-- changed_action_configs
+SELECT v.version, c.name, c.definition
+FROM action_configs_version v LEFT JOIN (
+    SELECT name, definition FROM action_configs WHERE version > $1
+    UNION ALL
+    SELECT DISTINCT h.name, NULL::jsonb FROM action_config_history h
+    WHERE h.until > $1 AND NOT EXISTS (SELECT FROM action_configs c WHERE c.name = h.name)
+) AS c ON true";

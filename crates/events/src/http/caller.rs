@@ -1,0 +1,47 @@
+//! Who asks: put into a request's extensions by whoever authenticates clients; without one, everybody is anonymous and trusted.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use serving::error::{ApiError, Code};
+
+use crate::configs::check_word;
+
+/// An authenticated client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Its name.
+    pub name: String,
+    /// Whether it may speak for others.
+    pub admin: bool,
+}
+
+/// The caller, if clients are configured.
+pub(super) struct Known(Option<Caller>);
+
+impl<S: Sync> FromRequestParts<S> for Known {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.get::<Caller>().cloned()))
+    }
+}
+
+impl Known {
+    /// The author of what is written: the caller; another one only where that is allowed.
+    pub(super) fn author(&self, named: Option<&str>) -> Result<String, ApiError> {
+        if let Some(named) = named {
+            check_word(named).map_err(|reason| ApiError::field("author", reason))?;
+        }
+        match (&self.0, named) {
+            (None, named) => Ok(named.unwrap_or("anonymous").to_owned()),
+            (Some(caller), Some(named)) if named != caller.name && !caller.admin => {
+                let message =
+                    "author: only a client with the scope admin may name another author than itself";
+                Err(ApiError::new(Code::PermissionDenied, message).arg("field", "author"))
+            }
+            (Some(caller), named) => Ok(named.unwrap_or(&caller.name).to_owned()),
+        }
+    }
+}

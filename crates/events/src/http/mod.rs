@@ -1,0 +1,54 @@
+//! The REST API of events, stories, configs and statuses. Handlers check, ask the rooms, and shape answers; nothing else.
+
+mod caller;
+mod configs;
+mod events;
+mod filter;
+mod status;
+mod story;
+
+use axum::Router;
+use axum::routing::{get, post};
+use serving::body;
+use serving::error::{ApiError, Code};
+
+use crate::{Events, Writer};
+
+pub use caller::Caller;
+
+/// What the handlers need; clones share it.
+#[derive(Clone)]
+pub struct Desk {
+    /// The events.
+    pub events: Events,
+    /// Writes them.
+    pub writer: Writer,
+}
+
+/// The routes.
+pub fn routes(desk: Desk) -> Router {
+    Router::new()
+        .route("/api/v1/events", get(events::list).post(events::post))
+        .route("/api/v1/event_story", post(story::begin))
+        .route("/api/v1/event_story/{id}", get(story::show))
+        .route("/api/v1/action_configs", get(configs::list).post(configs::create))
+        .route("/api/v1/action_configs/{name}", get(configs::show).put(configs::put).delete(configs::delete))
+        .route("/task/status", post(status::report))
+        .method_not_allowed_fallback(body::method_not_allowed)
+        .with_state(desk)
+}
+
+/// Database trouble as a caller sees it: its own words stay in the log.
+fn unavailable(error: store::Error) -> ApiError {
+    if error.is_transient() || matches!(error, store::Error::Abandoned) {
+        tracing::warn!(%error, code = "UNAVAILABLE", "events");
+        return ApiError::new(Code::Unavailable, "the control database does not answer; try again");
+    }
+    tracing::error!(%error, code = "INTERNAL_ERROR", "events");
+    ApiError::new(Code::InternalError, "the control database refused; see the log")
+}
+
+/// A name in an error, however long it is.
+fn short(text: &str) -> String {
+    text.chars().take(80).collect()
+}

@@ -1,0 +1,70 @@
+//! `POST /task/status`: somebody's task has a new status, which becomes an event.
+
+use axum::Json;
+use axum::extract::FromRequest as _;
+use axum::extract::{Query, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
+use serving::body::{self, JsonBody};
+use serving::error::{ApiError, Code};
+
+use super::caller::Known;
+use super::events::check_params;
+use super::{Desk, short, unavailable};
+use crate::{Cause, NewEvent, Params, Written};
+
+pub(super) async fn report(
+    State(desk): State<Desk>,
+    caller: Known,
+    Query(query): Query<Vec<(String, String)>>,
+    request: Request,
+) -> Response {
+    let empty = http_body::Body::is_end_stream(request.body());
+    let params = match empty {
+        true => Ok(Params::new()),
+        false => match JsonBody::from_request(request, &()).await {
+            Ok(JsonBody(body)) => body::parse::<Params>(&body),
+            Err(refusal) => return refusal,
+        },
+    };
+    let written = match params {
+        Ok(params) => write(&desk, &caller, query, params).await,
+        Err(error) => Err(error),
+    };
+    written.unwrap_or_else(axum::response::IntoResponse::into_response)
+}
+
+async fn write(
+    desk: &Desk,
+    caller: &Known,
+    query: Vec<(String, String)>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let settings = desk.events.settings.clone();
+    params.entry("environment").or_insert_with(|| settings.environment.clone().into());
+    for (name, value) in query {
+        match name.as_str() {
+            "taskType" | "taskStatus" | "environment" => drop(params.insert(name, value.into())),
+            _ => {
+                let reason = "unknown parameter; allowed are taskType, taskStatus, environment";
+                return Err(ApiError::field(short(&name), reason));
+            }
+        }
+    }
+    for needed in ["taskType", "taskStatus"] {
+        if params.get(needed).and_then(|value| value.as_str()).is_none_or(str::is_empty) {
+            return Err(ApiError::field(needed, "is missing"));
+        }
+    }
+    check_params(&params, "params")?;
+    let (name, author) = (settings.status_event.clone(), caller.author(None)?);
+    let event = NewEvent { name, params, author, key: None, cause: Cause::default() };
+    match desk.writer.write(vec![event]).await.map_err(unavailable)? {
+        Written::Events(ids) => {
+            let id = ids.first().map(|(id, _)| id.to_string());
+            Ok((StatusCode::CREATED, Json(json!({"_id": id}))).into_response())
+        }
+        Written::Conflict { .. } => Err(ApiError::new(Code::LogicError, "an event without a key has a key")),
+    }
+}

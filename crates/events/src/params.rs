@@ -1,0 +1,135 @@
+//! Params of events: what they may be, how a place in them is named, when two values are the same.
+
+use serde_json::{Map, Value};
+
+/// Largest params of one event, in bytes of JSON.
+pub const LARGEST: usize = 256 << 10;
+/// Deepest nesting.
+const DEEPEST: usize = 32;
+
+/// Params of an event.
+pub type Params = Map<String, Value>;
+
+/// The value at `path`: a name, or names of nested objects joined by two underscores.
+pub fn at<'p>(params: &'p Params, path: &str) -> Option<&'p Value> {
+    if let Some(value) = params.get(path) {
+        return Some(value);
+    }
+    path.match_indices("__").find_map(|(place, _)| {
+        let nested = params.get(&path[..place])?.as_object()?;
+        at(nested, &path[place + 2..])
+    })
+}
+
+/// What no event may have in its params, because it could not be stored or shown.
+pub fn check(params: &Params) -> Result<(), String> {
+    params.iter().try_for_each(|(name, value)| {
+        check_text(name)?;
+        check_value(value, 1)
+    })
+}
+
+fn check_value(value: &Value, depth: usize) -> Result<(), String> {
+    if depth > DEEPEST {
+        return Err(format!("must be nested at most {DEEPEST} levels deep"));
+    }
+    match value {
+        Value::String(text) => check_text(text),
+        Value::Array(items) => items.iter().try_for_each(|item| check_value(item, depth + 1)),
+        Value::Object(members) => members.iter().try_for_each(|(name, value)| {
+            check_text(name)?;
+            check_value(value, depth + 1)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
+}
+
+fn check_text(text: &str) -> Result<(), String> {
+    if text.contains('\0') { Err("must hold no NUL (\\u0000)".to_owned()) } else { Ok(()) }
+}
+
+/// One text for equal values: members in the order of their names, 1.0 as 1.
+pub fn canonical(value: &Value) -> String {
+    let mut text = String::new();
+    write(value, &mut text);
+    text
+}
+
+fn write(value: &Value, text: &mut String) {
+    match value {
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (None, Some(float)) if float.fract() == 0.0 && float.abs() < 9e15 => {
+                text.push_str(&(float as i64).to_string());
+            }
+            _ => text.push_str(&number.to_string()),
+        },
+        Value::Array(items) => {
+            text.push('[');
+            items.iter().for_each(|item| {
+                write(item, text);
+                text.push(',');
+            });
+            text.push(']');
+        }
+        Value::Object(members) => write_members(members, text),
+        Value::Null | Value::Bool(_) | Value::String(_) => text.push_str(&value.to_string()),
+    }
+}
+
+fn write_members(members: &Params, text: &mut String) {
+    let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
+    sorted.sort_unstable_by_key(|(name, _)| *name);
+    text.push('{');
+    for (name, value) in sorted {
+        write(&Value::String(name.clone()), text);
+        text.push(':');
+        write(value, text);
+        text.push(',');
+    }
+    text.push('}');
+}
+
+/// Whether two values are the same: numbers by their value, members in any order.
+pub fn same(a: &Value, b: &Value) -> bool {
+    a == b || canonical(a) == canonical(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn places_are_named_by_paths() {
+        let params = json!({"a": {"b": {"c": 1}, "b__c": 2}, "a__b": 3, "d__": {"e": 4}});
+        let params = params.as_object().unwrap();
+        for (path, found) in [
+            ("a__b", Some(json!(3))),
+            ("a__b__c", Some(json!(2))),
+            ("d____e", Some(json!(4))),
+            ("a__x", None),
+            ("__", None),
+            ("a__", None),
+        ] {
+            assert_eq!(at(params, path), found.as_ref(), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_same_values() {
+        assert!(same(&json!({"a": 1, "b": [1.0, "x"]}), &json!({"b": [1, "x"], "a": 1.0})));
+        for (a, b) in [(json!(1), json!("1")), (json!([1, 2]), json!([2, 1])), (json!(null), json!(false))] {
+            assert!(!same(&a, &b));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_refused() {
+        let nested = (0..40).fold(json!(1), |inner, _| json!([inner]));
+        for bad in [json!({"a": "x\0"}), json!({"a\0": 1}), json!({"a": [{"b": "\0"}]}), json!({"a": nested})]
+        {
+            assert!(check(bad.as_object().unwrap()).is_err(), "{bad}");
+        }
+    }
+}

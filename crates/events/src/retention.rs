@@ -1,0 +1,86 @@
+//! Keeping events for a while: weeks made ahead and dropped, keys, joins and old configs forgotten. A duty: one process does it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use store::{Error, Lease, Result, run_tx};
+
+/// The time between looks.
+const EVERY: Duration = Duration::from_secs(600);
+/// Weeks made ahead.
+const AHEAD: i32 = 4;
+/// Rows forgotten in one transaction.
+const TOGETHER: i64 = 5000;
+
+/// Makes the weeks of now and those ahead.
+pub async fn create_weeks(pool: &PgPool) -> Result<()> {
+    run_tx(pool, "create_event_weeks", |connection| {
+        Box::pin(async move {
+            let made = sqlx::query("SELECT create_event_weeks($1) -- create_event_weeks");
+            made.bind(AHEAD).execute(connection).await?;
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// Forgets what is older than `retention`, until the lease is lost.
+pub async fn keep(pool: PgPool, retention: Duration, lease: Arc<Lease>) {
+    while !lease.is_lost() {
+        if let Err(error) = maintain(&pool, retention).await {
+            tracing::warn!(%error, code = "UNAVAILABLE", "events not maintained; trying again later");
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Makes weeks ahead, and forgets what is older than `retention`. Each step is safe to repeat, by anybody.
+pub async fn maintain(pool: &PgPool, retention: Duration) -> Result<()> {
+    create_weeks(pool).await?;
+    let seconds = retention.as_secs_f64();
+    let dropped = run_tx(pool, "drop_event_weeks", move |connection| {
+        Box::pin(async move {
+            let weeks = sqlx::query_scalar(
+                "SELECT drop_event_weeks(now() - make_interval(secs => $1)) -- drop_event_weeks",
+            );
+            Ok(weeks.bind(seconds).fetch_all(connection).await?)
+        })
+    });
+    match dropped.await {
+        Ok(weeks) => {
+            weeks.iter().for_each(|week: &String| tracing::info!(week, "events beyond the retention dropped"))
+        }
+        // Somebody reads them: the next time.
+        Err(Error::Contention(_)) => {}
+        Err(error) => return Err(error),
+    }
+    forget(pool, FORGET_JOINS, 0.0).await?;
+    forget(pool, FORGET_CONFIGS, seconds).await
+}
+
+async fn forget(pool: &PgPool, statement: &'static str, seconds: f64) -> Result<()> {
+    loop {
+        let gone = run_tx(pool, "forget_of_events", move |connection| {
+            Box::pin(async move {
+                let done = sqlx::query(statement).bind(seconds).bind(TOGETHER).execute(connection).await?;
+                Ok(done.rows_affected())
+            })
+        });
+        if gone.await? < TOGETHER.unsigned_abs() {
+            return Ok(());
+        }
+    }
+}
+
+const FORGET_JOINS: &str = "-- forget_joins
+DELETE FROM action_joins WHERE join_id IN (
+    SELECT join_id FROM action_joins WHERE expires_at < now() - make_interval(secs => $1) LIMIT $2
+)";
+
+/// Configs as they were when the oldest event that is kept was written.
+const FORGET_CONFIGS: &str = "-- forget_old_configs
+DELETE FROM action_config_history WHERE (name, since) IN (
+    SELECT name, since FROM action_config_history
+    WHERE until IS NOT NULL AND until_at < now() - make_interval(secs => $1) - interval '14 days' LIMIT $2
+)";

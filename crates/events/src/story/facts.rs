@@ -1,0 +1,81 @@
+//! The stored facts of a story: the tasks an event started and what came of them, and the chain before it.
+
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use store::Result;
+
+use crate::{Event, EventId};
+
+/// Longest chain that is shown.
+const LONGEST: i32 = 100;
+
+/// A task that the event started.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(super) struct Produced {
+    task_id: i64,
+    task_type: String,
+    pub(super) action_config: String,
+    status: String,
+    params: String,
+    attempts: i32,
+    error: Option<String>,
+    outcome: Option<String>,
+    /// The events that it caused: its statuses, and those it emitted.
+    events: Vec<i64>,
+    /// What else it has brought about, as kind and id.
+    effects: Vec<String>,
+}
+
+impl Produced {
+    pub(super) fn to_json(&self) -> Value {
+        let parse = |text: &String| text.parse::<Value>().unwrap_or_default();
+        let events: Vec<String> = self.events.iter().map(|id| EventId(*id).to_string()).collect();
+        json!({
+            "sandbox_task_id": self.task_id, "task_type": self.task_type, "action_config": self.action_config,
+            "status": self.status, "params": parse(&self.params), "attempts": self.attempts, "error": self.error,
+            "outcome": self.outcome.as_ref().map(parse), "events": events, "effects": self.effects,
+        })
+    }
+}
+
+/// The tasks that an event started, the first one first.
+pub(super) async fn produced(connection: &mut PgConnection, event: EventId) -> Result<Vec<Produced>> {
+    Ok(sqlx::query_as(PRODUCED).bind(event.0).fetch_all(connection).await?)
+}
+
+/// An event before this one in its chain, and the task that it started.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(super) struct Link {
+    pub(super) event_id: Option<i64>,
+    pub(super) task_id: i64,
+    pub(super) action_config: Option<String>,
+}
+
+impl Link {
+    pub(super) fn to_json(&self) -> Value {
+        json!({"event_id": self.event_id.map(|id| EventId(id).to_string()), "task_id": self.task_id,
+               "action_config": self.action_config})
+    }
+}
+
+/// What is before an event in its chain, the nearest first.
+pub(super) async fn chain(connection: &mut PgConnection, event: &Event) -> Result<Vec<Link>> {
+    let Some(task_id) = event.cause.task_id else { return Ok(Vec::new()) };
+    Ok(sqlx::query_as(CHAIN).bind(task_id).bind(LONGEST).fetch_all(connection).await?)
+}
+
+const PRODUCED: &str = "-- produced_tasks
+SELECT t.task_id, t.task_type, t.action_config, t.status, t.params::text, t.attempts, t.error, t.outcome::text,
+       ARRAY(SELECT e.event_id FROM events e WHERE e.task_id = t.task_id ORDER BY e.event_id LIMIT 1000) AS events,
+       ARRAY(SELECT x.kind || '/' || x.effect FROM task_effects x WHERE x.task_id = t.task_id
+             ORDER BY 1 LIMIT 1000) AS effects
+FROM tasks t WHERE t.event_id = $1 ORDER BY t.task_id";
+
+const CHAIN: &str = "-- chain_of_event
+WITH RECURSIVE chain AS (
+    SELECT t.event_id, t.task_id, t.action_config, 1 AS place FROM tasks t WHERE t.task_id = $1
+    UNION ALL
+    SELECT t.event_id, t.task_id, t.action_config, c.place + 1
+    FROM chain c JOIN events e ON e.event_id = c.event_id JOIN tasks t ON t.task_id = e.task_id WHERE c.place < $2
+)
+SELECT event_id, task_id, action_config FROM chain ORDER BY place";

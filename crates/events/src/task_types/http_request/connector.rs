@@ -1,0 +1,157 @@
+//! Connections of webhooks. The name is resolved here, the addresses are checked, and the connection goes to a checked address
+//! and nowhere else: what the name resolves to a moment later does not matter.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::addresses::refused;
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// Addresses of a name that are tried.
+const MOST_TRIED: usize = 4;
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoConnection {
+    /// It is not allowed, or can never be.
+    Refused(String),
+    /// Another time there may be one.
+    Failed(String),
+}
+
+/// A connection.
+pub enum Connection {
+    /// `http:`
+    Plain(TcpStream),
+    /// `https:`
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Makes connections.
+#[derive(Clone)]
+pub struct Connector {
+    allowed: Arc<HashSet<String>>,
+    tls: Option<TlsConnector>,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// `https:`, not `http:`.
+    pub secure: bool,
+    /// The host as in the URL, an IPv6 address without its brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Target {
+    /// From a URL.
+    pub fn of(uri: &Uri) -> Result<Self, String> {
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err("must begin with http:// or https://".to_owned()),
+        };
+        let authority = uri.authority().ok_or("names no host")?;
+        if authority.as_str().contains('@') {
+            return Err("must not hold credentials".to_owned());
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_lowercase();
+        if host.is_empty() {
+            return Err("names no host".to_owned());
+        }
+        let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        Ok(Self { secure, host, port })
+    }
+}
+
+impl Connector {
+    /// Reaches public addresses, and whatever `allowed` (each `host:port`) names.
+    pub fn new(allowed: impl IntoIterator<Item = String>) -> Self {
+        let plain = |allowed: String| allowed.to_lowercase().replace(['[', ']'], "");
+        Self { allowed: Arc::new(allowed.into_iter().map(plain).collect()), tls: tls() }
+    }
+
+    /// Connects.
+    pub async fn connect(&self, target: &Target) -> Result<Connection, NoConnection> {
+        let addresses = self.checked(target).await?;
+        let mut last = NoConnection::Failed(format!("{} has no address", target.host));
+        for address in addresses.into_iter().take(MOST_TRIED) {
+            match timeout(CONNECT, self.to(target, address)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => last = error,
+                Err(_) => {
+                    last = NoConnection::Failed(format!("no connection to {address} within {CONNECT:?}"))
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// The addresses of the host; an error if any of them must not be reached.
+    async fn checked(&self, target: &Target) -> Result<Vec<SocketAddr>, NoConnection> {
+        let Target { host, port, .. } = target;
+        let found = timeout(CONNECT, lookup_host((host.as_str(), *port))).await;
+        let found = found
+            .map_err(|_| NoConnection::Failed(format!("the name {host} could not be resolved in time")))?;
+        let found = found.map_err(|error| {
+            NoConnection::Failed(format!("the name {host} could not be resolved: {error}"))
+        })?;
+        let addresses: Vec<SocketAddr> = found.collect();
+        if self.allowed.contains(&format!("{host}:{port}")) {
+            return Ok(addresses);
+        }
+        for address in &addresses {
+            if let Some(what) = refused(address.ip()) {
+                let ip = address.ip();
+                let is = if ip.to_string() == *host { String::new() } else { format!("{host} is {ip}, ") };
+                return Err(NoConnection::Refused(format!(
+                    "{is}{ip} is {what}, which webhooks must not reach (--webhook-allow {host}:{port} would allow it)"
+                )));
+            }
+        }
+        Ok(addresses)
+    }
+
+    async fn to(&self, target: &Target, address: SocketAddr) -> Result<Connection, NoConnection> {
+        let failed =
+            |error: &dyn std::fmt::Display| NoConnection::Failed(format!("connecting to {address}: {error}"));
+        let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+        let _ = stream.set_nodelay(true);
+        if !target.secure {
+            return Ok(Connection::Plain(stream));
+        }
+        let Some(tls) = &self.tls else {
+            return Err(NoConnection::Refused(
+                "this machine has no certificates to check servers by".to_owned(),
+            ));
+        };
+        let name = ServerName::try_from(target.host.clone())
+            .map_err(|_| NoConnection::Refused(format!("{} is no name for TLS", target.host)))?;
+        let stream = tls.connect(name, stream).await.map_err(|error| failed(&error))?;
+        Ok(Connection::Tls(Box::new(stream)))
+    }
+}
+
+/// TLS with the machine's certificates; none if there are none.
+fn tls() -> Option<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return None;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
+    Some(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+}

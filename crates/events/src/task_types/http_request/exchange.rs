@@ -1,0 +1,80 @@
+//! One request and its answer, on a connection of its own.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tasks::TaskError;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::connector::{Connection, Target};
+
+/// Largest answer that is read, in bytes.
+const LARGEST: usize = 64 << 10;
+
+/// What a server said.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    /// Where it sends us, if anywhere.
+    pub(super) fn location(&self) -> Option<String> {
+        let moved = matches!(self.status.as_u16(), 301 | 302 | 303 | 307 | 308);
+        let location = self.headers.get(header::LOCATION).filter(|_| moved)?;
+        Some(location.to_str().unwrap_or_default().to_owned())
+    }
+}
+
+/// Asks.
+pub(super) async fn exchange(
+    connection: Connection,
+    target: &Target,
+    uri: &Uri,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Answer, TaskError> {
+    let wrong = |error: http::Error| TaskError::Permanent(format!("VALIDATION_ERROR: {error}"));
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut request = Request::builder().method(method).uri(path).body(Full::new(body)).map_err(wrong)?;
+    *request.headers_mut() = headers;
+    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let host = authority.parse().map_err(|_| TaskError::Permanent("VALIDATION_ERROR: no Host".to_owned()))?;
+    request.headers_mut().insert(header::HOST, host);
+    let agent = http::HeaderValue::from_static(concat!("order-platform/", env!("CARGO_PKG_VERSION")));
+    request.headers_mut().entry(header::USER_AGENT).or_insert(agent);
+    match connection {
+        Connection::Plain(stream) => ask(stream, target, request).await,
+        Connection::Tls(stream) => ask(*stream, target, request).await,
+    }
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    target: &Target,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, TaskError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        TaskError::Temporary(format!("UNAVAILABLE: {}:{}: {error}", target.host, target.port))
+    };
+    // As they are written everywhere; there are servers that mind.
+    let shaking = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream));
+    let (mut sender, connection) = shaking.await.map_err(|error| failed(&error))?;
+    // Ends with the sender, or when this future is dropped.
+    let driving = tokio::spawn(connection);
+    let _driving = tokio_util::task::AbortOnDropHandle::new(driving);
+    let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
+    let (parts, body) = answer.into_parts();
+    // What a webhook has to say is short; the rest of a long answer is not waited for.
+    let body = Limited::new(body, LARGEST).collect().await;
+    let body = match body {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Bytes::new(),
+        Err(error) => return Err(failed(&error)),
+    };
+    Ok(Answer { status: parts.status, headers: parts.headers, body })
+}

@@ -1,0 +1,178 @@
+//! Joins: which of a config's triggers have been pulled with equal values, kept in rows whose locks make concurrent events see
+//! each other. A join fires once for its values, and remembers that until it expires; one without values begins anew.
+//!
+//! Cost: four round trips for all joins of a batch. Lock order: by join id.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+use store::Result;
+use tasks::ActionTask;
+
+use super::matching::{Pull, Terms, said, task_of};
+use super::rows::find;
+use crate::{Event, EventId};
+
+/// Which event pulled which trigger.
+type Seen = BTreeMap<usize, i64>;
+
+/// A join as it is stored.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct State {
+    seen: Seen,
+    /// The event that completed it.
+    pub(crate) fired_by: Option<i64>,
+}
+
+/// An event takes part in a join.
+struct Part<'p, 'e> {
+    pull: &'p Pull<'e>,
+    join_id: [u8; 32],
+}
+
+/// A completed join: the event that did it, and all events by trigger.
+struct Fired<'p, 'e> {
+    pull: &'p Pull<'e>,
+    events: Vec<i64>,
+}
+
+/// The tasks of the joins that these pulls complete.
+pub(super) async fn pull_in_tx(
+    connection: &mut PgConnection,
+    pulled: &[Pull<'_>],
+    terms: &Terms,
+) -> Result<Vec<ActionTask>> {
+    let part = |pull| Some(Part { pull, join_id: join_id(pull)? });
+    let parts: Vec<Part<'_, '_>> = pulled.iter().filter_map(part).collect();
+    if parts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut states = lock(connection, &parts, terms).await?;
+    let fired: Vec<Fired<'_, '_>> =
+        parts.iter().filter_map(|part| take_part(part, states.entry(part.join_id).or_default())).collect();
+    store(connection, &states).await?;
+    let mut wanted: Vec<i64> = fired.iter().flat_map(|fired| fired.events.iter().copied()).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let rows = if wanted.is_empty() { Vec::new() } else { find(connection, &wanted).await? };
+    let known: HashMap<i64, Event> =
+        rows.into_iter().map(|row| row.event()).map(|event| (event.id.0, event)).collect();
+    let task = |fired: &Fired<'_, '_>| {
+        let joined: Option<Vec<Event>> = fired.events.iter().map(|id| known.get(id).cloned()).collect();
+        let task = joined
+            .ok_or_else(|| "an event of the join is not kept any more".to_owned())
+            .and_then(|joined| task_of(&fired.pull.config, fired.pull.event, Some(&joined), terms));
+        said(task, fired.pull)
+    };
+    Ok(fired.iter().filter_map(task).collect())
+}
+
+/// None if it is no join, or the event lacks a param to join by.
+fn join_id(pull: &Pull<'_>) -> Option<[u8; 32]> {
+    let values = pull.config.config.is_join().then(|| pull.config.join_values(&pull.event.params))?;
+    Some(pull.config.join_id(&values.ok()?))
+}
+
+/// The join's state after an event; the completed join if the event completes it.
+fn take_part<'p, 'e>(part: &Part<'p, 'e>, state: &mut State) -> Option<Fired<'p, 'e>> {
+    let (pull, triggers) = (part.pull, part.pull.config.triggers.len());
+    if state.fired_by.is_some() {
+        return None;
+    }
+    let id = pull.event.id.0;
+    state.seen.extend(pull.triggers.iter().map(|trigger| (*trigger, id)));
+    if state.seen.len() < triggers {
+        return None;
+    }
+    let events = state.seen.values().copied().collect();
+    if pull.config.config.join.is_empty() {
+        // Nothing tells one time from the next: it begins anew.
+        state.seen.clear();
+    } else {
+        state.fired_by = Some(id);
+    }
+    Some(Fired { pull, events })
+}
+
+/// Makes the joins that are not there, begins those anew that have expired, and locks all.
+async fn lock(
+    connection: &mut PgConnection,
+    parts: &[Part<'_, '_>],
+    terms: &Terms,
+) -> Result<HashMap<[u8; 32], State>> {
+    let mut ids: Vec<&[u8]> = parts.iter().map(|part| part.join_id.as_slice()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    sqlx::query(
+        "-- begin_joins
+        INSERT INTO action_joins AS j (join_id, expires_at)
+        SELECT join_id, clock_timestamp() + make_interval(secs => $2) FROM unnest($1::bytea[]) AS join_id ORDER BY join_id
+        ON CONFLICT (join_id) DO UPDATE SET seen = '{}', fired_by = NULL, expires_at = excluded.expires_at
+            WHERE j.expires_at < clock_timestamp()",
+    )
+    .bind(&ids)
+    .bind(terms.join_window.as_secs_f64())
+    .execute(&mut *connection)
+    .await?;
+    let rows: Vec<(Vec<u8>, Value, Option<i64>)> = sqlx::query_as(
+        "SELECT join_id, seen, fired_by FROM action_joins WHERE join_id = ANY ($1) ORDER BY join_id FOR UPDATE -- lock_joins",
+    )
+    .bind(&ids)
+    .fetch_all(connection)
+    .await?;
+    let state = |(id, seen, fired_by): (Vec<u8>, Value, Option<i64>)| {
+        Some((id.try_into().ok()?, State { seen: read(&seen), fired_by }))
+    };
+    Ok(rows.into_iter().filter_map(state).collect())
+}
+
+async fn store(connection: &mut PgConnection, states: &HashMap<[u8; 32], State>) -> Result<()> {
+    let ids: Vec<&[u8]> = states.keys().map(|id| id.as_slice()).collect();
+    let seen: Vec<Json<&Seen>> = states.values().map(|state| Json(&state.seen)).collect();
+    let fired: Vec<Option<i64>> = states.values().map(|state| state.fired_by).collect();
+    sqlx::query(
+        "-- note_joins
+        UPDATE action_joins j SET seen = t.seen, fired_by = t.fired_by
+        FROM unnest($1::bytea[], $2::jsonb[], $3::bigint[]) AS t (join_id, seen, fired_by) WHERE j.join_id = t.join_id",
+    )
+    .bind(ids)
+    .bind(seen)
+    .bind(fired)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn read(seen: &Value) -> Seen {
+    let place = |(trigger, event): (&String, &Value)| Some((trigger.parse().ok()?, event.as_i64()?));
+    seen.as_object().into_iter().flatten().filter_map(place).collect()
+}
+
+impl State {
+    /// The triggers that nothing has pulled yet.
+    pub(crate) fn missing(&self, triggers: usize) -> Vec<usize> {
+        (0..triggers).filter(|trigger| !self.seen.contains_key(trigger)).collect()
+    }
+
+    /// Whether the event is one of those seen.
+    pub(crate) fn has(&self, event: EventId) -> bool {
+        self.seen.values().any(|seen| *seen == event.0)
+    }
+
+    /// The events seen, by trigger.
+    pub(crate) fn events(&self) -> Vec<i64> {
+        self.seen.values().copied().collect()
+    }
+}
+
+/// What a join has seen, for those who tell stories; nothing if it has expired and been forgotten.
+pub(crate) async fn seen_by(connection: &mut PgConnection, join_id: &[u8]) -> Result<Option<State>> {
+    let row: Option<(Value, Option<i64>)> =
+        sqlx::query_as("SELECT seen, fired_by FROM action_joins WHERE join_id = $1 -- look_at_join")
+            .bind(join_id)
+            .fetch_optional(connection)
+            .await?;
+    Ok(row.map(|(seen, fired_by)| State { seen: read(&seen), fired_by }))
+}

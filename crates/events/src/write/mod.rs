@@ -1,0 +1,181 @@
+//! Writing events: event, match, join and enqueue in one transaction, those of concurrent calls together in one commit.
+//!
+//! Cost: events that pull no trigger and have no key are two round trips for a whole batch (ids; rows, with the check that the
+//! index is current). Any others are one transaction. Ids are given before: a repetition after a lost answer of a commit finds
+//! its own rows, and changes nothing.
+//! Lock order: the caller's rows, event keys, joins by id, tasks, lanes, groups, jobs.
+
+mod batch;
+mod joins;
+mod matching;
+mod rows;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::{Coalescer, Error, Result, connection_of_its_own, run, run_tx};
+use tokio::sync::oneshot;
+
+use crate::{EventId, Events, NewEvent};
+use batch::{Batch, Request};
+
+pub(crate) use joins::{State, seen_by};
+pub(crate) use matching::{Terms, task_of};
+pub(crate) use rows::{Row, find};
+
+use rows::allocate;
+
+/// Most events in one commit, but for a single request that is larger.
+const EVENTS_PER_COMMIT: usize = 10_000;
+/// Most requests that wait.
+const WAITING: usize = 8192;
+/// A batch of several is not followed by the next one sooner.
+const PACE: Duration = Duration::from_millis(1);
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// Each event's id, and whether it is there since now.
+    Events(Vec<(EventId, bool)>),
+    /// The event at this place has the key of one with other content: nothing was written.
+    Conflict {
+        /// The place in the request.
+        place: usize,
+        /// The event that has the key.
+        id: EventId,
+    },
+}
+
+/// Writes what concurrent callers bring; clones share everything.
+#[derive(Clone)]
+pub struct Writer(Coalescer<Asked>);
+
+struct Asked {
+    events: Arc<[NewEvent]>,
+    reply: oneshot::Sender<Result<Written>>,
+}
+
+impl Writer {
+    /// Starts the writing task.
+    pub fn start(events: Events) -> Self {
+        // It writes all the time: its server process keeps plans and caches at hand.
+        let events = Events { pool: connection_of_its_own(&events.pool), ..events };
+        Self(Coalescer::spawn_paced("write_action_events", WAITING, WAITING, PACE, move |asked| {
+            let events = events.clone();
+            async move { settle(&events, asked).await }
+        }))
+    }
+
+    /// Writes all of them or none; durable when this returns.
+    pub async fn write(&self, events: Vec<NewEvent>) -> Result<Written> {
+        let events: Arc<[NewEvent]> = events.into();
+        self.0.ask(|reply| Asked { events, reply }).await.unwrap_or(Err(Error::Abandoned))
+    }
+}
+
+async fn settle(events: &Events, mut asked: Vec<Asked>) {
+    while !asked.is_empty() {
+        let mut together = 0;
+        let many = asked.iter().position(|asked| {
+            together += asked.events.len();
+            together > EVENTS_PER_COMMIT
+        });
+        let later = asked.split_off(many.unwrap_or(asked.len()).max(1));
+        match commit(events, &asked).await {
+            Ok(written) => {
+                // A caller may be gone.
+                asked
+                    .into_iter()
+                    .zip(written)
+                    .for_each(|(asked, written)| drop(asked.reply.send(Ok(written))));
+            }
+            Err(error) if asked.len() > 1 && !error.is_transient() => {
+                // Something about one of them: the others must not suffer from it.
+                for one in asked {
+                    let alone = commit(events, std::slice::from_ref(&one)).await;
+                    let alone = alone.and_then(|mut written| written.pop().ok_or(Error::Abandoned));
+                    let _ = one.reply.send(alone);
+                }
+            }
+            Err(error) => asked.into_iter().for_each(|asked| drop(asked.reply.send(Err(error.clone())))),
+        }
+        asked = later;
+    }
+}
+
+async fn commit(events: &Events, asked: &[Asked]) -> Result<Vec<Written>> {
+    let wanted = asked.iter().map(|asked| asked.events.len()).sum();
+    let given = run(&events.pool, "allocate_event_ids", move |connection| {
+        Box::pin(async move { allocate(connection, wanted).await })
+    });
+    let requests = asked.iter().map(|asked| Request { events: asked.events.clone() }).collect();
+    let batch = Arc::new(Batch::new(requests, given.await?));
+    let written = match attempt(events, &batch).await {
+        Err(error) if lacks_week(&error) => {
+            crate::retention::create_weeks(&events.pool).await?;
+            attempt(events, &batch).await?
+        }
+        written => written?,
+    };
+    store::fail_point("action_events_written");
+    metrics::counter!("events_written_total").increment(wanted as u64);
+    Ok(written)
+}
+
+/// Whether there was no partition for an event.
+fn lacks_week(error: &Error) -> bool {
+    error.sqlstate().as_deref() == Some("23514")
+}
+
+async fn attempt(events: &Events, batch: &Arc<Batch>) -> Result<Vec<Written>> {
+    loop {
+        let (index, plain) = (events.live.now(), batch.clone());
+        let written = if batch.is_plain(&index, &events.terms) {
+            run(&events.pool, "write_events", move |connection| {
+                let (index, batch) = (index.clone(), plain.clone());
+                Box::pin(async move { batch.insert_plain(connection, &index).await })
+            })
+            .await?
+        } else {
+            let events = events.clone();
+            run_tx(&events.pool.clone(), "write_matched_events", move |connection| {
+                let (events, index, batch) = (events.clone(), index.clone(), plain.clone());
+                Box::pin(async move { batch.write_in_tx(connection, &index, &events.terms).await })
+            })
+            .await?
+        };
+        match written {
+            Some(written) => return Ok(written),
+            // A config was changed since the index was made.
+            None => events.live.refresh_from(&events.pool).await?,
+        }
+    }
+}
+
+impl Events {
+    /// Writes events when the caller's transaction commits: ids in their order. The caller's work must be such that repeating
+    /// the transaction after a lost answer does not come here again, or the events must have keys.
+    pub async fn write_in_tx(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        new: Vec<NewEvent>,
+    ) -> Result<Vec<(EventId, bool)>> {
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        let given = allocate(connection, new.len()).await?;
+        let batch = Batch::new(vec![Request { events: new.into() }], given);
+        let mut index = self.live.now();
+        loop {
+            match batch.write_in_tx(connection, &index, &self.terms).await? {
+                Some(mut written) => match written.pop() {
+                    Some(Written::Events(ids)) => return Ok(ids),
+                    // Its key was another one's: the event that is there stays.
+                    Some(Written::Conflict { id, .. }) => return Ok(vec![(id, false)]),
+                    None => return Ok(Vec::new()),
+                },
+                None => index = self.live.refresh(connection).await?,
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The rows of events and their keys.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+use store::{Error, Result};
+
+use crate::{Cause, Event, EventId};
+
+/// Ids, ascending, and the time of creation that goes with them.
+pub(crate) type Given = (Vec<i64>, DateTime<Utc>);
+
+/// Ids for so many events. They are used up whatever becomes of the transaction.
+pub(crate) async fn allocate(connection: &mut PgConnection, wanted: usize) -> Result<Given> {
+    let asked = sqlx::query_as("SELECT ids, at FROM next_event_ids($1) -- allocate_event_ids");
+    Ok(asked.bind(i32::try_from(wanted).unwrap_or(i32::MAX)).fetch_one(connection).await?)
+}
+
+/// Whether rows were inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inserted {
+    /// All of them.
+    Now,
+    /// They are there already: this is a repetition.
+    Before,
+    /// The configs are not at this version any more: nothing was inserted.
+    Stale,
+}
+
+/// Inserts events that were matched against this version of the configs.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    events: &[&Event],
+    version: i64,
+) -> Result<Inserted> {
+    let Some(first) = events.first() else { return Ok(Inserted::Now) };
+    let (current, inserted): (bool, i64) = sqlx::query_as(INSERT)
+        .bind(version)
+        .bind(first.time_created)
+        .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.name.as_str()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| Json(&event.params)).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.author.as_str()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.cause.task_id).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.cause.depth).collect::<Vec<_>>())
+        .fetch_one(connection)
+        .await?;
+    Ok(match (current, inserted) {
+        (false, _) => Inserted::Stale,
+        (true, 0) => Inserted::Before,
+        (true, _) => Inserted::Now,
+    })
+}
+
+/// A key, the event that has it, and its content.
+pub(super) type Key = (String, i64, [u8; 32]);
+
+/// Those of these keys that are taken.
+pub(super) async fn taken(connection: &mut PgConnection, keys: &[String]) -> Result<Vec<Key>> {
+    let rows: Vec<(String, i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT event_key, event_id, content FROM event_keys WHERE event_key = ANY ($1) -- taken_event_keys",
+    )
+    .bind(keys)
+    .fetch_all(connection)
+    .await?;
+    let key = |(key, id, content): (String, i64, Vec<u8>)| Some((key, id, content.try_into().ok()?));
+    Ok(rows.into_iter().filter_map(key).collect())
+}
+
+/// Takes keys. Somebody who takes one of them at this very moment makes the transaction be repeated.
+pub(super) async fn take(connection: &mut PgConnection, mut keys: Vec<Key>) -> Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    keys.sort_unstable();
+    sqlx::query(
+        "INSERT INTO event_keys (event_key, event_id, content)
+         SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[]) -- take_event_keys",
+    )
+    .bind(keys.iter().map(|(key, ..)| key.as_str()).collect::<Vec<_>>())
+    .bind(keys.iter().map(|(_, id, _)| *id).collect::<Vec<_>>())
+    .bind(keys.iter().map(|(.., content)| content.as_slice()).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .map_err(|error| match Error::from(error) {
+        Error::Duplicate(constraint) => Error::Raced(constraint),
+        other => other,
+    })?;
+    Ok(())
+}
+
+/// An event's row.
+#[derive(sqlx::FromRow)]
+pub(crate) struct Row {
+    event_id: i64,
+    name: String,
+    params: Value,
+    author: String,
+    time_created: DateTime<Utc>,
+    task_id: Option<i64>,
+    depth: i16,
+    /// The version of the configs that it was matched against.
+    pub(crate) config_version: i64,
+}
+
+impl Row {
+    /// The event.
+    pub(crate) fn event(self) -> Event {
+        let params = match self.params {
+            Value::Object(params) => params,
+            _ => Default::default(),
+        };
+        Event {
+            id: EventId(self.event_id),
+            name: self.name,
+            params,
+            author: self.author,
+            time_created: self.time_created,
+            cause: Cause { task_id: self.task_id, depth: self.depth },
+        }
+    }
+}
+
+/// Events by id; those that are there.
+pub(crate) async fn find(connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<Row>> {
+    let asked = sqlx::query_as(
+        "SELECT event_id, name, params, author, time_created, task_id, depth, config_version
+         FROM events WHERE event_id = ANY ($1) ORDER BY event_id -- find_events",
+    );
+    Ok(asked.bind(ids).fetch_all(connection).await?)
+}
+
+const INSERT: &str = "-- write_events
+WITH current AS MATERIALIZED (
+    SELECT FROM action_configs_version WHERE version = $1
+), inserted AS (
+    INSERT INTO events (event_id, name, params, author, time_created, config_version, task_id, depth)
+    SELECT event_id, name, params, author, $2, $1, task_id, depth
+    FROM unnest($3::bigint[], $4::text[], $5::jsonb[], $6::text[], $7::bigint[], $8::smallint[])
+        AS t (event_id, name, params, author, task_id, depth)
+    WHERE EXISTS (SELECT FROM current)
+    ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+)
+SELECT EXISTS (SELECT FROM current), (SELECT count(*) FROM inserted)";

@@ -1,0 +1,174 @@
+//! Events on a fresh control database, with workers that can be told what to do.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use events::configs::CHANNEL;
+use events::http::Desk;
+use events::task_types::http_request::Connector;
+use events::task_types::{EmitEvent, HttpRequest, Noop};
+use events::{EventSettings, Events, StatusReporter, Writer};
+use queue::Backoff;
+use queue::fifo::PostgresFifo;
+use serde_json::{Value, json};
+use store::{LeaseTerms, Notifications, PgPool};
+use tasks::{ActionTerms, ActionWorker, CANCELLED_CHANNEL, Handlers, Running, TaskType, Tasks};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+pub const TERMS: ActionTerms = ActionTerms {
+    concurrency: 8,
+    backoff: Backoff { first: Duration::from_millis(20), most: Duration::from_millis(200), jitter: 0.2 },
+    max_attempts: 3,
+    lease: LeaseTerms { ttl: Duration::from_secs(3), renew_every: Duration::from_millis(500) },
+};
+
+/// What webhooks are signed with.
+pub const SECRET: &[u8] = b"it is a secret";
+
+#[derive(Clone)]
+pub struct World {
+    pub pool: PgPool,
+    pub events: Events,
+    pub tasks: Tasks,
+    notifications: Notifications,
+    routes: Router,
+}
+
+impl World {
+    pub async fn fresh() -> Self {
+        Self::on(store::testing::control_database().await, EventSettings::default()).await
+    }
+
+    pub async fn on(pool: PgPool, settings: EventSettings) -> Self {
+        let channels = vec![queue::WAKE_CHANNEL, queue::fifo::CHANNEL, CHANNEL, CANCELLED_CHANNEL];
+        let (notifications, _) = Notifications::start(pool.clone(), channels);
+        let types: Arc<[TaskType]> =
+            [TaskType::of::<Noop>(), TaskType::of::<EmitEvent>(), TaskType::of::<HttpRequest>()].into();
+        let events = Events::new(pool.clone(), types.clone(), settings);
+        let engine = PostgresFifo::new(pool.clone(), notifications.clone());
+        tasks::ensure_queues(&engine).await.unwrap();
+        let tasks = Tasks::new(pool.clone(), types, Arc::new(engine));
+        let desk = Desk { events: events.clone(), writer: Writer::start(events.clone()) };
+        let routes = events::http::routes(desk).merge(tasks::http::routes(tasks.clone()));
+        Self { pool, events, tasks, notifications, routes }
+    }
+
+    /// A worker that may send webhooks to these places.
+    pub async fn worker(&self, allowed: &[String], stop: &CancellationToken) -> ActionWorker {
+        let webhooks =
+            HttpRequest { connector: Connector::new(allowed.to_vec()), secret: Some(SECRET.to_vec()) };
+        let handlers = Handlers::default().with(Noop).with(EmitEvent(self.events.clone())).with(webhooks);
+        let desk = tasks::Desk {
+            tasks: self.tasks.clone(),
+            handlers,
+            reporter: Arc::new(StatusReporter(self.events.clone())),
+            running: Running::start(self.pool.clone(), &self.notifications, stop.clone()),
+        };
+        ActionWorker::start(desk, &self.notifications, TERMS).await.unwrap()
+    }
+
+    pub async fn ask(&self, request: Request<Body>) -> (u16, Value) {
+        let answer = self.routes.clone().oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    pub async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let request = Request::builder().method(method).uri(path).header("Content-Type", "application/json");
+        self.ask(request.body(body.to_string().into()).unwrap()).await
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        self.ask(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    /// Sends an event; its id.
+    pub async fn event(&self, name: &str, params: Value) -> String {
+        let (status, answer) =
+            self.send("POST", "/api/v1/events", &json!({"name": name, "params": params})).await;
+        assert_eq!(status, 201, "{answer}");
+        answer["_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Creates a config, which must be new.
+    pub async fn config(&self, config: Value) {
+        let (status, answer) = self.send("POST", "/api/v1/action_configs", &config).await;
+        assert_eq!(status, 201, "{answer}");
+    }
+
+    pub async fn story(&self, event: &str) -> Value {
+        let request = Request::post("/api/v1/event_story")
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body(format!("id={event}").into());
+        let (status, begun) = self.ask(request.unwrap()).await;
+        assert_eq!(status, 200, "{begun}");
+        let (status, story) =
+            self.get(&format!("/api/v1/event_story/{}", begun["id"].as_str().unwrap())).await;
+        assert_eq!(status, 200, "{story}");
+        story["result"].clone()
+    }
+
+    /// Why a config did not fire on an event.
+    pub async fn reason(&self, event: &str, config: &str) -> String {
+        let story = self.story(event).await;
+        let not_fired = story["not_fired"].as_array().unwrap();
+        let reason = not_fired.iter().find(|reason| reason["action_config"] == config);
+        reason.unwrap_or_else(|| panic!("{config} is not among {story}"))["reason"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    pub async fn task(&self, id: i64) -> Value {
+        self.get(&format!("/api/v1/tasks/{id}")).await.1
+    }
+
+    /// The task, once it has this status.
+    pub async fn until(&self, id: i64, status: &str) -> Value {
+        self.until_some(&format!("task {id} is {status}"), || async {
+            Some(self.task(id).await).filter(|task| task["status"] == status)
+        })
+        .await
+    }
+
+    /// The tasks that an event started, by config.
+    pub async fn started(&self, event: &str) -> Vec<(String, i64)> {
+        let story = self.story(event).await;
+        let task = |task: &Value| {
+            (task["action_config"].as_str().unwrap().to_owned(), task["sandbox_task_id"].as_i64().unwrap())
+        };
+        story["produced_tasks"].as_array().unwrap().iter().map(task).collect()
+    }
+
+    /// The one task that an event started.
+    pub async fn only(&self, event: &str) -> i64 {
+        let started = self.started(event).await;
+        assert_eq!(started.len(), 1, "{started:?}");
+        started[0].1
+    }
+
+    pub async fn count(&self, statement: &'static str) -> i64 {
+        sqlx::query_scalar(statement).fetch_one(&self.pool).await.unwrap()
+    }
+
+    pub async fn until_some<T, F: Future<Output = Option<T>>>(&self, what: &str, look: impl Fn() -> F) -> T {
+        for _ in 0..3000 {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("never: {what}")
+    }
+}
+
+/// A config that starts a `noop` on events of a name.
+pub fn noop_on(name: &str, event: &str) -> Value {
+    json!({"name": name, "on": [{"event": event}], "action": {"task": "noop"}})
+}

@@ -1,0 +1,127 @@
+//! Hazard: a join fires twice, or not at all, when its events come at once, in another order, or again.
+
+use serde_json::{Value, json};
+use store::testing::run;
+
+use crate::harness::World;
+
+fn join() -> Value {
+    json!({
+        "name": "matching", "join": ["date"],
+        "on": [
+            {"event": "soup", "params": {"status": "SUCCESS"}},
+            {"event": "ids", "params": {"status": "SUCCESS"}},
+        ],
+        "action": {"task": "noop", "params": {"note": {
+            "date": "{{ event.params.date }}", "by": "{{ event.name }}",
+            "soup": "{{ events.soup.params.n }}", "ids": "{{ events.ids.params.n }}",
+        }}},
+    })
+}
+
+async fn fired(world: &World) -> i64 {
+    world.count("SELECT count(*) FROM tasks").await
+}
+
+fn params(date: &str, n: i64) -> Value {
+    json!({"status": "SUCCESS", "date": date, "n": n})
+}
+
+#[test]
+fn it_fires_once_for_its_values_in_either_order_and_tells_what_it_waits_for() {
+    run(async {
+        let world = World::fresh().await;
+        world.config(join()).await;
+        for (n, names) in [["soup", "ids"], ["ids", "soup"]].into_iter().enumerate() {
+            let date = format!("2026-11-0{}", n + 1);
+            let first = world.event(names[0], params(&date, 1)).await;
+            assert_eq!(fired(&world).await, n as i64);
+            let reason = world.reason(&first, "matching").await;
+            assert!(reason.starts_with(&format!("waiting for event {}", names[1])), "{reason}");
+            assert!(reason.contains(&format!("date=\"{date}\"")), "{reason}");
+            // Twice: the later one counts.
+            let again = world.event(names[0], params(&date, 2)).await;
+            let other = world.event(names[0], params("2026-12-24", 3)).await;
+            let last = world.event(names[1], params(&date, 4)).await;
+            assert_eq!(fired(&world).await, n as i64 + 1);
+            let task = world.only(&last).await;
+            let shown = world.task(task).await;
+            let note = json!({"date": date, "by": names[1],
+                "soup": if n == 0 { 2 } else { 4 }, "ids": if n == 0 { 4 } else { 2 }});
+            assert_eq!(shown["params"]["note"], note, "{shown}");
+            assert_eq!(shown["join_events"].as_array().unwrap().len(), 2);
+            let reason = world.reason(&again, "matching").await;
+            assert!(reason.starts_with("joined") && reason.contains(&format!("task {task}")), "{reason}");
+            assert!(world.reason(&first, "matching").await.starts_with("duplicate"));
+            let late = world.event(names[1], params(&date, 5)).await;
+            let reason = world.reason(&late, "matching").await;
+            assert!(reason.starts_with("duplicate") && reason.contains(&last), "{reason}");
+            assert_eq!(fired(&world).await, n as i64 + 1);
+            assert!(world.reason(&other, "matching").await.starts_with("waiting for"));
+            sqlx::query("TRUNCATE action_joins").execute(&world.pool).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn it_fires_once_when_its_events_come_at_the_same_moment_to_two_replicas() {
+    run(async {
+        let one = World::fresh().await;
+        one.config(join()).await;
+        let two = World::on(one.pool.clone(), events::EventSettings::default()).await;
+        let sending: Vec<_> = (0..160)
+            .map(|n| {
+                let world = if n % 2 == 0 { one.clone() } else { two.clone() };
+                let name = if n / 40 % 2 == 0 { "soup" } else { "ids" };
+                let date = format!("day {}", n % 40);
+                tokio::spawn(async move { world.event(name, params(&date, n)).await })
+            })
+            .collect();
+        for sent in sending {
+            sent.await.unwrap();
+        }
+        assert_eq!(fired(&one).await, 40);
+        let distinct =
+            one.count("SELECT count(DISTINCT params::jsonb -> 'note' ->> 'date') FROM tasks").await;
+        assert_eq!(distinct, 40);
+    });
+}
+
+#[test]
+fn both_in_one_batch_and_conditions_and_missing_params_and_expiry() {
+    run(async {
+        let world = World::fresh().await;
+        world.config(join()).await;
+        let batch = json!([
+            {"name": "soup", "params": params("d", 1)}, {"name": "ids", "params": params("d", 2)},
+            {"name": "soup", "params": params("d", 3)},
+        ]);
+        world.send("POST", "/api/v1/events", &batch).await;
+        assert_eq!(fired(&world).await, 1);
+        let failed = world.event("soup", json!({"status": "FAILURE", "date": "e"})).await;
+        let reason = world.reason(&failed, "matching").await;
+        assert_eq!(reason, r#"condition failed: params.status: expected "SUCCESS", actual "FAILURE""#);
+        let undated = world.event("soup", json!({"status": "SUCCESS"})).await;
+        assert!(world.reason(&undated, "matching").await.contains("params.date, which is missing"));
+        world.event("soup", params("e", 1)).await;
+        sqlx::query("UPDATE action_joins SET expires_at = now() - interval '1 second'")
+            .execute(&world.pool)
+            .await
+            .unwrap();
+        world.event("ids", params("e", 1)).await;
+        assert_eq!(fired(&world).await, 1, "the first event's time is over");
+        world.event("soup", params("e", 2)).await;
+        assert_eq!(fired(&world).await, 2);
+        // Of one that joins by nothing, each round fires.
+        let mut rounds = join();
+        rounds["name"] = "rounds".into();
+        rounds["join"] = json!([]);
+        world.config(rounds).await;
+        for round in 1..=2 {
+            world.event("soup", params("round", round)).await;
+            world.event("ids", params("other", round)).await;
+        }
+        let of_rounds = world.count("SELECT count(*) FROM tasks WHERE action_config = 'rounds'").await;
+        assert_eq!(of_rounds, 2);
+    });
+}

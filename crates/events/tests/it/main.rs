@@ -1,0 +1,17 @@
+//! Events on a real Postgres: one file for each hazard.
+
+// Helpers of tests may fail loudly, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod author_shards;
+mod chains;
+mod configs;
+mod exactly_once;
+mod filters;
+mod harness;
+mod joins;
+mod keys;
+mod retention;
+mod statuses;
+mod stories;
+mod webhooks;

@@ -1,0 +1,126 @@
+//! Tasks that action configs start: enqueued in the transaction of their event, on the job queue [`ACTIONS`].
+
+use std::collections::HashMap;
+
+use queue::{NewJob, Priority, enqueue_in_tx};
+use serde_json::Value as Json;
+use sqlx::PgConnection;
+use store::{Error, Result};
+
+/// The job queue that brings tasks of action configs to workers.
+pub const ACTIONS: &str = "actions";
+
+/// A task to be started. Its type and params have been checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActionTask {
+    /// The type of task.
+    pub task_type: String,
+    /// Its params: an object.
+    pub params: Json,
+    /// The config that starts it.
+    pub action_config: String,
+    /// The event it is started on. One task for an event and a config, whatever is repeated.
+    pub event_id: i64,
+    /// All events of its join, if there is one.
+    pub join_events: Option<Vec<i64>>,
+    /// Above 0: before the others; below: after them.
+    pub priority: i32,
+    /// Tasks with this key run one at a time.
+    pub concurrency_key: Option<String>,
+    /// Failed attempts after which it is given up.
+    pub max_attempts: Option<i32>,
+    /// Its place in its chain.
+    pub depth: i16,
+}
+
+/// Starts tasks when the caller's transaction commits: one id for each that is new. Three round trips, four if there are
+/// concurrency keys.
+pub async fn start_in_tx(connection: &mut PgConnection, tasks: &[ActionTask]) -> Result<Vec<i64>> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = insert(connection, tasks).await?;
+    let by_cause: HashMap<(i64, &str), &ActionTask> =
+        tasks.iter().map(|task| ((task.event_id, task.action_config.as_str()), task)).collect();
+    let jobs = rows.iter().filter_map(|(task_id, event_id, config)| {
+        let task = by_cause.get(&(*event_id, config.as_str()))?;
+        Some(job(*task_id, 0, task.priority, task.concurrency_key.clone()))
+    });
+    let jobs: Vec<NewJob> = jobs.collect();
+    enqueue_in_tx(connection, ACTIONS, None, &jobs).await?;
+    Ok(rows.into_iter().map(|(task_id, ..)| task_id).collect())
+}
+
+/// The new ones in the order they came.
+async fn insert(connection: &mut PgConnection, tasks: &[ActionTask]) -> Result<Vec<(i64, i64, String)>> {
+    let column = |of: fn(&ActionTask) -> i32| tasks.iter().map(of).collect::<Vec<i32>>();
+    let join_events = |task: &ActionTask| task.join_events.as_ref().map(|events| Json::from(events.clone()));
+    sqlx::query_as(INSERT)
+        .bind(tasks.iter().map(|task| task.task_type.as_str()).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|task| task.params.to_string()).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|task| task.action_config.as_str()).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|task| task.event_id).collect::<Vec<_>>())
+        .bind(tasks.iter().map(join_events).collect::<Vec<_>>())
+        .bind(column(|task| task.priority))
+        .bind(tasks.iter().map(|task| task.concurrency_key.as_deref()).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|task| task.max_attempts).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|task| task.depth).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await
+        .map_err(Error::from)
+}
+
+/// The job of a task. `retries`: how often the task was retried by hand; each time it is a job of its own.
+pub(crate) fn job(task_id: i64, retries: i32, priority: i32, concurrency_key: Option<String>) -> NewJob {
+    NewJob {
+        key: Some(job_key(task_id, retries)),
+        group: concurrency_key,
+        priority: urgency(priority),
+        payload: format!("{task_id}/{retries}").into_bytes(),
+        ..NewJob::default()
+    }
+}
+
+pub(crate) fn job_key(task_id: i64, retries: i32) -> String {
+    format!("task/{task_id}/{retries}")
+}
+
+/// The task of a job, and how often it had been retried.
+pub(crate) fn called_for(payload: &[u8]) -> Option<(i64, i32)> {
+    let (task_id, retries) = std::str::from_utf8(payload).ok()?.split_once('/')?;
+    Some((task_id.parse().ok()?, retries.parse().ok()?))
+}
+
+/// The queue knows four.
+fn urgency(priority: i32) -> Priority {
+    match priority {
+        1.. => Priority::High,
+        0 => Priority::Normal,
+        -9..=-1 => Priority::Low,
+        _ => Priority::Idle,
+    }
+}
+
+const INSERT: &str = "-- start_tasks
+INSERT INTO tasks (task_type, params, action_config, event_id, join_events, priority, concurrency_key, max_attempts, depth)
+SELECT task_type, params::json, config, event_id,
+       CASE WHEN events IS NOT NULL THEN ARRAY(SELECT e::bigint FROM jsonb_array_elements_text(events) AS e) END,
+       priority, concurrency_key, max_attempts, depth
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::jsonb[], $6::int[], $7::text[], $8::int[], $9::smallint[])
+    WITH ORDINALITY AS t (task_type, params, config, event_id, events, priority, concurrency_key, max_attempts, depth, n)
+ORDER BY n
+ON CONFLICT (event_id, action_config) WHERE event_id IS NOT NULL DO NOTHING
+RETURNING task_id, event_id, action_config";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_knows_its_task() {
+        let job = job(17, 2, 5, None);
+        assert_eq!((called_for(&job.payload), job.priority), (Some((17, 2)), Priority::High));
+        assert_eq!(called_for(b"17"), None);
+        assert_eq!([0, -1, -10].map(urgency), [Priority::Normal, Priority::Low, Priority::Idle]);
+    }
+}

@@ -1,0 +1,40 @@
+//! In the database of the settings.
+
+use events::configs::{ActionConfig, Steps, Terms, read, sync};
+use events::history::latest;
+use reconcile::Owner;
+use settings::Resolved;
+
+use super::{Asked, Past};
+use crate::cli::Failure;
+use crate::serve::database;
+use crate::settings::DatabaseSettings;
+
+pub(super) async fn run(
+    resolved: &Resolved,
+    wanted: &[ActionConfig],
+    asked: &Asked,
+) -> Result<(Steps, Option<Past>), Failure> {
+    let database = database::open(&DatabaseSettings::new(resolved)?).await?;
+    let done = within(&database.pool, wanted, asked).await;
+    database.pool.close().await;
+    done.map_err(|error| Failure::Failed(error.to_string()))
+}
+
+async fn within(
+    pool: &store::PgPool,
+    wanted: &[ActionConfig],
+    asked: &Asked,
+) -> store::Result<(Steps, Option<Past>)> {
+    let mut past = None;
+    if let Some(count) = asked.history {
+        let stored = store::run(pool, "stored_action_configs", |connection| {
+            Box::pin(async move { read(connection, None, None, None).await })
+        });
+        let stored = stored.await?;
+        let (events, did) = latest(pool, count).await?;
+        past = Some(Past { events, did, stored });
+    }
+    let terms = Terms { owner: Owner::Bundle, take_over: asked.take_over };
+    Ok((sync(pool, wanted.to_vec(), terms, asked.dry_run).await?, past))
+}

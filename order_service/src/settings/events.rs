@@ -1,0 +1,72 @@
+//! Events, and the webhooks they start.
+
+use std::time::Duration;
+
+use events::EventSettings;
+use settings::{Resolved, SettingError};
+
+/// The settings of events.
+#[derive(Debug, Clone)]
+pub struct EventsSettings {
+    /// How events work.
+    pub events: EventSettings,
+    /// `--event-retention`
+    pub retention: Duration,
+    /// `--webhook-allow`
+    pub webhook_allow: Vec<String>,
+    /// The content of `--webhook-secret-file`.
+    pub webhook_secret: Option<Secret>,
+}
+
+/// Bytes that are never shown.
+#[derive(Clone)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl EventsSettings {
+    /// From resolved settings.
+    pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
+        let word = |name: &'static str| {
+            let word: String = resolved.required(name)?;
+            let plain = !word.is_empty() && word.len() <= 256 && !word.chars().any(char::is_control);
+            plain.then_some(word).ok_or_else(|| resolved.invalid(name, "must have 1 to 256 bytes".to_owned()))
+        };
+        let events = EventSettings {
+            status_event: word("status-event")?,
+            environment: word("environment")?,
+            longest_chain: resolved.within("event-chain-limit", 1..=1000)?,
+            join_window: super::positive(resolved, "join-window")?,
+        };
+        let webhook_allow = resolved.list("webhook-allow");
+        if let Some(bad) = webhook_allow.iter().find(|allowed| !is_place(allowed)) {
+            return Err(resolved.invalid("webhook-allow", format!("`{bad}` is not HOST:PORT")));
+        }
+        Ok(Self {
+            events,
+            retention: super::positive(resolved, "event-retention")?,
+            webhook_allow,
+            webhook_secret: secret(resolved)?,
+        })
+    }
+}
+
+fn is_place(text: &str) -> bool {
+    let place = text.rsplit_once(':');
+    place.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+fn secret(resolved: &Resolved) -> Result<Option<Secret>, SettingError> {
+    const NAME: &str = "webhook-secret-file";
+    let Some(file) = resolved.optional::<String>(NAME)? else { return Ok(None) };
+    let secret = std::fs::read(&file).map_err(|error| resolved.invalid(NAME, format!("{file}: {error}")))?;
+    let secret = secret.trim_ascii_end();
+    if secret.is_empty() {
+        return Err(resolved.invalid(NAME, format!("{file} is empty")));
+    }
+    Ok(Some(Secret(secret.to_vec())))
+}

@@ -1,0 +1,92 @@
+"""Hazard: the settings of webhooks are not heeded: an inner server is reached, or an allowed one gets no valid signature.
+
+What is refused in all its forms is tested in `crates/events`; here are the real binary, its flags, and a server of another
+make that judges what it gets.
+"""
+
+import collections
+import hashlib
+import hmac
+import http.server
+import threading
+
+import pytest
+
+import event_client
+from roles_apart import Roles
+
+SECRET = b"between you and me"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers 503 to the first request of each path; remembers all."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.place = f"127.0.0.1:{self.server_port}"
+        self.got = collections.defaultdict(list)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        got = self.server.got[self.path]
+        got.append((dict(self.headers), body))
+        if self.path.startswith("/inside"):
+            self.send_response(307)
+            self.send_header("Location", f"http://localhost:{self.server.server_port}/secret")
+        else:
+            self.send_response(503 if len(got) == 1 else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(platform):
+    server = Server()
+    platform.closing(server.shutdown)
+    return server
+
+
+def service_with(platform, *flags):
+    return platform.ledger_client(Roles(platform, "http,tasks", *flags))
+
+
+def delivered(client, url: str) -> dict:
+    """The task of a webhook, once it has ended."""
+    params = {"url": url, "json": {"n": "{{ event.params.n }}", "text": "\u20ac"}}
+    event_client.put(client, event_client.on("hook", "e", "http_request", params))
+    return event_client.only_task(client, event_client.send(client, "e", {"n": 7}))
+
+
+def test_an_allowed_server_gets_it_once_more_after_a_503_with_a_valid_signature(platform, server):
+    secret = platform.home / "secret"
+    secret.write_bytes(SECRET + b"\n")
+    client = service_with(platform, "--webhook-allow", server.place, "--webhook-secret-file", secret)
+    task = delivered(client, f"http://{server.place}/hook")
+    assert (task["status"], task["attempts"]) == ("succeeded", 2), task
+    assert len(server.got["/hook"]) == 2
+    for headers, body in server.got["/hook"]:
+        assert body == '{"n":7,"text":"\u20ac"}'.encode()
+        assert headers["X-Signature"] == "sha256=" + hmac.new(SECRET, body, hashlib.sha256).hexdigest()
+        assert headers["Idempotency-Key"] == str(task["id"])
+    # A redirect to where it may not go, though it is the very same server.
+    refused = delivered(client, f"http://{server.place}/inside")
+    assert refused["status"] == "failed" and "loopback" in refused["error"], refused
+    assert not server.got["/secret"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]"])
+def test_others_are_refused_and_the_story_says_why(platform, server, host):
+    client = service_with(platform)
+    task = delivered(client, f"http://{host}:{server.server_port}/hook")
+    assert (task["status"], task["attempts"]) == ("failed", 1), task
+    (produced,) = event_client.story(client, task["event_id"])["produced_tasks"]
+    assert "PERMISSION_DENIED" in produced["error"] and "--webhook-allow" in produced["error"], produced
+    assert not server.got
