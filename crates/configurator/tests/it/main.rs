@@ -13,3 +13,4 @@ mod modules;
 mod restarted;
 mod sdk;
 mod templates;
+mod woken;
