@@ -12,6 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::answers::Answers;
 use crate::queues::{OptionalQueue, opened};
@@ -130,11 +131,16 @@ impl Configurator {
 
     /// Begins a run; its number.
     pub async fn begin(&self, given: Given) -> Result<i64, Refused> {
+        self.begin_once(given, Uuid::new_v4()).await
+    }
+
+    /// Begins a run for a request: whoever asks again with the same one is told the same run, also when it has ended.
+    pub async fn begin_once(&self, given: Given, request: Uuid) -> Result<i64, Refused> {
         if !self.senders.contains_key(&given.env) {
             return Err(Refused::NoEnvironment(given.env));
         }
         let new = self.new_run(given).await?;
-        match run::begin(&self.pool, new).await? {
+        match run::begin(&self.pool, new, request).await? {
             Begun::Run(run_id) => {
                 metrics::counter!("configurator_runs_begun_total").increment(1);
                 Ok(run_id)

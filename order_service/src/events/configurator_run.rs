@@ -1,11 +1,16 @@
 //! `configurator_run`: a run of a configurator's graph, started and awaited.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use configurator::run::RunStatus;
+use configurator::template::Env;
+use configurator::{Configurator, Given, Refused};
 use futures::future::BoxFuture;
 use serde::Deserialize;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use tasks::{Attempt, Handler, TaskError};
+use uuid::Uuid;
 
 /// What to run.
 #[derive(Debug, Clone, Deserialize)]
@@ -30,13 +35,59 @@ pub trait StartRuns: Send + Sync + 'static {
     fn run(&self, task_id: i64, params: RunParams) -> BoxFuture<'_, Result<Json, TaskError>>;
 }
 
-/// There is no configurator in this program.
-pub struct NoConfigurator;
+/// How long an end is waited for before the run is looked at again.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-impl StartRuns for NoConfigurator {
-    fn run(&self, _: i64, _: RunParams) -> BoxFuture<'_, Result<Json, TaskError>> {
-        let reason = "UNAVAILABLE: this program has no configurator; nothing was run";
-        Box::pin(std::future::ready(Err(TaskError::Permanent(reason.to_owned()))))
+impl StartRuns for Configurator {
+    fn run(&self, task_id: i64, params: RunParams) -> BoxFuture<'_, Result<Json, TaskError>> {
+        Box::pin(async move {
+            let env = params.env.parse::<Env>();
+            let env =
+                env.map_err(|reason| TaskError::Permanent(format!("VALIDATION_ERROR: env: {reason}")))?;
+            let given = Given {
+                template_name: params.template_name,
+                template: None,
+                env,
+                general_inputs: params.general_inputs,
+                env_inputs: params.env_inputs,
+            };
+            // The same for every attempt at the task.
+            let request = Uuid::from_u64_pair(TASKS, task_id.cast_unsigned());
+            let run_id = self.begin_once(given, request).await.map_err(refused)?;
+            loop {
+                let run = self.wait(run_id, LOOK_EVERY).await.map_err(refused)?;
+                match run.status {
+                    RunStatus::Running => {}
+                    RunStatus::Succeeded => {
+                        return Ok(
+                            json!({"run_id": run_id, "status": run.status.name(), "outputs": run.outputs}),
+                        );
+                    }
+                    RunStatus::Failed | RunStatus::Cancelled => {
+                        let reason = format!("the configurator's run {run_id} has {}", run.status.name());
+                        return Err(TaskError::Permanent(reason));
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// What tells the requests of tasks from others.
+const TASKS: u64 = u64::from_be_bytes(*b"task-run");
+
+fn refused(refused: Refused) -> TaskError {
+    match refused {
+        Refused::Running(run_id) => {
+            TaskError::Temporary(format!("CONFLICT: the run {run_id} of the same template and env goes on"))
+        }
+        Refused::Store(error) => TaskError::Temporary(format!("UNAVAILABLE: {error}")),
+        Refused::NoTemplate(name) => TaskError::Permanent(format!("NOT_FOUND: there is no template {name}")),
+        Refused::NoEnvironment(env) => {
+            TaskError::Permanent(format!("VALIDATION_ERROR: env: {} has no queues here", env.name()))
+        }
+        Refused::Field(field, reason) => TaskError::Permanent(format!("VALIDATION_ERROR: {field}: {reason}")),
+        other => TaskError::Permanent(format!("VALIDATION_ERROR: the run was refused: {other:?}")),
     }
 }
 

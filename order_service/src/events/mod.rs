@@ -4,6 +4,6 @@ mod configurator_run;
 mod outcomes;
 mod process_orders;
 
-pub use configurator_run::{ConfiguratorRun, NoConfigurator, StartRuns};
+pub use configurator_run::{ConfiguratorRun, StartRuns};
 pub use outcomes::OrderEvents;
 pub use process_orders::{Place, ProcessOrders};

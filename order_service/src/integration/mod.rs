@@ -16,8 +16,6 @@ use serde::Serialize;
 use serde_json::json;
 use sqlx::PgPool;
 
-pub use action_config::{ActionConfigs, NoActionConfigs};
-
 use account_type::SetAccountType;
 use action_config::SetActionConfig;
 use posting_rule::SetPostingRule;
@@ -33,11 +31,11 @@ pub struct Made {
 }
 
 /// The handlers of the integration.
-pub fn handlers(pool: &PgPool, usage: Arc<dyn Usage>, action_configs: Arc<dyn ActionConfigs>) -> Handlers {
+pub fn handlers(pool: &PgPool, usage: Arc<dyn Usage>) -> Handlers {
     Handlers::default()
         .with(SetAccountType { pool: pool.clone(), usage })
         .with(SetPostingRule { pool: pool.clone() })
-        .with(SetActionConfig { action_configs })
+        .with(SetActionConfig { pool: pool.clone() })
 }
 
 /// Database trouble: the same may succeed later, or somebody must look.

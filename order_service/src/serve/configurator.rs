@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::queues::FifoQueues;
 use crate::bundle::{InUse, ShardSet};
-use crate::integration::{self, NoActionConfigs};
+use crate::integration;
 use crate::settings::QueueSettings;
 
 /// The configurator of a process.
@@ -54,7 +54,7 @@ pub async fn start(
     let mut running = configurator.start(grace, stop);
     let pool = &configurator.pool;
     let usage = InUse::new(pool.clone(), Arc::new(ShardSet::of(&shards)));
-    let handlers = integration::handlers(pool, Arc::new(usage), Arc::new(NoActionConfigs));
+    let handlers = integration::handlers(pool, Arc::new(usage));
     let terms = Terms { grace, answers: configurator.settings.answers.clone(), ..Terms::default() };
     for (env, engine) in &configurator.engines {
         let memory = Arc::new(InPostgres::new(pool.clone()));

@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::queues::FifoQueues;
 use super::rooms::Running;
-use crate::events::NoConfigurator;
 use crate::settings::{Role, Settings};
 use crate::tasks::{Means, TASK_TYPES, handlers};
 
@@ -61,7 +60,7 @@ pub(super) async fn start(
     }
     if settings.roles.contains(&Role::Tasks) {
         duties.extend(super::events::duties(&settings.events, events, pool));
-        let desk = desk(settings, pool, process, events, &tasks, stop);
+        let desk = desk(settings, pool, process, events, fifo, &tasks, stop);
         let started = ActionWorker::start(desk.clone(), &process.notifications, ActionTerms::default());
         let actions = started.await.context("the queue of actions' tasks")?;
         let (stopped, grace) = (stop.clone(), settings.shutdown_timeout * 2 / 3);
@@ -103,6 +102,7 @@ fn desk(
     pool: &PgPool,
     process: &Running,
     events: &Events,
+    fifo: &FifoQueues,
     tasks: &Tasks,
     stop: &CancellationToken,
 ) -> Desk {
@@ -110,7 +110,7 @@ fn desk(
         ledger: process.ledger.clone(),
         retention: settings.ledger_retention,
         orders: Arc::new(process.rooms.clone()),
-        runs: Arc::new(NoConfigurator),
+        runs: Arc::new(super::configurator::of(&settings.queues, pool, &process.notifications, fifo)),
         events: events.clone(),
         webhooks: super::events::webhooks(&settings.events),
     };

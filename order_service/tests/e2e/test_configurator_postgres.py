@@ -36,6 +36,21 @@ RULE = """
       events:
         - {type: $account.name, attributes: {courier_id: {from: storage_id}}, debit: "1"}
 """
+CONFIG = """
+type: module
+name: global
+inputs: [{{name: name, scope: general}}]
+blocks:
+  - name: config
+    type: integration
+    integration: platform.set_action_config
+    args:
+      name: run-started
+      on: [{{event: courierCame}}]
+      action:
+        task: configurator_run
+        params: {{template_name: {template}, env: test, general_inputs: {{name: x}}}}
+"""
 EMPTY = "type: module\nname: global\ninputs: [{name: name}]\nblocks: []\n"
 
 
@@ -86,10 +101,43 @@ def test_what_the_integration_refuses_is_said(configurator):
     run = configurator.ended(begun["run_id"])
     error = run["blocks"]["account"]["error"]
     assert (run["status"], error["code"]) == ("failed", "VALIDATION_ERROR") and "groupings" in error["args"]["field"]
-    configs = EMPTY.replace("blocks: []", "blocks: [{name: a, type: integration, integration: platform.set_action_config}]")
-    status, begun = configurator.begin("no_configs", {"name": "x"}, template=configs)
+    nameless = EMPTY.replace("blocks: []", "blocks: [{name: a, type: integration, integration: platform.set_action_config}]")
+    status, begun = configurator.begin("nameless", {"name": "x"}, template=nameless)
     run = configurator.ended(begun["run_id"])
-    assert run["status"] in ("failed", "succeeded"), "answered, whether or not there are action configs"
+    error = run["blocks"]["a"]["error"]
+    assert (run["status"], error["code"], error["args"]["field"]) == ("failed", "VALIDATION_ERROR", "params.name")
+
+
+def tasks_of(configurator, event_id: str) -> list:
+    """The tasks that an event has started, once they have ended."""
+    form = f"id={event_id}".encode()
+    status, story = configurator.call("POST", "/api/v1/event_story", form, "application/x-www-form-urlencoded")
+    assert status == 200, story
+    _, story = configurator.call("GET", f"/api/v1/event_story/{story['id']}")
+    tasks = story["result"]["produced_tasks"]
+    return tasks if all(task["status"] in ("succeeded", "failed") for task in tasks) else []
+
+
+def test_a_template_sets_an_action_config_whose_task_runs_another_template(configurator):
+    assert configurator.put_template("started", EMPTY)[0] == 200
+    config = CONFIG.format(template="started")
+    succeeded(configurator, "configs", template=config)
+    status, stored = configurator.call("GET", "/api/v1/action_configs/run-started")
+    assert status == 200 and stored["owner"] == "configurator", stored
+    _, event = configurator.call("POST", "/api/v1/events", {"name": "courierCame", "params": {"courier": 7}})
+    (task,) = wait_until(lambda: tasks_of(configurator, event["_id"]), 30, "the task has ended")
+    assert task["status"] == "succeeded", task
+    _, task = configurator.call("GET", f"/api/v1/tasks/{task['sandbox_task_id']}")
+    _, run = configurator.call("GET", f"/configurator/v1/runs/{task['outcome']['run_id']}")
+    assert (run["status"], run["template_name"]) == ("succeeded", "started"), run
+
+    succeeded(configurator, "configs", template=CONFIG.format(template="nowhere"))
+    _, event = configurator.call("POST", "/api/v1/events", {"name": "courierCame", "params": {"courier": 8}})
+    (task,) = wait_until(lambda: tasks_of(configurator, event["_id"]), 30, "the task has ended")
+    assert task["status"] == "failed", task
+
+    succeeded(configurator, "configs", template=EMPTY)
+    assert configurator.call("GET", "/api/v1/action_configs/run-started")[0] == 404
 
 
 def test_the_routes_say_what_is_wrong(configurator):

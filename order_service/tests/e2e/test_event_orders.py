@@ -5,7 +5,6 @@ import grpc
 import background_tasks
 import event_client
 from client import FAILED
-from roles_apart import Roles
 
 
 def test_each_end_of_an_order_is_one_event_also_when_it_failed_and_was_retried(platform):
@@ -52,11 +51,3 @@ def test_from_an_event_to_orders_and_from_the_ledger_back(platform):
     assert produced["effects"] == ["order/900", "order/901"]
     assert event_client.only_task(client, ends[0]["_id"])["status"] == "succeeded"
     assert event_client.story(client, ends[0]["_id"])["caused_by"][0]["event_id"] == event_id
-
-
-def test_a_task_without_a_configurator_says_so(platform):
-    client = platform.ledger_client(Roles(platform, "http,tasks"))
-    params = {"template_name": "t", "env": "test"}
-    event_client.put(client, event_client.on("run", "e", "configurator_run", params))
-    task = event_client.only_task(client, event_client.send(client, "e"))
-    assert task["status"] == "failed" and task["error"].startswith("UNAVAILABLE"), task

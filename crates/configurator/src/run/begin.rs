@@ -38,9 +38,10 @@ pub enum Begun {
     Running(i64),
 }
 
-/// Begins a run, unless one of the instance goes on. One transaction; the drivers are told.
-pub async fn begin(pool: &PgPool, new: NewRun) -> Result<Begun> {
-    let (new, request) = (Arc::new(new), Uuid::new_v4());
+/// Begins a run for a request, unless one of the instance goes on; the same request again gets the run that it got. One
+/// transaction; the drivers are told.
+pub async fn begin(pool: &PgPool, new: NewRun, request: Uuid) -> Result<Begun> {
+    let new = Arc::new(new);
     run_tx(pool, "begin_run", move |connection| {
         let new = new.clone();
         Box::pin(async move { in_tx(connection, &new, request).await })

@@ -11,6 +11,7 @@ mod index;
 mod integration;
 mod live;
 mod plan;
+mod single;
 pub(crate) mod stored;
 pub(crate) mod template;
 
@@ -23,4 +24,5 @@ pub use index::{Index, Pulled};
 pub use integration::{ACTION_CONFIGS, ActionConfigs, apply_in_tx, configs_of, sync};
 pub use live::Live;
 pub use plan::{KIND, Steps, Terms, plan};
+pub use single::set_one;
 pub use stored::{CHANNEL, Stored, read};

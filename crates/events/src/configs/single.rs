@@ -1,0 +1,41 @@
+//! One config by itself: for whoever keeps configs one at a time and not as a set.
+
+use reconcile::Owner;
+use sqlx::PgPool;
+use store::Result;
+
+use super::ActionConfig;
+use super::stored::{delete_in_tx, hold_in_tx, next_version_in_tx, put_in_tx, read};
+
+/// Makes the config called `name` what it is to be (`None`: gone) on behalf of `owner`, unless it belongs to somebody else
+/// than `owner` and the built-in bundle: then that is the answer, and nothing is changed. One transaction; nothing is
+/// written if it is so already.
+pub async fn set_one(
+    pool: &PgPool,
+    name: String,
+    new: Option<ActionConfig>,
+    owner: Owner,
+) -> Result<Option<Owner>> {
+    store::run_tx(pool, "set_action_config", move |connection| {
+        let (name, new) = (name.clone(), new.clone());
+        Box::pin(async move {
+            hold_in_tx(connection).await?;
+            let old = read(connection, None, None, Some(&name)).await?.pop();
+            match (&old, &new) {
+                (None, None) => return Ok(None),
+                (Some(old), Some(new)) if old.config == *new && old.owner == owner => return Ok(None),
+                (Some(old), _) if old.owner != owner && old.owner != Owner::Builtin => {
+                    return Ok(Some(old.owner));
+                }
+                _ => {}
+            }
+            let version = next_version_in_tx(connection).await?;
+            match new {
+                Some(new) => put_in_tx(connection, &[new], owner, version).await?,
+                None => delete_in_tx(connection, &[name], version).await?,
+            }
+            Ok(None)
+        })
+    })
+    .await
+}
