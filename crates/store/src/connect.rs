@@ -88,13 +88,17 @@ pub async fn connect(options: PgConnectOptions, settings: &PoolSettings) -> Resu
 
 /// A connection of its own to the database of `pool`, for a task that works on it all the time: made when first used,
 /// made again when lost. One server process that does the same thing again and again has its plans and caches at hand,
-/// which halves the time of small statements; a pool hands its connections out in turn, and each is cold.
+/// which halves the time of small statements; a pool hands its connections out in turn, and each is cold. It is closed
+/// with `pool`.
 pub fn connection_of_its_own(pool: &PgPool) -> PgPool {
-    pool.options()
-        .clone()
-        .min_connections(0)
-        .max_connections(1)
-        .connect_lazy_with((*pool.connect_options()).clone())
+    let options = pool.options().clone().min_connections(0).max_connections(1);
+    let own = options.connect_lazy_with((*pool.connect_options()).clone());
+    let (closed, closing) = (pool.close_event(), own.clone());
+    tokio::spawn(async move {
+        closed.await;
+        closing.close().await;
+    });
+    own
 }
 
 /// The parameters of a database URL that are understood.
