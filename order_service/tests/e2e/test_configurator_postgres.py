@@ -154,8 +154,8 @@ def test_the_routes_say_what_is_wrong(configurator):
     assert configurator.call("GET", "/v1/export")[0] == 400
     status, answer = configurator.call("POST", "/configurator/v1/runs/999999/cancel")
     assert status == 404, answer
+    run_id = succeeded(configurator, "nothing_to_do", template=EMPTY)["run_id"]
     status, listed = configurator.call("GET", "/configurator/v1/runs?limit=1")
-    assert status == 200 and len(listed["result"]) == 1
-    run_id = listed["result"][0]["run_id"]
+    assert status == 200 and [run["run_id"] for run in listed["result"]] == [run_id]
     status, answer = configurator.call("POST", f"/configurator/v1/runs/{run_id}/cancel")
     assert status == 409 and answer["error"]["code"] == "CONFLICT", answer

@@ -127,7 +127,8 @@ async fn in_tx(connection: &mut PgConnection, terms: &Terms, known: &Remembered)
     if terms.may_time_out && !full {
         progress.time_out(frame, now, &mut changes);
     }
-    if idle && changes.is_empty() {
+    // A run without blocks has ended before anything was done.
+    if idle && changes.is_empty() && progress.result(frame).is_none() {
         let wake_at = progress.next_deadline();
         return Ok(Stepped::Done(Box::new(Next {
             progress: Some(progress),

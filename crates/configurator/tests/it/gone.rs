@@ -4,6 +4,7 @@
 use configurator::Refused;
 use configurator::run::RunStatus;
 use store::testing::run;
+use uuid::Uuid;
 
 use super::harness::{World, given, statuses, template};
 
@@ -123,5 +124,18 @@ fn one_run_of_an_instance_at_a_time_and_a_cancelled_one_stores_what_still_comes(
         assert_eq!(world.came(), ["update a", "create b"]);
         let superseded = world.configurator.resume(run_id).await;
         assert!(matches!(superseded, Err(Refused::Superseded(_))), "{superseded:?}");
+    });
+}
+
+#[test]
+fn a_run_without_blocks_ends_and_is_the_one_run_of_its_request() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let (empty, request) = ("type: module\nname: global\nblocks: []\n", Uuid::from_u128(7));
+        let first = world.configurator.begin_once(given("t", empty), request).await.unwrap();
+        assert_eq!(world.ended(first).await.status, RunStatus::Succeeded);
+        assert_eq!(world.configurator.begin_once(given("t", empty), request).await.unwrap(), first);
+        assert_ne!(world.configurator.begin(given("t", empty)).await.unwrap(), first);
     });
 }
