@@ -2,7 +2,7 @@
 //!
 //! An event is a name and params. Action configs say which tasks start on which events; they are matched in memory, by an
 //! index that every write checks to be current, and the event, what it completes and the tasks it starts are one transaction
-//! ([`write`]). A [`story`] is not stored: it is worked out from the event, the tasks it started, and the configs as they were
+//! ([`mod@write`]). A [`story`] is not stored: it is worked out from the event, the tasks it started, and the configs as they were
 //! at the version that the event was matched against.
 //!
 //! Promises: an event's ids sort in the order of creation (of two events, one of which was answered before the other was
