@@ -74,6 +74,10 @@ fn a_killed_workers_task_is_done_by_another() {
         dying.abort();
         let _ = dying.await;
         let living = world.worker(&obedient, &stop);
+        // Only now is nobody of the dead one left who might go on.
+        for _ in 0..3 {
+            assert_eq!(heard.recv().await.unwrap().1, 2);
+        }
         obedient.go_on.add_permits(3);
         for id in ids {
             let task = world.until(id, "succeeded").await;
