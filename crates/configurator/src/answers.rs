@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{TimeDelta, Utc};
 use queue::fifo::{Consumer, Message, Verdict};
 use serde_json::{Map, Value as Json};
 use sqlx::PgPool;
 use store::{Coalescer, Result};
 use tokio::sync::oneshot;
 
-use crate::protocol::Answer;
+use crate::protocol::{Answer, CHECK_IDS};
 use crate::run::RUNS_CHANNEL;
 
 /// Answers committed together, at most.
@@ -19,6 +20,11 @@ const MOST: usize = 500;
 const ROOM: usize = 1000;
 /// When an answer could not be committed, it comes again after this.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// How soon an answer that is for a conformance kit is given back to it.
+const LEFT_TO_CHECKS: Duration = Duration::from_millis(100);
+/// After this nobody waits for it any more.
+const OF_CHECKS: TimeDelta = TimeDelta::minutes(2);
 
 /// Whether the answer's message is one that was sent from here.
 type Reply = oneshot::Sender<Result<bool>>;
@@ -65,6 +71,9 @@ impl Consumer for Answers {
             Some(Ok(true)) => {
                 metrics::counter!("configurator_answers_total", "outcome" => "taken").increment(1);
                 Verdict::Done
+            }
+            Some(Ok(false)) if CHECK_IDS.contains(&block_id) && Utc::now() - message.sent_at < OF_CHECKS => {
+                Verdict::Again(LEFT_TO_CHECKS)
             }
             Some(Ok(false)) => {
                 metrics::counter!("configurator_answers_total", "outcome" => "unknown").increment(1);

@@ -3,9 +3,10 @@
 //! A [`template`] describes a graph of blocks; a [`run`] sends each integration block as a message to the queue of its
 //! integration as soon as what it depends on has answered. Messages leave with the transaction that notes them as sent;
 //! [`answers`] are committed by whoever receives them, and wake the run's driver. [`sdk`] is for those who write
-//! integrations; [`http`] are the routes.
+//! integrations, and [`check`] for those who want to know whether they keep to the protocol; [`http`] are the routes.
 
 pub mod answers;
+pub mod check;
 pub mod http;
 pub mod protocol;
 pub mod queues;

@@ -17,6 +17,8 @@ pub const ANSWER: &str = "integration";
 pub const ANSWERS: &str = "configshop";
 /// No number of a block reaches it: every number of JavaScript is exact below.
 pub const BLOCK_IDS: i64 = 1 << 53;
+/// Numbers of the conformance kit's tasks. A configurator begins below them, and leaves answers to them to the kit.
+pub const CHECK_IDS: std::ops::Range<i64> = (1 << 52)..BLOCK_IDS;
 
 /// What an integration is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,18 +1,21 @@
 //! `configurator forecast` and `queues ensure`.
 
 use clap::ArgMatches;
+use configurator::check::Place;
 use configurator::template::{Env, is_queue};
 use configurator::{Given, http};
+use queue::fifo::{CHANNEL, PostgresFifo, SqsFifo};
 use serde_json::{Map, Value, json};
 use settings::Resolved;
 use store::Notifications;
 
 use super::{Failure, output};
 use crate::integration::QUEUE;
+use crate::serve::database::Database;
 use crate::serve::{configurator as room, database, queues};
 use crate::settings::{DatabaseSettings, QueueEngine, QueueSettings};
 
-fn env(args: &ArgMatches) -> Result<Env, Failure> {
+pub(super) fn env(args: &ArgMatches) -> Result<Env, Failure> {
     let env = args.get_one::<String>("env").map(String::as_str).unwrap_or_default();
     env.parse().map_err(|reason| Failure::Usage(format!("--env: {reason}")))
 }
@@ -58,6 +61,28 @@ pub(super) async fn forecast(args: &ArgMatches, resolved: &Resolved) -> Result<(
     Ok(())
 }
 
+/// Where the queues of an environment are. Those at Amazon's need no database.
+pub(super) async fn place(
+    engine: &QueueEngine,
+    env: Env,
+    resolved: &Resolved,
+) -> Result<(Place, Option<Database>), Failure> {
+    match engine {
+        QueueEngine::Sqs(accounts) => {
+            let account = accounts.envs.get(&env);
+            let account = account
+                .ok_or_else(|| Failure::Failed(format!("--queues says nothing of the environment {env}")))?;
+            Ok((Place::Sqs(SqsFifo::new(account).await), None))
+        }
+        QueueEngine::Postgres => {
+            let database = database::open(&DatabaseSettings::new(resolved)?).await?;
+            let (notifications, _) = Notifications::start(database.pool.clone(), vec![CHANNEL]);
+            let engine = PostgresFifo::new(database.pool.clone(), notifications);
+            Ok((Place::Postgres(engine), Some(database)))
+        }
+    }
+}
+
 pub(super) async fn ensure(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
     let env = env(args)?;
     let settings = QueueSettings::new(resolved)?;
@@ -65,24 +90,8 @@ pub(super) async fn ensure(args: &ArgMatches, resolved: &Resolved) -> Result<(),
     if let Some(wrong) = named.iter().find(|name| !is_queue(name)) {
         return Err(Failure::Usage(format!("`{wrong}` is no queue name: 1 to 60 letters, digits, _ and -")));
     }
-    // Queues at Amazon's need no database.
-    let database = match &settings.engine {
-        QueueEngine::Postgres => Some(database::open(&DatabaseSettings::new(resolved)?).await?),
-        QueueEngine::Sqs(_) => None,
-    };
-    let engine: std::sync::Arc<dyn queue::fifo::FifoEngine> = match (&settings.engine, &database) {
-        (QueueEngine::Sqs(accounts), _) => {
-            let account = accounts.envs.get(&env);
-            let account = account
-                .ok_or_else(|| Failure::Failed(format!("--queues says nothing of the environment {env}")))?;
-            std::sync::Arc::new(queue::fifo::SqsFifo::new(account).await)
-        }
-        (QueueEngine::Postgres, Some(database)) => {
-            let (notifications, _) = Notifications::start(database.pool.clone(), Vec::new());
-            std::sync::Arc::new(queue::fifo::PostgresFifo::new(database.pool.clone(), notifications))
-        }
-        (QueueEngine::Postgres, None) => return Err(Failure::Failed("no database".to_owned())),
-    };
+    let (place, database) = place(&settings.engine, env, resolved).await?;
+    let engine = place.engine();
     let mut made = Vec::new();
     for name in [settings.answers.clone(), QUEUE.to_owned()].into_iter().chain(named) {
         let ensured = configurator::queues::ensure(engine.as_ref(), &name, env).await;

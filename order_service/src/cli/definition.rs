@@ -39,6 +39,7 @@ pub fn command() -> Command {
         .subcommand(export::command())
         .subcommand(configurator::command())
         .subcommand(configurator::queues())
+        .subcommand(configurator::integration())
         .subcommand(configurator::testproxy())
         .subcommand(bundle())
         .subcommand(reconcile::command())

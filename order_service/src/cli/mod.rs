@@ -7,6 +7,7 @@ mod client;
 mod configurator;
 mod definition;
 mod export;
+mod integration;
 mod ledger;
 mod orders;
 mod output;
@@ -133,6 +134,10 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
         Some(("queues", args)) => match args.subcommand() {
             Some(("ensure", args)) => configurator::ensure(args, resolved).await,
             _ => Err(Failure::Usage("queues: which command? (see queues --help)".to_owned())),
+        },
+        Some(("integration", args)) => match args.subcommand() {
+            Some(("check", args)) => integration::check(args, resolved).await,
+            _ => Err(Failure::Usage("integration: which command? (see integration --help)".to_owned())),
         },
         Some(("testproxy", args)) => testproxy::run(args, resolved).await,
         Some(("migrate", args)) => admin::migrate(args, resolved).await,

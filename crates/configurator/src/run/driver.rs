@@ -193,27 +193,20 @@ impl Driver {
                     }
                 },
             };
-            match step(&terms, instance_id, &current).await {
+            match step(&terms, instance_id, current).await {
                 // By a call that cancels, say; or by another driver: then it is taken next time.
-                Ok(Stepped::Busy) => {
-                    loaded = Some(current);
+                Ok(Stepped::Busy(current)) => {
+                    loaded = Some(*current);
                     sleep(BUSY).await;
                 }
                 Ok(Stepped::Taken) => return,
                 Ok(Stepped::Reload) => {}
                 Ok(Stepped::Done(next)) => {
-                    let (version, mut run) = (next.version, current.run);
                     if let Some(status) = next.ended {
                         metrics::counter!("configurator_runs_total", "status" => status.name()).increment(1);
                     }
-                    let goes_on = next.progress.is_some();
-                    match (&mut run, next.progress) {
-                        (Some(run), Some(progress)) => {
-                            (run.progress, run.pending) = (progress, Arc::default());
-                        }
-                        _ => run = None,
-                    }
-                    loaded = Some(super::load::Loaded { version, run });
+                    let goes_on = next.run.is_some();
+                    loaded = Some(super::load::Loaded { version: next.version, run: next.run });
                     if next.more {
                         continue;
                     }

@@ -22,10 +22,10 @@ pub(super) struct Loaded {
 }
 
 pub(super) struct Run {
-    pub(super) frame: Arc<Frame>,
+    pub(super) frame: Frame,
     pub(super) progress: Progress,
     /// What follows from what is stored and was not written yet.
-    pub(super) pending: Arc<Changes>,
+    pub(super) pending: Changes,
 }
 
 #[derive(sqlx::FromRow)]
@@ -177,7 +177,7 @@ fn build(
         sent.extend(row.block_id.map(|id| (step, id, row.deadline)));
     }
     let (progress, pending) = Progress::new(&frame, status, sent, state, kept);
-    Some(Run { frame: Arc::new(frame), progress, pending: Arc::new(pending) })
+    Some(Run { frame, progress, pending })
 }
 
 fn deletion(row: &BlockRow) -> Option<Deletion> {

@@ -1,7 +1,7 @@
-//! A run in memory, and how it goes on: pure. What [`Progress`] decides is written in one transaction, and only then
-//! believed.
+//! A run in memory, and how it goes on: pure. What [`Progress`] decides is written in one transaction; if that fails, it is
+//! forgotten, and read anew. Nothing here looks at all steps, but for reading it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,6 @@ pub(super) struct Frame {
 }
 
 /// Where each step stands.
-#[derive(Clone)]
 pub(super) struct Progress {
     pub(super) status: Vec<BlockStatus>,
     /// How many steps each one waits for.
@@ -43,6 +42,8 @@ pub(super) struct Progress {
     pub(super) state: Vec<Option<Arc<Map<String, Json>>>>,
     pub(super) stored: Vec<Option<Arc<Stored>>>,
     pub(super) sent: HashMap<i64, usize>,
+    /// Those that were sent, by when they are given up.
+    pub(super) deadlines: BTreeSet<(DateTime<Utc>, usize)>,
     pub(super) ready: VecDeque<usize>,
     pub(super) open: usize,
 }
@@ -104,6 +105,7 @@ impl Progress {
             state,
             stored,
             sent: HashMap::new(),
+            deadlines: BTreeSet::new(),
             ready: VecDeque::new(),
             open: steps,
             status: vec![BlockStatus::Pending; steps],
@@ -113,6 +115,7 @@ impl Progress {
             progress.deadline[step] = deadline;
             if status[step] == BlockStatus::Sent {
                 progress.sent.insert(block_id, step);
+                progress.deadlines.extend(deadline.map(|deadline| (deadline, step)));
             }
         }
         let mut changes = Changes::default();
@@ -164,13 +167,10 @@ impl Progress {
 
     /// Gives up what has not been answered in time.
     pub(super) fn time_out(&mut self, frame: &Frame, now: DateTime<Utc>, changes: &mut Changes) {
-        let late: Vec<(i64, usize)> = self
-            .sent
-            .iter()
-            .filter(|(_, step)| self.deadline[**step].is_some_and(|deadline| deadline <= now))
-            .map(|(id, step)| (*id, *step))
-            .collect();
-        for (block_id, step) in late {
+        while let Some((deadline, step)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            let block_id = self.block_id[step];
             let seconds = frame.timeout(step).as_secs_f64();
             let args = json!({"block_timeout_seconds": seconds});
             changes.take_back.push(protocol::deduplication(block_id));
@@ -253,6 +253,7 @@ impl Progress {
         self.block_id[step] = block_id;
         self.deadline[step] = Some(deadline);
         self.sent.insert(block_id, step);
+        self.deadlines.insert((deadline, step));
         changes.messages.push((frame.env.queue(&queue), message));
         changes.sends.push(Send { block_id, step, action, params, state, digest, depends_on });
         let sent = Some((action, block_id, deadline));
@@ -287,6 +288,9 @@ impl Progress {
         changes: &mut Changes,
     ) {
         self.sent.remove(&self.block_id[step]);
+        if let Some(deadline) = self.deadline[step] {
+            self.deadlines.remove(&(deadline, step));
+        }
         self.status[step] = status;
         self.open -= 1;
         if !matches!(frame.graph.nodes.get(step), Some(Node::Wire(_))) {
@@ -322,7 +326,7 @@ impl Progress {
 
     /// When something must happen by itself.
     pub(super) fn next_deadline(&self) -> Option<DateTime<Utc>> {
-        self.sent.values().filter_map(|step| self.deadline[*step]).min()
+        self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// How the run has ended, if it has, and its outputs.

@@ -1,8 +1,10 @@
 //! One step of an instance: takes what was answered, gives up what is late, sends what is ready; one transaction.
 //!
 //! Round trips: lock, answers, numbers, the changes (six at most), version. Locks: the instance's row, then what it writes.
+//! What is remembered of the run is changed in place: a copy for each step would make long chains quadratic. If the
+//! transaction fails, or is tried again, it is loaded anew.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use queue::fifo::SendInTx;
@@ -11,8 +13,7 @@ use store::Result;
 use uuid::Uuid;
 
 use super::late::{self, Received};
-use super::load::{Loaded, object};
-use super::progress::{Frame, Progress};
+use super::load::{Loaded, Run, object};
 use super::status::RunStatus;
 use super::write::{self, Changes, end_run, touch};
 use crate::protocol::{Action, Answer, Failure};
@@ -22,8 +23,8 @@ const MOST: usize = 500;
 
 /// What a step has come to.
 pub(super) enum Stepped {
-    /// Somebody else is changing it.
-    Busy,
+    /// Somebody else is changing it; what was remembered still is.
+    Busy(Box<Loaded>),
     /// Another driver carries it on.
     Taken,
     /// What is remembered of the instance does not hold any more, or never did.
@@ -34,8 +35,8 @@ pub(super) enum Stepped {
 
 pub(super) struct Next {
     pub(super) version: i64,
-    /// `None`: the run has ended.
-    pub(super) progress: Option<Progress>,
+    /// `None`: there is none, or it has ended.
+    pub(super) run: Option<Run>,
     /// When there is something to do again.
     pub(super) wake_at: Option<DateTime<Utc>>,
     /// Whether there may be more to do at once.
@@ -45,8 +46,8 @@ pub(super) struct Next {
 
 impl Next {
     /// Nothing was changed.
-    fn idle(version: i64) -> Self {
-        Self { version, progress: None, wake_at: None, more: false, ended: None }
+    fn idle(version: i64, run: Option<Run>) -> Self {
+        Self { version, run, wake_at: None, more: false, ended: None }
     }
 }
 
@@ -64,22 +65,37 @@ pub(super) struct Terms {
 struct Remembered {
     instance_id: i64,
     version: i64,
-    run: Option<(Arc<Frame>, Progress, Arc<Changes>)>,
+    /// Taken out by the attempt that changes it.
+    run: Mutex<Option<Run>>,
+    has_run: bool,
 }
 
-pub(super) async fn step(terms: &Terms, instance_id: i64, loaded: &Loaded) -> Result<Stepped> {
-    let run = loaded.run.as_ref();
-    let run = run.map(|run| (run.frame.clone(), run.progress.clone(), run.pending.clone()));
-    let remembered = Arc::new(Remembered { instance_id, version: loaded.version, run });
+impl Remembered {
+    fn run(&self) -> std::sync::MutexGuard<'_, Option<Run>> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One step of what was loaded.
+pub(super) async fn step(terms: &Terms, instance_id: i64, loaded: Loaded) -> Result<Stepped> {
+    let Loaded { version, run } = loaded;
+    let has_run = run.is_some();
+    let remembered = Arc::new(Remembered { instance_id, version, run: Mutex::new(run), has_run });
     let inner = terms.clone();
-    store::run_tx(&terms.pool, "configurator_step", move |connection| {
-        let (terms, remembered) = (inner.clone(), remembered.clone());
+    let shared = remembered.clone();
+    let stepped = store::run_tx(&terms.pool, "configurator_step", move |connection| {
+        let (terms, remembered) = (inner.clone(), shared.clone());
         Box::pin(async move { in_tx(connection, &terms, &remembered).await })
     })
-    .await
+    .await?;
+    Ok(match stepped {
+        Some(stepped) => stepped,
+        None => Stepped::Busy(Box::new(Loaded { version, run: remembered.run().take() })),
+    })
 }
 
-async fn in_tx(connection: &mut PgConnection, terms: &Terms, known: &Remembered) -> Result<Stepped> {
+/// `None`: somebody else holds the instance's row.
+async fn in_tx(connection: &mut PgConnection, terms: &Terms, known: &Remembered) -> Result<Option<Stepped>> {
     let locked: Option<(i64, Option<Uuid>, DateTime<Utc>)> = sqlx::query_as(
         "SELECT version, driver, now() FROM configurator_instances WHERE instance_id = $1
          FOR NO KEY UPDATE SKIP LOCKED -- lock_instance",
@@ -87,81 +103,102 @@ async fn in_tx(connection: &mut PgConnection, terms: &Terms, known: &Remembered)
     .bind(known.instance_id)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some((version, driver, now)) = locked else { return Ok(Stepped::Busy) };
+    let Some((version, driver, now)) = locked else { return Ok(None) };
     if version != known.version {
         let others = driver.is_some_and(|driver| driver != terms.driver);
-        return Ok(if others { Stepped::Taken } else { Stepped::Reload });
+        return Ok(Some(if others { Stepped::Taken } else { Stepped::Reload }));
+    }
+    let run = known.run().take();
+    if known.has_run && run.is_none() {
+        // Changed by an attempt that was not committed.
+        return Ok(Some(Stepped::Reload));
     }
     let received = answers(connection, known.instance_id).await?;
     let full = received.len() >= MOST;
-    let run = known.run.as_ref();
-    let awaited = |received: &Received| {
-        let run = run.filter(|(frame, ..)| frame.run_id == received.run_id);
-        run.and_then(|(_, progress, _)| progress.step_of(received.answer.block_id))
+    let (on_time, late) = sort(run.as_ref(), received);
+    if !late.is_empty() {
+        late::take(connection, known.instance_id, &late).await?;
+    }
+    let moment = Moment { version, now, full, stored_changed: !late.is_empty() };
+    let stepped = match run {
+        Some(run) => go_on(connection, terms, run, on_time, &moment).await?,
+        None if late.is_empty() => Stepped::Done(Box::new(Next::idle(version, None))),
+        None => {
+            touch(connection, known.instance_id, None, Some(terms.driver)).await?;
+            Stepped::Done(Box::new(Next { more: full, ..Next::idle(version + 1, None) }))
+        }
     };
+    Ok(Some(stepped))
+}
+
+/// What a step finds.
+struct Moment {
+    version: i64,
+    now: DateTime<Utc>,
+    /// There may be more answers.
+    full: bool,
+    /// By late answers: what is remembered of what is stored does not hold any more.
+    stored_changed: bool,
+}
+
+/// Answers that the run waits for, with their steps; and others.
+fn sort(run: Option<&Run>, received: Vec<Received>) -> (Vec<(usize, Answer)>, Vec<Received>) {
     let (mut on_time, mut late) = (Vec::new(), Vec::new());
     for received in received {
-        match awaited(&received) {
+        let run = run.filter(|run| run.frame.run_id == received.run_id);
+        match run.and_then(|run| run.progress.step_of(received.answer.block_id)) {
             Some(step) => on_time.push((step, received.answer)),
             None => late.push(received),
         }
     }
-    if !late.is_empty() {
-        late::take(connection, known.instance_id, &late).await?;
-    }
-    let stored_changed = !late.is_empty();
-    let Some((frame, progress, pending)) = run else {
-        if late.is_empty() {
-            return Ok(Stepped::Done(Box::new(Next::idle(version))));
-        }
-        touch(connection, known.instance_id, None, Some(terms.driver)).await?;
-        let next = Next { version: version + 1, progress: None, wake_at: None, more: full, ended: None };
-        return Ok(Stepped::Done(Box::new(next)));
-    };
-    let idle = on_time.is_empty() && late.is_empty() && pending.is_empty() && progress.ready.is_empty();
-    let mut progress = progress.clone();
-    let mut changes = Changes::default();
-    for (step, answer) in on_time {
-        progress.answer(frame, step, answer, &mut changes);
-    }
-    if terms.may_time_out && !full {
-        progress.time_out(frame, now, &mut changes);
-    }
-    // A run without blocks has ended before anything was done.
-    if idle && changes.is_empty() && progress.result(frame).is_none() {
-        let wake_at = progress.next_deadline();
-        return Ok(Stepped::Done(Box::new(Next {
-            progress: Some(progress),
-            wake_at,
-            ..Next::idle(version)
-        })));
-    }
-    // What late answers have stored decides on how blocks are sent.
-    if !stored_changed {
-        let numbers = numbers(connection, progress.ready.len()).await?;
-        progress.send(frame, now, numbers, &mut changes);
-    }
-    if !pending.is_empty() {
-        write::write(connection, frame, pending, terms.sender.as_ref()).await?;
-    }
-    store::fail_point("configurator_before_write");
-    write::write(connection, frame, &changes, terms.sender.as_ref()).await?;
-    let next = conclude(connection, frame, progress, (version, now), full, terms.driver).await?;
-    store::fail_point("configurator_before_commit");
-    Ok(if stored_changed { Stepped::Reload } else { Stepped::Done(Box::new(next)) })
+    (on_time, late)
 }
 
-async fn conclude(
+/// Carries a run on, and writes what has changed.
+async fn go_on(
     connection: &mut PgConnection,
-    frame: &Frame,
-    progress: Progress,
-    (version, now): (i64, DateTime<Utc>),
-    full: bool,
-    driver: Uuid,
-) -> Result<Next> {
+    terms: &Terms,
+    run: Run,
+    on_time: Vec<(usize, Answer)>,
+    moment: &Moment,
+) -> Result<Stepped> {
+    let Run { frame, mut progress, pending } = run;
+    let nothing_new = on_time.is_empty() && !moment.stored_changed;
+    let idle = nothing_new && pending.is_empty() && progress.ready.is_empty();
+    let mut changes = Changes::default();
+    for (step, answer) in on_time {
+        progress.answer(&frame, step, answer, &mut changes);
+    }
+    if terms.may_time_out && !moment.full {
+        progress.time_out(&frame, moment.now, &mut changes);
+    }
+    // A run without blocks has ended before anything was done.
+    if idle && changes.is_empty() && progress.result(&frame).is_none() {
+        let wake_at = progress.next_deadline();
+        let run = Run { frame, progress, pending };
+        return Ok(Stepped::Done(Box::new(Next { wake_at, ..Next::idle(moment.version, Some(run)) })));
+    }
+    // What late answers have stored decides on how blocks are sent.
+    if !moment.stored_changed {
+        let numbers = numbers(connection, progress.ready.len()).await?;
+        progress.send(&frame, moment.now, numbers, &mut changes);
+    }
+    if !pending.is_empty() {
+        write::write(connection, &frame, &pending, terms.sender.as_ref()).await?;
+    }
+    store::fail_point("configurator_before_write");
+    write::write(connection, &frame, &changes, terms.sender.as_ref()).await?;
+    let run = Run { frame, progress, pending: Changes::default() };
+    let next = conclude(connection, run, moment, terms.driver).await?;
+    store::fail_point("configurator_before_commit");
+    Ok(if moment.stored_changed { Stepped::Reload } else { Stepped::Done(Box::new(next)) })
+}
+
+async fn conclude(connection: &mut PgConnection, run: Run, moment: &Moment, driver: Uuid) -> Result<Next> {
+    let (frame, progress) = (&run.frame, &run.progress);
     let ended = progress.result(frame);
-    let more = full || !progress.ready.is_empty();
-    let wake_at = if more { Some(now) } else { progress.next_deadline() };
+    let more = moment.full || !progress.ready.is_empty();
+    let wake_at = if more { Some(moment.now) } else { progress.next_deadline() };
     let wake_at = if ended.is_some() { None } else { wake_at };
     if let Some((status, outputs)) = &ended {
         let outputs = serde_json::to_string(outputs).unwrap_or_default();
@@ -174,8 +211,8 @@ async fn conclude(
     }
     touch(connection, frame.instance_id, wake_at, Some(driver)).await?;
     Ok(Next {
-        version: version + 1,
-        progress: ended.is_none().then_some(progress),
+        version: moment.version + 1,
+        run: ended.is_none().then_some(run),
         wake_at,
         more,
         ended: ended.map(|(status, _)| status),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod cached;
+mod checked;
 mod example;
 mod gone;
 mod harness;

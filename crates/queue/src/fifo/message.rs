@@ -58,6 +58,8 @@ pub struct Message {
     pub sent_at: DateTime<Utc>,
     /// How often it has been received, this time included.
     pub receives: u32,
+    /// When it was received first, by the queue's clock, if the engine says so.
+    pub first_received_at: Option<DateTime<Utc>>,
     /// This receive's.
     pub receipt: Receipt,
 }

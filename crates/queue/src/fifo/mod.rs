@@ -15,6 +15,8 @@ mod sqs;
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+#[cfg(feature = "testing")]
+pub mod emulator;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +28,7 @@ pub use catalogue::{FifoCatalogue, PostgresCatalogue};
 pub use consume::{Consumer, ConsumerTerms, Queues, REASON, Verdict, consume};
 pub use message::{MOST_ATTRIBUTES, MOST_BYTES, Message, NewMessage, Receipt, Sent};
 pub use outbox::{OUTBOX_CHANNEL, Outbox, relay};
-pub use postgres::{CHANNEL, PostgresFifo};
+pub use postgres::{CHANNEL, PostgresFifo, Trace};
 pub use sqs::{SqsAccount, SqsCredentials, SqsFifo};
 
 /// Most messages of one receive.

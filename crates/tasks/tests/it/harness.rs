@@ -9,7 +9,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use queue::Backoff;
-use queue::fifo::{CHANNEL, ConsumerTerms, PostgresFifo, Queues};
+use queue::fifo::{
+    CHANNEL, ConsumerTerms, FifoEngine, OUTBOX_CHANNEL, Outbox, PostgresFifo, Queues, SendInTx, relay,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{LeaseTerms, Notifications, PgPool, Work, do_duties};
@@ -56,8 +58,24 @@ impl World {
             Notifications::start(pool.clone(), vec![CHANNEL, schedule::CHANNEL, CANCELLED_CHANNEL]);
         let engine = PostgresFifo::new(pool.clone(), notifications.clone());
         let queues = tasks::ensure_queues(&engine).await.unwrap();
+        Self::of(pool, notifications, queues, Arc::new(engine))
+    }
+
+    /// With its queues at Amazon's, and a relay that sends there until the token is cancelled.
+    pub async fn on_sqs(engine: Arc<dyn FifoEngine>, stop: &CancellationToken) -> Self {
+        let pool = store::testing::control_database().await;
+        let channels = vec![OUTBOX_CHANNEL, schedule::CHANNEL, CANCELLED_CHANNEL];
+        let (notifications, _) = Notifications::start(pool.clone(), channels);
+        let queues = tasks::ensure_queues(engine.as_ref()).await.unwrap();
+        let place = "default".to_owned();
+        let engines = HashMap::from([(place.clone(), engine)]);
+        tokio::spawn(relay(pool.clone(), engines, notifications.clone(), stop.clone()));
+        Self::of(pool, notifications, queues, Arc::new(Outbox { place }))
+    }
+
+    fn of(pool: PgPool, notifications: Notifications, queues: Queues, sender: Arc<dyn SendInTx>) -> Self {
         let types = [TaskType::of::<Obedient>(), TaskType::of::<Parent>()];
-        let tasks = Tasks::new(pool.clone(), types.into(), Arc::new(engine));
+        let tasks = Tasks::new(pool.clone(), types.into(), sender);
         let routes = tasks::http::routes(tasks.clone());
         Self { pool, tasks, queues, notifications, routes }
     }

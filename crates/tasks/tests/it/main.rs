@@ -3,9 +3,9 @@
 // Helpers of tests may fail loudly, too.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod engines;
 mod harness;
 mod posting;
 mod reconciled;
-
 mod ticks;
 mod workers;

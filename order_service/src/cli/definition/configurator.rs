@@ -1,4 +1,4 @@
-//! `configurator`, `queues`, `testproxy`.
+//! `configurator`, `queues`, `integration`, `testproxy`.
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
@@ -46,6 +46,27 @@ pub(super) fn queues() -> Command {
     )
     .arg(output());
     Command::new("queues").about("Makes FIFO queues").arg_required_else_help(true).subcommand(ensure)
+}
+
+pub(super) fn integration() -> Command {
+    let example = "order_service integration check --queue balance --env test --task set_service --args '{\"service_id\": 5}' \\\n           \
+                   --permanent-args '{\"service_id\": \"none\"}'\n\n\
+                   Without --task only what needs no task that succeeds is checked. Exit codes: 0 no fault found, 1 faults (or the\n\
+                   queues do not answer), 2 wrong usage.";
+    let check = with_example(
+        "check",
+        "Checks that a running integration keeps to the protocol: answers under all circumstances, idempotency, order",
+        example,
+    )
+    .arg(value("queue", "NAME", "The integration's queue, without environment and ending").required(true))
+    .arg(env().default_value("test"))
+    .arg(value("task", "TYPE", "A task type of the integration: the part of `integration` after the dot"))
+    .arg(value("args", "JSON", "Args with which the task succeeds").default_value("{}").requires("task"))
+    .arg(value("permanent-args", "JSON", "Args with which the task fails for good").requires("task"))
+    .arg(value("temporary-args", "JSON", "Args with which the task fails for now").requires("task"))
+    .arg(value("patience", "TIME", "How long an answer may take").default_value("10s"))
+    .arg(output());
+    Command::new("integration").about("Checks integrations").arg_required_else_help(true).subcommand(check)
 }
 
 pub(super) fn testproxy() -> Command {

@@ -3,6 +3,7 @@
 //! Each call is one statement, a function of the migration `fifo`. Receivers are woken by `NOTIFY`, and look once a second
 //! while nothing comes; sends and deletes of a moment share one. Lock order: a group's turn (advisory), then its messages; receiving takes messages only.
 
+mod trace;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+pub use self::trace::Trace;
 use self::writes::Writes;
 use super::{
     FifoEngine, FifoError, FifoQueue, LONGEST_VISIBILITY, LONGEST_WAIT, MOST_RECEIVED, Message, NewMessage,
@@ -282,6 +284,7 @@ impl Row {
             attributes: attributes.0,
             sent_at: self.sent_at,
             receives: self.receives.unsigned_abs(),
+            first_received_at: None,
             receipt: Receipt(format!("{}.{}", self.sequence, self.receipt)),
         })
     }

@@ -45,6 +45,13 @@ impl SqsFifo {
         Ok(found.attributes.as_mut().and_then(|attributes| attributes.remove(&attribute)))
     }
 
+    /// About how many messages of a queue are in flight: received, and neither deleted nor visible again.
+    pub async fn in_flight(&self, queue: &str) -> Result<u64> {
+        let url = self.url(queue).await?;
+        let count = self.attribute(queue, &url, Attribute::ApproximateNumberOfMessagesNotVisible).await?;
+        Ok(count.and_then(|count| count.parse().ok()).unwrap_or_default())
+    }
+
     async fn redrive(&self, terms: &QueueTerms) -> Result<Option<String>> {
         let Some(dead) = &terms.dead_letters else { return Ok(None) };
         let url = self.url(&dead.queue).await?;

@@ -88,7 +88,8 @@ impl Queue {
 
     fn message(&self, given: Given) -> Option<Message> {
         let attribute = |name: System| given.attributes.as_ref().and_then(|attributes| attributes.get(&name));
-        let sent_at = attribute(System::SentTimestamp).and_then(|text| text.parse().ok());
+        let moment =
+            |name| attribute(name).and_then(|text| DateTime::from_timestamp_millis(text.parse().ok()?));
         let attributes: BTreeMap<String, String> = given
             .message_attributes
             .iter()
@@ -99,7 +100,8 @@ impl Queue {
             group: attribute(System::MessageGroupId).cloned().unwrap_or_default(),
             deduplication: attribute(System::MessageDeduplicationId).cloned().unwrap_or_default(),
             sequence: attribute(System::SequenceNumber).and_then(|n| n.parse().ok()).unwrap_or_default(),
-            sent_at: sent_at.and_then(DateTime::from_timestamp_millis).unwrap_or_else(Utc::now),
+            sent_at: moment(System::SentTimestamp).unwrap_or_else(Utc::now),
+            first_received_at: moment(System::ApproximateFirstReceiveTimestamp),
             receives: attribute(System::ApproximateReceiveCount).and_then(|n| n.parse().ok()).unwrap_or(1),
             id: given.message_id?,
             body: given.body.unwrap_or_default(),

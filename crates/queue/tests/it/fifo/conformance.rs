@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use queue::fifo::FifoEngine;
 use queue::fifo::conformance::CASES;
+use queue::fifo::emulator::Emulator;
 use store::testing::{control_database, run};
 
-use super::emulator::Emulator;
 use super::engine;
 
 async fn conforms(engine: Arc<dyn FifoEngine>) {

@@ -1,8 +1,9 @@
-//! FIFO queues in Postgres.
+//! FIFO queues in Postgres and at Amazon's.
 
 mod conformance;
 mod consumers;
-mod emulator;
+mod faulty_endpoint;
+mod outbox;
 mod window;
 
 use std::sync::Arc;

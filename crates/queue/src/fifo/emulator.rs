@@ -1,4 +1,6 @@
-//! An emulator of Amazon SQS (ministack), as a process that ends with its test.
+//! An emulator of Amazon SQS (ministack) for tests, as a process that ends with its test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test without it fails loudly
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -6,12 +8,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::fifo::{FifoEngine, SqsAccount, SqsCredentials, SqsFifo};
 use tokio::time::Instant;
 
+use super::{FifoEngine, SqsAccount, SqsCredentials, SqsFifo};
+
+/// A running emulator.
 pub struct Emulator {
     process: Child,
-    port: u16,
+    /// Where it listens, on the loopback address.
+    pub port: u16,
 }
 
 impl Emulator {
@@ -35,15 +40,21 @@ impl Emulator {
         emulator
     }
 
+    /// An engine on it.
     pub async fn engine(&self) -> Arc<dyn FifoEngine> {
-        let key = SqsCredentials { access_key_id: "test".to_owned(), secret_access_key: "test".to_owned() };
-        let account = SqsAccount {
-            endpoint_url: Some(format!("http://127.0.0.1:{}", self.port)),
-            region: Some("us-east-1".to_owned()),
-            credentials: Some(key),
-        };
-        Arc::new(SqsFifo::new(&account).await)
+        Arc::new(engine_at(self.port).await)
     }
+}
+
+/// An engine on whatever listens at this port of the loopback address.
+pub async fn engine_at(port: u16) -> SqsFifo {
+    let key = SqsCredentials { access_key_id: "test".to_owned(), secret_access_key: "test".to_owned() };
+    let account = SqsAccount {
+        endpoint_url: Some(format!("http://127.0.0.1:{port}")),
+        region: Some("us-east-1".to_owned()),
+        credentials: Some(key),
+    };
+    SqsFifo::new(&account).await
 }
 
 impl Drop for Emulator {

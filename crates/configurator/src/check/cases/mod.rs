@@ -1,0 +1,59 @@
+//! The checks, in the order they are made: what an integration might die of comes late.
+
+mod answered;
+mod before_delete;
+mod broken;
+mod errors;
+mod order;
+mod race;
+mod repeats;
+
+use futures::future::BoxFuture;
+use queue::fifo::FifoError;
+
+use super::collect::Came;
+use super::desk::Desk;
+use super::report::Verdict;
+use crate::protocol::Action;
+
+/// What was seen; an error is the queues'.
+type Judged = Result<Verdict, FifoError>;
+/// One check.
+pub(super) type Case = for<'d> fn(&'d Desk) -> BoxFuture<'d, Judged>;
+
+macro_rules! cases {
+    ($($name:literal: $room:ident::$case:ident),+ $(,)?) => {
+        &[$(($name, |desk| Box::pin($room::$case(desk)))),+]
+    };
+}
+
+/// All checks, with their names.
+pub(super) const CASES: &[(&str, Case)] = cases![
+    "answers": answered::a_task_is_answered,
+    "every-task": answered::every_task_is_answered_once,
+    "group-order": order::answers_of_a_group_come_in_its_order,
+    "answer-before-delete": before_delete::a_message_is_deleted_after_its_answer,
+    "idempotent": repeats::the_same_input_has_the_same_output,
+    "duplicate-delivery": repeats::a_message_that_comes_twice_is_answered_the_same,
+    "late-message": repeats::an_old_message_after_a_newer_one_changes_nothing,
+    "unknown-task": broken::an_unknown_task_is_an_error,
+    "oversized-state": broken::a_large_state_is_answered,
+    "permanent-error": errors::a_permanent_error_is_answered_and_done,
+    "temporary-error": errors::a_temporary_error_is_not_answered_and_comes_again,
+    "missing-fields": broken::a_task_without_its_fields_is_an_error,
+    "malformed-body": broken::a_body_that_is_no_json_is_answered,
+    "no-block-id": broken::a_message_without_a_number_blocks_nobody,
+    "delete": repeats::a_delete_is_answered,
+    "answer-format": answered::answers_are_well_made,
+];
+
+/// A task that may come to anything, to a group of its own; its answer.
+pub(super) async fn plain(desk: &Desk, group: &str) -> Result<Option<Came>, FifoError> {
+    let (task, args) = desk.any_task();
+    Ok(desk.ask(group, (task, &args), Action::Create, None).await?.1)
+}
+
+/// Why a check is not made that needs a task that succeeds.
+fn needs_task() -> Verdict {
+    Verdict::skipped("say --task and --args of a task that succeeds")
+}

@@ -1,0 +1,173 @@
+//! Hazard: the way from the outbox to SQS: lost replies, throttling, errors, an endpoint that is away. Nothing may be
+//! lost, doubled or swapped within its group.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue::fifo::emulator::{Emulator, engine_at};
+use queue::fifo::{FifoEngine, NewMessage, OUTBOX_CHANNEL, Outbox, QueueTerms, SendInTx as _, relay};
+use store::testing::{control_database, run};
+use store::{Notifications, PgPool};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::faulty_endpoint::{Fault, FaultyEndpoint};
+
+const QUEUE: &str = "effects.fifo";
+const PLACE: &str = "test";
+
+/// A relay that sends through the endpoint: one process.
+async fn process(pool: &PgPool, endpoint: &FaultyEndpoint, stop: &CancellationToken) {
+    let engine: Arc<dyn FifoEngine> = Arc::new(engine_at(endpoint.port).await);
+    let (notifications, _) = Notifications::start(pool.clone(), vec![OUTBOX_CHANNEL]);
+    let engines = HashMap::from([(PLACE.to_owned(), engine)]);
+    tokio::spawn(relay(pool.clone(), engines, notifications, stop.clone()));
+}
+
+async fn ensure(emulator: &Emulator) {
+    let terms = QueueTerms { visibility: Duration::from_secs(30), dead_letters: None };
+    emulator.engine().await.ensure(QUEUE, terms).await.unwrap();
+}
+
+/// One effect with its messages: committed together.
+async fn commit(pool: &PgPool, n: usize, groups: usize) {
+    let messages: Vec<NewMessage> = (0..groups)
+        .map(|group| NewMessage {
+            group: format!("g{group}"),
+            deduplication: format!("g{group}/{n}"),
+            body: format!("{n}"),
+            attributes: BTreeMap::new(),
+        })
+        .collect();
+    let mut tx = pool.begin().await.unwrap();
+    Outbox { place: PLACE.to_owned() }.send_in_tx(&mut tx, QUEUE, &messages).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// Rows that wait: how many, how many of them with an error, and the most attempts.
+async fn waiting(pool: &PgPool) -> (i64, i64, i32) {
+    sqlx::query_as("SELECT count(*), count(last_error), coalesce(max(attempts), 0) FROM fifo_outbox")
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+async fn until_empty(pool: &PgPool) {
+    let by_then = Instant::now() + Duration::from_secs(120);
+    while waiting(pool).await.0 > 0 {
+        assert!(Instant::now() < by_then, "{:?}", waiting(pool).await);
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What has arrived: bodies by group, in the order of delivery.
+async fn arrived(emulator: &Emulator, count: usize) -> BTreeMap<String, Vec<String>> {
+    let queue = emulator.engine().await.open(QUEUE).await.unwrap();
+    let (mut arrived, mut seen): (BTreeMap<String, Vec<String>>, _) = (BTreeMap::new(), 0);
+    loop {
+        // Once all there should be have come, one more look for what should not be.
+        let wait = Duration::from_secs(if seen < count { 20 } else { 1 });
+        let received = queue.receive(10, wait, None).await.unwrap();
+        if received.is_empty() {
+            return arrived;
+        }
+        for message in received {
+            queue.delete(&message.receipt).await.unwrap();
+            arrived.entry(message.group).or_default().push(message.body);
+            seen += 1;
+        }
+    }
+}
+
+fn expected(messages: usize, groups: usize) -> BTreeMap<String, Vec<String>> {
+    let bodies: Vec<String> = (0..messages).map(|n| n.to_string()).collect();
+    (0..groups).map(|group| (format!("g{group}"), bodies.clone())).collect()
+}
+
+/// Every second call fails somehow, and one in the middle hangs for ever.
+fn troubled(call: usize) -> Fault {
+    match call {
+        17 => Fault::Hung,
+        call => match call % 8 {
+            1 => Fault::ReplyLost,
+            3 => Fault::Throttled,
+            5 => Fault::Failed,
+            7 => Fault::Cut,
+            _ => Fault::None,
+        },
+    }
+}
+
+#[test]
+fn each_message_arrives_once_and_in_order_whatever_happens_to_the_calls() {
+    run(async {
+        let (pool, emulator) = (control_database().await, Emulator::start().await);
+        ensure(&emulator).await;
+        let endpoint = FaultyEndpoint::start(emulator.port, troubled);
+        let stop = CancellationToken::new();
+        process(&pool, &endpoint, &stop).await;
+        process(&pool, &endpoint, &stop).await;
+        for n in 0..4 {
+            commit(&pool, n, 10).await;
+        }
+        until_empty(&pool).await;
+        stop.cancel();
+        for fault in [Fault::ReplyLost, Fault::Throttled, Fault::Failed, Fault::Cut, Fault::Hung] {
+            assert!(endpoint.count(fault) > 0, "{fault:?} never happened: {:?}", endpoint.injected);
+        }
+        assert_eq!(arrived(&emulator, 40).await, expected(4, 10), "{:?}", endpoint.injected);
+    });
+}
+
+/// No call is answered, for longer than the client tries by itself; each is done.
+fn mute(call: usize) -> Fault {
+    if call < 12 { Fault::ReplyLost } else { Fault::None }
+}
+
+#[test]
+fn what_was_sent_and_never_confirmed_is_the_same_message_when_it_is_sent_again() {
+    run(async {
+        let (pool, emulator) = (control_database().await, Emulator::start().await);
+        ensure(&emulator).await;
+        let endpoint = FaultyEndpoint::start(emulator.port, mute);
+        let stop = CancellationToken::new();
+        process(&pool, &endpoint, &stop).await;
+        for n in 0..2 {
+            commit(&pool, n, 2).await;
+        }
+        until_empty(&pool).await;
+        stop.cancel();
+        assert_eq!(endpoint.count(Fault::ReplyLost), 12, "{:?}", endpoint.injected);
+        assert_eq!(arrived(&emulator, 4).await, expected(2, 2));
+    });
+}
+
+#[test]
+fn an_endpoint_that_is_away_gets_everything_when_it_is_back() {
+    run(async {
+        let (pool, emulator) = (control_database().await, Emulator::start().await);
+        ensure(&emulator).await;
+        let mut endpoint = FaultyEndpoint::away(emulator.port, |_| Fault::None);
+        let stop = CancellationToken::new();
+        process(&pool, &endpoint, &stop).await;
+        for n in 0..3 {
+            commit(&pool, n, 5).await;
+        }
+        // Only the first of each group is tried.
+        let by_then = Instant::now() + Duration::from_secs(60);
+        loop {
+            let (rows, failed, attempts) = waiting(&pool).await;
+            assert_eq!(rows, 15, "nothing is given up");
+            if failed == 5 && attempts > 1 {
+                break;
+            }
+            assert!(Instant::now() < by_then, "{rows} {failed} {attempts}");
+            sleep(Duration::from_millis(50)).await;
+        }
+        endpoint.comes();
+        until_empty(&pool).await;
+        stop.cancel();
+        assert_eq!(arrived(&emulator, 15).await, expected(3, 5));
+    });
+}
