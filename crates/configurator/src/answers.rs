@@ -21,8 +21,8 @@ const ROOM: usize = 1000;
 /// When an answer could not be committed, it comes again after this.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// How soon an answer that is for a conformance kit is given back to it.
-const LEFT_TO_CHECKS: Duration = Duration::from_millis(100);
+/// An answer that is for a conformance kit is given back to it at once; after this only now and then.
+const LEFT_TO_CHECKS: TimeDelta = TimeDelta::seconds(10);
 /// After this nobody waits for it any more.
 const OF_CHECKS: TimeDelta = TimeDelta::minutes(2);
 
@@ -72,8 +72,8 @@ impl Consumer for Answers {
                 metrics::counter!("configurator_answers_total", "outcome" => "taken").increment(1);
                 Verdict::Done
             }
-            Some(Ok(false)) if CHECK_IDS.contains(&block_id) && Utc::now() - message.sent_at < OF_CHECKS => {
-                Verdict::Again(LEFT_TO_CHECKS)
+            Some(Ok(false)) if CHECK_IDS.contains(&block_id) && age(message) < OF_CHECKS => {
+                Verdict::Again(if age(message) < LEFT_TO_CHECKS { Duration::ZERO } else { AGAIN })
             }
             Some(Ok(false)) => {
                 metrics::counter!("configurator_answers_total", "outcome" => "unknown").increment(1);
@@ -91,6 +91,11 @@ impl Consumer for Answers {
             None => Verdict::Again(AGAIN),
         }
     }
+}
+
+/// How long ago it was sent.
+fn age(message: &Message) -> TimeDelta {
+    Utc::now() - message.sent_at
 }
 
 /// Commits answers and tells their drivers; which messages are known.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use queue::fifo::{FifoQueue, MOST_RECEIVED, Message};
 use serde_json::Value as Json;
 use tokio::sync::watch;
@@ -15,8 +15,12 @@ use crate::protocol::block_id;
 
 /// The wait of one receive.
 const WAIT: Duration = Duration::from_secs(2);
-/// How long others are kept from an answer that is theirs: whoever is slower than the kit gets it the next time.
-const GIVEN_BACK: Duration = Duration::from_secs(1);
+/// The pause after others' answers were given back: whoever waits for them has them by then.
+const LEFT_ALONE: Duration = Duration::from_millis(30);
+/// What has waited longer than this, nobody waits for: it is not looked at again so soon.
+const OLD: TimeDelta = TimeDelta::seconds(10);
+/// How soon.
+const OLD_AGAIN: Duration = Duration::from_secs(1);
 /// The pause after the queue did not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -54,12 +58,19 @@ impl Collected {
                 sleep(PAUSE).await;
                 continue;
             };
+            let mut given_back = false;
             for message in received {
                 // If that fails it comes again: it is known then, or another one's.
-                let _ = match self.take(&message) {
-                    true => answers.delete(&message.receipt).await,
-                    false => answers.change_visibility(&message.receipt, GIVEN_BACK).await,
+                let _ = if self.take(&message) {
+                    answers.delete(&message.receipt).await
+                } else {
+                    given_back = true;
+                    let again = if Utc::now() - message.sent_at > OLD { OLD_AGAIN } else { Duration::ZERO };
+                    answers.change_visibility(&message.receipt, again).await
                 };
+            }
+            if given_back {
+                sleep(LEFT_ALONE).await;
             }
         }
     }

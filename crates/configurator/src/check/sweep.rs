@@ -9,11 +9,9 @@ use super::Place;
 use super::desk::Desk;
 
 /// How long it is tried.
-const WITHIN: Duration = Duration::from_secs(3);
-/// The wait of one receive.
-const WAIT: Duration = Duration::from_secs(1);
-/// The pause after somebody else's message was in the way.
-const PAUSE: Duration = Duration::from_millis(50);
+const WITHIN: Duration = Duration::from_secs(5);
+/// How often: the integration waits for the same messages.
+const EVERY: Duration = Duration::from_millis(30);
 
 /// Takes messages back; how many could not be, as the integration had them in hand.
 pub(super) async fn sweep(desk: &Desk) -> Result<usize, FifoError> {
@@ -23,20 +21,20 @@ pub(super) async fn sweep(desk: &Desk) -> Result<usize, FifoError> {
         if open == 0 || Instant::now() >= by_then {
             return Ok(open);
         }
-        take_back(desk, WAIT).await?;
+        take_back(desk).await?;
+        sleep(EVERY).await;
     }
 }
 
 /// Receives what can be received now, and deletes what was not answered; anything else is given back.
-async fn take_back(desk: &Desk, wait: Duration) -> Result<(), FifoError> {
+async fn take_back(desk: &Desk) -> Result<(), FifoError> {
     let open = desk.open_messages();
-    for message in desk.tasks.receive(MOST_RECEIVED, wait, Some(WITHIN)).await? {
+    for message in desk.tasks.receive(MOST_RECEIVED, Duration::ZERO, Some(WITHIN)).await? {
         if open.iter().any(|sent| sent.id == message.id) {
             desk.tasks.delete(&message.receipt).await?;
             desk.settled(&message.id);
         } else {
             desk.tasks.change_visibility(&message.receipt, Duration::ZERO).await?;
-            sleep(PAUSE).await;
         }
     }
     Ok(())
