@@ -10,11 +10,14 @@ use queue::fifo::{FifoQueue, MOST_RECEIVED, Message};
 use serde_json::Value as Json;
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::protocol::block_id;
 
 /// The wait of one receive.
-const WAIT: Duration = Duration::from_secs(2);
+const WAIT: Duration = Duration::from_secs(1);
+/// How long an answer is kept from others until it is known whose it is.
+const KEPT: Duration = Duration::from_secs(5);
 /// The pause after others' answers were given back: whoever waits for them has them by then.
 const LEFT_ALONE: Duration = Duration::from_millis(30);
 /// What has waited longer than this, nobody waits for: it is not looked at again so soon.
@@ -51,10 +54,10 @@ impl Collected {
         Self { numbers, groups, came, nameless, count: watch::Sender::new(0) }
     }
 
-    /// Collects until it is dropped.
-    pub(super) async fn run(self: Arc<Self>, answers: Arc<dyn FifoQueue>) {
-        loop {
-            let Ok(received) = answers.receive(MOST_RECEIVED, WAIT, None).await else {
+    /// Collects until `stop`. A receive under way is finished: what it brings would be lost for a while.
+    pub(super) async fn run(self: Arc<Self>, answers: Arc<dyn FifoQueue>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let Ok(received) = answers.receive(MOST_RECEIVED, WAIT, Some(KEPT)).await else {
                 sleep(PAUSE).await;
                 continue;
             };

@@ -9,6 +9,7 @@ use queue::fifo::{FifoError, FifoQueue, NewMessage, Sent, Trace};
 use serde_json::{Map, Value as Json, json};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::collect::{Came, Collected};
@@ -27,6 +28,7 @@ pub(super) struct Desk {
     pub(super) tasks: Arc<dyn FifoQueue>,
     collected: Arc<Collected>,
     collecting: JoinHandle<()>,
+    stop: CancellationToken,
     /// What groups and deduplication ids of this run of the kit begin with.
     pub(super) mark: String,
     next: AtomicI64,
@@ -43,7 +45,7 @@ pub(super) struct Shot {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        self.collecting.abort();
+        self.stop.cancel();
     }
 }
 
@@ -57,9 +59,16 @@ impl Desk {
         let first = CHECK_IDS.start + (random.as_u128() % span.unsigned_abs() as u128) as i64;
         let mark = format!("check/{}", &random.simple().to_string()[..12]);
         let collected = Arc::new(Collected::new(first..first + NUMBERS, mark.clone()));
-        let collecting = tokio::spawn(collected.clone().run(answers));
-        let sent = Mutex::default();
-        Ok(Self { place, plan, tasks, collected, collecting, mark, next: AtomicI64::new(first), sent })
+        let stop = CancellationToken::new();
+        let collecting = tokio::spawn(collected.clone().run(answers, stop.clone()));
+        let (next, sent) = (AtomicI64::new(first), Mutex::default());
+        Ok(Self { place, plan, tasks, collected, collecting, stop, mark, next, sent })
+    }
+
+    /// Ends when no answer is in hand any more.
+    pub(super) async fn close(mut self) {
+        self.stop.cancel();
+        let _ = (&mut self.collecting).await;
     }
 
     /// A number that was not used yet.

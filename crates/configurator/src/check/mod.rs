@@ -73,29 +73,31 @@ pub struct SoundTask {
 
 /// Checks a running integration, one thing after another; `tell` hears of each as soon as it is known. An error is the
 /// queues', and says nothing about the integration.
-pub async fn check(
-    place: Place,
-    plan: Plan,
-    mut tell: impl FnMut(&Checked) + Send,
-) -> Result<Report, FifoError> {
+pub async fn check(place: Place, plan: Plan, tell: impl FnMut(&Checked) + Send) -> Result<Report, FifoError> {
     let desk = Desk::open(place, plan).await?;
+    let report = checks(&desk, tell).await;
+    desk.close().await;
+    report
+}
+
+async fn checks(desk: &Desk, mut tell: impl FnMut(&Checked) + Send) -> Result<Report, FifoError> {
     let mut checks: Vec<Checked> = Vec::new();
     let mut silent = false;
     for (name, case) in CASES {
         let begun = Instant::now();
         let verdict = match silent {
             true => Verdict::skipped("the integration does not answer any more"),
-            false => case(&desk).await?,
+            false => case(desk).await?,
         };
         let took = begun.elapsed();
         if verdict.outcome == Outcome::Failed {
             // One that has died of a check can say nothing about the others.
-            silent = !desk.has_answers() || plain(&desk, "alive").await?.is_none();
+            silent = !desk.has_answers() || plain(desk, "alive").await?.is_none();
         }
         let checked = Checked { name, outcome: verdict.outcome, why: verdict.why, took };
         tell(&checked);
         checks.push(checked);
     }
-    let left_behind = sweep::sweep(&desk).await?;
+    let left_behind = sweep::sweep(desk).await?;
     Ok(Report { checks, left_behind })
 }

@@ -14,4 +14,5 @@ mod modules;
 mod restarted;
 mod sdk;
 mod templates;
+mod wire;
 mod woken;

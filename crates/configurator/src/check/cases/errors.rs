@@ -17,6 +17,9 @@ const COMES_AGAIN: Duration = Duration::from_secs(60);
 const SOONEST: Duration = Duration::from_millis(900);
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long it is tried to receive it in the integration's place, and how often.
+const TRIED: Duration = Duration::from_secs(1);
+const TRIED_EVERY: Duration = Duration::from_millis(5);
 /// How long others are left alone after the kit has taken a message that was theirs.
 const LEFT_ALONE: Duration = Duration::from_millis(300);
 
@@ -115,19 +118,21 @@ async fn watch(desk: &Desk, shot: &Shot, by_then: Instant) -> Result<Seen, FifoE
     Ok(Seen::Nothing)
 }
 
-/// Receives the message in the integration's place, if it can be received just now: how often it was received then. Once
-/// it has come again it is taken away; what it had asked for was not to be done.
+/// Tries for a second to receive the message in the integration's place, as soon as it can be: how often it was received
+/// then. Once it has come again it is taken away; what it had asked for was not to be done.
 async fn take(desk: &Desk, shot: &Shot) -> Result<u32, FifoError> {
-    let mut receives = 0;
-    for message in desk.tasks.receive(MOST_RECEIVED, Duration::ZERO, None).await? {
-        if message.id == shot.sent.id && message.receives > 1 {
-            receives = message.receives;
-            desk.tasks.delete(&message.receipt).await?;
-            desk.settled(&message.id);
-        } else {
+    let by_then = Instant::now() + TRIED;
+    while Instant::now() < by_then && desk.collected().to(shot.number).is_empty() {
+        for message in desk.tasks.receive(MOST_RECEIVED, Duration::ZERO, None).await? {
+            if message.id == shot.sent.id && message.receives > 1 {
+                desk.tasks.delete(&message.receipt).await?;
+                desk.settled(&message.id);
+                return Ok(message.receives);
+            }
             desk.tasks.change_visibility(&message.receipt, Duration::ZERO).await?;
             sleep(LEFT_ALONE).await;
         }
+        sleep(TRIED_EVERY).await;
     }
-    Ok(receives)
+    Ok(0)
 }
