@@ -51,6 +51,8 @@ blocks:
         task: configurator_run
         params: {{template_name: {template}, env: test, general_inputs: {{name: x}}}}
 """
+# Seconds after the end of a run in which the ledger knows what it has made.
+WITHIN = 1
 EMPTY = "type: module\nname: global\ninputs: [{name: name}]\nblocks: []\n"
 
 
@@ -78,7 +80,7 @@ def test_an_account_type_and_a_rule_come_change_and_go_with_their_blocks(configu
     assert configurator.put_template("couriers", first) == (200, {"name": "couriers", "version": 1, "blocks": 2})
     run = succeeded(configurator, "couriers")
     assert {name: block["action"] for name, block in run["blocks"].items()} == {"account": "create", "rule": "create"}
-    wait_until(lambda: "couriers" in account_types(configurator), 10, "the ledger knows the new type")
+    wait_until(lambda: "couriers" in account_types(configurator), WITHIN, "the ledger knows the new type")
     export = configurator.export(run["run_id"])
     assert export["blocks"]["account"] == {"state": {"name": "couriers"}}
     assert configurator.call("GET", f"/configurator/v1/export?run_id={run['run_id']}") == (200, export)
@@ -87,11 +89,11 @@ def test_an_account_type_and_a_rule_come_change_and_go_with_their_blocks(configu
     assert configurator.put_template("couriers", second)[1]["version"] == 2
     run = succeeded(configurator, "couriers")
     assert run["blocks"]["account"]["action"] == "update"
-    wait_until(lambda: account_types(configurator)["couriers"]["groupings"] == [["product_id"]], 10, "it has changed")
+    wait_until(lambda: account_types(configurator)["couriers"]["groupings"] == [["product_id"]], WITHIN, "it has changed")
 
     run = succeeded(configurator, "couriers", template=EMPTY)
     assert {name: block["action"] for name, block in run["blocks"].items()} == {"account": "delete", "rule": "delete"}
-    wait_until(lambda: "couriers" not in account_types(configurator), 10, "it has gone")
+    wait_until(lambda: "couriers" not in account_types(configurator), WITHIN, "it has gone")
 
 
 def test_what_the_integration_refuses_is_said(configurator):
@@ -159,3 +161,22 @@ def test_the_routes_say_what_is_wrong(configurator):
     assert status == 200 and [run["run_id"] for run in listed["result"]] == [run_id]
     status, answer = configurator.call("POST", f"/configurator/v1/runs/{run_id}/cancel")
     assert status == 409 and answer["error"]["code"] == "CONFLICT", answer
+
+
+def test_one_run_of_an_instance_at_a_time_and_it_can_be_resumed(configurator):
+    nobody = "blocks: [{name: a, type: integration, integration: nobody.does, block_timeout: 4}]"
+    nobody = EMPTY.replace("blocks: []", nobody)
+    status, begun = configurator.begin("alone", template=nobody)
+    assert status == 200, begun
+    status, answer = configurator.begin("alone", template=nobody)
+    error = answer["error"]
+    assert (status, error["code"], error["args"]["run_id"]) == (409, "CONFLICT", begun["run_id"]), answer
+    assert configurator.begin("alone", template=EMPTY, env="dev")[0] == 200, "another environment, another instance"
+    path = f"/configurator/v1/runs/{begun['run_id']}"
+    assert configurator.call("POST", f"{path}/resume")[0] == 409, "it goes on"
+    run = configurator.ended(begun["run_id"])
+    assert (run["status"], run["blocks"]["a"]["error"]["code"]) == ("failed", "TIMEOUT"), run
+    status, run = configurator.call("POST", f"{path}/resume")
+    assert (status, run["status"]) == (200, "running"), run
+    status, run = configurator.call("POST", f"{path}/cancel")
+    assert (status, run["status"]) == (200, "cancelled"), run

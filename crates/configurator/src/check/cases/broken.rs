@@ -6,25 +6,33 @@ use serde_json::{Map, Value as Json, json};
 use super::super::collect::Came;
 use super::super::desk::{Desk, Shot};
 use super::super::report::Verdict;
-use super::Judged;
+use super::{Judged, plain};
 use crate::protocol::Action;
 
 /// Sizes of a state that are tried, in bytes: a queue may take no more than the smaller one.
 const LARGE: [usize; 2] = [900 << 10, 200 << 10];
 
-/// An error is wanted.
-async fn refused(desk: &Desk, what: &str, shot: &Shot, came: Option<Came>) -> Judged {
+/// An error is wanted. `group` is the message's.
+async fn refused(desk: &Desk, (what, group): (&str, &str), shot: &Shot, came: Option<Came>) -> Judged {
     Ok(match came {
         Some(came) if came.is_error() => Verdict::ok(format!("{what}: {}", came.words())),
         Some(came) => Verdict::failed(format!("{what} was answered with {}", came.words())),
-        None => Verdict::failed(format!("{what}: {}", desk.unanswered(shot).await?)),
+        None => {
+            let mut fate = desk.unanswered(shot).await?;
+            // Where that cannot be seen: whoever has received the next one of the group has deleted this one.
+            if desk.trace(shot).await?.is_none() && plain(desk, group).await?.is_some() {
+                desk.settled(&shot.sent.id);
+                fate = "deleted without an answer".to_owned();
+            }
+            Verdict::failed(format!("{what}: {fate}"))
+        }
     })
 }
 
 pub(super) async fn an_unknown_task_is_an_error(desk: &Desk) -> Judged {
     let task = desk.nobodys();
     let (shot, came) = desk.ask("unknown", (task, &json!({})), Action::Create, None).await?;
-    refused(desk, "a task type that nobody has", &shot, came).await
+    refused(desk, ("a task type that nobody has", "unknown"), &shot, came).await
 }
 
 pub(super) async fn a_task_without_its_fields_is_an_error(desk: &Desk) -> Judged {
@@ -33,7 +41,7 @@ pub(super) async fn a_task_without_its_fields_is_an_error(desk: &Desk) -> Judged
     let body = json!({"block_id": number}).to_string();
     let shot = desk.send("fields", number, task, body).await?;
     let came = desk.answer(number).await;
-    refused(desk, "a body with nothing but its block_id", &shot, came).await
+    refused(desk, ("a body with nothing but its block_id", "fields"), &shot, came).await
 }
 
 pub(super) async fn a_body_that_is_no_json_is_answered(desk: &Desk) -> Judged {
@@ -42,7 +50,7 @@ pub(super) async fn a_body_that_is_no_json_is_answered(desk: &Desk) -> Judged {
     let body = format!("{{\"block_id\": {number}, \"task_type\": \"{task}\", \"params\": {{\"cut");
     let shot = desk.send("malformed", number, task, body).await?;
     let came = desk.answer(number).await;
-    refused(desk, "bad JSON in which a block_id can be found", &shot, came).await
+    refused(desk, ("bad JSON in which a block_id can be found", "malformed"), &shot, came).await
 }
 
 /// Nothing can be answered: it must not block its group.

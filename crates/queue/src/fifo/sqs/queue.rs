@@ -88,8 +88,11 @@ impl Queue {
 
     fn message(&self, given: Given) -> Option<Message> {
         let attribute = |name: System| given.attributes.as_ref().and_then(|attributes| attributes.get(&name));
-        let moment =
-            |name| attribute(name).and_then(|text| DateTime::from_timestamp_millis(text.parse().ok()?));
+        let moment = |name| {
+            // An emulator says 0 where it knows nothing.
+            let milliseconds = attribute(name).and_then(|text| text.parse().ok()).filter(|since| *since > 0_i64);
+            milliseconds.and_then(DateTime::from_timestamp_millis)
+        };
         let attributes: BTreeMap<String, String> = given
             .message_attributes
             .iter()
