@@ -8,6 +8,8 @@ mod begin;
 mod control;
 mod driver;
 mod late;
+#[cfg(test)]
+mod linear;
 mod load;
 mod plan;
 mod progress;

@@ -59,3 +59,46 @@ fn two_drivers_do_not_double_anything() {
         assert_eq!(world.came().len(), 15);
     });
 }
+
+/// Sixty blocks: six chains of ten.
+fn chains() -> String {
+    let names: Vec<String> = (0..60).map(|n| format!("b{n}")).collect();
+    let needs: Vec<Vec<&str>> =
+        (0..60).map(|n| if n < 6 { vec![] } else { vec![names[n - 6].as_str()] }).collect();
+    let blocks: Vec<(&str, &[&str], &str)> =
+        names.iter().zip(&needs).map(|(name, needs)| (name.as_str(), needs.as_slice(), "")).collect();
+    template(&blocks)
+}
+
+/// Connections are cut in the middle of steps: what was changed in memory and not committed is forgotten.
+#[test]
+fn a_run_goes_on_whenever_its_transactions_are_cut() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let _integration = world.integrate();
+        let (mut cuts, mut runs) = (0, 0);
+        while cuts < 10 {
+            assert!(runs < 50, "only {cuts} cuts");
+            let run_id = world.begin(&format!("t{runs}"), &chains()).await.unwrap();
+            runs += 1;
+            let mut ended = false;
+            while !ended {
+                let cut: i64 = sqlx::query_scalar(CUT).fetch_one(&world.configurator.pool).await.unwrap();
+                cuts += cut;
+                ended = world.configurator.show(run_id).await.unwrap().status != RunStatus::Running;
+            }
+            assert_eq!(world.ended(run_id).await.status, RunStatus::Succeeded);
+        }
+        let mut came = std::mem::take(&mut *world.calls.lock().unwrap());
+        assert_eq!(came.len(), 60 * runs, "each once, after {cuts} cuts");
+        came.sort_by_key(|call| call.block_id);
+        came.dedup_by_key(|call| call.block_id);
+        assert_eq!(came.len(), 60 * runs);
+    });
+}
+
+/// Ends whoever is just in a step that has written something.
+const CUT: &str = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND state IN ('active', 'idle in transaction')
+  AND query ~ '-- (write_run_blocks|write_sends|store_states|take_answers)|-- (block_ids|touch_instance)'";

@@ -1,6 +1,6 @@
 //! Hazard: a template that is wrong and is run, or that costs more than it is worth to refuse.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use configurator::template::{Node, parse};
 use proptest::prelude::*;
@@ -75,6 +75,30 @@ fn bombs_are_refused_quickly() {
         assert!(!wrong(&text).is_empty(), "{}", &text[..100]);
         assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
     }
+}
+
+/// The least of three, as others are at work as well.
+fn least(measured: impl Fn() -> Duration) -> Duration {
+    (0..3).map(|_| measured()).min().unwrap_or_default()
+}
+
+#[test]
+fn four_times_the_blocks_take_about_four_times_as_long_to_read() {
+    let reading = |count: usize| {
+        let names: Vec<String> = (0..count).map(|n| format!("b{n}")).collect();
+        let needs: Vec<Vec<&str>> =
+            (0..count).map(|n| if n < 10 { vec![] } else { vec![names[n - 10].as_str()] }).collect();
+        let blocks: Vec<(&str, &[&str], &str)> =
+            names.iter().zip(&needs).map(|(name, needs)| (name.as_str(), needs.as_slice(), "")).collect();
+        let text = template(&blocks);
+        least(|| {
+            let begun = Instant::now();
+            assert_eq!(parse(&text).unwrap().nodes.len(), count);
+            begun.elapsed()
+        })
+    };
+    let (small, large) = (reading(500), reading(2000));
+    assert!(large < 10 * small, "{small:?} for 500, {large:?} for 2000");
 }
 
 proptest! {

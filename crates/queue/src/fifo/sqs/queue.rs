@@ -90,7 +90,8 @@ impl Queue {
         let attribute = |name: System| given.attributes.as_ref().and_then(|attributes| attributes.get(&name));
         let moment = |name| {
             // An emulator says 0 where it knows nothing.
-            let milliseconds = attribute(name).and_then(|text| text.parse().ok()).filter(|since| *since > 0_i64);
+            let milliseconds =
+                attribute(name).and_then(|text| text.parse().ok()).filter(|since| *since > 0_i64);
             milliseconds.and_then(DateTime::from_timestamp_millis)
         };
         let attributes: BTreeMap<String, String> = given
