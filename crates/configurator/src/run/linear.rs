@@ -45,7 +45,7 @@ fn run(blocks: usize, chain: bool) -> Duration {
         progress.time_out(&frame, now, &mut changes);
         let ready = progress.ready.len() as i64;
         progress.send(&frame, now, (number..number + ready).collect(), &mut changes);
-        number += ready;
+        number += changes.sends.len() as i64;
         waiting.extend(changes.sends.iter().map(|send| send.block_id));
         assert!(progress.next_deadline().is_some() || progress.open == 0);
     }
