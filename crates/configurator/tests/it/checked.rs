@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use configurator::check::{Outcome, Place, Plan, Report, SoundTask, check};
 use configurator::sdk::{Env, Handler, Handlers, Host, Request, TaskError, Terms};
-use queue::fifo::{CHANNEL, FifoQueue, Message, NewMessage, PostgresFifo};
+use queue::fifo::emulator::{Emulator, engine_at};
+use queue::fifo::{CHANNEL, FifoEngine, FifoQueue, Message, NewMessage, PostgresFifo};
 use serde_json::{Value as Json, json};
 use store::Notifications;
 use store::testing::run;
@@ -40,9 +41,9 @@ struct Own {
 }
 
 impl Own {
-    async fn start(world: &World, fault: Fault) -> JoinHandle<()> {
-        let tasks = world.engine.open("q-test.fifo").await.unwrap();
-        let answers = world.engine.open("configshop-test.fifo").await.unwrap();
+    async fn start(engine: &dyn FifoEngine, fault: Fault) -> JoinHandle<()> {
+        let tasks = engine.open("q-test.fifo").await.unwrap();
+        let answers = engine.open("configshop-test.fifo").await.unwrap();
         let own = Self { fault, tasks, answers, calls: AtomicUsize::new(0) };
         tokio::spawn(async move { own.work().await })
     }
@@ -253,7 +254,7 @@ fn seeded_faults_are_found() {
             .map(|(fault, expected)| {
                 tokio::spawn(async move {
                     let world = World::fresh().await;
-                    let integration = Own::start(&world, fault).await;
+                    let integration = Own::start(world.engine.as_ref(), fault).await;
                     let report = report(&world, plan(Duration::from_secs(3))).await;
                     let failed = those(&report, Outcome::Failed);
                     for name in expected {
@@ -278,5 +279,32 @@ fn seeded_faults_are_found() {
         for one in running {
             one.await.unwrap();
         }
+    });
+}
+
+/// Where deletes cannot be seen, the kit races the integration.
+#[test]
+fn on_sqs_the_sdk_passes_and_a_delete_before_the_answer_is_found() {
+    run(async {
+        let emulator = Emulator::start().await;
+        let engine: Arc<dyn FifoEngine> = emulator.engine().await;
+        for (queue, env) in
+            [("configshop", Env::Dev), ("q", Env::Dev), ("configshop", Env::Test), ("q", Env::Test)]
+        {
+            configurator::queues::ensure(engine.as_ref(), queue, env).await.unwrap();
+        }
+        let checked = async |env| {
+            let place = Place::Sqs(engine_at(emulator.port).await);
+            let plan = Plan { env, temporary_args: None, ..plan(Duration::from_secs(20)) };
+            check(place, plan, |_| {}).await.unwrap()
+        };
+        let host = Host::new(engine.clone());
+        tokio::spawn(host.run(Handlers::default().with(Set), "q", Env::Dev, CancellationToken::new()));
+        let report = checked(Env::Dev).await;
+        assert!(report.holds() && report.left_behind == 0, "{report:#?}");
+        assert_eq!(those(&report, Outcome::Skipped), ["temporary-error"]);
+        let _own = Own::start(engine.as_ref(), Fault::DeletesFirst).await;
+        let report = checked(Env::Test).await;
+        assert_eq!(those(&report, Outcome::Failed), ["answer-before-delete"], "{report:#?}");
     });
 }

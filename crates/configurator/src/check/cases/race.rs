@@ -23,7 +23,7 @@ use crate::protocol::Action;
 /// Groups of a wave: what one receive may bring.
 const GROUPS: usize = MOST_RECEIVED;
 /// Second messages that the kit wants to have caught.
-const WANTED: usize = 10;
+const WANTED: usize = 20;
 /// How long all waves may take.
 const ALL_WAVES: Duration = Duration::from_secs(20);
 /// How long it is waited until the first messages of a wave are in hand.
