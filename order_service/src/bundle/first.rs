@@ -40,21 +40,36 @@ pub async fn ensure_builtin(pool: &PgPool) -> Result<(), FirstError> {
 }
 
 /// Like [`ensure_first`], and brings what does not lie in the control database there, too. If that fails, or the service is
-/// killed meanwhile, it is left to the next `reconcile`: nothing that is served depends on it.
+/// killed meanwhile, it is left to the next `reconcile`: nothing that is served depends on it. Queues that may be away are
+/// made in the background: whoever starts does not wait for them.
 pub async fn begin(targets: &Targets, place: &Place) -> Result<(), FirstError> {
     if !first(&targets.pool, place).await? {
         return Ok(());
     }
     let bundle = Bundle::read(place.clone()).map_err(FirstError::Bundle)?;
-    let integrations = [PARTITIONS, QUEUES].map(str::to_owned).into();
-    let (arguments, owner) = (Vec::new(), owner(place));
-    let request = Request { integrations, arguments, dry_run: false, take_over: false, owner };
-    match runtime(targets).run(&bundle, &request).await.map(|report| report.complaint()) {
-        Ok(None) => {}
-        Ok(Some(complaint)) => tracing::warn!(complaint, code = "UNAVAILABLE", "partitions and queues"),
-        Err(error) => tracing::warn!(%error, code = "LOGIC_ERROR", "partitions and queues"),
+    let owner = owner(place);
+    if targets.queues.can_be_away() {
+        bring(targets, &bundle, &[PARTITIONS], owner).await;
+        let targets = targets.clone();
+        tokio::spawn(async move { bring(&targets, &bundle, &[QUEUES], owner).await });
+    } else {
+        bring(targets, &bundle, &[PARTITIONS, QUEUES], owner).await;
     }
     Ok(())
+}
+
+async fn bring(targets: &Targets, bundle: &Bundle, integrations: &[&str], owner: Owner) {
+    let named = integrations.iter().map(|name| (*name).to_owned()).collect();
+    let request =
+        Request { integrations: named, arguments: Vec::new(), dry_run: false, take_over: false, owner };
+    let what = integrations.join(" and ");
+    match runtime(targets).run(bundle, &request).await.map(|report| report.complaint()) {
+        Ok(None) => {}
+        Ok(Some(complaint)) => {
+            tracing::warn!(complaint, code = "UNAVAILABLE", "{what} are left to the next reconcile");
+        }
+        Err(error) => tracing::warn!(%error, code = "LOGIC_ERROR", "{what}"),
+    }
 }
 
 /// Gives a control database that has never been reconciled this bundle. Any other is left as it is, and the bundle not
