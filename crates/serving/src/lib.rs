@@ -8,5 +8,6 @@ pub mod http_guard;
 pub mod listen;
 pub mod logs;
 pub mod ops;
+pub mod path;
 pub mod peer;
 pub mod shutdown;
