@@ -52,7 +52,7 @@ impl Integration for Queues {
     ) -> BoxFuture<'a, Result<Plan, RunError>> {
         Box::pin(async move {
             let files: Vec<QueueFile> = context.query(QUEUE_SCHEMA)?;
-            let approval = (!dry_run).then(|| context.approval());
+            let approval = context.approval_of(dry_run);
             if let Some(env) = &arguments.env {
                 return self.env(&files, env, approval).await;
             }

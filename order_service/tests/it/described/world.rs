@@ -16,8 +16,8 @@ use order_service::serve::{configurator, queues, routes};
 use order_service::settings::{QueueEngine, QueueSettings};
 use order_service::tasks::TASK_TYPES;
 use serde_json::Value as Json;
-use store::{Notifications, PgPool};
 use store::testing::{control_database, shard_database};
+use store::{Notifications, PgPool};
 use tasks::Tasks;
 use tower::ServiceExt as _;
 
