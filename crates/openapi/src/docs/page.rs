@@ -10,6 +10,9 @@ use crate::Document;
 /// Where the examples ask: the default of `--http-port`.
 const ORIGIN: &str = "http://localhost:8095";
 
+/// A body of fields, as forms send it.
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// Everything on the page.
 #[derive(Template)]
 #[template(path = "docs.html")]
@@ -177,6 +180,11 @@ fn contents<'d>(node: &'d Json) -> Vec<Content<'d>> {
         kind: kind(&content["schema"]),
         example: match &content["example"] {
             Json::String(text) => text.clone(),
+            Json::Object(fields) if media_type == FORM => fields
+                .iter()
+                .map(|(name, value)| format!("{name}={}", plain(value)))
+                .collect::<Vec<_>>()
+                .join("&"),
             example => serde_json::to_string_pretty(example).unwrap_or_default(),
         },
     };
@@ -231,6 +239,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_form_is_shown_as_it_is_sent() {
+        let body = json!({"content": {FORM: {"schema": {}, "example": {"id": "1a", "n": 2}}}});
+        assert_eq!(contents(&body)[0].example, "id=1a&n=2");
+    }
 
     #[test]
     fn a_call_as_a_command() {

@@ -171,5 +171,12 @@ fn of_reconcile() {
         asking.post(path, json!({"files": [{"path": "a.yaml", "text": "$schema: /no-1.yml"}]}), 400).await;
         asking.post(path, json!({"files": [], "integrations": ["none"]}), 400).await;
         asking.post(path, json!({}), 400).await;
+        // Nothing that could be a mistake brings anything there.
+        for files in
+            [json!([]), json!([{"path": "../a.yaml", "text": ""}]), json!([{"path": "a", "text": ""}])]
+        {
+            let refused = asking.post(path, json!({"files": files}), 400).await;
+            assert!(refused["error"]["args"]["files"].is_string(), "{refused}");
+        }
     });
 }
