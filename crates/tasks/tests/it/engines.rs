@@ -2,6 +2,7 @@
 //! for both.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use queue::fifo::emulator::Emulator;
@@ -63,6 +64,7 @@ fn each_tick_is_done_once_on_postgres() {
 fn each_tick_is_done_once_on_sqs() {
     run(async {
         let (emulator, stop) = (Emulator::start().await, CancellationToken::new());
-        each_tick_is_done_once(World::on_sqs(emulator.engine().await, &stop).await, stop).await;
+        let engine = Arc::new(emulator.engine().await);
+        each_tick_is_done_once(World::on_sqs(engine, &stop).await, stop).await;
     });
 }

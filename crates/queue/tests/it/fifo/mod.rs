@@ -1,5 +1,6 @@
 //! FIFO queues in Postgres and at Amazon's.
 
+mod catalogue;
 mod conformance;
 mod consumers;
 mod faulty_endpoint;
