@@ -6,6 +6,7 @@
 mod addresses;
 mod connector;
 mod exchange;
+mod network;
 mod params;
 
 use bytes::Bytes;
@@ -17,8 +18,10 @@ use tasks::{Attempt, Handler, TaskError};
 use tokio::time::timeout;
 
 pub use addresses::refused;
-pub use connector::{Connection, Connector, NoConnection, Target};
+pub use connector::{Connection, Connector, NoConnection, Target, authorities};
+pub use rustls::pki_types::CertificateDer;
 use exchange::{Answer, exchange};
+pub use network::{Internet, Network};
 pub use params::RequestParams;
 use params::headers;
 
