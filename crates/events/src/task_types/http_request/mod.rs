@@ -19,11 +19,11 @@ use tokio::time::timeout;
 
 pub use addresses::refused;
 pub use connector::{Connection, Connector, NoConnection, Target, authorities};
-pub use rustls::pki_types::CertificateDer;
 use exchange::{Answer, exchange};
 pub use network::{Internet, Network};
 pub use params::RequestParams;
 use params::headers;
+pub use rustls::pki_types::CertificateDer;
 
 /// Redirects that are followed.
 const MOST_REDIRECTS: usize = 3;
