@@ -11,6 +11,8 @@ mod index;
 mod integration;
 mod live;
 mod plan;
+#[cfg(test)]
+mod properties;
 mod single;
 pub(crate) mod stored;
 pub(crate) mod template;

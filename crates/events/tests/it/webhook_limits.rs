@@ -55,7 +55,7 @@ async fn server() -> String {
 fn every_answer_has_its_bounds() {
     run(async {
         let (world, stop, place) = (World::fresh().await, CancellationToken::new(), server().await);
-        world.worker_with(Connector::new([place.clone()], []), &stop).await;
+        let _worker = world.worker_with(Connector::new([place.clone()], []), &stop).await;
         let ended = async |path: &str| -> (Value, Duration) {
             let url = format!("http://{place}/{path}");
             let mut config = webhook(path, json!({"url": url, "timeout_seconds": 1}));

@@ -2,6 +2,7 @@
 //! checked.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::response::Redirect;
@@ -9,6 +10,7 @@ use axum::routing::any;
 use events::task_types::http_request::{Connector, NoConnection, Target};
 use serde_json::{Value, json};
 use store::testing::run;
+use tasks::ActionWorker;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{World, webhook};
@@ -29,12 +31,12 @@ async fn server() -> SocketAddr {
     place
 }
 
-async fn staged() -> (World, std::sync::Arc<Staged>, CancellationToken) {
-    let (world, staged, stop) =
-        (World::fresh().await, Staged::before(server().await), CancellationToken::new());
+/// A world whose webhooks go by this network, as long as the worker is kept.
+async fn staged() -> (World, Arc<Staged>, ActionWorker) {
+    let (world, staged) = (World::fresh().await, Staged::before(server().await));
     let connector = Connector::new([], []).within(staged.clone());
-    world.worker_with(connector, &stop).await;
-    (world, staged, stop)
+    let worker = world.worker_with(connector, &CancellationToken::new()).await;
+    (world, staged, worker)
 }
 
 /// The task of a webhook to this URL, once it has ended.
@@ -52,7 +54,7 @@ fn error(task: &Value) -> &str {
 #[test]
 fn the_address_that_was_checked_is_the_one_that_is_connected_to() {
     run(async {
-        let (world, staged, _stop) = staged().await;
+        let (world, staged, _worker) = staged().await;
         // Public when it is checked, private whenever it is looked up again.
         staged.name("rebound.example", &[&[PUBLIC], &["127.0.0.1"]]);
         let task = sent(&world, "rebound", "http://rebound.example/hook").await;
@@ -70,7 +72,7 @@ fn the_address_that_was_checked_is_the_one_that_is_connected_to() {
 #[test]
 fn a_name_is_checked_at_each_attempt_and_at_each_redirect() {
     run(async {
-        let (world, staged, _stop) = staged().await;
+        let (world, staged, _worker) = staged().await;
         staged.name("hooks.example", &[&[PUBLIC]]);
         // The first attempt is told to come again, and comes to another address.
         staged.name("busy.example", &[&[PUBLIC], &["10.0.0.7"]]);
