@@ -1,5 +1,6 @@
 //! Properties of templates and of matching, whatever configs and events are like.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::collection::{btree_map, vec};
@@ -36,6 +37,16 @@ fn values() -> impl Strategy<Value = Value> {
 
 fn params() -> impl Strategy<Value = Params> {
     btree_map("[a-c]", values(), 0..4).prop_map(|members| members.into_iter().collect::<Map<_, _>>())
+}
+
+/// A config without its name, or nothing.
+fn configs() -> impl Strategy<Value = Option<Value>> {
+    let on =
+        vec(("[ef]", params()).prop_map(|(event, params)| json!({"event": event, "params": params})), 1..3);
+    let config = (on, any::<bool>());
+    let config =
+        config.prop_map(|(on, enabled)| json!({"enabled": enabled, "on": on, "action": {"task": "noop"}}));
+    prop::option::of(config)
 }
 
 /// Templates as they are, nearly, and not at all.
@@ -146,28 +157,36 @@ proptest! {
 
     #[test]
     fn the_index_finds_what_looking_at_every_config_finds(
-        configs in vec((vec(("[ef]", params()), 1..3), any::<bool>()), 0..8),
+        rounds in vec(vec((0..6_usize, configs()), 0..6), 1..4),
         events in vec(("[ef]", params()), 1..8),
     ) {
-        let compiled: Vec<Compiled> = configs.iter().enumerate().filter_map(|(n, (on, enabled))| {
-            let on: Vec<Value> = on.iter().map(|(event, params)| json!({"event": event, "params": params})).collect();
-            let config = json!({"name": format!("c{n}"), "enabled": enabled, "on": on, "action": {"task": "noop"}});
-            // Some params are no conditions.
-            serde_json::from_value(config).ok().and_then(|config| Compiled::new(config).ok())
-        }).collect();
-        let changes = compiled.iter().map(|config| (config.config.name.clone(), Some(config.clone()))).collect();
-        let index = Index::default().with(1, changes);
+        let (mut index, mut all) = (Index::default(), BTreeMap::new());
+        for (version, changes) in rounds.into_iter().enumerate() {
+            // Each once; some are changed again by a later round, some deleted.
+            let changes: BTreeMap<usize, Option<Value>> = changes.into_iter().collect();
+            let changes: Vec<(String, Option<Compiled>)> = changes.into_iter().map(|(n, config)| {
+                let name = format!("c{n}");
+                // Some params are no conditions: then there is none.
+                let config = config.and_then(|mut config| {
+                    config["name"] = name.as_str().into();
+                    Compiled::new(serde_json::from_value(config).ok()?).ok()
+                });
+                (name, config)
+            }).collect();
+            all.extend(changes.iter().cloned());
+            index = index.with(version as i64, changes);
+        }
         for (name, params) in &events {
             let found: Vec<(String, Vec<usize>)> = index.pulled(name, params).into_iter()
                 .map(|(config, triggers)| (config.config.name.clone(), triggers)).collect();
-            let expected: Vec<(String, Vec<usize>)> = compiled.iter().filter(|config| config.config.enabled)
-                .map(|config| {
-                    let triggers = config.config.on.iter().enumerate()
-                        .filter(|(n, on)| on.event == *name && config.unmet(*n, params).is_none()).map(|(n, _)| n);
-                    (config.config.name.clone(), triggers.collect::<Vec<_>>())
-                })
-                .filter(|(_, triggers)| !triggers.is_empty()).collect();
+            let there = all.values().flatten().filter(|config| config.config.enabled);
+            let expected: Vec<(String, Vec<usize>)> = there.map(|config| {
+                let triggers = config.config.on.iter().enumerate()
+                    .filter(|(n, on)| on.event == *name && config.unmet(*n, params).is_none()).map(|(n, _)| n);
+                (config.config.name.clone(), triggers.collect::<Vec<_>>())
+            }).filter(|(_, triggers)| !triggers.is_empty()).collect();
             prop_assert_eq!(found, expected);
         }
+        prop_assert_eq!(index.len(), all.values().flatten().count());
     }
 }
