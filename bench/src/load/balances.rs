@@ -1,4 +1,5 @@
-//! Balances at random dates, asked for at a fixed rate: the time of an answer counts from when its question was due.
+//! Balances at random dates, asked for at a fixed rate. What counts is the time at the server; and, where the previous answer
+//! was still awaited when a question was due, the time until it could be asked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,9 +69,10 @@ impl Client for BalanceClient {
         let question = load.question();
         let number = load.asked.fetch_add(1, Ordering::Relaxed);
         let due = load.since + Duration::from_secs(number) / u32::try_from(load.rate)?;
+        let late = due.elapsed();
         tokio::time::sleep_until(due).await;
-        let (status, body) = self.http.get(&question).await?;
+        let (status, body, took) = self.http.timed_get(&question).await?;
         anyhow::ensure!(status == 200, "GET {question} answered {status}: {}", excerpt(&body));
-        Ok(Answered { units: 1, took: due.elapsed() })
+        Ok(Answered { units: 1, took: late + took })
     }
 }

@@ -1,14 +1,17 @@
 //! One HTTP/1.1 connection that is kept open, as a client of the REST API would keep it.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use http::response::Parts;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use serving::timing;
 use tokio::net::TcpStream;
 
 /// The connection.
@@ -39,6 +42,13 @@ impl Http {
         self.send(Method::POST, path, body.into()).await
     }
 
+    /// Asks: status, body, and how long the server says it took.
+    pub async fn timed_get(&mut self, path: &str) -> anyhow::Result<(u16, Bytes, Duration)> {
+        let (head, body) = self.exchange(Method::GET, path, Bytes::new()).await?;
+        let took = timing::said(&head.headers).context("the answer does not say how long it took")?;
+        Ok((head.status.as_u16(), body, took))
+    }
+
     /// Asks for JSON, which must be answered with 200.
     pub async fn json(&mut self, path: &str) -> anyhow::Result<Value> {
         let (status, body) = self.get(path).await?;
@@ -47,6 +57,11 @@ impl Http {
     }
 
     async fn send(&mut self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(u16, Bytes)> {
+        let (head, body) = self.exchange(method, path, body).await?;
+        Ok((head.status.as_u16(), body))
+    }
+
+    async fn exchange(&mut self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(Parts, Bytes)> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -55,8 +70,8 @@ impl Http {
             .body(Full::new(body))?;
         self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        Ok((status, response.into_body().collect().await?.to_bytes()))
+        let (head, body) = response.into_parts();
+        Ok((head, body.collect().await?.to_bytes()))
     }
 }
 

@@ -53,8 +53,8 @@ pub async fn at_a_random_date(session: &Session) -> anyhow::Result<Outcome> {
     let mut outcome = outcome(&measured);
     outcome.unjudged = session.effort.quick;
     Ok(outcome.verified(verified).note(format!(
-        "{a_day} events a day on each account; at most {RATE} questions a second, timed from when each was due, at the client: \
-         the time at the server is shorter by the loopback's"
+        "{a_day} events a day on each account; at most {RATE} questions a second; times at the server, from when each \
+         question was due if its connection was still busy then"
     )))
 }
 

@@ -59,7 +59,7 @@ impl Jobs {
     }
 
     async fn due(&self, lanes: Vec<i64>, limit: i64) -> Result<Vec<Row>> {
-        run(&self.shared.pool, "claim_jobs", move |connection| {
+        run(&self.shared.claiming, "claim_jobs", move |connection| {
             let lanes = lanes.clone();
             Box::pin(
                 async move { Ok(sqlx::query_as(DUE).bind(lanes).bind(limit).fetch_all(connection).await?) },

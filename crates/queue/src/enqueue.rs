@@ -1,7 +1,9 @@
-//! Putting jobs into a queue, in the caller's transaction.
+//! Putting jobs into a queue: in the caller's transaction, or as a transaction of its own.
 
-use sqlx::PgConnection;
-use store::{Error, Lease, Result};
+use std::sync::Arc;
+
+use sqlx::{PgConnection, PgPool};
+use store::{Error, Lease, Result, run};
 
 use crate::WAKE_CHANNEL;
 use crate::job::NewJob;
@@ -17,47 +19,49 @@ pub struct Enqueued {
 }
 
 /// Columns of a batch of jobs, for `unnest`.
-#[derive(Default)]
-struct Columns {
+struct Columns<'j> {
     priority: Vec<i16>,
     delay: Vec<f64>,
-    key: Vec<Option<String>>,
-    group: Vec<Option<String>>,
-    payload: Vec<Vec<u8>>,
+    key: Option<Vec<Option<&'j str>>>,
+    group: Option<Vec<Option<&'j str>>>,
+    payload: Vec<&'j [u8]>,
     attempts: Vec<i32>,
-    last_error: Vec<Option<String>>,
+    last_error: Option<Vec<Option<&'j str>>>,
 }
 
-impl Columns {
-    fn of<'j>(jobs: impl Iterator<Item = &'j NewJob>) -> Self {
-        let mut columns = Self::default();
-        for job in jobs {
-            columns.priority.push(job.priority.number());
-            columns.delay.push(job.delay.as_secs_f64());
-            columns.key.push(job.key.clone());
-            columns.group.push(job.group.clone());
-            columns.payload.push(job.payload.clone());
-            columns.attempts.push(job.attempts.cast_signed());
-            columns.last_error.push(job.last_error.clone());
+impl<'j> Columns<'j> {
+    fn of(jobs: &'j [NewJob]) -> Self {
+        Self {
+            priority: jobs.iter().map(|job| job.priority.number()).collect(),
+            delay: jobs.iter().map(|job| job.delay.as_secs_f64()).collect(),
+            key: if_any(jobs, |job| job.key.as_deref()),
+            group: if_any(jobs, |job| job.group.as_deref()),
+            payload: jobs.iter().map(|job| job.payload.as_slice()).collect(),
+            attempts: jobs.iter().map(|job| job.attempts.cast_signed()).collect(),
+            last_error: if_any(jobs, |job| job.last_error.as_deref()),
         }
-        columns
     }
 }
 
-/// Adds `jobs` and answers in their order. With a `lane` (which must be held: [`Lease::fence`]) they go there and the
-/// caller wakes its own claimer; without, they are spread over the lanes of living processes, which are woken when the
-/// transaction commits. Two round trips, one more for jobs with groups.
+/// A column that most batches do not have.
+fn if_any<'j>(jobs: &'j [NewJob], text: fn(&'j NewJob) -> Option<&'j str>) -> Option<Vec<Option<&'j str>>> {
+    jobs.iter().any(|job| text(job).is_some()).then(|| jobs.iter().map(text).collect())
+}
+
+/// Adds `jobs` and answers in their order. With a `lane` they go there, or nowhere if it is lost ([`Error::Fenced`]), and
+/// the caller wakes its own claimer after the commit; without, they are spread over the lanes of living processes, which
+/// are woken when the transaction commits. One round trip.
 pub async fn enqueue_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
     lane: Option<&Lease>,
     jobs: &[NewJob],
 ) -> Result<Vec<Enqueued>> {
-    lock_groups(connection, queue, jobs.iter().filter_map(|job| job.group.as_deref())).await?;
-    let columns = Columns::of(jobs.iter());
+    let columns = Columns::of(jobs);
     let rows: Vec<(i64, bool)> = sqlx::query_as(ENQUEUE)
         .bind(queue)
         .bind(lane.map(|lane| lane.id))
+        .bind(lane.map(|lane| lane.epoch))
         .bind(lane_class(queue))
         .bind(&columns.priority)
         .bind(&columns.delay)
@@ -74,80 +78,29 @@ pub async fn enqueue_in_tx(
             Error::Duplicate(constraint) => Error::Raced(constraint),
             other => other,
         })?;
+    if let Some(lane) = lane
+        && rows.len() < jobs.len()
+    {
+        return Err(lane.fenced());
+    }
     Ok(rows.into_iter().map(|(id, added)| Enqueued { id, added }).collect())
 }
 
-/// Groups are changed by one transaction at a time: whether a job is blocked depends on the group's other jobs.
-pub(crate) async fn lock_groups<'g>(
-    connection: &mut PgConnection,
+/// Like [`enqueue_in_tx`] as a transaction of its own, for whoever has nothing else to commit: the one round trip is all
+/// there is. When the answer of the commit was lost it is repeated, so jobs without a key may then be there twice.
+pub async fn enqueue(
+    pool: &PgPool,
     queue: QueueName,
-    groups: impl Iterator<Item = &'g str>,
-) -> Result<()> {
-    let groups: Vec<&str> = groups.collect();
-    if groups.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "-- lock_groups
-        SELECT pg_advisory_xact_lock(key) FROM (
-            SELECT DISTINCT hashtextextended($1 || '/' || name, 0) AS key FROM unnest($2::text[]) AS name ORDER BY 1
-        ) AS keys",
-    )
-    .bind(queue)
-    .bind(groups)
-    .execute(connection)
-    .await?;
-    Ok(())
+    lane: Option<Arc<Lease>>,
+    jobs: Vec<NewJob>,
+) -> Result<Vec<Enqueued>> {
+    let jobs: Arc<[NewJob]> = jobs.into();
+    run(pool, "enqueue_jobs", move |connection| {
+        let (lane, jobs) = (lane.clone(), jobs.clone());
+        Box::pin(async move { enqueue_in_tx(connection, queue, lane.as_deref(), &jobs).await })
+    })
+    .await
 }
 
-/// A job with a key that waits already is not added; within the batch the first one counts. A job whose group has
-/// jobs goes to their lane and is blocked; the first of a group in the batch blocks the others of it.
-const ENQUEUE: &str = "-- enqueue_jobs
-WITH live AS MATERIALIZED (
-    SELECT array_agg(lease_id) AS lanes FROM (
-        SELECT lease_id FROM leases WHERE class = $3 AND expires_at > now() AND $2::bigint IS NULL FOR KEY SHARE
-    ) AS alive
-), fallback AS MATERIALIZED (
-    SELECT min(lease_id) AS lane FROM leases WHERE class = $3 AND name = 'unclaimed'
-), input AS MATERIALIZED (
-    SELECT n, priority, delay, job_key, group_key, payload, attempts, last_error,
-           row_number() OVER (PARTITION BY coalesce(job_key, n::text || '/'), job_key IS NULL ORDER BY n) AS key_turn
-    FROM unnest($4::smallint[], $5::float8[], $6::text[], $7::text[], $8::bytea[], $9::int[], $10::text[])
-        WITH ORDINALITY AS t (priority, delay, job_key, group_key, payload, attempts, last_error, n)
-), waiting AS MATERIALIZED (
-    SELECT i.n, j.job_id FROM input i JOIN jobs j ON j.queue = $1 AND j.job_key = i.job_key
-), groups AS MATERIALIZED (
-    SELECT DISTINCT ON (i.group_key) i.group_key, j.lane,
-           coalesce($2, (SELECT lanes[1 + floor(random() * cardinality(lanes))::int] FROM live), (SELECT lane FROM fallback)) AS fresh_lane
-    FROM input i LEFT JOIN jobs j ON j.queue = $1 AND j.group_key = i.group_key
-    WHERE i.group_key IS NOT NULL
-), numbered AS MATERIALIZED (
-    SELECT i.*, nextval(pg_get_serial_sequence('jobs', 'job_id')) AS job_id
-    FROM (
-        SELECT *, row_number() OVER (PARTITION BY group_key ORDER BY n) AS group_turn
-        FROM input WHERE key_turn = 1 AND n NOT IN (SELECT n FROM waiting) ORDER BY n
-    ) AS i
-), placed AS MATERIALIZED (
-    SELECT i.*,
-           coalesce(g.lane, g.fresh_lane, $2,
-                    (SELECT lanes[1 + floor(random() * cardinality(lanes) + i.n * 0)::int] FROM live),
-                    (SELECT lane FROM fallback)) AS lane,
-           coalesce(g.lane IS NOT NULL OR i.group_turn > 1, false) AND i.group_key IS NOT NULL AS blocked
-    FROM numbered i LEFT JOIN groups g USING (group_key)
-), added AS (
-    INSERT INTO jobs (job_id, queue, lane, priority, run_at, blocked, job_key, group_key, attempts, payload, last_error)
-    OVERRIDING SYSTEM VALUE
-    SELECT job_id, $1, lane, priority, now() + make_interval(secs => delay), blocked, job_key, group_key, attempts,
-           payload, last_error
-    FROM placed ORDER BY n
-    RETURNING lane
-), woken AS (
-    SELECT count(pg_notify($11, lane::text)) FROM (SELECT DISTINCT lane FROM added WHERE $2::bigint IS NULL) AS lanes
-)
-SELECT coalesce(p.job_id, w.job_id, f.job_id), p.job_id IS NOT NULL
-FROM input i
-LEFT JOIN placed p USING (n)
-LEFT JOIN waiting w USING (n)
-LEFT JOIN placed f ON f.job_key = i.job_key
-WHERE (SELECT count FROM woken) >= 0
-ORDER BY i.n";
+const ENQUEUE: &str =
+    "SELECT * FROM enqueue_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) -- enqueue_jobs";

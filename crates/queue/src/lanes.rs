@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Lease, Leases, Notifications, Notify as Heard, Result, run_tx};
+use store::{Error, Lease, Leases, Notifications, Notify as Heard, Result, connection_of_its_own, run_tx};
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::Instant;
 
@@ -36,6 +36,8 @@ pub struct Jobs {
 
 pub(crate) struct Shared {
     pub(crate) pool: PgPool,
+    /// For claims, which come one after another.
+    pub(crate) claiming: PgPool,
     pub(crate) queue: QueueName,
     leases: Leases,
     lanes: Mutex<Lanes>,
@@ -75,7 +77,9 @@ impl Jobs {
         let own = take_own(&leases, queue).await?;
         let held = HashMap::from([(own.id, (own.clone(), HashSet::new()))]);
         let lanes = Mutex::new(Lanes { own, held, next_due: None, claims: 0, ended: HashSet::new() });
-        let jobs = Self { shared: Arc::new(Shared { pool, queue, leases, lanes, wake: Notify::new() }) };
+        let claiming = connection_of_its_own(&pool);
+        let shared = Shared { pool, claiming, queue, leases, lanes, wake: Notify::new() };
+        let jobs = Self { shared: Arc::new(shared) };
         tokio::spawn(keep_own(jobs.clone()));
         tokio::spawn(take_in(jobs.clone(), adopted, adopt));
         tokio::spawn(hear(jobs.clone(), notifications.subscribe()));
@@ -104,13 +108,15 @@ impl Jobs {
         loop {
             let woken = self.shared.wake.notified();
             let next = self.lanes().next_due.map_or(idle, |next| next.min(idle));
-            tokio::select! {
-                () = tokio::time::sleep_until(next) => {
-                    self.lanes().next_due = None;
-                    return;
+            // Not left to the timer: it goes off at the next whole millisecond.
+            if next > Instant::now() {
+                tokio::select! {
+                    () = tokio::time::sleep_until(next) => {}
+                    () = woken => continue,
                 }
-                () = woken => {}
             }
+            self.lanes().next_due = None;
+            return;
         }
     }
 

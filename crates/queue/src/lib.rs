@@ -24,7 +24,7 @@ mod settle;
 mod worker;
 
 pub use backoff::Backoff;
-pub use enqueue::{Enqueued, enqueue_in_tx};
+pub use enqueue::{Enqueued, enqueue, enqueue_in_tx};
 pub use inspect::{Depth, depths};
 pub use job::{Job, NewJob, Priority};
 pub use lanes::{Adopt, Jobs, QueueName, lane_class};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use store::{Error, Lease, Result};
 
-use crate::enqueue::{enqueue_in_tx, lock_groups};
+use crate::enqueue::enqueue_in_tx;
 use crate::job::{Job, NewJob, Priority};
 use crate::lanes::QueueName;
 use crate::{Enqueued, WAKE_CHANNEL};
@@ -49,7 +49,7 @@ pub async fn settle_in_tx(
     fence_lanes(connection, jobs.iter().map(|(job, _)| job.lane.as_ref())).await?;
     let ending = || jobs.iter().filter(|(_, settle)| !matches!(settle, Settle::Retry { .. }));
     let groups: Vec<&str> = ending().filter_map(|(job, _)| job.group.as_deref()).collect();
-    lock_groups(connection, queue, groups.iter().copied()).await?;
+    lock_groups(connection, queue, &groups).await?;
     complete(connection, jobs).await?;
     let soonest = retry(connection, jobs).await?;
     bury(connection, jobs).await?;
@@ -204,6 +204,24 @@ pub async fn forget_dead_in_tx(
         .bind(keys)
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Groups are changed by one transaction at a time (see `enqueue_dependent_jobs`).
+async fn lock_groups(connection: &mut PgConnection, queue: QueueName, groups: &[&str]) -> Result<()> {
+    if groups.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- lock_groups
+        SELECT pg_advisory_xact_lock(key) FROM (
+            SELECT DISTINCT hashtextextended($1 || '/' || name, 0) AS key FROM unnest($2::text[]) AS name ORDER BY 1
+        ) AS keys",
+    )
+    .bind(queue)
+    .bind(groups)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 //! What every server of the platform shares: where it listens, how it stops, how it logs, which HTTP requests it
-//! refuses unseen, how it reads JSON bodies, what gRPC servers and clients allow, and the one error vocabulary.
+//! refuses unseen, how it reads JSON bodies and says how long an answer took, what gRPC servers and clients allow, and the one error vocabulary.
 
 pub mod body;
 pub mod error;
@@ -10,3 +10,4 @@ pub mod logs;
 pub mod ops;
 pub mod peer;
 pub mod shutdown;
+pub mod timing;

@@ -9,6 +9,7 @@ use serving::error::{ApiError, Code};
 use serving::http_guard::{Hosts, guard};
 use serving::listen::Listeners;
 use serving::ops::{self, Readiness};
+use serving::timing::server_timing;
 use tower::ServiceExt as _;
 
 use crate::settings::Settings;
@@ -51,7 +52,8 @@ pub(super) async fn start(settings: &Settings, readiness: Readiness) -> anyhow::
     let api = Api::default();
     let routes = ops::routes(readiness, metrics)
         .fallback_service(axum::routing::any(late).with_state(api.clone()))
-        .layer(axum::middleware::from_fn_with_state(hosts, guard));
+        .layer(axum::middleware::from_fn_with_state(hosts, guard))
+        .layer(axum::middleware::from_fn(server_timing));
     for listener in listeners.into_inner() {
         let routes = routes.clone();
         tokio::spawn(async move {

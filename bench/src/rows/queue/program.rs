@@ -7,13 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use queue::{
-    Backoff, Handler, Job, Jobs, NewJob, Outcome, WAKE_CHANNEL, Worker, WorkerTerms, enqueue_in_tx,
-    lane_class,
-};
+use queue::{Backoff, Handler, Job, Jobs, NewJob, Outcome, WAKE_CHANNEL, Worker, WorkerTerms, lane_class};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use store::{LeaseTerms, Leases, Notifications, run_tx};
+use store::{LeaseTerms, Leases, Notifications};
 use tokio::sync::{Notify, mpsc};
 
 use crate::platform;
@@ -61,13 +58,7 @@ impl Process {
 
     /// Enqueues into this process's own lane.
     pub async fn enqueue(&self, new: Vec<NewJob>) -> anyhow::Result<()> {
-        let lane = self.jobs.lane();
-        let new = Arc::new(new);
-        let enqueued = run_tx(&self.pool, "enqueue", move |connection| {
-            let (lane, new) = (lane.clone(), new.clone());
-            Box::pin(async move { enqueue_in_tx(connection, QUEUE, Some(&lane), &new).await })
-        });
-        enqueued.await.context("enqueueing")?;
+        queue::enqueue(&self.pool, QUEUE, Some(self.jobs.lane()), new).await.context("enqueueing")?;
         Ok(())
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
-use queue::{NewJob, enqueue_in_tx};
+use queue::NewJob;
 use serde_json::json;
-use store::{Coalescer, run_tx};
+use store::{Coalescer, connection_of_its_own};
 use tokio::sync::oneshot;
 
 use super::program::{Process, QUEUE, job, say};
@@ -54,17 +54,13 @@ async fn own_transactions(process: &Arc<Process>, clients: usize, length: Durati
 }
 
 async fn one_committer(process: &Arc<Process>, clients: usize, length: Duration) -> anyhow::Result<Added> {
-    let (pool, lane) = (process.pool.clone(), process.jobs.lane());
+    let (pool, lane) = (connection_of_its_own(&process.pool), process.jobs.lane());
     let committer = Coalescer::spawn("enqueue_jobs", 1024, 1000, move |asked: Vec<Asked>| {
         let (pool, lane) = (pool.clone(), lane.clone());
         async move {
             let (new, committed): (Vec<_>, Vec<_>) =
                 asked.into_iter().map(|asked| (asked.new, asked.committed)).unzip();
-            let new = Arc::new(new);
-            let enqueued = run_tx(&pool, "enqueue_jobs", move |connection| {
-                let (lane, new) = (lane.clone(), new.clone());
-                Box::pin(async move { enqueue_in_tx(connection, QUEUE, Some(&lane), &new).await })
-            });
+            let enqueued = queue::enqueue(&pool, QUEUE, Some(lane), new);
             if enqueued.await.is_ok() {
                 committed.into_iter().for_each(|committed| committed.send(()).unwrap_or_default());
             }

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use queue::{Handler, Job, NewJob, Outcome, enqueue_in_tx};
+use queue::{Handler, Job, NewJob, Outcome};
 use serde_json::json;
 use sqlx::PgPool;
-use store::run_tx;
 
 use super::program::{Process, QUEUE, say};
 use crate::figures::Latency;
@@ -80,12 +79,7 @@ fn quantiles(times: &[Duration]) -> anyhow::Result<[f64; 3]> {
 /// Enqueues `jobs` jobs for whoever is there, now and then.
 pub async fn enqueue_for_others(pool: &PgPool, jobs: usize) -> anyhow::Result<()> {
     for _ in 0..jobs {
-        let new = Arc::new(vec![job()]);
-        let enqueued = run_tx(pool, "enqueue", move |connection| {
-            let new = new.clone();
-            Box::pin(async move { enqueue_in_tx(connection, QUEUE, None, &new).await })
-        });
-        enqueued.await?;
+        queue::enqueue(pool, QUEUE, None, vec![job()]).await?;
         tokio::time::sleep(Duration::from_millis(13)).await;
     }
     Ok(())

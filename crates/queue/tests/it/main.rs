@@ -14,7 +14,7 @@ mod takeover;
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::{Jobs, NewJob, WAKE_CHANNEL, enqueue_in_tx, lane_class};
+use queue::{Jobs, NewJob, WAKE_CHANNEL, lane_class};
 use store::{LeaseTerms, Leases, Notifications, PgPool, run_tx};
 use tokio::sync::mpsc;
 
@@ -36,23 +36,14 @@ pub async fn process(pool: &PgPool, terms: LeaseTerms) -> Jobs {
 
 /// Enqueues into the process's own lane.
 pub async fn enqueue(pool: &PgPool, jobs: &Jobs, new: Vec<NewJob>) -> Vec<queue::Enqueued> {
-    let lane = jobs.lane();
-    let enqueued = run_tx(pool, "enqueue", move |connection| {
-        let (lane, new) = (lane.clone(), new.clone());
-        Box::pin(async move { enqueue_in_tx(connection, QUEUE, Some(&lane), &new).await })
-    });
-    let enqueued = enqueued.await.unwrap();
+    let enqueued = queue::enqueue(pool, QUEUE, Some(jobs.lane()), new).await.unwrap();
     jobs.wake_in(Duration::ZERO);
     enqueued
 }
 
 /// Enqueues for whoever is there.
 pub async fn enqueue_for_anybody(pool: &PgPool, new: Vec<NewJob>) -> Vec<queue::Enqueued> {
-    let enqueued = run_tx(pool, "enqueue", move |connection| {
-        let new = new.clone();
-        Box::pin(async move { enqueue_in_tx(connection, QUEUE, None, &new).await })
-    });
-    enqueued.await.unwrap()
+    queue::enqueue(pool, QUEUE, None, new).await.unwrap()
 }
 
 pub fn job(payload: &str) -> NewJob {
