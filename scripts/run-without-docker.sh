@@ -170,7 +170,7 @@ http=http://localhost:$ORDER_SERVICE_HTTP_PORT
 cat <<END
 
 gRPC          localhost:$ORDER_SERVICE_APP_PORT (orders, with reflection and health), localhost:$DATA_MANAGER_APP_PORT (data manager)
-HTTP          $http/docs (the ledger's REST API), /healthz, /readyz, /metrics
+HTTP          $http/docs (the REST API), /healthz, /readyz, /metrics
 one order     $command process --order 900006:60
 all orders    $command orders list
 how it is     $command status   (Ctrl-C here stops everything)

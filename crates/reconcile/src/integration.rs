@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
 
+use crate::owned::Terms;
 use crate::plan::Approval;
 use crate::{Bundle, Diagnostic, Document, Metadata, Outcome, Owner, Plan};
 
@@ -141,6 +142,16 @@ impl<'a> Context<'a> {
             });
         }
         Ok(self.bundle.documents(schema))
+    }
+
+    /// Who wants the objects of a set.
+    pub fn terms(&self) -> Terms {
+        Terms { owner: self.owner, take_over: self.take_over }
+    }
+
+    /// What a real run may do; a dry run has nothing to show to anybody.
+    pub fn approval_of(&self, dry_run: bool) -> Option<Approval> {
+        (!dry_run).then(|| self.approval())
     }
 
     /// What may be done: anything, or what a saved plan says.

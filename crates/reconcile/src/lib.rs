@@ -14,11 +14,13 @@ mod exclusion;
 mod field;
 mod integration;
 mod metadata;
+pub mod owned;
 mod owner;
 pub mod plan;
 mod report;
 mod runtime;
 mod saved;
+mod transaction;
 pub mod yaml;
 
 pub use bundle::{Bundle, Check, Document, Named, Place, Revision, SentFile};
@@ -37,3 +39,4 @@ pub use runtime::{
     Work, problems,
 };
 pub use saved::{PLAN_VERSION, SavedPlan};
+pub use transaction::{Attempt, Transaction, carry_out};

@@ -8,6 +8,7 @@ pub mod http_guard;
 pub mod listen;
 pub mod logs;
 pub mod ops;
+pub mod path;
 pub mod peer;
 pub mod shutdown;
 pub mod timing;

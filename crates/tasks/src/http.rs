@@ -1,6 +1,6 @@
 //! `POST /api/v1/tasks`, `GET /api/v1/tasks` and `GET /api/v1/tasks/{id}`.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post as posting};
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::error::{ApiError, Code};
+use serving::path::Path;
 
 use crate::event_id;
 use crate::{Done, Enqueued, Filter, NewTask, Status, Task, TaskType, Tasks};
@@ -20,6 +21,9 @@ const LONGEST_KEY: usize = 256;
 /// Tasks of a listing, unless the caller says otherwise, and at most.
 const LIMIT: i64 = 100;
 const MOST: i64 = 1000;
+
+/// The description of the routes.
+pub const DESCRIPTION: &str = include_str!("../openapi.yaml");
 
 /// The routes.
 pub fn routes(tasks: Tasks) -> Router {

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use events::configs::{self, ACTION_CONFIGS, ActionConfig, configs_of};
-use ledger::types::{Definition, LEDGER_TYPES, Terms, Uses, types_of};
+use ledger::types::{Definition, LEDGER_TYPES, types_of};
+use reconcile::owned::{Terms, bring_in_tx};
 use reconcile::{Bundle, Owner, Place, Request};
 use sqlx::{PgConnection, PgPool};
 use tasks::schedule::{self, SCHEDULES, Scheduled, schedules_of};
@@ -40,21 +41,36 @@ pub async fn ensure_builtin(pool: &PgPool) -> Result<(), FirstError> {
 }
 
 /// Like [`ensure_first`], and brings what does not lie in the control database there, too. If that fails, or the service is
-/// killed meanwhile, it is left to the next `reconcile`: nothing that is served depends on it.
+/// killed meanwhile, it is left to the next `reconcile`: nothing that is served depends on it. Queues that may be away are
+/// made in the background: whoever starts does not wait for them.
 pub async fn begin(targets: &Targets, place: &Place) -> Result<(), FirstError> {
     if !first(&targets.pool, place).await? {
         return Ok(());
     }
     let bundle = Bundle::read(place.clone()).map_err(FirstError::Bundle)?;
-    let integrations = [PARTITIONS, QUEUES].map(str::to_owned).into();
-    let (arguments, owner) = (Vec::new(), owner(place));
-    let request = Request { integrations, arguments, dry_run: false, take_over: false, owner };
-    match runtime(targets).run(&bundle, &request).await.map(|report| report.complaint()) {
-        Ok(None) => {}
-        Ok(Some(complaint)) => tracing::warn!(complaint, code = "UNAVAILABLE", "partitions and queues"),
-        Err(error) => tracing::warn!(%error, code = "LOGIC_ERROR", "partitions and queues"),
+    let owner = owner(place);
+    if targets.queues.can_be_away() {
+        reach(targets, &bundle, &[PARTITIONS], owner).await;
+        let targets = targets.clone();
+        tokio::spawn(async move { reach(&targets, &bundle, &[QUEUES], owner).await });
+    } else {
+        reach(targets, &bundle, &[PARTITIONS, QUEUES], owner).await;
     }
     Ok(())
+}
+
+async fn reach(targets: &Targets, bundle: &Bundle, integrations: &[&str], owner: Owner) {
+    let named = integrations.iter().map(|name| (*name).to_owned()).collect();
+    let request =
+        Request { integrations: named, arguments: Vec::new(), dry_run: false, take_over: false, owner };
+    let what = integrations.join(" and ");
+    match runtime(targets).run(bundle, &request).await.map(|report| report.complaint()) {
+        Ok(None) => {}
+        Ok(Some(complaint)) => {
+            tracing::warn!(complaint, code = "UNAVAILABLE", "{what} are left to the next reconcile");
+        }
+        Err(error) => tracing::warn!(%error, code = "LOGIC_ERROR", "{what}"),
+    }
 }
 
 /// Gives a control database that has never been reconciled this bundle. Any other is left as it is, and the bundle not
@@ -118,9 +134,7 @@ async fn write_in_tx(connection: &mut PgConnection, content: &Content) -> store:
         return Ok(false);
     }
     let terms = Terms { owner: content.owner, take_over: false };
-    let stored = ledger::types::read(connection).await?;
-    let steps = ledger::types::plan(&stored, &content.types, &Uses::new(), terms);
-    ledger::types::apply_in_tx(connection, &steps, terms).await?;
+    bring(connection, &ledger::types::first_set(content.types.clone(), terms)).await?;
     let known = content.types.iter().filter_map(|definition| match definition {
         Definition::Account(account) => Some((account.name.clone(), Known::Type(Box::new(account.clone())))),
         Definition::Lock(_) | Definition::State(_) => None,
@@ -128,12 +142,16 @@ async fn write_in_tx(connection: &mut PgConnection, content: &Content) -> store:
     let (types, current) = (known.collect::<Types>(), postings::read_rules(connection).await?);
     let plan = postings::plan(current.as_ref(), &content.rules, &types, content.owner, false);
     postings::apply_in_tx(connection, &plan, &content.rules, content.owner).await?;
-    let terms = schedule::Terms { owner: content.owner, take_over: false };
-    let steps = schedule::plan(&schedule::read(connection).await?.0, &content.schedules, terms);
-    schedule::apply_in_tx(connection, &steps, terms).await?;
-    let terms = configs::Terms { owner: content.owner, take_over: false };
-    let stored = configs::read(connection, None, None, None).await?;
-    let steps = configs::plan(&stored, &content.action_configs, terms);
-    configs::apply_in_tx(connection, &steps, terms).await?;
+    bring(connection, &schedule::set(content.schedules.clone(), terms)).await?;
+    bring(connection, &configs::set(content.action_configs.clone(), terms)).await?;
     Ok(true)
+}
+
+async fn bring(connection: &mut PgConnection, set: &impl reconcile::Transaction) -> store::Result<()> {
+    let done = bring_in_tx(set, connection).await?;
+    // What cannot be read, here, was written by a newer program.
+    done.map(drop).map_err(|error| match error {
+        reconcile::RunError::Store(error) => error,
+        _ => store::Error::Abandoned,
+    })
 }

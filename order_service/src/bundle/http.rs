@@ -46,6 +46,9 @@ pub struct Wanted {
     pub pool_size: Option<u16>,
 }
 
+/// The description of the route.
+pub const DESCRIPTION: &str = include_str!("../../openapi/reconcile.yaml");
+
 /// The route.
 pub fn routes(targets: Targets) -> Router {
     Router::new()

@@ -20,7 +20,8 @@ pub use usage::InUse;
 
 use crate::partitions::{PARTITIONS, Partitions};
 use crate::postings::{POSTINGS, PostingRules, check_rules};
-use crate::queues::{EnvQueues, QUEUES, Queues, check_queues};
+use crate::queues::{EnvQueues, QUEUES, Queues, check_queues, configured};
+use crate::settings::QueueEngine;
 use crate::tasks::{check_action_configs, check_schedules};
 
 /// What documents must keep to that no schema can say.
@@ -44,6 +45,11 @@ impl Targets {
     /// With queues in the control database.
     pub fn new(pool: PgPool, shards: ShardSet) -> Self {
         Self { queues: Arc::new(pool.clone()), pool, shards: Arc::new(shards) }
+    }
+
+    /// With queues where these settings say they are.
+    pub fn with_queues(self, engine: &QueueEngine) -> Self {
+        Self { queues: configured(engine, &self.pool), ..self }
     }
 }
 

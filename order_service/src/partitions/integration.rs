@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use futures::future::{BoxFuture, join_all};
 use ledger::partitions::{MONTH_FORMAT, make_missing_in_tx, missing_in_tx};
 use reconcile::plan::Approval;
-use reconcile::{Context, Integration, Plan, RunError, ShardConfig};
+use reconcile::{Attempt, Context, Integration, Plan, RunError, ShardConfig, Transaction};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sqlx::PgConnection;
@@ -54,7 +55,7 @@ impl Integration for Partitions {
     ) -> BoxFuture<'a, Result<Plan, RunError>> {
         Box::pin(async move {
             let ahead = ahead(context)?;
-            let approval = (!dry_run).then(|| context.approval());
+            let approval = context.approval_of(dry_run);
             if let Some(shard) = &arguments.shard {
                 return self.shard(shard, ahead, approval).await;
             }
@@ -91,41 +92,52 @@ impl Partitions {
         let Some(shard) = self.shards.one(name).await.map_err(RunError::Failed)? else {
             return Ok(Plan::default());
         };
-        let name: Arc<str> = name.into();
-        store::run_tx(&shard.pool, "reconcile_partitions", move |connection| {
-            let (name, approval) = (name.clone(), approval.clone());
-            Box::pin(async move { run_in_tx(connection, &name, ahead, approval).await })
-        })
-        .await?
+        let run = Run { shard: name.to_owned(), ahead };
+        Ok(reconcile::carry_out(&shard.pool, "reconcile_partitions", run, approval).await?.0)
     }
 }
 
-async fn run_in_tx(
-    connection: &mut PgConnection,
-    shard: &str,
+/// The run of a shard.
+struct Run {
+    shard: String,
     ahead: u32,
-    approval: Option<Approval>,
-) -> store::Result<Result<Plan, RunError>> {
-    match approval {
-        None => reconcile::read_only_in_tx(connection).await?,
-        Some(_) => reconcile::exclude_others_in_tx(connection, &format!("{PARTITIONS}/{shard}")).await?,
+}
+
+impl Transaction for Run {
+    /// The months to make.
+    type Steps = Vec<DateTime<Utc>>;
+
+    fn excludes(&self) -> Vec<String> {
+        vec![format!("{PARTITIONS}/{}", self.shard)]
     }
-    let missing = missing_in_tx(connection, ahead).await?;
-    let mut plan = Plan::default();
-    let names: Vec<String> = missing.iter().map(|month| month.format(MONTH_FORMAT).to_string()).collect();
-    for month in &names {
-        plan.create("partition", &format!("{shard}/{month}"), &json!({"month": month}));
+
+    fn plan_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+    ) -> BoxFuture<'a, Attempt<(Plan, Vec<DateTime<Utc>>)>> {
+        Box::pin(async move {
+            let missing = missing_in_tx(connection, self.ahead).await?;
+            let mut plan = Plan::default();
+            let names: Vec<String> =
+                missing.iter().map(|month| month.format(MONTH_FORMAT).to_string()).collect();
+            for month in &names {
+                plan.create("partition", &format!("{}/{month}", self.shard), &json!({"month": month}));
+            }
+            plan.observed_in(&self.shard, &names);
+            Ok(Ok((plan, missing)))
+        })
     }
-    plan.observed_in(shard, &names);
-    if let Some(approval) = approval {
-        if let Err(moved) = approval.check(&plan) {
-            return Ok(Err(moved));
-        }
-        if !missing.is_empty() {
-            store::fail_point("reconcile_planned");
-            make_missing_in_tx(connection, &missing).await?;
-            store::fail_point("reconcile_applied");
-        }
+
+    fn write_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        missing: &'a Vec<DateTime<Utc>>,
+    ) -> BoxFuture<'a, store::Result<()>> {
+        Box::pin(async move {
+            match missing.is_empty() {
+                true => Ok(()),
+                false => make_missing_in_tx(connection, missing).await.map(drop),
+            }
+        })
     }
-    Ok(Ok(plan))
 }

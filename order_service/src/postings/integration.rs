@@ -1,11 +1,11 @@
 //! The integration `postings`: the bundle's rules, as a new version of the rules in the control database.
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 use ledger::types::{AccountType, Definition, Kind, LEDGER_TYPES};
-use reconcile::plan::Approval;
-use reconcile::{Bundle, Context, Diagnostic, Integration, NoArguments, Owner, Plan, RunError};
+use reconcile::owned::Terms;
+use reconcile::{
+    Attempt, Bundle, Context, Diagnostic, Integration, NoArguments, Owner, Plan, RunError, Transaction,
+};
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 
@@ -27,10 +27,7 @@ struct Run {
     wanted: Vec<Rule>,
     /// Types that the run has only planned so far.
     planned: Vec<AccountType>,
-    owner: Owner,
-    take_over: bool,
-    dry_run: bool,
-    approval: Approval,
+    terms: Terms,
 }
 
 /// The rules of a bundle, by name.
@@ -73,15 +70,9 @@ impl Integration for PostingRules {
     ) -> BoxFuture<'a, Result<Plan, RunError>> {
         Box::pin(async move {
             let planned = if dry_run { planned(context)? } else { Vec::new() };
-            let (owner, take_over) = (context.owner, context.take_over);
-            let approval = context.approval();
-            let run = Run { wanted: wanted(context)?, planned, owner, take_over, dry_run, approval };
-            let run = Arc::new(run);
-            store::run_tx(&self.pool, "reconcile_postings", move |connection| {
-                let run = run.clone();
-                Box::pin(async move { run.in_tx(connection).await })
-            })
-            .await?
+            let run = Run { wanted: wanted(context)?, planned, terms: context.terms() };
+            let approval = context.approval_of(dry_run);
+            Ok(reconcile::carry_out(&self.pool, "reconcile_postings", run, approval).await?.0)
         })
     }
 
@@ -90,28 +81,32 @@ impl Integration for PostingRules {
     }
 }
 
-impl Run {
-    async fn in_tx(&self, connection: &mut PgConnection) -> store::Result<Result<Plan, RunError>> {
-        if self.dry_run {
-            reconcile::read_only_in_tx(connection).await?;
-        } else {
-            // Types must not change between the look at them and the commit.
-            reconcile::exclude_others_in_tx(connection, LEDGER_TYPES).await?;
-            reconcile::exclude_others_in_tx(connection, POSTINGS).await?;
-        }
-        let current = read_rules(connection).await?;
-        let types = types_in_force(connection, &self.planned).await?;
-        let mut plan = plan(current.as_ref(), &self.wanted, &types, self.owner, self.take_over);
-        plan.observed(&current.map(|set| json!([set.version, set.rules, set.owner.name()])));
-        if !self.dry_run {
-            if let Err(moved) = self.approval.check(&plan) {
-                return Ok(Err(moved));
-            }
-            store::fail_point("reconcile_planned");
-            apply_in_tx(connection, &plan, &self.wanted, self.owner).await?;
-            store::fail_point("reconcile_applied");
-        }
-        Ok(Ok(plan))
+impl Transaction for Run {
+    /// The plan.
+    type Steps = Plan;
+
+    fn excludes(&self) -> Vec<String> {
+        // Types must not change between the look at them and the commit.
+        [LEDGER_TYPES, POSTINGS].map(str::to_owned).into()
+    }
+
+    fn plan_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Attempt<(Plan, Plan)>> {
+        Box::pin(async move {
+            let current = read_rules(connection).await?;
+            let types = types_in_force(connection, &self.planned).await?;
+            let Terms { owner, take_over } = self.terms;
+            let mut plan = plan(current.as_ref(), &self.wanted, &types, owner, take_over);
+            plan.observed(&current.map(|set| json!([set.version, set.rules, set.owner.name()])));
+            Ok(Ok((plan.clone(), plan)))
+        })
+    }
+
+    fn write_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        plan: &'a Plan,
+    ) -> BoxFuture<'a, store::Result<()>> {
+        Box::pin(apply_in_tx(connection, plan, &self.wanted, self.terms.owner))
     }
 }
 

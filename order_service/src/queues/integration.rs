@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use queue::fifo::{FifoCatalogue, FifoError, QueueTerms};
 use reconcile::plan::Approval;
 use reconcile::{Context, Integration, Plan, RunError, ShardConfig};
@@ -52,14 +52,15 @@ impl Integration for Queues {
     ) -> BoxFuture<'a, Result<Plan, RunError>> {
         Box::pin(async move {
             let files: Vec<QueueFile> = context.query(QUEUE_SCHEMA)?;
-            let approval = (!dry_run).then(|| context.approval());
+            let approval = context.approval_of(dry_run);
             if let Some(env) = &arguments.env {
                 return self.env(&files, env, approval).await;
             }
             // One environment that is away keeps no other from its queues.
             let mut whole = Plan::default();
-            for env in ENVS {
-                match self.env(&files, env, approval.clone()).await {
+            let all = join_all(ENVS.map(|env| self.env(&files, env, approval.clone()))).await;
+            for (env, plan) in ENVS.into_iter().zip(all) {
+                match plan {
                     Ok(plan) => whole.join(plan),
                     Err(error) => whole.fail_shard(env, error.to_string()),
                 }

@@ -2,6 +2,7 @@
 //!
 //! Queues are made and changed, never deleted: there may be messages in them, and what else uses them nobody knows.
 
+mod configured;
 mod definition;
 mod integration;
 mod plan;
@@ -9,8 +10,9 @@ mod plan;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use queue::fifo::{FifoCatalogue, PostgresCatalogue};
+use queue::fifo::FifoCatalogue;
 
+pub use configured::configured;
 pub(crate) use definition::check_queues;
 pub use definition::{ENVS, QUEUE_SCHEMA, QueueFile};
 pub use integration::{QUEUES, Queues};
@@ -22,12 +24,7 @@ pub type Catalogue = Result<Option<Arc<dyn FifoCatalogue>>, String>;
 pub trait EnvQueues: Send + Sync {
     /// Those of `env`: `dev`, `test` or `prod`.
     fn of<'a>(&'a self, env: &'a str) -> BoxFuture<'a, Catalogue>;
-}
 
-/// All environments' queues are in one control database.
-impl EnvQueues for sqlx::PgPool {
-    fn of<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Catalogue> {
-        let catalogue: Arc<dyn FifoCatalogue> = Arc::new(PostgresCatalogue(self.clone()));
-        Box::pin(std::future::ready(Ok(Some(catalogue))))
-    }
+    /// Whether they may not answer although the control database does: nobody who starts must wait for them.
+    fn can_be_away(&self) -> bool;
 }

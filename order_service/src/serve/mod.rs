@@ -9,6 +9,7 @@ mod http;
 pub mod ledger;
 pub mod queues;
 mod rooms;
+pub mod routes;
 mod tasks;
 pub mod testproxy;
 
@@ -51,7 +52,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         shards = ledger::open(&settings.database, &database) => shards?,
         () = stop.cancelled() => return Ok(()),
     };
-    let targets = bundle::Targets::new(database.pool.clone(), bundle::ShardSet::of(shards.all()));
+    let targets = bundle::Targets::new(database.pool.clone(), bundle::ShardSet::of(shards.all()))
+        .with_queues(&settings.queues.engine);
     bundle::begin(&targets, &settings.bundle).await?;
     let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
     let fifo = queues::open(&settings.queues.engine, &database.pool, &running.notifications).await;
@@ -60,11 +62,13 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     let (configurator, configuring) =
         start_configurator(&settings, &database, &running, &fifo, &stop).await?;
     let routes = match settings.roles.contains(&Role::Http) {
-        true => ::ledger::http::routes(running.ledger.clone())
-            .merge(::tasks::http::routes(background.tasks.clone()))
-            .merge(::events::http::routes(events))
-            .merge(bundle::http::routes(targets.clone()))
-            .merge(::configurator::http::routes(configurator)),
+        true => routes::all(routes::Served {
+            ledger: running.ledger.clone(),
+            tasks: background.tasks.clone(),
+            events,
+            targets,
+            configurator,
+        }),
         false => axum::Router::new(),
     };
     api.open(routes);

@@ -9,6 +9,7 @@ mod bundle_commands;
 mod bundles;
 mod callbacks;
 mod connection_loss;
+mod described;
 mod harness;
 mod panics;
 mod poison;

@@ -13,6 +13,9 @@ use crate::Configurator;
 pub use refused::{failed_run, refused};
 pub use runs::{Request, forecast_json};
 
+/// The description of the routes.
+pub const DESCRIPTION: &str = include_str!("../../openapi.yaml");
+
 /// The routes.
 pub fn routes(configurator: Configurator) -> Router {
     Router::new()

@@ -1,11 +1,12 @@
 //! Runs: beginning, looking, resuming, cancelling, exporting.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::error::{ApiError, Code};
+use serving::path::Path;
 
 use super::refused;
 use crate::run::{self, Filter, Forecast, RunStatus};

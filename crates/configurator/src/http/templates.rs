@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use serving::error::{ApiError, Code};
+use serving::path::Path;
 
 use super::refused;
 use crate::service::read;

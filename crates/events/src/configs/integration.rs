@@ -1,19 +1,21 @@
 //! The integration `action-configs`: the bundle's configs, into the control database.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use reconcile::owned::{Held, Keeper, Object, Set, Terms};
 use reconcile::plan::Approval;
-use reconcile::{Bundle, Context, Diagnostic, Document, Integration, Plan, RunError, ShardConfig};
+use reconcile::{
+    Attempt, Bundle, Context, Diagnostic, Document, Integration, Owner, Plan, RunError, ShardConfig,
+};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
+use store::Result;
 
 use super::check::ACTION_CONFIG_SCHEMA;
-use super::plan::{Steps, Terms, plan};
 use super::stored::{delete_in_tx, hold_in_tx, next_version_in_tx, put_in_tx, read};
-use super::{ActionConfig, Stored};
+use super::{ActionConfig, KIND, Steps, Stored};
 
 /// The integration's name.
 pub const ACTION_CONFIGS: &str = "action-configs";
@@ -33,17 +35,44 @@ pub struct Arguments {
     author: Option<String>,
 }
 
-/// The configs of a bundle, by name.
-pub fn configs_of(bundle: &Bundle) -> Result<Vec<ActionConfig>, Diagnostic> {
-    let all: Result<Vec<ActionConfig>, _> =
-        bundle.documents(ACTION_CONFIG_SCHEMA).map(Document::parse).collect();
-    all.map(sorted)
+/// The configs in the control database: all of them, or an author's.
+pub struct Kept {
+    author: Option<String>,
 }
 
-fn sorted(mut all: Vec<ActionConfig>) -> Vec<ActionConfig> {
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    all
+/// The configs of a bundle, by name.
+pub fn configs_of(bundle: &Bundle) -> std::result::Result<Vec<ActionConfig>, Diagnostic> {
+    let all: std::result::Result<Vec<ActionConfig>, _> =
+        bundle.documents(ACTION_CONFIG_SCHEMA).map(Document::parse).collect();
+    all.map(|mut all| {
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    })
 }
+
+/// What brings all configs to the wanted ones. One that names no author is whoever's who brings it in.
+pub fn set(wanted: Vec<ActionConfig>, terms: Terms) -> Set<Kept> {
+    of_author(wanted, None, terms)
+}
+
+fn of_author(wanted: Vec<ActionConfig>, author: Option<String>, terms: Terms) -> Set<Kept> {
+    let wanted = wanted.into_iter().map(|config| config.by(terms.owner)).collect();
+    let part = author.clone().unwrap_or_default();
+    Set { keeper: Kept { author }, wanted, part, terms }
+}
+
+/// Brings the stored configs to the wanted ones, in one transaction, and says what was done.
+pub async fn sync(pool: &PgPool, wanted: Vec<ActionConfig>, terms: Terms, dry_run: bool) -> Result<Steps> {
+    let approval = (!dry_run).then(Approval::default);
+    match reconcile::carry_out(pool, TRANSACTION, set(wanted, terms), approval).await {
+        Ok((_, steps)) => Ok(steps),
+        Err(RunError::Store(error)) => Err(error),
+        // Nothing has to be approved.
+        Err(_) => Err(store::Error::Abandoned),
+    }
+}
+
+const TRANSACTION: &str = "reconcile_action_configs";
 
 impl Integration for ActionConfigs {
     type Arguments = Arguments;
@@ -57,28 +86,19 @@ impl Integration for ActionConfigs {
         context: &'a Context<'a>,
         Arguments { author }: Arguments,
         dry_run: bool,
-    ) -> BoxFuture<'a, Result<Plan, RunError>> {
+    ) -> BoxFuture<'a, std::result::Result<Plan, RunError>> {
         Box::pin(async move {
-            let run = Arc::new(Run {
-                wanted: sorted(context.query(ACTION_CONFIG_SCHEMA)?),
-                terms: Terms { owner: context.owner, take_over: context.take_over },
-                author,
-                dry_run,
-                approval: context.approval(),
-            });
-            Ok(run_on(&self.pool, run).await??.plan)
+            let set = of_author(context.query(ACTION_CONFIG_SCHEMA)?, author, context.terms());
+            Ok(reconcile::carry_out(&self.pool, TRANSACTION, set, context.approval_of(dry_run)).await?.0)
         })
     }
 
-    fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
+    fn early_exit_desired_state(&self, context: &Context<'_>) -> std::result::Result<Option<Json>, RunError> {
         let wanted: Vec<ActionConfig> = context.query(ACTION_CONFIG_SCHEMA)?;
-        let shown = |config: &ActionConfig| {
-            let mut json = config.to_json();
-            json["author"] = author_of(config, context.owner.name()).into();
-            json
-        };
-        let by_name: BTreeMap<&str, Json> =
-            wanted.iter().map(|config| (config.name.as_str(), shown(config))).collect();
+        let by_name: BTreeMap<String, Json> = wanted
+            .into_iter()
+            .map(|config| (config.name.clone(), config.by(context.owner).to_json()))
+            .collect();
         Ok(Some(json!(by_name)))
     }
 
@@ -87,88 +107,90 @@ impl Integration for ActionConfigs {
     }
 }
 
-/// What one run needs to know.
-struct Run {
-    wanted: Vec<ActionConfig>,
-    terms: Terms,
-    author: Option<String>,
-    dry_run: bool,
-    approval: Approval,
-}
-
-/// Whose a config is: whoever brings it in, if nobody is named.
-fn author_of<'c>(config: &'c ActionConfig, otherwise: &'c str) -> &'c str {
-    config.author.as_deref().unwrap_or(otherwise)
-}
-
-/// Brings the stored configs to the wanted ones, in one transaction, and says what was done.
-pub async fn sync(
-    pool: &PgPool,
-    wanted: Vec<ActionConfig>,
-    terms: Terms,
-    dry_run: bool,
-) -> store::Result<Steps> {
-    let approval = Approval::default();
-    match run_on(pool, Arc::new(Run { wanted, terms, author: None, dry_run, approval })).await? {
-        Ok(steps) => Ok(steps),
-        // Nothing has to be approved.
-        Err(_) => Err(store::Error::Abandoned),
+impl ActionConfig {
+    /// With an author: whoever brings it in, if it names none.
+    fn by(mut self, owner: Owner) -> Self {
+        self.author.get_or_insert_with(|| owner.name().to_owned());
+        self
     }
 }
 
-async fn run_on(pool: &PgPool, run: Arc<Run>) -> store::Result<Result<Steps, RunError>> {
-    store::run_tx(pool, "reconcile_action_configs", move |connection| {
-        let run = run.clone();
-        Box::pin(async move { run.in_tx(connection).await })
-    })
-    .await
-}
+impl Object for ActionConfig {
+    type Id = String;
 
-impl Run {
-    async fn in_tx(&self, connection: &mut PgConnection) -> store::Result<Result<Steps, RunError>> {
-        if self.dry_run {
-            reconcile::read_only_in_tx(connection).await?;
-        } else {
-            reconcile::exclude_others_in_tx(connection, ACTION_CONFIGS).await?;
-            hold_in_tx(connection).await?;
-        }
-        let (stored, wanted) = self.of_author(read(connection, None, None, None).await?);
-        let mut steps = plan(&stored, &wanted, self.terms);
-        let target = stored.iter().map(|stored| json!([stored.config.to_json(), stored.owner.name()]));
-        steps.plan.observed_in(self.author.as_deref().unwrap_or_default(), &target.collect::<Json>());
-        if !self.dry_run {
-            if let Err(moved) = self.approval.check(&steps.plan) {
-                return Ok(Err(moved));
-            }
-            store::fail_point("reconcile_planned");
-            apply_in_tx(connection, &steps, self.terms).await?;
-            store::fail_point("reconcile_applied");
-        }
-        Ok(Ok(steps))
+    fn id(&self) -> String {
+        self.name.clone()
     }
 
-    /// What this run is about. A config that goes from one author to another is both's: neither deletes it.
-    fn of_author(&self, mut stored: Vec<Stored>) -> (Vec<Stored>, Vec<ActionConfig>) {
-        let mut wanted = self.wanted.clone();
-        let Some(author) = &self.author else { return (stored, wanted) };
-        let ours = |config: &ActionConfig| author_of(config, self.terms.owner.name()) == author;
-        let names: BTreeSet<String> = (stored.iter().map(|stored| &stored.config))
-            .chain(&wanted)
-            .filter(|config| ours(config))
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Each with the same members in the same order, whoever stored it.
+    fn to_json(&self) -> Json {
+        ActionConfig::to_json(self)
+    }
+}
+
+impl Held for Stored {
+    type Object = ActionConfig;
+
+    fn object(&self) -> &ActionConfig {
+        &self.config
+    }
+
+    fn owner(&self) -> Owner {
+        self.owner
+    }
+}
+
+impl Keeper for Kept {
+    type Held = Stored;
+    const INTEGRATION: &'static str = ACTION_CONFIGS;
+
+    fn hold_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Result<()>> {
+        Box::pin(hold_in_tx(connection))
+    }
+
+    fn read_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Attempt<Vec<Stored>>> {
+        Box::pin(async move { Ok(Ok(read(connection, None, None, None).await?)) })
+    }
+
+    /// A config that goes from one author to another is both's: neither deletes it.
+    fn narrow(&self, stored: &mut Vec<Stored>, wanted: &mut Vec<ActionConfig>, _: Terms) {
+        let Some(author) = &self.author else { return };
+        let all = stored.iter().map(|stored| &stored.config).chain(&*wanted);
+        let names: BTreeSet<String> = all
+            .filter(|config| config.author.as_ref() == Some(author))
             .map(|config| config.name.clone())
             .collect();
         stored.retain(|stored| names.contains(&stored.config.name));
         wanted.retain(|config| names.contains(&config.name));
-        (stored, wanted)
+    }
+
+    fn write_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        steps: &'a Steps,
+        owner: Owner,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            if steps.put.is_empty() && steps.delete.is_empty() {
+                return Ok(());
+            }
+            let version = next_version_in_tx(connection).await?;
+            put_in_tx(connection, &steps.put, owner, version).await?;
+            delete_in_tx(connection, &steps.delete, version).await
+        })
     }
 }
 
-/// Writes what is planned.
-pub async fn apply_in_tx(connection: &mut PgConnection, steps: &Steps, terms: Terms) -> store::Result<()> {
-    if !steps.put.is_empty() || !steps.delete.is_empty() {
-        let version = next_version_in_tx(connection).await?;
-        put_in_tx(connection, &steps.put, terms.owner, version).await?;
-        delete_in_tx(connection, &steps.delete, version).await?;
-    }
-    reconcile::note_reconciled_in_tx(connection, ACTION_CONFIGS, terms.owner).await
+/// What brings these configs to the wanted ones, for who writes them in another way.
+pub fn plan(stored: &[Stored], wanted: &[ActionConfig], terms: Terms) -> Steps {
+    let wanted: Vec<ActionConfig> = wanted.iter().map(|config| config.clone().by(terms.owner)).collect();
+    reconcile::owned::plan(stored, &wanted, &reconcile::owned::no_refusal(), terms)
 }

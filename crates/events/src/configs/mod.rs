@@ -10,7 +10,6 @@ mod definition;
 mod index;
 mod integration;
 mod live;
-mod plan;
 #[cfg(test)]
 mod properties;
 mod single;
@@ -23,8 +22,14 @@ pub use compiled::Compiled;
 pub use condition::Condition;
 pub use definition::{Action, ActionConfig, Trigger};
 pub use index::{Index, Pulled};
-pub use integration::{ACTION_CONFIGS, ActionConfigs, apply_in_tx, configs_of, sync};
+pub use integration::{ACTION_CONFIGS, ActionConfigs, Kept, configs_of, plan, set, sync};
 pub use live::Live;
-pub use plan::{KIND, Steps, Terms, plan};
+pub use reconcile::owned::Terms;
 pub use single::set_one;
 pub use stored::{CHANNEL, Stored, read};
+
+/// What kind of object a config is, in plans.
+pub const KIND: &str = "action_config";
+
+/// What is done to configs.
+pub type Steps = reconcile::owned::Steps<ActionConfig>;

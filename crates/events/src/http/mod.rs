@@ -25,6 +25,10 @@ pub struct Desk {
     pub writer: Writer,
 }
 
+/// The description of the routes.
+pub const DESCRIPTION: [&str; 2] =
+    [include_str!("../../openapi/events.yaml"), include_str!("../../openapi/configs.yaml")];
+
 /// The routes.
 pub fn routes(desk: Desk) -> Router {
     Router::new()

@@ -2,9 +2,10 @@
 
 use axum::Json;
 use axum::extract::rejection::FormRejection;
-use axum::extract::{Form, Path, State};
+use axum::extract::{Form, State};
 use serde_json::{Value, json};
 use serving::error::{ApiError, Code};
+use serving::path::Path;
 
 use super::{Desk, unavailable};
 use crate::EventId;

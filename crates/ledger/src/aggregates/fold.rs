@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::periods::Level;
 use crate::events::{Interned, tuple};
-use crate::sharding::parse_canonical;
+use crate::sharding::{canonical, parse_canonical};
 use crate::types::Interval;
 
 /// A kept grouping.
@@ -69,10 +69,10 @@ pub(super) fn fold(hourly: &[Hourly], groupings: &[Grouping]) -> Folded {
 }
 
 /// The part of a combination of attributes that a grouping goes by.
-fn project(canonical: &str, names: &[String]) -> Interned {
-    let mut kept = parse_canonical(canonical);
+fn project(whole: &str, names: &[String]) -> Interned {
+    let mut kept = parse_canonical(whole);
     kept.retain(|(name, _)| names.contains(name));
-    tuple(&kept)
+    tuple(canonical(kept.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
 }
 
 /// Units of 10^-9 as a decimal.

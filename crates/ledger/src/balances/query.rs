@@ -60,8 +60,8 @@ impl Query {
         }
         let group_by = group_by(kind, parameters.get("group_by"))?;
         allowed(kind, &filter, &group_by)?;
-        let pairs = key.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let named = Named::complete(kind, pairs, Vec::new(), "")?;
+        let pairs = key.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        let named = Named::complete(kind, pairs, Vec::new(), &|name: &str| name.to_owned())?;
         let hash = ShardHash::of(&named.shard_key);
         Ok(Self { hash, account: account(&kind.name, named.key), key, filter, group_by, parameters })
     }

@@ -151,7 +151,7 @@ impl<'t> Checked<'t> {
                 return Err(ApiError::field(field("debit"), reason));
             }
         };
-        let named = Named::check(kind, attributes, &field("attributes"))?;
+        let named = Named::check(kind, attributes, &field)?;
         Ok(Self { kind, named, amount })
     }
 
@@ -189,71 +189,69 @@ pub(crate) fn shortened(word: &str) -> String {
 }
 
 /// An event's attributes, as canonical texts.
+#[derive(Debug)]
 pub(crate) struct Named {
     /// Those of the key.
     pub(crate) key: String,
     /// Those of the shard key.
     pub(crate) shard_key: String,
     /// The auxiliary ones.
-    pub(crate) auxiliary: Vec<(String, String)>,
+    pub(crate) auxiliary: String,
 }
 
 impl Named {
     fn check<'a>(
         kind: &AccountType,
         given: impl Iterator<Item = (&'a str, &'a str)>,
-        field: &str,
+        field: &impl Fn(&str) -> String,
     ) -> Result<Self, ApiError> {
+        let place = |name: &str| field(&format!("attributes.{name}"));
         let mut key = Vec::with_capacity(kind.key_attributes.len());
         let mut auxiliary = Vec::with_capacity(kind.attributes.len());
         for (name, token) in given {
-            let find = |among: &[Attribute]| among.iter().find(|a| a.name == name).map(|a| a.kind);
-            let (wanted, into) = match (find(&kind.key_attributes), find(&kind.attributes)) {
+            let named = |attribute: &&Attribute| attribute.name == name;
+            let found = (kind.key_attributes.iter().find(named), kind.attributes.iter().find(named));
+            let (wanted, into) = match found {
                 (Some(wanted), _) => (wanted, &mut key),
                 (None, Some(_)) if token == "null" => continue,
                 (None, Some(wanted)) => (wanted, &mut auxiliary),
-                (None, None) => return Err(unknown_attribute(kind, name, field)),
+                (None, None) => return Err(unknown_attribute(kind, place(&shortened(name)))),
             };
-            let Some(value) = wanted.canonical_json(token) else {
-                return Err(ApiError::field(
-                    format!("{field}.{name}"),
-                    format!("must be {}", wanted.allowed()),
-                ));
+            let Some(value) = wanted.kind.canonical_json(token) else {
+                return Err(ApiError::field(place(name), format!("must be {}", wanted.kind.allowed())));
             };
-            into.push((name.to_owned(), value));
+            into.push((wanted.name.as_str(), value));
         }
-        Self::complete(kind, key, auxiliary, field)
+        Self::complete(kind, key, auxiliary, &place)
     }
 
     /// From canonical values; all key attributes must be there.
     pub(crate) fn complete(
         kind: &AccountType,
-        mut key: Vec<(String, String)>,
-        mut auxiliary: Vec<(String, String)>,
-        field: &str,
+        mut key: Vec<(&str, String)>,
+        mut auxiliary: Vec<(&str, String)>,
+        place: &impl Fn(&str) -> String,
     ) -> Result<Self, ApiError> {
         let missing = kind.key_attributes.iter().find(|a| !key.iter().any(|(name, _)| *name == a.name));
         if let Some(missing) = missing {
             let reason = format!("is missing: every {} has {}", kind.name, names(&kind.key_attributes));
-            let place =
-                if field.is_empty() { missing.name.clone() } else { format!("{field}.{}", missing.name) };
-            return Err(ApiError::field(place, reason));
+            return Err(ApiError::field(place(&missing.name), reason));
         }
         key.sort_unstable();
         auxiliary.sort_unstable();
-        let pairs = |(name, value): &'_ (String, String)| (name.clone(), value.clone());
-        let shard: Vec<_> = key.iter().filter(|(name, _)| kind.shard_key.contains(name)).map(pairs).collect();
-        let text =
-            |pairs: &[(String, String)]| canonical(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())));
-        Ok(Self { key: text(&key), shard_key: text(&shard), auxiliary })
+        let text = |pairs: &[(&str, String)], of_shard: bool| {
+            let wanted =
+                pairs.iter().filter(|(name, _)| !of_shard || kind.shard_key.iter().any(|key| key == name));
+            canonical(wanted.map(|(name, value)| (*name, value.as_str())))
+        };
+        Ok(Self { key: text(&key, false), shard_key: text(&key, true), auxiliary: text(&auxiliary, false) })
     }
 }
 
-fn unknown_attribute(kind: &AccountType, name: &str, field: &str) -> ApiError {
+fn unknown_attribute(kind: &AccountType, place: String) -> ApiError {
     let known = format!("{}, {}", names(&kind.key_attributes), names(&kind.attributes));
     let known = known.trim_end_matches(", ");
-    let name = shortened(name);
-    ApiError::field(format!("{field}.{name}"), format!("unknown attribute; {} has {known}", kind.name))
+    ApiError::field(place, format!("unknown attribute; {} has {known}", kind.name))
 }
 
 fn names(attributes: &[Attribute]) -> String {

@@ -19,7 +19,7 @@ pub use writer::{Status, Writer, Written};
 pub(crate) use writer::{lacks_month, make_months, make_months_in_tx, once_each, statuses};
 
 use crate::amount::Amount;
-use crate::sharding::{ShardHash, canonical, digest, identify};
+use crate::sharding::{ShardHash, digest, identify};
 use crate::types::AccountType;
 
 /// Something named by a canonical text, under an id that is a hash of it.
@@ -48,8 +48,6 @@ pub struct Event {
     pub(crate) hash: ShardHash,
     pub(crate) account: Interned,
     pub(crate) tuple: Interned,
-    /// The auxiliary attributes.
-    pub(crate) auxiliary: Vec<(String, String)>,
     /// Of type and event id.
     pub(crate) key: Uuid,
     /// Of everything.
@@ -67,7 +65,7 @@ impl Event {
         info_meaning: Option<String>,
     ) -> Self {
         let account = account(&kind.name, named.key);
-        let tuple = tuple(&named.auxiliary);
+        let tuple = tuple(named.auxiliary);
         let hash = ShardHash::of(&named.shard_key);
         let said = Said {
             type_name: &kind.name,
@@ -80,19 +78,7 @@ impl Event {
         };
         let (key, content) = (said.key(), said.content());
         let type_name = kind.name.clone();
-        Self {
-            type_name,
-            event_id,
-            dt,
-            amount,
-            info,
-            hash,
-            account,
-            tuple,
-            auxiliary: named.auxiliary,
-            key,
-            content,
-        }
+        Self { type_name, event_id, dt, amount, info, hash, account, tuple, key, content }
     }
 }
 
@@ -136,9 +122,8 @@ pub(crate) fn account(type_name: &str, canonical: String) -> Interned {
     Interned { id, check, canonical }
 }
 
-/// A combination of auxiliary attributes, sorted by name.
-pub(crate) fn tuple(attributes: &[(String, String)]) -> Interned {
-    let canonical = canonical(attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+/// The combination of auxiliary attributes with this canonical text.
+pub(crate) fn tuple(canonical: String) -> Interned {
     let (id, check) = identify([canonical.as_bytes()]);
     Interned { id, check, canonical }
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{Event, Interned};
 use crate::amount::Amount;
 use crate::moment;
+use crate::sharding::parse_canonical;
 
 /// So many accounts and attribute combinations are remembered as being in a shard's tables.
 const REMEMBERED: usize = 500_000;
@@ -116,11 +117,9 @@ impl Rows {
                 if tuples.get(&event.tuple.id) != Some(&event.tuple.check)
                     && new_tuples.insert((event.tuple.id, event.tuple.check))
                 {
-                    let object: serde_json::Map<_, _> = event
-                        .auxiliary
-                        .iter()
-                        .map(|(name, value)| (name.clone(), value.as_str().into()))
-                        .collect();
+                    let pairs = parse_canonical(&event.tuple.canonical).into_iter();
+                    let object: serde_json::Map<_, _> =
+                        pairs.map(|(name, value)| (name, value.into())).collect();
                     let more = serde_json::Value::Object(object).to_string();
                     rows.tuples.push(NewName { name: event.tuple.clone(), more });
                 }

@@ -8,10 +8,10 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
 use serving::error::{ApiError, Code};
+use serving::path::Path;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::event::ShownEvent;
-use super::path::Path;
 use super::reads::unavailable;
 use crate::Ledger;
 use crate::events::shortened;

@@ -13,10 +13,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use serving::error::{ApiError, Code};
+use serving::path::Path;
 use uuid::Uuid;
 
 use super::event::shown;
-use super::path::Path;
 use super::reads::unavailable;
 use crate::Ledger;
 use crate::attributes::Keyed;

@@ -1,13 +1,10 @@
 //! The REST API. Handlers check, ask the rooms, and shape answers; nothing else.
 
 mod batch;
-mod docs;
 mod event;
 mod events;
 mod feed;
 mod locks;
-mod openapi;
-mod path;
 mod reads;
 mod shards;
 mod states;
@@ -19,6 +16,17 @@ use axum::routing::{get, post};
 use serving::body;
 
 use crate::Ledger;
+
+/// The description of the routes, in the order in which it is shown.
+pub const DESCRIPTION: [&str; 7] = [
+    include_str!("../../openapi/ledger.yaml"),
+    include_str!("../../openapi/writing.yaml"),
+    include_str!("../../openapi/reading.yaml"),
+    include_str!("../../openapi/feed.yaml"),
+    include_str!("../../openapi/locks.yaml"),
+    include_str!("../../openapi/states.yaml"),
+    include_str!("../../openapi/shards.yaml"),
+];
 
 /// The ledger's routes.
 pub fn routes(ledger: Arc<Ledger>) -> Router {
@@ -32,8 +40,6 @@ pub fn routes(ledger: Arc<Ledger>) -> Router {
         .route("/v1/types", get(shards::types))
         .route("/v1/shards", get(shards::shards))
         .merge(locks::routes())
-        .route("/openapi.json", get(openapi::show))
-        .route("/docs", get(docs::show))
         .merge(states::routes())
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(ledger)

@@ -9,10 +9,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value as Json_, json};
 use serving::error::{ApiError, Code};
+use serving::path::Path;
 use sqlx::PgPool;
 
 use super::event::{ShownEvent, shown};
-use super::path::Path;
 use crate::Ledger;
 use crate::balances::{Bounds, Group, Query, Question, explain, totals};
 use crate::events::{self, Listing, Page, unknown_type};

@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use serving::error::{ApiError, Code};
+use serving::path::Path;
 
-use super::path::Path;
 use super::reads::unavailable;
 use crate::Ledger;
 use crate::attributes::Keyed;

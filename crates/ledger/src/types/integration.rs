@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use reconcile::plan::Approval;
+use reconcile::owned::{Keeper as _, Set};
 use reconcile::{Bundle, Context, Diagnostic, Document, Integration, Plan, RunError, ShardConfig};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 
-use super::plan::{Steps, Terms, Uses, plan, questions};
-use super::{Definition, Kind, Stored, delete_in_tx, put_in_tx, read_all, tell_in_tx};
+use super::keeper::{InUse, Kept};
+use super::{Definition, Kind, Terms, read_all};
 
 /// The integration's name.
 pub const LEDGER_TYPES: &str = "ledger-types";
@@ -53,17 +53,6 @@ pub struct Arguments {
     /// Only types of this name.
     #[serde(default, rename = "type")]
     only: Option<String>,
-}
-
-/// What one run needs to know, without the bundle.
-struct Run {
-    wanted: Vec<Definition>,
-    only: Option<String>,
-    approval: Approval,
-    terms: Terms,
-    dry_run: bool,
-    to_come: Vec<&'static str>,
-    usage: Arc<dyn Usage>,
 }
 
 impl Kind {
@@ -117,23 +106,14 @@ impl Integration for LedgerTypes {
         dry_run: bool,
     ) -> BoxFuture<'a, Result<Plan, RunError>> {
         Box::pin(async move {
-            let mut wanted = wanted(context)?;
-            wanted.retain(|definition| is_one(definition, only.as_deref()));
-            let run = Arc::new(Run {
-                wanted,
-                only,
-                approval: context.approval(),
-                terms: Terms { owner: context.owner, take_over: context.take_over },
-                dry_run,
-                to_come: context.to_come(),
-                usage: self.usage.clone(),
-            });
-            run.ask_first(&self.pool).await?;
-            store::run_tx(&self.pool, "reconcile_ledger_types", move |connection| {
-                let run = run.clone();
-                Box::pin(async move { run.in_tx(connection).await })
-            })
-            .await?
+            let asking = InUse { usage: self.usage.clone(), dry_run, to_come: context.to_come() };
+            let part = only.clone().unwrap_or_default();
+            let keeper = Kept { only, in_use: Some(asking) };
+            let set = Set { keeper, wanted: wanted(context)?, part, terms: context.terms() };
+            ask_first(&self.pool, &set).await?;
+            Ok(reconcile::carry_out(&self.pool, "reconcile_ledger_types", set, context.approval_of(dry_run))
+                .await?
+                .0)
         })
     }
 
@@ -146,83 +126,15 @@ impl Integration for LedgerTypes {
     }
 }
 
-fn is_one(definition: &Definition, only: Option<&str>) -> bool {
-    only.is_none_or(|only| definition.name() == only)
+/// What brings all types to the wanted ones in a database where nothing uses any.
+pub fn first_set(wanted: Vec<Definition>, terms: Terms) -> Set<Kept> {
+    Set { keeper: Kept { only: None, in_use: None }, wanted, part: String::new(), terms }
 }
 
-/// What a plan is bound to.
-fn target(stored: &[Stored]) -> Json {
-    let row = |stored: &Stored| {
-        let definition = &stored.definition;
-        json!([definition.kind().name(), definition.to_json(), stored.owner.name()])
-    };
-    stored.iter().map(row).collect()
-}
-
-impl Run {
-    /// The outer error ends the transaction and may be repeated; with the inner one, nothing has been written.
-    async fn in_tx(&self, connection: &mut PgConnection) -> store::Result<Result<Plan, RunError>> {
-        if self.dry_run {
-            reconcile::read_only_in_tx(connection).await?;
-        } else {
-            reconcile::exclude_others_in_tx(connection, LEDGER_TYPES).await?;
-        }
-        let stored = match read_all(connection).await? {
-            Ok(stored) => self.of_this_run(stored),
-            Err(reason) => return Ok(Err(RunError::Failed(reason))),
-        };
-        let uses = match self.ask(questions(&stored, &self.wanted, self.terms)).await {
-            Ok(uses) => uses,
-            Err(error) => return Ok(Err(error)),
-        };
-        let mut steps = plan(&stored, &self.wanted, &uses, self.terms);
-        steps.plan.observed_in(self.only.as_deref().unwrap_or_default(), &target(&stored));
-        if !self.dry_run {
-            if let Err(moved) = self.approval.check(&steps.plan) {
-                return Ok(Err(moved));
-            }
-            store::fail_point("reconcile_planned");
-            apply_in_tx(connection, &steps, self.terms).await?;
-            store::fail_point("reconcile_applied");
-        }
-        Ok(Ok(steps.plan))
-    }
-
-    fn of_this_run(&self, mut stored: Vec<Stored>) -> Vec<Stored> {
-        stored.retain(|stored| is_one(&stored.definition, self.only.as_deref()));
-        stored
-    }
-
-    /// Asks what the transaction will ask, so that a shard that is away holds up no transaction.
-    async fn ask_first(&self, pool: &PgPool) -> Result<(), RunError> {
-        let stored = store::run(pool, "look_at_types", |connection| Box::pin(read_all(connection))).await?;
-        let stored = self.of_this_run(stored.map_err(RunError::Failed)?);
-        self.ask(questions(&stored, &self.wanted, self.terms)).await.map(drop)
-    }
-
-    async fn ask(&self, types: Vec<(Kind, String)>) -> Result<Uses, RunError> {
-        let mut uses = Uses::new();
-        for (kind, name) in types {
-            let (dry_run, to_come) = (self.dry_run, self.to_come.clone());
-            let question = Question { kind, name, dry_run, to_come };
-            if let Some(used) = self.usage.of(&question).await? {
-                uses.insert((question.kind, question.name), used);
-            }
-        }
-        Ok(uses)
-    }
-}
-
-/// Writes what is planned.
-pub async fn apply_in_tx(connection: &mut PgConnection, steps: &Steps, terms: Terms) -> store::Result<()> {
-    for definition in &steps.put {
-        put_in_tx(connection, definition, terms.owner).await?;
-    }
-    for (kind, name) in &steps.delete {
-        delete_in_tx(connection, *kind, name).await?;
-    }
-    if !steps.plan.changes.is_empty() {
-        tell_in_tx(connection).await?;
-    }
-    reconcile::note_reconciled_in_tx(connection, LEDGER_TYPES, terms.owner).await
+/// Asks what the transaction will ask, so that a shard that is away holds up no transaction.
+async fn ask_first(pool: &PgPool, set: &Set<Kept>) -> Result<(), RunError> {
+    let stored = store::run(pool, "look_at_types", |connection| Box::pin(read_all(connection))).await?;
+    let (mut stored, mut wanted) = (stored.map_err(RunError::Failed)?, set.wanted.clone());
+    set.keeper.narrow(&mut stored, &mut wanted, set.terms);
+    set.keeper.refusal(&stored, &wanted, set.terms).await.map(drop)
 }

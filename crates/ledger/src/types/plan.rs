@@ -1,39 +1,18 @@
-//! From the types that are there and those that are wanted to what is done: pure.
+//! What may become of a type that is there: pure.
 
 use std::collections::BTreeMap;
 
-use reconcile::plan::{Action, FieldChange, diff};
-use reconcile::{Owner, Plan};
+use reconcile::owned::Refusal;
 
 use super::change::{Objection, objections};
-use super::{Definition, Kind, Stored};
+use super::{Definition, Kind, Stored, Terms};
 
 /// What uses a type, by kind and name; those that are not in it are not in use.
 pub type Uses = BTreeMap<(Kind, String), String>;
 
-/// Who wants it.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// Who owns what is written.
-    pub owner: Owner,
-    /// Whether what belongs to others is taken over.
-    pub take_over: bool,
-}
-
-/// What is done.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Steps {
-    /// For people and programs.
-    pub plan: Plan,
-    /// Types to create or change.
-    pub put: Vec<Definition>,
-    /// Types to delete.
-    pub delete: Vec<(Kind, String)>,
-}
-
 type Key<'d> = (Kind, &'d str);
 
-/// The types of which one must know whether they are in use, before [`plan`] can say what is done.
+/// The types of which one must know whether they are in use, before a plan can say what is done.
 pub fn questions(stored: &[Stored], wanted: &[Definition], terms: Terms) -> Vec<(Kind, String)> {
     let wanted = by_key(wanted);
     let doubtful = |stored: &&Stored| {
@@ -47,62 +26,12 @@ pub fn questions(stored: &[Stored], wanted: &[Definition], terms: Terms) -> Vec<
     doubtful.map(|(kind, name)| (kind, name.to_owned())).collect()
 }
 
-/// What brings the stored types to the wanted ones.
-pub fn plan(stored: &[Stored], wanted: &[Definition], uses: &Uses, terms: Terms) -> Steps {
-    let old: BTreeMap<Key<'_>, &Stored> =
-        stored.iter().map(|stored| (key(&stored.definition), stored)).collect();
-    let wanted = by_key(wanted);
-    let mut steps = Steps::default();
-    for ((kind, name), new) in &wanted {
-        match old.get(&(*kind, *name)) {
-            None => {
-                steps.plan.create(kind.object(), name, &new.to_json());
-                steps.put.push((*new).clone());
-            }
-            Some(old) => change(old, new, uses, terms, &mut steps),
-        }
-    }
-    for ((kind, name), old) in old.iter().filter(|(key, _)| !wanted.contains_key(*key)) {
-        if !old.owner.yields_to_bundle() {
-            continue;
-        }
-        match refusal(&old.definition, None, uses) {
-            Some(reason) => steps.plan.refuse(Action::Delete, kind.object(), name, reason),
-            None => {
-                steps.plan.delete(kind.object(), name, &old.definition.to_json());
-                steps.delete.push((*kind, (*name).to_owned()));
-            }
-        }
-    }
-    steps
+/// Why a type does not change as wanted, when these are in use.
+pub fn refusal(uses: Uses) -> Refusal<Definition> {
+    Box::new(move |old, new| refused(old, new, &uses))
 }
 
-fn change(old: &Stored, new: &Definition, uses: &Uses, terms: Terms, steps: &mut Steps) {
-    let (kind, name) = (new.kind().object(), new.name());
-    let foreign = !old.owner.yields_to_bundle() && old.owner != terms.owner;
-    if foreign && !terms.take_over {
-        let reason = format!("it belongs to {}; --take-over takes it over", old.owner.name());
-        return steps.plan.refuse(Action::Update, kind, name, reason);
-    }
-    if let Some(reason) = refusal(&old.definition, Some(new), uses) {
-        return steps.plan.refuse(Action::Update, kind, name, reason);
-    }
-    let mut fields = diff(&old.definition.to_json(), &new.to_json());
-    if foreign {
-        fields.push(FieldChange::new("owner", old.owner.name(), terms.owner.name()));
-    }
-    if !fields.is_empty() {
-        steps.plan.update(kind, name, fields);
-    } else if old.owner != terms.owner {
-        steps.plan.adopted += 1;
-    } else {
-        return;
-    }
-    steps.put.push(new.clone());
-}
-
-/// Why a type does not change as wanted.
-fn refusal(old: &Definition, new: Option<&Definition>, uses: &Uses) -> Option<String> {
+fn refused(old: &Definition, new: Option<&Definition>, uses: &Uses) -> Option<String> {
     let objections = objections(old, new);
     let always: Vec<String> = objections.iter().filter_map(Objection::always).collect();
     if !always.is_empty() {
@@ -139,6 +68,9 @@ fn by_key(definitions: &[Definition]) -> BTreeMap<Key<'_>, &Definition> {
 
 #[cfg(test)]
 mod tests {
+    use reconcile::Owner;
+    use reconcile::owned::plan;
+    use reconcile::plan::Action;
     use serde_json::json;
 
     use super::*;
@@ -160,7 +92,7 @@ mod tests {
             true => Uses::from([((Kind::Lock, "l".to_owned()), "somebody".to_owned())]),
             false => Uses::new(),
         };
-        let steps = plan(&stored, &wanted, &uses, terms);
+        let steps = plan(&stored, &wanted, &refusal(uses), terms);
         let writes = (steps.put.len(), steps.delete.len());
         let letters = [
             (steps.plan.count(Action::Create), '+', (1, 0)),

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::document::{Call, Document, METHODS, call};
-use crate::harness::{Served, event};
+use crate::harness::{Served, event, routes};
 
 /// A lock that nobody was granted.
 const LOCK_ID: &str = "c86a8df0-febd-adcd-8000-000000000000";
@@ -25,8 +25,7 @@ fn paths_and_methods_are_the_routers() {
         let served = Served::fresh().await;
         let document = Document::of(&served).await;
         let metrics = ops::metrics().unwrap();
-        let router = ledger::http::routes(served.ledger.clone())
-            .merge(ops::routes(Readiness::starting("test"), metrics));
+        let router = routes(&served.ledger).merge(ops::routes(Readiness::starting("test"), metrics));
         // A router tells its paths nowhere else; if this ever ends, the sets differ and say so.
         let shown = format!("{router:?}");
         let shown = shown.split("fallback_router").next().unwrap();

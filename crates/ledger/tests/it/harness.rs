@@ -56,6 +56,12 @@ pub async fn shards() -> Shards {
     Shards::open(ShardMap::four(), pools, false).await.unwrap()
 }
 
+/// The ledger's routes and their description.
+pub fn routes(ledger: &Arc<Ledger>) -> Router {
+    let described = openapi::routes(ledger::http::DESCRIPTION.to_vec());
+    ledger::http::routes(ledger.clone()).merge(described)
+}
+
 impl Served {
     /// A process with a ledger on these shards.
     pub fn on(shards: Shards) -> Self {
@@ -66,7 +72,7 @@ impl Served {
             Definition::State(by_storage("storage_state")),
         ]));
         let ledger = Ledger::start(shards, types);
-        Self { routes: ledger::http::routes(ledger.clone()), ledger }
+        Self { routes: routes(&ledger), ledger }
     }
 
     pub async fn fresh() -> Self {

@@ -16,6 +16,7 @@ mod numbers;
 mod oracle;
 mod partitions;
 mod passes;
+mod reads_by_number;
 mod states;
 mod types;
 mod writing;

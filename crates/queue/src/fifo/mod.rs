@@ -15,6 +15,8 @@ mod sqs;
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+#[cfg(feature = "testing")]
+pub mod emulator;
 
 use std::sync::Arc;
 use std::time::Duration;

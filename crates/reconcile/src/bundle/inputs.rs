@@ -29,6 +29,12 @@ impl Bundle {
         digest::hex(&digest::of_all(self.entries.iter().map(|entry| (entry.path.as_str(), &entry.digest))))
     }
 
+    /// Whether it has the same files, all with the same content.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let files = |bundle: &Self| bundle.entries.len();
+        files(self) == files(other) && self.digest() == other.digest()
+    }
+
     pub(super) fn schema_files(&self) -> impl Iterator<Item = (&str, &Digest)> {
         let schemas = self.entries.iter().filter(|entry| entry.path.starts_with(FOLDER));
         schemas.map(|entry| (entry.path.as_str(), &entry.digest))

@@ -94,7 +94,14 @@ fn sent(files: &[SentFile]) -> Result<Vec<Found>, String> {
     if files.len() > MOST_FILES {
         return Err(format!("more than {MOST_FILES} files"));
     }
-    let mut found: Vec<Found> = files.iter().filter(|file| belongs(&file.path)).map(Found::of_sent).collect();
+    if files.is_empty() {
+        return Err("there is no file: an empty bundle would delete everything".to_owned());
+    }
+    if let Some(other) = files.iter().find(|file| !belongs(&file.path)) {
+        let path: String = other.path.chars().take(80).collect();
+        return Err(format!("`{path}` is not the path of a YAML file below the bundle's folder"));
+    }
+    let mut found: Vec<Found> = files.iter().map(Found::of_sent).collect();
     found.sort_by(|a, b| a.path.cmp(&b.path));
     match found.windows(2).find(|pair| pair[0].path == pair[1].path) {
         Some(pair) => Err(format!("the file {} is there twice", pair[0].path)),

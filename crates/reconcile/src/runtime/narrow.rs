@@ -60,6 +60,12 @@ struct States {
     new: Arc<Json>,
 }
 
+impl States {
+    fn are_equal(&self) -> bool {
+        Arc::ptr_eq(&self.old, &self.new) || self.old == self.new
+    }
+}
+
 pub(super) async fn decide(
     runtime: &Runtime,
     bundle: &Bundle,
@@ -69,8 +75,8 @@ pub(super) async fn decide(
 ) -> Decided {
     let mut decided = Decided::default();
     let warnings = &mut decided.warnings;
-    let changed_since = usable(runtime, &narrowing.changed_since, "--changed-since", warnings);
-    let compare = usable(runtime, &narrowing.compare, "--early-exit-compare", warnings);
+    let changed_since = usable(runtime, bundle, &narrowing.changed_since, "--changed-since", warnings);
+    let compare = usable(runtime, bundle, &narrowing.compare, "--early-exit-compare", warnings);
     for integration in selected {
         let warnings = &mut decided.warnings;
         let case =
@@ -84,11 +90,16 @@ pub(super) async fn decide(
 /// The bundle to be held against, if it is there and sound.
 fn usable<'b>(
     runtime: &Runtime,
+    bundle: &Bundle,
     other: &Option<Result<&'b Bundle, String>>,
     what: &str,
     warnings: &mut Vec<String>,
 ) -> Option<&'b Bundle> {
-    let found = other.clone()?.and_then(|other| sound(runtime, other).map(|()| other));
+    // What is the same in every file is as sound as the bundle, which has been looked at.
+    let looked_at = |other: &Bundle| other.is_like(bundle).then_some(Ok(()));
+    let judged =
+        |other: &'b Bundle| looked_at(other).unwrap_or_else(|| sound(runtime, other)).map(|()| other);
+    let found = other.clone()?.and_then(judged);
     found.map_err(|reason| warnings.push(format!("{what}: {reason}; everything is run"))).ok()
 }
 
@@ -128,7 +139,7 @@ impl<'a> Case<'a> {
         if self.narrowing.compare.is_some() {
             facts.compared = match &states {
                 None => Compared::Unknown,
-                Some(states) if states.old == states.new => Compared::Equal,
+                Some(states) if states.are_equal() => Compared::Equal,
                 Some(_) => Compared::Different,
             };
         }
@@ -185,9 +196,14 @@ impl<'a> Case<'a> {
 
     fn states(&mut self) -> Option<States> {
         let other = self.compare?;
-        let state = |bundle| self.state(bundle);
-        match state(other).and_then(|old| Ok((old, state(self.bundle)?))) {
-            Ok((Some(old), Some(new))) => Some(States { old: Arc::new(old), new: Arc::new(new) }),
+        let state = |bundle| Ok::<_, String>(self.state(bundle)?.map(Arc::new));
+        let both = match other.is_like(self.bundle) {
+            // Once is enough: a state is made of the files and nothing else.
+            true => state(other).map(|state| (state.clone(), state)),
+            false => state(other).and_then(|old| Ok((old, state(self.bundle)?))),
+        };
+        match both {
+            Ok((Some(old), Some(new))) => Some(States { old, new }),
             Ok(_) => {
                 self.warn("its desired state cannot be had without its target");
                 None
@@ -225,10 +241,12 @@ impl<'a> Case<'a> {
             inputs
         };
         let sha256 = |state: &Json| digest::hex(&digest::of_json(state));
+        let new = sha256(&states.new);
+        let old = if states.are_equal() { new.clone() } else { sha256(&states.old) };
         let compared = self.compare.unwrap_or(self.bundle);
         json!({
             "compared_with": compared.place().to_string(),
-            "desired_state": {"sha256": sha256(&states.new)}, "compared_desired_state": {"sha256": sha256(&states.old)},
+            "desired_state": {"sha256": new}, "compared_desired_state": {"sha256": old},
             "inputs": inputs(self.bundle), "compared_inputs": inputs(compared),
         })
     }

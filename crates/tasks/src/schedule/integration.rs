@@ -1,18 +1,19 @@
 //! The integration `schedules`: the bundle's schedules, into the control database.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use reconcile::plan::Approval;
-use reconcile::{Bundle, Context, Diagnostic, Document, Integration, NoArguments, Plan, RunError};
+use reconcile::owned::{Held, Keeper, Object, Set, Steps, Terms};
+use reconcile::{
+    Attempt, Bundle, Context, Diagnostic, Document, Integration, NoArguments, Owner, Plan, RunError,
+};
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
+use store::Result;
 
-use super::Scheduled;
 use super::check::SCHEDULE_SCHEMA;
-use super::plan::{Steps, Terms, plan};
 use super::stored::{delete_in_tx, put_in_tx, read, tell_in_tx};
+use super::{Scheduled, Stored};
 
 /// The integration's name.
 pub const SCHEDULES: &str = "schedules";
@@ -23,15 +24,24 @@ pub struct Schedules {
     pub pool: PgPool,
 }
 
+/// The schedules in the control database.
+pub struct Kept;
+
 /// The schedules of a bundle, by name.
-pub fn schedules_of(bundle: &Bundle) -> Result<Vec<Scheduled>, Diagnostic> {
-    let all: Result<Vec<Scheduled>, _> = bundle.documents(SCHEDULE_SCHEMA).map(Document::parse).collect();
+pub fn schedules_of(bundle: &Bundle) -> std::result::Result<Vec<Scheduled>, Diagnostic> {
+    let all: std::result::Result<Vec<Scheduled>, _> =
+        bundle.documents(SCHEDULE_SCHEMA).map(Document::parse).collect();
     all.map(sorted)
 }
 
 fn sorted(mut all: Vec<Scheduled>) -> Vec<Scheduled> {
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
+}
+
+/// What brings all schedules to the wanted ones.
+pub fn set(wanted: Vec<Scheduled>, terms: Terms) -> Set<Kept> {
+    Set { keeper: Kept, wanted, part: String::new(), terms }
 }
 
 impl Integration for Schedules {
@@ -46,21 +56,15 @@ impl Integration for Schedules {
         context: &'a Context<'a>,
         _: NoArguments,
         dry_run: bool,
-    ) -> BoxFuture<'a, Result<Plan, RunError>> {
+    ) -> BoxFuture<'a, std::result::Result<Plan, RunError>> {
         Box::pin(async move {
-            let wanted: Arc<[Scheduled]> = sorted(context.query(SCHEDULE_SCHEMA)?).into();
-            let terms = Terms { owner: context.owner, take_over: context.take_over };
-            // A dry run has nothing to show to anybody.
-            let approval = (!dry_run).then(|| context.approval());
-            store::run_tx(&self.pool, "reconcile_schedules", move |connection| {
-                let (wanted, approval) = (wanted.clone(), approval.clone());
-                Box::pin(async move { run_in_tx(connection, &wanted, terms, approval).await })
-            })
-            .await?
+            let set = set(context.query(SCHEDULE_SCHEMA)?, context.terms());
+            let approval = context.approval_of(dry_run);
+            Ok(reconcile::carry_out(&self.pool, "reconcile_schedules", set, approval).await?.0)
         })
     }
 
-    fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
+    fn early_exit_desired_state(&self, context: &Context<'_>) -> std::result::Result<Option<Json>, RunError> {
         let wanted: Vec<Scheduled> = context.query(SCHEDULE_SCHEMA)?;
         let by_name: BTreeMap<String, Json> =
             wanted.into_iter().map(|scheduled| (scheduled.name.clone(), scheduled.to_json())).collect();
@@ -68,42 +72,63 @@ impl Integration for Schedules {
     }
 }
 
-/// A real run has an approval.
-async fn run_in_tx(
-    connection: &mut PgConnection,
-    wanted: &[Scheduled],
-    terms: Terms,
-    approval: Option<Approval>,
-) -> store::Result<Result<Plan, RunError>> {
-    match approval {
-        None => reconcile::read_only_in_tx(connection).await?,
-        Some(_) => reconcile::exclude_others_in_tx(connection, SCHEDULES).await?,
+impl Object for Scheduled {
+    type Id = String;
+
+    fn id(&self) -> String {
+        self.name.clone()
     }
-    let (stored, _) = read(connection).await?;
-    let mut steps = plan(&stored, wanted, terms);
-    let target = stored.iter().map(|stored| json!([stored.scheduled.to_json(), stored.owner.name()]));
-    steps.plan.observed(&target.collect::<Json>());
-    if let Some(approval) = approval {
-        if let Err(moved) = approval.check(&steps.plan) {
-            return Ok(Err(moved));
-        }
-        store::fail_point("reconcile_planned");
-        apply_in_tx(connection, &steps, terms).await?;
-        store::fail_point("reconcile_applied");
+
+    fn kind(&self) -> &'static str {
+        "schedule"
     }
-    Ok(Ok(steps.plan))
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn to_json(&self) -> Json {
+        Scheduled::to_json(self)
+    }
 }
 
-/// Writes what is planned.
-pub async fn apply_in_tx(connection: &mut PgConnection, steps: &Steps, terms: Terms) -> store::Result<()> {
-    for scheduled in &steps.put {
-        put_in_tx(connection, scheduled, terms.owner).await?;
+impl Held for Stored {
+    type Object = Scheduled;
+
+    fn object(&self) -> &Scheduled {
+        &self.scheduled
     }
-    for name in &steps.delete {
-        delete_in_tx(connection, name).await?;
+
+    fn owner(&self) -> Owner {
+        self.owner
     }
-    if !steps.plan.changes.is_empty() {
-        tell_in_tx(connection).await?;
+}
+
+impl Keeper for Kept {
+    type Held = Stored;
+    const INTEGRATION: &'static str = SCHEDULES;
+
+    fn read_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Attempt<Vec<Stored>>> {
+        Box::pin(async move { Ok(Ok(read(connection).await?.0)) })
     }
-    reconcile::note_reconciled_in_tx(connection, SCHEDULES, terms.owner).await
+
+    fn write_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        steps: &'a Steps<Scheduled>,
+        owner: Owner,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for scheduled in &steps.put {
+                put_in_tx(connection, scheduled, owner).await?;
+            }
+            for name in &steps.delete {
+                delete_in_tx(connection, name).await?;
+            }
+            if !steps.plan.changes.is_empty() {
+                tell_in_tx(connection).await?;
+            }
+            Ok(())
+        })
+    }
 }

@@ -5,7 +5,6 @@ mod cron;
 mod definition;
 mod due;
 mod integration;
-mod plan;
 mod scheduler;
 mod stored;
 
@@ -13,7 +12,6 @@ pub use check::{SCHEDULE_SCHEMA, check_schedules};
 pub use cron::Cron;
 pub use definition::Scheduled;
 pub use due::{HAND_OVER, due};
-pub use integration::{SCHEDULES, Schedules, apply_in_tx, schedules_of};
-pub use plan::{Steps, Terms, plan};
+pub use integration::{Kept, SCHEDULES, Schedules, schedules_of, set};
 pub use scheduler::Scheduler;
 pub use stored::{CHANNEL, Stored, read};

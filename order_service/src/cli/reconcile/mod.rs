@@ -3,6 +3,7 @@
 //! What need not be run needs no database: a merge request that changes nothing is checked without one.
 
 mod asked;
+mod connection;
 mod remote;
 mod show;
 mod targets;
@@ -13,10 +14,23 @@ use settings::Resolved;
 
 use super::Failure;
 use crate::bundle::runtime;
-use crate::settings::{DatabaseSettings, bundle};
+use crate::settings::{DatabaseSettings, QueueEngine, QueueSettings, bundle};
 use asked::{Asked, Saving};
 use remote::Service;
 use targets::Targets;
+
+/// Where the targets are.
+struct Settings {
+    database: DatabaseSettings,
+    queues: QueueEngine,
+}
+
+impl Settings {
+    fn new(resolved: &Resolved) -> Result<Self, Failure> {
+        let database = DatabaseSettings::new(resolved)?;
+        Ok(Self { database, queues: QueueSettings::new(resolved)?.engine })
+    }
+}
 
 pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
     let place = bundle(resolved)?
@@ -25,9 +39,9 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     if let Some(url) = &asked.url {
         Service::at(url)?;
     }
-    let settings = DatabaseSettings::new(resolved)?;
+    let settings = Settings::new(resolved)?;
     let shard = Narrowing { shard: asked.shard.clone(), ..Narrowing::default() };
-    let known = runtime(&targets::none(&settings)?).check_request(&asked.request, &shard);
+    let known = runtime(&targets::none(&settings.database)?).check_request(&asked.request, &shard);
     known.map_err(|error| Failure::Usage(format!("reconcile: {error}")))?;
     let bundle = Bundle::read(place).map_err(Failure::Failed)?;
     let bar = show::bar();
@@ -48,8 +62,8 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
 /// What a run gave, or why there was none.
 type Done = Result<Result<Report, RequestError>, Failure>;
 
-async fn reconcile(asked: &Asked, settings: &DatabaseSettings, bundle: &Bundle, pace: &Pace) -> Done {
-    let offline = runtime(&targets::none(settings)?);
+async fn reconcile(asked: &Asked, settings: &Settings, bundle: &Bundle, pace: &Pace) -> Done {
+    let offline = runtime(&targets::none(&settings.database)?);
     let compare = asked.compare.as_deref().map(|named| other(bundle, named));
     let changed_since = asked.changed_since.as_deref().map(|named| other(bundle, named));
     let narrowing = Narrowing {
@@ -70,7 +84,7 @@ async fn reconcile(asked: &Asked, settings: &DatabaseSettings, bundle: &Bundle, 
     } else if let Some(url) = &asked.url {
         Service::at(url)?.run(bundle, &asked.request, &decided, pace.pool_size).await?
     } else {
-        let targets = Targets::open(settings).await?;
+        let targets = Targets::open(&settings.database, &settings.queues).await?;
         let report = runtime(&targets.targets).carry_out(bundle, &asked.request, &decided, pace).await;
         targets.close().await;
         report
@@ -81,14 +95,14 @@ async fn reconcile(asked: &Asked, settings: &DatabaseSettings, bundle: &Bundle, 
     Ok(report)
 }
 
-async fn apply(asked: &Asked, settings: &DatabaseSettings, bundle: &Bundle, file: &str, pace: &Pace) -> Done {
+async fn apply(asked: &Asked, settings: &Settings, bundle: &Bundle, file: &str, pace: &Pace) -> Done {
     let said = |reason: String| Failure::Failed(format!("--apply {file}: {reason}"));
     let text = std::fs::read_to_string(file).map_err(|error| said(error.to_string()))?;
     let saved = SavedPlan::parse(&text).map_err(said)?;
     if let Some(url) = &asked.url {
         return Service::at(url)?.apply(bundle, &saved, pace.pool_size).await;
     }
-    let targets = Targets::open(settings).await?;
+    let targets = Targets::open(&settings.database, &settings.queues).await?;
     let report = runtime(&targets.targets).apply(bundle, &saved, Owner::Bundle, pace).await;
     targets.close().await;
     Ok(report)

@@ -6,13 +6,12 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use reconcile::{Bundle, Decided, Report, Request, RequestError, SavedPlan};
 use serde_json::Value as Json;
 
 use super::super::Failure;
 use super::Done;
+use super::connection;
 use crate::bundle::http::Wanted;
 
 /// Where the token is.
@@ -26,10 +25,11 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// At `http://HOST:PORT`.
+    /// At `http://HOST:PORT` or `https://HOST:PORT`.
     pub(super) fn at(url: &str) -> Result<Self, Failure> {
-        let refused = || Failure::Usage(format!("--url: `{url}` is not http://HOST:PORT"));
-        if !url.starts_with("http://") {
+        let refused =
+            || Failure::Usage(format!("--url: `{url}` is not http://HOST:PORT or https://HOST:PORT"));
+        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(refused());
         }
         let uri: Uri =
@@ -74,7 +74,7 @@ impl Service {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
         }
         let request = request.body(Full::new(Bytes::from(serde_json::to_vec(wanted)?)))?;
-        let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        let client = connection::client(self.uri.scheme_str() == Some("https"))?;
         let asked = async {
             let answer = client.request(request).await?;
             let status = answer.status();

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use crate::bundle::{OpenShard, ShardSet};
 use crate::serve::database::{self, Database};
 use crate::serve::ledger::{look_at, shard_map};
-use crate::settings::DatabaseSettings;
+use crate::settings::{DatabaseSettings, QueueEngine};
 
 /// Open targets.
 pub(super) struct Targets {
@@ -16,7 +16,7 @@ pub(super) struct Targets {
 }
 
 impl Targets {
-    pub(super) async fn open(settings: &DatabaseSettings) -> anyhow::Result<Self> {
+    pub(super) async fn open(settings: &DatabaseSettings, queues: &QueueEngine) -> anyhow::Result<Self> {
         let database = Arc::new(database::open(settings).await?);
         let (asked, there) = (settings.clone(), database.clone());
         let open: OpenShard = Box::new(move |name| {
@@ -26,7 +26,8 @@ impl Targets {
             })
         });
         let shards = ShardSet::new(names(settings)?, open);
-        Ok(Self { targets: crate::bundle::Targets::new(database.pool.clone(), shards), database })
+        let targets = crate::bundle::Targets::new(database.pool.clone(), shards).with_queues(queues);
+        Ok(Self { targets, database })
     }
 
     pub(super) async fn close(self) {

@@ -5,6 +5,7 @@
 //! that was deleted by a receipt is deleted by it again without an error (emulators refuse that).
 
 mod account;
+mod catalogue;
 mod errors;
 mod queue;
 mod receipts;
@@ -43,47 +44,6 @@ impl SqsFifo {
         let asked = self.client.get_queue_attributes().queue_url(url).attribute_names(attribute.clone());
         let mut found = asked.send().await.map_err(|error| errors::judge(name, error))?;
         Ok(found.attributes.as_mut().and_then(|attributes| attributes.remove(&attribute)))
-    }
-
-    async fn redrive(&self, terms: &QueueTerms) -> Result<Option<String>> {
-        let Some(dead) = &terms.dead_letters else { return Ok(None) };
-        let url = self.url(&dead.queue).await?;
-        let arn = self.attribute(&dead.queue, &url, Attribute::QueueArn).await?;
-        let arn = arn.ok_or_else(|| FifoError::Internal(format!("the queue {} has no ARN", dead.queue)))?;
-        let policy = serde_json::json!({
-            "deadLetterTargetArn": arn,
-            "maxReceiveCount": dead.max_receives.to_string(),
-        });
-        Ok(Some(policy.to_string()))
-    }
-
-    async fn make(&self, name: &str, terms: &QueueTerms) -> Result<()> {
-        let visibility = queue::seconds(terms.visibility).to_string();
-        let redrive = self.redrive(terms).await?;
-        let create = || async {
-            let create = self
-                .client
-                .create_queue()
-                .queue_name(name)
-                .attributes(Attribute::FifoQueue, "true")
-                .attributes(Attribute::VisibilityTimeout, &visibility);
-            let made = create.send().await.map_err(|error| errors::judge(name, error))?;
-            made.queue_url.ok_or_else(|| FifoError::Internal(format!("the queue {name} has no URL")))
-        };
-        let url = match self.url(name).await {
-            Ok(url) => url,
-            Err(FifoError::NoQueue(_)) => create().await?,
-            Err(error) => return Err(error),
-        };
-        let mut set = self
-            .client
-            .set_queue_attributes()
-            .queue_url(url)
-            .attributes(Attribute::VisibilityTimeout, &visibility);
-        if let Some(redrive) = redrive {
-            set = set.attributes(Attribute::RedrivePolicy, redrive);
-        }
-        set.send().await.map(drop).map_err(|error| errors::judge(name, error))
     }
 }
 

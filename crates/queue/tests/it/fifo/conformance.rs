@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use queue::fifo::FifoEngine;
 use queue::fifo::conformance::CASES;
+use queue::fifo::emulator::Emulator;
 use store::testing::{control_database, run};
 
-use super::emulator::Emulator;
 use super::engine;
 
 async fn conforms(engine: Arc<dyn FifoEngine>) {
@@ -32,6 +32,6 @@ fn the_engine_postgres_does_what_amazon_documents() {
 fn the_engine_sqs_does_so_against_an_emulator() {
     run(async {
         let emulator = Emulator::start().await;
-        conforms(emulator.engine().await).await;
+        conforms(Arc::new(emulator.engine().await)).await;
     });
 }

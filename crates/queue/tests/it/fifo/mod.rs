@@ -1,8 +1,8 @@
 //! FIFO queues in Postgres.
 
+mod catalogue;
 mod conformance;
 mod consumers;
-mod emulator;
 mod window;
 
 use std::sync::Arc;

@@ -5,62 +5,65 @@ use serde_json::Value as Json;
 
 use super::prose::{Prose, prose};
 use super::schema::{Field, Word, fields, kind, text};
-use crate::http::openapi::{DOCUMENT, resolved};
+use crate::Document;
 
 /// Where the examples ask: the default of `--http-port`.
 const ORIGIN: &str = "http://localhost:8095";
 
+/// A body of fields, as forms send it.
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// Everything on the page.
 #[derive(Template)]
 #[template(path = "docs.html")]
-pub(super) struct Page {
-    title: &'static str,
-    version: &'static str,
+pub(super) struct Page<'d> {
+    title: &'d str,
+    version: &'d str,
     about: Prose,
-    groups: Vec<Group>,
-    schemas: Vec<Schema>,
+    groups: Vec<Group<'d>>,
+    schemas: Vec<Schema<'d>>,
     style: &'static str,
 }
 
 /// Calls that belong together.
-struct Group {
-    name: &'static str,
+struct Group<'d> {
+    name: &'d str,
     about: Prose,
-    calls: Vec<Call>,
+    calls: Vec<Call<'d>>,
 }
 
 /// One method of one path.
-struct Call {
-    id: &'static str,
+struct Call<'d> {
+    id: &'d str,
     method: String,
-    path: &'static str,
-    summary: &'static str,
+    path: &'d str,
+    summary: &'d str,
     about: Prose,
     parameters: Vec<Field>,
-    body: Vec<Content>,
+    body: Vec<Content<'d>>,
     /// The call as a command.
     command: String,
-    answers: Vec<Answer>,
+    answers: Vec<Answer<'d>>,
 }
 
 /// What can be answered.
-struct Answer {
-    status: &'static str,
+struct Answer<'d> {
+    status: &'d str,
     about: Prose,
     headers: Vec<Field>,
-    contents: Vec<Content>,
+    contents: Vec<Content<'d>>,
 }
 
 /// A body.
-struct Content {
-    media_type: &'static str,
+struct Content<'d> {
+    media_type: &'d str,
     kind: Vec<Word>,
     example: String,
 }
 
 /// A named schema.
-struct Schema {
-    name: &'static str,
+struct Schema<'d> {
+    name: &'d str,
     about: Prose,
     kind: Vec<Word>,
     fields: Vec<Field>,
@@ -68,15 +71,16 @@ struct Schema {
     example: String,
 }
 
-impl Page {
-    pub(super) fn of_document(style: &'static str) -> Self {
-        let info = &DOCUMENT["info"];
-        let group = |tag: &'static Json| Group {
+impl<'d> Page<'d> {
+    pub(super) fn of(document: &'d Document, style: &'static str) -> Self {
+        let json = document.json();
+        let info = &json["info"];
+        let group = |tag: &'d Json| Group {
             name: text(&tag["name"]),
             about: prose(text(&tag["description"])),
-            calls: calls(&tag["name"]),
+            calls: calls(document, &tag["name"]),
         };
-        let schema = |(name, schema): (&'static String, &'static Json)| Schema {
+        let schema = |(name, schema): (&'d String, &'d Json)| Schema {
             name,
             about: prose(text(&schema["description"])),
             kind: kind(schema),
@@ -87,14 +91,14 @@ impl Page {
             title: text(&info["title"]),
             version: text(&info["version"]),
             about: prose(text(&info["description"])),
-            groups: DOCUMENT["tags"].as_array().into_iter().flatten().map(group).collect(),
-            schemas: members(&DOCUMENT["components"]["schemas"]).map(schema).collect(),
+            groups: json["tags"].as_array().into_iter().flatten().map(group).collect(),
+            schemas: members(&json["components"]["schemas"]).map(schema).collect(),
             style,
         }
     }
 }
 
-impl Answer {
+impl Answer<'_> {
     /// The error's code, with which its description begins.
     fn code(&self) -> Option<&str> {
         let first = self.about.first().and_then(|paragraph| paragraph.first());
@@ -111,27 +115,30 @@ impl Answer {
     }
 }
 
-fn members(node: &'static Json) -> impl Iterator<Item = (&'static String, &'static Json)> {
+fn members(node: &Json) -> impl Iterator<Item = (&String, &Json)> {
     node.as_object().into_iter().flatten()
 }
 
-fn calls(tag: &Json) -> Vec<Call> {
-    let of_path = |(path, calls): (&'static String, &'static Json)| {
+fn calls<'d>(document: &'d Document, tag: &Json) -> Vec<Call<'d>> {
+    let of_path = |(path, calls): (&'d String, &'d Json)| {
         let methods =
             members(calls).filter(|(_, call)| call["tags"].as_array().is_some_and(|tags| tags.contains(tag)));
-        methods.map(|(method, call)| Call::new(method, path, &calls["parameters"], call)).collect::<Vec<_>>()
+        methods
+            .map(|(method, call)| Call::new(document, method, path, &calls["parameters"], call))
+            .collect::<Vec<_>>()
     };
-    members(&DOCUMENT["paths"]).flat_map(of_path).collect()
+    members(&document.json()["paths"]).flat_map(of_path).collect()
 }
 
-impl Call {
-    fn new(method: &str, path: &'static str, common: &'static Json, call: &'static Json) -> Self {
+impl<'d> Call<'d> {
+    fn new(document: &'d Document, method: &str, path: &'d str, common: &'d Json, call: &'d Json) -> Self {
+        let resolved = |node| document.resolved(node);
         let parameters =
             [common, &call["parameters"]].into_iter().filter_map(Json::as_array).flatten().map(resolved);
-        let parameters: Vec<&'static Json> = parameters.collect();
-        let body = contents(&call["requestBody"]);
+        let parameters: Vec<&'d Json> = parameters.collect();
+        let body = contents(resolved(&call["requestBody"]));
         let method = method.to_uppercase();
-        let answer = |(status, answer): (&'static String, &'static Json)| {
+        let answer = |(status, answer): (&'d String, &'d Json)| {
             let answer = resolved(answer);
             let about = prose(text(&answer["description"]));
             let headers =
@@ -167,12 +174,17 @@ fn named(name: &str, node: &Json) -> Field {
     }
 }
 
-fn contents(node: &'static Json) -> Vec<Content> {
-    let content = |(media_type, content): (&'static String, &'static Json)| Content {
+fn contents<'d>(node: &'d Json) -> Vec<Content<'d>> {
+    let content = |(media_type, content): (&'d String, &'d Json)| Content {
         media_type,
         kind: kind(&content["schema"]),
         example: match &content["example"] {
             Json::String(text) => text.clone(),
+            Json::Object(fields) if media_type == FORM => fields
+                .iter()
+                .map(|(name, value)| format!("{name}={}", plain(value)))
+                .collect::<Vec<_>>()
+                .join("&"),
             example => serde_json::to_string_pretty(example).unwrap_or_default(),
         },
     };
@@ -180,7 +192,7 @@ fn contents(node: &'static Json) -> Vec<Content> {
 }
 
 /// The call as it is typed into a shell.
-fn command(method: &str, path: &str, parameters: &[&Json], body: Option<&Content>) -> String {
+fn command(method: &str, path: &str, parameters: &[&Json], body: Option<&Content<'_>>) -> String {
     let (mut path, mut query, mut words) = (path.to_owned(), Vec::new(), vec!["curl".to_owned()]);
     if method != "GET" {
         words.push(format!("-X {method}"));
@@ -227,6 +239,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_form_is_shown_as_it_is_sent() {
+        let body = json!({"content": {FORM: {"schema": {}, "example": {"id": "1a", "n": 2}}}});
+        assert_eq!(contents(&body)[0].example, "id=1a&n=2");
+    }
 
     #[test]
     fn a_call_as_a_command() {

@@ -2,10 +2,11 @@
 
 use axum::extract::{FromRequestParts, Path as AnyPath};
 use http::request::Parts;
-use serving::error::ApiError;
+
+use crate::error::ApiError;
 
 /// A name in the path.
-pub(super) struct Path<T>(pub(super) T);
+pub struct Path<T>(pub T);
 
 impl<S: Send + Sync> FromRequestParts<S> for Path<String> {
     type Rejection = ApiError;

@@ -1,14 +1,17 @@
 //! An emulator of Amazon SQS (ministack), as a process that ends with its test.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // a test without it fails, loudly
+
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
-use queue::fifo::{FifoEngine, SqsAccount, SqsCredentials, SqsFifo};
 use tokio::time::Instant;
 
+use super::{SqsAccount, SqsCredentials, SqsFifo};
+
+/// A running emulator.
 pub struct Emulator {
     process: Child,
     port: u16,
@@ -35,14 +38,20 @@ impl Emulator {
         emulator
     }
 
-    pub async fn engine(&self) -> Arc<dyn FifoEngine> {
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its queues.
+    pub async fn engine(&self) -> SqsFifo {
         let key = SqsCredentials { access_key_id: "test".to_owned(), secret_access_key: "test".to_owned() };
         let account = SqsAccount {
-            endpoint_url: Some(format!("http://127.0.0.1:{}", self.port)),
+            endpoint_url: Some(self.url()),
             region: Some("us-east-1".to_owned()),
             credentials: Some(key),
         };
-        Arc::new(SqsFifo::new(&account).await)
+        SqsFifo::new(&account).await
     }
 }
 

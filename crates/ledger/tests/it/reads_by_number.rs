@@ -1,0 +1,45 @@
+//! Hazard: what reads events by their numbers is planned while the tables are small and without statistics; a plan that reads
+//! all of a month costs more with every event there is.
+
+use sqlx::Connection as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Served, event};
+
+#[test]
+fn a_page_reads_its_batches_and_not_the_month() {
+    store::testing::run(async {
+        let served = Served::fresh().await;
+        let stop = CancellationToken::new();
+        let numbering = served.number(&stop);
+        for call in 0..20 {
+            let ids: Vec<String> = (0..50).map(|n| format!("{call}/{n}")).collect();
+            let events: Vec<_> = ids.iter().map(|id| event(id, 7, "2024-02-29T12:00:00Z", "1")).collect();
+            assert_eq!(served.write(&events).await.0, 200);
+        }
+        let hash = ledger::sharding::ShardHash::of("storage_id=7");
+        let shard = &served.ledger.shards.all()[served.ledger.shards.owner(hash)];
+        while ledger::sequence::feed(&shard.pool, 999, 1).await.unwrap().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        for statement in [
+            "SELECT count(*) FROM numbered_events(100, 10, 10)",
+            "SELECT count(*) FROM numbered_sums(100, 900, 10)",
+        ] {
+            let mut connection = shard.pool.acquire().await.unwrap();
+            let mut tx = connection.begin().await.unwrap();
+            let rows: i64 = sqlx::query_scalar(statement).fetch_one(&mut *tx).await.unwrap();
+            assert!(rows > 0, "{statement}");
+            // This transaction's own count.
+            let whole: i64 = sqlx::query_scalar(
+                "SELECT sum(seq_tup_read)::bigint FROM pg_stat_xact_user_tables WHERE relname LIKE 'events%'",
+            )
+            .fetch_one(&mut *tx)
+            .await
+            .unwrap();
+            assert_eq!(whole, 0, "{statement} reads whole tables");
+        }
+        stop.cancel();
+        drop(numbering);
+    });
+}

@@ -1,0 +1,76 @@
+//! One document of many parts.
+
+use serde_json::Value as Json;
+
+/// What holds for the whole: what it is, errors, times.
+const FRAME: &str = include_str!("../parts/frame.yaml");
+/// What every server has: probes, figures, this description.
+const SERVER: &str = include_str!("../parts/server.yaml");
+
+/// A document.
+#[derive(Debug, Clone)]
+pub struct Document(Json);
+
+impl Document {
+    /// Of these parts, in their order, between what holds for the whole and what every server has.
+    pub fn of(parts: &[&str]) -> Self {
+        let mut document = Json::Null;
+        for part in [FRAME].iter().chain(parts).chain(&[SERVER]) {
+            // A part that does not parse fails the tests, never a service.
+            merge(&mut document, reconcile::yaml::from_str(part).unwrap_or_default());
+        }
+        document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
+        Self(document)
+    }
+
+    /// As it is served.
+    pub fn json(&self) -> &Json {
+        &self.0
+    }
+
+    /// What a node stands for: itself, or what its `$ref` names.
+    pub fn resolved<'d>(&'d self, node: &'d Json) -> &'d Json {
+        let reference =
+            node.get("$ref").and_then(Json::as_str).and_then(|reference| reference.strip_prefix('#'));
+        reference.and_then(|pointer| self.0.pointer(pointer)).unwrap_or(node)
+    }
+}
+
+/// Objects member by member, lists one after the other; anything else is replaced.
+fn merge(into: &mut Json, part: Json) {
+    match (into, part) {
+        (Json::Object(into), Json::Object(part)) => {
+            for (name, value) in part {
+                merge(into.entry(name).or_insert(Json::Null), value);
+            }
+        }
+        (Json::Array(into), Json::Array(part)) => into.extend(part),
+        (into, part) => *into = part,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_put_together_in_their_order() {
+        let parts =
+            ["tags: [{name: A}]\npaths: {/a: {get: {}}}", "tags: [{name: B}]\npaths: {/a: {post: {}}}"];
+        let document = Document::of(&parts);
+        let names = |node: &Json| -> Vec<String> {
+            node.as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|tag| tag["name"].as_str().map(str::to_owned))
+                .collect()
+        };
+        assert_eq!(names(&document.json()["tags"])[..2], ["A", "B"]);
+        let paths = document.json()["paths"].as_object().unwrap();
+        assert_eq!(paths["/a"].as_object().unwrap().len(), 2);
+        assert_eq!(paths.keys().next().unwrap(), "/a");
+        assert!(paths.contains_key("/healthz"));
+        let reference = serde_json::json!({"$ref": "#/components/schemas/Error"});
+        assert_eq!(document.resolved(&reference)["type"], "object");
+    }
+}

@@ -1,0 +1,88 @@
+//! Hazard: a queue that is there and is not seen, or is changed into something else than was asked for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use queue::fifo::emulator::Emulator;
+use queue::fifo::{DeadLetters, FifoCatalogue, FifoEngine, NewMessage, PostgresCatalogue, QueueTerms};
+use store::testing::{control_database, run};
+
+use super::engine;
+
+fn terms(seconds: u64, dead: Option<(&str, u32)>) -> QueueTerms {
+    let dead_letters =
+        dead.map(|(queue, max_receives)| DeadLetters { queue: queue.to_owned(), max_receives });
+    QueueTerms { visibility: Duration::from_secs(seconds), dead_letters }
+}
+
+async fn keeps_what_it_is_told(catalogue: &dyn FifoCatalogue, engine: &dyn FifoEngine) {
+    let names = ["a.fifo", "dead.fifo", "other.fifo", "nowhere.fifo"].map(str::to_owned);
+    let look = async || catalogue.look(&names).await.unwrap();
+    assert_eq!(look().await, BTreeMap::new());
+    let dead = catalogue.ensure("a.fifo", terms(30, Some(("dead.fifo", 5)))).await;
+    assert!(dead.is_err(), "dead letters go to a queue that is there");
+    assert_eq!(look().await, BTreeMap::new(), "nothing was made by halves");
+
+    let there = |wanted: &[(&str, QueueTerms)]| -> BTreeMap<String, QueueTerms> {
+        wanted.iter().map(|(name, terms)| ((*name).to_owned(), terms.clone())).collect()
+    };
+    catalogue.ensure("dead.fifo", terms(30, None)).await.unwrap();
+    catalogue.ensure("other.fifo", terms(30, None)).await.unwrap();
+    let (fixed, rest) = (terms(30, None), [("dead.fifo", terms(30, None)), ("other.fifo", terms(30, None))]);
+    let with = |terms: QueueTerms| there(&[&rest[..], &[("a.fifo", terms)]].concat());
+    catalogue.ensure("a.fifo", terms(30, Some(("dead.fifo", 5)))).await.unwrap();
+    let message = NewMessage {
+        group: "g".to_owned(),
+        deduplication: "d".to_owned(),
+        body: "kept".to_owned(),
+        attributes: BTreeMap::new(),
+    };
+    engine.open("a.fifo").await.unwrap().send(message).await.unwrap();
+    let steps = [
+        terms(30, Some(("dead.fifo", 5))),
+        terms(31, Some(("dead.fifo", 5))),
+        terms(31, Some(("dead.fifo", 6))),
+        terms(31, Some(("other.fifo", 6))),
+        // No more dead letters, and again.
+        fixed.clone(),
+        terms(30, Some(("dead.fifo", 5))),
+    ];
+    for step in steps {
+        // Once more is the same.
+        for _ in 0..2 {
+            catalogue.ensure("a.fifo", step.clone()).await.unwrap();
+            assert_eq!(look().await, with(step.clone()));
+        }
+    }
+    let queue = engine.open("a.fifo").await.unwrap();
+    let kept = queue.receive(1, Duration::from_secs(5), None).await.unwrap();
+    assert_eq!(kept.first().map(|message| message.body.as_str()), Some("kept"));
+}
+
+#[test]
+fn queues_in_postgres_are_seen_made_and_changed() {
+    run(async {
+        let pool = control_database().await;
+        keeps_what_it_is_told(&PostgresCatalogue(pool.clone()), engine(&pool).as_ref()).await;
+    });
+}
+
+#[test]
+fn queues_at_amazons_are_seen_made_and_changed() {
+    run(async {
+        let emulator = Emulator::start().await;
+        let engine = emulator.engine().await;
+        keeps_what_it_is_told(&engine, &engine).await;
+    });
+}
+
+#[test]
+fn an_account_that_is_away_is_an_error_and_not_an_account_without_queues() {
+    run(async {
+        let emulator = Emulator::start().await;
+        let engine = emulator.engine().await;
+        drop(emulator);
+        assert!(engine.look(&["a.fifo".to_owned()]).await.is_err());
+        assert!(FifoCatalogue::ensure(&engine, "a.fifo", terms(30, None)).await.is_err());
+    });
+}

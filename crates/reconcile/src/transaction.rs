@@ -1,0 +1,85 @@
+//! A run, or the run of a shard, whose target is one transaction: others out, read, plan, approval, write. A dry run does
+//! the same in a transaction that cannot write.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use sqlx::PgPool;
+use store::{PgConnection, Result};
+
+use crate::plan::Approval;
+use crate::{Plan, RunError, exclude_others_in_tx, read_only_in_tx};
+
+/// What came of a part of a transaction. The outer error ends the transaction, which may be repeated; with the inner one
+/// there is nothing to repeat, and nothing has been written.
+pub type Attempt<T> = Result<Result<T, RunError>>;
+
+/// What is planned and written in one transaction. It may be begun again from the start.
+pub trait Transaction: Send + Sync + 'static {
+    /// What is written, once it is planned.
+    type Steps: Send + Sync + 'static;
+
+    /// The names under which other real runs are kept out, in the order in which they are taken.
+    fn excludes(&self) -> Vec<String>;
+
+    /// Whoever else is to be kept out of a real run, after its like.
+    fn hold_in_tx<'a>(&'a self, _: &'a mut PgConnection) -> BoxFuture<'a, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Reads and plans, and writes nothing. The plan is bound to what it was made from ([`Plan::observed_in`]).
+    fn plan_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+    ) -> BoxFuture<'a, Attempt<(Plan, Self::Steps)>>;
+
+    /// Writes what was planned and approved.
+    fn write_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        steps: &'a Self::Steps,
+    ) -> BoxFuture<'a, Result<()>>;
+}
+
+/// Runs it on this database, under this name. A real run has an approval.
+pub async fn carry_out<T: Transaction>(
+    pool: &PgPool,
+    name: &'static str,
+    transaction: T,
+    approval: Option<Approval>,
+) -> Result<(Plan, T::Steps), RunError> {
+    let run = Arc::new((transaction, approval));
+    store::run_tx(pool, name, move |connection| {
+        let run = run.clone();
+        Box::pin(async move { in_tx(&run.0, connection, run.1.as_ref()).await })
+    })
+    .await?
+}
+
+async fn in_tx<T: Transaction>(
+    transaction: &T,
+    connection: &mut PgConnection,
+    approval: Option<&Approval>,
+) -> Attempt<(Plan, T::Steps)> {
+    if approval.is_some() {
+        for name in transaction.excludes() {
+            exclude_others_in_tx(connection, &name).await?;
+        }
+        transaction.hold_in_tx(connection).await?;
+    } else {
+        read_only_in_tx(connection).await?;
+    }
+    let (plan, steps) = match transaction.plan_in_tx(connection).await? {
+        Ok(planned) => planned,
+        Err(error) => return Ok(Err(error)),
+    };
+    if let Some(approval) = approval {
+        if let Err(moved) = approval.check(&plan) {
+            return Ok(Err(moved));
+        }
+        store::fail_point("reconcile_planned");
+        transaction.write_in_tx(connection, &steps).await?;
+        store::fail_point("reconcile_applied");
+    }
+    Ok(Ok((plan, steps)))
+}

@@ -1,0 +1,35 @@
+//! Connections to a service, plain or by TLS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::{ClientConfig, RootCertStore};
+
+/// Longest time for a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A client. `secure`: it will need this machine's certificates (`SSL_CERT_FILE` names others).
+pub(super) fn client(secure: bool) -> anyhow::Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config = match secure {
+        true => config.with_native_roots().context("this machine has no certificates to check servers by")?,
+        false => config.with_root_certificates(RootCertStore::empty()),
+    };
+    let mut plain = HttpConnector::new();
+    plain.enforce_http(false);
+    plain.set_connect_timeout(Some(CONNECT));
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(config.with_no_client_auth())
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(plain);
+    Ok(Client::builder(TokioExecutor::new()).build(connector))
+}

@@ -1,0 +1,58 @@
+//! The queues of each environment where the settings say they are.
+
+use std::sync::Arc;
+
+use configurator::template::Env;
+use futures::future::BoxFuture;
+use queue::fifo::{FifoCatalogue, PostgresCatalogue, SqsFifo};
+use sqlx::PgPool;
+use tokio::sync::OnceCell;
+
+use super::{Catalogue, EnvQueues};
+use crate::settings::{QueueEngine, SqsAccounts};
+
+/// All environments' queues are in one control database.
+impl EnvQueues for PgPool {
+    fn of<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Catalogue> {
+        let catalogue: Arc<dyn FifoCatalogue> = Arc::new(PostgresCatalogue(self.clone()));
+        Box::pin(std::future::ready(Ok(Some(catalogue))))
+    }
+
+    fn can_be_away(&self) -> bool {
+        false
+    }
+}
+
+/// Each environment's queues are at an account of its own; connected to when they are first asked for.
+struct AtAmazons {
+    accounts: SqsAccounts,
+    opened: [OnceCell<SqsFifo>; Env::ALL.len()],
+}
+
+impl EnvQueues for AtAmazons {
+    fn of<'a>(&'a self, env: &'a str) -> BoxFuture<'a, Catalogue> {
+        Box::pin(async move {
+            let env: Env = env.parse()?;
+            let opened = Env::ALL.iter().zip(&self.opened).find(|(known, _)| **known == env);
+            let Some(((_, opened), account)) = opened.zip(self.accounts.envs.get(&env)) else {
+                return Ok(None);
+            };
+            let engine = opened.get_or_init(|| SqsFifo::new(account)).await;
+            Ok(Some(Arc::new(engine.clone()) as Arc<dyn FifoCatalogue>))
+        })
+    }
+
+    fn can_be_away(&self) -> bool {
+        true
+    }
+}
+
+/// Where these settings say; `pool` is the control database.
+pub fn configured(engine: &QueueEngine, pool: &PgPool) -> Arc<dyn EnvQueues> {
+    match engine {
+        QueueEngine::Postgres => Arc::new(pool.clone()),
+        QueueEngine::Sqs(accounts) => {
+            Arc::new(AtAmazons { accounts: accounts.clone(), opened: Default::default() })
+        }
+    }
+}

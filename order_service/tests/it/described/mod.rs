@@ -1,0 +1,47 @@
+//! Promise: /openapi.json says what the HTTP server does, all of it, and /docs shows all of that.
+
+mod answers;
+mod document;
+mod page;
+mod world;
+
+use std::collections::BTreeSet;
+
+use axum::body::Body;
+use http::{Method, Request, header};
+use serving::ops::{self, Readiness};
+use store::testing::run;
+use tower::ServiceExt as _;
+
+use document::Described;
+use world::World;
+
+/// What a router says of itself: its paths.
+fn paths(router: &axum::Router) -> BTreeSet<String> {
+    // It tells them nowhere else; if this ever ends, the sets differ and say so.
+    let shown = format!("{router:?}");
+    let shown = shown.split("fallback_router").next().unwrap();
+    shown.split('"').filter(|word| word.starts_with('/')).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_route_of_the_server_is_described_and_nothing_else() {
+    run(async {
+        let world = World::new().await;
+        let probes = ops::routes(Readiness::starting("test"), ops::metrics().unwrap());
+        let router = world.routes.clone().merge(probes);
+        let mut served = BTreeSet::new();
+        for path in paths(&router) {
+            let address = path.replace(['{', '}'], "");
+            let request = Request::builder().method(Method::TRACE).uri(&address).body(Body::empty()).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status().as_u16(), 405, "{path}");
+            let allowed = answer.headers()[header::ALLOW].to_str().unwrap();
+            let methods = allowed.split(',').map(str::trim).filter(|method| *method != "HEAD");
+            served.extend(methods.map(|method| (method.to_owned(), path.clone())));
+        }
+        assert!(served.len() > 40, "{served:?}");
+        let described = Described::all().calls();
+        assert_eq!(served, described.into_iter().collect());
+    });
+}

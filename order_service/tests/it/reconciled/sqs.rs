@@ -1,0 +1,120 @@
+//! Hazard: queues at Amazon's that are not made, are made in another place, or keep a service from starting.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use configurator::template::Env;
+use order_service::bundle::{ShardSet, Targets, begin, runtime};
+use order_service::settings::{QueueEngine, SqsAccounts};
+use queue::fifo::emulator::Emulator;
+use queue::fifo::{DeadLetters, FifoCatalogue as _, QueueTerms, SqsAccount};
+use reconcile::{Bundle, Owner, Place, Request};
+use store::testing::control_database;
+
+use super::world::World;
+
+/// All that the built-in bundle wants.
+fn names(envs: &[&str]) -> Vec<String> {
+    let of_env = |env: &&str| {
+        ["configshop", "platform"]
+            .map(|name| [format!("{name}-{env}.fifo"), format!("{name}-{env}-dead.fifo")])
+    };
+    envs.iter().flat_map(of_env).flatten().collect()
+}
+
+fn terms(visibility: u64, dead: Option<&str>) -> QueueTerms {
+    let dead_letters = dead.map(|queue| DeadLetters { queue: queue.to_owned(), max_receives: 1000 });
+    QueueTerms { visibility: Duration::from_secs(visibility), dead_letters }
+}
+
+fn at(url: &str, envs: &[Env]) -> QueueEngine {
+    let account = SqsAccount { endpoint_url: Some(url.to_owned()), ..SqsAccount::default() };
+    let envs = envs.iter().map(|env| (*env, account.clone())).collect::<BTreeMap<_, _>>();
+    QueueEngine::Sqs(SqsAccounts { default: account, envs })
+}
+
+#[test]
+fn queues_at_amazons_are_planned_made_kept_and_brought_back() {
+    store::testing::run(async {
+        let (world, emulator) = (World::new().await, Emulator::start().await);
+        let (there, url) = (emulator.engine().await, emulator.url());
+        let all = names(&["dev", "test", "prod"]);
+        let look = async || there.look(&all).await.unwrap();
+        let run = async |args: &[&str]| {
+            world.run(&[&["queues", "--sqs-endpoint-url", &url][..], args].concat()).await
+        };
+        assert_eq!(run(&["--dry-run"]).await.planned(), [12, 0, 0]);
+        assert!(look().await.is_empty(), "a dry run makes nothing");
+        assert_eq!(run(&[]).await.planned(), [12, 0, 0]);
+        let made = look().await;
+        assert_eq!(made.len(), 12);
+        assert_eq!(made["platform-test.fifo"], terms(30, Some("platform-test-dead.fifo")));
+        assert_eq!(run(&[]).await.planned(), [0, 0, 0]);
+        assert_eq!(run(&["--drift"]).await.code, Some(0));
+
+        // By hand, all of a queue that can be.
+        there.ensure("platform-test.fifo", terms(45, None)).await.unwrap();
+        let drift = run(&["--drift"]).await;
+        assert_eq!(drift.code, Some(3), "{}", drift.said);
+        for line in ["~ update queue platform-test.fifo", "visibility_seconds: 45 -> 30", "dead_letters"] {
+            assert!(drift.said.contains(line), "{}", drift.said);
+        }
+        assert_eq!(run(&["--shard", "dev"]).await.planned(), [0, 0, 0]);
+        assert_eq!(run(&[]).await.planned(), [0, 1, 0]);
+        assert_eq!(look().await, made);
+        let here: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM fifo_queues").fetch_one(&world.control).await.unwrap();
+        assert_eq!(here, 0);
+
+        drop(emulator);
+        let away = run(&[]).await;
+        assert_eq!(away.code, Some(1));
+        for env in ["dev", "test", "prod"] {
+            assert!(
+                away.said.contains(&format!("failed shard {env}: the queue does not answer")),
+                "{}",
+                away.said
+            );
+        }
+    });
+}
+
+#[test]
+fn an_environment_that_has_no_account_here_is_left_alone() {
+    store::testing::run(async {
+        let emulator = Emulator::start().await;
+        let targets = Targets::new(control_database().await, ShardSet::of(&[]))
+            .with_queues(&at(&emulator.url(), &[Env::Test]));
+        let request = Request {
+            integrations: vec!["queues".to_owned()],
+            arguments: Vec::new(),
+            dry_run: false,
+            take_over: false,
+            owner: Owner::Bundle,
+        };
+        let report = runtime(&targets).run(&Bundle::read(Place::Builtin).unwrap(), &request).await.unwrap();
+        assert_eq!((report.complaint(), report.outcomes[0].plan.changes.len()), (None, 4));
+        let there = emulator.engine().await.look(&names(&["dev", "test", "prod"])).await.unwrap();
+        let mut expected = names(&["test"]);
+        expected.sort();
+        assert_eq!(there.into_keys().collect::<Vec<_>>(), expected);
+    });
+}
+
+#[test]
+fn a_service_begins_while_amazon_does_not_answer() {
+    store::testing::run(async {
+        // Takes connections and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let pool = control_database().await;
+        let targets = Targets::new(pool.clone(), ShardSet::of(&[])).with_queues(&at(&url, &Env::ALL));
+        tokio::time::timeout(Duration::from_secs(10), begin(&targets, &Place::Builtin))
+            .await
+            .expect("it waits for the queues")
+            .unwrap();
+        let types: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM ledger_types").fetch_one(&pool).await.unwrap();
+        assert_eq!(types, 4);
+    });
+}
