@@ -11,7 +11,7 @@ import pytest
 
 import event_client
 from roles_apart import Roles
-from webhook_server import AUTHORITY, WebhookServer
+from webhook_server import WebhookServer, certify
 
 SECRET = b"between you and me"
 
@@ -61,10 +61,11 @@ def test_others_are_refused_and_the_story_says_why(platform, server, host):
     assert not server.got
 
 
-def test_a_server_certified_by_an_authority_of_ones_own_is_reached_with_its_file_only(platform):
-    server = WebhookServer(tls=True)
+def test_a_server_certified_by_an_authority_of_ones_own_is_reached_with_its_file_only(platform, tmp_path):
+    certificate, key = certify(tmp_path)
+    server = WebhookServer(tls=(certificate, key))
     platform.closing(server.shutdown)
-    trusting = service_with(platform, "--webhook-allow", server.place, "--webhook-ca", AUTHORITY)
+    trusting = service_with(platform, "--webhook-allow", server.place, "--webhook-ca", certificate)
     task = delivered(trusting, f"https://{server.place}/hook")
     assert (task["status"], task["attempts"], len(server.got["/hook"])) == ("succeeded", 2, 2), task
     # Not an authority's file: said at the start, with the flag's name.
