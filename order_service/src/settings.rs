@@ -148,6 +148,11 @@ pub const PROGRAM: Program = Program {
             "Servers that webhooks may reach although their addresses are not public",
         ),
         Setting::new("webhook-secret-file", "FILE", "What the bodies of webhooks are signed with"),
+        Setting::new(
+            "webhook-ca",
+            "FILE",
+            "Certificate authorities (PEM) that webhooks trust beside those of the machine",
+        ),
         Setting::new("startup-timeout", "TIME", "How long to wait for the database at start").or("60s"),
         Setting::new("shutdown-timeout", "TIME", "How long to finish what is in flight when stopping")
             .or("30s"),

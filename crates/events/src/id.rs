@@ -16,8 +16,7 @@ pub struct EventId(pub i64);
 impl EventId {
     /// From its text.
     pub fn parse(text: &str) -> Option<Self> {
-        let plain = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        plain.then(|| i64::from_str_radix(text, 16).ok()).flatten().map(Self)
+        tasks::event_id::parse(text).map(Self)
     }
 
     /// No event that was created at `at` or later has a smaller id (unless the database's clock was put back).
@@ -28,7 +27,7 @@ impl EventId {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(&tasks::event_id::shown(self.0))
     }
 }
 

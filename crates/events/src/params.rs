@@ -48,6 +48,24 @@ fn check_text(text: &str) -> Result<(), String> {
     if text.contains('\0') { Err("must hold no NUL (\\u0000)".to_owned()) } else { Ok(()) }
 }
 
+/// The bytes of params as JSON, counted and not kept.
+pub fn size(params: &Params) -> usize {
+    struct Counted(usize);
+    impl std::io::Write for Counted {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counted = Counted(0);
+    // Neither a map of texts nor this writer can fail.
+    let _ = serde_json::to_writer(&mut counted, params);
+    counted.0
+}
+
 /// One text for equal values: members in the order of their names, 1.0 as 1.
 pub fn canonical(value: &Value) -> String {
     let mut text = String::new();
@@ -114,6 +132,12 @@ mod tests {
         ] {
             assert_eq!(at(params, path), found.as_ref(), "{path}");
         }
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_text() {
+        let params = json!({"a": [1.5, "ü\n"], "b": {}});
+        assert_eq!(size(params.as_object().unwrap()), params.to_string().len());
     }
 
     #[test]

@@ -136,9 +136,9 @@ impl ApiError {
         self
     }
 
-    /// Bad input: the field as the caller wrote it, and what is wrong or allowed.
+    /// Bad input: the field as the caller wrote it, and what is wrong or allowed; as much of both as is of use.
     pub fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        let (field, reason) = (field.into(), reason.into());
+        let (field, reason) = (beginning(field.into(), 200), beginning(reason.into(), 2000));
         Self {
             code: Code::ValidationError,
             message: format!("{field}: {reason}"),
@@ -147,6 +147,15 @@ impl ApiError {
             beside: Box::default(),
         }
     }
+}
+
+/// So many characters of a text, which a caller may have made long.
+fn beginning(mut text: String, most: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(most) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 impl From<ApiError> for Status {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use reconcile::{Field, Problem};
+use reconcile::{Field, Problem, Step, listed, suggestion};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
@@ -84,9 +84,25 @@ impl TaskType {
         Self { name: H::TASK_TYPE, check: check::<H::Params> }
     }
 
-    /// What is wrong with `params`, as a field below them.
-    pub fn check(&self, params: &Json) -> Result<(), Problem> {
-        (self.check)(params)
+    /// The one of this name, or what to say to whoever gave it.
+    pub fn find<'t>(name: &str, types: &'t [Self]) -> Result<&'t Self, String> {
+        let names = || types.iter().map(|known| known.name);
+        types.iter().find(|known| known.name == name).ok_or_else(|| {
+            let given: String = name.chars().take(80).collect();
+            let (near, allowed) = (suggestion(&given, names()), listed(names()));
+            format!("there is no task type `{given}`{near} (allowed are {allowed})")
+        })
+    }
+
+    /// What is wrong with `params`, as a field below `place`, where they are.
+    pub fn check(&self, place: &str, params: &Json) -> Result<(), Problem> {
+        (self.check)(params).map_err(|problem| {
+            let field = problem.field.steps().iter().fold(Field::from(place), |field, step| match step {
+                Step::Key(key) => field.key(key.clone()),
+                Step::Index(index) => field.index(*index),
+            });
+            Problem { field, reason: problem.reason }
+        })
     }
 }
 

@@ -6,13 +6,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post as posting};
 use axum::{Json, Router};
 use chrono::{DateTime, SecondsFormat, Utc};
-use reconcile::{listed, suggestion};
+use reconcile::listed;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::error::{ApiError, Code};
 use serving::path::Path;
 
+use crate::event_id;
 use crate::{Done, Enqueued, Filter, NewTask, Status, Task, TaskType, Tasks};
 
 /// Longest key, in bytes.
@@ -59,21 +60,11 @@ async fn post(State(tasks): State<Tasks>, JsonBody(body): JsonBody) -> Result<Re
 }
 
 fn checked(request: Request, types: &[TaskType]) -> Result<NewTask, ApiError> {
-    let Some(task_type) = types.iter().find(|known| known.name == request.task_type) else {
-        let names = || types.iter().map(|known| known.name);
-        let given: String = request.task_type.chars().take(80).collect();
-        let reason = format!(
-            "there is no task type `{given}`{} (allowed are {})",
-            suggestion(&given, names()),
-            listed(names())
-        );
-        return Err(ApiError::field("task_type", reason));
-    };
+    let task_type = TaskType::find(&request.task_type, types);
+    let task_type = task_type.map_err(|reason| ApiError::field("task_type", reason))?;
     let params = Value::Object(request.params);
-    if let Err(problem) = task_type.check(&params) {
-        let field = problem.field.to_string();
-        let field = if field.is_empty() { "params".to_owned() } else { format!("params.{field}") };
-        return Err(ApiError::field(field, problem.reason));
+    if let Err(problem) = task_type.check("params", &params) {
+        return Err(ApiError::field(problem.field.to_string(), problem.reason));
     }
     if let Some(key) = &request.task_key
         && (key.is_empty() || key.len() > LONGEST_KEY || key.contains('\0'))
@@ -141,9 +132,10 @@ fn filter(given: Vec<(String, String)>) -> Result<Filter, ApiError> {
             "action_config" => filter.action_config = Some(value.replace('\0', "")),
             "event_id" => {
                 let refused = || ApiError::field("event_id", "must be the _id of an event");
-                filter.event_id = Some(event_id(&value).ok_or_else(refused)?);
+                filter.event_id = Some(event_id::parse(&value).ok_or_else(refused)?);
             }
             "order_id" => filter.effect = Some(("order", value.replace('\0', ""))),
+            "run_id" => filter.effect = Some(("run", value.replace('\0', ""))),
             "before" => {
                 let before = value.parse();
                 filter.before =
@@ -156,7 +148,7 @@ fn filter(given: Vec<(String, String)>) -> Result<Filter, ApiError> {
             }
             _ => {
                 let reason = "unknown parameter; allowed are status, task_type, action_config, event_id, \
-                              order_id, before, limit";
+                              order_id, run_id, before, limit";
                 return Err(ApiError::field(name.chars().take(80).collect::<String>(), reason));
             }
         }
@@ -180,8 +172,11 @@ fn shown(task: &Task) -> Value {
     put("schedule", task.schedule.clone().map(Value::from));
     put("tick", task.tick.map(moment));
     put("action_config", task.action_config.clone().map(Value::from));
-    put("event_id", task.event_id.map(shown_id));
-    put("join_events", task.join_events.as_ref().map(|ids| ids.iter().copied().map(shown_id).collect()));
+    put("event_id", task.event_id.map(|id| event_id::shown(id).into()));
+    put(
+        "join_events",
+        task.join_events.as_ref().map(|ids| ids.iter().copied().map(event_id::shown).collect()),
+    );
     if task.action_config.is_some() {
         put("priority", Some(task.priority.into()));
         put("concurrency_key", task.concurrency_key.clone().map(Value::from));
@@ -195,15 +190,6 @@ fn shown(task: &Task) -> Value {
     put("started_at", task.started_at.map(moment));
     put("ended_at", task.ended_at.map(moment));
     Value::Object(shown)
-}
-
-/// Events' ids as they are shown: texts that sort as the ids do.
-fn shown_id(id: i64) -> Value {
-    format!("{id:016x}").into()
-}
-
-fn event_id(text: &str) -> Option<i64> {
-    if text.len() == 16 { i64::from_str_radix(text, 16).ok() } else { None }
 }
 
 fn moment(moment: DateTime<Utc>) -> Value {

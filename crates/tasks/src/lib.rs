@@ -11,6 +11,7 @@
 mod action;
 mod attempt;
 mod control;
+pub mod event_id;
 mod handler;
 pub mod http;
 mod report;

@@ -28,18 +28,18 @@ pub struct RunParams {
     pub env_inputs: Map<String, Json>,
 }
 
-/// Starts runs, and waits for their ends. `task_id` is the run's key: one run for a task, however often it is begun. Answers
+/// Starts runs, and waits for their ends. The task is the run's key: one run for a task, however often it is begun. Answers
 /// what came of it: at least `run_id` and `status`.
 pub trait StartRuns: Send + Sync + 'static {
     /// Runs it.
-    fn run(&self, task_id: i64, params: RunParams) -> BoxFuture<'_, Result<Json, TaskError>>;
+    fn run<'a>(&'a self, attempt: &'a Attempt, params: RunParams) -> BoxFuture<'a, Result<Json, TaskError>>;
 }
 
 /// How long an end is waited for before the run is looked at again.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 impl StartRuns for Configurator {
-    fn run(&self, task_id: i64, params: RunParams) -> BoxFuture<'_, Result<Json, TaskError>> {
+    fn run<'a>(&'a self, attempt: &'a Attempt, params: RunParams) -> BoxFuture<'a, Result<Json, TaskError>> {
         Box::pin(async move {
             let env = params.env.parse::<Env>();
             let env =
@@ -52,8 +52,10 @@ impl StartRuns for Configurator {
                 env_inputs: params.env_inputs,
             };
             // The same for every attempt at the task.
-            let request = Uuid::from_u64_pair(TASKS, task_id.cast_unsigned());
+            let request = Uuid::from_u64_pair(TASKS, attempt.task_id.cast_unsigned());
             let run_id = self.begin_once(given, request).await.map_err(refused)?;
+            let noted = attempt.note_effects("run", vec![run_id.to_string()]).await;
+            noted.map_err(|error| TaskError::Temporary(error.to_string()))?;
             loop {
                 let run = self.wait(run_id, LOOK_EVERY).await.map_err(refused)?;
                 match run.status {
@@ -99,6 +101,6 @@ impl Handler for ConfiguratorRun {
     type Params = RunParams;
 
     async fn run(&self, attempt: &Attempt, params: RunParams) -> Result<Json, TaskError> {
-        self.0.run(attempt.task_id, params).await
+        self.0.run(attempt, params).await
     }
 }

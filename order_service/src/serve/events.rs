@@ -37,7 +37,10 @@ pub(super) async fn start(
 /// What sends webhooks.
 pub(super) fn webhooks(settings: &EventsSettings) -> HttpRequest {
     HttpRequest {
-        connector: Connector::new(settings.webhook_allow.iter().cloned()),
+        connector: Connector::new(
+            settings.webhook_allow.iter().cloned(),
+            settings.webhook_authorities.iter().cloned(),
+        ),
         secret: settings.webhook_secret.clone().map(|secret| secret.0),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use events::EventSettings;
+use events::task_types::http_request::{CertificateDer, authorities};
 use settings::{Resolved, SettingError};
 
 /// The settings of events.
@@ -16,6 +17,8 @@ pub struct EventsSettings {
     pub webhook_allow: Vec<String>,
     /// The content of `--webhook-secret-file`.
     pub webhook_secret: Option<Secret>,
+    /// The certificates in `--webhook-ca`.
+    pub webhook_authorities: Vec<CertificateDer<'static>>,
 }
 
 /// Bytes that are never shown.
@@ -51,6 +54,7 @@ impl EventsSettings {
             retention: super::positive(resolved, "event-retention")?,
             webhook_allow,
             webhook_secret: secret(resolved)?,
+            webhook_authorities: webhook_authorities(resolved)?,
         })
     }
 }
@@ -60,10 +64,22 @@ fn is_place(text: &str) -> bool {
     place.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
+fn webhook_authorities(resolved: &Resolved) -> Result<Vec<CertificateDer<'static>>, SettingError> {
+    const NAME: &str = "webhook-ca";
+    let Some((file, pem)) = content(resolved, NAME)? else { return Ok(Vec::new()) };
+    authorities(&pem).map_err(|reason| resolved.invalid(NAME, format!("{file} {reason}")))
+}
+
+/// The file that a setting names, and what is in it.
+fn content(resolved: &Resolved, name: &'static str) -> Result<Option<(String, Vec<u8>)>, SettingError> {
+    let Some(file) = resolved.optional::<String>(name)? else { return Ok(None) };
+    let content = std::fs::read(&file).map_err(|error| resolved.invalid(name, format!("{file}: {error}")))?;
+    Ok(Some((file, content)))
+}
+
 fn secret(resolved: &Resolved) -> Result<Option<Secret>, SettingError> {
     const NAME: &str = "webhook-secret-file";
-    let Some(file) = resolved.optional::<String>(NAME)? else { return Ok(None) };
-    let secret = std::fs::read(&file).map_err(|error| resolved.invalid(NAME, format!("{file}: {error}")))?;
+    let Some((file, secret)) = content(resolved, NAME)? else { return Ok(None) };
     let secret = secret.trim_ascii_end();
     if secret.is_empty() {
         return Err(resolved.invalid(NAME, format!("{file} is empty")));

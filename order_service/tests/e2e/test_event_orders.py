@@ -11,6 +11,10 @@ def test_each_end_of_an_order_is_one_event_also_when_it_failed_and_was_retried(p
     foreign = platform.foreign_data_manager()
     service = platform.order_service()
     events, orders = platform.ledger_client(service), platform.client(service)
+    for name in ("orderFailed", "orderProcessed"):
+        config = event_client.on(f"after-{name}", name, "noop", {"note": "{{ event.params.order_id }}"})
+        config["on"][0]["params"] = {"order_id": 41}
+        event_client.put(events, config)
     assert all(order.is_processed for order in orders.process([(n, 7) for n in range(1, 41)]))
     foreign.plans = {41: grpc.StatusCode.NOT_FOUND}
     orders.process([(41, 7)])
@@ -24,6 +28,16 @@ def test_each_end_of_an_order_is_one_event_also_when_it_failed_and_was_retried(p
     assert sorted(event["params"]["order_id"] for event in processed) == list(range(1, 42))
     assert all(event["params"]["storage_id"] and event["params"]["pickup_point_id"] for event in processed)
     assert len(event_client.events(events, name="orderFailed")) == 1
+    # Each of its two ends has started its task, once, and the stories say so.
+    (revived,) = [event for event in processed if event["params"]["order_id"] == 41]
+    assert failed["_id"] < revived["_id"]
+    for end in (failed, revived):
+        task = event_client.only_task(events, end["_id"])
+        assert (task["status"], task["action_config"]) == ("succeeded", f"after-{end['name']}"), task
+        assert task["params"] == {"note": 41}
+    other = next(event for event in processed if event["params"]["order_id"] == 1)
+    (reason,) = event_client.story(events, other["_id"])["not_fired"]
+    assert reason["reason"] == "condition failed: params.order_id: expected 41, actual 1", reason
 
 
 def test_from_an_event_to_orders_and_from_the_ledger_back(platform):

@@ -4,52 +4,21 @@ What is refused in all its forms is tested in `crates/events`; here are the real
 make that judges what it gets.
 """
 
-import collections
 import hashlib
 import hmac
-import http.server
-import threading
 
 import pytest
 
 import event_client
 from roles_apart import Roles
+from webhook_server import WebhookServer, certify
 
 SECRET = b"between you and me"
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Answers 503 to the first request of each path; remembers all."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.place = f"127.0.0.1:{self.server_port}"
-        self.got = collections.defaultdict(list)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        got = self.server.got[self.path]
-        got.append((dict(self.headers), body))
-        if self.path.startswith("/inside"):
-            self.send_response(307)
-            self.send_header("Location", f"http://localhost:{self.server.server_port}/secret")
-        else:
-            self.send_response(503 if len(got) == 1 else 200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server(platform):
-    server = Server()
+    server = WebhookServer()
     platform.closing(server.shutdown)
     return server
 
@@ -90,3 +59,15 @@ def test_others_are_refused_and_the_story_says_why(platform, server, host):
     (produced,) = event_client.story(client, task["event_id"])["produced_tasks"]
     assert "PERMISSION_DENIED" in produced["error"] and "--webhook-allow" in produced["error"], produced
     assert not server.got
+
+
+def test_a_server_certified_by_an_authority_of_ones_own_is_reached_with_its_file_only(platform, tmp_path):
+    certificate, key = certify(tmp_path)
+    server = WebhookServer(tls=(certificate, key))
+    platform.closing(server.shutdown)
+    trusting = service_with(platform, "--webhook-allow", server.place, "--webhook-ca", certificate)
+    task = delivered(trusting, f"https://{server.place}/hook")
+    assert (task["status"], task["attempts"], len(server.got["/hook"])) == ("succeeded", 2, 2), task
+    # Not an authority's file: said at the start, with the flag's name.
+    done = platform.order_service(start=False, bare=True).command_line("serve", "--webhook-ca", __file__)
+    assert done.returncode == 2 and "webhook-ca" in done.stderr and "certificate" in done.stderr, done.stderr

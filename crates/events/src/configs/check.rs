@@ -1,6 +1,6 @@
 //! What configs must keep to: pure.
 
-use reconcile::{Bundle, Diagnostic, Field, Problem, listed, suggestion};
+use reconcile::{Bundle, Diagnostic, Field, Problem};
 use serde_json::Value;
 use tasks::TaskType;
 
@@ -86,22 +86,13 @@ fn action_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
     let before = wrong.len();
     let params = Value::Object(action.params.clone());
     let templated = check_templates(&params, &Field::from("action.params"), &mut wrong);
-    match types.iter().find(|known| known.name == action.task) {
-        None => {
-            let names = || types.iter().map(|known| known.name);
-            let (near, known) = (suggestion(&action.task, names()), listed(names()));
-            let reason = format!("there is no task type `{}`{near} (allowed are {known})", action.task);
-            wrong.push(Problem::new("action.task", reason));
-        }
+    match TaskType::find(&action.task, types) {
+        Err(reason) => wrong.push(Problem::new("action.task", reason)),
         // What templates will give is checked when they have given it.
-        Some(known) if !templated && wrong.len() == before => {
-            if let Err(problem) = known.check(&params) {
-                let path = problem.field.to_string();
-                let dot = if path.is_empty() || path.starts_with('[') { "" } else { "." };
-                wrong.push(Problem::new(format!("action.params{dot}{path}").as_str(), problem.reason));
-            }
+        Ok(known) if !templated && wrong.len() == before => {
+            wrong.extend(known.check("action.params", &params).err());
         }
-        Some(_) => {}
+        Ok(_) => {}
     }
     wrong
 }

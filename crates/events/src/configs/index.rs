@@ -1,7 +1,7 @@
 //! All configs, compiled, found by an event's name and one of its values: what configs about other events there are costs
 //! nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Compiled, Condition};
@@ -12,8 +12,8 @@ use crate::params::{Params, at, canonical};
 pub struct Index {
     /// Since when it is so.
     pub version: i64,
-    configs: HashMap<String, Arc<Compiled>>,
-    by_event: HashMap<String, Arc<OfEvent>>,
+    configs: HashMap<Arc<str>, Arc<Compiled>>,
+    by_event: HashMap<Arc<str>, Arc<OfEvent>>,
 }
 
 /// The triggers about one name.
@@ -32,43 +32,35 @@ type Place = (Arc<Compiled>, usize);
 pub type Pulled = (Arc<Compiled>, Vec<usize>);
 
 impl Index {
-    /// With these configs changed, and those without one deleted.
+    /// With these configs changed, each once, and those without one deleted. What it costs depends on the configs about the same
+    /// events, but for a copy of two maps of references.
     pub fn with(&self, version: i64, changes: Vec<(String, Option<Compiled>)>) -> Self {
         let mut next = Self { version, ..self.clone() };
-        let mut touched: Vec<String> = Vec::new();
+        let changed: HashSet<String> = changes.iter().map(|(name, _)| name.clone()).collect();
+        let mut touched: HashMap<String, Vec<Place>> = HashMap::new();
         for (name, config) in changes {
-            let names =
-                |config: &Compiled| config.config.on.iter().map(|on| on.event.clone()).collect::<Vec<_>>();
-            let old = match config {
-                Some(config) => {
-                    touched.extend(names(&config));
-                    next.configs.insert(name, Arc::new(config))
-                }
-                None => next.configs.remove(&name),
-            };
-            touched.extend(old.iter().flat_map(|old| names(old)));
+            let old = next.configs.remove(name.as_str());
+            for on in old.iter().flat_map(|old| &old.config.on) {
+                touched.entry(on.event.clone()).or_default();
+            }
+            let Some(config) = config.map(Arc::new) else { continue };
+            for (n, on) in config.config.on.iter().enumerate() {
+                let places = touched.entry(on.event.clone()).or_default();
+                places.extend(config.config.enabled.then(|| (config.clone(), n)));
+            }
+            next.configs.insert(name.into(), config);
         }
-        touched.sort_unstable();
-        touched.dedup();
-        next.rebuild(&touched);
+        touched.into_iter().for_each(|(event, new)| next.rebuild(&event, &changed, new));
         next
     }
 
-    fn rebuild(&mut self, events: &[String]) {
-        let mut places: HashMap<&str, Vec<Place>> =
-            events.iter().map(|event| (event.as_str(), Vec::new())).collect();
-        for config in self.configs.values().filter(|config| config.config.enabled) {
-            for (n, on) in config.config.on.iter().enumerate() {
-                if let Some(places) = places.get_mut(on.event.as_str()) {
-                    places.push((config.clone(), n));
-                }
-            }
-        }
-        for (event, places) in places {
-            match places.is_empty() {
-                true => drop(self.by_event.remove(event)),
-                false => drop(self.by_event.insert(event.to_owned(), Arc::new(OfEvent::new(places)))),
-            }
+    /// What is about an event: the triggers of configs that have not changed, and the new ones.
+    fn rebuild(&mut self, event: &str, changed: &HashSet<String>, mut places: Vec<Place>) {
+        let known = self.by_event.remove(event);
+        let known = known.iter().flat_map(|known| known.places());
+        places.extend(known.filter(|(config, _)| !changed.contains(&config.config.name)).cloned());
+        if !places.is_empty() {
+            self.by_event.insert(event.into(), Arc::new(OfEvent::new(places)));
         }
     }
 
@@ -104,7 +96,7 @@ impl Index {
 impl OfEvent {
     /// Each trigger lies at the param in which the triggers differ most.
     fn new(places: Vec<Place>) -> Self {
-        let mut values: HashMap<&str, std::collections::HashSet<String>> = HashMap::new();
+        let mut values: HashMap<&str, HashSet<String>> = HashMap::new();
         for (path, value) in places.iter().flat_map(equalities) {
             values.entry(path).or_default().insert(value);
         }
@@ -121,6 +113,10 @@ impl OfEvent {
             }
         }
         of_event
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        self.by_value.values().flat_map(HashMap::values).flatten().chain(&self.others)
     }
 
     fn candidates(&self, params: &Params) -> impl Iterator<Item = &Place> {

@@ -10,6 +10,8 @@ mod definition;
 mod index;
 mod integration;
 mod live;
+#[cfg(test)]
+mod properties;
 mod single;
 pub(crate) mod stored;
 pub(crate) mod template;

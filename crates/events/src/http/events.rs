@@ -65,19 +65,27 @@ fn answer_one(ids: &[(EventId, bool)]) -> (StatusCode, Json<Value>) {
 
 fn batch(body: &[u8]) -> Result<Vec<Input>, ApiError> {
     let text = std::str::from_utf8(body).map_err(|_| ApiError::field("body", "must be UTF-8"))?;
-    let mut track = serde_path_to_error::Track::new();
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = body::objects(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track));
-    let inputs: Vec<Input> = read.map_err(|error: serde_json::Error| {
-        let path = track.path().to_string();
-        let field = if path == "." || path == "?" { "body".to_owned() } else { path };
-        ApiError::field(field, error.to_string())
-    })?;
-    deserializer.end().map_err(|_| ApiError::field("body", "there is something after the JSON value"))?;
+    let mut plain = serde_json::Deserializer::from_str(text);
+    let inputs: Vec<Input> = match body::objects(&mut plain) {
+        Ok(inputs) => inputs,
+        // Once more, slower, to learn where.
+        Err(_) => return Err(wrong_in(text)),
+    };
+    plain.end().map_err(|_| ApiError::field("body", "there is something after the JSON value"))?;
     if inputs.len() > MOST {
         return Err(ApiError::new(Code::TooLarge, format!("the body has more than {MOST} events")));
     }
     Ok(inputs)
+}
+
+fn wrong_in(text: &str) -> ApiError {
+    let mut track = serde_path_to_error::Track::new();
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read: serde_json::Result<Vec<Input>> =
+        body::objects(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track));
+    let reason = read.err().map(|error| error.to_string()).unwrap_or_default();
+    let path = track.path().to_string();
+    ApiError::field(if path == "." || path == "?" { "body".to_owned() } else { path }, reason)
 }
 
 fn checked(input: Input, caller: &Known, field: impl Fn(&str) -> String) -> Result<NewEvent, ApiError> {
@@ -99,9 +107,7 @@ fn checked(input: Input, caller: &Known, field: impl Fn(&str) -> String) -> Resu
 /// Refuses params that could not be kept.
 pub(super) fn check_params(params: &Params, field: &str) -> Result<(), ApiError> {
     check(params).map_err(|reason| ApiError::field(field, reason))?;
-    // Most are small: nothing is written out to see that.
-    let large = params.len() > 64 || serde_json::to_vec(params).is_ok_and(|text| text.len() > LARGEST);
-    if large && serde_json::to_vec(params).is_ok_and(|text| text.len() > LARGEST) {
+    if crate::params::size(params) > LARGEST {
         let message = format!("{field}: has more than {} KiB", LARGEST >> 10);
         return Err(ApiError::new(Code::TooLarge, message).arg("field", field));
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sqlx::PgConnection;
 use store::Result;
 
-use super::rows::{Given, Inserted, Key, insert, take, taken};
+use super::rows::{Given, Key, are_there, insert, take, taken};
 use super::{Written, joins, matching};
 use crate::configs::Index;
 use crate::write::Terms;
@@ -68,8 +68,8 @@ impl Batch {
         index: &Index,
     ) -> Result<Option<Vec<Written>>> {
         let events: Vec<&Event> = self.events().collect();
-        let inserted = insert(connection, &events, index.version).await?;
-        Ok((inserted != Inserted::Stale).then(|| self.requests.iter().map(|items| all_new(items)).collect()))
+        let current = insert(connection, &events, index.version).await?;
+        Ok(current.then(|| self.sort_out(Vec::new()).written))
     }
 
     /// Writes events, keys, joins and tasks; nothing if the index is not current.
@@ -79,13 +79,9 @@ impl Batch {
         index: &Index,
         terms: &Terms,
     ) -> Result<Option<Vec<Written>>> {
-        let known = if self.keys.is_empty() { Vec::new() } else { taken(connection, &self.keys).await? };
-        let Sorted { written, new, keys } = self.sort_out(known);
-        match insert(connection, &new, index.version).await? {
-            Inserted::Stale => return Ok(None),
-            // Everything else went with it.
-            Inserted::Before => return Ok(Some(written)),
-            Inserted::Now => {}
+        let Sorted { written, new, keys } = self.sort_out(taken(connection, &self.keys).await?);
+        if !insert(connection, &new, index.version).await? {
+            return Ok(None);
         }
         take(connection, keys).await?;
         let pulled = matching::pulled(index, &new, terms);
@@ -95,6 +91,12 @@ impl Batch {
         metrics::counter!("events_tasks_started_total").increment(started.len() as u64);
         store::fail_point("action_tasks_enqueued");
         Ok(Some(written))
+    }
+
+    /// What was written when the answer was lost; nothing if it was not, and the ids are others' now.
+    pub(super) async fn written_before(&self, connection: &mut PgConnection) -> Result<Option<Vec<Written>>> {
+        let Sorted { written, new, .. } = self.sort_out(taken(connection, &self.keys).await?);
+        Ok(are_there(connection, &new).await?.then_some(written))
     }
 
     /// Which events are new, given the keys that are taken. Requests are looked at one after the other: a later one meets the
@@ -143,10 +145,6 @@ struct Sorted<'b> {
     written: Vec<Written>,
     new: Vec<&'b Event>,
     keys: Vec<Key>,
-}
-
-fn all_new(items: &[Item]) -> Written {
-    Written::Events(items.iter().map(|item| (item.event.id, true)).collect())
 }
 
 #[cfg(test)]

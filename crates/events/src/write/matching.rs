@@ -96,14 +96,9 @@ pub(crate) fn task_of(
     if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY || key.contains('\0')) {
         return Err(failed(format!("concurrency_key: must come to 1 to {LONGEST_KEY} bytes without NUL")));
     }
-    let Some(task_type) = terms.types.iter().find(|known| known.name == action.task) else {
-        return Err(format!("there is no task type `{}`", action.task));
-    };
-    task_type.check(&params).map_err(|problem| {
-        let field = problem.field.to_string();
-        let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };
-        failed(format!("params{dot}{field}: {}", problem.reason))
-    })?;
+    TaskType::find(&action.task, &terms.types)?
+        .check("params", &params)
+        .map_err(|problem| failed(format!("{}: {}", problem.field, problem.reason)))?;
     Ok(ActionTask {
         task_type: action.task.clone(),
         params,

@@ -1,8 +1,8 @@
 //! Writing events: event, match, join and enqueue in one transaction, those of concurrent calls together in one commit.
 //!
-//! Cost: events that pull no trigger and have no key are two round trips for a whole batch (ids; rows, with the check that the
-//! index is current). Any others are one transaction. Ids are given before: a repetition after a lost answer of a commit finds
-//! its own rows, and changes nothing.
+//! Cost: events that pull no trigger and have no key are two round trips and one flush for a whole batch (ids; rows, with the
+//! check that the index is current). Any others are one transaction. Ids are given before: a repetition after a lost answer of
+//! a commit finds its own rows, and changes nothing.
 //! Lock order: the caller's rows, event keys, joins by id, tasks, lanes, groups, jobs.
 
 mod batch;
@@ -23,12 +23,14 @@ pub(crate) use joins::{State, seen_by};
 pub(crate) use matching::{Terms, task_of};
 pub(crate) use rows::{Row, find};
 
-use rows::allocate;
+use rows::{allocate, allocate_ahead};
 
 /// Most events in one commit, but for a single request that is larger.
 const EVENTS_PER_COMMIT: usize = 10_000;
 /// Most requests that wait.
 const WAITING: usize = 8192;
+/// How often a batch is given ids.
+const MOST_GIVEN: u32 = 10;
 /// A batch of several is not followed by the next one sooner.
 const PACE: Duration = Duration::from_millis(1);
 
@@ -105,21 +107,50 @@ async fn settle(events: &Events, mut asked: Vec<Asked>) {
 
 async fn commit(events: &Events, asked: &[Asked]) -> Result<Vec<Written>> {
     let wanted = asked.iter().map(|asked| asked.events.len()).sum();
-    let given = run(&events.pool, "allocate_event_ids", move |connection| {
-        Box::pin(async move { allocate(connection, wanted).await })
-    });
-    let requests = asked.iter().map(|asked| Request { events: asked.events.clone() }).collect();
-    let batch = Arc::new(Batch::new(requests, given.await?));
-    let written = match attempt(events, &batch).await {
-        Err(error) if lacks_week(&error) => {
-            crate::retention::create_weeks(&events.pool).await?;
-            attempt(events, &batch).await?
+    let mut given = 0;
+    let written = loop {
+        let batch = Arc::new(give_ids(events, asked, wanted).await?);
+        given += 1;
+        match attempt_with_weeks(events, &batch).await {
+            Err(Error::Duplicate(_)) if given < MOST_GIVEN => {
+                // There already: by us, if an answer was lost; by others, if a crash made the database give ids again.
+                if let Some(written) = written_before(events, &batch).await? {
+                    break written;
+                }
+            }
+            written => break written?,
         }
-        written => written?,
     };
     store::fail_point("action_events_written");
     metrics::counter!("events_written_total").increment(wanted as u64);
     Ok(written)
+}
+
+async fn give_ids(events: &Events, asked: &[Asked], wanted: usize) -> Result<Batch> {
+    let given = run(&events.pool, "allocate_event_ids", move |connection| {
+        Box::pin(async move { allocate_ahead(connection, wanted).await })
+    });
+    let requests = asked.iter().map(|asked| Request { events: asked.events.clone() }).collect();
+    Ok(Batch::new(requests, given.await?))
+}
+
+async fn written_before(events: &Events, batch: &Arc<Batch>) -> Result<Option<Vec<Written>>> {
+    let batch = batch.clone();
+    run(&events.pool, "events_written_before", move |connection| {
+        let batch = batch.clone();
+        Box::pin(async move { batch.written_before(connection).await })
+    })
+    .await
+}
+
+async fn attempt_with_weeks(events: &Events, batch: &Arc<Batch>) -> Result<Vec<Written>> {
+    match attempt(events, batch).await {
+        Err(error) if lacks_week(&error) => {
+            crate::retention::create_weeks(&events.pool).await?;
+            attempt(events, batch).await
+        }
+        written => written,
+    }
 }
 
 /// Whether there was no partition for an event.
@@ -167,7 +198,8 @@ impl Events {
         let batch = Batch::new(vec![Request { events: new.into() }], given);
         let mut index = self.live.now();
         loop {
-            match batch.write_in_tx(connection, &index, &self.terms).await? {
+            let written = batch.write_in_tx(connection, &index, &self.terms).await;
+            match written.map_err(raced)? {
                 Some(mut written) => match written.pop() {
                     Some(Written::Events(ids)) => return Ok(ids),
                     // Its key was another one's: the event that is there stays.
@@ -177,5 +209,75 @@ impl Events {
                 None => index = self.live.refresh(connection).await?,
             }
         }
+    }
+}
+
+/// Ids that a crash made the database give again: the caller's transaction is repeated, with others.
+fn raced(error: Error) -> Error {
+    match error {
+        Error::Duplicate(constraint) => Error::Raced(constraint),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tasks::TaskType;
+
+    use super::*;
+    use crate::configs::{ActionConfig, set_one};
+    use crate::task_types::Noop;
+    use crate::{Cause, EventSettings};
+
+    fn asked(name: &str, key: Option<&str>) -> Asked {
+        let (params, reply) = (crate::Params::new(), oneshot::channel().0);
+        let event = NewEvent {
+            name: name.to_owned(),
+            params,
+            author: "a".to_owned(),
+            key: key.map(str::to_owned),
+            cause: Cause::default(),
+        };
+        Asked { events: vec![event].into(), reply }
+    }
+
+    #[test]
+    fn a_batch_whose_answer_was_lost_is_found_as_it_was_written() {
+        store::testing::run(async {
+            let pool = store::testing::control_database().await;
+            let events = Events::new(pool.clone(), [TaskType::of::<Noop>()].into(), EventSettings::default());
+            let config: ActionConfig = serde_json::from_value(
+                json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}}),
+            )
+            .unwrap();
+            set_one(&pool, "c".to_owned(), Some(config), reconcile::Owner::Api).await.unwrap();
+            for requests in [
+                vec![asked("plain", None), asked("plain", None)],
+                vec![asked("e", None), asked("e", Some("k")), asked("plain", Some("l"))],
+                vec![asked("e", Some("m"))],
+            ] {
+                let batch = Arc::new(give_ids(&events, &requests, requests.len()).await.unwrap());
+                let written = attempt(&events, &batch).await.unwrap();
+                // Either the repetition itself says so, or it meets its own rows.
+                let again = match attempt(&events, &batch).await {
+                    Err(Error::Duplicate(_)) => written_before(&events, &batch).await.unwrap().unwrap(),
+                    again => again.unwrap(),
+                };
+                assert_eq!(again, written);
+            }
+            // Others that were given the same ids are not taken for them.
+            let requests = || vec![Request { events: asked("plain", None).events }];
+            let given =
+                run(&pool, "ids", |connection| Box::pin(allocate_ahead(connection, 1))).await.unwrap();
+            let later = (given.0.clone(), given.1 + Duration::from_millis(1));
+            let [first, second] = [given, later].map(|given| Arc::new(Batch::new(requests(), given)));
+            attempt(&events, &first).await.unwrap();
+            assert!(matches!(attempt(&events, &second).await, Err(Error::Duplicate(_))));
+            assert_eq!(written_before(&events, &second).await.unwrap(), None);
+            let count = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM tasks)";
+            let counted: (i64, i64) = sqlx::query_as(count).fetch_one(&pool).await.unwrap();
+            assert_eq!(counted, (7, 3));
+        });
     }
 }

@@ -11,31 +11,27 @@ use crate::{Cause, Event, EventId};
 /// Ids, ascending, and the time of creation that goes with them.
 pub(crate) type Given = (Vec<i64>, DateTime<Utc>);
 
-/// Ids for so many events. They are used up whatever becomes of the transaction.
+/// Ids for so many events, in the caller's transaction. They are used up whatever becomes of it.
 pub(crate) async fn allocate(connection: &mut PgConnection, wanted: usize) -> Result<Given> {
     let asked = sqlx::query_as("SELECT ids, at FROM next_event_ids($1) -- allocate_event_ids");
     Ok(asked.bind(i32::try_from(wanted).unwrap_or(i32::MAX)).fetch_one(connection).await?)
 }
 
-/// Whether rows were inserted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Inserted {
-    /// All of them.
-    Now,
-    /// They are there already: this is a repetition.
-    Before,
-    /// The configs are not at this version any more: nothing was inserted.
-    Stale,
+/// Ids for so many events, for a transaction to come, outside of any. Does not wait for the disk: the sequence's step is in
+/// the log before the events are, so whoever waits for these has waited for it. If the database crashes in between, the ids
+/// may be given again: [`insert`] notices.
+pub(super) async fn allocate_ahead(connection: &mut PgConnection, wanted: usize) -> Result<Given> {
+    let asked = sqlx::query_as(
+        "SELECT ids, at FROM set_config('synchronous_commit', 'off', true), next_event_ids($1) -- allocate_event_ids",
+    );
+    Ok(asked.bind(i32::try_from(wanted).unwrap_or(i32::MAX)).fetch_one(connection).await?)
 }
 
-/// Inserts events that were matched against this version of the configs.
-pub(super) async fn insert(
-    connection: &mut PgConnection,
-    events: &[&Event],
-    version: i64,
-) -> Result<Inserted> {
-    let Some(first) = events.first() else { return Ok(Inserted::Now) };
-    let (current, inserted): (bool, i64) = sqlx::query_as(INSERT)
+/// Inserts events that were matched against this version of the configs; `false`, and nothing is inserted, if the configs are
+/// not at it any more. [`store::Error::Duplicate`] if any is there already: see [`are_there`].
+pub(super) async fn insert(connection: &mut PgConnection, events: &[&Event], version: i64) -> Result<bool> {
+    let Some(first) = events.first() else { return Ok(true) };
+    let current = sqlx::query_scalar(INSERT)
         .bind(version)
         .bind(first.time_created)
         .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())
@@ -46,11 +42,21 @@ pub(super) async fn insert(
         .bind(events.iter().map(|event| event.cause.depth).collect::<Vec<_>>())
         .fetch_one(connection)
         .await?;
-    Ok(match (current, inserted) {
-        (false, _) => Inserted::Stale,
-        (true, 0) => Inserted::Before,
-        (true, _) => Inserted::Now,
-    })
+    Ok(current)
+}
+
+/// Whether these very events are there: they had been inserted, and only the answer was lost. Others that were given the same
+/// ids have another time.
+pub(super) async fn are_there(connection: &mut PgConnection, events: &[&Event]) -> Result<bool> {
+    let Some(first) = events.first() else { return Ok(true) };
+    let there: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM events WHERE event_id = ANY ($1) AND time_created = $2 -- written_before",
+    )
+    .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())
+    .bind(first.time_created)
+    .fetch_one(connection)
+    .await?;
+    Ok(there == events.len() as i64)
 }
 
 /// A key, the event that has it, and its content.
@@ -58,6 +64,9 @@ pub(super) type Key = (String, i64, [u8; 32]);
 
 /// Those of these keys that are taken.
 pub(super) async fn taken(connection: &mut PgConnection, keys: &[String]) -> Result<Vec<Key>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
     let rows: Vec<(String, i64, Vec<u8>)> = sqlx::query_as(
         "SELECT event_key, event_id, content FROM event_keys WHERE event_key = ANY ($1) -- taken_event_keys",
     )
@@ -140,6 +149,5 @@ WITH current AS MATERIALIZED (
     FROM unnest($3::bigint[], $4::text[], $5::jsonb[], $6::text[], $7::bigint[], $8::smallint[])
         AS t (event_id, name, params, author, task_id, depth)
     WHERE EXISTS (SELECT FROM current)
-    ON CONFLICT (event_id) DO NOTHING RETURNING event_id
 )
-SELECT EXISTS (SELECT FROM current), (SELECT count(*) FROM inserted)";
+SELECT EXISTS (SELECT FROM current)";

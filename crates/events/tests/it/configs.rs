@@ -31,6 +31,20 @@ fn what_is_wrong_is_said_with_its_field() {
                 "action.params.seconds",
                 "0 to 3600",
             ),
+            (
+                action(
+                    json!({"task": "http_request", "params": {"url": "http://a.example", "headers": {"Host": "b"}}}),
+                ),
+                "action.params.headers",
+                "set by the platform",
+            ),
+            (
+                action(
+                    json!({"task": "http_request", "params": {"url": "http://a.example", "json": 1, "body": ""}}),
+                ),
+                "action.params",
+                "not both",
+            ),
             (action(json!({"task": "noop", "params": {"note": "{{ x"}})), "action.params.note", "syntax"),
             (
                 action(json!({"task": "noop", "params": {"note": "{% set x = 1 %}"}})),

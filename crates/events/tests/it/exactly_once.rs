@@ -78,3 +78,29 @@ fn a_repeated_transaction_changes_nothing() {
         assert_eq!(world.started(&event).await.len(), 1);
     });
 }
+
+#[test]
+fn ids_that_a_crash_makes_the_database_give_again_lose_no_event() {
+    run(async {
+        let world = World::fresh().await;
+        world.config(noop_on("c", "matched")).await;
+        let mut ids = HashSet::from([world.event("plain", json!({})).await]);
+        for round in 0..6 {
+            // As after a crash that lost the sequence's last steps.
+            sqlx::query("SELECT setval('event_ids', last_value - 5) FROM event_ids")
+                .execute(&world.pool)
+                .await
+                .unwrap();
+            let name = if round % 2 == 0 { "plain" } else { "matched" };
+            let event = |n: i64| json!({"name": name, "params": {"n": n}, "event_key": (n == 2).then(|| format!("{round}"))});
+            let (status, answer) =
+                world.send("POST", "/api/v1/events", &json!([event(0), event(1), event(2)])).await;
+            assert_eq!(status, 201, "{answer}");
+            ids.extend(answer.as_array().unwrap().iter().map(|id| id["_id"].as_str().unwrap().to_owned()));
+            ids.insert(world.event(name, json!({"n": 3})).await);
+        }
+        assert_eq!(ids.len(), 25);
+        let (events, tasks) = ("SELECT count(*) FROM events", "SELECT count(DISTINCT event_id) FROM tasks");
+        assert_eq!((world.count(events).await, world.count(tasks).await), (25, 12));
+    });
+}

@@ -1,5 +1,8 @@
 //! Hazard: a filter is SQL, or an error 500, or runs for ever.
 
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use store::testing::run;
 
@@ -134,5 +137,141 @@ fn a_query_that_looks_for_too_long_is_refused_naming_what_helps() {
         let (status, told): (u16, Value) = world.get("/api/v1/events?params__x=z").await;
         assert_eq!((status, &told["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{told}");
         assert!(told["error"]["args"]["time_created__gt"].is_string(), "{told}");
+    });
+}
+
+#[test]
+fn no_filter_made_of_odd_pieces_is_an_error_of_ours() {
+    run(async {
+        let world = World::fresh().await;
+        world.event("e", json!({"x": 1, "a": {"b": ["c", null, 1.5]}, "": {"": "'"}, "__": 7})).await;
+        let name = prop::collection::vec(
+            prop::sample::select(vec![
+                "params__",
+                "__",
+                "x",
+                "a",
+                "b",
+                "0",
+                "-1",
+                "__in",
+                "__gt",
+                "__lt",
+                "name",
+                "_id",
+                "time_created",
+                "author",
+                "'",
+                "\"",
+                "\\",
+                "{",
+                "}",
+                ",",
+                "$1",
+                "--",
+                "/*",
+                ";",
+                "%",
+                "\u{0}",
+                "\u{202e}",
+                "\u{1F600}",
+                " ",
+                "é",
+            ]),
+            1..6,
+        );
+        let value = prop_oneof![
+            any::<String>(),
+            any::<f64>().prop_map(|number| number.to_string()),
+            any::<i64>().prop_map(|number| number.to_string()),
+            prop::sample::select(vec![
+                "1e308",
+                "1e-400",
+                "1e999999",
+                "-0",
+                "0x10",
+                "infinity",
+                "NaN",
+                "",
+                ",",
+                "null",
+                "true",
+                "[1]",
+                "{}",
+                "1,2,x",
+                "2026-11-25",
+                "2026-02-30T00:00:00Z",
+                "2026-11-25T00:00:60Z",
+                "-infinity",
+                "epoch",
+                "now",
+                "294277-01-01T00:00:00Z",
+                "0000000000000001",
+                "7fffffffffffffff",
+                "ffffffffffffffff",
+            ])
+            .prop_map(str::to_owned),
+        ];
+        let (mut runner, asked) = (TestRunner::deterministic(), (name, value));
+        for _ in 0..400 {
+            let (name, value) = asked.new_tree(&mut runner).unwrap().current();
+            let query = format!("{}={}&count=true", encoded(&name.concat()), encoded(&value));
+            let (status, answer) = world.get(&format!("/api/v1/events?{query}")).await;
+            assert!(status == 200 || status == 400, "{name:?}={value:?}: {status} {answer}");
+        }
+    });
+}
+
+#[test]
+fn odd_events_are_refused_by_the_name_of_what_is_wrong() {
+    run(async {
+        let world = World::fresh().await;
+        let long = "n".repeat(10_000);
+        let nested = |levels: usize| {
+            let inner = (0..levels).fold("1".to_owned(), |inner, _| format!("{{\"a\":{inner}}}"));
+            format!("{{\"name\":\"e\",\"params\":{{\"p\":{inner}}}}}")
+        };
+        for (body, field) in [
+            (json!({"name": long}).to_string(), "name"),
+            (json!({"name": "e", "event_key": long}).to_string(), "event_key"),
+            (json!({"name": "e", "author": long}).to_string(), "author"),
+            (json!({long.as_str(): 1}).to_string(), "nnnn"),
+            (json!({"name": "e", "params": {long.as_str(): "\u{0}"}}).to_string(), "params"),
+            (json!({"name": "a\u{0}b"}).to_string(), "name"),
+            (json!({"name": ""}).to_string(), "name"),
+            (json!({"name": "e", "params": {"a": {"b\u{0}": 1}}}).to_string(), "params"),
+            (nested(40), "params"),
+            (nested(100_000), "params"),
+            (r#"{"name":"e","params":{"n":1e999}}"#.to_owned(), "params"),
+            (r#"{"name":"e","params":{"s":"\ud800"}}"#.to_owned(), "params"),
+        ] {
+            let request =
+                axum::http::Request::post("/api/v1/events").header("Content-Type", "application/json");
+            let (status, told) = world.ask(request.body(body.into()).unwrap()).await;
+            assert_eq!((status, &told["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{told}");
+            let args = told["error"]["args"].as_object().unwrap();
+            assert!(args.keys().any(|name| name.starts_with(field)), "{field}: {told}");
+            assert!(told["error"]["message"].as_str().unwrap().len() < 3000, "{field}: a long message");
+        }
+        // Names within the params may be as long as they like, and are found by them.
+        let id = world.event("e", json!({long.as_str(): "x"})).await;
+        let (_, found) = world.get(&format!("/api/v1/events?params__{long}=x")).await;
+        assert_eq!(found["result"][0]["_id"], json!(id));
+        let large = json!({"name": "e", "params": {"a": "x".repeat(300 << 10)}});
+        assert_eq!(world.send("POST", "/api/v1/events", &large).await.0, 413);
+        for name in [long.as_str(), "a%00b", "..", "%F0%9F%98%80"] {
+            assert_eq!(world.get(&format!("/api/v1/action_configs/{name}")).await.0, 404);
+            assert_eq!(world.get(&format!("/api/v1/tasks/{name}")).await.0, 404);
+            assert_eq!(world.get(&format!("/api/v1/event_story/{name}")).await.0, 404);
+        }
+        assert_eq!(
+            world.get(&format!("/api/v1/action_configs?event={long}")).await,
+            (200, json!({"result": []}))
+        );
+        assert_eq!(
+            world.get(&format!("/api/v1/tasks?action_config={long}")).await,
+            (200, json!({"result": []}))
+        );
+        assert_eq!(world.count("SELECT count(*) FROM events").await, 1);
     });
 }

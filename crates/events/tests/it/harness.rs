@@ -60,8 +60,12 @@ impl World {
 
     /// A worker that may send webhooks to these places.
     pub async fn worker(&self, allowed: &[String], stop: &CancellationToken) -> ActionWorker {
-        let webhooks =
-            HttpRequest { connector: Connector::new(allowed.to_vec()), secret: Some(SECRET.to_vec()) };
+        self.worker_with(Connector::new(allowed.to_vec(), []), stop).await
+    }
+
+    /// A worker whose webhooks go this way.
+    pub async fn worker_with(&self, connector: Connector, stop: &CancellationToken) -> ActionWorker {
+        let webhooks = HttpRequest { connector, secret: Some(SECRET.to_vec()) };
         let handlers = Handlers::default().with(Noop).with(EmitEvent(self.events.clone())).with(webhooks);
         let desk = tasks::Desk {
             tasks: self.tasks.clone(),
@@ -137,6 +141,15 @@ impl World {
         .await
     }
 
+    /// The task, once it has ended.
+    pub async fn ended(&self, id: i64) -> Value {
+        self.until_some(&format!("task {id} ends"), || async {
+            let task = self.task(id).await;
+            Some(task).filter(|task| task["status"] != "waiting" && task["status"] != "running")
+        })
+        .await
+    }
+
     /// The tasks that an event started, by config.
     pub async fn started(&self, event: &str) -> Vec<(String, i64)> {
         let story = self.story(event).await;
@@ -171,4 +184,10 @@ impl World {
 /// A config that starts a `noop` on events of a name.
 pub fn noop_on(name: &str, event: &str) -> Value {
     json!({"name": name, "on": [{"event": event}], "action": {"task": "noop"}})
+}
+
+/// A config that sends a webhook on events of its own name.
+pub fn webhook(name: &str, params: Value) -> Value {
+    let action = json!({"task": "http_request", "params": params, "max_attempts": 4});
+    json!({"name": name, "on": [{"event": name}], "action": action})
 }

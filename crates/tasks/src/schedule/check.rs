@@ -1,6 +1,6 @@
 //! What schedules must keep to that no schema can say: pure.
 
-use reconcile::{Bundle, Diagnostic, Field, Problem, listed, suggestion};
+use reconcile::{Bundle, Diagnostic, Problem};
 use serde_json::Value as Json;
 
 use super::{Cron, Scheduled};
@@ -30,23 +30,9 @@ pub(super) fn problems(scheduled: &Scheduled, types: &[TaskType]) -> Vec<Problem
     if let Err(reason) = Cron::parse(&scheduled.schedule) {
         wrong.push(Problem::new("schedule", reason));
     }
-    match types.iter().find(|known| known.name == scheduled.task_type) {
-        Some(known) => {
-            if let Err(problem) = known.check(&Json::Object(scheduled.params.clone())) {
-                let steps = problem.field.steps().iter();
-                let field = steps.fold(Field::from("params"), |field, step| match step {
-                    reconcile::Step::Key(key) => field.key(key.clone()),
-                    reconcile::Step::Index(index) => field.index(*index),
-                });
-                wrong.push(Problem { field, reason: problem.reason });
-            }
-        }
-        None => {
-            let names = || types.iter().map(|known| known.name);
-            let (near, known) = (suggestion(&scheduled.task_type, names()), listed(names()));
-            let reason = format!("there is no task type `{}`{near} (known: {known})", scheduled.task_type);
-            wrong.push(Problem::new("task_type", reason));
-        }
+    match TaskType::find(&scheduled.task_type, types) {
+        Ok(known) => wrong.extend(known.check("params", &Json::Object(scheduled.params.clone())).err()),
+        Err(reason) => wrong.push(Problem::new("task_type", reason)),
     }
     wrong
 }
@@ -88,7 +74,7 @@ mod tests {
                 "ledger.nop",
                 json!({}),
                 vec![
-                    "task_type: there is no task type `ledger.nop`, did you mean `ledger.noop`? (known: ledger.noop)",
+                    "task_type: there is no task type `ledger.nop`, did you mean `ledger.noop`? (allowed are ledger.noop)",
                 ],
             ),
             (

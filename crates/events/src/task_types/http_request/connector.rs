@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::addresses::refused;
+use super::network::{Internet, Network};
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Addresses of a name that are tried.
@@ -42,6 +44,7 @@ pub enum Connection {
 pub struct Connector {
     allowed: Arc<HashSet<String>>,
     tls: Option<TlsConnector>,
+    network: Arc<dyn Network>,
 }
 
 /// Where a request goes.
@@ -77,10 +80,20 @@ impl Target {
 }
 
 impl Connector {
-    /// Reaches public addresses, and whatever `allowed` (each `host:port`) names.
-    pub fn new(allowed: impl IntoIterator<Item = String>) -> Self {
+    /// Reaches public addresses, and whatever `allowed` (each `host:port`) names. Servers are known by the certificate
+    /// authorities of the machine and by those of `trusted`.
+    pub fn new(
+        allowed: impl IntoIterator<Item = String>,
+        trusted: impl IntoIterator<Item = CertificateDer<'static>>,
+    ) -> Self {
         let plain = |allowed: String| allowed.to_lowercase().replace(['[', ']'], "");
-        Self { allowed: Arc::new(allowed.into_iter().map(plain).collect()), tls: tls() }
+        let allowed = Arc::new(allowed.into_iter().map(plain).collect());
+        Self { allowed, tls: tls(trusted), network: Arc::new(Internet) }
+    }
+
+    /// In another network than the machine's.
+    pub fn within(self, network: Arc<dyn Network>) -> Self {
+        Self { network, ..self }
     }
 
     /// Connects.
@@ -102,13 +115,12 @@ impl Connector {
     /// The addresses of the host; an error if any of them must not be reached.
     async fn checked(&self, target: &Target) -> Result<Vec<SocketAddr>, NoConnection> {
         let Target { host, port, .. } = target;
-        let found = timeout(CONNECT, lookup_host((host.as_str(), *port))).await;
+        let found = timeout(CONNECT, self.network.resolve(host, *port)).await;
         let found = found
             .map_err(|_| NoConnection::Failed(format!("the name {host} could not be resolved in time")))?;
-        let found = found.map_err(|error| {
+        let addresses = found.map_err(|error| {
             NoConnection::Failed(format!("the name {host} could not be resolved: {error}"))
         })?;
-        let addresses: Vec<SocketAddr> = found.collect();
         if self.allowed.contains(&format!("{host}:{port}")) {
             return Ok(addresses);
         }
@@ -127,7 +139,7 @@ impl Connector {
     async fn to(&self, target: &Target, address: SocketAddr) -> Result<Connection, NoConnection> {
         let failed =
             |error: &dyn std::fmt::Display| NoConnection::Failed(format!("connecting to {address}: {error}"));
-        let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+        let stream = self.network.dial(address).await.map_err(|error| failed(&error))?;
         let _ = stream.set_nodelay(true);
         if !target.secure {
             return Ok(Connection::Plain(stream));
@@ -144,14 +156,26 @@ impl Connector {
     }
 }
 
-/// TLS with the machine's certificates; none if there are none.
-fn tls() -> Option<TlsConnector> {
+/// TLS with the machine's certificates and these; none if there are none.
+fn tls(trusted: impl IntoIterator<Item = CertificateDer<'static>>) -> Option<TlsConnector> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(trusted);
     if roots.is_empty() {
         return None;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
     Some(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+}
+
+/// The certificates of a PEM file; an error if there are none, or one that is no certificate of an authority.
+pub fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let read = read.map_err(|error| format!("is no PEM file: {error}"))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in &read {
+        roots.add(certificate.clone()).map_err(|error| format!("has a certificate that is none: {error}"))?;
+    }
+    if read.is_empty() { Err("has no certificate in it".to_owned()) } else { Ok(read) }
 }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tasks::TaskError;
@@ -10,8 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connector::{Connection, Target};
 
-/// Largest answer that is read, in bytes.
+/// What is read of an answer's body at most, in bytes.
 const LARGEST: usize = 64 << 10;
+/// Largest head of an answer, in bytes.
+const LARGEST_HEAD: usize = 64 << 10;
 
 /// What a server said.
 pub(super) struct Answer {
@@ -62,19 +65,29 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         TaskError::Temporary(format!("UNAVAILABLE: {}:{}: {error}", target.host, target.port))
     };
     // As they are written everywhere; there are servers that mind.
-    let shaking = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream));
+    let mut shaking = http1::Builder::new();
+    shaking.title_case_headers(true).max_buf_size(LARGEST_HEAD);
+    let shaking = shaking.handshake(TokioIo::new(stream));
     let (mut sender, connection) = shaking.await.map_err(|error| failed(&error))?;
     // Ends with the sender, or when this future is dropped.
     let driving = tokio::spawn(connection);
     let _driving = tokio_util::task::AbortOnDropHandle::new(driving);
     let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
     let (parts, body) = answer.into_parts();
-    // What a webhook has to say is short; the rest of a long answer is not waited for.
-    let body = Limited::new(body, LARGEST).collect().await;
-    let body = match body {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Bytes::new(),
-        Err(error) => return Err(failed(&error)),
-    };
+    let body = beginning(body).await.map_err(|error| failed(&error))?;
     Ok(Answer { status: parts.status, headers: parts.headers, body })
+}
+
+/// What a webhook has to say is short; the rest of a long answer is neither kept nor waited for.
+async fn beginning(mut body: Incoming) -> hyper::Result<Bytes> {
+    let mut read = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            read.extend_from_slice(&data[..data.len().min(LARGEST - read.len())]);
+        }
+        if read.len() == LARGEST {
+            break;
+        }
+    }
+    Ok(read.into())
 }

@@ -6,6 +6,7 @@
 mod addresses;
 mod connector;
 mod exchange;
+mod network;
 mod params;
 
 use bytes::Bytes;
@@ -17,10 +18,11 @@ use tasks::{Attempt, Handler, TaskError};
 use tokio::time::timeout;
 
 pub use addresses::refused;
-pub use connector::{Connection, Connector, NoConnection, Target};
+pub use connector::{Connection, Connector, NoConnection, Target, authorities};
 use exchange::{Answer, exchange};
+pub use network::{Internet, Network};
 pub use params::RequestParams;
-use params::headers;
+pub use rustls::pki_types::CertificateDer;
 
 /// Redirects that are followed.
 const MOST_REDIRECTS: usize = 3;
@@ -40,7 +42,7 @@ impl Handler for HttpRequest {
     type Params = RequestParams;
 
     async fn run(&self, attempt: &Attempt, params: RequestParams) -> Result<Value, TaskError> {
-        let patience = params.timeout_seconds.0;
+        let patience = params.patience;
         let answered = timeout(patience, self.send(attempt.task_id, params)).await;
         answered
             .unwrap_or_else(|_| Err(TaskError::Temporary(format!("TIMEOUT: no answer within {patience:?}"))))
@@ -49,9 +51,7 @@ impl Handler for HttpRequest {
 
 impl HttpRequest {
     async fn send(&self, task_id: i64, params: RequestParams) -> Result<Value, TaskError> {
-        let (mut body, content_type) = params.content()?;
-        let own = headers(&params.headers).map_err(TaskError::Permanent)?;
-        let (mut uri, mut method) = (params.url.0, params.method.0);
+        let RequestParams { url: mut uri, mut method, headers: own, mut body, content_type, .. } = params;
         let first = Target::of(&uri).map_err(TaskError::Permanent)?;
         for _ in 0..=MOST_REDIRECTS {
             let target =
@@ -63,8 +63,8 @@ impl HttpRequest {
             // Another server does not get what was meant for the first one.
             let mut headers = if target == first { own.clone() } else { HeaderMap::new() };
             self.sign(&mut headers, task_id, &body)?;
-            if let Some(content_type) = content_type.filter(|_| !body.is_empty()) {
-                headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
+            if let Some(content_type) = content_type.clone().filter(|_| !body.is_empty()) {
+                headers.entry(header::CONTENT_TYPE).or_insert(content_type);
             }
             let connection = self.connector.connect(&target).await.map_err(no_connection)?;
             let answer = exchange(connection, &target, &uri, method.clone(), headers, body.clone()).await?;

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
-use tasks::TaskError;
 
 use super::Target;
 
@@ -27,39 +26,66 @@ const OURS: [&str; 8] = [
 
 /// The request.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Given")]
 pub struct RequestParams {
-    pub(super) url: Url,
+    pub(super) url: Uri,
+    pub(super) method: Method,
+    /// The request's own headers.
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// The type of the body, if that is known.
+    pub(super) content_type: Option<HeaderValue>,
+    pub(super) patience: Duration,
+}
+
+/// As it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    url: Url,
     #[serde(default)]
-    pub(super) method: Verb,
-    /// The body, as JSON.
-    #[serde(default)]
+    method: Verb,
+    /// The body, as JSON; null is JSON, too.
+    #[serde(default, deserialize_with = "given")]
     json: Option<Value>,
     /// The body, as it is.
     #[serde(default)]
     body: Option<String>,
     #[serde(default)]
-    pub(super) headers: Map<String, Value>,
+    headers: Headers,
     #[serde(default)]
-    pub(super) timeout_seconds: Patience,
+    timeout_seconds: Patience,
 }
 
-impl RequestParams {
-    /// The body, and its type if that is known.
-    pub(super) fn content(&self) -> Result<(Bytes, Option<&'static str>), TaskError> {
-        match (&self.json, &self.body) {
-            (Some(_), Some(_)) => {
-                Err(TaskError::Permanent("VALIDATION_ERROR: give json or body, not both".to_owned()))
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+impl TryFrom<Given> for RequestParams {
+    type Error = &'static str;
+
+    fn try_from(given: Given) -> Result<Self, Self::Error> {
+        let (body, content_type) = match (given.json, given.body) {
+            (Some(_), Some(_)) => return Err("give json or body, not both"),
+            (Some(json), None) => {
+                (json.to_string().into(), Some(HeaderValue::from_static("application/json")))
             }
-            (Some(json), None) => Ok((json.to_string().into(), Some("application/json"))),
-            (None, body) => Ok((body.clone().unwrap_or_default().into(), None)),
-        }
+            (None, body) => (body.unwrap_or_default().into(), None),
+        };
+        Ok(Self {
+            url: given.url.0,
+            method: given.method.0,
+            headers: given.headers.0,
+            body,
+            content_type,
+            patience: given.timeout_seconds.0,
+        })
     }
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Url(pub(super) Uri);
+struct Url(Uri);
 
 impl TryFrom<String> for Url {
     type Error = String;
@@ -73,7 +99,7 @@ impl TryFrom<String> for Url {
 
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Verb(pub(super) Method);
+struct Verb(Method);
 
 impl Default for Verb {
     fn default() -> Self {
@@ -98,7 +124,7 @@ impl TryFrom<String> for Verb {
 
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "f64")]
-pub(super) struct Patience(pub(super) Duration);
+struct Patience(Duration);
 
 impl Default for Patience {
     fn default() -> Self {
@@ -116,19 +142,28 @@ impl TryFrom<f64> for Patience {
     }
 }
 
-/// The request's own headers.
-pub(super) fn headers(given: &Map<String, Value>) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in given {
-        let wrong = |what: &str| format!("VALIDATION_ERROR: headers.{name}: {what}");
-        let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("is no name of a header"))?;
-        if OURS.contains(&key.as_str()) {
-            return Err(wrong("is set by the platform"));
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "Map<String, Value>")]
+struct Headers(HeaderMap);
+
+impl TryFrom<Map<String, Value>> for Headers {
+    type Error = String;
+
+    fn try_from(given: Map<String, Value>) -> Result<Self, String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in given {
+            let key = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| format!("`{name}` is no name of a header"))?;
+            if OURS.contains(&key.as_str()) {
+                return Err(format!("`{name}` is set by the platform"));
+            }
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value =
+                HeaderValue::from_str(&text).map_err(|_| format!("`{name}` has no value of a header"))?;
+            headers.insert(key, value);
         }
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        headers.insert(key, HeaderValue::from_str(&text).map_err(|_| wrong("is no value of a header"))?);
+        Ok(Self(headers))
     }
-    Ok(headers)
 }
 
 #[cfg(test)]
@@ -147,13 +182,17 @@ mod tests {
             json!({"url": "http://a.example", "method": "BREW"}),
             json!({"url": "http://a.example", "timeout_seconds": 0}),
             json!({"url": "http://a.example", "x": 0}),
+            json!({"url": "http://a.example", "json": null, "body": ""}),
+            json!({"url": "http://a.example", "headers": {"Host": "x"}}),
+            json!({"url": "http://a.example", "headers": {"X-Signature": "x"}}),
+            json!({"url": "http://a.example", "headers": {"a b": "x"}}),
+            json!({"url": "http://a.example", "headers": {"X-A": "x\ny"}}),
         ] {
             assert!(serde_json::from_value::<RequestParams>(bad.clone()).is_err(), "{bad}");
         }
-        let headers_of = |given: Value| headers(given.as_object().unwrap());
-        assert!(headers_of(json!({"Host": "x"})).is_err());
-        assert!(headers_of(json!({"a b": "x"})).is_err());
-        assert!(headers_of(json!({"X-A": "x\ny"})).is_err());
-        assert_eq!(headers_of(json!({"X-A": 7})).unwrap()["x-a"], "7");
+        let read = |given: Value| serde_json::from_value::<RequestParams>(given).unwrap();
+        let good = read(json!({"url": "http://a.example", "headers": {"X-A": 7}, "json": null}));
+        assert_eq!((&good.headers["x-a"], good.body.as_ref()), (&HeaderValue::from(7), b"null".as_slice()));
+        assert_eq!(read(json!({"url": "http://a.example"})).content_type, None);
     }
 }
