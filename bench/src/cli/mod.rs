@@ -104,13 +104,18 @@ fn perform(args: &ArgMatches, rows: &[&'static Row], effort: Effort, keep: bool)
 }
 
 fn finish(args: &ArgMatches, report: Report, keep: bool) -> anyhow::Result<ExitCode> {
-    let failed = report.rows.iter().any(|row| matches!(row.verdict, Verdict::Failed(_)));
+    let mut failed = report.rows.iter().any(|row| matches!(row.verdict, Verdict::Failed(_)));
     print(args, &report)?;
     let folder = args.get_one::<PathBuf>("results").map_or(Path::new("bench/results"), PathBuf::as_path);
-    if !report.rows.iter().any(|row| row.quick)
-        && let Ok(Some(before)) = report::load(folder)
-    {
-        report::agreement(&report, &before).iter().for_each(|line| eprintln!("{line}"));
+    if let Ok(Some(before)) = report::load(folder) {
+        let lines = if report.rows.iter().any(|row| row.quick) {
+            let slower = report::slower(&report, &before);
+            failed |= !slower.is_empty();
+            slower
+        } else {
+            report::agreement(&report, &before)
+        };
+        lines.iter().for_each(|line| eprintln!("{line}"));
     }
     if keep {
         report::save(folder, report)?;

@@ -103,6 +103,18 @@ impl Figure {
         within(self, earlier) && within(earlier, self) || apart <= 0.1 * earlier.median.abs()
     }
 
+    /// Whether it is worse than an earlier figure by more than this part of that: less of what there should be much of, more
+    /// of what there should be little of.
+    pub fn is_worse_than(&self, earlier: &Self, part: f64) -> bool {
+        match self.unit {
+            Unit::PerSecond | Unit::PerCpuSecond | Unit::Ratio => self.median < earlier.median * (1.0 - part),
+            Unit::Millis | Unit::Seconds | Unit::Micros | Unit::Bytes | Unit::Megabytes | Unit::PerCent => {
+                self.median > earlier.median * (1.0 + part)
+            }
+            Unit::Count => false,
+        }
+    }
+
     /// The figure with its unit, and the noise if there were several runs.
     pub fn text(&self) -> String {
         let value = number(self.median);
@@ -164,6 +176,16 @@ mod tests {
         assert!(figure(&[80.0, 100.0, 140.0]).agrees_with(&figure(&[70.0, 125.0, 130.0])));
         assert!(figure(&[100.0]).agrees_with(&figure(&[109.0])));
         assert!(!figure(&[80.0, 100.0, 140.0]).agrees_with(&figure(&[124.0, 125.0, 130.0])));
+    }
+
+    #[test]
+    fn worse_is_less_of_a_rate_and_more_of_a_time() {
+        let rate = |value| Figure::once("orders", Unit::PerSecond, value);
+        assert!(
+            rate(70.0).is_worse_than(&rate(100.0), 0.25) && !rate(80.0).is_worse_than(&rate(100.0), 0.25)
+        );
+        let time = |value| Figure::once("p50", Unit::Millis, value);
+        assert!(time(1.3).is_worse_than(&time(1.0), 0.25) && !time(0.1).is_worse_than(&time(1.0), 0.25));
     }
 
     #[test]

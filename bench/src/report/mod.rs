@@ -9,7 +9,7 @@ mod table;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-pub use agreement::agreement;
+pub use agreement::{agreement, slower};
 pub use chart::{Chart, Series};
 pub use machine::{Machine, commit};
 pub use store::{load, save};

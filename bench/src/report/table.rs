@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::figures::{Unit, Verdict, ratio};
     use crate::platform::ServerSettings;
-    use crate::report::{Machine, agreement};
+    use crate::report::{Machine, agreement, slower};
 
     fn report() -> Report {
         let settings = ServerSettings {
@@ -125,8 +125,11 @@ mod tests {
         assert!(agreement(&now, &before)[0].contains("agrees with"));
         before.rows[0].figures[0] = Figure::once("orders", Unit::PerSecond, 5000.0);
         assert!(agreement(&now, &before)[0].contains("DIFFERS from"));
+        assert!(slower(&now, &before).is_empty());
+        before.rows[0].figures[0] = Figure::once("orders", Unit::PerSecond, 25_000.0);
+        assert!(slower(&now, &before)[0].contains("SLOWER than"));
         before.machine.cores = 64;
-        assert!(agreement(&now, &before).is_empty());
+        assert!(agreement(&now, &before).is_empty() && slower(&now, &before).is_empty());
     }
 
     #[test]

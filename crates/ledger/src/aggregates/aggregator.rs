@@ -22,7 +22,7 @@ const CALM: Duration = Duration::from_millis(100);
 /// What is no longer a few: a fold costs by the sums that it touches, hardly by the events in them.
 const MANY: i64 = 1000;
 /// The pause after a chunk of many: what is folded together costs less, and what is not folded yet is read from its batches.
-const BUSY: Duration = Duration::from_secs(1);
+const BUSY: Duration = Duration::from_secs(2);
 /// The longest pause: numbers may have been given by another process.
 const IDLE: Duration = Duration::from_secs(1);
 
