@@ -1,6 +1,7 @@
 //! The control database: embedded, or somebody's Postgres; opened patiently and at the right schema version.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
@@ -39,7 +40,7 @@ pub async fn reach(settings: &DatabaseSettings) -> anyhow::Result<Database> {
         Some(options) => (options.clone(), None),
         None => {
             let embedded = join(settings).await?;
-            create(&embedded, CONTROL).await?;
+            create(&embedded, CONTROL, settings.startup_timeout).await?;
             (embedded.options(CONTROL), Some(embedded))
         }
     };
@@ -70,8 +71,22 @@ async fn join(settings: &DatabaseSettings) -> anyhow::Result<Arc<Embedded>> {
     Ok(joined.context("starting the embedded PostgreSQL")??)
 }
 
-/// Creates a database of the cluster unless it is there. Two services may start at once: whoever comes second finds it.
-pub(super) async fn create(embedded: &Embedded, name: &str) -> anyhow::Result<()> {
+/// Creates a database of the cluster unless it is there. Two services may start at once: whoever comes second finds it. A
+/// server whose first process was just killed still takes connections for a moment; another one follows.
+pub(super) async fn create(embedded: &Embedded, name: &str, patience: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match create_now(embedded, name).await {
+            Err(error) if error.is_transient() && Instant::now() < deadline => {
+                tracing::info!(%error, name, "waiting for the embedded PostgreSQL");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            done => return done.with_context(|| format!("creating the database {name}")),
+        }
+    }
+}
+
+async fn create_now(embedded: &Embedded, name: &str) -> store::Result<()> {
     let mut admin = PgConnection::connect_with(&embedded.options("postgres")).await?;
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
         .bind(name)
@@ -82,19 +97,16 @@ pub(super) async fn create(embedded: &Embedded, name: &str) -> anyhow::Result<()
         // One copy of the template at a time: Postgres refuses a second one.
         sqlx::query("SELECT pg_advisory_lock(1) -- create_database").execute(&mut admin).await?;
         let created = sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await;
+        // duplicate_database, or unique_violation when both create at the very same time
         let known = |error: &sqlx::Error| {
-            // duplicate_database, or unique_violation when both create at the very same time
-            error
-                .as_database_error()
-                .and_then(|e| e.code())
-                .is_some_and(|code| code == "42P04" || code == "23505")
+            let code = error.as_database_error().and_then(|e| e.code());
+            code.is_some_and(|code| code == "42P04" || code == "23505")
         };
         if let Err(error) = created
             && !known(&error)
         {
-            return Err(error).with_context(|| format!("creating the database {name}"));
+            return Err(error.into());
         }
     }
-    admin.close().await?;
-    Ok(())
+    Ok(admin.close().await?)
 }

@@ -74,7 +74,7 @@ async fn options(
     let name = format!("shard_{}", place.name);
     match (&database.embedded, &settings.url) {
         (Some(embedded), _) => {
-            database::create(embedded, &name).await?;
+            database::create(embedded, &name, settings.startup_timeout).await?;
             Ok(embedded.options(&name))
         }
         // Somebody's Postgres and no shard map: schemas of the control database.
