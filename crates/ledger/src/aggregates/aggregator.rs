@@ -17,12 +17,8 @@ use crate::types::{Catalogue, Interval, Types};
 
 /// About so many events are folded at a time.
 const CHUNK: i64 = 50_000;
-/// The pause after a chunk of a few events.
-const CALM: Duration = Duration::from_millis(100);
-/// What is no longer a few: a fold costs by the sums that it touches, hardly by the events in them.
-const MANY: i64 = 1000;
-/// The pause after a chunk of many: what is folded together costs less, and what is not folded yet is read from its batches.
-const BUSY: Duration = Duration::from_secs(2);
+/// The pause after a chunk while events come in: what is folded together costs less.
+const BUSY: Duration = Duration::from_millis(100);
 /// The longest pause: numbers may have been given by another process.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -47,7 +43,6 @@ impl Aggregator {
             last.mark_unchanged();
             match self.step(&lease).await {
                 Ok(0) => drop(tokio::time::timeout(IDLE, last.changed()).await),
-                Ok(events) if events < MANY => tokio::time::sleep(CALM).await,
                 Ok(events) if events < CHUNK / 2 => tokio::time::sleep(BUSY).await,
                 Ok(_) => {}
                 Err(Error::Fenced { .. }) => return,
