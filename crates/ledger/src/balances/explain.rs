@@ -57,7 +57,7 @@ pub async fn explain(pool: &PgPool, kind: &AccountType, question: &Question) -> 
     })
 }
 
-/// The grouping was used unless it is missing or lags, as in `account_sums`. `events` is named as in `TOTALS`. The last parameters are of turnovers.
+/// The grouping was used unless it is missing or lags, as in `account_sums`. The last parameters are of turnovers.
 const EXPLAIN: &str = "-- explain_totals
 WITH parts AS MATERIALIZED (SELECT * FROM account_sums($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)),
 g AS (SELECT aggregated_seq FROM groupings WHERE type = $2 AND attributes = $3 AND interval = $4)
@@ -70,4 +70,4 @@ SELECT (SELECT aggregated_seq FROM g) AS aggregated_seq, s.last_seq,
        coalesce((SELECT sum(events) FROM parts WHERE part = 'l'), 0)::bigint AS late
 FROM sequence s
 WHERE ($11::timestamptz, $12::timestamptz, $13::timestamptz, $14::timestamptz, $15::timestamptz) IS NOT DISTINCT FROM
-      (NULL, NULL, NULL, NULL, NULL) AND NOT EXISTS (SELECT FROM ONLY events)";
+      (NULL, NULL, NULL, NULL, NULL)";

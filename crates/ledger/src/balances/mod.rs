@@ -86,10 +86,6 @@ fn in_order(a: &Group, b: &Group, kinds: &[Option<AttributeType>]) -> Ordering {
 }
 
 /// Turnovers are the difference of what was before the one date and before the other, both seen at one moment.
-///
-/// `events` is named here (by itself it has no rows), because what a statement names is locked before its snapshot is
-/// taken. Otherwise a month could be folded and dropped between the snapshot and the reading: its events would be gone, and
-/// the sums that hold them not be seen yet.
 const TOTALS: &str = "-- ledger_totals
 WITH parts AS (
     SELECT 1 AS sign, p.* FROM account_sums($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) p
@@ -101,5 +97,5 @@ SELECT (SELECT coalesce(array_agg(t.attributes ->> g.name ORDER BY g.place), '{}
        trim_scale(coalesce(sum(sign * debit), 0))::text AS debit,
        trim_scale(coalesce(sum(sign * credit), 0))::text AS credit,
        trim_scale(coalesce(sum(sign * debit), 0) - coalesce(sum(sign * credit), 0))::text AS balance
-FROM parts JOIN tuples t ON t.tuple_id = parts.tuple WHERE t.attributes @> $16 AND NOT EXISTS (SELECT FROM ONLY events)
+FROM parts JOIN tuples t ON t.tuple_id = parts.tuple WHERE t.attributes @> $16
 GROUP BY 1 HAVING sum(sign * events) > 0";
