@@ -239,8 +239,8 @@ pub(crate) fn lacks_month(error: &Error) -> bool {
 }
 
 /// Writes with the months made in the same transaction: nobody can drop them in between.
-async fn write_anew(pool: &PgPool, parts: &[Arc<[Event]>]) -> Result<Vec<(usize, Judged)>> {
-    let rows = Arc::new(Rows::of(parts.iter().map(|part| &part[..]), &Known::default()));
+async fn write_anew(pool: &PgPool, parts: &Arc<[Arc<[Event]>]>) -> Result<Vec<(usize, Judged)>> {
+    let rows = Arc::new(Rows::of(parts.clone(), &Known::default()));
     let months = Known::default().new_months(&rows);
     // However many there are, hardly one is left for the transaction, whose locks are few then.
     make_months(pool, &Known::default(), months.clone()).await?;
@@ -259,7 +259,7 @@ async fn attempt(
     known: &Arc<Known>,
     parts: &Arc<[Arc<[Event]>]>,
 ) -> Result<Vec<(usize, Judged)>> {
-    let rows = Arc::new(Rows::of(parts.iter().map(|part| &part[..]), known));
+    let rows = Arc::new(Rows::of(parts.clone(), known));
     make_months(pool, known, known.new_months(&rows)).await?;
     let (sent, tried, parts_again, known_again) =
         (rows.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)), parts.clone(), known.clone());
@@ -268,7 +268,7 @@ async fn attempt(
         if tried.swap(true, std::sync::atomic::Ordering::Relaxed) {
             // After a failover what was known need not be there: everything is sent along.
             known_again.forget();
-            rows = Arc::new(Rows::of(parts_again.iter().map(|part| &part[..]), &Known::default()));
+            rows = Arc::new(Rows::of(parts_again.clone(), &Known::default()));
         }
         Box::pin(async move { rows.write(connection).await })
     })
