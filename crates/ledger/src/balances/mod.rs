@@ -19,6 +19,7 @@ pub use explain::{Explanation, explain};
 use plan::Plan;
 pub(crate) use query::{Bounds, Query};
 
+use crate::partitions::Standing;
 use crate::types::{AccountType, AttributeType};
 
 /// What to sum up.
@@ -37,7 +38,7 @@ pub struct Question {
 }
 
 /// Sums of one group, as decimals without superfluous zeros.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// The values of `group_by`, in its order, as canonical texts.
     pub attributes: Vec<Option<String>>,
@@ -49,11 +50,27 @@ pub struct Group {
     pub balance: String,
 }
 
-/// Sums up; without `group_by` one group, with it only groups that have events. One round trip.
-pub async fn totals(pool: &PgPool, kind: &AccountType, question: Question) -> Result<Vec<Group>> {
+/// A row of `account_totals`: a group, or at last how the horizon stood after all was read.
+#[derive(sqlx::FromRow)]
+struct Row {
+    attributes: Option<Vec<Option<String>>>,
+    debit: Option<String>,
+    credit: Option<String>,
+    balance: Option<String>,
+    horizon: Option<DateTime<Utc>>,
+    drops: Option<i64>,
+}
+
+/// Sums up; without `group_by` one group, with it only groups that have events. And how the shard's horizon stood after
+/// that. One round trip.
+pub(crate) async fn totals(
+    pool: &PgPool,
+    kind: &AccountType,
+    question: Question,
+) -> Result<(Vec<Group>, Standing)> {
     let group_by = question.group_by.clone();
     let plan = Plan::of(kind, &question);
-    let mut groups: Vec<Group> = run(pool, "ledger_totals", move |connection| {
+    let mut rows: Vec<Row> = run(pool, "account_totals", move |connection| {
         let (question, plan) = (question.clone(), plan.clone());
         Box::pin(async move {
             let filter = question.filter.into_iter().map(|(name, value)| (name, Json::String(value)));
@@ -63,6 +80,9 @@ pub async fn totals(pool: &PgPool, kind: &AccountType, question: Question) -> Re
         })
     })
     .await?;
+    let last = rows.pop().and_then(|row| Some(Standing { horizon: row.horizon, drops: row.drops? }));
+    let standing = last.ok_or(sqlx::Error::RowNotFound)?;
+    let mut groups: Vec<Group> = rows.into_iter().filter_map(Row::group).collect();
     if groups.is_empty() && group_by.is_empty() {
         let zero = || "0".to_owned();
         groups.push(Group { attributes: Vec::new(), debit: zero(), credit: zero(), balance: zero() });
@@ -72,7 +92,14 @@ pub async fn totals(pool: &PgPool, kind: &AccountType, question: Question) -> Re
         .map(|name| kind.attributes.iter().find(|attribute| attribute.name == *name).map(|found| found.kind))
         .collect();
     groups.sort_by(|a, b| in_order(a, b, &kinds));
-    Ok(groups)
+    Ok((groups, standing))
+}
+
+impl Row {
+    fn group(self) -> Option<Group> {
+        let (debit, credit, balance) = (self.debit?, self.credit?, self.balance?);
+        Some(Group { attributes: self.attributes?, debit, credit, balance })
+    }
 }
 
 /// By value; those without a value first.
@@ -85,17 +112,4 @@ fn in_order(a: &Group, b: &Group, kinds: &[Option<AttributeType>]) -> Ordering {
     compared.fold(Ordering::Equal, Ordering::then)
 }
 
-/// Turnovers are the difference of what was before the one date and before the other, both seen at one moment.
-const TOTALS: &str = "-- ledger_totals
-WITH parts AS (
-    SELECT 1 AS sign, p.* FROM account_sums($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) p
-    UNION ALL
-    SELECT -1, p.* FROM account_sums($1, $2, $3, $4, $11, $12, $13, $14, $15, $10) p WHERE $15 IS NOT NULL
-)
-SELECT (SELECT coalesce(array_agg(t.attributes ->> g.name ORDER BY g.place), '{}')
-        FROM unnest($17::text[]) WITH ORDINALITY AS g (name, place)) AS attributes,
-       trim_scale(coalesce(sum(sign * debit), 0))::text AS debit,
-       trim_scale(coalesce(sum(sign * credit), 0))::text AS credit,
-       trim_scale(coalesce(sum(sign * debit), 0) - coalesce(sum(sign * credit), 0))::text AS balance
-FROM parts JOIN tuples t ON t.tuple_id = parts.tuple WHERE t.attributes @> $16
-GROUP BY 1 HAVING sum(sign * events) > 0";
+const TOTALS: &str = "SELECT * FROM account_totals($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) -- account_totals";

@@ -15,9 +15,9 @@ use sqlx::PgPool;
 use super::event::{ShownEvent, shown};
 use crate::Ledger;
 use crate::balances::{Bounds, Group, Query, Question, explain, totals};
-use crate::events::{self, Listing, Page, unknown_type};
+use crate::events::{self, ListedEvent, Listing, Page, unknown_type};
 use crate::moment;
-use crate::partitions::Asked;
+use crate::partitions::{Asked, Standing, standing};
 use crate::types::AccountType;
 
 type Given = QueryString<Vec<(String, String)>>;
@@ -101,12 +101,12 @@ pub(super) async fn list(
     };
     let listing = Listing { account_id, from, to, after, limit: limit + 1 };
     let asked = Asked { field: "from", moment: from };
-    let mut listed = whole(&ledger, &query, asked, |pool| events::list(pool, listing.clone())).await?;
-    let more = i64::try_from(listed.len()).is_ok_and(|listed| listed > limit);
-    listed.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let token = listed.last().filter(|_| more).map(|last| last.page().token(account_id));
+    let mut found = whole(&ledger, &query, asked, |pool| listed(pool, listing.clone())).await?;
+    let more = i64::try_from(found.len()).is_ok_and(|found| found > limit);
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let token = found.last().filter(|_| more).map(|last| last.page().token(account_id));
     let key = shown(&kind.key_attributes, &query.key);
-    let events = listed.iter().map(|event| ShownEvent::listed(&kind, &key, event)).collect();
+    let events = found.iter().map(|event| ShownEvent::listed(&kind, &key, event)).collect();
     Ok(Json(EventsPage { events, next_page_token: token }).into_response())
 }
 
@@ -127,7 +127,7 @@ fn period(query: &Query) -> Result<(DateTime<Utc>, DateTime<Utc>), ApiError> {
 }
 
 /// What is read of the shard that a query is about, if it goes back no further than that shard's horizon.
-async fn whole<'l, T, F: Future<Output = store::Result<T>>>(
+async fn whole<'l, T, F: Future<Output = store::Result<(T, Standing)>>>(
     ledger: &'l Ledger,
     query: &Query,
     asked: Asked,
@@ -135,7 +135,12 @@ async fn whole<'l, T, F: Future<Output = store::Result<T>>>(
 ) -> Result<T, ApiError> {
     let place = ledger.shards.owner(query.hash);
     let pool = &ledger.shards.all()[place].pool;
-    ledger.horizons[place].whole(pool, asked, || read(pool)).await.map_err(unavailable)?
+    ledger.horizons[place].whole(asked, || read(pool)).await.map_err(unavailable)?
+}
+
+async fn listed(pool: &PgPool, listing: Listing) -> store::Result<(Vec<ListedEvent>, Standing)> {
+    let listed = events::list(pool, listing).await?;
+    Ok((listed, standing(pool).await?))
 }
 
 async fn groups(

@@ -1,8 +1,8 @@
 //! The horizon: how far back a shard can be asked, and the certainty that what was read was whole.
 //!
 //! A statement that began before a month was dropped may still see the sums of before and the table of after. So whatever
-//! is read is held against the number of drops known before it began: if there has been one, it is read again. That costs
-//! one small statement per question.
+//! is read is held against the number of drops known before it began: if there has been one, it is read again. So whoever
+//! reads also tells how the horizon stood after it, as a later statement saw it.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,6 +21,15 @@ pub(crate) struct Horizon {
     drops: AtomicI64,
 }
 
+/// A shard's horizon at a moment.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub(crate) struct Standing {
+    /// Events before it may have been dropped; `None` if none has.
+    pub(crate) horizon: Option<DateTime<Utc>>,
+    /// How many months had been dropped.
+    pub(crate) drops: i64,
+}
+
 /// From when on something was asked for, and the parameter that says so.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked {
@@ -29,20 +38,15 @@ pub(crate) struct Asked {
 }
 
 impl Horizon {
-    /// What `read` reads of the shard behind `pool`, whole; refused if it was asked for from before the horizon.
-    pub(crate) async fn whole<T, F>(
-        &self,
-        pool: &PgPool,
-        asked: Asked,
-        read: impl Fn() -> F,
-    ) -> Result<Result<T, ApiError>>
+    /// What `read` reads of a shard, whole; refused if it was asked for from before the horizon. `read` answers also how
+    /// the horizon stood after it had read.
+    pub(crate) async fn whole<T, F>(&self, asked: Asked, read: impl Fn() -> F) -> Result<Result<T, ApiError>>
     where
-        F: Future<Output = Result<T>>,
+        F: Future<Output = Result<(T, Standing)>>,
     {
         loop {
             let known = self.drops.load(Ordering::Acquire);
-            let done = read().await?;
-            let (horizon, drops) = look(pool).await?;
+            let (done, Standing { horizon, drops }) = read().await?;
             self.drops.store(drops, Ordering::Release);
             if let Some(horizon) = horizon.filter(|horizon| asked.moment < *horizon) {
                 return Ok(Err(refused(asked, horizon)));
@@ -62,10 +66,11 @@ fn refused(asked: Asked, horizon: DateTime<Utc>) -> ApiError {
 
 /// Events before it may have been dropped; `None` if none has.
 pub(crate) async fn horizon(pool: &PgPool) -> Result<Option<DateTime<Utc>>> {
-    Ok(look(pool).await?.0)
+    Ok(standing(pool).await?.horizon)
 }
 
-async fn look(pool: &PgPool) -> Result<(Option<DateTime<Utc>>, i64)> {
+/// How a shard's horizon stands now.
+pub(crate) async fn standing(pool: &PgPool) -> Result<Standing> {
     run(pool, "horizon", |connection| {
         Box::pin(async move {
             let looked = sqlx::query_as("SELECT horizon, drops FROM horizon -- horizon");

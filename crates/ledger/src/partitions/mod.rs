@@ -13,6 +13,6 @@ mod retention;
 
 pub use ahead::{MONTH_FORMAT, make_missing_in_tx, missing_in_tx};
 pub(crate) use closing::closing_sums;
-pub(crate) use horizon::{Asked, Horizon, horizon};
+pub(crate) use horizon::{Asked, Horizon, Standing, horizon, standing};
 pub use maintenance::{Kept, Maintained, Terms, maintain};
 pub use retention::Retention;

@@ -29,7 +29,7 @@ fn a_reader_who_began_before_a_drop_sees_the_whole() {
             async move { served.get(&path).await.1["groups"][0]["debit"].clone() }
         });
         let held_up = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
-            AND wait_event_type = 'Lock' AND query LIKE '%ledger_totals%')";
+            AND wait_event_type = 'Lock' AND query LIKE '%account_totals%')";
         while !sqlx::query_scalar::<_, bool>(held_up).fetch_one(&pool).await.unwrap() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
