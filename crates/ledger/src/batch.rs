@@ -62,10 +62,11 @@ impl Ledger {
         };
         let pool = &self.shards.all()[shard].pool;
         // Nothing is taken for known: a transaction of its own is rare enough to send everything along.
-        let rows = Rows::of([&events[..]], &Known::default());
+        let count = events.len();
+        let rows = Rows::of([events.into()].into(), &Known::default());
         let known = self.writer.known(shard);
         make_months(pool, known, known.new_months(&rows)).await?;
-        let work = Arc::new(Work { lock: batch.lock, count: events.len(), rows, states: batch.states });
+        let work = Arc::new(Work { lock: batch.lock, count, rows, states: batch.states });
         let mut tries = MONTHS_MADE_AGAIN;
         let done = loop {
             match in_one_transaction(pool, work.clone()).await {

@@ -39,6 +39,10 @@ pub(crate) struct Input<'a> {
     info: Option<&'a RawValue>,
 }
 
+/// A JSON string, borrowed if it is written without escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// Named values as they are written, each name once.
 #[derive(Debug)]
 pub(crate) struct Attributes<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
@@ -55,11 +59,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Attributes<'a>, M::Error> {
                 let mut members: Vec<(Cow<'a, str>, &'a RawValue)> = Vec::with_capacity(4);
-                while let Some(name) = map.next_key::<String>()? {
+                while let Some(Text(name)) = map.next_key()? {
                     if members.iter().any(|(known, _)| *known == name) {
                         return Err(M::Error::custom(format!("the attribute `{name}` comes twice")));
                     }
-                    members.push((name.into(), map.next_value()?));
+                    members.push((name, map.next_value()?));
                 }
                 Ok(Attributes(members))
             }
@@ -69,24 +73,29 @@ impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
 }
 
 impl Input<'_> {
-    /// Checks everything about the event that does not depend on others. `place`: where it stands in the request.
-    pub(crate) fn check(self, types: &Catalogue, place: &str) -> Result<Event, ApiError> {
-        let field = |name: &str| format!("{place}.{name}");
-        let text = |name: &str, raw: Option<&RawValue>| match raw {
-            None => Ok(None),
-            Some(raw) => serde_json::from_str::<String>(raw.get())
-                .map(Some)
-                .map_err(|_| ApiError::field(field(name), format!("must be {}", amount::ALLOWED))),
-        };
+    /// Checks everything about the event that does not depend on others. `field`: where one of its fields stands in
+    /// the request.
+    pub(crate) fn check(self, types: &Catalogue, field: &impl Fn(&str) -> String) -> Result<Event, ApiError> {
         let Some(dt) = moment::parse_event(&self.dt) else {
             return Err(ApiError::field(field("dt"), format!("must be {}", moment::EVENT_ALLOWED)));
         };
-        let (debit, credit) = (text("debit", self.debit)?, text("credit", self.credit)?);
+        let amounts = [text(self.debit, "debit", field)?, text(self.credit, "credit", field)?];
         let attributes = self.attributes.0.iter().map(|(name, token)| (&**name, token.get()));
-        let checked = Checked::new(types, &self.kind, &self.event_id, attributes, [debit, credit], &field)?;
+        let checked = Checked::new(types, &self.kind, &self.event_id, attributes, amounts, field)?;
         let info = self.info.map(|info| Ok((info.get().to_owned(), info_meaning(info, field("info"))?)));
         Ok(checked.event(self.event_id.into_owned(), dt, info.transpose()?))
     }
+}
+
+/// The text of an amount; what is no JSON string is none.
+fn text<'a>(
+    raw: Option<&'a RawValue>,
+    name: &str,
+    field: &impl Fn(&str) -> String,
+) -> Result<Option<Cow<'a, str>>, ApiError> {
+    let text = raw.map(|raw| serde_json::from_str::<Text<'_>>(raw.get())).transpose();
+    let refused = |_| ApiError::field(field(name), format!("must be {}", amount::ALLOWED));
+    text.map(|text| text.map(|Text(text)| text)).map_err(refused)
 }
 
 /// An event made by this program.
@@ -111,7 +120,7 @@ impl NewEvent {
     pub fn check(&self, types: &Catalogue) -> Result<Event, ApiError> {
         let field = |name: &str| format!("{} {name}", self.event_id);
         let attributes = self.attributes.iter().map(|(name, token)| (name.as_str(), token.as_str()));
-        let amounts = [self.debit.clone(), self.credit.clone()];
+        let amounts = [&self.debit, &self.credit].map(|amount| amount.as_deref().map(Cow::from));
         let checked = Checked::new(types, &self.type_name, &self.event_id, attributes, amounts, &field)?;
         Ok(checked.event(self.event_id.clone(), self.dt, None))
     }
@@ -130,7 +139,7 @@ impl<'t> Checked<'t> {
         kind: &str,
         event_id: &str,
         attributes: impl Iterator<Item = (&'a str, &'a str)>,
-        amounts: [Option<String>; 2],
+        amounts: [Option<Cow<'_, str>>; 2],
         field: &impl Fn(&str) -> String,
     ) -> Result<Self, ApiError> {
         let Some(kind) = types.accounts.get(kind) else {
@@ -239,12 +248,11 @@ impl Named {
         }
         key.sort_unstable();
         auxiliary.sort_unstable();
-        let text = |pairs: &[(&str, String)], of_shard: bool| {
-            let wanted =
-                pairs.iter().filter(|(name, _)| !of_shard || kind.shard_key.iter().any(|key| key == name));
-            canonical(wanted.map(|(name, value)| (*name, value.as_str())))
-        };
-        Ok(Self { key: text(&key, false), shard_key: text(&key, true), auxiliary: text(&auxiliary, false) })
+        let text =
+            |pairs: &[(&str, String)]| canonical(pairs.iter().map(|(name, value)| (*name, value.as_str())));
+        let (whole_key, auxiliary) = (text(&key), text(&auxiliary));
+        key.retain(|(name, _)| kind.shard_key.iter().any(|part| part == name));
+        Ok(Self { shard_key: text(&key), key: whole_key, auxiliary })
     }
 }
 

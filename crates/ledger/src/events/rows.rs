@@ -1,7 +1,7 @@
 //! One round trip: the arrays of the shard's function `write_events`, and what it answers.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -70,19 +70,18 @@ struct NewName {
     more: String,
 }
 
-/// The parts of several callers as arrays.
+/// The parts of several callers as arrays; texts stay where they are, in the parts.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
+    events: Arc<[Arc<[Event]>]>,
     /// By key: (key, content, place of its event from 1).
     keys: Vec<(Uuid, Uuid, i32)>,
     parts: Vec<i32>,
     dts: Vec<DateTime<Utc>>,
     account_ids: Vec<i64>,
     tuple_ids: Vec<i64>,
-    event_ids: Vec<String>,
     debits: Vec<Option<Decimal>>,
     credits: Vec<Option<Decimal>>,
-    infos: Vec<Option<String>>,
     accounts: Vec<NewName>,
     tuples: Vec<NewName>,
 }
@@ -100,13 +99,13 @@ pub(crate) enum Judged {
 
 impl Rows {
     /// The rows for `parts`, no key twice; what is not `known` to be there is sent along.
-    pub(crate) fn of<'e>(parts: impl IntoIterator<Item = &'e [Event]>, known: &Known) -> Self {
-        let mut rows = Self::default();
+    pub(crate) fn of(parts: Arc<[Arc<[Event]>]>, known: &Known) -> Self {
+        let mut rows = Self { events: parts.clone(), ..Self::default() };
         let accounts = known.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let tuples = known.tuples.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut new_accounts, mut new_tuples) = (HashSet::new(), HashSet::new());
-        for (part, events) in (0..).zip(parts) {
-            for event in events {
+        for (part, events) in (0..).zip(&*parts) {
+            for event in &**events {
                 rows.push(part, event);
                 if accounts.get(&event.account.id) != Some(&event.account.check)
                     && new_accounts.insert((event.account.id, event.account.check))
@@ -137,14 +136,12 @@ impl Rows {
         self.dts.push(event.dt);
         self.account_ids.push(event.account.id);
         self.tuple_ids.push(event.tuple.id);
-        self.event_ids.push(event.event_id.clone());
         let (debit, credit) = match event.amount {
             Amount::Debit(value) => (Some(value), None),
             Amount::Credit(value) => (None, Some(value)),
         };
         self.debits.push(debit);
         self.credits.push(credit);
-        self.infos.push(event.info.clone());
         self.keys.push((event.key, event.content, i32::try_from(self.parts.len()).unwrap_or(i32::MAX)));
     }
 
@@ -152,6 +149,7 @@ impl Rows {
     /// parts put one after another, from 0.
     pub(crate) async fn write(&self, connection: &mut PgConnection) -> Result<Vec<(usize, Judged)>> {
         let column = |of: fn(&NewName) -> String, names: &[NewName]| names.iter().map(of).collect::<Vec<_>>();
+        let events = || self.events.iter().flat_map(|part| &**part);
         let ids = |names: &[NewName]| names.iter().map(|new| new.name.id).collect::<Vec<_>>();
         let judged: Vec<(i32, i8)> = sqlx::query_as(
             "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) -- write_events",
@@ -163,10 +161,10 @@ impl Rows {
         .bind(&self.dts)
         .bind(&self.account_ids)
         .bind(&self.tuple_ids)
-        .bind(&self.event_ids)
+        .bind(events().map(|event| event.event_id.as_str()).collect::<Vec<_>>())
         .bind(&self.debits)
         .bind(&self.credits)
-        .bind(&self.infos)
+        .bind(events().map(|event| event.info.as_deref()).collect::<Vec<_>>())
         .bind(ids(&self.accounts))
         .bind(column(|new| new.more.clone(), &self.accounts))
         .bind(column(|new| new.name.canonical.clone(), &self.accounts))

@@ -243,8 +243,8 @@ pub(crate) fn lacks_month(error: &Error) -> bool {
 
 /// Writes when a month was missing. Months are never made in the transaction that writes to them: its events could be seen a
 /// moment before others know of the month. So one may be dropped again in between, as nothing is in it yet; hardly twice.
-async fn write_anew(pool: &PgPool, parts: &[Arc<[Event]>]) -> Result<Vec<(usize, Judged)>> {
-    let rows = Arc::new(Rows::of(parts.iter().map(|part| &part[..]), &Known::default()));
+async fn write_anew(pool: &PgPool, parts: &Arc<[Arc<[Event]>]>) -> Result<Vec<(usize, Judged)>> {
+    let rows = Arc::new(Rows::of(parts.clone(), &Known::default()));
     let mut tries = MONTHS_MADE_AGAIN;
     loop {
         make_months(pool, &Known::default(), Known::default().new_months(&rows)).await?;
@@ -265,7 +265,7 @@ async fn attempt(
     known: &Arc<Known>,
     parts: &Arc<[Arc<[Event]>]>,
 ) -> Result<Vec<(usize, Judged)>> {
-    let rows = Arc::new(Rows::of(parts.iter().map(|part| &part[..]), known));
+    let rows = Arc::new(Rows::of(parts.clone(), known));
     make_months(pool, known, known.new_months(&rows)).await?;
     let (sent, tried, parts_again, known_again) =
         (rows.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)), parts.clone(), known.clone());
@@ -274,7 +274,7 @@ async fn attempt(
         if tried.swap(true, std::sync::atomic::Ordering::Relaxed) {
             // After a failover what was known need not be there: everything is sent along.
             known_again.forget();
-            rows = Arc::new(Rows::of(parts_again.iter().map(|part| &part[..]), &Known::default()));
+            rows = Arc::new(Rows::of(parts_again.clone(), &Known::default()));
         }
         Box::pin(async move { rows.write(connection).await })
     })

@@ -28,6 +28,12 @@ struct Request<'a> {
     lock_id: Option<Cow<'a, str>>,
 }
 
+/// What is answered when every event is there.
+#[derive(Serialize)]
+struct Answer<'a> {
+    results: Vec<EventResult<'a>>,
+}
+
 /// One event's outcome, as it is answered.
 #[derive(Serialize)]
 pub(super) struct EventResult<'a> {
@@ -42,7 +48,7 @@ pub(super) fn check(inputs: Vec<Input<'_>>, types: &Catalogue) -> Result<Vec<Eve
         let reason = format!("holds {} events; at most {MOST_EVENTS} are allowed in a call", inputs.len());
         return Err(ApiError::field("events", reason));
     }
-    let check = |(n, input): (usize, Input<'_>)| input.check(types, &format!("events[{n}]"));
+    let check = |(n, input): (usize, Input<'_>)| input.check(types, &|name| format!("events[{n}].{name}"));
     inputs.into_iter().enumerate().map(check).collect()
 }
 
@@ -66,7 +72,7 @@ pub(super) async fn write(State(ledger): State<Arc<Ledger>>, JsonBody(body): Jso
     };
     let results = results(&ledger, &ids, &written);
     match refusal(&ids, &written) {
-        None => Json(serde_json::json!({"results": results})).into_response(),
+        None => Json(Answer { results }).into_response(),
         Some(error) => error.with("results", serde_json::json!(results)).into_response(),
     }
 }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 /// Named canonical values, sorted by name: `name=value` pairs joined by `&`, all but RFC 3986 unreserved characters
 /// percent-encoded. `values` must be sorted by name.
 pub fn canonical<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(64);
     for (name, value) in values {
         if !text.is_empty() {
             text.push('&');
@@ -27,16 +27,17 @@ pub fn parse_canonical(text: &str) -> Vec<(String, String)> {
 
 fn encode(text: &str, into: &mut String) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    if text.bytes().all(unreserved) {
+        return into.push_str(text);
+    }
     for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                into.push(char::from(byte))
-            }
-            _ => {
-                into.push('%');
-                into.push(char::from(HEX[usize::from(byte >> 4)]));
-                into.push(char::from(HEX[usize::from(byte & 15)]));
-            }
+        if unreserved(byte) {
+            into.push(char::from(byte));
+        } else {
+            into.push('%');
+            into.push(char::from(HEX[usize::from(byte >> 4)]));
+            into.push(char::from(HEX[usize::from(byte & 15)]));
         }
     }
 }
@@ -77,12 +78,13 @@ impl ShardHash {
 
 /// SHA-256 of parts, each with its length, so that no two lists of parts look alike.
 pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
-    let mut hash = Sha256::new();
+    // Together first: a hash is fed less often than once for each short part.
+    let mut text = Vec::with_capacity(256);
     for part in parts {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
+        text.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        text.extend_from_slice(part);
     }
-    hash.finalize().into()
+    Sha256::digest(&text).into()
 }
 
 /// The id of a thing named by its parts, with eight more bytes that tell a collision from the thing itself.
