@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use serving::error::{ApiError, Code};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use store::Result;
@@ -12,7 +11,7 @@ use uuid::Uuid;
 
 use crate::Ledger;
 use crate::events::{
-    Event, Known, Rows, Status, lacks_month, make_months, make_months_in_tx, once_each, statuses,
+    Event, Known, MONTHS_MADE_AGAIN, Rows, Status, lacks_month, make_months, once_each, statuses,
 };
 use crate::locks::{Hold, alive_in_tx};
 use crate::states::{Outcome, Put, put_in_tx};
@@ -68,15 +67,17 @@ impl Ledger {
         let known = self.writer.known(shard);
         make_months(pool, known, known.new_months(&rows)).await?;
         let work = Arc::new(Work { lock: batch.lock, count, rows, states: batch.states });
-        let done = match in_one_transaction(pool, work.clone(), Vec::new()).await {
-            Err(error) if lacks_month(&error) => {
-                // A partition that was there has been dropped since: made again where nobody can drop it.
-                known.forget();
-                let months = Known::default().new_months(&work.rows);
-                make_months(pool, &Known::default(), months.clone()).await?;
-                in_one_transaction(pool, work, months).await
+        let mut tries = MONTHS_MADE_AGAIN;
+        let done = loop {
+            match in_one_transaction(pool, work.clone()).await {
+                Err(error) if lacks_month(&error) && tries > 0 => {
+                    // A partition that was there has been dropped since.
+                    tries -= 1;
+                    known.forget();
+                    make_months(pool, known, known.new_months(&work.rows)).await?;
+                }
+                done => break done,
             }
-            done => done,
         };
         let done = done.inspect_err(|_| known.forget())?;
         self.wakes[shard].written();
@@ -130,14 +131,11 @@ struct Work {
     states: Vec<Put>,
 }
 
-async fn in_one_transaction(pool: &PgPool, work: Arc<Work>, months: Vec<DateTime<Utc>>) -> Result<Done> {
+async fn in_one_transaction(pool: &PgPool, work: Arc<Work>) -> Result<Done> {
     store::run(pool, "write_batch", move |connection| {
-        let (work, months) = (work.clone(), months.clone());
+        let work = work.clone();
         Box::pin(async move {
             let mut tx = connection.begin().await?;
-            if !months.is_empty() {
-                make_months_in_tx(&mut tx, &months).await?;
-            }
             let done = write(&mut tx, &work).await?;
             match done {
                 Done::Written { .. } => tx.commit().await?,

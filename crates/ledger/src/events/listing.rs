@@ -93,10 +93,4 @@ pub async fn list(pool: &PgPool, listing: Listing) -> Result<Vec<ListedEvent>> {
     .await
 }
 
-const LIST: &str = "-- list_events
-SELECT e.dt, e.event_id, t.canonical AS auxiliary, e.debit, e.credit, e.info
-FROM (
-    SELECT * FROM events
-    WHERE account_id = $1 AND dt >= $2 AND dt < $3 AND ($4::timestamptz IS NULL OR (dt, event_id) > ($4, $5))
-    ORDER BY dt, event_id LIMIT $6
-) e JOIN tuples t USING (tuple_id) ORDER BY e.dt, e.event_id";
+const LIST: &str = "SELECT * FROM list_events($1, $2, $3, $4, $5, $6) -- list_events";

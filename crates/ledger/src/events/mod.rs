@@ -15,8 +15,10 @@ pub use input::NewEvent;
 pub(crate) use input::{Attributes, Input, Named, shortened, unknown_type};
 pub use listing::{ListedEvent, Listing, Page, list};
 pub(crate) use rows::{Judged, Known, Rows};
+pub(crate) use writer::{
+    MONTHS_MADE_AGAIN, lacks_month, make_months, make_months_in_tx, once_each, statuses,
+};
 pub use writer::{Status, Writer, Written};
-pub(crate) use writer::{lacks_month, make_months, make_months_in_tx, once_each, statuses};
 
 use crate::amount::Amount;
 use crate::sharding::{ShardHash, digest, identify};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
-use store::{Coalescer, Error, Result, connection_of_its_own, run, run_tx};
+use store::{Coalescer, Error, Result, connection_of_its_own, run};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -21,6 +21,9 @@ const WAITING_PARTS: usize = 4096;
 
 /// From one commit of a shard to the next while several callers write: a commit costs as much as some twenty events.
 const PACE: Duration = Duration::from_millis(1);
+
+/// How often months that were dropped meanwhile are made again before a write fails.
+pub(crate) const MONTHS_MADE_AGAIN: u32 = 10;
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,20 +241,23 @@ pub(crate) fn lacks_month(error: &Error) -> bool {
     error.sqlstate().as_deref() == Some("23514")
 }
 
-/// Writes with the months made in the same transaction: nobody can drop them in between.
+/// Writes when a month was missing. Months are never made in the transaction that writes to them: its events could be seen a
+/// moment before others know of the month. So one may be dropped again in between, as nothing is in it yet; hardly twice.
 async fn write_anew(pool: &PgPool, parts: &Arc<[Arc<[Event]>]>) -> Result<Vec<(usize, Judged)>> {
     let rows = Arc::new(Rows::of(parts.clone(), &Known::default()));
-    let months = Known::default().new_months(&rows);
-    // However many there are, hardly one is left for the transaction, whose locks are few then.
-    make_months(pool, &Known::default(), months.clone()).await?;
-    run_tx(pool, "write_events_anew", move |connection| {
-        let (rows, months) = (rows.clone(), months.clone());
-        Box::pin(async move {
-            make_months_in_tx(connection, &months).await?;
-            rows.write(connection).await
-        })
-    })
-    .await
+    let mut tries = MONTHS_MADE_AGAIN;
+    loop {
+        make_months(pool, &Known::default(), Known::default().new_months(&rows)).await?;
+        let sent = rows.clone();
+        let written = run(pool, "write_events_anew", move |connection| {
+            let rows = sent.clone();
+            Box::pin(async move { rows.write(connection).await })
+        });
+        match written.await {
+            Err(error) if lacks_month(&error) && tries > 0 => tries -= 1,
+            written => return written,
+        }
+    }
 }
 
 async fn attempt(
@@ -298,11 +304,11 @@ pub(crate) async fn make_months(pool: &PgPool, known: &Known, months: Vec<DateTi
     if months.is_empty() {
         return Ok(());
     }
-    // A few at a time: each takes locks until the commit.
-    for some in months.chunks(24) {
+    // A few at a time, each in one statement: everybody waits while they are attached.
+    for some in months.chunks(8) {
         let some = some.to_vec();
         let made = some.clone();
-        run_tx(pool, "create_event_months", move |connection| {
+        run(pool, "create_event_months", move |connection| {
             let some = some.clone();
             Box::pin(async move { make_months_in_tx(connection, &some).await })
         })
@@ -312,7 +318,8 @@ pub(crate) async fn make_months(pool: &PgPool, known: &Known, months: Vec<DateTi
     Ok(())
 }
 
-/// Makes partitions for months that have none, before anything else of the transaction touches events.
+/// Makes partitions for months that have none. The transaction must not touch events besides, and should end at once: others
+/// wait for it.
 pub(crate) async fn make_months_in_tx(connection: &mut PgConnection, months: &[DateTime<Utc>]) -> Result<()> {
     sqlx::query("SELECT create_event_months($1) -- create_event_months")
         .bind(months)

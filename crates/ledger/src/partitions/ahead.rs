@@ -18,7 +18,7 @@ pub async fn missing_in_tx(connection: &mut PgConnection, ahead: u32) -> Result<
     Ok(months_ahead(now, ahead).into_iter().filter(|month| !there.contains(month)).collect())
 }
 
-/// Makes these months, before anything else of the transaction touches events.
+/// Makes these months. The transaction must not touch events besides, and should end at once: others wait for it.
 pub async fn make_missing_in_tx(connection: &mut PgConnection, months: &[DateTime<Utc>]) -> Result<()> {
     make_months_in_tx(connection, months).await
 }

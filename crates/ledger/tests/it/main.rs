@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod attached;
+mod attached_meanwhile;
 mod batches;
 mod checked;
 mod described;

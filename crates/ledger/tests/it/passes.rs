@@ -68,3 +68,39 @@ fn a_pass_waits_for_the_aggregator_that_is_on_duty() {
         while duties.join_next().await.is_some() {}
     });
 }
+
+#[test]
+fn numbers_whose_events_are_not_found_are_not_passed_over() {
+    run(async {
+        let served = Served::fresh().await;
+        let stop = CancellationToken::new();
+        let mut sequencing = served.number(&stop);
+        for n in 1..=3 {
+            write(&served, &format!("e{n}")).await;
+            numbered(&served, n).await;
+        }
+        let pool = served.ledger.shards.all()[0].pool.clone();
+        sqlx::raw_sql(
+            "CREATE TABLE hidden (LIKE events);
+             WITH gone AS (DELETE FROM events WHERE event_id = 'e2' RETURNING *) INSERT INTO hidden SELECT * FROM gone",
+        )
+        .execute(&pool)
+        .await
+        .unwrap();
+        let passing = tokio::spawn(pass(aggregator(&served)));
+        // A connection that does not find them is given up.
+        let given_up = "SELECT sessions_killed > 0 FROM pg_stat_database WHERE datname = current_database()";
+        while !sqlx::query_scalar::<_, bool>(given_up).fetch_one(&pool).await.unwrap_or(false) {
+            assert!(!passing.is_finished(), "passed over");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(aggregated_seq(&served).await, 0);
+        sqlx::query("INSERT INTO events SELECT * FROM hidden").execute(&pool).await.unwrap();
+        assert_eq!(passing.await.unwrap().unwrap(), 3);
+        let storage = crate::partitions::storage(&served);
+        let path = format!("/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z");
+        assert_eq!(served.get(&path).await.1["groups"][0]["debit"], "3");
+        stop.cancel();
+        while sequencing.join_next().await.is_some() {}
+    });
+}

@@ -89,3 +89,45 @@ fn what_comes_while_a_maintenance_waits_is_not_lost() {
         running.stop().await;
     });
 }
+
+#[test]
+fn nobody_waits_for_a_month_that_waits_for_a_long_reader() {
+    run(async {
+        let running = Running::fresh().await;
+        let (served, storage) = (running.served.clone(), storage(&running.served));
+        let pool = shard(&served).pool;
+        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        assert_eq!(served.write(&[event("first", storage, &now, 1, "1")]).await.0, 200);
+        let mut reader = pool.acquire().await.unwrap();
+        let mut reading = reader.begin().await.unwrap();
+        sqlx::query("SELECT * FROM list_events(1, now(), now(), null, null, 1)")
+            .execute(&mut *reading)
+            .await
+            .unwrap();
+
+        let writing = tokio::spawn({
+            let (served, event) = (served.clone(), event("old", storage, "2015-01-01T00:00:00Z", 1, "1"));
+            async move { served.post("/v1/batch", &serde_json::json!({"events": [event]})).await.0 }
+        });
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+            AND query LIKE '%create_event_months(%' AND wait_event_type = 'Lock')";
+        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&pool).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut slowest = Duration::ZERO;
+        for call in 0..10 {
+            let began = Instant::now();
+            assert_eq!(served.write(&[event(&format!("new {call}"), storage, &now, 1, "1")]).await.0, 200);
+            let path = format!("/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z");
+            assert_eq!(served.get(&path).await.1["groups"][0]["debit"], (call + 2).to_string());
+            slowest = slowest.max(began.elapsed());
+        }
+        println!("the slowest pair took {slowest:?}");
+        assert!(slowest < MOST, "{slowest:?}");
+        assert!(!writing.is_finished(), "it waits for the reader");
+        reading.rollback().await.unwrap();
+        drop(reader);
+        assert_eq!(writing.await.unwrap(), 200);
+        running.stop().await;
+    });
+}

@@ -1,0 +1,135 @@
+//! Hazard: a month gets its partition while a connection looks which months there are; it does so before it first touches
+//! events, and again whenever that has changed. Postgres forgets what such a connection is told meanwhile: from then on it
+//! lacks the month, in all that it reads and writes, for as long as it lives or until there is another month.
+//!
+//! With many months looking takes long, and each round has a connection that looks for the first time.
+
+use std::time::Duration;
+
+use ledger::sequence::feed;
+use ledger::sharding::{ShardHash, ShardMap, Shards};
+use sqlx::postgres::PgPoolOptions;
+use store::testing::run;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Served, event, shards};
+
+/// Months that are there before.
+const MONTHS: i32 = 360;
+/// Months that get their partitions while somebody looks.
+const ROUNDS: i32 = 30;
+
+/// What somebody does who looks for the first time.
+#[derive(Clone, Copy)]
+enum Errand {
+    Balance,
+    List,
+    Feed,
+    Write,
+}
+
+/// The month so many months after January 1980, as its beginning.
+fn month(n: i32) -> String {
+    format!("{}-{:02}-01T00:00:00Z", 1980 + n / 12, n % 12 + 1)
+}
+
+/// Another process on the same shards, with two connections to the first that have done nothing yet: one hears of locks.
+async fn newcomer(shards: &Shards) -> Served {
+    let mut pools: Vec<_> = shards.all().iter().map(|shard| shard.pool.clone()).collect();
+    let two = PgPoolOptions::new().max_connections(2).test_before_acquire(false);
+    pools[0] = two.connect_with((*pools[0].connect_options()).clone()).await.unwrap();
+    Served::on(Shards::open(ShardMap::four(), pools, false).await.unwrap())
+}
+
+impl Errand {
+    /// Does it; how many events were seen. `dt`: of the event that is written, if one is.
+    async fn run(self, served: &Served, storage: i64, id: &str, dt: &str) -> usize {
+        let to = "2095-01-01T00:00:00Z";
+        match self {
+            Errand::Balance => {
+                let path = format!("/v1/balances/storage_outflow?storage_id={storage}&at={to}");
+                let debit = served.get(&path).await.1["groups"][0]["debit"].clone();
+                debit.as_str().unwrap().parse().unwrap()
+            }
+            Errand::List => {
+                let path = format!("/v1/events/storage_outflow?storage_id={storage}&limit=1000&to={to}");
+                served.get(&path).await.1["events"].as_array().unwrap().len()
+            }
+            Errand::Feed => feed(&served.ledger.shards.all()[0].pool, 0, 1000).await.unwrap().len(),
+            Errand::Write => {
+                let (status, written) = served.write(&[event(id, storage, dt, "1")]).await;
+                assert_eq!(status, 200, "{id} at {dt}: {written:?}");
+                written.len()
+            }
+        }
+    }
+}
+
+async fn numbered(served: &Served, last: i32) {
+    let pending = "SELECT last_seq < $1 FROM sequence";
+    let pool = &served.ledger.shards.all()[0].pool;
+    while sqlx::query_scalar::<_, bool>(pending).bind(last).fetch_one(pool).await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Events that are there after round `n`.
+fn seen(errand: Errand, n: i32) -> usize {
+    match errand {
+        Errand::Write => 1,
+        _ => usize::try_from(n + 2).unwrap(),
+    }
+}
+
+async fn beside_attached_months(errand: Errand) {
+    let served = Served::on(shards().await);
+    let all = served.ledger.shards.clone();
+    let storage = (1..).find(|n| all.owner(ShardHash::of(&format!("storage_id={n}"))) == 0).unwrap();
+    let stop = CancellationToken::new();
+    let numbering = matches!(errand, Errand::Feed).then(|| served.number(&stop));
+    for some in (0..MONTHS).collect::<Vec<_>>().chunks(24) {
+        let months: Vec<String> = some.iter().map(|n| month(*n)).collect();
+        let made = sqlx::query("SELECT create_event_months($1::timestamptz[])").bind(months);
+        made.execute(&all.all()[0].pool).await.unwrap();
+    }
+    assert_eq!(served.write(&[event("first", storage, &month(0), "1")]).await.0, 200);
+    for n in 0..ROUNDS {
+        let newcomer = newcomer(&all).await;
+        let looking = tokio::spawn({
+            let newcomer = newcomer.clone();
+            async move { errand.run(&newcomer, storage, &format!("before {n}"), &month(1)).await }
+        });
+        tokio::time::sleep(Duration::from_micros(rand::random_range(0..20_000))).await;
+        let dt = month(MONTHS + n);
+        assert_eq!(served.write(&[event(&format!("new {n}"), storage, &dt, "1")]).await.0, 200);
+        looking.await.unwrap();
+        if numbering.is_some() {
+            numbered(&served, n + 2).await;
+        }
+        let found = errand.run(&newcomer, storage, &format!("after {n}"), &dt).await;
+        assert_eq!(found, seen(errand, n), "in round {n}");
+        newcomer.ledger.shards.all()[0].pool.close().await;
+    }
+    stop.cancel();
+    drop(numbering);
+}
+
+#[test]
+fn a_balance_has_every_month() {
+    run(beside_attached_months(Errand::Balance));
+}
+
+#[test]
+fn a_listing_has_every_month() {
+    run(beside_attached_months(Errand::List));
+}
+
+#[test]
+fn the_feed_has_every_month() {
+    run(beside_attached_months(Errand::Feed));
+}
+
+#[test]
+fn a_writer_finds_every_month() {
+    run(beside_attached_months(Errand::Write));
+}
