@@ -117,6 +117,7 @@ BEGIN
     );
 END $$;
 
+-- As before, and without attributes to tell events apart by, events are one sum, of no combination (null).
 CREATE OR REPLACE FUNCTION account_sums(
     account bigint, wanted_type text, wanted_attributes text, wanted_interval text,
     year timestamptz, month timestamptz, day timestamptz, cut_off timestamptz, at timestamptz, most_lag bigint
@@ -126,6 +127,7 @@ AS $$
 DECLARE
     g groupings;
     lag bigint;
+    by_tuple boolean := wanted_attributes <> '';
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(hashtext('event_months'));
     SELECT * INTO g FROM groupings
@@ -140,8 +142,8 @@ BEGIN
     END IF;
     IF lag IS NULL OR lag > most_lag THEN
         RETURN QUERY
-        SELECT 's'::"char", e.tuple_id, sum(e.debit), sum(e.credit), count(*) FROM events e
-        WHERE e.account_id = account AND e.dt < at GROUP BY e.tuple_id;
+        SELECT 's'::"char", CASE WHEN by_tuple THEN e.tuple_id END, sum(e.debit), sum(e.credit), count(*) FROM events e
+        WHERE e.account_id = account AND e.dt < at GROUP BY 2;
         RETURN QUERY
         SELECT 's'::"char", c.tuple_id, c.debit, c.credit, c.events FROM closing_balances c WHERE c.account_id = account;
         RETURN;
@@ -164,17 +166,17 @@ BEGIN
           AND a.period >= day AND a.period < cut_off
     ) p GROUP BY p.group_id;
     RETURN QUERY
-    SELECT 's'::"char", e.tuple_id, sum(e.debit), sum(e.credit), count(*) FROM events e
-    WHERE e.account_id = account AND e.dt >= cut_off AND e.dt < at GROUP BY e.tuple_id;
+    SELECT 's'::"char", CASE WHEN by_tuple THEN e.tuple_id END, sum(e.debit), sum(e.credit), count(*) FROM events e
+    WHERE e.account_id = account AND e.dt >= cut_off AND e.dt < at GROUP BY 2;
     RETURN QUERY
-    SELECT 'l'::"char", e.tuple_id, sum(e.debit), sum(e.credit), count(*)
+    SELECT 'l'::"char", CASE WHEN by_tuple THEN e.tuple_id END, sum(e.debit), sum(e.credit), count(*)
     FROM (SELECT batch_id, first_dt, last_dt FROM pending_batches WHERE first_dt < cut_off
           UNION ALL
           SELECT batch_id, first_dt, last_dt FROM batches WHERE first_seq > g.aggregated_seq AND first_dt < cut_off) b
     CROSS JOIN LATERAL (
         SELECT * FROM events x
         WHERE x.batch_id = b.batch_id AND x.dt BETWEEN b.first_dt AND b.last_dt AND x.dt < cut_off AND x.account_id = account
-    ) e GROUP BY e.tuple_id;
+    ) e GROUP BY 2;
 END $$;
 
 -- As before, behind the gate.
