@@ -168,6 +168,9 @@ BEGIN
     RETURN QUERY
     SELECT 's'::"char", CASE WHEN by_tuple THEN e.tuple_id END, sum(e.debit), sum(e.credit), count(*) FROM events e
     WHERE e.account_id = account AND e.dt >= cut_off AND e.dt < at GROUP BY 2;
+    IF lag = 0 THEN
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT 'l'::"char", CASE WHEN by_tuple THEN e.tuple_id END, sum(e.debit), sum(e.credit), count(*)
     FROM (SELECT batch_id, first_dt, last_dt FROM pending_batches WHERE first_dt < cut_off

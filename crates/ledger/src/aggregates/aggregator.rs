@@ -213,7 +213,7 @@ async fn write(
     run(pool, "fold_aggregates", move |connection| {
         let (lease, folded, ids) = (lease.clone(), folded.clone(), ids.clone());
         Box::pin(async move {
-            let keys: Vec<_> = folded.sums.keys().collect();
+            let keys: Vec<_> = folded.sums.iter().map(|(key, _)| key).collect();
             let objects = folded.groups.values().map(|group| {
                 let pairs = parse_canonical(&group.canonical).into_iter();
                 let object: Map<_, _> = pairs.map(|(name, value)| (name, value.into())).collect();
@@ -233,9 +233,9 @@ async fn write(
                 .bind(keys.iter().map(|key| key.2.letter()).collect::<Vec<_>>())
                 .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
                 .bind(keys.iter().map(|key| key.4).collect::<Vec<_>>())
-                .bind(folded.sums.values().map(|sum| decimal(sum.0)).collect::<Vec<_>>())
-                .bind(folded.sums.values().map(|sum| decimal(sum.1)).collect::<Vec<_>>())
-                .bind(folded.sums.values().map(|sum| sum.2).collect::<Vec<_>>())
+                .bind(folded.sums.iter().map(|(_, sum)| decimal(sum.0)).collect::<Vec<_>>())
+                .bind(folded.sums.iter().map(|(_, sum)| decimal(sum.1)).collect::<Vec<_>>())
+                .bind(folded.sums.iter().map(|(_, sum)| sum.2).collect::<Vec<_>>())
                 .fetch_one(connection)
                 .await?;
             Ok(done)

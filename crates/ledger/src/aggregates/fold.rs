@@ -1,6 +1,6 @@
 //! From events to sums: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
@@ -35,37 +35,67 @@ pub(super) struct Hourly {
 /// One row of sums: (account, grouping, level, period, group).
 pub(super) type Key = (i64, i32, Level, DateTime<Utc>, i64);
 
+/// Debits, credits, events.
+pub(super) type Sum = (i128, i128, i64);
+
 /// What is to be added.
 #[derive(Debug, Default)]
 pub(super) struct Folded {
-    /// Sums by row, in the order of the rows' key.
-    pub(super) sums: BTreeMap<Key, (i128, i128, i64)>,
+    /// Sums by row, in the order of the rows' key, each key once.
+    pub(super) sums: Vec<(Key, Sum)>,
     /// The groups that they are of.
     pub(super) groups: BTreeMap<i64, Interned>,
 }
 
-/// Folds events into the sums of their types' groupings.
+/// Folds events into the sums of their types' groupings: first into the shortest periods, and their sums, which are fewer,
+/// into the longer ones.
 pub(super) fn fold(hourly: &[Hourly], groupings: &[Grouping]) -> Folded {
-    let mut folded = Folded::default();
-    let mut projected: BTreeMap<(i32, &str), i64> = BTreeMap::new();
+    let mut groups = BTreeMap::new();
+    let mut projected: HashMap<(&str, &str), Vec<(&Grouping, i64)>> = HashMap::new();
+    let mut shortest: BTreeMap<Level, Vec<(Key, Sum)>> = BTreeMap::new();
     for row in hourly {
-        for grouping in groupings.iter().filter(|grouping| grouping.type_name == row.type_name) {
-            let group = *projected.entry((grouping.id, &row.tuple)).or_insert_with(|| {
-                let group = project(&row.tuple, &grouping.attributes);
-                let id = group.id;
-                folded.groups.insert(id, group);
-                id
-            });
-            for level in Level::of(grouping.interval) {
-                let key = (row.account_id, grouping.id, *level, level.start(row.hour), group);
-                let sum = folded.sums.entry(key).or_default();
-                sum.0 += row.debit;
-                sum.1 += row.credit;
-                sum.2 += row.events;
-            }
+        let of_row = projected.entry((&row.type_name, &row.tuple)).or_insert_with(|| {
+            let of_type = groupings.iter().filter(|grouping| grouping.type_name == row.type_name);
+            let mut group = |grouping: &Grouping| put(&mut groups, project(&row.tuple, &grouping.attributes));
+            of_type.map(|grouping| (grouping, group(grouping))).collect()
+        });
+        for (grouping, group) in of_row {
+            let Some(&level) = Level::of(grouping.interval).last() else { continue };
+            let key = (row.account_id, grouping.id, level, level.start(row.hour), *group);
+            shortest.entry(level).or_default().push((key, (row.debit, row.credit, row.events)));
         }
     }
-    folded
+    let mut sums = Vec::new();
+    for (level, mut parts) in shortest {
+        merge(&mut parts);
+        for longer in [Level::Year, Level::Month, Level::Day].into_iter().filter(|longer| *longer < level) {
+            let part = |((account, grouping, _, period, group), sum): &(Key, Sum)| {
+                ((*account, *grouping, longer, longer.start(*period), *group), *sum)
+            };
+            sums.extend(parts.iter().map(part));
+        }
+        sums.append(&mut parts);
+    }
+    merge(&mut sums);
+    Folded { sums, groups }
+}
+
+fn put(groups: &mut BTreeMap<i64, Interned>, group: Interned) -> i64 {
+    let id = group.id;
+    groups.insert(id, group);
+    id
+}
+
+/// Sorts by key and adds up what has the same one.
+fn merge(parts: &mut Vec<(Key, Sum)>) {
+    parts.sort_unstable_by_key(|(key, _)| *key);
+    parts.dedup_by(|(key, sum), (kept, total)| {
+        let same = key == kept;
+        if same {
+            *total = (total.0 + sum.0, total.1 + sum.1, total.2 + sum.2);
+        }
+        same
+    });
 }
 
 /// The part of a combination of attributes that a grouping goes by.

@@ -2,41 +2,35 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Entry, Mark};
 use crate::json;
 use crate::moment;
 use crate::sequence::Fed;
 use crate::sharding::parse_canonical;
-use crate::types::{AccountType, Attribute, Catalogue};
+use crate::types::{AccountType, Catalogue};
 
 /// The entry for an event; `None` while this process does not know its type as it was when the event was written: what
 /// is exported is never guessed.
 pub(super) fn entry(shard: &str, epoch: i64, types: &Catalogue, event: &Fed) -> Option<Entry> {
-    let attributes = attributes(types.accounts.get(&event.type_name)?, event)?;
-    let mut body = String::with_capacity(256 + event.info.as_ref().map_or(0, String::len));
-    let mut member = |name: &str, json: &str| {
-        body.push_str(if body.is_empty() { "{\"" } else { ",\"" });
-        body.push_str(name);
-        body.push_str("\":");
-        body.push_str(json);
-    };
-    member("shard", &quoted(shard));
-    member("epoch", &epoch.to_string());
-    member("seq", &event.seq.to_string());
-    member("type", &quoted(&event.type_name));
-    member("event_id", &quoted(&event.event_id));
-    member("dt", &quoted(&moment::show(event.dt)));
-    member("attributes", &Value::Object(attributes).to_string());
+    let kind = types.accounts.get(&event.type_name)?;
+    let mut body = Object(String::with_capacity(320 + event.info.as_ref().map_or(0, String::len)));
+    body.text("shard", shard);
+    body.token("epoch", &epoch.to_string());
+    body.token("seq", &event.seq.to_string());
+    body.text("type", &event.type_name);
+    body.text("event_id", &event.event_id);
+    body.text("dt", &moment::show(event.dt));
+    body.token("attributes", &attributes(kind, event)?);
     let amounts = [("debit", event.debit), ("credit", event.credit)];
     for (side, amount) in amounts.into_iter().filter_map(|(side, amount)| Some((side, amount?))) {
-        member(side, &quoted(&amount.to_string()));
+        body.text(side, &amount.to_string());
     }
     if let Some(info) = &event.info {
-        member("info", &on_one_line(info));
+        body.token("info", &on_one_line(info));
     }
-    body.push('}');
+    let body = body.end();
     Some(Entry { mark: Mark { epoch, seq: event.seq }, body: Bytes::from(body) })
 }
 
@@ -52,26 +46,59 @@ pub(super) fn dt(body: &[u8]) -> Option<DateTime<Utc>> {
     moment::parse(body["dt"].as_str()?)
 }
 
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+/// A JSON object as it is written, member by member.
+struct Object(String);
+
+impl Object {
+    fn name(&mut self, name: &str) {
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        self.quoted(name);
+        self.0.push(':');
+    }
+
+    /// A member whose value is JSON already.
+    fn token(&mut self, name: &str, json: &str) {
+        self.name(name);
+        self.0.push_str(json);
+    }
+
+    fn text(&mut self, name: &str, text: &str) {
+        self.name(name);
+        self.quoted(text);
+    }
+
+    fn quoted(&mut self, text: &str) {
+        if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+            self.0.extend(["\"", text, "\""]);
+        } else {
+            self.0.push_str(&Value::from(text).to_string());
+        }
+    }
+
+    fn end(mut self) -> String {
+        self.0.push_str(if self.0.is_empty() { "{}" } else { "}" });
+        self.0
+    }
 }
 
 /// Key attributes, then auxiliary ones, in the order of their type.
-fn attributes(kind: &AccountType, event: &Fed) -> Option<Map<String, Value>> {
-    let mut shown = Map::new();
+fn attributes(kind: &AccountType, event: &Fed) -> Option<String> {
+    let mut shown = Object(String::with_capacity(96));
     for (kinds, canonical) in [(&kind.key_attributes, &event.key), (&kind.attributes, &event.auxiliary)] {
         let given = parse_canonical(canonical);
         let known = |name: &String| kinds.iter().any(|kind| kind.name == *name);
         if !given.iter().all(|(name, _)| known(name)) {
             return None;
         }
-        let value = |kind: &Attribute| {
-            let (_, value) = given.iter().find(|(name, _)| *name == kind.name)?;
-            Some((kind.name.clone(), kind.kind.to_json(value)))
-        };
-        shown.extend(kinds.iter().filter_map(value));
+        for kind in kinds {
+            let Some((_, value)) = given.iter().find(|(name, _)| *name == kind.name) else { continue };
+            match kind.kind.to_json(value) {
+                Value::String(text) => shown.text(&kind.name, &text),
+                other => shown.token(&kind.name, &other.to_string()),
+            }
+        }
     }
-    Some(shown)
+    Some(shown.end())
 }
 
 /// JSON as written but for the white space between its tokens: no number changes its digits.

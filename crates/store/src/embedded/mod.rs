@@ -12,6 +12,7 @@
 
 mod keeper;
 mod locks;
+mod memory;
 mod server;
 
 use std::fs::{DirBuilder, File};

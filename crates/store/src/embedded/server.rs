@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid, getppid, syncfs};
 use sqlx::postgres::PgConnectOptions;
 
-use super::{EmbeddedError, USER, file_error};
+use super::{EmbeddedError, USER, file_error, memory};
 
 /// The cluster's folder within a data dir: the server's own data folder, and its socket.
 pub(super) fn cluster_dir(data_dir: &Path) -> PathBuf {
@@ -222,12 +222,13 @@ fn spawn(
     let mut command = owner.command(&binaries.join("postgres"));
     command.args(["-D", &through(folder)]);
     let max_connections = format!("max_connections={}", options.max_connections);
+    let shared_buffers = format!("shared_buffers={}MB", memory::buffers_mib());
     for setting in [
         "listen_addresses=",
         "unix_socket_directories=.",
         "unix_socket_permissions=0700",
         &max_connections,
-        "shared_buffers=128MB",
+        &shared_buffers,
         "max_wal_size=2GB",
         "checkpoint_timeout=15min",
         "wal_level=minimal",
