@@ -19,6 +19,9 @@ DECLARE
     month timestamptz;
     partition text;
 BEGIN
+    IF NOT EXISTS (SELECT FROM unnest(months) AS m (month) WHERE to_regclass(event_partition(m.month)) IS NULL) THEN
+        RETURN;
+    END IF;
     PERFORM pg_advisory_xact_lock(hashtext(current_schema() || '.create_event_months'));
     FOREACH month IN ARRAY months LOOP
         partition := event_partition(month);
@@ -34,12 +37,14 @@ BEGIN
     FOR try IN 1..30 LOOP
         BEGIN
             PERFORM set_config('lock_timeout', '40ms', true);
-            PERFORM pg_advisory_xact_lock(hashtext('event_months'));
+            PERFORM pg_advisory_xact_lock(hashtext(current_schema() || '.event_months'));
             FOREACH month IN ARRAY made LOOP
                 EXECUTE format('ALTER TABLE events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                                event_partition(month), month, month_after(month));
             END LOOP;
             PERFORM set_config('lock_timeout', patience, true);
+            -- Everybody waits for this transaction now: should its client be paused or cut off, it ends soon.
+            PERFORM set_config('idle_in_transaction_session_timeout', '2000', true);
             RETURN;
         EXCEPTION WHEN lock_not_available THEN
             PERFORM pg_sleep(0.02 + 0.04 * random());
@@ -57,7 +62,7 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
 AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(hashtext('event_months'));
+    PERFORM pg_advisory_xact_lock_shared(hashtext(current_schema() || '.event_months'));
     RETURN QUERY
     WITH wanted AS MATERIALIZED (
         SELECT * FROM batches
@@ -82,7 +87,7 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
 AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(hashtext('event_months'));
+    PERFORM pg_advisory_xact_lock_shared(hashtext(current_schema() || '.event_months'));
     RETURN QUERY
     WITH chosen AS MATERIALIZED (
         SELECT * FROM (
@@ -108,7 +113,7 @@ CREATE OR REPLACE FUNCTION first_kept_seq(after bigint) RETURNS bigint STABLE LA
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(hashtext('event_months'));
+    PERFORM pg_advisory_xact_lock_shared(hashtext(current_schema() || '.event_months'));
     RETURN (
         SELECT b.first_seq FROM batches b
         WHERE b.first_seq > after AND EXISTS (
@@ -117,19 +122,20 @@ BEGIN
     );
 END $$;
 
--- As before, and without attributes to tell events apart by, events are one sum, of no combination (null).
-CREATE OR REPLACE FUNCTION account_sums(
+-- What `account_sums` answers, behind the gate; with events told apart by their combinations of attributes (`by_tuple`), or
+-- all as one sum, of no combination (null).
+CREATE FUNCTION account_parts(
     account bigint, wanted_type text, wanted_attributes text, wanted_interval text,
-    year timestamptz, month timestamptz, day timestamptz, cut_off timestamptz, at timestamptz, most_lag bigint
+    year timestamptz, month timestamptz, day timestamptz, cut_off timestamptz, at timestamptz, most_lag bigint,
+    by_tuple boolean
 ) RETURNS TABLE (part "char", tuple bigint, debit numeric, credit numeric, events bigint) STABLE LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     g groupings;
     lag bigint;
-    by_tuple boolean := wanted_attributes <> '';
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(hashtext('event_months'));
+    PERFORM pg_advisory_xact_lock_shared(hashtext(current_schema() || '.event_months'));
     SELECT * INTO g FROM groupings
     WHERE type = wanted_type AND attributes = wanted_attributes AND interval = wanted_interval;
     IF FOUND THEN
@@ -180,6 +186,17 @@ BEGIN
         SELECT * FROM events x
         WHERE x.batch_id = b.batch_id AND x.dt BETWEEN b.first_dt AND b.last_dt AND x.dt < cut_off AND x.account_id = account
     ) e GROUP BY 2;
+END $$;
+
+-- As before: older programs ask it, too.
+CREATE OR REPLACE FUNCTION account_sums(
+    account bigint, wanted_type text, wanted_attributes text, wanted_interval text,
+    year timestamptz, month timestamptz, day timestamptz, cut_off timestamptz, at timestamptz, most_lag bigint
+) RETURNS TABLE (part "char", tuple bigint, debit numeric, credit numeric, events bigint) STABLE LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY SELECT * FROM account_parts(
+        account, wanted_type, wanted_attributes, wanted_interval, year, month, day, cut_off, at, most_lag, true
+    );
 END $$;
 
 -- As before, behind the gate.
@@ -252,7 +269,7 @@ BEGIN
         END IF;
     END;
 
-    PERFORM pg_advisory_xact_lock_shared(hashtext('event_months'));
+    PERFORM pg_advisory_xact_lock_shared(hashtext(current_schema() || '.event_months'));
     IF written IS NULL THEN
         INSERT INTO pending_batches (events, first_dt, last_dt)
         SELECT cardinality(dts), min(dt), max(dt) FROM unnest(dts) AS dt
@@ -281,7 +298,7 @@ CREATE FUNCTION list_events(
 ) RETURNS TABLE (dt timestamptz, event_id text, auxiliary text, debit numeric, credit numeric, info text) STABLE LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(hashtext('event_months'));
+    PERFORM pg_advisory_xact_lock_shared(hashtext(current_schema() || '.event_months'));
     RETURN QUERY
     SELECT e.dt, e.event_id, t.canonical, e.debit, e.credit, e.info
     FROM (
@@ -292,13 +309,25 @@ BEGIN
     ) e JOIN tuples t USING (tuple_id) ORDER BY e.dt, e.event_id;
 END $$;
 
--- Events with greater numbers than this one have never been dropped: of their batches, all must be found.
-ALTER TABLE horizon ADD COLUMN gaps_upto bigint NOT NULL DEFAULT 0;
-UPDATE horizon SET gaps_upto = last_seq FROM sequence WHERE drops > 0;
-
+-- Events with greater numbers than this one have never been dropped: of their batches, all must be found. (A table of its
+-- own: to change `horizon` would wait for whoever reads it, and let everybody wait.)
+CREATE TABLE event_gaps (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    upto bigint NOT NULL
+);
 CREATE FUNCTION note_gaps() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    NEW.gaps_upto := (SELECT last_seq FROM sequence);
-    RETURN NEW;
+    UPDATE event_gaps SET upto = last_seq FROM sequence;
+    RETURN NULL;
 END $$;
-CREATE TRIGGER note_gaps BEFORE UPDATE ON horizon FOR EACH ROW WHEN (new.drops > old.drops) EXECUTE FUNCTION note_gaps();
+CREATE TRIGGER note_gaps AFTER UPDATE ON horizon FOR EACH ROW WHEN (new.drops > old.drops) EXECUTE FUNCTION note_gaps();
+INSERT INTO event_gaps (upto) SELECT CASE WHEN h.drops > 0 THEN s.last_seq ELSE 0 END FROM horizon h, sequence s;
+
+-- As before, but waits for a month that is being dropped first, and not while it keeps new ones out.
+CREATE OR REPLACE FUNCTION note_dropped_events() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM horizon FOR UPDATE;
+    UPDATE horizon h SET dropped_seq = k.dropped_seq
+    FROM (SELECT coalesce(first_kept_seq(h.dropped_seq) - 1, s.last_seq) AS dropped_seq FROM sequence s, horizon h WHERE h.drops > 0) k
+    WHERE h.dropped_seq < k.dropped_seq;
+END $$;

@@ -14,13 +14,14 @@ AS $$
 BEGIN
     RETURN QUERY
     WITH parts AS (
-        SELECT 1 AS sign, p.* FROM account_sums(
-            account, wanted_type, wanted_attributes, wanted_interval, year, month, day, cut_off, at, most_lag
+        SELECT 1 AS sign, p.* FROM account_parts(
+            account, wanted_type, wanted_attributes, wanted_interval, year, month, day, cut_off, at, most_lag,
+            wanted_attributes <> ''
         ) p
         UNION ALL
-        SELECT -1, p.* FROM account_sums(
+        SELECT -1, p.* FROM account_parts(
             account, wanted_type, wanted_attributes, wanted_interval,
-            since_year, since_month, since_day, since_cut_off, since_at, most_lag
+            since_year, since_month, since_day, since_cut_off, since_at, most_lag, wanted_attributes <> ''
         ) p WHERE since_at IS NOT NULL
     )
     SELECT (SELECT coalesce(array_agg(t.attributes ->> g.name ORDER BY g.place), '{}')

@@ -63,9 +63,10 @@ impl Ledger {
         let pool = &self.shards.all()[shard].pool;
         // Nothing is taken for known: a transaction of its own is rare enough to send everything along.
         let count = events.len();
-        let rows = Rows::of([events.into()].into(), &Known::default());
+        let events: Arc<[Event]> = events.into();
+        let rows = Rows::of([events.clone()].into(), &Known::default());
         let known = self.writer.known(shard);
-        make_months(pool, known, known.new_months(&rows)).await?;
+        make_months(pool, known, known.new_months(&events)).await?;
         let work = Arc::new(Work { lock: batch.lock, count, rows, states: batch.states });
         let mut tries = MONTHS_MADE_AGAIN;
         let done = loop {
@@ -74,7 +75,7 @@ impl Ledger {
                     // A partition that was there has been dropped since.
                     tries -= 1;
                     known.forget();
-                    make_months(pool, known, known.new_months(&work.rows)).await?;
+                    make_months(pool, known, known.new_months(&events)).await?;
                 }
                 done => break done,
             }

@@ -142,7 +142,7 @@ async fn all_found(connection: &mut PgConnection, at: i64, rows: &[Row]) -> Resu
     if found == upto - at {
         return Ok(());
     }
-    let gaps = sqlx::query_scalar("SELECT gaps_upto FROM horizon -- gaps_upto");
+    let gaps = sqlx::query_scalar("SELECT upto FROM event_gaps -- event_gaps");
     let gaps: i64 = gaps.fetch_one(&mut *connection).await?;
     if at < gaps && found < upto - at {
         return Ok(());

@@ -23,16 +23,24 @@ pub(crate) struct Known {
     accounts: Mutex<HashMap<i64, i64>>,
     tuples: Mutex<HashMap<i64, i64>>,
     months: Mutex<HashSet<DateTime<Utc>>>,
+    /// Held by whoever makes months.
+    pub(super) making_months: tokio::sync::Mutex<()>,
 }
 
 impl Known {
-    /// The months of `rows` for which there may be no partition yet.
-    pub(crate) fn new_months(&self, rows: &Rows) -> Vec<DateTime<Utc>> {
+    /// The months of `events` for which there may be no partition yet.
+    pub(crate) fn new_months(&self, events: &[Event]) -> Vec<DateTime<Utc>> {
+        let mut months: Vec<DateTime<Utc>> = events.iter().map(|event| moment::month(event.dt)).collect();
+        months.sort_unstable();
+        months.dedup();
+        self.without_months(months)
+    }
+
+    /// Those of `months` for which there may be no partition yet.
+    pub(super) fn without_months(&self, mut months: Vec<DateTime<Utc>>) -> Vec<DateTime<Utc>> {
         let known = self.months.lock().unwrap_or_else(PoisonError::into_inner);
-        let months: HashSet<DateTime<Utc>> = rows.dts.iter().map(|dt| moment::month(*dt)).collect();
-        let mut new: Vec<_> = months.into_iter().filter(|month| !known.contains(month)).collect();
-        new.sort_unstable();
-        new
+        months.retain(|month| !known.contains(month));
+        months
     }
 
     /// Takes note of months that have partitions.

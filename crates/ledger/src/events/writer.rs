@@ -24,6 +24,8 @@ const PACE: Duration = Duration::from_millis(1);
 
 /// How often months that were dropped meanwhile are made again before a write fails.
 pub(crate) const MONTHS_MADE_AGAIN: u32 = 10;
+/// How long to wait until others have made their months.
+const MONTHS_TURN: Duration = Duration::from_secs(6);
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,13 +122,28 @@ impl Writer {
             Err(statuses) => return statuses,
         };
         let events: Arc<[Event]> = events.into();
-        let asked = self.desks[shard].ask(|reply| Part { events: events.clone(), reply }).await;
-        let statuses = asked.unwrap_or(Err(Error::Abandoned));
-        let statuses = statuses.unwrap_or_else(|error| {
+        let mut tries = MONTHS_MADE_AGAIN;
+        let written = loop {
+            match self.write_once(shard, &events).await {
+                // A month that was there has been dropped since.
+                Err(error) if lacks_month(&error) && tries > 0 => tries -= 1,
+                written => break written,
+            }
+        };
+        let statuses = written.unwrap_or_else(|error| {
             tracing::warn!(shard = self.shards.all()[shard].name, %error, code = "UNAVAILABLE", "events not written");
             vec![Status::Unavailable; events.len()]
         });
         repeated.put_back(statuses)
+    }
+
+    /// Makes the months that there may not be, which may have to wait and concerns nobody else; then writes with whatever
+    /// others bring.
+    async fn write_once(&self, shard: usize, events: &Arc<[Event]>) -> Result<Vec<Status>> {
+        let known = &self.known[shard];
+        make_months(&self.shards.all()[shard].pool, known, known.new_months(events)).await?;
+        let asked = self.desks[shard].ask(|reply| Part { events: events.clone(), reply }).await;
+        asked.unwrap_or(Err(Error::Abandoned))
     }
 
     /// What is known of a shard, for transactions that write events beside other things.
@@ -222,14 +239,7 @@ fn next(parts: Vec<Part>) -> (Vec<Part>, Vec<Part>) {
 }
 
 async fn write(pool: &PgPool, known: &Arc<Known>, parts: Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
-    let judged = match attempt(pool, known, &parts).await {
-        Err(error) if lacks_month(&error) => {
-            // A partition that was there has been dropped since.
-            known.forget();
-            write_anew(pool, &parts).await?
-        }
-        judged => judged?,
-    };
+    let judged = attempt(pool, known, &parts).await?;
     store::fail_point("events_written");
     let events = parts.iter().map(|part| part.len()).sum();
     metrics::counter!("ledger_events_written_total").increment((events - judged.len().min(events)) as u64);
@@ -241,32 +251,12 @@ pub(crate) fn lacks_month(error: &Error) -> bool {
     error.sqlstate().as_deref() == Some("23514")
 }
 
-/// Writes when a month was missing. Months are never made in the transaction that writes to them: its events could be seen a
-/// moment before others know of the month. So one may be dropped again in between, as nothing is in it yet; hardly twice.
-async fn write_anew(pool: &PgPool, parts: &Arc<[Arc<[Event]>]>) -> Result<Vec<(usize, Judged)>> {
-    let rows = Arc::new(Rows::of(parts.clone(), &Known::default()));
-    let mut tries = MONTHS_MADE_AGAIN;
-    loop {
-        make_months(pool, &Known::default(), Known::default().new_months(&rows)).await?;
-        let sent = rows.clone();
-        let written = run(pool, "write_events_anew", move |connection| {
-            let rows = sent.clone();
-            Box::pin(async move { rows.write(connection).await })
-        });
-        match written.await {
-            Err(error) if lacks_month(&error) && tries > 0 => tries -= 1,
-            written => return written,
-        }
-    }
-}
-
 async fn attempt(
     pool: &PgPool,
     known: &Arc<Known>,
     parts: &Arc<[Arc<[Event]>]>,
 ) -> Result<Vec<(usize, Judged)>> {
     let rows = Arc::new(Rows::of(parts.clone(), known));
-    make_months(pool, known, known.new_months(&rows)).await?;
     let (sent, tried, parts_again, known_again) =
         (rows.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)), parts.clone(), known.clone());
     let judged = run(pool, "write_events", move |connection| {
@@ -299,12 +289,17 @@ pub(crate) fn statuses(events: usize, judged: Vec<(usize, Judged)>) -> Vec<Statu
     statuses
 }
 
-/// Makes partitions for months that have none.
+/// Makes partitions for months that have none, in statements of their own: events of a month that is made in the transaction
+/// that writes them could be seen a moment before others know of the month. One caller at a time makes them, so that those
+/// who have to wait hold one connection.
 pub(crate) async fn make_months(pool: &PgPool, known: &Known, months: Vec<DateTime<Utc>>) -> Result<()> {
     if months.is_empty() {
         return Ok(());
     }
-    // A few at a time, each in one statement: everybody waits while they are attached.
+    let turn = tokio::time::timeout(MONTHS_TURN, known.making_months.lock()).await;
+    let _turn = turn.map_err(|_| Error::from(sqlx::Error::PoolTimedOut))?;
+    let months = known.without_months(months);
+    // A few at a time: everybody waits while they are attached.
     for some in months.chunks(8) {
         let some = some.to_vec();
         let made = some.clone();

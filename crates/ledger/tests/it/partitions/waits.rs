@@ -106,8 +106,14 @@ fn nobody_waits_for_a_month_that_waits_for_a_long_reader() {
             .unwrap();
 
         let writing = tokio::spawn({
-            let (served, event) = (served.clone(), event("old", storage, "2015-01-01T00:00:00Z", 1, "1"));
-            async move { served.post("/v1/batch", &serde_json::json!({"events": [event]})).await.0 }
+            let served = served.clone();
+            let old = |id: &str| event(id, storage, "2015-01-01T00:00:00Z", 1, "1");
+            let (alone, beside) = (old("alone"), [old("beside")]);
+            async move {
+                let batch = serde_json::json!({"events": [alone]});
+                let both = tokio::join!(served.post("/v1/batch", &batch), served.write(&beside));
+                (both.0.0, both.1.0)
+            }
         });
         let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
             AND query LIKE '%create_event_months(%' AND wait_event_type = 'Lock')";
@@ -127,7 +133,7 @@ fn nobody_waits_for_a_month_that_waits_for_a_long_reader() {
         assert!(!writing.is_finished(), "it waits for the reader");
         reading.rollback().await.unwrap();
         drop(reader);
-        assert_eq!(writing.await.unwrap(), 200);
+        assert_eq!(writing.await.unwrap(), (200, 200));
         running.stop().await;
     });
 }
