@@ -9,36 +9,40 @@
 -- instead would let a month wait for every dump and every check.) And who attaches a month writes no events into it in the
 -- same transaction: they would be seen a moment before the others are told.
 
+-- Those of `months` that have no partitions.
+CREATE FUNCTION missing_event_months(months timestamptz[]) RETURNS timestamptz[] STABLE LANGUAGE sql AS $$
+    SELECT coalesce(array_agg(m.month ORDER BY m.month), '{}') FROM (SELECT DISTINCT unnest(months) AS month) m
+    WHERE m.month NOT IN (SELECT e.month FROM event_months() e)
+$$;
+
 -- Makes sure that there are partitions for these months (their first moments). The tables are made first, which locks nobody
 -- out. Then the gate is waited for 40 ms at most (others wait behind it) and held while they are attached; if it cannot be
 -- had, others go on and it is tried again.
 CREATE OR REPLACE FUNCTION create_event_months(months timestamptz[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     patience text := current_setting('lock_timeout');
-    made timestamptz[] := '{}';
+    missing timestamptz[] := missing_event_months(months);
     month timestamptz;
-    partition text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM unnest(months) AS m (month) WHERE to_regclass(event_partition(m.month)) IS NULL) THEN
+    IF cardinality(missing) = 0 THEN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext(current_schema() || '.create_event_months'));
-    FOREACH month IN ARRAY months LOOP
-        partition := event_partition(month);
-        CONTINUE WHEN to_regclass(partition) IS NOT NULL;
-        EXECUTE format('CREATE TABLE %I (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition);
-        EXECUTE format('CREATE INDEX %I ON %I (account_id, dt)', partition || '_by_account', partition);
-        EXECUTE format('CREATE INDEX %I ON %I (batch_id)', partition || '_by_batch', partition);
-        made := made || month;
-    END LOOP;
-    IF cardinality(made) = 0 THEN
+    -- By a snapshot of after the wait. (A name that was looked up before it would still be taken for unknown.)
+    missing := missing_event_months(months);
+    IF cardinality(missing) = 0 THEN
         RETURN;
     END IF;
+    FOREACH month IN ARRAY missing LOOP
+        EXECUTE format('CREATE TABLE %I (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', event_partition(month));
+        EXECUTE format('CREATE INDEX %I ON %I (account_id, dt)', event_partition(month) || '_by_account', event_partition(month));
+        EXECUTE format('CREATE INDEX %I ON %I (batch_id)', event_partition(month) || '_by_batch', event_partition(month));
+    END LOOP;
     FOR try IN 1..30 LOOP
         BEGIN
             PERFORM set_config('lock_timeout', '40ms', true);
             PERFORM pg_advisory_xact_lock(hashtext(current_schema() || '.event_months'));
-            FOREACH month IN ARRAY made LOOP
+            FOREACH month IN ARRAY missing LOOP
                 EXECUTE format('ALTER TABLE events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                                event_partition(month), month, month_after(month));
             END LOOP;
