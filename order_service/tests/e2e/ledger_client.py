@@ -83,6 +83,8 @@ class LedgerClient:
             # Refused in the middle of the body: the answer may be there all the same.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, path, body=data, headers=named)
+            if connection.sock is None:
+                raise ConnectionResetError("the connection was refused while it was made")
             answer = connection.getresponse()
             return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
         except (OSError, http.client.HTTPException) as problem:
