@@ -148,7 +148,13 @@ async fn all_found(connection: &mut PgConnection, at: i64, rows: &[Row]) -> Resu
         return Ok(());
     }
     metrics::counter!("ledger_chunks_not_whole_total").increment(1);
-    tracing::error!(after = at, upto, found, code = "INTERNAL_ERROR", "events are missing: not aggregated");
+    tracing::error!(
+        after = at,
+        upto,
+        found,
+        code = "CONSISTENCY_ERROR",
+        "events are missing: not aggregated"
+    );
     // Should it be this connection that does not find them, the next one will.
     let _ = sqlx::query("SELECT pg_terminate_backend(pg_backend_pid()) -- end_this_connection")
         .execute(connection)

@@ -11,26 +11,13 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Served, event};
-
-/// A storage whose account lies on the first shard.
-fn storage(served: &Served) -> i64 {
-    let owner =
-        |n: &i64| served.ledger.shards.owner(ledger::sharding::ShardHash::of(&format!("storage_id={n}")));
-    (1..).find(|n| owner(n) == 0).unwrap()
-}
+use crate::partitions::storage;
 
 /// Waits until somebody waits for a lock, holding up a statement that contains `words`.
 async fn held_up(pool: &PgPool, words: &str) {
     let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%' || $1 || '%')";
     while !sqlx::query_scalar::<_, bool>(waiting).bind(words).fetch_one(pool).await.unwrap() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn numbered(pool: &PgPool, last: i64) {
-    let numbered = "SELECT last_seq >= $1 FROM sequence";
-    while !sqlx::query_scalar::<_, bool>(numbered).bind(last).fetch_one(pool).await.unwrap() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -67,7 +54,7 @@ async fn two_more(served: &Served, holder: PgConnection) {
     held_up(pool, "create_event_months").await;
     holder.close().await.unwrap();
     writing.await.unwrap();
-    numbered(pool, 4).await;
+    served.numbered(4).await;
 }
 
 #[test]

@@ -7,12 +7,13 @@
 use std::time::Duration;
 
 use ledger::sequence::feed;
-use ledger::sharding::{ShardHash, ShardMap, Shards};
+use ledger::sharding::{ShardMap, Shards};
 use sqlx::postgres::PgPoolOptions;
 use store::testing::run;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Served, event, shards};
+use crate::partitions::storage;
 
 /// Months that are there before.
 const MONTHS: i32 = 360;
@@ -65,14 +66,6 @@ impl Errand {
     }
 }
 
-async fn numbered(served: &Served, last: i32) {
-    let pending = "SELECT last_seq < $1 FROM sequence";
-    let pool = &served.ledger.shards.all()[0].pool;
-    while sqlx::query_scalar::<_, bool>(pending).bind(last).fetch_one(pool).await.unwrap() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
 /// Events that are there after round `n`.
 fn seen(errand: Errand, n: i32) -> usize {
     match errand {
@@ -84,7 +77,7 @@ fn seen(errand: Errand, n: i32) -> usize {
 async fn beside_attached_months(errand: Errand) {
     let served = Served::on(shards().await);
     let all = served.ledger.shards.clone();
-    let storage = (1..).find(|n| all.owner(ShardHash::of(&format!("storage_id={n}"))) == 0).unwrap();
+    let storage = storage(&served);
     let stop = CancellationToken::new();
     let numbering = matches!(errand, Errand::Feed).then(|| served.number(&stop));
     for some in (0..MONTHS).collect::<Vec<_>>().chunks(24) {
@@ -104,7 +97,7 @@ async fn beside_attached_months(errand: Errand) {
         assert_eq!(served.write(&[event(&format!("new {n}"), storage, &dt, "1")]).await.0, 200);
         looking.await.unwrap();
         if numbering.is_some() {
-            numbered(&served, n + 2).await;
+            served.numbered(i64::from(n) + 2).await;
         }
         let found = errand.run(&newcomer, storage, &format!("after {n}"), &dt).await;
         assert_eq!(found, seen(errand, n), "in round {n}");

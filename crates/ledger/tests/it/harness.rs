@@ -128,6 +128,15 @@ impl Served {
         }
     }
 
+    /// Waits until the first shard has given this number.
+    pub async fn numbered(&self, last: i64) {
+        let pool = &self.ledger.shards.all()[0].pool;
+        let pending = "SELECT last_seq < $1 FROM sequence";
+        while sqlx::query_scalar::<_, bool>(pending).bind(last).fetch_one(pool).await.unwrap() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
     /// An answer's status and its body as it was sent.
     pub async fn ask_text(&self, request: Request<Body>) -> (u16, String) {
         let answer = self.routes.clone().oneshot(request).await.unwrap();

@@ -27,12 +27,6 @@ async fn aggregated_seq(served: &Served) -> i64 {
 }
 
 /// Until the first shard's last number is this.
-async fn numbered(served: &Served, last: i64) {
-    while served.get("/v1/shards").await.1["shards"][0]["last_seq"] != last {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 #[test]
 fn a_pass_aggregates_by_itself_when_nobody_else_does() {
     run(async {
@@ -42,7 +36,7 @@ fn a_pass_aggregates_by_itself_when_nobody_else_does() {
         let mut sequencing = served.number(&stop);
         for n in 1..=3 {
             write(&served, &format!("e{n}")).await;
-            numbered(&served, n).await;
+            served.numbered(n).await;
             assert_eq!(aggregated_seq(&served).await, n - 1);
             assert_eq!(pass(aggregator(&served)).await.unwrap(), n);
             assert_eq!(aggregated_seq(&served).await, n);
@@ -60,7 +54,7 @@ fn a_pass_waits_for_the_aggregator_that_is_on_duty() {
         let mut duties = served.aggregate(&stop);
         for n in 1..=3 {
             write(&served, &format!("e{n}")).await;
-            numbered(&served, n).await;
+            served.numbered(n).await;
             assert_eq!(pass(aggregator(&served)).await.unwrap(), n);
             assert_eq!(aggregated_seq(&served).await, n);
         }
@@ -77,7 +71,7 @@ fn numbers_whose_events_are_not_found_are_not_passed_over() {
         let mut sequencing = served.number(&stop);
         for n in 1..=3 {
             write(&served, &format!("e{n}")).await;
-            numbered(&served, n).await;
+            served.numbered(n).await;
         }
         let pool = served.ledger.shards.all()[0].pool.clone();
         sqlx::raw_sql(
