@@ -14,6 +14,7 @@ mod harness;
 mod lag;
 mod locks;
 mod numbers;
+mod older_programs;
 mod oracle;
 mod partitions;
 mod passes;
