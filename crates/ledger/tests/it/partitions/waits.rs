@@ -137,3 +137,24 @@ fn nobody_waits_for_a_month_that_waits_for_a_long_reader() {
         running.stop().await;
     });
 }
+
+/// Hazard: whoever attaches a month in a transaction of several statements is paused before the commit.
+#[test]
+fn a_transaction_that_is_left_open_with_a_new_month_holds_nobody_up_for_long() {
+    run(async {
+        let running = Running::fresh().await;
+        let (served, storage) = (running.served.clone(), storage(&running.served));
+        let mut paused = shard(&served).pool.acquire().await.unwrap();
+        let mut left_open = paused.begin().await.unwrap();
+        sqlx::query("SELECT create_event_months('{2016-05-01T00:00:00Z}')")
+            .execute(&mut *left_open)
+            .await
+            .unwrap();
+        let began = Instant::now();
+        let path = format!("/v1/balances/storage_outflow?storage_id={storage}");
+        assert_eq!(served.get(&path).await.0, 200);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(left_open.commit().await.is_err(), "it was ended");
+        running.stop().await;
+    });
+}
