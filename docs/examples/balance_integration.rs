@@ -6,8 +6,11 @@
 //!
 //! A second argument is the URL of an endpoint other than Amazon's, such as an emulator's.
 
+use std::sync::Arc;
+
 use configurator::sdk::{Action, Env, Handler, Handlers, Host, Request, TaskError};
 use queue::fifo::SqsAccount;
+use queue_sqs::SqsFifo;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +92,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             stopping.cancel();
         }
     });
-    Host::sqs(&account).await.run(handlers(), "balance", env, stop).await;
+    let queues = Arc::new(SqsFifo::new(&account).await);
+    Host::new(queues).run(handlers(), "balance", env, stop).await;
     Ok(())
 }

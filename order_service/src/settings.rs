@@ -16,7 +16,7 @@ use store::{PgConnectOptions, parse_url};
 
 pub use events::EventsSettings;
 pub use export::ExportSettings;
-pub use queues::{QueueEngine, QueueSettings, SqsAccounts};
+pub use queues::{QueueEngine, QueueSettings, SqsAccounts, SqsCompiled};
 
 /// Where the data lies if nobody says otherwise; worked out by [`with_data_dir`].
 const DATA_DIR: Setting = Setting::new(
@@ -383,6 +383,15 @@ fn batch_exchange(resolved: &Resolved) -> Result<bool, SettingError> {
         "single" => Ok(false),
         other => Err(resolved.invalid("exchange", format!("`{other}` is neither auto nor single"))),
     }
+}
+
+/// Why an engine cannot be used that this program was built without.
+#[cfg(not(all(feature = "nats", feature = "sqs")))]
+fn not_compiled(engine: &str) -> String {
+    format!(
+        "this program was built without `{engine}`, as `make run` does to be ready sooner; \
+         `make build` gives one with it: order_service/bin/app"
+    )
 }
 
 fn positive(resolved: &Resolved, name: &'static str) -> Result<Duration, SettingError> {

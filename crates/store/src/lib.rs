@@ -12,7 +12,6 @@ mod fail;
 mod lease;
 mod migrations;
 mod notify;
-#[cfg(feature = "testing")]
 pub mod testing;
 mod text;
 mod transaction;

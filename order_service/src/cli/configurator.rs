@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use configurator::check::Place;
 use configurator::template::{Env, is_queue};
 use configurator::{Given, http};
-use queue::fifo::{CHANNEL, PostgresFifo, SqsFifo};
+use queue::fifo::{CHANNEL, PostgresFifo};
 use serde_json::{Map, Value, json};
 use settings::Resolved;
 use store::Notifications;
@@ -72,7 +72,7 @@ pub(super) async fn place(
             let account = accounts.envs.get(&env);
             let account = account
                 .ok_or_else(|| Failure::Failed(format!("--queues says nothing of the environment {env}")))?;
-            Ok((Place::Sqs(SqsFifo::new(account).await), None))
+            Ok((Place::Sqs(accounts.open(account).await), None))
         }
         QueueEngine::Postgres => {
             let database = database::open(&DatabaseSettings::new(resolved)?).await?;

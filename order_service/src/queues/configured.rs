@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use configurator::template::Env;
 use futures::future::BoxFuture;
-use queue::fifo::{FifoCatalogue, PostgresCatalogue, SqsFifo};
+use queue::fifo::{FifoCatalogue, PostgresCatalogue, SqsEngine};
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
@@ -26,7 +26,7 @@ impl EnvQueues for PgPool {
 /// Each environment's queues are at an account of its own; connected to when they are first asked for.
 struct AtAmazons {
     accounts: SqsAccounts,
-    opened: [OnceCell<SqsFifo>; Env::ALL.len()],
+    opened: [OnceCell<Arc<dyn SqsEngine>>; Env::ALL.len()],
 }
 
 impl EnvQueues for AtAmazons {
@@ -37,8 +37,8 @@ impl EnvQueues for AtAmazons {
             let Some(((_, opened), account)) = opened.zip(self.accounts.envs.get(&env)) else {
                 return Ok(None);
             };
-            let engine = opened.get_or_init(|| SqsFifo::new(account)).await;
-            Ok(Some(Arc::new(engine.clone()) as Arc<dyn FifoCatalogue>))
+            let engine = opened.get_or_init(|| self.accounts.open(account)).await;
+            Ok(Some(engine.clone() as Arc<dyn FifoCatalogue>))
         })
     }
 
@@ -48,6 +48,7 @@ impl EnvQueues for AtAmazons {
 }
 
 /// Where these settings say; `pool` is the control database.
+#[cfg_attr(not(feature = "sqs"), allow(unreachable_code))] // without the engine there are no such accounts
 pub fn configured(engine: &QueueEngine, pool: &PgPool) -> Arc<dyn EnvQueues> {
     match engine {
         QueueEngine::Postgres => Arc::new(pool.clone()),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use ledger::export::Engine;
 use ledger::export::files::Files;
-use ledger::export::nats::Nats;
 
 use crate::settings::ExportSettings;
 
@@ -13,6 +12,7 @@ pub fn engine(settings: &ExportSettings) -> Option<Arc<dyn Engine>> {
     match settings {
         ExportSettings::None => None,
         ExportSettings::Files(data_dir) => Some(Arc::new(Files::below(data_dir))),
-        ExportSettings::Nats(nats) => Some(Arc::new(Nats::new(nats.clone()))),
+        #[cfg(feature = "nats")]
+        ExportSettings::Nats(nats) => Some(Arc::new(ledger_nats::Nats::new(nats.clone()))),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use configurator::template::Env;
-use queue::fifo::{FifoEngine, Outbox, PostgresFifo, SendInTx, SqsFifo, relay};
+use queue::fifo::{FifoEngine, Outbox, PostgresFifo, SendInTx, relay};
 use sqlx::PgPool;
 use store::Notifications;
 use tokio::task::JoinSet;
@@ -36,7 +36,7 @@ pub async fn open(settings: &QueueEngine, pool: &PgPool, notifications: &Notific
     match settings {
         QueueEngine::Postgres => in_postgres(pool, notifications),
         QueueEngine::Sqs(accounts) => {
-            let tasks: Arc<dyn FifoEngine> = Arc::new(SqsFifo::new(&accounts.default).await);
+            let tasks: Arc<dyn FifoEngine> = accounts.open(&accounts.default).await;
             let sender = |place: &str| Arc::new(Outbox { place: place.to_owned() }) as Arc<dyn SendInTx>;
             let mut queues = FifoQueues {
                 engines: HashMap::new(),
@@ -47,7 +47,7 @@ pub async fn open(settings: &QueueEngine, pool: &PgPool, notifications: &Notific
                 outside: HashMap::from([(DEFAULT.to_owned(), tasks)]),
             };
             for (env, account) in &accounts.envs {
-                let engine: Arc<dyn FifoEngine> = Arc::new(SqsFifo::new(account).await);
+                let engine: Arc<dyn FifoEngine> = accounts.open(account).await;
                 queues.outside.insert(env.name().to_owned(), engine.clone());
                 queues.engines.insert(*env, engine);
                 queues.senders.insert(*env, sender(env.name()));

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ledger::export::nats::NatsSettings;
+#[cfg(feature = "nats")]
+use ledger_nats::NatsSettings;
 use settings::{Resolved, SettingError};
 
 /// `--export-engine` and what belongs to it.
@@ -13,6 +14,7 @@ pub enum ExportSettings {
     /// `files`, below this data dir.
     Files(PathBuf),
     /// `nats`
+    #[cfg(feature = "nats")]
     Nats(NatsSettings),
 }
 
@@ -22,13 +24,21 @@ impl ExportSettings {
         match resolved.required::<String>("export-engine")?.as_str() {
             "none" => Ok(Self::None),
             "files" => Ok(Self::Files(data_dir.to_owned())),
-            "nats" => {
-                let credentials = resolved.optional::<String>("nats-credentials")?.map(PathBuf::from);
-                let url: String = resolved.required("nats-url")?;
-                NatsSettings::check(&url).map_err(|reason| resolved.invalid("nats-url", reason))?;
-                Ok(Self::Nats(NatsSettings { credentials, ..NatsSettings::at(url) }))
-            }
+            "nats" => nats(resolved),
             other => Err(resolved.invalid("export-engine", format!("`{other}` is not files, nats or none"))),
         }
     }
+}
+
+#[cfg(feature = "nats")]
+fn nats(resolved: &Resolved) -> Result<ExportSettings, SettingError> {
+    let credentials = resolved.optional::<String>("nats-credentials")?.map(PathBuf::from);
+    let url: String = resolved.required("nats-url")?;
+    NatsSettings::check(&url).map_err(|reason| resolved.invalid("nats-url", reason))?;
+    Ok(ExportSettings::Nats(NatsSettings { credentials, ..NatsSettings::at(url) }))
+}
+
+#[cfg(not(feature = "nats"))]
+fn nats(resolved: &Resolved) -> Result<ExportSettings, SettingError> {
+    Err(resolved.invalid("export-engine", super::not_compiled("nats")))
 }

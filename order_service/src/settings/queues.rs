@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use configurator::template::Env;
-use queue::fifo::{SqsAccount, SqsCredentials};
+use queue::fifo::{SqsAccount, SqsCredentials, SqsEngine};
 use serde::Deserialize;
 use settings::{Resolved, SettingError, Source};
 
@@ -34,10 +35,48 @@ pub enum QueueEngine {
 /// Accounts by environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqsAccounts {
+    /// That this program has the engine.
+    pub compiled: SqsCompiled,
     /// For what belongs to no environment, such as background tasks.
     pub default: SqsAccount,
     /// Of the environments there are.
     pub envs: BTreeMap<Env, SqsAccount>,
+}
+
+/// Proof that this program was built with the engine `sqs`.
+#[cfg(feature = "sqs")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SqsCompiled;
+
+/// Proof that this program was built with the engine `sqs`. It was not: there is no value of this type.
+#[cfg(not(feature = "sqs"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SqsCompiled {}
+
+impl SqsCompiled {
+    #[cfg(feature = "sqs")]
+    fn check() -> Result<Self, String> {
+        Ok(Self)
+    }
+
+    #[cfg(not(feature = "sqs"))]
+    fn check() -> Result<Self, String> {
+        Err(super::not_compiled("sqs"))
+    }
+}
+
+impl SqsAccounts {
+    /// The queues of one of the accounts. Nothing is connected yet.
+    #[cfg(feature = "sqs")]
+    pub async fn open(&self, account: &SqsAccount) -> Arc<dyn SqsEngine> {
+        Arc::new(queue_sqs::SqsFifo::new(account).await)
+    }
+
+    /// Never called: there are no such accounts.
+    #[cfg(not(feature = "sqs"))]
+    pub async fn open(&self, _account: &SqsAccount) -> Arc<dyn SqsEngine> {
+        match self.compiled {}
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,14 +119,17 @@ fn engine(resolved: &Resolved) -> Result<QueueEngine, SettingError> {
     match resolved.optional::<String>("queue-engine")?.as_deref() {
         Some("postgres") => Ok(QueueEngine::Postgres),
         None if !implied => Ok(QueueEngine::Postgres),
-        None | Some("sqs") => accounts(resolved).map(QueueEngine::Sqs),
+        None | Some("sqs") => {
+            let compiled = SqsCompiled::check().map_err(|reason| resolved.invalid("queue-engine", reason))?;
+            accounts(resolved, compiled).map(QueueEngine::Sqs)
+        }
         Some(other) => {
             Err(resolved.invalid("queue-engine", format!("`{other}` is neither postgres nor sqs")))
         }
     }
 }
 
-fn accounts(resolved: &Resolved) -> Result<SqsAccounts, SettingError> {
+fn accounts(resolved: &Resolved, compiled: SqsCompiled) -> Result<SqsAccounts, SettingError> {
     let flags = SqsAccount {
         endpoint_url: resolved.optional("sqs-endpoint-url")?,
         region: resolved.optional("sqs-region")?,
@@ -98,11 +140,12 @@ fn accounts(resolved: &Resolved) -> Result<SqsAccounts, SettingError> {
     }
     let Some(file) = resolved.optional::<String>("queues")? else {
         let envs = Env::ALL.into_iter().map(|env| (env, flags.clone())).collect();
-        return Ok(SqsAccounts { default: flags, envs });
+        return Ok(SqsAccounts { compiled, default: flags, envs });
     };
     let text = std::fs::read_to_string(&file)
         .map_err(|error| resolved.invalid("queues", format!("{file}: {error}")))?;
-    from_file(&text, flags).map_err(|reason| resolved.invalid("queues", format!("{file}: {reason}")))
+    from_file(&text, flags, compiled)
+        .map_err(|reason| resolved.invalid("queues", format!("{file}: {reason}")))
 }
 
 fn check_url(url: &str) -> Result<(), String> {
@@ -114,9 +157,9 @@ fn check_url(url: &str) -> Result<(), String> {
 }
 
 /// What an entry does not say is as the flags say.
-fn from_file(text: &str, flags: SqsAccount) -> Result<SqsAccounts, String> {
+fn from_file(text: &str, flags: SqsAccount, compiled: SqsCompiled) -> Result<SqsAccounts, String> {
     let file: File = reconcile::yaml::from_str(text)?;
-    let mut accounts = SqsAccounts { default: flags.clone(), envs: BTreeMap::new() };
+    let mut accounts = SqsAccounts { compiled, default: flags.clone(), envs: BTreeMap::new() };
     for (name, entry) in file.queues {
         let account = entry.account(&flags).map_err(|reason| format!("{name}: {reason}"))?;
         match name.as_str() {
@@ -172,7 +215,7 @@ impl Entry {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sqs"))]
 mod tests {
     use super::*;
 
@@ -180,7 +223,7 @@ mod tests {
     fn each_environment_has_its_own() {
         let text = "queues:\n  test: {endpoint_url: http://localhost:1, region: eu-west-1}\n  prod: {access_key_id: a, secret_access_key: s}\n";
         let flags = SqsAccount { region: Some("eu-central-1".to_owned()), ..SqsAccount::default() };
-        let accounts = from_file(text, flags.clone()).unwrap();
+        let accounts = from_file(text, flags.clone(), SqsCompiled).unwrap();
         assert_eq!(accounts.default, flags);
         assert_eq!(accounts.envs.keys().copied().collect::<Vec<_>>(), [Env::Test, Env::Prod]);
         assert_eq!(accounts.envs[&Env::Test].region.as_deref(), Some("eu-west-1"));
@@ -201,7 +244,7 @@ mod tests {
                 "dev: the variable NO_SUCH_VARIABLE_HERE is not set",
             ),
         ] {
-            let reason = from_file(text, SqsAccount::default()).unwrap_err();
+            let reason = from_file(text, SqsAccount::default(), SqsCompiled).unwrap_err();
             assert!(reason.contains(expected), "{text}: {reason}");
         }
     }

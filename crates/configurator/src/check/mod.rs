@@ -14,7 +14,7 @@ mod sweep;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use queue::fifo::{FifoEngine, FifoError, PostgresFifo, SqsFifo};
+use queue::fifo::{FifoEngine, FifoError, PostgresFifo, SqsEngine};
 use serde_json::Value as Json;
 
 pub use report::{Checked, Outcome, Report};
@@ -30,7 +30,7 @@ pub enum Place {
     /// In a control database.
     Postgres(PostgresFifo),
     /// At Amazon's, or at another endpoint that speaks its protocol.
-    Sqs(SqsFifo),
+    Sqs(Arc<dyn SqsEngine>),
 }
 
 impl Place {
@@ -38,7 +38,7 @@ impl Place {
     pub fn engine(&self) -> Arc<dyn FifoEngine> {
         match self {
             Place::Postgres(engine) => Arc::new(engine.clone()),
-            Place::Sqs(engine) => Arc::new(engine.clone()),
+            Place::Sqs(engine) => engine.clone(),
         }
     }
 }

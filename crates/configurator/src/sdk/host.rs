@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::fifo::{ConsumerTerms, FifoEngine, FifoQueue, Queues, SqsAccount, SqsFifo, consume};
+use queue::fifo::{ConsumerTerms, FifoEngine, FifoQueue, Queues, consume};
 use tokio_util::sync::CancellationToken;
 
 use super::memory::{InMemory, Memory};
@@ -51,11 +51,6 @@ impl Host {
     /// With the queues of this engine. Answers are remembered in memory, unless something else is said.
     pub fn new(engine: Arc<dyn FifoEngine>) -> Self {
         Self { engine, memory: Arc::new(InMemory::default()), terms: Terms::default() }
-    }
-
-    /// With queues at Amazon SQS, or at another endpoint that speaks its protocol.
-    pub async fn sqs(account: &SqsAccount) -> Self {
-        Self::new(Arc::new(SqsFifo::new(account).await))
     }
 
     /// Remembering elsewhere.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use configurator::check::{Outcome, Place, Plan, Report, SoundTask, check};
 use configurator::sdk::{Env, Handler, Handlers, Host, Request, TaskError, Terms};
-use queue::fifo::emulator::{Emulator, engine_at};
 use queue::fifo::{CHANNEL, FifoEngine, FifoQueue, Message, NewMessage, PostgresFifo};
+use queue_testing::emulator::{Emulator, engine_at};
 use serde_json::{Value as Json, json};
 use store::Notifications;
 use store::testing::run;
@@ -294,7 +294,7 @@ fn on_sqs_the_sdk_passes_and_a_delete_before_the_answer_is_found() {
             configurator::queues::ensure(engine.as_ref(), queue, env).await.unwrap();
         }
         let checked = async |env| {
-            let place = Place::Sqs(engine_at(emulator.port).await);
+            let place = Place::Sqs(Arc::new(engine_at(emulator.port).await));
             let plan = Plan { env, temporary_args: None, ..plan(Duration::from_secs(20)) };
             check(place, plan, |_| {}).await.unwrap()
         };

@@ -20,7 +20,6 @@ mod entry;
 mod exporter;
 pub mod files;
 mod judge;
-pub mod nats;
 mod progress;
 mod realign;
 mod recover;

@@ -13,11 +13,6 @@ mod outbox;
 mod postgres;
 mod sqs;
 
-#[cfg(feature = "testing")]
-pub mod conformance;
-#[cfg(feature = "testing")]
-pub mod emulator;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +24,7 @@ pub use consume::{Consumer, ConsumerTerms, Queues, REASON, Verdict, consume};
 pub use message::{MOST_ATTRIBUTES, MOST_BYTES, Message, NewMessage, Receipt, Sent};
 pub use outbox::{OUTBOX_CHANNEL, Outbox, relay};
 pub use postgres::{CHANNEL, PostgresFifo, Trace};
-pub use sqs::{SqsAccount, SqsCredentials, SqsFifo};
+pub use sqs::{SqsAccount, SqsCredentials, SqsEngine};
 
 /// Most messages of one receive.
 pub const MOST_RECEIVED: usize = 10;

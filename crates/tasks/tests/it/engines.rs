@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::fifo::emulator::Emulator;
+use queue_testing::emulator::Emulator;
 use store::testing::run;
 use tokio_util::sync::CancellationToken;
 

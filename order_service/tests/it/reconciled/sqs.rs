@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use configurator::template::Env;
 use order_service::bundle::{ShardSet, Targets, begin, runtime};
-use order_service::settings::{QueueEngine, SqsAccounts};
-use queue::fifo::emulator::Emulator;
+use order_service::settings::{QueueEngine, SqsAccounts, SqsCompiled};
 use queue::fifo::{DeadLetters, FifoCatalogue as _, QueueTerms, SqsAccount};
+use queue_testing::emulator::Emulator;
 use reconcile::{Bundle, Owner, Place, Request};
 use store::testing::control_database;
 
@@ -30,7 +30,7 @@ fn terms(visibility: u64, dead: Option<&str>) -> QueueTerms {
 fn at(url: &str, envs: &[Env]) -> QueueEngine {
     let account = SqsAccount { endpoint_url: Some(url.to_owned()), ..SqsAccount::default() };
     let envs = envs.iter().map(|env| (*env, account.clone())).collect::<BTreeMap<_, _>>();
-    QueueEngine::Sqs(SqsAccounts { default: account, envs })
+    QueueEngine::Sqs(SqsAccounts { compiled: SqsCompiled, default: account, envs })
 }
 
 #[test]

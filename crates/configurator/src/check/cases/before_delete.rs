@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) async fn a_message_is_deleted_after_its_answer(desk: &Desk) -> Judged {
     if let Place::Sqs(engine) = &desk.place {
-        return race::run(desk, engine).await;
+        return race::run(desk, engine.as_ref()).await;
     }
     let (task, args) = desk.any_task();
     for n in 0..MANY {

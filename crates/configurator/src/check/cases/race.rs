@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::future::{join_all, try_join_all};
-use queue::fifo::{FifoError, MOST_RECEIVED, Message, Receipt, SqsFifo};
+use queue::fifo::{FifoError, MOST_RECEIVED, Message, Receipt, SqsEngine};
 use tokio::time::{Instant, sleep};
 
 use super::super::desk::{Desk, Shot};
@@ -50,7 +50,7 @@ struct Seen {
     kept: HashMap<String, Receipt>,
 }
 
-pub(super) async fn run(desk: &Desk, engine: &SqsFifo) -> Judged {
+pub(super) async fn run(desk: &Desk, engine: &dyn SqsEngine) -> Judged {
     let by_then = Instant::now() + ALL_WAVES;
     let mut caught = 0;
     while caught < WANTED && Instant::now() < by_then {
@@ -80,11 +80,11 @@ pub(super) async fn run(desk: &Desk, engine: &SqsFifo) -> Judged {
     })
 }
 
-async fn wave(desk: &Desk, engine: &SqsFifo) -> Result<Wave, FifoError> {
+async fn wave(desk: &Desk, engine: &dyn SqsEngine) -> Result<Wave, FifoError> {
     let groups: Vec<String> = (0..GROUPS).map(|_| format!("race/{}", desk.number())).collect();
     let first = send(desk, &groups).await?;
     let by_then = Instant::now() + IN_HAND;
-    while engine.in_flight(desk.tasks.name()).await? == 0
+    while engine.count_in_flight(desk.tasks.name()).await? == 0
         && desk.collected().to(first[0].number).is_empty()
         && Instant::now() < by_then
     {}

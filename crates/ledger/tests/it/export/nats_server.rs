@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ledger::export::Engine;
-use ledger::export::nats::{Nats, NatsSettings};
+use ledger_nats::{Nats, NatsSettings};
 
 /// A window that ends within a test: nothing may depend on it.
 pub const WINDOW: Duration = Duration::from_millis(500);

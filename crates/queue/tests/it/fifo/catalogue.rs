@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use queue::fifo::emulator::Emulator;
 use queue::fifo::{DeadLetters, FifoCatalogue, FifoEngine, NewMessage, PostgresCatalogue, QueueTerms};
+use queue_testing::emulator::Emulator;
 use store::testing::{control_database, run};
 
 use super::engine;

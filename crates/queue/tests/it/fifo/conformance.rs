@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use queue::fifo::FifoEngine;
-use queue::fifo::conformance::CASES;
-use queue::fifo::emulator::Emulator;
+use queue_testing::conformance::CASES;
+use queue_testing::emulator::Emulator;
 use store::testing::{control_database, run};
 
 use super::engine;

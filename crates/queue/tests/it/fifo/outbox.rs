@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::fifo::emulator::{Emulator, engine_at};
 use queue::fifo::{FifoEngine, NewMessage, OUTBOX_CHANNEL, Outbox, QueueTerms, SendInTx as _, relay};
+use queue_testing::emulator::{Emulator, engine_at};
 use store::testing::{control_database, run};
 use store::{Notifications, PgPool};
 use tokio::time::{Instant, sleep};

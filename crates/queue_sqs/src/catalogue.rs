@@ -8,9 +8,9 @@ use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value as Json;
 
-use super::queue::seconds;
+use super::queue_client::seconds;
 use super::{SqsFifo, errors};
-use crate::fifo::{DeadLetters, FifoCatalogue, FifoError, QueueTerms, Result};
+use queue::fifo::{DeadLetters, FifoCatalogue, FifoError, QueueTerms, Result};
 
 /// Queues that are looked at at the same time.
 const AT_ONCE: usize = 8;

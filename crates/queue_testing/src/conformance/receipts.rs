@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{SECOND, next, nothing, queue, send};
-use crate::fifo::{FifoEngine, FifoError};
+use queue::fifo::{FifoEngine, FifoError};
 
 pub(super) async fn a_message_comes_again_after_its_time_out(engine: Arc<dyn FifoEngine>) {
     let queue = queue(&engine).await;

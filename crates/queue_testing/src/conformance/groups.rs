@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use super::{next, nothing, queue, send};
-use crate::fifo::FifoEngine;
+use queue::fifo::FifoEngine;
 
 pub(super) async fn a_group_comes_in_the_order_it_was_sent(engine: Arc<dyn FifoEngine>) {
     let queue = queue(&engine).await;

@@ -23,9 +23,9 @@ use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-use super::{Alarm, Engine, Entry, Error, Log, Mark, Result};
 use append::Publishing;
 use connection::Connection;
+use ledger::export::{Alarm, Engine, Entry, Error, Log, Mark, Result};
 use subjects::subject;
 
 /// How the server is reached.

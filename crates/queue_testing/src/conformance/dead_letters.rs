@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{next, nothing, queue, queue_with, send};
-use crate::fifo::{DeadLetters, FifoEngine};
+use queue::fifo::{DeadLetters, FifoEngine};
 
 pub(super) async fn what_is_received_too_often_is_a_dead_letter(engine: Arc<dyn FifoEngine>) {
     let dead = queue(&engine).await;

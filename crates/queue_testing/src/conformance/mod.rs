@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::{DeadLetters, FifoEngine, FifoQueue, Message, NewMessage, QueueTerms};
+use queue::fifo::{DeadLetters, FifoEngine, FifoQueue, Message, NewMessage, QueueTerms};
 
 /// A case; panics if the engine fails it.
 pub type Case = fn(Arc<dyn FifoEngine>) -> BoxFuture<'static, ()>;

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 
 use super::errors::judge;
 use super::receipts::Receipts;
-use crate::fifo::{
+use queue::fifo::{
     FifoError, FifoQueue, LONGEST_VISIBILITY, LONGEST_WAIT, MOST_RECEIVED, Message, NewMessage, Receipt,
     Result, Sent,
 };

@@ -7,7 +7,7 @@
 mod account;
 mod catalogue;
 mod errors;
-mod queue;
+mod queue_client;
 mod receipts;
 
 use std::sync::Arc;
@@ -17,10 +17,9 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use futures::future::BoxFuture;
 
-pub use account::{SqsAccount, SqsCredentials};
+use queue::fifo::{FifoEngine, FifoError, FifoQueue, QueueTerms, Result, SqsAccount, SqsEngine};
 
-use self::queue::Queue;
-use super::{FifoEngine, FifoError, FifoQueue, QueueTerms, Result};
+use self::queue_client::Queue;
 
 /// The engine; clones share its connections.
 #[derive(Clone)]
@@ -31,7 +30,7 @@ pub struct SqsFifo {
 impl SqsFifo {
     /// Queues of this account. Nothing is connected yet.
     pub async fn new(account: &SqsAccount) -> Self {
-        Self { client: account.client().await }
+        Self { client: account::client(account).await }
     }
 
     async fn url(&self, name: &str) -> Result<String> {
@@ -45,12 +44,16 @@ impl SqsFifo {
         let mut found = asked.send().await.map_err(|error| errors::judge(name, error))?;
         Ok(found.attributes.as_mut().and_then(|attributes| attributes.remove(&attribute)))
     }
+}
 
-    /// About how many messages of a queue are in flight: received, and neither deleted nor visible again.
-    pub async fn in_flight(&self, queue: &str) -> Result<u64> {
-        let url = self.url(queue).await?;
-        let count = self.attribute(queue, &url, Attribute::ApproximateNumberOfMessagesNotVisible).await?;
-        Ok(count.and_then(|count| count.parse().ok()).unwrap_or_default())
+impl SqsEngine for SqsFifo {
+    fn count_in_flight<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let url = self.url(queue).await?;
+            let count = Attribute::ApproximateNumberOfMessagesNotVisible;
+            let count = self.attribute(queue, &url, count).await?;
+            Ok(count.and_then(|count| count.parse().ok()).unwrap_or_default())
+        })
     }
 }
 

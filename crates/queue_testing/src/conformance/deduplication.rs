@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{message, next, nothing, queue, send};
-use crate::fifo::{FifoEngine, NewMessage};
+use queue::fifo::{FifoEngine, NewMessage};
 
 fn repeated(body: &str) -> NewMessage {
     NewMessage { deduplication: "one".to_owned(), ..message("g", body) }

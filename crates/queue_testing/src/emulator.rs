@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{SqsAccount, SqsCredentials, SqsFifo};
+use queue::fifo::{SqsAccount, SqsCredentials};
+use queue_sqs::SqsFifo;
 
 /// A running emulator.
 pub struct Emulator {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{PATIENCE, SECOND, fresh_name, message, next, nothing, queue, send};
-use crate::fifo::{FifoEngine, FifoError, NewMessage};
+use queue::fifo::{FifoEngine, FifoError, NewMessage};
 
 pub(super) async fn everything_sent_is_received(engine: Arc<dyn FifoEngine>) {
     let queue = queue(&engine).await;

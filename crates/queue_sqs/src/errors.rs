@@ -2,7 +2,7 @@
 
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
-use crate::fifo::FifoError;
+use queue::fifo::FifoError;
 
 /// Codes come with and without the prefixes of older protocols.
 fn is(code: &str, names: &[&str]) -> bool {
