@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import subprocess
 
 from ports import free_port, is_open
 from processes import RealProcess
@@ -62,17 +63,22 @@ class MakeRun(RealProcess):
         return "\n".join(tails)
 
     def checkout(self) -> pathlib.Path:
-        """A folder that looks to a reader of the docs like the repository after `make run`; its `configs` are a copy."""
+        """A folder that looks to a reader like the repository after `make run`; its `configs` are a copy, and committed."""
         folder = self.log.parent / "checkout"
         (folder / "target").mkdir(parents=True)
         (folder / "target" / "release").symlink_to(self.bin_dir)
         (folder / "target" / "run").symlink_to(self.log_dir)
         shutil.copytree(REPOSITORY / "configs", folder / "configs")
+        who = ["-c", "user.name=reader", "-c", "user.email=reader@localhost"]
+        for words in (["init", "-q"], ["add", "configs"], [*who, "commit", "-qm", "Begin"], ["update-ref", "refs/remotes/origin/main", "HEAD"]):
+            subprocess.run(["git", *words], cwd=folder, check=True, timeout=20)
+        # On a terminal it shows no progress, either, if its output goes there.
+        (folder / ".curlrc").write_text("silent\nshow-error\n")
         return folder
 
     def reader_environment(self) -> dict:
         """Another terminal's, with what the script says is needed to reach it."""
-        return {**self.settings, "PATH": f"{self.bin_dir}:{os.environ['PATH']}"}
+        return {**self.settings, "PATH": f"{self.bin_dir}:{os.environ['PATH']}", "CURL_HOME": "."}
 
     def typed_here(self, command: str) -> str:
         """A page's command, with this instance's ports."""

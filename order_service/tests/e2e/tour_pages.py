@@ -1,7 +1,6 @@
 """The shell blocks of README and docs, as the tour runs them.
 
-A block fenced as `console` (or not named at all) that has lines beginning with `$ ` is a session: commands, each followed by
-what it prints. What its info string may add after the language:
+A block fenced as `console` is a session: commands, on lines that begin with `$ `, each followed by what it prints. What its info string may add after the language:
 
     no-run: REASON          it cannot be run here, and why
     varies: COLUMN, …       cells of these columns of its tables differ from run to run
@@ -19,6 +18,8 @@ import subprocess
 from stubs import REPOSITORY
 
 _SHELLS = {"console", "sh", "bash", "shell"}
+# Of a block that is not named: nobody forgets the `$ ` unnoticed.
+_COMMAND_LINE = re.compile(r"^(\$ |\w+=\$\(|(make|curl|cargo|docker|git) |(\S+/)?(order_service|data_manager|app|bench) )")
 _FENCE = re.compile(r"^```(\S*)\s*(.*)$")
 
 
@@ -49,7 +50,7 @@ class Block:
 
     @property
     def is_shell(self) -> bool:
-        return self.language in _SHELLS or (not self.language and self.is_session)
+        return self.language in _SHELLS or (not self.language and any(map(_COMMAND_LINE.match, self.lines)))
 
     def _marker(self, name: str) -> str | None:
         return self.info.removeprefix(f"{name}:").strip() if self.info.startswith(f"{name}:") else None
@@ -92,7 +93,7 @@ def _is_whole(text: str) -> bool:
     if text.endswith("\\"):
         return False
     read = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
-    return "unexpected EOF" not in read.stderr and "unexpected end of file" not in read.stderr
+    return not any(sign in read.stderr for sign in ("unexpected EOF", "unexpected end of file", "here-document"))
 
 
 def _blocks(page: pathlib.Path) -> list[Block]:
