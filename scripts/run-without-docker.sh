@@ -70,7 +70,7 @@ restart_command() {
 # --- starting and stopping ---------------------------------------------------------------------------
 
 declare -A pid_of=() arguments_of=()
-data_dir=
+data_dir= data_place=
 serving=false
 
 alive() { [[ -n ${pid_of[$1]-} ]] && kill -0 "${pid_of[$1]}" 2>/dev/null; }
@@ -117,7 +117,7 @@ wait_for_postgres() {
     local tenths
     for ((tenths = 0; tenths < 100; tenths++)); do
         if ! postgres_runs; then
-            say "everything is stopped; the data stays in $data_dir"
+            say "everything is stopped; the data stays in $data_place"
             return
         fi
         sleep 0.1
@@ -262,8 +262,13 @@ if [[ -z ${RUN_BIN_DIR-} ]]; then
 fi
 
 # As the program itself works it out, from whichever source: it says so on standard error if a setting is wrong.
-data_dir=$("$bin/order_service" config print --output json | jq -r '."data-dir".value')
-data_dir=$(realpath -m -- "$data_dir")
+config=$("$bin/order_service" config print --output json)
+data_dir=$(realpath -m -- "$(jq -r '."data-dir".value' <<<"$config")")
+if jq -e '."database-url"' <<<"$config" >/dev/null; then
+    data_place="the database of --database-url; $data_dir (exported events)"
+else
+    data_place="$data_dir (PostgreSQL and exported events)"
+fi
 
 mkdir -p "$logs"
 start data_manager -app_port "$DATA_MANAGER_APP_PORT" -order_address "localhost:$ORDER_SERVICE_APP_PORT"
@@ -286,7 +291,7 @@ cat <<END
 
 gRPC          localhost:$ORDER_SERVICE_APP_PORT (orders, with reflection and health), localhost:$DATA_MANAGER_APP_PORT (data manager)
 HTTP          $http/docs (the REST API), /healthz, /readyz, /metrics
-data          $data_dir (PostgreSQL and exported events); logs in $logs
+data          $data_place; logs in $logs
 one order     $command process --order 900006:60
 all orders    $command orders list
 how it is     $command status   (Ctrl-C here stops everything)

@@ -110,6 +110,13 @@ def _blocks(page: pathlib.Path) -> list[Block]:
     return blocks
 
 
+def summary() -> list[str]:
+    """How many blocks the tour runs; which it does not, and why."""
+    blocks = [block for of_page in shell_blocks().values() for block in of_page]
+    not_run = [f"  {block}: {block.no_run}" for block in blocks if block.no_run]
+    return [f"tour: {len(blocks) - len(not_run)} shell blocks of README and docs are run, {len(not_run)} are not:", *not_run]
+
+
 def shell_blocks() -> dict[str, list[Block]]:
     """By page, in the order in which one reads: the blocks that look like a shell's."""
     pages = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
