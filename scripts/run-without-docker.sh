@@ -70,7 +70,7 @@ restart_command() {
 # --- starting and stopping ---------------------------------------------------------------------------
 
 declare -A pid_of=() arguments_of=()
-data_dir= data_place=
+data_dir='' data_place=''
 serving=false
 
 alive() { [[ -n ${pid_of[$1]-} ]] && kill -0 "${pid_of[$1]}" 2>/dev/null; }

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import subprocess
 
-from ports import free_port, is_open
+from ports import free_port
 from processes import RealProcess
 from stubs import REPOSITORY
 
@@ -25,7 +25,7 @@ def folder_of_programs(home: pathlib.Path, order_service: pathlib.Path, data_man
 class MakeRun(RealProcess):
     """The script. `stop` is what SIGTERM (as Ctrl-C) makes it do: exit code 0 once it serves."""
 
-    def __init__(self, home: pathlib.Path, data_dir: pathlib.Path, bin_dir: pathlib.Path, ports: dict[str, int], env=None):
+    def __init__(self, home: pathlib.Path, data_dir: pathlib.Path, bin_dir: pathlib.Path, ports: dict, env=None):
         self.bin_dir, self.log_dir, self.data_dir, self.ports = bin_dir, home / "run", data_dir, ports
         self.settings = {
             "ORDER_SERVICE_APP_PORT": str(ports["order"]),
@@ -52,9 +52,6 @@ class MakeRun(RealProcess):
         """Of `order_service` or `data_manager`, as the script started it."""
         return int((self.log_dir / f"{program}.pid").read_text())
 
-    def listens(self, which: str) -> bool:
-        return is_open(self.ports[which])
-
     def log_tail(self, lines: int = 40) -> str:
         """Of the script and of both programs."""
         tails = [super().log_tail(lines)]
@@ -63,14 +60,15 @@ class MakeRun(RealProcess):
         return "\n".join(tails)
 
     def checkout(self) -> pathlib.Path:
-        """A folder that looks to a reader like the repository after `make run`; its `configs` are a copy, and committed."""
+        """What a reader sees as the repository after `make run`; its `configs` are a copy, and committed."""
         folder = self.log.parent / "checkout"
         (folder / "target").mkdir(parents=True)
         (folder / "target" / "release").symlink_to(self.bin_dir)
         (folder / "target" / "run").symlink_to(self.log_dir)
         shutil.copytree(REPOSITORY / "configs", folder / "configs")
-        who = ["-c", "user.name=reader", "-c", "user.email=reader@localhost"]
-        for words in (["init", "-q"], ["add", "configs"], [*who, "commit", "-qm", "Begin"], ["update-ref", "refs/remotes/origin/main", "HEAD"]):
+        commit = ["-c", "user.name=reader", "-c", "user.email=reader@localhost", "commit", "-qm", "Begin"]
+        merged = ["update-ref", "refs/remotes/origin/main", "HEAD"]
+        for words in (["init", "-q"], ["add", "configs"], commit, merged):
             subprocess.run(["git", *words], cwd=folder, check=True, timeout=20)
         # On a terminal it shows no progress, either, if its output goes there.
         (folder / ".curlrc").write_text("silent\nshow-error\n")

@@ -1,13 +1,14 @@
 """The shell blocks of README and docs, as the tour runs them.
 
-A block fenced as `console` is a session: commands, on lines that begin with `$ `, each followed by what it prints. What its info string may add after the language:
+A block fenced as `console` is a session: commands, on lines that begin with `$ `, each followed by what it prints. What
+its info string may add after the language:
 
     no-run: REASON          it cannot be run here, and why
     varies: COLUMN, …       cells of these columns of its tables differ from run to run
 
 In what is shown, `…` stands for anything within a line, and by itself on a line for any number of lines. A command
-`NAME=$(…); echo $NAME` reads a value that is drawn: the one that the page shows stands for the one that is read, on all of
-the page. Times, ids, hashes, process ids and the widths of boxes never matter.
+`NAME=$(…); echo $NAME` reads a value that is drawn: the one that the page shows stands for the one that is read, on all
+of the page. Times, ids, hashes, process ids and the widths of boxes never matter.
 """
 
 import dataclasses
