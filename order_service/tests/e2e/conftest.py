@@ -5,6 +5,7 @@ import pytest
 import stubs  # noqa: F401 - first of all, as everybody else imports what it generates
 from ledger_bundle import WIDE, Bundle, wait_for_types
 import platform_under_test
+import tour_pages
 from platform_under_test import DATA_MANAGER_BIN, ORDER_SERVICE_BIN, Platform
 
 
@@ -31,6 +32,13 @@ def pytest_runtest_makereport(item, call):
     if platform is not None and call.when == "call" and report.failed:
         for name, tail in platform.logs():
             report.sections.append((f"log of {name}", tail))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Of the tour, also when it has passed: what it leaves out."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    if any(getattr(report, "nodeid", "").startswith("test_tour.py") for report in reports):
+        terminalreporter.write_line("\n".join(tour_pages.summary()))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from client import ManagerClient, OrderClient
 from configurator_client import ConfiguratorClient
 from foreign_data_manager import ForeignDataManager
 from ledger_client import LedgerClient
+from make_run import MakeRun, folder_of_programs, new_ports
 from ports import free_port
 from processes import RealProcess, run_command
 from stubs import REPOSITORY
@@ -118,6 +119,12 @@ class Platform:
         foreign = ForeignDataManager(self.manager_port, addresses, **kwargs)
         self._closers.append(foreign.close)
         return foreign
+
+    def make_run(self, start=True, env=None) -> MakeRun:
+        """`make run`, with the programs under test."""
+        ports = new_ports(self.order_ports[0], self.manager_port)
+        programs = folder_of_programs(self.home, ORDER_SERVICE_BIN, DATA_MANAGER_BIN)
+        return self._added(MakeRun(self.home, self.data_dir, programs, ports, env), start)
 
     def client(self, service: OrderService, *options, host: str = "127.0.0.1") -> OrderClient:
         client = OrderClient(f"{host}:{service.port}", *options)
