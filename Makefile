@@ -34,7 +34,7 @@ unit: ## cargo test of the whole workspace
 e2e: ## build both programs and run the end-to-end tests against the real binaries
 	@scripts/local-test-script.sh
 
-build: ## release builds of both programs, as order_service/bin/app and data_manager/bin/app
+build: ## builds for production of both programs, as order_service/bin/app and data_manager/bin/app
 	@$(MAKE) --no-print-directory -C order_service build
 	@$(MAKE) --no-print-directory -C data_manager build
 
@@ -51,11 +51,11 @@ bench-long: ## the long rows (Q3, S2, S3), in about an hour; kept beside the oth
 	@$(BENCH) run --long
 
 # What is measured is built first, and not while something else is being measured.
-BENCH = $(or $(CARGO_TARGET_DIR),target)/release/bench
+BENCH = $(or $(CARGO_TARGET_DIR),target)/dist/bench
 .PHONY: bench-build
 bench-build:
 	@scripts/init-repo.sh
-	cargo build --release --workspace --bins
+	cargo build --profile dist --workspace --bins
 
 lint: ## formatting, clippy, documentation, licences and sources of the dependencies
 	@scripts/init-repo.sh --lint

@@ -258,7 +258,8 @@ require_free "$ORDER_SERVICE_HTTP_PORT" ORDER_SERVICE_HTTP_PORT
 if [[ -z ${RUN_BIN_DIR-} ]]; then
     scripts/init-repo.sh
     say "building (the first time takes minutes, later seconds)"
-    cargo build --release --workspace --bin order_service --bin data_manager
+    # Without the engines for SQS and NATS: their clients are a third of what there is to compile.
+    cargo build --release --workspace --no-default-features --bin order_service --bin data_manager
 fi
 
 # As the program itself works it out, from whichever source: it says so on standard error if a setting is wrong.

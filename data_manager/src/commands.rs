@@ -6,13 +6,19 @@ use std::process::ExitCode;
 
 use ::settings::{Resolved, SettingError};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use comfy_table::{Table, presets};
 use serde_json::json;
 use store::{ConnectError, Migrations, PoolSettings};
+use terminal::{Borders, printable, table};
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{DataManager, StartError};
 use crate::settings::{PROGRAM, Settings};
+
+/// Settings that matter to most; the others are for tests and special cases.
+const SHOWN: [&str; 5] = ["order-address", "app-port", "listen", "database-url", "config"];
+
+/// Columns of help on a wide terminal.
+const MAX_HELP_WIDTH: usize = 100;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,7 +29,9 @@ Examples:
   data_manager --seed 7 --callback-mode async --callback-delay-ms 0..300 --drop-callback-rate 0.05
       misbehaves, the same way at every start
   data_manager migrate --database-url postgres://manager@localhost/given
-      prepares a database that is to keep what is given";
+      prepares a database that is to keep what is given
+
+All settings: data_manager help settings";
 
 /// Why the program ends with an error.
 enum Failure {
@@ -74,7 +82,7 @@ pub fn main() -> ExitCode {
     // One line, whatever the cause had to say.
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     // Nobody may be reading.
-    let _ = writeln!(std::io::stderr(), "error: {}", lines.join("; "));
+    let _ = writeln!(std::io::stderr(), "error: {}", printable(&lines.join("; ")));
     ExitCode::from(code)
 }
 
@@ -88,20 +96,44 @@ pub fn command() -> Command {
         .value_parser(["table", "json"])
         .default_value("table")
         .help("how to print");
-    Command::new("data_manager")
+    let shown = |names: &[&str]| ::settings::shown_args(&PROGRAM, names);
+    let example = |line: &str| format!("Example: {line}\nAll settings: data_manager help settings");
+    let commands = Command::new("data_manager")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Tells order services the storage and pickup point of every order, by callback")
-        .after_help(EXAMPLES)
-        .args(::settings::args(&PROGRAM))
-        .subcommand(Command::new("serve").about("Serves (what it does if no command is given)"))
+        .after_help("Example: data_manager -order_address localhost:8085 -app_port 8086\nAll settings: data_manager help settings")
+        .after_long_help(EXAMPLES)
+        .max_term_width(MAX_HELP_WIDTH)
+        .subcommand(
+            Command::new("serve")
+                .about("Serves (what it does if no command is given)")
+                .args(shown(&SHOWN))
+                .after_help(example("data_manager serve --app-port 8086")),
+        )
         .subcommand(
             Command::new("migrate")
                 .about("Brings the database of --database-url to this version")
-                .arg(dry_run),
+                .args(shown(&["database-url", "startup-timeout", "config"]))
+                .arg(dry_run)
+                .after_help(example(
+                    "data_manager migrate --dry-run --database-url postgres://manager@localhost/given",
+                )),
         )
-        .subcommand(Command::new("config").about("Settings").subcommand_required(true).subcommand(
-            Command::new("print").about("Prints every setting and where it came from").arg(output),
-        ))
+        .subcommand(
+            Command::new("config").about("Looks at the settings").subcommand_required(true).subcommand(
+                Command::new("print")
+                    .about("Prints every setting and where it came from")
+                    .args(shown(&["config"]))
+                    .arg(output)
+                    .after_help(example("data_manager config print --output json")),
+            ),
+        )
+        .subcommand(
+            Command::new("settings")
+                .about("Lists all settings: flag, environment variable, default, meaning")
+                .override_help(::settings::page(&PROGRAM, terminal::width().min(MAX_HELP_WIDTH))),
+        );
+    ::settings::with_settings(commands, &PROGRAM, &SHOWN)
 }
 
 fn run(matches: &ArgMatches) -> Result<(), Failure> {
@@ -113,6 +145,9 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let readable =
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let resolved = Resolved::new(&PROGRAM, deepest, std::env::vars_os().filter_map(readable))?;
+    if name == "settings" {
+        return print(&::settings::page(&PROGRAM, terminal::width()));
+    }
     if name == "config" {
         Settings::of(&resolved)?;
         return print_settings(&resolved, deepest.get_one::<String>("output").is_some_and(|o| o == "json"));
@@ -172,7 +207,7 @@ async fn migrate(settings: Settings, dry_run: bool) -> Result<(), Failure> {
 }
 
 fn print_settings(resolved: &Resolved, as_json: bool) -> Result<(), Failure> {
-    let rows = PROGRAM.settings.iter().map(|setting| match resolved.value(setting.name) {
+    let rows = PROGRAM.settings().map(|setting| match resolved.value(setting.name) {
         Some(value) => (setting.name, Some(value.shown()), value.from.to_string()),
         // A switch.
         None if setting.value.is_empty() => (setting.name, Some("false"), "default".to_owned()),
@@ -184,13 +219,17 @@ fn print_settings(resolved: &Resolved, as_json: bool) -> Result<(), Failure> {
             .collect();
         format!("{:#}", json!(rows))
     } else {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(["NAME", "VALUE", "SOURCE"]);
-        for (name, value, source) in rows {
-            table.add_row([name, value.unwrap_or("-"), &source]);
-        }
-        table.trim_fmt()
+        let row = |(name, value, source): (&str, Option<&str>, String)| {
+            vec![name.to_owned(), value.unwrap_or("-").to_owned(), source]
+        };
+        let rows: Vec<Vec<String>> = rows.map(row).collect();
+        let header = ["NAME", "VALUE", "SOURCE"].map(str::to_owned);
+        table(Borders::Spaces, &header, &rows, terminal::width())
     };
+    print(&text)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout().lock(), "{text}") {
         // Whoever reads has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

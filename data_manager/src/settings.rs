@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ::settings::{Program, Resolved, Setting, SettingError};
+use ::settings::{Group, Program, Resolved, Setting, SettingError};
 use store::{PgConnectOptions, parse_url};
 
 use crate::misbehaviour::{Misbehaviour, Mode};
@@ -11,29 +11,82 @@ use crate::seed::Seed;
 
 /// The table: flags, `DATA_MANAGER_…` variables and file keys.
 pub(crate) const PROGRAM: Program = Program {
+    name: "data_manager",
     env_prefix: "DATA_MANAGER_",
-    settings: &[
-        Setting::new("order-address", "HOST:PORT", "the order service that gets the callbacks")
-            .or("localhost:8094"),
-        Setting::new("also-order-address", "HOST:PORT", "a second one: callbacks alternate between the two"),
-        Setting::new("app-port", "PORT", "gRPC port").or("8093"),
-        Setting::new("listen", "ADDRESS,…", "addresses to listen on").or("127.0.0.1,::1"),
-        Setting::switch("allow-unauthenticated", "allow other machines to connect without credentials"),
-        Setting::new("database-url", "URL", "keep what was given in this Postgres database, else in memory")
-            .secret(),
-        Setting::new("startup-timeout", "DURATION", "how long to wait for the database").or("60s"),
-        Setting::new("seed", "NUMBER", "what data and misbehaviour are drawn from; random if not given"),
-        Setting::new("callback-mode", "MODE", "send the callback before or after the answer, or async to it")
-            .or("before"),
-        Setting::new("callback-delay-ms", "A..B", "hold callbacks back for A to B milliseconds").or("0..0"),
-        Setting::new("drop-callback-rate", "RATE", "part of the callbacks to lose, 0 to 1").or("0"),
-        Setting::new("duplicate-callback-rate", "RATE", "part of the callbacks to send twice, 0 to 1")
-            .or("0"),
-        Setting::new("error-rate", "RATE", "part of the questions to answer with UNAVAILABLE, 0 to 1")
-            .or("0"),
-        Setting::switch("once", "deliver each order's callback until it is accepted once, then never again"),
-        Setting::new("config", "FILE", "read settings from this TOML file"),
-        Setting::new("log-filter", "FILTER", "what to log, such as debug or data_manager=debug").or("info"),
+    groups: &[
+        Group {
+            title: "Serving",
+            settings: &[
+                Setting::new("order-address", "HOST:PORT", "the order service that gets the callbacks")
+                    .or("localhost:8094"),
+                Setting::new(
+                    "also-order-address",
+                    "HOST:PORT",
+                    "a second one: callbacks alternate between the two",
+                ),
+                Setting::new("app-port", "PORT", "gRPC port").or("8093"),
+                Setting::new("listen", "ADDRESS,…", "addresses to listen on").or("127.0.0.1,::1"),
+                Setting::switch(
+                    "allow-unauthenticated",
+                    "allow other machines to connect without credentials",
+                ),
+            ],
+        },
+        Group {
+            title: "Data",
+            settings: &[
+                Setting::new(
+                    "database-url",
+                    "URL",
+                    "keep what was given in this Postgres database, else in memory",
+                )
+                .secret(),
+                Setting::new("startup-timeout", "DURATION", "how long to wait for the database").or("60s"),
+            ],
+        },
+        Group {
+            title: "Misbehaviour",
+            settings: &[
+                Setting::new(
+                    "seed",
+                    "NUMBER",
+                    "what data and misbehaviour are drawn from; random if not given",
+                ),
+                Setting::new(
+                    "callback-mode",
+                    "MODE",
+                    "send the callback before or after the answer, or async to it",
+                )
+                .or("before"),
+                Setting::new("callback-delay-ms", "A..B", "hold callbacks back for A to B milliseconds")
+                    .or("0..0"),
+                Setting::new("drop-callback-rate", "RATE", "part of the callbacks to lose, 0 to 1").or("0"),
+                Setting::new(
+                    "duplicate-callback-rate",
+                    "RATE",
+                    "part of the callbacks to send twice, 0 to 1",
+                )
+                .or("0"),
+                Setting::new(
+                    "error-rate",
+                    "RATE",
+                    "part of the questions to answer with UNAVAILABLE, 0 to 1",
+                )
+                .or("0"),
+                Setting::switch(
+                    "once",
+                    "deliver each order's callback until it is accepted once, then never again",
+                ),
+            ],
+        },
+        Group {
+            title: "Program",
+            settings: &[
+                Setting::new("config", "FILE", "read settings from this TOML file"),
+                Setting::new("log-filter", "FILTER", "what to log, such as debug or data_manager=debug")
+                    .or("info"),
+            ],
+        },
     ],
 };
 

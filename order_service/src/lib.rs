@@ -15,6 +15,7 @@ pub mod orders;
 pub mod partitions;
 pub mod pipeline;
 pub mod postings;
+pub mod processes;
 pub mod queues;
 pub mod retry;
 pub mod serve;

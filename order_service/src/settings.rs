@@ -3,6 +3,7 @@
 mod events;
 mod export;
 mod queues;
+mod table;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,155 +12,13 @@ use std::time::Duration;
 use ledger::partitions::Retention;
 use reconcile::Place;
 use serving::peer::check_address;
-use settings::{Program, Resolved, Setting, SettingError, Source};
+use settings::{Resolved, SettingError, Source};
 use store::{PgConnectOptions, parse_url};
 
 pub use events::EventsSettings;
 pub use export::ExportSettings;
 pub use queues::{QueueEngine, QueueSettings, SqsAccounts, SqsCompiled};
-
-/// Where the data lies if nobody says otherwise; worked out by [`with_data_dir`].
-const DATA_DIR: Setting = Setting::new(
-    "data-dir",
-    "DIR",
-    "Where the embedded PostgreSQL lives [default /var/lib/order_service as root, else $XDG_DATA_HOME/order_service]",
-);
-
-/// All settings.
-pub const PROGRAM: Program = Program {
-    env_prefix: "ORDER_SERVICE_",
-    settings: &[
-        Setting::new("config", "FILE", "Settings from a TOML file, by the names below"),
-        Setting::new("app-port", "PORT", "Port of the gRPC service").or("8094"),
-        Setting::new(
-            "http-port",
-            "PORT",
-            "Port of health, readiness and metrics; if not given, the next free one is used",
-        )
-        .or("8095"),
-        Setting::new("listen", "IP,…", "Addresses to listen on").or("127.0.0.1,::1"),
-        Setting::switch(
-            "allow-unauthenticated",
-            "Allow addresses that other machines can reach, without credentials",
-        ),
-        Setting::new(
-            "allowed-hosts",
-            "NAME,…",
-            "Host names, besides loopback, that the HTTP port answers to",
-        ),
-        Setting::new("data-manager-address", "HOST:PORT", "The data manager").or("localhost:8093"),
-        Setting::new(
-            "database-url",
-            "URL",
-            "The control database; without it, an embedded PostgreSQL is used",
-        )
-        .secret(),
-        Setting::new(
-            "bundle",
-            "DIR",
-            "The configuration bundle; a service begins a new database with it [default: the built-in one]",
-        ),
-        Setting::new("database-connections", "COUNT", "Most connections to the database").or("16"),
-        Setting::new(
-            "shards",
-            "FILE",
-            "The ledger's shard map (YAML); without it, four shards beside the control database",
-        ),
-        Setting::new("shard-connections", "COUNT", "Most connections to each shard's database").or("8"),
-        Setting::new(
-            "ledger-retention",
-            "TIME|none",
-            "Drop the ledger's events that are older, by months: none, 24months, 2years",
-        )
-        .or("none"),
-        DATA_DIR,
-        Setting::new(
-            "roles",
-            "ROLE,…",
-            "What this process does: grpc, http, retry, sequencer, aggregator, exporter, scheduler, tasks, configurator",
-        )
-        .or("grpc,http,retry,sequencer,aggregator,exporter,scheduler,tasks,configurator"),
-        Setting::new(
-            "export-engine",
-            "files|nats|none",
-            "Where the ledger's events are exported to: files below --data-dir, or NATS JetStream",
-        )
-        .or("files"),
-        Setting::new(
-            "nats-url",
-            "URL,…",
-            "NATS, such as nats://localhost:4222; several servers of one cluster with commas",
-        )
-        .secret(),
-        Setting::new("nats-credentials", "FILE", "A NATS user's credentials (a .creds file)"),
-        Setting::new(
-            "queue-engine",
-            "postgres|sqs",
-            "Where FIFO queues are [default: postgres; sqs if --sqs-endpoint-url or --queues is given]",
-        ),
-        Setting::new("sqs-endpoint-url", "URL", "An endpoint other than Amazon's, such as an emulator's"),
-        Setting::new("sqs-region", "REGION", "Region of the queues [default: AWS_REGION]"),
-        Setting::new(
-            "queues",
-            "FILE",
-            "Endpoint, region and credentials of each environment's queues (YAML); without it, one pair for all",
-        ),
-        Setting::new("answer-queue", "NAME", "Queue of integrations' answers, without environment and ending")
-            .or("configshop"),
-        Setting::new("block-timeout", "TIME", "How long an integration may take to answer for a block").or("5m"),
-        Setting::new("run-retention", "TIME", "How long configurator runs that have ended are kept").or("90days"),
-        Setting::new(
-            "threads",
-            "COUNT",
-            "Threads that run everything; 0: half the processor's cores, the database needs the others",
-        )
-        .or("0"),
-        Setting::new("workers", "COUNT", "Workers of the pipeline").or("512"),
-        Setting::new("fan-limit", "COUNT", "Orders in flight at a time for each worker").or("10"),
-        Setting::new(
-            "exchange",
-            "auto|single",
-            "Ask the data manager in batches where it can, or one by one",
-        )
-        .or("auto"),
-        Setting::new("exchange-concurrency", "COUNT", "Calls to the data manager in flight at most")
-            .or("5000"),
-        Setting::new("callback-timeout", "TIME", "How long the data manager's callback may take").or("2s"),
-        Setting::new("max-attempts", "COUNT", "Attempts at an order within one request").or("5"),
-        Setting::new("give-up-after", "TIME", "How long a failing order is tried in the background")
-            .or("24h"),
-        Setting::new("max-orders-per-request", "COUNT", "Orders in one request at most").or("10000"),
-        Setting::new("max-in-flight-orders", "COUNT", "Orders of all open requests at most").or("100000"),
-        Setting::new("task-retention", "TIME", "How long background tasks that have ended are kept")
-            .or("90days"),
-        Setting::new("event-retention", "TIME", "How long events and their stories are kept, by weeks")
-            .or("90days"),
-        Setting::new("event-chain-limit", "COUNT", "A chain of events and tasks that is longer is stopped")
-            .or("20"),
-        Setting::new("join-window", "TIME", "How long action configs wait for all events of a join")
-            .or("7days"),
-        Setting::new("status-event", "NAME", "The name of the events that tell of tasks' statuses")
-            .or("taskEvent"),
-        Setting::new("environment", "NAME", "The environment in the statuses that this service reports")
-            .or("stable"),
-        Setting::new(
-            "webhook-allow",
-            "HOST:PORT,…",
-            "Servers that webhooks may reach although their addresses are not public",
-        ),
-        Setting::new("webhook-secret-file", "FILE", "What the bodies of webhooks are signed with"),
-        Setting::new(
-            "webhook-ca",
-            "FILE",
-            "Certificate authorities (PEM) that webhooks trust beside those of the machine",
-        ),
-        Setting::new("startup-timeout", "TIME", "How long to wait for the database at start").or("60s"),
-        Setting::new("shutdown-timeout", "TIME", "How long to finish what is in flight when stopping")
-            .or("30s"),
-        Setting::new("log-filter", "FILTER", "What is logged, such as info or order_service=debug")
-            .or("info"),
-    ],
-};
+pub use table::PROGRAM;
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,18 +43,35 @@ pub enum Role {
     Configurator,
 }
 
-/// All roles, by name.
-const ROLES: [(&str, Role); 9] = [
-    ("grpc", Role::Grpc),
-    ("http", Role::Http),
-    ("retry", Role::Retry),
-    ("sequencer", Role::Sequencer),
-    ("aggregator", Role::Aggregator),
-    ("exporter", Role::Exporter),
-    ("scheduler", Role::Scheduler),
-    ("tasks", Role::Tasks),
-    ("configurator", Role::Configurator),
-];
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Grpc,
+        Self::Http,
+        Self::Retry,
+        Self::Sequencer,
+        Self::Aggregator,
+        Self::Exporter,
+        Self::Scheduler,
+        Self::Tasks,
+        Self::Configurator,
+    ];
+
+    /// Its name in `--roles`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+            Self::Retry => "retry",
+            Self::Sequencer => "sequencer",
+            Self::Aggregator => "aggregator",
+            Self::Exporter => "exporter",
+            Self::Scheduler => "scheduler",
+            Self::Tasks => "tasks",
+            Self::Configurator => "configurator",
+        }
+    }
+}
 
 /// The settings of a serving process.
 #[derive(Debug, Clone)]
@@ -330,7 +206,7 @@ pub fn with_data_dir(mut resolved: Resolved) -> Resolved {
             .or_else(|| home("HOME", ".local/share/order_service"))
             .unwrap_or_else(|| PathBuf::from("order_service-data"))
     };
-    resolved.default_to(&DATA_DIR, dir.to_string_lossy().into_owned());
+    resolved.default_to(&table::DATA_DIR, dir.to_string_lossy().into_owned());
     resolved
 }
 
@@ -367,8 +243,8 @@ fn retention(resolved: &Resolved) -> Result<Retention, SettingError> {
 
 fn roles(resolved: &Resolved) -> Result<Vec<Role>, SettingError> {
     let parse = |text: String| {
-        let role = ROLES.iter().find(|(name, _)| *name == text).map(|(_, role)| *role);
-        let allowed = || ROLES.map(|(name, _)| name).join(", ");
+        let role = Role::ALL.into_iter().find(|role| role.name() == text);
+        let allowed = || Role::ALL.map(Role::name).join(", ");
         role.ok_or_else(|| {
             resolved.invalid("roles", format!("`{text}` is not a role; allowed are {}", allowed()))
         })

@@ -27,7 +27,7 @@ impl Programs {
             let path = dir.join(name);
             anyhow::ensure!(
                 path.is_file(),
-                "{} is missing: cargo build --release --workspace, or say where it is with --bin-dir",
+                "{} is missing: cargo build --profile dist --workspace, or say where it is with --bin-dir",
                 path.display()
             );
             Ok(path)

@@ -12,6 +12,7 @@ mod batch;
 pub mod check;
 pub mod events;
 pub mod export;
+pub mod figures;
 pub mod http;
 mod json;
 pub mod locks;

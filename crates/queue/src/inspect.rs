@@ -1,41 +1,93 @@
-//! What operators look at: how much waits, and for how long.
+//! What operators look at: how much waits, for how long, and what goes wrong.
 
-use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use store::Result;
 
-/// A queue's state at a glance.
+/// A queue's state at a glance. Ages are by the database's clock.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct Depth {
-    /// The queue.
+    /// The queue: of jobs, of messages (by the name with its ending), or `outbox/PLACE`: messages on their way to a queue that
+    /// lies outside Postgres.
     pub queue: String,
-    /// Jobs that are due or in work.
+    /// Jobs or messages that are due or in work.
     pub due: i64,
-    /// Jobs that wait for their time or for their group.
+    /// Those that wait for their time or for their group.
     pub delayed: i64,
     /// Dead letters.
     pub dead: i64,
-    /// When the oldest job still in the queue was enqueued.
-    pub oldest: Option<DateTime<Utc>>,
-    /// Why the job that was changed last has failed.
+    /// How long the oldest that is still in the queue has been there, in seconds.
+    pub oldest_seconds: Option<f64>,
+    /// Why one of those that wait has failed: of jobs, the one that is tried again last.
     pub last_error: Option<String>,
 }
 
-/// All queues that hold anything, by name. Counts every job: for people, not for loops.
-pub async fn depths(pool: &PgPool) -> Result<Vec<Depth>> {
-    Ok(sqlx::query_as(
-        "-- queue_depths
-        WITH waiting AS (
-            SELECT queue, count(*) FILTER (WHERE run_at <= now() AND NOT blocked) AS due,
-                   count(*) FILTER (WHERE run_at > now() OR blocked) AS delayed, min(enqueued_at) AS oldest,
-                   (array_agg(last_error ORDER BY run_at DESC) FILTER (WHERE last_error IS NOT NULL))[1] AS last_error
-            FROM jobs GROUP BY queue
-        ), dead AS (
-            SELECT queue, count(*) AS dead FROM dead_jobs GROUP BY queue
-        )
-        SELECT queue, coalesce(due, 0) AS due, coalesce(delayed, 0) AS delayed, coalesce(dead, 0) AS dead, oldest, last_error
-        FROM waiting FULL JOIN dead USING (queue) ORDER BY queue",
-    )
-    .fetch_all(pool)
-    .await?)
+/// What went wrong with jobs, told once for all to which the same happened.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct Complaint {
+    /// The queue.
+    pub queue: String,
+    /// Whether they were given up; otherwise they wait to be tried again.
+    pub dead: bool,
+    /// What happened.
+    pub error: String,
+    /// To how many jobs.
+    pub jobs: i64,
+    /// The key of one of them.
+    pub example: Option<String>,
+    /// How long ago the latest was given up, in seconds.
+    pub seconds_ago: Option<f64>,
 }
+
+/// All queues that hold anything, by name. Counts every job and every message: for people, not for loops.
+pub async fn depths(pool: &PgPool) -> Result<Vec<Depth>> {
+    store::run(pool, "queue_depths", |connection| {
+        Box::pin(async move { Ok(sqlx::query_as(DEPTHS).fetch_all(connection).await?) })
+    })
+    .await
+}
+
+/// What went wrong: at most `limit` complaints about jobs that wait, of the most jobs first, and as many about jobs that were given
+/// up, the latest first. Reads every job, as [`depths`].
+pub async fn complaints(pool: &PgPool, limit: i64) -> Result<Vec<Complaint>> {
+    store::run(pool, "queue_complaints", move |connection| {
+        Box::pin(async move { Ok(sqlx::query_as(COMPLAINTS).bind(limit).fetch_all(connection).await?) })
+    })
+    .await
+}
+
+const DEPTHS: &str = "-- queue_depths
+WITH waiting AS (
+    SELECT queue, count(*) FILTER (WHERE run_at <= now() AND NOT blocked) AS due,
+           count(*) FILTER (WHERE run_at > now() OR blocked) AS delayed, min(enqueued_at) AS oldest,
+           (array_agg(last_error ORDER BY run_at DESC) FILTER (WHERE last_error IS NOT NULL))[1] AS last_error
+    FROM jobs GROUP BY queue
+), dead AS (
+    SELECT queue, count(*) AS dead FROM dead_jobs GROUP BY queue
+), messages AS (
+    SELECT queue_id, count(*) FILTER (WHERE head) AS due, count(*) FILTER (WHERE NOT head) AS delayed,
+           count(*) AS held, min(sent_at) AS oldest
+    FROM fifo_messages GROUP BY queue_id
+), every AS (
+    SELECT queue, due, delayed, dead, oldest, last_error FROM waiting FULL JOIN dead USING (queue)
+    UNION ALL
+    SELECT q.name, m.due, m.delayed, d.held, m.oldest, NULL
+    FROM fifo_queues q
+    LEFT JOIN messages m ON m.queue_id = q.queue_id
+    LEFT JOIN messages d ON d.queue_id = q.dead_letters
+    WHERE (m.held IS NOT NULL OR d.held IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM fifo_queues o WHERE o.dead_letters = q.queue_id)
+    UNION ALL
+    SELECT 'outbox/' || place, count(*) FILTER (WHERE next_at <= now()), count(*) FILTER (WHERE next_at > now()), 0,
+           min(created_at), (array_agg(last_error ORDER BY next_at DESC) FILTER (WHERE last_error IS NOT NULL))[1]
+    FROM fifo_outbox GROUP BY place
+)
+SELECT queue, coalesce(due, 0) AS due, coalesce(delayed, 0) AS delayed, coalesce(dead, 0) AS dead,
+       greatest(extract(epoch FROM now() - oldest), 0)::float8 AS oldest_seconds, last_error
+FROM every ORDER BY queue COLLATE \"C\"";
+
+const COMPLAINTS: &str = "-- queue_complaints
+(SELECT queue, false AS dead, last_error AS error, count(*) AS jobs, max(job_key) AS example, NULL::float8 AS seconds_ago
+ FROM jobs WHERE last_error IS NOT NULL GROUP BY queue, last_error ORDER BY count(*) DESC, last_error LIMIT $1)
+UNION ALL
+(SELECT queue, true, reason, count(*), max(job_key), greatest(extract(epoch FROM now() - max(died_at)), 0)::float8
+ FROM dead_jobs GROUP BY queue, reason ORDER BY max(died_at) DESC, reason LIMIT $1)";

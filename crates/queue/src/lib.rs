@@ -25,7 +25,7 @@ mod worker;
 
 pub use backoff::Backoff;
 pub use enqueue::{Enqueued, enqueue, enqueue_in_tx};
-pub use inspect::{Depth, depths};
+pub use inspect::{Complaint, Depth, complaints, depths};
 pub use job::{Job, NewJob, Priority};
 pub use lanes::{Adopt, Jobs, QueueName, lane_class};
 pub use settle::{

@@ -4,25 +4,47 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::Program;
+use crate::{Program, Setting};
 
-/// A flag for each setting, accepted by the command and all its subcommands.
-pub fn args(program: &Program) -> Vec<Arg> {
-    let arg = |setting: &crate::Setting| {
-        let env = format!("{}{}", program.env_prefix, setting.name.to_uppercase().replace('-', "_"));
-        let default = setting.default.map(|value| format!("default {value}, ")).unwrap_or_default();
-        let arg = Arg::new(setting.name)
-            .long(setting.name)
-            .global(true)
-            .help(format!("{} [{default}env {env}]", setting.help))
-            .help_heading("Settings");
-        if setting.is_switch() {
-            arg.action(ArgAction::SetTrue)
-        } else {
-            arg.value_name(setting.value).allow_hyphen_values(true)
-        }
-    };
-    program.settings.iter().map(arg).collect()
+/// Adds a flag for each setting, which the command and all its subcommands accept. The help of a command lists only those that
+/// matter to it: of `command` itself those named here, of a subcommand those that it was given by [`shown_args`]; [`page`](crate::page) lists
+/// all of them.
+pub fn with_settings(command: Command, program: &Program, shown: &[&str]) -> Command {
+    let is_shown = |setting: &&Setting| shown.contains(&setting.name);
+    let args = program.settings().map(|setting| arg(setting).hide(!is_shown(&setting)));
+    // A flag of the whole program looks the same everywhere, unless a subcommand has one of its own of that name.
+    let elsewhere: Vec<Arg> =
+        program.settings().filter(is_shown).map(|setting| arg(setting).hide(true)).collect();
+    hidden_in_subcommands(command, &elsewhere).args(args)
+}
+
+fn hidden_in_subcommands(command: Command, args: &[Arg]) -> Command {
+    command.mut_subcommands(|subcommand| {
+        let own: Vec<_> = subcommand.get_arguments().map(|arg| arg.get_id().clone()).collect();
+        let missing = args.iter().filter(|arg| !own.contains(arg.get_id())).cloned();
+        hidden_in_subcommands(subcommand.args(missing), args)
+    })
+}
+
+/// The flags of these settings, for a subcommand to whose use they matter: listed by `--help`, while `-h` keeps to a screen. A name
+/// that no setting has is left out.
+pub fn shown_args(program: &Program, names: &[&str]) -> Vec<Arg> {
+    let named = |name: &&str| program.settings().find(|setting| setting.name == *name);
+    names.iter().filter_map(named).map(|setting| arg(setting).hide_short_help(true)).collect()
+}
+
+fn arg(setting: &Setting) -> Arg {
+    let default = setting.default.map(|value| format!(" [default: {value}]")).unwrap_or_default();
+    let arg = Arg::new(setting.name)
+        .long(setting.name)
+        .global(true)
+        .help(format!("{}{default}", setting.help))
+        .help_heading("Settings");
+    if setting.is_switch() {
+        arg.action(ArgAction::SetTrue)
+    } else {
+        arg.value_name(setting.value).allow_hyphen_values(true)
+    }
 }
 
 /// Respells the flags of older scripts: `-data_manager_address x`, `-app_port=1` and `--app_port` become kebab-case
@@ -49,7 +71,7 @@ pub fn parse(command: Command) -> ArgMatches {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => {
-            eprintln!("{}", one_line(&error));
+            eprintln!("{}", terminal::printable(&one_line(&error)));
             std::process::exit(2);
         }
     }
@@ -67,6 +89,53 @@ pub fn one_line(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Group, Resolved};
+
+    const PROGRAM: Program = Program {
+        name: "shop",
+        env_prefix: "SHOP_",
+        groups: &[
+            Group { title: "Ports", settings: &[Setting::new("app-port", "PORT", "Port").or("1")] },
+            Group { title: "Data", settings: &[Setting::new("data-dir", "DIR", "Where the data is")] },
+        ],
+    };
+
+    fn shop() -> Command {
+        let list = Command::new("list").args(shown_args(&PROGRAM, &["data-dir", "no-such-setting"]));
+        let orders = Command::new("orders").subcommand(list);
+        with_settings(Command::new("shop").subcommand(orders), &PROGRAM, &["app-port"])
+    }
+
+    #[test]
+    fn every_command_accepts_every_setting_wherever_it_stands() {
+        for line in [
+            "shop --app-port 7 --data-dir d orders list",
+            "shop orders --data-dir d --app-port 7 list",
+            "shop orders list --app-port 7 --data-dir d",
+            "shop --app-port 9 orders list --data-dir d --app-port 7",
+        ] {
+            let matches = shop().try_get_matches_from(line.split(' ')).unwrap();
+            let list = matches.subcommand_matches("orders").unwrap().subcommand_matches("list").unwrap();
+            let resolved = Resolved::new(&PROGRAM, list, []).unwrap();
+            let value = |name| resolved.value(name).unwrap().text.clone();
+            assert_eq!((value("app-port"), value("data-dir")), ("7".to_owned(), "d".to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_shows_the_settings_that_matter_to_the_command() {
+        let help = |line: &str| shop().try_get_matches_from(line.split(' ')).unwrap_err().to_string();
+        for (line, shown, hidden) in [
+            ("shop --help", "--app-port <PORT>  Port [default: 1]", "--data-dir"),
+            ("shop orders list --help", "--data-dir <DIR>\n          Where the data is", "--app-port"),
+            ("shop orders list -h", "Options:", "--data-dir"),
+        ] {
+            let help = help(line);
+            assert!(help.contains(shown) && !help.contains(hidden), "{help}");
+        }
+        let orders = help("shop orders --help");
+        assert!(!orders.contains("--app-port") && !orders.contains("--data-dir"), "{orders}");
+    }
 
     fn respelled(arg: &str) -> String {
         normalise([arg.into()]).remove(0).into_string().unwrap()

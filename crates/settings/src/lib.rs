@@ -5,13 +5,15 @@
 //! (`-data_manager_address`) mean the same.
 
 mod commandline;
+mod page;
 mod resolve;
 
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use commandline::{args, normalise, one_line, parse};
+pub use commandline::{normalise, one_line, parse, shown_args, with_settings};
+pub use page::page;
 pub use resolve::{Resolved, Source, Value};
 
 /// One setting of a program.
@@ -57,13 +59,36 @@ impl Setting {
     }
 }
 
+/// Settings that belong together, as they are listed.
+#[derive(Debug, Clone, Copy)]
+pub struct Group {
+    /// What they are about.
+    pub title: &'static str,
+    /// In the order in which they are listed.
+    pub settings: &'static [Setting],
+}
+
 /// A program and its settings.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
+    /// As in `order_service`.
+    pub name: &'static str,
     /// As in `ORDER_SERVICE_`.
     pub env_prefix: &'static str,
     /// All settings.
-    pub settings: &'static [Setting],
+    pub groups: &'static [Group],
+}
+
+impl Program {
+    /// All settings, in the order of their groups.
+    pub fn settings(&self) -> impl Iterator<Item = &'static Setting> + use<> {
+        self.groups.iter().flat_map(|group| group.settings)
+    }
+
+    /// The environment variable of a setting.
+    pub fn variable(&self, setting: &Setting) -> String {
+        format!("{}{}", self.env_prefix, setting.name.to_uppercase().replace('-', "_"))
+    }
 }
 
 /// What is wrong with a setting; each says where the value came from.

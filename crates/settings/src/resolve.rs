@@ -64,7 +64,7 @@ impl Resolved {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingError> {
         let mut resolved = Self::default();
-        for setting in program.settings {
+        for setting in program.settings() {
             if let Some(default) = setting.default {
                 resolved.set(setting, default.to_owned(), Source::Default);
             }
@@ -107,11 +107,11 @@ impl Resolved {
         self.values.insert(setting.name, Value { text, from, secret: setting.secret });
     }
 
-    fn read_environment<'p>(
+    fn read_environment(
         &mut self,
-        program: &'p Program,
+        program: &Program,
         environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Vec<(&'p Setting, String, Source)> {
+    ) -> Vec<(&'static Setting, String, Source)> {
         let mut found = Vec::new();
         for (variable, text) in environment {
             let Some(ending) = variable.strip_prefix(program.env_prefix) else { continue };
@@ -120,7 +120,7 @@ impl Resolved {
                 continue;
             }
             let name = ending.to_lowercase().replace('_', "-");
-            match program.settings.iter().find(|setting| setting.name == name) {
+            match program.settings().find(|setting| setting.name == name) {
                 Some(setting) => found.push((setting, text, Source::Environment(variable))),
                 None => {
                     let near = nearest(program, &name).map(|near| {
@@ -144,7 +144,7 @@ impl Resolved {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| failed(error.to_string()))?;
         for (key, value) in table {
             let name = key.replace('_', "-");
-            let Some(setting) = program.settings.iter().find(|setting| setting.name == name) else {
+            let Some(setting) = program.settings().find(|setting| setting.name == name) else {
                 return Err(SettingError::UnknownKey {
                     file: path.to_owned(),
                     nearest: nearest(program, &name),
@@ -159,9 +159,9 @@ impl Resolved {
     }
 }
 
-fn flags<'p>(program: &'p Program, matches: &ArgMatches) -> Vec<(&'p Setting, String, Source)> {
+fn flags(program: &Program, matches: &ArgMatches) -> Vec<(&'static Setting, String, Source)> {
     let given = |name| matches!(matches.value_source(name), Some(ValueSource::CommandLine));
-    let of = |setting: &'p Setting| {
+    let of = |setting: &'static Setting| {
         let text = if setting.is_switch() {
             matches.get_flag(setting.name).to_string()
         } else {
@@ -169,7 +169,7 @@ fn flags<'p>(program: &'p Program, matches: &ArgMatches) -> Vec<(&'p Setting, St
         };
         (setting, text, Source::Flag)
     };
-    program.settings.iter().filter(|setting| given(setting.name)).map(of).collect()
+    program.settings().filter(|setting| given(setting.name)).map(of).collect()
 }
 
 fn plain(value: &toml::Value) -> Option<String> {
@@ -187,7 +187,7 @@ fn plain(value: &toml::Value) -> Option<String> {
 
 fn nearest(program: &Program, name: &str) -> Option<&'static str> {
     let by_distance =
-        program.settings.iter().map(|setting| (strsim::damerau_levenshtein(setting.name, name), setting));
+        program.settings().map(|setting| (strsim::damerau_levenshtein(setting.name, name), setting));
     let (distance, setting) = by_distance.min_by_key(|(distance, _)| *distance)?;
     (distance <= name.len() / 3 + 1).then_some(setting.name)
 }
@@ -195,20 +195,25 @@ fn nearest(program: &Program, name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Group;
 
     const PROGRAM: Program = Program {
+        name: "shop",
         env_prefix: "SHOP_",
-        settings: &[
-            Setting::new("config", "FILE", "file"),
-            Setting::new("app-port", "PORT", "port").or("1"),
-            Setting::new("token", "TEXT", "secret").secret(),
-            Setting::switch("quiet", "switch"),
-        ],
+        groups: &[Group {
+            title: "All",
+            settings: &[
+                Setting::new("config", "FILE", "file"),
+                Setting::new("app-port", "PORT", "port").or("1"),
+                Setting::new("token", "TEXT", "secret").secret(),
+                Setting::switch("quiet", "switch"),
+            ],
+        }],
     };
 
     fn resolve(args: &[&str], environment: &[(&str, &str)]) -> Result<Resolved, SettingError> {
         let line = std::iter::once("shop").chain(args.iter().copied()).map(Into::into);
-        let command = clap::Command::new("shop").args(crate::args(&PROGRAM));
+        let command = crate::with_settings(clap::Command::new("shop"), &PROGRAM, &[]);
         let matches = command.try_get_matches_from(crate::normalise(line)).unwrap();
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Resolved::new(&PROGRAM, &matches, environment)

@@ -70,6 +70,11 @@ impl Migrations {
         Self { role, migrator }
     }
 
+    /// All migrations, oldest first, as (version, description): what a database lacks that does not exist.
+    pub fn all(&self) -> Vec<(i64, String)> {
+        self.migrator.iter().map(|m| (m.version, m.description.to_string())).collect()
+    }
+
     /// The migrations that `connection`'s database lacks, oldest first, as (version, description).
     pub async fn pending(&self, connection: &mut PgConnection) -> Result<Vec<(i64, String)>, MigrationError> {
         let applied = self.applied(connection).await?;

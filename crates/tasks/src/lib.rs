@@ -12,6 +12,7 @@ mod action;
 mod attempt;
 mod control;
 pub mod event_id;
+mod failures;
 mod handler;
 pub mod http;
 mod report;
@@ -22,6 +23,7 @@ mod worker;
 
 pub use action::{ACTIONS, ActionTask, start_in_tx};
 pub use control::{CANCELLED_CHANNEL, Done};
+pub use failures::{Failure, recent_failures};
 pub use handler::{Attempt, Handler, Handlers, TaskError, TaskType};
 pub use report::{FAILURE, RUNNING, Report, Reporter, SUCCESS, Silent};
 pub use running::Running;

@@ -14,7 +14,7 @@ pub(super) fn validate(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fai
     let bundle = Bundle::read(place).map_err(Failure::Failed)?;
     let wrong = problems(&bundle);
     if output::is_json(args) {
-        output::line(json!({"valid": wrong.is_empty(), "files": bundle.files(), "errors": wrong}));
+        output::json(json!({"valid": wrong.is_empty(), "files": bundle.files(), "errors": wrong}));
     } else {
         wrong.iter().for_each(output::line);
     }

@@ -11,8 +11,8 @@ use store::Notifications;
 
 use super::{Failure, output};
 use crate::integration::QUEUE;
-use crate::serve::database::Database;
-use crate::serve::{configurator as room, database, queues};
+use crate::serve::database::{self, Access, Database};
+use crate::serve::{configurator as room, queues};
 use crate::settings::{DatabaseSettings, QueueEngine, QueueSettings};
 
 pub(super) fn env(args: &ArgMatches) -> Result<Env, Failure> {
@@ -41,7 +41,7 @@ pub(super) async fn forecast(args: &ArgMatches, resolved: &Resolved) -> Result<(
         env_inputs: inputs(args, "env-inputs")?,
     };
     let settings = QueueSettings::new(resolved)?;
-    let database = database::open(&DatabaseSettings::new(resolved)?).await?;
+    let database = database::open(&DatabaseSettings::new(resolved)?, Access::Existing).await?;
     let (notifications, _) = Notifications::start(database.pool.clone(), Vec::new());
     let fifo = queues::open(&QueueEngine::Postgres, &database.pool, &notifications).await;
     let configurator = room::of(&settings, &database.pool, &notifications, &fifo);
@@ -49,7 +49,7 @@ pub(super) async fn forecast(args: &ArgMatches, resolved: &Resolved) -> Result<(
     database.pool.close().await;
     let forecast = forecast.map_err(|refused| Failure::Failed(http::refused(refused).to_string()))?;
     if output::is_json(args) {
-        output::line(http::forecast_json(&forecast));
+        output::json(http::forecast_json(&forecast));
         return Ok(());
     }
     let rows = forecast.into_iter().map(|block| {
@@ -66,6 +66,7 @@ pub(super) async fn place(
     engine: &QueueEngine,
     env: Env,
     resolved: &Resolved,
+    access: Access,
 ) -> Result<(Place, Option<Database>), Failure> {
     match engine {
         QueueEngine::Sqs(accounts) => {
@@ -75,7 +76,7 @@ pub(super) async fn place(
             Ok((Place::Sqs(accounts.open(account).await), None))
         }
         QueueEngine::Postgres => {
-            let database = database::open(&DatabaseSettings::new(resolved)?).await?;
+            let database = database::open(&DatabaseSettings::new(resolved)?, access).await?;
             let (notifications, _) = Notifications::start(database.pool.clone(), vec![CHANNEL]);
             let engine = PostgresFifo::new(database.pool.clone(), notifications);
             Ok((Place::Postgres(engine), Some(database)))
@@ -90,7 +91,7 @@ pub(super) async fn ensure(args: &ArgMatches, resolved: &Resolved) -> Result<(),
     if let Some(wrong) = named.iter().find(|name| !is_queue(name)) {
         return Err(Failure::Usage(format!("`{wrong}` is no queue name: 1 to 60 letters, digits, _ and -")));
     }
-    let (place, database) = place(&settings.engine, env, resolved).await?;
+    let (place, database) = place(&settings.engine, env, resolved, Access::CreateMissing).await?;
     let engine = place.engine();
     let mut made = Vec::new();
     for name in [settings.answers.clone(), QUEUE.to_owned()].into_iter().chain(named) {
@@ -101,7 +102,7 @@ pub(super) async fn ensure(args: &ArgMatches, resolved: &Resolved) -> Result<(),
         database.pool.close().await;
     }
     if output::is_json(args) {
-        output::line(json!({"queues": made}));
+        output::json(json!({"queues": made}));
     } else {
         made.iter().for_each(output::line);
     }

@@ -11,18 +11,52 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use crate::orders::State;
 use crate::settings::PROGRAM;
 
+/// Settings that matter to who serves; the others are for special cases.
+const SERVING: [&str; 9] = [
+    "app-port",
+    "http-port",
+    "listen",
+    "data-manager-address",
+    "database-url",
+    "data-dir",
+    "bundle",
+    "roles",
+    "config",
+];
+/// Settings that matter to a client of the gRPC port.
+const CLIENT: [&str; 2] = ["app-port", "config"];
+/// Settings that matter to a client of the HTTP port.
+const HTTP_CLIENT: [&str; 2] = ["http-port", "config"];
+/// Settings that matter to who reads the control database.
+const DATABASE: [&str; 3] = ["database-url", "data-dir", "config"];
+/// Settings that matter to who reads the ledger's shards as well.
+const DATABASES: [&str; 4] = ["database-url", "data-dir", "shards", "config"];
+
+/// Columns of help on a wide terminal.
+const MAX_HELP_WIDTH: usize = 100;
+
+/// Fits on a screen of 24 lines.
+const TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}{after-help}";
+
 /// The whole command line.
 pub fn command() -> Command {
-    Command::new("order_service")
-        .about("Takes orders over gRPC and carries each through the pipeline; without a command, serves")
-        .after_help("Example: order_service -data_manager_address localhost:8086 -app_port 8085")
+    let commands = Command::new("order_service")
+        .about("Takes orders over gRPC and carries each through the pipeline")
+        .after_help(
+            "Example: order_service -data_manager_address localhost:8086 -app_port 8085\n\
+             Settings: order_service serve --help, order_service help settings",
+        )
         .version(env!("CARGO_PKG_VERSION"))
-        .args(settings::args(&PROGRAM))
-        .subcommand(with_example(
-            "serve",
-            "Serves (what happens without a command, too)",
-            "order_service serve --app-port 8085",
-        ))
+        .help_template(TEMPLATE)
+        .max_term_width(MAX_HELP_WIDTH)
+        .subcommand(
+            with_example(
+                "serve",
+                "Serves (what happens without a command, too)",
+                "order_service serve --app-port 8085",
+            )
+            .args(shown(&SERVING)),
+        )
         .subcommand(process())
         .subcommand(orders())
         .subcommand(
@@ -31,6 +65,7 @@ pub fn command() -> Command {
                 "Brings the database to this version",
                 "order_service migrate --database-url postgres://…",
             )
+            .args(shown(&DATABASES))
             .arg(switch("dry-run", "Only list what would be done"))
             .arg(output()),
         )
@@ -45,8 +80,13 @@ pub fn command() -> Command {
         .subcommand(reconcile::command())
         .subcommand(events::action_configs())
         .subcommand(
-            with_example("status", "Processes, queues and errors at a glance", "order_service status")
-                .arg(output()),
+            with_example(
+                "status",
+                "Processes, queues, shards and errors at a glance",
+                "order_service status",
+            )
+            .args(shown(&DATABASES))
+            .arg(output()),
         )
         .subcommand(
             Command::new("config").about("Looks at the settings").arg_required_else_help(true).subcommand(
@@ -55,14 +95,21 @@ pub fn command() -> Command {
                     "The effective settings and where each came from",
                     "order_service config print",
                 )
+                .args(shown(&["config"]))
                 .arg(output()),
             ),
         )
+        .subcommand(
+            Command::new("settings")
+                .about("Lists all settings, with environment variables and defaults")
+                .override_help(settings::page(&PROGRAM, terminal::width().min(MAX_HELP_WIDTH))),
+        );
+    settings::with_settings(commands, &PROGRAM, &[])
 }
 
 fn process() -> Command {
     let example = "order_service process --order 17:4 --order -3:9\n         order_service process --file orders.csv --output json";
-    with_example("process", "Sends orders to a running service and shows what became of them", example)
+    with_example("process", "Sends orders to a running service and shows the results", example)
         .arg(
             Arg::new("order")
                 .long("order")
@@ -85,6 +132,7 @@ fn process() -> Command {
                 .default_value("30s")
                 .help("How long each request of at most 1000 orders may take"),
         )
+        .args(shown(&CLIENT))
         .arg(server())
         .arg(output())
 }
@@ -103,6 +151,7 @@ fn orders() -> Command {
         .arg_required_else_help(true)
         .subcommand(
             with_example("get", "Shows one order", "order_service orders get 17")
+                .args(shown(&CLIENT))
                 .arg(id())
                 .arg(server())
                 .arg(output()),
@@ -113,6 +162,7 @@ fn orders() -> Command {
                 "Lists orders by id, a page at a time",
                 "order_service orders list --state order_failed",
             )
+            .args(shown(&CLIENT))
             .arg(
                 Arg::new("state")
                     .long("state")
@@ -144,6 +194,7 @@ fn orders() -> Command {
                 "Revives failed orders and tries waiting ones now",
                 "order_service orders retry 17 18",
             )
+            .args(shown(&CLIENT))
             .arg(id().action(ArgAction::Append).num_args(1..))
             .arg(server())
             .arg(output()),
@@ -154,6 +205,7 @@ fn orders() -> Command {
                 "Callbacks of the last day for orders that nobody knows (reads the database)",
                 "order_service orders callbacks --orphans",
             )
+            .args(shown(&DATABASE))
             .arg(switch("orphans", "Show callbacks without an order").required(true))
             .arg(output()),
         )
@@ -166,12 +218,24 @@ fn bundle() -> Command {
             "Checks every file of a bundle (--bundle DIR, or the built-in one) against its schema, and that they fit",
             "order_service bundle validate --bundle configs",
         )
+        .args(shown(&["bundle", "config"]))
         .arg(output()),
     )
 }
 
-fn with_example(name: &'static str, about: &'static str, example: &'static str) -> Command {
-    Command::new(name).about(about).after_help(format!("Example: {example}"))
+/// A command whose `-h` ends with its first example, and whose `--help` with all of them, one a line, and what else there is to say.
+fn with_example(name: &'static str, about: &'static str, examples: &'static str) -> Command {
+    const SETTINGS: &str = "All settings: order_service help settings";
+    let first = examples.lines().next().unwrap_or_default();
+    Command::new(name)
+        .about(about)
+        .after_help(format!("Example: {first}\n{SETTINGS}"))
+        .after_long_help(format!("Example: {examples}\n\n{SETTINGS}"))
+}
+
+/// The flags of the settings that matter to a command.
+fn shown(names: &[&str]) -> Vec<Arg> {
+    settings::shown_args(&PROGRAM, names)
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {
@@ -184,7 +248,8 @@ fn output() -> Arg {
         .value_name("FORMAT")
         .default_value("text")
         .value_parser(["text", "json"])
-        .help("How the result is printed")
+        .hide_possible_values(true)
+        .help("How the result is printed: text or json")
 }
 
 fn server() -> Arg {
@@ -201,6 +266,53 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         command().debug_assert();
+    }
+
+    /// The help of a command on 80 columns.
+    fn help(command: &mut Command) -> String {
+        let mut command = command.clone().term_width(80);
+        command.render_help().to_string()
+    }
+
+    /// Every command, with all that its parents hand down.
+    fn each(command: &mut Command, words: &str, look: &mut impl FnMut(&str, &mut Command)) {
+        look(words, command);
+        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        for name in names.iter().filter(|name| *name != "help") {
+            each(command.find_subcommand_mut(name).unwrap(), &format!("{words} {name}"), look);
+        }
+    }
+
+    #[test]
+    fn the_help_of_a_command_fits_on_a_screen() {
+        let mut command = command();
+        command.build();
+        let mut too_long = Vec::new();
+        each(&mut command, "", &mut |words, command| {
+            let help = help(command);
+            let (lines, most) = (help.lines().count(), if words == " reconcile" { 50 } else { 24 });
+            if words != " settings" && lines > most {
+                too_long.push(format!("{words}: {lines} lines\n{help}"));
+            }
+        });
+        assert!(too_long.is_empty(), "{}", too_long.join("\n"));
+    }
+
+    #[test]
+    fn every_command_with_a_task_of_its_own_has_an_example() {
+        let mut command = command();
+        command.build();
+        each(&mut command, "", &mut |words, command| {
+            let leads_on = command.has_subcommands() || words == " settings";
+            assert!(leads_on || help(command).contains("Example: order_service"), "{words}");
+        });
+    }
+
+    #[test]
+    fn the_settings_shown_are_settings() {
+        for names in [&SERVING[..], &CLIENT, &HTTP_CLIENT, &DATABASE, &DATABASES] {
+            assert_eq!(shown(names).len(), names.len(), "{names:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use serde_json::json;
 use settings::Resolved;
 
 use super::{Failure, output};
-use crate::serve::{database, export, ledger as shards};
+use crate::serve::database::{self, Access};
+use crate::serve::{export, ledger as shards};
 use crate::settings::{DatabaseSettings, ExportSettings};
 
 /// What these commands look at.
@@ -27,7 +28,7 @@ impl Opened {
         let export_to = ExportSettings::new(resolved, &settings.data_dir)?;
         let nothing = || Failure::Usage("export: nothing is exported with --export-engine none".to_owned());
         let engine = export::engine(&export_to).ok_or_else(nothing)?;
-        let database = database::open(&settings).await?;
+        let database = database::open(&settings, Access::Existing).await?;
         let shards = shards::open(&settings, &database).await?;
         let types = Types::default();
         types.set(ledger::types::load(&database.pool).await.map_err(anyhow::Error::from)?);
@@ -68,7 +69,7 @@ pub(super) async fn verify(args: &ArgMatches, resolved: &Resolved) -> Result<(),
     opened.close().await;
     let holds = proofs.iter().all(Proof::holds);
     if output::is_json(args) {
-        output::line(json!({"holds": holds, "shards": proofs}));
+        output::json(json!({"holds": holds, "shards": proofs}));
     } else {
         show(&proofs);
     }
@@ -158,7 +159,7 @@ async fn decide(args: &ArgMatches, resolved: &Resolved, epoch: bool) -> Result<(
         bar.finish_and_clear();
         let decided = decided.map_err(failure(shard))?;
         if output::is_json(args) {
-            output::line(as_json(&shard.name, &decided, dry_run));
+            output::json(as_json(&shard.name, &decided, dry_run));
         } else {
             tell(&shard.name, &decided, dry_run);
         }

@@ -11,12 +11,13 @@ use settings::Resolved;
 
 use super::configurator::{env, place};
 use super::{Failure, output};
+use crate::serve::database::Access;
 use crate::settings::QueueSettings;
 
 pub(super) async fn check(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
     let settings = QueueSettings::new(resolved)?;
     let plan = plan(args, &settings)?;
-    let (place, database) = place(&settings.engine, plan.env, resolved).await?;
+    let (place, database) = place(&settings.engine, plan.env, resolved, Access::Existing).await?;
     let engine = match &place {
         Place::Postgres(_) => "postgres",
         Place::Sqs(_) => "sqs",
@@ -31,7 +32,7 @@ pub(super) async fn check(args: &ArgMatches, resolved: &Resolved) -> Result<(), 
         let mut shown = report.to_json();
         shown["queue"] = env.queue(&queue).into();
         shown["engine"] = engine.into();
-        output::line(shown);
+        output::json(shown);
     } else {
         sum_up(&report);
     }

@@ -15,6 +15,7 @@ mod process;
 mod reconcile;
 mod service;
 mod shard_of;
+mod status;
 mod testproxy;
 mod words;
 
@@ -68,7 +69,7 @@ pub fn main() -> ExitCode {
 }
 
 fn complain(line: &str, code: u8) -> ExitCode {
-    eprintln!("error: {}", line.replace('\n', " "));
+    output::remark(format!("error: {}", line.replace('\n', " ")));
     ExitCode::from(code)
 }
 
@@ -141,7 +142,7 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
         },
         Some(("testproxy", args)) => testproxy::run(args, resolved).await,
         Some(("migrate", args)) => admin::migrate(args, resolved).await,
-        Some(("status", args)) => admin::status(args, resolved).await,
+        Some(("status", args)) => status::run(args, resolved).await,
         Some(("bundle", args)) => match args.subcommand() {
             Some(("validate", args)) => bundle::validate(args, resolved),
             _ => Err(Failure::Usage("bundle: which command? (see bundle --help)".to_owned())),
@@ -152,6 +153,10 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
             Some(("print", args)) => admin::print_config(args, resolved),
             _ => Err(Failure::Usage("config: which command? (see config --help)".to_owned())),
         },
+        Some(("settings", _)) => {
+            output::lines(settings::page(&PROGRAM, terminal::width()));
+            Ok(())
+        }
         Some((other, _)) => Err(Failure::Usage(format!("unknown command {other}"))),
     }
 }

@@ -7,7 +7,7 @@ use settings::Resolved;
 
 use super::{Failure, client, output};
 use crate::orders::{State, orphans};
-use crate::serve::database;
+use crate::serve::database::{self, Access};
 use crate::settings::DatabaseSettings;
 
 pub(super) async fn get(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
@@ -16,10 +16,10 @@ pub(super) async fn get(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     let order = client.get_order(client::request(wire::GetOrderRequest { order_id })).await;
     let order = order.map_err(|status| client::failure(&server, &status))?.into_inner();
     if output::is_json(args) {
-        output::line(output::order_json(&order));
+        output::json(output::order_json(&order));
         return Ok(());
     }
-    output::orders_table(std::slice::from_ref(&order));
+    output::order_table(&order);
     let changes = order.history.iter();
     let rows = changes.map(|change| {
         [output::state_name(change.state).to_owned(), output::time(change.at.as_ref()).unwrap_or_default()]
@@ -41,7 +41,7 @@ pub(super) async fn list(args: &ArgMatches, resolved: &Resolved) -> Result<(), F
     let page = page.map_err(|status| client::failure(&server, &status))?.into_inner();
     if output::is_json(args) {
         let orders: Vec<_> = page.orders.iter().map(output::order_json).collect();
-        output::line(json!({"orders": orders, "next_page_token": page.next_page_token}));
+        output::json(json!({"orders": orders, "next_page_token": page.next_page_token}));
         return Ok(());
     }
     output::orders_table(&page.orders);
@@ -68,7 +68,7 @@ pub(super) async fn retry(args: &ArgMatches, resolved: &Resolved) -> Result<(), 
         let orders: Vec<_> = retried.iter().map(output::order_json).collect();
         let errors: Vec<_> =
             refused.iter().map(|(id, reason)| json!({"order_id": id, "message": reason})).collect();
-        output::line(json!({"orders": orders, "errors": errors}));
+        output::json(json!({"orders": orders, "errors": errors}));
     } else if !retried.is_empty() {
         output::orders_table(&retried);
     }
@@ -82,14 +82,14 @@ pub(super) async fn retry(args: &ArgMatches, resolved: &Resolved) -> Result<(), 
 }
 
 pub(super) async fn callbacks(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
-    let database = database::open(&DatabaseSettings::new(resolved)?).await?;
+    let database = database::open(&DatabaseSettings::new(resolved)?, Access::Existing).await?;
     let orphans = orphans(&database.pool).await.map_err(anyhow::Error::from)?;
     if output::is_json(args) {
         let orphan = |orphan: &crate::orders::Orphan| {
             json!({"order_id": orphan.order_id, "storage_id": orphan.storage_id,
                 "pickup_point_id": orphan.pickup_point_id, "received_at": orphan.received_at.to_rfc3339()})
         };
-        output::line(json!({"orphans": orphans.iter().map(orphan).collect::<Vec<_>>()}));
+        output::json(json!({"orphans": orphans.iter().map(orphan).collect::<Vec<_>>()}));
     } else {
         let rows = orphans.iter().map(|orphan| {
             let numbers =

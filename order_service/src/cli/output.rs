@@ -1,22 +1,49 @@
-//! How results are printed: tables for people, JSON for programs.
+//! How results are printed: text for people, JSON for programs. Texts of others never reach the terminal as they are.
+
+use std::fmt::Display;
 
 use chrono::{DateTime, SecondsFormat};
 use clap::ArgMatches;
-use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::order_service::Order;
 use serde_json::{Value, json};
+use terminal::{Borders, printable, shortened};
 
 use crate::orders::State;
+
+/// Characters of an error that a list shows; all of it is in JSON and in `orders get`.
+const MAX_LISTED_ERROR: usize = 160;
 
 pub(super) fn is_json(args: &ArgMatches) -> bool {
     args.get_one::<String>("output").is_some_and(|format| format == "json")
 }
 
-/// Prints one line; a closed pipe (such as `| head`) is not an error worth a word.
-pub(super) fn line(text: impl std::fmt::Display) {
+/// A closed pipe (such as `| head`) is not an error worth a word.
+fn print(text: impl Display) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints JSON, for programs.
+pub(super) fn json(value: impl Display) {
+    print(value);
+}
+
+/// Prints one line.
+pub(super) fn line(text: impl Display) {
+    print(printable(&text.to_string()));
+}
+
+/// Prints a text of several lines.
+pub(super) fn lines(text: impl Display) {
+    text.to_string().lines().for_each(line);
+}
+
+/// Prints a warning, a remark or an error, as one line for people.
+pub(super) fn remark(text: impl Display) {
+    use std::io::Write as _;
+    // Nobody may be reading.
+    let _ = writeln!(std::io::stderr(), "{}", printable(&text.to_string()));
 }
 
 /// A progress bar over events; hidden where nobody looks.
@@ -35,7 +62,7 @@ pub(super) fn advance(bar: &ProgressBar, done: i64, all: i64) {
     bar.set_position(done.unsigned_abs());
 }
 
-/// Prints lines until nobody takes them any more.
+/// Prints lines of JSON, or a table, until nobody takes them any more.
 pub(super) fn try_lines(lines: impl IntoIterator<Item = String>) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
@@ -51,17 +78,17 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<I
 
 /// A table whose columns are known only when it is made.
 pub(super) fn grid(header: Vec<String>, rows: Vec<Vec<String>>) {
-    line(grid_text(header, rows));
+    print(grid_text(header, rows));
 }
 
 pub(super) fn grid_text(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header);
-    for row in rows {
-        table.add_row(row);
-    }
-    table.to_string()
+    terminal::table(Borders::Lines, &header, &rows, terminal::width())
+}
+
+/// A table without lines, where several must fit on a screen.
+pub(super) fn compact_table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+    let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
+    print(terminal::table(Borders::Spaces, &header.map(str::to_owned), &rows, terminal::width()));
 }
 
 /// A value in a table: texts as they are, a dash for what is not there.
@@ -79,9 +106,12 @@ pub(super) fn state_name(number: i32) -> &'static str {
 
 /// RFC 3339, in UTC.
 pub(super) fn time(at: Option<&prost_types::Timestamp>) -> Option<String> {
+    Some(moment(at)?.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+fn moment(at: Option<&prost_types::Timestamp>) -> Option<DateTime<chrono::Utc>> {
     let at = at?;
-    let at = DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).ok()?)?;
-    Some(at.to_rfc3339_opts(SecondsFormat::Micros, true))
+    DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).ok()?)
 }
 
 /// An id of an order's data, blank while it is not known.
@@ -104,20 +134,77 @@ pub(super) fn order_json(order: &Order) -> Value {
     })
 }
 
+/// Orders in a table that fits on 80 columns: what is to come, and what went wrong, stands below an order's state.
 pub(super) fn orders_table(orders: &[Order]) {
-    let row = |order: &Order| {
-        [
-            order.order_id.to_string(),
-            order.product_id.to_string(),
-            id_or_blank(order.storage_id),
-            id_or_blank(order.pickup_point_id),
-            state_name(order.state).to_owned(),
-            order.attempts.to_string(),
-            time(order.next_attempt_at.as_ref()).unwrap_or_default(),
-            order.last_error.clone(),
-        ]
+    let header = ["order", "product", "storage", "pickup", "attempts", "state"].map(str::to_owned);
+    grid(header.into(), orders.iter().flat_map(order_rows).collect());
+}
+
+fn order_rows(order: &Order) -> Vec<Vec<String>> {
+    let row = [
+        order.order_id.to_string(),
+        order.product_id.to_string(),
+        id_or_blank(order.storage_id),
+        id_or_blank(order.pickup_point_id),
+        order.attempts.to_string(),
+        state_name(order.state).to_owned(),
+    ];
+    let below = |text: String| {
+        let mut row = vec![String::new(); 5];
+        row.push(text);
+        row
     };
-    let header =
-        ["order", "product", "storage", "pickup point", "state", "attempts", "next attempt", "last error"];
-    table(header, orders.iter().map(row));
+    let next = moment(order.next_attempt_at.as_ref());
+    let next = next.map(|at| format!("next {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)));
+    let error =
+        Some(shortened(&order.last_error, MAX_LISTED_ERROR).into_owned()).filter(|error| !error.is_empty());
+    [Vec::from(row)].into_iter().chain(next.into_iter().chain(error).map(below)).collect()
+}
+
+/// One order, with all that is known of it.
+pub(super) fn order_table(order: &Order) {
+    let rows = [
+        ["product", &order.product_id.to_string()],
+        ["storage", &id_or_blank(order.storage_id)],
+        ["pickup point", &id_or_blank(order.pickup_point_id)],
+        ["state", state_name(order.state)],
+        ["attempts", &order.attempts.to_string()],
+        ["next attempt", &time(order.next_attempt_at.as_ref()).unwrap_or_default()],
+        ["last error", &order.last_error],
+    ];
+    let rows = rows.map(|row| row.map(str::to_owned));
+    table(["order", &order.order_id.to_string()], rows);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(state: State, last_error: &str) -> Order {
+        let next_attempt_at =
+            (state != State::Failed).then_some(prost_types::Timestamp { seconds: 0, nanos: 5 });
+        Order {
+            order_id: i32::MIN,
+            product_id: i32::MAX,
+            state: state as i32,
+            attempts: 12,
+            last_error: last_error.to_owned(),
+            next_attempt_at,
+            ..Order::default()
+        }
+    }
+
+    #[test]
+    fn orders_fit_on_eighty_columns_whatever_their_errors_say() {
+        let header: Vec<String> =
+            ["order", "product", "storage", "pickup", "attempts", "state"].map(str::to_owned).into();
+        let error = format!("\u{1b}[31mno callback {}", "x".repeat(1000));
+        let orders = [order(State::FinishedExternalInteraction, &error), order(State::Failed, "no")];
+        let rows: Vec<Vec<String>> = orders.iter().flat_map(order_rows).collect();
+        let text = terminal::table(Borders::Lines, &header, &rows, 80);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(!text.contains('\u{1b}') && text.lines().count() < 30, "{text}");
+        assert_eq!(rows[1][5], "next 1970-01-01T00:00:00Z");
+        assert_eq!(rows.len(), 5);
+    }
 }

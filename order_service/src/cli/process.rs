@@ -26,7 +26,7 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     let (processed, failure) = send(args, resolved, orders, timeout).await?;
     if let Some(failure) = failure {
         if !processed.is_empty() {
-            eprintln!("{} orders were sent before the failure", processed.len());
+            output::remark(format!("{} orders were sent before the failure", processed.len()));
             show(args, &processed);
         }
         return Err(failure);
@@ -38,7 +38,9 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
         [] => Ok(()),
         [first, ..] => {
             let (open, all) = (open.len(), processed.len());
-            eprintln!("{open} of {all} orders are not processed; see: order_service orders get {first}");
+            output::remark(format!(
+                "{open} of {all} orders are not processed; see: order_service orders get {first}"
+            ));
             Err(Failure::Said)
         }
     }
@@ -50,7 +52,7 @@ fn show(args: &ArgMatches, processed: &[OrderResponse]) {
             json!({"order_id": order.order_id, "product_id": order.product_id, "storage_id": order.storage_id,
                 "pickup_point_id": order.pickup_point_id, "is_processed": order.is_processed})
         };
-        output::line(json!({"processed_orders": processed.iter().map(order).collect::<Vec<_>>()}));
+        output::json(json!({"processed_orders": processed.iter().map(order).collect::<Vec<_>>()}));
     } else {
         let row = |order: &OrderResponse| {
             let data = [order.storage_id, order.pickup_point_id].map(output::id_or_blank);

@@ -8,14 +8,15 @@ use serde_json::json;
 use settings::Resolved;
 
 use super::{Failure, output, words};
-use crate::serve::{database, ledger as shards};
+use crate::serve::database::{self, Access};
+use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
 
 pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
     let given = words::attributes(args)?;
     let settings = DatabaseSettings::new(resolved)?;
     let map = shards::shard_map(&settings)?;
-    let database = database::open(&settings).await?;
+    let database = database::open(&settings, Access::Existing).await?;
     let types = ledger::types::load(&database.pool).await;
     database.pool.close().await;
     let types = types.map_err(anyhow::Error::from)?;
@@ -27,10 +28,10 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     let hash = ShardHash::of(&shard_key);
     let shard = &map.shards()[map.owner(hash.prefix())].name;
     if output::is_json(args) {
-        output::line(json!({"type": name, "kind": definition.kind().name(), "shard_key": shard_key,
+        output::json(json!({"type": name, "kind": definition.kind().name(), "shard_key": shard_key,
             "hash": hash.hex(), "shard": shard}));
     } else {
-        output::line(format!("shard key  {shard_key}\nSHA-1      {}\nshard      {shard}", hash.hex()));
+        output::lines(format!("shard key  {shard_key}\nSHA-1      {}\nshard      {shard}", hash.hex()));
     }
     Ok(())
 }

@@ -13,19 +13,32 @@ use crate::settings::DatabaseSettings;
 /// The name of the control database in an embedded cluster.
 const CONTROL: &str = "control";
 
+/// What whoever opens the databases may do with those of an embedded cluster. Other databases are only ever created and
+/// migrated by people and by `migrate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Creates the cluster, its databases and their schemas where they are missing: for what serves and what writes.
+    CreateMissing,
+    /// Takes what is there, and creates and migrates nothing: for commands that look.
+    Existing,
+}
+
 /// An open control database.
 pub struct Database {
     /// Its connections.
     pub pool: PgPool,
     /// Keeps an embedded cluster running.
     pub embedded: Option<Arc<Embedded>>,
+    /// How it was opened; shards beside it are opened in the same way.
+    pub access: Access,
 }
 
-/// Opens the control database. An embedded one is started, created and migrated as needed.
-pub async fn open(settings: &DatabaseSettings) -> anyhow::Result<Database> {
-    let database = reach(settings).await?;
+/// Opens the control database, at this version's schema. With [`Access::CreateMissing`] an embedded one is created and migrated as
+/// needed; a schema that does not fit is an error otherwise.
+pub async fn open(settings: &DatabaseSettings, access: Access) -> anyhow::Result<Database> {
+    let database = reach(settings, access).await?;
     let mut connection = database.pool.acquire().await.context("control database")?;
-    if database.embedded.is_some() {
+    if database.embedded.is_some() && access == Access::CreateMissing {
         Migrations::control().apply(&mut connection).await?;
     } else {
         Migrations::control().check(&mut connection).await?;
@@ -35,12 +48,12 @@ pub async fn open(settings: &DatabaseSettings) -> anyhow::Result<Database> {
 }
 
 /// Opens the control database whatever its schema version.
-pub async fn reach(settings: &DatabaseSettings) -> anyhow::Result<Database> {
+pub async fn reach(settings: &DatabaseSettings, access: Access) -> anyhow::Result<Database> {
     let (options, embedded) = match &settings.url {
         Some(options) => (options.clone(), None),
         None => {
-            let embedded = join(settings).await?;
-            create(&embedded, CONTROL, settings.startup_timeout).await?;
+            let embedded = join(settings, access).await?;
+            provide(&embedded, CONTROL, access, settings.startup_timeout).await?;
             (embedded.options(CONTROL), Some(embedded))
         }
     };
@@ -50,7 +63,7 @@ pub async fn reach(settings: &DatabaseSettings) -> anyhow::Result<Database> {
         application_name: "order_service".to_owned(),
     };
     let pool = store::connect(with_backstops(options), &pool).await?;
-    Ok(Database { pool, embedded })
+    Ok(Database { pool, embedded, access })
 }
 
 /// No statement of this program comes near these times; and for none of them is it worth to start parallel workers or to
@@ -64,35 +77,62 @@ pub(super) fn with_backstops(options: PgConnectOptions) -> PgConnectOptions {
     ])
 }
 
-async fn join(settings: &DatabaseSettings) -> anyhow::Result<Arc<Embedded>> {
+async fn join(settings: &DatabaseSettings, access: Access) -> anyhow::Result<Arc<Embedded>> {
     let program = std::env::current_exe().context("finding this program's own file")?;
     let (data_dir, patience) = (settings.data_dir.clone(), settings.startup_timeout);
-    let joined = tokio::task::spawn_blocking(move || Embedded::join(&data_dir, &program, patience)).await;
-    Ok(joined.context("starting the embedded PostgreSQL")??)
+    let joined = tokio::task::spawn_blocking(move || match access {
+        Access::CreateMissing => Embedded::join(&data_dir, &program, patience),
+        Access::Existing => Embedded::join_existing(&data_dir, &program, patience),
+    });
+    Ok(joined.await.context("starting the embedded PostgreSQL")??)
 }
 
-/// Creates a database of the cluster unless it is there. Two services may start at once: whoever comes second finds it. A
-/// server whose first process was just killed still takes connections for a moment; another one follows.
-pub(super) async fn create(embedded: &Embedded, name: &str, patience: Duration) -> anyhow::Result<()> {
+/// Makes sure that a database of the cluster is there.
+pub(super) async fn provide(
+    embedded: &Embedded,
+    name: &str,
+    access: Access,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    if is_there(embedded, name, access, patience).await? {
+        return Ok(());
+    }
+    let data_dir = embedded.data_dir().display();
+    anyhow::bail!(
+        "the cluster in {data_dir} has no database {name} (its first start was cut short): \
+         start the service, or run `order_service migrate`"
+    )
+}
+
+/// Whether a database of the cluster is there; unless only existing ones are wanted, it is created if it is not. Two
+/// services may start at once: whoever comes second finds it. A server whose first process was just killed still takes
+/// connections for a moment; another one follows.
+pub(super) async fn is_there(
+    embedded: &Embedded,
+    name: &str,
+    access: Access,
+    patience: Duration,
+) -> anyhow::Result<bool> {
     let deadline = Instant::now() + patience;
     loop {
-        match create_now(embedded, name).await {
+        match is_there_now(embedded, name, access).await {
             Err(error) if error.is_transient() && Instant::now() < deadline => {
                 tracing::info!(%error, name, "waiting for the embedded PostgreSQL");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            done => return done.with_context(|| format!("creating the database {name}")),
+            done => return done.with_context(|| format!("the database {name}")),
         }
     }
 }
 
-async fn create_now(embedded: &Embedded, name: &str) -> store::Result<()> {
+async fn is_there_now(embedded: &Embedded, name: &str, access: Access) -> store::Result<bool> {
     let mut admin = PgConnection::connect_with(&embedded.options("postgres")).await?;
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
         .bind(name)
         .fetch_one(&mut admin)
         .await?;
-    if !exists {
+    let create = access == Access::CreateMissing && !exists;
+    if create {
         tracing::info!(user = USER, data_dir = %embedded.data_dir().display(), name, "creating a database");
         // One copy of the template at a time: Postgres refuses a second one.
         sqlx::query("SELECT pg_advisory_lock(1) -- create_database").execute(&mut admin).await?;
@@ -108,5 +148,6 @@ async fn create_now(embedded: &Embedded, name: &str) -> store::Result<()> {
             return Err(error.into());
         }
     }
-    Ok(admin.close().await?)
+    admin.close().await?;
+    Ok(exists || create)
 }

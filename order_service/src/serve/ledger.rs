@@ -5,7 +5,7 @@ use ledger::sharding::{Shard, ShardMap, ShardPlace, Shards};
 use sqlx::{AssertSqlSafe, PgPool};
 use store::{Migrations, PgConnectOptions, PoolSettings, parse_url};
 
-use super::database::{self, Database};
+use super::database::{self, Access, Database};
 use crate::settings::DatabaseSettings;
 
 /// The shard map that the settings name, or the one that holds when nothing is configured.
@@ -16,11 +16,15 @@ pub fn shard_map(settings: &DatabaseSettings) -> anyhow::Result<ShardMap> {
     ShardMap::parse(&yaml).map_err(|reason| anyhow::anyhow!("--shards {name}: {reason}"))
 }
 
-/// Opens the shards. Embedded ones are created and migrated as needed; others must be at this version's schema.
+/// Opens the shards, as the control database was opened: with [`Access::CreateMissing`] embedded ones are created and migrated as
+/// needed; others must be at this version's schema.
 pub async fn open(settings: &DatabaseSettings, database: &Database) -> anyhow::Result<Shards> {
     let map = shard_map(settings)?;
-    let migrate = settings.shards.is_none() && database.embedded.is_some();
     let pools = reach(settings, database, &map).await?;
+    if database.access == Access::Existing {
+        return Ok(Shards::open_existing(map, pools).await?);
+    }
+    let migrate = settings.shards.is_none() && database.embedded.is_some();
     Ok(Shards::open(map, pools, migrate).await?)
 }
 
@@ -33,12 +37,15 @@ pub async fn look_at(
     let map = shard_map(settings)?;
     let place = map.shards().iter().find(|place| place.name == name);
     let place = place.with_context(|| format!("there is no shard {name}"))?;
+    if database.access == Access::Existing && !is_there(settings, database, place).await? {
+        return Ok(None);
+    }
     let pool = reach_one(settings, database, place).await?;
     Ok(Shards::look_at(place, pool).await?)
 }
 
 /// The shards' databases whatever their schema version, by range.
-pub async fn reach(
+async fn reach(
     settings: &DatabaseSettings,
     database: &Database,
     map: &ShardMap,
@@ -47,7 +54,8 @@ pub async fn reach(
     futures::future::try_join_all(pools).await
 }
 
-async fn reach_one(
+/// One of the shards' databases whatever its schema version.
+pub async fn reach_one(
     settings: &DatabaseSettings,
     database: &Database,
     place: &ShardPlace,
@@ -71,15 +79,35 @@ async fn options(
         let url = url.read().map_err(|reason| anyhow::anyhow!("shard {}: {reason}", place.name))?;
         return parse_url(&url).map_err(|reason| anyhow::anyhow!("shard {}: its URL {reason}", place.name));
     }
-    let name = format!("shard_{}", place.name);
+    let name = database_name(place);
     match (&database.embedded, &settings.url) {
         (Some(embedded), _) => {
-            database::create(embedded, &name, settings.startup_timeout).await?;
+            database::provide(embedded, &name, database.access, settings.startup_timeout).await?;
             Ok(embedded.options(&name))
         }
         // Somebody's Postgres and no shard map: schemas of the control database.
         (None, Some(url)) => Ok(url.clone().options([("search_path", name)])),
         (None, None) => anyhow::bail!("neither an embedded cluster nor a database URL"),
+    }
+}
+
+/// Of a shard beside the control database: its database in an embedded cluster, or its schema.
+fn database_name(place: &ShardPlace) -> String {
+    format!("shard_{}", place.name)
+}
+
+/// Whether the database of a shard is there. Only one in an embedded cluster may be missing.
+pub async fn is_there(
+    settings: &DatabaseSettings,
+    database: &Database,
+    place: &ShardPlace,
+) -> anyhow::Result<bool> {
+    match (&place.url, &database.embedded) {
+        (None, Some(embedded)) => {
+            let (name, access) = (database_name(place), Access::Existing);
+            database::is_there(embedded, &name, access, settings.startup_timeout).await
+        }
+        _ => Ok(true),
     }
 }
 

@@ -20,14 +20,16 @@ use anyhow::Context as _;
 use proto::order_service::order_service_server::OrderServiceServer;
 use serving::listen::Listeners;
 use serving::ops::{Probe, Readiness};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::api::OrderApi;
 use crate::bundle;
+use crate::processes::{self, Description};
 use crate::settings::{Role, Settings};
+use database::Access;
 use rooms::Running;
 
 /// Large enough for too many orders to be refused by their number: 10,000 are 250 KB at most.
@@ -45,13 +47,14 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     let readiness = Readiness::starting("the database is not open yet");
     let (http_port, api) = http::start(&settings, readiness.clone()).await?;
     let database = tokio::select! {
-        database = database::open(&settings.database) => database?,
+        database = database::open(&settings.database, Access::CreateMissing) => database?,
         () = stop.cancelled() => return Ok(()),
     };
     let shards = tokio::select! {
         shards = ledger::open(&settings.database, &database) => shards?,
         () = stop.cancelled() => return Ok(()),
     };
+    let (heartbeat, gone) = start_heartbeat(&settings.roles, &database);
     let targets = bundle::Targets::new(database.pool.clone(), bundle::ShardSet::of(shards.all()))
         .with_queues(&settings.queues.engine);
     bundle::begin(&targets, &settings.bundle).await?;
@@ -90,10 +93,19 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     running.leave().await;
     background.ended(settings.shutdown_timeout).await;
     ended(configuring, settings.shutdown_timeout).await;
+    gone.cancel();
+    let _ = heartbeat.await;
     // They have been stopping since the signal.
     let _ = timeout(Duration::from_secs(2), async { while duties.join_next().await.is_some() {} }).await;
     database.pool.close().await;
     served
+}
+
+/// Tells people of this process until the token is cancelled.
+fn start_heartbeat(roles: &[Role], database: &database::Database) -> (JoinHandle<()>, CancellationToken) {
+    let (pool, gone) = (database.pool.clone(), CancellationToken::new());
+    let heartbeat = processes::run_heartbeat(pool, Description::of_this_process(roles), gone.clone());
+    (tokio::spawn(heartbeat), gone)
 }
 
 /// What its routes ask, and what its role does, if this process has it.

@@ -13,5 +13,6 @@ mod described;
 mod harness;
 mod panics;
 mod poison;
+mod processes;
 mod reconciled;
 mod takeover;

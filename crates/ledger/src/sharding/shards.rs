@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres};
 use store::{MigrationError, Migrations};
 
 use super::{Range, ShardHash, ShardMap, ShardPlace};
@@ -73,6 +74,18 @@ impl Shards {
         Ok(Self { map: Arc::new(map), shards: shards.into() })
     }
 
+    /// Shards of `map` whose pools are open, for somebody who only looks: each one's schema and identity (if it has one yet)
+    /// are checked, and nothing is written.
+    pub async fn open_existing(map: ShardMap, pools: Vec<PgPool>) -> Result<Self, OpenError> {
+        let mut shards = Vec::with_capacity(pools.len());
+        for (place, pool) in map.shards().iter().zip(pools) {
+            prepare_schema(place, &pool, false).await?;
+            look(place, &pool).await?;
+            shards.push(Shard { name: place.name.clone(), range: place.range, pool });
+        }
+        Ok(Self { map: Arc::new(map), shards: shards.into() })
+    }
+
     /// The shard of one place of a map whose pool is open, if it has anything in it; writes nothing.
     pub async fn look_at(place: &ShardPlace, pool: PgPool) -> Result<Option<Shard>, OpenError> {
         let there = look(place, &pool).await?;
@@ -102,6 +115,17 @@ impl Shards {
 
 async fn prepare(place: &ShardPlace, pool: &PgPool, migrate: bool) -> Result<(), OpenError> {
     let database = |cause: store::Error| OpenError::Database { shard: place.name.clone(), cause };
+    let mut connection = prepare_schema(place, pool, migrate).await?;
+    let identity = identity(place, &mut connection).await.map_err(database)?;
+    another(place, identity).map_or(Ok(()), Err)
+}
+
+async fn prepare_schema(
+    place: &ShardPlace,
+    pool: &PgPool,
+    migrate: bool,
+) -> Result<PoolConnection<Postgres>, OpenError> {
+    let database = |cause: store::Error| OpenError::Database { shard: place.name.clone(), cause };
     let mut connection = pool.acquire().await.map_err(|error| database(error.into()))?;
     let migrations = Migrations::shard();
     let fits = match migrate {
@@ -109,8 +133,7 @@ async fn prepare(place: &ShardPlace, pool: &PgPool, migrate: bool) -> Result<(),
         false => migrations.check(&mut connection).await,
     };
     fits.map_err(|cause| OpenError::Schema { shard: place.name.clone(), cause })?;
-    let identity = identity(place, &mut connection).await.map_err(database)?;
-    another(place, identity).map_or(Ok(()), Err)
+    Ok(connection)
 }
 
 /// Whether a database has an identity; it must be the place's.

@@ -9,6 +9,7 @@ mod fifo;
 mod groups;
 mod hurried;
 mod idle;
+mod inspect;
 mod takeover;
 
 use std::sync::Arc;

@@ -47,6 +47,15 @@ pub enum EmbeddedError {
         /// Why.
         cause: std::io::Error,
     },
+    /// There is no cluster, and whoever asked only looks: nothing was created.
+    #[error(
+        "there is no cluster here: {data_dir} \
+         (has a service ever been started with this data dir? --data-dir, or --database-url for a database elsewhere)"
+    )]
+    NoCluster {
+        /// Where it was looked for.
+        data_dir: PathBuf,
+    },
     /// No server binaries on this machine.
     #[error(
         "no PostgreSQL server found on PATH or in /usr/lib/postgresql: \
@@ -93,6 +102,19 @@ impl Embedded {
         let embedded = Arc::new(Self { data_dir: data_dir.clone(), folder, _user: user });
         embedded.clone().watch(program.to_owned());
         Ok(embedded)
+    }
+
+    /// Joins the cluster of `data_dir`, starting it if need be, but never creates one: without a cluster nothing is
+    /// changed, and the error is [`EmbeddedError::NoCluster`].
+    pub fn join_existing(
+        data_dir: &Path,
+        program: &Path,
+        patience: Duration,
+    ) -> Result<Arc<Self>, EmbeddedError> {
+        if !server::has_cluster(data_dir)? {
+            return Err(EmbeddedError::NoCluster { data_dir: data_dir.to_owned() });
+        }
+        Self::join(data_dir, program, patience)
     }
 
     /// How to connect to one of the cluster's databases.

@@ -22,6 +22,12 @@ pub(super) fn cluster_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("postgres")
 }
 
+/// Whether a cluster has been initialised in the data dir: it appears there whole.
+pub(super) fn has_cluster(data_dir: &Path) -> Result<bool, EmbeddedError> {
+    let version = cluster_dir(data_dir).join("PG_VERSION");
+    std::fs::exists(&version).map_err(file_error(&version))
+}
+
 /// Opens a folder as a place to reach things from, whatever the rights of the folders above it.
 pub(super) fn open_folder(path: &Path) -> Result<File, EmbeddedError> {
     OpenOptions::new()

@@ -7,7 +7,7 @@ use settings::Resolved;
 
 use super::{Asked, Past};
 use crate::cli::Failure;
-use crate::serve::database;
+use crate::serve::database::{self, Access};
 use crate::settings::DatabaseSettings;
 
 pub(super) async fn run(
@@ -15,7 +15,8 @@ pub(super) async fn run(
     wanted: &[ActionConfig],
     asked: &Asked,
 ) -> Result<(Steps, Option<Past>), Failure> {
-    let database = database::open(&DatabaseSettings::new(resolved)?).await?;
+    let access = if asked.dry_run { Access::Existing } else { Access::CreateMissing };
+    let database = database::open(&DatabaseSettings::new(resolved)?, access).await?;
     let done = within(&database.pool, wanted, asked).await;
     database.pool.close().await;
     done.map_err(|error| Failure::Failed(error.to_string()))

@@ -38,7 +38,7 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     let bundle = Bundle::read(place).map_err(Failure::Failed)?;
     let wrong = problems(&bundle);
     if !wrong.is_empty() {
-        wrong.iter().for_each(|diagnostic| eprintln!("{diagnostic}"));
+        wrong.iter().for_each(output::remark);
         return Err(Failure::Failed(format!("{} is not sound ({} problems)", bundle.place(), wrong.len())));
     }
     let wanted = configs_of(&bundle).map_err(|diagnostic| Failure::Failed(diagnostic.to_string()))?;
@@ -53,12 +53,12 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     };
     let history = past.map(|past| History::of(&past, wanted));
     if output::is_json(args) {
-        output::line(shown_json(&steps, history.as_ref(), asked.dry_run));
+        output::json(shown_json(&steps, history.as_ref(), asked.dry_run));
     } else {
         show(&steps);
         history.iter().for_each(History::show);
         if asked.dry_run {
-            eprintln!("dry run: nothing was written");
+            output::remark("dry run: nothing was written");
         }
     }
     match steps.plan.refused.len() {

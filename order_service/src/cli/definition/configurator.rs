@@ -2,7 +2,11 @@
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
-use super::{output, with_example};
+use super::{DATABASE, output, shown, with_example};
+
+/// Settings that say where FIFO queues are.
+const QUEUES: [&str; 7] =
+    ["database-url", "data-dir", "queue-engine", "sqs-endpoint-url", "queues", "answer-queue", "config"];
 
 fn value(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).help(help)
@@ -19,6 +23,7 @@ pub(super) fn command() -> Command {
         "Shows which create, update and delete each block would get from a template, without sending anything",
         example,
     )
+    .args(shown(&DATABASE))
     .arg(value("template", "FILE", "The template [default: the one that was put under the name]"))
     .arg(value("template-name", "NAME", "The instance's template name").required(true))
     .arg(env().required(true))
@@ -37,6 +42,7 @@ pub(super) fn queues() -> Command {
         "Makes the queues of an environment: of answers, of the integration platform, and those named",
         "order_service queues ensure --env test balance",
     )
+    .args(shown(&QUEUES))
     .arg(env().required(true))
     .arg(
         Arg::new("name")
@@ -49,15 +55,16 @@ pub(super) fn queues() -> Command {
 }
 
 pub(super) fn integration() -> Command {
-    let example = "order_service integration check --queue balance --env test --task set_service --args '{\"service_id\": 5}' \\\n           \
-                   --permanent-args '{\"service_id\": \"none\"}'\n\n\
-                   Without --task only what needs no task that succeeds is checked. Exit codes: 0 no fault found, 1 faults (or the\n\
+    let example = "order_service integration check --queue balance --env test\n         \
+                   order_service integration check --queue balance --task set_service --args '{\"service_id\": 5}'\n\n\
+                   Without --task only what needs no task that succeeds is checked. Exit codes: 0 no fault found, 1 faults (or the \
                    queues do not answer), 2 wrong usage.";
     let check = with_example(
         "check",
-        "Checks that a running integration keeps to the protocol: answers under all circumstances, idempotency, order",
+        "Checks that a running integration keeps to the protocol: answers, idempotency, order",
         example,
     )
+    .args(shown(&QUEUES))
     .arg(value("queue", "NAME", "The integration's queue, without environment and ending").required(true))
     .arg(env().default_value("test"))
     .arg(value("task", "TYPE", "A task type of the integration: the part of `integration` after the dot"))
@@ -71,7 +78,8 @@ pub(super) fn integration() -> Command {
 
 pub(super) fn testproxy() -> Command {
     let example = "order_service testproxy --port 8099\n         CONFIGSHOP_TEST_PROXY_URL=http://localhost:8099 pytest";
-    with_example("testproxy", "Runs templates that are posted to it, and answers with the export", example)
+    with_example("testproxy", "Runs templates posted to it, and answers with the export", example)
+        .args(shown(&QUEUES))
         .arg(value("port", "PORT", "Where it listens").required(true).value_parser(value_parser!(u16)))
         .arg(value("timeout", "TIME", "How long a run may take").default_value("5m"))
         .arg(value(

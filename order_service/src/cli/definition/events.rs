@@ -2,14 +2,14 @@
 
 use clap::{Arg, Command, value_parser};
 
-use super::{output, switch, with_example};
+use super::{output, shown, switch, with_example};
 
 pub(super) fn action_configs() -> Command {
     let example = "order_service action-configs --bundle configs --dry-run --history 1000\n         \
                    EVENTS_TOKEN=… order_service action-configs --bundle configs --url http://localhost:8095";
-    let about =
-        "Brings the action configs of a service to what a bundle (--bundle DIR) says, and says what was done";
+    let about = "Brings a service's action configs to what a bundle says";
     with_example("action-configs", about, example)
+        .args(shown(&["bundle", "database-url", "data-dir", "config"]))
         .arg(switch("dry-run", "Only show what would be done; writes nothing"))
         .arg(switch("take-over", "Take over what belongs to the API or the configurator"))
         .arg(

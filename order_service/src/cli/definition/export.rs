@@ -2,11 +2,14 @@
 
 use clap::{Arg, Command};
 
-use super::{output, switch, with_example};
+use super::{output, shown, switch, with_example};
+
+/// Settings that say what was exported, and where to.
+const EXPORT: [&str; 6] = ["database-url", "data-dir", "shards", "export-engine", "nats-url", "config"];
 
 pub(super) fn command() -> Command {
     Command::new("export")
-        .about("Proves what was exported, and decides after an alarm (reads databases and broker directly)")
+        .about("Proves what was exported, and decides after an alarm")
         .arg_required_else_help(true)
         .subcommand(
             with_example(
@@ -14,6 +17,7 @@ pub(super) fn command() -> Command {
                 "Compares stream and ledger: counts, checksums, gaps, order, every event; exit code 1 if they differ",
                 "order_service export verify\n         order_service export verify --shard s0 --output json",
             )
+            .args(shown(&EXPORT))
             .arg(Arg::new("shard").long("shard").value_name("SHARD").help("Only this shard [default: all of them]"))
             .arg(output()),
         )
@@ -23,6 +27,7 @@ pub(super) fn command() -> Command {
                 "After a ledger was put back behind its broker: begins an epoch after what both have in common",
                 "order_service export new-epoch s0 --dry-run",
             )
+            .args(shown(&EXPORT))
             .arg(shard())
             .arg(dry_run())
             .arg(output()),
@@ -33,6 +38,7 @@ pub(super) fn command() -> Command {
                 "After a broker was put back to an older copy: sends again what it lacks, and says what that is",
                 "order_service export resume s0 --from-broker --dry-run",
             )
+            .args(shown(&EXPORT))
             .arg(shard())
             .arg(switch("from-broker", "Go on from what the broker holds now").required(true))
             .arg(dry_run())

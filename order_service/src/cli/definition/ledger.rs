@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
-use super::{output, with_example};
+use super::{DATABASES, HTTP_CLIENT, output, shown, with_example};
 
 pub(super) fn command() -> Command {
     Command::new("ledger")
@@ -51,11 +51,13 @@ pub(super) fn command() -> Command {
         )
         .subcommand(
             with_example("types", "The types of accounts, locks and states", "order_service ledger types")
+                .args(shown(&HTTP_CLIENT))
                 .arg(url())
                 .arg(output()),
         )
         .subcommand(
             with_example("shards", "The shards, what they own and what they hold", "order_service ledger shards")
+                .args(shown(&HTTP_CLIENT))
                 .arg(url())
                 .arg(output()),
         )
@@ -66,14 +68,16 @@ pub(super) fn command() -> Command {
                  (reads the databases directly, changes nothing)",
                 "order_service ledger check\n         order_service ledger check --output json",
             )
+            .args(shown(&DATABASES))
             .arg(output()),
         )
 }
 
 pub(super) fn shard_of() -> Command {
     let example = "order_service shard-of --type storage_outflow storage_id=7";
-    let about = "Shows on which shard an account, a lock or a state lies (reads the control database)";
+    let about = "Shows on which shard an account, a lock or a state lies";
     with_example("shard-of", about, example)
+        .args(shown(&DATABASES))
         .arg(
             Arg::new("type")
                 .long("type")
@@ -94,7 +98,12 @@ pub(super) fn shard_of() -> Command {
 
 fn account(name: &'static str, about: &'static str, example: &'static str, help: &'static str) -> Command {
     let kind = Arg::new("type").value_name("TYPE").required(true).help("The account's type");
-    with_example(name, about, example).arg(kind).arg(attributes(help)).arg(url()).arg(output())
+    with_example(name, about, example)
+        .args(shown(&HTTP_CLIENT))
+        .arg(kind)
+        .arg(attributes(help))
+        .arg(url())
+        .arg(output())
 }
 
 fn attributes(help: &'static str) -> Arg {

@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 
-use super::{output, switch, with_example};
+use super::{output, shown, switch, with_example};
 
 /// The command.
 pub(super) fn command() -> Command {
@@ -11,6 +11,7 @@ pub(super) fn command() -> Command {
                    order_service reconcile --bundle configs --dry-run --early-exit-compare origin/main --check-only-affected-shards\n         \
                    order_service reconcile --bundle configs --plan-out plan.json && order_service reconcile --bundle configs --apply plan.json";
     with_example("reconcile", "Brings the platform to what a bundle (--bundle DIR) says", example)
+        .args(shown(&["bundle", "database-url", "data-dir", "shards", "config"]))
         .arg(Arg::new("integration").value_name("INTEGRATION").action(ArgAction::Append).help(
             "What is brought there: ledger-types, postings, schedules, action-configs, partitions, queues [default: all of them]",
         ))

@@ -46,7 +46,7 @@ pub(super) async fn types(args: &ArgMatches, resolved: &Resolved) -> Result<(), 
     let service = Service::named(args, resolved)?;
     let answer = service.get(&["v1", "types"], &[]).await?;
     if output::is_json(args) {
-        output::line(answer);
+        output::json(answer);
         return Ok(());
     }
     let types: Types = parse(&service, &answer)?;
@@ -85,7 +85,7 @@ pub(super) async fn shards(args: &ArgMatches, resolved: &Resolved) -> Result<(),
     let service = Service::named(args, resolved)?;
     let answer = service.get(&["v1", "shards"], &[]).await?;
     if output::is_json(args) {
-        output::line(answer);
+        output::json(answer);
         return Ok(());
     }
     let Shards { shards } = parse(&service, &answer)?;

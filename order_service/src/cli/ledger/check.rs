@@ -7,12 +7,13 @@ use ledger::types::Types;
 use settings::Resolved;
 
 use crate::cli::{Failure, output};
-use crate::serve::{database, ledger as shards};
+use crate::serve::database::{self, Access};
+use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
 
 pub(super) async fn check(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
     let settings = DatabaseSettings::new(resolved)?;
-    let database = database::open(&settings).await?;
+    let database = database::open(&settings, Access::Existing).await?;
     let shards = shards::open(&settings, &database).await?;
     let types = Types::default();
     types.set(ledger::types::load(&database.pool).await.map_err(anyhow::Error::from)?);
@@ -24,7 +25,7 @@ pub(super) async fn check(args: &ArgMatches, resolved: &Resolved) -> Result<(), 
     if output::is_json(args) {
         let mut shown = serde_json::json!(report);
         shown["holds"] = report.holds().into();
-        output::line(shown);
+        output::json(shown);
     } else {
         show(&report);
     }

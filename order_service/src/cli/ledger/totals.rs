@@ -44,7 +44,7 @@ async fn show(
     let name = type_name(args);
     let answer = service.get(&["v1", route, name], &query(args, &attributes, options)).await?;
     if output::is_json(args) {
-        output::line(answer);
+        output::json(answer);
         return Ok(());
     }
     let totals: Totals = parse(&service, &answer)?;

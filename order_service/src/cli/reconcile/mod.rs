@@ -12,8 +12,9 @@ use clap::ArgMatches;
 use reconcile::{Bundle, Decided, Narrowing, Owner, Pace, Place, Report, RequestError, SavedPlan};
 use settings::Resolved;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::bundle::runtime;
+use crate::serve::database::Access;
 use crate::settings::{DatabaseSettings, QueueEngine, QueueSettings, bundle};
 use asked::{Asked, Saving};
 use remote::Service;
@@ -78,13 +79,14 @@ async fn reconcile(asked: &Asked, settings: &Settings, bundle: &Bundle, pace: &P
         Ok(decided) => decided,
         Err(error) => return Ok(Err(error)),
     };
-    decided.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    decided.warnings.iter().for_each(|warning| output::remark(format!("warning: {warning}")));
     let report = if !decided.runs_anything() {
         offline.carry_out(bundle, &asked.request, &decided, pace).await
     } else if let Some(url) = &asked.url {
         Service::at(url)?.run(bundle, &asked.request, &decided, pace.pool_size).await?
     } else {
-        let targets = Targets::open(&settings.database, &settings.queues).await?;
+        let access = if asked.request.dry_run { Access::Existing } else { Access::CreateMissing };
+        let targets = Targets::open(&settings.database, &settings.queues, access).await?;
         let report = runtime(&targets.targets).carry_out(bundle, &asked.request, &decided, pace).await;
         targets.close().await;
         report
@@ -102,7 +104,7 @@ async fn apply(asked: &Asked, settings: &Settings, bundle: &Bundle, file: &str, 
     if let Some(url) = &asked.url {
         return Service::at(url)?.apply(bundle, &saved, pace.pool_size).await;
     }
-    let targets = Targets::open(&settings.database, &settings.queues).await?;
+    let targets = Targets::open(&settings.database, &settings.queues, Access::CreateMissing).await?;
     let report = runtime(&targets.targets).apply(bundle, &saved, Owner::Bundle, pace).await;
     targets.close().await;
     Ok(report)
@@ -127,7 +129,7 @@ fn save(
     file: &str,
 ) -> Result<(), Failure> {
     if !report.succeeded() {
-        eprintln!("warning: no plan was written to {file}: not everything can be done");
+        output::remark(format!("warning: no plan was written to {file}: not everything can be done"));
         return Ok(());
     }
     let saved = SavedPlan::of(bundle, &asked.request, decided, report);

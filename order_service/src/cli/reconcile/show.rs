@@ -19,9 +19,9 @@ pub(super) fn report(args: &ArgMatches, asked: &Asked, report: &Report) -> Resul
         if asked.drift {
             json["drift"] = drifted.into();
         }
-        output::line(json);
+        output::json(json);
     } else {
-        output::line(report);
+        output::lines(report);
     }
     if let Some(complaint) = report.complaint() {
         return Err(Failure::Failed(complaint));
@@ -41,9 +41,9 @@ pub(super) fn report(args: &ArgMatches, asked: &Asked, report: &Report) -> Resul
 
 pub(super) fn unsound(args: &ArgMatches, bundle: &Bundle, wrong: &[Diagnostic]) -> Failure {
     if output::is_json(args) {
-        output::line(json!({"valid": false, "files": bundle.files(), "errors": wrong}));
+        output::json(json!({"valid": false, "files": bundle.files(), "errors": wrong}));
     } else {
-        wrong.iter().for_each(|diagnostic| eprintln!("{diagnostic}"));
+        wrong.iter().for_each(output::remark);
     }
     bundle::unsound(bundle, wrong)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::bundle::{OpenShard, ShardSet};
-use crate::serve::database::{self, Database};
+use crate::serve::database::{self, Access, Database};
 use crate::serve::ledger::{look_at, shard_map};
 use crate::settings::{DatabaseSettings, QueueEngine};
 
@@ -16,8 +16,12 @@ pub(super) struct Targets {
 }
 
 impl Targets {
-    pub(super) async fn open(settings: &DatabaseSettings, queues: &QueueEngine) -> anyhow::Result<Self> {
-        let database = Arc::new(database::open(settings).await?);
+    pub(super) async fn open(
+        settings: &DatabaseSettings,
+        queues: &QueueEngine,
+        access: Access,
+    ) -> anyhow::Result<Self> {
+        let database = Arc::new(database::open(settings, access).await?);
         let (asked, there) = (settings.clone(), database.clone());
         let open: OpenShard = Box::new(move |name| {
             let (settings, database) = (asked.clone(), there.clone());

@@ -18,8 +18,9 @@ use store::Notifications;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::database::{self, Access};
 use super::queues::FifoQueues;
-use super::{configurator as room, database, ended, ledger, queues};
+use super::{configurator as room, ended, ledger, queues};
 use crate::bundle;
 use crate::settings::Settings;
 
@@ -55,7 +56,7 @@ pub(super) struct Shared {
 pub async fn serve(settings: Settings, proxy: Proxy, stop: CancellationToken) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&settings.listen, proxy.port, "--port").await?;
     let database = tokio::select! {
-        database = database::open(&settings.database) => database?,
+        database = database::open(&settings.database, Access::CreateMissing) => database?,
         () = stop.cancelled() => return Ok(()),
     };
     let shards = ledger::open(&settings.database, &database).await?;

@@ -1,0 +1,78 @@
+//! The page that lists every setting.
+
+use terminal::{Borders, table};
+
+use crate::{Program, Setting};
+
+/// Every setting of a program by groups, with its flag, its environment variable, its default and what it is for, in at most `width`
+/// columns.
+pub fn page(program: &Program, width: usize) -> String {
+    let Program { name, env_prefix, groups } = program;
+    let mut page = format!(
+        "The settings of {name}, accepted by every command: as a flag,\n\
+         else from the environment, else from the file of --config (TOML, the names\n\
+         without dashes in front), else the default. `{name} config print`\n\
+         shows what holds, and where it came from. An unknown {env_prefix}…\n\
+         variable is warned about.\n"
+    );
+    for group in *groups {
+        let rows: Vec<Vec<String>> =
+            group.settings.iter().flat_map(|setting| rows(program, setting)).collect();
+        page.push_str(&format!("\n{}\n", group.title));
+        for line in table(Borders::Spaces, &[], &rows, width.saturating_sub(INDENT.len())).lines() {
+            page.push_str(&format!("{INDENT}{line}\n"));
+        }
+    }
+    page
+}
+
+const INDENT: &str = "  ";
+
+fn rows(program: &Program, setting: &Setting) -> [Vec<String>; 2] {
+    let flag = match setting.value {
+        "" => format!("--{}", setting.name),
+        value => format!("--{} {value}", setting.name),
+    };
+    let default = match (setting.default, setting.help.contains("[default")) {
+        (Some(default), _) => format!("default: {default}"),
+        // Where it has to be worked out, the help says how.
+        (None, true) => String::new(),
+        (None, false) if setting.is_switch() => "default: off".to_owned(),
+        (None, false) => "no default".to_owned(),
+    };
+    [vec![flag, setting.help.to_owned()], vec![program.variable(setting), default]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Group;
+
+    const HELP: &str =
+        "What is logged, such as info or shop=debug, in more words than one line of eighty has room for";
+
+    const PROGRAM: Program = Program {
+        name: "shop",
+        env_prefix: "SHOP_",
+        groups: &[
+            Group { title: "Ports", settings: &[Setting::new("app-port", "PORT", "Port").or("1")] },
+            Group {
+                title: "Logs",
+                settings: &[
+                    Setting::new("log-filter", "FILTER", HELP),
+                    Setting::switch("quiet", "Log nothing"),
+                ],
+            },
+        ],
+    };
+
+    #[test]
+    fn every_setting_is_there_in_the_width_there_is() {
+        let page = page(&PROGRAM, 80);
+        let ports = "Ports\n  --app-port PORT  Port\n  SHOP_APP_PORT    default: 1\n";
+        for expected in [ports, "SHOP_LOG_FILTER", "no default", "SHOP_QUIET", "default: off"] {
+            assert!(page.contains(expected), "{page}");
+        }
+        assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    }
+}

@@ -1,0 +1,61 @@
+//! Texts of others (errors of a data manager, names in a database), made harmless.
+
+use std::borrow::Cow;
+
+/// The text on one line, with everything escaped that a terminal would obey instead of showing it: control characters (ESC,
+/// BEL, line breaks…) as `\n` or `\u{1b}`, and what turns the direction of writing around.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if is_control(character) {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// At most `max` characters of the text; what is cut off is told by `…`.
+pub fn shortened(text: &str, max: usize) -> Cow<'_, str> {
+    if text.chars().count() <= max {
+        return Cow::Borrowed(text);
+    }
+    let mut kept: String = text.chars().take(max.saturating_sub(1)).collect();
+    kept.push('…');
+    Cow::Owned(kept)
+}
+
+/// Control characters (Cc), line and paragraph separators, and the marks of bidirectional text.
+fn is_control(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_cannot_steer_the_terminal() {
+        for (text, shown) in [
+            ("pickup point 7, Köln", "pickup point 7, Köln"),
+            ("\u{1b}[2Jgone\u{7}", "\\u{1b}[2Jgone\\u{7}"),
+            ("two\nlines\r\tand a tab", "two\\nlines\\r\\tand a tab"),
+            ("\u{9b}31m \u{7f}", "\\u{9b}31m \\u{7f}"),
+            ("a\u{202e}b\u{2028}c", "a\\u{202e}b\\u{2028}c"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_told() {
+        assert_eq!(shortened("größer", 6), "größer");
+        assert_eq!(shortened("größer", 5), "größ…");
+        assert_eq!(shortened("", 0), "");
+    }
+}

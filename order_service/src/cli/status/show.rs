@@ -1,0 +1,158 @@
+//! What fits on a screen, for people.
+
+use ledger::figures::Figures;
+use queue::Depth;
+use terminal::shortened;
+
+use super::{ShardStatus, Status};
+use crate::cli::output;
+use crate::processes::Process;
+use crate::settings::Role;
+
+/// Most rows of a table; the rest is counted.
+const MAX_ROWS: usize = 8;
+
+/// Characters of an error.
+const MAX_ERROR: usize = 100;
+
+/// The duties that should be done for each shard.
+const DUTIES: [&str; 3] = ["sequencer", "aggregator", "exporter"];
+
+pub(super) fn show(status: &Status) {
+    section(
+        ["host", "pid", "version", "up", "seen", "roles"],
+        status.processes.iter().map(process).collect(),
+        "no process serves this database",
+    );
+    section(
+        ["queue", "due", "delayed", "dead", "oldest"],
+        status.queues.iter().map(queue).collect(),
+        "nothing waits in a queue",
+    );
+    section(
+        ["shard", "events", "to number", "to aggregate", "to export", "duties missing"],
+        status.shards.iter().map(shard).collect(),
+        "there are no shards",
+    );
+    section(["count", "what", "last", "error"], errors(status), "no errors");
+}
+
+/// A table with an empty line after it, or what is to be said in its place.
+fn section<const N: usize>(header: [&str; N], mut rows: Vec<[String; N]>, none: &str) {
+    let more = rows.len().saturating_sub(MAX_ROWS);
+    rows.truncate(MAX_ROWS);
+    if rows.is_empty() {
+        output::line(none);
+    } else {
+        output::compact_table(header, rows);
+    }
+    if more > 0 {
+        output::line(format!("and {more} more: --output json"));
+    }
+    output::line("");
+}
+
+fn process(process: &Process) -> [String; 6] {
+    let all = Role::ALL.into_iter().all(|role| process.roles.iter().any(|name| name == role.name()));
+    let seen = match process.is_alive() {
+        true => age(process.seen_seconds_ago),
+        false => format!("SILENT {}", age(process.seen_seconds_ago)),
+    };
+    [
+        process.host.clone(),
+        process.pid.to_string(),
+        process.version.clone(),
+        age(process.up_seconds),
+        seen,
+        if all { "all".to_owned() } else { process.roles.join(", ") },
+    ]
+}
+
+fn queue(queue: &Depth) -> [String; 5] {
+    let [due, delayed, dead] = [queue.due, queue.delayed, queue.dead].map(|count| count.to_string());
+    [queue.queue.clone(), due, delayed, dead, queue.oldest_seconds.map(age).unwrap_or_default()]
+}
+
+fn shard(shard: &ShardStatus) -> [String; 6] {
+    let Ok(figures) = &shard.figures else {
+        return [shard.name.as_str(), "AWAY", "", "", "", ""].map(str::to_owned);
+    };
+    let Figures { pending, last_seq, aggregated_seq, exported_seq, on_duty, .. } = figures;
+    let missing: Vec<&str> =
+        DUTIES.into_iter().filter(|duty| !on_duty.iter().any(|done| done == duty)).collect();
+    let export = match figures.export_alarm {
+        Some(_) => format!("{} ALARM", last_seq - exported_seq),
+        None => (last_seq - exported_seq).to_string(),
+    };
+    [
+        shard.name.clone(),
+        (last_seq + pending).to_string(),
+        pending.to_string(),
+        (last_seq - aggregated_seq).to_string(),
+        export,
+        if missing.is_empty() { "-".to_owned() } else { missing.join(", ") },
+    ]
+}
+
+/// What needs somebody first: shards, then what was given up, then what is tried again.
+fn errors(status: &Status) -> Vec<[String; 4]> {
+    let row = |count: i64, what: String, seconds_ago: Option<f64>, error: &str| {
+        [
+            count.to_string(),
+            what,
+            seconds_ago.map(age).unwrap_or_default(),
+            shortened(error, MAX_ERROR).into_owned(),
+        ]
+    };
+    let mut rows = Vec::new();
+    for shard in &status.shards {
+        match &shard.figures {
+            Err(reason) => rows.push(row(1, format!("{} away", shard.name), None, reason)),
+            Ok(figures) => {
+                let alarm = figures.export_alarm.as_deref();
+                rows.extend(alarm.map(|alarm| row(1, format!("{} export", shard.name), None, alarm)));
+            }
+        }
+    }
+    for failure in &status.task_failures {
+        let what = format!("{} failed", failure.task_type);
+        rows.push(row(failure.tasks, what, Some(failure.seconds_ago), &failure.error));
+    }
+    // Those that were given up first.
+    for dead in [true, false] {
+        for complaint in status.complaints.iter().filter(|complaint| complaint.dead == dead) {
+            let what = format!("{} {}", complaint.queue, if dead { "given up" } else { "waiting" });
+            rows.push(row(complaint.jobs, what, complaint.seconds_ago, &complaint.error));
+        }
+    }
+    rows
+}
+
+/// Seconds in words short enough for a table.
+fn age(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 100.0 => format!("{:.0} s", seconds.max(0.0)),
+        seconds if seconds < 6000.0 => format!("{:.0} min", seconds / 60.0),
+        seconds if seconds < 172_800.0 => format!("{:.0} h", seconds / 3600.0),
+        seconds => format!("{:.0} days", seconds / 86_400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_in_a_few_characters() {
+        for (seconds, expected) in [
+            (-0.2, "0 s"),
+            (1.4, "1 s"),
+            (99.0, "99 s"),
+            (180.0, "3 min"),
+            (7200.0, "2 h"),
+            (864_000.0, "10 days"),
+        ] {
+            assert_eq!(age(seconds), expected);
+        }
+    }
+}
