@@ -1,5 +1,6 @@
 //! The order service's settings: the table, and the typed values made from it.
 
+mod data_dir;
 mod events;
 mod export;
 mod queues;
@@ -14,16 +15,10 @@ use serving::peer::check_address;
 use settings::{Program, Resolved, Setting, SettingError, Source};
 use store::{PgConnectOptions, parse_url};
 
+pub use data_dir::{DataDir, with_data_dir};
 pub use events::EventsSettings;
 pub use export::ExportSettings;
 pub use queues::{QueueEngine, QueueSettings, SqsAccounts};
-
-/// Where the data lies if nobody says otherwise; worked out by [`with_data_dir`].
-const DATA_DIR: Setting = Setting::new(
-    "data-dir",
-    "DIR",
-    "Where the embedded PostgreSQL lives [default /var/lib/order_service as root, else $XDG_DATA_HOME/order_service]",
-);
 
 /// All settings.
 pub const PROGRAM: Program = Program {
@@ -72,7 +67,7 @@ pub const PROGRAM: Program = Program {
             "Drop the ledger's events that are older, by months: none, 24months, 2years",
         )
         .or("none"),
-        DATA_DIR,
+        data_dir::SETTING,
         Setting::new(
             "roles",
             "ROLE,…",
@@ -258,7 +253,7 @@ pub struct DatabaseSettings {
     /// `--database-url`; without it, the embedded cluster.
     pub url: Option<PgConnectOptions>,
     /// `--data-dir`
-    pub data_dir: PathBuf,
+    pub data_dir: DataDir,
     /// `--database-connections`
     pub connections: u32,
     /// `--shards`
@@ -274,7 +269,7 @@ impl DatabaseSettings {
     pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
         Ok(Self {
             url: database_url(resolved)?,
-            data_dir: PathBuf::from(resolved.required::<String>("data-dir")?),
+            data_dir: DataDir::new(resolved)?,
             connections: resolved.within("database-connections", 4..=1000)?,
             shards: resolved.optional::<String>("shards")?.map(PathBuf::from),
             shard_connections: resolved.within("shard-connections", 2..=1000)?,
@@ -317,21 +312,6 @@ impl Settings {
             shutdown_timeout: resolved.duration("shutdown-timeout")?,
         })
     }
-}
-
-/// Adds the default data dir.
-pub fn with_data_dir(mut resolved: Resolved) -> Resolved {
-    let home =
-        |variable: &str, below: &str| std::env::var_os(variable).map(|home| PathBuf::from(home).join(below));
-    let dir = if nix::unistd::geteuid().is_root() {
-        PathBuf::from("/var/lib/order_service")
-    } else {
-        home("XDG_DATA_HOME", "order_service")
-            .or_else(|| home("HOME", ".local/share/order_service"))
-            .unwrap_or_else(|| PathBuf::from("order_service-data"))
-    };
-    resolved.default_to(&DATA_DIR, dir.to_string_lossy().into_owned());
-    resolved
 }
 
 /// The bundle that `--bundle` names.

@@ -66,7 +66,7 @@ pub(super) fn with_backstops(options: PgConnectOptions) -> PgConnectOptions {
 
 async fn join(settings: &DatabaseSettings) -> anyhow::Result<Arc<Embedded>> {
     let program = std::env::current_exe().context("finding this program's own file")?;
-    let (data_dir, patience) = (settings.data_dir.clone(), settings.startup_timeout);
+    let (data_dir, patience) = (settings.data_dir.path()?.to_owned(), settings.startup_timeout);
     let joined = tokio::task::spawn_blocking(move || Embedded::join(&data_dir, &program, patience)).await;
     Ok(joined.context("starting the embedded PostgreSQL")??)
 }
@@ -77,7 +77,7 @@ pub(super) async fn create(embedded: &Embedded, name: &str, patience: Duration) 
     let deadline = Instant::now() + patience;
     loop {
         match create_now(embedded, name).await {
-            Err(error) if error.is_transient() && Instant::now() < deadline => {
+            Err(error) if error.is_transient() && !error.is_disk_full() && Instant::now() < deadline => {
                 tracing::info!(%error, name, "waiting for the embedded PostgreSQL");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -87,7 +87,8 @@ pub(super) async fn create(embedded: &Embedded, name: &str, patience: Duration) 
 }
 
 async fn create_now(embedded: &Embedded, name: &str) -> store::Result<()> {
-    let mut admin = PgConnection::connect_with(&embedded.options("postgres")).await?;
+    let options = embedded.options("postgres").application_name("order_service");
+    let mut admin = PgConnection::connect_with(&options).await?;
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
         .bind(name)
         .fetch_one(&mut admin)

@@ -1,9 +1,11 @@
 //! Where the ledger's events are exported to.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ledger::export::nats::NatsSettings;
 use settings::{Resolved, SettingError};
+
+use super::DataDir;
 
 /// `--export-engine` and what belongs to it.
 #[derive(Debug, Clone)]
@@ -11,17 +13,17 @@ pub enum ExportSettings {
     /// `none`
     None,
     /// `files`, below this data dir.
-    Files(PathBuf),
+    Files(DataDir),
     /// `nats`
     Nats(NatsSettings),
 }
 
 impl ExportSettings {
     /// From resolved settings.
-    pub fn new(resolved: &Resolved, data_dir: &Path) -> Result<Self, SettingError> {
+    pub fn new(resolved: &Resolved, data_dir: &DataDir) -> Result<Self, SettingError> {
         match resolved.required::<String>("export-engine")?.as_str() {
             "none" => Ok(Self::None),
-            "files" => Ok(Self::Files(data_dir.to_owned())),
+            "files" => Ok(Self::Files(data_dir.clone())),
             "nats" => {
                 let credentials = resolved.optional::<String>("nats-credentials")?.map(PathBuf::from);
                 let url: String = resolved.required("nats-url")?;
