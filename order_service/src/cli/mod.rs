@@ -174,6 +174,10 @@ async fn serve(resolved: &Resolved) -> Result<(), Failure> {
     resolved.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let stop =
         serving::shutdown::on_signal().map_err(|error| Failure::Failed(format!("signals: {error}")))?;
-    let served = crate::serve::serve(settings, stop).await;
+    ended(crate::serve::serve(settings, stop).await)
+}
+
+/// How a process ended that served: a failure is in its log, too.
+fn ended(served: anyhow::Result<()>) -> Result<(), Failure> {
     Ok(served.inspect_err(|error| serving::logs::gave_up(&one_line(&format!("{error:#}"))))?)
 }

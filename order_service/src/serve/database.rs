@@ -89,25 +89,20 @@ pub(super) async fn create(embedded: &Embedded, name: &str, patience: Duration) 
 async fn create_now(embedded: &Embedded, name: &str) -> store::Result<()> {
     let options = embedded.options("postgres").application_name("order_service");
     let mut admin = PgConnection::connect_with(&options).await?;
-    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-        .bind(name)
-        .fetch_one(&mut admin)
-        .await?;
-    if !exists {
-        tracing::info!(user = USER, data_dir = %embedded.data_dir().display(), name, "creating a database");
+    if !exists(&mut admin, name).await? {
         // One copy of the template at a time: Postgres refuses a second one.
         sqlx::query("SELECT pg_advisory_lock(1) -- create_database").execute(&mut admin).await?;
-        let created = sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await;
-        // duplicate_database, or unique_violation when both create at the very same time
-        let known = |error: &sqlx::Error| {
-            let code = error.as_database_error().and_then(|e| e.code());
-            code.is_some_and(|code| code == "42P04" || code == "23505")
-        };
-        if let Err(error) = created
-            && !known(&error)
-        {
-            return Err(error.into());
+        // Whoever had the lock may have been about the same database.
+        if !exists(&mut admin, name).await? {
+            tracing::info!(user = USER, data_dir = %embedded.data_dir().display(), name, "creating a database");
+            sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await?;
         }
     }
     Ok(admin.close().await?)
+}
+
+async fn exists(admin: &mut PgConnection, name: &str) -> store::Result<bool> {
+    let exists =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1) -- database_exists");
+    Ok(exists.bind(name).fetch_one(admin).await?)
 }
