@@ -21,6 +21,11 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // SAFETY: nothing has run yet that could have started a thread.
+    #[allow(unsafe_code)]
+    unsafe {
+        store::remove_libpq_variables();
+    }
     cli::main()
 }
 

@@ -71,19 +71,28 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// The program, from its command line to its exit code.
+/// The program, from its command line to its exit code; first of all, before there is another thread.
 pub fn main() -> ExitCode {
+    // SAFETY: nothing has run yet that could have started a thread.
+    #[allow(unsafe_code)]
+    unsafe {
+        store::remove_libpq_variables();
+    }
     let matches = ::settings::parse(command());
     let (code, message) = match run(&matches) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(message)) => (2, message),
         Err(Failure::Failed(message)) => (1, message),
     };
-    // One line, whatever the cause had to say.
-    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     // Nobody may be reading.
-    let _ = writeln!(std::io::stderr(), "error: {}", printable(&lines.join("; ")));
+    let _ = writeln!(std::io::stderr(), "error: {}", printable(&one_line(&message)));
     ExitCode::from(code)
+}
+
+/// One line, whatever the cause had to say.
+fn one_line(message: &str) -> String {
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join("; ")
 }
 
 /// The definition of the command line.
@@ -170,7 +179,9 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
 async fn serve(settings: Settings) -> Result<(), Failure> {
     let stop: CancellationToken = serving::shutdown::on_signal()?;
     let manager = tokio::select! {
-        started = DataManager::start(settings) => started?,
+        started = DataManager::start(settings) => {
+            started.inspect_err(|error| serving::logs::gave_up(&one_line(&error.to_string())))?
+        }
         () = stop.cancelled() => return Ok(()),
     };
     stop.cancelled().await;

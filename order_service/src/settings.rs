@@ -1,5 +1,6 @@
 //! The order service's settings: the table, and the typed values made from it.
 
+mod data_dir;
 mod events;
 mod export;
 mod queues;
@@ -15,6 +16,7 @@ use serving::peer::check_address;
 use settings::{Resolved, SettingError, Source};
 use store::{PgConnectOptions, parse_url};
 
+pub use data_dir::{DataDir, with_data_dir};
 pub use events::EventsSettings;
 pub use export::ExportSettings;
 pub use queues::{QueueEngine, QueueSettings, SqsAccounts, SqsCompiled};
@@ -134,7 +136,7 @@ pub struct DatabaseSettings {
     /// `--database-url`; without it, the embedded cluster.
     pub url: Option<PgConnectOptions>,
     /// `--data-dir`
-    pub data_dir: PathBuf,
+    pub data_dir: DataDir,
     /// `--database-connections`
     pub connections: u32,
     /// `--shards`
@@ -150,7 +152,7 @@ impl DatabaseSettings {
     pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
         Ok(Self {
             url: database_url(resolved)?,
-            data_dir: PathBuf::from(resolved.required::<String>("data-dir")?),
+            data_dir: DataDir::new(resolved)?,
             connections: resolved.within("database-connections", 4..=1000)?,
             shards: resolved.optional::<String>("shards")?.map(PathBuf::from),
             shard_connections: resolved.within("shard-connections", 2..=1000)?,
@@ -193,21 +195,6 @@ impl Settings {
             shutdown_timeout: resolved.duration("shutdown-timeout")?,
         })
     }
-}
-
-/// Adds the default data dir.
-pub fn with_data_dir(mut resolved: Resolved) -> Resolved {
-    let home =
-        |variable: &str, below: &str| std::env::var_os(variable).map(|home| PathBuf::from(home).join(below));
-    let dir = if nix::unistd::geteuid().is_root() {
-        PathBuf::from("/var/lib/order_service")
-    } else {
-        home("XDG_DATA_HOME", "order_service")
-            .or_else(|| home("HOME", ".local/share/order_service"))
-            .unwrap_or_else(|| PathBuf::from("order_service-data"))
-    };
-    resolved.default_to(&table::DATA_DIR, dir.to_string_lossy().into_owned());
-    resolved
 }
 
 /// The bundle that `--bundle` names.

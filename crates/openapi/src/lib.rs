@@ -5,6 +5,7 @@
 
 mod docs;
 mod document;
+mod entrance;
 
 use std::sync::{Arc, OnceLock};
 
@@ -27,9 +28,10 @@ struct Made {
     page: Result<String, String>,
 }
 
-/// `GET /openapi.json` and `GET /docs`, of a document of these parts, in their order.
+/// `GET /openapi.json` and `GET /docs`, of a document of these parts, in their order; `GET /` leads there.
 pub fn routes(parts: Vec<&'static str>) -> Router {
     Router::new()
+        .route("/", get(entrance::answer))
         .route("/openapi.json", get(document))
         .route("/docs", get(page))
         .method_not_allowed_fallback(serving::body::method_not_allowed)

@@ -1,6 +1,7 @@
 //! What every server of the platform shares: where it listens, how it stops, how it logs, which HTTP requests it
 //! refuses unseen, how it reads JSON bodies and says how long an answer took, what gRPC servers and clients allow, and the one error vocabulary.
 
+pub mod accept;
 pub mod body;
 pub mod error;
 pub mod grpc;
@@ -11,4 +12,5 @@ pub mod ops;
 pub mod path;
 pub mod peer;
 pub mod shutdown;
+pub mod starting;
 pub mod timing;

@@ -1,10 +1,13 @@
 //! Opening pools: patient with a database that is not there yet, at once with one that says no.
 
 use std::str::FromStr as _;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool};
+
+use crate::libpq::removed_variables;
 
 /// How a pool is opened.
 #[derive(Debug, Clone)]
@@ -44,6 +47,7 @@ pub enum ConnectError {
 /// gives up at once when it answers with a refusal.
 pub async fn connect(options: PgConnectOptions, settings: &PoolSettings) -> Result<PgPool, ConnectError> {
     let database = describe(&options);
+    let hint = unused_variables(&options);
     let options = options.application_name(&settings.application_name);
     let started = Instant::now();
     let mut wait = Duration::from_millis(20);
@@ -70,13 +74,13 @@ pub async fn connect(options: PgConnectOptions, settings: &PoolSettings) -> Resu
             Err(sqlx::Error::PoolTimedOut) => "no answer".to_owned(),
             Err(sqlx::Error::Io(error)) => error.to_string(),
             Err(sqlx::Error::Database(error)) if is_refusal(error.code().as_deref()) => {
-                return Err(ConnectError::Refused { database, reason: error.message().to_owned() });
+                return Err(ConnectError::Refused { database, reason: error.message().to_owned() + &hint });
             }
             Err(error) => error.to_string(),
         };
         let waited = started.elapsed();
         if waited >= settings.patience {
-            return Err(ConnectError::Unreachable { database, reason, waited });
+            return Err(ConnectError::Unreachable { database, reason: reason + &hint, waited });
         }
         if wait > Duration::from_millis(300) {
             tracing::info!(database, reason, "waiting for the database");
@@ -141,11 +145,27 @@ fn is_refusal(code: Option<&str>) -> bool {
     matches!(code, Some("28000" | "28P01" | "3D000" | "42501"))
 }
 
+/// Warns, once, whoever set libpq's variables for a database that has a URL: a word for an error's end.
+fn unused_variables(options: &PgConnectOptions) -> String {
+    static WARNED: Once = Once::new();
+    if is_embedded(options) {
+        return String::new();
+    }
+    removed_variables().map_or_else(String::new, |removed| {
+        WARNED.call_once(|| tracing::warn!("{removed}"));
+        format!(" ({removed})")
+    })
+}
+
+fn is_embedded(options: &PgConnectOptions) -> bool {
+    options.get_socket().is_some_and(|socket| socket.starts_with("/proc/self/fd"))
+}
+
 /// Names the database without its credentials.
 fn describe(options: &PgConnectOptions) -> String {
     let database = options.get_database().unwrap_or("postgres");
     match options.get_socket() {
-        Some(socket) if socket.starts_with("/proc/self/fd") => format!("embedded database {database}"),
+        Some(_) if is_embedded(options) => format!("embedded database {database}"),
         Some(socket) => format!("database {}/{database}", socket.display()),
         None => format!("database {}:{}/{database}", options.get_host(), options.get_port()),
     }

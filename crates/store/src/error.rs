@@ -42,6 +42,12 @@ impl Error {
         matches!(self, Error::Unavailable(_) | Error::Contention(_) | Error::Raced(_))
     }
 
+    /// Whether there is no room left where the database lies: somebody has to make some.
+    pub fn is_disk_full(&self) -> bool {
+        let Error::Unavailable(error) = self else { return false };
+        error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("53100"))
+    }
+
     /// The code of an error that the database raised and that nothing here has a name for.
     pub fn sqlstate(&self) -> Option<String> {
         let Error::Internal(error) = self else { return None };

@@ -5,11 +5,13 @@
 
 mod coalesce;
 mod connect;
+pub mod data_dir;
 mod duty;
 pub mod embedded;
 mod error;
 mod fail;
 mod lease;
+mod libpq;
 mod migrations;
 mod notify;
 pub mod testing;
@@ -22,6 +24,7 @@ pub use duty::{Work, do_duties};
 pub use error::{Error, Result};
 pub use fail::{fail_point, pause_point};
 pub use lease::{Lease, LeaseTerms, Leases};
+pub use libpq::remove_libpq_variables;
 pub use migrations::{MigrationError, Migrations};
 pub use notify::{Notifications, Notify};
 pub use sqlx::postgres::PgConnectOptions;

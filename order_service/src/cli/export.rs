@@ -27,7 +27,7 @@ impl Opened {
         let settings = DatabaseSettings::new(resolved)?;
         let export_to = ExportSettings::new(resolved, &settings.data_dir)?;
         let nothing = || Failure::Usage("export: nothing is exported with --export-engine none".to_owned());
-        let engine = export::engine(&export_to).ok_or_else(nothing)?;
+        let engine = export::engine(&export_to)?.ok_or_else(nothing)?;
         let database = database::open(&settings, Access::Existing).await?;
         let shards = shards::open(&settings, &database).await?;
         let types = Types::default();

@@ -53,8 +53,13 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Runs the process's command line.
+/// Runs the process's command line; first of all, before there is another thread.
 pub fn main() -> ExitCode {
+    // SAFETY: nothing has run yet that could have started a thread.
+    #[allow(unsafe_code)]
+    unsafe {
+        store::remove_libpq_variables();
+    }
     if let Some(code) = keeper() {
         return code;
     }
@@ -69,8 +74,12 @@ pub fn main() -> ExitCode {
 }
 
 fn complain(line: &str, code: u8) -> ExitCode {
-    output::remark(format!("error: {}", line.replace('\n', " ")));
+    output::remark(format!("error: {}", one_line(line)));
     ExitCode::from(code)
+}
+
+fn one_line(text: &str) -> String {
+    text.replace('\n', " ")
 }
 
 /// The hidden command that keeps an embedded cluster; not for people, so not in the definition.
@@ -170,5 +179,10 @@ async fn serve(resolved: &Resolved) -> Result<(), Failure> {
     resolved.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let stop =
         serving::shutdown::on_signal().map_err(|error| Failure::Failed(format!("signals: {error}")))?;
-    Ok(crate::serve::serve(settings, stop).await?)
+    ended(crate::serve::serve(settings, stop).await)
+}
+
+/// How a process ended that served: a failure is in its log, too.
+fn ended(served: anyhow::Result<()>) -> Result<(), Failure> {
+    Ok(served.inspect_err(|error| serving::logs::gave_up(&one_line(&format!("{error:#}"))))?)
 }

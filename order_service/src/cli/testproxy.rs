@@ -7,7 +7,7 @@ use clap::ArgMatches;
 use serving::listen::check_exposure;
 use settings::Resolved;
 
-use super::Failure;
+use super::{Failure, ended};
 use crate::serve::testproxy::{Proxy, Transcript, serve};
 use crate::settings::Settings;
 
@@ -38,5 +38,5 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
         serving::shutdown::on_signal().map_err(|error| Failure::Failed(format!("signals: {error}")))?;
     let port = args.get_one::<u16>("port").copied().unwrap_or_default();
     let proxy = Proxy { port, timeout: timeout.max(Duration::from_millis(1)), transcript };
-    Ok(serve(settings, proxy, stop).await?)
+    ended(serve(settings, proxy, stop).await)
 }

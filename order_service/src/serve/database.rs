@@ -79,7 +79,7 @@ pub(super) fn with_backstops(options: PgConnectOptions) -> PgConnectOptions {
 
 async fn join(settings: &DatabaseSettings, access: Access) -> anyhow::Result<Arc<Embedded>> {
     let program = std::env::current_exe().context("finding this program's own file")?;
-    let (data_dir, patience) = (settings.data_dir.clone(), settings.startup_timeout);
+    let (data_dir, patience) = (settings.data_dir.path()?.to_owned(), settings.startup_timeout);
     let joined = tokio::task::spawn_blocking(move || match access {
         Access::CreateMissing => Embedded::join(&data_dir, &program, patience),
         Access::Existing => Embedded::join_existing(&data_dir, &program, patience),
@@ -116,7 +116,7 @@ pub(super) async fn is_there(
     let deadline = Instant::now() + patience;
     loop {
         match is_there_now(embedded, name, access).await {
-            Err(error) if error.is_transient() && Instant::now() < deadline => {
+            Err(error) if error.is_transient() && !error.is_disk_full() && Instant::now() < deadline => {
                 tracing::info!(%error, name, "waiting for the embedded PostgreSQL");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -126,28 +126,25 @@ pub(super) async fn is_there(
 }
 
 async fn is_there_now(embedded: &Embedded, name: &str, access: Access) -> store::Result<bool> {
-    let mut admin = PgConnection::connect_with(&embedded.options("postgres")).await?;
-    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-        .bind(name)
-        .fetch_one(&mut admin)
-        .await?;
-    let create = access == Access::CreateMissing && !exists;
+    let options = embedded.options("postgres").application_name("order_service");
+    let mut admin = PgConnection::connect_with(&options).await?;
+    let there = exists(&mut admin, name).await?;
+    let create = access == Access::CreateMissing && !there;
     if create {
-        tracing::info!(user = USER, data_dir = %embedded.data_dir().display(), name, "creating a database");
         // One copy of the template at a time: Postgres refuses a second one.
         sqlx::query("SELECT pg_advisory_lock(1) -- create_database").execute(&mut admin).await?;
-        let created = sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await;
-        // duplicate_database, or unique_violation when both create at the very same time
-        let known = |error: &sqlx::Error| {
-            let code = error.as_database_error().and_then(|e| e.code());
-            code.is_some_and(|code| code == "42P04" || code == "23505")
-        };
-        if let Err(error) = created
-            && !known(&error)
-        {
-            return Err(error.into());
+        // Whoever had the lock may have been about the same database.
+        if !exists(&mut admin, name).await? {
+            tracing::info!(user = USER, data_dir = %embedded.data_dir().display(), name, "creating a database");
+            sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await?;
         }
     }
     admin.close().await?;
-    Ok(exists || create)
+    Ok(there || create)
+}
+
+async fn exists(admin: &mut PgConnection, name: &str) -> store::Result<bool> {
+    let exists =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1) -- database_exists");
+    Ok(exists.bind(name).fetch_one(admin).await?)
 }

@@ -33,7 +33,7 @@ pub(super) fn start(
             let aggregator = Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, wake };
             of_shard.insert(aggregates::DUTY, Arc::new(move |lease| Box::pin(aggregator.clone().run(lease))));
         }
-        if let Some(engine) = export_to.clone().filter(|_| roles.contains(&Role::Exporter)) {
+        if let Some(engine) = export_to.clone() {
             let (types, wake) = (ledger.types.clone(), ledger.wakes[place].clone());
             of_shard.insert("exporter", export::duty(Exporter { shard: shard.clone(), types, engine, wake }));
         }

@@ -31,7 +31,7 @@ impl Api {
 async fn late(State(api): State<Api>, request: Request) -> Response {
     match api.0.get() {
         Some(routes) => routes.clone().oneshot(request).await.into_response(),
-        None => ApiError::new(Code::Unavailable, "the service is starting").into_response(),
+        None => serving::starting::answer(&request),
     }
 }
 

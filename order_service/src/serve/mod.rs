@@ -44,6 +44,10 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     }
     // A wrong shard map is said before anything is created.
     ledger::shard_map(&settings.database)?;
+    let export_to = match settings.roles.contains(&Role::Exporter) {
+        true => export::engine_to_write(&settings.export)?,
+        false => None,
+    };
     let readiness = Readiness::starting("the database is not open yet");
     let (http_port, api) = http::start(&settings, readiness.clone()).await?;
     let database = tokio::select! {
@@ -75,7 +79,6 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         false => axum::Router::new(),
     };
     api.open(routes);
-    let export_to = export::engine(&settings.export);
     let mut duties = duties::start(&running.ledger, &settings.roles, export_to, &stop);
     readiness.ask(probe(database.pool.clone()));
     let served = if grpc {

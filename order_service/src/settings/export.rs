@@ -1,10 +1,10 @@
 //! Where the ledger's events are exported to.
 
-use std::path::{Path, PathBuf};
-
 #[cfg(feature = "nats")]
 use ledger_nats::NatsSettings;
 use settings::{Resolved, SettingError};
+
+use super::DataDir;
 
 /// `--export-engine` and what belongs to it.
 #[derive(Debug, Clone)]
@@ -12,7 +12,7 @@ pub enum ExportSettings {
     /// `none`
     None,
     /// `files`, below this data dir.
-    Files(PathBuf),
+    Files(DataDir),
     /// `nats`
     #[cfg(feature = "nats")]
     Nats(NatsSettings),
@@ -20,10 +20,10 @@ pub enum ExportSettings {
 
 impl ExportSettings {
     /// From resolved settings.
-    pub fn new(resolved: &Resolved, data_dir: &Path) -> Result<Self, SettingError> {
+    pub fn new(resolved: &Resolved, data_dir: &DataDir) -> Result<Self, SettingError> {
         match resolved.required::<String>("export-engine")?.as_str() {
             "none" => Ok(Self::None),
-            "files" => Ok(Self::Files(data_dir.to_owned())),
+            "files" => Ok(Self::Files(data_dir.clone())),
             "nats" => nats(resolved),
             other => Err(resolved.invalid("export-engine", format!("`{other}` is not files, nats or none"))),
         }
@@ -32,7 +32,7 @@ impl ExportSettings {
 
 #[cfg(feature = "nats")]
 fn nats(resolved: &Resolved) -> Result<ExportSettings, SettingError> {
-    let credentials = resolved.optional::<String>("nats-credentials")?.map(PathBuf::from);
+    let credentials = resolved.optional::<String>("nats-credentials")?.map(std::path::PathBuf::from);
     let url: String = resolved.required("nats-url")?;
     NatsSettings::check(&url).map_err(|reason| resolved.invalid("nats-url", reason))?;
     Ok(ExportSettings::Nats(NatsSettings { credentials, ..NatsSettings::at(url) }))

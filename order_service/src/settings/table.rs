@@ -2,13 +2,6 @@
 
 use settings::{Group, Program, Setting};
 
-/// Where the data lies if nobody says otherwise; worked out by [`with_data_dir`](super::with_data_dir).
-pub(super) const DATA_DIR: Setting = Setting::new(
-    "data-dir",
-    "DIR",
-    "Where the embedded PostgreSQL lives [default /var/lib/order_service as root, else $XDG_DATA_HOME/order_service]",
-);
-
 /// All settings.
 pub const PROGRAM: Program = Program {
     name: "order_service",
@@ -69,7 +62,7 @@ const DATA: &[Setting] = &[
     Setting::new("database-url", "URL", "The control database; without it, an embedded PostgreSQL is used")
         .secret(),
     Setting::new("database-connections", "COUNT", "Most connections to the database").or("16"),
-    DATA_DIR,
+    super::data_dir::SETTING,
     Setting::new(
         "bundle",
         "DIR",

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import time
 
+from own_postgres import Session
+
 
 def psql(data_dir: pathlib.Path, sql: str, database: str = "control") -> str:
     """The unaligned output of one statement, over the cluster's Unix socket."""
@@ -13,6 +15,11 @@ def psql(data_dir: pathlib.Path, sql: str, database: str = "control") -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, f"psql: {done.stderr}"
     return done.stdout.strip()
+
+
+def session(data_dir: pathlib.Path, database: str) -> Session:
+    """A connection to that cluster that stays open."""
+    return Session(["psql", "-h", str(data_dir / "postgres"), "-U", "postgres", "-d", database, "-X", "-q", "-At"])
 
 
 def database_url(data_dir: pathlib.Path, database: str) -> str:

@@ -9,6 +9,7 @@ import json
 class Answer:
     status: int
     body: bytes
+    headers: dict = dataclasses.field(default_factory=dict)  # names in lower case
 
     def error_code(self) -> str:
         """The `code` of a JSON error body."""
@@ -25,7 +26,8 @@ def request(port: int, method: str, path: str, host: str | None = None, headers:
             connection.putheader(name, value)
         connection.endheaders()
         answer = connection.getresponse()
-        return Answer(answer.status, answer.read())
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, answer.read(), headers)
     finally:
         connection.close()
 

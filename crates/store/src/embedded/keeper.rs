@@ -1,6 +1,7 @@
 //! The keeper: the process that runs the embedded server for as long as the data dir has users.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -18,13 +19,17 @@ enum Event {
     NobodyLeft(Option<File>),
 }
 
-/// Runs the server of `data_dir` until its last user is gone. Returns at once if another keeper is there.
+/// Runs the server of `data_dir` until its last user is gone. Returns at once if another keeper is there. Why it gave up, it
+/// tells whoever started it, on standard output.
 pub fn keep(data_dir: &Path) -> Result<(), EmbeddedError> {
     ignore_signals();
-    let Some(_keeper) = take_place(data_dir)? else { return Ok(()) };
-    let kept = serve_users(data_dir);
+    let kept = take_place(data_dir).and_then(|place| match place {
+        Some(_keeper) => serve_users(data_dir),
+        None => Ok(()),
+    });
     if let Err(error) = &kept {
-        let _ = std::fs::write(data_dir.join("keeper.failed"), error.to_string());
+        // They may be gone.
+        let _ = writeln!(std::io::stdout(), "{error}");
     }
     kept
 }
@@ -49,16 +54,6 @@ fn ignore_signals() {
         // SAFETY: ignoring a signal installs no handler; the server sets its own when it starts.
         let _ = unsafe { signal::signal(signal, SigHandler::SigIgn) };
     }
-}
-
-/// What the last keeper said, if it gave up.
-pub(super) fn last_failure(data_dir: &Path) -> Option<String> {
-    std::fs::read_to_string(data_dir.join("keeper.failed")).ok()
-}
-
-/// Before another keeper is started.
-pub(super) fn forget_failure(data_dir: &Path) {
-    let _ = std::fs::remove_file(data_dir.join("keeper.failed"));
 }
 
 fn serve_users(data_dir: &Path) -> Result<(), EmbeddedError> {

@@ -1,21 +1,15 @@
 //! The file locks by which processes of one data dir know of each other (`flock`: dropped when the process ends).
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{EmbeddedError, file_error};
+use super::EmbeddedError;
+use crate::data_dir::{file_error, own_file};
 
 fn open(path: &Path) -> Result<File, EmbeddedError> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(file_error(path))
+    let opened = own_file().create(true).truncate(false).read(true).write(true).open(path);
+    Ok(opened.map_err(file_error(path))?)
 }
 
 /// The lock, shared with others; waits for an exclusive holder until `deadline`.
@@ -23,10 +17,10 @@ pub(super) fn shared(path: &Path, deadline: Instant) -> Result<File, EmbeddedErr
     let file = open(path)?;
     while let Err(error) = file.try_lock_shared() {
         let std::fs::TryLockError::WouldBlock = error else {
-            return Err(file_error(path)(error.into()));
+            return Err(file_error(path)(error.into()).into());
         };
         if Instant::now() > deadline {
-            return Err(file_error(path)(std::io::ErrorKind::TimedOut.into()));
+            return Err(file_error(path)(std::io::ErrorKind::TimedOut.into()).into());
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -39,7 +33,7 @@ pub(super) fn try_exclusive(path: &Path) -> Result<Option<File>, EmbeddedError> 
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(error) => Err(file_error(path)(error.into())),
+        Err(error) => Err(file_error(path)(error.into()).into()),
     }
 }
 
@@ -55,11 +49,11 @@ pub(super) fn is_free(path: &Path) -> Result<bool, EmbeddedError> {
     match open(path)?.try_lock_shared() {
         Ok(()) => Ok(true),
         Err(std::fs::TryLockError::WouldBlock) => Ok(false),
-        Err(error) => Err(file_error(path)(error.into())),
+        Err(error) => Err(file_error(path)(error.into()).into()),
     }
 }
 
 /// Waits until nobody holds the lock exclusively.
 pub(super) fn wait_until_free(path: &Path) -> Result<(), EmbeddedError> {
-    open(path)?.lock_shared().map_err(file_error(path))
+    Ok(open(path)?.lock_shared().map_err(file_error(path))?)
 }

@@ -10,22 +10,27 @@
 //! it through `/proc/self/fd`, so neither the length of the path nor folders above it that the server's user may
 //! not enter matter.
 
+mod binaries;
+mod failure;
+mod initdb;
 mod keeper;
 mod locks;
+mod log;
 mod memory;
 mod server;
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
+
+use crate::data_dir::{DataDirError, check_own, close_to_others, open_data_dir};
 
 pub use keeper::keep;
 pub use server::{Server, ServerOptions};
@@ -36,12 +41,18 @@ pub const KEEPER_COMMAND: &str = "keep-postgres";
 /// The superuser and owner of everything in an embedded cluster.
 pub const USER: &str = "postgres";
 
+/// The longest reason that is taken from a keeper, in bytes.
+const MAX_REASON_BYTES: u64 = 16 << 10;
+
 /// Why the embedded cluster cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// A file or folder of the data dir cannot be used.
-    #[error("{path}: {cause}")]
-    File {
+    /// The data dir, or something in it, cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A program cannot be run.
+    #[error("running {}: {cause}", path.display())]
+    Program {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -62,6 +73,43 @@ pub enum EmbeddedError {
          install it (Debian, Ubuntu: apt-get install postgresql) or give --database-url"
     )]
     NotInstalled,
+    /// The cluster is of a version whose server is not on this machine.
+    #[error(
+        "the cluster in {} is of PostgreSQL {version}, {}: install it (Debian, Ubuntu: apt-get install \
+         postgresql-{version}), or bring the cluster to a version that is there with pg_upgrade",
+        cluster.display(), only(installed)
+    )]
+    OtherVersion {
+        /// Where it lies.
+        cluster: PathBuf,
+        /// Its version.
+        version: String,
+        /// Those that are there.
+        installed: Vec<String>,
+    },
+    /// Too little room for a new cluster.
+    #[error(
+        "{} has {free_mib} MiB of free space, and a new PostgreSQL cluster needs {needed_mib}: make room, \
+         or give another --data-dir",
+        data_dir.display()
+    )]
+    NoRoom {
+        /// Where.
+        data_dir: PathBuf,
+        /// What there is.
+        free_mib: u64,
+        /// What there must be.
+        needed_mib: u64,
+    },
+    /// `initdb` refuses a user that the machine does not know.
+    #[error(
+        "user id {uid} has no name on this machine, which PostgreSQL needs to make a cluster: \
+         give it one (useradd --uid {uid} NAME, or a line in /etc/passwd), or give --database-url"
+    )]
+    Nameless {
+        /// Which.
+        uid: u32,
+    },
     /// As root the server runs as user `postgres`, and there is none.
     #[error(
         "running as root needs a system user `postgres` for the embedded PostgreSQL (apt-get install postgresql)"
@@ -75,10 +123,16 @@ pub enum EmbeddedError {
         /// The most telling line there is.
         reason: String,
     },
+    /// What the keeper gave up for, in its words.
+    #[error("{0}")]
+    Keeper(String),
 }
 
-pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> EmbeddedError + '_ {
-    move |cause| EmbeddedError::File { path: path.to_owned(), cause }
+fn only(installed: &[String]) -> String {
+    match installed {
+        [] => "and there is no PostgreSQL server on this machine".to_owned(),
+        some => format!("and this machine has only {}", some.join(", ")),
+    }
 }
 
 /// This process's use of a data dir's cluster; the cluster runs at least as long as this lives.
@@ -94,8 +148,8 @@ impl Embedded {
     /// `program` is run as the keeper.
     pub fn join(data_dir: &Path, program: &Path, patience: Duration) -> Result<Arc<Self>, EmbeddedError> {
         let deadline = Instant::now() + patience;
-        DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(file_error(data_dir))?;
-        let data_dir = &data_dir.canonicalize().map_err(file_error(data_dir))?;
+        let data_dir = &open_data_dir(data_dir)?;
+        check_own_files(data_dir)?;
         let user = locks::shared(&data_dir.join("users.lock"), deadline)?;
         ensure_running(data_dir, program, deadline)?;
         let folder = server::open_folder(&server::cluster_dir(data_dir))?;
@@ -156,23 +210,34 @@ impl std::fmt::Debug for Embedded {
     }
 }
 
+/// Refuses what others may have put where we write.
+fn check_own_files(data_dir: &Path) -> Result<(), EmbeddedError> {
+    for lock in ["users.lock", "keeper.lock"] {
+        close_to_others(&data_dir.join(lock))?;
+    }
+    for log in log::paths(data_dir) {
+        close_to_others(&log)?;
+    }
+    let owner = server::Owner::of_server()?.uid();
+    let cluster = server::cluster_dir(data_dir);
+    check_own(&cluster.with_extension("new"), owner)?;
+    check_own(&cluster, owner)?;
+    Ok(())
+}
+
 /// Makes sure that a keeper is there and its server accepts connections.
 fn ensure_running(data_dir: &Path, program: &Path, deadline: Instant) -> Result<(), EmbeddedError> {
     let keeper_lock = data_dir.join("keeper.lock");
-    let mut started = None;
+    let mut started: Option<StartedKeeper> = None;
     loop {
         if locks::is_free(&keeper_lock)? {
-            match &started {
+            match started.as_ref().map(|keeper| keeper.get()) {
                 None => started = Some(start_keeper(data_dir, program)?),
                 // Still on its way to the lock.
-                Some(ended) if !ended.load(Ordering::Acquire) => {}
-                // It ended: because it failed, or because another one was there a moment ago.
-                Some(_) => match keeper::last_failure(data_dir) {
-                    Some(reason) => {
-                        return Err(EmbeddedError::NotStarted { data_dir: data_dir.to_owned(), reason });
-                    }
-                    None => started = None,
-                },
+                Some(None) => {}
+                Some(Some(Some(reason))) => return Err(EmbeddedError::Keeper(reason.clone())),
+                // It ended because another one was there a moment ago.
+                Some(Some(None)) => started = None,
             }
         } else if server::accepts_connections(data_dir) {
             return Ok(());
@@ -193,10 +258,11 @@ fn own_session(command: &mut Command) {
     unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from)) };
 }
 
-/// Starts a keeper in a session of its own: a Ctrl-C at the terminal must end the services first. The flag is set
-/// when it has ended.
-fn start_keeper(data_dir: &Path, program: &Path) -> Result<Arc<AtomicBool>, EmbeddedError> {
-    keeper::forget_failure(data_dir);
+/// Set when it has ended: to the reason, if it gave up.
+type StartedKeeper = Arc<OnceLock<Option<String>>>;
+
+/// Starts a keeper in a session of its own: a Ctrl-C at the terminal must end the services first.
+fn start_keeper(data_dir: &Path, program: &Path) -> Result<StartedKeeper, EmbeddedError> {
     let mut command = Command::new(program);
     own_session(&mut command);
     let mut keeper = command
@@ -204,15 +270,20 @@ fn start_keeper(data_dir: &Path, program: &Path) -> Result<Arc<AtomicBool>, Embe
         .arg(data_dir)
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(file_error(program))?;
-    let ended = Arc::new(AtomicBool::new(false));
-    let flag = ended.clone();
+        .map_err(|cause| EmbeddedError::Program { path: program.to_owned(), cause })?;
+    let ended = StartedKeeper::default();
+    let ending = ended.clone();
     std::thread::spawn(move || {
+        let mut reason = String::new();
+        if let Some(told) = keeper.stdout.take() {
+            let _ = told.take(MAX_REASON_BYTES).read_to_string(&mut reason);
+        }
         let _ = keeper.wait();
-        flag.store(true, Ordering::Release);
+        let reason = reason.trim();
+        let _ = ending.set((!reason.is_empty()).then(|| reason.to_owned()));
     });
     Ok(ended)
 }

@@ -1,9 +1,8 @@
-//! The PostgreSQL server of an embedded cluster: found, initialised once, run as a child, stopped.
+//! The PostgreSQL server of an embedded cluster: run as a child, stopped.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{BufRead as _, BufReader};
+use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -12,10 +11,14 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User, chown, geteuid, getppid, syncfs};
-use sqlx::postgres::PgConnectOptions;
+use nix::unistd::{Pid, Uid, User, geteuid, getppid};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use super::{EmbeddedError, USER, file_error, memory};
+use super::binaries::find_binaries;
+use super::initdb::initialise;
+use super::log::ServerLog;
+use super::{EmbeddedError, USER, failure, memory};
+use crate::data_dir::file_error;
 
 /// The cluster's folder within a data dir: the server's own data folder, and its socket.
 pub(super) fn cluster_dir(data_dir: &Path) -> PathBuf {
@@ -25,28 +28,32 @@ pub(super) fn cluster_dir(data_dir: &Path) -> PathBuf {
 /// Whether a cluster has been initialised in the data dir: it appears there whole.
 pub(super) fn has_cluster(data_dir: &Path) -> Result<bool, EmbeddedError> {
     let version = cluster_dir(data_dir).join("PG_VERSION");
-    std::fs::exists(&version).map_err(file_error(&version))
+    Ok(std::fs::exists(&version).map_err(file_error(&version))?)
 }
 
 /// Opens a folder as a place to reach things from, whatever the rights of the folders above it.
 pub(super) fn open_folder(path: &Path) -> Result<File, EmbeddedError> {
     OpenOptions::new()
         .read(true)
-        .custom_flags((OFlag::O_PATH | OFlag::O_DIRECTORY).bits())
+        .custom_flags((OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
         .open(path)
-        .map_err(file_error(path))
+        .map_err(|error| file_error(path)(error).into())
 }
 
-fn through(folder: &File) -> String {
+pub(super) fn through(folder: &File) -> String {
     format!("/proc/self/fd/{}", folder.as_raw_fd())
 }
 
+/// What libpq's variables could say is said; those that only add to it are gone
+/// ([`remove_libpq_variables`](crate::remove_libpq_variables)).
 pub(super) fn connect_options(folder: &File, database: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
         .socket(through(folder))
         .port(5432)
         .username(USER)
         .database(database)
+        .ssl_mode(PgSslMode::Disable)
+        .application_name("embedded")
 }
 
 /// Whether the server says that it is ready, and listens.
@@ -76,6 +83,7 @@ impl Default for ServerOptions {
 pub struct Server {
     child: Child,
     folder: File,
+    log: ServerLog,
 }
 
 impl Server {
@@ -91,14 +99,13 @@ impl Server {
         let patience = deadline.min(Instant::now() + Duration::from_secs(10));
         loop {
             end_orphan(&dir, deadline);
-            let folder = open_folder(&dir)?;
-            let child = spawn(&binaries, &owner, &folder, data_dir, options)?;
-            let mut server = Self { child, folder };
-            match server.wait_until_ready(data_dir, deadline) {
-                Ok(()) => return Ok(server),
-                Err(error) if Instant::now() > patience => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+            let mut server = spawn(&binaries, &owner, open_folder(&dir)?, data_dir, options)?;
+            let Err(said) = server.wait_until_ready(data_dir, deadline) else { return Ok(server) };
+            if Instant::now() > patience || !failure::is_passing(&said) {
+                let reason = failure::explain(&said);
+                return Err(EmbeddedError::NotStarted { data_dir: data_dir.to_owned(), reason });
             }
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
 
@@ -125,17 +132,18 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+        self.log.finish();
     }
 
-    fn wait_until_ready(&mut self, data_dir: &Path, deadline: Instant) -> Result<(), EmbeddedError> {
-        let failed = |reason: String| EmbeddedError::NotStarted { data_dir: data_dir.to_owned(), reason };
+    /// If it ends, or takes too long: what it said.
+    fn wait_until_ready(&mut self, data_dir: &Path, deadline: Instant) -> Result<(), String> {
         while !accepts_connections(data_dir) {
             if !matches!(self.child.try_wait(), Ok(None)) {
-                return Err(failed(last_line(&log_path(data_dir))));
+                return Err(self.log.last_words());
             }
             if Instant::now() > deadline {
                 self.stop();
-                return Err(failed("it was not ready in time".to_owned()));
+                return Err("it was not ready in time".to_owned());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -144,17 +152,22 @@ impl Server {
 }
 
 /// Who the server runs as: PostgreSQL refuses to run as root.
-struct Owner(Option<User>);
+pub(super) struct Owner(pub(super) Option<User>);
 
 impl Owner {
-    fn of_server() -> Result<Self, EmbeddedError> {
+    pub(super) fn of_server() -> Result<Self, EmbeddedError> {
         if !geteuid().is_root() {
             return Ok(Self(None));
         }
         User::from_name(USER).ok().flatten().map(|user| Self(Some(user))).ok_or(EmbeddedError::NoUser)
     }
 
-    fn command(&self, program: &Path) -> Command {
+    pub(super) fn uid(&self) -> Uid {
+        self.0.as_ref().map_or_else(geteuid, |user| user.uid)
+    }
+
+    /// Its program, with nothing of our environment.
+    pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -169,64 +182,17 @@ impl Owner {
     }
 }
 
-/// The folder with `initdb` and `postgres`: of the cluster's own version if it has one, else the newest.
-fn find_binaries(cluster: &Path) -> Result<PathBuf, EmbeddedError> {
-    let version = std::fs::read_to_string(cluster.join("PG_VERSION")).ok();
-    let version = version.as_deref().map(str::trim);
-    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> = installed.map(|entry| entry.path().join("bin")).collect();
-    folders.sort_by_key(|bin| {
-        let name = bin.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-        std::cmp::Reverse(name.and_then(|name| name.parse::<u32>().ok()))
-    });
-    folders.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
-    folders
-        .into_iter()
-        .filter(|bin| bin.join("initdb").is_file() && bin.join("postgres").is_file())
-        .find(|bin| match (version, bin.parent().and_then(Path::file_name).and_then(|name| name.to_str())) {
-            (Some(wanted), Some(name)) if bin.starts_with("/usr/lib/postgresql") => name == wanted,
-            _ => true,
-        })
-        .ok_or(EmbeddedError::NotInstalled)
-}
-
-/// Creates the cluster beside its final place and moves it there whole and synced: a crash leaves all or nothing.
-fn initialise(dir: &Path, binaries: &Path, owner: &Owner, data_dir: &Path) -> Result<(), EmbeddedError> {
-    let fresh = dir.with_extension("new");
-    match std::fs::remove_dir_all(&fresh) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file_error(&fresh)(error)),
-        _ => {}
-    }
-    DirBuilder::new().mode(0o700).create(&fresh).map_err(file_error(&fresh))?;
-    if let Owner(Some(user)) = owner {
-        chown(&fresh, Some(user.uid), Some(user.gid)).map_err(|e| file_error(&fresh)(e.into()))?;
-    }
-    let folder = open_folder(&fresh)?;
-    let mut initdb = owner.command(&binaries.join("initdb"));
-    initdb.args(["-D", &through(&folder), "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
-    inherit(&mut initdb, folder.as_raw_fd(), false);
-    let output = initdb.output().map_err(file_error(binaries))?;
-    if !output.status.success() {
-        let reason = String::from_utf8_lossy(&output.stderr);
-        let reason = reason.lines().rfind(|line| line.contains("rror")).unwrap_or("initdb failed").to_owned();
-        return Err(EmbeddedError::NotStarted { data_dir: data_dir.to_owned(), reason });
-    }
-    let parent = File::open(data_dir).map_err(file_error(data_dir))?;
-    syncfs(&parent).map_err(|e| file_error(data_dir)(e.into()))?;
-    std::fs::rename(&fresh, dir).map_err(file_error(dir))?;
-    parent.sync_all().map_err(file_error(data_dir))
-}
-
 fn spawn(
     binaries: &Path,
     owner: &Owner,
-    folder: &File,
+    folder: File,
     data_dir: &Path,
     options: ServerOptions,
-) -> Result<Child, EmbeddedError> {
-    let log = open_log(data_dir)?;
+) -> Result<Server, EmbeddedError> {
+    let (said, stdout) = std::io::pipe().map_err(file_error(data_dir))?;
+    let log = ServerLog::start(data_dir, said)?;
     let mut command = owner.command(&binaries.join("postgres"));
-    command.args(["-D", &through(folder)]);
+    command.args(["-D", &through(&folder)]);
     let max_connections = format!("max_connections={}", options.max_connections);
     let shared_buffers = format!("shared_buffers={}MB", memory::buffers_mib());
     for setting in [
@@ -249,16 +215,18 @@ fn spawn(
     ] {
         command.args(["-c", setting]);
     }
-    let stderr = log.try_clone().map_err(file_error(data_dir))?;
-    command.stdout(log).stderr(stderr).process_group(0);
+    let stderr = stdout.try_clone().map_err(file_error(data_dir))?;
+    command.stdout(stdout).stderr(stderr).process_group(0);
     inherit(&mut command, folder.as_raw_fd(), true);
-    command.spawn().map_err(file_error(binaries))
+    let child =
+        command.spawn().map_err(|cause| EmbeddedError::Program { path: binaries.to_owned(), cause })?;
+    Ok(Server { child, folder, log })
 }
 
 /// Lets the child keep `folder` open, and end with this thread if `bound` (the uid is already changed by then:
 /// changing it would clear the death signal).
 #[allow(unsafe_code)]
-fn inherit(command: &mut Command, folder: RawFd, bound: bool) {
+pub(super) fn inherit(command: &mut Command, folder: RawFd, bound: bool) {
     let parent = Pid::this();
     let prepare = move || {
         // SAFETY: the descriptor outlives the child's exec: the caller holds the file until `spawn` has returned.
@@ -301,25 +269,4 @@ fn is_in(pid: i32, dir: &Path) -> bool {
     let place = |path: &Path| std::fs::metadata(path).ok().map(|folder| (folder.dev(), folder.ino()));
     let cwd = place(Path::new(&format!("/proc/{pid}/cwd")));
     cwd.is_some() && cwd == place(dir)
-}
-
-fn log_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("postgres.log")
-}
-
-/// The server's log; the previous one is kept once when it has grown past 16 MB.
-fn open_log(data_dir: &Path) -> Result<File, EmbeddedError> {
-    let path = log_path(data_dir);
-    if std::fs::metadata(&path).is_ok_and(|log| log.len() > 16 << 20) {
-        std::fs::rename(&path, path.with_extension("log.1")).map_err(file_error(&path))?;
-    }
-    OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(file_error(&path))
-}
-
-fn last_line(path: &Path) -> String {
-    let lines = File::open(path).map(|log| BufReader::new(log).lines().map_while(Result::ok));
-    let telling = lines
-        .ok()
-        .and_then(|lines| lines.filter(|line| line.contains("FATAL") || line.contains("PANIC")).last());
-    telling.unwrap_or_else(|| format!("see {}", path.display()))
 }

@@ -1,10 +1,11 @@
 //! A shard's segments, held for appending under the file lock.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use store::data_dir::{create_folder, own_file};
 use store::fail_point;
 
 use super::segments::{Segment, segments};
@@ -33,11 +34,13 @@ impl Held {
     /// Takes the lock, cuts off a torn line, and makes sure that what is there is there for good.
     pub(super) fn open(shard: &str, folder: PathBuf, lock: &Path, segment_bytes: u64) -> Result<Self> {
         let lock = take(lock)?;
-        create_folder(&folder)?;
+        for folder in folder.parent().into_iter().chain([folder.as_path()]) {
+            create_folder(folder).map_err(trouble(folder))?;
+        }
         let mut held = Self { last: None, folder, segment: None, segment_bytes, _lock: lock };
         let mut known = segments(&held.folder)?;
         while let Some(segment) = known.pop() {
-            let file = OpenOptions::new().read(true).append(true).open(&segment.path);
+            let file = own_file().read(true).append(true).open(&segment.path);
             let file = file.map_err(trouble(&segment.path))?;
             let end = tail::last_line(&file).map_err(trouble(&segment.path))?;
             if let Some(line) = end.line {
@@ -83,7 +86,7 @@ impl Held {
             return Ok(open);
         }
         let segment = Segment::named(&self.folder, first);
-        let file = OpenOptions::new().append(true).create_new(true).open(&segment.path);
+        let file = own_file().append(true).create_new(true).open(&segment.path);
         let file = file.map_err(trouble(&segment.path))?;
         fail_point("export_segment_begun");
         sync_folder(&self.folder)?;
@@ -121,29 +124,15 @@ impl Open {
 
 fn take(lock: &Path) -> Result<File> {
     if let Some(folder) = lock.parent() {
-        create_folder(folder)?;
+        create_folder(folder).map_err(trouble(folder))?;
     }
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(false).open(lock).map_err(trouble(lock))?;
+    let file = own_file().write(true).create(true).truncate(false).open(lock).map_err(trouble(lock))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             Err(Error::Unavailable(format!("another process holds {}", lock.display())))
         }
         Err(TryLockError::Error(error)) => Err(trouble(lock)(error)),
-    }
-}
-
-/// Folders are there for good, too.
-fn create_folder(folder: &Path) -> Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let parent = folder.parent().unwrap_or(Path::new("/"));
-    create_folder(parent)?;
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(trouble(folder)(error)),
-        _ => sync_folder(parent),
     }
 }
 

@@ -10,12 +10,13 @@ mod segments;
 mod tail;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use store::data_dir::{DataDirError, close_to_others, file_error};
 use tokio::task::spawn_blocking;
 
 use super::{Alarm, Engine, Entry, Error, Log, Mark, Result};
@@ -50,9 +51,36 @@ impl Files {
         Self { segment_bytes, ..self }
     }
 
+    /// Refuses links, and what belongs to somebody else, in what is written to; takes the rights of others away from folders and
+    /// files that an earlier version made. Blocks.
+    pub fn close_to_others(&self) -> Result<(), DataDirError> {
+        for folder in [&self.locks, &self.dir] {
+            close_all(folder, 1)?;
+        }
+        Ok(())
+    }
+
     fn folder(&self, shard: &str) -> PathBuf {
         self.dir.join(shard)
     }
+}
+
+/// A folder first, so that what is in it cannot be changed by others while it is looked at; and the folders in it.
+fn close_all(folder: &Path, deeper: u32) -> Result<(), DataDirError> {
+    close_to_others(folder)?;
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(file_error(folder))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(file_error(folder))?;
+        let is_folder = entry.file_type().map_err(file_error(folder))?.is_dir();
+        match is_folder && deeper > 0 {
+            true => close_all(&entry.path(), deeper - 1)?,
+            false => close_to_others(&entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 /// What the file system said.

@@ -1,0 +1,101 @@
+//! The database driver warns of statements that take longer than a second. One that only takes an advisory lock waits for
+//! another process of ours, which says nothing about the database: it is left out.
+
+use std::fmt::Debug;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Filter};
+
+/// The driver's log of statements.
+const STATEMENTS: &str = "sqlx::query";
+/// In the name of every function that takes such a lock.
+const LOCK: &str = "advisory_";
+
+/// Lets everything through but those warnings.
+pub(super) struct WithoutLockWaits;
+
+impl<S: Subscriber> Filter<S> for WithoutLockWaits {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        if event.metadata().target() != STATEMENTS {
+            return true;
+        }
+        let mut statement = Statement { slow: false, takes_lock: false };
+        event.record(&mut statement);
+        !(statement.slow && statement.takes_lock)
+    }
+}
+
+/// What an event says of a statement: its beginning, or all of it.
+struct Statement {
+    slow: bool,
+    takes_lock: bool,
+}
+
+impl Visit for Statement {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if matches!(field.name(), "summary" | "db.statement") {
+            self.takes_lock |= value.contains(LOCK);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, _: &dyn Debug) {
+        // Only slow ones have it.
+        self.slow |= field.name() == "slow_threshold";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Seen(Arc<Mutex<Vec<String>>>);
+
+    impl Visit for Seen {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            if field.name() == "summary" {
+                self.0.lock().unwrap().push(format!("{value:?}").trim_matches('"').to_owned());
+            }
+        }
+    }
+
+    impl<S: Subscriber> Layer<S> for Seen {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            event.record(&mut self.clone());
+        }
+    }
+
+    #[test]
+    fn only_warnings_about_waits_for_locks_are_left_out() {
+        let seen = Seen::default();
+        let log = tracing_subscriber::registry().with(seen.clone().with_filter(WithoutLockWaits));
+        tracing::subscriber::with_default(log, || {
+            let limit = Duration::from_secs(1);
+            for (summary, statement) in [
+                ("SELECT pg_advisory_lock($1)", ""),
+                (
+                    "SELECT pg_advisory_xact_lock(hashtextextended('reconcile/' || …",
+                    "SELECT pg_advisory_xact_lock(1) -- x",
+                ),
+                ("SELECT 1", ""),
+            ] {
+                tracing::warn!(target: STATEMENTS, summary, db.statement = statement, slow_threshold = ?limit, "slow");
+            }
+            tracing::debug!(target: STATEMENTS, summary = "SELECT pg_advisory_lock($2)", "not slow");
+            tracing::info!(summary = "pg_advisory_lock", "not a statement");
+        });
+        let seen = seen.0.lock().unwrap().clone();
+        assert_eq!(seen, ["SELECT 1", "SELECT pg_advisory_lock($2)", "pg_advisory_lock"]);
+    }
+}

@@ -1,0 +1,106 @@
+//! Why `initdb` or the server gave up, for a person: the most telling line of what it said, and what to do.
+
+/// What is known to go wrong, by words that PostgreSQL says (always in English: its locale is C), and what helps. The first
+/// that fits holds.
+const ADVICE: [(&str, &str); 9] = [
+    ("shared memory segment", "make /dev/shm larger (docker run --shm-size=64m), or give --database-url"),
+    ("No space left on device", "make room on that file system, or give another --data-dir"),
+    ("Disk quota exceeded", "make room on that file system, or give another --data-dir"),
+    ("Cannot allocate memory", "give this machine or container more memory"),
+    (
+        "database files are incompatible with server",
+        "install that version, or upgrade the cluster with pg_upgrade",
+    ),
+    (
+        "has wrong ownership",
+        "give it to the user that the server runs as (chown -R), or give another --data-dir",
+    ),
+    ("has invalid permissions", "chmod 0700 it"),
+    (
+        "Permission denied",
+        "give it to the user that the server runs as (chown -R), or give another --data-dir",
+    ),
+    ("Read-only file system", "give another --data-dir"),
+];
+
+/// One sentence about all that was said.
+pub(super) fn explain(said: &str) -> String {
+    let Some(line) = telling_line(said) else { return "it said nothing about why".to_owned() };
+    // An error's detail may say more than the error.
+    let detail = said.lines().map(message).find_map(|line| line.strip_prefix("DETAIL:")).map(str::trim);
+    let line = match detail {
+        Some(detail) => format!("{line} ({})", detail.trim_end_matches('.')),
+        None => line.to_owned(),
+    };
+    match ADVICE.iter().find(|(words, _)| said.contains(words)) {
+        Some((_, advice)) => format!("{line}: {advice}"),
+        None => line,
+    }
+}
+
+/// The first that a program died of; `initdb` repeats it as "child process exited" at its end.
+fn telling_line(said: &str) -> Option<&str> {
+    let lines = || said.lines().map(message);
+    let died = lines().find_map(|line| line.strip_prefix("FATAL:").or_else(|| line.strip_prefix("PANIC:")));
+    let failed = || lines().find_map(|line| line.strip_prefix("initdb: error:"));
+    let last = || lines().rfind(|line| !line.is_empty());
+    died.or_else(failed).or_else(last).map(str::trim)
+}
+
+/// A line without its time, its process and the name of its program.
+fn message(line: &str) -> &str {
+    let levels = ["FATAL:", "PANIC:", "DETAIL:", "initdb: error:"];
+    let begins = levels.into_iter().filter_map(|level| line.find(level)).min();
+    line[begins.unwrap_or(0)..].trim()
+}
+
+/// Whether a server that has just been killed is not quite gone yet: another try may do.
+pub(super) fn is_passing(said: &str) -> bool {
+    ["pre-existing shared memory block", "is another postmaster", "is another postgres", "lock file \""]
+        .into_iter()
+        .any(|words| said.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_error_is_told_with_what_helps() {
+        let full = "creating configuration files ... ok\nrunning bootstrap script ... 2026-11-29 17:00:00.000 UTC [7] FATAL:  could \
+                    not extend file \"base/1/1255\": No space left on device\nchild process exited with exit code 1\n\
+                    initdb: removing contents of data directory \"/proc/self/fd/9\"\n";
+        let told = explain(full);
+        assert!(
+            told.starts_with("could not extend file \"base/1/1255\": No space left on device: make room"),
+            "{told}"
+        );
+        let other = "2026-11-29 17:00:00.000 UTC [7] FATAL:  database files are incompatible with server\n2026-11-29 17:00:00.000 UTC \
+                     [7] DETAIL:  The data directory was initialized by PostgreSQL version 14.\n";
+        let told = explain(other);
+        assert!(
+            told.contains("(The data directory was initialized by PostgreSQL version 14): install"),
+            "{told}"
+        );
+        assert!(told.ends_with("pg_upgrade") && told.lines().count() == 1);
+    }
+
+    #[test]
+    fn a_tiny_shared_memory_is_not_taken_for_a_full_disk() {
+        let told = explain(
+            "FATAL:  could not resize shared memory segment \"/PostgreSQL.1\" to 26976 bytes: No space left on device",
+        );
+        assert!(told.contains("--shm-size"), "{told}");
+        let told = explain("initdb: error: could not create directory \"x\": Permission denied\n");
+        assert!(told.starts_with("could not create directory"), "{told}");
+        assert_eq!(explain("strange\n\n"), "strange");
+        assert_eq!(explain(""), "it said nothing about why");
+    }
+
+    #[test]
+    fn only_what_passes_by_itself_is_tried_again() {
+        assert!(is_passing("FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use"));
+        assert!(is_passing("FATAL:  lock file \"postmaster.pid\" already exists"));
+        assert!(!is_passing("FATAL:  could not write: No space left on device"));
+    }
+}

@@ -1,0 +1,73 @@
+//! `--data-dir`, and where it is if nobody says so.
+
+use std::path::{Path, PathBuf};
+
+use settings::{Resolved, Setting, SettingError};
+
+/// Its default is worked out by [`with_data_dir`].
+pub(super) const SETTING: Setting = Setting::new(
+    "data-dir",
+    "DIR",
+    "Where the embedded PostgreSQL lives [default /var/lib/order_service as root, else $XDG_DATA_HOME/order_service]",
+);
+
+/// The data dir; none if nothing says where one could be, which only matters to who needs it.
+#[derive(Debug, Clone)]
+pub struct DataDir(Option<PathBuf>);
+
+impl DataDir {
+    /// From resolved settings.
+    pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
+        Ok(Self(resolved.optional::<String>("data-dir")?.map(PathBuf::from)))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> anyhow::Result<&Path> {
+        self.0.as_deref().ok_or_else(|| {
+            anyhow::anyhow!(
+                "neither HOME nor XDG_DATA_HOME says where data may be kept: set one of them, or give --data-dir"
+            )
+        })
+    }
+}
+
+/// Adds the default data dir.
+pub fn with_data_dir(mut resolved: Resolved) -> Resolved {
+    let dir = if nix::unistd::geteuid().is_root() {
+        Some(PathBuf::from("/var/lib/order_service"))
+    } else {
+        default_of(|name| std::env::var_os(name).map(PathBuf::from))
+    };
+    if let Some(dir) = dir {
+        resolved.default_to(&SETTING, dir.to_string_lossy().into_owned());
+    }
+    resolved
+}
+
+/// A relative path would be another one with each folder that the program is started in.
+fn default_of(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let absolute = |name| variable(name).filter(|path| path.is_absolute());
+    let home = || Some(absolute("HOME")?.join(".local/share"));
+    Some(absolute("XDG_DATA_HOME").or_else(home)?.join("order_service"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_below_an_absolute_home() {
+        let default = |data: Option<&str>, home: Option<&str>| {
+            default_of(|name| if name == "HOME" { home } else { data }.map(PathBuf::from))
+        };
+        assert_eq!(default(Some("/data"), Some("/home/me")), Some("/data/order_service".into()));
+        let below_home = Some("/home/me/.local/share/order_service".into());
+        for data in [None, Some(""), Some("relative")] {
+            assert_eq!(default(data, Some("/home/me")), below_home);
+            for home in [None, Some(""), Some("relative")] {
+                assert_eq!(default(data, home), None);
+            }
+        }
+        assert!(DataDir(None).path().unwrap_err().to_string().contains("--data-dir"));
+    }
+}
