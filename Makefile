@@ -26,7 +26,9 @@ test: ## the whole suite: cargo test, then the end-to-end tests; nothing to star
 unit: ## cargo test of the whole workspace
 	@scripts/init-repo.sh --test
 	@mkdir -p target
-	TMPDIR=$$(scripts/scratch-dir.sh) cargo test --workspace --no-fail-fast | tee target/unit-tests.log
+	# Most tests wait for a database or another process, so more of them run at a time than there are cores.
+	TMPDIR=$$(scripts/scratch-dir.sh) RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} \
+	    cargo test --workspace --no-fail-fast | tee target/unit-tests.log
 	@awk '/^test result:/ { runs++; passed += $$4; failed += $$6; ignored += $$8 } \
 	    END { printf "cargo test: %d passed, %d failed, %d ignored in %d runs\n", passed, failed, ignored, runs }' \
 	    target/unit-tests.log | tee target/unit-summary.txt

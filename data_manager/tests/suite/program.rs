@@ -21,12 +21,17 @@ fn output(args: &[&str]) -> Output {
     program(args).output().unwrap()
 }
 
-/// The exit code and the one line on standard error.
+/// The exit code and the one line for people on standard error. A log record, if it came to that, says the same.
 fn failure(args: &[&str]) -> (i32, String) {
     let output = output(args);
     let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(text.lines().count(), 1, "{args:?}: {text}");
-    (output.status.code().unwrap(), text)
+    let (records, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with('{'));
+    let [line] = lines[..] else { panic!("{args:?}: {text}") };
+    for record in records {
+        let record: serde_json::Value = serde_json::from_str(record).unwrap();
+        assert_eq!(Some(line), record["message"].as_str().map(|said| format!("error: {said}")).as_deref());
+    }
+    (output.status.code().unwrap(), line.to_owned())
 }
 
 /// A serving program on a free port, and the line that says so.

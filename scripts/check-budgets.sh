@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Measures what a newcomer waits for and what an idle platform costs, prints each figure beside its budget, and fails if
+# one is exceeded by more than the margin (machines are noisy; sizes have none).
+#
+#   scripts/check-budgets.sh first-run     `make run` from what is compiled now until the first table; then idle memory,
+#                                          the program's size, and `make run` after a one-line change
+#   scripts/check-budgets.sh total SECONDS what `make run` and `make test` took together
+#
+# The first run's seconds are left in target/first-run-seconds. Ports and data dir are its own.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+first_run_seconds=360
+total_seconds=1080
+one_line_seconds=90
+program_mb=60
+idle_mb=120
+margin_percent=50
+
+die() { printf 'check-budgets: %s\n' "$*" >&2; exit 1; }
+
+failed=0
+# check WHAT FIGURE UNIT BUDGET MARGIN_PERCENT
+check() {
+    local most=$(($4 * (100 + $5) / 100)) verdict=met
+    if (($2 > $4)); then verdict="over the budget, within the margin"; fi
+    if (($2 > most)); then verdict="EXCEEDED (fails above $most $3)" failed=1; fi
+    printf 'budget: %-42s %6s %s of %s: %s\n' "$1" "$2" "$3" "$4" "$verdict"
+}
+
+work=
+run_pid=
+cleanup() {
+    if [[ -n $run_pid ]] && kill -0 "$run_pid" 2>/dev/null; then
+        kill -INT "$run_pid" 2>/dev/null || true
+        wait "$run_pid" 2>/dev/null || true
+    fi
+    if [[ -n $work ]]; then rm -rf -- "$work"; fi
+}
+trap cleanup EXIT
+
+# start_and_wait: `make run` in the background until it says what to type next; answers in $took how long that was.
+start_and_wait() {
+    local started=$SECONDS
+    env RUN_LOG_DIR="$work/logs" ORDER_SERVICE_DATA_DIR="$work/data" DATA_MANAGER_APP_PORT=18093 \
+        ORDER_SERVICE_APP_PORT=18094 ORDER_SERVICE_HTTP_PORT=18095 \
+        scripts/run-without-docker.sh >"$work/run.log" 2>&1 &
+    run_pid=$!
+    until grep -q '^how it is' "$work/run.log"; do
+        kill -0 "$run_pid" 2>/dev/null || { tail -n 40 "$work/run.log" >&2; die "make run ended before it was ready"; }
+        ((SECONDS - started < 1800)) || die "make run was not ready after 30 minutes"
+        sleep 0.2
+    done
+    took=$((SECONDS - started))
+}
+
+stop() {
+    # The script is a background job, for which bash ignores SIGINT; SIGTERM stops it in the same way.
+    kill -TERM "$run_pid"
+    wait "$run_pid" || true
+    run_pid=
+}
+
+# The processes of the service's private PostgreSQL: the keeper of this data dir, and what descends from it.
+cluster_pids() {
+    local keeper
+    keeper=$(pgrep -f -- "keep-postgres $work/data" | head -n 1)
+    local generation=$keeper all=$keeper
+    while [[ -n $generation ]]; do
+        generation=$(pgrep -d ' ' -P "${generation// /,}" || true)
+        all+=" $generation"
+    done
+    printf '%s\n' "$all"
+}
+
+# Proportional set size, in kB: memory that processes share counts once.
+pss_kb() {
+    local pid sum=0 kb
+    for pid in "$@"; do
+        kb=$(awk '/^Pss:/ { print $2 }' "/proc/$pid/smaps_rollup" 2>/dev/null || true)
+        sum=$((sum + ${kb:-0}))
+    done
+    printf '%s\n' "$sum"
+}
+
+first_run() {
+    work=$(mktemp -d)
+    # The server's own user has to get through.
+    chmod 711 "$work"
+    local program=${CARGO_TARGET_DIR:-target}/release/order_service
+    start_and_wait
+    printf '%s\n' "$took" >target/first-run-seconds
+    check 'make run, from what is compiled now' "$took" s "$first_run_seconds" "$margin_percent"
+    check 'the program' $(($(stat -c %s "$program") / 1000000)) MB "$program_mb" 0
+    # Connections that the first orders needed are given back after half a minute.
+    sleep 75
+    local service cluster
+    service=$(cat "$work/logs/order_service.pid")
+    # shellcheck disable=SC2046 # process ids, one word each
+    cluster=$(pss_kb $(cluster_pids))
+    local own
+    own=$(pss_kb "$service")
+    printf 'idle: service %s MB, its PostgreSQL %s MB in %s processes\n' \
+        $((own / 1000)) $((cluster / 1000)) "$(cluster_pids | wc -w)"
+    check 'idle memory of service and database' $(((own + cluster) / 1000)) MB "$idle_mb" "$margin_percent"
+    stop
+    touch crates/ledger/src/lib.rs
+    start_and_wait
+    check 'make run after a one-line change' "$took" s "$one_line_seconds" "$margin_percent"
+    stop
+}
+
+case ${1-} in
+    first-run) first_run ;;
+    total) check 'make run and make test together' "${2:?seconds}" s "$total_seconds" "$margin_percent" ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+esac
+exit "$failed"
