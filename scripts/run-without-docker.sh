@@ -288,6 +288,8 @@ fi
 
 command="$(environment_of ORDER_SERVICE_)$bin/order_service"
 http=http://localhost:$ORDER_SERVICE_HTTP_PORT
+# Made before: a signal that comes while bash reads a command substitution is an error to it, not a signal.
+reminder=$(remind_of_urls)
 cat <<END
 
 gRPC          localhost:$ORDER_SERVICE_APP_PORT (orders, with reflection and health), localhost:$DATA_MANAGER_APP_PORT (data manager)
@@ -297,7 +299,7 @@ one order     $command process --order 900006:60
 all orders    $command orders list
 how it is     $command status   (Ctrl-C here stops everything)
 END
-remind_of_urls
+if [[ -n $reminder ]]; then printf '%s\n' "$reminder"; fi
 
 serving=true
 # Of bash's own notes on ended jobs, none: `report_end` says more.

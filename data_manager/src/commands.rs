@@ -140,7 +140,7 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("settings")
                 .about("Lists all settings: flag, environment variable, default, meaning")
-                .override_help(::settings::page(&PROGRAM, terminal::width().min(MAX_HELP_WIDTH))),
+                .override_help(::settings::page(&PROGRAM, terminal::width(MAX_HELP_WIDTH).min(MAX_HELP_WIDTH))),
         );
     ::settings::with_settings(commands, &PROGRAM, &SHOWN)
 }
@@ -155,7 +155,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let resolved = Resolved::new(&PROGRAM, deepest, std::env::vars_os().filter_map(readable))?;
     if name == "settings" {
-        return print(&::settings::page(&PROGRAM, terminal::width()));
+        return print(&::settings::page(&PROGRAM, terminal::width(MAX_HELP_WIDTH)));
     }
     if name == "config" {
         Settings::of(&resolved)?;
@@ -235,7 +235,7 @@ fn print_settings(resolved: &Resolved, as_json: bool) -> Result<(), Failure> {
         };
         let rows: Vec<Vec<String>> = rows.map(row).collect();
         let header = ["NAME", "VALUE", "SOURCE"].map(str::to_owned);
-        table(Borders::Spaces, &header, &rows, terminal::width())
+        table(Borders::Spaces, &header, &rows, terminal::width(terminal::UNLIMITED))
     };
     print(&text)
 }

@@ -6,14 +6,14 @@ mod table;
 pub use printable::{printable, shortened};
 pub use table::{Borders, table};
 
-/// Columns of what goes to no terminal: a pipe, a file.
-const WIDTH_WITHOUT_TERMINAL: usize = 120;
+/// For tables whose lines programs take apart: in a pipe or a file, no cell goes on in the line below.
+pub const UNLIMITED: usize = u16::MAX as usize;
 
 /// No table is made narrower than this; a terminal that is wraps it.
 const MIN_WIDTH: usize = 40;
 
-/// Columns there are on standard output.
-pub fn width() -> usize {
+/// Columns there are on standard output; `otherwise` if that is no terminal but a pipe or a file.
+pub fn width(otherwise: usize) -> usize {
     let size = terminal_size::terminal_size_of(std::io::stdout());
-    size.map_or(WIDTH_WITHOUT_TERMINAL, |(width, _)| usize::from(width.0).max(MIN_WIDTH))
+    size.map_or(otherwise, |(width, _)| usize::from(width.0).max(MIN_WIDTH))
 }

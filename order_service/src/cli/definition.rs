@@ -33,7 +33,7 @@ const DATABASE: [&str; 3] = ["database-url", "data-dir", "config"];
 const DATABASES: [&str; 4] = ["database-url", "data-dir", "shards", "config"];
 
 /// Columns of help on a wide terminal.
-const MAX_HELP_WIDTH: usize = 100;
+pub(super) const MAX_HELP_WIDTH: usize = 100;
 
 /// Fits on a screen of 24 lines.
 const TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}{after-help}";
@@ -102,7 +102,7 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("settings")
                 .about("Lists all settings, with environment variables and defaults")
-                .override_help(settings::page(&PROGRAM, terminal::width().min(MAX_HELP_WIDTH))),
+                .override_help(settings::page(&PROGRAM, terminal::width(MAX_HELP_WIDTH).min(MAX_HELP_WIDTH))),
         );
     settings::with_settings(commands, &PROGRAM, &[])
 }

@@ -163,7 +163,7 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
             _ => Err(Failure::Usage("config: which command? (see config --help)".to_owned())),
         },
         Some(("settings", _)) => {
-            output::lines(settings::page(&PROGRAM, terminal::width()));
+            output::lines(settings::page(&PROGRAM, terminal::width(definition::MAX_HELP_WIDTH)));
             Ok(())
         }
         Some((other, _)) => Err(Failure::Usage(format!("unknown command {other}"))),

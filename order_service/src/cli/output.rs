@@ -11,6 +11,9 @@ use terminal::{Borders, printable, shortened};
 
 use crate::orders::State;
 
+/// Columns of what is made for one screen, where there is no terminal that has another width.
+const SCREEN_WIDTH: usize = 80;
+
 /// Characters of an error that a list shows; all of it is in JSON and in `orders get`.
 const MAX_LISTED_ERROR: usize = 160;
 
@@ -82,13 +85,14 @@ pub(super) fn grid(header: Vec<String>, rows: Vec<Vec<String>>) {
 }
 
 pub(super) fn grid_text(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
-    terminal::table(Borders::Lines, &header, &rows, terminal::width())
+    terminal::table(Borders::Lines, &header, &rows, terminal::width(terminal::UNLIMITED))
 }
 
 /// A table without lines, where several must fit on a screen.
 pub(super) fn compact_table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
     let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
-    print(terminal::table(Borders::Spaces, &header.map(str::to_owned), &rows, terminal::width()));
+    let width = terminal::width(SCREEN_WIDTH);
+    print(terminal::table(Borders::Spaces, &header.map(str::to_owned), &rows, width));
 }
 
 /// A value in a table: texts as they are, a dash for what is not there.
@@ -137,7 +141,8 @@ pub(super) fn order_json(order: &Order) -> Value {
 /// Orders in a table that fits on 80 columns: what is to come, and what went wrong, stands below an order's state.
 pub(super) fn orders_table(orders: &[Order]) {
     let header = ["order", "product", "storage", "pickup", "attempts", "state"].map(str::to_owned);
-    grid(header.into(), orders.iter().flat_map(order_rows).collect());
+    let rows: Vec<_> = orders.iter().flat_map(order_rows).collect();
+    print(terminal::table(Borders::Lines, &header, &rows, terminal::width(SCREEN_WIDTH)));
 }
 
 fn order_rows(order: &Order) -> Vec<Vec<String>> {

@@ -3,12 +3,17 @@
 import fcntl
 import os
 import pty
+import re
 import struct
 import termios
 import time
 from dataclasses import dataclass
 
 from processes import clean_environment
+
+
+# What makes text bold or coloured takes no room.
+STYLE = re.compile("\x1b\\[[0-9;]*m")
 
 
 @dataclass
@@ -21,7 +26,8 @@ class Screen:
         return self.text.splitlines()
 
     def assert_fits(self, columns: int, lines: int | None = None) -> None:
-        widest = max(self.lines, key=len, default="")
+        visible = [STYLE.sub("", line) for line in self.lines]
+        widest = max(visible, key=len, default="")
         assert len(widest) <= columns, f"{len(widest)} columns: {widest}\n{self.text}"
         assert lines is None or len(self.lines) <= lines, f"{len(self.lines)} lines\n{self.text}"
 

@@ -101,12 +101,8 @@ def test_the_data_manager_looks_without_a_trace(tmp_path):
     assert list(home.rglob("*")) == []
 
 
-def test_a_dry_run_of_the_data_manager_leaves_an_empty_database_empty(tmp_path):
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.name.startswith("pytest"):
-            parent.chmod(0o755)
-    postgres = OwnPostgres(tmp_path / "pg", "given")
+def test_a_dry_run_of_the_data_manager_leaves_an_empty_database_empty(platform):
+    postgres = OwnPostgres(platform.home / "pg", "given")
     try:
         done = run_command([DATA_MANAGER_BIN, "migrate", "--dry-run", "--database-url", postgres.url("given")])
         assert done.returncode == 0 and "would apply 0001" in done.stdout, done

@@ -23,6 +23,8 @@ pub(super) fn command() -> Command {
         "Shows which create, update and delete each block would get from a template, without sending anything",
         example,
     )
+    // The one that clap would make is wider than a terminal.
+    .override_usage("order_service configurator forecast --template-name <NAME> --env <ENV>")
     .args(shown(&DATABASE))
     .arg(value("template", "FILE", "The template [default: the one that was put under the name]"))
     .arg(value("template-name", "NAME", "The instance's template name").required(true))
