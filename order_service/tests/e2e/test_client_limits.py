@@ -42,7 +42,8 @@ def started_with_few_files(process):
 
 def is_healthy(port: int) -> bool:
     """A call on a connection of its own."""
-    with open_channel(f"127.0.0.1:{port}") as channel:
+    # A busy machine may take longer to connect than other tests allow.
+    with open_channel(f"127.0.0.1:{port}", ("grpc.min_reconnect_backoff_ms", 5_000)) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
         return answer.status == health_pb2.HealthCheckResponse.SERVING
 
