@@ -33,6 +33,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 const FOR_CALLBACKS: Duration = Duration::from_secs(3);
 /// Files for everything but clients: the database, the order services.
 const FILES_KEPT_BACK: u64 = 64;
+/// Questions that one order service asks at a time. It has one connection, and may ask one by one (`--exchange single`); the
+/// next ones wait at its side.
+const MAX_QUESTIONS: u32 = 2_000;
 /// Whoever watches the health keeps a call open for ever; until this long after the stop they are told about it.
 const FOR_WATCHERS: Duration = Duration::from_millis(200);
 
@@ -197,7 +200,7 @@ async fn serve(
     let (routes, health) = serving::grpc::with_reflection_and_health(Routes::new(service))
         .map_err(|error| StartError::Reflection(error.to_string()))?;
     health.set_serving::<Service>().await;
-    let limits = Limits::within_files(raise_file_limit(), FILES_KEPT_BACK, 1);
+    let limits = Limits::within_files(raise_file_limit(), FILES_KEPT_BACK, 1).with_streams(MAX_QUESTIONS);
     let terms = ServerTerms { protocol: Protocol::Grpc, hosts, limits, budget: Budget::default() };
     Ok((serving::server::serve(listeners, routes.into_axum_router(), terms, closing), health))
 }

@@ -123,12 +123,15 @@ impl Activity {
         (self.requests.load(Ordering::Acquire) == 0).then(|| self.idle_since.load(Ordering::Relaxed))
     }
 
-    /// What is to be done at `now` with a connection that has or has not been asked to end.
-    pub(super) fn judge(&self, now: u64, is_ending: bool, limits: &Limits) -> Verdict {
-        match self.idle_since() {
-            Some(since) if is_ending => stays_or(Verdict::Cut, time_left(since, GRACE, now), GRACE),
-            Some(since) => self.judge_idle(since, now, limits),
-            None => self.judge_working(is_ending, now, limits),
+    /// What is to be done at `now` with a connection, which may have been asked to end at a moment before.
+    pub(super) fn judge(&self, now: u64, ending_since: Option<u64>, limits: &Limits) -> Verdict {
+        match (self.idle_since(), ending_since) {
+            // A request may have been under way when it was asked.
+            (Some(idle), Some(asked)) => {
+                stays_or(Verdict::Cut, time_left(idle.max(asked), GRACE, now), GRACE)
+            }
+            (Some(since), None) => self.judge_idle(since, now, limits),
+            (None, _) => self.judge_working(ending_since.is_some(), now, limits),
         }
     }
 
@@ -184,7 +187,7 @@ mod tests {
     }
 
     fn after(activity: &Activity, seconds: u64) -> Verdict {
-        activity.judge(now() + seconds * 1000, false, &limits())
+        activity.judge(now() + seconds * 1000, None, &limits())
     }
 
     #[test]
@@ -226,8 +229,9 @@ mod tests {
 
     #[test]
     fn who_was_asked_to_end_may_finish_and_must_read() {
+        let asked = Some(now());
         let ending =
-            |activity: &Activity, seconds: u64| activity.judge(now() + seconds * 1000, true, &limits());
+            |activity: &Activity, seconds: u64| activity.judge(now() + seconds * 1000, asked, &limits());
         let busy = Activity::begin();
         busy.request_begins();
         assert!(matches!(ending(&busy, 9000), Verdict::Stays(_)));
@@ -237,5 +241,13 @@ mod tests {
         busy.request_ends();
         assert!(matches!(ending(&busy, 0), Verdict::Stays(_)));
         assert_eq!(ending(&busy, 1), Verdict::Cut);
+    }
+
+    #[test]
+    fn a_request_that_was_under_way_when_an_idle_connection_was_asked_to_end_is_waited_for() {
+        let idle = Activity::begin();
+        let asked = now() + 60_000;
+        assert!(matches!(idle.judge(asked + 100, Some(asked), &limits()), Verdict::Stays(_)));
+        assert_eq!(idle.judge(asked + 500, Some(asked), &limits()), Verdict::Cut);
     }
 }

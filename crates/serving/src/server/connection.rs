@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::{Verdict, now};
 use super::handler::{Handler, Protocol};
-use super::limits::{Limits, MAX_HEAD_BYTES, MAX_STREAMS, MAX_TARGET_BYTES};
+use super::limits::{Limits, MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 use super::registry::Place;
 use super::watched::Watched;
 use super::{Ending, Listener};
@@ -25,7 +25,7 @@ const HTTP_CONNECTION_WINDOW: u32 = 4 << 20;
 const HTTP1_BUFFER: usize = MAX_HEAD_BYTES + MAX_TARGET_BYTES;
 
 /// How connections of a listener are served.
-pub(super) fn builder(protocol: Protocol) -> Builder<TokioExecutor> {
+pub(super) fn builder(protocol: Protocol, limits: &Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     let window = match protocol {
         Protocol::Http => HTTP_CONNECTION_WINDOW,
@@ -38,7 +38,7 @@ pub(super) fn builder(protocol: Protocol) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(window)
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(16 << 10)
         .max_pending_accept_reset_streams(Some(200));
     // Times are kept by `Activity`, which knows a half head from a connection that is kept for later.
@@ -67,7 +67,9 @@ pub(super) async fn serve<S>(
     let handler = Handler { listener: Arc::clone(&listener), routes, activity: Arc::clone(&activity), local };
     let mut connection = pin!(builder.serve_connection(io, handler));
     let mut check = pin!(tokio::time::sleep(first_check(&listener.limits)));
-    let mut is_ending = false;
+    // Children: what all connections share would be locked at every step of each of them.
+    let (stop, cut) = (ending.stop.child_token(), ending.cut.child_token());
+    let mut ending_since = None;
     loop {
         tokio::select! {
             ended = &mut connection => {
@@ -77,10 +79,10 @@ pub(super) async fn serve<S>(
                 return;
             }
             () = &mut check => {
-                let again = match activity.judge(now(), is_ending, &listener.limits) {
+                let again = match activity.judge(now(), ending_since, &listener.limits) {
                     Verdict::Stays(time) => time,
                     Verdict::Ends => {
-                        is_ending = true;
+                        ending_since = Some(now());
                         connection.as_mut().graceful_shutdown();
                         Duration::ZERO
                     }
@@ -89,13 +91,13 @@ pub(super) async fn serve<S>(
                 // A little later than needed, so that one look is enough.
                 check.as_mut().reset(Instant::now() + again + Duration::from_millis(5));
             }
-            () = ending.stop.cancelled(), if !is_ending => {
-                is_ending = true;
+            () = stop.cancelled(), if ending_since.is_none() => {
+                ending_since = Some(now());
                 connection.as_mut().graceful_shutdown();
                 check.as_mut().reset(Instant::now());
             }
             () = activity.evicted.notified() => return,
-            () = ending.cut.cancelled() => return,
+            () = cut.cancelled() => return,
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Streams that one HTTP/2 connection may have open.
-pub const MAX_STREAMS: u32 = 200;
+/// Streams that one HTTP/2 connection may have open, unless a server says otherwise.
+const MAX_STREAMS: u32 = 200;
 /// Bytes of one request's head, over HTTP/1: what is longer is answered with 431.
 pub const MAX_HEAD_BYTES: usize = 32 << 10;
 /// Bytes of a request's target: what is longer is answered with 414.
@@ -33,6 +33,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Connections at a time from one address (IPv6: one /64).
     pub max_connections_per_address: usize,
+    /// Streams that one HTTP/2 connection may have open; a client's next ones wait at its side.
+    pub max_streams: u32,
     /// Bytes of one gRPC message.
     pub max_message_bytes: usize,
 }
@@ -47,6 +49,7 @@ impl Default for Limits {
             max_age: Duration::from_secs(3600),
             max_connections: MAX_CONNECTIONS,
             max_connections_per_address: per_address(MAX_CONNECTIONS),
+            max_streams: MAX_STREAMS,
             max_message_bytes: MAX_MESSAGE_BYTES,
         }
     }
@@ -60,6 +63,12 @@ impl Limits {
         let fitting = usize::try_from(left).unwrap_or(MAX_CONNECTIONS);
         let max_connections = fitting.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS);
         Self { max_connections, max_connections_per_address: per_address(max_connections), ..Self::default() }
+    }
+
+    /// With so many streams on a connection.
+    pub fn with_streams(mut self, streams: u32) -> Self {
+        self.max_streams = streams;
+        self
     }
 
     /// With messages of at most so many bytes.

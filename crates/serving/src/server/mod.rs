@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 pub use budget::{Budget, MAX_BYTES_IN_FLIGHT};
 pub use files::raise_file_limit;
 pub use handler::Protocol;
-pub use limits::{Limits, MAX_HEAD_BYTES, MAX_MESSAGE_BYTES, MAX_STREAMS, MAX_TARGET_BYTES};
+pub use limits::{Limits, MAX_HEAD_BYTES, MAX_MESSAGE_BYTES, MAX_TARGET_BYTES};
 
 use crate::grpc;
 use crate::http_guard::Hosts;
@@ -136,7 +136,7 @@ struct Port {
 
 impl Port {
     async fn accept(self) {
-        let builder = Arc::new(connection::builder(self.listener.protocol));
+        let builder = Arc::new(connection::builder(self.listener.protocol, &self.listener.limits));
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
