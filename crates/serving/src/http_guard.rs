@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::response::{IntoResponse as _, Response};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::body;
@@ -42,22 +43,22 @@ impl Hosts {
         };
         let is_port = |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
         let is_local = || host.trim_matches(['[', ']']).parse() == Ok(local.to_canonical());
-        port.is_none_or(is_port) && (self.0.contains(&host.to_lowercase()) || is_local())
+        let is_listed = || self.0.contains(host) || self.0.contains(&host.to_lowercase());
+        port.is_none_or(is_port) && (is_listed() || is_local())
     }
 
     /// The host that a request is for. The target may name it (HTTP/2 does, and the absolute form of HTTP/1), and so may the
     /// header: both must be ours.
-    pub(crate) fn check(
+    pub(crate) fn check<'r>(
         &self,
-        uri: &Uri,
-        headers: &HeaderMap,
+        uri: &'r Uri,
+        headers: &'r HeaderMap,
         local: IpAddr,
-    ) -> Result<String, &'static str> {
+    ) -> Result<&'r str, &'static str> {
         let (header, is_twice) = single(headers, &header::HOST);
-        let target = uri.authority().map(|authority| authority.as_str().to_owned());
-        let mut named = target.into_iter().chain(header).peekable();
-        let host = named.peek().cloned().ok_or("the request names no Host")?;
-        if is_twice || !named.all(|host| self.knows(&host, local)) {
+        let target = uri.authority().map(Authority::as_str);
+        let host = target.or(header).ok_or("the request names no Host")?;
+        if is_twice || !target.into_iter().chain(header).all(|host| self.knows(host, local)) {
             return Err("this Host is not one this server answers to (see --allowed-hosts)");
         }
         Ok(host)
@@ -65,9 +66,9 @@ impl Hosts {
 }
 
 /// A header's value, and whether there is another.
-fn single(headers: &HeaderMap, name: &HeaderName) -> (Option<String>, bool) {
+fn single<'r>(headers: &'r HeaderMap, name: &HeaderName) -> (Option<&'r str>, bool) {
     let mut values = headers.get_all(name).iter();
-    (values.next().map(|value| value.to_str().unwrap_or("?").to_owned()), values.next().is_some())
+    (values.next().map(|value| value.to_str().unwrap_or("?")), values.next().is_some())
 }
 
 /// Whether a request is taken: asked for every one there is, of unknown routes too, before its body is read.
@@ -81,7 +82,7 @@ pub(crate) fn check(
 ) -> Result<(), Box<Response>> {
     check_size(uri, headers)?;
     let host = hosts.check(uri, headers, local);
-    host.and_then(|host| check_caller(&host, method, uri, headers))
+    host.and_then(|host| check_caller(host, method, uri, headers))
         .map_err(|reason| Box::new(ApiError::new(Code::PermissionDenied, reason).into_response()))?;
     // What a page's form or `fetch` can send without asking is never JSON.
     if *method == Method::POST && has_body && !body::is_json(headers) {
@@ -107,7 +108,7 @@ fn check_size(uri: &Uri, headers: &HeaderMap) -> Result<(), Box<Response>> {
 
 fn check_caller(host: &str, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), &'static str> {
     let (origin, second_origin) = single(headers, &header::ORIGIN);
-    if origin.is_some_and(|origin| second_origin || !is_same_site(&origin, host)) {
+    if origin.is_some_and(|origin| second_origin || !is_same_site(origin, host)) {
         return Err("requests from web pages of another origin are refused");
     }
     let (site, mode) = (HeaderName::from_static("sec-fetch-site"), HeaderName::from_static("sec-fetch-mode"));
