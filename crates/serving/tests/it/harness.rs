@@ -28,10 +28,14 @@ pub struct Server {
 
 impl Server {
     pub async fn with(protocol: Protocol, limits: Limits, budget: Budget) -> Self {
+        Self::of(routes(), protocol, limits, budget).await
+    }
+
+    pub async fn of(routes: Router, protocol: Protocol, limits: Limits, budget: Budget) -> Self {
         let listeners = Listeners::bind(&LOOPBACK[..1], 0, "--port").await.unwrap();
         let (port, stop) = (listeners.port(), CancellationToken::new());
         let terms = Terms { protocol, hosts: Hosts::loopback_and([]), limits, budget: budget.clone() };
-        let serving = serve(listeners, routes(), terms, stop.clone());
+        let serving = serve(listeners, routes, terms, stop.clone());
         Self { port, budget, serving, stop }
     }
 
