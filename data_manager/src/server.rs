@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::data_manager::data_manager_server::DataManagerServer;
+use serving::http_guard::Hosts;
 use serving::listen::{ListenError, Listeners, check_exposure};
+use serving::server::{Budget, Limits, Protocol, Serving, Terms as ServerTerms, raise_file_limit};
 use store::{ConnectError, MigrationError, Migrations, PoolSettings};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -29,6 +31,11 @@ type Service = DataManagerServer<Api>;
 /// How long a stop may take, and how much of that is kept for the last callbacks.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const FOR_CALLBACKS: Duration = Duration::from_secs(3);
+/// Files for everything but clients: the database, the order services.
+const FILES_KEPT_BACK: u64 = 64;
+/// Questions that one order service asks at a time. It has one connection, and may ask one by one (`--exchange single`); the
+/// next ones wait at its side.
+const MAX_QUESTIONS: u32 = 2_000;
 /// Whoever watches the health keeps a call open for ever; until this long after the stop they are told about it.
 const FOR_WATCHERS: Duration = Duration::from_millis(200);
 
@@ -89,7 +96,7 @@ pub struct DataManager {
     health: HealthReporter,
     /// Cancelled when nothing new is served any more.
     closing: CancellationToken,
-    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    server: Serving,
     /// Cancelled when nothing new is delivered any more.
     finishing: CancellationToken,
     deliveries: JoinHandle<()>,
@@ -108,6 +115,7 @@ impl DataManager {
         if addresses.is_empty() {
             return Err(StartError::NowhereToListen);
         }
+        let hosts = Hosts::loopback_and(settings.allowed_hosts.iter().cloned());
         let Settings { once, terms, mode, misbehaviour, seed, .. } = settings;
         if once && misbehaviour.duplicate_rate > 0.0 {
             tracing::warn!("--once sends nothing twice: --duplicate-callback-rate is ignored");
@@ -117,7 +125,7 @@ impl DataManager {
         let (background, deliveries) = Background::start(Arc::clone(&work), finishing.clone());
         let fates = Fates::new(seed, misbehaviour);
         let exchange = Arc::new(Exchange { work, background, fates, mode });
-        let (server, health) = serve(Api(exchange), listeners, closing.clone()).await?;
+        let (server, health) = serve(Api(exchange), listeners, hosts, closing.clone()).await?;
         tracing::info!(?addresses, seed = seed.0, %mode, once, "data manager ready");
         Ok(Self { addresses, counters, health, closing, server, finishing, deliveries })
     }
@@ -144,13 +152,13 @@ impl DataManager {
             self.health.set_service_status(name, ServingStatus::NotServing).await;
         }
         self.closing.cancel();
-        if timeout(FOR_WATCHERS, &mut self.server).await.is_err() {
+        if timeout(FOR_WATCHERS, self.server.ended()).await.is_err() {
             for name in ["", Service::NAME] {
                 self.health.clear_service_status(name).await;
             }
-            if timeout_at(deadline - FOR_CALLBACKS, &mut self.server).await.is_err() {
+            if timeout_at(deadline - FOR_CALLBACKS, self.server.ended()).await.is_err() {
                 tracing::warn!("some questions are still open: they are cut off");
-                self.server.abort();
+                self.server.cut();
             }
         }
         self.finishing.cancel();
@@ -184,14 +192,15 @@ async fn open(settings: &Settings) -> Result<Book, StartError> {
 async fn serve(
     api: Api,
     listeners: Listeners,
+    hosts: Hosts,
     closing: CancellationToken,
-) -> Result<(JoinHandle<Result<(), tonic::transport::Error>>, HealthReporter), StartError> {
+) -> Result<(Serving, HealthReporter), StartError> {
     // The list of all orders outgrows any usual limit.
     let service = DataManagerServer::new(api).max_encoding_message_size(usize::MAX);
     let (routes, health) = serving::grpc::with_reflection_and_health(Routes::new(service))
         .map_err(|error| StartError::Reflection(error.to_string()))?;
     health.set_serving::<Service>().await;
-    let router = serving::grpc::server().add_routes(routes);
-    let serving = router.serve_with_incoming_shutdown(listeners.incoming(), closing.cancelled_owned());
-    Ok((tokio::spawn(serving), health))
+    let limits = Limits::within_files(raise_file_limit(), FILES_KEPT_BACK, 1).with_streams(MAX_QUESTIONS);
+    let terms = ServerTerms { protocol: Protocol::Grpc, hosts, limits, budget: Budget::default() };
+    Ok((serving::server::serve(listeners, routes.into_axum_router(), terms, closing), health))
 }

@@ -30,6 +30,7 @@ pub(crate) const PROGRAM: Program = Program {
                     "allow-unauthenticated",
                     "allow other machines to connect without credentials",
                 ),
+                Setting::new("allowed-hosts", "NAME,…", "host names, besides loopback, that it is called by"),
             ],
         },
         Group {
@@ -41,6 +42,7 @@ pub(crate) const PROGRAM: Program = Program {
                     "keep what was given in this Postgres database, else in memory",
                 )
                 .secret(),
+                Setting::new("database-url-file", "FILE", "a file with that URL, readable by nobody else"),
                 Setting::new("startup-timeout", "DURATION", "how long to wait for the database").or("60s"),
             ],
         },
@@ -101,6 +103,8 @@ pub struct Settings {
     pub app_port: u16,
     /// Whether addresses that other machines reach may be listened on.
     pub allow_unauthenticated: bool,
+    /// The host names, besides loopback, that it is called by.
+    pub allowed_hosts: Vec<String>,
     /// Where what was given is kept; in memory if absent.
     pub database: Option<PgConnectOptions>,
     /// How long to wait for the database.
@@ -156,6 +160,7 @@ impl Settings {
             listen: vec![serving::listen::LOOPBACK[0]],
             app_port: 0,
             allow_unauthenticated: false,
+            allowed_hosts: Vec::new(),
             database: None,
             startup_timeout: Duration::from_secs(60),
             seed: Seed(0),
@@ -176,6 +181,7 @@ impl Settings {
             listen: addresses(resolved)?,
             app_port: resolved.within("app-port", 1..=u16::MAX)?,
             allow_unauthenticated: resolved.switch("allow-unauthenticated")?,
+            allowed_hosts: resolved.list("allowed-hosts"),
             database: database(resolved)?,
             startup_timeout: resolved.duration("startup-timeout")?,
             seed: Seed(resolved.optional("seed")?.unwrap_or_else(rand::random)),
@@ -205,8 +211,10 @@ fn addresses(resolved: &Resolved) -> Result<Vec<IpAddr>, SettingError> {
 }
 
 fn database(resolved: &Resolved) -> Result<Option<PgConnectOptions>, SettingError> {
-    let Some(url) = resolved.optional::<String>("database-url")? else { return Ok(None) };
-    parse_url(&url).map(Some).map_err(|reason| resolved.invalid("database-url", reason))
+    let (name, file_name) = ("database-url", "database-url-file");
+    let Some(url) = resolved.secret(name, file_name)? else { return Ok(None) };
+    let given = if resolved.value(name).is_some() { name } else { file_name };
+    parse_url(url.reveal()).map(Some).map_err(|reason| resolved.invalid(given, reason))
 }
 
 #[cfg(test)]

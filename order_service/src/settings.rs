@@ -209,8 +209,10 @@ fn data_manager_address(resolved: &Resolved) -> Result<String, SettingError> {
 }
 
 fn database_url(resolved: &Resolved) -> Result<Option<PgConnectOptions>, SettingError> {
-    let Some(url) = resolved.optional::<String>("database-url")? else { return Ok(None) };
-    parse_url(&url).map(Some).map_err(|reason| resolved.invalid("database-url", reason))
+    let (name, file_name) = ("database-url", "database-url-file");
+    let Some(url) = resolved.secret(name, file_name)? else { return Ok(None) };
+    let given = if resolved.value(name).is_some() { name } else { file_name };
+    parse_url(url.reveal()).map(Some).map_err(|reason| resolved.invalid(given, reason))
 }
 
 fn addresses(resolved: &Resolved) -> Result<Vec<IpAddr>, SettingError> {

@@ -12,9 +12,13 @@ use proto::order_service as api;
 use proto::order_service::order_service_client::OrderServiceClient;
 use proto::order_service::order_service_server::{OrderService, OrderServiceServer};
 use proto::order_service::process_orders_response::OrderResponse;
+use serving::http_guard::Hosts;
 use serving::listen::{LOOPBACK, Listeners};
 use serving::peer::Peer;
+use serving::server::{Budget, Limits, Protocol, Terms};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -29,7 +33,7 @@ pub async fn ask(port: u16, peer: u16) -> anyhow::Result<()> {
     let service = OrderServiceServer::new(Asker { client, waiting: Arc::default() });
     let service = service.max_decoding_message_size(16 << 20).max_encoding_message_size(16 << 20);
     let listeners = Listeners::bind(&LOOPBACK[..1], port, "--port").await?;
-    serving::grpc::server().add_service(service).serve_with_incoming(listeners.incoming()).await?;
+    serve(listeners, Routes::new(service)).await;
     Ok(())
 }
 
@@ -37,8 +41,17 @@ pub async fn ask(port: u16, peer: u16) -> anyhow::Result<()> {
 pub async fn answer(port: u16, peer: u16) -> anyhow::Result<()> {
     let service = DataManagerServer::new(Answerer { client: OrderServiceClient::new(channel(peer)?) });
     let listeners = Listeners::bind(&LOOPBACK[..1], port, "--port").await?;
-    serving::grpc::server().add_service(service).serve_with_incoming(listeners.incoming()).await?;
+    serve(listeners, Routes::new(service)).await;
     Ok(())
+}
+
+async fn serve(listeners: Listeners, routes: Routes) {
+    let limits = Limits::default().with_messages_of(16 << 20);
+    let hosts = Hosts::loopback_and([]);
+    let terms = Terms { protocol: Protocol::Grpc, hosts, limits, budget: Budget::default() };
+    serving::server::serve(listeners, routes.into_axum_router(), terms, CancellationToken::new())
+        .ended()
+        .await;
 }
 
 fn channel(port: u16) -> anyhow::Result<Channel> {

@@ -1,13 +1,14 @@
-//! Request bodies: JSON, said to be JSON, of at most 8 MiB, here within half a minute.
+//! Request bodies: JSON, said to be JSON, of at most 8 MiB.
 
 use std::marker::PhantomData;
-use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http::header;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -16,8 +17,8 @@ use crate::error::{ApiError, Code};
 
 /// Largest body, in bytes.
 const LARGEST: usize = 8 << 20;
-/// A body that takes longer is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Room made for a body before any of it is there.
+const FIRST_CAPACITY: usize = 64 << 10;
 
 /// A body that says of itself that it is JSON.
 pub struct JsonBody(pub Bytes);
@@ -31,20 +32,50 @@ impl<S: Sync> FromRequest<S> for JsonBody {
 }
 
 async fn read(request: Request) -> Result<Bytes, ApiError> {
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(ApiError::field("Content-Type", "must be application/json"));
+    if !is_json(request.headers()) {
+        return Err(not_json());
     }
-    let collected =
-        tokio::time::timeout(PATIENCE, Limited::new(request.into_body(), LARGEST).collect()).await;
-    match collected {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(ApiError::new(Code::TooLarge, format!("the body is larger than {} MiB", LARGEST >> 20)))
+    collect(request.into_body()).await
+}
+
+/// Whether the headers say that the body is JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case("application/json")
+}
+
+pub(crate) fn not_json() -> ApiError {
+    ApiError::field("Content-Type", "must be application/json")
+}
+
+/// A whole body, of at most 8 MiB. How long it may take and how many there may be is up to [`crate::server`].
+pub async fn collect(mut body: Body) -> Result<Bytes, ApiError> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(LARGEST);
+    if announced > LARGEST {
+        return Err(too_large());
+    }
+    let mut collected = BytesMut::with_capacity(announced.min(FIRST_CAPACITY));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(unreadable)?;
+        let Some(part) = frame.data_ref() else { continue };
+        if collected.len() + part.len() > LARGEST {
+            return Err(too_large());
         }
-        Ok(Err(_)) => Err(ApiError::new(Code::ValidationError, "the body could not be read to its end")),
-        Err(_) => Err(ApiError::new(Code::Timeout, "the body took too long to arrive")),
+        collected.extend_from_slice(part);
+    }
+    Ok(collected.freeze())
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(Code::TooLarge, format!("the body is larger than {} MiB", LARGEST >> 20))
+}
+
+/// Why a body ended before its end: the server's own reason, if it has one.
+fn unreadable(error: axum::Error) -> ApiError {
+    match error.into_inner().downcast::<ApiError>() {
+        Ok(reason) => *reason,
+        Err(_) => ApiError::new(Code::ValidationError, "the body could not be read to its end"),
     }
 }
 
@@ -108,8 +139,6 @@ fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
 
 /// The answer to a method that a route does not have.
 pub async fn method_not_allowed() -> Response {
-    let mut response =
-        ApiError::new(Code::ValidationError, "this address does not know this method").into_response();
-    *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
-    response
+    ApiError::new(Code::ValidationError, "this address does not know this method")
+        .into_response_with(StatusCode::METHOD_NOT_ALLOWED)
 }

@@ -1,11 +1,16 @@
 //! The one error vocabulary, and what it is in HTTP and gRPC.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// When it is worth trying again after [`Code::Overloaded`].
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What went wrong, in the platform's words; the same in REST bodies, gRPC statuses, queue replies and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +165,10 @@ fn beginning(mut text: String, most: usize) -> String {
 
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
+        if error.code == Code::Overloaded {
+            let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
+            return Status::with_error_details(error.code.grpc(), error.message, details);
+        }
         if error.fields.is_empty() {
             return Status::new(error.code.grpc(), error.message);
         }
@@ -171,17 +180,32 @@ impl From<ApiError> for Status {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+impl ApiError {
+    /// The REST body.
+    pub fn body(self) -> Value {
         let mut args = *self.args;
         args.extend(self.fields.into_iter().map(|(field, reason)| (field, reason.into())));
         let mut body = json!({"error": {"code": self.code.name(), "message": self.message, "args": args}});
         if let Some(body) = body.as_object_mut() {
             body.extend(*self.beside);
         }
-        let mut response = (self.code.http(), Json(body)).into_response();
-        if self.code == Code::Overloaded {
-            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        body
+    }
+
+    /// The REST answer with one of HTTP's own statuses, where they say more than the code's.
+    pub fn into_response_with(self, status: StatusCode) -> Response {
+        let mut response = self.into_response();
+        *response.status_mut() = status;
+        response
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let code = self.code;
+        let mut response = (code.http(), Json(self.body())).into_response();
+        if code == Code::Overloaded {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER.as_secs().into());
         }
         response
     }

@@ -1,12 +1,16 @@
-//! What every gRPC server of the platform offers and allows: reflection, health, limits, deadlines.
+//! What every gRPC server of the platform offers and allows: reflection, health, windows, deadlines, statuses.
 
 use std::time::Duration;
 
-use tonic::metadata::MetadataMap;
+use http::{HeaderMap, HeaderValue};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use tonic::Status;
 use tonic::service::Routes;
-use tonic::transport::Server;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Builder as Reflection;
+
+use crate::error::ApiError;
 
 /// Flow-control windows. With the standard 64 KiB for a connection, a hundred calls in flight on it stall. A stream
 /// keeps its 64 KiB: a client that streams small messages faster than they are worked on is held back by it, before
@@ -14,16 +18,52 @@ use tonic_reflection::server::Builder as Reflection;
 pub(crate) const STREAM_WINDOW: u32 = 64 << 10;
 pub(crate) const CONNECTION_WINDOW: u32 = 32 << 20;
 
-/// A server with the platform's limits on what a stranger can send.
-pub fn server() -> Server {
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(10_000)
-        .http2_max_header_list_size(16 << 10)
-        .http2_max_pending_accept_reset_streams(Some(200))
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+/// The paths of the calls whose clients send a stream of messages, and may take their time between two of them.
+pub(crate) fn client_streams() -> Vec<String> {
+    let sets = [
+        proto::DESCRIPTORS,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    // What does not decode is not there in any binary that passed its tests.
+    let files =
+        sets.into_iter().filter_map(|set| FileDescriptorSet::decode(set).ok()).flat_map(|set| set.file);
+    let mut paths = Vec::new();
+    for file in files {
+        for service in &file.service {
+            let streams = service.method.iter().filter(|method| method.client_streaming());
+            paths.extend(
+                streams.map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name())),
+            );
+        }
+    }
+    paths
+}
+
+/// How an answer ends that had begun well.
+pub(crate) fn trailers(error: ApiError) -> HeaderMap {
+    let mut headers = Status::from(error).into_http::<()>().into_parts().0.headers;
+    headers.remove(http::header::CONTENT_TYPE);
+    headers
+}
+
+/// What tonic calls its own failure although the client's message was at fault: code, beginning of the message as it goes
+/// over the wire, and the code that is right.
+const CORRECTIONS: [(&str, &str, tonic::Code); 2] = [
+    ("13", "failed%20to%20decode%20Protobuf%20message", tonic::Code::InvalidArgument),
+    ("11", "Error,%20decoded%20message%20length%20too%20large", tonic::Code::ResourceExhausted),
+];
+
+/// Corrects the status in an answer's headers or trailers.
+pub(crate) fn correct_status(headers: &mut HeaderMap) {
+    let Some(status) = headers.get("grpc-status").filter(|status| status.as_bytes() != b"0") else { return };
+    let message = headers.get("grpc-message").map_or(&b""[..], HeaderValue::as_bytes);
+    let correction = CORRECTIONS.iter().find(|(code, words, _)| {
+        status.as_bytes() == code.as_bytes() && message.starts_with(words.as_bytes())
+    });
+    if let Some((.., right)) = correction {
+        headers.insert("grpc-status", HeaderValue::from(*right as i32));
+    }
 }
 
 /// Adds reflection (v1 and v1alpha) and health to `routes`; the reporter says what is serving.
@@ -44,8 +84,8 @@ pub fn with_reflection_and_health(
 }
 
 /// The time the client gives the call: its `grpc-timeout`, if it sent a well-formed one.
-pub fn timeout(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 {
         return None;
@@ -67,9 +107,9 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Option<Duration> {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", text.parse().unwrap());
-        timeout(&metadata)
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", text.parse().unwrap());
+        timeout(&headers)
     }
 
     #[test]
@@ -85,6 +125,26 @@ mod tests {
         for (text, millis) in units {
             assert_eq!(parsed(text), Some(Duration::from_millis(millis)), "{text}");
         }
+    }
+
+    #[test]
+    fn the_calls_that_stream_to_us_are_known() {
+        let paths = client_streams();
+        assert!(paths.contains(&"/order_service.OrderService/ProcessOrderStream".to_owned()), "{paths:?}");
+        assert!(paths.iter().filter(|path| path.contains("ServerReflection")).count() == 2, "{paths:?}");
+        assert_eq!(paths.len(), 3, "{paths:?}");
+    }
+
+    #[test]
+    fn a_message_that_does_not_decode_is_the_clients_fault() {
+        let decoded = proto::order_service::ProcessOrdersRequest::decode(&b"\x0a\xff"[..]);
+        let status = Status::internal(decoded.unwrap_err().to_string());
+        let mut headers = status.into_http::<()>().into_parts().0.headers;
+        correct_status(&mut headers);
+        assert_eq!(headers["grpc-status"], "3", "{headers:?}");
+        let mut ours = Status::internal("the ledger").into_http::<()>().into_parts().0.headers;
+        correct_status(&mut ours);
+        assert_eq!(ours["grpc-status"], "13");
     }
 
     #[test]

@@ -1,15 +1,23 @@
 //! Protection from web pages: a browser on this machine can reach loopback ports, and a page from anywhere can make
-//! it try. So the Host must be one we answer to (which defeats DNS rebinding), and a foreign Origin is refused.
+//! it try. So the Host must be one we answer to (which defeats DNS rebinding), and what a browser says was started by a page
+//! of another site is refused: by its `Origin`, and where it sends none, by `Sec-Fetch-Site`.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, header};
+use axum::response::{IntoResponse as _, Response};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
+use crate::body;
 use crate::error::{ApiError, Code};
+use crate::server::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
+
+/// Pages that people keep links to; following one is no more than looking.
+const PAGES: [&str; 3] = ["/", "/console", "/docs"];
+/// Says nothing that a stranger may not know.
+const ALIVE: &str = "/healthz";
 
 /// The host names (without port) this server answers to.
 #[derive(Debug, Clone)]
@@ -24,41 +32,95 @@ impl Hosts {
         ))
     }
 
-    fn knows(&self, authority: &str) -> bool {
-        let host = match authority.rfind(':') {
+    /// `local` is the address that the client reached: as a name it is ours, and no DNS can point it elsewhere.
+    fn knows(&self, authority: &str, local: IpAddr) -> bool {
+        let (host, port) = match authority.rfind(':') {
             // The colons inside an IPv6 address's brackets are not before a port.
-            Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
-            _ => authority,
+            Some(colon) if !authority[colon..].contains(']') => {
+                (&authority[..colon], Some(&authority[colon + 1..]))
+            }
+            _ => (authority, None),
         };
-        self.0.contains(&host.to_lowercase())
+        let is_port = |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
+        let is_local = || host.trim_matches(['[', ']']).parse() == Ok(local.to_canonical());
+        let is_listed = || self.0.contains(host) || self.0.contains(&host.to_lowercase());
+        port.is_none_or(is_port) && (is_listed() || is_local())
+    }
+
+    /// The host that a request is for. The target may name it (HTTP/2 does, and the absolute form of HTTP/1), and so may the
+    /// header: both must be ours.
+    pub(crate) fn check<'r>(
+        &self,
+        uri: &'r Uri,
+        headers: &'r HeaderMap,
+        local: IpAddr,
+    ) -> Result<&'r str, &'static str> {
+        let (header, is_twice) = single(headers, &header::HOST);
+        let target = uri.authority().map(Authority::as_str);
+        let host = target.or(header).ok_or("the request names no Host")?;
+        if is_twice || !target.into_iter().chain(header).all(|host| self.knows(host, local)) {
+            return Err("this Host is not one this server answers to (see --allowed-hosts)");
+        }
+        Ok(host)
     }
 }
 
-/// Middleware for every route there is, unknown ones included.
-pub async fn guard(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
-    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
-    match check(&hosts, authority, request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(reason) => ApiError::new(Code::PermissionDenied, reason).into_response(),
-    }
+/// A header's value, and whether there is another.
+fn single<'r>(headers: &'r HeaderMap, name: &HeaderName) -> (Option<&'r str>, bool) {
+    let mut values = headers.get_all(name).iter();
+    (values.next().map(|value| value.to_str().unwrap_or("?")), values.next().is_some())
 }
 
-fn check(hosts: &Hosts, authority: Option<String>, headers: &HeaderMap) -> Result<(), &'static str> {
-    let single = |name| {
-        let mut values = headers.get_all(name).iter();
-        (values.next().map(|value| value.to_str().unwrap_or("?").to_owned()), values.next().is_some())
+/// Whether a request is taken: asked for every one there is, of unknown routes too, before its body is read.
+pub(crate) fn check(
+    hosts: &Hosts,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    has_body: bool,
+    local: IpAddr,
+) -> Result<(), Box<Response>> {
+    check_size(uri, headers)?;
+    let host = hosts.check(uri, headers, local);
+    host.and_then(|host| check_caller(host, method, uri, headers))
+        .map_err(|reason| Box::new(ApiError::new(Code::PermissionDenied, reason).into_response()))?;
+    // What a page's form or `fetch` can send without asking is never JSON.
+    if *method == Method::POST && has_body && !body::is_json(headers) {
+        return Err(Box::new(body::not_json().into_response()));
+    }
+    Ok(())
+}
+
+fn check_size(uri: &Uri, headers: &HeaderMap) -> Result<(), Box<Response>> {
+    let too_large = |what: &str, most: usize, status| {
+        let message = format!("the request's {what} is too long; at most {most} bytes are allowed");
+        Err(Box::new(ApiError::new(Code::TooLarge, message).into_response_with(status)))
     };
-    let (host, second_host) = single(header::HOST);
-    let host = authority.or(host).ok_or("the request names no Host")?;
-    if second_host || !hosts.knows(&host) {
-        return Err("this Host is not one this server answers to (see --allowed-hosts)");
+    if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
+        return too_large("target", MAX_TARGET_BYTES, StatusCode::URI_TOO_LONG);
     }
-    let (origin, second_origin) = single(header::ORIGIN);
-    match origin {
-        None => Ok(()),
-        Some(origin) if !second_origin && is_same_site(&origin, &host) => Ok(()),
-        Some(_) => Err("requests from web pages of another origin are refused"),
+    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    if headers.iter().map(size).sum::<usize>() > MAX_HEAD_BYTES {
+        return too_large("head", MAX_HEAD_BYTES, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     }
+    Ok(())
+}
+
+fn check_caller(host: &str, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), &'static str> {
+    let (origin, second_origin) = single(headers, &header::ORIGIN);
+    if origin.is_some_and(|origin| second_origin || !is_same_site(origin, host)) {
+        return Err("requests from web pages of another origin are refused");
+    }
+    let (site, mode) = (HeaderName::from_static("sec-fetch-site"), HeaderName::from_static("sec-fetch-mode"));
+    let is_foreign = headers.get_all(site).iter().any(|site| site != "same-origin" && site != "none");
+    let is_link = || {
+        let is_page = *method == Method::GET && PAGES.contains(&uri.path());
+        is_page && headers.get(mode).is_some_and(|mode| mode == "navigate")
+    };
+    if is_foreign && uri.path() != ALIVE && !is_link() {
+        return Err("requests from web pages of another site are refused");
+    }
+    Ok(())
 }
 
 fn is_same_site(origin: &str, host: &str) -> bool {
@@ -66,20 +128,37 @@ fn is_same_site(origin: &str, host: &str) -> bool {
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
+/// What every answer says to browsers: not to guess what it is, not to hand it to pages of other sites, not to keep it.
+pub(crate) fn protect(headers: &mut HeaderMap) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let policy = HeaderName::from_static("cross-origin-resource-policy");
+    headers.entry(policy).or_insert(HeaderValue::from_static("same-origin"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn verdict(host: Option<&str>, origin: Option<&str>) -> bool {
-        let mut headers = HeaderMap::new();
-        host.map(|host| headers.insert(header::HOST, host.parse().unwrap()));
-        origin.map(|origin| headers.insert(header::ORIGIN, origin.parse().unwrap()));
-        check(&Hosts::loopback_and(["shop.example".to_owned()]), None, &headers).is_ok()
+    fn ask(method: &str, target: &str, headers: &[(&str, &str)], has_body: bool) -> u16 {
+        let hosts = Hosts::loopback_and(["shop.example".to_owned()]);
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        let (method, uri) = (method.parse().unwrap(), target.parse().unwrap());
+        check(&hosts, &method, &uri, &map, has_body, "192.0.2.7".parse().unwrap())
+            .err()
+            .map_or(200, |refusal| refusal.status().as_u16())
+    }
+
+    fn of_host(host: &str) -> u16 {
+        ask("GET", "/healthz", &[("host", host)], false)
     }
 
     #[test]
     fn only_known_hosts_are_answered() {
-        for host in [
+        let ours = [
             "localhost",
             "localhost:8095",
             "127.0.0.1:1",
@@ -87,19 +166,41 @@ mod tests {
             "[::1]",
             "LOCALHOST",
             "shop.example:80",
+            "192.0.2.7:8095",
+        ];
+        for host in ours {
+            assert_eq!(of_host(host), 200, "{host}");
+        }
+        for host in [
+            "evil.example",
+            "192.0.2.8",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:80",
+            "localhost:x.evil.example",
+            "localhost:",
+            "localhost:80:80",
+            "::1",
+            "",
+            "8095",
         ] {
-            assert!(verdict(Some(host), None), "{host}");
+            assert_eq!(of_host(host), 403, "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "::1", "", "8095"]
-        {
-            assert!(!verdict(Some(host), None), "{host}");
-        }
-        assert!(!verdict(None, None));
+        assert_eq!(ask("GET", "/", &[], false), 403);
+        assert_eq!(ask("GET", "/", &[("host", "localhost"), ("host", "localhost")], false), 403);
+    }
+
+    #[test]
+    fn a_target_that_names_a_host_is_held_to_it_too() {
+        assert_eq!(ask("GET", "http://evil.example/healthz", &[("host", "localhost")], false), 403);
+        assert_eq!(ask("GET", "http://localhost/healthz", &[("host", "evil.example")], false), 403);
+        assert_eq!(ask("GET", "http://x@localhost/healthz", &[("host", "localhost")], false), 403);
+        assert_eq!(ask("GET", "http://localhost:1/healthz", &[], false), 200);
     }
 
     #[test]
     fn only_our_own_pages_may_send_an_origin() {
-        assert!(verdict(Some("localhost:8095"), Some("http://localhost:8095")));
+        let of = |origin| ask("GET", "/healthz", &[("host", "localhost:8095"), ("origin", origin)], false);
+        assert_eq!(of("http://localhost:8095"), 200);
         for origin in [
             "http://evil.example",
             "http://localhost:3000",
@@ -107,7 +208,50 @@ mod tests {
             "file://",
             "http://localhost:8095.evil.example",
         ] {
-            assert!(!verdict(Some("localhost:8095"), Some(origin)), "{origin}");
+            assert_eq!(of(origin), 403, "{origin}");
         }
+    }
+
+    #[test]
+    fn what_a_page_of_another_site_starts_is_refused_and_links_are_followed() {
+        let of = |method, path, site, mode| {
+            ask(
+                method,
+                path,
+                &[("host", "localhost"), ("sec-fetch-site", site), ("sec-fetch-mode", mode)],
+                false,
+            )
+        };
+        for site in ["cross-site", "same-site", "unheard-of"] {
+            assert_eq!(of("GET", "/v1/events", site, "no-cors"), 403, "{site}");
+            assert_eq!(of("GET", "/v1/events", site, "navigate"), 403, "{site}");
+            assert_eq!(of("GET", "/docs", site, "no-cors"), 403, "{site}");
+            assert_eq!(of("POST", "/docs", site, "navigate"), 403, "{site}");
+            assert_eq!(of("GET", "/docs", site, "navigate"), 200, "{site}");
+            assert_eq!(of("GET", "/healthz", site, "no-cors"), 200, "{site}");
+        }
+        for site in ["same-origin", "none"] {
+            assert_eq!(of("GET", "/v1/events", site, "cors"), 200, "{site}");
+        }
+    }
+
+    #[test]
+    fn a_post_with_a_body_says_that_it_is_json_and_an_empty_one_need_not() {
+        let post = |kind, has_body| {
+            ask("POST", "/api/v1/tasks/1/retry", &[("host", "localhost"), ("content-type", kind)], has_body)
+        };
+        assert_eq!(post("application/x-www-form-urlencoded", false), 200);
+        assert_eq!(ask("POST", "/retry", &[("host", "localhost")], false), 200);
+        assert_eq!(post("text/plain", true), 400);
+        assert_eq!(post("application/json; charset=utf-8", true), 200);
+        assert_eq!(ask("PUT", "/template", &[("host", "localhost")], true), 200, "no page sends one unasked");
+    }
+
+    #[test]
+    fn long_targets_and_heads_have_their_statuses() {
+        let long = format!("/{}", "x".repeat(MAX_TARGET_BYTES));
+        assert_eq!(ask("GET", &long, &[("host", "localhost")], false), 414);
+        let value = "x".repeat(MAX_HEAD_BYTES);
+        assert_eq!(ask("GET", "/", &[("host", "localhost"), ("x", &value)], false), 431);
     }
 }

@@ -1,16 +1,19 @@
-//! What every server of the platform shares: where it listens, how it stops, how it logs, which HTTP requests it
-//! refuses unseen, how it reads JSON bodies and says how long an answer took, what gRPC servers and clients allow, and the one error vocabulary.
+//! What every server of the platform shares: where it listens, how it accepts connections and what they may cost, how it
+//! stops, how it logs, which requests it refuses unseen, how it reads JSON bodies and says how long an answer took, what gRPC
+//! servers and clients allow, and the one error vocabulary.
 
 pub mod accept;
 pub mod body;
 pub mod error;
 pub mod grpc;
+mod grpc_guard;
 pub mod http_guard;
 pub mod listen;
 pub mod logs;
 pub mod ops;
 pub mod path;
 pub mod peer;
+pub mod server;
 pub mod shutdown;
 pub mod starting;
 pub mod timing;

@@ -4,10 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use futures::Stream;
-use futures::stream::SelectAll;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::net::TcpListener;
 
 /// Why a server cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -114,19 +111,5 @@ impl Listeners {
     /// One listener for each address.
     pub fn into_inner(self) -> Vec<TcpListener> {
         self.0
-    }
-
-    /// The connections of all addresses, without Nagle's delay.
-    pub fn incoming(self) -> impl Stream<Item = io::Result<TcpStream>> {
-        let mut all = SelectAll::new();
-        for listener in self.0 {
-            all.push(TcpListenerStream::new(listener));
-        }
-        tokio_stream::StreamExt::map(all, |connection| {
-            connection.inspect(|connection| {
-                // Only costs latency if it fails.
-                let _ = connection.set_nodelay(true);
-            })
-        })
     }
 }

@@ -4,22 +4,47 @@ mod lock_waits;
 
 use std::io::IsTerminal as _;
 
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, fmt};
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
 use lock_waits::WithoutLockWaits;
 
-/// Starts logging. `filter` is a `tracing` filter such as `info` or `order_service=debug`.
+/// Whose lines hold no secrets at any level: the platform's own crates.
+const OURS: [&str; 15] = [
+    "configurator",
+    "data_manager",
+    "events",
+    "ledger",
+    "ledger_nats",
+    "openapi",
+    "order_service",
+    "queue",
+    "queue_sqs",
+    "reconcile",
+    "serving",
+    "settings",
+    "store",
+    "tasks",
+    "terminal",
+];
+
+/// Starts logging. `filter` is a `tracing` filter such as `info` or `order_service=debug`. Whatever it says, libraries are
+/// heard from `info` on only: below that they log addresses with passwords, statements and messages.
 pub fn start(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("`{filter}`: {error}"))?;
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let started = if std::io::stderr().is_terminal() {
-        tracing_subscriber::registry().with(filter).with(lines.with_filter(WithoutLockWaits)).try_init()
+    let lines = if std::io::stderr().is_terminal() {
+        lines.boxed()
     } else {
-        let lines = lines.json().flatten_event(true).with_filter(WithoutLockWaits);
-        tracing_subscriber::registry().with(filter).with(lines).try_init()
+        lines.json().flatten_event(true).boxed()
     };
+    let started = registry()
+        .with(filter)
+        .with(lines.with_filter(filter_fn(is_harmless).and(WithoutLockWaits)))
+        .try_init();
     started.map_err(|error| error.to_string())
 }
 
@@ -28,5 +53,40 @@ pub fn start(filter: &str) -> Result<(), String> {
 pub fn gave_up(reason: &str) {
     if !std::io::stderr().is_terminal() {
         tracing::error!(code = "UNAVAILABLE", "{reason}");
+    }
+}
+
+fn is_harmless(line: &Metadata<'_>) -> bool {
+    let source = line.target().split("::").next().unwrap_or_default();
+    *line.level() <= Level::INFO || OURS.contains(&source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_not_heard_below_info() {
+        struct Lines(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+        impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Lines {
+            fn on_event(&self, line: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+                self.0.lock().unwrap().push(format!(
+                    "{} {}",
+                    line.metadata().target(),
+                    line.metadata().level()
+                ));
+            }
+        }
+        let heard = std::sync::Arc::default();
+        let subscriber = registry()
+            .with(EnvFilter::new("trace,async_nats=trace"))
+            .with(Lines(std::sync::Arc::clone(&heard)).with_filter(filter_fn(is_harmless)));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!(target: "async_nats::connector", "nats://u:canary@h");
+            tracing::trace!(target: "storefront", "not ours");
+            tracing::info!(target: "async_nats", "connected");
+            tracing::debug!(target: "store::connect", "ours");
+        });
+        assert_eq!(*heard.lock().unwrap(), ["async_nats INFO", "store::connect DEBUG"]);
     }
 }

@@ -37,7 +37,8 @@ impl Peer {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
-            .keep_alive_while_idle(true)
+            // Not while idle: servers of some gRPC libraries end connections that ping them without a call.
+            .keep_alive_while_idle(false)
             // A refusal's message comes in a header: a long one must not end the connection.
             .http2_max_header_list_size(256 << 10)
             .connect_with_connector_lazy(Counting { connector, connections: connections.clone() });
@@ -76,6 +77,9 @@ impl OptionalCall {
 pub fn check_address(address: &str) -> Result<Uri, String> {
     let text = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     let uri: Uri = text.parse().map_err(|error| format!("`{address}`: {error}"))?;
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("must not hold a user or a password: nobody would ask for them".to_owned());
+    }
     let is_place = uri.scheme_str() == Some("http") && uri.port_u16().is_some();
     if is_place && uri.host().is_some_and(|host| !host.is_empty()) {
         Ok(uri)

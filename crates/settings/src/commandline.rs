@@ -117,7 +117,7 @@ mod tests {
             let matches = shop().try_get_matches_from(line.split(' ')).unwrap();
             let list = matches.subcommand_matches("orders").unwrap().subcommand_matches("list").unwrap();
             let resolved = Resolved::new(&PROGRAM, list, []).unwrap();
-            let value = |name| resolved.value(name).unwrap().text.clone();
+            let value = |name| resolved.value(name).unwrap().text().to_owned();
             assert_eq!((value("app-port"), value("data-dir")), ("7".to_owned(), "d".to_owned()), "{line}");
         }
     }

@@ -7,6 +7,7 @@
 mod commandline;
 mod page;
 mod resolve;
+mod secret;
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub use commandline::{normalise, one_line, parse, shown_args, with_settings};
 pub use page::page;
 pub use resolve::{Resolved, Source, Value};
+pub use secret::Secret;
 
 /// One setting of a program.
 #[derive(Debug, Clone, Copy)]
@@ -139,7 +141,7 @@ impl Resolved {
         T::Err: Display,
     {
         let Some(value) = self.value(name) else { return Ok(None) };
-        let parsed = value.text.trim().parse::<T>();
+        let parsed = value.text().trim().parse::<T>();
         parsed.map(Some).map_err(|error| self.invalid(name, format!("`{}`: {error}", value.shown())))
     }
 
@@ -168,23 +170,41 @@ impl Resolved {
     /// A duration such as `200ms`, `2s` or `24h`.
     pub fn duration(&self, name: &'static str) -> Result<Duration, SettingError> {
         let value = self.value(name).ok_or(SettingError::Missing(name))?;
-        humantime::parse_duration(value.text.trim()).map_err(|error| {
-            self.invalid(name, format!("`{}`: {error} (such as 200ms, 2s, 24h)", value.text))
+        humantime::parse_duration(value.text().trim()).map_err(|error| {
+            self.invalid(name, format!("`{}`: {error} (such as 200ms, 2s, 24h)", value.shown()))
         })
     }
 
     /// Whether a switch is on.
     pub fn switch(&self, name: &'static str) -> Result<bool, SettingError> {
-        match self.value(name).map(|value| value.text.as_str()) {
+        match self.value(name).map(Value::text) {
             None | Some("false" | "0" | "") => Ok(false),
             Some("true" | "1") => Ok(true),
             Some(other) => Err(self.invalid(name, format!("`{other}` is neither true nor false"))),
         }
     }
 
+    /// A secret: what the setting `name` says, or what is in the file that the setting `file_name` names.
+    pub fn secret(
+        &self,
+        name: &'static str,
+        file_name: &'static str,
+    ) -> Result<Option<Secret>, SettingError> {
+        match (self.value(name), self.value(file_name)) {
+            (Some(_), Some(_)) => {
+                Err(self.invalid(file_name, format!("--{name} is given too: one is enough")))
+            }
+            (Some(value), None) => Ok(Some(Secret::new(value.text().trim().to_owned()))),
+            (None, Some(file)) => secret::read_secret_file(file.text())
+                .map(Some)
+                .map_err(|reason| self.invalid(file_name, reason)),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// The items of a comma-separated list.
     pub fn list(&self, name: &'static str) -> Vec<String> {
-        let text = self.value(name).map(|value| value.text.as_str()).unwrap_or_default();
+        let text = self.value(name).map(Value::text).unwrap_or_default();
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
+use crate::secret::{MASK, Secret, without_credentials};
 use crate::{Program, Setting, SettingError};
 
 /// Where a value came from.
@@ -35,17 +36,21 @@ impl fmt::Display for Source {
 /// A value and where it came from.
 #[derive(Debug, Clone)]
 pub struct Value {
-    /// As written.
-    pub text: String,
+    text: Secret,
     /// Where it came from.
     pub from: Source,
-    secret: bool,
+    shown: String,
 }
 
 impl Value {
-    /// The value as it may be shown: secrets are masked.
+    /// As written.
+    pub fn text(&self) -> &str {
+        self.text.reveal()
+    }
+
+    /// The value as it may be shown: secrets are masked, and user and password in any URL.
     pub fn shown(&self) -> &str {
-        if self.secret { "********" } else { &self.text }
+        &self.shown
     }
 }
 
@@ -104,7 +109,8 @@ impl Resolved {
     }
 
     fn set(&mut self, setting: &Setting, text: String, from: Source) {
-        self.values.insert(setting.name, Value { text, from, secret: setting.secret });
+        let shown = if setting.secret { MASK.to_owned() } else { without_credentials(&text) };
+        self.values.insert(setting.name, Value { text: Secret::new(text), from, shown });
     }
 
     fn read_environment(
@@ -141,7 +147,11 @@ impl Resolved {
     fn read_file(&mut self, program: &Program, path: &str) -> Result<(), SettingError> {
         let failed = |reason: String| SettingError::File { file: path.to_owned(), reason };
         let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| failed(error.to_string()))?;
+        // The parser's own words would show the line, which may hold a secret.
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            failed(format!("line {}: {}", before.matches('\n').count() + 1, error.message()))
+        })?;
         for (key, value) in table {
             let name = key.replace('_', "-");
             let Some(setting) = program.settings().find(|setting| setting.name == name) else {
@@ -206,6 +216,7 @@ mod tests {
                 Setting::new("config", "FILE", "file"),
                 Setting::new("app-port", "PORT", "port").or("1"),
                 Setting::new("token", "TEXT", "secret").secret(),
+                Setting::new("token-file", "FILE", "a file with it"),
                 Setting::switch("quiet", "switch"),
             ],
         }],
@@ -226,7 +237,7 @@ mod tests {
         let config = file.to_str().unwrap();
         let port = |args: &[&str], env: &[(&str, &str)]| {
             let value = resolve(args, env).unwrap().value("app-port").unwrap().clone();
-            (value.text, value.from)
+            (value.text().to_owned(), value.from)
         };
         assert_eq!(port(&[], &[]), ("1".into(), Source::Default));
         assert_eq!(port(&["--config", config], &[]), ("2".into(), Source::File(config.into())));
@@ -251,7 +262,7 @@ mod tests {
         let resolved =
             resolve(&[], &[("SHOP_PORT", "tcp://1"), ("SHOP_SERVICE_HOST", "x"), ("SHOP_APP_PROT", "9")])
                 .unwrap();
-        assert_eq!(resolved.value("app-port").unwrap().text, "1");
+        assert_eq!(resolved.value("app-port").unwrap().text(), "1");
         assert_eq!(
             resolved.warnings(),
             ["unknown environment variable SHOP_APP_PROT, did you mean SHOP_APP_PORT?"]
@@ -264,6 +275,27 @@ mod tests {
         assert_eq!(resolved.value("token").unwrap().shown(), "********");
         let error = resolved.required::<u32>("token").unwrap_err().to_string();
         assert!(!error.contains("canary"), "{error}");
+        assert!(!format!("{resolved:?}").contains("canary"));
+        let refused = resolve(&["--token-file", "http://u:canary@h/x"], &[]).unwrap();
+        assert_eq!(refused.value("token-file").unwrap().shown(), "http://********@h/x");
+    }
+
+    #[test]
+    fn a_secret_comes_from_its_setting_or_from_a_file_but_not_from_both() {
+        let token = |args: &[&str]| resolve(args, &[]).unwrap().secret("token", "token-file");
+        assert!(token(&[]).unwrap().is_none());
+        assert_eq!(token(&["--token", "canary"]).unwrap().unwrap().reveal(), "canary");
+        let both = token(&["--token", "canary", "--token-file", "x"]).unwrap_err().to_string();
+        assert!(both.contains("--token-file") && !both.contains("canary"), "{both}");
+    }
+
+    #[test]
+    fn a_file_that_does_not_parse_is_refused_without_its_lines() {
+        let file = std::env::temp_dir().join(format!("settings-torn-{}.toml", std::process::id()));
+        std::fs::write(&file, "app_port = 2\ntoken = \"canary").unwrap();
+        let error = resolve(&["--config", file.to_str().unwrap()], &[]).unwrap_err().to_string();
+        assert!(error.contains("line 2") && !error.contains("canary"), "{error}");
+        std::fs::remove_file(&file).unwrap();
     }
 
     #[test]

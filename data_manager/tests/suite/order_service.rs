@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 /// What the order service does with a callback.
@@ -84,7 +85,7 @@ impl OrderService {
         });
         let stop = CancellationToken::new();
         let service = OrderServiceServer::new(Service(Arc::clone(&state)));
-        let server = serving::grpc::server().add_service(service);
+        let server = Server::builder().add_service(service);
         let stopped = stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {
             server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped).await.unwrap();

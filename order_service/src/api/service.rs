@@ -53,7 +53,7 @@ impl OrderService for OrderApi {
         request: Request<wire::ProcessOrdersRequest>,
     ) -> Result<Response<wire::ProcessOrdersResponse>, Status> {
         let started = Instant::now();
-        let timeout = grpc::timeout(request.metadata()).unwrap_or(self.0.limits.deadline).min(LONGEST);
+        let timeout = grpc::timeout(request.metadata().as_ref()).unwrap_or(self.0.limits.deadline).min(LONGEST);
         let orders = validate::orders(&request.into_inner().orders, self.0.limits.orders_per_request)?;
         let (rooms, open) = (self.0.clone(), self.0.open.enter());
         let within = answer_within(timeout);
@@ -104,7 +104,7 @@ impl OrderService for OrderApi {
         request: Request<Streaming<wire::process_orders_request::OrderRequest>>,
     ) -> Result<Response<Self::ProcessOrderStreamStream>, Status> {
         self.0.check_running()?;
-        let timeout = grpc::timeout(request.metadata()).map(|timeout| timeout.min(LONGEST));
+        let timeout = grpc::timeout(request.metadata().as_ref()).map(|timeout| timeout.min(LONGEST));
         // With a deadline of its own the stream's time is the orders' time.
         let per_order = timeout.unwrap_or(answer_within(self.0.limits.deadline));
         let deadline = timeout.map(|timeout| Instant::now() + answer_within(timeout));

@@ -41,7 +41,7 @@ pub(super) fn webhooks(settings: &EventsSettings) -> HttpRequest {
             settings.webhook_allow.iter().cloned(),
             settings.webhook_authorities.iter().cloned(),
         ),
-        secret: settings.webhook_secret.clone().map(|secret| secret.0),
+        secret: settings.webhook_secret.as_ref().map(|secret| secret.reveal().clone()),
     }
 }
 

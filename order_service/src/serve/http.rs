@@ -1,22 +1,31 @@
 //! The HTTP port: opens first, so that probes are answered while the database is still starting.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use serving::error::{ApiError, Code};
-use serving::http_guard::{Hosts, guard};
+use serving::http_guard::Hosts;
 use serving::listen::Listeners;
 use serving::ops::{self, Readiness};
+use serving::server::{Budget, Limits, Protocol, Serving, Terms};
 use serving::timing::server_timing;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::settings::Settings;
 
 /// The API's routes, once there are any: it needs the databases.
-#[derive(Clone, Default)]
-pub(super) struct Api(Arc<OnceLock<Router>>);
+type Late = Arc<OnceLock<Router>>;
+
+/// The HTTP port, and the place for the API's routes.
+pub(super) struct Api {
+    routes: Late,
+    server: Serving,
+    stop: CancellationToken,
+}
 
 impl Api {
     /// From now on these are served.
@@ -24,19 +33,31 @@ impl Api {
         let routes =
             routes.fallback(async || ApiError::new(Code::NotFound, "there is nothing at this address"));
         // A second time would be a second start.
-        let _ = self.0.set(routes);
+        let _ = self.routes.set(routes);
+    }
+
+    /// Closes the port; requests in flight are answered within this time.
+    pub(super) async fn stop(&self, within: Duration) {
+        self.stop.cancel();
+        let _ = tokio::time::timeout(within, self.server.ended()).await;
+        self.server.cut();
     }
 }
 
-async fn late(State(api): State<Api>, request: Request) -> Response {
-    match api.0.get() {
+async fn late(State(api): State<Late>, request: Request) -> Response {
+    match api.get() {
         Some(routes) => routes.clone().oneshot(request).await.into_response(),
         None => serving::starting::answer(&request),
     }
 }
 
 /// Starts serving HTTP; answers the port and the place for the API's routes.
-pub(super) async fn start(settings: &Settings, readiness: Readiness) -> anyhow::Result<(u16, Api)> {
+pub(super) async fn start(
+    settings: &Settings,
+    readiness: Readiness,
+    limits: Limits,
+    budget: Budget,
+) -> anyhow::Result<(u16, Api)> {
     let bound = if settings.http_port_given {
         Listeners::bind(&settings.listen, settings.http_port, "--http-port").await
     } else {
@@ -49,18 +70,12 @@ pub(super) async fn start(settings: &Settings, readiness: Readiness) -> anyhow::
     }
     let metrics = ops::metrics().map_err(anyhow::Error::msg)?;
     let hosts = Hosts::loopback_and(settings.allowed_hosts.iter().cloned());
-    let api = Api::default();
+    let late_routes = Late::default();
     let routes = ops::routes(readiness, metrics)
-        .fallback_service(axum::routing::any(late).with_state(api.clone()))
-        .layer(axum::middleware::from_fn_with_state(hosts, guard))
+        .fallback_service(axum::routing::any(late).with_state(late_routes.clone()))
         .layer(axum::middleware::from_fn(server_timing));
-    for listener in listeners.into_inner() {
-        let routes = routes.clone();
-        tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, routes).await {
-                tracing::error!(%error, code = "INTERNAL_ERROR", "HTTP server");
-            }
-        });
-    }
-    Ok((port, api))
+    let stop = CancellationToken::new();
+    let terms = Terms { protocol: Protocol::Http, hosts, limits, budget };
+    let server = serving::server::serve(listeners, routes, terms, stop.clone());
+    Ok((port, Api { routes: late_routes, server, stop }))
 }

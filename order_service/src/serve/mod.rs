@@ -18,8 +18,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use proto::order_service::order_service_server::OrderServiceServer;
+use serving::http_guard::Hosts;
 use serving::listen::Listeners;
 use serving::ops::{Probe, Readiness};
+use serving::server::{Budget, Limits, Protocol, Terms, raise_file_limit};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,12 @@ use rooms::Running;
 
 /// Large enough for too many orders to be refused by their number: 10,000 are 250 KB at most.
 const LARGEST_MESSAGE: usize = 16 << 20;
+/// Files for everything but clients and databases: exports, queues, webhooks, the exchange.
+const OTHER_FILES: u64 = 256;
+/// Shards whose connections are kept back before the shard map is known.
+const USUAL_SHARDS: u64 = 16;
+/// REST calls in flight have so long when everything else has ended.
+const FOR_LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Serves until `stop`.
 pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
@@ -49,7 +57,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         false => None,
     };
     let readiness = Readiness::starting("the database is not open yet");
-    let (http_port, api) = http::start(&settings, readiness.clone()).await?;
+    let (budget, limits) = (Budget::default(), limits(&settings.database));
+    let (http_port, api) = http::start(&settings, readiness.clone(), limits.clone(), budget.clone()).await?;
     let database = tokio::select! {
         database = database::open(&settings.database, Access::CreateMissing) => database?,
         () = stop.cancelled() => return Ok(()),
@@ -82,7 +91,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     let mut duties = duties::start(&running.ledger, &settings.roles, export_to, &stop);
     readiness.ask(probe(database.pool.clone()));
     let served = if grpc {
-        serve_grpc(&settings, &running, stop.clone(), http_port, &readiness).await
+        let terms = grpc_terms(&settings, limits, budget);
+        serve_grpc(&settings, &running, stop.clone(), http_port, &readiness, terms).await
     } else {
         readiness.set(Ok(()));
         tracing::info!(http_port, "order service ready (no gRPC in this process)");
@@ -98,6 +108,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     ended(configuring, settings.shutdown_timeout).await;
     gone.cancel();
     let _ = heartbeat.await;
+    api.stop(FOR_LAST_ANSWERS).await;
     // They have been stopping since the signal.
     let _ = timeout(Duration::from_secs(2), async { while duties.join_next().await.is_some() {} }).await;
     database.pool.close().await;
@@ -134,6 +145,22 @@ pub(crate) async fn ended(mut running: JoinSet<()>, within: Duration) {
     let _ = timeout(within, async { while running.join_next().await.is_some() {} }).await;
 }
 
+/// What clients may use of this process, with the files kept back that it needs itself.
+fn limits(database: &crate::settings::DatabaseSettings) -> Limits {
+    let kept_back =
+        OTHER_FILES + u64::from(database.connections) + u64::from(database.shard_connections) * USUAL_SHARDS;
+    Limits::within_files(raise_file_limit(), kept_back, 2)
+}
+
+fn grpc_terms(settings: &Settings, limits: Limits, budget: Budget) -> Terms {
+    Terms {
+        protocol: Protocol::Grpc,
+        hosts: Hosts::loopback_and(settings.allowed_hosts.iter().cloned()),
+        limits: limits.with_messages_of(LARGEST_MESSAGE),
+        budget,
+    }
+}
+
 /// Ready means that the database answers.
 fn probe(pool: sqlx::PgPool) -> Probe {
     Arc::new(move || {
@@ -153,6 +180,7 @@ async fn serve_grpc(
     stop: CancellationToken,
     http_port: u16,
     readiness: &Readiness,
+    terms: Terms,
 ) -> anyhow::Result<()> {
     let service = OrderServiceServer::new(OrderApi::new(running.rooms.clone()))
         .max_decoding_message_size(LARGEST_MESSAGE)
@@ -165,14 +193,8 @@ async fn serve_grpc(
     readiness.set(Ok(()));
     tracing::info!(port, http_port, ?addresses, "order service ready");
     let finished = CancellationToken::new();
-    let server = serving::grpc::server()
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(listeners.incoming(), finished.clone().cancelled_owned());
-    let mut server = tokio::spawn(server);
-    tokio::select! {
-        ended = &mut server => return Ok(ended.context("gRPC server")??),
-        () = stop.cancelled() => {}
-    }
+    let server = serving::server::serve(listeners, routes.into_axum_router(), terms, finished.clone());
+    stop.cancelled().await;
     readiness.set(Err("the service is stopping".to_owned()));
     health.set_not_serving::<OrderServiceServer<OrderApi>>().await;
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
@@ -180,6 +202,6 @@ async fn serve_grpc(
     running.finish(settings.shutdown_timeout).await;
     finished.cancel();
     // Idle connections of clients do not hold us up.
-    let _ = timeout(Duration::from_secs(1), server).await;
+    let _ = timeout(Duration::from_secs(1), server.ended()).await;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use events::EventSettings;
 use events::task_types::http_request::{CertificateDer, authorities};
-use settings::{Resolved, SettingError};
+use settings::{Resolved, Secret, SettingError};
 
 /// The settings of events.
 #[derive(Debug, Clone)]
@@ -16,19 +16,9 @@ pub struct EventsSettings {
     /// `--webhook-allow`
     pub webhook_allow: Vec<String>,
     /// The content of `--webhook-secret-file`.
-    pub webhook_secret: Option<Secret>,
+    pub webhook_secret: Option<Secret<Vec<u8>>>,
     /// The certificates in `--webhook-ca`.
     pub webhook_authorities: Vec<CertificateDer<'static>>,
-}
-
-/// Bytes that are never shown.
-#[derive(Clone)]
-pub struct Secret(pub Vec<u8>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
-    }
 }
 
 impl EventsSettings {
@@ -77,12 +67,12 @@ fn content(resolved: &Resolved, name: &'static str) -> Result<Option<(String, Ve
     Ok(Some((file, content)))
 }
 
-fn secret(resolved: &Resolved) -> Result<Option<Secret>, SettingError> {
+fn secret(resolved: &Resolved) -> Result<Option<Secret<Vec<u8>>>, SettingError> {
     const NAME: &str = "webhook-secret-file";
     let Some((file, secret)) = content(resolved, NAME)? else { return Ok(None) };
     let secret = secret.trim_ascii_end();
     if secret.is_empty() {
         return Err(resolved.invalid(NAME, format!("{file} is empty")));
     }
-    Ok(Some(Secret(secret.to_vec())))
+    Ok(Some(Secret::new(secret.to_vec())))
 }

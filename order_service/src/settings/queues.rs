@@ -150,6 +150,12 @@ fn accounts(resolved: &Resolved, compiled: SqsCompiled) -> Result<SqsAccounts, S
 
 fn check_url(url: &str) -> Result<(), String> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    // Not shown: it would be a secret.
+    if rest.unwrap_or(url).contains('@') {
+        return Err(
+            "must hold no user and no password: keys come from the environment or from --queues".to_owned()
+        );
+    }
     match rest {
         Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => Ok(()),
         _ => Err(format!("`{url}` is no URL such as https://sqs.eu-central-1.amazonaws.com")),
@@ -237,6 +243,7 @@ mod tests {
         for (text, expected) in [
             ("queues: {stage: {}}", "`stage` is not dev, test, prod or default"),
             ("queues: {dev: {endpoint_url: localhost}}", "dev: `localhost` is no URL"),
+            ("queues: {dev: {endpoint_url: 'http://u:canary@h'}}", "dev: must hold no user"),
             ("queues: {dev: {access_key_id: a}}", "dev: access_key_id and its secret belong together"),
             ("queues: {dev: {regoin: a}}", "regoin"),
             (
@@ -245,7 +252,7 @@ mod tests {
             ),
         ] {
             let reason = from_file(text, SqsAccount::default(), SqsCompiled).unwrap_err();
-            assert!(reason.contains(expected), "{text}: {reason}");
+            assert!(reason.contains(expected) && !reason.contains("canary"), "{text}: {reason}");
         }
     }
 }

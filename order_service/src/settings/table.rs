@@ -36,7 +36,7 @@ const SERVING: &[Setting] = &[
     Setting::new(
         "allowed-hosts",
         "NAME,…",
-        "Host names, besides loopback, that the HTTP port answers to",
+        "Host names, besides loopback, that this service answers to",
     ),
     Setting::new("data-manager-address", "HOST:PORT", "The data manager").or("localhost:8093"),
     Setting::new(
@@ -61,6 +61,11 @@ const SERVING: &[Setting] = &[
 const DATA: &[Setting] = &[
     Setting::new("database-url", "URL", "The control database; without it, an embedded PostgreSQL is used")
         .secret(),
+    Setting::new(
+        "database-url-file",
+        "FILE",
+        "A file with the URL of the control database, readable by nobody else, in the place of --database-url",
+    ),
     Setting::new("database-connections", "COUNT", "Most connections to the database").or("16"),
     super::data_dir::SETTING,
     Setting::new(

@@ -1,6 +1,7 @@
 """Hazard: a web page that the operator happens to look at talks to the service on loopback.
 
-A foreign Host (DNS rebinding) or a foreign Origin is refused on every HTTP route there is, and on every other path.
+A foreign Host (DNS rebinding), a foreign Origin or what a page of another site starts is refused on every HTTP route there
+is, and on every other path; links to pages work from anywhere.
 """
 
 import pytest
@@ -9,7 +10,13 @@ from raw_http import get, request
 
 ROUTES = ["/healthz", "/readyz", "/metrics", "/", "/console", "/api/orders", "/no/such/route", "/healthz?x=1"]
 METHODS = ["GET", "POST", "PUT", "DELETE", "OPTIONS"]
-FOREIGN_HOSTS = ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "localhost.evil.example"]
+FOREIGN_HOSTS = [
+    "evil.example",
+    "evil.example:{port}",
+    "127.0.0.1.evil.example:{port}",
+    "localhost.evil.example",
+    "localhost:x.evil.example",
+]
 FOREIGN_ORIGINS = ["http://evil.example", "https://evil.example:{port}", "http://localhost.evil.example:{port}", "null"]
 
 
@@ -49,3 +56,42 @@ def test_who_is_at_home_is_let_in(port):
     assert metrics.status == 200 and b"# TYPE" in metrics.body
     assert get(port, "/no/such/route").status == 404
     assert get(port, "/no/such/route").error_code() == "NOT_FOUND"
+
+
+def test_what_a_page_of_another_site_starts_without_asking_is_refused(port):
+    for site in ("cross-site", "same-site"):
+        foreign = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"}
+        for path in [path for path in ROUTES if not path.startswith("/healthz")]:
+            answer = request(port, "GET", path, headers=foreign)
+            assert (answer.status, answer.error_code()) == (403, "PERMISSION_DENIED"), (site, path)
+        assert request(port, "POST", "/api/v1/tasks/1/retry", headers=foreign).status == 403
+        assert request(port, "GET", "/healthz", headers=foreign).status == 200
+        link = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"}
+        assert request(port, "GET", "/docs", headers=link).status == 200
+        assert request(port, "GET", "/v1/types", headers=link).status == 403
+    assert request(port, "GET", "/readyz", headers={"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}).status == 200
+
+
+def test_the_target_names_the_host_as_well(port):
+    assert request(port, "GET", "http://evil.example/healthz").status == 403
+    assert request(port, "GET", f"http://localhost:{port}/healthz", host="evil.example").status == 403
+    assert request(port, "GET", f"http://localhost:{port}/healthz").status == 200
+
+
+def test_a_shell_posts_nothing_and_a_form_posts_in_vain(port):
+    path = "/api/v1/tasks/1/retry"
+    assert request(port, "POST", path, body=b"").error_code() == "NOT_FOUND", "curl -X POST"
+    for kind in ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"):
+        form = request(port, "POST", path, headers={"Content-Type": kind}, body=b"a=b")
+        assert (form.status, form.error_code()) == (400, "VALIDATION_ERROR")
+        assert "Content-Type" in form.error()["args"]
+
+
+def test_browsers_are_told_not_to_guess_share_or_keep(port):
+    for path in ("/healthz", "/docs", "/no/such/route"):
+        headers = get(port, path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert "cache-control" in headers
+    refused = request(port, "GET", "/", host="evil.example").headers
+    assert refused["x-content-type-options"] == "nosniff" and refused["cache-control"] == "no-store"

@@ -1,13 +1,12 @@
 //! `PUT` and `GET /configurator/v1/templates/{name}`, and their listing.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use serving::body;
 use serving::error::{ApiError, Code};
 use serving::path::Path;
 
@@ -16,22 +15,13 @@ use crate::service::read;
 use crate::template::check_template_name;
 use crate::{Configurator, Refused, templates};
 
-/// Largest template, in bytes.
-const LARGEST: usize = 8 << 20;
-/// A body that takes longer is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 pub(super) async fn put(
     State(configurator): State<Configurator>,
     Path(name): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     check_template_name(&name).map_err(|reason| ApiError::field("name", reason))?;
-    let read_body = tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, LARGEST)).await;
-    let body =
-        read_body.map_err(|_| ApiError::new(Code::Timeout, "the body took too long to arrive"))?.map_err(
-            |_| ApiError::new(Code::TooLarge, format!("the body is larger than {} MiB", LARGEST >> 20)),
-        )?;
+    let body = body::collect(body).await?;
     let text = String::from_utf8(body.to_vec()).map_err(|_| ApiError::field("body", "must be UTF-8"))?;
     let (text, graph) = read(text).await.map_err(refused)?;
     let version = templates::put(&configurator.pool, &name, &text)

@@ -11,9 +11,10 @@ use axum::routing::post;
 use configurator::Configurator;
 use configurator::transcript::{self, Entry, Replay};
 use queue::fifo::{CHANNEL, ConsumerTerms, OUTBOX_CHANNEL, Queues, consume};
-use serving::http_guard::{Hosts, guard};
+use serving::http_guard::Hosts;
 use serving::listen::Listeners;
 use serving::ops::{self, Readiness};
+use serving::server::{Budget, Limits, Protocol, Terms, raise_file_limit};
 use store::Notifications;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,9 @@ use super::queues::FifoQueues;
 use super::{configurator as room, ended, ledger, queues};
 use crate::bundle;
 use crate::settings::Settings;
+
+/// Files for everything but clients.
+const FILES_KEPT_BACK: u64 = 256;
 
 /// How a test proxy differs from a service.
 pub struct Proxy {
@@ -79,7 +83,7 @@ pub async fn serve(settings: Settings, proxy: Proxy, stop: CancellationToken) ->
     };
     let record = record.map(|file| Arc::new(tokio::sync::Mutex::new(file)));
     let shared = Shared { configurator: configurator.clone(), timeout: proxy.timeout, record };
-    listen(listeners, &settings, shared)?;
+    listen(listeners, &settings, shared, stop.clone())?;
     stop.cancelled().await;
     ended(role, settings.shutdown_timeout).await;
     ended(running, Duration::from_secs(2)).await;
@@ -87,7 +91,12 @@ pub async fn serve(settings: Settings, proxy: Proxy, stop: CancellationToken) ->
     Ok(())
 }
 
-fn listen(listeners: Listeners, settings: &Settings, shared: Shared) -> anyhow::Result<()> {
+fn listen(
+    listeners: Listeners,
+    settings: &Settings,
+    shared: Shared,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let port = listeners.port();
     let readiness = Readiness::starting("starting");
     readiness.set(Ok(()));
@@ -97,16 +106,10 @@ fn listen(listeners: Listeners, settings: &Settings, shared: Shared) -> anyhow::
         .route("/", post(answer::answer).get(get_hint))
         .with_state(shared.clone())
         .merge(configurator::http::routes(shared.configurator))
-        .merge(ops::routes(readiness, metrics))
-        .layer(axum::middleware::from_fn_with_state(hosts, guard));
-    for listener in listeners.into_inner() {
-        let routes = routes.clone();
-        tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, routes).await {
-                tracing::error!(%error, code = "INTERNAL_ERROR", "HTTP server");
-            }
-        });
-    }
+        .merge(ops::routes(readiness, metrics));
+    let limits = Limits::within_files(raise_file_limit(), FILES_KEPT_BACK, 1);
+    let terms = Terms { protocol: Protocol::Http, hosts, limits, budget: Budget::default() };
+    serving::server::serve(listeners, routes, terms, stop);
     tracing::info!(port, "test proxy ready: CONFIGSHOP_TEST_PROXY_URL=http://localhost:{port}");
     Ok(())
 }

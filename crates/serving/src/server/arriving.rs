@@ -1,0 +1,117 @@
+//! The body of a request on its way in: counted against the budget as it comes, and here in time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+use tonic::Status;
+
+use super::framing::Framing;
+use super::in_flight::InFlight;
+use crate::error::{ApiError, Code};
+
+/// What a part of a body costs beside its bytes: somebody may send it byte by byte.
+const PART_COST: usize = 64;
+
+/// What a body ends with if it does not end well: [`ApiError`], or for gRPC the [`Status`] that it is there.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request.
+pub(super) struct Arriving {
+    body: Incoming,
+    request: Arc<InFlight>,
+    /// Of gRPC: where its messages end.
+    framing: Option<Framing>,
+    /// Taken of the budget for what it holds.
+    held: usize,
+    timeout: Duration,
+    /// Made when the body makes somebody wait for the first time.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Arriving {
+    pub(super) fn new(
+        body: Incoming,
+        request: Arc<InFlight>,
+        framing: Option<Framing>,
+        timeout: Duration,
+    ) -> Self {
+        Self { body, request, framing, held: 0, timeout, deadline: None }
+    }
+
+    /// Takes room for a part and follows the messages in it.
+    fn count(&mut self, part: &Bytes) -> Result<(), ApiError> {
+        if let Some(framing) = &mut self.framing {
+            if framing.is_between_messages() {
+                // Whoever reads on has done with the message before.
+                self.request.give_back(std::mem::take(&mut self.held));
+            }
+            if framing.follow(part)? {
+                self.deadline = None;
+            }
+        }
+        let cost = part.len() + PART_COST;
+        self.request.take_for_body(cost, self.held)?;
+        self.held += cost;
+        Ok(())
+    }
+
+    /// Whether it may take as long as it likes just now: a stream between two messages.
+    fn is_unhurried(&self) -> bool {
+        self.framing.as_ref().is_some_and(Framing::may_wait)
+    }
+
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<ApiError> {
+        if self.is_unhurried() {
+            self.deadline = None;
+            return Poll::Pending;
+        }
+        let timeout = self.timeout;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        ready!(deadline.as_mut().poll(context));
+        Poll::Ready(ApiError::new(
+            Code::Timeout,
+            format!("the body was not here within {} s", timeout.as_secs_f64()),
+        ))
+    }
+
+    fn failed(&self, error: ApiError) -> BoxError {
+        if self.framing.is_some() { Box::new(Status::from(error)) } else { Box::new(error) }
+    }
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let counted = frame.data_ref().map_or(Ok(()), |part| self.count(part));
+                Poll::Ready(Some(counted.map(|()| frame).map_err(|error| self.failed(error))))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                let late = ready!(self.poll_deadline(context));
+                Poll::Ready(Some(Err(self.failed(late))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,114 @@
+//! One connection, in a task of its own, from its first byte to its last.
+
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::activity::{Verdict, now};
+use super::handler::{Handler, Protocol};
+use super::limits::{Limits, MAX_HEAD_BYTES, MAX_TARGET_BYTES};
+use super::registry::Place;
+use super::watched::Watched;
+use super::{Ending, Listener};
+use crate::grpc::{CONNECTION_WINDOW, STREAM_WINDOW};
+
+/// The window of a connection that serves pages and REST over HTTP/2.
+const HTTP_CONNECTION_WINDOW: u32 = 4 << 20;
+/// What is buffered of one HTTP/1 connection, either way; a head must fit in.
+const HTTP1_BUFFER: usize = MAX_HEAD_BYTES + MAX_TARGET_BYTES;
+
+/// How connections of a listener are served.
+pub(super) fn builder(protocol: Protocol, limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    let window = match protocol {
+        Protocol::Http => HTTP_CONNECTION_WINDOW,
+        Protocol::Grpc => CONNECTION_WINDOW,
+    };
+    // No pings: clients of some gRPC libraries take them for a flood, and a peer that is gone is found by TCP's own
+    // (see `tune`).
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(window)
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(16 << 10)
+        .max_pending_accept_reset_streams(Some(200));
+    // Times are kept by `Activity`, which knows a half head from a connection that is kept for later.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None::<Duration>).max_buf_size(HTTP1_BUFFER);
+    match protocol {
+        Protocol::Http => builder,
+        Protocol::Grpc => builder.http2_only(),
+    }
+}
+
+/// Serves a connection until it ends. A TLS handshake belongs here, before the first byte is read: in this task, within the
+/// time for a head, and with the place taken.
+pub(super) async fn serve<S>(
+    stream: S,
+    local: IpAddr,
+    place: Place,
+    listener: Arc<Listener>,
+    builder: Arc<Builder<TokioExecutor>>,
+    routes: axum::Router,
+    ending: Ending,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = Arc::clone(&place.activity);
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let handler = Handler { listener: Arc::clone(&listener), routes, activity: Arc::clone(&activity), local };
+    let mut connection = pin!(builder.serve_connection(io, handler));
+    let mut check = pin!(tokio::time::sleep(first_check(&listener.limits)));
+    // Children: what all connections share would be locked at every step of each of them.
+    let (stop, cut) = (ending.stop.child_token(), ending.cut.child_token());
+    let mut ending_since = None;
+    loop {
+        tokio::select! {
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended");
+                }
+                return;
+            }
+            () = &mut check => {
+                let again = match activity.judge(now(), ending_since, &listener.limits) {
+                    Verdict::Stays(time) => time,
+                    Verdict::Ends => {
+                        ending_since = Some(now());
+                        connection.as_mut().graceful_shutdown();
+                        Duration::ZERO
+                    }
+                    Verdict::Cut => return,
+                };
+                // A little later than needed, so that one look is enough.
+                check.as_mut().reset(Instant::now() + again + Duration::from_millis(5));
+            }
+            () = stop.cancelled(), if ending_since.is_none() => {
+                ending_since = Some(now());
+                connection.as_mut().graceful_shutdown();
+                check.as_mut().reset(Instant::now());
+            }
+            () = activity.evicted.notified() => return,
+            () = cut.cancelled() => return,
+        }
+    }
+}
+
+/// A silent connection is to be found at its time, not at twice of it.
+fn first_check(limits: &Limits) -> Duration {
+    limits.header_timeout.min(limits.idle_timeout)
+}
+
+impl Ending {
+    pub(super) fn new(stop: CancellationToken) -> Self {
+        Self { stop, cut: CancellationToken::new() }
+    }
+}

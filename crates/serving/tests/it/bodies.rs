@@ -1,0 +1,66 @@
+//! What bodies may cost all together, and how long each may take.
+
+use std::time::Duration;
+
+use serving::server::{Budget, Limits, Protocol};
+
+use crate::harness::Server;
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_given_up() {
+    let limits = Limits { body_timeout: Duration::from_millis(200), ..Limits::default() };
+    let server = Server::http(limits).await;
+    let mut raw = server.connect().await;
+    raw.post("/echo", 100, b"{\"a\":").await;
+    let answer = raw.read_until("}}").await;
+    assert_eq!(status(&answer), "504", "{answer}");
+    assert!(answer.contains("TIMEOUT"), "{answer}");
+    server.is_even().await;
+}
+
+#[tokio::test]
+async fn bodies_share_a_budget_and_small_ones_and_probes_keep_their_part() {
+    let server = Server::with(Protocol::Http, Limits::default(), Budget::of(4 << 20)).await;
+    let part = vec![b' '; 1 << 20];
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut raw = server.connect().await;
+        raw.post("/echo", 2 << 20, &part).await;
+        held.push(raw);
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    while server.budget.used() < 3 << 20 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut refused = server.connect().await;
+    refused.post("/echo", part.len(), &part).await;
+    let answer = refused.read_until("}}").await;
+    assert_eq!(status(&answer), "429", "{answer}");
+    assert!(answer.contains("OVERLOADED") && answer.to_lowercase().contains("retry-after: 1"), "{answer}");
+    let mut small = server.connect().await;
+    small.post("/echo", 2, b"{}").await;
+    assert_eq!(status(&small.read_until("{}").await), "200");
+    let mut probe = server.connect().await;
+    probe.get("/healthz").await;
+    assert_eq!(status(&probe.read_until("alive").await), "200");
+    drop((held, refused));
+    server.is_even().await;
+    let mut raw = server.connect().await;
+    raw.post("/echo", 2, b"[]").await;
+    assert_eq!(status(&raw.read_until("[]").await), "200");
+}
+
+#[tokio::test]
+async fn a_body_of_single_bytes_costs_what_it_makes_the_server_hold() {
+    let server = Server::with(Protocol::Http, Limits::default(), Budget::of(1 << 20)).await;
+    let mut raw = server.connect().await;
+    let head = "Content-Type: application/json\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    raw.send(format!("POST /echo HTTP/1.1\r\n{head}")).await;
+    raw.send("1\r\nx\r\n".repeat(20_000)).await;
+    let answer = raw.read_until("}}").await;
+    assert_eq!(status(&answer), "429", "{answer}");
+}

@@ -1,0 +1,124 @@
+//! A small server on a port of its own, and raw connections to it.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use serving::http_guard::Hosts;
+use serving::listen::{LOOPBACK, Listeners};
+use serving::server::{Budget, Limits, Protocol, Serving, Terms, serve};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Nothing here takes as long.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of the answer to `GET /large`.
+pub const LARGE: usize = 32 << 20;
+
+pub struct Server {
+    pub port: u16,
+    pub budget: Budget,
+    pub serving: Serving,
+    pub stop: CancellationToken,
+}
+
+impl Server {
+    pub async fn with(protocol: Protocol, limits: Limits, budget: Budget) -> Self {
+        Self::of(routes(), protocol, limits, budget).await
+    }
+
+    pub async fn of(routes: Router, protocol: Protocol, limits: Limits, budget: Budget) -> Self {
+        let listeners = Listeners::bind(&LOOPBACK[..1], 0, "--port").await.unwrap();
+        let (port, stop) = (listeners.port(), CancellationToken::new());
+        let terms = Terms { protocol, hosts: Hosts::loopback_and([]), limits, budget: budget.clone() };
+        let serving = serve(listeners, routes, terms, stop.clone());
+        Self { port, budget, serving, stop }
+    }
+
+    pub async fn http(limits: Limits) -> Self {
+        Self::with(Protocol::Http, limits, Budget::default()).await
+    }
+
+    pub async fn connect(&self) -> Raw {
+        Raw(TcpStream::connect(("127.0.0.1", self.port)).await.unwrap())
+    }
+
+    /// Waits until everything that was taken of the budget is back.
+    pub async fn is_even(&self) {
+        let even = async {
+            while self.budget.used() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, even).await.unwrap_or_else(|_| panic!("{} bytes are held", self.budget.used()));
+    }
+}
+
+fn routes() -> Router {
+    let large = async || Body::from(Bytes::from(vec![b'x'; LARGE]));
+    let slow = async || {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        "slow\n"
+    };
+    let echo = async |serving::body::JsonBody(body)| body;
+    Router::new()
+        .route("/healthz", get(async || "alive\n"))
+        .route("/quick", get(async || "quick\n"))
+        .route("/slow", get(slow))
+        .route("/large", get(large))
+        .route("/echo", post(echo))
+}
+
+/// A connection, byte by byte.
+pub struct Raw(pub TcpStream);
+
+impl Raw {
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    pub async fn get(&mut self, path: &str) {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+    }
+
+    pub async fn post(&mut self, path: &str, length: usize, part: &[u8]) {
+        let head = "Content-Type: application/json\r\nHost: localhost\r\n";
+        self.send(format!("POST {path} HTTP/1.1\r\n{head}Content-Length: {length}\r\n\r\n")).await;
+        self.send(part).await;
+    }
+
+    /// Reads until so much is there as `until` says, or to the end.
+    pub async fn read_until(&mut self, until: &str) -> String {
+        let mut read = Vec::new();
+        let reading = async {
+            while !String::from_utf8_lossy(&read).contains(until) {
+                // A connection that is cut has ended, too.
+                if self.0.read_buf(&mut read).await.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+        };
+        timeout(PATIENCE, reading).await.unwrap();
+        String::from_utf8_lossy(&read).into_owned()
+    }
+
+    /// Everything until the server closes the connection, and how long that took.
+    pub async fn to_its_end(&mut self) -> (String, Duration) {
+        let began = Instant::now();
+        let read = self.read_until("\0never\0").await;
+        (read, began.elapsed())
+    }
+
+    /// Whether the server has not closed it.
+    pub async fn is_open(&mut self) -> bool {
+        let mut byte = [0];
+        match timeout(Duration::from_millis(20), self.0.peek(&mut byte)).await {
+            Ok(read) => read.is_ok_and(|read| read > 0),
+            Err(_) => true,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What must never be shown, in one type.
+
+use std::fmt;
+use std::os::unix::fs::PermissionsExt as _;
+
+/// What is shown in its place.
+pub(crate) const MASK: &str = "********";
+
+/// A value that no log, error or page shows: whoever needs it says so with [`Secret::reveal`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret<T = String>(T);
+
+impl<T> Secret<T> {
+    /// Hides a value.
+    pub fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value, for where it is needed and nowhere else.
+    pub fn reveal(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+/// A text with user and password of every URL in it masked: what follows `://` up to the last `@` before the path.
+pub(crate) fn without_credentials(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(scheme) = rest.find("://") {
+        let (before, after) = rest.split_at(scheme + 3);
+        shown.push_str(before);
+        let authority = &after[..after.find(['/', '?', '#', ',', ' ']).unwrap_or(after.len())];
+        // A password with an unescaped slash still ends at an @.
+        let credentials = authority.rfind('@').or_else(|| after.rfind('@'));
+        if let Some(at) = credentials {
+            shown.push_str(MASK);
+            rest = &after[at..];
+        } else {
+            rest = after;
+        }
+    }
+    shown + rest
+}
+
+/// The secret in a file, without the line's end; refused if others on the machine can read or change it. Errors do not
+/// show what is in it.
+pub(crate) fn read_secret_file(file: &str) -> Result<Secret, String> {
+    let failed = |error: std::io::Error| format!("{file}: {error}");
+    let mode = std::fs::metadata(file).map_err(failed)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        return Err(format!("{file} is open to everybody on this machine: chmod o= {file}"));
+    }
+    let text = std::fs::read_to_string(file).map_err(failed)?;
+    match text.trim() {
+        "" => Err(format!("{file} is empty")),
+        secret => Ok(Secret::new(secret.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_format_as_a_mask() {
+        assert_eq!(format!("{:?}", Secret::new("canary")), MASK);
+    }
+
+    #[test]
+    fn credentials_in_urls_are_masked_wherever_they_stand() {
+        for (text, shown) in [
+            ("http://u:canary@h:1/x", "http://********@h:1/x"),
+            ("nats://canary@a:1,nats://u:canary@b:2", "nats://********@a:1,nats://********@b:2"),
+            ("nats://a:1,nats://u:canary@b:2", "nats://********@b:2"),
+            ("http://u:can/ary@h", "http://********@h"),
+            ("host:1", "host:1"),
+            ("http://h:1/x?y=1", "http://h:1/x?y=1"),
+        ] {
+            assert_eq!(without_credentials(text), shown);
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused_and_never_shown() {
+        let file = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
+        let path = file.to_str().unwrap();
+        std::fs::write(&file, "canary\n").unwrap();
+        let with_mode = |mode| {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            read_secret_file(path)
+        };
+        assert_eq!(with_mode(0o600).unwrap().reveal(), "canary");
+        assert_eq!(with_mode(0o440).unwrap().reveal(), "canary");
+        for mode in [0o644, 0o602] {
+            let refused = with_mode(mode).unwrap_err();
+            assert!(refused.contains("chmod o=") && !refused.contains("canary"), "{refused}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert!(read_secret_file(path).is_err());
+    }
+}
