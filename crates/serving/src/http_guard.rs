@@ -14,6 +14,8 @@ use crate::body;
 use crate::error::{ApiError, Code};
 use crate::server::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 
+/// What takes a form in place of JSON; a page of another site that sends one is known by its `Origin`.
+const FORMS: [&str; 1] = ["/api/v1/event_story"];
 /// Pages that people keep links to; following one is no more than looking.
 const PAGES: [&str; 3] = ["/", "/console", "/docs"];
 /// Says nothing that a stranger may not know.
@@ -85,7 +87,8 @@ pub(crate) fn check(
     host.and_then(|host| check_caller(host, method, uri, headers))
         .map_err(|reason| Box::new(ApiError::new(Code::PermissionDenied, reason).into_response()))?;
     // What a page's form or `fetch` can send without asking is never JSON.
-    if *method == Method::POST && has_body && !body::is_json(headers) {
+    let takes_forms = FORMS.contains(&uri.path()) && body::is_form(headers);
+    if *method == Method::POST && has_body && !body::is_json(headers) && !takes_forms {
         return Err(Box::new(body::not_json().into_response()));
     }
     Ok(())
@@ -241,6 +244,8 @@ mod tests {
             ask("POST", "/api/v1/tasks/1/retry", &[("host", "localhost"), ("content-type", kind)], has_body)
         };
         assert_eq!(post("application/x-www-form-urlencoded", false), 200);
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        assert_eq!(ask("POST", "/api/v1/event_story", &[("host", "localhost"), form], true), 200);
         assert_eq!(ask("POST", "/retry", &[("host", "localhost")], false), 200);
         assert_eq!(post("text/plain", true), 400);
         assert_eq!(post("application/json; charset=utf-8", true), 200);

@@ -53,7 +53,8 @@ impl OrderService for OrderApi {
         request: Request<wire::ProcessOrdersRequest>,
     ) -> Result<Response<wire::ProcessOrdersResponse>, Status> {
         let started = Instant::now();
-        let timeout = grpc::timeout(request.metadata().as_ref()).unwrap_or(self.0.limits.deadline).min(LONGEST);
+        let timeout =
+            grpc::timeout(request.metadata().as_ref()).unwrap_or(self.0.limits.deadline).min(LONGEST);
         let orders = validate::orders(&request.into_inner().orders, self.0.limits.orders_per_request)?;
         let (rooms, open) = (self.0.clone(), self.0.open.enter());
         let within = answer_within(timeout);

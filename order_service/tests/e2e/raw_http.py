@@ -35,7 +35,7 @@ def request(
             connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body)
         answer = connection.getresponse()
-t    finally:
+    finally:
         connection.close()
 
 

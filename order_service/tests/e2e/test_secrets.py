@@ -22,7 +22,7 @@ URLS = {
 @pytest.mark.parametrize("flag", URLS)
 def test_no_setting_is_shown_with_its_password(platform, flag):
     service = platform.order_service(start=False)
-    for output in ("table", "json"):
+    for output in ("text", "json"):
         printed = service.command_line("config", "print", "--output", output, flag, URLS[flag])
         assert printed.returncode == 0 and "***" in printed.stdout
         assert CANARY not in printed.stdout + printed.stderr
