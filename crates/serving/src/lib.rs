@@ -11,6 +11,7 @@ pub mod logs;
 pub mod ops;
 pub mod path;
 pub mod peer;
+pub mod query;
 pub mod shutdown;
 pub mod starting;
 pub mod timing;
