@@ -4,7 +4,7 @@ use ledger::types::{AccountType, Catalogue, Definition};
 use serde_json::{Value, json};
 use store::testing::run;
 
-use super::{Running, event, maintained, month, refused, shard, storage};
+use super::{Running, event, maintained, month, now, refused, shard, storage};
 use crate::harness::{Served, storage_outflow};
 
 const HORIZON: &str = "2015-03-01T00:00:00Z";
@@ -21,7 +21,7 @@ async fn groups(served: &Served, path: &str) -> Vec<String> {
 async fn with_dropped_months() -> (Running, i64) {
     let running = Running::fresh().await;
     let storage = storage(&running.served);
-    let now = ledger_now();
+    let now = now();
     let events = [
         event("a", storage, "2015-01-31T23:59:59.999999Z", 1, "1"),
         event("b", storage, "2015-02-01T00:00:00Z", 2, "10"),
@@ -33,10 +33,6 @@ async fn with_dropped_months() -> (Running, i64) {
     assert_eq!(done.dropped, [month("2015-01"), month("2015-02")], "{done:?}");
     assert_eq!((done.created.len(), done.kept.len()), (3, 0));
     (running, storage)
-}
-
-fn ledger_now() -> String {
-    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 #[test]

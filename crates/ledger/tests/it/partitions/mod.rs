@@ -1,6 +1,7 @@
 //! Months made ahead and dropped.
 
 mod beyond;
+mod many_months;
 mod needed;
 mod under_load;
 mod waits;
@@ -68,6 +69,11 @@ impl Running {
 
 pub fn month(text: &str) -> DateTime<Utc> {
     format!("{text}-01T00:00:00Z").parse().unwrap()
+}
+
+/// This moment.
+pub fn now() -> String {
+    Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 /// An event with a product.
