@@ -52,10 +52,11 @@ impl Known {
         self.months.lock().unwrap_or_else(PoisonError::into_inner).extend(months);
     }
 
-    /// Forgets what was learnt on another connection than the one in hand, which is of this generation.
+    /// Forgets which accounts and tuples were seen on another connection than the one in hand, which is of this generation.
+    /// (A month that is not there any more is noticed by who writes to it.)
     pub(crate) fn keep_only(&self, generation: &Generation) {
         if self.generation.swap(generation.number(), Ordering::Relaxed) != generation.number() {
-            self.forget();
+            self.forget_names();
         }
     }
 
@@ -65,10 +66,14 @@ impl Known {
         remember(&self.tuples, rows.tuples.iter());
     }
 
-    /// Nothing is known any more.
-    pub(crate) fn forget(&self) {
+    fn forget_names(&self) {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.tuples.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Nothing is known any more.
+    pub(crate) fn forget(&self) {
+        self.forget_names();
         self.months.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

@@ -181,6 +181,7 @@ fn a_grouping_that_was_left_behind_begins_again() {
             let kind: AccountType = serde_json::from_value(kind).unwrap();
             served.ledger.types.set(Catalogue::from_iter([Definition::Account(kind)]));
         };
+        super::write_present(served).await;
         served.write(&[event("a", storage, "2015-01-01T00:00:00Z", 1, "1")]).await;
         running.settled().await;
         // Aggregated by the hour from now on; those by the day stand still, without the second event.
@@ -191,7 +192,7 @@ fn a_grouping_that_was_left_behind_begins_again() {
             tokio::task::yield_now().await;
         }
         served.write(&[event("b", storage, "2015-01-02T00:00:00Z", 1, "10")]).await;
-        while served.get("/v1/shards").await.1["shards"][0]["last_seq"] != 2
+        while served.get("/v1/shards").await.1["shards"][0]["last_seq"] != 3
             || sqlx::query_scalar::<_, i64>(by_hour).fetch_one(&shard(served).pool).await.unwrap() < 3
         {
             tokio::task::yield_now().await;
