@@ -98,6 +98,8 @@ pub struct Settings {
     pub bundle: Place,
     /// `--ledger-retention`
     pub ledger_retention: Retention,
+    /// `--max-info-bytes`
+    pub max_info_bytes: usize,
     /// `--roles`
     pub roles: Vec<Role>,
     /// `--export-engine`
@@ -179,6 +181,7 @@ impl Settings {
             database,
             bundle: bundle(resolved)?.unwrap_or(Place::Builtin),
             ledger_retention: retention(resolved)?,
+            max_info_bytes: resolved.within("max-info-bytes", 1..=256 << 10)?,
             roles: roles(resolved)?,
             workers: resolved.within("workers", 1..=100_000)?,
             fan_limit: resolved.within("fan-limit", 1..=100_000)?,

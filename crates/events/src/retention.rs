@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{Error, Lease, Result, run_tx};
+use store::{Error, Lease, Result, run, run_tx};
 
 /// The time between looks.
 const EVERY: Duration = Duration::from_secs(600);
@@ -12,6 +12,8 @@ const EVERY: Duration = Duration::from_secs(600);
 const AHEAD: i32 = 4;
 /// Rows forgotten in one transaction.
 const TOGETHER: i64 = 5000;
+/// Pages of keys looked through in one transaction: some 5,000 rows.
+const PAGES_TOGETHER: usize = 64;
 
 /// Makes the weeks of now and those ahead.
 pub async fn create_weeks(pool: &PgPool) -> Result<()> {
@@ -42,7 +44,7 @@ pub async fn maintain(pool: &PgPool, retention: Duration) -> Result<()> {
     let dropped = run_tx(pool, "drop_event_weeks", move |connection| {
         Box::pin(async move {
             let weeks = sqlx::query_scalar(
-                "SELECT drop_event_weeks(now() - make_interval(secs => $1)) -- drop_event_weeks",
+                "SELECT drop_event_weeks_beyond(make_interval(secs => $1)) -- drop_event_weeks",
             );
             Ok(weeks.bind(seconds).fetch_all(connection).await?)
         })
@@ -55,8 +57,30 @@ pub async fn maintain(pool: &PgPool, retention: Duration) -> Result<()> {
         Err(Error::Contention(_)) => {}
         Err(error) => return Err(error),
     }
+    forget_keys(pool).await?;
     forget(pool, FORGET_JOINS, 0.0).await?;
     forget(pool, FORGET_CONFIGS, seconds).await
+}
+
+/// Forgets the keys of events that are gone: some pages of their table at a time, so that nobody waits for long, whatever
+/// their number; what is left when it is interrupted goes the next time.
+async fn forget_keys(pool: &PgPool) -> Result<()> {
+    let found: Option<(i64, i64)> = run(pool, "forgettable_keys", |connection| {
+        Box::pin(async move { Ok(sqlx::query_as(FORGETTABLE_KEYS).fetch_optional(connection).await?) })
+    })
+    .await?;
+    let Some((first_kept, pages)) = found else { return Ok(()) };
+    for page in (0..pages).step_by(PAGES_TOGETHER) {
+        run(pool, "forget_keys", move |connection| {
+            Box::pin(async move {
+                let end = page + PAGES_TOGETHER as i64;
+                let gone = sqlx::query(FORGET_KEYS).bind(page).bind(end).bind(first_kept);
+                Ok(gone.execute(connection).await?)
+            })
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 async fn forget(pool: &PgPool, statement: &'static str, seconds: f64) -> Result<()> {
@@ -72,6 +96,15 @@ async fn forget(pool: &PgPool, statement: &'static str, seconds: f64) -> Result<
         }
     }
 }
+
+/// The first event that may be there, and the pages of all keys; nothing if no key is of an older event.
+const FORGETTABLE_KEYS: &str = "-- forgettable_keys
+SELECT first_kept, pg_relation_size('event_keys') / current_setting('block_size')::bigint
+FROM first_kept_event_id() AS first_kept WHERE EXISTS (SELECT FROM event_keys WHERE event_id < first_kept)";
+
+const FORGET_KEYS: &str = "-- forget_keys
+DELETE FROM event_keys
+WHERE ctid >= format('(%s,0)', $1::bigint)::tid AND ctid < format('(%s,0)', $2::bigint)::tid AND event_id < $3";
 
 const FORGET_JOINS: &str = "-- forget_joins
 DELETE FROM action_joins WHERE join_id IN (

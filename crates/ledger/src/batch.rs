@@ -14,7 +14,7 @@ use crate::events::{
     Event, Known, MONTHS_MADE_AGAIN, Rows, Status, lacks_month, make_months, once_each, statuses,
 };
 use crate::locks::{Hold, alive_in_tx};
-use crate::states::{Outcome, Put, put_in_tx};
+use crate::states::{Outcome, Put, made_versions, put_in_tx};
 
 /// What is written together.
 #[derive(Debug, Clone, Default)]
@@ -148,11 +148,27 @@ async fn in_one_transaction(pool: &PgPool, work: Arc<Work>) -> Result<Done> {
     .await
 }
 
+/// What a batch under a lock that has ended was, if it was done while the lock lived: its answer may have been lost.
+async fn already_done(connection: &mut PgConnection, lock: Uuid, work: &Work) -> Result<Done> {
+    if work.count == 0 && work.states.is_empty() {
+        return Ok(Done::LockGone);
+    }
+    // A write that is under way under the lock holds its row: what becomes of it is waited for.
+    let ended = sqlx::query("SELECT FROM locks WHERE lock_id = $1 FOR UPDATE -- ended_lock").bind(lock);
+    ended.execute(&mut *connection).await?;
+    if !work.rows.are_written(connection).await? {
+        return Ok(Done::LockGone);
+    }
+    let versions = made_versions(connection, &work.states).await?;
+    let events = vec![Status::Duplicate; work.count];
+    Ok(versions.map_or(Done::LockGone, |versions| Done::Written { events, versions }))
+}
+
 async fn write(connection: &mut PgConnection, work: &Work) -> Result<Done> {
     if let Some(lock) = work.lock
         && !matches!(alive_in_tx(connection, lock).await?, Hold::Alive { .. })
     {
-        return Ok(Done::LockGone);
+        return already_done(connection, lock, work).await;
     }
     let mut versions = Vec::with_capacity(work.states.len());
     if !work.states.is_empty() {

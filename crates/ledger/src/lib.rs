@@ -10,6 +10,7 @@ mod attributes;
 pub mod balances;
 mod batch;
 pub mod check;
+mod clock;
 pub mod events;
 pub mod export;
 pub mod figures;
@@ -40,6 +41,11 @@ use types::Types;
 
 /// Most events of open calls; what is more is refused at once.
 const EVENTS_AT_ONCE: usize = 200_000;
+/// Most bytes of an answer's events or groups; a page that would be larger ends before. (A single one may be larger: what was
+/// written before `info` had a limit.)
+pub(crate) const MAX_PAGE_BYTES: i64 = 4 << 20;
+/// Most bytes of an event's `info`, unless the operator allows more.
+pub const DEFAULT_MAX_INFO_BYTES: usize = 64 << 10;
 
 /// An open ledger.
 pub struct Ledger {
@@ -55,14 +61,21 @@ pub struct Ledger {
     pub locks: Locks,
     /// Its states.
     pub states: States,
+    /// Most bytes of an event's `info`.
+    max_info_bytes: usize,
     /// For each shard, how far back it can be asked.
     horizons: Arc<[Horizon]>,
     admission: Arc<Semaphore>,
 }
 
 impl Ledger {
-    /// Opens a ledger on these shards.
+    /// Opens a ledger on these shards, which takes an `info` of at most [`DEFAULT_MAX_INFO_BYTES`].
     pub fn start(shards: Shards, types: Types) -> Arc<Self> {
+        Self::start_with_infos_up_to(shards, types, DEFAULT_MAX_INFO_BYTES)
+    }
+
+    /// Opens a ledger on these shards, which takes an `info` of at most so many bytes.
+    pub fn start_with_infos_up_to(shards: Shards, types: Types, max_info_bytes: usize) -> Arc<Self> {
         let wakes: Arc<[Wake]> = shards.all().iter().map(|_| Wake::default()).collect();
         let writer = Writer::start(shards.clone(), &wakes);
         let locks = Locks::start(shards.clone());
@@ -75,6 +88,7 @@ impl Ledger {
             writer,
             locks,
             states,
+            max_info_bytes,
             horizons,
             admission: Arc::new(Semaphore::new(EVENTS_AT_ONCE)),
         })

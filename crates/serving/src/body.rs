@@ -110,6 +110,20 @@ pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) 
     Ok(objects.into_iter().map(|Object(value)| value).collect())
 }
 
+/// Like [`objects`], for a list that may be left out: null counts as left out.
+pub fn objects_or_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let objects = Option::<Vec<Object<T>>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(objects.into_iter().map(|Object(value)| value).collect())
+}
+
+/// Reads a guard (`lock_id`, `expected_version`, `request_id`), for `#[serde(default, deserialize_with)]`: it may be left
+/// out, but null is an error. Who sends one means to be guarded.
+pub fn guard<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// What is written as an object.
 struct Object<T>(T);
 

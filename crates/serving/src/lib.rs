@@ -13,6 +13,7 @@ pub mod logs;
 pub mod ops;
 pub mod path;
 pub mod peer;
+pub mod query;
 pub mod server;
 pub mod shutdown;
 pub mod starting;

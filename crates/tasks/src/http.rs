@@ -1,6 +1,6 @@
 //! `POST /api/v1/tasks`, `GET /api/v1/tasks` and `GET /api/v1/tasks/{id}`.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post as posting};
@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::error::{ApiError, Code};
 use serving::path::Path;
+use serving::query::{NoQuery, Query};
 
 use crate::event_id;
 use crate::{Done, Enqueued, Filter, NewTask, Status, Task, TaskType, Tasks};
@@ -46,7 +47,11 @@ struct Request {
     task_key: Option<String>,
 }
 
-async fn post(State(tasks): State<Tasks>, JsonBody(body): JsonBody) -> Result<Response, ApiError> {
+async fn post(
+    State(tasks): State<Tasks>,
+    NoQuery: NoQuery,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
     let new = checked(body::parse(&body)?, &tasks.types)?;
     let answer = |status: StatusCode, id: i64| Ok((status, Json(json!({"id": id}))).into_response());
     match tasks.enqueue(new).await.map_err(unavailable)? {
@@ -79,12 +84,20 @@ async fn show(State(tasks): State<Tasks>, Path(id): Path<String>) -> Result<Json
     Ok(Json(shown(&task)))
 }
 
-async fn retry(State(tasks): State<Tasks>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn retry(
+    State(tasks): State<Tasks>,
+    Path(id): Path<String>,
+    NoQuery: NoQuery,
+) -> Result<Json<Value>, ApiError> {
     let done = tasks.retry(task_id(&id)?).await.map_err(unavailable)?;
     followed(tasks, id, done, "only a failed, cancelled or waiting task can be retried").await
 }
 
-async fn cancel(State(tasks): State<Tasks>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn cancel(
+    State(tasks): State<Tasks>,
+    Path(id): Path<String>,
+    NoQuery: NoQuery,
+) -> Result<Json<Value>, ApiError> {
     let done = tasks.cancel(task_id(&id)?).await.map_err(unavailable)?;
     followed(tasks, id, done, "only a waiting or running task can be cancelled").await
 }

@@ -13,6 +13,7 @@ mod attempt;
 mod control;
 pub mod event_id;
 mod failures;
+mod forget;
 mod handler;
 pub mod http;
 mod report;
@@ -24,10 +25,11 @@ mod worker;
 pub use action::{ACTIONS, ActionTask, start_in_tx};
 pub use control::{CANCELLED_CHANNEL, Done};
 pub use failures::{Failure, recent_failures};
+pub use forget::{Forgotten, forget};
 pub use handler::{Attempt, Handler, Handlers, TaskError, TaskType};
 pub use report::{FAILURE, RUNNING, Report, Reporter, SUCCESS, Silent};
 pub use running::Running;
-pub use task::{Enqueued, Filter, NewTask, Status, Task, Tasks, Tick, forget};
+pub use task::{Enqueued, Filter, NewTask, Status, Task, Tasks, Tick};
 pub use worker::{ActionTerms, ActionWorker, Desk, WorkerTerms, ensure_queues, work};
 
 /// The queue that brings tasks to workers.

@@ -1,7 +1,6 @@
 //! Tasks in the control database: enqueued, looked at, begun, ended, forgotten.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queue::fifo::{NewMessage, SendInTx};
@@ -263,17 +262,6 @@ pub(crate) fn called_for(body: &str) -> Option<(i64, i32)> {
     Some((body.get("task_id")?.as_i64()?, i32::try_from(retries).ok()?))
 }
 
-/// Forgets tasks that ended so long ago, at most a thousand; how many.
-pub async fn forget(pool: &PgPool, older_than: Duration) -> Result<u64> {
-    let seconds = older_than.as_secs_f64();
-    run(pool, "forget_tasks", move |connection| {
-        Box::pin(
-            async move { Ok(sqlx::query(FORGET).bind(seconds).execute(connection).await?.rows_affected()) },
-        )
-    })
-    .await
-}
-
 const GET: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts, error, outcome::text,
        created_at, started_at, ended_at, action_config, event_id, join_events, priority, concurrency_key, max_attempts
 FROM tasks WHERE task_id = $1 -- get_task";
@@ -285,8 +273,3 @@ WHERE ($1::bigint IS NULL OR task_id < $1) AND ($2::text IS NULL OR status = $2)
       AND ($5::text IS NULL OR action_config = $5) AND ($6::bigint IS NULL OR event_id = $6)
       AND ($7::text IS NULL OR task_id IN (SELECT task_id FROM task_effects WHERE kind = $7 AND effect = $8))
 ORDER BY task_id DESC LIMIT $4 -- list_tasks";
-
-const FORGET: &str = "-- forget_tasks
-DELETE FROM tasks WHERE task_id IN (
-    SELECT task_id FROM tasks WHERE ended_at < now() - make_interval(secs => $1) ORDER BY ended_at LIMIT 1000
-)";

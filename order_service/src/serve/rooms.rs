@@ -69,7 +69,7 @@ pub(super) async fn start(
     let types = Types::default();
     types.set(ledger::types::load(&pool).await?);
     tokio::spawn(ledger::types::keep_current(pool.clone(), notifications.clone(), types.clone()));
-    let ledger = Ledger::start(shards, types);
+    let ledger = Ledger::start_with_infos_up_to(shards, types, settings.max_info_bytes);
     let jobs = start_jobs(settings, &pool, &notifications).await?;
     let exchange = start_exchange(settings, &clock)?;
     let watch = Watch::start(pool.clone());

@@ -96,6 +96,12 @@ const LEDGER_AND_EXPORT: &[Setting] = &[
     ),
     Setting::new("shard-connections", "COUNT", "Most connections to each shard's database").or("8"),
     Setting::new(
+        "max-info-bytes",
+        "BYTES",
+        "Most bytes of a ledger event's info, at most 262144: larger ones cost every reader, feed and export",
+    )
+    .or("65536"),
+    Setting::new(
         "ledger-retention",
         "TIME|none",
         "Drop the ledger's events that are older, by months: none, 24months, 2years",

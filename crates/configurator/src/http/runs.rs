@@ -1,12 +1,13 @@
 //! Runs: beginning, looking, resuming, cancelling, exporting.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::error::{ApiError, Code};
 use serving::path::Path;
+use serving::query::{NoQuery, Query};
 
 use super::refused;
 use crate::run::{self, Filter, Forecast, RunStatus};
@@ -53,6 +54,7 @@ fn failed(error: store::Error) -> ApiError {
 
 pub(super) async fn begin(
     State(configurator): State<Configurator>,
+    NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
     let given = body::parse::<Request>(&body)?.given()?;
@@ -63,6 +65,7 @@ pub(super) async fn begin(
 pub(super) async fn show(
     State(configurator): State<Configurator>,
     Path(run_id): Path<String>,
+    NoQuery: NoQuery,
 ) -> Result<Json<Value>, ApiError> {
     Ok(Json(configurator.show(id(&run_id)?).await.map_err(refused)?.to_json()))
 }
@@ -70,6 +73,7 @@ pub(super) async fn show(
 pub(super) async fn resume(
     State(configurator): State<Configurator>,
     Path(run_id): Path<String>,
+    NoQuery: NoQuery,
 ) -> Result<Json<Value>, ApiError> {
     Ok(Json(configurator.resume(id(&run_id)?).await.map_err(refused)?.summary()))
 }
@@ -77,6 +81,7 @@ pub(super) async fn resume(
 pub(super) async fn cancel(
     State(configurator): State<Configurator>,
     Path(run_id): Path<String>,
+    NoQuery: NoQuery,
 ) -> Result<Json<Value>, ApiError> {
     Ok(Json(configurator.cancel(id(&run_id)?).await.map_err(refused)?.summary()))
 }
@@ -92,6 +97,7 @@ pub fn forecast_json(forecast: &[Forecast]) -> Value {
 
 pub(super) async fn forecast(
     State(configurator): State<Configurator>,
+    NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
     let given = body::parse::<Request>(&body)?.given()?;

@@ -234,22 +234,33 @@ impl Driver {
     }
 }
 
-/// Forgets runs that ended so long ago, at most a hundred, and what integrations have answered that long ago; how many
-/// runs. The latest run of an instance stays.
+/// Forgets runs that ended so long ago, and what integrations have answered that long ago, some at a time until nothing is
+/// left; how many runs. The latest run of an instance stays.
 pub async fn forget(pool: &PgPool, older_than: Duration) -> store::Result<u64> {
-    let seconds = older_than.as_secs_f64();
-    store::run(pool, "forget_runs", move |connection| {
-        Box::pin(async move {
-            sqlx::query(
-                "DELETE FROM integration_answers WHERE answered_at < now() - interval '14 days' -- forget_integration_answers",
-            )
-            .execute(&mut *connection)
-            .await?;
-            let forgotten = sqlx::query(FORGET).bind(seconds).bind(FORGOTTEN).execute(connection).await?;
-            Ok(forgotten.rows_affected())
-        })
-    })
-    .await
+    forget_all(pool, "forget_integration_answers", FORGET_ANSWERS, 14.0 * 86_400.0).await?;
+    forget_all(pool, "forget_runs", FORGET, older_than.as_secs_f64()).await
+}
+
+async fn forget_all(
+    pool: &PgPool,
+    name: &'static str,
+    statement: &'static str,
+    seconds: f64,
+) -> store::Result<u64> {
+    let mut forgotten = 0;
+    loop {
+        let some = store::run(pool, name, move |connection| {
+            Box::pin(async move {
+                let some = sqlx::query(statement).bind(seconds).bind(FORGOTTEN);
+                Ok(some.execute(connection).await?.rows_affected())
+            })
+        });
+        let some = some.await?;
+        forgotten += some;
+        if some < FORGOTTEN.unsigned_abs() {
+            return Ok(forgotten);
+        }
+    }
 }
 
 const DUE: &str = "-- configurator_due
@@ -257,6 +268,12 @@ SELECT i.instance_id, i.env FROM configurator_instances i WHERE i.wake_at <= now
 UNION
 SELECT i.instance_id, i.env FROM configurator_instances i
 WHERE i.instance_id IN (SELECT instance_id FROM configurator_answers WHERE received_at <= now() - make_interval(secs => $1))";
+
+const FORGET_ANSWERS: &str = "-- forget_integration_answers
+DELETE FROM integration_answers WHERE (queue, block_id) IN (
+    SELECT queue, block_id FROM integration_answers WHERE answered_at < now() - make_interval(secs => $1)
+    ORDER BY answered_at LIMIT $2
+)";
 
 const FORGET: &str = "-- forget_runs
 DELETE FROM configurator_runs r WHERE r.run_id IN (

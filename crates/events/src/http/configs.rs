@@ -1,7 +1,7 @@
 //! `/api/v1/action_configs`.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use chrono::SecondsFormat;
@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::error::{ApiError, Code};
 use serving::path::Path;
+use serving::query::Query;
 use sqlx::PgConnection;
 use store::run_tx;
 

@@ -1,13 +1,14 @@
 //! `POST /api/v1/events` and `GET /api/v1/events`.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use serving::body::{self, JsonBody};
 use serving::error::{ApiError, Code};
+use serving::query::Query;
 
 use super::caller::Known;
 use super::{Desk, filter, unavailable};

@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::extract::FromRequest as _;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 use serving::body::{self, JsonBody};
 use serving::error::{ApiError, Code};
+use serving::query::Query;
 
 use super::caller::Known;
 use super::events::check_params;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Lease, Result, run};
+use store::{Error, Generation, Lease, OwnConnection, Result, run};
 
 use super::fold::{Folded, Grouping, Hourly, decimal, fold};
 use super::kept;
@@ -42,10 +42,11 @@ pub struct Aggregator {
 impl Aggregator {
     /// Aggregates until the lease is lost or the database does not answer.
     pub async fn run(self, lease: Arc<Lease>) {
+        let own = OwnConnection::beside(&self.pool);
         let mut last = self.wake.last();
         loop {
             last.mark_unchanged();
-            match self.step(&lease).await {
+            match self.step(&own, &lease).await {
                 Ok(0) => drop(tokio::time::timeout(IDLE, last.changed()).await),
                 Ok(events) if events < MANY => tokio::time::sleep(CALM).await,
                 Ok(events) if events < CHUNK / 2 => tokio::time::sleep(BUSY).await,
@@ -59,25 +60,27 @@ impl Aggregator {
         }
     }
 
-    /// Folds one chunk into the groupings that lag most; how many events it had.
-    async fn step(&self, lease: &Arc<Lease>) -> Result<i64> {
+    /// Folds one chunk into the groupings that lag most; how many events it had. What is read and what is written is of one
+    /// connection: a ledger that is put back in between would get sums of events that it does not have.
+    async fn step(&self, own: &OwnConnection, lease: &Arc<Lease>) -> Result<i64> {
         let catalogue = self.types.now();
-        let groupings = groupings(&self.pool, &catalogue).await?;
+        let groupings = groupings(own.pool(), &catalogue).await?;
+        let generation = own.generation();
         let Some(at) = groupings.iter().map(|grouping| grouping.aggregated_seq).min() else { return Ok(0) };
         // Those that are ahead wait at their place until the others have come there.
         let ahead = groupings.iter().map(|g| g.aggregated_seq).filter(|seq| *seq > at).min();
         let folded: Vec<Grouping> = groupings.into_iter().filter(|g| g.aggregated_seq == at).collect();
-        let Some(chunk) = chunk(&self.pool, at, ahead).await? else { return Ok(0) };
+        let Some(chunk) = chunk(own.pool(), at, ahead).await? else { return Ok(0) };
         let (upto, mut hourly) = chunk;
         if at == 0 {
-            hourly.extend(closing(&self.pool, &folded).await?);
+            hourly.extend(closing(own.pool(), &folded).await?);
         }
         let sums = fold(&hourly, &folded);
         let ids: Vec<i32> = folded.iter().map(|grouping| grouping.id).collect();
         store::fail_point("aggregating");
-        match write(&self.pool, lease, ids, at, upto, sums).await? {
+        match write(own.pool(), lease, generation, ids, at, upto, sums).await? {
             None => return Err(lease.fenced()),
-            // Done already, by a try whose answer was lost.
+            // Done already, by a try whose answer was lost; or the connection was: what was read is read again.
             Some(false) => return Ok(CHUNK),
             Some(true) => {}
         }
@@ -210,6 +213,7 @@ async fn closing(pool: &PgPool, folded: &[Grouping]) -> Result<Vec<Hourly>> {
 async fn write(
     pool: &PgPool,
     lease: &Arc<Lease>,
+    generation: Generation,
     ids: Vec<i32>,
     at: i64,
     upto: i64,
@@ -218,7 +222,11 @@ async fn write(
     let (lease, folded) = (lease.clone(), Arc::new(folded));
     run(pool, "fold_aggregates", move |connection| {
         let (lease, folded, ids) = (lease.clone(), folded.clone(), ids.clone());
+        let over = generation.is_over();
         Box::pin(async move {
+            if over {
+                return Ok(Some(false));
+            }
             let keys: Vec<_> = folded.sums.iter().map(|(key, _)| key).collect();
             let objects = folded.groups.values().map(|group| {
                 let pairs = parse_canonical(&group.canonical).into_iter();

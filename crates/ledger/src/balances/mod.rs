@@ -4,10 +4,10 @@
 //! from the events themselves for the rest, in one statement that sees one moment.
 
 mod explain;
+mod page;
 mod plan;
 mod query;
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -16,9 +16,11 @@ use sqlx::PgPool;
 use store::{Result, run};
 
 pub use explain::{Explanation, explain};
+pub(crate) use page::GroupsPage;
 use plan::Plan;
 pub(crate) use query::{Bounds, Query};
 
+use crate::MAX_PAGE_BYTES;
 use crate::partitions::Standing;
 use crate::types::{AccountType, AttributeType};
 
@@ -35,6 +37,8 @@ pub struct Question {
     pub filter: BTreeMap<String, String>,
     /// One group for each combination of these.
     pub group_by: Vec<String>,
+    /// Only groups after this place in their order, which an earlier page gave.
+    pub after: Option<Vec<String>>,
 }
 
 /// Sums of one group, as decimals without superfluous zeros.
@@ -50,9 +54,22 @@ pub struct Group {
     pub balance: String,
 }
 
-/// A row of `account_totals`: a group, or at last how the horizon stood after all was read.
+/// A page of groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Totals {
+    /// By their attributes' values; those without a value first.
+    pub groups: Vec<Group>,
+    /// The last group's place in the order, if there are others after it.
+    pub next: Option<Vec<String>>,
+}
+
+/// A row of `account_totals`: a group, or how the horizon stood after all was read.
 #[derive(sqlx::FromRow)]
 struct Row {
+    /// The group's place in the order.
+    sort_key: Option<Vec<String>>,
+    /// How many groups there were before the page was cut by its bytes.
+    found: i64,
     attributes: Option<Vec<Option<String>>>,
     debit: Option<String>,
     credit: Option<String>,
@@ -61,38 +78,59 @@ struct Row {
     drops: Option<i64>,
 }
 
-/// Sums up; without `group_by` one group, with it only groups that have events. And how the shard's horizon stood after
-/// that. One round trip.
+/// Sums up; without `group_by` one group, with it only groups that have events, of about 4 MiB at most. And how the shard's
+/// horizon stood after that. One round trip.
 pub(crate) async fn totals(
     pool: &PgPool,
     kind: &AccountType,
     question: Question,
-) -> Result<(Vec<Group>, Standing)> {
-    let group_by = question.group_by.clone();
+) -> Result<(Totals, Standing)> {
+    let ungrouped = question.group_by.is_empty();
+    let rows = read_page(pool, kind, question).await?;
+    let mut totals = Totals { groups: Vec::with_capacity(rows.len()), next: None };
+    let (mut standing, mut found) = (None, 0);
+    for row in rows {
+        found = row.found;
+        match row.drops {
+            Some(drops) => standing = Some(Standing { horizon: row.horizon, drops }),
+            None => {
+                totals.next.clone_from(&row.sort_key);
+                totals.groups.extend(row.group());
+            }
+        }
+    }
+    let standing = standing.ok_or(sqlx::Error::RowNotFound)?;
+    if usize::try_from(found).is_ok_and(|found| found <= totals.groups.len()) {
+        totals.next = None;
+    }
+    if totals.groups.is_empty() && ungrouped {
+        let zero = || "0".to_owned();
+        totals.groups.push(Group { attributes: Vec::new(), debit: zero(), credit: zero(), balance: zero() });
+    }
+    Ok((totals, standing))
+}
+
+async fn read_page(pool: &PgPool, kind: &AccountType, question: Question) -> Result<Vec<Row>> {
     let plan = Plan::of(kind, &question);
-    let mut rows: Vec<Row> = run(pool, "account_totals", move |connection| {
-        let (question, plan) = (question.clone(), plan.clone());
+    let is_int = |name: &String| {
+        kind.attributes
+            .iter()
+            .any(|attribute| attribute.name == *name && attribute.kind == AttributeType::Int)
+    };
+    let ints: Vec<bool> = question.group_by.iter().map(is_int).collect();
+    // What a group is shown with, beside its values.
+    let each: usize = 60 + question.group_by.iter().map(|name| name.len() + 6).sum::<usize>();
+    let each = i64::try_from(each).unwrap_or(i64::MAX);
+    run(pool, "account_totals", move |connection| {
+        let (question, plan, ints) = (question.clone(), plan.clone(), ints.clone());
         Box::pin(async move {
             let filter = question.filter.into_iter().map(|(name, value)| (name, Json::String(value)));
-            let filter = Json::Object(filter.collect());
-            let query = plan.bind(sqlx::query_as(TOTALS)).bind(filter).bind(question.group_by);
-            Ok(query.fetch_all(connection).await?)
+            let query = plan.bind(sqlx::query_as(TOTALS)).bind(Json::Object(filter.collect()));
+            let query = query.bind(question.group_by).bind(ints).bind(question.after);
+            Ok(query.bind(each).bind(MAX_PAGE_BYTES).fetch_all(connection).await?)
         })
     })
-    .await?;
-    let last = rows.pop().and_then(|row| Some(Standing { horizon: row.horizon, drops: row.drops? }));
-    let standing = last.ok_or(sqlx::Error::RowNotFound)?;
-    let mut groups: Vec<Group> = rows.into_iter().filter_map(Row::group).collect();
-    if groups.is_empty() && group_by.is_empty() {
-        let zero = || "0".to_owned();
-        groups.push(Group { attributes: Vec::new(), debit: zero(), credit: zero(), balance: zero() });
-    }
-    let kinds: Vec<Option<AttributeType>> = group_by
-        .iter()
-        .map(|name| kind.attributes.iter().find(|attribute| attribute.name == *name).map(|found| found.kind))
-        .collect();
-    groups.sort_by(|a, b| in_order(a, b, &kinds));
-    Ok((groups, standing))
+    .await
 }
 
 impl Row {
@@ -102,14 +140,22 @@ impl Row {
     }
 }
 
-/// By value; those without a value first.
-fn in_order(a: &Group, b: &Group, kinds: &[Option<AttributeType>]) -> Ordering {
-    let pairs = a.attributes.iter().zip(&b.attributes).zip(kinds);
-    let compared = pairs.map(|((a, b), kind)| match (a, b, kind) {
-        (Some(a), Some(b), Some(AttributeType::Int)) => a.parse::<i64>().ok().cmp(&b.parse().ok()),
-        (a, b, _) => a.cmp(b),
-    });
-    compared.fold(Ordering::Equal, Ordering::then)
-}
-
-const TOTALS: &str = "SELECT * FROM account_totals($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) -- account_totals";
+/// The groups in order: by value, integers by their size, those without a value first. Cut by bytes, not by rows, and never
+/// before the first; the row with the horizon always comes.
+const TOTALS: &str = "-- account_totals
+SELECT attributes, debit, credit, balance, horizon, drops, sort_key, found FROM (
+    SELECT k.*, count(*) FILTER (WHERE drops IS NULL) OVER () AS found, row_number() OVER in_order AS place,
+           sum(octet_length(attributes::text) + octet_length(debit) + octet_length(credit) + octet_length(balance) + $20)
+               OVER in_order AS bytes
+    FROM (
+        SELECT t.*, ARRAY(
+            SELECT CASE WHEN v.value IS NULL THEN ''
+                        WHEN ($18::boolean[])[v.place] THEN 'v' || lpad((v.value::numeric + 9223372036854775808)::text, 20, '0')
+                        ELSE 'v' || v.value END
+            FROM unnest(t.attributes) WITH ORDINALITY AS v (value, place) ORDER BY v.place
+        ) COLLATE \"C\" AS sort_key
+        FROM account_totals($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) t
+    ) k
+    WHERE drops IS NOT NULL OR $19::text[] IS NULL OR sort_key > $19::text[]
+    WINDOW in_order AS (ORDER BY drops NULLS FIRST, sort_key)
+) p WHERE drops IS NOT NULL OR place = 1 OR bytes <= $21 ORDER BY place";

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serving::error::ApiError;
 
+use super::page::GroupsPage;
 use crate::events::{Interned, Named, account, shortened};
 use crate::moment;
 use crate::sharding::ShardHash;
@@ -69,6 +70,17 @@ impl Query {
     /// A parameter as it was given.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
+    }
+
+    /// The page that `page_token` names, if it is given.
+    pub(crate) fn groups_page(&self) -> Result<Option<GroupsPage>, ApiError> {
+        let Some(token) = self.parameter("page_token") else { return Ok(None) };
+        let page = GroupsPage::parse(token, self);
+        page.map(Some).ok_or_else(|| {
+            let reason =
+                "must be the next_page_token of an earlier page of this account, filter and group_by";
+            ApiError::field("page_token", reason)
+        })
     }
 
     /// A parameter that is a time.

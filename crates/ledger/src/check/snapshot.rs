@@ -25,8 +25,12 @@ impl Snapshot {
 }
 
 /// The first page of a cursor may take a sort of everything. A program that is stopped holds the moment for a while only.
+///
+/// The lock comes first, before anything is seen: a month that is dropped after the moment would be missing from the events,
+/// for the catalogue is read as it is, while its sums would not be among those that closed yet.
 const BEGIN: &str = "-- check_snapshot
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+LOCK TABLE ONLY events IN ACCESS SHARE MODE;
 SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = '10min';
 SET LOCAL cursor_tuple_fraction = 1";

@@ -14,10 +14,13 @@ use crate::amount::{self, Amount};
 use crate::json::{self, Refused};
 use crate::moment;
 use crate::sharding::canonical;
-use crate::types::{AccountType, Attribute, Catalogue};
+use crate::types::{AccountType, Attribute, Catalogue, MOST_ATTRIBUTES};
 
 /// Longest `event_id`, in bytes.
-const LONGEST_ID: usize = 256;
+pub(super) const LONGEST_ID: usize = 256;
+/// Attributes of a request's object are read up to this number: more than a type can have, so that one too many can still be
+/// named.
+const MAX_GIVEN_ATTRIBUTES: usize = 2 * MOST_ATTRIBUTES;
 
 /// An event as it is written in JSON.
 #[derive(Debug, Deserialize)]
@@ -60,7 +63,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Attributes<'a>, M::Error> {
                 let mut members: Vec<(Cow<'a, str>, &'a RawValue)> = Vec::with_capacity(4);
                 while let Some(Text(name)) = map.next_key()? {
+                    // Before anything is compared: what follows is quadratic.
+                    if members.len() == MAX_GIVEN_ATTRIBUTES {
+                        let reason =
+                            format!("more than {MAX_GIVEN_ATTRIBUTES} attributes: no type has so many");
+                        return Err(M::Error::custom(reason));
+                    }
                     if members.iter().any(|(known, _)| *known == name) {
+                        let name = shortened(&name);
                         return Err(M::Error::custom(format!("the attribute `{name}` comes twice")));
                     }
                     members.push((name, map.next_value()?));
@@ -75,13 +85,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
 impl Input<'_> {
     /// Checks everything about the event that does not depend on others. `field`: where one of its fields stands in
     /// the request.
-    pub(crate) fn check(self, types: &Catalogue, field: &impl Fn(&str) -> String) -> Result<Event, ApiError> {
+    pub(crate) fn check(
+        self,
+        types: &Catalogue,
+        max_info_bytes: usize,
+        field: &impl Fn(&str) -> String,
+    ) -> Result<Event, ApiError> {
         let Some(dt) = moment::parse_event(&self.dt) else {
             return Err(ApiError::field(field("dt"), format!("must be {}", moment::EVENT_ALLOWED)));
         };
         let amounts = [text(self.debit, "debit", field)?, text(self.credit, "credit", field)?];
         let attributes = self.attributes.0.iter().map(|(name, token)| (&**name, token.get()));
         let checked = Checked::new(types, &self.kind, &self.event_id, attributes, amounts, field)?;
+        if self.info.is_some_and(|info| info.get().len() > max_info_bytes) {
+            return Err(ApiError::field(field("info"), format!("must have at most {max_info_bytes} bytes")));
+        }
         let info = self.info.map(|info| Ok((info.get().to_owned(), info_meaning(info, field("info"))?)));
         Ok(checked.event(self.event_id.into_owned(), dt, info.transpose()?))
     }

@@ -7,6 +7,9 @@ use rust_decimal::Decimal;
 use sqlx::PgPool;
 use store::{Result, run};
 
+use super::input::LONGEST_ID;
+use crate::{MAX_PAGE_BYTES, moment};
+
 /// Where a page ends; the next one begins after it, whatever is written meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
@@ -29,7 +32,11 @@ impl Page {
             return None;
         }
         let dt = DateTime::from_timestamp_micros(words.next()?.parse().ok()?)?;
-        Some(Self { dt, event_id: words.next()?.to_owned() })
+        let event_id = words.next()?;
+        // Only what an event can have: a forged one must not reach the database.
+        let possible =
+            moment::may_have_events(dt) && event_id.len() <= LONGEST_ID && !event_id.contains('\0');
+        possible.then(|| Self { dt, event_id: event_id.to_owned() })
     }
 }
 
@@ -72,9 +79,36 @@ impl ListedEvent {
     }
 }
 
-/// A page of events. One round trip; reads no more rows than it answers, but for events of one account at the very
-/// same moment, which are sorted.
-pub async fn list(pool: &PgPool, listing: Listing) -> Result<Vec<ListedEvent>> {
+/// A page of events.
+#[derive(Debug, Clone, Default)]
+pub struct Listed {
+    /// In the order of (dt, event id).
+    pub events: Vec<ListedEvent>,
+    /// Whether there are others after them.
+    pub more: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    #[sqlx(flatten)]
+    event: ListedEvent,
+    /// How many there were before the page was cut by its bytes.
+    found: i64,
+}
+
+/// A page of events, of about 4 MiB at most. One round trip; reads hardly more rows than it answers, but for events of one
+/// account at the very same moment, which are sorted.
+pub async fn list(pool: &PgPool, listing: Listing) -> Result<Listed> {
+    let limit = usize::try_from(listing.limit).unwrap_or(usize::MAX);
+    let rows = read_page(pool, listing).await?;
+    let found = rows.first().map_or(0, |row| usize::try_from(row.found).unwrap_or(usize::MAX));
+    let mut events: Vec<ListedEvent> = rows.into_iter().map(|row| row.event).collect();
+    events.truncate(limit);
+    Ok(Listed { more: found > events.len(), events })
+}
+
+/// One more than the page may have, to know whether there are more.
+async fn read_page(pool: &PgPool, listing: Listing) -> Result<Vec<Row>> {
     run(pool, "list_events", move |connection| {
         let listing = listing.clone();
         let (after_dt, after_id) = listing.after.map(|page| (page.dt, page.event_id)).unzip();
@@ -86,11 +120,19 @@ pub async fn list(pool: &PgPool, listing: Listing) -> Result<Vec<ListedEvent>> {
                 .bind(listing.to)
                 .bind(after_dt)
                 .bind(after_id)
-                .bind(listing.limit);
+                .bind(listing.limit + 1)
+                .bind(MAX_PAGE_BYTES);
             Ok(query.fetch_all(connection).await?)
         })
     })
     .await
 }
 
-const LIST: &str = "SELECT * FROM list_events($1, $2, $3, $4, $5, $6) -- list_events";
+/// The size of an `info` is known without reading it. An event is shown with some 200 bytes beside its own texts.
+const LIST: &str = "-- list_events
+SELECT dt, event_id, auxiliary, debit, credit, info, found FROM (
+    SELECT l.*, count(*) OVER () AS found, row_number() OVER in_order AS place,
+           sum(octet_length(l.event_id) + octet_length(l.auxiliary) + coalesce(octet_length(l.info), 0) + 200) OVER in_order AS bytes
+    FROM list_events($1, $2, $3, $4, $5, $6) l
+    WINDOW in_order AS (ORDER BY l.dt, l.event_id COLLATE \"C\")
+) p WHERE place = 1 OR bytes <= $7 ORDER BY place";

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub use input::NewEvent;
 pub(crate) use input::{Attributes, Input, Named, shortened, unknown_type};
-pub use listing::{ListedEvent, Listing, Page, list};
+pub use listing::{Listed, ListedEvent, Listing, Page, list};
 pub(crate) use rows::{Judged, Known, Rows};
 pub(crate) use writer::{
     MONTHS_MADE_AGAIN, lacks_month, make_months, make_months_in_tx, once_each, statuses,

@@ -1,12 +1,13 @@
 //! One round trip: the arrays of the shard's function `write_events`, and what it answers.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
-use store::Result;
+use store::{Generation, Result};
 use uuid::Uuid;
 
 use super::{Event, Interned};
@@ -17,9 +18,12 @@ use crate::sharding::parse_canonical;
 /// So many accounts and attribute combinations are remembered as being in a shard's tables.
 const REMEMBERED: usize = 500_000;
 
-/// What this process knows to be in a shard's tables, so that it is not sent again.
+/// What this process knows to be in a shard's tables, so that it is not sent again: for as long as the connection lasts on
+/// which it was learnt. A database that is put back to an older copy has not kept it.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
+    /// Of which life of the connection accounts and tuples are known.
+    generation: AtomicU64,
     accounts: Mutex<HashMap<i64, i64>>,
     tuples: Mutex<HashMap<i64, i64>>,
     months: Mutex<HashSet<DateTime<Utc>>>,
@@ -48,16 +52,28 @@ impl Known {
         self.months.lock().unwrap_or_else(PoisonError::into_inner).extend(months);
     }
 
+    /// Forgets which accounts and tuples were seen on another connection than the one in hand, which is of this generation.
+    /// (A month that is not there any more is noticed by who writes to it.)
+    pub(crate) fn keep_only(&self, generation: &Generation) {
+        if self.generation.swap(generation.number(), Ordering::Relaxed) != generation.number() {
+            self.forget_names();
+        }
+    }
+
     /// Takes note of what a committed write has put in.
     pub(crate) fn remember(&self, rows: &Rows) {
         remember(&self.accounts, rows.accounts.iter());
         remember(&self.tuples, rows.tuples.iter());
     }
 
-    /// The database may have been put back to an earlier state (a failover): nothing is known any more.
-    pub(crate) fn forget(&self) {
+    fn forget_names(&self) {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.tuples.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Nothing is known any more.
+    pub(crate) fn forget(&self) {
+        self.forget_names();
         self.months.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
@@ -151,6 +167,16 @@ impl Rows {
         self.debits.push(debit);
         self.credits.push(credit);
         self.keys.push((event.key, event.content, i32::try_from(self.parts.len()).unwrap_or(i32::MAX)));
+    }
+
+    /// Whether all of them are there, with the same content. Writes nothing.
+    pub(crate) async fn are_written(&self, connection: &mut PgConnection) -> Result<bool> {
+        let written = sqlx::query_scalar(
+            "SELECT count(*) = cardinality($1) FROM unnest($1, $2) AS k (key, content) JOIN event_keys USING (key, content) -- written_events",
+        )
+        .bind(self.keys.iter().map(|key| key.0).collect::<Vec<_>>())
+        .bind(self.keys.iter().map(|key| key.1).collect::<Vec<_>>());
+        Ok(written.fetch_one(connection).await?)
     }
 
     /// Writes them in the caller's transaction. Answers the events that were not created, by their place in the

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
-use store::{Coalescer, Error, Result, connection_of_its_own, run};
+use store::{Coalescer, Error, OwnConnection, Result, run};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -24,6 +24,8 @@ const PACE: Duration = Duration::from_millis(1);
 
 /// How often months that were dropped meanwhile are made again before a write fails.
 pub(crate) const MONTHS_MADE_AGAIN: u32 = 10;
+/// A call with events of more months than these makes tables that months of far times share.
+const MAX_MONTHS_OF_THEIR_OWN: usize = 24;
 /// How long to wait until others have made their months.
 const MONTHS_TURN: Duration = Duration::from_secs(6);
 
@@ -82,11 +84,11 @@ impl Writer {
     pub fn start(shards: Shards, wakes: &[Wake]) -> Self {
         let known: Arc<[Arc<Known>]> = shards.all().iter().map(|_| Arc::default()).collect();
         let desks = shards.all().iter().zip(known.iter()).zip(wakes).map(|((shard, known), wake)| {
-            let (pool, known, wake) = (connection_of_its_own(&shard.pool), known.clone(), wake.clone());
+            let (own, known, wake) = (OwnConnection::beside(&shard.pool), known.clone(), wake.clone());
             Coalescer::spawn_paced("write_events", WAITING_PARTS, WAITING_PARTS, PACE, move |parts| {
-                let (pool, known, wake) = (pool.clone(), known.clone(), wake.clone());
+                let (own, known, wake) = (own.clone(), known.clone(), wake.clone());
                 async move {
-                    settle(&pool, &known, parts).await;
+                    settle(&own, &known, parts).await;
                     wake.written();
                 }
             })
@@ -197,12 +199,12 @@ pub(crate) fn once_each(events: Vec<Event>) -> std::result::Result<(Vec<Event>, 
     Err((0..places.len()).map(status).collect())
 }
 
-async fn settle(pool: &PgPool, known: &Arc<Known>, parts: Vec<Part>) {
+async fn settle(own: &OwnConnection, known: &Arc<Known>, parts: Vec<Part>) {
     let mut waiting = parts;
     while !waiting.is_empty() {
         let (now, later) = next(waiting);
         let events: Arc<[Arc<[Event]>]> = now.iter().map(|part| part.events.clone()).collect();
-        match write(pool, known, events).await {
+        match write(own, known, events).await {
             Ok(statuses) => {
                 let mut statuses = statuses.into_iter();
                 for part in now {
@@ -214,7 +216,7 @@ async fn settle(pool: &PgPool, known: &Arc<Known>, parts: Vec<Part>) {
             Err(error) if now.len() > 1 && !error.is_transient() => {
                 // Something about one of them: the others must not suffer from it.
                 for part in now {
-                    let alone = write(pool, known, [part.events.clone()].into()).await;
+                    let alone = write(own, known, [part.events.clone()].into()).await;
                     let _ = part.reply.send(alone);
                 }
             }
@@ -238,8 +240,8 @@ fn next(parts: Vec<Part>) -> (Vec<Part>, Vec<Part>) {
     })
 }
 
-async fn write(pool: &PgPool, known: &Arc<Known>, parts: Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
-    let judged = attempt(pool, known, &parts).await?;
+async fn write(own: &OwnConnection, known: &Arc<Known>, parts: Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
+    let judged = attempt(own, known, &parts).await?;
     store::fail_point("events_written");
     let events = parts.iter().map(|part| part.len()).sum();
     metrics::counter!("ledger_events_written_total").increment((events - judged.len().min(events)) as u64);
@@ -251,27 +253,25 @@ pub(crate) fn lacks_month(error: &Error) -> bool {
     error.sqlstate().as_deref() == Some("23514")
 }
 
+/// One round trip. What need not be sent along is decided with the connection in hand.
 async fn attempt(
-    pool: &PgPool,
+    own: &OwnConnection,
     known: &Arc<Known>,
     parts: &Arc<[Arc<[Event]>]>,
 ) -> Result<Vec<(usize, Judged)>> {
-    let rows = Arc::new(Rows::of(parts.clone(), known));
-    let (sent, tried, parts_again, known_again) =
-        (rows.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)), parts.clone(), known.clone());
-    let judged = run(pool, "write_events", move |connection| {
-        let mut rows = sent.clone();
-        if tried.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            // After a failover what was known need not be there: everything is sent along.
-            known_again.forget();
-            rows = Arc::new(Rows::of(parts_again.clone(), &Known::default()));
-        }
-        Box::pin(async move { rows.write(connection).await })
+    let (connection, remembered, parts) = (own.clone(), known.clone(), parts.clone());
+    run(own.pool(), "write_events", move |in_hand| {
+        let known = remembered.clone();
+        known.keep_only(&connection.generation());
+        let rows = Rows::of(parts.clone(), &known);
+        Box::pin(async move {
+            let judged = rows.write(in_hand).await?;
+            known.remember(&rows);
+            Ok(judged)
+        })
     })
     .await
-    .inspect_err(|_| known.forget())?;
-    known.remember(&rows);
-    Ok(judged)
+    .inspect_err(|_| known.forget())
 }
 
 /// The statuses of all events from those that were not created.
@@ -299,25 +299,36 @@ pub(crate) async fn make_months(pool: &PgPool, known: &Known, months: Vec<DateTi
     let turn = tokio::time::timeout(MONTHS_TURN, known.making_months.lock()).await;
     let _turn = turn.map_err(|_| Error::from(sqlx::Error::PoolTimedOut))?;
     let months = known.without_months(months);
-    // A few at a time: everybody waits while they are attached.
-    for some in months.chunks(8) {
-        let some = some.to_vec();
-        let made = some.clone();
-        run(pool, "create_event_months", move |connection| {
-            let some = some.clone();
-            Box::pin(async move { make_months_in_tx(connection, &some).await })
+    let sharing = months.len() > MAX_MONTHS_OF_THEIR_OWN;
+    let mut missing = months.clone();
+    // A few at a time: everybody waits while they are attached. A table may hold others of them, too.
+    while !missing.is_empty() {
+        let some: Vec<_> = missing.iter().take(8).copied().collect();
+        let all = missing.clone();
+        missing = run(pool, "create_event_months", move |connection| {
+            let (some, all) = (some.clone(), all.clone());
+            Box::pin(async move {
+                make_months_in_tx(connection, &some, sharing).await?;
+                let missing = sqlx::query_scalar("SELECT missing_event_months($1) -- missing_event_months");
+                Ok(missing.bind(all).fetch_one(connection).await?)
+            })
         })
         .await?;
-        known.have_months(&made);
     }
+    known.have_months(&months);
     Ok(())
 }
 
-/// Makes partitions for months that have none. The transaction must not touch events besides, and should end at once: others
-/// wait for it.
-pub(crate) async fn make_months_in_tx(connection: &mut PgConnection, months: &[DateTime<Utc>]) -> Result<()> {
-    sqlx::query("SELECT create_event_months($1) -- create_event_months")
+/// Makes partitions for months that have none; `sharing`: those of far times in common. The transaction must not touch events
+/// besides, and should end at once: others wait for it.
+pub(crate) async fn make_months_in_tx(
+    connection: &mut PgConnection,
+    months: &[DateTime<Utc>],
+    sharing: bool,
+) -> Result<()> {
+    sqlx::query("SELECT create_event_months($1, $2) -- create_event_months")
         .bind(months)
+        .bind(sharing)
         .execute(connection)
         .await?;
     Ok(())

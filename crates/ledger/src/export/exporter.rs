@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Lease, Work, fail_point};
+use store::{Generation, Lease, OwnConnection, Work, fail_point};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::body::entry;
@@ -15,10 +15,10 @@ use crate::sequence::{Wake, feed};
 use crate::sharding::Shard;
 use crate::types::Types;
 
-/// Events in one group: sent together, recorded together.
-const MOST: i64 = 2_000;
-/// Groups are kept near this size when events are large.
-const GROUP_BYTES: usize = 4 << 20;
+/// Most events in one group: sent together, recorded together. What is read at a time is bounded in bytes, too.
+const MOST: usize = 2_000;
+/// After a group of so many bytes there are probably more.
+const FULL_BYTES: usize = 2 << 20;
 /// How often progress is recorded: what is not recorded yet is compared by whoever begins next, so it costs nothing to
 /// record it late.
 const RECORD_EVERY: Duration = Duration::from_millis(100);
@@ -47,8 +47,10 @@ pub struct Exporter {
 }
 
 /// The duty `exporter` of a shard.
-pub fn duty(exporter: Exporter) -> Work {
-    Arc::new(move |lease| Box::pin(exporter.clone().run(lease)))
+pub fn duty(mut exporter: Exporter) -> Work {
+    let own = OwnConnection::beside(&exporter.shard.pool);
+    exporter.shard.pool = own.pool().clone();
+    Arc::new(move |lease| Box::pin(exporter.clone().run(own.clone(), lease)))
 }
 
 /// Why nothing is sent for the moment, and how often in a row.
@@ -62,11 +64,11 @@ struct Trouble {
 
 impl Exporter {
     /// Exports until the lease is lost.
-    async fn run(self, lease: Arc<Lease>) {
+    async fn run(self, own: OwnConnection, lease: Arc<Lease>) {
         let _gauge = AlarmGauge(self.shard.name.clone());
         let mut trouble = Trouble::default();
         loop {
-            let Err(error) = self.export(&lease, &mut trouble).await;
+            let Err(error) = self.export(&own, &lease, &mut trouble).await;
             if lease.is_lost() || matches!(error, Error::Ledger(store::Error::Fenced { .. })) {
                 return;
             }
@@ -91,26 +93,33 @@ impl Exporter {
         }
     }
 
-    /// Exports until something is in the way.
-    async fn export(&self, lease: &Arc<Lease>, trouble: &mut Trouble) -> Result<Infallible> {
+    /// Exports until something is in the way. Where it stands is known of the ledger that one connection saw: after another
+    /// has been made it is found out anew, for the ledger may have been put back to an older copy.
+    async fn export(
+        &self,
+        own: &OwnConnection,
+        lease: &Arc<Lease>,
+        trouble: &mut Trouble,
+    ) -> Result<Infallible> {
         let begins = Progress::load(&self.shard.pool).await?.begins();
+        let generation = own.generation();
         let mut log = self.engine.open(&self.shard.name, begins).await?;
-        let mut after = recover(&self.shard, &self.types, &*self.engine, &mut *log, lease).await?;
+        let mut after =
+            recover(&self.shard, &self.types, &*self.engine, &mut *log, lease, &generation).await?;
         self.exported(after, 0);
         if trouble.in_a_row > 0 {
             tracing::info!(shard = self.shard.name, engine = self.engine.name(), %after, "export goes on");
         }
         let mut recorded = (after, Instant::now());
         let mut numbered = self.wake.last();
-        let mut size = MOST;
         let mut group = Vec::new();
         loop {
             if group.is_empty() {
                 numbered.mark_unchanged();
-                group = self.group(after, size).await?;
+                group = self.group(after, &generation).await?;
             }
             if after != recorded.0 && recorded.1.elapsed() >= RECORD_EVERY {
-                self.record(lease, after).await?;
+                self.record(lease, after, &generation).await?;
                 recorded = (after, Instant::now());
             }
             let Some(last) = group.last().map(|entry| entry.mark) else {
@@ -119,10 +128,10 @@ impl Exporter {
                 let _ = timeout(pause, numbered.changed()).await;
                 continue;
             };
-            let full = i64::try_from(group.len()) == Ok(size);
-            size = next_size(&group);
+            let full =
+                group.len() == MOST || group.iter().map(|entry| entry.body.len()).sum::<usize>() > FULL_BYTES;
             // The next ones are read while these are on their way; or there are none yet, and more together cost less.
-            let next = async { if full { self.group(last, size).await } else { Ok(Vec::new()) } };
+            let next = async { if full { self.group(last, &generation).await } else { Ok(Vec::new()) } };
             let (sent, next) = tokio::join!(log.append(&group), next);
             sent?;
             fail_point("exported");
@@ -136,16 +145,19 @@ impl Exporter {
         }
     }
 
-    async fn record(&self, lease: &Arc<Lease>, after: Mark) -> Result<()> {
+    async fn record(&self, lease: &Arc<Lease>, after: Mark, generation: &Generation) -> Result<()> {
         fail_point("export_recording");
-        record(&self.shard.pool, lease, after).await?;
+        record(&self.shard.pool, lease, after, generation).await?;
         fail_point("export_recorded");
         Ok(())
     }
 
     /// The events after a mark, as entries of its epoch, without a gap.
-    async fn group(&self, after: Mark, size: i64) -> Result<Vec<Entry>> {
-        let fed = feed(&self.shard.pool, after.seq, size).await?;
+    async fn group(&self, after: Mark, generation: &Generation) -> Result<Vec<Entry>> {
+        let fed = feed(&self.shard.pool, after.seq, MOST as i64).await?;
+        if generation.is_over() {
+            return Err(reconnected());
+        }
         let types = self.types.now();
         let in_order = fed.iter().zip(after.seq + 1..).take_while(|(event, seq)| event.seq == *seq);
         let entries = in_order.map_while(|(event, _)| entry(&self.shard.name, after.epoch, &types, event));
@@ -204,11 +216,9 @@ impl Exporter {
     }
 }
 
-/// How many events to read next, so that a group of such events is near [`GROUP_BYTES`].
-fn next_size(group: &[Entry]) -> i64 {
-    let bytes: usize = group.iter().map(|entry| entry.body.len()).sum();
-    let each = bytes / group.len().max(1);
-    i64::try_from(GROUP_BYTES / each.max(1)).unwrap_or(MOST).clamp(1, MOST)
+/// The ledger may be another one now than the one that was looked at.
+pub(super) fn reconnected() -> Error {
+    Error::Moved("the connection to the ledger was lost".to_owned())
 }
 
 /// A process that exports no longer has no alarm to show.
@@ -217,19 +227,5 @@ struct AlarmGauge(String);
 impl Drop for AlarmGauge {
     fn drop(&mut self) {
         metrics::gauge!("ledger_export_alarm", "shard" => self.0.clone()).set(0.0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_of_large_events_are_small() {
-        let group =
-            |size: usize| vec![Entry { mark: Mark { epoch: 1, seq: 1 }, body: vec![b' '; size].into() }; 3];
-        assert_eq!(next_size(&group(300)), MOST);
-        assert_eq!(next_size(&group(64 << 10)), 64);
-        assert_eq!(next_size(&group(8 << 20)), 1);
     }
 }

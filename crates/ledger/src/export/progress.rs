@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use store::{Lease, run};
+use store::{Generation, Lease, run};
 
+use super::exporter::reconnected;
 use super::{Error, Mark, Result};
 
 /// The table's row, and the last number given.
@@ -89,18 +90,33 @@ impl Progress {
     }
 }
 
-/// Notes that the broker holds everything up to `exported`, and that all is well.
-pub(super) async fn record(pool: &PgPool, lease: &Arc<Lease>, exported: Mark) -> Result<()> {
-    let holder = lease.clone();
+/// Notes that the broker holds everything up to `exported`, and that all is well; not on another connection than the one of
+/// `generation`, which may be to a ledger that was put back. `pool` is that connection's.
+pub(super) async fn record(
+    pool: &PgPool,
+    lease: &Arc<Lease>,
+    exported: Mark,
+    generation: &Generation,
+) -> Result<()> {
+    let (holder, begun) = (lease.clone(), generation.clone());
     let recorded: Option<bool> = run(pool, "record_export", move |connection| {
+        let over = begun.is_over();
         let recorded = sqlx::query_scalar("SELECT record_export($1, $2, $3, $4) -- record_export")
             .bind(holder.id)
             .bind(holder.epoch)
             .bind(exported.epoch)
             .bind(exported.seq);
-        Box::pin(async move { Ok(recorded.fetch_one(connection).await?) })
+        Box::pin(async move {
+            match over {
+                true => Ok(Some(false)),
+                false => Ok(recorded.fetch_one(connection).await?),
+            }
+        })
     })
     .await?;
+    if generation.is_over() {
+        return Err(reconnected());
+    }
     judge(lease, recorded)
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::Lease;
+use store::{Generation, Lease};
 
 use super::compare::{Ledgered, compare};
 use super::judge::{Standing, judge};
@@ -12,13 +12,14 @@ use crate::sharding::Shard;
 use crate::types::Types;
 
 /// The mark after which to go on with `log`, which has been opened after the lease was taken. It is recorded, so whoever
-/// has lost the lease does not get that far.
+/// has lost the lease, or whose `generation` of the ledger's connection is over, does not get that far.
 pub(super) async fn recover(
     shard: &Shard,
     types: &Types,
     engine: &dyn Engine,
     log: &mut dyn Log,
     lease: &Arc<Lease>,
+    generation: &Generation,
 ) -> Result<Mark> {
     let last = log.last().map(|entry| entry.mark);
     let progress = Progress::load(&shard.pool).await?;
@@ -31,6 +32,6 @@ pub(super) async fn recover(
             to
         }
     };
-    record(&shard.pool, lease, after).await?;
+    record(&shard.pool, lease, after, generation).await?;
     Ok(after)
 }

@@ -23,6 +23,7 @@ use crate::locks::lock_prefix;
 use crate::states::{self, Put};
 use crate::types::Catalogue;
 use serving::body::{self, JsonBody};
+use serving::query::NoQuery;
 
 /// Most states in a call.
 const MOST_STATES: usize = 1_000;
@@ -30,11 +31,11 @@ const MOST_STATES: usize = 1_000;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::guard")]
     lock_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "body::objects")]
+    #[serde(borrow, default, deserialize_with = "body::objects_or_none")]
     events: Vec<Input<'a>>,
-    #[serde(borrow, default, deserialize_with = "body::objects")]
+    #[serde(borrow, default, deserialize_with = "body::objects_or_none")]
     states: Vec<StateInput<'a>>,
 }
 
@@ -47,7 +48,7 @@ struct StateInput<'a> {
     attributes: Attributes<'a>,
     #[serde(borrow)]
     state: &'a RawValue,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::guard")]
     expected_version: Option<i64>,
 }
 
@@ -66,22 +67,27 @@ impl StateInput<'_> {
     }
 }
 
-pub(super) async fn write(State(ledger): State<Arc<Ledger>>, JsonBody(body): JsonBody) -> Response {
-    let parsed = body::parse::<Request<'_>>(&body).and_then(|request| checked(request, &ledger.types.now()));
+pub(super) async fn write(
+    State(ledger): State<Arc<Ledger>>,
+    NoQuery: NoQuery,
+    JsonBody(body): JsonBody,
+) -> Response {
+    let parsed = body::parse::<Request<'_>>(&body).and_then(|request| checked(&ledger, request));
     match parsed {
         Ok(batch) => carry_out(&ledger, batch, true).await,
         Err(error) => error.into_response(),
     }
 }
 
-fn checked(request: Request<'_>, types: &Catalogue) -> Result<Batch, ApiError> {
+fn checked(ledger: &Ledger, request: Request<'_>) -> Result<Batch, ApiError> {
     if request.states.len() > MOST_STATES {
         return Err(ApiError::field("states", format!("at most {MOST_STATES} are allowed in a call")));
     }
     let lock = request.lock_id.as_deref().map(lock_id).transpose()?;
-    let events = check(request.events, types)?;
+    let events = check(ledger, request.events)?;
+    let types = ledger.types.now();
     let states = request.states.into_iter().enumerate();
-    let states = states.map(|(n, state)| state.check(types, &format!("states[{n}]")));
+    let states = states.map(|(n, state)| state.check(&types, &format!("states[{n}]")));
     Ok(Batch { lock, events, states: states.collect::<Result<_, _>>()? })
 }
 

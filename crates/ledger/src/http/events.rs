@@ -13,8 +13,8 @@ use super::batch::{carry_out, lock_id};
 use crate::Ledger;
 use crate::batch::Batch;
 use crate::events::{Event, Input, Status, Written};
-use crate::types::Catalogue;
 use serving::body::{self, JsonBody};
+use serving::query::NoQuery;
 
 /// Most events in a call.
 const MOST_EVENTS: usize = 10_000;
@@ -24,7 +24,7 @@ const MOST_EVENTS: usize = 10_000;
 struct Request<'a> {
     #[serde(borrow, deserialize_with = "body::objects")]
     events: Vec<Input<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::guard")]
     lock_id: Option<Cow<'a, str>>,
 }
 
@@ -43,19 +43,25 @@ pub(super) struct EventResult<'a> {
 }
 
 /// Checks a call's events.
-pub(super) fn check(inputs: Vec<Input<'_>>, types: &Catalogue) -> Result<Vec<Event>, ApiError> {
+pub(super) fn check(ledger: &Ledger, inputs: Vec<Input<'_>>) -> Result<Vec<Event>, ApiError> {
     if inputs.len() > MOST_EVENTS {
         let reason = format!("holds {} events; at most {MOST_EVENTS} are allowed in a call", inputs.len());
         return Err(ApiError::field("events", reason));
     }
-    let check = |(n, input): (usize, Input<'_>)| input.check(types, &|name| format!("events[{n}].{name}"));
+    let (types, most) = (ledger.types.now(), ledger.max_info_bytes);
+    let check =
+        |(n, input): (usize, Input<'_>)| input.check(&types, most, &|name| format!("events[{n}].{name}"));
     inputs.into_iter().enumerate().map(check).collect()
 }
 
-pub(super) async fn write(State(ledger): State<Arc<Ledger>>, JsonBody(body): JsonBody) -> Response {
+pub(super) async fn write(
+    State(ledger): State<Arc<Ledger>>,
+    NoQuery: NoQuery,
+    JsonBody(body): JsonBody,
+) -> Response {
     let checked = body::parse::<Request<'_>>(&body).and_then(|request| {
         let lock = request.lock_id.as_deref().map(lock_id).transpose()?;
-        Ok((lock, check(request.events, &ledger.types.now())?))
+        Ok((lock, check(&ledger, request.events)?))
     });
     let (lock, events) = match checked {
         Ok(checked) => checked,

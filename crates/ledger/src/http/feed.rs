@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serving::error::{ApiError, Code};
 use serving::path::Path;
+use serving::query::Query;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::event::ShownEvent;

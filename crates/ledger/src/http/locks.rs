@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use serving::error::{ApiError, Code};
 use serving::path::Path;
+use serving::query::NoQuery;
 use uuid::Uuid;
 
 use super::event::shown;
@@ -54,7 +55,7 @@ struct Request<'a> {
     wait_seconds: Option<&'a RawValue>,
     #[serde(default)]
     owner: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::guard")]
     request_id: Option<String>,
 }
 
@@ -109,6 +110,7 @@ fn seconds(field: &str, raw: &RawValue, allowed: RangeInclusive<u64>) -> Result<
 
 async fn acquire(
     State(ledger): State<Arc<Ledger>>,
+    NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let wanted = body::parse::<Request<'_>>(&body)?.check(&ledger.types.now())?;
@@ -120,6 +122,7 @@ async fn acquire(
 async fn extend(
     State(ledger): State<Arc<Ledger>>,
     Path(id): Path<String>,
+    NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
     let ttl = seconds("ttl_seconds", body::parse::<Extension<'_>>(&body)?.ttl_seconds, TTL)?;
@@ -127,12 +130,20 @@ async fn extend(
     Ok(Json(granted(&grant)))
 }
 
-async fn release(State(ledger): State<Arc<Ledger>>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+async fn release(
+    State(ledger): State<Arc<Ledger>>,
+    Path(id): Path<String>,
+    NoQuery: NoQuery,
+) -> Result<StatusCode, ApiError> {
     ledger.locks.release(lock_id(&id)?).await.map_err(refused)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn look(State(ledger): State<Arc<Ledger>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn look(
+    State(ledger): State<Arc<Ledger>>,
+    Path(id): Path<String>,
+    NoQuery: NoQuery,
+) -> Result<Json<Value>, ApiError> {
     let held = ledger.locks.look(lock_id(&id)?).await.map_err(unavailable)?;
     let held = held.ok_or_else(|| refused(Refusal::Unknown))?;
     if !held.alive {

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query as QueryString, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value as Json_, json};
 use serving::error::{ApiError, Code};
 use serving::path::Path;
+use serving::query::Query as QueryString;
 use sqlx::PgPool;
 
 use super::event::{ShownEvent, shown};
 use crate::Ledger;
-use crate::balances::{Bounds, Group, Query, Question, explain, totals};
-use crate::events::{self, ListedEvent, Listing, Page, unknown_type};
+use crate::balances::{Bounds, Group, GroupsPage, Query, Question, Totals, explain, totals};
+use crate::clock;
+use crate::events::{self, Listed, Listing, Page, unknown_type};
 use crate::moment;
 use crate::partitions::{Asked, Standing, standing};
 use crate::types::AccountType;
@@ -32,25 +34,30 @@ pub(super) async fn balances(
     given: Given,
 ) -> Answer {
     let kind = account_type(&ledger, &name)?;
-    let bounds = Bounds { parameters: &["at", "group_by", "explain"], filters: true };
+    let bounds = Bounds { parameters: &["at", "group_by", "page_token", "explain"], filters: true };
     let query = Query::check(&kind, given.0, bounds)?;
-    let at = query.moment("at")?.unwrap_or_else(moment::now);
     let explained = match query.parameter("explain") {
         None | Some("false") => false,
         Some("true") => true,
         Some(_) => return Err(ApiError::field("explain", "must be true or false")),
     };
-    let groups = groups(&ledger, &kind, &query, None, at).await?;
-    if explained {
-        let explanation = explanation(&ledger, &kind, &query, at).await?;
-        return Ok(Json(json!({
-            "type": name, "attributes": shown(&kind.key_attributes, &query.key), "at": moment::show(at),
-            "groups": groups, "explain": explanation,
-        })));
-    }
-    Ok(Json(json!({
+    let page = query.groups_page()?;
+    let at = match query.moment("at")? {
+        None => default_end(&ledger, &query, page.as_ref()).await?,
+        Some(at) => at,
+    };
+    agree("at", page.as_ref(), None, at)?;
+    let (groups, next) = groups(&ledger, &kind, &query, page, None, at).await?;
+    let mut answer = json!({
         "type": name, "attributes": shown(&kind.key_attributes, &query.key), "at": moment::show(at), "groups": groups,
-    })))
+    });
+    if let Some(token) = next {
+        answer["next_page_token"] = token.into();
+    }
+    if explained {
+        answer["explain"] = explanation(&ledger, &kind, &query, at).await?;
+    }
+    Ok(Json(answer))
 }
 
 pub(super) async fn turnovers(
@@ -59,14 +66,35 @@ pub(super) async fn turnovers(
     given: Given,
 ) -> Answer {
     let kind = account_type(&ledger, &name)?;
-    let bounds = Bounds { parameters: &["from", "to", "group_by"], filters: true };
+    let bounds = Bounds { parameters: &["from", "to", "group_by", "page_token"], filters: true };
     let query = Query::check(&kind, given.0, bounds)?;
-    let (from, to) = period(&query)?;
-    let groups = groups(&ledger, &kind, &query, Some(from), to).await?;
-    Ok(Json(json!({
+    let page = query.groups_page()?;
+    let (from, to) = period(&ledger, &query, page.as_ref()).await?;
+    agree("from", page.as_ref(), Some(from), to)?;
+    let (groups, next) = groups(&ledger, &kind, &query, page, Some(from), to).await?;
+    let mut answer = json!({
         "type": name, "attributes": shown(&kind.key_attributes, &query.key),
         "from": moment::show(from), "to": moment::show(to), "groups": groups,
-    })))
+    });
+    if let Some(token) = next {
+        answer["next_page_token"] = token.into();
+    }
+    Ok(Json(answer))
+}
+
+/// A page goes on with the question that was begun.
+fn agree(
+    field: &str,
+    page: Option<&GroupsPage>,
+    from: Option<DateTime<Utc>>,
+    to: DateTime<Utc>,
+) -> Result<(), ApiError> {
+    match page {
+        Some(page) if (page.from, page.to) != (from, to) => {
+            Err(ApiError::field(field, "must be as on the page that the page_token is of"))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[derive(Serialize)]
@@ -84,7 +112,7 @@ pub(super) async fn list(
     let kind = account_type(&ledger, &name)?;
     let bounds = Bounds { parameters: &["from", "to", "limit", "page_token"], filters: false };
     let query = Query::check(&kind, given.0, bounds)?;
-    let (from, to) = period(&query)?;
+    let (from, to) = period(&ledger, &query, None).await?;
     let limit =
         match query.parameter("limit") {
             None => LIMIT,
@@ -99,14 +127,12 @@ pub(super) async fn list(
             ApiError::field("page_token", "must be the next_page_token of an earlier page of this account")
         })?),
     };
-    let listing = Listing { account_id, from, to, after, limit: limit + 1 };
+    let listing = Listing { account_id, from, to, after, limit };
     let asked = Asked { field: "from", moment: from };
-    let mut found = whole(&ledger, &query, asked, |pool| listed(pool, listing.clone())).await?;
-    let more = i64::try_from(found.len()).is_ok_and(|found| found > limit);
-    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let token = found.last().filter(|_| more).map(|last| last.page().token(account_id));
+    let found = whole(&ledger, &query, asked, |pool| listed(pool, listing.clone())).await?;
+    let token = found.events.last().filter(|_| found.more).map(|last| last.page().token(account_id));
     let key = shown(&kind.key_attributes, &query.key);
-    let events = found.iter().map(|event| ShownEvent::listed(&kind, &key, event)).collect();
+    let events = found.events.iter().map(|event| ShownEvent::listed(&kind, &key, event)).collect();
     Ok(Json(EventsPage { events, next_page_token: token }).into_response())
 }
 
@@ -117,13 +143,32 @@ fn account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, ApiErro
 }
 
 /// `from` defaults to the beginning of all events, `to` to now.
-fn period(query: &Query) -> Result<(DateTime<Utc>, DateTime<Utc>), ApiError> {
+async fn period(
+    ledger: &Ledger,
+    query: &Query,
+    page: Option<&GroupsPage>,
+) -> Result<(DateTime<Utc>, DateTime<Utc>), ApiError> {
     let from = query.moment("from")?.unwrap_or(DateTime::UNIX_EPOCH);
-    let to = query.moment("to")?.unwrap_or_else(moment::now);
+    let to = match query.moment("to")? {
+        None => default_end(ledger, query, page).await?,
+        Some(to) => to,
+    };
     if query.parameter("from").is_some() && query.parameter("to").is_some() && from > to {
         return Err(ApiError::field("from", "must not be after `to`"));
     }
     Ok((from, to))
+}
+
+/// The end of a period that was left out: that of the page before, or now, by the shard's clock.
+async fn default_end(
+    ledger: &Ledger,
+    query: &Query,
+    page: Option<&GroupsPage>,
+) -> Result<DateTime<Utc>, ApiError> {
+    match page {
+        Some(page) => Ok(page.to),
+        None => clock::now(&ledger.shards.of(query.hash).pool).await.map_err(unavailable),
+    }
 }
 
 /// What is read of the shard that a query is about, if it goes back no further than that shard's horizon.
@@ -138,7 +183,7 @@ async fn whole<'l, T, F: Future<Output = store::Result<(T, Standing)>>>(
     ledger.horizons[place].whole(asked, || read(pool)).await.map_err(unavailable)?
 }
 
-async fn listed(pool: &PgPool, listing: Listing) -> store::Result<(Vec<ListedEvent>, Standing)> {
+async fn listed(pool: &PgPool, listing: Listing) -> store::Result<(Listed, Standing)> {
     let listed = events::list(pool, listing).await?;
     Ok((listed, standing(pool).await?))
 }
@@ -147,18 +192,21 @@ async fn groups(
     ledger: &Ledger,
     kind: &AccountType,
     query: &Query,
+    page: Option<GroupsPage>,
     from: Option<DateTime<Utc>>,
     to: DateTime<Utc>,
-) -> Result<Vec<Json_>, ApiError> {
+) -> Result<(Vec<Json_>, Option<String>), ApiError> {
     let question = Question {
         account_id: query.account.id,
         from,
         to,
         filter: query.filter.clone(),
         group_by: query.group_by.clone(),
+        after: page.map(|page| page.last),
     };
     let asked = from.map_or(Asked { field: "at", moment: to }, |from| Asked { field: "from", moment: from });
-    let groups = whole(ledger, query, asked, |pool| totals(pool, kind, question.clone())).await?;
+    let Totals { groups, next } =
+        whole(ledger, query, asked, |pool| totals(pool, kind, question.clone())).await?;
     let group = |Group { attributes, debit, credit, balance }: Group| {
         let named = query.group_by.iter().zip(attributes).map(|(name, value)| {
             let kind =
@@ -167,7 +215,8 @@ async fn groups(
         });
         json!({"attributes": Map::from_iter(named), "debit": debit, "credit": credit, "balance": balance})
     };
-    Ok(groups.into_iter().map(group).collect())
+    let next = next.map(|last| GroupsPage { from, to, last }.token(query));
+    Ok((groups.into_iter().map(group).collect(), next))
 }
 
 async fn explanation(
@@ -183,6 +232,7 @@ async fn explanation(
         to: at,
         filter: query.filter.clone(),
         group_by: query.group_by.clone(),
+        after: None,
     };
     let found = explain(&shard.pool, kind, &question).await.map_err(unavailable)?;
     let aggregate = found.grouping.map(|grouping| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
+use serving::query::NoQuery;
 
 use crate::Ledger;
 use crate::figures::Figures;
@@ -12,7 +13,7 @@ use crate::moment;
 use crate::sharding::Shard;
 use crate::types::Catalogue;
 
-pub(super) async fn types(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
+pub(super) async fn types(State(ledger): State<Arc<Ledger>>, NoQuery: NoQuery) -> Json<Value> {
     let types = ledger.types.now();
     let with_schema = |schema: &str, definition: Value| {
         let mut shown = json!({"$schema": schema});
@@ -32,7 +33,7 @@ pub(super) async fn types(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
     }))
 }
 
-pub(super) async fn shards(State(ledger): State<Arc<Ledger>>) -> Json<Value> {
+pub(super) async fn shards(State(ledger): State<Arc<Ledger>>, NoQuery: NoQuery) -> Json<Value> {
     let types = ledger.types.now();
     let shown = ledger.shards.all().iter().map(|shard| show(shard, types.clone()));
     Json(json!({"shards": futures::future::join_all(shown).await}))

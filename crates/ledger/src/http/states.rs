@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -12,6 +12,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use serving::error::{ApiError, Code};
 use serving::path::Path;
+use serving::query::Query;
 
 use super::reads::unavailable;
 use crate::Ledger;
@@ -75,7 +76,7 @@ fn etag(version: i64) -> (header::HeaderName, String) {
 fn keyed(ledger: &Ledger, name: &str, given: &Given) -> Result<Keyed, ApiError> {
     let types = ledger.types.now();
     let kind = types.states.get(name).ok_or_else(|| unknown_type("type", name, types.states.keys()))?;
-    Keyed::from_query(kind, given)
+    Keyed::from_query(kind, &given.0)
 }
 
 /// The error for a state that is not taken; `field`: where it stands.

@@ -12,13 +12,12 @@ pub const MONTH_FORMAT: &str = "%Y-%m";
 
 /// The present month and the `ahead` after it, those of them that have no partition.
 pub async fn missing_in_tx(connection: &mut PgConnection, ahead: u32) -> Result<Vec<DateTime<Utc>>> {
-    let months = sqlx::query_as("SELECT array_agg(month), now() FROM event_months() -- missing_months");
-    let (there, now): (Option<Vec<DateTime<Utc>>>, DateTime<Utc>) = months.fetch_one(connection).await?;
-    let there = there.unwrap_or_default();
-    Ok(months_ahead(now, ahead).into_iter().filter(|month| !there.contains(month)).collect())
+    let now: DateTime<Utc> = sqlx::query_scalar("SELECT now() -- now").fetch_one(&mut *connection).await?;
+    let missing = sqlx::query_scalar("SELECT missing_event_months($1) -- missing_event_months");
+    Ok(missing.bind(months_ahead(now, ahead)).fetch_one(connection).await?)
 }
 
 /// Makes these months. The transaction must not touch events besides, and should end at once: others wait for it.
 pub async fn make_missing_in_tx(connection: &mut PgConnection, months: &[DateTime<Utc>]) -> Result<()> {
-    make_months_in_tx(connection, months).await
+    make_months_in_tx(connection, months, false).await
 }

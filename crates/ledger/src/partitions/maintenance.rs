@@ -54,16 +54,18 @@ pub struct Kept {
 /// Makes the months ahead of a shard, and drops those beyond the retention that nothing needs any more. Safe to repeat, to
 /// run from several places at once, and to be killed in.
 pub async fn maintain(shard: &Shard, catalogue: &Catalogue, terms: Terms) -> Result<Maintained> {
-    let (there, now) = months(&shard.pool).await?;
-    let mut done = Maintained::default();
-    let missing = months_ahead(now, terms.ahead).into_iter().filter(|month| !there.contains(month));
-    done.created = missing.collect();
+    let tables = Tables::load(&shard.pool).await?;
+    let missing = months_ahead(tables.now, terms.ahead).into_iter().filter(|month| !tables.hold(*month));
+    let mut done = Maintained { created: missing.collect(), ..Maintained::default() };
     store::fail_point("months_planned");
-    make_months(&shard.pool, &Known::default(), done.created.clone()).await?;
+    // A year at a time: so many get tables of their own.
+    for months in done.created.chunks(12) {
+        make_months(&shard.pool, &Known::default(), months.to_vec()).await?;
+    }
     store::fail_point("months_created");
-    if let Some(first_kept) = terms.retention.first_kept(now) {
+    if let Some(first_kept) = terms.retention.first_kept(tables.borne_out) {
         let wanted = Arc::new(Wanted::of(catalogue));
-        for month in there.into_iter().filter(|month| *month < first_kept) {
+        for month in tables.before(first_kept) {
             store::fail_point("month_beyond");
             match drop_month(&shard.pool, month, &wanted).await? {
                 None => done.dropped.push(month),
@@ -80,16 +82,37 @@ pub async fn maintain(shard: &Shard, catalogue: &Catalogue, terms: Terms) -> Res
     Ok(done)
 }
 
-/// The months that have partitions, and the database's time.
-async fn months(pool: &PgPool) -> Result<(Vec<DateTime<Utc>>, DateTime<Utc>)> {
-    run(pool, "event_months", |connection| {
-        Box::pin(async move {
-            let months = sqlx::query_as("SELECT array_agg(month), now() FROM event_months() -- event_months");
-            let (months, now): (Option<Vec<_>>, _) = months.fetch_one(connection).await?;
-            Ok((months.unwrap_or_default(), now))
-        })
-    })
-    .await
+/// The tables of events, and how late it is.
+struct Tables {
+    /// Of each, the first moment and the first after it.
+    ranges: Vec<(DateTime<Utc>, DateTime<Utc>)>,
+    /// The database's time.
+    now: DateTime<Utc>,
+    /// The database's time, as far as the newest event bears it out: at most a month more than that event's. A clock that is
+    /// set ahead for a moment must not make everything old.
+    borne_out: DateTime<Utc>,
+}
+
+impl Tables {
+    async fn load(pool: &PgPool) -> Result<Self> {
+        type Row = (Option<Vec<DateTime<Utc>>>, Option<Vec<DateTime<Utc>>>, DateTime<Utc>, DateTime<Utc>);
+        let row = run(pool, "event_ranges", |connection| {
+            Box::pin(async move { Ok(sqlx::query_as::<_, Row>(TABLES).fetch_one(connection).await?) })
+        });
+        let (firsts, uptos, now, borne_out) = row.await?;
+        let ranges = firsts.unwrap_or_default().into_iter().zip(uptos.unwrap_or_default()).collect();
+        Ok(Self { ranges, now, borne_out })
+    }
+
+    /// Whether a month has a table.
+    fn hold(&self, month: DateTime<Utc>) -> bool {
+        self.ranges.iter().any(|(first, upto)| (*first..*upto).contains(&month))
+    }
+
+    /// The first months of the tables that end before this moment, the oldest first.
+    fn before(&self, moment: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+        self.ranges.iter().filter(|(_, upto)| *upto <= moment).map(|(first, _)| *first).collect()
+    }
 }
 
 /// Why the month is still there, or `None`.
@@ -152,3 +175,7 @@ where
     });
     done.await.map_err(|_| Error::Abandoned)?
 }
+
+const TABLES: &str = "-- event_ranges
+SELECT array_agg(first ORDER BY first), array_agg(upto ORDER BY first), now(), least(now(), month_after(newest_event_month()))
+FROM event_ranges()";

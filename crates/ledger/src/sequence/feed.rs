@@ -5,6 +5,8 @@ use rust_decimal::Decimal;
 use sqlx::PgPool;
 use store::{Result, run};
 
+use crate::MAX_PAGE_BYTES;
+
 /// A numbered event.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Fed {
@@ -31,8 +33,8 @@ pub struct Fed {
 /// So many numbers are looked through at a time where events have been dropped.
 const STRIDE: i64 = 10_000;
 
-/// At most `limit` events with numbers above `after`, in order. There is no gap, but for numbers of dropped events. One
-/// round trip, unless a whole page was dropped; reads only those batches.
+/// At most `limit` events with numbers above `after`, in order, and of about 4 MiB: none only if there is none. There is no
+/// gap, but for numbers of dropped events. One round trip, unless a whole page was dropped; reads only those batches.
 pub async fn feed(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Fed>> {
     let page = numbers(pool, after, limit, limit).await?;
     if !page.is_empty() {
@@ -65,7 +67,7 @@ pub async fn dropped_seq(pool: &PgPool) -> Result<i64> {
 async fn numbers(pool: &PgPool, after: i64, span: i64, limit: i64) -> Result<Vec<Fed>> {
     run(pool, "feed", move |connection| {
         Box::pin(async move {
-            let fed = sqlx::query_as(FEED).bind(after).bind(span).bind(limit);
+            let fed = sqlx::query_as(FEED).bind(after).bind(span).bind(limit).bind(MAX_PAGE_BYTES);
             Ok(fed.fetch_all(connection).await?)
         })
     })
@@ -83,4 +85,11 @@ async fn end(pool: &PgPool) -> Result<(i64, i64)> {
     .await
 }
 
-const FEED: &str = "SELECT * FROM numbered_events($1, $2, $3) -- feed";
+/// The size of an `info` is known without reading it. An event is shown with some 200 bytes beside its own texts.
+const FEED: &str = "-- feed
+SELECT seq, type_name, key, auxiliary, event_id, dt, debit, credit, info FROM (
+    SELECT f.*, row_number() OVER in_order AS place,
+           sum(octet_length(key) + octet_length(auxiliary) + octet_length(event_id) + coalesce(octet_length(info), 0) + 200)
+               OVER in_order AS bytes
+    FROM numbered_events($1, $2, $3) f WINDOW in_order AS (ORDER BY seq)
+) p WHERE place = 1 OR bytes <= $4 ORDER BY place";

@@ -38,13 +38,9 @@ impl Wake {
         self.last.subscribe()
     }
 
-    /// Takes note of a number that was given, by whomever.
+    /// Takes note of a number that was given, by whomever. It is smaller than the one before in a ledger that was put back.
     pub fn numbered(&self, last: i64) {
-        self.last.send_if_modified(|known| {
-            let grown = last > *known;
-            *known = last.max(*known);
-            grown
-        });
+        self.last.send_if_modified(|known| std::mem::replace(known, last) != last);
     }
 }
 

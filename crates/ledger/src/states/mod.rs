@@ -10,6 +10,7 @@ use serving::error::{ApiError, Code};
 use sqlx::PgPool;
 use store::Result;
 
+pub(crate) use put::made_versions;
 pub use put::{Outcome, Put, put_in_tx};
 
 use crate::attributes::Keyed;

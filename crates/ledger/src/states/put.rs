@@ -65,3 +65,18 @@ pub async fn put_in_tx(connection: &mut PgConnection, puts: &[Put]) -> Result<Ve
         |(_, version, done)| if done { Outcome::Done { version } } else { Outcome::Stale { version } };
     Ok(rows.into_iter().map(outcome).collect())
 }
+
+/// The versions that these very puts made, in their order, if each of them made the state's present version.
+pub(crate) async fn made_versions(connection: &mut PgConnection, puts: &[Put]) -> Result<Option<Vec<i64>>> {
+    let versions: Vec<Option<i64>> = sqlx::query_scalar(
+        "SELECT s.version FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY AS p (key, content, expected, place)
+         LEFT JOIN states s ON s.key = p.key AND s.content = p.content AND s.expected IS NOT DISTINCT FROM p.expected
+         ORDER BY p.place -- made_versions",
+    )
+    .bind(puts.iter().map(|put| put.of.key).collect::<Vec<_>>())
+    .bind(puts.iter().map(|put| put.content).collect::<Vec<_>>())
+    .bind(puts.iter().map(|put| put.expected).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(versions.into_iter().collect())
+}

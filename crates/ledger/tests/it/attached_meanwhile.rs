@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{Served, event, shards};
 use crate::partitions::storage;
 
-/// Months that are there before.
-const MONTHS: i32 = 360;
+/// Months that are there before: with those that come there are not so many that they would share tables.
+const MONTHS: i32 = 120;
 /// Months that get their partitions while somebody looks.
 const ROUNDS: i32 = 30;
 

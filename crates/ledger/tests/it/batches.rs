@@ -78,3 +78,35 @@ fn a_write_under_a_lock_that_has_ended_is_refused() {
         assert_eq!(served.events().await, 1);
     });
 }
+
+/// The answer was lost, and the lock ended before the caller could ask again.
+#[test]
+fn what_was_written_under_a_lock_is_a_duplicate_after_its_end() {
+    store::testing::run(async {
+        let served = Served::fresh().await;
+        let lock = lock(&served, 1).await;
+        let events = json!({"lock_id": lock, "events": [event("a", 1, DT, "1")]});
+        let batch = json!({"lock_id": lock, "events": [event("b", 1, DT, "1"), event("c", 1, DT, "1")], "states": [state(1, 1, 0)]});
+        assert_eq!(served.post("/v1/events", &events).await.0, 200);
+        assert_eq!(served.post("/v1/batch", &batch).await.0, 200);
+        assert_eq!(served.delete(&format!("/v1/locks/{}", lock.as_str().unwrap())).await.0, 204);
+
+        let (code, answer) = served.post("/v1/events", &events).await;
+        assert_eq!((code, &answer["results"][0]["status"]), (200, &json!("duplicate")), "{answer}");
+        let (code, answer) = served.post("/v1/batch", &batch).await;
+        assert_eq!((code, &answer["results"][1]["status"]), (200, &json!("duplicate")), "{answer}");
+        assert_eq!(answer["states"], json!([{"version": 1}]));
+
+        // Anything else was not written, and is not.
+        let mut other = batch.clone();
+        other["events"][1] = event("d", 1, DT, "1");
+        assert_eq!(served.post("/v1/batch", &other).await.1["error"]["args"]["field"], "lock_id");
+        let mut other = batch.clone();
+        other["events"][1] = event("c", 1, DT, "2");
+        assert_eq!(served.post("/v1/batch", &other).await.0, 409);
+        let mut other = batch;
+        other["states"] = json!([state(1, 2, 1)]);
+        assert_eq!(served.post("/v1/batch", &other).await.0, 409);
+        assert_eq!(served.events().await, 3);
+    });
+}

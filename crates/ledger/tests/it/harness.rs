@@ -71,7 +71,11 @@ impl Served {
             Definition::Lock(by_storage("storage_lock")),
             Definition::State(by_storage("storage_state")),
         ]));
-        let ledger = Ledger::start(shards, types);
+        Self::of(Ledger::start(shards, types))
+    }
+
+    /// A process with this ledger.
+    pub fn of(ledger: Arc<Ledger>) -> Self {
         Self { routes: routes(&ledger), ledger }
     }
 

@@ -3,6 +3,7 @@
 // Helpers of tests may fail loudly, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod answer_sizes;
 mod attached;
 mod attached_meanwhile;
 mod batches;
@@ -11,6 +12,7 @@ mod described;
 mod document;
 mod export;
 mod harness;
+mod hostile_input;
 mod lag;
 mod locks;
 mod numbers;
@@ -18,6 +20,7 @@ mod older_programs;
 mod oracle;
 mod partitions;
 mod passes;
+mod put_back;
 mod reads_by_number;
 mod states;
 mod types;

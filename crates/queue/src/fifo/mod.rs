@@ -8,6 +8,7 @@
 
 mod catalogue;
 mod consume;
+mod dead_letters;
 mod message;
 mod outbox;
 mod postgres;
@@ -21,6 +22,7 @@ use sqlx::PgConnection;
 
 pub use catalogue::{FifoCatalogue, PostgresCatalogue};
 pub use consume::{Consumer, ConsumerTerms, Queues, REASON, Verdict, consume};
+pub use dead_letters::forget_dead_letters;
 pub use message::{MOST_ATTRIBUTES, MOST_BYTES, Message, NewMessage, Receipt, Sent};
 pub use outbox::{OUTBOX_CHANNEL, Outbox, relay};
 pub use postgres::{CHANNEL, PostgresFifo, Trace};

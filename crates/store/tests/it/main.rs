@@ -7,5 +7,6 @@ mod cancellation;
 mod coalescing;
 mod deep_data_dir;
 mod duties;
+mod growth;
 mod leases;
 mod schema_versions;

@@ -54,8 +54,10 @@ impl Scheduler {
                 }
             };
             if forgotten.is_none_or(|last| last.elapsed() > FORGET_EVERY) {
-                forgotten = Some(Instant::now());
-                if let Err(error) = forget(&self.tasks.pool, self.retention).await {
+                let pass = forget(&self.tasks.pool, self.retention).await;
+                // Until nothing is left to be forgotten, at each look.
+                forgotten = Some(Instant::now()).filter(|_| !matches!(&pass, Ok(pass) if pass.more));
+                if let Err(error) = pass {
                     tracing::warn!(%error, code = "UNAVAILABLE", "old tasks not forgotten");
                 }
             }

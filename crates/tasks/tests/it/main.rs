@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod engines;
+mod forgetting;
 mod harness;
 mod posting;
 mod reconciled;

@@ -147,8 +147,8 @@ fn ended_tasks_are_forgotten_and_others_are_not() {
         let ended =
             "UPDATE tasks SET status = 'succeeded', ended_at = now() - interval '2 hours' WHERE task_id <= 2";
         sqlx::query(ended).execute(&world.pool).await.unwrap();
-        assert_eq!(tasks::forget(&world.pool, Duration::from_secs(3 * 3600)).await.unwrap(), 0);
-        assert_eq!(tasks::forget(&world.pool, Duration::from_secs(3600)).await.unwrap(), 2);
-        assert_eq!(tasks::forget(&world.pool, Duration::ZERO).await.unwrap(), 0);
+        assert_eq!(tasks::forget(&world.pool, Duration::from_secs(3 * 3600)).await.unwrap().tasks, 0);
+        assert_eq!(tasks::forget(&world.pool, Duration::from_secs(3600)).await.unwrap().tasks, 2);
+        assert_eq!(tasks::forget(&world.pool, Duration::ZERO).await.unwrap().tasks, 0);
     });
 }

@@ -17,6 +17,14 @@ struct Totals {
     groups: Vec<Group>,
 }
 
+/// A page of an answer, as it was given.
+#[derive(Deserialize)]
+struct Page {
+    next_page_token: Option<String>,
+    #[serde(flatten)]
+    answer: Map<String, Value>,
+}
+
 #[derive(Deserialize)]
 struct Group {
     attributes: Map<String, Value>,
@@ -42,7 +50,7 @@ async fn show(
     let attributes = words::attributes(args)?;
     let service = Service::named(args, resolved)?;
     let name = type_name(args);
-    let answer = service.get(&["v1", route, name], &query(args, &attributes, options)).await?;
+    let answer = all_pages(&service, &["v1", route, name], &query(args, &attributes, options)).await?;
     if output::is_json(args) {
         output::json(answer);
         return Ok(());
@@ -54,6 +62,27 @@ async fn show(
     let (header, rows) = table(&totals);
     output::grid(header, rows);
     Ok(())
+}
+
+/// The answer with the groups of all its pages.
+async fn all_pages(service: &Service, path: &[&str], question: &[(&str, &str)]) -> Result<String, Failure> {
+    let text = service.get(path, question).await?;
+    let Page { next_page_token: mut next, mut answer } = parse(service, &text)?;
+    if next.is_none() {
+        return Ok(text);
+    }
+    while let Some(token) = next {
+        let mut parameters = question.to_vec();
+        parameters.push(("page_token", &token));
+        let page: Page = parse(service, &service.get(path, &parameters).await?)?;
+        if let (Some(Value::Array(all)), Some(Value::Array(more))) =
+            (answer.get_mut("groups"), page.answer.get("groups"))
+        {
+            all.extend(more.iter().cloned());
+        }
+        next = page.next_page_token.filter(|next| *next != token);
+    }
+    Ok(Value::Object(answer).to_string())
 }
 
 /// What the sums are of.

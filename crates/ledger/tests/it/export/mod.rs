@@ -6,4 +6,4 @@ mod nats;
 mod nats_server;
 mod restored;
 mod verified;
-mod world;
+pub mod world;

@@ -62,7 +62,7 @@ impl World {
         Self { served: Served::on(shards().await) }
     }
 
-    async fn on(pools: Vec<PgPool>) -> Self {
+    pub async fn on(pools: Vec<PgPool>) -> Self {
         let map = match pools.len() {
             1 => ShardMap::parse("shards: [{name: s0, range: ['00', 'ff'], url: 'postgres:'}]").unwrap(),
             _ => ShardMap::four(),
@@ -203,22 +203,44 @@ impl World {
 
 /// A copy of a database, by what its own pages hold.
 async fn copy_of(pool: &PgPool) -> PgPool {
+    let copy = back_up(pool).await;
+    store::testing::pool((*pool.connect_options()).clone().database(&copy)).await
+}
+
+/// Copies a database; the copy's name. Whoever is connected connects again.
+pub async fn back_up(pool: &PgPool) -> String {
+    let name = pool.connect_options().get_database().unwrap().to_owned();
+    let copy = format!("{name}_copy_{}", uuid::Uuid::new_v4().simple());
+    let copying = [format!("CREATE DATABASE {copy} TEMPLATE {name}")];
+    between_connections(pool, &copying).await;
+    copy
+}
+
+/// Puts a copy in the place of the database, under all who are at work on it.
+pub async fn put_back(pool: &PgPool, copy: &str) {
+    let name = pool.connect_options().get_database().unwrap().to_owned();
+    let gone = format!("{name}_gone_{}", uuid::Uuid::new_v4().simple());
+    let changing = [
+        format!("ALTER DATABASE {name} RENAME TO {gone}"),
+        format!("ALTER DATABASE {copy} RENAME TO {name}"),
+    ];
+    between_connections(pool, &changing).await;
+}
+
+/// Carries statements out while nobody is connected to a database, nor can be.
+async fn between_connections(pool: &PgPool, changing: &[String]) {
     let options = (*pool.connect_options()).clone();
     let name = options.get_database().unwrap().to_owned();
-    let copy = format!("{name}_copy_{}", uuid::Uuid::new_v4().simple());
-    let mut admin = PgConnection::connect_with(&options.clone().database("postgres")).await.unwrap();
-    // The copy is taken between two connections; whoever is connected connects again.
-    let statements = [
+    let mut admin = PgConnection::connect_with(&options.database("postgres")).await.unwrap();
+    let before = [
         "SELECT pg_advisory_lock(1)".to_owned(),
         format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
         format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"),
-        format!("CREATE DATABASE {copy} TEMPLATE {name}"),
-        format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"),
     ];
-    for statement in statements {
-        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
+    let after = [format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")];
+    for statement in before.iter().chain(changing).chain(&after) {
+        sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut admin).await.unwrap();
     }
-    store::testing::pool(options.database(&copy)).await
 }
 
 /// All that a shard's log holds.

@@ -1,6 +1,7 @@
 //! Months made ahead and dropped.
 
 mod beyond;
+mod many_months;
 mod needed;
 mod under_load;
 mod waits;
@@ -68,6 +69,19 @@ impl Running {
 
 pub fn month(text: &str) -> DateTime<Utc> {
     format!("{text}-01T00:00:00Z").parse().unwrap()
+}
+
+/// This moment.
+pub fn now() -> String {
+    Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
+/// Writes an event of now on the first shard, of an account that no test looks at: nothing is dropped that is not old beside the
+/// newest event.
+pub async fn write_present(served: &Served) {
+    let owner = |n: &i64| served.ledger.shards.owner(ShardHash::of(&format!("storage_id={n}")));
+    let other = (1_000_000..).find(|n| owner(n) == 0).unwrap();
+    assert_eq!(served.write(&[event("present", other, &now(), 1, "1")]).await.0, 200);
 }
 
 /// An event with a product.

@@ -7,7 +7,7 @@ use serde_json::json;
 use store::testing::run;
 use tokio_util::sync::CancellationToken;
 
-use super::{Running, event, exported, maintained, month, shard, storage};
+use super::{Running, event, exported, maintained, month, now, shard, storage};
 use crate::harness::Served;
 
 fn reasons(done: &Maintained) -> Vec<&str> {
@@ -20,12 +20,13 @@ fn nothing_is_dropped_before_it_is_numbered_aggregated_and_exported() {
     run(async {
         let served = Served::fresh().await;
         let storage = storage(&served);
-        served.write(&[event("a", storage, "2015-01-01T00:00:00Z", 1, "1")]).await;
+        let present = event("present", storage, &now(), 1, "1");
+        served.write(&[event("a", storage, "2015-01-01T00:00:00Z", 1, "1"), present]).await;
         assert_eq!(reasons(&maintained(&served).await), ["it has events without numbers"]);
 
         let stop = CancellationToken::new();
         let mut sequencing = served.number(&stop);
-        while served.get("/v1/shards").await.1["shards"][0]["last_seq"] != 1 {
+        while served.get("/v1/shards").await.1["shards"][0]["last_seq"] != 2 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         stop.cancel();
@@ -50,7 +51,7 @@ fn other_months_do_not_wait_for_the_one_that_is_needed() {
     run(async {
         let running = Running::fresh().await;
         let (served, storage) = (&running.served, storage(&running.served));
-        for (id, dt) in [("a", "2015-01-01T00:00:00Z"), ("b", "2015-02-01T00:00:00Z")] {
+        for (id, dt) in [("a", "2015-01-01T00:00:00Z"), ("present", &now()), ("b", "2015-02-01T00:00:00Z")] {
             served.write(&[event(id, storage, dt, 1, "1")]).await;
             served.all_aggregated().await;
         }
@@ -59,6 +60,34 @@ fn other_months_do_not_wait_for_the_one_that_is_needed() {
         assert_eq!((done.dropped, done.kept.len()), (vec![month("2015-01")], 1));
         let (_, shards) = served.get("/v1/shards").await;
         assert_eq!(shards["shards"][0]["horizon"], json!("2015-02-01T00:00:00Z"));
+        running.stop().await;
+    });
+}
+
+/// A clock that is set years ahead for one maintenance would drop everything that was ever exported.
+#[test]
+fn nothing_is_dropped_that_only_a_clock_takes_for_old() {
+    run(async {
+        let running = Running::fresh().await;
+        let (served, storage) = (&running.served, storage(&running.served));
+        // As it looks to a clock that is years ahead: the newest event is years old.
+        let events = [
+            event("a", storage, "2014-01-01T00:00:00Z", 1, "1"),
+            event("b", storage, "2014-02-01T00:00:00Z", 1, "1"),
+            event("c", storage, "2015-02-28T00:00:00Z", 1, "1"),
+        ];
+        served.write(&events).await;
+        running.settled().await;
+        let done = maintained(served).await;
+        assert_eq!((done.dropped, done.kept.len()), (vec![month("2014-01"), month("2014-02")], 0));
+        assert_eq!(
+            maintained(served).await,
+            Maintained::default(),
+            "twelve months before the month after it"
+        );
+        served.write(&[event("d", storage, &now(), 1, "1")]).await;
+        running.settled().await;
+        assert_eq!(maintained(served).await.dropped, [month("2015-02")]);
         running.stop().await;
     });
 }

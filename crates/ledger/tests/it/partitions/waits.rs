@@ -16,6 +16,7 @@ fn nobody_waits_for_a_maintenance_that_waits_for_a_long_reader() {
     run(async {
         let running = Running::fresh().await;
         let (served, storage) = (running.served.clone(), storage(&running.served));
+        super::write_present(&served).await;
         served.write(&[event("old", storage, "2015-01-01T00:00:00Z", 1, "1")]).await;
         running.settled().await;
         // Somebody reads for as long as the test likes.
@@ -59,6 +60,7 @@ fn what_comes_while_a_maintenance_waits_is_not_lost() {
         let running = Running::fresh().await;
         let (served, storage) = (running.served.clone(), storage(&running.served));
         let pool = shard(&served).pool;
+        super::write_present(&served).await;
         served.write(&[event("old", storage, "2015-01-01T00:00:00Z", 1, "1")]).await;
         running.settled().await;
         let mut reader = pool.acquire().await.unwrap();

@@ -1,0 +1,79 @@
+//! Hazard: a database is put back to an older copy under running processes, and what they had learnt from it is not true any
+//! more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::check::check;
+use ledger::export::Engine;
+use ledger::export::files::Files;
+use serde_json::json;
+use sqlx::postgres::PgPoolOptions;
+use store::LeaseTerms;
+use store::testing::run;
+
+use crate::export::world::{World, back_up, put_back};
+use crate::harness::event;
+
+const DT: &str = "2024-02-29T12:00:00Z";
+
+fn ids(name: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{name}/{n}")).collect()
+}
+
+#[test]
+fn an_exporter_that_goes_on_at_once_finds_out_that_its_ledger_is_an_older_one() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine: Arc<dyn Engine> = Arc::new(Files::below(dir.path()));
+        let world = World::fresh().await;
+        let pool = world.shard(0).pool.clone();
+        let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, &engine, LeaseTerms::default()));
+        world.write(0, ids("kept", 10)).await;
+        world.exported(0, 10).await;
+        let copy = back_up(&pool).await;
+        world.write(0, ids("lost", 4)).await;
+        world.exported(0, 14).await;
+        put_back(&pool, &copy).await;
+        // As many again, and more: by their numbers nothing would be noticed.
+        world.write(0, ids("other", 6)).await;
+        let alarm = world.alarm(0).await;
+        assert!(alarm.contains("differs") || alarm.contains("in the stream"), "{alarm}");
+        let proof = world.verify(0, &engine).await;
+        assert_eq!(proof.entries, 14, "nothing is sent any more: {proof:?}");
+        exporter.end().await;
+        sequencer.end().await;
+    });
+}
+
+#[test]
+fn an_account_that_was_put_back_is_made_again_though_the_writer_had_seen_it() {
+    run(async {
+        let fresh = store::testing::shard_database().await;
+        // Connections that are not used are closed soon: nobody notices that the database was away.
+        let options = PgPoolOptions::new().max_connections(10).idle_timeout(Duration::from_millis(200));
+        let pool = options.connect_with((*fresh.connect_options()).clone()).await.unwrap();
+        fresh.close().await;
+        let world = World::on(vec![pool.clone()]).await;
+        let served = &world.served;
+        served.write(&[event("a", 1, DT, "1")]).await;
+        let copy = back_up(&pool).await;
+        served.write(&[event("b", 2, DT, "1")]).await;
+        let name = pool.connect_options().get_database().unwrap().to_owned();
+        put_back(&pool, &copy).await;
+        // The writer's connection is gone, without a statement that failed.
+        let connected =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%write_events%'";
+        while sqlx::query_scalar::<_, i64>(connected).bind(&name).fetch_one(&pool).await.unwrap() > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(served.write(&[event("c", 2, DT, "5")]).await.1, ["created"]);
+        let (_, answer) = served.get("/v1/balances/storage_outflow?storage_id=2").await;
+        assert_eq!(answer["groups"][0]["debit"], json!("5"));
+        let named =
+            "SELECT count(*) FROM accounts JOIN events USING (account_id) JOIN tuples USING (tuple_id)";
+        assert_eq!(sqlx::query_scalar::<_, i64>(named).fetch_one(&pool).await.unwrap(), 2);
+        let report = check(&served.ledger.shards, &served.ledger.types, |_| {}).await.unwrap();
+        assert_eq!(report.difference_count, 0, "{:?}", report.differences);
+    });
+}

@@ -1,0 +1,22 @@
+//! Forgetting dead letters of the queues in Postgres that nobody has looked after.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use store::{Result, run};
+
+/// Deletes messages that have lain in a queue of dead letters for so long, about `most` at most; how many. Waits for nobody
+/// who is at work on them.
+pub async fn forget_dead_letters(pool: &PgPool, older_than: Duration, most: usize) -> Result<usize> {
+    let (seconds, most) = (older_than.as_secs_f64(), i32::try_from(most).unwrap_or(i32::MAX));
+    let forgotten: i32 = run(pool, "forget_dead_letters", move |connection| {
+        Box::pin(async move {
+            let forgotten = sqlx::query_scalar(
+                "SELECT fifo_forget_dead_letters(make_interval(secs => $1), $2) -- forget_dead_letters",
+            );
+            Ok(forgotten.bind(seconds).bind(most).fetch_one(connection).await?)
+        })
+    })
+    .await?;
+    Ok(usize::try_from(forgotten).unwrap_or(0))
+}

@@ -1,0 +1,94 @@
+//! Query strings, decoded without loss: what is not UTF-8 is refused, never replaced, for a parameter may be a key.
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
+use crate::error::ApiError;
+
+/// The parameters of a query string, in their order. Refused (400) if a name or value is not UTF-8 or has a `%` that is not
+/// followed by two hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync> FromRequestParts<S> for Query<Vec<(String, String)>> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parse_query(parts.uri.query().unwrap_or_default()).map(Self)
+    }
+}
+
+/// For routes that take no parameters: refuses (400) a request that has any. A guard that is put there by mistake, such as
+/// `lock_id`, must not be passed over.
+#[derive(Debug, Clone, Copy)]
+pub struct NoQuery;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        match parse_query(parts.uri.query().unwrap_or_default())?.into_iter().next() {
+            None => Ok(Self),
+            Some((name, _)) => {
+                Err(ApiError::field(name, "unknown parameter; this call takes none in its address"))
+            }
+        }
+    }
+}
+
+fn parse_query(query: &str) -> Result<Vec<(String, String)>, ApiError> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(parse_pair).collect()
+}
+
+fn parse_pair(pair: &str) -> Result<(String, String), ApiError> {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let refused = |field: &str| {
+        ApiError::field(field, "must be UTF-8, percent-encoded: two hexadecimal digits after each %")
+    };
+    let name = decode(name).ok_or_else(|| refused("query"))?;
+    let value = decode(value).ok_or_else(|| refused(&name))?;
+    Ok((name, value))
+}
+
+/// Undoes the encoding of forms; `None` if it is broken or what it encodes is not UTF-8.
+fn decode(encoded: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut bytes = encoded.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => hex_digit(bytes.next()?)? << 4 | hex_digit(bytes.next()?)?,
+            byte => byte,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_decoded_as_forms_are() {
+        let pairs = parse_query("a=b+c%2B%C3%A9&&a=%26%3d&flag&=x&v=a=b").unwrap();
+        let expected = [("a", "b c+é"), ("a", "&="), ("flag", ""), ("", "x"), ("v", "a=b")];
+        assert_eq!(pairs, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert!(parse_query("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_refused_and_never_replaced() {
+        for bad in
+            ["client=%FFx", "client=J%FC", "client=%C3", "client=%ED%A0%80", "client=100%", "client=%zz"]
+        {
+            let error = parse_query(bad).unwrap_err();
+            assert_eq!(error.fields[0].0, "client", "{bad}");
+        }
+        assert_eq!(parse_query("%FF=1").unwrap_err().fields[0].0, "query");
+    }
+}

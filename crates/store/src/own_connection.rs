@@ -1,0 +1,73 @@
+//! A connection of its own, for a task that works on one database all the time, and what is true for as long as it lasts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sqlx::PgPool;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A pool of one connection: made when first used, made again when lost. One server process that does the same thing again
+/// and again has its plans and caches at hand, which halves the time of small statements; a pool hands its connections out
+/// in turn, and each is cold. It is closed with the pool it was made from. Clones share it.
+///
+/// A database that is put back to an older copy ends its connections. So what was learnt from it holds for a
+/// [`Generation`], the life of one connection, and is learnt anew in the next.
+#[derive(Debug, Clone)]
+pub struct OwnConnection {
+    pool: PgPool,
+    made: Arc<AtomicU64>,
+    /// Ends the task that waits for the other pool's end.
+    _dropped: Arc<DropGuard>,
+}
+
+/// The life of one connection.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    made: Arc<AtomicU64>,
+    number: u64,
+}
+
+impl OwnConnection {
+    /// A connection to the database of `pool`.
+    pub fn beside(pool: &PgPool) -> Self {
+        let made = Arc::new(AtomicU64::new(0));
+        let counted = made.clone();
+        let options = pool.options().clone().min_connections(0).max_connections(1);
+        let options = options.after_connect(move |_, _| {
+            counted.fetch_add(1, Ordering::AcqRel);
+            Box::pin(async { Ok(()) })
+        });
+        let own = options.connect_lazy_with((*pool.connect_options()).clone());
+        let dropped = CancellationToken::new();
+        let (closed, closing, gone) = (pool.close_event(), own.clone(), dropped.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = closed => closing.close().await,
+                () = gone.cancelled() => {}
+            }
+        });
+        Self { pool: own, made, _dropped: Arc::new(dropped.drop_guard()) }
+    }
+
+    /// The pool of this one connection: who holds it must not ask for another.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The life of the connection that was made last. Exact for who holds it.
+    pub fn generation(&self) -> Generation {
+        Generation { made: self.made.clone(), number: self.made.load(Ordering::Acquire) }
+    }
+}
+
+impl Generation {
+    /// Whether another connection has been made since.
+    pub fn is_over(&self) -> bool {
+        self.made.load(Ordering::Acquire) != self.number
+    }
+
+    /// Tells generations of one [`OwnConnection`] apart.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
