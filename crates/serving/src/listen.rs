@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// Why a server cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,18 @@ pub enum ListenError {
 /// How long a port in use is tried.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Connections that may wait to be accepted, as far as the kernel's `somaxconn` allows. The standard library's 128 are less
+/// than a client's burst, and whoever finds the line full is only heard a second later.
+const BACKLOG: u32 = 4096;
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A port whose last connections are still being closed is free.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Both loopback addresses.
 pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
@@ -58,7 +70,7 @@ impl Listeners {
     pub async fn bind(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
         let patience = Instant::now() + PATIENCE;
         loop {
-            match Self::bind_now(addresses, port, flag).await {
+            match Self::bind_now(addresses, port, flag) {
                 Err(ListenError::InUse { .. }) if Instant::now() < patience => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -67,11 +79,11 @@ impl Listeners {
         }
     }
 
-    async fn bind_now(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
+    fn bind_now(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
         let mut listeners = Vec::new();
         for &ip in addresses {
             let address = SocketAddr::new(ip, port);
-            match TcpListener::bind(address).await {
+            match listen_on(address) {
                 Ok(listener) => listeners.push(listener),
                 Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
                     return Err(ListenError::InUse { port, address, flag });
@@ -87,7 +99,7 @@ impl Listeners {
     pub async fn bind_from(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
         let mut candidate = port;
         loop {
-            match Self::bind_now(addresses, candidate, flag).await {
+            match Self::bind_now(addresses, candidate, flag) {
                 Err(ListenError::InUse { .. })
                     if candidate < port.saturating_add(100) && candidate < u16::MAX =>
                 {

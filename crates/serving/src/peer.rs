@@ -75,11 +75,12 @@ impl OptionalCall {
 
 /// The address of a peer as a URI, or what is wrong with it.
 pub fn check_address(address: &str) -> Result<Uri, String> {
-    let text = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let uri: Uri = text.parse().map_err(|error| format!("`{address}`: {error}"))?;
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+    // Before anything is said of it: what does not parse may hold a password as well.
+    if address.contains('@') {
         return Err("must not hold a user or a password: nobody would ask for them".to_owned());
     }
+    let text = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let uri: Uri = text.parse().map_err(|error| format!("`{address}`: {error}"))?;
     let is_place = uri.scheme_str() == Some("http") && uri.port_u16().is_some();
     if is_place && uri.host().is_some_and(|host| !host.is_empty()) {
         Ok(uri)

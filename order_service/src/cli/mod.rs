@@ -120,7 +120,7 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
     match matches.subcommand() {
-        None | Some(("serve", _)) => serve(resolved).await,
+        None | Some(("serve", _)) => Box::pin(serve(resolved)).await,
         Some(("process", args)) => process::run(args, resolved).await,
         Some(("orders", args)) => match args.subcommand() {
             Some(("get", args)) => orders::get(args, resolved).await,

@@ -35,6 +35,8 @@ def request(
             connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body)
         answer = connection.getresponse()
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, answer.read(), headers)
     finally:
         connection.close()
 

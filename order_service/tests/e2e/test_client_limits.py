@@ -77,7 +77,10 @@ def test_idle_connections_beyond_the_files_there_are_hold_up_nobody(platform, ma
 def unfinished_bodies(port: int, held: contextlib.ExitStack) -> None:
     """200 bodies just short of 8 MiB that never end."""
     head = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    connections = [send_raw(port, head + b"Content-Length: 8388608\r\n\r\n", timeout=1) for _ in range(200)]
+    # A connection that comes while the line before `accept` is full is asked for again by the kernel, after a second.
+    connections = [send_raw(port, head + b"Content-Length: 8388608\r\n\r\n", timeout=5) for _ in range(200)]
+    for connection in connections:
+        connection.settimeout(1)
     held.callback(lambda: [connection.close() for connection in connections])
 
     def fill(connection) -> None:

@@ -30,8 +30,9 @@ def test_only_grpc_is_served(platform, ports):
     for program, path in CALLS.items():
         for kind in ("text/plain", "application/json", "application/x-www-form-urlencoded"):
             command = ["curl", "-s", "--http2-prior-knowledge", "-o", "/dev/null", "-w", "%{http_code}"]
-            command += ["-H", f"Content-Type: {kind}", "--data-binary", "@-", f"http://127.0.0.1:{ports[program]}{path}"]
-            answer = subprocess.run(command, input=b"\0\0\0\0\2\x08\1", capture_output=True, timeout=10)
+            # Without a body: curl calls an answer that comes before it has sent one a broken stream.
+            command += ["-X", "POST", "-H", f"Content-Type: {kind}", f"http://127.0.0.1:{ports[program]}{path}"]
+            answer = subprocess.run(command, capture_output=True, timeout=10)
             assert answer.stdout == b"415", (program, kind, answer)
 
 

@@ -20,7 +20,7 @@ async fn half_a_head_silence_and_half_a_preface_are_closed_in_time() {
         for sent in ["", "GET /quick HT", "GET /quick HTTP/1.1\r\nHost: loc", "PRI * HTTP/2.0\r\n\r\nS"] {
             let mut raw = server.connect().await;
             raw.send(sent).await;
-            let (_, took) = raw.to_its_end().await;
+            let (_, took) = raw.read_to_end().await;
             assert!(took < MS(2000), "{protocol:?} {sent:?}: {took:?}");
         }
     }
@@ -53,7 +53,7 @@ async fn an_idle_connection_serves_until_its_time_is_up() {
         assert!(raw.read_until("quick\n").await.starts_with("HTTP/1.1 200 OK"));
         tokio::time::sleep(MS(250)).await;
     }
-    let (_, took) = raw.to_its_end().await;
+    let (_, took) = raw.read_to_end().await;
     assert!(took < MS(2000), "{took:?}");
 }
 
@@ -62,7 +62,7 @@ async fn an_idle_http2_connection_is_asked_to_go() {
     let server = Server::with(Protocol::Grpc, limits(), Budget::default()).await;
     let mut raw = server.connect().await;
     raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
-    let (_, took) = raw.to_its_end().await;
+    let (_, took) = raw.read_to_end().await;
     assert!((MS(350)..MS(3000)).contains(&took), "longer than a head may take: {took:?}");
 }
 
@@ -100,7 +100,7 @@ async fn an_old_connection_finishes_what_it_has_begun_and_no_more() {
         Server::http(Limits { max_age: MS(200), header_timeout: MS(200), ..Limits::default() }).await;
     let mut raw = server.connect().await;
     raw.get("/slow").await;
-    let (answer, _) = raw.to_its_end().await;
+    let (answer, _) = raw.read_to_end().await;
     assert!(answer.ends_with("slow\n"), "{answer}");
 }
 
@@ -115,7 +115,7 @@ async fn a_stopping_server_finishes_its_requests_and_waits_for_nobody_else() {
     tokio::time::sleep(MS(100)).await;
     server.stop.cancel();
     timeout(MS(3000), server.serving.ended()).await.unwrap();
-    assert!(working.to_its_end().await.0.ends_with("slow\n"));
+    assert!(working.read_to_end().await.0.ends_with("slow\n"));
     assert!(!idle.is_open().await && !silent.is_open().await);
     assert!(tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.is_err());
 }

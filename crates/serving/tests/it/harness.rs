@@ -107,7 +107,7 @@ impl Raw {
     }
 
     /// Everything until the server closes the connection, and how long that took.
-    pub async fn to_its_end(&mut self) -> (String, Duration) {
+    pub async fn read_to_end(&mut self) -> (String, Duration) {
         let began = Instant::now();
         let read = self.read_until("\0never\0").await;
         (read, began.elapsed())
