@@ -39,7 +39,7 @@ if (($#)); then
     exec "$python" -m pytest "$@"
 fi
 # Most tests wait more than they compute.
-say "pytest, four at a time (in order_service/tests/e2e, binaries of $bin)"
-"$python" -m pytest -n 4 --dist loadgroup -m 'not alone'
+say "pytest, three at a time (in order_service/tests/e2e, binaries of $bin)"
+"$python" -m pytest -n 3 --dist loadgroup -m 'not alone'
 say 'pytest, those that measure time'
 exec "$python" -m pytest -m alone

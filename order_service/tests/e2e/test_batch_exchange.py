@@ -24,6 +24,7 @@ def test_between_our_two_programs(platform):
     assert_processed_as_given(answers, platform.manager_client(manager_process).given())
 
 
+@pytest.mark.alone  # its bounds are for a machine that does nothing else
 def test_many_orders_go_in_few_questions(platform):
     foreign = platform.foreign_data_manager(batch=True)
     client = platform.client(platform.order_service())

@@ -123,6 +123,7 @@ class World:
         assert all("/late-" in found["what"] and "has no key" in found["what"] for found in report["differences"]), report
 
 
+@pytest.mark.alone  # its bounds are for a machine that does nothing else
 @pytest.mark.timeout(300)
 def test_everything_once_and_in_order_through_kills_and_pauses_of_every_role(platform):
     world = World(platform, rounds=5)
@@ -131,7 +132,8 @@ def test_everything_once_and_in_order_through_kills_and_pauses_of_every_role(pla
     world.assert_all_is_well(lambda shard: exported_files.read(platform.data_dir / "export", shard))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.alone  # its bounds are for a machine that does nothing else
+@pytest.mark.timeout(300)
 def test_the_same_into_a_broker_that_is_killed_as_well(platform):
     """Away for longer than it remembers message ids, every other time."""
     window = 1

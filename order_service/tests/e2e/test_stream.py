@@ -4,6 +4,7 @@ import threading
 import time
 
 import grpc
+import pytest
 
 from client import FINISHED, result_of
 from foreign_data_manager import Behaviour
@@ -25,6 +26,7 @@ def kept_open(requests, may_close: threading.Event):
     may_close.wait(60)
 
 
+@pytest.mark.alone  # its bounds are for a machine that does nothing else
 def test_fifty_thousand_orders_and_a_slow_reader(platform):
     manager = platform.data_manager()
     service = platform.order_service()
