@@ -13,6 +13,8 @@ from own_postgres import OwnPostgres
 from waiting import wait_until
 
 LARGEST_CALL = 200
+# From `START` on: the times of the writers' events.
+DAYS = 200
 
 
 class Background(threading.Thread):
@@ -45,8 +47,8 @@ class Background(threading.Thread):
 
 
 def some_event(chance: random.Random, event_id: str) -> dict:
-    """On one of 40 accounts of each type, some time in 200 days."""
-    at = START + datetime.timedelta(days=chance.randrange(200), microseconds=chance.randrange(10**9))
+    """On one of 40 accounts of each type, some time in `DAYS`."""
+    at = START + datetime.timedelta(days=chance.randrange(DAYS), microseconds=chance.randrange(10**9))
     make, amount = chance.choice([outflow, inflow]), f"{chance.randrange(10**6)}.{chance.randrange(100):02}"
     return make(chance.randrange(1, 41), amount, event_id, at, product_id=chance.choice([1, 2, 3]))
 
