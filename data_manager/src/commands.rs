@@ -195,9 +195,11 @@ async fn migrate(settings: Settings, dry_run: bool) -> Result<(), Failure> {
         return Err(Failure::Usage("migrate needs --database-url".to_owned()));
     };
     let pool_settings = PoolSettings {
+        name: "migrate",
         max_connections: 1,
         patience: settings.startup_timeout,
-        application_name: "data_manager migrate".to_owned(),
+        application_name: "data_manager".to_owned(),
+        session: Vec::new(),
     };
     let pool = store::connect(options, &pool_settings).await?;
     let mut connection = pool.acquire().await.map_err(|error| Failure::Failed(error.to_string()))?;

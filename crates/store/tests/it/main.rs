@@ -9,3 +9,5 @@ mod deep_data_dir;
 mod duties;
 mod leases;
 mod schema_versions;
+mod second_connection;
+mod silence;
