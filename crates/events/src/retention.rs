@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{Error, Lease, Result, run_tx};
+use store::{Error, LONG, Lease, Operation, Result, run_tx};
 
 /// The time between looks.
 const EVERY: Duration = Duration::from_secs(600);
@@ -15,7 +15,7 @@ const TOGETHER: i64 = 5000;
 
 /// Makes the weeks of now and those ahead.
 pub async fn create_weeks(pool: &PgPool) -> Result<()> {
-    run_tx(pool, "create_event_weeks", |connection| {
+    run_tx(pool, Operation::named("create_event_weeks").within(LONG), |connection| {
         Box::pin(async move {
             let made = sqlx::query("SELECT create_event_weeks($1) -- create_event_weeks");
             made.bind(AHEAD).execute(connection).await?;
@@ -39,7 +39,7 @@ pub async fn keep(pool: PgPool, retention: Duration, lease: Arc<Lease>) {
 pub async fn maintain(pool: &PgPool, retention: Duration) -> Result<()> {
     create_weeks(pool).await?;
     let seconds = retention.as_secs_f64();
-    let dropped = run_tx(pool, "drop_event_weeks", move |connection| {
+    let dropped = run_tx(pool, Operation::named("drop_event_weeks").within(LONG), move |connection| {
         Box::pin(async move {
             let weeks = sqlx::query_scalar(
                 "SELECT drop_event_weeks(now() - make_interval(secs => $1)) -- drop_event_weeks",
@@ -61,7 +61,7 @@ pub async fn maintain(pool: &PgPool, retention: Duration) -> Result<()> {
 
 async fn forget(pool: &PgPool, statement: &'static str, seconds: f64) -> Result<()> {
     loop {
-        let gone = run_tx(pool, "forget_of_events", move |connection| {
+        let gone = run_tx(pool, Operation::named("forget_of_events").within(LONG), move |connection| {
             Box::pin(async move {
                 let done = sqlx::query(statement).bind(seconds).bind(TOGETHER).execute(connection).await?;
                 Ok(done.rows_affected())

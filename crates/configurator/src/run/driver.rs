@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::Utc;
 use queue::fifo::SendInTx;
 use sqlx::PgPool;
-use store::{Notifications, Notify as Heard};
+use store::{LONG, Notifications, Notify as Heard, Operation};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
@@ -238,7 +238,7 @@ impl Driver {
 /// runs. The latest run of an instance stays.
 pub async fn forget(pool: &PgPool, older_than: Duration) -> store::Result<u64> {
     let seconds = older_than.as_secs_f64();
-    store::run(pool, "forget_runs", move |connection| {
+    store::run(pool, Operation::named("forget_runs").within(LONG), move |connection| {
         Box::pin(async move {
             sqlx::query(
                 "DELETE FROM integration_answers WHERE answered_at < now() - interval '14 days' -- forget_integration_answers",

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
-use store::{Result, run};
+use store::{Operation, Result, run};
 
 /// Where a page ends; the next one begins after it, whatever is written meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl ListedEvent {
 /// A page of events. One round trip; reads no more rows than it answers, but for events of one account at the very
 /// same moment, which are sorted.
 pub async fn list(pool: &PgPool, listing: Listing) -> Result<Vec<ListedEvent>> {
-    run(pool, "list_events", move |connection| {
+    run(pool, Operation::named("list_events").expensive(), move |connection| {
         let listing = listing.clone();
         let (after_dt, after_id) = listing.after.map(|page| (page.dt, page.event_id)).unzip();
         let from = after_dt.map_or(listing.from, |after| after.max(listing.from));

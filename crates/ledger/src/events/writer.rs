@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
-use store::{Coalescer, Error, Result, connection_of_its_own, run};
+use store::{Coalescer, Error, LONG, Operation, Result, connection_of_its_own, run};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -303,7 +303,7 @@ pub(crate) async fn make_months(pool: &PgPool, known: &Known, months: Vec<DateTi
     for some in months.chunks(8) {
         let some = some.to_vec();
         let made = some.clone();
-        run(pool, "create_event_months", move |connection| {
+        run(pool, Operation::named("create_event_months").within(LONG), move |connection| {
             let some = some.clone();
             Box::pin(async move { make_months_in_tx(connection, &some).await })
         })
