@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use queue::fifo::{NewMessage, SendInTx};
 use serde_json::Value as Json;
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Result, run, run_tx};
+use store::{Error, LONG, Operation, Result, run, run_tx};
 
 use crate::{QUEUE, TaskType};
 
@@ -15,6 +15,8 @@ use crate::{QUEUE, TaskType};
 #[derive(Clone)]
 pub struct Tasks {
     pub(crate) pool: PgPool,
+    /// On which the leases of a worker are renewed.
+    pub(crate) leases: PgPool,
     /// The types of task there are.
     pub types: Arc<[TaskType]>,
     sender: Arc<dyn SendInTx>,
@@ -150,7 +152,12 @@ pub struct Filter {
 impl Tasks {
     /// Tasks in the control database behind `pool`, of these types; `sender` brings them to the queue [`QUEUE`].
     pub fn new(pool: PgPool, types: Arc<[TaskType]>, sender: Arc<dyn SendInTx>) -> Self {
-        Self { pool, types, sender }
+        Self { leases: pool.clone(), pool, types, sender }
+    }
+
+    /// Lets a worker renew its leases on a connection that nothing else waits for.
+    pub fn renewing_on(self, leases: PgPool) -> Self {
+        Self { leases, ..self }
     }
 
     /// Enqueues a task.
@@ -219,7 +226,7 @@ impl Tasks {
 
     /// Tasks, the newest first.
     pub async fn list(&self, filter: Filter) -> Result<Vec<Task>> {
-        run(&self.pool, "list_tasks", move |connection| {
+        run(&self.pool, Operation::named("list_tasks").expensive(), move |connection| {
             let filter = filter.clone();
             let (kind, effect) = filter.effect.unzip();
             Box::pin(async move {
@@ -266,7 +273,7 @@ pub(crate) fn called_for(body: &str) -> Option<(i64, i32)> {
 /// Forgets tasks that ended so long ago, at most a thousand; how many.
 pub async fn forget(pool: &PgPool, older_than: Duration) -> Result<u64> {
     let seconds = older_than.as_secs_f64();
-    run(pool, "forget_tasks", move |connection| {
+    run(pool, Operation::named("forget_tasks").within(LONG), move |connection| {
         Box::pin(
             async move { Ok(sqlx::query(FORGET).bind(seconds).execute(connection).await?.rows_affected()) },
         )

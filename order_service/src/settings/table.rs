@@ -61,7 +61,7 @@ const SERVING: &[Setting] = &[
 const DATA: &[Setting] = &[
     Setting::new("database-url", "URL", "The control database; without it, an embedded PostgreSQL is used")
         .secret(),
-    Setting::new("database-connections", "COUNT", "Most connections to the database").or("16"),
+    Setting::new("database-connections", "COUNT", "Most connections to the control database").or("16"),
     super::data_dir::SETTING,
     Setting::new(
         "bundle",
