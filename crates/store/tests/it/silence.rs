@@ -63,8 +63,7 @@ async fn forward(
     loop {
         tokio::select! {
             // Keeps both sockets open, and says nothing for ever.
-            silent = generation.wait_for(|generation| *generation > born) => {
-                drop(silent);
+            () = async { generation.wait_for(|generation| *generation > born).await.map(drop).unwrap_or(()) } => {
                 std::future::pending::<()>().await;
             }
             read = from.read(&mut buffer) => match read {
