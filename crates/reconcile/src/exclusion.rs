@@ -6,6 +6,8 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgPool};
 use store::{Dedicated, PgConnection, Result};
 use tokio::sync::Semaphore;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use crate::RunError;
 
@@ -38,17 +40,27 @@ pub async fn excluding_others<T: Send + 'static>(
         // It is never closed.
         let _place = RUNS.acquire().await.map_err(|_| store::Error::Abandoned)?;
         let apart = store::reserve(&pool, "exclusive", 1);
-        let mut connection = Dedicated::take(&apart, MOST_TIME).await?;
-        let mut tx = connection.begin().await?;
-        exclude_others_in_tx(&mut tx, &integration).await?;
-        let done = work.await;
-        // Closing the connection lets the others go on.
-        drop(tx);
-        drop(connection);
+        let done = work_excluding_others(&apart, &integration, work).await;
         apart.close().await;
-        Ok::<T, store::Error>(done)
+        done
     });
     Ok(done.await.map_err(|_| store::Error::Abandoned)??)
+}
+
+async fn work_excluding_others<T>(
+    apart: &PgPool,
+    integration: &str,
+    work: impl Future<Output = T>,
+) -> Result<T> {
+    let mut connection = Dedicated::take(apart, MOST_TIME).await?;
+    let mut tx = timeout(MOST_TIME, connection.begin()).await.map_err(no_answer)??;
+    // Closing the connection, when this returns, lets the others go on.
+    timeout(MOST_TIME, exclude_others_in_tx(&mut tx, integration)).await.map_err(no_answer)??;
+    Ok(work.await)
+}
+
+fn no_answer(_: Elapsed) -> store::Error {
+    sqlx::Error::PoolTimedOut.into()
 }
 
 /// Makes the transaction one that cannot write, whatever it tries: for dry runs.
