@@ -117,7 +117,9 @@ async fn listen(
             Err(_) => {}
         }
         match timeout(heartbeat.answer, listener.execute("SELECT 1 -- heartbeat")).await {
-            Ok(beat) => drop(beat?),
+            Ok(beat) => {
+                beat?;
+            }
             Err(_) => {
                 metrics::counter!("store_no_answer_total", "name" => "listen").increment(1);
                 tracing::warn!(
