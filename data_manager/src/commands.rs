@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ::settings::{Resolved, SettingError};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
-use store::{ConnectError, Migrations, PoolSettings};
+use store::{ConnectError, Dedicated, Migrations, PoolSettings};
 use terminal::{Borders, printable, table};
 use tokio_util::sync::CancellationToken;
 
@@ -195,12 +196,16 @@ async fn migrate(settings: Settings, dry_run: bool) -> Result<(), Failure> {
         return Err(Failure::Usage("migrate needs --database-url".to_owned()));
     };
     let pool_settings = PoolSettings {
+        name: "migrate",
         max_connections: 1,
         patience: settings.startup_timeout,
-        application_name: "data_manager migrate".to_owned(),
+        application_name: "data_manager".to_owned(),
+        session: Vec::new(),
     };
     let pool = store::connect(options, &pool_settings).await?;
-    let mut connection = pool.acquire().await.map_err(|error| Failure::Failed(error.to_string()))?;
+    // Migrations may take as long as they take.
+    let connection = Dedicated::take(&pool, Duration::ZERO).await;
+    let mut connection = connection.map_err(|error| Failure::Failed(error.to_string()))?;
     let migrations = Migrations::data_manager();
     let pending = migrations.pending(&mut connection).await?;
     if !dry_run {

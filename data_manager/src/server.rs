@@ -174,9 +174,11 @@ async fn open(settings: &Settings) -> Result<Book, StartError> {
     let Some(options) = &settings.database else { return Ok(Book::in_memory(settings.seed)) };
     let pool_settings = PoolSettings {
         // One commits what is given, one what is delivered, one lists; one to spare.
+        name: "book",
         max_connections: 4,
         patience: settings.startup_timeout,
         application_name: "data_manager".to_owned(),
+        session: Vec::new(),
     };
     let pool = store::connect(options.clone(), &pool_settings).await?;
     let mut connection = pool.acquire().await.map_err(|error| ConnectError::Unreachable {

@@ -16,6 +16,8 @@ use serving::peer::check_address;
 use settings::{Resolved, SettingError, Source};
 use store::{PgConnectOptions, parse_url};
 
+use crate::serve::connections::{LEAST_CONTROL, LEAST_SHARD};
+
 pub use data_dir::{DataDir, with_data_dir};
 pub use events::EventsSettings;
 pub use export::ExportSettings;
@@ -155,9 +157,9 @@ impl DatabaseSettings {
         Ok(Self {
             url: database_url(resolved)?,
             data_dir: DataDir::new(resolved)?,
-            connections: resolved.within("database-connections", 4..=1000)?,
+            connections: resolved.within("database-connections", LEAST_CONTROL..=1000)?,
             shards: resolved.optional::<String>("shards")?.map(PathBuf::from),
-            shard_connections: resolved.within("shard-connections", 2..=1000)?,
+            shard_connections: resolved.within("shard-connections", LEAST_SHARD..=1000)?,
             startup_timeout: resolved.duration("startup-timeout")?,
         })
     }

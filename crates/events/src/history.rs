@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use store::{Result, run};
+use store::{Operation, Result, run};
 
 use crate::configs::{ActionConfig, Compiled, Index};
 use crate::write::Row;
@@ -28,7 +28,7 @@ pub type Did = HashMap<EventId, BTreeSet<String>>;
 
 /// The latest `count` events, the oldest first, and what they did.
 pub async fn latest(pool: &PgPool, count: i64) -> Result<(Vec<Event>, Did)> {
-    run(pool, "latest_events", move |connection| {
+    run(pool, Operation::named("latest_events").expensive(), move |connection| {
         Box::pin(async move {
             let rows: Vec<Row> = sqlx::query_as(LATEST).bind(count).fetch_all(&mut *connection).await?;
             let events: Vec<Event> = rows.into_iter().rev().map(Row::event).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{Error, Lease, Result, run, run_tx};
+use store::{Error, LONG, Lease, Operation, Result, run, run_tx};
 
 /// The time between looks.
 const EVERY: Duration = Duration::from_secs(600);
@@ -17,7 +17,7 @@ const PAGES_TOGETHER: usize = 64;
 
 /// Makes the weeks of now and those ahead.
 pub async fn create_weeks(pool: &PgPool) -> Result<()> {
-    run_tx(pool, "create_event_weeks", |connection| {
+    run_tx(pool, Operation::named("create_event_weeks").within(LONG), |connection| {
         Box::pin(async move {
             let made = sqlx::query("SELECT create_event_weeks($1) -- create_event_weeks");
             made.bind(AHEAD).execute(connection).await?;
@@ -41,7 +41,7 @@ pub async fn keep(pool: PgPool, retention: Duration, lease: Arc<Lease>) {
 pub async fn maintain(pool: &PgPool, retention: Duration) -> Result<()> {
     create_weeks(pool).await?;
     let seconds = retention.as_secs_f64();
-    let dropped = run_tx(pool, "drop_event_weeks", move |connection| {
+    let dropped = run_tx(pool, Operation::named("drop_event_weeks").within(LONG), move |connection| {
         Box::pin(async move {
             let weeks = sqlx::query_scalar(
                 "SELECT drop_event_weeks_beyond(make_interval(secs => $1)) -- drop_event_weeks",
@@ -65,13 +65,13 @@ pub async fn maintain(pool: &PgPool, retention: Duration) -> Result<()> {
 /// Forgets the keys of events that are gone: some pages of their table at a time, so that nobody waits for long, whatever
 /// their number; what is left when it is interrupted goes the next time.
 async fn forget_keys(pool: &PgPool) -> Result<()> {
-    let found: Option<(i64, i64)> = run(pool, "forgettable_keys", |connection| {
+    let found: Option<(i64, i64)> = run(pool, Operation::named("forgettable_keys").within(LONG), |connection| {
         Box::pin(async move { Ok(sqlx::query_as(FORGETTABLE_KEYS).fetch_optional(connection).await?) })
     })
     .await?;
     let Some((first_kept, pages)) = found else { return Ok(()) };
     for page in (0..pages).step_by(PAGES_TOGETHER) {
-        run(pool, "forget_keys", move |connection| {
+        run(pool, Operation::named("forget_keys").within(LONG), move |connection| {
             Box::pin(async move {
                 let end = page + PAGES_TOGETHER as i64;
                 let gone = sqlx::query(FORGET_KEYS).bind(page).bind(end).bind(first_kept);
@@ -85,7 +85,7 @@ async fn forget_keys(pool: &PgPool) -> Result<()> {
 
 async fn forget(pool: &PgPool, statement: &'static str, seconds: f64) -> Result<()> {
     loop {
-        let gone = run_tx(pool, "forget_of_events", move |connection| {
+        let gone = run_tx(pool, Operation::named("forget_of_events").within(LONG), move |connection| {
             Box::pin(async move {
                 let done = sqlx::query(statement).bind(seconds).bind(TOGETHER).execute(connection).await?;
                 Ok(done.rows_affected())

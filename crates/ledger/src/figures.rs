@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use store::Operation;
 
 use crate::aggregates::Wanted;
 use crate::export::Progress;
@@ -38,7 +39,7 @@ impl Figures {
         // Nothing is shown as exported before it is shown as numbered.
         let export = Progress::load(&shard.pool).await?;
         let wanted = Arc::new(Wanted::of(types));
-        store::run(&shard.pool, "shard_figures", move |connection| {
+        store::run(&shard.pool, Operation::named("shard_figures").expensive(), move |connection| {
             let (wanted, export) = (wanted.clone(), export.clone());
             Box::pin(async move {
                 let row: Row = sqlx::query_as(FIGURES)

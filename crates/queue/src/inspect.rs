@@ -1,7 +1,7 @@
 //! What operators look at: how much waits, for how long, and what goes wrong.
 
 use sqlx::PgPool;
-use store::Result;
+use store::{LONG, Operation, Result, run};
 
 /// A queue's state at a glance. Ages are by the database's clock.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
@@ -40,7 +40,7 @@ pub struct Complaint {
 
 /// All queues that hold anything, by name. Counts every job and every message: for people, not for loops.
 pub async fn depths(pool: &PgPool) -> Result<Vec<Depth>> {
-    store::run(pool, "queue_depths", |connection| {
+    run(pool, Operation::named("queue_depths").within(LONG).expensive(), |connection| {
         Box::pin(async move { Ok(sqlx::query_as(DEPTHS).fetch_all(connection).await?) })
     })
     .await
@@ -49,7 +49,7 @@ pub async fn depths(pool: &PgPool) -> Result<Vec<Depth>> {
 /// What went wrong: at most `limit` complaints about jobs that wait, of the most jobs first, and as many about jobs that were given
 /// up, the latest first. Reads every job, as [`depths`].
 pub async fn complaints(pool: &PgPool, limit: i64) -> Result<Vec<Complaint>> {
-    store::run(pool, "queue_complaints", move |connection| {
+    run(pool, Operation::named("queue_complaints").within(LONG).expensive(), move |connection| {
         Box::pin(async move { Ok(sqlx::query_as(COMPLAINTS).bind(limit).fetch_all(connection).await?) })
     })
     .await

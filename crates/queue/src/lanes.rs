@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Lease, Leases, Notifications, Notify as Heard, Result, connection_of_its_own, run_tx};
+use store::{
+    Error, LONG, Lease, Leases, Notifications, Notify as Heard, Operation, Result, connection_of_its_own,
+    run, run_tx,
+};
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::Instant;
 
@@ -67,12 +70,12 @@ impl Jobs {
         adopted: mpsc::Receiver<Arc<Lease>>,
         adopt: Adopt,
     ) -> Result<Self> {
-        sqlx::query(
-            "INSERT INTO leases (class, name, owner, expires_at)
-             VALUES ($1, 'unclaimed', gen_random_uuid(), '-infinity') ON CONFLICT DO NOTHING -- ensure_lane",
-        )
-        .bind(lane_class(queue))
-        .execute(&pool)
+        run(&pool, "ensure_lane", move |connection| {
+            Box::pin(async move {
+                sqlx::query(ENSURE_LANE).bind(lane_class(queue)).execute(connection).await?;
+                Ok(())
+            })
+        })
         .await?;
         let own = take_own(&leases, queue).await?;
         let held = HashMap::from([(own.id, (own.clone(), HashSet::new()))]);
@@ -248,13 +251,14 @@ async fn keep_own(jobs: Jobs) {
 async fn take_in(jobs: Jobs, mut adopted: mpsc::Receiver<Arc<Lease>>, adopt: Adopt) {
     while let Some(lease) = adopted.recv().await {
         let (adopt, lane) = (adopt.clone(), lease.clone());
-        let prepared = run_tx(&jobs.shared.pool, "adopt_lane", move |connection| {
-            let (adopt, lane) = (adopt.clone(), lane.clone());
-            Box::pin(async move {
-                lane.fence(connection).await?;
-                adopt(connection, &lane).await
-            })
-        });
+        let prepared =
+            run_tx(&jobs.shared.pool, Operation::named("adopt_lane").within(LONG), move |connection| {
+                let (adopt, lane) = (adopt.clone(), lane.clone());
+                Box::pin(async move {
+                    lane.fence(connection).await?;
+                    adopt(connection, &lane).await
+                })
+            });
         if let Err(error) = prepared.await {
             // Given up, so that it is tried again, here or elsewhere: at once, or when it has expired.
             tracing::warn!(%error, code = "UNAVAILABLE", lane = lease.name, "lane could not be adopted");
@@ -281,3 +285,8 @@ async fn hear(jobs: Jobs, mut notifications: broadcast::Receiver<Heard>) {
         }
     }
 }
+
+/// A lane that is free: whoever needs one takes it over.
+const ENSURE_LANE: &str = "-- ensure_lane
+INSERT INTO leases (class, name, owner, expires_at)
+VALUES ($1, 'unclaimed', gen_random_uuid(), '-infinity') ON CONFLICT DO NOTHING";

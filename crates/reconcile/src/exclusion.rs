@@ -1,9 +1,13 @@
 //! Two real runs of one integration never overlap.
 
 use std::future::Future;
+use std::time::Duration;
 
 use sqlx::{Connection as _, PgPool};
-use store::{PgConnection, Result};
+use store::{Dedicated, PgConnection, Result};
+use tokio::sync::Semaphore;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use crate::RunError;
 
@@ -19,11 +23,13 @@ pub async fn exclude_others_in_tx(connection: &mut PgConnection, integration: &s
 }
 
 /// How long a target that is not one transaction may take.
-const MOST_TIME: &str = "600000";
+const MOST_TIME: Duration = Duration::from_secs(600);
+/// Real runs of a process whose targets are not one transaction: each holds a connection meanwhile.
+static RUNS: Semaphore = Semaphore::const_new(2);
 
 /// Runs `work` while no other real run does so under the same name: for targets that are no transaction of ours, whose
-/// steps must be safe to repeat. In a task of its own, which nobody cancels, on a connection of its own, which is given
-/// up with it.
+/// steps must be safe to repeat. In a task of its own, which nobody cancels. Meanwhile a connection beside those of `pool`
+/// is held, which `work` may use; two such runs go on at a time.
 pub async fn excluding_others<T: Send + 'static>(
     pool: &PgPool,
     integration: &str,
@@ -31,20 +37,30 @@ pub async fn excluding_others<T: Send + 'static>(
 ) -> Result<T, RunError> {
     let (pool, integration) = (pool.clone(), integration.to_owned());
     let done = tokio::spawn(async move {
-        let mut connection = pool.acquire().await?.detach();
-        let mut tx = connection.begin().await?;
-        sqlx::query("SELECT set_config('idle_in_transaction_session_timeout', $1, true) -- be_patient")
-            .bind(MOST_TIME)
-            .execute(&mut *tx)
-            .await?;
-        exclude_others_in_tx(&mut tx, &integration).await?;
-        let done = work.await;
-        tx.rollback().await?;
-        // A connection that is not closed properly is closed by the server.
-        let _ = connection.close().await;
-        Ok::<T, store::Error>(done)
+        // It is never closed.
+        let _place = RUNS.acquire().await.map_err(|_| store::Error::Abandoned)?;
+        let apart = store::reserve(&pool, "exclusive", 1);
+        let done = work_excluding_others(&apart, &integration, work).await;
+        apart.close().await;
+        done
     });
     Ok(done.await.map_err(|_| store::Error::Abandoned)??)
+}
+
+async fn work_excluding_others<T>(
+    apart: &PgPool,
+    integration: &str,
+    work: impl Future<Output = T>,
+) -> Result<T> {
+    let mut connection = Dedicated::take(apart, MOST_TIME).await?;
+    let mut tx = timeout(MOST_TIME, connection.begin()).await.map_err(no_answer)??;
+    // Closing the connection, when this returns, lets the others go on.
+    timeout(MOST_TIME, exclude_others_in_tx(&mut tx, integration)).await.map_err(no_answer)??;
+    Ok(work.await)
+}
+
+fn no_answer(_: Elapsed) -> store::Error {
+    sqlx::Error::PoolTimedOut.into()
 }
 
 /// Makes the transaction one that cannot write, whatever it tries: for dry runs.

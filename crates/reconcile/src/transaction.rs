@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use sqlx::PgPool;
-use store::{PgConnection, Result};
+use store::{LONG, Operation, PgConnection, Result};
 
 use crate::plan::Approval;
 use crate::{Plan, RunError, exclude_others_in_tx, read_only_in_tx};
@@ -49,7 +49,7 @@ pub async fn carry_out<T: Transaction>(
     approval: Option<Approval>,
 ) -> Result<(Plan, T::Steps), RunError> {
     let run = Arc::new((transaction, approval));
-    store::run_tx(pool, name, move |connection| {
+    store::run_tx(pool, Operation::named(name).within(LONG), move |connection| {
         let run = run.clone();
         Box::pin(async move { in_tx(&run.0, connection, run.1.as_ref()).await })
     })

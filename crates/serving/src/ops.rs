@@ -16,6 +16,9 @@ use crate::error::{ApiError, Code};
 /// Asks something the server depends on whether it is there.
 pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
+/// How long what the server depends on may take to answer.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Whether the server can do its work, and if not, why.
 #[derive(Clone)]
 pub struct Readiness(Arc<Mutex<Known>>);
@@ -36,7 +39,7 @@ impl Readiness {
         self.known().ready = ready;
     }
 
-    /// From now on `probe` is asked, too, whenever somebody wants to know; it has a second to answer.
+    /// From now on `probe` is asked, too, whenever somebody wants to know; it has [`PROBE_TIMEOUT`] to answer.
     pub fn ask(&self, probe: Probe) {
         self.known().probe = Some(probe);
     }
@@ -49,7 +52,7 @@ impl Readiness {
             known.probe.clone()
         };
         let Some(probe) = probe else { return Ok(()) };
-        let answer = tokio::time::timeout(Duration::from_secs(1), probe()).await;
+        let answer = tokio::time::timeout(PROBE_TIMEOUT, probe()).await;
         answer.unwrap_or_else(|_| Err("what the service depends on does not answer".to_owned()))
     }
 

@@ -1,23 +1,29 @@
 //! Opening pools: patient with a database that is not there yet, at once with one that says no.
 
 use std::str::FromStr as _;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::libpq::removed_variables;
+use crate::pool::{self, ACQUIRE_TIMEOUT};
+use crate::session;
 
 /// How a pool is opened.
 #[derive(Debug, Clone)]
 pub struct PoolSettings {
+    /// What it is for: tells it apart in `pg_stat_activity` and in the metric `store_connections`.
+    pub name: &'static str,
     /// Most connections held.
     pub max_connections: u32,
     /// How long to wait for a database that cannot be reached.
     pub patience: Duration,
-    /// Shown by the server in `pg_stat_activity`.
+    /// The program, as shown by the server in `pg_stat_activity` before the pool's name.
     pub application_name: String,
+    /// Set on each connection, besides what holds for all of them.
+    pub session: session::Settings,
 }
 
 /// Why a pool could not be opened.
@@ -41,6 +47,16 @@ pub enum ConnectError {
         /// How long it was tried.
         waited: Duration,
     },
+    /// A pooler gives one server connection to several of ours, transaction by transaction: settings, `LISTEN` and
+    /// prepared statements of a session would be lost.
+    #[error(
+        "{database} is behind a pooler that hands server connections out for single transactions or statements: \
+         sessions are needed (pgbouncer: pool_mode = session)"
+    )]
+    TransactionPooler {
+        /// Where.
+        database: String,
+    },
 }
 
 /// Opens a pool and proves that it works. Waits with backoff while the server cannot be reached, saying for what;
@@ -48,35 +64,25 @@ pub enum ConnectError {
 pub async fn connect(options: PgConnectOptions, settings: &PoolSettings) -> Result<PgPool, ConnectError> {
     let database = describe(&options);
     let hint = unused_variables(&options);
-    let options = options.application_name(&settings.application_name);
+    let options = session::without_startup_parameters(options)
+        .application_name(&format!("{}/{}", settings.application_name, settings.name));
     let started = Instant::now();
     let mut wait = Duration::from_millis(20);
     loop {
         let left = settings.patience.saturating_sub(started.elapsed()).max(Duration::from_secs(1));
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.max_connections)
-            .acquire_timeout(left.min(Duration::from_secs(5)))
-            .idle_timeout(Duration::from_secs(300))
-            // A ping before each use would cost a round trip; a dead connection shows as a transient error instead.
-            .test_before_acquire(false);
-        // One connection by itself first: a pool would hide why it cannot be made.
-        let probe = PgConnection::connect_with(&options);
-        let reached = match tokio::time::timeout(left.min(Duration::from_secs(5)), probe).await {
-            Ok(Ok(connection)) => {
-                drop(connection);
-                pool.connect_with(options.clone()).await
+        // A connection by itself first: a pool would hide why it cannot be made.
+        let reason = match tokio::time::timeout(left.min(ACQUIRE_TIMEOUT), probe(&options, settings)).await {
+            Ok(Ok(true)) => {
+                let (session, most) = (settings.session.clone(), settings.max_connections);
+                return Ok(pool::open(options, session, most));
             }
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(sqlx::Error::PoolTimedOut),
-        };
-        let reason = match reached {
-            Ok(pool) => return Ok(pool),
-            Err(sqlx::Error::PoolTimedOut) => "no answer".to_owned(),
-            Err(sqlx::Error::Io(error)) => error.to_string(),
-            Err(sqlx::Error::Database(error)) if is_refusal(error.code().as_deref()) => {
+            Ok(Ok(false)) => return Err(ConnectError::TransactionPooler { database }),
+            Err(_) => "no answer".to_owned(),
+            Ok(Err(sqlx::Error::Io(error))) => error.to_string(),
+            Ok(Err(sqlx::Error::Database(error))) if is_refusal(error.code().as_deref()) => {
                 return Err(ConnectError::Refused { database, reason: error.message().to_owned() + &hint });
             }
-            Err(error) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
         };
         let waited = started.elapsed();
         if waited >= settings.patience {
@@ -90,19 +96,49 @@ pub async fn connect(options: PgConnectOptions, settings: &PoolSettings) -> Resu
     }
 }
 
+/// Whether the database can be worked with: a session can be begun, and it is one.
+async fn probe(options: &PgConnectOptions, settings: &PoolSettings) -> sqlx::Result<bool> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    session::open(&mut connection, &settings.session).await?;
+    // Nobody puts a pooler between this program and its own server.
+    let sessions = is_embedded(options) || is_session(&mut connection, options).await?;
+    connection.close().await?;
+    Ok(sessions)
+}
+
+/// Whether the connection has a server process to itself: not if another one gets the same, or it gets another one when
+/// its own is busy.
+async fn is_session(connection: &mut PgConnection, options: &PgConnectOptions) -> sqlx::Result<bool> {
+    let first = backend(connection).await?;
+    let mut other = PgConnection::connect_with(options).await?;
+    let mut tx = other.begin().await?;
+    let second = backend(&mut tx).await?;
+    let again = backend(connection).await?;
+    tx.rollback().await?;
+    other.close().await?;
+    Ok(first != second && first == again)
+}
+
+async fn backend(connection: &mut PgConnection) -> sqlx::Result<i32> {
+    sqlx::query_scalar("SELECT pg_backend_pid() -- probe_pooler")
+        .persistent(false)
+        .fetch_one(connection)
+        .await
+}
+
+/// Another pool to the database of `pool`, called `name`, of at most `max_connections`, so that who uses it and who uses
+/// `pool` do not wait for one another. Whoever holds a connection of `pool` may take one of this, never the other way round.
+/// It is closed with `pool`.
+pub fn reserve(pool: &PgPool, name: &str, max_connections: u32) -> PgPool {
+    pool::beside(pool, name, max_connections, Arc::default())
+}
+
 /// A connection of its own to the database of `pool`, for a task that works on it all the time: made when first used,
 /// made again when lost. One server process that does the same thing again and again has its plans and caches at hand,
 /// which halves the time of small statements; a pool hands its connections out in turn, and each is cold. It is closed
 /// with `pool`.
 pub fn connection_of_its_own(pool: &PgPool) -> PgPool {
-    let options = pool.options().clone().min_connections(0).max_connections(1);
-    let own = options.connect_lazy_with((*pool.connect_options()).clone());
-    let (closed, closing) = (pool.close_event(), own.clone());
-    tokio::spawn(async move {
-        closed.await;
-        closing.close().await;
-    });
-    own
+    reserve(pool, "own", 1)
 }
 
 /// The parameters of a database URL that are understood.

@@ -7,14 +7,21 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::{Error, Result, run};
+use crate::{Error, Operation, Result, run};
+
+/// A renewal that takes longer is made again on another connection: there is time for two before a lease runs out.
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(3);
+
+fn in_time(name: &'static str) -> Operation {
+    Operation::named(name).within(RENEWAL_TIMEOUT)
+}
 
 /// How long leases live and how often they are renewed.
 #[derive(Debug, Clone, Copy)]
@@ -94,18 +101,26 @@ pub struct Leases {
     terms: LeaseTerms,
     held: Arc<Mutex<HashMap<i64, Arc<Lease>>>>,
     retired: Arc<AtomicBool>,
+    /// When the last renewal that succeeded began.
+    renewed_at: Arc<Mutex<Instant>>,
 }
 
 impl Leases {
-    /// Starts renewing. Expired leases of the classes in `adopt` (such as `lane/orders`) are taken over and sent to `adopted`.
+    /// Starts renewing, on a connection of `pool`: one that nothing else waits for. Expired leases of the classes in `adopt` (such as `lane/orders`) are taken over and sent to `adopted`.
     pub fn start(
         pool: PgPool,
         terms: LeaseTerms,
         adopt: Vec<String>,
         adopted: mpsc::Sender<Arc<Lease>>,
     ) -> (Self, JoinHandle<()>) {
-        let leases =
-            Self { pool, owner: Uuid::new_v4(), terms, held: Arc::default(), retired: Arc::default() };
+        let leases = Self {
+            pool,
+            owner: Uuid::new_v4(),
+            terms,
+            held: Arc::default(),
+            retired: Arc::default(),
+            renewed_at: Arc::new(Mutex::new(Instant::now())),
+        };
         let keeper = leases.clone();
         let task = tokio::spawn(async move {
             let mut tick = tokio::time::interval(terms.renew_every);
@@ -125,6 +140,16 @@ impl Leases {
         self.owner
     }
 
+    /// Refuses, saying for how long, when the last renewal is older than what is held may live without one: others may
+    /// have taken it over.
+    pub fn check_renewed(&self) -> Result<(), String> {
+        let since = self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        if since <= self.terms.ttl {
+            return Ok(());
+        }
+        Err(format!("leases were last renewed {} s ago", since.as_secs()))
+    }
+
     /// Renews nothing and takes nothing over any more: this process is about to end. What it does not give back
     /// expires.
     pub fn retire(&self) {
@@ -135,7 +160,7 @@ impl Leases {
     pub async fn take(&self, class: &str, name: &str) -> Result<Option<Arc<Lease>>> {
         let (owner, ttl) = (self.owner, self.terms.ttl.as_secs_f64());
         let (class, name) = (class.to_owned(), name.to_owned());
-        let row: Option<(i64, i64, String)> = run(&self.pool, "take_lease", move |connection| {
+        let row: Option<(i64, i64, String)> = run(&self.pool, in_time("take_lease"), move |connection| {
             let (class, name) = (class.clone(), name.clone());
             Box::pin(async move {
                 let row = sqlx::query_as(
@@ -164,7 +189,7 @@ impl Leases {
     pub async fn release(&self, lease: &Lease) -> Result<()> {
         self.forget(lease);
         let (id, epoch) = (lease.id, lease.epoch);
-        run(&self.pool, "release_lease", move |connection| {
+        run(&self.pool, in_time("release_lease"), move |connection| {
             Box::pin(async move {
                 sqlx::query(
                     "UPDATE leases SET owner = gen_random_uuid(), epoch = epoch + 1, expires_at = '-infinity'
@@ -222,16 +247,28 @@ impl Leases {
     }
 
     async fn renew_and_adopt(&self, adopt: &[String], adopted: &mpsc::Sender<Arc<Lease>>) -> Result<()> {
+        let began = Instant::now();
         if self.retired.load(Ordering::Acquire) {
             return Ok(());
         }
         let mine: Vec<Arc<Lease>> = self.held().values().cloned().collect();
         let room = adopted.capacity() as i64;
-        if mine.is_empty() && (adopt.is_empty() || room == 0) {
-            return Ok(());
+        if !mine.is_empty() || (!adopt.is_empty() && room > 0) {
+            let rows = self.renewal(&mine, adopt, room).await?;
+            self.settle(&mine, rows, adopted);
         }
-        let rows = self.renewal(&mine, adopt, room).await?;
-        for lease in &mine {
+        *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = began;
+        Ok(())
+    }
+
+    /// Goes by what a renewal of `mine` found.
+    fn settle(
+        &self,
+        mine: &[Arc<Lease>],
+        rows: Vec<(i64, i64, String, bool)>,
+        adopted: &mpsc::Sender<Arc<Lease>>,
+    ) {
+        for lease in mine {
             if !rows.iter().any(|row| row.0 == lease.id && row.1 == lease.epoch) && self.keeps(lease) {
                 tracing::warn!(lease = lease.name, epoch = lease.epoch, "lease lost");
                 self.forget(lease);
@@ -248,7 +285,6 @@ impl Leases {
                 }
             }
         }
-        Ok(())
     }
 
     /// (lease, epoch, name, taken over) of everything held after this statement.
@@ -262,7 +298,7 @@ impl Leases {
         let epochs: Vec<i64> = mine.iter().map(|lease| lease.epoch).collect();
         let classes = adopt.to_vec();
         let (owner, ttl) = (self.owner, self.terms.ttl.as_secs_f64());
-        run(&self.pool, "renew_leases", move |connection| {
+        run(&self.pool, in_time("renew_leases"), move |connection| {
             let (ids, epochs, classes) = (ids.clone(), epochs.clone(), classes.clone());
             Box::pin(async move {
                 let rows = sqlx::query_as(RENEW)

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sqlx::PgPool;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::pool;
+
 /// A pool of one connection: made when first used, made again when lost. One server process that does the same thing again
 /// and again has its plans and caches at hand, which halves the time of small statements; a pool hands its connections out
 /// in turn, and each is cold. It is closed with the pool it was made from. Clones share it.
@@ -16,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub struct OwnConnection {
     pool: PgPool,
     made: Arc<AtomicU64>,
-    /// Ends the task that waits for the other pool's end.
+    /// Closes the connection.
     _dropped: Arc<DropGuard>,
 }
 
@@ -31,20 +33,12 @@ impl OwnConnection {
     /// A connection to the database of `pool`.
     pub fn beside(pool: &PgPool) -> Self {
         let made = Arc::new(AtomicU64::new(0));
-        let counted = made.clone();
-        let options = pool.options().clone().min_connections(0).max_connections(1);
-        let options = options.after_connect(move |_, _| {
-            counted.fetch_add(1, Ordering::AcqRel);
-            Box::pin(async { Ok(()) })
-        });
-        let own = options.connect_lazy_with((*pool.connect_options()).clone());
+        let own = pool::beside(pool, "own", 1, made.clone());
         let dropped = CancellationToken::new();
-        let (closed, closing, gone) = (pool.close_event(), own.clone(), dropped.clone());
+        let (closing, gone) = (own.clone(), dropped.clone());
         tokio::spawn(async move {
-            tokio::select! {
-                () = closed => closing.close().await,
-                () = gone.cancelled() => {}
-            }
+            gone.cancelled().await;
+            closing.close().await;
         });
         Self { pool: own, made, _dropped: Arc::new(dropped.drop_guard()) }
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use crate::Migrations;
@@ -103,12 +103,8 @@ pub async fn empty_database_options() -> PgConnectOptions {
 
 /// A pool as the services use it.
 pub async fn pool(options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(10)
-        .test_before_acquire(false)
-        .connect_with(options)
-        .await
-        .expect("a pool on the test database")
+    let options = crate::session::without_startup_parameters(options).application_name("test/test");
+    crate::pool::open(options, Vec::new(), 10)
 }
 
 async fn create(cluster: &Cluster, statement: &str) {

@@ -3,13 +3,21 @@
 //! Dropping a future in the middle of database work can return a connection with an open transaction to the pool
 //! (launchbadge/sqlx #4394), and servers drop the futures of clients that go away. So all work runs in tasks of
 //! its own: the caller may vanish, the work ends.
+//!
+//! Nothing is waited for without an end: work that gets no answer in its time fails, and its connection is closed without
+//! a word to a peer that is not there.
 
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use sqlx::{Connection as _, PgConnection, PgPool};
+use tokio::time::timeout;
 
-use crate::{Error, Result};
+use crate::held;
+use crate::link::Link;
+use crate::operation::STATEMENT_TIMEOUT;
+use crate::pool::{discard, give_back};
+use crate::{Error, Operation, Result};
 
 /// How long one piece of work is repeated: long enough for a database to restart.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -19,43 +27,45 @@ const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
 /// Runs `work` on one pooled connection without opening a transaction: for single statements, which are
 /// transactions of their own. Repeated up to six times (about 0.3 s of waits) on transient errors, also when the
-/// answer of a commit was lost: `work` must be safe to repeat. `name` labels metrics and logs.
-pub async fn run<T, F>(pool: &PgPool, name: &'static str, work: F) -> Result<T>
+/// answer of a commit was lost: `work` must be safe to repeat. The operation's name labels metrics and logs; without an
+/// answer within its time the outcome is [`Error::Unavailable`].
+pub async fn run<T, F>(pool: &PgPool, operation: impl Into<Operation>, work: F) -> Result<T>
 where
     T: Send + 'static,
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
 {
-    uncancelled(pool, name, work, false).await
+    uncancelled(pool, operation.into(), work, false).await
 }
 
 /// Like [`run`], inside one transaction: commits if `work` succeeds, rolls back if not.
-pub async fn run_tx<T, F>(pool: &PgPool, name: &'static str, work: F) -> Result<T>
+pub async fn run_tx<T, F>(pool: &PgPool, operation: impl Into<Operation>, work: F) -> Result<T>
 where
     T: Send + 'static,
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
 {
-    uncancelled(pool, name, work, true).await
+    uncancelled(pool, operation.into(), work, true).await
 }
 
-async fn uncancelled<T, F>(pool: &PgPool, name: &'static str, work: F, transaction: bool) -> Result<T>
+async fn uncancelled<T, F>(pool: &PgPool, operation: Operation, work: F, transaction: bool) -> Result<T>
 where
     T: Send + 'static,
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
 {
+    held::check(pool, operation.name());
     let pool = pool.clone();
-    tokio::spawn(async move { retried(&pool, name, work, transaction).await })
+    tokio::spawn(async move { retried(&pool, operation, work, transaction).await })
         .await
         .map_err(|_| Error::Abandoned)?
 }
 
-async fn retried<T, F>(pool: &PgPool, name: &'static str, work: F, transaction: bool) -> Result<T>
+async fn retried<T, F>(pool: &PgPool, operation: Operation, work: F, transaction: bool) -> Result<T>
 where
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
 {
-    let started = Instant::now();
+    let (started, name) = (Instant::now(), operation.name());
     let mut wait = FIRST_WAIT;
     for attempt in 1.. {
-        let outcome = once(pool, &work, transaction).await;
+        let outcome = once(pool, operation, &work, transaction).await;
         match outcome {
             Err(error) if error.is_transient() && started.elapsed() < PATIENCE => {
                 metrics::counter!("store_retries_total", "name" => name).increment(1);
@@ -72,17 +82,69 @@ where
     Err(Error::Abandoned)
 }
 
-async fn once<T, F>(pool: &PgPool, work: &F, transaction: bool) -> Result<T>
+async fn once<T, F>(pool: &PgPool, operation: Operation, work: &F, transaction: bool) -> Result<T>
 where
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
 {
+    let link = operation.is_expensive().then(|| Link::to(&pool.connect_options()));
+    let _place = match &link {
+        Some(link) => Some(link.place(pool).await?),
+        None => None,
+    };
     let mut connection = pool.acquire().await?;
-    let done = on(&mut connection, work, transaction).await;
+    let deadline = operation.deadline(transaction);
+    let worked = held::while_held(pool, patiently(&mut connection, operation, work, transaction));
+    let Ok(done) = timeout(deadline, worked).await else {
+        discard(connection);
+        Link::to(&pool.connect_options()).suspect();
+        return Err(no_answer(operation, deadline));
+    };
     if let Err(Error::Unavailable(_)) = done {
         // Probably dead: the next try must not get it again.
         connection.close_on_drop();
+    } else {
+        give_back(connection, pool.connect_options());
     }
     done
+}
+
+fn no_answer(operation: Operation, deadline: Duration) -> Error {
+    let (name, seconds) = (operation.name(), deadline.as_secs());
+    metrics::counter!("store_no_answer_total", "name" => name).increment(1);
+    tracing::warn!(
+        name,
+        seconds,
+        code = "UNAVAILABLE",
+        "the database gave no answer; the connection is given up"
+    );
+    let silence = std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {seconds} s"));
+    Error::from(sqlx::Error::Io(silence))
+}
+
+/// Lets the server be as patient as the operation is, for as long as it lasts.
+async fn patiently<T, F>(
+    connection: &mut PgConnection,
+    operation: Operation,
+    work: &F,
+    transaction: bool,
+) -> Result<T>
+where
+    F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
+{
+    let Some(limit) = operation.longer_statements() else { return on(connection, work, transaction).await };
+    set_statement_timeout(connection, limit).await?;
+    let done = on(connection, work, transaction).await;
+    // What was done is done; a connection that cannot be told is broken, which is seen when it is given back.
+    let _ = set_statement_timeout(connection, STATEMENT_TIMEOUT).await;
+    done
+}
+
+async fn set_statement_timeout(connection: &mut PgConnection, limit: Duration) -> Result<()> {
+    sqlx::query("SELECT set_config('statement_timeout', $1, false) -- be_patient")
+        .bind(limit.as_millis().to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 async fn on<T, F>(connection: &mut PgConnection, work: &F, transaction: bool) -> Result<T>

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use queue::fifo::{NewMessage, SendInTx};
 use serde_json::Value as Json;
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Result, run, run_tx};
+use store::{Error, LONG, Operation, Result, run, run_tx};
 
 use crate::{QUEUE, TaskType};
 
@@ -14,6 +14,8 @@ use crate::{QUEUE, TaskType};
 #[derive(Clone)]
 pub struct Tasks {
     pub(crate) pool: PgPool,
+    /// On which the leases of a worker are renewed.
+    pub(crate) leases: PgPool,
     /// The types of task there are.
     pub types: Arc<[TaskType]>,
     sender: Arc<dyn SendInTx>,
@@ -149,7 +151,12 @@ pub struct Filter {
 impl Tasks {
     /// Tasks in the control database behind `pool`, of these types; `sender` brings them to the queue [`QUEUE`].
     pub fn new(pool: PgPool, types: Arc<[TaskType]>, sender: Arc<dyn SendInTx>) -> Self {
-        Self { pool, types, sender }
+        Self { leases: pool.clone(), pool, types, sender }
+    }
+
+    /// Lets a worker renew its leases on a connection that nothing else waits for.
+    pub fn renewing_on(self, leases: PgPool) -> Self {
+        Self { leases, ..self }
     }
 
     /// Enqueues a task.
@@ -218,7 +225,7 @@ impl Tasks {
 
     /// Tasks, the newest first.
     pub async fn list(&self, filter: Filter) -> Result<Vec<Task>> {
-        run(&self.pool, "list_tasks", move |connection| {
+        run(&self.pool, Operation::named("list_tasks").expensive(), move |connection| {
             let filter = filter.clone();
             let (kind, effect) = filter.effect.unzip();
             Box::pin(async move {

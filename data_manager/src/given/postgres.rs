@@ -70,10 +70,11 @@ impl Postgres {
     pub(super) async fn all(&self) -> Result<Vec<OrderData>> {
         const ALL: &str = "-- all_given
             SELECT order_id, storage_id, pickup_point_id FROM given ORDER BY order_id";
-        let rows: Vec<(i32, i32, i32)> = store::run(&self.pool, "all_given", |connection| {
-            async move { Ok(sqlx::query_as(ALL).fetch_all(connection).await?) }.boxed()
-        })
-        .await?;
+        let rows: Vec<(i32, i32, i32)> =
+            store::run(&self.pool, store::Operation::named("all_given").within(store::LONG), |connection| {
+                async move { Ok(sqlx::query_as(ALL).fetch_all(connection).await?) }.boxed()
+            })
+            .await?;
         let order =
             |(order_id, storage_id, pickup_point_id)| OrderData { order_id, storage_id, pickup_point_id };
         Ok(rows.into_iter().map(order).collect())

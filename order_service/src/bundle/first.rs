@@ -86,10 +86,11 @@ async fn first(pool: &PgPool, place: &Place) -> Result<bool, FirstError> {
         return Ok(false);
     }
     let content = Arc::new(read(place)?);
-    let written = store::run_tx(pool, "first_bundle", move |connection| {
-        let content = content.clone();
-        Box::pin(async move { write_in_tx(connection, &content).await })
-    });
+    let written =
+        store::run_tx(pool, store::Operation::named("first_bundle").within(store::LONG), move |connection| {
+            let content = content.clone();
+            Box::pin(async move { write_in_tx(connection, &content).await })
+        });
     let written = written.await?;
     if written {
         tracing::info!(bundle = %place, "the control database was empty and has this bundle's content now");

@@ -21,6 +21,7 @@ pub use usage::InUse;
 use crate::partitions::{PARTITIONS, Partitions};
 use crate::postings::{POSTINGS, PostingRules, check_rules};
 use crate::queues::{EnvQueues, QUEUES, Queues, check_queues, configured};
+use crate::serve::connections::WITHIN;
 use crate::settings::QueueEngine;
 use crate::tasks::{check_action_configs, check_schedules};
 
@@ -35,6 +36,8 @@ const INTEGRATIONS: [&str; 6] = [LEDGER_TYPES, POSTINGS, SCHEDULES, ACTION_CONFI
 pub struct Targets {
     /// The control database.
     pub pool: PgPool,
+    /// Connections of it for what is asked while one of `pool` is held.
+    pub within: PgPool,
     /// The ledger's shards.
     pub shards: Arc<ShardSet>,
     /// The queues of each environment.
@@ -44,7 +47,8 @@ pub struct Targets {
 impl Targets {
     /// With queues in the control database.
     pub fn new(pool: PgPool, shards: ShardSet) -> Self {
-        Self { queues: Arc::new(pool.clone()), pool, shards: Arc::new(shards) }
+        let within = store::reserve(&pool, "within", WITHIN);
+        Self { queues: Arc::new(pool.clone()), pool, within, shards: Arc::new(shards) }
     }
 
     /// With queues where these settings say they are.
@@ -55,8 +59,8 @@ impl Targets {
 
 /// All integrations and checks.
 pub fn runtime(targets: &Targets) -> Runtime {
-    let Targets { pool, shards, queues } = targets.clone();
-    let usage: Arc<dyn Usage> = Arc::new(InUse::new(pool.clone(), shards.clone()));
+    let Targets { pool, within, shards, queues } = targets.clone();
+    let usage: Arc<dyn Usage> = Arc::new(InUse::new(within, shards.clone()));
     Runtime::new(CHECKS.to_vec())
         .with(LedgerTypes { pool: pool.clone(), usage })
         .with(PostingRules { pool: pool.clone() })

@@ -17,7 +17,8 @@ pub struct InUse {
 }
 
 impl InUse {
-    /// Asks this control database and these shards.
+    /// Asks this control database and these shards. Who asks may be in a transaction of it: `pool` must be another one than
+    /// that transaction's.
     pub fn new(pool: PgPool, shards: Arc<ShardSet>) -> Self {
         Self { pool, shards }
     }

@@ -46,7 +46,7 @@ async fn migrate_all(settings: &DatabaseSettings, dry_run: bool) -> anyhow::Resu
     let map = shards::shard_map(settings)?;
     let access = if dry_run { Access::Existing } else { Access::CreateMissing };
     let database = database::reach(settings, access).await?;
-    let mut connection = database.pool.acquire().await?;
+    let mut connection = database::migrating(&database.pool).await?;
     let migrations = Migrations::control();
     let pending = migrations.pending(&mut connection).await?;
     if !dry_run {

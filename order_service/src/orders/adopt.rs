@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use queue::{Jobs, NewJob, enqueue_in_tx};
 use sqlx::{PgConnection, PgPool};
-use store::{Lease, Result, run_tx};
+use store::{LONG, Lease, Operation, Result, run_tx};
 use uuid::Uuid;
 
 use super::QUEUE;
@@ -30,7 +30,7 @@ pub(super) async fn recover(pool: &PgPool, jobs: &Jobs, batches: Vec<Uuid>) {
     loop {
         let lane = jobs.lane();
         let batches = batches.clone();
-        let recovered = run_tx(pool, "recover_batches", move |connection| {
+        let recovered = run_tx(pool, Operation::named("recover_batches").within(LONG), move |connection| {
             let (lane, batches) = (lane.clone(), batches.clone());
             Box::pin(async move {
                 lane.fence(connection).await?;

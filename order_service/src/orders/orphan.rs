@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use store::{Result, run};
+use store::{Operation, Result, run};
 
 use super::Callback;
 
@@ -26,12 +26,16 @@ pub struct Orphan {
 
 /// What came within the last day, newest first.
 pub async fn orphans(pool: &PgPool) -> Result<Vec<Orphan>> {
-    Ok(sqlx::query_as(
-        "SELECT * FROM orphan_callbacks WHERE received_at > now() - interval '1 day'
-         ORDER BY received_at DESC, order_id -- list_orphans",
-    )
-    .fetch_all(pool)
-    .await?)
+    run(pool, Operation::named("list_orphans").expensive(), |connection| {
+        Box::pin(async move {
+            let orphans = sqlx::query_as(
+                "SELECT * FROM orphan_callbacks WHERE received_at > now() - interval '1 day'
+                 ORDER BY received_at DESC, order_id -- list_orphans",
+            );
+            Ok(orphans.fetch_all(connection).await?)
+        })
+    })
+    .await
 }
 
 /// Keeps callbacks (each order once), the latest for each order; forgets those older than a day.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgPool};
-use store::{Result, run};
+use store::{Operation, Result, run};
 
 use super::{Basis, Data, State, Stored};
 
@@ -155,7 +155,7 @@ pub async fn list(pool: &PgPool, listing: Listing) -> Result<Vec<Order>> {
         WHERE ($1::smallint IS NULL OR o.state = $1) AND o.order_id > coalesce($2::bigint, -2147483649)
         ORDER BY o.order_id LIMIT $3"
     );
-    let rows: Vec<Row> = run(pool, "list_orders", move |connection| {
+    let rows: Vec<Row> = run(pool, Operation::named("list_orders").expensive(), move |connection| {
         let sql = sql.clone();
         Box::pin(async move {
             let query = sqlx::query_as(AssertSqlSafe(sql)).bind(listing.state.map(|state| state as i16));

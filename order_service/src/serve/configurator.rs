@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use configurator::sdk::{Host, InPostgres, Terms};
 use configurator::{Configurator, Settings};
-use ledger::sharding::Shard;
 use sqlx::PgPool;
 use store::Notifications;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::queues::FifoQueues;
-use crate::bundle::{InUse, ShardSet};
+use crate::bundle::InUse;
 use crate::integration;
 use crate::settings::QueueSettings;
 
@@ -40,7 +39,7 @@ pub fn of(
 pub async fn start(
     configurator: &Configurator,
     queues: &FifoQueues,
-    shards: Vec<Shard>,
+    usage: InUse,
     grace: Duration,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinSet<()>> {
@@ -53,7 +52,6 @@ pub async fn start(
     }
     let mut running = configurator.start(grace, stop);
     let pool = &configurator.pool;
-    let usage = InUse::new(pool.clone(), Arc::new(ShardSet::of(&shards)));
     let handlers = integration::handlers(pool, Arc::new(usage));
     let terms = Terms { grace, answers: configurator.settings.answers.clone(), ..Terms::default() };
     for (env, engine) in &configurator.engines {

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use store::embedded::{Embedded, USER};
-use store::{Migrations, PgConnectOptions, PoolSettings};
+use store::{Dedicated, Migrations, PoolSettings};
+use tokio::time::timeout;
 
+use super::connections;
 use crate::settings::DatabaseSettings;
 
 /// The name of the control database in an embedded cluster.
@@ -25,8 +27,11 @@ pub enum Access {
 
 /// An open control database.
 pub struct Database {
-    /// Its connections.
+    /// Its connections, but for those that something holds to itself.
     pub pool: PgPool,
+    /// The connection on which leases are renewed, and on which it is asked whether the database is there: nothing else
+    /// waits for it.
+    pub leases: PgPool,
     /// Keeps an embedded cluster running.
     pub embedded: Option<Arc<Embedded>>,
     /// How it was opened; shards beside it are opened in the same way.
@@ -37,7 +42,7 @@ pub struct Database {
 /// needed; a schema that does not fit is an error otherwise.
 pub async fn open(settings: &DatabaseSettings, access: Access) -> anyhow::Result<Database> {
     let database = reach(settings, access).await?;
-    let mut connection = database.pool.acquire().await.context("control database")?;
+    let mut connection = migrating(&database.pool).await.context("control database")?;
     if database.embedded.is_some() && access == Access::CreateMissing {
         Migrations::control().apply(&mut connection).await?;
     } else {
@@ -58,23 +63,20 @@ pub async fn reach(settings: &DatabaseSettings, access: Access) -> anyhow::Resul
         }
     };
     let pool = PoolSettings {
-        max_connections: settings.connections,
+        name: "control",
+        max_connections: connections::control(settings.connections),
         patience: settings.startup_timeout,
         application_name: "order_service".to_owned(),
+        session: Vec::new(),
     };
-    let pool = store::connect(with_backstops(options), &pool).await?;
-    Ok(Database { pool, embedded, access })
+    let pool = store::connect(options, &pool).await?;
+    let leases = store::reserve(&pool, "leases", connections::LEASES);
+    Ok(Database { pool, leases, embedded, access })
 }
 
-/// No statement of this program comes near these times; and for none of them is it worth to start parallel workers or to
-/// compile it, which the planner does on a wrong guess (12 ms for a balance of 1 ms).
-pub(super) fn with_backstops(options: PgConnectOptions) -> PgConnectOptions {
-    options.options([
-        ("statement_timeout", "60000"),
-        ("idle_in_transaction_session_timeout", "60000"),
-        ("max_parallel_workers_per_gather", "0"),
-        ("jit", "off"),
-    ])
+/// A connection for migrations: they may take as long as they take.
+pub async fn migrating(pool: &PgPool) -> store::Result<Dedicated> {
+    Dedicated::take(pool, Duration::ZERO).await
 }
 
 async fn join(settings: &DatabaseSettings, access: Access) -> anyhow::Result<Arc<Embedded>> {
@@ -115,7 +117,8 @@ pub(super) async fn is_there(
 ) -> anyhow::Result<bool> {
     let deadline = Instant::now() + patience;
     loop {
-        match is_there_now(embedded, name, access).await {
+        let there = timeout(CREATE_TIMEOUT, is_there_now(embedded, name, access)).await;
+        match there.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into())) {
             Err(error) if error.is_transient() && !error.is_disk_full() && Instant::now() < deadline => {
                 tracing::info!(%error, name, "waiting for the embedded PostgreSQL");
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -124,6 +127,9 @@ pub(super) async fn is_there(
         }
     }
 }
+
+/// For one try: connecting, waiting for others that create one, copying the template.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn is_there_now(embedded: &Embedded, name: &str, access: Access) -> store::Result<bool> {
     let options = embedded.options("postgres").application_name("order_service");

@@ -7,10 +7,12 @@ use ledger::Ledger;
 use ledger::aggregates::{self, Aggregator};
 use ledger::export::{self, Engine, Exporter};
 use ledger::sequence::Sequencer;
-use store::{LeaseTerms, Work, do_duties};
+use ledger::sharding::Shard;
+use store::{LeaseTerms, Work, connection_of_its_own, do_duties};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::connections;
 use crate::settings::Role;
 
 /// Begins the duties of these roles; they end, and give their leases back, after `stop`.
@@ -23,21 +25,24 @@ pub(super) fn start(
     let mut duties = JoinSet::new();
     for (place, shard) in ledger.shards.all().iter().enumerate() {
         let mut of_shard: HashMap<&'static str, Work> = HashMap::new();
+        let leases = store::reserve(&shard.pool, "leases", connections::LEASES);
+        let pool = connection_of_its_own(&shard.pool);
         if roles.contains(&Role::Sequencer) {
             let wake = ledger.wakes[place].clone();
-            let sequencer = Sequencer { shard: shard.name.clone(), pool: shard.pool.clone(), wake };
+            let sequencer = Sequencer { shard: shard.name.clone(), pool: pool.clone(), wake };
             of_shard.insert("sequencer", Arc::new(move |lease| Box::pin(sequencer.clone().run(lease))));
         }
         if roles.contains(&Role::Aggregator) {
             let (types, wake) = (ledger.types.clone(), ledger.wakes[place].clone());
-            let aggregator = Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, wake };
+            let aggregator = Aggregator { shard: shard.name.clone(), pool: pool.clone(), types, wake };
             of_shard.insert(aggregates::DUTY, Arc::new(move |lease| Box::pin(aggregator.clone().run(lease))));
         }
         if let Some(engine) = export_to.clone() {
             let (types, wake) = (ledger.types.clone(), ledger.wakes[place].clone());
-            of_shard.insert("exporter", export::duty(Exporter { shard: shard.clone(), types, engine, wake }));
+            let shard = Shard { pool, ..shard.clone() };
+            of_shard.insert("exporter", export::duty(Exporter { shard, types, engine, wake }));
         }
-        duties.spawn(do_duties(shard.pool.clone(), LeaseTerms::default(), of_shard, stop.clone()));
+        duties.spawn(do_duties(leases, LeaseTerms::default(), of_shard, stop.clone()));
     }
     duties
 }

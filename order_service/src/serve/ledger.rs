@@ -5,6 +5,7 @@ use ledger::sharding::{Shard, ShardMap, ShardPlace, Shards};
 use sqlx::{AssertSqlSafe, PgPool};
 use store::{Migrations, PgConnectOptions, PoolSettings, parse_url};
 
+use super::connections;
 use super::database::{self, Access, Database};
 use crate::settings::DatabaseSettings;
 
@@ -60,33 +61,38 @@ pub async fn reach_one(
     database: &Database,
     place: &ShardPlace,
 ) -> anyhow::Result<PgPool> {
-    let options = options(settings, database, place).await?;
+    let (options, schema) = options(settings, database, place).await?;
     let pool = PoolSettings {
-        max_connections: settings.shard_connections,
+        name: "shards",
+        max_connections: connections::of_shard(settings.shard_connections),
         patience: settings.startup_timeout,
         application_name: "order_service".to_owned(),
+        session: schema.map(|schema| ("search_path", schema)).into_iter().collect(),
     };
-    let pool = store::connect(database::with_backstops(options), &pool).await;
+    let pool = store::connect(options, &pool).await;
     pool.with_context(|| format!("shard {}", place.name))
 }
 
+/// How to connect to a shard's database, and the schema in which it lies if it has no database of its own.
 async fn options(
     settings: &DatabaseSettings,
     database: &Database,
     place: &ShardPlace,
-) -> anyhow::Result<PgConnectOptions> {
+) -> anyhow::Result<(PgConnectOptions, Option<String>)> {
     if let Some(url) = &place.url {
         let url = url.read().map_err(|reason| anyhow::anyhow!("shard {}: {reason}", place.name))?;
-        return parse_url(&url).map_err(|reason| anyhow::anyhow!("shard {}: its URL {reason}", place.name));
+        let options = parse_url(&url);
+        let options = options.map_err(|reason| anyhow::anyhow!("shard {}: its URL {reason}", place.name));
+        return Ok((options?, None));
     }
     let name = database_name(place);
     match (&database.embedded, &settings.url) {
         (Some(embedded), _) => {
             database::provide(embedded, &name, database.access, settings.startup_timeout).await?;
-            Ok(embedded.options(&name))
+            Ok((embedded.options(&name), None))
         }
         // Somebody's Postgres and no shard map: schemas of the control database.
-        (None, Some(url)) => Ok(url.clone().options([("search_path", name)])),
+        (None, Some(url)) => Ok((url.clone(), Some(name))),
         (None, None) => anyhow::bail!("neither an embedded cluster nor a database URL"),
     }
 }
@@ -129,7 +135,7 @@ pub async fn create_schemas(settings: &DatabaseSettings, database: &Database) ->
 /// What a shard lacks, and, unless it is a dry run, brings it there.
 pub async fn migrate(pool: &PgPool, dry_run: bool) -> anyhow::Result<Vec<(i64, String)>> {
     let migrations = Migrations::shard();
-    let mut connection = pool.acquire().await?;
+    let mut connection = database::migrating(pool).await?;
     let pending = migrations.pending(&mut connection).await?;
     if !dry_run {
         migrations.apply(&mut connection).await?;

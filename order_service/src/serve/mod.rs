@@ -1,6 +1,7 @@
 //! The composition root: opens the database, wires the rooms together, serves until told to stop, stops in order.
 
 pub mod configurator;
+pub(crate) mod connections;
 pub mod database;
 mod duties;
 mod events;
@@ -20,8 +21,9 @@ use anyhow::Context as _;
 use proto::order_service::order_service_server::OrderServiceServer;
 use serving::http_guard::Hosts;
 use serving::listen::Listeners;
-use serving::ops::{Probe, Readiness};
+use serving::ops::{PROBE_TIMEOUT, Probe, Readiness};
 use serving::server::{Budget, Limits, Protocol, Terms, raise_file_limit};
+use store::Operation;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +69,9 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         shards = ledger::open(&settings.database, &database) => shards?,
         () = stop.cancelled() => return Ok(()),
     };
+    if database.embedded.is_none() {
+        connections::check(&settings.database, &database.pool, &shards).await?;
+    }
     let (heartbeat, gone) = start_heartbeat(&settings.roles, &database);
     let targets = bundle::Targets::new(database.pool.clone(), bundle::ShardSet::of(shards.all()))
         .with_queues(&settings.queues.engine);
@@ -74,9 +79,9 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
     let fifo = queues::open(&settings.queues.engine, &database.pool, &running.notifications).await;
     let events = events::start(&settings.events, &database.pool, &running.notifications).await?;
-    let background = tasks::start(&settings, &database.pool, &running, &events.events, &fifo, &stop).await?;
+    let background = tasks::start(&settings, &database, &running, &events.events, &fifo, &stop).await?;
     let (configurator, configuring) =
-        start_configurator(&settings, &database, &running, &fifo, &stop).await?;
+        start_configurator(&settings, &database, &running, &fifo, &targets, &stop).await?;
     let routes = match settings.roles.contains(&Role::Http) {
         true => routes::all(routes::Served {
             ledger: running.ledger.clone(),
@@ -89,7 +94,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     };
     api.open(routes);
     let mut duties = duties::start(&running.ledger, &settings.roles, export_to, &stop);
-    readiness.ask(probe(database.pool.clone()));
+    readiness.ask(probe(database.leases.clone(), running.leases.clone()));
     let served = if grpc {
         let terms = grpc_terms(&settings, limits, budget);
         serve_grpc(&settings, &running, stop.clone(), http_port, &readiness, terms).await
@@ -128,15 +133,16 @@ async fn start_configurator(
     database: &database::Database,
     running: &Running,
     fifo: &queues::FifoQueues,
+    targets: &bundle::Targets,
     stop: &CancellationToken,
 ) -> anyhow::Result<(::configurator::Configurator, JoinSet<()>)> {
     let configurator = configurator::of(&settings.queues, &database.pool, &running.notifications, fifo);
     if !settings.roles.contains(&Role::Configurator) {
         return Ok((configurator, JoinSet::new()));
     }
-    let shards = running.ledger.shards.all().to_vec();
+    let usage = bundle::InUse::new(targets.within.clone(), targets.shards.clone());
     let grace = settings.shutdown_timeout * 2 / 3;
-    let running = configurator::start(&configurator, fifo, shards, grace, stop).await?;
+    let running = configurator::start(&configurator, fifo, usage, grace, stop).await?;
     Ok((configurator, running))
 }
 
@@ -161,12 +167,14 @@ fn grpc_terms(settings: &Settings, limits: Limits, budget: Budget) -> Terms {
     }
 }
 
-/// Ready means that the database answers.
-fn probe(pool: sqlx::PgPool) -> Probe {
+/// Ready means that the database answers, and takes what this process writes to live on.
+fn probe(pool: sqlx::PgPool, leases: store::Leases) -> Probe {
     Arc::new(move || {
-        let pool = pool.clone();
+        let (pool, leases) = (pool.clone(), leases.clone());
         Box::pin(async move {
-            let asked = store::run(&pool, "ready", |connection| {
+            leases.check_renewed()?;
+            let ready = Operation::named("ready").within(PROBE_TIMEOUT);
+            let asked = store::run(&pool, ready, |connection| {
                 Box::pin(async move { Ok(sqlx::query("SELECT 1 -- ready").execute(connection).await?) })
             });
             asked.await.map(drop).map_err(|_| "the database does not answer".to_owned())

@@ -8,7 +8,6 @@ use ledger::sharding::Shards;
 use ledger::types::{TYPES_CHANNEL, Types};
 use queue::{Backoff, Jobs, WAKE_CHANNEL};
 use serving::peer::Peer;
-use sqlx::PgPool;
 use store::{LeaseTerms, Leases, Notifications, Notify};
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -36,6 +35,8 @@ pub(super) struct Running {
     pub(super) ledger: Arc<Ledger>,
     /// What the control database tells.
     pub(super) notifications: Notifications,
+    /// What this process holds of the orders' queue.
+    pub(super) leases: Leases,
     entrances: Entrances,
     claiming: CancellationToken,
     claimer: std::sync::Mutex<Option<JoinHandle<()>>>,
@@ -53,7 +54,10 @@ pub(super) async fn start(
 ) -> anyhow::Result<Running> {
     let pool = database.pool.clone();
     let clock = Arc::new(Clock::default());
-    clock.set(sqlx::query_scalar("SELECT now() -- clock").fetch_one(&pool).await?);
+    let now = store::run(&pool, "clock", |connection| {
+        Box::pin(async move { Ok(sqlx::query_scalar("SELECT now() -- clock").fetch_one(connection).await?) })
+    });
+    clock.set(now.await?);
     let channels = vec![
         WAKE_CHANNEL,
         CALLBACK_CHANNEL,
@@ -70,7 +74,7 @@ pub(super) async fn start(
     types.set(ledger::types::load(&pool).await?);
     tokio::spawn(ledger::types::keep_current(pool.clone(), notifications.clone(), types.clone()));
     let ledger = Ledger::start_with_infos_up_to(shards, types, settings.max_info_bytes);
-    let jobs = start_jobs(settings, &pool, &notifications).await?;
+    let (jobs, leases) = start_jobs(settings, database, &notifications).await?;
     let exchange = start_exchange(settings, &clock)?;
     let watch = Watch::start(pool.clone());
     let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(60), jitter: 0.2 };
@@ -124,20 +128,22 @@ pub(super) async fn start(
         open: Arc::new(OpenRequests::default()),
     });
     let (claimer, workers) = (Some(claimer).into(), workers.into());
-    Ok(Running { rooms, ledger, notifications, entrances, claiming, claimer, workers, ender, jobs })
+    Ok(Running { rooms, ledger, notifications, leases, entrances, claiming, claimer, workers, ender, jobs })
 }
 
 async fn start_jobs(
     settings: &Settings,
-    pool: &PgPool,
+    database: &Database,
     notifications: &Notifications,
-) -> store::Result<Jobs> {
+) -> store::Result<(Jobs, Leases)> {
     let adopts = settings.roles.contains(&Role::Retry);
     let classes = if adopts { vec![queue::lane_class(QUEUE)] } else { Vec::new() };
     let (adopted, arriving) = mpsc::channel(ADOPTED);
-    let (leases, _) = Leases::start(pool.clone(), LeaseTerms::default(), classes, adopted);
+    let (leases, _) = Leases::start(database.leases.clone(), LeaseTerms::default(), classes, adopted);
     let adopt: queue::Adopt = Arc::new(|connection, lane| Box::pin(orders::adopt(connection, lane)));
-    Jobs::start(pool.clone(), QUEUE, leases, notifications, arriving, adopt).await
+    let pool = database.pool.clone();
+    let jobs = Jobs::start(pool, QUEUE, leases.clone(), notifications, arriving, adopt).await?;
+    Ok((jobs, leases))
 }
 
 fn start_exchange(settings: &Settings, clock: &Arc<Clock>) -> anyhow::Result<Arc<Exchange>> {

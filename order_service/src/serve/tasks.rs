@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::database::Database;
 use super::queues::FifoQueues;
 use super::rooms::Running;
 use crate::settings::{Role, Settings};
@@ -36,16 +37,18 @@ pub(super) struct Background {
 /// Starts what the roles ask for; it ends after `stop`.
 pub(super) async fn start(
     settings: &Settings,
-    pool: &PgPool,
+    database: &Database,
     process: &Running,
     events: &Events,
     fifo: &FifoQueues,
     stop: &CancellationToken,
 ) -> anyhow::Result<Background> {
+    let pool = &database.pool;
     if fifo.makes_queues {
         tasks::ensure_queues(fifo.tasks.as_ref()).await.context("the queue of tasks")?;
     }
-    let tasks = Tasks::new(pool.clone(), TASK_TYPES.into(), fifo.tasks_sender.clone());
+    let tasks = Tasks::new(pool.clone(), TASK_TYPES.into(), fifo.tasks_sender.clone())
+        .renewing_on(database.leases.clone());
     let mut running = JoinSet::new();
     fifo.relay(pool, &process.notifications, &mut running, stop);
     let mut duties: HashMap<&'static str, Work> = HashMap::new();
@@ -73,7 +76,7 @@ pub(super) async fn start(
         terms.consumer.grace = settings.shutdown_timeout * 2 / 3;
         running.spawn(work(fifo.tasks.clone(), desk, terms, stop.clone()));
     }
-    running.spawn(do_duties(pool.clone(), LeaseTerms::default(), duties, stop.clone()));
+    running.spawn(do_duties(database.leases.clone(), LeaseTerms::default(), duties, stop.clone()));
     Ok(Background { tasks, running })
 }
 

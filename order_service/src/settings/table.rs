@@ -66,7 +66,7 @@ const DATA: &[Setting] = &[
         "FILE",
         "A file with the URL of the control database, readable by nobody else, in the place of --database-url",
     ),
-    Setting::new("database-connections", "COUNT", "Most connections to the database").or("16"),
+    Setting::new("database-connections", "COUNT", "Most connections to the control database").or("16"),
     super::data_dir::SETTING,
     Setting::new(
         "bundle",

@@ -135,9 +135,9 @@ fn a_run_that_is_killed_in_the_middle_leaves_nothing() {
         sqlx::query("LOCK TABLE reconciled IN SHARE MODE").execute(&mut *holding).await.unwrap();
         let mut killed = command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let held_up = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                       AND application_name = 'order_service' AND wait_event_type = 'Lock'";
+                       AND application_name LIKE 'order_service/%' AND wait_event_type = 'Lock'";
         let there = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                     AND application_name = 'order_service'";
+                     AND application_name LIKE 'order_service/%'";
         let count = async |asked| sqlx::query_scalar::<_, i64>(asked).fetch_one(&owner).await.unwrap();
         while count(held_up).await == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;

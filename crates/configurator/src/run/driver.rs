@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::Utc;
 use queue::fifo::SendInTx;
 use sqlx::PgPool;
-use store::{Notifications, Notify as Heard};
+use store::{LONG, Notifications, Notify as Heard, Operation};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
@@ -249,7 +249,7 @@ async fn forget_all(
 ) -> store::Result<u64> {
     let mut forgotten = 0;
     loop {
-        let some = store::run(pool, name, move |connection| {
+        let some = store::run(pool, Operation::named(name).within(LONG), move |connection| {
             Box::pin(async move {
                 let some = sqlx::query(statement).bind(seconds).bind(FORGOTTEN);
                 Ok(some.execute(connection).await?.rows_affected())

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json};
 use sqlx::{PgConnection, PgPool};
+use store::{LONG, Operation};
 
 use super::plan::{Deletion, Stored};
 use super::progress::{Frame, Progress};
@@ -96,7 +97,7 @@ pub(super) fn object(text: &str) -> Map<String, Json> {
 
 /// Loads an instance. The template is read on a thread of its own.
 pub(super) async fn load(pool: &PgPool, instance_id: i64, block_timeout: Duration) -> store::Result<Loaded> {
-    let rows = store::run_tx(pool, "load_instance", move |connection| {
+    let rows = store::run_tx(pool, Operation::named("load_instance").within(LONG), move |connection| {
         Box::pin(async move { read(connection, instance_id).await })
     })
     .await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value as Json, json};
 use sqlx::{PgConnection, PgPool};
-use store::{Notifications, Notify, Result, run};
+use store::{Notifications, Notify, Operation, Result, run};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -238,7 +238,7 @@ pub struct Filter {
 
 /// Runs without their blocks, the newest first.
 pub async fn list(pool: &PgPool, filter: Filter) -> Result<Vec<RunView>> {
-    run(pool, "list_runs", move |connection| {
+    run(pool, Operation::named("list_runs").expensive(), move |connection| {
         let filter = filter.clone();
         Box::pin(async move {
             let rows: Vec<RunRow> = sqlx::query_as(LIST)
@@ -312,7 +312,7 @@ pub struct Exchange {
 
 /// The messages of a run that were answered, as they were sent.
 pub async fn transcript(pool: &PgPool, run_id: i64) -> Result<Vec<Exchange>> {
-    run(pool, "run_transcript", move |connection| {
+    run(pool, Operation::named("run_transcript").expensive(), move |connection| {
         Box::pin(async move { Ok(sqlx::query_as(TRANSCRIPT).bind(run_id).fetch_all(connection).await?) })
     })
     .await

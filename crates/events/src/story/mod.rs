@@ -6,7 +6,7 @@ mod reasons;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use store::{Result, run};
+use store::{Operation, Result, run};
 
 use crate::configs::Compiled;
 use crate::{Event, EventId, Events};
@@ -26,7 +26,7 @@ impl Events {
     /// The story of an event; nothing if there is no such event (any more).
     pub async fn story(&self, id: EventId) -> Result<Option<Story>> {
         let events = self.clone();
-        run(&self.pool, "event_story", move |connection| {
+        run(&self.pool, Operation::named("event_story").expensive(), move |connection| {
             let events = events.clone();
             Box::pin(async move { events.story_on(connection, id).await })
         })

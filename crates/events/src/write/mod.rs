@@ -13,7 +13,7 @@ mod rows;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Coalescer, Error, Result, connection_of_its_own, run, run_tx};
+use store::{Coalescer, Error, LONG, Operation, Result, connection_of_its_own, run, run_tx};
 use tokio::sync::oneshot;
 
 use crate::{EventId, Events, NewEvent};
@@ -169,7 +169,8 @@ async fn attempt(events: &Events, batch: &Arc<Batch>) -> Result<Vec<Written>> {
             .await?
         } else {
             let events = events.clone();
-            run_tx(&events.pool.clone(), "write_matched_events", move |connection| {
+            let matched = Operation::named("write_matched_events").within(LONG);
+            run_tx(&events.pool.clone(), matched, move |connection| {
                 let (events, index, batch) = (events.clone(), index.clone(), plain.clone());
                 Box::pin(async move { batch.write_in_tx(connection, &index, &events.terms).await })
             })

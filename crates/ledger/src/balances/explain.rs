@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use store::{Result, run_tx};
+use store::{Operation, Result, run_tx};
 
 use super::{Plan, Question};
 use crate::types::AccountType;
@@ -40,7 +40,7 @@ struct Row {
 pub async fn explain(pool: &PgPool, kind: &AccountType, question: &Question) -> Result<Explanation> {
     let plan = Plan::of(kind, question);
     let asked = plan.clone();
-    let row: Row = run_tx(pool, "explain_totals", move |connection| {
+    let row: Row = run_tx(pool, Operation::named("explain_totals").expensive(), move |connection| {
         let asked = asked.clone();
         Box::pin(async move { Ok(asked.bind(sqlx::query_as(EXPLAIN)).fetch_one(connection).await?) })
     })

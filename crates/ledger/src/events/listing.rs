@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
-use store::{Result, run};
+use store::{Operation, Result, run};
 
 use super::input::LONGEST_ID;
 use crate::{MAX_PAGE_BYTES, moment};
@@ -109,7 +109,7 @@ pub async fn list(pool: &PgPool, listing: Listing) -> Result<Listed> {
 
 /// One more than the page may have, to know whether there are more.
 async fn read_page(pool: &PgPool, listing: Listing) -> Result<Vec<Row>> {
-    run(pool, "list_events", move |connection| {
+    run(pool, Operation::named("list_events").expensive(), move |connection| {
         let listing = listing.clone();
         let (after_dt, after_id) = listing.after.map(|page| (page.dt, page.event_id)).unzip();
         let from = after_dt.map_or(listing.from, |after| after.max(listing.from));

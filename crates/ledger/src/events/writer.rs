@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
-use store::{Coalescer, Error, OwnConnection, Result, run};
+use store::{Coalescer, Error, LONG, Operation, OwnConnection, Result, run};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -305,7 +305,7 @@ pub(crate) async fn make_months(pool: &PgPool, known: &Known, months: Vec<DateTi
     while !missing.is_empty() {
         let some: Vec<_> = missing.iter().take(8).copied().collect();
         let all = missing.clone();
-        missing = run(pool, "create_event_months", move |connection| {
+        missing = run(pool, Operation::named("create_event_months").within(LONG), move |connection| {
             let (some, all) = (some.clone(), all.clone());
             Box::pin(async move {
                 make_months_in_tx(connection, &some, sharing).await?;

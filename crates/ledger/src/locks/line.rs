@@ -57,7 +57,7 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(pool: PgPool, process: Uuid) -> Self {
-        let calls = usize::try_from(pool.options().get_max_connections() / 2).unwrap_or(1).max(1);
+        let calls = usize::try_from(pool.options().get_max_connections().div_ceil(2)).unwrap_or(1).max(1);
         Self {
             pool,
             process,

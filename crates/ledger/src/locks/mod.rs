@@ -19,7 +19,7 @@ mod queries;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Error, Notifications};
+use store::Error;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -94,15 +94,13 @@ impl Drop for Inner {
 }
 
 impl Locks {
-    /// Begins to listen on each shard; nothing is asked of them while nobody waits.
+    /// Begins to look after each shard's lines; nothing is asked of them while nobody waits.
     pub fn start(shards: Shards) -> Self {
         let process = Uuid::new_v4();
         let (mut lines, mut tasks) = (Vec::new(), Vec::new());
         for shard in shards.all() {
             let line = Arc::new(Line::new(shard.pool.clone(), process));
-            let (notifications, listening) = Notifications::start(shard.pool.clone(), vec![queries::CHANNEL]);
-            let watching = tokio::spawn(keeping::watch(line.clone(), notifications));
-            tasks.extend([listening.abort_handle(), watching.abort_handle()]);
+            tasks.push(tokio::spawn(keeping::watch(line.clone())).abort_handle());
             lines.push(line);
         }
         Self(Arc::new(Inner { shards, lines, tasks }))

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use store::{Result, run};
+use store::{LONG, Operation, Result, run};
 
 /// Type, account, combination of attributes, a time before the horizon, sums (in units of 10^-9) and number of events.
 pub(crate) type ClosingSum = (String, i64, String, DateTime<Utc>, String, String, i64);
@@ -10,7 +10,7 @@ pub(crate) type ClosingSum = (String, i64, String, DateTime<Utc>, String, String
 /// The sums of all dropped events of these types, each as if it were of one event a month before the horizon. Nobody asks
 /// for a time before that, so it is in every balance, and in both of those whose difference is a turnover.
 pub(crate) async fn closing_sums(pool: &PgPool, types: Vec<String>) -> Result<Vec<ClosingSum>> {
-    run(pool, "closing_sums", move |connection| {
+    run(pool, Operation::named("closing_sums").within(LONG), move |connection| {
         let types = types.clone();
         Box::pin(async move { Ok(sqlx::query_as(CLOSING).bind(types).fetch_all(connection).await?) })
     })

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
-use sqlx::{Connection as _, PgConnection, PgPool};
-use store::{Error, Result, run};
+use sqlx::{PgConnection, PgPool};
+use store::{Dedicated, Error, Result, run};
+use tokio::time::timeout;
 
 use super::Retention;
 use super::retention::months_ahead;
@@ -164,14 +165,9 @@ where
 {
     let pool = pool.clone();
     let done = tokio::spawn(async move {
-        let mut connection = pool.acquire().await?.detach();
-        sqlx::query("SELECT set_config('statement_timeout', $1, false) -- be_patient")
-            .bind(MOST_TIME.as_millis().to_string())
-            .execute(&mut connection)
-            .await?;
-        let done = work(&mut connection).await;
-        let _ = connection.close().await;
-        done
+        let mut connection = Dedicated::take(&pool, MOST_TIME).await?;
+        let done = timeout(MOST_TIME, work(&mut connection)).await;
+        done.map_err(|_| Error::from(sqlx::Error::PoolTimedOut))?
     });
     done.await.map_err(|_| Error::Abandoned)?
 }

@@ -1,10 +1,10 @@
 //! The shards' databases, each checked to be the one that the map says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
-use store::{MigrationError, Migrations};
+use sqlx::{PgConnection, PgPool};
+use store::{Dedicated, MigrationError, Migrations};
 
 use super::{Range, ShardHash, ShardMap, ShardPlace};
 
@@ -120,13 +120,10 @@ async fn prepare(place: &ShardPlace, pool: &PgPool, migrate: bool) -> Result<(),
     another(place, identity).map_or(Ok(()), Err)
 }
 
-async fn prepare_schema(
-    place: &ShardPlace,
-    pool: &PgPool,
-    migrate: bool,
-) -> Result<PoolConnection<Postgres>, OpenError> {
+async fn prepare_schema(place: &ShardPlace, pool: &PgPool, migrate: bool) -> Result<Dedicated, OpenError> {
     let database = |cause: store::Error| OpenError::Database { shard: place.name.clone(), cause };
-    let mut connection = pool.acquire().await.map_err(|error| database(error.into()))?;
+    // Migrations may take as long as they take.
+    let mut connection = Dedicated::take(pool, Duration::ZERO).await.map_err(database)?;
     let migrations = Migrations::shard();
     let fits = match migrate {
         true => migrations.apply(&mut connection).await,

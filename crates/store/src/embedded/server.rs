@@ -205,6 +205,11 @@ fn spawn(
         "checkpoint_timeout=15min",
         "wal_level=minimal",
         "max_wal_senders=0",
+        // Nobody replicates from it: one process less.
+        "max_logical_replication_workers=0",
+        // The planner uses none (`max_parallel_workers_per_gather` is 0 on every connection).
+        "max_worker_processes=2",
+        "autovacuum_max_workers=2",
         // The hot statements are short and prepared; compiling them would cost more than running them.
         "jit=off",
         "autovacuum_naptime=10s",

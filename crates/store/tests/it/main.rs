@@ -10,3 +10,5 @@ mod duties;
 mod growth;
 mod leases;
 mod schema_versions;
+mod second_connection;
+mod silence;

@@ -50,7 +50,8 @@ impl ActionWorker {
     pub async fn start(desk: Desk, notifications: &Notifications, terms: ActionTerms) -> Result<Self> {
         let (adopted, arriving) = mpsc::channel(ADOPTED);
         let pool = desk.tasks.pool.clone();
-        let (leases, _) = Leases::start(pool.clone(), terms.lease, vec![lane_class(ACTIONS)], adopted);
+        let (leases, _) =
+            Leases::start(desk.tasks.leases.clone(), terms.lease, vec![lane_class(ACTIONS)], adopted);
         // Jobs are all there is in a lane.
         let adopt: Adopt = Arc::new(|_, _| Box::pin(std::future::ready(Ok(()))));
         let jobs = Jobs::start(pool, ACTIONS, leases, notifications, arriving, adopt).await?;

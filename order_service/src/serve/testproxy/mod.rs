@@ -19,6 +19,7 @@ use store::Notifications;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::WITHIN;
 use super::database::{self, Access};
 use super::queues::FifoQueues;
 use super::{configurator as room, ended, ledger, queues};
@@ -78,7 +79,11 @@ pub async fn serve(settings: Settings, proxy: Proxy, stop: CancellationToken) ->
         Transcript::Replay(entries) => (None, Some(entries)),
     };
     let role = match entries {
-        None => room::start(&configurator, &fifo, shards.all().to_vec(), grace, &stop).await?,
+        None => {
+            let within = store::reserve(&database.pool, "within", WITHIN);
+            let usage = bundle::InUse::new(within, Arc::new(bundle::ShardSet::of(shards.all())));
+            room::start(&configurator, &fifo, usage, grace, &stop).await?
+        }
         Some(entries) => replay(&configurator, &fifo, &entries, grace, &stop).await?,
     };
     let record = record.map(|file| Arc::new(tokio::sync::Mutex::new(file)));

@@ -1,7 +1,7 @@
 //! Conditions as SQL: fragments of this file and bound values, nothing else.
 
 use sqlx::{PgPool, Postgres, QueryBuilder};
-use store::{Error, Result, run_tx};
+use store::{Error, Operation, Result, run_tx};
 
 use super::{Asked, Condition, Operand, Operator, Subject};
 use crate::write::Row;
@@ -14,7 +14,7 @@ const PATIENCE: &str = "2000";
 
 /// The events asked for, and how many there are; nothing if that would take too long.
 pub(in crate::http) async fn list(pool: &PgPool, asked: Asked) -> Result<Option<(Vec<Event>, Option<i64>)>> {
-    run_tx(pool, "list_events", move |connection| {
+    run_tx(pool, Operation::named("list_events").expensive(), move |connection| {
         let asked = asked.clone();
         Box::pin(async move {
             sqlx::query("SELECT set_config('statement_timeout', $1, true) -- bound_listing")

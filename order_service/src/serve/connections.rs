@@ -1,0 +1,110 @@
+//! How the connections that the settings allow are shared out, and whether the server has as many.
+//!
+//! `--database-connections` and `--shard-connections` are what is held at most, everything counted. What must never wait
+//! for others has connections of its own; they are closed when nobody needs them.
+
+use anyhow::Context as _;
+use ledger::sharding::Shards;
+use sqlx::PgPool;
+
+use crate::settings::DatabaseSettings;
+
+/// On which leases are renewed.
+pub(super) const LEASES: u32 = 1;
+/// For questions asked while a connection is held.
+pub(crate) const WITHIN: u32 = 2;
+/// Connections of the control database that one task each has to itself: notifications, accepted orders, callbacks,
+/// ends of orders, claimed orders, claimed tasks, events.
+const CONTROL_TASKS: u32 = 7;
+/// Of each shard: notifications of locks, written events; what follows them: numbers, sums, export.
+const SHARD_TASKS: u32 = 5;
+
+/// The least for the control database.
+pub(crate) const LEAST_CONTROL: u32 = 12;
+/// The least for a shard.
+pub(crate) const LEAST_SHARD: u32 = 7;
+
+/// What is left of so many for everything else on the control database.
+pub(super) fn control(all: u32) -> u32 {
+    all.saturating_sub(LEASES + WITHIN + CONTROL_TASKS).max(1)
+}
+
+/// What is left of so many for everything else on a shard.
+pub(super) fn of_shard(all: u32) -> u32 {
+    all.saturating_sub(LEASES + SHARD_TASKS).max(1)
+}
+
+/// Refuses to start if the control database's server does not have as many connections as this process may come to hold
+/// of it; says so if it has them, but others leave too few.
+pub(super) async fn check(
+    settings: &DatabaseSettings,
+    control: &PgPool,
+    shards: &Shards,
+) -> anyhow::Result<()> {
+    let server = |pool: &PgPool| {
+        let options = pool.connect_options();
+        (options.get_host().to_owned(), options.get_port(), options.get_socket().cloned())
+    };
+    let beside: Vec<_> =
+        shards.all().iter().map(|shard| &shard.pool).filter(|pool| server(pool) == server(control)).collect();
+    let open = control.size() + beside.iter().map(|pool| pool.size()).sum::<u32>();
+    let beside = beside.len();
+    let (own, each) = (settings.connections, settings.shard_connections);
+    let sum = i64::from(own) + beside as i64 * i64::from(each);
+    let flags = format!(
+        "{sum} connections (--database-connections {own}, --shard-connections {each} for each of {beside} shards on it)"
+    );
+    let (limit, all) = room(control).await.context("the server's limit of connections")?;
+    let others = all - i64::from(open);
+    if sum > limit {
+        anyhow::bail!(
+            "this process may come to hold {flags} of a server that has {limit} for it: \
+             give it more (max_connections), or this process fewer"
+        );
+    }
+    if sum + others > limit {
+        tracing::warn!(
+            limit,
+            others,
+            "this process may come to hold {flags}; with those of others that is more than the server has"
+        );
+    }
+    Ok(())
+}
+
+/// What the server, the role and the database allow, and what is held.
+async fn room(pool: &PgPool) -> store::Result<(i64, i64)> {
+    store::run(pool, "room_for_connections", |connection| {
+        Box::pin(async move { Ok(sqlx::query_as(ROOM).fetch_one(connection).await?) })
+    })
+    .await
+}
+
+const ROOM: &str = "-- room_for_connections
+SELECT least(
+           current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+               - coalesce(current_setting('reserved_connections', true), '0')::bigint,
+           (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user),
+           (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())),
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_make_up_what_the_settings_say() {
+        for all in LEAST_CONTROL..200 {
+            assert_eq!(control(all) + LEASES + WITHIN + CONTROL_TASKS, all);
+        }
+        for all in LEAST_SHARD..200 {
+            assert_eq!(of_shard(all) + LEASES + SHARD_TASKS, all);
+        }
+    }
+
+    #[test]
+    fn two_processes_and_a_person_fit_a_server_as_it_comes() {
+        // 100 connections, 3 of them for superusers, four shards beside the control database.
+        assert!(2 * (16 + 4 * 8) < 97);
+    }
+}
