@@ -5,6 +5,7 @@
 
 mod engines;
 mod harness;
+mod lost_answers;
 mod posting;
 mod reconciled;
 mod ticks;
