@@ -13,6 +13,9 @@ const AHEAD: i32 = 4;
 /// Rows forgotten in one transaction.
 const TOGETHER: i64 = 5000;
 
+/// How long it is remembered that rendering an event was begun and did not end: somebody may have mended the cause since.
+const RENDERINGS_KEPT: Duration = Duration::from_secs(24 * 3600);
+
 /// Makes the weeks of now and those ahead.
 pub async fn create_weeks(pool: &PgPool) -> Result<()> {
     run_tx(pool, "create_event_weeks", |connection| {
@@ -56,6 +59,8 @@ pub async fn maintain(pool: &PgPool, retention: Duration) -> Result<()> {
         Err(error) => return Err(error),
     }
     forget(pool, FORGET_JOINS, 0.0).await?;
+    forget(pool, FORGET_RENDERINGS, RENDERINGS_KEPT.as_secs_f64()).await?;
+    forget(pool, FORGET_SET_ASIDE, seconds).await?;
     forget(pool, FORGET_CONFIGS, seconds).await
 }
 
@@ -76,6 +81,18 @@ async fn forget(pool: &PgPool, statement: &'static str, seconds: f64) -> Result<
 const FORGET_JOINS: &str = "-- forget_joins
 DELETE FROM action_joins WHERE join_id IN (
     SELECT join_id FROM action_joins WHERE expires_at < now() - make_interval(secs => $1) LIMIT $2
+)";
+
+const FORGET_RENDERINGS: &str = "-- forget_renderings
+DELETE FROM event_renderings WHERE identity IN (
+    SELECT identity FROM event_renderings WHERE begun_at < now() - make_interval(secs => $1) LIMIT $2
+)";
+
+/// Events' ids are in the order of their times.
+const FORGET_SET_ASIDE: &str = "-- forget_set_aside_events
+DELETE FROM set_aside_events WHERE event_id IN (
+    SELECT event_id FROM set_aside_events
+    WHERE event_id < event_id_at(now() - make_interval(secs => $1) - interval '14 days') ORDER BY event_id LIMIT $2
 )";
 
 /// Configs as they were when the oldest event that is kept was written.
