@@ -118,7 +118,7 @@ fn own_schemas(files: &mut Vec<Found>) -> Result<(), String> {
     let own: HashMap<&str, &str> = BUILTIN.iter().copied().collect();
     let is_schema = |file: &Found| file.path.starts_with(FOLDER);
     let foreign =
-        |file: &&Found| is_schema(*file) && file.text.as_deref().ok() != own.get(file.path.as_str()).copied();
+        |file: &&Found| is_schema(file) && file.text.as_deref().ok() != own.get(file.path.as_str()).copied();
     if let Some(file) = files.iter().find(foreign) {
         let path: String = file.path.chars().take(80).collect();
         return Err(format!(
