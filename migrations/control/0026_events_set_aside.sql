@@ -3,10 +3,12 @@
 CREATE TABLE event_renderings (
     -- SHA-256 of what the event is: the same when it is written again after a crash.
     identity bytea PRIMARY KEY,
-    -- How often it was begun, with others, and never ended.
+    -- How many processes began it, with others, and never ended it; and the last one.
     begun int NOT NULL,
+    begun_by uuid NOT NULL,
     -- The same, by itself.
     alone int NOT NULL DEFAULT 0,
+    alone_by uuid,
     begun_at timestamptz NOT NULL DEFAULT now()
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 -- Serves forgetting.

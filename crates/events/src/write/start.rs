@@ -119,7 +119,7 @@ mod tests {
         let NewEvent { name, params, author, cause, .. } = of.clone();
         let time_created = chrono::Utc::now();
         let event = Event { id: EventId(0), name, params, author, time_created, cause };
-        sqlx::query("INSERT INTO event_renderings (identity, begun, alone) VALUES ($1, 5, $2)")
+        sqlx::query("INSERT INTO event_renderings (identity, begun, begun_by, alone) VALUES ($1, 5, gen_random_uuid(), $2)")
             .bind(event.identity().to_vec())
             .bind(alone)
             .execute(pool)
