@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use queue::fifo::{ConsumerTerms, FifoEngine, FifoQueue, Queues, SendInTx, consume};
 use serde_json::{Map, Value as Json};
+use serving::compute::{self, ComputeError};
 use sqlx::PgPool;
 use store::{Notifications, Notify};
 use tokio::sync::broadcast::error::RecvError;
@@ -87,6 +88,8 @@ pub enum Refused {
     Superseded(i64),
     /// The environment has no queues here.
     NoEnvironment(Env),
+    /// The template could not be read now.
+    Compute(ComputeError),
     /// The database failed.
     Store(store::Error),
 }
@@ -97,10 +100,10 @@ impl From<store::Error> for Refused {
     }
 }
 
-/// Reads a template on a thread of its own: a large one takes a while.
+/// Reads a template where nobody else waits for that: a large one takes a while.
 pub(crate) async fn read(template: String) -> Result<(String, Arc<Graph>), Refused> {
-    let read = tokio::task::spawn_blocking(move || template::parse(&template).map(|graph| (template, graph)));
-    let read = read.await.map_err(|_| Refused::Store(store::Error::Abandoned))?;
+    let read = compute::run(move || template::parse(&template).map(|graph| (template, graph)));
+    let read = read.await.map_err(Refused::Compute)?;
     read.map(|(template, graph)| (template, Arc::new(graph))).map_err(Refused::Template)
 }
 

@@ -73,6 +73,14 @@ impl Event {
         shown
     }
 
+    /// What it is, whenever it is written.
+    pub(crate) fn identity(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.content());
+        hash.update(canonical(&json!([self.author, self.cause.task_id, self.cause.depth])));
+        hash.finalize().into()
+    }
+
     /// What two events with one key must have in common.
     pub(crate) fn content(&self) -> [u8; 32] {
         let mut hash = Sha256::new();

@@ -33,7 +33,7 @@ pub use report::StatusReporter;
 pub use write::{Writer, Written};
 
 use configs::Live;
-use write::Terms;
+use write::{Renderings, Terms};
 
 /// How events work here.
 #[derive(Debug, Clone)]
@@ -72,7 +72,9 @@ pub struct Events {
 impl Events {
     /// Events in this database. `types`: those of the tasks that configs may start.
     pub fn new(pool: PgPool, types: Arc<[TaskType]>, settings: EventSettings) -> Self {
-        let terms = Terms { types, longest_chain: settings.longest_chain, join_window: settings.join_window };
+        let (longest_chain, join_window) = (settings.longest_chain, settings.join_window);
+        let renderings = Renderings::new(pool.clone());
+        let terms = Terms { types, longest_chain, join_window, renderings };
         Self { pool, live: Live::default(), terms, settings: Arc::new(settings) }
     }
 }

@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 pub const LARGEST: usize = 256 << 10;
 /// Deepest nesting.
 const DEEPEST: usize = 32;
+/// Most values in the params of one event, lists and objects and what is in them included.
+pub const MAX_VALUES: usize = 10_000;
 
 /// Params of an event.
 pub type Params = Map<String, Value>;
@@ -23,22 +25,25 @@ pub fn at<'p>(params: &'p Params, path: &str) -> Option<&'p Value> {
 
 /// What no event may have in its params, because it could not be stored or shown.
 pub fn check(params: &Params) -> Result<(), String> {
+    let mut left = MAX_VALUES;
     params.iter().try_for_each(|(name, value)| {
         check_text(name)?;
-        check_value(value, 1)
+        check_value(value, 1, &mut left)
     })
 }
 
-fn check_value(value: &Value, depth: usize) -> Result<(), String> {
+/// `left`: how many more values there may be.
+fn check_value(value: &Value, depth: usize, left: &mut usize) -> Result<(), String> {
     if depth > DEEPEST {
         return Err(format!("must be nested at most {DEEPEST} levels deep"));
     }
+    *left = left.checked_sub(1).ok_or_else(|| format!("must hold at most {MAX_VALUES} values"))?;
     match value {
         Value::String(text) => check_text(text),
-        Value::Array(items) => items.iter().try_for_each(|item| check_value(item, depth + 1)),
+        Value::Array(items) => items.iter().try_for_each(|item| check_value(item, depth + 1, left)),
         Value::Object(members) => members.iter().try_for_each(|(name, value)| {
             check_text(name)?;
-            check_value(value, depth + 1)
+            check_value(value, depth + 1, left)
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
     }
@@ -48,8 +53,13 @@ fn check_text(text: &str) -> Result<(), String> {
     if text.contains('\0') { Err("must hold no NUL (\\u0000)".to_owned()) } else { Ok(()) }
 }
 
-/// The bytes of params as JSON, counted and not kept.
+/// The bytes of params as JSON.
 pub fn size(params: &Params) -> usize {
+    json_size(params)
+}
+
+/// The bytes of a value as JSON, counted and not kept.
+pub(crate) fn json_size(value: &impl serde::Serialize) -> usize {
     struct Counted(usize);
     impl std::io::Write for Counted {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -61,8 +71,8 @@ pub fn size(params: &Params) -> usize {
         }
     }
     let mut counted = Counted(0);
-    // Neither a map of texts nor this writer can fail.
-    let _ = serde_json::to_writer(&mut counted, params);
+    // Neither JSON nor this writer can fail.
+    let _ = serde_json::to_writer(&mut counted, value);
     counted.0
 }
 
@@ -145,6 +155,15 @@ mod tests {
         assert!(same(&json!({"a": 1, "b": [1.0, "x"]}), &json!({"b": [1, "x"], "a": 1.0})));
         for (a, b) in [(json!(1), json!("1")), (json!([1, 2]), json!([2, 1])), (json!(null), json!(false))] {
             assert!(!same(&a, &b));
+        }
+    }
+
+    #[test]
+    fn values_are_counted_wherever_they_are() {
+        let params = |values: usize| json!({"list": vec![1; values - 2], "x": {}});
+        assert_eq!(check(params(MAX_VALUES - 1).as_object().unwrap()), Ok(()));
+        for bad in [params(MAX_VALUES + 1), json!({"a": {"b": vec![json!([[1]]); MAX_VALUES / 3]}})] {
+            assert_eq!(check(bad.as_object().unwrap()).unwrap_err(), "must hold at most 10000 values");
         }
     }
 

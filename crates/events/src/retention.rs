@@ -15,6 +15,9 @@ const TOGETHER: i64 = 5000;
 /// Pages of keys looked through in one transaction: some 5,000 rows.
 const PAGES_TOGETHER: usize = 64;
 
+/// How long it is remembered that rendering an event was begun and did not end: somebody may have mended the cause since.
+const RENDERINGS_KEPT: Duration = Duration::from_secs(24 * 3600);
+
 /// Makes the weeks of now and those ahead.
 pub async fn create_weeks(pool: &PgPool) -> Result<()> {
     run_tx(pool, Operation::named("create_event_weeks").within(LONG), |connection| {
@@ -59,6 +62,8 @@ pub async fn maintain(pool: &PgPool, retention: Duration) -> Result<()> {
     }
     forget_keys(pool).await?;
     forget(pool, FORGET_JOINS, 0.0).await?;
+    forget(pool, FORGET_RENDERINGS, RENDERINGS_KEPT.as_secs_f64()).await?;
+    forget(pool, FORGET_SET_ASIDE, seconds).await?;
     forget(pool, FORGET_CONFIGS, seconds).await
 }
 
@@ -109,6 +114,18 @@ WHERE ctid >= format('(%s,0)', $1::bigint)::tid AND ctid < format('(%s,0)', $2::
 const FORGET_JOINS: &str = "-- forget_joins
 DELETE FROM action_joins WHERE join_id IN (
     SELECT join_id FROM action_joins WHERE expires_at < now() - make_interval(secs => $1) LIMIT $2
+)";
+
+const FORGET_RENDERINGS: &str = "-- forget_renderings
+DELETE FROM event_renderings WHERE identity IN (
+    SELECT identity FROM event_renderings WHERE begun_at < now() - make_interval(secs => $1) LIMIT $2
+)";
+
+/// Events' ids are in the order of their times.
+const FORGET_SET_ASIDE: &str = "-- forget_set_aside_events
+DELETE FROM set_aside_events WHERE event_id IN (
+    SELECT event_id FROM set_aside_events
+    WHERE event_id < event_id_at(now() - make_interval(secs => $1) - interval '14 days') ORDER BY event_id LIMIT $2
 )";
 
 /// Configs as they were when the oldest event that is kept was written.

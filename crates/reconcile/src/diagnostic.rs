@@ -45,21 +45,82 @@ impl Problem {
     }
 }
 
-/// `", did you mean …?"` if one of `known` is near.
+/// Longest name for which a near one is looked for, and longest name that is one, in bytes.
+const MAX_NAME: usize = 100;
+/// Most names among which a near one is looked for.
+const MAX_CANDIDATES: usize = 1000;
+/// Most names that are listed.
+const MAX_LISTED: usize = 100;
+
+/// `", did you mean …?"` if one of `known` is near. The one place where that is worked out: only for names that somebody may have
+/// mistyped, and among so many. Call it for what is told, not for what may be.
 pub fn suggestion<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> String {
-    let by_distance = known.into_iter().map(|name| (strsim::damerau_levenshtein(given, name), name));
-    let length = given.chars().count();
-    match by_distance.min_by_key(|(distance, _)| *distance) {
-        // Something of what was given must be in it.
-        Some((distance, name)) if distance < length && distance <= length / 3 + 1 => {
-            format!(", did you mean `{name}`?")
-        }
-        _ => String::new(),
+    if given.len() > MAX_NAME {
+        return String::new();
     }
+    let length = given.chars().count();
+    // Something of what was given must be in it.
+    let most = (length / 3 + 1).min(length.saturating_sub(1));
+    let mut nearest: Option<(usize, &str)> = None;
+    for name in known.into_iter().take(MAX_CANDIDATES).filter(|name| name.len() <= MAX_NAME) {
+        let most = nearest.map_or(most, |(distance, _)| distance.saturating_sub(1));
+        // Each letter more or less is a difference.
+        if name.chars().count().abs_diff(length) > most {
+            continue;
+        }
+        let distance = strsim::osa_distance(given, name);
+        if distance <= most && nearest.is_none_or(|(known, _)| distance < known) {
+            nearest = Some((distance, name));
+        }
+    }
+    nearest.map(|(_, name)| format!(", did you mean `{name}`?")).unwrap_or_default()
 }
 
-/// `a, b, c`, or `none`.
+/// `a, b, c`, or `none`; of many the first ones.
 pub fn listed<'k>(names: impl IntoIterator<Item = &'k str>) -> String {
-    let names: Vec<&str> = names.into_iter().collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    let mut names = names.into_iter();
+    let mut first: Vec<&str> = names.by_ref().take(MAX_LISTED).collect();
+    match names.next() {
+        Some(_) => first.push("…"),
+        None if first.is_empty() => return "none".to_owned(),
+        None => {}
+    }
+    first.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_suggested() {
+        let known = ["ledger-types", "postings", "schedules", "id"];
+        for (given, near) in [
+            ("ledger-type", ", did you mean `ledger-types`?"),
+            ("posting", ", did you mean `postings`?"),
+            ("shcedules", ", did you mean `schedules`?"),
+            ("di", ", did you mean `id`?"),
+            ("x", ""),
+            ("", ""),
+            ("something else", ""),
+        ] {
+            assert_eq!(suggestion(given, known), near, "{given}");
+        }
+    }
+
+    #[test]
+    fn long_names_and_many_names_cost_little() {
+        let began = Instant::now();
+        let (long, longer) = ("a".repeat(1 << 20), "b".repeat(1 << 20));
+        assert_eq!(suggestion(&long, [longer.as_str()]), "");
+        assert_eq!(suggestion("name", [longer.as_str(), "nam"]), ", did you mean `nam`?");
+        let many: Vec<String> = (0..200_000).map(|n| format!("{n:0100}")).collect();
+        for _ in 0..3 {
+            suggestion(&"b".repeat(100), many.iter().map(String::as_str));
+        }
+        assert!(listed(many.iter().map(String::as_str)).len() < 11_000);
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
 }

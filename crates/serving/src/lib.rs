@@ -1,9 +1,10 @@
 //! What every server of the platform shares: where it listens, how it accepts connections and what they may cost, how it
-//! stops, how it logs, which requests it refuses unseen, how it reads JSON bodies and says how long an answer took, what gRPC
-//! servers and clients allow, and the one error vocabulary.
+//! stops, how it logs, which requests it refuses unseen, how it reads JSON bodies, where it computes, how it says how long an
+//! answer took, what gRPC servers and clients allow, and the one error vocabulary.
 
 pub mod accept;
 pub mod body;
+pub mod compute;
 pub mod error;
 pub mod grpc;
 mod grpc_guard;

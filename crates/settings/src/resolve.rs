@@ -195,7 +195,13 @@ fn plain(value: &toml::Value) -> Option<String> {
     }
 }
 
+/// Longest name for which a near one is looked for, in bytes.
+const MAX_MISTYPED: usize = 100;
+
 fn nearest(program: &Program, name: &str) -> Option<&'static str> {
+    if name.len() > MAX_MISTYPED {
+        return None;
+    }
     let by_distance =
         program.settings().map(|setting| (strsim::damerau_levenshtein(setting.name, name), setting));
     let (distance, setting) = by_distance.min_by_key(|(distance, _)| *distance)?;

@@ -1,5 +1,8 @@
 //! Cancelling and retrying tasks, at an operator's word.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
 use queue::{enqueue_in_tx, forget_dead_in_tx, hurry_in_tx};
 use sqlx::PgConnection;
 use store::{Result, run_tx};
@@ -51,16 +54,26 @@ impl Tasks {
     /// Tries a task that failed or was cancelled again, with no attempts used up; one that waits for its next attempt is
     /// due now.
     pub async fn retry(&self, task_id: i64) -> Result<Done> {
-        let tasks = self.clone();
+        // What this call has made of `retries` in a try whose commit may have been answered or not.
+        let (tasks, made) = (self.clone(), Arc::new(AtomicI32::new(i32::MAX)));
         run_tx(&self.pool, "retry_task", move |connection| {
-            let tasks = tasks.clone();
-            Box::pin(async move { tasks.retry_in_tx(connection, task_id).await })
+            let (tasks, made) = (tasks.clone(), made.clone());
+            Box::pin(async move { tasks.retry_in_tx(connection, task_id, &made).await })
         })
         .await
     }
 
-    async fn retry_in_tx(&self, connection: &mut PgConnection, task_id: i64) -> Result<Done> {
+    async fn retry_in_tx(
+        &self,
+        connection: &mut PgConnection,
+        task_id: i64,
+        made: &AtomicI32,
+    ) -> Result<Done> {
         let Some(row) = lock(connection, task_id).await? else { return Ok(Done::Unknown) };
+        if row.retries >= made.load(Ordering::Relaxed) {
+            // By this very call: it was committed, and only the answer was lost.
+            return Ok(Done::Followed);
+        }
         let key = job_key(task_id, row.retries);
         if row.is(Status::Waiting) {
             hurry_in_tx(connection, ACTIONS, &[key]).await?;
@@ -78,6 +91,7 @@ impl Tasks {
         .await?;
         forget_dead_in_tx(connection, ACTIONS, &[key]).await?;
         let retries = row.retries + 1;
+        made.store(retries, Ordering::Relaxed);
         if row.action_config.is_some() {
             let job = job(task_id, retries, row.priority, row.concurrency_key);
             enqueue_in_tx(connection, ACTIONS, None, &[job]).await?;

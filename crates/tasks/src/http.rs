@@ -10,11 +10,13 @@ use reconcile::listed;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
+use serving::compute;
 use serving::error::{ApiError, Code};
 use serving::path::Path;
 use serving::query::{NoQuery, Query};
 
 use crate::event_id;
+use crate::task::OWN_KEY;
 use crate::{Done, Enqueued, Filter, NewTask, Status, Task, TaskType, Tasks};
 
 /// Longest key, in bytes.
@@ -52,7 +54,8 @@ async fn post(
     NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let new = checked(body::parse(&body)?, &tasks.types)?;
+    let types = tasks.types.clone();
+    let new = compute::read(body.len(), move || checked(body::parse(&body)?, &types)).await?;
     let answer = |status: StatusCode, id: i64| Ok((status, Json(json!({"id": id}))).into_response());
     match tasks.enqueue(new).await.map_err(unavailable)? {
         Enqueued::Added(id) => answer(StatusCode::CREATED, id),
@@ -72,9 +75,10 @@ fn checked(request: Request, types: &[TaskType]) -> Result<NewTask, ApiError> {
         return Err(ApiError::field(problem.field.to_string(), problem.reason));
     }
     if let Some(key) = &request.task_key
-        && (key.is_empty() || key.len() > LONGEST_KEY || key.contains('\0'))
+        && (key.is_empty() || key.len() > LONGEST_KEY || key.contains('\0') || key.starts_with(OWN_KEY))
     {
-        return Err(ApiError::field("task_key", format!("must have 1 to {LONGEST_KEY} bytes and no NUL")));
+        let reason = format!("must have 1 to {LONGEST_KEY} bytes and no NUL, and not begin with U+0001");
+        return Err(ApiError::field("task_key", reason));
     }
     Ok(NewTask { task_type: request.task_type, params, key: request.task_key, tick: None })
 }
@@ -181,7 +185,8 @@ fn shown(task: &Task) -> Value {
     put("id", Some(task.task_id.into()));
     put("task_type", Some(task.task_type.clone().into()));
     put("params", Some(json(&task.params)));
-    put("task_key", task.task_key.clone().map(Value::from));
+    let key = task.task_key.clone().filter(|key| !key.starts_with(OWN_KEY));
+    put("task_key", key.map(Value::from));
     put("schedule", task.schedule.clone().map(Value::from));
     put("tick", task.tick.map(moment));
     put("action_config", task.action_config.clone().map(Value::from));

@@ -7,8 +7,12 @@ use queue::fifo::{NewMessage, SendInTx};
 use serde_json::Value as Json;
 use sqlx::{PgConnection, PgPool};
 use store::{Error, LONG, Operation, Result, run, run_tx};
+use uuid::Uuid;
 
 use crate::{QUEUE, TaskType};
+
+/// What keys begin with that are not a caller's: nobody else's may, and none of them is shown.
+pub(crate) const OWN_KEY: char = '\u{1}';
 
 /// Enqueues tasks, and looks at them; clones share everything.
 #[derive(Clone)]
@@ -159,17 +163,27 @@ impl Tasks {
         Self { leases, ..self }
     }
 
-    /// Enqueues a task.
-    pub async fn enqueue(&self, new: NewTask) -> Result<Enqueued> {
+    /// Enqueues a task. One without a key gets a key of this call's own before the first try: repeated because the answer of
+    /// the commit was lost, the call finds its task.
+    pub async fn enqueue(&self, mut new: NewTask) -> Result<Enqueued> {
+        let own = new.key.is_none() && new.tick.is_none();
+        if own {
+            new.key = Some(format!("{OWN_KEY}{}", Uuid::new_v4().simple()));
+        }
         let (tasks, new) = (self.clone(), Arc::new(new));
-        run_tx(&self.pool, "enqueue_task", move |connection| {
+        let enqueued = run_tx(&self.pool, "enqueue_task", move |connection| {
             let (tasks, new) = (tasks.clone(), new.clone());
             Box::pin(async move { tasks.enqueue_in_tx(connection, &new).await })
+        });
+        Ok(match enqueued.await? {
+            // By this very call.
+            Enqueued::There(id) if own => Enqueued::Added(id),
+            enqueued => enqueued,
         })
-        .await
     }
 
-    /// Enqueues a task when the caller's transaction commits. Two round trips.
+    /// Enqueues a task when the caller's transaction commits. Two round trips. Without a key or tick, repeating the transaction
+    /// after a lost answer makes another task.
     pub async fn enqueue_in_tx(&self, connection: &mut PgConnection, new: &NewTask) -> Result<Enqueued> {
         let (schedule, tick) = new.tick.as_ref().map(|tick| (&tick.schedule, tick.at)).unzip();
         let added: Option<i64> = sqlx::query_scalar(

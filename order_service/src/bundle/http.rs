@@ -3,7 +3,7 @@
 //! What has to be run was decided by the caller, who has the revisions to compare with. The answer is a report, also when
 //! something in it failed.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::extract::State;
 use axum::routing::post;
@@ -13,9 +13,17 @@ use reconcile::{
 };
 use serde::{Deserialize, Serialize};
 use serving::body::{self, JsonBody};
+use serving::compute::Pool;
 use serving::error::{ApiError, Code};
+use tokio::runtime::Handle;
 
 use super::{Targets, runtime};
+
+/// Most problems of a bundle that are told.
+const MAX_TOLD: usize = 1000;
+
+/// Few at a time: bundles are large, and what is brought to the desired state is the same for all.
+static RUNS: LazyLock<Pool> = LazyLock::new(|| Pool::new("reconcile", 2, 6));
 
 /// What is to be run, over which bundle.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,16 +69,15 @@ async fn reconcile(
     State(targets): State<Arc<Targets>>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Report>, ApiError> {
-    let wanted: Wanted = body::parse(&body)?;
-    // Whoever asked may go away: what was begun is ended.
-    let running = tokio::spawn(async move { run(&targets, wanted).await });
-    running.await.map_err(|_| ApiError::new(Code::InternalError, "the run failed; see the log"))?.map(Json)
+    // Reading, judging and comparing take long: all of it is done on a thread of its own. Whoever asked may go away: what was
+    // begun is ended.
+    let runtime = Handle::current();
+    RUNS.run(move || runtime.block_on(run(&targets, &body))).await?.map(Json)
 }
 
-async fn run(targets: &Targets, wanted: Wanted) -> Result<Report, ApiError> {
-    let place = Place::Sent(wanted.files.into());
-    let bundle = tokio::task::spawn_blocking(move || Bundle::read(place)).await;
-    let bundle = bundle.map_err(|_| ApiError::new(Code::InternalError, "the bundle could not be read"))?;
+async fn run(targets: &Targets, body: &[u8]) -> Result<Report, ApiError> {
+    let wanted: Wanted = body::parse(body)?;
+    let bundle = Bundle::read(Place::Sent(wanted.files.into()));
     let bundle = bundle.map_err(|reason| ApiError::field("files", reason))?;
     let runtime = runtime(targets);
     let pool_size = wanted.pool_size.map_or(POOL_SIZE, |size| usize::from(size).clamp(1, 1000));
@@ -98,7 +105,8 @@ fn refused(error: RequestError) -> ApiError {
         RequestError::Bundle(wrong) => {
             let first = wrong.first().map(ToString::to_string).unwrap_or_default();
             let message = format!("the bundle has {} problems, the first: {first}", wrong.len());
-            ApiError::new(Code::ValidationError, message).arg("errors", serde_json::json!(wrong))
+            let told = &wrong[..wrong.len().min(MAX_TOLD)];
+            ApiError::new(Code::ValidationError, message).arg("errors", serde_json::json!(told))
         }
         RequestError::Moved(_) => ApiError::new(Code::Conflict, error.to_string()),
     }

@@ -83,6 +83,7 @@ fn refused(refused: Refused) -> TaskError {
         Refused::Running(run_id) => {
             TaskError::Temporary(format!("CONFLICT: the run {run_id} of the same template and env goes on"))
         }
+        Refused::Compute(error) => TaskError::Temporary(format!("OVERLOADED: {error}")),
         Refused::Store(error) => TaskError::Temporary(format!("UNAVAILABLE: {error}")),
         Refused::NoTemplate(name) => TaskError::Permanent(format!("NOT_FOUND: there is no template {name}")),
         Refused::NoEnvironment(env) => {

@@ -50,6 +50,7 @@ pub fn refused(refused: Refused) -> ApiError {
             "env",
             format!("there are no queues for {env} here: --queues names those there are"),
         ),
+        Refused::Compute(error) => error.into(),
         Refused::Store(error) if error.is_transient() || matches!(error, store::Error::Abandoned) => {
             tracing::warn!(%error, code = "UNAVAILABLE", "configurator");
             ApiError::new(Code::Unavailable, "the control database does not answer; try again")

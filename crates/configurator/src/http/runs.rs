@@ -2,9 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
+use serving::compute;
 use serving::error::{ApiError, Code};
 use serving::path::Path;
 use serving::query::{NoQuery, Query};
@@ -52,12 +54,16 @@ fn failed(error: store::Error) -> ApiError {
     refused(Refused::Store(error))
 }
 
+async fn read(body: Bytes) -> Result<Given, ApiError> {
+    compute::read(body.len(), move || body::parse::<Request>(&body)?.given()).await
+}
+
 pub(super) async fn begin(
     State(configurator): State<Configurator>,
     NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
-    let given = body::parse::<Request>(&body)?.given()?;
+    let given = read(body).await?;
     let run_id = configurator.begin(given).await.map_err(refused)?;
     Ok(Json(json!({"run_id": run_id})))
 }
@@ -100,7 +106,7 @@ pub(super) async fn forecast(
     NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
-    let given = body::parse::<Request>(&body)?.given()?;
+    let given = read(body).await?;
     let forecast = configurator.forecast(given).await.map_err(refused)?;
     Ok(Json(forecast_json(&forecast)))
 }

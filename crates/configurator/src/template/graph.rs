@@ -1,5 +1,6 @@
 //! The graph of a template: integration blocks, wires between modules, and what depends on what.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
@@ -145,8 +146,9 @@ impl Graph {
         let known = || {
             self.inputs.iter().filter(|input| input.scope == Scope::General).map(|input| input.name.as_str())
         };
+        let names: HashSet<&str> = known().collect();
         // Those of the environment may serve several templates; a general one that nobody knows is a mistake.
-        if let Some(unknown) = general.keys().find(|name| !known().any(|known| known == *name)) {
+        if let Some(unknown) = general.keys().find(|name| !names.contains(name.as_str())) {
             let near = reconcile::suggestion(unknown, known());
             let reason = format!(
                 "the template has no such general input{near} (it has {})",

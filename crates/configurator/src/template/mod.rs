@@ -51,8 +51,13 @@ pub(crate) struct Faults(Vec<Fault>);
 
 impl Faults {
     pub(crate) fn add(&mut self, block: &str, line: u32, reason: impl Into<String>) {
+        self.add_with(block, line, || reason.into());
+    }
+
+    /// One whose reason takes time to work out: only if it is told.
+    pub(crate) fn add_with(&mut self, block: &str, line: u32, reason: impl FnOnce() -> String) {
         if self.0.len() < MOST_FAULTS {
-            self.0.push(Fault { block: block.to_owned(), line, reason: reason.into() });
+            self.0.push(Fault { block: block.to_owned(), line, reason: reason() });
         }
     }
 

@@ -138,11 +138,11 @@ impl<'t> Reader<'t, '_> {
     fn known(&mut self, keys: &[&str]) {
         for (key, value) in self.entries {
             if !keys.contains(&key.as_str()) {
-                let shown: String = key.chars().take(80).collect();
-                let near = suggestion(&shown, keys.iter().copied());
-                let reason =
-                    format!("unknown key `{shown}`{near} (allowed: {})", listed(keys.iter().copied()));
-                self.at(value.line, reason);
+                self.faults.add_with(&self.block, value.line, || {
+                    let shown: String = key.chars().take(80).collect();
+                    let near = suggestion(&shown, keys.iter().copied());
+                    format!("unknown key `{shown}`{near} (allowed: {})", listed(keys.iter().copied()))
+                });
             }
         }
     }

@@ -154,7 +154,7 @@ impl Resolver<'_> {
             }
         }
         let unlisted = |of: &Reference| listed.contains(&(of.block.as_str(), of.output.as_str()));
-        let args = written.args.map(&mut |of| if unlisted(of) { self.look(of, sight).ok() } else { None });
+        let args = written.args.map(&mut |of| if unlisted(of) { self.look(of, sight) } else { None });
         let sources = written.inputs.iter().filter_map(|of| self.find(name, of, sight)).collect();
         Block {
             name: name.clone(),
@@ -181,34 +181,36 @@ impl Resolver<'_> {
 
     /// What a reference leads to; says so if it leads nowhere.
     fn find(&mut self, block: &str, of: &Reference, sight: &Sight<'_>) -> Option<Source> {
-        self.look(of, sight).map_err(|reason| self.faults.add(block, of.line, reason)).ok()
+        let found = self.look(of, sight);
+        if found.is_none() {
+            let run_inputs = &self.run_inputs;
+            self.faults.add_with(block, of.line, || unknown(of, sight, run_inputs));
+        }
+        found
     }
 
-    fn look(&self, of: &Reference, sight: &Sight<'_>) -> Result<Source, String> {
-        let shown = format!("`{}.{}`", of.block, of.output);
+    fn look(&self, of: &Reference, sight: &Sight<'_>) -> Option<Source> {
         if of.block == GLOBAL {
-            if self.run_inputs.contains(&of.output) {
-                return Ok(Source::Input(of.output.clone()));
-            }
-            let known = || self.run_inputs.iter().map(String::as_str);
-            return Err(unknown(&shown, "global has no input", &of.output, known().collect()));
+            return self.run_inputs.contains(&of.output).then(|| Source::Input(of.output.clone()));
         }
-        let Some(outputs) = sight.get(of.block.as_str()) else {
-            let known = sight.keys().copied().chain([GLOBAL]).collect();
-            return Err(unknown(&shown, "there is no block", &of.block, known));
-        };
-        outputs.get(of.output.as_str()).cloned().ok_or_else(|| {
-            let what = format!("{} has no output", of.block);
-            unknown(&shown, &what, &of.output, outputs.keys().copied().collect())
-        })
+        sight.get(of.block.as_str())?.get(of.output.as_str()).cloned()
     }
 }
 
-fn unknown(shown: &str, what: &str, name: &str, mut known: Vec<&str>) -> String {
+/// Why a reference leads to nothing, and what may have been meant.
+fn unknown(of: &Reference, sight: &Sight<'_>, run_inputs: &HashSet<String>) -> String {
+    let (what, name, mut known): (_, &str, Vec<&str>) = if of.block == GLOBAL {
+        ("global has no input".to_owned(), &of.output, run_inputs.iter().map(String::as_str).collect())
+    } else if let Some(outputs) = sight.get(of.block.as_str()) {
+        (format!("{} has no output", of.block), &of.output, outputs.keys().copied().collect())
+    } else {
+        ("there is no block".to_owned(), &of.block, sight.keys().copied().chain([GLOBAL]).collect())
+    };
     known.sort_unstable();
     let near = suggestion(name, known.iter().copied());
     let more = if known.len() > 10 { ", …" } else { "" };
     known.truncate(10);
+    let shown = format!("`{}.{}`", of.block, of.output);
     format!("unknown reference {shown}: {what} `{name}`{near} (known: {}{more})", listed(known))
 }
 

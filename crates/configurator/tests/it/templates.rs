@@ -101,6 +101,21 @@ fn four_times_the_blocks_take_about_four_times_as_long_to_read() {
     assert!(large < 10 * small, "{small:?} for 500, {large:?} for 2000");
 }
 
+#[test]
+fn wrong_references_in_a_large_template_cost_little() {
+    let blocks: String = (0..5000)
+        .map(|n| {
+            let wrong = if n % 12 == 0 { format!(", inputs: [blok_{n:090}.id]") } else { String::new() };
+            format!("  - {{name: block_{n:090}, type: integration, integration: q.do{wrong}}}\n")
+        })
+        .collect();
+    let began = Instant::now();
+    let wrong = wrong(&one(&blocks));
+    assert_eq!(wrong.len(), 20, "as many as are told");
+    assert!(wrong[0].contains("did you mean `block_0"), "{}", wrong[0]);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

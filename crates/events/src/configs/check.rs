@@ -4,24 +4,35 @@ use reconcile::{Bundle, Diagnostic, Field, Problem};
 use serde_json::Value;
 use tasks::TaskType;
 
-use super::{ActionConfig, Compiled, template};
+use super::condition::MAX_IN;
+use super::{ActionConfig, Compiled, Condition, template};
 
 /// The schema of the configs' files.
 pub const ACTION_CONFIG_SCHEMA: &str = "/events/action-config-1.yml";
 
 /// Most events that a config waits for.
 const MOST_TRIGGERS: usize = 16;
-/// Longest names of events and keys, in bytes.
+/// Longest names of events and keys, and paths of params, in bytes.
 pub(crate) const LONGEST_NAME: usize = 256;
+/// Largest config, in bytes of JSON.
+pub(crate) const MAX_CONFIG_BYTES: usize = 64 << 10;
+/// Most templates of a config.
+const MAX_TEMPLATES: usize = 1000;
+/// What the patterns of one config may take together, in bytes of their compiled form.
+const MAX_PATTERNS: usize = 1 << 20;
+/// What those of all configs may take together.
+pub(crate) const MAX_ALL_PATTERNS: usize = 64 << 20;
 
 /// Looks at all configs of a bundle; `types` are the types of task there are.
 pub fn check_configs(bundle: &Bundle, types: &[TaskType]) -> Vec<Diagnostic> {
     let mut wrong = bundle.same_names(ACTION_CONFIG_SCHEMA);
+    let mut patterns = 0;
     for document in bundle.documents(ACTION_CONFIG_SCHEMA) {
         match document.parse::<ActionConfig>() {
             Ok(config) => {
-                let problems = problems(&config, types);
-                wrong.extend(problems.into_iter().map(|problem| document.diagnostic(problem)));
+                let problems = problems_beside(&config, types, patterns);
+                patterns += problems.patterns;
+                wrong.extend(problems.wrong.into_iter().map(|problem| document.diagnostic(problem)));
             }
             Err(diagnostic) => wrong.push(diagnostic),
         }
@@ -31,7 +42,26 @@ pub fn check_configs(bundle: &Bundle, types: &[TaskType]) -> Vec<Diagnostic> {
 
 /// What is wrong with a config.
 pub fn problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
-    let mut wrong = Vec::new();
+    problems_beside(config, types, 0).wrong
+}
+
+/// What was found in a config.
+pub(crate) struct Checked {
+    /// What is wrong with it.
+    pub(crate) wrong: Vec<Problem>,
+    /// About what its patterns take, in bytes.
+    patterns: usize,
+}
+
+/// What is wrong with a config, where the patterns of others take `others` bytes.
+pub(crate) fn problems_beside(config: &ActionConfig, types: &[TaskType], others: usize) -> Checked {
+    let size = config.to_json().to_string().len();
+    if size > MAX_CONFIG_BYTES {
+        // Nothing of it is looked at.
+        let reason = format!("has {size} bytes as JSON: a config has at most {}", MAX_CONFIG_BYTES);
+        return Checked { wrong: vec![Problem::new("action", reason)], patterns: 0 };
+    }
+    let (mut wrong, mut patterns) = (Vec::new(), 0);
     let mut say = |field: String, reason: String| wrong.push(Problem::new(field.as_str(), reason));
     if !is_name(&config.name) {
         let allowed = "must be a letter or digit, then at most 127 letters, digits and any of _ . -";
@@ -52,9 +82,18 @@ pub fn problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
         if let Err(reason) = crate::params::check(&trigger.params) {
             say(format!("on[{n}].params"), reason);
         }
+        for path in trigger.params.keys().filter(|path| path.len() > LONGEST_NAME) {
+            let beginning: String = path.chars().take(40).collect();
+            let reason = format!("`{beginning}…`: a path has at most {LONGEST_NAME} bytes");
+            say(format!("on[{n}].params"), reason);
+        }
     }
-    if let Err((field, reason)) = Compiled::new(config.clone()) {
-        say(field, reason);
+    match Compiled::new(config.clone()) {
+        Ok(compiled) => {
+            patterns = compiled.patterns;
+            limits(&compiled, others).into_iter().for_each(|(field, reason)| say(field, reason));
+        }
+        Err((field, reason)) => say(field, reason),
     }
     for (n, path) in config.join.iter().enumerate() {
         if let Err(reason) = check_word(path) {
@@ -62,6 +101,34 @@ pub fn problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
         }
     }
     wrong.extend(action_problems(config, types));
+    Checked { wrong, patterns }
+}
+
+/// What its conditions have too much of.
+fn limits(config: &Compiled, others: usize) -> Vec<(String, String)> {
+    let mut wrong = Vec::new();
+    for (n, conditions) in config.triggers.iter().enumerate() {
+        for (path, condition) in conditions {
+            if let Condition::In(values) = condition
+                && values.len() > MAX_IN
+            {
+                let reason = format!("in: has {} values: at most {MAX_IN} are allowed", values.len());
+                wrong.push((format!("on[{n}].params.{path}"), reason));
+            }
+        }
+    }
+    if config.patterns > MAX_PATTERNS {
+        let reason = format!(
+            "its patterns compile to {} KiB: those of a config may have {} KiB (shorter repetitions, fewer classes)",
+            config.patterns >> 10,
+            MAX_PATTERNS >> 10
+        );
+        wrong.push(("on".to_owned(), reason));
+    } else if config.patterns + others > MAX_ALL_PATTERNS {
+        let reason =
+            format!("the patterns of all configs would compile to more than {} MiB", MAX_ALL_PATTERNS >> 20);
+        wrong.push(("on".to_owned(), reason));
+    }
     wrong
 }
 
@@ -85,11 +152,15 @@ fn action_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
     }
     let before = wrong.len();
     let params = Value::Object(action.params.clone());
-    let templated = check_templates(&params, &Field::from("action.params"), &mut wrong);
+    let templates = check_templates(&params, &Field::from("action.params"), &mut wrong);
+    if templates > MAX_TEMPLATES {
+        let reason = format!("has {templates} templates: a config has at most {MAX_TEMPLATES}");
+        wrong.push(Problem::new("action.params", reason));
+    }
     match TaskType::find(&action.task, types) {
         Err(reason) => wrong.push(Problem::new("action.task", reason)),
         // What templates will give is checked when they have given it.
-        Ok(known) if !templated && wrong.len() == before => {
+        Ok(known) if templates == 0 && wrong.len() == before => {
             wrong.extend(known.check("action.params", &params).err());
         }
         Ok(_) => {}
@@ -97,23 +168,25 @@ fn action_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
     wrong
 }
 
-/// Whether there are templates in a value; what is wrong with them goes to `wrong`.
-fn check_templates(value: &Value, field: &Field, wrong: &mut Vec<Problem>) -> bool {
+/// How many templates there are in a value; what is wrong with them goes to `wrong`.
+fn check_templates(value: &Value, field: &Field, wrong: &mut Vec<Problem>) -> usize {
     match value {
         Value::String(text) => {
             if let Err(reason) = template::check(text) {
                 wrong.push(Problem { field: field.clone(), reason });
             }
-            text.contains("{{") || text.contains("{%")
+            usize::from(template::is_template(text))
         }
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .fold(false, |any, (n, item)| check_templates(item, &field.clone().index(n), wrong) | any),
-        Value::Object(members) => members.iter().fold(false, |any, (name, value)| {
-            check_templates(value, &field.clone().key(name.clone()), wrong) | any
-        }),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::Array(items) => {
+            let count = |(n, item)| check_templates(item, &field.clone().index(n), wrong);
+            items.iter().enumerate().map(count).sum()
+        }
+        Value::Object(members) => {
+            let count =
+                |(name, value): (&String, _)| check_templates(value, &field.clone().key(name.clone()), wrong);
+            members.iter().map(count).sum()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
 }
 

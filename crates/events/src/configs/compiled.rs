@@ -13,12 +13,16 @@ pub struct Compiled {
     pub config: ActionConfig,
     /// Its triggers' conditions, by the paths of the params.
     pub triggers: Vec<Vec<(String, Condition)>>,
+    /// About what its patterns take, in bytes.
+    pub patterns: usize,
+    /// The params of its action, in bytes of JSON.
+    pub size: usize,
 }
 
 impl Compiled {
     /// From a config, or the path of what is wrong in it and why.
     pub fn new(config: ActionConfig) -> Result<Self, (String, String)> {
-        let mut triggers = Vec::with_capacity(config.on.len());
+        let mut triggers: Vec<Vec<(String, Condition)>> = Vec::with_capacity(config.on.len());
         for (n, trigger) in config.on.iter().enumerate() {
             let condition = |(path, value): (&String, &Value)| {
                 let condition = Condition::parse(value);
@@ -28,7 +32,15 @@ impl Compiled {
             };
             triggers.push(trigger.params.iter().map(condition).collect::<Result<_, _>>()?);
         }
-        Ok(Self { config, triggers })
+        let patterns = triggers.iter().flatten().map(|(_, condition)| condition.pattern_size()).sum();
+        let size = crate::params::size(&config.action.params);
+        Ok(Self { config, triggers, patterns, size })
+    }
+
+    /// Whether an event of this trigger's name pulls it.
+    pub fn meets(&self, trigger: usize, params: &Params) -> bool {
+        let conditions = self.triggers.get(trigger).into_iter().flatten();
+        conditions.into_iter().all(|(path, condition)| condition.is_met(at(params, path)))
     }
 
     /// Why an event of this trigger's name does not pull it; nothing if it does.

@@ -1,14 +1,22 @@
 //! Conditions on params: equality, `in`, `regex`, `exists`.
 
+use std::collections::HashSet;
+
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use crate::params::same;
+use crate::params::{canonical, same};
 
 /// Longest pattern, in bytes.
 const LONGEST_PATTERN: usize = 1000;
-/// Largest compiled pattern, in bytes.
-const LARGEST_PATTERN: usize = 1 << 20;
+/// Sizes of compiled patterns that are told apart, in bytes; the last one is the largest there may be.
+const PATTERN_SIZES: [usize; 6] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
+/// What a pattern may keep of what it has worked out, in bytes: less is slower, and still linear.
+const PATTERN_CACHE: usize = 128 << 10;
+/// Longest text that a pattern is looked for in, in bytes.
+const LONGEST_MATCHED: usize = 64 << 10;
+/// Most values of an `in`.
+pub(super) const MAX_IN: usize = 1000;
 /// Longest value in a reason, in characters.
 const LONGEST_SHOWN: usize = 200;
 
@@ -18,11 +26,61 @@ pub enum Condition {
     /// This.
     Equals(Value),
     /// One of these.
-    In(Vec<Value>),
+    In(OneOf),
     /// A text (or number) in which this is found, in time linear in its length.
-    Regex(Regex),
+    Regex(Pattern),
     /// There, or not there.
     Exists(bool),
+}
+
+/// Values, found by their canonical form.
+#[derive(Debug, Clone)]
+pub struct OneOf {
+    /// As they were written.
+    values: Vec<Value>,
+    canonical: HashSet<String>,
+}
+
+/// A compiled pattern.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    regex: Regex,
+    /// About what it takes, in bytes.
+    pub(super) size: usize,
+}
+
+impl OneOf {
+    fn new(values: &[Value]) -> Self {
+        Self { values: values.to_vec(), canonical: values.iter().map(canonical).collect() }
+    }
+
+    /// How many values there are.
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+}
+
+impl Pattern {
+    /// Compiles a pattern, or says what is wrong with it. Its size is the smallest limit within which it compiles.
+    fn new(pattern: &str) -> Result<Self, String> {
+        let mut wrong = String::new();
+        for size in PATTERN_SIZES {
+            let built = RegexBuilder::new(pattern).size_limit(size).dfa_size_limit(PATTERN_CACHE).build();
+            match built {
+                Ok(regex) => return Ok(Self { regex, size }),
+                Err(error @ regex::Error::CompiledTooBig(_)) => wrong = error.to_string(),
+                Err(error) => {
+                    wrong = error.to_string();
+                    break;
+                }
+            }
+        }
+        Err(format!("regex: {}", wrong.lines().last().unwrap_or_default().trim()))
+    }
+
+    fn is_in(&self, text: &str) -> bool {
+        text.len() <= LONGEST_MATCHED && self.regex.is_match(text)
+    }
 }
 
 impl Condition {
@@ -35,44 +93,52 @@ impl Condition {
             return Err(ALLOWED.to_owned());
         };
         match (word.as_str(), operand) {
-            ("in", Value::Array(values)) if !values.is_empty() => Ok(Self::In(values.clone())),
+            ("in", Value::Array(values)) if !values.is_empty() => Ok(Self::In(OneOf::new(values))),
             ("in", _) => Err("in: must be a list with at least one value".to_owned()),
             ("exists", Value::Bool(wanted)) => Ok(Self::Exists(*wanted)),
             ("exists", _) => Err("exists: must be true or false".to_owned()),
             ("regex", Value::String(pattern)) if pattern.len() <= LONGEST_PATTERN => {
-                let regex = RegexBuilder::new(pattern).size_limit(LARGEST_PATTERN).build();
-                regex.map(Self::Regex).map_err(|error| {
-                    let error = error.to_string();
-                    format!("regex: {}", error.lines().last().unwrap_or_default().trim())
-                })
+                Pattern::new(pattern).map(Self::Regex)
             }
             ("regex", _) => Err(format!("regex: must be a text of at most {LONGEST_PATTERN} bytes")),
             _ => Err(ALLOWED.to_owned()),
         }
     }
 
-    /// Why `actual` does not meet it; nothing if it does.
-    pub fn fails(&self, actual: Option<&Value>) -> Option<String> {
-        let met = match (self, actual) {
+    /// Whether `actual` meets it.
+    pub fn is_met(&self, actual: Option<&Value>) -> bool {
+        match (self, actual) {
             (Self::Exists(wanted), actual) => actual.is_some() == *wanted,
             (_, None) => false,
             (Self::Equals(wanted), Some(actual)) => same(wanted, actual),
-            (Self::In(wanted), Some(actual)) => wanted.iter().any(|wanted| same(wanted, actual)),
-            (Self::Regex(regex), Some(Value::String(text))) => regex.is_match(text),
-            (Self::Regex(regex), Some(Value::Number(number))) => regex.is_match(&number.to_string()),
+            (Self::In(wanted), Some(actual)) => wanted.canonical.contains(&canonical(actual)),
+            (Self::Regex(pattern), Some(Value::String(text))) => pattern.is_in(text),
+            (Self::Regex(pattern), Some(Value::Number(number))) => pattern.is_in(&number.to_string()),
             (Self::Regex(_), Some(_)) => false,
-        };
-        (!met).then(|| {
-            let actual = actual.map_or_else(|| "nothing (it is missing)".to_owned(), shown);
-            format!("expected {}, actual {actual}", self.expected())
+        }
+    }
+
+    /// Why `actual` does not meet it; nothing if it does.
+    pub fn fails(&self, actual: Option<&Value>) -> Option<String> {
+        (!self.is_met(actual)).then(|| {
+            let given = actual;
+            let actual = given.map_or_else(|| "nothing (it is missing)".to_owned(), shown);
+            let unseen = matches!((self, given), (Self::Regex(_), Some(Value::String(text))) if text.len() > LONGEST_MATCHED);
+            let why = if unseen { " (longer than what patterns are looked for in)" } else { "" };
+            format!("expected {}, actual {actual}{why}", self.expected())
         })
+    }
+
+    /// About what its pattern takes, in bytes, if it has one.
+    pub(super) fn pattern_size(&self) -> usize {
+        if let Self::Regex(pattern) = self { pattern.size } else { 0 }
     }
 
     fn expected(&self) -> String {
         match self {
             Self::Equals(value) => shown(value),
-            Self::In(values) => format!("one of {}", shown(&Value::Array(values.clone()))),
-            Self::Regex(regex) => format!("a match of /{regex}/"),
+            Self::In(values) => format!("one of {}", shown(&Value::Array(values.values.clone()))),
+            Self::Regex(pattern) => format!("a match of /{}/", pattern.regex),
             Self::Exists(true) => "that it exists".to_owned(),
             Self::Exists(false) => "that it does not exist".to_owned(),
         }
@@ -117,6 +183,17 @@ mod tests {
             let reason = Condition::parse(&condition).unwrap().fails(actual.as_ref());
             assert_eq!(reason.is_none(), met, "{condition} {actual:?}: {reason:?}");
         }
+    }
+
+    #[test]
+    fn patterns_know_their_size() {
+        let size = |pattern: &str| match Condition::parse(&json!({"regex": pattern})) {
+            Ok(Condition::Regex(pattern)) => pattern.size,
+            other => panic!("{other:?}"),
+        };
+        assert!(size("^2026-") <= 4 << 10);
+        assert!(size("[a-z]{500}") > size("[a-z]{20}"));
+        assert!(size(r"\w{10}") >= 64 << 10);
     }
 
     #[test]

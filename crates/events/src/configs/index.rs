@@ -14,6 +14,8 @@ pub struct Index {
     pub version: i64,
     configs: HashMap<Arc<str>, Arc<Compiled>>,
     by_event: HashMap<Arc<str>, Arc<OfEvent>>,
+    /// About what all patterns take, in bytes.
+    patterns: usize,
 }
 
 /// The triggers about one name.
@@ -23,6 +25,8 @@ struct OfEvent {
     by_value: HashMap<String, HashMap<String, Vec<Place>>>,
     /// Those that want nothing to be equal.
     others: Vec<Place>,
+    /// Whether any of them looks for a pattern.
+    has_patterns: bool,
 }
 
 /// A trigger of a config.
@@ -40,10 +44,12 @@ impl Index {
         let mut touched: HashMap<String, Vec<Place>> = HashMap::new();
         for (name, config) in changes {
             let old = next.configs.remove(name.as_str());
+            next.patterns -= old.as_ref().map_or(0, |old| old.patterns);
             for on in old.iter().flat_map(|old| &old.config.on) {
                 touched.entry(on.event.clone()).or_default();
             }
             let Some(config) = config.map(Arc::new) else { continue };
+            next.patterns += config.patterns;
             for (n, on) in config.config.on.iter().enumerate() {
                 let places = touched.entry(on.event.clone()).or_default();
                 places.extend(config.config.enabled.then(|| (config.clone(), n)));
@@ -74,21 +80,29 @@ impl Index {
         self.configs.is_empty()
     }
 
+    /// About what the patterns of all configs but this one take, in bytes.
+    pub fn patterns_beside(&self, name: &str) -> usize {
+        self.patterns - self.configs.get(name).map_or(0, |config| config.patterns)
+    }
+
+    /// Whether matching an event of this name may take long: a pattern is looked for in its params.
+    pub fn looks_for_patterns(&self, event: &str) -> bool {
+        self.by_event.get(event).is_some_and(|of_event| of_event.has_patterns)
+    }
+
     /// The configs that an event pulls triggers of, by name.
     pub fn pulled(&self, event: &str, params: &Params) -> Vec<Pulled> {
         let Some(of_event) = self.by_event.get(event) else { return Vec::new() };
+        let met = |(config, trigger): &&Place| config.meets(*trigger, params);
+        let mut places: Vec<&Place> = of_event.candidates(params).filter(met).collect();
+        places.sort_unstable_by(|(a, n), (b, m)| (&a.config.name, n).cmp(&(&b.config.name, m)));
         let mut pulled: Vec<Pulled> = Vec::new();
-        for (config, trigger) in of_event.candidates(params) {
-            if config.unmet(*trigger, params).is_some() {
-                continue;
-            }
-            match pulled.iter_mut().find(|(known, _)| Arc::ptr_eq(known, config)) {
-                Some((_, triggers)) => triggers.push(*trigger),
-                None => pulled.push((config.clone(), vec![*trigger])),
+        for (config, trigger) in places {
+            match pulled.last_mut() {
+                Some((known, triggers)) if Arc::ptr_eq(known, config) => triggers.push(*trigger),
+                _ => pulled.push((config.clone(), vec![*trigger])),
             }
         }
-        pulled.iter_mut().for_each(|(_, triggers)| triggers.sort_unstable());
-        pulled.sort_unstable_by(|(a, _), (b, _)| a.config.name.cmp(&b.config.name));
         pulled
     }
 }
@@ -102,7 +116,8 @@ impl OfEvent {
         }
         let differ: HashMap<String, usize> =
             values.into_iter().map(|(path, values)| (path.to_owned(), values.len())).collect();
-        let mut of_event = Self::default();
+        let has_patterns = places.iter().any(|(config, _)| config.patterns > 0);
+        let mut of_event = Self { has_patterns, ..Self::default() };
         for place in places {
             let best = equalities(&place).max_by_key(|(path, _)| (differ.get(*path).copied(), *path));
             match best.map(|(path, value)| (path.to_owned(), value)) {

@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Index;
 use super::stored::{CHANNEL, changes_since};
+use crate::write::compute;
 
 /// How long a change may go unnoticed when its notification was lost; no event is matched against an index that is behind.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -33,7 +34,8 @@ impl Live {
         if changes.version == known.version {
             return Ok(known);
         }
-        let next = Arc::new(known.with(changes.version, changes.changes));
+        // Patterns are compiled, and the index is built, where nobody waits for it.
+        let next = Arc::new(compute(move || known.with(changes.version, changes.compiled())).await?);
         let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if index.version < next.version {
             *index = next.clone();

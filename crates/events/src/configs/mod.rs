@@ -16,8 +16,8 @@ mod single;
 pub(crate) mod stored;
 pub(crate) mod template;
 
-pub(crate) use check::check_word;
 pub use check::{ACTION_CONFIG_SCHEMA, check_configs, problems};
+pub(crate) use check::{MAX_CONFIG_BYTES, check_word, problems_beside};
 pub use compiled::Compiled;
 pub use condition::Condition;
 pub use definition::{Action, ActionConfig, Trigger};

@@ -7,7 +7,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::template::{Scope, check, render};
+use super::template::{Budget, Scope, check, render};
 use super::{Compiled, Index};
 use crate::{Cause, Event, EventId, Params};
 
@@ -132,7 +132,7 @@ proptest! {
     fn no_template_panics_or_takes_long_or_says_much(text in templates(), params in params()) {
         let scope = Scope::new(&event(params), None).map_err(TestCaseError::fail)?;
         let began = Instant::now();
-        let (checked, rendered) = (check(&text), render(&Value::from(text.as_str()), &scope));
+        let (checked, rendered) = (check(&text), render(&Value::from(text.as_str()), &scope, &mut Budget::of_event()));
         prop_assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
         if let Ok(value) = rendered {
             prop_assert!(checked.is_ok(), "{text} was refused, and rendered");
@@ -145,14 +145,15 @@ proptest! {
         let scope = Scope::new(&event(params), None).map_err(TestCaseError::fail)?;
         let text = value.to_string();
         prop_assume!(!["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)));
-        prop_assert_eq!(render(&value, &scope), Ok(value));
+        prop_assert_eq!(render(&value, &scope, &mut Budget::of_event()), Ok(value));
     }
 
     #[test]
     fn a_value_of_an_event_is_itself_in_a_task(value in values()) {
         let params = json!({"a": value}).as_object().cloned().unwrap_or_default();
         let scope = Scope::new(&event(params), None).map_err(TestCaseError::fail)?;
-        prop_assert_eq!(render(&json!("{{ event.params.a }}"), &scope), Ok(value));
+        let rendered = render(&json!("{{ event.params.a }}"), &scope, &mut Budget::of_event());
+        prop_assert_eq!(rendered, Ok(value));
     }
 
     #[test]

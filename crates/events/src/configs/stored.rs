@@ -126,8 +126,24 @@ pub async fn delete_in_tx(connection: &mut PgConnection, names: &[String], versi
 pub struct Changes {
     /// The version now.
     pub version: i64,
-    /// Configs, compiled; without one: deleted.
-    pub changes: Vec<(String, Option<Compiled>)>,
+    /// Configs; without one: deleted.
+    changes: Vec<(String, Option<ActionConfig>)>,
+}
+
+impl Changes {
+    /// The configs, compiled. Takes a while if they are many or have patterns.
+    pub fn compiled(self) -> Vec<(String, Option<Compiled>)> {
+        let compiled = |(name, config): (String, Option<ActionConfig>)| {
+            // Checked when it was written, by another version.
+            let compiled = config.map(Compiled::new).transpose().unwrap_or_else(|(field, reason)| {
+                let code = "CONSISTENCY_ERROR";
+                tracing::error!(config = name, field, reason, code, "a stored action config is left out");
+                None
+            });
+            (name, compiled)
+        };
+        self.changes.into_iter().map(compiled).collect()
+    }
 }
 
 /// What changed after `version`, as of one moment.
@@ -137,16 +153,8 @@ pub async fn changes_since(connection: &mut PgConnection, version: i64) -> Resul
     let now = rows.first().map_or(version, |(now, ..)| *now);
     let change = |(_, name, definition): (i64, Option<String>, Option<Json>)| {
         let name = name?;
-        let compiled = definition.and_then(|definition| understood(&name, definition)).and_then(|config| {
-            // Checked when it was written, by another version.
-            Compiled::new(config)
-                .map_err(|(field, reason)| {
-                    let code = "CONSISTENCY_ERROR";
-                    tracing::error!(config = name, field, reason, code, "a stored action config is left out");
-                })
-                .ok()
-        });
-        Some((name, compiled))
+        let config = definition.and_then(|definition| understood(&name, definition));
+        Some((name, config))
     };
     Ok(Changes { version: now, changes: rows.into_iter().filter_map(change).collect() })
 }

@@ -1,30 +1,51 @@
-//! Templates in actions: sandboxed, with no I/O, bounded in time (fuel) and output.
+//! Templates in actions: sandboxed, with no I/O, bounded in steps and bytes: each by itself, and all that one event renders
+//! together ([`Budget`]).
 //!
 //! A text that is one `{{ expression }}` keeps the value's type; any other text is rendered. Of statements there are `if` and
-//! `for`; nothing can be assigned or multiplied, so that nothing grows but with what is written.
+//! `for`; nothing can be assigned or multiplied, so that nothing grows but with what is written. The engine's fuel pays for
+//! every instruction and for every 64 bytes that are made or looked at, so it bounds time and memory alike. That does not hold
+//! for what a filter does before it answers: filters are a short list, and none of them takes a size.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::LazyLock;
 
-use minijinja::value::Serde;
-use minijinja::{Environment, UndefinedBehavior, Value as Term, filters, tests};
+use minijinja::value::{Kwargs, Serde};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Term, filters, tests};
 use serde_json::Value as Json;
 
 use crate::Event;
 
 /// Steps of one template.
 const FUEL: u64 = 20_000;
+/// Steps of all templates that one event renders.
+const EVENT_FUEL: u64 = 200_000;
 /// Longest template, in bytes.
 const LONGEST: usize = 4096;
 /// Longest output of one template, in bytes.
 const LONGEST_OUTPUT: usize = 256 << 10;
+/// What all templates that one event renders may give, in bytes.
+const EVENT_OUTPUT: usize = 4 << 20;
 /// Largest events that templates look at, in bytes of JSON.
 const LARGEST_EVENT: usize = 64 << 10;
 /// The statements there are.
 const STATEMENTS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
+/// Where the value of an expression is kept while it is rendered.
+const KEPT: &str = "kept";
 
-static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+/// For texts.
+static TEXTS: LazyLock<Environment<'static>> = LazyLock::new(environment);
+/// For expressions that keep their type: what would be written is kept instead.
+static EXPRESSIONS: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = environment();
+    environment.set_formatter(|_, state, value| {
+        state.set_temp(KEPT, value.clone());
+        Ok(())
+    });
+    environment
+});
+
+fn environment() -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
@@ -39,7 +60,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.add_filter("lower", filters::lower);
     environment.add_filter("round", filters::round);
     environment.add_filter("string", filters::string);
-    environment.add_filter("tojson", filters::tojson);
+    environment.add_filter("tojson", tojson);
     environment.add_filter("trim", filters::trim);
     environment.add_filter("upper", filters::upper);
     environment.add_test("defined", tests::is_defined);
@@ -48,13 +69,63 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.add_test("string", tests::is_string);
     environment.add_test("number", tests::is_number);
     environment
-});
+}
+
+/// Without the indentation that the engine's own takes: it would be written before anybody counts.
+fn tojson(value: &Term) -> Result<Term, Error> {
+    filters::tojson(value, None, Kwargs::from_iter(std::iter::empty::<(String, Term)>()))
+}
+
+/// What all templates that one event renders may still cost.
+#[derive(Debug)]
+pub struct Budget {
+    steps: u64,
+    bytes: usize,
+}
+
+impl Budget {
+    /// That of an event.
+    pub fn of_event() -> Self {
+        Self { steps: EVENT_FUEL, bytes: EVENT_OUTPUT }
+    }
+
+    /// What has been given so far, in bytes.
+    pub fn given(&self) -> usize {
+        EVENT_OUTPUT - self.bytes
+    }
+
+    /// Pays for a template. When it cannot be paid for, nothing can any more.
+    fn pay(&mut self, steps: u64, bytes: usize) -> Result<(), String> {
+        if steps < self.steps && bytes <= self.bytes {
+            (self.steps, self.bytes) = (self.steps - steps, self.bytes - bytes);
+            return Ok(());
+        }
+        self.steps = 0;
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.steps > 0 {
+            return Ok(());
+        }
+        Err(format!(
+            "all templates of one event may take {EVENT_FUEL} steps and give {} MiB together",
+            EVENT_OUTPUT >> 20
+        ))
+    }
+}
 
 /// What is wrong with a text as a template.
 pub fn check(text: &str) -> Result<(), String> {
     if !is_template(text) {
         return Ok(());
     }
+    check_words(text)?;
+    TEXTS.template_from_str(text).map(drop).map_err(|error| explain(&error))
+}
+
+/// What is refused before a template is parsed.
+fn check_words(text: &str) -> Result<(), String> {
     if text.len() > LONGEST {
         return Err(format!("a template has at most {LONGEST} bytes"));
     }
@@ -69,11 +140,16 @@ pub fn check(text: &str) -> Result<(), String> {
     if text.contains('*') {
         return Err("`*` is not available in templates".to_owned());
     }
-    let parsed = match whole_expression(text) {
-        Some(expression) => ENVIRONMENT.compile_expression_owned(expression.to_owned()).map(drop),
-        None => ENVIRONMENT.template_from_str(text).map(drop),
-    };
-    parsed.map_err(|error| explain(&error))
+    if text.split("tojson").skip(1).any(takes_arguments) {
+        return Err("`tojson` takes no arguments in templates".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether a call with arguments follows.
+fn takes_arguments(after: &str) -> bool {
+    let inside = after.trim_start().strip_prefix('(');
+    inside.is_some_and(|inside| !inside.trim_start().starts_with(')'))
 }
 
 /// What templates can see.
@@ -100,20 +176,22 @@ impl Scope {
 
 fn term(event: &Event) -> Result<Term, String> {
     let json = event.to_json();
-    if json.to_string().len() > LARGEST_EVENT {
+    if crate::params::json_size(&json) > LARGEST_EVENT {
         return Err(format!("the event is larger than {} KiB", LARGEST_EVENT >> 10));
     }
     Ok(Term::from(Serde(json)))
 }
 
-/// `value` with every text in it rendered.
-pub fn render(value: &Json, scope: &Scope) -> Result<Json, String> {
+/// `value` with every text in it rendered, at the cost of `budget`.
+pub fn render(value: &Json, scope: &Scope, budget: &mut Budget) -> Result<Json, String> {
     Ok(match value {
-        Json::String(text) => render_text(text, scope)?,
-        Json::Array(items) => items.iter().map(|item| render(item, scope)).collect::<Result<_, _>>()?,
+        Json::String(text) => render_text(text, scope, budget)?,
+        Json::Array(items) => {
+            items.iter().map(|item| render(item, scope, budget)).collect::<Result<_, _>>()?
+        }
         Json::Object(members) => {
             let render = |(name, value): (&String, &Json)| {
-                let rendered = render(value, scope).map_err(|reason| format!("{name}: {reason}"));
+                let rendered = render(value, scope, budget).map_err(|reason| format!("{name}: {reason}"));
                 rendered.map(|value| (name.clone(), value))
             };
             Json::Object(members.iter().map(render).collect::<Result<_, _>>()?)
@@ -122,36 +200,72 @@ pub fn render(value: &Json, scope: &Scope) -> Result<Json, String> {
     })
 }
 
-fn render_text(text: &str, scope: &Scope) -> Result<Json, String> {
+fn render_text(text: &str, scope: &Scope, budget: &mut Budget) -> Result<Json, String> {
     if !is_template(text) {
         return Ok(text.into());
     }
-    check(text)?;
-    if let Some(expression) = whole_expression(text) {
-        let compiled = ENVIRONMENT.compile_expression_owned(expression.to_owned());
-        let value =
-            compiled.and_then(|compiled| compiled.eval(scope.0.clone())).map_err(|error| explain(&error))?;
-        if value.is_undefined() {
-            return Err(format!("`{}` is undefined", expression.trim()));
-        }
-        let value = serde_json::to_value(&value).map_err(|error| error.to_string())?;
-        let bounded = value.to_string().len() <= LONGEST_OUTPUT;
-        return bounded.then_some(value).ok_or_else(too_long);
+    check_words(text)?;
+    budget.check()?;
+    let rendered = match whole_expression(text) {
+        Some(expression) => evaluate(text.trim(), expression, scope),
+        None => write(text, scope),
+    };
+    // One that failed may have cost all that it was allowed.
+    let (value, steps) = rendered.inspect_err(|_| drop(budget.pay(FUEL, 0)))?;
+    let bytes = size(&value);
+    budget.pay(steps, bytes)?;
+    Ok(value)
+}
+
+/// The value of the one expression that a template consists of, and the steps it took.
+fn evaluate(text: &str, expression: &str, scope: &Scope) -> Result<(Json, u64), String> {
+    let template = EXPRESSIONS.template_from_str(text).map_err(|error| explain(&error))?;
+    let rendered = template.render_captured_to(scope.0.clone(), io::sink());
+    let undefined = || format!("`{}` is undefined", expression.trim());
+    let rendered = rendered.map_err(|error| match error.kind() {
+        ErrorKind::UndefinedError => undefined(),
+        _ => explain(&error),
+    })?;
+    let kept = rendered.state().get_temp(KEPT).filter(|value| !value.is_undefined());
+    let kept = kept.ok_or_else(undefined)?;
+    let value = serde_json::to_value(&kept).map_err(|error| error.to_string())?;
+    if size(&value) > LONGEST_OUTPUT {
+        return Err(too_long());
     }
+    Ok((value, steps(rendered.state())))
+}
+
+/// A rendered text, and the steps it took.
+fn write(text: &str, scope: &Scope) -> Result<(Json, u64), String> {
+    let template = TEXTS.template_from_str(text).map_err(|error| explain(&error))?;
     let mut output = Bounded(Vec::new());
-    let template = ENVIRONMENT.template_from_str(text).map_err(|error| explain(&error))?;
-    let rendered = template.render_captured_to(scope.0.clone(), &mut output).map(drop);
-    if let Err(error) = rendered {
-        return Err(if output.0.len() >= LONGEST_OUTPUT { too_long() } else { explain(&error) });
+    let rendered = template.render_captured_to(scope.0.clone(), &mut output);
+    let steps = rendered.map(|rendered| steps(rendered.state()));
+    match steps {
+        Ok(steps) => {
+            let text = String::from_utf8(output.0).map_err(|error| error.to_string())?;
+            Ok((text.into(), steps))
+        }
+        Err(_) if output.0.len() >= LONGEST_OUTPUT => Err(too_long()),
+        Err(error) => Err(explain(&error)),
     }
-    String::from_utf8(output.0).map(Json::from).map_err(|error| error.to_string())
+}
+
+fn steps(state: &minijinja::State<'_, '_>) -> u64 {
+    state.fuel_levels().map_or(FUEL, |(taken, _)| taken)
+}
+
+/// The bytes of a value as JSON, counted and not kept; a text's own.
+fn size(value: &Json) -> usize {
+    value.as_str().map_or_else(|| crate::params::json_size(value), str::len)
 }
 
 fn too_long() -> String {
     format!("the output is longer than {} KiB", LONGEST_OUTPUT >> 10)
 }
 
-fn is_template(text: &str) -> bool {
+/// Whether there is anything to render in a text.
+pub(super) fn is_template(text: &str) -> bool {
     text.contains("{{") || text.contains("{%") || text.contains("{#")
 }
 
@@ -163,7 +277,10 @@ fn whole_expression(text: &str) -> Option<&str> {
 }
 
 /// Its words, without where in a template that has no name.
-fn explain(error: &minijinja::Error) -> String {
+fn explain(error: &Error) -> String {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return format!("it takes more than {FUEL} steps (one for each operation and for every 64 bytes)");
+    }
     let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
     format!("{}{detail}", error.kind())
 }
@@ -208,7 +325,7 @@ mod tests_of_templates {
 
     fn rendered(text: &str) -> Result<Json, String> {
         let event = event("e", json!({"n": 17, "t": "x", "o": {"k": [1, 2]}, "env": "stable"}));
-        render(&json!(text), &Scope::new(&event, None).unwrap())
+        render(&json!(text), &Scope::new(&event, None).unwrap(), &mut Budget::of_event())
     }
 
     #[test]
@@ -239,7 +356,8 @@ mod tests_of_templates {
             ("{{ events[1].params.v }}", 2),
             ("{{ event.params.v }}", 2),
         ] {
-            assert_eq!(render(&json!(text), &scope), Ok(json!(expected)), "{text}");
+            let rendered = render(&json!(text), &scope, &mut Budget::of_event());
+            assert_eq!(rendered, Ok(json!(expected)), "{text}");
         }
     }
 
@@ -260,16 +378,62 @@ mod tests_of_templates {
     #[test]
     fn bombs_are_cheap() {
         let started = std::time::Instant::now();
-        let nested = "{% for a in event.params.o.k %}".repeat(14) + "x" + &"{% endfor %}".repeat(14);
+        let event =
+            event("e", json!({"k": [1, 2], "big": "\\".repeat(15_000), "list": vec!["x"; 3000], "n": 5}));
+        let scope = Scope::new(&event, None).unwrap();
+        let nested = "{% for a in event.params.k %}".repeat(14) + "x" + &"{% endfor %}".repeat(14);
+        let escaped = format!("{{{{ event.params.big{} }}}}", "|tojson".repeat(500));
+        let chained = format!("{{{{ event.params.big{} }}}}", " ~ event.params.big".repeat(200));
+        let compared = "{% for a in event.params.list %}{% if event.params.list == [a] ~ event.params.big %}{% endif %}{% endfor %}";
         for text in [
             nested.as_str(),
+            &escaped,
+            &chained,
+            compared,
             "{{ 'x' * 100000000 }}",
             "{{ [1] * 100000000 }}",
             "{% for a in 'x' * 9000 %}{{ 'x' * 9000 }}{% endfor %}",
             "{{ range(1000000) }}",
+            "{{ event|tojson(2000000000) }}",
+            "{{ event|tojson(indent=2000000000) }}",
+            "{{ event.params.list|join(event.params.big) }}",
+            "{{ event.params.big|center(2000000000) }}",
+            "{{ event.params.big|indent(2000000000) }}",
+            "{{ event.params.big|replace('', event.params.big) }}",
+            "{{ '%2000000000d'|format(event.params.n) }}",
+            "{% for a in event.params.list %}{{ event.params.big }}{% endfor %}",
         ] {
-            assert!(rendered(text).is_err(), "{text}");
+            let rendered = render(&json!(text), &scope, &mut Budget::of_event());
+            assert!(rendered.is_err(), "{text}");
         }
         assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn indentation_is_refused_when_it_is_written() {
+        for text in ["{{ event|tojson(2000000000) }}", "a {{ event | tojson (indent=2) }}"] {
+            assert_eq!(check(text), Err("`tojson` takes no arguments in templates".to_owned()));
+        }
+        for text in ["{{ event|tojson }}", "{{ event|tojson() }}", "a {{ event|tojson|length }} (b)"] {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_one_event_renders_has_one_budget() {
+        let event = event("e", json!({"big": "x".repeat(60_000)}));
+        let scope = Scope::new(&event, None).unwrap();
+        let many = json!(vec!["{{ event.params.big }}"; 8000]);
+        let mut budget = Budget::of_event();
+        let reason = render(&many, &scope, &mut budget).unwrap_err();
+        assert!(reason.contains("together"), "{reason}");
+        assert!(budget.given() <= EVENT_OUTPUT);
+        // Nothing can be rendered any more; what is no template stays as it is.
+        assert!(render(&json!("{{ event._id }}"), &scope, &mut budget).is_err());
+        assert_eq!(render(&json!("plain"), &scope, &mut budget), Ok(json!("plain")));
+        let few = json!(vec!["{{ event.params.big }}"; 20]);
+        assert!(render(&few, &scope, &mut Budget::of_event()).is_ok());
+        let small = json!(vec!["{{ event.name }}-{{ event._id }}"; 2000]);
+        assert!(render(&small, &scope, &mut Budget::of_event()).is_ok());
     }
 }

@@ -1,23 +1,34 @@
 //! `/api/v1/action_configs`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use chrono::SecondsFormat;
-use reconcile::Owner;
+use reconcile::{Owner, Problem};
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
+use serving::compute;
 use serving::error::{ApiError, Code};
 use serving::path::Path;
 use serving::query::Query;
 use sqlx::PgConnection;
 use store::run_tx;
+use tasks::TaskType;
 
 use super::caller::Known;
 use super::{Desk, short, unavailable};
 use crate::configs::stored::{delete_in_tx, hold_in_tx, next_version_in_tx, put_in_tx, read};
-use crate::configs::{ActionConfig, Stored, problems};
+use crate::configs::{ActionConfig, Index, MAX_CONFIG_BYTES, Stored, problems_beside};
+
+/// Largest body: a config, in as many bytes as it may be written with.
+const MAX_BODY: usize = 4 * MAX_CONFIG_BYTES;
+/// Most problems told of one config.
+const MAX_TOLD: usize = 100;
 
 /// Members of a config as it is shown that are not part of it.
 const SHOWN: [&str; 3] = ["$schema", "owner", "time_changed"];
@@ -79,7 +90,7 @@ pub(super) async fn create(
     Query(query): Query<Vec<(String, String)>>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let (behalf, config) = (behalf(query)?, checked(&desk, &caller, &body)?);
+    let (behalf, config) = (behalf(query)?, checked(&desk, caller, body).await?);
     answer(&desk, write(&desk, config, Word::Create, behalf).await?).await
 }
 
@@ -90,7 +101,7 @@ pub(super) async fn put(
     Query(query): Query<Vec<(String, String)>>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let (behalf, config) = (behalf(query)?, checked(&desk, &caller, &body)?);
+    let (behalf, config) = (behalf(query)?, checked(&desk, caller, body).await?);
     if config.name != name {
         return Err(ApiError::field("name", "must be the name in the address"));
     }
@@ -103,18 +114,21 @@ pub(super) async fn delete(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let (behalf, name) = (behalf(query)?, name.replace('\0', "\u{fffd}"));
+    // In a try whose commit may have been answered or not.
+    let deleted = Arc::new(AtomicBool::new(false));
     let done = run_tx(&desk.events.pool, "delete_action_config", move |connection| {
-        let name = name.clone();
+        let (name, deleted) = (name.clone(), deleted.clone());
         Box::pin(async move {
             hold_in_tx(connection).await?;
             let Some(old) = read(connection, None, None, Some(&name)).await?.pop() else {
-                return Ok(Done::Unknown);
+                return Ok(if deleted.load(Ordering::Relaxed) { Done::Deleted } else { Done::Unknown });
             };
             if is_foreign(&old, behalf) {
                 return Ok(Done::Foreign(old.owner));
             }
             let version = next_version_in_tx(connection).await?;
             delete_in_tx(connection, &[name], version).await?;
+            deleted.store(true, Ordering::Relaxed);
             Ok(Done::Deleted)
         })
     });
@@ -140,7 +154,22 @@ fn behalf(query: Vec<(String, String)>) -> Result<Behalf, ApiError> {
     Ok(behalf)
 }
 
-fn checked(desk: &Desk, caller: &Known, body: &[u8]) -> Result<ActionConfig, ApiError> {
+/// Reads a config and looks for what is wrong with it, where nobody else waits for that.
+async fn checked(desk: &Desk, caller: Known, body: Bytes) -> Result<ActionConfig, ApiError> {
+    if body.len() > MAX_BODY {
+        let message = format!("the config is larger than {} KiB", MAX_CONFIG_BYTES >> 10);
+        return Err(ApiError::new(Code::TooLarge, message));
+    }
+    let (index, types) = (desk.events.live.now(), desk.events.terms.types.clone());
+    compute::run(move || read_config(&index, &types, &caller, &body)).await?
+}
+
+fn read_config(
+    index: &Index,
+    types: &[TaskType],
+    caller: &Known,
+    body: &[u8],
+) -> Result<ActionConfig, ApiError> {
     let mut members: Map<String, Value> = body::parse(body)?;
     if let Some(schema) = members.get("$schema")
         && schema != crate::configs::ACTION_CONFIG_SCHEMA
@@ -151,11 +180,11 @@ fn checked(desk: &Desk, caller: &Known, body: &[u8]) -> Result<ActionConfig, Api
     let text = Value::Object(members).to_string();
     let mut config: ActionConfig = body::parse(text.as_bytes())?;
     config.author = Some(caller.author(config.author.as_deref())?);
-    match problems(&config, &desk.events.terms.types).as_slice() {
+    match problems_beside(&config, types, index.patterns_beside(&config.name)).wrong.as_slice() {
         [] => Ok(config),
         all => {
-            let fields: Vec<(String, String)> =
-                all.iter().map(|problem| (problem.field.to_string(), problem.reason.clone())).collect();
+            let said = |problem: &Problem| (problem.field.to_string(), problem.reason.clone());
+            let fields: Vec<(String, String)> = all.iter().take(MAX_TOLD).map(said).collect();
             let mut error = ApiError::field(fields[0].0.clone(), fields[0].1.clone());
             error.fields = fields;
             Err(error)

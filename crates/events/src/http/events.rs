@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use serving::body::{self, JsonBody};
+use serving::compute;
 use serving::error::{ApiError, Code};
 use serving::query::Query;
 
@@ -37,18 +38,13 @@ pub(super) async fn post(
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let single = !body.trim_ascii_start().starts_with(b"[");
-    let inputs = if single { vec![body::parse(&body)?] } else { batch(&body)? };
-    let place = |n: usize, field: &str| if single { field.to_owned() } else { format!("[{n}].{field}") };
-    let new =
-        inputs.into_iter().enumerate().map(|(n, input)| checked(input, &caller, |field| place(n, field)));
-    let new: Vec<NewEvent> = new.collect::<Result<_, _>>()?;
+    let new = compute::read(body.len(), move || read(&body, single, &caller)).await?;
     let written = desk.writer.write(new).await.map_err(unavailable)?;
     match written {
         Written::Conflict { place: n, id } => {
-            let message = format!("{}: an event with other content has this key", place(n, "event_key"));
-            Err(ApiError::new(Code::Conflict, message)
-                .arg("field", place(n, "event_key"))
-                .arg("_id", id.to_string()))
+            let field = place(single, n, "event_key");
+            let message = format!("{field}: an event with other content has this key");
+            Err(ApiError::new(Code::Conflict, message).arg("field", field).arg("_id", id.to_string()))
         }
         Written::Events(ids) if single => Ok(answer_one(&ids).into_response()),
         Written::Events(ids) => {
@@ -56,6 +52,16 @@ pub(super) async fn post(
             Ok((StatusCode::CREATED, Json(Value::from(ids))).into_response())
         }
     }
+}
+
+fn read(body: &[u8], single: bool, caller: &Known) -> Result<Vec<NewEvent>, ApiError> {
+    let inputs = if single { vec![body::parse(body)?] } else { batch(body)? };
+    let new = inputs.into_iter().enumerate();
+    new.map(|(n, input)| checked(input, caller, |field| place(single, n, field))).collect()
+}
+
+fn place(single: bool, n: usize, field: &str) -> String {
+    if single { field.to_owned() } else { format!("[{n}].{field}") }
 }
 
 fn answer_one(ids: &[(EventId, bool)]) -> (StatusCode, Json<Value>) {

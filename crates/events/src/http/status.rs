@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 use serving::body::{self, JsonBody};
+use serving::compute;
 use serving::error::{ApiError, Code};
 use serving::query::Query;
 
@@ -25,7 +26,7 @@ pub(super) async fn report(
     let params = match empty {
         true => Ok(Params::new()),
         false => match JsonBody::from_request(request, &()).await {
-            Ok(JsonBody(body)) => body::parse::<Params>(&body),
+            Ok(JsonBody(body)) => compute::read(body.len(), move || body::parse::<Params>(&body)).await,
             Err(refusal) => return refusal,
         },
     };

@@ -3,12 +3,13 @@
 mod facts;
 mod reasons;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use store::{Operation, Result, run};
 
-use crate::configs::Compiled;
+use crate::write::compute;
 use crate::{Event, EventId, Events};
 use facts::{Link, Produced};
 
@@ -39,21 +40,20 @@ impl Events {
         let event = row.event();
         let produced = facts::produced(connection, id).await?;
         let chain = facts::chain(connection, &event).await?;
+        let configs = crate::configs::stored::as_of(connection, &event.name, version).await?;
+        let event = Arc::new(event);
+        let set_aside = reasons::is_set_aside(connection, &event).await?;
+        let looked = {
+            let (event, terms) = (event.clone(), self.terms.clone());
+            compute(move || reasons::look(configs, &event, set_aside, &terms)).await?
+        };
+        let fired: HashSet<&str> = produced.iter().map(|task| task.action_config.as_str()).collect();
         let mut not_fired = Vec::new();
-        for config in crate::configs::stored::as_of(connection, &event.name, version).await? {
-            if produced.iter().any(|task| task.action_config == config.name) {
-                continue;
-            }
-            let name = config.name.clone();
-            let reason = match Compiled::new(config) {
-                Ok(config) => {
-                    let config = Arc::new(config);
-                    reasons::reason(connection, &config, &event, &chain, &self.terms).await?
-                }
-                Err((field, reason)) => format!("{field}: {reason}"),
-            };
+        for (name, looked) in looked.into_iter().filter(|(name, _)| !fired.contains(name.as_str())) {
+            let reason = reasons::reason(connection, looked, &event, &chain, &self.terms).await?;
             not_fired.push((name, reason));
         }
+        let event = Arc::unwrap_or_clone(event);
         Ok(Some(Story { event, produced, not_fired, chain }))
     }
 }

@@ -7,54 +7,104 @@ use sqlx::PgConnection;
 use store::Result;
 
 use super::facts::Link;
-use crate::configs::Compiled;
-use crate::write::{State, Terms, find, seen_by, task_of};
+use crate::configs::template::Budget;
+use crate::configs::{ActionConfig, Compiled};
+use crate::write::{State, Terms, compute, find, seen_by, task_of};
 use crate::{Event, EventId};
 
-/// The reason, in words for a person.
-pub(super) async fn reason(
-    connection: &mut PgConnection,
-    config: &Arc<Compiled>,
+/// What is known of a config without asking the database.
+pub(super) enum Looked {
+    /// Why it started nothing.
+    Reason(String),
+    /// It waits for several events, and this is one of them.
+    Join(Arc<Compiled>),
+    /// The event is too deep in its chain.
+    TooDeep,
+}
+
+/// Looks at the configs about an event, by name: as they were looked at when it was written, so that the same of them find the
+/// budget of their templates used up.
+pub(super) fn look(
+    configs: Vec<ActionConfig>,
     event: &Event,
-    chain: &[Link],
+    set_aside: bool,
     terms: &Terms,
-) -> Result<String> {
+) -> Vec<(String, Looked)> {
+    let mut budget = (!set_aside).then(Budget::of_event);
+    let mut one = |config: ActionConfig| {
+        let name = config.name.clone();
+        let looked = match Compiled::new(config) {
+            Ok(config) => look_at(config, event, terms, budget.as_mut()),
+            Err((field, reason)) => Looked::Reason(format!("{field}: {reason}")),
+        };
+        (name, looked)
+    };
+    configs.into_iter().map(&mut one).collect()
+}
+
+/// `budget`: none if the event is set aside.
+fn look_at(config: Compiled, event: &Event, terms: &Terms, budget: Option<&mut Budget>) -> Looked {
     if !config.config.enabled {
-        return Ok("disabled".to_owned());
+        return Looked::Reason("disabled".to_owned());
     }
     let about = config.config.on.iter().enumerate().filter(|(_, on)| on.event == event.name);
     let unmet: Vec<Option<String>> = about.map(|(n, _)| config.unmet(n, &event.params)).collect();
     if unmet.iter().all(Option::is_some) {
         let unmet: Vec<String> = unmet.into_iter().flatten().collect();
-        return Ok(format!("condition failed: {}", unmet.join("; or ")));
+        return Looked::Reason(format!("condition failed: {}", unmet.join("; or ")));
     }
     if terms.is_beyond(event) {
-        return Ok(too_deep(event, chain, terms));
+        return Looked::TooDeep;
     }
-    if !config.config.is_join() {
-        return Ok(forgotten_or(task_of(config, event, None, terms).map(drop)));
+    if config.config.is_join() {
+        return Looked::Join(Arc::new(config));
     }
+    Looked::Reason(match budget {
+        Some(budget) => forgotten_or(task_of(&config, event, None, terms, budget).map(drop)),
+        None => SET_ASIDE.to_owned(),
+    })
+}
+
+/// The reason, in words for a person.
+pub(super) async fn reason(
+    connection: &mut PgConnection,
+    looked: Looked,
+    event: &Arc<Event>,
+    chain: &[Link],
+    terms: &Terms,
+) -> Result<String> {
+    let config = match looked {
+        Looked::Reason(reason) => return Ok(reason),
+        Looked::TooDeep => return Ok(too_deep(event, chain, terms)),
+        Looked::Join(config) => config,
+    };
     let values = match config.join_values(&event.params) {
         Ok(values) => values,
         Err(path) => return Ok(format!("condition failed: the join needs params.{path}, which is missing")),
     };
     let state = seen_by(connection, &config.join_id(&values)).await?;
-    of_join(connection, config, event, (&values, state.unwrap_or_default()), terms).await
+    of_join(connection, &config, event, (&values, state.unwrap_or_default()), terms).await
 }
 
 async fn of_join(
     connection: &mut PgConnection,
     config: &Arc<Compiled>,
-    event: &Event,
+    event: &Arc<Event>,
     (values, state): (&[Value], State),
     terms: &Terms,
 ) -> Result<String> {
+    if state.fired_by == Some(event.id.0) && is_set_aside(connection, event).await? {
+        return Ok(SET_ASIDE.to_owned());
+    }
     let with = shown(&config.config.join, values);
     match state.fired_by.map(EventId) {
         Some(completing) if completing == event.id => {
             let joined: Vec<Event> =
                 find(connection, &state.events()).await?.into_iter().map(|row| row.event()).collect();
-            Ok(forgotten_or(task_of(config, event, Some(&joined), terms).map(drop)))
+            let (config, event, terms) = (config.clone(), event.clone(), terms.clone());
+            let task =
+                move || task_of(&config, &event, Some(&joined), &terms, &mut Budget::of_event()).map(drop);
+            Ok(forgotten_or(compute(task).await?))
         }
         Some(completing) => {
             let task: Option<i64> = sqlx::query_scalar(
@@ -81,6 +131,16 @@ async fn of_join(
             Ok(format!("waiting for {} of the join{with}", names.join(" and ")))
         }
     }
+}
+
+const SET_ASIDE: &str = "set aside: rendering it was begun several times and never ended, the process did; nothing is started on it";
+
+/// Whether nothing is started on an event, because rendering it ends the process: then it is not rendered here, either.
+pub(super) async fn is_set_aside(connection: &mut PgConnection, event: &Event) -> Result<bool> {
+    let asked = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM set_aside_events WHERE event_id = $1) -- is_set_aside",
+    );
+    Ok(asked.bind(event.id.0).fetch_one(connection).await?)
 }
 
 /// ` (date="2026-11-25")`, or nothing if it joins by nothing.

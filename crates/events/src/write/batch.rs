@@ -1,13 +1,15 @@
 //! Requests of concurrent callers, written together: which of their events are new is decided purely, then all is done in one
 //! transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use sqlx::PgConnection;
 use store::Result;
 
+use super::matching::{Pull, Wanted};
 use super::rows::{Given, Key, are_there, insert, take, taken};
+use super::start::start_in_tx;
 use super::{Written, joins, matching};
 use crate::configs::Index;
 use crate::write::Terms;
@@ -26,7 +28,7 @@ pub(super) struct Batch {
 }
 
 struct Item {
-    event: Event,
+    event: Arc<Event>,
     key: Option<(String, [u8; 32])>,
 }
 
@@ -43,7 +45,7 @@ impl Batch {
                 cause: new.cause,
             };
             let key = new.key.clone().map(|key| (key, event.content()));
-            Item { event, key }
+            Item { event: Arc::new(event), key }
         };
         let requests: Vec<Vec<Item>> =
             requests.iter().map(|request| request.events.iter().map(&mut item).collect()).collect();
@@ -52,13 +54,18 @@ impl Batch {
         Self { requests, keys }
     }
 
-    fn events(&self) -> impl Iterator<Item = &Event> {
+    fn events(&self) -> impl Iterator<Item = &Arc<Event>> {
         self.requests.iter().flatten().map(|item| &item.event)
     }
 
+    /// What its events pull, whichever of them are new.
+    pub(super) async fn pulled(&self, index: &Arc<Index>, terms: &Terms) -> Result<Vec<Pull>> {
+        matching::pulled(index, self.events().cloned().collect(), terms).await
+    }
+
     /// Whether there is nothing to do but to insert rows.
-    pub(super) fn is_plain(&self, index: &Index, terms: &Terms) -> bool {
-        self.keys.is_empty() && !self.events().any(|event| matching::pulls_any(index, event, terms))
+    pub(super) fn is_plain(&self, pulled: &[Pull]) -> bool {
+        self.keys.is_empty() && pulled.is_empty()
     }
 
     /// Inserts the rows in one statement; nothing if the index is not current.
@@ -67,16 +74,17 @@ impl Batch {
         connection: &mut PgConnection,
         index: &Index,
     ) -> Result<Option<Vec<Written>>> {
-        let events: Vec<&Event> = self.events().collect();
+        let events: Vec<&Event> = self.events().map(Arc::as_ref).collect();
         let current = insert(connection, &events, index.version).await?;
         Ok(current.then(|| self.sort_out(Vec::new()).written))
     }
 
-    /// Writes events, keys, joins and tasks; nothing if the index is not current.
+    /// Writes events, keys, joins and tasks; nothing if the index is not current. `pulled`: what the index has its events pull.
     pub(super) async fn write_in_tx(
         &self,
         connection: &mut PgConnection,
         index: &Index,
+        pulled: &[Pull],
         terms: &Terms,
     ) -> Result<Option<Vec<Written>>> {
         let Sorted { written, new, keys } = self.sort_out(taken(connection, &self.keys).await?);
@@ -84,11 +92,14 @@ impl Batch {
             return Ok(None);
         }
         take(connection, keys).await?;
-        let pulled = matching::pulled(index, &new, terms);
-        let mut tasks = matching::alone(&pulled, terms);
-        tasks.extend(joins::pull_in_tx(connection, &pulled, terms).await?);
-        let started = tasks::start_in_tx(connection, &tasks).await?;
-        metrics::counter!("events_tasks_started_total").increment(started.len() as u64);
+        let new: HashSet<EventId> = new.iter().map(|event| event.id).collect();
+        let of_new = |pull: &&Pull| new.contains(&pull.event.id);
+        let (joining, alone): (Vec<Pull>, Vec<Pull>) =
+            pulled.iter().filter(of_new).cloned().partition(|pull| pull.config.config.is_join());
+        let alone = alone.into_iter().map(|pull| Wanted { pull, joined: None }).collect();
+        let mut started = start_in_tx(connection, alone, terms).await?;
+        started += joins::pull_in_tx(connection, &joining, terms).await?;
+        metrics::counter!("events_tasks_started_total").increment(started as u64);
         store::fail_point("action_tasks_enqueued");
         Ok(Some(written))
     }
@@ -113,7 +124,7 @@ impl Batch {
             for (place, Item { event, key }) in items.iter().enumerate() {
                 let Some((key, content)) = key else {
                     ids.push((event.id, true));
-                    fresh.push(event);
+                    fresh.push(event.as_ref());
                     continue;
                 };
                 match taken.get(key.as_str()).or_else(|| own.get(key.as_str())) {
@@ -126,7 +137,7 @@ impl Batch {
                     None => {
                         own.insert(key, (event.id.0, *content));
                         ids.push((event.id, true));
-                        fresh.push(event);
+                        fresh.push(event.as_ref());
                     }
                 }
             }

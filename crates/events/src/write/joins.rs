@@ -9,11 +9,14 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use store::Result;
-use tasks::ActionTask;
 
-use super::matching::{Pull, Terms, said, task_of};
+use super::matching::{Pull, Terms, Wanted, compute};
 use super::rows::find;
+use super::start::start_in_tx;
 use crate::{Event, EventId};
+
+/// Completed joins whose events are read, and their tasks started, at a time.
+const JOINS_TOGETHER: usize = 100;
 
 /// Which event pulled which trigger.
 type Seen = BTreeMap<usize, i64>;
@@ -27,56 +30,71 @@ pub(crate) struct State {
 }
 
 /// An event takes part in a join.
-struct Part<'p, 'e> {
-    pull: &'p Pull<'e>,
+struct Part<'p> {
+    pull: &'p Pull,
     join_id: [u8; 32],
 }
 
 /// A completed join: the event that did it, and all events by trigger.
-struct Fired<'p, 'e> {
-    pull: &'p Pull<'e>,
+struct Fired<'p> {
+    pull: &'p Pull,
     events: Vec<i64>,
 }
 
-/// The tasks of the joins that these pulls complete.
+/// Starts the tasks of the joins that these pulls complete; how many are new.
 pub(super) async fn pull_in_tx(
     connection: &mut PgConnection,
-    pulled: &[Pull<'_>],
+    pulled: &[Pull],
     terms: &Terms,
-) -> Result<Vec<ActionTask>> {
-    let part = |pull| Some(Part { pull, join_id: join_id(pull)? });
-    let parts: Vec<Part<'_, '_>> = pulled.iter().filter_map(part).collect();
+) -> Result<usize> {
+    if pulled.is_empty() {
+        return Ok(0);
+    }
+    let joining: Vec<Pull> = pulled.to_vec();
+    let ids = compute(move || joining.iter().map(join_id).collect::<Vec<_>>()).await?;
+    let part = |(pull, join_id): (_, Option<_>)| Some(Part { pull, join_id: join_id? });
+    let parts: Vec<Part<'_>> = pulled.iter().zip(ids).filter_map(part).collect();
     if parts.is_empty() {
-        return Ok(Vec::new());
+        return Ok(0);
     }
     let mut states = lock(connection, &parts, terms).await?;
-    let fired: Vec<Fired<'_, '_>> =
+    let fired: Vec<Fired<'_>> =
         parts.iter().filter_map(|part| take_part(part, states.entry(part.join_id).or_default())).collect();
     store(connection, &states).await?;
-    let mut wanted: Vec<i64> = fired.iter().flat_map(|fired| fired.events.iter().copied()).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let rows = if wanted.is_empty() { Vec::new() } else { find(connection, &wanted).await? };
-    let known: HashMap<i64, Event> =
-        rows.into_iter().map(|row| row.event()).map(|event| (event.id.0, event)).collect();
-    let task = |fired: &Fired<'_, '_>| {
-        let joined: Option<Vec<Event>> = fired.events.iter().map(|id| known.get(id).cloned()).collect();
-        let task = joined
-            .ok_or_else(|| "an event of the join is not kept any more".to_owned())
-            .and_then(|joined| task_of(&fired.pull.config, fired.pull.event, Some(&joined), terms));
-        said(task, fired.pull)
-    };
-    Ok(fired.iter().filter_map(task).collect())
+    let mut started = 0;
+    for some in fired.chunks(JOINS_TOGETHER) {
+        let wanted = with_events(connection, some).await?;
+        started += start_in_tx(connection, wanted, terms).await?;
+    }
+    Ok(started)
 }
 
-/// None if it is no join, or the event lacks a param to join by.
-fn join_id(pull: &Pull<'_>) -> Option<[u8; 32]> {
-    let values = pull.config.config.is_join().then(|| pull.config.join_values(&pull.event.params))?;
-    Some(pull.config.join_id(&values.ok()?))
+/// Completed joins with their events.
+async fn with_events(connection: &mut PgConnection, fired: &[Fired<'_>]) -> Result<Vec<Wanted>> {
+    let mut ids: Vec<i64> = fired.iter().flat_map(|fired| fired.events.iter().copied()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let rows = find(connection, &ids).await?;
+    let known: HashMap<i64, Event> =
+        rows.into_iter().map(|row| row.event()).map(|event| (event.id.0, event)).collect();
+    let wanted = |fired: &Fired<'_>| {
+        let joined: Option<Vec<Event>> = fired.events.iter().map(|id| known.get(id).cloned()).collect();
+        if joined.is_none() {
+            let (config, event) = (&fired.pull.config.config.name, fired.pull.event.id);
+            tracing::warn!(config, %event, "an event of a join is not kept any more: it starts no task");
+        }
+        Some(Wanted { pull: fired.pull.clone(), joined: Some(joined?) })
+    };
+    Ok(fired.iter().filter_map(wanted).collect())
+}
+
+/// None if the event lacks a param to join by.
+fn join_id(pull: &Pull) -> Option<[u8; 32]> {
+    Some(pull.config.join_id(&pull.config.join_values(&pull.event.params).ok()?))
 }
 
 /// The join's state after an event; the completed join if the event completes it.
-fn take_part<'p, 'e>(part: &Part<'p, 'e>, state: &mut State) -> Option<Fired<'p, 'e>> {
+fn take_part<'p>(part: &Part<'p>, state: &mut State) -> Option<Fired<'p>> {
     let (pull, triggers) = (part.pull, part.pull.config.triggers.len());
     if state.fired_by.is_some() {
         return None;
@@ -99,7 +117,7 @@ fn take_part<'p, 'e>(part: &Part<'p, 'e>, state: &mut State) -> Option<Fired<'p,
 /// Makes the joins that are not there, begins those anew that have expired, and locks all.
 async fn lock(
     connection: &mut PgConnection,
-    parts: &[Part<'_, '_>],
+    parts: &[Part<'_>],
     terms: &Terms,
 ) -> Result<HashMap<[u8; 32], State>> {
     let mut ids: Vec<&[u8]> = parts.iter().map(|part| part.join_id.as_slice()).collect();

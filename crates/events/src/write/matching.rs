@@ -1,17 +1,33 @@
-//! From events and the index to what is pulled and which tasks start: pure.
+//! From events and the index to what is pulled and which tasks start. What may take long is computed on threads that serve
+//! nobody else.
 
-use std::sync::Arc;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::result::Result as StdResult;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::Value;
+use serving::compute::{ComputeError, Pool};
+use store::Result;
 use tasks::{ActionTask, TaskType};
 
+use super::renderings::Renderings;
 use crate::Event;
-use crate::configs::template::{Scope, render};
+use crate::configs::template::{Budget, Scope, render};
 use crate::configs::{Compiled, Index, Pulled};
 
 /// Longest concurrency key, in bytes.
 const LONGEST_KEY: usize = 256;
+/// As many events are matched at once, without going to another thread.
+const FEW: usize = 64;
+/// Tasks that are rendered and written at a time, about.
+const TASKS_TOGETHER: usize = 1000;
+/// The same in bytes of what templates gave.
+const BYTES_TOGETHER: usize = 4 << 20;
+
+/// For matching and rendering. Those who wait are writers of events, each of which waits for one thing at a time.
+static MATCHING: LazyLock<Pool> = LazyLock::new(|| Pool::new("events", 2, 1024));
 
 /// How events start tasks.
 #[derive(Clone)]
@@ -22,6 +38,8 @@ pub(crate) struct Terms {
     pub(crate) longest_chain: i16,
     /// How long a join waits for its other events, and remembers that it has fired.
     pub(crate) join_window: Duration,
+    /// Notes of what is being rendered.
+    pub(crate) renderings: Renderings,
 }
 
 impl Terms {
@@ -31,42 +49,93 @@ impl Terms {
     }
 }
 
-/// Whether an event pulls any trigger.
-pub(super) fn pulls_any(index: &Index, event: &Event, terms: &Terms) -> bool {
-    !terms.is_beyond(event) && !index.pulled(&event.name, &event.params).is_empty()
-}
-
 /// An event, a config, and which of its triggers the event pulls.
-pub(super) struct Pull<'e> {
-    pub(super) event: &'e Event,
+#[derive(Clone)]
+pub(super) struct Pull {
+    pub(super) event: Arc<Event>,
     pub(super) config: Arc<Compiled>,
     pub(super) triggers: Vec<usize>,
 }
 
-/// What events pull, in their order.
-pub(super) fn pulled<'e>(index: &Index, events: &[&'e Event], terms: &Terms) -> Vec<Pull<'e>> {
-    let of_event = |event: &&'e Event| {
-        let event: &'e Event = event;
+/// What events pull, in their order. Many events, and those in which patterns are looked for, are matched on a thread that serves
+/// nobody else.
+pub(super) async fn pulled(index: &Arc<Index>, events: Vec<Arc<Event>>, terms: &Terms) -> Result<Vec<Pull>> {
+    let quick = events.len() <= FEW && !events.iter().any(|event| index.looks_for_patterns(&event.name));
+    if quick {
+        return Ok(pulls(index, &events, terms));
+    }
+    let (index, terms) = (index.clone(), terms.clone());
+    compute(move || pulls(&index, &events, &terms)).await
+}
+
+fn pulls(index: &Index, events: &[Arc<Event>], terms: &Terms) -> Vec<Pull> {
+    let of_event = |event: &Arc<Event>| {
         if terms.is_beyond(event) {
             metrics::counter!("events_chains_stopped_total").increment(1);
             tracing::warn!(event = %event.id, name = event.name, "a chain of events is too long and stops here");
             return Vec::new();
         }
         let pulled = index.pulled(&event.name, &event.params);
-        let pull = |(config, triggers): Pulled| Pull { event, config, triggers };
+        let pull = |(config, triggers): Pulled| Pull { event: event.clone(), config, triggers };
         pulled.into_iter().map(pull).collect::<Vec<_>>()
     };
     events.iter().flat_map(of_event).collect()
 }
 
-/// The tasks of configs that wait for one event only.
-pub(super) fn alone(pulled: &[Pull<'_>], terms: &Terms) -> Vec<ActionTask> {
-    let alone = pulled.iter().filter(|pull| !pull.config.config.is_join());
-    alone.filter_map(|pull| said(task_of(&pull.config, pull.event, None, terms), pull)).collect()
+/// Does what takes long on the way of events.
+pub(crate) async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    MATCHING.run(work).await.map_err(|error| match error {
+        // Tried again by whoever writes.
+        ComputeError::Overloaded | ComputeError::TimedOut => sqlx::Error::Io(io::Error::other(error)).into(),
+        ComputeError::Panicked => store::Error::Abandoned,
+    })
+}
+
+/// A task to be made of a config and an event; of a join, with all its events.
+pub(super) struct Wanted {
+    pub(super) pull: Pull,
+    pub(super) joined: Option<Vec<Event>>,
+}
+
+/// Tasks that were made.
+pub(super) struct Rendered {
+    pub(super) tasks: Vec<ActionTask>,
+    /// How many of those wanted have been looked at.
+    pub(super) done: usize,
+    /// What is left to the event of the last one.
+    pub(super) budget: Budget,
+}
+
+/// Tasks of `wanted` from the one at `from` on, as many as are written at a time. `budget`: what is left to the event of the one
+/// before; an event's templates share one.
+pub(super) fn render_some(wanted: &[Wanted], from: usize, mut budget: Budget, terms: &Terms) -> Rendered {
+    let (mut tasks, mut done, mut bytes) = (Vec::new(), from, 0);
+    let mut of = from.checked_sub(1).map(|before| wanted[before].pull.event.id);
+    let mut alone = None;
+    for Wanted { pull, joined } in &wanted[from..] {
+        if of != Some(pull.event.id) {
+            (of, alone, budget) = (Some(pull.event.id), None, Budget::of_event());
+        }
+        let joined = joined.as_deref();
+        let own = joined.map(|joined| Scope::new(&pull.event, Some(joined)));
+        let before = budget.given();
+        let scope = match &own {
+            Some(own) => own,
+            None => alone.get_or_insert_with(|| Scope::new(&pull.event, None)),
+        };
+        let task = task_in(&pull.config, (&pull.event, joined), scope, terms, &mut budget);
+        tasks.extend(said(task, pull));
+        done += 1;
+        bytes += pull.config.size + budget.given() - before;
+        if tasks.len() >= TASKS_TOGETHER || bytes >= BYTES_TOGETHER {
+            break;
+        }
+    }
+    Rendered { tasks, done, budget }
 }
 
 /// A task, or nothing and a word in the log: the event's story says it, too.
-pub(super) fn said(task: Result<ActionTask, String>, pull: &Pull<'_>) -> Option<ActionTask> {
+fn said(task: StdResult<ActionTask, String>, pull: &Pull) -> Option<ActionTask> {
     task.map_err(|reason| {
         metrics::counter!("events_template_errors_total").increment(1);
         let (config, event) = (&pull.config.config.name, pull.event.id);
@@ -81,16 +150,39 @@ pub(crate) fn task_of(
     event: &Event,
     joined: Option<&[Event]>,
     terms: &Terms,
-) -> Result<ActionTask, String> {
+    budget: &mut Budget,
+) -> StdResult<ActionTask, String> {
+    task_in(config, (event, joined), &Scope::new(event, joined), terms, budget)
+}
+
+/// A panic is a reason like others: it ends this task, not the batch.
+fn task_in(
+    config: &Compiled,
+    of: (&Event, Option<&[Event]>),
+    scope: &StdResult<Scope, String>,
+    terms: &Terms,
+    budget: &mut Budget,
+) -> StdResult<ActionTask, String> {
+    let built = catch_unwind(AssertUnwindSafe(|| build_task(config, of, scope, terms, budget)));
+    built.unwrap_or_else(|_| Err("LOGIC_ERROR: rendering it panicked; see the log".to_owned()))
+}
+
+fn build_task(
+    config: &Compiled,
+    (event, joined): (&Event, Option<&[Event]>),
+    scope: &StdResult<Scope, String>,
+    terms: &Terms,
+    budget: &mut Budget,
+) -> StdResult<ActionTask, String> {
     let (config, action) = (&config.config, &config.config.action);
     let failed = |reason: String| format!("template error: {reason}");
-    let scope = Scope::new(event, joined).map_err(failed)?;
-    let params = render(&Value::Object(action.params.clone()), &scope)
+    let scope = scope.as_ref().map_err(|reason| failed(reason.clone()))?;
+    let params = render(&Value::Object(action.params.clone()), scope, budget)
         .map_err(|reason| failed(format!("params.{reason}")))?;
     if let Value::Object(members) = &params {
         crate::params::check(members).map_err(|reason| failed(format!("params: {reason}")))?;
     }
-    let key = action.concurrency_key.as_ref().map(|key| render(&Value::from(key.as_str()), &scope));
+    let key = action.concurrency_key.as_ref().map(|key| render(&Value::from(key.as_str()), scope, budget));
     let key = key.transpose().map_err(|reason| failed(format!("concurrency_key: {reason}")))?;
     let key = key.map(|key| key.as_str().map_or_else(|| key.to_string(), str::to_owned));
     if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY || key.contains('\0')) {

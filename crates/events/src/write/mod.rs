@@ -3,12 +3,15 @@
 //! Cost: events that pull no trigger and have no key are two round trips and one flush for a whole batch (ids; rows, with the
 //! check that the index is current). Any others are one transaction. Ids are given before: a repetition after a lost answer of
 //! a commit finds its own rows, and changes nothing.
+//! Matching and rendering have budgets, and threads of their own where they may take long: nobody else waits for them.
 //! Lock order: the caller's rows, event keys, joins by id, tasks, lanes, groups, jobs.
 
 mod batch;
 mod joins;
 mod matching;
+mod renderings;
 mod rows;
+mod start;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +23,8 @@ use crate::{EventId, Events, NewEvent};
 use batch::{Batch, Request};
 
 pub(crate) use joins::{State, seen_by};
-pub(crate) use matching::{Terms, task_of};
+pub(crate) use matching::{Terms, compute, task_of};
+pub(crate) use renderings::Renderings;
 pub(crate) use rows::{Row, find};
 
 use rows::{allocate, allocate_ahead};
@@ -161,18 +165,20 @@ fn lacks_week(error: &Error) -> bool {
 async fn attempt(events: &Events, batch: &Arc<Batch>) -> Result<Vec<Written>> {
     loop {
         let (index, plain) = (events.live.now(), batch.clone());
-        let written = if batch.is_plain(&index, &events.terms) {
+        let pulled = batch.pulled(&index, &events.terms).await?;
+        let written = if batch.is_plain(&pulled) {
             run(&events.pool, "write_events", move |connection| {
                 let (index, batch) = (index.clone(), plain.clone());
                 Box::pin(async move { batch.insert_plain(connection, &index).await })
             })
             .await?
         } else {
-            let events = events.clone();
+            let (events, pulled) = (events.clone(), Arc::new(pulled));
             let matched = Operation::named("write_matched_events").within(LONG);
             run_tx(&events.pool.clone(), matched, move |connection| {
-                let (events, index, batch) = (events.clone(), index.clone(), plain.clone());
-                Box::pin(async move { batch.write_in_tx(connection, &index, &events.terms).await })
+                let (events, index, batch, pulled) =
+                    (events.clone(), index.clone(), plain.clone(), pulled.clone());
+                Box::pin(async move { batch.write_in_tx(connection, &index, &pulled, &events.terms).await })
             })
             .await?
         };
@@ -199,7 +205,8 @@ impl Events {
         let batch = Batch::new(vec![Request { events: new.into() }], given);
         let mut index = self.live.now();
         loop {
-            let written = batch.write_in_tx(connection, &index, &self.terms).await;
+            let pulled = batch.pulled(&index, &self.terms).await?;
+            let written = batch.write_in_tx(connection, &index, &pulled, &self.terms).await;
             match written.map_err(raced)? {
                 Some(mut written) => match written.pop() {
                     Some(Written::Events(ids)) => return Ok(ids),

@@ -12,11 +12,14 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    FifoError, FifoQueue, LONGEST_WAIT, MOST_ATTRIBUTES, MOST_RECEIVED, Message, NewMessage, Result,
+    FifoError, FifoQueue, LONGEST_WAIT, MOST_ATTRIBUTES, MOST_BYTES, MOST_RECEIVED, Message, NewMessage,
+    Result,
 };
 
 /// The attribute of a dead letter that says why it is one.
 pub const REASON: &str = "Reason";
+/// The attribute of a dead letter whose body was cut: how many bytes the message had.
+pub const CUT_FROM: &str = "CutFrom";
 /// Longest reason, in characters.
 const LONGEST_REASON: usize = 1000;
 /// The pause after the engine did not answer.
@@ -223,19 +226,75 @@ impl<C: Consumer> Work<C> {
     }
 }
 
-/// The message with the reason beside it.
+/// The message with the reason beside it. What leaves no room for that is cut, so that every message can be buried: first the
+/// attributes that are too many or too large, then the end of the body.
 fn dead_letter(message: &Message, reason: &str) -> NewMessage {
-    let mut attributes = message.attributes.clone();
-    if attributes.len() >= MOST_ATTRIBUTES {
-        attributes.pop_last();
-    }
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let reason: String = reason.chars().take(LONGEST_REASON).map(plain).collect();
-    attributes.insert(REASON.to_owned(), if reason.is_empty() { "unknown".to_owned() } else { reason });
-    NewMessage {
-        group: message.group.clone(),
-        deduplication: message.id.clone(),
-        body: message.body.clone(),
-        attributes,
+    let reason = if reason.is_empty() { "unknown".to_owned() } else { reason };
+    let mut attributes = message.attributes.clone();
+    attributes.retain(|name, _| name != REASON && name != CUT_FROM);
+    let size = |name: &str, value: &str| name.len() + value.len();
+    let mut used: usize = attributes.iter().map(|(name, value)| size(name, value)).sum();
+    while attributes.len() > MOST_ATTRIBUTES - 2 || used > MOST_BYTES / 2 {
+        let Some((name, value)) = attributes.pop_last() else { break };
+        used -= size(&name, &value);
+    }
+    used += size(REASON, &reason);
+    attributes.insert(REASON.to_owned(), reason);
+    let mut body = message.body.clone();
+    if used + body.len() > MOST_BYTES {
+        let from = body.len().to_string();
+        body.truncate(body.floor_char_boundary(MOST_BYTES - used - size(CUT_FROM, &from)));
+        attributes.insert(CUT_FROM.to_owned(), from);
+    }
+    NewMessage { group: message.group.clone(), deduplication: message.id.clone(), body, attributes }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::Utc;
+
+    use super::super::Receipt;
+    use super::*;
+
+    fn message(body: String, attributes: BTreeMap<String, String>) -> Message {
+        Message {
+            id: "id".to_owned(),
+            group: "g".to_owned(),
+            deduplication: "d".to_owned(),
+            sequence: 1,
+            body,
+            attributes,
+            sent_at: Utc::now(),
+            receives: 1,
+            first_received_at: None,
+            receipt: Receipt("r".to_owned()),
+        }
+    }
+
+    #[test]
+    fn every_message_that_can_be_sent_can_be_buried() {
+        let attributes = |count: usize, bytes: usize| -> BTreeMap<String, String> {
+            (0..count).map(|n| (format!("a{n}"), "v".repeat(bytes))).collect()
+        };
+        for (body, beside) in [
+            ("b".repeat(MOST_BYTES), attributes(0, 0)),
+            ("ü".repeat(MOST_BYTES / 2), attributes(0, 0)),
+            ("b".to_owned(), attributes(10, 104_000)),
+            ("b".repeat(MOST_BYTES - 40), attributes(10, 1)),
+        ] {
+            let message = message(body, beside);
+            let letter = dead_letter(&message, &"x\0".repeat(2000));
+            letter.check().unwrap();
+            assert!(message.body.starts_with(&letter.body), "its beginning");
+            let cut = (letter.body.len() < message.body.len()).then(|| message.body.len().to_string());
+            assert_eq!(letter.attributes.get(CUT_FROM), cut.as_ref());
+            assert!(letter.attributes[REASON].starts_with("x "));
+        }
+        let small = dead_letter(&message("whole".to_owned(), attributes(3, 3)), "reason");
+        assert_eq!((small.body.as_str(), small.attributes.len()), ("whole", 4));
     }
 }

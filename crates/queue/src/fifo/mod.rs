@@ -21,7 +21,7 @@ use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
 pub use catalogue::{FifoCatalogue, PostgresCatalogue};
-pub use consume::{Consumer, ConsumerTerms, Queues, REASON, Verdict, consume};
+pub use consume::{CUT_FROM, Consumer, ConsumerTerms, Queues, REASON, Verdict, consume};
 pub use dead_letters::forget_dead_letters;
 pub use message::{MOST_ATTRIBUTES, MOST_BYTES, Message, NewMessage, Receipt, Sent};
 pub use outbox::{OUTBOX_CHANNEL, Outbox, relay};

@@ -10,6 +10,7 @@ mod groups;
 mod hurried;
 mod idle;
 mod inspect;
+mod large_batches;
 mod takeover;
 
 use std::sync::Arc;

@@ -39,7 +39,7 @@ fn tell(error: &ValidationError<'_>, schema: &Json, problems: &mut Vec<Problem>)
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             let known = properties(error, schema);
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            for key in unexpected {
+            for key in unexpected.iter().take(MOST) {
                 let near = suggestion(key, known.iter().copied());
                 let allowed = listed(known.iter().copied());
                 say(field.clone().key(key.clone()), format!("unknown key{near} (allowed: {allowed})"));
@@ -73,7 +73,7 @@ fn tell(error: &ValidationError<'_>, schema: &Json, problems: &mut Vec<Problem>)
         | ValidationErrorKind::OneOfMultipleValid { context } => {
             // The branch with the least to complain about is the one that was meant.
             match context.iter().filter(|branch| !branch.is_empty()).min_by_key(|branch| branch.len()) {
-                Some(branch) => branch.iter().for_each(|error| tell(error, schema, problems)),
+                Some(branch) => branch.iter().take(MOST).for_each(|error| tell(error, schema, problems)),
                 None => say(field, brief(error)),
             }
         }

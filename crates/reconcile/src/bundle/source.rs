@@ -1,5 +1,6 @@
 //! Where a bundle's files come from: a folder, a revision of one, the program itself, or whoever sends them.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::git::Revision;
+use super::schemas::FOLDER;
 use crate::yaml::MOST_BYTES;
 
 /// Most files of a bundle.
@@ -74,13 +76,13 @@ impl Place {
         }
     }
 
-    /// The same files, to be sent to somebody else.
+    /// The same files, to be sent to somebody else: who judges them by schemas of his own.
     pub fn to_send(&self) -> Result<Vec<SentFile>, String> {
         let send = |file: Found| match file.text {
             Ok(text) => Ok(SentFile { path: file.path, text }),
             Err(reason) => Err(format!("{} {reason}", file.label)),
         };
-        self.files()?.into_iter().map(send).collect()
+        self.files()?.into_iter().filter(|file| !file.path.starts_with(FOLDER)).map(send).collect()
     }
 }
 
@@ -94,19 +96,38 @@ fn sent(files: &[SentFile]) -> Result<Vec<Found>, String> {
     if files.len() > MOST_FILES {
         return Err(format!("more than {MOST_FILES} files"));
     }
-    if files.is_empty() {
-        return Err("there is no file: an empty bundle would delete everything".to_owned());
-    }
     if let Some(other) = files.iter().find(|file| !belongs(&file.path)) {
         let path: String = other.path.chars().take(80).collect();
         return Err(format!("`{path}` is not the path of a YAML file below the bundle's folder"));
     }
     let mut found: Vec<Found> = files.iter().map(Found::of_sent).collect();
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    match found.windows(2).find(|pair| pair[0].path == pair[1].path) {
-        Some(pair) => Err(format!("the file {} is there twice", pair[0].path)),
-        None => Ok(found),
+    if let Some(pair) = found.windows(2).find(|pair| pair[0].path == pair[1].path) {
+        return Err(format!("the file {} is there twice", pair[0].path));
     }
+    own_schemas(&mut found)?;
+    match found.is_empty() {
+        true => Err("there is no file: an empty bundle would delete everything".to_owned()),
+        false => Ok(found),
+    }
+}
+
+/// What is sent is judged by the schemas of the program it is sent to: another one's could make judging take for ever. Its copies
+/// of them may come along.
+fn own_schemas(files: &mut Vec<Found>) -> Result<(), String> {
+    let own: HashMap<&str, &str> = BUILTIN.iter().copied().collect();
+    let is_schema = |file: &Found| file.path.starts_with(FOLDER);
+    let foreign =
+        |file: &&Found| is_schema(file) && file.text.as_deref().ok() != own.get(file.path.as_str()).copied();
+    if let Some(file) = files.iter().find(foreign) {
+        let path: String = file.path.chars().take(80).collect();
+        return Err(format!(
+            "{path} is not a schema of this program: what is sent is judged by the schemas of the program it is sent to; \
+             send the bundle without `{FOLDER}`"
+        ));
+    }
+    files.retain(|file| !is_schema(file));
+    Ok(())
 }
 
 impl Found {

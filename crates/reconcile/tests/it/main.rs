@@ -13,4 +13,5 @@ mod folder;
 mod links;
 mod runtime;
 mod saved;
+mod sent;
 mod world;

@@ -6,6 +6,7 @@
 mod engines;
 mod forgetting;
 mod harness;
+mod lost_answers;
 mod posting;
 mod reconciled;
 mod ticks;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use queue::fifo::{
-    Consumer, ConsumerTerms, FifoEngine, Message, NewMessage, QueueTerms, Queues, REASON, Verdict, consume,
+    CUT_FROM, Consumer, ConsumerTerms, FifoEngine, MOST_BYTES, Message, NewMessage, QueueTerms, Queues,
+    REASON, Verdict, consume,
 };
 use store::testing::{control_database, run, run_counting_panics};
 use tokio::sync::{Semaphore, mpsc};
@@ -74,6 +75,7 @@ impl Consumer for Obedient {
                 Verdict::Done
             }
             "hang" => std::future::pending().await,
+            large if large.len() == MOST_BYTES => Verdict::Dead("nobody can read it".to_owned()),
             _ => Verdict::Done,
         }
     }
@@ -105,6 +107,28 @@ fn failures_go_again_or_to_the_dead_letters_and_the_group_goes_on() {
         consuming.await.unwrap();
     });
     assert_eq!(panics, 1, "the poison's");
+}
+
+#[test]
+fn the_largest_message_can_be_given_up_and_its_group_goes_on() {
+    run(async {
+        let queues = queues(&engine(&control_database().await)).await;
+        let (group, body) = ("g".to_owned(), "b".repeat(MOST_BYTES));
+        let deduplication = "large".to_owned();
+        let message = NewMessage { group, deduplication, body, attributes: BTreeMap::new() };
+        queues.queue.send(message).await.unwrap();
+        send(&queues, "g", "last").await;
+        let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
+        let consuming = tokio::spawn(consume(queues.clone(), consumer, TERMS, stop.clone()));
+        assert_eq!(told.recv().await.unwrap().0.len(), MOST_BYTES);
+        assert_eq!(told.recv().await.unwrap(), ("last".to_owned(), 1));
+        let letter = queues.dead_letters.receive(1, Duration::from_secs(10), None).await.unwrap().remove(0);
+        assert_eq!(letter.attributes[REASON], "nobody can read it");
+        assert_eq!(letter.attributes[CUT_FROM], MOST_BYTES.to_string());
+        assert!(letter.body.len() > MOST_BYTES - 100, "{}", letter.body.len());
+        stop.cancel();
+        consuming.await.unwrap();
+    });
 }
 
 #[test]

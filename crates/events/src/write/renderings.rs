@@ -1,0 +1,136 @@
+//! Events that end the process: a crash while an event's templates are rendered comes again at the next start, when the event is
+//! written again. So renderings are noted, outside of any transaction, and what was begun some times and never ended is set
+//! aside: the event is written, starts nothing, and its story says why.
+//!
+//! Processes are counted, not renderings: one that tries again, because the database failed meanwhile, has not ended.
+//!
+//! A crash that comes again comes soon after the start; so only a young process takes notes, and afterwards they cost nothing. A
+//! batch that was begun too often is looked at event by event, each noted by itself: the others of the batch do not suffer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use store::{Result, connection_of_its_own, run};
+use uuid::Uuid;
+
+/// What an event is, as long as it is not written.
+pub(super) type Identity = [u8; 32];
+
+/// How long after its start a process takes notes.
+const NOTED_FOR: Duration = Duration::from_secs(120);
+/// A batch that was begun by more processes, and never ended, is looked at event by event.
+const MAX_BEGUN: i32 = 2;
+/// An event that was begun by itself by more processes, and never ended, is set aside.
+const MAX_ALONE: i32 = 3;
+
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// This process.
+static PROCESS: LazyLock<Uuid> = LazyLock::new(Uuid::new_v4);
+
+/// Notes of what is being rendered; clones share their connection. Notes that cannot be taken are not: events are written all the
+/// same.
+#[derive(Clone)]
+pub(crate) struct Renderings {
+    pool: PgPool,
+    /// Whoever takes notes holds a transaction open: nobody else's connection is waited for.
+    own: Arc<OnceLock<PgPool>>,
+}
+
+/// Whether an event may be rendered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    Granted,
+    SetAside,
+}
+
+impl Renderings {
+    /// In the control database behind `pool`.
+    pub(crate) fn new(pool: PgPool) -> Self {
+        LazyLock::force(&STARTED);
+        Self { pool, own: Arc::default() }
+    }
+
+    /// Whether notes are taken.
+    pub(super) fn are_noted(&self) -> bool {
+        STARTED.elapsed() < NOTED_FOR
+    }
+
+    /// Notes that these are begun; whether they are to be looked at one by one.
+    pub(super) async fn begin(&self, identities: Vec<Identity>) -> bool {
+        let begun = self.note("begin_renderings", BEGIN, identities, Some(*PROCESS)).await;
+        begun.values().any(|begun| *begun > MAX_BEGUN)
+    }
+
+    /// Notes that one is begun by itself, and whether it may be.
+    pub(super) async fn begin_alone(&self, identity: Identity) -> Leave {
+        let begun = self.note("begin_rendering_alone", BEGIN_ALONE, vec![identity], Some(*PROCESS)).await;
+        let too_often = begun.get(&identity).is_some_and(|begun| *begun > MAX_ALONE);
+        if too_often { Leave::SetAside } else { Leave::Granted }
+    }
+
+    /// Notes that one has ended by itself.
+    pub(super) async fn end_alone(&self, identity: Identity) {
+        self.note("end_rendering_alone", END_ALONE, vec![identity], None).await;
+    }
+
+    /// Forgets those that have ended, however they did.
+    pub(super) async fn end(&self, identities: Vec<Identity>) {
+        self.note("end_renderings", END, identities, None).await;
+    }
+
+    async fn note(
+        &self,
+        name: &'static str,
+        statement: &'static str,
+        mut identities: Vec<Identity>,
+        begun_by: Option<Uuid>,
+    ) -> HashMap<Identity, i32> {
+        // In one order: those who note the same do not wait for each other in a circle.
+        identities.sort_unstable();
+        identities.dedup();
+        let pool = self.own.get_or_init(|| connection_of_its_own(&self.pool));
+        let noted: Result<Vec<(Vec<u8>, i32)>> = run(pool, name, move |connection| {
+            let identities: Vec<Vec<u8>> = identities.iter().map(|identity| identity.to_vec()).collect();
+            let mut query = sqlx::query_as(statement).bind(identities);
+            if let Some(process) = begun_by {
+                query = query.bind(process);
+            }
+            Box::pin(async move { Ok(query.fetch_all(connection).await?) })
+        })
+        .await;
+        match noted {
+            Ok(rows) => {
+                rows.into_iter().filter_map(|(identity, n)| Some((identity.try_into().ok()?, n))).collect()
+            }
+            Err(error) => {
+                tracing::warn!(%error, code = "UNAVAILABLE", "what is rendered was not noted");
+                HashMap::new()
+            }
+        }
+    }
+}
+
+// None waits for the disk: a process that ends takes nothing with it that the server has.
+const BEGIN: &str = "-- begin_renderings
+WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+INSERT INTO event_renderings AS r (identity, begun, begun_by)
+SELECT identity, 1, $2 FROM quick, unnest($1::bytea[]) AS identity ORDER BY identity
+ON CONFLICT (identity) DO UPDATE
+SET begun = r.begun + (r.begun_by <> excluded.begun_by)::int, begun_by = excluded.begun_by, begun_at = now()
+RETURNING identity, begun";
+
+const BEGIN_ALONE: &str = "-- begin_rendering_alone
+WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+UPDATE event_renderings SET alone = alone + (alone_by IS DISTINCT FROM $2)::int, alone_by = $2
+FROM quick WHERE identity = ANY ($1) RETURNING identity, alone";
+
+const END_ALONE: &str = "-- end_rendering_alone
+WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+UPDATE event_renderings SET alone = 0, alone_by = NULL FROM quick WHERE identity = ANY ($1) RETURNING identity, alone";
+
+/// Those that were set aside stay, so that they are the next time.
+const END: &str = "-- end_renderings
+WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+DELETE FROM event_renderings USING quick WHERE identity = ANY ($1) AND alone = 0 RETURNING identity, begun";

@@ -1,0 +1,159 @@
+//! From what is wanted to tasks that are started: rendered and written some at a time, so that however many they are, they take
+//! little room and others get their turn.
+
+use std::sync::Arc;
+
+use sqlx::PgConnection;
+use store::Result;
+
+use super::matching::{self, Terms, Wanted, compute};
+use super::renderings::{Identity, Leave};
+use crate::configs::template::Budget;
+
+/// Makes tasks and starts them; how many are new.
+pub(super) async fn start_in_tx(
+    connection: &mut PgConnection,
+    wanted: Vec<Wanted>,
+    terms: &Terms,
+) -> Result<usize> {
+    if wanted.is_empty() || !terms.renderings.are_noted() {
+        return render_and_start(connection, wanted, terms).await;
+    }
+    let (wanted, identities) = compute(move || {
+        let identities: Vec<Identity> = wanted.iter().map(|wanted| wanted.pull.event.identity()).collect();
+        (wanted, identities)
+    })
+    .await?;
+    let one_by_one = terms.renderings.begin(identities.clone()).await;
+    let started = match one_by_one {
+        false => render_and_start(connection, wanted, terms).await,
+        true => start_one_by_one(connection, wanted, &identities, terms).await,
+    };
+    terms.renderings.end(identities).await;
+    started
+}
+
+async fn render_and_start(
+    connection: &mut PgConnection,
+    wanted: Vec<Wanted>,
+    terms: &Terms,
+) -> Result<usize> {
+    let (wanted, mut done, mut started) = (Arc::new(wanted), 0, 0);
+    let mut budget = Budget::of_event();
+    while done < wanted.len() {
+        let (all, terms) = (wanted.clone(), terms.clone());
+        let some = compute(move || matching::render_some(&all, done, budget, &terms)).await?;
+        started += tasks::start_in_tx(connection, &some.tasks).await?.len();
+        (done, budget) = (some.done, some.budget);
+    }
+    Ok(started)
+}
+
+/// The batch has ended the process before: event by event, and those that do it by themselves not at all.
+async fn start_one_by_one(
+    connection: &mut PgConnection,
+    wanted: Vec<Wanted>,
+    identities: &[Identity],
+    terms: &Terms,
+) -> Result<usize> {
+    let (mut started, mut rest, mut at) = (0, wanted, 0);
+    while let Some(first) = rest.first() {
+        let event = first.pull.event.clone();
+        let end = rest.iter().position(|wanted| wanted.pull.event.id != event.id).unwrap_or(rest.len());
+        let later = rest.split_off(end);
+        let identity = identities[at];
+        at += end;
+        match terms.renderings.begin_alone(identity).await {
+            Leave::Granted => {
+                let done = render_and_start(connection, rest, terms).await;
+                terms.renderings.end_alone(identity).await;
+                started += done?;
+            }
+            Leave::SetAside => {
+                metrics::counter!("events_set_aside_total").increment(1);
+                let code = "LOGIC_ERROR";
+                tracing::error!(event = %event.id, name = event.name, code, "an event that ends the process starts nothing");
+                sqlx::query("INSERT INTO set_aside_events (event_id) VALUES ($1) ON CONFLICT DO NOTHING -- set_aside_event")
+                    .bind(event.id.0)
+                    .execute(&mut *connection)
+                    .await?;
+            }
+        }
+        rest = later;
+    }
+    Ok(started)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use sqlx::PgPool;
+    use tasks::TaskType;
+
+    use crate::configs::{ActionConfig, set_one};
+    use crate::task_types::Noop;
+    use crate::{Cause, Event, EventId, EventSettings, Events, NewEvent};
+
+    fn new(n: i64) -> NewEvent {
+        let params = json!({"n": n}).as_object().unwrap().clone();
+        let (name, author) = ("e".to_owned(), "me".to_owned());
+        NewEvent { name, params, author, key: None, cause: Cause::default() }
+    }
+
+    /// Writes events together; whether each has started its task.
+    async fn started(events: &Events, new: Vec<NewEvent>) -> (Vec<EventId>, Vec<bool>) {
+        let mut tx = events.pool.begin().await.unwrap();
+        let ids = events.write_in_tx(&mut tx, new).await.unwrap();
+        tx.commit().await.unwrap();
+        let (mut all, mut started) = (Vec::new(), Vec::new());
+        for (id, _) in ids {
+            let asked = sqlx::query_scalar("SELECT EXISTS (SELECT FROM tasks WHERE event_id = $1)");
+            started.push(asked.bind(id.0).fetch_one(&events.pool).await.unwrap());
+            all.push(id);
+        }
+        (all, started)
+    }
+
+    /// What a process leaves behind that ended so often while it rendered the event with others, and by itself.
+    async fn left_behind(pool: &PgPool, of: &NewEvent, alone: i32) {
+        let NewEvent { name, params, author, cause, .. } = of.clone();
+        let time_created = chrono::Utc::now();
+        let event = Event { id: EventId(0), name, params, author, time_created, cause };
+        sqlx::query("INSERT INTO event_renderings (identity, begun, begun_by, alone) VALUES ($1, 5, gen_random_uuid(), $2)")
+            .bind(event.identity().to_vec())
+            .bind(alone)
+            .execute(pool)
+            .await
+            .unwrap();
+    }
+
+    async fn noted(pool: &PgPool) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM event_renderings").fetch_one(pool).await.unwrap()
+    }
+
+    #[test]
+    fn what_ends_the_process_each_time_starts_nothing_and_its_story_says_so() {
+        store::testing::run(async {
+            let pool = store::testing::control_database().await;
+            let events = Events::new(pool.clone(), [TaskType::of::<Noop>()].into(), EventSettings::default());
+            let config: ActionConfig = serde_json::from_value(
+                json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}}),
+            )
+            .unwrap();
+            set_one(&pool, "c".to_owned(), Some(config), reconcile::Owner::Api).await.unwrap();
+            assert_eq!(started(&events, vec![new(1), new(2)]).await.1, [true, true]);
+            assert_eq!(noted(&pool).await, 0, "what has ended leaves nothing behind");
+            for (n, alone) in [(1, 0), (2, 2), (3, 3)] {
+                left_behind(&pool, &new(n), alone).await;
+            }
+            let (ids, of_batch) = started(&events, vec![new(1), new(2), new(3), new(4)]).await;
+            assert_eq!(of_batch, [true, true, false, true], "the others of the batch do not suffer");
+            let story = events.story(ids[2]).await.unwrap().unwrap().to_json();
+            let reason = story["not_fired"][0]["reason"].as_str().unwrap();
+            assert!(reason.starts_with("set aside"), "{story}");
+            // The same again is set aside at once, and only that.
+            assert_eq!(started(&events, vec![new(3), new(5)]).await.1, [false, true]);
+            assert_eq!(started(&events, vec![new(1), new(2)]).await.1, [true, true]);
+        });
+    }
+}

@@ -1,0 +1,40 @@
+//! Hazard: an event is set aside because the database failed, though nothing is wrong with it. (That one is set aside which ends the
+//! process each time: `write/start.rs`.)
+
+use events::{Cause, NewEvent};
+use serde_json::{Value, json};
+use store::testing::run;
+
+use crate::harness::{World, noop_on};
+
+fn event(name: &str, n: i64) -> NewEvent {
+    let params = json!({"n": n}).as_object().unwrap().clone();
+    NewEvent { name: name.to_owned(), params, author: "me".to_owned(), key: None, cause: Cause::default() }
+}
+
+#[test]
+fn an_error_of_the_database_is_no_end_of_the_process() {
+    run(async {
+        let world = World::fresh().await;
+        world.config(noop_on("c", "e")).await;
+        for _ in 0..10 {
+            let mut tx = world.pool.begin().await.unwrap();
+            sqlx::query("SET LOCAL ROLE nobody_who_is_known").execute(&mut *tx).await.unwrap_err();
+            world.events.write_in_tx(&mut tx, vec![event("e", 1)]).await.unwrap_err();
+        }
+        for _ in 0..10 {
+            let mut tx = world.pool.begin().await.unwrap();
+            world.events.write_in_tx(&mut tx, vec![event("e", 1)]).await.unwrap();
+            tx.rollback().await.unwrap();
+        }
+        let mut tx = world.pool.begin().await.unwrap();
+        let ids = world.events.write_in_tx(&mut tx, vec![event("e", 1)]).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(world.started(&ids[0].0.to_string()).await.len(), 1);
+        let left: Value = sqlx::query_scalar("SELECT to_jsonb(count(*)) FROM event_renderings")
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+        assert_eq!(left, json!(0));
+    });
+}

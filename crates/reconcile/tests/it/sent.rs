@@ -1,0 +1,69 @@
+//! Hazard: what somebody sends brings rules of its own along, and judging by them never ends.
+
+use std::time::{Duration, Instant};
+
+use reconcile::{Bundle, Place, SentFile};
+
+const CONFIG: &str =
+    "$schema: /events/action-config-1.yml\nname: c\non: [{event: e}]\naction: {task: noop}\n";
+
+fn file(path: &str, text: &str) -> SentFile {
+    SentFile { path: path.to_owned(), text: text.to_owned() }
+}
+
+fn sent(files: Vec<SentFile>) -> Result<Bundle, String> {
+    Bundle::read(Place::Sent(files.into()))
+}
+
+fn own_schema() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/schemas/events/action-config-1.yml");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// Each level looks at the one below twice.
+fn doubling() -> String {
+    let mut schema = "$defs:\n  d0: {type: object, properties: {x: {type: string}}}\n".to_owned();
+    for n in 1..40 {
+        let below = format!("{{$ref: \"#/$defs/d{}\"}}", n - 1);
+        schema += &format!("  d{n}: {{allOf: [{below}, {below}]}}\n");
+    }
+    schema + "allOf: [{$ref: \"#/$defs/d39\"}]\n"
+}
+
+#[test]
+fn a_schema_that_is_not_the_programs_is_refused_unread() {
+    for (path, text) in [
+        ("schemas/my/own-1.yml", doubling()),
+        ("schemas/events/action-config-1.yml", doubling()),
+        ("schemas/events/action-config-1.yml", own_schema() + "\n"),
+    ] {
+        let began = Instant::now();
+        let refused = sent(vec![file("c.yaml", CONFIG), file(path, &text)]).unwrap_err();
+        assert!(refused.starts_with(&format!("{path} is not a schema of this program")), "{refused}");
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn what_is_sent_is_judged_by_the_programs_schemas() {
+    let schema = || file("schemas/events/action-config-1.yml", &own_schema());
+    for files in [vec![file("c.yaml", CONFIG)], vec![file("c.yaml", CONFIG), schema()]] {
+        let bundle = sent(files).unwrap();
+        assert_eq!(bundle.problems(&[]), []);
+        assert_eq!(bundle.documents("/events/action-config-1.yml").count(), 1);
+        assert!(bundle.schemas().count() > 5, "all of the program's");
+    }
+    let wrong = sent(vec![file("c.yaml", &CONFIG.replace("task: noop", "tusk: noop"))]).unwrap();
+    assert!(!wrong.problems(&[]).is_empty());
+    assert!(sent(vec![schema()]).unwrap_err().contains("empty bundle"), "schemas are nothing to bring about");
+}
+
+#[test]
+fn schemas_are_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("schemas/my")).unwrap();
+    std::fs::write(folder.path().join("schemas/my/own-1.yml"), "type: object\n").unwrap();
+    std::fs::write(folder.path().join("c.yaml"), CONFIG).unwrap();
+    let files = Place::Folder(folder.path().to_owned()).to_send().unwrap();
+    assert_eq!(files, [file("c.yaml", CONFIG)]);
+}

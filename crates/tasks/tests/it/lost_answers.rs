@@ -1,0 +1,109 @@
+//! Hazard: the answer of a commit is lost, the work is repeated, and what was asked for once is there twice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::future::BoxFuture;
+use queue::fifo::{NewMessage, SendInTx, Sent};
+use serde_json::json;
+use store::testing::run;
+use store::{Error, PgConnection};
+use tasks::{Done, Enqueued, NewTask, Tasks};
+
+use crate::harness::World;
+
+/// Sends; and if it is told to, commits at once what the transaction has done, and says that the database went away.
+struct LosesAnswer {
+    sender: Arc<dyn SendInTx>,
+    loses: AtomicBool,
+}
+
+impl SendInTx for LosesAnswer {
+    fn send_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        queue: &'a str,
+        messages: &'a [NewMessage],
+    ) -> BoxFuture<'a, store::Result<Vec<Sent>>> {
+        Box::pin(async move {
+            let sent = self.sender.send_in_tx(connection, queue, messages).await?;
+            if self.loses.swap(false, Ordering::SeqCst) {
+                sqlx::query("COMMIT").execute(connection).await?;
+                return Err(Error::from(sqlx::Error::PoolTimedOut));
+            }
+            Ok(sent)
+        })
+    }
+
+    fn send_all_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        messages: &'a [(&'a str, &'a NewMessage)],
+    ) -> BoxFuture<'a, store::Result<Vec<Sent>>> {
+        self.sender.send_all_in_tx(connection, messages)
+    }
+
+    fn take_back_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        deduplications: &'a [String],
+    ) -> BoxFuture<'a, store::Result<()>> {
+        self.sender.take_back_in_tx(connection, deduplications)
+    }
+}
+
+fn losing(world: &World) -> (Tasks, Arc<LosesAnswer>) {
+    let engine = queue::fifo::PostgresFifo::new(world.pool.clone(), world.notifications.clone());
+    let sender = Arc::new(LosesAnswer { sender: Arc::new(engine), loses: AtomicBool::new(true) });
+    (Tasks::new(world.pool.clone(), world.tasks.types.clone(), sender.clone()), sender)
+}
+
+#[test]
+fn a_task_without_a_key_is_there_once() {
+    run(async {
+        let world = World::fresh().await;
+        let (tasks, sender) = losing(&world);
+        let new = NewTask { task_type: "test.parent".to_owned(), params: json!({}), key: None, tick: None };
+        let first = tasks.enqueue(new.clone()).await.unwrap();
+        assert!(!sender.loses.load(Ordering::SeqCst), "an answer was lost");
+        let second = tasks.enqueue(new).await.unwrap();
+        let (Enqueued::Added(first), Enqueued::Added(second)) = (first, second) else {
+            panic!("each call has added its task: {first:?}, {second:?}");
+        };
+        assert_ne!(first, second);
+        let counts: (i64, i64) =
+            sqlx::query_as("SELECT (SELECT count(*) FROM tasks), (SELECT count(*) FROM fifo_messages)")
+                .fetch_one(&world.pool)
+                .await
+                .unwrap();
+        assert_eq!(counts, (2, 2));
+        assert_eq!(world.task(first).await.get("task_key"), None, "it has none of its caller's");
+    });
+}
+
+#[test]
+fn a_retry_that_was_followed_is_not_told_that_it_cannot_be() {
+    run(async {
+        let world = World::fresh().await;
+        let task = world.begin("nothing").await;
+        assert_eq!(world.tasks.cancel(task).await.unwrap(), Done::Followed);
+        let (tasks, sender) = losing(&world);
+        // A worker is quick enough to begin it before the repetition.
+        sqlx::query(
+            "CREATE FUNCTION begin_at_once() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN IF new.status = 'waiting' THEN new.status := 'running'; END IF; RETURN new; END $$",
+        )
+        .execute(&world.pool)
+        .await
+        .unwrap();
+        sqlx::query("CREATE TRIGGER t BEFORE UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION begin_at_once()")
+            .execute(&world.pool)
+            .await
+            .unwrap();
+        assert_eq!(tasks.retry(task).await.unwrap(), Done::Followed);
+        assert!(!sender.loses.load(Ordering::SeqCst), "an answer was lost");
+        let retries: i32 =
+            sqlx::query_scalar("SELECT retries FROM tasks").fetch_one(&world.pool).await.unwrap();
+        assert_eq!(retries, 1);
+    });
+}
