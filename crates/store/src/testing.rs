@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+pub use faults;
+use faults::{Address, Proxy};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
@@ -99,6 +101,20 @@ pub async fn empty_database_options() -> PgConnectOptions {
     let name = format!("test_{}", TESTS.fetch_add(1, Ordering::Relaxed));
     create(cluster, &format!("CREATE DATABASE {name}")).await;
     cluster.options(&name)
+}
+
+/// The same database behind a proxy that breaks connections where a test says.
+pub async fn with_faults(options: &PgConnectOptions) -> (PgConnectOptions, Proxy) {
+    let socket = options.get_socket().expect("the test server listens on a Unix socket");
+    let upstream = Address::Unix(socket.join(format!(".s.PGSQL.{}", options.get_port())));
+    let proxy = Proxy::start(Address::Tcp(([127, 0, 0, 1], 0).into()), upstream).await.expect("a proxy");
+    let Address::Tcp(address) = *proxy.address() else { unreachable!("it was told to listen on TCP") };
+    let proxied = PgConnectOptions::new_without_pgpass()
+        .host(&address.ip().to_string())
+        .port(address.port())
+        .username(options.get_username())
+        .database(options.get_database().unwrap_or_default());
+    (proxied, proxy)
 }
 
 /// A pool as the services use it.
