@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use queue::{Jobs, NewJob, enqueue_in_tx, forget_dead_in_tx, hurry_in_tx};
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Lease, run_tx};
+use store::{Error, Lease, run_tx_refusable};
 
 use super::{QUEUE, State};
 
@@ -28,7 +28,8 @@ impl From<Error> for RetryError {
 /// Revives a failed order with no attempts used up, or makes a waiting one due now.
 pub async fn retry(pool: &PgPool, jobs: &Jobs, order_id: i32) -> Result<(), RetryError> {
     let lane = jobs.lane();
-    let verdict = run_tx(pool, "retry_order", move |connection| {
+    let is_refused = |verdict: &Result<(), RetryError>| verdict.is_err();
+    let verdict = run_tx_refusable(pool, "retry_order", is_refused, move |connection| {
         let lane = lane.clone();
         Box::pin(async move { revive_or_hurry(connection, &lane, order_id).await })
     });

@@ -11,7 +11,7 @@ use serving::body::{self, JsonBody};
 use serving::error::{ApiError, Code};
 use serving::path::Path;
 use sqlx::PgConnection;
-use store::run_tx;
+use store::{run_tx, run_tx_refusable};
 
 use super::caller::Known;
 use super::{Desk, short, unavailable};
@@ -102,7 +102,8 @@ pub(super) async fn delete(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let (behalf, name) = (behalf(query)?, name.replace('\0', "\u{fffd}"));
-    let done = run_tx(&desk.events.pool, "delete_action_config", move |connection| {
+    let is_refused = |done: &Done| !matches!(done, Done::Deleted);
+    let done = run_tx_refusable(&desk.events.pool, "delete_action_config", is_refused, move |connection| {
         let name = name.clone();
         Box::pin(async move {
             hold_in_tx(connection).await?;

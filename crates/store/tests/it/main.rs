@@ -9,3 +9,4 @@ mod deep_data_dir;
 mod duties;
 mod leases;
 mod schema_versions;
+mod unknown_outcomes;
