@@ -197,6 +197,12 @@ pub enum End {
         /// Why.
         reason: String,
     },
+    /// Tried for long and often enough: failed for good, unless its data is stored by now. Then something of it may be
+    /// posted, and it waits on.
+    GivenUp {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What those who wait for an order are told.

@@ -53,12 +53,21 @@ pub async fn reach(settings: &DatabaseSettings) -> anyhow::Result<Database> {
     Ok(Database { pool, embedded })
 }
 
+/// A host that dies silently inside a transaction holds its locks, its lane's among them, for so long. Below a lease's
+/// time: its orders wait for the lease, and for no more.
+const IDLE_IN_TRANSACTION_TIMEOUT_MS: &str = "5000";
+
 /// No statement of this program comes near these times; and for none of them is it worth to start parallel workers or to
 /// compile it, which the planner does on a wrong guess (12 ms for a balance of 1 ms).
 pub(super) fn with_backstops(options: PgConnectOptions) -> PgConnectOptions {
     options.options([
         ("statement_timeout", "60000"),
-        ("idle_in_transaction_session_timeout", "60000"),
+        ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT_MS),
+        ("client_connection_check_interval", "2000"),
+        ("tcp_keepalives_idle", "5"),
+        ("tcp_keepalives_interval", "2"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", "10000"),
         ("max_parallel_workers_per_gather", "0"),
         ("jit", "off"),
     ])
@@ -109,4 +118,20 @@ async fn create_now(embedded: &Embedded, name: &str) -> store::Result<()> {
         }
     }
     Ok(admin.close().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use store::LeaseTerms;
+
+    use super::IDLE_IN_TRANSACTION_TIMEOUT_MS;
+
+    #[test]
+    fn a_dead_hosts_transaction_ends_before_its_lease() {
+        let transaction = Duration::from_millis(IDLE_IN_TRANSACTION_TIMEOUT_MS.parse().unwrap());
+        let LeaseTerms { ttl, renew_every } = LeaseTerms::default();
+        assert!(transaction < ttl && ttl + renew_every + transaction <= Duration::from_secs(15));
+    }
 }
