@@ -12,10 +12,11 @@
 //!
 //! It ends with its standard input.
 
+use std::io::Write as _;
+
 use faults::{Address, Fault, Proxy};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -28,21 +29,21 @@ enum Command {
     CutAll,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [listen, upstream] = arguments.as_slice() else {
         return Err("usage: fault_proxy LISTEN UPSTREAM (host:port or the path of a Unix socket)".into());
     };
-    let proxy = Proxy::start(listen.parse::<Address>()?, upstream.parse::<Address>()?).await?;
-    answer(&json!({ "listening": proxy.address().to_string() })).await?;
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
-        let done = match serde_json::from_str(&line) {
+    let (listen, upstream) = (listen.parse::<Address>()?, upstream.parse::<Address>()?);
+    // The proxy has a thread of its own; this one reads commands.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let proxy = runtime.block_on(Proxy::start(listen, upstream))?;
+    answer(&json!({ "listening": proxy.address().to_string() }))?;
+    for line in std::io::stdin().lines() {
+        answer(&match serde_json::from_str(&line?) {
             Ok(command) => obey(&proxy, command),
             Err(error) => json!({ "error": error.to_string() }),
-        };
-        answer(&done).await?;
+        })?;
     }
     Ok(())
 }
@@ -66,8 +67,8 @@ fn obey(proxy: &Proxy, command: Command) -> Value {
     }
 }
 
-async fn answer(value: &Value) -> std::io::Result<()> {
-    let mut stdout = tokio::io::stdout();
-    stdout.write_all(format!("{value}\n").as_bytes()).await?;
-    stdout.flush().await
+fn answer(value: &Value) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{value}")?;
+    stdout.flush()
 }
