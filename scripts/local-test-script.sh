@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds both programs and runs the end-to-end tests (order_service/tests/e2e) against the two real
+# Builds both programs (and the proxy that breaks their database connections) and runs the end-to-end tests (order_service/tests/e2e) against the two real
 # binaries. Nothing has to run beforehand. Arguments go to pytest:
 #
 #   scripts/local-test-script.sh test_first_contact.py -x
@@ -12,8 +12,8 @@ say() { printf 'e2e: %s\n' "$*"; }
 
 profile=${E2E_PROFILE:-release}
 case $profile in
-    release) build=(cargo build --release --workspace --bin order_service --bin data_manager) ;;
-    debug) build=(cargo build --workspace --bin order_service --bin data_manager) ;;
+    release) build=(cargo build --release --workspace --bin order_service --bin data_manager --bin fault_proxy) ;;
+    debug) build=(cargo build --workspace --bin order_service --bin data_manager --bin fault_proxy) ;;
     *) printf 'e2e: E2E_PROFILE is release or debug, not %s\n' "$profile" >&2; exit 2 ;;
 esac
 
@@ -27,7 +27,7 @@ cargo build -p order_service
 # The tests take the binaries from here; absolute, because they are started from other folders.
 target=$(realpath -- "${CARGO_TARGET_DIR:-target}")
 bin=$target/$profile
-export ORDER_SERVICE_BIN=$bin/order_service DATA_MANAGER_BIN=$bin/data_manager
+export ORDER_SERVICE_BIN=$bin/order_service DATA_MANAGER_BIN=$bin/data_manager FAULT_PROXY_BIN=$bin/fault_proxy
 export DEBUG_ORDER_SERVICE_BIN=$target/debug/order_service
 python=$PWD/target/e2e-venv/bin/python
 TMPDIR=$(scripts/scratch-dir.sh)

@@ -189,11 +189,7 @@ fn refused(order_id: i32, status: &Status) -> OrderError {
 
 /// What could not be stored is not told.
 pub(crate) fn not_stored(error: store::Error) -> Status {
-    let code = match error {
-        store::Error::Unavailable(_) | store::Error::Contention(_) | store::Error::Abandoned => {
-            Code::Unavailable
-        }
-        _ => Code::InternalError,
-    };
+    let passes = error.is_transient() || matches!(error, store::Error::Abandoned);
+    let code = if passes { Code::Unavailable } else { Code::InternalError };
     ApiError::new(code, error.to_string()).into()
 }

@@ -133,7 +133,8 @@ struct Work {
 }
 
 async fn in_one_transaction(pool: &PgPool, work: Arc<Work>) -> Result<Done> {
-    store::run(pool, "write_batch", move |connection| {
+    let is_refused = |done: &Done| !matches!(done, Done::Written { .. });
+    store::run_refusable(pool, "write_batch", is_refused, move |connection| {
         let work = work.clone();
         Box::pin(async move {
             let mut tx = connection.begin().await?;

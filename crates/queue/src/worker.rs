@@ -13,6 +13,9 @@ use tokio::task::JoinHandle;
 use crate::settle::{Settle, settle_in_tx};
 use crate::{Backoff, Job, Jobs};
 
+/// After so long a job is worked on again whose end the database refused.
+const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(15);
+
 /// What a handler says of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -131,30 +134,52 @@ fn verdict(job: &Job, outcome: Outcome, terms: &WorkerTerms) -> Settle {
     }
 }
 
-/// Settles a batch, for as long as the database takes; jobs of lost lanes belong to somebody else now.
-async fn settle(jobs: &Jobs, mut batch: Vec<(Job, Settle)>) {
-    let ended: Vec<Job> = batch.iter().map(|(job, _)| job.clone()).collect();
-    let soonest = loop {
-        batch.retain(|(job, _)| !job.lane.is_lost());
-        let (queue, work) = (jobs.shared.queue, batch.clone());
+/// Settles a batch, for as long as the database takes; jobs of lost lanes belong to somebody else now. What it refuses for
+/// good is found by halving, so that one impossible job does not keep the others.
+async fn settle(jobs: &Jobs, batch: Vec<(Job, Settle)>) {
+    let grouped = batch.iter().any(|(job, _)| job.group.is_some());
+    let mut soonest = grouped.then_some(Duration::ZERO);
+    let mut piles = vec![batch];
+    while let Some(mut pile) = piles.pop() {
+        let (held, lost): (Vec<_>, Vec<_>) = pile.into_iter().partition(|(job, _)| !job.lane.is_lost());
+        lost.iter().for_each(|(job, _)| jobs.end(&job.lane, job.id));
+        pile = held;
+        let (queue, work) = (jobs.shared.queue, pile.clone());
         let settled = run_tx(&jobs.shared.pool, "settle_jobs", move |connection| {
             let work = work.clone();
             Box::pin(async move { settle_in_tx(connection, queue, &work).await })
         });
         match settled.await {
-            Ok(soonest) => break soonest,
-            Err(Error::Fenced { .. }) => {}
-            Err(error) => {
+            Ok(due) => {
+                pile.iter().for_each(|(job, _)| jobs.end(&job.lane, job.id));
+                soonest = soonest.into_iter().chain(due).min();
+            }
+            Err(Error::Fenced { .. }) => piles.push(pile),
+            Err(error) if error.is_transient() => {
                 tracing::warn!(%error, code = "UNAVAILABLE", "settling jobs failed; trying again");
                 tokio::time::sleep(Duration::from_millis(200)).await;
+                piles.push(pile);
             }
+            Err(error) if pile.len() > 1 => {
+                tracing::warn!(%error, jobs = pile.len(), "the database refuses jobs' ends; looking for which");
+                piles.push(pile.split_off(pile.len() / 2));
+                piles.push(pile);
+            }
+            Err(error) => pile.into_iter().for_each(|(job, _)| take_up_later(jobs, job, &error)),
         }
-    };
-    for job in &ended {
-        jobs.end(&job.lane, job.id);
     }
-    let unblocked = ended.iter().any(|job| job.group.is_some()).then_some(Duration::ZERO);
-    if let Some(delay) = unblocked.or(soonest) {
+    if let Some(delay) = soonest {
         jobs.wake_in(delay);
     }
+}
+
+/// A job whose end the database refuses is worked on again, later: nobody else would carry it on.
+fn take_up_later(jobs: &Jobs, job: Job, error: &Error) {
+    tracing::error!(job = job.id, key = ?job.key, %error, code = "CONSISTENCY_ERROR", "the end of a job is refused");
+    let jobs = jobs.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(REFUSED_RETRY_INTERVAL).await;
+        jobs.end(&job.lane, job.id);
+        jobs.wake_in(Duration::ZERO);
+    });
 }

@@ -49,7 +49,9 @@ pub async fn carry_out<T: Transaction>(
     approval: Option<Approval>,
 ) -> Result<(Plan, T::Steps), RunError> {
     let run = Arc::new((transaction, approval));
-    store::run_tx(pool, Operation::named(name).within(LONG), move |connection| {
+    let operation = Operation::named(name).within(LONG);
+    // What was written moves the plan: a repetition would say that nothing was.
+    store::run_tx_refusable(pool, operation, Result::is_err, move |connection| {
         let run = run.clone();
         Box::pin(async move { in_tx(&run.0, connection, run.1.as_ref()).await })
     })

@@ -3,6 +3,12 @@
 //! One statement every two seconds renews everything a process holds and takes over what others let expire; its
 //! cost does not grow with the work done under the leases. A holder that was paused past its expiry finds its
 //! lease lost, and whatever it still tries to write under the old epoch is refused ([`Lease::fence`]).
+//!
+//! An epoch bears its owner's mark in its low bits, so comparing epochs compares owners: should the table be put back to an
+//! older copy, the epoch that somebody then takes is not one that another process still believes to hold.
+//!
+//! No single reading of a clock decides for long: an expiry further ahead than any renewal puts it was written before
+//! the clock was set back, and counts as expired.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,12 +44,18 @@ impl Default for LeaseTerms {
     }
 }
 
+/// The low bits of an epoch that bear the owner's mark; the others count the changes of owner.
+const MARK_BITS: i32 = 24;
+
+/// An expiry further ahead than so many times the `ttl` cannot be a renewal's.
+const MAX_TTLS_AHEAD: f64 = 2.0;
+
 /// One lease held by this process.
 #[derive(Debug)]
 pub struct Lease {
     /// Its row.
     pub id: i64,
-    /// The fencing token: raised with every change of owner.
+    /// The fencing token: raised with every change of owner, whose mark it bears.
     pub epoch: i64,
     /// What it is on, within its class.
     pub name: String,
@@ -150,6 +162,12 @@ impl Leases {
         Err(format!("leases were last renewed {} s ago", since.as_secs()))
     }
 
+    /// What its epochs bear: random as the owner is.
+    fn mark(&self) -> i64 {
+        let [.., a, b, c] = *self.owner.as_bytes();
+        i64::from(u32::from_be_bytes([0, a, b, c]))
+    }
+
     /// Renews nothing and takes nothing over any more: this process is about to end. What it does not give back
     /// expires.
     pub fn retire(&self) {
@@ -158,24 +176,29 @@ impl Leases {
 
     /// Takes `name` if it is free or expired; `None` if somebody else holds it.
     pub async fn take(&self, class: &str, name: &str) -> Result<Option<Arc<Lease>>> {
-        let (owner, ttl) = (self.owner, self.terms.ttl.as_secs_f64());
+        let (owner, mark, ttl) = (self.owner, self.mark(), self.terms.ttl.as_secs_f64());
         let (class, name) = (class.to_owned(), name.to_owned());
         let row: Option<(i64, i64, String)> = run(&self.pool, in_time("take_lease"), move |connection| {
             let (class, name) = (class.clone(), name.clone());
             Box::pin(async move {
                 let row = sqlx::query_as(
                     "-- take_lease
-                    INSERT INTO leases (class, name, owner, expires_at)
-                    VALUES ($1, $2, $3, now() + make_interval(secs => $4))
+                    INSERT INTO leases (class, name, owner, epoch, expires_at)
+                    VALUES ($1, $2, $3, (1::bigint << $5) | $6, now() + make_interval(secs => $4))
                     ON CONFLICT (class, name) DO UPDATE
-                        SET owner = excluded.owner, epoch = leases.epoch + 1, expires_at = excluded.expires_at
-                        WHERE leases.expires_at < now() OR leases.owner = excluded.owner
+                        SET owner = excluded.owner, expires_at = excluded.expires_at,
+                            epoch = (((leases.epoch >> $5) + 1) << $5) | $6
+                        WHERE leases.expires_at < now() OR leases.expires_at > now() + make_interval(secs => $7)
+                           OR leases.owner = excluded.owner
                     RETURNING lease_id, epoch, name",
                 )
                 .bind(class)
                 .bind(name)
                 .bind(owner)
                 .bind(ttl)
+                .bind(MARK_BITS)
+                .bind(mark)
+                .bind(ttl * MAX_TTLS_AHEAD)
                 .fetch_optional(connection)
                 .await?;
                 Ok(row)
@@ -192,11 +215,13 @@ impl Leases {
         run(&self.pool, in_time("release_lease"), move |connection| {
             Box::pin(async move {
                 sqlx::query(
-                    "UPDATE leases SET owner = gen_random_uuid(), epoch = epoch + 1, expires_at = '-infinity'
+                    "UPDATE leases SET owner = gen_random_uuid(), expires_at = '-infinity',
+                            epoch = ((epoch >> $3) + 1) << $3
                      WHERE lease_id = $1 AND epoch = $2 -- release_lease",
                 )
                 .bind(id)
                 .bind(epoch)
+                .bind(MARK_BITS)
                 .execute(connection)
                 .await?;
                 Ok(())
@@ -297,7 +322,7 @@ impl Leases {
         let ids: Vec<i64> = mine.iter().map(|lease| lease.id).collect();
         let epochs: Vec<i64> = mine.iter().map(|lease| lease.epoch).collect();
         let classes = adopt.to_vec();
-        let (owner, ttl) = (self.owner, self.terms.ttl.as_secs_f64());
+        let (owner, mark, ttl) = (self.owner, self.mark(), self.terms.ttl.as_secs_f64());
         run(&self.pool, in_time("renew_leases"), move |connection| {
             let (ids, epochs, classes) = (ids.clone(), epochs.clone(), classes.clone());
             Box::pin(async move {
@@ -308,6 +333,9 @@ impl Leases {
                     .bind(ttl)
                     .bind(classes)
                     .bind(room)
+                    .bind(MARK_BITS)
+                    .bind(mark)
+                    .bind(ttl * MAX_TTLS_AHEAD)
                     .fetch_all(connection)
                     .await?;
                 Ok(rows)
@@ -329,11 +357,12 @@ WITH mine AS MATERIALIZED (
     RETURNING l.lease_id, l.epoch, l.name
 ), expired AS (
     SELECT lease_id FROM leases
-    WHERE class = ANY ($5::text[]) AND expires_at < now() AND lease_id NOT IN (SELECT unnest($1::bigint[]))
+    WHERE class = ANY ($5::text[]) AND (expires_at < now() OR expires_at > now() + make_interval(secs => $9))
+      AND lease_id NOT IN (SELECT unnest($1::bigint[]))
     ORDER BY expires_at LIMIT $6
     FOR UPDATE SKIP LOCKED
 ), taken AS (
-    UPDATE leases l SET owner = $3, epoch = l.epoch + 1, expires_at = now() + make_interval(secs => $4)
+    UPDATE leases l SET owner = $3, epoch = (((l.epoch >> $7) + 1) << $7) | $8, expires_at = now() + make_interval(secs => $4)
     FROM expired WHERE l.lease_id = expired.lease_id
     RETURNING l.lease_id, l.epoch, l.name
 )

@@ -40,4 +40,4 @@ pub use own_connection::{Generation, OwnConnection};
 pub use sqlx::postgres::PgConnectOptions;
 pub use sqlx::{PgConnection, PgPool};
 pub use text::storable;
-pub use transaction::{run, run_tx};
+pub use transaction::{run, run_refusable, run_tx, run_tx_refusable};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use queue::{enqueue_in_tx, forget_dead_in_tx, hurry_in_tx};
 use sqlx::PgConnection;
-use store::{Result, run_tx};
+use store::{Result, run_tx_refusable};
 
 use crate::action::{ACTIONS, job, job_key};
 use crate::task::message;
@@ -23,6 +23,13 @@ pub enum Done {
     Unknown,
     /// The task's status does not allow it.
     Not(String),
+}
+
+impl Done {
+    /// Says no because of the task's status, which an earlier try may have made.
+    fn is_refused(&self) -> bool {
+        matches!(self, Done::Not(_))
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -45,7 +52,7 @@ impl Row {
 impl Tasks {
     /// Cancels a task that has not ended: it is not begun any more, and what is in work is dropped at its next await.
     pub async fn cancel(&self, task_id: i64) -> Result<Done> {
-        run_tx(&self.pool, "cancel_task", move |connection| {
+        run_tx_refusable(&self.pool, "cancel_task", Done::is_refused, move |connection| {
             Box::pin(async move { cancel_in_tx(connection, task_id).await })
         })
         .await
@@ -56,7 +63,7 @@ impl Tasks {
     pub async fn retry(&self, task_id: i64) -> Result<Done> {
         // What this call has made of `retries` in a try whose commit may have been answered or not.
         let (tasks, made) = (self.clone(), Arc::new(AtomicI32::new(i32::MAX)));
-        run_tx(&self.pool, "retry_task", move |connection| {
+        run_tx_refusable(&self.pool, "retry_task", Done::is_refused, move |connection| {
             let (tasks, made) = (tasks.clone(), made.clone());
             Box::pin(async move { tasks.retry_in_tx(connection, task_id, &made).await })
         })

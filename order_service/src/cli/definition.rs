@@ -201,6 +201,15 @@ fn orders() -> Command {
         )
         .subcommand(
             with_example(
+                "reconcile",
+                "Compares orders with their postings, after a database was put back to an older copy (reads the databases)",
+                "order_service orders reconcile --apply",
+            )
+            .arg(switch("apply", "Put right what differs; without this it is only shown"))
+            .arg(output()),
+        )
+        .subcommand(
+            with_example(
                 "callbacks",
                 "Callbacks of the last day for orders that nobody knows (reads the database)",
                 "order_service orders callbacks --orphans",

@@ -10,6 +10,7 @@ mod export;
 mod integration;
 mod ledger;
 mod orders;
+mod reconciled_orders;
 mod output;
 mod process;
 mod reconcile;
@@ -127,6 +128,7 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
             Some(("list", args)) => orders::list(args, resolved).await,
             Some(("retry", args)) => orders::retry(args, resolved).await,
             Some(("callbacks", args)) => orders::callbacks(args, resolved).await,
+            Some(("reconcile", args)) => reconciled_orders::reconcile(args, resolved).await,
             _ => Err(Failure::Usage("orders: which command? (see orders --help)".to_owned())),
         },
         Some(("ledger", args)) => ledger::run(args, resolved).await,

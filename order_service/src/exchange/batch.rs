@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::{Code, Status};
 
 use super::client::Guarded;
+use super::is_permanent;
 
 /// Most questions in one call.
 const MOST: usize = 500;
@@ -62,9 +63,12 @@ async fn ask_all(mut client: DataManagerClient<Guarded>, batches: &OptionalCall,
     let order_ids = batch.iter().map(|question| question.order_id).collect();
     let answer = client.get_orders_data_callback(GetOrdersDataCallbackRequest { order_ids }).await;
     let answer = match answer {
-        Err(status) if status.code() == Code::Unimplemented => {
+        // Of one order this would be a verdict for good. Of a batch it says only that the peer does not take batches,
+        // or not this one: each order has its own answer, asked for by itself.
+        Err(status) if is_permanent(status.code()) => {
             if batches.note_lacking() {
-                tracing::info!("the data manager has no batch call: asking one by one");
+                tracing::info!(code = ?status.code(), reason = status.message(),
+                    "the data manager takes no batches: asking one by one");
             }
             batch.into_iter().for_each(|question| drop(question.answer.send(None)));
             return;

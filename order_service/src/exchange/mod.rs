@@ -90,15 +90,21 @@ fn stage_error(error: AskError) -> StageError {
     match error {
         AskError::Unreachable(_) => StageError::NotTried(reason),
         AskError::NoCallback(_) => StageError::Transient(reason),
-        AskError::Refused { code, .. } => match code {
-            Code::InvalidArgument
+        AskError::Refused { code, .. } if is_permanent(code) => StageError::Permanent(reason),
+        AskError::Refused { .. } => StageError::Transient(reason),
+    }
+}
+
+/// Whether the data manager's answer to the question of one order is its last word.
+fn is_permanent(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument
             | Code::NotFound
             | Code::FailedPrecondition
             | Code::OutOfRange
             | Code::PermissionDenied
             | Code::Unauthenticated
-            | Code::Unimplemented => StageError::Permanent(reason),
-            _ => StageError::Transient(reason),
-        },
-    }
+            | Code::Unimplemented
+    )
 }

@@ -24,6 +24,11 @@ pub struct Data {
 }
 
 impl Data {
+    /// What a data manager gave; `None` if one of them is 0.
+    pub fn given(storage_id: i32, pickup_point_id: i32) -> Option<Self> {
+        Self::stored(storage_id, pickup_point_id)
+    }
+
     /// As stored: 0 stands for nothing.
     pub(super) fn stored(storage_id: i32, pickup_point_id: i32) -> Option<Self> {
         (storage_id != 0 && pickup_point_id != 0).then_some(Self { storage_id, pickup_point_id })
@@ -136,9 +141,9 @@ async fn settle(pool: &PgPool, deliver: &Deliver, forward: &Coalescer<(i32, Stor
     let mut told = HashMap::with_capacity(verdicts.len());
     for Verdict { order_id, stored, answer } in verdicts {
         told.insert(order_id, answer);
+        // A duplicate too: it may be the repetition of a write whose answer was lost, and the order wait elsewhere.
         if let Some(stored) = stored
             && !deliver(order_id, stored)
-            && answer == CallbackAnswer::Stored
         {
             forward.push((order_id, stored)).await;
         }

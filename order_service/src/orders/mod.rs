@@ -9,6 +9,7 @@ mod adopt;
 mod callback;
 mod clock;
 mod end;
+mod mend;
 mod orphan;
 mod read;
 mod retry;
@@ -31,6 +32,7 @@ pub use callback::{
 };
 pub use clock::Clock;
 pub use end::{Audience, Ender, GiveUp};
+pub use mend::{believe, post_again, revive};
 pub use orphan::{Orphan, orphans};
 pub use read::{Listing, Order, StateChange, get, list, load};
 pub use retry::{RetryError, retry};
@@ -194,6 +196,12 @@ pub enum End {
     },
     /// Failed for good.
     Failed {
+        /// Why.
+        reason: String,
+    },
+    /// Tried for long and often enough: failed for good, unless its data is stored by now. Then something of it may be
+    /// posted, and it waits on.
+    GivenUp {
         /// Why.
         reason: String,
     },

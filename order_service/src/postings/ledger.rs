@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 use ledger::Ledger;
-use ledger::events::{Event, NewEvent, Status};
+use ledger::events::{Event, NewEvent, Status, posted_at};
 use serving::error::ApiError;
 use sqlx::PgPool;
 
@@ -67,26 +67,60 @@ impl LedgerPostings {
         check(&new).map_err(|error| StageError::Permanent(format!("the ledger refuses its posting: {error}")))
     }
 
+    /// What is there at another time is there: see [`LedgerPostings::is_posted`]. The others of its part were not written
+    /// because of it, and are written by themselves.
     async fn write(&self, events: Vec<Event>) -> Result<(), StageError> {
-        let ids: Vec<String> = events.iter().map(|event| event.event_id.clone()).collect();
-        let written = self.ledger.writer.write(events).await;
-        for (id, written) in ids.into_iter().zip(written) {
-            match written.status {
-                Status::Created | Status::Duplicate => {}
-                Status::Conflict | Status::NotWritten => {
-                    let reason = format!("CONFLICT: the ledger has event `{id}` with other content");
-                    return Err(StageError::Transient(reason));
-                }
-                Status::Unavailable => {
-                    let shard = &self.ledger.shards.all()[written.shard].name;
-                    return Err(StageError::Transient(format!(
-                        "UNAVAILABLE: ledger shard {shard} does not answer"
-                    )));
+        let mut left = events;
+        while !left.is_empty() {
+            let written = self.ledger.writer.write(left.clone()).await;
+            let mut again = Vec::new();
+            let mut recognised = false;
+            for (event, written) in left.into_iter().zip(written) {
+                match written.status {
+                    Status::Created | Status::Duplicate => {}
+                    Status::NotWritten => again.push(event),
+                    Status::Conflict if self.is_posted(&event).await? => recognised = true,
+                    Status::Conflict => {
+                        let id = &event.event_id;
+                        let reason = format!("CONFLICT: the ledger has event `{id}` with other content");
+                        return Err(StageError::Transient(reason));
+                    }
+                    Status::Unavailable => {
+                        return Err(unavailable(&self.ledger.shards.all()[written.shard].name));
+                    }
                 }
             }
+            if !again.is_empty() && !recognised {
+                return Err(StageError::Transient(
+                    "CONFLICT: a part of an order's events was not written".to_owned(),
+                ));
+            }
+            left = again;
         }
         Ok(())
     }
+
+    /// Whether this posting, which is the service's own work, is in the ledger under another time. The control database was
+    /// then put back to an older copy, and the order's data stored again.
+    async fn is_posted(&self, event: &Event) -> Result<bool, StageError> {
+        match posted_at(&self.ledger.shards, event).await {
+            Ok(Some(at)) => {
+                metrics::counter!("order_postings_recognised_total").increment(1);
+                tracing::info!(event_id = event.event_id, posted_at = %at, now_at = %event.dt,
+                    "an order's event is in the ledger at another time: the same posting");
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(error) => {
+                tracing::warn!(event_id = event.event_id, %error, code = "UNAVAILABLE", "a posting could not be looked up");
+                Err(StageError::Transient("UNAVAILABLE: a posting could not be looked up".to_owned()))
+            }
+        }
+    }
+}
+
+fn unavailable(shard: &str) -> StageError {
+    StageError::Transient(format!("UNAVAILABLE: ledger shard {shard} does not answer"))
 }
 
 impl Postings for LedgerPostings {
@@ -96,7 +130,7 @@ impl Postings for LedgerPostings {
                 return Ok(());
             }
             let rules = self.rules(stored.basis.rules).await?;
-            let events = self.check(events(&rules, order, stored)).await?;
+            let events = self.check(events(&rules, (order.order_id, order.product_id), stored)).await?;
             store::fail_point("posting");
             self.write(events).await?;
             store::fail_point("posted");

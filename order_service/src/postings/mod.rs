@@ -9,6 +9,7 @@ mod evaluate;
 mod integration;
 mod ledger;
 mod plan;
+mod reconcile;
 mod rule;
 mod stored;
 
@@ -18,6 +19,7 @@ pub(crate) use integration::types_in_force;
 pub use integration::{POSTINGS, PostingRules, apply_in_tx, rules_of};
 pub use ledger::LedgerPostings;
 pub use plan::plan;
+pub use reconcile::{Comparison, Difference, Found, compare, put_right};
 pub use rule::{Field, Outcome, Rule, RuleEvent, Source};
 pub use stored::{RULES_CHANNEL, RuleSet, load_rules, load_version, put_rules_in_tx, read_rules};
 

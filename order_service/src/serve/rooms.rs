@@ -26,6 +26,8 @@ use crate::watch::Watch;
 
 /// Lanes taken over and not yet looked into.
 const ADOPTED: usize = 64;
+/// Attempts in the background before an order is given up, however long it has waited.
+const MIN_BACKGROUND_ATTEMPTS: u32 = 10;
 
 /// A running process.
 pub(super) struct Running {
@@ -78,7 +80,9 @@ pub(super) async fn start(
     let exchange = start_exchange(settings, &clock)?;
     let watch = Watch::start(pool.clone());
     let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(60), jitter: 0.2 };
-    let terms = GiveUp { backoff, after: settings.give_up_after };
+    // At most so many are used up within one request; the others are in the background.
+    let attempts = MIN_BACKGROUND_ATTEMPTS.saturating_add(settings.max_attempts);
+    let terms = GiveUp { backoff, after: settings.give_up_after, attempts };
     let ender = Ender::start(pool.clone(), jobs.clone(), terms, Arc::new(watch.clone()));
 
     tokio::spawn(follow_after_loss(jobs.clone(), watch.clone()));

@@ -35,6 +35,7 @@ class ForeignDataManager:
     def __init__(self, port: int, order_addresses: list, batch=False, default=Behaviour.BEFORE):
         self.default, self.plans, self.route = default, {}, lambda order_id: 0
         self.data = first_data  # what it gives for an order id: (storage, pickup point)
+        self.batch_refusal = None  # a status code with which every question about several is refused as a whole
         self.delay, self.late, self.slow = 0.2, 2.5, 5.0
         self.questions = collections.Counter()  # by order id
         self.calls, self.unimplemented = collections.Counter(), collections.Counter()  # by method
@@ -77,6 +78,8 @@ class ForeignDataManager:
     def _batch(self, request, context):
         with self._lock:
             self.calls[BATCH] += 1
+        if self.batch_refusal:
+            context.abort(self.batch_refusal, "refused as a whole by plan")
         answers = self._workers.map(lambda order_id: (order_id, self._answer(order_id, context)), request.order_ids)
         response = manager.GetOrdersDataCallbackResponse()
         for order_id, refusal in answers:

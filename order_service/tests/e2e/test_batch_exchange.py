@@ -3,6 +3,7 @@
 What a peer lacks is found out from UNIMPLEMENTED and remembered for that connection, in both directions.
 """
 
+import grpc
 import pytest
 
 from client import assert_processed_as_given
@@ -38,6 +39,18 @@ def test_exchange_single_never_uses_it(platform):
     client = platform.client(platform.order_service("--exchange", "single"))
     process(client, 0, 200)
     assert foreign.calls[BATCH] == 0 and foreign.calls[SINGLE] == 200
+
+
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "OUT_OF_RANGE", "PERMISSION_DENIED"])
+def test_a_refusal_of_a_batch_says_nothing_of_its_orders(platform, code):
+    foreign = platform.foreign_data_manager(batch=True)
+    foreign.batch_refusal = getattr(grpc.StatusCode, code)
+    client = platform.client(platform.order_service())
+    process(client, 0, 300)
+    refused = foreign.calls[BATCH]
+    assert refused > 0, "no batch was refused"
+    process(client, 1000, 300)
+    assert foreign.calls[BATCH] == refused, "asked again on the same connection"
 
 
 def test_fall_back_is_remembered_until_the_peer_is_another(platform):

@@ -1,8 +1,12 @@
 //! Hazard: two callbacks for one order, at two replicas at once, with different data: both believe they won.
 
 use futures::future::join_all;
-use order_service::orders::{Callback, CallbackAnswer, Data, get, orphans};
-use store::testing::{control_database, run};
+use order_service::orders::{
+    CALLBACK_CHANNEL, Callback, CallbackAnswer, Data, get, orphans, parse_notification,
+};
+use faults::{Action, Fault, with_faults};
+use store::testing::{control_database, control_database_options, pool, run};
+use store::{Notifications, Notify};
 
 use crate::harness::Process;
 
@@ -65,5 +69,31 @@ fn callbacks_nobody_asked_for_are_kept_within_bounds_and_never_applied() {
         let kept: i64 =
             sqlx::query_scalar("SELECT count(*) FROM orphan_callbacks").fetch_one(&pool).await.unwrap();
         assert!((9_000..=10_000).contains(&kept), "{kept} kept");
+    });
+}
+
+#[test]
+fn a_callback_whose_commit_was_not_answered_reaches_the_replica_that_waits() {
+    run(async {
+        let options = control_database_options().await;
+        let direct = pool(options.clone()).await;
+        let waiting = Process::hanging(&direct).await;
+        waiting.accept(&[(1, 1)]).await.unwrap();
+        let (notifications, _) = Notifications::start(direct, vec![CALLBACK_CHANNEL]);
+        let mut heard = notifications.subscribe();
+        assert!(matches!(heard.recv().await.unwrap(), Notify::Missed), "it listens");
+
+        let (faulty, proxy) = with_faults(&options).await.unwrap();
+        let other = Process::hanging(&pool(faulty).await).await;
+        let fault = proxy.inject(Fault::at_statement("store_callbacks", Action::CutReply));
+        other.callbacks.store(callback(1, 5)).await.unwrap();
+        assert_eq!(fault.counts().injected, 1);
+        let told = loop {
+            if let Notify::Heard { payload, .. } = heard.recv().await.unwrap() {
+                break payload;
+            }
+        };
+        let (order_id, stored) = parse_notification(&told).next().unwrap();
+        assert_eq!((order_id, stored.data.storage_id), (1, 5));
     });
 }

@@ -21,9 +21,10 @@ pub const TERMS: LeaseTerms =
 /// Never renews: a process that is paused, or was killed.
 pub const PAUSED: LeaseTerms =
     LeaseTerms { ttl: Duration::from_millis(500), renew_every: Duration::from_secs(3600) };
-const GIVE_UP: GiveUp = GiveUp {
+pub const GIVE_UP: GiveUp = GiveUp {
     backoff: Backoff { first: Duration::from_millis(10), most: Duration::from_millis(50), jitter: 0.2 },
     after: Duration::from_secs(3600),
+    attempts: 10,
 };
 
 struct Nobody;
@@ -46,7 +47,12 @@ pub struct Process {
 impl Process {
     /// A process with these stages, working.
     pub async fn working(pool: &PgPool, stages: Stages) -> Self {
-        let process = Self::start(pool, TERMS, vec![lane_class(QUEUE)]).await;
+        Self::working_with(pool, stages, GIVE_UP).await
+    }
+
+    /// The same, giving orders up as the test says.
+    pub async fn working_with(pool: &PgPool, stages: Stages, give_up: GiveUp) -> Self {
+        let process = Self::start(pool, TERMS, vec![lane_class(QUEUE)], give_up).await;
         let size = Size { workers: 4, fan: 4 };
         pipeline::start(
             process.exits.clone(),
@@ -60,16 +66,16 @@ impl Process {
 
     /// A process that accepts orders and then hangs, its leases running out.
     pub async fn hanging(pool: &PgPool) -> Self {
-        Self::start(pool, PAUSED, Vec::new()).await
+        Self::start(pool, PAUSED, Vec::new(), GIVE_UP).await
     }
 
-    async fn start(pool: &PgPool, terms: LeaseTerms, adopts: Vec<String>) -> Self {
+    async fn start(pool: &PgPool, terms: LeaseTerms, adopts: Vec<String>, give_up: GiveUp) -> Self {
         let (adopted, arriving) = mpsc::channel(8);
         let (leases, _) = Leases::start(pool.clone(), terms, adopts, adopted);
         let (notifications, _) = Notifications::start(pool.clone(), vec![WAKE_CHANNEL]);
         let adopt: queue::Adopt = Arc::new(|connection, lane| Box::pin(orders::adopt(connection, lane)));
         let jobs = Jobs::start(pool.clone(), QUEUE, leases, &notifications, arriving, adopt).await.unwrap();
-        let ender = Ender::start(pool.clone(), jobs.clone(), GIVE_UP, Arc::new(Nobody));
+        let ender = Ender::start(pool.clone(), jobs.clone(), give_up, Arc::new(Nobody));
         let (entrances, exits) = pipeline::queues(100_000, 100);
         let clock = Arc::new(Clock::default());
         let acceptor =
@@ -117,7 +123,7 @@ pub fn proceed(pool: &PgPool) -> Stages {
 }
 
 /// Every order's data is derived from its id, and stored as a callback.
-pub struct OwnData(CallbackStore);
+pub struct OwnData(pub CallbackStore);
 
 impl OwnData {
     pub fn new(pool: &PgPool) -> Self {

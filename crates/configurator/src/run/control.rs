@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use queue::fifo::SendInTx;
 use sqlx::{PgConnection, PgPool};
-use store::{Result, run_tx};
+use store::{Result, run_tx_refusable};
 
 use super::begin::wake;
 use super::status::RunStatus;
@@ -43,9 +43,14 @@ async fn lock(connection: &mut PgConnection, run_id: i64) -> Result<Option<(i64,
     Ok(status.as_deref().and_then(RunStatus::parse).map(|status| (instance_id, status)))
 }
 
+/// Says no because of the run's status, which an earlier try may have made.
+fn is_refused(control: &Control) -> bool {
+    *control != Control::Done
+}
+
 /// Cancels a run: what is not sent never is; what is sent may still be answered, and a success is stored.
 pub async fn cancel(pool: &PgPool, run_id: i64, sender: Arc<dyn SendInTx>) -> Result<Control> {
-    run_tx(pool, "cancel_run", move |connection| {
+    run_tx_refusable(pool, "cancel_run", is_refused, move |connection| {
         let sender = sender.clone();
         Box::pin(async move { cancel_in_tx(connection, run_id, sender.as_ref()).await })
     })
@@ -87,7 +92,7 @@ async fn cancel_in_tx(connection: &mut PgConnection, run_id: i64, sender: &dyn S
 /// Lets a run go on from where it failed or was cancelled: blocks that failed or were skipped are tried again. Only the
 /// latest run of an instance can: later ones have gone on from it.
 pub async fn resume(pool: &PgPool, run_id: i64) -> Result<Control> {
-    run_tx(pool, "resume_run", move |connection| {
+    run_tx_refusable(pool, "resume_run", is_refused, move |connection| {
         Box::pin(async move { resume_in_tx(connection, run_id).await })
     })
     .await

@@ -57,7 +57,8 @@ impl States {
     pub async fn put(&self, put: Put) -> Result<Outcome> {
         let pool = self.pool(&put.of).clone();
         let put: std::sync::Arc<[Put]> = [put].into();
-        let outcomes = store::run(&pool, "put_states", move |connection| {
+        let is_stale = |outcomes: &Vec<Outcome>| outcomes.iter().any(|o| matches!(o, Outcome::Stale { .. }));
+        let outcomes = store::run_refusable(&pool, "put_states", is_stale, move |connection| {
             let put = put.clone();
             Box::pin(async move { put_in_tx(connection, &put).await })
         });

@@ -12,3 +12,4 @@ mod leases;
 mod schema_versions;
 mod second_connection;
 mod silence;
+mod unknown_outcomes;

@@ -17,13 +17,18 @@ use uuid::Uuid;
 
 use super::{Batch, End, News, Origin, PACE, Told, Work, adopt};
 
+/// After so long an order is taken up again whose end the database refused to store in any form.
+const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(15);
+
 /// When and how attempts are repeated.
 #[derive(Debug, Clone, Copy)]
 pub struct GiveUp {
     /// Waits between attempts.
     pub backoff: Backoff,
-    /// How long after its first failed attempt an order is given up.
+    /// How long after its first failed attempt an order is given up, ...
     pub after: Duration,
+    /// ... if it also failed so often since somebody last asked for it: no single reading of a clock gives orders up.
+    pub attempts: u32,
 }
 
 /// Those who wait for orders in this process.
@@ -46,6 +51,7 @@ struct Desk {
     jobs: Jobs,
     terms: GiveUp,
     audience: Arc<dyn Audience>,
+    doubtful: Coalescer<Uuid>,
 }
 
 impl Ender {
@@ -57,7 +63,7 @@ impl Ender {
             async move { adopt::recover(&pool, &jobs, batches).await }
         });
         let pool = connection_of_its_own(&pool);
-        let desk = Arc::new(Desk { pool, jobs, terms, audience });
+        let desk = Arc::new(Desk { pool, jobs, terms, audience, doubtful: doubtful.clone() });
         let ended = Coalescer::spawn_paced("end_orders", 65_536, 8192, PACE, move |batch| {
             let desk = desk.clone();
             async move { desk.end(batch).await }
@@ -106,18 +112,25 @@ impl Desk {
         }
     }
 
-    /// What has failed for too long has failed for good; reasons are cut to what can be stored.
+    /// What has failed for long and often enough has failed for good; reasons are cut to what can be stored.
     fn decide(&self, work: Work, end: End) -> (Work, End) {
-        let end = match (end, &work.origin) {
-            (End::Waiting { reason, .. }, Origin::Retried(job)) if job.waited() >= self.terms.after => {
+        let end = match end {
+            End::Waiting { reason, counted: true } if self.gives_up(&work) => {
                 let after = humantime::format_duration(self.terms.after);
-                End::Failed { reason: storable(&format!("given up after {after}: {reason}")) }
+                End::GivenUp { reason: storable(&format!("given up after {after}: {reason}")) }
             }
-            (End::Waiting { reason, counted }, _) => End::Waiting { reason: storable(&reason), counted },
-            (End::Failed { reason }, _) => End::Failed { reason: storable(&reason) },
-            (End::Finished, _) => End::Finished,
+            End::Waiting { reason, counted } => End::Waiting { reason: storable(&reason), counted },
+            End::Failed { reason } => End::Failed { reason: storable(&reason) },
+            End::GivenUp { reason } => End::GivenUp { reason: storable(&reason) },
+            End::Finished => End::Finished,
         };
         (work, end)
+    }
+
+    /// An order whose data is stored is not given up: something of it may be posted.
+    fn gives_up(&self, work: &Work) -> bool {
+        let Origin::Retried(job) = &work.origin else { return false };
+        work.data.is_none() && job.waited() >= self.terms.after && job.failures() + 1 >= self.terms.attempts
     }
 
     /// Writes plain finishes for as long as that takes; false if the database refuses them for good.
@@ -155,9 +168,10 @@ impl Desk {
                 Box::pin(async move { rows::settle(connection, &work, &done, backoff).await })
             });
             match settled.await {
-                Ok(soonest) => {
+                Ok(settled) => {
+                    settled.amend(&mut pile);
                     self.tell_all(&pile);
-                    soonest.into_iter().for_each(|delay| self.jobs.wake_in(delay));
+                    settled.soonest.into_iter().for_each(|delay| self.jobs.wake_in(delay));
                 }
                 Err(Error::Fenced { .. }) => piles.push(pile),
                 Err(error) if error.is_transient() => {
@@ -169,17 +183,42 @@ impl Desk {
                     piles.push(pile.split_off(pile.len() / 2));
                     piles.push(pile);
                 }
-                Err(error) => pile.iter().for_each(|(work, _)| self.put_aside(work, &error)),
+                Err(error) => piles.extend(pile.pop().and_then(|refused| self.refused(refused, &error))),
             }
         }
     }
 
-    /// It stays where the database has it, in its batch or as a job, for the next start and for a person to see.
-    fn put_aside(&self, work: &Work, error: &Error) {
+    /// The database refuses this end of this order. If it was not that it waits, let it wait: as a job it is tried again, by
+    /// whoever has its lane, and whenever somebody asks. If not even that can be written it stays where the database has it,
+    /// in its batch or as a job, and is taken up again from there.
+    fn refused(&self, (work, end): (Work, End), error: &Error) -> Option<Vec<(Work, End)>> {
         tracing::error!(order_id = work.order_id, %error, code = "CONSISTENCY_ERROR", "the end of an order is refused");
+        metrics::counter!("order_ends_refused_total").increment(1);
+        if !matches!(end, End::Waiting { .. }) {
+            let reason = storable(&format!("CONSISTENCY_ERROR: the end of the order is refused: {error}"));
+            return Some(vec![(work, End::Waiting { reason, counted: true })]);
+        }
+        self.take_up_later(work);
+        None
+    }
+
+    /// An order must not be left where nobody carries it on. A job is claimed again; an accepted order becomes a job, by way
+    /// of its batch's row.
+    fn take_up_later(&self, work: Work) {
+        let (jobs, doubtful) = (self.jobs.clone(), self.doubtful.clone());
         if let Origin::Accepted(batch) = &work.origin {
             batch.left.store(true, Ordering::Release);
         }
+        tokio::spawn(async move {
+            tokio::time::sleep(REFUSED_RETRY_INTERVAL).await;
+            match work.origin {
+                Origin::Accepted(batch) => drop(doubtful.push(batch.id).await),
+                Origin::Retried(job) => {
+                    jobs.end(&job.lane, job.id);
+                    jobs.wake_in(Duration::ZERO);
+                }
+            }
+        });
     }
 
     /// Whether the order belongs to whoever took its lane over.
@@ -204,7 +243,7 @@ impl Desk {
             let outcome = match end {
                 End::Finished => "finished",
                 End::Waiting { .. } => "waiting",
-                End::Failed { .. } => "failed",
+                End::Failed { .. } | End::GivenUp { .. } => "failed",
             };
             metrics::counter!("orders_ended_total", "outcome" => outcome).increment(1);
         }
@@ -229,7 +268,7 @@ fn removable(emptied: &[Arc<Batch>]) -> Arc<[Uuid]> {
 fn told(work: &Work, end: &End) -> Option<Told> {
     let news = match end {
         End::Finished => News::Finished,
-        End::Failed { .. } => News::Failed,
+        End::Failed { .. } | End::GivenUp { .. } => News::Failed,
         End::Waiting { counted: true, .. } => News::AttemptFailed,
         End::Waiting { counted: false, .. } => return None,
     };

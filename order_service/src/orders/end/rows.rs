@@ -30,7 +30,9 @@ impl Columns {
         };
         let reason = |(_, end): &&(Work, End)| match end {
             End::Finished => None,
-            End::Waiting { reason, .. } | End::Failed { reason } => Some(reason.clone()),
+            End::Waiting { reason, .. } | End::Failed { reason } | End::GivenUp { reason } => {
+                Some(reason.clone())
+            }
         };
         Self {
             ids: ended.iter().map(|(work, _)| work.order_id).collect(),
@@ -60,20 +62,51 @@ pub(super) async fn finish(
     Ok(())
 }
 
-/// Writes every kind of end and settles the jobs; answers when the first of the waiting ones is due.
+/// What came of settling.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// When the first of the waiting ones is due.
+    pub(super) soonest: Option<Duration>,
+    /// Orders that were to be given up, and wait on: their data is stored.
+    spared: HashSet<i32>,
+}
+
+impl Settled {
+    /// Turns the ends that were handed in into those that were written.
+    pub(super) fn amend(&self, ended: &mut [(Work, End)]) {
+        for (work, end) in ended {
+            *end = written(work, end, &self.spared);
+        }
+    }
+}
+
+/// The end that is written for this one.
+fn written(work: &Work, end: &End, spared: &HashSet<i32>) -> End {
+    match end {
+        End::GivenUp { reason } if spared.contains(&work.order_id) => {
+            End::Waiting { reason: reason.clone(), counted: true }
+        }
+        end => end.clone(),
+    }
+}
+
+/// Writes every kind of end and settles the jobs.
 pub(super) async fn settle(
     connection: &mut PgConnection,
     ended: &[(Work, End)],
     done: &[Uuid],
     backoff: Backoff,
-) -> Result<Option<Duration>> {
+) -> Result<Settled> {
     fence_lanes(connection, ended.iter().map(|(work, _)| &**work.origin.lane())).await?;
     finish(connection, ended, done).await?;
-    fail(connection, ended).await?;
     let with_data = wait(connection, ended).await?;
+    let given_up = ended.iter().filter(|(_, end)| matches!(end, End::GivenUp { .. }));
+    let spared = given_up.map(|(work, _)| work.order_id).filter(|id| with_data.contains(id)).collect();
+    fail(connection, ended, &spared).await?;
     let (mut settled, mut enqueued, mut buried) = (Vec::new(), BTreeMap::new(), Vec::new());
     for (work, end) in ended {
-        match (&work.origin, fate(work, end, with_data.contains(&work.order_id), backoff)) {
+        let end = written(work, end, &spared);
+        match (&work.origin, fate(work, &end, with_data.contains(&work.order_id), backoff)) {
             (Origin::Retried(job), fate) => settled.push(((**job).clone(), fate)),
             (Origin::Accepted(batch), Settle::Retry { delay, reason, counted, .. }) => {
                 let job =
@@ -92,14 +125,14 @@ pub(super) async fn settle(
         soonest = soonest.into_iter().chain(jobs.iter().map(|job| job.delay)).min();
         enqueue_in_tx(connection, QUEUE, Some(lane), &jobs).await?;
     }
-    Ok(soonest)
+    Ok(Settled { soonest, spared })
 }
 
 /// What becomes of an order's job. `has_data`: its row has the data, perhaps since a moment ago.
 fn fate(work: &Work, end: &End, has_data: bool, backoff: Backoff) -> Settle {
     match end {
         End::Finished => Settle::Complete,
-        End::Failed { reason } => Settle::Bury { reason: reason.clone() },
+        End::Failed { reason } | End::GivenUp { reason } => Settle::Bury { reason: reason.clone() },
         End::Waiting { reason, counted } => {
             let before = match &work.origin {
                 Origin::Accepted(_) => 0,
@@ -122,8 +155,13 @@ fn new_job(work: &Work) -> NewJob {
     NewJob { key: Some(work.order_id.to_string()), ..NewJob::default() }
 }
 
-async fn fail(connection: &mut PgConnection, ended: &[(Work, End)]) -> Result<()> {
-    let columns = Columns::of(ended.iter().filter(|(_, end)| matches!(end, End::Failed { .. })).collect());
+async fn fail(connection: &mut PgConnection, ended: &[(Work, End)], spared: &HashSet<i32>) -> Result<()> {
+    let fails = |(work, end): &&(Work, End)| match end {
+        End::Failed { .. } => true,
+        End::GivenUp { .. } => !spared.contains(&work.order_id),
+        End::Finished | End::Waiting { .. } => false,
+    };
+    let columns = Columns::of(ended.iter().filter(fails).collect());
     if columns.ids.is_empty() {
         return Ok(());
     }
@@ -138,10 +176,11 @@ async fn fail(connection: &mut PgConnection, ended: &[(Work, End)]) -> Result<()
     Ok(())
 }
 
-/// The orders that have their data. The row locks order this with the storing of callbacks: a callback that is not
+/// The orders that have their data, of those that wait or may be given up. The row locks order this with the storing of callbacks: a callback that is not
 /// seen here will see the job.
 async fn wait(connection: &mut PgConnection, ended: &[(Work, End)]) -> Result<HashSet<i32>> {
-    let columns = Columns::of(ended.iter().filter(|(_, end)| matches!(end, End::Waiting { .. })).collect());
+    let waits = |(_, end): &&(Work, End)| matches!(end, End::Waiting { .. } | End::GivenUp { .. });
+    let columns = Columns::of(ended.iter().filter(waits).collect());
     if columns.ids.is_empty() {
         return Ok(HashSet::new());
     }

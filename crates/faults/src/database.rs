@@ -1,0 +1,24 @@
+//! A proxy in front of one database.
+
+use sqlx::postgres::PgConnectOptions;
+
+use crate::{Address, Proxy};
+
+/// How to connect to the same database through a proxy of its own.
+pub async fn with_faults(options: &PgConnectOptions) -> std::io::Result<(PgConnectOptions, Proxy)> {
+    let upstream = match options.get_socket() {
+        Some(socket) => Address::Unix(socket.join(format!(".s.PGSQL.{}", options.get_port()))),
+        None => {
+            let mut found = tokio::net::lookup_host((options.get_host(), options.get_port())).await?;
+            Address::Tcp(found.next().ok_or(std::io::ErrorKind::AddrNotAvailable)?)
+        }
+    };
+    let proxy = Proxy::start(Address::Tcp(([127, 0, 0, 1], 0).into()), upstream).await?;
+    let Address::Tcp(address) = *proxy.address() else { return Err(std::io::ErrorKind::AddrNotAvailable.into()) };
+    let proxied = PgConnectOptions::new_without_pgpass()
+        .host(&address.ip().to_string())
+        .port(address.port())
+        .username(options.get_username())
+        .database(options.get_database().unwrap_or_default());
+    Ok((proxied, proxy))
+}

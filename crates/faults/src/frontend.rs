@@ -1,0 +1,145 @@
+//! What a client's messages mean: which named statement is executed, and when a transaction is committed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::message::Message;
+
+/// Something that a client asked the server to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Execution {
+    /// A connection's start-up.
+    Connect,
+    /// A statement, with the names in its comments.
+    Statement { names: Vec<Arc<str>> },
+    /// A commit of a transaction in which statements with these names were executed.
+    Commit { transaction: Vec<Arc<str>> },
+}
+
+/// A prepared statement, or the text of a simple query.
+#[derive(Debug, Clone)]
+struct Statement {
+    names: Vec<Arc<str>>,
+    verb: String,
+}
+
+/// Follows one connection.
+#[derive(Default)]
+pub(crate) struct Frontend {
+    prepared: HashMap<Vec<u8>, Statement>,
+    portals: HashMap<Vec<u8>, Statement>,
+    /// Names of what was executed since the last begin, commit or roll-back.
+    transaction: Vec<Arc<str>>,
+    /// How many times the server will say that it is ready, all that was asked included.
+    replies_asked: u64,
+}
+
+impl Frontend {
+    /// What the message executes, if it executes something. To be told every message in turn.
+    pub(crate) fn observe(&mut self, message: &Message) -> Option<Execution> {
+        match message.kind {
+            0 => {
+                self.replies_asked += 1;
+                Some(Execution::Connect)
+            }
+            b'Q' => {
+                let statement = read_statement(message.texts(1).next()?);
+                let execution = self.execute(&statement);
+                self.replies_asked += 1;
+                Some(execution)
+            }
+            b'P' => {
+                let mut texts = message.texts(2);
+                let name = texts.next()?.to_vec();
+                self.prepared.insert(name, read_statement(texts.next()?));
+                None
+            }
+            b'B' => {
+                let mut texts = message.texts(2);
+                let portal = texts.next()?.to_vec();
+                let statement = self.prepared.get(texts.next()?)?.clone();
+                self.portals.insert(portal, statement);
+                None
+            }
+            b'E' => {
+                let statement = self.portals.get(message.texts(1).next()?)?.clone();
+                Some(self.execute(&statement))
+            }
+            b'C' => {
+                let (kind, name) = message.body().split_first()?;
+                let name = name.strip_suffix(&[0]).unwrap_or(name);
+                if *kind == b'S' {
+                    self.prepared.remove(name)
+                } else {
+                    self.portals.remove(name)
+                };
+                None
+            }
+            b'S' | b'F' => {
+                self.replies_asked += 1;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Which of the server's replies, counted from 1, answers what was executed last: to be asked at once.
+    pub(crate) fn reply_of_execution(&self, execution: &Message) -> u64 {
+        // An extended query's reply ends with the Sync that is still to come.
+        self.replies_asked + u64::from(execution.kind == b'E')
+    }
+
+    fn execute(&mut self, statement: &Statement) -> Execution {
+        match statement.verb.as_str() {
+            "commit" | "end" => Execution::Commit { transaction: std::mem::take(&mut self.transaction) },
+            "begin" | "start" | "rollback" | "abort" => {
+                self.transaction.clear();
+                Execution::Statement { names: statement.names.clone() }
+            }
+            _ => {
+                for name in &statement.names {
+                    if !self.transaction.contains(name) {
+                        self.transaction.push(name.clone());
+                    }
+                }
+                Execution::Statement { names: statement.names.clone() }
+            }
+        }
+    }
+}
+
+fn read_statement(sql: &[u8]) -> Statement {
+    let sql = String::from_utf8_lossy(sql);
+    let names = sql.lines().filter_map(name_of_line).map(Arc::from).collect();
+    let mut lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default().trim());
+    let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let verb: String = first.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
+    Statement { names, verb: verb.to_ascii_lowercase() }
+}
+
+/// The name in `… -- name`: a comment of one word. Other comments are prose.
+fn name_of_line(line: &str) -> Option<&str> {
+    let name = line.split_once("--")?.1.trim();
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (!name.is_empty() && name.chars().all(is_word)).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_bears_the_names_in_its_comments_and_its_first_word() {
+        let named = |sql: &str| {
+            let statement = read_statement(sql.as_bytes());
+            (statement.names.iter().map(|name| name.to_string()).collect::<Vec<_>>(), statement.verb)
+        };
+        assert_eq!(named("SELECT 1 -- one"), (vec!["one".to_owned()], "select".to_owned()));
+        assert_eq!(
+            named("-- renew_leases\nWITH a AS (\n -- In order of the ids\n SELECT 1) SELECT 2"),
+            (vec!["renew_leases".to_owned()], "with".to_owned())
+        );
+        assert_eq!(named("COMMIT"), (vec![], "commit".to_owned()));
+        assert_eq!(named(""), (vec![], String::new()));
+    }
+}

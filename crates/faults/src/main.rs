@@ -1,0 +1,74 @@
+//! `fault_proxy LISTEN UPSTREAM`: the proxy for tests that are not written in Rust.
+//!
+//! Prints `{"listening": "ADDRESS"}`, then answers each line of standard input with one line:
+//!
+//! | line | answer |
+//! | --- | --- |
+//! | `{"inject": {"at": {"statement": "put_state"}, "action": "cut_reply"}}` | `{"id": 1}` |
+//! | `{"remove": 1}` | `{}` |
+//! | `"counts"` | `{"faults": {"1": {"matched": 2, "injected": 1}}, "connections": {"made": 3, "open": 2, "held": 0}}` |
+//! | `"hold_all"`, `"release_all"`, `"cut_all"` | `{"connections": 2}` |
+//! | what cannot be read | `{"error": "why"}` |
+//!
+//! It ends with its standard input.
+
+use std::io::Write as _;
+
+use faults::{Address, Fault, Proxy};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Command {
+    Inject(Fault),
+    Remove(u64),
+    Counts,
+    HoldAll,
+    ReleaseAll,
+    CutAll,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [listen, upstream] = arguments.as_slice() else {
+        return Err("usage: fault_proxy LISTEN UPSTREAM (host:port or the path of a Unix socket)".into());
+    };
+    let (listen, upstream) = (listen.parse::<Address>()?, upstream.parse::<Address>()?);
+    // The proxy has a thread of its own; this one reads commands.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let proxy = runtime.block_on(Proxy::start(listen, upstream))?;
+    answer(&json!({ "listening": proxy.address().to_string() }))?;
+    for line in std::io::stdin().lines() {
+        answer(&match serde_json::from_str(&line?) {
+            Ok(command) => obey(&proxy, command),
+            Err(error) => json!({ "error": error.to_string() }),
+        })?;
+    }
+    Ok(())
+}
+
+fn obey(proxy: &Proxy, command: Command) -> Value {
+    match command {
+        Command::Inject(fault) => json!({ "id": proxy.inject(fault).id }),
+        Command::Remove(id) => {
+            proxy.remove(id);
+            json!({})
+        }
+        Command::Counts => {
+            let faults = proxy.injections().into_iter();
+            let faults: Map<_, _> =
+                faults.map(|injection| (injection.id.to_string(), json!(injection.counts()))).collect();
+            json!({ "faults": faults, "connections": proxy.connections() })
+        }
+        Command::HoldAll => json!({ "connections": proxy.hold_all() }),
+        Command::ReleaseAll => json!({ "connections": proxy.release_all() }),
+        Command::CutAll => json!({ "connections": proxy.cut_all() }),
+    }
+}
+
+fn answer(value: &Value) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{value}")?;
+    stdout.flush()
+}

@@ -1,0 +1,54 @@
+//! The messages of the protocol, whole: a type, a length that counts itself, a body.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// Postgres' own limit of a message.
+const MAX_MESSAGE_BYTES: usize = 1 << 30;
+
+/// One message; the start-up message has type 0 and no byte for it on the wire.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) kind: u8,
+    /// Everything as it is on the wire.
+    pub(crate) bytes: Vec<u8>,
+    body_at: usize,
+}
+
+impl Message {
+    pub(crate) fn body(&self) -> &[u8] {
+        self.bytes.get(self.body_at..).unwrap_or_default()
+    }
+
+    /// The zero-terminated texts at the start of the body: at most `count`, fewer if it ends before.
+    pub(crate) fn texts(&self, count: usize) -> impl Iterator<Item = &[u8]> {
+        self.body().split(|byte| *byte == 0).take(count)
+    }
+}
+
+/// Reads one message; `None` at the end of the stream.
+pub(crate) async fn read_message(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Message>> {
+    let mut kind = [0];
+    if reader.read(&mut kind).await? == 0 {
+        return Ok(None);
+    }
+    read_rest(reader, kind.to_vec()).await.map(Some)
+}
+
+/// Reads the message with which a client starts, which has no type.
+pub(crate) async fn read_startup(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Message> {
+    read_rest(reader, Vec::new()).await
+}
+
+async fn read_rest(reader: &mut (impl AsyncRead + Unpin), mut bytes: Vec<u8>) -> io::Result<Message> {
+    let kind = bytes.first().copied().unwrap_or_default();
+    let length = reader.read_u32().await?;
+    bytes.extend(length.to_be_bytes());
+    let body_at = bytes.len();
+    let rest = (length as usize).checked_sub(4).filter(|rest| *rest <= MAX_MESSAGE_BYTES);
+    let rest = rest.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not Postgres' protocol"))?;
+    bytes.resize(body_at + rest, 0);
+    reader.read_exact(bytes.get_mut(body_at..).unwrap_or_default()).await?;
+    Ok(Message { kind, bytes, body_at })
+}

@@ -1,0 +1,128 @@
+//! The faults that are injected at present, and how often each has happened.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::fault::{Action, Fault, Point};
+use crate::frontend::Execution;
+
+/// How often a fault's point was passed, and how often the fault happened there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Occurrences of the point since the injection.
+    pub matched: u64,
+    /// Faults that happened: for those of replies, when the server's answer had come.
+    pub injected: u64,
+}
+
+/// A fault that was injected; dropping this changes nothing.
+#[derive(Debug, Clone)]
+pub struct Injection {
+    /// Its number within the proxy, from 1.
+    pub id: u64,
+    counts: watch::Sender<Counts>,
+}
+
+impl Injection {
+    /// What it has done so far.
+    pub fn counts(&self) -> Counts {
+        *self.counts.borrow()
+    }
+
+    /// Waits until it has happened `times` times.
+    pub async fn happened(&self, times: u64) {
+        // The sender is this very struct's: it cannot be gone.
+        let _ = self.counts.subscribe().wait_for(|counts| counts.injected >= times).await;
+    }
+
+    pub(crate) fn count(&self) {
+        self.counts.send_modify(|counts| counts.injected += 1);
+    }
+}
+
+/// A fault whose turn has come at one point of one connection.
+pub(crate) struct Hit {
+    pub(crate) action: Action,
+    pub(crate) injection: Injection,
+}
+
+#[derive(Default)]
+pub(crate) struct Plan {
+    armed: Mutex<Armed>,
+}
+
+#[derive(Default)]
+struct Armed {
+    last_id: u64,
+    faults: Vec<ArmedFault>,
+}
+
+struct ArmedFault {
+    fault: Fault,
+    /// Times it was chosen; a reply's fault happens later than it is chosen.
+    chosen: u64,
+    random: StdRng,
+    injection: Injection,
+}
+
+impl Plan {
+    pub(crate) fn inject(&self, fault: Fault) -> Injection {
+        let mut armed = self.armed();
+        armed.last_id += 1;
+        let injection = Injection { id: armed.last_id, counts: watch::Sender::default() };
+        let random = StdRng::seed_from_u64(fault.seed);
+        armed.faults.push(ArmedFault { fault, chosen: 0, random, injection: injection.clone() });
+        injection
+    }
+
+    pub(crate) fn remove(&self, id: u64) {
+        self.armed().faults.retain(|armed| armed.injection.id != id);
+    }
+
+    pub(crate) fn injections(&self) -> Vec<Injection> {
+        self.armed().faults.iter().map(|armed| armed.injection.clone()).collect()
+    }
+
+    /// The fault that happens at this execution. Every fault counts the occurrence; the oldest one whose turn it is wins.
+    pub(crate) fn choose(&self, execution: &Execution) -> Option<Hit> {
+        let mut hit = None;
+        for armed in &mut self.armed().faults {
+            if is_at(&armed.fault.at, execution) && armed.is_due() && hit.is_none() {
+                armed.chosen += 1;
+                hit = Some(Hit { action: armed.fault.action, injection: armed.injection.clone() });
+            }
+        }
+        hit
+    }
+
+    fn armed(&self) -> MutexGuard<'_, Armed> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ArmedFault {
+    fn is_due(&mut self) -> bool {
+        let mut matched = 0;
+        self.injection.counts.send_modify(|counts| {
+            counts.matched += 1;
+            matched = counts.matched;
+        });
+        matched > self.fault.skip
+            && self.chosen < self.fault.times
+            && (self.fault.rate >= 1.0 || self.random.random::<f64>() < self.fault.rate)
+    }
+}
+
+fn is_at(point: &Point, execution: &Execution) -> bool {
+    let names = |set: &[Arc<str>], name: &str| set.iter().any(|each| **each == *name);
+    match (point, execution) {
+        (Point::Connect, Execution::Connect) | (Point::Commit, Execution::Commit { .. }) => true,
+        (Point::Statement(name), Execution::Statement { names: executed }) => names(executed, name),
+        (Point::CommitOf(name), Execution::Commit { transaction }) => names(transaction, name),
+        _ => false,
+    }
+}

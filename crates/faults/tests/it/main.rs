@@ -1,0 +1,29 @@
+//! The proxy in front of a real Postgres, with the client that the services use.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod commits;
+mod silence;
+mod statements;
+
+use faults::{Proxy, with_faults};
+use sqlx::{Connection as _, PgConnection};
+use store::testing::{empty_database_options};
+
+/// A fresh database with one table, a connection straight to it, and a proxy with one connection through it.
+async fn proxied() -> (PgConnection, PgConnection, Proxy) {
+    let options = empty_database_options().await;
+    let mut direct = PgConnection::connect_with(&options).await.unwrap();
+    sqlx::query("CREATE TABLE written (id int)").execute(&mut direct).await.unwrap();
+    let (options, proxy) = with_faults(&options).await.unwrap();
+    (direct, PgConnection::connect_with(&options).await.unwrap(), proxy)
+}
+
+async fn write(connection: &mut PgConnection, id: i32) -> sqlx::Result<()> {
+    let written = sqlx::query("INSERT INTO written VALUES ($1) -- write").bind(id);
+    written.execute(connection).await.map(|_| ())
+}
+
+async fn written(direct: &mut PgConnection) -> Vec<i32> {
+    sqlx::query_scalar("SELECT id FROM written ORDER BY id").fetch_all(direct).await.unwrap()
+}

@@ -1,0 +1,69 @@
+//! Hazard: a process is stopped, or its host dies without a word, in the middle of the transaction that ends orders.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use order_service::orders::State::ProcessFinished;
+use order_service::orders::{End, Work};
+use order_service::pipeline::{Action, StageError, Stages};
+use store::PgPool;
+use faults::{Fault, Proxy, with_faults};
+use store::testing::{control_database_options, pool, run};
+use tokio::time::timeout;
+
+use crate::harness::{OwnData, Process, proceed};
+
+/// A pool through a proxy, of which the server ends transactions that idle for a moment; and one straight to it.
+async fn pools() -> (PgPool, PgPool, Proxy) {
+    let options = control_database_options().await;
+    let direct = pool(options.clone()).await;
+    let (through, proxy) = with_faults(&options).await.unwrap();
+    (pool(through.options([("idle_in_transaction_session_timeout", "200")])).await, direct, proxy)
+}
+
+/// Fails the first time.
+struct FailsOnce(AtomicBool, OwnData);
+
+impl Action for FailsOnce {
+    fn run<'a>(&'a self, order: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
+        if self.0.swap(true, Ordering::SeqCst) {
+            return self.1.run(order);
+        }
+        Box::pin(std::future::ready(Err(StageError::Transient("not now".to_owned()))))
+    }
+}
+
+#[test]
+fn an_order_goes_on_though_its_process_was_stopped_while_it_was_settled() {
+    run(async {
+        let (through, direct, proxy) = pools().await;
+        let external = Arc::new(FailsOnce(AtomicBool::new(false), OwnData::new(&direct)));
+        let process = Process::working(&through, Stages { external, ..proceed(&direct) }).await;
+        // The server ends the session meanwhile: SQLSTATE 25P03.
+        let fault = proxy.inject(Fault::at_statement("wait_orders", faults::Action::DelayMs(600)));
+        process.accept(&[(1, 1)]).await.unwrap();
+        assert_eq!(process.ended(1).await.state, ProcessFinished);
+        assert_eq!(fault.counts().injected, 1);
+    });
+}
+
+#[test]
+fn orders_of_a_host_that_died_while_it_settled_them_are_carried_on() {
+    run(async {
+        let (through, direct, proxy) = pools().await;
+        let dead = Process::hanging(&through).await;
+        dead.accept(&[(1, 1)]).await.unwrap();
+        let work = dead.exits.next().await.unwrap();
+        let fault = proxy.inject(Fault::at_statement("wait_orders", faults::Action::HoldRequest));
+        dead.ender.end(work, End::Waiting { reason: "not now".to_owned(), counted: true }).await;
+        fault.happened(1).await;
+        proxy.hold_all();
+        proxy.inject(Fault::new(faults::Point::Connect, faults::Action::HoldRequest).always());
+        // Its lane's row is locked by its transaction.
+        let living = Process::working(&direct, proceed(&direct)).await;
+        let ended = timeout(Duration::from_secs(5), living.ended(1)).await.unwrap();
+        assert_eq!(ended.state, ProcessFinished);
+    });
+}
