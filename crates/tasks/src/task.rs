@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use queue::fifo::{NewMessage, SendInTx};
 use serde_json::Value as Json;
 use sqlx::{PgConnection, PgPool};
-use store::{Error, LONG, Operation, Result, run, run_tx};
+use store::{Error, Operation, Result, run, run_tx};
 use uuid::Uuid;
 
 use crate::{QUEUE, TaskType};

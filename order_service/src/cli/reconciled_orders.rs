@@ -7,7 +7,8 @@ use settings::Resolved;
 
 use super::{Failure, output};
 use crate::postings::{Comparison, Difference, Found, compare, put_right};
-use crate::serve::{database, ledger as shards};
+use crate::serve::database::{self, Access};
+use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
 
 /// Most orders that are named; the others are counted.
@@ -24,7 +25,7 @@ struct Outcome {
 
 pub(super) async fn reconcile(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
     let (settings, apply) = (DatabaseSettings::new(resolved)?, args.get_flag("apply"));
-    let database = database::open(&settings).await?;
+    let database = database::open(&settings, Access::Existing).await?;
     let shards = shards::open(&settings, &database).await?;
     let types = Types::default();
     types.set(ledger::types::load(&database.pool).await.map_err(anyhow::Error::from)?);

@@ -100,8 +100,11 @@ impl Input<'_> {
         if self.info.is_some_and(|info| info.get().len() > max_info_bytes) {
             return Err(ApiError::field(field("info"), format!("must have at most {max_info_bytes} bytes")));
         }
-        let info = self.info.map(|info| Ok((info.get().to_owned(), info_meaning(info, field("info"))?)));
-        Ok(checked.event(self.event_id.into_owned(), dt, info.transpose()?))
+        let info = match self.info {
+            Some(info) => Some((info.get().to_owned(), info_meaning(info, field("info"))?)),
+            None => None,
+        };
+        Ok(checked.event(self.event_id.into_owned(), dt, info))
     }
 }
 
