@@ -70,10 +70,11 @@ pub async fn maintain(pool: &PgPool, retention: Duration) -> Result<()> {
 /// Forgets the keys of events that are gone: some pages of their table at a time, so that nobody waits for long, whatever
 /// their number; what is left when it is interrupted goes the next time.
 async fn forget_keys(pool: &PgPool) -> Result<()> {
-    let found: Option<(i64, i64)> = run(pool, Operation::named("forgettable_keys").within(LONG), |connection| {
-        Box::pin(async move { Ok(sqlx::query_as(FORGETTABLE_KEYS).fetch_optional(connection).await?) })
-    })
-    .await?;
+    let found: Option<(i64, i64)> =
+        run(pool, Operation::named("forgettable_keys").within(LONG), |connection| {
+            Box::pin(async move { Ok(sqlx::query_as(FORGETTABLE_KEYS).fetch_optional(connection).await?) })
+        })
+        .await?;
     let Some((first_kept, pages)) = found else { return Ok(()) };
     for page in (0..pages).step_by(PAGES_TOGETHER) {
         run(pool, Operation::named("forget_keys").within(LONG), move |connection| {

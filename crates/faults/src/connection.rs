@@ -63,6 +63,8 @@ async fn pass_requests(
 ) -> io::Result<()> {
     let mut to_server = BufWriter::new(to_server);
     let mut frontend = Frontend::default();
+    // What is not complete: the server waits for the rest of a query that a client sends at once, and is not idle.
+    let mut begun = Vec::new();
     let is_cancel = code(&startup) == Some(CANCEL_REQUEST);
     let mut next = Some(startup);
     while let Some(message) = next {
@@ -71,7 +73,7 @@ async fn pass_requests(
             if hit.action.is_of_reply() {
                 link.expect_reply(frontend.reply_of_execution(&message), hit);
             } else {
-                // What came before reaches the server.
+                // What came before reaches the server, but no part of this.
                 to_server.flush().await?;
                 break_request(hit, link).await;
             }
@@ -79,7 +81,11 @@ async fn pass_requests(
         if !link.flowing().await {
             return Ok(());
         }
-        to_server.write_all(&message.bytes).await?;
+        begun.extend_from_slice(&message.bytes);
+        if !message.is_part_of_query() {
+            to_server.write_all(&begun).await?;
+            begun.clear();
+        }
         if from_client.buffer().is_empty() {
             to_server.flush().await?;
         }
@@ -94,13 +100,17 @@ async fn pass_requests(
 
 async fn break_request(hit: Hit, link: &Link) {
     match hit.action {
-        Action::DelayMs(delay) => tokio::time::sleep(Duration::from_millis(delay)).await,
+        Action::DelayMs(_) => {}
         Action::HoldRequest => {
             link.hold();
         }
         _ => link.cut(),
     }
     hit.injection.count();
+    // Either side may end the connection meanwhile.
+    if let Action::DelayMs(delay) = hit.action {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
 }
 
 async fn pass_replies(mut from_server: BufReader<Reader>, to_client: Writer, link: &Link) -> io::Result<()> {

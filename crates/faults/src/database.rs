@@ -14,7 +14,9 @@ pub async fn with_faults(options: &PgConnectOptions) -> std::io::Result<(PgConne
         }
     };
     let proxy = Proxy::start(Address::Tcp(([127, 0, 0, 1], 0).into()), upstream).await?;
-    let Address::Tcp(address) = *proxy.address() else { return Err(std::io::ErrorKind::AddrNotAvailable.into()) };
+    let Address::Tcp(address) = *proxy.address() else {
+        return Err(std::io::ErrorKind::AddrNotAvailable.into());
+    };
     let proxied = PgConnectOptions::new_without_pgpass()
         .host(&address.ip().to_string())
         .port(address.port())

@@ -21,6 +21,11 @@ impl Message {
         self.bytes.get(self.body_at..).unwrap_or_default()
     }
 
+    /// Whether a Sync or Flush has to follow before the server does anything about it: Parse, Bind, Describe, Execute, Close.
+    pub(crate) fn is_part_of_query(&self) -> bool {
+        matches!(self.kind, b'P' | b'B' | b'D' | b'E' | b'C')
+    }
+
     /// The zero-terminated texts at the start of the body: at most `count`, fewer if it ends before.
     pub(crate) fn texts(&self, count: usize) -> impl Iterator<Item = &[u8]> {
         self.body().split(|byte| *byte == 0).take(count)

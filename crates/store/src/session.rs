@@ -60,6 +60,8 @@ mod tests {
     #[test]
     fn a_dead_hosts_transaction_ends_before_its_lease() {
         let LeaseTerms { ttl, renew_every } = LeaseTerms::default();
-        assert!(IDLE_IN_TRANSACTION < ttl && ttl + renew_every + IDLE_IN_TRANSACTION <= Duration::from_secs(15));
+        assert!(
+            IDLE_IN_TRANSACTION < ttl && ttl + renew_every + IDLE_IN_TRANSACTION <= Duration::from_secs(15)
+        );
     }
 }

@@ -103,8 +103,13 @@ pub async fn empty_database_options() -> PgConnectOptions {
 
 /// A pool as the services use it.
 pub async fn pool(options: PgConnectOptions) -> PgPool {
+    pool_with(options, Vec::new()).await
+}
+
+/// Like [`pool`], with other settings of its sessions.
+pub async fn pool_with(options: PgConnectOptions, session: Vec<(&'static str, String)>) -> PgPool {
     let options = crate::session::without_startup_parameters(options).application_name("test/test");
-    crate::pool::open(options, Vec::new(), 10)
+    crate::pool::open(options, session, 10)
 }
 
 async fn create(cluster: &Cluster, statement: &str) {

@@ -1,10 +1,10 @@
 //! Hazard: two callbacks for one order, at two replicas at once, with different data: both believe they won.
 
+use faults::{Action, Fault, with_faults};
 use futures::future::join_all;
 use order_service::orders::{
     CALLBACK_CHANNEL, Callback, CallbackAnswer, Data, get, orphans, parse_notification,
 };
-use faults::{Action, Fault, with_faults};
 use store::testing::{control_database, control_database_options, pool, run};
 use store::{Notifications, Notify};
 

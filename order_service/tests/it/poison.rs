@@ -41,7 +41,7 @@ fn an_order_that_cannot_end_keeps_no_other_from_it() {
             external: Special::new(OwnData::new(&pool), []),
             finish: Arc::new(Proceed),
         };
-        sqlx::query("ALTER TABLE orders ADD CONSTRAINT orders_check CHECK (order_id <> 7 OR state < 4)")
+        sqlx::query("ALTER TABLE orders ADD CONSTRAINT all_but_one_end CHECK (order_id <> 7 OR state < 4)")
             .execute(&pool)
             .await
             .unwrap();
@@ -55,7 +55,7 @@ fn an_order_that_cannot_end_keeps_no_other_from_it() {
         let waiting = process.until(7, |order| order.last_error.is_some()).await;
         assert!(waiting.last_error.unwrap().starts_with("CONSISTENCY_ERROR"), "and says why it waits");
         // Somebody puts it right: nobody has to restart anything.
-        sqlx::query("ALTER TABLE orders DROP CONSTRAINT orders_check").execute(&pool).await.unwrap();
+        sqlx::query("ALTER TABLE orders DROP CONSTRAINT all_but_one_end").execute(&pool).await.unwrap();
         assert_eq!(process.ended(7).await.state, ProcessFinished);
     });
 }

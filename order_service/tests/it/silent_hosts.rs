@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use faults::{Fault, Proxy, with_faults};
 use futures::future::BoxFuture;
 use order_service::orders::State::ProcessFinished;
 use order_service::orders::{End, Work};
 use order_service::pipeline::{Action, StageError, Stages};
 use store::PgPool;
-use faults::{Fault, Proxy, with_faults};
-use store::testing::{control_database_options, pool, run};
+use store::testing::{control_database_options, pool, pool_with, run};
 use tokio::time::timeout;
 
 use crate::harness::{OwnData, Process, proceed};
@@ -20,7 +20,8 @@ async fn pools() -> (PgPool, PgPool, Proxy) {
     let options = control_database_options().await;
     let direct = pool(options.clone()).await;
     let (through, proxy) = with_faults(&options).await.unwrap();
-    (pool(through.options([("idle_in_transaction_session_timeout", "200")])).await, direct, proxy)
+    let impatient = vec![("idle_in_transaction_session_timeout", "200".to_owned())];
+    (pool_with(through, impatient).await, direct, proxy)
 }
 
 /// Fails the first time.

@@ -8,7 +8,7 @@ mod statements;
 
 use faults::{Proxy, with_faults};
 use sqlx::{Connection as _, PgConnection};
-use store::testing::{empty_database_options};
+use store::testing::empty_database_options;
 
 /// A fresh database with one table, a connection straight to it, and a proxy with one connection through it.
 async fn proxied() -> (PgConnection, PgConnection, Proxy) {

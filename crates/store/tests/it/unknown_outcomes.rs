@@ -1,8 +1,8 @@
 //! Hazard: the answer of a commit is lost, the work is repeated, meets what it has itself written, and says no.
 
-use sqlx::{Connection as _, PgPool};
 use faults::{Action, Fault, with_faults};
-use store::testing::{empty_database_options, pool, run};
+use sqlx::{Connection as _, PgPool};
+use store::testing::{empty_database_options, pool, pool_with, run};
 use store::{Error, run_refusable, run_tx, run_tx_refusable};
 
 /// A counter that moves on only from the value that is expected; `false`: it is another.
@@ -84,7 +84,7 @@ fn what_was_never_committed_is_done_by_the_repetition_and_what_is_so_is_refused(
 fn a_transaction_that_the_server_ends_while_it_idles_is_repeated() {
     run(async {
         let options = empty_database_options().await;
-        let pool = pool(options.options([("idle_in_transaction_session_timeout", "50")])).await;
+        let pool = pool_with(options, vec![("idle_in_transaction_session_timeout", "50".to_owned())]).await;
         let tries = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let tried = tries.clone();
         run_tx(&pool, "idle", move |connection| {

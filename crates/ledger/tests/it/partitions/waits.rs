@@ -22,6 +22,10 @@ fn nobody_waits_for_a_maintenance_that_waits_for_a_long_reader() {
         // Somebody reads for as long as the test likes.
         let mut reader = shard(&served).pool.acquire().await.unwrap();
         let mut reading = reader.begin().await.unwrap();
+        sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
+            .execute(&mut *reading)
+            .await
+            .unwrap();
         sqlx::query("SELECT count(*) FROM events").execute(&mut *reading).await.unwrap();
 
         let maintaining = tokio::spawn({
@@ -65,6 +69,10 @@ fn what_comes_while_a_maintenance_waits_is_not_lost() {
         running.settled().await;
         let mut reader = pool.acquire().await.unwrap();
         let mut reading = reader.begin().await.unwrap();
+        sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
+            .execute(&mut *reading)
+            .await
+            .unwrap();
         sqlx::query("SELECT count(*) FROM events").execute(&mut *reading).await.unwrap();
         let maintaining = tokio::spawn({
             let served = served.clone();
@@ -102,6 +110,10 @@ fn nobody_waits_for_a_month_that_waits_for_a_long_reader() {
         assert_eq!(served.write(&[event("first", storage, &now, 1, "1")]).await.0, 200);
         let mut reader = pool.acquire().await.unwrap();
         let mut reading = reader.begin().await.unwrap();
+        sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
+            .execute(&mut *reading)
+            .await
+            .unwrap();
         sqlx::query("SELECT * FROM list_events(1, now(), now(), null, null, 1)")
             .execute(&mut *reading)
             .await
