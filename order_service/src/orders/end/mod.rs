@@ -15,7 +15,7 @@ use sqlx::PgPool;
 use store::{Coalescer, Error, connection_of_its_own, run, run_tx, storable};
 use uuid::Uuid;
 
-use super::{Batch, End, News, Origin, PACE, Told, Work, adopt};
+use super::{Batch, End, News, Origin, PACE, State, Told, Work, adopt};
 
 /// After so long an order is taken up again whose end the database refused to store in any form.
 const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(15);
@@ -191,11 +191,15 @@ impl Desk {
     /// The database refuses this end of this order. If it was not that it waits, let it wait: as a job it is tried again, by
     /// whoever has its lane, and whenever somebody asks. If not even that can be written it stays where the database has it,
     /// in its batch or as a job, and is taken up again from there.
-    fn refused(&self, (work, end): (Work, End), error: &Error) -> Option<Vec<(Work, End)>> {
+    fn refused(&self, (mut work, end): (Work, End), error: &Error) -> Option<Vec<(Work, End)>> {
         tracing::error!(order_id = work.order_id, %error, code = "CONSISTENCY_ERROR", "the end of an order is refused");
         metrics::counter!("order_ends_refused_total").increment(1);
         if !matches!(end, End::Waiting { .. }) {
             let reason = storable(&format!("CONSISTENCY_ERROR: the end of the order is refused: {error}"));
+            // Not in the state that it did not come to: its last stage is repeated, which posts nothing twice.
+            if work.state == State::ProcessFinished {
+                work.state = State::FinishedExternalInteraction;
+            }
             return Some(vec![(work, End::Waiting { reason, counted: true })]);
         }
         self.take_up_later(work);
