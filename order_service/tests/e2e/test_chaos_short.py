@@ -1,0 +1,23 @@
+"""`make chaos` for a short time: it goes on finding its faults, its invariants hold, and it says of itself when it has shown nothing."""
+
+import pytest
+
+from chaos import Run
+from chaos_figures import Figures, Recovery
+
+pytestmark = pytest.mark.alone
+
+
+@pytest.mark.timeout(300)
+def test_half_a_minute_of_faults_breaks_no_promise():
+    kinds = ["kill:front", "cut", "lost_commit", "lost_answer:write_events cut_reply", "lost_callbacks", "doubled_callbacks"]
+    figures = Run(seed=1, minutes=0.5, kinds=kinds).go()
+    print(figures.line())
+    assert figures.violations == []
+
+
+def test_a_run_that_has_disturbed_nobody_fails():
+    dull = Figures(1, 0.5, "now", {"kill": Recovery(), "cut": Recovery()})
+    dull.faults["cut"].add("", 1, {"order": 0.1})
+    dull.judge_itself()
+    assert [violation.split(" in ")[0] for violation in dull.violations] == ["kill never bit", "no call had an unknown outcome"]
