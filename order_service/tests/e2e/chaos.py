@@ -1,6 +1,6 @@
 """Faults at random, one after the other, under load, and the invariants at rest: `make chaos`.
 
-    chaos.py [--minutes 10] [--seed N] [--faults kill:front,cut] [--output FILE]
+    chaos.py [--minutes 10] [--seed N] [--faults kill:front,cut] [--output FILE] [--logs FOLDER]
 
 Every role runs in two processes of its own. After each fault it is measured how long the platform takes to work again.
 Ends with 1 if an invariant does not hold, if it took too long, or if the run has shown nothing. The same seed draws the same
@@ -12,6 +12,7 @@ import datetime
 import json
 import pathlib
 import random
+import shutil
 import sys
 import time
 import zlib
@@ -44,8 +45,9 @@ def _kept(event: dict) -> tuple:
 class Run:
     """One run; `figures` says how it went."""
 
-    def __init__(self, seed: int, minutes: float, kinds: list[str], say=print):
-        self.chance, self.minutes, self.kinds, self.say = random.Random(seed), minutes, kinds, say
+    def __init__(self, seed: int, minutes: float, kinds: list[str], say=print, logs: pathlib.Path | None = None):
+        self.chance, self.minutes, self.kinds = random.Random(seed), minutes, kinds
+        self.say, self.logs = say, logs
         began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.figures = Figures(seed, minutes, began, {kind_of(kind): Recovery() for kind in kinds})
         self.history, self.threads = History(), []
@@ -60,21 +62,25 @@ class Run:
         except Exception as problem:  # noqa: BLE001 - a run that cannot go on is a finding, too
             self._violated(f"the run ended: {type(problem).__name__}: {problem}")
         finally:
-            for thread in self.threads:
-                thread.stop.set()
-            try:
-                platform.close()
-            except AssertionError as problem:
-                self._violated(f"at the end: {problem}")
+            self._close(platform)
         self.figures.judge_itself()
         return self.figures
+
+    def _close(self, platform: Platform) -> None:
+        for thread in self.threads:
+            thread.stop.set()
+        if self.logs:
+            shutil.copytree(platform.home, self.logs, ignore=lambda *_: ["postgres", "d"], dirs_exist_ok=True)
+        try:
+            platform.close()
+        except AssertionError as problem:
+            self._violated(f"at the end: {problem}")
 
     def _start(self, platform: Platform) -> None:
         self.world = World(platform)
         self.ledger, self.client = self.world.ledger(timeout=60), OrderClient(self.world.order_addresses[0])
         platform.closing(self.client.close)
         event_client.put(self.ledger, event_client.on(CONFIG, EVENT, "noop"))
-        self.world.wait_on_duty()
         addresses, first = self.world.order_addresses, self.chance.randrange(10**6)
         self.orders = [OrderSender(n, ORDER_CLIENTS, addresses, self.history) for n in range(ORDER_CLIENTS)]
         self.writers = [Writer(first + n, self.world.ledger(), LARGEST_CALL, FIRST_ACCOUNT) for n in range(WRITERS)]
@@ -146,16 +152,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--faults", default=",".join(FAULTS), help="kinds, or kind:target, with commas")
-    parser.add_argument("--output", default=None, help="where the figures are written, as JSON")
+    parser.add_argument("--output", type=pathlib.Path, default=None, help="where the figures are written, as JSON")
+    parser.add_argument("--logs", type=pathlib.Path, default=None, help="a folder for the logs of all processes")
     return parser.parse_args()
 
 
 def main() -> int:
     words = _arguments()
     seed = random.SystemRandom().randrange(10**6) if words.seed is None else words.seed
-    figures = Run(seed, words.minutes, words.faults.split(","), say=lambda line: print(line, flush=True)).go()
+    say = lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)  # noqa: E731
+    figures = Run(seed, words.minutes, words.faults.split(","), say, words.logs).go()
     if words.output:
-        figures.write(pathlib.Path(words.output))
+        figures.write(words.output)
     print(f"chaos: {figures.line()}")
     return 1 if figures.violations else 0
 

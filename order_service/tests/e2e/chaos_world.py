@@ -1,6 +1,7 @@
 """What `chaos.py` breaks: every role in processes of its own, two of each, over one database behind a proxy."""
 
-import itertools
+import random
+from concurrent.futures import ThreadPoolExecutor
 
 import posted_units
 from fault_proxy import FaultProxy
@@ -72,15 +73,19 @@ class World:
         platform.closing(self.proxy.close)
         self.foreign = platform.foreign_data_manager(default=Behaviour.BEFORE)
         self.foreign.data = posted_units.place
-        turn = itertools.count()
-        # Any replica takes any callback; one that is dead or asleep is not asked again.
-        self.foreign.route = lambda _order_id: next(turn) % REPLICAS
-        self.replicas = {role: self._start(role) for role in ROLES}
+        # Any replica takes any callback, whoever has asked.
+        self.foreign.route = lambda _order_id: random.randrange(REPLICAS)
+        self.replicas = {role: self._replicas(role) for role in ROLES}
         self.fronts = self.replicas["front"].processes
+        # Those that are believed to be on duty first.
+        for n in range(REPLICAS):
+            with ThreadPoolExecutor(len(ROLES)) as pool:
+                list(pool.map(lambda replicas, n=n: replicas.processes[n].start(), self.replicas.values()))
+            self._wait_on_duty()
 
-    def _start(self, role: str) -> Replicas:
+    def _replicas(self, role: str) -> Replicas:
         flags = ("--database-url", self.proxy.url("control"))
-        processes = [Roles(self.platform, ROLES[role], *flags, replica=n) for n in range(REPLICAS)]
+        processes = [Roles(self.platform, ROLES[role], *flags, start=False, replica=n) for n in range(REPLICAS)]
         return Replicas(role, processes)
 
     def ledger(self, timeout: float = 5) -> AnyReplica:
@@ -97,6 +102,6 @@ class World:
             for process in replicas.processes:
                 process.wait_ready()
 
-    def wait_on_duty(self) -> None:
+    def _wait_on_duty(self) -> None:
         for role in DUTIES:
             wait_until(lambda role=role: len(self.database.epochs(role)) == 4, 30, f"the {role} to be on duty")
