@@ -91,13 +91,15 @@ class Run:
         self.threads = [*self.orders, *self.writers, self.events, *self.readers]
         self.load = LongLived(*self.orders, *self.writers, self.events)
         self.reading = LongLived(*self.readers)
-        self.figures.undisturbed = {what: round(took, 2) for what, took in self.probe.seconds(time.monotonic()).items()}
+        undisturbed = self.probe.seconds(time.monotonic())
+        self.figures.undisturbed = {what: round(took, 2) for what, took in undisturbed.items()}
 
     def _disturb(self) -> None:
+        """Every kind once at least, however short the time is."""
         begun = time.monotonic()
-        for kind, target in drawn(self.kinds, self.chance):
+        for number, (kind, target) in enumerate(drawn(self.kinds, self.chance)):
             left = self.minutes * 60 - elapsed_since(begun)
-            if left <= 0 or self.load.failed():
+            if (left <= 0 and number >= len(self.kinds)) or self.load.failed():
                 return
             name = f"{kind} {named(target)}".strip()
             try:
@@ -111,7 +113,8 @@ class Run:
             seconds = self.probe.seconds(bite.since) if bite.times else {}
         self.figures.faults[kind].add(named(target), bite.times, seconds)
         after = ", ".join(f"{what} {took:.1f}" for what, took in seconds.items())
-        self.say(f"chaos: {left:4.0f} s left; {name} x{bite.times}: {f'back after s: {after}' if after else 'did not happen'}")
+        outcome = f"back after s: {after}" if bite.times else "did not happen"
+        self.say(f"chaos: {max(0.0, left):4.0f} s left; {name} x{bite.times}: {outcome}")
         self.world.all_ready()
 
     def _settle(self) -> None:

@@ -48,7 +48,7 @@ class Figures:
         """A run that disturbed nobody shows nothing."""
         for kind, recovery in self.faults.items():
             if recovery.bit == 0:
-                self.violations.append(f"{kind} never bit in {recovery.tried} tries: more minutes, or a dull fault")
+                self.violations.append(f"{kind} never bit in {recovery.tried} tries")
         if self.unknown == 0:
             self.violations.append("no call had an unknown outcome")
 
@@ -62,10 +62,11 @@ class Figures:
 
     def line(self) -> str:
         bites = ", ".join(f"{kind} {recovery.bit}" for kind, recovery in self.faults.items())
-        worst = max((max(r.seconds[what]) for r in self.faults.values() for what in ("order", "numbered") if what in r.seconds), default=0)
+        kinds = self.faults.values()
+        seconds = [took for kind in kinds for what in ("order", "numbered") for took in kind.seconds.get(what, ())]
         return (
-            f"seed {self.seed}, {self.minutes:g} min: {sum(r.bit for r in self.faults.values())} faults ({bites}); "
+            f"seed {self.seed}, {self.minutes:g} min: {sum(kind.bit for kind in kinds)} faults ({bites}); "
             + ", ".join(f"{count} {what}" for what, count in self.operations.items())
-            + f"; {self.unknown} unknown outcomes; orders and numbers back after {worst:.1f} s at most; slowest "
+            + f"; {self.unknown} unknown outcomes; orders and numbers back after {max(seconds, default=0):.1f} s at most; slowest "
             f"{self.slowest.get('seconds', 0):.1f} s ({self.slowest.get('what', '-')}); {len(self.violations)} violations"
         )

@@ -1,4 +1,4 @@
-"""`make chaos` for a short time: it goes on finding its faults, its invariants hold, and it says of itself when it has shown nothing."""
+"""`make chaos` for one round: its faults happen, the invariants hold, and it says of itself when it has shown nothing."""
 
 import pytest
 
@@ -9,9 +9,11 @@ pytestmark = pytest.mark.alone
 
 
 @pytest.mark.timeout(300)
-def test_half_a_minute_of_faults_breaks_no_promise():
-    kinds = ["kill:front", "cut", "lost_commit", "lost_answer:write_events cut_reply", "lost_callbacks", "doubled_callbacks"]
-    figures = Run(seed=1, minutes=0.5, kinds=kinds).go()
+def test_one_round_of_faults_breaks_no_promise():
+    of_connections = ["cut", "lost_commit:cut_reply", "lost_answer:write_events cut_reply", "backends_terminated"]
+    # Whose caller is asleep for 10 s has an unknown outcome for certain.
+    kinds = ["pause:front", "kill:front", *of_connections, "lost_callbacks", "doubled_callbacks"]
+    figures = Run(seed=1, minutes=0, kinds=kinds).go()
     print(figures.line())
     assert figures.violations == []
 
