@@ -121,6 +121,7 @@ class Run:
         for problem in self.load.finish():
             self._violated(problem)
         self._count()
+        self.say("chaos: at rest; checking")
         for problem in Checks(self).run():
             self._violated(problem)
         for problem in self.reading.finish():

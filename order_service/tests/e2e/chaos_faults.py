@@ -160,7 +160,7 @@ def postgres_stopped(world: World, _target):
 
 # On the ways of orders, ledger events, tasks and events, and of the duties.
 STATEMENTS = (
-    ["accept_orders", "store_callbacks", "find_posting", "finish_orders", "claim_jobs", "renew_leases"]
+    ["accept_orders", "store_callbacks", "notify_callbacks", "finish_orders", "claim_jobs", "renew_leases"]
     + ["write_events", "number_batches", "fold_aggregates", "record_export"]
     + ["allocate_event_ids", "begin_task", "end_task", "fifo_delete"]
 )
