@@ -57,7 +57,9 @@ class Run:
         platform = Platform()
         try:
             self._start(platform)
+            begun = time.monotonic()
             self._disturb()
+            self.figures.minutes = round(elapsed_since(begun) / 60, 1)
             self._settle()
         except Exception as problem:  # noqa: BLE001 - a run that cannot go on is a finding, too
             self._violated(f"the run ended: {type(problem).__name__}: {problem}")
