@@ -84,32 +84,34 @@ def hold(world: World, _target):
 
 
 @contextlib.contextmanager
-def proxied(world: World, at, action: str, since: float):
-    """A few times at a point of the protocol."""
+def proxied(world: World, at, action: str):
+    """At a point of the protocol, a few times if they come at once; not when it is tried again."""
     fault = world.proxy.inject(at, action, times=TIMES)
     try:
-        _happened(lambda: world.proxy.injected(fault), 1)
-        yield Bite(world.proxy.injected(fault), since)
+        times, since = _happened(lambda: world.proxy.injected(fault), 1), time.monotonic()
     finally:
         world.proxy.remove(fault)
+    try:
+        yield Bite(times, since)
+    finally:
         # Those that were held.
         world.proxy.release_all()
 
 
 def lost_commit(world: World, action: str):
     """A transaction is committed, and nobody is told."""
-    return proxied(world, "commit", action, time.monotonic())
+    return proxied(world, "commit", action)
 
 
 def lost_answer(world: World, target: tuple[str, str]):
     """A named statement is carried out, and nobody is told."""
     statement, action = target
-    return proxied(world, {"statement": statement}, action, time.monotonic())
+    return proxied(world, {"statement": statement}, action)
 
 
 def cut_request(world: World, statement: str):
     """The connection ends before a named statement is carried out."""
-    return proxied(world, {"statement": statement}, "cut_request", time.monotonic())
+    return proxied(world, {"statement": statement}, "cut_request")
 
 
 @contextlib.contextmanager
