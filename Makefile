@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 # With `make -j` two cargo builds would only wait for, and slow down, one another.
 .NOTPARALLEL:
-.PHONY: help run test unit e2e build bench bench-quick bench-long lint fmt clean
+.PHONY: help run test unit e2e chaos build bench bench-quick bench-long lint fmt clean
 
 # The folders' Makefiles run elsewhere: a relative path must mean the same to them.
 ifneq ($(CARGO_TARGET_DIR),)
@@ -35,6 +35,9 @@ unit: ## cargo test of the whole workspace
 
 e2e: ## build both programs and run the end-to-end tests against the real binaries
 	@scripts/local-test-script.sh
+
+chaos: ## faults at random under load for CHAOS_MINUTES (10), then the invariants; CHAOS_SEED; kept in bench/results
+	@scripts/chaos.sh
 
 build: ## builds for production of both programs, as order_service/bin/app and data_manager/bin/app
 	@$(MAKE) --no-print-directory -C order_service build

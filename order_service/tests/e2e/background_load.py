@@ -6,11 +6,12 @@ import datetime
 import random
 import subprocess
 import threading
+import time
 
 from ledger_client import LedgerClient, LostAnswer
 from ledger_events import START, inflow, outflow
 from own_postgres import OwnPostgres
-from waiting import wait_until
+from waiting import elapsed_since, wait_until
 
 LARGEST_CALL = 200
 # From `START` on: the times of the writers' events.
@@ -46,25 +47,29 @@ class Background(threading.Thread):
             raise self.failure
 
 
-def some_event(chance: random.Random, event_id: str) -> dict:
+def some_event(chance: random.Random, event_id: str, first_account: int = 1) -> dict:
     """On one of 40 accounts of each type, some time in `DAYS`."""
     at = START + datetime.timedelta(days=chance.randrange(DAYS), microseconds=chance.randrange(10**9))
     make, amount = chance.choice([outflow, inflow]), f"{chance.randrange(10**6)}.{chance.randrange(100):02}"
-    return make(chance.randrange(1, 41), amount, event_id, at, product_id=chance.choice([1, 2, 3]))
+    account = first_account + chance.randrange(40)
+    return make(account, amount, event_id, at, product_id=chance.choice([1, 2, 3]))
 
 
 class Writer(Background):
-    """Calls of 1 to 200 new events, each repeated until it is answered 200."""
+    """Calls of 1 to `largest` new events, each repeated until it is answered 200."""
 
-    def __init__(self, number: int, port: int):
+    def __init__(self, number: int, client: LedgerClient, largest: int = LARGEST_CALL, first_account: int = 1):
         super().__init__(f"writer {number}")
-        self.client, self.chance = LedgerClient(port, timeout=30), random.Random(number)
-        self.events, self.calls, self.lost = [], 0, 0
+        self.client, self.chance = client, random.Random(number)
+        self.largest, self.first_account = largest, first_account
+        self.events, self.calls, self.lost, self.slowest = [], 0, 0, 0.0
 
     def step(self) -> None:
-        size, first = self.chance.randrange(1, LARGEST_CALL + 1), len(self.events)
-        call = [some_event(self.chance, f"{self.name}-{first + n}") for n in range(size)]
-        wait_until(lambda: self._try(call), 60, "a call answered 200 in the end")
+        size, first, begun = self.chance.randrange(1, self.largest + 1), len(self.events), time.monotonic()
+        ids = [f"{self.name}-{first + n}" for n in range(size)]
+        call = [some_event(self.chance, event_id, self.first_account) for event_id in ids]
+        wait_until(lambda: self._try(call), 60, f"events {ids[0]} and on answered 200 in the end")
+        self.slowest = max(self.slowest, elapsed_since(begun))
         self.events += call
         self.calls += 1
         # Bursts and quiet times.
@@ -121,9 +126,10 @@ class OpenTransactions(Background):
 class FeedReader(Background):
     """Follows a shard's feed from its beginning; every page must go on right after the one before."""
 
-    def __init__(self, number: int, port: int, shard: str):
+    def __init__(self, number: int, client: LedgerClient, shard: str, kept=lambda event: event):
+        """`kept`: what is remembered of an event."""
         super().__init__(f"reader {number} of {shard}")
-        self.client, self.chance, self.shard = LedgerClient(port, timeout=30), random.Random(number), shard
+        self.client, self.chance, self.shard, self.kept = client, random.Random(number), shard, kept
         self.events, self.lost = [], 0
 
     def step(self) -> None:
@@ -138,7 +144,7 @@ class FeedReader(Background):
             return
         page = answer.ok()["events"]
         assert [event["seq"] for event in page] == list(range(after + 1, after + 1 + len(page))), self.name
-        self.events += page
+        self.events += map(self.kept, page)
 
     def end(self) -> None:
         self.client.close()

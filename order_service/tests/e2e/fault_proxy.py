@@ -54,6 +54,10 @@ class FaultProxy:
         """How often it has happened: a test whose fault did not happen shows nothing."""
         return self._command("counts")["faults"][str(fault)]["injected"]
 
+    def matched(self, fault: int) -> int:
+        """How often its point was passed: a delay has begun then, and has happened when it is over."""
+        return self._command("counts")["faults"][str(fault)]["matched"]
+
     def connections(self) -> dict:
         """How many were `made`, are `open`, are `held`."""
         return self._command("counts")["connections"]

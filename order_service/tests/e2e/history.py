@@ -13,7 +13,7 @@ import grpc
 from client import FINISHED, result_of
 
 OK, UNKNOWN, REFUSED = "ok", "unknown", "refused"
-_UNKNOWN_CODES = {
+UNKNOWN_CODES = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
@@ -45,7 +45,7 @@ class History:
             self.entries.extend(entries)
 
     def failed(self, pairs, code: grpc.StatusCode) -> None:
-        outcome = UNKNOWN if code in _UNKNOWN_CODES else REFUSED
+        outcome = UNKNOWN if code in UNKNOWN_CODES else REFUSED
         with self._lock:
             self.codes[code] += 1
             self.entries.extend(Entry(order_id, product_id, outcome) for order_id, product_id in pairs)

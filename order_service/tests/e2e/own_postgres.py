@@ -25,10 +25,10 @@ def _program(name: str) -> str:
 
 
 class OwnPostgres:
-    """`OwnPostgres(folder, databases…)` is running when it is constructed; `stop` it at the end."""
+    """`OwnPostgres(folder, databases…)` is running when it is constructed; `stop` it at the end. `more`: server settings."""
 
-    def __init__(self, folder: pathlib.Path, *databases: str):
-        self.folder, self.port, self.kills = folder, free_port(), 0
+    def __init__(self, folder: pathlib.Path, *databases: str, **more: str):
+        self.folder, self.port, self.kills, self.options = folder, free_port(), 0, {**OPTIONS, **more}
         self._as = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
         folder.mkdir()
         if self._as:
@@ -79,7 +79,7 @@ class OwnPostgres:
         wait_until(up, 30, f"PostgreSQL on port {self.port}: {self.log_tail()}", every=0.1)
 
     def _launch(self) -> None:
-        options = [word for name, value in OPTIONS.items() for word in ("-c", f"{name}={value}")]
+        options = [word for name, value in self.options.items() for word in ("-c", f"{name}={value}")]
         command = [_program("postgres"), "-D", str(self.folder), "-p", str(self.port), *options]
         with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -16,10 +16,10 @@ DEBUG_BIN = pathlib.Path(os.environ.get("DEBUG_ORDER_SERVICE_BIN", REPOSITORY / 
 class Roles:
     """`platform.ledger_client(roles)` talks to its HTTP port."""
 
-    def __init__(self, platform, roles: str, *flags, start: bool = True, debug: bool = False):
+    def __init__(self, platform, roles: str, *flags, start: bool = True, debug: bool = False, replica: int = 0):
         self.http_port = free_port()
         flags = ("--roles", roles, "--http-port", self.http_port, *flags)
-        self.process = platform.order_service(*flags, start=False, bare=True)
+        self.process = platform.order_service(*flags, start=False, bare=True, replica=replica)
         if debug:
             self.process.command[0] = str(DEBUG_BIN)
         if start:

@@ -24,8 +24,9 @@ FIGURES = {"sequencer": "last_seq", "aggregator": "aggregated_seq", "exporter": 
 class SharedDatabase:
     """A server of its own, migrated; the shards are schemas beside the control database's."""
 
-    def __init__(self, platform):
-        self.server = OwnPostgres(platform.home / "postgres", "control")
+    def __init__(self, platform, **more: str):
+        """`more`: settings of the server."""
+        self.server = OwnPostgres(platform.home / "postgres", "control", **more)
         platform.closing(self.server.stop)
         self.flags = ("--database-url", self.server.url("control"))
         done = run_command([ORDER_SERVICE_BIN, "migrate", *self.flags], timeout=60)

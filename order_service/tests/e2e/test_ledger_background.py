@@ -15,6 +15,7 @@ import exported_files
 from background_load import DAYS, FeedReader, OpenTransactions, Writer
 from exported_stream import NatsServer
 from exporting import assert_replay, shards, verified, wait_exported
+from ledger_client import LedgerClient
 from ledger_events import INFLOW, OUTFLOW, START, outflow, written_time
 from ledger_oracle import Oracle, groups_of
 from ledger_sharding import one_id_per_shard
@@ -43,10 +44,12 @@ class World:
         self.ledger.write([*self.firsts.values(), *self.months]).ok()
         of_role = {"sequencer": (), "aggregator": (), "exporter": export_flags}
         self.pairs = [Pair(platform, self.database, self.ledger, role, rounds, of_role[role]) for role in of_role]
-        port = self.front.http_port
-        self.writers = [Writer(number, port) for number in range(WRITERS)]
+        self.writers = [Writer(number, self._client()) for number in range(WRITERS)]
         self.late = [OpenTransactions(self.database.server, shard, first) for shard, first in self.firsts.items()]
-        self.readers = [FeedReader(number, port, shard) for number in range(READERS) for shard in SHARDS]
+        self.readers = [FeedReader(number, self._client(), shard) for number in range(READERS) for shard in SHARDS]
+
+    def _client(self) -> LedgerClient:
+        return LedgerClient(self.front.http_port, timeout=30)
 
     def faults_under_load(self, front_kills: int) -> None:
         for thread in (*self.writers, *self.late, *self.readers, *self.pairs):

@@ -1,0 +1,25 @@
+"""`make chaos` for one round: its faults happen, the invariants hold, and it says of itself when it has shown nothing."""
+
+import pytest
+
+from chaos import Run
+from chaos_figures import Figures, Recovery
+
+pytestmark = pytest.mark.alone
+
+
+@pytest.mark.timeout(300)
+def test_one_round_of_faults_breaks_no_promise():
+    of_connections = ["cut", "lost_commit:cut_reply", "lost_answer:write_events cut_reply", "backends_terminated"]
+    # Whose caller is asleep for 10 s has an unknown outcome for certain.
+    kinds = ["pause:front", "kill:front", *of_connections, "lost_callbacks", "doubled_callbacks"]
+    figures = Run(seed=1, minutes=0, kinds=kinds).go()
+    print(figures.line())
+    assert figures.violations == []
+
+
+def test_a_run_that_has_disturbed_nobody_fails():
+    dull = Figures(1, 0.5, "now", {"kill": Recovery(), "cut": Recovery()})
+    dull.faults["cut"].add("", 1, {"order": 0.1})
+    dull.judge_itself()
+    assert [violation.split(" in ")[0] for violation in dull.violations] == ["kill never bit", "no call had an unknown outcome"]
