@@ -100,17 +100,13 @@ async fn pass_requests(
 
 async fn break_request(hit: Hit, link: &Link) {
     match hit.action {
-        Action::DelayMs(_) => {}
+        Action::DelayMs(delay) => tokio::time::sleep(Duration::from_millis(delay)).await,
         Action::HoldRequest => {
             link.hold();
         }
         _ => link.cut(),
     }
     hit.injection.count();
-    // Either side may end the connection meanwhile.
-    if let Action::DelayMs(delay) = hit.action {
-        tokio::time::sleep(Duration::from_millis(delay)).await;
-    }
 }
 
 async fn pass_replies(mut from_server: BufReader<Reader>, to_client: Writer, link: &Link) -> io::Result<()> {

@@ -27,9 +27,10 @@ type Uses = Arc<AtomicU64>;
 
 /// The settings of the sessions of each open pool, which is told apart by the allocation of its options: those of a pool
 /// beside it are the same, and sqlx keeps a pool's hooks to itself.
-static SESSIONS: LazyLock<Mutex<Vec<(Weak<PgConnectOptions>, Session)>>> = LazyLock::new(Mutex::default);
+static SESSIONS: LazyLock<Mutex<Vec<OfPool>>> = LazyLock::new(Mutex::default);
 
 type Session = Arc<session::Settings>;
+type OfPool = (Weak<PgConnectOptions>, Session);
 
 /// A pool of at most `max_connections`, none of them made yet.
 pub(crate) fn open(options: PgConnectOptions, session: session::Settings, max_connections: u32) -> PgPool {

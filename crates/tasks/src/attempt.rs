@@ -97,14 +97,28 @@ async fn begin_in_tx(
 #[derive(Debug, Clone)]
 pub(crate) struct End {
     pub(crate) task_id: i64,
+    /// See [`crate::task::called_for`].
+    pub(crate) retries: i32,
     pub(crate) number: u32,
     pub(crate) status: Status,
     pub(crate) error: Option<String>,
     pub(crate) outcome: Option<Json>,
 }
 
-/// Ends an attempt; `false`, and nothing is changed, if it is not the latest one or the task has ended.
-pub(crate) async fn end(pool: &PgPool, end: End, reporter: &Arc<dyn Reporter>) -> Result<bool> {
+/// What became of an attempt's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It is stored.
+    Stored,
+    /// Nothing is changed: another attempt has begun since, and the task goes on. Whoever began it may have lost the task's
+    /// job or message before, so nobody may drop those.
+    Superseded,
+    /// Nothing is changed: the task has ended, or was retried since.
+    Over,
+}
+
+/// Ends an attempt, if it is the latest one and the task has not ended.
+pub(crate) async fn end(pool: &PgPool, end: End, reporter: &Arc<dyn Reporter>) -> Result<Ending> {
     let (end, reporter) = (Arc::new(end), reporter.clone());
     run_tx(pool, "end_task", move |connection| {
         let (end, reporter) = (end.clone(), reporter.clone());
@@ -113,7 +127,7 @@ pub(crate) async fn end(pool: &PgPool, end: End, reporter: &Arc<dyn Reporter>) -
     .await
 }
 
-async fn end_in_tx(connection: &mut PgConnection, end: &End, reporter: &dyn Reporter) -> Result<bool> {
+async fn end_in_tx(connection: &mut PgConnection, end: &End, reporter: &dyn Reporter) -> Result<Ending> {
     let status = ended(end.status);
     let row: Option<(Option<String>, i16, bool)> = sqlx::query_as(END)
         .bind(end.task_id)
@@ -124,14 +138,21 @@ async fn end_in_tx(connection: &mut PgConnection, end: &End, reporter: &dyn Repo
         .bind(status)
         .fetch_optional(&mut *connection)
         .await?;
-    let Some((action_config, depth, fresh)) = row else { return Ok(false) };
+    let Some((action_config, depth, fresh)) = row else {
+        let goes_on = sqlx::query_scalar(GOES_ON).bind(end.task_id).bind(end.retries);
+        let goes_on: bool = goes_on.fetch_one(connection).await?;
+        return Ok(if goes_on { Ending::Superseded } else { Ending::Over });
+    };
     if let (Some(action_config), Some(status), true) = (action_config, status, fresh) {
         let error = end.error.clone();
         let report = Report { task_id: end.task_id, action_config, status, error, depth };
         reporter.report(connection, &report).await?;
     }
-    Ok(true)
+    Ok(Ending::Stored)
 }
+
+const GOES_ON: &str = "SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1 AND retries = $2
+    AND status IN ('waiting', 'running')) -- task_goes_on";
 
 /// A repetition whose first answer was lost has been reported already.
 const BEGIN: &str = "-- begin_task

@@ -17,7 +17,7 @@ use serde_json::Value as Json;
 use store::storable;
 use tokio::time::Instant;
 
-use crate::attempt::{Begin, Begun, End, begin, end};
+use crate::attempt::{Begin, Begun, End, Ending, begin, end};
 use crate::handler::{Attempt, Handlers, TaskError};
 use crate::report::Reporter;
 use crate::running::Running;
@@ -122,7 +122,7 @@ impl Desk {
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("task_seconds", "task_type" => task_type.clone()).record(seconds);
         let (ending, verdict) =
-            judge(task_id, number, done, backoff.random_delay(begun.since_retry), limits.last);
+            judge((task_id, retries), number, done, backoff.random_delay(begun.since_retry), limits.last);
         let outcome = if ending.status == Status::Waiting { "retried" } else { ending.status.name() };
         let error = ending.error.clone();
         tracing::debug!(task_id, task_type, number, outcome, error, "a task's attempt has ended");
@@ -130,9 +130,11 @@ impl Desk {
         let ended = end(&self.tasks.pool, ending, &self.reporter).await;
         store::fail_point("task_ended");
         match ended {
-            Ok(true) => verdict,
-            // A newer attempt has it, or it was cancelled: the message is that one's, or nobody's.
-            Ok(false) => Ended::Done,
+            Ok(Ending::Stored) => verdict,
+            Ok(Ending::Superseded) => {
+                Ended::Again(backoff.random_delay(1), "another attempt has begun".to_owned())
+            }
+            Ok(Ending::Over) => Ended::Done,
             Err(error) => {
                 tracing::warn!(task_id, %error, code = "UNAVAILABLE", "a task's end could not be stored");
                 Ended::Again(backoff.random_delay(number), error.to_string())
@@ -157,13 +159,13 @@ impl Desk {
 }
 
 fn judge(
-    task_id: i64,
+    (task_id, retries): (i64, i32),
     number: u32,
     done: Result<Json, TaskError>,
     delay: Duration,
     last: bool,
 ) -> (End, Ended) {
-    let end = |status, error, outcome| End { task_id, number, status, error, outcome };
+    let end = |status, error, outcome| End { task_id, retries, number, status, error, outcome };
     match done {
         Ok(outcome) => (end(Status::Succeeded, None, Some(outcome)), Ended::Done),
         Err(TaskError::Temporary(reason)) if !last => {

@@ -59,7 +59,7 @@ async fn migrate_all(settings: &DatabaseSettings, dry_run: bool) -> anyhow::Resu
         let pending = migrate_shard(settings, &database, place, dry_run).await?;
         steps.push(Step { database: format!("shard {}", place.name), pending });
     }
-    database.pool.close().await;
+    database.close().await;
     Ok(steps)
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn forecast(args: &ArgMatches, resolved: &Resolved) -> Result<(
     let fifo = queues::open(&QueueEngine::Postgres, &database.pool, &notifications).await;
     let configurator = room::of(&settings, &database.pool, &notifications, &fifo);
     let forecast = configurator.forecast(given).await;
-    database.pool.close().await;
+    database.close().await;
     let forecast = forecast.map_err(|refused| Failure::Failed(http::refused(refused).to_string()))?;
     if output::is_json(args) {
         output::json(http::forecast_json(&forecast));
@@ -99,7 +99,7 @@ pub(super) async fn ensure(args: &ArgMatches, resolved: &Resolved) -> Result<(),
         made.extend(ensured.map_err(|error| Failure::Failed(format!("{}: {error}", env.queue(&name))))?);
     }
     if let Some(database) = database {
-        database.pool.close().await;
+        database.close().await;
     }
     if output::is_json(args) {
         output::json(json!({"queues": made}));

@@ -49,7 +49,7 @@ impl Opened {
     }
 
     async fn close(self) {
-        self.database.pool.close().await;
+        self.database.close().await;
     }
 }
 

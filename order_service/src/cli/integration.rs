@@ -25,7 +25,7 @@ pub(super) async fn check(args: &ArgMatches, resolved: &Resolved) -> Result<(), 
     let (queue, env, is_json) = (plan.queue.clone(), plan.env, output::is_json(args));
     let report = checked(place, plan, is_json).await;
     if let Some(database) = database {
-        database.pool.close().await;
+        database.close().await;
     }
     let report = report.map_err(|error| failed(&queue, env.name(), &error))?;
     if is_json {

@@ -99,6 +99,6 @@ pub(super) async fn callbacks(args: &ArgMatches, resolved: &Resolved) -> Result<
         });
         output::table(["order", "storage", "pickup point", "received"], rows);
     }
-    database.pool.close().await;
+    database.close().await;
     Ok(())
 }

@@ -48,7 +48,7 @@ pub(super) async fn reconcile(args: &ArgMatches, resolved: &Resolved) -> Result<
             None => break,
         }
     }
-    database.pool.close().await;
+    database.close().await;
     show(args, apply, &outcome);
     match outcome.differ - outcome.put_right {
         left if apply && left > 0 => {

@@ -18,7 +18,7 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     let map = shards::shard_map(&settings)?;
     let database = database::open(&settings, Access::Existing).await?;
     let types = ledger::types::load(&database.pool).await;
-    database.pool.close().await;
+    database.close().await;
     let types = types.map_err(anyhow::Error::from)?;
 
     let name = args.get_one::<String>("type").map(String::as_str).unwrap_or_default();

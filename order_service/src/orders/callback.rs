@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queue::hurry_in_tx;
 use sqlx::PgPool;
-use store::{Coalescer, Error, Result, connection_of_its_own, run, run_tx};
+use store::{Coalescer, Error, Operation, Result, connection_of_its_own, run, run_tx};
 use tokio::sync::oneshot;
 
 use super::{PACE, QUEUE, orphan};
@@ -216,6 +217,9 @@ async fn write(pool: &PgPool, callbacks: HashMap<i32, Data>) -> Result<Vec<Verdi
     Ok(rows.into_iter().map(verdict).collect())
 }
 
+/// Short enough for a second try on another connection before the order's time for its callback is over.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Nobody in this process waits for these: they wake their job, and the replica that has asked, if there is one. Lost
 /// if the process dies here; then the order's next attempt finds the data.
 async fn forward_elsewhere(pool: &PgPool, callbacks: Vec<(i32, Stored)>) {
@@ -223,7 +227,8 @@ async fn forward_elsewhere(pool: &PgPool, callbacks: Vec<(i32, Stored)>) {
     // A notification holds 8000 bytes, a callback at most 66.
     let payloads = callbacks.chunks(120).map(|chunk| chunk.iter().map(word).collect::<Vec<_>>().join(","));
     let payloads: Arc<Vec<String>> = Arc::new(payloads.collect());
-    let forwarded = run_tx(pool, "forward_callbacks", move |connection| {
+    let forward = Operation::named("forward_callbacks").within(FORWARD_TIMEOUT);
+    let forwarded = run_tx(pool, forward, move |connection| {
         let (keys, payloads) = (keys.clone(), payloads.clone());
         Box::pin(async move {
             hurry_in_tx(connection, QUEUE, &keys).await?;

@@ -157,7 +157,7 @@ fn data_of(
             };
             times.push(there.dt);
             for (name, source) in &event.attributes {
-                let value = there.attributes.get(name).and_then(serde_json::Value::as_i64);
+                let value = there.attributes.get(name).and_then(|value| value.parse::<i64>().ok());
                 match source {
                     Source::From(Field::StorageId) => storage.push(value),
                     Source::From(Field::PickupPointId) => pickup.push(value),

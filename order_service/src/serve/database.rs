@@ -38,6 +38,16 @@ pub struct Database {
     pub access: Access,
 }
 
+/// What connections may take to say goodbye, before they are dropped with the process: some may never answer again.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Database {
+    /// Closes the connections, and those of pools beside this one.
+    pub async fn close(&self) {
+        let _ = timeout(CLOSE_TIMEOUT, self.pool.close()).await;
+    }
+}
+
 /// Opens the control database, at this version's schema. With [`Access::CreateMissing`] an embedded one is created and migrated as
 /// needed; a schema that does not fit is an error otherwise.
 pub async fn open(settings: &DatabaseSettings, access: Access) -> anyhow::Result<Database> {

@@ -116,7 +116,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     api.stop(FOR_LAST_ANSWERS).await;
     // They have been stopping since the signal.
     let _ = timeout(Duration::from_secs(2), async { while duties.join_next().await.is_some() {} }).await;
-    database.pool.close().await;
+    database.close().await;
     served
 }
 

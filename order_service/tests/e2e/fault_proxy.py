@@ -24,6 +24,7 @@ class FaultProxy:
     """Runs until it is closed. `upstream` is `host:port` or the path of a Unix socket."""
 
     def __init__(self, upstream: str):
+        self.upstream = upstream
         command = [str(FAULT_PROXY_BIN), "127.0.0.1:0", str(upstream)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", start_new_session=True

@@ -7,7 +7,7 @@ than before, `orders reconcile` shows what differs and, told to, lets the order 
 import json
 
 from client import FINISHED
-from foreign_data_manager import first_data, other_data
+from foreign_behaviours import first_data, other_data
 from own_postgres import OwnPostgres, shard_map
 from platform_under_test import ORDER_SERVICE_BIN
 from processes import run_command

@@ -34,7 +34,6 @@ def lanes(database) -> str:
     return database.server.psql(f"SELECT array_agg(epoch ORDER BY lease_id) FROM leases {LANES}", "control")
 
 
-@pytest.mark.xfail(strict=True, reason="found by make chaos, seed 7: a task is begun without a look at the lane")
 def test_a_task_that_is_begun_without_its_lane_is_not_left_to_nobody(platform, database):
     client = platform.ledger_client(Roles(platform, "http", *database.flags))
     event_client.put(client, event_client.on("one", "e", "noop"))

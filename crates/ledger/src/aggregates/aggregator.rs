@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Generation, LONG, Lease, Operation, OwnConnection, Result, run};
+use store::{Error, Generation, Lease, OwnConnection, Result, run};
 
 use super::fold::{Folded, Grouping, Hourly, decimal, fold};
 use super::kept;
@@ -121,7 +121,7 @@ async fn groupings(pool: &PgPool, catalogue: &Catalogue) -> Result<Vec<Grouping>
 /// The batches after `at`, not beyond `limit`: the last number in them, and their events by account, combination and
 /// hour. `None` if there are none.
 async fn chunk(pool: &PgPool, at: i64, limit: Option<i64>) -> Result<Option<(i64, Vec<Hourly>)>> {
-    let rows: Vec<Row> = run(pool, Operation::named("aggregate_chunk").within(LONG), move |connection| {
+    let rows: Vec<Row> = run(pool, "aggregate_chunk", move |connection| {
         Box::pin(async move {
             let rows = sqlx::query_as(CHUNK_OF_EVENTS).bind(at).bind(limit.unwrap_or(i64::MAX)).bind(CHUNK);
             let rows = rows.fetch_all(&mut *connection).await?;
@@ -220,7 +220,7 @@ async fn write(
     folded: Folded,
 ) -> Result<Option<bool>> {
     let (lease, folded) = (lease.clone(), Arc::new(folded));
-    run(pool, Operation::named("fold_aggregates").within(LONG), move |connection| {
+    run(pool, "fold_aggregates", move |connection| {
         let (lease, folded, ids) = (lease.clone(), folded.clone(), ids.clone());
         let over = generation.is_over();
         Box::pin(async move {

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
-use serde_json::{Map, Value as Json};
 use sqlx::PgConnection;
 use store::{Result, run, run_tx};
 use uuid::Uuid;
 
 use super::Event;
 use crate::amount::Amount;
-use crate::sharding::Shards;
+use crate::sharding::{Shards, parse_canonical};
 
 /// What is looked through first: around the event's own time. Then everything: an account's events are read for it.
 const NEAR: TimeDelta = TimeDelta::days(2);
@@ -42,8 +41,8 @@ pub struct PostedEvent {
     pub type_name: String,
     /// When it happened.
     pub dt: DateTime<Utc>,
-    /// Its attributes, those of its account included.
-    pub attributes: Map<String, Json>,
+    /// The canonical texts of its attributes by name, those of its account included.
+    pub attributes: HashMap<String, String>,
 }
 
 /// When the event of the same id was posted, if it is the same in account, attributes, amount and info. Two look-ups in one
@@ -115,10 +114,8 @@ pub async fn find_posted(shards: &Shards, event_ids: Vec<String>) -> Result<Vec<
                 })
             })
             .await?;
-        let members = |text: &str| serde_json::from_str::<Map<String, Json>>(text).unwrap_or_default();
         found.extend(rows.into_iter().map(|(event_id, type_name, dt, account, tuple)| {
-            let mut attributes = members(&account);
-            attributes.extend(members(&tuple));
+            let attributes = [account, tuple].iter().flat_map(|text| parse_canonical(text)).collect();
             PostedEvent { event_id, type_name, dt, attributes }
         }));
     }

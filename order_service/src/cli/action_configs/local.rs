@@ -18,7 +18,7 @@ pub(super) async fn run(
     let access = if asked.dry_run { Access::Existing } else { Access::CreateMissing };
     let database = database::open(&DatabaseSettings::new(resolved)?, access).await?;
     let done = within(&database.pool, wanted, asked).await;
-    database.pool.close().await;
+    database.close().await;
     done.map_err(|error| Failure::Failed(error.to_string()))
 }
 

@@ -21,7 +21,7 @@ pub(super) async fn check(args: &ArgMatches, resolved: &Resolved) -> Result<(), 
     let report = check_ledger(&shards, &types, |advance| show_advance(&bar, advance)).await;
     bar.finish_and_clear();
     let report = report.map_err(anyhow::Error::from)?;
-    database.pool.close().await;
+    database.close().await;
     if output::is_json(args) {
         let mut shown = serde_json::json!(report);
         shown["holds"] = report.holds().into();

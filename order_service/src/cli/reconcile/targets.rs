@@ -35,7 +35,7 @@ impl Targets {
     }
 
     pub(super) async fn close(self) {
-        self.database.pool.close().await;
+        self.database.close().await;
     }
 }
 

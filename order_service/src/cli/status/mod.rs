@@ -45,7 +45,7 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     let settings = DatabaseSettings::new(resolved)?;
     let database = database::open(&settings, Access::Existing).await?;
     let status = load(&settings, &database).await;
-    database.pool.close().await;
+    database.close().await;
     let status = status?;
     if output::is_json(args) {
         output::json(json::of(&status));

@@ -92,7 +92,7 @@ pub async fn serve(settings: Settings, proxy: Proxy, stop: CancellationToken) ->
     stop.cancelled().await;
     ended(role, settings.shutdown_timeout).await;
     ended(running, Duration::from_secs(2)).await;
-    database.pool.close().await;
+    database.close().await;
     Ok(())
 }
 
