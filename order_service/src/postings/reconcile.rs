@@ -2,6 +2,7 @@
 //! right. The ledger is believed: what is posted was posted.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use ledger::events::{Event, PostedEvent, Posting, find_posted, postings};
 use ledger::sharding::Shards;
@@ -68,10 +69,11 @@ pub async fn compare(
         if basis.rules == 0 {
             continue;
         }
-        if !rules.contains_key(&basis.rules) {
-            rules.insert(basis.rules, load_version(pool, basis.rules).await?);
-        }
-        let new = events(&rules[&basis.rules], (order.order_id, order.product_id), Stored { data, basis });
+        let version = match rules.entry(basis.rules) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(load_version(pool, basis.rules).await?),
+        };
+        let new = events(version, (order.order_id, order.product_id), Stored { data, basis });
         let catalogue = types.now();
         match new.iter().map(|event| event.check(&catalogue)).collect::<Result<Vec<_>, _>>() {
             Ok(checked) => owed.push((order, checked)),

@@ -101,10 +101,4 @@ mod tests {
             assert_eq!(of_shard(all) + LEASES + SHARD_TASKS, all);
         }
     }
-
-    #[test]
-    fn two_processes_and_a_person_fit_a_server_as_it_comes() {
-        // 100 connections, 3 of them for superusers, four shards beside the control database.
-        assert!(2 * (16 + 4 * 8) < 97);
-    }
 }
