@@ -59,10 +59,11 @@ bench-build:
 	@scripts/init-repo.sh
 	cargo build --profile dist --workspace --bins
 
-lint: ## formatting, clippy, documentation, licences and sources of the dependencies
+lint: ## formatting, clippy, documentation, licences, sources and advisories of the dependencies
 	@scripts/init-repo.sh --lint
 	cargo fmt --all --check
 	cargo deny check --hide-inclusion-graph bans licenses sources
+	scripts/check-advisories.sh
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
