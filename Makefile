@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 # With `make -j` two cargo builds would only wait for, and slow down, one another.
 .NOTPARALLEL:
-.PHONY: help run test unit e2e build bench bench-quick bench-long lint fmt clean
+.PHONY: help run test unit e2e mutants build bench bench-quick bench-long lint fmt clean
 
 # The folders' Makefiles run elsewhere: a relative path must mean the same to them.
 ifneq ($(CARGO_TARGET_DIR),)
@@ -35,6 +35,10 @@ unit: ## cargo test of the whole workspace
 
 e2e: ## build both programs and run the end-to-end tests against the real binaries
 	@scripts/local-test-script.sh
+
+mutants: ## one build with all seeded faults; each must be noticed by the tests that claim it
+	@scripts/init-repo.sh --test
+	@TMPDIR=$$(scripts/scratch-dir.sh) scripts/run-mutants.py $(MUTANTS)
 
 build: ## builds for production of both programs, as order_service/bin/app and data_manager/bin/app
 	@$(MAKE) --no-print-directory -C order_service build
