@@ -100,7 +100,9 @@ async fn copy_of(
 async fn mutate(connection: &mut PgConnection, schema: &str) {
     let Some(name) = crate::mutant::chosen() else { return };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/mutants");
-    let Ok(statements) = std::fs::read_to_string(folder.join(schema).join(format!("{name}.sql"))) else { return };
+    let Ok(statements) = std::fs::read_to_string(folder.join(schema).join(format!("{name}.sql"))) else {
+        return;
+    };
     let tools = std::fs::read_to_string(folder.join("mutate.sql")).expect("mutate.sql");
     sqlx::raw_sql(AssertSqlSafe(tools)).execute(&mut *connection).await.expect("mutate.sql");
     // The runner knows these words: a mutant that does not fit the schema any more has not been killed.

@@ -159,7 +159,10 @@ fn a_renewal_leaves_living_leases_to_their_holders() {
         let of_b = b.take("lane/test", "b").await.unwrap().unwrap();
         let until = tokio::time::Instant::now() + TERMS.ttl * 3;
         while tokio::time::Instant::now() < until {
-            assert!(taken_by_a.try_recv().is_err() && taken_by_b.try_recv().is_err(), "taken from the living");
+            assert!(
+                taken_by_a.try_recv().is_err() && taken_by_b.try_recv().is_err(),
+                "taken from the living"
+            );
             fenced_write(&pool, of_a.clone()).await.unwrap();
             fenced_write(&pool, of_b.clone()).await.unwrap();
         }

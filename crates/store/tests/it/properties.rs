@@ -20,8 +20,11 @@ fn read(path: impl AsRef<Path>) -> String {
 /// A row of the catalogue: its promise, its test, its mutants.
 fn rows() -> Vec<(String, String, Vec<String>)> {
     let page = read("docs/properties.md");
-    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise ") && !line.starts_with("| ---"));
-    let cells = rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
+    let rows = page.lines().filter(|line| {
+        line.starts_with("| ") && !line.starts_with("| promise ") && !line.starts_with("| ---")
+    });
+    let cells = rows
+        .map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
     let row = |cells: Vec<String>| {
         let [promise, test, fault, mutants] = <[String; 4]>::try_from(cells).expect("four cells");
         assert!(!promise.is_empty() && !fault.is_empty(), "{test}");
@@ -36,7 +39,8 @@ fn mutants() -> BTreeMap<String, Vec<String>> {
     let list = read("scripts/mutants/list.txt");
     let lines = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let parse = |line: &str| {
-        let [name, what, tests] = <[&str; 3]>::try_from(line.split(" | ").collect::<Vec<_>>()).expect("three parts");
+        let [name, what, tests] =
+            <[&str; 3]>::try_from(line.split(" | ").collect::<Vec<_>>()).expect("three parts");
         assert!(!what.is_empty());
         (name.to_owned(), tests.split(' ').map(str::to_owned).collect())
     };
@@ -60,7 +64,10 @@ fn exists(test: &str) -> bool {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let plain = text.contains(&format!("#[test]\nfn {name}("));
         let declared = text.split_once(&format!("]\nasync fn {name}(")).map(|(before, _)| before);
-        plain || declared.is_some_and(|before| before.lines().last().is_some_and(|line| line.starts_with("#[tokio::test")))
+        plain
+            || declared.is_some_and(|before| {
+                before.lines().last().is_some_and(|line| line.starts_with("#[tokio::test"))
+            })
     })
 }
 
@@ -113,7 +120,8 @@ fn every_mutant_is_claimed_by_tests_that_exist() {
 #[test]
 fn the_catalogue_and_the_list_of_mutants_say_the_same() {
     let claims = |claims: BTreeMap<String, Vec<String>>| -> BTreeSet<(String, String)> {
-        let pairs = |(name, tests): (String, Vec<String>)| tests.into_iter().map(move |test| (name.clone(), test));
+        let pairs =
+            |(name, tests): (String, Vec<String>)| tests.into_iter().map(move |test| (name.clone(), test));
         claims.into_iter().flat_map(pairs).collect()
     };
     let rows = rows().into_iter();
