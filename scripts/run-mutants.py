@@ -71,6 +71,12 @@ def run(program: tuple[pathlib.Path, pathlib.Path], test: str, mutant: str) -> t
     return (PASSED if process.returncode == 0 else FAILED), said
 
 
+def reason(said: str) -> str:
+    """What a test that failed says first."""
+    where = said.find("panicked at")
+    return said[max(where, 0):][:600]
+
+
 def main(wanted: list[str]) -> int:
     known = mutants()
     if unknown := set(wanted) - known.keys():
@@ -82,7 +88,7 @@ def main(wanted: list[str]) -> int:
     for package, test in dict.fromkeys((package, test) for _, package, test in claims):
         how, said = run(programs[package], test, "")
         if how != PASSED:
-            print(f"{how} without any fault: {package}::{test}\n{said[-2000:]}")
+            print(f"{how} without any fault: {package}::{test}\n{reason(said)}")
             unfit.append(test)
     if unfit:
         return 1
@@ -93,7 +99,7 @@ def main(wanted: list[str]) -> int:
         verdict = {FAILED: "killed", PASSED: "SURVIVED", BROKEN: "BROKEN"}[how]
         print(f"{verdict:8} {name:40} {package}::{test} ({time.monotonic() - began:.1f} s)", flush=True)
         if how == BROKEN:
-            print(said[-2000:])
+            print(reason(said))
         if how != FAILED:
             survivors.append(f"{name} ({chosen[name][0]}): {package}::{test}")
     print(f"mutants: {len(chosen)} seeded, {len(claims)} tried, {len(claims) - len(survivors)} killed, {len(survivors)} not")

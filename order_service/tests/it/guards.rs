@@ -33,12 +33,16 @@ async fn count(pool: &PgPool, what: &'static str) -> i64 {
     sqlx::query_scalar(what).fetch_one(pool).await.unwrap()
 }
 
-/// The attempts of a process that has accepted these orders and does not work on them.
+/// The attempts of a process that has accepted these orders and their data, and does not work on them.
 async fn attempts(process: &Process, orders: &[(i32, i32)]) -> Vec<Work> {
     process.accept(orders).await.unwrap();
     let mut attempts = Vec::new();
     for _ in orders {
-        attempts.push(process.exits.next().await.unwrap());
+        let mut attempt = process.exits.next().await.unwrap();
+        let callback = Callback { order_id: attempt.order_id, data: data(attempt.order_id) };
+        assert_eq!(process.callbacks.store(callback).await.unwrap(), CallbackAnswer::Stored);
+        attempt.data = Some(callback.data);
+        attempts.push(attempt);
     }
     attempts
 }

@@ -1,1 +1,1 @@
-SELECT pg_temp.mutate('finish_orders', $old$ended = cardinality(ids) AND ended > 0$old$, $new$false AND false$new$);
+SELECT pg_temp.mutate('finish_orders', $old$INSERT INTO order_outcomes (processed) VALUES (ids);$old$, $new$NULL;$new$);
