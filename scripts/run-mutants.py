@@ -68,7 +68,16 @@ def run(program: tuple[pathlib.Path, pathlib.Path], test: str, mutant: str) -> t
         return FAILED, "it hangs"
     if "does not apply" in said or not re.search(r"running 1 test\b", said):
         return BROKEN, said
+    # It could not even set itself up, which says nothing of the fault.
+    if "store/src/testing.rs" in first_panic(said) and "a task of this test panicked" not in said:
+        return BROKEN, said
     return (PASSED if process.returncode == 0 else FAILED), said
+
+
+def first_panic(said: str) -> str:
+    """Where a test panicked first."""
+    found = re.search(r"panicked at (\S+?):?$", said, re.MULTILINE)
+    return found[1] if found else said.splitlines()[0] if said else "?"
 
 
 def reason(said: str) -> str:
@@ -97,7 +106,8 @@ def main(wanted: list[str]) -> int:
         began = time.monotonic()
         how, said = run(programs[package], test, name)
         verdict = {FAILED: "killed", PASSED: "SURVIVED", BROKEN: "BROKEN"}[how]
-        print(f"{verdict:8} {name:40} {package}::{test} ({time.monotonic() - began:.1f} s)", flush=True)
+        where = first_panic(said) if how == FAILED else "-"
+        print(f"{verdict:8} {name:36} {package}::{test} at {where} ({time.monotonic() - began:.1f} s)", flush=True)
         if how == BROKEN:
             print(reason(said))
         if how != FAILED:

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use faults::{Action, Fault, with_faults};
 use futures::future::join_all;
 use order_service::orders::{
     CALLBACK_CHANNEL, Callback, CallbackAnswer, Data, get, orphans, parse_notification,
 };
-use faults::{Action, Fault, with_faults};
 use store::testing::{control_database, control_database_options, pool, run};
 use store::{Notifications, Notify};
 

@@ -266,7 +266,8 @@ fn who_lost_the_lease_records_nothing() {
         sequencer.end().await;
         let pool = world.shard(0).pool.clone();
         // Given back by the exporter that has ended: its epoch is over.
-        let late = "SELECT record_export((SELECT lease_id FROM leases WHERE class = 'duty/exporter'), $1, 1, 11)";
+        let late =
+            "SELECT record_export((SELECT lease_id FROM leases WHERE class = 'duty/exporter'), $1, 1, 11)";
         let over = sqlx::query_scalar::<_, i64>(EPOCH).fetch_one(&pool).await.unwrap() - 1;
         let recorded: Option<bool> = sqlx::query_scalar(late).bind(over).fetch_one(&pool).await.unwrap();
         assert_eq!((recorded, world.figures(0).await["exported_seq"].clone()), (None, json!(10)));
