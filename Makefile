@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 # With `make -j` two cargo builds would only wait for, and slow down, one another.
 .NOTPARALLEL:
-.PHONY: help run test unit e2e chaos build bench bench-quick bench-long lint fmt clean
+.PHONY: help run test unit e2e chaos mutants build bench bench-quick bench-long lint fmt clean
 
 # The folders' Makefiles run elsewhere: a relative path must mean the same to them.
 ifneq ($(CARGO_TARGET_DIR),)
@@ -39,6 +39,10 @@ e2e: ## build both programs and run the end-to-end tests against the real binari
 chaos: ## faults at random under load for CHAOS_MINUTES (10), then the invariants; CHAOS_SEED; kept in bench/results
 	@scripts/chaos.sh
 
+mutants: ## one build with all seeded faults; each must be noticed by the tests that claim it
+	@scripts/init-repo.sh --test
+	@TMPDIR=$$(scripts/scratch-dir.sh) scripts/run-mutants.py $(MUTANTS)
+
 build: ## builds for production of both programs, as order_service/bin/app and data_manager/bin/app
 	@$(MAKE) --no-print-directory -C order_service build
 	@$(MAKE) --no-print-directory -C data_manager build
@@ -62,10 +66,11 @@ bench-build:
 	@scripts/init-repo.sh
 	cargo build --profile dist --workspace --bins
 
-lint: ## formatting, clippy, documentation, licences and sources of the dependencies
+lint: ## formatting, clippy, documentation, licences, sources and advisories of the dependencies
 	@scripts/init-repo.sh --lint
 	cargo fmt --all --check
 	cargo deny check --hide-inclusion-graph bans licenses sources
+	scripts/check-advisories.sh
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 

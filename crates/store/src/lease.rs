@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::{Error, Operation, Result, run};
+use crate::{Error, Operation, Result, mutant, run};
 
 /// A renewal that takes longer is made again on another connection: there is time for two before a lease runs out.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -90,6 +90,9 @@ impl Lease {
     /// Refuses with [`Error::Fenced`] unless this lease is still held; nobody can take it over before the
     /// transaction on `connection` ends.
     pub async fn fence(&self, connection: &mut PgConnection) -> Result<()> {
+        if mutant("fence_left_out") {
+            return Ok(());
+        }
         let held: bool = sqlx::query_scalar("SELECT lease_held($1, $2) -- fence")
             .bind(self.id)
             .bind(self.epoch)
@@ -323,6 +326,8 @@ impl Leases {
         let epochs: Vec<i64> = mine.iter().map(|lease| lease.epoch).collect();
         let classes = adopt.to_vec();
         let (owner, mark, ttl) = (self.owner, self.mark(), self.terms.ttl.as_secs_f64());
+        // The mutant: whatever expires later than an hour ago counts as too far ahead.
+        let ahead = if mutant("renewal_takes_living_leases") { -3600.0 } else { ttl * MAX_TTLS_AHEAD };
         run(&self.pool, in_time("renew_leases"), move |connection| {
             let (ids, epochs, classes) = (ids.clone(), epochs.clone(), classes.clone());
             Box::pin(async move {
@@ -335,7 +340,7 @@ impl Leases {
                     .bind(room)
                     .bind(MARK_BITS)
                     .bind(mark)
-                    .bind(ttl * MAX_TTLS_AHEAD)
+                    .bind(ahead)
                     .fetch_all(connection)
                     .await?;
                 Ok(rows)

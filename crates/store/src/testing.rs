@@ -3,7 +3,7 @@
 //!
 //! A test runs inside [`run`], which gives it a runtime of its own and fails it when any of its tasks panics.
 
-#![allow(clippy::expect_used)] // a test that cannot set itself up fails loudly
+#![allow(clippy::expect_used, clippy::panic)] // a test that cannot set itself up fails loudly
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -85,12 +85,29 @@ async fn copy_of(
         create(cluster, &format!("CREATE DATABASE {template}")).await;
         let mut connection = connection(cluster.options(template)).await;
         migrations.apply(&mut connection).await.expect("migrations");
+        #[cfg(feature = "mutants")]
+        mutate(&mut connection, template.trim_start_matches("template_")).await;
         connection.close().await.expect("close");
     })
     .await;
     let name = format!("test_{}", TESTS.fetch_add(1, Ordering::Relaxed));
     create(cluster, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
     cluster.options(&name)
+}
+
+/// Does to a template what the chosen mutant does to this schema, if it does anything to it: scripts/mutants/SCHEMA/NAME.sql.
+#[cfg(feature = "mutants")]
+async fn mutate(connection: &mut PgConnection, schema: &str) {
+    let Some(name) = crate::mutant::chosen() else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/mutants");
+    let Ok(statements) = std::fs::read_to_string(folder.join(schema).join(format!("{name}.sql"))) else {
+        return;
+    };
+    let tools = std::fs::read_to_string(folder.join("mutate.sql")).expect("mutate.sql");
+    sqlx::raw_sql(AssertSqlSafe(tools)).execute(&mut *connection).await.expect("mutate.sql");
+    // The runner knows these words: a mutant that does not fit the schema any more has not been killed.
+    let applied = sqlx::raw_sql(AssertSqlSafe(statements)).execute(connection).await;
+    applied.unwrap_or_else(|error| panic!("the mutant {name} does not apply: {error}"));
 }
 
 /// How to connect to a fresh database without any schema, for programs that bring their own.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use queue::fifo::{NewMessage, SendInTx};
 use serde_json::Value as Json;
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Operation, Result, run, run_tx};
+use store::{Error, Operation, Result, mutant, run, run_tx};
 use uuid::Uuid;
 
 use crate::{QUEUE, TaskType};
@@ -167,7 +167,7 @@ impl Tasks {
     /// the commit was lost, the call finds its task.
     pub async fn enqueue(&self, mut new: NewTask) -> Result<Enqueued> {
         let own = new.key.is_none() && new.tick.is_none();
-        if own {
+        if own && !mutant("task_without_a_key_of_its_own") {
             new.key = Some(format!("{OWN_KEY}{}", Uuid::new_v4().simple()));
         }
         let (tasks, new) = (self.clone(), Arc::new(new));

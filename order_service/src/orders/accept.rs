@@ -115,6 +115,9 @@ impl Desk {
             }
             let written = match lane.is_lost() {
                 true => Err(lane.fenced()),
+                false if store::mutant("accept_answered_before_commit") => {
+                    return self.answer(requests, batch_id, lane, &[]).await;
+                }
                 false => write(&self.pool, &lane, batch_id, &requests).await,
             };
             match written {

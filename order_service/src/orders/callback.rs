@@ -129,7 +129,15 @@ async fn settle(pool: &PgPool, deliver: &Deliver, forward: &Coalescer<(i32, Stor
     for Arrived { callback, .. } in &batch {
         first.entry(callback.order_id).or_insert(callback.data);
     }
-    let verdicts = match write(pool, first).await {
+    let mutated = || -> Vec<Verdict> {
+        let answer = CallbackAnswer::Stored;
+        first.keys().map(|order_id| Verdict { order_id: *order_id, stored: None, answer }).collect()
+    };
+    let written = match store::mutant("callback_answered_before_commit") {
+        true => Ok(mutated()),
+        false => write(pool, first).await,
+    };
+    let verdicts = match written {
         Ok(verdicts) => verdicts,
         Err(error) => {
             for arrived in batch {
@@ -145,6 +153,7 @@ async fn settle(pool: &PgPool, deliver: &Deliver, forward: &Coalescer<(i32, Stor
         // A duplicate too: it may be the repetition of a write whose answer was lost, and the order wait elsewhere.
         if let Some(stored) = stored
             && !deliver(order_id, stored)
+            && !store::mutant("callback_not_forwarded")
         {
             forward.push((order_id, stored)).await;
         }

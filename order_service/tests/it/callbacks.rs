@@ -1,5 +1,7 @@
 //! Hazard: two callbacks for one order, at two replicas at once, with different data: both believe they won.
 
+use std::time::Duration;
+
 use faults::{Action, Fault, with_faults};
 use futures::future::join_all;
 use order_service::orders::{
@@ -88,11 +90,14 @@ fn a_callback_whose_commit_was_not_answered_reaches_the_replica_that_waits() {
         let fault = proxy.inject(Fault::at_statement("store_callbacks", Action::CutReply));
         other.callbacks.store(callback(1, 5)).await.unwrap();
         assert_eq!(fault.counts().injected, 1);
-        let told = loop {
-            if let Notify::Heard { payload, .. } = heard.recv().await.unwrap() {
-                break payload;
+        let told = async {
+            loop {
+                if let Notify::Heard { payload, .. } = heard.recv().await.unwrap() {
+                    return payload;
+                }
             }
         };
+        let told = tokio::time::timeout(Duration::from_secs(20), told).await.expect("it is told");
         let (order_id, stored) = parse_notification(&told).next().unwrap();
         assert_eq!((order_id, stored.data.storage_id), (1, 5));
     });

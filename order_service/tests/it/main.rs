@@ -11,6 +11,7 @@ mod callbacks;
 mod connection_loss;
 mod described;
 mod giving_up;
+mod guards;
 mod harness;
 mod panics;
 mod poison;

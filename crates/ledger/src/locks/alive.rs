@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use store::Result;
+use store::{Result, mutant};
 use uuid::Uuid;
 
 /// Whether a lock can be written under.
@@ -26,6 +26,11 @@ pub enum Hold {
 pub async fn alive_in_tx(connection: &mut PgConnection, lock_id: Uuid) -> Result<Hold> {
     let found: Option<(i64, DateTime<Utc>, bool)> =
         sqlx::query_as(ALIVE).bind(lock_id).fetch_optional(connection).await?;
+    let found = found.map(|(token, expires_at, alive)| match alive {
+        _ if mutant("lock_expiry_by_the_processes_clock") => (token, expires_at, expires_at > Utc::now()),
+        false if mutant("ended_lock_written_under") => (token, expires_at, true),
+        alive => (token, expires_at, alive),
+    });
     Ok(match found {
         Some((token, expires_at, true)) => Hold::Alive { token, expires_at },
         Some((_, _, false)) => Hold::Ended,

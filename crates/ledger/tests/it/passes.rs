@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ledger::aggregates::{Aggregator, pass};
 use serde_json::json;
+use store::PgPool;
 use store::testing::run;
 use tokio_util::sync::CancellationToken;
 
@@ -96,5 +97,58 @@ fn numbers_whose_events_are_not_found_are_not_passed_over() {
         assert_eq!(served.get(&path).await.1["groups"][0]["debit"], "3");
         stop.cancel();
         while sequencing.join_next().await.is_some() {}
+    });
+}
+
+/// One event of 1 added to the sums of a grouping, by the holder of this epoch, from where it stands.
+async fn fold(pool: &PgPool, epoch: i64, from: i64) -> Option<bool> {
+    sqlx::query_scalar(
+        "SELECT fold_aggregates((SELECT lease_id FROM leases), $1, ARRAY[g], $2, $2 + 1, '{}', '{}', '{}',
+                ARRAY[1]::bigint[], ARRAY[g], ARRAY['y'], ARRAY['2024-01-01']::timestamptz[], ARRAY[1]::bigint[],
+                ARRAY['1'], ARRAY['0'], ARRAY[1]::bigint[])
+         FROM (SELECT grouping_id FROM groupings) AS t (g)",
+    )
+    .bind(epoch)
+    .bind(from)
+    .fetch_one(pool)
+    .await
+    .unwrap()
+}
+
+/// A shard with one grouping that has no sums yet, and a lease at epoch 7.
+async fn nothing_folded() -> PgPool {
+    let pool = store::testing::shard_database().await;
+    sqlx::raw_sql(
+        "INSERT INTO leases (class, name, owner, epoch, expires_at)
+         VALUES ('test', 'aggregator', gen_random_uuid(), 7, now() + interval '1 hour');
+         INSERT INTO groupings (type, attributes, interval, aggregated_seq) VALUES ('storage_outflow', '', 'day', 0)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool
+}
+
+async fn counted(pool: &PgPool) -> i64 {
+    let events = "SELECT coalesce(sum(events), 0)::bigint FROM aggregates";
+    sqlx::query_scalar(events).fetch_one(pool).await.unwrap()
+}
+
+#[test]
+fn a_zombie_folds_nothing() {
+    run(async {
+        let pool = nothing_folded().await;
+        assert_eq!(fold(&pool, 6, 0).await, None);
+        assert_eq!(counted(&pool).await, 0);
+    });
+}
+
+#[test]
+fn what_was_folded_is_not_folded_again() {
+    run(async {
+        let pool = nothing_folded().await;
+        assert_eq!(fold(&pool, 7, 0).await, Some(true));
+        assert_eq!(fold(&pool, 7, 0).await, Some(false), "repeated, as after a lost answer");
+        assert_eq!(counted(&pool).await, 1);
     });
 }

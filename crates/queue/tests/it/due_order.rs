@@ -7,7 +7,7 @@ use std::time::Duration;
 use queue::{Backoff, Handler, Job, NewJob, Outcome, Priority, Settle, Worker, WorkerTerms};
 use store::testing::{control_database, run};
 
-use crate::{TERMS, claim, enqueue, job, process, settle, text};
+use crate::{QUEUE, TERMS, claim, enqueue, job, process, settle, text};
 
 #[test]
 fn by_priority_then_age_and_each_once() {
@@ -124,5 +124,32 @@ fn a_claim_that_overlaps_a_settlement_does_not_run_a_job_again() {
             "{} ran again",
             counts.values().filter(|c| **c > 1).count()
         );
+    });
+}
+
+#[test]
+fn a_key_that_two_transactions_add_at_once_is_one_job() {
+    run(async {
+        let pool = control_database().await;
+        let jobs = process(&pool, TERMS).await;
+        let keyed = |name: &str| NewJob { key: Some("k".to_owned()), ..job(name) };
+        let mut first = pool.begin().await.unwrap();
+        let added = queue::enqueue_in_tx(&mut first, QUEUE, Some(&jobs.lane()), &[keyed("a")]).await.unwrap();
+        let second = tokio::spawn({
+            let (pool, lane) = (pool.clone(), jobs.lane());
+            let new = vec![keyed("b")];
+            async move { queue::enqueue(&pool, QUEUE, Some(lane), new).await }
+        });
+        // It has met the key that is not committed yet, and waits; or it has not, and is done.
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while !second.is_finished()
+            && sqlx::query_scalar::<_, i64>(waits).fetch_one(&pool).await.unwrap() == 0
+        {
+            tokio::task::yield_now().await;
+        }
+        first.commit().await.unwrap();
+        let met = second.await.unwrap().unwrap();
+        assert_eq!((met[0].added, met[0].id), (false, added[0].id));
+        assert_eq!(jobs.claim(10).await.unwrap().len(), 1);
     });
 }

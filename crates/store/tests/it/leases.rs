@@ -148,3 +148,23 @@ fn a_dead_holders_lease_from_before_the_clock_was_set_back_is_taken_over() {
         assert!(living.take("test", "y").await.unwrap().is_some());
     });
 }
+
+#[test]
+fn a_renewal_leaves_living_leases_to_their_holders() {
+    run(async {
+        let pool = control_database().await;
+        let (a, mut taken_by_a) = process(&pool, TERMS, &["lane/test"]);
+        let (b, mut taken_by_b) = process(&pool, TERMS, &["lane/test"]);
+        let of_a = a.take("lane/test", "a").await.unwrap().unwrap();
+        let of_b = b.take("lane/test", "b").await.unwrap().unwrap();
+        let until = tokio::time::Instant::now() + TERMS.ttl * 3;
+        while tokio::time::Instant::now() < until {
+            assert!(
+                taken_by_a.try_recv().is_err() && taken_by_b.try_recv().is_err(),
+                "taken from the living"
+            );
+            fenced_write(&pool, of_a.clone()).await.unwrap();
+            fenced_write(&pool, of_b.clone()).await.unwrap();
+        }
+    });
+}

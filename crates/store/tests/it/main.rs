@@ -9,6 +9,7 @@ mod deep_data_dir;
 mod duties;
 mod growth;
 mod leases;
+mod properties;
 mod schema_versions;
 mod second_connection;
 mod silence;

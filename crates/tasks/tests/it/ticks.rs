@@ -103,8 +103,9 @@ fn a_zombie_enqueues_nothing() {
         while epoch().await.unwrap() == 0 {
             tokio::task::yield_now().await;
         }
+        let before = epoch().await.unwrap();
         let other = world.scheduler(QUICK, &stop);
-        while epoch().await.unwrap() < 2 {
+        while epoch().await.unwrap() == before {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         stop.cancel();

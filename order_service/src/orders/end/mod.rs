@@ -130,7 +130,9 @@ impl Desk {
     /// An order whose data is stored is not given up: something of it may be posted.
     fn gives_up(&self, work: &Work) -> bool {
         let Origin::Retried(job) = &work.origin else { return false };
-        work.data.is_none() && job.waited() >= self.terms.after && job.failures() + 1 >= self.terms.attempts
+        (work.data.is_none() || store::mutant("given_up_with_data"))
+            && job.waited() >= self.terms.after
+            && job.failures() + 1 >= self.terms.attempts
     }
 
     /// Writes plain finishes for as long as that takes; false if the database refuses them for good.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use queue::{Backoff, NewJob, Settle, bury_new_in_tx, enqueue_in_tx, fence_lanes, settle_in_tx};
 use sqlx::PgConnection;
-use store::Result;
+use store::{Result, mutant};
 use uuid::Uuid;
 
 use crate::orders::{End, Origin, QUEUE, Work};
@@ -101,7 +101,8 @@ pub(super) async fn settle(
     finish(connection, ended, done).await?;
     let with_data = wait(connection, ended).await?;
     let given_up = ended.iter().filter(|(_, end)| matches!(end, End::GivenUp { .. }));
-    let spared = given_up.map(|(work, _)| work.order_id).filter(|id| with_data.contains(id)).collect();
+    let spares = |id: &i32| with_data.contains(id) && !mutant("given_up_with_data");
+    let spared = given_up.map(|(work, _)| work.order_id).filter(spares).collect();
     fail(connection, ended, &spared).await?;
     let (mut settled, mut enqueued, mut buried) = (Vec::new(), BTreeMap::new(), Vec::new());
     for (work, end) in ended {

@@ -233,11 +233,13 @@ fn a_zombie_keeps_writing_nothing_that_is_wrong_and_a_standby_takes_over() {
         let zombie = world.exporter(0, &engine, PAUSED);
         world.load(0, "a", 200).await;
         world.exported(0, 200).await;
+        let shard = world.shard(0);
+        let epoch = || sqlx::query_scalar::<_, i64>(EPOCH).fetch_one(&shard.pool);
+        let before = epoch().await.unwrap();
         // Its lease has run out; it does not know until it records something.
         let standby = world.exporter(0, &engine, QUICK);
         world.load(0, "b", 800).await;
-        let taken_over = "SELECT epoch > 1 FROM leases WHERE class = 'duty/exporter'";
-        while !sqlx::query_scalar::<_, bool>(taken_over).fetch_one(&world.shard(0).pool).await.unwrap() {
+        while epoch().await.unwrap() == before {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         world.load(0, "c", 200).await;
@@ -246,6 +248,29 @@ fn a_zombie_keeps_writing_nothing_that_is_wrong_and_a_standby_takes_over() {
         zombie.end().await;
         standby.end().await;
         sequencer.end().await;
+    });
+}
+
+const EPOCH: &str = "SELECT epoch FROM leases WHERE class = 'duty/exporter'";
+
+#[test]
+fn who_lost_the_lease_records_nothing() {
+    store::testing::run(async {
+        let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
+        let engine = engine(&dir);
+        let sequencer = world.sequencer(0);
+        let exporter = world.exporter(0, &engine, QUICK);
+        world.write(0, (0..10).map(|n| n.to_string())).await;
+        world.exported(0, 10).await;
+        exporter.end().await;
+        sequencer.end().await;
+        let pool = world.shard(0).pool.clone();
+        // Given back by the exporter that has ended: its epoch is over.
+        let late =
+            "SELECT record_export((SELECT lease_id FROM leases WHERE class = 'duty/exporter'), $1, 1, 11)";
+        let over = sqlx::query_scalar::<_, i64>(EPOCH).fetch_one(&pool).await.unwrap() - 1;
+        let recorded: Option<bool> = sqlx::query_scalar(late).bind(over).fetch_one(&pool).await.unwrap();
+        assert_eq!((recorded, world.figures(0).await["exported_seq"].clone()), (None, json!(10)));
     });
 }
 

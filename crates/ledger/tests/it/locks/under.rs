@@ -140,3 +140,27 @@ fn no_write_ever_carries_an_old_token() {
         );
     });
 }
+
+/// This process's clock and the database's differ by two days here: the database is asked as if its clock were so far ahead.
+#[test]
+fn a_lock_ends_by_the_databases_clock() {
+    run(async {
+        let (shards, a, _b) = two().await;
+        let pool = &shards.of(of(7).hash).pool;
+        let Grant { lock_id, .. } = a.acquire(wanted()).await.unwrap();
+        sqlx::raw_sql(
+            "CREATE SCHEMA ahead;
+             CREATE FUNCTION ahead.clock_timestamp() RETURNS timestamptz LANGUAGE sql
+             AS 'SELECT pg_catalog.clock_timestamp() + interval ''2 days''';",
+        )
+        .execute(pool)
+        .await
+        .unwrap();
+        let mut connection = pool.acquire().await.unwrap();
+        let ahead = "SET search_path = ahead, pg_catalog, public";
+        sqlx::raw_sql(ahead).execute(&mut *connection).await.unwrap();
+        assert_eq!(alive_in_tx(&mut connection, lock_id).await.unwrap(), Hold::Ended);
+        connection.close().await.unwrap();
+        assert!(matches!(hold(pool, lock_id).await, Hold::Alive { .. }));
+    });
+}

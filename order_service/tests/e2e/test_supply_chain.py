@@ -1,0 +1,152 @@
+"""Hazard: a merge request's own program runs with the database's URL; what is installed is not what was looked at.
+
+The scripts that CI runs, in repositories made here. Nothing is fetched from outside.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+import platform_under_test
+from embedded_postgres import database_url
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+SCRIPT = "scripts/check-bundle-of.sh"
+
+
+def git(folder: pathlib.Path, *words: str) -> str:
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    done = subprocess.run(["git", "-C", str(folder), *who, *words], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class Checkout:
+    """A repository whose `main` has the real bundle and script, and the program under test as what was built."""
+
+    def __init__(self, folder: pathlib.Path, program: pathlib.Path):
+        self.folder = folder
+        shutil.copytree(ROOT / "configs", folder / "configs")
+        (folder / "scripts").mkdir()
+        shutil.copy(ROOT / SCRIPT, folder / SCRIPT)
+        (folder / ".gitignore").write_text("bin/\n")
+        git(folder, "init", "-q", "-b", "main")
+        self.main = self.commit()
+        (folder / "order_service/bin").mkdir(parents=True)
+        (folder / "order_service/bin/app").symlink_to(program)
+
+    def commit(self) -> str:
+        git(self.folder, "add", "-A")
+        git(self.folder, "commit", "-q", "-m", "as it is")
+        return git(self.folder, "rev-parse", "HEAD")
+
+    def request(self, change) -> str:
+        """A commit with a change, which is left again for `main`."""
+        git(self.folder, "checkout", "-q", "-b", f"request-{change.__name__}")
+        change(self.folder)
+        commit = self.commit()
+        git(self.folder, "checkout", "-q", "main")
+        return commit
+
+    def check(self, commit: str, **environment: str) -> subprocess.CompletedProcess:
+        told = {**os.environ, "TMPDIR": str(self.folder.parent), **environment}
+        told = {name: value for name, value in told.items() if value}
+        words = [str(self.folder / SCRIPT), commit]
+        return subprocess.run(words, capture_output=True, text=True, timeout=120, env=told)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path / "checkout", platform_under_test.ORDER_SERVICE_BIN)
+
+
+def described_anew_and_hostile(folder: pathlib.Path) -> None:
+    path = folder / "configs/ledger/storage_lock.yaml"
+    path.write_text(re.sub("(?m)^description: .*$", "description: another one", path.read_text()))
+    # None of these may run or be heeded.
+    (folder / SCRIPT).write_text(f"#!/bin/sh\ntouch {folder.parent}/ran\n")
+    (folder / "Makefile").write_text(f"build:\n\ttouch {folder.parent}/ran\n")
+    (folder / ".gitattributes").write_text("configs/** export-ignore\n")
+
+
+def test_of_a_merge_request_only_the_bundle_is_read(checkout, tmp_path, module_platform, ledger_service):
+    commit = checkout.request(described_anew_and_hostile)
+    done = checkout.check(commit, ORDER_SERVICE_DATABASE_URL=database_url(module_platform.data_dir, "control"))
+    assert done.returncode == 0, done.stderr
+    assert "~ update lock_type storage_lock" in done.stdout, done.stdout
+    assert "postings: early exit: desired state unchanged" in done.stdout, done.stdout
+    assert not (tmp_path / "ran").exists()
+    assert git(checkout.folder, "status", "--porcelain") == "" and git(checkout.folder, "rev-parse", "HEAD") == checkout.main
+    assert {path.name for path in tmp_path.iterdir()} == {"checkout"}, "it leaves nothing behind"
+
+
+def test_without_a_database_the_bundle_is_judged_all_the_same(checkout):
+    done = checkout.check(checkout.request(described_anew_and_hostile), ORDER_SERVICE_DATABASE_URL="")
+    assert done.returncode == 0 and "nothing is planned" in done.stdout, done.stderr
+
+
+def test_a_bundle_that_is_not_sound_fails(checkout):
+    def broken(folder):
+        (folder / "configs/ledger/bad.yaml").write_text("a: [\n")
+
+    assert checkout.check(checkout.request(broken)).returncode != 0
+
+
+def test_links_out_of_the_bundle_are_refused(checkout):
+    def linked(folder):
+        (folder / "configs/ledger/environment.yaml").symlink_to("/proc/self/environ")
+
+    done = checkout.check(checkout.request(linked))
+    assert done.returncode == 1 and "only plain files" in done.stderr and "environment.yaml" in done.stderr
+
+
+@pytest.mark.parametrize("commit", ["HEAD", "--help", "main", "0" * 39, "0" * 40])
+def test_what_is_not_a_commit_is_refused(checkout, commit):
+    assert checkout.check(commit).returncode == 1
+
+
+def test_a_url_that_any_merge_request_gets_is_an_error(checkout):
+    given = {"CI_MERGE_REQUEST_IID": "7", "ORDER_SERVICE_DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}
+    done = checkout.check(checkout.main, **given)
+    assert done.returncode == 1 and "make it a protected variable" in done.stderr
+
+
+def cargo_that(folder: pathlib.Path, fetches: bool, finds: bool) -> dict:
+    """An environment whose `cargo deny` fetches or not, and finds something or not."""
+    folder.joinpath("cargo").write_text(
+        f'#!/bin/sh\ncase "$2" in fetch) echo no network; exit {0 if fetches else 1};; '
+        f"check) echo checked; exit {1 if finds else 0};; esac\n"
+    )
+    folder.joinpath("cargo").chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "CARGO_HOME": str(folder)}
+
+
+@pytest.mark.parametrize(
+    ("fetches", "finds", "code", "said"),
+    [(True, False, 0, "checked"), (True, True, 1, "checked"), (False, True, 0, "NOT CHECKED")],
+)
+def test_advisories_are_judged_wherever_they_can_be_had(tmp_path, fetches, finds, code, said):
+    environment = cargo_that(tmp_path, fetches, finds)
+    words = [str(ROOT / "scripts/check-advisories.sh")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, env=environment)
+    assert done.returncode == code and said in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("wanted", ["order_service/tests/e2e/requirements", "scripts/requirements/nats-server", "scripts/requirements/sqs"])
+def test_every_python_package_is_locked_by_hash(wanted):
+    lock = (ROOT / f"{wanted}.txt").read_text()
+    packages = re.findall(r"(?m)^([a-z0-9.-]+)==(\S+)(.*)$", lock)
+    hashed = re.findall(r"(?m)^[a-z0-9.-]+==.* \\\n    --hash=sha256:[0-9a-f]{64}", lock)
+    assert packages and len(hashed) == len(packages)
+    for line in (ROOT / f"{wanted}.in").read_text().split():
+        name, version = line.split("==")
+        assert (name, version) in {(package, number) for package, number, _ in packages}, f"run scripts/lock-python.sh: {line}"
+
+
+def test_whatever_is_installed_by_pip_is_checked_by_hash():
+    installs = [line for line in (ROOT / "scripts/init-repo.sh").read_text().splitlines() if "pip install" in line]
+    assert installs and all("--require-hashes" in line for line in installs), installs

@@ -1,0 +1,1 @@
+SELECT pg_temp.mutate('fail_orders', $old$o.state < 4$old$, $new$true$new$);

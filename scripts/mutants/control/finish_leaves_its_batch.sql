@@ -1,0 +1,1 @@
+SELECT pg_temp.mutate('finish_orders', $old$cardinality(done) > 0$old$, $new$false$new$);

@@ -1,0 +1,1 @@
+SELECT pg_temp.mutate('fold_aggregates', $old$ AND aggregated_seq = expected$old$, $new$$new$);

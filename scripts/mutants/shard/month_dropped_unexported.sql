@@ -1,0 +1,1 @@
+SELECT pg_temp.mutate('month_is_needed', $old$month_goes_on(month, exported)$old$, $new$false$new$);
