@@ -1,6 +1,6 @@
 //! The proxy in front of a real Postgres, with the client that the services use.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod commits;
 mod silence;
@@ -8,7 +8,7 @@ mod statements;
 
 use faults::{Proxy, with_faults};
 use sqlx::{Connection as _, PgConnection};
-use store::testing::{empty_database_options};
+use store::testing::empty_database_options;
 
 /// A fresh database with one table, a connection straight to it, and a proxy with one connection through it.
 async fn proxied() -> (PgConnection, PgConnection, Proxy) {
