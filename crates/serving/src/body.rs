@@ -91,7 +91,7 @@ fn charset(headers: &HeaderMap) -> Option<&str> {
     let (_, value) = charset
         .map(|(name, value)| (name.trim(), value.trim()))
         .find(|(name, _)| name.eq_ignore_ascii_case("charset"))?;
-    Some(value.strip_prefix('"').map_or(value, |value| value.strip_suffix('"').unwrap_or(value)))
+    Some(value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value))
 }
 
 /// A whole body, of at most 8 MiB. How long it may take and how many there may be is up to [`crate::server`].

@@ -81,7 +81,6 @@ mod tests {
 
     #[test]
     fn a_line_for_a_terminal_is_one_line_and_steers_nothing() {
-        use std::io::Write as _;
         #[derive(Clone, Default)]
         struct Written(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
         impl std::io::Write for Written {

@@ -238,7 +238,7 @@ fn a_damaged_line_is_named_by_its_file_its_line_and_the_number_before_it() {
         let begins = segments(dir.path(), "s0")[1].0;
         let wanted = format!("{path}, line 8, after number {} of epoch 1: no exported event: ", begins + 6);
         assert!(
-            said.contains(&wanted) && said.ends_with("at its byte 36") && !said.contains("line 1"),
+            said.contains(&wanted) && said.ends_with("at its byte 37") && !said.contains("line 1"),
             "{said}"
         );
         fs::write(&path, text).unwrap();
