@@ -4,6 +4,8 @@
 //! Shape: `suite` knows the rows and runs them; `rows` measure; `platform` starts and stops what is measured; `load`
 //! drives it from threads of its own; `limits` are the same work without our part; `figures` and `report` say it.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)] // It shows what it measured itself.
+
 mod cli;
 mod figures;
 mod limits;

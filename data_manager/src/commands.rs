@@ -1,7 +1,6 @@
 //! The command line: `serve`, `migrate`, `config print`; exit code 0, 1 for a failure, 2 for wrong usage.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use ::settings::{Resolved, SettingError};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
 use store::{ConnectError, Dedicated, Migrations, PoolSettings};
-use terminal::{Borders, printable, table};
+use terminal::{Borders, table};
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{DataManager, StartError};
@@ -85,8 +84,7 @@ pub fn main() -> ExitCode {
         Err(Failure::Usage(message)) => (2, message),
         Err(Failure::Failed(message)) => (1, message),
     };
-    // Nobody may be reading.
-    let _ = writeln!(std::io::stderr(), "error: {}", printable(&one_line(&message)));
+    terminal::remark(format!("error: {}", one_line(&message)));
     ExitCode::from(code)
 }
 
@@ -156,7 +154,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let resolved = Resolved::new(&PROGRAM, deepest, std::env::vars_os().filter_map(readable))?;
     if name == "settings" {
-        return print(&::settings::page(&PROGRAM, terminal::width(MAX_HELP_WIDTH)));
+        return printed(terminal::print_lines(::settings::page(&PROGRAM, terminal::width(MAX_HELP_WIDTH))));
     }
     if name == "config" {
         Settings::of(&resolved)?;
@@ -211,13 +209,12 @@ async fn migrate(settings: Settings, dry_run: bool) -> Result<(), Failure> {
     if !dry_run {
         migrations.apply(&mut connection).await?;
     }
-    let mut out = std::io::stdout().lock();
     let verb = if dry_run { "would apply" } else { "applied" };
     for (version, description) in &pending {
-        writeln!(out, "{verb} {version:04} {description}")?;
+        printed(terminal::print_line(format!("{verb} {version:04} {description}")))?;
     }
     if pending.is_empty() {
-        writeln!(out, "the database is at this version already")?;
+        printed(terminal::print_line("the database is at this version already"))?;
     }
     Ok(())
 }
@@ -229,24 +226,23 @@ fn print_settings(resolved: &Resolved, as_json: bool) -> Result<(), Failure> {
         None if setting.value.is_empty() => (setting.name, Some("false"), "default".to_owned()),
         None => (setting.name, None, "not set".to_owned()),
     });
-    let text = if as_json {
+    if as_json {
         let rows: Vec<_> = rows
             .map(|(name, value, source)| json!({"name": name, "value": value, "source": source}))
             .collect();
-        format!("{:#}", json!(rows))
-    } else {
-        let row = |(name, value, source): (&str, Option<&str>, String)| {
-            vec![name.to_owned(), value.unwrap_or("-").to_owned(), source]
-        };
-        let rows: Vec<Vec<String>> = rows.map(row).collect();
-        let header = ["NAME", "VALUE", "SOURCE"].map(str::to_owned);
-        table(Borders::Spaces, &header, &rows, terminal::width(terminal::UNLIMITED))
+        return printed(terminal::print_json(format!("{:#}", json!(rows))));
+    }
+    let row = |(name, value, source): (&str, Option<&str>, String)| {
+        vec![name.to_owned(), value.unwrap_or("-").to_owned(), source]
     };
-    print(&text)
+    let rows: Vec<Vec<String>> = rows.map(row).collect();
+    let header = ["NAME", "VALUE", "SOURCE"].map(str::to_owned);
+    let table = table(Borders::Spaces, &header, &rows, terminal::width(terminal::UNLIMITED));
+    printed(terminal::print_lines(table))
 }
 
-fn print(text: &str) -> Result<(), Failure> {
-    match writeln!(std::io::stdout().lock(), "{text}") {
+fn printed(result: std::io::Result<()>) -> Result<(), Failure> {
+    match result {
         // Whoever reads has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::data_manager::OrderError;
-use serving::error::{ApiError, Code};
+use serving::error::of_database;
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -189,7 +189,5 @@ fn refused(order_id: i32, status: &Status) -> OrderError {
 
 /// What could not be stored is not told.
 pub(crate) fn not_stored(error: store::Error) -> Status {
-    let passes = error.is_transient() || matches!(error, store::Error::Abandoned);
-    let code = if passes { Code::Unavailable } else { Code::InternalError };
-    ApiError::new(code, error.to_string()).into()
+    of_database("the database of what was given", error).into()
 }

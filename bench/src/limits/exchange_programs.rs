@@ -162,6 +162,13 @@ impl OrderService for Asker {
     async fn retry_order(&self, _: Request<api::RetryOrderRequest>) -> Result<Response<api::Order>, Status> {
         Err(not_here())
     }
+
+    async fn retry_orders(
+        &self,
+        _: Request<api::RetryOrdersRequest>,
+    ) -> Result<Response<api::RetryOrdersResponse>, Status> {
+        Err(not_here())
+    }
 }
 
 fn not_here() -> Status {

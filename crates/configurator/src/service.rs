@@ -8,8 +8,7 @@ use queue::fifo::{ConsumerTerms, FifoEngine, FifoQueue, Queues, SendInTx, consum
 use serde_json::{Map, Value as Json};
 use serving::compute::{self, ComputeError};
 use sqlx::PgPool;
-use store::{Notifications, Notify};
-use tokio::sync::broadcast::error::RecvError;
+use store::Notifications;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -209,7 +208,7 @@ impl Configurator {
 
     /// Waits until there is an instance in the environment: before that nobody answers anything, and nothing is polled.
     pub async fn in_use(&self, env: Env) {
-        let mut heard = self.notifications.subscribe();
+        let mut heard = self.notifications.listener(run::RUNS_CHANNEL, LOOK_EVERY);
         loop {
             let used = store::run(&self.pool, "environment_in_use", move |connection| {
                 Box::pin(async move {
@@ -222,16 +221,7 @@ impl Configurator {
             if used.await.unwrap_or(false) {
                 return;
             }
-            let told = async {
-                loop {
-                    match heard.recv().await {
-                        Ok(Notify::Heard { channel, .. }) if channel != run::RUNS_CHANNEL => {}
-                        Err(RecvError::Closed) => std::future::pending().await,
-                        _ => return,
-                    }
-                }
-            };
-            let _ = timeout(LOOK_EVERY, told).await;
+            heard.next().await;
         }
     }
 

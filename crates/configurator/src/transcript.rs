@@ -62,9 +62,12 @@ impl Entry {
 /// Reads a transcript; what is wrong is said with its line.
 pub fn read(text: &str) -> Result<Vec<Entry>, String> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(n, line)| serde_json::from_str(line).map_err(|error| format!("line {}: {error}", n + 1)))
-        .collect()
+    lines.map(|(n, line)| serde_json::from_str(line).map_err(|error| wrong(n + 1, &error))).collect()
+}
+
+/// Of one line of many, its column says enough.
+fn wrong(line: usize, error: &serde_json::Error) -> String {
+    format!("line {line}: {}", error.to_string().replace(" at line 1 column ", " at its column "))
 }
 
 /// The queues that a transcript speaks of, without environment and ending.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
 use serving::error::ApiError;
 use uuid::Uuid;
 
 use crate::events::{Attributes, shortened};
-use crate::sharding::{ShardHash, canonical, digest};
-use crate::types::KeyedType;
+use crate::sequence::Fed;
+use crate::sharding::{ShardHash, canonical, digest, parse_canonical};
+use crate::types::{AccountType, Attribute, KeyedType};
 
 /// What a lock or a state is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,9 +68,7 @@ impl Keyed {
         let attributes = canonical(pairs());
         let in_shard_key = |name: &str| kind.shard_key.iter().any(|part| part == name);
         let hash = ShardHash::of(&canonical(pairs().filter(|(name, _)| in_shard_key(name))));
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] =
-            digest([kind.name.as_bytes(), attributes.as_bytes()]);
-        let key = Uuid::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]);
+        let key = keyed_by(&kind.name, &attributes);
         Ok(Self { type_name: kind.name.clone(), attributes, hash, key })
     }
 }
@@ -80,6 +80,33 @@ fn wrong(place: String, kind: crate::types::AttributeType) -> ApiError {
 fn known(kind: &KeyedType) -> String {
     let names: Vec<&str> = kind.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
     format!("{} has {}", kind.name, names.join(", "))
+}
+
+/// Attributes (canonical values by name) as JSON, in the order of their type. `None` if the type does not know one of them:
+/// it is an older one than that by which they were written.
+pub(crate) fn shown(kinds: &[Attribute], given: &[(String, String)]) -> Option<Map<String, Value>> {
+    if given.iter().any(|(name, _)| kinds.iter().all(|kind| kind.name != *name)) {
+        return None;
+    }
+    let value = |kind: &Attribute| {
+        let (name, value) = given.iter().find(|(name, _)| *name == kind.name)?;
+        Some((name.clone(), kind.kind.to_json(value)))
+    };
+    Some(kinds.iter().filter_map(value).collect())
+}
+
+/// The attributes of a numbered event: those of its account, then its own.
+pub(crate) fn fed_attributes(kind: &AccountType, event: &Fed) -> Option<Map<String, Value>> {
+    let mut attributes = shown(&kind.key_attributes, &parse_canonical(&event.key))?;
+    attributes.extend(shown(&kind.attributes, &parse_canonical(&event.auxiliary))?);
+    Some(attributes)
+}
+
+/// The key of a type's lock or state with these attributes (canonical text).
+pub(crate) fn keyed_by(type_name: &str, attributes: &str) -> Uuid {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] =
+        digest([type_name.as_bytes(), attributes.as_bytes()]);
+    Uuid::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::Ledger;
 use crate::events::{
-    Event, Known, MONTHS_MADE_AGAIN, Rows, Status, lacks_month, make_months, once_each, statuses,
+    Contradiction, Event, Known, MONTHS_MADE_AGAIN, Part, Rows, Status, lacks_month, make_months, once_each,
+    statuses,
 };
 use crate::locks::{Hold, alive_in_tx};
 use crate::states::{Outcome, Put, made_versions, put_in_tx};
@@ -56,18 +57,23 @@ pub enum Done {
 impl Ledger {
     /// Writes a batch whose parts all lie on the shard at `shard` in `Shards::all`.
     pub async fn write_batch(&self, shard: usize, batch: Batch) -> Result<Done> {
-        let (events, repeated) = match once_each(batch.events) {
-            Ok(once) => once,
-            Err(events) => return Ok(Done::Conflict { events }),
-        };
         let pool = &self.shards.all()[shard].pool;
+        let (events, repeated) = match once_each(batch.events) {
+            Part::Sound(events, repeated) => (events, repeated),
+            Part::Contradictory(contradiction) => {
+                let events = Events::Contradictory(contradiction);
+                let work = Work { lock: batch.lock, events, states: batch.states };
+                return in_one_transaction(pool, Arc::new(work)).await;
+            }
+        };
         // Nothing is taken for known: a transaction of its own is rare enough to send everything along.
         let count = events.len();
         let events: Arc<[Event]> = events.into();
         let rows = Rows::of([events.clone()].into(), &Known::default());
         let known = self.writer.known(shard);
         make_months(pool, known, known.new_months(&events)).await?;
-        let work = Arc::new(Work { lock: batch.lock, count, rows, states: batch.states });
+        let events_of_it = Events::Sound { count, rows };
+        let work = Arc::new(Work { lock: batch.lock, events: events_of_it, states: batch.states });
         let mut tries = MONTHS_MADE_AGAIN;
         let done = loop {
             match in_one_transaction(pool, work.clone()).await {
@@ -126,10 +132,18 @@ pub(crate) fn lock_gone() -> ApiError {
 /// What one transaction writes.
 struct Work {
     lock: Option<Uuid>,
-    /// How many events there are.
-    count: usize,
-    rows: Rows,
+    events: Events,
     states: Vec<Put>,
+}
+
+enum Events {
+    Sound {
+        /// How many there are.
+        count: usize,
+        rows: Rows,
+    },
+    /// They cannot be written, and never have been.
+    Contradictory(Contradiction),
 }
 
 async fn in_one_transaction(pool: &PgPool, work: Arc<Work>) -> Result<Done> {
@@ -151,17 +165,18 @@ async fn in_one_transaction(pool: &PgPool, work: Arc<Work>) -> Result<Done> {
 
 /// What a batch under a lock that has ended was, if it was done while the lock lived: its answer may have been lost.
 async fn already_done(connection: &mut PgConnection, lock: Uuid, work: &Work) -> Result<Done> {
-    if work.count == 0 && work.states.is_empty() {
+    let Events::Sound { count, rows } = &work.events else { return Ok(Done::LockGone) };
+    if *count == 0 && work.states.is_empty() {
         return Ok(Done::LockGone);
     }
     // A write that is under way under the lock holds its row: what becomes of it is waited for.
     let ended = sqlx::query("SELECT FROM locks WHERE lock_id = $1 FOR UPDATE -- ended_lock").bind(lock);
     ended.execute(&mut *connection).await?;
-    if !work.rows.are_written(connection).await? {
+    if !rows.are_written(connection).await? {
         return Ok(Done::LockGone);
     }
     let versions = made_versions(connection, &work.states).await?;
-    let events = vec![Status::Duplicate; work.count];
+    let events = vec![Status::Duplicate; *count];
     Ok(versions.map_or(Done::LockGone, |versions| Done::Written { events, versions }))
 }
 
@@ -180,9 +195,10 @@ async fn write(connection: &mut PgConnection, work: &Work) -> Result<Done> {
             }
         }
     }
-    let events = match work.count {
-        0 => Vec::new(),
-        count => statuses(count, work.rows.write(connection).await?),
+    let events = match &work.events {
+        Events::Sound { count: 0, .. } => Vec::new(),
+        Events::Sound { count, rows } => statuses(*count, rows.write(connection).await?),
+        Events::Contradictory(contradiction) => contradiction.judge(connection).await?,
     };
     let written = events.iter().all(|status| matches!(status, Status::Created | Status::Duplicate));
     Ok(if written { Done::Written { events, versions } } else { Done::Conflict { events } })

@@ -57,6 +57,43 @@ pub(crate) fn not_json() -> ApiError {
     ApiError::field("Content-Type", "must be application/json")
 }
 
+/// What the head says of a body that cannot be taken is answered before any of it is asked for (`Expect: 100-continue`).
+pub(crate) fn check_head(headers: &HeaderMap) -> Result<(), Box<Response>> {
+    let unsupported = |field: &str, reason: String| {
+        let response = ApiError::field(field, reason).into_response_with(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        Err(Box::new(response))
+    };
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    for encoding in encodings.map(|value| value.to_str().unwrap_or("?").trim()) {
+        if !encoding.eq_ignore_ascii_case("identity") {
+            return unsupported(
+                "Content-Encoding",
+                format!("`{encoding}` is not taken: send the body as it is"),
+            );
+        }
+    }
+    if let Some(charset) = charset(headers)
+        && !["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
+    {
+        return unsupported("Content-Type", format!("the charset `{charset}` is not taken: send UTF-8"));
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: u64| length > LARGEST as u64) {
+        return Err(Box::new(too_large().into_response()));
+    }
+    Ok(())
+}
+
+/// The charset that the media type names, without its quotes.
+fn charset(headers: &HeaderMap) -> Option<&str> {
+    let parameters = headers.get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').skip(1);
+    let charset = parameters.filter_map(|parameter| parameter.split_once('='));
+    let (_, value) = charset
+        .map(|(name, value)| (name.trim(), value.trim()))
+        .find(|(name, _)| name.eq_ignore_ascii_case("charset"))?;
+    Some(value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value))
+}
+
 /// A whole body, of at most 8 MiB. How long it may take and how many there may be is up to [`crate::server`].
 pub async fn collect(mut body: Body) -> Result<Bytes, ApiError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(LARGEST);

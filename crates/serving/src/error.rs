@@ -154,6 +154,17 @@ impl ApiError {
     }
 }
 
+/// Database trouble as a caller sees it, of HTTP and of gRPC: its own words stay in the log. `whose`: what did not do its
+/// work, such as `the control database`. There is no other such mapping.
+pub fn of_database(whose: &str, error: store::Error) -> ApiError {
+    if error.is_temporary() {
+        tracing::warn!(%error, code = "UNAVAILABLE", "{whose} did not do its work");
+        return ApiError::new(Code::Unavailable, format!("{whose} does not answer; try again"));
+    }
+    tracing::error!(%error, code = "INTERNAL_ERROR", "{whose} refused its work");
+    ApiError::new(Code::InternalError, format!("{whose} refused; see the log"))
+}
+
 /// So many characters of a text, which a caller may have made long.
 fn beginning(mut text: String, most: usize) -> String {
     if let Some((end, _)) = text.char_indices().nth(most) {
@@ -214,6 +225,20 @@ impl IntoResponse for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_trouble_is_the_same_over_http_and_grpc() {
+        let fenced = store::Error::Fenced { lease_id: 1, epoch: 1 };
+        for error in [store::Error::Abandoned, fenced, store::Error::OutcomeUnknown] {
+            let error = of_database("the control database", error);
+            assert_eq!(error.clone().into_response().status(), 503);
+            assert_eq!(Status::from(error).code(), tonic::Code::Unavailable);
+        }
+        let refused = of_database("the control database", store::Error::Duplicate("key".to_owned()));
+        assert_eq!(refused.message, "the control database refused; see the log");
+        assert_eq!(refused.clone().into_response().status(), 500);
+        assert_eq!(Status::from(refused).code(), tonic::Code::Internal);
+    }
 
     #[test]
     fn every_code_has_its_word_and_statuses() {

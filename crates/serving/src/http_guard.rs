@@ -16,6 +16,9 @@ use crate::server::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 
 /// What takes a form in place of JSON; a page of another site that sends one is known by its `Origin`.
 const FORMS: [&str; 1] = ["/api/v1/event_story"];
+/// What knows `If-Match` and `If-None-Match` on a write; elsewhere a write that names a precondition is refused, not done
+/// without it.
+const CONDITIONAL: [&str; 1] = ["/v1/states/"];
 /// Pages that people keep links to; following one is no more than looking.
 const PAGES: [&str; 3] = ["/", "/console", "/docs"];
 /// Says nothing that a stranger may not know.
@@ -86,12 +89,28 @@ pub(crate) fn check(
     let host = hosts.check(uri, headers, local);
     host.and_then(|host| check_caller(host, method, uri, headers))
         .map_err(|reason| Box::new(ApiError::new(Code::PermissionDenied, reason).into_response()))?;
+    if let Some(name) = unknown_precondition(method, uri, headers) {
+        let reason = "is not known here: the write would be done without it";
+        return Err(Box::new(ApiError::field(name, reason).into_response()));
+    }
     // What a page's form or `fetch` can send without asking is never JSON.
     let takes_forms = FORMS.contains(&uri.path()) && body::is_form(headers);
     if *method == Method::POST && has_body && !body::is_json(headers) && !takes_forms {
         return Err(Box::new(body::not_json().into_response()));
     }
-    Ok(())
+    if has_body { body::check_head(headers) } else { Ok(()) }
+}
+
+/// The precondition of a write that its route would pass over.
+fn unknown_precondition(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
+    let knows_tags = CONDITIONAL.iter().any(|begin| uri.path().starts_with(begin));
+    let named = [
+        ("If-Match", header::IF_MATCH, knows_tags),
+        ("If-None-Match", header::IF_NONE_MATCH, knows_tags),
+        ("If-Unmodified-Since", header::IF_UNMODIFIED_SINCE, false),
+    ];
+    let unknown = named.into_iter().find(|(_, header, is_known)| !is_known && headers.contains_key(header));
+    unknown.filter(|_| !method.is_safe()).map(|(name, ..)| name)
 }
 
 fn check_size(uri: &Uri, headers: &HeaderMap) -> Result<(), Box<Response>> {
@@ -250,6 +269,45 @@ mod tests {
         assert_eq!(post("text/plain", true), 400);
         assert_eq!(post("application/json; charset=utf-8", true), 200);
         assert_eq!(ask("PUT", "/template", &[("host", "localhost")], true), 200, "no page sends one unasked");
+    }
+
+    #[test]
+    fn a_body_is_taken_as_it_is_in_utf_8_and_up_to_the_largest() {
+        fn put(name: &str, value: &str) -> u16 {
+            let json = ("content-type", "application/json");
+            let headers = [("host", "localhost"), (name, value), json];
+            let headers = if name == "content-type" { &headers[..2] } else { &headers[..] };
+            ask("PUT", "/template", headers, true)
+        }
+        for charset in ["utf-8", "UTF-8", "\"utf-8\"", "utf8", "us-ascii"] {
+            assert_eq!(
+                put("content-type", &format!("application/json; charset={charset}")),
+                200,
+                "{charset}"
+            );
+        }
+        for charset in ["iso-8859-1", "utf-16", "\"utf-8; x\"", ""] {
+            assert_eq!(put("content-type", &format!("application/json;CHARSET={charset}")), 415, "{charset}");
+        }
+        for encoding in ["gzip", "br", "identity, gzip"] {
+            assert_eq!(put("content-encoding", encoding), 415, "{encoding}");
+        }
+        assert_eq!(put("content-encoding", "Identity"), 200);
+        assert_eq!(put("content-length", "8388608"), 200);
+        assert_eq!(put("content-length", "8388609"), 413);
+    }
+
+    #[test]
+    fn a_precondition_that_is_not_known_is_not_passed_over() {
+        let of = |method, path, name| ask(method, path, &[("host", "localhost"), (name, "*")], false);
+        for name in ["if-match", "if-none-match", "if-unmodified-since"] {
+            for method in ["POST", "PUT", "DELETE", "PATCH"] {
+                assert_eq!(of(method, "/v1/locks/7", name), 400, "{method} {name}");
+            }
+            assert_eq!(of("GET", "/v1/locks/7", name), 200, "{name}: looking does no harm");
+        }
+        assert_eq!(of("PUT", "/v1/states/s?storage_id=1", "if-none-match"), 200);
+        assert_eq!(of("PUT", "/v1/states/s?storage_id=1", "if-unmodified-since"), 400);
     }
 
     #[test]

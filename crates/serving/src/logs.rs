@@ -2,10 +2,14 @@
 
 mod lock_waits;
 
+use std::fmt::Debug;
 use std::io::IsTerminal as _;
 
+use tracing::field::Field;
 use tracing::{Level, Metadata};
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
@@ -37,7 +41,7 @@ pub fn start(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("`{filter}`: {error}"))?;
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let lines = if std::io::stderr().is_terminal() {
-        lines.boxed()
+        lines.fmt_fields(printable_fields()).boxed()
     } else {
         lines.json().flatten_event(true).boxed()
     };
@@ -46,6 +50,16 @@ pub fn start(filter: &str) -> Result<(), String> {
         .with(lines.with_filter(filter_fn(is_harmless).and(WithoutLockWaits)))
         .try_init();
     started.map_err(|error| error.to_string())
+}
+
+/// Fields of a line for a terminal: what others said in them stays on the line, and is shown, not obeyed.
+fn printable_fields() -> impl for<'writer> FormatFields<'writer> {
+    let field = |writer: &mut fmt::format::Writer<'_>, field: &Field, value: &dyn Debug| {
+        let text = format!("{value:?}");
+        let text = terminal::printable(&text);
+        if field.name() == "message" { write!(writer, "{text}") } else { write!(writer, "{field}={text}") }
+    };
+    fmt::format::debug_fn(field).delimited(" ")
 }
 
 /// Tells the log why the program ends, in the words that it prints at its end: who reads logs only knows it, too. A terminal
@@ -64,6 +78,34 @@ fn is_harmless(line: &Metadata<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_for_a_terminal_is_one_line_and_steers_nothing() {
+        #[derive(Clone, Default)]
+        struct Written(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+        impl std::io::Write for Written {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let written = Written::default();
+        let out = written.clone();
+        let lines = fmt::layer().with_ansi(false).with_writer(move || out.clone());
+        let subscriber = registry().with(lines.fmt_fields(printable_fields()));
+        tracing::subscriber::with_default(subscriber, || {
+            let said = "\u{1b}[2Jgone\u{9b}31m\nINFO forged";
+            let _span = tracing::info_span!("call", id = %said).entered();
+            tracing::info!(error = %said, count = 7, "peer said {said}");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let said = "\\u{1b}[2Jgone\\u{9b}31m\\nINFO forged";
+        assert!(text.contains(&format!("peer said {said} error={said} count=7")), "{text}");
+        assert!(text.contains(&format!("call{{id={said}}}")), "{text}");
+        assert_eq!(text.matches(|c: char| c.is_control()).count(), 1, "{text}");
+    }
 
     #[test]
     fn libraries_are_not_heard_below_info() {

@@ -71,7 +71,7 @@ pub fn parse(command: Command) -> ArgMatches {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => {
-            eprintln!("{}", terminal::printable(&one_line(&error)));
+            terminal::remark(one_line(&error));
             std::process::exit(2);
         }
     }

@@ -1,6 +1,5 @@
 //! Opening pools: patient with a database that is not there yet, at once with one that says no.
 
-use std::str::FromStr as _;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use crate::libpq::removed_variables;
 use crate::pool::{self, ACQUIRE_TIMEOUT};
 use crate::session;
+use crate::url::warn_of_channel_binding;
 
 /// How a pool is opened.
 #[derive(Debug, Clone)]
@@ -64,6 +64,7 @@ pub enum ConnectError {
 pub async fn connect(options: PgConnectOptions, settings: &PoolSettings) -> Result<PgPool, ConnectError> {
     let database = describe(&options);
     let hint = unused_variables(&options);
+    warn_of_channel_binding();
     let options = session::without_startup_parameters(options)
         .application_name(&format!("{}/{}", settings.application_name, settings.name));
     let started = Instant::now();
@@ -141,41 +142,6 @@ pub fn connection_of_its_own(pool: &PgPool) -> PgPool {
     reserve(pool, "own", 1)
 }
 
-/// The parameters of a database URL that are understood.
-const PARAMETERS: [&str; 12] = [
-    "application_name",
-    "dbname",
-    "host",
-    "options",
-    "password",
-    "port",
-    "sslcert",
-    "sslkey",
-    "sslmode",
-    "sslrootcert",
-    "statement-cache-capacity",
-    "user",
-];
-
-/// Reads a `postgres://` URL. What is wrong is said without a word of the URL: it may hold a secret.
-pub fn parse_url(url: &str) -> Result<PgConnectOptions, String> {
-    let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
-    let rest = rest.ok_or("must begin with postgres:// or postgresql://")?;
-    let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-    if place.split_once('/').is_some_and(|(_, path)| path.contains(['@', '/'])) {
-        return Err(
-            "holds an unescaped character: write / as %2F and @ as %40 in user and password".to_owned()
-        );
-    }
-    for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
-        let name = parameter.split('=').next().unwrap_or_default();
-        if !PARAMETERS.contains(&name) {
-            return Err(format!("unknown parameter `{name}`; known are {}", PARAMETERS.join(", ")));
-        }
-    }
-    PgConnectOptions::from_str(url).map_err(|_| "is not a valid URL".to_owned())
-}
-
 /// invalid_authorization, invalid_password, invalid_catalog_name, insufficient_privilege
 fn is_refusal(code: Option<&str>) -> bool {
     matches!(code, Some("28000" | "28P01" | "3D000" | "42501"))
@@ -204,26 +170,5 @@ fn describe(options: &PgConnectOptions) -> String {
         Some(_) if is_embedded(options) => format!("embedded database {database}"),
         Some(socket) => format!("database {}/{database}", socket.display()),
         None => format!("database {}:{}/{database}", options.get_host(), options.get_port()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_is_refused_without_showing_its_secrets() {
-        let bad = [
-            "mysql://u:canary@h/db",
-            "postgres://u:canary@h/db?sslpassword=canary",
-            "postgres://u:canary@81/x@h:1/db",
-            "postgres://u:canary@h:port/db",
-        ];
-        for url in bad {
-            let error = parse_url(url).unwrap_err();
-            assert!(!error.contains("canary"), "{error}");
-        }
-        let options = parse_url("postgresql://u:p%40ss@h:5433/db?sslmode=require").unwrap();
-        assert_eq!((options.get_host(), options.get_port(), options.get_database()), ("h", 5433, Some("db")));
     }
 }

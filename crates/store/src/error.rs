@@ -79,6 +79,11 @@ impl Error {
         matches!(self, Error::Unavailable(_) | Error::Contention(_) | Error::Raced(_) | Error::OutcomeUnknown)
     }
 
+    /// Whether the caller of a service should try again: also if only this process, or this task of it, could not do the work.
+    pub fn is_temporary(&self) -> bool {
+        self.is_transient() || matches!(self, Error::Abandoned | Error::Fenced { .. })
+    }
+
     /// Whether there is no room left where the database lies: somebody has to make some.
     pub fn is_disk_full(&self) -> bool {
         self.sqlstate().as_deref() == Some("53100")
@@ -152,6 +157,15 @@ mod tests {
         passing.iter().for_each(|code| assert!(!is_permanent(code), "{code}"));
         let staying = ["0A000", "22P02", "23514", "25P02", "42P01", "54001", "P0001", "XX001"];
         staying.iter().for_each(|code| assert!(is_permanent(code), "{code}"));
+    }
+
+    #[test]
+    fn what_another_process_may_do_is_temporary_to_a_caller() {
+        let fenced = Error::Fenced { lease_id: 1, epoch: 2 };
+        for error in [Error::Abandoned, fenced, Error::OutcomeUnknown, sqlx::Error::PoolTimedOut.into()] {
+            assert!(error.is_temporary(), "{error}");
+        }
+        assert!(!Error::Duplicate("key".to_owned()).is_temporary());
     }
 
     #[test]

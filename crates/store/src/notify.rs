@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connect::reserve;
+use crate::listener::Listener;
 use crate::pool::ACQUIRE_TIMEOUT;
 
 /// What a listener hears.
@@ -80,6 +81,11 @@ impl Notifications {
             }
         });
         (notifications, task)
+    }
+
+    /// Hears `channel` from now on, with a look at least every so often.
+    pub fn listener(&self, channel: &'static str, every: Duration) -> Listener {
+        Listener::new(self.heard.subscribe(), channel, every)
     }
 
     /// Hears everything from now on.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::compute;
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, Code, of_database};
 use serving::path::Path;
 use serving::query::{NoQuery, Query};
 
@@ -214,12 +214,6 @@ fn moment(moment: DateTime<Utc>) -> Value {
     moment.to_rfc3339_opts(SecondsFormat::AutoSi, true).into()
 }
 
-/// Database trouble as a caller sees it: its own words stay in the log.
 fn unavailable(error: store::Error) -> ApiError {
-    if error.is_transient() || matches!(error, store::Error::Abandoned) {
-        tracing::warn!(%error, code = "UNAVAILABLE", "tasks");
-        return ApiError::new(Code::Unavailable, "the control database does not answer; try again");
-    }
-    tracing::error!(%error, code = "INTERNAL_ERROR", "tasks");
-    ApiError::new(Code::InternalError, "the control database refused; see the log")
+    of_database("the control database", error)
 }

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{Notifications, Notify, Result, run};
-use tokio::time::timeout;
+use store::{Notifications, Result, Told, run};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::CANCELLED_CHANNEL;
@@ -36,17 +35,12 @@ impl Running {
     /// Starts listening for tasks that are cancelled; `notifications` must listen on [`CANCELLED_CHANNEL`].
     pub fn start(pool: PgPool, notifications: &Notifications, stop: CancellationToken) -> Self {
         let running = Self::default();
-        let (watched, mut heard) = (running.clone(), notifications.subscribe());
+        let (watched, mut heard) = (running.clone(), notifications.listener(CANCELLED_CHANNEL, LOOK_EVERY));
         tokio::spawn(async move {
             while !stop.is_cancelled() {
-                match timeout(LOOK_EVERY, heard.recv()).await {
-                    Ok(Ok(Notify::Heard { channel, payload })) if channel == CANCELLED_CHANNEL => {
-                        payload.parse().iter().for_each(|task_id| watched.cancel(*task_id));
-                    }
-                    Ok(Ok(Notify::Heard { .. })) => {}
-                    Ok(Err(tokio::sync::broadcast::error::RecvError::Closed)) => return,
-                    // Nothing was heard for a while, or something was missed.
-                    _ => watched.look(&pool).await,
+                match heard.next().await {
+                    Told::Said(task_id) => task_id.parse().iter().for_each(|id| watched.cancel(*id)),
+                    Told::Look => watched.look(&pool).await,
                 }
             }
         });

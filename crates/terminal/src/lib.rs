@@ -1,9 +1,11 @@
 //! Output for people: text that cannot steer the terminal, and tables that fit it.
 
+mod print;
 mod printable;
 mod table;
 
-pub use printable::{printable, shortened};
+pub use print::{print_json, print_json_lines, print_line, print_lines, remark};
+pub use printable::{printable, printable_json, shortened};
 pub use table::{Borders, table};
 
 /// For tables whose lines programs take apart: in a pipe or a file, no cell goes on in the line below.
@@ -13,6 +15,7 @@ pub const UNLIMITED: usize = u16::MAX as usize;
 const MIN_WIDTH: usize = 40;
 
 /// Columns there are on standard output; `otherwise` if that is no terminal but a pipe or a file.
+#[allow(clippy::disallowed_methods)]
 pub fn width(otherwise: usize) -> usize {
     let size = terminal_size::terminal_size_of(std::io::stdout());
     size.map_or(otherwise, |(width, _)| usize::from(width.0).max(MIN_WIDTH))

@@ -19,6 +19,25 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// JSON in which everything that a terminal would obey is escaped as JSON escapes it: the same document. Its own line breaks,
+/// between values, stay.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    let is_raw = |character: char| is_control(character) && !matches!(character, '\n' | '\r' | '\t');
+    if !json.contains(is_raw) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 8);
+    for character in json.chars() {
+        if is_raw(character) {
+            // All of them are in the basic plane.
+            escaped.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// At most `max` characters of the text; what is cut off is told by `…`.
 pub fn shortened(text: &str, max: usize) -> Cow<'_, str> {
     if text.chars().count() <= max {
@@ -32,7 +51,7 @@ pub fn shortened(text: &str, max: usize) -> Cow<'_, str> {
 /// Control characters (Cc), line and paragraph separators, and the marks of bidirectional text.
 fn is_control(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -50,6 +69,14 @@ mod tests {
         ] {
             assert_eq!(printable(text), shown);
         }
+    }
+
+    #[test]
+    fn json_is_the_same_document_and_steers_nothing() {
+        let json = "{\n\t\"a\": \"\u{9b}31m\u{7f}\u{202e}\\u001b ü\"\r\n}";
+        let shown = printable_json(json);
+        assert_eq!(shown, "{\n\t\"a\": \"\\u009b31m\\u007f\\u202e\\u001b ü\"\r\n}");
+        assert!(matches!(printable_json("{\"a\": 1}"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -231,4 +231,11 @@ impl Contract for Service {
     async fn retry_order(&self, _: Request<RetryOrderRequest>) -> Result<Response<Order>, Status> {
         Err(Status::unimplemented("records only"))
     }
+
+    async fn retry_orders(
+        &self,
+        _: Request<RetryOrdersRequest>,
+    ) -> Result<Response<RetryOrdersResponse>, Status> {
+        Err(Status::unimplemented("records only"))
+    }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use proto::order_service as wire;
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, Code, of_database};
 use tonic::Status;
 
 use crate::orders::{AcceptError, Callback, CallbackAnswer, Data, Order, RetryError, State};
@@ -113,17 +113,5 @@ pub(super) fn callback_error(order_id: i32, error: ApiError) -> wire::CallbackEr
 
 /// Details of the database stay in the log.
 pub(super) fn database(error: store::Error) -> ApiError {
-    match error {
-        error if error.is_transient() => {
-            tracing::warn!(%error, code = "UNAVAILABLE", "database");
-            ApiError::new(Code::Unavailable, "the database cannot be reached at the moment: try again")
-        }
-        store::Error::Fenced { .. } => {
-            ApiError::new(Code::Unavailable, "this replica has just lost its place: try again")
-        }
-        error => {
-            tracing::error!(%error, code = "INTERNAL_ERROR", "database");
-            ApiError::new(Code::InternalError, "the request could not be carried out: see the service's log")
-        }
-    }
+    of_database("the control database", error)
 }

@@ -4,6 +4,7 @@ mod convert;
 mod page;
 mod process;
 mod read;
+mod retries;
 mod service;
 mod stream;
 mod validate;
@@ -76,6 +77,13 @@ impl Rooms {
     /// Lets `orders` orders in, or says at once that there are too many.
     fn admit(&self, orders: usize) -> Result<Arc<OwnedSemaphorePermit>, ApiError> {
         self.check_running()?;
+        if orders > self.limits.in_flight {
+            // Trying again would never help.
+            let most = self.limits.in_flight;
+            let reason =
+                format!("{orders} orders; at most {most} are in work at once (--max-in-flight-orders)");
+            return Err(ApiError::field("orders", reason));
+        }
         let admitted = self.admission.clone().try_acquire_many_owned(permits(orders));
         admitted.map(Arc::new).map_err(|_| self.overloaded(orders))
     }

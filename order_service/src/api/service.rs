@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::process::answer_within;
-use super::{Rooms, convert, process, read, stream, validate};
+use super::{Rooms, convert, process, read, retries, stream, validate};
 use crate::orders::retry;
 
 /// Callbacks in one request at most.
@@ -139,5 +139,15 @@ impl OrderService for OrderApi {
             read::get(&rooms, order_id).await
         })
         .await
+    }
+
+    async fn retry_orders(
+        &self,
+        request: Request<wire::RetryOrdersRequest>,
+    ) -> Result<Response<wire::RetryOrdersResponse>, Status> {
+        let request = request.into_inner();
+        let which = validate::retried(&request)?;
+        let rooms = self.0.clone();
+        uncancelled(async move { retries::retry(&rooms, which, request.dry_run).await }).await
     }
 }

@@ -2,11 +2,15 @@
 
 use std::collections::HashSet;
 
-use proto::order_service::SendOrderDataCallbackRequest;
 use proto::order_service::process_orders_request::OrderRequest;
+use proto::order_service::{RetryOrdersRequest, SendOrderDataCallbackRequest};
 use serving::error::ApiError;
 
-use crate::orders::{Callback, Data};
+use super::retries::Which;
+use crate::orders::{Callback, Data, State};
+
+/// Orders in one request to retry many.
+const MOST_RETRIED: usize = 10_000;
 
 /// The orders of a request as (order, product): any ids, each order once, not too many.
 pub(super) fn orders(orders: &[OrderRequest], most: usize) -> Result<Vec<(i32, i32)>, ApiError> {
@@ -22,6 +26,27 @@ pub(super) fn orders(orders: &[OrderRequest], most: usize) -> Result<Vec<(i32, i
         }
     }
     Ok(orders.iter().map(|order| (order.order_id, order.product_id)).collect())
+}
+
+/// Which orders are retried: those named, each once, or all in a state.
+pub(super) fn retried(request: &RetryOrdersRequest) -> Result<Which, ApiError> {
+    let (ids, state) = (&request.order_ids, request.state);
+    if !ids.is_empty() {
+        if state != 0 {
+            return Err(ApiError::field("state", "must be left out where orders are named"));
+        }
+        if ids.len() > MOST_RETRIED {
+            let reason = format!("{} orders; at most {MOST_RETRIED} are allowed in one request", ids.len());
+            return Err(ApiError::field("order_ids", reason));
+        }
+        let mut seen = HashSet::with_capacity(ids.len());
+        return Ok(Which::Ids(ids.iter().copied().filter(|id| seen.insert(*id)).collect()));
+    }
+    match State::from_number(state) {
+        Some(state) if state != State::ProcessFinished => Ok(Which::State(state)),
+        Some(_) => Err(ApiError::field("state", "finished orders cannot be retried")),
+        None => Err(ApiError::field("order_ids", "name orders, or the state of those to be retried")),
+    }
 }
 
 /// A callback with both of its ids.
@@ -59,6 +84,22 @@ mod tests {
     fn too_many_orders_are_refused_with_the_limit() {
         let error = orders(&[order(1), order(2)], 1).unwrap_err();
         assert!(error.message.contains("at most 1"), "{}", error.message);
+    }
+
+    #[test]
+    fn what_is_retried_is_named_by_ids_or_by_a_state() {
+        let of = |order_ids: &[i32], state| {
+            retried(&RetryOrdersRequest { order_ids: order_ids.to_vec(), state, dry_run: false })
+        };
+        assert!(matches!(of(&[5, 6, 5], 0), Ok(Which::Ids(ids)) if ids == [5, 6]));
+        assert!(matches!(of(&[], 5), Ok(Which::State(State::Failed))));
+        for (ids, state, field) in
+            [(&[][..], 0, "order_ids"), (&[], 4, "state"), (&[], 77, "order_ids"), (&[1], 5, "state")]
+        {
+            let refused = of(ids, state).err().map(|error| error.fields[0].0.clone());
+            assert_eq!(refused.as_deref(), Some(field), "{ids:?} {state}");
+        }
+        assert!(of(&[1; MOST_RETRIED + 1], 0).is_err());
     }
 
     #[test]

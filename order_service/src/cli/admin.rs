@@ -22,11 +22,10 @@ pub(super) async fn migrate(args: &ArgMatches, resolved: &Resolved) -> Result<()
     let dry_run = args.get_flag("dry-run");
     let steps = migrate_all(&settings, dry_run).await?;
     if output::is_json(args) {
-        for Step { database, pending } in steps {
-            let migrations: Vec<_> =
-                pending.iter().map(|(version, name)| json!({"version": version, "name": name})).collect();
-            output::json(json!({"database": database, "dry_run": dry_run, "migrations": migrations}));
-        }
+        let migration = |(version, name): &(i64, String)| json!({"version": version, "name": name});
+        let step = |Step { database, pending }: &Step| json!({"database": database, "migrations": pending.iter().map(migration).collect::<Vec<_>>()});
+        let databases: Vec<_> = steps.iter().map(step).collect();
+        output::json(json!({"dry_run": dry_run, "databases": databases}));
         return Ok(());
     }
     let verb = if dry_run { "would apply" } else { "applied" };

@@ -6,7 +6,7 @@ mod export;
 mod ledger;
 mod reconcile;
 
-use clap::{Arg, ArgAction, Command, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 
 use crate::orders::State;
 use crate::settings::PROGRAM;
@@ -123,14 +123,14 @@ fn process() -> Command {
                 .long("file")
                 .value_name("FILE")
                 .allow_hyphen_values(true)
-                .help("Orders from a file, or - for standard input: CSV lines ORDER,PRODUCT or JSON objects, one a line"),
+                .help("Orders from a file, or - for standard input: CSV (ORDER,PRODUCT; RFC 4180) or JSON objects, one a line"),
         )
         .arg(
             Arg::new("timeout")
                 .long("timeout")
                 .value_name("TIME")
                 .default_value("30s")
-                .help("How long each request of at most 1000 orders may take"),
+                .help("How long each request may take; 1000 orders go in one, 16 requests at a time"),
         )
         .args(shown(&CLIENT))
         .arg(server())
@@ -167,7 +167,7 @@ fn orders() -> Command {
                 Arg::new("state")
                     .long("state")
                     .value_name("STATE")
-                    .value_parser(states)
+                    .value_parser(states.clone())
                     .help("Only orders in this state"),
             )
             .arg(
@@ -192,10 +192,26 @@ fn orders() -> Command {
             with_example(
                 "retry",
                 "Revives failed orders and tries waiting ones now",
-                "order_service orders retry 17 18",
+                "order_service orders retry 17 18\n         order_service orders retry --state order_failed",
             )
             .args(shown(&CLIENT))
-            .arg(id().action(ArgAction::Append).num_args(1..))
+            .arg(id().required(false).action(ArgAction::Append).num_args(1..))
+            .arg(
+                Arg::new("state")
+                    .long("state")
+                    .value_name("STATE")
+                    .value_parser(states.clone())
+                    .help("All orders in this state; asks back with their number"),
+            )
+            .arg(
+                Arg::new("file")
+                    .long("file")
+                    .value_name("FILE")
+                    .allow_hyphen_values(true)
+                    .help("The orders of a file, or - for standard input; asks back with their number"),
+            )
+            .arg(switch("yes", "Does not ask back"))
+            .group(ArgGroup::new("which").args(["id", "state", "file"]).required(true))
             .arg(server())
             .arg(output()),
         )

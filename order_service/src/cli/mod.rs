@@ -9,11 +9,13 @@ mod definition;
 mod export;
 mod integration;
 mod ledger;
+mod order_file;
 mod orders;
 mod output;
 mod process;
 mod reconcile;
 mod reconciled_orders;
+mod retries;
 mod service;
 mod shard_of;
 mod status;
@@ -126,7 +128,7 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
         Some(("orders", args)) => match args.subcommand() {
             Some(("get", args)) => orders::get(args, resolved).await,
             Some(("list", args)) => orders::list(args, resolved).await,
-            Some(("retry", args)) => orders::retry(args, resolved).await,
+            Some(("retry", args)) => retries::retry(args, resolved).await,
             Some(("callbacks", args)) => orders::callbacks(args, resolved).await,
             Some(("reconcile", args)) => reconciled_orders::reconcile(args, resolved).await,
             _ => Err(Failure::Usage("orders: which command? (see orders --help)".to_owned())),

@@ -51,43 +51,13 @@ pub(super) async fn list(args: &ArgMatches, resolved: &Resolved) -> Result<(), F
     Ok(())
 }
 
-/// Each order by itself: one that cannot be retried does not keep the others from it.
-pub(super) async fn retry(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
-    let (mut client, server) = client::connect(args, resolved)?;
-    let (mut retried, mut refused) = (Vec::new(), Vec::new());
-    for order_id in args.get_many::<i32>("id").into_iter().flatten().copied() {
-        match client.retry_order(client::request(wire::RetryOrderRequest { order_id })).await {
-            Ok(order) => retried.push(order.into_inner()),
-            Err(status) if serving::peer::is_connection_failure(&status) => {
-                return Err(client::failure(&server, &status));
-            }
-            Err(status) => refused.push((order_id, status.message().to_owned())),
-        }
-    }
-    if output::is_json(args) {
-        let orders: Vec<_> = retried.iter().map(output::order_json).collect();
-        let errors: Vec<_> =
-            refused.iter().map(|(id, reason)| json!({"order_id": id, "message": reason})).collect();
-        output::json(json!({"orders": orders, "errors": errors}));
-    } else if !retried.is_empty() {
-        output::orders_table(&retried);
-    }
-    match refused.as_slice() {
-        [] => Ok(()),
-        [(_, reason), rest @ ..] => {
-            let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
-            Err(Failure::Failed(format!("{reason}{more}")))
-        }
-    }
-}
-
 pub(super) async fn callbacks(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
     let database = database::open(&DatabaseSettings::new(resolved)?, Access::Existing).await?;
     let orphans = orphans(&database.pool).await.map_err(anyhow::Error::from)?;
     if output::is_json(args) {
         let orphan = |orphan: &crate::orders::Orphan| {
             json!({"order_id": orphan.order_id, "storage_id": orphan.storage_id,
-                "pickup_point_id": orphan.pickup_point_id, "received_at": orphan.received_at.to_rfc3339()})
+                "pickup_point_id": orphan.pickup_point_id, "received_at": output::at_micros(orphan.received_at)})
         };
         output::json(json!({"orphans": orphans.iter().map(orphan).collect::<Vec<_>>()}));
     } else {
@@ -95,7 +65,7 @@ pub(super) async fn callbacks(args: &ArgMatches, resolved: &Resolved) -> Result<
             let numbers =
                 [orphan.order_id, orphan.storage_id, orphan.pickup_point_id].map(|id| id.to_string());
             let [order, storage, pickup] = numbers;
-            [order, storage, pickup, orphan.received_at.to_rfc3339()]
+            [order, storage, pickup, output::at_micros(orphan.received_at)]
         });
         output::table(["order", "storage", "pickup point", "received"], rows);
     }

@@ -22,31 +22,28 @@ pub(super) fn is_json(args: &ArgMatches) -> bool {
 }
 
 /// A closed pipe (such as `| head`) is not an error worth a word.
-fn print(text: impl Display) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{text}");
+fn print(table: &str) {
+    let _ = terminal::print_lines(table);
 }
 
 /// Prints JSON, for programs.
 pub(super) fn json(value: impl Display) {
-    print(value);
+    let _ = terminal::print_json(value);
 }
 
 /// Prints one line.
 pub(super) fn line(text: impl Display) {
-    print(printable(&text.to_string()));
+    let _ = terminal::print_line(text);
 }
 
-/// Prints a text of several lines.
+/// Prints a text of several lines, in which what others said is printable.
 pub(super) fn lines(text: impl Display) {
-    text.to_string().lines().for_each(line);
+    let _ = terminal::print_lines(text);
 }
 
 /// Prints a warning, a remark or an error, as one line for people.
 pub(super) fn remark(text: impl Display) {
-    use std::io::Write as _;
-    // Nobody may be reading.
-    let _ = writeln!(std::io::stderr(), "{}", printable(&text.to_string()));
+    terminal::remark(text);
 }
 
 /// A progress bar over events; hidden where nobody looks.
@@ -57,22 +54,12 @@ pub(super) fn bar(what: &str) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} events, {per_sec}, {eta} left");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style).with_prefix(what.to_owned())
+    ProgressBar::new(0).with_style(style).with_prefix(printable(what).into_owned())
 }
 
 pub(super) fn advance(bar: &ProgressBar, done: i64, all: i64) {
     bar.set_length(all.unsigned_abs());
     bar.set_position(done.unsigned_abs());
-}
-
-/// Prints lines of JSON, or a table, until nobody takes them any more.
-pub(super) fn try_lines(lines: impl IntoIterator<Item = String>) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for line in lines {
-        writeln!(out, "{line}")?;
-    }
-    out.flush()
 }
 
 pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
@@ -81,7 +68,7 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<I
 
 /// A table whose columns are known only when it is made.
 pub(super) fn grid(header: Vec<String>, rows: Vec<Vec<String>>) {
-    print(grid_text(header, rows));
+    print(&grid_text(header, rows));
 }
 
 pub(super) fn grid_text(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
@@ -92,7 +79,7 @@ pub(super) fn grid_text(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
 pub(super) fn compact_table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
     let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
     let width = terminal::width(SCREEN_WIDTH);
-    print(terminal::table(Borders::Spaces, &header.map(str::to_owned), &rows, width));
+    print(&terminal::table(Borders::Spaces, &header.map(str::to_owned), &rows, width));
 }
 
 /// A value in a table: texts as they are, a dash for what is not there.
@@ -110,7 +97,12 @@ pub(super) fn state_name(number: i32) -> &'static str {
 
 /// RFC 3339, in UTC.
 pub(super) fn time(at: Option<&prost_types::Timestamp>) -> Option<String> {
-    Some(moment(at)?.to_rfc3339_opts(SecondsFormat::Micros, true))
+    moment(at).map(at_micros)
+}
+
+/// RFC 3339, in UTC, to the microsecond: the one way in which commands tell a time.
+pub(super) fn at_micros(at: DateTime<chrono::Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 fn moment(at: Option<&prost_types::Timestamp>) -> Option<DateTime<chrono::Utc>> {
@@ -142,7 +134,7 @@ pub(super) fn order_json(order: &Order) -> Value {
 pub(super) fn orders_table(orders: &[Order]) {
     let header = ["order", "product", "storage", "pickup", "attempts", "state"].map(str::to_owned);
     let rows: Vec<_> = orders.iter().flat_map(order_rows).collect();
-    print(terminal::table(Borders::Lines, &header, &rows, terminal::width(SCREEN_WIDTH)));
+    print(&terminal::table(Borders::Lines, &header, &rows, terminal::width(SCREEN_WIDTH)));
 }
 
 fn order_rows(order: &Order) -> Vec<Vec<String>> {

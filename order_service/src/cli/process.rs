@@ -1,22 +1,27 @@
 //! `process`: sends orders to a running service and shows what became of them.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::ArgMatches;
+use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::order_service::ProcessOrdersRequest;
 use proto::order_service::process_orders_request::OrderRequest;
 use proto::order_service::process_orders_response::OrderResponse;
-use serde::Deserialize;
 use serde_json::json;
 use settings::Resolved;
 use tonic::Request;
 
+use super::order_file::{self, Columns, Named};
 use super::{Failure, client, output};
 
 /// Orders in one request.
 const TOGETHER: usize = 1000;
+/// Requests at a time: orders that wait for their data wait together.
+const SIDE_BY_SIDE: usize = 16;
 
 pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
     let orders = orders(args)?;
@@ -73,23 +78,31 @@ async fn send(
     orders: Vec<OrderRequest>,
     timeout: Duration,
 ) -> Result<(Vec<OrderResponse>, Option<Failure>), Failure> {
-    let (mut client, server) = client::connect(args, resolved)?;
+    let (client, server) = client::connect(args, resolved)?;
     let progress = progress(orders.len() as u64);
-    let mut processed = Vec::with_capacity(orders.len());
-    for chunk in orders.chunks(TOGETHER) {
+    // Once one has failed, those under way are waited for, and no other is begun.
+    let has_failed = Cell::new(false);
+    let requests = orders.chunks(TOGETHER).map(async |chunk| {
+        if has_failed.get() {
+            return Ok(Vec::new());
+        }
         let mut request = Request::new(ProcessOrdersRequest { orders: chunk.to_vec() });
         request.set_timeout(timeout);
-        match client.process_orders(request).await {
-            Ok(response) => processed.extend(response.into_inner().processed_orders),
-            Err(status) => {
-                progress.finish_and_clear();
-                return Ok((processed, Some(client::failure(&server, &status))));
-            }
-        }
-        progress.set_position(processed.len() as u64);
-    }
+        let answered = client.clone().process_orders(request).await;
+        has_failed.set(has_failed.get() || answered.is_err());
+        progress.inc(chunk.len() as u64);
+        answered.map(|response| response.into_inner().processed_orders)
+    });
+    let answers: Vec<_> = futures::stream::iter(requests).buffered(SIDE_BY_SIDE).collect().await;
     progress.finish_and_clear();
-    Ok((processed, None))
+    let (mut processed, mut failure) = (Vec::with_capacity(orders.len()), None);
+    for answer in answers {
+        match answer {
+            Ok(orders) => processed.extend(orders),
+            Err(status) => failure = failure.or_else(|| Some(client::failure(&server, &status))),
+        }
+    }
+    Ok((processed, failure))
 }
 
 fn progress(orders: u64) -> ProgressBar {
@@ -101,14 +114,29 @@ fn progress(orders: u64) -> ProgressBar {
     ProgressBar::new(orders).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// All of them, checked, before any is sent.
 fn orders(args: &ArgMatches) -> Result<Vec<OrderRequest>, Failure> {
     let single = args.get_many::<String>("order").into_iter().flatten().map(|text| {
-        pair(text, ':')
+        pair(text)
             .ok_or_else(|| Failure::Usage(format!("--order: `{text}` is not ORDER:PRODUCT (such as 17:4)")))
     });
     let mut orders: Vec<OrderRequest> = single.collect::<Result<_, _>>()?;
+    let mut given = HashSet::new();
+    if let Some(twice) = orders.iter().find(|order| !given.insert(order.order_id)) {
+        return Err(Failure::Usage(format!("--order: order {} is given twice", twice.order_id)));
+    }
     if let Some(file) = args.get_one::<String>("file") {
-        orders.extend(read(file)?);
+        let named = order_file::read(file, Columns::Both).map_err(Failure::Failed)?;
+        if let Some(twice) = named.iter().find(|order| given.contains(&order.order_id)) {
+            let (line, id) = (twice.line, twice.order_id);
+            return Err(Failure::Failed(format!(
+                "{file}:{line}: order_id: order {id} is given by --order, too"
+            )));
+        }
+        let order = |Named { order_id, product_id, .. }| {
+            product_id.map(|product_id| OrderRequest { order_id, product_id })
+        };
+        orders.extend(named.into_iter().filter_map(order));
     }
     if orders.is_empty() {
         return Err(Failure::Usage("process: which orders? give --order or --file".to_owned()));
@@ -116,77 +144,10 @@ fn orders(args: &ArgMatches) -> Result<Vec<OrderRequest>, Failure> {
     Ok(orders)
 }
 
-fn read(file: &str) -> Result<Vec<OrderRequest>, Failure> {
-    let mut text = String::new();
-    let read = match file {
-        "-" => std::io::stdin().read_to_string(&mut text),
-        path => std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)),
-    };
-    read.map_err(|error| Failure::Failed(format!("{file}: {error}")))?;
-    parse(&text).map_err(|(line, reason)| Failure::Failed(format!("{file}:{line}: {reason}")))
-}
-
-/// The orders of a file, or the first bad line and what is wrong with it.
-fn parse(text: &str) -> Result<Vec<OrderRequest>, (usize, String)> {
-    let mut orders = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        let is_header = number == 0 && line.replace(' ', "").eq_ignore_ascii_case("order_id,product_id");
-        if line.is_empty() || is_header {
-            continue;
-        }
-        let order = if line.starts_with('{') {
-            serde_json::from_str::<Line>(line).map(Line::order).map_err(|error| error.to_string())
-        } else {
-            pair(line, ',').ok_or_else(|| format!("`{line}` is neither ORDER,PRODUCT nor a JSON object"))
-        };
-        orders.push(order.map_err(|reason| (number + 1, reason))?);
-    }
-    Ok(orders)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    order_id: i32,
-    product_id: i32,
-}
-
-impl Line {
-    fn order(self) -> OrderRequest {
-        OrderRequest { order_id: self.order_id, product_id: self.product_id }
-    }
-}
-
-fn pair(text: &str, separator: char) -> Option<OrderRequest> {
-    let (order_id, product_id) = text.split_once(separator)?;
+fn pair(text: &str) -> Option<OrderRequest> {
+    let (order_id, product_id) = text.split_once(':')?;
     Some(OrderRequest {
         order_id: order_id.trim().parse().ok()?,
         product_id: product_id.trim().parse().ok()?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ids(text: &str) -> Vec<(i32, i32)> {
-        parse(text).unwrap().iter().map(|order| (order.order_id, order.product_id)).collect()
-    }
-
-    #[test]
-    fn reads_csv_and_json_lines() {
-        assert_eq!(ids("order_id,product_id\n17,4\n\n -3 , 9 \n"), [(17, 4), (-3, 9)]);
-        assert_eq!(
-            ids("{\"order_id\": 17, \"product_id\": 4}\n{\"order_id\":-3,\"product_id\":9}"),
-            [(17, 4), (-3, 9)]
-        );
-    }
-
-    #[test]
-    fn names_the_bad_line() {
-        assert_eq!(parse("1,2\n3;4").unwrap_err().0, 2);
-        assert_eq!(parse("{\"order_id\": 1, \"product\": 2}").unwrap_err().0, 1);
-        assert_eq!(parse("1,99999999999").unwrap_err().0, 1);
-    }
 }

@@ -99,7 +99,7 @@ fn words(difference: &Difference) -> (&'static str, String) {
         }
         Difference::PostedOtherwise(stored) => {
             let (storage, pickup) = (stored.data.storage_id, stored.data.pickup_point_id);
-            let at = stored.basis.at.to_rfc3339();
+            let at = output::at_micros(stored.basis.at);
             (
                 "posted_otherwise",
                 format!(

@@ -40,7 +40,7 @@ pub fn handlers(pool: &PgPool, usage: Arc<dyn Usage>) -> Handlers {
 
 /// Database trouble: the same may succeed later, or somebody must look.
 fn failed(error: store::Error) -> TaskError {
-    if error.is_transient() || matches!(error, store::Error::Abandoned) {
+    if error.is_temporary() {
         return TaskError::Temporary(error.to_string());
     }
     tracing::error!(%error, code = "INTERNAL_ERROR", "integration platform");

@@ -27,7 +27,7 @@ pub async fn post_again(pool: &PgPool, order_id: i32) -> Result<()> {
 /// A failed order goes on from where it failed.
 pub async fn revive(pool: &PgPool, order_id: i32) -> Result<()> {
     run_tx(pool, "revive_order", move |connection| {
-        Box::pin(async move { revive_in_tx(connection, order_id, None).await })
+        Box::pin(async move { revive_in_tx(connection, &[order_id], None).await })
     })
     .await
 }
@@ -47,7 +47,7 @@ pub async fn believe(pool: &PgPool, order_id: i32, stored: Stored) -> Result<()>
             .fetch_optional(&mut *connection)
             .await?;
             match state {
-                Some(5) => revive_in_tx(connection, order_id, None).await,
+                Some(5) => revive_in_tx(connection, &[order_id], None).await,
                 Some(1..=3) => carry_on(connection, order_id).await,
                 _ => Ok(()),
             }

@@ -35,7 +35,7 @@ pub use end::{Audience, Ender, GiveUp};
 pub use mend::{believe, post_again, revive};
 pub use orphan::{Orphan, orphans};
 pub use read::{Listing, Order, StateChange, get, list, load};
-pub use retry::{RetryError, retry};
+pub use retry::{RetryError, count as count_retryable, retry, retry_all, retry_in_state};
 
 /// The retry queue of orders; a job's key is the order's id.
 pub const QUEUE: QueueName = "orders";

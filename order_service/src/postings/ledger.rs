@@ -80,6 +80,13 @@ impl LedgerPostings {
                     Status::Created | Status::Duplicate => {}
                     Status::NotWritten => again.push(event),
                     Status::Conflict if self.is_posted(&event).await? => recognised = true,
+                    Status::Contradiction => {
+                        let id = &event.event_id;
+                        let reason = format!(
+                            "CONFLICT: event `{id}` is twice among an order's, with different content"
+                        );
+                        return Err(StageError::Transient(reason));
+                    }
                     Status::Conflict => {
                         let id = &event.event_id;
                         let reason = format!("CONFLICT: the ledger has event `{id}` with other content");

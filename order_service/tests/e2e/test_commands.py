@@ -92,6 +92,48 @@ def test_get_list_retry(foreign, service):
     assert service.client_command("orders", "list", "--state", "nowhere").returncode == 2
 
 
+def test_many_are_retried_in_one_call_by_state_or_file_once_their_number_is_confirmed(foreign, service, platform):
+    foreign.plans = dict.fromkeys(range(1, 61), grpc.StatusCode.NOT_FOUND)
+    orders = [word for order_id in range(1, 61) for word in ("--order", f"{order_id}:7")]
+    assert service.client_command("process", *orders).returncode == 1
+    foreign.plans = {}
+
+    unconfirmed = service.client_command("orders", "retry", "--state", "order_failed", input="")
+    assert unconfirmed.returncode == 1 and "60 orders in state order_failed would be retried: give --yes" in unconfirmed.stderr
+    file = platform.home / "retried.csv"
+    file.write_text("order_id,product_id\n" + "".join(f"{n},7\n" for n in range(1, 11)) + "404,1\n")
+    of_file = service.client_command("orders", "retry", "--file", file, "--yes", "--output", "json")
+    told = printed(of_file, exit_code=1)
+    assert told["retried"] == 10 and [error["order_id"] for error in told["errors"]] == [404]
+    of_state = service.client_command("orders", "retry", "--state", "order_failed", "--yes")
+    assert of_state.returncode == 0 and of_state.stdout.strip() == "50 orders are tried again", of_state
+    again = printed(service.client_command("process", *orders, "--output", "json"))["processed_orders"]
+    assert again == [processed(n, 7) for n in range(1, 61)]
+    nothing = service.client_command("orders", "retry", "--state", "order_failed", input="")
+    assert nothing.returncode == 1 and "no order in state order_failed can be retried" in nothing.stderr
+    for words in ((), ("1", "--state", "order_failed"), ("--state", "order_failed", "--file", file)):
+        assert service.client_command("orders", "retry", *words).returncode == 2
+
+
+def test_times_are_written_in_one_way_and_migrate_prints_one_document(foreign, service):
+    migrated = printed(service.command_line("migrate", "--output", "json"))
+    assert [database["database"] for database in migrated["databases"]] == ["control", *(f"shard s{n}" for n in range(4))]
+    assert migrated["dry_run"] is False and all(database["migrations"] == [] for database in migrated["databases"])
+    assert service.client_command("process", "--order", "17:4").returncode == 0
+    order = printed(service.client_command("orders", "get", "17", "--output", "json"))
+    status = printed(service.command_line("status", "--output", "json"))
+    times = [change["at"] for change in order["history"]] + [process["started_at"] for process in status["processes"]]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", time) for time in times), times
+
+
+def test_a_request_that_can_never_fit_is_not_told_to_try_again(foreign, platform):
+    service = platform.order_service("--max-in-flight-orders", "5")
+    orders = [word for order_id in range(6) for word in ("--order", f"{order_id}:1")]
+    done = service.client_command("process", *orders)
+    assert done.returncode == 1 and "InvalidArgument" in done.stderr.replace(" ", ""), done.stderr
+    assert "--max-in-flight-orders" in done.stderr
+
+
 def test_status_and_migrate(foreign, service, platform):
     foreign.default = Behaviour.SILENT
     platform.client(service).process([(1, 1)], timeout=1)

@@ -78,6 +78,21 @@ def test_verify_names_a_row_that_was_changed_behind_the_services_back(platform):
     assert service.command_line("export", "verify", "--shard", "s9").returncode == 2
 
 
+def test_a_damaged_line_is_named_by_file_line_and_the_number_before_it(platform):
+    service = platform.order_service()
+    ledger = platform.ledger_client(service)
+    write(ledger, 200, "e")
+    wait_exported(ledger)
+    (segment,) = exported_files.segments(platform.data_dir / "export", "s1")
+    lines = segment.read_bytes().splitlines(keepends=True)
+    lines[6] = lines[6].replace(b'"seq":7', b'"seq":\x007')
+    segment.write_bytes(b"".join(lines))
+    done = service.command_line("export", "verify", "--shard", "s1")
+    assert done.returncode == 1, done.stdout
+    assert f"{segment}, line 7, after number 6 of epoch 1: no exported event: " in done.stderr, done.stderr
+    assert "line 1 column" not in done.stderr
+
+
 def test_without_an_engine_nothing_is_exported_and_a_wrong_one_is_refused(platform):
     service = platform.order_service("--export-engine", "none")
     ledger = platform.ledger_client(service)

@@ -87,6 +87,26 @@ def test_a_shell_posts_nothing_and_a_form_posts_in_vain(port):
         assert "Content-Type" in form.error()["args"]
 
 
+def test_a_body_that_cannot_be_taken_is_refused_before_it_is_sent(port):
+    json_ = "application/json"
+    for name, value, status, field in (
+        ("Content-Encoding", "gzip", 415, "Content-Encoding"),
+        ("Content-Type", f"{json_}; charset=iso-8859-1", 415, "Content-Type"),
+        ("Content-Length", "99000000", 413, None),
+    ):
+        headers = {"Content-Type": json_, "Expect": "100-continue", name: value}
+        # As many bytes as are announced never come: who waited for them would not answer.
+        answer = request(port, "POST", "/v1/events", headers=headers, body=None if name == "Content-Length" else b"{}")
+        assert answer.status == status, (name, answer)
+        assert field is None or field in answer.error()["args"]
+
+
+def test_a_precondition_that_is_not_known_is_refused(port):
+    headers = {"Content-Type": "application/json", "If-None-Match": "*"}
+    answer = request(port, "POST", "/v1/events", headers=headers, body=b'{"events": []}')
+    assert (answer.status, list(answer.error()["args"])) == (400, ["If-None-Match"])
+
+
 def test_browsers_are_told_not_to_guess_share_or_keep(port):
     for path in ("/healthz", "/docs", "/no/such/route"):
         headers = get(port, path).headers

@@ -65,6 +65,14 @@ def test_a_changed_sum_is_named(platform, service):
     assert done.returncode == 1 and "the month of" in done.stdout and "kept are" in done.stdout
 
 
+def test_a_combination_whose_json_says_something_else_is_named(platform, service):
+    change = """UPDATE tuples SET attributes = '{"product_id": "2"}' WHERE canonical = 'product_id=1'"""
+    psql(platform.data_dir, change, home_shard())
+    done = check(service)
+    named = 'combination product_id=1: filters and groups take it for {"product_id":"2"}, its events say {"product_id":"1"}'
+    assert done.returncode == 1 and named in done.stdout, done.stdout
+
+
 def test_one_id_under_two_shard_keys_is_reported(platform, service):
     client = platform.ledger_client(service)
     home = shard_of(KEY)

@@ -12,6 +12,7 @@ from ledger_sharding import canonical, sha1_hex, shard_of
 from platform_under_test import ORDER_SERVICE_BIN
 from ports import free_port
 from processes import clean_environment, run_command
+from terminals import run_in_terminal
 
 STORAGES = iter(range(80_000, 90_000))  # each test has an account of its own
 WINTER, SPRING = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00+02:00"
@@ -65,6 +66,21 @@ def test_balance(ask, ledger, storage):
     output = printed(ask("balance", OUTFLOW, key, "--at", SPRING, "--group-by", "product_id", "--output", "json"))
     assert json.loads(output) == answer and output.count("\n") == 1
     assert rows(ask("balance", OUTFLOW, f"storage_id={-storage}"))[1] == ["0", "0", "0"]
+
+
+def test_what_writers_say_does_not_steer_the_terminal(ledger_service, ledger, storage):
+    """ESC, BEL, the eight-bit CSI, line breaks, and marks that turn the direction of writing around."""
+    said = f"e{storage}\x1b[2J\x07\x9b31m\nforged\u202e"
+    ledger.write([{**outflow(storage, "1", at=WINTER), "event_id": said, "info": {"note": said}}]).ok()
+    url, key = f"http://127.0.0.1:{ledger_service.http_port}", f"storage_id={storage}"
+    command = [ORDER_SERVICE_BIN, "ledger", "events", OUTFLOW, key, "--url", url]
+    for words, columns in ((), 300), (("--output", "json"), 300):
+        shown = run_in_terminal([*command, *words], columns=columns)
+        assert shown.returncode == 0, shown.text
+        assert not [c for c in shown.text if c != "\n" and (ord(c) < 32 or 127 <= ord(c) < 160 or c == "\u202e")], repr(shown.text)
+        assert not [line for line in shown.lines if line.startswith("forged")], shown.text
+    assert json.loads(shown.text)["event_id"] == said, "the same document"
+    assert "\\u{1b}[2J" in run_in_terminal(command, columns=300).text
 
 
 def test_turnovers(ask, ledger, storage):

@@ -90,7 +90,7 @@ def test_an_order_that_was_revived_is_not_called_busy(platform, proxy, service):
     client = platform.client(service)
     client.process([(1, 1)])
     client.wait_state(1, FAILED, 10)
-    fault = proxy.inject({"commit_of": "revive_order"}, "cut_reply")
+    fault = proxy.inject({"commit_of": "revive_orders"}, "cut_reply")
     try:
         client.retry(1)
     except grpc.RpcError as error:

@@ -17,6 +17,7 @@ METHODS = {
         "GetOrder",
         "ListOrders",
         "RetryOrder",
+        "RetryOrders",
     },
     "data_manager.DataManager": {"GetOrderDataCallback", "GetOrdersData", "GetOrdersDataCallback"},
 }

@@ -1,7 +1,7 @@
 //! What was refused, in the one vocabulary.
 
 use serde_json::{Map, Value as Json, json};
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, Code, of_database};
 
 use crate::Refused;
 use crate::run::{BlockStatus, RunView};
@@ -51,14 +51,7 @@ pub fn refused(refused: Refused) -> ApiError {
             format!("there are no queues for {env} here: --queues names those there are"),
         ),
         Refused::Compute(error) => error.into(),
-        Refused::Store(error) if error.is_transient() || matches!(error, store::Error::Abandoned) => {
-            tracing::warn!(%error, code = "UNAVAILABLE", "configurator");
-            ApiError::new(Code::Unavailable, "the control database does not answer; try again")
-        }
-        Refused::Store(error) => {
-            tracing::error!(%error, code = "INTERNAL_ERROR", "configurator");
-            ApiError::new(Code::InternalError, "the control database refused; see the log")
-        }
+        Refused::Store(error) => of_database("the control database", error),
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
-use store::{Notifications, Notify, Result, run};
-use tokio::time::{sleep, timeout};
+use store::{Notifications, Result, Told, run};
+use tokio::time::sleep;
 
 use super::Index;
 use super::stored::{CHANNEL, changes_since};
@@ -55,13 +55,11 @@ impl Live {
 
     /// Keeps it current for ever; `notifications` must listen on [`CHANNEL`].
     pub async fn keep_current(self, pool: PgPool, notifications: Notifications) {
-        let mut heard = notifications.subscribe();
-        loop {
-            match timeout(LOOK_EVERY, heard.recv()).await {
-                Ok(Ok(Notify::Heard { channel, .. })) if channel != CHANNEL => continue,
-                Ok(Err(tokio::sync::broadcast::error::RecvError::Closed)) => return,
-                Ok(_) => sleep(GATHER).await,
-                Err(_) => {}
+        let mut heard = notifications.listener(CHANNEL, LOOK_EVERY);
+        // Nobody tells any more when the process ends.
+        while !pool.is_closed() {
+            if let Told::Said(_) = heard.next().await {
+                sleep(GATHER).await;
             }
             if let Err(error) = self.refresh_from(&pool).await {
                 tracing::warn!(%error, code = "UNAVAILABLE", "action configs not read");

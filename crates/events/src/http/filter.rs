@@ -4,7 +4,7 @@
 mod properties;
 mod sql;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use serving::error::ApiError;
 
 use super::short;
@@ -148,8 +148,11 @@ fn condition(name: &str, value: &str) -> Result<Condition, ApiError> {
         Subject::TimeCreated => {
             // A plus sign that was not encoded has become a space.
             let time = DateTime::parse_from_rfc3339(&value.replace(' ', "+"));
-            let time = time.map_err(|_| wrong("must be a time such as 2026-11-25T21:00:00Z".to_owned()))?;
-            Operand::Time(time.to_utc())
+            // Its year in UTC has four digits: others could be taken, but not shown nor stored.
+            let time = time.map(|time| time.to_utc()).ok().filter(|time| (1..=9999).contains(&time.year()));
+            Operand::Time(
+                time.ok_or_else(|| wrong("must be a time such as 2026-11-25T21:00:00Z".to_owned()))?,
+            )
         }
         Subject::Name | Subject::Author | Subject::Param(_) => Operand::Texts(texts),
     };

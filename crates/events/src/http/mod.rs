@@ -10,7 +10,7 @@ mod story;
 use axum::Router;
 use axum::routing::{get, post};
 use serving::body;
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, of_database};
 
 use crate::{Events, Writer};
 
@@ -42,14 +42,8 @@ pub fn routes(desk: Desk) -> Router {
         .with_state(desk)
 }
 
-/// Database trouble as a caller sees it: its own words stay in the log.
 fn unavailable(error: store::Error) -> ApiError {
-    if error.is_transient() || matches!(error, store::Error::Abandoned) {
-        tracing::warn!(%error, code = "UNAVAILABLE", "events");
-        return ApiError::new(Code::Unavailable, "the control database does not answer; try again");
-    }
-    tracing::error!(%error, code = "INTERNAL_ERROR", "events");
-    ApiError::new(Code::InternalError, "the control database refused; see the log")
+    of_database("the control database", error)
 }
 
 /// A name in an error, however long it is.

@@ -1,12 +1,13 @@
 //! `ledger check`: everything recomputed from the raw events. Numbers have no gap and every event has one place in them;
 //! each event says what its writer said (the hash kept with its key); each account lies where it belongs; each sum is
-//! that of its events; and no id was used under two shard keys.
+//! that of its events; what is kept twice is the same; and no id was used under two shard keys.
 //!
 //! Each shard is read as it was at one moment, while everybody goes on; memory does not grow with the history but for the
 //! sums of one account at a time.
 
 mod account;
 mod contents;
+mod copies;
 mod numbers;
 mod report;
 mod rows;

@@ -7,7 +7,7 @@ use super::report::{Report, ShardReport};
 use super::rows::{self, EventRow, OfAccount, SumRow};
 use super::snapshot::{Ordered, Snapshot};
 use super::twice::Twice;
-use super::{Advance, contents, numbers};
+use super::{Advance, contents, copies, numbers};
 use crate::aggregates::Grouping;
 use crate::sharding::{Shard, Shards};
 use crate::types::{Catalogue, Interval};
@@ -23,6 +23,7 @@ pub(super) async fn check_shard(
     let mut snapshot = Snapshot::take(&shard.pool).await?;
     let written = numbers::written(&mut snapshot).await?;
     numbers::check(&shard.name, &mut snapshot, written, report).await?;
+    copies::check(&shard.name, &mut snapshot, report).await?;
     let groupings = groupings(&mut snapshot).await?;
     let of = Of { shard, shards, types, groupings: &groupings, horizon: written.horizon };
     let mut reading = Reading::open(&mut snapshot).await?;

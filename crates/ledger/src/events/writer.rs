@@ -1,6 +1,6 @@
 //! Writing events: each shard's part of a call in one transaction, parts of concurrent calls together in one commit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use store::{Coalescer, Error, LONG, Operation, OwnConnection, Result, run};
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
+use super::once::{Contradiction, Part, once_each};
 use super::{Event, Judged, Known, Rows};
 use crate::sequence::Wake;
 use crate::sharding::Shards;
@@ -40,6 +40,8 @@ pub enum Status {
     Conflict,
     /// Its shard did not answer: it may be there or not. Repeating the call settles it.
     Unavailable,
+    /// Its id comes in the same call before it, with other content, and is not there.
+    Contradiction,
     /// Nothing was written, because of another event of the same call and shard.
     NotWritten,
 }
@@ -50,7 +52,7 @@ impl Status {
         match self {
             Status::Created => "created",
             Status::Duplicate => "duplicate",
-            Status::Conflict => "conflict",
+            Status::Conflict | Status::Contradiction => "conflict",
             Status::Unavailable => "unavailable",
             Status::NotWritten => "not_written",
         }
@@ -70,11 +72,11 @@ pub struct Written {
 #[derive(Clone)]
 pub struct Writer {
     shards: Shards,
-    desks: Arc<[Coalescer<Part>]>,
+    desks: Arc<[Coalescer<Ask>]>,
     known: Arc<[Arc<Known>]>,
 }
 
-struct Part {
+struct Ask {
     events: Arc<[Event]>,
     reply: oneshot::Sender<Result<Vec<Status>>>,
 }
@@ -120,8 +122,8 @@ impl Writer {
 
     async fn write_part(&self, shard: usize, events: Vec<Event>) -> Vec<Status> {
         let (events, repeated) = match once_each(events) {
-            Ok(part) => part,
-            Err(statuses) => return statuses,
+            Part::Sound(events, repeated) => (events, repeated),
+            Part::Contradictory(contradiction) => return self.judge(shard, contradiction).await,
         };
         let events: Arc<[Event]> = events.into();
         let mut tries = MONTHS_MADE_AGAIN;
@@ -139,12 +141,26 @@ impl Writer {
         repeated.put_back(statuses)
     }
 
+    /// What became of a part of which nothing can be written.
+    async fn judge(&self, shard: usize, contradiction: Contradiction) -> Vec<Status> {
+        let contradiction = Arc::new(contradiction);
+        let asked = contradiction.clone();
+        let judged = run(&self.shards.all()[shard].pool, "judge_events", move |connection| {
+            let asked = asked.clone();
+            Box::pin(async move { asked.judge(connection).await })
+        });
+        judged.await.unwrap_or_else(|error| {
+            tracing::warn!(shard = self.shards.all()[shard].name, %error, code = "UNAVAILABLE", "events not looked up");
+            contradiction.unanswered()
+        })
+    }
+
     /// Makes the months that there may not be, which may have to wait and concerns nobody else; then writes with whatever
     /// others bring.
     async fn write_once(&self, shard: usize, events: &Arc<[Event]>) -> Result<Vec<Status>> {
         let known = &self.known[shard];
         make_months(&self.shards.all()[shard].pool, known, known.new_months(events)).await?;
-        let asked = self.desks[shard].ask(|reply| Part { events: events.clone(), reply }).await;
+        let asked = self.desks[shard].ask(|reply| Ask { events: events.clone(), reply }).await;
         asked.unwrap_or(Err(Error::Abandoned))
     }
 
@@ -154,52 +170,7 @@ impl Writer {
     }
 }
 
-/// The events of a part that came more than once in it.
-pub(crate) struct Repeated {
-    /// For each event of the part: its place among those that are sent, and whether it is the first of its key.
-    places: Vec<(usize, bool)>,
-}
-
-impl Repeated {
-    /// The statuses of all events from those of the ones that were sent.
-    pub(crate) fn put_back(&self, sent: Vec<Status>) -> Vec<Status> {
-        let status = |(place, first): &(usize, bool)| match sent[*place] {
-            Status::Created if !first => Status::Duplicate,
-            status => status,
-        };
-        self.places.iter().map(status).collect()
-    }
-}
-
-/// Each event of a part once. An id that comes with different contents is a conflict: nothing of the part is written.
-pub(crate) fn once_each(events: Vec<Event>) -> std::result::Result<(Vec<Event>, Repeated), Vec<Status>> {
-    let mut seen: HashMap<Uuid, usize> = HashMap::with_capacity(events.len());
-    let mut sent: Vec<Event> = Vec::with_capacity(events.len());
-    let mut places = Vec::with_capacity(events.len());
-    let mut conflicts = HashSet::new();
-    for (n, event) in events.into_iter().enumerate() {
-        match seen.get(&event.key) {
-            Some(&place) => {
-                if sent[place].content != event.content {
-                    conflicts.insert(n);
-                }
-                places.push((place, false));
-            }
-            None => {
-                seen.insert(event.key, sent.len());
-                places.push((sent.len(), true));
-                sent.push(event);
-            }
-        }
-    }
-    if conflicts.is_empty() {
-        return Ok((sent, Repeated { places }));
-    }
-    let status = |n| if conflicts.contains(&n) { Status::Conflict } else { Status::NotWritten };
-    Err((0..places.len()).map(status).collect())
-}
-
-async fn settle(own: &OwnConnection, known: &Arc<Known>, parts: Vec<Part>) {
+async fn settle(own: &OwnConnection, known: &Arc<Known>, parts: Vec<Ask>) {
     let mut waiting = parts;
     while !waiting.is_empty() {
         let (now, later) = next(waiting);
@@ -227,7 +198,7 @@ async fn settle(own: &OwnConnection, known: &Arc<Known>, parts: Vec<Part>) {
 }
 
 /// The first parts that share no key and are not too many for a transaction, and the others.
-fn next(parts: Vec<Part>) -> (Vec<Part>, Vec<Part>) {
+fn next(parts: Vec<Ask>) -> (Vec<Ask>, Vec<Ask>) {
     let (mut keys, mut events) = (HashSet::new(), 0);
     let mut full = false;
     parts.into_iter().partition(|part| {

@@ -5,11 +5,11 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{Entry, Mark};
+use crate::attributes::fed_attributes;
 use crate::json;
 use crate::moment;
 use crate::sequence::Fed;
-use crate::sharding::parse_canonical;
-use crate::types::{AccountType, Catalogue};
+use crate::types::Catalogue;
 
 /// The entry for an event; `None` while this process does not know its type as it was when the event was written: what
 /// is exported is never guessed.
@@ -22,7 +22,7 @@ pub(super) fn entry(shard: &str, epoch: i64, types: &Catalogue, event: &Fed) -> 
     body.text("type", &event.type_name);
     body.text("event_id", &event.event_id);
     body.text("dt", &moment::show(event.dt));
-    body.token("attributes", &attributes(kind, event)?);
+    body.token("attributes", &Value::Object(fed_attributes(kind, event)?).to_string());
     let amounts = [("debit", event.debit), ("credit", event.credit)];
     for (side, amount) in amounts.into_iter().filter_map(|(side, amount)| Some((side, amount?))) {
         body.text(side, &amount.to_string());
@@ -79,26 +79,6 @@ impl Object {
         self.0.push_str(if self.0.is_empty() { "{}" } else { "}" });
         self.0
     }
-}
-
-/// Key attributes, then auxiliary ones, in the order of their type.
-fn attributes(kind: &AccountType, event: &Fed) -> Option<String> {
-    let mut shown = Object(String::with_capacity(96));
-    for (kinds, canonical) in [(&kind.key_attributes, &event.key), (&kind.attributes, &event.auxiliary)] {
-        let given = parse_canonical(canonical);
-        let known = |name: &String| kinds.iter().any(|kind| kind.name == *name);
-        if !given.iter().all(|(name, _)| known(name)) {
-            return None;
-        }
-        for kind in kinds {
-            let Some((_, value)) = given.iter().find(|(name, _)| *name == kind.name) else { continue };
-            match kind.kind.to_json(value) {
-                Value::String(text) => shown.text(&kind.name, &text),
-                other => shown.token(&kind.name, &other.to_string()),
-            }
-        }
-    }
-    Some(shown.end())
 }
 
 /// JSON as written but for the white space between its tokens: no number changes its digits.

@@ -41,12 +41,20 @@ struct Head<'a> {
 impl Entry {
     /// Reads a body that `shard`'s exporter has written; or says why it cannot be one.
     pub fn parse(shard: &str, body: Bytes) -> Result<Self, String> {
-        let head: Head<'_> =
-            serde_json::from_slice(&body).map_err(|error| format!("no exported event: {error}"))?;
+        let head: Head<'_> = serde_json::from_slice(&body).map_err(|error| no_event(&error))?;
         if head.shard != shard {
             return Err(format!("an event of shard {}", head.shard));
         }
         let mark = Mark { epoch: head.epoch, seq: head.seq };
         Ok(Self { mark, body })
+    }
+}
+
+/// It is one line of many: which byte of it, but not that it is line 1.
+fn no_event(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" at line 1 column ") {
+        Some((what, _)) => format!("no exported event: {what} at its byte {}", error.column()),
+        None => format!("no exported event: {text}"),
     }
 }

@@ -129,7 +129,7 @@ pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, with_states: bool) 
             states::stale(version).arg("field", format!("states[{place}].expected_version")).into_response()
         }
         Ok(Done::LockGone) => lock_gone().into_response(),
-        Err(error) if error.is_transient() => {
+        Err(error) if error.is_temporary() => {
             unavailable(error);
             answer_refused(ledger, &ids, &written(vec![Status::Unavailable; ids.len()]))
         }

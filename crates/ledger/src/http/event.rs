@@ -1,18 +1,18 @@
 //! An event as it is shown: as it was written, its `info` to the last digit, its time in UTC.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use serving::error::{ApiError, Code};
 
+use crate::attributes::{fed_attributes, shown};
 use crate::events::ListedEvent;
 use crate::moment;
 use crate::sequence::Fed;
 use crate::sharding::parse_canonical;
-use crate::types::{AccountType, Attribute, Catalogue};
+use crate::types::{AccountType, Catalogue};
 
 /// An event as it is shown.
 #[derive(Debug, Serialize)]
@@ -34,39 +34,32 @@ pub(crate) struct ShownEvent<'a> {
 }
 
 impl<'a> ShownEvent<'a> {
-    /// An event of an account whose key attributes are known.
-    pub(crate) fn listed(kind: &'a AccountType, key: &Map<String, Value>, event: &'a ListedEvent) -> Self {
+    /// An event of an account whose key attributes are known. `None` while this process does not know its type as it was
+    /// when the event was written, as in the next: what is shown is never guessed.
+    pub(crate) fn listed(
+        kind: &'a AccountType,
+        key: &Map<String, Value>,
+        event: &'a ListedEvent,
+    ) -> Option<Self> {
         let mut attributes = key.clone();
-        attributes.extend(shown(&kind.attributes, &parse_canonical(&event.auxiliary).into_iter().collect()));
-        Self {
-            seq: None,
-            type_name: &kind.name,
-            event_id: &event.event_id,
-            attributes,
-            ..rest(event.dt, event.debit, event.credit, event.info.as_deref())
-        }
+        attributes.extend(shown(&kind.attributes, &parse_canonical(&event.auxiliary))?);
+        let rest = rest(event.dt, event.debit, event.credit, event.info.as_deref());
+        Some(Self { type_name: &kind.name, event_id: &event.event_id, attributes, ..rest })
     }
 
-    /// A numbered event. By a type that is gone, attributes are shown as texts.
-    pub(crate) fn numbered(types: &Catalogue, event: &'a Fed) -> Self {
-        let (key, auxiliary) =
-            (parse_canonical(&event.key).into_iter(), parse_canonical(&event.auxiliary).into_iter());
-        let attributes = match types.accounts.get(&event.type_name) {
-            Some(kind) => {
-                let mut attributes = shown(&kind.key_attributes, &key.collect());
-                attributes.extend(shown(&kind.attributes, &auxiliary.collect()));
-                attributes
-            }
-            None => key.chain(auxiliary).map(|(name, value)| (name, value.into())).collect(),
-        };
-        Self {
-            seq: Some(event.seq),
-            type_name: &event.type_name,
-            event_id: &event.event_id,
-            attributes,
-            ..rest(event.dt, event.debit, event.credit, event.info.as_deref())
-        }
+    /// A numbered event.
+    pub(crate) fn numbered(types: &Catalogue, event: &'a Fed) -> Option<Self> {
+        let attributes = fed_attributes(types.accounts.get(&event.type_name)?, event)?;
+        let rest = rest(event.dt, event.debit, event.credit, event.info.as_deref());
+        let (type_name, event_id) = (&event.type_name, &event.event_id);
+        Some(Self { seq: Some(event.seq), type_name, event_id, attributes, ..rest })
     }
+}
+
+/// The answer about what this process's types do not explain.
+pub(crate) fn not_known_yet(what: &str) -> ApiError {
+    let message = format!("{what} is of a type that this process does not know yet; try again");
+    ApiError::new(Code::Unavailable, message)
 }
 
 fn rest<'a>(
@@ -86,10 +79,4 @@ fn rest<'a>(
         // It was checked when it was written.
         info: info.and_then(|info| RawValue::from_string(info.to_owned()).ok()),
     }
-}
-
-/// Attributes as JSON, in the order of their type.
-pub(crate) fn shown(kinds: &[Attribute], values: &BTreeMap<String, String>) -> Map<String, Value> {
-    let value = |kind: &Attribute| Some((kind.name.clone(), kind.kind.to_json(values.get(&kind.name)?)));
-    kinds.iter().filter_map(value).collect()
 }

@@ -106,6 +106,12 @@ pub(super) fn refusal(ids: &[String], written: &[Written]) -> Option<ApiError> {
             format!("event `{id}` is there with other content; nothing of its shard's part was written");
         return Some(ApiError::new(Code::Conflict, message));
     }
+    if let Some(id) = first(Status::Contradiction) {
+        let message = format!(
+            "event `{id}` is twice in this call, with different content; nothing of its shard's part was written"
+        );
+        return Some(ApiError::new(Code::Conflict, message));
+    }
     let id = first(Status::Unavailable)?;
     let message = format!("the shard of event `{id}` does not answer; repeating the whole call is safe");
     Some(ApiError::new(Code::Unavailable, message))

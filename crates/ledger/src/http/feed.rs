@@ -12,7 +12,7 @@ use serving::path::Path;
 use serving::query::Query;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::event::ShownEvent;
+use super::event::{ShownEvent, not_known_yet};
 use super::reads::unavailable;
 use crate::Ledger;
 use crate::events::shortened;
@@ -42,7 +42,10 @@ pub(super) async fn feed(
     let wanted = Wanted::check(given.0)?;
     let fed = until_there_are(&ledger, place, &wanted).await?;
     let types = ledger.types.now();
-    let events: Vec<ShownEvent<'_>> = fed.iter().map(|event| ShownEvent::numbered(&types, event)).collect();
+    let events: Vec<_> = fed.iter().map_while(|event| ShownEvent::numbered(&types, event)).collect();
+    if let Some(first) = fed.first().filter(|_| events.is_empty()) {
+        return Err(not_known_yet(&format!("event `{}`", first.event_id)));
+    }
     Ok(Json(BTreeMap::from([("events", events)])).into_response())
 }
 

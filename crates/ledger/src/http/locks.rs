@@ -17,10 +17,10 @@ use serving::path::Path;
 use serving::query::NoQuery;
 use uuid::Uuid;
 
-use super::event::shown;
+use super::event::not_known_yet;
 use super::reads::unavailable;
 use crate::Ledger;
-use crate::attributes::Keyed;
+use crate::attributes::{Keyed, shown};
 use crate::events::{Attributes, unknown_type};
 use crate::locks::{Grant, Held, Holder, Refusal, Wanted};
 use crate::moment;
@@ -149,7 +149,7 @@ async fn look(
     if !held.alive {
         return Err(refused(Refusal::Ended).arg("expires_at", moment::show(held.expires_at)));
     }
-    Ok(Json(show(&held, &ledger.types.now())))
+    show(&held, &ledger.types.now()).map(Json)
 }
 
 /// Ids are ours: what cannot be one is unknown like any other.
@@ -167,18 +167,22 @@ fn mode(exclusive: bool) -> &'static str {
     if exclusive { "exclusive" } else { "shared" }
 }
 
-fn show(held: &Held, types: &Catalogue) -> Value {
-    let attributes = parse_canonical(&held.attributes).into_iter().collect();
-    let kind = types.locks.get(&held.type_name);
-    json!({
+/// Without attributes if its type is gone.
+fn show(held: &Held, types: &Catalogue) -> Result<Value, ApiError> {
+    let given = parse_canonical(&held.attributes);
+    let attributes = types.locks.get(&held.type_name).map(|kind| shown(&kind.attributes, &given));
+    if attributes == Some(None) {
+        return Err(not_known_yet("the lock"));
+    }
+    Ok(json!({
         "lock_id": held.lock_id.to_string(),
         "type": held.type_name,
-        "attributes": kind.map(|kind| shown(&kind.attributes, &attributes)),
+        "attributes": attributes.flatten(),
         "mode": mode(held.exclusive),
         "owner": held.owner,
         "fencing_token": held.token,
         "expires_at": moment::show(held.expires_at),
-    })
+    }))
 }
 
 fn locked(holder: Option<Holder>) -> ApiError {

@@ -8,16 +8,17 @@ use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value as Json_, json};
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, of_database};
 use serving::path::Path;
 use serving::query::Query as QueryString;
 use sqlx::PgPool;
 
-use super::event::{ShownEvent, shown};
+use super::event::{ShownEvent, not_known_yet};
 use crate::Ledger;
+use crate::attributes::shown;
 use crate::balances::{Bounds, Group, GroupsPage, Query, Question, Totals, explain, totals};
 use crate::clock;
-use crate::events::{self, Listed, Listing, Page, unknown_type};
+use crate::events::{self, Listed, ListedEvent, Listing, Page, unknown_type};
 use crate::moment;
 use crate::partitions::{Asked, Standing, standing};
 use crate::types::AccountType;
@@ -49,7 +50,7 @@ pub(super) async fn balances(
     agree("at", page.as_ref(), None, at)?;
     let (groups, next) = groups(&ledger, &kind, &query, page, None, at).await?;
     let mut answer = json!({
-        "type": name, "attributes": shown(&kind.key_attributes, &query.key), "at": moment::show(at), "groups": groups,
+        "type": name, "attributes": key_shown(&kind, &query), "at": moment::show(at), "groups": groups,
     });
     if let Some(token) = next {
         answer["next_page_token"] = token.into();
@@ -73,13 +74,19 @@ pub(super) async fn turnovers(
     agree("from", page.as_ref(), Some(from), to)?;
     let (groups, next) = groups(&ledger, &kind, &query, page, Some(from), to).await?;
     let mut answer = json!({
-        "type": name, "attributes": shown(&kind.key_attributes, &query.key),
+        "type": name, "attributes": key_shown(&kind, &query),
         "from": moment::show(from), "to": moment::show(to), "groups": groups,
     });
     if let Some(token) = next {
         answer["next_page_token"] = token.into();
     }
     Ok(Json(answer))
+}
+
+/// The attributes that a query names its account by, which were read by the same type.
+fn key_shown(kind: &AccountType, query: &Query) -> Map<String, Json_> {
+    let given: Vec<_> = query.key.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    shown(&kind.key_attributes, &given).unwrap_or_default()
 }
 
 /// A page goes on with the question that was begun.
@@ -131,9 +138,11 @@ pub(super) async fn list(
     let asked = Asked { field: "from", moment: from };
     let found = whole(&ledger, &query, asked, |pool| listed(pool, listing.clone())).await?;
     let token = found.events.last().filter(|_| found.more).map(|last| last.page().token(account_id));
-    let key = shown(&kind.key_attributes, &query.key);
-    let events = found.events.iter().map(|event| ShownEvent::listed(&kind, &key, event)).collect();
-    Ok(Json(EventsPage { events, next_page_token: token }).into_response())
+    let key = key_shown(&kind, &query);
+    let unknown = |event: &ListedEvent| not_known_yet(&format!("event `{}`", event.event_id));
+    let events = found.events.iter();
+    let events = events.map(|event| ShownEvent::listed(&kind, &key, event).ok_or_else(|| unknown(event)));
+    Ok(Json(EventsPage { events: events.collect::<Result<_, _>>()?, next_page_token: token }).into_response())
 }
 
 fn account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, ApiError> {
@@ -249,10 +258,5 @@ async fn explanation(
 
 /// Database trouble as a caller sees it: its own words stay in the log.
 pub(super) fn unavailable(error: store::Error) -> ApiError {
-    if error.is_transient() || matches!(error, store::Error::Abandoned) {
-        tracing::warn!(%error, code = "UNAVAILABLE", "ledger");
-        return ApiError::new(Code::Unavailable, "the shard does not answer; try again");
-    }
-    tracing::error!(%error, code = "INTERNAL_ERROR", "ledger");
-    ApiError::new(Code::InternalError, "the shard's database refused; see the log")
+    of_database("the shard", error)
 }

@@ -10,8 +10,8 @@ use serving::error::{ApiError, Code};
 use sqlx::PgPool;
 use store::Result;
 
-pub(crate) use put::made_versions;
 pub use put::{Outcome, Put, put_in_tx};
+pub(crate) use put::{content, made_versions};
 
 use crate::attributes::Keyed;
 use crate::sharding::Shards;

@@ -38,11 +38,16 @@ impl Put {
     /// A write of `state` (JSON, kept as it is), where `expected` is the version to be replaced: 0 if there must be
     /// none, `None` to replace whatever there is.
     pub fn new(of: Keyed, state: &str, expected: Option<i64>) -> Result<Self, Refused> {
-        let meaning = json::canonical(state)?;
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest([meaning.as_bytes()]);
-        let content = Uuid::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]);
+        let content = content(state)?;
         Ok(Self { of, state: state.trim().to_owned(), content, expected })
     }
+}
+
+/// A hash of what a state says, in whatever spelling.
+pub(crate) fn content(state: &str) -> Result<Uuid, Refused> {
+    let meaning = json::canonical(state)?;
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest([meaning.as_bytes()]);
+    Ok(Uuid::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]))
 }
 
 /// Puts states within the caller's transaction, in one statement; outcomes in the order of `puts`. If one is stale the

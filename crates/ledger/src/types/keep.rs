@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{Notifications, Notify};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::time::timeout;
+use store::Notifications;
 
 use super::{TYPES_CHANNEL, Types, load};
 
@@ -18,7 +16,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// the database does not answer, what is known stays in force.
 pub async fn keep_current(pool: PgPool, notifications: Notifications, types: Types) {
     // Subscribed before the first look: no change falls between them.
-    let mut heard = notifications.subscribe();
+    let mut heard = notifications.listener(TYPES_CHANNEL, LOOK_EVERY);
     loop {
         match load(&pool).await {
             Ok(catalogue) => {
@@ -26,23 +24,12 @@ pub async fn keep_current(pool: PgPool, notifications: Notifications, types: Typ
                     tracing::info!(types = catalogue.len(), "types of the ledger have changed");
                     types.set(catalogue);
                 }
-                let _ = timeout(LOOK_EVERY, told(&mut heard)).await;
+                heard.next().await;
             }
             Err(error) => {
                 tracing::warn!(%error, code = "UNAVAILABLE", "types of the ledger could not be read");
                 tokio::time::sleep(RETRY_AFTER).await;
             }
-        }
-    }
-}
-
-/// Returns when types have changed, or may have.
-async fn told(heard: &mut Receiver<Notify>) {
-    loop {
-        match heard.recv().await {
-            Ok(Notify::Heard { channel, .. }) if channel != TYPES_CHANNEL => {}
-            Ok(_) | Err(RecvError::Lagged(_)) => return,
-            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }

@@ -192,3 +192,28 @@ fn an_account_on_another_shard_and_an_id_on_two_are_named() {
         assert!(report.differences.iter().any(|d| d.kind == Kind::Placement), "{report:?}");
     });
 }
+
+#[test]
+fn what_is_kept_twice_must_be_the_same() {
+    store::testing::run(async {
+        let served = fresh().await;
+        let put = http::Request::put("/v1/states/storage_state?storage_id=1");
+        let put = put.header("Content-Type", "application/json").body(r#"{ "n": 1.0 }"#.into()).unwrap();
+        assert_eq!(served.ask(put).await.0, 200);
+        assert!(checked(&served).await.holds());
+        let pool = shard(&served);
+        change(
+            &pool,
+            r#"UPDATE tuples SET attributes = '{"product_id": "2"}' WHERE canonical = 'product_id=1'"#,
+        )
+        .await;
+        change(&pool, r#"UPDATE states SET state = '{"n": 2}'"#).await;
+        let report = checked(&served).await;
+        let tuple = "combination product_id=1: filters and groups take it for {\"product_id\":\"2\"}, its events say {\"product_id\":\"1\"}";
+        let state = "state storage_state storage_id=1: is not what was written";
+        assert_eq!(named(&report), [(Kind::Content, tuple), (Kind::Content, state)]);
+        change(&pool, r#"UPDATE states SET state = '{"n": 1}', attributes = 'storage_id=2'"#).await;
+        let moved = "state storage_state storage_id=2: lies under the key of another one";
+        assert!(named(&checked(&served).await).contains(&(Kind::Content, moved)));
+    });
+}

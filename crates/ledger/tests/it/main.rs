@@ -1,7 +1,7 @@
 //! The ledger against real shards: fresh databases with the shard schema.
 
 // Helpers of tests may fail loudly, too.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod answer_sizes;
 mod attached;
@@ -22,6 +22,7 @@ mod partitions;
 mod passes;
 mod put_back;
 mod reads_by_number;
+mod stale_types;
 mod states;
 mod types;
 mod writing;

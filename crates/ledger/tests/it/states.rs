@@ -163,6 +163,30 @@ fn bad_writes_are_refused_by_name_and_nothing_is_written() {
 }
 
 #[test]
+fn standard_preconditions_guard_a_put() {
+    run(async {
+        let served = Served::fresh().await;
+        let with = async |name: &str, value: &str, state: &str| {
+            let request = Request::put(PATH).header("Content-Type", "application/json").header(name, value);
+            served.ask(request.body(state.to_owned().into()).unwrap()).await
+        };
+        assert_eq!(with("If-None-Match", "*", "1").await, (200, json!({"version": 1})));
+        assert_eq!(
+            with("If-None-Match", "*", "1").await,
+            (200, json!({"version": 1})),
+            "the very same write"
+        );
+        let (code, answer) = with("If-None-Match", "*", "2").await;
+        assert_eq!((code, &answer["error"]["code"]), (409, &json!("CONFLICT")), "{answer}");
+        assert_eq!(answer["error"]["args"]["version"], 1);
+        assert_eq!(with("If-None-Match", "\"7\"", "2").await.0, 400);
+        assert_eq!(with("If-Match", "W/\"1\"", "2").await, (200, json!({"version": 2})));
+        assert_eq!(with("If-Match", "W/\"1\"", "3").await.0, 409);
+        assert_eq!(served.get(PATH).await.1, json!({"state": 2, "version": 2}));
+    });
+}
+
+#[test]
 fn states_of_one_transaction_are_all_put_or_none_and_never_deadlock() {
     run(async {
         let served = Served::fresh().await;

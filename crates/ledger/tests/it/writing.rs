@@ -45,13 +45,44 @@ fn other_content_is_a_conflict_and_nothing_of_that_part_is_written() {
         let (code, statuses) = served.write(&[events[0].clone(), events[3].clone(), events[1].clone()]).await;
         assert_eq!(
             (code, &statuses[..]),
-            (409, &["not_written", "not_written", "conflict"].map(str::to_owned)[..])
+            (409, &["not_written", "duplicate", "conflict"].map(str::to_owned)[..])
         );
         assert_eq!(served.events().await, 2);
         // What was not written can be.
         assert_eq!(served.write(&events[..1]).await, (200, vec!["created".to_owned()]));
         let (_, answer) = served.get("/v1/balances/storage_outflow?storage_id=1").await;
         assert_eq!(answer["groups"][0]["balance"], "2");
+    });
+}
+
+#[test]
+fn a_call_that_contradicts_itself_is_told_so_and_what_is_there() {
+    store::testing::run(async {
+        let served = Served::fresh().await;
+        served.write(&[event("a", 1, DT, "1")]).await;
+        let x = |debit: &str| event("x", 1, DT, debit);
+        let call = json!({"events": [event("a", 1, DT, "1.0"), x("1"), x("2"), x("1")]});
+        let told = ["duplicate", "not_written", "conflict", "not_written"];
+        for path in ["/v1/events", "/v1/batch"] {
+            let (code, answer) = served.post(path, &call).await;
+            let statuses: Vec<_> =
+                answer["results"].as_array().unwrap().iter().map(|r| r["status"].clone()).collect();
+            assert_eq!((code, &answer["error"]["code"]), (409, &json!("CONFLICT")), "{path}: {answer}");
+            assert_eq!(statuses, told, "{path}: {answer}");
+            let message = answer["error"]["message"].as_str().unwrap();
+            assert!(
+                message.contains("`x` is twice in this call, with different content"),
+                "{path}: {message}"
+            );
+        }
+        assert_eq!(served.events().await, 1);
+        // What is there decides which of the two is right.
+        served.write(&[x("2")]).await;
+        let (_, answer) = served.post("/v1/events", &call).await;
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains("`x` is there with other content"), "{message}");
+        let statuses: Vec<_> = answer["results"].as_array().unwrap().iter().map(|r| &r["status"]).collect();
+        assert_eq!(statuses, ["duplicate", "conflict", "duplicate", "conflict"]);
     });
 }
 

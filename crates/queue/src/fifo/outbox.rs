@@ -11,8 +11,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
-use store::{Notifications, Notify};
-use tokio::sync::broadcast::error::RecvError;
+use store::Notifications;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -117,7 +116,7 @@ pub async fn relay(
     notifications: Notifications,
     stop: CancellationToken,
 ) {
-    let mut heard = notifications.subscribe();
+    let mut heard = notifications.listener(OUTBOX_CHANNEL, LOOK_EVERY);
     let relay = Relay { pool, engines, open: Mutex::default() };
     loop {
         let claimed = tokio::select! {
@@ -126,18 +125,9 @@ pub async fn relay(
         };
         match claimed {
             Ok(0) => {
-                let told = timeout(LOOK_EVERY, async {
-                    loop {
-                        match heard.recv().await {
-                            Ok(Notify::Heard { channel, .. }) if channel != OUTBOX_CHANNEL => {}
-                            Err(RecvError::Closed) => std::future::pending().await,
-                            _ => return,
-                        }
-                    }
-                });
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    _ = told => {}
+                    _ = heard.next() => {}
                 }
             }
             Ok(_) => {}

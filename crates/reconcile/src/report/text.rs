@@ -1,6 +1,9 @@
-//! A report for people: a plan like other tools'.
+//! A report for people: a plan like other tools'. What others named or said is made printable: it cannot forge a line.
 
 use std::fmt;
+
+use serde_json::Value as Json;
+use terminal::{printable, printable_json};
 
 use super::{Outcome, Report, ShardOutcome};
 use crate::Decision;
@@ -20,7 +23,7 @@ impl fmt::Display for Report {
 
 fn write_head(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
     let name = &outcome.integration;
-    let reason = outcome.reason.as_deref().unwrap_or_default();
+    let reason = printable(outcome.reason.as_deref().unwrap_or_default());
     match outcome.decision {
         Decision::Full => writeln!(f, "{name}"),
         Decision::EarlyExit => writeln!(f, "{name}: early exit: {reason}"),
@@ -29,7 +32,7 @@ fn write_head(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
             let ran = outcome.shards.iter().filter(|shard| !shard.why.is_empty() && !shard.sampled);
             let ran: Vec<&str> = ran.map(|shard| shard.shard.as_str()).collect();
             let skipped = outcome.shards.len() - ran.len();
-            write!(f, "{name}: {reason}: {}", ran.join(", "))?;
+            write!(f, "{name}: {reason}: {}", printable(&ran.join(", ")))?;
             if skipped > 0 { writeln!(f, " ({skipped} skipped)") } else { writeln!(f) }
         }
     }
@@ -41,7 +44,9 @@ fn write_outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome, dry_run: bool) -
     }
     for refusal in &outcome.plan.refused {
         let (_, verb) = verb(refusal.action);
-        writeln!(f, "  ! refused to {verb} {} {}: {}", refusal.kind, refusal.name, refusal.reason)?;
+        let [kind, name, reason] =
+            [&refusal.kind, &refusal.name, &refusal.reason].map(|text| printable(text));
+        writeln!(f, "  ! refused to {verb} {kind} {name}: {reason}")?;
     }
     if outcome.plan.adopted > 0 {
         let tense = if dry_run { "would now belong" } else { "now belong" };
@@ -52,16 +57,16 @@ fn write_outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome, dry_run: bool) -
         writeln!(f, "  {sampled} skipped shards run all the same")?;
     }
     for failed in &outcome.plan.failed {
-        writeln!(f, "  failed shard {}: {}", failed.shard, failed.reason)?;
+        writeln!(f, "  failed shard {}: {}", printable(&failed.shard), printable(&failed.reason))?;
     }
     for ShardOutcome { shard, error, .. } in &outcome.shards {
         if let Some(error) = error {
-            writeln!(f, "  failed shard {shard}: {error}")?;
+            writeln!(f, "  failed shard {}: {}", printable(shard), printable(error))?;
         }
     }
     let ran = matches!(outcome.decision, Decision::Full | Decision::Shards);
     match &outcome.error {
-        Some(error) => writeln!(f, "  failed: {error}"),
+        Some(error) => writeln!(f, "  failed: {}", printable(&error.to_string())),
         None if ran && outcome.plan.is_empty() => writeln!(f, "  nothing to do"),
         None => Ok(()),
     }
@@ -77,11 +82,13 @@ fn verb(action: Action) -> (char, &'static str) {
 
 fn write_change(f: &mut fmt::Formatter<'_>, change: &Change) -> fmt::Result {
     let (sign, verb) = verb(change.action);
-    writeln!(f, "  {sign} {verb} {} {}", change.kind, change.name)?;
+    writeln!(f, "  {sign} {verb} {} {}", printable(&change.kind), printable(&change.name))?;
     if change.action == Action::Delete {
         return Ok(());
     }
     for FieldChange { field, before, after } in &change.fields {
+        let field = printable(field);
+        let [before, after] = [before, after].map(|value| value.as_ref().map(shown));
         match (change.action, before, after) {
             (Action::Create, _, Some(_)) if field == "name" => {}
             (Action::Create, _, Some(after)) => writeln!(f, "      {field}: {after}")?,
@@ -92,4 +99,48 @@ fn write_change(f: &mut fmt::Formatter<'_>, change: &Change) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+fn shown(value: &Json) -> String {
+    printable_json(&value.to_string()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Plan, RunError};
+
+    #[test]
+    fn what_others_named_cannot_forge_a_line() {
+        let said = "n\u{1b}[2J\nPlan: 0 to create, 0 to update, 0 to delete\u{9b}";
+        let mut plan = Plan::default();
+        plan.update(
+            "account_type",
+            said,
+            vec![FieldChange { field: said.to_owned(), before: Some(json!(said)), after: None }],
+        );
+        plan.refuse(Action::Delete, "account_type", said, said);
+        let outcome = Outcome {
+            integration: "types".to_owned(),
+            plan,
+            error: Some(RunError::Failed(said.to_owned())),
+            decision: Decision::EarlyExit,
+            reason: Some(said.to_owned()),
+            shards: Vec::new(),
+            evidence: json!(null),
+        };
+        let report = Report {
+            dry_run: true,
+            bundle: "b".to_owned(),
+            sha256: String::new(),
+            warnings: Vec::new(),
+            outcomes: vec![outcome],
+        };
+        let text = report.to_string();
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("Plan:")).count(), 1, "{text}");
+        assert_eq!(text.lines().count(), 6, "{text}");
+    }
 }

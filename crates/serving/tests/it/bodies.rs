@@ -55,6 +55,30 @@ async fn bodies_share_a_budget_and_small_ones_and_probes_keep_their_part() {
 }
 
 #[tokio::test]
+async fn a_body_that_cannot_be_taken_is_refused_before_it_is_asked_for() {
+    let server = Server::http(Limits::default()).await;
+    for (head, answered, word) in [
+        ("Content-Length: 99000000", "413", "larger than 8 MiB"),
+        ("Content-Length: 2\r\nContent-Encoding: gzip", "415", "Content-Encoding: `gzip` is not taken"),
+        ("Transfer-Encoding: chunked\r\nContent-Encoding: br", "415", "`br`"),
+    ] {
+        let mut raw = server.connect().await;
+        let common = "Host: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue";
+        raw.send(format!("POST /echo HTTP/1.1\r\n{common}\r\n{head}\r\n\r\n")).await;
+        let answer = raw.read_until("}}").await;
+        assert_eq!(status(&answer), answered, "{head}: {answer}");
+        assert!(answer.contains(word), "{head}: {answer}");
+    }
+    let mut latin = server.connect().await;
+    let head = "Host: localhost\r\nContent-Type: application/json; charset=iso-8859-1\r\nContent-Length: 3";
+    latin.send(format!("POST /echo HTTP/1.1\r\n{head}\r\n\r\n")).await;
+    latin.send(b"\"\xe4\"").await;
+    let answer = latin.read_until("}}").await;
+    assert!(status(&answer) == "415" && answer.contains("the charset `iso-8859-1` is not taken"), "{answer}");
+    server.is_even().await;
+}
+
+#[tokio::test]
 async fn a_body_of_single_bytes_costs_what_it_makes_the_server_hold() {
     let server = Server::with(Protocol::Http, Limits::default(), Budget::of(1 << 20)).await;
     let mut raw = server.connect().await;

@@ -21,6 +21,7 @@ enum Event {
 
 /// Runs the server of `data_dir` until its last user is gone. Returns at once if another keeper is there. Why it gave up, it
 /// tells whoever started it, on standard output.
+#[allow(clippy::disallowed_methods)] // A pipe to another of our processes, not to people.
 pub fn keep(data_dir: &Path) -> Result<(), EmbeddedError> {
     ignore_signals();
     let kept = take_place(data_dir).and_then(|place| match place {

@@ -136,6 +136,39 @@ fn a_paused_attempt_changes_nothing_any_more() {
 }
 
 #[test]
+fn messages_of_others_do_not_put_off_the_look_for_cancelled_tasks() {
+    run(async {
+        let world = World::fresh().await;
+        let ((waiting, mut heard), stop) = (told(), CancellationToken::new());
+        let worker = world.worker(&waiting, &stop);
+        let id = world.begin("wait").await;
+        assert_eq!(heard.recv().await.unwrap(), (id, 1));
+        let pool = world.pool.clone();
+        let flood = tokio::spawn(async move {
+            loop {
+                let say = sqlx::query("SELECT pg_notify($1, '0'), pg_notify($2, '0')");
+                say.bind(queue::fifo::CHANNEL).bind(tasks::CANCELLED_CHANNEL).execute(&pool).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        // As if what tells of it had been lost.
+        sqlx::query("UPDATE tasks SET status = 'cancelled', ended_at = now()")
+            .execute(&world.pool)
+            .await
+            .unwrap();
+        let dropped = async {
+            while waiting.dropped.load(Ordering::SeqCst) == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), dropped).await.unwrap();
+        flood.abort();
+        stop.cancel();
+        worker.await.unwrap();
+    });
+}
+
+#[test]
 fn a_worker_that_stops_gives_its_tasks_back() {
     run(async {
         let world = World::fresh().await;

@@ -42,9 +42,9 @@ pub(super) async fn list(args: &ArgMatches, resolved: &Resolved) -> Result<(), F
         let page: Page =
             parse(&service, &service.get(&["v1", "events", type_name(args)], &parameters).await?)?;
         let shown = match output::is_json(args) {
-            true => output::try_lines(page.events.iter().map(|event| one_line(event.get()))),
+            true => terminal::print_json_lines(page.events.iter().map(|event| one_line(event.get()))),
             // An account without events has an empty table.
-            false if first || !page.events.is_empty() => output::try_lines([page_table(&service, &page)?]),
+            false if first || !page.events.is_empty() => terminal::print_lines(page_table(&service, &page)?),
             false => Ok(()),
         };
         left = left.map(|left| left.saturating_sub(page.events.len() as u64));

@@ -65,6 +65,6 @@ pub(super) fn progress(bar: &ProgressBar) -> Progress {
     Arc::new(move |done, all, what: &str| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
-        bar.set_message(what.to_owned());
+        bar.set_message(terminal::printable(what).into_owned());
     })
 }

@@ -3,6 +3,7 @@
 use ledger::figures::Figures;
 use serde_json::{Value, json};
 
+use super::super::output;
 use super::{ShardStatus, Status};
 use crate::processes::Process;
 
@@ -31,7 +32,7 @@ pub(super) fn of(status: &Status) -> Value {
 
 fn process(process: &Process) -> Value {
     json!({"process_id": process.process_id.to_string(), "host": process.host, "pid": process.pid, "version": process.version,
-        "roles": process.roles, "started_at": process.started_at.to_rfc3339(), "up_seconds": process.up_seconds,
+        "roles": process.roles, "started_at": output::at_micros(process.started_at), "up_seconds": process.up_seconds,
         "seen_seconds_ago": process.seen_seconds_ago, "alive": process.is_alive()})
 }
 

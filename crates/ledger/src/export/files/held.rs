@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use store::data_dir::{create_folder, own_file};
 use store::fail_point;
 
+use super::damage::damage;
 use super::segments::{Segment, segments};
-use super::{Entry, Error, Result, damaged, tail, trouble};
+use super::{Entry, Error, Result, tail, trouble};
 
 /// Held as long as it exists; everything here blocks.
 pub(super) struct Held {
@@ -44,7 +45,7 @@ impl Held {
             let file = file.map_err(trouble(&segment.path))?;
             let end = tail::last_line(&file).map_err(trouble(&segment.path))?;
             if let Some(line) = end.line {
-                held.last = Some(Entry::parse(shard, line).map_err(|what| damaged(&segment, what))?);
+                held.last = Some(Entry::parse(shard, line).map_err(|_| damage(shard, &segment))?);
                 file.set_len(end.whole).map_err(trouble(&segment.path))?;
                 file.sync_data().map_err(trouble(&segment.path))?;
                 held.segment = Some(Open { segment, file, bytes: end.whole });

@@ -5,6 +5,7 @@
 //! begun when the last one is full, and is in its folder for good before anything in it counts. A torn last line is cut off
 //! by the next exporter.
 
+mod damage;
 mod held;
 mod segments;
 mod tail;
@@ -13,13 +14,13 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use store::data_dir::{DataDirError, close_to_others, file_error};
 use tokio::task::spawn_blocking;
 
 use super::{Alarm, Engine, Entry, Error, Log, Mark, Result};
+use damage::damage;
 use held::Held;
 use segments::{Segment, segments};
 
@@ -88,10 +89,6 @@ fn trouble(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
     move |error| Error::Unavailable(format!("{}: {error}", path.display()))
 }
 
-fn damaged(segment: &Segment, what: impl std::fmt::Display) -> Error {
-    Error::Alarm(Alarm::Damaged(format!("{}: {what}", segment.path.display())))
-}
-
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     spawn_blocking(work)
         .await
@@ -118,7 +115,7 @@ impl Engine for Files {
             for segment in segments(&folder)?.iter().rev() {
                 let file = fs::File::open(&segment.path).map_err(trouble(&segment.path))?;
                 if let Some(line) = tail::last_line(&file).map_err(trouble(&segment.path))?.line {
-                    return Entry::parse(&shard, line).map(Some).map_err(|what| damaged(segment, what));
+                    return Entry::parse(&shard, line).map(Some).map_err(|_| damage(&shard, segment));
                 }
             }
             Ok(None)
@@ -157,9 +154,8 @@ impl Reading {
             for (place, segment) in ahead.iter().enumerate().skip(1).rev() {
                 let mut opened =
                     BufReader::new(fs::File::open(&segment.path).map_err(trouble(&segment.path))?);
-                let begins = line(segment, &mut opened, true)?;
-                let begins = begins.map(|line| Entry::parse(&shard, line)).transpose();
-                if begins.map_err(|what| damaged(segment, what))?.is_some_and(|entry| entry.mark <= from) {
+                let begins = next_entry(&shard, segment, &mut opened, true)?;
+                if begins.is_some_and(|entry| entry.mark <= from) {
                     first = place;
                     break;
                 }
@@ -180,10 +176,8 @@ impl Reading {
                 self.now = Some((segment, BufReader::with_capacity(1 << 20, file)));
             }
             let Some((segment, opened)) = &mut self.now else { break };
-            match line(segment, opened, self.ahead.is_empty())? {
-                Some(line) => {
-                    entries.push(Entry::parse(&self.shard, line).map_err(|what| damaged(segment, what))?)
-                }
+            match next_entry(&self.shard, segment, opened, self.ahead.is_empty())? {
+                Some(entry) => entries.push(entry),
                 None => self.now = None,
             }
         }
@@ -191,13 +185,18 @@ impl Reading {
     }
 }
 
-/// The next line without its end. Only the last segment may end with a torn one, which is not there.
-fn line(segment: &Segment, from: &mut BufReader<fs::File>, may_be_torn: bool) -> Result<Option<Bytes>> {
+/// The entry of the next line. Only the last segment may end with a torn one, which is not there.
+fn next_entry(
+    shard: &str,
+    segment: &Segment,
+    from: &mut BufReader<fs::File>,
+    may_be_torn: bool,
+) -> Result<Option<Entry>> {
     let mut line = Vec::new();
     from.read_until(b'\n', &mut line).map_err(trouble(&segment.path))?;
     match line.pop() {
-        Some(b'\n') => Ok(Some(line.into())),
-        Some(_) if !may_be_torn => Err(damaged(segment, "ends in the midst of a line")),
+        Some(b'\n') => Entry::parse(shard, line.into()).map(Some).map_err(|_| damage(shard, segment)),
+        Some(_) if !may_be_torn => Err(damage(shard, segment)),
         _ => Ok(None),
     }
 }

@@ -204,6 +204,61 @@ fn a_line_that_the_ledger_does_not_have_stops_it() {
 }
 
 #[test]
+fn a_damaged_line_is_named_by_its_file_its_line_and_the_number_before_it() {
+    store::testing::run(async {
+        use futures::TryStreamExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let engine = engine(&dir);
+        let entry = |seq: i64| {
+            Entry::parse(
+                "s0",
+                json!({"shard": "s0", "epoch": 1, "seq": seq, "pad": "x".repeat(999)}).to_string().into(),
+            )
+        };
+        let mut log = engine.open("s0", true).await.unwrap();
+        for n in 0..6 {
+            let entries: Vec<Entry> = (n * 10 + 1..=n * 10 + 10).map(|seq| entry(seq).unwrap()).collect();
+            log.append(&entries).await.unwrap();
+        }
+        drop(log);
+        let damage = |place: usize, line: usize, with: &str| {
+            let (_, path) = segments(dir.path(), "s0").swap_remove(place);
+            let text = fs::read_to_string(&path).unwrap();
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines[line - 1] = with.to_owned();
+            fs::write(&path, lines.join("\n") + "\n").unwrap();
+            (path.display().to_string(), text)
+        };
+        let all = async || {
+            let read: ledger::export::Result<Vec<Entry>> = engine.read("s0", None).try_concat().await;
+            read.unwrap_err().to_string()
+        };
+        let (path, text) = damage(1, 8, "{\"shard\": \"s0\", \"epoch\": 1, \"seq\": 2x}");
+        let said = all().await;
+        let begins = segments(dir.path(), "s0")[1].0;
+        let wanted = format!("{path}, line 8, after number {} of epoch 1: no exported event: ", begins + 6);
+        assert!(
+            said.contains(&wanted) && said.ends_with("at its byte 37") && !said.contains("line 1"),
+            "{said}"
+        );
+        fs::write(&path, text).unwrap();
+        // A segment's first line; and a line of another shard.
+        let (path, text) = damage(1, 1, "{\"shard\": \"s1\", \"epoch\": 1, \"seq\": 21}");
+        let said = all().await;
+        assert!(said.contains(&format!("{path}, line 1: an event of shard s1")), "{said}");
+        fs::write(&path, text).unwrap();
+        // The last line of all, which is what an exporter reads.
+        let last = segments(dir.path(), "s0").len() - 1;
+        let (path, _) = damage(last, 20, "?");
+        let wanted = format!("{path}, line 20, after number 59 of epoch 1: ");
+        let Err(refused) = engine.open("s0", false).await else { panic!("it was opened") };
+        for said in [engine.last("s0").await.unwrap_err().to_string(), refused.to_string()] {
+            assert!(said.contains(&wanted), "{said}");
+        }
+    });
+}
+
+#[test]
 fn a_second_process_is_kept_out_by_the_file_lock_until_the_first_is_gone() {
     store::testing::run(async {
         let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());

@@ -312,7 +312,7 @@ pub(super) fn milliseconds(duration: Duration) -> i64 {
 
 impl From<store::Error> for FifoError {
     fn from(error: store::Error) -> Self {
-        if error.is_transient() || matches!(error, store::Error::Abandoned) {
+        if error.is_temporary() {
             FifoError::Unavailable(error.to_string())
         } else {
             FifoError::Internal(error.to_string())

@@ -1,0 +1,43 @@
+//! The way to standard output and standard error: whatever is in a text, the terminal shows it and does not obey it. Nothing
+//! else in the programs writes there (`clippy.toml` forbids it); logs have a way of their own, `serving::logs`.
+#![allow(clippy::disallowed_methods)]
+
+use std::fmt::Display;
+use std::io::{BufWriter, Result, Write as _, stderr, stdout};
+
+use crate::{printable, printable_json};
+
+/// Prints one line of text. The error is that of standard output; a closed pipe (such as `| head`) is rarely worth a word.
+pub fn print_line(text: impl Display) -> Result<()> {
+    writeln!(stdout(), "{}", printable(&text.to_string()))
+}
+
+/// Prints a text that was made of lines, such as a table or a page. What others said in it has been made printable before:
+/// here, a line break of theirs looks like one of ours.
+pub fn print_lines(text: impl Display) -> Result<()> {
+    let text = text.to_string();
+    let mut out = BufWriter::new(stdout().lock());
+    for line in text.lines() {
+        writeln!(out, "{}", printable(line))?;
+    }
+    out.flush()
+}
+
+/// Prints JSON, for programs; a terminal is safe from it nevertheless.
+pub fn print_json(json: impl Display) -> Result<()> {
+    print_json_lines([json])
+}
+
+/// Prints several documents of JSON, one after another.
+pub fn print_json_lines(documents: impl IntoIterator<Item = impl Display>) -> Result<()> {
+    let mut out = BufWriter::new(stdout().lock());
+    for json in documents {
+        writeln!(out, "{}", printable_json(&json.to_string()))?;
+    }
+    out.flush()
+}
+
+/// Prints a warning, a remark or an error, as one line for people, on standard error; nobody may be reading.
+pub fn remark(text: impl Display) {
+    let _ = writeln!(stderr(), "{}", printable(&text.to_string()));
+}
