@@ -46,7 +46,7 @@ fn an_order_goes_on_though_its_process_was_stopped_while_it_was_settled() {
         let fault = proxy.inject(Fault::at_statement("wait_orders", faults::Action::DelayMs(600)));
         process.accept(&[(1, 1)]).await.unwrap();
         assert_eq!(process.ended(1).await.state, ProcessFinished);
-        assert_eq!(fault.counts().matched, 1, "the server ended the connection before the delay was over");
+        assert!(fault.counts().matched > 1, "it was not repeated");
     });
 }
 
