@@ -84,6 +84,15 @@ impl Error {
         self.is_transient() || matches!(self, Error::Abandoned | Error::Fenced { .. })
     }
 
+    /// Whether it took longer than it may: perhaps it is too much at once.
+    pub fn is_timeout(&self) -> bool {
+        let Error::Unavailable(error) = self else { return false };
+        match &**error {
+            sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::TimedOut,
+            _ => self.sqlstate().as_deref() == Some("57014"),
+        }
+    }
+
     /// Whether there is no room left where the database lies: somebody has to make some.
     pub fn is_disk_full(&self) -> bool {
         self.sqlstate().as_deref() == Some("53100")

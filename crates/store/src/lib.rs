@@ -21,6 +21,7 @@ mod mutant;
 mod notify;
 mod operation;
 mod own_connection;
+mod places;
 mod pool;
 mod session;
 pub mod testing;

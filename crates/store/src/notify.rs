@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::connect::reserve;
 use crate::listener::Listener;
-use crate::pool::ACQUIRE_TIMEOUT;
+use crate::pool::{ACQUIRE_TIMEOUT, session_of};
+use crate::session;
 
 /// What a listener hears.
 #[derive(Debug, Clone)]
@@ -139,6 +140,13 @@ async fn listen(
     }
 }
 
+async fn connect(pool: &PgPool) -> sqlx::Result<PgConnection> {
+    let options = pool.connect_options();
+    let mut connection = PgConnection::connect_with(&options).await?;
+    session::open(&mut connection, &session_of(&options)).await?;
+    Ok(connection)
+}
+
 /// Lets a listener go whose peer is silent. Left to itself it would say goodbye on its connection, and wait for the answer:
 /// it is given a new one to do that on.
 async fn part_from(mut listener: PgListener, pool: &PgPool) -> sqlx::Result<()> {
@@ -146,9 +154,7 @@ async fn part_from(mut listener: PgListener, pool: &PgPool) -> sqlx::Result<()> 
         if pool.is_closed() {
             return Err(sqlx::Error::PoolClosed);
         }
-        if let Ok(Ok(fresh)) =
-            timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&pool.connect_options())).await
-        {
+        if let Ok(Ok(fresh)) = timeout(ACQUIRE_TIMEOUT, connect(pool)).await {
             let silent = std::mem::replace(listener.acquire().await?, fresh);
             drop(silent);
             return Ok(());

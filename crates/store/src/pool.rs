@@ -11,6 +11,7 @@ use sqlx::{PgPool, Postgres};
 use tokio::time::{Instant, timeout};
 
 use crate::link::Link;
+use crate::places::Places;
 use crate::session;
 
 /// How long one waits for a place in a pool, and for a connection to be made.
@@ -25,12 +26,18 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Uses of a pool's connections so far.
 type Uses = Arc<AtomicU64>;
 
-/// The settings of the sessions of each open pool, which is told apart by the allocation of its options: those of a pool
-/// beside it are the same, and sqlx keeps a pool's hooks to itself.
-static SESSIONS: LazyLock<Mutex<Vec<OfPool>>> = LazyLock::new(Mutex::default);
+/// What belongs to each open pool and has no place in sqlx's.
+static POOLS: LazyLock<Mutex<Vec<OfPool>>> = LazyLock::new(Mutex::default);
 
 type Session = Arc<session::Settings>;
-type OfPool = (Weak<PgConnectOptions>, Session);
+
+struct OfPool {
+    /// Tells the pool apart: each has its own allocation of them.
+    options: Weak<PgConnectOptions>,
+    /// Those of a pool beside it are the same, and sqlx keeps a pool's hooks to itself.
+    session: Session,
+    places: Places,
+}
 
 /// A pool of at most `max_connections`, none of them made yet.
 pub(crate) fn open(options: PgConnectOptions, session: session::Settings, max_connections: u32) -> PgPool {
@@ -53,16 +60,27 @@ pub(crate) fn beside(pool: &PgPool, name: &str, max_connections: u32, made: Arc<
     own
 }
 
-fn session_of(options: &Arc<PgConnectOptions>) -> Session {
-    let sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
-    let of_pool = sessions.iter().find(|(of, _)| of.as_ptr() == Arc::as_ptr(options));
-    of_pool.map(|(_, session)| session.clone()).unwrap_or_default()
+/// The settings of a pool's sessions.
+pub(crate) fn session_of(options: &Arc<PgConnectOptions>) -> Session {
+    of_pool(options, |pool| pool.session.clone()).unwrap_or_default()
+}
+
+/// The places for a pool's expensive operations.
+pub(crate) fn places_of(pool: &PgPool) -> Places {
+    let known = of_pool(&pool.connect_options(), |pool| pool.places.clone());
+    known.unwrap_or_else(|| Places::of(pool.options().get_max_connections()))
+}
+
+fn of_pool<T>(options: &Arc<PgConnectOptions>, what: impl Fn(&OfPool) -> T) -> Option<T> {
+    let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    pools.iter().find(|pool| pool.options.as_ptr() == Arc::as_ptr(options)).map(what)
 }
 
 fn remember(pool: &PgPool, session: Session) {
-    let mut sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
-    sessions.retain(|(of, _)| of.strong_count() > 0);
-    sessions.push((Arc::downgrade(&pool.connect_options()), session));
+    let places = Places::of(pool.options().get_max_connections());
+    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    pools.retain(|pool| pool.options.strong_count() > 0);
+    pools.push(OfPool { options: Arc::downgrade(&pool.connect_options()), session, places });
 }
 
 fn begin(options: PgConnectOptions, session: Session, max_connections: u32, made: Arc<AtomicU64>) -> PgPool {

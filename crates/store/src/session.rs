@@ -9,7 +9,7 @@ use crate::operation::STATEMENT_TIMEOUT;
 
 /// A host that dies silently inside a transaction holds its locks, its lane's among them, for so long. Below a lease's
 /// time: its orders wait for the lease, and for no more.
-const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
+pub(crate) const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 
 /// Settings of a session, by name.
 pub type Settings = Vec<(&'static str, String)>;

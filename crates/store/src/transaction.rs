@@ -21,7 +21,8 @@ use tokio::time::timeout;
 use crate::held;
 use crate::link::Link;
 use crate::operation::STATEMENT_TIMEOUT;
-use crate::pool::{discard, give_back};
+use crate::pool::{discard, give_back, places_of};
+use crate::session::IDLE_IN_TRANSACTION;
 use crate::{Error, Operation, Result, mutant};
 
 /// How long one piece of work is repeated: long enough for a database to restart.
@@ -31,7 +32,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
 /// Runs `work` on one pooled connection without opening a transaction: for single statements, which are
-/// transactions of their own. Repeated up to six times (about 0.3 s of waits) on transient errors, also when the
+/// transactions of their own. Repeated for up to 3 s on transient errors (not after an answer that did not come for as long), also when the
 /// answer of a commit was lost: `work` must be safe to repeat, and answer the same again. The operation's name
 /// labels metrics and logs; without an answer within its time the outcome is [`Error::Unavailable`].
 pub async fn run<T, F>(pool: &PgPool, operation: impl Into<Operation>, work: F) -> Result<T>
@@ -141,9 +142,8 @@ async fn once<T, F>(pool: &PgPool, operation: Operation, work: &F, transaction: 
 where
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
 {
-    let expensive = operation.is_expensive().then(|| Link::to(&pool.connect_options()));
-    let _place = match &expensive {
-        Some(link) => match link.place(pool).await {
+    let _place = match operation.is_expensive().then(|| places_of(pool)) {
+        Some(places) => match places.take().await {
             Ok(place) => Some(place),
             Err(error) => return Try { outcome: Err(error), may_be_committed: false },
         },
@@ -193,20 +193,25 @@ where
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
 {
     let Some(limit) = operation.longer_statements() else { return on(connection, work, transaction).await };
-    if let Err(error) = set_statement_timeout(connection, limit).await {
+    if let Err(error) = set_timeouts(connection, limit, limit).await {
         return Try { outcome: Err(error), may_be_committed: false };
     }
     let done = on(connection, work, transaction).await;
     // What was done is done; a connection that cannot be told is broken, which is seen when it is given back.
-    let _ = set_statement_timeout(connection, STATEMENT_TIMEOUT).await;
+    let _ = set_timeouts(connection, STATEMENT_TIMEOUT, IDLE_IN_TRANSACTION).await;
     done
 }
 
-async fn set_statement_timeout(connection: &mut PgConnection, limit: Duration) -> Result<()> {
-    sqlx::query("SELECT set_config('statement_timeout', $1, false) -- be_patient")
-        .bind(limit.as_millis().to_string())
-        .execute(connection)
-        .await?;
+/// For each statement, and for what the process does between those of a transaction.
+async fn set_timeouts(connection: &mut PgConnection, statement: Duration, idle: Duration) -> Result<()> {
+    sqlx::query(
+        "SELECT set_config('statement_timeout', $1, false),
+                set_config('idle_in_transaction_session_timeout', $2, false) -- be_patient",
+    )
+    .bind(statement.as_millis().to_string())
+    .bind(idle.as_millis().to_string())
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use queue::{Jobs, NewJob, enqueue_in_tx, forget_dead_in_tx, hurry_in_tx};
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Lease, Operation, run, run_tx_refusable};
+use store::{Error, LONG, Lease, Operation, run, run_tx_refusable};
 
 use super::{QUEUE, State};
 
@@ -70,7 +70,7 @@ pub async fn retry_in_state(pool: &PgPool, jobs: &Jobs, state: State) -> Result<
 
 /// How many of these orders, or (if there are none) of those in `state`, would be retried now.
 pub async fn count(pool: &PgPool, order_ids: Vec<i32>, state: Option<State>) -> Result<i64, Error> {
-    run(pool, Operation::named("count_retryable").expensive(), move |connection| {
+    run(pool, Operation::named("count_retryable").expensive().within(LONG), move |connection| {
         let order_ids = order_ids.clone();
         Box::pin(async move {
             let counted = match state {
@@ -93,7 +93,7 @@ SELECT count(*) FROM orders o WHERE o.order_id = ANY ($1) AND (o.state = 5 OR o.
 
 /// The next orders in a state, in the order of their ids.
 async fn in_state(pool: &PgPool, state: State, after: Option<i32>) -> Result<Vec<i32>, Error> {
-    run(pool, "orders_in_state", move |connection| {
+    run(pool, Operation::named("orders_in_state").expensive().within(LONG), move |connection| {
         Box::pin(async move {
             let ids = sqlx::query_scalar(
                 "SELECT order_id FROM orders WHERE state = $1 AND ($2::int IS NULL OR order_id > $2)

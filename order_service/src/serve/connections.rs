@@ -14,13 +14,13 @@ pub(super) const LEASES: u32 = 1;
 /// For questions asked while a connection is held.
 pub(crate) const WITHIN: u32 = 2;
 /// Connections of the control database that one task each has to itself: notifications, accepted orders, callbacks,
-/// ends of orders, claimed orders, claimed tasks, events.
-const CONTROL_TASKS: u32 = 7;
+/// ends of orders, claimed orders, claimed tasks, events, what is noted of them meanwhile.
+const CONTROL_TASKS: u32 = 8;
 /// Of each shard: notifications of locks, written events; what follows them: numbers, sums, export.
 const SHARD_TASKS: u32 = 5;
 
 /// The least for the control database.
-pub(crate) const LEAST_CONTROL: u32 = 12;
+pub(crate) const LEAST_CONTROL: u32 = 13;
 /// The least for a shard.
 pub(crate) const LEAST_SHARD: u32 = 7;
 

@@ -15,7 +15,7 @@ mod tasks;
 pub mod testproxy;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use proto::order_service::order_service_server::OrderServiceServer;
@@ -44,6 +44,8 @@ const OTHER_FILES: u64 = 256;
 const USUAL_SHARDS: u64 = 16;
 /// REST calls in flight have so long when everything else has ended.
 const FOR_LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// What has been stopping since the signal has so long at least.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Serves until `stop`.
 pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
@@ -95,6 +97,13 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     api.open(routes);
     let mut duties = duties::start(&running.ledger, &settings.roles, export_to, &stop);
     readiness.ask(probe(database.leases.clone(), running.leases.clone()));
+    let stopping = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            stop.cancelled().await;
+            Instant::now()
+        }
+    });
     let served = if grpc {
         let terms = grpc_terms(&settings, limits, budget);
         serve_grpc(&settings, &running, stop.clone(), http_port, &readiness, terms).await
@@ -109,10 +118,15 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     // Whoever waits in line for a lock asks another process.
     running.ledger.locks.stop();
     running.leave().await;
-    background.ended(settings.shutdown_timeout).await;
-    ended(configuring, settings.shutdown_timeout).await;
+    // They have been stopping since the signal, and hand in what is unfinished after two thirds of the time.
+    let left = stopping
+        .await
+        .map_or(Duration::ZERO, |since| settings.shutdown_timeout.saturating_sub(since.elapsed()));
+    let by = Instant::now() + left.max(LEAST_WAIT);
+    background.ended(by.saturating_duration_since(Instant::now())).await;
+    ended(configuring, by.saturating_duration_since(Instant::now()).max(LEAST_WAIT)).await;
     gone.cancel();
-    let _ = heartbeat.await;
+    let _ = timeout(LEAST_WAIT, heartbeat).await;
     api.stop(FOR_LAST_ANSWERS).await;
     // They have been stopping since the signal.
     let _ = timeout(Duration::from_secs(2), async { while duties.join_next().await.is_some() {} }).await;

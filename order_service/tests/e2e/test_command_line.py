@@ -126,8 +126,8 @@ class RefusingDatabase:
         if connection.recv(1024)[4:8] == (80877103).to_bytes(4, "big"):  # SSLRequest: no
             connection.sendall(b"N")
             connection.recv(1024)
-        connection.sendall(b"E" + (len(self.ERROR) + 4).to_bytes(4, "big") + self.ERROR)
         self.refused += 1
+        connection.sendall(b"E" + (len(self.ERROR) + 4).to_bytes(4, "big") + self.ERROR)
 
     def close(self):
         self._listener.close()

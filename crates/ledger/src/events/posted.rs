@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
-use store::{Result, run, run_tx};
+use store::{LONG, Operation, Result, run, run_tx};
 use uuid::Uuid;
 
 use super::Event;
@@ -50,7 +50,7 @@ pub struct PostedEvent {
 pub async fn posted_at(shards: &Shards, event: &Event) -> Result<Option<DateTime<Utc>>> {
     let pool = &shards.of(event.hash).pool;
     let (account_id, event_id, dt) = (event.account.id, event.event_id.clone(), event.dt);
-    let rows: Vec<Row> = run_tx(pool, "find_posting", move |connection| {
+    let rows: Vec<Row> = run_tx(pool, Operation::named("find_posting").within(LONG), move |connection| {
         let event_id = event_id.clone();
         Box::pin(async move {
             sqlx::query(HOLD_MONTHS).execute(&mut *connection).await?;
@@ -106,7 +106,7 @@ pub async fn find_posted(shards: &Shards, event_ids: Vec<String>) -> Result<Vec<
     for shard in shards.all() {
         let event_ids = event_ids.clone();
         let rows: Vec<(String, String, DateTime<Utc>, String, String)> =
-            run_tx(&shard.pool, "find_posted", move |connection| {
+            run_tx(&shard.pool, Operation::named("find_posted").within(LONG), move |connection| {
                 let event_ids = event_ids.clone();
                 Box::pin(async move {
                     sqlx::query(HOLD_MONTHS).execute(&mut *connection).await?;

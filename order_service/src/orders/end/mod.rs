@@ -150,6 +150,8 @@ impl Desk {
                     self.tell_all(ended);
                     return true;
                 }
+                // Too much at once is settled by parts.
+                Err(error) if error.is_timeout() && ended.len() > 1 => return false,
                 Err(error) if error.is_transient() => pause(&error).await,
                 Err(_) => return false,
             }
@@ -176,12 +178,12 @@ impl Desk {
                     settled.soonest.into_iter().for_each(|delay| self.jobs.wake_in(delay));
                 }
                 Err(Error::Fenced { .. }) => piles.push(pile),
-                Err(error) if error.is_transient() => {
+                Err(error) if error.is_transient() && !(error.is_timeout() && pile.len() > 1) => {
                     pause(&error).await;
                     piles.push(pile);
                 }
                 Err(error) if pile.len() > 1 => {
-                    tracing::warn!(%error, orders = pile.len(), "the database refuses orders; looking for which");
+                    tracing::warn!(%error, orders = pile.len(), "the database does not take orders; trying by halves");
                     piles.push(pile.split_off(pile.len() / 2));
                     piles.push(pile);
                 }
