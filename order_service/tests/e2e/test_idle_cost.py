@@ -11,7 +11,8 @@ from waiting import wait_until
 pytestmark = pytest.mark.alone
 
 MOST_PROCESSES = 28
-MOST_CLUSTER_MIB = 100
+# Of these some 75 MiB are shared memory that PostgreSQL fills when it starts, by the machine's memory.
+MOST_CLUSTER_MIB = 180
 MOST_CPU = 0.03
 
 
@@ -39,13 +40,16 @@ def test_an_idle_platform_is_small(platform):
         time.sleep(1)
         return sorted(before) if before == set(embedded_postgres.users(platform.data_dir)) else None
 
-    # Autovacuum's workers come and go.
-    cluster = wait_until(settled, 30, "the same server processes for a second")
+    # Connections that the start needed are closed after half a minute; autovacuum's workers come and go.
+    def small() -> list[int] | None:
+        cluster = settled()
+        return cluster if cluster and len(cluster) <= MOST_PROCESSES else None
+
+    cluster = wait_until(small, 75, f"{MOST_PROCESSES} server processes at most, the same for a second")
     memory = sum(pss_mib(pid) for pid in cluster)
     began = cpu_seconds([*cluster, service.pid])
     time.sleep(3)
     busy = (cpu_seconds([*cluster, service.pid]) - began) / 3
     print(f"{len(cluster)} processes, cluster {memory:.0f} MiB, service {pss_mib(service.pid):.0f} MiB, cpu {busy:.1%}")
-    assert len(cluster) <= MOST_PROCESSES
     assert memory < MOST_CLUSTER_MIB
     assert busy < MOST_CPU
