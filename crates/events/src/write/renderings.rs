@@ -123,13 +123,14 @@ impl Renderings {
     }
 }
 
-// None waits for the disk: a process that ends takes nothing with it that the server has.
+// None waits for the disk: a process that ends takes nothing with it that the server has. When the first process began stays as it
+// is, so that the day for which it is remembered ends, however often the event is sent.
 const BEGIN: &str = "-- begin_renderings
 WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 INSERT INTO event_renderings AS r (identity, begun, begun_by)
 SELECT identity, 1, $2 FROM quick, unnest($1::bytea[]) AS identity ORDER BY identity
 ON CONFLICT (identity) DO UPDATE
-SET begun = r.begun + (r.begun_by <> excluded.begun_by)::int, begun_by = excluded.begun_by, begun_at = now()
+SET begun = r.begun + (r.begun_by <> excluded.begun_by)::int, begun_by = excluded.begun_by
 RETURNING identity, begun";
 
 const BEGIN_ALONE: &str = "-- begin_rendering_alone
