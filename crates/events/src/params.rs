@@ -58,6 +58,22 @@ pub fn size(params: &Params) -> usize {
     json_size(params)
 }
 
+/// Takes the bytes of params as JSON out of `room`, and looks no further than they fit; whether they do.
+pub(crate) fn fit(params: &Params, room: &mut usize) -> bool {
+    struct Room<'r>(&'r mut usize);
+    impl std::io::Write for Room<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let left = self.0.checked_sub(bytes.len());
+            *self.0 = left.ok_or(std::io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    serde_json::to_writer(Room(room), params).is_ok()
+}
+
 /// The bytes of a value as JSON, counted and not kept.
 pub(crate) fn json_size(value: &impl serde::Serialize) -> usize {
     struct Counted(usize);
@@ -117,9 +133,18 @@ fn write_members(members: &Params, text: &mut String) {
     text.push('}');
 }
 
-/// Whether two values are the same: numbers by their value, members in any order.
+/// Whether two values are the same: numbers by their value, members in any order. As [`canonical`] says it, without making the
+/// texts.
 pub fn same(a: &Value, b: &Value) -> bool {
-    a == b || canonical(a) == canonical(b)
+    match (a, b) {
+        (Value::Number(_), Value::Number(_)) => a == b || canonical(a) == canonical(b),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            let has = |(name, value)| b.get(name).is_some_and(|other| same(value, other));
+            a.len() == b.len() && a.iter().all(has)
+        }
+        _ => a == b,
+    }
 }
 
 #[cfg(test)]
@@ -147,14 +172,37 @@ mod tests {
     #[test]
     fn sizes_are_those_of_the_text() {
         let params = json!({"a": [1.5, "ü\n"], "b": {}});
-        assert_eq!(size(params.as_object().unwrap()), params.to_string().len());
+        let length = params.to_string().len();
+        assert_eq!(size(params.as_object().unwrap()), length);
+        let mut room = 2 * length - 1;
+        assert!(fit(params.as_object().unwrap(), &mut room));
+        assert!(!fit(params.as_object().unwrap(), &mut room));
     }
 
     #[test]
     fn the_same_values() {
         assert!(same(&json!({"a": 1, "b": [1.0, "x"]}), &json!({"b": [1, "x"], "a": 1.0})));
-        for (a, b) in [(json!(1), json!("1")), (json!([1, 2]), json!([2, 1])), (json!(null), json!(false))] {
-            assert!(!same(&a, &b));
+        let values = [
+            json!(1),
+            json!("1"),
+            json!([1, 2]),
+            json!([2, 1]),
+            json!([1]),
+            json!(null),
+            json!(false),
+            json!({"a": 1}),
+            json!({"a": 1, "b": 2}),
+            json!({"b": 1}),
+            json!(1.5),
+            json!(u64::MAX),
+            json!([]),
+            json!({}),
+        ];
+        for (n, a) in values.iter().enumerate() {
+            for (m, b) in values.iter().enumerate() {
+                assert_eq!(same(a, b), n == m, "{a} {b}");
+                assert_eq!(canonical(a) == canonical(b), n == m, "{a} {b}");
+            }
         }
     }
 

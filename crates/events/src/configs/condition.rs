@@ -1,20 +1,21 @@
 //! Conditions on params: equality, `in`, `regex`, `exists`.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use crate::params::{canonical, same};
+use crate::params::{LARGEST, canonical, same};
 
 /// Longest pattern, in bytes.
 const LONGEST_PATTERN: usize = 1000;
-/// Sizes of compiled patterns that are told apart, in bytes; the last one is the largest there may be.
-const PATTERN_SIZES: [usize; 6] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
+/// Sizes of compiled patterns that are told apart, in bytes, as powers of two; the last one is the largest there may be.
+const PATTERN_SIZES: RangeInclusive<u32> = 10..=20;
 /// What a pattern may keep of what it has worked out, in bytes: less is slower, and still linear.
 const PATTERN_CACHE: usize = 128 << 10;
-/// Longest text that a pattern is looked for in, in bytes.
-const LONGEST_MATCHED: usize = 64 << 10;
+/// Longest text that a pattern is looked for in, in bytes: as long as one can be that is sent.
+const LONGEST_MATCHED: usize = LARGEST;
 /// Most values of an `in`.
 pub(super) const MAX_IN: usize = 1000;
 /// Longest value in a reason, in characters.
@@ -39,6 +40,8 @@ pub struct OneOf {
     /// As they were written.
     values: Vec<Value>,
     canonical: HashSet<String>,
+    /// The longest canonical form, in bytes.
+    longest: usize,
 }
 
 /// A compiled pattern.
@@ -51,7 +54,15 @@ pub struct Pattern {
 
 impl OneOf {
     fn new(values: &[Value]) -> Self {
-        Self { values: values.to_vec(), canonical: values.iter().map(canonical).collect() }
+        let canonical: HashSet<String> = values.iter().map(canonical).collect();
+        let longest = canonical.iter().map(String::len).max().unwrap_or_default();
+        Self { values: values.to_vec(), canonical, longest }
+    }
+
+    /// A text is never longer than its canonical form: one that is too long is not looked at.
+    fn has(&self, value: &Value) -> bool {
+        let too_long = value.as_str().is_some_and(|text| text.len() > self.longest);
+        !too_long && self.canonical.contains(&canonical(value))
     }
 
     /// How many values there are.
@@ -64,7 +75,7 @@ impl Pattern {
     /// Compiles a pattern, or says what is wrong with it. Its size is the smallest limit within which it compiles.
     fn new(pattern: &str) -> Result<Self, String> {
         let mut wrong = String::new();
-        for size in PATTERN_SIZES {
+        for size in PATTERN_SIZES.map(|power| 1 << power) {
             let built = RegexBuilder::new(pattern).size_limit(size).dfa_size_limit(PATTERN_CACHE).build();
             match built {
                 Ok(regex) => return Ok(Self { regex, size }),
@@ -111,7 +122,7 @@ impl Condition {
             (Self::Exists(wanted), actual) => actual.is_some() == *wanted,
             (_, None) => false,
             (Self::Equals(wanted), Some(actual)) => same(wanted, actual),
-            (Self::In(wanted), Some(actual)) => wanted.canonical.contains(&canonical(actual)),
+            (Self::In(wanted), Some(actual)) => wanted.has(actual),
             (Self::Regex(pattern), Some(Value::String(text))) => pattern.is_in(text),
             (Self::Regex(pattern), Some(Value::Number(number))) => pattern.is_in(&number.to_string()),
             (Self::Regex(_), Some(_)) => false,
@@ -194,6 +205,27 @@ mod tests {
         assert!(size("^2026-") <= 4 << 10);
         assert!(size("[a-z]{500}") > size("[a-z]{20}"));
         assert!(size(r"\w{10}") >= 64 << 10);
+        // Nothing is taken for more than twice of what it is.
+        let sizes: HashSet<usize> = (1..40).map(|n| size(&format!("[a-z]{{{}}}", n * 20))).collect();
+        assert!([4, 8, 16, 32].iter().all(|kib| sizes.contains(&(kib << 10))), "{sizes:?}");
+    }
+
+    #[test]
+    fn patterns_are_found_in_the_longest_texts_there_are() {
+        let condition = Condition::parse(&json!({"regex": "needle$"})).unwrap();
+        assert!(condition.is_met(Some(&json!("x".repeat(200_000) + "needle"))));
+        let reason = condition.fails(Some(&json!("x".repeat(LARGEST) + "needle"))).unwrap();
+        assert!(reason.ends_with("(longer than what patterns are looked for in)"), "{reason}");
+    }
+
+    #[test]
+    fn one_of_the_longest_values_is_found() {
+        let condition = Condition::parse(&json!({"in": ["a", "\\\"ü\n", {"k": 1}]})).unwrap();
+        for (actual, met) in
+            [(json!("\\\"ü\n"), true), (json!({"k": 1.0}), true), (json!("a".repeat(20)), false)]
+        {
+            assert_eq!(condition.is_met(Some(&actual)), met, "{actual}");
+        }
     }
 
     #[test]

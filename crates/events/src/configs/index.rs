@@ -85,6 +85,11 @@ impl Index {
         self.patterns - self.configs.get(name).map_or(0, |config| config.patterns)
     }
 
+    /// Whether any config is about events of this name.
+    pub fn is_about(&self, event: &str) -> bool {
+        self.by_event.contains_key(event)
+    }
+
     /// Whether matching an event of this name may take long: a pattern is looked for in its params.
     pub fn looks_for_patterns(&self, event: &str) -> bool {
         self.by_event.get(event).is_some_and(|of_event| of_event.has_patterns)

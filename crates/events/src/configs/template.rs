@@ -20,6 +20,8 @@ use crate::Event;
 const FUEL: u64 = 20_000;
 /// Steps of all templates that one event renders.
 const EVENT_FUEL: u64 = 200_000;
+/// Steps that a template pays which failed at something else than its limits: what it took is not known then.
+const FAILED: u64 = 50;
 /// Longest template, in bytes.
 const LONGEST: usize = 4096;
 /// Longest output of one template, in bytes.
@@ -210,44 +212,70 @@ fn render_text(text: &str, scope: &Scope, budget: &mut Budget) -> Result<Json, S
         Some(expression) => evaluate(text.trim(), expression, scope),
         None => write(text, scope),
     };
-    // One that failed may have cost all that it was allowed.
-    let (value, steps) = rendered.inspect_err(|_| drop(budget.pay(FUEL, 0)))?;
+    let (value, steps) = rendered.map_err(|failed| {
+        // Its own reason is said, not that of the budget: the next one says that.
+        let _ = budget.pay(failed.steps, 0);
+        failed.reason
+    })?;
     let bytes = size(&value);
     budget.pay(steps, bytes)?;
     Ok(value)
 }
 
+/// Why a template gives nothing, and what it pays.
+struct Failed {
+    reason: String,
+    steps: u64,
+}
+
+impl Failed {
+    /// A param that is missing is no bomb: paid as one, a few of them would leave nothing to the configs that come later.
+    fn cheaply(text: &str, reason: String) -> Self {
+        Self { reason, steps: FAILED + text.len() as u64 / 64 }
+    }
+
+    fn too_long() -> Self {
+        Self { reason: format!("the output is longer than {} KiB", LONGEST_OUTPUT >> 10), steps: FUEL }
+    }
+
+    fn at(text: &str, error: &Error) -> Self {
+        let failed = Self::cheaply(text, explain(error));
+        if error.kind() == ErrorKind::OutOfFuel { Self { steps: FUEL, ..failed } } else { failed }
+    }
+}
+
 /// The value of the one expression that a template consists of, and the steps it took.
-fn evaluate(text: &str, expression: &str, scope: &Scope) -> Result<(Json, u64), String> {
-    let template = EXPRESSIONS.template_from_str(text).map_err(|error| explain(&error))?;
+fn evaluate(text: &str, expression: &str, scope: &Scope) -> Result<(Json, u64), Failed> {
+    let template = EXPRESSIONS.template_from_str(text).map_err(|error| Failed::at(text, &error))?;
     let rendered = template.render_captured_to(scope.0.clone(), io::sink());
-    let undefined = || format!("`{}` is undefined", expression.trim());
+    let undefined = || Failed::cheaply(text, format!("`{}` is undefined", expression.trim()));
     let rendered = rendered.map_err(|error| match error.kind() {
         ErrorKind::UndefinedError => undefined(),
-        _ => explain(&error),
+        _ => Failed::at(text, &error),
     })?;
     let kept = rendered.state().get_temp(KEPT).filter(|value| !value.is_undefined());
     let kept = kept.ok_or_else(undefined)?;
-    let value = serde_json::to_value(&kept).map_err(|error| error.to_string())?;
+    let value = serde_json::to_value(&kept).map_err(|error| Failed::cheaply(text, error.to_string()))?;
     if size(&value) > LONGEST_OUTPUT {
-        return Err(too_long());
+        return Err(Failed::too_long());
     }
     Ok((value, steps(rendered.state())))
 }
 
 /// A rendered text, and the steps it took.
-fn write(text: &str, scope: &Scope) -> Result<(Json, u64), String> {
-    let template = TEXTS.template_from_str(text).map_err(|error| explain(&error))?;
+fn write(text: &str, scope: &Scope) -> Result<(Json, u64), Failed> {
+    let template = TEXTS.template_from_str(text).map_err(|error| Failed::at(text, &error))?;
     let mut output = Bounded(Vec::new());
     let rendered = template.render_captured_to(scope.0.clone(), &mut output);
     let steps = rendered.map(|rendered| steps(rendered.state()));
     match steps {
         Ok(steps) => {
-            let text = String::from_utf8(output.0).map_err(|error| error.to_string())?;
-            Ok((text.into(), steps))
+            let output = String::from_utf8(output.0);
+            let output = output.map_err(|error| Failed::cheaply(text, error.to_string()))?;
+            Ok((output.into(), steps))
         }
-        Err(_) if output.0.len() >= LONGEST_OUTPUT => Err(too_long()),
-        Err(error) => Err(explain(&error)),
+        Err(_) if output.0.len() >= LONGEST_OUTPUT => Err(Failed::too_long()),
+        Err(error) => Err(Failed::at(text, &error)),
     }
 }
 
@@ -258,10 +286,6 @@ fn steps(state: &minijinja::State<'_, '_>) -> u64 {
 /// The bytes of a value as JSON, counted and not kept; a text's own.
 fn size(value: &Json) -> usize {
     value.as_str().map_or_else(|| crate::params::json_size(value), str::len)
-}
-
-fn too_long() -> String {
-    format!("the output is longer than {} KiB", LONGEST_OUTPUT >> 10)
 }
 
 /// Whether there is anything to render in a text.
@@ -417,6 +441,22 @@ mod tests_of_templates {
         for text in ["{{ event|tojson }}", "{{ event|tojson() }}", "a {{ event|tojson|length }} (b)"] {
             assert_eq!(check(text), Ok(()), "{text}");
         }
+    }
+
+    #[test]
+    fn one_that_lacks_a_param_leaves_the_budget_to_others_and_a_bomb_does_not() {
+        let event = event("e", json!({"k": [1, 2]}));
+        let scope = Scope::new(&event, None).unwrap();
+        let nested = "{% for a in event.params.k %}".repeat(14) + "x" + &"{% endfor %}".repeat(14);
+        let left_after = |text: &str, times: usize| {
+            let mut budget = Budget::of_event();
+            (0..times).for_each(|_| assert!(render(&json!(text), &scope, &mut budget).is_err(), "{text}"));
+            render(&json!("{{ event.name }}"), &scope, &mut budget).is_ok()
+        };
+        for text in ["{{ event.params.x }}", "a {{ event.params.x }}", "{{ event.name / 2 }}"] {
+            assert!(left_after(text, 1000), "{text}");
+        }
+        assert!(!left_after(&nested, 11));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::Value;
-use serving::compute::{ComputeError, Pool};
+use serving::compute::{ComputeError, Pool, SMALL_BODY};
 use store::Result;
 use tasks::{ActionTask, TaskType};
 
@@ -16,6 +16,7 @@ use super::renderings::Renderings;
 use crate::Event;
 use crate::configs::template::{Budget, Scope, render};
 use crate::configs::{Compiled, Index, Pulled};
+use crate::params;
 
 /// Longest concurrency key, in bytes.
 const LONGEST_KEY: usize = 256;
@@ -57,15 +58,23 @@ pub(super) struct Pull {
     pub(super) triggers: Vec<usize>,
 }
 
-/// What events pull, in their order. Many events, and those in which patterns are looked for, are matched on a thread that serves
-/// nobody else.
+/// What events pull, in their order. Many events, large ones, and those in which patterns are looked for, are matched on a thread
+/// that serves nobody else.
 pub(super) async fn pulled(index: &Arc<Index>, events: Vec<Arc<Event>>, terms: &Terms) -> Result<Vec<Pull>> {
-    let quick = events.len() <= FEW && !events.iter().any(|event| index.looks_for_patterns(&event.name));
-    if quick {
+    if is_quick(index, &events) {
         return Ok(pulls(index, &events, terms));
     }
     let (index, terms) = (index.clone(), terms.clone());
     compute(move || pulls(&index, &events, &terms)).await
+}
+
+/// Whether matching takes less than going to another thread and back. What no config is about is not looked at.
+fn is_quick(index: &Index, events: &[Arc<Event>]) -> bool {
+    let mut room = SMALL_BODY;
+    let mut matched = events.iter().filter(|event| index.is_about(&event.name));
+    let mut is_quick =
+        |event: &Arc<Event>| !index.looks_for_patterns(&event.name) && params::fit(&event.params, &mut room);
+    events.len() <= FEW && matched.all(&mut is_quick)
 }
 
 fn pulls(index: &Index, events: &[Arc<Event>], terms: &Terms) -> Vec<Pull> {
@@ -202,4 +211,43 @@ fn build_task(
         max_attempts: action.max_attempts.map(u32::cast_signed),
         depth: event.cause.depth,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::configs::ActionConfig;
+    use crate::{Cause, EventId};
+
+    fn event(name: &str, params: Value) -> Arc<Event> {
+        let (author, time_created) = ("me".to_owned(), chrono::DateTime::UNIX_EPOCH);
+        let params = params.as_object().unwrap().clone();
+        let (id, name, cause) = (EventId(1), name.to_owned(), Cause::default());
+        Arc::new(Event { id, name, params, author, time_created, cause })
+    }
+
+    #[test]
+    fn what_takes_long_to_match_is_not_matched_among_everybody_else() {
+        let config = |name: &str, params: Value| {
+            let on = json!([{"event": name, "params": params}]);
+            let config = json!({"name": name, "on": on, "action": {"task": "noop"}});
+            let config = serde_json::from_value::<ActionConfig>(config).unwrap();
+            (name.to_owned(), Some(Compiled::new(config).unwrap()))
+        };
+        let configs = vec![config("e", json!({"a": "x"})), config("p", json!({"a": {"regex": "x"}}))];
+        let index = Index::default().with(1, configs);
+        let (small, large) = (json!({"a": "x".repeat(5000)}), json!({"a": "x".repeat(SMALL_BODY)}));
+        for (events, quick) in [
+            (vec![event("e", small.clone())], true),
+            (vec![event("e", large.clone())], false),
+            (vec![event("e", small.clone()); 4], false),
+            (vec![event("other", large); 4], true),
+            (vec![event("p", small)], false),
+            (vec![event("e", json!({})); FEW + 1], false),
+        ] {
+            assert_eq!(is_quick(&index, &events), quick, "{} {}", events.len(), events[0].name);
+        }
+    }
 }

@@ -8,11 +8,13 @@
 //! batch that was begun too often is looked at event by event, each noted by itself: the others of the batch do not suffer.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
-use store::{Result, connection_of_its_own, run};
+use store::{Operation, Result, connection_of_its_own, run};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 /// What an event is, as long as it is not written.
@@ -24,6 +26,11 @@ const NOTED_FOR: Duration = Duration::from_secs(120);
 const MAX_BEGUN: i32 = 2;
 /// An event that was begun by itself by more processes, and never ended, is set aside.
 const MAX_ALONE: i32 = 3;
+
+/// What a note may take: whoever takes it holds a transaction open, which the server ends when it is idle for 5 s.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The same with waiting for the connection, and with trying again.
+const PATIENCE_WITH_WAITS: Duration = Duration::from_secs(2);
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// This process.
@@ -91,15 +98,19 @@ impl Renderings {
         identities.sort_unstable();
         identities.dedup();
         let pool = self.own.get_or_init(|| connection_of_its_own(&self.pool));
-        let noted: Result<Vec<(Vec<u8>, i32)>> = run(pool, name, move |connection| {
+        let operation = Operation::named(name).within(PATIENCE);
+        let noted = run(pool, operation, move |connection| {
             let identities: Vec<Vec<u8>> = identities.iter().map(|identity| identity.to_vec()).collect();
             let mut query = sqlx::query_as(statement).bind(identities);
             if let Some(process) = begun_by {
                 query = query.bind(process);
             }
             Box::pin(async move { Ok(query.fetch_all(connection).await?) })
-        })
-        .await;
+        });
+        let noted: Result<Vec<(Vec<u8>, i32)>> =
+            timeout(PATIENCE_WITH_WAITS, noted).await.unwrap_or_else(|_| {
+                Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")).into())
+            });
         match noted {
             Ok(rows) => {
                 rows.into_iter().filter_map(|(identity, n)| Some((identity.try_into().ok()?, n))).collect()
@@ -112,13 +123,14 @@ impl Renderings {
     }
 }
 
-// None waits for the disk: a process that ends takes nothing with it that the server has.
+// None waits for the disk: a process that ends takes nothing with it that the server has. When the first process began stays as it
+// is, so that the day for which it is remembered ends, however often the event is sent.
 const BEGIN: &str = "-- begin_renderings
 WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 INSERT INTO event_renderings AS r (identity, begun, begun_by)
 SELECT identity, 1, $2 FROM quick, unnest($1::bytea[]) AS identity ORDER BY identity
 ON CONFLICT (identity) DO UPDATE
-SET begun = r.begun + (r.begun_by <> excluded.begun_by)::int, begun_by = excluded.begun_by, begun_at = now()
+SET begun = r.begun + (r.begun_by <> excluded.begun_by)::int, begun_by = excluded.begun_by
 RETURNING identity, begun";
 
 const BEGIN_ALONE: &str = "-- begin_rendering_alone

@@ -156,4 +156,24 @@ mod tests {
             assert_eq!(started(&events, vec![new(1), new(2)]).await.1, [true, true]);
         });
     }
+
+    #[test]
+    fn what_was_set_aside_is_tried_again_after_a_day_though_it_was_sent_meanwhile() {
+        store::testing::run(async {
+            let pool = store::testing::control_database().await;
+            let events = Events::new(pool.clone(), [TaskType::of::<Noop>()].into(), EventSettings::default());
+            let config = json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}});
+            let config: ActionConfig = serde_json::from_value(config).unwrap();
+            set_one(&pool, "c".to_owned(), Some(config), reconcile::Owner::Api).await.unwrap();
+            left_behind(&pool, &new(1), 3).await;
+            sqlx::query("UPDATE event_renderings SET begun_at = now() - interval '25 hours'")
+                .execute(&pool)
+                .await
+                .unwrap();
+            assert_eq!(started(&events, vec![new(1)]).await.1, [false]);
+            crate::retention::maintain(&pool, std::time::Duration::from_secs(90 * 24 * 3600)).await.unwrap();
+            assert_eq!(noted(&pool).await, 0);
+            assert_eq!(started(&events, vec![new(1)]).await.1, [true]);
+        });
+    }
 }

@@ -92,6 +92,26 @@ fn all_that_one_event_renders_has_one_budget_and_its_story_says_so() {
 }
 
 #[test]
+fn configs_whose_templates_lack_a_param_starve_no_other() {
+    run(async {
+        let world = World::fresh().await;
+        let action = json!({"task": "noop", "params": {"note": "{{ event.params.optional }}"}});
+        for n in 0..12 {
+            let name = format!("lacks{n:02}");
+            world.config(json!({"name": name, "on": [{"event": "e"}], "action": action})).await;
+        }
+        let action = json!({"task": "noop", "params": {"note": "{{ event.params.there }}"}});
+        world.config(json!({"name": "later", "on": [{"event": "e"}], "action": action})).await;
+        let event = world.event("e", json!({"there": "x"})).await;
+        let started: Vec<String> =
+            world.started(&event).await.into_iter().map(|(config, _)| config).collect();
+        assert_eq!(started, ["later"]);
+        let reason = world.reason(&event, "lacks11").await;
+        assert!(reason.contains("is undefined"), "{reason}");
+    });
+}
+
+#[test]
 fn a_batch_whose_tasks_have_concurrency_keys_is_written_at_once() {
     run(async {
         let world = World::fresh().await;

@@ -1,5 +1,7 @@
 //! Hazard: an event is set aside because the database failed, though nothing is wrong with it. (That one is set aside which ends the
-//! process each time: `write/start.rs`.)
+//! process each time: `write/start.rs`.) Or: it is not written, because no note of it can be taken.
+
+use std::time::{Duration, Instant};
 
 use events::{Cause, NewEvent};
 use serde_json::{Value, json};
@@ -36,5 +38,24 @@ fn an_error_of_the_database_is_no_end_of_the_process() {
             .await
             .unwrap();
         assert_eq!(left, json!(0));
+    });
+}
+
+#[test]
+fn an_event_of_which_no_note_can_be_taken_is_written_all_the_same() {
+    run(async {
+        let world = World::fresh().await;
+        world.config(noop_on("c", "e")).await;
+        let mut holder = world.pool.begin().await.unwrap();
+        sqlx::raw_sql("SET LOCAL idle_in_transaction_session_timeout = 0; LOCK TABLE event_renderings")
+            .execute(&mut *holder)
+            .await
+            .unwrap();
+        let began = Instant::now();
+        let id = world.event("e", json!({})).await;
+        // Both notes, that it begins and that it has ended; the server ends a transaction that is idle for 5 s.
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!(world.started(&id).await.len(), 1);
+        holder.rollback().await.unwrap();
     });
 }
