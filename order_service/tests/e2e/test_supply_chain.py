@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import textwrap
 
 import pytest
 
@@ -113,6 +114,34 @@ def test_a_url_that_any_merge_request_gets_is_an_error(checkout):
     given = {"CI_MERGE_REQUEST_IID": "7", "ORDER_SERVICE_DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}
     done = checkout.check(checkout.main, **given)
     assert done.returncode == 1 and "make it a protected variable" in done.stderr
+
+
+def job_script() -> str:
+    """What GitLab makes of the job's script."""
+    job = (ROOT / ".gitlab-ci.yml").read_text().partition("\nreconcile:\n")[2].partition("\n\n")[0]
+    lines = textwrap.dedent(job.partition("  script:\n")[2]).splitlines()
+    return "\n".join(line[2:] for line in lines if line != "- |" and not line.startswith("#"))
+
+
+def test_the_check_of_a_request_from_before_the_script_is_the_target_branchs(checkout, tmp_path):
+    origin = checkout.folder
+    git(origin, "rm", "-q", SCRIPT)
+    checkout.commit()
+    (origin / "scripts").mkdir(exist_ok=True)
+    commit = checkout.request(described_anew_and_hostile)
+    (origin / "scripts").mkdir(exist_ok=True)
+    shutil.copy(ROOT / SCRIPT, origin / SCRIPT)
+    program = platform_under_test.ORDER_SERVICE_BIN
+    (origin / "Makefile").write_text(f"build:\n\tmkdir -p order_service/bin\n\tln -s {program} order_service/bin/app\n")
+    checkout.commit()
+    git(tmp_path, "clone", "-q", str(origin), "clone")
+    git(tmp_path / "clone", "checkout", "-q", commit)
+    told = {**os.environ, "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main", "BUNDLE_COMMIT": commit}
+    told.pop("ORDER_SERVICE_DATABASE_URL", None)
+    words = ["bash", "-eo", "pipefail", "-c", job_script()]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=told, cwd=tmp_path / "clone")
+    assert done.returncode == 0 and "nothing is planned" in done.stdout, done.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 FOUND = "error[vulnerability]: unable to keep a secret"
