@@ -107,13 +107,18 @@ CONF
             # Machines without systemd; for as long as the installation takes.
             printf '#!/bin/sh\n[ "$1" != pgbouncer ] || exit 101\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
             as_root chmod 755 /usr/sbin/policy-rc.d
-            trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
+            trap 'as_root rm -f /usr/sbin/policy-rc.d || true' EXIT
         fi
     fi
     # One broken third-party source must not stop us: if a package cannot be had, the install says so.
     as_root apt-get update -q || say "apt-get update had errors; going on with the lists there are"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
         -o DPkg::Lock::Timeout=120 "$@"
+    if [[ -n $(trap -p EXIT) ]]; then
+        # Whatever else is installed meanwhile must not meet it.
+        as_root rm -f /usr/sbin/policy-rc.d
+        trap - EXIT
+    fi
 }
 
 packages=()

@@ -130,7 +130,7 @@ fn process() -> Command {
                 .long("timeout")
                 .value_name("TIME")
                 .default_value("30s")
-                .help("How long each request may take; 1000 orders go in one, 16 requests at a time"),
+                .help("How long each request may take, and how long to try again while the service has no room; 1000 orders go in one, 16 requests at a time"),
         )
         .args(shown(&CLIENT))
         .arg(server())

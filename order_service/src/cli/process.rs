@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::io::IsTerminal as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ArgMatches;
 use futures::StreamExt as _;
@@ -13,7 +13,7 @@ use proto::order_service::process_orders_request::OrderRequest;
 use proto::order_service::process_orders_response::OrderResponse;
 use serde_json::json;
 use settings::Resolved;
-use tonic::Request;
+use tonic::{Code, Request, Status};
 
 use super::order_file::{self, Columns, Named};
 use super::{Failure, client, output};
@@ -22,6 +22,10 @@ use super::{Failure, client, output};
 const TOGETHER: usize = 1000;
 /// Requests at a time: orders that wait for their data wait together.
 const SIDE_BY_SIDE: usize = 16;
+/// Before what the service had no room for is sent again; each time twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// But not longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
     let orders = orders(args)?;
@@ -80,18 +84,11 @@ async fn send(
 ) -> Result<(Vec<OrderResponse>, Option<Failure>), Failure> {
     let (client, server) = client::connect(args, resolved)?;
     let progress = progress(orders.len() as u64);
-    // Once one has failed, those under way are waited for, and no other is begun.
-    let has_failed = Cell::new(false);
+    let sending = Sending::new(client, timeout);
     let requests = orders.chunks(TOGETHER).map(async |chunk| {
-        if has_failed.get() {
-            return Ok(Vec::new());
-        }
-        let mut request = Request::new(ProcessOrdersRequest { orders: chunk.to_vec() });
-        request.set_timeout(timeout);
-        let answered = client.clone().process_orders(request).await;
-        has_failed.set(has_failed.get() || answered.is_err());
+        let answered = sending.send(chunk).await;
         progress.inc(chunk.len() as u64);
-        answered.map(|response| response.into_inner().processed_orders)
+        answered
     });
     let answers: Vec<_> = futures::stream::iter(requests).buffered(SIDE_BY_SIDE).collect().await;
     progress.finish_and_clear();
@@ -103,6 +100,58 @@ async fn send(
         }
     }
     Ok((processed, failure))
+}
+
+/// What the requests know of each other.
+struct Sending {
+    client: client::Client,
+    timeout: Duration,
+    /// Once one has failed, those under way are waited for, and no other is begun.
+    has_failed: Cell<bool>,
+    under_way: Cell<usize>,
+    last_answer: Cell<Instant>,
+}
+
+impl Sending {
+    fn new(client: client::Client, timeout: Duration) -> Self {
+        let (has_failed, under_way) = (Cell::new(false), Cell::new(0));
+        Self { client, timeout, has_failed, under_way, last_answer: Cell::new(Instant::now()) }
+    }
+
+    /// Orders that the service has no room for are sent again.
+    async fn send(&self, orders: &[OrderRequest]) -> Result<Vec<OrderResponse>, Status> {
+        let mut wait = FIRST_WAIT;
+        while !self.has_failed.get() {
+            match self.ask(orders).await {
+                Ok(processed) => return Ok(processed),
+                Err(status) if status.code() == Code::ResourceExhausted && self.may_wait(wait) => {
+                    tokio::time::sleep(wait).await;
+                    wait = LONGEST_WAIT.min(wait * 2);
+                }
+                Err(status) => {
+                    self.has_failed.set(true);
+                    return Err(status);
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn ask(&self, orders: &[OrderRequest]) -> Result<Vec<OrderResponse>, Status> {
+        let mut request = Request::new(ProcessOrdersRequest { orders: orders.to_vec() });
+        request.set_timeout(self.timeout);
+        self.under_way.set(self.under_way.get() + 1);
+        let answered = self.client.clone().process_orders(request).await;
+        self.under_way.set(self.under_way.get().saturating_sub(1));
+        let processed = answered?.into_inner().processed_orders;
+        self.last_answer.set(Instant::now());
+        Ok(processed)
+    }
+
+    /// A refusal comes at once: what is under way for longer has taken the room, and makes room when it ends.
+    fn may_wait(&self, wait: Duration) -> bool {
+        self.under_way.get() > 0 || self.last_answer.get().elapsed() + wait < self.timeout
+    }
 }
 
 fn progress(orders: u64) -> ProgressBar {

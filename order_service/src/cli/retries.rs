@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use proto::order_service as wire;
 use serde_json::json;
 use settings::Resolved;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use super::order_file::{self, Columns};
 use super::{Failure, client, output};
@@ -44,7 +44,12 @@ impl Chosen {
 pub(super) async fn retry(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
     let chosen = chosen(args)?;
     let (mut client, server) = client::connect(args, resolved)?;
-    let failed = |status: Status| client::failure(&server, &status);
+    let failed = |status: Status| match status.code() {
+        Code::Unimplemented => Failure::Failed(format!(
+            "the service at {server} is too old for this: it only retries orders by their ids (as arguments, or by --file with --yes)"
+        )),
+        _ => client::failure(&server, &status),
+    };
     let is_bulk = args.get_many::<i32>("id").is_none();
     if is_bulk && !args.get_flag("yes") {
         let count = ask(&mut client, &chosen, true).await.map_err(failed)?.orders;
@@ -88,12 +93,41 @@ async fn ask(
     dry_run: bool,
 ) -> Result<wire::RetryOrdersResponse, Status> {
     let mut all = wire::RetryOrdersResponse::default();
-    for request in chosen.requests(dry_run) {
-        let mut request = Request::new(request);
+    for asked in chosen.requests(dry_run) {
+        let mut request = Request::new(asked.clone());
         request.set_timeout(PATIENCE);
-        let answer = client.retry_orders(request).await?.into_inner();
+        let answer = match client.retry_orders(request).await {
+            // The call came later than the one for a single order.
+            Err(status)
+                if status.code() == Code::Unimplemented && !dry_run && !asked.order_ids.is_empty() =>
+            {
+                one_by_one(client, asked.order_ids).await?
+            }
+            answered => answered?.into_inner(),
+        };
         all.orders += answer.orders;
         all.errors.extend(answer.errors);
+    }
+    Ok(all)
+}
+
+/// The same as the call for many does.
+async fn one_by_one(client: &client::Client, ids: Vec<i32>) -> Result<wire::RetryOrdersResponse, Status> {
+    let retries = ids.into_iter().map(async |order_id| {
+        let request = client::request(wire::RetryOrderRequest { order_id });
+        (order_id, client.clone().retry_order(request).await)
+    });
+    let answers: Vec<_> = futures::stream::iter(retries).buffered(SIDE_BY_SIDE).collect().await;
+    let mut all = wire::RetryOrdersResponse::default();
+    for (order_id, answer) in answers {
+        match answer {
+            Ok(_) => all.orders += 1,
+            Err(status) if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) => {
+                let (code, message) = (status.code() as i32, status.message().to_owned());
+                all.errors.push(wire::RetryError { order_id, code, message });
+            }
+            Err(status) => return Err(status),
+        }
     }
     Ok(all)
 }

@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import textwrap
 
 import pytest
 
@@ -115,25 +116,85 @@ def test_a_url_that_any_merge_request_gets_is_an_error(checkout):
     assert done.returncode == 1 and "make it a protected variable" in done.stderr
 
 
-def cargo_that(folder: pathlib.Path, fetches: bool, finds: bool) -> dict:
-    """An environment whose `cargo deny` fetches or not, and finds something or not."""
+def job_script() -> str:
+    """What GitLab makes of the job's script."""
+    job = (ROOT / ".gitlab-ci.yml").read_text().partition("\nreconcile:\n")[2].partition("\n\n")[0]
+    lines = textwrap.dedent(job.partition("  script:\n")[2]).splitlines()
+    return "\n".join(line[2:] for line in lines if line != "- |" and not line.startswith("#"))
+
+
+def test_the_check_of_a_request_from_before_the_script_is_the_target_branchs(checkout, tmp_path):
+    origin = checkout.folder
+    git(origin, "rm", "-q", SCRIPT)
+    checkout.commit()
+    (origin / "scripts").mkdir(exist_ok=True)
+    commit = checkout.request(described_anew_and_hostile)
+    (origin / "scripts").mkdir(exist_ok=True)
+    shutil.copy(ROOT / SCRIPT, origin / SCRIPT)
+    program = platform_under_test.ORDER_SERVICE_BIN
+    (origin / "Makefile").write_text(f"build:\n\tmkdir -p order_service/bin\n\tln -s {program} order_service/bin/app\n")
+    checkout.commit()
+    git(tmp_path, "clone", "-q", str(origin), "clone")
+    git(tmp_path / "clone", "checkout", "-q", commit)
+    told = {**os.environ, "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main", "BUNDLE_COMMIT": commit}
+    told.pop("ORDER_SERVICE_DATABASE_URL", None)
+    words = ["bash", "-eo", "pipefail", "-c", job_script()]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=told, cwd=tmp_path / "clone")
+    assert done.returncode == 0 and "nothing is planned" in done.stdout, done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+FOUND = "error[vulnerability]: unable to keep a secret"
+STALE = "[ERROR] repository is stale (last update: 2020-01-01 0:00:00.0 +00:00:00)"
+
+
+def check_advisories(folder: pathlib.Path, fetches: bool, finds: str) -> subprocess.CompletedProcess:
+    """With a `cargo deny` that fetches or not, and finds something or not."""
+    checked = f"echo '{finds}' >&2; exit 1" if finds else "echo checked"
     folder.joinpath("cargo").write_text(
-        f'#!/bin/sh\ncase "$2" in fetch) echo no network; exit {0 if fetches else 1};; '
-        f"check) echo checked; exit {1 if finds else 0};; esac\n"
+        f'#!/bin/sh\ncase "$2" in fetch) echo no network; exit {0 if fetches else 1};; check) {checked};; esac\n'
     )
     folder.joinpath("cargo").chmod(0o755)
-    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "CARGO_HOME": str(folder)}
+    told = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "CARGO_HOME": str(folder)}
+    words = [str(ROOT / "scripts/check-advisories.sh")]
+    return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, env=told)
 
 
 @pytest.mark.parametrize(
     ("fetches", "finds", "code", "said"),
-    [(True, False, 0, "checked"), (True, True, 1, "checked"), (False, True, 0, "NOT CHECKED")],
+    [(True, "", 0, "checked"), (True, FOUND, 1, FOUND), (True, STALE, 1, STALE), (False, FOUND, 0, "NOT CHECKED")],
 )
 def test_advisories_are_judged_wherever_they_can_be_had(tmp_path, fetches, finds, code, said):
-    environment = cargo_that(tmp_path, fetches, finds)
-    words = [str(ROOT / "scripts/check-advisories.sh")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, env=environment)
-    assert done.returncode == code and said in done.stdout, done.stdout + done.stderr
+    done = check_advisories(tmp_path, fetches, finds)
+    assert done.returncode == code and said in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("finds", "code", "said"),
+    [("", 0, "checked"), (FOUND, 1, FOUND), (STALE, 0, "NOT CHECKED"), ("[ERROR] no such option", 1, "no such option")],
+)
+def test_without_the_network_advisories_are_judged_by_a_copy_of_any_use(tmp_path, finds, code, said):
+    clone = tmp_path / "advisory-dbs/advisory-db-1"
+    clone.mkdir(parents=True)
+    git(clone, "init", "-q")
+    git(clone, "commit", "-q", "--allow-empty", "-m", "advisories")
+    done = check_advisories(tmp_path, fetches=False, finds=finds)
+    assert done.returncode == code and said in done.stdout, done.stdout
+    assert clone.exists() and ("NOT CHECKED" in done.stdout) == (finds == STALE)
+
+
+@pytest.mark.parametrize("half", ["an empty folder", "no commit"])
+def test_a_clone_that_broke_off_is_no_copy_and_in_nobodys_way(tmp_path, half):
+    # As where CARGO_HOME lies within the checkout.
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "another repository")
+    clone = tmp_path / "advisory-dbs/advisory-db-1"
+    (clone / ".git").mkdir(parents=True)
+    if half == "no commit":
+        git(clone, "init", "-q")
+    done = check_advisories(tmp_path, fetches=False, finds=FOUND)
+    assert done.returncode == 0 and "NOT CHECKED" in done.stdout, done.stdout
+    assert not clone.exists() and (tmp_path / ".git").exists()
 
 
 @pytest.mark.parametrize("wanted", ["order_service/tests/e2e/requirements", "scripts/requirements/nats-server", "scripts/requirements/sqs"])
