@@ -23,7 +23,7 @@ mod saved;
 mod transaction;
 pub mod yaml;
 
-pub use bundle::{Bundle, Check, Document, Named, Place, Revision, SentFile};
+pub use bundle::{Bundle, Check, Document, Named, Place, Revision, SentFile, ToSend};
 pub use decide::Decision;
 pub use desired::DIFF_LIMIT;
 pub use diagnostic::{Diagnostic, Problem, listed, suggestion};

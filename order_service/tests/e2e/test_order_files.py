@@ -7,11 +7,12 @@ import time
 
 import pytest
 
+from client import request_of
 from foreign_data_manager import Behaviour
 from processes import run_command
 from platform_under_test import ORDER_SERVICE_BIN
 from ports import free_port
-from waiting import elapsed_since
+from waiting import elapsed_since, wait_until
 
 ALL = range(-(2**31), 2**31)
 RANGE = "is not a whole number from -2147483648 to 2147483647"
@@ -87,3 +88,26 @@ def test_orders_that_wait_for_the_data_manager_wait_side_by_side(platform):
     assert done.returncode == 1 and len(json.loads(done.stdout)["processed_orders"]) == 5000, done.stderr
     assert "5000 of 5000 orders are not processed" in done.stderr
     assert took < 12, f"{took:.1f} s for five requests of 5 s"
+
+
+def test_what_a_small_service_has_no_room_for_is_sent_again(platform):
+    platform.foreign_data_manager(batch=True)
+    service = platform.order_service("--max-in-flight-orders", "1000")
+    file = written(platform, "".join(f"{n},1\n" for n in range(8000)))
+    done = service.client_command("process", "--file", file, "--output", "json")
+    assert done.returncode == 0, done.stderr
+    orders = json.loads(done.stdout)["processed_orders"]
+    assert [order["order_id"] for order in orders] == list(range(8000))
+
+
+def test_a_service_that_never_has_room_is_not_asked_for_ever(platform):
+    foreign = platform.foreign_data_manager()
+    foreign.default = Behaviour.SILENT
+    service = platform.order_service("--max-in-flight-orders", "1000")
+    others = platform.client(service).stub.ProcessOrders.future(request_of((n, 1) for n in range(1000)), timeout=60)
+    wait_until(lambda: platform.client(service).knows(0), 5, "others have the room")
+    start = time.monotonic()
+    done = service.client_command("process", "--order", "5000:1", "--timeout", "3s")
+    assert done.returncode == 1 and "ResourceExhausted" in done.stderr, done.stderr
+    assert 1 < elapsed_since(start) < 5
+    others.cancel()

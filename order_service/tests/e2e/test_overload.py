@@ -35,7 +35,7 @@ def test_what_does_not_fit_is_refused_at_once_and_whole(platform):
         assert_processed_as_given(call.result().processed_orders, expected)
     assert client.process([(1000, 1)])[0].is_processed, "it did not recover"
     too_large = refusal_of(client.process, [(order_id, 1) for order_id in range(5000, 5201)], timeout=5)
-    assert too_large.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and not client.knows(5000)
+    assert too_large.code() == grpc.StatusCode.INVALID_ARGUMENT and not client.knows(5000)
 
 
 class Flood:

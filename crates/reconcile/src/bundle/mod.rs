@@ -8,6 +8,7 @@ mod inputs;
 mod judge;
 mod read;
 mod schemas;
+mod sending;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ pub use document::Document;
 pub use git::Revision;
 use inputs::Entry;
 use schemas::Schemas;
+pub use sending::ToSend;
 pub use source::{Place, SentFile};
 
 /// A bundle that was read; what is wrong with it is in it.

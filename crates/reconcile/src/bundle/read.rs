@@ -13,7 +13,7 @@ use crate::digest::{self, Digest};
 use crate::{Diagnostic, Field, yaml};
 
 /// Where the integrations' metadata lies.
-const INTEGRATIONS: &str = "integrations/";
+pub(super) const INTEGRATIONS: &str = "integrations/";
 /// Files that are not worth another thread.
 const FEW: usize = 200;
 

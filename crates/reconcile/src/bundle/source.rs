@@ -75,15 +75,6 @@ impl Place {
             _ => Err(format!("{named} is not a folder, and {self} has no revisions")),
         }
     }
-
-    /// The same files, to be sent to somebody else: who judges them by schemas of his own.
-    pub fn to_send(&self) -> Result<Vec<SentFile>, String> {
-        let send = |file: Found| match file.text {
-            Ok(text) => Ok(SentFile { path: file.path, text }),
-            Err(reason) => Err(format!("{} {reason}", file.label)),
-        };
-        self.files()?.into_iter().filter(|file| !file.path.starts_with(FOLDER)).map(send).collect()
-    }
 }
 
 /// Whether a file with this path is one of the bundle's: YAML, and nothing on its way is hidden.
@@ -152,6 +143,11 @@ pub(super) fn builtin() -> impl Iterator<Item = Found> {
         label: format!("built-in:{path}"),
         text: Ok((*text).to_owned()),
     })
+}
+
+/// The names of the schemas in the program.
+pub(super) fn builtin_schemas() -> impl Iterator<Item = String> {
+    BUILTIN.iter().filter_map(|(path, _)| path.strip_prefix(FOLDER)).map(|name| format!("/{name}"))
 }
 
 impl fmt::Display for Place {

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use reconcile::{Bundle, Place, SentFile};
+use reconcile::{Bundle, Place, SentFile, ToSend, problems};
+
+use crate::folder::{Folder, integrations};
 
 const CONFIG: &str =
     "$schema: /events/action-config-1.yml\nname: c\non: [{event: e}]\naction: {task: noop}\n";
@@ -59,11 +61,47 @@ fn what_is_sent_is_judged_by_the_programs_schemas() {
 }
 
 #[test]
-fn schemas_are_not_sent() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(folder.path().join("schemas/my")).unwrap();
-    std::fs::write(folder.path().join("schemas/my/own-1.yml"), "type: object\n").unwrap();
-    std::fs::write(folder.path().join("c.yaml"), CONFIG).unwrap();
-    let files = Place::Folder(folder.path().to_owned()).to_send().unwrap();
-    assert_eq!(files, [file("c.yaml", CONFIG)]);
+fn schemas_and_what_needs_them_are_not_sent() {
+    let integration = |name: &str, schemas: &str| {
+        format!("$schema: /app/integration-1.yml\nname: {name}\nschemas: [{schemas}]\n")
+    };
+    let known = integration("action-configs", "/events/action-config-1.yml");
+    let folder = Folder::new(&[
+        ("schemas/my/own-1.yml", "type: object\n"),
+        ("schemas/events/action-config-1.yml", &own_schema()),
+        ("schemas/app/integration-1.yml", include_str!("../../../../configs/schemas/app/integration-1.yml")),
+        ("c.yaml", CONFIG),
+        ("own.yaml", "$schema: /my/own-1.yml\n"),
+        ("integrations/action-configs.yaml", &known),
+        ("integrations/queues.yaml", &integration("queues", "/my/own-1.yml, /events/action-config-1.yml")),
+    ]);
+    assert_eq!(folder.told(), [] as [&str; 0]);
+    let ToSend { files, left_out } = folder.bundle().to_send().unwrap();
+    assert_eq!(files, [file("c.yaml", CONFIG), file("integrations/action-configs.yaml", &known)]);
+    assert_eq!(left_out, 2);
+    assert_eq!(
+        problems(&sent(files).unwrap(), &[], &integrations()),
+        [],
+        "the receiver has nothing against it"
+    );
+}
+
+#[test]
+fn what_is_wrong_is_sent_as_it_is() {
+    let folder = Folder::new(&[
+        ("c.yaml", CONFIG),
+        ("typo.yaml", "$schema: /no/such-1.yml\n"),
+        ("bad.yaml", "a: [\n"),
+    ]);
+    let ToSend { files, left_out } = folder.bundle().to_send().unwrap();
+    assert_eq!((files.len(), left_out), (3, 0), "whoever leaves it out would bring half a bundle about");
+}
+
+#[test]
+fn a_bundle_without_any_metadata_left_is_not_sent() {
+    // Those of the built-in bundle would step in, and integrations run that this one leaves alone.
+    let folder = crate::world::teams(2);
+    assert_eq!(folder.told(), [] as [&str; 0]);
+    let refused = folder.bundle().to_send().unwrap_err();
+    assert!(refused.contains("nothing is left to be sent"), "{refused}");
 }

@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
-use reconcile::{Bundle, Decided, Report, Request, RequestError, SavedPlan};
+use reconcile::{Bundle, Decided, Report, Request, RequestError, SavedPlan, ToSend};
 use serde_json::Value as Json;
 
-use super::super::Failure;
+use super::super::{Failure, output};
 use super::Done;
 use super::connection;
 use crate::bundle::http::Wanted;
@@ -99,8 +99,14 @@ impl Service {
 }
 
 fn wanted(bundle: &Bundle, pool_size: usize) -> Result<Wanted, Failure> {
+    let ToSend { files, left_out } = bundle.to_send().map_err(Failure::Failed)?;
+    if left_out > 0 {
+        output::remark(format!(
+            "warning: not sent, as only this bundle has the schemas that they need: {left_out} of its files"
+        ));
+    }
     Ok(Wanted {
-        files: bundle.place().to_send().map_err(Failure::Failed)?,
+        files,
         integrations: Vec::new(),
         arguments: Vec::new(),
         dry_run: false,
