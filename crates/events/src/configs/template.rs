@@ -20,8 +20,10 @@ use crate::Event;
 const FUEL: u64 = 20_000;
 /// Steps of all templates that one event renders.
 const EVENT_FUEL: u64 = 200_000;
-/// Steps that a template pays which failed at something else than its limits: what it took is not known then.
+/// What a template pays that failed within [`FEW`] steps, in steps: how many it took is not known then.
 const FAILED: u64 = 50;
+/// Steps that one may take before it fails without paying for all that it was allowed.
+const FEW: u64 = 1000;
 /// Longest template, in bytes.
 const LONGEST: usize = 4096;
 /// Longest output of one template, in bytes.
@@ -44,6 +46,13 @@ static EXPRESSIONS: LazyLock<Environment<'static>> = LazyLock::new(|| {
         state.set_temp(KEPT, value.clone());
         Ok(())
     });
+    environment
+});
+
+/// For finding out whether one has failed early.
+static BEGINNINGS: LazyLock<Environment> = LazyLock::new(|| {
+    let mut environment = environment();
+    environment.set_fuel(Some(FEW));
     environment
 });
 
@@ -214,7 +223,8 @@ fn render_text(text: &str, scope: &Scope, budget: &mut Budget) -> Result<Json, S
     };
     let (value, steps) = rendered.map_err(|failed| {
         // Its own reason is said, not that of the budget: the next one says that.
-        let _ = budget.pay(failed.steps, 0);
+        let steps = if fails_early(text, scope) { failed.steps } else { FUEL };
+        let _ = budget.pay(steps, 0);
         failed.reason
     })?;
     let bytes = size(&value);
@@ -222,7 +232,14 @@ fn render_text(text: &str, scope: &Scope, budget: &mut Budget) -> Result<Json, S
     Ok(value)
 }
 
-/// Why a template gives nothing, and what it pays.
+/// Whether a template that fails does so within [`FEW`] steps.
+fn fails_early(text: &str, scope: &Scope) -> bool {
+    let Ok(template) = BEGINNINGS.template_from_str(text) else { return true };
+    let rendered = template.render_captured_to(scope.0.clone(), io::sink());
+    rendered.err().is_none_or(|error| error.kind() != ErrorKind::OutOfFuel)
+}
+
+/// Why a template gives nothing, and what it pays if it has failed early.
 struct Failed {
     reason: String,
     steps: u64,
@@ -445,7 +462,7 @@ mod tests_of_templates {
 
     #[test]
     fn one_that_lacks_a_param_leaves_the_budget_to_others_and_a_bomb_does_not() {
-        let event = event("e", json!({"k": [1, 2]}));
+        let event = event("e", json!({"k": [1, 2], "list": vec!["x"; 2000]}));
         let scope = Scope::new(&event, None).unwrap();
         let nested = "{% for a in event.params.k %}".repeat(14) + "x" + &"{% endfor %}".repeat(14);
         let left_after = |text: &str, times: usize| {
@@ -456,7 +473,10 @@ mod tests_of_templates {
         for text in ["{{ event.params.x }}", "a {{ event.params.x }}", "{{ event.name / 2 }}"] {
             assert!(left_after(text, 1000), "{text}");
         }
-        assert!(!left_after(&nested, 11));
+        let late = "{% for a in event.params.list %}{% if a %}{% endif %}{% endfor %}{{ event.params.x }}";
+        for text in [nested.as_str(), late] {
+            assert!(!left_after(text, 11), "{text}");
+        }
     }
 
     #[test]
