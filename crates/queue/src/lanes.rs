@@ -7,8 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
 use store::{
-    Error, LONG, Lease, Leases, Notifications, Notify as Heard, Operation, Result, connection_of_its_own,
-    run, run_tx,
+    Error, Lease, Leases, Notifications, Notify as Heard, Result, connection_of_its_own, run, run_tx,
 };
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::Instant;
@@ -23,10 +22,20 @@ pub fn lane_class(queue: QueueName) -> String {
     format!("lane/{queue}")
 }
 
-/// What a room does when a lane of its queue is adopted, before the lane's jobs are claimed and in the same
-/// transaction: such as turning what the dead process had in hand into jobs. Must be safe to repeat.
+/// What is done when a lane of a queue is adopted, before the lane's jobs are claimed: such as turning what the dead process
+/// had in hand into jobs. Called in transactions of their own that fence the lane, until it answers that nothing is left: a
+/// fence holds up the renewal of all leases, so each piece must be short. Must be safe to repeat.
 pub type Adopt =
-    Arc<dyn for<'c> Fn(&'c mut PgConnection, &'c Lease) -> BoxFuture<'c, Result<()>> + Send + Sync>;
+    Arc<dyn for<'c> Fn(&'c mut PgConnection, &'c Lease) -> BoxFuture<'c, Result<Adoption>> + Send + Sync>;
+
+/// How far an adoption is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adoption {
+    /// Nothing is left.
+    Complete,
+    /// There may be more.
+    Partial,
+}
 
 /// How often a process asks for due jobs though nobody woke it.
 const IDLE_POLL: Duration = Duration::from_secs(2);
@@ -250,16 +259,7 @@ async fn keep_own(jobs: Jobs) {
 
 async fn take_in(jobs: Jobs, mut adopted: mpsc::Receiver<Arc<Lease>>, adopt: Adopt) {
     while let Some(lease) = adopted.recv().await {
-        let (adopt, lane) = (adopt.clone(), lease.clone());
-        let prepared =
-            run_tx(&jobs.shared.pool, Operation::named("adopt_lane").within(LONG), move |connection| {
-                let (adopt, lane) = (adopt.clone(), lane.clone());
-                Box::pin(async move {
-                    lane.fence(connection).await?;
-                    adopt(connection, &lane).await
-                })
-            });
-        if let Err(error) = prepared.await {
+        if let Err(error) = adopt_whole(&jobs.shared.pool, &adopt, &lease).await {
             // Given up, so that it is tried again, here or elsewhere: at once, or when it has expired.
             tracing::warn!(%error, code = "UNAVAILABLE", lane = lease.name, "lane could not be adopted");
             let _ = jobs.shared.leases.release(&lease).await;
@@ -267,6 +267,22 @@ async fn take_in(jobs: Jobs, mut adopted: mpsc::Receiver<Arc<Lease>>, adopt: Ado
         }
         jobs.lanes().held.insert(lease.id, (lease, HashSet::new()));
         jobs.wake_in(Duration::ZERO);
+    }
+}
+
+async fn adopt_whole(pool: &PgPool, adopt: &Adopt, lease: &Arc<Lease>) -> Result<()> {
+    loop {
+        let (adopt, lane) = (adopt.clone(), lease.clone());
+        let piece = run_tx(pool, "adopt_lane", move |connection| {
+            let (adopt, lane) = (adopt.clone(), lane.clone());
+            Box::pin(async move {
+                lane.fence(connection).await?;
+                adopt(connection, &lane).await
+            })
+        });
+        if piece.await? == Adoption::Complete {
+            return Ok(());
+        }
     }
 }
 

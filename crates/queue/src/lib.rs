@@ -27,7 +27,7 @@ pub use backoff::Backoff;
 pub use enqueue::{Enqueued, enqueue, enqueue_in_tx};
 pub use inspect::{Complaint, Depth, complaints, depths};
 pub use job::{Job, NewJob, Priority};
-pub use lanes::{Adopt, Jobs, QueueName, lane_class};
+pub use lanes::{Adopt, Adoption, Jobs, QueueName, lane_class};
 pub use settle::{
     Settle, bury_new_in_tx, fence_lanes, forget_dead_in_tx, hurry_in_tx, redrive_in_tx, settle_in_tx,
 };

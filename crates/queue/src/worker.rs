@@ -134,8 +134,8 @@ fn verdict(job: &Job, outcome: Outcome, terms: &WorkerTerms) -> Settle {
     }
 }
 
-/// Settles a batch, for as long as the database takes; jobs of lost lanes belong to somebody else now. What it refuses for
-/// good is found by halving, so that one impossible job does not keep the others.
+/// Settles a batch, for as long as the database takes; jobs of lost lanes belong to another process now. What is refused for
+/// good, or takes too long, is halved: one impossible job does not keep the others, and a slow database gets less at once.
 async fn settle(jobs: &Jobs, batch: Vec<(Job, Settle)>) {
     let grouped = batch.iter().any(|(job, _)| job.group.is_some());
     let mut soonest = grouped.then_some(Duration::ZERO);
@@ -144,6 +144,9 @@ async fn settle(jobs: &Jobs, batch: Vec<(Job, Settle)>) {
         let (held, lost): (Vec<_>, Vec<_>) = pile.into_iter().partition(|(job, _)| !job.lane.is_lost());
         lost.iter().for_each(|(job, _)| jobs.end(&job.lane, job.id));
         pile = held;
+        if pile.is_empty() {
+            continue;
+        }
         let (queue, work) = (jobs.shared.queue, pile.clone());
         let settled = run_tx(&jobs.shared.pool, "settle_jobs", move |connection| {
             let work = work.clone();
@@ -155,13 +158,13 @@ async fn settle(jobs: &Jobs, batch: Vec<(Job, Settle)>) {
                 soonest = soonest.into_iter().chain(due).min();
             }
             Err(Error::Fenced { .. }) => piles.push(pile),
-            Err(error) if error.is_transient() => {
+            Err(error) if error.is_transient() && !(error.is_timeout() && pile.len() > 1) => {
                 tracing::warn!(%error, code = "UNAVAILABLE", "settling jobs failed; trying again");
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 piles.push(pile);
             }
             Err(error) if pile.len() > 1 => {
-                tracing::warn!(%error, jobs = pile.len(), "the database refuses jobs' ends; looking for which");
+                tracing::warn!(%error, jobs = pile.len(), "the database does not take jobs' ends; trying by halves");
                 piles.push(pile.split_off(pile.len() / 2));
                 piles.push(pile);
             }

@@ -1,6 +1,6 @@
 //! Callbacks: stored in one statement for all that came in meanwhile, the first one of each order for good.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -229,23 +229,36 @@ async fn write(pool: &PgPool, callbacks: HashMap<i32, Data>) -> Result<Vec<Verdi
 /// Short enough for a second try on another connection before the order's time for its callback is over.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Nobody in this process waits for these: they wake their job, and the replica that has asked, if there is one. Lost
-/// if the process dies here; then the order's next attempt finds the data.
+/// Nobody in this process waits for these: they wake their job, and the replica that has asked, if there is one. Those of
+/// orders that have ended, which a data manager may repeat for as long as it likes, concern nobody. Lost if the process
+/// dies here; then the order's next attempt finds the data.
 async fn forward_elsewhere(pool: &PgPool, callbacks: Vec<(i32, Stored)>) {
-    let keys: Arc<Vec<String>> = Arc::new(callbacks.iter().map(|callback| callback.0.to_string()).collect());
-    // A notification holds 8000 bytes, a callback at most 66.
-    let payloads = callbacks.chunks(120).map(|chunk| chunk.iter().map(word).collect::<Vec<_>>().join(","));
-    let payloads: Arc<Vec<String>> = Arc::new(payloads.collect());
+    let callbacks: Arc<[(i32, Stored)]> = callbacks.into();
     let forward = Operation::named("forward_callbacks").within(FORWARD_TIMEOUT);
     let forwarded = run_tx(pool, forward, move |connection| {
-        let (keys, payloads) = (keys.clone(), payloads.clone());
+        let callbacks = callbacks.clone();
         Box::pin(async move {
+            let ids: Vec<i32> = callbacks.iter().map(|callback| callback.0).collect();
+            let unended: HashSet<i32> = sqlx::query_scalar(UNENDED)
+                .bind(ids)
+                .fetch_all(&mut *connection)
+                .await?
+                .into_iter()
+                .collect();
+            if unended.is_empty() {
+                return Ok(());
+            }
+            let keys: Vec<String> = unended.iter().map(i32::to_string).collect();
             hurry_in_tx(connection, QUEUE, &keys).await?;
+            let words: Vec<String> =
+                callbacks.iter().filter(|callback| unended.contains(&callback.0)).map(word).collect();
+            // A notification holds 8000 bytes, a callback at most 66.
+            let payloads: Vec<String> = words.chunks(120).map(|words| words.join(",")).collect();
             sqlx::query(
                 "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload -- notify_callbacks",
             )
             .bind(CALLBACK_CHANNEL)
-            .bind(&payloads[..])
+            .bind(payloads)
             .execute(connection)
             .await?;
             Ok(())
@@ -255,6 +268,9 @@ async fn forward_elsewhere(pool: &PgPool, callbacks: Vec<(i32, Stored)>) {
         tracing::warn!(%error, code = "UNAVAILABLE", "callbacks could not be forwarded; retries will find them");
     }
 }
+
+const UNENDED: &str =
+    "SELECT order_id FROM orders WHERE order_id = ANY ($1) AND state < 4 -- orders_to_forward_to";
 
 fn word((order_id, Stored { data, basis }): &(i32, Stored)) -> String {
     let (storage, pickup) = (data.storage_id, data.pickup_point_id);

@@ -202,7 +202,9 @@ pub enum End {
     /// Tried for long and often enough: failed for good, unless its data is stored by now. Then something of it may be
     /// posted, and it waits on.
     GivenUp {
-        /// Why.
+        /// For how long it was tried.
+        after: Duration,
+        /// Why it failed the last time.
         reason: String,
     },
 }

@@ -7,7 +7,7 @@ use queue::{Jobs, NewJob, enqueue_in_tx, forget_dead_in_tx, hurry_in_tx};
 use sqlx::{PgConnection, PgPool};
 use store::{Error, LONG, Lease, Operation, run, run_tx_refusable};
 
-use super::{QUEUE, State};
+use super::{Listing, QUEUE, State, list};
 
 /// Why an order cannot be retried.
 #[derive(Debug, Clone)]
@@ -59,7 +59,8 @@ pub async fn retry_all(
 pub async fn retry_in_state(pool: &PgPool, jobs: &Jobs, state: State) -> Result<i64, Error> {
     let (mut after, mut retried) = (None, 0);
     loop {
-        let ids = in_state(pool, state, after).await?;
+        let page = list(pool, Listing { state: Some(state), after, limit: TOGETHER as i64 }).await?;
+        let ids: Vec<i32> = page.iter().map(|order| order.order_id).collect();
         let Some(last) = ids.last().copied() else { return Ok(retried) };
         // Those that are being worked on are refused.
         let refused = retry_all(pool, jobs, &ids).await?;
@@ -83,27 +84,16 @@ pub async fn count(pool: &PgPool, order_ids: Vec<i32>, state: Option<State>) -> 
     .await
 }
 
+/// By what waits and what lies among the dead letters: there are few of both, and many orders.
 const COUNT_STATE: &str = "-- count_retryable
-SELECT count(*) FROM orders o WHERE o.state = $1 AND (o.state = 5 OR o.state < 4 AND EXISTS (
-    SELECT FROM jobs j WHERE j.queue = $2 AND j.job_key = o.order_id::text))";
+SELECT count(*) FROM (
+    SELECT job_key FROM dead_jobs WHERE queue = $2 AND $1 = 5
+    UNION ALL SELECT job_key FROM jobs WHERE queue = $2 AND $1 < 4
+) j JOIN orders o ON o.order_id = j.job_key::int WHERE o.state = $1";
 
 const COUNT_IDS: &str = "-- count_retryable
 SELECT count(*) FROM orders o WHERE o.order_id = ANY ($1) AND (o.state = 5 OR o.state < 4 AND EXISTS (
     SELECT FROM jobs j WHERE j.queue = $2 AND j.job_key = o.order_id::text))";
-
-/// The next orders in a state, in the order of their ids.
-async fn in_state(pool: &PgPool, state: State, after: Option<i32>) -> Result<Vec<i32>, Error> {
-    run(pool, Operation::named("orders_in_state").expensive().within(LONG), move |connection| {
-        Box::pin(async move {
-            let ids = sqlx::query_scalar(
-                "SELECT order_id FROM orders WHERE state = $1 AND ($2::int IS NULL OR order_id > $2)
-                 ORDER BY order_id LIMIT $3 -- orders_in_state",
-            );
-            Ok(ids.bind(state as i16).bind(after).bind(TOGETHER as i64).fetch_all(connection).await?)
-        })
-    })
-    .await
-}
 
 /// Those that are refused, in the order in which they were asked for.
 async fn revive_or_hurry(

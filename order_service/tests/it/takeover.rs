@@ -26,6 +26,29 @@ fn accepted_orders_of_a_dead_process_are_carried_on_without_being_sent_again() {
 }
 
 #[test]
+fn so_many_orders_are_adopted_piece_by_piece_and_none_is_left() {
+    run(async {
+        let pool = control_database().await;
+        let dead = Process::hanging(&pool).await;
+        for batch in 0..4 {
+            let orders: Vec<_> = (0..3000).map(|n| (batch * 3000 + n, 1)).collect();
+            dead.accept(&orders).await.unwrap();
+        }
+        let living = Process::working(&pool, proceed(&pool)).await;
+        for id in (0..12_000).rev().step_by(7) {
+            assert_eq!(living.ended(id).await.state, State::ProcessFinished);
+        }
+        let left: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM accepted_batches) + (SELECT count(*) FROM orders WHERE state < 4)",
+        )
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+        assert_eq!(left, 0);
+    });
+}
+
+#[test]
 fn a_process_that_wakes_up_too_late_cannot_fail_what_another_one_finished() {
     run(async {
         let pool = control_database().await;

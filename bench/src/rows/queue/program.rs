@@ -44,7 +44,8 @@ impl Process {
         let (leases, _) =
             Leases::start(pool.clone(), LeaseTerms::default(), vec![lane_class(QUEUE)], adopted);
         let (notifications, _) = Notifications::start(pool.clone(), vec![WAKE_CHANNEL]);
-        let nothing: queue::Adopt = Arc::new(|_, _| Box::pin(std::future::ready(Ok(()))));
+        let nothing: queue::Adopt =
+            Arc::new(|_, _| Box::pin(std::future::ready(Ok(queue::Adoption::Complete))));
         let jobs = Jobs::start(pool.clone(), QUEUE, leases, &notifications, arriving, nothing).await?;
         Ok(Self { pool, jobs })
     }

@@ -16,7 +16,7 @@ mod takeover;
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::{Jobs, NewJob, WAKE_CHANNEL, lane_class};
+use queue::{Adoption, Jobs, NewJob, WAKE_CHANNEL, lane_class};
 use store::{LeaseTerms, Leases, Notifications, PgPool, run_tx};
 use tokio::sync::mpsc;
 
@@ -32,7 +32,7 @@ pub async fn process(pool: &PgPool, terms: LeaseTerms) -> Jobs {
     let (adopted, arriving) = mpsc::channel(8);
     let (leases, _) = Leases::start(pool.clone(), terms, vec![lane_class(QUEUE)], adopted);
     let (notifications, _) = Notifications::start(pool.clone(), vec![WAKE_CHANNEL]);
-    let nothing: queue::Adopt = Arc::new(|_, _| Box::pin(std::future::ready(Ok(()))));
+    let nothing: queue::Adopt = Arc::new(|_, _| Box::pin(std::future::ready(Ok(Adoption::Complete))));
     Jobs::start(pool.clone(), QUEUE, leases, &notifications, arriving, nothing).await.unwrap()
 }
 

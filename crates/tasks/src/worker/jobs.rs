@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::{Adopt, Backoff, Handler, Job, Jobs, Outcome, Worker, lane_class};
+use queue::{Adopt, Adoption, Backoff, Handler, Job, Jobs, Outcome, Worker, lane_class};
 use store::{LeaseTerms, Leases, Notifications, Result};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -53,7 +53,7 @@ impl ActionWorker {
         let (leases, _) =
             Leases::start(desk.tasks.leases.clone(), terms.lease, vec![lane_class(ACTIONS)], adopted);
         // Jobs are all there is in a lane.
-        let adopt: Adopt = Arc::new(|_, _| Box::pin(std::future::ready(Ok(()))));
+        let adopt: Adopt = Arc::new(|_, _| Box::pin(std::future::ready(Ok(Adoption::Complete))));
         let jobs = Jobs::start(pool, ACTIONS, leases, notifications, arriving, adopt).await?;
         let queue_terms = queue::WorkerTerms {
             concurrency: terms.concurrency,

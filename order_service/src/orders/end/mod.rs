@@ -116,12 +116,11 @@ impl Desk {
     fn decide(&self, work: Work, end: End) -> (Work, End) {
         let end = match end {
             End::Waiting { reason, counted: true } if self.gives_up(&work) => {
-                let after = humantime::format_duration(self.terms.after);
-                End::GivenUp { reason: storable(&format!("given up after {after}: {reason}")) }
+                End::GivenUp { after: self.terms.after, reason: storable(&reason) }
             }
             End::Waiting { reason, counted } => End::Waiting { reason: storable(&reason), counted },
             End::Failed { reason } => End::Failed { reason: storable(&reason) },
-            End::GivenUp { reason } => End::GivenUp { reason: storable(&reason) },
+            End::GivenUp { after, reason } => End::GivenUp { after, reason: storable(&reason) },
             End::Finished => End::Finished,
         };
         (work, end)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use queue::{Backoff, NewJob, Settle, bury_new_in_tx, enqueue_in_tx, fence_lanes, settle_in_tx};
 use sqlx::PgConnection;
-use store::{Result, mutant};
+use store::{Result, mutant, storable};
 use uuid::Uuid;
 
 use crate::orders::{End, Origin, QUEUE, Work};
@@ -30,7 +30,7 @@ impl Columns {
         };
         let reason = |(_, end): &&(Work, End)| match end {
             End::Finished => None,
-            End::Waiting { reason, .. } | End::Failed { reason } | End::GivenUp { reason } => {
+            End::Waiting { reason, .. } | End::Failed { reason } | End::GivenUp { reason, .. } => {
                 Some(reason.clone())
             }
         };
@@ -80,11 +80,15 @@ impl Settled {
     }
 }
 
-/// The end that is written for this one.
+/// The end that is written for this one: who is given up fails, or waits on.
 fn written(work: &Work, end: &End, spared: &HashSet<i32>) -> End {
     match end {
-        End::GivenUp { reason } if spared.contains(&work.order_id) => {
+        End::GivenUp { reason, .. } if spared.contains(&work.order_id) => {
             End::Waiting { reason: reason.clone(), counted: true }
+        }
+        End::GivenUp { after, reason } => {
+            let after = humantime::format_duration(*after);
+            End::Failed { reason: storable(&format!("given up after {after}: {reason}")) }
         }
         end => end.clone(),
     }
@@ -103,11 +107,12 @@ pub(super) async fn settle(
     let given_up = ended.iter().filter(|(_, end)| matches!(end, End::GivenUp { .. }));
     let spares = |id: &i32| with_data.contains(id) && !mutant("given_up_with_data");
     let spared = given_up.map(|(work, _)| work.order_id).filter(spares).collect();
-    fail(connection, ended, &spared).await?;
+    let ended: Vec<(Work, End)> =
+        ended.iter().map(|(work, end)| (work.clone(), written(work, end, &spared))).collect();
+    fail(connection, &ended).await?;
     let (mut settled, mut enqueued, mut buried) = (Vec::new(), BTreeMap::new(), Vec::new());
-    for (work, end) in ended {
-        let end = written(work, end, &spared);
-        match (&work.origin, fate(work, &end, with_data.contains(&work.order_id), backoff)) {
+    for (work, end) in &ended {
+        match (&work.origin, fate(work, end, with_data.contains(&work.order_id), backoff)) {
             (Origin::Retried(job), fate) => settled.push(((**job).clone(), fate)),
             (Origin::Accepted(batch), Settle::Retry { delay, reason, counted, .. }) => {
                 let job =
@@ -133,7 +138,7 @@ pub(super) async fn settle(
 fn fate(work: &Work, end: &End, has_data: bool, backoff: Backoff) -> Settle {
     match end {
         End::Finished => Settle::Complete,
-        End::Failed { reason } | End::GivenUp { reason } => Settle::Bury { reason: reason.clone() },
+        End::Failed { reason } | End::GivenUp { reason, .. } => Settle::Bury { reason: reason.clone() },
         End::Waiting { reason, counted } => {
             let before = match &work.origin {
                 Origin::Accepted(_) => 0,
@@ -156,13 +161,8 @@ fn new_job(work: &Work) -> NewJob {
     NewJob { key: Some(work.order_id.to_string()), ..NewJob::default() }
 }
 
-async fn fail(connection: &mut PgConnection, ended: &[(Work, End)], spared: &HashSet<i32>) -> Result<()> {
-    let fails = |(work, end): &&(Work, End)| match end {
-        End::Failed { .. } => true,
-        End::GivenUp { .. } => !spared.contains(&work.order_id),
-        End::Finished | End::Waiting { .. } => false,
-    };
-    let columns = Columns::of(ended.iter().filter(fails).collect());
+async fn fail(connection: &mut PgConnection, ended: &[(Work, End)]) -> Result<()> {
+    let columns = Columns::of(ended.iter().filter(|(_, end)| matches!(end, End::Failed { .. })).collect());
     if columns.ids.is_empty() {
         return Ok(());
     }
