@@ -41,7 +41,7 @@ pub async fn excluding_others<T: Send + 'static>(
         let _place = RUNS.acquire().await.map_err(|_| store::Error::Abandoned)?;
         let apart = store::reserve(&pool, "exclusive", 1);
         let done = work_excluding_others(&apart, &integration, work).await;
-        apart.close().await;
+        store::close(&apart).await;
         done
     });
     Ok(done.await.map_err(|_| store::Error::Abandoned)??)

@@ -7,7 +7,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::libpq::removed_variables;
-use crate::pool::{self, ACQUIRE_TIMEOUT};
+use crate::operation::ACQUIRE_TIMEOUT;
+use crate::pool;
 use crate::session;
 use crate::url::warn_of_channel_binding;
 
@@ -131,7 +132,15 @@ async fn backend(connection: &mut PgConnection) -> sqlx::Result<i32> {
 /// `pool` do not wait for one another. Whoever holds a connection of `pool` may take one of this, never the other way round.
 /// It is closed with `pool`.
 pub fn reserve(pool: &PgPool, name: &str, max_connections: u32) -> PgPool {
-    pool::beside(pool, name, max_connections, Arc::default())
+    pool::beside(pool, name, max_connections, Vec::new(), Arc::default())
+}
+
+/// What connections may take to say goodbye, before they are dropped with the process: some may never answer again.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Closes a pool and those beside it, as far as their connections answer.
+pub async fn close(pool: &PgPool) {
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, pool.close()).await;
 }
 
 /// A connection of its own to the database of `pool`, for a task that works on it all the time: made when first used,

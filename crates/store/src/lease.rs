@@ -20,10 +20,21 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::{Error, Operation, Result, mutant, run};
+use crate::{Error, Operation, Result, mutant, pool, run};
 
 /// A renewal that takes longer is made again on another connection: there is time for two before a lease runs out.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// When the server ends a statement about leases: a row that is locked, or a slow disk, is answered before the renewal is given
+/// up, and is not taken for a silent network.
+const RENEWAL_STATEMENT_TIMEOUT: Duration = Duration::from_millis(2500);
+
+/// A connection of its own to the database of `pool`, for renewing leases and for short questions: nothing else waits for it,
+/// and the server ends its statements in time. It is closed with `pool`.
+pub fn lease_connection(pool: &PgPool) -> PgPool {
+    let limit = RENEWAL_STATEMENT_TIMEOUT.as_millis().to_string();
+    pool::beside(pool, "leases", 1, vec![("statement_timeout", limit)], Arc::default())
+}
 
 fn in_time(name: &'static str) -> Operation {
     Operation::named(name).within(RENEWAL_TIMEOUT)

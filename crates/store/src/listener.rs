@@ -6,7 +6,19 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::notify::Notify;
+/// What a listener hears.
+#[derive(Debug, Clone)]
+pub enum Notify {
+    /// Somebody notified `channel`.
+    Heard {
+        /// The channel.
+        channel: String,
+        /// What they said.
+        payload: String,
+    },
+    /// The connection was lost for a while: anything may have been said meanwhile.
+    Missed,
+}
 
 /// Hears what is said on one channel of [`Notifications`](crate::Notifications). A look is due every so often: messages,
 /// of this channel or another, do not put it off.

@@ -12,23 +12,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connect::reserve;
-use crate::listener::Listener;
-use crate::pool::{ACQUIRE_TIMEOUT, session_of};
+use crate::listener::{Listener, Notify};
+use crate::operation::ACQUIRE_TIMEOUT;
+use crate::pool::session_of;
 use crate::session;
-
-/// What a listener hears.
-#[derive(Debug, Clone)]
-pub enum Notify {
-    /// Somebody notified `channel`.
-    Heard {
-        /// The channel.
-        channel: String,
-        /// What they said.
-        payload: String,
-    },
-    /// The connection was lost for a while: anything may have been said meanwhile.
-    Missed,
-}
 
 /// How a listening connection is watched.
 #[derive(Debug, Clone, Copy)]

@@ -9,6 +9,8 @@ pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 pub const LONG: Duration = Duration::from_secs(60);
 /// What an answer may take beyond the server's own limit: whoever has not answered by then is not there.
 pub(crate) const ANSWER_GRACE: Duration = Duration::from_secs(2);
+/// How long one waits for a place in a pool, and for a connection to be made.
+pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For all statements of a transaction together, unless the operation says otherwise.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(23);
 

@@ -33,7 +33,7 @@ impl OwnConnection {
     /// A connection to the database of `pool`.
     pub fn beside(pool: &PgPool) -> Self {
         let made = Arc::new(AtomicU64::new(0));
-        let own = pool::beside(pool, "own", 1, made.clone());
+        let own = pool::beside(pool, "own", 1, Vec::new(), made.clone());
         let dropped = CancellationToken::new();
         let (closing, gone) = (own.clone(), dropped.clone());
         tokio::spawn(async move {

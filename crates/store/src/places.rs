@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::pool::ACQUIRE_TIMEOUT;
+use crate::operation::ACQUIRE_TIMEOUT;
 use crate::{Error, Result};
 
 /// More do not wait for a place.

@@ -11,11 +11,10 @@ use sqlx::{PgPool, Postgres};
 use tokio::time::{Instant, timeout};
 
 use crate::link::Link;
+use crate::operation::{ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT};
 use crate::places::Places;
 use crate::session;
 
-/// How long one waits for a place in a pool, and for a connection to be made.
-pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the check of a connection that is given back, and a goodbye, may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A pool looks after itself this often.
@@ -37,6 +36,8 @@ struct OfPool {
     /// Those of a pool beside it are the same, and sqlx keeps a pool's hooks to itself.
     session: Session,
     places: Places,
+    /// When the server ends a statement, unless the operation says otherwise.
+    statement_timeout: Duration,
 }
 
 /// A pool of at most `max_connections`, none of them made yet.
@@ -44,12 +45,20 @@ pub(crate) fn open(options: PgConnectOptions, session: session::Settings, max_co
     begin(options, Arc::new(session), max_connections, Arc::default())
 }
 
-/// Like `pool`, with connections of its own, counted in `made` before their first statement; it is closed with `pool`.
-pub(crate) fn beside(pool: &PgPool, name: &str, max_connections: u32, made: Arc<AtomicU64>) -> PgPool {
+/// Like `pool`, with connections of its own, counted in `made` before their first statement, whose sessions have these
+/// settings besides; it is closed with `pool`.
+pub(crate) fn beside(
+    pool: &PgPool,
+    name: &str,
+    max_connections: u32,
+    more: session::Settings,
+    made: Arc<AtomicU64>,
+) -> PgPool {
     let connect = pool.connect_options();
     let program = connect.get_application_name().unwrap_or_default().split('/').next().unwrap_or_default();
     let name = format!("{program}/{name}");
-    let own = begin((*connect).clone().application_name(&name), session_of(&connect), max_connections, made);
+    let session = Arc::new([(*session_of(&connect)).clone(), more].concat());
+    let own = begin((*connect).clone().application_name(&name), session, max_connections, made);
     let (closed, closing) = (pool.close_event(), own.clone());
     tokio::spawn(async move {
         tokio::select! {
@@ -71,6 +80,11 @@ pub(crate) fn places_of(pool: &PgPool) -> Places {
     known.unwrap_or_else(|| Places::of(pool.options().get_max_connections()))
 }
 
+/// When the server ends a statement of this pool, unless the operation says otherwise.
+pub(crate) fn statement_timeout_of(pool: &PgPool) -> Duration {
+    of_pool(&pool.connect_options(), |pool| pool.statement_timeout).unwrap_or(STATEMENT_TIMEOUT)
+}
+
 fn of_pool<T>(options: &Arc<PgConnectOptions>, what: impl Fn(&OfPool) -> T) -> Option<T> {
     let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     pools.iter().find(|pool| pool.options.as_ptr() == Arc::as_ptr(options)).map(what)
@@ -78,9 +92,15 @@ fn of_pool<T>(options: &Arc<PgConnectOptions>, what: impl Fn(&OfPool) -> T) -> O
 
 fn remember(pool: &PgPool, session: Session) {
     let places = Places::of(pool.options().get_max_connections());
+    let statement_timeout = session::statement_timeout(&session).unwrap_or(STATEMENT_TIMEOUT);
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     pools.retain(|pool| pool.options.strong_count() > 0);
-    pools.push(OfPool { options: Arc::downgrade(&pool.connect_options()), session, places });
+    pools.push(OfPool {
+        options: Arc::downgrade(&pool.connect_options()),
+        session,
+        places,
+        statement_timeout,
+    });
 }
 
 fn begin(options: PgConnectOptions, session: Session, max_connections: u32, made: Arc<AtomicU64>) -> PgPool {

@@ -30,6 +30,12 @@ fn usual() -> Settings {
     ]
 }
 
+/// The statements' limit among these settings, which are ours: in milliseconds.
+pub(crate) fn statement_timeout(settings: &Settings) -> Option<Duration> {
+    let (_, value) = settings.iter().rev().find(|(name, _)| *name == "statement_timeout")?;
+    value.parse().ok().map(Duration::from_millis)
+}
+
 /// Start-up parameters that pgbouncer knows, too: those of sqlx but one.
 pub(crate) fn without_startup_parameters(options: PgConnectOptions) -> PgConnectOptions {
     options.extra_float_digits(None)

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::held;
 use crate::link::Link;
 use crate::operation::STATEMENT_TIMEOUT;
-use crate::pool::{discard, give_back, places_of};
+use crate::pool::{discard, give_back, places_of, statement_timeout_of};
 use crate::session::IDLE_IN_TRANSACTION;
 use crate::{Error, Operation, Result, mutant};
 
@@ -157,7 +157,10 @@ where
     let worked = held::while_held(pool, patiently(&mut connection, operation, work, transaction));
     let Ok(tried) = timeout(deadline, worked).await else {
         discard(connection);
-        Link::to(&pool.connect_options()).suspect();
+        // Before the server's own limit it may be a lock, or a slow disk: the network is not to blame.
+        if deadline > statement_timeout_of(pool) {
+            Link::to(&pool.connect_options()).suspect();
+        }
         return Try { outcome: Err(no_answer(operation, deadline)), may_be_committed: true };
     };
     if let Err(Error::Unavailable(_)) = tried.outcome {

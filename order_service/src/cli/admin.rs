@@ -74,7 +74,7 @@ async fn migrate_shard(
     }
     let pool = shards::reach_one(settings, database, place).await?;
     let pending = shards::migrate(&pool, dry_run).await?;
-    pool.close().await;
+    store::close(&pool).await;
     Ok(pending)
 }
 

@@ -9,8 +9,8 @@ use sqlx::PgPool;
 
 use crate::settings::DatabaseSettings;
 
-/// On which leases are renewed.
-pub(super) const LEASES: u32 = 1;
+/// On which leases are renewed (`store::lease_connection`).
+const LEASES: u32 = 1;
 /// For questions asked while a connection is held.
 pub(crate) const WITHIN: u32 = 2;
 /// Connections of the control database that one task each has to itself: notifications, accepted orders, callbacks,

@@ -38,13 +38,10 @@ pub struct Database {
     pub access: Access,
 }
 
-/// What connections may take to say goodbye, before they are dropped with the process: some may never answer again.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
 impl Database {
     /// Closes the connections, and those of pools beside this one.
     pub async fn close(&self) {
-        let _ = timeout(CLOSE_TIMEOUT, self.pool.close()).await;
+        store::close(&self.pool).await;
     }
 }
 
@@ -80,7 +77,7 @@ pub async fn reach(settings: &DatabaseSettings, access: Access) -> anyhow::Resul
         session: Vec::new(),
     };
     let pool = store::connect(options, &pool).await?;
-    let leases = store::reserve(&pool, "leases", connections::LEASES);
+    let leases = store::lease_connection(&pool);
     Ok(Database { pool, leases, embedded, access })
 }
 

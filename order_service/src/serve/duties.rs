@@ -8,11 +8,10 @@ use ledger::aggregates::{self, Aggregator};
 use ledger::export::{self, Engine, Exporter};
 use ledger::sequence::Sequencer;
 use ledger::sharding::Shard;
-use store::{LeaseTerms, Work, connection_of_its_own, do_duties};
+use store::{LeaseTerms, Work, connection_of_its_own, do_duties, lease_connection};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::connections;
 use crate::settings::Role;
 
 /// Begins the duties of these roles; they end, and give their leases back, after `stop`.
@@ -25,7 +24,7 @@ pub(super) fn start(
     let mut duties = JoinSet::new();
     for (place, shard) in ledger.shards.all().iter().enumerate() {
         let mut of_shard: HashMap<&'static str, Work> = HashMap::new();
-        let leases = store::reserve(&shard.pool, "leases", connections::LEASES);
+        let leases = lease_connection(&shard.pool);
         let pool = connection_of_its_own(&shard.pool);
         if roles.contains(&Role::Sequencer) {
             let wake = ledger.wakes[place].clone();

@@ -11,11 +11,12 @@ pub mod ledger;
 pub mod queues;
 mod rooms;
 pub mod routes;
+mod stopping;
 mod tasks;
 pub mod testproxy;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use proto::order_service::order_service_server::OrderServiceServer;
@@ -35,6 +36,7 @@ use crate::processes::{self, Description};
 use crate::settings::{Role, Settings};
 use database::Access;
 use rooms::Running;
+use stopping::{Parts, Signal};
 
 /// Large enough for too many orders to be refused by their number: 10,000 are 250 KB at most.
 const LARGEST_MESSAGE: usize = 16 << 20;
@@ -42,10 +44,6 @@ const LARGEST_MESSAGE: usize = 16 << 20;
 const OTHER_FILES: u64 = 256;
 /// Shards whose connections are kept back before the shard map is known.
 const USUAL_SHARDS: u64 = 16;
-/// REST calls in flight have so long when everything else has ended.
-const FOR_LAST_ANSWERS: Duration = Duration::from_secs(2);
-/// What has been stopping since the signal has so long at least.
-const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Serves until `stop`.
 pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
@@ -74,6 +72,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     if database.embedded.is_none() {
         connections::check(&settings.database, &database.pool, &shards).await?;
     }
+    let signal = Signal::watch(&stop);
     let (heartbeat, gone) = start_heartbeat(&settings.roles, &database);
     let targets = bundle::Targets::new(database.pool.clone(), bundle::ShardSet::of(shards.all()))
         .with_queues(&settings.queues.engine);
@@ -95,15 +94,9 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         false => axum::Router::new(),
     };
     api.open(routes);
-    let mut duties = duties::start(&running.ledger, &settings.roles, export_to, &stop);
+    let duties = duties::start(&running.ledger, &settings.roles, export_to, &stop);
     readiness.ask(probe(database.leases.clone(), running.leases.clone()));
-    let stopping = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            stop.cancelled().await;
-            Instant::now()
-        }
-    });
+    let parts = Parts { background, configuring, duties, heartbeat, gone, api };
     let served = if grpc {
         let terms = grpc_terms(&settings, limits, budget);
         serve_grpc(&settings, &running, stop.clone(), http_port, &readiness, terms).await
@@ -115,22 +108,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         Ok(())
     };
     readiness.set(Err("the service is stopping".to_owned()));
-    // Whoever waits in line for a lock asks another process.
-    running.ledger.locks.stop();
-    running.leave().await;
-    // They have been stopping since the signal, and hand in what is unfinished after two thirds of the time.
-    let left = stopping
-        .await
-        .map_or(Duration::ZERO, |since| settings.shutdown_timeout.saturating_sub(since.elapsed()));
-    let by = Instant::now() + left.max(LEAST_WAIT);
-    background.ended(by.saturating_duration_since(Instant::now())).await;
-    ended(configuring, by.saturating_duration_since(Instant::now()).max(LEAST_WAIT)).await;
-    gone.cancel();
-    let _ = timeout(LEAST_WAIT, heartbeat).await;
-    api.stop(FOR_LAST_ANSWERS).await;
-    // They have been stopping since the signal.
-    let _ = timeout(Duration::from_secs(2), async { while duties.join_next().await.is_some() {} }).await;
-    database.close().await;
+    parts.stop(signal, settings.shutdown_timeout, &running, &database).await;
     served
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use store::testing::{control_database, control_database_options, pool, run};
+use store::testing::{control_database, control_database_options, pool, pool_with, run};
 use store::{Heartbeat, LeaseTerms, Leases, Notifications, Notify, Operation, PgConnectOptions, PgPool};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixStream};
@@ -83,7 +83,8 @@ async fn one(pool: &PgPool, limit: Duration) -> store::Result<i32> {
 async fn silenced() -> (Way, PgPool) {
     let server = control_database_options().await;
     let way = Way::to(&server).await;
-    let pool = pool(way.options(&server)).await;
+    // Whoever waits for longer than the server may take knows that nobody answers.
+    let pool = pool_with(way.options(&server), vec![("statement_timeout", "300".to_owned())]).await;
     (way, pool)
 }
 
@@ -210,5 +211,26 @@ fn expensive_operations_leave_connections_for_the_others() {
             one.await.unwrap().unwrap();
         }
         assert!(began.elapsed() >= Duration::from_millis(900), "more than a third of ten at a time");
+    });
+}
+
+#[test]
+fn a_lock_that_takes_long_does_not_make_other_connections_suspect() {
+    run(async {
+        let pool = control_database().await;
+        sqlx::query("CREATE TABLE held (n int)").execute(&pool).await.unwrap();
+        let backend = "SELECT pg_backend_pid()";
+        let narrow = store::reserve(&pool, "narrow", 1);
+        let before: i32 = sqlx::query_scalar(backend).fetch_one(&narrow).await.unwrap();
+        let mut holding = pool.begin().await.unwrap();
+        sqlx::query("LOCK TABLE held").execute(&mut *holding).await.unwrap();
+        let waits = Operation::named("waits").within(Duration::from_millis(200));
+        let given_up = store::run(&pool, waits, |connection| {
+            Box::pin(async move { Ok(sqlx::query("SELECT * FROM held").execute(connection).await?) })
+        });
+        assert!(given_up.await.is_err());
+        holding.rollback().await.unwrap();
+        let after: i32 = sqlx::query_scalar(backend).fetch_one(&narrow).await.unwrap();
+        assert_eq!(before, after, "a lock is no silence");
     });
 }

@@ -84,7 +84,7 @@ async fn shard_status(
         let shard = shards::look_at(settings, database, &place.name).await?;
         let shard = shard.ok_or_else(|| anyhow::anyhow!("there is nothing in its database yet"))?;
         let figures = Figures::load(&shard, types).await;
-        shard.pool.close().await;
+        store::close(&shard.pool).await;
         Ok::<_, anyhow::Error>(figures?)
     };
     ShardStatus { name: place.name.clone(), figures: figures.await.map_err(|error| format!("{error:#}")) }
