@@ -138,83 +138,18 @@ fn process() -> Command {
 }
 
 fn orders() -> Command {
-    let id = || {
-        Arg::new("id")
-            .value_name("ID")
-            .required(true)
-            .allow_negative_numbers(true)
-            .value_parser(value_parser!(i32))
-    };
-    let states: Vec<&str> = State::ALL.iter().map(|state| state.name()).collect();
     Command::new("orders")
         .about("Looks at orders and re-drives them")
         .arg_required_else_help(true)
         .subcommand(
             with_example("get", "Shows one order", "order_service orders get 17")
                 .args(shown(&CLIENT))
-                .arg(id())
+                .arg(order_id().required(true))
                 .arg(server())
                 .arg(output()),
         )
-        .subcommand(
-            with_example(
-                "list",
-                "Lists orders by id, a page at a time",
-                "order_service orders list --state order_failed",
-            )
-            .args(shown(&CLIENT))
-            .arg(
-                Arg::new("state")
-                    .long("state")
-                    .value_name("STATE")
-                    .value_parser(states.clone())
-                    .help("Only orders in this state"),
-            )
-            .arg(
-                Arg::new("page-size")
-                    .long("page-size")
-                    .value_name("COUNT")
-                    .default_value("100")
-                    .value_parser(value_parser!(i32).range(1..=1000))
-                    .help("Orders on a page"),
-            )
-            .arg(
-                Arg::new("page-token")
-                    .long("page-token")
-                    .value_name("TOKEN")
-                    .default_value("")
-                    .help("The page to show, as the page before named it"),
-            )
-            .arg(server())
-            .arg(output()),
-        )
-        .subcommand(
-            with_example(
-                "retry",
-                "Revives failed orders and tries waiting ones now",
-                "order_service orders retry 17 18\n         order_service orders retry --state order_failed",
-            )
-            .args(shown(&CLIENT))
-            .arg(id().required(false).action(ArgAction::Append).num_args(1..))
-            .arg(
-                Arg::new("state")
-                    .long("state")
-                    .value_name("STATE")
-                    .value_parser(states.clone())
-                    .help("All orders in this state; asks back with their number"),
-            )
-            .arg(
-                Arg::new("file")
-                    .long("file")
-                    .value_name("FILE")
-                    .allow_hyphen_values(true)
-                    .help("The orders of a file, or - for standard input; asks back with their number"),
-            )
-            .arg(switch("yes", "Does not ask back"))
-            .group(ArgGroup::new("which").args(["id", "state", "file"]).required(true))
-            .arg(server())
-            .arg(output()),
-        )
+        .subcommand(orders_list())
+        .subcommand(orders_retry())
         .subcommand(
             with_example(
                 "reconcile",
@@ -234,6 +169,64 @@ fn orders() -> Command {
             .arg(switch("orphans", "Show callbacks without an order").required(true))
             .arg(output()),
         )
+}
+
+fn order_id() -> Arg {
+    Arg::new("id").value_name("ID").allow_negative_numbers(true).value_parser(value_parser!(i32))
+}
+
+fn order_state() -> Arg {
+    let states: Vec<&str> = State::ALL.iter().map(|state| state.name()).collect();
+    Arg::new("state").long("state").value_name("STATE").value_parser(states)
+}
+
+fn orders_list() -> Command {
+    with_example(
+        "list",
+        "Lists orders by id, a page at a time",
+        "order_service orders list --state order_failed",
+    )
+    .args(shown(&CLIENT))
+    .arg(order_state().help("Only orders in this state"))
+    .arg(
+        Arg::new("page-size")
+            .long("page-size")
+            .value_name("COUNT")
+            .default_value("100")
+            .value_parser(value_parser!(i32).range(1..=1000))
+            .help("Orders on a page"),
+    )
+    .arg(
+        Arg::new("page-token")
+            .long("page-token")
+            .value_name("TOKEN")
+            .default_value("")
+            .help("The page to show, as the page before named it"),
+    )
+    .arg(server())
+    .arg(output())
+}
+
+fn orders_retry() -> Command {
+    with_example(
+        "retry",
+        "Revives failed orders and tries waiting ones now",
+        "order_service orders retry 17 18\n         order_service orders retry --state order_failed",
+    )
+    .args(shown(&CLIENT))
+    .arg(order_id().action(ArgAction::Append).num_args(1..))
+    .arg(order_state().help("All orders in this state; asks back with their number"))
+    .arg(
+        Arg::new("file")
+            .long("file")
+            .value_name("FILE")
+            .allow_hyphen_values(true)
+            .help("The orders of a file, or - for standard input; asks back with their number"),
+    )
+    .arg(switch("yes", "Does not ask back"))
+    .group(ArgGroup::new("which").args(["id", "state", "file"]).required(true))
+    .arg(server())
+    .arg(output())
 }
 
 fn bundle() -> Command {
