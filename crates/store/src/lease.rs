@@ -132,7 +132,8 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Starts renewing, on a connection of `pool`: one that nothing else waits for. Expired leases of the classes in `adopt` (such as `lane/orders`) are taken over and sent to `adopted`.
+    /// Starts renewing, on a connection of `pool`: one that nothing else waits for. Expired leases of the classes in
+    /// `adopt` (such as `lane/orders`) are taken over and sent to `adopted`.
     pub fn start(
         pool: PgPool,
         terms: LeaseTerms,

@@ -32,9 +32,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
 /// Runs `work` on one pooled connection without opening a transaction: for single statements, which are
-/// transactions of their own. Repeated for up to 3 s on transient errors (not after an answer that did not come for as long), also when the
-/// answer of a commit was lost: `work` must be safe to repeat, and answer the same again. The operation's name
-/// labels metrics and logs; without an answer within its time the outcome is [`Error::Unavailable`].
+/// transactions of their own. Repeated for up to 3 s on transient errors (not after an answer that did not come for as
+/// long), also when the answer of a commit was lost: `work` must be safe to repeat, and answer the same again. The
+/// operation's name labels metrics and logs; without an answer within its time the outcome is [`Error::Unavailable`].
 pub async fn run<T, F>(pool: &PgPool, operation: impl Into<Operation>, work: F) -> Result<T>
 where
     T: Send + 'static,

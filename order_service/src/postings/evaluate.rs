@@ -5,7 +5,8 @@ use ledger::events::NewEvent;
 use super::{Field, Rule, Source};
 use crate::orders::Stored;
 
-/// The events that `rules` make of an order (its id and its product). An event's id names order, rule and place: an order posts each once.
+/// The events that `rules` make of an order (its id and its product). An event's id names order, rule and place: an
+/// order posts each once.
 pub fn events(rules: &[Rule], order: (i32, i32), stored: Stored) -> Vec<NewEvent> {
     let of_rule = |rule: &Rule| {
         let event = |(n, event): (usize, &super::RuleEvent)| NewEvent {

@@ -123,8 +123,8 @@ impl Renderings {
     }
 }
 
-// None waits for the disk: a process that ends takes nothing with it that the server has. When the first process began stays as it
-// is, so that the day for which it is remembered ends, however often the event is sent.
+// None waits for the disk: a process that ends takes nothing with it that the server has. When the first process began
+// stays as it is, so that the day for which it is remembered ends, however often the event is sent.
 const BEGIN: &str = "-- begin_renderings
 WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 INSERT INTO event_renderings AS r (identity, begun, begun_by)

@@ -1,5 +1,5 @@
-//! Hazard: an event is set aside because the database failed, though nothing is wrong with it. (That one is set aside which ends the
-//! process each time: `write/start.rs`.) Or: it is not written, because no note of it can be taken.
+//! Hazard: an event is set aside because the database failed, though nothing is wrong with it. (That one is set aside
+//! which ends the process each time: `write/start.rs`.) Or: it is not written, because no note of it can be taken.
 
 use std::time::{Duration, Instant};
 

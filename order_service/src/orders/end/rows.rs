@@ -177,8 +177,8 @@ async fn fail(connection: &mut PgConnection, ended: &[(Work, End)]) -> Result<()
     Ok(())
 }
 
-/// The orders that have their data, of those that wait or may be given up. The row locks order this with the storing of callbacks: a callback that is not
-/// seen here will see the job.
+/// The orders that have their data, of those that wait or may be given up. The row locks order this with the storing of
+/// callbacks: a callback that is not seen here will see the job.
 async fn wait(connection: &mut PgConnection, ended: &[(Work, End)]) -> Result<HashSet<i32>> {
     let waits = |(_, end): &&(Work, End)| matches!(end, End::Waiting { .. } | End::GivenUp { .. });
     let columns = Columns::of(ended.iter().filter(waits).collect());
