@@ -1,39 +1,25 @@
 //! Hazard: the answer of a commit is lost, the work is repeated, meets what it has itself written, and says no.
 
 use faults::{Action, Fault, with_faults};
-use sqlx::{Connection as _, PgPool};
+use futures::future::BoxFuture;
+use sqlx::{Connection as _, PgConnection, PgPool};
 use store::testing::{empty_database_options, pool, pool_with, run};
 use store::{Error, run_refusable, run_tx, run_tx_refusable};
 
 /// A counter that moves on only from the value that is expected; `false`: it is another.
+fn bumped(connection: &mut PgConnection, expected: i32) -> BoxFuture<'_, store::Result<bool>> {
+    Box::pin(async move {
+        let bumped = sqlx::query("UPDATE counter SET n = n + 1 WHERE n = $1 -- bump").bind(expected);
+        Ok(bumped.execute(connection).await?.rows_affected() == 1)
+    })
+}
+
 async fn bump_in_tx(pool: &PgPool, expected: i32) -> store::Result<bool> {
-    run_tx_refusable(
-        pool,
-        "bump",
-        |done: &bool| !*done,
-        move |connection| {
-            Box::pin(async move {
-                let bumped = sqlx::query("UPDATE counter SET n = n + 1 WHERE n = $1 -- bump").bind(expected);
-                Ok(bumped.execute(connection).await?.rows_affected() == 1)
-            })
-        },
-    )
-    .await
+    run_tx_refusable(pool, "bump", |done| !*done, move |connection| bumped(connection, expected)).await
 }
 
 async fn bump(pool: &PgPool, expected: i32) -> store::Result<bool> {
-    run_refusable(
-        pool,
-        "bump",
-        |done: &bool| !*done,
-        move |connection| {
-            Box::pin(async move {
-                let bumped = sqlx::query("UPDATE counter SET n = n + 1 WHERE n = $1 -- bump").bind(expected);
-                Ok(bumped.execute(connection).await?.rows_affected() == 1)
-            })
-        },
-    )
-    .await
+    run_refusable(pool, "bump", |done| !*done, move |connection| bumped(connection, expected)).await
 }
 
 async fn counter(options: &sqlx::postgres::PgConnectOptions) -> sqlx::PgConnection {
