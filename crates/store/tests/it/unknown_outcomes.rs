@@ -15,11 +15,11 @@ fn bumped(connection: &mut PgConnection, expected: i32) -> BoxFuture<'_, store::
 }
 
 async fn bump_in_tx(pool: &PgPool, expected: i32) -> store::Result<bool> {
-    run_tx_refusable(pool, "bump", |done| !*done, move |connection| bumped(connection, expected)).await
+    run_tx_refusable(pool, "bump", |done: &bool| !*done, move |connection| bumped(connection, expected)).await
 }
 
 async fn bump(pool: &PgPool, expected: i32) -> store::Result<bool> {
-    run_refusable(pool, "bump", |done| !*done, move |connection| bumped(connection, expected)).await
+    run_refusable(pool, "bump", |done: &bool| !*done, move |connection| bumped(connection, expected)).await
 }
 
 async fn counter(options: &sqlx::postgres::PgConnectOptions) -> sqlx::PgConnection {
