@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ledger::partitions::Retention;
+use ledger::sharding::MAX_EQUAL_SHARDS;
 use reconcile::Place;
 use serving::peer::check_address;
 use settings::{Resolved, SettingError, Source};
@@ -145,10 +146,21 @@ pub struct DatabaseSettings {
     pub connections: u32,
     /// `--shards`
     pub shards: Option<PathBuf>,
+    /// `--initial-shards`, if it was asked for by name.
+    pub initial_shards: Option<InitialShards>,
     /// `--shard-connections`
     pub shard_connections: u32,
     /// `--startup-timeout`
     pub startup_timeout: Duration,
+}
+
+/// How many shards the first start on a database makes in it.
+#[derive(Debug, Clone)]
+pub struct InitialShards {
+    /// A power of two up to 256.
+    pub count: usize,
+    /// Who says so.
+    pub from: Source,
 }
 
 impl DatabaseSettings {
@@ -159,6 +171,7 @@ impl DatabaseSettings {
             data_dir: DataDir::new(resolved)?,
             connections: resolved.within("database-connections", LEAST_CONTROL..=1000)?,
             shards: resolved.optional::<String>("shards")?.map(PathBuf::from),
+            initial_shards: initial_shards(resolved)?,
             shard_connections: resolved.within("shard-connections", LEAST_SHARD..=1000)?,
             startup_timeout: resolved.duration("startup-timeout")?,
         })
@@ -211,6 +224,20 @@ fn data_manager_address(resolved: &Resolved) -> Result<String, SettingError> {
     let address: String = resolved.required("data-manager-address")?;
     check_address(&address).map_err(|reason| resolved.invalid("data-manager-address", reason))?;
     Ok(address)
+}
+
+/// What the first start makes, and what every later one has to find.
+fn initial_shards(resolved: &Resolved) -> Result<Option<InitialShards>, SettingError> {
+    let Some(count) = resolved.optional::<usize>("initial-shards")? else { return Ok(None) };
+    let invalid = |reason: &str| Err(resolved.invalid("initial-shards", reason.to_owned()));
+    if resolved.value("shards").is_some() {
+        return invalid("not together with --shards: the map says which shards there are");
+    }
+    if !count.is_power_of_two() || count as u64 > MAX_EQUAL_SHARDS {
+        return invalid("must be a power of two from 1 to 256");
+    }
+    let from = resolved.value("initial-shards").map_or(Source::Default, |value| value.from.clone());
+    Ok(Some(InitialShards { count, from }))
 }
 
 fn database_url(resolved: &Resolved) -> Result<Option<PgConnectOptions>, SettingError> {

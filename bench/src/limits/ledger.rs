@@ -1,6 +1,6 @@
-//! The same events written without HTTP and without our writer: the arrays go straight to the shards' own function
+//! The same events written without HTTP and without our writer: the arrays go straight to the shard's own function
 //! `write_events` (keys and content hashes, batch, rows), over connections that do nothing else, a transaction for each
-//! call, the whole call on one shard. Four shards' databases on one cluster, as the platform has them.
+//! call. One shard, as the platform has it.
 
 use std::time::Instant;
 
@@ -16,34 +16,28 @@ use crate::load::{Answered, Client, Connect, Crowd, measure};
 use crate::platform::{Cluster, Meter, options};
 use crate::suite::Session;
 
-const SHARDS: usize = 4;
+/// The shard's database.
+const DATABASE: &str = "limit";
 
 const WRITE: &str = "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
                      '{}', '{}', '{}', '{}', '{}', '{}')";
 
-/// Events per second with `together` in each call of `connections` connections, dealt out to the shards.
+/// Events per second with `together` in each call of `connections` connections.
 pub async fn rate(session: &Session, together: usize, connections: usize) -> anyhow::Result<Figure> {
     session.progress.note("limit: the same rows without HTTP");
     let cluster = Cluster::start(session)?;
-    for shard in 0..SHARDS {
-        let name = database(shard);
-        cluster.create(&name, Some(Migrations::shard())).await?;
-        let mut connection = PgConnection::connect_with(&options(cluster.data_dir(), &name)).await?;
-        sqlx::query("SELECT create_event_months(ARRAY[date_trunc('month', now(), 'UTC')])")
-            .execute(&mut connection)
-            .await
-            .context("a partition")?;
-    }
+    cluster.create(DATABASE, Some(Migrations::shard())).await?;
+    let mut connection = PgConnection::connect_with(&options(cluster.data_dir(), DATABASE)).await?;
+    sqlx::query("SELECT create_event_months(ARRAY[date_trunc('month', now(), 'UTC')])")
+        .execute(&mut connection)
+        .await
+        .context("a partition")?;
     let load = Raw { data_dir: cluster.data_dir().to_owned(), together };
     let crowd = Crowd::start(connections, session.load_threads(), &load)?;
     let mut meter = Meter::new(vec![("bench", std::process::id())], Some(cluster.database().await?));
     let windows = measure(session, &crowd, &mut meter).await?;
     crowd.stop().await?;
     Ok(windows.rate("the same rows without HTTP"))
-}
-
-fn database(shard: usize) -> String {
-    format!("limit_s{shard}")
 }
 
 #[derive(Clone)]
@@ -63,7 +57,7 @@ impl Connect for Raw {
     type Client = RawClient;
 
     async fn connect(&self, number: usize) -> anyhow::Result<RawClient> {
-        let place = options(&self.data_dir, &database(number % SHARDS));
+        let place = options(&self.data_dir, DATABASE);
         let connection = PgConnection::connect_with(&place).await?;
         Ok(RawClient {
             connection,

@@ -41,7 +41,7 @@ async fn measure(session: &Session, terms: Terms, events: u64, wait: bool) -> an
     let mut platform = Platform::start(session, terms).await?;
     let mut database = Database::connect(&platform.data_dir()).await?;
     database.checkpoint().await?;
-    let before = (database.wal_bytes().await?, database.bytes_of("shard_").await?);
+    let before = (database.wal_bytes().await?, database.bytes_of("control").await?);
     let load = EventLoad::new(platform.http, 1000, Shape::usual(), 0);
     let crowd = Crowd::start(8, session.load_threads(), &load)?;
     while crowd.tally().units()? < events {
@@ -52,7 +52,7 @@ async fn measure(session: &Session, terms: Terms, events: u64, wait: bool) -> an
         catch_up(session, &platform).await?;
     }
     let wal = database.wal_bytes().await? - before.0;
-    let disk = database.bytes_of("shard_").await? - before.1;
+    let disk = database.bytes_of("control").await? - before.1;
     let export = folder_bytes(&platform.data_dir().join("export")) as f64;
     let verified = verify::events(&mut platform, written).await?;
     let each = |bytes: f64| bytes / written as f64;

@@ -41,8 +41,8 @@ pub(super) async fn migrate(args: &ArgMatches, resolved: &Resolved) -> Result<()
 }
 
 async fn migrate_all(settings: &DatabaseSettings, dry_run: bool) -> anyhow::Result<Vec<Step>> {
-    // Before anything is changed.
-    let map = shards::shard_map(settings)?;
+    // A wrong one is told before anything is changed.
+    shards::configured_map(settings)?;
     let access = if dry_run { Access::Existing } else { Access::CreateMissing };
     let database = database::reach(settings, access).await?;
     let mut connection = database::migrating(&database.pool).await?;
@@ -50,9 +50,9 @@ async fn migrate_all(settings: &DatabaseSettings, dry_run: bool) -> anyhow::Resu
     let pending = migrations.pending(&mut connection).await?;
     if !dry_run {
         migrations.apply(&mut connection).await?;
-        shards::create_schemas(settings, &database).await?;
     }
     drop(connection);
+    let map = shards::shard_map_to_migrate(settings, &database, dry_run).await?;
     let mut steps = vec![Step { database: "control".to_owned(), pending }];
     for place in map.shards() {
         let pending = migrate_shard(settings, &database, place, dry_run).await?;
@@ -73,7 +73,7 @@ async fn migrate_shard(
         return Ok(Migrations::shard().all());
     }
     let pool = shards::reach_one(settings, database, place).await?;
-    let pending = shards::migrate(&pool, dry_run).await?;
+    let pending = shards::migrate(&pool, place, dry_run).await?;
     store::close(&pool).await;
     Ok(pending)
 }

@@ -52,7 +52,10 @@ impl From<SettingError> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::Failed(format!("{error:#}"))
+        match error.downcast::<SettingError>() {
+            Ok(wrong) => wrong.into(),
+            Err(other) => Self::Failed(format!("{other:#}")),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! `shard-of`: on which shard an account, a lock or a state lies. The types come from the control database and the map
-//! from the settings; no shard is asked.
+//! `shard-of`: on which shard an account, a lock or a state lies. The types come from the control database, and the map too
+//! unless the settings have one; no shard is asked.
 
 use clap::ArgMatches;
 use ledger::sharding::{ShardHash, canonical};
@@ -15,11 +15,11 @@ use crate::settings::DatabaseSettings;
 pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
     let given = words::attributes(args)?;
     let settings = DatabaseSettings::new(resolved)?;
-    let map = shards::shard_map(&settings)?;
     let database = database::open(&settings, Access::Existing).await?;
     let types = ledger::types::load(&database.pool).await;
+    let map = shards::shard_map(&settings, &database).await;
     database.close().await;
-    let types = types.map_err(anyhow::Error::from)?;
+    let (types, map) = (types.map_err(anyhow::Error::from)?, map?);
 
     let name = args.get_one::<String>("type").map(String::as_str).unwrap_or_default();
     let kind = args.get_one::<String>("kind").and_then(|kind| Kind::parse(kind));

@@ -1,26 +1,53 @@
-//! The ledger's shards: those of the shard map, or four that need no configuration, beside the control database.
+//! The ledger's shards: those of the shard map, or those that need no configuration, in the control database.
 
 use anyhow::Context as _;
 use ledger::sharding::{Shard, ShardMap, ShardPlace, Shards};
 use sqlx::{AssertSqlSafe, PgPool};
 use store::{Migrations, PgConnectOptions, PoolSettings, parse_url};
 
-use super::connections;
 use super::database::{self, Access, Database};
+use super::{connections, initial_shards};
 use crate::settings::DatabaseSettings;
 
-/// The shard map that the settings name, or the one that holds when nothing is configured.
-pub fn shard_map(settings: &DatabaseSettings) -> anyhow::Result<ShardMap> {
-    let Some(file) = &settings.shards else { return Ok(ShardMap::four()) };
+/// The shard map that the settings name, if they name one: known before a database is asked.
+pub fn configured_map(settings: &DatabaseSettings) -> anyhow::Result<Option<ShardMap>> {
+    let Some(file) = &settings.shards else { return Ok(None) };
     let name = file.display();
     let yaml = std::fs::read_to_string(file).with_context(|| format!("--shards {name}"))?;
-    ShardMap::parse(&yaml).map_err(|reason| anyhow::anyhow!("--shards {name}: {reason}"))
+    ShardMap::parse(&yaml).map(Some).map_err(|reason| anyhow::anyhow!("--shards {name}: {reason}"))
+}
+
+/// The shard map that the settings name, or that of the shards in the control database; in an embedded one they are made if
+/// there are none and `database` was opened to create what is missing.
+pub async fn shard_map(settings: &DatabaseSettings, database: &Database) -> anyhow::Result<ShardMap> {
+    let may_make = database.embedded.is_some() && database.access == Access::CreateMissing;
+    known_or_made(settings, database, may_make).await
+}
+
+/// The same, for `migrate`, which makes them in any database.
+pub async fn shard_map_to_migrate(
+    settings: &DatabaseSettings,
+    database: &Database,
+    dry_run: bool,
+) -> anyhow::Result<ShardMap> {
+    known_or_made(settings, database, !dry_run).await
+}
+
+async fn known_or_made(
+    settings: &DatabaseSettings,
+    database: &Database,
+    may_make: bool,
+) -> anyhow::Result<ShardMap> {
+    match configured_map(settings)? {
+        Some(map) => Ok(map),
+        None => initial_shards::load_or_make(settings.initial_shards.as_ref(), database, may_make).await,
+    }
 }
 
 /// Opens the shards, as the control database was opened: with [`Access::CreateMissing`] embedded ones are created and migrated as
 /// needed; others must be at this version's schema.
 pub async fn open(settings: &DatabaseSettings, database: &Database) -> anyhow::Result<Shards> {
-    let map = shard_map(settings)?;
+    let map = shard_map(settings, database).await?;
     let pools = reach(settings, database, &map).await?;
     if database.access == Access::Existing {
         return Ok(Shards::open_existing(map, pools).await?);
@@ -33,11 +60,8 @@ pub async fn open(settings: &DatabaseSettings, database: &Database) -> anyhow::R
 pub async fn look_at(
     settings: &DatabaseSettings,
     database: &Database,
-    name: &str,
+    place: &ShardPlace,
 ) -> anyhow::Result<Option<Shard>> {
-    let map = shard_map(settings)?;
-    let place = map.shards().iter().find(|place| place.name == name);
-    let place = place.with_context(|| format!("there is no shard {name}"))?;
     if database.access == Access::Existing && !is_there(settings, database, place).await? {
         return Ok(None);
     }
@@ -83,33 +107,35 @@ async fn options(
         let url = url.read().map_err(|reason| anyhow::anyhow!("shard {}: {reason}", place.name))?;
         let options = parse_url(&url);
         let options = options.map_err(|reason| anyhow::anyhow!("shard {}: its URL {reason}", place.name));
-        return Ok((options?, None));
+        return Ok((options?, place.schema.clone()));
     }
-    let name = database_name(place);
-    match (&database.embedded, &settings.url) {
-        (Some(embedded), _) => {
+    match (&place.schema, &database.embedded) {
+        (Some(schema), _) => {
+            let options: PgConnectOptions = (*database.pool.connect_options()).clone();
+            Ok((options, Some(schema.clone())))
+        }
+        (None, Some(embedded)) => {
+            let name = database_name(place);
             database::provide(embedded, &name, database.access, settings.startup_timeout).await?;
             Ok((embedded.options(&name), None))
         }
-        // Somebody's Postgres and no shard map: schemas of the control database.
-        (None, Some(url)) => Ok((url.clone(), Some(name))),
-        (None, None) => anyhow::bail!("neither an embedded cluster nor a database URL"),
+        (None, None) => anyhow::bail!("shard {} has neither a URL nor a schema", place.name),
     }
 }
 
-/// Of a shard beside the control database: its database in an embedded cluster, or its schema.
+/// Of a shard of an embedded cluster from before shards lay in schemas.
 fn database_name(place: &ShardPlace) -> String {
     format!("shard_{}", place.name)
 }
 
-/// Whether the database of a shard is there. Only one in an embedded cluster may be missing.
+/// Whether the database of a shard is there. Only one of an embedded cluster may be missing.
 pub async fn is_there(
     settings: &DatabaseSettings,
     database: &Database,
     place: &ShardPlace,
 ) -> anyhow::Result<bool> {
-    match (&place.url, &database.embedded) {
-        (None, Some(embedded)) => {
+    match (&place.url, &place.schema, &database.embedded) {
+        (None, None, Some(embedded)) => {
             let (name, access) = (database_name(place), Access::Existing);
             database::is_there(embedded, &name, access, settings.startup_timeout).await
         }
@@ -117,25 +143,14 @@ pub async fn is_there(
     }
 }
 
-/// Makes the schemas in which shards lie that have no database of their own.
-pub async fn create_schemas(settings: &DatabaseSettings, database: &Database) -> anyhow::Result<()> {
-    if settings.shards.is_some() || database.embedded.is_some() {
-        return Ok(());
-    }
-    for place in shard_map(settings)?.shards() {
-        let create = format!("CREATE SCHEMA IF NOT EXISTS shard_{} -- create_shard_schema", place.name);
-        sqlx::query(AssertSqlSafe(create))
-            .execute(&database.pool)
-            .await
-            .context("creating a shard's schema")?;
-    }
-    Ok(())
-}
-
-/// What a shard lacks, and, unless it is a dry run, brings it there.
-pub async fn migrate(pool: &PgPool, dry_run: bool) -> anyhow::Result<Vec<(i64, String)>> {
+/// What a shard lacks, and, unless it is a dry run, brings it there, with the schema in which it lies.
+pub async fn migrate(pool: &PgPool, place: &ShardPlace, dry_run: bool) -> anyhow::Result<Vec<(i64, String)>> {
     let migrations = Migrations::shard();
     let mut connection = database::migrating(pool).await?;
+    if let Some(schema) = place.schema.as_ref().filter(|_| !dry_run) {
+        let create = format!("CREATE SCHEMA IF NOT EXISTS {schema} -- provide_shard_schema");
+        sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await.context("creating a schema")?;
+    }
     let pending = migrations.pending(&mut connection).await?;
     if !dry_run {
         migrations.apply(&mut connection).await?;

@@ -7,6 +7,7 @@ mod duties;
 mod events;
 pub mod export;
 mod http;
+mod initial_shards;
 pub mod ledger;
 pub mod queues;
 mod rooms;
@@ -53,7 +54,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         drop(Listeners::bind(&settings.listen, settings.app_port, "--app-port").await?);
     }
     // A wrong shard map is said before anything is created.
-    ledger::shard_map(&settings.database)?;
+    ledger::configured_map(&settings.database)?;
     let export_to = match settings.roles.contains(&Role::Exporter) {
         true => export::engine_to_write(&settings.export)?,
         false => None,

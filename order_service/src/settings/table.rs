@@ -92,7 +92,12 @@ const LEDGER_AND_EXPORT: &[Setting] = &[
     Setting::new(
         "shards",
         "FILE",
-        "The ledger's shard map (YAML); without it, four shards beside the control database",
+        "The ledger's shard map (YAML); without it, the shards lie in the control database",
+    ),
+    Setting::new(
+        "initial-shards",
+        "COUNT",
+        "Shards that the first start on a database makes in it: a power of two up to 256 [default: 1]",
     ),
     Setting::new("shard-connections", "COUNT", "Most connections to each shard's database").or("8"),
     Setting::new(

@@ -107,7 +107,7 @@ class OpenTransactions(Background):
         copy = {**self.original, "event_id": f"late-{self.shard}-{len(self.events)}"}
         session = self.server.session("control")
         try:
-            session.say(f"SET search_path = shard_{self.shard}; BEGIN;")
+            session.say(f"SET search_path = {self.shard}; BEGIN;")
             session.say(COPY.format(original=self.original["event_id"], copy=copy["event_id"]))
             before = self._last_seq()
             wait_until(lambda: self._is_late(before) or self.stop.is_set(), 60, "others to be numbered", every=0.3)
@@ -120,7 +120,7 @@ class OpenTransactions(Background):
         return self._last_seq() > before + LARGEST_CALL
 
     def _last_seq(self) -> int:
-        return int(self.server.psql(f"SELECT last_seq FROM shard_{self.shard}.sequence", "control"))
+        return int(self.server.psql(f"SELECT last_seq FROM {self.shard}.sequence", "control"))
 
 
 class FeedReader(Background):

@@ -9,12 +9,19 @@ import time
 from own_postgres import Session
 
 
-def psql(data_dir: pathlib.Path, sql: str, database: str = "control") -> str:
-    """The unaligned output of one statement, over the cluster's Unix socket."""
+def psql(data_dir: pathlib.Path, sql: str, database: str = "control", shard: str | None = None) -> str:
+    """The unaligned output of one statement, over the cluster's Unix socket; `shard`: in its schema."""
     command = ["psql", "-h", str(data_dir / "postgres"), "-U", "postgres", "-d", database, "-X", "-At", "-c", sql]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+    environment = {**os.environ, **({"PGOPTIONS": f"-csearch_path={shard}"} if shard else {})}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, env=environment)
     assert done.returncode == 0, f"psql: {done.stderr}"
     return done.stdout.strip()
+
+
+def make_old_layout(data_dir: pathlib.Path) -> None:
+    """As a start of an earlier version that was cut short: four shards in databases of their own, of which one is there."""
+    psql(data_dir, "DELETE FROM initial_shards")
+    psql(data_dir, "CREATE DATABASE shard_s0", "postgres")
 
 
 def session(data_dir: pathlib.Path, database: str) -> Session:

@@ -38,7 +38,7 @@ def months_ahead(count: int) -> list[str]:
 def partitions(platform, shard: str) -> set[str]:
     """The months that have one."""
     sql = "SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'events'::regclass"
-    tables = psql(platform.data_dir, sql, f"shard_{shard}").splitlines()
+    tables = psql(platform.data_dir, sql, shard=shard).splitlines()
     return {table.removeprefix("events_").replace("_", "-") for table in tables}
 
 

@@ -31,6 +31,11 @@ DEBUG_ORDER_SERVICE_BIN = _binary("DEBUG_ORDER_SERVICE_BIN", "order_service", "d
 DATA_MANAGER_BIN = _binary("DATA_MANAGER_BIN", "data_manager")
 
 
+def shards_of(flags) -> dict[str, str]:
+    """Four shards where no map says which there are: with one, tests of what lies on several would show nothing."""
+    return {} if {"--shards", "--initial-shards"} & set(flags) else {"ORDER_SERVICE_INITIAL_SHARDS": "4"}
+
+
 class OrderService(RealProcess):
     """The order service. `bare`: only the single-dash flags of the existing scripts."""
 
@@ -40,13 +45,14 @@ class OrderService(RealProcess):
         if not bare:
             self.http_port = free_port()
             command += ["--http-port", self.http_port]
-        environment = {"ORDER_SERVICE_DATA_DIR": str(self.data_dir), **(env or {})}
+        environment = {"ORDER_SERVICE_DATA_DIR": str(self.data_dir), **shards_of(flags), **(env or {})}
         log = home / f"order_service.{number}.log"
         super().__init__(f"order_service.{number}", [*command, *flags], log, port, environment)
 
     def command_line(self, *words, **kwargs):
         """A command of the same binary on the same data dir."""
-        return run_command([ORDER_SERVICE_BIN, *words], env={"ORDER_SERVICE_DATA_DIR": str(self.data_dir)}, **kwargs)
+        environment = {"ORDER_SERVICE_DATA_DIR": str(self.data_dir), **shards_of(words)}
+        return run_command([ORDER_SERVICE_BIN, *words], env=environment, **kwargs)
 
     def client_command(self, *words, **kwargs):
         """A command of the same binary that talks to this running service."""
@@ -72,7 +78,7 @@ class TestProxy(RealProcess):
         self.client = ConfiguratorClient(self.port)
         self.data_dir = home / "d"
         command = [ORDER_SERVICE_BIN, "testproxy", "--port", self.port, *flags]
-        environment = {"ORDER_SERVICE_DATA_DIR": str(self.data_dir), **(env or {})}
+        environment = {"ORDER_SERVICE_DATA_DIR": str(self.data_dir), **shards_of(flags), **(env or {})}
         super().__init__(f"test_proxy.{number}", command, home / f"test_proxy.{number}.log", self.port, environment)
 
     def is_serving(self) -> bool:

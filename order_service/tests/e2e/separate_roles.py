@@ -29,12 +29,12 @@ class SharedDatabase:
         self.server = OwnPostgres(platform.home / "postgres", "control", **more)
         platform.closing(self.server.stop)
         self.flags = ("--database-url", self.server.url("control"))
-        done = run_command([ORDER_SERVICE_BIN, "migrate", *self.flags], timeout=60)
+        done = run_command([ORDER_SERVICE_BIN, "migrate", *self.flags, "--initial-shards", "4"], timeout=60)
         assert done.returncode == 0, done.stderr
 
     def epochs(self, role: str) -> list[int]:
         """The fencing tokens of the role's living leases, shard by shard."""
-        of_shard = "SELECT '{0}' AS shard, epoch FROM shard_{0}.leases WHERE class = 'duty/{1}' AND expires_at > now()"
+        of_shard = "SELECT '{0}' AS shard, epoch FROM {0}.leases WHERE class = 'duty/{1}' AND expires_at > now()"
         every = " UNION ALL ".join(of_shard.format(shard, role) for shard in SHARDS)
         found = self.server.psql(f"SELECT epoch FROM ({every}) e ORDER BY shard", "control")
         return [int(line) for line in found.splitlines()]

@@ -65,8 +65,8 @@ def test_a_stopped_cluster_is_started_and_stops_again(platform):
 
 def test_an_older_schema_stays_and_the_command_is_named(platform):
     service = platform.order_service()
-    newest = psql(platform.data_dir, NEWEST, "shard_s1")
-    psql(platform.data_dir, f"DELETE FROM _sqlx_migrations WHERE version = {newest}", "shard_s1")
+    newest = psql(platform.data_dir, NEWEST, shard="s1")
+    psql(platform.data_dir, f"DELETE FROM _sqlx_migrations WHERE version = {newest}", shard="s1")
     for command in ("ledger check", "export verify"):
         done = looked(platform.data_dir, command)
         assert done.returncode == 1 and "shard s1" in done.stderr and "`migrate`" in done.stderr, done.stderr
@@ -80,15 +80,15 @@ def test_an_older_schema_stays_and_the_command_is_named(platform):
     service.kill()
 
 
-def test_a_database_that_is_missing_is_not_made(platform):
+def test_a_shard_that_is_missing_is_not_made(platform):
     service = platform.order_service()
-    psql(platform.data_dir, "DROP DATABASE shard_s3 WITH (FORCE)", "postgres")
+    psql(platform.data_dir, "DROP SCHEMA s3 CASCADE", "control")
     done = looked(platform.data_dir, "ledger check")
-    assert done.returncode == 1 and "shard_s3" in done.stderr, done.stderr
+    assert done.returncode == 1 and "shard s3" in done.stderr, done.stderr
     dry = looked(platform.data_dir, "migrate --dry-run")
     assert "shard s2: up to date" in dry.stdout and "shard s3: would apply 1 " in dry.stdout, dry
     assert "s3" in looked(platform.data_dir, "status").stdout
-    assert "shard_s3" not in psql(platform.data_dir, DATABASES)
+    assert psql(platform.data_dir, "SELECT to_regnamespace('s3') IS NULL") == "t"
     service.kill()
 
 

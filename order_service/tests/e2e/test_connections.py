@@ -21,7 +21,7 @@ from waiting import wait_until
 def server(platform):
     own = OwnPostgres(platform.home / "pg", "control")
     platform.closing(own.stop)
-    done = run_command([ORDER_SERVICE_BIN, "migrate", "--database-url", own.url("control")], timeout=60)
+    done = run_command([ORDER_SERVICE_BIN, "migrate", "--database-url", own.url("control"), "--initial-shards", "4"], timeout=60)
     assert done.returncode == 0, done.stderr
     return own
 

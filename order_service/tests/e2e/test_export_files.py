@@ -64,7 +64,7 @@ def test_verify_names_a_row_that_was_changed_behind_the_services_back(platform):
     assert sound.returncode == 0 and "200 events, each exported once and in order" in sound.stdout, sound.stderr
     entry = exported_files.read(platform.data_dir / "export", "s1")[6]
     change = f"UPDATE events SET debit = debit + 1 WHERE event_id = '{entry['event_id']}'"
-    embedded_postgres.psql(platform.data_dir, change, "shard_s1")
+    embedded_postgres.psql(platform.data_dir, change, shard="s1")
     done = service.command_line("export", "verify")
     assert done.returncode == 1 and "error: stream and ledger differ" in done.stderr
     more = str(int(entry["debit"].split(".")[0]) + 1) + ".50"

@@ -154,7 +154,7 @@ class Lagging:
         assert self.row(shard, raw) == self.row(shard, kept) == [str(used["events"])], (question, explain)
 
     def row(self, shard: str, sql: str) -> list[str]:
-        return psql(self.platform.data_dir, sql, f"shard_{shard}").split("|")
+        return psql(self.platform.data_dir, sql, shard=shard).split("|")
 
 
 def beginning(interval: str, moment: datetime.datetime) -> datetime.datetime:

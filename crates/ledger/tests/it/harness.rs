@@ -47,13 +47,18 @@ pub fn by_storage(name: &str) -> KeyedType {
     .unwrap()
 }
 
+/// Four equal shards, each with a database of its own.
+pub fn four_shards() -> ShardMap {
+    ShardMap::equal(vec![None; 4]).unwrap()
+}
+
 /// Four fresh shards.
 pub async fn shards() -> Shards {
     let mut pools = Vec::new();
     for _ in 0..4 {
         pools.push(store::testing::shard_database().await);
     }
-    Shards::open(ShardMap::four(), pools, false).await.unwrap()
+    Shards::open(four_shards(), pools, false).await.unwrap()
 }
 
 /// The ledger's routes and their description.

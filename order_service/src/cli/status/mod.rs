@@ -56,7 +56,7 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
 }
 
 async fn load(settings: &DatabaseSettings, database: &Database) -> anyhow::Result<Status> {
-    let map = shards::shard_map(settings)?;
+    let map = shards::shard_map(settings, database).await?;
     let pool = &database.pool;
     let types = ledger::types::load(pool).await?;
     let impatient = DatabaseSettings {
@@ -81,7 +81,7 @@ async fn shard_status(
     types: &Catalogue,
 ) -> ShardStatus {
     let figures = async {
-        let shard = shards::look_at(settings, database, &place.name).await?;
+        let shard = shards::look_at(settings, database, place).await?;
         let shard = shard.ok_or_else(|| anyhow::anyhow!("there is nothing in its database yet"))?;
         let figures = Figures::load(&shard, types).await;
         store::close(&shard.pool).await;

@@ -14,7 +14,7 @@ use store::{LeaseTerms, Work, do_duties};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Served, event, shards};
+use crate::harness::{Served, event, four_shards, shards};
 
 /// Gives way soon after it is gone.
 pub const QUICK: LeaseTerms =
@@ -64,8 +64,8 @@ impl World {
 
     pub async fn on(pools: Vec<PgPool>) -> Self {
         let map = match pools.len() {
-            1 => ShardMap::parse("shards: [{name: s0, range: ['00', 'ff'], url: 'postgres:'}]").unwrap(),
-            _ => ShardMap::four(),
+            1 => ShardMap::equal(vec![None]).unwrap(),
+            _ => four_shards(),
         };
         Self { served: Served::on(Shards::open(map, pools, false).await.unwrap()) }
     }

@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use ledger::locks::{Locks, Refusal, Wanted};
-use ledger::sharding::{ShardMap, Shards};
+use ledger::sharding::Shards;
 use store::testing::{pool, run};
 
 use super::{LONG, caller, in_line, line_of, two, waiting, wanted};
+use crate::harness::four_shards;
 
 /// A process that can be killed: a runtime of its own, with connections of its own.
 struct Mortal(Option<tokio::runtime::Runtime>);
@@ -25,7 +26,7 @@ impl Mortal {
             for options in options {
                 pools.push(pool(options).await);
             }
-            let shards = Shards::open(ShardMap::four(), pools, false).await.unwrap();
+            let shards = Shards::open(four_shards(), pools, false).await.unwrap();
             let locks = Locks::start(shards);
             futures::future::join_all((0..callers).map(|_| locks.acquire(waiting()))).await;
         });

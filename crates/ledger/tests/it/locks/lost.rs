@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ledger::locks::{Locks, Wanted};
-use ledger::sharding::{ShardMap, Shards};
+use ledger::sharding::Shards;
 use store::testing::{pool, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::{caller, line_of, two, waiting, wanted};
+use crate::harness::four_shards;
 
 /// Stands between a process and the database, and drops every other answer to a statement.
 struct Dropping {
@@ -76,7 +77,7 @@ async fn lossy() -> (Shards, Locks, Locks, Dropping) {
         let options = (*shard.pool.connect_options()).clone();
         pools.push(pool(options.socket(&dropping.dir)).await);
     }
-    let a = Locks::start(Shards::open(ShardMap::four(), pools, false).await.unwrap());
+    let a = Locks::start(Shards::open(four_shards(), pools, false).await.unwrap());
     // Listening is under way, and a first statement through.
     let grant = a.acquire(wanted()).await.unwrap();
     a.release(grant.lock_id).await.unwrap();

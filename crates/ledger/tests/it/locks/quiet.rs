@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ledger::locks::Locks;
-use ledger::sharding::{ShardMap, Shards};
+use ledger::sharding::Shards;
 use sqlx::{AssertSqlSafe, PgConnection};
 use store::testing::{pool, run, shard_database};
 
 use super::{caller, line_of, of, waiting, wanted};
+use crate::harness::four_shards;
 
 /// A process whose calls are counted, and a connection of somebody else.
 async fn counted() -> (Shards, Locks, PgConnection) {
@@ -21,7 +22,7 @@ async fn counted() -> (Shards, Locks, PgConnection) {
         sqlx::query(AssertSqlSafe(counting)).execute(&mut *admin).await.unwrap();
         pools.push(pool(options).await);
     }
-    let shards = Shards::open(ShardMap::four(), pools, false).await.unwrap();
+    let shards = Shards::open(four_shards(), pools, false).await.unwrap();
     let own = pool((*shards.of(of(7).hash).pool.connect_options()).clone()).await;
     (shards.clone(), Locks::start(shards), own.acquire().await.unwrap().detach())
 }
