@@ -55,15 +55,13 @@ impl Own {
             for message in self.tasks.receive(10, Duration::from_secs(5), visibility).await.unwrap() {
                 match self.carry_out(&message) {
                     Some(Some(answer)) if self.fault == Fault::DeletesFirst => {
-                        if self.deleted(&message).await {
-                            self.answer(&message, &answer).await;
-                        }
+                        self.delete(&message).await;
+                        self.answer(&message, &answer).await;
                     }
                     // Deleted unanswered, and answered together with the next one: after it.
                     Some(Some(answer)) if self.overtakes(&message) && held.is_none() => {
-                        if self.deleted(&message).await {
-                            held = Some(Message { body: answer, ..message });
-                        }
+                        self.delete(&message).await;
+                        held = Some(Message { body: answer, ..message });
                     }
                     Some(Some(answer)) => {
                         self.answer(&message, &answer).await;
@@ -71,12 +69,10 @@ impl Own {
                             self.answer(&held, &held.body).await;
                         }
                         if self.fault != Fault::NeverDeletes {
-                            self.deleted(&message).await;
+                            self.delete(&message).await;
                         }
                     }
-                    Some(None) => {
-                        self.deleted(&message).await;
-                    }
+                    Some(None) => self.delete(&message).await,
                     None if self.fault == Fault::DiesOfBadJson && !message.body.contains("mood") => return,
                     None => {}
                 }
@@ -84,14 +80,11 @@ impl Own {
         }
     }
 
-    /// Deletes the message; `false`: a slow machine was later than its visibility, and it comes again.
-    async fn deleted(&self, message: &Message) -> bool {
+    /// A slow machine may be later than the message's visibility: then it comes again.
+    async fn delete(&self, message: &Message) {
         match self.tasks.delete(&message.receipt).await {
-            Err(FifoError::Expired) => false,
-            other => {
-                other.unwrap();
-                true
-            }
+            Err(FifoError::Expired) => {}
+            other => other.unwrap(),
         }
     }
 
