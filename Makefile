@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 # With `make -j` two cargo builds would only wait for, and slow down, one another.
 .NOTPARALLEL:
-.PHONY: help run test unit e2e chaos mutants build bench bench-quick bench-long lint fmt clean
+.PHONY: help run test unit e2e chaos fault-matrix mutants build bench bench-quick bench-long lint fmt clean
 
 # The folders' Makefiles run elsewhere: a relative path must mean the same to them.
 ifneq ($(CARGO_TARGET_DIR),)
@@ -38,6 +38,9 @@ e2e: ## build both programs and run the end-to-end tests against the real binari
 
 chaos: ## faults at random under load for CHAOS_MINUTES (10), then the invariants; CHAOS_SEED; kept in bench/results
 	@scripts/chaos.sh
+
+fault-matrix: ## every named statement x every way to lose its connection, under load, then the invariants; 10 minutes
+	@scripts/chaos.sh matrix
 
 mutants: ## one build with all seeded faults; each must be noticed by the tests that claim it
 	@scripts/init-repo.sh --test

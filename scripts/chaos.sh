@@ -3,6 +3,7 @@
 # (order_service/tests/e2e/chaos.py). Nothing has to run beforehand. Arguments go to chaos.py:
 #
 #   scripts/chaos.sh --faults kill:front,hold --logs /tmp/logs
+#   scripts/chaos.sh matrix     every named statement x every way to lose its connection (chaos_matrix.py)
 #
 # Environment: CHAOS_MINUTES (10), CHAOS_SEED (drawn, and printed); CARGO_TARGET_DIR.
 set -euo pipefail
@@ -17,5 +18,11 @@ export ORDER_SERVICE_BIN=$bin/order_service DATA_MANAGER_BIN=$bin/data_manager F
 TMPDIR=$(scripts/scratch-dir.sh)
 export TMPDIR
 seed=${CHAOS_SEED:-$RANDOM}
-exec target/e2e-venv/bin/python order_service/tests/e2e/chaos.py --minutes "${CHAOS_MINUTES:-10}" --seed "$seed" \
-    --output "bench/results/chaos-$(date -u +%Y%m%d-%H%M%S).json" "$@"
+run=(target/e2e-venv/bin/python order_service/tests/e2e/chaos.py --minutes "${CHAOS_MINUTES:-10}")
+kept=chaos
+if [[ ${1-} == matrix ]]; then
+    shift
+    run=(target/e2e-venv/bin/python order_service/tests/e2e/chaos_matrix.py)
+    kept=fault-matrix
+fi
+exec "${run[@]}" --seed "$seed" --output "bench/results/$kept-$(date -u +%Y%m%d-%H%M%S).json" "$@"

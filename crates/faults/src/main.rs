@@ -7,6 +7,7 @@
 //! | `{"inject": {"at": {"statement": "put_state"}, "action": "cut_reply"}}` | `{"id": 1}` |
 //! | `{"remove": 1}` | `{}` |
 //! | `"counts"` | `{"faults": {"1": {"matched": 2, "injected": 1}}, "connections": {"made": 3, "open": 2, "held": 0}}` |
+//! | `"executed"` | `{"put_state": 7}`: the named statements that have passed, and how often |
 //! | `"hold_all"`, `"release_all"`, `"cut_all"` | `{"connections": 2}` |
 //! | what cannot be read | `{"error": "why"}` |
 //!
@@ -24,6 +25,7 @@ enum Command {
     Inject(Fault),
     Remove(u64),
     Counts,
+    Executed,
     HoldAll,
     ReleaseAll,
     CutAll,
@@ -60,6 +62,9 @@ fn obey(proxy: &Proxy, command: Command) -> Value {
             let faults: Map<_, _> =
                 faults.map(|injection| (injection.id.to_string(), json!(injection.counts()))).collect();
             json!({ "faults": faults, "connections": proxy.connections() })
+        }
+        Command::Executed => {
+            proxy.executed().iter().map(|(name, times)| (name.to_string(), json!(times))).collect()
         }
         Command::HoldAll => json!({ "connections": proxy.hold_all() }),
         Command::ReleaseAll => json!({ "connections": proxy.release_all() }),

@@ -1,5 +1,6 @@
 //! The faults that are injected at present, and how often each has happened.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
@@ -59,6 +60,8 @@ pub(crate) struct Plan {
 struct Armed {
     last_id: u64,
     faults: Vec<ArmedFault>,
+    /// How often each named statement was executed: as many entries as programs have names.
+    executed: BTreeMap<Arc<str>, u64>,
 }
 
 struct ArmedFault {
@@ -87,10 +90,21 @@ impl Plan {
         self.armed().faults.iter().map(|armed| armed.injection.clone()).collect()
     }
 
+    pub(crate) fn executed(&self) -> BTreeMap<Arc<str>, u64> {
+        self.armed().executed.clone()
+    }
+
     /// The fault that happens at this execution. Every fault counts the occurrence; the oldest one whose turn it is wins.
     pub(crate) fn choose(&self, execution: &Execution) -> Option<Hit> {
         let mut hit = None;
-        for armed in &mut self.armed().faults {
+        let mut guard = self.armed();
+        let Armed { faults, executed, .. } = &mut *guard;
+        if let Execution::Statement { names } = execution {
+            for name in names {
+                *executed.entry(name.clone()).or_default() += 1;
+            }
+        }
+        for armed in faults {
             if is_at(&armed.fault.at, execution) && armed.is_due() && hit.is_none() {
                 armed.chosen += 1;
                 hit = Some(Hit { action: armed.fault.action, injection: armed.injection.clone() });

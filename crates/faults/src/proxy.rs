@@ -1,6 +1,6 @@
 //! The proxy: a listener, its connections, and what a test does to them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,6 +66,11 @@ impl Proxy {
     /// All faults that were injected and not removed.
     pub fn injections(&self) -> Vec<Injection> {
         self.shared.plan.injections()
+    }
+
+    /// The names of the statements that have passed, and how often each was executed.
+    pub fn executed(&self) -> BTreeMap<Arc<str>, u64> {
+        self.shared.plan.executed()
     }
 
     /// Every connection that is open now goes silent. How many did.

@@ -96,6 +96,11 @@ class Run:
         undisturbed = self.probe.seconds(time.monotonic())
         self.figures.undisturbed = {what: round(took, 2) for what, took in undisturbed.items()}
 
+    def more_load(self, *clients) -> None:
+        """Starts them beside the load of every run."""
+        self.threads += clients
+        self.load = LongLived(*clients, beside=self.load)
+
     def _disturb(self) -> None:
         """Every kind once at least, however short the time is."""
         begun = time.monotonic()

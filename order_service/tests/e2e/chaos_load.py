@@ -93,10 +93,11 @@ class EventSender(Background):
 class LongLived:
     """Threads that are started, and ended, together; what went wrong in each is told by name."""
 
-    def __init__(self, *threads: Background):
-        self.threads = threads
+    def __init__(self, *threads: Background, beside: "LongLived | None" = None):
+        """`beside`: threads that have been started, and end with these."""
         for thread in threads:
             thread.start()
+        self.threads = [*threads, *(beside.threads if beside else ())]
 
     def failed(self) -> bool:
         return any(thread.failure for thread in self.threads)

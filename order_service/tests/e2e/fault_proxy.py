@@ -59,6 +59,10 @@ class FaultProxy:
         """How often its point was passed: a delay has begun then, and has happened when it is over."""
         return self._command("counts")["faults"][str(fault)]["matched"]
 
+    def executed(self) -> dict[str, int]:
+        """The named statements that have passed, and how often each."""
+        return self._command("executed")
+
     def connections(self) -> dict:
         """How many were `made`, are `open`, are `held`."""
         return self._command("counts")["connections"]

@@ -22,10 +22,16 @@ class Answer:
 
 
 def request(
-    port: int, method: str, path: str, host: str | None = None, headers: dict | None = None, body: bytes | None = None
+    port: int,
+    method: str,
+    path: str,
+    host: str | None = None,
+    headers: dict | None = None,
+    body: bytes | None = None,
+    timeout: float = 5,
 ) -> Answer:
     """One request on a connection of its own; `host` defaults to where it goes."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         connection.putheader("Host", f"127.0.0.1:{port}" if host is None else host)

@@ -4,6 +4,7 @@ import pytest
 
 from chaos import Run
 from chaos_figures import Figures, Recovery
+from chaos_matrix import Matrix
 
 pytestmark = pytest.mark.alone
 
@@ -16,6 +17,16 @@ def test_one_round_of_faults_breaks_no_promise():
     figures = Run(seed=1, minutes=0, kinds=kinds).go()
     print(figures.line())
     assert figures.violations == []
+
+
+@pytest.mark.timeout(300)
+def test_a_statement_of_each_path_may_lose_its_connection_in_every_way():
+    of_each_path = ["accept_orders", "write_events", "put_states", "take_lock", "claim_jobs", "allocate_event_ids", "end_task"]
+    matrix = Matrix(1, [*of_each_path, "begin_blocks"])
+    figures = matrix.go()
+    print(figures.line())
+    assert figures.violations == [] and matrix.missed == []
+    assert all(recovery.bit == len(of_each_path) + 1 for recovery in figures.faults.values())
 
 
 def test_a_run_that_has_disturbed_nobody_fails():

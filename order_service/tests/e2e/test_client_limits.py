@@ -12,6 +12,7 @@ import time
 import pytest
 
 from client import open_channel
+from ledger_events import OUTFLOW, outflow
 from raw_http import get, read_to_the_end, request, send_raw
 from raw_http2 import PREFACE, Http2Connection
 from waiting import wait_until
@@ -118,8 +119,29 @@ def many_streams(port: int, path: str, held: contextlib.ExitStack) -> None:
         greedy.begin(path, number)
 
 
-def test_a_strangers_bodies_messages_and_streams_cost_a_bounded_memory(platform):
+def idle_connections(ports: list[int], held: contextlib.ExitStack) -> None:
+    """1,000 that say nothing."""
+    for number in range(1_000):
+        held.enter_context(socket.create_connection(("127.0.0.1", ports[number % len(ports)]), timeout=5))
+
+
+def slow_readers(port: int, held: contextlib.ExitStack) -> None:
+    """100 that ask for a page of several MiB, and read nothing of it."""
+    path = f"/v1/events/{OUTFLOW}?storage_id=1&limit=1000"
+    asked = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    for connection in [send_raw(port, asked) for _ in range(100)]:
+        held.enter_context(connection)
+
+
+def write_large_events(ledger) -> None:
+    """80, whose page is as large as one may be."""
+    for call in range(8):
+        ledger.write([outflow(1, event_id=f"large-{call}-{n}", info={"text": "x" * 60_000}) for n in range(10)]).ok()
+
+
+def test_a_strangers_bodies_messages_and_streams_cost_a_bounded_memory(platform, many_files):
     service = platform.order_service()
+    write_large_events(platform.ledger_client(service))
     path = "/order_service.OrderService/ProcessOrders"
     platform.data_manager()
     client = platform.client(service)
@@ -130,6 +152,8 @@ def test_a_strangers_bodies_messages_and_streams_cost_a_bounded_memory(platform)
             ("bodies", lambda: unfinished_bodies(service.http_port, held)),
             ("messages", lambda: unfinished_messages(service.port, path, held)),
             ("streams", lambda: many_streams(service.port, path, held)),
+            ("connections", lambda: idle_connections([service.http_port, service.port], held)),
+            ("readers", lambda: slow_readers(service.http_port, held)),
         ):
             attack()
             peaks[name] = round(service.resident_mib() - idle)
