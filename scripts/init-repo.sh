@@ -139,8 +139,8 @@ need_programs make curl jq
 have_postgres || packages+=(postgresql)
 if $want_tests; then
     have_python || packages+=(python3 python3-venv)
-    # Bundles are read from commits; a TLS server needs a certificate.
-    need_programs git openssl
+    # Bundles are read from commits; a TLS server needs a certificate; a database server's clock is stepped.
+    need_programs git openssl faketime
     # Debian has it where only root looks.
     [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || packages+=(pgbouncer)
 fi

@@ -24,11 +24,33 @@ def _program(name: str) -> str:
     return str(versions[-1])
 
 
+class SteppedClock:
+    """A clock that a server goes by (libfaketime) and that a test sets; time goes on as fast as always."""
+
+    def __init__(self, file: pathlib.Path):
+        self._file = file
+        self.set(0)
+
+    def set(self, seconds: float) -> None:
+        """So far ahead of the machine's clock; negative: behind it."""
+        # Renamed: a reader never sees half of it.
+        fresh = self._file.with_suffix(".fresh")
+        fresh.write_text(f"{seconds:+f}\n")
+        fresh.chmod(0o644)
+        fresh.rename(self._file)
+
+    def environment(self) -> dict[str, str]:
+        (library,) = pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+        clock = {"FAKETIME_TIMESTAMP_FILE": str(self._file), "FAKETIME_NO_CACHE": "1"}
+        return {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1", **clock}
+
+
 class OwnPostgres:
     """`OwnPostgres(folder, databases…)` is running when it is constructed; `stop` it at the end. `more`: server settings."""
 
-    def __init__(self, folder: pathlib.Path, *databases: str, **more: str):
+    def __init__(self, folder: pathlib.Path, *databases: str, clock: SteppedClock | None = None, **more: str):
         self.folder, self.port, self.kills, self.options = folder, free_port(), 0, {**OPTIONS, **more}
+        self._environment = {**os.environ, **(clock.environment() if clock else {})}
         self._as = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
         folder.mkdir()
         if self._as:
@@ -83,7 +105,14 @@ class OwnPostgres:
         command = [_program("postgres"), "-D", str(self.folder), "-p", str(self.port), *options]
         with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, **self._as
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=self._environment,
+                start_new_session=True,
+                **self._as,
             )
 
     def kill(self, sign: signal.Signals = signal.SIGKILL) -> None:
