@@ -138,8 +138,9 @@ def listening(pid: int) -> set[tuple[str, int]]:
 
 
 def test_any_free_port_is_the_same_on_both_addresses(platform):
-    service = platform.order_service("--http-port", "0", start=False)
-    service.command[service.command.index("-app_port") + 1] = "0"
+    service = platform.order_service(start=False)
+    for flag in ("-app_port", "--http-port"):
+        service.command[service.command.index(flag) + 1] = "0"
     service.start(ready_within=None)
     wait_until(lambda: b"order service ready" in service.log.read_bytes(), 60, "ready")
     bound = listening(service.pid)
