@@ -79,7 +79,9 @@ pub fn main() -> ExitCode {
         store::remove_libpq_variables();
     }
     let matches = ::settings::parse(command());
-    let (code, message) = match run(&matches) {
+    let done = run(&matches);
+    serving::logs::flush();
+    let (code, message) = match done {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(message)) => (2, message),
         Err(Failure::Failed(message)) => (1, message),
@@ -201,6 +203,9 @@ async fn migrate(settings: Settings, dry_run: bool) -> Result<(), Failure> {
         session: Vec::new(),
     };
     let pool = store::connect(options, &pool_settings).await?;
+    if !dry_run {
+        store::wait_until_writable(&pool, settings.startup_timeout).await?;
+    }
     // Migrations may take as long as they take.
     let connection = Dedicated::take(&pool, Duration::ZERO).await;
     let mut connection = connection.map_err(|error| Failure::Failed(error.to_string()))?;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use proto::data_manager::data_manager_server::DataManagerServer;
 use serving::http_guard::Hosts;
 use serving::listen::{ListenError, Listeners, check_exposure};
-use serving::server::{Budget, Limits, Protocol, Serving, Terms as ServerTerms, raise_file_limit};
+use serving::server::{
+    Budget, Limits, MAX_MESSAGE_BYTES, Protocol, Serving, Terms as ServerTerms, raise_file_limit,
+};
 use store::{ConnectError, MigrationError, Migrations, PoolSettings};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -181,6 +183,7 @@ async fn open(settings: &Settings) -> Result<Book, StartError> {
         session: Vec::new(),
     };
     let pool = store::connect(options.clone(), &pool_settings).await?;
+    store::wait_until_writable(&pool, settings.startup_timeout).await?;
     let mut connection = pool.acquire().await.map_err(|error| ConnectError::Unreachable {
         database: "the database".to_owned(),
         reason: error.to_string(),
@@ -198,7 +201,10 @@ async fn serve(
     closing: CancellationToken,
 ) -> Result<(Serving, HealthReporter), StartError> {
     // The list of all orders outgrows any usual limit.
-    let service = DataManagerServer::new(api).max_encoding_message_size(usize::MAX);
+    let service = DataManagerServer::new(api)
+        .accept_compressed(serving::grpc::GZIP)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(usize::MAX);
     let (routes, health) = serving::grpc::with_reflection_and_health(Routes::new(service))
         .map_err(|error| StartError::Reflection(error.to_string()))?;
     health.set_serving::<Service>().await;

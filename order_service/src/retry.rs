@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use queue::{Job, Jobs};
 use sqlx::PgPool;
-use store::Result;
+use store::{Result, Turn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::exchange::Breaker;
-use crate::orders::{self, End, Ender, Order, Origin, State, Work};
+use crate::orders::{self, Admission, End, Ender, Order, Origin, State, Work};
+use crate::pipeline::Entrance;
 
 /// What the claimer works with.
 pub struct Claimer {
@@ -25,7 +26,7 @@ pub struct Claimer {
     /// Held open: nothing is claimed but probes.
     pub breaker: Breaker,
     /// The pipeline's entrance.
-    pub again: async_channel::Sender<Work>,
+    pub line: Entrance,
     /// For orders that turn out to have ended.
     pub ender: Ender,
     /// Orders from the queue in the pipeline at a time.
@@ -75,7 +76,8 @@ impl Claimer {
     }
 
     async fn claim(&self, free: &Arc<Semaphore>, room: usize) -> Result<usize> {
-        let jobs = self.jobs.claim(room).await?;
+        // Who has just come does not wait for all who waited for the data manager.
+        let jobs = self.jobs.claim_latest_first(room).await?;
         let ids: Vec<i32> = jobs.iter().filter_map(order_id).collect();
         if ids.is_empty() {
             return Ok(0);
@@ -103,8 +105,7 @@ impl Claimer {
         match work.state {
             State::ProcessFinished => self.ender.end(work, End::Finished).await,
             State::Failed => self.ender.end(work, End::Failed { reason: "failed before".to_owned() }).await,
-            // Closed only when the process is ending.
-            _ => drop(self.again.send(work).await),
+            _ => self.line.enter(work),
         }
     }
 }
@@ -128,6 +129,7 @@ fn work(order: Order, job: Job, permit: OwnedSemaphorePermit) -> Work {
         started_at,
         external_at,
         origin: Origin::Retried(Box::new(job)),
-        admission: Some(Arc::new(permit)),
+        turn: Turn::COMMON,
+        admission: Some(Arc::new(Admission::of(permit))),
     }
 }

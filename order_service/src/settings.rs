@@ -182,6 +182,7 @@ impl Settings {
     /// Checks and types resolved settings.
     pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
         let database = DatabaseSettings::new(resolved)?;
+        check_ports(resolved)?;
         let max_in_flight_orders = resolved.within("max-in-flight-orders", 1..=10_000_000)?;
         let max_orders_per_request = resolved.within("max-orders-per-request", 1..=1_000_000)?;
         Ok(Self {
@@ -213,6 +214,17 @@ impl Settings {
             shutdown_timeout: resolved.duration("shutdown-timeout")?,
         })
     }
+}
+
+/// Two listeners cannot have one port. (A default gives way.)
+fn check_ports(resolved: &Resolved) -> Result<(), SettingError> {
+    let (app, http): (u16, u16) = (resolved.required("app-port")?, resolved.required("http-port")?);
+    let given = |name| resolved.value(name).is_some_and(|value| value.from != Source::Default);
+    if app != 0 && app == http && given("http-port") {
+        let reason = format!("{http} is the port of --app-port, too: one is for gRPC, the other for HTTP");
+        return Err(resolved.invalid("http-port", reason));
+    }
+    Ok(())
 }
 
 /// The bundle that `--bundle` names.

@@ -9,6 +9,9 @@ use tokio::time::Instant;
 use crate::job::{Job, Priority};
 use crate::lanes::Jobs;
 
+/// When those that became due last come first, every so manieth is the one that became due first.
+const ONE_OF_THE_OLDEST_OF: usize = 4;
+
 /// A due job, or none; and when the next one will be due.
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -22,16 +25,29 @@ struct Row {
     hurried_after: Option<i32>,
     payload: Option<Vec<u8>>,
     age: Option<f64>,
+    is_latest: bool,
 }
 
 impl Jobs {
     /// At most `most` due jobs, by priority and age, none of which is in work. Each stays marked as in work until
     /// [`Jobs::end`]. One round trip.
     pub async fn claim(&self, most: usize) -> Result<Vec<Job>> {
+        self.claim_by(false, most).await
+    }
+
+    /// The same for jobs somebody may be waiting for: while there are more than can be claimed, those that became due last come
+    /// first, so that who has just come does not wait for all who have been waiting for long; these have a quarter of
+    /// what is claimed.
+    pub async fn claim_latest_first(&self, most: usize) -> Result<Vec<Job>> {
+        self.claim_by(true, most).await
+    }
+
+    async fn claim_by(&self, latest_first: bool, most: usize) -> Result<Vec<Job>> {
         let (held, in_work) = self.begin_claim();
         // What is in work is still in its lane, and first in line: read past it.
         let limit = (most + in_work) as i64;
-        let rows = self.due(held.iter().map(|lease| lease.id).collect(), limit).await;
+        let lanes = held.iter().map(|lease| lease.id).collect();
+        let rows = self.due(latest_first, lanes, limit).await;
         let claimed = rows.map(|rows| self.take(&held, rows, most));
         self.end_claim();
         let claimed = claimed?;
@@ -45,25 +61,36 @@ impl Jobs {
         if let Some(seconds) = rows.first().and_then(|row| row.next_in) {
             self.wake_in(Duration::try_from_secs_f64(seconds.clamp(0.0, 60.0)).unwrap_or_default());
         }
+        let (latest, by_age): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.is_latest);
+        let (mut latest, mut by_age) = (latest.into_iter(), by_age.into_iter());
         let mut claimed = Vec::new();
-        for row in rows {
-            let Some(lease) = held.iter().find(|lease| Some(lease.id) == row.lane) else { continue };
-            if claimed.len() < most
-                && let Some(job) = row.job(lease)
-                && self.begin(lease, job.id)
-            {
-                claimed.push(job);
-            }
+        while claimed.len() < most {
+            let is_oldests = claimed.len() % ONE_OF_THE_OLDEST_OF == 0;
+            let next = if is_oldests { self.first(held, &mut by_age) } else { self.first(held, &mut latest) };
+            let next =
+                next.or_else(|| self.first(held, &mut by_age)).or_else(|| self.first(held, &mut latest));
+            let Some(job) = next else { break };
+            claimed.push(job);
         }
         claimed
     }
 
-    async fn due(&self, lanes: Vec<i64>, limit: i64) -> Result<Vec<Row>> {
+    /// The first of them that is not in work, and from now on is.
+    fn first(&self, held: &[Arc<Lease>], rows: &mut impl Iterator<Item = Row>) -> Option<Job> {
+        rows.find_map(|row| {
+            let lease = held.iter().find(|lease| Some(lease.id) == row.lane)?;
+            let job = row.job(lease)?;
+            self.begin(lease, job.id).then_some(job)
+        })
+    }
+
+    async fn due(&self, latest_first: bool, lanes: Vec<i64>, limit: i64) -> Result<Vec<Row>> {
         run(&self.shared.claiming, "claim_jobs", move |connection| {
             let lanes = lanes.clone();
-            Box::pin(
-                async move { Ok(sqlx::query_as(DUE).bind(lanes).bind(limit).fetch_all(connection).await?) },
-            )
+            Box::pin(async move {
+                let due = sqlx::query_as(DUE).bind(lanes).bind(limit).bind(latest_first);
+                Ok(due.fetch_all(connection).await?)
+            })
         })
         .await
     }
@@ -86,7 +113,8 @@ impl Row {
     }
 }
 
-/// Each (lane, priority) is read in the order of the index `jobs_due`, never more than asked for. At least one row.
+/// Each (lane, priority) is read in the order of the index `jobs_due`, from its beginning and, if those that became due last
+/// are wanted, from its end; never more than asked for. At least one row.
 const DUE: &str = "-- claim_jobs
 WITH place AS MATERIALIZED (
     SELECT lane, priority FROM unnest($1::bigint[]) AS lane CROSS JOIN generate_series(0, 3) AS priority
@@ -97,15 +125,26 @@ WITH place AS MATERIALIZED (
         WHERE lane = place.lane AND priority = place.priority AND NOT blocked AND run_at > now()
         ORDER BY run_at LIMIT 1
     ) AS later
-), due AS (
-    SELECT due.* FROM place CROSS JOIN LATERAL (
+), oldest AS (
+    SELECT due.*, false AS is_latest FROM place CROSS JOIN LATERAL (
         SELECT * FROM jobs
         WHERE lane = place.lane AND priority = place.priority AND NOT blocked AND run_at <= now()
         ORDER BY run_at, job_id LIMIT $2
     ) AS due
     ORDER BY due.priority, due.run_at, due.job_id LIMIT $2
+), latest AS (
+    SELECT due.*, true AS is_latest FROM place CROSS JOIN LATERAL (
+        SELECT * FROM jobs
+        WHERE lane = place.lane AND priority = place.priority AND NOT blocked AND run_at <= now() AND $3
+        ORDER BY run_at DESC, job_id DESC LIMIT $2
+    ) AS due
+    ORDER BY due.priority, due.run_at DESC, due.job_id DESC LIMIT $2
+), due AS (
+    SELECT * FROM oldest UNION ALL SELECT * FROM latest
 )
 SELECT next.next_in, due.job_id, due.lane, due.priority, due.job_key, due.group_key, due.attempts,
-       due.hurried_after, due.payload, extract(epoch FROM now() - due.enqueued_at)::float8 AS age
+       due.hurried_after, due.payload, extract(epoch FROM now() - due.enqueued_at)::float8 AS age,
+       coalesce(due.is_latest, false) AS is_latest
 FROM next LEFT JOIN due ON true
-ORDER BY due.priority, due.run_at, due.job_id";
+ORDER BY due.is_latest, due.priority,
+         CASE WHEN NOT due.is_latest THEN due.run_at END, CASE WHEN due.is_latest THEN due.run_at END DESC, due.job_id";

@@ -1,11 +1,9 @@
 //! A worker: claims due jobs, runs a handler on them, settles them in batches.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use store::{Coalescer, Error, run_tx, storable};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -93,7 +91,7 @@ async fn work(
             let Ok(permit) = free.clone().acquire_owned().await else { return };
             let (handler, settled) = (handler.clone(), settled.clone());
             tokio::spawn(async move {
-                let outcome = AssertUnwindSafe(handler.handle(&job)).catch_unwind().await;
+                let outcome = store::panics::caught(handler.handle(&job)).await;
                 let outcome = outcome
                     .unwrap_or_else(|_| Outcome::Hopeless("LOGIC_ERROR: the handler panicked".to_owned()));
                 settled.push((job.clone(), verdict(&job, outcome, &terms))).await;

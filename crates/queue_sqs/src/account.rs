@@ -18,7 +18,11 @@ fn is_plain(account: &SqsAccount) -> bool {
 
 /// An emulator on this machine takes any key, and its users have none.
 fn needs_no_key(account: &SqsAccount) -> bool {
-    is_plain(account) && account.credentials.is_none() && std::env::var_os("AWS_ACCESS_KEY_ID").is_none()
+    is_plain(account) && account.credentials.is_none() && !is_set("AWS_ACCESS_KEY_ID")
+}
+
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|text| !text.is_empty())
 }
 
 pub(super) async fn client(account: &SqsAccount) -> Client {
@@ -36,7 +40,7 @@ pub(super) async fn client(account: &SqsAccount) -> Client {
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(3));
     let region = account.region.clone().or_else(|| {
-        let said = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().any(|name| std::env::var_os(name).is_some());
+        let said = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().any(|name| is_set(name));
         (account.endpoint_url.is_some() && !said).then(|| "us-east-1".to_owned())
     });
     if let Some(region) = region {

@@ -36,14 +36,14 @@ pub async fn excluding_others<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, RunError> {
     let (pool, integration) = (pool.clone(), integration.to_owned());
-    let done = tokio::spawn(async move {
+    let done = tokio::spawn(store::panics::told(async move {
         // It is never closed.
         let _place = RUNS.acquire().await.map_err(|_| store::Error::Abandoned)?;
         let apart = store::reserve(&pool, "exclusive", 1);
         let done = work_excluding_others(&apart, &integration, work).await;
         store::close(&apart).await;
         done
-    });
+    }));
     Ok(done.await.map_err(|_| store::Error::Abandoned)??)
 }
 
@@ -60,7 +60,7 @@ async fn work_excluding_others<T>(
 }
 
 fn no_answer(_: Elapsed) -> store::Error {
-    sqlx::Error::PoolTimedOut.into()
+    store::Error::Waited("another run of the same integration, or the database, takes too long")
 }
 
 /// Makes the transaction one that cannot write, whatever it tries: for dry runs.

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::JoinError;
 use tokio::time::timeout;
 
 use crate::error::{ApiError, Code};
@@ -66,7 +66,7 @@ impl Pool {
         })?;
         let thread = self.threads.clone().acquire_owned().await.map_err(|_| ComputeError::Overloaded)?;
         // Both are kept until the work has ended, whoever waits for it.
-        let done = spawn_blocking(move || {
+        let done = store::panics::told_blocking(move || {
             let _kept = (place, thread);
             work()
         });

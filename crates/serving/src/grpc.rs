@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::Status;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Builder as Reflection;
@@ -17,6 +18,10 @@ use crate::error::ApiError;
 /// the server's limit on small frames (which grows with the connection's window) ends the connection.
 pub(crate) const STREAM_WINDOW: u32 = 64 << 10;
 pub(crate) const CONNECTION_WINDOW: u32 = 32 << 20;
+
+/// What a client may compress its messages by: a channel that compresses does so for every service. Unpacked, they may have
+/// as many bytes as others. Answers are not compressed: they are small, or read on the same machine.
+pub const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
 
 /// The paths of the calls whose clients send a stream of messages, and may take their time between two of them.
 pub(crate) fn client_streams() -> Vec<String> {
@@ -77,9 +82,9 @@ pub fn with_reflection_and_health(
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     let routes = routes
-        .add_service(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(health.accept_compressed(GZIP))
+        .add_service(reflection().build_v1()?.accept_compressed(GZIP))
+        .add_service(reflection().build_v1alpha()?.accept_compressed(GZIP));
     Ok((routes, reporter))
 }
 

@@ -69,6 +69,7 @@ impl Listeners {
     /// second to become free: the process that is being replaced may not be quite gone.
     pub async fn bind(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
         let patience = Instant::now() + PATIENCE;
+        // Of any free port another address may have somebody else's.
         loop {
             match Self::bind_now(addresses, port, flag) {
                 Err(ListenError::InUse { .. }) if Instant::now() < patience => {
@@ -79,12 +80,16 @@ impl Listeners {
         }
     }
 
-    fn bind_now(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
+    fn bind_now(addresses: &[IpAddr], mut port: u16, flag: &'static str) -> Result<Self, ListenError> {
         let mut listeners = Vec::new();
         for &ip in addresses {
             let address = SocketAddr::new(ip, port);
             match listen_on(address) {
-                Ok(listener) => listeners.push(listener),
+                Ok(listener) => {
+                    // Asked for any port, they have the same one.
+                    port = listener.local_addr().map_or(port, |bound| bound.port());
+                    listeners.push(listener);
+                }
                 Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
                     return Err(ListenError::InUse { port, address, flag });
                 }
@@ -95,10 +100,18 @@ impl Listeners {
         Ok(Self(listeners))
     }
 
-    /// Binds the first free port from `port` on.
-    pub async fn bind_from(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
+    /// Binds the first free port from `port` on that is not `kept` for another listener.
+    pub async fn bind_from(
+        addresses: &[IpAddr],
+        port: u16,
+        kept: u16,
+        flag: &'static str,
+    ) -> Result<Self, ListenError> {
         let mut candidate = port;
         loop {
+            if candidate == kept {
+                candidate = candidate.saturating_add(1);
+            }
             match Self::bind_now(addresses, candidate, flag) {
                 Err(ListenError::InUse { .. })
                     if candidate < port.saturating_add(100) && candidate < u16::MAX =>

@@ -1,9 +1,14 @@
-//! Structured logs on standard error: text on a terminal, one JSON object a line otherwise.
+//! Structured logs on standard error: text on a terminal, one JSON object a line otherwise. They are a by-product: whatever
+//! becomes of standard error, the program goes on, and lines that are lost are counted.
 
+mod line;
 mod lock_waits;
+mod panicked;
 
 use std::fmt::Debug;
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing::field::Field;
 use tracing::{Level, Metadata};
@@ -14,7 +19,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
+use line::Lines;
 use lock_waits::WithoutLockWaits;
+pub use panicked::EXIT_CODE as EXIT_CODE_OF_A_PANIC;
 
 /// Whose lines hold no secrets at any level: the platform's own crates.
 const OURS: [&str; 15] = [
@@ -35,21 +42,43 @@ const OURS: [&str; 15] = [
     "terminal",
 ];
 
-/// Starts logging. `filter` is a `tracing` filter such as `info` or `order_service=debug`. Whatever it says, libraries are
+/// How long the end of a process waits for its last lines to be taken.
+const FOR_LAST_LINES: Duration = Duration::from_secs(1);
+
+static LINES: OnceLock<Lines> = OnceLock::new();
+
+/// Starts logging, panics included. `filter` is a `tracing` filter such as `info` or `order_service=debug`. Whatever it says, libraries are
 /// heard from `info` on only: below that they log addresses with passwords, statements and messages.
 pub fn start(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("`{filter}`: {error}"))?;
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let out = Lines::to(std::io::stderr()).map_err(|error| format!("the thread that logs: {error}"))?;
+    // A layer that complains of its own writer does so on standard error, and panics if that is gone.
+    let lines = fmt::layer().with_writer(out.clone()).log_internal_errors(false).with_target(false);
     let lines = if std::io::stderr().is_terminal() {
         lines.fmt_fields(printable_fields()).boxed()
     } else {
-        lines.json().flatten_event(true).boxed()
+        lines.json().flatten_event(true).with_ansi(false).boxed()
     };
+    let _ = LINES.set(out);
     let started = registry()
         .with(filter)
         .with(lines.with_filter(filter_fn(is_harmless).and(WithoutLockWaits)))
         .try_init();
-    started.map_err(|error| error.to_string())
+    started.map_err(|error| error.to_string())?;
+    panicked::watch();
+    Ok(())
+}
+
+/// Lines lost so far, because nobody took them or they could not be written.
+pub fn lost() -> u64 {
+    LINES.get().map_or(0, Lines::lost)
+}
+
+/// Waits a moment for the last lines to be taken: before the process ends.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(FOR_LAST_LINES);
+    }
 }
 
 /// Fields of a line for a terminal: what others said in them stays on the line, and is shown, not obeyed.

@@ -78,6 +78,7 @@ pub fn metrics() -> Result<PrometheusHandle, String> {
 /// `/healthz`, `/readyz`, `/metrics`.
 pub fn routes(readiness: Readiness, metrics: PrometheusHandle) -> Router {
     let exposition = move || async move {
+        metrics::counter!("log_lines_lost_total").absolute(crate::logs::lost());
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
     };
     Router::new()

@@ -1,21 +1,33 @@
-//! SIGTERM and SIGINT: the first asks to stop, the second stops now.
+//! SIGTERM, SIGINT and SIGHUP: the first asks to stop, a second SIGTERM or SIGINT stops now. A terminal that closes sends SIGHUP,
+//! and may do so twice; whoever runs the program with `nohup` wants it to go on then.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by the first SIGTERM or SIGINT; a second one ends the process with code 1 at once.
+/// SIGHUP among the ignored signals of `/proc/self/status`.
+const HANGUP: u64 = 1;
+
+/// A token that is cancelled by the first SIGTERM, SIGINT or SIGHUP; a second SIGTERM or SIGINT ends the process with code 1 at
+/// once.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
     let token = stop.clone();
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = hung_up(&mut hangup) => {
+                    if token.is_cancelled() {
+                        continue;
+                    }
+                }
             }
             if token.is_cancelled() {
                 tracing::warn!("second signal: stopping now");
+                crate::logs::flush();
                 std::process::exit(1);
             }
             tracing::info!("stopping: finishing what is in flight");
@@ -23,4 +35,18 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
         }
     });
     Ok(stop)
+}
+
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the program was started so that it outlives its terminal.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & HANGUP != 0)
 }

@@ -126,6 +126,10 @@ impl Resolved {
                 continue;
             }
             let name = ending.to_lowercase().replace('_', "-");
+            // Empty is how scripts and compose files write "not set".
+            if text.is_empty() {
+                continue;
+            }
             match program.settings().find(|setting| setting.name == name) {
                 Some(setting) => found.push((setting, text, Source::Environment(variable))),
                 None => {
@@ -273,6 +277,15 @@ mod tests {
             resolved.warnings(),
             ["unknown environment variable SHOP_APP_PROT, did you mean SHOP_APP_PORT?"]
         );
+    }
+
+    #[test]
+    fn an_empty_variable_is_one_that_is_not_set() {
+        let empty = ["SHOP_APP_PORT", "SHOP_TOKEN", "SHOP_CONFIG", "SHOP_QUIET"].map(|name| (name, ""));
+        let resolved = resolve(&[], &empty).unwrap();
+        assert_eq!(resolved.value("app-port").unwrap().from, Source::Default);
+        assert!(resolved.value("token").is_none() && !resolved.switch("quiet").unwrap());
+        assert!(resolved.secret("token", "token-file").unwrap().is_none());
     }
 
     #[test]

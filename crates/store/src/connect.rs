@@ -48,6 +48,16 @@ pub enum ConnectError {
         /// How long it was tried.
         waited: Duration,
     },
+    /// Reached, but nothing can be written.
+    #[error("{database} {reason}, and so for {}s", waited.as_secs())]
+    ReadOnly {
+        /// Where.
+        database: String,
+        /// Why.
+        reason: String,
+        /// How long it was looked at.
+        waited: Duration,
+    },
     /// A pooler gives one server connection to several of ours, transaction by transaction: settings, `LISTEN` and
     /// prepared statements of a session would be lost.
     #[error(
@@ -173,7 +183,7 @@ fn is_embedded(options: &PgConnectOptions) -> bool {
 }
 
 /// Names the database without its credentials.
-fn describe(options: &PgConnectOptions) -> String {
+pub(crate) fn describe(options: &PgConnectOptions) -> String {
     let database = options.get_database().unwrap_or("postgres");
     match options.get_socket() {
         Some(_) if is_embedded(options) => format!("embedded database {database}"),

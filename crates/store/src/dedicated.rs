@@ -27,7 +27,7 @@ impl Dedicated {
         )
         .bind(limit)
         .execute(&mut *taken);
-        timeout(ANSWER_GRACE, told).await.map_err(|_| Error::from(sqlx::Error::PoolTimedOut))??;
+        timeout(ANSWER_GRACE, told).await.map_err(|_| Error::Waited("a new connection did not answer"))??;
         Ok(taken)
     }
 }

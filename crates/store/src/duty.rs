@@ -5,11 +5,9 @@
 //! database together; it takes over at most a renewal after the lease ran out or was given back.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
@@ -84,7 +82,7 @@ async fn perform(work: Work, leases: Leases, lease: Arc<Lease>, stop: Cancellati
                 }
                 return;
             }
-            done = AssertUnwindSafe(work(lease.clone())).catch_unwind() => {
+            done = crate::panics::caught(work(lease.clone())) => {
                 if done.is_err() {
                     tracing::error!(duty = lease.name, code = "LOGIC_ERROR", "a duty panicked");
                 }

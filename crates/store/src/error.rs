@@ -13,6 +13,9 @@ pub enum Error {
     /// Lost against concurrent work (serialization, deadlock, lock time-out): try again at once.
     #[error("database contention: {0}")]
     Contention(Arc<sqlx::Error>),
+    /// What had to come first took too long, or the database did not answer in time; the reason says which.
+    #[error("waited too long: {0}")]
+    Waited(&'static str),
     /// Somebody else wrote the same key, of the constraint named here, at the same time: try again at once.
     #[error("raced for a key of {0}")]
     Raced(String),
@@ -76,7 +79,14 @@ const PERMANENT: [&str; 25] = [
 impl Error {
     /// Whether the same work may succeed when repeated unchanged.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Error::Unavailable(_) | Error::Contention(_) | Error::Raced(_) | Error::OutcomeUnknown)
+        matches!(
+            self,
+            Error::Unavailable(_)
+                | Error::Contention(_)
+                | Error::Waited(_)
+                | Error::Raced(_)
+                | Error::OutcomeUnknown
+        )
     }
 
     /// Whether the caller of a service should try again: also if only this process, or this task of it, could not do the work.

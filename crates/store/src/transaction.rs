@@ -102,7 +102,7 @@ where
 {
     held::check(pool, operation.name());
     let pool = pool.clone();
-    tokio::spawn(async move { retried(&pool, operation, work, terms).await })
+    tokio::spawn(crate::panics::told(async move { retried(&pool, operation, work, terms).await }))
         .await
         .map_err(|_| Error::Abandoned)?
 }
@@ -163,6 +163,9 @@ where
         }
         return Try { outcome: Err(no_answer(operation, deadline)), may_be_committed: true };
     };
+    if let Err(error) = &tried.outcome {
+        crate::writable::note(error);
+    }
     if let Err(Error::Unavailable(_)) = tried.outcome {
         // Probably dead: the next try must not get it again.
         connection.close_on_drop();

@@ -6,11 +6,9 @@
 mod fifo;
 mod jobs;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use queue::Backoff;
 use queue::fifo::ConsumerTerms;
 use serde_json::Value as Json;
@@ -149,7 +147,7 @@ impl Desk {
         let in_work = self.running.begin(task_id, begun.number);
         let run = self.handlers.run(&begun.task_type, &attempt, begun.params.clone());
         let done = tokio::select! {
-            done = AssertUnwindSafe(run).catch_unwind() => done,
+            done = store::panics::caught(run) => done,
             () = in_work.cancelled.cancelled() => return None,
         };
         Some(done.unwrap_or_else(|_| {

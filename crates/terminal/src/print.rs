@@ -4,8 +4,14 @@
 
 use std::fmt::Display;
 use std::io::{BufWriter, Result, Write as _, stderr, stdout};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use crate::{printable, printable_json};
+
+/// For whoever reads standard error.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Prints one line of text. The error is that of standard output; a closed pipe (such as `| head`) is rarely worth a word.
 pub fn print_line(text: impl Display) -> Result<()> {
@@ -37,7 +43,16 @@ pub fn print_json_lines(documents: impl IntoIterator<Item = impl Display>) -> Re
     out.flush()
 }
 
-/// Prints a warning, a remark or an error, as one line for people, on standard error; nobody may be reading.
+/// Prints a warning, a remark or an error, as one line for people, on standard error; nobody may be reading, or somebody who
+/// does not read on: that is waited for a moment only.
 pub fn remark(text: impl Display) {
-    let _ = writeln!(stderr(), "{}", printable(&text.to_string()));
+    let line = format!("{}\n", printable(&text.to_string()));
+    let (done, written) = mpsc::channel();
+    let writing = thread::Builder::new().spawn(move || {
+        let _ = stderr().write_all(line.as_bytes());
+        let _ = done.send(());
+    });
+    if writing.is_ok() {
+        let _ = written.recv_timeout(PATIENCE);
+    }
 }

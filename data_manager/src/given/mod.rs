@@ -84,7 +84,7 @@ impl Book {
             Self::Memory(memory) => {
                 let memory = Arc::clone(memory);
                 // Copying and sorting millions of orders must not hold up the exchange.
-                tokio::task::spawn_blocking(move || memory.all()).await.map_err(|_| store::Error::Abandoned)
+                store::panics::told_blocking(move || memory.all()).await.map_err(|_| store::Error::Abandoned)
             }
             Self::Postgres(postgres) => postgres.all().await,
         }

@@ -16,11 +16,12 @@ use std::time::Duration;
 use queue::Jobs;
 use serving::error::{ApiError, Code};
 use sqlx::PgPool;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use store::Turn;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::exchange::Exchange;
-use crate::orders::{Acceptor, CallbackStore};
+use crate::orders::{Acceptor, Admission, CallbackStore};
 use crate::watch::Watch;
 
 pub use service::OrderApi;
@@ -75,7 +76,7 @@ impl Rooms {
     }
 
     /// Lets `orders` orders in, or says at once that there are too many.
-    fn admit(&self, orders: usize) -> Result<Arc<OwnedSemaphorePermit>, ApiError> {
+    fn admit(&self, orders: usize) -> Result<Arc<Admission>, ApiError> {
         self.check_running()?;
         if orders > self.limits.in_flight {
             // Trying again would never help.
@@ -85,7 +86,7 @@ impl Rooms {
             return Err(ApiError::field("orders", reason));
         }
         let admitted = self.admission.clone().try_acquire_many_owned(permits(orders));
-        admitted.map(Arc::new).map_err(|_| self.overloaded(orders))
+        admitted.map(|permit| Arc::new(Admission::of(permit))).map_err(|_| self.overloaded(orders))
     }
 
     /// The same for those who can wait their turn.
@@ -93,11 +94,14 @@ impl Rooms {
         &self,
         orders: usize,
         wait: Duration,
-    ) -> Result<Arc<OwnedSemaphorePermit>, ApiError> {
+        turn: Turn,
+    ) -> Result<Arc<Admission>, ApiError> {
         self.check_running()?;
         let admitted =
             tokio::time::timeout(wait, self.admission.clone().acquire_many_owned(permits(orders))).await;
-        admitted.ok().and_then(Result::ok).map(Arc::new).ok_or_else(|| self.overloaded(orders))
+        let admitted = admitted.ok().and_then(Result::ok);
+        let admitted = admitted.map(|permit| Arc::new(Admission::in_turn(permit, turn)));
+        admitted.ok_or_else(|| self.overloaded(orders))
     }
 
     fn check_running(&self) -> Result<(), ApiError> {

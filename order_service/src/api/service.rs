@@ -10,6 +10,7 @@ use proto::order_service::order_service_server::OrderService;
 use proto::order_service::process_orders_response::OrderResponse;
 use serving::error::{ApiError, Code};
 use serving::grpc;
+use store::Turn;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -37,7 +38,7 @@ impl OrderApi {
 async fn uncancelled<T: Send + 'static>(
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<Response<T>, Status> {
-    match tokio::spawn(work).await {
+    match tokio::spawn(store::panics::told(work)).await {
         Ok(result) => result.map(Response::new).map_err(Status::from),
         Err(_) => {
             Err(ApiError::new(Code::LogicError, "the request's task ended early: see the service's log")
@@ -87,9 +88,10 @@ impl OrderService for OrderApi {
             let reason = format!("{} callbacks; at most {MOST_CALLBACKS} are allowed", callbacks.len());
             return Err(ApiError::field("callbacks", reason).into());
         }
+        let turn = Turn::next();
         let answers = callbacks.iter().map(|sent| async move {
             let callback = validate::callback(sent)?;
-            convert::callback_answer(callback, self.0.callbacks.store(callback).await)
+            convert::callback_answer(callback, self.0.callbacks.store_one_of(turn, callback).await)
         });
         let answers = join_all(answers).await;
         let errors = callbacks.iter().zip(answers).filter_map(|(sent, answer)| {

@@ -10,6 +10,8 @@ use std::time::Duration;
 use futures::{Stream, StreamExt as _};
 use proto::order_service::process_orders_request::OrderRequest;
 use proto::order_service::process_orders_response::OrderResponse;
+use store::Turn;
+use store::panics::caught;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
@@ -35,8 +37,10 @@ pub(super) fn process(
 ) -> impl Stream<Item = Result<OrderResponse, Status>> {
     let (answers, ready) = mpsc::channel::<Answer>(UNANSWERED + 1);
     tokio::spawn(async move {
-        let conversation = Conversation { rooms, answers: answers.clone(), per_order, deadline };
-        if let Err(status) = conversation.run(orders).await {
+        let conversation =
+            Conversation { rooms, answers: answers.clone(), per_order, deadline, turn: Turn::next() };
+        let broken = |_| Err(Status::internal("the stream failed by a fault of the service: see its log"));
+        if let Err(status) = caught(conversation.run(orders)).await.unwrap_or_else(broken) {
             let _ = answers.send(Err(status)).await;
         }
     });
@@ -50,6 +54,8 @@ struct Conversation {
     answers: mpsc::Sender<Answer>,
     per_order: Duration,
     deadline: Option<Instant>,
+    /// One for all its orders.
+    turn: Turn,
 }
 
 impl Conversation {
@@ -96,7 +102,7 @@ impl Conversation {
     ) -> Result<(), Status> {
         let permits = u32::try_from(orders.len()).unwrap_or(u32::MAX);
         let Ok(permits) = room.clone().acquire_many_owned(permits).await else { return Ok(()) };
-        let admission = self.rooms.admit_patiently(orders.len(), self.per_order).await?;
+        let admission = self.rooms.admit_patiently(orders.len(), self.per_order, self.turn).await?;
         let ids: Vec<i32> = orders.iter().map(|(order_id, _)| *order_id).collect();
         let (told, outcomes) = mpsc::unbounded_channel();
         let listener: Arc<dyn Listener> =

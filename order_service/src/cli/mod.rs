@@ -70,7 +70,9 @@ pub fn main() -> ExitCode {
         return code;
     }
     let matches = settings::parse(definition::command());
-    match run(&matches) {
+    let done = run(&matches).and_then(|()| output::check());
+    serving::logs::flush();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(line)) => complain(&line, 2),
         Err(Failure::Failed(line)) => complain(&line, 1),

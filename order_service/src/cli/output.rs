@@ -1,6 +1,8 @@
 //! How results are printed: text for people, JSON for programs. Texts of others never reach the terminal as they are.
 
 use std::fmt::Display;
+use std::io::ErrorKind;
+use std::sync::OnceLock;
 
 use chrono::{DateTime, SecondsFormat};
 use clap::ArgMatches;
@@ -9,6 +11,7 @@ use proto::order_service::Order;
 use serde_json::{Value, json};
 use terminal::{Borders, printable, shortened};
 
+use super::Failure;
 use crate::orders::State;
 
 /// Columns of what is made for one screen, where there is no terminal that has another width.
@@ -21,24 +24,40 @@ pub(super) fn is_json(args: &ArgMatches) -> bool {
     args.get_one::<String>("output").is_some_and(|format| format == "json")
 }
 
-/// A closed pipe (such as `| head`) is not an error worth a word.
+/// Why standard output did not take everything.
+static NOT_PRINTED: OnceLock<String> = OnceLock::new();
+
+/// A closed pipe (such as `| head`) is not an error worth a word; a full disk is.
+fn note(printed: std::io::Result<()>) {
+    if let Err(error) = printed
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        let _ = NOT_PRINTED.set(error.to_string());
+    }
+}
+
+/// Whether what was printed could be written.
+pub(super) fn check() -> Result<(), Failure> {
+    NOT_PRINTED.get().map_or(Ok(()), |error| Err(Failure::Failed(format!("standard output: {error}"))))
+}
+
 fn print(table: &str) {
-    let _ = terminal::print_lines(table);
+    note(terminal::print_lines(table));
 }
 
 /// Prints JSON, for programs.
 pub(super) fn json(value: impl Display) {
-    let _ = terminal::print_json(value);
+    note(terminal::print_json(value));
 }
 
 /// Prints one line.
 pub(super) fn line(text: impl Display) {
-    let _ = terminal::print_line(text);
+    note(terminal::print_line(text));
 }
 
 /// Prints a text of several lines, in which what others said is printable.
 pub(super) fn lines(text: impl Display) {
-    let _ = terminal::print_lines(text);
+    note(terminal::print_lines(text));
 }
 
 /// Prints a warning, a remark or an error, as one line for people.

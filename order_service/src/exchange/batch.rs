@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proto::data_manager::GetOrdersDataCallbackRequest;
 use proto::data_manager::data_manager_client::DataManagerClient;
 use serving::peer::OptionalCall;
+use store::{Fair, Turn};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::{Code, Status};
 
@@ -27,7 +28,7 @@ struct Question {
 
 /// Asks in batches.
 #[derive(Clone)]
-pub(super) struct Questions(mpsc::Sender<Question>);
+pub(super) struct Questions(mpsc::Sender<(Turn, Question)>);
 
 impl Questions {
     /// Starts the task that gathers questions.
@@ -35,12 +36,13 @@ impl Questions {
         let (questions, mut asked) = mpsc::channel(65_536);
         let calls = Arc::new(Semaphore::new(CALLS));
         tokio::spawn(async move {
+            let mut waiting = Fair::default();
             loop {
                 let Ok(call) = calls.clone().acquire_owned().await else { return };
-                let mut batch = Vec::new();
-                if asked.recv_many(&mut batch, MOST).await == 0 {
+                if !gather(&mut waiting, &mut asked).await {
                     return;
                 }
+                let batch = waiting.take(MOST);
                 let (client, batches) = (client.clone(), batches.clone());
                 tokio::spawn(async move {
                     ask_all(client, &batches, batch).await;
@@ -52,11 +54,24 @@ impl Questions {
     }
 
     /// Asks for one order as part of some batch.
-    pub(super) async fn ask(&self, order_id: i32) -> Answer {
+    pub(super) async fn ask(&self, turn: Turn, order_id: i32) -> Answer {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Question { order_id, answer }).await.ok()?;
+        self.0.send((turn, Question { order_id, answer })).await.ok()?;
         answered.await.unwrap_or(None)
     }
+}
+
+/// Lets all who have come take their turns; waits if there is nobody. False when nobody will come any more.
+async fn gather(waiting: &mut Fair<Question>, asked: &mut mpsc::Receiver<(Turn, Question)>) -> bool {
+    if waiting.is_empty()
+        && let Some((turn, question)) = asked.recv().await
+    {
+        waiting.push(turn, question);
+    }
+    while let Ok((turn, question)) = asked.try_recv() {
+        waiting.push(turn, question);
+    }
+    !waiting.is_empty()
 }
 
 async fn ask_all(mut client: DataManagerClient<Guarded>, batches: &OptionalCall, batch: Vec<Question>) {

@@ -2,7 +2,6 @@
 //! limit on calls in flight, asking one by one or in batches, as the peer can.
 
 use std::error::Error as _;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use futures::future::BoxFuture;
 use proto::data_manager::GetOrderDataCallbackRequest;
 use proto::data_manager::data_manager_client::DataManagerClient;
 use serving::peer::{OptionalCall, Peer, is_connection_failure};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use store::{FairPermit, FairSemaphore, Turn};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tower::{Service, ServiceBuilder};
@@ -60,14 +59,15 @@ pub struct Client {
     questions: Option<Questions>,
     batches: OptionalCall,
     breaker: Breaker,
-    calls: Arc<Semaphore>,
-    quick_calls: Arc<Semaphore>,
+    calls: FairSemaphore,
+    quick_calls: FairSemaphore,
 }
 
 /// The right to have one call in flight.
-pub struct Turn {
-    _call: OwnedSemaphorePermit,
-    quick: OwnedSemaphorePermit,
+pub struct Place {
+    turn: Turn,
+    _call: FairPermit,
+    quick: FairPermit,
 }
 
 pub(super) type Guarded = BreakerService<tower::timeout::Timeout<Channel>>;
@@ -89,8 +89,8 @@ impl Client {
             questions,
             batches,
             breaker,
-            calls: Arc::new(Semaphore::new(terms.calls)),
-            quick_calls: Arc::new(Semaphore::new(terms.quick_calls)),
+            calls: FairSemaphore::new(terms.calls),
+            quick_calls: FairSemaphore::new(terms.quick_calls),
         }
     }
 
@@ -99,29 +99,28 @@ impl Client {
         &self.breaker
     }
 
-    /// Waits until another call may be in flight. Not a layer of the stack: while it waits, an order listens for a
-    /// late answer to an earlier question.
-    pub async fn turn(&self) -> Result<Turn, AskError> {
-        let stopping = |_| AskError::Unreachable("stopping".to_owned());
-        let call = self.calls.clone().acquire_owned().await.map_err(stopping)?;
-        let quick = self.quick_calls.clone().acquire_owned().await.map_err(stopping)?;
-        Ok(Turn { _call: call, quick })
+    /// Waits until another call may be in flight, requests taking turns. Not a layer of the stack: while it waits, an order
+    /// listens for a late answer to an earlier question.
+    pub async fn place(&self, turn: Turn) -> Place {
+        let call = self.calls.acquire(turn).await;
+        let quick = self.quick_calls.acquire(turn).await;
+        Place { turn, _call: call, quick }
     }
 
-    /// Asks for one order. Holds `turn` until the call has returned, which takes `timeout` at most.
+    /// Asks for one order. Holds `place` until the call has returned, which takes `timeout` at most.
     pub fn ask(
         &self,
         order_id: i32,
-        turn: Turn,
+        place: Place,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<(), AskError>> {
         let batched = self.questions.clone().filter(|_| self.batches.is_possible());
         let mut single = self.single.clone();
         Box::pin(async move {
-            let Turn { _call, quick } = turn;
+            let Place { turn, _call, quick } = place;
             let asking = async move {
                 if let Some(questions) = batched
-                    && let Some(answer) = questions.ask(order_id).await
+                    && let Some(answer) = questions.ask(turn, order_id).await
                 {
                     return answer;
                 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::future::{Either, select};
+use store::Turn;
 use tonic::Code;
 
 pub use breaker::Breaker;
@@ -38,19 +39,19 @@ impl Exchange {
     }
 
     /// Asks for an order's data and waits for the callback, for the time-out from the question at most.
-    pub async fn ask(&self, order_id: i32) -> Result<Stored, StageError> {
+    pub async fn ask(&self, order_id: i32, turn: Turn) -> Result<Stored, StageError> {
         let mut arrival = self.waiting.register(order_id, self.clock.now());
         // A late answer to an earlier question may come while this one waits for its turn.
-        let turn = match select(&mut arrival, Box::pin(self.client.turn())).await {
+        let place = match select(&mut arrival, Box::pin(self.client.place(turn))).await {
             Either::Left((data, _)) => return Ok(data),
-            Either::Right((turn, _)) => turn.map_err(stage_error)?,
+            Either::Right((place, _)) => place,
         };
         let timeout = tokio::time::sleep(self.timeout);
         tokio::pin!(timeout);
-        let call = self.client.ask(order_id, turn, self.timeout);
+        let call = self.client.ask(order_id, place, self.timeout);
         match select(&mut arrival, call).await {
             Either::Left((data, call)) => {
-                // Let the call end: a peer may mind an abandoned one. It holds its turn until then.
+                // Let the call end: a peer may mind an abandoned one. It holds its place until then.
                 tokio::spawn(call);
                 return Ok(data);
             }

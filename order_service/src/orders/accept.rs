@@ -8,11 +8,19 @@ use chrono::{DateTime, Utc};
 use queue::Jobs;
 use sqlx::{FromRow, PgPool};
 use store::{Coalescer, Error, Lease, Result, connection_of_its_own, run};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Batch, Clock, Data, PACE, State, Work};
+use super::{Admission, Batch, Clock, Data, State, Work, paced};
+use crate::pipeline::Entrance;
+
+/// Orders of a request that is accepted together with others of its like, in a few milliseconds.
+const SMALL: usize = 256;
+/// Small requests accepted in one statement.
+const SMALL_TOGETHER: usize = 256;
+/// Large requests accepted in one statement: one has commits enough to share among its own orders.
+const LARGE_TOGETHER: usize = 4;
 
 /// Why a request was not accepted; nothing of it was.
 #[derive(Debug, Clone)]
@@ -35,12 +43,14 @@ pub struct Accepted {
 /// Accepts orders.
 #[derive(Clone)]
 pub struct Acceptor {
-    requests: Coalescer<Request>,
+    small: Coalescer<Request>,
+    /// They take so long that the small ones do not wait for them.
+    large: Coalescer<Request>,
 }
 
 struct Request {
     orders: Vec<(i32, i32)>,
-    admission: Arc<OwnedSemaphorePermit>,
+    admission: Arc<Admission>,
     reply: oneshot::Sender<Result<Accepted, AcceptError>>,
 }
 
@@ -53,22 +63,14 @@ impl Acceptor {
         jobs: Jobs,
         clock: Arc<Clock>,
         doubtful: Coalescer<Uuid>,
-        intake: async_channel::Sender<Work>,
+        intake: Entrance,
     ) -> Self {
-        let pool = connection_of_its_own(&pool);
-        let desk = Arc::new(Desk { pool, jobs, clock, doubtful, intake });
-        let requests = Coalescer::spawn_paced("accept_orders", 1024, 256, PACE, move |batch| {
-            let desk = desk.clone();
-            async move {
-                let mut waiting = batch;
-                while !waiting.is_empty() {
-                    let (now, later) = disjoint(waiting);
-                    desk.accept(now).await;
-                    waiting = later;
-                }
-            }
-        });
-        Self { requests }
+        let own = connection_of_its_own(&pool);
+        let desk = |pool| {
+            let (jobs, clock) = (jobs.clone(), clock.clone());
+            Desk { pool, jobs, clock, doubtful: doubtful.clone(), intake: intake.clone() }
+        };
+        Self { small: desk(own).start(SMALL_TOGETHER), large: desk(pool).start(LARGE_TOGETHER) }
     }
 
     /// Makes `orders` (each id once) durable and sends the new ones on their way. Answers after the commit. Whoever
@@ -76,9 +78,10 @@ impl Acceptor {
     pub async fn accept(
         &self,
         orders: Vec<(i32, i32)>,
-        admission: Arc<OwnedSemaphorePermit>,
+        admission: Arc<Admission>,
     ) -> Result<Accepted, AcceptError> {
-        let answer = self.requests.ask(|reply| Request { orders, admission, reply }).await;
+        let desk = if orders.len() > SMALL { &self.large } else { &self.small };
+        let answer = desk.ask(|reply| Request { orders, admission, reply }).await;
         answer.unwrap_or(Err(AcceptError::Unavailable(Error::Abandoned)))
     }
 }
@@ -98,10 +101,26 @@ struct Desk {
     jobs: Jobs,
     clock: Arc<Clock>,
     doubtful: Coalescer<Uuid>,
-    intake: async_channel::Sender<Work>,
+    intake: Entrance,
 }
 
 impl Desk {
+    /// Accepts so many requests at a time.
+    fn start(self, most: usize) -> Coalescer<Request> {
+        let desk = Arc::new(self);
+        Coalescer::spawn_fair("accept_orders", 1024, paced(most), move |batch| {
+            let desk = desk.clone();
+            async move {
+                let mut waiting = batch;
+                while !waiting.is_empty() {
+                    let (now, later) = disjoint(waiting);
+                    desk.accept(now).await;
+                    waiting = later;
+                }
+            }
+        })
+    }
+
     async fn accept(&self, requests: Vec<Request>) {
         // A lost lane (this process was paused for too long) is replaced within moments, if the database is there.
         let patience = Instant::now() + Duration::from_secs(5);
@@ -168,8 +187,7 @@ impl Desk {
         }
         let batch = Batch::new(batch_id, lane, new.len());
         for (order_id, product_id, admission) in new {
-            // Never waits: as many orders fit in as are admitted. Closed only when the process is ending.
-            let _ = self.intake.send(Work::fresh(order_id, product_id, batch.clone(), admission)).await;
+            self.intake.enter(Work::fresh(order_id, product_id, batch.clone(), admission));
         }
     }
 }

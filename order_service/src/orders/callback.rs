@@ -7,10 +7,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use queue::hurry_in_tx;
 use sqlx::PgPool;
-use store::{Coalescer, Error, Operation, Result, connection_of_its_own, run, run_tx};
+use store::{Coalescer, Error, Operation, Result, Turn, connection_of_its_own, run, run_tx};
 use tokio::sync::oneshot;
 
-use super::{PACE, QUEUE, orphan};
+use super::{QUEUE, orphan, paced};
 
 /// The channel on which replicas tell each other of callbacks that are not theirs.
 pub const CALLBACK_CHANNEL: &str = "order_callbacks";
@@ -111,7 +111,7 @@ impl CallbackStore {
             async move { forward_elsewhere(&pool, batch).await }
         });
         let pool = connection_of_its_own(&pool);
-        let callbacks = Coalescer::spawn_paced("store_callbacks", 65_536, 8192, PACE, move |batch| {
+        let callbacks = Coalescer::spawn_fair("store_callbacks", 65_536, paced(8192), move |batch| {
             let (pool, deliver, forward) = (pool.clone(), deliver.clone(), forward.clone());
             async move { settle(&pool, &deliver, &forward, batch).await }
         });
@@ -120,7 +120,13 @@ impl CallbackStore {
 
     /// Stores one callback. Answers after the commit.
     pub async fn store(&self, callback: Callback) -> Result<CallbackAnswer> {
-        self.callbacks.ask(|reply| Arrived { callback, reply }).await.unwrap_or(Err(Error::Abandoned))
+        self.store_one_of(Turn::next(), callback).await
+    }
+
+    /// Stores one of many callbacks that came in one call.
+    pub async fn store_one_of(&self, turn: Turn, callback: Callback) -> Result<CallbackAnswer> {
+        let answer = self.callbacks.ask_for(turn, |reply| Arrived { callback, reply }).await;
+        answer.unwrap_or(Err(Error::Abandoned))
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queue::{Job, QueueName};
-use store::Lease;
+use store::{Batches, Lease, Turn};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
@@ -43,6 +43,34 @@ pub const QUEUE: QueueName = "orders";
 /// From one write of a kind to the next while several clients are served: a statement and its commit cost as much as some
 /// twenty orders, so half as many of them leave more for the orders.
 const PACE: Duration = Duration::from_millis(1);
+
+/// Orders whose ends, callbacks or postings are written in one statement while several requests wait for theirs: a commit is a
+/// tenth of what they cost, and who waits for one waits some 50 ms.
+const SHARED_BATCH: usize = 512;
+
+/// One write after the other, each of whatever came meanwhile, `most` at a time.
+const fn paced(most: usize) -> Batches {
+    Batches { most, shared: SHARED_BATCH, pace: PACE }
+}
+
+/// A request's share of the memory set aside for orders, and its turn wherever its orders wait among those of others.
+#[derive(Debug)]
+pub struct Admission {
+    turn: Turn,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Admission {
+    /// Of a request.
+    pub fn of(permit: OwnedSemaphorePermit) -> Self {
+        Self::in_turn(permit, Turn::next())
+    }
+
+    /// Of a part of something that has its turn already.
+    pub fn in_turn(permit: OwnedSemaphorePermit, turn: Turn) -> Self {
+        Self { turn, _permit: permit }
+    }
+}
 
 /// How far an order has come; the numbers are those stored and those of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,17 +141,14 @@ pub struct Work {
     pub external_at: Option<DateTime<Utc>>,
     /// What brought it here.
     pub origin: Origin,
+    /// Whose it is, for all who share out what orders wait for.
+    pub turn: Turn,
     /// Its share of the memory set aside for orders.
-    pub admission: Option<Arc<OwnedSemaphorePermit>>,
+    pub admission: Option<Arc<Admission>>,
 }
 
 impl Work {
-    fn fresh(
-        order_id: i32,
-        product_id: i32,
-        batch: Arc<Batch>,
-        admission: Arc<OwnedSemaphorePermit>,
-    ) -> Self {
+    fn fresh(order_id: i32, product_id: i32, batch: Arc<Batch>, admission: Arc<Admission>) -> Self {
         Self {
             order_id,
             product_id,
@@ -134,6 +159,7 @@ impl Work {
             started_at: None,
             external_at: None,
             origin: Origin::Accepted(batch),
+            turn: admission.turn,
             admission: Some(admission),
         }
     }

@@ -66,7 +66,7 @@ impl Action for AskDataManager {
     fn run<'a>(&'a self, order: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(async move {
             if order.data.is_none() {
-                let stored = self.0.ask(order.order_id).await?;
+                let stored = self.0.ask(order.order_id, order.turn).await?;
                 (order.data, order.basis) = (Some(stored.data), Some(stored.basis));
             }
             Ok(())

@@ -1,12 +1,12 @@
 //! A worker: takes orders, carries each through its stages, up to the fan limit at a time.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt as _, StreamExt as _};
 
+use super::line::Taken;
 use super::{Exits, StageError, Stages};
 use crate::orders::{Clock, End, Ender, State, Work};
 
@@ -18,7 +18,7 @@ pub(super) struct Crew {
     pub(super) fan: usize,
 }
 
-/// Works until both queues are closed and empty.
+/// Works until the line is closed and empty.
 pub(super) async fn work(crew: Arc<Crew>, exits: Exits) {
     let mut in_flight = FuturesUnordered::new();
     let mut open = true;
@@ -27,7 +27,7 @@ pub(super) async fn work(crew: Arc<Crew>, exits: Exits) {
             biased;
             Some(()) = in_flight.next() => {}
             taken = exits.next(), if open && in_flight.len() < crew.fan => match taken {
-                Some(order) => in_flight.push(process(&crew, order)),
+                Some(taken) => in_flight.push(process(&crew, taken)),
                 None => open = false,
             },
         }
@@ -35,7 +35,8 @@ pub(super) async fn work(crew: Arc<Crew>, exits: Exits) {
 }
 
 /// Carries one order as far as it goes and hands its end in. Nothing that happens to it reaches another order.
-async fn process(crew: &Crew, mut order: Work) {
+async fn process(crew: &Crew, taken: Taken) {
+    let Taken { work: mut order, _place } = taken;
     let started = Instant::now();
     let end = loop {
         if order.origin.lane().is_lost() {
@@ -43,7 +44,7 @@ async fn process(crew: &Crew, mut order: Work) {
             break End::Waiting { reason: "the lane was lost".to_owned(), counted: false };
         }
         let Some((action, next)) = crew.stages.after(order.state) else { break End::Finished };
-        match AssertUnwindSafe(action.run(&mut order)).catch_unwind().await {
+        match store::panics::caught(action.run(&mut order)).await {
             Ok(Ok(())) => reach(&mut order, next, &crew.clock),
             Ok(Err(StageError::Transient(reason))) => break End::Waiting { reason, counted: true },
             Ok(Err(StageError::NotTried(reason))) => break End::Waiting { reason, counted: false },

@@ -8,6 +8,7 @@ use ledger::Ledger;
 use ledger::events::{Event, NewEvent, Status, posted_at};
 use serving::error::ApiError;
 use sqlx::PgPool;
+use store::Turn;
 
 use super::{Postings, Rule, events, load_version};
 use crate::orders::{Stored, Work};
@@ -69,10 +70,10 @@ impl LedgerPostings {
 
     /// What is there at another time is there: see [`LedgerPostings::is_posted`]. The others of its part were not written
     /// because of it, and are written by themselves.
-    async fn write(&self, events: Vec<Event>) -> Result<(), StageError> {
+    async fn write(&self, events: Vec<Event>, turn: Turn) -> Result<(), StageError> {
         let mut left = events;
         while !left.is_empty() {
-            let written = self.ledger.writer.write(left.clone()).await;
+            let written = self.ledger.writer.write_in_turn(turn, left.clone()).await;
             let mut again = Vec::new();
             let mut recognised = false;
             for (event, written) in left.into_iter().zip(written) {
@@ -139,7 +140,7 @@ impl Postings for LedgerPostings {
             let rules = self.rules(stored.basis.rules).await?;
             let events = self.check(events(&rules, (order.order_id, order.product_id), stored)).await?;
             store::fail_point("posting");
-            self.write(events).await?;
+            self.write(events, order.turn).await?;
             store::fail_point("posted");
             Ok(())
         })

@@ -77,6 +77,9 @@ pub async fn reach(settings: &DatabaseSettings, access: Access) -> anyhow::Resul
         session: Vec::new(),
     };
     let pool = store::connect(options, &pool).await?;
+    if embedded.is_none() && access == Access::CreateMissing {
+        store::wait_until_writable(&pool, settings.startup_timeout).await.context("control database")?;
+    }
     let leases = store::lease_connection(&pool);
     Ok(Database { pool, leases, embedded, access })
 }
@@ -89,7 +92,7 @@ pub async fn migrating(pool: &PgPool) -> store::Result<Dedicated> {
 async fn join(settings: &DatabaseSettings, access: Access) -> anyhow::Result<Arc<Embedded>> {
     let program = std::env::current_exe().context("finding this program's own file")?;
     let (data_dir, patience) = (settings.data_dir.path()?.to_owned(), settings.startup_timeout);
-    let joined = tokio::task::spawn_blocking(move || match access {
+    let joined = store::panics::told_blocking(move || match access {
         Access::CreateMissing => Embedded::join(&data_dir, &program, patience),
         Access::Existing => Embedded::join_existing(&data_dir, &program, patience),
     });
@@ -125,7 +128,9 @@ pub(super) async fn is_there(
     let deadline = Instant::now() + patience;
     loop {
         let there = timeout(CREATE_TIMEOUT, is_there_now(embedded, name, access)).await;
-        match there.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into())) {
+        match there
+            .unwrap_or_else(|_| Err(store::Error::Waited("for a database to be looked for or created")))
+        {
             Err(error) if error.is_transient() && !error.is_disk_full() && Instant::now() < deadline => {
                 tracing::info!(%error, name, "waiting for the embedded PostgreSQL");
                 tokio::time::sleep(Duration::from_millis(50)).await;

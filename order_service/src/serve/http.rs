@@ -61,7 +61,7 @@ pub(super) async fn start(
     let bound = if settings.http_port_given {
         Listeners::bind(&settings.listen, settings.http_port, "--http-port").await
     } else {
-        Listeners::bind_from(&settings.listen, settings.http_port, "--http-port").await
+        Listeners::bind_from(&settings.listen, settings.http_port, settings.app_port, "--http-port").await
     };
     let listeners = bound?;
     let port = listeners.port();

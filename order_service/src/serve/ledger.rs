@@ -93,8 +93,12 @@ pub async fn reach_one(
         application_name: "order_service".to_owned(),
         session: schema.map(|schema| ("search_path", schema)).into_iter().collect(),
     };
-    let pool = store::connect(options, &pool).await;
-    pool.with_context(|| format!("shard {}", place.name))
+    let shard = || format!("shard {}", place.name);
+    let pool = store::connect(options, &pool).await.with_context(shard)?;
+    if place.url.is_some() && database.access == Access::CreateMissing {
+        store::wait_until_writable(&pool, settings.startup_timeout).await.with_context(shard)?;
+    }
+    Ok(pool)
 }
 
 /// How to connect to a shard's database, and the schema in which it lies if it has no database of its own.

@@ -10,22 +10,21 @@ mod http;
 mod initial_shards;
 pub mod ledger;
 pub mod queues;
+mod ready;
 mod rooms;
 pub mod routes;
 mod stopping;
 mod tasks;
 pub mod testproxy;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use proto::order_service::order_service_server::OrderServiceServer;
 use serving::http_guard::Hosts;
 use serving::listen::Listeners;
-use serving::ops::{PROBE_TIMEOUT, Probe, Readiness};
+use serving::ops::Readiness;
 use serving::server::{Budget, Limits, Protocol, Terms, raise_file_limit};
-use store::Operation;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -96,7 +95,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     };
     api.open(routes);
     let duties = duties::start(&running.ledger, &settings.roles, export_to, &stop);
-    readiness.ask(probe(database.leases.clone(), running.leases.clone()));
+    readiness.ask(ready::probe(&database, running.leases.clone(), running.ledger.shards.clone()));
     let parts = Parts { background, configuring, duties, heartbeat, gone, api };
     let served = if grpc {
         let terms = grpc_terms(&settings, limits, budget);
@@ -160,21 +159,6 @@ fn grpc_terms(settings: &Settings, limits: Limits, budget: Budget) -> Terms {
     }
 }
 
-/// Ready means that the database answers, and takes what this process writes to live on.
-fn probe(pool: sqlx::PgPool, leases: store::Leases) -> Probe {
-    Arc::new(move || {
-        let (pool, leases) = (pool.clone(), leases.clone());
-        Box::pin(async move {
-            leases.check_renewed()?;
-            let ready = Operation::named("ready").within(PROBE_TIMEOUT);
-            let asked = store::run(&pool, ready, |connection| {
-                Box::pin(async move { Ok(sqlx::query("SELECT 1 -- ready").execute(connection).await?) })
-            });
-            asked.await.map(drop).map_err(|_| "the database does not answer".to_owned())
-        })
-    })
-}
-
 async fn serve_grpc(
     settings: &Settings,
     running: &Running,
@@ -184,6 +168,7 @@ async fn serve_grpc(
     terms: Terms,
 ) -> anyhow::Result<()> {
     let service = OrderServiceServer::new(OrderApi::new(running.rooms.clone()))
+        .accept_compressed(serving::grpc::GZIP)
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE);
     let (routes, health) =

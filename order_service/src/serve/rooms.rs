@@ -18,7 +18,7 @@ use super::database::Database;
 use crate::api::{Limits, OpenRequests, Rooms, Shared};
 use crate::exchange::{Client, ClientTerms, Exchange};
 use crate::orders::{self, Acceptor, CALLBACK_CHANNEL, CallbackStore, Clock, Ender, GiveUp, QUEUE};
-use crate::pipeline::{self, AskDataManager, Entrances, PostEvents, Proceed, Size, Stages};
+use crate::pipeline::{self, AskDataManager, Entrance, PostEvents, Proceed, Size, Stages};
 use crate::postings::LedgerPostings;
 use crate::retry::Claimer;
 use crate::settings::{Role, Settings};
@@ -26,6 +26,8 @@ use crate::watch::Watch;
 
 /// Lanes taken over and not yet looked into.
 const ADOPTED: usize = 64;
+/// Orders from the retry queue that are in memory at a time.
+const MOST_RETRIED: usize = 20_000;
 /// Attempts in the background before an order is given up, however long it has waited.
 const MIN_BACKGROUND_ATTEMPTS: u32 = 10;
 
@@ -39,7 +41,7 @@ pub(super) struct Running {
     pub(super) notifications: Notifications,
     /// What this process holds of the orders' queue.
     pub(super) leases: Leases,
-    entrances: Entrances,
+    line: Entrance,
     claiming: CancellationToken,
     claimer: std::sync::Mutex<Option<JoinHandle<()>>>,
     workers: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -86,9 +88,8 @@ pub(super) async fn start(
     let ender = Ender::start(pool.clone(), jobs.clone(), terms, Arc::new(watch.clone()));
 
     tokio::spawn(follow_after_loss(jobs.clone(), watch.clone()));
-    let size = Size { workers: settings.workers, fan: settings.fan_limit };
-    let retried = (size.workers * size.fan).div_ceil(2);
-    let (entrances, exits) = pipeline::queues(settings.max_in_flight_orders, retried);
+    let (size, retried) = pipeline_size(settings);
+    let (line, exits) = pipeline::line(size);
     let stages = Stages {
         start: Arc::new(Proceed),
         external: Arc::new(AskDataManager(exchange.clone())),
@@ -101,7 +102,7 @@ pub(super) async fn start(
         pool: pool.clone(),
         jobs: jobs.clone(),
         breaker: exchange.breaker().clone(),
-        again: entrances.again.clone(),
+        line: line.clone(),
         ender: ender.clone(),
         room: retried,
     };
@@ -111,8 +112,7 @@ pub(super) async fn start(
     let deliver = move |order_id, stored| delivering.deliver(order_id, stored);
     let callbacks = CallbackStore::start(pool.clone(), Arc::new(deliver));
     tokio::spawn(hear_callbacks(notifications.subscribe(), exchange.clone()));
-    let acceptor =
-        Acceptor::start(pool.clone(), jobs.clone(), clock, ender.doubtful(), entrances.intake.clone());
+    let acceptor = Acceptor::start(pool.clone(), jobs.clone(), clock, ender.doubtful(), line.clone());
     let rooms = Rooms::new(Shared {
         pool,
         acceptor,
@@ -132,7 +132,15 @@ pub(super) async fn start(
         open: Arc::new(OpenRequests::default()),
     });
     let (claimer, workers) = (Some(claimer).into(), workers.into());
-    Ok(Running { rooms, ledger, notifications, leases, entrances, claiming, claimer, workers, ender, jobs })
+    Ok(Running { rooms, ledger, notifications, leases, line, claiming, claimer, workers, ender, jobs })
+}
+
+/// No more workers than there can be orders for; and how many orders from the retry queue are in the pipeline at a time.
+fn pipeline_size(settings: &Settings) -> (Size, usize) {
+    let fan = settings.fan_limit;
+    let retried = settings.workers.saturating_mul(fan).div_ceil(2).min(MOST_RETRIED);
+    let busy = (settings.max_in_flight_orders + retried).div_ceil(fan);
+    (Size { workers: settings.workers.min(busy), fan }, retried)
 }
 
 async fn start_jobs(
@@ -155,7 +163,7 @@ fn start_exchange(settings: &Settings, clock: &Arc<Clock>) -> anyhow::Result<Arc
         .map_err(|error| anyhow::anyhow!("--data-manager-address: {error}"))?;
     let terms = ClientTerms {
         // Also counting calls whose order has gone on already.
-        calls: settings.workers.saturating_mul(settings.fan_limit).min(Semaphore::MAX_PERMITS),
+        calls: settings.workers.saturating_mul(settings.fan_limit),
         quick_calls: settings.exchange_concurrency,
         timeout: settings.callback_timeout,
         batches: settings.batch_exchange,
@@ -212,9 +220,8 @@ impl Running {
             if let Some(claimer) = claimer {
                 let _ = claimer.await;
             }
-            // The workers end when both are empty.
-            self.entrances.intake.close();
-            self.entrances.again.close();
+            // The workers end when it is empty.
+            self.line.close();
             let workers =
                 self.workers.lock().map(|mut workers| std::mem::take(&mut *workers)).unwrap_or_default();
             futures::future::join_all(workers).await;
@@ -222,8 +229,7 @@ impl Running {
         });
         let finished = finished.await;
         self.claiming.cancel();
-        self.entrances.intake.close();
-        self.entrances.again.close();
+        self.line.close();
         if finished.is_err() {
             tracing::warn!(within = ?within, "stopping with orders in flight: they go on after the next start");
         }

@@ -197,9 +197,12 @@ impl Entry {
         }
         let secret = match (self.secret_access_key, self.secret_access_key_env, self.secret_access_key_file) {
             (Some(secret), ..) => Some(secret),
-            (_, Some(variable), _) => {
-                Some(std::env::var(&variable).map_err(|_| format!("the variable {variable} is not set"))?)
-            }
+            (_, Some(variable), _) => Some(
+                std::env::var(&variable)
+                    .ok()
+                    .filter(|text| !text.is_empty())
+                    .ok_or_else(|| format!("the variable {variable} is not set"))?,
+            ),
             (.., Some(file)) => {
                 let read = std::fs::read_to_string(&file);
                 Some(read.map_err(|error| format!("{}: {error}", file.display()))?.trim().to_owned())

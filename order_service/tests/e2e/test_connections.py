@@ -77,7 +77,7 @@ def test_a_database_that_takes_nothing_shows_in_readyz(platform, server):
     assert ask(service, "/readyz")[0] == 200
     server.psql("ALTER DATABASE control SET default_transaction_read_only = on", "postgres")
     way.silence()
-    wait_until(lambda: "leases were last renewed" in ask(service, "/readyz")[1], 20, "not ready for want of leases")
+    wait_until(lambda: "is read-only" in ask(service, "/readyz")[1], 20, "not ready, and why")
     assert ask(service, "/readyz")[0] == 503
     server.psql("ALTER DATABASE control SET default_transaction_read_only = off", "postgres")
     way.silence()

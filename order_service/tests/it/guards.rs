@@ -38,7 +38,7 @@ async fn attempts(process: &Process, orders: &[(i32, i32)]) -> Vec<Work> {
     process.accept(orders).await.unwrap();
     let mut attempts = Vec::new();
     for _ in orders {
-        let mut attempt = process.exits.next().await.unwrap();
+        let mut attempt = process.exits.next().await.unwrap().work;
         let callback = Callback { order_id: attempt.order_id, data: data(attempt.order_id) };
         assert_eq!(process.callbacks.store(callback).await.unwrap(), CallbackAnswer::Stored);
         attempt.data = Some(callback.data);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use order_service::orders::{
-    self, AcceptError, Accepted, Acceptor, Callback, CallbackStore, Clock, Data, Ender, GiveUp, Order, QUEUE,
-    State, Work,
+    self, AcceptError, Accepted, Acceptor, Admission, Callback, CallbackStore, Clock, Data, Ender, GiveUp,
+    Order, QUEUE, State, Work,
 };
 use order_service::pipeline::{self, Action, Exits, Proceed, Size, StageError, Stages};
 use order_service::retry::Claimer;
@@ -21,6 +21,7 @@ pub const TERMS: LeaseTerms =
 /// Never renews: a process that is paused, or was killed.
 pub const PAUSED: LeaseTerms =
     LeaseTerms { ttl: Duration::from_millis(500), renew_every: Duration::from_secs(3600) };
+const SIZE: Size = Size { workers: 4, fan: 4 };
 pub const GIVE_UP: GiveUp = GiveUp {
     backoff: Backoff { first: Duration::from_millis(10), most: Duration::from_millis(50), jitter: 0.2 },
     after: Duration::from_secs(3600),
@@ -53,10 +54,9 @@ impl Process {
     /// The same, giving orders up as the test says.
     pub async fn working_with(pool: &PgPool, stages: Stages, give_up: GiveUp) -> Self {
         let process = Self::start(pool, TERMS, vec![lane_class(QUEUE)], give_up).await;
-        let size = Size { workers: 4, fan: 4 };
         pipeline::start(
             process.exits.clone(),
-            size,
+            SIZE,
             stages,
             Arc::new(Clock::default()),
             process.ender.clone(),
@@ -76,15 +76,14 @@ impl Process {
         let adopt: queue::Adopt = Arc::new(|connection, lane| Box::pin(orders::adopt(connection, lane)));
         let jobs = Jobs::start(pool.clone(), QUEUE, leases, &notifications, arriving, adopt).await.unwrap();
         let ender = Ender::start(pool.clone(), jobs.clone(), give_up, Arc::new(Nobody));
-        let (entrances, exits) = pipeline::queues(100_000, 100);
+        let (line, exits) = pipeline::line(SIZE);
         let clock = Arc::new(Clock::default());
-        let acceptor =
-            Acceptor::start(pool.clone(), jobs.clone(), clock, ender.doubtful(), entrances.intake.clone());
+        let acceptor = Acceptor::start(pool.clone(), jobs.clone(), clock, ender.doubtful(), line.clone());
         let claimer = Claimer {
             pool: pool.clone(),
             jobs: jobs.clone(),
             breaker: order_service::exchange::Breaker::default(),
-            again: entrances.again.clone(),
+            line,
             ender: ender.clone(),
             room: 100,
         };
@@ -97,7 +96,7 @@ impl Process {
 
     pub async fn accept(&self, orders: &[(i32, i32)]) -> Result<Accepted, AcceptError> {
         let admission = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        self.acceptor.accept(orders.to_vec(), Arc::new(admission)).await
+        self.acceptor.accept(orders.to_vec(), Arc::new(Admission::of(admission))).await
     }
 
     /// The order, once it is as wanted.

@@ -10,6 +10,7 @@ mod bundles;
 mod callbacks;
 mod connection_loss;
 mod described;
+mod fairness;
 mod giving_up;
 mod guards;
 mod harness;

@@ -56,7 +56,7 @@ fn orders_of_a_host_that_died_while_it_settled_them_are_carried_on() {
         let (through, direct, proxy) = pools().await;
         let dead = Process::hanging(&through).await;
         dead.accept(&[(1, 1)]).await.unwrap();
-        let work = dead.exits.next().await.unwrap();
+        let work = dead.exits.next().await.unwrap().work;
         let fault = proxy.inject(Fault::at_statement("wait_orders", faults::Action::HoldRequest));
         dead.ender.end(work, End::Waiting { reason: "not now".to_owned(), counted: true }).await;
         fault.happened(1).await;

@@ -56,7 +56,7 @@ fn a_process_that_wakes_up_too_late_cannot_fail_what_another_one_finished() {
         paused.accept(&[(1, 1), (2, 1), (3, 1)]).await.unwrap();
         let mut in_hand = Vec::new();
         while in_hand.len() < 3 {
-            in_hand.push(paused.exits.next().await.unwrap());
+            in_hand.push(paused.exits.next().await.unwrap().work);
         }
         let living = Process::working(&pool, proceed(&pool)).await;
         for id in 1..=3 {

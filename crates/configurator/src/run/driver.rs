@@ -133,7 +133,10 @@ impl Driver {
         self.active().insert(instance_id, woken.clone());
         let (driver, stop) = (self.clone(), stop.clone());
         tasks.spawn(async move {
-            driver.instance(instance_id, sender, &woken, &stop).await;
+            // It is looked after again with what is left undone.
+            if store::panics::caught(driver.instance(instance_id, sender, &woken, &stop)).await.is_err() {
+                tracing::error!(instance_id, code = "LOGIC_ERROR", "the driver of a run panicked");
+            }
             driver.active().remove(&instance_id);
         });
     }

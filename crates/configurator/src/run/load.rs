@@ -103,7 +103,7 @@ pub(super) async fn load(pool: &PgPool, instance_id: i64, block_timeout: Duratio
     .await?;
     let version = rows.version;
     let Some((run, blocks, stored)) = rows.run else { return Ok(Loaded { version, run: None }) };
-    let built = tokio::task::spawn_blocking(move || build(instance_id, run, blocks, stored, block_timeout));
+    let built = store::panics::told_blocking(move || build(instance_id, run, blocks, stored, block_timeout));
     let run = built.await.map_err(|_| store::Error::Abandoned)?;
     Ok(Loaded { version, run })
 }

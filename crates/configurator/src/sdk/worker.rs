@@ -1,10 +1,8 @@
 //! One message: read, carried out, answered; in this order, whatever is in it.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use queue::fifo::{Consumer, FifoError, FifoQueue, Message, NewMessage, Verdict};
 use serde_json::{Map, Value as Json, json};
 
@@ -133,7 +131,7 @@ impl Worker {
             Err(failure) => return Ok(Err(failure)),
         };
         let raw = Raw { block_id, action, params, state, store: self.memory.store(&self.queue) };
-        let handled = AssertUnwindSafe(self.handlers.handle(&task, raw)).catch_unwind().await;
+        let handled = store::panics::caught(self.handlers.handle(&task, raw)).await;
         handled.unwrap_or_else(|_| {
             let args = json!({"reason": "the handler panicked; see the integration's log"});
             Ok(Err(Failure::new("LOGIC_ERROR", args)))

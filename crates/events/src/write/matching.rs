@@ -2,7 +2,6 @@
 //! nobody else.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::result::Result as StdResult;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use serving::compute::{ComputeError, Pool, SMALL_BODY};
 use store::Result;
+use store::panics::caught_here;
 use tasks::{ActionTask, TaskType};
 
 use super::renderings::Renderings;
@@ -172,7 +172,7 @@ fn task_in(
     terms: &Terms,
     budget: &mut Budget,
 ) -> StdResult<ActionTask, String> {
-    let built = catch_unwind(AssertUnwindSafe(|| build_task(config, of, scope, terms, budget)));
+    let built = caught_here(|| build_task(config, of, scope, terms, budget));
     built.unwrap_or_else(|_| Err("LOGIC_ERROR: rendering it panicked; see the log".to_owned()))
 }
 

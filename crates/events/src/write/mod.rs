@@ -16,7 +16,7 @@ mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Coalescer, Error, LONG, Operation, Result, connection_of_its_own, run, run_tx};
+use store::{Batches, Coalescer, Error, LONG, Operation, Result, connection_of_its_own, run, run_tx};
 use tokio::sync::oneshot;
 
 use crate::{EventId, Events, NewEvent};
@@ -35,8 +35,8 @@ const EVENTS_PER_COMMIT: usize = 10_000;
 const WAITING: usize = 8192;
 /// How often a batch is given ids.
 const MOST_GIVEN: u32 = 10;
-/// A batch of several is not followed by the next one sooner.
-const PACE: Duration = Duration::from_millis(1);
+/// Of requests in one round; one round of several is not followed by the next one sooner.
+const BATCHES: Batches = Batches { most: WAITING, shared: WAITING, pace: Duration::from_millis(1) };
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Writer {
     pub fn start(events: Events) -> Self {
         // It writes all the time: its server process keeps plans and caches at hand.
         let events = Events { pool: connection_of_its_own(&events.pool), ..events };
-        Self(Coalescer::spawn_paced("write_action_events", WAITING, WAITING, PACE, move |asked| {
+        Self(Coalescer::spawn_fair("write_action_events", WAITING, BATCHES, move |asked| {
             let events = events.clone();
             async move { settle(&events, asked).await }
         }))

@@ -5,6 +5,7 @@
 
 mod input;
 mod listing;
+mod months;
 mod once;
 mod posted;
 mod rows;
@@ -16,10 +17,11 @@ use uuid::Uuid;
 pub use input::NewEvent;
 pub(crate) use input::{Attributes, Input, Named, shortened, unknown_type};
 pub use listing::{Listed, ListedEvent, Listing, Page, list};
+pub(crate) use months::{make_months, make_months_in_tx};
 pub(crate) use once::{Contradiction, Part, once_each};
 pub use posted::{PostedEvent, Posting, find_posted, posted_at, postings};
 pub(crate) use rows::{Judged, Known, Rows};
-pub(crate) use writer::{MONTHS_MADE_AGAIN, lacks_month, make_months, make_months_in_tx, statuses};
+pub(crate) use writer::{MONTHS_MADE_AGAIN, lacks_month, statuses};
 pub use writer::{Status, Writer, Written};
 
 use crate::amount::Amount;

@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use store::{Generation, Result};
 use uuid::Uuid;
 
+use super::months::WantedMonths;
 use super::{Event, Interned};
 use crate::amount::Amount;
 use crate::moment;
@@ -27,8 +28,8 @@ pub(crate) struct Known {
     accounts: Mutex<HashMap<i64, i64>>,
     tuples: Mutex<HashMap<i64, i64>>,
     months: Mutex<HashSet<DateTime<Utc>>>,
-    /// Held by whoever makes months.
-    pub(super) making_months: tokio::sync::Mutex<()>,
+    /// Months that are being made or wait for it.
+    pub(super) wanted_months: WantedMonths,
 }
 
 impl Known {

@@ -4,30 +4,26 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
-use store::{Coalescer, Error, LONG, Operation, OwnConnection, Result, run};
+use store::{Batches, Coalescer, Error, OwnConnection, Result, Turn, run};
 use tokio::sync::oneshot;
 
 use super::once::{Contradiction, Part, once_each};
-use super::{Event, Judged, Known, Rows};
+use super::{Event, Judged, Known, Rows, make_months};
 use crate::sequence::Wake;
 use crate::sharding::Shards;
 
 /// Most events in one transaction, but for a single part that is larger.
 const EVENTS_PER_COMMIT: usize = 10_000;
 /// Most parts that wait for a shard.
-const WAITING_PARTS: usize = 4096;
+const WAITING_PARTS: usize = 8192;
 
+/// Parts in one transaction. Of orders, whose parts are an event or two each, less while several requests wait for theirs.
+const BATCHES: Batches = Batches { most: 4096, shared: 512, pace: PACE };
 /// From one commit of a shard to the next while several callers write: a commit costs as much as some twenty events.
 const PACE: Duration = Duration::from_millis(1);
 
 /// How often months that were dropped meanwhile are made again before a write fails.
 pub(crate) const MONTHS_MADE_AGAIN: u32 = 10;
-/// A call with events of more months than these makes tables that months of far times share.
-const MAX_MONTHS_OF_THEIR_OWN: usize = 24;
-/// How long to wait until others have made their months.
-const MONTHS_TURN: Duration = Duration::from_secs(6);
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +83,7 @@ impl Writer {
         let known: Arc<[Arc<Known>]> = shards.all().iter().map(|_| Arc::default()).collect();
         let desks = shards.all().iter().zip(known.iter()).zip(wakes).map(|((shard, known), wake)| {
             let (own, known, wake) = (OwnConnection::beside(&shard.pool), known.clone(), wake.clone());
-            Coalescer::spawn_paced("write_events", WAITING_PARTS, WAITING_PARTS, PACE, move |parts| {
+            Coalescer::spawn_fair("write_events", WAITING_PARTS, BATCHES, move |parts| {
                 let (own, known, wake) = (own.clone(), known.clone(), wake.clone());
                 async move {
                     settle(&own, &known, parts).await;
@@ -101,6 +97,11 @@ impl Writer {
 
     /// Writes `events`, each shard's part all or nothing and durable when this returns; answers in their order.
     pub async fn write(&self, events: Vec<Event>) -> Vec<Written> {
+        self.write_in_turn(Turn::COMMON, events).await
+    }
+
+    /// The same for one of many parts that somebody has: they take turns with those of others.
+    pub async fn write_in_turn(&self, turn: Turn, events: Vec<Event>) -> Vec<Written> {
         let mut parts: Vec<(Vec<usize>, Vec<Event>)> = vec![Default::default(); self.shards.all().len()];
         let mut written = Vec::with_capacity(events.len());
         for (place, event) in events.into_iter().enumerate() {
@@ -111,7 +112,7 @@ impl Writer {
         }
         let parts = parts.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty());
         let asked =
-            parts.map(async |(shard, (places, events))| (places, self.write_part(shard, events).await));
+            parts.map(async |(shard, (places, events))| (places, self.write_part(turn, shard, events).await));
         for (places, statuses) in futures::future::join_all(asked).await {
             for (place, status) in places.into_iter().zip(statuses) {
                 written[place].status = status;
@@ -120,7 +121,7 @@ impl Writer {
         written
     }
 
-    async fn write_part(&self, shard: usize, events: Vec<Event>) -> Vec<Status> {
+    async fn write_part(&self, turn: Turn, shard: usize, events: Vec<Event>) -> Vec<Status> {
         let (events, repeated) = match once_each(events) {
             Part::Sound(events, repeated) => (events, repeated),
             Part::Contradictory(contradiction) => return self.judge(shard, contradiction).await,
@@ -128,7 +129,7 @@ impl Writer {
         let events: Arc<[Event]> = events.into();
         let mut tries = MONTHS_MADE_AGAIN;
         let written = loop {
-            match self.write_once(shard, &events).await {
+            match self.write_once(turn, shard, &events).await {
                 // A month that was there has been dropped since.
                 Err(error) if lacks_month(&error) && tries > 0 => tries -= 1,
                 written => break written,
@@ -157,10 +158,11 @@ impl Writer {
 
     /// Makes the months that there may not be, which may have to wait and concerns nobody else; then writes with whatever
     /// others bring.
-    async fn write_once(&self, shard: usize, events: &Arc<[Event]>) -> Result<Vec<Status>> {
+    async fn write_once(&self, turn: Turn, shard: usize, events: &Arc<[Event]>) -> Result<Vec<Status>> {
         let known = &self.known[shard];
         make_months(&self.shards.all()[shard].pool, known, known.new_months(events)).await?;
-        let asked = self.desks[shard].ask(|reply| Ask { events: events.clone(), reply }).await;
+        let ask = |reply| Ask { events: events.clone(), reply };
+        let asked = self.desks[shard].ask_for(turn, ask).await;
         asked.unwrap_or(Err(Error::Abandoned))
     }
 
@@ -258,49 +260,4 @@ pub(crate) fn statuses(events: usize, judged: Vec<(usize, Judged)>) -> Vec<Statu
         }
     }
     statuses
-}
-
-/// Makes partitions for months that have none, in statements of their own: events of a month that is made in the transaction
-/// that writes them could be seen a moment before others know of the month. One caller at a time makes them, so that those
-/// who have to wait hold one connection.
-pub(crate) async fn make_months(pool: &PgPool, known: &Known, months: Vec<DateTime<Utc>>) -> Result<()> {
-    if months.is_empty() {
-        return Ok(());
-    }
-    let turn = tokio::time::timeout(MONTHS_TURN, known.making_months.lock()).await;
-    let _turn = turn.map_err(|_| Error::from(sqlx::Error::PoolTimedOut))?;
-    let months = known.without_months(months);
-    let sharing = months.len() > MAX_MONTHS_OF_THEIR_OWN;
-    let mut missing = months.clone();
-    // A few at a time: everybody waits while they are attached. A table may hold others of them, too.
-    while !missing.is_empty() {
-        let some: Vec<_> = missing.iter().take(8).copied().collect();
-        let all = missing.clone();
-        missing = run(pool, Operation::named("create_event_months").within(LONG), move |connection| {
-            let (some, all) = (some.clone(), all.clone());
-            Box::pin(async move {
-                make_months_in_tx(connection, &some, sharing).await?;
-                let missing = sqlx::query_scalar("SELECT missing_event_months($1) -- missing_event_months");
-                Ok(missing.bind(all).fetch_one(connection).await?)
-            })
-        })
-        .await?;
-    }
-    known.have_months(&months);
-    Ok(())
-}
-
-/// Makes partitions for months that have none; `sharing`: those of far times in common. The transaction must not touch events
-/// besides, and should end at once: others wait for it.
-pub(crate) async fn make_months_in_tx(
-    connection: &mut PgConnection,
-    months: &[DateTime<Utc>],
-    sharing: bool,
-) -> Result<()> {
-    sqlx::query("SELECT create_event_months($1, $2) -- create_event_months")
-        .bind(months)
-        .bind(sharing)
-        .execute(connection)
-        .await?;
-    Ok(())
 }

@@ -25,7 +25,7 @@ pub(super) async fn acquire(line: &Arc<Line>, wanted: Wanted) -> Answer {
     let request = Arc::new(Request { wanted, attempt: Uuid::new_v4(), process: line.process });
     let (reply, answer) = oneshot::channel();
     let mut pending = Pending { line: line.clone(), request: request.clone(), answer };
-    tokio::spawn(walk(line.clone(), request, reply));
+    tokio::spawn(store::panics::told(walk(line.clone(), request, reply)));
     (&mut pending.answer).await.unwrap_or(Err(Refusal::Database(Error::Abandoned)))
 }
 

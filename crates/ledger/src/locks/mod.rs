@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use store::Error;
+use store::panics::told;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -121,7 +122,7 @@ impl Locks {
     /// Lets a lock that is alive expire `ttl` from now.
     pub async fn extend(&self, lock_id: Uuid, ttl: Duration) -> Result<Grant, Refusal> {
         let line = self.line(lock_id);
-        match finished(tokio::spawn(async move { line.extend(lock_id, ttl).await })).await? {
+        match finished(tokio::spawn(told(async move { line.extend(lock_id, ttl).await }))).await? {
             Outcome::Granted(grant) => Ok(grant),
             other => Err(refusal(other)),
         }
@@ -130,7 +131,7 @@ impl Locks {
     /// Ends a lock that is alive; whoever is next in line has it then. Waits for writes under it.
     pub async fn release(&self, lock_id: Uuid) -> Result<(), Refusal> {
         let line = self.line(lock_id);
-        match finished(tokio::spawn(async move { line.release(lock_id).await })).await? {
+        match finished(tokio::spawn(told(async move { line.release(lock_id).await }))).await? {
             Outcome::Released => Ok(()),
             other => Err(refusal(other)),
         }

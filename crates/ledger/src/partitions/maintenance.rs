@@ -164,11 +164,11 @@ where
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
 {
     let pool = pool.clone();
-    let done = tokio::spawn(async move {
+    let done = tokio::spawn(store::panics::told(async move {
         let mut connection = Dedicated::take(&pool, MOST_TIME).await?;
         let done = timeout(MOST_TIME, work(&mut connection)).await;
-        done.map_err(|_| Error::from(sqlx::Error::PoolTimedOut))?
-    });
+        done.map_err(|_| Error::Waited("a step of the maintenance of months did not end"))?
+    }));
     done.await.map_err(|_| Error::Abandoned)?
 }
 

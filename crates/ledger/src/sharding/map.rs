@@ -220,7 +220,9 @@ impl UrlSource {
         let url = match self {
             UrlSource::Given(url) => url.clone(),
             UrlSource::Env(variable) => std::env::var(variable)
-                .map_err(|_| format!("the environment variable {variable} is not set"))?,
+                .ok()
+                .filter(|text| !text.is_empty())
+                .ok_or_else(|| format!("the environment variable {variable} is not set"))?,
             UrlSource::File(file) => {
                 std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?
             }

@@ -1,11 +1,9 @@
 //! A consumer: receives, keeps what is in work from others for as long as that takes, and settles it.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -149,7 +147,7 @@ impl<C: Consumer> Work<C> {
 
     /// Whether the message is out of the queue.
     async fn one(&self, message: &Message, later: &[Message]) -> bool {
-        let handled = AssertUnwindSafe(self.consumer.consume(message)).catch_unwind();
+        let handled = store::panics::caught(self.consumer.consume(message));
         let verdict = tokio::select! {
             verdict = handled => verdict,
             () = self.keep(message, later) => {

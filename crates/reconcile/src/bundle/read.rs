@@ -144,13 +144,15 @@ fn judge_all(
         let parts = files.chunks(part).zip(digests.chunks(part));
         let running: Vec<_> = parts
             .map(|(files, digests)| {
-                scope.spawn(move || files.iter().zip(digests).map(one).collect::<Vec<_>>())
+                scope.spawn(move || {
+                    store::panics::caught_here(|| files.iter().zip(digests).map(one).collect::<Vec<_>>())
+                })
             })
             .collect();
         // A panic of a part is a panic of the whole.
         let ended = running
             .into_iter()
-            .flat_map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            .flat_map(|part| part.join().flatten().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         ended.collect()
     })
 }

@@ -50,7 +50,7 @@ pub(crate) async fn affected(
     limit: Duration,
 ) -> Result<Affected, Doubt> {
     let deadline = Deadline::after(limit);
-    let working = tokio::task::spawn_blocking(move || {
+    let working = store::panics::told_blocking(move || {
         store::pause_point("reconcile_diff");
         shards::affected(&old, &new, &selectors, deadline)
     });

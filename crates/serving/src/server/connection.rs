@@ -5,8 +5,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use store::panics::told;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,9 +25,23 @@ const HTTP_CONNECTION_WINDOW: u32 = 4 << 20;
 /// What is buffered of one HTTP/1 connection, either way; a head must fit in.
 const HTTP1_BUFFER: usize = MAX_HEAD_BYTES + MAX_TARGET_BYTES;
 
+/// Where the streams of HTTP/2 connections are worked on. A fault on one's way is told to its client, by a reset.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Streams;
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        tokio::spawn(told(stream));
+    }
+}
+
 /// How connections of a listener are served.
-pub(super) fn builder(protocol: Protocol, limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+pub(super) fn builder(protocol: Protocol, limits: &Limits) -> Builder<Streams> {
+    let mut builder = Builder::new(Streams);
     let window = match protocol {
         Protocol::Http => HTTP_CONNECTION_WINDOW,
         Protocol::Grpc => CONNECTION_WINDOW,
@@ -56,7 +71,7 @@ pub(super) async fn serve<S>(
     local: IpAddr,
     place: Place,
     listener: Arc<Listener>,
-    builder: Arc<Builder<TokioExecutor>>,
+    builder: Arc<Builder<Streams>>,
     routes: axum::Router,
     ending: Ending,
 ) where

@@ -12,6 +12,7 @@ use axum::response::IntoResponse as _;
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use store::panics::caught;
 use tower::Service as _;
 
 use super::Listener;
@@ -68,10 +69,10 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
         Box::pin(async move {
             let response = match answering {
                 Err(refusal) => *refusal,
-                Ok((answering, timeout)) => {
-                    let Ok(response) = within(timeout, answering).await;
-                    response
-                }
+                Ok((answering, timeout)) => match caught(within(timeout, answering)).await {
+                    Ok(Ok(response)) => response,
+                    Err(_) => broken(is_grpc),
+                },
             };
             Ok(finish(response, in_flight, is_grpc, is_safe))
         })
@@ -115,6 +116,13 @@ fn arriving(listener: &Listener, in_flight: &Arc<InFlight>, request: Request<Inc
     });
     let timeout = limits.body_timeout;
     request.map(|body| AxumBody::new(Arriving::new(body, Arc::clone(in_flight), framing, timeout)))
+}
+
+/// The answer of a handler that panicked; the log says where.
+fn broken(is_grpc: bool) -> Response<AxumBody> {
+    let error =
+        ApiError::new(Code::InternalError, "the request failed by a fault of the service: see its log");
+    if is_grpc { grpc_guard::refusal(error) } else { error.into_response() }
 }
 
 /// The answer of the routes, or that the client's own time is up.

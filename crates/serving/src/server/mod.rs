@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use axum::Router;
 use socket2::{SockRef, TcpKeepalive};
+use store::panics::told;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -153,7 +154,7 @@ impl Port {
             };
             let Some(place) = self.registry.place(address.ip()) else { continue };
             let Ok(local) = tune(&stream) else { continue };
-            self.connections.spawn(connection::serve(
+            self.connections.spawn(told(connection::serve(
                 stream,
                 local,
                 place,
@@ -161,7 +162,7 @@ impl Port {
                 Arc::clone(&builder),
                 self.routes.clone(),
                 self.ending.clone(),
-            ));
+            )));
         }
     }
 }

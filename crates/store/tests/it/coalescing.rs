@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use store::Coalescer;
 use store::testing::{run, run_counting_panics};
+use store::{Batches, Coalescer};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -51,7 +51,8 @@ fn what_comes_in_during_a_write_shares_the_next_one() {
 #[tokio::test(start_paused = true)]
 async fn only_a_batch_of_several_is_not_followed_at_once() {
     const PACE: Duration = Duration::from_millis(10);
-    let coalescer = Coalescer::spawn_paced("paced", 100, 100, PACE, |batch: Vec<Item>| async move {
+    let batches = Batches { most: 100, shared: 100, pace: PACE };
+    let coalescer = Coalescer::spawn_fair("paced", 100, batches, |batch: Vec<Item>| async move {
         for (number, reply) in batch {
             let _ = reply.send(number);
         }

@@ -15,7 +15,7 @@ use sqlx::PgPool;
 use store::{Coalescer, Error, connection_of_its_own, run, run_tx, storable};
 use uuid::Uuid;
 
-use super::{Batch, End, News, Origin, PACE, State, Told, Work, adopt};
+use super::{Batch, End, News, Origin, State, Told, Work, adopt, paced};
 
 /// After so long an order is taken up again whose end the database refused to store in any form.
 const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(15);
@@ -64,7 +64,7 @@ impl Ender {
         });
         let pool = connection_of_its_own(&pool);
         let desk = Arc::new(Desk { pool, jobs, terms, audience, doubtful: doubtful.clone() });
-        let ended = Coalescer::spawn_paced("end_orders", 65_536, 8192, PACE, move |batch| {
+        let ended = Coalescer::spawn_fair("end_orders", 65_536, paced(8192), move |batch| {
             let desk = desk.clone();
             async move { desk.end(batch).await }
         });
@@ -73,7 +73,7 @@ impl Ender {
 
     /// Hands an attempt in; it is written soon, for as long as that takes.
     pub async fn end(&self, work: Work, end: End) {
-        self.ended.push((work, end)).await;
+        self.ended.push_for(work.turn, (work, end)).await;
     }
 
     /// Waits until everything handed in so far is written.

@@ -23,7 +23,7 @@ pub(super) async fn answer(
         return Err(ApiError::field("template", "is needed: the template's text"));
     }
     // The run goes on whether or not the caller waits for it.
-    let done = tokio::spawn(async move { to_its_end(shared, given).await }).await;
+    let done = tokio::spawn(store::panics::told(async move { to_its_end(shared, given).await })).await;
     done.unwrap_or_else(|_| Err(ApiError::new(Code::LogicError, "the run was lost; see the log")))
 }
 

@@ -70,7 +70,7 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let shaking = shaking.handshake(TokioIo::new(stream));
     let (mut sender, connection) = shaking.await.map_err(|error| failed(&error))?;
     // Ends with the sender, or when this future is dropped.
-    let driving = tokio::spawn(connection);
+    let driving = tokio::spawn(store::panics::told(connection));
     let _driving = tokio_util::task::AbortOnDropHandle::new(driving);
     let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
     let (parts, body) = answer.into_parts();

@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use store::data_dir::{DataDirError, close_to_others, file_error};
-use tokio::task::spawn_blocking;
 
 use super::{Alarm, Engine, Entry, Error, Log, Mark, Result};
 use damage::damage;
@@ -90,7 +89,7 @@ fn trouble(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    spawn_blocking(work)
+    store::panics::told_blocking(work)
         .await
         .map_err(|_| Error::Unavailable("the work on files was abandoned".to_owned()))?
 }

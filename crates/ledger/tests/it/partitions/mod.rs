@@ -1,6 +1,7 @@
 //! Months made ahead and dropped.
 
 mod beyond;
+mod made_together;
 mod many_months;
 mod needed;
 mod under_load;

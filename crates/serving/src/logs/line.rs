@@ -1,0 +1,193 @@
+//! The way of log lines to standard error. Whoever logs never waits for whoever reads, and never hears of it when nobody does:
+//! a thread of its own writes the lines, and those that there is no room for, or that cannot be written, are lost and counted.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Bytes of lines that wait to be written.
+const ROOM: usize = 8 << 20;
+/// Before a file that takes nothing at the moment is tried again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Where lines are handed in. Clones share the thread that writes them.
+#[derive(Clone)]
+pub(super) struct Lines(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// There is a line.
+    more: Condvar,
+    /// Everything is written or lost.
+    none: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Vec<u8>>,
+    /// Of what waits.
+    bytes: usize,
+    is_writing: bool,
+    lost: u64,
+}
+
+impl Lines {
+    /// Starts the thread that writes to `out`.
+    pub(super) fn to(out: impl Write + Send + 'static) -> io::Result<Self> {
+        let shared = Shared { state: Mutex::default(), more: Condvar::new(), none: Condvar::new() };
+        let shared = Arc::new(shared);
+        let writing = Arc::clone(&shared);
+        thread::Builder::new().name("log".to_owned()).spawn(move || writing.write_to(out))?;
+        Ok(Self(shared))
+    }
+
+    /// Lines lost so far.
+    pub(super) fn lost(&self) -> u64 {
+        self.0.lock().lost
+    }
+
+    /// Waits until everything handed in so far is written or lost, but no longer than this.
+    pub(super) fn flush(&self, within: Duration) {
+        let busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
+        let state = self.0.lock();
+        drop(self.0.none.wait_timeout_while(state, within, busy));
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut state = self.0.lock();
+        if state.bytes + line.len() > ROOM {
+            state.lost += 1;
+            return;
+        }
+        state.bytes += line.len();
+        state.waiting.push_back(line.to_vec());
+        drop(state);
+        self.0.more.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_to(&self, mut out: impl Write) {
+        loop {
+            let waiting = {
+                let mut state = self.lock();
+                state.is_writing = false;
+                if state.waiting.is_empty() {
+                    self.none.notify_all();
+                }
+                let state = self.more.wait_while(state, |state| state.waiting.is_empty());
+                let mut state = state.unwrap_or_else(PoisonError::into_inner);
+                state.is_writing = true;
+                std::mem::take(&mut state.waiting)
+            };
+            for line in waiting {
+                let written = write_whole(&mut out, &line);
+                let mut state = self.lock();
+                state.bytes -= line.len();
+                state.lost += u64::from(written.is_err());
+            }
+        }
+    }
+}
+
+/// Standard error may be shared with somebody who has set it not to wait.
+fn write_whole(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
+    while !line.is_empty() {
+        match out.write(line) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => line = &line[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    out.flush()
+}
+
+/// Gets each line whole, in one call.
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Takes a line each time that it is let.
+    struct Slow {
+        may: mpsc::Receiver<io::Result<()>>,
+        taken: mpsc::Sender<Vec<u8>>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.may.recv().unwrap_or(Ok(()))?;
+            self.taken.send(line.to_vec()).unwrap();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn slow() -> (Lines, mpsc::Sender<io::Result<()>>, mpsc::Receiver<Vec<u8>>) {
+        let ((let_it, may), (taken, lines)) = (mpsc::channel(), mpsc::channel());
+        (Lines::to(Slow { may, taken }).unwrap(), let_it, lines)
+    }
+
+    #[test]
+    fn nobody_waits_for_a_reader_and_what_there_is_no_room_for_is_counted() {
+        let (mut lines, let_it, taken) = slow();
+        let line = vec![b'x'; ROOM / 4];
+        (0..7).for_each(|_| lines.write_all(&line).unwrap());
+        assert_eq!(lines.lost(), 3, "four fit in, also the one that is being written");
+        lines.flush(Duration::from_millis(20));
+        (0..4).for_each(|_| let_it.send(Ok(())).unwrap());
+        lines.flush(Duration::from_secs(10));
+        assert_eq!(taken.try_iter().count(), 4);
+        lines.write_all(b"later").unwrap();
+        let_it.send(Ok(())).unwrap();
+        assert_eq!(taken.recv().unwrap(), b"later");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_lost_and_the_next_is_tried() {
+        let (mut lines, let_it, taken) = slow();
+        for kind in [ErrorKind::BrokenPipe, ErrorKind::StorageFull] {
+            lines.write_all(b"lost").unwrap();
+            let_it.send(Err(kind.into())).unwrap();
+        }
+        lines.write_all(b"kept").unwrap();
+        let_it.send(Err(ErrorKind::WouldBlock.into())).unwrap();
+        let_it.send(Ok(())).unwrap();
+        assert_eq!(taken.recv().unwrap(), b"kept");
+        lines.flush(Duration::from_secs(10));
+        assert_eq!(lines.lost(), 2);
+    }
+}

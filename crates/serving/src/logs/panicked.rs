@@ -1,0 +1,46 @@
+//! What a panic comes to: a line in the log and a count; and, unless somebody is told of it, the end of the process.
+
+use std::backtrace::Backtrace;
+use std::panic::PanicHookInfo;
+use std::thread;
+use std::time::Duration;
+
+use super::flush;
+
+/// The exit code of a process that has ended because of a fault of its own.
+pub const EXIT_CODE: i32 = 70;
+/// The log may be what panicked.
+const FOR_LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// From now on no panic goes unnoticed.
+pub(super) fn watch() {
+    std::panic::set_hook(Box::new(|panic| {
+        if !store::panics::is_contained() {
+            let _ = thread::Builder::new().spawn(|| {
+                thread::sleep(FOR_LAST_WORDS);
+                std::process::exit(EXIT_CODE);
+            });
+        }
+        tell(panic);
+        if !store::panics::is_contained() {
+            flush();
+            std::process::exit(EXIT_CODE);
+        }
+    }));
+}
+
+fn tell(panic: &PanicHookInfo<'_>) {
+    metrics::counter!("panics_total").increment(1);
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let reason = panic.payload_as_str().unwrap_or("no message");
+    let (thread, backtrace) = (thread::current(), Backtrace::capture());
+    let thread = thread.name().unwrap_or_default();
+    if store::panics::is_contained() {
+        tracing::error!(code = "LOGIC_ERROR", place, thread, %backtrace, "panicked: {reason}");
+    } else {
+        tracing::error!(
+            code = "LOGIC_ERROR", place, thread, %backtrace,
+            "panicked where nobody would notice, so the process ends: {reason}"
+        );
+    }
+}

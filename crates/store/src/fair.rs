@@ -1,0 +1,203 @@
+//! Fairness between those who ask: what one of them has waiting is one line, and the lines take turns. Whoever brings ten
+//! thousand items gets everything that nobody else wants, and keeps nobody with one item waiting behind them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// Whose items they are, such as a request's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Turn(u64);
+
+impl Turn {
+    /// The line of everything that is told apart no further.
+    pub const COMMON: Turn = Turn(0);
+
+    /// A line of its own.
+    pub fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// A queue of lines that take turns; within a line, first in, first out.
+#[derive(Debug)]
+pub struct Fair<T> {
+    lines: HashMap<Turn, VecDeque<T>>,
+    /// Every line that is not empty, once, in the order of their turns.
+    turns: VecDeque<Turn>,
+    len: usize,
+}
+
+impl<T> Default for Fair<T> {
+    fn default() -> Self {
+        Self { lines: HashMap::new(), turns: VecDeque::new(), len: 0 }
+    }
+}
+
+impl<T> Fair<T> {
+    /// How many items wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether those who wait have something to share.
+    pub fn is_shared(&self) -> bool {
+        self.turns.len() > 1
+    }
+
+    /// Adds an item to the end of its line.
+    pub fn push(&mut self, turn: Turn, item: T) {
+        let line = self.lines.entry(turn).or_default();
+        if line.is_empty() {
+            self.turns.push_back(turn);
+        }
+        line.push_back(item);
+        self.len += 1;
+    }
+
+    /// The first item of the line whose turn it is.
+    pub fn pop(&mut self) -> Option<T> {
+        self.pop_of(|_| true).map(|(_, item)| item)
+    }
+
+    /// The same, of those lines that `may` have a turn now.
+    pub fn pop_of(&mut self, may: impl Fn(Turn) -> bool) -> Option<(Turn, T)> {
+        let place = self.turns.iter().position(|turn| may(*turn))?;
+        let turn = self.turns.remove(place)?;
+        let line = self.lines.get_mut(&turn)?;
+        let item = line.pop_front()?;
+        if line.is_empty() {
+            self.lines.remove(&turn);
+        } else {
+            self.turns.push_back(turn);
+        }
+        self.len -= 1;
+        Some((turn, item))
+    }
+
+    /// At most `most` items, the lines taking turns.
+    pub fn take(&mut self, most: usize) -> Vec<T> {
+        std::iter::from_fn(|| self.pop()).take(most).collect()
+    }
+}
+
+/// Permits that are handed to those who wait for them, by turns. Clones share them.
+#[derive(Debug, Clone)]
+pub struct FairSemaphore(Arc<Mutex<Permits>>);
+
+#[derive(Debug)]
+struct Permits {
+    free: usize,
+    waiting: Fair<oneshot::Sender<FairPermit>>,
+}
+
+/// A permit; given back when dropped.
+#[derive(Debug)]
+pub struct FairPermit(FairSemaphore);
+
+impl FairSemaphore {
+    /// So many permits.
+    pub fn new(permits: usize) -> Self {
+        Self(Arc::new(Mutex::new(Permits { free: permits, waiting: Fair::default() })))
+    }
+
+    /// Waits for a permit. Whoever stops waiting leaves its place.
+    pub async fn acquire(&self, turn: Turn) -> FairPermit {
+        loop {
+            let waiting = {
+                let mut permits = self.permits();
+                if permits.free > 0 {
+                    permits.free -= 1;
+                    return FairPermit(self.clone());
+                }
+                let (sender, receiver) = oneshot::channel();
+                permits.waiting.push(turn, sender);
+                receiver
+            };
+            // The other side is kept until it has sent.
+            if let Ok(permit) = waiting.await {
+                return permit;
+            }
+        }
+    }
+
+    fn permits(&self) -> MutexGuard<'_, Permits> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for FairPermit {
+    fn drop(&mut self) {
+        let next = {
+            let mut permits = self.0.permits();
+            // Those who have left are passed over.
+            let next = std::iter::from_fn(|| permits.waiting.pop()).find(|waiting| !waiting.is_closed());
+            permits.free += usize::from(next.is_none());
+            next
+        };
+        if let Some(waiting) = next {
+            // If it has left at this very moment, the new permit is dropped in its turn.
+            let _ = waiting.send(FairPermit(self.0.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_take_turns_and_are_in_order_themselves() {
+        let (many, one, other) = (Turn::next(), Turn::next(), Turn::next());
+        let mut fair = Fair::default();
+        (0..5).for_each(|n| fair.push(many, n));
+        fair.push(one, 10);
+        (20..22).for_each(|n| fair.push(other, n));
+        assert_eq!((fair.len(), fair.is_shared()), (8, true));
+        assert_eq!(fair.take(6), [0, 10, 20, 1, 21, 2]);
+        assert!(!fair.is_shared());
+        assert_eq!(fair.take(10), [3, 4]);
+        assert!(fair.is_empty() && fair.lines.is_empty());
+    }
+
+    #[test]
+    fn a_line_may_be_passed_over() {
+        let (held, free) = (Turn::next(), Turn::next());
+        let mut fair = Fair::default();
+        fair.push(held, 1);
+        assert!(fair.pop_of(|turn| turn != held).is_none());
+        fair.push(free, 2);
+        assert_eq!(fair.pop_of(|turn| turn != held), Some((free, 2)));
+        assert_eq!(fair.pop(), Some(1));
+    }
+
+    #[tokio::test]
+    async fn permits_go_round_and_none_is_lost_with_those_who_leave() {
+        let permits = FairSemaphore::new(1);
+        let held = permits.acquire(Turn::COMMON).await;
+        let (many, one) = (Turn::next(), Turn::next());
+        let mut waiting: Vec<_> =
+            [many, many, many, one].into_iter().map(|turn| Box::pin(permits.acquire(turn))).collect();
+        for waiting in &mut waiting {
+            assert!(futures::poll!(waiting).is_pending());
+        }
+        let (last, second) = (waiting.pop().unwrap(), waiting.remove(1));
+        drop(waiting.remove(0));
+        drop(held);
+        // The first has left; then it is the turn of the one, before the rest of the many.
+        drop(last.await);
+        drop(second.await);
+        assert_eq!(permits.permits().free, 0, "it is on its way to the last one");
+        drop(waiting);
+        drop(permits.acquire(one).await);
+        assert_eq!(permits.permits().free, 1);
+    }
+}
