@@ -238,7 +238,9 @@ impl Driver {
 /// left; how many runs. The latest run of an instance stays.
 pub async fn forget(pool: &PgPool, older_than: Duration) -> store::Result<u64> {
     forget_all(pool, "forget_integration_answers", FORGET_ANSWERS, 14.0 * 86_400.0).await?;
-    forget_all(pool, "forget_runs", FORGET, older_than.as_secs_f64()).await
+    let runs = forget_all(pool, "forget_runs", FORGET, older_than.as_secs_f64()).await?;
+    forget_all(pool, "forget_gone_blocks", FORGET_GONE, older_than.as_secs_f64()).await?;
+    Ok(runs)
 }
 
 async fn forget_all(
@@ -281,4 +283,13 @@ DELETE FROM configurator_runs r WHERE r.run_id IN (
     WHERE o.ended_at < now() - make_interval(secs => $1)
       AND EXISTS (SELECT FROM configurator_runs n WHERE n.instance_id = o.instance_id AND n.run_id > o.run_id)
     ORDER BY o.ended_at LIMIT $2
+)";
+
+/// As long as a run is known that was there before, an answer to it may come.
+const FORGET_GONE: &str = "-- forget_gone_blocks
+DELETE FROM configurator_gone WHERE (instance_id, name, integration) IN (
+    SELECT g.instance_id, g.name, g.integration FROM configurator_gone g
+    WHERE g.gone_at < now() - make_interval(secs => $1)
+      AND NOT EXISTS (SELECT FROM configurator_runs r WHERE r.instance_id = g.instance_id AND r.created_at <= g.gone_at)
+    ORDER BY g.gone_at LIMIT $2
 )";

@@ -3,6 +3,7 @@
 // Helpers of tests may fail loudly, too.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod brought_back;
 mod cached;
 mod checked;
 mod example;
