@@ -44,17 +44,17 @@ pub(super) struct Changes {
     pub(super) delete_stored: Vec<(String, String, i64)>,
     /// Not deleted by their integrations.
     pub(super) orphan_stored: Vec<(String, String, i64)>,
-    /// Messages that are not wanted any more.
-    pub(super) take_back: Vec<String>,
+    /// Steps that were not answered in time, and their messages.
+    pub(super) given_up: Vec<(usize, i64)>,
 }
 
 impl Changes {
     pub(super) fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.take_back.is_empty()
+        self.blocks.is_empty()
     }
 }
 
-/// Writes them; at most six round trips.
+/// Writes them; at most five round trips.
 pub(super) async fn write(
     connection: &mut PgConnection,
     frame: &Frame,
@@ -72,9 +72,6 @@ pub(super) async fn write(
     }
     if !changes.orphan_stored.is_empty() {
         gone(connection, frame.instance_id, ORPHAN_STORED, &changes.orphan_stored).await?;
-    }
-    if !changes.take_back.is_empty() {
-        sender.take_back_in_tx(connection, &changes.take_back).await?;
     }
     if !changes.sends.is_empty() {
         write_sends(connection, frame, &changes.sends).await?;
@@ -188,19 +185,45 @@ pub(super) fn ordinal(step: usize) -> i32 {
     i32::try_from(step).unwrap_or(i32::MAX)
 }
 
-/// The blocks of a run as its rows are made.
+/// A step of a run as its row is made.
+pub(super) struct StepRow {
+    pub(super) ordinal: i32,
+    pub(super) name: String,
+    pub(super) integration: String,
+    /// Of a deletion: what comes before it.
+    pub(super) after: Option<Vec<i32>>,
+    /// Of a block: the deletions that come before it, if there are any.
+    pub(super) after_deletions: Option<Vec<i32>>,
+    /// Of a block: what is known of its params.
+    pub(super) foreseen: Option<String>,
+}
+
+/// The steps of a run as its rows are made.
 pub(super) fn rows(
     graph: &crate::template::Graph,
     deletions: &[super::plan::Deletion],
-) -> Vec<(i32, String, String, Option<Vec<i32>>)> {
+    found: &super::renamed::Precedence,
+) -> Vec<StepRow> {
+    let deletion_at = |n: usize| ordinal(graph.nodes.len() + n);
     let nodes = graph.nodes.iter().enumerate().filter_map(|(place, node)| match node {
-        Node::Block(block) => Some((ordinal(place), block.name.clone(), block.integration(), None)),
+        Node::Block(block) => Some(StepRow {
+            ordinal: ordinal(place),
+            name: block.name.clone(),
+            integration: block.integration(),
+            after: None,
+            after_deletions: Some(found.first[place].iter().map(|n| deletion_at(*n)).collect())
+                .filter(|deletions: &Vec<i32>| !deletions.is_empty()),
+            foreseen: found.foreseen[place].clone(),
+        }),
         Node::Wire(_) => None,
     });
-    let deletions = deletions.iter().enumerate().map(|(n, deletion)| {
-        let after = deletion.after.iter().map(|step| ordinal(*step)).collect();
-        let at = ordinal(graph.nodes.len() + n);
-        (at, deletion.name.clone(), deletion.integration.clone(), Some(after))
+    let deletions = deletions.iter().enumerate().map(|(n, deletion)| StepRow {
+        ordinal: deletion_at(n),
+        name: deletion.name.clone(),
+        integration: deletion.integration.clone(),
+        after: Some(deletion.after.iter().map(|step| ordinal(*step)).collect()),
+        after_deletions: None,
+        foreseen: None,
     });
     nodes.chain(deletions).collect()
 }

@@ -12,6 +12,8 @@ mod harness;
 mod large;
 mod late;
 mod modules;
+mod poison;
+mod renamed;
 mod restarted;
 mod sdk;
 mod templates;
