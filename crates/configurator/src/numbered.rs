@@ -114,7 +114,7 @@ mod tests {
         for (body, reason) in [
             (r#"{"block_id": 7, "state": {"x": NaN}}"#, "expected value at line 1"),
             (r#"{"state": {"x": 1e999}, "block_id": 7}"#, "number out of range"),
-            (r#"{"block_id": 7, "state": {"x": "\ud800"}}"#, "surrogate"),
+            (r#"{"block_id": 7, "state": {"x": "\ud800"}}"#, "hex escape"),
             (&deep, "recursion limit"),
             (r#"{"block_id": 7, "state": {"x"#, "EOF"),
             (r#"{"block_id":7,"#, "EOF"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::Utc;
 use queue::fifo::SendInTx;
 use sqlx::PgPool;
-use store::{LONG, Notifications, Notify as Heard, Operation};
+use store::{LONG, Notifications, Notify as Heard, Operation, Outage};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
@@ -52,6 +52,8 @@ pub struct Driver {
     id: Uuid,
     /// Instances that are looked after here.
     active: Arc<Mutex<HashMap<i64, Arc<Notify>>>>,
+    /// Of the database: one for all instances.
+    outage: Arc<Outage>,
 }
 
 impl Driver {
@@ -64,6 +66,7 @@ impl Driver {
             started: Instant::now(),
             id: Uuid::new_v4(),
             active: Arc::default(),
+            outage: Arc::default(),
         }
     }
 
@@ -161,12 +164,23 @@ impl Driver {
             })
             .await;
         match due {
-            Ok(due) => due.into_iter().filter_map(|(id, env)| Some((id, env.parse().ok()?))).collect(),
+            Ok(due) => {
+                self.outage.worked(|lasted| {
+                    tracing::info!(seconds = lasted.as_secs(), "runs are carried on again");
+                });
+                due.into_iter().filter_map(|(id, env)| Some((id, env.parse().ok()?))).collect()
+            }
             Err(error) => {
-                tracing::warn!(%error, code = "UNAVAILABLE", "runs could not be looked for");
+                self.failed(None, &error);
                 Vec::new()
             }
         }
+    }
+
+    fn failed(&self, instance_id: Option<i64>, error: &store::Error) {
+        self.outage.failed(|failures| {
+            tracing::warn!(instance_id, %error, failures, code = "UNAVAILABLE", "runs cannot be carried on; it is tried again");
+        });
     }
 
     /// Looks after one instance for as long as there is anything to do.
@@ -187,7 +201,7 @@ impl Driver {
                 None => match load(&self.pool, instance_id, self.block_timeout).await {
                     Ok(current) => current,
                     Err(error) => {
-                        tracing::warn!(instance_id, %error, code = "UNAVAILABLE", "a run could not be loaded");
+                        self.failed(Some(instance_id), &error);
                         sleep(PAUSE).await;
                         continue;
                     }
@@ -223,7 +237,7 @@ impl Driver {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(instance_id, %error, code = "UNAVAILABLE", "a run could not be carried on");
+                    self.failed(Some(instance_id), &error);
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = sleep(PAUSE) => {}

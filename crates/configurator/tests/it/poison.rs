@@ -47,7 +47,7 @@ fn an_answer_that_cannot_be_read_fails_its_block_at_once_with_the_parsers_words(
         let cases = [
             (r#"{"block_id": ID, "state": {"x": NaN}}"#, "body", "expected value at line 1 column"),
             (r#"{"block_id": ID, "state": {"x": 1e999}}"#, "body", "number out of range"),
-            (r#"{"block_id": ID, "state": {"x": "\ud800"}}"#, "body", "surrogate"),
+            (r#"{"block_id": ID, "state": {"x": "\ud800"}}"#, "body", "hex escape"),
             (&deep, "body", "recursion limit"),
             (r#"{"block_id": ID, "state": {"x": "#, "body", "EOF"),
             (r#"{"block_id": "ID", "state": {}}"#, "block_id", "must be a whole number"),
