@@ -3,6 +3,8 @@
 mod data_dir;
 mod events;
 mod export;
+#[cfg(feature = "sqs")]
+mod queue_keys;
 mod queues;
 mod table;
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use queue::fifo::{Consumer, Message, Verdict};
-use serde_json::{Map, Value as Json};
+use queue::Backoff;
+use queue::fifo::{Consumer, FifoError, Message, RefusedMessage, Verdict};
+use serde_json::{Map, Value as Json, json};
 use sqlx::PgPool;
-use store::{Coalescer, Result};
+use store::{Coalescer, Outage, Result};
 use tokio::sync::oneshot;
 
-use crate::protocol::{Answer, CHECK_IDS};
+use crate::protocol::{Answer, CHECK_IDS, Failure, block_of};
 use crate::run::RUNS_CHANNEL;
 
 /// Answers committed together, at most.
@@ -20,6 +21,8 @@ const MOST: usize = 500;
 const ROOM: usize = 1000;
 /// When an answer could not be committed, it comes again after this.
 const AGAIN: Duration = Duration::from_secs(2);
+/// The longer that lasts, the later.
+const BACKOFF: Backoff = Backoff { first: AGAIN, most: Duration::from_secs(60), jitter: 0.2 };
 
 /// An answer that is for a conformance kit is given back to it at once; after this only now and then.
 const LEFT_TO_CHECKS: TimeDelta = TimeDelta::seconds(10);
@@ -32,6 +35,7 @@ type Reply = oneshot::Sender<Result<bool>>;
 /// Commits answers.
 pub struct Answers {
     commits: Coalescer<(Answer, Reply)>,
+    outage: Outage,
 }
 
 impl Answers {
@@ -56,7 +60,7 @@ impl Answers {
                 }
             }
         });
-        Self { commits }
+        Self { commits, outage: Outage::default() }
     }
 }
 
@@ -67,7 +71,12 @@ impl Consumer for Answers {
             return Verdict::Dead("VALIDATION_ERROR: the answer says no block_id".to_owned());
         };
         let block_id = answer.block_id;
-        match self.commits.ask(|reply| (answer, reply)).await {
+        let committed = self.commits.ask(|reply| (answer, reply)).await;
+        if matches!(committed, Some(Ok(_))) {
+            self.outage
+                .worked(|lasted| tracing::info!(seconds = lasted.as_secs(), "answers are committed again"));
+        }
+        match committed {
             Some(Ok(true)) => {
                 metrics::counter!("configurator_answers_total", "outcome" => "taken").increment(1);
                 Verdict::Done
@@ -85,12 +94,27 @@ impl Consumer for Answers {
                 Verdict::Done
             }
             Some(Err(error)) => {
-                tracing::warn!(block_id, %error, code = "UNAVAILABLE", "an answer could not be committed");
-                Verdict::Again(AGAIN)
+                self.outage.failed(|failures| {
+                    tracing::warn!(block_id, %error, failures, code = "UNAVAILABLE", "answers cannot be committed; they come again");
+                });
+                Verdict::Again(BACKOFF.random_delay(message.receives))
             }
-            None => Verdict::Again(AGAIN),
+            None => Verdict::Again(BACKOFF.random_delay(message.receives)),
         }
     }
+}
+
+/// A message that its queue refuses for ever is answered as if its integration had said so. Whether it was a block's.
+pub async fn refused(pool: &PgPool, refused: &RefusedMessage) -> Result<bool> {
+    let Some(block_id) = block_of(&refused.deduplication) else { return Ok(false) };
+    let code = match refused.error {
+        FifoError::TooLarge(_) => "TOO_LARGE",
+        _ => "VALIDATION_ERROR",
+    };
+    let reason = store::storable(&refused.error.to_string());
+    let failure = Failure::new(code, json!({"queue": refused.queue, "reason": reason}));
+    commit(pool, vec![Answer { block_id, outcome: Err(failure) }]).await?;
+    Ok(true)
 }
 
 /// How long ago it was sent.

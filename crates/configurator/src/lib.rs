@@ -6,8 +6,10 @@
 //! integrations, and [`check`] for those who want to know whether they keep to the protocol; [`http`] are the routes.
 
 pub mod answers;
+pub mod bury;
 pub mod check;
 pub mod http;
+mod numbered;
 pub mod protocol;
 pub mod queues;
 pub mod run;
@@ -17,4 +19,5 @@ pub mod template;
 pub mod templates;
 pub mod transcript;
 
+pub use numbered::{Numbered, numbered};
 pub use service::{Configurator, Given, Refused, Settings};

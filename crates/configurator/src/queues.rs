@@ -8,10 +8,15 @@ use queue::fifo::{
     DeadLetters, FifoEngine, FifoError, FifoQueue, Message, NewMessage, QueueTerms, Receipt, Result, Sent,
 };
 
+use store::Outage;
+
 use crate::template::Env;
 
-/// A message that was received so often is a dead letter: its consumers die of it.
-const MOST_RECEIVES: u32 = 1000;
+/// A message that was received so often is a dead letter: its consumers die of it, and it would keep those behind it. At the
+/// visibility time-out that is half an hour; after temporary errors the SDK's waits grow, which makes it longer.
+pub const MOST_RECEIVES: u32 = 50;
+/// Answers are received again and again while the database is away: nobody dies of them.
+const MOST_RECEIVES_OF_ANSWERS: u32 = 1000;
 /// How long a received message is kept from others unless its receiver says otherwise.
 const VISIBILITY: Duration = Duration::from_secs(30);
 
@@ -20,25 +25,37 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Makes the queue called `queue` in an environment, with its dead letters; their names.
 pub async fn ensure(engine: &dyn FifoEngine, queue: &str, env: Env) -> Result<[String; 2]> {
+    make(engine, queue, env, MOST_RECEIVES).await
+}
+
+/// The same for the queue of answers.
+pub async fn ensure_answers(engine: &dyn FifoEngine, queue: &str, env: Env) -> Result<[String; 2]> {
+    make(engine, queue, env, MOST_RECEIVES_OF_ANSWERS).await
+}
+
+async fn make(engine: &dyn FifoEngine, queue: &str, env: Env, max_receives: u32) -> Result<[String; 2]> {
     let (name, dead) = (env.queue(queue), env.dead_letters(queue));
     engine.ensure(&dead, QueueTerms { visibility: VISIBILITY, dead_letters: None }).await?;
-    let dead_letters = Some(DeadLetters { queue: dead.clone(), max_receives: MOST_RECEIVES });
+    let dead_letters = Some(DeadLetters { queue: dead.clone(), max_receives });
     engine.ensure(&name, QueueTerms { visibility: VISIBILITY, dead_letters }).await?;
     Ok([name, dead])
 }
 
 /// The queue, as soon as it is there.
 pub async fn opened(engine: &dyn FifoEngine, name: &str) -> Arc<dyn FifoQueue> {
-    let mut attempts = 0_u32;
+    let outage = Outage::default();
     loop {
         match engine.open(name).await {
-            Ok(queue) => return queue,
+            Ok(queue) => {
+                outage.worked(|lasted| {
+                    tracing::info!(queue = name, seconds = lasted.as_secs(), "the queue is there");
+                });
+                return queue;
+            }
             Err(error) => {
-                // Said when it begins, and once a minute or so.
-                if attempts.is_multiple_of(100) {
-                    tracing::warn!(queue = name, %error, code = "UNAVAILABLE", "a queue is waited for");
-                }
-                attempts += 1;
+                outage.failed(|failures| {
+                    tracing::warn!(queue = name, %error, failures, code = "UNAVAILABLE", "a queue is waited for");
+                });
                 tokio::time::sleep(PAUSE).await;
             }
         }

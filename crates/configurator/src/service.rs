@@ -159,7 +159,7 @@ impl Configurator {
             .inputs(&new.general_inputs, &new.env_inputs)
             .map_err(|(field, reason)| Refused::Field(field, reason))?;
         let stored = run::stored_of(&self.pool, &new.template_name, new.env).await?;
-        Ok(run::forecast(&new.graph, &stored, &inputs))
+        Ok(run::forecast(&new.graph, stored, &inputs))
     }
 
     /// A run with its blocks.

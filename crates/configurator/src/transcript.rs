@@ -8,7 +8,8 @@ use queue::fifo::{Consumer, FifoQueue, Message, NewMessage, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
-use crate::protocol::{ANSWER, Action, Answer, Failure, JOB_NAME, block_id};
+use crate::numbered::{Numbered, numbered};
+use crate::protocol::{ANSWER, Action, Answer, Failure, JOB_NAME};
 use crate::run::Exchange;
 
 /// One message and its answer.
@@ -139,14 +140,13 @@ impl Replay {
 
 impl Consumer for Replay {
     async fn consume(&self, message: &Message) -> Verdict {
-        let body: Json = message.body.parse().unwrap_or_default();
-        let Some(block_id) = block_id(&body) else {
+        let Some(Numbered { block_id, body }) = numbered(&message.body) else {
             return Verdict::Dead("VALIDATION_ERROR: the message says no block_id".to_owned());
         };
-        let outcome = match self.answer(block_id, &body) {
+        let outcome = body.and_then(|body| match self.answer(block_id, &body) {
             Outcome::State(state) => Ok(state),
             Outcome::Error(failure) => Err(failure),
-        };
+        });
         let answer = NewMessage {
             group: message.group.clone(),
             deduplication: format!("answer/{block_id}"),

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Coalescer, Error, run_tx, storable};
+use store::{Coalescer, Error, Outage, run_tx, storable};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
@@ -23,6 +23,8 @@ pub enum Outcome {
     Failed(String),
     /// Failed, and will never succeed.
     Hopeless(String),
+    /// It is not its turn: tried again after so long, with no attempt used up.
+    Later(Duration, String),
 }
 
 /// Does the work of a queue's jobs. A job may be handled more than once (a crash, a lost lane): effects must be
@@ -75,14 +77,19 @@ async fn work(
         let jobs = settling.clone();
         async move { settle(&jobs, batch).await }
     });
-    let free = Arc::new(Semaphore::new(terms.concurrency));
+    let (free, outage) = (Arc::new(Semaphore::new(terms.concurrency)), Outage::default());
     loop {
         // Asking for single jobs would cost a round trip each: wait for a good part of the room, at least for one.
         let room = free.available_permits();
         let claimed = match jobs.claim(room).await {
-            Ok(claimed) => claimed,
+            Ok(claimed) => {
+                outage.worked(|lasted| tracing::info!(seconds = lasted.as_secs(), "jobs are claimed again"));
+                claimed
+            }
             Err(error) => {
-                tracing::warn!(%error, code = "UNAVAILABLE", "claiming jobs failed");
+                outage.failed(|failures| {
+                    tracing::warn!(%error, failures, code = "UNAVAILABLE", "claiming jobs failed; it is tried again");
+                });
                 Vec::new()
             }
         };
@@ -123,6 +130,10 @@ fn verdict(job: &Job, outcome: Outcome, terms: &WorkerTerms) -> Settle {
         Outcome::Hopeless(reason) => Settle::Bury { reason: storable(&reason) },
         Outcome::Failed(reason) if job.attempts + 1 >= terms.max_attempts => {
             Settle::Bury { reason: storable(&reason) }
+        }
+        Outcome::Later(delay, reason) => {
+            let if_hurried = terms.backoff.random_delay(1);
+            Settle::Retry { delay, if_hurried, reason: storable(&reason), counted: false }
         }
         Outcome::Failed(reason) => {
             let delay = terms.backoff.random_delay(job.failures() + 1);

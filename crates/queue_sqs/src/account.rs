@@ -1,16 +1,19 @@
 //! The SDK's client for an account.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::future;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::config::Credentials;
+use aws_sdk_sqs::config::{Credentials, ProvideCredentials};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
-use queue::fifo::{LONGEST_WAIT, SqsAccount};
+use queue::fifo::{LONGEST_WAIT, SqsAccount, SqsCredentials, SqsKeys};
 
 fn is_plain(account: &SqsAccount) -> bool {
     account.endpoint_url.as_deref().is_some_and(|url| url.starts_with("http://"))
@@ -25,7 +28,24 @@ fn is_set(variable: &str) -> bool {
     std::env::var_os(variable).is_some_and(|text| !text.is_empty())
 }
 
-pub(super) async fn client(account: &SqsAccount) -> Client {
+fn credentials(key: SqsCredentials) -> Credentials {
+    Credentials::new(key.access_key_id, key.secret_access_key, key.session_token, None, "settings")
+}
+
+/// Keys that are asked for before each call: whoever keeps them knows when to look for others.
+#[derive(Debug)]
+struct Changing(Arc<dyn SqsKeys>);
+
+impl ProvideCredentials for Changing {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async { Ok(credentials(self.0.current().await)) })
+    }
+}
+
+pub(super) async fn client(account: &SqsAccount, keys: Option<Arc<dyn SqsKeys>>) -> Client {
     let http = if is_plain(account) {
         Builder::new().build_http()
     } else {
@@ -49,13 +69,15 @@ pub(super) async fn client(account: &SqsAccount) -> Client {
     if let Some(url) = &account.endpoint_url {
         config = config.endpoint_url(url);
     }
-    let key = match &account.credentials {
-        Some(key) => Some((key.access_key_id.clone(), key.secret_access_key.clone())),
-        None if needs_no_key(account) => Some(("none".to_owned(), "none".to_owned())),
-        None => None,
-    };
-    if let Some((id, secret)) = key {
-        config = config.credentials_provider(Credentials::new(id, secret, None, None, "settings"));
+    match (keys, &account.credentials) {
+        (Some(keys), _) => {
+            config = config.identity_cache(IdentityCache::no_cache()).credentials_provider(Changing(keys));
+        }
+        (None, Some(key)) => config = config.credentials_provider(credentials(key.clone())),
+        (None, None) if needs_no_key(account) => {
+            config = config.credentials_provider(Credentials::new("none", "none", None, None, "settings"));
+        }
+        (None, None) => {}
     }
     Client::new(&config.load().await)
 }

@@ -24,10 +24,17 @@ where
     if refused || about_receipt && is(&code, &["InvalidParameterValue"]) {
         return FifoError::Expired;
     }
-    if is(
-        &code,
-        &["InvalidMessageContents", "InvalidParameterValue", "InvalidAttributeValue", "BatchRequestTooLong"],
-    ) {
+    // Amazon has one code for all that is wrong with a parameter; the words tell.
+    let words = message.to_ascii_lowercase();
+    let about_size = ["shorter than", "too long", "too large", "maximum message size", "exceeds"]
+        .iter()
+        .any(|about| words.contains(about));
+    if is(&code, &["BatchRequestTooLong", "RequestEntityTooLarge", "MessageTooLong"])
+        || about_size && is(&code, &["InvalidParameterValue", "InvalidMessageContents"])
+    {
+        return FifoError::TooLarge(format!("{code}: {message}"));
+    }
+    if is(&code, &["InvalidMessageContents", "InvalidParameterValue", "InvalidAttributeValue"]) {
         return FifoError::Invalid(format!("{code}: {message}"));
     }
     let said =

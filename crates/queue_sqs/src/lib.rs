@@ -17,7 +17,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use futures::future::BoxFuture;
 
-use queue::fifo::{FifoEngine, FifoError, FifoQueue, QueueTerms, Result, SqsAccount, SqsEngine};
+use queue::fifo::{FifoEngine, FifoError, FifoQueue, QueueTerms, Result, SqsAccount, SqsEngine, SqsKeys};
 
 use self::queue_client::Queue;
 
@@ -30,7 +30,12 @@ pub struct SqsFifo {
 impl SqsFifo {
     /// Queues of this account. Nothing is connected yet.
     pub async fn new(account: &SqsAccount) -> Self {
-        Self { client: account::client(account).await }
+        Self { client: account::client(account, None).await }
+    }
+
+    /// The same, with keys that change.
+    pub async fn with_keys(account: &SqsAccount, keys: Arc<dyn SqsKeys>) -> Self {
+        Self { client: account::client(account, Some(keys)).await }
     }
 
     async fn url(&self, name: &str) -> Result<String> {

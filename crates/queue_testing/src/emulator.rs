@@ -53,7 +53,11 @@ impl Emulator {
 
 /// The queues of whatever listens at this port of the loopback address.
 pub async fn engine_at(port: u16) -> SqsFifo {
-    let key = SqsCredentials { access_key_id: "test".to_owned(), secret_access_key: "test".to_owned() };
+    let key = SqsCredentials {
+        access_key_id: "test".to_owned(),
+        secret_access_key: "test".to_owned(),
+        session_token: None,
+    };
     let account = SqsAccount {
         endpoint_url: Some(format!("http://127.0.0.1:{port}")),
         region: Some("us-east-1".to_owned()),

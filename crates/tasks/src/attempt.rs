@@ -103,6 +103,8 @@ pub(crate) struct End {
     pub(crate) status: Status,
     pub(crate) error: Option<String>,
     pub(crate) outcome: Option<Json>,
+    /// Whether it was only not its turn: that counts as no attempt.
+    pub(crate) waits: bool,
 }
 
 /// What became of an attempt's end.
@@ -136,6 +138,7 @@ async fn end_in_tx(connection: &mut PgConnection, end: &End, reporter: &dyn Repo
         .bind(&end.error)
         .bind(end.outcome.as_ref().map(Json::to_string))
         .bind(status)
+        .bind(end.waits)
         .fetch_optional(&mut *connection)
         .await?;
     let Some((action_config, depth, fresh)) = row else {
@@ -169,11 +172,13 @@ RETURNING t.attempts, t.attempts_before, t.task_type, t.params::text, t.action_c
 /// A repetition whose first answer was lost finds its own end.
 const END: &str = "-- end_task
 WITH found AS MATERIALIZED (
-    SELECT task_id, reported FROM tasks
+    SELECT task_id, reported, status FROM tasks
     WHERE task_id = $1 AND attempts = $2 AND status IN ('running', $3) FOR UPDATE
 )
 UPDATE tasks t
 SET status = $3, error = $4, outcome = $5::text::json, reported = coalesce($6, t.reported),
+    attempts_before = t.attempts_before + ($7 AND f.status = 'running')::int,
+    waits = t.waits + ($7 AND f.status = 'running')::int,
     ended_at = CASE WHEN $3 NOT IN ('waiting', 'running') THEN coalesce(t.ended_at, now()) END
 FROM found f WHERE t.task_id = f.task_id
 RETURNING t.action_config, t.depth, $6 IS NOT NULL AND f.reported IS DISTINCT FROM $6";

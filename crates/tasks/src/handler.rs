@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use reconcile::{Field, Problem, Step, listed, suggestion};
@@ -35,6 +36,8 @@ pub enum TaskError {
     Temporary(String),
     /// None will.
     Permanent(String),
+    /// It is not its turn yet: begun again after so long. That uses up no attempt, however often.
+    Later(Duration, String),
 }
 
 /// One attempt at a task.

@@ -16,6 +16,7 @@ mod failures;
 mod forget;
 mod handler;
 pub mod http;
+mod refused;
 mod report;
 mod running;
 pub mod schedule;

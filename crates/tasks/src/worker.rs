@@ -72,6 +72,8 @@ enum Ended {
     Done,
     /// It is to be tried again, after this long, because of this.
     Again(Duration, String),
+    /// It was not its turn: begun again after this long, with no attempt used up.
+    Later(Duration, String),
     /// Given up, because of this.
     Dead(String),
 }
@@ -121,7 +123,11 @@ impl Desk {
         metrics::histogram!("task_seconds", "task_type" => task_type.clone()).record(seconds);
         let (ending, verdict) =
             judge((task_id, retries), number, done, backoff.random_delay(begun.since_retry), limits.last);
-        let outcome = if ending.status == Status::Waiting { "retried" } else { ending.status.name() };
+        let outcome = match ending.status {
+            Status::Waiting if ending.waits => "waits",
+            Status::Waiting => "retried",
+            status => status.name(),
+        };
         let error = ending.error.clone();
         tracing::debug!(task_id, task_type, number, outcome, error, "a task's attempt has ended");
         metrics::counter!("tasks_total", "task_type" => task_type, "outcome" => outcome).increment(1);
@@ -163,9 +169,13 @@ fn judge(
     delay: Duration,
     last: bool,
 ) -> (End, Ended) {
-    let end = |status, error, outcome| End { task_id, retries, number, status, error, outcome };
+    let waits = matches!(done, Err(TaskError::Later(..)));
+    let end = |status, error, outcome| End { task_id, retries, number, status, error, outcome, waits };
     match done {
         Ok(outcome) => (end(Status::Succeeded, None, Some(outcome)), Ended::Done),
+        Err(TaskError::Later(delay, reason)) => {
+            (end(Status::Waiting, Some(storable(&reason)), None), Ended::Later(delay, reason))
+        }
         Err(TaskError::Temporary(reason)) if !last => {
             (end(Status::Waiting, Some(storable(&reason)), None), Ended::Again(delay, reason))
         }

@@ -1,16 +1,15 @@
-//! `configurator forecast` and `queues ensure`.
+//! `configurator forecast`, and where queues are.
 
 use clap::ArgMatches;
 use configurator::check::Place;
-use configurator::template::{Env, is_queue};
+use configurator::template::Env;
 use configurator::{Given, http};
 use queue::fifo::{CHANNEL, PostgresFifo};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use settings::Resolved;
 use store::Notifications;
 
 use super::{Failure, output};
-use crate::integration::QUEUE;
 use crate::serve::database::{self, Access, Database};
 use crate::serve::{configurator as room, queues};
 use crate::settings::{DatabaseSettings, QueueEngine, QueueSettings};
@@ -82,29 +81,4 @@ pub(super) async fn place(
             Ok((Place::Postgres(engine), Some(database)))
         }
     }
-}
-
-pub(super) async fn ensure(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
-    let env = env(args)?;
-    let settings = QueueSettings::new(resolved)?;
-    let named: Vec<String> = args.get_many::<String>("name").into_iter().flatten().cloned().collect();
-    if let Some(wrong) = named.iter().find(|name| !is_queue(name)) {
-        return Err(Failure::Usage(format!("`{wrong}` is no queue name: 1 to 60 letters, digits, _ and -")));
-    }
-    let (place, database) = place(&settings.engine, env, resolved, Access::CreateMissing).await?;
-    let engine = place.engine();
-    let mut made = Vec::new();
-    for name in [settings.answers.clone(), QUEUE.to_owned()].into_iter().chain(named) {
-        let ensured = configurator::queues::ensure(engine.as_ref(), &name, env).await;
-        made.extend(ensured.map_err(|error| Failure::Failed(format!("{}: {error}", env.queue(&name))))?);
-    }
-    if let Some(database) = database {
-        database.close().await;
-    }
-    if output::is_json(args) {
-        output::json(json!({"queues": made}));
-    } else {
-        made.iter().for_each(output::line);
-    }
-    Ok(())
 }

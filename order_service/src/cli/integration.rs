@@ -84,9 +84,8 @@ async fn checked(place: Place, plan: Plan, is_json: bool) -> Result<Report, Fifo
     if matches!(place, Place::Postgres(_)) {
         // In Postgres a queue is no more than a name.
         let engine = place.engine();
-        for queue in [&plan.answers, &plan.queue] {
-            configurator::queues::ensure(engine.as_ref(), queue, plan.env).await?;
-        }
+        configurator::queues::ensure_answers(engine.as_ref(), &plan.answers, plan.env).await?;
+        configurator::queues::ensure(engine.as_ref(), &plan.queue, plan.env).await?;
     }
     run_checks(place, plan, |checked| {
         if !is_json {

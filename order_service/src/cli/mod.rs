@@ -13,6 +13,7 @@ mod order_file;
 mod orders;
 mod output;
 mod process;
+mod queues;
 mod reconcile;
 mod reconciled_orders;
 mod retries;
@@ -151,7 +152,8 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
             _ => Err(Failure::Usage("configurator: which command? (see configurator --help)".to_owned())),
         },
         Some(("queues", args)) => match args.subcommand() {
-            Some(("ensure", args)) => configurator::ensure(args, resolved).await,
+            Some(("ensure", args)) => queues::ensure(args, resolved).await,
+            Some(("bury", args)) => queues::bury(args, resolved).await,
             _ => Err(Failure::Usage("queues: which command? (see queues --help)".to_owned())),
         },
         Some(("integration", args)) => match args.subcommand() {

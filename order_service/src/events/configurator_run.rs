@@ -7,6 +7,7 @@ use configurator::run::RunStatus;
 use configurator::template::Env;
 use configurator::{Configurator, Given, Refused};
 use futures::future::BoxFuture;
+use queue::Backoff;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use tasks::{Attempt, Handler, TaskError};
@@ -53,11 +54,13 @@ impl StartRuns for Configurator {
             };
             // The same for every attempt at the task.
             let request = Uuid::from_u64_pair(TASKS, attempt.task_id.cast_unsigned());
-            let run_id = self.begin_once(given, request).await.map_err(refused)?;
+            let run_id = self.begin_once(given, request).await;
+            let run_id = run_id.map_err(|error| refused(error, TURN.random_delay(attempt.number)))?;
             let noted = attempt.note_effects("run", vec![run_id.to_string()]).await;
             noted.map_err(|error| TaskError::Temporary(error.to_string()))?;
             loop {
-                let run = self.wait(run_id, LOOK_EVERY).await.map_err(refused)?;
+                let run = self.wait(run_id, LOOK_EVERY).await;
+                let run = run.map_err(|error| refused(error, TURN.random_delay(1)))?;
                 match run.status {
                     RunStatus::Running => {}
                     RunStatus::Succeeded => {
@@ -78,12 +81,17 @@ impl StartRuns for Configurator {
 /// What tells the requests of tasks from others.
 const TASKS: u64 = u64::from_be_bytes(*b"task-run");
 
-fn refused(refused: Refused) -> TaskError {
+/// How soon it is looked whether it is a task's turn: the longer it has waited the later.
+const TURN: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(10), jitter: 0.3 };
+
+/// What waits for its turn, at the instance or at this process, comes again `later`.
+fn refused(refused: Refused, later: Duration) -> TaskError {
     match refused {
         Refused::Running(run_id) => {
-            TaskError::Temporary(format!("CONFLICT: the run {run_id} of the same template and env goes on"))
+            let reason = format!("waits for its turn: the run {run_id} of the same template and env goes on");
+            TaskError::Later(later, reason)
         }
-        Refused::Compute(error) => TaskError::Temporary(format!("OVERLOADED: {error}")),
+        Refused::Compute(error) => TaskError::Later(later, format!("OVERLOADED: {error}")),
         Refused::Store(error) => TaskError::Temporary(format!("UNAVAILABLE: {error}")),
         Refused::NoTemplate(name) => TaskError::Permanent(format!("NOT_FOUND: there is no template {name}")),
         Refused::NoEnvironment(env) => {

@@ -5,6 +5,7 @@
 
 mod account_type;
 mod action_config;
+mod named;
 mod posting_rule;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use sqlx::PgPool;
 
 use account_type::SetAccountType;
 use action_config::SetActionConfig;
+use named::ByName;
 use posting_rule::SetPostingRule;
 
 /// The queue's name, without environment and ending.
@@ -32,10 +34,11 @@ pub struct Made {
 
 /// The handlers of the integration.
 pub fn handlers(pool: &PgPool, usage: Arc<dyn Usage>) -> Handlers {
+    let pool = || pool.clone();
     Handlers::default()
-        .with(SetAccountType { pool: pool.clone(), usage })
-        .with(SetPostingRule { pool: pool.clone() })
-        .with(SetActionConfig { pool: pool.clone() })
+        .with(ByName { pool: pool(), handler: SetAccountType { pool: pool(), usage } })
+        .with(ByName { pool: pool(), handler: SetPostingRule { pool: pool() } })
+        .with(ByName { pool: pool(), handler: SetActionConfig { pool: pool() } })
 }
 
 /// Database trouble: the same may succeed later, or somebody must look.

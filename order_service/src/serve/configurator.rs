@@ -45,9 +45,9 @@ pub async fn start(
 ) -> anyhow::Result<JoinSet<()>> {
     if queues.makes_queues {
         for (env, engine) in &configurator.engines {
-            for queue in [configurator.settings.answers.as_str(), integration::QUEUE] {
-                configurator::queues::ensure(engine.as_ref(), queue, *env).await?;
-            }
+            configurator::queues::ensure_answers(engine.as_ref(), &configurator.settings.answers, *env)
+                .await?;
+            configurator::queues::ensure(engine.as_ref(), integration::QUEUE, *env).await?;
         }
     }
     let mut running = configurator.start(grace, stop);

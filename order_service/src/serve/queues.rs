@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use configurator::template::Env;
-use queue::fifo::{FifoEngine, Outbox, PostgresFifo, SendInTx, relay};
+use futures::future::BoxFuture;
+use queue::fifo::{FifoEngine, Outbox, PostgresFifo, Refusals, RefusedMessage, SendInTx, relay};
 use sqlx::PgPool;
 use store::Notifications;
+use tasks::Tasks;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::QueueEngine;
+use crate::tasks::TASK_TYPES;
 
 /// Where what belongs to no environment has its queues.
 const DEFAULT: &str = "default";
@@ -71,6 +74,24 @@ fn in_postgres(pool: &PgPool, notifications: &Notifications) -> FifoQueues {
     }
 }
 
+/// Whoever a message is about that no queue takes.
+struct Concerned {
+    pool: PgPool,
+    tasks: Tasks,
+}
+
+impl Refusals for Concerned {
+    fn refused<'a>(&'a self, refused: &'a RefusedMessage) -> BoxFuture<'a, store::Result<()>> {
+        Box::pin(async move {
+            if !configurator::answers::refused(&self.pool, refused).await? {
+                let reason = format!("its message was refused: {}", refused.error);
+                self.tasks.refused(&refused.deduplication, &reason).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
 impl FifoQueues {
     /// Sends what is in the outbox, if there is one, until `stop`.
     pub fn relay(
@@ -81,7 +102,10 @@ impl FifoQueues {
         stop: &CancellationToken,
     ) {
         if !self.outside.is_empty() {
-            running.spawn(relay(pool.clone(), self.outside.clone(), notifications.clone(), stop.clone()));
+            let tasks = Tasks::new(pool.clone(), TASK_TYPES.into(), self.tasks_sender.clone());
+            let refusals = Arc::new(Concerned { pool: pool.clone(), tasks });
+            let (pool, outside) = (pool.clone(), self.outside.clone());
+            running.spawn(relay(pool, outside, notifications.clone(), refusals, stop.clone()));
         }
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use events::{Events, StatusReporter};
 use queue::fifo::FifoEngine;
 use sqlx::PgPool;
-use store::{LeaseTerms, Work, do_duties};
+use store::{LeaseTerms, Outage, Work, do_duties};
 use tasks::schedule::Scheduler;
 use tasks::{ActionTerms, ActionWorker, Desk, Tasks, WorkerTerms};
 use tokio::task::JoinSet;
@@ -82,12 +82,20 @@ pub(super) async fn start(
 
 /// Works as soon as the queue is there: the engine may be away for now.
 async fn work(engine: Arc<dyn FifoEngine>, desk: Desk, terms: WorkerTerms, stop: CancellationToken) {
+    let outage = Outage::default();
     let queues = async {
         loop {
             match tasks::ensure_queues(engine.as_ref()).await {
-                Ok(queues) => return queues,
+                Ok(queues) => {
+                    outage.worked(|lasted| {
+                        tracing::info!(seconds = lasted.as_secs(), "the queue of tasks is there")
+                    });
+                    return queues;
+                }
                 Err(error) => {
-                    tracing::warn!(%error, code = "UNAVAILABLE", "the queue of tasks is waited for");
+                    outage.failed(|failures| {
+                        tracing::warn!(%error, failures, code = "UNAVAILABLE", "the queue of tasks is waited for");
+                    });
                     sleep(QUEUE_PAUSE).await;
                 }
             }

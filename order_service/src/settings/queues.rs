@@ -1,6 +1,8 @@
 //! Where FIFO queues are: in Postgres, or at Amazon SQS.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "sqs")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +11,12 @@ use configurator::template::Env;
 use queue::fifo::{SqsAccount, SqsCredentials, SqsEngine};
 use serde::Deserialize;
 use settings::{Resolved, SettingError, Source};
+
+#[cfg(feature = "sqs")]
+use super::queue_keys::FileKeys;
+
+/// The entry of what belongs to no environment.
+const DEFAULT: &str = "default";
 
 /// `--queue-engine` and what belongs to it, and the configurator's own.
 #[derive(Debug, Clone)]
@@ -41,6 +49,8 @@ pub struct SqsAccounts {
     pub default: SqsAccount,
     /// Of the environments there are.
     pub envs: BTreeMap<Env, SqsAccount>,
+    /// The file that all of that is from.
+    pub file: Option<PathBuf>,
 }
 
 /// Proof that this program was built with the engine `sqs`.
@@ -66,10 +76,21 @@ impl SqsCompiled {
 }
 
 impl SqsAccounts {
-    /// The queues of one of the accounts. Nothing is connected yet.
+    /// The queues of one of the accounts. Nothing is connected yet. Keys in the file are read again while they are used.
     #[cfg(feature = "sqs")]
     pub async fn open(&self, account: &SqsAccount) -> Arc<dyn SqsEngine> {
-        Arc::new(queue_sqs::SqsFifo::new(account).await)
+        let entry = match self.envs.iter().find(|(_, of_env)| std::ptr::eq(*of_env, account)) {
+            Some((env, _)) => env.name(),
+            None => DEFAULT,
+        };
+        let changing = self.file.clone().zip(account.credentials.clone());
+        Arc::new(match changing {
+            Some((file, read)) => {
+                let keys = Arc::new(FileKeys::new(file, entry.to_owned(), read));
+                queue_sqs::SqsFifo::with_keys(account, keys).await
+            }
+            None => queue_sqs::SqsFifo::new(account).await,
+        })
     }
 
     /// Never called: there are no such accounts.
@@ -94,6 +115,17 @@ struct Entry {
     secret_access_key: Option<String>,
     secret_access_key_env: Option<String>,
     secret_access_key_file: Option<PathBuf>,
+    session_token: Option<String>,
+    session_token_env: Option<String>,
+    session_token_file: Option<PathBuf>,
+}
+
+/// A secret as it is given: itself, a variable, or a file.
+struct Secret {
+    name: &'static str,
+    itself: Option<String>,
+    variable: Option<String>,
+    file: Option<PathBuf>,
 }
 
 impl QueueSettings {
@@ -140,12 +172,13 @@ fn accounts(resolved: &Resolved, compiled: SqsCompiled) -> Result<SqsAccounts, S
     }
     let Some(file) = resolved.optional::<String>("queues")? else {
         let envs = Env::ALL.into_iter().map(|env| (env, flags.clone())).collect();
-        return Ok(SqsAccounts { compiled, default: flags, envs });
+        return Ok(SqsAccounts { compiled, default: flags, envs, file: None });
     };
     let text = std::fs::read_to_string(&file)
         .map_err(|error| resolved.invalid("queues", format!("{file}: {error}")))?;
-    from_file(&text, flags, compiled)
-        .map_err(|reason| resolved.invalid("queues", format!("{file}: {reason}")))
+    let accounts = from_file(&text, flags, compiled)
+        .map_err(|reason| resolved.invalid("queues", format!("{file}: {reason}")))?;
+    Ok(SqsAccounts { file: Some(file.into()), ..accounts })
 }
 
 fn check_url(url: &str) -> Result<(), String> {
@@ -162,14 +195,23 @@ fn check_url(url: &str) -> Result<(), String> {
     }
 }
 
+/// The keys of one entry of a file as they are now.
+#[cfg(feature = "sqs")]
+pub(super) fn keys_of(file: &Path, entry: &str) -> Result<SqsCredentials, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let mut file: File = reconcile::yaml::from_str(&text)?;
+    let keys = file.queues.remove(entry).map(|entry| entry.credentials()).transpose()?.flatten();
+    keys.ok_or_else(|| format!("{entry} has no keys any more"))
+}
+
 /// What an entry does not say is as the flags say.
 fn from_file(text: &str, flags: SqsAccount, compiled: SqsCompiled) -> Result<SqsAccounts, String> {
     let file: File = reconcile::yaml::from_str(text)?;
-    let mut accounts = SqsAccounts { compiled, default: flags.clone(), envs: BTreeMap::new() };
+    let mut accounts = SqsAccounts { compiled, default: flags.clone(), envs: BTreeMap::new(), file: None };
     for (name, entry) in file.queues {
         let account = entry.account(&flags).map_err(|reason| format!("{name}: {reason}"))?;
         match name.as_str() {
-            "default" => accounts.default = account,
+            DEFAULT => accounts.default = account,
             env => {
                 let env =
                     env.parse::<Env>().map_err(|_| format!("`{env}` is not dev, test, prod or default"))?;
@@ -185,42 +227,55 @@ impl Entry {
         if let Some(url) = &self.endpoint_url {
             check_url(url)?;
         }
-        let secrets = [
-            self.secret_access_key.is_some(),
-            self.secret_access_key_env.is_some(),
-            self.secret_access_key_file.is_some(),
-        ];
-        if secrets.iter().filter(|given| **given).count() > 1 {
-            return Err(
-                "give one of secret_access_key, secret_access_key_env, secret_access_key_file".to_owned()
-            );
-        }
-        let secret = match (self.secret_access_key, self.secret_access_key_env, self.secret_access_key_file) {
-            (Some(secret), ..) => Some(secret),
-            (_, Some(variable), _) => Some(
-                std::env::var(&variable)
-                    .ok()
-                    .filter(|text| !text.is_empty())
-                    .ok_or_else(|| format!("the variable {variable} is not set"))?,
-            ),
-            (.., Some(file)) => {
-                let read = std::fs::read_to_string(&file);
-                Some(read.map_err(|error| format!("{}: {error}", file.display()))?.trim().to_owned())
-            }
-            _ => None,
-        };
-        let credentials = match (self.access_key_id, secret) {
-            (Some(access_key_id), Some(secret_access_key)) => {
-                Some(SqsCredentials { access_key_id, secret_access_key })
-            }
-            (None, None) => None,
-            _ => return Err("access_key_id and its secret belong together".to_owned()),
-        };
+        let (endpoint_url, region) = (self.endpoint_url.clone(), self.region.clone());
+        let credentials = self.credentials()?;
         Ok(SqsAccount {
-            endpoint_url: self.endpoint_url.or_else(|| flags.endpoint_url.clone()),
-            region: self.region.or_else(|| flags.region.clone()),
+            endpoint_url: endpoint_url.or_else(|| flags.endpoint_url.clone()),
+            region: region.or_else(|| flags.region.clone()),
             credentials,
         })
+    }
+
+    fn credentials(self) -> Result<Option<SqsCredentials>, String> {
+        let secret = Secret {
+            name: "secret_access_key",
+            itself: self.secret_access_key,
+            variable: self.secret_access_key_env,
+            file: self.secret_access_key_file,
+        };
+        let token = Secret {
+            name: "session_token",
+            itself: self.session_token,
+            variable: self.session_token_env,
+            file: self.session_token_file,
+        };
+        match (self.access_key_id, secret.read()?, token.read()?) {
+            (Some(access_key_id), Some(secret_access_key), session_token) => {
+                Ok(Some(SqsCredentials { access_key_id, secret_access_key, session_token }))
+            }
+            (None, None, None) => Ok(None),
+            (None, None, Some(_)) => Err("session_token belongs to access_key_id and its secret".to_owned()),
+            _ => Err("access_key_id and its secret belong together".to_owned()),
+        }
+    }
+}
+
+impl Secret {
+    fn read(self) -> Result<Option<String>, String> {
+        let name = self.name;
+        match (self.itself, self.variable, self.file) {
+            (None, None, None) => Ok(None),
+            (Some(secret), None, None) => Ok(Some(secret)),
+            (None, Some(variable), None) => match std::env::var(&variable) {
+                Ok(secret) if !secret.is_empty() => Ok(Some(secret)),
+                _ => Err(format!("the variable {variable} is not set")),
+            },
+            (None, None, Some(file)) => {
+                let read = std::fs::read_to_string(&file);
+                Ok(Some(read.map_err(|error| format!("{}: {error}", file.display()))?.trim().to_owned()))
+            }
+            _ => Err(format!("give one of {name}, {name}_env, {name}_file")),
+        }
     }
 }
 
@@ -248,6 +303,11 @@ mod tests {
             ("queues: {dev: {endpoint_url: localhost}}", "dev: `localhost` is no URL"),
             ("queues: {dev: {endpoint_url: 'http://u:canary@h'}}", "dev: must hold no user"),
             ("queues: {dev: {access_key_id: a}}", "dev: access_key_id and its secret belong together"),
+            ("queues: {dev: {session_token: a}}", "dev: session_token belongs to access_key_id"),
+            (
+                "queues: {dev: {access_key_id: a, secret_access_key: b, session_token: c, session_token_env: D}}",
+                "dev: give one of session_token, session_token_env, session_token_file",
+            ),
             ("queues: {dev: {regoin: a}}", "regoin"),
             (
                 "queues: {dev: {secret_access_key_env: NO_SUCH_VARIABLE_HERE}}",

@@ -96,6 +96,40 @@ def test_an_account_type_and_a_rule_come_change_and_go_with_their_blocks(configu
     wait_until(lambda: "couriers" not in account_types(configurator), WITHIN, "it has gone")
 
 
+def test_a_renamed_block_keeps_its_type_and_a_renamed_type_takes_the_former_one_away(configurator):
+    first = TYPE.format(groupings="[]", rule="")
+    run = succeeded(configurator, "renamed", template=first)
+    assert run["blocks"]["account"]["action"] == "create"
+    wait_until(lambda: "couriers" in account_types(configurator), WITHIN, "the ledger knows the type")
+
+    renamed = first.replace("name: account\n", "name: courier_type\n")
+    run = succeeded(configurator, "renamed", template=renamed)
+    assert {name: block["action"] for name, block in run["blocks"].items()} == {
+        "courier_type": "create",
+        "account": "delete",
+    }
+    kept = lambda: [kind for kind in account_types(configurator) if kind.startswith("couriers")]  # noqa: E731
+    assert kept() == ["couriers"]
+
+    said = renamed.replace("name: courier_type\n", "name: type_of_couriers\n    renamed_from: courier_type\n")
+    run = succeeded(configurator, "renamed", template=said)
+    assert {name: block["action"] for name, block in run["blocks"].items()} == {"type_of_couriers": "update"}
+    assert kept() == ["couriers"]
+
+    twice = said + said[said.index("  - name: type_of_couriers") :].replace("type_of_couriers", "again").replace(
+        "    renamed_from: courier_type\n", ""
+    )
+    succeeded(configurator, "renamed", template=twice)
+    run = succeeded(configurator, "renamed", template=said)
+    assert run["blocks"]["again"]["action"] == "delete" and kept() == ["couriers"], run
+
+    status, begun = configurator.begin("renamed", {"name": "couriers_new"}, template=said)
+    assert status == 200 and configurator.ended(begun["run_id"])["status"] == "succeeded"
+    wait_until(lambda: kept() == ["couriers_new"], WITHIN, "the type has another name")
+    succeeded(configurator, "renamed", template=EMPTY)
+    wait_until(lambda: kept() == [], WITHIN, "it has gone")
+
+
 def test_what_the_integration_refuses_is_said(configurator):
     bundles = TYPE.format(groupings="[[courier_id]]", rule="")
     status, begun = configurator.begin("refused", {"name": "couriers2"}, template=bundles)

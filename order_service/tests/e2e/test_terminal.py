@@ -22,7 +22,7 @@ FRONT, BACK = "grpc,http,retry", "sequencer,aggregator,exporter,scheduler,tasks,
 COMMANDS = [
     "serve", "process", "orders get", "orders list", "orders retry", "orders callbacks", "migrate", "ledger balance",
     "ledger turnovers", "ledger events", "ledger types", "ledger shards", "ledger check", "shard-of", "export verify",
-    "export new-epoch", "export resume", "configurator forecast", "queues ensure", "integration check", "testproxy",
+    "export new-epoch", "export resume", "configurator forecast", "queues ensure", "queues bury", "integration check", "testproxy",
     "bundle validate", "reconcile", "action-configs", "status", "config print",
 ]  # fmt: skip
 

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use queue::fifo::{FifoQueue, MOST_RECEIVED, Message};
-use serde_json::Value as Json;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::protocol::block_id;
+use crate::numbered;
 
 /// The wait of one receive.
 const WAIT: Duration = Duration::from_secs(1);
@@ -80,7 +79,7 @@ impl Collected {
 
     /// Whether it is the kit's.
     fn take(&self, message: &Message) -> bool {
-        let number = message.body.parse::<Json>().ok().as_ref().and_then(block_id);
+        let number = numbered(&message.body).map(|found| found.block_id);
         let number = number.filter(|number| self.numbers.contains(number));
         let came = Came {
             text: message.body.clone(),

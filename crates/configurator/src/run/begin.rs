@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::load::stored;
 use super::plan::deletions;
 use super::progress::json_text;
-use super::write::rows;
+use super::renamed::{deletions_first, move_stored, renamed};
+use super::write::{StepRow, rows};
 use crate::template::{Env, Graph};
 
 /// A run to be begun. Everything was checked.
@@ -80,8 +81,13 @@ async fn in_tx(connection: &mut PgConnection, new: &NewRun, request: Uuid) -> Re
         Some((run_id, false)) => return Ok(Begun::Running(run_id)),
         None => {}
     }
-    let stored = stored(connection, instance_id).await?;
-    let rows = rows(&new.graph, &deletions(&new.graph, &stored));
+    let (stored, moves) = renamed(&new.graph, stored(connection, instance_id).await?);
+    move_stored(connection, instance_id, &moves).await?;
+    let mut deletions = deletions(&new.graph, &stored);
+    // Refused before if they do not fit.
+    let inputs = new.graph.inputs(&new.general_inputs, &new.env_inputs).unwrap_or_default();
+    let found = deletions_first(&new.graph, &stored, &mut deletions, &inputs);
+    let rows = rows(&new.graph, &deletions, &found);
     let run_id: i64 = sqlx::query_scalar(
         "INSERT INTO configurator_runs (instance_id, template, general_inputs, env_inputs, request)
          VALUES ($1, $2, $3, $4, $5) RETURNING run_id -- begin_run",
@@ -98,23 +104,23 @@ async fn in_tx(connection: &mut PgConnection, new: &NewRun, request: Uuid) -> Re
     Ok(Begun::Run(run_id))
 }
 
-async fn insert_rows(
-    connection: &mut PgConnection,
-    run_id: i64,
-    rows: &[(i32, String, String, Option<Vec<i32>>)],
-) -> Result<()> {
-    let after = |after: &Vec<i32>| after.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+async fn insert_rows(connection: &mut PgConnection, run_id: i64, rows: &[StepRow]) -> Result<()> {
+    let list = |steps: &Vec<i32>| steps.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
     sqlx::query(
-        "INSERT INTO configurator_run_blocks (run_id, ordinal, name, integration, action, after_steps)
+        "INSERT INTO configurator_run_blocks (run_id, ordinal, name, integration, action, after_steps, after_deletions, foreseen)
          SELECT $1, b.ordinal, b.name, b.integration, CASE WHEN b.after_steps IS NOT NULL THEN 'delete' END,
-                string_to_array(b.after_steps, ',')::int[]
-         FROM unnest($2::int[], $3::text[], $4::text[], $5::text[]) AS b (ordinal, name, integration, after_steps) -- begin_blocks",
+                string_to_array(b.after_steps, ',')::int[], string_to_array(b.after_deletions, ',')::int[],
+                b.foreseen
+         FROM unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+             AS b (ordinal, name, integration, after_steps, after_deletions, foreseen) -- begin_blocks",
     )
     .bind(run_id)
-    .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.1.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.2.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.3.as_ref().map(after)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.ordinal).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.integration.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.after.as_ref().map(list)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.after_deletions.as_ref().map(list)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.foreseen.as_deref()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

@@ -7,9 +7,10 @@ use sqlx::{PgConnection, PgPool};
 use store::{Result, run_tx_refusable};
 
 use super::begin::wake;
+use super::given_up::settle;
 use super::status::RunStatus;
 use super::write::{end_run, touch};
-use crate::protocol::deduplication;
+use crate::protocol::{block_of, deduplication};
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,9 @@ async fn cancel_in_tx(connection: &mut PgConnection, run_id: i64, sender: &dyn S
     .fetch_all(&mut *connection)
     .await?;
     let sent: Vec<String> = sent.into_iter().map(deduplication).collect();
-    sender.take_back_in_tx(connection, &sent).await?;
+    let unsent = sender.take_back_in_tx(connection, &sent).await?;
+    let unsent: Vec<i64> = unsent.iter().filter_map(|unsent| block_of(&unsent.deduplication)).collect();
+    settle(connection, &unsent).await?;
     end_run(connection, run_id, RunStatus::Cancelled, None).await?;
     touch(connection, instance_id, None, None).await?;
     sqlx::query("SELECT pg_notify($1, $2) -- tell_end")

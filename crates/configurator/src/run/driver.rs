@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::Utc;
 use queue::fifo::SendInTx;
 use sqlx::PgPool;
-use store::{LONG, Notifications, Notify as Heard, Operation};
+use store::{LONG, Notifications, Notify as Heard, Operation, Outage};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
@@ -52,6 +52,8 @@ pub struct Driver {
     id: Uuid,
     /// Instances that are looked after here.
     active: Arc<Mutex<HashMap<i64, Arc<Notify>>>>,
+    /// Of the database: one for all instances.
+    outage: Arc<Outage>,
 }
 
 impl Driver {
@@ -64,6 +66,7 @@ impl Driver {
             started: Instant::now(),
             id: Uuid::new_v4(),
             active: Arc::default(),
+            outage: Arc::default(),
         }
     }
 
@@ -164,12 +167,23 @@ impl Driver {
             })
             .await;
         match due {
-            Ok(due) => due.into_iter().filter_map(|(id, env)| Some((id, env.parse().ok()?))).collect(),
+            Ok(due) => {
+                self.outage.worked(|lasted| {
+                    tracing::info!(seconds = lasted.as_secs(), "runs are carried on again");
+                });
+                due.into_iter().filter_map(|(id, env)| Some((id, env.parse().ok()?))).collect()
+            }
             Err(error) => {
-                tracing::warn!(%error, code = "UNAVAILABLE", "runs could not be looked for");
+                self.failed(None, &error);
                 Vec::new()
             }
         }
+    }
+
+    fn failed(&self, instance_id: Option<i64>, error: &store::Error) {
+        self.outage.failed(|failures| {
+            tracing::warn!(instance_id, %error, failures, code = "UNAVAILABLE", "runs cannot be carried on; it is tried again");
+        });
     }
 
     /// Looks after one instance for as long as there is anything to do.
@@ -190,7 +204,7 @@ impl Driver {
                 None => match load(&self.pool, instance_id, self.block_timeout).await {
                     Ok(current) => current,
                     Err(error) => {
-                        tracing::warn!(instance_id, %error, code = "UNAVAILABLE", "a run could not be loaded");
+                        self.failed(Some(instance_id), &error);
                         sleep(PAUSE).await;
                         continue;
                     }
@@ -226,7 +240,7 @@ impl Driver {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(instance_id, %error, code = "UNAVAILABLE", "a run could not be carried on");
+                    self.failed(Some(instance_id), &error);
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = sleep(PAUSE) => {}
@@ -241,7 +255,9 @@ impl Driver {
 /// left; how many runs. The latest run of an instance stays.
 pub async fn forget(pool: &PgPool, older_than: Duration) -> store::Result<u64> {
     forget_all(pool, "forget_integration_answers", FORGET_ANSWERS, 14.0 * 86_400.0).await?;
-    forget_all(pool, "forget_runs", FORGET, older_than.as_secs_f64()).await
+    let runs = forget_all(pool, "forget_runs", FORGET, older_than.as_secs_f64()).await?;
+    forget_all(pool, "forget_gone_blocks", FORGET_GONE, older_than.as_secs_f64()).await?;
+    Ok(runs)
 }
 
 async fn forget_all(
@@ -284,4 +300,13 @@ DELETE FROM configurator_runs r WHERE r.run_id IN (
     WHERE o.ended_at < now() - make_interval(secs => $1)
       AND EXISTS (SELECT FROM configurator_runs n WHERE n.instance_id = o.instance_id AND n.run_id > o.run_id)
     ORDER BY o.ended_at LIMIT $2
+)";
+
+/// As long as a run is known that was there before, an answer to it may come.
+const FORGET_GONE: &str = "-- forget_gone_blocks
+DELETE FROM configurator_gone WHERE (instance_id, name, integration) IN (
+    SELECT g.instance_id, g.name, g.integration FROM configurator_gone g
+    WHERE g.gone_at < now() - make_interval(secs => $1)
+      AND NOT EXISTS (SELECT FROM configurator_runs r WHERE r.instance_id = g.instance_id AND r.created_at <= g.gone_at)
+    ORDER BY g.gone_at LIMIT $2
 )";

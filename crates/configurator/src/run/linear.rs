@@ -1,6 +1,7 @@
 //! Hazard: a step that looks at all steps of its run: a graph of ten thousand blocks would look ten thousand times at ten
 //! thousand.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
@@ -23,7 +24,7 @@ fn frame(blocks: usize, chain: bool) -> Frame {
     }
     let graph = template::parse(&text).unwrap();
     let place = ("t".to_owned(), Env::Test);
-    Frame::new((1, 1), place, graph, Map::new(), Vec::new(), Duration::from_secs(300))
+    Frame::new((1, 1), place, graph, Map::new(), (Vec::new(), HashMap::new()), Duration::from_secs(300))
 }
 
 /// How long it takes to carry a run to its end, one answer a step.

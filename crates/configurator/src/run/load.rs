@@ -49,6 +49,7 @@ struct BlockRow {
     deadline: Option<DateTime<Utc>>,
     state: Option<String>,
     after_steps: Option<Vec<i32>>,
+    after_deletions: Option<Vec<i32>>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -129,7 +130,7 @@ async fn read(connection: &mut PgConnection, instance_id: i64) -> store::Result<
     .await?;
     let Some(run) = run else { return Ok(Rows { version, run: None }) };
     let blocks = sqlx::query_as(
-        "SELECT ordinal, name, integration, status, block_id, deadline, state, after_steps
+        "SELECT ordinal, name, integration, status, block_id, deadline, state, after_steps, after_deletions
          FROM configurator_run_blocks WHERE run_id = $1 ORDER BY ordinal -- load_run_blocks",
     )
     .bind(run.run_id)
@@ -164,7 +165,7 @@ fn build(
         (run.template_name, env),
         graph,
         inputs,
-        deletions,
+        (deletions, deletions_first(&blocks)),
         block_timeout,
     );
     let kept = kept(&frame.graph, &frame.deletions, stored);
@@ -188,6 +189,16 @@ fn deletion(row: &BlockRow) -> Option<Deletion> {
         integration: row.integration.clone(),
         after: after.iter().filter_map(|step| usize::try_from(*step).ok()).collect(),
     })
+}
+
+/// Of each block that waits for deletions, those.
+fn deletions_first(blocks: &[BlockRow]) -> HashMap<usize, Vec<usize>> {
+    let place = |step: &i32| usize::try_from(*step).ok();
+    let waits = |row: &BlockRow| {
+        let deletions = row.after_deletions.as_ref()?;
+        Some((place(&row.ordinal)?, deletions.iter().filter_map(place).collect()))
+    };
+    blocks.iter().filter_map(waits).collect()
 }
 
 /// What is stored of each step.

@@ -6,13 +6,16 @@
 
 mod begin;
 mod control;
+mod described;
 mod driver;
+mod given_up;
 mod late;
 #[cfg(test)]
 mod linear;
 mod load;
 mod plan;
 mod progress;
+mod renamed;
 mod status;
 mod step;
 mod view;
@@ -20,6 +23,7 @@ mod write;
 
 pub use begin::{Begun, NewRun, begin};
 pub use control::{Control, cancel, resume};
+pub use described::described_elsewhere;
 pub use driver::{Driver, RUNS_CHANNEL, forget};
 pub use load::stored_of;
 pub use plan::{Forecast, Stored, forecast};

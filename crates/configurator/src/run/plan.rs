@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+use super::renamed::renamed;
 use crate::protocol::Action;
 use crate::template::{Graph, Node, Values};
 
@@ -157,7 +158,9 @@ pub(super) fn dependencies(graph: &Graph, place: usize) -> Option<Vec<String>> {
 }
 
 /// What every block would get from a run, in the order of the template; deletions last.
-pub fn forecast(graph: &Graph, stored: &[Stored], inputs: &Map<String, Json>) -> Vec<Forecast> {
+pub fn forecast(graph: &Graph, stored: Vec<Stored>, inputs: &Map<String, Json>) -> Vec<Forecast> {
+    let (stored, _) = renamed(graph, stored);
+    let stored = stored.as_slice();
     let by_key: HashMap<(&str, &str), &Stored> =
         stored.iter().map(|stored| ((stored.name.as_str(), stored.integration.as_str()), stored)).collect();
     // The states of blocks that the cache serves for certain.
@@ -215,7 +218,7 @@ fn sources_known(graph: &Graph, place: usize, known: &HashMap<usize, &Map<String
 }
 
 /// Places such that each comes after what it needs.
-fn in_order(graph: &Graph) -> Vec<usize> {
+pub(super) fn in_order(graph: &Graph) -> Vec<usize> {
     let needs: Vec<Vec<usize>> = graph.nodes.iter().map(Node::needs).collect();
     let mut waiting: Vec<usize> = needs.iter().map(Vec::len).collect();
     let mut needed_by: Vec<Vec<usize>> = vec![Vec::new(); needs.len()];

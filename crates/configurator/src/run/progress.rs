@@ -26,6 +26,8 @@ pub(super) struct Frame {
     pub(super) graph: Graph,
     pub(super) inputs: Map<String, Json>,
     pub(super) deletions: Vec<Deletion>,
+    /// Of blocks that come after deletions of what they may be about, those deletions' steps.
+    pub(super) first: HashMap<usize, Vec<usize>>,
     /// Of each step, those that wait for it.
     pub(super) before: Vec<Vec<usize>>,
     /// How long a block may take that says nothing of it.
@@ -54,18 +56,31 @@ impl Frame {
         place: (String, Env),
         graph: Graph,
         inputs: Map<String, Json>,
-        deletions: Vec<Deletion>,
+        (deletions, first): (Vec<Deletion>, HashMap<usize, Vec<usize>>),
         block_timeout: Duration,
     ) -> Self {
         let steps = graph.nodes.len() + deletions.len();
         let mut before = vec![Vec::new(); steps];
-        let needs = graph.nodes.iter().map(Node::needs);
+        let first_of = |place: usize| first.get(&place).into_iter().flatten().copied();
+        let needs = graph.nodes.iter().enumerate();
+        let needs = needs.map(|(place, node)| node.needs().into_iter().chain(first_of(place)).collect());
         for (step, needs) in needs.chain(deletions.iter().map(|deletion| deletion.after.clone())).enumerate()
         {
             needs.iter().filter(|need| **need < steps).for_each(|need| before[*need].push(step));
         }
         let ((instance_id, run_id), (template_name, env)) = (ids, place);
-        Self { instance_id, run_id, template_name, env, graph, inputs, deletions, before, block_timeout }
+        Self {
+            instance_id,
+            run_id,
+            template_name,
+            env,
+            graph,
+            inputs,
+            deletions,
+            first,
+            before,
+            block_timeout,
+        }
     }
 
     fn name(&self, step: usize) -> &str {
@@ -73,6 +88,18 @@ impl Frame {
             Some(Node::Block(block)) => &block.name,
             Some(Node::Wire(_)) => "",
             None => &self.deletions[step - self.graph.nodes.len()].name,
+        }
+    }
+
+    /// The queue of a step's integration.
+    pub(super) fn queue(&self, step: usize) -> String {
+        match self.graph.nodes.get(step) {
+            Some(Node::Block(block)) => self.env.queue(&block.queue),
+            Some(Node::Wire(_)) => String::new(),
+            None => {
+                let integration = &self.deletions[step - self.graph.nodes.len()].integration;
+                self.env.queue(integration.split('.').next().unwrap_or_default())
+            }
         }
     }
 
@@ -173,7 +200,7 @@ impl Progress {
             let block_id = self.block_id[step];
             let seconds = frame.timeout(step).as_secs_f64();
             let args = json!({"block_timeout_seconds": seconds});
-            changes.take_back.push(protocol::deduplication(block_id));
+            changes.given_up.push((step, block_id));
             self.end(frame, step, BlockStatus::Failed, Some(Failure::new("TIMEOUT", args)), changes);
         }
     }
@@ -218,6 +245,8 @@ impl Progress {
                 if let Some(stored) = stored
                     .as_ref()
                     .filter(|stored| block.cache && !stored.orphaned && stored.digest == digest)
+                    // What was deleted may have been the same thing.
+                    .filter(|_| !frame.first.contains_key(&step))
                 {
                     self.state[step] = Some(stored.state.clone());
                     return self.end(frame, step, BlockStatus::Cached, None, changes);

@@ -12,6 +12,7 @@ use sqlx::{PgConnection, PgPool};
 use store::Result;
 use uuid::Uuid;
 
+use super::given_up::{explain, settle};
 use super::late::{self, Received};
 use super::load::{Loaded, Run, object};
 use super::status::RunStatus;
@@ -119,6 +120,10 @@ async fn in_tx(connection: &mut PgConnection, terms: &Terms, known: &Remembered)
     if !late.is_empty() {
         late::take(connection, known.instance_id, &late).await?;
     }
+    let failed = on_time.iter().filter(|(_, answer)| answer.outcome.is_err()).map(|(_, answer)| answer);
+    let settled: Vec<i64> =
+        late.iter().map(|late| &late.answer).chain(failed).map(|answer| answer.block_id).collect();
+    settle(connection, &settled).await?;
     let moment = Moment { version, now, full, stored_changed: !late.is_empty() };
     let stepped = match run {
         Some(run) => go_on(connection, terms, run, on_time, &moment).await?,
@@ -171,6 +176,7 @@ async fn go_on(
     }
     if terms.may_time_out && !moment.full {
         progress.time_out(&frame, moment.now, &mut changes);
+        explain(connection, &frame, &mut changes, terms.sender.as_ref()).await?;
     }
     // A run without blocks has ended before anything was done.
     if idle && changes.is_empty() && progress.result(&frame).is_none() {

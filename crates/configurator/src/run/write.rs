@@ -44,17 +44,17 @@ pub(super) struct Changes {
     pub(super) delete_stored: Vec<(String, String, i64)>,
     /// Not deleted by their integrations.
     pub(super) orphan_stored: Vec<(String, String, i64)>,
-    /// Messages that are not wanted any more.
-    pub(super) take_back: Vec<String>,
+    /// Steps that were not answered in time, and their messages.
+    pub(super) given_up: Vec<(usize, i64)>,
 }
 
 impl Changes {
     pub(super) fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.take_back.is_empty()
+        self.blocks.is_empty()
     }
 }
 
-/// Writes them; at most six round trips.
+/// Writes them; at most five round trips.
 pub(super) async fn write(
     connection: &mut PgConnection,
     frame: &Frame,
@@ -72,9 +72,6 @@ pub(super) async fn write(
     }
     if !changes.orphan_stored.is_empty() {
         gone(connection, frame.instance_id, ORPHAN_STORED, &changes.orphan_stored).await?;
-    }
-    if !changes.take_back.is_empty() {
-        sender.take_back_in_tx(connection, &changes.take_back).await?;
     }
     if !changes.sends.is_empty() {
         write_sends(connection, frame, &changes.sends).await?;
@@ -122,7 +119,7 @@ async fn write_sends(connection: &mut PgConnection, frame: &Frame, sends: &[Send
     Ok(())
 }
 
-/// Stores successes, each unless a later message of the block has been answered.
+/// Stores successes, each unless a later message of the block has been answered, be it by its deletion.
 pub(super) async fn store_states(connection: &mut PgConnection, successes: &[(i64, String)]) -> Result<()> {
     let (ids, states): (Vec<i64>, Vec<&str>) =
         successes.iter().map(|(id, state)| (*id, state.as_str())).unzip();
@@ -188,19 +185,45 @@ pub(super) fn ordinal(step: usize) -> i32 {
     i32::try_from(step).unwrap_or(i32::MAX)
 }
 
-/// The blocks of a run as its rows are made.
+/// A step of a run as its row is made.
+pub(super) struct StepRow {
+    pub(super) ordinal: i32,
+    pub(super) name: String,
+    pub(super) integration: String,
+    /// Of a deletion: what comes before it.
+    pub(super) after: Option<Vec<i32>>,
+    /// Of a block: the deletions that come before it, if there are any.
+    pub(super) after_deletions: Option<Vec<i32>>,
+    /// Of a block: what is known of its params.
+    pub(super) foreseen: Option<String>,
+}
+
+/// The steps of a run as its rows are made.
 pub(super) fn rows(
     graph: &crate::template::Graph,
     deletions: &[super::plan::Deletion],
-) -> Vec<(i32, String, String, Option<Vec<i32>>)> {
+    found: &super::renamed::Precedence,
+) -> Vec<StepRow> {
+    let deletion_at = |n: usize| ordinal(graph.nodes.len() + n);
     let nodes = graph.nodes.iter().enumerate().filter_map(|(place, node)| match node {
-        Node::Block(block) => Some((ordinal(place), block.name.clone(), block.integration(), None)),
+        Node::Block(block) => Some(StepRow {
+            ordinal: ordinal(place),
+            name: block.name.clone(),
+            integration: block.integration(),
+            after: None,
+            after_deletions: Some(found.first[place].iter().map(|n| deletion_at(*n)).collect())
+                .filter(|deletions: &Vec<i32>| !deletions.is_empty()),
+            foreseen: found.foreseen[place].clone(),
+        }),
         Node::Wire(_) => None,
     });
-    let deletions = deletions.iter().enumerate().map(|(n, deletion)| {
-        let after = deletion.after.iter().map(|step| ordinal(*step)).collect();
-        let at = ordinal(graph.nodes.len() + n);
-        (at, deletion.name.clone(), deletion.integration.clone(), Some(after))
+    let deletions = deletions.iter().enumerate().map(|(n, deletion)| StepRow {
+        ordinal: deletion_at(n),
+        name: deletion.name.clone(),
+        integration: deletion.integration.clone(),
+        after: Some(deletion.after.iter().map(|step| ordinal(*step)).collect()),
+        after_deletions: None,
+        foreseen: None,
     });
     nodes.chain(deletions).collect()
 }
@@ -221,22 +244,39 @@ SELECT s.block_id, $1, $2, s.ordinal, s.action, s.params, s.state, s.digest, str
 FROM unnest($3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
     AS s (block_id, ordinal, action, params, state, digest, depends_on)";
 
+/// Of several answers to one block in a batch the one to the latest message counts.
 const STORE_STATES: &str = "-- store_states
 INSERT INTO configurator_stored AS o (instance_id, name, integration, block_id, params, state, digest, depends_on)
-SELECT s.instance_id, b.name, b.integration, s.block_id, s.params, a.state, s.digest, s.depends_on
+SELECT DISTINCT ON (s.instance_id, b.name, b.integration)
+       s.instance_id, b.name, b.integration, s.block_id, s.params, a.state, s.digest, s.depends_on
 FROM unnest($1::bigint[], $2::text[]) AS a (block_id, state)
 JOIN configurator_sends s USING (block_id)
 JOIN configurator_run_blocks b ON b.run_id = s.run_id AND b.ordinal = s.ordinal
+WHERE NOT EXISTS (
+    SELECT FROM configurator_gone g
+    WHERE g.instance_id = s.instance_id AND g.name = b.name AND g.integration = b.integration AND g.block_id >= s.block_id
+)
+ORDER BY s.instance_id, b.name, b.integration, s.block_id DESC
 ON CONFLICT (instance_id, name, integration) DO UPDATE
     SET block_id = excluded.block_id, params = excluded.params, state = excluded.state, digest = excluded.digest,
-        depends_on = excluded.depends_on, orphaned = false
+        depends_on = excluded.depends_on, orphaned = o.orphaned AND coalesce(o.orphaned_by, 0) > excluded.block_id
     WHERE o.block_id < excluded.block_id";
 
+/// What is gone is noted whether or not it was there: an answer that would bring it back may be under way.
 pub(super) const DELETE_STORED: &str = "-- delete_stored
-DELETE FROM configurator_stored o USING unnest($2::text[], $3::text[], $4::bigint[]) AS g (name, integration, block_id)
+WITH given AS MATERIALIZED (
+    SELECT name, integration, max(block_id) AS block_id
+    FROM unnest($2::text[], $3::text[], $4::bigint[]) AS g (name, integration, block_id) GROUP BY name, integration
+), noted AS (
+    INSERT INTO configurator_gone AS o (instance_id, name, integration, block_id)
+    SELECT $1, name, integration, block_id FROM given
+    ON CONFLICT (instance_id, name, integration) DO UPDATE
+        SET block_id = greatest(o.block_id, excluded.block_id), gone_at = now()
+)
+DELETE FROM configurator_stored o USING given g
 WHERE o.instance_id = $1 AND o.name = g.name AND o.integration = g.integration AND o.block_id < g.block_id";
 
 pub(super) const ORPHAN_STORED: &str = "-- orphan_stored
-UPDATE configurator_stored o SET orphaned = true
+UPDATE configurator_stored o SET orphaned = true, orphaned_by = g.block_id
 FROM unnest($2::text[], $3::text[], $4::bigint[]) AS g (name, integration, block_id)
 WHERE o.instance_id = $1 AND o.name = g.name AND o.integration = g.integration AND o.block_id < g.block_id";

@@ -19,7 +19,7 @@ pub struct Terms {
     pub concurrency: usize,
     /// How long a task stays with a dead process; extended three times as often while a handler works.
     pub visibility: Duration,
-    /// How soon a task comes again after a temporary error.
+    /// How soon a task comes again after a temporary error; each time later, up to a minute.
     pub again: Duration,
     /// How long what is in work may take once the integration is told to stop; then it is given back.
     pub grace: Duration,
@@ -79,7 +79,9 @@ impl Host {
             both = both => both,
         };
         let dead_letters: Arc<dyn FifoQueue> = Arc::new(OptionalQueue::new(self.engine.clone(), dead));
-        let worker = Worker { handlers, memory: self.memory, queue: tasks, answers, again: self.terms.again };
+        let (memory, again) = (self.memory, self.terms.again);
+        let worker =
+            Worker { handlers, memory, queue: tasks, answers, again, outage: store::Outage::default() };
         let terms = ConsumerTerms {
             concurrency: self.terms.concurrency,
             visibility: self.terms.visibility,

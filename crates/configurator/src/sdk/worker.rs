@@ -3,15 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use queue::Backoff;
 use queue::fifo::{Consumer, FifoError, FifoQueue, Message, NewMessage, Verdict};
 use serde_json::{Map, Value as Json, json};
+use store::Outage;
 
 use super::handler::{Handlers, Outcome, Raw};
 use super::memory::Memory;
-use crate::protocol::{ANSWER, Action, Answer, Failure, JOB_NAME, block_id};
+use crate::numbered::{Numbered, numbered};
+use crate::protocol::{ANSWER, Action, Answer, Failure, JOB_NAME};
 
 /// When nothing can be remembered or answered, the message comes again after this.
 const PAUSE: Duration = Duration::from_secs(1);
+/// And that grows to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Carries out the tasks of one queue.
 pub(super) struct Worker {
@@ -22,6 +27,13 @@ pub(super) struct Worker {
     pub(super) answers: Arc<dyn FifoQueue>,
     /// How soon a task comes again after a temporary error.
     pub(super) again: Duration,
+    pub(super) outage: Outage,
+}
+
+/// The more often it has come the later: what was received too often becomes a dead letter.
+fn again(first: Duration, message: &Message) -> Verdict {
+    let backoff = Backoff { first, most: LONGEST_PAUSE.max(first), jitter: 0.2 };
+    Verdict::Again(backoff.random_delay(message.receives))
 }
 
 /// A task as it is read.
@@ -34,7 +46,7 @@ struct Task {
 
 impl Consumer for Worker {
     async fn consume(&self, message: &Message) -> Verdict {
-        let Some((body, block_id)) = numbered(&message.body) else {
+        let Some(Numbered { block_id, body }) = numbered(&message.body) else {
             self.count("unreadable");
             return Verdict::Dead("VALIDATION_ERROR: the message says no block_id".to_owned());
         };
@@ -47,10 +59,10 @@ impl Consumer for Worker {
                 self.count("repeated");
                 answer
             }
-            Ok(None) => match self.carry_out(&body, block_id).await {
+            Ok(None) => match self.carry_out(body, block_id).await {
                 Ok(outcome) => match self.remember(block_id, outcome).await {
                     Ok(answer) => answer,
-                    Err(reason) => return self.later(block_id, &reason),
+                    Err(reason) => return self.later(message, block_id, &reason),
                 },
                 Err(reason) => {
                     self.count("temporary");
@@ -60,37 +72,32 @@ impl Consumer for Worker {
                         reason,
                         "a task failed for now; it comes again"
                     );
-                    return Verdict::Again(self.again);
+                    return again(self.again, message);
                 }
             },
-            Err(reason) => return self.later(block_id, &reason),
+            Err(reason) => return self.later(message, block_id, &reason),
         };
         match self.send(message, block_id, answer).await {
-            Ok(()) => Verdict::Done,
-            Err(error) => self.later(block_id, &error.to_string()),
+            Ok(()) => {
+                self.outage.worked(|lasted| {
+                    tracing::info!(
+                        queue = self.queue,
+                        seconds = lasted.as_secs(),
+                        "tasks are answered again"
+                    );
+                });
+                Verdict::Done
+            }
+            Err(error) => self.later(message, block_id, &error.to_string()),
         }
     }
 }
 
-/// The body as JSON and the number in it: also of a body that is no JSON, if it can be found.
-fn numbered(body: &str) -> Option<(Option<Json>, i64)> {
-    if let Ok(json) = body.parse::<Json>() {
-        let id = block_id(&json)?;
-        return Some((Some(json), id));
-    }
-    let after = &body[body.find("\"block_id\"")? + "\"block_id\"".len()..];
-    let digits = after.trim_start().strip_prefix(':')?.trim_start();
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-    let id = block_id(&json!({"block_id": digits[..end].parse::<i64>().ok()?}))?;
-    Some((None, id))
-}
-
 impl Task {
-    fn read(body: Option<&Json>) -> Result<Self, Failure> {
+    fn read(body: &Json) -> Result<Self, Failure> {
         let wrong = |field: &str, reason: &str| {
             Failure::new("VALIDATION_ERROR", json!({"field": field, "reason": reason}))
         };
-        let body = body.ok_or_else(|| wrong("body", "is not JSON"))?;
         let object = |field: &str| match body.get(field) {
             None | Some(Json::Null) => Ok(Map::new()),
             Some(Json::Object(object)) => Ok(object.clone()),
@@ -113,20 +120,23 @@ impl Worker {
         metrics::counter!("integration_tasks_total", "queue" => queue, "outcome" => outcome).increment(1);
     }
 
-    fn later(&self, block_id: i64, reason: &str) -> Verdict {
+    fn later(&self, message: &Message, block_id: i64, reason: &str) -> Verdict {
         self.count("unanswered");
-        tracing::warn!(
-            queue = self.queue,
-            block_id,
-            reason,
-            code = "UNAVAILABLE",
-            "a task could not be answered; it comes again"
-        );
-        Verdict::Again(PAUSE)
+        self.outage.failed(|failures| {
+            tracing::warn!(
+                queue = self.queue,
+                block_id,
+                reason,
+                failures,
+                code = "UNAVAILABLE",
+                "tasks cannot be answered; they come again"
+            );
+        });
+        again(PAUSE, message)
     }
 
-    async fn carry_out(&self, body: &Option<Json>, block_id: i64) -> Outcome {
-        let Task { task, action, params, state } = match Task::read(body.as_ref()) {
+    async fn carry_out(&self, body: Result<Json, Failure>, block_id: i64) -> Outcome {
+        let Task { task, action, params, state } = match body.and_then(|body| Task::read(&body)) {
             Ok(task) => task,
             Err(failure) => return Ok(Err(failure)),
         };
@@ -157,7 +167,7 @@ impl Worker {
             attributes: [(JOB_NAME.to_owned(), ANSWER.to_owned())].into(),
         };
         match self.answers.send(answer.clone()).await {
-            Err(FifoError::Invalid(reason)) => {
+            Err(FifoError::Invalid(reason) | FifoError::TooLarge(reason)) => {
                 // Such as a state that is too large: that is said instead.
                 let failure = Failure::new("TOO_LARGE", json!({"reason": reason}));
                 let body = Answer { block_id, outcome: Err(failure) }.body();

@@ -50,6 +50,14 @@ pub(super) fn read(tree: &Tree, wrong: &mut dyn FnMut(u32, String)) -> Expressio
             Expression::List(items)
         }
         Node::Map(entries) => {
+            for (key, value) in entries {
+                if let Some(reference) = mentioned(key) {
+                    let reason = format!(
+                        "`{reference}` in a key: keys are taken as they are written, only values can be references"
+                    );
+                    wrong(value.line, reason);
+                }
+            }
             let entries: Vec<_> =
                 entries.iter().map(|(key, value)| (key.clone(), read(value, wrong))).collect();
             if entries.iter().all(|(_, value)| matches!(value, Expression::Literal(_))) {
@@ -63,6 +71,13 @@ pub(super) fn read(tree: &Tree, wrong: &mut dyn FnMut(u32, String)) -> Expressio
 }
 
 fn read_text(text: &str, line: u32, wrong: &mut dyn FnMut(u32, String)) -> Expression<Reference> {
+    if let Some((reference, path)) = goes_deeper(text) {
+        let reason = format!(
+            "`${reference}{path}`: a reference is to a whole output, $block.output; `{path}` is no part of it (if it is text: ${{{reference}}}{path})"
+        );
+        wrong(line, reason);
+        return Expression::Literal(Json::Null);
+    }
     let mut pieces = match pieces(text, line) {
         Ok(pieces) => pieces,
         Err(reason) => {
@@ -81,7 +96,40 @@ fn read_text(text: &str, line: u32, wrong: &mut dyn FnMut(u32, String)) -> Expre
     }
 }
 
-/// The parts of a text: `$block.output` is a reference, `$$` a dollar, any other `$` wrong.
+/// The reference that a text begins with, and the rest, if that looks as if it were to lead into the value: `.c`, `[0]`, and
+/// nothing else. As a text, the whole value would be written out before it.
+fn goes_deeper(text: &str) -> Option<(&str, &str)> {
+    let text = text.strip_prefix('$')?;
+    let (block, output) = reference(text)?;
+    let (reference, path) = text.split_at(block.len() + 1 + output.len());
+    let mut rest = path;
+    while !rest.is_empty() {
+        rest = match rest.strip_prefix('.') {
+            Some(after) => {
+                let end = after.find(|c| !goes_on(c) && c != '-').unwrap_or(after.len());
+                (end > 0).then_some(&after[end..])?
+            }
+            None => rest.strip_prefix('[')?.split_once(']')?.1,
+        };
+    }
+    (!path.is_empty()).then_some((reference, path))
+}
+
+/// The first reference in a text in which references mean nothing.
+pub(super) fn mentioned(text: &str) -> Option<String> {
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            rest = after;
+        } else if let Some((block, output)) = reference(rest.strip_prefix('{').unwrap_or(rest)) {
+            return Some(format!("${block}.{output}"));
+        }
+    }
+    None
+}
+
+/// The parts of a text: `$block.output` or `${block.output}` is a reference, `$$` a dollar, any other `$` wrong.
 pub(super) fn pieces(text: &str, line: u32) -> Result<Vec<Piece<Reference>>, String> {
     let (mut pieces, mut plain, mut rest) = (Vec::new(), String::new(), text);
     while let Some(at) = rest.find('$') {
@@ -92,14 +140,14 @@ pub(super) fn pieces(text: &str, line: u32) -> Result<Vec<Piece<Reference>>, Str
             rest = after;
             continue;
         }
-        let (block, output) = reference(rest).ok_or_else(|| {
+        let (block, output, length) = braced(rest).ok_or_else(|| {
             let shown: String = rest.chars().take_while(|c| goes_on(*c) || *c == '.').take(80).collect();
             format!("`${shown}` is no reference: write $block.output, and $$ for a dollar")
         })?;
         if !plain.is_empty() {
             pieces.push(Piece::Text(std::mem::take(&mut plain)));
         }
-        rest = &rest[block.len() + 1 + output.len()..];
+        rest = &rest[length..];
         pieces.push(Piece::Value(Reference { block: block.to_owned(), output: output.to_owned(), line }));
     }
     plain.push_str(rest);
@@ -107,6 +155,17 @@ pub(super) fn pieces(text: &str, line: u32) -> Result<Vec<Piece<Reference>>, Str
         pieces.push(Piece::Text(plain));
     }
     Ok(pieces)
+}
+
+/// Block and output of the `block.output` or `{block.output}` that a text begins with, and how long that is.
+fn braced(text: &str) -> Option<(&str, &str, usize)> {
+    let inner = text.strip_prefix('{');
+    let (block, output) = reference(inner.unwrap_or(text))?;
+    let length = block.len() + 1 + output.len();
+    match inner {
+        Some(inner) => inner[length..].starts_with('}').then_some((block, output, length + 2)),
+        None => Some((block, output, length)),
+    }
 }
 
 /// Block and output of the `block.output` that a text begins with.
@@ -185,6 +244,39 @@ mod tests {
     }
 
     #[test]
+    fn what_looks_like_a_way_into_a_value_is_none() {
+        for (text, expected) in [
+            ("$a.obj.c", Some(("a.obj", ".c"))),
+            ("$a.obj.c.d-e.0", Some(("a.obj", ".c.d-e.0"))),
+            ("$a.list[0]", Some(("a.list", "[0]"))),
+            ("$a.list[0].x['y']", Some(("a.list", "[0].x['y']"))),
+            ("$a.obj", None),
+            ("$a.obj.", None),
+            ("$a.host:80", None),
+            ("$a.name/x.txt", None),
+            ("$a.b-$a.c.d", None),
+            ("see $a.obj.c", None),
+            ("${a.name}.txt", None),
+            ("$$a.b.c", None),
+        ] {
+            assert_eq!(goes_deeper(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn references_where_there_are_none_are_noticed() {
+        for (text, expected) in [
+            ("$a.id", Some("$a.id")),
+            ("x ${a.id}", Some("$a.id")),
+            ("$schema", None),
+            ("$$a.id", None),
+            ("5 $", None),
+        ] {
+            assert_eq!(mentioned(text).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn references_dollars_and_text() {
         for (text, expected) in [
             ("", ""),
@@ -194,6 +286,11 @@ mod tests {
             ("$a.b$c.d", "<a/b><c/d>"),
             ("$a.b-$a.c.", "<a/b>[-]<a/c>[.]"),
             ("$a.b.c", "<a/b>[.c]"),
+            ("${a.b}.c", "<a/b>[.c]"),
+            ("x${a.b}c${a.b}", "[x]<a/b>[c]<a/b>"),
+            ("${a.b", "`$` is no reference"),
+            ("${a}", "`$` is no reference"),
+            ("$${a.b}", "[${a.b}]"),
             ("$$", "[$]"),
             ("$$a.b", "[$a.b]"),
             ("$$$a.b", "[$]<a/b>"),

@@ -55,6 +55,8 @@ pub enum Node {
 pub struct Block {
     /// As `module.block`.
     pub name: String,
+    /// Names that it had before, as `module.block`, the latest first.
+    pub former: Vec<String>,
     /// Its line.
     pub line: u32,
     /// The integration's queue, without environment and ending.

@@ -5,6 +5,7 @@
 
 mod evaluate;
 mod expression;
+mod former;
 mod graph;
 mod names;
 mod read;

@@ -7,6 +7,7 @@ use reconcile::{listed, suggestion};
 use serde_json::Value as Json;
 
 use super::expression::{self, Reference};
+use super::former::{MOST_FORMER, Names};
 use super::names::{self, is_name};
 use super::{Expression, Faults, GLOBAL, Input, Scope};
 
@@ -20,6 +21,8 @@ pub(super) struct Module {
     pub(super) line: u32,
     /// Of the root.
     pub(super) run_inputs: Vec<Input>,
+    /// What it says it was called, in full.
+    pub(super) renamed_from: Vec<String>,
     /// Of a nested module.
     pub(super) inputs: Vec<Value>,
     pub(super) members: Vec<Member>,
@@ -45,6 +48,10 @@ pub(super) enum Member {
 pub(super) struct Written {
     pub(super) name: String,
     pub(super) full_name: String,
+    /// What it says it was called, in full.
+    pub(super) renamed_from: Vec<String>,
+    /// All names it may have had, as the modules around it may have been called otherwise, too.
+    pub(super) former: Vec<String>,
     pub(super) line: u32,
     pub(super) queue: String,
     pub(super) task: String,
@@ -88,36 +95,62 @@ pub(super) fn root(tree: &Tree, faults: &mut Faults) -> Module {
     if reader.get("blocks").is_none() {
         reader.wrong("blocks", "`blocks` is missing: the list of blocks");
     }
-    let members = blocks.iter().filter_map(|block| member(block, "", faults)).collect();
+    let members = blocks.iter().filter_map(|block| member(block, &Names::root(), faults)).collect();
     let (name, full_name) = (GLOBAL.to_owned(), GLOBAL.to_owned());
-    Module { name, full_name, line: tree.line, run_inputs, inputs: Vec::new(), members, outputs }
+    Module { name, full_name, line: tree.line, run_inputs, members, outputs, ..Module::default() }
 }
 
-fn member(tree: &Tree, within: &str, faults: &mut Faults) -> Option<Member> {
-    let around = if within.is_empty() { GLOBAL } else { within };
+fn member(tree: &Tree, within: &Names, faults: &mut Faults) -> Option<Member> {
+    let around = within.shown();
     let Node::Map(entries) = tree.node() else {
         faults.add(around, tree.line, "a block is a mapping: name, type, …");
         return None;
     };
     let mut reader = Reader { block: around.to_owned(), line: tree.line, entries, faults };
     let name = reader.own_name()?;
-    let full_name = if within.is_empty() { name.clone() } else { format!("{within}.{name}") };
+    let full_name = within.with(&name);
     reader.block.clone_from(&full_name);
+    let renamed_from = reader.renamed_from(within);
+    let names = within.inner(&name, &renamed_from);
     match reader.text("type") {
         Some("module") => {
-            reader.known(&["name", "type", "description", "inputs", "blocks", "outputs"]);
+            reader.known(&["name", "type", "description", "renamed_from", "inputs", "blocks", "outputs"]);
             let (inputs, outputs) = (reader.values("inputs"), reader.values("outputs"));
             let blocks = reader.list("blocks");
-            let members = blocks.iter().filter_map(|block| member(block, &full_name, faults)).collect();
-            let run_inputs = Vec::new();
-            let line = tree.line;
-            Some(Member::Module(Module { name, full_name, line, run_inputs, inputs, members, outputs }))
+            let members = blocks.iter().filter_map(|block| member(block, &names, faults)).collect();
+            let (line, run_inputs) = (tree.line, Vec::new());
+            Some(Member::Module(Module {
+                name,
+                full_name,
+                line,
+                run_inputs,
+                renamed_from,
+                inputs,
+                members,
+                outputs,
+            }))
         }
-        Some("integration") => reader.integration_block(name, full_name).map(Member::Block),
+        Some("integration") => {
+            let mut block = reader.integration_block(name, full_name)?;
+            (block.renamed_from, block.former) = (renamed_from, names.former);
+            Some(Member::Block(block))
+        }
         _ => {
             reader.wrong("type", "`type` is `integration` or `module`");
             None
         }
+    }
+}
+
+/// The first reference anywhere in a value in which references mean nothing.
+fn reference_in(value: &Json) -> Option<String> {
+    match value {
+        Json::String(text) => expression::mentioned(text),
+        Json::Array(items) => items.iter().find_map(reference_in),
+        Json::Object(map) => {
+            map.iter().find_map(|(key, value)| expression::mentioned(key).or_else(|| reference_in(value)))
+        }
+        _ => None,
     }
 }
 
@@ -200,6 +233,31 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
+    /// Former names, in full: a name alone is one beside this block, `global.x` one at the root, any other with dots as runs
+    /// show it.
+    fn renamed_from(&mut self, within: &Names) -> Vec<String> {
+        let texts: Vec<&Tree> = match self.get("renamed_from").map(|tree| (tree, tree.node())) {
+            None | Some((_, Node::Scalar(Json::Null))) => return Vec::new(),
+            Some((_, Node::List(items))) => items.iter().collect(),
+            Some((tree, _)) => vec![tree],
+        };
+        let mut names = Vec::new();
+        for tree in texts.into_iter().take(MOST_FORMER) {
+            match tree.node() {
+                Node::Scalar(Json::String(text)) if text.split('.').all(is_name) && text != GLOBAL => {
+                    names.push(match text.strip_prefix("global.") {
+                        Some(at_root) => at_root.to_owned(),
+                        None if text.contains('.') => text.clone(),
+                        None => within.with(text),
+                    });
+                }
+                _ => self
+                    .at(tree.line, "`renamed_from` is the name that the block had, or a list of such names"),
+            }
+        }
+        names
+    }
+
     /// An item of a list of named things.
     fn named<'r>(&'r mut self, item: &'t Tree, keys: &[&str]) -> Option<(String, Reader<'t, 'r>)> {
         let Node::Map(entries) = item.node() else {
@@ -233,6 +291,9 @@ impl<'t> Reader<'t, '_> {
             }
         };
         let default = reader.get("default").map(Tree::to_json);
+        if let Some(reference) = default.as_ref().and_then(reference_in) {
+            reader.wrong("default", format!("`{reference}`: a default is a plain value, without references"));
+        }
         let required = reader.flag("required").unwrap_or(false);
         Some(Input { name, scope, required, default })
     }
@@ -267,6 +328,7 @@ impl<'t> Reader<'t, '_> {
             "cache",
             "block_timeout",
             "version",
+            "renamed_from",
         ]);
         let Some((queue, task)) = self.text("integration").and_then(names::integration) else {
             self.wrong(
@@ -290,8 +352,22 @@ impl<'t> Reader<'t, '_> {
         let cache = self.flag("cache").unwrap_or(false);
         let (timeout, version) = (self.timeout(), self.version());
         let (queue, task) = (queue.to_owned(), task.to_owned());
-        let line = self.line;
-        Some(Written { name, full_name, line, queue, task, inputs, outputs, args, cache, timeout, version })
+        let (line, renamed_from, former) = (self.line, Vec::new(), Vec::new());
+        Some(Written {
+            name,
+            full_name,
+            renamed_from,
+            former,
+            line,
+            queue,
+            task,
+            inputs,
+            outputs,
+            args,
+            cache,
+            timeout,
+            version,
+        })
     }
 
     fn inputs(&mut self) -> Vec<Reference> {
@@ -341,9 +417,18 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn version(&mut self) -> Option<String> {
-        match self.get("version")?.node() {
-            Node::Scalar(Json::String(text)) => Some(text.clone()),
-            Node::Scalar(value @ Json::Number(_)) => Some(value.to_string()),
+        let version = self.get("version")?;
+        match version.node() {
+            Node::Scalar(Json::String(text)) => {
+                if let Some(reference) = expression::mentioned(text) {
+                    self.wrong("version", format!("`{reference}`: a version is plain, without references"));
+                }
+                Some(text.clone())
+            }
+            // 1.10 is another version than 1.1.
+            Node::Scalar(value @ Json::Number(_)) => {
+                Some(version.written().map_or_else(|| value.to_string(), str::to_owned))
+            }
             Node::Scalar(Json::Null) => None,
             _ => {
                 self.wrong("version", "`version` is a text or a number");

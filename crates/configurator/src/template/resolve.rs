@@ -41,6 +41,7 @@ pub(super) fn resolve(root: &Module, faults: &mut Faults) -> Graph {
     let run_inputs = root.run_inputs.iter().map(|input| input.name.clone()).collect();
     let mut resolver = Resolver { faults, nodes: Vec::new(), names: Vec::new(), run_inputs };
     let places = resolver.place(root);
+    super::former::check(root, resolver.faults);
     let outputs = resolver.module(root, &places);
     // Every place was filled, or there are faults.
     let empty = || Node::Wire(Expression::Literal(serde_json::Value::Null));
@@ -158,6 +159,7 @@ impl Resolver<'_> {
         let sources = written.inputs.iter().filter_map(|of| self.find(name, of, sight)).collect();
         Block {
             name: name.clone(),
+            former: written.former.clone(),
             line: written.line,
             queue: written.queue.clone(),
             task: written.task.clone(),

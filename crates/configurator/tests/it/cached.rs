@@ -31,6 +31,14 @@ fn only_what_is_unchanged_and_says_so_is_served_from_the_cache() {
         let versioned = cached("extra: 1").replace("cache: true", "cache: true, version: 2");
         world.run("t", &versioned).await;
         assert_eq!(world.came().len(), 3, "another version of the integration");
+        for (version, sent) in
+            [("1.1", 3), ("1.10", 3), ("1.10", 0), ("'1.10'", 0), ("1.1", 3), ("01", 3), ("1", 3)]
+        {
+            let versioned =
+                cached("extra: 1").replace("cache: true", &format!("cache: true, version: {version}"));
+            world.run("t", &versioned).await;
+            assert_eq!(world.came().len(), sent, "version {version}");
+        }
         world.run("t", &template(&[("a", &[], "extra: 1")])).await;
         assert_eq!(world.came()[0], "update a", "a block that does not ask for it");
     });

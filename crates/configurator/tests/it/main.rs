@@ -3,6 +3,7 @@
 // Helpers of tests may fail loudly, too.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod brought_back;
 mod cached;
 mod checked;
 mod example;
@@ -11,6 +12,8 @@ mod harness;
 mod large;
 mod late;
 mod modules;
+mod poison;
+mod renamed;
 mod restarted;
 mod sdk;
 mod templates;

@@ -42,6 +42,29 @@ fn what_is_wrong_is_named_with_block_and_line() {
         (one(&block("a", ", arg: {}")), "a 5 unknown key `arg`, did you mean `args`?"),
         (one(&block("a", ", args: {v: 5 $}")), "a 5 `$` is no reference"),
         (one(&block("a", ", args: [1]")), "a 5 `args` must be a mapping"),
+        (
+            one(&block("a", ", inputs: [global.x], args: {v: $global.x.c}")),
+            "a 5 `$global.x.c`: a reference is to a whole output",
+        ),
+        (
+            one(&block("a", ", inputs: [global.x], args: {l: [{v: '$global.x[0]'}]}")),
+            "a 5 `$global.x[0]`: a reference is to",
+        ),
+        (one(&block("a", ", args: {$global.x: 1}")), "a 5 `$global.x` in a key"),
+        (one(&block("a", ", args: {l: [{'x ${global.x}': 1}]}")), "a 5 `$global.x` in a key"),
+        (one(&block("a", ", version: $global.x")), "a 5 `$global.x`: a version is plain"),
+        (
+            one(&block("a", "")).replace("{name: x}", "{name: x, default: [$b.id]}"),
+            "global 3 `$b.id`: a default is a plain",
+        ),
+        (
+            one("  - {name: m, type: module, outputs: [{name: o, value: $a.id.c}], blocks: []}\n"),
+            "m 5 `$a.id.c`: a reference is",
+        ),
+        (
+            one(&block("a", ", args: {n: 123456789012345678901234567890}")),
+            "global 5 the number 1234567890123456789012345678",
+        ),
         (one("  - {name: a, type: integration, integration: qdo}\n"), "a 5 `integration` is"),
         (one("  - {name: a, type: other}\n"), "a 5 `type` is `integration` or `module`"),
         ("- 1".to_owned(), "global 1 a template is a mapping"),

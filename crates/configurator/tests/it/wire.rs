@@ -68,6 +68,22 @@ async fn begin(world: &World, template: &str, id: i64) -> i64 {
 }
 
 #[test]
+fn what_yaml_calls_a_string_is_sent_as_one_and_braces_end_a_reference() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let foreign = Foreign::of(&world).await;
+        let args = "mode: 0644, zip: 01067, at: 12:30:45, day: 2001-01-01, big: 1_000, on: yes, n: 1.50, f: '${global.id}.txt'";
+        let one = &TWO[..TWO.find("  - name: price").unwrap()];
+        begin(&world, &one.replace("service_id: $global.id", args), 5).await;
+        let (_, _, body) = foreign.next().await;
+        let expected = json!({"mode": "0644", "zip": "01067", "at": "12:30:45", "day": "2001-01-01", "big": "1_000",
+            "on": "yes", "n": 1.5, "f": "5.txt"});
+        assert_eq!(body["params"], expected);
+    });
+}
+
+#[test]
 fn messages_states_and_export_are_exactly_as_written() {
     run(async {
         let world = World::fresh().await;

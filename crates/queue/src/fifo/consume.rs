@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use store::Outage;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -66,6 +67,7 @@ struct Work<C> {
     consumer: Arc<C>,
     visibility: Duration,
     stopped: CancellationToken,
+    outage: Outage,
 }
 
 /// Consumes until `stop`, and returns when nothing is in work any more. What a receive under way at that moment brings is
@@ -78,7 +80,8 @@ pub async fn consume<C: Consumer>(
 ) {
     let free = Arc::new(Semaphore::new(terms.concurrency));
     let stopped = CancellationToken::new();
-    let work = Arc::new(Work { queues, consumer, visibility: terms.visibility, stopped: stopped.clone() });
+    let (visibility, outage) = (terms.visibility, Outage::default());
+    let work = Arc::new(Work { queues, consumer, visibility, stopped: stopped.clone(), outage });
     let mut working = JoinSet::new();
     loop {
         let received = tokio::select! {
@@ -105,11 +108,18 @@ async fn receive<C>(work: &Work<C>, free: &Arc<Semaphore>) -> Vec<(Vec<Message>,
     let most = MOST_RECEIVED.min(free.available_permits() + 1);
     drop(first);
     let received = work.queues.queue.receive(most, LONGEST_WAIT, Some(work.visibility)).await;
+    let queue = work.queues.queue.name();
     let received = match received {
-        Ok(received) => received,
+        Ok(received) => {
+            work.outage.worked(|lasted| {
+                tracing::info!(queue, seconds = lasted.as_secs(), "the queue answers again");
+            });
+            received
+        }
         Err(error) => {
-            let queue = work.queues.queue.name();
-            tracing::warn!(queue, %error, code = "UNAVAILABLE", "nothing could be received");
+            work.outage.failed(|failures| {
+                tracing::warn!(queue, %error, failures, code = "UNAVAILABLE", "nothing can be received; it is tried again");
+            });
             sleep(PAUSE).await;
             return Vec::new();
         }
@@ -226,7 +236,7 @@ impl<C: Consumer> Work<C> {
 
 /// The message with the reason beside it. What leaves no room for that is cut, so that every message can be buried: first the
 /// attributes that are too many or too large, then the end of the body.
-fn dead_letter(message: &Message, reason: &str) -> NewMessage {
+pub fn dead_letter(message: &Message, reason: &str) -> NewMessage {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let reason: String = reason.chars().take(LONGEST_REASON).map(plain).collect();
     let reason = if reason.is_empty() { "unknown".to_owned() } else { reason };

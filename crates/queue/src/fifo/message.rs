@@ -72,9 +72,11 @@ impl NewMessage {
         let texts = || self.attributes.iter().flat_map(|(name, value)| [name, value]).chain([&self.body]);
         let bytes: usize = texts().map(String::len).sum();
         let empty = self.body.is_empty() || texts().any(String::is_empty);
-        let reason = if bytes > MOST_BYTES {
-            format!("a message of {bytes} bytes: at most {MOST_BYTES} are allowed")
-        } else if self.attributes.len() > MOST_ATTRIBUTES {
+        if bytes > MOST_BYTES {
+            let reason = format!("a message of {bytes} bytes: at most {MOST_BYTES} are allowed");
+            return Err(FifoError::TooLarge(reason));
+        }
+        let reason = if self.attributes.len() > MOST_ATTRIBUTES {
             format!("{} attributes: at most {MOST_ATTRIBUTES} are allowed", self.attributes.len())
         } else if empty {
             "body, names and values of attributes must not be empty".to_owned()
@@ -143,7 +145,10 @@ mod tests {
             message("g", "b", &[("a", "")]),
             message("g", "b", &eleven),
         ] {
-            assert!(matches!(bad.check(), Err(FifoError::Invalid(_))), "{:?}", bad.group);
+            let refused = bad.check();
+            let too_large = bad.body.len() > MOST_BYTES;
+            assert_eq!(matches!(refused, Err(FifoError::TooLarge(_))), too_large, "{refused:?}");
+            assert!(too_large || matches!(refused, Err(FifoError::Invalid(_))), "{:?}", bad.group);
         }
     }
 }

@@ -12,6 +12,7 @@ mod dead_letters;
 mod message;
 mod outbox;
 mod postgres;
+mod refusals;
 mod sqs;
 
 use std::sync::Arc;
@@ -21,12 +22,13 @@ use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
 pub use catalogue::{FifoCatalogue, PostgresCatalogue};
-pub use consume::{CUT_FROM, Consumer, ConsumerTerms, Queues, REASON, Verdict, consume};
+pub use consume::{CUT_FROM, Consumer, ConsumerTerms, Queues, REASON, Verdict, consume, dead_letter};
 pub use dead_letters::forget_dead_letters;
 pub use message::{MOST_ATTRIBUTES, MOST_BYTES, Message, NewMessage, Receipt, Sent};
 pub use outbox::{OUTBOX_CHANNEL, Outbox, relay};
 pub use postgres::{CHANNEL, PostgresFifo, Trace};
-pub use sqs::{SqsAccount, SqsCredentials, SqsEngine};
+pub use refusals::{Refusals, RefusedMessage};
+pub use sqs::{SqsAccount, SqsCredentials, SqsEngine, SqsKeys};
 
 /// Most messages of one receive.
 pub const MOST_RECEIVED: usize = 10;
@@ -49,6 +51,9 @@ pub enum FifoError {
     /// The queue would refuse it for ever.
     #[error("{0}")]
     Invalid(String),
+    /// The queue would refuse it for ever: it takes no message of that size.
+    #[error("{0}")]
+    TooLarge(String),
     /// The engine does not answer: try again later.
     #[error("the queue does not answer: {0}")]
     Unavailable(String),
@@ -137,10 +142,21 @@ pub trait SendInTx: Send + Sync {
         messages: &'a [(&'a str, &'a NewMessage)],
     ) -> BoxFuture<'a, store::Result<Vec<Sent>>>;
 
-    /// Takes back what was to be sent under these ids, as far as it is not sent yet.
+    /// Takes back what was to be sent under these ids, as far as it is not sent yet; what is known of that.
     fn take_back_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
         deduplications: &'a [String],
-    ) -> BoxFuture<'a, store::Result<()>>;
+    ) -> BoxFuture<'a, store::Result<Vec<Unsent>>>;
+}
+
+/// A message that was to be sent and is not any more.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Unsent {
+    /// Its deduplication id.
+    pub deduplication: String,
+    /// How often it was tried.
+    pub attempts: i32,
+    /// Why it could not be sent; `None`: it had not come to that.
+    pub reason: Option<String>,
 }

@@ -11,11 +11,13 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
-use store::Notifications;
+use store::{Notifications, Outage};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{FifoEngine, FifoError, FifoQueue, NewMessage, Result, SendInTx, Sent};
+use super::{
+    FifoEngine, FifoError, FifoQueue, NewMessage, Refusals, RefusedMessage, Result, SendInTx, Sent, Unsent,
+};
 
 /// The channel on which relays are woken.
 pub const OUTBOX_CHANNEL: &str = "fifo_outbox";
@@ -79,14 +81,10 @@ impl SendInTx for Outbox {
         &'a self,
         connection: &'a mut PgConnection,
         deduplications: &'a [String],
-    ) -> BoxFuture<'a, store::Result<()>> {
-        Box::pin(async move {
-            sqlx::query("DELETE FROM fifo_outbox WHERE dedup_id = ANY ($1) -- take_back_outbox")
-                .bind(deduplications)
-                .execute(connection)
-                .await?;
-            Ok(())
-        })
+    ) -> BoxFuture<'a, store::Result<Vec<Unsent>>> {
+        Box::pin(
+            async move { Ok(sqlx::query_as(TAKE_BACK).bind(deduplications).fetch_all(connection).await?) },
+        )
     }
 }
 
@@ -99,7 +97,6 @@ struct Row {
     dedup_id: String,
     body: String,
     attributes: String,
-    attempts: i32,
 }
 
 struct Relay {
@@ -107,22 +104,31 @@ struct Relay {
     engines: HashMap<String, Arc<dyn FifoEngine>>,
     /// Queues that have been opened, by place and name.
     open: Mutex<HashMap<(String, String), Arc<dyn FifoQueue>>>,
+    /// Queues that could not be sent to, by place and name.
+    outages: Mutex<HashMap<(String, String), Arc<Outage>>>,
+    refusals: Arc<dyn Refusals>,
 }
 
-/// Sends what comes into the outbox for these places until `stop`; `notifications` must listen on [`OUTBOX_CHANNEL`].
+/// Sends what comes into the outbox for these places until `stop`; `notifications` must listen on [`OUTBOX_CHANNEL`]. Of what no
+/// queue takes `refusals` hears.
 pub async fn relay(
     pool: PgPool,
     engines: HashMap<String, Arc<dyn FifoEngine>>,
     notifications: Notifications,
+    refusals: Arc<dyn Refusals>,
     stop: CancellationToken,
 ) {
     let mut heard = notifications.listener(OUTBOX_CHANNEL, LOOK_EVERY);
-    let relay = Relay { pool, engines, open: Mutex::default() };
+    let relay = Relay { pool, engines, open: Mutex::default(), outages: Mutex::default(), refusals };
+    let outage = Outage::default();
     loop {
         let claimed = tokio::select! {
             () = stop.cancelled() => return,
             claimed = relay.pass() => claimed,
         };
+        if claimed.is_ok() {
+            outage.worked(|_| tracing::info!("the outbox is read again"));
+        }
         match claimed {
             Ok(0) => {
                 tokio::select! {
@@ -132,7 +138,8 @@ pub async fn relay(
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%error, code = "UNAVAILABLE", "the outbox could not be read");
+                outage
+                    .failed(|_| tracing::warn!(%error, code = "UNAVAILABLE", "the outbox could not be read"));
                 sleep(LOOK_EVERY).await;
             }
         }
@@ -171,31 +178,38 @@ impl Relay {
             return None;
         }
         let id = row.outbox_id;
-        let (place, queue, attempts) = (row.place.clone(), row.queue.clone(), row.attempts);
+        let (place, queue, deduplication) = (row.place.clone(), row.queue.clone(), row.dedup_id.clone());
+        let outage = self.outage(&place, &queue);
         let sent = timeout(PATIENCE, self.send(row)).await;
         let error = match sent.unwrap_or_else(|_| Err(FifoError::Unavailable("no answer".to_owned()))) {
             Ok(_) => {
-                metrics::counter!("fifo_outbox_sent_total", "place" => place).increment(1);
+                metrics::counter!("fifo_outbox_sent_total", "place" => place.clone()).increment(1);
+                outage.worked(|lasted| {
+                    tracing::info!(place, queue, seconds = lasted.as_secs(), "messages can be sent again");
+                });
                 return Some((id, None));
             }
             Err(error) => error,
         };
         metrics::counter!("fifo_outbox_failed_total", "place" => place.clone()).increment(1);
-        if let FifoError::Invalid(reason) = &error {
-            tracing::error!(
-                place,
-                queue,
-                reason,
-                code = "LOGIC_ERROR",
-                "a message that no queue takes is given up"
-            );
-            return Some((id, None));
+        if matches!(error, FifoError::Invalid(_) | FifoError::TooLarge(_)) {
+            tracing::error!(place, queue, deduplication, %error, code = "LOGIC_ERROR", "a message that no queue takes is given up");
+            let refused = RefusedMessage { queue, deduplication, error };
+            let told = self.refusals.refused(&refused).await;
+            return Some((
+                id,
+                told.err().map(|error| format!("{}; and that could not be told: {error}", refused.error)),
+            ));
         }
-        // Said when it begins, and once a minute or so.
-        if attempts % 60 == 1 {
-            tracing::warn!(place, queue, %error, attempts, code = "UNAVAILABLE", "a message could not be sent; it is tried again");
-        }
+        outage.failed(|failures| {
+            tracing::warn!(place, queue, %error, failures, code = "UNAVAILABLE", "messages cannot be sent; they are tried again");
+        });
         Some((id, Some(error.to_string())))
+    }
+
+    fn outage(&self, place: &str, queue: &str) -> Arc<Outage> {
+        let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
+        outages.entry((place.to_owned(), queue.to_owned())).or_default().clone()
     }
 
     async fn send(&self, row: Row) -> Result<Sent> {
@@ -262,7 +276,10 @@ FROM (
     ORDER BY c.next_at, c.outbox_id LIMIT $3 FOR UPDATE SKIP LOCKED
 ) AS picked
 WHERE o.outbox_id = picked.outbox_id
-RETURNING o.outbox_id, o.place, o.queue, o.group_id, o.dedup_id, o.body, o.attributes, o.attempts";
+RETURNING o.outbox_id, o.place, o.queue, o.group_id, o.dedup_id, o.body, o.attributes";
+
+const TAKE_BACK: &str = "-- take_back_outbox
+DELETE FROM fifo_outbox WHERE dedup_id = ANY ($1) RETURNING dedup_id AS deduplication, attempts, last_error AS reason";
 
 const SETTLE: &str = "-- settle_outbox
 WITH done AS (DELETE FROM fifo_outbox WHERE outbox_id = ANY ($1))

@@ -28,6 +28,14 @@ pub struct SqsCredentials {
     pub access_key_id: String,
     /// The secret half.
     pub secret_access_key: String,
+    /// Of a temporary key: what proves that it still holds.
+    pub session_token: Option<String>,
+}
+
+/// Keys that change while a program runs.
+pub trait SqsKeys: fmt::Debug + Send + Sync {
+    /// The ones that hold now; asked for before each call.
+    fn current(&self) -> BoxFuture<'_, SqsCredentials>;
 }
 
 impl fmt::Debug for SqsCredentials {

@@ -1,7 +1,7 @@
 //! Hazard: what is given up disappears, or comes back by itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use queue::{Backoff, Handler, Job, NewJob, Outcome, Worker, WorkerTerms, depths, redrive_in_tx};
@@ -72,4 +72,32 @@ fn given_up_jobs_wait_with_their_reason_and_can_be_driven_again() {
         worker.stop().await;
     });
     assert_eq!(panics, 1, "the one on purpose");
+}
+
+/// Ten times it is not its turn; then it fails once, and is done.
+#[derive(Default)]
+struct Waits(AtomicUsize);
+
+impl Handler for Waits {
+    async fn handle(&self, _: &Job) -> Outcome {
+        match self.0.fetch_add(1, Ordering::SeqCst) {
+            0..10 => Outcome::Later(Duration::from_millis(1), "not my turn".to_owned()),
+            10 => Outcome::Failed("not now".to_owned()),
+            _ => Outcome::Done,
+        }
+    }
+}
+
+#[test]
+fn waiting_for_ones_turn_uses_up_no_attempt() {
+    store::testing::run(async {
+        let pool = control_database().await;
+        let jobs = process(&pool, TERMS).await;
+        let handler = Arc::new(Waits::default());
+        let worker = Worker::start(jobs.clone(), handler.clone(), QUICK);
+        enqueue(&pool, &jobs, vec![job("x")]).await;
+        until(&pool, 0, 0).await;
+        assert_eq!(handler.0.load(Ordering::SeqCst), 12);
+        worker.stop().await;
+    });
 }

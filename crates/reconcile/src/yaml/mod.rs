@@ -4,6 +4,7 @@
 //! Duplicate keys, merge keys (`<<`), several documents in one file and numbers that are not finite are refused;
 //! anchors and aliases may be used, what they expand to counts.
 
+mod number;
 mod tree;
 
 use serde::de::DeserializeOwned;
@@ -57,7 +58,9 @@ pub fn read(text: &str) -> Result<Tree, Problem> {
 /// Reads YAML with the lines of everything in it, within other limits than those of files.
 pub fn read_within(text: &str, limits: Limits) -> Result<Tree, Problem> {
     check_size(text, limits)?;
-    tree::parse(text, options(limits)).map_err(|error| problem(&error))
+    let mut tree = tree::parse(text, options(limits)).map_err(|error| problem(&error))?;
+    tree::as_written(&mut tree, text)?;
+    Ok(tree)
 }
 
 fn check_size(text: &str, limits: Limits) -> Result<(), Problem> {

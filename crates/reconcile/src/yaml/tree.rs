@@ -6,6 +6,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::{Number, Value as Json};
 use serde_saphyr::{Error, Options, Spanned};
 
+use super::Problem;
+use super::number::{self, Written};
 use crate::{Field, Step};
 
 /// A node and where it stands.
@@ -14,6 +16,9 @@ pub struct Tree {
     /// Of its key, where it has one; otherwise where it begins. From 1.
     pub line: u32,
     content: Content,
+    /// Of a number, where it is written; then, what.
+    place: Option<(usize, usize)>,
+    written: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +47,33 @@ pub(super) fn parse(text: &str, options: Options) -> Result<Tree, Error> {
     Ok(root.into())
 }
 
+/// Takes numbers for what they are written as; those that cannot be kept are told with their lines.
+pub(super) fn as_written(tree: &mut Tree, text: &str) -> Result<(), Problem> {
+    let line = tree.line;
+    match &mut tree.content {
+        Content::List(items) => items.iter_mut().try_for_each(|item| as_written(item, text)),
+        Content::Map(entries) => entries.iter_mut().try_for_each(|(_, value)| as_written(value, text)),
+        Content::Scalar(value) => {
+            let written = tree.place.take().and_then(|(from, to)| text.get(from..to));
+            let Some((written, Json::Number(number))) = written.map(|written| (written, &*value)) else {
+                return Ok(());
+            };
+            match number::judge(written, number) {
+                Written::Number => tree.written = Some(written.into()),
+                Written::Text => *value = written.into(),
+                Written::Inexact => {
+                    let shown: String = written.chars().take(60).collect();
+                    let reason = format!(
+                        "the number {shown} has more digits than can be kept: write it as text, in quotes"
+                    );
+                    return Err(Problem { line, reason });
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
 impl Tree {
     /// What it is.
     pub fn node(&self) -> Node<'_> {
@@ -50,6 +82,11 @@ impl Tree {
             Content::List(items) => Node::List(items),
             Content::Map(entries) => Node::Map(entries),
         }
+    }
+
+    /// A number's text.
+    pub fn written(&self) -> Option<&str> {
+        self.written.as_deref()
     }
 
     /// The values alone.
@@ -85,8 +122,17 @@ impl Tree {
 
 impl From<Spanned<Bare>> for Tree {
     fn from(node: Spanned<Bare>) -> Self {
-        Self { line: line(node.referenced), content: node.value.0 }
+        let content = node.value.0;
+        let is_number = matches!(content, Content::Scalar(Json::Number(_)));
+        let place = Some(node.defined.span()).filter(|_| is_number).and_then(place);
+        Self { line: line(node.referenced), content, place, written: None }
     }
+}
+
+/// In bytes.
+fn place(span: serde_saphyr::Span) -> Option<(usize, usize)> {
+    let from = usize::try_from(span.byte_offset()?).ok()?;
+    Some((from, from + usize::try_from(span.byte_len()?).ok()?))
 }
 
 fn line(location: serde_saphyr::Location) -> u32 {
@@ -190,6 +236,29 @@ mod tests {
     #[test]
     fn what_is_missing_is_where_it_would_be() {
         assert_eq!([line("list[1].name.x"), line("list[7]"), line("absent")], [5, 3, 2]);
+    }
+
+    #[test]
+    fn numbers_are_what_they_are_written_as() {
+        let text = "zip: 01067\nmode: 0644\nlist: [1_000, 0b11, 12:30:45, 2001-01-01, 0o17, 0x1F, 1.50, -3, \"5\"]\nü: 00\n\
+                    a: &a 007\nb: *a\nc: &c 1.10\nd: *c\n";
+        let tree = crate::yaml::read(text).unwrap();
+        let list = serde_json::json!(["1_000", "0b11", "12:30:45", "2001-01-01", 15, 31, 1.5, -3, "5"]);
+        let expected = serde_json::json!({"zip": "01067", "mode": "0644", "list": list, "ü": "00", "a": "007", "b": "007", "c": 1.1, "d": 1.1});
+        assert_eq!(tree.to_json(), expected);
+        let crate::yaml::Node::Map(entries) = tree.node() else { panic!("{tree:?}") };
+        assert_eq!(entries.last().unwrap().1.written(), Some("1.10"));
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_kept_is_refused() {
+        for number in ["123456789012345678901234567890", "0.1234567890123456789012", "-99999999999999999999"]
+        {
+            let problem = crate::yaml::read(&format!("a: 1\nb: [{number}]\n")).unwrap_err();
+            assert_eq!(problem.line, 2);
+            assert!(problem.reason.contains("in quotes"), "{}", problem.reason);
+            assert!(crate::yaml::read(&format!("b: '{number}'\n")).is_ok());
+        }
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl Handler for Actions {
         match ended {
             Ended::Done => Outcome::Done,
             Ended::Again(_, reason) => Outcome::Failed(reason),
+            Ended::Later(delay, reason) => Outcome::Later(delay, reason),
             Ended::Dead(reason) => Outcome::Hopeless(reason),
         }
     }

@@ -69,8 +69,11 @@ impl World {
         let queues = tasks::ensure_queues(engine.as_ref()).await.unwrap();
         let place = "default".to_owned();
         let engines = HashMap::from([(place.clone(), engine)]);
-        tokio::spawn(relay(pool.clone(), engines, notifications.clone(), stop.clone()));
-        Self::of(pool, notifications, queues, Arc::new(Outbox { place }))
+        let world = Self::of(pool, notifications, queues, Arc::new(Outbox { place }));
+        let (pool, notifications) = (world.pool.clone(), world.notifications.clone());
+        let refusals = Arc::new(Refused(world.tasks.clone()));
+        tokio::spawn(relay(pool, engines, notifications, refusals, stop.clone()));
+        world
     }
 
     fn of(pool: PgPool, notifications: Notifications, queues: Queues, sender: Arc<dyn SendInTx>) -> Self {
@@ -194,6 +197,10 @@ impl Handler for Obedient {
                 Ok(json!({"waited": true}))
             }
             "succeed at the third" if attempt.number == 3 => Ok(json!({})),
+            "its turn at the eighth" if attempt.number == 8 => Ok(json!({})),
+            "its turn at the eighth" => {
+                Err(TaskError::Later(Duration::from_millis(20), "it is not my turn".to_owned()))
+            }
             "give up" => Err(TaskError::Permanent("this never works".to_owned())),
             "panic" => panic!("told to"),
             "kill" => std::future::pending().await,
@@ -225,5 +232,19 @@ impl Handler for Parent {
             enqueued.map_err(|error| TaskError::Temporary(error.to_string()))?;
         }
         Ok(json!({}))
+    }
+}
+
+/// Tells the tasks of their messages that no queue takes.
+struct Refused(Tasks);
+
+impl queue::fifo::Refusals for Refused {
+    fn refused<'a>(
+        &'a self,
+        refused: &'a queue::fifo::RefusedMessage,
+    ) -> futures::future::BoxFuture<'a, store::Result<()>> {
+        Box::pin(
+            async move { self.0.refused(&refused.deduplication, &refused.error.to_string()).await.map(drop) },
+        )
     }
 }

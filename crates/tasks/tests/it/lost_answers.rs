@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::BoxFuture;
-use queue::fifo::{NewMessage, SendInTx, Sent};
+use queue::fifo::{NewMessage, SendInTx, Sent, Unsent};
 use serde_json::json;
 use store::testing::run;
 use store::{Error, PgConnection};
@@ -47,7 +47,7 @@ impl SendInTx for LosesAnswer {
         &'a self,
         connection: &'a mut PgConnection,
         deduplications: &'a [String],
-    ) -> BoxFuture<'a, store::Result<()>> {
+    ) -> BoxFuture<'a, store::Result<Vec<Unsent>>> {
         self.sender.take_back_in_tx(connection, deduplications)
     }
 }

@@ -19,6 +19,7 @@ fn tasks_end_as_their_handlers_say() {
         let table = [
             ("nothing", "succeeded", 1, json!(null)),
             ("succeed at the third", "succeeded", 3, json!(null)),
+            ("its turn at the eighth", "succeeded", 1, json!(null)),
             ("give up", "failed", 1, json!("this never works")),
             ("fail", "failed", 3, json!("not now: fail")),
             ("panic", "failed", 1, json!("LOGIC_ERROR: the handler panicked; see the log")),

@@ -53,7 +53,34 @@ pub(super) fn queues() -> Command {
             .help("An integration's queue, without environment and ending"),
     )
     .arg(output());
-    Command::new("queues").about("Makes FIFO queues").arg_required_else_help(true).subcommand(ensure)
+    let bury = with_example(
+        "bury",
+        "Takes a message that its integration dies of out of the way: puts it among the dead letters, and answers its block with an error",
+        "order_service queues bury --env test --block-id 4711 balance",
+    )
+    .args(shown(&QUEUES))
+    .arg(env().required(true))
+    .arg(
+        value("block-id", "ID", "The message's block_id: a time-out names the older one that was in the way")
+            .required(true)
+            .value_parser(value_parser!(i64)),
+    )
+    .arg(
+        value("within", "TIME", "How long it is looked for: what an integration has in hand comes back after the visibility time-out")
+            .default_value("1m"),
+    )
+    .arg(
+        Arg::new("name")
+            .value_name("NAME")
+            .required(true)
+            .help("The integration's queue, without environment and ending"),
+    )
+    .arg(output());
+    Command::new("queues")
+        .about("Makes FIFO queues, and takes messages out of the way")
+        .arg_required_else_help(true)
+        .subcommand(ensure)
+        .subcommand(bury)
 }
 
 pub(super) fn integration() -> Command {

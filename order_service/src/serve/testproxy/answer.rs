@@ -11,6 +11,7 @@ use configurator::run::{self, RunStatus, RunView};
 use configurator::transcript::Entry;
 use serving::body::{self, JsonBody};
 use serving::error::{ApiError, Code};
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 
@@ -22,25 +23,55 @@ pub(super) async fn answer(
     if given.template.is_none() {
         return Err(ApiError::field("template", "is needed: the template's text"));
     }
-    // The run goes on whether or not the caller waits for it.
-    let done = tokio::spawn(store::panics::told(async move { to_its_end(shared, given).await })).await;
+    // Cancelled when this call is dropped, as it is when its caller has gone.
+    let gone = CancellationToken::new();
+    let caller = gone.clone().drop_guard();
+    let runs = shared.runs.clone();
+    let done = runs.spawn(store::panics::told(async move { to_its_end(shared, given, &gone).await })).await;
+    caller.disarm();
     done.unwrap_or_else(|_| Err(ApiError::new(Code::LogicError, "the run was lost; see the log")))
 }
 
-async fn to_its_end(shared: Shared, given: configurator::Given) -> Result<Response, ApiError> {
+/// Why nobody waits for a run any more.
+enum Left {
+    TooLong,
+    CallerGone,
+    Stopping,
+}
+
+async fn to_its_end(
+    shared: Shared,
+    given: configurator::Given,
+    gone: &CancellationToken,
+) -> Result<Response, ApiError> {
     let configurator = &shared.configurator;
     let run_id = configurator.begin(given).await.map_err(refused)?;
-    let run = configurator.wait(run_id, shared.timeout).await.map_err(refused)?;
+    let (run, left) = tokio::select! {
+        run = configurator.wait(run_id, shared.timeout) => (run.map_err(refused)?, Left::TooLong),
+        () = gone.cancelled() => (configurator.show(run_id).await.map_err(refused)?, Left::CallerGone),
+        () = shared.stop.cancelled() => (configurator.show(run_id).await.map_err(refused)?, Left::Stopping),
+    };
     if run.status == RunStatus::Running {
         // Whoever asks next must not find it in the way.
         let cancelled = configurator.cancel(run_id).await;
         if let Err(error) = cancelled.map_err(refused) {
-            tracing::warn!(run_id, %error, "a run that took too long could not be cancelled");
+            tracing::warn!(run_id, %error, "a run that nobody waits for could not be cancelled");
         }
         let seconds = shared.timeout.as_secs_f64();
-        let message = format!("run {run_id} has not ended within {seconds} s and was cancelled");
+        let (code, message) = match left {
+            Left::TooLong => {
+                (Code::Timeout, format!("run {run_id} has not ended within {seconds} s and was cancelled"))
+            }
+            Left::CallerGone => {
+                tracing::info!(run_id, "a run was cancelled, as its caller has gone");
+                (Code::Unavailable, format!("run {run_id} was cancelled, as its caller has gone"))
+            }
+            Left::Stopping => {
+                (Code::Unavailable, format!("run {run_id} was cancelled: the test proxy stops"))
+            }
+        };
         let blocks = failed_run(&run)["blocks"].clone();
-        return Err(ApiError::new(Code::Timeout, message).arg("run_id", run_id).with("blocks", blocks));
+        return Err(ApiError::new(code, message).arg("run_id", run_id).with("blocks", blocks));
     }
     record(&shared, run_id).await;
     Ok(shown(&run))

@@ -18,6 +18,7 @@ use serving::server::{Budget, Limits, Protocol, Terms, raise_file_limit};
 use store::Notifications;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::connections::WITHIN;
 use super::database::{self, Access};
@@ -55,6 +56,9 @@ pub(super) struct Shared {
     configurator: Configurator,
     timeout: Duration,
     record: Option<Arc<tokio::sync::Mutex<PathBuf>>>,
+    /// Runs whose callers wait.
+    runs: TaskTracker,
+    stop: CancellationToken,
 }
 
 /// Serves until `stop`.
@@ -87,9 +91,19 @@ pub async fn serve(settings: Settings, proxy: Proxy, stop: CancellationToken) ->
         Some(entries) => replay(&configurator, &fifo, &entries, grace, &stop).await?,
     };
     let record = record.map(|file| Arc::new(tokio::sync::Mutex::new(file)));
-    let shared = Shared { configurator: configurator.clone(), timeout: proxy.timeout, record };
+    let (runs, timeout) = (TaskTracker::new(), proxy.timeout);
+    let shared = Shared {
+        configurator: configurator.clone(),
+        timeout,
+        record,
+        runs: runs.clone(),
+        stop: stop.clone(),
+    };
     listen(listeners, &settings, shared, stop.clone())?;
     stop.cancelled().await;
+    // They are cancelled: whoever uses the database next must not find them in the way.
+    runs.close();
+    let _ = tokio::time::timeout(settings.shutdown_timeout / 3, runs.wait()).await;
     ended(role, settings.shutdown_timeout).await;
     ended(running, Duration::from_secs(2)).await;
     database.close().await;
@@ -132,10 +146,10 @@ async fn replay(
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinSet<()>> {
     let answers = &configurator.settings.answers;
-    let names = || [answers.clone()].into_iter().chain(transcript::queues(entries));
     if fifo.makes_queues {
         for (env, engine) in &configurator.engines {
-            for name in names() {
+            configurator::queues::ensure_answers(engine.as_ref(), answers, *env).await?;
+            for name in transcript::queues(entries) {
                 configurator::queues::ensure(engine.as_ref(), &name, *env).await?;
             }
         }

@@ -8,6 +8,7 @@ use super::super::collect::Came;
 use super::super::desk::Desk;
 use super::super::report::Verdict;
 use super::Judged;
+use crate::numbered;
 use crate::protocol::{ANSWER, Action, JOB_NAME};
 
 /// Tasks sent at once.
@@ -65,7 +66,13 @@ fn fault(number: Option<i64>, came: &Came) -> Option<String> {
     if job.map(String::as_str) != Some(ANSWER) {
         return Some(format!("an answer's attribute {JOB_NAME} is {job:?}, not {ANSWER:?}"));
     }
-    let body: Json = came.text.parse().ok()?;
+    let body = match numbered(&came.text)?.body {
+        Ok(body) => body,
+        Err(failure) => {
+            let (field, reason) = (&failure.args["field"], &failure.args["reason"]);
+            return Some(format!("an answer cannot be taken: {field}: {reason}"));
+        }
+    };
     let state = body.get("state").filter(|state| !state.is_null());
     if state.is_some_and(|state| !state.is_object()) {
         return Some("an answer's state is not an object".to_owned());

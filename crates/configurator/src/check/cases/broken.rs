@@ -85,7 +85,7 @@ pub(super) async fn a_large_state_is_answered(desk: &Desk) -> Judged {
     for bytes in LARGE {
         let shot = match desk.send("large", number, task, padded(desk, number, bytes)).await {
             Ok(shot) => shot,
-            Err(FifoError::Invalid(_)) => continue,
+            Err(FifoError::TooLarge(_)) => continue,
             Err(error) => return Err(error),
         };
         let what = format!("an update with a state of {} KiB", bytes >> 10);

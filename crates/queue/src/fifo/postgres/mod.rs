@@ -23,7 +23,7 @@ pub use self::trace::Trace;
 use self::writes::Writes;
 use super::{
     FifoEngine, FifoError, FifoQueue, LONGEST_VISIBILITY, LONGEST_WAIT, MOST_RECEIVED, Message, NewMessage,
-    QueueTerms, Receipt, Result, SendInTx, Sent, catalogue,
+    QueueTerms, Receipt, Result, SendInTx, Sent, Unsent, catalogue,
 };
 
 /// The channel on which receivers are woken; the payload is the queue's name.
@@ -117,9 +117,9 @@ impl SendInTx for PostgresFifo {
         &'a self,
         _: &'a mut PgConnection,
         _: &'a [String],
-    ) -> BoxFuture<'a, store::Result<()>> {
+    ) -> BoxFuture<'a, store::Result<Vec<Unsent>>> {
         // What is committed is sent.
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
 

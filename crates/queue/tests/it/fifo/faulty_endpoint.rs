@@ -21,6 +21,8 @@ pub enum Fault {
     Failed,
     /// It never arrives, and nothing is said.
     Hung,
+    /// The queue takes no message of that size.
+    TooLarge,
 }
 
 /// Which fault the n-th `SendMessage` meets.
@@ -103,12 +105,15 @@ async fn exchange(mut client: TcpStream, behind: u16, fault: impl Fn(&str) -> Fa
         Fault::Cut => Ok(()),
         Fault::Throttled => client.write_all(refusal(400, "ThrottlingException").as_bytes()).await,
         Fault::Failed => client.write_all(refusal(500, "InternalFailure").as_bytes()).await,
+        Fault::TooLarge => client.write_all(refusal(400, "InvalidParameterValue").as_bytes()).await,
         Fault::Hung => std::future::pending().await,
     }
 }
 
 fn refusal(status: u16, code: &str) -> String {
-    let body = format!("{{\"__type\":\"com.amazonaws.sqs#{code}\",\"message\":\"on purpose\"}}");
+    let body = format!(
+        "{{\"__type\":\"com.amazonaws.sqs#{code}\",\"message\":\"One or more parameters are invalid. Reason: Message must be shorter than 1024 bytes.\"}}"
+    );
     format!(
         "HTTP/1.1 {status} Refused\r\nContent-Type: application/x-amz-json-1.0\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

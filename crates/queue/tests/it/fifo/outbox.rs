@@ -2,10 +2,14 @@
 //! lost, doubled or swapped within its group.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use queue::fifo::{FifoEngine, NewMessage, OUTBOX_CHANNEL, Outbox, QueueTerms, SendInTx as _, relay};
+use futures::future::BoxFuture;
+use queue::fifo::{
+    FifoEngine, FifoError, NewMessage, OUTBOX_CHANNEL, Outbox, QueueTerms, Refusals, RefusedMessage,
+    SendInTx as _, relay,
+};
 use queue_testing::emulator::{Emulator, engine_at};
 use store::testing::{control_database, run};
 use store::{Notifications, PgPool};
@@ -17,12 +21,27 @@ use super::faulty_endpoint::{Fault, FaultyEndpoint};
 const QUEUE: &str = "effects.fifo";
 const PLACE: &str = "test";
 
+/// What was refused, by deduplication id; the first time that it is told, that fails.
+#[derive(Default)]
+struct Told(Mutex<Vec<(String, FifoError)>>);
+
+impl Refusals for Told {
+    fn refused<'a>(&'a self, refused: &'a RefusedMessage) -> BoxFuture<'a, store::Result<()>> {
+        let mut told = self.0.lock().unwrap();
+        told.push((refused.deduplication.clone(), refused.error.clone()));
+        let first = told.len() == 1;
+        Box::pin(std::future::ready(if first { Err(store::Error::Abandoned) } else { Ok(()) }))
+    }
+}
+
 /// A relay that sends through the endpoint: one process.
-async fn process(pool: &PgPool, endpoint: &FaultyEndpoint, stop: &CancellationToken) {
+async fn process(pool: &PgPool, endpoint: &FaultyEndpoint, stop: &CancellationToken) -> Arc<Told> {
     let engine: Arc<dyn FifoEngine> = Arc::new(engine_at(endpoint.port).await);
     let (notifications, _) = Notifications::start(pool.clone(), vec![OUTBOX_CHANNEL]);
     let engines = HashMap::from([(PLACE.to_owned(), engine)]);
-    tokio::spawn(relay(pool.clone(), engines, notifications, stop.clone()));
+    let told = Arc::new(Told::default());
+    tokio::spawn(relay(pool.clone(), engines, notifications, told.clone(), stop.clone()));
+    told
 }
 
 async fn ensure(emulator: &Emulator) {
@@ -169,5 +188,33 @@ fn an_endpoint_that_is_away_gets_everything_when_it_is_back() {
         until_empty(&pool).await;
         stop.cancel();
         assert_eq!(arrived(&emulator, 15).await, expected(3, 5));
+    });
+}
+
+#[test]
+fn of_a_message_that_the_queue_takes_never_whoever_it_is_about_is_told_until_that_succeeds() {
+    run(async {
+        let (pool, emulator) = (control_database().await, Emulator::start().await);
+        ensure(&emulator).await;
+        let endpoint = FaultyEndpoint::start(emulator.port, |call| match call {
+            0 | 1 => Fault::TooLarge,
+            _ => Fault::None,
+        });
+        let stop = CancellationToken::new();
+        let told = process(&pool, &endpoint, &stop).await;
+        commit(&pool, 0, 1).await;
+        commit(&pool, 1, 1).await;
+        until_empty(&pool).await;
+        stop.cancel();
+        let told = told.0.lock().unwrap().clone();
+        assert_eq!(told.len(), 2, "{told:?}");
+        for (deduplication, error) in told {
+            assert_eq!(deduplication, "g0/0");
+            assert!(
+                matches!(&error, FifoError::TooLarge(said) if said.contains("must be shorter than")),
+                "{error:?}"
+            );
+        }
+        assert_eq!(arrived(&emulator, 1).await["g0"], ["1"], "what comes after it is sent");
     });
 }

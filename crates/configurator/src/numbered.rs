@@ -1,0 +1,163 @@
+//! The number in a body, whatever else is in it: what is asked of integrations (a malformed body is answered if a `block_id` can
+//! be found in it) holds for their answers, too.
+
+use serde_json::{Value as Json, json};
+
+use crate::protocol::{BLOCK_IDS, Failure};
+
+/// A body in which a number was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numbered {
+    /// Which task it is about.
+    pub block_id: i64,
+    /// What it says; or why it cannot be taken.
+    pub body: Result<Json, Failure>,
+}
+
+/// Reads a body; `None` if no number can be found in it.
+pub fn numbered(text: &str) -> Option<Numbered> {
+    match serde_json::from_str::<Json>(text) {
+        Ok(body) => {
+            let given = body.get("block_id")?;
+            if let Some(block_id) = given.as_i64().filter(|id| (0..BLOCK_IDS).contains(id)) {
+                return Some(Numbered { block_id, body: Ok(body) });
+            }
+            let reason = format!("must be a whole number written as one, such as 7: it is {given}");
+            Some(Numbered { block_id: meant(given)?, body: Err(malformed("block_id", &reason)) })
+        }
+        Err(error) => {
+            Some(Numbered { block_id: found(text)?, body: Err(malformed("body", &error.to_string())) })
+        }
+    }
+}
+
+fn malformed(field: &str, reason: &str) -> Failure {
+    Failure::new("VALIDATION_ERROR", json!({"field": field, "reason": store::storable(reason)}))
+}
+
+/// The number that a value of another kind stands for: `"7"`, `7.0`.
+fn meant(value: &Json) -> Option<i64> {
+    match value {
+        Json::String(text) => whole(text.trim()),
+        Json::Number(number) => whole(&number.to_string()),
+        _ => None,
+    }
+}
+
+/// A whole number, perhaps with a fraction of zeros.
+fn whole(text: &str) -> Option<i64> {
+    let (digits, zeros) = text.split_once('.').unwrap_or((text, ""));
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let id = digits.parse().ok().filter(|id| plain && (0..BLOCK_IDS).contains(id))?;
+    zeros.bytes().all(|byte| byte == b'0').then_some(id)
+}
+
+/// The `block_id` of the outermost object of a text that is no JSON: also if strings have the wrong quotes, or its end is missing.
+fn found(text: &str) -> Option<i64> {
+    let (mut depth, mut rest, mut is_key) = (0_usize, text, false);
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            '"' | '\'' => {
+                let (string, after) = quoted(rest, c)?;
+                rest = after;
+                if depth == 1 && is_key && string == "block_id" {
+                    return value(rest.trim_start().strip_prefix(':')?.trim_start());
+                }
+            }
+            _ => {}
+        }
+        is_key = match c {
+            '{' | ',' => true,
+            c if c.is_whitespace() => is_key,
+            _ => false,
+        };
+    }
+    None
+}
+
+/// A string's content, and what comes after its closing quote.
+fn quoted(text: &str, quote: char) -> Option<(&str, &str)> {
+    let mut is_escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            c if c == quote => return Some((&text[..at], &text[at + 1..])),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The number that a text begins with, if it ends there: of one that was cut off more digits may be missing.
+fn value(text: &str) -> Option<i64> {
+    let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''));
+    if let Some(quote) = quote {
+        return quoted(&text[1..], quote).and_then(|(string, _)| whole(string.trim()));
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let ends = text[end..].starts_with(|c: char| matches!(c, ',' | '}' | ']') || c.is_whitespace());
+    whole(&text[..end]).filter(|_| ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_found_wherever_it_can_be_read() {
+        let deep =
+            format!("{{\"block_id\": 7, \"state\": {{\"x\": {}1{}}}}}", "[".repeat(200), "]".repeat(200));
+        for (body, reason) in [
+            (r#"{"block_id": 7, "state": {"x": NaN}}"#, "expected value at line 1"),
+            (r#"{"state": {"x": 1e999}, "block_id": 7}"#, "number out of range"),
+            (r#"{"block_id": 7, "state": {"x": "\ud800"}}"#, "hex escape"),
+            (&deep, "recursion limit"),
+            (r#"{"block_id": 7, "state": {"x"#, "EOF"),
+            (r#"{"block_id":7,"#, "EOF"),
+            (r#"{'block_id': 7, 'state': {'x': None}}"#, "key must be a string"),
+            ("\u{feff}{\"block_id\": 7}", "expected value"),
+            (r#"{"block_id": "7", "state": {}}"#, "must be a whole number"),
+            (r#"{"block_id": 7.0, "state": {}}"#, "must be a whole number"),
+            (r#"{"block_id": 7.00, "state": {"x": Infinity}}"#, "expected value"),
+            (
+                r#"{"state": {"block_id": 3, "x": NaN}, "a": ["block_id", 4], "block_id": 7}"#,
+                "expected value",
+            ),
+            (r#"{"text": "\"block_id\": 5 ,", "block_id": "7", x}"#, "key must be a string"),
+        ] {
+            let found = numbered(body).unwrap_or_else(|| panic!("{body}"));
+            let failure = found.body.unwrap_err();
+            assert_eq!((found.block_id, failure.code.as_str()), (7, "VALIDATION_ERROR"), "{body}");
+            let said = failure.args["reason"].as_str().unwrap();
+            assert!(said.contains(reason), "{body}: {said}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_for_a_number_that_is_none() {
+        for body in [
+            "",
+            "[]",
+            "[1, 2]",
+            "{}",
+            r#"{"state": {"block_id": 3}}"#,
+            r#"{"state": {"block_id": 3, "x": NaN}}"#,
+            r#"{"block_id": -1}"#,
+            r#"{"block_id": 7.5}"#,
+            r#"{"block_id": "none"}"#,
+            r#"{"block_id": true}"#,
+            r#"{"block_id": 9007199254740992}"#,
+            r#"{"block_id": 12"#,
+            r#"{"block_id": 7e1, "x": NaN}"#,
+            r#"{"block_id": "12"#,
+            r#"{"x": "block_id", : 7, NaN}"#,
+        ] {
+            assert_eq!(numbered(body), None, "{body}");
+        }
+        assert!(numbered(r#"{"block_id": 7, "state": {}}"#).unwrap().body.is_ok());
+    }
+}

@@ -1,0 +1,39 @@
+//! Whether what is to be deleted is still described by a block of its instance: for integrations that have the control
+//! database at hand.
+
+use sqlx::PgPool;
+use store::{Result, run};
+
+/// Whether, in the latest run of the instance that this message is of, a block of the same integration is about the thing that
+/// has `value` as `field` of its params. `false` for a message that was not sent from here.
+pub async fn described_elsewhere(
+    pool: &PgPool,
+    block_id: i64,
+    field: &'static str,
+    value: &str,
+) -> Result<bool> {
+    let value = value.to_owned();
+    run(pool, "described_elsewhere", move |connection| {
+        let value = value.clone();
+        Box::pin(async move {
+            let described = sqlx::query_scalar(DESCRIBED).bind(block_id).bind(field).bind(value);
+            Ok(described.fetch_one(connection).await?)
+        })
+    })
+    .await
+}
+
+/// A block's params as they were sent in this run, else as they were foreseen, else as it last succeeded.
+const DESCRIBED: &str = "-- described_elsewhere
+SELECT EXISTS (
+    SELECT FROM configurator_sends s
+    JOIN configurator_run_blocks own ON own.run_id = s.run_id AND own.ordinal = s.ordinal
+    JOIN configurator_run_blocks b
+        ON b.run_id = (SELECT max(r.run_id) FROM configurator_runs r WHERE r.instance_id = s.instance_id)
+        AND b.integration = own.integration AND b.after_steps IS NULL
+    LEFT JOIN configurator_stored o
+        ON o.instance_id = s.instance_id AND o.name = b.name AND o.integration = b.integration
+    LEFT JOIN configurator_sends t ON t.block_id = b.block_id
+    WHERE s.block_id = $1 AND coalesce(t.params::json ->> $2, b.foreseen::json ->> $2, o.params::json ->> $2) = $3
+      AND (s.action = 'delete' OR (b.run_id, b.ordinal) <> (own.run_id, own.ordinal))
+)";

@@ -1,0 +1,98 @@
+//! What is known of blocks that were not answered in time: whether their messages were sent at all, and what may be in their
+//! way.
+
+use std::collections::HashMap;
+
+use queue::fifo::{SendInTx, Unsent};
+use serde_json::{Map, Value as Json};
+use sqlx::PgConnection;
+use store::Result;
+
+use super::progress::Frame;
+use super::write::Changes;
+use crate::protocol::deduplication;
+
+/// Takes back what was not sent yet of blocks that are given up, and says of each what is known.
+pub(super) async fn explain(
+    connection: &mut PgConnection,
+    frame: &Frame,
+    changes: &mut Changes,
+    sender: &dyn SendInTx,
+) -> Result<()> {
+    if changes.given_up.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = changes.given_up.iter().map(|(_, id)| *id).collect();
+    let all: Vec<String> = ids.iter().map(|id| deduplication(*id)).collect();
+    let unsent = sender.take_back_in_tx(connection, &all).await?;
+    let unsent: HashMap<&str, &Unsent> =
+        unsent.iter().map(|unsent| (unsent.deduplication.as_str(), unsent)).collect();
+    let never: Vec<i64> =
+        ids.iter().copied().filter(|id| unsent.contains_key(deduplication(*id).as_str())).collect();
+    settle(connection, &never).await?;
+    let older: Vec<(i64, i64)> =
+        sqlx::query_as(OLDER).bind(frame.instance_id).bind(&ids).bind(RUNS).fetch_all(connection).await?;
+    let older: HashMap<i64, i64> = older.into_iter().collect();
+    let ids: HashMap<usize, i64> = changes.given_up.iter().copied().collect();
+    for block in &mut changes.blocks {
+        let Some((id, failure)) = ids.get(&block.step).zip(block.failure.as_mut()) else { continue };
+        failure.args.insert("queue".to_owned(), frame.queue(block.step).into());
+        let unsent = unsent.get(deduplication(*id).as_str()).copied();
+        failure.args.extend(known(unsent, older.get(id).copied()));
+    }
+    Ok(())
+}
+
+fn known(unsent: Option<&Unsent>, older: Option<i64>) -> Map<String, Json> {
+    let mut args = Map::new();
+    let mut put = |name: &str, value: Json| drop(args.insert(name.to_owned(), value));
+    if let Some(older) = older {
+        put("older_block_id", older.into());
+    }
+    let reason = match (unsent, older) {
+        (Some(unsent), _) => {
+            put("sent", false.into());
+            put("send_attempts", unsent.attempts.into());
+            let why = unsent.reason.as_deref().unwrap_or("it still waited for its turn");
+            format!("the message was never sent: {why}")
+        }
+        (None, Some(older)) => format!(
+            "an earlier message of the block, block_id {older}, was not answered: as long as it is in the queue, later ones wait behind it"
+        ),
+        (None, None) => "the message was sent, and no answer has come".to_owned(),
+    };
+    put("reason", reason.into());
+    args
+}
+
+/// Notes that nothing more is waited for.
+pub(super) async fn settle(connection: &mut PgConnection, ids: &[i64]) -> Result<()> {
+    if !ids.is_empty() {
+        sqlx::query("UPDATE configurator_sends SET settled = true WHERE block_id = ANY ($1) -- settle_sends")
+            .bind(ids)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Runs of the instance that are looked through.
+const RUNS: i64 = 50;
+
+/// Of each message the oldest one of the same group that may still be in its queue. What was answered after it has passed it.
+const OLDER: &str = "-- older_messages
+SELECT t.block_id, min(s.block_id)
+FROM unnest($2::bigint[]) AS t (block_id)
+JOIN configurator_sends ts ON ts.block_id = t.block_id
+JOIN configurator_run_blocks tb ON tb.run_id = ts.run_id AND tb.ordinal = ts.ordinal
+CROSS JOIN (SELECT run_id FROM configurator_runs WHERE instance_id = $1 ORDER BY run_id DESC LIMIT $3) AS r
+JOIN configurator_run_blocks b
+    ON b.run_id = r.run_id AND b.name = tb.name AND split_part(b.integration, '.', 1) = split_part(tb.integration, '.', 1)
+JOIN configurator_sends s ON s.run_id = b.run_id AND s.ordinal = b.ordinal AND s.block_id < t.block_id
+WHERE NOT s.settled
+  AND NOT (b.block_id = s.block_id AND b.status IN ('succeeded', 'orphaned'))
+  AND NOT EXISTS (SELECT FROM configurator_stored o
+                  WHERE o.instance_id = $1 AND o.name = b.name AND o.integration = b.integration AND o.block_id >= s.block_id)
+  AND NOT EXISTS (SELECT FROM configurator_gone g
+                  WHERE g.instance_id = $1 AND g.name = b.name AND g.integration = b.integration AND g.block_id >= s.block_id)
+GROUP BY t.block_id";

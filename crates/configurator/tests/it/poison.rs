@@ -1,0 +1,219 @@
+//! Hazard: a message that is in the way of others, never leaves, or cannot be read; and a block that fails for that after minutes,
+//! without a word about it.
+
+use std::time::Duration;
+
+use configurator::bury::{Burial, bury};
+use configurator::run::{BlockStatus, RunStatus, RunView};
+use configurator::{answers, protocol};
+use queue::fifo::{FifoError, NewMessage, Outbox, RefusedMessage, SendInTx};
+use serde_json::{Value as Json, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use store::testing::{control_database, run};
+
+use super::harness::{World, template};
+
+async fn answer(world: &World, n: usize, body: String) {
+    let queue = world.engine.open("configshop-test.fifo").await.unwrap();
+    let (group, deduplication) = (format!("poison-{n}"), format!("poison-{n}"));
+    queue.send(NewMessage { group, deduplication, body, attributes: Default::default() }).await.unwrap();
+}
+
+async fn sent(world: &World, run_id: i64) -> i64 {
+    let found = std::cell::Cell::new(None);
+    let sent = async || {
+        let run = world.configurator.show(run_id).await.unwrap();
+        found.set(run.blocks[0].block_id.filter(|_| run.blocks[0].status == BlockStatus::Sent));
+        found.get().is_some()
+    };
+    world.until("the block is sent", sent).await;
+    found.get().unwrap()
+}
+
+fn failure(run: &RunView) -> (String, Json) {
+    assert_eq!(run.status, RunStatus::Failed, "{run:?}");
+    let failure = run.blocks[0].error.clone().unwrap();
+    (failure.code, Json::Object(failure.args))
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_fails_its_block_at_once_with_the_parsers_words() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let deep =
+            format!("{{\"block_id\": ID, \"state\": {{\"x\": {}{}}}}}", "[".repeat(200), "]".repeat(200));
+        let cases = [
+            (r#"{"block_id": ID, "state": {"x": NaN}}"#, "body", "expected value at line 1 column"),
+            (r#"{"block_id": ID, "state": {"x": 1e999}}"#, "body", "number out of range"),
+            (r#"{"block_id": ID, "state": {"x": "\ud800"}}"#, "body", "hex escape"),
+            (&deep, "body", "recursion limit"),
+            (r#"{"block_id": ID, "state": {"x": "#, "body", "EOF"),
+            (r#"{"block_id": "ID", "state": {}}"#, "block_id", "must be a whole number"),
+            (r#"{"block_id": ID.0, "state": {}}"#, "block_id", "must be a whole number"),
+        ];
+        for (n, (body, field, reason)) in cases.into_iter().enumerate() {
+            let run_id = world.begin(&format!("t{n}"), &template(&[("a", &[], "")])).await.unwrap();
+            let number = sent(&world, run_id).await;
+            answer(&world, n, body.replace("ID", &number.to_string())).await;
+            let (code, args) = failure(&world.ended(run_id).await);
+            assert_eq!((code.as_str(), &args["field"]), ("VALIDATION_ERROR", &json!(field)), "{body}");
+            assert!(args["reason"].as_str().unwrap().contains(reason), "{body}: {args}");
+        }
+    });
+}
+
+#[test]
+fn a_message_that_its_queue_refuses_fails_its_block_at_once_with_the_services_words() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        for (error, code) in [
+            (FifoError::TooLarge("Message must be shorter than 1024 bytes.".to_owned()), "TOO_LARGE"),
+            (FifoError::Invalid("Invalid characters found".to_owned()), "VALIDATION_ERROR"),
+        ] {
+            let run_id = world.begin("t", &template(&[("a", &[], "")])).await.unwrap();
+            let number = sent(&world, run_id).await;
+            let refused = RefusedMessage {
+                queue: "q-test.fifo".to_owned(),
+                deduplication: protocol::deduplication(number),
+                error: error.clone(),
+            };
+            let pool = &world.configurator.pool;
+            assert!(answers::refused(pool, &refused).await.unwrap());
+            // It may be told twice.
+            assert!(answers::refused(pool, &refused).await.unwrap());
+            let (failed, args) = failure(&world.ended(run_id).await);
+            assert_eq!(failed, code);
+            assert_eq!(args, json!({"queue": "q-test.fifo", "reason": error.to_string()}));
+        }
+        let other = RefusedMessage {
+            queue: "tasks.fifo".to_owned(),
+            deduplication: "task/7".to_owned(),
+            error: FifoError::Invalid("x".to_owned()),
+        };
+        assert!(!answers::refused(&world.configurator.pool, &other).await.unwrap());
+    });
+}
+
+fn hurried() -> String {
+    template(&[("a", &[], "")]).replace("integration: q.do", "integration: q.do, block_timeout: 0.3")
+}
+
+#[test]
+fn a_time_out_names_the_blocks_older_message_that_was_not_answered() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let first = world.run("t", &hurried()).await;
+        let (code, args) = failure(&first);
+        assert_eq!((code.as_str(), &args["queue"]), ("TIMEOUT", &json!("q-test.fifo")));
+        assert_eq!(args.get("older_block_id"), None, "{args}");
+        let (first, mut later) = (first.blocks[0].block_id.unwrap(), Vec::new());
+        for _ in 0..2 {
+            let run = world.run("t", &hurried()).await;
+            let (_, args) = failure(&run);
+            later.push(run.blocks[0].block_id.unwrap());
+            assert_eq!(args["older_block_id"], first, "{args}");
+            assert!(args["reason"].as_str().unwrap().contains(&first.to_string()), "{args}");
+        }
+        // Answered late, be it with an error, it is in nobody's way; the next one is.
+        let error = json!({"block_id": first, "error": {"code": "OWN"}});
+        answer(&world, 0, error.to_string()).await;
+        let taken = async || {
+            let settled: bool =
+                sqlx::query_scalar("SELECT settled FROM configurator_sends ORDER BY block_id LIMIT 1")
+                    .fetch_one(&world.configurator.pool)
+                    .await
+                    .unwrap();
+            settled
+        };
+        world.until("the late answer is taken", taken).await;
+        let (_, args) = failure(&world.run("t", &hurried()).await);
+        assert_eq!(args["older_block_id"], later[0], "{args}");
+        // What was answered after them has passed them.
+        let _integration = world.integrate();
+        assert_eq!(world.run("t", &template(&[("a", &[], "")])).await.status, RunStatus::Succeeded);
+    });
+}
+
+#[test]
+fn a_time_out_says_what_the_outbox_knows() {
+    run(async {
+        let mut world = World::on(control_database().await, Duration::from_secs(300)).await;
+        let outbox: Arc<dyn SendInTx> = Arc::new(Outbox { place: "test".to_owned() });
+        world.configurator.senders = HashMap::from([(configurator::template::Env::Test, outbox)]);
+        let (_role, _stop) = world.start();
+        let run_id =
+            world.begin("t", &hurried().replace("block_timeout: 0.3", "block_timeout: 2")).await.unwrap();
+        sent(&world, run_id).await;
+        sqlx::query("UPDATE fifo_outbox SET attempts = 3, last_error = 'there is no queue q-test.fifo'")
+            .execute(&world.configurator.pool)
+            .await
+            .unwrap();
+        let (code, args) = failure(&world.ended(run_id).await);
+        assert_eq!(
+            (code.as_str(), &args["sent"], &args["send_attempts"]),
+            ("TIMEOUT", &json!(false), &json!(3))
+        );
+        assert!(args["reason"].as_str().unwrap().contains("there is no queue q-test.fifo"), "{args}");
+        // What was never sent is in nobody's way.
+        let (_, args) = failure(&world.run("t", &hurried()).await);
+        assert_eq!(args.get("older_block_id"), None, "{args}");
+    });
+}
+
+#[test]
+fn a_queue_that_comes_into_being_by_itself_has_dead_letters() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let other = template(&[("a", &[], "")]).replace("q.do", "other.do");
+        let run_id = world.begin("t", &other).await.unwrap();
+        sent(&world, run_id).await;
+        let terms: (String, i32) = sqlx::query_as(
+            "SELECT d.name, q.max_receives FROM fifo_queues q JOIN fifo_queues d ON d.queue_id = q.dead_letters
+             WHERE q.name = 'other-test.fifo'",
+        )
+        .fetch_one(&world.configurator.pool)
+        .await
+        .unwrap();
+        assert_eq!(terms, ("other-test-dead.fifo".to_owned(), 50));
+    });
+}
+
+#[test]
+fn a_message_that_kills_its_integration_is_buried_by_hand_and_its_block_answered() {
+    run(async {
+        let world = World::fresh().await;
+        let (_role, _stop) = world.start();
+        let run_id = world.begin("t", &template(&[("a", &[], "")])).await.unwrap();
+        let number = sent(&world, run_id).await;
+        let other = world.begin("other", &template(&[("b", &[], "")])).await.unwrap();
+        sent(&world, other).await;
+        // An integration that died with it in hand.
+        let queue = world.engine.open("q-test.fifo").await.unwrap();
+        queue.receive(10, Duration::from_secs(5), Some(Duration::from_secs(2))).await.unwrap();
+        let burial = Burial {
+            queue: "q".to_owned(),
+            env: configurator::template::Env::Test,
+            answers: "configshop".to_owned(),
+            block_id: number,
+            within: Duration::from_millis(100),
+        };
+        let looked = bury(world.engine.clone(), &burial).await.unwrap();
+        assert_eq!(looked, None, "it is still in hand");
+        let burial = Burial { within: Duration::from_secs(30), ..burial };
+        assert_eq!(bury(world.engine.clone(), &burial).await.unwrap(), Some(1));
+        let (code, args) = failure(&world.ended(run_id).await);
+        assert_eq!(code, "INTERNAL_ERROR");
+        assert!(args["reason"].as_str().unwrap().starts_with("buried by hand"), "{args}");
+        let dead = world.engine.open("q-test-dead.fifo").await.unwrap();
+        let letters = dead.receive(10, Duration::from_secs(5), None).await.unwrap();
+        assert!(letters.len() == 1 && letters[0].body.contains(&number.to_string()), "{letters:?}");
+        // The others are where they were.
+        let _integration = world.integrate();
+        assert_eq!(world.ended(other).await.status, RunStatus::Succeeded);
+    });
+}
