@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use reconcile::{Field, Problem, Step, listed, suggestion};
@@ -16,6 +17,8 @@ use crate::Tasks;
 pub trait Handler: Send + Sync + 'static {
     /// The type's name, such as `ledger.partitions`.
     const TASK_TYPE: &'static str;
+    /// Params that are URLs: what templates put into them is escaped.
+    const URLS: &'static [&'static str] = &[];
     /// What the task's `params` are read as: a struct that denies unknown fields.
     type Params: DeserializeOwned + Send;
 
@@ -33,6 +36,13 @@ pub trait Handler: Send + Sync + 'static {
 pub enum TaskError {
     /// Another attempt may succeed.
     Temporary(String),
+    /// Not now, and not because of the task: it is tried again after this long (within bounds), which uses up no attempt.
+    Later {
+        /// Why not now.
+        reason: String,
+        /// When, from now on.
+        after: Duration,
+    },
     /// None will.
     Permanent(String),
 }
@@ -75,13 +85,15 @@ impl Attempt {
 pub struct TaskType {
     /// Its name.
     pub name: &'static str,
+    /// Params that are URLs.
+    pub urls: &'static [&'static str],
     check: fn(&Json) -> Result<(), Problem>,
 }
 
 impl TaskType {
     /// That of a handler.
     pub const fn of<H: Handler>() -> Self {
-        Self { name: H::TASK_TYPE, check: check::<H::Params> }
+        Self { name: H::TASK_TYPE, urls: H::URLS, check: check::<H::Params> }
     }
 
     /// The one of this name, or what to say to whoever gave it.
@@ -114,8 +126,18 @@ fn read<P: DeserializeOwned>(params: &Json) -> Result<P, Problem> {
     serde_path_to_error::deserialize(params).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." { Field::default() } else { Field::from(path.as_str()) };
-        Problem { field, reason: error.into_inner().to_string() }
+        Problem { field, reason: with_nearest(error.into_inner().to_string()) }
     })
+}
+
+/// An unknown field that is nearly one of several there are.
+fn with_nearest(reason: String) -> String {
+    let Some(names) = reason.strip_prefix("unknown field `") else { return reason };
+    let mut quoted = names.split('`').step_by(2);
+    let given = quoted.next().unwrap_or_default();
+    let known: Vec<&str> = quoted.collect();
+    let near = if known.len() > 1 { suggestion(given, known) } else { String::new() };
+    format!("{reason}{near}")
 }
 
 /// A handler whose type of params is forgotten.

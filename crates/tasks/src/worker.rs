@@ -28,6 +28,10 @@ pub use jobs::{ActionTerms, ActionWorker};
 
 /// A worker that is lost with its task again and again is taken for that task's doing, beyond its failed attempts.
 const MOST_LOST: u32 = 20;
+/// The longest that a task is postponed for at once because somebody asks for it, however long they would like.
+const MAX_POSTPONED: Duration = Duration::from_secs(3600);
+/// And in all: from then on such an attempt is a failed one.
+const MAX_POSTPONED_IN_ALL: Duration = Duration::from_secs(24 * 3600);
 
 /// How workers work.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +78,8 @@ enum Ended {
     Done,
     /// It is to be tried again, after this long, because of this.
     Again(Duration, String),
+    /// The same, and no attempt is used up by it.
+    Later(Duration, String),
     /// Given up, because of this.
     Dead(String),
 }
@@ -121,6 +127,7 @@ impl Desk {
         store::fail_point("task_done");
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("task_seconds", "task_type" => task_type.clone()).record(seconds);
+        let done = bounded(done, begun.postponed);
         let (ending, verdict) =
             judge((task_id, retries), number, done, backoff.random_delay(begun.since_retry), limits.last);
         let outcome = if ending.status == Status::Waiting { "retried" } else { ending.status.name() };
@@ -158,6 +165,20 @@ impl Desk {
     }
 }
 
+/// Postpones nothing for ever. `postponed`: how long it has been so far.
+fn bounded(done: Result<Json, TaskError>, postponed: Duration) -> Result<Json, TaskError> {
+    done.map_err(|error| match error {
+        TaskError::Later { reason, after } => {
+            let after = after.min(MAX_POSTPONED);
+            match postponed.saturating_add(after) <= MAX_POSTPONED_IN_ALL {
+                true => TaskError::Later { reason, after },
+                false => TaskError::Temporary(reason),
+            }
+        }
+        other => other,
+    })
+}
+
 fn judge(
     (task_id, retries): (i64, i32),
     number: u32,
@@ -165,11 +186,16 @@ fn judge(
     delay: Duration,
     last: bool,
 ) -> (End, Ended) {
-    let end = |status, error, outcome| End { task_id, retries, number, status, error, outcome };
+    let end =
+        |status, error, outcome| End { task_id, retries, number, status, error, outcome, postponed: None };
     match done {
         Ok(outcome) => (end(Status::Succeeded, None, Some(outcome)), Ended::Done),
         Err(TaskError::Temporary(reason)) if !last => {
             (end(Status::Waiting, Some(storable(&reason)), None), Ended::Again(delay, reason))
+        }
+        Err(TaskError::Later { reason, after }) => {
+            let end = end(Status::Waiting, Some(storable(&reason)), None);
+            (End { postponed: Some(after), ..end }, Ended::Later(after, reason))
         }
         Err(TaskError::Temporary(reason) | TaskError::Permanent(reason)) => {
             (end(Status::Failed, Some(storable(&reason)), None), Ended::Dead(reason))

@@ -38,7 +38,7 @@ impl Consumer for Worker {
         let limits = |number, _| Limits { allowed: number <= most, last: number >= most };
         match self.desk.attempt(called_for, self.terms.backoff, limits).await {
             Ended::Done => Verdict::Done,
-            Ended::Again(delay, _) => Verdict::Again(delay),
+            Ended::Again(delay, _) | Ended::Later(delay, _) => Verdict::Again(delay),
             Ended::Dead(reason) => Verdict::Dead(reason),
         }
     }

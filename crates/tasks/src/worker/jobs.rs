@@ -98,6 +98,7 @@ impl Handler for Actions {
         };
         match ended {
             Ended::Done => Outcome::Done,
+            Ended::Later(delay, reason) => Outcome::Later(delay, reason),
             Ended::Again(_, reason) => Outcome::Failed(reason),
             Ended::Dead(reason) => Outcome::Hopeless(reason),
         }
