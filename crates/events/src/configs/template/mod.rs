@@ -5,6 +5,11 @@
 //! `for`; nothing can be assigned or multiplied, so that nothing grows but with what is written. The engine's fuel pays for
 //! every instruction and for every 64 bytes that are made or looked at, so it bounds time and memory alike. That does not hold
 //! for what a filter does before it answers: filters are a short list, and none of them takes a size.
+//!
+//! What a value puts into a URL is escaped ([`urls`]).
+
+mod meaning;
+mod urls;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,9 +17,13 @@ use std::sync::LazyLock;
 
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Term, filters, tests};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use crate::Event;
+use crate::params::LARGEST;
+
+use super::Action;
+pub(super) use meaning::Names;
 
 /// Steps of one template.
 const FUEL: u64 = 20_000;
@@ -30,10 +39,30 @@ const LONGEST: usize = 4096;
 const LONGEST_OUTPUT: usize = 256 << 10;
 /// What all templates that one event renders may give, in bytes.
 const EVENT_OUTPUT: usize = 4 << 20;
-/// Largest events that templates look at, in bytes of JSON.
-const LARGEST_EVENT: usize = 64 << 10;
-/// The statements there are.
-const STATEMENTS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
+/// Largest events that templates look at, in bytes of JSON: all that there can be, with what an event has beside its params.
+const LARGEST_EVENT: usize = LARGEST + (16 << 10);
+/// The filters there are.
+const FILTERS: [&str; 17] = [
+    "abs",
+    "default",
+    "first",
+    "float",
+    "int",
+    "join",
+    "last",
+    "length",
+    "lower",
+    "replace",
+    "round",
+    "safe",
+    "string",
+    "tojson",
+    "trim",
+    "upper",
+    "urlencode",
+];
+/// The tests there are.
+const TESTS: [&str; 5] = ["defined", "undefined", "none", "string", "number"];
 /// Where the value of an expression is kept while it is rendered.
 const KEPT: &str = "kept";
 
@@ -46,6 +75,13 @@ static EXPRESSIONS: LazyLock<Environment<'static>> = LazyLock::new(|| {
         state.set_temp(KEPT, value.clone());
         Ok(())
     });
+    environment
+});
+
+/// For URLs.
+static URLS: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = environment();
+    environment.set_formatter(urls::format);
     environment
 });
 
@@ -69,11 +105,14 @@ fn environment() -> Environment<'static> {
     environment.add_filter("last", filters::last);
     environment.add_filter("length", filters::length);
     environment.add_filter("lower", filters::lower);
+    environment.add_filter("replace", filters::replace);
     environment.add_filter("round", filters::round);
+    environment.add_filter("safe", urls::safe);
     environment.add_filter("string", filters::string);
     environment.add_filter("tojson", tojson);
     environment.add_filter("trim", filters::trim);
     environment.add_filter("upper", filters::upper);
+    environment.add_filter("urlencode", urls::urlencode);
     environment.add_test("defined", tests::is_defined);
     environment.add_test("undefined", tests::is_undefined);
     environment.add_test("none", tests::is_none);
@@ -84,7 +123,9 @@ fn environment() -> Environment<'static> {
 
 /// Without the indentation that the engine's own takes: it would be written before anybody counts.
 fn tojson(value: &Term) -> Result<Term, Error> {
-    filters::tojson(value, None, Kwargs::from_iter(std::iter::empty::<(String, Term)>()))
+    let text = filters::tojson(value, None, Kwargs::from_iter(std::iter::empty::<(String, Term)>()))?;
+    // The engine takes it for something that is escaped; in a URL, it is not.
+    Ok(text.as_str().map(Term::from).unwrap_or(text))
 }
 
 /// What all templates that one event renders may still cost.
@@ -126,41 +167,28 @@ impl Budget {
     }
 }
 
-/// What is wrong with a text as a template.
-pub fn check(text: &str) -> Result<(), String> {
+/// What is wrong with a text as a template of a config that has these names.
+pub(super) fn check(text: &str, names: &Names<'_>) -> Result<(), String> {
     if !is_template(text) {
         return Ok(());
     }
-    check_words(text)?;
+    check_length(text)?;
+    meaning::check_names(text, names)?;
     TEXTS.template_from_str(text).map(drop).map_err(|error| explain(&error))
 }
 
-/// What is refused before a template is parsed.
-fn check_words(text: &str) -> Result<(), String> {
+fn check_length(text: &str) -> Result<(), String> {
     if text.len() > LONGEST {
         return Err(format!("a template has at most {LONGEST} bytes"));
-    }
-    for statement in text.split("{%").skip(1) {
-        let statement = statement.trim_start_matches(['-', '+']).trim_start();
-        let word: String = statement.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        if !STATEMENTS.contains(&word.as_str()) {
-            return Err(format!("`{word}` is no statement of templates (allowed are if and for)"));
-        }
-    }
-    // It would make much of little. Where an expression ends is for the parser to say, so it is refused everywhere.
-    if text.contains('*') {
-        return Err("`*` is not available in templates".to_owned());
-    }
-    if text.split("tojson").skip(1).any(takes_arguments) {
-        return Err("`tojson` takes no arguments in templates".to_owned());
     }
     Ok(())
 }
 
-/// Whether a call with arguments follows.
-fn takes_arguments(after: &str) -> bool {
-    let inside = after.trim_start().strip_prefix('(');
-    inside.is_some_and(|inside| !inside.trim_start().starts_with(')'))
+/// What a text is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Text,
+    Url,
 }
 
 /// What templates can see.
@@ -193,10 +221,29 @@ fn term(event: &Event) -> Result<Term, String> {
     Ok(Term::from(Serde(json)))
 }
 
+/// Params with every text in them rendered, at the cost of `budget`. `urls`: those that are URLs.
+pub fn render_params(
+    params: &Map<String, Json>,
+    urls: &[&str],
+    scope: &Scope,
+    budget: &mut Budget,
+) -> Result<Json, String> {
+    let rendered = params.iter().map(|(name, value)| {
+        let rendered = match value {
+            Json::String(text) if urls.contains(&name.as_str()) => {
+                render_text(text, Purpose::Url, scope, budget)
+            }
+            value => render(value, scope, budget),
+        };
+        rendered.map(|value| (name.clone(), value)).map_err(|reason| format!("{name}: {reason}"))
+    });
+    Ok(Json::Object(rendered.collect::<Result<_, _>>()?))
+}
+
 /// `value` with every text in it rendered, at the cost of `budget`.
 pub fn render(value: &Json, scope: &Scope, budget: &mut Budget) -> Result<Json, String> {
     Ok(match value {
-        Json::String(text) => render_text(text, scope, budget)?,
+        Json::String(text) => render_text(text, Purpose::Text, scope, budget)?,
         Json::Array(items) => {
             items.iter().map(|item| render(item, scope, budget)).collect::<Result<_, _>>()?
         }
@@ -211,15 +258,16 @@ pub fn render(value: &Json, scope: &Scope, budget: &mut Budget) -> Result<Json, 
     })
 }
 
-fn render_text(text: &str, scope: &Scope, budget: &mut Budget) -> Result<Json, String> {
+fn render_text(text: &str, purpose: Purpose, scope: &Scope, budget: &mut Budget) -> Result<Json, String> {
     if !is_template(text) {
         return Ok(text.into());
     }
-    check_words(text)?;
+    check_length(text)?;
+    meaning::check_words(text)?;
     budget.check()?;
     let rendered = match whole_expression(text) {
         Some(expression) => evaluate(text.trim(), expression, scope),
-        None => write(text, scope),
+        None => write(text, purpose, scope),
     };
     let (value, steps) = rendered.map_err(|failed| {
         // Its own reason is said, not that of the budget: the next one says that.
@@ -280,8 +328,9 @@ fn evaluate(text: &str, expression: &str, scope: &Scope) -> Result<(Json, u64), 
 }
 
 /// A rendered text, and the steps it took.
-fn write(text: &str, scope: &Scope) -> Result<(Json, u64), Failed> {
-    let template = TEXTS.template_from_str(text).map_err(|error| Failed::at(text, &error))?;
+fn write(text: &str, purpose: Purpose, scope: &Scope) -> Result<(Json, u64), Failed> {
+    let environment = if purpose == Purpose::Url { &URLS } else { &TEXTS };
+    let template = environment.template_from_str(text).map_err(|error| Failed::at(text, &error))?;
     let mut output = Bounded(Vec::new());
     let rendered = template.render_captured_to(scope.0.clone(), &mut output);
     let steps = rendered.map(|rendered| steps(rendered.state()));
@@ -289,6 +338,10 @@ fn write(text: &str, scope: &Scope) -> Result<(Json, u64), Failed> {
         Ok(steps) => {
             let output = String::from_utf8(output.0);
             let output = output.map_err(|error| Failed::cheaply(text, error.to_string()))?;
+            let output = match purpose {
+                Purpose::Url => urls::finish(&output).map_err(|reason| Failed::cheaply(text, reason))?,
+                Purpose::Text => output,
+            };
             Ok((output.into(), steps))
         }
         Err(_) if output.0.len() >= LONGEST_OUTPUT => Err(Failed::too_long()),
@@ -310,8 +363,21 @@ pub(super) fn is_template(text: &str) -> bool {
     text.contains("{{") || text.contains("{%") || text.contains("{#")
 }
 
+/// Whether there is anything to render in what a config starts.
+pub(super) fn any_in(action: &Action) -> bool {
+    fn any(value: &Json) -> bool {
+        match value {
+            Json::String(text) => is_template(text),
+            Json::Array(items) => items.iter().any(any),
+            Json::Object(members) => members.values().any(any),
+            Json::Null | Json::Bool(_) | Json::Number(_) => false,
+        }
+    }
+    action.params.values().any(any) || action.concurrency_key.as_deref().is_some_and(is_template)
+}
+
 /// The expression that a text consists of.
-fn whole_expression(text: &str) -> Option<&str> {
+pub(super) fn whole_expression(text: &str) -> Option<&str> {
     let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
     let plain = !["{{", "}}", "{%", "{#"].iter().any(|mark| inner.contains(mark));
     plain.then(|| inner.trim_start_matches(['-', '+']).trim_end_matches('-'))
@@ -412,7 +478,7 @@ mod tests_of_templates {
         for text in
             ["{{ x", "{{ a b }}", "{% set x = 1 %}", "{% include 'x' %}", "{%- macro x() %}{% endmacro %}"]
         {
-            assert!(check(text).is_err(), "{text}");
+            assert!(check(text, &Names::default()).is_err(), "{text}");
         }
     }
 
@@ -453,11 +519,115 @@ mod tests_of_templates {
     #[test]
     fn indentation_is_refused_when_it_is_written() {
         for text in ["{{ event|tojson(2000000000) }}", "a {{ event | tojson (indent=2) }}"] {
-            assert_eq!(check(text), Err("`tojson` takes no arguments in templates".to_owned()));
+            assert_eq!(
+                check(text, &Names::default()),
+                Err("`tojson` takes no arguments in templates".to_owned())
+            );
         }
         for text in ["{{ event|tojson }}", "{{ event|tojson() }}", "a {{ event|tojson|length }} (b)"] {
-            assert_eq!(check(text), Ok(()), "{text}");
+            assert_eq!(check(text, &Names::default()), Ok(()), "{text}");
         }
+    }
+
+    #[test]
+    fn a_star_in_a_text_is_a_star() {
+        for (text, expected) in [
+            ("*Deploy of {{ event.params.t }}* failed", "*Deploy of x* failed"),
+            ("*/5 * * * * {{ event.params.t }}", "*/5 * * * * x"),
+            ("/* {{ event.params.t }} */ {# 2 * 3 #}", "/* x */ "),
+            ("{{ '*' ~ event.params.t }}!", "*x!"),
+        ] {
+            assert_eq!(check(text, &Names::default()), Ok(()), "{text}");
+            assert_eq!(rendered(text), Ok(json!(expected)), "{text}");
+        }
+        for text in [
+            "{{ 2 * 3 }}",
+            "a {{ event.params.n ** 9 }}",
+            "{% if 'x' * 9 %}{% endif %}",
+            "{{ [1]|join(*['a']) }}",
+        ] {
+            assert!(check(text, &Names::default()).unwrap_err().contains("`*`"), "{text}");
+            assert!(rendered(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_that_mean_nothing_are_refused_with_the_nearest() {
+        let joined = Names { joined: Some(vec!["soup", "ids"]) };
+        for (text, words) in [
+            ("{{ event.params.x | uper }}", "there is no filter `uper` in templates, did you mean `upper`?"),
+            ("a {{ range(10) }}", "there is no function `range`"),
+            ("{{ upper(event.name) }}", "did you mean the filter `upper`?"),
+            ("{{ event.params.x.upper() }}", "there is no function `upper`"),
+            ("{{ evnt.params.x }}", "there is no variable `evnt`, did you mean `event`?"),
+            ("{{ event.parms.x }}", "an event has no `parms`, did you mean `params`?"),
+            ("{{ event['id'] }}", "an event has no `id`, did you mean `_id`?"),
+            (
+                "{% if event.name is defned %}{% endif %}",
+                "there is no test `defned` in templates, did you mean `defined`?",
+            ),
+            ("{% for k in event.params.o %}{{ kk }}{% endfor %}", "there is no variable `kk`"),
+            ("{% for k in [] %}{% endfor %}{{ k }}", "there is no variable `k`"),
+        ] {
+            let said = check(text, &Names::default()).unwrap_err();
+            assert!(said.contains(words), "{text}: {said}");
+        }
+        assert!(check("{{ events.soup.name }}", &Names::default()).unwrap_err().contains("several events"));
+        for (text, words) in [
+            ("{{ events.sop.params.x }}", "no trigger is about the event `sop`, did you mean `soup`?"),
+            ("{{ events[2].name }}", "`events[0]` to `events[1]`"),
+            ("{{ events[0].nam }}", "did you mean `name`?"),
+        ] {
+            let said = check(text, &joined).unwrap_err();
+            assert!(said.contains(words), "{text}: {said}");
+        }
+        for text in [
+            "{{ events.soup.params.x }}{{ events[1].name }}{{ events['ids']._id }}",
+            "{% for event in event.params.list %}{{ event.anything }}{{ loop.index }}{{ loop.cycle('a', 'b') }}{% endfor %}",
+            "{% for k, v in event.params.pairs %}{{ k ~ v }}{% endfor %}",
+            "{{ event.params.whatever.it['is'][0]|default('x')|urlencode }}",
+        ] {
+            assert_eq!(check(text, &joined), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_are_escaped_and_other_texts_are_not() {
+        let event = event(
+            "e",
+            json!({"v": "a b&c=ü#", "path": "x/y", "q": {"a": "1 2", "b": "&"}, "url": "https://a.example/?x=1"}),
+        );
+        let scope = Scope::new(&event, None).unwrap();
+        let url = |text: &str| {
+            let params = json!({"url": text, "note": text});
+            let rendered =
+                render_params(params.as_object().unwrap(), &["url"], &scope, &mut Budget::of_event());
+            rendered.map(|params| (params["url"].clone(), params["note"].clone()))
+        };
+        for (text, expected) in [
+            ("https://a.example/?v={{ event.params.v }}", "https://a.example/?v=a%20b%26c%3D%C3%BC%23"),
+            (
+                "https://a.example/?v={{ event.params.v|urlencode }}",
+                "https://a.example/?v=a%20b%26c%3D%C3%BC%23",
+            ),
+            ("https://a.example/?v={{ event.params.path|tojson }}", "https://a.example/?v=%22x%2Fy%22"),
+            ("https://a.example/?{{ event.params.q|urlencode }}", "https://a.example/?a=1%202&b=%26"),
+            ("https://a.example/{{ event.params.path }}", "https://a.example/x%2Fy"),
+            ("https://a.example/{{ event.params.path|safe }}", "https://a.example/x/y"),
+            ("https://a.example/{{ event.params.path|replace('/', '-') }}", "https://a.example/x-y"),
+            ("{{ event.params.url }}", "https://a.example/?x=1"),
+            (
+                "{{ event.params.url }}&v={{ event.params.v }}",
+                "https://a.example/?x=1&v=a%20b%26c%3D%C3%BC%23",
+            ),
+        ] {
+            assert_eq!(url(text).unwrap().0, json!(expected), "{text}");
+        }
+        assert_eq!(
+            url("https://a.example/?v={{ event.params.v }}").unwrap().1,
+            json!("https://a.example/?v=a b&c=ü#")
+        );
+        assert!(url("https://a.example/?{{ event.params.q }}").unwrap_err().contains("no part of a URL"));
     }
 
     #[test]
