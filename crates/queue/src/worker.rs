@@ -23,10 +23,10 @@ pub enum Outcome {
     Done,
     /// Failed, and may succeed later.
     Failed(String),
-    /// Not now, and not because of the job: it is worked on again after this long, which uses up no attempt.
-    Later(Duration, String),
     /// Failed, and will never succeed.
     Hopeless(String),
+    /// It is not its turn: tried again after so long, with no attempt used up.
+    Later(Duration, String),
 }
 
 /// Does the work of a queue's jobs. A job may be handled more than once (a crash, a lost lane): effects must be
@@ -125,12 +125,12 @@ fn verdict(job: &Job, outcome: Outcome, terms: &WorkerTerms) -> Settle {
     match outcome {
         Outcome::Done => Settle::Complete,
         Outcome::Hopeless(reason) => Settle::Bury { reason: storable(&reason) },
+        Outcome::Failed(reason) if job.attempts + 1 >= terms.max_attempts => {
+            Settle::Bury { reason: storable(&reason) }
+        }
         Outcome::Later(delay, reason) => {
             let if_hurried = terms.backoff.random_delay(1);
             Settle::Retry { delay, if_hurried, reason: storable(&reason), counted: false }
-        }
-        Outcome::Failed(reason) if job.attempts + 1 >= terms.max_attempts => {
-            Settle::Bury { reason: storable(&reason) }
         }
         Outcome::Failed(reason) => {
             let delay = terms.backoff.random_delay(job.failures() + 1);

@@ -108,8 +108,10 @@ pub(crate) struct End {
     pub(crate) status: Status,
     pub(crate) error: Option<String>,
     pub(crate) outcome: Option<Json>,
-    /// The attempt is not counted: the task is postponed for so long.
-    pub(crate) postponed: Option<Duration>,
+    /// Whether it was only not its turn: that counts as no attempt.
+    pub(crate) waits: bool,
+    /// How long somebody else has put it off.
+    pub(crate) postponed: Duration,
 }
 
 /// What became of an attempt's end.
@@ -143,7 +145,8 @@ async fn end_in_tx(connection: &mut PgConnection, end: &End, reporter: &dyn Repo
         .bind(&end.error)
         .bind(end.outcome.as_ref().map(Json::to_string))
         .bind(status)
-        .bind(end.postponed.map(|postponed| postponed.as_secs_f64()))
+        .bind(end.waits)
+        .bind(end.postponed.as_secs_f64())
         .fetch_optional(&mut *connection)
         .await?;
     let Some((action_config, depth, fresh)) = row else {
@@ -177,13 +180,14 @@ RETURNING t.attempts, t.attempts_before, t.task_type, t.params::text, t.action_c
 /// A repetition whose first answer was lost finds its own end, and postpones nothing once more.
 const END: &str = "-- end_task
 WITH found AS MATERIALIZED (
-    SELECT task_id, reported, coalesce($7, 0) AS postponed, $7 IS NOT NULL AND status = 'running' AS is_postponed
-    FROM tasks WHERE task_id = $1 AND attempts = $2 AND status IN ('running', $3) FOR UPDATE
+    SELECT task_id, reported, status FROM tasks
+    WHERE task_id = $1 AND attempts = $2 AND status IN ('running', $3) FOR UPDATE
 )
 UPDATE tasks t
 SET status = $3, error = $4, outcome = $5::text::json, reported = coalesce($6, t.reported),
-    attempts_before = t.attempts_before + f.is_postponed::int,
-    postponed = t.postponed + CASE WHEN f.is_postponed THEN f.postponed ELSE 0 END,
+    attempts_before = t.attempts_before + ($7 AND f.status = 'running')::int,
+    waits = t.waits + ($7 AND f.status = 'running')::int,
+    postponed = t.postponed + CASE WHEN f.status = 'running' THEN $8 ELSE 0 END,
     ended_at = CASE WHEN $3 NOT IN ('waiting', 'running') THEN coalesce(t.ended_at, now()) END
 FROM found f WHERE t.task_id = f.task_id
 RETURNING t.action_config, t.depth, $6 IS NOT NULL AND f.reported IS DISTINCT FROM $6";

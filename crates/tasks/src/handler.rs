@@ -36,15 +36,12 @@ pub trait Handler: Send + Sync + 'static {
 pub enum TaskError {
     /// Another attempt may succeed.
     Temporary(String),
-    /// Not now, and not because of the task: it is tried again after this long (within bounds), which uses up no attempt.
-    Later {
-        /// Why not now.
-        reason: String,
-        /// When, from now on.
-        after: Duration,
-    },
     /// None will.
     Permanent(String),
+    /// It is not its turn yet: begun again after so long. That uses up no attempt, however often.
+    Later(Duration, String),
+    /// Somebody else asks for it to be begun again after so long: as [`TaskError::Later`], but not for ever.
+    PutOff(Duration, String),
 }
 
 /// One attempt at a task.

@@ -283,11 +283,11 @@ pub(crate) fn called_for(body: &str) -> Option<(i64, i32)> {
     Some((body.get("task_id")?.as_i64()?, i32::try_from(retries).ok()?))
 }
 
-const GET: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts, error, outcome::text,
+const GET: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts - waits AS attempts, error, outcome::text,
        created_at, started_at, ended_at, action_config, event_id, join_events, priority, concurrency_key, max_attempts
 FROM tasks WHERE task_id = $1 -- get_task";
 
-const LIST: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts, error, outcome::text,
+const LIST: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts - waits AS attempts, error, outcome::text,
        created_at, started_at, ended_at, action_config, event_id, join_events, priority, concurrency_key, max_attempts
 FROM tasks
 WHERE ($1::bigint IS NULL OR task_id < $1) AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR task_type = $3)

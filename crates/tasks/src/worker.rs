@@ -78,7 +78,7 @@ enum Ended {
     Done,
     /// It is to be tried again, after this long, because of this.
     Again(Duration, String),
-    /// The same, and no attempt is used up by it.
+    /// It was not its turn: begun again after this long, with no attempt used up.
     Later(Duration, String),
     /// Given up, because of this.
     Dead(String),
@@ -127,10 +127,15 @@ impl Desk {
         store::fail_point("task_done");
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("task_seconds", "task_type" => task_type.clone()).record(seconds);
-        let done = bounded(done, begun.postponed);
+        let (done, postponed) = bounded(done, begun.postponed);
         let (ending, verdict) =
             judge((task_id, retries), number, done, backoff.random_delay(begun.since_retry), limits.last);
-        let outcome = if ending.status == Status::Waiting { "retried" } else { ending.status.name() };
+        let ending = End { postponed, ..ending };
+        let outcome = match ending.status {
+            Status::Waiting if ending.waits => "waits",
+            Status::Waiting => "retried",
+            status => status.name(),
+        };
         let error = ending.error.clone();
         tracing::debug!(task_id, task_type, number, outcome, error, "a task's attempt has ended");
         metrics::counter!("tasks_total", "task_type" => task_type, "outcome" => outcome).increment(1);
@@ -165,18 +170,18 @@ impl Desk {
     }
 }
 
-/// Postpones nothing for ever. `postponed`: how long it has been so far.
-fn bounded(done: Result<Json, TaskError>, postponed: Duration) -> Result<Json, TaskError> {
-    done.map_err(|error| match error {
-        TaskError::Later { reason, after } => {
+/// Puts nothing off for ever. `so_far`: how long it has been; the answer has how long it is now.
+fn bounded(done: Result<Json, TaskError>, so_far: Duration) -> (Result<Json, TaskError>, Duration) {
+    match done {
+        Err(TaskError::PutOff(after, reason)) => {
             let after = after.min(MAX_POSTPONED);
-            match postponed.saturating_add(after) <= MAX_POSTPONED_IN_ALL {
-                true => TaskError::Later { reason, after },
-                false => TaskError::Temporary(reason),
+            match so_far.saturating_add(after) <= MAX_POSTPONED_IN_ALL {
+                true => (Err(TaskError::Later(after, reason)), after),
+                false => (Err(TaskError::Temporary(reason)), Duration::ZERO),
             }
         }
-        other => other,
-    })
+        done => (done, Duration::ZERO),
+    }
 }
 
 fn judge(
@@ -186,18 +191,21 @@ fn judge(
     delay: Duration,
     last: bool,
 ) -> (End, Ended) {
-    let end =
-        |status, error, outcome| End { task_id, retries, number, status, error, outcome, postponed: None };
+    let waits = matches!(done, Err(TaskError::Later(..)));
+    let end = |status, error, outcome| {
+        let postponed = Duration::ZERO;
+        End { task_id, retries, number, status, error, outcome, waits, postponed }
+    };
     match done {
         Ok(outcome) => (end(Status::Succeeded, None, Some(outcome)), Ended::Done),
+        Err(TaskError::Later(delay, reason)) => {
+            (end(Status::Waiting, Some(storable(&reason)), None), Ended::Later(delay, reason))
+        }
         Err(TaskError::Temporary(reason)) if !last => {
             (end(Status::Waiting, Some(storable(&reason)), None), Ended::Again(delay, reason))
         }
-        Err(TaskError::Later { reason, after }) => {
-            let end = end(Status::Waiting, Some(storable(&reason)), None);
-            (End { postponed: Some(after), ..end }, Ended::Later(after, reason))
-        }
-        Err(TaskError::Temporary(reason) | TaskError::Permanent(reason)) => {
+        // `bounded` leaves nothing put off.
+        Err(TaskError::Temporary(reason) | TaskError::Permanent(reason) | TaskError::PutOff(_, reason)) => {
             (end(Status::Failed, Some(storable(&reason)), None), Ended::Dead(reason))
         }
     }

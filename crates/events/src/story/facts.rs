@@ -65,7 +65,7 @@ pub(super) async fn chain(connection: &mut PgConnection, event: &Event) -> Resul
 }
 
 const PRODUCED: &str = "-- produced_tasks
-SELECT t.task_id, t.task_type, t.action_config, t.status, t.params::text, t.attempts, t.error, t.outcome::text,
+SELECT t.task_id, t.task_type, t.action_config, t.status, t.params::text, t.attempts - t.waits AS attempts, t.error, t.outcome::text,
        ARRAY(SELECT e.event_id FROM events e WHERE e.task_id = t.task_id ORDER BY e.event_id LIMIT 1000) AS events,
        ARRAY(SELECT x.kind || '/' || x.effect FROM task_effects x WHERE x.task_id = t.task_id
              ORDER BY 1 LIMIT 1000) AS effects

@@ -140,7 +140,7 @@ fn a_server_that_asks_for_patience_is_given_it_and_no_attempt_is_used_up() {
         let task = world.only(&event).await;
         put_off(&world, task).await;
         let done = world.ended(task).await;
-        assert_eq!(done["status"], "succeeded", "{done}");
+        assert_eq!((&done["status"], &done["attempts"]), (&json!("succeeded"), &json!(1)), "{done}");
         let mut last: Option<Instant> = None;
         for _ in 0..4 {
             let (at, ..) = asked.recv().await.unwrap();

@@ -98,8 +98,8 @@ impl Handler for Actions {
         };
         match ended {
             Ended::Done => Outcome::Done,
-            Ended::Later(delay, reason) => Outcome::Later(delay, reason),
             Ended::Again(_, reason) => Outcome::Failed(reason),
+            Ended::Later(delay, reason) => Outcome::Later(delay, reason),
             Ended::Dead(reason) => Outcome::Hopeless(reason),
         }
     }

@@ -2,7 +2,7 @@
 //! written, whether the names in it mean anything.
 
 use minijinja::Error;
-use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, ForLoop, Stmt};
+use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, ForLoop, Stmt};
 use minijinja::machinery::parse;
 use minijinja::syntax::SyntaxConfig;
 use reconcile::{listed, suggestion};
@@ -118,14 +118,7 @@ impl Walk<'_> {
             Expr::IfExpr(choice) => {
                 self.expressions([&choice.test_expr, &choice.true_expr].into_iter().chain(&choice.false_expr))
             }
-            Expr::Filter(filter) => {
-                self.known("filter", filter.name, &FILTERS)?;
-                if filter.name == "tojson" && !filter.args.is_empty() {
-                    return Err("`tojson` takes no arguments in templates".to_owned());
-                }
-                self.expressions(filter.expr.iter())?;
-                self.arguments(&filter.args)
-            }
+            Expr::Filter(filter) => self.filter(filter),
             Expr::Test(test) => {
                 self.known("test", test.name, &TESTS)?;
                 self.expression(&test.expr)?;
@@ -144,6 +137,15 @@ impl Walk<'_> {
             Expr::Tuple(tuple) => self.expressions(tuple.items.iter()),
             Expr::Map(map) => self.expressions(map.keys.iter().chain(&map.values)),
         }
+    }
+
+    fn filter(&mut self, filter: &Filter<'_>) -> Verdict {
+        self.known("filter", filter.name, &FILTERS)?;
+        if filter.name == "tojson" && !filter.args.is_empty() {
+            return Err("`tojson` takes no arguments in templates".to_owned());
+        }
+        self.expressions(filter.expr.iter())?;
+        self.arguments(&filter.args)
     }
 
     fn arguments(&mut self, arguments: &[CallArg<'_>]) -> Verdict {

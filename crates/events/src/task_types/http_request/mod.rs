@@ -135,7 +135,7 @@ fn judge(answer: &Answer) -> Result<Value, TaskError> {
     Err(match answer.retry_after().filter(|after| !after.is_zero()) {
         _ if !temporary => TaskError::Permanent(reason),
         None => TaskError::Temporary(reason),
-        Some(after) => TaskError::Later { reason, after },
+        Some(after) => TaskError::PutOff(after, reason),
     })
 }
 
