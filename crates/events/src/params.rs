@@ -32,6 +32,12 @@ pub fn check(params: &Params) -> Result<(), String> {
     })
 }
 
+/// [`check`], and the size: what an event is refused for, wherever it comes from.
+pub fn check_all(params: &Params) -> Result<(), String> {
+    check(params)?;
+    if size(params) > LARGEST { Err(format!("has more than {} KiB", LARGEST >> 10)) } else { Ok(()) }
+}
+
 /// `left`: how many more values there may be.
 fn check_value(value: &Value, depth: usize, left: &mut usize) -> Result<(), String> {
     if depth > DEEPEST {
@@ -92,7 +98,7 @@ pub(crate) fn json_size(value: &impl serde::Serialize) -> usize {
     counted.0
 }
 
-/// One text for equal values: members in the order of their names, 1.0 as 1.
+/// One text for equal values: members in the order of their names, numbers by their value (1.0 and 1e0 as 1).
 pub fn canonical(value: &Value) -> String {
     let mut text = String::new();
     write(value, &mut text);
@@ -101,12 +107,12 @@ pub fn canonical(value: &Value) -> String {
 
 fn write(value: &Value, text: &mut String) {
     match value {
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (None, Some(float)) if float.fract() == 0.0 && float.abs() < 9e15 => {
-                text.push_str(&(float as i64).to_string());
+        Value::Number(number) => {
+            match number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0) {
+                Some(float) => text.push_str(&whole(float)),
+                None => text.push_str(&number.to_string()),
             }
-            _ => text.push_str(&number.to_string()),
-        },
+        }
         Value::Array(items) => {
             text.push('[');
             items.iter().for_each(|item| {
@@ -117,6 +123,18 @@ fn write(value: &Value, text: &mut String) {
         }
         Value::Object(members) => write_members(members, text),
         Value::Null | Value::Bool(_) | Value::String(_) => text.push_str(&value.to_string()),
+    }
+}
+
+/// A whole number as it is written without a power of ten: the number that is shown, not the one that the bits come to.
+fn whole(float: f64) -> String {
+    let shown = format!("{float:e}");
+    let (mantissa, power) = shown.split_once('e').unwrap_or((&shown, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let zeros = power.parse::<usize>().unwrap_or_default().saturating_sub(fraction.len());
+    match whole {
+        "0" | "-0" => "0".to_owned(),
+        whole => format!("{whole}{fraction}{}", "0".repeat(zeros)),
     }
 }
 
@@ -203,6 +221,30 @@ mod tests {
                 assert_eq!(same(a, b), n == m, "{a} {b}");
                 assert_eq!(canonical(a) == canonical(b), n == m, "{a} {b}");
             }
+        }
+    }
+
+    #[test]
+    fn numbers_are_the_same_however_they_are_written() {
+        for (a, b) in [
+            ("1000", "1000.0"),
+            ("1000", "1e3"),
+            ("0", "-0.0"),
+            ("10000000000000000", "1e16"),
+            ("1234567890123456800", "1.2345678901234568e18"),
+            ("0.1", "1e-1"),
+            ("[9007199254740993]", "[9007199254740993]"),
+        ] {
+            let [a, b]: [Value; 2] = [a, b].map(|text| serde_json::from_str(text).unwrap());
+            assert!(same(&a, &b) && canonical(&a) == canonical(&b), "{a} {b}");
+        }
+        for (a, b) in [
+            ("9007199254740993", "9007199254740992.0"),
+            ("9007199254740993", "9007199254740992"),
+            ("1e16", "10000000000000001"),
+        ] {
+            let [a, b]: [Value; 2] = [a, b].map(|text| serde_json::from_str(text).unwrap());
+            assert!(!same(&a, &b) && canonical(&a) != canonical(&b), "{a} {b}");
         }
     }
 

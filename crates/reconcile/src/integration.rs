@@ -38,6 +38,11 @@ pub trait Integration: Send + Sync + 'static {
         None
     }
 
+    /// Shards that the target has, whatever the bundle says: they may be asked for, too.
+    fn stored_shards(&self) -> BoxFuture<'_, Result<Vec<String>, RunError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     /// The arguments of a run of one shard, from those of a run of all: the shard is the parameter's value. A run of one
     /// shard plans and changes what is the shard's, and nothing else.
     fn for_shard(&self, mut arguments: Json, shard: &str) -> Json {
@@ -121,6 +126,8 @@ pub struct Context<'a> {
     pub owner: Owner,
     /// Whether what belongs to others is taken over.
     pub take_over: bool,
+    /// Whether everything of a kind may be deleted when the bundle has nothing of it.
+    pub allow_delete_all: bool,
 }
 
 impl<'a> Context<'a> {
@@ -146,7 +153,8 @@ impl<'a> Context<'a> {
 
     /// Who wants the objects of a set.
     pub fn terms(&self) -> Terms {
-        Terms { owner: self.owner, take_over: self.take_over }
+        let Self { owner, take_over, allow_delete_all, .. } = *self;
+        Terms { owner, take_over, allow_delete_all }
     }
 
     /// What a real run may do; a dry run has nothing to show to anybody.

@@ -19,6 +19,9 @@ pub struct SavedPlan {
     pub arguments: Vec<(String, String)>,
     /// Whether what belongs to others is taken over.
     pub take_over: bool,
+    /// Whether everything of a kind may be deleted.
+    #[serde(default)]
+    pub allow_delete_all: bool,
     /// What is run.
     pub decided: Decided,
     /// What is done, by integration.
@@ -34,6 +37,7 @@ impl SavedPlan {
             bundle: bundle.digest(),
             arguments: request.arguments.clone(),
             take_over: request.take_over,
+            allow_delete_all: request.allow_delete_all,
             decided: decided.clone(),
             plans: plans.collect(),
         }
@@ -57,6 +61,7 @@ impl SavedPlan {
             arguments: self.arguments.clone(),
             dry_run: false,
             take_over: self.take_over,
+            allow_delete_all: self.allow_delete_all,
             owner,
         }
     }

@@ -155,6 +155,13 @@ pub fn objects_or_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Ok(objects.into_iter().map(|Object(value)| value).collect())
 }
 
+/// Reads what may be left out, for `#[serde(default, deserialize_with)]`: null counts as left out.
+pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
 /// Reads a guard (`lock_id`, `expected_version`, `request_id`), for `#[serde(default, deserialize_with)]`: it may be left
 /// out, but null is an error. Who sends one means to be guarded.
 pub fn guard<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {

@@ -11,6 +11,7 @@ mod grpc_guard;
 pub mod http_guard;
 pub mod listen;
 pub mod logs;
+pub mod numbers;
 pub mod ops;
 pub mod path;
 pub mod peer;

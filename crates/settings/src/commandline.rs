@@ -79,11 +79,26 @@ pub fn parse(command: Command) -> ArgMatches {
 
 /// A complaint about the command line as one line: what is wrong, and the nearest that is right.
 pub fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
+    let text = with_right_tip(error);
     let telling = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let telling: Vec<&str> =
         telling.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
     telling.join("; ") + " (see --help)"
+}
+
+/// What looks like a flag behind one that takes a value is meant for that one.
+fn with_right_tip(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let Some((before, tip)) = text.split_once("use '-- ") else { return text };
+    let Some((value, after)) = tip.split_once('\'') else { return text };
+    let line: Vec<String> =
+        normalise(std::env::args_os()).iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let flag =
+        line.windows(2).find(|pair| pair[1] == value && pair[0].starts_with("--") && pair[0].len() > 2);
+    match flag.filter(|pair| !pair[0].contains('=')) {
+        Some(pair) => format!("{before}use '{}={value}'{after}", pair[0]),
+        None => text,
+    }
 }
 
 #[cfg(test)]

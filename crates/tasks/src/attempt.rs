@@ -1,6 +1,7 @@
 //! Attempts at tasks: begun, and ended, each in one transaction with the event that tells of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value as Json;
 use sqlx::{PgConnection, PgPool};
@@ -22,6 +23,8 @@ pub(crate) struct Begun {
     pub(crate) max_attempts: Option<u32>,
     /// Its place in its chain.
     pub(crate) depth: i16,
+    /// How long it has been postponed since it was last retried by hand.
+    pub(crate) postponed: Duration,
 }
 
 /// Whether there was anything to begin.
@@ -43,6 +46,7 @@ struct BegunRow {
     action_config: Option<String>,
     depth: i16,
     max_attempts: Option<i32>,
+    postponed: f64,
     fresh: bool,
 }
 
@@ -90,6 +94,7 @@ async fn begin_in_tx(
         params: row.params.parse().unwrap_or_default(),
         max_attempts: row.max_attempts.map(i32::unsigned_abs),
         depth: row.depth,
+        postponed: Duration::try_from_secs_f64(row.postponed).unwrap_or(Duration::MAX),
     }))
 }
 
@@ -105,6 +110,8 @@ pub(crate) struct End {
     pub(crate) outcome: Option<Json>,
     /// Whether it was only not its turn: that counts as no attempt.
     pub(crate) waits: bool,
+    /// How long somebody else has put it off.
+    pub(crate) postponed: Duration,
 }
 
 /// What became of an attempt's end.
@@ -139,6 +146,7 @@ async fn end_in_tx(connection: &mut PgConnection, end: &End, reporter: &dyn Repo
         .bind(end.outcome.as_ref().map(Json::to_string))
         .bind(status)
         .bind(end.waits)
+        .bind(end.postponed.as_secs_f64())
         .fetch_optional(&mut *connection)
         .await?;
     let Some((action_config, depth, fresh)) = row else {
@@ -167,9 +175,9 @@ UPDATE tasks t
 SET status = 'running', attempts = attempts + 1, started_at = coalesce(started_at, now()), reported = $3
 FROM found f WHERE t.task_id = f.task_id
 RETURNING t.attempts, t.attempts_before, t.task_type, t.params::text, t.action_config, t.depth, t.max_attempts,
-          f.reported IS DISTINCT FROM $3 AS fresh";
+          t.postponed, f.reported IS DISTINCT FROM $3 AS fresh";
 
-/// A repetition whose first answer was lost finds its own end.
+/// A repetition whose first answer was lost finds its own end, and postpones nothing once more.
 const END: &str = "-- end_task
 WITH found AS MATERIALIZED (
     SELECT task_id, reported, status FROM tasks
@@ -179,6 +187,7 @@ UPDATE tasks t
 SET status = $3, error = $4, outcome = $5::text::json, reported = coalesce($6, t.reported),
     attempts_before = t.attempts_before + ($7 AND f.status = 'running')::int,
     waits = t.waits + ($7 AND f.status = 'running')::int,
+    postponed = t.postponed + CASE WHEN f.status = 'running' THEN $8 ELSE 0 END,
     ended_at = CASE WHEN $3 NOT IN ('waiting', 'running') THEN coalesce(t.ended_at, now()) END
 FROM found f WHERE t.task_id = f.task_id
 RETURNING t.action_config, t.depth, $6 IS NOT NULL AND f.reported IS DISTINCT FROM $6";

@@ -90,8 +90,8 @@ impl Tasks {
             return Ok(Done::Not(row.status));
         }
         sqlx::query(
-            "UPDATE tasks SET status = 'waiting', retries = retries + 1, attempts_before = attempts, ended_at = NULL,
-                    reported = NULL WHERE task_id = $1 -- revive_task",
+            "UPDATE tasks SET status = 'waiting', retries = retries + 1, attempts_before = attempts, postponed = 0,
+                    ended_at = NULL, reported = NULL WHERE task_id = $1 -- revive_task",
         )
         .bind(task_id)
         .execute(&mut *connection)

@@ -17,6 +17,8 @@ use crate::Tasks;
 pub trait Handler: Send + Sync + 'static {
     /// The type's name, such as `ledger.partitions`.
     const TASK_TYPE: &'static str;
+    /// Params that are URLs: what templates put into them is escaped.
+    const URLS: &'static [&'static str] = &[];
     /// What the task's `params` are read as: a struct that denies unknown fields.
     type Params: DeserializeOwned + Send;
 
@@ -38,6 +40,8 @@ pub enum TaskError {
     Permanent(String),
     /// It is not its turn yet: begun again after so long. That uses up no attempt, however often.
     Later(Duration, String),
+    /// Somebody else asks for it to be begun again after so long: as [`TaskError::Later`], but not for ever.
+    PutOff(Duration, String),
 }
 
 /// One attempt at a task.
@@ -78,13 +82,15 @@ impl Attempt {
 pub struct TaskType {
     /// Its name.
     pub name: &'static str,
+    /// Params that are URLs.
+    pub urls: &'static [&'static str],
     check: fn(&Json) -> Result<(), Problem>,
 }
 
 impl TaskType {
     /// That of a handler.
     pub const fn of<H: Handler>() -> Self {
-        Self { name: H::TASK_TYPE, check: check::<H::Params> }
+        Self { name: H::TASK_TYPE, urls: H::URLS, check: check::<H::Params> }
     }
 
     /// The one of this name, or what to say to whoever gave it.
@@ -117,8 +123,18 @@ fn read<P: DeserializeOwned>(params: &Json) -> Result<P, Problem> {
     serde_path_to_error::deserialize(params).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." { Field::default() } else { Field::from(path.as_str()) };
-        Problem { field, reason: error.into_inner().to_string() }
+        Problem { field, reason: with_nearest(error.into_inner().to_string()) }
     })
+}
+
+/// An unknown field that is nearly one of several there are.
+fn with_nearest(reason: String) -> String {
+    let Some(names) = reason.strip_prefix("unknown field `") else { return reason };
+    let mut quoted = names.split('`').step_by(2);
+    let given = quoted.next().unwrap_or_default();
+    let known: Vec<&str> = quoted.collect();
+    let near = if known.len() > 1 { suggestion(given, known) } else { String::new() };
+    format!("{reason}{near}")
 }
 
 /// A handler whose type of params is forgotten.

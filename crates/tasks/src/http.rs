@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::compute;
 use serving::error::{ApiError, Code, of_database};
+use serving::numbers::check_exact;
 use serving::path::Path;
 use serving::query::{NoQuery, Query};
 
@@ -43,7 +44,7 @@ pub fn routes(tasks: Tasks) -> Router {
 #[serde(deny_unknown_fields)]
 struct Request {
     task_type: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serving::body::or_default")]
     params: Map<String, Value>,
     #[serde(default)]
     task_key: Option<String>,
@@ -55,7 +56,7 @@ async fn post(
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let types = tasks.types.clone();
-    let new = compute::read(body.len(), move || checked(body::parse(&body)?, &types)).await?;
+    let new = compute::read(body.len(), move || read(&body, &types)).await?;
     let answer = |status: StatusCode, id: i64| Ok((status, Json(json!({"id": id}))).into_response());
     match tasks.enqueue(new).await.map_err(unavailable)? {
         Enqueued::Added(id) => answer(StatusCode::CREATED, id),
@@ -65,6 +66,12 @@ async fn post(
             Err(ApiError::new(Code::Conflict, message).arg("field", "task_key").arg("id", id))
         }
     }
+}
+
+fn read(body: &[u8], types: &[TaskType]) -> Result<NewTask, ApiError> {
+    let request = body::parse(body)?;
+    check_exact(body)?;
+    checked(request, types)
 }
 
 fn checked(request: Request, types: &[TaskType]) -> Result<NewTask, ApiError> {

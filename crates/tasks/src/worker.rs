@@ -26,6 +26,10 @@ pub use jobs::{ActionTerms, ActionWorker};
 
 /// A worker that is lost with its task again and again is taken for that task's doing, beyond its failed attempts.
 const MOST_LOST: u32 = 20;
+/// The longest that a task is postponed for at once because somebody asks for it, however long they would like.
+const MAX_POSTPONED: Duration = Duration::from_secs(3600);
+/// And in all: from then on such an attempt is a failed one.
+const MAX_POSTPONED_IN_ALL: Duration = Duration::from_secs(24 * 3600);
 
 /// How workers work.
 #[derive(Debug, Clone, Copy)]
@@ -121,8 +125,10 @@ impl Desk {
         store::fail_point("task_done");
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("task_seconds", "task_type" => task_type.clone()).record(seconds);
+        let (done, postponed) = bounded(done, begun.postponed);
         let (ending, verdict) =
             judge((task_id, retries), number, done, backoff.random_delay(begun.since_retry), limits.last);
+        let ending = End { postponed, ..ending };
         let outcome = match ending.status {
             Status::Waiting if ending.waits => "waits",
             Status::Waiting => "retried",
@@ -162,6 +168,20 @@ impl Desk {
     }
 }
 
+/// Puts nothing off for ever. `so_far`: how long it has been; the answer has how long it is now.
+fn bounded(done: Result<Json, TaskError>, so_far: Duration) -> (Result<Json, TaskError>, Duration) {
+    match done {
+        Err(TaskError::PutOff(after, reason)) => {
+            let after = after.min(MAX_POSTPONED);
+            match so_far.saturating_add(after) <= MAX_POSTPONED_IN_ALL {
+                true => (Err(TaskError::Later(after, reason)), after),
+                false => (Err(TaskError::Temporary(reason)), Duration::ZERO),
+            }
+        }
+        done => (done, Duration::ZERO),
+    }
+}
+
 fn judge(
     (task_id, retries): (i64, i32),
     number: u32,
@@ -170,7 +190,10 @@ fn judge(
     last: bool,
 ) -> (End, Ended) {
     let waits = matches!(done, Err(TaskError::Later(..)));
-    let end = |status, error, outcome| End { task_id, retries, number, status, error, outcome, waits };
+    let end = |status, error, outcome| {
+        let postponed = Duration::ZERO;
+        End { task_id, retries, number, status, error, outcome, waits, postponed }
+    };
     match done {
         Ok(outcome) => (end(Status::Succeeded, None, Some(outcome)), Ended::Done),
         Err(TaskError::Later(delay, reason)) => {
@@ -179,7 +202,8 @@ fn judge(
         Err(TaskError::Temporary(reason)) if !last => {
             (end(Status::Waiting, Some(storable(&reason)), None), Ended::Again(delay, reason))
         }
-        Err(TaskError::Temporary(reason) | TaskError::Permanent(reason)) => {
+        // `bounded` leaves nothing put off.
+        Err(TaskError::Temporary(reason) | TaskError::Permanent(reason) | TaskError::PutOff(_, reason)) => {
             (end(Status::Failed, Some(storable(&reason)), None), Ended::Dead(reason))
         }
     }

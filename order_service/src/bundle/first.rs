@@ -61,8 +61,14 @@ pub async fn begin(targets: &Targets, place: &Place) -> Result<(), FirstError> {
 
 async fn reach(targets: &Targets, bundle: &Bundle, integrations: &[&str], owner: Owner) {
     let named = integrations.iter().map(|name| (*name).to_owned()).collect();
-    let request =
-        Request { integrations: named, arguments: Vec::new(), dry_run: false, take_over: false, owner };
+    let request = Request {
+        integrations: named,
+        arguments: Vec::new(),
+        dry_run: false,
+        take_over: false,
+        allow_delete_all: false,
+        owner,
+    };
     let what = integrations.join(" and ");
     match runtime(targets).run(bundle, &request).await.map(|report| report.complaint()) {
         Ok(None) => {}
@@ -134,14 +140,14 @@ async fn write_in_tx(connection: &mut PgConnection, content: &Content) -> store:
     if ever_reconciled(connection).await? {
         return Ok(false);
     }
-    let terms = Terms { owner: content.owner, take_over: false };
+    let terms = Terms { owner: content.owner, take_over: false, allow_delete_all: false };
     bring(connection, &ledger::types::first_set(content.types.clone(), terms)).await?;
     let known = content.types.iter().filter_map(|definition| match definition {
         Definition::Account(account) => Some((account.name.clone(), Known::Type(Box::new(account.clone())))),
         Definition::Lock(_) | Definition::State(_) => None,
     });
     let (types, current) = (known.collect::<Types>(), postings::read_rules(connection).await?);
-    let plan = postings::plan(current.as_ref(), &content.rules, &types, content.owner, false);
+    let plan = postings::plan(current.as_ref(), &content.rules, &types, terms);
     postings::apply_in_tx(connection, &plan, &content.rules, content.owner).await?;
     bring(connection, &schedule::set(content.schedules.clone(), terms)).await?;
     bring(connection, &configs::set(content.action_configs.clone(), terms)).await?;

@@ -43,6 +43,9 @@ pub struct Wanted {
     /// Take over what belongs to others.
     #[serde(default)]
     pub take_over: bool,
+    /// Delete everything of a kind when the bundle has nothing of it.
+    #[serde(default)]
+    pub allow_delete_all: bool,
     /// What was decided; without it, everything is run.
     #[serde(default)]
     pub decided: Option<Decided>,
@@ -90,6 +93,7 @@ async fn run(targets: &Targets, body: &[u8]) -> Result<Report, ApiError> {
         arguments: wanted.arguments,
         dry_run: wanted.dry_run,
         take_over: wanted.take_over,
+        allow_delete_all: wanted.allow_delete_all,
         owner: Owner::Bundle,
     };
     let report = match &wanted.decided {
@@ -101,7 +105,7 @@ async fn run(targets: &Targets, body: &[u8]) -> Result<Report, ApiError> {
 
 fn refused(error: RequestError) -> ApiError {
     match error {
-        RequestError::Usage(line) => ApiError::new(Code::ValidationError, line),
+        RequestError::Usage(line) => ApiError::new(Code::ValidationError, line).arg("usage", true),
         RequestError::Bundle(wrong) => {
             let first = wrong.first().map(ToString::to_string).unwrap_or_default();
             let message = format!("the bundle has {} problems, the first: {first}", wrong.len());

@@ -22,10 +22,10 @@ pub struct RunParams {
     /// The environment.
     pub env: String,
     /// The run's inputs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serving::body::or_default")]
     pub general_inputs: Map<String, Json>,
     /// Those of the environment.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serving::body::or_default")]
     pub env_inputs: Map<String, Json>,
 }
 

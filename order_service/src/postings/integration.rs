@@ -94,8 +94,7 @@ impl Transaction for Run {
         Box::pin(async move {
             let current = read_rules(connection).await?;
             let types = types_in_force(connection, &self.planned).await?;
-            let Terms { owner, take_over } = self.terms;
-            let mut plan = plan(current.as_ref(), &self.wanted, &types, owner, take_over);
+            let mut plan = plan(current.as_ref(), &self.wanted, &types, self.terms);
             plan.observed(&current.map(|set| json!([set.version, set.rules, set.owner.name()])));
             Ok(Ok((plan.clone(), plan)))
         })

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use reconcile::owned::{Terms, refusal_to_empty};
 use reconcile::plan::{Action, FieldChange, diff};
 use reconcile::{Owner, Plan};
 use serde_json::Value as Json;
@@ -13,13 +14,8 @@ const KIND: &str = "posting_rule";
 
 /// What brings the rules in force to the wanted ones. If anything changes and nothing is refused, the wanted rules
 /// are the next version.
-pub fn plan(
-    current: Option<&RuleSet>,
-    wanted: &[Rule],
-    types: &Types,
-    owner: Owner,
-    take_over: bool,
-) -> Plan {
+pub fn plan(current: Option<&RuleSet>, wanted: &[Rule], types: &Types, terms: Terms) -> Plan {
+    let Terms { owner, take_over, allow_delete_all } = terms;
     let mut plan = Plan::default();
     refuse_misfits(wanted, types, &mut plan);
     let foreign =
@@ -33,6 +29,10 @@ pub fn plan(
                 format!("the rules in force belong to {}; --take-over takes them over", foreign.name());
             wanted.iter().for_each(|rule| plan.refuse(Action::Update, KIND, &rule.name, reason.clone()));
         }
+    }
+    if let Some(current) = current.filter(|_| wanted.is_empty() && !allow_delete_all) {
+        let reason = refusal_to_empty(KIND, current.rules.len());
+        current.rules.iter().for_each(|rule| plan.refuse(Action::Delete, KIND, &rule.name, reason.clone()));
     }
     if plan.refused.is_empty() {
         compare(current, wanted, foreign.map(|foreign| (foreign, owner)), &mut plan);
@@ -95,11 +95,12 @@ mod tests {
         .unwrap()
     }
 
-    /// What is planned, as `sign name`.
+    /// What is planned, as `sign name`. `take_over`: and whatever else there is leave for.
     fn planned(current: Option<(Owner, &[Rule])>, wanted: &[Rule], take_over: bool) -> Vec<String> {
         let current = current.map(|(owner, rules)| RuleSet { version: 1, rules: rules.to_vec(), owner });
         let types = Types::from([("a".to_owned(), Known::Broken)]);
-        let plan = plan(current.as_ref(), wanted, &types, Owner::Bundle, take_over);
+        let terms = Terms { owner: Owner::Bundle, take_over, allow_delete_all: take_over };
+        let plan = plan(current.as_ref(), wanted, &types, terms);
         let changes = plan.changes.iter().map(|change| format!("{:?} {}", change.action, change.name));
         changes.chain(plan.refused.iter().map(|refusal| format!("refused {}", refusal.name))).collect()
     }
@@ -116,7 +117,8 @@ mod tests {
             assert_eq!(planned(current, std::slice::from_ref(&other), false), ["Update r"]);
             assert_eq!(planned(current, &[one.clone(), two.clone()], false), ["Create s"]);
             assert_eq!(planned(current, std::slice::from_ref(&two), false), ["Create s", "Delete r"]);
-            assert_eq!(planned(current, &[], false), ["Delete r"]);
+            assert_eq!(planned(current, &[], false), ["refused r"]);
+            assert_eq!(planned(current, &[], true), ["Delete r"]);
         }
         for owner in [Owner::Api, Owner::Configurator] {
             let current = Some((owner, std::slice::from_ref(&one)));
@@ -129,7 +131,8 @@ mod tests {
 
     #[test]
     fn a_rule_that_fits_no_type_does_not_come_into_force() {
-        let plan = plan(None, &[rule("r", "1")], &Types::new(), Owner::Bundle, false);
+        let terms = Terms { owner: Owner::Bundle, take_over: false, allow_delete_all: false };
+        let plan = plan(None, &[rule("r", "1")], &Types::new(), terms);
         assert!(plan.changes.is_empty() && plan.refused.len() == 1, "{plan:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! Hazard: a command that is killed in the middle, that may not write, or that says it went well when it did not.
 
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -158,5 +159,127 @@ fn a_run_that_is_killed_in_the_middle_leaves_nothing() {
         assert_eq!(types(&owner).await, TYPES);
         let (code, said, _) = done(command(&args)).await;
         assert!(code == 0 && said.ends_with("Plan: 0 to create, 0 to update, 0 to delete\n"), "{said}");
+    });
+}
+
+/// What the bundle owns in the control database.
+async fn owned(pool: &PgPool) -> Vec<String> {
+    let owned = "SELECT kind || ' ' || name FROM ledger_types UNION ALL SELECT 'schedule ' || name FROM task_schedules
+                 UNION ALL SELECT 'config ' || name FROM action_configs
+                 UNION ALL (SELECT 'rules ' || jsonb_array_length(rules) FROM posting_rules ORDER BY version DESC LIMIT 1)
+                 ORDER BY 1";
+    sqlx::query_scalar(owned).fetch_all(pool).await.unwrap()
+}
+
+#[test]
+fn a_folder_that_is_no_bundle_is_no_wish_to_delete_everything() {
+    run(async {
+        let options = control_database_options().await;
+        let owner = pool(options.clone()).await;
+        let (folder, url) = (copy(), url(&options, options.get_username()));
+        let config =
+            "$schema: /events/action-config-1.yml\nname: c\non: [{event: e}]\naction: {task: noop}\n";
+        std::fs::create_dir(folder.path().join("events")).unwrap();
+        std::fs::write(folder.path().join("events/c.yaml"), config).unwrap();
+        let on = async |command_line: &[&str], dir: &Path| {
+            let place = ["--bundle", dir.to_str().unwrap()];
+            let database = ["--database-url", &url];
+            let database = if command_line[0] == "bundle" { &[][..] } else { &database[..] };
+            done(command(&[command_line, &place[..], database].concat())).await
+        };
+        let (code, _, complaint) = on(&["reconcile"], folder.path()).await;
+        assert_eq!(code, 0, "{complaint}");
+        let before = owned(&owner).await;
+        let [empty, notes] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        std::fs::write(notes.path().join("README.md"), "nothing").unwrap();
+        for dir in [&empty, &notes] {
+            for line in [
+                &["reconcile"][..],
+                &["reconcile", "--dry-run"],
+                &["reconcile", "action-configs", "--allow-delete-all"],
+                &["action-configs"],
+                &["bundle", "validate"],
+            ] {
+                let (code, said, complaint) = on(line, dir.path()).await;
+                assert_eq!((code, said.as_str()), (1, ""), "{line:?}");
+                assert!(
+                    complaint.contains("an empty bundle would delete everything"),
+                    "{line:?}: {complaint}"
+                );
+            }
+        }
+        // One folder too deep: kinds of which nothing is there are left alone, and the flag is named.
+        let deep = folder.path().join("events");
+        for line in [&["reconcile", "--dry-run"][..], &["reconcile"]] {
+            let (code, said, _) = on(line, &deep).await;
+            assert_eq!(code, 1, "{said}");
+            for kind in
+                ["account_type storage_outflow", "posting_rule order_processed", "schedule ledger-partitions"]
+            {
+                assert!(said.contains(&format!("! refused to delete {kind}: the bundle has no ")), "{said}");
+            }
+            assert!(said.contains("--allow-delete-all"), "{said}");
+        }
+        let (code, said, complaint) = on(&["action-configs"], &folder.path().join("ledger")).await;
+        assert!(
+            code == 1 && said.contains("refused c: ") && said.contains("--allow-delete-all"),
+            "{said} {complaint}"
+        );
+        assert_eq!(owned(&owner).await, before);
+        // Said, it is done.
+        let (code, said, complaint) = on(&["reconcile", "--allow-delete-all"], &deep).await;
+        assert_eq!(
+            (code, owned(&owner).await),
+            (0, vec!["config c".to_owned(), "rules 0".to_owned()]),
+            "{said} {complaint}"
+        );
+    });
+}
+
+#[test]
+fn a_name_that_says_two_things_or_nothing_is_wrong_usage() {
+    run(async {
+        let options = control_database_options().await;
+        let (folder, url) = (copy(), url(&options, options.get_username()));
+        let dir = folder.path().to_str().unwrap();
+        for line in [
+            "init -q",
+            "add -A",
+            "-c user.name=a -c user.email=a@example.com commit -q -m x",
+            "branch deploy",
+        ] {
+            let done = Command::new("git").arg("-C").arg(dir).args(line.split(' ')).output().unwrap();
+            assert!(done.status.success(), "{line}: {done:?}");
+        }
+        std::fs::create_dir(folder.path().join("deploy")).unwrap();
+        let within = async |args: &[&str]| {
+            let mut command =
+                command(&[&["reconcile", "--bundle", dir, "--database-url", &url], args].concat());
+            command.current_dir(dir);
+            done(command).await
+        };
+        for flag in ["--early-exit-compare", "--changed-since"] {
+            let (code, _, complaint) = within(&["--dry-run", flag, "deploy"]).await;
+            assert_eq!(code, 2, "{complaint}");
+            assert!(complaint.contains("./deploy") && complaint.contains("refs/heads/deploy"), "{complaint}");
+        }
+        let (code, said, complaint) =
+            within(&["--dry-run", "--early-exit-compare", "refs/heads/deploy"]).await;
+        assert!(code == 0 && said.contains("early exit"), "{said} {complaint}");
+        let (code, _, complaint) = within(&["--dry-run", "--early-exit-compare", "-x"]).await;
+        assert!(code == 2 && complaint.contains("use '--early-exit-compare=-x'"), "{complaint}");
+        for (integration, known) in [
+            ("ledger-types", "storage_lock"),
+            ("queues", "prod"),
+            ("partitions", "s0"),
+            ("action-configs", "known: "),
+        ] {
+            for more in [&["--dry-run"][..], &[]] {
+                let (code, said, complaint) =
+                    within(&[&[integration, "--shard", "nosuch"], more].concat()).await;
+                assert_eq!((code, said.as_str()), (2, ""), "{integration}: {complaint}");
+                assert!(complaint.contains("no shard `nosuch`") && complaint.contains(known), "{complaint}");
+            }
+        }
     });
 }

@@ -41,7 +41,14 @@ fn read(folder: &tempfile::TempDir) -> Bundle {
 
 fn request(integrations: &[&str], dry_run: bool) -> Request {
     let integrations = integrations.iter().map(|name| (*name).to_owned()).collect();
-    Request { integrations, arguments: Vec::new(), dry_run, take_over: false, owner: Owner::Bundle }
+    Request {
+        integrations,
+        arguments: Vec::new(),
+        dry_run,
+        take_over: false,
+        allow_delete_all: false,
+        owner: Owner::Bundle,
+    }
 }
 
 /// The integrations whose target is the control database alone.
@@ -95,9 +102,11 @@ fn a_new_database_gets_the_built_in_bundle_once() {
 fn a_database_that_was_reconciled_gets_nothing_by_itself() {
     run(async {
         let pool = control_database().await;
-        let empty = tempfile::tempdir().unwrap();
-        let report = reconcile(&pool, &[], &read(&empty), &request(&["ledger-types"], false)).await;
-        assert_eq!(counts(&report), [0; 4]);
+        let without = tempfile::tempdir().unwrap();
+        let queue = "$schema: /queues/queue-1.yml\nname: q\nenvs: [dev]\n";
+        std::fs::write(without.path().join("q.yaml"), queue).unwrap();
+        let report = reconcile(&pool, &[], &read(&without), &request(&["ledger-types"], false)).await;
+        assert_eq!((counts(&report), report.succeeded()), ([0; 4], true), "{report}");
         ensure_builtin(&pool).await.unwrap();
         assert_eq!(names(&pool).await, Vec::<String>::new());
         assert!(load_rules(&pool).await.unwrap().is_none());

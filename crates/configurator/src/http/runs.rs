@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::compute;
 use serving::error::{ApiError, Code};
+use serving::numbers::check_exact;
 use serving::path::Path;
 use serving::query::{NoQuery, Query};
 
@@ -55,7 +56,12 @@ fn failed(error: store::Error) -> ApiError {
 }
 
 async fn read(body: Bytes) -> Result<Given, ApiError> {
-    compute::read(body.len(), move || body::parse::<Request>(&body)?.given()).await
+    compute::read(body.len(), move || {
+        let request = body::parse::<Request>(&body)?;
+        check_exact(&body)?;
+        request.given()
+    })
+    .await
 }
 
 pub(super) async fn begin(

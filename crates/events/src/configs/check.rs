@@ -5,7 +5,8 @@ use serde_json::Value;
 use tasks::TaskType;
 
 use super::condition::MAX_IN;
-use super::{ActionConfig, Compiled, Condition, template};
+use super::template::Names;
+use super::{ActionConfig, Compiled, Condition, params_check, template};
 
 /// The schema of the configs' files.
 pub const ACTION_CONFIG_SCHEMA: &str = "/events/action-config-1.yml";
@@ -134,8 +135,10 @@ fn limits(config: &Compiled, others: usize) -> Vec<(String, String)> {
 
 fn action_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
     let (mut wrong, action) = (Vec::new(), &config.action);
+    let joined = config.is_join().then(|| config.on.iter().map(|on| on.event.as_str()).collect());
+    let names = Names { joined };
     if let Some(key) = &action.concurrency_key {
-        if let Err(reason) = template::check(key) {
+        if let Err(reason) = template::check(key, &names) {
             wrong.push(Problem::new("action.concurrency_key", reason));
         } else if key.is_empty() || key.contains('\0') {
             wrong.push(Problem::new("action.concurrency_key", "must not be empty or hold a NUL"));
@@ -152,16 +155,16 @@ fn action_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
     }
     let before = wrong.len();
     let params = Value::Object(action.params.clone());
-    let templates = check_templates(&params, &Field::from("action.params"), &mut wrong);
+    let templates = check_templates(&params, &Field::from("action.params"), &names, &mut wrong);
     if templates > MAX_TEMPLATES {
         let reason = format!("has {templates} templates: a config has at most {MAX_TEMPLATES}");
         wrong.push(Problem::new("action.params", reason));
     }
     match TaskType::find(&action.task, types) {
         Err(reason) => wrong.push(Problem::new("action.task", reason)),
-        // What templates will give is checked when they have given it.
-        Ok(known) if templates == 0 && wrong.len() == before => {
-            wrong.extend(known.check("action.params", &params).err());
+        // What templates give is checked once more when they have given it.
+        Ok(known) if wrong.len() == before => {
+            wrong.extend(params_check::problem(known, "action.params", &params));
         }
         Ok(_) => {}
     }
@@ -169,21 +172,22 @@ fn action_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
 }
 
 /// How many templates there are in a value; what is wrong with them goes to `wrong`.
-fn check_templates(value: &Value, field: &Field, wrong: &mut Vec<Problem>) -> usize {
+fn check_templates(value: &Value, field: &Field, names: &Names<'_>, wrong: &mut Vec<Problem>) -> usize {
     match value {
         Value::String(text) => {
-            if let Err(reason) = template::check(text) {
+            if let Err(reason) = template::check(text, names) {
                 wrong.push(Problem { field: field.clone(), reason });
             }
             usize::from(template::is_template(text))
         }
         Value::Array(items) => {
-            let count = |(n, item)| check_templates(item, &field.clone().index(n), wrong);
+            let count = |(n, item)| check_templates(item, &field.clone().index(n), names, wrong);
             items.iter().enumerate().map(count).sum()
         }
         Value::Object(members) => {
-            let count =
-                |(name, value): (&String, _)| check_templates(value, &field.clone().key(name.clone()), wrong);
+            let count = |(name, value): (&String, _)| {
+                check_templates(value, &field.clone().key(name.clone()), names, wrong)
+            };
             members.iter().map(count).sum()
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{ActionConfig, Condition};
+use super::{ActionConfig, Condition, template};
 use crate::params::{Params, at, canonical};
 
 /// A config that can be held against events.
@@ -17,6 +17,8 @@ pub struct Compiled {
     pub patterns: usize,
     /// The params of its action, in bytes of JSON.
     pub size: usize,
+    /// Whether its action has any template.
+    pub has_templates: bool,
 }
 
 impl Compiled {
@@ -34,7 +36,8 @@ impl Compiled {
         }
         let patterns = triggers.iter().flatten().map(|(_, condition)| condition.pattern_size()).sum();
         let size = crate::params::size(&config.action.params);
-        Ok(Self { config, triggers, patterns, size })
+        let has_templates = template::any_in(&config.action);
+        Ok(Self { config, triggers, patterns, size, has_templates })
     }
 
     /// Whether an event of this trigger's name pulls it.

@@ -1,7 +1,8 @@
 //! An action config, as in its file.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+use serving::body::or_default;
 
 /// Says which task starts on which events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,12 +17,12 @@ pub struct ActionConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// Whether it starts anything.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", deserialize_with = "or_yes")]
     pub enabled: bool,
     /// The events that it starts on: all of them, if there are several.
     pub on: Vec<Trigger>,
     /// The params in which several events must be equal.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub join: Vec<String>,
     /// What it starts.
     pub action: Action,
@@ -34,7 +35,7 @@ pub struct Trigger {
     /// The event's name.
     pub event: String,
     /// What its params must be: values, or conditions (`in`, `regex`, `exists`).
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Map::is_empty")]
     pub params: Map<String, Value>,
 }
 
@@ -45,17 +46,21 @@ pub struct Action {
     /// The type of task.
     pub task: String,
     /// The task's params; texts in them are templates.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Map::is_empty")]
     pub params: Map<String, Value>,
     /// Failed attempts after which it is given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
     /// Above 0: before the others; below: after them.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_zero")]
     pub priority: i32,
     /// Tasks with this key run one at a time; a template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_key: Option<String>,
+}
+
+fn or_yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(yes))
 }
 
 fn yes() -> bool {

@@ -105,6 +105,15 @@ impl Integration for ActionConfigs {
     fn desired_state_shard_config(&self) -> Option<ShardConfig> {
         Some(ShardConfig { parameter: "author", selectors: &["$.*.author"], review: |_| true })
     }
+
+    fn stored_shards(&self) -> BoxFuture<'_, std::result::Result<Vec<String>, RunError>> {
+        Box::pin(async move {
+            let stored = store::run(&self.pool, "authors_of_configs", |connection| {
+                Box::pin(read(connection, None, None, None))
+            });
+            Ok(stored.await?.into_iter().filter_map(|stored| stored.config.author).collect())
+        })
+    }
 }
 
 impl ActionConfig {

@@ -10,6 +10,7 @@ mod definition;
 mod index;
 mod integration;
 mod live;
+mod params_check;
 #[cfg(test)]
 mod properties;
 mod single;

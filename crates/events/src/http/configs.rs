@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::compute;
 use serving::error::{ApiError, Code};
+use serving::numbers::check_exact;
 use serving::path::Path;
 use serving::query::Query;
 use sqlx::PgConnection;
@@ -171,6 +172,7 @@ fn read_config(
     body: &[u8],
 ) -> Result<ActionConfig, ApiError> {
     let mut members: Map<String, Value> = body::parse(body)?;
+    check_exact(body)?;
     if let Some(schema) = members.get("$schema")
         && schema != crate::configs::ACTION_CONFIG_SCHEMA
     {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use serving::body::{self, JsonBody};
 use serving::compute;
 use serving::error::{ApiError, Code};
+use serving::numbers::check_exact;
 use serving::query::Query;
 
 use super::caller::Known;
@@ -24,7 +25,7 @@ const MOST: usize = 10_000;
 #[serde(deny_unknown_fields)]
 struct Input {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serving::body::or_default")]
     params: Params,
     #[serde(default)]
     event_key: Option<String>,
@@ -56,6 +57,7 @@ pub(super) async fn post(
 
 fn read(body: &[u8], single: bool, caller: &Known) -> Result<Vec<NewEvent>, ApiError> {
     let inputs = if single { vec![body::parse(body)?] } else { batch(body)? };
+    check_exact(body)?;
     let new = inputs.into_iter().enumerate();
     new.map(|(n, input)| checked(input, caller, |field| place(single, n, field))).collect()
 }

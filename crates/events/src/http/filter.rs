@@ -187,7 +187,7 @@ mod tests {
             .unwrap();
         let (select, count) = (asked.select().into_string(), asked.counting().into_string());
         assert!(!select.contains("OR 1=1") && !count.contains("OR 1=1"), "{select}");
-        assert!(select.contains("(params #>> $2) = ANY ($3)"), "{select}");
+        assert!(select.contains("((params #> $2) #>> '{}') = ANY ($3)"), "{select}");
     }
 
     #[test]

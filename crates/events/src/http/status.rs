@@ -9,6 +9,7 @@ use serde_json::json;
 use serving::body::{self, JsonBody};
 use serving::compute;
 use serving::error::{ApiError, Code};
+use serving::numbers::check_exact;
 use serving::query::Query;
 
 use super::caller::Known;
@@ -26,7 +27,7 @@ pub(super) async fn report(
     let params = match empty {
         true => Ok(Params::new()),
         false => match JsonBody::from_request(request, &()).await {
-            Ok(JsonBody(body)) => compute::read(body.len(), move || body::parse::<Params>(&body)).await,
+            Ok(JsonBody(body)) => compute::read(body.len(), move || read(&body)).await,
             Err(refusal) => return refusal,
         },
     };
@@ -35,6 +36,12 @@ pub(super) async fn report(
         Err(error) => Err(error),
     };
     written.unwrap_or_else(axum::response::IntoResponse::into_response)
+}
+
+fn read(body: &[u8]) -> Result<Params, ApiError> {
+    let params = body::parse(body)?;
+    check_exact(body)?;
+    Ok(params)
 }
 
 async fn write(

@@ -6,6 +6,7 @@ use store::run_tx;
 use tasks::{Attempt, Handler, TaskError};
 
 use crate::configs::check_word;
+use crate::params::check_all;
 use crate::{Cause, Events, NewEvent, OWN_KEY, PLATFORM, Params};
 
 /// Emits events.
@@ -16,10 +17,23 @@ pub struct EmitEvent(pub Events);
 #[serde(deny_unknown_fields)]
 pub struct EmitParams {
     name: Word,
-    #[serde(default)]
-    params: Params,
+    #[serde(default, deserialize_with = "serving::body::or_default")]
+    params: Kept,
     #[serde(default)]
     event_key: Option<Word>,
+}
+
+/// Params that an event may have, wherever it comes from.
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "Params")]
+struct Kept(Params);
+
+impl TryFrom<Params> for Kept {
+    type Error = String;
+
+    fn try_from(params: Params) -> Result<Self, String> {
+        check_all(&params).map(|()| Self(params))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -43,7 +57,7 @@ impl Handler for EmitEvent {
         let own_key = || format!("{OWN_KEY}emit/{}", attempt.task_id);
         let event = NewEvent {
             name: params.name.0,
-            params: params.params,
+            params: params.params.0,
             author: PLATFORM.to_owned(),
             key: Some(params.event_key.map_or_else(own_key, |key| key.0)),
             cause: Cause::task(attempt.task_id, attempt.depth),

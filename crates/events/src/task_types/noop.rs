@@ -14,7 +14,7 @@ pub struct Noop;
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// Takes so long.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serving::body::or_default")]
     seconds: Seconds,
     /// Whatever one wants to see with the task.
     #[serde(default, rename = "note")]

@@ -14,7 +14,7 @@ use tasks::{ActionTask, TaskType};
 
 use super::renderings::Renderings;
 use crate::Event;
-use crate::configs::template::{Budget, Scope, render};
+use crate::configs::template::{Budget, Scope, render, render_params};
 use crate::configs::{Compiled, Index, Pulled};
 use crate::params;
 
@@ -126,11 +126,13 @@ pub(super) fn render_some(wanted: &[Wanted], from: usize, mut budget: Budget, te
             (of, alone, budget) = (Some(pull.event.id), None, Budget::of_event());
         }
         let joined = joined.as_deref();
-        let own = joined.map(|joined| Scope::new(&pull.event, Some(joined)));
+        let own = joined.filter(|_| pull.config.has_templates);
+        let own = own.map(|joined| Scope::new(&pull.event, Some(joined)));
         let before = budget.given();
         let scope = match &own {
-            Some(own) => own,
-            None => alone.get_or_insert_with(|| Scope::new(&pull.event, None)),
+            _ if !pull.config.has_templates => None,
+            Some(own) => Some(own),
+            None => Some(&*alone.get_or_insert_with(|| Scope::new(&pull.event, None))),
         };
         let task = task_in(&pull.config, (&pull.event, joined), scope, terms, &mut budget);
         tasks.extend(said(task, pull));
@@ -161,14 +163,15 @@ pub(crate) fn task_of(
     terms: &Terms,
     budget: &mut Budget,
 ) -> StdResult<ActionTask, String> {
-    task_in(config, (event, joined), &Scope::new(event, joined), terms, budget)
+    let scope = config.has_templates.then(|| Scope::new(event, joined));
+    task_in(config, (event, joined), scope.as_ref(), terms, budget)
 }
 
 /// A panic is a reason like others: it ends this task, not the batch.
 fn task_in(
     config: &Compiled,
     of: (&Event, Option<&[Event]>),
-    scope: &StdResult<Scope, String>,
+    scope: Option<&StdResult<Scope, String>>,
     terms: &Terms,
     budget: &mut Budget,
 ) -> StdResult<ActionTask, String> {
@@ -179,25 +182,32 @@ fn task_in(
 fn build_task(
     config: &Compiled,
     (event, joined): (&Event, Option<&[Event]>),
-    scope: &StdResult<Scope, String>,
+    scope: Option<&StdResult<Scope, String>>,
     terms: &Terms,
     budget: &mut Budget,
 ) -> StdResult<ActionTask, String> {
     let (config, action) = (&config.config, &config.config.action);
     let failed = |reason: String| format!("template error: {reason}");
-    let scope = scope.as_ref().map_err(|reason| failed(reason.clone()))?;
-    let params = render(&Value::Object(action.params.clone()), scope, budget)
-        .map_err(|reason| failed(format!("params.{reason}")))?;
+    let scope = scope.map(|scope| scope.as_ref().map_err(|reason| failed(reason.clone()))).transpose()?;
+    let task_type = TaskType::find(&action.task, &terms.types)?;
+    let params = match scope {
+        None => Value::Object(action.params.clone()),
+        Some(scope) => render_params(&action.params, task_type.urls, scope, budget)
+            .map_err(|reason| failed(format!("params.{reason}")))?,
+    };
     if let Value::Object(members) = &params {
         crate::params::check(members).map_err(|reason| failed(format!("params: {reason}")))?;
     }
-    let key = action.concurrency_key.as_ref().map(|key| render(&Value::from(key.as_str()), scope, budget));
+    let key = action.concurrency_key.as_ref().map(|key| match scope {
+        None => Ok(Value::from(key.as_str())),
+        Some(scope) => render(&Value::from(key.as_str()), scope, budget),
+    });
     let key = key.transpose().map_err(|reason| failed(format!("concurrency_key: {reason}")))?;
     let key = key.map(|key| key.as_str().map_or_else(|| key.to_string(), str::to_owned));
     if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY || key.contains('\0')) {
         return Err(failed(format!("concurrency_key: must come to 1 to {LONGEST_KEY} bytes without NUL")));
     }
-    TaskType::find(&action.task, &terms.types)?
+    task_type
         .check("params", &params)
         .map_err(|problem| failed(format!("{}: {}", problem.field, problem.reason)))?;
     Ok(ActionTask {

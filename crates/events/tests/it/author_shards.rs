@@ -27,6 +27,7 @@ async fn run(pool: &PgPool, bundle: &Bundle, dry_run: bool, narrowing: Narrowing
         arguments: Vec::new(),
         dry_run,
         take_over: false,
+        allow_delete_all: false,
         owner: Owner::Bundle,
     };
     let decided = runtime.decide(bundle, &request, &narrowing).await.unwrap();

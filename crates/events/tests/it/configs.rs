@@ -120,7 +120,7 @@ fn a_bundle_changes_what_is_its_own_and_says_what_it_did() {
         let config = |name: &str, event: &str| -> ActionConfig {
             serde_json::from_value(noop_on(name, event)).unwrap()
         };
-        let terms = Terms { owner: Owner::Bundle, take_over: false };
+        let terms = Terms { owner: Owner::Bundle, take_over: false, allow_delete_all: false };
         let wanted = vec![config("a", "e"), config("b", "e")];
         let dry = sync(&world.pool, wanted.clone(), terms, true).await.unwrap();
         assert_eq!(

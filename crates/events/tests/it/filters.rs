@@ -61,6 +61,144 @@ fn filters_find_what_they_say() {
 }
 
 #[test]
+fn numbers_are_compared_exactly_and_names_may_hold_underscores() {
+    run(async {
+        let world = World::fresh().await;
+        let numbers = json!([9007199254740991_i64, 9007199254740992_i64, 9007199254740993_i64, 1000.0, 0.1]);
+        for number in numbers.as_array().unwrap() {
+            world.event("e", json!({"v": number, "o": {"v": number}})).await;
+        }
+        world.event("e", json!({"v": "1000"})).await;
+        world.event("f", json!({"a__b": 1, "c": {"d__e": {"g": 2}}, "h__i": {"j": 3}, "k": {"l": 4}})).await;
+        let found = async |query: &str| -> Vec<Value> {
+            let (status, answer) = world.get(&format!("/api/v1/events?sort=_id&{query}")).await;
+            assert_eq!(status, 200, "{query}: {answer}");
+            answer["result"].as_array().unwrap().iter().map(|event| event["params"]["v"].clone()).collect()
+        };
+        for path in ["v", "o__v"] {
+            for (comparison, expected) in [
+                ("__gt=9007199254740992", vec![json!(9007199254740993_i64)]),
+                ("__lt=9007199254740992&params__v__gt=9007199254740990.5", vec![json!(9007199254740991_i64)]),
+                ("=9007199254740992", vec![json!(9007199254740992_i64)]),
+                ("=9007199254740992.0", vec![json!(9007199254740992_i64)]),
+                ("__in=9007199254740993,1e-1", vec![json!(9007199254740993_i64), json!(0.1)]),
+            ] {
+                assert_eq!(
+                    found(&format!("params__{path}{comparison}")).await,
+                    expected,
+                    "{path}{comparison}"
+                );
+            }
+        }
+        assert_eq!(found("params__o__v=1000").await, [json!(1000.0)]);
+        assert_eq!(found("params__v=1000").await, [json!(1000.0), json!("1000")]);
+        for query in [
+            "params__a__b=1",
+            "params__c__d__e__g=2",
+            "params__h__i__j=3",
+            "params__k__l=4",
+            "params__a__b__gt=0",
+        ] {
+            assert_eq!(found(query).await.len(), 1, "{query}");
+        }
+        for query in ["params__a=1", "params__c__d=2", "params__h__i=3", "params__a__b=2"] {
+            assert_eq!(found(query).await.len(), 0, "{query}");
+        }
+        // Conditions have the same notion.
+        let on = |value: Value| json!([{"event": "e", "params": {"v": value}}]);
+        for (name, value) in
+            [("whole", json!(1000)), ("next", json!(9007199254740993_i64)), ("power", json!(1e16))]
+        {
+            world.config(json!({"name": name, "on": on(value), "action": {"task": "noop"}})).await;
+        }
+        for (value, config) in [
+            (json!(1000.0), "whole"),
+            (json!(9007199254740993_i64), "next"),
+            (json!(10_000_000_000_000_000_i64), "power"),
+        ] {
+            let event = world.event("e", json!({"v": value})).await;
+            assert_eq!(
+                world.started(&event).await.into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
+                [config]
+            );
+        }
+    });
+}
+
+#[test]
+fn a_number_that_could_not_be_kept_is_refused_with_its_place() {
+    run(async {
+        let world = World::fresh().await;
+        let send = async |path: &str, body: String| {
+            let request = axum::http::Request::post(path).header("Content-Type", "application/json");
+            world.ask(request.body(body.into()).unwrap()).await
+        };
+        for (path, body, field) in [
+            (
+                "/api/v1/events",
+                r#"{"name": "e", "params": {"a": [{"b": 123456789012345678901234567890}]}}"#,
+                "params.a[0].b",
+            ),
+            (
+                "/api/v1/events",
+                r#"[{"name": "e"}, {"name": "e", "params": {"a": 0.1234567890123456789012}}]"#,
+                "[1].params.a",
+            ),
+            ("/task/status?taskType=t&taskStatus=s", r#"{"a": 18446744073709551617}"#, "a"),
+            (
+                "/api/v1/tasks",
+                r#"{"task_type": "noop", "params": {"note": 123456789012345678901234567890}}"#,
+                "params.note",
+            ),
+            (
+                "/api/v1/action_configs",
+                r#"{"name": "c", "on": [{"event": "e", "params": {"a": 9007199254740993.0}}], "action": {"task": "noop"}}"#,
+                "on[0].params.a",
+            ),
+        ] {
+            let (status, told) = send(path, body.to_owned()).await;
+            assert_eq!(status, 400, "{path}: {told}");
+            let said = told["error"]["args"][field].as_str().unwrap_or_default();
+            assert!(said.contains("cannot be kept exactly"), "{field}: {told}");
+        }
+        assert_eq!(world.count("SELECT count(*) FROM events").await, 0);
+        let (status, sent) = send(
+            "/api/v1/events",
+            r#"{"name": "e", "params": {"a": 18446744073709551615, "b": 0.30000000000000004}}"#.to_owned(),
+        )
+        .await;
+        assert_eq!(status, 201, "{sent}");
+        let (_, found) = world.get("/api/v1/events?params__a=18446744073709551615").await;
+        assert_eq!(
+            found["result"][0]["params"],
+            json!({"a": 18446744073709551615_u64, "b": 0.30000000000000004})
+        );
+    });
+}
+
+#[test]
+fn what_is_null_counts_as_left_out() {
+    run(async {
+        let world = World::fresh().await;
+        for body in [
+            json!({"name": "e", "params": null}),
+            json!([{"name": "e", "params": null, "event_key": null, "author": null}]),
+        ] {
+            let (status, told) = world.send("POST", "/api/v1/events", &body).await;
+            assert_eq!(status, 201, "{told}");
+        }
+        let (status, told) = world
+            .send("POST", "/api/v1/tasks", &json!({"task_type": "noop", "params": null, "task_key": null}))
+            .await;
+        assert_eq!(status, 201, "{told}");
+        let config = json!({"name": "c", "description": null, "author": null, "enabled": null, "on": [{"event": "e", "params": null}],
+            "join": null, "action": {"task": "noop", "params": null, "max_attempts": null, "priority": null, "concurrency_key": null}});
+        let (status, told) = world.send("POST", "/api/v1/action_configs", &config).await;
+        assert!(status == 201 && told["enabled"] == true, "{told}");
+    });
+}
+
+#[test]
 fn odd_filters_are_refused_or_find_nothing() {
     run(async {
         let world = World::fresh().await;

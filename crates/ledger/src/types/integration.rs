@@ -124,6 +124,15 @@ impl Integration for LedgerTypes {
     fn desired_state_shard_config(&self) -> Option<ShardConfig> {
         Some(ShardConfig { parameter: "type", selectors: &["$.*.*.name"], review: |_| true })
     }
+
+    fn stored_shards(&self) -> BoxFuture<'_, Result<Vec<String>, RunError>> {
+        Box::pin(async move {
+            let stored =
+                store::run(&self.pool, "names_of_types", |connection| Box::pin(read_all(connection))).await?;
+            let stored = stored.map_err(RunError::Failed)?;
+            Ok(stored.iter().map(|stored| stored.definition.name().to_owned()).collect())
+        })
+    }
 }
 
 /// What brings all types to the wanted ones in a database where nothing uses any.

@@ -87,7 +87,7 @@ mod tests {
             .map(|(owner, text)| Stored { definition: lock("l", text), owner: *owner })
             .collect();
         let wanted: Vec<Definition> = wanted.iter().map(|text| lock("l", text)).collect();
-        let terms = Terms { owner: Owner::Bundle, take_over };
+        let terms = Terms { owner: Owner::Bundle, take_over, allow_delete_all: true };
         let uses = match used {
             true => Uses::from([((Kind::Lock, "l".to_owned()), "somebody".to_owned())]),
             false => Uses::new(),
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn only_what_matters_is_asked() {
-        let terms = Terms { owner: Owner::Bundle, take_over: false };
+        let terms = Terms { owner: Owner::Bundle, take_over: false, allow_delete_all: true };
         let stored = |owner| vec![Stored { definition: lock("l", ""), owner }];
         let asked = |owner, wanted: &[Definition]| questions(&stored(owner), wanted, terms).len();
         assert_eq!(asked(Owner::Bundle, &[]), 1);

@@ -1,14 +1,17 @@
 //! A bundle as a commit of git has it. Only plumbing commands that read: neither the work tree nor the index nor any ref
 //! is touched, and nothing is fetched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
 
-use super::source::{Found, MOST_FILES, belongs, too_large};
+use super::source::{DEEPEST, Found, MOST_FILES, belongs, too_large};
 use crate::yaml::MOST_BYTES;
+
+/// Links that lead to each other before it is a circle.
+const MAX_LINKS: usize = 40;
 
 /// A commit, and the folder of the bundle within it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,13 +25,22 @@ pub struct Revision {
     commit: String,
 }
 
-/// An entry of a commit's tree.
-struct Entry {
-    path: String,
+/// What lies in a commit's folder.
+#[derive(Debug)]
+enum Node {
+    Folder(BTreeMap<String, Node>),
+    File(Blob),
+    Link(Blob),
+}
+
+#[derive(Debug, Clone)]
+struct Blob {
     object: String,
-    link: bool,
     size: usize,
 }
+
+/// Steps from the bundle's folder down.
+type Steps = Vec<String>;
 
 impl Revision {
     /// What `named` is in the repository in which `folder` lies.
@@ -57,77 +69,51 @@ impl Revision {
         &self.commit
     }
 
+    /// As it is called in full: `refs/heads/main`, or the commit.
+    pub(super) fn full_name(&self) -> String {
+        let full = asked(&self.folder, &["rev-parse", "--symbolic-full-name", &self.named]);
+        let full = full.map(|name| name.trim().to_owned()).ok().filter(|name| !name.is_empty());
+        full.unwrap_or_else(|| self.commit.clone())
+    }
+
     /// The bundle's files, sorted by path.
     pub(super) fn files(&self) -> Result<Vec<Found>, String> {
-        let entries = self.entries()?;
-        if entries.is_empty() {
-            return Err(format!("{self} has no files"));
-        }
-        let wanted: Vec<&str> =
-            entries.values().filter(|entry| !entry.too_large()).map(Entry::object).collect();
-        let texts = self.texts(&wanted)?;
-        let found = entries.values().filter(|entry| belongs(&entry.path)).map(|entry| {
-            let text = self.resolved(entry, &entries, &texts)?;
-            let label = format!("{}:{}{}", self.named, self.prefix, entry.path);
-            Ok(Found { path: entry.path.clone(), label, text })
+        let root = self.tree()?;
+        let mut links = Vec::new();
+        root.links(&mut links);
+        let targets = self.texts(&links)?;
+        let mut walk = Walk { root: &root, targets: &targets, found: BTreeMap::new() };
+        walk.folder(&Steps::new(), "", &mut Vec::new()).map_err(|reason| format!("{self}: {reason}"))?;
+        let blobs = walk.found.values().filter_map(|found| found.as_ref().ok());
+        let wanted: BTreeSet<&str> =
+            blobs.filter(|blob| !blob.too_large()).map(|blob| blob.object.as_str()).collect();
+        let texts = self.texts(&wanted.into_iter().collect::<Vec<_>>())?;
+        let found = walk.found.into_iter().map(|(path, found)| {
+            let label = format!("{}:{}{path}", self.named, self.prefix);
+            Ok(Found { path, label, text: found.and_then(|blob| blob.text(&texts)) })
         });
         found.collect()
     }
 
-    /// By path below the bundle's folder. Links to folders are not followed: a commit that has one cannot be read whole.
-    fn entries(&self) -> Result<BTreeMap<String, Entry>, String> {
+    /// Everything in the bundle's folder.
+    fn tree(&self) -> Result<Node, String> {
         let tree = format!("{}:{}", self.commit, self.prefix.trim_end_matches('/'));
         let listed = asked(&self.folder, &["ls-tree", "-r", "-l", "-z", "--full-tree", &tree])
             .map_err(|reason| format!("{self} cannot be read: {reason}"))?;
-        let mut entries = BTreeMap::new();
+        let mut root = Node::Folder(BTreeMap::new());
         for line in listed.split('\0').filter(|line| !line.is_empty()) {
             let (about, path) = line.split_once('\t').ok_or("git lists a tree in another way than it did")?;
             let about: Vec<&str> = about.split_ascii_whitespace().collect();
             let [mode, kind, object, size] = about[..] else {
                 return Err("git lists a tree in another way than it did".to_owned());
             };
-            let link = mode == "120000";
-            let hidden = path.split('/').any(|part| part.starts_with('.'));
-            if kind != "blob" || hidden || !(link || belongs(path)) {
-                continue;
+            if kind == "blob" {
+                let blob = Blob { object: object.to_owned(), size: size.parse().unwrap_or(usize::MAX) };
+                let node = if mode == "120000" { Node::Link(blob) } else { Node::File(blob) };
+                root.put(path.split('/'), node);
             }
-            let entry = Entry {
-                path: path.to_owned(),
-                object: object.to_owned(),
-                link,
-                size: size.parse().unwrap_or(usize::MAX),
-            };
-            entries.insert(entry.path.clone(), entry);
         }
-        if entries.len() > MOST_FILES {
-            return Err(format!("{self} has more than {MOST_FILES} files"));
-        }
-        match entries.values().find(|entry| entry.link && !belongs(&entry.path)) {
-            Some(link) => Err(format!("{self} has the link {}, which may be one to a folder", link.path)),
-            None => Ok(entries),
-        }
-    }
-
-    /// What a file says; a link's target, if that is a file of the bundle.
-    fn resolved(
-        &self,
-        entry: &Entry,
-        entries: &BTreeMap<String, Entry>,
-        texts: &BTreeMap<String, Vec<u8>>,
-    ) -> Result<Result<String, String>, String> {
-        if entry.too_large() {
-            return Ok(Err(too_large()));
-        }
-        let bytes = texts.get(&entry.object).ok_or_else(|| format!("{self} lacks {}", entry.path))?;
-        let text = String::from_utf8(bytes.clone()).map_err(|_| "is not UTF-8".to_owned());
-        if !entry.link {
-            return Ok(text);
-        }
-        let target = text.ok().and_then(|target| linked(&entry.path, &target));
-        match target.and_then(|target| entries.get(&target)).filter(|target| !target.link) {
-            Some(target) => self.resolved(target, entries, texts),
-            None => Err(format!("{self} has the link {}, which names no file of it", entry.path)),
-        }
+        Ok(root)
     }
 
     /// The contents of objects, by their names: all through one process.
@@ -159,13 +145,115 @@ impl fmt::Display for Revision {
     }
 }
 
-impl Entry {
-    fn object(&self) -> &str {
-        &self.object
-    }
-
+impl Blob {
     fn too_large(&self) -> bool {
         self.size > MOST_BYTES
+    }
+
+    fn text(&self, texts: &BTreeMap<String, Vec<u8>>) -> Result<String, String> {
+        if self.too_large() {
+            return Err(too_large());
+        }
+        let bytes = texts.get(&self.object).ok_or("cannot be read: git lacks it")?;
+        String::from_utf8(bytes.clone()).map_err(|_| "is not UTF-8".to_owned())
+    }
+}
+
+impl Node {
+    fn put<'p>(&mut self, mut path: impl Iterator<Item = &'p str>, node: Node) {
+        let Some(name) = path.next() else { return *self = node };
+        if let Node::Folder(within) = self {
+            within.entry(name.to_owned()).or_insert_with(|| Node::Folder(BTreeMap::new())).put(path, node);
+        }
+    }
+
+    fn links<'n>(&'n self, found: &mut Vec<&'n str>) {
+        match self {
+            Node::Folder(within) => within.values().for_each(|node| node.links(found)),
+            Node::Link(blob) if !blob.too_large() => found.push(&blob.object),
+            Node::Link(_) | Node::File(_) => {}
+        }
+    }
+
+    fn at(&self, steps: &[String]) -> Option<&Node> {
+        steps.iter().try_fold(self, |node, step| match node {
+            Node::Folder(within) => within.get(step),
+            Node::File(_) | Node::Link(_) => None,
+        })
+    }
+}
+
+/// Collects files as the walk over a folder does: links are followed within it.
+struct Walk<'t> {
+    root: &'t Node,
+    /// What links say, by their objects.
+    targets: &'t BTreeMap<String, Vec<u8>>,
+    found: BTreeMap<String, Result<Blob, String>>,
+}
+
+impl Walk<'_> {
+    /// `real` has no links in it; `above` are the folders it was reached through.
+    fn folder(&mut self, real: &Steps, path: &str, above: &mut Vec<Steps>) -> Result<(), String> {
+        if above.len() >= DEEPEST {
+            return Err(format!("folders nested over {DEEPEST} deep ({path})"));
+        }
+        let Some(Node::Folder(within)) = self.root.at(real) else { return Ok(()) };
+        if above.contains(real) {
+            // A link back to a folder that we are in.
+            return Ok(());
+        }
+        above.push(real.clone());
+        for name in within.keys().filter(|name| !name.starts_with('.')) {
+            let below = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+            let steps = [real.as_slice(), std::slice::from_ref(name)].concat();
+            let real = self.real(steps);
+            let node = real.as_ref().and_then(|real| self.root.at(real));
+            match (node, real.as_ref()) {
+                (Some(Node::Folder(_)), Some(real)) => self.folder(&real.clone(), &below, above)?,
+                (Some(Node::File(blob)), _) if belongs(&below) => self.add(below, Ok(blob.clone()))?,
+                (Some(_), _) => {}
+                (None, _) if belongs(&below) => {
+                    self.add(
+                        below,
+                        Err("is a link that leads out of the bundle's folder, or nowhere".to_owned()),
+                    )?;
+                }
+                (None, _) => {}
+            }
+        }
+        above.pop();
+        Ok(())
+    }
+
+    fn add(&mut self, path: String, blob: Result<Blob, String>) -> Result<(), String> {
+        if self.found.len() >= MOST_FILES {
+            return Err(format!("more than {MOST_FILES} files"));
+        }
+        self.found.insert(path, blob);
+        Ok(())
+    }
+
+    /// Where a path leads, links followed; `None` if out of the folder or nowhere.
+    fn real(&self, path: Steps) -> Option<Steps> {
+        let (mut real, mut rest, mut links) = (Steps::new(), path, 0);
+        rest.reverse();
+        while let Some(step) = rest.pop() {
+            match step.as_str() {
+                "" | "." => continue,
+                ".." => drop(real.pop()?),
+                _ => real.push(step),
+            }
+            if let Node::Link(blob) = self.root.at(&real)? {
+                real.pop();
+                links += 1;
+                let target = std::str::from_utf8(self.targets.get(&blob.object)?).ok()?;
+                if links > MAX_LINKS || target.starts_with('/') {
+                    return None;
+                }
+                rest.extend(target.split('/').rev().map(str::to_owned));
+            }
+        }
+        Some(real)
     }
 }
 
@@ -192,23 +280,6 @@ fn read_objects(
     Ok(texts)
 }
 
-/// Where a link leads, below the bundle's folder; `None` if out of it.
-fn linked(path: &str, target: &str) -> Option<String> {
-    if target.starts_with('/') {
-        return None;
-    }
-    let mut parts: Vec<&str> = path.split('/').collect();
-    parts.pop();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()?),
-            part => parts.push(part),
-        }
-    }
-    Some(parts.join("/"))
-}
-
 /// What git answers; an error is what it complains of.
 fn asked(folder: &Path, args: &[&str]) -> Result<String, String> {
     let output = git(folder).args(args).stdin(Stdio::null()).output();
@@ -228,22 +299,4 @@ fn git(folder: &Path) -> Command {
     command.arg("-C").arg(folder).env("LC_ALL", "C");
     command.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_NO_LAZY_FETCH", "1").env("GIT_TERMINAL_PROMPT", "0");
     command
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_is_followed_within_the_bundle_only() {
-        let table = [
-            ("a/b.yaml", "c.yaml", Some("a/c.yaml")),
-            ("a/b.yaml", "../d/./c.yaml", Some("d/c.yaml")),
-            ("a/b.yaml", "../../c.yaml", None),
-            ("a/b.yaml", "/etc/c.yaml", None),
-        ];
-        for (path, target, expected) in table {
-            assert_eq!(linked(path, target).as_deref(), expected, "{path} -> {target}");
-        }
-    }
 }

@@ -39,6 +39,7 @@ impl Bundle {
     /// Reads a bundle that has most of its files in common with `other`.
     pub fn read_beside(place: Place, other: Option<&Bundle>) -> Result<Self, String> {
         let mut files = place.files()?;
+        refuse_empty(&place, &files)?;
         for folder in [schemas::FOLDER, INTEGRATIONS] {
             if !files.iter().any(|file| file.path.starts_with(folder)) {
                 files.extend(source::builtin().filter(|file| file.path.starts_with(folder)));
@@ -111,6 +112,16 @@ impl Found {
             // No text is the text of this.
             Err(reason) => digest::of_json(&[reason]),
         }
+    }
+}
+
+/// A folder without any file was mistaken for the bundle: as a wish, it would delete everything.
+fn refuse_empty(place: &Place, files: &[Found]) -> Result<(), String> {
+    const LINE: &str = "there is no file: an empty bundle would delete everything";
+    match (files.is_empty(), place) {
+        (false, _) => Ok(()),
+        (true, Place::Sent(_)) => Err(LINE.to_owned()),
+        (true, place) => Err(format!("{place}: {LINE} (a bundle's files end in .yaml or .yml)")),
     }
 }
 

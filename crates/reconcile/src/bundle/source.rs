@@ -16,7 +16,7 @@ use crate::yaml::MOST_BYTES;
 /// Most files of a bundle.
 pub(super) const MOST_FILES: usize = 50_000;
 /// Deepest folder.
-const DEEPEST: usize = 16;
+pub(super) const DEEPEST: usize = 16;
 
 /// Which bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,17 @@ impl Place {
         }
     }
 
+    /// Whether what [`Place::other`] is given is a folder and a revision alike, and does not say which: how to say it.
+    pub fn doubt(&self, named: &str) -> Option<String> {
+        let explicit = ["/", "./", "../"].iter().any(|beginning| named.starts_with(beginning));
+        let Place::Folder(own) = self else { return None };
+        if explicit || named == "." || named == ".." || !Path::new(named).is_dir() {
+            return None;
+        }
+        let name = Revision::of(own, named).ok()?.full_name();
+        Some(format!("`{named}` is a folder and a revision: say ./{named} or {name}"))
+    }
+
     /// What `--early-exit-compare` and `--changed-since` name: a folder, or a revision of the folder of this bundle.
     pub fn other(&self, named: &str) -> Result<Self, String> {
         let folder = Path::new(named);
@@ -77,10 +88,15 @@ impl Place {
     }
 }
 
+/// Whether a name is that of a YAML file, in capitals or not.
+fn is_yaml(path: &str) -> bool {
+    let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+    ["yaml", "yml"].iter().any(|yaml| extension.eq_ignore_ascii_case(yaml))
+}
+
 /// Whether a file with this path is one of the bundle's: YAML, and nothing on its way is hidden.
 pub(super) fn belongs(path: &str) -> bool {
-    let yaml = path.ends_with(".yaml") || path.ends_with(".yml");
-    yaml && path.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
+    is_yaml(path) && path.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
 }
 
 fn sent(files: &[SentFile]) -> Result<Vec<Found>, String> {
@@ -97,10 +113,7 @@ fn sent(files: &[SentFile]) -> Result<Vec<Found>, String> {
         return Err(format!("the file {} is there twice", pair[0].path));
     }
     own_schemas(&mut found)?;
-    match found.is_empty() {
-        true => Err("there is no file: an empty bundle would delete everything".to_owned()),
-        false => Ok(found),
-    }
+    Ok(found)
 }
 
 /// What is sent is judged by the schemas of the program it is sent to: another one's could make judging take for ever. Its copies
@@ -206,7 +219,7 @@ impl<'a> Walk<'a> {
     }
 
     fn entry(&mut self, entry: &Path, path: String, above: &mut Vec<PathBuf>) -> io::Result<()> {
-        let yaml = path.ends_with(".yaml") || path.ends_with(".yml");
+        let yaml = is_yaml(&path);
         let (real, kind) = match self.inside(entry) {
             Ok(found) => found,
             Err(reason) if yaml => return self.add(path, Err(reason)),

@@ -1,15 +1,19 @@
 //! Integrations whose target is a set of named objects in a database, each with its owner: one plan and one transaction
 //! for all of them. What an object is, and how it is read and written, is its [`Keeper`]'s.
 
+mod emptied;
 mod plan;
 
 use futures::future::BoxFuture;
 use serde_json::{Value as Json, json};
 use store::{PgConnection, Result};
 
+pub use emptied::refusal_to_empty;
 pub use plan::{Steps, plan};
 
 use crate::{Attempt, Owner, Plan, RunError, Transaction, note_reconciled_in_tx};
+use emptied::Emptied;
+use plan::plan_part;
 
 /// Something that a bundle describes and a database keeps.
 pub trait Object: Clone + Send + Sync + 'static {
@@ -42,6 +46,8 @@ pub struct Terms {
     pub owner: Owner,
     /// Whether what belongs to others is taken over.
     pub take_over: bool,
+    /// Whether everything of a kind may be deleted when nothing of it is wanted.
+    pub allow_delete_all: bool,
 }
 
 /// Why an object must not be changed into another, or deleted; `None`: it may.
@@ -125,12 +131,13 @@ impl<K: Keeper> Transaction for Set<K> {
                 Err(error) => return Ok(Err(error)),
             };
             let mut wanted = self.wanted.clone();
+            let emptied = Emptied::of(&held, &wanted, self.terms);
             self.keeper.narrow(&mut held, &mut wanted, self.terms);
             let refusal = match self.keeper.refusal(&held, &wanted, self.terms).await {
                 Ok(refusal) => refusal,
                 Err(error) => return Ok(Err(error)),
             };
-            let mut steps = plan(&held, &wanted, &refusal, self.terms);
+            let mut steps = plan_part(&held, &wanted, &refusal, self.terms, &emptied);
             steps.plan.observed_in(&self.part, &target(&held));
             Ok(Ok((steps.plan.clone(), steps)))
         })

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::emptied::Emptied;
 use super::{Held, Object, Refusal, Terms};
 use crate::Plan;
 use crate::plan::{Action, FieldChange, diff};
@@ -22,12 +23,23 @@ pub struct Steps<O: Object> {
 type Key<'o> = (&'static str, &'o str);
 
 /// What brings the objects that are there to the wanted ones. What belongs to others is refused, unless it is taken over;
-/// what is not wanted goes only if it is the bundle's or nobody's.
+/// what is not wanted goes only if it is the bundle's or nobody's, and not all of a kind without leave.
 pub fn plan<H: Held>(
     held: &[H],
     wanted: &[H::Object],
     refusal: &Refusal<H::Object>,
     terms: Terms,
+) -> Steps<H::Object> {
+    plan_part(held, wanted, refusal, terms, &Emptied::of(held, wanted, terms))
+}
+
+/// The same for a part of the objects. `emptied`: by all of them.
+pub(super) fn plan_part<H: Held>(
+    held: &[H],
+    wanted: &[H::Object],
+    refusal: &Refusal<H::Object>,
+    terms: Terms,
+    emptied: &Emptied,
 ) -> Steps<H::Object> {
     let old: BTreeMap<Key<'_>, &H> = held.iter().map(|held| (key(held.object()), held)).collect();
     let wanted: BTreeMap<Key<'_>, &H::Object> = wanted.iter().map(|object| (key(object), object)).collect();
@@ -47,7 +59,7 @@ pub fn plan<H: Held>(
             continue;
         }
         let old = old.object();
-        match refusal(old, None) {
+        match refusal(old, None).or_else(|| emptied.refusal(old.kind())) {
             Some(reason) => steps.plan.refuse(Action::Delete, old.kind(), old.name(), reason),
             None => {
                 steps.plan.delete(old.kind(), old.name(), &old.to_json());
@@ -135,11 +147,16 @@ mod tests {
     fn verdict(held: Option<(Owner, i32)>, wanted: Option<i32>, refused: bool, take_over: bool) -> String {
         let held: Vec<_> = held.into_iter().map(|(owner, n)| (owner, Thing("t", n))).collect();
         let wanted: Vec<_> = wanted.into_iter().map(|n| Thing("t", n)).collect();
+        let terms = Terms { owner: Owner::Bundle, take_over, allow_delete_all: true };
+        verdict_of(&held, &wanted, refused, terms)
+    }
+
+    fn verdict_of(held: &[(Owner, Thing)], wanted: &[Thing], refused: bool, terms: Terms) -> String {
         let refusal: Refusal<Thing> = match refused {
             true => Box::new(|_, _| Some("in use".to_owned())),
             false => no_refusal(),
         };
-        let steps = plan(&held, &wanted, &refusal, Terms { owner: Owner::Bundle, take_over });
+        let steps = plan(held, wanted, &refusal, terms);
         let counts = [
             (steps.plan.count(Action::Create), '+'),
             (steps.plan.count(Action::Update), '~'),
@@ -176,5 +193,31 @@ mod tests {
             assert_eq!(verdict(Some((Bundle, 1)), wanted, true, false), "!");
         }
         assert_eq!(verdict(Some((Api, 1)), None, true, true), "", "what is others' is not even looked at");
+    }
+
+    #[test]
+    fn all_of_a_kind_goes_only_when_somebody_says_so() {
+        use Owner::{Api, Builtin, Bundle};
+        let (a, b, c) = (Thing("a", 1), Thing("b", 1), Thing("c", 1));
+        let held = [(Builtin, a.clone()), (Bundle, b.clone()), (Api, c.clone())];
+        let terms = |allow_delete_all| Terms { owner: Bundle, take_over: false, allow_delete_all };
+        // Wanted; without and with leave.
+        let table = [
+            (vec![], "!!", "--DD"),
+            (vec![b.clone()], "-DU", "-DU"),
+            (vec![Thing("new", 1)], "+--PDD", "+--PDD"),
+        ];
+        for (wanted, without, with) in table {
+            for (allow, expected) in [(false, without), (true, with)] {
+                assert_eq!(verdict_of(&held, &wanted, false, terms(allow)), expected, "{wanted:?} {allow}");
+            }
+        }
+        let steps = plan(&held, &[], &no_refusal(), terms(false));
+        assert!(steps.plan.refused[0].reason.contains("--allow-delete-all"), "{:?}", steps.plan.refused);
+        assert_eq!(
+            verdict_of(&held[2..], &[], false, terms(false)),
+            "",
+            "what others have is not the bundle's to empty"
+        );
     }
 }

@@ -162,6 +162,7 @@ impl Run<'_> {
             approval: self.saved.map(approved).unwrap_or_default(),
             owner: self.request.owner,
             take_over: self.request.take_over,
+            allow_delete_all: self.request.allow_delete_all,
         };
         let done = integration.run(&context, arguments, self.request.dry_run).await;
         if !self.request.dry_run {

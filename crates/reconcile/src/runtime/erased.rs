@@ -10,6 +10,7 @@ pub(super) trait Erased: Send + Sync {
     fn check(&self, arguments: &Json) -> Result<(), String>;
     fn desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError>;
     fn shard_config(&self) -> Option<ShardConfig>;
+    fn stored_shards(&self) -> BoxFuture<'_, Result<Vec<String>, RunError>>;
     fn for_shard(&self, arguments: Json, shard: &str) -> Json;
     fn run<'a>(
         &'a self,
@@ -34,6 +35,10 @@ impl<I: Integration> Erased for I {
 
     fn shard_config(&self) -> Option<ShardConfig> {
         self.desired_state_shard_config()
+    }
+
+    fn stored_shards(&self) -> BoxFuture<'_, Result<Vec<String>, RunError>> {
+        Integration::stored_shards(self)
     }
 
     fn for_shard(&self, arguments: Json, shard: &str) -> Json {

@@ -36,6 +36,8 @@ pub struct Request {
     pub dry_run: bool,
     /// Take over what belongs to others.
     pub take_over: bool,
+    /// Delete everything of a kind when the bundle has nothing of it.
+    pub allow_delete_all: bool,
     /// Who owns what is written.
     pub owner: Owner,
 }
@@ -111,6 +113,9 @@ impl Runtime {
         let (selected, arguments) = self.select(request).map_err(RequestError::Usage)?;
         if decided.sound.as_ref() != Some(&bundle.digest()) {
             self.check(bundle)?;
+        }
+        if let [one] = selected.as_slice() {
+            narrow::check_shard(*one, bundle, request, decided).await?;
         }
         carry_out::all(&selected, bundle, request, &arguments, decided, pace, None).await
     }

@@ -9,8 +9,9 @@ use super::erased::Erased;
 use super::{Decided, Request, RequestError, Runtime, ShardRun, SkippedShard, Work, problems};
 use crate::decide::{Affected, Changed, Compared, Facts, decide as pure};
 use crate::desired::{self, DIFF_LIMIT, Doubt, Untouched};
+use crate::diagnostic::{listed, suggestion};
 use crate::plan::Approval;
-use crate::{Bundle, Context, Decision, digest};
+use crate::{Bundle, Context, Decision, ShardConfig, digest};
 
 /// What may be left out.
 #[derive(Debug, Clone)]
@@ -120,6 +121,75 @@ pub(super) fn one_sharded(selected: &[&dyn Erased]) -> Result<(), RequestError> 
     }
 }
 
+/// Why the shard that is run is that which was asked for.
+const ASKED_FOR: &str = "--shard";
+
+/// Refuses a shard that was asked for and is neither the bundle's nor the target's: there would be nothing to do, and nobody would
+/// notice. Where the shards cannot be known, the run says what is wrong.
+pub(super) async fn check_shard(
+    integration: &dyn Erased,
+    bundle: &Bundle,
+    request: &Request,
+    decided: &Decided,
+) -> Result<(), RequestError> {
+    let Some(config) = integration.shard_config() else { return Ok(()) };
+    let runs = decided.works.iter().flat_map(|work| &work.runs).filter(|run| run.why == [ASKED_FOR]);
+    let arguments = request.arguments.iter().filter(|(name, _)| name == config.parameter);
+    let asked: Vec<&String> = runs.map(|run| &run.shard).chain(arguments.map(|(_, shard)| shard)).collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let (Some(mut known), Ok(stored)) =
+        (shards_of(integration, bundle, request, &config).await, integration.stored_shards().await)
+    else {
+        return Ok(());
+    };
+    known.extend(stored);
+    known.sort();
+    known.dedup();
+    let names = || known.iter().map(String::as_str);
+    match asked.into_iter().find(|asked| !known.contains(asked)) {
+        None => Ok(()),
+        Some(shard) => {
+            let (near, all) = (suggestion(shard, names()), listed(names()));
+            let name = integration.name();
+            Err(RequestError::Usage(format!("{name} has no shard `{shard}`{near} (known: {all})")))
+        }
+    }
+}
+
+/// The shards of a bundle's desired state.
+async fn shards_of(
+    integration: &dyn Erased,
+    bundle: &Bundle,
+    request: &Request,
+    config: &ShardConfig,
+) -> Option<Vec<String>> {
+    let state = Arc::new(state_of(integration, bundle, request).ok()??);
+    let selectors = config.selectors.iter().map(|selector| (*selector).to_owned()).collect();
+    // The same twice: all of them are untouched. One whose selectors find nothing has none.
+    let found = desired::affected(state.clone(), state, selectors, DIFF_LIMIT).await;
+    Some(found.map(|affected| affected.untouched.into_keys().collect()).unwrap_or_default())
+}
+
+fn state_of(integration: &dyn Erased, bundle: &Bundle, request: &Request) -> Result<Option<Json>, String> {
+    let name = integration.name();
+    let metadata =
+        bundle.metadata(name).ok_or_else(|| format!("{} has no metadata for it", bundle.place()))?;
+    let context = Context {
+        integration: name,
+        bundle,
+        metadata,
+        selected: &[],
+        outcomes: &[],
+        approval: Approval::default(),
+        owner: request.owner,
+        take_over: request.take_over,
+        allow_delete_all: request.allow_delete_all,
+    };
+    integration.desired_state(&context).map_err(|error| error.to_string())
+}
+
 impl<'a> Case<'a> {
     async fn decide(mut self) -> Work {
         let name = self.integration.name();
@@ -163,7 +233,7 @@ impl<'a> Case<'a> {
             work.reason = Some("the shard that was asked for".to_owned());
             work.runs = vec![ShardRun {
                 shard: shard.clone(),
-                why: vec!["--shard".to_owned()],
+                why: vec![ASKED_FOR.to_owned()],
                 sampled: false,
                 evidence: Json::Null,
             }];
@@ -216,20 +286,7 @@ impl<'a> Case<'a> {
     }
 
     fn state(&self, bundle: &Bundle) -> Result<Option<Json>, String> {
-        let name = self.integration.name();
-        let metadata =
-            bundle.metadata(name).ok_or_else(|| format!("{} has no metadata for it", bundle.place()))?;
-        let context = Context {
-            integration: name,
-            bundle,
-            metadata,
-            selected: &[],
-            outcomes: &[],
-            approval: Approval::default(),
-            owner: self.request.owner,
-            take_over: self.request.take_over,
-        };
-        self.integration.desired_state(&context).map_err(|error| error.to_string())
+        state_of(self.integration, bundle, self.request)
     }
 
     fn evidence(&self, states: &States) -> Json {

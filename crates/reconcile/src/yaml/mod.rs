@@ -96,6 +96,26 @@ fn options(limits: Limits) -> Options {
     options
 }
 
+/// What there is too much of.
+fn costly(breach: &BudgetBreach) -> String {
+    match breach {
+        BudgetBreach::Depth { .. } | BudgetBreach::InclusionDepth { .. } => {
+            format!("it is nested more than {DEEPEST} levels deep")
+        }
+        BudgetBreach::Events { .. } | BudgetBreach::Nodes { .. } => {
+            "it has too many keys, values, lists and mappings".to_owned()
+        }
+        BudgetBreach::Aliases { .. }
+        | BudgetBreach::Anchors { .. }
+        | BudgetBreach::AliasAnchorRatio { .. }
+        | BudgetBreach::RecordedAnchorEvents { .. } => "it has too many anchors and aliases".to_owned(),
+        BudgetBreach::ScalarBytes { .. } | BudgetBreach::InputBytes { .. } => {
+            "it has too many bytes of text".to_owned()
+        }
+        _ => "it has too much of something".to_owned(),
+    }
+}
+
 fn problem(error: &Error) -> Problem {
     let error = error.without_snippet();
     let line = error.location().map_or(1, |location| location.line().max(1));
@@ -109,7 +129,7 @@ fn problem(error: &Error) -> Problem {
                 key.as_ref().map(|key| format!("`{key}` ")).unwrap_or_default()
             )
         }
-        Error::Budget { breach, .. } => format!("the text is too costly to read ({breach:?})"),
+        Error::Budget { breach, .. } => format!("the text is too costly to read: {}", costly(breach)),
         Error::MergeKeyNotAllowed { .. } => "merge keys (<<) are not allowed".to_owned(),
         error => {
             let text = error.render_with_formatter(&UserMessageFormatter);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reconcile::{Bundle, Decision, Narrowing, Pace, Report, ShardStatus};
+use reconcile::{Bundle, Decision, Narrowing, Pace, Report, Request, ShardStatus};
 
 use crate::world::{Things, dry, real, teams, thing};
 
@@ -172,5 +172,27 @@ fn a_sample_of_the_skipped_finds_a_wrong_selector() {
         assert_eq!(report.outcomes[0].failed_shards(), 1);
         // It is nobody's plan: only what is affected is.
         assert!(told.ends_with("Plan: 0 to create, 1 to update, 0 to delete"), "{told}");
+    });
+}
+
+#[test]
+fn a_shard_that_is_nowhere_is_wrong_usage_and_those_there_are_named() {
+    store::testing::run(async {
+        let (folder, things) = (teams(3), Things::default());
+        let (bundle, runtime) = (folder.bundle(), things.runtime());
+        let narrowing = Narrowing { shard: Some("t7".to_owned()), ..Narrowing::default() };
+        let by_argument = Request { arguments: vec![("team".to_owned(), "t7".to_owned())], ..real() };
+        for (request, narrowing) in
+            [(real(), narrowing.clone()), (dry(), narrowing), (by_argument, Narrowing::default())]
+        {
+            let decided = runtime.decide(&bundle, &request, &narrowing).await.unwrap();
+            let refused = runtime.carry_out(&bundle, &request, &decided, &Pace::default()).await.unwrap_err();
+            let said = refused.to_string();
+            assert!(
+                said.contains("postings has no shard `t7`") && said.contains("(known: t0, t1, t2)"),
+                "{said}"
+            );
+        }
+        assert_eq!(things.ran(), Vec::<String>::new());
     });
 }

@@ -35,8 +35,11 @@ fn deep_nesting() {
         format!("a:\n{}", "- ".repeat(100_000)),
         (0..2000).map(|n| format!("{}a:\n", " ".repeat(n))).collect(),
     ] {
-        refused(&text);
+        let told = refused(&text);
+        assert!(!told.contains("{ "), "for people: {told}");
     }
+    let block: String = (0..40).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
+    assert!(refused(&block).ends_with("it is nested more than 32 levels deep"), "{}", refused(&block));
 }
 
 #[test]

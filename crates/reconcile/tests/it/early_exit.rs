@@ -178,3 +178,58 @@ fn the_bundle_may_lie_below_the_repositorys_top() {
         assert_eq!(old.digest(), below.digest());
     });
 }
+
+#[test]
+fn links_of_a_revision_are_followed_as_those_of_a_folder() {
+    store::testing::run(async {
+        let (folder, things) = (teams(2), Things::default());
+        let link = |target: &str, name: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target, path).unwrap();
+        };
+        folder.put("..data/deep/n7.yaml", thing("n7", "t7", 1));
+        folder.put("things/n8.YAML", thing("n8", "t8", 1));
+        link("README", "things/readme-too");
+        link("things/n0.yaml", "README");
+        link("../..data/deep", "linked/folder");
+        link("folder/n7.yaml", "linked/first.yaml");
+        link("first.yaml", "linked/second.yaml");
+        link("..", "linked/up");
+        link("/etc", "elsewhere");
+        link("nowhere", "dangling");
+        commit(folder.path());
+        let bundle = folder.bundle();
+        let old = at(&bundle, "HEAD").unwrap();
+        assert!(bundle.documents("/things/thing-1.yml").any(|thing| thing.name() == Some("n8")));
+        assert_eq!((old.files(), old.digest()), (bundle.files(), bundle.digest()));
+        let report = compared(&things, &bundle, "HEAD").await;
+        assert_eq!(
+            (report.outcomes[0].decision, report.warnings.len()),
+            (Decision::EarlyExit, 0),
+            "{:?}",
+            report.warnings
+        );
+        // One that leads out is as wrong there as here.
+        link("/etc/hostname", "things/out.yaml");
+        commit(folder.path());
+        let wrong = |bundle: &Bundle| bundle.problems(&[]).len();
+        assert_eq!((wrong(&folder.bundle()), wrong(&at(&bundle, "HEAD").unwrap())), (1, 1));
+    });
+}
+
+#[test]
+fn a_name_that_is_a_folder_and_a_revision_is_no_answer() {
+    store::testing::run(async {
+        let folder = teams(1);
+        commit(folder.path());
+        git(folder.path(), &["branch", "src"]);
+        let place = reconcile::Place::Folder(folder.path().to_owned());
+        // Tests run in the crate's folder, which has one of this name.
+        let doubt = place.doubt("src").unwrap();
+        assert!(doubt.contains("./src") && doubt.contains("refs/heads/src"), "{doubt}");
+        for clear in ["./src", "refs/heads/src", "tests", "main", "nothing"] {
+            assert_eq!(place.doubt(clear), None, "{clear}");
+        }
+    });
+}

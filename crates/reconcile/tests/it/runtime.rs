@@ -47,7 +47,14 @@ impl Integration for Fake {
 
 fn request(integrations: &[&str], dry_run: bool) -> Request {
     let integrations = integrations.iter().map(|name| (*name).to_owned()).collect();
-    Request { integrations, arguments: Vec::new(), dry_run, take_over: false, owner: Owner::Bundle }
+    Request {
+        integrations,
+        arguments: Vec::new(),
+        dry_run,
+        take_over: false,
+        allow_delete_all: false,
+        owner: Owner::Bundle,
+    }
 }
 
 /// A folder with these two integrations, by the program's schemas.

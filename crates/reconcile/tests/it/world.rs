@@ -177,6 +177,7 @@ pub fn dry() -> Request {
         arguments: Vec::new(),
         dry_run: true,
         take_over: false,
+        allow_delete_all: false,
         owner: Owner::Bundle,
     }
 }

@@ -33,7 +33,14 @@ impl Folder {
         let bundle = Bundle::read(Place::Folder(self.0.path().to_owned())).unwrap();
         let runtime = Runtime::new(Vec::new()).with(Schedules { pool: world.pool.clone() });
         let (integrations, arguments) = (Vec::new(), Vec::new());
-        let request = Request { integrations, arguments, dry_run, take_over: false, owner: Owner::Bundle };
+        let request = Request {
+            integrations,
+            arguments,
+            dry_run,
+            take_over: false,
+            allow_delete_all: false,
+            owner: Owner::Bundle,
+        };
         runtime.run(&bundle, &request).await.unwrap()
     }
 }

@@ -1,8 +1,7 @@
 //! In the database of the settings.
 
-use events::configs::{ActionConfig, Steps, Terms, read, sync};
+use events::configs::{ActionConfig, Steps, read, sync};
 use events::history::latest;
-use reconcile::Owner;
 use settings::Resolved;
 
 use super::{Asked, Past};
@@ -36,6 +35,5 @@ async fn within(
         let (events, did) = latest(pool, count).await?;
         past = Some(Past { events, did, stored });
     }
-    let terms = Terms { owner: Owner::Bundle, take_over: asked.take_over };
-    Ok((sync(pool, wanted.to_vec(), terms, asked.dry_run).await?, past))
+    Ok((sync(pool, wanted.to_vec(), asked.terms(), asked.dry_run).await?, past))
 }

@@ -7,10 +7,10 @@ use std::collections::HashSet;
 
 use clap::ArgMatches;
 use events::Event;
-use events::configs::{ActionConfig, KIND, Steps, Stored, configs_of};
+use events::configs::{ActionConfig, KIND, Steps, Stored, Terms, configs_of};
 use events::history::{Did, Difference, compare};
 use reconcile::plan::{Action, FieldChange};
-use reconcile::{Bundle, Place};
+use reconcile::{Bundle, Owner, Place};
 use serde_json::{Value, json};
 use settings::Resolved;
 
@@ -22,8 +22,16 @@ use crate::settings::bundle;
 struct Asked {
     dry_run: bool,
     take_over: bool,
+    allow_delete_all: bool,
     /// How many of the latest events are looked at.
     history: Option<i64>,
+}
+
+impl Asked {
+    fn terms(&self) -> Terms {
+        let (take_over, allow_delete_all) = (self.take_over, self.allow_delete_all);
+        Terms { owner: Owner::Bundle, take_over, allow_delete_all }
+    }
 }
 
 /// The latest events, what they did, and the configs that are there.
@@ -45,6 +53,7 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     let asked = Asked {
         dry_run: args.get_flag("dry-run"),
         take_over: args.get_flag("take-over"),
+        allow_delete_all: args.get_flag("allow-delete-all"),
         history: args.get_one::<i64>("history").copied(),
     };
     let (steps, past) = match args.get_one::<String>("url") {
@@ -63,7 +72,8 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     }
     match steps.plan.refused.len() {
         0 => Ok(()),
-        refused => Err(Failure::Failed(format!("{refused} configs belong to others and were left alone"))),
+        1 => Err(Failure::Failed("1 change was refused".to_owned())),
+        refused => Err(Failure::Failed(format!("{refused} changes were refused"))),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use clap::ArgMatches;
-use events::configs::{ActionConfig, Steps, Stored, Terms, plan};
+use events::configs::{ActionConfig, Steps, Stored, plan};
 use events::history::Did;
 use events::{Cause, Event, EventId, Params};
 use http::Method;
@@ -62,7 +62,7 @@ pub(super) async fn run(
         Some(count) => Some(past(&service, count, stored.clone()).await?),
         None => None,
     };
-    let steps = plan(&stored, wanted, Terms { owner: Owner::Bundle, take_over: asked.take_over });
+    let steps = plan(&stored, wanted, asked.terms());
     if !asked.dry_run {
         apply(&service, &steps, asked.take_over).await?;
     }

@@ -12,6 +12,7 @@ pub(super) fn action_configs() -> Command {
         .args(shown(&["bundle", "database-url", "data-dir", "config"]))
         .arg(switch("dry-run", "Only show what would be done; writes nothing"))
         .arg(switch("take-over", "Take over what belongs to the API or the configurator"))
+        .arg(super::reconcile::allow_delete_all())
         .arg(
             Arg::new("history")
                 .long("history")

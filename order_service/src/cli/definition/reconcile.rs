@@ -20,6 +20,7 @@ pub(super) fn command() -> Command {
         .args(saving())
         .arg(switch("drift", "Only report what is not as the bundle says; exit code 3 if anything is"))
         .arg(switch("take-over", "Take over what belongs to the API or the configurator"))
+        .arg(allow_delete_all())
         .arg(
             Arg::new("arg")
                 .long("arg")
@@ -42,6 +43,7 @@ pub(super) fn command() -> Command {
             "shard",
             "drift",
             "take-over",
+            "allow-delete-all",
             "arg",
             "plan-out",
         ]))
@@ -51,6 +53,12 @@ pub(super) fn command() -> Command {
             "changed-since",
             "sample-skipped",
         ]))
+}
+
+/// Leave to empty a kind.
+pub(super) fn allow_delete_all() -> Arg {
+    let help = "Delete everything of a kind if the bundle has nothing of it; without this, that is refused";
+    switch("allow-delete-all", help)
 }
 
 /// What may be left out.

@@ -68,6 +68,7 @@ fn request(args: &ArgMatches, dry_run: bool) -> Result<Request, Failure> {
         arguments: given("arg").map(pair).collect::<Result<_, Failure>>()?,
         dry_run,
         take_over: args.get_flag("take-over"),
+        allow_delete_all: args.get_flag("allow-delete-all"),
         owner: Owner::Bundle,
     })
 }

@@ -45,6 +45,12 @@ pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Fa
     let known = runtime(&targets::none(&settings.database)?).check_request(&asked.request, &shard);
     known.map_err(|error| Failure::Usage(format!("reconcile: {error}")))?;
     let bundle = Bundle::read(place).map_err(Failure::Failed)?;
+    for (flag, named) in [("--early-exit-compare", &asked.compare), ("--changed-since", &asked.changed_since)]
+    {
+        if let Some(doubt) = named.as_ref().and_then(|named| bundle.place().doubt(named)) {
+            return Err(Failure::Usage(format!("{flag}: {doubt}")));
+        }
+    }
     let bar = show::bar();
     let pace = Pace { pool_size: asked.pool_size, progress: Some(show::progress(&bar)) };
     let done = match &asked.saving {

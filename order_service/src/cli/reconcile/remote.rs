@@ -50,6 +50,7 @@ impl Service {
         wanted.arguments = request.arguments.clone();
         wanted.dry_run = request.dry_run;
         wanted.take_over = request.take_over;
+        wanted.allow_delete_all = request.allow_delete_all;
         wanted.decided = Some(decided.clone());
         let mut done = self.post(&wanted).await?;
         if let Ok(report) = &mut done {
@@ -93,6 +94,9 @@ impl Service {
                 let reason = message.split("; nothing was applied").next().unwrap_or(message);
                 Ok(Err(RequestError::Moved(reason.to_owned())))
             }
+            StatusCode::BAD_REQUEST if body["error"]["args"]["usage"] == true => {
+                Ok(Err(RequestError::Usage(message.to_owned())))
+            }
             status => anyhow::bail!("{} answered {status}: {message}", self.uri),
         }
     }
@@ -111,6 +115,7 @@ fn wanted(bundle: &Bundle, pool_size: usize) -> Result<Wanted, Failure> {
         arguments: Vec::new(),
         dry_run: false,
         take_over: false,
+        allow_delete_all: false,
         decided: None,
         plan: None,
         pool_size: u16::try_from(pool_size).ok(),

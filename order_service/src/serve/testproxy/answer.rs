@@ -11,6 +11,7 @@ use configurator::run::{self, RunStatus, RunView};
 use configurator::transcript::Entry;
 use serving::body::{self, JsonBody};
 use serving::error::{ApiError, Code};
+use serving::numbers::check_exact;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -19,7 +20,9 @@ pub(super) async fn answer(
     State(shared): State<Shared>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let given = body::parse::<Request>(&body)?.given()?;
+    let request = body::parse::<Request>(&body)?;
+    check_exact(&body)?;
+    let given = request.given()?;
     if given.template.is_none() {
         return Err(ApiError::field("template", "is needed: the template's text"));
     }

@@ -30,6 +30,7 @@ fn a_shard_that_is_away_is_reported_and_counted_and_the_others_are_done() {
             arguments: Vec::new(),
             dry_run,
             take_over: false,
+            allow_delete_all: false,
             owner: Owner::Bundle,
         };
         let whole = runtime.run(&bundle, &request(false)).await.unwrap();

@@ -90,6 +90,7 @@ fn an_environment_that_has_no_account_here_is_left_alone() {
             arguments: Vec::new(),
             dry_run: false,
             take_over: false,
+            allow_delete_all: false,
             owner: Owner::Bundle,
         };
         let report = runtime(&targets).run(&Bundle::read(Place::Builtin).unwrap(), &request).await.unwrap();

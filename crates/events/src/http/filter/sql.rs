@@ -112,27 +112,59 @@ impl Condition {
         }
     }
 
-    /// Texts, numbers and booleans by what they read as; greater and less by number if both are numbers.
+    /// Texts, numbers and booleans by what they read as, numbers also by their value; greater and less by value if both are
+    /// numbers.
     fn push_param(&self, query: &mut QueryBuilder<Postgres>, path: &[String], values: &[String]) {
-        let (path, first) = (path.to_vec(), values.first().cloned().unwrap_or_default());
+        let (place, numbers) = (Place(path), values.iter().filter_map(|value| decimal(value)));
         let symbol = match self.operator {
             Operator::Equal | Operator::In => {
-                query
-                    .push("(params #>> ")
-                    .push_bind(path)
-                    .push(") = ANY (")
-                    .push_bind(values.to_vec())
-                    .push(")");
+                place.push_text(query.push("("));
+                query.push(" = ANY (").push_bind(values.to_vec()).push(") OR CASE WHEN jsonb_typeof(");
+                place.push_value(query);
+                place.push_text(query.push(") = 'number' THEN "));
+                query.push("::numeric = ANY (").push_bind(numbers.collect::<Vec<_>>());
+                query.push("::text[]::numeric[]) END)");
                 return;
             }
             Operator::Greater => " > ",
             Operator::Less => " < ",
         };
-        let number: Option<f64> = first.parse().ok().filter(|number: &f64| number.is_finite());
-        query.push("CASE WHEN jsonb_typeof(params #> ").push_bind(path.clone());
-        query.push(") = 'number' AND ").push_bind(number).push(" IS NOT NULL THEN (params #>> ");
-        query.push_bind(path.clone()).push(")::numeric").push(symbol).push_bind(number).push("::numeric");
-        query.push(" ELSE (params #>> ").push_bind(path).push(") COLLATE \"C\"").push(symbol);
-        query.push_bind(first).push(" END");
+        let (first, number) = (values.first().cloned().unwrap_or_default(), numbers.last());
+        query.push("CASE WHEN jsonb_typeof(");
+        place.push_value(query);
+        query.push(") = 'number' AND ").push_bind(number.clone()).push("::text IS NOT NULL THEN ");
+        place.push_text(query);
+        query.push("::numeric").push(symbol).push_bind(number).push("::text::numeric ELSE ");
+        place.push_text(query);
+        query.push(" COLLATE \"C\"").push(symbol).push_bind(first).push(" END");
     }
+}
+
+/// A place in the params: a single name is looked up as it is, several may be parts of one.
+struct Place<'p>(&'p [String]);
+
+impl Place<'_> {
+    fn push_value(&self, query: &mut QueryBuilder<Postgres>) {
+        let several = self.0.len() > 1;
+        query.push(if several { "event_param(params, " } else { "(params #> " });
+        query.push_bind(self.0.to_vec()).push(")");
+    }
+
+    fn push_text(&self, query: &mut QueryBuilder<Postgres>) {
+        query.push("(");
+        self.push_value(query);
+        query.push(" #>> '{}')");
+    }
+}
+
+/// A number as Postgres reads it exactly, of a size that events can have.
+fn decimal(text: &str) -> Option<String> {
+    let number = text.trim();
+    let (mantissa, power) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let plain = mantissa.strip_prefix(['-', '+']).unwrap_or(mantissa);
+    let digits = plain.chars().filter(char::is_ascii_digit).count();
+    let points = plain.chars().filter(|c| *c == '.').count();
+    let is_number = digits > 0 && points <= 1 && digits + points == plain.len() && number.len() <= 400;
+    let is_near = power.parse::<i32>().is_ok_and(|power| power.abs() <= 400);
+    (is_number && is_near).then(|| number.to_owned())
 }

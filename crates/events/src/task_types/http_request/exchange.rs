@@ -1,6 +1,9 @@
 //! One request and its answer, on a connection of its own.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -28,7 +31,19 @@ impl Answer {
     pub(super) fn location(&self) -> Option<String> {
         let moved = matches!(self.status.as_u16(), 301 | 302 | 303 | 307 | 308);
         let location = self.headers.get(header::LOCATION).filter(|_| moved)?;
-        Some(location.to_str().unwrap_or_default().to_owned())
+        Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
+    }
+
+    /// How long it wants not to be asked again, if it says so. A moment is taken by the server's own clock, if it tells it.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let text = |name| self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let said = text(header::RETRY_AFTER)?;
+        if let Ok(seconds) = said.parse::<u64>() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let moment = |text: &str| DateTime::parse_from_rfc2822(text).ok().map(|moment| moment.to_utc());
+        let now = text(header::DATE).and_then(moment).unwrap_or_else(Utc::now);
+        (moment(said)? - now).to_std().ok()
     }
 }
 

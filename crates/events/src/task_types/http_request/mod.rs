@@ -1,7 +1,9 @@
 //! `http_request`: a webhook.
 //!
 //! At least once: a worker that dies between the answer and the note of it asks again, with the same `Idempotency-Key`, the
-//! task's id. 2xx is success; 408, 425, 429, 5xx and what happens to connections are tried again; anything else is final.
+//! task's id. 2xx is success; 408, 425, 429, 5xx and what happens to connections are tried again, and not before the time that
+//! the server names (`Retry-After`); anything else is final. 307 and 308 are followed; after 301, 302 and 303 a client would go on with a GET without the body,
+//! and what was to be said would not be: they are final, too.
 
 mod addresses;
 mod connector;
@@ -9,13 +11,13 @@ mod exchange;
 mod network;
 mod params;
 
-use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tasks::{Attempt, Handler, TaskError};
 use tokio::time::timeout;
+use url::Url;
 
 pub use addresses::refused;
 pub use connector::{Connection, Connector, NoConnection, Target, authorities};
@@ -39,6 +41,7 @@ pub struct HttpRequest {
 
 impl Handler for HttpRequest {
     const TASK_TYPE: &'static str = "http_request";
+    const URLS: &'static [&'static str] = &["url"];
     type Params = RequestParams;
 
     async fn run(&self, attempt: &Attempt, params: RequestParams) -> Result<Value, TaskError> {
@@ -51,7 +54,7 @@ impl Handler for HttpRequest {
 
 impl HttpRequest {
     async fn send(&self, task_id: i64, params: RequestParams) -> Result<Value, TaskError> {
-        let RequestParams { url: mut uri, mut method, headers: own, mut body, content_type, .. } = params;
+        let RequestParams { url: mut uri, method, headers: own, body, content_type, .. } = params;
         let first = Target::of(&uri).map_err(TaskError::Permanent)?;
         for _ in 0..=MOST_REDIRECTS {
             let target =
@@ -69,10 +72,11 @@ impl HttpRequest {
             let connection = self.connector.connect(&target).await.map_err(no_connection)?;
             let answer = exchange(connection, &target, &uri, method.clone(), headers, body.clone()).await?;
             let Some(location) = answer.location() else { return judge(&answer) };
-            uri = follow(&uri, &location).map_err(TaskError::Permanent)?;
+            let next = follow(&uri, &location).map_err(TaskError::Permanent)?;
             if !matches!(answer.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
-                (method, body) = (Method::GET, Bytes::new());
+                return Err(moved(answer.status, &next));
             }
+            uri = next;
         }
         Err(TaskError::Permanent(format!("more than {MOST_REDIRECTS} redirects")))
     }
@@ -102,22 +106,20 @@ fn no_connection(error: NoConnection) -> TaskError {
     }
 }
 
-/// Where a redirect leads.
+/// Where a redirect leads, as RFC 3986 says.
 fn follow(from: &Uri, location: &str) -> Result<Uri, String> {
-    let wrong = || format!("a redirect to {location:?}, which is no URL");
-    if location.contains("://") {
-        return location.parse().map_err(|_| wrong());
-    }
-    let (scheme, authority) = from.scheme_str().zip(from.authority()).ok_or_else(wrong)?;
-    let absolute = match location {
-        _ if location.starts_with("//") => format!("{scheme}:{location}"),
-        _ if location.starts_with('/') => format!("{scheme}://{authority}{location}"),
-        _ => {
-            let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-            format!("{scheme}://{authority}{folder}/{location}")
-        }
-    };
-    absolute.parse().map_err(|_| wrong())
+    let wrong = || format!("a redirect to {location:?}, which is no URL of http or https");
+    let base = Url::parse(&from.to_string()).map_err(|_| wrong())?;
+    let next = base.join(location).ok().filter(|next| ["http", "https"].contains(&next.scheme()));
+    next.and_then(|next| next.as_str().parse().ok()).ok_or_else(wrong)
+}
+
+/// A webhook that has moved has not been delivered.
+fn moved(status: StatusCode, next: &Uri) -> TaskError {
+    TaskError::Permanent(format!(
+        "the server answered {status}: it names the address {next}, to which a request would be repeated without its method and \
+         body; nothing was sent there (give that address; 307 and 308 are followed)"
+    ))
 }
 
 fn judge(answer: &Answer) -> Result<Value, TaskError> {
@@ -130,7 +132,11 @@ fn judge(answer: &Answer) -> Result<Value, TaskError> {
     let beginning: String = text.chars().take(200).collect();
     let reason = format!("the server answered {status} {beginning}").trim_end().to_owned();
     let temporary = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
-    Err(if temporary { TaskError::Temporary(reason) } else { TaskError::Permanent(reason) })
+    Err(match answer.retry_after().filter(|after| !after.is_zero()) {
+        _ if !temporary => TaskError::Permanent(reason),
+        None => TaskError::Temporary(reason),
+        Some(after) => TaskError::PutOff(after, reason),
+    })
 }
 
 #[cfg(test)]
@@ -145,8 +151,19 @@ mod tests {
             ("//b.example/q", "http://b.example/q"),
             ("/q", "http://a.example:81/q"),
             ("q", "http://a.example:81/x/q"),
+            ("/login?next=https://a.example/x", "http://a.example:81/login?next=https://a.example/x"),
+            ("?x=1", "http://a.example:81/x/y?x=1"),
+            ("../up", "http://a.example:81/up"),
+            ("./../../../up/./b/", "http://a.example:81/up/b/"),
+            ("", "http://a.example:81/x/y?z"),
+            ("HTTPS://B.example:443/%7Ea?b c#d", "https://b.example/%7Ea?b%20c"),
+            ("/\u{fc}", "http://a.example:81/%C3%BC"),
+            ("//[::1]:8/a", "http://[::1]:8/a"),
         ] {
-            assert_eq!(follow(&from, location).unwrap().to_string(), target);
+            assert_eq!(follow(&from, location).unwrap().to_string(), target, "{location}");
+        }
+        for location in ["file:///etc/passwd", "ftp://a.example/", "http://", "http://a b/", "mailto:a@b"] {
+            assert!(follow(&from, location).unwrap_err().contains("which is no URL"), "{location}");
         }
     }
 

@@ -43,7 +43,7 @@ pub struct RequestParams {
 #[serde(deny_unknown_fields)]
 struct Given {
     url: Url,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serving::body::or_default")]
     method: Verb,
     /// The body, as JSON; null is JSON, too.
     #[serde(default, deserialize_with = "given")]
@@ -51,9 +51,9 @@ struct Given {
     /// The body, as it is.
     #[serde(default)]
     body: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serving::body::or_default")]
     headers: Headers,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serving::body::or_default")]
     timeout_seconds: Patience,
 }
 
@@ -91,7 +91,17 @@ impl TryFrom<String> for Url {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|_| "must be a URL".to_owned())?;
+        let wrong = |_| "must be a URL".to_owned();
+        let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+        if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            return Err("must begin with http:// or https://".to_owned());
+        }
+        let url = url::Url::parse(&text).map_err(|error| format!("must be a URL: {error}"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("must not hold credentials".to_owned());
+        }
+        // What is not ASCII, or a space, is encoded in it.
+        let uri: Uri = url.as_str().parse().map_err(|error: http::uri::InvalidUri| wrong(error))?;
         Target::of(&uri)?;
         Ok(Self(uri))
     }

@@ -79,6 +79,8 @@ impl<'p> Run<'p> {
             arguments: Vec::new(),
             dry_run: self.dry_run,
             take_over: self.take_over,
+            // What becomes of a type is the question here, not of all.
+            allow_delete_all: true,
             owner: Owner::Bundle,
         };
         let runtime = Runtime::new(vec![check_types]).with(integration);

@@ -5,6 +5,11 @@
 //! `for`; nothing can be assigned or multiplied, so that nothing grows but with what is written. The engine's fuel pays for
 //! every instruction and for every 64 bytes that are made or looked at, so it bounds time and memory alike. That does not hold
 //! for what a filter does before it answers: filters are a short list, and none of them takes a size.
+//!
+//! What a value puts into a URL is escaped ([`urls`]).
+
+mod meaning;
+mod urls;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,9 +17,13 @@ use std::sync::LazyLock;
 
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Term, filters, tests};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use crate::Event;
+use crate::params::LARGEST;
+
+use super::Action;
+pub(super) use meaning::Names;
 
 /// Steps of one template.
 const FUEL: u64 = 20_000;
@@ -30,10 +39,30 @@ const LONGEST: usize = 4096;
 const LONGEST_OUTPUT: usize = 256 << 10;
 /// What all templates that one event renders may give, in bytes.
 const EVENT_OUTPUT: usize = 4 << 20;
-/// Largest events that templates look at, in bytes of JSON.
-const LARGEST_EVENT: usize = 64 << 10;
-/// The statements there are.
-const STATEMENTS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
+/// Largest events that templates look at, in bytes of JSON: all that there can be, with what an event has beside its params.
+const LARGEST_EVENT: usize = LARGEST + (16 << 10);
+/// The filters there are.
+const FILTERS: [&str; 17] = [
+    "abs",
+    "default",
+    "first",
+    "float",
+    "int",
+    "join",
+    "last",
+    "length",
+    "lower",
+    "replace",
+    "round",
+    "safe",
+    "string",
+    "tojson",
+    "trim",
+    "upper",
+    "urlencode",
+];
+/// The tests there are.
+const TESTS: [&str; 5] = ["defined", "undefined", "none", "string", "number"];
 /// Where the value of an expression is kept while it is rendered.
 const KEPT: &str = "kept";
 
@@ -46,6 +75,13 @@ static EXPRESSIONS: LazyLock<Environment<'static>> = LazyLock::new(|| {
         state.set_temp(KEPT, value.clone());
         Ok(())
     });
+    environment
+});
+
+/// For URLs.
+static URLS: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = environment();
+    environment.set_formatter(urls::format);
     environment
 });
 
@@ -69,11 +105,14 @@ fn environment() -> Environment<'static> {
     environment.add_filter("last", filters::last);
     environment.add_filter("length", filters::length);
     environment.add_filter("lower", filters::lower);
+    environment.add_filter("replace", filters::replace);
     environment.add_filter("round", filters::round);
+    environment.add_filter("safe", urls::safe);
     environment.add_filter("string", filters::string);
     environment.add_filter("tojson", tojson);
     environment.add_filter("trim", filters::trim);
     environment.add_filter("upper", filters::upper);
+    environment.add_filter("urlencode", urls::urlencode);
     environment.add_test("defined", tests::is_defined);
     environment.add_test("undefined", tests::is_undefined);
     environment.add_test("none", tests::is_none);
@@ -84,7 +123,9 @@ fn environment() -> Environment<'static> {
 
 /// Without the indentation that the engine's own takes: it would be written before anybody counts.
 fn tojson(value: &Term) -> Result<Term, Error> {
-    filters::tojson(value, None, Kwargs::from_iter(std::iter::empty::<(String, Term)>()))
+    let text = filters::tojson(value, None, Kwargs::from_iter(std::iter::empty::<(String, Term)>()))?;
+    // The engine takes it for something that is escaped; in a URL, it is not.
+    Ok(text.as_str().map(Term::from).unwrap_or(text))
 }
 
 /// What all templates that one event renders may still cost.
@@ -126,41 +167,28 @@ impl Budget {
     }
 }
 
-/// What is wrong with a text as a template.
-pub fn check(text: &str) -> Result<(), String> {
+/// What is wrong with a text as a template of a config that has these names.
+pub(super) fn check(text: &str, names: &Names<'_>) -> Result<(), String> {
     if !is_template(text) {
         return Ok(());
     }
-    check_words(text)?;
+    check_length(text)?;
+    meaning::check_names(text, names)?;
     TEXTS.template_from_str(text).map(drop).map_err(|error| explain(&error))
 }
 
-/// What is refused before a template is parsed.
-fn check_words(text: &str) -> Result<(), String> {
+fn check_length(text: &str) -> Result<(), String> {
     if text.len() > LONGEST {
         return Err(format!("a template has at most {LONGEST} bytes"));
-    }
-    for statement in text.split("{%").skip(1) {
-        let statement = statement.trim_start_matches(['-', '+']).trim_start();
-        let word: String = statement.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        if !STATEMENTS.contains(&word.as_str()) {
-            return Err(format!("`{word}` is no statement of templates (allowed are if and for)"));
-        }
-    }
-    // It would make much of little. Where an expression ends is for the parser to say, so it is refused everywhere.
-    if text.contains('*') {
-        return Err("`*` is not available in templates".to_owned());
-    }
-    if text.split("tojson").skip(1).any(takes_arguments) {
-        return Err("`tojson` takes no arguments in templates".to_owned());
     }
     Ok(())
 }
 
-/// Whether a call with arguments follows.
-fn takes_arguments(after: &str) -> bool {
-    let inside = after.trim_start().strip_prefix('(');
-    inside.is_some_and(|inside| !inside.trim_start().starts_with(')'))
+/// What a text is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Text,
+    Url,
 }
 
 /// What templates can see.
@@ -193,10 +221,29 @@ fn term(event: &Event) -> Result<Term, String> {
     Ok(Term::from(Serde(json)))
 }
 
+/// Params with every text in them rendered, at the cost of `budget`. `urls`: those that are URLs.
+pub fn render_params(
+    params: &Map<String, Json>,
+    urls: &[&str],
+    scope: &Scope,
+    budget: &mut Budget,
+) -> Result<Json, String> {
+    let rendered = params.iter().map(|(name, value)| {
+        let rendered = match value {
+            Json::String(text) if urls.contains(&name.as_str()) => {
+                render_text(text, Purpose::Url, scope, budget)
+            }
+            value => render(value, scope, budget),
+        };
+        rendered.map(|value| (name.clone(), value)).map_err(|reason| format!("{name}: {reason}"))
+    });
+    Ok(Json::Object(rendered.collect::<Result<_, _>>()?))
+}
+
 /// `value` with every text in it rendered, at the cost of `budget`.
 pub fn render(value: &Json, scope: &Scope, budget: &mut Budget) -> Result<Json, String> {
     Ok(match value {
-        Json::String(text) => render_text(text, scope, budget)?,
+        Json::String(text) => render_text(text, Purpose::Text, scope, budget)?,
         Json::Array(items) => {
             items.iter().map(|item| render(item, scope, budget)).collect::<Result<_, _>>()?
         }
@@ -211,15 +258,16 @@ pub fn render(value: &Json, scope: &Scope, budget: &mut Budget) -> Result<Json, 
     })
 }
 
-fn render_text(text: &str, scope: &Scope, budget: &mut Budget) -> Result<Json, String> {
+fn render_text(text: &str, purpose: Purpose, scope: &Scope, budget: &mut Budget) -> Result<Json, String> {
     if !is_template(text) {
         return Ok(text.into());
     }
-    check_words(text)?;
+    check_length(text)?;
+    meaning::check_words(text)?;
     budget.check()?;
     let rendered = match whole_expression(text) {
         Some(expression) => evaluate(text.trim(), expression, scope),
-        None => write(text, scope),
+        None => write(text, purpose, scope),
     };
     let (value, steps) = rendered.map_err(|failed| {
         // Its own reason is said, not that of the budget: the next one says that.
@@ -280,8 +328,9 @@ fn evaluate(text: &str, expression: &str, scope: &Scope) -> Result<(Json, u64), 
 }
 
 /// A rendered text, and the steps it took.
-fn write(text: &str, scope: &Scope) -> Result<(Json, u64), Failed> {
-    let template = TEXTS.template_from_str(text).map_err(|error| Failed::at(text, &error))?;
+fn write(text: &str, purpose: Purpose, scope: &Scope) -> Result<(Json, u64), Failed> {
+    let environment = if purpose == Purpose::Url { &URLS } else { &TEXTS };
+    let template = environment.template_from_str(text).map_err(|error| Failed::at(text, &error))?;
     let mut output = Bounded(Vec::new());
     let rendered = template.render_captured_to(scope.0.clone(), &mut output);
     let steps = rendered.map(|rendered| steps(rendered.state()));
@@ -289,6 +338,10 @@ fn write(text: &str, scope: &Scope) -> Result<(Json, u64), Failed> {
         Ok(steps) => {
             let output = String::from_utf8(output.0);
             let output = output.map_err(|error| Failed::cheaply(text, error.to_string()))?;
+            let output = match purpose {
+                Purpose::Url => urls::finish(&output).map_err(|reason| Failed::cheaply(text, reason))?,
+                Purpose::Text => output,
+            };
             Ok((output.into(), steps))
         }
         Err(_) if output.0.len() >= LONGEST_OUTPUT => Err(Failed::too_long()),
@@ -310,8 +363,21 @@ pub(super) fn is_template(text: &str) -> bool {
     text.contains("{{") || text.contains("{%") || text.contains("{#")
 }
 
+/// Whether there is anything to render in what a config starts.
+pub(super) fn any_in(action: &Action) -> bool {
+    fn any(value: &Json) -> bool {
+        match value {
+            Json::String(text) => is_template(text),
+            Json::Array(items) => items.iter().any(any),
+            Json::Object(members) => members.values().any(any),
+            Json::Null | Json::Bool(_) | Json::Number(_) => false,
+        }
+    }
+    action.params.values().any(any) || action.concurrency_key.as_deref().is_some_and(is_template)
+}
+
 /// The expression that a text consists of.
-fn whole_expression(text: &str) -> Option<&str> {
+pub(super) fn whole_expression(text: &str) -> Option<&str> {
     let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
     let plain = !["{{", "}}", "{%", "{#"].iter().any(|mark| inner.contains(mark));
     plain.then(|| inner.trim_start_matches(['-', '+']).trim_end_matches('-'))
@@ -345,155 +411,4 @@ impl io::Write for Bounded {
 }
 
 #[cfg(test)]
-mod tests_of_templates {
-    use serde_json::json;
-
-    use super::*;
-    use crate::{Cause, EventId};
-
-    fn event(name: &str, params: Json) -> Event {
-        let Json::Object(params) = params else { panic!("no object") };
-        let (id, time_created) = (EventId(7), chrono::DateTime::UNIX_EPOCH);
-        Event {
-            id,
-            name: name.to_owned(),
-            params,
-            author: "me".to_owned(),
-            time_created,
-            cause: Cause::default(),
-        }
-    }
-
-    fn rendered(text: &str) -> Result<Json, String> {
-        let event = event("e", json!({"n": 17, "t": "x", "o": {"k": [1, 2]}, "env": "stable"}));
-        render(&json!(text), &Scope::new(&event, None).unwrap(), &mut Budget::of_event())
-    }
-
-    #[test]
-    fn a_single_expression_keeps_its_type() {
-        for (text, expected) in [
-            ("{{ event.params.n }}", json!(17)),
-            ("{{ event.params.n|string }}", json!("17")),
-            ("n={{ event.params.n }}", json!("n=17")),
-            ("{{ event.params.o.k }}", json!([1, 2])),
-            ("{{ event.params.o.k[1] + 1 }}", json!(3)),
-            ("{{ event._id }}", json!("0000000000000007")),
-            ("{{ event.params.x|default('none') }}", json!("none")),
-            ("{% if event.params.env == 'stable' %}s{% else %}t{% endif %}", json!("s")),
-            ("{% for k in event.params.o.k %}<{{ k }}>{% endfor %}", json!("<1><2>")),
-            ("no template", json!("no template")),
-        ] {
-            assert_eq!(rendered(text).as_ref(), Ok(&expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn events_of_a_join_are_there_by_name_and_by_place() {
-        let (a, b) = (event("a", json!({"v": 1})), event("a", json!({"v": 2})));
-        let scope = Scope::new(&b, Some(&[a, b.clone()])).unwrap();
-        for (text, expected) in [
-            ("{{ events.a.params.v }}", 1),
-            ("{{ events[0].params.v }}", 1),
-            ("{{ events[1].params.v }}", 2),
-            ("{{ event.params.v }}", 2),
-        ] {
-            let rendered = render(&json!(text), &scope, &mut Budget::of_event());
-            assert_eq!(rendered, Ok(json!(expected)), "{text}");
-        }
-    }
-
-    #[test]
-    fn errors_are_said() {
-        for text in
-            ["{{ event.params.x }}", "a {{ event.params.x.y }}", "{{ nothing }}", "{{ event.params.t / 2 }}"]
-        {
-            assert!(rendered(text).is_err(), "{text}");
-        }
-        for text in
-            ["{{ x", "{{ a b }}", "{% set x = 1 %}", "{% include 'x' %}", "{%- macro x() %}{% endmacro %}"]
-        {
-            assert!(check(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn bombs_are_cheap() {
-        let started = std::time::Instant::now();
-        let event =
-            event("e", json!({"k": [1, 2], "big": "\\".repeat(15_000), "list": vec!["x"; 3000], "n": 5}));
-        let scope = Scope::new(&event, None).unwrap();
-        let nested = "{% for a in event.params.k %}".repeat(14) + "x" + &"{% endfor %}".repeat(14);
-        let escaped = format!("{{{{ event.params.big{} }}}}", "|tojson".repeat(500));
-        let chained = format!("{{{{ event.params.big{} }}}}", " ~ event.params.big".repeat(200));
-        let compared = "{% for a in event.params.list %}{% if event.params.list == [a] ~ event.params.big %}{% endif %}{% endfor %}";
-        for text in [
-            nested.as_str(),
-            &escaped,
-            &chained,
-            compared,
-            "{{ 'x' * 100000000 }}",
-            "{{ [1] * 100000000 }}",
-            "{% for a in 'x' * 9000 %}{{ 'x' * 9000 }}{% endfor %}",
-            "{{ range(1000000) }}",
-            "{{ event|tojson(2000000000) }}",
-            "{{ event|tojson(indent=2000000000) }}",
-            "{{ event.params.list|join(event.params.big) }}",
-            "{{ event.params.big|center(2000000000) }}",
-            "{{ event.params.big|indent(2000000000) }}",
-            "{{ event.params.big|replace('', event.params.big) }}",
-            "{{ '%2000000000d'|format(event.params.n) }}",
-            "{% for a in event.params.list %}{{ event.params.big }}{% endfor %}",
-        ] {
-            let rendered = render(&json!(text), &scope, &mut Budget::of_event());
-            assert!(rendered.is_err(), "{text}");
-        }
-        assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
-    }
-
-    #[test]
-    fn indentation_is_refused_when_it_is_written() {
-        for text in ["{{ event|tojson(2000000000) }}", "a {{ event | tojson (indent=2) }}"] {
-            assert_eq!(check(text), Err("`tojson` takes no arguments in templates".to_owned()));
-        }
-        for text in ["{{ event|tojson }}", "{{ event|tojson() }}", "a {{ event|tojson|length }} (b)"] {
-            assert_eq!(check(text), Ok(()), "{text}");
-        }
-    }
-
-    #[test]
-    fn one_that_lacks_a_param_leaves_the_budget_to_others_and_a_bomb_does_not() {
-        let event = event("e", json!({"k": [1, 2], "list": vec!["x"; 2000]}));
-        let scope = Scope::new(&event, None).unwrap();
-        let nested = "{% for a in event.params.k %}".repeat(14) + "x" + &"{% endfor %}".repeat(14);
-        let left_after = |text: &str, times: usize| {
-            let mut budget = Budget::of_event();
-            (0..times).for_each(|_| assert!(render(&json!(text), &scope, &mut budget).is_err(), "{text}"));
-            render(&json!("{{ event.name }}"), &scope, &mut budget).is_ok()
-        };
-        for text in ["{{ event.params.x }}", "a {{ event.params.x }}", "{{ event.name / 2 }}"] {
-            assert!(left_after(text, 1000), "{text}");
-        }
-        let late = "{% for a in event.params.list %}{% if a %}{% endif %}{% endfor %}{{ event.params.x }}";
-        for text in [nested.as_str(), late] {
-            assert!(!left_after(text, 11), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_one_event_renders_has_one_budget() {
-        let event = event("e", json!({"big": "x".repeat(60_000)}));
-        let scope = Scope::new(&event, None).unwrap();
-        let many = json!(vec!["{{ event.params.big }}"; 8000]);
-        let mut budget = Budget::of_event();
-        let reason = render(&many, &scope, &mut budget).unwrap_err();
-        assert!(reason.contains("together"), "{reason}");
-        assert!(budget.given() <= EVENT_OUTPUT);
-        // Nothing can be rendered any more; what is no template stays as it is.
-        assert!(render(&json!("{{ event._id }}"), &scope, &mut budget).is_err());
-        assert_eq!(render(&json!("plain"), &scope, &mut budget), Ok(json!("plain")));
-        let few = json!(vec!["{{ event.params.big }}"; 20]);
-        assert!(render(&few, &scope, &mut Budget::of_event()).is_ok());
-        let small = json!(vec!["{{ event.name }}-{{ event._id }}"; 2000]);
-        assert!(render(&small, &scope, &mut Budget::of_event()).is_ok());
-    }
-}
+mod tests_of_templates;

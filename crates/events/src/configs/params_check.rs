@@ -1,0 +1,139 @@
+//! Params of a task some of which templates will give: what no template can make right is wrong when the config is written.
+
+use reconcile::{Field, Problem, Step};
+use serde_json::Value;
+use tasks::TaskType;
+
+use super::template::{is_template, whole_expression};
+
+/// What is wrong with `params`, whatever its templates give; `place` is where they are. Texts of templates are taken away one
+/// after the other as the type's own check stumbles over them, so that what stands beside them is looked at, too.
+pub(super) fn problem(known: &TaskType, place: &str, params: &Value) -> Option<Problem> {
+    let base = Field::from(place).steps().len();
+    let (mut rest, mut removed): (Value, Vec<Vec<Step>>) = (params.clone(), Vec::new());
+    loop {
+        let problem = known.check(place, &rest).err()?;
+        let steps = problem.field.steps().get(base..).unwrap_or_default().to_vec();
+        if problem.reason.starts_with("unknown field") {
+            return Some(problem);
+        }
+        if let Some(member) = missing(&problem.reason) {
+            let of_template = removed.iter().any(|gone| is_member(gone, &steps, member));
+            return (!of_template).then_some(problem);
+        }
+        match at(&rest, &steps) {
+            Some(Value::String(text)) if is_template(text) => {
+                // A text with a template in it is a text, whatever the template gives.
+                if whole_expression(text).is_none() && problem.reason.starts_with("invalid type: string") {
+                    return Some(problem);
+                }
+                if !take_away(&mut rest, &steps) {
+                    return None;
+                }
+                removed.push(steps);
+            }
+            // Of what a template is in or was in, only its kind is certain.
+            found
+                if removed.iter().any(|gone| gone.starts_with(&steps)) || found.is_some_and(has_template) =>
+            {
+                return problem.reason.starts_with("invalid type").then_some(problem);
+            }
+            _ => return Some(problem),
+        }
+    }
+}
+
+/// The field that is missing, if that is what is wrong.
+fn missing(reason: &str) -> Option<&str> {
+    reason.strip_prefix("missing field `")?.split('`').next()
+}
+
+fn is_member(gone: &[Step], of: &[Step], member: &str) -> bool {
+    let named = |last: &Step| matches!(last, Step::Key(key) if key == member);
+    // The path may lead to the field itself.
+    gone == of && gone.last().is_some_and(named)
+        || gone.split_last().is_some_and(|(last, before)| before == of && named(last))
+}
+
+fn at<'v>(value: &'v Value, steps: &[Step]) -> Option<&'v Value> {
+    steps.iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get(key),
+        Step::Index(index) => value.get(index),
+    })
+}
+
+/// Takes a member of an object away; `false` if it is none.
+fn take_away(value: &mut Value, steps: &[Step]) -> bool {
+    let Some((Step::Key(key), before)) = steps.split_last() else { return false };
+    let object = before.iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get_mut(key),
+        Step::Index(index) => value.get_mut(index),
+    });
+    object.and_then(Value::as_object_mut).is_some_and(|members| members.shift_remove(key).is_some())
+}
+
+fn has_template(value: &Value) -> bool {
+    match value {
+        Value::String(text) => is_template(text),
+        Value::Array(items) => items.iter().any(has_template),
+        Value::Object(members) => members.values().any(has_template),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::task_types::{EmitEvent, HttpRequest, Noop};
+
+    fn said(known: TaskType, params: Value) -> String {
+        problem(&known, "action.params", &params)
+            .map_or_else(String::new, |problem| format!("{}: {}", problem.field, problem.reason))
+    }
+
+    #[test]
+    fn what_no_template_can_make_right_is_found() {
+        let (noop, emit, hook) =
+            (TaskType::of::<Noop>(), TaskType::of::<EmitEvent>(), TaskType::of::<HttpRequest>());
+        let t = "{{ event.params.x }}";
+        for (known, params, words) in [
+            (noop, json!({"date": t}), "action.params.date: unknown field `date`"),
+            (noop, json!({"note": t, "secnds": 1}), "did you mean `seconds`?"),
+            (
+                noop,
+                json!({"seconds": "{{ event.params.x }} s"}),
+                "action.params.seconds: invalid type: string",
+            ),
+            (noop, json!({"note": t, "seconds": "x"}), "action.params.seconds: invalid type: string"),
+            (noop, json!({"note": t, "seconds": -1}), "action.params.seconds: must be from 0"),
+            (emit, json!({"params": {"a": t}}), "missing field `name`"),
+            (
+                emit,
+                json!({"name": t, "params": "x {{ event.name }}"}),
+                "action.params.params: invalid type: string",
+            ),
+            (hook, json!({"json": t}), "missing field `url`"),
+            (hook, json!({"url": t, "timeout_seconds": 0}), "action.params.timeout_seconds: must be from"),
+            (hook, json!({"url": "ftp://a.example", "json": t}), "action.params.url: must begin with http"),
+            (hook, json!({"url": t, "headers": {"Host": "x"}}), "is set by the platform"),
+            (hook, json!({"url": t, "headers": [t]}), "action.params.headers: invalid type: sequence"),
+        ] {
+            let said = said(known, params.clone());
+            assert!(said.contains(words), "{params}: {said}");
+        }
+        for (known, params) in [
+            (noop, json!({"seconds": t, "note": {"a": [t]}})),
+            (emit, json!({"name": t, "params": t, "event_key": "k-{{ event._id }}"})),
+            (
+                hook,
+                json!({"url": t, "method": t, "timeout_seconds": t, "headers": {"X-A": t}, "json": {"a": t}}),
+            ),
+            (hook, json!({"url": "https://a.example/?v={{ event.params.x }}", "body": t})),
+            (hook, json!({"url": "{{ event.params.x }}/y"})),
+        ] {
+            assert_eq!(said(known, params.clone()), "", "{params}");
+        }
+    }
+}

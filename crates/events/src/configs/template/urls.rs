@@ -1,0 +1,167 @@
+//! URLs that templates make: what a value puts into one is escaped for its place, so that it stays one part of it. A value at
+//! the very beginning is a URL, or the beginning of one, and stays as it is; so does what the filters `urlencode` and `safe` give.
+//!
+//! While a URL is rendered, each value stands between two NULs, which neither texts of configs nor params may hold.
+
+use minijinja::value::ValueKind;
+use minijinja::{Error, ErrorKind, Output, State, Value as Term};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Around each value. What follows the first one says whether it is escaped already.
+const MARK: char = '\0';
+const ESCAPED: char = 's';
+const PLAIN: char = 'p';
+
+/// What stays as it is in a part of a path or query.
+const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// Of a host, its port and the brackets of an IPv6 address; letters of all languages, too.
+const HOST: &AsciiSet = &PART.remove(b':').remove(b'[').remove(b']');
+/// What the filter `urlencode` leaves, as it does in Jinja.
+const FILTER: &AsciiSet = &PART.remove(b'/');
+
+/// Where in a URL one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Beginning,
+    Host,
+    Path,
+    /// The query, and what follows it.
+    Query,
+}
+
+/// Writes a value with its marks.
+pub(super) fn format(output: &mut Output<'_>, _: &mut State<'_, '_>, value: &Term) -> Result<(), Error> {
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    let kind = if value.is_safe() { ESCAPED } else { PLAIN };
+    let text = text(value)?.replace(MARK, "%00");
+    write!(output, "{MARK}{kind}{text}{MARK}").map_err(|_| Error::new(ErrorKind::WriteFailure, "too long"))
+}
+
+fn text(value: &Term) -> Result<String, Error> {
+    match value.kind() {
+        ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => {
+            let message =
+                "a list or object is no part of a URL (name a member, or use the filter urlencode or tojson)";
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        }
+        _ => Ok(value.to_string()),
+    }
+}
+
+/// The filter `urlencode`: a value, or the pairs of an object, as a part of a URL.
+pub(super) fn urlencode(value: &Term) -> Result<Term, Error> {
+    if value.kind() != ValueKind::Map {
+        return Ok(Term::from_safe_string(utf8_percent_encode(&text(value)?, FILTER).to_string()));
+    }
+    let mut pairs = Vec::new();
+    for key in value.try_iter()? {
+        let member = value.get_item(&key)?;
+        if !member.is_none() && !member.is_undefined() {
+            let encoded = |value: &Term| Ok::<_, Error>(utf8_percent_encode(&text(value)?, PART).to_string());
+            pairs.push(format!("{}={}", encoded(&key)?, encoded(&member)?));
+        }
+    }
+    Ok(Term::from_safe_string(pairs.join("&")))
+}
+
+/// The filter `safe`: it is a part of a URL as it stands.
+pub(super) fn safe(value: &Term) -> Term {
+    Term::from_safe_string(value.to_string())
+}
+
+/// The URL that was rendered, or why it is none.
+pub(super) fn finish(rendered: &str) -> Result<String, String> {
+    let mut url = String::with_capacity(rendered.len());
+    // Where values stand in it.
+    let mut values = Vec::new();
+    for (n, part) in rendered.split(MARK).enumerate() {
+        let value = if n % 2 == 0 { None } else { part.strip_prefix(PLAIN) };
+        let Some(value) = value else {
+            let part = if n % 2 == 0 { part } else { part.strip_prefix(ESCAPED).unwrap_or(part) };
+            url.push_str(part);
+            continue;
+        };
+        let (begin, place) = (url.len(), place(&url));
+        match place {
+            Place::Beginning if url.trim().is_empty() => url.push_str(value),
+            Place::Host => url.push_str(&host(value)),
+            _ => url.push_str(&utf8_percent_encode(value, PART).to_string()),
+        }
+        if place == Place::Path {
+            values.push(begin..url.len());
+        }
+    }
+    if values.iter().any(|value| is_dots(&url, value)) {
+        return Err(
+            "a value must not be `.` or `..` in the path of a URL: it would lead elsewhere".to_owned()
+        );
+    }
+    Ok(url)
+}
+
+/// As part of a host, in which letters of all languages may be.
+fn host(value: &str) -> String {
+    let encoded = |c: char| {
+        if c.is_ascii() {
+            utf8_percent_encode(c.encode_utf8(&mut [0; 4]), HOST).to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    value.chars().map(encoded).collect()
+}
+
+/// Where a URL ends that begins like this.
+fn place(begun: &str) -> Place {
+    let Some((_, after)) = begun.split_once("://") else { return Place::Beginning };
+    match after.find(['/', '?', '#', '\\']) {
+        None => Place::Host,
+        Some(end) if after[end..].contains(['?', '#']) => Place::Query,
+        Some(_) => Place::Path,
+    }
+}
+
+/// Whether the step of a path in which a value stands leads to where it is, or up.
+fn is_dots(url: &str, value: &std::ops::Range<usize>) -> bool {
+    let ends = |c: char| matches!(c, '/' | '?' | '#' | '\\');
+    let begin = url[..value.start].rfind(ends).map_or(0, |at| at + 1);
+    let end = url[value.end..].find(ends).map_or(url.len(), |at| value.end + at);
+    let step = url[begin..end].to_ascii_lowercase().replace("%2e", ".");
+    step == "." || step == ".."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished(parts: &[(&str, &str)]) -> Result<String, String> {
+        let text: String = parts.iter().map(|(literal, value)| format!("{literal}\0p{value}\0")).collect();
+        finish(&text)
+    }
+
+    #[test]
+    fn a_value_stays_one_part_of_the_url() {
+        for (parts, expected) in [
+            (&[("https://a.example/run?name=", "a b")][..], "https://a.example/run?name=a%20b"),
+            (&[("https://a.example/run?name=", "a&admin=1")], "https://a.example/run?name=a%26admin%3D1"),
+            (&[("https://a.example/run?name=", "x#y")], "https://a.example/run?name=x%23y"),
+            (&[("https://a.example/run?name=", "ü+%")], "https://a.example/run?name=%C3%BC%2B%25"),
+            (
+                &[("https://a.example/", "x/../y?z"), ("/w/", "é")],
+                "https://a.example/x%2F..%2Fy%3Fz/w/%C3%A9",
+            ),
+            (&[("https://", "a.example:81"), ("/", "b")], "https://a.example:81/b"),
+            (&[("https://", "me@evil/?x")], "https://me%40evil%2F%3Fx"),
+            (&[("", "https://a.example/b?c=d"), ("&e=", "f&g")], "https://a.example/b?c=d&e=f%26g"),
+            (&[("", "https://a.example"), ("/", "f/g")], "https://a.example/f%2Fg"),
+        ] {
+            assert_eq!(finished(parts).as_deref(), Ok(expected), "{parts:?}");
+        }
+        for dots in [&[("https://a.example/x/", "..")][..], &[("https://a.example/.", "."), ("/y", "")]] {
+            assert!(finished(dots).is_err(), "{dots:?}");
+        }
+        assert!(finished(&[("https://a.example/v", "1.."), ("?x=", "..")]).is_ok());
+    }
+}
