@@ -12,10 +12,11 @@ use crate::lanes::Jobs;
 /// When those that became due last come first, every so manieth is the one that became due first.
 const ONE_OF_THE_OLDEST_OF: usize = 4;
 
-/// A due job, or none; and when the next one will be due.
+/// A due job, or none; and when the next one and the last one will be due, in seconds.
 #[derive(sqlx::FromRow)]
 struct Row {
     next_in: Option<f64>,
+    last_in: Option<f64>,
     job_id: Option<i64>,
     lane: Option<i64>,
     priority: Option<i16>,
@@ -46,11 +47,17 @@ impl Jobs {
         let (held, in_work) = self.begin_claim();
         // What is in work is still in its lane, and first in line: read past it.
         let limit = (most + in_work) as i64;
-        let lanes = held.iter().map(|lease| lease.id).collect();
-        let rows = self.due(latest_first, lanes, limit).await;
-        let claimed = rows.map(|rows| self.take(&held, rows, most));
+        let lanes: Vec<i64> = held.iter().map(|lease| lease.id).collect();
+        let rows = self.due(latest_first, lanes.clone(), limit).await;
+        let claimed = rows.map(|rows| {
+            let last_in = rows.first().and_then(|row| row.last_in).unwrap_or_default();
+            (self.take(&held, rows, most), last_in)
+        });
         self.end_claim();
-        let claimed = claimed?;
+        let (claimed, last_in) = claimed?;
+        if let Some(longest) = self.longest_wait.filter(|longest| last_in > longest.as_secs_f64()) {
+            self.bring_forward(lanes, longest).await?;
+        }
         if claimed.is_empty() && held.len() > 1 {
             self.dissolve_empty_lanes().await?;
         }
@@ -82,6 +89,18 @@ impl Jobs {
             let job = row.job(lease)?;
             self.begin(lease, job.id).then_some(job)
         })
+    }
+
+    /// Makes due what was told to wait by a clock that has been put back since.
+    async fn bring_forward(&self, lanes: Vec<i64>, longest: Duration) -> Result<()> {
+        let brought = run(&self.shared.claiming, "bring_jobs_forward", move |connection| {
+            let forward = sqlx::query(FORWARD).bind(lanes.clone()).bind(longest.as_secs_f64());
+            Box::pin(async move { Ok(forward.execute(connection).await?.rows_affected()) })
+        })
+        .await?;
+        tracing::warn!(jobs = brought, queue = %self.shared.queue, "the database's clock was put back: jobs that waited by it are due");
+        self.wake_in(Duration::ZERO);
+        Ok(())
     }
 
     async fn due(&self, latest_first: bool, lanes: Vec<i64>, limit: i64) -> Result<Vec<Row>> {
@@ -119,12 +138,17 @@ const DUE: &str = "-- claim_jobs
 WITH place AS MATERIALIZED (
     SELECT lane, priority FROM unnest($1::bigint[]) AS lane CROSS JOIN generate_series(0, 3) AS priority
 ), next AS (
-    SELECT extract(epoch FROM min(later.run_at) - now())::float8 AS next_in
+    SELECT extract(epoch FROM min(later.run_at) - now())::float8 AS next_in,
+           extract(epoch FROM max(last.run_at) - now())::float8 AS last_in
     FROM place CROSS JOIN LATERAL (
         SELECT run_at FROM jobs
         WHERE lane = place.lane AND priority = place.priority AND NOT blocked AND run_at > now()
         ORDER BY run_at LIMIT 1
-    ) AS later
+    ) AS later CROSS JOIN LATERAL (
+        SELECT run_at FROM jobs
+        WHERE lane = place.lane AND priority = place.priority AND NOT blocked
+        ORDER BY run_at DESC, job_id DESC LIMIT 1
+    ) AS last
 ), oldest AS (
     SELECT due.*, false AS is_latest FROM place CROSS JOIN LATERAL (
         SELECT * FROM jobs
@@ -142,9 +166,17 @@ WITH place AS MATERIALIZED (
 ), due AS (
     SELECT * FROM oldest UNION ALL SELECT * FROM latest
 )
-SELECT next.next_in, due.job_id, due.lane, due.priority, due.job_key, due.group_key, due.attempts,
+SELECT next.next_in, next.last_in, due.job_id, due.lane, due.priority, due.job_key, due.group_key, due.attempts,
        due.hurried_after, due.payload, extract(epoch FROM now() - due.enqueued_at)::float8 AS age,
        coalesce(due.is_latest, false) AS is_latest
 FROM next LEFT JOIN due ON true
 ORDER BY due.is_latest, due.priority,
          CASE WHEN NOT due.is_latest THEN due.run_at END, CASE WHEN due.is_latest THEN due.run_at END DESC, due.job_id";
+
+/// In the order of their ids, as everybody who locks several.
+const FORWARD: &str = "-- bring_jobs_forward
+WITH found AS MATERIALIZED (
+    SELECT job_id FROM jobs
+    WHERE lane = ANY ($1) AND run_at > now() + make_interval(secs => $2) ORDER BY job_id FOR UPDATE
+)
+UPDATE jobs SET run_at = now() FROM found WHERE jobs.job_id = found.job_id";

@@ -44,6 +44,8 @@ const IDLE_POLL: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Jobs {
     pub(crate) shared: Arc<Shared>,
+    /// What no job of the queue is ever told to wait for.
+    pub(crate) longest_wait: Option<Duration>,
 }
 
 pub(crate) struct Shared {
@@ -69,6 +71,12 @@ struct Lanes {
 }
 
 impl Jobs {
+    /// This handle claims what is due, and what would be due later than `longest` from now: no job of this queue is told to wait
+    /// that long, so the database's clock was put back since it was told to.
+    pub fn waiting_at_most(self, longest: Duration) -> Self {
+        Self { longest_wait: Some(longest), ..self }
+    }
+
     /// Takes a lane of its own in `queue` and starts its upkeep. `adopted` delivers the lanes that `leases` takes
     /// over (none, if this process does not work for others).
     pub async fn start(
@@ -91,7 +99,7 @@ impl Jobs {
         let lanes = Mutex::new(Lanes { own, held, next_due: None, claims: 0, ended: HashSet::new() });
         let claiming = connection_of_its_own(&pool);
         let shared = Shared { pool, claiming, queue, leases, lanes, wake: Notify::new() };
-        let jobs = Self { shared: Arc::new(shared) };
+        let jobs = Self { shared: Arc::new(shared), longest_wait: None };
         tokio::spawn(keep_own(jobs.clone()));
         tokio::spawn(take_in(jobs.clone(), adopted, adopt));
         tokio::spawn(hear(jobs.clone(), notifications.subscribe()));

@@ -26,6 +26,8 @@ use crate::watch::Watch;
 
 /// Lanes taken over and not yet looked into.
 const ADOPTED: usize = 64;
+/// Between two attempts at an order, before jitter.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// Orders from the retry queue that are in memory at a time.
 const MOST_RETRIED: usize = 20_000;
 /// Attempts in the background before an order is given up, however long it has waited.
@@ -81,7 +83,7 @@ pub(super) async fn start(
     let (jobs, leases) = start_jobs(settings, database, &notifications).await?;
     let exchange = start_exchange(settings, &clock)?;
     let watch = Watch::start(pool.clone());
-    let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(60), jitter: 0.2 };
+    let backoff = Backoff { first: Duration::from_millis(200), most: LONGEST_BACKOFF, jitter: 0.2 };
     // At most so many are used up within one request; the others are in the background.
     let attempts = MIN_BACKGROUND_ATTEMPTS.saturating_add(settings.max_attempts);
     let terms = GiveUp { backoff, after: settings.give_up_after, attempts };
@@ -155,7 +157,7 @@ async fn start_jobs(
     let adopt: queue::Adopt = Arc::new(|connection, lane| Box::pin(orders::adopt(connection, lane)));
     let pool = database.pool.clone();
     let jobs = Jobs::start(pool, QUEUE, leases.clone(), notifications, arriving, adopt).await?;
-    Ok((jobs, leases))
+    Ok((jobs.waiting_at_most(2 * LONGEST_BACKOFF), leases))
 }
 
 fn start_exchange(settings: &Settings, clock: &Arc<Clock>) -> anyhow::Result<Arc<Exchange>> {

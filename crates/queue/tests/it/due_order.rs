@@ -48,6 +48,19 @@ fn a_delayed_job_waits_and_then_wakes_its_claimer() {
 }
 
 #[test]
+fn a_job_that_waits_by_a_clock_that_was_put_back_is_due() {
+    run(async {
+        let pool = control_database().await;
+        let jobs = process(&pool, TERMS).await.waiting_at_most(Duration::from_secs(60));
+        let (hour, soon) = (Duration::from_secs(3600), Duration::from_secs(30));
+        let waiting = [("of the past", hour), ("of now", soon)];
+        enqueue(&pool, &jobs, waiting.map(|(name, delay)| NewJob { delay, ..job(name) }).into()).await;
+        let claimed = claim(&jobs, 2).await;
+        assert_eq!(claimed.iter().map(text).collect::<Vec<_>>(), ["of the past"]);
+    });
+}
+
+#[test]
 fn a_retried_job_counts_its_attempts_and_waits() {
     run(async {
         let pool = control_database().await;

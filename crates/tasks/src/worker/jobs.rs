@@ -8,7 +8,7 @@ use store::{LeaseTerms, Leases, Notifications, Result};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Desk, Ended, Limits, MOST_LOST};
+use super::{Desk, Ended, Limits, MAX_POSTPONED, MOST_LOST};
 use crate::action::{ACTIONS, called_for};
 
 /// Lanes taken over and not yet looked into.
@@ -55,6 +55,7 @@ impl ActionWorker {
         // Jobs are all there is in a lane.
         let adopt: Adopt = Arc::new(|_, _| Box::pin(std::future::ready(Ok(Adoption::Complete))));
         let jobs = Jobs::start(pool, ACTIONS, leases, notifications, arriving, adopt).await?;
+        let jobs = jobs.waiting_at_most(2 * MAX_POSTPONED);
         let queue_terms = queue::WorkerTerms {
             concurrency: terms.concurrency,
             backoff: terms.backoff,
