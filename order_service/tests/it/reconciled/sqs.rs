@@ -30,7 +30,7 @@ fn terms(visibility: u64, dead: Option<&str>) -> QueueTerms {
 fn at(url: &str, envs: &[Env]) -> QueueEngine {
     let account = SqsAccount { endpoint_url: Some(url.to_owned()), ..SqsAccount::default() };
     let envs = envs.iter().map(|env| (*env, account.clone())).collect::<BTreeMap<_, _>>();
-    QueueEngine::Sqs(SqsAccounts { compiled: SqsCompiled, default: account, envs })
+    QueueEngine::Sqs(SqsAccounts { compiled: SqsCompiled, default: account, envs, file: None })
 }
 
 #[test]
