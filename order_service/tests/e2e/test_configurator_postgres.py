@@ -176,6 +176,47 @@ def test_a_template_sets_an_action_config_whose_task_runs_another_template(confi
     assert configurator.call("GET", "/api/v1/action_configs/run-started")[0] == 404
 
 
+def test_runs_of_one_template_that_events_start_at_once_wait_for_their_turn(configurator):
+    """Four runs of 6 s each: the last one waits longer than five attempts would take."""
+    nobody = "blocks: [{name: a, type: integration, integration: nobody.does, block_timeout: 6}]"
+    assert configurator.put_template("in_turn", EMPTY.replace("blocks: []", nobody))[0] == 200
+    config = CONFIG.format(template="in_turn").replace("run-started", "run-in-turn").replace("courierCame", "turnCame")
+    succeeded(configurator, "turns", template=config)
+    events = [
+        configurator.call("POST", "/api/v1/events", {"name": "turnCame", "params": {"courier": n}})[1] for n in range(4)
+    ]
+    tasks = [wait_until(lambda: tasks_of(configurator, event["_id"]), 60, "the task ends")[0] for event in events]
+    # Nobody answers their blocks: each task fails with a run of its own, and none because of another's.
+    runs = set()
+    for task in tasks:
+        _, task = configurator.call("GET", f"/api/v1/tasks/{task['sandbox_task_id']}")
+        words = task["error"].split()
+        assert task["status"] == "failed" and task["error"].endswith("has failed"), task
+        assert task["attempts"] == 1, task
+        runs.add(words[-3])
+    assert len(runs) == 4, runs
+    succeeded(configurator, "turns", template=EMPTY)
+
+
+def test_a_message_is_buried_by_hand_and_its_block_answered(configurator, ledger_service):
+    nobody = EMPTY.replace("blocks: []", "blocks: [{name: a, type: integration, integration: nobodys.does}]")
+    status, begun = configurator.begin("buried", template=nobody)
+    assert status == 200, begun
+
+    def sent():
+        return configurator.run(begun["run_id"])["blocks"]["a"].get("block_id")
+
+    number = str(wait_until(sent, 20, "the block is sent"))
+    bury = ["queues", "bury", "--env", "test", "--within", "2s", "nobodys", "--block-id"]
+    missing = ledger_service.command_line(*bury, "1")
+    assert missing.returncode == 1 and "no message of block_id 1 came" in missing.stderr, missing
+    done = ledger_service.command_line(*bury, number)
+    assert done.returncode == 0 and "nobodys-test-dead.fifo" in done.stdout, done
+    run = configurator.ended(begun["run_id"])
+    error = run["blocks"]["a"]["error"]
+    assert error["code"] == "INTERNAL_ERROR" and "buried by hand" in error["args"]["reason"], run
+
+
 def test_the_routes_say_what_is_wrong(configurator):
     status, answer = configurator.put_template("bad", "type: module\nname: global\nblocks:\n  - {name: a}\n")
     assert status == 400 and answer["error"]["args"]["line"] == 4, answer
