@@ -59,7 +59,7 @@ pub(super) fn plan_part<H: Held>(
             continue;
         }
         let old = old.object();
-        match refusal(old, None).or_else(|| emptied.refusal(old.kind())) {
+        match emptied.refusal(old.kind()).or_else(|| refusal(old, None)) {
             Some(reason) => steps.plan.refuse(Action::Delete, old.kind(), old.name(), reason),
             None => {
                 steps.plan.delete(old.kind(), old.name(), &old.to_json());

@@ -115,7 +115,7 @@ impl Condition {
     /// Texts, numbers and booleans by what they read as, numbers also by their value; greater and less by value if both are
     /// numbers.
     fn push_param(&self, query: &mut QueryBuilder<Postgres>, path: &[String], values: &[String]) {
-        let (place, numbers) = (Place(path), values.iter().filter_map(|value| decimal(value)));
+        let (place, mut numbers) = (Place(path), values.iter().filter_map(|value| decimal(value)));
         let symbol = match self.operator {
             Operator::Equal | Operator::In => {
                 place.push_text(query.push("("));
@@ -129,7 +129,7 @@ impl Condition {
             Operator::Greater => " > ",
             Operator::Less => " < ",
         };
-        let (first, number) = (values.first().cloned().unwrap_or_default(), numbers.last());
+        let (first, number) = (values.first().cloned().unwrap_or_default(), numbers.next());
         query.push("CASE WHEN jsonb_typeof(");
         place.push_value(query);
         query.push(") = 'number' AND ").push_bind(number.clone()).push("::text IS NOT NULL THEN ");
