@@ -160,7 +160,7 @@ async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failu
             Some(("check", args)) => integration::check(args, resolved).await,
             _ => Err(Failure::Usage("integration: which command? (see integration --help)".to_owned())),
         },
-        Some(("testproxy", args)) => testproxy::run(args, resolved).await,
+        Some(("testproxy", args)) => Box::pin(testproxy::run(args, resolved)).await,
         Some(("migrate", args)) => admin::migrate(args, resolved).await,
         Some(("status", args)) => status::run(args, resolved).await,
         Some(("bundle", args)) => match args.subcommand() {
