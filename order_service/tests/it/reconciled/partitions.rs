@@ -82,8 +82,8 @@ fn one_shard_can_be_asked_for() {
         assert_eq!((months(0).await, months(1).await), (0, 4));
         let nobody = world.run(&["partitions", "--shard", "s7"]).await;
         assert_eq!(nobody.code, Some(2));
-        assert!(nobody.said.contains("has no shard `s7`"), "{}", nobody.said);
-        assert!(nobody.said.contains("(known: s0, s1)"), "{}", nobody.said);
+        assert!(nobody.complaint.contains("has no shard `s7`"), "{}", nobody.complaint);
+        assert!(nobody.complaint.contains("(known: s0, s1)"), "{}", nobody.complaint);
         world.edit("tasks/ledger-partitions.yaml", "schedule:", "params: {ahead: 4}\nschedule:");
         assert_eq!(world.run(&["partitions"]).await.planned(), [6, 0, 0]);
         assert_eq!(world.run(&["partitions"]).await.planned(), [0, 0, 0]);

@@ -23,7 +23,7 @@ fn names(envs: &[&str]) -> Vec<String> {
 }
 
 fn terms(visibility: u64, dead: Option<&str>) -> QueueTerms {
-    let dead_letters = dead.map(|queue| DeadLetters { queue: queue.to_owned(), max_receives: 1000 });
+    let dead_letters = dead.map(|queue| DeadLetters { queue: queue.to_owned(), max_receives: 50 });
     QueueTerms { visibility: Duration::from_secs(visibility), dead_letters }
 }
 
