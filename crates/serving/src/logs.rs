@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing::field::Field;
+use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
 use tracing::{Level, Metadata};
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
@@ -50,7 +51,8 @@ static LINES: OnceLock<Lines> = OnceLock::new();
 /// Starts logging, panics included. `filter` is a `tracing` filter such as `info` or `order_service=debug`. Whatever it says, libraries are
 /// heard from `info` on only: below that they log addresses with passwords, statements and messages.
 pub fn start(filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("`{filter}`: {error}"))?;
+    let filter = EnvFilter::try_new(without_trace(filter, STATIC_MAX_LEVEL))
+        .map_err(|error| format!("`{filter}`: {error}"))?;
     let out = Lines::to(std::io::stderr()).map_err(|error| format!("the thread that logs: {error}"))?;
     // A layer that complains of its own writer does so on standard error, and panics if that is gone.
     let lines = fmt::layer().with_writer(out.clone()).log_internal_errors(false).with_target(false);
@@ -67,6 +69,28 @@ pub fn start(filter: &str) -> Result<(), String> {
     started.map_err(|error| error.to_string())?;
     panicked::watch();
     Ok(())
+}
+
+/// The filter without the level that is not compiled in: for it the library prints a warning of its own, in colours, on a log
+/// that programs read. Filters of spans are left as they are.
+fn without_trace(filter: &str, compiled: LevelFilter) -> String {
+    if compiled >= LevelFilter::TRACE || filter.contains('[') {
+        return filter.to_owned();
+    }
+    let capped = |directive: &str| match directive.rsplit_once('=') {
+        Some((target, level)) if is_trace(level) => format!("{target}=debug"),
+        None if is_trace(directive) => "debug".to_owned(),
+        // A target by itself means every level.
+        None if !directive.trim().is_empty() && directive.trim().parse::<LevelFilter>().is_err() => {
+            format!("{directive}=debug")
+        }
+        _ => directive.to_owned(),
+    };
+    filter.split(',').map(capped).collect::<Vec<_>>().join(",")
+}
+
+fn is_trace(level: &str) -> bool {
+    level.trim().parse().is_ok_and(|level: LevelFilter| level == LevelFilter::TRACE)
 }
 
 /// Lines lost so far, because nobody took them or they could not be written.
@@ -107,6 +131,21 @@ fn is_harmless(line: &Metadata<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_that_is_not_compiled_in_is_asked_for_as_the_last_one_that_is() {
+        for (filter, capped) in [
+            ("trace", "debug"),
+            ("info", "info"),
+            ("info,h2=TRACE,store=warn", "info,h2=debug,store=warn"),
+            ("order_service", "order_service=debug"),
+            ("", ""),
+            ("[span]=trace", "[span]=trace"),
+        ] {
+            assert_eq!(without_trace(filter, LevelFilter::DEBUG), capped);
+            assert_eq!(without_trace(filter, LevelFilter::TRACE), filter);
+        }
+    }
 
     #[test]
     fn a_line_for_a_terminal_is_one_line_and_steers_nothing() {

@@ -96,7 +96,7 @@ def test_an_sqs_that_is_away_is_said_once_and_when_it_is_back(platform, sqs):
     behind = platform.test_proxy("--sqs-endpoint-url", away.url, "--queue-engine", "sqs", env=CREDENTIALS)
     status, begun = behind.client.begin("away", {"text": "x"}, template=ONE)
     assert status == 200, begun
-    wait_until(lambda: away.calls > 5, 30, "queues are polled")
+    wait_until(lambda: away.receives > 0, 30, "a queue is polled")
     away.open = False
     calls = away.calls
     wait_until(lambda: away.calls > calls + 20, 60, "it is tried again and again")
@@ -112,12 +112,13 @@ class SqsProxy:
     """Passes requests on, or closes their connections at once."""
 
     def __init__(self, port: int):
-        self.calls, self.open, self.tokens = 0, True, set()
+        self.calls, self.receives, self.open, self.tokens = 0, 0, True, set()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):  # noqa: N802 - as the library has it
                 outer.calls += 1
+                outer.receives += self.headers.get("X-Amz-Target", "").endswith(".ReceiveMessage")
                 outer.tokens.add(self.headers.get("X-Amz-Security-Token"))
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if not outer.open:

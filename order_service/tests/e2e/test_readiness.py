@@ -27,7 +27,7 @@ def server(platform):
 
 def migrated(platform, server) -> list:
     flags = ["--database-url", server.url("control")]
-    done = run_command([ORDER_SERVICE_BIN, "migrate", *flags], timeout=60)
+    done = run_command([ORDER_SERVICE_BIN, "migrate", *flags, "--initial-shards", "4"], timeout=60)
     assert done.returncode == 0, done
     return flags
 

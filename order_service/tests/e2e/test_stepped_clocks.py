@@ -56,5 +56,6 @@ def test_a_dead_process_is_replaced_though_the_clock_was_put_back(platform, serv
     platform.client(doomed).process([(n, 1) for n in ids])
     doomed.kill()
     clock.set(-HOUR)
+    manager.route = lambda _order_id: 1
     manager.default = Behaviour.BEFORE
     platform.client(other).wait_all_ended(TAKEN_OVER_WITHIN)

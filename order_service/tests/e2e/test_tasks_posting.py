@@ -32,7 +32,6 @@ WRONG = {
     "too far ahead": ({"task_type": PARTITIONS, "params": {"ahead": 121}}, "params.ahead", "120"),
     "params where none are": ({"task_type": AGGREGATES, "params": {"ahead": 1}}, "params.ahead", "no fields"),
     "params that are a list": ({"task_type": PARTITIONS, "params": [1]}, "params", "map"),
-    "params that are null": ({"task_type": PARTITIONS, "params": None}, "params", "map"),
     "an empty key": ({"task_type": PARTITIONS, "task_key": ""}, "task_key", "1 to 256"),
     "a key too long": ({"task_type": PARTITIONS, "task_key": "ü" * 129}, "task_key", "1 to 256"),
     "a key with a NUL": ({"task_type": PARTITIONS, "task_key": "a\0b"}, "task_key", "NUL"),
