@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// All of it together, in bytes.
-pub const MAX_BYTES_IN_FLIGHT: usize = 120 << 20;
+pub const MAX_BYTES_IN_FLIGHT: usize = 96 << 20;
 /// What large bodies leave to requests that are small.
 const SMALL_RESERVE: usize = 32 << 20;
 /// What health and readiness have beyond all others.
