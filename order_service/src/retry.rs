@@ -14,8 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::exchange::Breaker;
-use crate::orders::{self, Admission, End, Ender, Order, Origin, State, Work};
-use crate::pipeline::Entrance;
+use crate::orders::{self, Admission, End, Ender, Entrance, Order, Origin, State, Work};
 
 /// What the claimer works with.
 pub struct Claimer {

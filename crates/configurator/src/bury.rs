@@ -8,8 +8,7 @@ use queue::fifo::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::numbered::numbered;
-use crate::protocol::{ANSWER, Answer, Failure, JOB_NAME};
+use crate::protocol::{ANSWER, Answer, Failure, JOB_NAME, numbered};
 use crate::queues::OptionalQueue;
 use crate::template::Env;
 

@@ -9,7 +9,6 @@ pub mod answers;
 pub mod bury;
 pub mod check;
 pub mod http;
-mod numbered;
 pub mod protocol;
 pub mod queues;
 pub mod run;
@@ -19,5 +18,4 @@ pub mod template;
 pub mod templates;
 pub mod transcript;
 
-pub use numbered::{Numbered, numbered};
 pub use service::{Configurator, Given, Refused, Settings};

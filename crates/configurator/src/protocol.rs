@@ -1,5 +1,7 @@
 //! The messages to integrations and their answers.
 
+mod numbered;
+
 use std::collections::BTreeMap;
 
 use queue::fifo::NewMessage;
@@ -7,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::numbered::{Numbered, numbered};
 use crate::template::Env;
+
+pub use numbered::{Numbered, numbered};
 
 /// The attribute that names the task type; of an answer, [`ANSWER`].
 pub const JOB_NAME: &str = "JobName";

@@ -8,8 +8,7 @@ use queue::fifo::{Consumer, FifoQueue, Message, NewMessage, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
-use crate::numbered::{Numbered, numbered};
-use crate::protocol::{ANSWER, Action, Answer, Failure, JOB_NAME};
+use crate::protocol::{ANSWER, Action, Answer, Failure, JOB_NAME, Numbered, numbered};
 use crate::run::Exchange;
 
 /// One message and its answer.

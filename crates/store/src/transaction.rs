@@ -164,7 +164,7 @@ where
         return Try { outcome: Err(no_answer(operation, deadline)), may_be_committed: true };
     };
     if let Err(error) = &tried.outcome {
-        crate::writable::note(error);
+        crate::disk_full::note(error);
     }
     if let Err(Error::Unavailable(_)) = tried.outcome {
         // Probably dead: the next try must not get it again.

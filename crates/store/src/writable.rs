@@ -1,21 +1,16 @@
 //! Whether a database takes what is written: a standby answers every question and refuses every order.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::{PgConnection, PgPool};
 
 use crate::connect::{ConnectError, describe};
-use crate::{Error, Operation, Result, run};
+use crate::{Operation, Result, run};
 
-/// So long after somebody found a disk full it is taken for full: who tries again meanwhile notices that there is room.
-const FULL_FOR: Duration = Duration::from_secs(20);
 /// From one look at a database that cannot be written to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// For one look.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
-
-static FULL_AT: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// Why nothing can be written, if so; asked on a connection in hand.
 pub async fn why_read_only(connection: &mut PgConnection) -> Result<Option<&'static str>> {
@@ -43,19 +38,6 @@ pub async fn wait_until_writable(pool: &PgPool, patience: Duration) -> Result<()
         }
         tracing::warn!(database, reason, code = "UNAVAILABLE", "waiting for a database that can be written");
         tokio::time::sleep(LOOK_EVERY.max(waited / 4).min(patience - waited)).await;
-    }
-}
-
-/// Whether some database said a moment ago that its disk is full.
-pub fn is_disk_full() -> bool {
-    let at = *FULL_AT.lock().unwrap_or_else(PoisonError::into_inner);
-    at.is_some_and(|at| at.elapsed() < FULL_FOR)
-}
-
-/// Takes note of what an error says about the disk.
-pub(crate) fn note(error: &Error) {
-    if error.is_disk_full() {
-        *FULL_AT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }
 

@@ -12,8 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Admission, Batch, Clock, Data, State, Work, paced};
-use crate::pipeline::Entrance;
+use super::{Admission, Batch, Clock, Data, Entrance, State, Work, paced};
 
 /// Orders of a request that is accepted together with others of its like, in a few milliseconds.
 const SMALL: usize = 256;

@@ -9,6 +9,7 @@ mod adopt;
 mod callback;
 mod clock;
 mod end;
+mod line;
 mod mend;
 mod orphan;
 mod read;
@@ -32,6 +33,7 @@ pub use callback::{
 };
 pub use clock::Clock;
 pub use end::{Audience, Ender, GiveUp};
+pub use line::{Entrance, Exits, Taken, line};
 pub use mend::{believe, post_again, revive};
 pub use orphan::{Orphan, orphans};
 pub use read::{Listing, Order, StateChange, get, list, load};

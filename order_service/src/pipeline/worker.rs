@@ -6,9 +6,8 @@ use std::time::Instant;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 
-use super::line::Taken;
-use super::{Exits, StageError, Stages};
-use crate::orders::{Clock, End, Ender, State, Work};
+use super::{StageError, Stages};
+use crate::orders::{Clock, End, Ender, Exits, State, Taken, Work};
 
 /// What all workers share.
 pub(super) struct Crew {

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::database::Database;
 use crate::api::{Limits, OpenRequests, Rooms, Shared};
 use crate::exchange::{Client, ClientTerms, Exchange};
-use crate::orders::{self, Acceptor, CALLBACK_CHANNEL, CallbackStore, Clock, Ender, GiveUp, QUEUE};
-use crate::pipeline::{self, AskDataManager, Entrance, PostEvents, Proceed, Size, Stages};
+use crate::orders::{self, Acceptor, CALLBACK_CHANNEL, CallbackStore, Clock, Ender, Entrance, GiveUp, QUEUE};
+use crate::pipeline::{self, AskDataManager, PostEvents, Proceed, Size, Stages};
 use crate::postings::LedgerPostings;
 use crate::retry::Claimer;
 use crate::settings::{Role, Settings};
@@ -91,7 +91,7 @@ pub(super) async fn start(
 
     tokio::spawn(follow_after_loss(jobs.clone(), watch.clone()));
     let (size, retried) = pipeline_size(settings);
-    let (line, exits) = pipeline::line(size);
+    let (line, exits) = orders::line(size.places());
     let stages = Stages {
         start: Arc::new(Proceed),
         external: Arc::new(AskDataManager(exchange.clone())),

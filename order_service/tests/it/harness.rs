@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use order_service::orders::{
-    self, AcceptError, Accepted, Acceptor, Admission, Callback, CallbackStore, Clock, Data, Ender, GiveUp,
-    Order, QUEUE, State, Work,
+    self, AcceptError, Accepted, Acceptor, Admission, Callback, CallbackStore, Clock, Data, Ender, Exits,
+    GiveUp, Order, QUEUE, State, Work,
 };
-use order_service::pipeline::{self, Action, Exits, Proceed, Size, StageError, Stages};
+use order_service::pipeline::{self, Action, Proceed, Size, StageError, Stages};
 use order_service::retry::Claimer;
 use queue::{Backoff, Jobs, WAKE_CHANNEL, lane_class};
 use store::{LeaseTerms, Leases, Notifications, PgPool};
@@ -76,7 +76,7 @@ impl Process {
         let adopt: queue::Adopt = Arc::new(|connection, lane| Box::pin(orders::adopt(connection, lane)));
         let jobs = Jobs::start(pool.clone(), QUEUE, leases, &notifications, arriving, adopt).await.unwrap();
         let ender = Ender::start(pool.clone(), jobs.clone(), give_up, Arc::new(Nobody));
-        let (line, exits) = pipeline::line(SIZE);
+        let (line, exits) = orders::line(SIZE.places());
         let clock = Arc::new(Clock::default());
         let acceptor = Acceptor::start(pool.clone(), jobs.clone(), clock, ender.doubtful(), line.clone());
         let claimer = Claimer {

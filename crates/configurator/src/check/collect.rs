@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::numbered;
+use crate::protocol::numbered;
 
 /// The wait of one receive.
 const WAIT: Duration = Duration::from_secs(1);

@@ -10,8 +10,7 @@ use store::Outage;
 
 use super::handler::{Handlers, Outcome, Raw};
 use super::memory::Memory;
-use crate::numbered::{Numbered, numbered};
-use crate::protocol::{ANSWER, Action, Answer, Failure, JOB_NAME};
+use crate::protocol::{ANSWER, Action, Answer, Failure, JOB_NAME, Numbered, numbered};
 
 /// When nothing can be remembered or answered, the message comes again after this.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use super::super::collect::Came;
 use super::super::desk::Desk;
 use super::super::report::Verdict;
 use super::Judged;
-use crate::numbered;
+use crate::protocol::numbered;
 use crate::protocol::{ANSWER, Action, JOB_NAME};
 
 /// Tasks sent at once.

@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use store::{Fair, Turn};
 use tokio::sync::Notify;
 
-use super::Size;
-use crate::orders::{Origin, Work};
+use super::{Origin, Work};
 
 /// New orders that go before one that was tried before.
 const NEW_FOR_ONE_RETRIED: u32 = 3;
@@ -30,7 +29,7 @@ pub struct Exits(Arc<Line>);
 pub struct Taken {
     /// The order.
     pub work: Work,
-    pub(super) _place: Place,
+    pub(crate) _place: Place,
 }
 
 struct Line {
@@ -51,9 +50,8 @@ struct Waiting {
     closed: bool,
 }
 
-/// A pipeline's line, for a pipeline of this size. What waits in it is bounded by those who bring it.
-pub fn line(size: Size) -> (Entrance, Exits) {
-    let places = size.workers.saturating_mul(size.fan);
+/// The line before a pipeline of so many places. What waits in it is bounded by those who bring it.
+pub fn line(places: usize) -> (Entrance, Exits) {
     let kept = if places < ONE_KEPT_OF * ONE_KEPT_OF { 0 } else { places / ONE_KEPT_OF };
     let line = Line { waiting: Mutex::default(), more: Notify::new(), share: places - kept };
     let line = Arc::new(line);

@@ -3,7 +3,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::protocol::{BLOCK_IDS, Failure};
+use super::{BLOCK_IDS, Failure};
 
 /// A body in which a number was found.
 #[derive(Debug, Clone, PartialEq)]
