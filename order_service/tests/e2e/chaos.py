@@ -158,25 +158,35 @@ class Run:
         self.say(f"chaos: VIOLATED: {what}")
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--faults", default=",".join(FAULTS), help="kinds, or kind:target, with commas")
+def arguments(description: str, seed: int | None) -> argparse.ArgumentParser:
+    """What every program of this kind is told; `seed`: the usual one."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--seed", type=int, default=seed)
     parser.add_argument("--output", type=pathlib.Path, default=None, help="where the figures are written, as JSON")
     parser.add_argument("--logs", type=pathlib.Path, default=None, help="a folder for the logs of all processes")
-    return parser.parse_args()
+    return parser
 
 
-def main() -> int:
-    words = _arguments()
-    seed = random.SystemRandom().randrange(10**6) if words.seed is None else words.seed
-    say = lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)  # noqa: E731
-    figures = Run(seed, words.minutes, words.faults.split(","), say, words.logs).go()
+def say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+def carried_out(run: Run, words: argparse.Namespace) -> int:
+    """The exit code of a program that makes this run."""
+    figures = run.go()
     if words.output:
         figures.write(words.output)
     print(f"chaos: {figures.line()}")
     return 1 if figures.violations else 0
+
+
+def main() -> int:
+    parser = arguments(__doc__.splitlines()[0], None)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--faults", default=",".join(FAULTS), help="kinds, or kind:target, with commas")
+    words = parser.parse_args()
+    seed = random.SystemRandom().randrange(10**6) if words.seed is None else words.seed
+    return carried_out(Run(seed, words.minutes, words.faults.split(","), say, words.logs), words)
 
 
 if __name__ == "__main__":

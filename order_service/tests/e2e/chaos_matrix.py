@@ -8,7 +8,6 @@ connections are still silent. At rest the invariants of `chaos.py` are checked. 
 Ends with 1 if something does not hold. Cells that did not happen, and names that are not executed, are told.
 """
 
-import argparse
 import pathlib
 import re
 import sys
@@ -16,7 +15,7 @@ import time
 
 import stubs  # noqa: F401 - first of all, as everybody else imports what it generates
 import chaos_paths
-from chaos import Run
+from chaos import Run, arguments, carried_out, say
 from chaos_world import DUTIES
 from separate_roles import SHARDS
 from waiting import elapsed_since, wait_until
@@ -119,19 +118,11 @@ class Matrix(Run):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__.splitlines()[0], 1)
     parser.add_argument("--statements", default="", help="their names, with commas; all that are seen, if left out")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=pathlib.Path, default=None, help="where the figures are written, as JSON")
-    parser.add_argument("--logs", type=pathlib.Path, default=None, help="a folder for the logs of all processes")
     words = parser.parse_args()
-    say = lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)  # noqa: E731
-    matrix = Matrix(words.seed, [name for name in words.statements.split(",") if name], say, words.logs)
-    figures = matrix.go()
-    if words.output:
-        figures.write(words.output)
-    print(f"matrix: {figures.line()}; {len(matrix.missed)} cells did not happen")
-    return 1 if figures.violations else 0
+    statements = [name for name in words.statements.split(",") if name]
+    return carried_out(Matrix(words.seed, statements, say, words.logs), words)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from ledger_bundle import WIDE, Bundle, wait_for_types
 import platform_under_test
 import tour_pages
 from platform_under_test import DATA_MANAGER_BIN, ORDER_SERVICE_BIN, Platform
+from sqs_emulator import SqsEmulator
 
 
 def pytest_sessionstart(session):
@@ -82,3 +83,11 @@ def wide_ledger(module_platform, ledger_service, ledger):
     bundle.bring_in(ledger_service)
     wait_for_types(ledger, WIDE["name"])
     return ledger
+
+
+@pytest.fixture(scope="module")
+def sqs():
+    """A queue service that speaks Amazon's protocol, for all tests of a module."""
+    emulator = SqsEmulator()
+    yield emulator
+    emulator.close()

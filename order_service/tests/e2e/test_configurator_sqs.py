@@ -5,7 +5,7 @@ import json
 import pytest
 
 from boto_integration import Permanent, Running, Temporary, Watched
-from sqs_emulator import CREDENTIALS, JOB_NAME, SqsEmulator
+from sqs_emulator import CREDENTIALS, JOB_NAME
 from waiting import wait_until
 
 TWO_BLOCKS = """
@@ -35,13 +35,6 @@ blocks:
         list: [1, $balance_service.id, "service $balance_service.id costs $$5 in $global.region"]
 """
 ONE_BLOCK = TWO_BLOCKS[: TWO_BLOCKS.index("  - name: price")]
-
-
-@pytest.fixture(scope="module")
-def sqs():
-    emulator = SqsEmulator()
-    yield emulator
-    emulator.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from platform_under_test import ORDER_SERVICE_BIN
 from processes import run_command
-from sqs_emulator import CREDENTIALS, SqsEmulator
+from sqs_emulator import CREDENTIALS
 from waiting import wait_until
 
 ONE = """
@@ -25,13 +25,6 @@ blocks:
     inputs: [global.text]
     args: {text: $global.text}
 """
-
-
-@pytest.fixture(scope="module")
-def sqs():
-    emulator = SqsEmulator()
-    yield emulator
-    emulator.close()
 
 
 @pytest.fixture(scope="module")

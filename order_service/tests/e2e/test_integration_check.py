@@ -8,14 +8,7 @@ import pytest
 import platform_under_test
 from boto_integration import Running, Temporary, Watched
 from processes import run_command
-from sqs_emulator import CREDENTIALS, SqsEmulator
-
-
-@pytest.fixture(scope="module")
-def sqs():
-    emulator = SqsEmulator()
-    yield emulator
-    emulator.close()
+from sqs_emulator import CREDENTIALS
 
 
 def order_service(sqs, *words, timeout=120):
