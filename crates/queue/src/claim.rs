@@ -11,6 +11,8 @@ use crate::lanes::Jobs;
 
 /// When those that became due last come first, every so manieth is the one that became due first.
 const ONE_OF_THE_OLDEST_OF: usize = 4;
+/// Jobs that are made due in one statement when the clock was put back.
+const FORWARD_TOGETHER: i64 = 5000;
 
 /// A due job, or none; and when the next one and the last one will be due, in seconds.
 #[derive(sqlx::FromRow)]
@@ -56,7 +58,7 @@ impl Jobs {
         self.end_claim();
         let (claimed, last_in) = claimed?;
         if let Some(longest) = self.longest_wait.filter(|longest| last_in > longest.as_secs_f64()) {
-            self.bring_forward(lanes, longest).await?;
+            self.bring_forward(lanes, longest).await;
         }
         if claimed.is_empty() && held.len() > 1 {
             self.dissolve_empty_lanes().await?;
@@ -91,16 +93,25 @@ impl Jobs {
         })
     }
 
-    /// Makes due what was told to wait by a clock that has been put back since.
-    async fn bring_forward(&self, lanes: Vec<i64>, longest: Duration) -> Result<()> {
+    /// Makes due what was told to wait by a clock that has been put back since, or a part of it: the next claim goes on. What was
+    /// claimed meanwhile is in work, so an error is only said.
+    async fn bring_forward(&self, lanes: Vec<i64>, longest: Duration) {
         let brought = run(&self.shared.claiming, "bring_jobs_forward", move |connection| {
-            let forward = sqlx::query(FORWARD).bind(lanes.clone()).bind(longest.as_secs_f64());
+            let forward =
+                sqlx::query(FORWARD).bind(lanes.clone()).bind(longest.as_secs_f64()).bind(FORWARD_TOGETHER);
             Box::pin(async move { Ok(forward.execute(connection).await?.rows_affected()) })
         })
-        .await?;
-        tracing::warn!(jobs = brought, queue = %self.shared.queue, "the database's clock was put back: jobs that waited by it are due");
-        self.wake_in(Duration::ZERO);
-        Ok(())
+        .await;
+        let queue = self.shared.queue;
+        match brought {
+            Ok(jobs) => {
+                tracing::warn!(jobs, %queue, "the database's clock was put back: jobs that waited by it are due");
+                self.wake_in(Duration::ZERO);
+            }
+            Err(error) => {
+                tracing::warn!(%error, %queue, "jobs that wait by a clock that was put back could not be made due");
+            }
+        }
     }
 
     async fn due(&self, latest_first: bool, lanes: Vec<i64>, limit: i64) -> Result<Vec<Row>> {
@@ -177,6 +188,6 @@ ORDER BY due.is_latest, due.priority,
 const FORWARD: &str = "-- bring_jobs_forward
 WITH found AS MATERIALIZED (
     SELECT job_id FROM jobs
-    WHERE lane = ANY ($1) AND run_at > now() + make_interval(secs => $2) ORDER BY job_id FOR UPDATE
+    WHERE lane = ANY ($1) AND run_at > now() + make_interval(secs => $2) ORDER BY job_id LIMIT $3 FOR UPDATE
 )
 UPDATE jobs SET run_at = now() FROM found WHERE jobs.job_id = found.job_id";
