@@ -9,7 +9,6 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::protocol::{ANSWER, Answer, Failure, JOB_NAME, numbered};
-use crate::queues::OptionalQueue;
 use crate::template::Env;
 
 /// How long messages are kept from others while the one is looked for.
@@ -37,7 +36,8 @@ pub struct Burial {
 pub async fn bury(engine: std::sync::Arc<dyn FifoEngine>, burial: &Burial) -> Result<Option<u32>> {
     let queue = engine.open(&burial.env.queue(&burial.queue)).await?;
     let answers = engine.open(&burial.env.queue(&burial.answers)).await?;
-    let dead = OptionalQueue::new(engine, burial.env.dead_letters(&burial.queue));
+    // By hand, a message is moved or stays: it is never let go because there is no place for it.
+    let dead = engine.open(&burial.env.dead_letters(&burial.queue)).await?;
     let (by_then, mut others) = (Instant::now() + burial.within, Vec::new());
     let mut found = Ok(None);
     while Instant::now() < by_then {
@@ -53,8 +53,10 @@ pub async fn bury(engine: std::sync::Arc<dyn FifoEngine>, burial: &Burial) -> Re
             numbered(&message.body).is_some_and(|found| found.block_id == burial.block_id)
         });
         others.extend(rest);
-        if let Some(message) = its.first() {
-            found = settle(queue.as_ref(), answers.as_ref(), &dead, message, burial.block_id).await;
+        let mut its = its.into_iter();
+        if let Some(message) = its.next() {
+            found = settle(queue.as_ref(), answers.as_ref(), dead.as_ref(), &message, burial.block_id).await;
+            others.extend(its);
             break;
         }
     }
@@ -69,7 +71,7 @@ pub async fn bury(engine: std::sync::Arc<dyn FifoEngine>, burial: &Burial) -> Re
 async fn settle(
     queue: &dyn FifoQueue,
     answers: &dyn FifoQueue,
-    dead: &OptionalQueue,
+    dead: &dyn FifoQueue,
     message: &Message,
     block_id: i64,
 ) -> Result<Option<u32>> {

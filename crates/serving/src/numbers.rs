@@ -71,8 +71,8 @@ fn decimal(number: &str) -> Option<(bool, String, i64)> {
     let digits = format!("{whole}{fraction}");
     let significant = digits.trim_end_matches('0');
     let cut = digits.len() - significant.len();
-    let power =
-        exponent.parse::<i64>().ok()? - i64::try_from(fraction.len()).ok()? + i64::try_from(cut).ok()?;
+    let power = exponent.parse::<i64>().ok()?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+    let power = power.checked_add(i64::try_from(cut).ok()?)?;
     match significant.trim_start_matches('0') {
         "" => Some((false, String::new(), 0)),
         significant => Some((negative, significant.to_owned(), power)),

@@ -41,10 +41,11 @@ pub(super) async fn migrate(args: &ArgMatches, resolved: &Resolved) -> Result<()
 }
 
 async fn migrate_all(settings: &DatabaseSettings, dry_run: bool) -> anyhow::Result<Vec<Step>> {
-    // A wrong one is told before anything is changed.
-    shards::configured_map(settings)?;
     let access = if dry_run { Access::Existing } else { Access::CreateMissing };
+    // A wrong map is told before anything is made, and another number of shards before anything is changed.
+    shards::configured_map(settings)?;
     let database = database::reach(settings, access).await?;
+    shards::shard_map_to_migrate(settings, &database, true).await?;
     let mut connection = database::migrating(&database.pool).await?;
     let migrations = Migrations::control();
     let pending = migrations.pending(&mut connection).await?;

@@ -99,8 +99,11 @@ fn make(
         }
         let schemas = new_schemas(count);
         for schema in schemas.iter().flatten() {
-            let create = format!("CREATE SCHEMA IF NOT EXISTS {schema} -- create_shard_schema");
-            sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await?;
+            // One that is empty was made for us; one with something in it is somebody else's, and refused.
+            if !is_empty_schema(connection, schema).await? {
+                let create = format!("CREATE SCHEMA {schema} -- create_shard_schema");
+                sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await?;
+            }
         }
         let write = "INSERT INTO initial_shards (ordinal, schema)
              SELECT place - 1, schema FROM unnest($1::text[]) WITH ORDINALITY AS made (schema, place)
@@ -108,4 +111,11 @@ fn make(
         sqlx::query(write).bind(&schemas).execute(connection).await?;
         Ok(schemas)
     })
+}
+
+/// Whether a schema is there with nothing in it.
+async fn is_empty_schema(connection: &mut PgConnection, schema: &str) -> store::Result<bool> {
+    let empty = "SELECT to_regnamespace($1) IS NOT NULL
+            AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace($1)) -- empty_schema";
+    Ok(sqlx::query_scalar(empty).bind(schema).fetch_one(connection).await?)
 }

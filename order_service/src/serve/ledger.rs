@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use ledger::sharding::{Shard, ShardMap, ShardPlace, Shards};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use store::{Migrations, PgConnectOptions, PoolSettings, parse_url};
 
 use super::database::{self, Access, Database};
@@ -151,13 +151,25 @@ pub async fn is_there(
 pub async fn migrate(pool: &PgPool, place: &ShardPlace, dry_run: bool) -> anyhow::Result<Vec<(i64, String)>> {
     let migrations = Migrations::shard();
     let mut connection = database::migrating(pool).await?;
-    if let Some(schema) = place.schema.as_ref().filter(|_| !dry_run) {
-        let create = format!("CREATE SCHEMA IF NOT EXISTS {schema} -- provide_shard_schema");
-        sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await.context("creating a schema")?;
+    if let Some(schema) = place.schema.as_ref().filter(|_| !dry_run)
+        && !has_schema(&mut connection, schema).await?
+    {
+        let create = format!("CREATE SCHEMA {schema} -- provide_shard_schema");
+        let created = sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await;
+        // Another `migrate` may have been quicker.
+        if created.is_err() && !has_schema(&mut connection, schema).await? {
+            created.context("creating a schema")?;
+        }
     }
     let pending = migrations.pending(&mut connection).await?;
     if !dry_run {
         migrations.apply(&mut connection).await?;
     }
     Ok(pending)
+}
+
+/// Asked first: also a role that may not create schemas may migrate what lies in one.
+async fn has_schema(connection: &mut PgConnection, schema: &str) -> sqlx::Result<bool> {
+    let there = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL -- has_shard_schema");
+    there.bind(schema).fetch_one(connection).await
 }

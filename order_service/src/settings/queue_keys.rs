@@ -43,7 +43,7 @@ impl FileKeys {
 
     async fn read(&self) -> Result<SqsCredentials, String> {
         let (file, entry) = (self.file.clone(), self.entry.clone());
-        let read = tokio::task::spawn_blocking(move || keys_of(&file, &entry)).await;
+        let read = store::panics::told_blocking(move || keys_of(&file, &entry)).await;
         read.map_err(|error| error.to_string())?
     }
 }

@@ -37,11 +37,7 @@ pub(super) fn judge(written: &str, read: &serde_json::Number) -> Written {
     if !sound || leading_zero || whole.len() + fraction.map_or(0, str::len) == 0 {
         return Written::Text;
     }
-    if read.is_f64() {
-        decimal(whole, fraction.unwrap_or_default(), exponent.is_some(), read)
-    } else {
-        Written::Number
-    }
+    if read.is_f64() { decimal(whole, fraction.unwrap_or_default(), read) } else { Written::Number }
 }
 
 /// A whole number that does not fit was read as a floating-point one.
@@ -49,16 +45,20 @@ fn exact(read: &serde_json::Number) -> Written {
     if read.is_f64() { Written::Inexact } else { Written::Number }
 }
 
-fn decimal(whole: &str, fraction: &str, has_exponent: bool, read: &serde_json::Number) -> Written {
+fn decimal(whole: &str, fraction: &str, read: &serde_json::Number) -> Written {
     let digits = format!("{whole}{fraction}");
     let significant = digits.trim_start_matches('0').trim_end_matches('0').len();
+    // Nearer to 0 than that, digits are lost however few there are.
+    if significant > 0 && !read.as_f64().is_some_and(f64::is_normal) {
+        return Written::Inexact;
+    }
     if significant <= EXACT_DIGITS {
         return Written::Number;
     }
     // More digits are kept if the shortest text of the number has all of them.
     let kept: String = read.to_string().split(['e', 'E']).next().unwrap_or_default().replace(['.', '-'], "");
     let same = kept.trim_matches('0') == digits.trim_matches('0');
-    if same || has_exponent && significant <= EXACT_DIGITS { Written::Number } else { Written::Inexact }
+    if same { Written::Number } else { Written::Inexact }
 }
 
 #[cfg(test)]

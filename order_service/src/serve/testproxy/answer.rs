@@ -50,16 +50,21 @@ async fn to_its_end(
     let configurator = &shared.configurator;
     let run_id = configurator.begin(given).await.map_err(refused)?;
     let (run, left) = tokio::select! {
-        run = configurator.wait(run_id, shared.timeout) => (run.map_err(refused)?, Left::TooLong),
-        () = gone.cancelled() => (configurator.show(run_id).await.map_err(refused)?, Left::CallerGone),
-        () = shared.stop.cancelled() => (configurator.show(run_id).await.map_err(refused)?, Left::Stopping),
+        run = configurator.wait(run_id, shared.timeout) => (run, Left::TooLong),
+        () = gone.cancelled() => (configurator.show(run_id).await, Left::CallerGone),
+        () = shared.stop.cancelled() => (configurator.show(run_id).await, Left::Stopping),
     };
-    if run.status == RunStatus::Running {
+    // Also where it is not known how it is.
+    let is_running = run.as_ref().map_or(true, |run| run.status == RunStatus::Running);
+    if is_running {
         // Whoever asks next must not find it in the way.
         let cancelled = configurator.cancel(run_id).await;
         if let Err(error) = cancelled.map_err(refused) {
             tracing::warn!(run_id, %error, "a run that nobody waits for could not be cancelled");
         }
+    }
+    let run = run.map_err(refused)?;
+    if is_running {
         let seconds = shared.timeout.as_secs_f64();
         let (code, message) = match left {
             Left::TooLong => {

@@ -165,6 +165,6 @@ fn decimal(text: &str) -> Option<String> {
     let digits = plain.chars().filter(char::is_ascii_digit).count();
     let points = plain.chars().filter(|c| *c == '.').count();
     let is_number = digits > 0 && points <= 1 && digits + points == plain.len() && number.len() <= 400;
-    let is_near = power.parse::<i32>().is_ok_and(|power| power.abs() <= 400);
+    let is_near = power.parse::<i32>().is_ok_and(|power| (-400..=400).contains(&power));
     (is_number && is_near).then(|| number.to_owned())
 }
