@@ -29,6 +29,8 @@ pub(super) struct Arriving {
     framing: Option<Framing>,
     /// Taken of the budget for what it holds.
     held: usize,
+    /// Taken of it for a compressed message, unpacked: its room stays as long as the body.
+    unpacked: usize,
     timeout: Duration,
     /// Made when the body makes somebody wait for the first time.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -41,7 +43,7 @@ impl Arriving {
         framing: Option<Framing>,
         timeout: Duration,
     ) -> Self {
-        Self { body, request, framing, held: 0, timeout, deadline: None }
+        Self { body, request, framing, held: 0, unpacked: 0, timeout, deadline: None }
     }
 
     /// Takes room for a part and follows the messages in it.
@@ -53,6 +55,11 @@ impl Arriving {
             }
             if framing.follow(part)? {
                 self.deadline = None;
+            }
+            let more = framing.unpacked().saturating_sub(self.unpacked);
+            if more > 0 {
+                self.request.take_for_body(more, self.held + self.unpacked)?;
+                self.unpacked += more;
             }
         }
         let cost = part.len() + PART_COST;

@@ -2,6 +2,9 @@
 
 use crate::error::{ApiError, Code};
 
+/// Bytes that one byte may be unpacked to: the largest ratio of Deflate (zlib, "Technical Details").
+const MOST_UNPACKED_OF_ONE: usize = 1032;
+
 /// Follows a body message by message.
 #[derive(Debug)]
 pub(super) struct Framing {
@@ -11,13 +14,15 @@ pub(super) struct Framing {
     /// Bytes of the message that are not there.
     missing: usize,
     max_message: usize,
+    /// What the largest compressed message so far may have unpacked.
+    unpacked: usize,
     /// Whether the client may send messages whenever it likes.
     is_stream: bool,
 }
 
 impl Framing {
     pub(super) fn new(max_message: usize, is_stream: bool) -> Self {
-        Self { head: [0; 5], filled: 0, missing: 0, max_message, is_stream }
+        Self { head: [0; 5], filled: 0, missing: 0, max_message, unpacked: 0, is_stream }
     }
 
     /// Whether the last message is whole and the next has not begun.
@@ -28,6 +33,11 @@ impl Framing {
     /// Whether nothing needs to come soon.
     pub(super) fn may_wait(&self) -> bool {
         self.is_stream && self.is_between_messages()
+    }
+
+    /// The most bytes that a compressed message so far may have unpacked: whoever reads the body has room for them, and keeps it.
+    pub(super) fn unpacked(&self) -> usize {
+        self.unpacked
     }
 
     /// Follows the next bytes; true if a message ended in them. A message that is too large is refused by its head.
@@ -55,11 +65,15 @@ impl Framing {
 
     /// Reads a whole head; true if its message is empty.
     fn begin_message(&mut self) -> Result<bool, ApiError> {
-        let [_, length @ ..] = self.head;
+        let [is_compressed, length @ ..] = self.head;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if length > self.max_message {
             let message = format!("the message has {length} bytes; at most {} are allowed", self.max_message);
             return Err(ApiError::new(Code::TooLarge, message));
+        }
+        if is_compressed != 0 {
+            self.unpacked =
+                self.unpacked.max(length.saturating_mul(MOST_UNPACKED_OF_ONE).min(self.max_message));
         }
         (self.filled, self.missing) = (0, length);
         Ok(length == 0)
@@ -75,6 +89,19 @@ mod tests {
         bytes.extend(length.to_be_bytes());
         bytes.resize(5 + length as usize, 7);
         bytes
+    }
+
+    #[test]
+    fn a_compressed_message_may_have_a_thousand_times_its_bytes_and_no_more_than_any_may() {
+        let mut framing = Framing::new(100_000, true);
+        framing.follow(&message(50)).unwrap();
+        assert_eq!(framing.unpacked(), 0);
+        for (length, unpacked) in [(50, 51_600), (10, 51_600), (200, 100_000)] {
+            let mut compressed = message(length);
+            compressed[0] = 1;
+            framing.follow(&compressed).unwrap();
+            assert_eq!(framing.unpacked(), unpacked, "of {length}");
+        }
     }
 
     #[test]
