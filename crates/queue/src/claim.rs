@@ -144,7 +144,7 @@ impl Row {
 }
 
 /// Each (lane, priority) is read in the order of the index `jobs_due`, from its beginning and, if those that became due last
-/// are wanted, from its end; never more than asked for. At least one row.
+/// are wanted and there are more than asked for, from its end; never more than asked for. At least one row.
 const DUE: &str = "-- claim_jobs
 WITH place AS MATERIALIZED (
     SELECT lane, priority FROM unnest($1::bigint[]) AS lane CROSS JOIN generate_series(0, 3) AS priority
@@ -170,7 +170,8 @@ WITH place AS MATERIALIZED (
 ), latest AS (
     SELECT due.*, true AS is_latest FROM place CROSS JOIN LATERAL (
         SELECT * FROM jobs
-        WHERE lane = place.lane AND priority = place.priority AND NOT blocked AND run_at <= now() AND $3
+        WHERE lane = place.lane AND priority = place.priority AND NOT blocked AND run_at <= now()
+          AND $3 AND (SELECT count(*) FROM oldest) = $2
         ORDER BY run_at DESC, job_id DESC LIMIT $2
     ) AS due
     ORDER BY due.priority, due.run_at DESC, due.job_id DESC LIMIT $2

@@ -9,7 +9,8 @@ use sqlx::PgConnection;
 use super::plan::{Deletion, Stored, in_order};
 use crate::template::{Block, Expression, Graph, Node, Values};
 
-/// Pairs of deletions and blocks that are put in order although they are not quite the same, at most.
+/// Pairs of deletions and blocks that are put in order, at most: of those that are the same, and of those that are not quite. Where
+/// a template has more of the same, each block waits for one of them.
 const MOST_PAIRS: usize = 100_000;
 
 /// What is stored under a name that its block has no longer.
@@ -193,7 +194,7 @@ pub(super) fn deletions_first(
     let concerned: HashSet<String> = deletions.iter().map(|deletion| deletion.integration.clone()).collect();
     let mut states: HashMap<usize, &Map<String, Json>> = HashMap::new();
     let mut similar: Vec<(usize, Vec<usize>)> = Vec::new();
-    let mut pairs = 0;
+    let (mut similar_pairs, mut same_pairs) = (0, 0);
     for place in in_order(graph) {
         let Node::Block(block) = &graph.nodes[place] else { continue };
         let integration = block.integration();
@@ -205,14 +206,18 @@ pub(super) fn deletions_first(
         let state = |place: usize| states.get(&place).copied();
         let (params, all) = known_params(block, &Values { graph, inputs, state: &state });
         found.foreseen[place] = foreseen(&params);
-        let like = gone.like(&integration, &params, own);
-        pairs += like.len();
-        if pairs <= MOST_PAIRS {
+        if similar_pairs < MOST_PAIRS {
+            let like = gone.like(&integration, &params, own);
+            similar_pairs += like.len();
             similar.push((place, like));
         }
         let same = gone.by_params.get(&keyed(&integration, "", &canonical(&Json::Object(params))));
         let Some(same) = same.filter(|_| all) else { continue };
-        found.first[place].clone_from(same);
+        found.first[place] = match same_pairs + same.len() <= MOST_PAIRS {
+            true => same.clone(),
+            false => vec![same[place % same.len()]],
+        };
+        same_pairs += found.first[place].len();
         // What it will answer, as far as can be known.
         let twin = &deletions[same[0]];
         if own.is_none()

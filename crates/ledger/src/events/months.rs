@@ -88,8 +88,12 @@ pub(crate) async fn make_months(pool: &PgPool, known: &Known, months: Vec<DateTi
         let together = if sharing { own.clone() } else { all.with_others(own.clone(), known) };
         let is_shared = together.len() > own.len();
         let made = match make(pool, together, missing.clone(), sharing).await {
-            // Something about those of others: they will hear of it themselves.
-            Err(_) if is_shared => make(pool, own, missing.clone(), sharing).await,
+            // Something about those of others: they will hear of it themselves. A database that does not answer is nobody's fault,
+            // and is not asked again while others wait.
+            Err(error) if is_shared && !matches!(error, Error::Unavailable(_) | Error::Waited(_)) => {
+                tracing::debug!(%error, "months of several callers could not be made together");
+                make(pool, own, missing.clone(), sharing).await
+            }
             made => made,
         };
         let (made, left) = made?;

@@ -7,6 +7,7 @@ mod diff;
 mod selector;
 mod shards;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,13 +50,30 @@ pub(crate) async fn affected(
     selectors: Vec<String>,
     limit: Duration,
 ) -> Result<Affected, Doubt> {
-    let deadline = Deadline::after(limit);
-    let working = store::panics::told_blocking(move || {
+    within(limit, move |deadline| {
         store::pause_point("reconcile_diff");
         shards::affected(&old, &new, &selectors, deadline)
-    });
+    })
+    .await
+}
+
+/// The shards that a state has; none is no doubt. Works like [`affected`].
+pub(crate) async fn shards_of(
+    state: Json,
+    selectors: Vec<String>,
+    limit: Duration,
+) -> Result<BTreeSet<String>, Doubt> {
+    within(limit, move |deadline| shards::names(&state, &selectors, deadline)).await
+}
+
+async fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce(Deadline) -> Result<T, Doubt> + Send + 'static,
+) -> Result<T, Doubt> {
+    let deadline = Deadline::after(limit);
+    let working = store::panics::told_blocking(move || work(deadline));
     match tokio::time::timeout(limit, working).await {
-        Ok(Ok(affected)) => affected,
+        Ok(Ok(done)) => done,
         Ok(Err(error)) => Err(format!("the diff of the desired states failed: {error}")),
         Err(_) => Err(too_slow(limit)),
     }

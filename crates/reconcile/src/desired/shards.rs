@@ -62,6 +62,22 @@ pub(super) fn affected(
     Ok(affected)
 }
 
+/// The shards that a state has.
+pub(super) fn names(
+    state: &Json,
+    selectors: &[String],
+    deadline: Deadline,
+) -> Result<BTreeSet<String>, Doubt> {
+    let places = Places::of(state, deadline)?;
+    let mut names = BTreeSet::new();
+    for selector in selectors {
+        deadline.check()?;
+        let parts = Selector::read(selector)?.parts(state, &places)?;
+        names.extend(parts.into_iter().map(|part| part.shard));
+    }
+    Ok(names)
+}
+
 /// A selector that finds nothing in either state says nothing about the shards.
 fn select<'j>(
     (mut old, old_places): (State<'j>, Places),

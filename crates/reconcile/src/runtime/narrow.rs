@@ -158,18 +158,17 @@ pub(super) async fn check_shard(
     }
 }
 
-/// The shards of a bundle's desired state.
+/// The shards of a bundle's desired state; `None` if they cannot be known.
 async fn shards_of(
     integration: &dyn Erased,
     bundle: &Bundle,
     request: &Request,
     config: &ShardConfig,
 ) -> Option<Vec<String>> {
-    let state = Arc::new(state_of(integration, bundle, request).ok()??);
+    let state = state_of(integration, bundle, request).ok()??;
     let selectors = config.selectors.iter().map(|selector| (*selector).to_owned()).collect();
-    // The same twice: all of them are untouched. One whose selectors find nothing has none.
-    let found = desired::affected(state.clone(), state, selectors, DIFF_LIMIT).await;
-    Some(found.map(|affected| affected.untouched.into_keys().collect()).unwrap_or_default())
+    let found = desired::shards_of(state, selectors, DIFF_LIMIT).await.ok()?;
+    Some(found.into_iter().collect())
 }
 
 fn state_of(integration: &dyn Erased, bundle: &Bundle, request: &Request) -> Result<Option<Json>, String> {

@@ -77,17 +77,16 @@ pub(super) fn finish(rendered: &str) -> Result<String, String> {
     // Where values stand in it.
     let mut values = Vec::new();
     for (n, part) in rendered.split(MARK).enumerate() {
-        let value = if n % 2 == 0 { None } else { part.strip_prefix(PLAIN) };
-        let Some(value) = value else {
-            let part = if n % 2 == 0 { part } else { part.strip_prefix(ESCAPED).unwrap_or(part) };
+        if n % 2 == 0 {
             url.push_str(part);
             continue;
-        };
+        }
         let (begin, place) = (url.len(), place(&url));
-        match place {
-            Place::Beginning if url.trim().is_empty() => url.push_str(value),
-            Place::Host => url.push_str(&host(value)),
-            _ => url.push_str(&utf8_percent_encode(value, PART).to_string()),
+        match (part.strip_prefix(PLAIN), place) {
+            (None, _) => url.push_str(part.strip_prefix(ESCAPED).unwrap_or(part)),
+            (Some(value), Place::Beginning) if url.trim().is_empty() => url.push_str(value),
+            (Some(value), Place::Host) => url.push_str(&host(value)),
+            (Some(value), _) => url.push_str(&utf8_percent_encode(value, PART).to_string()),
         }
         if place == Place::Path {
             values.push(begin..url.len());
@@ -123,13 +122,13 @@ fn place(begun: &str) -> Place {
     }
 }
 
-/// Whether the step of a path in which a value stands leads to where it is, or up.
+/// Whether a step of a path in which a value stands leads to where it is, or up. One that was escaped before may have several.
 fn is_dots(url: &str, value: &std::ops::Range<usize>) -> bool {
     let ends = |c: char| matches!(c, '/' | '?' | '#' | '\\');
     let begin = url[..value.start].rfind(ends).map_or(0, |at| at + 1);
     let end = url[value.end..].find(ends).map_or(url.len(), |at| value.end + at);
-    let step = url[begin..end].to_ascii_lowercase().replace("%2e", ".");
-    step == "." || step == ".."
+    let steps = url[begin..end].to_ascii_lowercase().replace("%2e", ".");
+    steps.split(ends).any(|step| step == "." || step == "..")
 }
 
 #[cfg(test)]
@@ -159,6 +158,10 @@ mod tests {
         ] {
             assert_eq!(finished(parts).as_deref(), Ok(expected), "{parts:?}");
         }
+        assert!(
+            finish("https://a.example/t/\0s../../admin\0/run").is_err(),
+            "escaped by a filter that leaves slashes"
+        );
         for dots in [&[("https://a.example/x/", "..")][..], &[("https://a.example/.", "."), ("/y", "")]] {
             assert!(finished(dots).is_err(), "{dots:?}");
         }
