@@ -30,9 +30,13 @@ blocks:
 @pytest.fixture(scope="module")
 def proxy(module_platform, sqs):
     proxy = module_platform.test_proxy("--sqs-endpoint-url", sqs.url, "--queue-engine", "sqs", env=CREDENTIALS)
+    make_queues(proxy)
+    return proxy
+
+
+def make_queues(proxy) -> None:
     made = proxy.command_line("queues", "ensure", "--env", "test", "nobody", *proxy.queue_flags, env_more=CREDENTIALS)
     assert made.returncode == 0, made.stderr
-    return proxy
 
 
 def latest(proxy, name: str) -> dict:
@@ -87,6 +91,7 @@ def test_an_sqs_that_is_away_is_said_once_and_when_it_is_back(platform, sqs):
     away = SqsProxy(sqs.port)
     platform.closing(away.close)
     behind = platform.test_proxy("--sqs-endpoint-url", away.url, "--queue-engine", "sqs", env=CREDENTIALS)
+    make_queues(behind)
     status, begun = behind.client.begin("away", {"text": "x"}, template=ONE)
     assert status == 200, begun
     wait_until(lambda: away.receives > 0, 30, "a queue is polled")
