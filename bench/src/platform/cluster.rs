@@ -40,7 +40,7 @@ impl Cluster {
     /// Makes a database with a schema (or none).
     pub async fn create(&self, name: &str, migrations: Option<Migrations>) -> anyhow::Result<()> {
         let mut admin = PgConnection::connect_with(&self.options("postgres")).await?;
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await?;
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE \"{name}\""))).execute(&mut admin).await?;
         if let Some(migrations) = migrations {
             let mut connection = PgConnection::connect_with(&self.options(name)).await?;
             migrations.apply(&mut connection).await.context("migrations")?;

@@ -101,7 +101,7 @@ fn make(
         for schema in schemas.iter().flatten() {
             // One that is empty was made for us; one with something in it is somebody else's, and refused.
             if !is_empty_schema(connection, schema).await? {
-                let create = format!("CREATE SCHEMA {schema} -- create_shard_schema");
+                let create = format!("CREATE SCHEMA \"{schema}\" -- create_shard_schema");
                 sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await?;
             }
         }

@@ -154,7 +154,7 @@ pub async fn migrate(pool: &PgPool, place: &ShardPlace, dry_run: bool) -> anyhow
     if let Some(schema) = place.schema.as_ref().filter(|_| !dry_run)
         && !has_schema(&mut connection, schema).await?
     {
-        let create = format!("CREATE SCHEMA {schema} -- provide_shard_schema");
+        let create = format!("CREATE SCHEMA \"{schema}\" -- provide_shard_schema");
         let created = sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await;
         // Another `migrate` may have been quicker.
         if created.is_err() && !has_schema(&mut connection, schema).await? {

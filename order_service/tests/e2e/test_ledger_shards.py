@@ -219,7 +219,8 @@ def test_shards_of_a_map_may_be_schemas_of_one_database(platform):
     server = OwnPostgres(platform.home / "pg", "control")
     platform.closing(server.stop)
     url, file = server.url("control"), platform.home / "map.yaml"
-    shards = [("left", "00", "7f", "one"), ("right", "80", "ff", "two")]
+    # One of them is a word of SQL.
+    shards = [("left", "00", "7f", "one"), ("right", "80", "ff", "user")]
     lines = [f'  - {{name: {n}, range: ["{a}", "{b}"], url: "{url}", schema: {schema}}}' for n, a, b, schema in shards]
     file.write_text("\n".join(["shards:", *lines, ""]))
     flags = ("--database-url", url, "--shards", str(file))
@@ -228,5 +229,5 @@ def test_shards_of_a_map_may_be_schemas_of_one_database(platform):
     service = platform.order_service(*flags)
     ledger = platform.ledger_client(service)
     ledger.write([outflow(n) for n in range(50)]).ok()
-    stored = {schema: int(server.psql(f"SELECT count(*) FROM {schema}.events", "control")) for *_, schema in shards}
+    stored = {schema: int(server.psql(f'SELECT count(*) FROM "{schema}".events', "control")) for *_, schema in shards}
     assert sum(stored.values()) == 50 and all(stored.values()), stored

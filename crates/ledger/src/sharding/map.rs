@@ -201,7 +201,7 @@ impl Entry {
     }
 }
 
-/// Names that need no quotes anywhere.
+/// Names that need no quotes anywhere, unless they are a word of SQL (`user`).
 fn check_schema(schema: &str) -> Result<(), String> {
     let starts = schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';

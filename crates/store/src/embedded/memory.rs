@@ -2,14 +2,30 @@
 
 use std::path::{Path, PathBuf};
 
-/// Buffers in MiB: a sixteenth of what the machine or the container has, within 128 and 1024. It is taken as it is used, so
-/// a small ledger does not pay for a large machine.
-pub(super) fn buffers_mib() -> u64 {
-    buffers(has_mib(Path::new("/proc"), Path::new("/sys/fs/cgroup")))
+/// Smallest and largest size of the buffers, in MiB.
+const MIN_BUFFERS: u64 = 128;
+const MAX_BUFFERS: u64 = 1024;
+/// What a cluster gets that holds little, if the machine has it, in MiB. PostgreSQL keeps a table of all its buffers, used or
+/// not: with 1024 MiB an idle cluster is 24 MB larger than with 256.
+const SMALL_CLUSTER_BUFFERS: u64 = 256;
+
+/// Buffers in MiB for the cluster in `dir`: twice its tables, at least 256, at most a sixteenth of what the machine or the
+/// container has; all within 128 and 1024. A cluster that has grown gets more when it is started again.
+pub(super) fn buffers_mib(dir: &Path) -> u64 {
+    let memory = has_mib(Path::new("/proc"), Path::new("/sys/fs/cgroup"));
+    buffers(memory, size_mib(&dir.join("base")))
 }
 
-fn buffers(memory_mib: Option<u64>) -> u64 {
-    memory_mib.map_or(0, |has| has / 16).clamp(128, 1024)
+fn buffers(memory_mib: Option<u64>, tables_mib: u64) -> u64 {
+    let wanted = tables_mib.saturating_mul(2).max(SMALL_CLUSTER_BUFFERS);
+    memory_mib.map_or(0, |has| has / 16).min(wanted).clamp(MIN_BUFFERS, MAX_BUFFERS)
+}
+
+/// Of the files in the folders of a folder: one folder is one database. What cannot be read counts as nothing.
+fn size_mib(base: &Path) -> u64 {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries(base).flat_map(|database| entries(&database.path()));
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum::<u64>() >> 20
 }
 
 /// The least of the machine's memory and the limits of this process's control groups, of either version.
@@ -34,8 +50,22 @@ mod tests {
 
     #[test]
     fn buffers_follow_the_memory_within_bounds() {
-        let sizes = [None, Some(512), Some(4096), Some(24_000), Some(1 << 20)];
-        assert_eq!(sizes.map(buffers), [128, 128, 256, 1024, 1024]);
+        let machines = [None, Some(512), Some(4096), Some(24_000), Some(1 << 20)];
+        assert_eq!(machines.map(|has| buffers(has, 10_000)), [128, 128, 256, 1024, 1024]);
+        let tables = [0, 30, 200, 400, 10_000, u64::MAX];
+        assert_eq!(tables.map(|mib| buffers(Some(24_000), mib)), [256, 256, 400, 800, 1024, 1024]);
+    }
+
+    #[test]
+    fn the_size_of_a_cluster_is_that_of_its_databases_files() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(size_mib(&folder.path().join("base")), 0, "not made yet");
+        for database in ["1", "5"] {
+            std::fs::create_dir_all(folder.path().join("base").join(database)).unwrap();
+            let file = std::fs::File::create(folder.path().join("base").join(database).join("1259")).unwrap();
+            file.set_len(3 << 20).unwrap();
+        }
+        assert_eq!(size_mib(&folder.path().join("base")), 6);
     }
 
     #[test]

@@ -194,7 +194,7 @@ fn spawn(
     let mut command = owner.command(&binaries.join("postgres"));
     command.args(["-D", &through(&folder)]);
     let max_connections = format!("max_connections={}", options.max_connections);
-    let shared_buffers = format!("shared_buffers={}MB", memory::buffers_mib());
+    let shared_buffers = format!("shared_buffers={}MB", memory::buffers_mib(&cluster_dir(data_dir)));
     for setting in [
         "listen_addresses=",
         "unix_socket_directories=.",
