@@ -71,6 +71,7 @@ async fn rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
         },
         engines: HashMap::from([(Env::Test, engine.clone() as Arc<dyn FifoEngine>)]),
         senders: HashMap::from([(Env::Test, engine.clone() as Arc<dyn SendInTx>)]),
+        environments: Default::default(),
     };
     let (stop, handled) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
     let mut role = configurator.start(Duration::from_secs(1), &stop);

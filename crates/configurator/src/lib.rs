@@ -8,6 +8,7 @@
 pub mod answers;
 pub mod bury;
 pub mod check;
+mod environments;
 pub mod http;
 pub mod protocol;
 pub mod queues;
@@ -18,4 +19,5 @@ pub mod template;
 pub mod templates;
 pub mod transcript;
 
+pub use environments::EnvironmentsInUse;
 pub use service::{Configurator, Given, Refused, Settings};

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::answers::Answers;
+use crate::environments::EnvironmentsInUse;
 use crate::queues::{OptionalQueue, opened};
 use crate::run::{self, Begun, Control, Driver, Forecast, NewRun, RunView};
 use crate::template::{self, Env, Fault, Graph, check_template_name};
@@ -22,8 +23,6 @@ use crate::templates;
 
 /// Answers in work at a time, for each environment.
 const CONCURRENCY: usize = 200;
-/// How often it is looked whether an environment is in use, should a notification have been lost.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often ended runs are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 
@@ -51,6 +50,8 @@ pub struct Configurator {
     pub engines: HashMap<Env, Arc<dyn FifoEngine>>,
     /// Sends to them within transactions.
     pub senders: HashMap<Env, Arc<dyn SendInTx>>,
+    /// Those that have instances.
+    pub environments: EnvironmentsInUse,
 }
 
 /// What a run is asked for with.
@@ -199,6 +200,8 @@ impl Configurator {
         let mut running = JoinSet::new();
         let driver = Driver::new(self.pool.clone(), self.senders.clone(), self.settings.block_timeout);
         running.spawn(driver.run(self.notifications.clone(), stop.clone()));
+        let environments = self.environments.clone();
+        running.spawn(environments.watch(self.pool.clone(), self.notifications.clone(), stop.clone()));
         for (env, engine) in &self.engines {
             running.spawn(self.clone().receive(*env, engine.clone(), grace, stop.clone()));
         }
@@ -206,23 +209,10 @@ impl Configurator {
         running
     }
 
-    /// Waits until there is an instance in the environment: before that nobody answers anything, and nothing is polled.
+    /// Waits until there is an instance in the environment: before that no integration answers, and nothing is polled. It
+    /// is known where the role has been [started](Self::start).
     pub async fn in_use(&self, env: Env) {
-        let mut heard = self.notifications.listener(run::RUNS_CHANNEL, LOOK_EVERY);
-        loop {
-            let used = store::run(&self.pool, "environment_in_use", move |connection| {
-                Box::pin(async move {
-                    let used = sqlx::query_scalar(
-                        "SELECT EXISTS (SELECT FROM configurator_instances WHERE env = $1) -- environment_in_use",
-                    );
-                    Ok(used.bind(env.name()).fetch_one(connection).await?)
-                })
-            });
-            if used.await.unwrap_or(false) {
-                return;
-            }
-            heard.next().await;
-        }
+        self.environments.wait_for(env).await;
     }
 
     async fn receive(self, env: Env, engine: Arc<dyn FifoEngine>, grace: Duration, stop: CancellationToken) {

@@ -32,6 +32,7 @@ pub fn of(
         },
         engines: queues.engines.clone(),
         senders: queues.senders.clone(),
+        environments: Default::default(),
     }
 }
 

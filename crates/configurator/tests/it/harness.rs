@@ -104,6 +104,7 @@ impl World {
             settings,
             engines: HashMap::from([(Env::Test, engine.clone() as Arc<dyn FifoEngine>)]),
             senders: HashMap::from([(Env::Test, engine.clone() as Arc<dyn SendInTx>)]),
+            environments: Default::default(),
         };
         let (calls, go_on, begun) = (Arc::default(), Arc::new(Semaphore::new(0)), Arc::default());
         Self { configurator, engine, calls, go_on, begun }
