@@ -201,6 +201,8 @@ fn spawn(
         "unix_socket_permissions=0700",
         &max_connections,
         &shared_buffers,
+        // Each commit writes what is in them; more are only filled, and kept, by bulk loads.
+        "wal_buffers=4MB",
         "max_wal_size=2GB",
         "checkpoint_timeout=15min",
         "wal_level=minimal",
