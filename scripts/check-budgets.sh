@@ -16,8 +16,7 @@ first_run_seconds=(360 720)
 total_seconds=(1080 3600)
 one_line_seconds=(90 240)
 program_mb=(60 60)
-# Not met yet: a dozen connections, each a server process of 4 MB, and PostgreSQL's shared memory.
-idle_mb=(120 300)
+idle_mb=(120 200)
 
 die() { printf 'check-budgets: %s\n' "$*" >&2; exit 1; }
 

@@ -10,24 +10,24 @@ use proto::data_manager::{
 use serving::error::ApiError;
 use tonic::{Request, Response, Status};
 
-use crate::exchange::{Exchange, not_stored};
+use crate::exchange::{QuestionHandler, store_error_status};
 
 /// Orders in one question.
-const MAX_ASKED: usize = 10_000;
+const MAX_ORDERS_PER_QUESTION: usize = 10_000;
 
-pub(crate) struct Api(pub(crate) Arc<Exchange>);
+pub(crate) struct DataManagerApi(pub(crate) Arc<QuestionHandler>);
 
 #[tonic::async_trait]
-impl DataManager for Api {
+impl DataManager for DataManagerApi {
     async fn get_order_data_callback(
         &self,
         request: Request<GetOrderDataCallbackRequest>,
     ) -> Result<Response<()>, Status> {
-        self.0.ask(request.into_inner().order_id).await.map(Response::new)
+        self.0.answer_question(request.into_inner().order_id).await.map(Response::new)
     }
 
     async fn get_orders_data(&self, _: Request<()>) -> Result<Response<GetOrdersDataResponse>, Status> {
-        let orders = self.0.work.book.all().await.map_err(not_stored)?;
+        let orders = self.0.context.assignments.list_orders().await.map_err(store_error_status)?;
         Ok(Response::new(GetOrdersDataResponse { orders }))
     }
 
@@ -36,11 +36,11 @@ impl DataManager for Api {
         request: Request<GetOrdersDataCallbackRequest>,
     ) -> Result<Response<GetOrdersDataCallbackResponse>, Status> {
         let order_ids = request.into_inner().order_ids;
-        if order_ids.len() > MAX_ASKED {
-            let reason = format!("{} orders, at most {MAX_ASKED} are allowed", order_ids.len());
+        if order_ids.len() > MAX_ORDERS_PER_QUESTION {
+            let reason = format!("{} orders, at most {MAX_ORDERS_PER_QUESTION} are allowed", order_ids.len());
             return Err(ApiError::field("order_ids", reason).into());
         }
-        let errors = self.0.ask_all(order_ids).await?;
+        let errors = self.0.answer_questions(order_ids).await?;
         Ok(Response::new(GetOrdersDataCallbackResponse { errors }))
     }
 }

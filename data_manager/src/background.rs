@@ -17,59 +17,59 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::callbacks::{OrderServices, Unaccepted};
-use crate::counters::Counters;
-use crate::given::{Book, Callback};
-use crate::message::Message;
-use crate::once::Once;
-use crate::settings::Terms;
+use crate::assignments::{AssignmentStore, OrderDataCallback};
+use crate::callbacks::{OrderServices, UnacceptedCallbacks};
+use crate::counters::DeliveryCounters;
+use crate::exactly_once::ExactlyOnceFilter;
+use crate::message::DeliveryMessage;
+use crate::settings::DeliveryOptions;
 
 /// Messages being sent at a time.
-const MAX_SENDING: usize = 1024;
+const MAX_MESSAGES_IN_FLIGHT: usize = 1024;
 
 /// What delivering needs, in the foreground as in the background.
-pub(crate) struct Work {
-    pub(crate) book: Book,
+pub(crate) struct DeliveryContext {
+    pub(crate) assignments: AssignmentStore,
     pub(crate) services: OrderServices,
     pub(crate) once: bool,
-    pub(crate) terms: Terms,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) options: DeliveryOptions,
+    pub(crate) counters: Arc<DeliveryCounters>,
 }
 
 /// Hands messages to the task.
-pub(crate) struct Background {
-    queue: mpsc::UnboundedSender<Message>,
+pub(crate) struct BackgroundDelivery {
+    queue: mpsc::UnboundedSender<DeliveryMessage>,
     /// Callbacks handed over and not settled, which bounds the queue.
-    waiting: Arc<AtomicUsize>,
-    work: Arc<Work>,
+    waiting_callbacks: Arc<AtomicUsize>,
+    context: Arc<DeliveryContext>,
 }
 
-impl Background {
+impl BackgroundDelivery {
     /// Starts the task. When `stop` is cancelled it sends what was never tried, forgets the rest, and ends.
-    pub(crate) fn start(work: Arc<Work>, stop: CancellationToken) -> (Self, JoinHandle<()>) {
+    pub(crate) fn start(context: Arc<DeliveryContext>, stop: CancellationToken) -> (Self, JoinHandle<()>) {
         let (queue, incoming) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let sender = Sender {
+        let sender = DeliveryTask {
             incoming,
             scheduled: BTreeMap::new(),
-            scheduled_ever: 0,
-            sending: FuturesUnordered::new(),
-            retrying: HashSet::new(),
-            once: work.once.then(Once::default),
-            stopping: false,
-            waiting: Arc::clone(&waiting),
-            work: Arc::clone(&work),
+            schedule_count: 0,
+            in_flight: FuturesUnordered::new(),
+            retried_orders: HashSet::new(),
+            once: context.once.then(ExactlyOnceFilter::default),
+            is_stopping: false,
+            waiting_callbacks: Arc::clone(&waiting),
+            context: Arc::clone(&context),
         };
-        (Self { queue, waiting, work }, tokio::spawn(sender.run(stop)))
+        (Self { queue, waiting_callbacks: waiting, context }, tokio::spawn(sender.run(stop)))
     }
 
     /// Hands over a message; drops it if too many callbacks wait already.
-    pub(crate) fn push(&self, message: Message) {
+    pub(crate) fn push(&self, message: DeliveryMessage) {
         let callbacks = message.len();
-        let most = self.work.terms.most_waiting;
-        if self.waiting.fetch_add(callbacks, Relaxed) + callbacks > most {
-            self.waiting.fetch_sub(callbacks, Relaxed);
-            if let Some(total) = self.work.counters.overflowed.add_noting(callbacks) {
+        let most = self.context.options.max_waiting_callbacks;
+        if self.waiting_callbacks.fetch_add(callbacks, Relaxed) + callbacks > most {
+            self.waiting_callbacks.fetch_sub(callbacks, Relaxed);
+            if let Some(total) = self.context.counters.overflowed.add_and_sample(callbacks) {
                 tracing::warn!(total, most, "too many callbacks wait: dropped until asked for again");
             }
             return;
@@ -79,177 +79,183 @@ impl Background {
     }
 }
 
-/// The wait before the next try of what failed `tries` times: doubling, +-20%.
-pub(crate) fn backoff(terms: &Terms, tries: u32) -> Duration {
-    let doubled = terms.first_wait.saturating_mul(1 << tries.saturating_sub(1).min(20));
-    doubled.min(terms.longest_wait).mul_f64(rand::random_range(0.8..1.2))
+/// The wait before the next try of what failed `failed_attempts` times: doubling, +-20%.
+pub(crate) fn retry_delay(options: &DeliveryOptions, failed_attempts: u32) -> Duration {
+    let doubled = options.first_retry_wait.saturating_mul(1 << failed_attempts.saturating_sub(1).min(20));
+    doubled.min(options.max_retry_wait).mul_f64(rand::random_range(0.8..1.2))
 }
 
-struct Sender {
-    incoming: mpsc::UnboundedReceiver<Message>,
+struct DeliveryTask {
+    incoming: mpsc::UnboundedReceiver<DeliveryMessage>,
     /// By when they are due; the number tells those of one moment apart.
-    scheduled: BTreeMap<(Instant, u64), Message>,
-    scheduled_ever: u64,
-    sending: FuturesUnordered<BoxFuture<'static, (Message, Unaccepted)>>,
+    scheduled: BTreeMap<(Instant, u64), DeliveryMessage>,
+    schedule_count: u64,
+    in_flight: FuturesUnordered<BoxFuture<'static, (DeliveryMessage, UnacceptedCallbacks)>>,
     /// Orders whose callback failed and is to be tried again.
-    retrying: HashSet<i32>,
-    once: Option<Once>,
-    stopping: bool,
-    waiting: Arc<AtomicUsize>,
-    work: Arc<Work>,
+    retried_orders: HashSet<i32>,
+    once: Option<ExactlyOnceFilter>,
+    is_stopping: bool,
+    waiting_callbacks: Arc<AtomicUsize>,
+    context: Arc<DeliveryContext>,
 }
 
-impl Sender {
+impl DeliveryTask {
     async fn run(mut self, stop: CancellationToken) {
         let (mut fresh, mut closed) = (Vec::new(), false);
         loop {
-            self.start_due();
-            let idle = self.scheduled.is_empty() && self.sending.is_empty() && self.incoming.is_empty();
-            if idle && (self.stopping || closed) {
+            self.start_due_messages();
+            let idle = self.scheduled.is_empty() && self.in_flight.is_empty() && self.incoming.is_empty();
+            if idle && (self.is_stopping || closed) {
                 return;
             }
-            let room = self.sending.len() < MAX_SENDING;
+            let room = self.in_flight.len() < MAX_MESSAGES_IN_FLIGHT;
             let due = self.scheduled.first_key_value().map(|((due, _), _)| *due).filter(|_| room);
             tokio::select! {
-                taken = self.incoming.recv_many(&mut fresh, MAX_SENDING), if !closed => {
+                taken = self.incoming.recv_many(&mut fresh, MAX_MESSAGES_IN_FLIGHT), if !closed => {
                     closed = taken == 0; // nobody is left who asks
-                    fresh.drain(..).for_each(|message| self.take(message));
+                    fresh.drain(..).for_each(|message| self.accept_message(message));
                 }
-                Some((message, unaccepted)) = self.sending.next(), if !self.sending.is_empty() => {
-                    self.settle(message, unaccepted);
+                Some((message, unaccepted)) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    self.settle_message(message, unaccepted);
                 }
-                () = sleep_until(due), if due.is_some() => {}
-                () = stop.cancelled(), if !self.stopping => self.stop(),
+                () = sleep_until_due(due), if due.is_some() => {}
+                () = stop.cancelled(), if !self.is_stopping => self.stop(),
             }
         }
     }
 
-    fn take(&mut self, message: Message) {
+    fn accept_message(&mut self, message: DeliveryMessage) {
         let before = message.len();
         // It failed while its question waited: one more of an order that is being tried again is not needed.
-        let message = if message.tries > 0 {
-            message.retain(|callback| self.retrying.insert(callback.order_id))
+        let message = if message.failed_attempts > 0 {
+            message.retain(|callback| self.retried_orders.insert(callback.order_id))
         } else {
             Some(message)
         };
-        self.leave(before - message.as_ref().map_or(0, Message::len));
+        self.subtract_waiting(before - message.as_ref().map_or(0, DeliveryMessage::len));
         if let Some(message) = message {
-            self.schedule(message);
+            self.schedule_message(message);
         }
     }
 
-    fn schedule(&mut self, message: Message) {
-        self.scheduled_ever += 1;
-        self.scheduled.insert((message.due, self.scheduled_ever), message);
+    fn schedule_message(&mut self, message: DeliveryMessage) {
+        self.schedule_count += 1;
+        self.scheduled.insert((message.due_at, self.schedule_count), message);
     }
 
     /// These callbacks wait no longer.
-    fn leave(&self, callbacks: usize) {
-        self.waiting.fetch_sub(callbacks, Relaxed);
+    fn subtract_waiting(&self, callbacks: usize) {
+        self.waiting_callbacks.fetch_sub(callbacks, Relaxed);
     }
 
-    fn start_due(&mut self) {
+    fn start_due_messages(&mut self) {
         let now = Instant::now();
-        while self.sending.len() < MAX_SENDING {
+        while self.in_flight.len() < MAX_MESSAGES_IN_FLIGHT {
             let Some(first) =
-                self.scheduled.first_entry().filter(|first| first.key().0 <= now || self.stopping)
+                self.scheduled.first_entry().filter(|first| first.key().0 <= now || self.is_stopping)
             else {
                 return;
             };
             let message = first.remove();
             let before = message.len();
             // What another message delivered meanwhile need not be tried again.
-            let is_first = message.tries == 0;
-            let message = message.retain(|callback| is_first || self.retrying.contains(&callback.order_id));
-            let kept = message.as_ref().map_or(0, Message::len);
-            self.leave(before - kept);
-            if let Some(message) = message.and_then(|message| self.admitted(message)) {
-                self.sending.push(attempt(Arc::clone(&self.work), message).boxed());
+            let is_first = message.failed_attempts == 0;
+            let message =
+                message.retain(|callback| is_first || self.retried_orders.contains(&callback.order_id));
+            let kept = message.as_ref().map_or(0, DeliveryMessage::len);
+            self.subtract_waiting(before - kept);
+            if let Some(message) = message.and_then(|message| self.admit_message(message)) {
+                self.in_flight.push(attempt_delivery(Arc::clone(&self.context), message).boxed());
             }
         }
     }
 
-    fn admitted(&mut self, message: Message) -> Option<Message> {
+    fn admit_message(&mut self, message: DeliveryMessage) -> Option<DeliveryMessage> {
         let Some(once) = &mut self.once else { return Some(message) };
-        let (admitted, delivered) = once.admit(message);
-        self.leave(delivered);
+        let (admitted, delivered) = once.admit_message(message);
+        self.subtract_waiting(delivered);
         admitted
     }
 
-    fn settle(&mut self, message: Message, unaccepted: Unaccepted) {
+    fn settle_message(&mut self, message: DeliveryMessage, unaccepted: UnacceptedCallbacks) {
         let failed: HashSet<i32> = unaccepted.failed.iter().map(|callback| callback.order_id).collect();
-        if !self.retrying.is_empty() {
+        if !self.retried_orders.is_empty() {
             for callback in message.callbacks() {
                 if !failed.contains(&callback.order_id) {
-                    self.retrying.remove(&callback.order_id);
+                    self.retried_orders.remove(&callback.order_id);
                 }
             }
         }
         if let Some(once) = &mut self.once {
             let refused = unaccepted.refused.iter().map(|callback| callback.order_id);
             let unaccepted = failed.into_iter().chain(refused).collect();
-            let waited = once.settle(message.callbacks(), &unaccepted);
-            waited.into_iter().for_each(|message| self.schedule(message));
+            let waited = once.settle_callbacks(message.callbacks(), &unaccepted);
+            waited.into_iter().for_each(|message| self.schedule_message(message));
         }
         let before = message.len();
-        let kept = if message.duplicate { 0 } else { self.try_again(message, unaccepted.failed) };
-        self.leave(before - kept);
+        let kept = if message.is_duplicate { 0 } else { self.retry_message(message, unaccepted.failed) };
+        self.subtract_waiting(before - kept);
     }
 
     /// Schedules what failed, unless it has failed for too long; how many callbacks are to be tried again.
-    fn try_again(&mut self, message: Message, failed: Vec<Callback>) -> usize {
-        let is_first = message.tries == 0;
-        let work = Arc::clone(&self.work);
-        let message = message.failed(failed, work.services.len(), |tries| backoff(&work.terms, tries));
+    fn retry_message(&mut self, message: DeliveryMessage, failed: Vec<OrderDataCallback>) -> usize {
+        let is_first = message.failed_attempts == 0;
+        let work = Arc::clone(&self.context);
+        let message =
+            message.into_retry(failed, work.services.len(), |tries| retry_delay(&work.options, tries));
         let Some(message) = message else { return 0 };
         let failing_for = message.failing_since.map_or(Duration::ZERO, |since| since.elapsed());
-        if self.stopping || (self.once.is_none() && failing_for >= work.terms.forget_after) {
-            self.forget(&message);
+        if self.is_stopping || (self.once.is_none() && failing_for >= work.options.retry_timeout) {
+            self.forget_message(&message);
             return 0;
         }
-        let message = message.retain(|callback| !is_first || self.retrying.insert(callback.order_id));
+        let message = message.retain(|callback| !is_first || self.retried_orders.insert(callback.order_id));
         let Some(message) = message else { return 0 };
         let callbacks = message.len();
-        self.schedule(message);
+        self.schedule_message(message);
         callbacks
     }
 
-    fn forget(&mut self, message: &Message) {
+    fn forget_message(&mut self, message: &DeliveryMessage) {
         for callback in message.callbacks() {
-            self.retrying.remove(&callback.order_id);
+            self.retried_orders.remove(&callback.order_id);
         }
-        if let Some(total) = self.work.counters.forgotten.add_noting(message.len()) {
+        if let Some(total) = self.context.counters.forgotten.add_and_sample(message.len()) {
             tracing::warn!(total, "callbacks that failed are forgotten until asked for again");
         }
     }
 
     /// No more waiting: what was never tried is sent now, what failed already is forgotten.
     fn stop(&mut self) {
-        self.stopping = true;
-        let failed: Vec<_> = self.scheduled.extract_if(.., |_, message| message.tries > 0).collect();
+        self.is_stopping = true;
+        let failed: Vec<_> =
+            self.scheduled.extract_if(.., |_, message| message.failed_attempts > 0).collect();
         for (_, message) in failed {
-            self.forget(&message);
-            self.leave(message.len());
+            self.forget_message(&message);
+            self.subtract_waiting(message.len());
         }
     }
 }
 
 /// One try. With `--once`, what was accepted is recorded before anything else is sent for these orders.
-async fn attempt(work: Arc<Work>, message: Message) -> (Message, Unaccepted) {
-    let unaccepted = work.services.send(message.target, &message.load, work.terms.call_timeout).await;
+async fn attempt_delivery(
+    work: Arc<DeliveryContext>,
+    message: DeliveryMessage,
+) -> (DeliveryMessage, UnacceptedCallbacks) {
+    let unaccepted = work.services.send(message.target_index, &message.load, work.options.call_timeout).await;
     if work.once && unaccepted.len() < message.len() {
         let missing: HashSet<i32> =
             unaccepted.failed.iter().chain(&unaccepted.refused).map(|callback| callback.order_id).collect();
         let accepted = message.callbacks().iter().map(|callback| callback.order_id);
         let accepted = accepted.filter(|order_id| !missing.contains(order_id)).collect();
-        if let Err(error) = work.book.mark_delivered(accepted).await {
+        if let Err(error) = work.assignments.mark_delivered(accepted).await {
             tracing::warn!(%error, "deliveries could not be recorded: forgotten at the next start");
         }
     }
     (message, unaccepted)
 }
 
-async fn sleep_until(due: Option<Instant>) {
+async fn sleep_until_due(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,

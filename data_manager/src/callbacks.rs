@@ -13,42 +13,42 @@ use serving::peer::{OptionalCall, Peer};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::counters::Counters;
-use crate::given::Callback;
-use crate::message::Load;
+use crate::assignments::OrderDataCallback;
+use crate::counters::DeliveryCounters;
+use crate::message::DeliveryLoad;
 
 /// Callbacks in one batch call.
-pub(crate) const MAX_BATCH: usize = 1000;
+pub(crate) const MAX_BATCH_CALLBACKS: usize = 1000;
 /// Single calls in flight for one batch that has to be sent so.
-const SINGLE_WIDTH: usize = 128;
+const MAX_SINGLE_CALLS: usize = 128;
 
 /// The order services that get the callbacks.
 pub(crate) struct OrderServices {
-    targets: Vec<Target>,
-    turn: AtomicUsize,
-    counters: Arc<Counters>,
+    targets: Vec<OrderServiceTarget>,
+    next_target: AtomicUsize,
+    counters: Arc<DeliveryCounters>,
 }
 
-struct Target {
+struct OrderServiceTarget {
     address: String,
     client: OrderServiceClient<Channel>,
     /// Whether it answered a batch with `UNIMPLEMENTED` since its connection was last seen to break.
-    batches: OptionalCall,
+    batch_call: OptionalCall,
     /// Whether its last answer was a failure, so that only the first of many is told.
-    failing: AtomicBool,
+    is_failing: AtomicBool,
 }
 
 /// What a try left undelivered.
 #[derive(Debug, Default)]
-pub(crate) struct Unaccepted {
+pub(crate) struct UnacceptedCallbacks {
     /// May succeed later.
-    pub(crate) failed: Vec<Callback>,
+    pub(crate) failed: Vec<OrderDataCallback>,
     /// Will never be accepted.
-    pub(crate) refused: Vec<Callback>,
+    pub(crate) refused: Vec<OrderDataCallback>,
 }
 
 /// Whether the same callback will be refused whenever it is sent.
-pub(crate) fn is_permanent(code: Code) -> bool {
+pub(crate) fn is_permanent_code(code: Code) -> bool {
     use Code as C;
     matches!(
         code,
@@ -65,18 +65,18 @@ pub(crate) fn is_permanent(code: Code) -> bool {
 
 impl OrderServices {
     /// Order services at `addresses`; connected when first needed. Fails with the address that is none, and why.
-    pub(crate) fn new(addresses: &[String], counters: Arc<Counters>) -> Result<Self, String> {
+    pub(crate) fn new(addresses: &[String], counters: Arc<DeliveryCounters>) -> Result<Self, String> {
         let target = |address: &String| {
             let peer = Peer::at(address)?;
-            Ok(Target {
+            Ok(OrderServiceTarget {
                 address: address.clone(),
-                batches: peer.optional_call(),
+                batch_call: peer.optional_call(),
                 client: OrderServiceClient::new(peer.channel),
-                failing: AtomicBool::new(false),
+                is_failing: AtomicBool::new(false),
             })
         };
         let targets = addresses.iter().map(target).collect::<Result<_, String>>()?;
-        Ok(Self { targets, turn: AtomicUsize::new(0), counters })
+        Ok(Self { targets, next_target: AtomicUsize::new(0), counters })
     }
 
     /// How many there are.
@@ -86,134 +86,161 @@ impl OrderServices {
 
     /// Whose turn it is, and who comes after it, for the next `callbacks`: they alternate.
     pub(crate) fn next(&self, callbacks: usize) -> usize {
-        if self.targets.len() == 1 { 0 } else { self.turn.fetch_add(callbacks, Relaxed) % self.targets.len() }
-    }
-
-    /// Sends a load; each call takes at most `within`.
-    pub(crate) async fn send(&self, target: usize, load: &Load, within: Duration) -> Unaccepted {
-        match load {
-            Load::One(callback) => {
-                let sent = self.send_one(target, *callback, within).await;
-                let mut unaccepted = Unaccepted::default();
-                unaccepted.note(*callback, sent);
-                unaccepted
-            }
-            Load::Many(callbacks) => self.send_many(target, callbacks, within).await,
+        if self.targets.len() == 1 {
+            0
+        } else {
+            self.next_target.fetch_add(callbacks, Relaxed) % self.targets.len()
         }
     }
 
-    /// Sends one callback, for at most `within`.
-    pub(crate) async fn send_one(
+    /// Sends a load; each call takes at most `call_timeout`.
+    pub(crate) async fn send(
         &self,
         target: usize,
-        callback: Callback,
-        within: Duration,
+        load: &DeliveryLoad,
+        call_timeout: Duration,
+    ) -> UnacceptedCallbacks {
+        match load {
+            DeliveryLoad::Single(callback) => {
+                let sent = self.send_single(target, *callback, call_timeout).await;
+                let mut unaccepted = UnacceptedCallbacks::default();
+                unaccepted.add_failure(*callback, sent);
+                unaccepted
+            }
+            DeliveryLoad::Batch(callbacks) => self.send_batch(target, callbacks, call_timeout).await,
+        }
+    }
+
+    /// Sends one callback, for at most `call_timeout`.
+    pub(crate) async fn send_single(
+        &self,
+        target: usize,
+        callback: OrderDataCallback,
+        call_timeout: Duration,
     ) -> Result<(), Status> {
         let target = &self.targets[target];
         let mut client = target.client.clone();
-        match timely(within, client.send_order_data_callback(callback)).await {
+        match call_within(call_timeout, client.send_order_data_callback(callback)).await {
             Ok(_) => {
-                self.accepted(target, 1);
+                self.record_accepted(target, 1);
                 Ok(())
             }
             Err(status) => {
-                self.rejected(target, &status, &[callback]);
+                self.record_rejected(target, &status, &[callback]);
                 Err(status)
             }
         }
     }
 
-    async fn send_many(&self, target: usize, callbacks: &[Callback], within: Duration) -> Unaccepted {
+    async fn send_batch(
+        &self,
+        target: usize,
+        callbacks: &[OrderDataCallback],
+        call_timeout: Duration,
+    ) -> UnacceptedCallbacks {
         let service = &self.targets[target];
-        if !service.batches.is_possible() {
-            return self.send_singly(target, callbacks, within).await;
+        if !service.batch_call.is_possible() {
+            return self.send_each(target, callbacks, call_timeout).await;
         }
         let request = SendOrdersDataCallbackRequest { callbacks: callbacks.to_vec() };
         let mut client = service.client.clone();
-        match timely(within, client.send_orders_data_callback(request)).await {
-            Ok(answer) => self.sort_out(service, callbacks, answer.into_inner().errors),
+        match call_within(call_timeout, client.send_orders_data_callback(request)).await {
+            Ok(answer) => self.record_batch_answer(service, callbacks, answer.into_inner().errors),
             // Refused as a whole: an old service, or one of them is at fault and the others need not be.
-            Err(status) if is_permanent(status.code()) => {
-                if status.code() == Code::Unimplemented && service.batches.note_lacking() {
+            Err(status) if is_permanent_code(status.code()) => {
+                if status.code() == Code::Unimplemented && service.batch_call.note_lacking() {
                     tracing::info!(address = service.address, "takes no batches: sending single callbacks");
                 }
-                self.send_singly(target, callbacks, within).await
+                self.send_each(target, callbacks, call_timeout).await
             }
             Err(status) => {
-                self.rejected(service, &status, callbacks);
-                Unaccepted { failed: callbacks.to_vec(), refused: Vec::new() }
+                self.record_rejected(service, &status, callbacks);
+                UnacceptedCallbacks { failed: callbacks.to_vec(), refused: Vec::new() }
             }
         }
     }
 
-    async fn send_singly(&self, target: usize, callbacks: &[Callback], within: Duration) -> Unaccepted {
+    async fn send_each(
+        &self,
+        target: usize,
+        callbacks: &[OrderDataCallback],
+        call_timeout: Duration,
+    ) -> UnacceptedCallbacks {
         let (mut left, mut calls) = (callbacks.iter(), FuturesUnordered::new());
-        let mut unaccepted = Unaccepted::default();
+        let mut unaccepted = UnacceptedCallbacks::default();
         loop {
-            for callback in left.by_ref().take(SINGLE_WIDTH - calls.len()) {
-                calls.push(self.send_one(target, *callback, within).map(|sent| (*callback, sent)));
+            for callback in left.by_ref().take(MAX_SINGLE_CALLS - calls.len()) {
+                calls.push(self.send_single(target, *callback, call_timeout).map(|sent| (*callback, sent)));
             }
             let Some((callback, sent)) = calls.next().await else { return unaccepted };
-            unaccepted.note(callback, sent);
+            unaccepted.add_failure(callback, sent);
         }
     }
 
     /// The answer of a batch: what is not among the errors was accepted.
-    fn sort_out(&self, target: &Target, callbacks: &[Callback], errors: Vec<CallbackError>) -> Unaccepted {
-        let mut unaccepted = Unaccepted::default();
+    fn record_batch_answer(
+        &self,
+        target: &OrderServiceTarget,
+        callbacks: &[OrderDataCallback],
+        errors: Vec<CallbackError>,
+    ) -> UnacceptedCallbacks {
+        let mut unaccepted = UnacceptedCallbacks::default();
         let errors: HashMap<i32, CallbackError> =
             errors.into_iter().map(|error| (error.order_id, error)).collect();
         if !errors.is_empty() {
             for callback in callbacks {
                 let Some(error) = errors.get(&callback.order_id) else { continue };
                 let status = Status::new(Code::from_i32(error.code), error.message.clone());
-                self.rejected(target, &status, &[*callback]);
-                unaccepted.note(*callback, Err(status));
+                self.record_rejected(target, &status, &[*callback]);
+                unaccepted.add_failure(*callback, Err(status));
             }
         }
-        self.accepted(target, callbacks.len() - unaccepted.len());
+        self.record_accepted(target, callbacks.len() - unaccepted.len());
         unaccepted
     }
 
-    fn accepted(&self, target: &Target, callbacks: usize) {
+    fn record_accepted(&self, target: &OrderServiceTarget, callbacks: usize) {
         self.counters.accepted.add(callbacks);
-        if target.failing.load(Relaxed) && target.failing.swap(false, Relaxed) {
+        if target.is_failing.load(Relaxed) && target.is_failing.swap(false, Relaxed) {
             tracing::info!(address = target.address, "callbacks are accepted again");
         }
     }
 
-    fn rejected(&self, target: &Target, status: &Status, callbacks: &[Callback]) {
+    fn record_rejected(&self, target: &OrderServiceTarget, status: &Status, callbacks: &[OrderDataCallback]) {
         let (address, code, message) = (&target.address, status.code(), status.message());
         tracing::debug!(address, ?code, message, ?callbacks, "not accepted");
-        if is_permanent(code) {
-            if let Some(total) = self.counters.refused.add_noting(callbacks.len()) {
+        if is_permanent_code(code) {
+            if let Some(total) = self.counters.refused.add_and_sample(callbacks.len()) {
                 tracing::warn!(address, ?code, message, total, "callbacks refused for good");
             }
             return;
         }
         self.counters.failed.add(callbacks.len());
-        if !target.failing.swap(true, Relaxed) {
+        if !target.is_failing.swap(true, Relaxed) {
             tracing::warn!(address, ?code, message, "callbacks fail and are tried again");
         }
     }
 }
 
-impl Unaccepted {
+impl UnacceptedCallbacks {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.failed.len() + self.refused.len()
     }
 
-    fn note(&mut self, callback: Callback, sent: Result<(), Status>) {
+    fn add_failure(&mut self, callback: OrderDataCallback, sent: Result<(), Status>) {
         match sent {
             Ok(()) => {}
-            Err(status) if is_permanent(status.code()) => self.refused.push(callback),
+            Err(status) if is_permanent_code(status.code()) => self.refused.push(callback),
             Err(_) => self.failed.push(callback),
         }
     }
 }
 
-async fn timely<T>(within: Duration, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+async fn call_within<T>(
+    call_timeout: Duration,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
     let late = |_| Err(Status::deadline_exceeded("no answer in time"));
-    tokio::time::timeout(within, call).await.unwrap_or_else(late)
+    tokio::time::timeout(call_timeout, call).await.unwrap_or_else(late)
 }

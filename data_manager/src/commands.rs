@@ -1,26 +1,26 @@
-//! The command line: `serve`, `migrate`, `config print`; exit code 0, 1 for a failure, 2 for wrong usage.
+//! The command line: `serve_until_signal`, `migrate_database`, `config print`; exit code 0, 1 for a failure, 2 for wrong usage.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::settings::{Resolved, SettingError};
+use ::settings::{ResolvedSettings, SettingError};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
-use store::{ConnectError, Dedicated, Migrations, PoolSettings};
-use terminal::{Borders, table};
+use store::{ConnectError, DedicatedConnection, MigrationSet, PoolSettings};
+use terminal::{TableBorders, render_table};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{DataManager, StartError};
-use crate::settings::{PROGRAM, Settings};
+use crate::server::{DataManagerStartError, RunningDataManager};
+use crate::settings::{DataManagerSettings, PROGRAM_SETTINGS};
 
 /// Settings that matter to most; the others are for tests and special cases.
-const SHOWN: [&str; 5] = ["order-address", "app-port", "listen", "database-url", "config"];
+const COMMON_SETTINGS: [&str; 5] = ["order-address", "app-port", "listen", "database-url", "config"];
 
 /// Columns of help on a wide terminal.
 const MAX_HELP_WIDTH: usize = 100;
 
-const EXAMPLES: &str = "\
+const HELP_EXAMPLES: &str = "\
 Examples:
   data_manager
       serves on localhost:8093, with callbacks to an order service on localhost:8094
@@ -34,38 +34,38 @@ Examples:
 All settings: data_manager help settings";
 
 /// Why the program ends with an error.
-enum Failure {
+enum DataManagerFailure {
     /// Exit code 2.
     Usage(String),
     /// Exit code 1.
     Failed(String),
 }
 
-impl From<SettingError> for Failure {
+impl From<SettingError> for DataManagerFailure {
     fn from(error: SettingError) -> Self {
         Self::Usage(error.to_string())
     }
 }
 
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
-        if error.is_usage() { Self::Usage(error.to_string()) } else { Self::Failed(error.to_string()) }
+impl From<DataManagerStartError> for DataManagerFailure {
+    fn from(error: DataManagerStartError) -> Self {
+        if error.is_usage_error() { Self::Usage(error.to_string()) } else { Self::Failed(error.to_string()) }
     }
 }
 
-impl From<ConnectError> for Failure {
+impl From<ConnectError> for DataManagerFailure {
     fn from(error: ConnectError) -> Self {
-        StartError::from(error).into()
+        DataManagerStartError::from(error).into()
     }
 }
 
-impl From<store::MigrationError> for Failure {
+impl From<store::MigrationError> for DataManagerFailure {
     fn from(error: store::MigrationError) -> Self {
-        StartError::from(error).into()
+        DataManagerStartError::from(error).into()
     }
 }
 
-impl From<std::io::Error> for Failure {
+impl From<std::io::Error> for DataManagerFailure {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error.to_string())
     }
@@ -78,26 +78,26 @@ pub fn main() -> ExitCode {
     unsafe {
         store::remove_libpq_variables();
     }
-    let matches = ::settings::parse(command());
-    let done = run(&matches);
+    let matches = ::settings::parse_command_line(build_command());
+    let result = run_command(&matches);
     serving::logs::flush();
-    let (code, message) = match done {
+    let (code, message) = match result {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Usage(message)) => (2, message),
-        Err(Failure::Failed(message)) => (1, message),
+        Err(DataManagerFailure::Usage(message)) => (2, message),
+        Err(DataManagerFailure::Failed(message)) => (1, message),
     };
-    terminal::remark(format!("error: {}", one_line(&message)));
+    terminal::print_remark(format!("error: {}", join_lines(&message)));
     ExitCode::from(code)
 }
 
 /// One line, whatever the cause had to say.
-fn one_line(message: &str) -> String {
+fn join_lines(message: &str) -> String {
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join("; ")
 }
 
 /// The definition of the command line.
-pub fn command() -> Command {
+pub fn build_command() -> Command {
     let dry_run =
         Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("only tell what would be done");
     let output = Arg::new("output")
@@ -106,18 +106,18 @@ pub fn command() -> Command {
         .value_parser(["table", "json"])
         .default_value("table")
         .help("how to print");
-    let shown = |names: &[&str]| ::settings::shown_args(&PROGRAM, names);
+    let shown = |names: &[&str]| ::settings::visible_setting_args(&PROGRAM_SETTINGS, names);
     let example = |line: &str| format!("Example: {line}\nAll settings: data_manager help settings");
     let commands = Command::new("data_manager")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Tells order services the storage and pickup point of every order, by callback")
         .after_help("Example: data_manager -order_address localhost:8085 -app_port 8086\nAll settings: data_manager help settings")
-        .after_long_help(EXAMPLES)
+        .after_long_help(HELP_EXAMPLES)
         .max_term_width(MAX_HELP_WIDTH)
         .subcommand(
             Command::new("serve")
                 .about("Serves (what it does if no command is given)")
-                .args(shown(&SHOWN))
+                .args(shown(&COMMON_SETTINGS))
                 .after_help(example("data_manager serve --app-port 8086")),
         )
         .subcommand(
@@ -141,12 +141,12 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("settings")
                 .about("Lists all settings: flag, environment variable, default, meaning")
-                .override_help(::settings::page(&PROGRAM, terminal::width(MAX_HELP_WIDTH).min(MAX_HELP_WIDTH))),
+                .override_help(::settings::render_settings_page(&PROGRAM_SETTINGS, terminal::terminal_width(MAX_HELP_WIDTH).min(MAX_HELP_WIDTH))),
         );
-    ::settings::with_settings(commands, &PROGRAM, &SHOWN)
+    ::settings::add_setting_args(commands, &PROGRAM_SETTINGS, &COMMON_SETTINGS)
 }
 
-fn run(matches: &ArgMatches) -> Result<(), Failure> {
+fn run_command(matches: &ArgMatches) -> Result<(), DataManagerFailure> {
     let (name, deepest) = match matches.subcommand() {
         Some(("config", config)) => ("config", config.subcommand().map_or(config, |(_, print)| print)),
         Some((name, matches)) => (name, matches),
@@ -154,34 +154,38 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
     };
     let readable =
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    let resolved = Resolved::new(&PROGRAM, deepest, std::env::vars_os().filter_map(readable))?;
+    let resolved =
+        ResolvedSettings::new(&PROGRAM_SETTINGS, deepest, std::env::vars_os().filter_map(readable))?;
     if name == "settings" {
-        return printed(terminal::print_lines(::settings::page(&PROGRAM, terminal::width(MAX_HELP_WIDTH))));
+        return allow_broken_pipe(terminal::print_lines(::settings::render_settings_page(
+            &PROGRAM_SETTINGS,
+            terminal::terminal_width(MAX_HELP_WIDTH),
+        )));
     }
     if name == "config" {
-        Settings::of(&resolved)?;
+        DataManagerSettings::from_resolved(&resolved)?;
         return print_settings(&resolved, deepest.get_one::<String>("output").is_some_and(|o| o == "json"));
     }
-    serving::logs::start(&resolved.required::<String>("log-filter")?)
-        .map_err(|reason| resolved.invalid("log-filter", reason))?;
+    serving::logs::start(&resolved.get_required::<String>("log-filter")?)
+        .map_err(|reason| resolved.invalid_setting("log-filter", reason))?;
     for warning in resolved.warnings() {
         tracing::warn!("{warning}");
     }
     // One thread: the exchange is faster on one than on two that hand calls to each other (43 against 68 us of CPU an
     // order), and the work is nothing but the exchange.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let settings = Settings::of(&resolved)?;
+    let settings = DataManagerSettings::from_resolved(&resolved)?;
     match name {
-        "migrate" => runtime.block_on(migrate(settings, deepest.get_flag("dry-run"))),
-        _ => runtime.block_on(serve(settings)),
+        "migrate" => runtime.block_on(migrate_database(settings, deepest.get_flag("dry-run"))),
+        _ => runtime.block_on(serve_until_signal(settings)),
     }
 }
 
-async fn serve(settings: Settings) -> Result<(), Failure> {
+async fn serve_until_signal(settings: DataManagerSettings) -> Result<(), DataManagerFailure> {
     let stop: CancellationToken = serving::shutdown::on_signal()?;
     let manager = tokio::select! {
-        started = DataManager::start(settings) => {
-            started.inspect_err(|error| serving::logs::gave_up(&one_line(&error.to_string())))?
+        started = RunningDataManager::start(settings) => {
+            started.inspect_err(|error| serving::logs::gave_up(&join_lines(&error.to_string())))?
         }
         () = stop.cancelled() => return Ok(()),
     };
@@ -191,62 +195,67 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn migrate(settings: Settings, dry_run: bool) -> Result<(), Failure> {
+async fn migrate_database(settings: DataManagerSettings, dry_run: bool) -> Result<(), DataManagerFailure> {
     let Some(options) = settings.database else {
-        return Err(Failure::Usage("migrate needs --database-url".to_owned()));
+        return Err(DataManagerFailure::Usage("migrate needs --database-url".to_owned()));
     };
     let pool_settings = PoolSettings {
         name: "migrate",
         max_connections: 1,
-        patience: settings.startup_timeout,
+        connect_timeout: settings.startup_timeout,
         application_name: "data_manager".to_owned(),
         session: Vec::new(),
     };
-    let pool = store::connect(options, &pool_settings).await?;
+    let pool = store::connect_pool(options, &pool_settings).await?;
     if !dry_run {
         store::wait_until_writable(&pool, settings.startup_timeout).await?;
     }
     // Migrations may take as long as they take.
-    let connection = Dedicated::take(&pool, Duration::ZERO).await;
-    let mut connection = connection.map_err(|error| Failure::Failed(error.to_string()))?;
-    let migrations = Migrations::data_manager();
-    let pending = migrations.pending(&mut connection).await?;
+    let connection = DedicatedConnection::acquire(&pool, Duration::ZERO).await;
+    let mut connection = connection.map_err(|error| DataManagerFailure::Failed(error.to_string()))?;
+    let migrations = MigrationSet::data_manager();
+    let pending = migrations.list_pending(&mut connection).await?;
     if !dry_run {
-        migrations.apply(&mut connection).await?;
+        migrations.apply_pending(&mut connection).await?;
     }
     let verb = if dry_run { "would apply" } else { "applied" };
     for (version, description) in &pending {
-        printed(terminal::print_line(format!("{verb} {version:04} {description}")))?;
+        allow_broken_pipe(terminal::print_line(format!("{verb} {version:04} {description}")))?;
     }
     if pending.is_empty() {
-        printed(terminal::print_line("the database is at this version already"))?;
+        allow_broken_pipe(terminal::print_line("the database is at this version already"))?;
     }
     Ok(())
 }
 
-fn print_settings(resolved: &Resolved, as_json: bool) -> Result<(), Failure> {
-    let rows = PROGRAM.settings().map(|setting| match resolved.value(setting.name) {
-        Some(value) => (setting.name, Some(value.shown()), value.from.to_string()),
+fn print_settings(resolved: &ResolvedSettings, as_json: bool) -> Result<(), DataManagerFailure> {
+    let rows = PROGRAM_SETTINGS.settings().map(|setting| match resolved.get_value(setting.name) {
+        Some(value) => (setting.name, Some(value.masked_text()), value.source.to_string()),
         // A switch.
-        None if setting.value.is_empty() => (setting.name, Some("false"), "default".to_owned()),
+        None if setting.value_name.is_empty() => (setting.name, Some("false"), "default".to_owned()),
         None => (setting.name, None, "not set".to_owned()),
     });
     if as_json {
         let rows: Vec<_> = rows
             .map(|(name, value, source)| json!({"name": name, "value": value, "source": source}))
             .collect();
-        return printed(terminal::print_json(format!("{:#}", json!(rows))));
+        return allow_broken_pipe(terminal::print_json(format!("{:#}", json!(rows))));
     }
     let row = |(name, value, source): (&str, Option<&str>, String)| {
         vec![name.to_owned(), value.unwrap_or("-").to_owned(), source]
     };
     let rows: Vec<Vec<String>> = rows.map(row).collect();
     let header = ["NAME", "VALUE", "SOURCE"].map(str::to_owned);
-    let table = table(Borders::Spaces, &header, &rows, terminal::width(terminal::UNLIMITED));
-    printed(terminal::print_lines(table))
+    let table = render_table(
+        TableBorders::Spaces,
+        &header,
+        &rows,
+        terminal::terminal_width(terminal::UNLIMITED_WIDTH),
+    );
+    allow_broken_pipe(terminal::print_lines(table))
 }
 
-fn printed(result: std::io::Result<()>) -> Result<(), Failure> {
+fn allow_broken_pipe(result: std::io::Result<()>) -> Result<(), DataManagerFailure> {
     match result {
         // Whoever reads has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -4,15 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// One count.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub(crate) struct DeliveryCounter(AtomicU64);
 
-impl Counter {
+impl DeliveryCounter {
     pub(crate) fn add(&self, more: usize) {
         self.0.fetch_add(more as u64, Relaxed);
     }
 
     /// Adds, and gives the new total when it has passed a power of two: often enough to be told, and never a flood.
-    pub(crate) fn add_noting(&self, more: usize) -> Option<u64> {
+    pub(crate) fn add_and_sample(&self, more: usize) -> Option<u64> {
         let before = self.0.fetch_add(more as u64, Relaxed);
         let after = before + more as u64;
         (after.checked_ilog2() != before.checked_ilog2()).then_some(after)
@@ -23,23 +23,23 @@ impl Counter {
     }
 }
 
-/// The counts as they grow; the fields are those of [`Counts`].
+/// The counts as they grow; the fields are those of [`DeliveryCounts`].
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) questions: Counter,
-    pub(crate) errors: Counter,
-    pub(crate) dropped: Counter,
-    pub(crate) duplicated: Counter,
-    pub(crate) accepted: Counter,
-    pub(crate) refused: Counter,
-    pub(crate) failed: Counter,
-    pub(crate) forgotten: Counter,
-    pub(crate) overflowed: Counter,
+pub(crate) struct DeliveryCounters {
+    pub(crate) questions: DeliveryCounter,
+    pub(crate) errors: DeliveryCounter,
+    pub(crate) dropped: DeliveryCounter,
+    pub(crate) duplicated: DeliveryCounter,
+    pub(crate) accepted: DeliveryCounter,
+    pub(crate) refused: DeliveryCounter,
+    pub(crate) failed: DeliveryCounter,
+    pub(crate) forgotten: DeliveryCounter,
+    pub(crate) overflowed: DeliveryCounter,
 }
 
 /// What happened since the start, in orders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct DeliveryCounts {
     /// Asked about; an order in a batch counts one.
     pub questions: u64,
     /// Answered `UNAVAILABLE` by `--error-rate`.
@@ -60,9 +60,9 @@ pub struct Counts {
     pub overflowed: u64,
 }
 
-impl Counters {
-    pub(crate) fn now(&self) -> Counts {
-        Counts {
+impl DeliveryCounters {
+    pub(crate) fn snapshot(&self) -> DeliveryCounts {
+        DeliveryCounts {
             questions: self.questions.get(),
             errors: self.errors.get(),
             dropped: self.dropped.get(),
@@ -82,9 +82,9 @@ mod tests {
 
     #[test]
     fn totals_are_noted_at_powers_of_two() {
-        let counter = Counter::default();
-        let noted: Vec<u64> = (0..100).filter_map(|_| counter.add_noting(1)).collect();
+        let counter = DeliveryCounter::default();
+        let noted: Vec<u64> = (0..100).filter_map(|_| counter.add_and_sample(1)).collect();
         assert_eq!(noted, [1, 2, 4, 8, 16, 32, 64]);
-        assert_eq!(counter.add_noting(1000), Some(1100));
+        assert_eq!(counter.add_and_sample(1000), Some(1100));
     }
 }

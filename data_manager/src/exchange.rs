@@ -12,182 +12,199 @@ use serving::error::of_database;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::background::{Background, Work, backoff};
-use crate::callbacks::{MAX_BATCH, is_permanent};
-use crate::given::{Callback, Given};
-use crate::message::{Load, Message};
-use crate::misbehaviour::{Fates, Mode};
+use crate::assignments::{OrderAssignment, OrderDataCallback};
+use crate::background::{BackgroundDelivery, DeliveryContext, retry_delay};
+use crate::callbacks::{MAX_BATCH_CALLBACKS, is_permanent_code};
+use crate::message::{DeliveryLoad, DeliveryMessage};
+use crate::misbehaviour::{CallbackMode, MisbehaviourSource};
 
 /// In mode `after` a callback waits this long beside its delay, so that the answer is really out before it.
-const AFTER_THE_ANSWER: Duration = Duration::from_millis(2);
+const AFTER_ANSWER_DELAY: Duration = Duration::from_millis(2);
 
 /// Answers questions.
-pub(crate) struct Exchange {
-    pub(crate) work: Arc<Work>,
-    pub(crate) background: Background,
-    pub(crate) fates: Fates,
-    pub(crate) mode: Mode,
+pub(crate) struct QuestionHandler {
+    pub(crate) context: Arc<DeliveryContext>,
+    pub(crate) background: BackgroundDelivery,
+    pub(crate) misbehaviour: MisbehaviourSource,
+    pub(crate) mode: CallbackMode,
 }
 
-impl Exchange {
+impl QuestionHandler {
     /// One order's question, answered with one order's callback.
-    pub(crate) async fn ask(&self, order_id: i32) -> Result<(), Status> {
-        let counters = &self.work.counters;
+    pub(crate) async fn answer_question(&self, order_id: i32) -> Result<(), Status> {
+        let counters = &self.context.counters;
         counters.questions.add(1);
-        let fate = self.fates.next(order_id);
-        if fate.error {
+        let misbehaviour = self.misbehaviour.next(order_id);
+        if misbehaviour.is_error {
             counters.errors.add(1);
-            return Err(unavailable());
+            return Err(unavailable_status());
         }
-        let given = self.work.book.give(order_id).await.map_err(not_stored)?;
-        if self.is_over(&given) {
-            return Err(already_exists());
+        let assignment = self.context.assignments.assign_order(order_id).await.map_err(store_error_status)?;
+        if self.is_delivered_already(&assignment) {
+            return Err(already_exists_status());
         }
-        if fate.drop {
+        if misbehaviour.is_dropped {
             counters.dropped.add(1);
             return Ok(());
         }
-        let callback = given.callback;
-        if fate.duplicate {
-            self.duplicate(Load::One(callback), fate.delay);
+        let callback = assignment.callback;
+        if misbehaviour.is_duplicate {
+            self.send_duplicate(DeliveryLoad::Single(callback), misbehaviour.delay);
         }
-        if self.mode == Mode::Before && !self.work.once && fate.delay.is_zero() {
-            self.deliver_at_once(callback).await;
+        if self.mode == CallbackMode::Before && !self.context.once && misbehaviour.delay.is_zero() {
+            self.deliver_now(callback).await;
         } else {
-            self.hand_over(fate.delay, |delay| vec![self.message(Load::One(callback), delay)]).await;
+            self.deliver_in_background(misbehaviour.delay, |delay| {
+                vec![self.new_message(DeliveryLoad::Single(callback), delay)]
+            })
+            .await;
         }
         Ok(())
     }
 
     /// Many orders' question, answered with batches of callbacks. Gives the orders that are refused.
-    pub(crate) async fn ask_all(&self, order_ids: Vec<i32>) -> Result<Vec<OrderError>, Status> {
-        let counters = &self.work.counters;
-        let (mut errors, mut fates, mut asked) = (Vec::new(), Vec::new(), HashSet::new());
-        for order_id in order_ids.into_iter().filter(|order_id| asked.insert(*order_id)) {
-            match self.fates.next(order_id) {
-                fate if fate.error => errors.push(refused(order_id, &unavailable())),
+    pub(crate) async fn answer_questions(&self, order_ids: Vec<i32>) -> Result<Vec<OrderError>, Status> {
+        let counters = &self.context.counters;
+        let (mut errors, mut fates, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        for order_id in order_ids.into_iter().filter(|order_id| seen.insert(*order_id)) {
+            match self.misbehaviour.next(order_id) {
+                fate if fate.is_error => errors.push(order_error(order_id, &unavailable_status())),
                 fate => fates.push((order_id, fate)),
             }
         }
-        counters.questions.add(asked.len());
+        counters.questions.add(seen.len());
         counters.errors.add(errors.len());
-        let wanted = fates.iter().map(|(order_id, _)| *order_id).collect();
-        let given = self.work.book.give_all(wanted).await.map_err(not_stored)?;
-        let (mut callbacks, mut twice, mut delay) = (Vec::with_capacity(given.len()), Vec::new(), None);
-        for (given, (order_id, fate)) in given.into_iter().zip(fates) {
-            if self.is_over(&given) {
-                errors.push(refused(order_id, &already_exists()));
-            } else if fate.drop {
+        let order_ids = fates.iter().map(|(order_id, _)| *order_id).collect();
+        let assignments =
+            self.context.assignments.assign_orders(order_ids).await.map_err(store_error_status)?;
+        let (mut callbacks, mut duplicates, mut delay) =
+            (Vec::with_capacity(assignments.len()), Vec::new(), None);
+        for (assignment, (order_id, fate)) in assignments.into_iter().zip(fates) {
+            if self.is_delivered_already(&assignment) {
+                errors.push(order_error(order_id, &already_exists_status()));
+            } else if fate.is_dropped {
                 counters.dropped.add(1);
             } else {
                 // A batch is one message, held back once: by the delay of its first order.
                 delay.get_or_insert(fate.delay);
-                callbacks.push(given.callback);
-                twice.extend(fate.duplicate.then_some(given.callback));
+                callbacks.push(assignment.callback);
+                duplicates.extend(fate.is_duplicate.then_some(assignment.callback));
             }
         }
         let delay = delay.unwrap_or_default();
-        if !twice.is_empty() {
-            self.duplicate(Load::Many(twice), delay);
+        if !duplicates.is_empty() {
+            self.send_duplicate(DeliveryLoad::Batch(duplicates), delay);
         }
         if !callbacks.is_empty() {
-            self.hand_over(delay, |delay| self.messages(&callbacks, delay)).await;
+            self.deliver_in_background(delay, |delay| self.new_messages(&callbacks, delay)).await;
         }
         Ok(errors)
     }
 
-    fn is_over(&self, given: &Given) -> bool {
-        self.work.once && given.delivered
+    fn is_delivered_already(&self, assignment: &OrderAssignment) -> bool {
+        self.context.once && assignment.is_delivered
     }
 
-    fn message(&self, load: Load, delay: Duration) -> Message {
-        Message::new(load, self.work.services.next(1), delay)
+    fn new_message(&self, load: DeliveryLoad, delay: Duration) -> DeliveryMessage {
+        DeliveryMessage::new(load, self.context.services.next(1), delay)
     }
 
     /// The callbacks dealt out to the order services in turn, in messages of bounded size.
-    fn messages(&self, callbacks: &[Callback], delay: Duration) -> Vec<Message> {
-        let targets = self.work.services.len();
-        let first = self.work.services.next(callbacks.len());
+    fn new_messages(&self, callbacks: &[OrderDataCallback], delay: Duration) -> Vec<DeliveryMessage> {
+        let targets = self.context.services.len();
+        let first = self.context.services.next(callbacks.len());
         let mut messages = Vec::new();
-        for place in 0..targets {
-            let share: Vec<Callback> = callbacks.iter().skip(place).step_by(targets).copied().collect();
-            for part in share.chunks(MAX_BATCH) {
-                messages.push(Message::new(Load::Many(part.to_vec()), (first + place) % targets, delay));
+        for index in 0..targets {
+            let share: Vec<OrderDataCallback> =
+                callbacks.iter().skip(index).step_by(targets).copied().collect();
+            for part in share.chunks(MAX_BATCH_CALLBACKS) {
+                messages.push(DeliveryMessage::new(
+                    DeliveryLoad::Batch(part.to_vec()),
+                    (first + index) % targets,
+                    delay,
+                ));
             }
         }
         messages
     }
 
     /// Sends the same once more, to whoever's turn it is. Not with `--once`, whose promise is the stronger one.
-    fn duplicate(&self, load: Load, delay: Duration) {
-        if self.work.once {
+    fn send_duplicate(&self, load: DeliveryLoad, delay: Duration) {
+        if self.context.once {
             return;
         }
-        self.work.counters.duplicated.add(load.callbacks().len());
-        self.background.push(Message { duplicate: true, ..self.message(load, delay) });
+        self.context.counters.duplicated.add(load.callbacks().len());
+        self.background.push(DeliveryMessage { is_duplicate: true, ..self.new_message(load, delay) });
     }
 
     /// Delivers from within the question. What fails, takes too long, or is cut short because whoever asked has
     /// gone, goes on in the background.
-    async fn deliver_at_once(&self, callback: Callback) {
-        let message = self.message(Load::One(callback), Duration::ZERO);
-        let target = message.target;
-        let mut unfinished = Unfinished { exchange: self, message: Some(message) };
-        match self.work.services.send_one(target, callback, self.work.terms.patience).await {
-            Err(status) if !is_permanent(status.code()) => {}
+    async fn deliver_now(&self, callback: OrderDataCallback) {
+        let message = self.new_message(DeliveryLoad::Single(callback), Duration::ZERO);
+        let target = message.target_index;
+        let mut unfinished = UnfinishedDelivery { handler: self, message: Some(message) };
+        match self.context.services.send_single(target, callback, self.context.options.delivery_timeout).await
+        {
+            Err(status) if !is_permanent_code(status.code()) => {}
             _ => unfinished.message = None,
         }
     }
 
     /// Lets the background deliver. In mode `before` waits until each message was tried once, within bounds.
-    async fn hand_over(&self, delay: Duration, messages: impl FnOnce(Duration) -> Vec<Message>) {
+    async fn deliver_in_background(
+        &self,
+        delay: Duration,
+        messages: impl FnOnce(Duration) -> Vec<DeliveryMessage>,
+    ) {
         let (tried, mut all_tried) = mpsc::channel(1);
-        let extra = if self.mode == Mode::After { AFTER_THE_ANSWER } else { Duration::ZERO };
+        let extra = if self.mode == CallbackMode::After { AFTER_ANSWER_DELAY } else { Duration::ZERO };
         for mut message in messages(delay + extra) {
-            message.first_try = Some(tried.clone());
+            message.first_attempt = Some(tried.clone());
             self.background.push(message);
         }
         drop(tried);
-        if self.mode == Mode::Before {
+        if self.mode == CallbackMode::Before {
             // Ends when every sender was dropped, which is when every message was tried. Whoever asks for a delay
             // wants it, so it does not count.
-            let _ = tokio::time::timeout(delay + self.work.terms.patience, all_tried.recv()).await;
+            let _ =
+                tokio::time::timeout(delay + self.context.options.delivery_timeout, all_tried.recv()).await;
         }
     }
 }
 
 /// Hands its message to the background when dropped, which may happen in the middle of a call.
-struct Unfinished<'a> {
-    exchange: &'a Exchange,
-    message: Option<Message>,
+struct UnfinishedDelivery<'a> {
+    handler: &'a QuestionHandler,
+    message: Option<DeliveryMessage>,
 }
 
-impl Drop for Unfinished<'_> {
+impl Drop for UnfinishedDelivery<'_> {
     fn drop(&mut self) {
         let Some(message) = self.message.take() else { return };
-        let work = &self.exchange.work;
+        let work = &self.handler.context;
         let left = message.callbacks().to_vec();
-        if let Some(message) = message.failed(left, work.services.len(), |tries| backoff(&work.terms, tries))
+        if let Some(message) =
+            message.into_retry(left, work.services.len(), |tries| retry_delay(&work.options, tries))
         {
-            self.exchange.background.push(message);
+            self.handler.background.push(message);
         }
     }
 }
 
-fn unavailable() -> Status {
+fn unavailable_status() -> Status {
     Status::unavailable("unavailable on request (--error-rate)")
 }
 
 /// In the words of the reference data manager.
-fn already_exists() -> Status {
+fn already_exists_status() -> Status {
     Status::unknown("already exists")
 }
 
-fn refused(order_id: i32, status: &Status) -> OrderError {
+fn order_error(order_id: i32, status: &Status) -> OrderError {
     OrderError { order_id, code: status.code().into(), message: status.message().to_owned() }
 }
 
 /// What could not be stored is not told.
-pub(crate) fn not_stored(error: store::Error) -> Status {
+pub(crate) fn store_error_status(error: store::Error) -> Status {
     of_database("the database of what was given", error).into()
 }

@@ -1,7 +1,7 @@
 //! The data manager: asked about an order, it decides storage and pickup point, keeps them for ever and tells them
 //! to the order service by callback. On request it misbehaves, reproducibly.
 //!
-//! A question goes `api` -> `exchange` (decides, keeps, tells) -> `given` (memory or Postgres) and `callbacks` (the
+//! A question goes `api` -> `exchange` (decides, keeps, tells) -> `assignments` (memory or Postgres) and `callbacks` (the
 //! calls to the order services); what is not delivered while the question is open is left to `background`.
 //!
 //! In memory an order costs some 30 bytes for ever; with a database it costs a row. `--once` and misbehaviour cost some
@@ -11,22 +11,22 @@
 //! `--once` is exact for one process; over restarts as far as its database remembers.
 
 mod api;
+mod assignments;
 mod background;
 mod callbacks;
 pub mod commands;
 mod counters;
+mod exactly_once;
 mod exchange;
-mod given;
 mod message;
 mod misbehaviour;
-mod once;
 mod seed;
 mod server;
 mod settings;
 
-pub use counters::Counts;
-pub use given::{PICKUP_POINTS, STORAGES, decide};
-pub use misbehaviour::{DelayMs, Misbehaviour, Mode};
+pub use assignments::{PICKUP_POINT_COUNT, STORAGE_COUNT, draw_order_data};
+pub use counters::DeliveryCounts;
+pub use misbehaviour::{CallbackMode, DelayMs, MisbehaviourSettings};
 pub use seed::Seed;
-pub use server::{DataManager, StartError};
-pub use settings::{Settings, Terms};
+pub use server::{DataManagerStartError, RunningDataManager};
+pub use settings::{DataManagerSettings, DeliveryOptions};

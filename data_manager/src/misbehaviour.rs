@@ -8,11 +8,11 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::seed::{Purpose, Seed};
+use crate::seed::{DrawPurpose, Seed};
 
 /// When the callback is sent (`--callback-mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum CallbackMode {
     /// Before the question is answered.
     Before,
     /// After the question was answered.
@@ -21,7 +21,7 @@ pub enum Mode {
     Async,
 }
 
-impl FromStr for Mode {
+impl FromStr for CallbackMode {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -34,7 +34,7 @@ impl FromStr for Mode {
     }
 }
 
-impl fmt::Display for Mode {
+impl fmt::Display for CallbackMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Before => "before",
@@ -52,9 +52,9 @@ impl FromStr for DelayMs {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WRONG: &str = "must be milliseconds such as 50, or a range such as 100..500";
+        const DELAY_ERROR: &str = "must be milliseconds such as 50, or a range such as 100..500";
         let (from, to) = text.split_once("..").unwrap_or((text, text));
-        let number = |text: &str| text.trim().parse().map_err(|_| WRONG);
+        let number = |text: &str| text.trim().parse().map_err(|_| DELAY_ERROR);
         let (from, to) = (number(from)?, number(to)?);
         if from > to {
             Err("the range's first number is greater than its second")
@@ -66,7 +66,7 @@ impl FromStr for DelayMs {
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Misbehaviour {
+pub struct MisbehaviourSettings {
     /// How long callbacks are held back; a batch message is held back once.
     pub delay: DelayMs,
     /// The part of callbacks that is lost, 0 to 1.
@@ -77,7 +77,7 @@ pub struct Misbehaviour {
     pub error_rate: f64,
 }
 
-impl Default for Misbehaviour {
+impl Default for MisbehaviourSettings {
     fn default() -> Self {
         Self { delay: DelayMs(0..=0), drop_rate: 0.0, duplicate_rate: 0.0, error_rate: 0.0 }
     }
@@ -85,47 +85,47 @@ impl Default for Misbehaviour {
 
 /// What befalls one question.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Fate {
+pub(crate) struct DrawnMisbehaviour {
     /// It is answered `UNAVAILABLE`, as if it had never arrived.
-    pub(crate) error: bool,
+    pub(crate) is_error: bool,
     /// Its callback is lost.
-    pub(crate) drop: bool,
+    pub(crate) is_dropped: bool,
     /// Its callback is sent twice.
-    pub(crate) duplicate: bool,
+    pub(crate) is_duplicate: bool,
     /// Its callback is held back.
     pub(crate) delay: Duration,
 }
 
 /// Draws fates. While no misbehaviour is asked for this costs nothing; else some 10 bytes an order.
-pub(crate) struct Fates {
+pub(crate) struct MisbehaviourSource {
     seed: Seed,
-    asked_for: Option<Misbehaviour>,
+    settings: Option<MisbehaviourSettings>,
     questions: Mutex<HashMap<i32, u32>>,
 }
 
-impl Fates {
-    pub(crate) fn new(seed: Seed, misbehaviour: Misbehaviour) -> Self {
-        let asked_for = (misbehaviour != Misbehaviour::default()).then_some(misbehaviour);
-        Self { seed, asked_for, questions: Mutex::default() }
+impl MisbehaviourSource {
+    pub(crate) fn new(seed: Seed, misbehaviour: MisbehaviourSettings) -> Self {
+        let settings = (misbehaviour != MisbehaviourSettings::default()).then_some(misbehaviour);
+        Self { seed, settings, questions: Mutex::default() }
     }
 
     /// The fate of the next question about this order.
-    pub(crate) fn next(&self, order_id: i32) -> Fate {
-        let Some(asked_for) = &self.asked_for else { return Fate::default() };
-        let question = self.count(order_id);
-        let happens = |purpose, rate| self.seed.fraction(purpose, order_id, question) < rate;
-        let (from, to) = (*asked_for.delay.0.start(), *asked_for.delay.0.end());
+    pub(crate) fn next(&self, order_id: i32) -> DrawnMisbehaviour {
+        let Some(settings) = &self.settings else { return DrawnMisbehaviour::default() };
+        let question = self.count_question(order_id);
+        let happens = |purpose, rate| self.seed.draw_fraction(purpose, order_id, question) < rate;
+        let (from, to) = (*settings.delay.0.start(), *settings.delay.0.end());
         let width = u64::from(to - from) + 1;
-        let delay_ms = u64::from(from) + self.seed.bits(Purpose::Delay, order_id, question) % width;
-        Fate {
-            error: happens(Purpose::Error, asked_for.error_rate),
-            drop: happens(Purpose::Drop, asked_for.drop_rate),
-            duplicate: happens(Purpose::Duplicate, asked_for.duplicate_rate),
+        let delay_ms = u64::from(from) + self.seed.draw_bits(DrawPurpose::Delay, order_id, question) % width;
+        DrawnMisbehaviour {
+            is_error: happens(DrawPurpose::Error, settings.error_rate),
+            is_dropped: happens(DrawPurpose::Drop, settings.drop_rate),
+            is_duplicate: happens(DrawPurpose::Duplicate, settings.duplicate_rate),
             delay: Duration::from_millis(delay_ms),
         }
     }
 
-    fn count(&self, order_id: i32) -> u32 {
+    fn count_question(&self, order_id: i32) -> u32 {
         let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
         let count = questions.entry(order_id).or_default();
         let question = *count;
@@ -138,42 +138,46 @@ impl Fates {
 mod tests {
     use super::*;
 
-    fn fates(seed: u64) -> Fates {
-        let wild =
-            Misbehaviour { delay: DelayMs(10..=30), drop_rate: 0.3, duplicate_rate: 0.2, error_rate: 0.1 };
-        Fates::new(Seed(seed), wild)
+    fn fates(seed: u64) -> MisbehaviourSource {
+        let wild = MisbehaviourSettings {
+            delay: DelayMs(10..=30),
+            drop_rate: 0.3,
+            duplicate_rate: 0.2,
+            error_rate: 0.1,
+        };
+        MisbehaviourSource::new(Seed(seed), wild)
     }
 
     #[test]
     fn the_same_seed_and_questions_meet_the_same_fates_in_any_order() {
         let (forwards, backwards, other) = (fates(1), fates(1), fates(2));
-        let mut first: Vec<Fate> = (0..1000).map(|order| forwards.next(order)).collect();
+        let mut first: Vec<DrawnMisbehaviour> = (0..1000).map(|order| forwards.next(order)).collect();
         first.reverse();
-        let second: Vec<Fate> = (0..1000).rev().map(|order| backwards.next(order)).collect();
+        let second: Vec<DrawnMisbehaviour> = (0..1000).rev().map(|order| backwards.next(order)).collect();
         assert_eq!(first, second);
-        let third: Vec<Fate> = (0..1000).rev().map(|order| other.next(order)).collect();
+        let third: Vec<DrawnMisbehaviour> = (0..1000).rev().map(|order| other.next(order)).collect();
         assert_ne!(first, third);
     }
 
     #[test]
     fn rates_and_delays_are_kept_and_a_lost_order_is_not_lost_for_ever() {
         let fates = fates(7);
-        let drawn: Vec<Fate> = (0..10_000).map(|order| fates.next(order)).collect();
-        let part = |is: fn(&Fate) -> bool| drawn.iter().filter(|fate| is(fate)).count();
-        assert!((2800..3200).contains(&part(|fate| fate.drop)));
-        assert!((1800..2200).contains(&part(|fate| fate.duplicate)));
-        assert!((800..1200).contains(&part(|fate| fate.error)));
-        let millis = |fate: &Fate| fate.delay.as_millis();
+        let drawn: Vec<DrawnMisbehaviour> = (0..10_000).map(|order| fates.next(order)).collect();
+        let part = |is: fn(&DrawnMisbehaviour) -> bool| drawn.iter().filter(|fate| is(fate)).count();
+        assert!((2800..3200).contains(&part(|fate| fate.is_dropped)));
+        assert!((1800..2200).contains(&part(|fate| fate.is_duplicate)));
+        assert!((800..1200).contains(&part(|fate| fate.is_error)));
+        let millis = |fate: &DrawnMisbehaviour| fate.delay.as_millis();
         assert_eq!(drawn.iter().map(millis).min(), Some(10));
         assert_eq!(drawn.iter().map(millis).max(), Some(30));
-        let lost = (0..10_000).find(|order| drawn[*order as usize].drop).unwrap();
-        assert!((0..50).any(|_| !fates.next(lost).drop));
+        let lost = (0..10_000).find(|order| drawn[*order as usize].is_dropped).unwrap();
+        assert!((0..50).any(|_| !fates.next(lost).is_dropped));
     }
 
     #[test]
     fn nobody_asked_means_no_harm() {
-        let fates = Fates::new(Seed(1), Misbehaviour::default());
-        assert!((0..1000).all(|order| fates.next(order) == Fate::default()));
+        let fates = MisbehaviourSource::new(Seed(1), MisbehaviourSettings::default());
+        assert!((0..1000).all(|order| fates.next(order) == DrawnMisbehaviour::default()));
     }
 
     #[test]

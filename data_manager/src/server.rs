@@ -10,7 +10,7 @@ use serving::listen::{ListenError, Listeners, check_exposure};
 use serving::server::{
     Budget, Limits, MAX_MESSAGE_BYTES, Protocol, Serving, Terms as ServerTerms, raise_file_limit,
 };
-use store::{ConnectError, MigrationError, Migrations, PoolSettings};
+use store::{ConnectError, MigrationError, MigrationSet, PoolSettings};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -19,31 +19,31 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::api::Api;
-use crate::background::{Background, Work};
+use crate::api::DataManagerApi;
+use crate::assignments::{AssignmentStore, PgAssignments};
+use crate::background::{BackgroundDelivery, DeliveryContext};
 use crate::callbacks::OrderServices;
-use crate::counters::{Counters, Counts};
-use crate::exchange::Exchange;
-use crate::given::{Book, Postgres};
-use crate::misbehaviour::Fates;
-use crate::settings::Settings;
+use crate::counters::{DeliveryCounters, DeliveryCounts};
+use crate::exchange::QuestionHandler;
+use crate::misbehaviour::MisbehaviourSource;
+use crate::settings::DataManagerSettings;
 
-type Service = DataManagerServer<Api>;
+type DataManagerService = DataManagerServer<DataManagerApi>;
 
 /// How long a stop may take, and how much of that is kept for the last callbacks.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
-const FOR_CALLBACKS: Duration = Duration::from_secs(3);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const LAST_CALLBACKS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Files for everything but clients: the database, the order services.
-const FILES_KEPT_BACK: u64 = 64;
+const RESERVED_FILE_COUNT: u64 = 64;
 /// Questions that one order service asks at a time. It has one connection, and may ask one by one (`--exchange single`); the
 /// next ones wait at its side.
-const MAX_QUESTIONS: u32 = 2_000;
+const MAX_CONCURRENT_QUESTIONS: u32 = 2_000;
 /// Whoever watches the health keeps a call open for ever; until this long after the stop they are told about it.
-const FOR_WATCHERS: Duration = Duration::from_millis(200);
+const HEALTH_WATCHERS_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Why a data manager cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum DataManagerStartError {
     /// An order service's address that is none.
     #[error("order service address {0}")]
     Address(String),
@@ -75,14 +75,14 @@ pub enum StartError {
     Reflection(String),
 }
 
-impl StartError {
+impl DataManagerStartError {
     /// Whether the settings are at fault, and not what the program meets.
-    pub fn is_usage(&self) -> bool {
+    pub fn is_usage_error(&self) -> bool {
         matches!(self, Self::Address(_) | Self::Listen(ListenError::Exposed(_)))
     }
 }
 
-impl From<MigrationError> for StartError {
+impl From<MigrationError> for DataManagerStartError {
     fn from(error: MigrationError) -> Self {
         match error {
             MigrationError::TooOld { found, needed, .. } => Self::SchemaTooOld { found, needed },
@@ -92,9 +92,9 @@ impl From<MigrationError> for StartError {
 }
 
 /// A data manager that serves.
-pub struct DataManager {
+pub struct RunningDataManager {
     addresses: Vec<SocketAddr>,
-    counters: Arc<Counters>,
+    counters: Arc<DeliveryCounters>,
     health: HealthReporter,
     /// Cancelled when nothing new is served any more.
     closing: CancellationToken,
@@ -104,30 +104,37 @@ pub struct DataManager {
     deliveries: JoinHandle<()>,
 }
 
-impl DataManager {
+impl RunningDataManager {
     /// Starts one; it serves when this returns. Needs a tokio runtime, and ends with it.
-    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+    pub async fn start(settings: DataManagerSettings) -> Result<Self, DataManagerStartError> {
         check_exposure(&settings.listen, settings.allow_unauthenticated)?;
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(DeliveryCounters::default());
         let services = OrderServices::new(&settings.order_addresses, Arc::clone(&counters));
-        let services = services.map_err(StartError::Address)?;
-        let book = open(&settings).await?;
+        let services = services.map_err(DataManagerStartError::Address)?;
+        let book = open_assignment_store(&settings).await?;
         let listeners = Listeners::bind(&settings.listen, settings.app_port, "--app-port").await?;
         let addresses = listeners.addresses();
         if addresses.is_empty() {
-            return Err(StartError::NowhereToListen);
+            return Err(DataManagerStartError::NowhereToListen);
         }
         let hosts = Hosts::loopback_and(settings.allowed_hosts.iter().cloned());
-        let Settings { once, terms, mode, misbehaviour, seed, .. } = settings;
+        let DataManagerSettings { once, delivery_options: terms, mode, misbehaviour, seed, .. } = settings;
         if once && misbehaviour.duplicate_rate > 0.0 {
             tracing::warn!("--once sends nothing twice: --duplicate-callback-rate is ignored");
         }
-        let work = Arc::new(Work { book, services, once, terms, counters: Arc::clone(&counters) });
+        let work = Arc::new(DeliveryContext {
+            assignments: book,
+            services,
+            once,
+            options: terms,
+            counters: Arc::clone(&counters),
+        });
         let (closing, finishing) = (CancellationToken::new(), CancellationToken::new());
-        let (background, deliveries) = Background::start(Arc::clone(&work), finishing.clone());
-        let fates = Fates::new(seed, misbehaviour);
-        let exchange = Arc::new(Exchange { work, background, fates, mode });
-        let (server, health) = serve(Api(exchange), listeners, hosts, closing.clone()).await?;
+        let (background, deliveries) = BackgroundDelivery::start(Arc::clone(&work), finishing.clone());
+        let fates = MisbehaviourSource::new(seed, misbehaviour);
+        let exchange = Arc::new(QuestionHandler { context: work, background, misbehaviour: fates, mode });
+        let (server, health) =
+            serve_grpc(DataManagerApi(exchange), listeners, hosts, closing.clone()).await?;
         tracing::info!(?addresses, seed = seed.0, %mode, once, "data manager ready");
         Ok(Self { addresses, counters, health, closing, server, finishing, deliveries })
     }
@@ -143,22 +150,22 @@ impl DataManager {
     }
 
     /// What happened since the start.
-    pub fn counts(&self) -> Counts {
-        self.counters.now()
+    pub fn counts(&self) -> DeliveryCounts {
+        self.counters.snapshot()
     }
 
     /// Stops: not serving at once, open questions answered, callbacks never tried sent; within ten seconds.
-    pub async fn stop(mut self) -> Counts {
-        let deadline = Instant::now() + STOP_WITHIN;
-        for name in ["", Service::NAME] {
+    pub async fn stop(mut self) -> DeliveryCounts {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        for name in ["", DataManagerService::NAME] {
             self.health.set_service_status(name, ServingStatus::NotServing).await;
         }
         self.closing.cancel();
-        if timeout(FOR_WATCHERS, self.server.ended()).await.is_err() {
-            for name in ["", Service::NAME] {
+        if timeout(HEALTH_WATCHERS_TIMEOUT, self.server.ended()).await.is_err() {
+            for name in ["", DataManagerService::NAME] {
                 self.health.clear_service_status(name).await;
             }
-            if timeout_at(deadline - FOR_CALLBACKS, self.server.ended()).await.is_err() {
+            if timeout_at(deadline - LAST_CALLBACKS_TIMEOUT, self.server.ended()).await.is_err() {
                 tracing::warn!("some questions are still open: they are cut off");
                 self.server.cut();
             }
@@ -172,43 +179,46 @@ impl DataManager {
     }
 }
 
-async fn open(settings: &Settings) -> Result<Book, StartError> {
-    let Some(options) = &settings.database else { return Ok(Book::in_memory(settings.seed)) };
+async fn open_assignment_store(
+    settings: &DataManagerSettings,
+) -> Result<AssignmentStore, DataManagerStartError> {
+    let Some(options) = &settings.database else { return Ok(AssignmentStore::in_memory(settings.seed)) };
     let pool_settings = PoolSettings {
         // One commits what is given, one what is delivered, one lists; one to spare.
         name: "book",
         max_connections: 4,
-        patience: settings.startup_timeout,
+        connect_timeout: settings.startup_timeout,
         application_name: "data_manager".to_owned(),
         session: Vec::new(),
     };
-    let pool = store::connect(options.clone(), &pool_settings).await?;
+    let pool = store::connect_pool(options.clone(), &pool_settings).await?;
     store::wait_until_writable(&pool, settings.startup_timeout).await?;
     let mut connection = pool.acquire().await.map_err(|error| ConnectError::Unreachable {
         database: "the database".to_owned(),
         reason: error.to_string(),
         waited: Duration::ZERO,
     })?;
-    Migrations::data_manager().apply_if_empty(&mut connection).await?;
+    MigrationSet::data_manager().apply_if_empty(&mut connection).await?;
     drop(connection);
-    Ok(Book::Postgres(Postgres::new(pool, settings.seed)))
+    Ok(AssignmentStore::Postgres(PgAssignments::new(pool, settings.seed)))
 }
 
-async fn serve(
-    api: Api,
+async fn serve_grpc(
+    api: DataManagerApi,
     listeners: Listeners,
     hosts: Hosts,
     closing: CancellationToken,
-) -> Result<(Serving, HealthReporter), StartError> {
+) -> Result<(Serving, HealthReporter), DataManagerStartError> {
     // The list of all orders outgrows any usual limit.
     let service = DataManagerServer::new(api)
         .accept_compressed(serving::grpc::GZIP)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(usize::MAX);
     let (routes, health) = serving::grpc::with_reflection_and_health(Routes::new(service))
-        .map_err(|error| StartError::Reflection(error.to_string()))?;
-    health.set_serving::<Service>().await;
-    let limits = Limits::within_files(raise_file_limit(), FILES_KEPT_BACK, 1).with_streams(MAX_QUESTIONS);
-    let terms = ServerTerms { protocol: Protocol::Grpc, hosts, limits, budget: Budget::default() };
-    Ok((serving::server::serve(listeners, routes.into_axum_router(), terms, closing), health))
+        .map_err(|error| DataManagerStartError::Reflection(error.to_string()))?;
+    health.set_serving::<DataManagerService>().await;
+    let limits = Limits::within_files(raise_file_limit(), RESERVED_FILE_COUNT, 1)
+        .with_streams(MAX_CONCURRENT_QUESTIONS);
+    let options = ServerTerms { protocol: Protocol::Grpc, hosts, limits, budget: Budget::default() };
+    Ok((serving::server::serve(listeners, routes.into_axum_router(), options, closing), health))
 }

@@ -3,29 +3,29 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ::settings::{Group, Program, Resolved, Setting, SettingError};
-use store::{PgConnectOptions, parse_url};
+use ::settings::{ProgramSettings, ResolvedSettings, Setting, SettingError, SettingGroup};
+use store::{PgConnectOptions, parse_database_url};
 
-use crate::misbehaviour::{Misbehaviour, Mode};
+use crate::misbehaviour::{CallbackMode, MisbehaviourSettings};
 use crate::seed::Seed;
 
 /// The table: flags, `DATA_MANAGER_…` variables and file keys.
-pub(crate) const PROGRAM: Program = Program {
+pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
     name: "data_manager",
     env_prefix: "DATA_MANAGER_",
     groups: &[
-        Group {
+        SettingGroup {
             title: "Serving",
             settings: &[
                 Setting::new("order-address", "HOST:PORT", "the order service that gets the callbacks")
-                    .or("localhost:8094"),
+                    .with_default("localhost:8094"),
                 Setting::new(
                     "also-order-address",
                     "HOST:PORT",
                     "a second one: callbacks alternate between the two",
                 ),
-                Setting::new("app-port", "PORT", "gRPC port").or("8093"),
-                Setting::new("listen", "ADDRESS,…", "addresses to listen on").or("127.0.0.1,::1"),
+                Setting::new("app-port", "PORT", "gRPC port").with_default("8093"),
+                Setting::new("listen", "ADDRESS,…", "addresses to listen on").with_default("127.0.0.1,::1"),
                 Setting::switch(
                     "allow-unauthenticated",
                     "allow other machines to connect without credentials",
@@ -33,7 +33,7 @@ pub(crate) const PROGRAM: Program = Program {
                 Setting::new("allowed-hosts", "NAME,…", "host names, besides loopback, that it is called by"),
             ],
         },
-        Group {
+        SettingGroup {
             title: "Data",
             settings: &[
                 Setting::new(
@@ -41,12 +41,13 @@ pub(crate) const PROGRAM: Program = Program {
                     "URL",
                     "keep what was given in this Postgres database, else in memory",
                 )
-                .secret(),
+                .as_secret(),
                 Setting::new("database-url-file", "FILE", "a file with that URL, readable by nobody else"),
-                Setting::new("startup-timeout", "DURATION", "how long to wait for the database").or("60s"),
+                Setting::new("startup-timeout", "DURATION", "how long to wait for the database")
+                    .with_default("60s"),
             ],
         },
-        Group {
+        SettingGroup {
             title: "Misbehaviour",
             settings: &[
                 Setting::new(
@@ -59,34 +60,35 @@ pub(crate) const PROGRAM: Program = Program {
                     "MODE",
                     "send the callback before or after the answer, or async to it",
                 )
-                .or("before"),
+                .with_default("before"),
                 Setting::new("callback-delay-ms", "A..B", "hold callbacks back for A to B milliseconds")
-                    .or("0..0"),
-                Setting::new("drop-callback-rate", "RATE", "part of the callbacks to lose, 0 to 1").or("0"),
+                    .with_default("0..0"),
+                Setting::new("drop-callback-rate", "RATE", "part of the callbacks to lose, 0 to 1")
+                    .with_default("0"),
                 Setting::new(
                     "duplicate-callback-rate",
                     "RATE",
                     "part of the callbacks to send twice, 0 to 1",
                 )
-                .or("0"),
+                .with_default("0"),
                 Setting::new(
                     "error-rate",
                     "RATE",
                     "part of the questions to answer with UNAVAILABLE, 0 to 1",
                 )
-                .or("0"),
+                .with_default("0"),
                 Setting::switch(
                     "once",
                     "deliver each order's callback until it is accepted once, then never again",
                 ),
             ],
         },
-        Group {
+        SettingGroup {
             title: "Program",
             settings: &[
                 Setting::new("config", "FILE", "read settings from this TOML file"),
                 Setting::new("log-filter", "FILTER", "what to log, such as debug or data_manager=debug")
-                    .or("info"),
+                    .with_default("info"),
             ],
         },
     ],
@@ -94,7 +96,7 @@ pub(crate) const PROGRAM: Program = Program {
 
 /// How a data manager is to be run.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct DataManagerSettings {
     /// Where callbacks go, as `host:port`; several take turns.
     pub order_addresses: Vec<String>,
     /// Where to listen.
@@ -112,47 +114,47 @@ pub struct Settings {
     /// What data and misbehaviour are drawn from.
     pub seed: Seed,
     /// When callbacks are sent.
-    pub mode: Mode,
+    pub mode: CallbackMode,
     /// What is done wrong on request.
-    pub misbehaviour: Misbehaviour,
+    pub misbehaviour: MisbehaviourSettings,
     /// Whether a callback that was accepted once is never sent again.
     pub once: bool,
     /// Patience and limits.
-    pub terms: Terms,
+    pub delivery_options: DeliveryOptions,
 }
 
 /// Patience and limits of delivery, which no flag sets.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct DeliveryOptions {
     /// How long a question waits for its callback's delivery, beside the delay that was asked for.
-    pub patience: Duration,
+    pub delivery_timeout: Duration,
     /// How long a call to an order service may take when no question waits for it.
     pub call_timeout: Duration,
     /// The wait after the first failed try; doubles with each.
-    pub first_wait: Duration,
+    pub first_retry_wait: Duration,
     /// The longest wait between tries.
-    pub longest_wait: Duration,
+    pub max_retry_wait: Duration,
     /// How long a callback that fails is tried again; with `once`, for ever.
-    pub forget_after: Duration,
+    pub retry_timeout: Duration,
     /// Most callbacks that wait to be sent.
-    pub most_waiting: usize,
+    pub max_waiting_callbacks: usize,
 }
 
-impl Default for Terms {
+impl Default for DeliveryOptions {
     fn default() -> Self {
         Self {
             // Below the order service's --callback-timeout of 2 s, which bounds the question.
-            patience: Duration::from_millis(1500),
+            delivery_timeout: Duration::from_millis(1500),
             call_timeout: Duration::from_secs(5),
-            first_wait: Duration::from_millis(100),
-            longest_wait: Duration::from_secs(5),
-            forget_after: Duration::from_secs(120),
-            most_waiting: 100_000,
+            first_retry_wait: Duration::from_millis(100),
+            max_retry_wait: Duration::from_secs(5),
+            retry_timeout: Duration::from_secs(120),
+            max_waiting_callbacks: 100_000,
         }
     }
 }
 
-impl Settings {
+impl DataManagerSettings {
     /// The flags' defaults with seed 0, on a free port of 127.0.0.1: for starting one in process.
     pub fn in_process(order_addresses: Vec<String>) -> Self {
         Self {
@@ -164,57 +166,58 @@ impl Settings {
             database: None,
             startup_timeout: Duration::from_secs(60),
             seed: Seed(0),
-            mode: Mode::Before,
-            misbehaviour: Misbehaviour::default(),
+            mode: CallbackMode::Before,
+            misbehaviour: MisbehaviourSettings::default(),
             once: false,
-            terms: Terms::default(),
+            delivery_options: DeliveryOptions::default(),
         }
     }
 
     /// The typed values of what was resolved from the table.
-    pub(crate) fn of(resolved: &Resolved) -> Result<Self, SettingError> {
-        let mut order_addresses: Vec<String> = vec![resolved.required("order-address")?];
-        order_addresses.extend(resolved.optional("also-order-address")?);
-        let rate = |name| resolved.within(name, 0.0..=1.0);
+    pub(crate) fn from_resolved(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
+        let mut order_addresses: Vec<String> = vec![resolved.get_required("order-address")?];
+        order_addresses.extend(resolved.get_optional("also-order-address")?);
+        let rate = |name| resolved.get_in_range(name, 0.0..=1.0);
         Ok(Self {
             order_addresses,
-            listen: addresses(resolved)?,
-            app_port: resolved.within("app-port", 1..=u16::MAX)?,
-            allow_unauthenticated: resolved.switch("allow-unauthenticated")?,
-            allowed_hosts: resolved.list("allowed-hosts"),
-            database: database(resolved)?,
-            startup_timeout: resolved.duration("startup-timeout")?,
-            seed: Seed(resolved.optional("seed")?.unwrap_or_else(rand::random)),
-            mode: resolved.required("callback-mode")?,
-            misbehaviour: Misbehaviour {
-                delay: resolved.required("callback-delay-ms")?,
+            listen: parse_listen_addresses(resolved)?,
+            app_port: resolved.get_in_range("app-port", 1..=u16::MAX)?,
+            allow_unauthenticated: resolved.is_switched_on("allow-unauthenticated")?,
+            allowed_hosts: resolved.get_list("allowed-hosts"),
+            database: parse_database_options(resolved)?,
+            startup_timeout: resolved.get_duration("startup-timeout")?,
+            seed: Seed(resolved.get_optional("seed")?.unwrap_or_else(rand::random)),
+            mode: resolved.get_required("callback-mode")?,
+            misbehaviour: MisbehaviourSettings {
+                delay: resolved.get_required("callback-delay-ms")?,
                 drop_rate: rate("drop-callback-rate")?,
                 duplicate_rate: rate("duplicate-callback-rate")?,
                 error_rate: rate("error-rate")?,
             },
-            once: resolved.switch("once")?,
-            terms: Terms::default(),
+            once: resolved.is_switched_on("once")?,
+            delivery_options: DeliveryOptions::default(),
         })
     }
 }
 
-fn addresses(resolved: &Resolved) -> Result<Vec<IpAddr>, SettingError> {
+fn parse_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, SettingError> {
     let parse = |text: String| {
-        let wrong = |_| resolved.invalid("listen", format!("`{text}` is not an IP address"));
+        let wrong = |_| resolved.invalid_setting("listen", format!("`{text}` is not an IP address"));
         text.parse().map_err(wrong)
     };
-    let addresses: Vec<IpAddr> = resolved.list("listen").into_iter().map(parse).collect::<Result<_, _>>()?;
+    let addresses: Vec<IpAddr> =
+        resolved.get_list("listen").into_iter().map(parse).collect::<Result<_, _>>()?;
     if addresses.is_empty() {
-        return Err(resolved.invalid("listen", "names no address".to_owned()));
+        return Err(resolved.invalid_setting("listen", "names no address".to_owned()));
     }
     Ok(addresses)
 }
 
-fn database(resolved: &Resolved) -> Result<Option<PgConnectOptions>, SettingError> {
+fn parse_database_options(resolved: &ResolvedSettings) -> Result<Option<PgConnectOptions>, SettingError> {
     let (name, file_name) = ("database-url", "database-url-file");
-    let Some(url) = resolved.secret(name, file_name)? else { return Ok(None) };
-    let given = if resolved.value(name).is_some() { name } else { file_name };
-    parse_url(url.reveal()).map(Some).map_err(|reason| resolved.invalid(given, reason))
+    let Some(url) = resolved.get_secret(name, file_name)? else { return Ok(None) };
+    let source_name = if resolved.get_value(name).is_some() { name } else { file_name };
+    parse_database_url(url.reveal()).map(Some).map_err(|reason| resolved.invalid_setting(source_name, reason))
 }
 
 #[cfg(test)]
@@ -222,12 +225,13 @@ mod tests {
     use super::*;
     use crate::misbehaviour::DelayMs;
 
-    fn settings(args: &[&str]) -> Result<Settings, String> {
+    fn settings(args: &[&str]) -> Result<DataManagerSettings, String> {
         let line = std::iter::once("data_manager").chain(args.iter().copied()).map(Into::into);
-        let matches = crate::commands::command().try_get_matches_from(::settings::normalise(line));
-        let matches = matches.map_err(|error| ::settings::one_line(&error))?;
-        let resolved = Resolved::new(&PROGRAM, &matches, []).map_err(|error| error.to_string())?;
-        Settings::of(&resolved).map_err(|error| error.to_string())
+        let matches = crate::commands::build_command().try_get_matches_from(::settings::normalise_args(line));
+        let matches = matches.map_err(|error| ::settings::usage_error_line(&error))?;
+        let resolved =
+            ResolvedSettings::new(&PROGRAM_SETTINGS, &matches, []).map_err(|error| error.to_string())?;
+        DataManagerSettings::from_resolved(&resolved).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -235,8 +239,8 @@ mod tests {
         let settings = settings(&[]).unwrap();
         assert_eq!((settings.order_addresses, settings.app_port), (vec!["localhost:8094".to_owned()], 8093));
         assert_eq!(settings.listen, serving::listen::LOOPBACK);
-        assert_eq!((settings.mode, settings.once), (Mode::Before, false));
-        assert_eq!(settings.misbehaviour, Misbehaviour::default());
+        assert_eq!((settings.mode, settings.once), (CallbackMode::Before, false));
+        assert_eq!(settings.misbehaviour, MisbehaviourSettings::default());
         assert!(settings.database.is_none());
     }
 
@@ -247,9 +251,13 @@ mod tests {
         let line = "--seed 7 --callback-mode async --callback-delay-ms 5..9 --drop-callback-rate 0.5 \
                     --duplicate-callback-rate 1 --error-rate 0.25 --once --also-order-address other:1";
         let all = settings(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
-        assert_eq!((all.seed, all.mode, all.once), (Seed(7), Mode::Async, true));
-        let rates =
-            Misbehaviour { delay: DelayMs(5..=9), drop_rate: 0.5, duplicate_rate: 1.0, error_rate: 0.25 };
+        assert_eq!((all.seed, all.mode, all.once), (Seed(7), CallbackMode::Async, true));
+        let rates = MisbehaviourSettings {
+            delay: DelayMs(5..=9),
+            drop_rate: 0.5,
+            duplicate_rate: 1.0,
+            error_rate: 0.25,
+        };
         assert_eq!((all.misbehaviour, all.order_addresses.len()), (rates, 2));
     }
 

@@ -8,7 +8,10 @@
 
 use std::sync::Arc;
 
-use configurator::sdk::{Action, Env, Handler, Handlers, Host, Request, TaskError};
+use configurator::sdk::{
+    BlockAction, BlockRequest, Env, IntegrationError, IntegrationHandler, IntegrationHandlers,
+    IntegrationWorker,
+};
 use queue::fifo::SqsAccount;
 use queue_sqs::SqsFifo;
 use serde::{Deserialize, Serialize};
@@ -17,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 /// What the blocks' args are.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Service {
+pub struct ServiceParams {
     service_id: i64,
 }
 
@@ -30,19 +33,19 @@ pub struct ServiceState {
 /// `balance.set_service`: idempotent, as the id follows from the input.
 pub struct SetService;
 
-impl Handler for SetService {
+impl IntegrationHandler for SetService {
     const TASK_TYPE: &'static str = "set_service";
-    type Params = Service;
+    type Params = ServiceParams;
     type State = ServiceState;
 
-    async fn handle(&self, request: Request<Service>) -> Result<ServiceState, TaskError> {
+    async fn handle(&self, request: BlockRequest<ServiceParams>) -> Result<ServiceState, IntegrationError> {
         Ok(ServiceState { id: 1000 + request.params.service_id })
     }
 }
 
 /// What the blocks' args are.
 #[derive(Deserialize)]
-pub struct Price {
+pub struct PriceParams {
     service: i64,
     price: f64,
 }
@@ -57,25 +60,25 @@ pub struct PriceState {
 /// `balance.set_price`.
 pub struct SetPrice;
 
-impl Handler for SetPrice {
+impl IntegrationHandler for SetPrice {
     const TASK_TYPE: &'static str = "set_price";
-    type Params = Price;
+    type Params = PriceParams;
     type State = PriceState;
 
-    async fn handle(&self, request: Request<Price>) -> Result<PriceState, TaskError> {
-        let Price { service, price } = request.params;
+    async fn handle(&self, request: BlockRequest<PriceParams>) -> Result<PriceState, IntegrationError> {
+        let PriceParams { service, price } = request.params;
         match request.action {
-            Action::Delete => Ok(PriceState { service, price: None }),
+            BlockAction::Delete => Ok(PriceState { service, price: None }),
             // Answered with its code and what is wrong; the blocks that depend on this one are skipped.
-            _ if price < 0.0 => Err(TaskError::invalid("price", "must not be negative")),
+            _ if price < 0.0 => Err(IntegrationError::invalid("price", "must not be negative")),
             _ => Ok(PriceState { service, price: Some(price) }),
         }
     }
 }
 
 /// What this integration does.
-pub fn handlers() -> Handlers {
-    Handlers::default().with(SetService).with(SetPrice)
+pub fn balance_handlers() -> IntegrationHandlers {
+    IntegrationHandlers::default().with_handler(SetService).with_handler(SetPrice)
 }
 
 /// Runs until Ctrl-C; what is in work then is finished.
@@ -93,6 +96,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     let queues = Arc::new(SqsFifo::new(&account).await);
-    Host::new(queues).run(handlers(), "balance", env, stop).await;
+    IntegrationWorker::new(queues).run(balance_handlers(), "balance", env, stop).await;
     Ok(())
 }

@@ -11,23 +11,23 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::settings::Role;
+use crate::settings::ProcessRole;
 
 /// Time between two signs of life.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A process that was not heard of for so long is not shown as living; three signs of life may be missed.
-pub const SILENT_AFTER: Duration = Duration::from_secs(20);
+pub const SILENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A process that was not heard of for so long is forgotten by the next sign of life of another.
-const FORGET_AFTER: Duration = Duration::from_secs(600);
+const FORGET_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Most processes that are shown.
-const MAX_SHOWN: i64 = 1000;
+const MAX_LISTED_PROCESSES: i64 = 1000;
 
 /// What a process says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Description {
+pub struct ProcessDescription {
     /// The machine's name.
     pub host: String,
     /// The process id on that machine.
@@ -38,9 +38,9 @@ pub struct Description {
     pub roles: Vec<String>,
 }
 
-impl Description {
+impl ProcessDescription {
     /// This process, with these roles.
-    pub fn of_this_process(roles: &[Role]) -> Self {
+    pub fn of_this_process(roles: &[ProcessRole]) -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
         Self {
             host: host.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned()),
@@ -53,7 +53,7 @@ impl Description {
 
 /// A process as it is known in the database.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-pub struct Process {
+pub struct ProcessRow {
     /// Which.
     pub process_id: Uuid,
     /// The machine's name.
@@ -72,16 +72,16 @@ pub struct Process {
     pub seen_seconds_ago: f64,
 }
 
-impl Process {
+impl ProcessRow {
     /// Whether it told of itself a short while ago.
     pub fn is_alive(&self) -> bool {
-        self.seen_seconds_ago < SILENT_AFTER.as_secs_f64()
+        self.seen_seconds_ago < SILENT_TIMEOUT.as_secs_f64()
     }
 }
 
 /// Tells of this process until `stop`, and then that it is gone. A database that does not answer is told later: nobody waits
 /// for this.
-pub async fn run_heartbeat(pool: PgPool, process: Description, stop: CancellationToken) {
+pub async fn run_heartbeat(pool: PgPool, process: ProcessDescription, stop: CancellationToken) {
     let process_id = Uuid::new_v4();
     let mut tick = interval(HEARTBEAT_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -91,30 +91,34 @@ pub async fn run_heartbeat(pool: PgPool, process: Description, stop: Cancellatio
             _ = tick.tick() => {}
         }
         // Between two statements it may end at once.
-        if let Err(error) = refresh(&pool, process_id, &process).await {
+        if let Err(error) = refresh_process(&pool, process_id, &process).await {
             tracing::warn!(%error, code = "UNAVAILABLE", "heartbeat");
         }
     }
-    let _ = timeout(Duration::from_secs(1), forget(&pool, process_id)).await;
+    let _ = timeout(Duration::from_secs(1), forget_process(&pool, process_id)).await;
 }
 
 /// A sign of life.
-pub async fn refresh(pool: &PgPool, process_id: Uuid, process: &Description) -> Result<()> {
+pub async fn refresh_process(pool: &PgPool, process_id: Uuid, process: &ProcessDescription) -> Result<()> {
     let process = process.clone();
-    store::run(pool, "refresh_process", move |connection| {
-        let Description { host, pid, version, roles } = process.clone();
+    store::run_statement(pool, "refresh_process", move |connection| {
+        let ProcessDescription { host, pid, version, roles } = process.clone();
         Box::pin(async move {
-            let refreshed =
-                sqlx::query(REFRESH).bind(process_id).bind(host).bind(pid).bind(version).bind(roles);
-            refreshed.bind(FORGET_AFTER.as_secs_f64()).execute(connection).await?;
+            let refreshed = sqlx::query(REFRESH_PROCESS_SQL)
+                .bind(process_id)
+                .bind(host)
+                .bind(pid)
+                .bind(version)
+                .bind(roles);
+            refreshed.bind(FORGET_TIMEOUT.as_secs_f64()).execute(connection).await?;
             Ok(())
         })
     })
     .await
 }
 
-async fn forget(pool: &PgPool, process_id: Uuid) -> Result<()> {
-    store::run(pool, "forget_process", move |connection| {
+async fn forget_process(pool: &PgPool, process_id: Uuid) -> Result<()> {
+    store::run_statement(pool, "forget_process", move |connection| {
         Box::pin(async move {
             let forgotten = sqlx::query("DELETE FROM processes WHERE process_id = $1 -- forget_process");
             forgotten.bind(process_id).execute(connection).await?;
@@ -125,14 +129,16 @@ async fn forget(pool: &PgPool, process_id: Uuid) -> Result<()> {
 }
 
 /// The processes that are known, the longest-living first.
-pub async fn list(pool: &PgPool) -> Result<Vec<Process>> {
-    store::run(pool, "list_processes", |connection| {
-        Box::pin(async move { Ok(sqlx::query_as(LIST).bind(MAX_SHOWN).fetch_all(connection).await?) })
+pub async fn list_processes(pool: &PgPool) -> Result<Vec<ProcessRow>> {
+    store::run_statement(pool, "list_processes", |connection| {
+        Box::pin(async move {
+            Ok(sqlx::query_as(LIST_PROCESSES_SQL).bind(MAX_LISTED_PROCESSES).fetch_all(connection).await?)
+        })
     })
     .await
 }
 
-const REFRESH: &str = "-- refresh_process
+const REFRESH_PROCESS_SQL: &str = "-- refresh_process
 WITH silent AS (
     SELECT process_id FROM processes
     WHERE seen_at < now() - make_interval(secs => $6) AND process_id <> $1 FOR UPDATE SKIP LOCKED
@@ -142,7 +148,7 @@ WITH silent AS (
 INSERT INTO processes (process_id, host, pid, version, roles) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (process_id) DO UPDATE SET seen_at = now()";
 
-const LIST: &str = "-- list_processes
+const LIST_PROCESSES_SQL: &str = "-- list_processes
 SELECT process_id, host, pid, version, roles, started_at,
        extract(epoch FROM now() - started_at)::float8 AS up_seconds,
        extract(epoch FROM now() - seen_at)::float8 AS seen_seconds_ago

@@ -7,42 +7,45 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::{Job, Jobs};
+use queue::{Job, JobQueue};
 use sqlx::PgPool;
-use store::{Result, Turn};
+use store::{FairTurn, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::exchange::Breaker;
-use crate::orders::{self, Admission, End, Ender, Entrance, Order, Origin, State, Work};
+use crate::exchange::CircuitBreaker;
+use crate::orders::{
+    self, Order, OrderAdmission, OrderAttempt, OrderAttemptOrigin, OrderAttemptOutcome, OrderAttemptWriter,
+    OrderState, PipelineSender,
+};
 
 /// What the claimer works with.
-pub struct Claimer {
+pub struct RetryClaimer {
     /// The database.
     pub pool: PgPool,
     /// The retry queue.
-    pub jobs: Jobs,
+    pub jobs: JobQueue,
     /// Held open: nothing is claimed but probes.
-    pub breaker: Breaker,
+    pub breaker: CircuitBreaker,
     /// The pipeline's entrance.
-    pub line: Entrance,
+    pub pipeline_sender: PipelineSender,
     /// For orders that turn out to have ended.
-    pub ender: Ender,
+    pub attempt_writer: OrderAttemptWriter,
     /// Orders from the queue in the pipeline at a time.
-    pub room: usize,
+    pub max_in_flight: usize,
 }
 
-impl Claimer {
+impl RetryClaimer {
     /// Claims until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let free = Arc::new(Semaphore::new(self.room));
+        let permits = Arc::new(Semaphore::new(self.max_in_flight));
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.breaker.may_try() => {}
+                () = self.breaker.wait_until_callable() => {}
             }
-            let room = if self.breaker.is_open() { 1 } else { free.available_permits() };
-            let claimed = match self.claim(&free, room).await {
+            let limit = if self.breaker.is_open() { 1 } else { permits.available_permits() };
+            let claimed = match self.claim_jobs(&permits, limit).await {
                 Ok(claimed) => claimed,
                 Err(error) => {
                     tracing::warn!(%error, code = "UNAVAILABLE", "claiming orders to retry failed");
@@ -54,11 +57,11 @@ impl Claimer {
                 if self.breaker.is_open() && claimed > 0 {
                     // The probe's outcome, or the next pause, decides.
                     tokio::time::sleep(Duration::from_millis(20)).await;
-                } else if claimed == room && room > 0 {
-                    self.half_free(&free).await;
+                } else if claimed == limit && limit > 0 {
+                    self.wait_for_half_free(&permits).await;
                 } else {
-                    self.half_free(&free).await;
-                    self.jobs.may_be_due().await;
+                    self.wait_for_half_free(&permits).await;
+                    self.jobs.wait_until_due().await;
                 }
             };
             tokio::select! {
@@ -69,66 +72,74 @@ impl Claimer {
     }
 
     /// Another claim is worth its round trip when half the room is free.
-    async fn half_free(&self, free: &Semaphore) {
-        let half = u32::try_from(self.room.div_ceil(2)).unwrap_or(u32::MAX);
-        drop(free.acquire_many(half).await);
+    async fn wait_for_half_free(&self, permits: &Semaphore) {
+        let half = u32::try_from(self.max_in_flight.div_ceil(2)).unwrap_or(u32::MAX);
+        drop(permits.acquire_many(half).await);
     }
 
-    async fn claim(&self, free: &Arc<Semaphore>, room: usize) -> Result<usize> {
+    async fn claim_jobs(&self, permits: &Arc<Semaphore>, limit: usize) -> Result<usize> {
         // Who has just come does not wait for all who waited for the data manager.
-        let jobs = self.jobs.claim_latest_first(room).await?;
-        let ids: Vec<i32> = jobs.iter().filter_map(order_id).collect();
+        let jobs = self.jobs.claim_latest_first(limit).await?;
+        let ids: Vec<i32> = jobs.iter().filter_map(job_order_id).collect();
         if ids.is_empty() {
             return Ok(0);
         }
-        let loaded = orders::load(&self.pool, ids).await;
-        let loaded = loaded.inspect_err(|_| jobs.iter().for_each(|job| self.jobs.end(&job.lane, job.id)))?;
+        let result = orders::load_orders(&self.pool, ids).await;
+        let loaded =
+            result.inspect_err(|_| jobs.iter().for_each(|job| self.jobs.end_job(&job.lane, job.id)))?;
         let mut loaded: HashMap<i32, Order> =
             loaded.into_iter().map(|order| (order.order_id, order)).collect();
         let claimed = jobs.len();
         for job in jobs {
-            let Ok(permit) = free.clone().acquire_owned().await else { break };
-            let order = order_id(&job).and_then(|id| loaded.remove(&id));
-            self.hand_over(job, order, permit).await;
+            let Ok(permit) = permits.clone().acquire_owned().await else { break };
+            let order = job_order_id(&job).and_then(|id| loaded.remove(&id));
+            self.dispatch_job(job, order, permit).await;
         }
         Ok(claimed)
     }
 
-    async fn hand_over(&self, job: Job, order: Option<Order>, permit: OwnedSemaphorePermit) {
+    async fn dispatch_job(&self, job: Job, order: Option<Order>, permit: OwnedSemaphorePermit) {
         let Some(order) = order else {
             // Cannot be: jobs are written with their orders. Left in the queue, marked, for a person to see.
             tracing::error!(job = job.id, key = ?job.key, code = "CONSISTENCY_ERROR", "a retry job without its order");
             return;
         };
-        let work = work(order, job, permit);
-        match work.state {
-            State::ProcessFinished => self.ender.end(work, End::Finished).await,
-            State::Failed => self.ender.end(work, End::Failed { reason: "failed before".to_owned() }).await,
-            _ => self.line.enter(work),
+        let attempt = retried_attempt(order, job, permit);
+        match attempt.state {
+            OrderState::ProcessFinished => {
+                self.attempt_writer.write(attempt, OrderAttemptOutcome::Finished).await
+            }
+            OrderState::Failed => {
+                self.attempt_writer
+                    .write(attempt, OrderAttemptOutcome::Failed { reason: "failed before".to_owned() })
+                    .await
+            }
+            _ => self.pipeline_sender.send(attempt),
         }
     }
 }
 
-fn order_id(job: &Job) -> Option<i32> {
+fn job_order_id(job: &Job) -> Option<i32> {
     job.key.as_deref()?.parse().ok()
 }
 
 /// The order as the pipeline takes it up: from the state it had reached.
-fn work(order: Order, job: Job, permit: OwnedSemaphorePermit) -> Work {
-    let reached = |state| order.history.iter().find(|change| change.state == state).map(|change| change.at);
+fn retried_attempt(order: Order, job: Job, permit: OwnedSemaphorePermit) -> OrderAttempt {
+    let reached_at =
+        |state| order.history.iter().find(|change| change.state == state).map(|change| change.at);
     let (started_at, external_at) =
-        (reached(State::ProcessStarted), reached(State::FinishedExternalInteraction));
-    Work {
+        (reached_at(OrderState::ProcessStarted), reached_at(OrderState::FinishedExternalInteraction));
+    OrderAttempt {
         order_id: order.order_id,
         product_id: order.product_id,
         state: order.state,
         data: order.data,
-        basis: order.basis,
+        posting_context: order.posting_context,
         attempts: order.attempts,
         started_at,
         external_at,
-        origin: Origin::Retried(Box::new(job)),
-        turn: Turn::COMMON,
-        admission: Some(Arc::new(Admission::of(permit))),
+        origin: OrderAttemptOrigin::Retried(Box::new(job)),
+        turn: FairTurn::COMMON,
+        admission: Some(Arc::new(OrderAdmission::for_request(permit))),
     }
 }

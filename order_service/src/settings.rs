@@ -16,20 +16,20 @@ use ledger::partitions::Retention;
 use ledger::sharding::MAX_EQUAL_SHARDS;
 use reconcile::Place;
 use serving::peer::check_address;
-use settings::{Resolved, SettingError, Source};
-use store::{PgConnectOptions, parse_url};
+use settings::{ResolvedSettings, SettingError, SettingSource};
+use store::{PgConnectOptions, parse_database_url};
 
-use crate::serve::connections::{LEAST_CONTROL, LEAST_SHARD};
+use crate::serve::connections::{MIN_CONTROL_CONNECTIONS, MIN_SHARD_CONNECTIONS};
 
-pub use data_dir::{DataDir, with_data_dir};
-pub use events::EventsSettings;
+pub use data_dir::{DataDir, with_default_data_dir};
+pub use events::EventServiceSettings;
 pub use export::ExportSettings;
 pub use queues::{QueueEngine, QueueSettings, SqsAccounts, SqsCompiled};
-pub use table::PROGRAM;
+pub use table::PROGRAM_SETTINGS;
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum ProcessRole {
     /// Serves the gRPC API.
     Grpc,
     /// Serves the HTTP API.
@@ -50,7 +50,7 @@ pub enum Role {
     Configurator,
 }
 
-impl Role {
+impl ProcessRole {
     /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Grpc,
@@ -82,13 +82,13 @@ impl Role {
 
 /// The settings of a serving process.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ServiceSettings {
     /// `--app-port`
     pub app_port: u16,
     /// `--http-port`
     pub http_port: u16,
     /// Whether the HTTP port was asked for by name, and must be that one.
-    pub http_port_given: bool,
+    pub is_http_port_explicit: bool,
     /// `--listen`
     pub listen: Vec<IpAddr>,
     /// `--allow-unauthenticated`
@@ -106,7 +106,7 @@ pub struct Settings {
     /// `--max-info-bytes`
     pub max_info_bytes: usize,
     /// `--roles`
-    pub roles: Vec<Role>,
+    pub roles: Vec<ProcessRole>,
     /// `--export-engine`
     pub export: ExportSettings,
     /// `--workers`
@@ -132,7 +132,7 @@ pub struct Settings {
     /// `--task-retention`
     pub task_retention: Duration,
     /// Events and webhooks.
-    pub events: EventsSettings,
+    pub events: EventServiceSettings,
     /// `--shutdown-timeout`
     pub shutdown_timeout: Duration,
 }
@@ -149,7 +149,7 @@ pub struct DatabaseSettings {
     /// `--shards`
     pub shards: Option<PathBuf>,
     /// `--initial-shards`, if it was asked for by name.
-    pub initial_shards: Option<InitialShards>,
+    pub initial_shards: Option<InitialShardSettings>,
     /// `--shard-connections`
     pub shard_connections: u32,
     /// `--startup-timeout`
@@ -158,141 +158,153 @@ pub struct DatabaseSettings {
 
 /// How many shards the first start on a database makes in it.
 #[derive(Debug, Clone)]
-pub struct InitialShards {
+pub struct InitialShardSettings {
     /// A power of two up to 256.
     pub count: usize,
     /// Who says so.
-    pub from: Source,
+    pub source: SettingSource,
 }
 
 impl DatabaseSettings {
     /// From resolved settings.
-    pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
+    pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         Ok(Self {
-            url: database_url(resolved)?,
+            url: read_database_url(resolved)?,
             data_dir: DataDir::new(resolved)?,
-            connections: resolved.within("database-connections", LEAST_CONTROL..=1000)?,
-            shards: resolved.optional::<String>("shards")?.map(PathBuf::from),
-            initial_shards: initial_shards(resolved)?,
-            shard_connections: resolved.within("shard-connections", LEAST_SHARD..=1000)?,
-            startup_timeout: resolved.duration("startup-timeout")?,
+            connections: resolved.get_in_range("database-connections", MIN_CONTROL_CONNECTIONS..=1000)?,
+            shards: resolved.get_optional::<String>("shards")?.map(PathBuf::from),
+            initial_shards: read_initial_shards(resolved)?,
+            shard_connections: resolved.get_in_range("shard-connections", MIN_SHARD_CONNECTIONS..=1000)?,
+            startup_timeout: resolved.get_duration("startup-timeout")?,
         })
     }
 }
 
-impl Settings {
+impl ServiceSettings {
     /// Checks and types resolved settings.
-    pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
+    pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         let database = DatabaseSettings::new(resolved)?;
         check_ports(resolved)?;
-        let max_in_flight_orders = resolved.within("max-in-flight-orders", 1..=10_000_000)?;
-        let max_orders_per_request = resolved.within("max-orders-per-request", 1..=1_000_000)?;
+        let max_in_flight_orders = resolved.get_in_range("max-in-flight-orders", 1..=10_000_000)?;
+        let max_orders_per_request = resolved.get_in_range("max-orders-per-request", 1..=1_000_000)?;
         Ok(Self {
-            app_port: resolved.required("app-port")?,
-            http_port: resolved.required("http-port")?,
-            http_port_given: resolved.value("http-port").is_some_and(|value| value.from != Source::Default),
-            listen: addresses(resolved)?,
-            allow_unauthenticated: resolved.switch("allow-unauthenticated")?,
-            allowed_hosts: resolved.list("allowed-hosts"),
-            data_manager_address: data_manager_address(resolved)?,
+            app_port: resolved.get_required("app-port")?,
+            http_port: resolved.get_required("http-port")?,
+            is_http_port_explicit: resolved
+                .get_value("http-port")
+                .is_some_and(|value| value.source != SettingSource::Default),
+            listen: read_listen_addresses(resolved)?,
+            allow_unauthenticated: resolved.is_switched_on("allow-unauthenticated")?,
+            allowed_hosts: resolved.get_list("allowed-hosts"),
+            data_manager_address: read_data_manager_address(resolved)?,
             export: ExportSettings::new(resolved, &database.data_dir)?,
             database,
-            bundle: bundle(resolved)?.unwrap_or(Place::Builtin),
-            ledger_retention: retention(resolved)?,
-            max_info_bytes: resolved.within("max-info-bytes", 1..=256 << 10)?,
-            roles: roles(resolved)?,
-            workers: resolved.within("workers", 1..=100_000)?,
-            fan_limit: resolved.within("fan-limit", 1..=100_000)?,
-            batch_exchange: batch_exchange(resolved)?,
-            exchange_concurrency: resolved.within("exchange-concurrency", 1..=1_000_000)?,
-            callback_timeout: positive(resolved, "callback-timeout")?,
-            max_attempts: resolved.within("max-attempts", 1..=1000)?,
-            give_up_after: resolved.duration("give-up-after")?,
+            bundle: read_bundle_setting(resolved)?.unwrap_or(Place::Builtin),
+            ledger_retention: read_ledger_retention(resolved)?,
+            max_info_bytes: resolved.get_in_range("max-info-bytes", 1..=256 << 10)?,
+            roles: read_roles(resolved)?,
+            workers: resolved.get_in_range("workers", 1..=100_000)?,
+            fan_limit: resolved.get_in_range("fan-limit", 1..=100_000)?,
+            batch_exchange: read_batch_exchange(resolved)?,
+            exchange_concurrency: resolved.get_in_range("exchange-concurrency", 1..=1_000_000)?,
+            callback_timeout: read_positive_duration(resolved, "callback-timeout")?,
+            max_attempts: resolved.get_in_range("max-attempts", 1..=1000)?,
+            give_up_after: resolved.get_duration("give-up-after")?,
             max_orders_per_request,
             max_in_flight_orders,
             queues: QueueSettings::new(resolved)?,
-            task_retention: resolved.duration("task-retention")?,
-            events: EventsSettings::new(resolved)?,
-            shutdown_timeout: resolved.duration("shutdown-timeout")?,
+            task_retention: resolved.get_duration("task-retention")?,
+            events: EventServiceSettings::new(resolved)?,
+            shutdown_timeout: resolved.get_duration("shutdown-timeout")?,
         })
     }
 }
 
 /// Two listeners cannot have one port. (A default gives way.)
-fn check_ports(resolved: &Resolved) -> Result<(), SettingError> {
-    let (app, http): (u16, u16) = (resolved.required("app-port")?, resolved.required("http-port")?);
-    let given = |name| resolved.value(name).is_some_and(|value| value.from != Source::Default);
-    if app != 0 && app == http && given("http-port") {
+fn check_ports(resolved: &ResolvedSettings) -> Result<(), SettingError> {
+    let (app, http): (u16, u16) = (resolved.get_required("app-port")?, resolved.get_required("http-port")?);
+    let is_given =
+        |name| resolved.get_value(name).is_some_and(|value| value.source != SettingSource::Default);
+    if app != 0 && app == http && is_given("http-port") {
         let reason = format!("{http} is the port of --app-port, too: one is for gRPC, the other for HTTP");
-        return Err(resolved.invalid("http-port", reason));
+        return Err(resolved.invalid_setting("http-port", reason));
     }
     Ok(())
 }
 
 /// The bundle that `--bundle` names.
-pub fn bundle(resolved: &Resolved) -> Result<Option<Place>, SettingError> {
-    Ok(resolved.optional::<String>("bundle")?.map(|folder| Place::Folder(folder.into())))
+pub fn read_bundle_setting(resolved: &ResolvedSettings) -> Result<Option<Place>, SettingError> {
+    Ok(resolved.get_optional::<String>("bundle")?.map(|folder| Place::Folder(folder.into())))
 }
 
-fn data_manager_address(resolved: &Resolved) -> Result<String, SettingError> {
-    let address: String = resolved.required("data-manager-address")?;
-    check_address(&address).map_err(|reason| resolved.invalid("data-manager-address", reason))?;
+fn read_data_manager_address(resolved: &ResolvedSettings) -> Result<String, SettingError> {
+    let address: String = resolved.get_required("data-manager-address")?;
+    check_address(&address).map_err(|reason| resolved.invalid_setting("data-manager-address", reason))?;
     Ok(address)
 }
 
 /// What the first start makes, and what every later one has to find.
-fn initial_shards(resolved: &Resolved) -> Result<Option<InitialShards>, SettingError> {
-    let Some(count) = resolved.optional::<usize>("initial-shards")? else { return Ok(None) };
-    let invalid = |reason: &str| Err(resolved.invalid("initial-shards", reason.to_owned()));
-    if resolved.value("shards").is_some() {
+fn read_initial_shards(resolved: &ResolvedSettings) -> Result<Option<InitialShardSettings>, SettingError> {
+    let Some(count) = resolved.get_optional::<usize>("initial-shards")? else { return Ok(None) };
+    let invalid = |reason: &str| Err(resolved.invalid_setting("initial-shards", reason.to_owned()));
+    if resolved.get_value("shards").is_some() {
         return invalid("not together with --shards: the map says which shards there are");
     }
     if !count.is_power_of_two() || count as u64 > MAX_EQUAL_SHARDS {
         return invalid("must be a power of two from 1 to 256");
     }
-    let from = resolved.value("initial-shards").map_or(Source::Default, |value| value.from.clone());
-    Ok(Some(InitialShards { count, from }))
+    let from =
+        resolved.get_value("initial-shards").map_or(SettingSource::Default, |value| value.source.clone());
+    Ok(Some(InitialShardSettings { count, source: from }))
 }
 
-fn database_url(resolved: &Resolved) -> Result<Option<PgConnectOptions>, SettingError> {
+fn read_database_url(resolved: &ResolvedSettings) -> Result<Option<PgConnectOptions>, SettingError> {
     let (name, file_name) = ("database-url", "database-url-file");
-    let Some(url) = resolved.secret(name, file_name)? else { return Ok(None) };
-    let given = if resolved.value(name).is_some() { name } else { file_name };
-    parse_url(url.reveal()).map(Some).map_err(|reason| resolved.invalid(given, reason))
+    let Some(url) = resolved.get_secret(name, file_name)? else { return Ok(None) };
+    let setting_name = if resolved.get_value(name).is_some() { name } else { file_name };
+    parse_database_url(url.reveal())
+        .map(Some)
+        .map_err(|reason| resolved.invalid_setting(setting_name, reason))
 }
 
-fn addresses(resolved: &Resolved) -> Result<Vec<IpAddr>, SettingError> {
+fn read_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, SettingError> {
     let parse = |text: String| {
-        text.parse().map_err(|_| resolved.invalid("listen", format!("`{text}` is not an IP address")))
+        text.parse().map_err(|_| resolved.invalid_setting("listen", format!("`{text}` is not an IP address")))
     };
-    let addresses: Vec<IpAddr> = resolved.list("listen").into_iter().map(parse).collect::<Result<_, _>>()?;
+    let addresses: Vec<IpAddr> =
+        resolved.get_list("listen").into_iter().map(parse).collect::<Result<_, _>>()?;
     if addresses.is_empty() { Err(SettingError::Missing("listen")) } else { Ok(addresses) }
 }
 
-fn retention(resolved: &Resolved) -> Result<Retention, SettingError> {
-    let text: String = resolved.required("ledger-retention")?;
-    let refused =
-        || resolved.invalid("ledger-retention", format!("`{text}` is not allowed ({})", Retention::ALLOWED));
+fn read_ledger_retention(resolved: &ResolvedSettings) -> Result<Retention, SettingError> {
+    let text: String = resolved.get_required("ledger-retention")?;
+    let refused = || {
+        resolved.invalid_setting(
+            "ledger-retention",
+            format!("`{text}` is not allowed ({})", Retention::EXPECTED_FORMAT),
+        )
+    };
     Retention::parse(&text).ok_or_else(refused)
 }
 
-fn roles(resolved: &Resolved) -> Result<Vec<Role>, SettingError> {
+fn read_roles(resolved: &ResolvedSettings) -> Result<Vec<ProcessRole>, SettingError> {
     let parse = |text: String| {
-        let role = Role::ALL.into_iter().find(|role| role.name() == text);
-        let allowed = || Role::ALL.map(Role::name).join(", ");
+        let role = ProcessRole::ALL.into_iter().find(|role| role.name() == text);
+        let allowed = || ProcessRole::ALL.map(ProcessRole::name).join(", ");
         role.ok_or_else(|| {
-            resolved.invalid("roles", format!("`{text}` is not a role; allowed are {}", allowed()))
+            resolved.invalid_setting("roles", format!("`{text}` is not a role; allowed are {}", allowed()))
         })
     };
-    let roles: Vec<Role> = resolved.list("roles").into_iter().map(parse).collect::<Result<_, _>>()?;
+    let roles: Vec<ProcessRole> =
+        resolved.get_list("roles").into_iter().map(parse).collect::<Result<_, _>>()?;
     if roles.is_empty() { Err(SettingError::Missing("roles")) } else { Ok(roles) }
 }
 
-fn batch_exchange(resolved: &Resolved) -> Result<bool, SettingError> {
-    match resolved.required::<String>("exchange")?.as_str() {
+fn read_batch_exchange(resolved: &ResolvedSettings) -> Result<bool, SettingError> {
+    match resolved.get_required::<String>("exchange")?.as_str() {
         "auto" => Ok(true),
         "single" => Ok(false),
-        other => Err(resolved.invalid("exchange", format!("`{other}` is neither auto nor single"))),
+        other => Err(resolved.invalid_setting("exchange", format!("`{other}` is neither auto nor single"))),
     }
 }
 
@@ -305,10 +317,10 @@ fn not_compiled(engine: &str) -> String {
     )
 }
 
-fn positive(resolved: &Resolved, name: &'static str) -> Result<Duration, SettingError> {
-    let duration = resolved.duration(name)?;
+fn read_positive_duration(resolved: &ResolvedSettings, name: &'static str) -> Result<Duration, SettingError> {
+    let duration = resolved.get_duration(name)?;
     if duration.is_zero() {
-        Err(resolved.invalid(name, "must be longer than 0".to_owned()))
+        Err(resolved.invalid_setting(name, "must be longer than 0".to_owned()))
     } else {
         Ok(duration)
     }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, Duration, Utc};
 use rust_decimal::Decimal;
 use sqlx::{Connection as _, PgConnection};
-use store::Migrations;
+use store::MigrationSet;
 use uuid::Uuid;
 
 use crate::figures::Figure;
@@ -26,7 +26,7 @@ const WRITE: &str = "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, 
 pub async fn rate(session: &Session, together: usize, connections: usize) -> anyhow::Result<Figure> {
     session.progress.note("limit: the same rows without HTTP");
     let cluster = Cluster::start(session)?;
-    cluster.create(DATABASE, Some(Migrations::shard())).await?;
+    cluster.create(DATABASE, Some(MigrationSet::shard())).await?;
     let mut connection = PgConnection::connect_with(&options(cluster.data_dir(), DATABASE)).await?;
     sqlx::query("SELECT create_event_months(ARRAY[date_trunc('month', now(), 'UTC')])")
         .execute(&mut connection)

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
-use store::Migrations;
-use store::embedded::{Server, ServerOptions};
+use store::MigrationSet;
+use store::embedded::{EmbeddedServer, EmbeddedServerOptions};
 use tempfile::TempDir;
 
 use super::database::Database;
@@ -14,7 +14,7 @@ use crate::suite::Session;
 
 /// A fresh cluster. Dropped, it is stopped and removed.
 pub struct Cluster {
-    server: Server,
+    server: EmbeddedServer,
     folder: TempDir,
 }
 
@@ -23,7 +23,7 @@ impl Cluster {
     pub fn start(session: &Session) -> anyhow::Result<Self> {
         let folder = session.folder("cluster")?;
         let deadline = Instant::now() + Duration::from_secs(60);
-        let server = Server::start(folder.path(), ServerOptions::default(), deadline)?;
+        let server = EmbeddedServer::start(folder.path(), EmbeddedServerOptions::default(), deadline)?;
         Ok(Self { server, folder })
     }
 
@@ -38,12 +38,12 @@ impl Cluster {
     }
 
     /// Makes a database with a schema (or none).
-    pub async fn create(&self, name: &str, migrations: Option<Migrations>) -> anyhow::Result<()> {
+    pub async fn create(&self, name: &str, migrations: Option<MigrationSet>) -> anyhow::Result<()> {
         let mut admin = PgConnection::connect_with(&self.options("postgres")).await?;
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE \"{name}\""))).execute(&mut admin).await?;
         if let Some(migrations) = migrations {
             let mut connection = PgConnection::connect_with(&self.options(name)).await?;
-            migrations.apply(&mut connection).await.context("migrations")?;
+            migrations.apply_pending(&mut connection).await.context("migrations")?;
             connection.close().await?;
         }
         Ok(admin.close().await?)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
-use store::embedded::USER;
+use store::embedded::CLUSTER_USER;
 
 /// A connection to a data dir's server, for figures.
 pub struct Database {
@@ -32,7 +32,7 @@ pub fn options(data_dir: &Path, database: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
         .socket(data_dir.join("postgres"))
         .port(5432)
-        .username(USER)
+        .username(CLUSTER_USER)
         .database(database)
         .application_name("bench")
 }

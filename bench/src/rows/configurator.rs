@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use configurator::run::{RUNS_CHANNEL, RunStatus};
-use configurator::sdk::{Env, Handler, Handlers, Host, Request, TaskError, Terms};
-use configurator::{Configurator, Given, Settings};
-use queue::fifo::{CHANNEL, FifoEngine, PostgresFifo, SendInTx};
+use configurator::sdk::{
+    BlockRequest, Env, IntegrationError, IntegrationHandler, IntegrationHandlers, IntegrationOptions,
+    IntegrationWorker,
+};
+use configurator::{Configurator, ConfiguratorSettings, RunRequest};
+use queue::fifo::{FIFO_CHANNEL, FifoEngine, FifoTxSender, PgFifo};
 use serde_json::{Map, Value};
-use store::{Migrations, Notifications, PgPool};
+use store::{MigrationSet, PgNotificationHub, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::figures::{Figure, Unit, ratio};
@@ -25,12 +28,12 @@ const CHAIN: usize = 10;
 
 struct Nothing(Arc<AtomicUsize>);
 
-impl Handler for Nothing {
+impl IntegrationHandler for Nothing {
     const TASK_TYPE: &'static str = "nothing";
     type Params = Map<String, Value>;
     type State = Map<String, Value>;
 
-    async fn handle(&self, _: Request<Self::Params>) -> Result<Self::State, TaskError> {
+    async fn handle(&self, _: BlockRequest<Self::Params>) -> Result<Self::State, IntegrationError> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Ok(Map::from_iter([("id".to_owned(), Value::from(1))]))
     }
@@ -56,29 +59,30 @@ fn template(blocks: usize) -> String {
 
 /// Blocks a second of a run of so many, from the call that begins it to its end.
 async fn rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
-    let (notifications, _) = Notifications::start(pool.clone(), vec![CHANNEL, RUNS_CHANNEL]);
-    let engine = Arc::new(PostgresFifo::new(pool.clone(), notifications.clone()));
+    let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![FIFO_CHANNEL, RUNS_CHANNEL]);
+    let engine = Arc::new(PgFifo::new(pool.clone(), notifications.clone()));
     for queue in ["configshop", "noop"] {
-        configurator::queues::ensure(engine.as_ref(), queue, Env::Test).await?;
+        configurator::queues::ensure_integration_queue(engine.as_ref(), queue, Env::Test).await?;
     }
     let configurator = Configurator {
         pool: pool.clone(),
         notifications,
-        settings: Settings {
+        settings: ConfiguratorSettings {
             block_timeout: PATIENCE,
             answers: "configshop".to_owned(),
             retention: Duration::from_secs(86_400),
         },
         engines: HashMap::from([(Env::Test, engine.clone() as Arc<dyn FifoEngine>)]),
-        senders: HashMap::from([(Env::Test, engine.clone() as Arc<dyn SendInTx>)]),
+        senders: HashMap::from([(Env::Test, engine.clone() as Arc<dyn FifoTxSender>)]),
         environments: Default::default(),
     };
     let (stop, handled) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
     let mut role = configurator.start(Duration::from_secs(1), &stop);
-    let host = Host::new(engine).working(Terms { concurrency: 200, ..Terms::default() });
-    let handlers = Handlers::default().with(Nothing(handled.clone()));
+    let host = IntegrationWorker::new(engine)
+        .with_options(IntegrationOptions { concurrency: 200, ..IntegrationOptions::default() });
+    let handlers = IntegrationHandlers::default().with_handler(Nothing(handled.clone()));
     let integration = tokio::spawn(host.run(handlers, "noop", Env::Test, stop.clone()));
-    let given = Given {
+    let given = RunRequest {
         template_name: format!("blocks-{blocks}"),
         template: Some(template(blocks)),
         env: Env::Test,
@@ -87,8 +91,8 @@ async fn rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
     };
     let begun = Instant::now();
     let run_id =
-        configurator.begin(given).await.map_err(|refused| anyhow::anyhow!("not begun: {refused:?}"))?;
-    let run = configurator.wait(run_id, PATIENCE).await;
+        configurator.begin_run(given).await.map_err(|refused| anyhow::anyhow!("not begun: {refused:?}"))?;
+    let run = configurator.wait_for_run(run_id, PATIENCE).await;
     let took = begun.elapsed();
     let run = run.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
     stop.cancel();
@@ -108,7 +112,7 @@ pub async fn graph(session: &Session) -> anyhow::Result<Outcome> {
         session.progress.note(&format!("{blocks} blocks, run {run}"));
         for (blocks, rates) in [(blocks / 4, &mut quarter), (blocks, &mut whole)] {
             let cluster = Cluster::start(session)?;
-            cluster.create(DATABASE, Some(Migrations::control())).await?;
+            cluster.create(DATABASE, Some(MigrationSet::control())).await?;
             let pool = cluster.pool(DATABASE, 16).await?;
             rates.push(rate(&pool, blocks).await?);
             pool.close().await;

@@ -6,83 +6,98 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use queue::Backoff;
-use queue::fifo::{Consumer, FifoError, Message, RefusedMessage, Verdict};
+use queue::fifo::{FifoConsumer, FifoError, FifoMessage, MessageOutcome, RefusedMessage};
 use serde_json::{Map, Value as Json, json};
 use sqlx::PgPool;
 use store::{Coalescer, Outage, Result};
 use tokio::sync::oneshot;
 
-use crate::protocol::{Answer, CHECK_IDS, Failure, block_of};
+use crate::protocol::{BlockAnswer, BlockFailure, CHECK_BLOCK_ID_RANGE, block_id_from_deduplication};
 use crate::run::RUNS_CHANNEL;
 
 /// Answers committed together, at most.
-const MOST: usize = 500;
+const MAX_ANSWERS_PER_COMMIT: usize = 500;
 /// Answers that wait to be committed, at most.
-const ROOM: usize = 1000;
+const MAX_WAITING_ANSWERS: usize = 1000;
 /// When an answer could not be committed, it comes again after this.
-const AGAIN: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 /// The longer that lasts, the later.
-const BACKOFF: Backoff = Backoff { first: AGAIN, most: Duration::from_secs(60), jitter: 0.2 };
+const COMMIT_BACKOFF: Backoff =
+    Backoff { first_delay: RETRY_DELAY, max_delay: Duration::from_secs(60), jitter: 0.2 };
 
 /// An answer that is for a conformance kit is given back to it at once; after this only now and then.
-const LEFT_TO_CHECKS: TimeDelta = TimeDelta::seconds(10);
+const CHECK_FAST_RETURN_TIMEOUT: TimeDelta = TimeDelta::seconds(10);
 /// After this nobody waits for it any more.
-const OF_CHECKS: TimeDelta = TimeDelta::minutes(2);
+const CHECK_ANSWER_TIMEOUT: TimeDelta = TimeDelta::minutes(2);
 
 /// Whether the answer's message is one that was sent from here.
-type Reply = oneshot::Sender<Result<bool>>;
+type AnswerCommitReply = oneshot::Sender<Result<bool>>;
 
 /// Commits answers.
-pub struct Answers {
-    commits: Coalescer<(Answer, Reply)>,
+pub struct BlockAnswerWriter {
+    coalescer: Coalescer<(BlockAnswer, AnswerCommitReply)>,
     outage: Outage,
 }
 
-impl Answers {
+impl BlockAnswerWriter {
     /// Commits to the control database behind `pool`.
     pub fn start(pool: PgPool) -> Self {
-        let commits = Coalescer::spawn("configurator_answers", ROOM, MOST, move |batch| {
-            let pool = pool.clone();
-            async move {
-                let (answers, replies): (Vec<Answer>, Vec<Reply>) = batch.into_iter().unzip();
-                let ids: Vec<i64> = answers.iter().map(|answer| answer.block_id).collect();
-                match commit(&pool, answers).await {
-                    Ok(known) => {
-                        for (reply, id) in replies.into_iter().zip(ids) {
-                            let _ = reply.send(Ok(known.contains(&id)));
+        let coalescer = Coalescer::spawn(
+            "configurator_answers",
+            MAX_WAITING_ANSWERS,
+            MAX_ANSWERS_PER_COMMIT,
+            move |batch| {
+                let pool = pool.clone();
+                async move {
+                    let (answers, replies): (Vec<BlockAnswer>, Vec<AnswerCommitReply>) =
+                        batch.into_iter().unzip();
+                    let ids: Vec<i64> = answers.iter().map(|answer| answer.block_id).collect();
+                    match commit_answers(&pool, answers).await {
+                        Ok(known) => {
+                            for (reply, id) in replies.into_iter().zip(ids) {
+                                let _ = reply.send(Ok(known.contains(&id)));
+                            }
                         }
-                    }
-                    Err(error) => {
-                        for reply in replies {
-                            let _ = reply.send(Err(error.clone()));
+                        Err(error) => {
+                            for reply in replies {
+                                let _ = reply.send(Err(error.clone()));
+                            }
                         }
                     }
                 }
-            }
-        });
-        Self { commits, outage: Outage::default() }
+            },
+        );
+        Self { coalescer, outage: Outage::default() }
     }
 }
 
-impl Consumer for Answers {
-    async fn consume(&self, message: &Message) -> Verdict {
-        let Some(answer) = Answer::read(&message.body) else {
+impl FifoConsumer for BlockAnswerWriter {
+    async fn consume(&self, message: &FifoMessage) -> MessageOutcome {
+        let Some(answer) = BlockAnswer::parse(&message.body) else {
             metrics::counter!("configurator_answers_total", "outcome" => "malformed").increment(1);
-            return Verdict::Dead("VALIDATION_ERROR: the answer says no block_id".to_owned());
+            return MessageOutcome::Dead("VALIDATION_ERROR: the answer says no block_id".to_owned());
         };
         let block_id = answer.block_id;
-        let committed = self.commits.ask(|reply| (answer, reply)).await;
+        let committed = self.coalescer.submit(|reply| (answer, reply)).await;
         if matches!(committed, Some(Ok(_))) {
-            self.outage
-                .worked(|lasted| tracing::info!(seconds = lasted.as_secs(), "answers are committed again"));
+            self.outage.record_success(|lasted| {
+                tracing::info!(seconds = lasted.as_secs(), "answers are committed again")
+            });
         }
         match committed {
             Some(Ok(true)) => {
                 metrics::counter!("configurator_answers_total", "outcome" => "taken").increment(1);
-                Verdict::Done
+                MessageOutcome::Done
             }
-            Some(Ok(false)) if CHECK_IDS.contains(&block_id) && age(message) < OF_CHECKS => {
-                Verdict::Again(if age(message) < LEFT_TO_CHECKS { Duration::ZERO } else { AGAIN })
+            Some(Ok(false))
+                if CHECK_BLOCK_ID_RANGE.contains(&block_id)
+                    && message_age(message) < CHECK_ANSWER_TIMEOUT =>
+            {
+                MessageOutcome::RetryAfter(if message_age(message) < CHECK_FAST_RETURN_TIMEOUT {
+                    Duration::ZERO
+                } else {
+                    RETRY_DELAY
+                })
             }
             Some(Ok(false)) => {
                 metrics::counter!("configurator_answers_total", "outcome" => "unknown").increment(1);
@@ -91,48 +106,50 @@ impl Consumer for Answers {
                     code = "NOT_FOUND",
                     "an answer to a message that nobody here has sent"
                 );
-                Verdict::Done
+                MessageOutcome::Done
             }
             Some(Err(error)) => {
-                self.outage.failed(|failures| {
+                self.outage.record_failure(|failures| {
                     tracing::warn!(block_id, %error, failures, code = "UNAVAILABLE", "answers cannot be committed; they come again");
                 });
-                Verdict::Again(BACKOFF.random_delay(message.receives))
+                MessageOutcome::RetryAfter(COMMIT_BACKOFF.random_delay(message.receive_count))
             }
-            None => Verdict::Again(BACKOFF.random_delay(message.receives)),
+            None => MessageOutcome::RetryAfter(COMMIT_BACKOFF.random_delay(message.receive_count)),
         }
     }
 }
 
 /// A message that its queue refuses for ever is answered as if its integration had said so. Whether it was a block's.
-pub async fn refused(pool: &PgPool, refused: &RefusedMessage) -> Result<bool> {
-    let Some(block_id) = block_of(&refused.deduplication) else { return Ok(false) };
+pub async fn answer_refused_message(pool: &PgPool, refused: &RefusedMessage) -> Result<bool> {
+    let Some(block_id) = block_id_from_deduplication(&refused.deduplication_id) else { return Ok(false) };
     let code = match refused.error {
         FifoError::TooLarge(_) => "TOO_LARGE",
         _ => "VALIDATION_ERROR",
     };
-    let reason = store::storable(&refused.error.to_string());
-    let failure = Failure::new(code, json!({"queue": refused.queue, "reason": reason}));
-    commit(pool, vec![Answer { block_id, outcome: Err(failure) }]).await?;
+    let reason = store::to_storable_text(&refused.error.to_string());
+    let failure = BlockFailure::new(code, json!({"queue": refused.queue, "reason": reason}));
+    commit_answers(pool, vec![BlockAnswer { block_id, outcome: Err(failure) }]).await?;
     Ok(true)
 }
 
 /// How long ago it was sent.
-fn age(message: &Message) -> TimeDelta {
+fn message_age(message: &FifoMessage) -> TimeDelta {
     Utc::now() - message.sent_at
 }
 
 /// Commits answers and tells their drivers; which messages are known.
-async fn commit(pool: &PgPool, answers: Vec<Answer>) -> Result<std::collections::HashSet<i64>> {
+async fn commit_answers(pool: &PgPool, answers: Vec<BlockAnswer>) -> Result<std::collections::HashSet<i64>> {
     let answers = Arc::new(answers);
-    let known: Vec<i64> = store::run(pool, "commit_answers", move |connection| {
+    let known: Vec<i64> = store::run_statement(pool, "commit_answers", move |connection| {
         let answers = answers.clone();
         Box::pin(async move {
             let text = |value: &Map<String, Json>| serde_json::to_string(value).unwrap_or_default();
-            let state = |answer: &Answer| answer.outcome.as_ref().ok().map(text);
-            let code = |answer: &Answer| answer.outcome.as_ref().err().map(|failure| failure.code.clone());
-            let args = |answer: &Answer| answer.outcome.as_ref().err().map(|failure| text(&failure.args));
-            let known = sqlx::query_scalar(COMMIT)
+            let state = |answer: &BlockAnswer| answer.outcome.as_ref().ok().map(text);
+            let code =
+                |answer: &BlockAnswer| answer.outcome.as_ref().err().map(|failure| failure.code.clone());
+            let args =
+                |answer: &BlockAnswer| answer.outcome.as_ref().err().map(|failure| text(&failure.args));
+            let known = sqlx::query_scalar(COMMIT_ANSWERS_SQL)
                 .bind(answers.iter().map(|answer| answer.block_id).collect::<Vec<_>>())
                 .bind(answers.iter().map(state).collect::<Vec<_>>())
                 .bind(answers.iter().map(code).collect::<Vec<_>>())
@@ -147,7 +164,7 @@ async fn commit(pool: &PgPool, answers: Vec<Answer>) -> Result<std::collections:
 
 /// The count is used, as the planner leaves out what nobody asks for: then nobody would be told.
 /// Texts that Postgres cannot hold cannot come here: JSON escapes NUL, and codes are checked.
-const COMMIT: &str = "-- commit_answers
+const COMMIT_ANSWERS_SQL: &str = "-- commit_answers
 WITH known AS MATERIALIZED (
     SELECT DISTINCT ON (a.block_id) a.block_id, s.instance_id, a.state, a.code, a.args
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS a (block_id, state, code, args, place)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::Notifications;
+use store::PgNotificationHub;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +29,8 @@ impl EnvironmentsInUse {
     }
 
     /// Reads the table until all environments are in use; ends after `stop`.
-    pub(crate) async fn watch(self, pool: PgPool, notifications: Notifications, stop: CancellationToken) {
-        let mut notified = notifications.listener(RUNS_CHANNEL, POLL_INTERVAL);
+    pub(crate) async fn watch(self, pool: PgPool, notifications: PgNotificationHub, stop: CancellationToken) {
+        let mut notified = notifications.subscribe_channel(RUNS_CHANNEL, POLL_INTERVAL);
         loop {
             // What cannot be read now is read at the next time.
             let in_use = read_environments(&pool).await.unwrap_or_default();
@@ -51,7 +51,7 @@ impl EnvironmentsInUse {
 }
 
 async fn read_environments(pool: &PgPool) -> store::Result<BTreeSet<Env>> {
-    let names: Vec<String> = store::run(pool, "environments_in_use", move |connection| {
+    let names: Vec<String> = store::run_statement(pool, "environments_in_use", move |connection| {
         Box::pin(async move {
             let in_use = sqlx::query_scalar(
                 "-- environments_in_use

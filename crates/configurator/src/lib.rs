@@ -6,8 +6,8 @@
 //! integrations, and [`check`] for those who want to know whether they keep to the protocol; [`http`] are the routes.
 
 pub mod answers;
-pub mod bury;
 pub mod check;
+pub mod dead_letters;
 mod environments;
 pub mod http;
 pub mod protocol;
@@ -16,8 +16,8 @@ pub mod run;
 pub mod sdk;
 mod service;
 pub mod template;
-pub mod templates;
+pub mod template_store;
 pub mod transcript;
 
 pub use environments::EnvironmentsInUse;
-pub use service::{Configurator, Given, Refused, Settings};
+pub use service::{Configurator, ConfiguratorError, ConfiguratorSettings, RunRequest};

@@ -4,30 +4,30 @@ mod numbered;
 
 use std::collections::BTreeMap;
 
-use queue::fifo::NewMessage;
+use queue::fifo::NewFifoMessage;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::template::Env;
 
-pub use numbered::{Numbered, numbered};
+pub use numbered::{BlockMessageBody, parse_message_body};
 
-/// The attribute that names the task type; of an answer, [`ANSWER`].
-pub const JOB_NAME: &str = "JobName";
+/// The attribute that names the task type; of an answer, [`ANSWER_JOB_NAME`].
+pub const JOB_NAME_ATTRIBUTE: &str = "JobName";
 /// The job name of answers.
-pub const ANSWER: &str = "integration";
+pub const ANSWER_JOB_NAME: &str = "integration";
 /// The name of the answers' queue, without environment and ending, if nobody says otherwise.
-pub const ANSWERS: &str = "configshop";
+pub const DEFAULT_ANSWER_QUEUE: &str = "configshop";
 /// No number of a block reaches it: every number of JavaScript is exact below.
-pub const BLOCK_IDS: i64 = 1 << 53;
+pub const BLOCK_ID_END: i64 = 1 << 53;
 /// Numbers of the conformance kit's tasks. A configurator begins below them, and leaves answers to them to the kit.
-pub const CHECK_IDS: std::ops::Range<i64> = (1 << 52)..BLOCK_IDS;
+pub const CHECK_BLOCK_ID_RANGE: std::ops::Range<i64> = (1 << 52)..BLOCK_ID_END;
 
 /// What an integration is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Action {
+pub enum BlockAction {
     /// It has never succeeded yet.
     Create,
     /// It has; there is a state.
@@ -36,25 +36,27 @@ pub enum Action {
     Delete,
 }
 
-impl Action {
+impl BlockAction {
     /// The word.
     pub fn name(self) -> &'static str {
         match self {
-            Action::Create => "create",
-            Action::Update => "update",
-            Action::Delete => "delete",
+            BlockAction::Create => "create",
+            BlockAction::Update => "update",
+            BlockAction::Delete => "delete",
         }
     }
 
     /// The action of this name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Action::Create, Action::Update, Action::Delete].into_iter().find(|action| action.name() == name)
+        [BlockAction::Create, BlockAction::Update, BlockAction::Delete]
+            .into_iter()
+            .find(|action| action.name() == name)
     }
 }
 
 /// Why a block failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Failure {
+pub struct BlockFailure {
     /// A code of the platform's vocabulary, or the integration's own.
     pub code: String,
     /// What else there is to say.
@@ -62,7 +64,7 @@ pub struct Failure {
     pub args: Map<String, Json>,
 }
 
-impl Failure {
+impl BlockFailure {
     /// With arguments: an object.
     pub fn new(code: impl Into<String>, args: Json) -> Self {
         let args = match args {
@@ -75,15 +77,15 @@ impl Failure {
 
 /// A task as it is sent.
 #[derive(Debug, Clone)]
-pub struct Task<'t> {
+pub struct BlockTask<'t> {
     /// Unique for each message that is meant as a new one.
     pub block_id: i64,
     /// The block, for the message's group.
     pub group: String,
     /// The part of `integration` after the dot.
-    pub task: &'t str,
+    pub task_type: &'t str,
     /// What to do.
-    pub action: Action,
+    pub action: BlockAction,
     /// JSON.
     pub params: &'t str,
     /// JSON; of a `create` there is none.
@@ -91,7 +93,7 @@ pub struct Task<'t> {
 }
 
 /// The group of a block's messages: an old one cannot overtake a newer one.
-pub fn group(template: &str, env: Env, block: &str) -> String {
+pub fn message_group(template: &str, env: Env, block: &str) -> String {
     let plain = format!("{template}/{env}/{block}");
     if plain.len() <= 128 {
         return plain;
@@ -101,22 +103,22 @@ pub fn group(template: &str, env: Env, block: &str) -> String {
 }
 
 /// Sent again under it, a task is no second message.
-pub fn deduplication(block_id: i64) -> String {
+pub fn deduplication_id(block_id: i64) -> String {
     format!("block/{block_id}")
 }
 
 /// The number of the block that a message with this id is about; `None`: it is no block's.
-pub fn block_of(deduplication: &str) -> Option<i64> {
+pub fn block_id_from_deduplication(deduplication: &str) -> Option<i64> {
     deduplication.strip_prefix("block/")?.parse().ok()
 }
 
-impl Task<'_> {
+impl BlockTask<'_> {
     /// The message.
-    pub fn message(&self) -> NewMessage {
+    pub fn to_message(&self) -> NewFifoMessage {
         let mut body = format!(
             "{{\"block_id\":{},\"task_type\":{},\"action\":\"{}\",\"params\":{}",
             self.block_id,
-            Json::from(self.task),
+            Json::from(self.task_type),
             self.action.name(),
             self.params
         );
@@ -125,33 +127,33 @@ impl Task<'_> {
             body.push_str(state);
         }
         body.push('}');
-        NewMessage {
+        NewFifoMessage {
             group: self.group.clone(),
-            deduplication: deduplication(self.block_id),
+            deduplication_id: deduplication_id(self.block_id),
             body,
-            attributes: BTreeMap::from([(JOB_NAME.to_owned(), self.task.to_owned())]),
+            attributes: BTreeMap::from([(JOB_NAME_ATTRIBUTE.to_owned(), self.task_type.to_owned())]),
         }
     }
 }
 
 /// An answer as it is received.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
+pub struct BlockAnswer {
     /// Which task it answers.
     pub block_id: i64,
     /// What the integration returns: outgoing parameters, and its memory.
-    pub outcome: Result<Map<String, Json>, Failure>,
+    pub outcome: Result<Map<String, Json>, BlockFailure>,
 }
 
-impl Answer {
+impl BlockAnswer {
     /// Reads an answer; `None` if it does not even say what it answers. One that is otherwise malformed is a failure.
-    pub fn read(body: &str) -> Option<Self> {
-        let Numbered { block_id, body } = numbered(body)?;
-        Some(Self { block_id, outcome: body.and_then(outcome) })
+    pub fn parse(body: &str) -> Option<Self> {
+        let BlockMessageBody { block_id, body } = parse_message_body(body)?;
+        Some(Self { block_id, outcome: body.and_then(read_outcome) })
     }
 
     /// As an integration writes it.
-    pub fn body(&self) -> String {
+    pub fn to_body(&self) -> String {
         match &self.outcome {
             Ok(state) => json!({"block_id": self.block_id, "state": state}).to_string(),
             Err(failure) => {
@@ -162,20 +164,20 @@ impl Answer {
     }
 }
 
-fn outcome(body: Json) -> Result<Map<String, Json>, Failure> {
+fn read_outcome(body: Json) -> Result<Map<String, Json>, BlockFailure> {
     match (body.get("error"), body.get("state")) {
         (None | Some(Json::Null), None | Some(Json::Null)) => Ok(Map::new()),
         (None | Some(Json::Null), Some(Json::Object(state))) => Ok(state.clone()),
         (None | Some(Json::Null), Some(_)) => {
             let args = json!({"field": "state", "reason": "the answer's state is not an object"});
-            Err(Failure::new("VALIDATION_ERROR", args))
+            Err(BlockFailure::new("VALIDATION_ERROR", args))
         }
-        (Some(error), _) => Err(failure(error)),
+        (Some(error), _) => Err(read_failure(error)),
     }
 }
 
 /// Any error is one, however it is written.
-fn failure(error: &Json) -> Failure {
+fn read_failure(error: &Json) -> BlockFailure {
     let code = error.get("code").and_then(Json::as_str).filter(|code| !code.is_empty());
     let args = match error.get("args") {
         Some(Json::Object(args)) => args.clone(),
@@ -183,7 +185,7 @@ fn failure(error: &Json) -> Failure {
         Some(args) if code.is_some() => Map::from_iter([("args".to_owned(), args.clone())]),
         _ => Map::from_iter([("error".to_owned(), error.clone())]),
     };
-    Failure { code: store::storable(code.unwrap_or("INTERNAL_ERROR")), args }
+    BlockFailure { code: store::to_storable_text(code.unwrap_or("INTERNAL_ERROR")), args }
 }
 
 #[cfg(test)]
@@ -192,15 +194,15 @@ mod tests {
 
     #[test]
     fn answers_are_read_leniently_and_never_for_more_than_they_are() {
-        let ok = |body: &str| Answer::read(body).unwrap().outcome.unwrap();
+        let ok = |body: &str| BlockAnswer::parse(body).unwrap().outcome.unwrap();
         assert_eq!(ok(r#"{"block_id": 7, "state": {"id": 1}}"#)["id"], 1);
         assert!(ok(r#"{"block_id": 7}"#).is_empty());
         assert!(ok(r#"{"block_id": 7, "state": null, "error": null}"#).is_empty());
-        let code = |body: &str| Answer::read(body).unwrap().outcome.unwrap_err().code;
+        let code = |body: &str| BlockAnswer::parse(body).unwrap().outcome.unwrap_err().code;
         assert_eq!(code(r#"{"block_id": 7, "state": {}, "error": {"code": "OWN", "args": {}}}"#), "OWN");
         assert_eq!(code(r#"{"block_id": 7, "error": "bad"}"#), "INTERNAL_ERROR");
         assert_eq!(code(r#"{"block_id": 7, "state": [1]}"#), "VALIDATION_ERROR");
         assert_eq!(code(r#"{"block_id": 7, "state": {"x": NaN}}"#), "VALIDATION_ERROR");
-        assert_eq!(Answer::read("{}"), None);
+        assert_eq!(BlockAnswer::parse("{}"), None);
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use queue::fifo::{
-    DeadLetters, FifoEngine, FifoError, FifoQueue, Message, NewMessage, QueueTerms, Receipt, Result, Sent,
+    DeadLetterPolicy, FifoEngine, FifoError, FifoMessage, FifoQueue, FifoQueueOptions, MessageReceipt,
+    NewFifoMessage, Result, SentMessage,
 };
 
 use store::Outage;
@@ -14,100 +15,109 @@ use crate::template::Env;
 
 /// A message that was received so often is a dead letter: its consumers die of it, and it would keep those behind it. At the
 /// visibility time-out that is half an hour; after temporary errors the SDK's waits grow, which makes it longer.
-pub const MOST_RECEIVES: u32 = 50;
+pub const MAX_TASK_RECEIVES: u32 = 50;
 /// Answers are received again and again while the database is away: nobody dies of them.
-const MOST_RECEIVES_OF_ANSWERS: u32 = 1000;
+const MAX_ANSWER_RECEIVES: u32 = 1000;
 /// How long a received message is kept from others unless its receiver says otherwise.
-const VISIBILITY: Duration = Duration::from_secs(30);
+const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The pause until a queue is looked for again.
-const PAUSE: Duration = Duration::from_millis(500);
+const OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Makes the queue called `queue` in an environment, with its dead letters; their names.
-pub async fn ensure(engine: &dyn FifoEngine, queue: &str, env: Env) -> Result<[String; 2]> {
-    make(engine, queue, env, MOST_RECEIVES).await
+/// Makes the queue called `queue_name` in an environment, with its dead letters; their names.
+pub async fn ensure_integration_queue(engine: &dyn FifoEngine, queue: &str, env: Env) -> Result<[String; 2]> {
+    ensure_queue_pair(engine, queue, env, MAX_TASK_RECEIVES).await
 }
 
 /// The same for the queue of answers.
-pub async fn ensure_answers(engine: &dyn FifoEngine, queue: &str, env: Env) -> Result<[String; 2]> {
-    make(engine, queue, env, MOST_RECEIVES_OF_ANSWERS).await
+pub async fn ensure_answer_queue(engine: &dyn FifoEngine, queue: &str, env: Env) -> Result<[String; 2]> {
+    ensure_queue_pair(engine, queue, env, MAX_ANSWER_RECEIVES).await
 }
 
-async fn make(engine: &dyn FifoEngine, queue: &str, env: Env, max_receives: u32) -> Result<[String; 2]> {
-    let (name, dead) = (env.queue(queue), env.dead_letters(queue));
-    engine.ensure(&dead, QueueTerms { visibility: VISIBILITY, dead_letters: None }).await?;
-    let dead_letters = Some(DeadLetters { queue: dead.clone(), max_receives });
-    engine.ensure(&name, QueueTerms { visibility: VISIBILITY, dead_letters }).await?;
+async fn ensure_queue_pair(
+    engine: &dyn FifoEngine,
+    queue: &str,
+    env: Env,
+    max_receives: u32,
+) -> Result<[String; 2]> {
+    let (name, dead) = (env.queue_name(queue), env.dead_letter_queue_name(queue));
+    engine
+        .ensure_queue(&dead, FifoQueueOptions { visibility_timeout: VISIBILITY_TIMEOUT, dead_letters: None })
+        .await?;
+    let dead_letters = Some(DeadLetterPolicy { queue: dead.clone(), max_receives });
+    engine
+        .ensure_queue(&name, FifoQueueOptions { visibility_timeout: VISIBILITY_TIMEOUT, dead_letters })
+        .await?;
     Ok([name, dead])
 }
 
 /// The queue, as soon as it is there.
-pub async fn opened(engine: &dyn FifoEngine, name: &str) -> Arc<dyn FifoQueue> {
+pub async fn wait_for_queue(engine: &dyn FifoEngine, name: &str) -> Arc<dyn FifoQueue> {
     let outage = Outage::default();
     loop {
-        match engine.open(name).await {
+        match engine.open_queue(name).await {
             Ok(queue) => {
-                outage.worked(|lasted| {
+                outage.record_success(|lasted| {
                     tracing::info!(queue = name, seconds = lasted.as_secs(), "the queue is there");
                 });
                 return queue;
             }
             Err(error) => {
-                outage.failed(|failures| {
+                outage.record_failure(|failures| {
                     tracing::warn!(queue = name, %error, failures, code = "UNAVAILABLE", "a queue is waited for");
                 });
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(OPEN_RETRY_INTERVAL).await;
             }
         }
     }
 }
 
 /// Dead letters that need not be kept: if their queue is not there, they are counted and said, and gone.
-pub struct OptionalQueue {
+pub struct OptionalDeadLetterQueue {
     engine: Arc<dyn FifoEngine>,
     name: String,
 }
 
-impl OptionalQueue {
+impl OptionalDeadLetterQueue {
     /// The queue of this name.
     pub fn new(engine: Arc<dyn FifoEngine>, name: String) -> Self {
         Self { engine, name }
     }
 }
 
-impl FifoQueue for OptionalQueue {
+impl FifoQueue for OptionalDeadLetterQueue {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn send(&self, message: NewMessage) -> BoxFuture<'_, Result<Sent>> {
+    fn send(&self, message: NewFifoMessage) -> BoxFuture<'_, Result<SentMessage>> {
         Box::pin(async move {
-            match self.engine.open(&self.name).await {
+            match self.engine.open_queue(&self.name).await {
                 Ok(queue) => queue.send(message).await,
                 Err(FifoError::NoQueue(queue)) => {
-                    let reason = message.attributes.get(queue::fifo::REASON);
+                    let reason = message.attributes.get(queue::fifo::REASON_ATTRIBUTE);
                     tracing::error!(
                         queue,
                         reason,
                         code = "NOT_FOUND",
                         "a dead letter without a queue to keep it is dropped"
                     );
-                    Ok(Sent { id: message.deduplication, sequence: 0 })
+                    Ok(SentMessage { id: message.deduplication_id, sequence: 0 })
                 }
                 Err(error) => Err(error),
             }
         })
     }
 
-    fn receive(&self, _: usize, _: Duration, _: Option<Duration>) -> BoxFuture<'_, Result<Vec<Message>>> {
+    fn receive(&self, _: usize, _: Duration, _: Option<Duration>) -> BoxFuture<'_, Result<Vec<FifoMessage>>> {
         Box::pin(std::future::ready(Err(FifoError::Invalid("dead letters are only sent".to_owned()))))
     }
 
-    fn delete<'a>(&'a self, _: &'a Receipt) -> BoxFuture<'a, Result<()>> {
-        Box::pin(std::future::ready(Err(FifoError::Expired)))
+    fn delete<'a>(&'a self, _: &'a MessageReceipt) -> BoxFuture<'a, Result<()>> {
+        Box::pin(std::future::ready(Err(FifoError::ReceiptExpired)))
     }
 
-    fn change_visibility<'a>(&'a self, _: &'a Receipt, _: Duration) -> BoxFuture<'a, Result<()>> {
-        Box::pin(std::future::ready(Err(FifoError::Expired)))
+    fn change_visibility<'a>(&'a self, _: &'a MessageReceipt, _: Duration) -> BoxFuture<'a, Result<()>> {
+        Box::pin(std::future::ready(Err(FifoError::ReceiptExpired)))
     }
 }

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::EventId;
-use crate::params::{Params, canonical};
+use crate::params::{EventParams, canonical_json};
 
 /// Who the events of the platform itself are by.
-pub const PLATFORM: &str = "platform";
+pub const PLATFORM_AUTHOR: &str = "platform";
 /// What the keys of the platform's own events begin with; nobody else's may hold it.
-pub const OWN_KEY: char = '\u{1}';
+pub const PLATFORM_KEY_PREFIX: char = '\u{1}';
 
 /// An event to be written. It has been checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,27 +18,27 @@ pub struct NewEvent {
     /// Its name.
     pub name: String,
     /// Its params.
-    pub params: Params,
+    pub params: EventParams,
     /// Who sends it.
     pub author: String,
     /// Sent again under this key, it is the same event.
     pub key: Option<String>,
     /// What caused it.
-    pub cause: Cause,
+    pub cause: EventCause,
 }
 
 /// What caused an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Cause {
+pub struct EventCause {
     /// The task.
     pub task_id: Option<i64>,
     /// How many tasks and events are before it in its chain.
     pub depth: i16,
 }
 
-impl Cause {
+impl EventCause {
     /// A task with this place in its chain.
-    pub fn task(task_id: i64, depth: i16) -> Self {
+    pub fn of_task(task_id: i64, depth: i16) -> Self {
         Self { task_id: Some(task_id), depth: depth.saturating_add(1) }
     }
 }
@@ -51,13 +51,13 @@ pub struct Event {
     /// Its name.
     pub name: String,
     /// Its params.
-    pub params: Params,
+    pub params: EventParams,
     /// Who sent it.
     pub author: String,
     /// When it was created, on the database's clock.
     pub time_created: DateTime<Utc>,
     /// What caused it.
-    pub cause: Cause,
+    pub cause: EventCause,
 }
 
 impl Event {
@@ -74,18 +74,18 @@ impl Event {
     }
 
     /// What it is, whenever it is written.
-    pub(crate) fn identity(&self) -> [u8; 32] {
+    pub(crate) fn identity_fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        hash.update(self.content());
-        hash.update(canonical(&json!([self.author, self.cause.task_id, self.cause.depth])));
+        hash.update(self.content_fingerprint());
+        hash.update(canonical_json(&json!([self.author, self.cause.task_id, self.cause.depth])));
         hash.finalize().into()
     }
 
     /// What two events with one key must have in common.
-    pub(crate) fn content(&self) -> [u8; 32] {
+    pub(crate) fn content_fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        hash.update(canonical(&Value::String(self.name.clone())));
-        hash.update(canonical(&Value::Object(self.params.clone())));
+        hash.update(canonical_json(&Value::String(self.name.clone())));
+        hash.update(canonical_json(&Value::Object(self.params.clone())));
         hash.finalize().into()
     }
 }

@@ -4,34 +4,34 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use store::{Operation, Result, run};
+use store::{PgOperation, Result, run_statement};
 
-use crate::configs::{ActionConfig, Compiled, Index};
-use crate::write::Row;
-use crate::{Event, EventId, Params};
+use crate::configs::{ActionConfig, ActionConfigIndex, CompiledActionConfig};
+use crate::write::StoredEventRow;
+use crate::{Event, EventId, EventParams};
 
 /// An event that would start other tasks than it did.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Difference {
+pub struct EventDifference {
     /// The event.
     pub id: EventId,
     /// Its name.
     pub name: String,
     /// Configs that would start a task, and did not.
-    pub would: Vec<String>,
+    pub would_start: Vec<String>,
     /// Configs that started a task, and would not.
-    pub would_not: Vec<String>,
+    pub would_not_start: Vec<String>,
 }
 
 /// What an event did: the names of the configs whose tasks it started.
-pub type Did = HashMap<EventId, BTreeSet<String>>;
+pub type StartedConfigs = HashMap<EventId, BTreeSet<String>>;
 
 /// The latest `count` events, the oldest first, and what they did.
-pub async fn latest(pool: &PgPool, count: i64) -> Result<(Vec<Event>, Did)> {
-    run(pool, Operation::named("latest_events").expensive(), move |connection| {
+pub async fn latest_events(pool: &PgPool, count: i64) -> Result<(Vec<Event>, StartedConfigs)> {
+    run_statement(pool, PgOperation::named("latest_events").expensive(), move |connection| {
         Box::pin(async move {
-            let rows: Vec<Row> = sqlx::query_as(LATEST).bind(count).fetch_all(&mut *connection).await?;
-            let events: Vec<Event> = rows.into_iter().rev().map(Row::event).collect();
+            let rows: Vec<StoredEventRow> = sqlx::query_as(LATEST_EVENTS_SQL).bind(count).fetch_all(&mut *connection).await?;
+            let events: Vec<Event> = rows.into_iter().rev().map(StoredEventRow::into_event).collect();
             let ids: Vec<i64> = events.iter().map(|event| event.id.0).collect();
             let tasks: Vec<(i64, String)> = sqlx::query_as(
                 "SELECT event_id, action_config FROM tasks WHERE event_id = ANY ($1) -- tasks_of_latest_events",
@@ -39,11 +39,11 @@ pub async fn latest(pool: &PgPool, count: i64) -> Result<(Vec<Event>, Did)> {
             .bind(ids)
             .fetch_all(connection)
             .await?;
-            let mut did = Did::new();
+            let mut started_configs = StartedConfigs::new();
             for (id, config) in tasks {
-                did.entry(EventId(id)).or_default().insert(config);
+                started_configs.entry(EventId(id)).or_default().insert(config);
             }
-            Ok((events, did))
+            Ok((events, started_configs))
         })
     })
     .await
@@ -51,30 +51,36 @@ pub async fn latest(pool: &PgPool, count: i64) -> Result<(Vec<Event>, Did)> {
 
 /// Where these configs would do otherwise. Joins are followed from the first of these events on. Configs of others, which are
 /// not among them but started tasks, are left out.
-pub fn compare(
+pub fn compare_configs(
     events: &[Event],
-    did: &Did,
+    started_configs: &StartedConfigs,
     configs: Vec<ActionConfig>,
     others: &HashSet<String>,
-) -> Vec<Difference> {
-    let compiled = configs.into_iter().filter_map(|config| Compiled::new(config).ok());
-    let changes = compiled.map(|config| (config.config.name.clone(), Some(config))).collect();
-    let (index, mut joins) = (Index::default().with(1, changes), Joins::default());
+) -> Vec<EventDifference> {
+    let compiled = configs.into_iter().filter_map(|config| CompiledActionConfig::new(config).ok());
+    let changes = compiled.map(|config| (config.definition.name.clone(), Some(config))).collect();
+    let (index, mut joins) =
+        (ActionConfigIndex::default().with_changes(1, changes), JoinSimulation::default());
     let mut differences = Vec::new();
     for event in events {
         let nothing = BTreeSet::new();
         let fires: BTreeSet<String> = index
-            .pulled(&event.name, &event.params)
+            .match_event(&event.name, &event.params)
             .into_iter()
-            .filter(|(config, triggers)| joins.fires(config, triggers, &event.params))
-            .map(|(config, _)| config.config.name.clone())
+            .filter(|(config, triggers)| joins.record_match(config, triggers, &event.params))
+            .map(|(config, _)| config.definition.name.clone())
             .collect();
-        let did = did.get(&event.id).unwrap_or(&nothing);
-        let would: Vec<String> = fires.difference(did).cloned().collect();
+        let started_by_event = started_configs.get(&event.id).unwrap_or(&nothing);
+        let would: Vec<String> = fires.difference(started_by_event).cloned().collect();
         let not: Vec<String> =
-            did.difference(&fires).filter(|name| !others.contains(*name)).cloned().collect();
+            started_by_event.difference(&fires).filter(|name| !others.contains(*name)).cloned().collect();
         if !would.is_empty() || !not.is_empty() {
-            differences.push(Difference { id: event.id, name: event.name.clone(), would, would_not: not });
+            differences.push(EventDifference {
+                id: event.id,
+                name: event.name.clone(),
+                would_start: would,
+                would_not_start: not,
+            });
         }
     }
     differences
@@ -82,11 +88,16 @@ pub fn compare(
 
 /// Joins in memory.
 #[derive(Default)]
-struct Joins(HashMap<[u8; 32], (HashSet<usize>, bool)>);
+struct JoinSimulation(HashMap<[u8; 32], (HashSet<usize>, bool)>);
 
-impl Joins {
-    fn fires(&mut self, config: &Arc<Compiled>, triggers: &[usize], params: &Params) -> bool {
-        if !config.config.is_join() {
+impl JoinSimulation {
+    fn record_match(
+        &mut self,
+        config: &Arc<CompiledActionConfig>,
+        triggers: &[usize],
+        params: &EventParams,
+    ) -> bool {
+        if !config.definition.is_join() {
             return true;
         }
         let Ok(values) = config.join_values(params) else { return false };
@@ -95,12 +106,12 @@ impl Joins {
         if *fired || seen.len() < config.triggers.len() {
             return false;
         }
-        *fired = !config.config.join.is_empty();
+        *fired = !config.definition.join.is_empty();
         seen.clear();
         true
     }
 }
 
-const LATEST: &str = "-- latest_events
+const LATEST_EVENTS_SQL: &str = "-- latest_events
 SELECT event_id, name, params, author, time_created, task_id, depth, config_version
 FROM events ORDER BY event_id DESC LIMIT $1";

@@ -26,14 +26,14 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tasks::TaskType;
 
-pub use event::{Cause, Event, NewEvent, OWN_KEY, PLATFORM};
+pub use event::{Event, EventCause, NewEvent, PLATFORM_AUTHOR, PLATFORM_KEY_PREFIX};
 pub use id::EventId;
-pub use params::Params;
-pub use report::StatusReporter;
-pub use write::{Writer, Written};
+pub use params::EventParams;
+pub use report::StatusEventReporter;
+pub use write::{EventWriteOutcome, EventWriter};
 
-use configs::Live;
-use write::{Renderings, Terms};
+use configs::LiveConfigIndex;
+use write::{EventTaskOptions, RenderingNotes};
 
 /// How events work here.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ pub struct EventSettings {
     /// The `environment` of the statuses that this process reports.
     pub environment: String,
     /// The longest chain of events and tasks.
-    pub longest_chain: i16,
+    pub max_chain_depth: i16,
     /// How long a join waits for its other events, and remembers that it has fired.
     pub join_window: Duration,
 }
@@ -53,7 +53,7 @@ impl Default for EventSettings {
         Self {
             status_event: "taskEvent".to_owned(),
             environment: "stable".to_owned(),
-            longest_chain: 20,
+            max_chain_depth: 20,
             join_window: Duration::from_secs(7 * 24 * 3600),
         }
     }
@@ -61,20 +61,25 @@ impl Default for EventSettings {
 
 /// Events in the control database; clones share everything.
 #[derive(Clone)]
-pub struct Events {
+pub struct EventStore {
     pub(crate) pool: PgPool,
     /// The configs, as this process knows them.
-    pub live: Live,
-    pub(crate) terms: Terms,
+    pub config_index: LiveConfigIndex,
+    pub(crate) task_options: EventTaskOptions,
     pub(crate) settings: Arc<EventSettings>,
 }
 
-impl Events {
+impl EventStore {
     /// Events in this database. `types`: those of the tasks that configs may start.
     pub fn new(pool: PgPool, types: Arc<[TaskType]>, settings: EventSettings) -> Self {
-        let (longest_chain, join_window) = (settings.longest_chain, settings.join_window);
-        let renderings = Renderings::new(pool.clone());
-        let terms = Terms { types, longest_chain, join_window, renderings };
-        Self { pool, live: Live::default(), terms, settings: Arc::new(settings) }
+        let (longest_chain, join_window) = (settings.max_chain_depth, settings.join_window);
+        let renderings = RenderingNotes::new(pool.clone());
+        let terms = EventTaskOptions { types, max_chain_depth: longest_chain, join_window, renderings };
+        Self {
+            pool,
+            config_index: LiveConfigIndex::default(),
+            task_options: terms,
+            settings: Arc::new(settings),
+        }
     }
 }

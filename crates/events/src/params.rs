@@ -3,47 +3,51 @@
 use serde_json::{Map, Value};
 
 /// Largest params of one event, in bytes of JSON.
-pub const LARGEST: usize = 256 << 10;
+pub const MAX_PARAMS_BYTES: usize = 256 << 10;
 /// Deepest nesting.
-const DEEPEST: usize = 32;
+const MAX_PARAMS_DEPTH: usize = 32;
 /// Most values in the params of one event, lists and objects and what is in them included.
-pub const MAX_VALUES: usize = 10_000;
+pub const MAX_PARAMS_VALUES: usize = 10_000;
 
 /// Params of an event.
-pub type Params = Map<String, Value>;
+pub type EventParams = Map<String, Value>;
 
 /// The value at `path`: a name, or names of nested objects joined by two underscores.
-pub fn at<'p>(params: &'p Params, path: &str) -> Option<&'p Value> {
+pub fn value_at_path<'p>(params: &'p EventParams, path: &str) -> Option<&'p Value> {
     if let Some(value) = params.get(path) {
         return Some(value);
     }
     path.match_indices("__").find_map(|(place, _)| {
         let nested = params.get(&path[..place])?.as_object()?;
-        at(nested, &path[place + 2..])
+        value_at_path(nested, &path[place + 2..])
     })
 }
 
 /// What no event may have in its params, because it could not be stored or shown.
-pub fn check(params: &Params) -> Result<(), String> {
-    let mut left = MAX_VALUES;
+pub fn check_storable(params: &EventParams) -> Result<(), String> {
+    let mut left = MAX_PARAMS_VALUES;
     params.iter().try_for_each(|(name, value)| {
         check_text(name)?;
         check_value(value, 1, &mut left)
     })
 }
 
-/// [`check`], and the size: what an event is refused for, wherever it comes from.
-pub fn check_all(params: &Params) -> Result<(), String> {
-    check(params)?;
-    if size(params) > LARGEST { Err(format!("has more than {} KiB", LARGEST >> 10)) } else { Ok(()) }
+/// [`check_storable`], and the size: what an event is refused for, wherever it comes from.
+pub fn check_storable_and_size(params: &EventParams) -> Result<(), String> {
+    check_storable(params)?;
+    if params_bytes(params) > MAX_PARAMS_BYTES {
+        Err(format!("has more than {} KiB", MAX_PARAMS_BYTES >> 10))
+    } else {
+        Ok(())
+    }
 }
 
 /// `left`: how many more values there may be.
 fn check_value(value: &Value, depth: usize, left: &mut usize) -> Result<(), String> {
-    if depth > DEEPEST {
-        return Err(format!("must be nested at most {DEEPEST} levels deep"));
+    if depth > MAX_PARAMS_DEPTH {
+        return Err(format!("must be nested at most {MAX_PARAMS_DEPTH} levels deep"));
     }
-    *left = left.checked_sub(1).ok_or_else(|| format!("must hold at most {MAX_VALUES} values"))?;
+    *left = left.checked_sub(1).ok_or_else(|| format!("must hold at most {MAX_PARAMS_VALUES} values"))?;
     match value {
         Value::String(text) => check_text(text),
         Value::Array(items) => items.iter().try_for_each(|item| check_value(item, depth + 1, left)),
@@ -60,14 +64,14 @@ fn check_text(text: &str) -> Result<(), String> {
 }
 
 /// The bytes of params as JSON.
-pub fn size(params: &Params) -> usize {
-    json_size(params)
+pub fn params_bytes(params: &EventParams) -> usize {
+    json_bytes(params)
 }
 
-/// Takes the bytes of params as JSON out of `room`, and looks no further than they fit; whether they do.
-pub(crate) fn fit(params: &Params, room: &mut usize) -> bool {
-    struct Room<'r>(&'r mut usize);
-    impl std::io::Write for Room<'_> {
+/// Takes the bytes of params as JSON out of `bytes_left`, and looks no further than they fit; whether they do.
+pub(crate) fn fits_bytes_left(params: &EventParams, bytes_left: &mut usize) -> bool {
+    struct ByteBudgetWriter<'r>(&'r mut usize);
+    impl std::io::Write for ByteBudgetWriter<'_> {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             let left = self.0.checked_sub(bytes.len());
             *self.0 = left.ok_or(std::io::ErrorKind::StorageFull)?;
@@ -77,13 +81,13 @@ pub(crate) fn fit(params: &Params, room: &mut usize) -> bool {
             Ok(())
         }
     }
-    serde_json::to_writer(Room(room), params).is_ok()
+    serde_json::to_writer(ByteBudgetWriter(bytes_left), params).is_ok()
 }
 
 /// The bytes of a value as JSON, counted and not kept.
-pub(crate) fn json_size(value: &impl serde::Serialize) -> usize {
-    struct Counted(usize);
-    impl std::io::Write for Counted {
+pub(crate) fn json_bytes(value: &impl serde::Serialize) -> usize {
+    struct ByteCounter(usize);
+    impl std::io::Write for ByteCounter {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0 += bytes.len();
             Ok(bytes.len())
@@ -92,42 +96,42 @@ pub(crate) fn json_size(value: &impl serde::Serialize) -> usize {
             Ok(())
         }
     }
-    let mut counted = Counted(0);
+    let mut counted = ByteCounter(0);
     // Neither JSON nor this writer can fail.
     let _ = serde_json::to_writer(&mut counted, value);
     counted.0
 }
 
 /// One text for equal values: members in the order of their names, numbers by their value (1.0 and 1e0 as 1).
-pub fn canonical(value: &Value) -> String {
+pub fn canonical_json(value: &Value) -> String {
     let mut text = String::new();
-    write(value, &mut text);
+    write_canonical(value, &mut text);
     text
 }
 
-fn write(value: &Value, text: &mut String) {
+fn write_canonical(value: &Value, text: &mut String) {
     match value {
         Value::Number(number) => {
             match number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0) {
-                Some(float) => text.push_str(&whole(float)),
+                Some(float) => text.push_str(&format_whole_number(float)),
                 None => text.push_str(&number.to_string()),
             }
         }
         Value::Array(items) => {
             text.push('[');
             items.iter().for_each(|item| {
-                write(item, text);
+                write_canonical(item, text);
                 text.push(',');
             });
             text.push(']');
         }
-        Value::Object(members) => write_members(members, text),
+        Value::Object(members) => write_canonical_members(members, text),
         Value::Null | Value::Bool(_) | Value::String(_) => text.push_str(&value.to_string()),
     }
 }
 
 /// A whole number as it is written without a power of ten: the number that is shown, not the one that the bits come to.
-fn whole(float: f64) -> String {
+fn format_whole_number(float: f64) -> String {
     let shown = format!("{float:e}");
     let (mantissa, power) = shown.split_once('e').unwrap_or((&shown, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -138,27 +142,29 @@ fn whole(float: f64) -> String {
     }
 }
 
-fn write_members(members: &Params, text: &mut String) {
+fn write_canonical_members(members: &EventParams, text: &mut String) {
     let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
     sorted.sort_unstable_by_key(|(name, _)| *name);
     text.push('{');
     for (name, value) in sorted {
-        write(&Value::String(name.clone()), text);
+        write_canonical(&Value::String(name.clone()), text);
         text.push(':');
-        write(value, text);
+        write_canonical(value, text);
         text.push(',');
     }
     text.push('}');
 }
 
-/// Whether two values are the same: numbers by their value, members in any order. As [`canonical`] says it, without making the
+/// Whether two values are the same: numbers by their value, members in any order. As [`canonical_json`] says it, without making the
 /// texts.
-pub fn same(a: &Value, b: &Value) -> bool {
+pub fn is_same_value(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Number(_), Value::Number(_)) => a == b || canonical(a) == canonical(b),
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Number(_), Value::Number(_)) => a == b || canonical_json(a) == canonical_json(b),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same_value(a, b))
+        }
         (Value::Object(a), Value::Object(b)) => {
-            let has = |(name, value)| b.get(name).is_some_and(|other| same(value, other));
+            let has = |(name, value)| b.get(name).is_some_and(|other| is_same_value(value, other));
             a.len() == b.len() && a.iter().all(has)
         }
         _ => a == b,
@@ -183,7 +189,7 @@ mod tests {
             ("__", None),
             ("a__", None),
         ] {
-            assert_eq!(at(params, path), found.as_ref(), "{path}");
+            assert_eq!(value_at_path(params, path), found.as_ref(), "{path}");
         }
     }
 
@@ -191,15 +197,15 @@ mod tests {
     fn sizes_are_those_of_the_text() {
         let params = json!({"a": [1.5, "ü\n"], "b": {}});
         let length = params.to_string().len();
-        assert_eq!(size(params.as_object().unwrap()), length);
+        assert_eq!(params_bytes(params.as_object().unwrap()), length);
         let mut room = 2 * length - 1;
-        assert!(fit(params.as_object().unwrap(), &mut room));
-        assert!(!fit(params.as_object().unwrap(), &mut room));
+        assert!(fits_bytes_left(params.as_object().unwrap(), &mut room));
+        assert!(!fits_bytes_left(params.as_object().unwrap(), &mut room));
     }
 
     #[test]
     fn the_same_values() {
-        assert!(same(&json!({"a": 1, "b": [1.0, "x"]}), &json!({"b": [1, "x"], "a": 1.0})));
+        assert!(is_same_value(&json!({"a": 1, "b": [1.0, "x"]}), &json!({"b": [1, "x"], "a": 1.0})));
         let values = [
             json!(1),
             json!("1"),
@@ -218,8 +224,8 @@ mod tests {
         ];
         for (n, a) in values.iter().enumerate() {
             for (m, b) in values.iter().enumerate() {
-                assert_eq!(same(a, b), n == m, "{a} {b}");
-                assert_eq!(canonical(a) == canonical(b), n == m, "{a} {b}");
+                assert_eq!(is_same_value(a, b), n == m, "{a} {b}");
+                assert_eq!(canonical_json(a) == canonical_json(b), n == m, "{a} {b}");
             }
         }
     }
@@ -236,7 +242,7 @@ mod tests {
             ("[9007199254740993]", "[9007199254740993]"),
         ] {
             let [a, b]: [Value; 2] = [a, b].map(|text| serde_json::from_str(text).unwrap());
-            assert!(same(&a, &b) && canonical(&a) == canonical(&b), "{a} {b}");
+            assert!(is_same_value(&a, &b) && canonical_json(&a) == canonical_json(&b), "{a} {b}");
         }
         for (a, b) in [
             ("9007199254740993", "9007199254740992.0"),
@@ -244,16 +250,21 @@ mod tests {
             ("1e16", "10000000000000001"),
         ] {
             let [a, b]: [Value; 2] = [a, b].map(|text| serde_json::from_str(text).unwrap());
-            assert!(!same(&a, &b) && canonical(&a) != canonical(&b), "{a} {b}");
+            assert!(!is_same_value(&a, &b) && canonical_json(&a) != canonical_json(&b), "{a} {b}");
         }
     }
 
     #[test]
     fn values_are_counted_wherever_they_are() {
         let params = |values: usize| json!({"list": vec![1; values - 2], "x": {}});
-        assert_eq!(check(params(MAX_VALUES - 1).as_object().unwrap()), Ok(()));
-        for bad in [params(MAX_VALUES + 1), json!({"a": {"b": vec![json!([[1]]); MAX_VALUES / 3]}})] {
-            assert_eq!(check(bad.as_object().unwrap()).unwrap_err(), "must hold at most 10000 values");
+        assert_eq!(check_storable(params(MAX_PARAMS_VALUES - 1).as_object().unwrap()), Ok(()));
+        for bad in
+            [params(MAX_PARAMS_VALUES + 1), json!({"a": {"b": vec![json!([[1]]); MAX_PARAMS_VALUES / 3]}})]
+        {
+            assert_eq!(
+                check_storable(bad.as_object().unwrap()).unwrap_err(),
+                "must hold at most 10000 values"
+            );
         }
     }
 
@@ -262,7 +273,7 @@ mod tests {
         let nested = (0..40).fold(json!(1), |inner, _| json!([inner]));
         for bad in [json!({"a": "x\0"}), json!({"a\0": 1}), json!({"a": [{"b": "\0"}]}), json!({"a": nested})]
         {
-            assert!(check(bad.as_object().unwrap()).is_err(), "{bad}");
+            assert!(check_storable(bad.as_object().unwrap()).is_err(), "{bad}");
         }
     }
 }

@@ -4,28 +4,28 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use sqlx::PgConnection;
 use store::Result;
-use tasks::{Report, Reporter};
+use tasks::{TaskStatusReport, TaskStatusReporter};
 
-use crate::{Cause, Events, NewEvent, PLATFORM, Params};
+use crate::{EventCause, EventParams, EventStore, NewEvent, PLATFORM_AUTHOR};
 
 /// Writes each report as an event, in the report's transaction.
-pub struct StatusReporter(pub Events);
+pub struct StatusEventReporter(pub EventStore);
 
-impl Reporter for StatusReporter {
+impl TaskStatusReporter for StatusEventReporter {
     fn report<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        report: &'a Report,
+        report: &'a TaskStatusReport,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let event = event(&self.0, report);
+            let event = status_event(&self.0, report);
             self.0.write_in_tx(connection, vec![event]).await.map(drop)
         })
     }
 }
 
-fn event(events: &Events, report: &Report) -> NewEvent {
-    let mut params = Params::new();
+fn status_event(events: &EventStore, report: &TaskStatusReport) -> NewEvent {
+    let mut params = EventParams::new();
     params.insert("taskType".to_owned(), report.action_config.clone().into());
     params.insert("taskStatus".to_owned(), report.status.into());
     params.insert("environment".to_owned(), events.settings.environment.clone().into());
@@ -36,8 +36,8 @@ fn event(events: &Events, report: &Report) -> NewEvent {
     NewEvent {
         name: events.settings.status_event.clone(),
         params,
-        author: PLATFORM.to_owned(),
+        author: PLATFORM_AUTHOR.to_owned(),
         key: None,
-        cause: Cause::task(report.task_id, report.depth),
+        cause: EventCause::of_task(report.task_id, report.depth),
     }
 }

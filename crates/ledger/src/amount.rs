@@ -3,23 +3,25 @@
 use rust_decimal::Decimal;
 
 /// Most digits before the point.
-const WHOLE: usize = 15;
+const MAX_WHOLE_DIGITS: usize = 15;
 /// Most digits after the point.
-const FRACTION: usize = 9;
+const MAX_FRACTION_DIGITS: usize = 9;
 
 /// What an amount may be, for error messages.
-pub const ALLOWED: &str = "a string with a decimal number of at most 15 digits before and 9 after the point, without sign and exponent, such as \"12.50\"";
+pub const AMOUNT_FORMAT: &str = "a string with a decimal number of at most 15 digits before and 9 after the point, without sign and exponent, such as \"12.50\"";
 
 /// Reads an amount's text; `None` if it is not one.
-pub fn parse(text: &str) -> Option<Decimal> {
+pub fn parse_amount(text: &str) -> Option<Decimal> {
     let (whole, fraction) = match text.split_once('.') {
         Some((whole, fraction)) => (whole, Some(fraction)),
         None => (text, None),
     };
-    let digits = |part: &str, most: usize| {
-        (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    let is_digits = |part: &str, max_digits: usize| {
+        (1..=max_digits).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
     };
-    if !digits(whole, WHOLE) || !fraction.is_none_or(|fraction| digits(fraction, FRACTION)) {
+    if !is_digits(whole, MAX_WHOLE_DIGITS)
+        || !fraction.is_none_or(|fraction| is_digits(fraction, MAX_FRACTION_DIGITS))
+    {
         return None;
     }
     // 24 digits at most: a Decimal holds 28.
@@ -27,9 +29,9 @@ pub fn parse(text: &str) -> Option<Decimal> {
 }
 
 /// An amount's text in units of 10^-9; `None` if it is not one.
-pub(crate) fn units(text: &str) -> Option<i128> {
-    let value = parse(text)?;
-    let missing = u32::try_from(FRACTION).ok()?.checked_sub(value.scale())?;
+pub(crate) fn parse_amount_units(text: &str) -> Option<i128> {
+    let value = parse_amount(text)?;
+    let missing = u32::try_from(MAX_FRACTION_DIGITS).ok()?.checked_sub(value.scale())?;
     value.mantissa().checked_mul(10_i128.checked_pow(missing)?)
 }
 
@@ -66,16 +68,16 @@ mod tests {
     #[test]
     fn amounts_are_exact() {
         for good in ["0", "12.50", "999999999999999.999999999", "000000000000001", "0.000000001"] {
-            assert_eq!(parse(good).unwrap().to_string().parse::<Decimal>(), good.parse(), "{good}");
+            assert_eq!(parse_amount(good).unwrap().to_string().parse::<Decimal>(), good.parse(), "{good}");
         }
-        assert_eq!(parse("12.50").unwrap().to_string(), "12.50");
+        assert_eq!(parse_amount("12.50").unwrap().to_string(), "12.50");
     }
 
     #[test]
     fn units_are_exact() {
-        assert_eq!(units("12.50"), Some(12_500_000_000));
-        assert_eq!(units("999999999999999.999999999"), Some(999_999_999_999_999_999_999_999));
-        assert_eq!(units("-1"), None);
+        assert_eq!(parse_amount_units("12.50"), Some(12_500_000_000));
+        assert_eq!(parse_amount_units("999999999999999.999999999"), Some(999_999_999_999_999_999_999_999));
+        assert_eq!(parse_amount_units("-1"), None);
     }
 
     #[test]
@@ -100,7 +102,7 @@ mod tests {
             "1000000000000000",
             "0.0000000001",
         ] {
-            assert_eq!(parse(bad), None, "{bad}");
+            assert_eq!(parse_amount(bad), None, "{bad}");
         }
     }
 }

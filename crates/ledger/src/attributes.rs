@@ -6,106 +6,132 @@ use serde_json::{Map, Value};
 use serving::error::ApiError;
 use uuid::Uuid;
 
-use crate::events::{Attributes, shortened};
-use crate::sequence::Fed;
-use crate::sharding::{ShardHash, canonical, digest, parse_canonical};
-use crate::types::{AccountType, Attribute, KeyedType};
+use crate::events::{RawAttributes, shorten_text};
+use crate::sequence::LedgerFeedEvent;
+use crate::sharding::{ShardHash, digest_parts, encode_canonical, parse_canonical};
+use crate::types::{AccountType, KeyedType, LedgerAttribute};
 
 /// What a lock or a state is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keyed {
+pub struct LedgerKey {
     /// The name of its type.
     pub type_name: String,
     /// Its attributes as canonical text.
     pub attributes: String,
     /// Where it belongs.
-    pub hash: ShardHash,
+    pub shard_hash: ShardHash,
     /// A hash of type and attributes.
-    pub(crate) key: Uuid,
+    pub(crate) key_hash: Uuid,
 }
 
-impl Keyed {
+impl LedgerKey {
     /// From attributes in a request's JSON; `field`: where they stand in it.
-    pub(crate) fn from_json(kind: &KeyedType, given: &Attributes<'_>, field: &str) -> Result<Self, ApiError> {
+    pub(crate) fn from_json(
+        keyed_type: &KeyedType,
+        attributes: &RawAttributes<'_>,
+        field: &str,
+    ) -> Result<Self, ApiError> {
         let mut values = BTreeMap::new();
-        for (name, token) in &given.0 {
-            let place = || format!("{field}.{}", shortened(name));
-            let Some(attribute) = kind.attributes.iter().find(|attribute| attribute.name == **name) else {
-                return Err(ApiError::field(place(), format!("unknown attribute; {}", known(kind))));
+        for (name, json) in &attributes.0 {
+            let field_path = || format!("{field}.{}", shorten_text(name));
+            let Some(attribute) = keyed_type.attributes.iter().find(|attribute| attribute.name == **name)
+            else {
+                return Err(ApiError::field(
+                    field_path(),
+                    format!("unknown attribute; {}", describe_attributes(keyed_type)),
+                ));
             };
-            let value =
-                attribute.kind.canonical_json(token.get()).ok_or_else(|| wrong(place(), attribute.kind))?;
+            let value = attribute
+                .kind
+                .canonical_json(json.get())
+                .ok_or_else(|| wrong_value_error(field_path(), attribute.kind))?;
             values.insert(attribute.name.as_str(), value);
         }
-        Self::complete(kind, &values, |name| format!("{field}.{name}"))
+        Self::from_canonical_values(keyed_type, &values, |name| format!("{field}.{name}"))
     }
 
     /// From the parameters of a query string: the attributes, and nothing else.
-    pub fn from_query(kind: &KeyedType, given: &[(String, String)]) -> Result<Self, ApiError> {
+    pub fn from_query(keyed_type: &KeyedType, parameters: &[(String, String)]) -> Result<Self, ApiError> {
         let mut values = BTreeMap::new();
-        for (name, text) in given {
-            let Some(attribute) = kind.attributes.iter().find(|attribute| attribute.name == *name) else {
-                return Err(ApiError::field(shortened(name), format!("unknown parameter; {}", known(kind))));
+        for (name, text) in parameters {
+            let Some(attribute) = keyed_type.attributes.iter().find(|attribute| attribute.name == *name)
+            else {
+                return Err(ApiError::field(
+                    shorten_text(name),
+                    format!("unknown parameter; {}", describe_attributes(keyed_type)),
+                ));
             };
-            let value =
-                attribute.kind.canonical_text(text).ok_or_else(|| wrong(name.clone(), attribute.kind))?;
+            let value = attribute
+                .kind
+                .canonical_text(text)
+                .ok_or_else(|| wrong_value_error(name.clone(), attribute.kind))?;
             if values.insert(attribute.name.as_str(), value).is_some() {
                 return Err(ApiError::field(name, "is given twice"));
             }
         }
-        Self::complete(kind, &values, str::to_owned)
+        Self::from_canonical_values(keyed_type, &values, str::to_owned)
     }
 
-    fn complete(
-        kind: &KeyedType,
+    fn from_canonical_values(
+        keyed_type: &KeyedType,
         values: &BTreeMap<&str, String>,
-        place: impl Fn(&str) -> String,
+        field_path: impl Fn(&str) -> String,
     ) -> Result<Self, ApiError> {
-        if let Some(missing) = kind.attributes.iter().find(|a| !values.contains_key(a.name.as_str())) {
-            return Err(ApiError::field(place(&missing.name), format!("is missing; {}", known(kind))));
+        if let Some(missing) = keyed_type.attributes.iter().find(|a| !values.contains_key(a.name.as_str())) {
+            return Err(ApiError::field(
+                field_path(&missing.name),
+                format!("is missing; {}", describe_attributes(keyed_type)),
+            ));
         }
         let pairs = || values.iter().map(|(name, value)| (*name, value.as_str()));
-        let attributes = canonical(pairs());
-        let in_shard_key = |name: &str| kind.shard_key.iter().any(|part| part == name);
-        let hash = ShardHash::of(&canonical(pairs().filter(|(name, _)| in_shard_key(name))));
-        let key = keyed_by(&kind.name, &attributes);
-        Ok(Self { type_name: kind.name.clone(), attributes, hash, key })
+        let attributes = encode_canonical(pairs());
+        let in_shard_key = |name: &str| keyed_type.shard_key.iter().any(|part| part == name);
+        let hash =
+            ShardHash::from_shard_key(&encode_canonical(pairs().filter(|(name, _)| in_shard_key(name))));
+        let key = hash_ledger_key(&keyed_type.name, &attributes);
+        Ok(Self { type_name: keyed_type.name.clone(), attributes, shard_hash: hash, key_hash: key })
     }
 }
 
-fn wrong(place: String, kind: crate::types::AttributeType) -> ApiError {
-    ApiError::field(place, format!("must be {}", kind.allowed()))
+fn wrong_value_error(field: String, attribute_type: crate::types::AttributeType) -> ApiError {
+    ApiError::field(field, format!("must be {}", attribute_type.allowed_values()))
 }
 
-fn known(kind: &KeyedType) -> String {
-    let names: Vec<&str> = kind.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
-    format!("{} has {}", kind.name, names.join(", "))
+fn describe_attributes(keyed_type: &KeyedType) -> String {
+    let names: Vec<&str> = keyed_type.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
+    format!("{} has {}", keyed_type.name, names.join(", "))
 }
 
 /// Attributes (canonical values by name) as JSON, in the order of their type. `None` if the type does not know one of them:
 /// it is an older one than that by which they were written.
-pub(crate) fn shown(kinds: &[Attribute], given: &[(String, String)]) -> Option<Map<String, Value>> {
-    if given.iter().any(|(name, _)| kinds.iter().all(|kind| kind.name != *name)) {
+pub(crate) fn attributes_to_json(
+    attribute_types: &[LedgerAttribute],
+    attributes: &[(String, String)],
+) -> Option<Map<String, Value>> {
+    if attributes.iter().any(|(name, _)| attribute_types.iter().all(|kind| kind.name != *name)) {
         return None;
     }
-    let value = |kind: &Attribute| {
-        let (name, value) = given.iter().find(|(name, _)| *name == kind.name)?;
+    let value = |kind: &LedgerAttribute| {
+        let (name, value) = attributes.iter().find(|(name, _)| *name == kind.name)?;
         Some((name.clone(), kind.kind.to_json(value)))
     };
-    Some(kinds.iter().filter_map(value).collect())
+    Some(attribute_types.iter().filter_map(value).collect())
 }
 
 /// The attributes of a numbered event: those of its account, then its own.
-pub(crate) fn fed_attributes(kind: &AccountType, event: &Fed) -> Option<Map<String, Value>> {
-    let mut attributes = shown(&kind.key_attributes, &parse_canonical(&event.key))?;
-    attributes.extend(shown(&kind.attributes, &parse_canonical(&event.auxiliary))?);
+pub(crate) fn feed_attributes_to_json(
+    account_type: &AccountType,
+    event: &LedgerFeedEvent,
+) -> Option<Map<String, Value>> {
+    let mut attributes = attributes_to_json(&account_type.key_attributes, &parse_canonical(&event.key))?;
+    attributes.extend(attributes_to_json(&account_type.attributes, &parse_canonical(&event.auxiliary))?);
     Some(attributes)
 }
 
 /// The key of a type's lock or state with these attributes (canonical text).
-pub(crate) fn keyed_by(type_name: &str, attributes: &str) -> Uuid {
+pub(crate) fn hash_ledger_key(type_name: &str, attributes: &str) -> Uuid {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] =
-        digest([type_name.as_bytes(), attributes.as_bytes()]);
+        digest_parts([type_name.as_bytes(), attributes.as_bytes()]);
     Uuid::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
 }
 
@@ -121,14 +147,14 @@ mod tests {
         .unwrap()
     }
 
-    fn json(text: &str) -> Result<Keyed, ApiError> {
-        Keyed::from_json(&kind(), &serde_json::from_str(text).unwrap(), "attributes")
+    fn json(text: &str) -> Result<LedgerKey, ApiError> {
+        LedgerKey::from_json(&kind(), &serde_json::from_str(text).unwrap(), "attributes")
     }
 
-    fn query(given: &[(&str, &str)]) -> Result<Keyed, ApiError> {
+    fn query(given: &[(&str, &str)]) -> Result<LedgerKey, ApiError> {
         let given: Vec<_> =
             given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Keyed::from_query(&kind(), &given)
+        LedgerKey::from_query(&kind(), &given)
     }
 
     #[test]
@@ -136,12 +162,12 @@ mod tests {
         let from_json = json(r#"{"storage_id": 7, "label": "a b"}"#).unwrap();
         assert_eq!(from_json, query(&[("label", "a b"), ("storage_id", "07")]).unwrap());
         assert_eq!(from_json.attributes, "label=a%20b&storage_id=7");
-        assert_eq!(from_json.hash, ShardHash::of("storage_id=7"));
+        assert_eq!(from_json.shard_hash, ShardHash::from_shard_key("storage_id=7"));
     }
 
     #[test]
     fn what_is_wrong_is_named() {
-        let field = |checked: Result<Keyed, ApiError>| checked.unwrap_err().fields[0].0.clone();
+        let field = |checked: Result<LedgerKey, ApiError>| checked.unwrap_err().fields[0].0.clone();
         assert_eq!(field(json(r#"{"storage_id": 7}"#)), "attributes.label");
         assert_eq!(field(json(r#"{"storage_id": "7", "label": ""}"#)), "attributes.storage_id");
         assert_eq!(field(json(r#"{"storage_id": 7, "label": "", "at": 1}"#)), "attributes.at");

@@ -11,101 +11,108 @@ use uuid::Uuid;
 
 use crate::Ledger;
 use crate::events::{
-    Contradiction, Event, Known, MONTHS_MADE_AGAIN, Part, Rows, Status, lacks_month, make_months, once_each,
-    statuses,
+    LedgerEvent, LedgerEventCache, LedgerEventColumns, LedgerEventContradiction, LedgerEventDedup,
+    LedgerEventStatus, MAX_PARTITION_RETRIES, create_event_partitions, dedup_events, is_partition_missing,
+    statuses_from_refusals,
 };
-use crate::locks::{Hold, alive_in_tx};
-use crate::states::{Outcome, Put, made_versions, put_in_tx};
+use crate::locks::{LockStatus, check_lock_in_tx};
+use crate::states::{StateWrite, StateWriteOutcome, put_states_in_tx, read_written_versions};
 
 /// What is written together.
 #[derive(Debug, Clone, Default)]
-pub struct Batch {
+pub struct LedgerBatch {
     /// Only while this lock is alive.
-    pub lock: Option<Uuid>,
+    pub lock_id: Option<Uuid>,
     /// Events.
-    pub events: Vec<Event>,
+    pub events: Vec<LedgerEvent>,
     /// States.
-    pub states: Vec<Put>,
+    pub states: Vec<StateWrite>,
 }
 
 /// What became of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done {
+pub enum LedgerBatchOutcome {
     /// Everything is there: the events' statuses (created or duplicate) and the states' versions.
     Written {
         /// In the order of the events.
-        events: Vec<Status>,
+        events: Vec<LedgerEventStatus>,
         /// In the order of the states.
         versions: Vec<i64>,
     },
     /// Nothing was written: an event conflicts.
     Conflict {
         /// In the order of the events.
-        events: Vec<Status>,
+        events: Vec<LedgerEventStatus>,
     },
     /// Nothing was written: another version of a state is there.
     Stale {
         /// Which of the states.
-        place: usize,
+        state_index: usize,
         /// The version that is there; 0: none.
         version: i64,
     },
     /// Nothing was written: the lock is not alive.
-    LockGone,
+    LockEnded,
 }
 
 impl Ledger {
-    /// Writes a batch whose parts all lie on the shard at `shard` in `Shards::all`.
-    pub async fn write_batch(&self, shard: usize, batch: Batch) -> Result<Done> {
-        let pool = &self.shards.all()[shard].pool;
-        let (events, repeated) = match once_each(batch.events) {
-            Part::Sound(events, repeated) => (events, repeated),
-            Part::Contradictory(contradiction) => {
-                let events = Events::Contradictory(contradiction);
-                let work = Work { lock: batch.lock, events, states: batch.states };
-                return in_one_transaction(pool, Arc::new(work)).await;
+    /// Writes a batch whose parts all lie on the shard at `shard_index` in `Shards::all`.
+    pub async fn write_batch(&self, shard_index: usize, batch: LedgerBatch) -> Result<LedgerBatchOutcome> {
+        let pool = &self.shards.all()[shard_index].pool;
+        let (events, repeats) = match dedup_events(batch.events) {
+            LedgerEventDedup::Consistent(events, repeats) => (events, repeats),
+            LedgerEventDedup::Contradictory(contradiction) => {
+                let events = PreparedLedgerEvents::Contradictory(contradiction);
+                let prepared = PreparedLedgerBatch { lock_id: batch.lock_id, events, states: batch.states };
+                return write_in_transaction(pool, Arc::new(prepared)).await;
             }
         };
         // Nothing is taken for known: a transaction of its own is rare enough to send everything along.
         let count = events.len();
-        let events: Arc<[Event]> = events.into();
-        let rows = Rows::of([events.clone()].into(), &Known::default());
-        let known = self.writer.known(shard);
-        make_months(pool, known, known.new_months(&events)).await?;
-        let events_of_it = Events::Sound { count, rows };
-        let work = Arc::new(Work { lock: batch.lock, events: events_of_it, states: batch.states });
-        let mut tries = MONTHS_MADE_AGAIN;
-        let done = loop {
-            match in_one_transaction(pool, work.clone()).await {
-                Err(error) if lacks_month(&error) && tries > 0 => {
+        let events: Arc<[LedgerEvent]> = events.into();
+        let rows = LedgerEventColumns::from_parts([events.clone()].into(), &LedgerEventCache::default());
+        let cache = self.writer.shard_cache(shard_index);
+        create_event_partitions(pool, cache, cache.find_missing_partitions(&events)).await?;
+        let prepared_events = PreparedLedgerEvents::Consistent { count, rows };
+        let prepared = Arc::new(PreparedLedgerBatch {
+            lock_id: batch.lock_id,
+            events: prepared_events,
+            states: batch.states,
+        });
+        let mut tries_left = MAX_PARTITION_RETRIES;
+        let outcome = loop {
+            match write_in_transaction(pool, prepared.clone()).await {
+                Err(error) if is_partition_missing(&error) && tries_left > 0 => {
                     // A partition that was there has been dropped since.
-                    tries -= 1;
-                    known.forget();
-                    make_months(pool, known, known.new_months(&events)).await?;
+                    tries_left -= 1;
+                    cache.clear();
+                    create_event_partitions(pool, cache, cache.find_missing_partitions(&events)).await?;
                 }
                 done => break done,
             }
         };
-        let done = done.inspect_err(|_| known.forget())?;
-        self.wakes[shard].written();
-        Ok(match done {
-            Done::Written { events, versions } => {
-                Done::Written { events: repeated.put_back(events), versions }
+        let outcome = outcome.inspect_err(|_| cache.clear())?;
+        self.sequence_notifiers[shard_index].notify_written();
+        Ok(match outcome {
+            LedgerBatchOutcome::Written { events, versions } => {
+                LedgerBatchOutcome::Written { events: repeats.expand_statuses(events), versions }
             }
-            Done::Conflict { events } => Done::Conflict { events: repeated.put_back(events) },
+            LedgerBatchOutcome::Conflict { events } => {
+                LedgerBatchOutcome::Conflict { events: repeats.expand_statuses(events) }
+            }
             other => other,
         })
     }
 
-    /// The shard on which all of these lie, as a place in `Shards::all`. `parts`: the field each came in, and the
+    /// The shard on which all of these lie, as a place in `Shards::all`. `hash_prefixes`: the field each came in, and the
     /// beginning of its hash.
-    pub(crate) fn one_shard(
+    pub(crate) fn find_common_shard(
         &self,
-        parts: impl IntoIterator<Item = (String, u64)>,
+        hash_prefixes: impl IntoIterator<Item = (String, u64)>,
     ) -> std::result::Result<Option<usize>, ApiError> {
         let mut first: Option<(usize, String)> = None;
-        for (field, prefix) in parts {
-            let shard = self.shards.owner_of(prefix);
+        for (field, prefix) in hash_prefixes {
+            let shard = self.shards.index_of_prefix(prefix);
             match &first {
                 None => first = Some((shard, field)),
                 Some((known, _)) if *known == shard => {}
@@ -125,81 +132,106 @@ impl Ledger {
 }
 
 /// The error for a lock that has ended.
-pub(crate) fn lock_gone() -> ApiError {
+pub(crate) fn lock_ended_error() -> ApiError {
     ApiError::new(Code::Stale, "the lock has ended; nothing was written").arg("field", "lock_id")
 }
 
 /// What one transaction writes.
-struct Work {
-    lock: Option<Uuid>,
-    events: Events,
-    states: Vec<Put>,
+struct PreparedLedgerBatch {
+    lock_id: Option<Uuid>,
+    events: PreparedLedgerEvents,
+    states: Vec<StateWrite>,
 }
 
-enum Events {
-    Sound {
+enum PreparedLedgerEvents {
+    Consistent {
         /// How many there are.
         count: usize,
-        rows: Rows,
+        rows: LedgerEventColumns,
     },
     /// They cannot be written, and never have been.
-    Contradictory(Contradiction),
+    Contradictory(LedgerEventContradiction),
 }
 
-async fn in_one_transaction(pool: &PgPool, work: Arc<Work>) -> Result<Done> {
-    let is_refused = |done: &Done| !matches!(done, Done::Written { .. });
-    store::run_refusable(pool, "write_batch", is_refused, move |connection| {
-        let work = work.clone();
+async fn write_in_transaction(
+    pool: &PgPool,
+    prepared: Arc<PreparedLedgerBatch>,
+) -> Result<LedgerBatchOutcome> {
+    let is_refused = |done: &LedgerBatchOutcome| !matches!(done, LedgerBatchOutcome::Written { .. });
+    store::run_refusable_statement(pool, "write_batch", is_refused, move |connection| {
+        let prepared = prepared.clone();
         Box::pin(async move {
             let mut tx = connection.begin().await?;
-            let done = write(&mut tx, &work).await?;
-            match done {
-                Done::Written { .. } => tx.commit().await?,
+            let outcome = write_prepared_batch(&mut tx, &prepared).await?;
+            match outcome {
+                LedgerBatchOutcome::Written { .. } => tx.commit().await?,
                 _ => tx.rollback().await?,
             }
-            Ok(done)
+            Ok(outcome)
         })
     })
     .await
 }
 
 /// What a batch under a lock that has ended was, if it was done while the lock lived: its answer may have been lost.
-async fn already_done(connection: &mut PgConnection, lock: Uuid, work: &Work) -> Result<Done> {
-    let Events::Sound { count, rows } = &work.events else { return Ok(Done::LockGone) };
-    if *count == 0 && work.states.is_empty() {
-        return Ok(Done::LockGone);
+async fn read_earlier_outcome(
+    connection: &mut PgConnection,
+    lock_id: Uuid,
+    prepared: &PreparedLedgerBatch,
+) -> Result<LedgerBatchOutcome> {
+    let PreparedLedgerEvents::Consistent { count, rows } = &prepared.events else {
+        return Ok(LedgerBatchOutcome::LockEnded);
+    };
+    if *count == 0 && prepared.states.is_empty() {
+        return Ok(LedgerBatchOutcome::LockEnded);
     }
     // A write that is under way under the lock holds its row: what becomes of it is waited for.
-    let ended = sqlx::query("SELECT FROM locks WHERE lock_id = $1 FOR UPDATE -- ended_lock").bind(lock);
+    let ended = sqlx::query("SELECT FROM locks WHERE lock_id = $1 FOR UPDATE -- ended_lock").bind(lock_id);
     ended.execute(&mut *connection).await?;
     if !rows.are_written(connection).await? {
-        return Ok(Done::LockGone);
+        return Ok(LedgerBatchOutcome::LockEnded);
     }
-    let versions = made_versions(connection, &work.states).await?;
-    let events = vec![Status::Duplicate; *count];
-    Ok(versions.map_or(Done::LockGone, |versions| Done::Written { events, versions }))
+    let versions = read_written_versions(connection, &prepared.states).await?;
+    let events = vec![LedgerEventStatus::Duplicate; *count];
+    Ok(versions
+        .map_or(LedgerBatchOutcome::LockEnded, |versions| LedgerBatchOutcome::Written { events, versions }))
 }
 
-async fn write(connection: &mut PgConnection, work: &Work) -> Result<Done> {
-    if let Some(lock) = work.lock
-        && !matches!(alive_in_tx(connection, lock).await?, Hold::Alive { .. })
+async fn write_prepared_batch(
+    connection: &mut PgConnection,
+    prepared: &PreparedLedgerBatch,
+) -> Result<LedgerBatchOutcome> {
+    if let Some(lock_id) = prepared.lock_id
+        && !matches!(check_lock_in_tx(connection, lock_id).await?, LockStatus::Alive { .. })
     {
-        return already_done(connection, lock, work).await;
+        return read_earlier_outcome(connection, lock_id, prepared).await;
     }
-    let mut versions = Vec::with_capacity(work.states.len());
-    if !work.states.is_empty() {
-        for (place, outcome) in put_in_tx(connection, &work.states).await?.into_iter().enumerate() {
+    let mut versions = Vec::with_capacity(prepared.states.len());
+    if !prepared.states.is_empty() {
+        for (state_index, outcome) in
+            put_states_in_tx(connection, &prepared.states).await?.into_iter().enumerate()
+        {
             match outcome {
-                Outcome::Done { version } => versions.push(version),
-                Outcome::Stale { version } => return Ok(Done::Stale { place, version }),
+                StateWriteOutcome::Written { version } => versions.push(version),
+                StateWriteOutcome::Stale { version } => {
+                    return Ok(LedgerBatchOutcome::Stale { state_index, version });
+                }
             }
         }
     }
-    let events = match &work.events {
-        Events::Sound { count: 0, .. } => Vec::new(),
-        Events::Sound { count, rows } => statuses(*count, rows.write(connection).await?),
-        Events::Contradictory(contradiction) => contradiction.judge(connection).await?,
+    let events = match &prepared.events {
+        PreparedLedgerEvents::Consistent { count: 0, .. } => Vec::new(),
+        PreparedLedgerEvents::Consistent { count, rows } => {
+            statuses_from_refusals(*count, rows.write(connection).await?)
+        }
+        PreparedLedgerEvents::Contradictory(contradiction) => contradiction.read_statuses(connection).await?,
     };
-    let written = events.iter().all(|status| matches!(status, Status::Created | Status::Duplicate));
-    Ok(if written { Done::Written { events, versions } } else { Done::Conflict { events } })
+    let is_written = events
+        .iter()
+        .all(|status| matches!(status, LedgerEventStatus::Created | LedgerEventStatus::Duplicate));
+    Ok(if is_written {
+        LedgerBatchOutcome::Written { events, versions }
+    } else {
+        LedgerBatchOutcome::Conflict { events }
+    })
 }

@@ -13,7 +13,6 @@ pub mod check;
 mod clock;
 pub mod events;
 pub mod export;
-pub mod figures;
 pub mod http;
 mod json;
 pub mod locks;
@@ -22,25 +21,26 @@ pub mod partitions;
 pub mod sequence;
 pub mod sharding;
 pub mod states;
+pub mod stats;
 pub mod types;
 
 use std::sync::Arc;
 
-pub use attributes::Keyed;
-pub use batch::{Batch, Done};
+pub use attributes::LedgerKey;
+pub use batch::{LedgerBatch, LedgerBatchOutcome};
 use serving::error::{ApiError, Code};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use events::Writer;
-use locks::Locks;
-use partitions::Horizon;
-use sequence::Wake;
-use sharding::Shards;
-use states::States;
-use types::Types;
+use events::LedgerEventWriter;
+use locks::LockService;
+use partitions::HorizonGuard;
+use sequence::SequenceNotifier;
+use sharding::LedgerShards;
+use states::StateStore;
+use types::LedgerTypeRegistry;
 
 /// Most events of open calls; what is more is refused at once.
-const EVENTS_AT_ONCE: usize = 200_000;
+const MAX_EVENTS_IN_FLIGHT: usize = 200_000;
 /// Most bytes of an answer's events or groups; a page that would be larger ends before. (A single one may be larger: what was
 /// written before `info` had a limit.)
 pub(crate) const MAX_PAGE_BYTES: i64 = 4 << 20;
@@ -50,55 +50,60 @@ pub const DEFAULT_MAX_INFO_BYTES: usize = 64 << 10;
 /// An open ledger.
 pub struct Ledger {
     /// Its types, kept current by whoever opened it.
-    pub types: Types,
+    pub types: LedgerTypeRegistry,
     /// Its shards.
-    pub shards: Shards,
+    pub shards: LedgerShards,
     /// For each shard, what wakes its sequencer in this process and those who follow it.
-    pub wakes: Arc<[Wake]>,
+    pub sequence_notifiers: Arc<[SequenceNotifier]>,
     /// Writes its events.
-    pub writer: Writer,
+    pub writer: LedgerEventWriter,
     /// Its locks.
-    pub locks: Locks,
+    pub locks: LockService,
     /// Its states.
-    pub states: States,
+    pub states: StateStore,
     /// Most bytes of an event's `info`.
     max_info_bytes: usize,
     /// For each shard, how far back it can be asked.
-    horizons: Arc<[Horizon]>,
+    horizons: Arc<[HorizonGuard]>,
     admission: Arc<Semaphore>,
 }
 
 impl Ledger {
     /// Opens a ledger on these shards, which takes an `info` of at most [`DEFAULT_MAX_INFO_BYTES`].
-    pub fn start(shards: Shards, types: Types) -> Arc<Self> {
-        Self::start_with_infos_up_to(shards, types, DEFAULT_MAX_INFO_BYTES)
+    pub fn start(shards: LedgerShards, types: LedgerTypeRegistry) -> Arc<Self> {
+        Self::start_with_max_info(shards, types, DEFAULT_MAX_INFO_BYTES)
     }
 
     /// Opens a ledger on these shards, which takes an `info` of at most so many bytes.
-    pub fn start_with_infos_up_to(shards: Shards, types: Types, max_info_bytes: usize) -> Arc<Self> {
-        let wakes: Arc<[Wake]> = shards.all().iter().map(|_| Wake::default()).collect();
-        let writer = Writer::start(shards.clone(), &wakes);
-        let locks = Locks::start(shards.clone());
-        let states = States::new(shards.clone());
-        let horizons = shards.all().iter().map(|_| Horizon::default()).collect();
+    pub fn start_with_max_info(
+        shards: LedgerShards,
+        types: LedgerTypeRegistry,
+        max_info_bytes: usize,
+    ) -> Arc<Self> {
+        let sequence_notifiers: Arc<[SequenceNotifier]> =
+            shards.all().iter().map(|_| SequenceNotifier::default()).collect();
+        let writer = LedgerEventWriter::start(shards.clone(), &sequence_notifiers);
+        let locks = LockService::start(shards.clone());
+        let states = StateStore::new(shards.clone());
+        let horizons = shards.all().iter().map(|_| HorizonGuard::default()).collect();
         Arc::new(Self {
             types,
             shards,
-            wakes,
+            sequence_notifiers,
             writer,
             locks,
             states,
             max_info_bytes,
             horizons,
-            admission: Arc::new(Semaphore::new(EVENTS_AT_ONCE)),
+            admission: Arc::new(Semaphore::new(MAX_EVENTS_IN_FLIGHT)),
         })
     }
 
     /// Room in memory for a call's events, held as long as they are there.
-    fn admit(&self, events: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+    fn acquire_event_permit(&self, events: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let events = u32::try_from(events).unwrap_or(u32::MAX);
-        let room = self.admission.clone().try_acquire_many_owned(events);
-        room.map_err(|_| {
+        let permit = self.admission.clone().try_acquire_many_owned(events);
+        permit.map_err(|_| {
             ApiError::new(Code::Overloaded, "too many events are being written; try again shortly")
         })
     }

@@ -3,13 +3,13 @@
 use chrono::{DateTime, Datelike as _, SecondsFormat, Timelike as _, Utc};
 
 /// What a moment may be, for error messages.
-pub const ALLOWED: &str =
+pub const MOMENT_FORMAT: &str =
     "a time in RFC 3339 with offset and at most microseconds, such as 2024-02-29T12:00:00.5Z";
 /// What an event's time may be.
-pub const EVENT_ALLOWED: &str = "a time in RFC 3339 with offset and at most microseconds, in the years 1970 to 2100 (UTC), such as 2024-02-29T12:00:00.5Z";
+pub const EVENT_TIME_FORMAT: &str = "a time in RFC 3339 with offset and at most microseconds, in the years 1970 to 2100 (UTC), such as 2024-02-29T12:00:00.5Z";
 
 /// Reads a moment; `None` if it is not one.
-pub fn parse(text: &str) -> Option<DateTime<Utc>> {
+pub fn parse_moment(text: &str) -> Option<DateTime<Utc>> {
     // Not a space, which chrono would take for the `T`.
     if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
         return None;
@@ -17,31 +17,31 @@ pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     let moment = DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc);
     // Finer than can be kept, or a leap second, which no clock of ours has.
     let exact = moment.nanosecond() < 1_000_000_000 && moment.nanosecond().is_multiple_of(1000);
-    (exact && is_possible(moment)).then_some(moment)
+    (exact && has_four_digit_year(moment)).then_some(moment)
 }
 
 /// Whether it can be shown, and asked for, in four digits of a year.
-pub fn is_possible(moment: DateTime<Utc>) -> bool {
+pub fn has_four_digit_year(moment: DateTime<Utc>) -> bool {
     (1..=9999).contains(&moment.year())
 }
 
 /// Reads an event's time.
-pub fn parse_event(text: &str) -> Option<DateTime<Utc>> {
-    parse(text).filter(|moment| may_have_events(*moment))
+pub fn parse_event_time(text: &str) -> Option<DateTime<Utc>> {
+    parse_moment(text).filter(|moment| can_have_events(*moment))
 }
 
 /// Whether events may be of that time.
-pub fn may_have_events(moment: DateTime<Utc>) -> bool {
+pub fn can_have_events(moment: DateTime<Utc>) -> bool {
     (1970..=2100).contains(&moment.year())
 }
 
 /// As it is shown: UTC, with as many digits as it needs.
-pub fn show(moment: DateTime<Utc>) -> String {
+pub fn format_moment(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 /// The first moment of its month, which names the month's partition.
-pub fn month(moment: DateTime<Utc>) -> DateTime<Utc> {
+pub fn month_start(moment: DateTime<Utc>) -> DateTime<Utc> {
     let first = moment.date_naive().with_day(1).map(|day| day.and_time(chrono::NaiveTime::MIN).and_utc());
     first.unwrap_or(moment)
 }
@@ -57,9 +57,12 @@ mod tests {
             ("2024-02-29T01:30:00.123456+03:00", "2024-02-28T22:30:00.123456Z"),
             ("2024-02-29t12:00:00.500000000z", "2024-02-29T12:00:00.500Z"),
         ] {
-            assert_eq!(parse(text).map(show).as_deref(), Some(shown));
+            assert_eq!(parse_moment(text).map(format_moment).as_deref(), Some(shown));
         }
-        assert_eq!(show(month(parse("2024-03-01T00:30:00+01:00").unwrap())), "2024-02-01T00:00:00Z");
+        assert_eq!(
+            format_moment(month_start(parse_moment("2024-03-01T00:30:00+01:00").unwrap())),
+            "2024-02-01T00:00:00Z"
+        );
     }
 
     #[test]
@@ -76,14 +79,18 @@ mod tests {
             "9999-12-31T23:59:59-23:59",
             "0001-01-01T00:00:00+00:01",
         ] {
-            assert_eq!(parse(bad), None, "{bad}");
+            assert_eq!(parse_moment(bad), None, "{bad}");
         }
-        assert!(parse("1969-12-31T23:59:59Z").is_some());
+        assert!(parse_moment("1969-12-31T23:59:59Z").is_some());
         assert!(
-            ["1969-12-31T23:59:59.999999Z", "2101-01-01T00:00:00Z"].iter().all(|t| parse_event(t).is_none())
+            ["1969-12-31T23:59:59.999999Z", "2101-01-01T00:00:00Z"]
+                .iter()
+                .all(|t| parse_event_time(t).is_none())
         );
         assert!(
-            ["1970-01-01T00:00:00Z", "2100-12-31T23:59:59.999999Z"].iter().all(|t| parse_event(t).is_some())
+            ["1970-01-01T00:00:00Z", "2100-12-31T23:59:59.999999Z"]
+                .iter()
+                .all(|t| parse_event_time(t).is_some())
         );
     }
 }

@@ -10,132 +10,147 @@ use futures::future::BoxFuture;
 use store::fail_point;
 use tokio::sync::Mutex;
 
-use super::connection::STREAM;
-use super::{Entry, Error, Log, Mark, Result, Stored, subject};
+use super::connection::STREAM_NAME;
+use super::{ExportEntry, ExportError, ExportLog, ExportMark, NatsStoredMessage, Result, shard_subject};
 
 /// Messages published before their acknowledgements are awaited: at first, and at most.
-const WINDOWS: (usize, usize) = (64, 1_000);
+const WINDOW_RANGE: (usize, usize) = (64, 1_000);
 /// A group shall take so long: others wait for the same server, and acknowledgements must come before one gives up.
-const GROUP_TIMES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+const GROUP_DURATION_RANGE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
 /// A shard's subject, of which the last message is known.
-pub(super) struct Publishing {
+pub(super) struct NatsExportLog {
     context: Context,
     shard: String,
-    last: Option<Stored>,
-    sending: Arc<Mutex<()>>,
+    last_message: Option<NatsStoredMessage>,
+    send_lock: Arc<Mutex<()>>,
     /// Messages published at a time; smaller while the server is slow or other processes publish, too.
     window: usize,
 }
 
-impl Publishing {
-    pub(super) fn new(context: Context, shard: &str, last: Option<Stored>, sending: Arc<Mutex<()>>) -> Self {
-        Self { context, shard: shard.to_owned(), last, sending, window: WINDOWS.0 }
+impl NatsExportLog {
+    pub(super) fn new(
+        context: Context,
+        shard: &str,
+        last_message: Option<NatsStoredMessage>,
+        send_lock: Arc<Mutex<()>>,
+    ) -> Self {
+        Self { context, shard: shard.to_owned(), last_message, send_lock, window: WINDOW_RANGE.0 }
     }
 
     /// Publishes these in order and answers how many of them are stored: the first ones. At least one, unless it fails.
-    async fn publish(&mut self, group: &[Entry]) -> Result<usize> {
-        let begun = Instant::now();
+    async fn publish_group(&mut self, group: &[ExportEntry]) -> Result<usize> {
+        let started = Instant::now();
         let mut acks = Vec::with_capacity(group.len());
-        let sending = self.sending.clone().lock_owned().await;
-        let mut before: Option<Mark> = None;
+        let send_guard = self.send_lock.clone().lock_owned().await;
+        let mut previous: Option<ExportMark> = None;
         for entry in group {
-            let message = self.message(entry, before);
-            let sent = self.context.send_publish(subject(&self.shard), message).await;
-            acks.push(sent.map_err(|error| self.trouble(entry, &error))?);
-            before = Some(entry.mark);
+            let message = self.build_message(entry, previous);
+            let sent = self.context.send_publish(shard_subject(&self.shard), message).await;
+            acks.push(sent.map_err(|error| self.publish_error(entry, &error))?);
+            previous = Some(entry.mark);
         }
-        drop(sending);
+        drop(send_guard);
         fail_point("export_published");
-        let (stored, interrupted) = self.settle(group, acks).await?;
-        self.window = next_window(self.window, interrupted, begun.elapsed());
+        let (stored, interrupted) = self.await_acks(group, acks).await?;
+        self.window = next_window(self.window, interrupted, started.elapsed());
         Ok(stored)
     }
 
-    fn message(&self, entry: &Entry, before: Option<Mark>) -> PublishMessage {
+    fn build_message(&self, entry: &ExportEntry, previous: Option<ExportMark>) -> PublishMessage {
         let message = PublishMessage::build()
             .payload(entry.body.clone())
-            .message_id(self.id(entry.mark))
-            .expected_stream(STREAM);
-        match before {
-            Some(before) => message.expected_last_message_id(self.id(before)),
+            .message_id(self.message_id(entry.mark))
+            .expected_stream(STREAM_NAME);
+        match previous {
+            Some(before) => message.expected_last_message_id(self.message_id(before)),
             None => {
-                let last = self.last.as_ref().map_or(0, |last| last.sequence);
+                let last = self.last_message.as_ref().map_or(0, |last| last.sequence);
                 message.expected_last_subject_sequence(last)
             }
         }
     }
 
-    fn id(&self, mark: Mark) -> String {
+    fn message_id(&self, mark: ExportMark) -> String {
         format!("{}-{}-{}", self.shard, mark.epoch, mark.seq)
     }
 
     /// Awaits the acknowledgements in order. Only what is acknowledged as new counts; anything else than an interrupted
     /// group says that the subject is not as it was believed to be. Answers how many are stored, and whether it was
     /// interrupted.
-    async fn settle(&mut self, group: &[Entry], acks: Vec<PublishAckFuture>) -> Result<(usize, bool)> {
+    async fn await_acks(
+        &mut self,
+        group: &[ExportEntry],
+        acks: Vec<PublishAckFuture>,
+    ) -> Result<(usize, bool)> {
         let mut stored = 0;
         let mut interrupted = false;
         for (entry, ack) in group.iter().zip(acks) {
             match ack.await {
                 Ok(ack) if ack.duplicate => {
-                    return Err(Error::Moved(format!("{} is a duplicate", self.id(entry.mark))));
+                    return Err(ExportError::Moved(format!(
+                        "{} is a duplicate",
+                        self.message_id(entry.mark)
+                    )));
                 }
                 Ok(_) if interrupted => {
-                    return Err(Error::Moved(format!(
+                    return Err(ExportError::Moved(format!(
                         "{} was stored by another exporter's help",
-                        self.id(entry.mark)
+                        self.message_id(entry.mark)
                     )));
                 }
                 Ok(ack) => {
-                    self.last = Some(Stored { sequence: ack.sequence, entry: entry.clone() });
+                    self.last_message =
+                        Some(NatsStoredMessage { sequence: ack.sequence, entry: entry.clone() });
                     stored += 1;
                 }
                 // Somebody else's message came between; the ones after it are refused as well.
                 Err(error) if error.kind() == PublishErrorKind::WrongLastMessageId => interrupted = true,
-                Err(error) => return Err(self.trouble(entry, &error)),
+                Err(error) => return Err(self.publish_error(entry, &error)),
             }
         }
         if stored == 0 {
-            return Err(Error::Moved("not even the first message was stored".to_owned()));
+            return Err(ExportError::Moved("not even the first message was stored".to_owned()));
         }
         Ok((stored, interrupted))
     }
 
-    fn trouble(&self, entry: &Entry, error: &PublishError) -> Error {
-        let id = self.id(entry.mark);
+    fn publish_error(&self, entry: &ExportEntry, error: &PublishError) -> ExportError {
+        let id = self.message_id(entry.mark);
         match error.kind() {
-            PublishErrorKind::WrongLastSequence => Error::Moved(format!("{id}: {error}")),
+            PublishErrorKind::WrongLastSequence => ExportError::Moved(format!("{id}: {error}")),
             PublishErrorKind::MaxPayloadExceeded => {
                 let bytes = entry.body.len();
-                Error::Refused(format!("{id} has {bytes} bytes: {error}; raise the server's max_payload"))
+                ExportError::Refused(format!(
+                    "{id} has {bytes} bytes: {error}; raise the server's max_payload"
+                ))
             }
-            PublishErrorKind::Other => Error::Refused(format!("{id}: {error}")),
-            _ => Error::Unavailable(format!("{id}: {error}")),
+            PublishErrorKind::Other => ExportError::Refused(format!("{id}: {error}")),
+            _ => ExportError::Unavailable(format!("{id}: {error}")),
         }
     }
 }
 
-fn next_window(window: usize, interrupted: bool, took: Duration) -> usize {
-    if interrupted || took > GROUP_TIMES.1 {
+fn next_window(window: usize, interrupted: bool, elapsed: Duration) -> usize {
+    if interrupted || elapsed > GROUP_DURATION_RANGE.1 {
         (window / 2).max(1)
-    } else if took < GROUP_TIMES.0 {
-        (window * 2).min(WINDOWS.1)
+    } else if elapsed < GROUP_DURATION_RANGE.0 {
+        (window * 2).min(WINDOW_RANGE.1)
     } else {
         window
     }
 }
 
-impl Log for Publishing {
-    fn last(&mut self) -> Option<&Entry> {
-        self.last.as_ref().map(|last| &last.entry)
+impl ExportLog for NatsExportLog {
+    fn last_entry(&mut self) -> Option<&ExportEntry> {
+        self.last_message.as_ref().map(|last| &last.entry)
     }
 
-    fn append<'a>(&'a mut self, entries: &'a [Entry]) -> BoxFuture<'a, Result<()>> {
+    fn append<'a>(&'a mut self, entries: &'a [ExportEntry]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let mut rest = entries;
             while !rest.is_empty() {
-                let stored = self.publish(&rest[..rest.len().min(self.window)]).await?;
+                let stored = self.publish_group(&rest[..rest.len().min(self.window)]).await?;
                 rest = &rest[stored..];
             }
             Ok(())

@@ -10,39 +10,40 @@ use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{ConnectOptions, ServerAddr};
 use tokio::sync::Mutex;
 
-use super::subjects::{covers, subject};
-use super::{Error, NatsSettings, Result};
+use super::subjects::{pattern_covers, shard_subject};
+use super::{ExportError, NatsSettings, Result};
 
 /// The stream's name.
-pub(super) const STREAM: &str = "LEDGER";
+pub(super) const STREAM_NAME: &str = "LEDGER";
 /// Messages of all shards whose acknowledgements are awaited.
-const IN_FLIGHT: usize = 16_384;
+const MAX_ACKS_IN_FLIGHT: usize = 16_384;
 /// A body may be as large as a whole call to the ledger, and a little.
-const LARGEST_BODY: usize = (8 << 20) + 4096;
+const MAX_BODY_BYTES: usize = (8 << 20) + 4096;
 
 /// Connects when it is first needed, and again for ever.
-pub(super) struct Connection {
+pub(super) struct NatsConnection {
     settings: NatsSettings,
-    made: Mutex<Option<Context>>,
-    sending: Arc<Mutex<()>>,
+    context: Mutex<Option<Context>>,
+    send_lock: Arc<Mutex<()>>,
 }
 
-impl Connection {
+impl NatsConnection {
     pub(super) fn new(settings: NatsSettings) -> Self {
-        Self { settings, made: Mutex::default(), sending: Arc::default() }
+        Self { settings, context: Mutex::default(), send_lock: Arc::default() }
     }
 
     /// Held while a group is handed to the connection, so that no other comes between its messages.
-    pub(super) fn sending(&self) -> Arc<Mutex<()>> {
-        self.sending.clone()
+    pub(super) fn send_lock(&self) -> Arc<Mutex<()>> {
+        self.send_lock.clone()
     }
 
     /// The stream, checked to take this shard's messages; if it is not there, it is made, or `None` unless `create`.
-    pub(super) async fn stream_for(&self, shard: &str, create: bool) -> Result<Option<Stream>> {
-        let context = self.context().await?;
-        let failed =
-            |error: &dyn std::fmt::Display| Error::Unavailable(format!("the stream {STREAM}: {error}"));
-        let stream = match context.get_stream(STREAM).await {
+    pub(super) async fn get_shard_stream(&self, shard: &str, create: bool) -> Result<Option<Stream>> {
+        let context = self.get_context().await?;
+        let failed = |error: &dyn std::fmt::Display| {
+            ExportError::Unavailable(format!("the stream {STREAM_NAME}: {error}"))
+        };
+        let stream = match context.get_stream(STREAM_NAME).await {
             Ok(stream) => stream,
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
@@ -50,54 +51,56 @@ impl Connection {
                         return Ok(None);
                     }
                     let made = context.create_stream(self.stream_config()).await;
-                    tracing::info!(stream = STREAM, made = made.is_ok(), "the stream was not there");
+                    tracing::info!(stream = STREAM_NAME, made = made.is_ok(), "the stream was not there");
                     made.map_err(|error| failed(&error))?
                 }
                 _ => return Err(failed(&error)),
             },
         };
         let config = &stream.cached_info().config;
-        fits(config, shard).map_err(|why| Error::Refused(format!("the stream {STREAM}: {why}")))?;
+        check_stream_config(config, shard)
+            .map_err(|why| ExportError::Refused(format!("the stream {STREAM_NAME}: {why}")))?;
         Ok(Some(stream))
     }
 
     /// The connection, as long as there is one.
-    pub(super) async fn context(&self) -> Result<Context> {
-        let mut made = self.made.lock().await;
-        let context = match &*made {
+    pub(super) async fn get_context(&self) -> Result<Context> {
+        let mut cached = self.context.lock().await;
+        let context = match &*cached {
             Some(context) => context.clone(),
-            None => made.insert(self.connect().await?).clone(),
+            None => cached.insert(self.connect().await?).clone(),
         };
         match context.client().connection_state() {
             State::Connected => Ok(context),
             // It reconnects by itself; what is sent meanwhile would only pile up.
-            _ => Err(Error::Unavailable("the connection to NATS is lost".to_owned())),
+            _ => Err(ExportError::Unavailable("the connection to NATS is lost".to_owned())),
         }
     }
 
     async fn connect(&self) -> Result<Context> {
-        let refused = |why: String| Error::Refused(format!("--nats-url: {why}"));
-        let servers = servers(&self.settings.url).map_err(refused)?;
+        let refused = |why: String| ExportError::Refused(format!("--nats-url: {why}"));
+        let servers = parse_servers(&self.settings.url).map_err(refused)?;
         let mut options = ConnectOptions::new()
             .name("order_service exporter")
             .connection_timeout(self.settings.timeout)
             .request_timeout(Some(self.settings.timeout))
             .reconnect_delay_callback(|attempts| Duration::from_millis(100 << attempts.min(5)));
         if let Some(file) = &self.settings.credentials {
-            let refused =
-                || Error::Refused(format!("--nats-credentials {}: cannot be read or used", file.display()));
+            let refused = || {
+                ExportError::Refused(format!("--nats-credentials {}: cannot be read or used", file.display()))
+            };
             let credentials = tokio::fs::read_to_string(file).await.map_err(|_| refused())?;
             options = options.credentials(&credentials).map_err(|_| refused())?;
         }
-        let names = named(&servers);
+        let names = format_servers(&servers);
         let client = options.connect(servers).await;
         // Not the whole chain: the library's words may hold what stands in the URL.
         let client =
-            client.map_err(|error| Error::Unavailable(format!("NATS at {names}: {}", error.kind())))?;
+            client.map_err(|error| ExportError::Unavailable(format!("NATS at {names}: {}", error.kind())))?;
         let info = client.server_info();
         tracing::info!(servers = names, version = info.version, "connected to NATS");
-        if info.max_payload < LARGEST_BODY {
-            let (allowed, largest) = (info.max_payload, LARGEST_BODY);
+        if info.max_payload < MAX_BODY_BYTES {
+            let (allowed, largest) = (info.max_payload, MAX_BODY_BYTES);
             tracing::warn!(
                 allowed,
                 largest,
@@ -108,14 +111,14 @@ impl Connection {
         Ok(ContextBuilder::new()
             .timeout(timeout)
             .ack_timeout(timeout)
-            .max_ack_inflight(IN_FLIGHT)
+            .max_ack_inflight(MAX_ACKS_IN_FLIGHT)
             .build(client))
     }
 
     fn stream_config(&self) -> Config {
         Config {
-            name: STREAM.to_owned(),
-            subjects: vec![subject("*")],
+            name: STREAM_NAME.to_owned(),
+            subjects: vec![shard_subject("*")],
             storage: StorageType::File,
             retention: RetentionPolicy::Limits,
             duplicate_window: self.settings.duplicate_window,
@@ -125,21 +128,21 @@ impl Connection {
     }
 }
 
-pub(super) fn servers(urls: &str) -> Result<Vec<ServerAddr>, String> {
+pub(super) fn parse_servers(urls: &str) -> Result<Vec<ServerAddr>, String> {
     let parse =
         |url: &str| url.trim().parse().map_err(|_| "not a URL such as nats://localhost:4222".to_owned());
     urls.split(',').map(parse).collect()
 }
 
 /// Without what is secret.
-pub(super) fn named(servers: &[ServerAddr]) -> String {
+pub(super) fn format_servers(servers: &[ServerAddr]) -> String {
     servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a stream keeps a shard's messages as they are published, in one order, for good.
-fn fits(config: &Config, shard: &str) -> Result<(), String> {
-    let subject = subject(shard);
-    if !config.subjects.iter().any(|pattern| covers(pattern, &subject)) {
+fn check_stream_config(config: &Config, shard: &str) -> Result<(), String> {
+    let subject = shard_subject(shard);
+    if !config.subjects.iter().any(|pattern| pattern_covers(pattern, &subject)) {
         return Err(format!("its subjects ({}) do not cover {subject}", config.subjects.join(", ")));
     }
     if config.retention != RetentionPolicy::Limits {
@@ -160,9 +163,9 @@ mod tests {
 
     #[test]
     fn a_stream_must_take_and_keep_the_messages() {
-        let ours = Connection::new(NatsSettings::at("")).stream_config();
-        assert_eq!(fits(&ours, "s0"), Ok(()));
-        let why = |config: Config| fits(&config, "s0").unwrap_err();
+        let ours = NatsConnection::new(NatsSettings::from_url("")).stream_config();
+        assert_eq!(check_stream_config(&ours, "s0"), Ok(()));
+        let why = |config: Config| check_stream_config(&config, "s0").unwrap_err();
         assert!(
             why(Config { subjects: vec!["orders.*".to_owned()], ..ours.clone() }).contains("do not cover")
         );
@@ -172,10 +175,10 @@ mod tests {
 
     #[test]
     fn no_secret_is_in_a_servers_name() {
-        let servers = servers("nats://user:canary@one:4222, tls://two").unwrap();
-        assert_eq!(named(&servers), "one:4222, two:4222");
-        assert!(!super::servers("nats://user:canary@").unwrap_err().contains("canary"));
-        let shown = format!("{:?}", NatsSettings::at("nats://user:canary@one"));
+        let servers = parse_servers("nats://user:canary@one:4222, tls://two").unwrap();
+        assert_eq!(format_servers(&servers), "one:4222, two:4222");
+        assert!(!super::parse_servers("nats://user:canary@").unwrap_err().contains("canary"));
+        let shown = format!("{:?}", NatsSettings::from_url("nats://user:canary@one"));
         assert!(shown.contains("one:4222") && !shown.contains("canary"), "{shown}");
     }
 }

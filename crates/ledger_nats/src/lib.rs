@@ -23,10 +23,10 @@ use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-use append::Publishing;
-use connection::Connection;
-use ledger::export::{Alarm, Engine, Entry, Error, Log, Mark, Result};
-use subjects::subject;
+use append::NatsExportLog;
+use connection::NatsConnection;
+use ledger::export::{ExportAlarm, ExportEngine, ExportEntry, ExportError, ExportLog, ExportMark, Result};
+use subjects::shard_subject;
 
 /// How the server is reached.
 #[derive(Clone)]
@@ -43,21 +43,22 @@ pub struct NatsSettings {
 
 impl NatsSettings {
     /// A server by its URL.
-    pub fn at(url: impl Into<String>) -> Self {
+    pub fn from_url(url: impl Into<String>) -> Self {
         let (duplicate_window, timeout) = (Duration::from_secs(120), Duration::from_secs(5));
         Self { url: url.into(), credentials: None, duplicate_window, timeout }
     }
 
     /// Says what is wrong with a URL, without repeating it.
-    pub fn check(url: &str) -> Result<(), String> {
-        connection::servers(url).map(drop)
+    pub fn check_url(url: &str) -> Result<(), String> {
+        connection::parse_servers(url).map(drop)
     }
 }
 
 /// Without the URL, which is a secret.
 impl fmt::Debug for NatsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers = connection::servers(&self.url).map(|servers| connection::named(&servers));
+        let servers =
+            connection::parse_servers(&self.url).map(|servers| connection::format_servers(&servers));
         let credentials = &self.credentials;
         f.debug_struct("NatsSettings")
             .field("servers", &servers)
@@ -67,69 +68,77 @@ impl fmt::Debug for NatsSettings {
 }
 
 /// Exports to NATS JetStream.
-pub struct Nats {
-    connection: Connection,
+pub struct NatsEngine {
+    connection: NatsConnection,
 }
 
-impl Nats {
+impl NatsEngine {
     /// Connects when it is first needed.
     pub fn new(settings: NatsSettings) -> Self {
-        Self { connection: Connection::new(settings) }
+        Self { connection: NatsConnection::new(settings) }
     }
 }
 
 /// A stored message: where in the stream, and what.
-struct Stored {
+struct NatsStoredMessage {
     sequence: u64,
-    entry: Entry,
+    entry: ExportEntry,
 }
 
-impl Stored {
+impl NatsStoredMessage {
     /// What the subject ends with, as the stream's leader knows it.
-    async fn last(stream: &Stream, shard: &str) -> Result<Option<Self>> {
-        match stream.get_last_raw_message_by_subject(&subject(shard)).await {
-            Ok(message) => Self::parse(shard, message.sequence, message.payload).map(Some),
+    async fn read_last(stream: &Stream, shard: &str) -> Result<Option<Self>> {
+        match stream.get_last_raw_message_by_subject(&shard_subject(shard)).await {
+            Ok(message) => Self::parse_message(shard, message.sequence, message.payload).map(Some),
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => Err(Error::Unavailable(format!("the last message of {}: {error}", subject(shard)))),
+            Err(error) => Err(ExportError::Unavailable(format!(
+                "the last message of {}: {error}",
+                shard_subject(shard)
+            ))),
         }
     }
 
-    fn parse(shard: &str, sequence: u64, payload: bytes::Bytes) -> Result<Self> {
-        let entry = Entry::parse(shard, payload);
+    fn parse_message(shard: &str, sequence: u64, payload: bytes::Bytes) -> Result<Self> {
+        let entry = ExportEntry::parse(shard, payload);
         let entry = entry.map_err(|what| {
-            Error::Alarm(Alarm::Damaged(format!(
+            ExportError::Alarm(ExportAlarm::Damaged(format!(
                 "message {sequence} of the stream {}: {what}",
-                connection::STREAM
+                connection::STREAM_NAME
             )))
         })?;
         Ok(Self { sequence, entry })
     }
 }
 
-impl Engine for Nats {
+impl ExportEngine for NatsEngine {
     fn name(&self) -> &'static str {
         "nats"
     }
 
-    fn open<'a>(&'a self, shard: &'a str, begins: bool) -> BoxFuture<'a, Result<Box<dyn Log>>> {
+    fn open_log<'a>(&'a self, shard: &'a str, begins: bool) -> BoxFuture<'a, Result<Box<dyn ExportLog>>> {
         Box::pin(async move {
-            let context = self.connection.context().await?;
-            let last = match self.connection.stream_for(shard, begins).await? {
-                Some(stream) => Stored::last(&stream, shard).await?,
+            let context = self.connection.get_context().await?;
+            let last = match self.connection.get_shard_stream(shard, begins).await? {
+                Some(stream) => NatsStoredMessage::read_last(&stream, shard).await?,
                 None => None,
             };
-            Ok(Box::new(Publishing::new(context, shard, last, self.connection.sending())) as Box<dyn Log>)
+            Ok(Box::new(NatsExportLog::new(context, shard, last, self.connection.send_lock()))
+                as Box<dyn ExportLog>)
         })
     }
 
-    fn last<'a>(&'a self, shard: &'a str) -> BoxFuture<'a, Result<Option<Entry>>> {
+    fn last_entry<'a>(&'a self, shard: &'a str) -> BoxFuture<'a, Result<Option<ExportEntry>>> {
         Box::pin(async move {
-            let Some(stream) = self.connection.stream_for(shard, false).await? else { return Ok(None) };
-            Ok(Stored::last(&stream, shard).await?.map(|stored| stored.entry))
+            let Some(stream) = self.connection.get_shard_stream(shard, false).await? else { return Ok(None) };
+            Ok(NatsStoredMessage::read_last(&stream, shard).await?.map(|stored| stored.entry))
         })
     }
 
-    fn read<'a>(&'a self, shard: &'a str, from: Option<Mark>) -> BoxStream<'a, Result<Vec<Entry>>> {
-        read::read(&self.connection, shard, from)
+    fn read_entries<'a>(
+        &'a self,
+        shard: &'a str,
+        from: Option<ExportMark>,
+    ) -> BoxStream<'a, Result<Vec<ExportEntry>>> {
+        read::read_shard_entries(&self.connection, shard, from)
     }
 }

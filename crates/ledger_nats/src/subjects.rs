@@ -1,12 +1,12 @@
 //! Names and patterns of subjects.
 
 /// The subject of a shard's events.
-pub(super) fn subject(shard: &str) -> String {
+pub(super) fn shard_subject(shard: &str) -> String {
     format!("ledger.events.{shard}")
 }
 
 /// Whether a subject is among those of a pattern: `*` stands for one word, `>` for one or more at the end.
-pub(super) fn covers(pattern: &str, subject: &str) -> bool {
+pub(super) fn pattern_covers(pattern: &str, subject: &str) -> bool {
     let mut words = subject.split('.');
     let mut patterns = pattern.split('.');
     loop {
@@ -26,13 +26,13 @@ mod tests {
 
     #[test]
     fn patterns_cover_as_the_server_says() {
-        let subject = subject("s0");
+        let subject = shard_subject("s0");
         for pattern in ["ledger.events.s0", "ledger.events.*", "ledger.>", ">", "*.events.*", "*.*.>"] {
-            assert!(covers(pattern, &subject), "{pattern}");
+            assert!(pattern_covers(pattern, &subject), "{pattern}");
         }
         for pattern in ["ledger.events", "ledger.events.s1", "ledger.*", "ledger.events.s0.>", "*.*.*.*", ""]
         {
-            assert!(!covers(pattern, &subject), "{pattern}");
+            assert!(!pattern_covers(pattern, &subject), "{pattern}");
         }
     }
 }

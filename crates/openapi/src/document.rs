@@ -3,33 +3,33 @@
 use serde_json::Value as Json;
 
 /// What holds for the whole: what it is, errors, times.
-const FRAME: &str = include_str!("../parts/frame.yaml");
+const FRAME_YAML: &str = include_str!("../parts/frame.yaml");
 /// What every server has: probes, figures, this description.
-const SERVER: &str = include_str!("../parts/server.yaml");
+const SERVER_YAML: &str = include_str!("../parts/server.yaml");
 
 /// A document.
 #[derive(Debug, Clone)]
-pub struct Document(Json);
+pub struct OpenApiDocument(Json);
 
-impl Document {
+impl OpenApiDocument {
     /// Of these parts, in their order, between what holds for the whole and what every server has.
-    pub fn of(parts: &[&str]) -> Self {
+    pub fn from_parts(parts: &[&str]) -> Self {
         let mut document = Json::Null;
-        for part in [FRAME].iter().chain(parts).chain(&[SERVER]) {
+        for part in [FRAME_YAML].iter().chain(parts).chain(&[SERVER_YAML]) {
             // A part that does not parse fails the tests, never a service.
-            merge(&mut document, reconcile::yaml::from_str(part).unwrap_or_default());
+            merge_json(&mut document, reconcile::yaml::from_str(part).unwrap_or_default());
         }
         document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
         Self(document)
     }
 
     /// As it is served.
-    pub fn json(&self) -> &Json {
+    pub fn as_json(&self) -> &Json {
         &self.0
     }
 
     /// What a node stands for: itself, or what its `$ref` names.
-    pub fn resolved<'d>(&'d self, node: &'d Json) -> &'d Json {
+    pub fn resolve_reference<'d>(&'d self, node: &'d Json) -> &'d Json {
         let reference =
             node.get("$ref").and_then(Json::as_str).and_then(|reference| reference.strip_prefix('#'));
         reference.and_then(|pointer| self.0.pointer(pointer)).unwrap_or(node)
@@ -37,11 +37,11 @@ impl Document {
 }
 
 /// Objects member by member, lists one after the other; anything else is replaced.
-fn merge(into: &mut Json, part: Json) {
+fn merge_json(into: &mut Json, part: Json) {
     match (into, part) {
         (Json::Object(into), Json::Object(part)) => {
             for (name, value) in part {
-                merge(into.entry(name).or_insert(Json::Null), value);
+                merge_json(into.entry(name).or_insert(Json::Null), value);
             }
         }
         (Json::Array(into), Json::Array(part)) => into.extend(part),
@@ -57,7 +57,7 @@ mod tests {
     fn parts_are_put_together_in_their_order() {
         let parts =
             ["tags: [{name: A}]\npaths: {/a: {get: {}}}", "tags: [{name: B}]\npaths: {/a: {post: {}}}"];
-        let document = Document::of(&parts);
+        let document = OpenApiDocument::from_parts(&parts);
         let names = |node: &Json| -> Vec<String> {
             node.as_array()
                 .into_iter()
@@ -65,12 +65,12 @@ mod tests {
                 .filter_map(|tag| tag["name"].as_str().map(str::to_owned))
                 .collect()
         };
-        assert_eq!(names(&document.json()["tags"])[..2], ["A", "B"]);
-        let paths = document.json()["paths"].as_object().unwrap();
+        assert_eq!(names(&document.as_json()["tags"])[..2], ["A", "B"]);
+        let paths = document.as_json()["paths"].as_object().unwrap();
         assert_eq!(paths["/a"].as_object().unwrap().len(), 2);
         assert_eq!(paths.keys().next().unwrap(), "/a");
         assert!(paths.contains_key("/healthz"));
         let reference = serde_json::json!({"$ref": "#/components/schemas/Error"});
-        assert_eq!(document.resolved(&reference)["type"], "object");
+        assert_eq!(document.resolve_reference(&reference)["type"], "object");
     }
 }

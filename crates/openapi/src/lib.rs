@@ -5,7 +5,7 @@
 
 mod docs;
 mod document;
-mod entrance;
+mod root;
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,43 +15,43 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header;
 
-pub use document::Document;
+pub use document::OpenApiDocument;
 
 /// What is served, made when it is first asked for.
-struct Description {
+struct ApiDescription {
     parts: Vec<&'static str>,
-    made: OnceLock<Made>,
+    rendered: OnceLock<RenderedDescription>,
 }
 
-struct Made {
+struct RenderedDescription {
     document: String,
     page: Result<String, String>,
 }
 
 /// `GET /openapi.json` and `GET /docs`, of a document of these parts, in their order; `GET /` leads there.
-pub fn routes(parts: Vec<&'static str>) -> Router {
+pub fn docs_routes(parts: Vec<&'static str>) -> Router {
     Router::new()
-        .route("/", get(entrance::answer))
-        .route("/openapi.json", get(document))
-        .route("/docs", get(page))
+        .route("/", get(root::get_root))
+        .route("/openapi.json", get(get_document))
+        .route("/docs", get(get_page))
         .method_not_allowed_fallback(serving::body::method_not_allowed)
-        .with_state(Arc::new(Description { parts, made: OnceLock::new() }))
+        .with_state(Arc::new(ApiDescription { parts, rendered: OnceLock::new() }))
 }
 
-impl Description {
-    fn made(&self) -> &Made {
-        self.made.get_or_init(|| {
-            let document = Document::of(&self.parts);
-            let page = document.page().map_err(|error| error.to_string());
-            Made { document: document.json().to_string(), page }
+impl ApiDescription {
+    fn rendered(&self) -> &RenderedDescription {
+        self.rendered.get_or_init(|| {
+            let document = OpenApiDocument::from_parts(&self.parts);
+            let page = document.render_page().map_err(|error| error.to_string());
+            RenderedDescription { document: document.as_json().to_string(), page }
         })
     }
 }
 
-async fn document(State(description): State<Arc<Description>>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], description.made().document.clone()).into_response()
+async fn get_document(State(description): State<Arc<ApiDescription>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], description.rendered().document.clone()).into_response()
 }
 
-async fn page(State(description): State<Arc<Description>>) -> Response {
-    docs::answer(&description.made().page)
+async fn get_page(State(description): State<Arc<ApiDescription>>) -> Response {
+    docs::page_response(&description.rendered().page)
 }

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Lease, Result, run};
+use store::{Lease, Result, run_statement};
 use tokio::time::Instant;
 
-use crate::job::{Job, Priority};
-use crate::lanes::Jobs;
+use crate::job::{Job, JobPriority};
+use crate::lanes::JobQueue;
 
 /// When those that became due last come first, every so manieth is the one that became due first.
-const ONE_OF_THE_OLDEST_OF: usize = 4;
+const OLDEST_JOB_STRIDE: usize = 4;
 /// Jobs that are made due in one statement when the clock was put back.
-const FORWARD_TOGETHER: i64 = 5000;
+const MAX_JOBS_BROUGHT_FORWARD: i64 = 5000;
 
 /// A due job, or none; and when the next one and the last one will be due, in seconds.
 #[derive(sqlx::FromRow)]
-struct Row {
+struct DueJobRow {
     next_in: Option<f64>,
     last_in: Option<f64>,
     job_id: Option<i64>,
@@ -31,34 +31,34 @@ struct Row {
     is_latest: bool,
 }
 
-impl Jobs {
-    /// At most `most` due jobs, by priority and age, none of which is in work. Each stays marked as in work until
-    /// [`Jobs::end`]. One round trip.
-    pub async fn claim(&self, most: usize) -> Result<Vec<Job>> {
-        self.claim_by(false, most).await
+impl JobQueue {
+    /// At most `max_jobs` due jobs, by priority and age, none of which is in work. Each stays marked as in work until
+    /// [`JobQueue::end`]. One round trip.
+    pub async fn claim(&self, max_jobs: usize) -> Result<Vec<Job>> {
+        self.claim_ordered(false, max_jobs).await
     }
 
     /// The same for jobs somebody may be waiting for: while there are more than can be claimed, those that became due last come
     /// first, so that who has just come does not wait for all who have been waiting for long; these have a quarter of
     /// what is claimed.
-    pub async fn claim_latest_first(&self, most: usize) -> Result<Vec<Job>> {
-        self.claim_by(true, most).await
+    pub async fn claim_latest_first(&self, max_jobs: usize) -> Result<Vec<Job>> {
+        self.claim_ordered(true, max_jobs).await
     }
 
-    async fn claim_by(&self, latest_first: bool, most: usize) -> Result<Vec<Job>> {
+    async fn claim_ordered(&self, latest_first: bool, max_jobs: usize) -> Result<Vec<Job>> {
         let (held, in_work) = self.begin_claim();
         // What is in work is still in its lane, and first in line: read past it.
-        let limit = (most + in_work) as i64;
+        let limit = (max_jobs + in_work) as i64;
         let lanes: Vec<i64> = held.iter().map(|lease| lease.id).collect();
-        let rows = self.due(latest_first, lanes.clone(), limit).await;
+        let rows = self.read_due_jobs(latest_first, lanes.clone(), limit).await;
         let claimed = rows.map(|rows| {
             let last_in = rows.first().and_then(|row| row.last_in).unwrap_or_default();
-            (self.take(&held, rows, most), last_in)
+            (self.pick_jobs(&held, rows, max_jobs), last_in)
         });
         self.end_claim();
         let (claimed, last_in) = claimed?;
-        if let Some(longest) = self.longest_wait.filter(|longest| last_in > longest.as_secs_f64()) {
-            self.bring_forward(lanes, longest).await;
+        if let Some(longest) = self.max_delay.filter(|longest| last_in > longest.as_secs_f64()) {
+            self.bring_jobs_forward(lanes, longest).await;
         }
         if claimed.is_empty() && held.len() > 1 {
             self.dissolve_empty_lanes().await?;
@@ -66,18 +66,23 @@ impl Jobs {
         Ok(claimed)
     }
 
-    fn take(&self, held: &[Arc<Lease>], rows: Vec<Row>, most: usize) -> Vec<Job> {
+    fn pick_jobs(&self, held: &[Arc<Lease>], rows: Vec<DueJobRow>, max_jobs: usize) -> Vec<Job> {
         if let Some(seconds) = rows.first().and_then(|row| row.next_in) {
             self.wake_in(Duration::try_from_secs_f64(seconds.clamp(0.0, 60.0)).unwrap_or_default());
         }
         let (latest, by_age): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.is_latest);
         let (mut latest, mut by_age) = (latest.into_iter(), by_age.into_iter());
         let mut claimed = Vec::new();
-        while claimed.len() < most {
-            let is_oldests = claimed.len() % ONE_OF_THE_OLDEST_OF == 0;
-            let next = if is_oldests { self.first(held, &mut by_age) } else { self.first(held, &mut latest) };
-            let next =
-                next.or_else(|| self.first(held, &mut by_age)).or_else(|| self.first(held, &mut latest));
+        while claimed.len() < max_jobs {
+            let is_oldests = claimed.len() % OLDEST_JOB_STRIDE == 0;
+            let next = if is_oldests {
+                self.start_next_job(held, &mut by_age)
+            } else {
+                self.start_next_job(held, &mut latest)
+            };
+            let next = next
+                .or_else(|| self.start_next_job(held, &mut by_age))
+                .or_else(|| self.start_next_job(held, &mut latest));
             let Some(job) = next else { break };
             claimed.push(job);
         }
@@ -85,20 +90,22 @@ impl Jobs {
     }
 
     /// The first of them that is not in work, and from now on is.
-    fn first(&self, held: &[Arc<Lease>], rows: &mut impl Iterator<Item = Row>) -> Option<Job> {
+    fn start_next_job(&self, held: &[Arc<Lease>], rows: &mut impl Iterator<Item = DueJobRow>) -> Option<Job> {
         rows.find_map(|row| {
             let lease = held.iter().find(|lease| Some(lease.id) == row.lane)?;
-            let job = row.job(lease)?;
-            self.begin(lease, job.id).then_some(job)
+            let job = row.into_job(lease)?;
+            self.begin_job(lease, job.id).then_some(job)
         })
     }
 
     /// Makes due what was told to wait by a clock that has been put back since, or a part of it: the next claim goes on. What was
     /// claimed meanwhile is in work, so an error is only said.
-    async fn bring_forward(&self, lanes: Vec<i64>, longest: Duration) {
-        let brought = run(&self.shared.claiming, "bring_jobs_forward", move |connection| {
-            let forward =
-                sqlx::query(FORWARD).bind(lanes.clone()).bind(longest.as_secs_f64()).bind(FORWARD_TOGETHER);
+    async fn bring_jobs_forward(&self, lanes: Vec<i64>, max_delay: Duration) {
+        let brought = run_statement(&self.shared.claim_pool, "bring_jobs_forward", move |connection| {
+            let forward = sqlx::query(BRING_JOBS_FORWARD_SQL)
+                .bind(lanes.clone())
+                .bind(max_delay.as_secs_f64())
+                .bind(MAX_JOBS_BROUGHT_FORWARD);
             Box::pin(async move { Ok(forward.execute(connection).await?.rows_affected()) })
         })
         .await;
@@ -114,11 +121,11 @@ impl Jobs {
         }
     }
 
-    async fn due(&self, latest_first: bool, lanes: Vec<i64>, limit: i64) -> Result<Vec<Row>> {
-        run(&self.shared.claiming, "claim_jobs", move |connection| {
+    async fn read_due_jobs(&self, latest_first: bool, lanes: Vec<i64>, limit: i64) -> Result<Vec<DueJobRow>> {
+        run_statement(&self.shared.claim_pool, "claim_jobs", move |connection| {
             let lanes = lanes.clone();
             Box::pin(async move {
-                let due = sqlx::query_as(DUE).bind(lanes).bind(limit).bind(latest_first);
+                let due = sqlx::query_as(CLAIM_JOBS_SQL).bind(lanes).bind(limit).bind(latest_first);
                 Ok(due.fetch_all(connection).await?)
             })
         })
@@ -126,14 +133,14 @@ impl Jobs {
     }
 }
 
-impl Row {
-    fn job(self, lane: &Arc<Lease>) -> Option<Job> {
+impl DueJobRow {
+    fn into_job(self, lane: &Arc<Lease>) -> Option<Job> {
         Some(Job {
             id: self.job_id?,
             lane: lane.clone(),
             key: self.job_key,
             group: self.group_key,
-            priority: Priority::from_number(self.priority?),
+            priority: JobPriority::from_number(self.priority?),
             attempts: self.attempts?.cast_unsigned(),
             hurried_after: self.hurried_after?.cast_unsigned(),
             payload: self.payload?,
@@ -145,7 +152,7 @@ impl Row {
 
 /// Each (lane, priority) is read in the order of the index `jobs_due`, from its beginning and, if those that became due last
 /// are wanted and there are more than asked for, from its end; never more than asked for. At least one row.
-const DUE: &str = "-- claim_jobs
+const CLAIM_JOBS_SQL: &str = "-- claim_jobs
 WITH place AS MATERIALIZED (
     SELECT lane, priority FROM unnest($1::bigint[]) AS lane CROSS JOIN generate_series(0, 3) AS priority
 ), next AS (
@@ -186,7 +193,7 @@ ORDER BY due.is_latest, due.priority,
          CASE WHEN NOT due.is_latest THEN due.run_at END, CASE WHEN due.is_latest THEN due.run_at END DESC, due.job_id";
 
 /// In the order of their ids, as everybody who locks several.
-const FORWARD: &str = "-- bring_jobs_forward
+const BRING_JOBS_FORWARD_SQL: &str = "-- bring_jobs_forward
 WITH found AS MATERIALIZED (
     SELECT job_id FROM jobs
     WHERE lane = ANY ($1) AND run_at > now() + make_interval(secs => $2) ORDER BY job_id LIMIT $3 FOR UPDATE

@@ -3,23 +3,23 @@
 use std::sync::Arc;
 
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Lease, Result, run};
+use store::{Error, Lease, Result, run_statement};
 
-use crate::WAKE_CHANNEL;
+use crate::JOB_WAKE_CHANNEL;
 use crate::job::NewJob;
 use crate::lanes::{QueueName, lane_class};
 
 /// What became of a [`NewJob`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enqueued {
+pub struct EnqueuedJob {
     /// The job's id, or that of the job that already had its key.
     pub id: i64,
     /// Whether it was added now.
-    pub added: bool,
+    pub is_new: bool,
 }
 
 /// Columns of a batch of jobs, for `unnest`.
-struct Columns<'j> {
+struct JobColumns<'j> {
     priority: Vec<i16>,
     delay: Vec<f64>,
     key: Option<Vec<Option<&'j str>>>,
@@ -29,36 +29,39 @@ struct Columns<'j> {
     last_error: Option<Vec<Option<&'j str>>>,
 }
 
-impl<'j> Columns<'j> {
-    fn of(jobs: &'j [NewJob]) -> Self {
+impl<'j> JobColumns<'j> {
+    fn from_jobs(jobs: &'j [NewJob]) -> Self {
         Self {
-            priority: jobs.iter().map(|job| job.priority.number()).collect(),
+            priority: jobs.iter().map(|job| job.priority.to_number()).collect(),
             delay: jobs.iter().map(|job| job.delay.as_secs_f64()).collect(),
-            key: if_any(jobs, |job| job.key.as_deref()),
-            group: if_any(jobs, |job| job.group.as_deref()),
+            key: optional_column(jobs, |job| job.key.as_deref()),
+            group: optional_column(jobs, |job| job.group.as_deref()),
             payload: jobs.iter().map(|job| job.payload.as_slice()).collect(),
             attempts: jobs.iter().map(|job| job.attempts.cast_signed()).collect(),
-            last_error: if_any(jobs, |job| job.last_error.as_deref()),
+            last_error: optional_column(jobs, |job| job.last_error.as_deref()),
         }
     }
 }
 
 /// A column that most batches do not have.
-fn if_any<'j>(jobs: &'j [NewJob], text: fn(&'j NewJob) -> Option<&'j str>) -> Option<Vec<Option<&'j str>>> {
+fn optional_column<'j>(
+    jobs: &'j [NewJob],
+    text: fn(&'j NewJob) -> Option<&'j str>,
+) -> Option<Vec<Option<&'j str>>> {
     jobs.iter().any(|job| text(job).is_some()).then(|| jobs.iter().map(text).collect())
 }
 
 /// Adds `jobs` and answers in their order. With a `lane` they go there, or nowhere if it is lost ([`Error::Fenced`]), and
 /// the caller wakes its own claimer after the commit; without, they are spread over the lanes of living processes, which
 /// are woken when the transaction commits. One round trip.
-pub async fn enqueue_in_tx(
+pub async fn enqueue_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
     lane: Option<&Lease>,
     jobs: &[NewJob],
-) -> Result<Vec<Enqueued>> {
-    let columns = Columns::of(jobs);
-    let rows: Vec<(i64, bool)> = sqlx::query_as(ENQUEUE)
+) -> Result<Vec<EnqueuedJob>> {
+    let columns = JobColumns::from_jobs(jobs);
+    let rows: Vec<(i64, bool)> = sqlx::query_as(ENQUEUE_JOBS_SQL)
         .bind(queue)
         .bind(lane.map(|lane| lane.id))
         .bind(lane.map(|lane| lane.epoch))
@@ -70,37 +73,37 @@ pub async fn enqueue_in_tx(
         .bind(&columns.payload)
         .bind(&columns.attempts)
         .bind(&columns.last_error)
-        .bind(WAKE_CHANNEL)
+        .bind(JOB_WAKE_CHANNEL)
         .fetch_all(connection)
         .await
         .map_err(|error| match Error::from(error) {
             // Somebody enqueued the same key at this very moment: repeated, the transaction finds it.
-            Error::Duplicate(constraint) => Error::Raced(constraint),
+            Error::UniqueViolation(constraint) => Error::KeyRace(constraint),
             other => other,
         })?;
     if let Some(lane) = lane
         && rows.len() < jobs.len()
     {
-        return Err(lane.fenced());
+        return Err(lane.fenced_error());
     }
-    Ok(rows.into_iter().map(|(id, added)| Enqueued { id, added }).collect())
+    Ok(rows.into_iter().map(|(id, added)| EnqueuedJob { id, is_new: added }).collect())
 }
 
-/// Like [`enqueue_in_tx`] as a transaction of its own, for whoever has nothing else to commit: the one round trip is all
+/// Like [`enqueue_jobs_in_tx`] as a transaction of its own, for whoever has nothing else to commit: the one round trip is all
 /// there is. When the answer of the commit was lost it is repeated, so jobs without a key may then be there twice.
-pub async fn enqueue(
+pub async fn enqueue_jobs(
     pool: &PgPool,
     queue: QueueName,
     lane: Option<Arc<Lease>>,
     jobs: Vec<NewJob>,
-) -> Result<Vec<Enqueued>> {
+) -> Result<Vec<EnqueuedJob>> {
     let jobs: Arc<[NewJob]> = jobs.into();
-    run(pool, "enqueue_jobs", move |connection| {
+    run_statement(pool, "enqueue_jobs", move |connection| {
         let (lane, jobs) = (lane.clone(), jobs.clone());
-        Box::pin(async move { enqueue_in_tx(connection, queue, lane.as_deref(), &jobs).await })
+        Box::pin(async move { enqueue_jobs_in_tx(connection, queue, lane.as_deref(), &jobs).await })
     })
     .await
 }
 
-const ENQUEUE: &str =
+const ENQUEUE_JOBS_SQL: &str =
     "SELECT * FROM enqueue_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) -- enqueue_jobs";

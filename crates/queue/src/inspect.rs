@@ -1,11 +1,11 @@
 //! What operators look at: how much waits, for how long, and what goes wrong.
 
 use sqlx::PgPool;
-use store::{LONG, Operation, Result, run};
+use store::{LONG_OPERATION_TIMEOUT, PgOperation, Result, run_statement};
 
 /// A queue's state at a glance. Ages are by the database's clock.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-pub struct Depth {
+pub struct QueueDepth {
     /// The queue: of jobs, of messages (by the name with its ending), or `outbox/PLACE`: messages on their way to a queue that
     /// lies outside Postgres.
     pub queue: String,
@@ -23,7 +23,7 @@ pub struct Depth {
 
 /// What went wrong with jobs, told once for all to which the same happened.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-pub struct Complaint {
+pub struct JobErrorSummary {
     /// The queue.
     pub queue: String,
     /// Whether they were given up; otherwise they wait to be tried again.
@@ -39,23 +39,33 @@ pub struct Complaint {
 }
 
 /// All queues that hold anything, by name. Counts every job and every message: for people, not for loops.
-pub async fn depths(pool: &PgPool) -> Result<Vec<Depth>> {
-    run(pool, Operation::named("queue_depths").within(LONG).expensive(), |connection| {
-        Box::pin(async move { Ok(sqlx::query_as(DEPTHS).fetch_all(connection).await?) })
-    })
+pub async fn read_queue_depths(pool: &PgPool) -> Result<Vec<QueueDepth>> {
+    run_statement(
+        pool,
+        PgOperation::named("queue_depths").with_timeout(LONG_OPERATION_TIMEOUT).expensive(),
+        |connection| {
+            Box::pin(async move { Ok(sqlx::query_as(QUEUE_DEPTHS_SQL).fetch_all(connection).await?) })
+        },
+    )
     .await
 }
 
 /// What went wrong: at most `limit` complaints about jobs that wait, of the most jobs first, and as many about jobs that were given
-/// up, the latest first. Reads every job, as [`depths`].
-pub async fn complaints(pool: &PgPool, limit: i64) -> Result<Vec<Complaint>> {
-    run(pool, Operation::named("queue_complaints").within(LONG).expensive(), move |connection| {
-        Box::pin(async move { Ok(sqlx::query_as(COMPLAINTS).bind(limit).fetch_all(connection).await?) })
-    })
+/// up, the latest first. Reads every job, as [`read_queue_depths`].
+pub async fn read_job_errors(pool: &PgPool, limit: i64) -> Result<Vec<JobErrorSummary>> {
+    run_statement(
+        pool,
+        PgOperation::named("queue_complaints").with_timeout(LONG_OPERATION_TIMEOUT).expensive(),
+        move |connection| {
+            Box::pin(async move {
+                Ok(sqlx::query_as(QUEUE_COMPLAINTS_SQL).bind(limit).fetch_all(connection).await?)
+            })
+        },
+    )
     .await
 }
 
-const DEPTHS: &str = "-- queue_depths
+const QUEUE_DEPTHS_SQL: &str = "-- queue_depths
 WITH waiting AS (
     SELECT queue, count(*) FILTER (WHERE run_at <= now() AND NOT blocked) AS due,
            count(*) FILTER (WHERE run_at > now() OR blocked) AS delayed, min(enqueued_at) AS oldest,
@@ -85,7 +95,7 @@ SELECT queue, coalesce(due, 0) AS due, coalesce(delayed, 0) AS delayed, coalesce
        greatest(extract(epoch FROM now() - oldest), 0)::float8 AS oldest_seconds, last_error
 FROM every ORDER BY queue COLLATE \"C\"";
 
-const COMPLAINTS: &str = "-- queue_complaints
+const QUEUE_COMPLAINTS_SQL: &str = "-- queue_complaints
 (SELECT queue, false AS dead, last_error AS error, count(*) AS jobs, max(job_key) AS example, NULL::float8 AS seconds_ago
  FROM jobs WHERE last_error IS NOT NULL GROUP BY queue, last_error ORDER BY count(*) DESC, last_error LIMIT $1)
 UNION ALL

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// Which jobs of a lane go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Priority {
+pub enum JobPriority {
     /// Before everything else.
     High,
     /// The usual.
@@ -20,8 +20,8 @@ pub enum Priority {
     Idle,
 }
 
-impl Priority {
-    pub(crate) fn number(self) -> i16 {
+impl JobPriority {
+    pub(crate) fn to_number(self) -> i16 {
         self as i16
     }
 
@@ -43,7 +43,7 @@ pub struct NewJob {
     /// Jobs of one group run one at a time, in the order they were enqueued.
     pub group: Option<String>,
     /// Which goes first.
-    pub priority: Priority,
+    pub priority: JobPriority,
     /// Not before this has passed.
     pub delay: Duration,
     /// What the handler needs; opaque here.
@@ -66,7 +66,7 @@ pub struct Job {
     /// See [`NewJob::group`].
     pub group: Option<String>,
     /// See [`NewJob::priority`].
-    pub priority: Priority,
+    pub priority: JobPriority,
     /// Attempts that failed.
     pub attempts: u32,
     /// How many of them had failed when somebody last asked for it to be tried at once.
@@ -80,12 +80,12 @@ pub struct Job {
 
 impl Job {
     /// Attempts that failed since somebody last asked for it to be tried at once: what its backoff goes by.
-    pub fn failures(&self) -> u32 {
+    pub fn recent_failures(&self) -> u32 {
         self.attempts.saturating_sub(self.hurried_after)
     }
 
     /// How long it has been in the queue; no step of any machine's clock changes this.
-    pub fn waited(&self) -> Duration {
+    pub fn time_in_queue(&self) -> Duration {
         self.age + self.claimed_at.elapsed()
     }
 }

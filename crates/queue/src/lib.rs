@@ -24,14 +24,15 @@ mod settle;
 mod worker;
 
 pub use backoff::Backoff;
-pub use enqueue::{Enqueued, enqueue, enqueue_in_tx};
-pub use inspect::{Complaint, Depth, complaints, depths};
-pub use job::{Job, NewJob, Priority};
-pub use lanes::{Adopt, Adoption, Jobs, QueueName, lane_class};
+pub use enqueue::{EnqueuedJob, enqueue_jobs, enqueue_jobs_in_tx};
+pub use inspect::{JobErrorSummary, QueueDepth, read_job_errors, read_queue_depths};
+pub use job::{Job, JobPriority, NewJob};
+pub use lanes::{AdoptionProgress, JobQueue, LaneAdopter, QueueName, lane_class};
 pub use settle::{
-    Settle, bury_new_in_tx, fence_lanes, forget_dead_in_tx, hurry_in_tx, redrive_in_tx, settle_in_tx,
+    JobSettlement, bury_new_jobs_in_tx, delete_dead_jobs_in_tx, fence_lanes, hurry_jobs_in_tx,
+    redrive_dead_jobs_in_tx, settle_jobs_in_tx,
 };
-pub use worker::{Handler, Outcome, Worker, WorkerTerms};
+pub use worker::{JobHandler, JobOutcome, JobWorker, JobWorkerOptions};
 
 /// The channel on which processes wake each other; the payload is the lane.
-pub const WAKE_CHANNEL: &str = "jobs";
+pub const JOB_WAKE_CHANNEL: &str = "jobs";

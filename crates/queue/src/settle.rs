@@ -6,14 +6,14 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use store::{Error, Lease, Result, mutant};
 
-use crate::enqueue::enqueue_in_tx;
-use crate::job::{Job, NewJob, Priority};
+use crate::enqueue::enqueue_jobs_in_tx;
+use crate::job::{Job, JobPriority, NewJob};
 use crate::lanes::QueueName;
-use crate::{Enqueued, WAKE_CHANNEL};
+use crate::{EnqueuedJob, JOB_WAKE_CHANNEL};
 
 /// How a job ends, or goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settle {
+pub enum JobSettlement {
     /// Done: removed.
     Complete,
     /// Tried again.
@@ -21,11 +21,11 @@ pub enum Settle {
         /// After this long.
         delay: Duration,
         /// Or after this long, if that is less and somebody asked during the attempt for the job to be tried at once.
-        if_hurried: Duration,
+        hurried_delay: Duration,
         /// Why it failed.
         reason: String,
         /// Whether that used up an attempt.
-        counted: bool,
+        counts_attempt: bool,
     },
     /// Given up: kept as a dead letter.
     Bury {
@@ -38,22 +38,22 @@ pub enum Settle {
 /// marked as lost, so that a repetition can leave its jobs out). One round trip to check the lanes, one for each kind
 /// of settlement there is, two more where jobs have groups. Answers when the first of those tried again is due. The
 /// caller calls [`crate::Jobs::end`] and [`crate::Jobs::wake_in`] after the commit.
-pub async fn settle_in_tx(
+pub async fn settle_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
-    jobs: &[(Job, Settle)],
+    jobs: &[(Job, JobSettlement)],
 ) -> Result<Option<Duration>> {
     if jobs.is_empty() {
         return Ok(None);
     }
     fence_lanes(connection, jobs.iter().map(|(job, _)| job.lane.as_ref())).await?;
-    let ending = || jobs.iter().filter(|(_, settle)| !matches!(settle, Settle::Retry { .. }));
+    let ending = || jobs.iter().filter(|(_, settle)| !matches!(settle, JobSettlement::Retry { .. }));
     let groups: Vec<&str> = ending().filter_map(|(job, _)| job.group.as_deref()).collect();
     lock_groups(connection, queue, &groups).await?;
-    complete(connection, jobs).await?;
-    let soonest = retry(connection, jobs).await?;
-    bury(connection, jobs).await?;
-    unblock_next(connection, queue, &groups).await?;
+    complete_jobs(connection, jobs).await?;
+    let soonest = retry_jobs(connection, jobs).await?;
+    bury_jobs(connection, jobs).await?;
+    unblock_next_jobs(connection, queue, &groups).await?;
     Ok(soonest)
 }
 
@@ -78,12 +78,13 @@ pub async fn fence_lanes<'l>(
     .fetch_all(connection)
     .await?;
     // All of them are marked; one of them is the answer.
-    let errors: Vec<Error> = lost.iter().filter_map(|id| lanes.get(id)).map(|lane| lane.fenced()).collect();
+    let errors: Vec<Error> =
+        lost.iter().filter_map(|id| lanes.get(id)).map(|lane| lane.fenced_error()).collect();
     errors.into_iter().next().map_or(Ok(()), Err)
 }
 
-async fn complete(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<()> {
-    let done = jobs.iter().filter(|(_, settle)| matches!(settle, Settle::Complete));
+async fn complete_jobs(connection: &mut PgConnection, jobs: &[(Job, JobSettlement)]) -> Result<()> {
+    let done = jobs.iter().filter(|(_, settle)| matches!(settle, JobSettlement::Complete));
     let ids: Vec<i64> = done.map(|(job, _)| job.id).collect();
     if !ids.is_empty() {
         sqlx::query("DELETE FROM jobs WHERE job_id = ANY ($1) -- complete_jobs")
@@ -94,11 +95,16 @@ async fn complete(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Resu
     Ok(())
 }
 
-async fn retry(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<Option<Duration>> {
+async fn retry_jobs(
+    connection: &mut PgConnection,
+    jobs: &[(Job, JobSettlement)],
+) -> Result<Option<Duration>> {
     let (mut ids, mut delays, mut reasons, mut attempts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut delays_if_hurried, mut hurried_after) = (Vec::new(), Vec::new());
     for (job, settle) in jobs {
-        if let Settle::Retry { delay, if_hurried, reason, counted } = settle {
+        if let JobSettlement::Retry { delay, hurried_delay: if_hurried, reason, counts_attempt: counted } =
+            settle
+        {
             ids.push(job.id);
             delays.push(delay.as_secs_f64());
             delays_if_hurried.push(delay.min(if_hurried).as_secs_f64());
@@ -135,10 +141,10 @@ async fn retry(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<
     Ok(soonest.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
-async fn bury(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<()> {
+async fn bury_jobs(connection: &mut PgConnection, jobs: &[(Job, JobSettlement)]) -> Result<()> {
     let (mut ids, mut reasons) = (Vec::new(), Vec::new());
     for (job, settle) in jobs {
-        if let Settle::Bury { reason } = settle {
+        if let JobSettlement::Bury { reason } = settle {
             ids.push(job.id);
             reasons.push(reason.as_str());
         }
@@ -163,7 +169,7 @@ async fn bury(connection: &mut PgConnection, jobs: &[(Job, Settle)]) -> Result<(
 }
 
 /// Keeps as dead letters what was given up before it ever was a job; a letter that is there already stays.
-pub async fn bury_new_in_tx(
+pub async fn bury_new_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
     letters: &[(NewJob, String)],
@@ -183,7 +189,7 @@ pub async fn bury_new_in_tx(
         WHERE NOT EXISTS (SELECT FROM dead_jobs d WHERE d.queue = $1 AND d.job_key = t.job_key)",
     )
     .bind(queue)
-    .bind(Priority::Normal.number())
+    .bind(JobPriority::Normal.to_number())
     .bind(keys)
     .bind(payloads)
     .bind(attempts)
@@ -194,7 +200,7 @@ pub async fn bury_new_in_tx(
 }
 
 /// Removes the dead letters with these keys: somebody has taken care of them.
-pub async fn forget_dead_in_tx(
+pub async fn delete_dead_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
     keys: &[String],
@@ -225,7 +231,7 @@ async fn lock_groups(connection: &mut PgConnection, queue: QueueName, groups: &[
     Ok(())
 }
 
-async fn unblock_next(connection: &mut PgConnection, queue: QueueName, groups: &[&str]) -> Result<()> {
+async fn unblock_next_jobs(connection: &mut PgConnection, queue: QueueName, groups: &[&str]) -> Result<()> {
     if groups.is_empty() {
         return Ok(());
     }
@@ -245,7 +251,7 @@ async fn unblock_next(connection: &mut PgConnection, queue: QueueName, groups: &
 /// Makes waiting jobs due now, wherever their lane is held, lets their backoff begin anew, and says which keys have a
 /// job. What is in work goes on; if it fails, it is tried again as if for the first time. Locks the jobs in the order
 /// of their ids.
-pub async fn hurry_in_tx(
+pub async fn hurry_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
     keys: &[String],
@@ -265,19 +271,19 @@ pub async fn hurry_in_tx(
     )
     .bind(queue)
     .bind(keys)
-    .bind(WAKE_CHANNEL)
+    .bind(JOB_WAKE_CHANNEL)
     .fetch_all(connection)
     .await?)
 }
 
 /// Puts the dead letters with these keys back into the queue, due now, with no attempts used up.
-pub async fn redrive_in_tx(
+pub async fn redrive_dead_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
     keys: &[String],
-) -> Result<Vec<Enqueued>> {
-    type Row = (i16, Option<String>, Option<String>, Vec<u8>);
-    let rows: Vec<Row> = sqlx::query_as(
+) -> Result<Vec<EnqueuedJob>> {
+    type DeadJobRow = (i16, Option<String>, Option<String>, Vec<u8>);
+    let rows: Vec<DeadJobRow> = sqlx::query_as(
         "DELETE FROM dead_jobs WHERE queue = $1 AND job_key = ANY ($2)
          RETURNING priority, job_key, group_key, payload -- redrive_jobs",
     )
@@ -288,10 +294,10 @@ pub async fn redrive_in_tx(
     let revived = |(priority, key, group, payload)| NewJob {
         key,
         group,
-        priority: Priority::from_number(priority),
+        priority: JobPriority::from_number(priority),
         payload,
         ..NewJob::default()
     };
     let jobs: Vec<NewJob> = rows.into_iter().map(revived).collect();
-    enqueue_in_tx(connection, queue, None, &jobs).await
+    enqueue_jobs_in_tx(connection, queue, None, &jobs).await
 }

@@ -4,39 +4,39 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Coalescer, Error, Outage, run_tx, storable};
+use store::{Coalescer, Error, Outage, run_tx, to_storable_text};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::settle::{Settle, settle_in_tx};
-use crate::{Backoff, Job, Jobs};
+use crate::settle::{JobSettlement, settle_jobs_in_tx};
+use crate::{Backoff, Job, JobQueue};
 
 /// After so long a job is worked on again whose end the database refused.
-const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(15);
+const REFUSED_JOB_RETRY_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What a handler says of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum JobOutcome {
     /// Done.
     Done,
     /// Failed, and may succeed later.
     Failed(String),
     /// Failed, and will never succeed.
-    Hopeless(String),
+    Dead(String),
     /// It is not its turn: tried again after so long, with no attempt used up.
-    Later(Duration, String),
+    RetryAfter(Duration, String),
 }
 
 /// Does the work of a queue's jobs. A job may be handled more than once (a crash, a lost lane): effects must be
 /// idempotent.
-pub trait Handler: Send + Sync + 'static {
-    /// Handles one job. A panic counts as [`Outcome::Hopeless`].
-    fn handle(&self, job: &Job) -> impl Future<Output = Outcome> + Send;
+pub trait JobHandler: Send + Sync + 'static {
+    /// Handles one job. A panic counts as [`JobOutcome::Dead`].
+    fn handle(&self, job: &Job) -> impl Future<Output = JobOutcome> + Send;
 }
 
 /// How a worker works.
 #[derive(Debug, Clone, Copy)]
-pub struct WorkerTerms {
+pub struct JobWorkerOptions {
     /// Jobs in work at a time.
     pub concurrency: usize,
     /// Waits between attempts.
@@ -46,16 +46,16 @@ pub struct WorkerTerms {
 }
 
 /// A running worker.
-pub struct Worker {
+pub struct JobWorker {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
-impl Worker {
+impl JobWorker {
     /// Starts working on the jobs of `jobs`' lanes.
-    pub fn start(jobs: Jobs, handler: Arc<impl Handler>, terms: WorkerTerms) -> Self {
+    pub fn start(jobs: JobQueue, handler: Arc<impl JobHandler>, options: JobWorkerOptions) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(work(jobs, handler, terms, stopped));
+        let task = tokio::spawn(run_worker(jobs, handler, options, stopped));
         Self { stop, task }
     }
 
@@ -66,92 +66,104 @@ impl Worker {
     }
 }
 
-async fn work(
-    jobs: Jobs,
-    handler: Arc<impl Handler>,
-    terms: WorkerTerms,
-    mut stopped: watch::Receiver<bool>,
+async fn run_worker(
+    jobs: JobQueue,
+    handler: Arc<impl JobHandler>,
+    options: JobWorkerOptions,
+    mut stop: watch::Receiver<bool>,
 ) {
     let settling = jobs.clone();
-    let settled = Coalescer::spawn("settle_jobs", terms.concurrency.max(1) * 2, 1000, move |batch| {
+    let coalescer = Coalescer::spawn("settle_jobs", options.concurrency.max(1) * 2, 1000, move |batch| {
         let jobs = settling.clone();
-        async move { settle(&jobs, batch).await }
+        async move { settle_batch(&jobs, batch).await }
     });
-    let (free, outage) = (Arc::new(Semaphore::new(terms.concurrency)), Outage::default());
+    let (free, outage) = (Arc::new(Semaphore::new(options.concurrency)), Outage::default());
     loop {
         // Asking for single jobs would cost a round trip each: wait for a good part of the room, at least for one.
-        let room = free.available_permits();
-        let claimed = match jobs.claim(room).await {
+        let free_permits = free.available_permits();
+        let claimed = match jobs.claim(free_permits).await {
             Ok(claimed) => {
-                outage.worked(|lasted| tracing::info!(seconds = lasted.as_secs(), "jobs are claimed again"));
+                outage.record_success(|lasted| {
+                    tracing::info!(seconds = lasted.as_secs(), "jobs are claimed again")
+                });
                 claimed
             }
             Err(error) => {
-                outage.failed(|failures| {
+                outage.record_failure(|failures| {
                     tracing::warn!(%error, failures, code = "UNAVAILABLE", "claiming jobs failed; it is tried again");
                 });
                 Vec::new()
             }
         };
-        let full = claimed.len() == room;
+        let full = claimed.len() == free_permits;
         for job in claimed {
             let Ok(permit) = free.clone().acquire_owned().await else { return };
-            let (handler, settled) = (handler.clone(), settled.clone());
+            let (handler, coalescer) = (handler.clone(), coalescer.clone());
             tokio::spawn(async move {
-                let outcome = store::panics::caught(handler.handle(&job)).await;
+                let outcome = store::panics::catch_panic(handler.handle(&job)).await;
                 let outcome = outcome
-                    .unwrap_or_else(|_| Outcome::Hopeless("LOGIC_ERROR: the handler panicked".to_owned()));
-                settled.push((job.clone(), verdict(&job, outcome, &terms))).await;
+                    .unwrap_or_else(|_| JobOutcome::Dead("LOGIC_ERROR: the handler panicked".to_owned()));
+                coalescer.push((job.clone(), decide_settlement(&job, outcome, &options))).await;
                 drop(permit);
             });
         }
         tokio::select! {
-            () = next_round(&jobs, &free, terms.concurrency, full) => {}
-            _ = stopped.wait_for(|stop| *stop) => break,
+            () = wait_for_next_claim(&jobs, &free, options.concurrency, full) => {}
+            _ = stop.wait_for(|stop| *stop) => break,
         }
     }
     // All permits back means that all outcomes are handed in.
-    let _ = free.acquire_many(u32::try_from(terms.concurrency).unwrap_or(u32::MAX)).await;
-    settled.drained().await;
+    let _ = free.acquire_many(u32::try_from(options.concurrency).unwrap_or(u32::MAX)).await;
+    coalescer.wait_until_drained().await;
 }
 
 /// Waits until another claim is worth its round trip: half the room is free, and something may be due.
-async fn next_round(jobs: &Jobs, free: &Semaphore, concurrency: usize, full: bool) {
+async fn wait_for_next_claim(jobs: &JobQueue, free: &Semaphore, concurrency: usize, is_full: bool) {
     let half = u32::try_from(concurrency.div_ceil(2)).unwrap_or(u32::MAX);
     drop(free.acquire_many(half).await);
-    if !full {
-        jobs.may_be_due().await;
+    if !is_full {
+        jobs.wait_until_due().await;
     }
 }
 
-fn verdict(job: &Job, outcome: Outcome, terms: &WorkerTerms) -> Settle {
+fn decide_settlement(job: &Job, outcome: JobOutcome, options: &JobWorkerOptions) -> JobSettlement {
     match outcome {
-        Outcome::Done => Settle::Complete,
-        Outcome::Hopeless(reason) => Settle::Bury { reason: storable(&reason) },
-        Outcome::Failed(reason) if job.attempts + 1 >= terms.max_attempts => {
-            Settle::Bury { reason: storable(&reason) }
+        JobOutcome::Done => JobSettlement::Complete,
+        JobOutcome::Dead(reason) => JobSettlement::Bury { reason: to_storable_text(&reason) },
+        JobOutcome::Failed(reason) if job.attempts + 1 >= options.max_attempts => {
+            JobSettlement::Bury { reason: to_storable_text(&reason) }
         }
-        Outcome::Later(delay, reason) => {
-            let if_hurried = terms.backoff.random_delay(1);
-            Settle::Retry { delay, if_hurried, reason: storable(&reason), counted: false }
+        JobOutcome::RetryAfter(delay, reason) => {
+            let if_hurried = options.backoff.random_delay(1);
+            JobSettlement::Retry {
+                delay,
+                hurried_delay: if_hurried,
+                reason: to_storable_text(&reason),
+                counts_attempt: false,
+            }
         }
-        Outcome::Failed(reason) => {
-            let delay = terms.backoff.random_delay(job.failures() + 1);
-            let if_hurried = terms.backoff.random_delay(1);
-            Settle::Retry { delay, if_hurried, reason: storable(&reason), counted: true }
+        JobOutcome::Failed(reason) => {
+            let delay = options.backoff.random_delay(job.recent_failures() + 1);
+            let if_hurried = options.backoff.random_delay(1);
+            JobSettlement::Retry {
+                delay,
+                hurried_delay: if_hurried,
+                reason: to_storable_text(&reason),
+                counts_attempt: true,
+            }
         }
     }
 }
 
 /// Settles a batch, for as long as the database takes; jobs of lost lanes belong to another process now. What is refused for
 /// good, or takes too long, is halved: one impossible job does not keep the others, and a slow database gets less at once.
-async fn settle(jobs: &Jobs, batch: Vec<(Job, Settle)>) {
+async fn settle_batch(jobs: &JobQueue, batch: Vec<(Job, JobSettlement)>) {
     let grouped = batch.iter().any(|(job, _)| job.group.is_some());
     let mut soonest = grouped.then_some(Duration::ZERO);
     let mut piles = vec![batch];
     while let Some(mut pile) = piles.pop() {
         let (held, lost): (Vec<_>, Vec<_>) = pile.into_iter().partition(|(job, _)| !job.lane.is_lost());
-        lost.iter().for_each(|(job, _)| jobs.end(&job.lane, job.id));
+        lost.iter().for_each(|(job, _)| jobs.end_job(&job.lane, job.id));
         pile = held;
         if pile.is_empty() {
             continue;
@@ -159,11 +171,11 @@ async fn settle(jobs: &Jobs, batch: Vec<(Job, Settle)>) {
         let (queue, work) = (jobs.shared.queue, pile.clone());
         let settled = run_tx(&jobs.shared.pool, "settle_jobs", move |connection| {
             let work = work.clone();
-            Box::pin(async move { settle_in_tx(connection, queue, &work).await })
+            Box::pin(async move { settle_jobs_in_tx(connection, queue, &work).await })
         });
         match settled.await {
             Ok(due) => {
-                pile.iter().for_each(|(job, _)| jobs.end(&job.lane, job.id));
+                pile.iter().for_each(|(job, _)| jobs.end_job(&job.lane, job.id));
                 soonest = soonest.into_iter().chain(due).min();
             }
             Err(Error::Fenced { .. }) => piles.push(pile),
@@ -177,7 +189,7 @@ async fn settle(jobs: &Jobs, batch: Vec<(Job, Settle)>) {
                 piles.push(pile.split_off(pile.len() / 2));
                 piles.push(pile);
             }
-            Err(error) => pile.into_iter().for_each(|(job, _)| take_up_later(jobs, job, &error)),
+            Err(error) => pile.into_iter().for_each(|(job, _)| retry_refused_job(jobs, job, &error)),
         }
     }
     if let Some(delay) = soonest {
@@ -186,12 +198,12 @@ async fn settle(jobs: &Jobs, batch: Vec<(Job, Settle)>) {
 }
 
 /// A job whose end the database refuses is worked on again, later: nobody else would carry it on.
-fn take_up_later(jobs: &Jobs, job: Job, error: &Error) {
+fn retry_refused_job(jobs: &JobQueue, job: Job, error: &Error) {
     tracing::error!(job = job.id, key = ?job.key, %error, code = "CONSISTENCY_ERROR", "the end of a job is refused");
     let jobs = jobs.clone();
     tokio::spawn(async move {
-        tokio::time::sleep(REFUSED_RETRY_INTERVAL).await;
-        jobs.end(&job.lane, job.id);
+        tokio::time::sleep(REFUSED_JOB_RETRY_INTERVAL).await;
+        jobs.end_job(&job.lane, job.id);
         jobs.wake_in(Duration::ZERO);
     });
 }

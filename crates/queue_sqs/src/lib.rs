@@ -17,9 +17,11 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use futures::future::BoxFuture;
 
-use queue::fifo::{FifoEngine, FifoError, FifoQueue, QueueTerms, Result, SqsAccount, SqsEngine, SqsKeys};
+use queue::fifo::{
+    FifoEngine, FifoError, FifoQueue, FifoQueueOptions, Result, SqsAccount, SqsEngine, SqsKeyProvider,
+};
 
-use self::queue_client::Queue;
+use self::queue_client::SqsQueue;
 
 /// The engine; clones share its connections.
 #[derive(Clone)]
@@ -30,23 +32,28 @@ pub struct SqsFifo {
 impl SqsFifo {
     /// Queues of this account. Nothing is connected yet.
     pub async fn new(account: &SqsAccount) -> Self {
-        Self { client: account::client(account, None).await }
+        Self { client: account::build_client(account, None).await }
     }
 
     /// The same, with keys that change.
-    pub async fn with_keys(account: &SqsAccount, keys: Arc<dyn SqsKeys>) -> Self {
-        Self { client: account::client(account, Some(keys)).await }
+    pub async fn with_key_provider(account: &SqsAccount, key_provider: Arc<dyn SqsKeyProvider>) -> Self {
+        Self { client: account::build_client(account, Some(key_provider)).await }
     }
 
-    async fn url(&self, name: &str) -> Result<String> {
-        let asked = self.client.get_queue_url().queue_name(name).send().await;
-        let url = asked.map_err(|error| errors::judge(name, error))?.queue_url;
+    async fn find_queue_url(&self, name: &str) -> Result<String> {
+        let response = self.client.get_queue_url().queue_name(name).send().await;
+        let url = response.map_err(|error| errors::classify_error(name, error))?.queue_url;
         url.ok_or_else(|| FifoError::Internal(format!("the queue {name} has no URL")))
     }
 
-    async fn attribute(&self, name: &str, url: &str, attribute: Attribute) -> Result<Option<String>> {
-        let asked = self.client.get_queue_attributes().queue_url(url).attribute_names(attribute.clone());
-        let mut found = asked.send().await.map_err(|error| errors::judge(name, error))?;
+    async fn read_queue_attribute(
+        &self,
+        name: &str,
+        url: &str,
+        attribute: Attribute,
+    ) -> Result<Option<String>> {
+        let request = self.client.get_queue_attributes().queue_url(url).attribute_names(attribute.clone());
+        let mut found = request.send().await.map_err(|error| errors::classify_error(name, error))?;
         Ok(found.attributes.as_mut().and_then(|attributes| attributes.remove(&attribute)))
     }
 }
@@ -54,26 +61,26 @@ impl SqsFifo {
 impl SqsEngine for SqsFifo {
     fn count_in_flight<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
-            let url = self.url(queue).await?;
+            let url = self.find_queue_url(queue).await?;
             let count = Attribute::ApproximateNumberOfMessagesNotVisible;
-            let count = self.attribute(queue, &url, count).await?;
+            let count = self.read_queue_attribute(queue, &url, count).await?;
             Ok(count.and_then(|count| count.parse().ok()).unwrap_or_default())
         })
     }
 }
 
 impl FifoEngine for SqsFifo {
-    fn ensure<'a>(&'a self, name: &'a str, terms: QueueTerms) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.make(name, &terms).await })
+    fn ensure_queue<'a>(&'a self, name: &'a str, terms: FifoQueueOptions) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.create_or_update_queue(name, &terms).await })
     }
 
-    fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<dyn FifoQueue>>> {
+    fn open_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<dyn FifoQueue>>> {
         Box::pin(async move {
-            let url = self.url(name).await?;
-            let visibility = self.attribute(name, &url, Attribute::VisibilityTimeout).await?;
+            let url = self.find_queue_url(name).await?;
+            let visibility = self.read_queue_attribute(name, &url, Attribute::VisibilityTimeout).await?;
             let seconds = visibility.and_then(|text| text.parse().ok()).unwrap_or(30);
             let visibility = Duration::from_secs(seconds);
-            Ok(Arc::new(Queue::new(name, url, visibility, self.client.clone())) as Arc<dyn FifoQueue>)
+            Ok(Arc::new(SqsQueue::new(name, url, visibility, self.client.clone())) as Arc<dyn FifoQueue>)
         })
     }
 }

@@ -7,43 +7,43 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// When there are more, those that ran out long ago are forgotten.
-const MANY: usize = 10_000;
+const MAX_RECEIPTS: usize = 10_000;
 /// Longer than any consumer takes to find out that its message is somebody else's.
-const LONG_AGO: Duration = Duration::from_secs(600);
+const EXPIRED_RECEIPT_RETENTION: Duration = Duration::from_secs(600);
 
 /// By receipt: until when it holds, and whether its message was deleted by it.
 #[derive(Default)]
-pub(super) struct Receipts(Mutex<HashMap<String, (Instant, bool)>>);
+pub(super) struct SqsReceipts(Mutex<HashMap<String, (Instant, bool)>>);
 
-impl Receipts {
+impl SqsReceipts {
     /// From now on the receipt holds for so long.
-    pub(super) fn give(&self, receipt: &str, holds: Duration) {
+    pub(super) fn remember(&self, receipt: &str, valid_for: Duration) {
         let now = Instant::now();
-        let mut known = self.known();
-        if known.len() >= MANY {
-            known.retain(|_, (until, _)| *until + LONG_AGO > now);
+        let mut known = self.lock_receipts();
+        if known.len() >= MAX_RECEIPTS {
+            known.retain(|_, (until, _)| *until + EXPIRED_RECEIPT_RETENTION > now);
         }
-        known.insert(receipt.to_owned(), (now + holds, false));
+        known.insert(receipt.to_owned(), (now + valid_for, false));
     }
 
     /// The message was deleted by this receipt.
-    pub(super) fn used(&self, receipt: &str) {
-        if let Some((_, deleted)) = self.known().get_mut(receipt) {
+    pub(super) fn mark_used(&self, receipt: &str) {
+        if let Some((_, deleted)) = self.lock_receipts().get_mut(receipt) {
             *deleted = true;
         }
     }
 
     /// Whether the message was deleted by this receipt.
-    pub(super) fn was_used(&self, receipt: &str) -> bool {
-        self.known().get(receipt).is_some_and(|(_, deleted)| *deleted)
+    pub(super) fn is_used(&self, receipt: &str) -> bool {
+        self.lock_receipts().get(receipt).is_some_and(|(_, deleted)| *deleted)
     }
 
     /// Whether it has run out; one that was given out by another process is the queue's to judge.
     pub(super) fn has_expired(&self, receipt: &str) -> bool {
-        self.known().get(receipt).is_some_and(|(until, _)| *until <= Instant::now())
+        self.lock_receipts().get(receipt).is_some_and(|(until, _)| *until <= Instant::now())
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Instant, bool)>> {
+    fn lock_receipts(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Instant, bool)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,17 +13,17 @@ use queue::fifo::{SqsAccount, SqsCredentials};
 use queue_sqs::SqsFifo;
 
 /// A running emulator.
-pub struct Emulator {
+pub struct SqsEmulator {
     process: Child,
     /// Where it listens, on the loopback address.
     pub port: u16,
 }
 
-impl Emulator {
+impl SqsEmulator {
     /// Started and answering. `scripts/init-repo.sh --test` installs it.
     pub async fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let process = Command::new(program())
+        let process = Command::new(emulator_program())
             .envs([("BIND_HOST", "127.0.0.1"), ("MINISTACK_HOST", "127.0.0.1")])
             .env("GATEWAY_PORT", port.to_string())
             .stdin(Stdio::null())
@@ -32,9 +32,9 @@ impl Emulator {
             .spawn()
             .unwrap();
         let emulator = Self { process, port };
-        let by_then = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < by_then, "the emulator does not start");
+            assert!(Instant::now() < deadline, "the emulator does not start");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         emulator
@@ -47,12 +47,12 @@ impl Emulator {
 
     /// Its queues.
     pub async fn engine(&self) -> SqsFifo {
-        engine_at(self.port).await
+        sqs_engine_at(self.port).await
     }
 }
 
 /// The queues of whatever listens at this port of the loopback address.
-pub async fn engine_at(port: u16) -> SqsFifo {
+pub async fn sqs_engine_at(port: u16) -> SqsFifo {
     let key = SqsCredentials {
         access_key_id: "test".to_owned(),
         secret_access_key: "test".to_owned(),
@@ -66,14 +66,14 @@ pub async fn engine_at(port: u16) -> SqsFifo {
     SqsFifo::new(&account).await
 }
 
-impl Drop for Emulator {
+impl Drop for SqsEmulator {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-fn program() -> PathBuf {
+fn emulator_program() -> PathBuf {
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/sqs-venv/bin/ministack");
     assert!(installed.exists(), "{}: run scripts/init-repo.sh --test", installed.display());
     installed

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgPool};
-use store::{Dedicated, PgConnection, Result};
+use store::{DedicatedConnection, PgConnection, Result};
 use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
@@ -36,12 +36,12 @@ pub async fn excluding_others<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, RunError> {
     let (pool, integration) = (pool.clone(), integration.to_owned());
-    let done = tokio::spawn(store::panics::told(async move {
+    let done = tokio::spawn(store::panics::contain_panic(async move {
         // It is never closed.
         let _place = RUNS.acquire().await.map_err(|_| store::Error::Abandoned)?;
-        let apart = store::reserve(&pool, "exclusive", 1);
+        let apart = store::reserve_pool(&pool, "exclusive", 1);
         let done = work_excluding_others(&apart, &integration, work).await;
-        store::close(&apart).await;
+        store::close_pool(&apart).await;
         done
     }));
     Ok(done.await.map_err(|_| store::Error::Abandoned)??)
@@ -52,7 +52,7 @@ async fn work_excluding_others<T>(
     integration: &str,
     work: impl Future<Output = T>,
 ) -> Result<T> {
-    let mut connection = Dedicated::take(apart, MOST_TIME).await?;
+    let mut connection = DedicatedConnection::acquire(apart, MOST_TIME).await?;
     let mut tx = timeout(MOST_TIME, connection.begin()).await.map_err(no_answer)??;
     // Closing the connection, when this returns, lets the others go on.
     timeout(MOST_TIME, exclude_others_in_tx(&mut tx, integration)).await.map_err(no_answer)??;
@@ -60,7 +60,7 @@ async fn work_excluding_others<T>(
 }
 
 fn no_answer(_: Elapsed) -> store::Error {
-    store::Error::Waited("another run of the same integration, or the database, takes too long")
+    store::Error::WaitTimeout("another run of the same integration, or the database, takes too long")
 }
 
 /// Makes the transaction one that cannot write, whatever it tries: for dry runs.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use sqlx::PgPool;
-use store::{LONG, Operation, PgConnection, Result};
+use store::{LONG_OPERATION_TIMEOUT, PgConnection, PgOperation, Result};
 
 use crate::plan::Approval;
 use crate::{Plan, RunError, exclude_others_in_tx, read_only_in_tx};
@@ -49,9 +49,9 @@ pub async fn carry_out<T: Transaction>(
     approval: Option<Approval>,
 ) -> Result<(Plan, T::Steps), RunError> {
     let run = Arc::new((transaction, approval));
-    let operation = Operation::named(name).within(LONG);
+    let operation = PgOperation::named(name).with_timeout(LONG_OPERATION_TIMEOUT);
     // What was written moves the plan: a repetition would say that nothing was.
-    store::run_tx_refusable(pool, operation, Result::is_err, move |connection| {
+    store::run_refusable_tx(pool, operation, Result::is_err, move |connection| {
         let run = run.clone();
         Box::pin(async move { in_tx(&run.0, connection, run.1.as_ref()).await })
     })

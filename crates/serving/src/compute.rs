@@ -66,7 +66,7 @@ impl Pool {
         })?;
         let thread = self.threads.clone().acquire_owned().await.map_err(|_| ComputeError::Overloaded)?;
         // Both are kept until the work has ended, whoever waits for it.
-        let done = store::panics::told_blocking(move || {
+        let done = store::panics::spawn_blocking_contained(move || {
             let _kept = (place, thread);
             work()
         });

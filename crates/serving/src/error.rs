@@ -234,7 +234,7 @@ mod tests {
             assert_eq!(error.clone().into_response().status(), 503);
             assert_eq!(Status::from(error).code(), tonic::Code::Unavailable);
         }
-        let refused = of_database("the control database", store::Error::Duplicate("key".to_owned()));
+        let refused = of_database("the control database", store::Error::UniqueViolation("key".to_owned()));
         assert_eq!(refused.message, "the control database refused; see the log");
         assert_eq!(refused.clone().into_response().status(), 500);
         assert_eq!(Status::from(refused).code(), tonic::Code::Internal);

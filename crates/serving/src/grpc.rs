@@ -26,7 +26,7 @@ pub const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
 /// The paths of the calls whose clients send a stream of messages, and may take their time between two of them.
 pub(crate) fn client_streams() -> Vec<String> {
     let sets = [
-        proto::DESCRIPTORS,
+        proto::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
@@ -77,7 +77,7 @@ pub fn with_reflection_and_health(
 ) -> Result<(Routes, HealthReporter), tonic_reflection::server::Error> {
     let reflection = || {
         Reflection::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -109,7 +109,7 @@ pub fn flush() {
 fn printable_fields() -> impl for<'writer> FormatFields<'writer> {
     let field = |writer: &mut fmt::format::Writer<'_>, field: &Field, value: &dyn Debug| {
         let text = format!("{value:?}");
-        let text = terminal::printable(&text);
+        let text = terminal::escape_control_chars(&text);
         if field.name() == "message" { write!(writer, "{text}") } else { write!(writer, "{field}={text}") }
     };
     fmt::format::debug_fn(field).delimited(" ")

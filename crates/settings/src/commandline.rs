@@ -4,36 +4,36 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::{Program, Setting};
+use crate::{ProgramSettings, Setting};
 
 /// Adds a flag for each setting, which the command and all its subcommands accept. The help of a command lists only those that
-/// matter to it: of `command` itself those named here, of a subcommand those that it was given by [`shown_args`]; [`page`](crate::page) lists
+/// matter to it: of `command` itself those named here, of a subcommand those that it was given by [`visible_setting_args`]; [`page`](crate::page) lists
 /// all of them.
-pub fn with_settings(command: Command, program: &Program, shown: &[&str]) -> Command {
-    let is_shown = |setting: &&Setting| shown.contains(&setting.name);
-    let args = program.settings().map(|setting| arg(setting).hide(!is_shown(&setting)));
+pub fn add_setting_args(command: Command, program: &ProgramSettings, visible_names: &[&str]) -> Command {
+    let is_shown = |setting: &&Setting| visible_names.contains(&setting.name);
+    let args = program.settings().map(|setting| setting_arg(setting).hide(!is_shown(&setting)));
     // A flag of the whole program looks the same everywhere, unless a subcommand has one of its own of that name.
-    let elsewhere: Vec<Arg> =
-        program.settings().filter(is_shown).map(|setting| arg(setting).hide(true)).collect();
-    hidden_in_subcommands(command, &elsewhere).args(args)
+    let hidden_args: Vec<Arg> =
+        program.settings().filter(is_shown).map(|setting| setting_arg(setting).hide(true)).collect();
+    add_hidden_args(command, &hidden_args).args(args)
 }
 
-fn hidden_in_subcommands(command: Command, args: &[Arg]) -> Command {
+fn add_hidden_args(command: Command, args: &[Arg]) -> Command {
     command.mut_subcommands(|subcommand| {
         let own: Vec<_> = subcommand.get_arguments().map(|arg| arg.get_id().clone()).collect();
         let missing = args.iter().filter(|arg| !own.contains(arg.get_id())).cloned();
-        hidden_in_subcommands(subcommand.args(missing), args)
+        add_hidden_args(subcommand.args(missing), args)
     })
 }
 
 /// The flags of these settings, for a subcommand to whose use they matter: listed by `--help`, while `-h` keeps to a screen. A name
 /// that no setting has is left out.
-pub fn shown_args(program: &Program, names: &[&str]) -> Vec<Arg> {
-    let named = |name: &&str| program.settings().find(|setting| setting.name == *name);
-    names.iter().filter_map(named).map(|setting| arg(setting).hide_short_help(true)).collect()
+pub fn visible_setting_args(program: &ProgramSettings, names: &[&str]) -> Vec<Arg> {
+    let find_setting = |name: &&str| program.settings().find(|setting| setting.name == *name);
+    names.iter().filter_map(find_setting).map(|setting| setting_arg(setting).hide_short_help(true)).collect()
 }
 
-fn arg(setting: &Setting) -> Arg {
+fn setting_arg(setting: &Setting) -> Arg {
     let default = setting.default.map(|value| format!(" [default: {value}]")).unwrap_or_default();
     let arg = Arg::new(setting.name)
         .long(setting.name)
@@ -43,13 +43,13 @@ fn arg(setting: &Setting) -> Arg {
     if setting.is_switch() {
         arg.action(ArgAction::SetTrue)
     } else {
-        arg.value_name(setting.value).allow_hyphen_values(true)
+        arg.value_name(setting.value_name).allow_hyphen_values(true)
     }
 }
 
 /// Respells the flags of older scripts: `-data_manager_address x`, `-app_port=1` and `--app_port` become kebab-case
 /// with two dashes. Single letters (`-h`), numbers (`-3`) and everything after `--` stay as they are.
-pub fn normalise(line: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+pub fn normalise_args(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut verbatim = false;
     let respell = |arg: OsString| {
         verbatim = verbatim || arg == "--";
@@ -62,24 +62,24 @@ pub fn normalise(line: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         let flag = format!("--{}", name.replace('_', "-"));
         value.map_or_else(|| flag.clone(), |value| format!("{flag}={value}")).into()
     };
-    line.into_iter().map(respell).collect()
+    args.into_iter().map(respell).collect()
 }
 
 /// Parses the process's command line; prints help or one line of complaint and exits (0, 2) where that is the answer.
-pub fn parse(command: Command) -> ArgMatches {
-    match command.try_get_matches_from(normalise(std::env::args_os())) {
+pub fn parse_command_line(command: Command) -> ArgMatches {
+    match command.try_get_matches_from(normalise_args(std::env::args_os())) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => {
-            terminal::remark(one_line(&error));
+            terminal::print_remark(usage_error_line(&error));
             std::process::exit(2);
         }
     }
 }
 
 /// A complaint about the command line as one line: what is wrong, and the nearest that is right.
-pub fn one_line(error: &clap::Error) -> String {
-    let text = with_right_tip(error);
+pub fn usage_error_line(error: &clap::Error) -> String {
+    let text = correct_usage_tip(error);
     let telling = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let telling: Vec<&str> =
         telling.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
@@ -87,12 +87,12 @@ pub fn one_line(error: &clap::Error) -> String {
 }
 
 /// What looks like a flag behind one that takes a value is meant for that one.
-fn with_right_tip(error: &clap::Error) -> String {
+fn correct_usage_tip(error: &clap::Error) -> String {
     let text = error.to_string();
     let Some((before, tip)) = text.split_once("use '-- ") else { return text };
     let Some((value, after)) = tip.split_once('\'') else { return text };
     let line: Vec<String> =
-        normalise(std::env::args_os()).iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        normalise_args(std::env::args_os()).iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let flag =
         line.windows(2).find(|pair| pair[1] == value && pair[0].starts_with("--") && pair[0].len() > 2);
     match flag.filter(|pair| !pair[0].contains('=')) {
@@ -104,21 +104,25 @@ fn with_right_tip(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Group, Resolved};
+    use crate::{ResolvedSettings, SettingGroup};
 
-    const PROGRAM: Program = Program {
+    const PROGRAM: ProgramSettings = ProgramSettings {
         name: "shop",
         env_prefix: "SHOP_",
         groups: &[
-            Group { title: "Ports", settings: &[Setting::new("app-port", "PORT", "Port").or("1")] },
-            Group { title: "Data", settings: &[Setting::new("data-dir", "DIR", "Where the data is")] },
+            SettingGroup {
+                title: "Ports",
+                settings: &[Setting::new("app-port", "PORT", "Port").with_default("1")],
+            },
+            SettingGroup { title: "Data", settings: &[Setting::new("data-dir", "DIR", "Where the data is")] },
         ],
     };
 
-    fn shop() -> Command {
-        let list = Command::new("list").args(shown_args(&PROGRAM, &["data-dir", "no-such-setting"]));
+    fn shop_command() -> Command {
+        let list =
+            Command::new("list").args(visible_setting_args(&PROGRAM, &["data-dir", "no-such-setting"]));
         let orders = Command::new("orders").subcommand(list);
-        with_settings(Command::new("shop").subcommand(orders), &PROGRAM, &["app-port"])
+        add_setting_args(Command::new("shop").subcommand(orders), &PROGRAM, &["app-port"])
     }
 
     #[test]
@@ -129,17 +133,17 @@ mod tests {
             "shop orders list --app-port 7 --data-dir d",
             "shop --app-port 9 orders list --data-dir d --app-port 7",
         ] {
-            let matches = shop().try_get_matches_from(line.split(' ')).unwrap();
+            let matches = shop_command().try_get_matches_from(line.split(' ')).unwrap();
             let list = matches.subcommand_matches("orders").unwrap().subcommand_matches("list").unwrap();
-            let resolved = Resolved::new(&PROGRAM, list, []).unwrap();
-            let value = |name| resolved.value(name).unwrap().text().to_owned();
+            let resolved = ResolvedSettings::new(&PROGRAM, list, []).unwrap();
+            let value = |name| resolved.get_value(name).unwrap().text().to_owned();
             assert_eq!((value("app-port"), value("data-dir")), ("7".to_owned(), "d".to_owned()), "{line}");
         }
     }
 
     #[test]
     fn help_shows_the_settings_that_matter_to_the_command() {
-        let help = |line: &str| shop().try_get_matches_from(line.split(' ')).unwrap_err().to_string();
+        let help = |line: &str| shop_command().try_get_matches_from(line.split(' ')).unwrap_err().to_string();
         for (line, shown, hidden) in [
             ("shop --help", "--app-port <PORT>  Port [default: 1]", "--data-dir"),
             ("shop orders list --help", "--data-dir <DIR>\n          Where the data is", "--app-port"),
@@ -152,22 +156,22 @@ mod tests {
         assert!(!orders.contains("--app-port") && !orders.contains("--data-dir"), "{orders}");
     }
 
-    fn respelled(arg: &str) -> String {
-        normalise([arg.into()]).remove(0).into_string().unwrap()
+    fn normalise_arg(arg: &str) -> String {
+        normalise_args([arg.into()]).remove(0).into_string().unwrap()
     }
 
     #[test]
     fn old_spellings_become_kebab_case() {
-        assert_eq!(respelled("-data_manager_address"), "--data-manager-address");
-        assert_eq!(respelled("-app_port=8085"), "--app-port=8085");
-        assert_eq!(respelled("--app_port"), "--app-port");
-        assert_eq!(respelled("--data-dir=/a_b"), "--data-dir=/a_b");
+        assert_eq!(normalise_arg("-data_manager_address"), "--data-manager-address");
+        assert_eq!(normalise_arg("-app_port=8085"), "--app-port=8085");
+        assert_eq!(normalise_arg("--app_port"), "--app-port");
+        assert_eq!(normalise_arg("--data-dir=/a_b"), "--data-dir=/a_b");
     }
 
     #[test]
     fn values_and_short_flags_stay() {
         for arg in ["-3:9", "-2147483648", "-h", "-", "process", "a_b"] {
-            assert_eq!(respelled(arg), arg);
+            assert_eq!(normalise_arg(arg), arg);
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The page that lists every setting.
 
-use terminal::{Borders, table};
+use terminal::{TableBorders, render_table};
 
-use crate::{Program, Setting};
+use crate::{ProgramSettings, Setting};
 
 /// Every setting of a program by groups, with its flag, its environment variable, its default and what it is for, in at most `width`
 /// columns.
-pub fn page(program: &Program, width: usize) -> String {
-    let Program { name, env_prefix, groups } = program;
+pub fn render_settings_page(program: &ProgramSettings, width: usize) -> String {
+    let ProgramSettings { name, env_prefix, groups } = program;
     let mut page = format!(
         "The settings of {name}, accepted by every command: as a flag,\n\
          else from the environment, else from the file of --config (TOML, the names\n\
@@ -17,9 +17,10 @@ pub fn page(program: &Program, width: usize) -> String {
     );
     for group in *groups {
         let rows: Vec<Vec<String>> =
-            group.settings.iter().flat_map(|setting| rows(program, setting)).collect();
+            group.settings.iter().flat_map(|setting| setting_rows(program, setting)).collect();
         page.push_str(&format!("\n{}\n", group.title));
-        for line in table(Borders::Spaces, &[], &rows, width.saturating_sub(INDENT.len())).lines() {
+        for line in render_table(TableBorders::Spaces, &[], &rows, width.saturating_sub(INDENT.len())).lines()
+        {
             page.push_str(&format!("{INDENT}{line}\n"));
         }
     }
@@ -28,8 +29,8 @@ pub fn page(program: &Program, width: usize) -> String {
 
 const INDENT: &str = "  ";
 
-fn rows(program: &Program, setting: &Setting) -> [Vec<String>; 2] {
-    let flag = match setting.value {
+fn setting_rows(program: &ProgramSettings, setting: &Setting) -> [Vec<String>; 2] {
+    let flag = match setting.value_name {
         "" => format!("--{}", setting.name),
         value => format!("--{} {value}", setting.name),
     };
@@ -40,23 +41,26 @@ fn rows(program: &Program, setting: &Setting) -> [Vec<String>; 2] {
         (None, false) if setting.is_switch() => "default: off".to_owned(),
         (None, false) => "no default".to_owned(),
     };
-    [vec![flag, setting.help.to_owned()], vec![program.variable(setting), default]]
+    [vec![flag, setting.help.to_owned()], vec![program.environment_variable(setting), default]]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Group;
+    use crate::SettingGroup;
 
     const HELP: &str =
         "What is logged, such as info or shop=debug, in more words than one line of eighty has room for";
 
-    const PROGRAM: Program = Program {
+    const PROGRAM: ProgramSettings = ProgramSettings {
         name: "shop",
         env_prefix: "SHOP_",
         groups: &[
-            Group { title: "Ports", settings: &[Setting::new("app-port", "PORT", "Port").or("1")] },
-            Group {
+            SettingGroup {
+                title: "Ports",
+                settings: &[Setting::new("app-port", "PORT", "Port").with_default("1")],
+            },
+            SettingGroup {
                 title: "Logs",
                 settings: &[
                     Setting::new("log-filter", "FILTER", HELP),
@@ -68,7 +72,7 @@ mod tests {
 
     #[test]
     fn every_setting_is_there_in_the_width_there_is() {
-        let page = page(&PROGRAM, 80);
+        let page = render_settings_page(&PROGRAM, 80);
         let ports = "Ports\n  --app-port PORT  Port\n  SHOP_APP_PORT    default: 1\n";
         for expected in [ports, "SHOP_LOG_FILTER", "no default", "SHOP_QUIET", "default: off"] {
             assert!(page.contains(expected), "{page}");

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;
 
 /// What is shown in its place.
-pub(crate) const MASK: &str = "********";
+pub(crate) const SECRET_MASK: &str = "********";
 
 /// A value that no log, error or page shows: whoever needs it says so with [`Secret::reveal`].
 #[derive(Clone, PartialEq, Eq)]
@@ -24,12 +24,12 @@ impl<T> Secret<T> {
 
 impl<T> fmt::Debug for Secret<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(MASK)
+        f.write_str(SECRET_MASK)
     }
 }
 
 /// A text with user and password of every URL in it masked: what follows `://` up to the last `@` before the path.
-pub(crate) fn without_credentials(text: &str) -> String {
+pub(crate) fn mask_url_credentials(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(scheme) = rest.find("://") {
@@ -39,7 +39,7 @@ pub(crate) fn without_credentials(text: &str) -> String {
         // A password with an unescaped slash still ends at an @.
         let credentials = authority.rfind('@').or_else(|| after.rfind('@'));
         if let Some(at) = credentials {
-            shown.push_str(MASK);
+            shown.push_str(SECRET_MASK);
             rest = &after[at..];
         } else {
             rest = after;
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn secrets_format_as_a_mask() {
-        assert_eq!(format!("{:?}", Secret::new("canary")), MASK);
+        assert_eq!(format!("{:?}", Secret::new("canary")), SECRET_MASK);
     }
 
     #[test]
@@ -82,7 +82,7 @@ mod tests {
             ("host:1", "host:1"),
             ("http://h:1/x?y=1", "http://h:1/x?y=1"),
         ] {
-            assert_eq!(without_credentials(text), shown);
+            assert_eq!(mask_url_credentials(text), shown);
         }
     }
 

@@ -89,12 +89,12 @@ pub fn open_data_dir(dir: &Path) -> Result<PathBuf, DataDirError> {
     let dir = dir.canonicalize().map_err(file_error(dir))?;
     let found = dir.symlink_metadata().map_err(file_error(&dir))?;
     check_owner(&dir, &found, geteuid())?;
-    check_closed(&dir, &found)?;
+    check_not_writable(&dir, &found)?;
     Ok(dir)
 }
 
 /// What is at a path that we write to, if anything is. Refuses links, and what neither `owner` nor root owns.
-pub fn check_own(path: &Path, owner: Uid) -> Result<Option<Metadata>, DataDirError> {
+pub fn check_own_path(path: &Path, owner: Uid) -> Result<Option<Metadata>, DataDirError> {
     let found = match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         found => found.map_err(file_error(path))?,
@@ -106,12 +106,12 @@ pub fn check_own(path: &Path, owner: Uid) -> Result<Option<Metadata>, DataDirErr
     Ok(Some(found))
 }
 
-/// As [`check_own`] for this process, and takes the rights of others away: earlier versions gave them some.
-pub fn close_to_others(path: &Path) -> Result<(), DataDirError> {
-    let Some(found) = check_own(path, geteuid())? else { return Ok(()) };
+/// As [`check_own_path`] for this process, and takes the rights of others away: earlier versions gave them some.
+pub fn restrict_to_owner(path: &Path) -> Result<(), DataDirError> {
+    let Some(found) = check_own_path(path, geteuid())? else { return Ok(()) };
     if found.uid() != geteuid().as_raw() {
         // Root's, who gave it to us as it is.
-        return check_closed(path, &found);
+        return check_not_writable(path, &found);
     }
     if found.mode() & 0o077 == 0 {
         return Ok(());
@@ -136,7 +136,7 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// How files of ours are opened: never through a link; new ones are ours alone.
-pub fn own_file() -> OpenOptions {
+pub fn own_file_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(FILE_MODE).custom_flags(OFlag::O_NOFOLLOW.bits());
     options
@@ -146,12 +146,12 @@ fn check_owner(path: &Path, found: &Metadata, owner: Uid) -> Result<(), DataDirE
     if found.uid() == owner.as_raw() || found.uid() == 0 {
         return Ok(());
     }
-    let (path, me) = (path.to_owned(), name(geteuid()));
-    Err(DataDirError::Foreign { path, owner: name(Uid::from_raw(found.uid())), me })
+    let (path, me) = (path.to_owned(), user_name(geteuid()));
+    Err(DataDirError::Foreign { path, owner: user_name(Uid::from_raw(found.uid())), me })
 }
 
 /// Not even with the sticky bit: others could make what is not there yet.
-fn check_closed(path: &Path, found: &Metadata) -> Result<(), DataDirError> {
+fn check_not_writable(path: &Path, found: &Metadata) -> Result<(), DataDirError> {
     match found.mode() & 0o022 {
         0 => Ok(()),
         _ => Err(DataDirError::Writable { path: path.to_owned(), mode: found.mode() & 0o7777 }),
@@ -159,7 +159,7 @@ fn check_closed(path: &Path, found: &Metadata) -> Result<(), DataDirError> {
 }
 
 /// A user as people know it.
-fn name(user: Uid) -> String {
+fn user_name(user: Uid) -> String {
     match User::from_uid(user) {
         Ok(Some(known)) => format!("user {}", known.name),
         _ => format!("user {user}"),
@@ -200,14 +200,14 @@ mod tests {
         std::fs::write(&file, "kept").unwrap();
         chmod(&file, 0o644);
         symlink(&file, &link).unwrap();
-        for refused in [close_to_others(&link), check_own(&link, geteuid()).map(drop)] {
+        for refused in [restrict_to_owner(&link), check_own_path(&link, geteuid()).map(drop)] {
             assert!(matches!(refused, Err(DataDirError::Link { path }) if path == link));
         }
-        assert!(own_file().read(true).open(&link).is_err());
+        assert!(own_file_options().read(true).open(&link).is_err());
         assert!(create_folder(&link).is_err());
-        close_to_others(&file).unwrap();
+        restrict_to_owner(&file).unwrap();
         assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o600);
-        close_to_others(&folder.path().join("nothing")).unwrap();
+        restrict_to_owner(&folder.path().join("nothing")).unwrap();
     }
 
     #[test]

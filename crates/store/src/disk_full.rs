@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 use crate::Error;
 
 /// So long after a write found a disk full it is taken for full: who tries again meanwhile notices that there is room.
-const FULL_FOR: Duration = Duration::from_secs(20);
+const DISK_FULL_TIMEOUT: Duration = Duration::from_secs(20);
 
-static FULL_AT: Mutex<Option<Instant>> = Mutex::new(None);
+static DISK_FULL_AT: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// Whether some database said a moment ago that its disk is full.
 pub fn is_disk_full() -> bool {
-    let at = *FULL_AT.lock().unwrap_or_else(PoisonError::into_inner);
-    at.is_some_and(|at| at.elapsed() < FULL_FOR)
+    let at = *DISK_FULL_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    at.is_some_and(|at| at.elapsed() < DISK_FULL_TIMEOUT)
 }
 
 /// Takes note of what an error says about the disk.
-pub(crate) fn note(error: &Error) {
+pub(crate) fn note_disk_error(error: &Error) {
     if error.is_disk_full() {
-        *FULL_AT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *DISK_FULL_AT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }

@@ -15,13 +15,13 @@ pub enum Error {
     Contention(Arc<sqlx::Error>),
     /// What had to come first took too long, or the database did not answer in time; the reason says which.
     #[error("waited too long: {0}")]
-    Waited(&'static str),
+    WaitTimeout(&'static str),
     /// Somebody else wrote the same key, of the constraint named here, at the same time: try again at once.
     #[error("raced for a key of {0}")]
-    Raced(String),
+    KeyRace(String),
     /// A unique constraint, named here, refused the write.
     #[error("unique constraint {0} violated")]
-    Duplicate(String),
+    UniqueViolation(String),
     /// The caller's lease is held by somebody else now; nothing was written.
     #[error("lease {lease_id} at epoch {epoch} is no longer held")]
     Fenced {
@@ -48,7 +48,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The classes of SQLSTATEs, and single ones, of which the same work will meet the same again. Everything else may pass:
 /// an unknown error must not end what could be carried on. (A cached plan that must not change is `0A000`, and passes
 /// with its connection: see [`is_stale_plan`].)
-const PERMANENT: [&str; 25] = [
+const PERMANENT_SQLSTATES: [&str; 25] = [
     "0A",    // feature_not_supported
     "0B",    // invalid_transaction_initiation
     "20",    // case_not_found
@@ -83,8 +83,8 @@ impl Error {
             self,
             Error::Unavailable(_)
                 | Error::Contention(_)
-                | Error::Waited(_)
-                | Error::Raced(_)
+                | Error::WaitTimeout(_)
+                | Error::KeyRace(_)
                 | Error::OutcomeUnknown
         )
     }
@@ -143,10 +143,10 @@ impl From<sqlx::Error> for Error {
             | E::Protocol(_)
             | E::BeginFailed => Error::Unavailable(Arc::new(error)),
             E::Database(db) => match db.code().as_deref().unwrap_or_default() {
-                "23505" => Error::Duplicate(db.constraint().unwrap_or_default().to_owned()),
+                "23505" => Error::UniqueViolation(db.constraint().unwrap_or_default().to_owned()),
                 // serialization_failure, deadlock_detected, lock_not_available
                 "40001" | "40P01" | "55P03" => Error::Contention(Arc::new(error)),
-                code if is_stale_plan(code, db.message()) || !is_permanent(code) => {
+                code if is_stale_plan(code, db.message()) || !is_permanent_sqlstate(code) => {
                     Error::Unavailable(Arc::new(error))
                 }
                 _ => Error::Internal(Arc::new(error)),
@@ -156,8 +156,8 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-fn is_permanent(code: &str) -> bool {
-    PERMANENT.iter().any(|permanent| code.starts_with(permanent))
+fn is_permanent_sqlstate(code: &str) -> bool {
+    PERMANENT_SQLSTATES.iter().any(|class| code.starts_with(class))
 }
 
 /// A prepared statement of this connection whose table was changed meanwhile; a new connection plans it anew.
@@ -173,9 +173,9 @@ mod tests {
     fn what_is_not_known_to_stay_may_pass() {
         let passing =
             ["25P03", "25006", "57P01", "58030", "58P01", "53100", "08006", "XX000", "3D000", "26000", ""];
-        passing.iter().for_each(|code| assert!(!is_permanent(code), "{code}"));
+        passing.iter().for_each(|code| assert!(!is_permanent_sqlstate(code), "{code}"));
         let staying = ["0A000", "22P02", "23514", "25P02", "42P01", "54001", "P0001", "XX001"];
-        staying.iter().for_each(|code| assert!(is_permanent(code), "{code}"));
+        staying.iter().for_each(|code| assert!(is_permanent_sqlstate(code), "{code}"));
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
         for error in [Error::Abandoned, fenced, Error::OutcomeUnknown, sqlx::Error::PoolTimedOut.into()] {
             assert!(error.is_temporary(), "{error}");
         }
-        assert!(!Error::Duplicate("key".to_owned()).is_temporary());
+        assert!(!Error::UniqueViolation("key".to_owned()).is_temporary());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 #[inline]
 pub fn fail_point(name: &'static str) {
     #[cfg(debug_assertions)]
-    debug::pass(name);
+    debug::pass_fail_point(name);
     #[cfg(not(debug_assertions))]
     let _ = name;
 }
@@ -13,7 +13,7 @@ pub fn fail_point(name: &'static str) {
 #[inline]
 pub fn pause_point(name: &'static str) {
     #[cfg(debug_assertions)]
-    debug::pause(name);
+    debug::pause_at_point(name);
     #[cfg(not(debug_assertions))]
     let _ = name;
 }
@@ -23,12 +23,12 @@ mod debug {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
-    static PASSED: AtomicU64 = AtomicU64::new(0);
+    static CHOSEN_POINT: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static PASS_COUNT: AtomicU64 = AtomicU64::new(0);
 
-    pub(super) fn pause(name: &'static str) {
-        let wanted = std::env::var("PAUSE_POINT").unwrap_or_default();
-        if let Some((wanted, milliseconds)) = wanted.split_once(':')
+    pub(super) fn pause_at_point(name: &'static str) {
+        let setting = std::env::var("PAUSE_POINT").unwrap_or_default();
+        if let Some((wanted, milliseconds)) = setting.split_once(':')
             && wanted == name
             && let Ok(milliseconds) = milliseconds.parse()
         {
@@ -36,15 +36,15 @@ mod debug {
         }
     }
 
-    pub(super) fn pass(name: &'static str) {
-        let wanted = WANTED.get_or_init(|| {
+    pub(super) fn pass_fail_point(name: &'static str) {
+        let wanted = CHOSEN_POINT.get_or_init(|| {
             let wanted = std::env::var("FAIL_POINT").ok()?;
             let (name, count) = wanted.split_once(':').unwrap_or((&wanted, "1"));
             Some((name.to_owned(), count.parse().ok()?))
         });
         if let Some((wanted, count)) = wanted
             && wanted == name
-            && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count
+            && PASS_COUNT.fetch_add(1, Ordering::Relaxed) + 1 == *count
         {
             let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
         }

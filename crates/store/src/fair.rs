@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 
 /// Whose items they are, such as a request's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Turn(u64);
+pub struct FairTurn(u64);
 
-impl Turn {
+impl FairTurn {
     /// The line of everything that is told apart no further.
-    pub const COMMON: Turn = Turn(0);
+    pub const COMMON: FairTurn = FairTurn(0);
 
     /// A line of its own.
     pub fn next() -> Self {
@@ -24,20 +24,20 @@ impl Turn {
 
 /// A queue of lines that take turns; within a line, first in, first out.
 #[derive(Debug)]
-pub struct Fair<T> {
-    lines: HashMap<Turn, VecDeque<T>>,
+pub struct FairQueue<T> {
+    lines: HashMap<FairTurn, VecDeque<T>>,
     /// Every line that is not empty, once, in the order of their turns.
-    turns: VecDeque<Turn>,
+    turns: VecDeque<FairTurn>,
     len: usize,
 }
 
-impl<T> Default for Fair<T> {
+impl<T> Default for FairQueue<T> {
     fn default() -> Self {
         Self { lines: HashMap::new(), turns: VecDeque::new(), len: 0 }
     }
 }
 
-impl<T> Fair<T> {
+impl<T> FairQueue<T> {
     /// How many items wait.
     pub fn len(&self) -> usize {
         self.len
@@ -49,12 +49,12 @@ impl<T> Fair<T> {
     }
 
     /// Whether those who wait have something to share.
-    pub fn is_shared(&self) -> bool {
+    pub fn has_several_lines(&self) -> bool {
         self.turns.len() > 1
     }
 
     /// Adds an item to the end of its line.
-    pub fn push(&mut self, turn: Turn, item: T) {
+    pub fn push(&mut self, turn: FairTurn, item: T) {
         let line = self.lines.entry(turn).or_default();
         if line.is_empty() {
             self.turns.push_back(turn);
@@ -65,13 +65,13 @@ impl<T> Fair<T> {
 
     /// The first item of the line whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
-        self.pop_of(|_| true).map(|(_, item)| item)
+        self.pop_where(|_| true).map(|(_, item)| item)
     }
 
-    /// The same, of those lines that `may` have a turn now.
-    pub fn pop_of(&mut self, may: impl Fn(Turn) -> bool) -> Option<(Turn, T)> {
-        let place = self.turns.iter().position(|turn| may(*turn))?;
-        let turn = self.turns.remove(place)?;
+    /// The same, of those lines that `is_allowed` have a turn now.
+    pub fn pop_where(&mut self, is_allowed: impl Fn(FairTurn) -> bool) -> Option<(FairTurn, T)> {
+        let index = self.turns.iter().position(|turn| is_allowed(*turn))?;
+        let turn = self.turns.remove(index)?;
         let line = self.lines.get_mut(&turn)?;
         let item = line.pop_front()?;
         if line.is_empty() {
@@ -83,20 +83,20 @@ impl<T> Fair<T> {
         Some((turn, item))
     }
 
-    /// At most `most` items, the lines taking turns.
-    pub fn take(&mut self, most: usize) -> Vec<T> {
-        std::iter::from_fn(|| self.pop()).take(most).collect()
+    /// At most `max_items` items, the lines taking turns.
+    pub fn pop_many(&mut self, max_items: usize) -> Vec<T> {
+        std::iter::from_fn(|| self.pop()).take(max_items).collect()
     }
 }
 
 /// Permits that are handed to those who wait for them, by turns. Clones share them.
 #[derive(Debug, Clone)]
-pub struct FairSemaphore(Arc<Mutex<Permits>>);
+pub struct FairSemaphore(Arc<Mutex<FairPermits>>);
 
 #[derive(Debug)]
-struct Permits {
-    free: usize,
-    waiting: Fair<oneshot::Sender<FairPermit>>,
+struct FairPermits {
+    available: usize,
+    waiters: FairQueue<oneshot::Sender<FairPermit>>,
 }
 
 /// A permit; given back when dropped.
@@ -106,20 +106,20 @@ pub struct FairPermit(FairSemaphore);
 impl FairSemaphore {
     /// So many permits.
     pub fn new(permits: usize) -> Self {
-        Self(Arc::new(Mutex::new(Permits { free: permits, waiting: Fair::default() })))
+        Self(Arc::new(Mutex::new(FairPermits { available: permits, waiters: FairQueue::default() })))
     }
 
     /// Waits for a permit. Whoever stops waiting leaves its place.
-    pub async fn acquire(&self, turn: Turn) -> FairPermit {
+    pub async fn acquire(&self, turn: FairTurn) -> FairPermit {
         loop {
             let waiting = {
-                let mut permits = self.permits();
-                if permits.free > 0 {
-                    permits.free -= 1;
+                let mut permits = self.lock_permits();
+                if permits.available > 0 {
+                    permits.available -= 1;
                     return FairPermit(self.clone());
                 }
                 let (sender, receiver) = oneshot::channel();
-                permits.waiting.push(turn, sender);
+                permits.waiters.push(turn, sender);
                 receiver
             };
             // The other side is kept until it has sent.
@@ -129,7 +129,7 @@ impl FairSemaphore {
         }
     }
 
-    fn permits(&self) -> MutexGuard<'_, Permits> {
+    fn lock_permits(&self) -> MutexGuard<'_, FairPermits> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -137,10 +137,10 @@ impl FairSemaphore {
 impl Drop for FairPermit {
     fn drop(&mut self) {
         let next = {
-            let mut permits = self.0.permits();
+            let mut permits = self.0.lock_permits();
             // Those who have left are passed over.
-            let next = std::iter::from_fn(|| permits.waiting.pop()).find(|waiting| !waiting.is_closed());
-            permits.free += usize::from(next.is_none());
+            let next = std::iter::from_fn(|| permits.waiters.pop()).find(|waiting| !waiting.is_closed());
+            permits.available += usize::from(next.is_none());
             next
         };
         if let Some(waiting) = next {
@@ -156,34 +156,34 @@ mod tests {
 
     #[test]
     fn lines_take_turns_and_are_in_order_themselves() {
-        let (many, one, other) = (Turn::next(), Turn::next(), Turn::next());
-        let mut fair = Fair::default();
+        let (many, one, other) = (FairTurn::next(), FairTurn::next(), FairTurn::next());
+        let mut fair = FairQueue::default();
         (0..5).for_each(|n| fair.push(many, n));
         fair.push(one, 10);
         (20..22).for_each(|n| fair.push(other, n));
-        assert_eq!((fair.len(), fair.is_shared()), (8, true));
-        assert_eq!(fair.take(6), [0, 10, 20, 1, 21, 2]);
-        assert!(!fair.is_shared());
-        assert_eq!(fair.take(10), [3, 4]);
+        assert_eq!((fair.len(), fair.has_several_lines()), (8, true));
+        assert_eq!(fair.pop_many(6), [0, 10, 20, 1, 21, 2]);
+        assert!(!fair.has_several_lines());
+        assert_eq!(fair.pop_many(10), [3, 4]);
         assert!(fair.is_empty() && fair.lines.is_empty());
     }
 
     #[test]
     fn a_line_may_be_passed_over() {
-        let (held, free) = (Turn::next(), Turn::next());
-        let mut fair = Fair::default();
+        let (held, free) = (FairTurn::next(), FairTurn::next());
+        let mut fair = FairQueue::default();
         fair.push(held, 1);
-        assert!(fair.pop_of(|turn| turn != held).is_none());
+        assert!(fair.pop_where(|turn| turn != held).is_none());
         fair.push(free, 2);
-        assert_eq!(fair.pop_of(|turn| turn != held), Some((free, 2)));
+        assert_eq!(fair.pop_where(|turn| turn != held), Some((free, 2)));
         assert_eq!(fair.pop(), Some(1));
     }
 
     #[tokio::test]
     async fn permits_go_round_and_none_is_lost_with_those_who_leave() {
         let permits = FairSemaphore::new(1);
-        let held = permits.acquire(Turn::COMMON).await;
-        let (many, one) = (Turn::next(), Turn::next());
+        let held = permits.acquire(FairTurn::COMMON).await;
+        let (many, one) = (FairTurn::next(), FairTurn::next());
         let mut waiting: Vec<_> =
             [many, many, many, one].into_iter().map(|turn| Box::pin(permits.acquire(turn))).collect();
         for waiting in &mut waiting {
@@ -195,9 +195,9 @@ mod tests {
         // The first has left; then it is the turn of the one, before the rest of the many.
         drop(last.await);
         drop(second.await);
-        assert_eq!(permits.permits().free, 0, "it is on its way to the last one");
+        assert_eq!(permits.lock_permits().available, 0, "it is on its way to the last one");
         drop(waiting);
         drop(permits.acquire(one).await);
-        assert_eq!(permits.permits().free, 1);
+        assert_eq!(permits.lock_permits().available, 1);
     }
 }

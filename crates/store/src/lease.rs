@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::{Error, Operation, Result, mutant, pool, run};
+use crate::{Error, PgOperation, Result, mutant, pool, run_statement};
 
 /// A renewal that takes longer is made again on another connection: there is time for two before a lease runs out.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -31,32 +31,32 @@ const RENEWAL_STATEMENT_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// A connection of its own to the database of `pool`, for renewing leases and for short questions: nothing else waits for it,
 /// and the server ends its statements in time. It is closed with `pool`.
-pub fn lease_connection(pool: &PgPool) -> PgPool {
+pub fn open_lease_pool(pool: &PgPool) -> PgPool {
     let limit = RENEWAL_STATEMENT_TIMEOUT.as_millis().to_string();
-    pool::beside(pool, "leases", 1, vec![("statement_timeout", limit)], Arc::default())
+    pool::open_pool_beside(pool, "leases", 1, vec![("statement_timeout", limit)], Arc::default())
 }
 
-fn in_time(name: &'static str) -> Operation {
-    Operation::named(name).within(RENEWAL_TIMEOUT)
+fn lease_operation(name: &'static str) -> PgOperation {
+    PgOperation::named(name).with_timeout(RENEWAL_TIMEOUT)
 }
 
 /// How long leases live and how often they are renewed.
 #[derive(Debug, Clone, Copy)]
-pub struct LeaseTerms {
+pub struct LeaseOptions {
     /// Others may take a lease over this long after its last renewal.
     pub ttl: Duration,
     /// Time between renewals; a good part below `ttl`.
-    pub renew_every: Duration,
+    pub renewal_interval: Duration,
 }
 
-impl Default for LeaseTerms {
+impl Default for LeaseOptions {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(8), renew_every: Duration::from_secs(2) }
+        Self { ttl: Duration::from_secs(8), renewal_interval: Duration::from_secs(2) }
     }
 }
 
 /// The low bits of an epoch that bear the owner's mark; the others count the changes of owner.
-const MARK_BITS: i32 = 24;
+const OWNER_MARK_BITS: i32 = 24;
 
 /// An expiry further ahead than so many times the `ttl` cannot be a renewal's.
 const MAX_TTLS_AHEAD: f64 = 2.0;
@@ -85,7 +85,7 @@ impl Lease {
     }
 
     /// Waits until it is known to be lost.
-    pub async fn lost(&self) {
+    pub async fn wait_until_lost(&self) {
         let signal = self.lost_signal.notified();
         if !self.is_lost() {
             signal.await;
@@ -104,16 +104,16 @@ impl Lease {
         if mutant("fence_left_out") {
             return Ok(());
         }
-        let held: bool = sqlx::query_scalar("SELECT lease_held($1, $2) -- fence")
+        let is_held: bool = sqlx::query_scalar("SELECT lease_held($1, $2) -- fence")
             .bind(self.id)
             .bind(self.epoch)
             .fetch_one(connection)
             .await?;
-        if held { Ok(()) } else { Err(self.fenced()) }
+        if is_held { Ok(()) } else { Err(self.fenced_error()) }
     }
 
     /// The error that says this lease is lost.
-    pub fn fenced(&self) -> Error {
+    pub fn fenced_error(&self) -> Error {
         self.mark_lost();
         Error::Fenced { lease_id: self.id, epoch: self.epoch }
     }
@@ -121,40 +121,40 @@ impl Lease {
 
 /// Everything this process holds, and the task that keeps it.
 #[derive(Clone)]
-pub struct Leases {
+pub struct LeaseManager {
     pool: PgPool,
     owner: Uuid,
-    terms: LeaseTerms,
-    held: Arc<Mutex<HashMap<i64, Arc<Lease>>>>,
-    retired: Arc<AtomicBool>,
+    options: LeaseOptions,
+    held_leases: Arc<Mutex<HashMap<i64, Arc<Lease>>>>,
+    is_retired: Arc<AtomicBool>,
     /// When the last renewal that succeeded began.
     renewed_at: Arc<Mutex<Instant>>,
 }
 
-impl Leases {
+impl LeaseManager {
     /// Starts renewing, on a connection of `pool`: one that nothing else waits for. Expired leases of the classes in
-    /// `adopt` (such as `lane/orders`) are taken over and sent to `adopted`.
+    /// `adopted_classes` (such as `lane/orders`) are taken over and sent to `adopted_leases`.
     pub fn start(
         pool: PgPool,
-        terms: LeaseTerms,
-        adopt: Vec<String>,
-        adopted: mpsc::Sender<Arc<Lease>>,
+        options: LeaseOptions,
+        adopted_classes: Vec<String>,
+        adopted_leases: mpsc::Sender<Arc<Lease>>,
     ) -> (Self, JoinHandle<()>) {
         let leases = Self {
             pool,
             owner: Uuid::new_v4(),
-            terms,
-            held: Arc::default(),
-            retired: Arc::default(),
+            options,
+            held_leases: Arc::default(),
+            is_retired: Arc::default(),
             renewed_at: Arc::new(Mutex::new(Instant::now())),
         };
-        let keeper = leases.clone();
+        let manager = leases.clone();
         let task = tokio::spawn(async move {
-            let mut tick = tokio::time::interval(terms.renew_every);
+            let mut tick = tokio::time::interval(options.renewal_interval);
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tick.tick().await;
-                if let Err(error) = keeper.renew_and_adopt(&adopt, &adopted).await {
+                if let Err(error) = manager.renew_and_adopt_leases(&adopted_classes, &adopted_leases).await {
                     tracing::warn!(%error, code = "UNAVAILABLE", "leases could not be renewed");
                 }
             }
@@ -169,16 +169,16 @@ impl Leases {
 
     /// Refuses, saying for how long, when the last renewal is older than what is held may live without one: others may
     /// have taken it over.
-    pub fn check_renewed(&self) -> Result<(), String> {
+    pub fn check_last_renewal(&self) -> Result<(), String> {
         let since = self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        if since <= self.terms.ttl {
+        if since <= self.options.ttl {
             return Ok(());
         }
         Err(format!("leases were last renewed {} s ago", since.as_secs()))
     }
 
     /// What its epochs bear: random as the owner is.
-    fn mark(&self) -> i64 {
+    fn owner_mark(&self) -> i64 {
         let [.., a, b, c] = *self.owner.as_bytes();
         i64::from(u32::from_be_bytes([0, a, b, c]))
     }
@@ -186,14 +186,14 @@ impl Leases {
     /// Renews nothing and takes nothing over any more: this process is about to end. What it does not give back
     /// expires.
     pub fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
+        self.is_retired.store(true, Ordering::Release);
     }
 
     /// Takes `name` if it is free or expired; `None` if somebody else holds it.
-    pub async fn take(&self, class: &str, name: &str) -> Result<Option<Arc<Lease>>> {
-        let (owner, mark, ttl) = (self.owner, self.mark(), self.terms.ttl.as_secs_f64());
+    pub async fn take_lease(&self, class: &str, name: &str) -> Result<Option<Arc<Lease>>> {
+        let (owner, mark, ttl) = (self.owner, self.owner_mark(), self.options.ttl.as_secs_f64());
         let (class, name) = (class.to_owned(), name.to_owned());
-        let row: Option<(i64, i64, String)> = run(&self.pool, in_time("take_lease"), move |connection| {
+        let row: Option<(i64, i64, String)> = run_statement(&self.pool, lease_operation("take_lease"), move |connection| {
             let (class, name) = (class.clone(), name.clone());
             Box::pin(async move {
                 let row = sqlx::query_as(
@@ -211,7 +211,7 @@ impl Leases {
                 .bind(name)
                 .bind(owner)
                 .bind(ttl)
-                .bind(MARK_BITS)
+                .bind(OWNER_MARK_BITS)
                 .bind(mark)
                 .bind(ttl * MAX_TTLS_AHEAD)
                 .fetch_optional(connection)
@@ -220,14 +220,14 @@ impl Leases {
             })
         })
         .await?;
-        Ok(row.map(|(id, epoch, name)| self.keep(id, epoch, name)))
+        Ok(row.map(|(id, epoch, name)| self.hold_lease(id, epoch, name)))
     }
 
     /// Gives a lease back: it is free at once.
-    pub async fn release(&self, lease: &Lease) -> Result<()> {
-        self.forget(lease);
+    pub async fn release_lease(&self, lease: &Lease) -> Result<()> {
+        self.forget_lease(lease);
         let (id, epoch) = (lease.id, lease.epoch);
-        run(&self.pool, in_time("release_lease"), move |connection| {
+        run_statement(&self.pool, lease_operation("release_lease"), move |connection| {
             Box::pin(async move {
                 sqlx::query(
                     "UPDATE leases SET owner = gen_random_uuid(), expires_at = '-infinity',
@@ -236,7 +236,7 @@ impl Leases {
                 )
                 .bind(id)
                 .bind(epoch)
-                .bind(MARK_BITS)
+                .bind(OWNER_MARK_BITS)
                 .execute(connection)
                 .await?;
                 Ok(())
@@ -247,17 +247,17 @@ impl Leases {
 
     /// Removes a lease for good, within the caller's transaction. Refused with [`Error::Fenced`] if it is not held.
     pub async fn dissolve_in_tx(&self, connection: &mut PgConnection, lease: &Lease) -> Result<()> {
-        let gone = sqlx::query("DELETE FROM leases WHERE lease_id = $1 AND epoch = $2 -- dissolve_lease")
+        let deleted = sqlx::query("DELETE FROM leases WHERE lease_id = $1 AND epoch = $2 -- dissolve_lease")
             .bind(lease.id)
             .bind(lease.epoch)
             .execute(connection)
             .await?;
-        if gone.rows_affected() == 1 { Ok(()) } else { Err(lease.fenced()) }
+        if deleted.rows_affected() == 1 { Ok(()) } else { Err(lease.fenced_error()) }
     }
 
     /// Stops renewing a lease that was dissolved or is to run out.
-    pub fn forget(&self, lease: &Lease) {
-        let mut held = self.held();
+    pub fn forget_lease(&self, lease: &Lease) {
+        let mut held = self.lock_held_leases();
         // This process may have taken it again meanwhile.
         if held.get(&lease.id).is_some_and(|kept| kept.epoch == lease.epoch) {
             held.remove(&lease.id);
@@ -265,9 +265,9 @@ impl Leases {
     }
 
     /// Keeps what was taken. Of two that this process took at once only the newer one is alive.
-    fn keep(&self, id: i64, epoch: i64, name: String) -> Arc<Lease> {
+    fn hold_lease(&self, id: i64, epoch: i64, name: String) -> Arc<Lease> {
         let lease = Lease::new(id, epoch, name);
-        let mut held = self.held();
+        let mut held = self.lock_held_leases();
         match held.get(&id) {
             Some(kept) if kept.epoch > epoch => lease.mark_lost(),
             older => {
@@ -278,40 +278,44 @@ impl Leases {
         lease
     }
 
-    fn keeps(&self, lease: &Lease) -> bool {
-        self.held().get(&lease.id).is_some_and(|kept| kept.epoch == lease.epoch)
+    fn is_holding(&self, lease: &Lease) -> bool {
+        self.lock_held_leases().get(&lease.id).is_some_and(|kept| kept.epoch == lease.epoch)
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Arc<Lease>>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_held_leases(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Arc<Lease>>> {
+        self.held_leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn renew_and_adopt(&self, adopt: &[String], adopted: &mpsc::Sender<Arc<Lease>>) -> Result<()> {
+    async fn renew_and_adopt_leases(
+        &self,
+        adopted_classes: &[String],
+        adopted_leases: &mpsc::Sender<Arc<Lease>>,
+    ) -> Result<()> {
         let began = Instant::now();
-        if self.retired.load(Ordering::Acquire) {
+        if self.is_retired.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mine: Vec<Arc<Lease>> = self.held().values().cloned().collect();
-        let room = adopted.capacity() as i64;
-        if !mine.is_empty() || (!adopt.is_empty() && room > 0) {
-            let rows = self.renewal(&mine, adopt, room).await?;
-            self.settle(&mine, rows, adopted);
+        let mine: Vec<Arc<Lease>> = self.lock_held_leases().values().cloned().collect();
+        let capacity = adopted_leases.capacity() as i64;
+        if !mine.is_empty() || (!adopted_classes.is_empty() && capacity > 0) {
+            let rows = self.renew_leases(&mine, adopted_classes, capacity).await?;
+            self.apply_renewal(&mine, rows, adopted_leases);
         }
         *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = began;
         Ok(())
     }
 
     /// Goes by what a renewal of `mine` found.
-    fn settle(
+    fn apply_renewal(
         &self,
         mine: &[Arc<Lease>],
         rows: Vec<(i64, i64, String, bool)>,
-        adopted: &mpsc::Sender<Arc<Lease>>,
+        adopted_leases: &mpsc::Sender<Arc<Lease>>,
     ) {
         for lease in mine {
-            if !rows.iter().any(|row| row.0 == lease.id && row.1 == lease.epoch) && self.keeps(lease) {
+            if !rows.iter().any(|row| row.0 == lease.id && row.1 == lease.epoch) && self.is_holding(lease) {
                 tracing::warn!(lease = lease.name, epoch = lease.epoch, "lease lost");
-                self.forget(lease);
+                self.forget_lease(lease);
                 lease.mark_lost();
             }
         }
@@ -319,38 +323,38 @@ impl Leases {
             if taken_over {
                 tracing::info!(lease = name, epoch, "expired lease taken over");
                 // There is room: only this task sends. A closed channel means nobody works here any more.
-                let lease = self.keep(id, epoch, name);
-                if adopted.try_send(lease.clone()).is_err() {
-                    self.forget(&lease);
+                let lease = self.hold_lease(id, epoch, name);
+                if adopted_leases.try_send(lease.clone()).is_err() {
+                    self.forget_lease(&lease);
                 }
             }
         }
     }
 
     /// (lease, epoch, name, taken over) of everything held after this statement.
-    async fn renewal(
+    async fn renew_leases(
         &self,
         mine: &[Arc<Lease>],
-        adopt: &[String],
-        room: i64,
+        adopted_classes: &[String],
+        capacity: i64,
     ) -> Result<Vec<(i64, i64, String, bool)>> {
         let ids: Vec<i64> = mine.iter().map(|lease| lease.id).collect();
         let epochs: Vec<i64> = mine.iter().map(|lease| lease.epoch).collect();
-        let classes = adopt.to_vec();
-        let (owner, mark, ttl) = (self.owner, self.mark(), self.terms.ttl.as_secs_f64());
+        let classes = adopted_classes.to_vec();
+        let (owner, mark, ttl) = (self.owner, self.owner_mark(), self.options.ttl.as_secs_f64());
         // The mutant: whatever expires later than an hour ago counts as too far ahead.
         let ahead = if mutant("renewal_takes_living_leases") { -3600.0 } else { ttl * MAX_TTLS_AHEAD };
-        run(&self.pool, in_time("renew_leases"), move |connection| {
+        run_statement(&self.pool, lease_operation("renew_leases"), move |connection| {
             let (ids, epochs, classes) = (ids.clone(), epochs.clone(), classes.clone());
             Box::pin(async move {
-                let rows = sqlx::query_as(RENEW)
+                let rows = sqlx::query_as(RENEW_LEASES_SQL)
                     .bind(ids)
                     .bind(epochs)
                     .bind(owner)
                     .bind(ttl)
                     .bind(classes)
-                    .bind(room)
-                    .bind(MARK_BITS)
+                    .bind(capacity)
+                    .bind(OWNER_MARK_BITS)
                     .bind(mark)
                     .bind(ahead)
                     .fetch_all(connection)
@@ -362,7 +366,7 @@ impl Leases {
     }
 }
 
-const RENEW: &str = "-- renew_leases
+const RENEW_LEASES_SQL: &str = "-- renew_leases
 WITH mine AS MATERIALIZED (
     -- In the order of their ids, as whoever fences several of them.
     SELECT l.lease_id FROM unnest($1::bigint[], $2::bigint[]) AS m (lease_id, epoch)

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 /// The variables that say how to connect (libpq's documentation, "Environment Variables"). `PGSYSCONFDIR` and the like say
 /// nothing about a connection.
-const VARIABLES: [&str; 34] = [
+const LIBPQ_VARIABLES: [&str; 34] = [
     "PGAPPNAME",
     "PGCHANNELBINDING",
     "PGCLIENTENCODING",
@@ -42,7 +42,7 @@ const VARIABLES: [&str; 34] = [
     "PGUSER",
 ];
 
-static REMOVED: OnceLock<Vec<&'static str>> = OnceLock::new();
+static REMOVED_VARIABLES: OnceLock<Vec<&'static str>> = OnceLock::new();
 
 /// Takes libpq's variables from this process's environment, and so from its children's: a connection is what its URL says,
 /// and that to an embedded cluster is nobody's matter. A program calls it first of all.
@@ -52,17 +52,18 @@ static REMOVED: OnceLock<Vec<&'static str>> = OnceLock::new();
 /// No other thread may be running: it could be reading the environment.
 #[allow(unsafe_code)]
 pub unsafe fn remove_libpq_variables() {
-    let set: Vec<&str> = VARIABLES.into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
+    let set: Vec<&str> =
+        LIBPQ_VARIABLES.into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
     for name in &set {
         // SAFETY: the caller's promise.
         unsafe { std::env::remove_var(name) };
     }
     // A second call finds none, and changes nothing.
-    let _ = REMOVED.set(set);
+    let _ = REMOVED_VARIABLES.set(set);
 }
 
 /// What somebody who set such variables has to know, if there were any.
-pub(crate) fn removed_variables() -> Option<String> {
-    let removed = REMOVED.get().filter(|removed| !removed.is_empty())?;
+pub(crate) fn removed_variables_hint() -> Option<String> {
+    let removed = REMOVED_VARIABLES.get().filter(|removed| !removed.is_empty())?;
     Some(format!("{} of the environment: not used, the database's URL says everything", removed.join(", ")))
 }

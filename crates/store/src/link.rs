@@ -9,41 +9,43 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnectOptions;
 
 /// Host, port, socket and database.
-type Address = (String, u16, Option<PathBuf>, String);
+type DatabaseAddress = (String, u16, Option<PathBuf>, String);
 
-static LINKS: LazyLock<Mutex<HashMap<Address, Arc<Link>>>> = LazyLock::new(Mutex::default);
+static DATABASE_LINKS: LazyLock<Mutex<HashMap<DatabaseAddress, Arc<DatabaseLink>>>> =
+    LazyLock::new(Mutex::default);
 /// What the moments of suspicion are counted from.
-static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static CLOCK_START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The way to one database.
 #[derive(Debug, Default)]
-pub(crate) struct Link {
-    /// In microseconds since [`BEGUN`]; 0: never.
+pub(crate) struct DatabaseLink {
+    /// In microseconds since [`CLOCK_START`]; 0: never.
     suspected_at: AtomicU64,
 }
 
-impl Link {
-    pub(crate) fn to(options: &PgConnectOptions) -> Arc<Self> {
+impl DatabaseLink {
+    pub(crate) fn for_options(options: &PgConnectOptions) -> Arc<Self> {
         let address = (
             options.get_host().to_owned(),
             options.get_port(),
             options.get_socket().cloned(),
             options.get_database().unwrap_or_default().to_owned(),
         );
-        LINKS.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default().clone()
+        DATABASE_LINKS.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default().clone()
     }
 
     /// A connection gave no answer: probably those that were made before now and wait unused are as dead.
-    pub(crate) fn suspect(&self) {
-        self.suspected_at.fetch_max(micros(BEGUN.elapsed()).max(1), Ordering::AcqRel);
+    pub(crate) fn mark_suspected(&self) {
+        self.suspected_at.fetch_max(to_microseconds(CLOCK_START.elapsed()).max(1), Ordering::AcqRel);
     }
 
     /// Whether a connection of this age was made after the last suspicion.
-    pub(crate) fn trusts(&self, age: Duration) -> bool {
-        micros(BEGUN.elapsed().saturating_sub(age)) >= self.suspected_at.load(Ordering::Acquire)
+    pub(crate) fn can_trust(&self, age: Duration) -> bool {
+        to_microseconds(CLOCK_START.elapsed().saturating_sub(age))
+            >= self.suspected_at.load(Ordering::Acquire)
     }
 }
 
-fn micros(time: Duration) -> u64 {
+fn to_microseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -11,24 +11,24 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::connect::reserve;
-use crate::listener::{Listener, Notify};
+use crate::connect::reserve_pool;
 use crate::operation::ACQUIRE_TIMEOUT;
-use crate::pool::session_of;
+use crate::pool::pool_session;
 use crate::session;
+use crate::subscriber::{ChannelSubscriber, PgNotification};
 
 /// How a listening connection is watched.
 #[derive(Debug, Clone, Copy)]
-pub struct Heartbeat {
+pub struct ListenHeartbeat {
     /// Time between questions whether the server is still there.
-    pub every: Duration,
+    pub interval: Duration,
     /// Without an answer in this time the connection is given up and made anew.
-    pub answer: Duration,
+    pub answer_timeout: Duration,
 }
 
-impl Default for Heartbeat {
+impl Default for ListenHeartbeat {
     fn default() -> Self {
-        Self { every: Duration::from_secs(5), answer: Duration::from_secs(3) }
+        Self { interval: Duration::from_secs(5), answer_timeout: Duration::from_secs(3) }
     }
 }
 
@@ -37,30 +37,30 @@ const RECONNECT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// One listening connection of the process, shared by everybody who wants to hear.
 #[derive(Clone)]
-pub struct Notifications {
-    heard: broadcast::Sender<Notify>,
+pub struct PgNotificationHub {
+    sender: broadcast::Sender<PgNotification>,
 }
 
-impl Notifications {
+impl PgNotificationHub {
     /// Starts listening on a connection beside those of `pool`. Lost connections are made anew, and
-    /// [`Notify::Missed`] is told.
+    /// [`PgNotification::Missed`] is told.
     pub fn start(pool: PgPool, channels: Vec<&'static str>) -> (Self, JoinHandle<()>) {
-        Self::start_watched(pool, channels, Heartbeat::default())
+        Self::start_with_heartbeat(pool, channels, ListenHeartbeat::default())
     }
 
-    /// Like [`Notifications::start`], with another heartbeat.
-    pub fn start_watched(
+    /// Like [`PgNotificationHub::start`], with another heartbeat.
+    pub fn start_with_heartbeat(
         pool: PgPool,
         channels: Vec<&'static str>,
-        heartbeat: Heartbeat,
+        heartbeat: ListenHeartbeat,
     ) -> (Self, JoinHandle<()>) {
-        let (heard, _) = broadcast::channel(4096);
-        let notifications = Self { heard: heard.clone() };
-        let own = reserve(&pool, "listen", 1);
+        let (sender, _) = broadcast::channel(4096);
+        let notifications = Self { sender: sender.clone() };
+        let listen_pool = reserve_pool(&pool, "listen", 1);
         let task = tokio::spawn(async move {
             loop {
-                if let Err(error) = listen(&own, &channels, &heard, heartbeat).await {
-                    if own.is_closed() {
+                if let Err(error) = forward_notifications(&listen_pool, &channels, &sender, heartbeat).await {
+                    if listen_pool.is_closed() {
                         return;
                     }
                     tracing::warn!(%error, code = "UNAVAILABLE", "listening for notifications failed");
@@ -72,45 +72,46 @@ impl Notifications {
     }
 
     /// Hears `channel` from now on, with a look at least every so often.
-    pub fn listener(&self, channel: &'static str, every: Duration) -> Listener {
-        Listener::new(self.heard.subscribe(), channel, every)
+    pub fn subscribe_channel(&self, channel: &'static str, poll_interval: Duration) -> ChannelSubscriber {
+        ChannelSubscriber::new(self.sender.subscribe(), channel, poll_interval)
     }
 
     /// Hears everything from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<Notify> {
-        self.heard.subscribe()
+    pub fn subscribe(&self) -> broadcast::Receiver<PgNotification> {
+        self.sender.subscribe()
     }
 }
 
-async fn listen(
+async fn forward_notifications(
     pool: &PgPool,
     channels: &[&'static str],
-    heard: &broadcast::Sender<Notify>,
-    heartbeat: Heartbeat,
+    sender: &broadcast::Sender<PgNotification>,
+    heartbeat: ListenHeartbeat,
 ) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(pool).await?;
     // A lost connection is made by the next call, which has a deadline, and not in the one that noticed.
     listener.eager_reconnect(false);
     match timeout(ACQUIRE_TIMEOUT, listener.listen_all(channels.iter().copied())).await {
         Ok(listening) => listening?,
-        Err(_) => return part_from(listener, pool).await,
+        Err(_) => return abandon_listener(listener, pool).await,
     }
     // Nobody subscribed yet is not an error: sends are simply not heard.
-    let _ = heard.send(Notify::Missed);
-    let mut answered = Instant::now();
+    let _ = sender.send(PgNotification::Missed);
+    let mut answered_at = Instant::now();
     loop {
-        match timeout(heartbeat.every.saturating_sub(answered.elapsed()), listener.try_recv()).await {
-            Ok(Ok(Some(said))) => {
-                let (channel, payload) = (said.channel().to_owned(), said.payload().to_owned());
-                let _ = heard.send(Notify::Heard { channel, payload });
-                answered = Instant::now();
+        match timeout(heartbeat.interval.saturating_sub(answered_at.elapsed()), listener.try_recv()).await {
+            Ok(Ok(Some(notification))) => {
+                let (channel, payload) =
+                    (notification.channel().to_owned(), notification.payload().to_owned());
+                let _ = sender.send(PgNotification::Received { channel, payload });
+                answered_at = Instant::now();
                 continue;
             }
             Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(error),
             Err(_) => {}
         }
-        match timeout(heartbeat.answer, listener.execute("SELECT 1 -- heartbeat")).await {
+        match timeout(heartbeat.answer_timeout, listener.execute("SELECT 1 -- heartbeat")).await {
             Ok(beat) => {
                 beat?;
             }
@@ -120,28 +121,28 @@ async fn listen(
                     code = "UNAVAILABLE",
                     "the listening connection gave no answer; it is made anew"
                 );
-                return part_from(listener, pool).await;
+                return abandon_listener(listener, pool).await;
             }
         }
-        answered = Instant::now();
+        answered_at = Instant::now();
     }
 }
 
-async fn connect(pool: &PgPool) -> sqlx::Result<PgConnection> {
+async fn open_connection(pool: &PgPool) -> sqlx::Result<PgConnection> {
     let options = pool.connect_options();
     let mut connection = PgConnection::connect_with(&options).await?;
-    session::open(&mut connection, &session_of(&options)).await?;
+    session::open_session(&mut connection, &pool_session(&options)).await?;
     Ok(connection)
 }
 
 /// Lets a listener go whose peer is silent. Left to itself it would say goodbye on its connection, and wait for the answer:
 /// it is given a new one to do that on.
-async fn part_from(mut listener: PgListener, pool: &PgPool) -> sqlx::Result<()> {
+async fn abandon_listener(mut listener: PgListener, pool: &PgPool) -> sqlx::Result<()> {
     loop {
         if pool.is_closed() {
             return Err(sqlx::Error::PoolClosed);
         }
-        if let Ok(Ok(fresh)) = timeout(ACQUIRE_TIMEOUT, connect(pool)).await {
+        if let Ok(Ok(fresh)) = timeout(ACQUIRE_TIMEOUT, open_connection(pool)).await {
             let silent = std::mem::replace(listener.acquire().await?, fresh);
             drop(silent);
             return Ok(());

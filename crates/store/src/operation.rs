@@ -6,7 +6,7 @@ use std::time::Duration;
 /// a process whose connections all went silent to work again within half a minute.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// What work in the background may take that goes through much at once, and a change of the configuration.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG_OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// What an answer may take beyond the server's own limit: whoever has not answered by then is not there.
 pub(crate) const ANSWER_GRACE: Duration = Duration::from_secs(2);
 /// How long one waits for a place in a pool, and for a connection to be made.
@@ -17,32 +17,32 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(23);
 /// A piece of database work: its name labels metrics and logs; without an answer in its time it ends with a transient
 /// error, and the connection is closed. A `&'static str` is an operation of the usual time.
 #[derive(Debug, Clone, Copy)]
-pub struct Operation {
+pub struct PgOperation {
     name: &'static str,
-    limit: Option<Duration>,
-    expensive: bool,
+    timeout: Option<Duration>,
+    is_expensive: bool,
 }
 
-impl Operation {
+impl PgOperation {
     /// An operation of the usual time: [`STATEMENT_TIMEOUT`] for a statement, 23 s for a transaction.
     pub const fn named(name: &'static str) -> Self {
-        Self { name, limit: None, expensive: false }
+        Self { name, timeout: None, is_expensive: false }
     }
 
-    /// Ends after `limit`. A longer one than [`STATEMENT_TIMEOUT`] costs two round trips more: it is also told to the
+    /// Ends after `timeout`. A longer one than [`STATEMENT_TIMEOUT`] costs two round trips more: it is also told to the
     /// server, for each of its statements.
-    pub const fn within(self, limit: Duration) -> Self {
-        Self { limit: Some(limit), ..self }
+    pub const fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
     }
 
     /// Takes long at times, and may be asked for by anybody at any rate (a listing): such operations share a third of a
     /// pool's connections, so that the others never wait for them; beyond that they wait in a line of bounded length.
     pub const fn expensive(self) -> Self {
-        Self { expensive: true, ..self }
+        Self { is_expensive: true, ..self }
     }
 
     pub(crate) fn is_expensive(&self) -> bool {
-        self.expensive
+        self.is_expensive
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -50,13 +50,13 @@ impl Operation {
     }
 
     /// What the server has to be told, if it is not what holds for every session anyway.
-    pub(crate) fn longer_statements(&self) -> Option<Duration> {
-        self.limit.filter(|limit| *limit > STATEMENT_TIMEOUT)
+    pub(crate) fn server_timeout(&self) -> Option<Duration> {
+        self.timeout.filter(|limit| *limit > STATEMENT_TIMEOUT)
     }
 
     /// When whoever waits for the answer gives up.
-    pub(crate) fn deadline(&self, transaction: bool) -> Duration {
-        match self.limit {
+    pub(crate) fn answer_timeout(&self, transaction: bool) -> Duration {
+        match self.timeout {
             Some(limit) if limit <= STATEMENT_TIMEOUT => limit,
             Some(limit) => limit + ANSWER_GRACE,
             None if transaction => TRANSACTION_TIMEOUT + ANSWER_GRACE,
@@ -65,7 +65,7 @@ impl Operation {
     }
 }
 
-impl From<&'static str> for Operation {
+impl From<&'static str> for PgOperation {
     fn from(name: &'static str) -> Self {
         Self::named(name)
     }

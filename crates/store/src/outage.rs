@@ -6,50 +6,50 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How often it is said.
-const EVERY: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
-struct State {
+struct OutageState {
     since: Option<Instant>,
     failures: u64,
-    said: Option<Instant>,
+    logged_at: Option<Instant>,
     /// Whether it was said that it fails, and not yet that it is over.
-    open: bool,
+    is_logged: bool,
 }
 
 /// What is known of one thing that may fail for a while. What fails and works in turn is said once a minute, too.
 #[derive(Debug, Default)]
-pub struct Outage(Mutex<State>);
+pub struct Outage(Mutex<OutageState>);
 
 impl Outage {
-    /// It has failed; `say` is called with the number of failures so far, if it is to be said now.
-    pub fn failed(&self, say: impl FnOnce(u64)) {
+    /// It has failed; `log` is called with the number of failures so far, if it is to be said now.
+    pub fn record_failure(&self, log: impl FnOnce(u64)) {
         let now = Instant::now();
         let failures = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             state.since.get_or_insert(now);
             state.failures += 1;
-            if state.said.is_some_and(|said| now < said + EVERY) {
+            if state.logged_at.is_some_and(|said| now < said + LOG_INTERVAL) {
                 return;
             }
-            (state.said, state.open) = (Some(now), true);
+            (state.logged_at, state.is_logged) = (Some(now), true);
             state.failures
         };
-        say(failures);
+        log(failures);
     }
 
-    /// It works; `say` is called with how long it has not, if that was said.
-    pub fn worked(&self, say: impl FnOnce(Duration)) {
+    /// It works; `log` is called with how long it has not, if that was said.
+    pub fn record_success(&self, log: impl FnOnce(Duration)) {
         let lasted = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let since = state.since.take();
             state.failures = 0;
-            if !std::mem::take(&mut state.open) {
+            if !std::mem::take(&mut state.is_logged) {
                 return;
             }
             since.map(|since| since.elapsed()).unwrap_or_default()
         };
-        say(lasted);
+        log(lasted);
     }
 }
 
@@ -60,13 +60,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_outage_is_said_when_it_begins_once_a_minute_and_when_it_is_over() {
         let (outage, said) = (Outage::default(), Mutex::new(Vec::new()));
-        outage.worked(|_| said.lock().unwrap().push("back".to_owned()));
+        outage.record_success(|_| said.lock().unwrap().push("back".to_owned()));
         for _ in 0..300 {
-            outage.failed(|failures| said.lock().unwrap().push(failures.to_string()));
+            outage.record_failure(|failures| said.lock().unwrap().push(failures.to_string()));
             tokio::time::advance(Duration::from_millis(500)).await;
         }
         for _ in 0..3 {
-            outage.worked(|lasted| said.lock().unwrap().push(format!("back after {lasted:?}")));
+            outage.record_success(|lasted| said.lock().unwrap().push(format!("back after {lasted:?}")));
         }
         assert_eq!(*said.lock().unwrap(), ["1", "121", "241", "back after 150s"]);
     }
@@ -75,8 +75,8 @@ mod tests {
     async fn what_fails_and_works_in_turn_is_said_once_a_minute() {
         let (outage, said) = (Outage::default(), Mutex::new(0));
         for _ in 0..240 {
-            outage.failed(|_| *said.lock().unwrap() += 1);
-            outage.worked(|_| *said.lock().unwrap() += 1);
+            outage.record_failure(|_| *said.lock().unwrap() += 1);
+            outage.record_success(|_| *said.lock().unwrap() += 1);
             tokio::time::advance(Duration::from_millis(500)).await;
         }
         assert_eq!(*said.lock().unwrap(), 4);

@@ -13,34 +13,34 @@ use crate::pool;
 /// in turn, and each is cold. It is closed with the pool it was made from. Clones share it.
 ///
 /// A database that is put back to an older copy ends its connections. So what was learnt from it holds for a
-/// [`Generation`], the life of one connection, and is learnt anew in the next.
+/// [`ConnectionGeneration`], the life of one connection, and is learnt anew in the next.
 #[derive(Debug, Clone)]
 pub struct OwnConnection {
     pool: PgPool,
-    made: Arc<AtomicU64>,
+    connection_count: Arc<AtomicU64>,
     /// Closes the connection.
-    _dropped: Arc<DropGuard>,
+    _close_guard: Arc<DropGuard>,
 }
 
 /// The life of one connection.
 #[derive(Debug, Clone)]
-pub struct Generation {
-    made: Arc<AtomicU64>,
+pub struct ConnectionGeneration {
+    connection_count: Arc<AtomicU64>,
     number: u64,
 }
 
 impl OwnConnection {
     /// A connection to the database of `pool`.
-    pub fn beside(pool: &PgPool) -> Self {
-        let made = Arc::new(AtomicU64::new(0));
-        let own = pool::beside(pool, "own", 1, Vec::new(), made.clone());
+    pub fn open_beside(pool: &PgPool) -> Self {
+        let connection_count = Arc::new(AtomicU64::new(0));
+        let own = pool::open_pool_beside(pool, "own", 1, Vec::new(), connection_count.clone());
         let dropped = CancellationToken::new();
         let (closing, gone) = (own.clone(), dropped.clone());
         tokio::spawn(async move {
             gone.cancelled().await;
             closing.close().await;
         });
-        Self { pool: own, made, _dropped: Arc::new(dropped.drop_guard()) }
+        Self { pool: own, connection_count, _close_guard: Arc::new(dropped.drop_guard()) }
     }
 
     /// The pool of this one connection: who holds it must not ask for another.
@@ -49,15 +49,18 @@ impl OwnConnection {
     }
 
     /// The life of the connection that was made last. Exact for who holds it.
-    pub fn generation(&self) -> Generation {
-        Generation { made: self.made.clone(), number: self.made.load(Ordering::Acquire) }
+    pub fn generation(&self) -> ConnectionGeneration {
+        ConnectionGeneration {
+            connection_count: self.connection_count.clone(),
+            number: self.connection_count.load(Ordering::Acquire),
+        }
     }
 }
 
-impl Generation {
+impl ConnectionGeneration {
     /// Whether another connection has been made since.
     pub fn is_over(&self) -> bool {
-        self.made.load(Ordering::Acquire) != self.number
+        self.connection_count.load(Ordering::Acquire) != self.number
     }
 
     /// Tells generations of one [`OwnConnection`] apart.

@@ -13,30 +13,32 @@ tokio::task_local! {
 }
 
 /// What a panic said.
-pub type Panic = Box<dyn Any + Send>;
+pub type PanicPayload = Box<dyn Any + Send>;
 
 /// Whether somebody is told of a panic at this point.
-pub fn is_contained() -> bool {
+pub fn is_panic_contained() -> bool {
     CONTAINED.try_with(|()| ()).is_ok()
 }
 
 /// Work whose panic is an answer like others.
-pub fn caught<F: Future>(work: F) -> impl Future<Output = Result<F::Output, Panic>> {
-    told(AssertUnwindSafe(work).catch_unwind())
+pub fn catch_panic<F: Future>(work: F) -> impl Future<Output = Result<F::Output, PanicPayload>> {
+    contain_panic(AssertUnwindSafe(work).catch_unwind())
 }
 
 /// Work in a task whose end somebody waits for, and who hears of a panic by it.
-pub fn told<F: Future>(work: F) -> impl Future<Output = F::Output> {
+pub fn contain_panic<F: Future>(work: F) -> impl Future<Output = F::Output> {
     CONTAINED.scope((), work)
 }
 
-/// [`caught`], for what waits for nothing.
-pub fn caught_here<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
+/// [`catch_panic`], for what waits for nothing.
+pub fn catch_panic_sync<T>(work: impl FnOnce() -> T) -> Result<T, PanicPayload> {
     CONTAINED.sync_scope((), || catch_unwind(AssertUnwindSafe(work)))
 }
 
 /// Work on a thread of its own, whose panic is the error of whoever waits for it.
-pub fn told_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+pub fn spawn_blocking_contained<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
     spawn_blocking(move || CONTAINED.sync_scope((), work))
 }
 
@@ -46,16 +48,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_contained_knows_it_and_what_it_starts_does_not() {
-        assert!(!is_contained());
-        let (inside, started) = caught(async {
-            let started = tokio::spawn(async { is_contained() }).await.unwrap();
-            (is_contained(), started)
+        assert!(!is_panic_contained());
+        let (inside, started) = catch_panic(async {
+            let started = tokio::spawn(async { is_panic_contained() }).await.unwrap();
+            (is_panic_contained(), started)
         })
         .await
         .unwrap();
         assert_eq!((inside, started), (true, false));
-        assert!(told_blocking(is_contained).await.unwrap());
-        assert!(caught_here(is_contained).unwrap());
-        assert!(!is_contained());
+        assert!(spawn_blocking_contained(is_panic_contained).await.unwrap());
+        assert!(catch_panic_sync(is_panic_contained).unwrap());
+        assert!(!is_panic_contained());
     }
 }

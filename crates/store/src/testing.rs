@@ -1,7 +1,7 @@
 //! Real Postgres for tests: one server for each test process, one fresh database for each test, copied from a
 //! migrated template in milliseconds. The server ends with the process, whatever happens to it.
 //!
-//! A test runs inside [`run`], which gives it a runtime of its own and fails it when any of its tasks panics.
+//! A test runs inside [`run_test`], which gives it a runtime of its own and fails it when any of its tasks panics.
 
 #![allow(clippy::expect_used, clippy::panic)] // a test that cannot set itself up fails loudly
 
@@ -15,22 +15,22 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
-use crate::Migrations;
-use crate::embedded::{Server, ServerOptions};
+use crate::MigrationSet;
+use crate::embedded::{EmbeddedServer, EmbeddedServerOptions};
 
-static TESTS: AtomicU64 = AtomicU64::new(0);
-static PANICKED: OnceLock<Mutex<HashSet<String>>> = OnceLock::new();
+static TEST_COUNT: AtomicU64 = AtomicU64::new(0);
+static PANICKED_THREADS: OnceLock<Mutex<HashSet<String>>> = OnceLock::new();
 
 /// Runs one test on a runtime of its own (two threads) and fails it if any task of that runtime panicked.
-pub fn run<F: Future<Output = ()>>(test: F) {
+pub fn run_test<F: Future<Output = ()>>(test: F) {
     let panics = run_counting_panics(test);
     assert_eq!(panics, 0, "a task of this test panicked");
 }
 
-/// Like [`run`], for tests that make tasks panic on purpose: returns on how many threads one did.
+/// Like [`run_test`], for tests that make tasks panic on purpose: returns on how many threads one did.
 pub fn run_counting_panics<F: Future<Output = ()>>(test: F) -> usize {
     record_panics();
-    let name = format!("test-{}-", TESTS.fetch_add(1, Ordering::Relaxed));
+    let name = format!("test-{}-", TEST_COUNT.fetch_add(1, Ordering::Relaxed));
     let thread = AtomicU64::new(0);
     let prefix = name.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -41,17 +41,18 @@ pub fn run_counting_panics<F: Future<Output = ()>>(test: F) -> usize {
         .expect("a runtime");
     runtime.block_on(test);
     runtime.shutdown_timeout(Duration::from_secs(5));
-    let panicked = PANICKED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let panicked =
+        PANICKED_THREADS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     panicked.iter().filter(|thread| thread.starts_with(&name)).count()
 }
 
 fn record_panics() {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
+    static INSTALL_HOOK: Once = Once::new();
+    INSTALL_HOOK.call_once(|| {
         let default = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let thread = std::thread::current().name().unwrap_or_default().to_owned();
-            let panicked = PANICKED.get_or_init(Mutex::default);
+            let panicked = PANICKED_THREADS.get_or_init(Mutex::default);
             panicked.lock().unwrap_or_else(PoisonError::into_inner).insert(thread);
             default(panic);
         }));
@@ -59,40 +60,40 @@ fn record_panics() {
 }
 
 /// A fresh database with the control schema.
-pub async fn control_database() -> PgPool {
-    pool(control_database_options().await).await
+pub async fn create_control_database() -> PgPool {
+    open_test_pool(control_database_options().await).await
 }
 
 /// How to connect to a fresh database with the control schema, for tests that open several pools on it.
 pub async fn control_database_options() -> PgConnectOptions {
     static TEMPLATE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
-    copy_of("template_control", &TEMPLATE, Migrations::control()).await
+    copy_template("template_control", &TEMPLATE, MigrationSet::control()).await
 }
 
 /// A fresh database with the schema of a ledger shard.
-pub async fn shard_database() -> PgPool {
+pub async fn create_shard_database() -> PgPool {
     static TEMPLATE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
-    pool(copy_of("template_shard", &TEMPLATE, Migrations::shard()).await).await
+    open_test_pool(copy_template("template_shard", &TEMPLATE, MigrationSet::shard()).await).await
 }
 
-async fn copy_of(
+async fn copy_template(
     template: &str,
     made: &tokio::sync::OnceCell<()>,
-    migrations: Migrations,
+    migrations: MigrationSet,
 ) -> PgConnectOptions {
-    let cluster = cluster();
+    let cluster = start_test_cluster();
     made.get_or_init(|| async {
-        create(cluster, &format!("CREATE DATABASE {template}")).await;
-        let mut connection = connection(cluster.options(template)).await;
-        migrations.apply(&mut connection).await.expect("migrations");
+        create_database(cluster, &format!("CREATE DATABASE {template}")).await;
+        let mut connection = open_connection(cluster.connect_options(template)).await;
+        migrations.apply_pending(&mut connection).await.expect("migrations");
         #[cfg(feature = "mutants")]
         mutate(&mut connection, template.trim_start_matches("template_")).await;
         connection.close().await.expect("close");
     })
     .await;
-    let name = format!("test_{}", TESTS.fetch_add(1, Ordering::Relaxed));
-    create(cluster, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
-    cluster.options(&name)
+    let name = format!("test_{}", TEST_COUNT.fetch_add(1, Ordering::Relaxed));
+    create_database(cluster, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+    cluster.connect_options(&name)
 }
 
 /// Does to a template what the chosen mutant does to this schema, if it does anything to it: scripts/mutants/SCHEMA/NAME.sql.
@@ -112,76 +113,78 @@ async fn mutate(connection: &mut PgConnection, schema: &str) {
 
 /// How to connect to a fresh database without any schema, for programs that bring their own.
 pub async fn empty_database_options() -> PgConnectOptions {
-    let cluster = cluster();
-    let name = format!("test_{}", TESTS.fetch_add(1, Ordering::Relaxed));
-    create(cluster, &format!("CREATE DATABASE {name}")).await;
-    cluster.options(&name)
+    let cluster = start_test_cluster();
+    let name = format!("test_{}", TEST_COUNT.fetch_add(1, Ordering::Relaxed));
+    create_database(cluster, &format!("CREATE DATABASE {name}")).await;
+    cluster.connect_options(&name)
 }
 
 /// A pool as the services use it.
-pub async fn pool(options: PgConnectOptions) -> PgPool {
-    pool_with(options, Vec::new()).await
+pub async fn open_test_pool(options: PgConnectOptions) -> PgPool {
+    open_test_pool_with(options, Vec::new()).await
 }
 
-/// Like [`pool`], with other settings of its sessions.
-pub async fn pool_with(options: PgConnectOptions, session: Vec<(&'static str, String)>) -> PgPool {
-    let options = crate::session::without_startup_parameters(options).application_name("test/test");
-    crate::pool::open(options, session, 10)
+/// Like [`open_test_pool`], with other settings of its sessions.
+pub async fn open_test_pool_with(options: PgConnectOptions, session: Vec<(&'static str, String)>) -> PgPool {
+    let options = crate::session::remove_startup_parameters(options).application_name("test/test");
+    crate::pool::open_pool(options, session, 10)
 }
 
-async fn create(cluster: &Cluster, statement: &str) {
-    let mut admin = connection(cluster.options("postgres")).await;
+async fn create_database(cluster: &TestCluster, statement: &str) {
+    let mut admin = open_connection(cluster.connect_options("postgres")).await;
     // Only one copy of a template at a time: Postgres refuses a second one.
     sqlx::query("SELECT pg_advisory_lock(1)").execute(&mut admin).await.expect("lock");
     sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut admin).await.expect("create database");
     admin.close().await.expect("close");
 }
 
-async fn connection(options: PgConnectOptions) -> PgConnection {
+async fn open_connection(options: PgConnectOptions) -> PgConnection {
     PgConnection::connect_with(&options).await.expect("the test server")
 }
 
-struct Cluster {
-    server: Mutex<Server>,
+struct TestCluster {
+    server: Mutex<EmbeddedServer>,
 }
 
-impl Cluster {
-    fn options(&self, database: &str) -> PgConnectOptions {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner).options(database)
+impl TestCluster {
+    fn connect_options(&self, database: &str) -> PgConnectOptions {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).connect_options(database)
     }
 }
 
 /// The server of this test process, started by a thread that never ends: the server would end with it.
-fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+fn start_test_cluster() -> &'static TestCluster {
+    static CLUSTER: OnceLock<TestCluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
         let (started, server) = mpsc::channel();
         std::thread::spawn(move || {
-            let dir = fresh_dir();
+            let dir = create_cluster_dir();
             let deadline = Instant::now() + Duration::from_secs(60);
-            started.send(Server::start(&dir, ServerOptions { max_connections: 400 }, deadline)).ok();
+            started
+                .send(EmbeddedServer::start(&dir, EmbeddedServerOptions { max_connections: 400 }, deadline))
+                .ok();
             loop {
                 std::thread::park();
             }
         });
         let server = server.recv().expect("a server").expect("the test server starts");
-        Cluster { server: Mutex::new(server) }
+        TestCluster { server: Mutex::new(server) }
     })
 }
 
 /// A folder named after this process; those of processes that are gone are removed.
-fn fresh_dir() -> PathBuf {
-    const PREFIX: &str = "order-service-test-";
+fn create_cluster_dir() -> PathBuf {
+    const DIR_PREFIX: &str = "order-service-test-";
     let tmp = std::env::temp_dir();
     for entry in std::fs::read_dir(&tmp).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(pid) = name.strip_prefix(PREFIX)
+        if let Some(pid) = name.strip_prefix(DIR_PREFIX)
             && !Path::new("/proc").join(pid).exists()
         {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
-    let dir = tmp.join(format!("{PREFIX}{}", std::process::id()));
+    let dir = tmp.join(format!("{DIR_PREFIX}{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a folder for the test server");
     dir
 }

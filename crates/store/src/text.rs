@@ -1,9 +1,9 @@
 //! Other people's words, as a database can hold them.
 
 /// Characters kept of a reason.
-const LONGEST: usize = 1000;
+const MAX_TEXT_CHARS: usize = 1000;
 
-/// `words` without NUL, which Postgres refuses, and not without end.
-pub fn storable(words: &str) -> String {
-    words.replace('\0', "\u{fffd}").chars().take(LONGEST).collect()
+/// `text` without NUL, which Postgres refuses, and not without end.
+pub fn to_storable_text(text: &str) -> String {
+    text.replace('\0', "\u{fffd}").chars().take(MAX_TEXT_CHARS).collect()
 }

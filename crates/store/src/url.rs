@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 /// The parameters that say what the driver does.
-const USED: [&str; 12] = [
+const DRIVER_PARAMETERS: [&str; 12] = [
     "application_name",
     "dbname",
     "host",
@@ -23,7 +23,7 @@ const USED: [&str; 12] = [
 
 /// Parameters of libpq that ask for no more than what is done anyway, with the values of which that is true; none: any. How
 /// long to wait and how to notice a connection that is dead are settings of the programs (`docs/operations.md`).
-const NEEDLESS: [(&str, &[&str]); 18] = [
+const IGNORED_PARAMETERS: [(&str, &[&str]); 18] = [
     ("channel_binding", &["disable", "prefer", "require"]),
     ("client_encoding", &["auto", "utf8", "utf-8", "unicode"]),
     ("connect_timeout", &[]),
@@ -45,11 +45,11 @@ const NEEDLESS: [(&str, &[&str]); 18] = [
 ];
 
 /// Whether a URL asked for what the driver cannot do, and the log has not said so.
-static BINDING_ASKED: AtomicBool = AtomicBool::new(false);
+static CHANNEL_BINDING_REQUIRED: AtomicBool = AtomicBool::new(false);
 
 /// Says, once, what of a URL is not done; URLs are read before there is a log.
 pub(crate) fn warn_of_channel_binding() {
-    if BINDING_ASKED.swap(false, Ordering::Relaxed) {
+    if CHANNEL_BINDING_REQUIRED.swap(false, Ordering::Relaxed) {
         tracing::warn!(
             "channel_binding=require in a database URL: the driver binds no channels; with sslmode=verify-full it is sure of the server"
         );
@@ -57,7 +57,7 @@ pub(crate) fn warn_of_channel_binding() {
 }
 
 /// Reads a `postgres://` URL. What is wrong is said without a word of the URL's secrets.
-pub fn parse_url(url: &str) -> Result<PgConnectOptions, String> {
+pub fn parse_database_url(url: &str) -> Result<PgConnectOptions, String> {
     let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
     let rest = rest.ok_or("must begin with postgres:// or postgresql://")?;
     let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
@@ -71,8 +71,8 @@ pub fn parse_url(url: &str) -> Result<PgConnectOptions, String> {
         match parameter.split_once('=').unwrap_or((parameter, "")) {
             // The certificates that the driver takes if none are named; who names them so means the host to be verified.
             ("sslrootcert", "system") => trusts_system = true,
-            (name, _) if USED.contains(&name) => used.push(parameter),
-            (name, value) => check_needless(name, value)?,
+            (name, _) if DRIVER_PARAMETERS.contains(&name) => used.push(parameter),
+            (name, value) => check_ignored_parameter(name, value)?,
         }
     }
     let url = format!("postgres://{place}?{}", used.join("&"));
@@ -81,15 +81,15 @@ pub fn parse_url(url: &str) -> Result<PgConnectOptions, String> {
 }
 
 /// Whether a parameter that is not used may be left out.
-fn check_needless(name: &str, value: &str) -> Result<(), String> {
-    let Some((_, values)) = NEEDLESS.iter().find(|(known, _)| *known == name) else {
-        return Err(format!("unknown parameter `{name}`; used are {}", USED.join(", ")));
+fn check_ignored_parameter(name: &str, value: &str) -> Result<(), String> {
+    let Some((_, values)) = IGNORED_PARAMETERS.iter().find(|(known, _)| *known == name) else {
+        return Err(format!("unknown parameter `{name}`; used are {}", DRIVER_PARAMETERS.join(", ")));
     };
     if !values.is_empty() && !values.iter().any(|known| value.eq_ignore_ascii_case(known)) {
         return Err(format!("`{name}` may be {}, nothing else is done here", values.join(", ")));
     }
     if name == "channel_binding" && value.eq_ignore_ascii_case("require") {
-        BINDING_ASKED.store(true, Ordering::Relaxed);
+        CHANNEL_BINDING_REQUIRED.store(true, Ordering::Relaxed);
     }
     Ok(())
 }
@@ -107,10 +107,10 @@ mod tests {
             "postgres://u:canary@h:port/db",
         ];
         for url in bad {
-            let error = parse_url(url).unwrap_err();
+            let error = parse_database_url(url).unwrap_err();
             assert!(!error.contains("canary"), "{error}");
         }
-        let options = parse_url("postgresql://u:p%40ss@h:5433/db?sslmode=require").unwrap();
+        let options = parse_database_url("postgresql://u:p%40ss@h:5433/db?sslmode=require").unwrap();
         assert_eq!((options.get_host(), options.get_port(), options.get_database()), ("h", 5433, Some("db")));
     }
 
@@ -122,14 +122,14 @@ mod tests {
             "target_session_attrs=read-write&gssencmode=disable&sslmode=require",
             "sslmode=require&tcp_user_timeout=20000&client_encoding=UTF8&sslsni=1&sslnegotiation=postgres",
         ] {
-            let options = parse_url(&format!("postgres://u:p@h:1/db?{parameters}")).unwrap();
+            let options = parse_database_url(&format!("postgres://u:p@h:1/db?{parameters}")).unwrap();
             assert_eq!(options.get_database(), Some("db"), "{parameters}");
             let required = matches!(options.get_ssl_mode(), PgSslMode::Require);
             assert_eq!(required, parameters.contains("sslmode=require"), "{parameters}");
         }
-        let system = parse_url("postgres://u@h/db?sslmode=require&sslrootcert=system").unwrap();
+        let system = parse_database_url("postgres://u@h/db?sslmode=require&sslrootcert=system").unwrap();
         assert!(matches!(system.get_ssl_mode(), PgSslMode::VerifyFull));
-        assert_eq!(parse_url("postgres://u@h/db?").unwrap().get_host(), "h");
+        assert_eq!(parse_database_url("postgres://u@h/db?").unwrap().get_host(), "h");
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
             ("ssl_min_protocol_version=TLSv1.3", "`ssl_min_protocol_version` may be"),
             ("sslcrl=x", "unknown parameter `sslcrl`"),
         ] {
-            let error = parse_url(&format!("postgres://u@h/db?{parameter}")).unwrap_err();
+            let error = parse_database_url(&format!("postgres://u@h/db?{parameter}")).unwrap_err();
             assert!(error.starts_with(told), "{error}");
         }
     }

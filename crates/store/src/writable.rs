@@ -4,17 +4,18 @@ use std::time::{Duration, Instant};
 
 use sqlx::{PgConnection, PgPool};
 
-use crate::connect::{ConnectError, describe};
-use crate::{Operation, Result, run};
+use crate::connect::{ConnectError, describe_database};
+use crate::{PgOperation, Result, run_statement};
 
 /// From one look at a database that cannot be written to the next.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// For one look.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why nothing can be written, if so; asked on a connection in hand.
-pub async fn why_read_only(connection: &mut PgConnection) -> Result<Option<&'static str>> {
-    let (is_standby, is_read_only): (bool, bool) = sqlx::query_as(READ_ONLY).fetch_one(connection).await?;
+pub async fn read_only_reason(connection: &mut PgConnection) -> Result<Option<&'static str>> {
+    let (is_standby, is_read_only): (bool, bool) =
+        sqlx::query_as(READ_ONLY_SQL).fetch_one(connection).await?;
     Ok(match (is_standby, is_read_only) {
         (true, _) => Some("is a standby (in recovery) and takes no writes"),
         (false, true) => Some("is read-only (default_transaction_read_only)"),
@@ -23,23 +24,24 @@ pub async fn why_read_only(connection: &mut PgConnection) -> Result<Option<&'sta
 }
 
 /// Waits until the database of `pool` can be written: a standby may become the primary while it is waited for.
-pub async fn wait_until_writable(pool: &PgPool, patience: Duration) -> Result<(), ConnectError> {
-    let (started, database) = (Instant::now(), describe(&pool.connect_options()));
+pub async fn wait_until_writable(pool: &PgPool, max_wait: Duration) -> Result<(), ConnectError> {
+    let (started, database) = (Instant::now(), describe_database(&pool.connect_options()));
     loop {
-        let looking = Operation::named("look_whether_writable").within(LOOK_TIMEOUT);
-        let reason = match run(pool, looking, |connection| Box::pin(why_read_only(connection))).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(reason)) => reason.to_owned(),
-            Err(error) => error.to_string(),
-        };
+        let operation = PgOperation::named("look_whether_writable").with_timeout(PROBE_TIMEOUT);
+        let reason =
+            match run_statement(pool, operation, |connection| Box::pin(read_only_reason(connection))).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(reason)) => reason.to_owned(),
+                Err(error) => error.to_string(),
+            };
         let waited = started.elapsed();
-        if waited >= patience {
+        if waited >= max_wait {
             return Err(ConnectError::ReadOnly { database, reason, waited });
         }
         tracing::warn!(database, reason, code = "UNAVAILABLE", "waiting for a database that can be written");
-        tokio::time::sleep(LOOK_EVERY.max(waited / 4).min(patience - waited)).await;
+        tokio::time::sleep(POLL_INTERVAL.max(waited / 4).min(max_wait - waited)).await;
     }
 }
 
-const READ_ONLY: &str =
+const READ_ONLY_SQL: &str =
     "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::bool -- writable";

@@ -1,14 +1,14 @@
-//! Tasks that action configs start: enqueued in the transaction of their event, on the job queue [`ACTIONS`].
+//! Tasks that action configs start: enqueued in the transaction of their event, on the job queue [`ACTION_TASK_QUEUE`].
 
 use std::collections::HashMap;
 
-use queue::{NewJob, Priority, enqueue_in_tx};
+use queue::{JobPriority, NewJob, enqueue_jobs_in_tx};
 use serde_json::Value as Json;
 use sqlx::PgConnection;
 use store::{Error, Result};
 
 /// The job queue that brings tasks of action configs to workers.
-pub const ACTIONS: &str = "actions";
+pub const ACTION_TASK_QUEUE: &str = "actions";
 
 /// A task to be started. Its type and params have been checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,27 +35,33 @@ pub struct ActionTask {
 
 /// Starts tasks when the caller's transaction commits: one id for each that is new. Three round trips, four if there are
 /// concurrency keys.
-pub async fn start_in_tx(connection: &mut PgConnection, tasks: &[ActionTask]) -> Result<Vec<i64>> {
+pub async fn start_action_tasks_in_tx(
+    connection: &mut PgConnection,
+    tasks: &[ActionTask],
+) -> Result<Vec<i64>> {
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = insert(connection, tasks).await?;
+    let rows = insert_action_tasks(connection, tasks).await?;
     let by_cause: HashMap<(i64, &str), &ActionTask> =
         tasks.iter().map(|task| ((task.event_id, task.action_config.as_str()), task)).collect();
     let jobs = rows.iter().filter_map(|(task_id, event_id, config)| {
         let task = by_cause.get(&(*event_id, config.as_str()))?;
-        Some(job(*task_id, 0, task.priority, task.concurrency_key.clone()))
+        Some(new_task_job(*task_id, 0, task.priority, task.concurrency_key.clone()))
     });
     let jobs: Vec<NewJob> = jobs.collect();
-    enqueue_in_tx(connection, ACTIONS, None, &jobs).await?;
+    enqueue_jobs_in_tx(connection, ACTION_TASK_QUEUE, None, &jobs).await?;
     Ok(rows.into_iter().map(|(task_id, ..)| task_id).collect())
 }
 
 /// The new ones in the order they came.
-async fn insert(connection: &mut PgConnection, tasks: &[ActionTask]) -> Result<Vec<(i64, i64, String)>> {
+async fn insert_action_tasks(
+    connection: &mut PgConnection,
+    tasks: &[ActionTask],
+) -> Result<Vec<(i64, i64, String)>> {
     let column = |of: fn(&ActionTask) -> i32| tasks.iter().map(of).collect::<Vec<i32>>();
     let join_events = |task: &ActionTask| task.join_events.as_ref().map(|events| Json::from(events.clone()));
-    sqlx::query_as(INSERT)
+    sqlx::query_as(INSERT_ACTION_TASKS_SQL)
         .bind(tasks.iter().map(|task| task.task_type.as_str()).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.params.to_string()).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.action_config.as_str()).collect::<Vec<_>>())
@@ -71,37 +77,42 @@ async fn insert(connection: &mut PgConnection, tasks: &[ActionTask]) -> Result<V
 }
 
 /// The job of a task. `retries`: how often the task was retried by hand; each time it is a job of its own.
-pub(crate) fn job(task_id: i64, retries: i32, priority: i32, concurrency_key: Option<String>) -> NewJob {
+pub(crate) fn new_task_job(
+    task_id: i64,
+    retries: i32,
+    priority: i32,
+    concurrency_key: Option<String>,
+) -> NewJob {
     NewJob {
-        key: Some(job_key(task_id, retries)),
+        key: Some(task_job_key(task_id, retries)),
         group: concurrency_key,
-        priority: urgency(priority),
+        priority: queue_priority(priority),
         payload: format!("{task_id}/{retries}").into_bytes(),
         ..NewJob::default()
     }
 }
 
-pub(crate) fn job_key(task_id: i64, retries: i32) -> String {
+pub(crate) fn task_job_key(task_id: i64, retries: i32) -> String {
     format!("task/{task_id}/{retries}")
 }
 
 /// The task of a job, and how often it had been retried.
-pub(crate) fn called_for(payload: &[u8]) -> Option<(i64, i32)> {
+pub(crate) fn parse_job_payload(payload: &[u8]) -> Option<(i64, i32)> {
     let (task_id, retries) = std::str::from_utf8(payload).ok()?.split_once('/')?;
     Some((task_id.parse().ok()?, retries.parse().ok()?))
 }
 
 /// The queue knows four.
-fn urgency(priority: i32) -> Priority {
+fn queue_priority(priority: i32) -> JobPriority {
     match priority {
-        1.. => Priority::High,
-        0 => Priority::Normal,
-        -9..=-1 => Priority::Low,
-        _ => Priority::Idle,
+        1.. => JobPriority::High,
+        0 => JobPriority::Normal,
+        -9..=-1 => JobPriority::Low,
+        _ => JobPriority::Idle,
     }
 }
 
-const INSERT: &str = "-- start_tasks
+const INSERT_ACTION_TASKS_SQL: &str = "-- start_tasks
 INSERT INTO tasks (task_type, params, action_config, event_id, join_events, priority, concurrency_key, max_attempts, depth)
 SELECT task_type, params::json, config, event_id,
        CASE WHEN events IS NOT NULL THEN ARRAY(SELECT e::bigint FROM jsonb_array_elements_text(events) AS e) END,
@@ -118,9 +129,12 @@ mod tests {
 
     #[test]
     fn a_job_knows_its_task() {
-        let job = job(17, 2, 5, None);
-        assert_eq!((called_for(&job.payload), job.priority), (Some((17, 2)), Priority::High));
-        assert_eq!(called_for(b"17"), None);
-        assert_eq!([0, -1, -10].map(urgency), [Priority::Normal, Priority::Low, Priority::Idle]);
+        let job = new_task_job(17, 2, 5, None);
+        assert_eq!((parse_job_payload(&job.payload), job.priority), (Some((17, 2)), JobPriority::High));
+        assert_eq!(parse_job_payload(b"17"), None);
+        assert_eq!(
+            [0, -1, -10].map(queue_priority),
+            [JobPriority::Normal, JobPriority::Low, JobPriority::Idle]
+        );
     }
 }

@@ -7,12 +7,12 @@ use serde_json::Value as Json;
 use sqlx::{PgConnection, PgPool};
 use store::{Result, run_tx};
 
-use crate::Status;
-use crate::report::{RUNNING, Report, Reporter, ended};
+use crate::TaskStatus;
+use crate::report::{STATUS_RUNNING, TaskStatusReport, TaskStatusReporter, reported_end_status};
 
 /// An attempt that has begun.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Begun {
+pub(crate) struct BegunAttempt {
     /// Which attempt, from 1: only the latest can end the task.
     pub(crate) number: u32,
     /// Which attempt since the task was last retried by hand.
@@ -29,16 +29,16 @@ pub(crate) struct Begun {
 
 /// Whether there was anything to begin.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Begin {
-    Begun(Begun),
+pub(crate) enum BeginAttemptOutcome {
+    Begun(BegunAttempt),
     /// It has ended, or was retried since.
-    Ended,
+    TaskEnded,
     /// There is no such task.
-    Unknown,
+    UnknownTask,
 }
 
 #[derive(sqlx::FromRow)]
-struct BegunRow {
+struct BegunAttemptRow {
     attempts: i32,
     attempts_before: i32,
     task_type: String,
@@ -51,42 +51,48 @@ struct BegunRow {
 }
 
 /// Begins an attempt: the attempts before it can no longer end the task. `retries`: see [`crate::task::called_for`].
-pub(crate) async fn begin(
+pub(crate) async fn begin_attempt(
     pool: &PgPool,
     task_id: i64,
     retries: i32,
-    reporter: &Arc<dyn Reporter>,
-) -> Result<Begin> {
+    reporter: &Arc<dyn TaskStatusReporter>,
+) -> Result<BeginAttemptOutcome> {
     let reporter = reporter.clone();
     run_tx(pool, "begin_task", move |connection| {
         let reporter = reporter.clone();
-        Box::pin(async move { begin_in_tx(connection, task_id, retries, &*reporter).await })
+        Box::pin(async move { begin_attempt_in_tx(connection, task_id, retries, &*reporter).await })
     })
     .await
 }
 
-async fn begin_in_tx(
+async fn begin_attempt_in_tx(
     connection: &mut PgConnection,
     task_id: i64,
     retries: i32,
-    reporter: &dyn Reporter,
-) -> Result<Begin> {
-    let row: Option<BegunRow> = sqlx::query_as(BEGIN)
+    reporter: &dyn TaskStatusReporter,
+) -> Result<BeginAttemptOutcome> {
+    let row: Option<BegunAttemptRow> = sqlx::query_as(BEGIN_ATTEMPT_SQL)
         .bind(task_id)
         .bind(retries)
-        .bind(RUNNING)
+        .bind(STATUS_RUNNING)
         .fetch_optional(&mut *connection)
         .await?;
     let Some(row) = row else {
         let known = sqlx::query_scalar("SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1) -- task_exists");
         let known: bool = known.bind(task_id).fetch_one(connection).await?;
-        return Ok(if known { Begin::Ended } else { Begin::Unknown });
+        return Ok(if known { BeginAttemptOutcome::TaskEnded } else { BeginAttemptOutcome::UnknownTask });
     };
     if let Some(action_config) = row.action_config.filter(|_| row.fresh) {
-        let report = Report { task_id, action_config, status: RUNNING, error: None, depth: row.depth };
+        let report = TaskStatusReport {
+            task_id,
+            action_config,
+            status: STATUS_RUNNING,
+            error: None,
+            depth: row.depth,
+        };
         reporter.report(connection, &report).await?;
     }
-    Ok(Begin::Begun(Begun {
+    Ok(BeginAttemptOutcome::Begun(BegunAttempt {
         number: row.attempts.unsigned_abs(),
         since_retry: (row.attempts - row.attempts_before).unsigned_abs(),
         task_type: row.task_type,
@@ -100,73 +106,81 @@ async fn begin_in_tx(
 
 /// How an attempt ends.
 #[derive(Debug, Clone)]
-pub(crate) struct End {
+pub(crate) struct AttemptEnd {
     pub(crate) task_id: i64,
     /// See [`crate::task::called_for`].
     pub(crate) retries: i32,
     pub(crate) number: u32,
-    pub(crate) status: Status,
+    pub(crate) status: TaskStatus,
     pub(crate) error: Option<String>,
     pub(crate) outcome: Option<Json>,
     /// Whether it was only not its turn: that counts as no attempt.
-    pub(crate) waits: bool,
+    pub(crate) is_deferred: bool,
     /// How long somebody else has put it off.
     pub(crate) postponed: Duration,
 }
 
 /// What became of an attempt's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum EndAttemptOutcome {
     /// It is stored.
     Stored,
     /// Nothing is changed: another attempt has begun since, and the task goes on. Whoever began it may have lost the task's
     /// job or message before, so nobody may drop those.
     Superseded,
     /// Nothing is changed: the task has ended, or was retried since.
-    Over,
+    TaskEnded,
 }
 
 /// Ends an attempt, if it is the latest one and the task has not ended.
-pub(crate) async fn end(pool: &PgPool, end: End, reporter: &Arc<dyn Reporter>) -> Result<Ending> {
+pub(crate) async fn end_attempt(
+    pool: &PgPool,
+    end: AttemptEnd,
+    reporter: &Arc<dyn TaskStatusReporter>,
+) -> Result<EndAttemptOutcome> {
     let (end, reporter) = (Arc::new(end), reporter.clone());
     run_tx(pool, "end_task", move |connection| {
         let (end, reporter) = (end.clone(), reporter.clone());
-        Box::pin(async move { end_in_tx(connection, &end, &*reporter).await })
+        Box::pin(async move { end_attempt_in_tx(connection, &end, &*reporter).await })
     })
     .await
 }
 
-async fn end_in_tx(connection: &mut PgConnection, end: &End, reporter: &dyn Reporter) -> Result<Ending> {
-    let status = ended(end.status);
-    let row: Option<(Option<String>, i16, bool)> = sqlx::query_as(END)
+async fn end_attempt_in_tx(
+    connection: &mut PgConnection,
+    end: &AttemptEnd,
+    reporter: &dyn TaskStatusReporter,
+) -> Result<EndAttemptOutcome> {
+    let status = reported_end_status(end.status);
+    let row: Option<(Option<String>, i16, bool)> = sqlx::query_as(END_ATTEMPT_SQL)
         .bind(end.task_id)
         .bind(end.number.cast_signed())
         .bind(end.status.name())
         .bind(&end.error)
         .bind(end.outcome.as_ref().map(Json::to_string))
         .bind(status)
-        .bind(end.waits)
+        .bind(end.is_deferred)
         .bind(end.postponed.as_secs_f64())
         .fetch_optional(&mut *connection)
         .await?;
     let Some((action_config, depth, fresh)) = row else {
-        let goes_on = sqlx::query_scalar(GOES_ON).bind(end.task_id).bind(end.retries);
+        let goes_on = sqlx::query_scalar(TASK_GOES_ON_SQL).bind(end.task_id).bind(end.retries);
         let goes_on: bool = goes_on.fetch_one(connection).await?;
-        return Ok(if goes_on { Ending::Superseded } else { Ending::Over });
+        return Ok(if goes_on { EndAttemptOutcome::Superseded } else { EndAttemptOutcome::TaskEnded });
     };
     if let (Some(action_config), Some(status), true) = (action_config, status, fresh) {
         let error = end.error.clone();
-        let report = Report { task_id: end.task_id, action_config, status, error, depth };
+        let report = TaskStatusReport { task_id: end.task_id, action_config, status, error, depth };
         reporter.report(connection, &report).await?;
     }
-    Ok(Ending::Stored)
+    Ok(EndAttemptOutcome::Stored)
 }
 
-const GOES_ON: &str = "SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1 AND retries = $2
+const TASK_GOES_ON_SQL: &str = "SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1 AND retries = $2
     AND status IN ('waiting', 'running')) -- task_goes_on";
 
 /// A repetition whose first answer was lost has been reported already.
-const BEGIN: &str = "-- begin_task
+const BEGIN_ATTEMPT_SQL: &str = "-- begin_task
 WITH found AS MATERIALIZED (
     SELECT task_id, reported FROM tasks
     WHERE task_id = $1 AND retries = $2 AND status IN ('waiting', 'running') FOR UPDATE
@@ -178,7 +192,7 @@ RETURNING t.attempts, t.attempts_before, t.task_type, t.params::text, t.action_c
           t.postponed, f.reported IS DISTINCT FROM $3 AS fresh";
 
 /// A repetition whose first answer was lost finds its own end, and postpones nothing once more.
-const END: &str = "-- end_task
+const END_ATTEMPT_SQL: &str = "-- end_task
 WITH found AS MATERIALIZED (
     SELECT task_id, reported, status FROM tasks
     WHERE task_id = $1 AND attempts = $2 AND status IN ('running', $3) FOR UPDATE

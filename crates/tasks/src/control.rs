@@ -3,37 +3,37 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use queue::{enqueue_in_tx, forget_dead_in_tx, hurry_in_tx};
+use queue::{delete_dead_jobs_in_tx, enqueue_jobs_in_tx, hurry_jobs_in_tx};
 use sqlx::PgConnection;
-use store::{Result, run_tx_refusable};
+use store::{Result, run_refusable_tx};
 
-use crate::action::{ACTIONS, job, job_key};
-use crate::task::message;
-use crate::{Status, Tasks};
+use crate::action::{ACTION_TASK_QUEUE, new_task_job, task_job_key};
+use crate::task::new_task_message;
+use crate::{TaskStatus, TaskStore};
 
 /// The channel on which workers hear of tasks that are cancelled; the payload is the task.
 pub const CANCELLED_CHANNEL: &str = "tasks_cancelled";
 
 /// What became of a word about a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done {
+pub enum TaskControlOutcome {
     /// It was followed, or already had been.
-    Followed,
+    Applied,
     /// There is no such task.
-    Unknown,
+    UnknownTask,
     /// The task's status does not allow it.
-    Not(String),
+    ForbiddenByStatus(String),
 }
 
-impl Done {
+impl TaskControlOutcome {
     /// Says no because of the task's status, which an earlier try may have made.
     fn is_refused(&self) -> bool {
-        matches!(self, Done::Not(_))
+        matches!(self, TaskControlOutcome::ForbiddenByStatus(_))
     }
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+struct TaskControlRow {
     status: String,
     task_type: String,
     schedule: Option<String>,
@@ -43,16 +43,16 @@ struct Row {
     retries: i32,
 }
 
-impl Row {
-    fn is(&self, status: Status) -> bool {
+impl TaskControlRow {
+    fn has_status(&self, status: TaskStatus) -> bool {
         self.status == status.name()
     }
 }
 
-impl Tasks {
+impl TaskStore {
     /// Cancels a task that has not ended: it is not begun any more, and what is in work is dropped at its next await.
-    pub async fn cancel(&self, task_id: i64) -> Result<Done> {
-        run_tx_refusable(&self.pool, "cancel_task", Done::is_refused, move |connection| {
+    pub async fn cancel(&self, task_id: i64) -> Result<TaskControlOutcome> {
+        run_refusable_tx(&self.pool, "cancel_task", TaskControlOutcome::is_refused, move |connection| {
             Box::pin(async move { cancel_in_tx(connection, task_id).await })
         })
         .await
@@ -60,11 +60,11 @@ impl Tasks {
 
     /// Tries a task that failed or was cancelled again, with no attempts used up; one that waits for its next attempt is
     /// due now.
-    pub async fn retry(&self, task_id: i64) -> Result<Done> {
+    pub async fn retry(&self, task_id: i64) -> Result<TaskControlOutcome> {
         // What this call has made of `retries` in a try whose commit may have been answered or not.
-        let (tasks, made) = (self.clone(), Arc::new(AtomicI32::new(i32::MAX)));
-        run_tx_refusable(&self.pool, "retry_task", Done::is_refused, move |connection| {
-            let (tasks, made) = (tasks.clone(), made.clone());
+        let (tasks, own_retries) = (self.clone(), Arc::new(AtomicI32::new(i32::MAX)));
+        run_refusable_tx(&self.pool, "retry_task", TaskControlOutcome::is_refused, move |connection| {
+            let (tasks, made) = (tasks.clone(), own_retries.clone());
             Box::pin(async move { tasks.retry_in_tx(connection, task_id, &made).await })
         })
         .await
@@ -74,20 +74,22 @@ impl Tasks {
         &self,
         connection: &mut PgConnection,
         task_id: i64,
-        made: &AtomicI32,
-    ) -> Result<Done> {
-        let Some(row) = lock(connection, task_id).await? else { return Ok(Done::Unknown) };
-        if row.retries >= made.load(Ordering::Relaxed) {
+        own_retries: &AtomicI32,
+    ) -> Result<TaskControlOutcome> {
+        let Some(row) = lock_task(connection, task_id).await? else {
+            return Ok(TaskControlOutcome::UnknownTask);
+        };
+        if row.retries >= own_retries.load(Ordering::Relaxed) {
             // By this very call: it was committed, and only the answer was lost.
-            return Ok(Done::Followed);
+            return Ok(TaskControlOutcome::Applied);
         }
-        let key = job_key(task_id, row.retries);
-        if row.is(Status::Waiting) {
-            hurry_in_tx(connection, ACTIONS, &[key]).await?;
-            return Ok(Done::Followed);
+        let key = task_job_key(task_id, row.retries);
+        if row.has_status(TaskStatus::Waiting) {
+            hurry_jobs_in_tx(connection, ACTION_TASK_QUEUE, &[key]).await?;
+            return Ok(TaskControlOutcome::Applied);
         }
-        if !row.is(Status::Failed) && !row.is(Status::Cancelled) {
-            return Ok(Done::Not(row.status));
+        if !row.has_status(TaskStatus::Failed) && !row.has_status(TaskStatus::Cancelled) {
+            return Ok(TaskControlOutcome::ForbiddenByStatus(row.status));
         }
         sqlx::query(
             "UPDATE tasks SET status = 'waiting', retries = retries + 1, attempts_before = attempts, postponed = 0,
@@ -96,27 +98,27 @@ impl Tasks {
         .bind(task_id)
         .execute(&mut *connection)
         .await?;
-        forget_dead_in_tx(connection, ACTIONS, &[key]).await?;
+        delete_dead_jobs_in_tx(connection, ACTION_TASK_QUEUE, &[key]).await?;
         let retries = row.retries + 1;
-        made.store(retries, Ordering::Relaxed);
+        own_retries.store(retries, Ordering::Relaxed);
         if row.action_config.is_some() {
-            let job = job(task_id, retries, row.priority, row.concurrency_key);
-            enqueue_in_tx(connection, ACTIONS, None, &[job]).await?;
+            let job = new_task_job(task_id, retries, row.priority, row.concurrency_key);
+            enqueue_jobs_in_tx(connection, ACTION_TASK_QUEUE, None, &[job]).await?;
         } else {
-            let message = message(task_id, &row.task_type, row.schedule.as_deref(), retries);
+            let message = new_task_message(task_id, &row.task_type, row.schedule.as_deref(), retries);
             self.send_in_tx(connection, message).await?;
         }
-        Ok(Done::Followed)
+        Ok(TaskControlOutcome::Applied)
     }
 }
 
-async fn cancel_in_tx(connection: &mut PgConnection, task_id: i64) -> Result<Done> {
-    let Some(row) = lock(connection, task_id).await? else { return Ok(Done::Unknown) };
-    if row.is(Status::Cancelled) {
-        return Ok(Done::Followed);
+async fn cancel_in_tx(connection: &mut PgConnection, task_id: i64) -> Result<TaskControlOutcome> {
+    let Some(row) = lock_task(connection, task_id).await? else { return Ok(TaskControlOutcome::UnknownTask) };
+    if row.has_status(TaskStatus::Cancelled) {
+        return Ok(TaskControlOutcome::Applied);
     }
-    if !row.is(Status::Waiting) && !row.is(Status::Running) {
-        return Ok(Done::Not(row.status));
+    if !row.has_status(TaskStatus::Waiting) && !row.has_status(TaskStatus::Running) {
+        return Ok(TaskControlOutcome::ForbiddenByStatus(row.status));
     }
     sqlx::query(
         "WITH told AS (SELECT pg_notify($2, $1::text))
@@ -127,11 +129,11 @@ async fn cancel_in_tx(connection: &mut PgConnection, task_id: i64) -> Result<Don
     .execute(&mut *connection)
     .await?;
     // Its job finds it ended, and makes room for others with its concurrency key.
-    hurry_in_tx(connection, ACTIONS, &[job_key(task_id, row.retries)]).await?;
-    Ok(Done::Followed)
+    hurry_jobs_in_tx(connection, ACTION_TASK_QUEUE, &[task_job_key(task_id, row.retries)]).await?;
+    Ok(TaskControlOutcome::Applied)
 }
 
-async fn lock(connection: &mut PgConnection, task_id: i64) -> Result<Option<Row>> {
+async fn lock_task(connection: &mut PgConnection, task_id: i64) -> Result<Option<TaskControlRow>> {
     let row = sqlx::query_as(
         "SELECT status, task_type, schedule, action_config, priority, concurrency_key, retries
          FROM tasks WHERE task_id = $1 FOR UPDATE -- lock_task",

@@ -5,7 +5,7 @@ use store::Result;
 
 /// Why tasks were given up, told once for all of a type to which the same happened.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-pub struct Failure {
+pub struct TaskFailureRow {
     /// Their type.
     pub task_type: String,
     /// What happened.
@@ -19,14 +19,16 @@ pub struct Failure {
 }
 
 /// At most `limit` of the last day, the latest first.
-pub async fn recent_failures(pool: &PgPool, limit: i64) -> Result<Vec<Failure>> {
-    store::run(pool, "recent_task_failures", move |connection| {
-        Box::pin(async move { Ok(sqlx::query_as(FAILURES).bind(limit).fetch_all(connection).await?) })
+pub async fn recent_task_failures(pool: &PgPool, limit: i64) -> Result<Vec<TaskFailureRow>> {
+    store::run_statement(pool, "recent_task_failures", move |connection| {
+        Box::pin(async move {
+            Ok(sqlx::query_as(RECENT_TASK_FAILURES_SQL).bind(limit).fetch_all(connection).await?)
+        })
     })
     .await
 }
 
-const FAILURES: &str = "-- recent_task_failures
+const RECENT_TASK_FAILURES_SQL: &str = "-- recent_task_failures
 SELECT task_type, coalesce(error, '') AS error, count(*) AS tasks, max(task_id) AS latest,
        greatest(extract(epoch FROM now() - max(ended_at)), 0)::float8 AS seconds_ago
 FROM tasks WHERE ended_at > now() - interval '1 day' AND status = 'failed'

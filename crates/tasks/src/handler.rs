@@ -10,15 +10,15 @@ use reconcile::{Field, Problem, Step, listed, suggestion};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use crate::Tasks;
+use crate::TaskStore;
 
 /// Carries out the tasks of one type. A task may be begun again after it was carried out, in part or whole (a worker was
 /// killed, or paused for long): handlers must be idempotent.
-pub trait Handler: Send + Sync + 'static {
+pub trait TaskHandler: Send + Sync + 'static {
     /// The type's name, such as `ledger.partitions`.
     const TASK_TYPE: &'static str;
     /// Params that are URLs: what templates put into them is escaped.
-    const URLS: &'static [&'static str] = &[];
+    const URL_PARAMS: &'static [&'static str] = &[];
     /// What the task's `params` are read as: a struct that denies unknown fields.
     type Params: DeserializeOwned + Send;
 
@@ -26,27 +26,27 @@ pub trait Handler: Send + Sync + 'static {
     /// latest.
     fn run(
         &self,
-        attempt: &Attempt,
+        attempt: &TaskAttempt,
         params: Self::Params,
-    ) -> impl Future<Output = Result<Json, TaskError>> + Send;
+    ) -> impl Future<Output = Result<Json, TaskAttemptError>> + Send;
 }
 
 /// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TaskError {
+pub enum TaskAttemptError {
     /// Another attempt may succeed.
     Temporary(String),
     /// None will.
     Permanent(String),
     /// It is not its turn yet: begun again after so long. That uses up no attempt, however often.
-    Later(Duration, String),
-    /// Somebody else asks for it to be begun again after so long: as [`TaskError::Later`], but not for ever.
-    PutOff(Duration, String),
+    Deferred(Duration, String),
+    /// Somebody else asks for it to be begun again after so long: as [`TaskAttemptError::Deferred`], but not for ever.
+    Postponed(Duration, String),
 }
 
 /// One attempt at a task.
 #[derive(Clone)]
-pub struct Attempt {
+pub struct TaskAttempt {
     /// The task.
     pub task_id: i64,
     /// Which attempt, from 1.
@@ -54,15 +54,15 @@ pub struct Attempt {
     /// The task's place in its chain of events and tasks; 0 if no event has started it.
     pub depth: i16,
     /// For enqueueing further tasks.
-    pub tasks: Tasks,
+    pub tasks: TaskStore,
 }
 
-impl Attempt {
+impl TaskAttempt {
     /// Notes what the task brings about elsewhere, by a kind and ids: the way back from there. Before it is done, so that
     /// nothing is without it.
     pub async fn note_effects(&self, kind: &'static str, ids: Vec<String>) -> store::Result<()> {
         let task_id = self.task_id;
-        store::run(&self.tasks.pool, "note_task_effects", move |connection| {
+        store::run_statement(&self.tasks.pool, "note_task_effects", move |connection| {
             let ids = ids.clone();
             Box::pin(async move {
                 let noted = sqlx::query(
@@ -83,14 +83,14 @@ pub struct TaskType {
     /// Its name.
     pub name: &'static str,
     /// Params that are URLs.
-    pub urls: &'static [&'static str],
-    check: fn(&Json) -> Result<(), Problem>,
+    pub url_params: &'static [&'static str],
+    check_fn: fn(&Json) -> Result<(), Problem>,
 }
 
 impl TaskType {
     /// That of a handler.
-    pub const fn of<H: Handler>() -> Self {
-        Self { name: H::TASK_TYPE, urls: H::URLS, check: check::<H::Params> }
+    pub const fn of_handler<H: TaskHandler>() -> Self {
+        Self { name: H::TASK_TYPE, url_params: H::URL_PARAMS, check_fn: check_params_as::<H::Params> }
     }
 
     /// The one of this name, or what to say to whoever gave it.
@@ -104,8 +104,8 @@ impl TaskType {
     }
 
     /// What is wrong with `params`, as a field below `place`, where they are.
-    pub fn check(&self, place: &str, params: &Json) -> Result<(), Problem> {
-        (self.check)(params).map_err(|problem| {
+    pub fn check_params(&self, place: &str, params: &Json) -> Result<(), Problem> {
+        (self.check_fn)(params).map_err(|problem| {
             let field = problem.field.steps().iter().fold(Field::from(place), |field, step| match step {
                 Step::Key(key) => field.key(key.clone()),
                 Step::Index(index) => field.index(*index),
@@ -115,41 +115,49 @@ impl TaskType {
     }
 }
 
-fn check<P: DeserializeOwned>(params: &Json) -> Result<(), Problem> {
-    read::<P>(params).map(drop)
+fn check_params_as<P: DeserializeOwned>(params: &Json) -> Result<(), Problem> {
+    parse_params::<P>(params).map(drop)
 }
 
-fn read<P: DeserializeOwned>(params: &Json) -> Result<P, Problem> {
+fn parse_params<P: DeserializeOwned>(params: &Json) -> Result<P, Problem> {
     serde_path_to_error::deserialize(params).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." { Field::default() } else { Field::from(path.as_str()) };
-        Problem { field, reason: with_nearest(error.into_inner().to_string()) }
+        Problem { field, reason: add_field_suggestion(error.into_inner().to_string()) }
     })
 }
 
 /// An unknown field that is nearly one of several there are.
-fn with_nearest(reason: String) -> String {
+fn add_field_suggestion(reason: String) -> String {
     let Some(names) = reason.strip_prefix("unknown field `") else { return reason };
     let mut quoted = names.split('`').step_by(2);
-    let given = quoted.next().unwrap_or_default();
+    let unknown_field = quoted.next().unwrap_or_default();
     let known: Vec<&str> = quoted.collect();
-    let near = if known.len() > 1 { suggestion(given, known) } else { String::new() };
+    let near = if known.len() > 1 { suggestion(unknown_field, known) } else { String::new() };
     format!("{reason}{near}")
 }
 
 /// A handler whose type of params is forgotten.
-trait Erased: Send + Sync {
-    fn run<'a>(&'a self, attempt: &'a Attempt, params: Json) -> BoxFuture<'a, Result<Json, TaskError>>;
+trait ErasedTaskHandler: Send + Sync {
+    fn run<'a>(
+        &'a self,
+        attempt: &'a TaskAttempt,
+        params: Json,
+    ) -> BoxFuture<'a, Result<Json, TaskAttemptError>>;
 }
 
-impl<H: Handler> Erased for H {
-    fn run<'a>(&'a self, attempt: &'a Attempt, params: Json) -> BoxFuture<'a, Result<Json, TaskError>> {
-        match read::<H::Params>(&params) {
-            Ok(params) => Box::pin(Handler::run(self, attempt, params)),
+impl<H: TaskHandler> ErasedTaskHandler for H {
+    fn run<'a>(
+        &'a self,
+        attempt: &'a TaskAttempt,
+        params: Json,
+    ) -> BoxFuture<'a, Result<Json, TaskAttemptError>> {
+        match parse_params::<H::Params>(&params) {
+            Ok(params) => Box::pin(TaskHandler::run(self, attempt, params)),
             // Checked when it was enqueued, perhaps by another version.
             Err(problem) => {
                 let reason = format!("params: {} {}", problem.field, problem.reason);
-                Box::pin(std::future::ready(Err(TaskError::Permanent(reason))))
+                Box::pin(std::future::ready(Err(TaskAttemptError::Permanent(reason))))
             }
         }
     }
@@ -157,11 +165,11 @@ impl<H: Handler> Erased for H {
 
 /// The handlers of a worker.
 #[derive(Clone, Default)]
-pub struct Handlers(HashMap<&'static str, Arc<dyn Erased>>);
+pub struct TaskHandlers(HashMap<&'static str, Arc<dyn ErasedTaskHandler>>);
 
-impl Handlers {
+impl TaskHandlers {
     /// With one more.
-    pub fn with<H: Handler>(mut self, handler: H) -> Self {
+    pub fn with_handler<H: TaskHandler>(mut self, handler: H) -> Self {
         self.0.insert(H::TASK_TYPE, Arc::new(handler));
         self
     }
@@ -169,13 +177,13 @@ impl Handlers {
     pub(crate) async fn run(
         &self,
         task_type: &str,
-        attempt: &Attempt,
+        attempt: &TaskAttempt,
         params: Json,
-    ) -> Result<Json, TaskError> {
+    ) -> Result<Json, TaskAttemptError> {
         match self.0.get(task_type) {
             Some(handler) => handler.run(attempt, params).await,
             // A newer program's: another worker may be that.
-            None => Err(TaskError::Temporary(format!("this worker knows no task type `{task_type}`"))),
+            None => Err(TaskAttemptError::Temporary(format!("this worker knows no task type `{task_type}`"))),
         }
     }
 }

@@ -17,32 +17,34 @@ use serving::path::Path;
 use serving::query::{NoQuery, Query};
 
 use crate::event_id;
-use crate::task::OWN_KEY;
-use crate::{Done, Enqueued, Filter, NewTask, Status, Task, TaskType, Tasks};
+use crate::task::OWN_KEY_PREFIX;
+use crate::{
+    NewTask, TaskControlOutcome, TaskEnqueueOutcome, TaskFilter, TaskRow, TaskStatus, TaskStore, TaskType,
+};
 
 /// Longest key, in bytes.
-const LONGEST_KEY: usize = 256;
+const MAX_TASK_KEY_BYTES: usize = 256;
 /// Tasks of a listing, unless the caller says otherwise, and at most.
-const LIMIT: i64 = 100;
-const MOST: i64 = 1000;
+const DEFAULT_TASKS_PER_PAGE: i64 = 100;
+const MAX_TASKS_PER_PAGE: i64 = 1000;
 
 /// The description of the routes.
-pub const DESCRIPTION: &str = include_str!("../openapi.yaml");
+pub const TASKS_OPENAPI_YAML: &str = include_str!("../openapi.yaml");
 
 /// The routes.
-pub fn routes(tasks: Tasks) -> Router {
+pub fn task_routes(tasks: TaskStore) -> Router {
     Router::new()
-        .route("/api/v1/tasks", get(list).post(post))
-        .route("/api/v1/tasks/{id}", get(show))
-        .route("/api/v1/tasks/{id}/retry", posting(retry))
-        .route("/api/v1/tasks/{id}/cancel", posting(cancel))
+        .route("/api/v1/tasks", get(list_tasks).post(post_task))
+        .route("/api/v1/tasks/{id}", get(get_task))
+        .route("/api/v1/tasks/{id}/retry", posting(retry_task))
+        .route("/api/v1/tasks/{id}/cancel", posting(cancel_task))
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(tasks)
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Request {
+struct PostTaskRequest {
     task_type: String,
     #[serde(default, deserialize_with = "serving::body::or_default")]
     params: Map<String, Value>,
@@ -50,103 +52,112 @@ struct Request {
     task_key: Option<String>,
 }
 
-async fn post(
-    State(tasks): State<Tasks>,
+async fn post_task(
+    State(tasks): State<TaskStore>,
     NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let types = tasks.types.clone();
-    let new = compute::read(body.len(), move || read(&body, &types)).await?;
+    let new = compute::read(body.len(), move || parse_new_task(&body, &types)).await?;
     let answer = |status: StatusCode, id: i64| Ok((status, Json(json!({"id": id}))).into_response());
-    match tasks.enqueue(new).await.map_err(unavailable)? {
-        Enqueued::Added(id) => answer(StatusCode::CREATED, id),
-        Enqueued::There(id) => answer(StatusCode::OK, id),
-        Enqueued::Other(id) => {
+    match tasks.enqueue(new).await.map_err(database_error)? {
+        TaskEnqueueOutcome::Added(id) => answer(StatusCode::CREATED, id),
+        TaskEnqueueOutcome::Existing(id) => answer(StatusCode::OK, id),
+        TaskEnqueueOutcome::KeyConflict(id) => {
             let message = "task_key: a task with other content has this key";
             Err(ApiError::new(Code::Conflict, message).arg("field", "task_key").arg("id", id))
         }
     }
 }
 
-fn read(body: &[u8], types: &[TaskType]) -> Result<NewTask, ApiError> {
+fn parse_new_task(body: &[u8], types: &[TaskType]) -> Result<NewTask, ApiError> {
     let request = body::parse(body)?;
     check_exact(body)?;
-    checked(request, types)
+    validate_new_task(request, types)
 }
 
-fn checked(request: Request, types: &[TaskType]) -> Result<NewTask, ApiError> {
+fn validate_new_task(request: PostTaskRequest, types: &[TaskType]) -> Result<NewTask, ApiError> {
     let task_type = TaskType::find(&request.task_type, types);
     let task_type = task_type.map_err(|reason| ApiError::field("task_type", reason))?;
     let params = Value::Object(request.params);
-    if let Err(problem) = task_type.check("params", &params) {
+    if let Err(problem) = task_type.check_params("params", &params) {
         return Err(ApiError::field(problem.field.to_string(), problem.reason));
     }
     if let Some(key) = &request.task_key
-        && (key.is_empty() || key.len() > LONGEST_KEY || key.contains('\0') || key.starts_with(OWN_KEY))
+        && (key.is_empty()
+            || key.len() > MAX_TASK_KEY_BYTES
+            || key.contains('\0')
+            || key.starts_with(OWN_KEY_PREFIX))
     {
-        let reason = format!("must have 1 to {LONGEST_KEY} bytes and no NUL, and not begin with U+0001");
+        let reason =
+            format!("must have 1 to {MAX_TASK_KEY_BYTES} bytes and no NUL, and not begin with U+0001");
         return Err(ApiError::field("task_key", reason));
     }
     Ok(NewTask { task_type: request.task_type, params, key: request.task_key, tick: None })
 }
 
-async fn show(State(tasks): State<Tasks>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let task = tasks.get(task_id(&id)?).await.map_err(unavailable)?.ok_or_else(nothing)?;
-    Ok(Json(shown(&task)))
+async fn get_task(State(tasks): State<TaskStore>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    let task = tasks.get(parse_task_id(&id)?).await.map_err(database_error)?.ok_or_else(task_not_found)?;
+    Ok(Json(task_json(&task)))
 }
 
-async fn retry(
-    State(tasks): State<Tasks>,
+async fn retry_task(
+    State(tasks): State<TaskStore>,
     Path(id): Path<String>,
     NoQuery: NoQuery,
 ) -> Result<Json<Value>, ApiError> {
-    let done = tasks.retry(task_id(&id)?).await.map_err(unavailable)?;
-    followed(tasks, id, done, "only a failed, cancelled or waiting task can be retried").await
+    let outcome = tasks.retry(parse_task_id(&id)?).await.map_err(database_error)?;
+    control_response(tasks, id, outcome, "only a failed, cancelled or waiting task can be retried").await
 }
 
-async fn cancel(
-    State(tasks): State<Tasks>,
+async fn cancel_task(
+    State(tasks): State<TaskStore>,
     Path(id): Path<String>,
     NoQuery: NoQuery,
 ) -> Result<Json<Value>, ApiError> {
-    let done = tasks.cancel(task_id(&id)?).await.map_err(unavailable)?;
-    followed(tasks, id, done, "only a waiting or running task can be cancelled").await
+    let outcome = tasks.cancel(parse_task_id(&id)?).await.map_err(database_error)?;
+    control_response(tasks, id, outcome, "only a waiting or running task can be cancelled").await
 }
 
 /// The task as it is now, or why nothing was changed.
-async fn followed(tasks: Tasks, id: String, done: Done, rule: &str) -> Result<Json<Value>, ApiError> {
-    match done {
-        Done::Followed => show(State(tasks), Path(id)).await,
-        Done::Unknown => Err(nothing()),
-        Done::Not(status) => {
+async fn control_response(
+    tasks: TaskStore,
+    id: String,
+    outcome: TaskControlOutcome,
+    rule: &str,
+) -> Result<Json<Value>, ApiError> {
+    match outcome {
+        TaskControlOutcome::Applied => get_task(State(tasks), Path(id)).await,
+        TaskControlOutcome::UnknownTask => Err(task_not_found()),
+        TaskControlOutcome::ForbiddenByStatus(status) => {
             Err(ApiError::new(Code::Conflict, format!("{rule}: this one is {status}")).arg("status", status))
         }
     }
 }
 
-fn nothing() -> ApiError {
+fn task_not_found() -> ApiError {
     ApiError::new(Code::NotFound, "there is no such task; ids are whole numbers")
 }
 
-fn task_id(id: &str) -> Result<i64, ApiError> {
-    id.parse().map_err(|_| nothing())
+fn parse_task_id(id: &str) -> Result<i64, ApiError> {
+    id.parse().map_err(|_| task_not_found())
 }
 
-async fn list(
-    State(tasks): State<Tasks>,
-    Query(given): Query<Vec<(String, String)>>,
+async fn list_tasks(
+    State(tasks): State<TaskStore>,
+    Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<Value>, ApiError> {
-    let listed = tasks.list(filter(given)?).await.map_err(unavailable)?;
-    Ok(Json(json!({"result": listed.iter().map(shown).collect::<Vec<_>>()})))
+    let listed = tasks.list(parse_task_filter(pairs)?).await.map_err(database_error)?;
+    Ok(Json(json!({"result": listed.iter().map(task_json).collect::<Vec<_>>()})))
 }
 
-fn filter(given: Vec<(String, String)>) -> Result<Filter, ApiError> {
-    let mut filter = Filter { limit: LIMIT, ..Filter::default() };
-    for (name, value) in given {
+fn parse_task_filter(pairs: Vec<(String, String)>) -> Result<TaskFilter, ApiError> {
+    let mut filter = TaskFilter { limit: DEFAULT_TASKS_PER_PAGE, ..TaskFilter::default() };
+    for (name, value) in pairs {
         match name.as_str() {
             "status" => {
-                let names = || Status::ALL.iter().map(|status| status.name());
-                let status = Status::ALL.into_iter().find(|status| status.name() == value);
+                let names = || TaskStatus::ALL.iter().map(|status| status.name());
+                let status = TaskStatus::ALL.into_iter().find(|status| status.name() == value);
                 let status = status.ok_or_else(|| {
                     ApiError::field("status", format!("must be one of {}", listed(names())))
                 })?;
@@ -156,7 +167,7 @@ fn filter(given: Vec<(String, String)>) -> Result<Filter, ApiError> {
             "action_config" => filter.action_config = Some(value.replace('\0', "")),
             "event_id" => {
                 let refused = || ApiError::field("event_id", "must be the _id of an event");
-                filter.event_id = Some(event_id::parse(&value).ok_or_else(refused)?);
+                filter.event_id = Some(event_id::parse_event_id(&value).ok_or_else(refused)?);
             }
             "order_id" => filter.effect = Some(("order", value.replace('\0', ""))),
             "run_id" => filter.effect = Some(("run", value.replace('\0', ""))),
@@ -166,8 +177,10 @@ fn filter(given: Vec<(String, String)>) -> Result<Filter, ApiError> {
                     Some(before.map_err(|_| ApiError::field("before", "must be the id of a task"))?);
             }
             "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
-                let refused = || ApiError::field("limit", format!("must be a whole number from 1 to {MOST}"));
+                let limit = value.parse().ok().filter(|limit| (1..=MAX_TASKS_PER_PAGE).contains(limit));
+                let refused = || {
+                    ApiError::field("limit", format!("must be a whole number from 1 to {MAX_TASKS_PER_PAGE}"))
+                };
                 filter.limit = limit.ok_or_else(refused)?;
             }
             _ => {
@@ -181,7 +194,7 @@ fn filter(given: Vec<(String, String)>) -> Result<Filter, ApiError> {
 }
 
 /// Absent are what a task does not have (yet).
-fn shown(task: &Task) -> Value {
+fn task_json(task: &TaskRow) -> Value {
     let json = |text: &String| text.parse::<Value>().unwrap_or_default();
     let mut shown = Map::new();
     let mut put = |name: &str, value: Option<Value>| {
@@ -192,15 +205,15 @@ fn shown(task: &Task) -> Value {
     put("id", Some(task.task_id.into()));
     put("task_type", Some(task.task_type.clone().into()));
     put("params", Some(json(&task.params)));
-    let key = task.task_key.clone().filter(|key| !key.starts_with(OWN_KEY));
+    let key = task.task_key.clone().filter(|key| !key.starts_with(OWN_KEY_PREFIX));
     put("task_key", key.map(Value::from));
     put("schedule", task.schedule.clone().map(Value::from));
-    put("tick", task.tick.map(moment));
+    put("tick", task.tick.map(time_json));
     put("action_config", task.action_config.clone().map(Value::from));
-    put("event_id", task.event_id.map(|id| event_id::shown(id).into()));
+    put("event_id", task.event_id.map(|id| event_id::format_event_id(id).into()));
     put(
         "join_events",
-        task.join_events.as_ref().map(|ids| ids.iter().copied().map(event_id::shown).collect()),
+        task.join_events.as_ref().map(|ids| ids.iter().copied().map(event_id::format_event_id).collect()),
     );
     if task.action_config.is_some() {
         put("priority", Some(task.priority.into()));
@@ -211,16 +224,16 @@ fn shown(task: &Task) -> Value {
     put("attempts", Some(task.attempts.into()));
     put("error", Some(task.error.clone().into()));
     put("outcome", task.outcome.as_ref().map(json));
-    put("created_at", Some(moment(task.created_at)));
-    put("started_at", task.started_at.map(moment));
-    put("ended_at", task.ended_at.map(moment));
+    put("created_at", Some(time_json(task.created_at)));
+    put("started_at", task.started_at.map(time_json));
+    put("ended_at", task.ended_at.map(time_json));
     Value::Object(shown)
 }
 
-fn moment(moment: DateTime<Utc>) -> Value {
+fn time_json(moment: DateTime<Utc>) -> Value {
     moment.to_rfc3339_opts(SecondsFormat::AutoSi, true).into()
 }
 
-fn unavailable(error: store::Error) -> ApiError {
+fn database_error(error: store::Error) -> ApiError {
     of_database("the control database", error)
 }

@@ -7,73 +7,76 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{Notifications, Result, Told, run};
+use store::{ChannelWakeup, PgNotificationHub, Result, run_statement};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::CANCELLED_CHANNEL;
 
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const CANCELLED_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What is in work; clones share it.
 #[derive(Clone, Default)]
-pub struct Running(Arc<Mutex<HashMap<(i64, u32), CancellationToken>>>);
+pub struct RunningAttempts(Arc<Mutex<HashMap<(i64, u32), CancellationToken>>>);
 
 /// An attempt in work, until this is dropped.
-pub(crate) struct InWork {
-    running: Running,
+pub(crate) struct RunningAttemptGuard {
+    running: RunningAttempts,
     attempt: (i64, u32),
-    pub(crate) cancelled: CancellationToken,
+    pub(crate) cancellation: CancellationToken,
 }
 
-impl Drop for InWork {
+impl Drop for RunningAttemptGuard {
     fn drop(&mut self) {
         self.running.lock().remove(&self.attempt);
     }
 }
 
-impl Running {
+impl RunningAttempts {
     /// Starts listening for tasks that are cancelled; `notifications` must listen on [`CANCELLED_CHANNEL`].
-    pub fn start(pool: PgPool, notifications: &Notifications, stop: CancellationToken) -> Self {
+    pub fn start(pool: PgPool, notifications: &PgNotificationHub, stop: CancellationToken) -> Self {
         let running = Self::default();
-        let (watched, mut heard) = (running.clone(), notifications.listener(CANCELLED_CHANNEL, LOOK_EVERY));
+        let (watched, mut subscriber) =
+            (running.clone(), notifications.subscribe_channel(CANCELLED_CHANNEL, CANCELLED_POLL_INTERVAL));
         tokio::spawn(async move {
             while !stop.is_cancelled() {
-                match heard.next().await {
-                    Told::Said(task_id) => task_id.parse().iter().for_each(|id| watched.cancel(*id)),
-                    Told::Look => watched.look(&pool).await,
+                match subscriber.next().await {
+                    ChannelWakeup::Notified(task_id) => {
+                        task_id.parse().iter().for_each(|id| watched.cancel_task(*id))
+                    }
+                    ChannelWakeup::PollDue => watched.poll_cancelled(&pool).await,
                 }
             }
         });
         running
     }
 
-    pub(crate) fn begin(&self, task_id: i64, number: u32) -> InWork {
-        let (attempt, cancelled) = ((task_id, number), CancellationToken::new());
-        self.lock().insert(attempt, cancelled.clone());
-        InWork { running: self.clone(), attempt, cancelled }
+    pub(crate) fn register(&self, task_id: i64, number: u32) -> RunningAttemptGuard {
+        let (attempt, cancellation) = ((task_id, number), CancellationToken::new());
+        self.lock().insert(attempt, cancellation.clone());
+        RunningAttemptGuard { running: self.clone(), attempt, cancellation }
     }
 
-    fn cancel(&self, task_id: i64) {
+    fn cancel_task(&self, task_id: i64) {
         let running = self.lock();
         running.iter().filter(|((task, _), _)| *task == task_id).for_each(|(_, token)| token.cancel());
     }
 
-    async fn look(&self, pool: &PgPool) {
+    async fn poll_cancelled(&self, pool: &PgPool) {
         let ids: Vec<i64> = self.lock().keys().map(|(task_id, _)| *task_id).collect();
         if ids.is_empty() {
             return;
         }
-        let cancelled: Result<Vec<i64>> = run(pool, "cancelled_tasks", move |connection| {
+        let cancelled: Result<Vec<i64>> = run_statement(pool, "cancelled_tasks", move |connection| {
             let ids = ids.clone();
             Box::pin(async move {
-                let asked = sqlx::query_scalar(
+                let query = sqlx::query_scalar(
                     "SELECT task_id FROM tasks WHERE task_id = ANY ($1) AND status = 'cancelled' -- cancelled_tasks",
                 );
-                Ok(asked.bind(ids).fetch_all(connection).await?)
+                Ok(query.bind(ids).fetch_all(connection).await?)
             })
         })
         .await;
-        cancelled.iter().flatten().for_each(|task_id| self.cancel(*task_id));
+        cancelled.iter().flatten().for_each(|task_id| self.cancel_task(*task_id));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(i64, u32), CancellationToken>> {

@@ -3,26 +3,26 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use queue::fifo::{NewMessage, SendInTx};
+use queue::fifo::{FifoTxSender, NewFifoMessage};
 use serde_json::Value as Json;
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Operation, Result, mutant, run, run_tx};
+use store::{Error, PgOperation, Result, mutant, run_statement, run_tx};
 use uuid::Uuid;
 
-use crate::{QUEUE, TaskType};
+use crate::{TASK_QUEUE, TaskType};
 
 /// What keys begin with that are not a caller's: nobody else's may, and none of them is shown.
-pub(crate) const OWN_KEY: char = '\u{1}';
+pub(crate) const OWN_KEY_PREFIX: char = '\u{1}';
 
 /// Enqueues tasks, and looks at them; clones share everything.
 #[derive(Clone)]
-pub struct Tasks {
+pub struct TaskStore {
     pub(crate) pool: PgPool,
     /// On which the leases of a worker are renewed.
-    pub(crate) leases: PgPool,
+    pub(crate) lease_pool: PgPool,
     /// The types of task there are.
     pub types: Arc<[TaskType]>,
-    sender: Arc<dyn SendInTx>,
+    sender: Arc<dyn FifoTxSender>,
 }
 
 /// A task to be enqueued. Its type and params have been checked.
@@ -35,12 +35,12 @@ pub struct NewTask {
     /// Enqueued again under this key, it is the same task.
     pub key: Option<String>,
     /// The tick that it is for.
-    pub tick: Option<Tick>,
+    pub tick: Option<ScheduleTick>,
 }
 
 /// A tick of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tick {
+pub struct ScheduleTick {
     /// The schedule's name.
     pub schedule: String,
     /// When it was to run.
@@ -49,18 +49,18 @@ pub struct Tick {
 
 /// What became of a [`NewTask`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Enqueued {
+pub enum TaskEnqueueOutcome {
     /// It is there now.
     Added(i64),
     /// It was there.
-    There(i64),
+    Existing(i64),
     /// Its key is that of a task with other content; nothing was changed.
-    Other(i64),
+    KeyConflict(i64),
 }
 
 /// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum TaskStatus {
     /// Waits to be begun, or to be tried again.
     Waiting,
     /// A worker has it.
@@ -73,26 +73,31 @@ pub enum Status {
     Cancelled,
 }
 
-impl Status {
+impl TaskStatus {
     /// All there are.
-    pub const ALL: [Self; 5] =
-        [Status::Waiting, Status::Running, Status::Succeeded, Status::Failed, Status::Cancelled];
+    pub const ALL: [Self; 5] = [
+        TaskStatus::Waiting,
+        TaskStatus::Running,
+        TaskStatus::Succeeded,
+        TaskStatus::Failed,
+        TaskStatus::Cancelled,
+    ];
 
     /// The word.
     pub fn name(self) -> &'static str {
         match self {
-            Status::Waiting => "waiting",
-            Status::Running => "running",
-            Status::Succeeded => "succeeded",
-            Status::Failed => "failed",
-            Status::Cancelled => "cancelled",
+            TaskStatus::Waiting => "waiting",
+            TaskStatus::Running => "running",
+            TaskStatus::Succeeded => "succeeded",
+            TaskStatus::Failed => "failed",
+            TaskStatus::Cancelled => "cancelled",
         }
     }
 }
 
 /// A task as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct Task {
+pub struct TaskRow {
     /// Its id.
     pub task_id: i64,
     /// Its type.
@@ -105,7 +110,7 @@ pub struct Task {
     pub schedule: Option<String>,
     /// The tick, if it is for one.
     pub tick: Option<DateTime<Utc>>,
-    /// A word of [`Status`].
+    /// A word of [`TaskStatus`].
     pub status: String,
     /// Attempts begun.
     pub attempts: i32,
@@ -135,9 +140,9 @@ pub struct Task {
 
 /// Which tasks to list.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub struct TaskFilter {
     /// Only in this state.
-    pub status: Option<Status>,
+    pub status: Option<TaskStatus>,
     /// Only of this type.
     pub task_type: Option<String>,
     /// Only with smaller ids.
@@ -152,23 +157,23 @@ pub struct Filter {
     pub limit: i64,
 }
 
-impl Tasks {
-    /// Tasks in the control database behind `pool`, of these types; `sender` brings them to the queue [`QUEUE`].
-    pub fn new(pool: PgPool, types: Arc<[TaskType]>, sender: Arc<dyn SendInTx>) -> Self {
-        Self { leases: pool.clone(), pool, types, sender }
+impl TaskStore {
+    /// Tasks in the control database behind `pool`, of these types; `sender` brings them to the queue [`TASK_QUEUE`].
+    pub fn new(pool: PgPool, types: Arc<[TaskType]>, sender: Arc<dyn FifoTxSender>) -> Self {
+        Self { lease_pool: pool.clone(), pool, types, sender }
     }
 
     /// Lets a worker renew its leases on a connection that nothing else waits for.
-    pub fn renewing_on(self, leases: PgPool) -> Self {
-        Self { leases, ..self }
+    pub fn with_lease_pool(self, leases: PgPool) -> Self {
+        Self { lease_pool: leases, ..self }
     }
 
     /// Enqueues a task. One without a key gets a key of this call's own before the first try: repeated because the answer of
     /// the commit was lost, the call finds its task.
-    pub async fn enqueue(&self, mut new: NewTask) -> Result<Enqueued> {
+    pub async fn enqueue(&self, mut new: NewTask) -> Result<TaskEnqueueOutcome> {
         let own = new.key.is_none() && new.tick.is_none();
         if own && !mutant("task_without_a_key_of_its_own") {
-            new.key = Some(format!("{OWN_KEY}{}", Uuid::new_v4().simple()));
+            new.key = Some(format!("{OWN_KEY_PREFIX}{}", Uuid::new_v4().simple()));
         }
         let (tasks, new) = (self.clone(), Arc::new(new));
         let enqueued = run_tx(&self.pool, "enqueue_task", move |connection| {
@@ -177,14 +182,18 @@ impl Tasks {
         });
         Ok(match enqueued.await? {
             // By this very call.
-            Enqueued::There(id) if own => Enqueued::Added(id),
+            TaskEnqueueOutcome::Existing(id) if own => TaskEnqueueOutcome::Added(id),
             enqueued => enqueued,
         })
     }
 
     /// Enqueues a task when the caller's transaction commits. Two round trips. Without a key or tick, repeating the transaction
     /// after a lost answer makes another task.
-    pub async fn enqueue_in_tx(&self, connection: &mut PgConnection, new: &NewTask) -> Result<Enqueued> {
+    pub async fn enqueue_in_tx(
+        &self,
+        connection: &mut PgConnection,
+        new: &NewTask,
+    ) -> Result<TaskEnqueueOutcome> {
         let (schedule, tick) = new.tick.as_ref().map(|tick| (&tick.schedule, tick.at)).unzip();
         let added: Option<i64> = sqlx::query_scalar(
             "INSERT INTO tasks (task_type, params, task_key, schedule, tick)
@@ -197,15 +206,19 @@ impl Tasks {
         .bind(tick)
         .fetch_optional(&mut *connection)
         .await?;
-        let Some(task_id) = added else { return self.there(connection, new).await };
+        let Some(task_id) = added else { return self.find_existing(connection, new).await };
         let schedule = new.tick.as_ref().map(|tick| tick.schedule.as_str());
-        self.send_in_tx(connection, message(task_id, &new.task_type, schedule, 0)).await?;
-        Ok(Enqueued::Added(task_id))
+        self.send_in_tx(connection, new_task_message(task_id, &new.task_type, schedule, 0)).await?;
+        Ok(TaskEnqueueOutcome::Added(task_id))
     }
 
-    async fn there(&self, connection: &mut PgConnection, new: &NewTask) -> Result<Enqueued> {
+    async fn find_existing(
+        &self,
+        connection: &mut PgConnection,
+        new: &NewTask,
+    ) -> Result<TaskEnqueueOutcome> {
         let (schedule, tick) = new.tick.as_ref().map(|tick| (&tick.schedule, tick.at)).unzip();
-        let there: Option<(i64, String, String)> = sqlx::query_as(
+        let existing: Option<(i64, String, String)> = sqlx::query_as(
             "SELECT task_id, task_type, params::text FROM tasks
              WHERE task_key = $1 OR (schedule, tick) = ($2, $3) -- find_task",
         )
@@ -215,22 +228,30 @@ impl Tasks {
         .fetch_optional(connection)
         .await?;
         // Forgotten just now: repeated, it is added.
-        let (id, task_type, params) = there.ok_or_else(|| Error::Raced("tasks_by_key".to_owned()))?;
+        let (id, task_type, params) = existing.ok_or_else(|| Error::KeyRace("tasks_by_key".to_owned()))?;
         let same =
             task_type == new.task_type && params.parse::<Json>().is_ok_and(|params| params == new.params);
         // What a tick's task is to do may have changed since; it has its task.
-        Ok(if same || new.tick.is_some() { Enqueued::There(id) } else { Enqueued::Other(id) })
+        Ok(if same || new.tick.is_some() {
+            TaskEnqueueOutcome::Existing(id)
+        } else {
+            TaskEnqueueOutcome::KeyConflict(id)
+        })
     }
 
-    pub(crate) async fn send_in_tx(&self, connection: &mut PgConnection, message: NewMessage) -> Result<()> {
-        self.sender.send_in_tx(connection, QUEUE, &[message]).await.map(drop)
+    pub(crate) async fn send_in_tx(
+        &self,
+        connection: &mut PgConnection,
+        message: NewFifoMessage,
+    ) -> Result<()> {
+        self.sender.send_in_tx(connection, TASK_QUEUE, &[message]).await.map(drop)
     }
 
     /// A task.
-    pub async fn get(&self, task_id: i64) -> Result<Option<Task>> {
-        run(&self.pool, "get_task", move |connection| {
+    pub async fn get(&self, task_id: i64) -> Result<Option<TaskRow>> {
+        run_statement(&self.pool, "get_task", move |connection| {
             Box::pin(async move {
-                let task = sqlx::query_as(GET).bind(task_id);
+                let task = sqlx::query_as(GET_TASK_SQL).bind(task_id);
                 Ok(task.fetch_optional(connection).await?)
             })
         })
@@ -238,14 +259,14 @@ impl Tasks {
     }
 
     /// Tasks, the newest first.
-    pub async fn list(&self, filter: Filter) -> Result<Vec<Task>> {
-        run(&self.pool, Operation::named("list_tasks").expensive(), move |connection| {
+    pub async fn list(&self, filter: TaskFilter) -> Result<Vec<TaskRow>> {
+        run_statement(&self.pool, PgOperation::named("list_tasks").expensive(), move |connection| {
             let filter = filter.clone();
             let (kind, effect) = filter.effect.unzip();
             Box::pin(async move {
-                let tasks = sqlx::query_as(LIST)
+                let tasks = sqlx::query_as(LIST_TASKS_SQL)
                     .bind(filter.before)
-                    .bind(filter.status.map(Status::name))
+                    .bind(filter.status.map(TaskStatus::name))
                     .bind(filter.task_type)
                     .bind(filter.limit)
                     .bind(filter.action_config)
@@ -261,33 +282,38 @@ impl Tasks {
 
 /// Ticks of one schedule come one after another; other tasks do not wait for each other. `retries`: how often it was retried by
 /// hand.
-pub(crate) fn message(task_id: i64, task_type: &str, schedule: Option<&str>, retries: i32) -> NewMessage {
+pub(crate) fn new_task_message(
+    task_id: i64,
+    task_type: &str,
+    schedule: Option<&str>,
+    retries: i32,
+) -> NewFifoMessage {
     let group = match schedule {
         Some(schedule) => format!("schedule/{schedule}"),
         None => format!("task/{task_id}"),
     };
     let deduplication =
         if retries == 0 { format!("task/{task_id}") } else { format!("task/{task_id}/{retries}") };
-    NewMessage {
+    NewFifoMessage {
         group,
-        deduplication,
+        deduplication_id: deduplication,
         body: serde_json::json!({"task_id": task_id, "retries": retries}).to_string(),
         attributes: [("TaskType".to_owned(), task_type.to_owned())].into(),
     }
 }
 
 /// The task that a message is about, and how often it had been retried by hand when the message was sent.
-pub(crate) fn called_for(body: &str) -> Option<(i64, i32)> {
+pub(crate) fn parse_task_message(body: &str) -> Option<(i64, i32)> {
     let body = body.parse::<Json>().ok()?;
     let retries = body.get("retries").and_then(Json::as_i64).unwrap_or(0);
     Some((body.get("task_id")?.as_i64()?, i32::try_from(retries).ok()?))
 }
 
-const GET: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts - waits AS attempts, error, outcome::text,
+const GET_TASK_SQL: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts - waits AS attempts, error, outcome::text,
        created_at, started_at, ended_at, action_config, event_id, join_events, priority, concurrency_key, max_attempts
 FROM tasks WHERE task_id = $1 -- get_task";
 
-const LIST: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts - waits AS attempts, error, outcome::text,
+const LIST_TASKS_SQL: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts - waits AS attempts, error, outcome::text,
        created_at, started_at, ended_at, action_config, event_id, join_events, priority, concurrency_key, max_attempts
 FROM tasks
 WHERE ($1::bigint IS NULL OR task_id < $1) AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR task_type = $3)

@@ -8,14 +8,14 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::{printable, printable_json};
+use crate::{escape_control_chars, escape_json_control_chars};
 
 /// For whoever reads standard error.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STDERR_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Prints one line of text. The error is that of standard output; a closed pipe (such as `| head`) is rarely worth a word.
 pub fn print_line(text: impl Display) -> Result<()> {
-    writeln!(stdout(), "{}", printable(&text.to_string()))
+    writeln!(stdout(), "{}", escape_control_chars(&text.to_string()))
 }
 
 /// Prints a text that was made of lines, such as a table or a page. What others said in it has been made printable before:
@@ -24,7 +24,7 @@ pub fn print_lines(text: impl Display) -> Result<()> {
     let text = text.to_string();
     let mut out = BufWriter::new(stdout().lock());
     for line in text.lines() {
-        writeln!(out, "{}", printable(line))?;
+        writeln!(out, "{}", escape_control_chars(line))?;
     }
     out.flush()
 }
@@ -38,21 +38,21 @@ pub fn print_json(json: impl Display) -> Result<()> {
 pub fn print_json_lines(documents: impl IntoIterator<Item = impl Display>) -> Result<()> {
     let mut out = BufWriter::new(stdout().lock());
     for json in documents {
-        writeln!(out, "{}", printable_json(&json.to_string()))?;
+        writeln!(out, "{}", escape_json_control_chars(&json.to_string()))?;
     }
     out.flush()
 }
 
 /// Prints a warning, a remark or an error, as one line for people, on standard error; nobody may be reading, or somebody who
 /// does not read on: that is waited for a moment only.
-pub fn remark(text: impl Display) {
-    let line = format!("{}\n", printable(&text.to_string()));
-    let (done, written) = mpsc::channel();
-    let writing = thread::Builder::new().spawn(move || {
+pub fn print_remark(text: impl Display) {
+    let line = format!("{}\n", escape_control_chars(&text.to_string()));
+    let (done_sender, done_receiver) = mpsc::channel();
+    let writer_thread = thread::Builder::new().spawn(move || {
         let _ = stderr().write_all(line.as_bytes());
-        let _ = done.send(());
+        let _ = done_sender.send(());
     });
-    if writing.is_ok() {
-        let _ = written.recv_timeout(PATIENCE);
+    if writer_thread.is_ok() {
+        let _ = done_receiver.recv_timeout(STDERR_TIMEOUT);
     }
 }

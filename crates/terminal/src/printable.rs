@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 /// The text on one line, with everything escaped that a terminal would obey instead of showing it: control characters (ESC,
 /// BEL, line breaks…) as `\n` or `\u{1b}`, and what turns the direction of writing around.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_control) {
+pub fn escape_control_chars(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_control_char) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 8);
     for character in text.chars() {
-        if is_control(character) {
+        if is_control_char(character) {
             escaped.extend(character.escape_default());
         } else {
             escaped.push(character);
@@ -21,8 +21,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 /// JSON in which everything that a terminal would obey is escaped as JSON escapes it: the same document. Its own line breaks,
 /// between values, stay.
-pub fn printable_json(json: &str) -> Cow<'_, str> {
-    let is_raw = |character: char| is_control(character) && !matches!(character, '\n' | '\r' | '\t');
+pub fn escape_json_control_chars(json: &str) -> Cow<'_, str> {
+    let is_raw = |character: char| is_control_char(character) && !matches!(character, '\n' | '\r' | '\t');
     if !json.contains(is_raw) {
         return Cow::Borrowed(json);
     }
@@ -39,17 +39,17 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
 }
 
 /// At most `max` characters of the text; what is cut off is told by `…`.
-pub fn shortened(text: &str, max: usize) -> Cow<'_, str> {
+pub fn shorten_text(text: &str, max: usize) -> Cow<'_, str> {
     if text.chars().count() <= max {
         return Cow::Borrowed(text);
     }
-    let mut kept: String = text.chars().take(max.saturating_sub(1)).collect();
-    kept.push('…');
-    Cow::Owned(kept)
+    let mut short_text: String = text.chars().take(max.saturating_sub(1)).collect();
+    short_text.push('…');
+    Cow::Owned(short_text)
 }
 
 /// Control characters (Cc), line and paragraph separators, and the marks of bidirectional text.
-fn is_control(character: char) -> bool {
+fn is_control_char(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -67,22 +67,22 @@ mod tests {
             ("\u{9b}31m \u{7f}", "\\u{9b}31m \\u{7f}"),
             ("a\u{202e}b\u{2028}c", "a\\u{202e}b\\u{2028}c"),
         ] {
-            assert_eq!(printable(text), shown);
+            assert_eq!(escape_control_chars(text), shown);
         }
     }
 
     #[test]
     fn json_is_the_same_document_and_steers_nothing() {
         let json = "{\n\t\"a\": \"\u{9b}31m\u{7f}\u{202e}\\u001b ü\"\r\n}";
-        let shown = printable_json(json);
+        let shown = escape_json_control_chars(json);
         assert_eq!(shown, "{\n\t\"a\": \"\\u009b31m\\u007f\\u202e\\u001b ü\"\r\n}");
-        assert!(matches!(printable_json("{\"a\": 1}"), Cow::Borrowed(_)));
+        assert!(matches!(escape_json_control_chars("{\"a\": 1}"), Cow::Borrowed(_)));
     }
 
     #[test]
     fn what_is_cut_off_is_told() {
-        assert_eq!(shortened("größer", 6), "größer");
-        assert_eq!(shortened("größer", 5), "größ…");
-        assert_eq!(shortened("", 0), "");
+        assert_eq!(shorten_text("größer", 6), "größer");
+        assert_eq!(shorten_text("größer", 5), "größ…");
+        assert_eq!(shorten_text("", 0), "");
     }
 }

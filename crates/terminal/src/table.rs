@@ -2,11 +2,11 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::printable;
+use crate::escape_control_chars;
 
 /// What is drawn around the cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Borders {
+pub enum TableBorders {
     /// Lines around the table and between its columns.
     Lines,
     /// Spaces only, where lines would take up too much room.
@@ -15,22 +15,24 @@ pub enum Borders {
 
 /// A table of at most `width` columns: cells that are too long for it go on in the lines below. What cells hold is made
 /// printable. `header`: none if it is empty.
-pub fn table(borders: Borders, header: &[String], rows: &[Vec<String>], width: usize) -> String {
-    let cells = |cells: &[String]| cells.iter().map(|cell| printable(cell).into_owned()).collect::<Vec<_>>();
+pub fn render_table(borders: TableBorders, header: &[String], rows: &[Vec<String>], width: usize) -> String {
+    let escape_cells = |cells: &[String]| {
+        cells.iter().map(|cell| escape_control_chars(cell).into_owned()).collect::<Vec<_>>()
+    };
     let mut table = Table::new();
     table.load_style(match borders {
-        Borders::Lines => presets::UTF8_FULL_CONDENSED,
-        Borders::Spaces => presets::NOTHING,
+        TableBorders::Lines => presets::UTF8_FULL_CONDENSED,
+        TableBorders::Spaces => presets::NOTHING,
     });
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
     if !header.is_empty() {
-        table.set_header(cells(header));
+        table.set_header(escape_cells(header));
     }
     for row in rows {
-        table.add_row(cells(row));
+        table.add_row(escape_cells(row));
     }
-    if borders == Borders::Spaces {
+    if borders == TableBorders::Spaces {
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
@@ -42,18 +44,18 @@ pub fn table(borders: Borders, header: &[String], rows: &[Vec<String>], width: u
 mod tests {
     use super::*;
 
-    fn cells(texts: &[&str]) -> Vec<String> {
+    fn owned_cells(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|text| (*text).to_owned()).collect()
     }
 
     #[test]
     fn a_table_is_as_wide_as_it_may_be() {
         let error = "the data manager answered with an error that goes on and on ".repeat(5);
-        let rows = [cells(&["17", "waiting", &error]), cells(&["18", "done", ""])];
-        let header = cells(&["order", "state", "error"]);
-        for borders in [Borders::Lines, Borders::Spaces] {
+        let rows = [owned_cells(&["17", "waiting", &error]), owned_cells(&["18", "done", ""])];
+        let header = owned_cells(&["order", "state", "error"]);
+        for borders in [TableBorders::Lines, TableBorders::Spaces] {
             for width in [60, 80, 120] {
-                let text = table(borders, &header, &rows, width);
+                let text = render_table(borders, &header, &rows, width);
                 let widest = text.lines().map(|line| line.chars().count()).max();
                 assert!(widest <= Some(width), "{widest:?} columns instead of {width}:\n{text}");
                 assert_eq!(text.matches("goes").count(), 5, "{text}");
@@ -63,7 +65,12 @@ mod tests {
 
     #[test]
     fn a_cell_is_no_way_out_of_the_table() {
-        let text = table(Borders::Spaces, &[], &[cells(&["a\nb", "\u{1b}[31mred"]), cells(&["c", "d"])], 80);
+        let text = render_table(
+            TableBorders::Spaces,
+            &[],
+            &[owned_cells(&["a\nb", "\u{1b}[31mred"]), owned_cells(&["c", "d"])],
+            80,
+        );
         assert_eq!(text, "a\\nb  \\u{1b}[31mred\nc     d");
     }
 }

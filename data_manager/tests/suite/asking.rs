@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use data_manager::{Counts, DataManager, Settings};
+use data_manager::{DataManagerSettings, DeliveryCounts, RunningDataManager};
 use proto::data_manager::data_manager_client::DataManagerClient;
 use proto::data_manager::{GetOrderDataCallbackRequest, GetOrdersDataCallbackRequest, OrderError};
 use tonic::transport::Channel;
@@ -13,18 +13,18 @@ use crate::order_service::OrderService;
 
 /// A running data manager and a client of it.
 pub struct Manager {
-    pub manager: DataManager,
+    pub manager: RunningDataManager,
     pub client: DataManagerClient<Channel>,
 }
 
 /// Settings with callbacks to these order services.
-pub fn settings(services: &[&OrderService]) -> Settings {
-    Settings::in_process(services.iter().map(|service| service.address.clone()).collect())
+pub fn settings(services: &[&OrderService]) -> DataManagerSettings {
+    DataManagerSettings::in_process(services.iter().map(|service| service.address.clone()).collect())
 }
 
 impl Manager {
-    pub async fn start(settings: Settings) -> Self {
-        let manager = DataManager::start(settings).await.unwrap();
+    pub async fn start(settings: DataManagerSettings) -> Self {
+        let manager = RunningDataManager::start(settings).await.unwrap();
         let client = DataManagerClient::new(channel(manager.port()));
         Self { manager, client: client.max_decoding_message_size(usize::MAX) }
     }
@@ -58,7 +58,7 @@ impl Manager {
     }
 
     /// Waits until the counts are as wanted.
-    pub async fn until(&self, wanted: impl Fn(Counts) -> bool) {
+    pub async fn until(&self, wanted: impl Fn(DeliveryCounts) -> bool) {
         let wait = async {
             while !wanted(self.manager.counts()) {
                 tokio::time::sleep(Duration::from_millis(2)).await;

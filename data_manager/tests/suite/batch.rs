@@ -1,7 +1,7 @@
 //! Hazard: a batch is lost, doubled or refused as a whole because of one order or of an old order service.
 
 use proto::data_manager::GetOrdersDataCallbackRequest;
-use store::testing::run;
+use store::testing::run_test;
 use tonic::Code;
 
 use crate::asking::{Manager, settings};
@@ -9,7 +9,7 @@ use crate::order_service::{Answer, OrderService};
 
 #[test]
 fn a_batch_is_answered_by_batches_of_bounded_size() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
         let manager = Manager::of(&service).await;
         let ids = (-1250..1250).chain([0, 1, 2]); // three of them twice
@@ -25,7 +25,7 @@ fn a_batch_is_answered_by_batches_of_bounded_size() {
 
 #[test]
 fn more_orders_than_allowed_are_refused() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
         let manager = Manager::of(&service).await;
         let request = GetOrdersDataCallbackRequest { order_ids: (0..10_001).collect() };
@@ -37,7 +37,7 @@ fn more_orders_than_allowed_are_refused() {
 
 #[test]
 fn an_error_counts_for_its_order_only() {
-    run(async {
+    run_test(async {
         let service = OrderService::planned(|order_id, earlier| match (order_id, earlier) {
             (1, _) => Answer::Refuse(Code::NotFound),
             (2, 0) => Answer::Refuse(Code::Unavailable),
@@ -55,7 +55,7 @@ fn an_error_counts_for_its_order_only() {
 
 #[test]
 fn an_old_order_service_gets_single_callbacks_and_is_not_asked_twice() {
-    run(async {
+    run_test(async {
         let old = OrderService::on("127.0.0.1:0", false, |_, _| Answer::Accept).await;
         let manager = Manager::of(&old).await;
         for start in [0, 300, 600] {
@@ -76,7 +76,7 @@ fn an_old_order_service_gets_single_callbacks_and_is_not_asked_twice() {
 
 #[test]
 fn a_failing_single_callback_of_a_batch_is_tried_again() {
-    run(async {
+    run_test(async {
         let plan = |order_id, earlier| match (order_id, earlier) {
             (7, 0) => Answer::Refuse(Code::Unavailable),
             _ => Answer::Accept,

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use data_manager::{DataManager, Seed, Settings, StartError};
+use data_manager::{DataManagerSettings, DataManagerStartError, RunningDataManager, Seed};
 use futures::future::join_all;
-use store::testing::{empty_database_options, run};
-use store::{Migrations, PgConnectOptions};
+use store::testing::{empty_database_options, run_test};
+use store::{MigrationSet, PgConnectOptions};
 use tonic::Code;
 
 use crate::asking::{Manager, settings};
@@ -14,13 +14,13 @@ use crate::order_service::OrderService;
 
 async fn database() -> PgConnectOptions {
     let options = empty_database_options().await;
-    let mut connection = store::testing::pool(options.clone()).await.acquire().await.unwrap();
-    Migrations::data_manager().apply(&mut connection).await.unwrap();
+    let mut connection = store::testing::open_test_pool(options.clone()).await.acquire().await.unwrap();
+    MigrationSet::data_manager().apply_pending(&mut connection).await.unwrap();
     options
 }
 
-fn on(database: &PgConnectOptions, service: &OrderService, seed: u64) -> Settings {
-    Settings { database: Some(database.clone()), seed: Seed(seed), ..settings(&[service]) }
+fn on(database: &PgConnectOptions, service: &OrderService, seed: u64) -> DataManagerSettings {
+    DataManagerSettings { database: Some(database.clone()), seed: Seed(seed), ..settings(&[service]) }
 }
 
 fn told(service: &OrderService) -> BTreeMap<i32, (i32, i32)> {
@@ -29,7 +29,7 @@ fn told(service: &OrderService) -> BTreeMap<i32, (i32, i32)> {
 
 #[test]
 fn a_restart_with_another_seed_changes_nothing() {
-    run(async {
+    run_test(async {
         let (database, service) = (database().await, OrderService::accepting().await);
         let first = Manager::start(on(&database, &service, 1)).await;
         first.ask(i32::MIN).await.unwrap();
@@ -47,7 +47,7 @@ fn a_restart_with_another_seed_changes_nothing() {
 
 #[test]
 fn questions_that_come_together_are_all_answered_with_what_is_stored() {
-    run(async {
+    run_test(async {
         let (database, service) = (database().await, OrderService::accepting().await);
         // Two data managers of different seeds race for the same orders.
         let one = Manager::start(on(&database, &service, 1)).await;
@@ -66,9 +66,9 @@ fn questions_that_come_together_are_all_answered_with_what_is_stored() {
 
 #[test]
 fn once_outlives_a_restart() {
-    run(async {
+    run_test(async {
         let (database, service) = (database().await, OrderService::accepting().await);
-        let once = || Settings { once: true, ..on(&database, &service, 1) };
+        let once = || DataManagerSettings { once: true, ..on(&database, &service, 1) };
         let first = Manager::start(once()).await;
         first.ask(1).await.unwrap();
         assert!(first.ask_all(2..10).await.is_empty());
@@ -83,10 +83,10 @@ fn once_outlives_a_restart() {
 
 #[test]
 fn a_database_that_hangs_fails_questions_in_time_and_they_work_again_after_it() {
-    run(async {
+    run_test(async {
         let (database, service) = (database().await, OrderService::accepting().await);
         let manager = Manager::start(on(&database, &service, 1)).await;
-        let pool = store::testing::pool(database).await;
+        let pool = store::testing::open_test_pool(database).await;
         let mut lock = pool.begin().await.unwrap();
         sqlx::query("LOCK TABLE given").execute(&mut *lock).await.unwrap();
         let started = Instant::now();
@@ -100,14 +100,14 @@ fn a_database_that_hangs_fails_questions_in_time_and_they_work_again_after_it() 
 
 #[test]
 fn an_empty_database_is_set_up_and_one_of_another_version_is_refused() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
         let options = empty_database_options().await;
-        DataManager::start(on(&options, &service, 1)).await.unwrap().stop().await;
-        let pool = store::testing::pool(options.clone()).await;
+        RunningDataManager::start(on(&options, &service, 1)).await.unwrap().stop().await;
+        let pool = store::testing::open_test_pool(options.clone()).await;
         sqlx::query("UPDATE _sqlx_migrations SET version = 0").execute(&pool).await.unwrap();
-        let error = DataManager::start(on(&options, &service, 1)).await.err().unwrap();
-        assert!(matches!(error, StartError::SchemaTooOld { found: 0, .. }));
+        let error = RunningDataManager::start(on(&options, &service, 1)).await.err().unwrap();
+        assert!(matches!(error, DataManagerStartError::SchemaTooOld { found: 0, .. }));
         assert!(error.to_string().contains("`data_manager migrate`"), "{error}");
     });
 }

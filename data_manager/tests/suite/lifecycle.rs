@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use data_manager::{DataManager, DelayMs, Mode, Settings, StartError};
+use data_manager::{CallbackMode, DataManagerSettings, DataManagerStartError, DelayMs, RunningDataManager};
 use serving::listen::ListenError;
-use store::testing::run;
+use store::testing::run_test;
 use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -14,10 +14,10 @@ use crate::order_service::{Answer, OrderService};
 
 #[test]
 fn an_open_question_is_answered_while_it_stops() {
-    run(async {
+    run_test(async {
         let service = OrderService::planned(|_, _| Answer::AtTheGate).await;
         let mut settings = settings(&[&service]);
-        settings.terms.patience = Duration::from_secs(5);
+        settings.delivery_options.delivery_timeout = Duration::from_secs(5);
         let Manager { manager, client } = Manager::start(settings).await;
         let request = proto::data_manager::GetOrderDataCallbackRequest { order_id: 1 };
         let asked = tokio::spawn(async move { client.clone().get_order_data_callback(request).await });
@@ -31,10 +31,10 @@ fn an_open_question_is_answered_while_it_stops() {
 
 #[test]
 fn callbacks_that_were_promised_are_sent_before_it_ends() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
         let mut settings = settings(&[&service]);
-        settings.mode = Mode::After;
+        settings.mode = CallbackMode::After;
         settings.misbehaviour.delay = DelayMs(60_000..=60_000);
         let manager = Manager::start(settings).await;
         manager.ask(1).await.unwrap();
@@ -47,7 +47,7 @@ fn callbacks_that_were_promised_are_sent_before_it_ends() {
 
 #[test]
 fn health_says_serving_and_then_not_and_who_watches_it_holds_nothing_up() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
         let Manager { manager, .. } = Manager::of(&service).await;
         let mut health = HealthClient::new(channel(manager.port()));
@@ -69,7 +69,7 @@ fn health_says_serving_and_then_not_and_who_watches_it_holds_nothing_up() {
 
 #[test]
 fn a_list_longer_than_four_megabytes_can_be_read() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
         let mut settings = settings(&[&service]);
         settings.misbehaviour.drop_rate = 1.0;
@@ -85,16 +85,19 @@ fn a_list_longer_than_four_megabytes_can_be_read() {
 
 #[test]
 fn a_port_in_use_and_an_open_door_are_refused() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
         let first = Manager::of(&service).await;
         let port = first.manager.port();
-        let same = Settings { app_port: port, ..settings(&[&service]) };
-        let error = DataManager::start(same).await.err().unwrap();
-        assert!(matches!(error, StartError::Listen(ListenError::InUse { .. })) && !error.is_usage());
-        let open = Settings { listen: vec!["0.0.0.0".parse().unwrap()], ..settings(&[&service]) };
-        assert!(DataManager::start(open).await.err().unwrap().is_usage());
-        let nowhere = Settings::in_process(vec!["nowhere".to_owned()]);
-        assert!(DataManager::start(nowhere).await.err().unwrap().is_usage());
+        let same = DataManagerSettings { app_port: port, ..settings(&[&service]) };
+        let error = RunningDataManager::start(same).await.err().unwrap();
+        assert!(
+            matches!(error, DataManagerStartError::Listen(ListenError::InUse { .. }))
+                && !error.is_usage_error()
+        );
+        let open = DataManagerSettings { listen: vec!["0.0.0.0".parse().unwrap()], ..settings(&[&service]) };
+        assert!(RunningDataManager::start(open).await.err().unwrap().is_usage_error());
+        let nowhere = DataManagerSettings::in_process(vec!["nowhere".to_owned()]);
+        assert!(RunningDataManager::start(nowhere).await.err().unwrap().is_usage_error());
     });
 }

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use data_manager::{Misbehaviour, Seed, Settings};
-use store::testing::run;
+use data_manager::{DataManagerSettings, MisbehaviourSettings, Seed};
+use store::testing::run_test;
 use tonic::Code;
 
 use crate::asking::{Manager, settings};
 use crate::order_service::OrderService;
 
-fn wild(service: &OrderService, seed: u64, misbehaviour: Misbehaviour) -> Settings {
-    Settings { seed: Seed(seed), misbehaviour, ..settings(&[service]) }
+fn wild(service: &OrderService, seed: u64, misbehaviour: MisbehaviourSettings) -> DataManagerSettings {
+    DataManagerSettings { seed: Seed(seed), misbehaviour, ..settings(&[service]) }
 }
 
 /// Which of 200 orders were called back, asked one by one or in one batch.
 async fn called_back(seed: u64, in_batch: bool) -> (BTreeSet<i32>, u64) {
     let service = OrderService::accepting().await;
-    let lossy = Misbehaviour { drop_rate: 0.3, ..Misbehaviour::default() };
+    let lossy = MisbehaviourSettings { drop_rate: 0.3, ..MisbehaviourSettings::default() };
     let manager = Manager::start(wild(&service, seed, lossy)).await;
     if in_batch {
         assert!(manager.ask_all(0..200).await.is_empty());
@@ -32,7 +32,7 @@ async fn called_back(seed: u64, in_batch: bool) -> (BTreeSet<i32>, u64) {
 
 #[test]
 fn the_same_seed_loses_the_same_callbacks() {
-    run(async {
+    run_test(async {
         let (first, dropped) = called_back(1, false).await;
         assert!((120..160).contains(&first.len()));
         assert_eq!(first.len() as u64 + dropped, 200);
@@ -43,9 +43,9 @@ fn the_same_seed_loses_the_same_callbacks() {
 
 #[test]
 fn a_lost_callback_comes_when_asked_for_again() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
-        let lossy = Misbehaviour { drop_rate: 0.5, ..Misbehaviour::default() };
+        let lossy = MisbehaviourSettings { drop_rate: 0.5, ..MisbehaviourSettings::default() };
         let manager = Manager::start(wild(&service, 1, lossy)).await;
         for order_id in 0..50 {
             while service.count(order_id) == 0 {
@@ -58,9 +58,9 @@ fn a_lost_callback_comes_when_asked_for_again() {
 
 #[test]
 fn every_callback_can_come_twice_with_the_same_data() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
-        let twice = Misbehaviour { duplicate_rate: 1.0, ..Misbehaviour::default() };
+        let twice = MisbehaviourSettings { duplicate_rate: 1.0, ..MisbehaviourSettings::default() };
         let manager = Manager::start(wild(&service, 1, twice)).await;
         manager.ask(1).await.unwrap();
         assert!(manager.ask_all(2..=3).await.is_empty());
@@ -75,9 +75,9 @@ fn every_callback_can_come_twice_with_the_same_data() {
 
 #[test]
 fn questions_fail_as_often_as_asked_for() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
-        let failing = Misbehaviour { error_rate: 0.5, ..Misbehaviour::default() };
+        let failing = MisbehaviourSettings { error_rate: 0.5, ..MisbehaviourSettings::default() };
         let manager = Manager::start(wild(&service, 3, failing)).await;
         let mut failed = 0;
         for order_id in 0..100 {
@@ -97,7 +97,7 @@ fn questions_fail_as_often_as_asked_for() {
 
 #[test]
 fn by_default_nothing_goes_wrong() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
         let manager = Manager::of(&service).await;
         for order_id in 0..100 {

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use data_manager::{DelayMs, Mode, Settings, decide};
-use store::testing::run;
+use data_manager::{CallbackMode, DataManagerSettings, DelayMs, draw_order_data};
+use store::testing::run_test;
 
 use crate::asking::{Manager, settings};
 use crate::order_service::{Answer, OrderService};
 
-fn with(service: &OrderService, mode: Mode, delay_ms: u32) -> Settings {
+fn with(service: &OrderService, mode: CallbackMode, delay_ms: u32) -> DataManagerSettings {
     let mut settings = settings(&[service]);
     settings.mode = mode;
     settings.misbehaviour.delay = DelayMs(delay_ms..=delay_ms);
@@ -17,7 +17,7 @@ fn with(service: &OrderService, mode: Mode, delay_ms: u32) -> Settings {
 
 #[test]
 fn before_means_delivered_when_the_question_is_answered() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
         let manager = Manager::of(&service).await;
         let ids = [i32::MIN, -1, 0, 1, i32::MAX];
@@ -25,7 +25,7 @@ fn before_means_delivered_when_the_question_is_answered() {
             manager.ask(order_id).await.unwrap();
             let last = service.received().pop().unwrap();
             assert_eq!((last.order_id, last.in_batch), (order_id, false));
-            assert_eq!(last.data, decide(data_manager::Seed(0), order_id));
+            assert_eq!(last.data, draw_order_data(data_manager::Seed(0), order_id));
         }
         // Asked again, it tells the same again.
         manager.ask(0).await.unwrap();
@@ -39,9 +39,9 @@ fn before_means_delivered_when_the_question_is_answered() {
 
 #[test]
 fn before_with_a_delay_still_means_before() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
-        let manager = Manager::start(with(&service, Mode::Before, 60)).await;
+        let manager = Manager::start(with(&service, CallbackMode::Before, 60)).await;
         let started = Instant::now();
         manager.ask(1).await.unwrap();
         assert!(started.elapsed() >= Duration::from_millis(60));
@@ -51,9 +51,9 @@ fn before_with_a_delay_still_means_before() {
 
 #[test]
 fn after_means_the_answer_comes_first() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
-        let manager = Manager::start(with(&service, Mode::After, 60)).await;
+        let manager = Manager::start(with(&service, CallbackMode::After, 60)).await;
         let started = Instant::now();
         manager.ask(1).await.unwrap();
         assert_eq!(service.count(1), 0);
@@ -64,8 +64,8 @@ fn after_means_the_answer_comes_first() {
 
 #[test]
 fn neither_after_nor_async_waits_for_the_order_service() {
-    run(async {
-        for mode in [Mode::After, Mode::Async] {
+    run_test(async {
+        for mode in [CallbackMode::After, CallbackMode::Async] {
             let service = OrderService::planned(|_, _| Answer::AtTheGate).await;
             let manager = Manager::start(with(&service, mode, 0)).await;
             manager.ask(1).await.unwrap();
@@ -79,9 +79,9 @@ fn neither_after_nor_async_waits_for_the_order_service() {
 
 #[test]
 fn seven_slow_callbacks_take_the_time_of_one() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
-        let manager = Manager::start(with(&service, Mode::After, 500)).await;
+        let manager = Manager::start(with(&service, CallbackMode::After, 500)).await;
         let started = Instant::now();
         for order_id in 1..=7 {
             manager.ask(order_id).await.unwrap();
@@ -93,10 +93,10 @@ fn seven_slow_callbacks_take_the_time_of_one() {
 
 #[test]
 fn a_slow_order_service_does_not_hold_a_question_up_for_ever() {
-    run(async {
+    run_test(async {
         let service = OrderService::planned(|_, _| Answer::AtTheGate).await;
         let mut settings = settings(&[&service]);
-        settings.terms.patience = Duration::from_millis(100);
+        settings.delivery_options.delivery_timeout = Duration::from_millis(100);
         let manager = Manager::start(settings).await;
         let started = Instant::now();
         manager.ask(1).await.unwrap();
@@ -111,7 +111,7 @@ fn a_slow_order_service_does_not_hold_a_question_up_for_ever() {
 
 #[test]
 fn a_question_that_is_cancelled_is_delivered_all_the_same() {
-    run(async {
+    run_test(async {
         let service = OrderService::planned(|_, _| Answer::AtTheGate).await;
         let manager = Manager::of(&service).await;
         let asked = tokio::time::timeout(Duration::from_millis(50), manager.ask(1)).await;
@@ -124,7 +124,7 @@ fn a_question_that_is_cancelled_is_delivered_all_the_same() {
 
 #[test]
 fn callbacks_alternate_between_two_order_services() {
-    run(async {
+    run_test(async {
         let (one, other) = (OrderService::accepting().await, OrderService::accepting().await);
         let manager = Manager::start(settings(&[&one, &other])).await;
         for order_id in 0..10 {

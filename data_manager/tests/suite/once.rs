@@ -3,16 +3,16 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use data_manager::{Mode, Settings};
+use data_manager::{CallbackMode, DataManagerSettings};
 use futures::future::join_all;
-use store::testing::run;
+use store::testing::run_test;
 use tonic::Code;
 
 use crate::asking::{Manager, settings};
 use crate::order_service::{Answer, OrderService};
 
-fn once(service: &OrderService) -> Settings {
-    Settings { once: true, ..settings(&[service]) }
+fn once(service: &OrderService) -> DataManagerSettings {
+    DataManagerSettings { once: true, ..settings(&[service]) }
 }
 
 /// What was accepted is counted a moment before it is over: a question in between starts nothing, and is answered.
@@ -30,10 +30,10 @@ async fn assert_over(manager: &Manager, order_id: i32) {
 
 #[test]
 fn however_many_ask_together_one_callback_is_accepted() {
-    run(async {
-        for mode in [Mode::Before, Mode::After, Mode::Async] {
+    run_test(async {
+        for mode in [CallbackMode::Before, CallbackMode::After, CallbackMode::Async] {
             let service = OrderService::accepting().await;
-            let manager = Manager::start(Settings { mode, ..once(&service) }).await;
+            let manager = Manager::start(DataManagerSettings { mode, ..once(&service) }).await;
             let single = join_all((0..200).map(|n| manager.ask(n % 4)));
             let batches = join_all((0..20).map(|_| manager.ask_all(0..8)));
             let (answers, errors) = tokio::join!(single, batches);
@@ -52,7 +52,7 @@ fn however_many_ask_together_one_callback_is_accepted() {
 
 #[test]
 fn questions_while_it_is_under_way_send_nothing_more() {
-    run(async {
+    run_test(async {
         let service = OrderService::planned(|_, _| Answer::AtTheGate).await;
         let manager = Manager::start(once(&service)).await;
         let open = async {
@@ -69,7 +69,7 @@ fn questions_while_it_is_under_way_send_nothing_more() {
 
 #[test]
 fn an_answer_that_is_lost_means_one_more_callback() {
-    run(async {
+    run_test(async {
         let lost = |_, earlier| if earlier < 2 { Answer::AcceptInSilence } else { Answer::Accept };
         let service = OrderService::planned(lost).await;
         let manager = Manager::start(once(&service)).await;
@@ -83,12 +83,12 @@ fn an_answer_that_is_lost_means_one_more_callback() {
 
 #[test]
 fn it_is_never_forgotten() {
-    run(async {
+    run_test(async {
         let late = |_, earlier| if earlier < 8 { Answer::Refuse(Code::Unavailable) } else { Answer::Accept };
         let service = OrderService::planned(late).await;
         let mut settings = once(&service);
-        settings.terms.first_wait = Duration::from_millis(1);
-        settings.terms.forget_after = Duration::from_millis(1);
+        settings.delivery_options.first_retry_wait = Duration::from_millis(1);
+        settings.delivery_options.retry_timeout = Duration::from_millis(1);
         let manager = Manager::start(settings).await;
         manager.ask(1).await.unwrap();
         manager.until(|counts| counts.accepted == 1).await;
@@ -99,13 +99,13 @@ fn it_is_never_forgotten() {
 
 #[test]
 fn a_further_question_delivers_at_once_what_waits_for_its_next_try() {
-    run(async {
+    run_test(async {
         let second =
             |_, earlier| if earlier < 1 { Answer::Refuse(Code::Unavailable) } else { Answer::Accept };
         let service = OrderService::planned(second).await;
         let mut settings = once(&service);
-        settings.terms.first_wait = Duration::from_secs(600);
-        settings.terms.longest_wait = Duration::from_secs(600);
+        settings.delivery_options.first_retry_wait = Duration::from_secs(600);
+        settings.delivery_options.max_retry_wait = Duration::from_secs(600);
         let manager = Manager::start(settings).await;
         manager.ask(1).await.unwrap();
         assert_eq!(service.count(1), 1);
@@ -117,11 +117,11 @@ fn a_further_question_delivers_at_once_what_waits_for_its_next_try() {
 
 #[test]
 fn refused_or_too_many_means_undelivered_until_asked_again() {
-    run(async {
+    run_test(async {
         let second = |_, earlier| if earlier < 1 { Answer::Refuse(Code::NotFound) } else { Answer::Accept };
         let service = OrderService::planned(second).await;
         let mut settings = once(&service);
-        settings.terms.most_waiting = 1;
+        settings.delivery_options.max_waiting_callbacks = 1;
         let manager = Manager::start(settings).await;
         manager.ask(1).await.unwrap();
         manager.until(|counts| counts.refused == 1).await;
@@ -137,7 +137,7 @@ fn refused_or_too_many_means_undelivered_until_asked_again() {
 
 #[test]
 fn duplicates_are_not_sent() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
         let mut settings = once(&service);
         settings.misbehaviour.duplicate_rate = 1.0;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use store::PgConnectOptions;
-use store::testing::{empty_database_options, run};
+use store::testing::{empty_database_options, run_test};
 
 fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_data_manager"));
@@ -131,7 +131,7 @@ fn help_shows_an_example() {
 
 #[test]
 fn a_database_is_prepared_by_migrate() {
-    run(async {
+    run_test(async {
         let url = url(&empty_database_options().await);
         let told = |args: &[&str]| {
             let output = output(&[&["migrate", "--database-url", &url], args].concat());

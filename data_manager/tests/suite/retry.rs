@@ -2,21 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use data_manager::Settings;
-use store::testing::run;
+use data_manager::DataManagerSettings;
+use store::testing::run_test;
 use tonic::Code;
 
 use crate::asking::{Manager, free_address, settings};
 use crate::order_service::{Answer, OrderService};
 
-fn quick(mut settings: Settings) -> Settings {
-    settings.terms.first_wait = Duration::from_millis(5);
+fn quick(mut settings: DataManagerSettings) -> DataManagerSettings {
+    settings.delivery_options.first_retry_wait = Duration::from_millis(5);
     settings
 }
 
 #[test]
 fn what_fails_is_tried_again_behind_an_answered_question() {
-    run(async {
+    run_test(async {
         let third = |_, earlier| if earlier < 2 { Answer::Refuse(Code::Unavailable) } else { Answer::Accept };
         let service = OrderService::planned(third).await;
         let manager = Manager::of(&service).await;
@@ -32,9 +32,9 @@ fn what_fails_is_tried_again_behind_an_answered_question() {
 
 #[test]
 fn an_order_service_that_is_down_gets_its_callbacks_when_it_comes() {
-    run(async {
+    run_test(async {
         let address = free_address().await;
-        let manager = Manager::start(quick(Settings::in_process(vec![address.clone()]))).await;
+        let manager = Manager::start(quick(DataManagerSettings::in_process(vec![address.clone()]))).await;
         let started = Instant::now();
         for order_id in 0..20 {
             manager.ask(order_id).await.unwrap();
@@ -49,11 +49,11 @@ fn an_order_service_that_is_down_gets_its_callbacks_when_it_comes() {
 
 #[test]
 fn an_order_is_tried_again_by_one_message_however_often_it_was_asked_for() {
-    run(async {
+    run_test(async {
         let address = free_address().await;
-        let mut settings = Settings::in_process(vec![address.clone()]);
-        settings.terms.first_wait = Duration::from_millis(700);
-        settings.terms.most_waiting = 20;
+        let mut settings = DataManagerSettings::in_process(vec![address.clone()]);
+        settings.delivery_options.first_retry_wait = Duration::from_millis(700);
+        settings.delivery_options.max_waiting_callbacks = 20;
         let manager = Manager::start(settings).await;
         for _ in 0..50 {
             manager.ask(7).await.unwrap();
@@ -69,7 +69,7 @@ fn an_order_is_tried_again_by_one_message_however_often_it_was_asked_for() {
 
 #[test]
 fn what_will_never_be_accepted_is_not_tried_again() {
-    run(async {
+    run_test(async {
         let codes = [Code::NotFound, Code::InvalidArgument, Code::AlreadyExists];
         let service = OrderService::planned(move |order_id, _| match codes.get(order_id as usize) {
             Some(code) => Answer::Refuse(*code),
@@ -89,11 +89,11 @@ fn what_will_never_be_accepted_is_not_tried_again() {
 
 #[test]
 fn what_fails_for_long_is_forgotten_until_asked_for_again() {
-    run(async {
+    run_test(async {
         let fourth = |_, earlier| if earlier < 4 { Answer::Refuse(Code::Internal) } else { Answer::Accept };
         let service = OrderService::planned(fourth).await;
         let mut settings = quick(settings(&[&service]));
-        settings.terms.forget_after = Duration::from_millis(20);
+        settings.delivery_options.retry_timeout = Duration::from_millis(20);
         let manager = Manager::start(settings).await;
         manager.ask(1).await.unwrap();
         manager.until(|counts| counts.forgotten == 1).await;
@@ -107,11 +107,11 @@ fn what_fails_for_long_is_forgotten_until_asked_for_again() {
 
 #[test]
 fn more_than_may_wait_is_dropped_and_counted() {
-    run(async {
-        let mut settings = Settings::in_process(vec![free_address().await]);
-        settings.terms.most_waiting = 10;
-        settings.terms.first_wait = Duration::from_secs(60);
-        settings.terms.longest_wait = Duration::from_secs(60);
+    run_test(async {
+        let mut settings = DataManagerSettings::in_process(vec![free_address().await]);
+        settings.delivery_options.max_waiting_callbacks = 10;
+        settings.delivery_options.first_retry_wait = Duration::from_secs(60);
+        settings.delivery_options.max_retry_wait = Duration::from_secs(60);
         let manager = Manager::start(settings).await;
         for order_id in 0..30 {
             manager.ask(order_id).await.unwrap();
@@ -124,10 +124,10 @@ fn more_than_may_wait_is_dropped_and_counted() {
 
 #[test]
 fn with_two_order_services_the_next_try_goes_to_the_other() {
-    run(async {
+    run_test(async {
         let service = OrderService::accepting().await;
         let addresses = vec![free_address().await, service.address.clone()];
-        let manager = Manager::start(quick(Settings::in_process(addresses))).await;
+        let manager = Manager::start(quick(DataManagerSettings::in_process(addresses))).await;
         for order_id in 0..10 {
             manager.ask(order_id).await.unwrap();
         }

@@ -5,19 +5,21 @@ use proto::order_service as wire;
 use serving::error::{ApiError, Code, of_database};
 use tonic::Status;
 
-use crate::orders::{AcceptError, Callback, CallbackAnswer, Data, Order, RetryError, State};
+use crate::orders::{
+    AcceptError, CallbackOutcome, Order, OrderCallback, OrderData, OrderRetryError, OrderState,
+};
 
 /// How many ids an error message names.
-const NAMED: usize = 20;
+const MAX_LISTED_IDS: usize = 20;
 
-pub(super) fn timestamp(at: DateTime<Utc>) -> prost_types::Timestamp {
+pub(super) fn to_timestamp(at: DateTime<Utc>) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.timestamp(), nanos: at.timestamp_subsec_nanos().cast_signed() }
 }
 
-pub(super) fn order(order: Order) -> wire::Order {
-    let change = |change: crate::orders::StateChange| wire::StateChange {
+pub(super) fn to_wire_order(order: Order) -> wire::Order {
+    let change = |change: crate::orders::OrderStateChange| wire::StateChange {
         state: change.state as i32,
-        at: Some(timestamp(change.at)),
+        at: Some(to_timestamp(change.at)),
     };
     wire::Order {
         order_id: order.order_id,
@@ -28,14 +30,14 @@ pub(super) fn order(order: Order) -> wire::Order {
         attempts: order.attempts,
         last_error: order.last_error.unwrap_or_default(),
         history: order.history.into_iter().map(change).collect(),
-        next_attempt_at: order.next_attempt_at.map(timestamp),
+        next_attempt_at: order.next_attempt_at.map(to_timestamp),
     }
 }
 
-pub(super) fn response(
+pub(super) fn order_response(
     order_id: i32,
     product_id: i32,
-    data: Option<Data>,
+    data: Option<OrderData>,
     is_processed: bool,
 ) -> wire::process_orders_response::OrderResponse {
     wire::process_orders_response::OrderResponse {
@@ -48,70 +50,70 @@ pub(super) fn response(
 }
 
 /// The state a listing is filtered by.
-pub(super) fn state_filter(number: i32) -> Result<Option<State>, ApiError> {
+pub(super) fn parse_state_filter(number: i32) -> Result<Option<OrderState>, ApiError> {
     if number == 0 {
         return Ok(None);
     }
-    State::from_number(number).map(Some).ok_or_else(|| {
+    OrderState::from_number(number).map(Some).ok_or_else(|| {
         ApiError::field(
             "state",
-            format!("{number} is not an OrderState; allowed are 0 (all) to {}", State::ALL.len()),
+            format!("{number} is not an OrderState; allowed are 0 (all) to {}", OrderState::ALL.len()),
         )
     })
 }
 
-pub(super) fn accept_error(error: AcceptError) -> ApiError {
+pub(super) fn accept_api_error(error: AcceptError) -> ApiError {
     match error {
         AcceptError::OtherProduct(ids) => {
-            let named: Vec<String> = ids.iter().take(NAMED).map(i32::to_string).collect();
-            let more = ids.len().saturating_sub(NAMED);
+            let listed_ids: Vec<String> = ids.iter().take(MAX_LISTED_IDS).map(i32::to_string).collect();
+            let more = ids.len().saturating_sub(MAX_LISTED_IDS);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let message = format!(
                 "orders that exist with another product: {}{more}; nothing of this request was processed",
-                named.join(", ")
+                listed_ids.join(", ")
             );
             ApiError::new(Code::Conflict, message)
         }
-        AcceptError::Unavailable(error) => database(error),
+        AcceptError::Unavailable(error) => database_error(error),
     }
 }
 
-pub(super) fn retry_error(order_id: i32, error: RetryError) -> ApiError {
+pub(super) fn retry_api_error(order_id: i32, error: OrderRetryError) -> ApiError {
     match error {
-        RetryError::Unknown => unknown(order_id),
-        RetryError::NotWaiting(state) => {
+        OrderRetryError::Unknown => unknown_order_error(order_id),
+        OrderRetryError::NotWaiting(state) => {
             let message = format!(
                 "order {order_id} is {}: only a failed or waiting order can be retried",
                 state.name()
             );
             ApiError::new(Code::Locked, message)
         }
-        RetryError::Database(error) => database(error),
+        OrderRetryError::Database(error) => database_error(error),
     }
 }
 
-pub(super) fn unknown(order_id: i32) -> ApiError {
+pub(super) fn unknown_order_error(order_id: i32) -> ApiError {
     ApiError::new(Code::NotFound, format!("there is no order {order_id}"))
 }
 
 /// A stored callback is `Empty`, a repeated one too.
-pub(super) fn callback_answer(
-    callback: Callback,
-    answer: store::Result<CallbackAnswer>,
+pub(super) fn callback_api_result(
+    callback: OrderCallback,
+    outcome: store::Result<CallbackOutcome>,
 ) -> Result<(), ApiError> {
-    match answer {
-        Ok(CallbackAnswer::Stored | CallbackAnswer::Duplicate) => Ok(()),
-        Ok(CallbackAnswer::Unknown) => Err(unknown(callback.order_id)),
-        Err(error) => Err(database(error)),
+    match outcome {
+        Ok(CallbackOutcome::Stored | CallbackOutcome::Duplicate) => Ok(()),
+        Ok(CallbackOutcome::Unknown) => Err(unknown_order_error(callback.order_id)),
+        Err(error) => Err(database_error(error)),
     }
 }
 
-pub(super) fn callback_error(order_id: i32, error: ApiError) -> wire::CallbackError {
+pub(super) fn wire_callback_error(order_id: i32, error: ApiError) -> wire::CallbackError {
     let status = Status::from(error);
     wire::CallbackError { order_id, code: status.code() as i32, message: status.message().to_owned() }
 }
 
 /// Details of the database stay in the log.
-pub(super) fn database(error: store::Error) -> ApiError {
+pub(super) fn database_error(error: store::Error) -> ApiError {
     of_database("the control database", error)
 }

@@ -13,52 +13,52 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use queue::Jobs;
+use queue::JobQueue;
 use serving::error::{ApiError, Code};
 use sqlx::PgPool;
-use store::Turn;
+use store::FairTurn;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::exchange::Exchange;
-use crate::orders::{Acceptor, Admission, CallbackStore};
-use crate::watch::Watch;
+use crate::exchange::DataManagerExchange;
+use crate::orders::{CallbackWriter, OrderAcceptor, OrderAdmission};
+use crate::outcome_hub::OutcomeHub;
 
 pub use service::OrderApi;
 
 /// What a client may ask for at once, and how long it is worked on within its request.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct OrderApiLimits {
     /// Orders in one request.
-    pub orders_per_request: usize,
+    pub max_orders_per_request: usize,
     /// Orders of all open requests.
-    pub in_flight: usize,
+    pub max_in_flight: usize,
     /// Attempts within one request.
-    pub attempts: u32,
+    pub max_attempts: u32,
     /// The time a request has if the client does not say.
-    pub deadline: Duration,
+    pub default_timeout: Duration,
 }
 
 /// Everything the handlers need. Clones share it.
 #[derive(Clone)]
-pub struct Rooms(Arc<Shared>);
+pub struct OrderApiState(Arc<OrderApiParts>);
 
-/// See [`Rooms`].
-pub struct Shared {
+/// See [`OrderApiState`].
+pub struct OrderApiParts {
     /// The database, for reading.
     pub pool: PgPool,
     /// Makes orders durable.
-    pub acceptor: Acceptor,
+    pub acceptor: OrderAcceptor,
     /// Makes callbacks durable.
-    pub callbacks: CallbackStore,
+    pub callbacks: CallbackWriter,
     /// The exchange, for what is being asked right now.
-    pub exchange: Arc<Exchange>,
+    pub exchange: Arc<DataManagerExchange>,
     /// The retry queue.
-    pub jobs: Jobs,
+    pub jobs: JobQueue,
     /// Who waits for what.
-    pub watch: Watch,
+    pub outcome_hub: OutcomeHub,
     /// The limits.
-    pub limits: Limits,
+    pub limits: OrderApiLimits,
     /// Set when the process stops taking new orders.
     pub stopping: CancellationToken,
     /// Set shortly before the process ends: open requests are answered with what there is.
@@ -66,42 +66,45 @@ pub struct Shared {
     /// The memory set aside for orders.
     pub admission: Arc<Semaphore>,
     /// Requests that are being answered.
-    pub open: Arc<OpenRequests>,
+    pub open_requests: Arc<OpenRequests>,
 }
 
-impl Rooms {
+impl OrderApiState {
     /// Shares the parts.
-    pub fn new(shared: Shared) -> Self {
-        Self(Arc::new(shared))
+    pub fn new(parts: OrderApiParts) -> Self {
+        Self(Arc::new(parts))
     }
 
     /// Lets `orders` orders in, or says at once that there are too many.
-    fn admit(&self, orders: usize) -> Result<Arc<Admission>, ApiError> {
+    fn admit_orders(&self, orders: usize) -> Result<Arc<OrderAdmission>, ApiError> {
         self.check_running()?;
-        if orders > self.limits.in_flight {
+        if orders > self.limits.max_in_flight {
             // Trying again would never help.
-            let most = self.limits.in_flight;
+            let most = self.limits.max_in_flight;
             let reason =
                 format!("{orders} orders; at most {most} are in work at once (--max-in-flight-orders)");
             return Err(ApiError::field("orders", reason));
         }
-        let admitted = self.admission.clone().try_acquire_many_owned(permits(orders));
-        admitted.map(|permit| Arc::new(Admission::of(permit))).map_err(|_| self.overloaded(orders))
+        let admitted = self.admission.clone().try_acquire_many_owned(permit_count(orders));
+        admitted
+            .map(|permit| Arc::new(OrderAdmission::for_request(permit)))
+            .map_err(|_| self.overloaded_error(orders))
     }
 
     /// The same for those who can wait their turn.
-    async fn admit_patiently(
+    async fn wait_for_admission(
         &self,
         orders: usize,
-        wait: Duration,
-        turn: Turn,
-    ) -> Result<Arc<Admission>, ApiError> {
+        max_wait: Duration,
+        turn: FairTurn,
+    ) -> Result<Arc<OrderAdmission>, ApiError> {
         self.check_running()?;
         let admitted =
-            tokio::time::timeout(wait, self.admission.clone().acquire_many_owned(permits(orders))).await;
+            tokio::time::timeout(max_wait, self.admission.clone().acquire_many_owned(permit_count(orders)))
+                .await;
         let admitted = admitted.ok().and_then(Result::ok);
-        let admitted = admitted.map(|permit| Arc::new(Admission::in_turn(permit, turn)));
-        admitted.ok_or_else(|| self.overloaded(orders))
+        let admitted = admitted.map(|permit| Arc::new(OrderAdmission::with_turn(permit, turn)));
+        admitted.ok_or_else(|| self.overloaded_error(orders))
     }
 
     fn check_running(&self) -> Result<(), ApiError> {
@@ -114,21 +117,21 @@ impl Rooms {
         Ok(())
     }
 
-    fn overloaded(&self, orders: usize) -> ApiError {
+    fn overloaded_error(&self, orders: usize) -> ApiError {
         metrics::counter!("orders_refused_total").increment(orders as u64);
-        let most = self.limits.in_flight;
+        let most = self.limits.max_in_flight;
         ApiError::new(Code::Overloaded, format!("more than {most} orders in work at once: try again soon"))
     }
 }
 
-fn permits(orders: usize) -> u32 {
+fn permit_count(orders: usize) -> u32 {
     u32::try_from(orders).unwrap_or(u32::MAX)
 }
 
-impl std::ops::Deref for Rooms {
-    type Target = Shared;
+impl std::ops::Deref for OrderApiState {
+    type Target = OrderApiParts;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &OrderApiParts {
         &self.0
     }
 }
@@ -137,33 +140,33 @@ impl std::ops::Deref for Rooms {
 #[derive(Debug, Default)]
 pub struct OpenRequests {
     count: AtomicUsize,
-    none: Notify,
+    idle: Notify,
 }
 
 impl OpenRequests {
-    fn enter(self: &Arc<Self>) -> OpenRequest {
+    fn track_request(self: &Arc<Self>) -> OpenRequestGuard {
         self.count.fetch_add(1, Ordering::AcqRel);
-        OpenRequest(self.clone())
+        OpenRequestGuard(self.clone())
     }
 
     /// Waits until there is none.
-    pub async fn none(&self) {
+    pub async fn wait_until_idle(&self) {
         loop {
-            let none = self.none.notified();
+            let idle = self.idle.notified();
             if self.count.load(Ordering::Acquire) == 0 {
                 return;
             }
-            none.await;
+            idle.await;
         }
     }
 }
 
-struct OpenRequest(Arc<OpenRequests>);
+struct OpenRequestGuard(Arc<OpenRequests>);
 
-impl Drop for OpenRequest {
+impl Drop for OpenRequestGuard {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.none.notify_waiters();
+            self.0.idle.notify_waiters();
         }
     }
 }

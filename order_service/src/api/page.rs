@@ -2,21 +2,24 @@
 
 use serving::error::ApiError;
 
-use crate::orders::State;
+use crate::orders::OrderState;
 
 /// The token of the page after `last`.
-pub(super) fn token(state: Option<State>, last: i32) -> String {
+pub(super) fn encode_page_token(state: Option<OrderState>, last: i32) -> String {
     format!("v1.{}.{last}", state.map_or(0, |state| state as i16))
 }
 
 /// The id after which the page begins; `None` for the first page.
-pub(super) fn after(text: &str, state: Option<State>) -> Result<Option<i32>, ApiError> {
-    if text.is_empty() {
+pub(super) fn decode_page_token(
+    page_token: &str,
+    state: Option<OrderState>,
+) -> Result<Option<i32>, ApiError> {
+    if page_token.is_empty() {
         return Ok(None);
     }
-    let last = text.rsplit_once('.').and_then(|(_, last)| last.parse().ok());
+    let last = page_token.rsplit_once('.').and_then(|(_, last)| last.parse().ok());
     match last {
-        Some(last) if token(state, last) == text => Ok(Some(last)),
+        Some(last) if encode_page_token(state, last) == page_token => Ok(Some(last)),
         _ => Err(ApiError::field("page_token", "must be a next_page_token of the same listing, or empty")),
     }
 }
@@ -28,13 +31,13 @@ mod tests {
     #[test]
     fn a_token_reads_back_with_its_own_filter_only() {
         for last in [i32::MIN, -1, 0, i32::MAX] {
-            let failed = token(Some(State::Failed), last);
-            assert_eq!(after(&failed, Some(State::Failed)).unwrap(), Some(last));
-            assert!(after(&failed, None).is_err());
+            let failed = encode_page_token(Some(OrderState::Failed), last);
+            assert_eq!(decode_page_token(&failed, Some(OrderState::Failed)).unwrap(), Some(last));
+            assert!(decode_page_token(&failed, None).is_err());
         }
-        assert_eq!(after("", None).unwrap(), None);
+        assert_eq!(decode_page_token("", None).unwrap(), None);
         for bad in ["x", "v1.0.", "v1.0.99999999999", "v1.0.+5", "v1.0.05", "v2.0.5"] {
-            assert!(after(bad, None).is_err(), "{bad}");
+            assert!(decode_page_token(bad, None).is_err(), "{bad}");
         }
     }
 }

@@ -7,145 +7,156 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use proto::order_service::process_orders_response::OrderResponse;
-use queue::hurry_in_tx;
+use queue::hurry_jobs_in_tx;
 use serving::error::{ApiError, Code};
 use store::run_tx;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Rooms, convert};
-use crate::events::Place;
-use crate::orders::{Accepted, News, QUEUE, State, Told};
-use crate::watch::Listener;
+use super::{OrderApiState, convert};
+use crate::events::OrderProcessor;
+use crate::orders::{AcceptedOrders, ORDER_QUEUE, OrderState, OutcomeKind, OutcomeNotice};
+use crate::outcome_hub::OutcomeSubscriber;
 
 /// How much before a deadline the answer leaves: 200 ms, or a tenth of a shorter time.
-pub(super) fn answer_within(timeout: Duration) -> Duration {
+pub(super) fn answer_timeout(timeout: Duration) -> Duration {
     timeout - Duration::from_millis(200).min(timeout / 10)
 }
 
-/// Processes `orders`, each id once; answers in their order, `within` this time at the latest.
-pub(super) async fn process(
-    rooms: Rooms,
+/// Processes `orders`, each id once; answers in their order, `timeout` this time at the latest.
+pub(super) async fn process_orders(
+    api_state: OrderApiState,
     orders: Vec<(i32, i32)>,
-    within: Duration,
+    timeout: Duration,
 ) -> Result<Vec<OrderResponse>, ApiError> {
     if orders.is_empty() {
         return Ok(Vec::new());
     }
-    let answer_at = Instant::now() + within;
-    let admission = rooms.admit(orders.len())?;
+    let answer_at = Instant::now() + timeout;
+    let admission = api_state.admit_orders(orders.len())?;
     let ids: Vec<i32> = orders.iter().map(|(order_id, _)| *order_id).collect();
-    let results = Arc::new(Results::new(&orders, rooms.limits.attempts));
+    let waiter = Arc::new(OrderRequestWaiter::new(&orders, api_state.limits.max_attempts));
     // Before they are accepted: the first may be done before the last is.
-    let _listening = rooms.watch.listen(&(results.clone() as Arc<dyn Listener>), ids);
+    let _subscription = api_state.outcome_hub.subscribe(&(waiter.clone() as Arc<dyn OutcomeSubscriber>), ids);
     // A database that is away must not outlast the request.
-    let accepted = tokio::time::timeout_at(answer_at, rooms.acceptor.accept(orders, admission.clone())).await;
+    let accepted =
+        tokio::time::timeout_at(answer_at, api_state.acceptor.accept(orders, admission.clone())).await;
     let accepted = accepted
         .map_err(|_| ApiError::new(Code::Timeout, "the database did not answer in time: try again"))?;
-    take_up(&rooms, &*results, accepted.map_err(convert::accept_error)?);
+    follow_accepted_orders(&api_state, &*waiter, accepted.map_err(convert::accept_api_error)?);
     tokio::select! {
-        () = results.complete() => {}
+        () = waiter.wait_for_all() => {}
         () = tokio::time::sleep_until(answer_at) => {}
-        () = rooms.closing.cancelled() => {}
+        () = api_state.closing.cancelled() => {}
     }
-    Ok(results.responses())
+    Ok(waiter.responses())
 }
 
-impl Place for Rooms {
-    fn place(&self, orders: Vec<(i32, i32)>) -> BoxFuture<'_, Result<Vec<OrderResponse>, ApiError>> {
-        Box::pin(process(self.clone(), orders, self.limits.deadline))
+impl OrderProcessor for OrderApiState {
+    fn process_orders(&self, orders: Vec<(i32, i32)>) -> BoxFuture<'_, Result<Vec<OrderResponse>, ApiError>> {
+        Box::pin(process_orders(self.clone(), orders, self.limits.default_timeout))
     }
 }
 
 /// Tells the listener of orders that had ended before, and looks after those underway: they are tried at once.
-pub(super) fn take_up(rooms: &Rooms, listener: &dyn Listener, accepted: Accepted) {
-    for (order_id, state, data) in accepted.ended {
-        let news = if state == State::ProcessFinished { News::Finished } else { News::Failed };
-        listener.hear(&Told { order_id, data, news });
+pub(super) fn follow_accepted_orders(
+    api_state: &OrderApiState,
+    subscriber: &dyn OutcomeSubscriber,
+    accepted: AcceptedOrders,
+) {
+    for (order_id, state, data) in accepted.ended_orders {
+        let kind =
+            if state == OrderState::ProcessFinished { OutcomeKind::Finished } else { OutcomeKind::Failed };
+        subscriber.on_outcome(&OutcomeNotice { order_id, data, kind });
     }
-    if accepted.underway.is_empty() {
+    if accepted.pending_orders.is_empty() {
         return;
     }
-    rooms.watch.follow(&accepted.underway);
-    let keys: Vec<String> = accepted.underway.iter().map(i32::to_string).collect();
-    let rooms = rooms.clone();
+    api_state.outcome_hub.follow_orders(&accepted.pending_orders);
+    let keys: Vec<String> = accepted.pending_orders.iter().map(i32::to_string).collect();
+    let api_state = api_state.clone();
     // By itself: the request does not wait for it, least of all when the database is away.
     tokio::spawn(async move {
-        let hurried = run_tx(&rooms.pool, "hurry_orders", move |connection| {
+        let hurried = run_tx(&api_state.pool, "hurry_orders", move |connection| {
             let keys = keys.clone();
-            Box::pin(async move { hurry_in_tx(connection, QUEUE, &keys).await })
+            Box::pin(async move { hurry_jobs_in_tx(connection, ORDER_QUEUE, &keys).await })
         });
         match hurried.await {
-            Ok(_) => rooms.jobs.wake_in(Duration::ZERO),
+            Ok(_) => api_state.jobs.wake_in(Duration::ZERO),
             Err(error) => tracing::warn!(%error, code = "UNAVAILABLE", "waiting orders could not be hurried"),
         }
     });
 }
 
 /// A request's answers as they come in.
-struct Results {
-    places: HashMap<i32, usize>,
-    attempts: u32,
-    state: Mutex<Vec<Answer>>,
-    open: AtomicUsize,
-    complete: Notify,
+struct OrderRequestWaiter {
+    indexes: HashMap<i32, usize>,
+    max_attempts: u32,
+    responses: Mutex<Vec<PendingResponse>>,
+    pending_count: AtomicUsize,
+    completed: Notify,
 }
 
-struct Answer {
+struct PendingResponse {
     response: OrderResponse,
     failed_attempts: u32,
-    settled: bool,
+    is_settled: bool,
 }
 
-impl Results {
-    fn new(orders: &[(i32, i32)], attempts: u32) -> Self {
-        let answer = |(order_id, product_id): &(i32, i32)| Answer {
-            response: convert::response(*order_id, *product_id, None, false),
+impl OrderRequestWaiter {
+    fn new(orders: &[(i32, i32)], max_attempts: u32) -> Self {
+        let answer = |(order_id, product_id): &(i32, i32)| PendingResponse {
+            response: convert::order_response(*order_id, *product_id, None, false),
             failed_attempts: 0,
-            settled: false,
+            is_settled: false,
         };
         Self {
-            places: orders.iter().enumerate().map(|(place, (order_id, _))| (*order_id, place)).collect(),
-            attempts,
-            state: Mutex::new(orders.iter().map(answer).collect()),
-            open: AtomicUsize::new(orders.len()),
-            complete: Notify::new(),
+            indexes: orders.iter().enumerate().map(|(index, (order_id, _))| (*order_id, index)).collect(),
+            max_attempts,
+            responses: Mutex::new(orders.iter().map(answer).collect()),
+            pending_count: AtomicUsize::new(orders.len()),
+            completed: Notify::new(),
         }
     }
 
-    async fn complete(&self) {
+    async fn wait_for_all(&self) {
         loop {
-            let complete = self.complete.notified();
-            if self.open.load(Ordering::Acquire) == 0 {
+            let completed = self.completed.notified();
+            if self.pending_count.load(Ordering::Acquire) == 0 {
                 return;
             }
-            complete.await;
+            completed.await;
         }
     }
 
     fn responses(&self) -> Vec<OrderResponse> {
-        let answers = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.iter().map(|answer| answer.response).collect()
+        let responses = self.responses.lock().unwrap_or_else(PoisonError::into_inner);
+        responses.iter().map(|pending| pending.response).collect()
     }
 }
 
-impl Listener for Results {
-    fn hear(&self, told: &Told) -> bool {
-        let Some(place) = self.places.get(&told.order_id) else { return true };
-        let mut answers = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = &mut answers[*place];
-        if answer.settled {
+impl OutcomeSubscriber for OrderRequestWaiter {
+    fn on_outcome(&self, notice: &OutcomeNotice) -> bool {
+        let Some(index) = self.indexes.get(&notice.order_id) else { return true };
+        let mut responses = self.responses.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = &mut responses[*index];
+        if pending.is_settled {
             return true;
         }
-        answer.failed_attempts += u32::from(told.news == News::AttemptFailed);
-        let product_id = answer.response.product_id;
-        answer.response =
-            convert::response(told.order_id, product_id, told.data, told.news == News::Finished);
-        answer.settled = told.news != News::AttemptFailed || answer.failed_attempts >= self.attempts;
-        let settled = answer.settled;
-        drop(answers);
-        if settled && self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.complete.notify_waiters();
+        pending.failed_attempts += u32::from(notice.kind == OutcomeKind::AttemptFailed);
+        let product_id = pending.response.product_id;
+        pending.response = convert::order_response(
+            notice.order_id,
+            product_id,
+            notice.data,
+            notice.kind == OutcomeKind::Finished,
+        );
+        pending.is_settled =
+            notice.kind != OutcomeKind::AttemptFailed || pending.failed_attempts >= self.max_attempts;
+        let settled = pending.is_settled;
+        drop(responses);
+        if settled && self.pending_count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.completed.notify_waiters();
         }
         settled
     }
@@ -157,7 +168,7 @@ mod tests {
 
     #[test]
     fn answers_leave_in_time() {
-        let within = |millis| answer_within(Duration::from_millis(millis)).as_millis();
+        let within = |millis| answer_timeout(Duration::from_millis(millis)).as_millis();
         assert_eq!(
             [within(10_000), within(4000), within(2000), within(1000), within(10)],
             [9800, 3800, 1800, 900, 9]
@@ -166,12 +177,12 @@ mod tests {
 
     #[test]
     fn an_order_is_answered_once_finished_or_out_of_attempts() {
-        let told = |news| Told { order_id: 7, data: None, news };
-        let results = Results::new(&[(7, 1)], 2);
-        assert!(!results.hear(&told(News::AttemptFailed)));
-        assert!(results.hear(&told(News::AttemptFailed)));
-        assert_eq!(results.open.load(Ordering::Relaxed), 0);
-        assert!(results.hear(&told(News::Finished)), "too late: the answer is settled");
-        assert!(!results.responses()[0].is_processed);
+        let notice = |news| OutcomeNotice { order_id: 7, data: None, kind: news };
+        let waiter = OrderRequestWaiter::new(&[(7, 1)], 2);
+        assert!(!waiter.on_outcome(&notice(OutcomeKind::AttemptFailed)));
+        assert!(waiter.on_outcome(&notice(OutcomeKind::AttemptFailed)));
+        assert_eq!(waiter.pending_count.load(Ordering::Relaxed), 0);
+        assert!(waiter.on_outcome(&notice(OutcomeKind::Finished)), "too late: the answer is settled");
+        assert!(!waiter.responses()[0].is_processed);
     }
 }

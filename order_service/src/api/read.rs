@@ -3,51 +3,58 @@
 use proto::order_service as wire;
 use serving::error::ApiError;
 
-use super::{Rooms, convert, page};
-use crate::orders::{self, Listing, Order, State, StateChange};
+use super::{OrderApiState, convert, page};
+use crate::orders::{self, Order, OrderListQuery, OrderState, OrderStateChange};
 
-const PAGE: i32 = 100;
-const LARGEST_PAGE: i32 = 1000;
+const DEFAULT_PAGE_SIZE: i32 = 100;
+const MAX_PAGE_SIZE: i32 = 1000;
 
 /// One order, or `NOT_FOUND`.
-pub(super) async fn get(rooms: &Rooms, order_id: i32) -> Result<wire::Order, ApiError> {
-    let found = orders::get(&rooms.pool, order_id).await.map_err(convert::database)?;
-    found.map(|order| convert::order(with_present(rooms, order))).ok_or_else(|| convert::unknown(order_id))
+pub(super) async fn get_order(api_state: &OrderApiState, order_id: i32) -> Result<wire::Order, ApiError> {
+    let found = orders::get_order(&api_state.pool, order_id).await.map_err(convert::database_error)?;
+    found
+        .map(|order| convert::to_wire_order(with_current_state(api_state, order)))
+        .ok_or_else(|| convert::unknown_order_error(order_id))
 }
 
 /// A page of orders.
-pub(super) async fn list(
-    rooms: &Rooms,
+pub(super) async fn list_orders(
+    api_state: &OrderApiState,
     request: wire::ListOrdersRequest,
 ) -> Result<wire::ListOrdersResponse, ApiError> {
-    let state = convert::state_filter(request.state)?;
+    let state = convert::parse_state_filter(request.state)?;
     let size = match request.page_size {
-        0 => PAGE,
+        0 => DEFAULT_PAGE_SIZE,
         size if size < 0 => {
-            return Err(ApiError::field("page_size", format!("{size}; 0 to {LARGEST_PAGE} are allowed")));
+            return Err(ApiError::field("page_size", format!("{size}; 0 to {MAX_PAGE_SIZE} are allowed")));
         }
-        size => size.min(LARGEST_PAGE),
+        size => size.min(MAX_PAGE_SIZE),
     };
-    let after = page::after(&request.page_token, state)?;
+    let after = page::decode_page_token(&request.page_token, state)?;
     // One more than asked for tells whether there is another page.
-    let listing = Listing { state, after, limit: i64::from(size) + 1 };
-    let mut found = orders::list(&rooms.pool, listing).await.map_err(convert::database)?;
+    let list_query = OrderListQuery { state, after, limit: i64::from(size) + 1 };
+    let mut found =
+        orders::list_orders(&api_state.pool, list_query).await.map_err(convert::database_error)?;
     let more = found.len() > size as usize;
     found.truncate(size as usize);
-    let next_page_token = found.last().filter(|_| more).map(|last| page::token(state, last.order_id));
+    let next_page_token =
+        found.last().filter(|_| more).map(|last| page::encode_page_token(state, last.order_id));
     Ok(wire::ListOrdersResponse {
-        orders: found.into_iter().map(|order| convert::order(with_present(rooms, order))).collect(),
+        orders: found
+            .into_iter()
+            .map(|order| convert::to_wire_order(with_current_state(api_state, order)))
+            .collect(),
         next_page_token: next_page_token.unwrap_or_default(),
     })
 }
 
 /// States between two commits are kept in memory: an order that is being asked for has started.
-fn with_present(rooms: &Rooms, mut order: Order) -> Order {
-    if order.state == State::Initialized
-        && let Some(at) = rooms.exchange.asked_at(order.order_id)
+fn with_current_state(api_state: &OrderApiState, mut order: Order) -> Order {
+    if order.state == OrderState::Initialized
+        && let Some(at) = api_state.exchange.asked_at(order.order_id)
     {
-        order.state = State::ProcessStarted;
-        order.history.push(StateChange { state: State::ProcessStarted, at });
+        order.state = OrderState::ProcessStarted;
+        order.history.push(OrderStateChange { state: OrderState::ProcessStarted, at });
     }
     order
 }

@@ -4,38 +4,40 @@ use proto::order_service::{RetryError, RetryOrdersResponse};
 use serving::error::ApiError;
 use tonic::Status;
 
-use super::{Rooms, convert};
-use crate::orders::{State, count_retryable, retry_all, retry_in_state};
+use super::{OrderApiState, convert};
+use crate::orders::{OrderState, count_retryable, retry_orders, retry_orders_in_state};
 
 /// Which orders.
-pub(super) enum Which {
+pub(super) enum RetryTarget {
     /// These, each once.
     Ids(Vec<i32>),
     /// All in this state.
-    State(State),
+    State(OrderState),
 }
 
 /// Retries them, or only counts them.
-pub(super) async fn retry(
-    rooms: &Rooms,
-    which: Which,
+pub(super) async fn retry_target_orders(
+    api_state: &OrderApiState,
+    target: RetryTarget,
     dry_run: bool,
 ) -> Result<RetryOrdersResponse, ApiError> {
     let mut errors = Vec::new();
-    let orders = match which {
-        Which::Ids(ids) if dry_run => count_retryable(&rooms.pool, ids, None).await,
-        Which::State(state) if dry_run => count_retryable(&rooms.pool, Vec::new(), Some(state)).await,
-        Which::State(state) => retry_in_state(&rooms.pool, &rooms.jobs, state).await,
-        Which::Ids(ids) => retry_all(&rooms.pool, &rooms.jobs, &ids).await.map(|refused| {
+    let orders = match target {
+        RetryTarget::Ids(ids) if dry_run => count_retryable(&api_state.pool, ids, None).await,
+        RetryTarget::State(state) if dry_run => {
+            count_retryable(&api_state.pool, Vec::new(), Some(state)).await
+        }
+        RetryTarget::State(state) => retry_orders_in_state(&api_state.pool, &api_state.jobs, state).await,
+        RetryTarget::Ids(ids) => retry_orders(&api_state.pool, &api_state.jobs, &ids).await.map(|refused| {
             let orders = ids.len() - refused.len();
-            errors.extend(refused.into_iter().map(|(order_id, refusal)| error(order_id, refusal)));
+            errors.extend(refused.into_iter().map(|(order_id, refusal)| wire_retry_error(order_id, refusal)));
             orders as i64
         }),
     };
-    Ok(RetryOrdersResponse { orders: orders.map_err(convert::database)?, errors })
+    Ok(RetryOrdersResponse { orders: orders.map_err(convert::database_error)?, errors })
 }
 
-fn error(order_id: i32, refusal: crate::orders::RetryError) -> RetryError {
-    let status = Status::from(convert::retry_error(order_id, refusal));
+fn wire_retry_error(order_id: i32, refusal: crate::orders::OrderRetryError) -> RetryError {
+    let status = Status::from(convert::retry_api_error(order_id, refusal));
     RetryError { order_id, code: status.code() as i32, message: status.message().to_owned() }
 }

@@ -10,35 +10,35 @@ use proto::order_service::order_service_server::OrderService;
 use proto::order_service::process_orders_response::OrderResponse;
 use serving::error::{ApiError, Code};
 use serving::grpc;
-use store::Turn;
+use store::FairTurn;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::process::answer_within;
-use super::{Rooms, convert, process, read, retries, stream, validate};
-use crate::orders::retry;
+use super::process::answer_timeout;
+use super::{OrderApiState, convert, process, read, retries, stream, validate};
+use crate::orders::retry_order;
 
 /// Callbacks in one request at most.
-const MOST_CALLBACKS: usize = 10_000;
+const MAX_CALLBACKS_PER_REQUEST: usize = 10_000;
 /// No request is worked on for longer, whatever the client says.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// The service.
 #[derive(Clone)]
-pub struct OrderApi(Rooms);
+pub struct OrderApi(OrderApiState);
 
 impl OrderApi {
     /// Over these rooms.
-    pub fn new(rooms: Rooms) -> Self {
-        Self(rooms)
+    pub fn new(api_state: OrderApiState) -> Self {
+        Self(api_state)
     }
 }
 
 /// Runs a request's work in a task of its own, which goes on when the client goes away.
-async fn uncancelled<T: Send + 'static>(
-    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+async fn run_detached<T: Send + 'static>(
+    request_future: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<Response<T>, Status> {
-    match tokio::spawn(store::panics::told(work)).await {
+    match tokio::spawn(store::panics::contain_panic(request_future)).await {
         Ok(result) => result.map(Response::new).map_err(Status::from),
         Err(_) => {
             Err(ApiError::new(Code::LogicError, "the request's task ended early: see the service's log")
@@ -54,15 +54,17 @@ impl OrderService for OrderApi {
         request: Request<wire::ProcessOrdersRequest>,
     ) -> Result<Response<wire::ProcessOrdersResponse>, Status> {
         let started = Instant::now();
-        let timeout =
-            grpc::timeout(request.metadata().as_ref()).unwrap_or(self.0.limits.deadline).min(LONGEST);
-        let orders = validate::orders(&request.into_inner().orders, self.0.limits.orders_per_request)?;
-        let (rooms, open) = (self.0.clone(), self.0.open.enter());
-        let within = answer_within(timeout);
-        uncancelled(async move {
-            let processed_orders = process::process(rooms, orders, within).await?;
+        let timeout = grpc::timeout(request.metadata().as_ref())
+            .unwrap_or(self.0.limits.default_timeout)
+            .min(MAX_REQUEST_TIMEOUT);
+        let orders =
+            validate::validate_orders(&request.into_inner().orders, self.0.limits.max_orders_per_request)?;
+        let (api_state, open_request) = (self.0.clone(), self.0.open_requests.track_request());
+        let within = answer_timeout(timeout);
+        run_detached(async move {
+            let processed_orders = process::process_orders(api_state, orders, within).await?;
             metrics::histogram!("order_request_seconds").record(started.elapsed().as_secs_f64());
-            drop(open);
+            drop(open_request);
             Ok(wire::ProcessOrdersResponse { processed_orders })
         })
         .await
@@ -72,10 +74,10 @@ impl OrderService for OrderApi {
         &self,
         request: Request<wire::SendOrderDataCallbackRequest>,
     ) -> Result<Response<()>, Status> {
-        let callback = validate::callback(request.get_ref())?;
+        let callback = validate::validate_callback(request.get_ref())?;
         // The writing is the coalescer's: nothing is lost if the caller does not wait for the answer.
         let answer = self.0.callbacks.store(callback).await;
-        convert::callback_answer(callback, answer)?;
+        convert::callback_api_result(callback, answer)?;
         Ok(Response::new(()))
     }
 
@@ -84,18 +86,19 @@ impl OrderService for OrderApi {
         request: Request<wire::SendOrdersDataCallbackRequest>,
     ) -> Result<Response<wire::SendOrdersDataCallbackResponse>, Status> {
         let callbacks = request.into_inner().callbacks;
-        if callbacks.len() > MOST_CALLBACKS {
-            let reason = format!("{} callbacks; at most {MOST_CALLBACKS} are allowed", callbacks.len());
+        if callbacks.len() > MAX_CALLBACKS_PER_REQUEST {
+            let reason =
+                format!("{} callbacks; at most {MAX_CALLBACKS_PER_REQUEST} are allowed", callbacks.len());
             return Err(ApiError::field("callbacks", reason).into());
         }
-        let turn = Turn::next();
-        let answers = callbacks.iter().map(|sent| async move {
-            let callback = validate::callback(sent)?;
-            convert::callback_answer(callback, self.0.callbacks.store_one_of(turn, callback).await)
+        let turn = FairTurn::next();
+        let answers = callbacks.iter().map(|callback_request| async move {
+            let callback = validate::validate_callback(callback_request)?;
+            convert::callback_api_result(callback, self.0.callbacks.store_in_turn(turn, callback).await)
         });
         let answers = join_all(answers).await;
-        let errors = callbacks.iter().zip(answers).filter_map(|(sent, answer)| {
-            answer.err().map(|error| convert::callback_error(sent.order_id, error))
+        let errors = callbacks.iter().zip(answers).filter_map(|(callback_request, answer)| {
+            answer.err().map(|error| convert::wire_callback_error(callback_request.order_id, error))
         });
         Ok(Response::new(wire::SendOrdersDataCallbackResponse { errors: errors.collect() }))
     }
@@ -107,11 +110,13 @@ impl OrderService for OrderApi {
         request: Request<Streaming<wire::process_orders_request::OrderRequest>>,
     ) -> Result<Response<Self::ProcessOrderStreamStream>, Status> {
         self.0.check_running()?;
-        let timeout = grpc::timeout(request.metadata().as_ref()).map(|timeout| timeout.min(LONGEST));
+        let timeout =
+            grpc::timeout(request.metadata().as_ref()).map(|timeout| timeout.min(MAX_REQUEST_TIMEOUT));
         // With a deadline of its own the stream's time is the orders' time.
-        let per_order = timeout.unwrap_or(answer_within(self.0.limits.deadline));
-        let deadline = timeout.map(|timeout| Instant::now() + answer_within(timeout));
-        let answers = stream::process(self.0.clone(), request.into_inner(), per_order, deadline);
+        let order_timeout = timeout.unwrap_or(answer_timeout(self.0.limits.default_timeout));
+        let deadline = timeout.map(|timeout| Instant::now() + answer_timeout(timeout));
+        let answers =
+            stream::process_order_stream(self.0.clone(), request.into_inner(), order_timeout, deadline);
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -119,14 +124,14 @@ impl OrderService for OrderApi {
         &self,
         request: Request<wire::GetOrderRequest>,
     ) -> Result<Response<wire::Order>, Status> {
-        Ok(Response::new(read::get(&self.0, request.into_inner().order_id).await?))
+        Ok(Response::new(read::get_order(&self.0, request.into_inner().order_id).await?))
     }
 
     async fn list_orders(
         &self,
         request: Request<wire::ListOrdersRequest>,
     ) -> Result<Response<wire::ListOrdersResponse>, Status> {
-        Ok(Response::new(read::list(&self.0, request.into_inner()).await?))
+        Ok(Response::new(read::list_orders(&self.0, request.into_inner()).await?))
     }
 
     async fn retry_order(
@@ -134,11 +139,11 @@ impl OrderService for OrderApi {
         request: Request<wire::RetryOrderRequest>,
     ) -> Result<Response<wire::Order>, Status> {
         let order_id = request.into_inner().order_id;
-        let rooms = self.0.clone();
-        uncancelled(async move {
-            let retried = retry(&rooms.pool, &rooms.jobs, order_id).await;
-            retried.map_err(|error| convert::retry_error(order_id, error))?;
-            read::get(&rooms, order_id).await
+        let api_state = self.0.clone();
+        run_detached(async move {
+            let result = retry_order(&api_state.pool, &api_state.jobs, order_id).await;
+            result.map_err(|error| convert::retry_api_error(order_id, error))?;
+            read::get_order(&api_state, order_id).await
         })
         .await
     }
@@ -148,8 +153,9 @@ impl OrderService for OrderApi {
         request: Request<wire::RetryOrdersRequest>,
     ) -> Result<Response<wire::RetryOrdersResponse>, Status> {
         let request = request.into_inner();
-        let which = validate::retried(&request)?;
-        let rooms = self.0.clone();
-        uncancelled(async move { retries::retry(&rooms, which, request.dry_run).await }).await
+        let target = validate::validate_retry(&request)?;
+        let api_state = self.0.clone();
+        run_detached(async move { retries::retry_target_orders(&api_state, target, request.dry_run).await })
+            .await
     }
 }

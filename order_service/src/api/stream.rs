@@ -1,6 +1,6 @@
 //! `ProcessOrderStream`: orders come in one by one and are answered as they finish.
 //!
-//! Back-pressure: at most [`UNANSWERED`] orders of a stream are in work or wait to be read by the client; until one of
+//! Back-pressure: at most [`MAX_UNANSWERED_ORDERS`] orders of a stream are in work or wait to be read by the client; until one of
 //! them is gone, the stream is not read on.
 
 use std::collections::HashMap;
@@ -10,66 +10,72 @@ use std::time::Duration;
 use futures::{Stream, StreamExt as _};
 use proto::order_service::process_orders_request::OrderRequest;
 use proto::order_service::process_orders_response::OrderResponse;
-use store::Turn;
-use store::panics::caught;
+use store::FairTurn;
+use store::panics::catch_panic;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
-use super::process::take_up;
-use super::{Rooms, convert};
-use crate::orders::{News, Told};
-use crate::watch::{Listener, Listening};
+use super::process::follow_accepted_orders;
+use super::{OrderApiState, convert};
+use crate::orders::{OutcomeKind, OutcomeNotice};
+use crate::outcome_hub::{OutcomeSubscriber, OutcomeSubscription};
 
 /// Orders of one stream that are not yet read by the client.
-const UNANSWERED: usize = 1000;
+const MAX_UNANSWERED_ORDERS: usize = 1000;
 /// Orders accepted in one go, if they came fast enough.
-const TOGETHER: usize = 256;
+const MAX_ORDERS_PER_ACCEPT: usize = 256;
 
-type Answer = Result<(OrderResponse, Option<OwnedSemaphorePermit>), Status>;
+type OrderStreamItem = Result<(OrderResponse, Option<OwnedSemaphorePermit>), Status>;
 
-/// Starts processing a stream. Each order has `per_order` from its arrival, the stream itself ends at `deadline`.
-pub(super) fn process(
-    rooms: Rooms,
+/// Starts processing a stream. Each order has `order_timeout` from its arrival, the stream itself ends at `deadline`.
+pub(super) fn process_order_stream(
+    api_state: OrderApiState,
     orders: Streaming<OrderRequest>,
-    per_order: Duration,
+    order_timeout: Duration,
     deadline: Option<Instant>,
 ) -> impl Stream<Item = Result<OrderResponse, Status>> {
-    let (answers, ready) = mpsc::channel::<Answer>(UNANSWERED + 1);
+    let (answers, receiver) = mpsc::channel::<OrderStreamItem>(MAX_UNANSWERED_ORDERS + 1);
     tokio::spawn(async move {
-        let conversation =
-            Conversation { rooms, answers: answers.clone(), per_order, deadline, turn: Turn::next() };
-        let broken = |_| Err(Status::internal("the stream failed by a fault of the service: see its log"));
-        if let Err(status) = caught(conversation.run(orders)).await.unwrap_or_else(broken) {
+        let session = OrderStreamSession {
+            api_state,
+            answers: answers.clone(),
+            order_timeout,
+            deadline,
+            turn: FairTurn::next(),
+        };
+        let panic_status =
+            |_| Err(Status::internal("the stream failed by a fault of the service: see its log"));
+        if let Err(status) = catch_panic(session.run(orders)).await.unwrap_or_else(panic_status) {
             let _ = answers.send(Err(status)).await;
         }
     });
     // The permit goes when the client has taken the answer: that makes room for another order.
-    tokio_stream::wrappers::ReceiverStream::new(ready)
+    tokio_stream::wrappers::ReceiverStream::new(receiver)
         .map(|answer| answer.map(|(response, _permit)| response))
 }
 
-struct Conversation {
-    rooms: Rooms,
-    answers: mpsc::Sender<Answer>,
-    per_order: Duration,
+struct OrderStreamSession {
+    api_state: OrderApiState,
+    answers: mpsc::Sender<OrderStreamItem>,
+    order_timeout: Duration,
     deadline: Option<Instant>,
     /// One for all its orders.
-    turn: Turn,
+    turn: FairTurn,
 }
 
-impl Conversation {
+impl OrderStreamSession {
     async fn run(&self, orders: Streaming<OrderRequest>) -> Result<(), Status> {
-        let open = self.rooms.open.enter();
-        let room = Arc::new(Semaphore::new(UNANSWERED));
-        let mut orders = orders.ready_chunks(TOGETHER.min(self.rooms.limits.in_flight));
-        let mut waiting = tokio::task::JoinSet::new();
+        let open_request = self.api_state.open_requests.track_request();
+        let capacity = Arc::new(Semaphore::new(MAX_UNANSWERED_ORDERS));
+        let mut orders = orders.ready_chunks(MAX_ORDERS_PER_ACCEPT.min(self.api_state.limits.max_in_flight));
+        let mut answer_tasks = tokio::task::JoinSet::new();
         loop {
             let chunk = tokio::select! {
                 chunk = orders.next() => chunk,
                 // The client is gone, or will read no more.
                 () = self.answers.closed() => return Ok(()),
-                () = self.rooms.stopping.cancelled() => break,
+                () = self.api_state.stopping.cancelled() => break,
             };
             let Some(chunk) = chunk else { break };
             let chunk: Vec<OrderRequest> = chunk.into_iter().collect::<Result<_, _>>()?;
@@ -83,38 +89,42 @@ impl Conversation {
                 }
             }
             for batch in batches {
-                self.accept(batch, &room, &mut waiting).await?;
+                self.accept_orders(batch, &capacity, &mut answer_tasks).await?;
             }
-            while waiting.try_join_next().is_some() {}
+            while answer_tasks.try_join_next().is_some() {}
         }
-        while waiting.join_next().await.is_some() {}
-        drop(open);
+        while answer_tasks.join_next().await.is_some() {}
+        drop(open_request);
         // What was accepted is answered; a stream that had more to say hears why it may not.
-        Ok(self.rooms.check_running()?)
+        Ok(self.api_state.check_running()?)
     }
 
     /// Accepts orders and lets a task wait for them, so that the stream is read on meanwhile.
-    async fn accept(
+    async fn accept_orders(
         &self,
         orders: Vec<(i32, i32)>,
-        room: &Arc<Semaphore>,
-        waiting: &mut tokio::task::JoinSet<()>,
+        capacity: &Arc<Semaphore>,
+        answer_tasks: &mut tokio::task::JoinSet<()>,
     ) -> Result<(), Status> {
         let permits = u32::try_from(orders.len()).unwrap_or(u32::MAX);
-        let Ok(permits) = room.clone().acquire_many_owned(permits).await else { return Ok(()) };
-        let admission = self.rooms.admit_patiently(orders.len(), self.per_order, self.turn).await?;
+        let Ok(permits) = capacity.clone().acquire_many_owned(permits).await else { return Ok(()) };
+        let admission =
+            self.api_state.wait_for_admission(orders.len(), self.order_timeout, self.turn).await?;
         let ids: Vec<i32> = orders.iter().map(|(order_id, _)| *order_id).collect();
-        let (told, outcomes) = mpsc::unbounded_channel();
-        let listener: Arc<dyn Listener> =
-            Arc::new(Ears { told, failed: Mutex::default(), attempts: self.rooms.limits.attempts });
-        let listening = self.rooms.watch.listen(&listener, ids);
-        let accepted = self.rooms.acceptor.accept(orders.clone(), admission.clone()).await;
-        let accepted = accepted.map_err(|error| Status::from(convert::accept_error(error)))?;
-        take_up(&self.rooms, &*listener, accepted);
-        let by_then = Instant::now() + self.per_order;
-        let answer_at = self.deadline.map_or(by_then, |deadline| deadline.min(by_then));
-        let (answers, closing) = (self.answers.clone(), self.rooms.closing.clone());
-        waiting.spawn(async move {
+        let (notices, notice_receiver) = mpsc::unbounded_channel();
+        let subscriber: Arc<dyn OutcomeSubscriber> = Arc::new(OrderStreamSubscriber {
+            notices,
+            failed_attempts: Mutex::default(),
+            max_attempts: self.api_state.limits.max_attempts,
+        });
+        let subscription = self.api_state.outcome_hub.subscribe(&subscriber, ids);
+        let accepted = self.api_state.acceptor.accept(orders.clone(), admission.clone()).await;
+        let accepted = accepted.map_err(|error| Status::from(convert::accept_api_error(error)))?;
+        follow_accepted_orders(&self.api_state, &*subscriber, accepted);
+        let order_deadline = Instant::now() + self.order_timeout;
+        let answer_at = self.deadline.map_or(order_deadline, |deadline| deadline.min(order_deadline));
+        let (answers, closing) = (self.answers.clone(), self.api_state.closing.clone());
+        answer_tasks.spawn(async move {
             let _admission = admission;
             let time_is_up = async move {
                 tokio::select! {
@@ -122,38 +132,43 @@ impl Conversation {
                     () = closing.cancelled() => {}
                 }
             };
-            answer_all(orders, outcomes, listening, permits, answers, time_is_up).await;
+            answer_orders(orders, notice_receiver, subscription, permits, answers, time_is_up).await;
         });
         Ok(())
     }
 }
 
 /// Answers each order when its outcome is told, the rest when their time is up.
-async fn answer_all(
+async fn answer_orders(
     orders: Vec<(i32, i32)>,
-    mut outcomes: mpsc::UnboundedReceiver<Told>,
-    listening: Listening,
+    mut notices: mpsc::UnboundedReceiver<OutcomeNotice>,
+    subscription: OutcomeSubscription,
     mut permits: OwnedSemaphorePermit,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<OrderStreamItem>,
     time_is_up: impl Future<Output = ()>,
 ) {
     tokio::pin!(time_is_up);
-    let mut open: HashMap<i32, i32> = orders.into_iter().collect();
-    while !open.is_empty() {
-        let told = tokio::select! {
-            told = outcomes.recv() => told,
+    let mut pending_orders: HashMap<i32, i32> = orders.into_iter().collect();
+    while !pending_orders.is_empty() {
+        let notice = tokio::select! {
+            told = notices.recv() => told,
             () = &mut time_is_up => break,
         };
-        let Some(told) = told else { break };
-        let Some(product_id) = open.remove(&told.order_id) else { continue };
-        let response = convert::response(told.order_id, product_id, told.data, told.news == News::Finished);
+        let Some(notice) = notice else { break };
+        let Some(product_id) = pending_orders.remove(&notice.order_id) else { continue };
+        let response = convert::order_response(
+            notice.order_id,
+            product_id,
+            notice.data,
+            notice.kind == OutcomeKind::Finished,
+        );
         if answers.send(Ok((response, permits.split(1)))).await.is_err() {
             return;
         }
     }
-    drop(listening);
-    for (order_id, product_id) in open {
-        let response = convert::response(order_id, product_id, None, false);
+    drop(subscription);
+    for (order_id, product_id) in pending_orders {
+        let response = convert::order_response(order_id, product_id, None, false);
         if answers.send(Ok((response, permits.split(1)))).await.is_err() {
             return;
         }
@@ -161,23 +176,23 @@ async fn answer_all(
 }
 
 /// Passes on what settles an order. Unbounded, but each order is told once.
-struct Ears {
-    told: mpsc::UnboundedSender<Told>,
-    failed: Mutex<HashMap<i32, u32>>,
-    attempts: u32,
+struct OrderStreamSubscriber {
+    notices: mpsc::UnboundedSender<OutcomeNotice>,
+    failed_attempts: Mutex<HashMap<i32, u32>>,
+    max_attempts: u32,
 }
 
-impl Listener for Ears {
-    fn hear(&self, told: &Told) -> bool {
-        if told.news == News::AttemptFailed {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = failed.entry(told.order_id).or_default();
+impl OutcomeSubscriber for OrderStreamSubscriber {
+    fn on_outcome(&self, notice: &OutcomeNotice) -> bool {
+        if notice.kind == OutcomeKind::AttemptFailed {
+            let mut failed = self.failed_attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = failed.entry(notice.order_id).or_default();
             *count += 1;
-            if *count < self.attempts {
+            if *count < self.max_attempts {
                 return false;
             }
         }
-        let _ = self.told.send(*told);
+        let _ = self.notices.send(*notice);
         true
     }
 }

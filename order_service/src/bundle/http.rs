@@ -17,18 +17,18 @@ use serving::compute::Pool;
 use serving::error::{ApiError, Code};
 use tokio::runtime::Handle;
 
-use super::{Targets, runtime};
+use super::{ReconcileTargets, reconcile_runtime};
 
 /// Most problems of a bundle that are told.
-const MAX_TOLD: usize = 1000;
+const MAX_REPORTED_PROBLEMS: usize = 1000;
 
 /// Few at a time: bundles are large, and what is brought to the desired state is the same for all.
-static RUNS: LazyLock<Pool> = LazyLock::new(|| Pool::new("reconcile", 2, 6));
+static RECONCILE_POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new("reconcile", 2, 6));
 
 /// What is to be run, over which bundle.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
+pub struct ReconcileRequestBody {
     /// The bundle.
     pub files: Vec<SentFile>,
     /// Which integrations.
@@ -58,59 +58,59 @@ pub struct Wanted {
 }
 
 /// The description of the route.
-pub const DESCRIPTION: &str = include_str!("../../openapi/reconcile.yaml");
+pub const OPENAPI_DOCUMENT: &str = include_str!("../../openapi/reconcile.yaml");
 
 /// The route.
-pub fn routes(targets: Targets) -> Router {
+pub fn build_reconcile_routes(targets: ReconcileTargets) -> Router {
     Router::new()
-        .route("/api/v1/reconcile", post(reconcile))
+        .route("/api/v1/reconcile", post(handle_reconcile))
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(Arc::new(targets))
 }
 
-async fn reconcile(
-    State(targets): State<Arc<Targets>>,
+async fn handle_reconcile(
+    State(targets): State<Arc<ReconcileTargets>>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Report>, ApiError> {
     // Reading, judging and comparing take long: all of it is done on a thread of its own. Whoever asked may go away: what was
     // begun is ended.
     let runtime = Handle::current();
-    RUNS.run(move || runtime.block_on(run(&targets, &body))).await?.map(Json)
+    RECONCILE_POOL.run(move || runtime.block_on(run_reconcile(&targets, &body))).await?.map(Json)
 }
 
-async fn run(targets: &Targets, body: &[u8]) -> Result<Report, ApiError> {
-    let wanted: Wanted = body::parse(body)?;
-    let bundle = Bundle::read(Place::Sent(wanted.files.into()));
+async fn run_reconcile(targets: &ReconcileTargets, body: &[u8]) -> Result<Report, ApiError> {
+    let parsed_body: ReconcileRequestBody = body::parse(body)?;
+    let bundle = Bundle::read(Place::Sent(parsed_body.files.into()));
     let bundle = bundle.map_err(|reason| ApiError::field("files", reason))?;
-    let runtime = runtime(targets);
-    let pool_size = wanted.pool_size.map_or(POOL_SIZE, |size| usize::from(size).clamp(1, 1000));
+    let runtime = reconcile_runtime(targets);
+    let pool_size = parsed_body.pool_size.map_or(POOL_SIZE, |size| usize::from(size).clamp(1, 1000));
     let pace = Pace { pool_size, progress: None };
-    if let Some(plan) = &wanted.plan {
-        return runtime.apply(&bundle, plan, Owner::Bundle, &pace).await.map_err(refused);
+    if let Some(plan) = &parsed_body.plan {
+        return runtime.apply(&bundle, plan, Owner::Bundle, &pace).await.map_err(to_api_error);
     }
     let request = Request {
-        integrations: wanted.integrations,
-        arguments: wanted.arguments,
-        dry_run: wanted.dry_run,
-        take_over: wanted.take_over,
-        allow_delete_all: wanted.allow_delete_all,
+        integrations: parsed_body.integrations,
+        arguments: parsed_body.arguments,
+        dry_run: parsed_body.dry_run,
+        take_over: parsed_body.take_over,
+        allow_delete_all: parsed_body.allow_delete_all,
         owner: Owner::Bundle,
     };
-    let report = match &wanted.decided {
+    let report = match &parsed_body.decided {
         Some(decided) => runtime.carry_out(&bundle, &request, decided, &pace).await,
         None => runtime.run(&bundle, &request).await,
     };
-    report.map_err(refused)
+    report.map_err(to_api_error)
 }
 
-fn refused(error: RequestError) -> ApiError {
+fn to_api_error(error: RequestError) -> ApiError {
     match error {
         RequestError::Usage(line) => ApiError::new(Code::ValidationError, line).arg("usage", true),
-        RequestError::Bundle(wrong) => {
-            let first = wrong.first().map(ToString::to_string).unwrap_or_default();
-            let message = format!("the bundle has {} problems, the first: {first}", wrong.len());
-            let told = &wrong[..wrong.len().min(MAX_TOLD)];
-            ApiError::new(Code::ValidationError, message).arg("errors", serde_json::json!(told))
+        RequestError::Bundle(diagnostics) => {
+            let first = diagnostics.first().map(ToString::to_string).unwrap_or_default();
+            let message = format!("the bundle has {} problems, the first: {first}", diagnostics.len());
+            let reported = &diagnostics[..diagnostics.len().min(MAX_REPORTED_PROBLEMS)];
+            ApiError::new(Code::ValidationError, message).arg("errors", serde_json::json!(reported))
         }
         RequestError::Moved(_) => ApiError::new(Code::Conflict, error.to_string()),
     }

@@ -1,76 +1,84 @@
 //! The configuration bundle of this platform: which checks and integrations there are, and the bundle that a new
 //! database begins with.
 
-mod first;
 pub mod http;
+mod initial;
 mod shards;
 mod usage;
 
 use std::sync::Arc;
 
-use events::configs::{ACTION_CONFIGS, ActionConfigs};
-use ledger::types::{LEDGER_TYPES, LedgerTypes, Usage, check_types};
+use events::configs::{ACTION_CONFIGS_INTEGRATION, ActionConfigReconciler};
+use ledger::types::{LEDGER_TYPES_INTEGRATION, LedgerTypeReconciler, LedgerTypeUsage, check_types};
 use reconcile::{Bundle, Check, Diagnostic, Runtime};
 use sqlx::PgPool;
-use tasks::schedule::{SCHEDULES, Schedules};
+use tasks::schedule::{SCHEDULES_INTEGRATION, ScheduleReconciler};
 
-pub use first::{FirstError, begin, ensure_builtin, ensure_first};
-pub use shards::{OpenShard, ShardSet};
-pub use usage::InUse;
+pub use initial::{InitialBundleError, apply_initial_bundle, ensure_builtin_bundle, ensure_initial_bundle};
+pub use shards::{ShardOpener, ShardSet};
+pub use usage::TypeUsageFinder;
 
-use crate::partitions::{PARTITIONS, Partitions};
-use crate::postings::{POSTINGS, PostingRules, check_rules};
-use crate::queues::{EnvQueues, QUEUES, Queues, check_queues, configured};
-use crate::serve::connections::WITHIN;
+use crate::partitions::{PARTITIONS_INTEGRATION, PartitionReconciler};
+use crate::postings::{POSTINGS_INTEGRATION, PostingRuleReconciler, check_posting_rules};
+use crate::queues::{EnvQueues, QUEUES_INTEGRATION, QueueReconciler, build_env_queues, check_queues};
+use crate::serve::connections::NESTED_CONNECTION_COUNT;
 use crate::settings::QueueEngine;
 use crate::tasks::{check_action_configs, check_schedules};
 
 /// What documents must keep to that no schema can say.
-const CHECKS: [Check; 5] = [check_types, check_rules, check_schedules, check_action_configs, check_queues];
+const BUNDLE_CHECKS: [Check; 5] =
+    [check_types, check_posting_rules, check_schedules, check_action_configs, check_queues];
 
 /// All integrations, in the order in which they run: rules refer to types.
-const INTEGRATIONS: [&str; 6] = [LEDGER_TYPES, POSTINGS, SCHEDULES, ACTION_CONFIGS, PARTITIONS, QUEUES];
+const INTEGRATION_NAMES: [&str; 6] = [
+    LEDGER_TYPES_INTEGRATION,
+    POSTINGS_INTEGRATION,
+    SCHEDULES_INTEGRATION,
+    ACTION_CONFIGS_INTEGRATION,
+    PARTITIONS_INTEGRATION,
+    QUEUES_INTEGRATION,
+];
 
 /// What the integrations bring to the desired state.
 #[derive(Clone)]
-pub struct Targets {
+pub struct ReconcileTargets {
     /// The control database.
     pub pool: PgPool,
     /// Connections of it for what is asked while one of `pool` is held.
-    pub within: PgPool,
+    pub nested_pool: PgPool,
     /// The ledger's shards.
     pub shards: Arc<ShardSet>,
     /// The queues of each environment.
     pub queues: Arc<dyn EnvQueues>,
 }
 
-impl Targets {
+impl ReconcileTargets {
     /// With queues in the control database.
     pub fn new(pool: PgPool, shards: ShardSet) -> Self {
-        let within = store::reserve(&pool, "within", WITHIN);
-        Self { queues: Arc::new(pool.clone()), pool, within, shards: Arc::new(shards) }
+        let nested_pool = store::reserve_pool(&pool, "within", NESTED_CONNECTION_COUNT);
+        Self { queues: Arc::new(pool.clone()), pool, nested_pool, shards: Arc::new(shards) }
     }
 
     /// With queues where these settings say they are.
     pub fn with_queues(self, engine: &QueueEngine) -> Self {
-        Self { queues: configured(engine, &self.pool), ..self }
+        Self { queues: build_env_queues(engine, &self.pool), ..self }
     }
 }
 
 /// All integrations and checks.
-pub fn runtime(targets: &Targets) -> Runtime {
-    let Targets { pool, within, shards, queues } = targets.clone();
-    let usage: Arc<dyn Usage> = Arc::new(InUse::new(within, shards.clone()));
-    Runtime::new(CHECKS.to_vec())
-        .with(LedgerTypes { pool: pool.clone(), usage })
-        .with(PostingRules { pool: pool.clone() })
-        .with(Schedules { pool: pool.clone() })
-        .with(ActionConfigs { pool: pool.clone() })
-        .with(Partitions { shards })
-        .with(Queues { pool, queues })
+pub fn reconcile_runtime(targets: &ReconcileTargets) -> Runtime {
+    let ReconcileTargets { pool, nested_pool, shards, queues } = targets.clone();
+    let usage: Arc<dyn LedgerTypeUsage> = Arc::new(TypeUsageFinder::new(nested_pool, shards.clone()));
+    Runtime::new(BUNDLE_CHECKS.to_vec())
+        .with(LedgerTypeReconciler { pool: pool.clone(), usage })
+        .with(PostingRuleReconciler { pool: pool.clone() })
+        .with(ScheduleReconciler { pool: pool.clone() })
+        .with(ActionConfigReconciler { pool: pool.clone() })
+        .with(PartitionReconciler { shards })
+        .with(QueueReconciler { pool, queues })
 }
 
 /// Everything that is wrong with a bundle.
-pub fn problems(bundle: &Bundle) -> Vec<Diagnostic> {
-    reconcile::problems(bundle, &CHECKS, &INTEGRATIONS)
+pub fn find_bundle_problems(bundle: &Bundle) -> Vec<Diagnostic> {
+    reconcile::problems(bundle, &BUNDLE_CHECKS, &INTEGRATION_NAMES)
 }

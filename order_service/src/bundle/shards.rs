@@ -7,24 +7,24 @@ use ledger::sharding::Shard;
 use tokio::sync::OnceCell;
 
 /// Opens the shard of a name; `None`: there is nothing in its database yet. An error is one line.
-pub type OpenShard = Box<dyn Fn(String) -> BoxFuture<'static, Result<Option<Shard>, String>> + Send + Sync>;
+pub type ShardOpener = Box<dyn Fn(String) -> BoxFuture<'static, Result<Option<Shard>, String>> + Send + Sync>;
 
 /// All shards.
 pub struct ShardSet {
     names: Vec<String>,
-    open: OpenShard,
-    opened: BTreeMap<String, OnceCell<Option<Shard>>>,
+    open: ShardOpener,
+    opened_shards: BTreeMap<String, OnceCell<Option<Shard>>>,
 }
 
 impl ShardSet {
     /// Shards of these names, in their order.
-    pub fn new(names: Vec<String>, open: OpenShard) -> Self {
-        let opened = names.iter().map(|name| (name.clone(), OnceCell::new())).collect();
-        Self { names, open, opened }
+    pub fn new(names: Vec<String>, open: ShardOpener) -> Self {
+        let opened_shards = names.iter().map(|name| (name.clone(), OnceCell::new())).collect();
+        Self { names, open, opened_shards }
     }
 
     /// Shards that are open.
-    pub fn of(shards: &[Shard]) -> Self {
+    pub fn from_open_shards(shards: &[Shard]) -> Self {
         let names = shards.iter().map(|shard| shard.name.clone()).collect();
         let shards = shards.to_vec();
         let open = move |name: String| {
@@ -40,17 +40,17 @@ impl ShardSet {
     }
 
     /// One of them, if there is anything in it.
-    pub async fn one(&self, name: &str) -> Result<Option<Shard>, String> {
-        let Some(opened) = self.opened.get(name) else {
+    pub async fn get_shard(&self, name: &str) -> Result<Option<Shard>, String> {
+        let Some(opened) = self.opened_shards.get(name) else {
             return Err(format!("there is no shard `{name}` (known: {})", self.names.join(", ")));
         };
         opened.get_or_try_init(|| (self.open)(name.to_owned())).await.cloned()
     }
 
     /// All that have anything in them.
-    pub async fn all(&self) -> Result<Vec<Shard>, String> {
+    pub async fn open_all_shards(&self) -> Result<Vec<Shard>, String> {
         let all: Result<Vec<Option<Shard>>, String> =
-            join_all(self.names.iter().map(|name| self.one(name))).await.into_iter().collect();
+            join_all(self.names.iter().map(|name| self.get_shard(name))).await.into_iter().collect();
         Ok(all?.into_iter().flatten().collect())
     }
 }

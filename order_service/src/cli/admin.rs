@@ -1,63 +1,69 @@
 //! `migrate`, `config print`.
 
 use clap::ArgMatches;
-use ledger::sharding::ShardPlace;
+use ledger::sharding::ShardDefinition;
 use serde_json::json;
-use settings::Resolved;
-use store::Migrations;
+use settings::ResolvedSettings;
+use store::MigrationSet;
 
-use super::{Failure, output};
-use crate::serve::database::{self, Access, Database};
+use super::{CommandFailure, output};
+use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
 use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
 
 /// One database of the service, and what it lacks.
-struct Step {
+struct DatabaseMigration {
     database: String,
     pending: Vec<(i64, String)>,
 }
 
-pub(super) async fn migrate(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+pub(super) async fn run_migrate_command(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
     let settings = DatabaseSettings::new(resolved)?;
     let dry_run = args.get_flag("dry-run");
-    let steps = migrate_all(&settings, dry_run).await?;
-    if output::is_json(args) {
+    let steps = migrate_databases(&settings, dry_run).await?;
+    if output::is_json_output(args) {
         let migration = |(version, name): &(i64, String)| json!({"version": version, "name": name});
-        let step = |Step { database, pending }: &Step| json!({"database": database, "migrations": pending.iter().map(migration).collect::<Vec<_>>()});
+        let step = |DatabaseMigration { database, pending }: &DatabaseMigration| json!({"database": database, "migrations": pending.iter().map(migration).collect::<Vec<_>>()});
         let databases: Vec<_> = steps.iter().map(step).collect();
-        output::json(json!({"dry_run": dry_run, "databases": databases}));
+        output::print_json(json!({"dry_run": dry_run, "databases": databases}));
         return Ok(());
     }
     let verb = if dry_run { "would apply" } else { "applied" };
-    for Step { database, pending } in steps {
+    for DatabaseMigration { database, pending } in steps {
         for (version, name) in &pending {
-            output::line(format!("{database}: {verb} {version} {name}"));
+            output::print_line(format!("{database}: {verb} {version} {name}"));
         }
         if pending.is_empty() {
-            output::line(format!("{database}: up to date"));
+            output::print_line(format!("{database}: up to date"));
         }
     }
     Ok(())
 }
 
-async fn migrate_all(settings: &DatabaseSettings, dry_run: bool) -> anyhow::Result<Vec<Step>> {
-    let access = if dry_run { Access::Existing } else { Access::CreateMissing };
+async fn migrate_databases(
+    settings: &DatabaseSettings,
+    dry_run: bool,
+) -> anyhow::Result<Vec<DatabaseMigration>> {
+    let access = if dry_run { DatabaseAccess::Existing } else { DatabaseAccess::CreateMissing };
     // A wrong map is told before anything is made, and another number of shards before anything is changed.
-    shards::configured_map(settings)?;
-    let database = database::reach(settings, access).await?;
-    shards::shard_map_to_migrate(settings, &database, true).await?;
-    let mut connection = database::migrating(&database.pool).await?;
-    let migrations = Migrations::control();
-    let pending = migrations.pending(&mut connection).await?;
+    shards::load_configured_shard_map(settings)?;
+    let database = database::connect_control_database(settings, access).await?;
+    shards::load_shard_map_to_migrate(settings, &database, true).await?;
+    let mut connection = database::take_migration_connection(&database.pool).await?;
+    let migrations = MigrationSet::control();
+    let pending = migrations.list_pending(&mut connection).await?;
     if !dry_run {
-        migrations.apply(&mut connection).await?;
+        migrations.apply_pending(&mut connection).await?;
     }
     drop(connection);
-    let map = shards::shard_map_to_migrate(settings, &database, dry_run).await?;
-    let mut steps = vec![Step { database: "control".to_owned(), pending }];
-    for place in map.shards() {
-        let pending = migrate_shard(settings, &database, place, dry_run).await?;
-        steps.push(Step { database: format!("shard {}", place.name), pending });
+    let map = shards::load_shard_map_to_migrate(settings, &database, dry_run).await?;
+    let mut steps = vec![DatabaseMigration { database: "control".to_owned(), pending }];
+    for definition in map.shards() {
+        let pending = migrate_shard(settings, &database, definition, dry_run).await?;
+        steps.push(DatabaseMigration { database: format!("shard {}", definition.name), pending });
     }
     database.close().await;
     Ok(steps)
@@ -66,32 +72,32 @@ async fn migrate_all(settings: &DatabaseSettings, dry_run: bool) -> anyhow::Resu
 /// What a shard lacks, and, unless it is a dry run, brings it there. To a dry run a database that is not there lacks everything.
 async fn migrate_shard(
     settings: &DatabaseSettings,
-    database: &Database,
-    place: &ShardPlace,
+    database: &ControlDatabase,
+    definition: &ShardDefinition,
     dry_run: bool,
 ) -> anyhow::Result<Vec<(i64, String)>> {
-    if dry_run && !shards::is_there(settings, database, place).await? {
-        return Ok(Migrations::shard().all());
+    if dry_run && !shards::has_shard_database(settings, database, definition).await? {
+        return Ok(MigrationSet::shard().list_all());
     }
-    let pool = shards::reach_one(settings, database, place).await?;
-    let pending = shards::migrate(&pool, place, dry_run).await?;
-    store::close(&pool).await;
+    let pool = shards::connect_shard(settings, database, definition).await?;
+    let pending = shards::migrate_shard(&pool, definition, dry_run).await?;
+    store::close_pool(&pool).await;
     Ok(pending)
 }
 
-pub(super) fn print_config(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
-    resolved.warnings().iter().for_each(|warning| output::remark(format!("warning: {warning}")));
-    if output::is_json(args) {
-        let setting = |(name, value): (&str, &settings::Value)| {
-            (name.to_owned(), json!({"value": value.shown(), "source": value.from.to_string()}))
+pub(super) fn print_config(args: &ArgMatches, resolved: &ResolvedSettings) -> Result<(), CommandFailure> {
+    resolved.warnings().iter().for_each(|warning| output::print_remark(format!("warning: {warning}")));
+    if output::is_json_output(args) {
+        let setting = |(name, value): (&str, &settings::SettingValue)| {
+            (name.to_owned(), json!({"value": value.masked_text(), "source": value.source.to_string()}))
         };
-        let settings: serde_json::Map<_, _> = resolved.all().map(setting).collect();
-        output::json(serde_json::Value::Object(settings));
+        let settings: serde_json::Map<_, _> = resolved.iter_values().map(setting).collect();
+        output::print_json(serde_json::Value::Object(settings));
         return Ok(());
     }
     let rows = resolved
-        .all()
-        .map(|(name, value)| [name.to_owned(), value.shown().to_owned(), value.from.to_string()]);
-    output::table(["setting", "value", "from"], rows);
+        .iter_values()
+        .map(|(name, value)| [name.to_owned(), value.masked_text().to_owned(), value.source.to_string()]);
+    output::print_table(["setting", "value", "from"], rows);
     Ok(())
 }

@@ -3,32 +3,34 @@
 use clap::ArgMatches;
 use reconcile::{Bundle, Diagnostic, Place};
 use serde_json::json;
-use settings::Resolved;
+use settings::ResolvedSettings;
 
-use super::{Failure, output};
-use crate::bundle::problems;
-use crate::settings::bundle;
+use super::{CommandFailure, output};
+use crate::bundle::find_bundle_problems;
+use crate::settings::read_bundle_setting;
 
-pub(super) fn validate(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
-    let place = bundle(resolved)?.unwrap_or(Place::Builtin);
-    let bundle = Bundle::read(place).map_err(Failure::Failed)?;
-    let wrong = problems(&bundle);
-    if output::is_json(args) {
-        output::json(json!({"valid": wrong.is_empty(), "files": bundle.files(), "errors": wrong}));
+pub(super) fn validate_bundle(args: &ArgMatches, resolved: &ResolvedSettings) -> Result<(), CommandFailure> {
+    let place = read_bundle_setting(resolved)?.unwrap_or(Place::Builtin);
+    let bundle = Bundle::read(place).map_err(CommandFailure::Failed)?;
+    let diagnostics = find_bundle_problems(&bundle);
+    if output::is_json_output(args) {
+        output::print_json(
+            json!({"valid": diagnostics.is_empty(), "files": bundle.files(), "errors": diagnostics}),
+        );
     } else {
-        wrong.iter().for_each(output::line);
+        diagnostics.iter().for_each(output::print_line);
     }
-    if !wrong.is_empty() {
-        return Err(unsound(&bundle, &wrong));
+    if !diagnostics.is_empty() {
+        return Err(unsound_bundle_failure(&bundle, &diagnostics));
     }
-    if !output::is_json(args) {
-        output::line(format!("{}: {} files, all sound", bundle.place(), bundle.files()));
+    if !output::is_json_output(args) {
+        output::print_line(format!("{}: {} files, all sound", bundle.place(), bundle.files()));
     }
     Ok(())
 }
 
 /// Why nothing can be done with a bundle.
-pub(super) fn unsound(bundle: &Bundle, wrong: &[Diagnostic]) -> Failure {
-    let things = if wrong.len() == 1 { "problem" } else { "problems" };
-    Failure::Failed(format!("{} has {} {things}", bundle.place(), wrong.len()))
+pub(super) fn unsound_bundle_failure(bundle: &Bundle, diagnostics: &[Diagnostic]) -> CommandFailure {
+    let things = if diagnostics.len() == 1 { "problem" } else { "problems" };
+    CommandFailure::Failed(format!("{} has {} {things}", bundle.place(), diagnostics.len()))
 }

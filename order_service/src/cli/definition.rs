@@ -8,11 +8,11 @@ mod reconcile;
 
 use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 
-use crate::orders::State;
-use crate::settings::PROGRAM;
+use crate::orders::OrderState;
+use crate::settings::PROGRAM_SETTINGS;
 
 /// Settings that matter to who serves; the others are for special cases.
-const SERVING: [&str; 9] = [
+const SERVE_SETTING_NAMES: [&str; 9] = [
     "app-port",
     "http-port",
     "listen",
@@ -24,22 +24,22 @@ const SERVING: [&str; 9] = [
     "config",
 ];
 /// Settings that matter to a client of the gRPC port.
-const CLIENT: [&str; 2] = ["app-port", "config"];
+const GRPC_CLIENT_SETTING_NAMES: [&str; 2] = ["app-port", "config"];
 /// Settings that matter to a client of the HTTP port.
-const HTTP_CLIENT: [&str; 2] = ["http-port", "config"];
+const HTTP_CLIENT_SETTING_NAMES: [&str; 2] = ["http-port", "config"];
 /// Settings that matter to who reads the control database.
-const DATABASE: [&str; 3] = ["database-url", "data-dir", "config"];
+const DATABASE_SETTING_NAMES: [&str; 3] = ["database-url", "data-dir", "config"];
 /// Settings that matter to who reads the ledger's shards as well.
-const DATABASES: [&str; 4] = ["database-url", "data-dir", "shards", "config"];
+const LEDGER_DATABASE_SETTING_NAMES: [&str; 4] = ["database-url", "data-dir", "shards", "config"];
 
 /// Columns of help on a wide terminal.
 pub(super) const MAX_HELP_WIDTH: usize = 100;
 
 /// Fits on a screen of 24 lines.
-const TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}{after-help}";
+const HELP_TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}{after-help}";
 
 /// The whole command line.
-pub fn command() -> Command {
+pub fn build_command() -> Command {
     let commands = Command::new("order_service")
         .about("Takes orders over gRPC and carries each through the pipeline")
         .after_help(
@@ -47,69 +47,72 @@ pub fn command() -> Command {
              Settings: order_service serve --help, order_service help settings",
         )
         .version(env!("CARGO_PKG_VERSION"))
-        .help_template(TEMPLATE)
+        .help_template(HELP_TEMPLATE)
         .max_term_width(MAX_HELP_WIDTH)
         .subcommand(
-            with_example(
+            command_with_example(
                 "serve",
                 "Serves (what happens without a command, too)",
                 "order_service serve --app-port 8085",
             )
-            .args(shown(&SERVING)),
+            .args(setting_args(&SERVE_SETTING_NAMES)),
         )
-        .subcommand(process())
-        .subcommand(orders())
+        .subcommand(process_command())
+        .subcommand(orders_command())
         .subcommand(
-            with_example(
+            command_with_example(
                 "migrate",
                 "Brings the database to this version",
                 "order_service migrate --database-url postgres://…",
             )
-            .args(shown(&DATABASES))
-            .arg(switch("dry-run", "Only list what would be done"))
-            .arg(output()),
+            .args(setting_args(&LEDGER_DATABASE_SETTING_NAMES))
+            .arg(switch_arg("dry-run", "Only list what would be done"))
+            .arg(output_arg()),
         )
-        .subcommand(ledger::command())
-        .subcommand(ledger::shard_of())
-        .subcommand(export::command())
-        .subcommand(configurator::command())
-        .subcommand(configurator::queues())
-        .subcommand(configurator::integration())
-        .subcommand(configurator::testproxy())
-        .subcommand(bundle())
-        .subcommand(reconcile::command())
-        .subcommand(events::action_configs())
+        .subcommand(ledger::ledger_command())
+        .subcommand(ledger::shard_of_command())
+        .subcommand(export::export_command())
+        .subcommand(configurator::configurator_command())
+        .subcommand(configurator::queues_command())
+        .subcommand(configurator::integration_command())
+        .subcommand(configurator::testproxy_command())
+        .subcommand(bundle_command())
+        .subcommand(reconcile::reconcile_command())
+        .subcommand(events::action_configs_command())
         .subcommand(
-            with_example(
+            command_with_example(
                 "status",
                 "Processes, queues, shards and errors at a glance",
                 "order_service status",
             )
-            .args(shown(&DATABASES))
-            .arg(output()),
+            .args(setting_args(&LEDGER_DATABASE_SETTING_NAMES))
+            .arg(output_arg()),
         )
         .subcommand(
             Command::new("config").about("Looks at the settings").arg_required_else_help(true).subcommand(
-                with_example(
+                command_with_example(
                     "print",
                     "The effective settings and where each came from",
                     "order_service config print",
                 )
-                .args(shown(&["config"]))
-                .arg(output()),
+                .args(setting_args(&["config"]))
+                .arg(output_arg()),
             ),
         )
         .subcommand(
             Command::new("settings")
                 .about("Lists all settings, with environment variables and defaults")
-                .override_help(settings::page(&PROGRAM, terminal::width(MAX_HELP_WIDTH).min(MAX_HELP_WIDTH))),
+                .override_help(settings::render_settings_page(
+                    &PROGRAM_SETTINGS,
+                    terminal::terminal_width(MAX_HELP_WIDTH).min(MAX_HELP_WIDTH),
+                )),
         );
-    settings::with_settings(commands, &PROGRAM, &[])
+    settings::add_setting_args(commands, &PROGRAM_SETTINGS, &[])
 }
 
-fn process() -> Command {
+fn process_command() -> Command {
     let example = "order_service process --order 17:4 --order -3:9\n         order_service process --file orders.csv --output json";
-    with_example("process", "Sends orders to a running service and shows the results", example)
+    command_with_example("process", "Sends orders to a running service and shows the results", example)
         .arg(
             Arg::new("order")
                 .long("order")
@@ -132,62 +135,62 @@ fn process() -> Command {
                 .default_value("30s")
                 .help("How long each request may take, and how long to try again while the service has no room; 1000 orders go in one, 16 requests at a time"),
         )
-        .args(shown(&CLIENT))
-        .arg(server())
-        .arg(output())
+        .args(setting_args(&GRPC_CLIENT_SETTING_NAMES))
+        .arg(server_arg())
+        .arg(output_arg())
 }
 
-fn orders() -> Command {
+fn orders_command() -> Command {
     Command::new("orders")
         .about("Looks at orders and re-drives them")
         .arg_required_else_help(true)
         .subcommand(
-            with_example("get", "Shows one order", "order_service orders get 17")
-                .args(shown(&CLIENT))
-                .arg(order_id().required(true))
-                .arg(server())
-                .arg(output()),
+            command_with_example("get", "Shows one order", "order_service orders get 17")
+                .args(setting_args(&GRPC_CLIENT_SETTING_NAMES))
+                .arg(order_id_arg().required(true))
+                .arg(server_arg())
+                .arg(output_arg()),
         )
-        .subcommand(orders_list())
-        .subcommand(orders_retry())
+        .subcommand(orders_list_command())
+        .subcommand(orders_retry_command())
         .subcommand(
-            with_example(
+            command_with_example(
                 "reconcile",
                 "Compares orders with their postings, after a database was put back to an older copy (reads the databases)",
                 "order_service orders reconcile --apply",
             )
-            .arg(switch("apply", "Put right what differs; without this it is only shown"))
-            .arg(output()),
+            .arg(switch_arg("apply", "Put right what differs; without this it is only shown"))
+            .arg(output_arg()),
         )
         .subcommand(
-            with_example(
+            command_with_example(
                 "callbacks",
                 "Callbacks of the last day for orders that nobody knows (reads the database)",
                 "order_service orders callbacks --orphans",
             )
-            .args(shown(&DATABASE))
-            .arg(switch("orphans", "Show callbacks without an order").required(true))
-            .arg(output()),
+            .args(setting_args(&DATABASE_SETTING_NAMES))
+            .arg(switch_arg("orphans", "Show callbacks without an order").required(true))
+            .arg(output_arg()),
         )
 }
 
-fn order_id() -> Arg {
+fn order_id_arg() -> Arg {
     Arg::new("id").value_name("ID").allow_negative_numbers(true).value_parser(value_parser!(i32))
 }
 
-fn order_state() -> Arg {
-    let states: Vec<&str> = State::ALL.iter().map(|state| state.name()).collect();
+fn order_state_arg() -> Arg {
+    let states: Vec<&str> = OrderState::ALL.iter().map(|state| state.name()).collect();
     Arg::new("state").long("state").value_name("STATE").value_parser(states)
 }
 
-fn orders_list() -> Command {
-    with_example(
+fn orders_list_command() -> Command {
+    command_with_example(
         "list",
         "Lists orders by id, a page at a time",
         "order_service orders list --state order_failed",
     )
-    .args(shown(&CLIENT))
-    .arg(order_state().help("Only orders in this state"))
+    .args(setting_args(&GRPC_CLIENT_SETTING_NAMES))
+    .arg(order_state_arg().help("Only orders in this state"))
     .arg(
         Arg::new("page-size")
             .long("page-size")
@@ -203,19 +206,19 @@ fn orders_list() -> Command {
             .default_value("")
             .help("The page to show, as the page before named it"),
     )
-    .arg(server())
-    .arg(output())
+    .arg(server_arg())
+    .arg(output_arg())
 }
 
-fn orders_retry() -> Command {
-    with_example(
+fn orders_retry_command() -> Command {
+    command_with_example(
         "retry",
         "Revives failed orders and tries waiting ones now",
         "order_service orders retry 17 18\n         order_service orders retry --state order_failed",
     )
-    .args(shown(&CLIENT))
-    .arg(order_id().action(ArgAction::Append).num_args(1..))
-    .arg(order_state().help("All orders in this state; asks back with their number"))
+    .args(setting_args(&GRPC_CLIENT_SETTING_NAMES))
+    .arg(order_id_arg().action(ArgAction::Append).num_args(1..))
+    .arg(order_state_arg().help("All orders in this state; asks back with their number"))
     .arg(
         Arg::new("file")
             .long("file")
@@ -223,26 +226,26 @@ fn orders_retry() -> Command {
             .allow_hyphen_values(true)
             .help("The orders of a file, or - for standard input; asks back with their number"),
     )
-    .arg(switch("yes", "Does not ask back"))
+    .arg(switch_arg("yes", "Does not ask back"))
     .group(ArgGroup::new("which").args(["id", "state", "file"]).required(true))
-    .arg(server())
-    .arg(output())
+    .arg(server_arg())
+    .arg(output_arg())
 }
 
-fn bundle() -> Command {
+fn bundle_command() -> Command {
     Command::new("bundle").about("Looks at the configuration bundle").arg_required_else_help(true).subcommand(
-        with_example(
+        command_with_example(
             "validate",
             "Checks every file of a bundle (--bundle DIR, or the built-in one) against its schema, and that they fit",
             "order_service bundle validate --bundle configs",
         )
-        .args(shown(&["bundle", "config"]))
-        .arg(output()),
+        .args(setting_args(&["bundle", "config"]))
+        .arg(output_arg()),
     )
 }
 
 /// A command whose `-h` ends with its first example, and whose `--help` with all of them, one a line, and what else there is to say.
-fn with_example(name: &'static str, about: &'static str, examples: &'static str) -> Command {
+fn command_with_example(name: &'static str, about: &'static str, examples: &'static str) -> Command {
     const SETTINGS: &str = "All settings: order_service help settings";
     let first = examples.lines().next().unwrap_or_default();
     Command::new(name)
@@ -252,15 +255,15 @@ fn with_example(name: &'static str, about: &'static str, examples: &'static str)
 }
 
 /// The flags of the settings that matter to a command.
-fn shown(names: &[&str]) -> Vec<Arg> {
-    settings::shown_args(&PROGRAM, names)
+fn setting_args(names: &[&str]) -> Vec<Arg> {
+    settings::visible_setting_args(&PROGRAM_SETTINGS, names)
 }
 
-fn switch(name: &'static str, help: &'static str) -> Arg {
+fn switch_arg(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
-fn output() -> Arg {
+fn output_arg() -> Arg {
     Arg::new("output")
         .long("output")
         .value_name("FORMAT")
@@ -270,7 +273,7 @@ fn output() -> Arg {
         .help("How the result is printed: text or json")
 }
 
-fn server() -> Arg {
+fn server_arg() -> Arg {
     Arg::new("server")
         .long("server")
         .value_name("HOST:PORT")
@@ -283,31 +286,31 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        command().debug_assert();
+        build_command().debug_assert();
     }
 
     /// The help of a command on 80 columns.
-    fn help(command: &mut Command) -> String {
+    fn render_help(command: &mut Command) -> String {
         let mut command = command.clone().term_width(80);
         command.render_help().to_string()
     }
 
     /// Every command, with all that its parents hand down.
-    fn each(command: &mut Command, words: &str, look: &mut impl FnMut(&str, &mut Command)) {
+    fn for_each_command(command: &mut Command, words: &str, look: &mut impl FnMut(&str, &mut Command)) {
         look(words, command);
         let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
         for name in names.iter().filter(|name| *name != "help") {
-            each(command.find_subcommand_mut(name).unwrap(), &format!("{words} {name}"), look);
+            for_each_command(command.find_subcommand_mut(name).unwrap(), &format!("{words} {name}"), look);
         }
     }
 
     #[test]
     fn the_help_of_a_command_fits_on_a_screen() {
-        let mut command = command();
+        let mut command = build_command();
         command.build();
         let mut too_long = Vec::new();
-        each(&mut command, "", &mut |words, command| {
-            let help = help(command);
+        for_each_command(&mut command, "", &mut |words, command| {
+            let help = render_help(command);
             let (lines, most) = (help.lines().count(), if words == " reconcile" { 50 } else { 24 });
             if words != " settings" && lines > most {
                 too_long.push(format!("{words}: {lines} lines\n{help}"));
@@ -318,25 +321,32 @@ mod tests {
 
     #[test]
     fn every_command_with_a_task_of_its_own_has_an_example() {
-        let mut command = command();
+        let mut command = build_command();
         command.build();
-        each(&mut command, "", &mut |words, command| {
+        for_each_command(&mut command, "", &mut |words, command| {
             let leads_on = command.has_subcommands() || words == " settings";
-            assert!(leads_on || help(command).contains("Example: order_service"), "{words}");
+            assert!(leads_on || render_help(command).contains("Example: order_service"), "{words}");
         });
     }
 
     #[test]
     fn the_settings_shown_are_settings() {
-        for names in [&SERVING[..], &CLIENT, &HTTP_CLIENT, &DATABASE, &DATABASES] {
-            assert_eq!(shown(names).len(), names.len(), "{names:?}");
+        for names in [
+            &SERVE_SETTING_NAMES[..],
+            &GRPC_CLIENT_SETTING_NAMES,
+            &HTTP_CLIENT_SETTING_NAMES,
+            &DATABASE_SETTING_NAMES,
+            &LEDGER_DATABASE_SETTING_NAMES,
+        ] {
+            assert_eq!(setting_args(names).len(), names.len(), "{names:?}");
         }
     }
 
     #[test]
     fn negative_ids_are_ids() {
-        let matches =
-            command().try_get_matches_from(["order_service", "orders", "retry", "-2147483648", "3"]).unwrap();
+        let matches = build_command()
+            .try_get_matches_from(["order_service", "orders", "retry", "-2147483648", "3"])
+            .unwrap();
         let retry = matches.subcommand_matches("orders").unwrap().subcommand_matches("retry").unwrap();
         let ids: Vec<i32> = retry.get_many("id").unwrap().copied().collect();
         assert_eq!(ids, [i32::MIN, 3]);

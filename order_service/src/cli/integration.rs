@@ -3,120 +3,138 @@
 use std::time::Duration;
 
 use clap::ArgMatches;
-use configurator::check::{Checked, Outcome, Place, Plan, Report, SoundTask, check as run_checks};
-use configurator::template::is_queue;
+use configurator::check::{
+    IntegrationCheckEngine, IntegrationCheckOptions, IntegrationCheckOutcome, IntegrationCheckReport,
+    IntegrationCheckResult, IntegrationCheckTask, check_integration as run_checks,
+};
+use configurator::template::is_queue_name;
 use queue::fifo::FifoError;
 use serde_json::{Value, json};
-use settings::Resolved;
+use settings::ResolvedSettings;
 
-use super::configurator::{env, place};
-use super::{Failure, output};
-use crate::serve::database::Access;
+use super::configurator::{open_queue_place, parse_env_arg};
+use super::{CommandFailure, output};
+use crate::serve::database::DatabaseAccess;
 use crate::settings::QueueSettings;
 
-pub(super) async fn check(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+pub(super) async fn check_integration(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
     let settings = QueueSettings::new(resolved)?;
-    let plan = plan(args, &settings)?;
-    let (place, database) = place(&settings.engine, plan.env, resolved, Access::Existing).await?;
+    let plan = build_check_plan(args, &settings)?;
+    let (place, database) =
+        open_queue_place(&settings.engine, plan.env, resolved, DatabaseAccess::Existing).await?;
     let engine = match &place {
-        Place::Postgres(_) => "postgres",
-        Place::Sqs(_) => "sqs",
+        IntegrationCheckEngine::Postgres(_) => "postgres",
+        IntegrationCheckEngine::Sqs(_) => "sqs",
     };
-    let (queue, env, is_json) = (plan.queue.clone(), plan.env, output::is_json(args));
-    let report = checked(place, plan, is_json).await;
+    let (queue, env, is_json) = (plan.queue.clone(), plan.env, output::is_json_output(args));
+    let report = run_conformance_checks(place, plan, is_json).await;
     if let Some(database) = database {
         database.close().await;
     }
-    let report = report.map_err(|error| failed(&queue, env.name(), &error))?;
+    let report = report.map_err(|error| queue_failure(&queue, env.name(), &error))?;
     if is_json {
         let mut shown = report.to_json();
-        shown["queue"] = env.queue(&queue).into();
+        shown["queue"] = env.queue_name(&queue).into();
         shown["engine"] = engine.into();
-        output::json(shown);
+        output::print_json(shown);
     } else {
-        sum_up(&report);
+        print_check_summary(&report);
     }
-    match report.count(Outcome::Failed) {
+    match report.count_outcome(IntegrationCheckOutcome::Failed) {
         0 => Ok(()),
-        1 => Err(Failure::Failed("the integration does not keep to the protocol: 1 check failed".to_owned())),
-        n => {
-            Err(Failure::Failed(format!("the integration does not keep to the protocol: {n} checks failed")))
-        }
+        1 => Err(CommandFailure::Failed(
+            "the integration does not keep to the protocol: 1 check failed".to_owned(),
+        )),
+        n => Err(CommandFailure::Failed(format!(
+            "the integration does not keep to the protocol: {n} checks failed"
+        ))),
     }
 }
 
-fn plan(args: &ArgMatches, settings: &QueueSettings) -> Result<Plan, Failure> {
+fn build_check_plan(
+    args: &ArgMatches,
+    settings: &QueueSettings,
+) -> Result<IntegrationCheckOptions, CommandFailure> {
     let text = |name: &str| args.get_one::<String>(name).cloned();
     let queue = text("queue").unwrap_or_default();
-    if !is_queue(&queue) {
-        return Err(Failure::Usage(format!("`{queue}` is no queue name: 1 to 60 letters, digits, _ and -")));
+    if !is_queue_name(&queue) {
+        return Err(CommandFailure::Usage(format!(
+            "`{queue}` is no queue name: 1 to 60 letters, digits, _ and -"
+        )));
     }
-    let sound = object(args, "args")?.unwrap_or_else(|| json!({}));
-    let task = text("task").map(|task_type| SoundTask { task_type, args: sound });
+    let succeeding_args = parse_object_arg(args, "args")?.unwrap_or_else(|| json!({}));
+    let task = text("task").map(|task_type| IntegrationCheckTask { task_type, args: succeeding_args });
     if task.as_ref().is_some_and(|task| task.task_type.is_empty()) {
-        return Err(Failure::Usage("--task: a type of task is not empty".to_owned()));
+        return Err(CommandFailure::Usage("--task: a type of task is not empty".to_owned()));
     }
-    let patience = text("patience").unwrap_or_default();
-    let patience = humantime::parse_duration(&patience)
-        .map_err(|error| Failure::Usage(format!("--patience: {error}")))?;
-    Ok(Plan {
+    let answer_timeout_text = text("patience").unwrap_or_default();
+    let answer_timeout = humantime::parse_duration(&answer_timeout_text)
+        .map_err(|error| CommandFailure::Usage(format!("--patience: {error}")))?;
+    Ok(IntegrationCheckOptions {
         queue,
-        env: env(args)?,
-        answers: settings.answers.clone(),
+        env: parse_env_arg(args)?,
+        answer_queue: settings.answer_queue.clone(),
         task,
-        permanent_args: object(args, "permanent-args")?,
-        temporary_args: object(args, "temporary-args")?,
-        patience: patience.clamp(Duration::from_millis(100), Duration::from_secs(3600)),
+        permanent_args: parse_object_arg(args, "permanent-args")?,
+        temporary_args: parse_object_arg(args, "temporary-args")?,
+        answer_timeout: answer_timeout.clamp(Duration::from_millis(100), Duration::from_secs(3600)),
     })
 }
 
 /// A block's args are an object.
-fn object(args: &ArgMatches, name: &str) -> Result<Option<Value>, Failure> {
+fn parse_object_arg(args: &ArgMatches, name: &str) -> Result<Option<Value>, CommandFailure> {
     let Some(text) = args.get_one::<String>(name) else { return Ok(None) };
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(Some(value)),
-        Ok(_) => Err(Failure::Usage(format!("--{name}: must be a JSON object"))),
-        Err(error) => Err(Failure::Usage(format!("--{name}: not a JSON object: {error}"))),
+        Ok(_) => Err(CommandFailure::Usage(format!("--{name}: must be a JSON object"))),
+        Err(error) => Err(CommandFailure::Usage(format!("--{name}: not a JSON object: {error}"))),
     }
 }
 
-async fn checked(place: Place, plan: Plan, is_json: bool) -> Result<Report, FifoError> {
-    if matches!(place, Place::Postgres(_)) {
+async fn run_conformance_checks(
+    place: IntegrationCheckEngine,
+    plan: IntegrationCheckOptions,
+    is_json: bool,
+) -> Result<IntegrationCheckReport, FifoError> {
+    if matches!(place, IntegrationCheckEngine::Postgres(_)) {
         // In Postgres a queue is no more than a name.
-        let engine = place.engine();
-        configurator::queues::ensure_answers(engine.as_ref(), &plan.answers, plan.env).await?;
-        configurator::queues::ensure(engine.as_ref(), &plan.queue, plan.env).await?;
+        let engine = place.fifo_engine();
+        configurator::queues::ensure_answer_queue(engine.as_ref(), &plan.answer_queue, plan.env).await?;
+        configurator::queues::ensure_integration_queue(engine.as_ref(), &plan.queue, plan.env).await?;
     }
     run_checks(place, plan, |checked| {
         if !is_json {
-            show(checked);
+            print_check(checked);
         }
     })
     .await
 }
 
-fn show(checked: &Checked) {
-    output::line(format!("{:<8} {:<21} {}", checked.outcome.name(), checked.name, checked.why));
+fn print_check(checked: &IntegrationCheckResult) {
+    output::print_line(format!("{:<8} {:<21} {}", checked.outcome.name(), checked.name, checked.reason));
 }
 
-fn sum_up(report: &Report) {
-    let count = |outcome: Outcome| report.count(outcome);
-    output::line(format!(
+fn print_check_summary(report: &IntegrationCheckReport) {
+    let count = |outcome: IntegrationCheckOutcome| report.count_outcome(outcome);
+    output::print_line(format!(
         "{} ok, {} failed, {} skipped",
-        count(Outcome::Ok),
-        count(Outcome::Failed),
-        count(Outcome::Skipped)
+        count(IntegrationCheckOutcome::Ok),
+        count(IntegrationCheckOutcome::Failed),
+        count(IntegrationCheckOutcome::Skipped)
     ));
     if report.left_behind > 0 {
-        output::line(format!(
+        output::print_line(format!(
             "{} unanswered messages of these checks may still be in the queue: the integration had them in hand",
             report.left_behind
         ));
     }
 }
 
-fn failed(queue: &str, env: &str, error: &FifoError) -> Failure {
-    Failure::Failed(match error {
+fn queue_failure(queue: &str, env: &str, error: &FifoError) -> CommandFailure {
+    CommandFailure::Failed(match error {
         FifoError::NoQueue(name) => {
             format!("there is no queue {name}: order_service queues ensure --env {env} {queue}")
         }

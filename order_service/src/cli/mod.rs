@@ -3,11 +3,13 @@
 mod action_configs;
 mod admin;
 mod bundle;
-mod client;
 mod configurator;
 mod definition;
 mod export;
+mod grpc_client;
+mod http_client;
 mod integration;
+mod key_values;
 mod ledger;
 mod order_file;
 mod orders;
@@ -17,24 +19,22 @@ mod queues;
 mod reconcile;
 mod reconciled_orders;
 mod retries;
-mod service;
 mod shard_of;
 mod status;
 mod testproxy;
-mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
 use serving::listen::check_exposure;
-use settings::{Resolved, SettingError};
-use store::embedded::{KEEPER_COMMAND, keep};
+use settings::{ResolvedSettings, SettingError};
+use store::embedded::{KEEPER_COMMAND, run_keeper};
 
-use crate::settings::{PROGRAM, Settings, with_data_dir};
+use crate::settings::{PROGRAM_SETTINGS, ServiceSettings, with_default_data_dir};
 
 /// Why a command failed, as one line.
-enum Failure {
+enum CommandFailure {
     /// Wrong usage: exit code 2.
     Usage(String),
     /// Anything else: exit code 1.
@@ -42,16 +42,16 @@ enum Failure {
     /// Something is not as the bundle says: exit code 3.
     Drift(String),
     /// Failed, and already said so.
-    Said,
+    AlreadyReported,
 }
 
-impl From<SettingError> for Failure {
+impl From<SettingError> for CommandFailure {
     fn from(error: SettingError) -> Self {
         Self::Usage(error.to_string())
     }
 }
 
-impl From<anyhow::Error> for Failure {
+impl From<anyhow::Error> for CommandFailure {
     fn from(error: anyhow::Error) -> Self {
         match error.downcast::<SettingError>() {
             Ok(wrong) => wrong.into(),
@@ -67,41 +67,41 @@ pub fn main() -> ExitCode {
     unsafe {
         store::remove_libpq_variables();
     }
-    if let Some(code) = keeper() {
+    if let Some(code) = run_keeper_command() {
         return code;
     }
-    let matches = settings::parse(definition::command());
-    let done = run(&matches).and_then(|()| output::check());
+    let matches = settings::parse_command_line(definition::build_command());
+    let done = run_command(&matches).and_then(|()| output::check_printed());
     serving::logs::flush();
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(line)) => complain(&line, 2),
-        Err(Failure::Failed(line)) => complain(&line, 1),
-        Err(Failure::Drift(line)) => complain(&line, 3),
-        Err(Failure::Said) => ExitCode::from(1),
+        Err(CommandFailure::Usage(line)) => report_failure(&line, 2),
+        Err(CommandFailure::Failed(line)) => report_failure(&line, 1),
+        Err(CommandFailure::Drift(line)) => report_failure(&line, 3),
+        Err(CommandFailure::AlreadyReported) => ExitCode::from(1),
     }
 }
 
-fn complain(line: &str, code: u8) -> ExitCode {
-    output::remark(format!("error: {}", one_line(line)));
+fn report_failure(line: &str, code: u8) -> ExitCode {
+    output::print_remark(format!("error: {}", to_one_line(line)));
     ExitCode::from(code)
 }
 
-fn one_line(text: &str) -> String {
+fn to_one_line(text: &str) -> String {
     text.replace('\n', " ")
 }
 
 /// The hidden command that keeps an embedded cluster; not for people, so not in the definition.
-fn keeper() -> Option<ExitCode> {
+fn run_keeper_command() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     if args.next()? != KEEPER_COMMAND {
         return None;
     }
     let data_dir = PathBuf::from(args.next()?);
-    Some(if keep(&data_dir).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Some(if run_keeper(&data_dir).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run(matches: &ArgMatches) -> Result<(), Failure> {
+fn run_command(matches: &ArgMatches) -> Result<(), CommandFailure> {
     // A command's own matches carry the settings given anywhere on the line.
     let mut innermost = matches;
     while let Some((_, inner)) = innermost.subcommand() {
@@ -109,17 +109,17 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let resolved = with_data_dir(Resolved::new(&PROGRAM, innermost, environment)?);
-    let runtime = runtime(resolved.within("threads", 0..=1024)?)
-        .map_err(|error| Failure::Failed(format!("starting the runtime: {error}")))?;
-    let done = runtime.block_on(dispatch(matches, &resolved));
+    let resolved = with_default_data_dir(ResolvedSettings::new(&PROGRAM_SETTINGS, innermost, environment)?);
+    let runtime = build_runtime(resolved.get_in_range("threads", 0..=1024)?)
+        .map_err(|error| CommandFailure::Failed(format!("starting the runtime: {error}")))?;
+    let done = runtime.block_on(dispatch_command(matches, &resolved));
     // Whatever still runs is idle or has been given its time.
     runtime.shutdown_background();
     done
 }
 
 /// With one thread nothing is handed from thread to thread, which is a good part of the cost of small messages.
-fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+fn build_runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match if threads == 0 { cores / 2 } else { threads } {
         0 | 1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
@@ -127,73 +127,80 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     }
 }
 
-async fn dispatch(matches: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+async fn dispatch_command(matches: &ArgMatches, resolved: &ResolvedSettings) -> Result<(), CommandFailure> {
     match matches.subcommand() {
-        None | Some(("serve", _)) => Box::pin(serve(resolved)).await,
-        Some(("process", args)) => process::run(args, resolved).await,
+        None | Some(("serve", _)) => Box::pin(run_serve_command(resolved)).await,
+        Some(("process", args)) => process::run_process_command(args, resolved).await,
         Some(("orders", args)) => match args.subcommand() {
-            Some(("get", args)) => orders::get(args, resolved).await,
-            Some(("list", args)) => orders::list(args, resolved).await,
-            Some(("retry", args)) => retries::retry(args, resolved).await,
-            Some(("callbacks", args)) => orders::callbacks(args, resolved).await,
-            Some(("reconcile", args)) => reconciled_orders::reconcile(args, resolved).await,
-            _ => Err(Failure::Usage("orders: which command? (see orders --help)".to_owned())),
+            Some(("get", args)) => orders::print_order(args, resolved).await,
+            Some(("list", args)) => orders::print_orders(args, resolved).await,
+            Some(("retry", args)) => retries::retry_orders(args, resolved).await,
+            Some(("callbacks", args)) => orders::print_orphan_callbacks(args, resolved).await,
+            Some(("reconcile", args)) => reconciled_orders::reconcile_orders(args, resolved).await,
+            _ => Err(CommandFailure::Usage("orders: which command? (see orders --help)".to_owned())),
         },
-        Some(("ledger", args)) => ledger::run(args, resolved).await,
-        Some(("shard-of", args)) => shard_of::run(args, resolved).await,
+        Some(("ledger", args)) => ledger::run_ledger_command(args, resolved).await,
+        Some(("shard-of", args)) => shard_of::run_shard_of_command(args, resolved).await,
         Some(("export", args)) => match args.subcommand() {
-            Some(("verify", args)) => export::verify(args, resolved).await,
-            Some(("new-epoch", args)) => export::new_epoch(args, resolved).await,
+            Some(("verify", args)) => export::verify_export(args, resolved).await,
+            Some(("new-epoch", args)) => export::begin_new_epoch(args, resolved).await,
             Some(("resume", args)) => export::resume_from_broker(args, resolved).await,
-            _ => Err(Failure::Usage("export: which command? (see export --help)".to_owned())),
+            _ => Err(CommandFailure::Usage("export: which command? (see export --help)".to_owned())),
         },
         Some(("configurator", args)) => match args.subcommand() {
-            Some(("forecast", args)) => configurator::forecast(args, resolved).await,
-            _ => Err(Failure::Usage("configurator: which command? (see configurator --help)".to_owned())),
+            Some(("forecast", args)) => configurator::run_forecast_command(args, resolved).await,
+            _ => Err(CommandFailure::Usage(
+                "configurator: which command? (see configurator --help)".to_owned(),
+            )),
         },
         Some(("queues", args)) => match args.subcommand() {
-            Some(("ensure", args)) => queues::ensure(args, resolved).await,
-            Some(("bury", args)) => queues::bury(args, resolved).await,
-            _ => Err(Failure::Usage("queues: which command? (see queues --help)".to_owned())),
+            Some(("ensure", args)) => queues::ensure_queues(args, resolved).await,
+            Some(("bury", args)) => queues::bury_queue_message(args, resolved).await,
+            _ => Err(CommandFailure::Usage("queues: which command? (see queues --help)".to_owned())),
         },
         Some(("integration", args)) => match args.subcommand() {
-            Some(("check", args)) => integration::check(args, resolved).await,
-            _ => Err(Failure::Usage("integration: which command? (see integration --help)".to_owned())),
+            Some(("check", args)) => integration::check_integration(args, resolved).await,
+            _ => {
+                Err(CommandFailure::Usage("integration: which command? (see integration --help)".to_owned()))
+            }
         },
-        Some(("testproxy", args)) => Box::pin(testproxy::run(args, resolved)).await,
-        Some(("migrate", args)) => admin::migrate(args, resolved).await,
-        Some(("status", args)) => status::run(args, resolved).await,
+        Some(("testproxy", args)) => Box::pin(testproxy::run_testproxy_command(args, resolved)).await,
+        Some(("migrate", args)) => admin::run_migrate_command(args, resolved).await,
+        Some(("status", args)) => status::run_status_command(args, resolved).await,
         Some(("bundle", args)) => match args.subcommand() {
-            Some(("validate", args)) => bundle::validate(args, resolved),
-            _ => Err(Failure::Usage("bundle: which command? (see bundle --help)".to_owned())),
+            Some(("validate", args)) => bundle::validate_bundle(args, resolved),
+            _ => Err(CommandFailure::Usage("bundle: which command? (see bundle --help)".to_owned())),
         },
-        Some(("action-configs", args)) => action_configs::run(args, resolved).await,
-        Some(("reconcile", args)) => reconcile::run(args, resolved).await,
+        Some(("action-configs", args)) => action_configs::run_action_configs_command(args, resolved).await,
+        Some(("reconcile", args)) => reconcile::run_reconcile_command(args, resolved).await,
         Some(("config", args)) => match args.subcommand() {
             Some(("print", args)) => admin::print_config(args, resolved),
-            _ => Err(Failure::Usage("config: which command? (see config --help)".to_owned())),
+            _ => Err(CommandFailure::Usage("config: which command? (see config --help)".to_owned())),
         },
         Some(("settings", _)) => {
-            output::lines(settings::page(&PROGRAM, terminal::width(definition::MAX_HELP_WIDTH)));
+            output::print_lines(settings::render_settings_page(
+                &PROGRAM_SETTINGS,
+                terminal::terminal_width(definition::MAX_HELP_WIDTH),
+            ));
             Ok(())
         }
-        Some((other, _)) => Err(Failure::Usage(format!("unknown command {other}"))),
+        Some((other, _)) => Err(CommandFailure::Usage(format!("unknown command {other}"))),
     }
 }
 
-async fn serve(resolved: &Resolved) -> Result<(), Failure> {
-    let settings = Settings::new(resolved)?;
+async fn run_serve_command(resolved: &ResolvedSettings) -> Result<(), CommandFailure> {
+    let settings = ServiceSettings::new(resolved)?;
     check_exposure(&settings.listen, settings.allow_unauthenticated)
-        .map_err(|error| Failure::Usage(error.to_string()))?;
-    let filter: String = resolved.required("log-filter")?;
-    serving::logs::start(&filter).map_err(|reason| resolved.invalid("log-filter", reason))?;
+        .map_err(|error| CommandFailure::Usage(error.to_string()))?;
+    let filter: String = resolved.get_required("log-filter")?;
+    serving::logs::start(&filter).map_err(|reason| resolved.invalid_setting("log-filter", reason))?;
     resolved.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-    let stop =
-        serving::shutdown::on_signal().map_err(|error| Failure::Failed(format!("signals: {error}")))?;
-    ended(crate::serve::serve(settings, stop).await)
+    let stop = serving::shutdown::on_signal()
+        .map_err(|error| CommandFailure::Failed(format!("signals: {error}")))?;
+    log_serve_failure(crate::serve::run_service(settings, stop).await)
 }
 
 /// How a process ended that served: a failure is in its log, too.
-fn ended(served: anyhow::Result<()>) -> Result<(), Failure> {
-    Ok(served.inspect_err(|error| serving::logs::gave_up(&one_line(&format!("{error:#}"))))?)
+fn log_serve_failure(served: anyhow::Result<()>) -> Result<(), CommandFailure> {
+    Ok(served.inspect_err(|error| serving::logs::gave_up(&to_one_line(&format!("{error:#}"))))?)
 }

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::io::Read as _;
 
 use serde::Deserialize;
-use terminal::shortened;
+use terminal::shorten_text;
 
 /// Characters of a line or a field that a complaint repeats.
-const SHOWN: usize = 60;
+const MAX_SHOWN_CHARS: usize = 60;
 
 /// An order that a file names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct OrderFileEntry {
     /// Of the file, from 1.
     pub(super) line: u64,
     pub(super) order_id: i32,
@@ -22,22 +22,22 @@ pub(super) struct Named {
 
 /// What a line must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Columns {
+pub(super) enum OrderFileColumns {
     /// An order and its product.
-    Both,
+    OrderAndProduct,
     /// An order; the product does not matter.
     Order,
 }
 
 /// The orders of a file (`-`: standard input), each once; or why not, naming the file and the line.
-pub(super) fn read(file: &str, columns: Columns) -> Result<Vec<Named>, String> {
+pub(super) fn read_order_file(file: &str, columns: OrderFileColumns) -> Result<Vec<OrderFileEntry>, String> {
     let mut bytes = Vec::new();
     let read = match file {
         "-" => std::io::stdin().read_to_end(&mut bytes),
         path => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
     };
     read.map_err(|error| format!("{file}: {error}"))?;
-    let orders = parse(&bytes, columns).map_err(|Wrong { line, what }| match line {
+    let orders = parse_orders(&bytes, columns).map_err(|OrderFileError { line, what }| match line {
         Some(line) => format!("{file}:{line}: {what}"),
         None => format!("{file}: {what}"),
     })?;
@@ -49,37 +49,40 @@ pub(super) fn read(file: &str, columns: Columns) -> Result<Vec<Named>, String> {
 
 /// What is wrong, and on which line.
 #[derive(Debug, PartialEq, Eq)]
-struct Wrong {
+struct OrderFileError {
     line: Option<u64>,
     what: String,
 }
 
-fn wrong(line: u64, what: impl Into<String>) -> Wrong {
-    Wrong { line: Some(line), what: what.into() }
+fn line_error(line: u64, what: impl Into<String>) -> OrderFileError {
+    OrderFileError { line: Some(line), what: what.into() }
 }
 
-fn parse(bytes: &[u8], columns: Columns) -> Result<Vec<Named>, Wrong> {
+fn parse_orders(bytes: &[u8], columns: OrderFileColumns) -> Result<Vec<OrderFileEntry>, OrderFileError> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(Wrong { line: None, what: "is UTF-16; save it as UTF-8".to_owned() });
+        return Err(OrderFileError { line: None, what: "is UTF-16; save it as UTF-8".to_owned() });
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = newlines(&bytes[..error.valid_up_to()]) + 1;
-        wrong(line, "is not UTF-8")
+        let line = count_newlines(&bytes[..error.valid_up_to()]) + 1;
+        line_error(line, "is not UTF-8")
     })?;
-    let orders =
-        if text.trim_start().starts_with('{') { json_lines(text, columns) } else { csv(text, columns) }?;
-    each_once(&orders)?;
+    let orders = if text.trim_start().starts_with('{') {
+        parse_json_lines(text, columns)
+    } else {
+        parse_csv_orders(text, columns)
+    }?;
+    check_unique_ids(&orders)?;
     Ok(orders)
 }
 
-fn newlines(bytes: &[u8]) -> u64 {
+fn count_newlines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 /// The service does not take an id twice in a request: that must not depend on how far apart they stand.
-fn each_once(orders: &[Named]) -> Result<(), Wrong> {
-    let mut seen: HashMap<i32, &Named> = HashMap::with_capacity(orders.len());
+fn check_unique_ids(orders: &[OrderFileEntry]) -> Result<(), OrderFileError> {
+    let mut seen: HashMap<i32, &OrderFileEntry> = HashMap::with_capacity(orders.len());
     for order in orders {
         let Some(first) = seen.insert(order.order_id, order) else { continue };
         let (id, line) = (order.order_id, first.line);
@@ -89,146 +92,158 @@ fn each_once(orders: &[Named]) -> Result<(), Wrong> {
             }
             _ => format!("order_id: order {id} is on line {line} already"),
         };
-        return Err(wrong(order.line, what));
+        return Err(line_error(order.line, what));
     }
     Ok(())
 }
 
 /// In which columns of a CSV file ids stand.
-struct Places {
+struct OrderFileLayout {
     order: usize,
     product: Option<usize>,
     columns: usize,
 }
 
-impl Places {
+impl OrderFileLayout {
     /// Where there is no header.
-    fn usual(columns: Columns, found: usize) -> Self {
-        let both = columns == Columns::Both || found == 2;
+    fn without_header(columns: OrderFileColumns, found: usize) -> Self {
+        let both = columns == OrderFileColumns::OrderAndProduct || found == 2;
         Self { order: 0, product: both.then_some(1), columns: if both { 2 } else { 1 } }
     }
 
     /// Of a header; `None`: it is none.
-    fn of(header: &csv::StringRecord) -> Option<Self> {
+    fn from_header(header: &csv::StringRecord) -> Option<Self> {
         let place = |name: &str| header.iter().position(|field| field.trim().eq_ignore_ascii_case(name));
         let (order, product) = (place("order_id")?, place("product_id"));
-        let known = 1 + usize::from(product.is_some());
-        (header.len() == known).then_some(Self { order, product, columns: known })
+        let column_count = 1 + usize::from(product.is_some());
+        (header.len() == column_count).then_some(Self { order, product, columns: column_count })
     }
 }
 
-fn csv(text: &str, columns: Columns) -> Result<Vec<Named>, Wrong> {
+fn parse_csv_orders(text: &str, columns: OrderFileColumns) -> Result<Vec<OrderFileEntry>, OrderFileError> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-    let (mut orders, mut lines) = (Vec::new(), Lines::of(text));
-    let mut places: Option<Places> = None;
+    let (mut orders, mut lines) = (Vec::new(), LineCounter::from_text(text));
+    let mut layout: Option<OrderFileLayout> = None;
     let mut record = csv::StringRecord::new();
     loop {
         let begin = usize::try_from(reader.position().byte()).unwrap_or(usize::MAX);
         match reader.read_record(&mut record) {
             Ok(true) => {}
             Ok(false) => return Ok(orders),
-            Err(error) => return Err(Wrong { line: None, what: error.to_string() }),
+            Err(error) => return Err(OrderFileError { line: None, what: error.to_string() }),
         }
-        let line = lines.at(begin);
+        let line = lines.line_at(begin);
         if record.iter().all(|field| field.trim().is_empty()) {
             continue;
         }
-        if places.is_none()
-            && let Some(header) = Places::of(&record)
+        if layout.is_none()
+            && let Some(header) = OrderFileLayout::from_header(&record)
         {
-            if columns == Columns::Both && header.product.is_none() {
-                return Err(wrong(line, "product_id: there is no such column"));
+            if columns == OrderFileColumns::OrderAndProduct && header.product.is_none() {
+                return Err(line_error(line, "product_id: there is no such column"));
             }
-            places = Some(header);
+            layout = Some(header);
             continue;
         }
-        let places = places.get_or_insert_with(|| Places::usual(columns, record.len()));
-        orders.push(named(&record, places, line)?);
+        let layout = layout.get_or_insert_with(|| OrderFileLayout::without_header(columns, record.len()));
+        orders.push(parse_csv_record(&record, layout, line)?);
     }
 }
 
-fn named(record: &csv::StringRecord, places: &Places, line: u64) -> Result<Named, Wrong> {
-    if record.len() != places.columns {
+fn parse_csv_record(
+    record: &csv::StringRecord,
+    layout: &OrderFileLayout,
+    line: u64,
+) -> Result<OrderFileEntry, OrderFileError> {
+    if record.len() != layout.columns {
         let row = record.iter().collect::<Vec<_>>().join(",");
-        let row = shortened(&row, SHOWN);
-        let wanted = if places.columns == 2 { "ORDER,PRODUCT" } else { "one order" };
-        return Err(wrong(line, format!("`{row}` is neither {wanted} nor a JSON object")));
+        let row = shorten_text(&row, MAX_SHOWN_CHARS);
+        let wanted = if layout.columns == 2 { "ORDER,PRODUCT" } else { "one order" };
+        return Err(line_error(line, format!("`{row}` is neither {wanted} nor a JSON object")));
     }
-    let id = |field: &str, place: usize| id(record.get(place).unwrap_or_default(), field, line);
-    let product_id = places.product.map(|place| id("product_id", place)).transpose()?;
-    Ok(Named { line, order_id: id("order_id", places.order)?, product_id })
+    let id = |field: &str, place: usize| parse_id(record.get(place).unwrap_or_default(), field, line);
+    let product_id = layout.product.map(|place| id("product_id", place)).transpose()?;
+    Ok(OrderFileEntry { line, order_id: id("order_id", layout.order)?, product_id })
 }
 
-fn id(text: &str, field: &str, line: u64) -> Result<i32, Wrong> {
+fn parse_id(text: &str, field: &str, line: u64) -> Result<i32, OrderFileError> {
     text.trim().parse().map_err(|_| {
-        let shown = shortened(text.trim(), SHOWN);
-        wrong(line, format!("{field}: `{shown}` is not a whole number from {} to {}", i32::MIN, i32::MAX))
+        let shown = shorten_text(text.trim(), MAX_SHOWN_CHARS);
+        line_error(
+            line,
+            format!("{field}: `{shown}` is not a whole number from {} to {}", i32::MIN, i32::MAX),
+        )
     })
 }
 
 /// The lines on which records begin, asked in their order. (The reader's own numbers are those of the blank lines before.)
-struct Lines<'t> {
+struct LineCounter<'t> {
     text: &'t [u8],
-    counted: usize,
+    counted_bytes: usize,
     line: u64,
 }
 
-impl<'t> Lines<'t> {
-    fn of(text: &'t str) -> Self {
-        Self { text: text.as_bytes(), counted: 0, line: 1 }
+impl<'t> LineCounter<'t> {
+    fn from_text(text: &'t str) -> Self {
+        Self { text: text.as_bytes(), counted_bytes: 0, line: 1 }
     }
 
     /// The line of the first record at or behind this byte.
-    fn at(&mut self, byte: usize) -> u64 {
+    fn line_at(&mut self, byte: usize) -> u64 {
         let blank = self.text.iter().skip(byte).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let begin = byte.saturating_add(blank).min(self.text.len());
-        self.line += newlines(&self.text[self.counted.min(begin)..begin]);
-        self.counted = begin;
+        self.line += count_newlines(&self.text[self.counted_bytes.min(begin)..begin]);
+        self.counted_bytes = begin;
         self.line
     }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct JsonLine {
+struct OrderJsonLine {
     order_id: i32,
     product_id: Option<i32>,
 }
 
-fn json_lines(text: &str, columns: Columns) -> Result<Vec<Named>, Wrong> {
+fn parse_json_lines(text: &str, columns: OrderFileColumns) -> Result<Vec<OrderFileEntry>, OrderFileError> {
     let lines = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty());
-    lines.map(|(line, text)| json_line(text, line, columns)).collect()
+    lines.map(|(line, text)| parse_json_line(text, line, columns)).collect()
 }
 
-fn json_line(text: &str, line: u64, columns: Columns) -> Result<Named, Wrong> {
+fn parse_json_line(
+    text: &str,
+    line: u64,
+    columns: OrderFileColumns,
+) -> Result<OrderFileEntry, OrderFileError> {
     let parsed = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text));
-    let parsed: JsonLine = parsed.map_err(|error| {
+    let parsed: OrderJsonLine = parsed.map_err(|error| {
         let (field, reason) = (error.path().to_string(), error.inner().to_string());
         let field = if matches!(field.as_str(), "." | "?") { String::new() } else { format!("{field}: ") };
         // It is one line of many; its column says enough.
         let reason = reason.replace(" at line 1 column ", " at its column ");
-        wrong(line, format!("{field}{reason}"))
+        line_error(line, format!("{field}{reason}"))
     })?;
     if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
-        return Err(wrong(line, "there is something after the JSON object"));
+        return Err(line_error(line, "there is something after the JSON object"));
     }
-    if columns == Columns::Both && parsed.product_id.is_none() {
-        return Err(wrong(line, "product_id: is missing"));
+    if columns == OrderFileColumns::OrderAndProduct && parsed.product_id.is_none() {
+        return Err(line_error(line, "product_id: is missing"));
     }
-    Ok(Named { line, order_id: parsed.order_id, product_id: parsed.product_id })
+    Ok(OrderFileEntry { line, order_id: parsed.order_id, product_id: parsed.product_id })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ids(text: &str) -> Vec<(u64, i32, Option<i32>)> {
-        let orders = parse(text.as_bytes(), Columns::Both).unwrap();
+    fn parse_ids(text: &str) -> Vec<(u64, i32, Option<i32>)> {
+        let orders = parse_orders(text.as_bytes(), OrderFileColumns::OrderAndProduct).unwrap();
         orders.iter().map(|order| (order.line, order.order_id, order.product_id)).collect()
     }
 
-    fn refused(text: impl AsRef<[u8]>) -> (Option<u64>, String) {
-        let Wrong { line, what } = parse(text.as_ref(), Columns::Both).unwrap_err();
+    fn parse_error(text: impl AsRef<[u8]>) -> (Option<u64>, String) {
+        let OrderFileError { line, what } =
+            parse_orders(text.as_ref(), OrderFileColumns::OrderAndProduct).unwrap_err();
         (line, what)
     }
 
@@ -243,19 +258,19 @@ mod tests {
             "product_id, order_id\n4,17\n9,-3\n",
             "\n{\"order_id\": 17, \"product_id\": 4}\r\n{\"product_id\":9,\"order_id\":-3}\n",
         ] {
-            assert_eq!(ids(text), both, "{text:?}");
+            assert_eq!(parse_ids(text), both, "{text:?}");
         }
         // Blank lines, before the header too, and a field of several lines.
         let text = "\r\n  \norder_id,product_id\n\n17,4\n\n\n\"\n-3\",9\n ,\n5,6";
-        assert_eq!(ids(text), [(5, 17, Some(4)), (8, -3, Some(9)), (11, 5, Some(6))]);
-        assert_eq!(ids(""), []);
-        assert_eq!(ids("order_id,product_id\n"), []);
+        assert_eq!(parse_ids(text), [(5, 17, Some(4)), (8, -3, Some(9)), (11, 5, Some(6))]);
+        assert_eq!(parse_ids(""), []);
+        assert_eq!(parse_ids("order_id,product_id\n"), []);
     }
 
     #[test]
     fn ids_alone_where_no_product_matters() {
         let of = |text: &str| {
-            parse(text.as_bytes(), Columns::Order)
+            parse_orders(text.as_bytes(), OrderFileColumns::Order)
                 .unwrap()
                 .iter()
                 .map(|order| order.order_id)
@@ -269,7 +284,7 @@ mod tests {
         ] {
             assert_eq!(of(text), [17, -3], "{text:?}");
         }
-        assert_eq!(refused("order_id\n17"), (Some(1), "product_id: there is no such column".to_owned()));
+        assert_eq!(parse_error("order_id\n17"), (Some(1), "product_id: there is no such column".to_owned()));
     }
 
     #[test]
@@ -289,13 +304,13 @@ mod tests {
             ("{\"order_id\":1,\"product_id\":2} x", 1, "there is something after".to_owned()),
             ("{\"order_id\":1,", 1, "EOF while parsing".to_owned()),
         ] {
-            let (at, said) = refused(text);
+            let (at, said) = parse_error(text);
             assert_eq!(at, Some(line), "{text:?}: {said}");
             assert!(said.starts_with(&what) && !said.contains("line 1 column"), "{text:?}: {said}");
         }
         let far: String = (0..5000).map(|n| format!("{n},1\n")).collect();
-        assert_eq!(refused(far + "7,1").0, Some(5001));
-        assert_eq!(refused(b"1,2\n3,\xff"), (Some(2), "is not UTF-8".to_owned()));
-        assert_eq!(refused(b"\xff\xfe1\0"), (None, "is UTF-16; save it as UTF-8".to_owned()));
+        assert_eq!(parse_error(far + "7,1").0, Some(5001));
+        assert_eq!(parse_error(b"1,2\n3,\xff"), (Some(2), "is not UTF-8".to_owned()));
+        assert_eq!(parse_error(b"\xff\xfe1\0"), (None, "is UTF-16; save it as UTF-8".to_owned()));
     }
 }

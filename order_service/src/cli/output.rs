@@ -9,100 +9,108 @@ use clap::ArgMatches;
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::order_service::Order;
 use serde_json::{Value, json};
-use terminal::{Borders, printable, shortened};
+use terminal::{TableBorders, escape_control_chars, shorten_text};
 
-use super::Failure;
-use crate::orders::State;
+use super::CommandFailure;
+use crate::orders::OrderState;
 
 /// Columns of what is made for one screen, where there is no terminal that has another width.
-const SCREEN_WIDTH: usize = 80;
+const DEFAULT_SCREEN_WIDTH: usize = 80;
 
 /// Characters of an error that a list shows; all of it is in JSON and in `orders get`.
-const MAX_LISTED_ERROR: usize = 160;
+const MAX_LISTED_ERROR_CHARS: usize = 160;
 
-pub(super) fn is_json(args: &ArgMatches) -> bool {
+pub(super) fn is_json_output(args: &ArgMatches) -> bool {
     args.get_one::<String>("output").is_some_and(|format| format == "json")
 }
 
 /// Why standard output did not take everything.
-static NOT_PRINTED: OnceLock<String> = OnceLock::new();
+static PRINT_ERROR: OnceLock<String> = OnceLock::new();
 
 /// A closed pipe (such as `| head`) is not an error worth a word; a full disk is.
-fn note(printed: std::io::Result<()>) {
+fn record_print_error(printed: std::io::Result<()>) {
     if let Err(error) = printed
         && error.kind() != ErrorKind::BrokenPipe
     {
-        let _ = NOT_PRINTED.set(error.to_string());
+        let _ = PRINT_ERROR.set(error.to_string());
     }
 }
 
 /// Whether what was printed could be written.
-pub(super) fn check() -> Result<(), Failure> {
-    NOT_PRINTED.get().map_or(Ok(()), |error| Err(Failure::Failed(format!("standard output: {error}"))))
+pub(super) fn check_printed() -> Result<(), CommandFailure> {
+    PRINT_ERROR.get().map_or(Ok(()), |error| Err(CommandFailure::Failed(format!("standard output: {error}"))))
 }
 
-fn print(table: &str) {
-    note(terminal::print_lines(table));
+fn print_text(table: &str) {
+    record_print_error(terminal::print_lines(table));
 }
 
 /// Prints JSON, for programs.
-pub(super) fn json(value: impl Display) {
-    note(terminal::print_json(value));
+pub(super) fn print_json(value: impl Display) {
+    record_print_error(terminal::print_json(value));
 }
 
 /// Prints one line.
-pub(super) fn line(text: impl Display) {
-    note(terminal::print_line(text));
+pub(super) fn print_line(text: impl Display) {
+    record_print_error(terminal::print_line(text));
 }
 
 /// Prints a text of several lines, in which what others said is printable.
-pub(super) fn lines(text: impl Display) {
-    note(terminal::print_lines(text));
+pub(super) fn print_lines(text: impl Display) {
+    record_print_error(terminal::print_lines(text));
 }
 
 /// Prints a warning, a remark or an error, as one line for people.
-pub(super) fn remark(text: impl Display) {
-    terminal::remark(text);
+pub(super) fn print_remark(text: impl Display) {
+    terminal::print_remark(text);
 }
 
 /// A progress bar over events; hidden where nobody looks.
-pub(super) fn bar(what: &str) -> ProgressBar {
+pub(super) fn events_progress_bar(what: &str) -> ProgressBar {
     use std::io::IsTerminal as _;
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} events, {per_sec}, {eta} left");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style).with_prefix(printable(what).into_owned())
+    ProgressBar::new(0).with_style(style).with_prefix(escape_control_chars(what).into_owned())
 }
 
-pub(super) fn advance(bar: &ProgressBar, done: i64, all: i64) {
+pub(super) fn advance_bar(bar: &ProgressBar, done: i64, all: i64) {
     bar.set_length(all.unsigned_abs());
     bar.set_position(done.unsigned_abs());
 }
 
-pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
-    grid(header.map(str::to_owned).into(), rows.into_iter().map(Vec::from).collect());
+pub(super) fn print_table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+    print_grid(header.map(str::to_owned).into(), rows.into_iter().map(Vec::from).collect());
 }
 
 /// A table whose columns are known only when it is made.
-pub(super) fn grid(header: Vec<String>, rows: Vec<Vec<String>>) {
-    print(&grid_text(header, rows));
+pub(super) fn print_grid(header: Vec<String>, rows: Vec<Vec<String>>) {
+    print_text(&render_grid(header, rows));
 }
 
-pub(super) fn grid_text(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
-    terminal::table(Borders::Lines, &header, &rows, terminal::width(terminal::UNLIMITED))
+pub(super) fn render_grid(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
+    terminal::render_table(
+        TableBorders::Lines,
+        &header,
+        &rows,
+        terminal::terminal_width(terminal::UNLIMITED_WIDTH),
+    )
 }
 
 /// A table without lines, where several must fit on a screen.
-pub(super) fn compact_table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+pub(super) fn print_compact_table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) {
     let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
-    let width = terminal::width(SCREEN_WIDTH);
-    print(&terminal::table(Borders::Spaces, &header.map(str::to_owned), &rows, width));
+    let width = terminal::terminal_width(DEFAULT_SCREEN_WIDTH);
+    print_text(&terminal::render_table(TableBorders::Spaces, &header.map(str::to_owned), &rows, width));
 }
 
 /// A value in a table: texts as they are, a dash for what is not there.
-pub(super) fn value(value: &Value) -> String {
+pub(super) fn value_text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -111,20 +119,20 @@ pub(super) fn value(value: &Value) -> String {
 }
 
 pub(super) fn state_name(number: i32) -> &'static str {
-    State::from_number(number).map_or("unknown", State::name)
+    OrderState::from_number(number).map_or("unknown", OrderState::name)
 }
 
 /// RFC 3339, in UTC.
-pub(super) fn time(at: Option<&prost_types::Timestamp>) -> Option<String> {
-    moment(at).map(at_micros)
+pub(super) fn timestamp_text(at: Option<&prost_types::Timestamp>) -> Option<String> {
+    to_datetime(at).map(format_micros)
 }
 
 /// RFC 3339, in UTC, to the microsecond: the one way in which commands tell a time.
-pub(super) fn at_micros(at: DateTime<chrono::Utc>) -> String {
+pub(super) fn format_micros(at: DateTime<chrono::Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-fn moment(at: Option<&prost_types::Timestamp>) -> Option<DateTime<chrono::Utc>> {
+fn to_datetime(at: Option<&prost_types::Timestamp>) -> Option<DateTime<chrono::Utc>> {
     let at = at?;
     DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).ok()?)
 }
@@ -135,7 +143,7 @@ pub(super) fn id_or_blank(id: i32) -> String {
 }
 
 pub(super) fn order_json(order: &Order) -> Value {
-    let change = |change: &proto::order_service::StateChange| json!({"state": state_name(change.state), "at": time(change.at.as_ref())});
+    let change = |change: &proto::order_service::StateChange| json!({"state": state_name(change.state), "at": timestamp_text(change.at.as_ref())});
     json!({
         "order_id": order.order_id,
         "product_id": order.product_id,
@@ -145,15 +153,20 @@ pub(super) fn order_json(order: &Order) -> Value {
         "attempts": order.attempts,
         "last_error": order.last_error,
         "history": order.history.iter().map(change).collect::<Vec<_>>(),
-        "next_attempt_at": time(order.next_attempt_at.as_ref()),
+        "next_attempt_at": timestamp_text(order.next_attempt_at.as_ref()),
     })
 }
 
 /// Orders in a table that fits on 80 columns: what is to come, and what went wrong, stands below an order's state.
-pub(super) fn orders_table(orders: &[Order]) {
+pub(super) fn print_orders_table(orders: &[Order]) {
     let header = ["order", "product", "storage", "pickup", "attempts", "state"].map(str::to_owned);
     let rows: Vec<_> = orders.iter().flat_map(order_rows).collect();
-    print(&terminal::table(Borders::Lines, &header, &rows, terminal::width(SCREEN_WIDTH)));
+    print_text(&terminal::render_table(
+        TableBorders::Lines,
+        &header,
+        &rows,
+        terminal::terminal_width(DEFAULT_SCREEN_WIDTH),
+    ));
 }
 
 fn order_rows(order: &Order) -> Vec<Vec<String>> {
@@ -170,35 +183,35 @@ fn order_rows(order: &Order) -> Vec<Vec<String>> {
         row.push(text);
         row
     };
-    let next = moment(order.next_attempt_at.as_ref());
+    let next = to_datetime(order.next_attempt_at.as_ref());
     let next = next.map(|at| format!("next {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)));
-    let error =
-        Some(shortened(&order.last_error, MAX_LISTED_ERROR).into_owned()).filter(|error| !error.is_empty());
+    let error = Some(shorten_text(&order.last_error, MAX_LISTED_ERROR_CHARS).into_owned())
+        .filter(|error| !error.is_empty());
     [Vec::from(row)].into_iter().chain(next.into_iter().chain(error).map(below)).collect()
 }
 
 /// One order, with all that is known of it.
-pub(super) fn order_table(order: &Order) {
+pub(super) fn print_order_table(order: &Order) {
     let rows = [
         ["product", &order.product_id.to_string()],
         ["storage", &id_or_blank(order.storage_id)],
         ["pickup point", &id_or_blank(order.pickup_point_id)],
         ["state", state_name(order.state)],
         ["attempts", &order.attempts.to_string()],
-        ["next attempt", &time(order.next_attempt_at.as_ref()).unwrap_or_default()],
+        ["next attempt", &timestamp_text(order.next_attempt_at.as_ref()).unwrap_or_default()],
         ["last error", &order.last_error],
     ];
     let rows = rows.map(|row| row.map(str::to_owned));
-    table(["order", &order.order_id.to_string()], rows);
+    print_table(["order", &order.order_id.to_string()], rows);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn order(state: State, last_error: &str) -> Order {
+    fn sample_order(state: OrderState, last_error: &str) -> Order {
         let next_attempt_at =
-            (state != State::Failed).then_some(prost_types::Timestamp { seconds: 0, nanos: 5 });
+            (state != OrderState::Failed).then_some(prost_types::Timestamp { seconds: 0, nanos: 5 });
         Order {
             order_id: i32::MIN,
             product_id: i32::MAX,
@@ -215,9 +228,12 @@ mod tests {
         let header: Vec<String> =
             ["order", "product", "storage", "pickup", "attempts", "state"].map(str::to_owned).into();
         let error = format!("\u{1b}[31mno callback {}", "x".repeat(1000));
-        let orders = [order(State::FinishedExternalInteraction, &error), order(State::Failed, "no")];
+        let orders = [
+            sample_order(OrderState::FinishedExternalInteraction, &error),
+            sample_order(OrderState::Failed, "no"),
+        ];
         let rows: Vec<Vec<String>> = orders.iter().flat_map(order_rows).collect();
-        let text = terminal::table(Borders::Lines, &header, &rows, 80);
+        let text = terminal::render_table(TableBorders::Lines, &header, &rows, 80);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(!text.contains('\u{1b}') && text.lines().count() < 30, "{text}");
         assert_eq!(rows[1][5], "next 1970-01-01T00:00:00Z");

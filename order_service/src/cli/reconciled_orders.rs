@@ -1,46 +1,53 @@
 //! `orders reconcile`.
 
 use clap::ArgMatches;
-use ledger::types::Types;
+use ledger::types::LedgerTypeRegistry;
 use serde_json::json;
-use settings::Resolved;
+use settings::ResolvedSettings;
 
-use super::{Failure, output};
-use crate::postings::{Comparison, Difference, Found, compare, put_right};
-use crate::serve::database::{self, Access};
+use super::{CommandFailure, output};
+use crate::postings::{
+    DifferingOrder, PostingComparison, PostingDifference, compare_order_postings, repair_order,
+};
+use crate::serve::database::{self, DatabaseAccess};
 use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
 
 /// Most orders that are named; the others are counted.
-const MAX_NAMED: usize = 1000;
+const MAX_LISTED_ORDERS: usize = 1000;
 
 /// What the whole run came to.
 #[derive(Default)]
-struct Outcome {
+struct OrderComparisonTotals {
     compared: usize,
     differ: usize,
     put_right: usize,
-    named: Vec<Found>,
+    listed: Vec<DifferingOrder>,
 }
 
-pub(super) async fn reconcile(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+pub(super) async fn reconcile_orders(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
     let (settings, apply) = (DatabaseSettings::new(resolved)?, args.get_flag("apply"));
-    let database = database::open(&settings, Access::Existing).await?;
-    let shards = shards::open(&settings, &database).await?;
-    let types = Types::default();
-    types.set(ledger::types::load(&database.pool).await.map_err(anyhow::Error::from)?);
-    let (mut outcome, mut after) = (Outcome::default(), None);
+    let database = database::open_control_database(&settings, DatabaseAccess::Existing).await?;
+    let shards = shards::open_shards(&settings, &database).await?;
+    let types = LedgerTypeRegistry::default();
+    types.set(ledger::types::load_types(&database.pool).await.map_err(anyhow::Error::from)?);
+    let (mut outcome, mut after) = (OrderComparisonTotals::default(), None);
     loop {
-        let page = compare(&database.pool, &shards, &types, after).await.map_err(anyhow::Error::from)?;
-        let Comparison { compared, found, next } = page;
+        let page = compare_order_postings(&database.pool, &shards, &types, after)
+            .await
+            .map_err(anyhow::Error::from)?;
+        let PostingComparison { compared_count: compared, differing_orders: found, next_after: next } = page;
         outcome.compared += compared;
         outcome.differ += found.len();
         for found in found {
-            if apply && put_right(&database.pool, found).await.map_err(anyhow::Error::from)? {
+            if apply && repair_order(&database.pool, found).await.map_err(anyhow::Error::from)? {
                 outcome.put_right += 1;
             }
-            if outcome.named.len() < MAX_NAMED {
-                outcome.named.push(found);
+            if outcome.listed.len() < MAX_LISTED_ORDERS {
+                outcome.listed.push(found);
             }
         }
         match next {
@@ -49,57 +56,57 @@ pub(super) async fn reconcile(args: &ArgMatches, resolved: &Resolved) -> Result<
         }
     }
     database.close().await;
-    show(args, apply, &outcome);
+    print_comparison(args, apply, &outcome);
     match outcome.differ - outcome.put_right {
         left if apply && left > 0 => {
-            Err(Failure::Failed(format!("{left} orders need a person to look into them")))
+            Err(CommandFailure::Failed(format!("{left} orders need a person to look into them")))
         }
         _ => Ok(()),
     }
 }
 
-fn show(args: &ArgMatches, apply: bool, outcome: &Outcome) {
-    if output::is_json(args) {
-        let order = |found: &Found| {
-            let (difference, detail) = words(&found.difference);
+fn print_comparison(args: &ArgMatches, apply: bool, outcome: &OrderComparisonTotals) {
+    if output::is_json_output(args) {
+        let order = |found: &DifferingOrder| {
+            let (difference, detail) = describe_difference(&found.difference);
             json!({"order_id": found.order_id, "state": found.state.name(), "difference": difference, "detail": detail})
         };
-        output::line(json!({
+        output::print_line(json!({
             "dry_run": !apply, "compared": outcome.compared, "differ": outcome.differ, "put_right": outcome.put_right,
-            "orders": outcome.named.iter().map(order).collect::<Vec<_>>(),
+            "orders": outcome.listed.iter().map(order).collect::<Vec<_>>(),
         }));
         return;
     }
-    let rows = outcome.named.iter().map(|found| {
-        let (difference, detail) = words(&found.difference);
+    let rows = outcome.listed.iter().map(|found| {
+        let (difference, detail) = describe_difference(&found.difference);
         [found.order_id.to_string(), found.state.name().to_owned(), difference.to_owned(), detail]
     });
-    if !outcome.named.is_empty() {
-        output::table(["order", "state", "difference", "detail"], rows);
+    if !outcome.listed.is_empty() {
+        output::print_table(["order", "state", "difference", "detail"], rows);
     }
-    let Outcome { compared, differ, put_right, .. } = outcome;
+    let OrderComparisonTotals { compared, differ, put_right, .. } = outcome;
     let done = if apply {
         format!("{put_right} put right")
     } else {
         "nothing changed: --apply puts them right".to_owned()
     };
-    output::line(match differ {
+    output::print_line(match differ {
         0 => format!("{compared} orders with data compared: all agree with the ledger"),
         _ => format!("{compared} orders with data compared, {differ} differ from the ledger; {done}"),
     });
 }
 
-fn words(difference: &Difference) -> (&'static str, String) {
+fn describe_difference(difference: &PostingDifference) -> (&'static str, String) {
     match difference {
-        Difference::NotPosted => {
+        PostingDifference::NotPosted => {
             ("not_posted", "finished, and not in the ledger: its last stage is passed again".to_owned())
         }
-        Difference::FailedThoughPosted => {
+        PostingDifference::FailedThoughPosted => {
             ("failed_though_posted", "failed, and in the ledger: it is tried again".to_owned())
         }
-        Difference::PostedOtherwise(stored) => {
+        PostingDifference::PostedWithOtherData(stored) => {
             let (storage, pickup) = (stored.data.storage_id, stored.data.pickup_point_id);
-            let at = output::at_micros(stored.basis.at);
+            let at = output::format_micros(stored.posting_context.stored_at);
             (
                 "posted_otherwise",
                 format!(
@@ -107,7 +114,7 @@ fn words(difference: &Difference) -> (&'static str, String) {
                 ),
             )
         }
-        Difference::Unexplained => {
+        PostingDifference::Unexplained => {
             ("unexplained", "the ledger has other events under its ids: look into it".to_owned())
         }
     }

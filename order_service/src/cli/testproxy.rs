@@ -5,38 +5,43 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use serving::listen::check_exposure;
-use settings::Resolved;
+use settings::ResolvedSettings;
 
-use super::{Failure, ended};
-use crate::serve::testproxy::{Proxy, Transcript, serve};
-use crate::settings::Settings;
+use super::{CommandFailure, log_serve_failure};
+use crate::serve::testproxy::{TestProxyOptions, TranscriptMode, run_test_proxy};
+use crate::settings::ServiceSettings;
 
-pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
-    let settings = Settings::new(resolved)?;
+pub(super) async fn run_testproxy_command(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
+    let settings = ServiceSettings::new(resolved)?;
     check_exposure(&settings.listen, settings.allow_unauthenticated)
-        .map_err(|error| Failure::Usage(error.to_string()))?;
+        .map_err(|error| CommandFailure::Usage(error.to_string()))?;
     let text = args.get_one::<String>("timeout").map(String::as_str).unwrap_or("5m");
     let timeout = humantime::parse_duration(text)
-        .map_err(|error| Failure::Usage(format!("--timeout: `{text}`: {error} (such as 90s, 5m)")))?;
+        .map_err(|error| CommandFailure::Usage(format!("--timeout: `{text}`: {error} (such as 90s, 5m)")))?;
     let file = |name: &str| args.get_one::<String>(name).map(PathBuf::from);
     let transcript = match (file("record"), file("replay")) {
-        (Some(file), _) => Transcript::Record(file),
+        (Some(file), _) => TranscriptMode::Record(file),
         (_, Some(file)) => {
             let shown = file.display().to_string();
             let read = std::fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"));
             let entries = read.and_then(|text| {
-                configurator::transcript::read(&text).map_err(|error| format!("{shown}: {error}"))
+                configurator::transcript::parse_transcript(&text).map_err(|error| format!("{shown}: {error}"))
             });
-            Transcript::Replay(entries.map_err(|reason| Failure::Failed(format!("--replay {reason}")))?)
+            TranscriptMode::Replay(
+                entries.map_err(|reason| CommandFailure::Failed(format!("--replay {reason}")))?,
+            )
         }
-        (None, None) => Transcript::None,
+        (None, None) => TranscriptMode::None,
     };
-    let filter: String = resolved.required("log-filter")?;
-    serving::logs::start(&filter).map_err(|reason| resolved.invalid("log-filter", reason))?;
+    let filter: String = resolved.get_required("log-filter")?;
+    serving::logs::start(&filter).map_err(|reason| resolved.invalid_setting("log-filter", reason))?;
     resolved.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-    let stop =
-        serving::shutdown::on_signal().map_err(|error| Failure::Failed(format!("signals: {error}")))?;
+    let stop = serving::shutdown::on_signal()
+        .map_err(|error| CommandFailure::Failed(format!("signals: {error}")))?;
     let port = args.get_one::<u16>("port").copied().unwrap_or_default();
-    let proxy = Proxy { port, timeout: timeout.max(Duration::from_millis(1)), transcript };
-    ended(serve(settings, proxy, stop).await)
+    let proxy = TestProxyOptions { port, timeout: timeout.max(Duration::from_millis(1)), transcript };
+    log_serve_failure(run_test_proxy(settings, proxy, stop).await)
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use configurator::run::RunStatus;
 use configurator::template::Env;
-use configurator::{Configurator, Given, Refused};
+use configurator::{Configurator, ConfiguratorError, RunRequest};
 use futures::future::BoxFuture;
 use queue::Backoff;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
-use tasks::{Attempt, Handler, TaskError};
+use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 use uuid::Uuid;
 
 /// What to run.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RunParams {
+pub struct ConfiguratorRunParams {
     /// The template.
     pub template_name: String,
     /// The environment.
@@ -31,21 +31,29 @@ pub struct RunParams {
 
 /// Starts runs, and waits for their ends. The task is the run's key: one run for a task, however often it is begun. Answers
 /// what came of it: at least `run_id` and `status`.
-pub trait StartRuns: Send + Sync + 'static {
+pub trait ConfiguratorRunner: Send + Sync + 'static {
     /// Runs it.
-    fn run<'a>(&'a self, attempt: &'a Attempt, params: RunParams) -> BoxFuture<'a, Result<Json, TaskError>>;
+    fn run<'a>(
+        &'a self,
+        attempt: &'a TaskAttempt,
+        params: ConfiguratorRunParams,
+    ) -> BoxFuture<'a, Result<Json, TaskAttemptError>>;
 }
 
 /// How long an end is waited for before the run is looked at again.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const RUN_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-impl StartRuns for Configurator {
-    fn run<'a>(&'a self, attempt: &'a Attempt, params: RunParams) -> BoxFuture<'a, Result<Json, TaskError>> {
+impl ConfiguratorRunner for Configurator {
+    fn run<'a>(
+        &'a self,
+        attempt: &'a TaskAttempt,
+        params: ConfiguratorRunParams,
+    ) -> BoxFuture<'a, Result<Json, TaskAttemptError>> {
         Box::pin(async move {
             let env = params.env.parse::<Env>();
-            let env =
-                env.map_err(|reason| TaskError::Permanent(format!("VALIDATION_ERROR: env: {reason}")))?;
-            let given = Given {
+            let env = env
+                .map_err(|reason| TaskAttemptError::Permanent(format!("VALIDATION_ERROR: env: {reason}")))?;
+            let run_input = RunRequest {
                 template_name: params.template_name,
                 template: None,
                 env,
@@ -53,14 +61,15 @@ impl StartRuns for Configurator {
                 env_inputs: params.env_inputs,
             };
             // The same for every attempt at the task.
-            let request = Uuid::from_u64_pair(TASKS, attempt.task_id.cast_unsigned());
-            let run_id = self.begin_once(given, request).await;
-            let run_id = run_id.map_err(|error| refused(error, TURN.random_delay(attempt.number)))?;
-            let noted = attempt.note_effects("run", vec![run_id.to_string()]).await;
-            noted.map_err(|error| TaskError::Temporary(error.to_string()))?;
+            let request_id = Uuid::from_u64_pair(TASK_REQUEST_NAMESPACE, attempt.task_id.cast_unsigned());
+            let run_id = self.begin_run_once(run_input, request_id).await;
+            let run_id = run_id
+                .map_err(|error| refusal_task_error(error, TURN_BACKOFF.random_delay(attempt.number)))?;
+            let result = attempt.note_effects("run", vec![run_id.to_string()]).await;
+            result.map_err(|error| TaskAttemptError::Temporary(error.to_string()))?;
             loop {
-                let run = self.wait(run_id, LOOK_EVERY).await;
-                let run = run.map_err(|error| refused(error, TURN.random_delay(1)))?;
+                let run = self.wait_for_run(run_id, RUN_POLL_INTERVAL).await;
+                let run = run.map_err(|error| refusal_task_error(error, TURN_BACKOFF.random_delay(1)))?;
                 match run.status {
                     RunStatus::Running => {}
                     RunStatus::Succeeded => {
@@ -70,7 +79,7 @@ impl StartRuns for Configurator {
                     }
                     RunStatus::Failed | RunStatus::Cancelled => {
                         let reason = format!("the configurator's run {run_id} has {}", run.status.name());
-                        return Err(TaskError::Permanent(reason));
+                        return Err(TaskAttemptError::Permanent(reason));
                     }
                 }
             }
@@ -79,37 +88,48 @@ impl StartRuns for Configurator {
 }
 
 /// What tells the requests of tasks from others.
-const TASKS: u64 = u64::from_be_bytes(*b"task-run");
+const TASK_REQUEST_NAMESPACE: u64 = u64::from_be_bytes(*b"task-run");
 
 /// How soon it is looked whether it is a task's turn: the longer it has waited the later.
-const TURN: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(10), jitter: 0.3 };
+const TURN_BACKOFF: Backoff =
+    Backoff { first_delay: Duration::from_secs(1), max_delay: Duration::from_secs(10), jitter: 0.3 };
 
-/// What waits for its turn, at the instance or at this process, comes again `later`.
-fn refused(refused: Refused, later: Duration) -> TaskError {
+/// What waits for its turn, at the instance or at this process, comes again `delay`.
+fn refusal_task_error(refused: ConfiguratorError, delay: Duration) -> TaskAttemptError {
     match refused {
-        Refused::Running(run_id) => {
+        ConfiguratorError::Running(run_id) => {
             let reason = format!("waits for its turn: the run {run_id} of the same template and env goes on");
-            TaskError::Later(later, reason)
+            TaskAttemptError::Deferred(delay, reason)
         }
-        Refused::Compute(error) => TaskError::Later(later, format!("OVERLOADED: {error}")),
-        Refused::Store(error) => TaskError::Temporary(format!("UNAVAILABLE: {error}")),
-        Refused::NoTemplate(name) => TaskError::Permanent(format!("NOT_FOUND: there is no template {name}")),
-        Refused::NoEnvironment(env) => {
-            TaskError::Permanent(format!("VALIDATION_ERROR: env: {} has no queues here", env.name()))
+        ConfiguratorError::Compute(error) => {
+            TaskAttemptError::Deferred(delay, format!("OVERLOADED: {error}"))
         }
-        Refused::Field(field, reason) => TaskError::Permanent(format!("VALIDATION_ERROR: {field}: {reason}")),
-        other => TaskError::Permanent(format!("VALIDATION_ERROR: the run was refused: {other:?}")),
+        ConfiguratorError::Store(error) => TaskAttemptError::Temporary(format!("UNAVAILABLE: {error}")),
+        ConfiguratorError::NoTemplate(name) => {
+            TaskAttemptError::Permanent(format!("NOT_FOUND: there is no template {name}"))
+        }
+        ConfiguratorError::NoEnvironment(env) => {
+            TaskAttemptError::Permanent(format!("VALIDATION_ERROR: env: {} has no queues here", env.name()))
+        }
+        ConfiguratorError::Field(field, reason) => {
+            TaskAttemptError::Permanent(format!("VALIDATION_ERROR: {field}: {reason}"))
+        }
+        other => TaskAttemptError::Permanent(format!("VALIDATION_ERROR: the run was refused: {other:?}")),
     }
 }
 
 /// Carries it out.
-pub struct ConfiguratorRun(pub Arc<dyn StartRuns>);
+pub struct ConfiguratorRunHandler(pub Arc<dyn ConfiguratorRunner>);
 
-impl Handler for ConfiguratorRun {
+impl TaskHandler for ConfiguratorRunHandler {
     const TASK_TYPE: &'static str = "configurator_run";
-    type Params = RunParams;
+    type Params = ConfiguratorRunParams;
 
-    async fn run(&self, attempt: &Attempt, params: RunParams) -> Result<Json, TaskError> {
+    async fn run(
+        &self,
+        attempt: &TaskAttempt,
+        params: ConfiguratorRunParams,
+    ) -> Result<Json, TaskAttemptError> {
         self.0.run(attempt, params).await
     }
 }

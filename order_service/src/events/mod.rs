@@ -4,6 +4,6 @@ mod configurator_run;
 mod outcomes;
 mod process_orders;
 
-pub use configurator_run::{ConfiguratorRun, StartRuns};
-pub use outcomes::OrderEvents;
-pub use process_orders::{Place, ProcessOrders};
+pub use configurator_run::{ConfiguratorRunHandler, ConfiguratorRunner};
+pub use outcomes::OrderEventWriter;
+pub use process_orders::{OrderProcessor, ProcessOrdersHandler};

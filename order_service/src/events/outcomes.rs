@@ -8,30 +8,30 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use events::{Cause, Events, NewEvent, PLATFORM, Params};
+use events::{EventCause, EventParams, EventStore, NewEvent, PLATFORM_AUTHOR};
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 use store::{Error, Lease, Result, run_tx};
 use tokio::time::sleep;
 
 /// The time between looks while there is nothing to do.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Orders of one transaction, about.
-const TOGETHER: i64 = 5000;
+const MAX_ORDERS_PER_TX: i64 = 5000;
 /// Rest after work, as a multiple of its time.
-const REST: u32 = 2;
+const REST_FACTOR: u32 = 2;
 
 /// Writes the events.
 #[derive(Clone)]
-pub struct OrderEvents {
+pub struct OrderEventWriter {
     /// The control database.
     pub pool: PgPool,
     /// Where to.
-    pub events: Events,
+    pub events: EventStore,
 }
 
 #[derive(sqlx::FromRow)]
-struct Outcome {
+struct OrderOutcomeRow {
     outcome_id: i64,
     processed: Vec<i32>,
     failed: Vec<i32>,
@@ -40,7 +40,7 @@ struct Outcome {
 }
 
 #[derive(sqlx::FromRow)]
-struct Order {
+struct EndedOrderRow {
     order_id: i32,
     product_id: i32,
     storage_id: i32,
@@ -50,40 +50,42 @@ struct Order {
     depth: Option<i16>,
 }
 
-impl OrderEvents {
+impl OrderEventWriter {
     /// Writes until the lease is lost or the database does not answer.
     pub async fn run(self, lease: Arc<Lease>) {
         loop {
             let started = Instant::now();
-            match self.step(&lease).await {
-                Ok(0) => sleep(IDLE).await,
+            match self.write_batch(&lease).await {
+                Ok(0) => sleep(IDLE_INTERVAL).await,
                 Ok(written) => {
                     metrics::counter!("order_events_total").increment(written as u64);
-                    sleep(started.elapsed() * REST).await;
+                    sleep(started.elapsed() * REST_FACTOR).await;
                 }
                 Err(Error::Fenced { .. }) => return,
                 Err(error) => {
                     tracing::warn!(%error, code = "UNAVAILABLE", "events of orders not written; trying again");
-                    sleep(IDLE).await;
+                    sleep(IDLE_INTERVAL).await;
                 }
             }
         }
     }
 
     /// Writes the events of some ends; how many.
-    pub async fn step(&self, lease: &Arc<Lease>) -> Result<usize> {
+    pub async fn write_batch(&self, lease: &Arc<Lease>) -> Result<usize> {
         let (this, lease) = (self.clone(), lease.clone());
         run_tx(&self.pool, "write_order_events", move |connection| {
             let (this, lease) = (this.clone(), lease.clone());
             Box::pin(async move {
                 lease.fence(connection).await?;
-                let mut outcomes: Vec<Outcome> =
-                    sqlx::query_as(TAKE).bind(TOGETHER).fetch_all(&mut *connection).await?;
+                let mut outcomes: Vec<OrderOutcomeRow> = sqlx::query_as(TAKE_OUTCOMES_SQL)
+                    .bind(MAX_ORDERS_PER_TX)
+                    .fetch_all(&mut *connection)
+                    .await?;
                 // An order that failed, was revived and finished: in this order.
                 outcomes.sort_unstable_by_key(|outcome| outcome.outcome_id);
-                let new = described(connection, &outcomes).await?;
-                let written = new.len();
-                this.events.write_in_tx(connection, new).await?;
+                let new_events = build_order_events(connection, &outcomes).await?;
+                let written = new_events.len();
+                this.events.write_in_tx(connection, new_events).await?;
                 store::fail_point("order_events_written");
                 Ok(written)
             })
@@ -92,7 +94,10 @@ impl OrderEvents {
     }
 }
 
-async fn described(connection: &mut PgConnection, outcomes: &[Outcome]) -> Result<Vec<NewEvent>> {
+async fn build_order_events(
+    connection: &mut PgConnection,
+    outcomes: &[OrderOutcomeRow],
+) -> Result<Vec<NewEvent>> {
     let mut ids: Vec<i32> = outcomes
         .iter()
         .flat_map(|outcome| outcome.processed.iter().chain(&outcome.failed))
@@ -103,23 +108,27 @@ async fn described(connection: &mut PgConnection, outcomes: &[Outcome]) -> Resul
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let orders: Vec<Order> = sqlx::query_as(ORDERS).bind(ids).fetch_all(connection).await?;
-    let orders: HashMap<i32, Order> = orders.into_iter().map(|order| (order.order_id, order)).collect();
-    let mut new = Vec::new();
+    let orders: Vec<EndedOrderRow> = sqlx::query_as(EVENT_ORDERS_SQL).bind(ids).fetch_all(connection).await?;
+    let orders: HashMap<i32, EndedOrderRow> =
+        orders.into_iter().map(|order| (order.order_id, order)).collect();
+    let mut new_events = Vec::new();
     for outcome in outcomes {
         let processed = outcome.processed.iter().filter_map(|id| orders.get(id));
-        new.extend(processed.map(|order| event("orderProcessed", order, order.attempts, None)));
+        new_events
+            .extend(processed.map(|order| new_order_event("orderProcessed", order, order.attempts, None)));
         let failed = outcome.failed.iter().zip(&outcome.attempts).zip(&outcome.reasons);
         let failed = failed.filter_map(|((id, attempts), reason)| Some((orders.get(id)?, *attempts, reason)));
-        new.extend(
-            failed.map(|(order, attempts, reason)| event("orderFailed", order, attempts, Some(reason))),
+        new_events.extend(
+            failed.map(|(order, attempts, reason)| {
+                new_order_event("orderFailed", order, attempts, Some(reason))
+            }),
         );
     }
-    Ok(new)
+    Ok(new_events)
 }
 
-fn event(name: &str, order: &Order, attempts: i32, reason: Option<&String>) -> NewEvent {
-    let mut params = Params::new();
+fn new_order_event(name: &str, order: &EndedOrderRow, attempts: i32, reason: Option<&String>) -> NewEvent {
+    let mut params = EventParams::new();
     let mut put = |name: &str, value: Json| drop(params.insert(name.to_owned(), value));
     put("order_id", order.order_id.into());
     put("product_id", order.product_id.into());
@@ -127,18 +136,18 @@ fn event(name: &str, order: &Order, attempts: i32, reason: Option<&String>) -> N
     put("pickup_point_id", order.pickup_point_id.into());
     put("attempts", attempts.into());
     put("reason", json!(reason));
-    let cause = order.task_id.zip(order.depth).map(|(task_id, depth)| Cause::task(task_id, depth));
+    let cause = order.task_id.zip(order.depth).map(|(task_id, depth)| EventCause::of_task(task_id, depth));
     NewEvent {
         name: name.to_owned(),
         params,
-        author: PLATFORM.to_owned(),
+        author: PLATFORM_AUTHOR.to_owned(),
         key: None,
         cause: cause.unwrap_or_default(),
     }
 }
 
 /// The oldest rows, together about so many orders; at least one.
-const TAKE: &str = "-- take_order_outcomes
+const TAKE_OUTCOMES_SQL: &str = "-- take_order_outcomes
 WITH chosen AS MATERIALIZED (
     SELECT outcome_id FROM (
         SELECT outcome_id, sum(cardinality(processed) + cardinality(failed)) OVER (ORDER BY outcome_id)
@@ -150,7 +159,7 @@ DELETE FROM order_outcomes o USING chosen c WHERE o.outcome_id = c.outcome_id
 RETURNING o.outcome_id, o.processed, o.failed, o.attempts, o.reasons";
 
 /// The task that placed an order is the latest one that did.
-const ORDERS: &str = "-- orders_of_events
+const EVENT_ORDERS_SQL: &str = "-- orders_of_events
 SELECT o.order_id, o.product_id, o.storage_id, o.pickup_point_id, o.attempts, t.task_id, t.depth
 FROM orders o LEFT JOIN LATERAL (
     SELECT t.task_id, t.depth FROM task_effects e JOIN tasks t USING (task_id)

@@ -8,27 +8,27 @@ use proto::order_service::process_orders_response::OrderResponse;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use serving::error::{ApiError, Code};
-use tasks::{Attempt, Handler, TaskError};
+use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 
 /// Processes orders for somebody: order and product ids, each order once.
-pub trait Place: Send + Sync + 'static {
+pub trait OrderProcessor: Send + Sync + 'static {
     /// Their outcomes, in their order, as far as they are known in time.
-    fn place(&self, orders: Vec<(i32, i32)>) -> BoxFuture<'_, Result<Vec<OrderResponse>, ApiError>>;
+    fn process_orders(&self, orders: Vec<(i32, i32)>) -> BoxFuture<'_, Result<Vec<OrderResponse>, ApiError>>;
 }
 
 /// Processes orders.
-pub struct ProcessOrders(pub Arc<dyn Place>);
+pub struct ProcessOrdersHandler(pub Arc<dyn OrderProcessor>);
 
 /// Which orders.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OrdersParams {
-    orders: Orders,
+pub struct ProcessOrdersParams {
+    orders: OrderParamsList,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Vec<OrderParams>")]
-struct Orders(Vec<OrderParams>);
+struct OrderParamsList(Vec<OrderParams>);
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,7 +37,7 @@ struct OrderParams {
     product_id: i32,
 }
 
-impl TryFrom<Vec<OrderParams>> for Orders {
+impl TryFrom<Vec<OrderParams>> for OrderParamsList {
     type Error = &'static str;
 
     fn try_from(orders: Vec<OrderParams>) -> Result<Self, Self::Error> {
@@ -50,39 +50,49 @@ impl TryFrom<Vec<OrderParams>> for Orders {
     }
 }
 
-impl Handler for ProcessOrders {
+impl TaskHandler for ProcessOrdersHandler {
     const TASK_TYPE: &'static str = "process_orders";
-    type Params = OrdersParams;
+    type Params = ProcessOrdersParams;
 
-    async fn run(&self, attempt: &Attempt, params: OrdersParams) -> Result<Json, TaskError> {
+    async fn run(
+        &self,
+        attempt: &TaskAttempt,
+        params: ProcessOrdersParams,
+    ) -> Result<Json, TaskAttemptError> {
         let orders: Vec<(i32, i32)> =
             params.orders.0.iter().map(|order| (order.order_id, order.product_id)).collect();
         // Before they are: whoever looks at an order finds the task, whatever becomes of this worker.
         let ids = orders.iter().map(|(order_id, _)| order_id.to_string()).collect();
-        attempt.note_effects("order", ids).await.map_err(|error| TaskError::Temporary(error.to_string()))?;
-        let placed = self.0.place(orders).await.map_err(refused)?;
-        let open: Vec<i32> =
-            placed.iter().filter(|order| !order.is_processed).map(|order| order.order_id).collect();
-        if !open.is_empty() {
+        attempt
+            .note_effects("order", ids)
+            .await
+            .map_err(|error| TaskAttemptError::Temporary(error.to_string()))?;
+        let responses = self.0.process_orders(orders).await.map_err(processing_task_error)?;
+        let unprocessed_ids: Vec<i32> =
+            responses.iter().filter(|order| !order.is_processed).map(|order| order.order_id).collect();
+        if !unprocessed_ids.is_empty() {
             // Asked for again, they are waited for again; what has failed for good says so at once, each time.
-            return Err(TaskError::Temporary(format!("orders not processed (yet): {}", listed(&open))));
+            return Err(TaskAttemptError::Temporary(format!(
+                "orders not processed (yet): {}",
+                format_order_ids(&unprocessed_ids)
+            )));
         }
         let order = |order: &OrderResponse| json!({"order_id": order.order_id, "storage_id": order.storage_id, "pickup_point_id": order.pickup_point_id});
-        Ok(json!({"orders": placed.iter().map(order).collect::<Vec<_>>()}))
+        Ok(json!({"orders": responses.iter().map(order).collect::<Vec<_>>()}))
     }
 }
 
-fn refused(error: ApiError) -> TaskError {
+fn processing_task_error(error: ApiError) -> TaskAttemptError {
     let reason = error.to_string();
     match error.code {
-        Code::ValidationError | Code::Conflict => TaskError::Permanent(reason),
-        _ => TaskError::Temporary(reason),
+        Code::ValidationError | Code::Conflict => TaskAttemptError::Permanent(reason),
+        _ => TaskAttemptError::Temporary(reason),
     }
 }
 
 /// The first of them.
-fn listed(ids: &[i32]) -> String {
-    let shown: Vec<String> = ids.iter().take(20).map(i32::to_string).collect();
+fn format_order_ids(ids: &[i32]) -> String {
+    let shown_ids: Vec<String> = ids.iter().take(20).map(i32::to_string).collect();
     let more = if ids.len() > 20 { ", …" } else { "" };
-    format!("{}{more}", shown.join(", "))
+    format!("{}{more}", shown_ids.join(", "))
 }

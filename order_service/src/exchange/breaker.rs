@@ -8,50 +8,50 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Consecutive connection failures that open it.
-const FAILURES: u32 = 5;
+const MAX_CONNECTION_FAILURES: u32 = 5;
 /// How long it stays open at first; doubles with every failed probe.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// How long it stays open at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether calls are let through. Clones are the same breaker.
 #[derive(Clone, Default)]
-pub struct Breaker(Arc<Shared>);
+pub struct CircuitBreaker(Arc<CircuitBreakerInner>);
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct CircuitBreakerInner {
+    state: Mutex<CircuitBreakerState>,
     closed: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct CircuitBreakerState {
     failures: u32,
-    pause: Duration,
+    probe_interval: Duration,
     /// While it is open: when a probe may go.
     probe_at: Option<Instant>,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// Whether a call may go now. While open, one call in each pause may: the probe.
-    pub fn admit(&self) -> bool {
-        let mut state = self.state();
+    pub fn admit_call(&self) -> bool {
+        let mut state = self.lock_state();
         match state.probe_at {
             None => true,
             Some(probe_at) if Instant::now() < probe_at => false,
             Some(_) => {
                 // Should the probe never report, the next one goes after another pause.
-                state.probe_at = Some(Instant::now() + LONGEST_PAUSE);
+                state.probe_at = Some(Instant::now() + MAX_PROBE_INTERVAL);
                 true
             }
         }
     }
 
     /// A call was answered.
-    pub fn connected(&self) {
-        let mut state = self.state();
+    pub fn record_success(&self) {
+        let mut state = self.lock_state();
         let was_open = state.probe_at.is_some();
-        *state = State::default();
+        *state = CircuitBreakerState::default();
         drop(state);
         if was_open {
             tracing::info!("the data manager is reachable again");
@@ -60,10 +60,10 @@ impl Breaker {
     }
 
     /// A call could not be made, or its connection broke.
-    pub fn disconnected(&self) {
-        let mut state = self.state();
+    pub fn record_failure(&self) {
+        let mut state = self.lock_state();
         state.failures += 1;
-        if state.failures < FAILURES {
+        if state.failures < MAX_CONNECTION_FAILURES {
             return;
         }
         if state.probe_at.is_none() {
@@ -72,19 +72,19 @@ impl Breaker {
                 "the data manager cannot be reached: orders wait in the queue"
             );
         }
-        state.pause = (state.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        state.probe_at = Some(Instant::now() + state.pause);
+        state.probe_interval = (state.probe_interval * 2).clamp(MIN_PROBE_INTERVAL, MAX_PROBE_INTERVAL);
+        state.probe_at = Some(Instant::now() + state.probe_interval);
     }
 
     /// Whether calls are held back at present.
     pub fn is_open(&self) -> bool {
-        self.state().probe_at.is_some()
+        self.lock_state().probe_at.is_some()
     }
 
     /// Waits until calls are let through, or a probe is due.
-    pub async fn may_try(&self) {
+    pub async fn wait_until_callable(&self) {
         let closed = self.0.closed.notified();
-        let probe_at = self.state().probe_at;
+        let probe_at = self.lock_state().probe_at;
         if let Some(probe_at) = probe_at {
             tokio::select! {
                 () = closed => {}
@@ -93,7 +93,7 @@ impl Breaker {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, CircuitBreakerState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -102,47 +102,47 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    fn open() -> Breaker {
-        let breaker = Breaker::default();
-        (0..FAILURES).for_each(|_| breaker.disconnected());
+    fn open_breaker() -> CircuitBreaker {
+        let breaker = CircuitBreaker::default();
+        (0..MAX_CONNECTION_FAILURES).for_each(|_| breaker.record_failure());
         breaker
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_few_failures_do_not_open_it() {
-        let breaker = Breaker::default();
-        (0..FAILURES - 1).for_each(|_| breaker.disconnected());
-        assert!(breaker.admit());
-        breaker.connected();
-        (0..FAILURES - 1).for_each(|_| breaker.disconnected());
-        assert!(breaker.admit());
+        let breaker = CircuitBreaker::default();
+        (0..MAX_CONNECTION_FAILURES - 1).for_each(|_| breaker.record_failure());
+        assert!(breaker.admit_call());
+        breaker.record_success();
+        (0..MAX_CONNECTION_FAILURES - 1).for_each(|_| breaker.record_failure());
+        assert!(breaker.admit_call());
     }
 
     #[tokio::test(start_paused = true)]
     async fn while_open_one_probe_goes_each_pause_and_no_pause_exceeds_a_second() {
-        let breaker = open();
+        let breaker = open_breaker();
         for _ in 0..10 {
-            assert!(!breaker.admit());
+            assert!(!breaker.admit_call());
             let before = Instant::now();
-            breaker.may_try().await;
-            assert!(before.elapsed() <= LONGEST_PAUSE);
-            assert!(breaker.admit(), "the probe");
-            assert!(!breaker.admit(), "only one");
-            breaker.disconnected();
+            breaker.wait_until_callable().await;
+            assert!(before.elapsed() <= MAX_PROBE_INTERVAL);
+            assert!(breaker.admit_call(), "the probe");
+            assert!(!breaker.admit_call(), "only one");
+            breaker.record_failure();
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answered_probe_closes_it_at_once() {
-        let breaker = open();
+        let breaker = open_breaker();
         let waiting = tokio::spawn({
             let breaker = breaker.clone();
-            async move { breaker.may_try().await }
+            async move { breaker.wait_until_callable().await }
         });
         tokio::task::yield_now().await;
         let before = Instant::now();
-        breaker.connected();
+        breaker.record_success();
         waiting.await.unwrap();
-        assert!(breaker.admit() && before.elapsed().is_zero());
+        assert!(breaker.admit_call() && before.elapsed().is_zero());
     }
 }

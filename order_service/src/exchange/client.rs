@@ -9,28 +9,28 @@ use futures::future::BoxFuture;
 use proto::data_manager::GetOrderDataCallbackRequest;
 use proto::data_manager::data_manager_client::DataManagerClient;
 use serving::peer::{OptionalCall, Peer, is_connection_failure};
-use store::{FairPermit, FairSemaphore, Turn};
+use store::{FairPermit, FairSemaphore, FairTurn};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tower::{Service, ServiceBuilder};
 
-use super::batch::Questions;
-use super::breaker::Breaker;
+use super::batch::QuestionBatcher;
+use super::breaker::CircuitBreaker;
 
 /// A call that has not returned after this long waits for something: it makes room for another one.
-const SLOW: Duration = Duration::from_millis(250);
+const QUICK_CALL_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How the data manager is asked.
 #[derive(Debug, Clone, Copy)]
-pub struct ClientTerms {
+pub struct ExchangeClientOptions {
     /// Calls in flight at most.
-    pub calls: usize,
+    pub max_calls: usize,
     /// Of these, calls that are quickly answered: more of them on a connection at a time only make each dearer.
-    pub quick_calls: usize,
+    pub max_quick_calls: usize,
     /// Longest time for one call.
     pub timeout: Duration,
     /// Whether the batch call is used where the peer has it.
-    pub batches: bool,
+    pub use_batches: bool,
 }
 
 /// Why a question was not answered.
@@ -54,93 +54,97 @@ pub enum AskError {
 
 /// The client. Clones share everything.
 #[derive(Clone)]
-pub struct Client {
-    single: DataManagerClient<Guarded>,
-    questions: Option<Questions>,
-    batches: OptionalCall,
-    breaker: Breaker,
+pub struct ExchangeClient {
+    single_client: DataManagerClient<BreakerChannel>,
+    question_batcher: Option<QuestionBatcher>,
+    batch_call: OptionalCall,
+    breaker: CircuitBreaker,
     calls: FairSemaphore,
     quick_calls: FairSemaphore,
 }
 
 /// The right to have one call in flight.
-pub struct Place {
-    turn: Turn,
+pub struct DataManagerCallPermit {
+    turn: FairTurn,
     _call: FairPermit,
-    quick: FairPermit,
+    quick_call: FairPermit,
 }
 
-pub(super) type Guarded = BreakerService<tower::timeout::Timeout<Channel>>;
+pub(super) type BreakerChannel = BreakerService<tower::timeout::Timeout<Channel>>;
 
-impl Client {
+impl ExchangeClient {
     /// A client of `peer`, which need not be connected.
-    pub fn new(peer: Peer, terms: ClientTerms) -> Self {
-        let breaker = Breaker::default();
-        let batches = peer.optional_call();
+    pub fn new(peer: Peer, options: ExchangeClientOptions) -> Self {
+        let breaker = CircuitBreaker::default();
+        let batch_call = peer.optional_call();
         let guard = breaker.clone();
         let guarded = ServiceBuilder::new()
             .layer_fn(move |inner| BreakerService { inner, breaker: guard.clone() })
-            .timeout(terms.timeout)
+            .timeout(options.timeout)
             .service(peer.channel);
-        let single = DataManagerClient::new(guarded);
-        let questions = terms.batches.then(|| Questions::start(single.clone(), batches.clone()));
+        let single_client = DataManagerClient::new(guarded);
+        let question_batcher =
+            options.use_batches.then(|| QuestionBatcher::start(single_client.clone(), batch_call.clone()));
         Self {
-            single,
-            questions,
-            batches,
+            single_client,
+            question_batcher,
+            batch_call,
             breaker,
-            calls: FairSemaphore::new(terms.calls),
-            quick_calls: FairSemaphore::new(terms.quick_calls),
+            calls: FairSemaphore::new(options.max_calls),
+            quick_calls: FairSemaphore::new(options.max_quick_calls),
         }
     }
 
     /// The breaker of this connection.
-    pub fn breaker(&self) -> &Breaker {
+    pub fn breaker(&self) -> &CircuitBreaker {
         &self.breaker
     }
 
     /// Waits until another call may be in flight, requests taking turns. Not a layer of the stack: while it waits, an order
     /// listens for a late answer to an earlier question.
-    pub async fn place(&self, turn: Turn) -> Place {
+    pub async fn acquire_permit(&self, turn: FairTurn) -> DataManagerCallPermit {
         let call = self.calls.acquire(turn).await;
-        let quick = self.quick_calls.acquire(turn).await;
-        Place { turn, _call: call, quick }
+        let quick_call = self.quick_calls.acquire(turn).await;
+        DataManagerCallPermit { turn, _call: call, quick_call }
     }
 
     /// Asks for one order. Holds `place` until the call has returned, which takes `timeout` at most.
     pub fn ask(
         &self,
         order_id: i32,
-        place: Place,
+        permit: DataManagerCallPermit,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<(), AskError>> {
-        let batched = self.questions.clone().filter(|_| self.batches.is_possible());
-        let mut single = self.single.clone();
+        let question_batcher = self.question_batcher.clone().filter(|_| self.batch_call.is_possible());
+        let mut single_client = self.single_client.clone();
         Box::pin(async move {
-            let Place { turn, _call, quick } = place;
+            let DataManagerCallPermit { turn, _call, quick_call } = permit;
             let asking = async move {
-                if let Some(questions) = batched
+                if let Some(questions) = question_batcher
                     && let Some(answer) = questions.ask(turn, order_id).await
                 {
                     return answer;
                 }
-                single.get_order_data_callback(GetOrderDataCallbackRequest { order_id }).await.map(drop)
+                single_client
+                    .get_order_data_callback(GetOrderDataCallbackRequest { order_id })
+                    .await
+                    .map(drop)
             };
             tokio::pin!(asking);
-            let answer = match tokio::time::timeout(SLOW, &mut asking).await {
+            let answer = match tokio::time::timeout(QUICK_CALL_TIMEOUT, &mut asking).await {
                 Ok(answer) => answer,
                 Err(_) => {
-                    drop(quick);
+                    drop(quick_call);
                     asking.await
                 }
             };
-            answer.map_err(|status| ask_error(&status, timeout))
+            answer.map_err(|status| to_ask_error(&status, timeout))
         })
     }
 }
 
 /// What a failed call says: a status with a source never came from the peer.
-pub(super) fn ask_error(status: &Status, timeout: Duration) -> AskError {
+pub(super) fn to_ask_error(status: &Status, timeout: Duration) -> AskError {
     let mut source = status.source();
     while let Some(error) = source {
         if error.is::<tower::timeout::error::Elapsed>() {
@@ -158,13 +162,13 @@ pub(super) fn ask_error(status: &Status, timeout: Duration) -> AskError {
 #[derive(Clone)]
 pub struct BreakerService<S> {
     inner: S,
-    breaker: Breaker,
+    breaker: CircuitBreaker,
 }
 
 /// The breaker is open: the call was not made.
 #[derive(Debug, thiserror::Error)]
 #[error("circuit open")]
-struct CircuitOpen;
+struct CircuitOpenError;
 
 impl<S, Request> Service<Request> for BreakerService<S>
 where
@@ -181,18 +185,18 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        if !self.breaker.admit() {
-            return Box::pin(std::future::ready(Err(CircuitOpen.into())));
+        if !self.breaker.admit_call() {
+            return Box::pin(std::future::ready(Err(CircuitOpenError.into())));
         }
         let breaker = self.breaker.clone();
         let call = self.inner.call(request);
         Box::pin(async move {
             let answer = call.await;
             match &answer {
-                Ok(_) => breaker.connected(),
+                Ok(_) => breaker.record_success(),
                 // A peer that is slow is there.
                 Err(error) if error.is::<tower::timeout::error::Elapsed>() => {}
-                Err(_) => breaker.disconnected(),
+                Err(_) => breaker.record_failure(),
             }
             answer
         })

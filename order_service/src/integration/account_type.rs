@@ -3,130 +3,150 @@
 
 use std::sync::Arc;
 
-use configurator::sdk::{Action, Handler, Request, TaskError};
+use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
 use ledger::types::{
-    Definition, Kind, LEDGER_TYPES, Objection, Question, Stored, Usage, delete_in_tx, objections, put_in_tx,
-    read_all, tell_in_tx,
+    LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, LedgerTypeKind, LedgerTypeObjection, LedgerTypeRow,
+    LedgerTypeUsage, LedgerTypeUsageQuery, delete_type_in_tx, find_objections, notify_types_in_tx,
+    put_type_in_tx, read_all_types,
 };
 use reconcile::{Owner, RunError};
 use serde_json::{Map, Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 
-use super::{Made, failed, foreign, yields};
+use super::{PlatformObject, can_take_over, foreign_owner_error, store_task_error};
 
-const WHAT: &str = "account type";
+const ACCOUNT_TYPE_LABEL: &str = "account type";
 
 #[derive(Clone)]
 pub(super) struct SetAccountType {
     pub(super) pool: PgPool,
-    pub(super) usage: Arc<dyn Usage>,
+    pub(super) usage: Arc<dyn LedgerTypeUsage>,
 }
 
 /// What a task wants of a type.
-struct Wish {
+struct AccountTypeChange {
     name: String,
     /// `None`: gone.
-    new: Option<Definition>,
+    definition: Option<LedgerTypeDefinition>,
 }
 
-impl Wish {
-    fn of(action: Action, mut params: Map<String, Json>) -> Result<Self, TaskError> {
+impl AccountTypeChange {
+    fn from_params(action: BlockAction, mut params: Map<String, Json>) -> Result<Self, IntegrationError> {
         params.remove("$schema");
         let name = params.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
-        if action == Action::Delete {
-            return Ok(Self { name, new: None });
+        if action == BlockAction::Delete {
+            return Ok(Self { name, definition: None });
         }
-        let new = Kind::Account.definition(Json::Object(params));
-        let new = new.map_err(|error| TaskError::invalid("params", error.to_string()))?;
-        if let Some(problem) = new.problems().first() {
-            return Err(TaskError::invalid(format!("params.{}", problem.field), problem.reason.clone()));
+        let new = LedgerTypeKind::Account.parse_definition(Json::Object(params));
+        let new = new.map_err(|error| IntegrationError::invalid("params", error.to_string()))?;
+        if let Some(problem) = new.find_problems().first() {
+            return Err(IntegrationError::invalid(
+                format!("params.{}", problem.field),
+                problem.reason.clone(),
+            ));
         }
-        Ok(Self { name, new: Some(new) })
+        Ok(Self { name, definition: Some(new) })
     }
 }
 
-impl Handler for SetAccountType {
+impl IntegrationHandler for SetAccountType {
     const TASK_TYPE: &'static str = "set_account_type";
     type Params = Map<String, Json>;
-    type State = Made;
+    type State = PlatformObject;
 
-    async fn handle(&self, request: Request<Self::Params>) -> Result<Made, TaskError> {
-        let wish = Arc::new(Wish::of(request.action, request.params)?);
-        let looked = store::run(&self.pool, "look_at_types", |connection| Box::pin(read_all(connection)));
-        self.judge(&looked.await.map_err(failed)?, &wish).await?;
-        let (handler, inner) = (self.clone(), wish.clone());
-        let done = store::run_tx(&self.pool, "set_account_type", move |connection| {
-            let (handler, wish) = (handler.clone(), inner.clone());
-            Box::pin(async move { handler.in_tx(connection, &wish).await })
+    async fn handle(&self, request: BlockRequest<Self::Params>) -> Result<PlatformObject, IntegrationError> {
+        let change = Arc::new(AccountTypeChange::from_params(request.action, request.params)?);
+        let stored_types = store::run_statement(&self.pool, "look_at_types", |connection| {
+            Box::pin(read_all_types(connection))
         });
-        done.await.map_err(failed)??;
-        Ok(Made { name: wish.name.clone() })
+        self.needs_change(&stored_types.await.map_err(store_task_error)?, &change).await?;
+        let (handler, inner) = (self.clone(), change.clone());
+        let result = store::run_tx(&self.pool, "set_account_type", move |connection| {
+            let (handler, wish) = (handler.clone(), inner.clone());
+            Box::pin(async move { handler.apply_in_tx(connection, &wish).await })
+        });
+        result.await.map_err(store_task_error)??;
+        Ok(PlatformObject { name: change.name.clone() })
     }
 }
 
 impl SetAccountType {
     /// The outer error ends the transaction and may be repeated; with the inner one, nothing has been written.
-    async fn in_tx(
+    async fn apply_in_tx(
         &self,
         connection: &mut PgConnection,
-        wish: &Wish,
-    ) -> store::Result<Result<(), TaskError>> {
-        reconcile::exclude_others_in_tx(connection, LEDGER_TYPES).await?;
-        let stored = read_all(connection).await?;
-        match self.judge(&stored, wish).await {
+        change: &AccountTypeChange,
+    ) -> store::Result<Result<(), IntegrationError>> {
+        reconcile::exclude_others_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
+        let stored = read_all_types(connection).await?;
+        match self.needs_change(&stored, change).await {
             Ok(true) => {}
             Ok(false) => return Ok(Ok(())),
             Err(error) => return Ok(Err(error)),
         }
-        match &wish.new {
-            Some(new) => put_in_tx(connection, new, Owner::Configurator).await?,
-            None => delete_in_tx(connection, Kind::Account, &wish.name).await?,
+        match &change.definition {
+            Some(new) => put_type_in_tx(connection, new, Owner::Configurator).await?,
+            None => delete_type_in_tx(connection, LedgerTypeKind::Account, &change.name).await?,
         }
-        tell_in_tx(connection).await?;
+        notify_types_in_tx(connection).await?;
         Ok(Ok(()))
     }
 
     /// Whether there is anything to be done, if it may be.
-    async fn judge(&self, stored: &Result<Vec<Stored>, String>, wish: &Wish) -> Result<bool, TaskError> {
-        let stored = stored
+    async fn needs_change(
+        &self,
+        stored_types: &Result<Vec<LedgerTypeRow>, String>,
+        change: &AccountTypeChange,
+    ) -> Result<bool, IntegrationError> {
+        let stored = stored_types
             .as_ref()
-            .map_err(|reason| TaskError::permanent("CONSISTENCY_ERROR", json!({"reason": reason})))?;
-        let is_it = |stored: &&Stored| {
-            stored.definition.kind() == Kind::Account && stored.definition.name() == wish.name
+            .map_err(|reason| IntegrationError::permanent("CONSISTENCY_ERROR", json!({"reason": reason})))?;
+        let is_it = |stored: &&LedgerTypeRow| {
+            stored.definition.kind() == LedgerTypeKind::Account && stored.definition.name() == change.name
         };
-        let Some(old) = stored.iter().find(is_it) else { return Ok(wish.new.is_some()) };
-        if wish.new.as_ref() == Some(&old.definition) && old.owner == Owner::Configurator {
+        let Some(stored_type) = stored.iter().find(is_it) else { return Ok(change.definition.is_some()) };
+        if change.definition.as_ref() == Some(&stored_type.definition)
+            && stored_type.owner == Owner::Configurator
+        {
             return Ok(false);
         }
-        if !yields(old.owner) {
-            return Err(foreign(WHAT, &wish.name, old.owner));
+        if !can_take_over(stored_type.owner) {
+            return Err(foreign_owner_error(ACCOUNT_TYPE_LABEL, &change.name, stored_type.owner));
         }
-        self.object(old, wish).await?;
+        self.check_objections(stored_type, change).await?;
         Ok(true)
     }
 
-    async fn object(&self, old: &Stored, wish: &Wish) -> Result<(), TaskError> {
-        let objections = objections(&old.definition, wish.new.as_ref());
+    async fn check_objections(
+        &self,
+        stored_type: &LedgerTypeRow,
+        change: &AccountTypeChange,
+    ) -> Result<(), IntegrationError> {
+        let objections = find_objections(&stored_type.definition, change.definition.as_ref());
         let refused = |reason: String| {
-            Err(TaskError::permanent("CONFLICT", json!({"name": wish.name, "reason": reason})))
+            Err(IntegrationError::permanent("CONFLICT", json!({"name": change.name, "reason": reason})))
         };
         let mut while_used = Vec::new();
         for objection in objections {
             match objection {
-                Objection::Always(reason) => return refused(reason),
-                Objection::WhileUsed(reason) => while_used.push(reason),
+                LedgerTypeObjection::Always(reason) => return refused(reason),
+                LedgerTypeObjection::WhileUsed(reason) => while_used.push(reason),
             }
         }
         if while_used.is_empty() {
             return Ok(());
         }
-        let question =
-            Question { kind: Kind::Account, name: wish.name.clone(), dry_run: false, to_come: Vec::new() };
-        match self.usage.of(&question).await {
+        let question = LedgerTypeUsageQuery {
+            kind: LedgerTypeKind::Account,
+            name: change.name.clone(),
+            dry_run: false,
+            remaining_integrations: Vec::new(),
+        };
+        match self.usage.find_usage(&question).await {
             Ok(None) => Ok(()),
             Ok(Some(used)) => refused(format!("it is in use ({used}): {}", while_used.join("; "))),
-            Err(RunError::Store(error)) => Err(failed(error)),
-            Err(error) => Err(TaskError::Temporary(error.to_string())),
+            Err(RunError::Store(error)) => Err(store_task_error(error)),
+            Err(error) => Err(IntegrationError::Temporary(error.to_string())),
         }
     }
 }

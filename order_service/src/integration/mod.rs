@@ -10,8 +10,8 @@ mod posting_rule;
 
 use std::sync::Arc;
 
-use configurator::sdk::{Handlers, TaskError};
-use ledger::types::Usage;
+use configurator::sdk::{IntegrationError, IntegrationHandlers};
+use ledger::types::LedgerTypeUsage;
 use reconcile::Owner;
 use serde::Serialize;
 use serde_json::json;
@@ -19,43 +19,46 @@ use sqlx::PgPool;
 
 use account_type::SetAccountType;
 use action_config::SetActionConfig;
-use named::ByName;
+use named::NamedObjectHandler;
 use posting_rule::SetPostingRule;
 
 /// The queue's name, without environment and ending.
-pub const QUEUE: &str = "platform";
+pub const PLATFORM_QUEUE: &str = "platform";
 
 /// What every task of the integration returns: an output for other blocks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Made {
+pub struct PlatformObject {
     /// What was created, changed or deleted.
     pub name: String,
 }
 
 /// The handlers of the integration.
-pub fn handlers(pool: &PgPool, usage: Arc<dyn Usage>) -> Handlers {
+pub fn platform_handlers(pool: &PgPool, usage: Arc<dyn LedgerTypeUsage>) -> IntegrationHandlers {
     let pool = || pool.clone();
-    Handlers::default()
-        .with(ByName { pool: pool(), handler: SetAccountType { pool: pool(), usage } })
-        .with(ByName { pool: pool(), handler: SetPostingRule { pool: pool() } })
-        .with(ByName { pool: pool(), handler: SetActionConfig { pool: pool() } })
+    IntegrationHandlers::default()
+        .with_handler(NamedObjectHandler { pool: pool(), handler: SetAccountType { pool: pool(), usage } })
+        .with_handler(NamedObjectHandler { pool: pool(), handler: SetPostingRule { pool: pool() } })
+        .with_handler(NamedObjectHandler { pool: pool(), handler: SetActionConfig { pool: pool() } })
 }
 
 /// Database trouble: the same may succeed later, or somebody must look.
-fn failed(error: store::Error) -> TaskError {
+fn store_task_error(error: store::Error) -> IntegrationError {
     if error.is_temporary() {
-        return TaskError::Temporary(error.to_string());
+        return IntegrationError::Temporary(error.to_string());
     }
     tracing::error!(%error, code = "INTERNAL_ERROR", "integration platform");
-    TaskError::permanent("INTERNAL_ERROR", json!({"reason": "the control database refused; see the log"}))
+    IntegrationError::permanent(
+        "INTERNAL_ERROR",
+        json!({"reason": "the control database refused; see the log"}),
+    )
 }
 
 /// What belongs to others is theirs.
-fn foreign(what: &str, name: &str, owner: Owner) -> TaskError {
+fn foreign_owner_error(what: &str, name: &str, owner: Owner) -> IntegrationError {
     let reason = format!("the {what} {name} belongs to {}: it is not changed from a template", owner.name());
-    TaskError::permanent("CONFLICT", json!({"name": name, "owner": owner.name(), "reason": reason}))
+    IntegrationError::permanent("CONFLICT", json!({"name": name, "owner": owner.name(), "reason": reason}))
 }
 
-fn yields(owner: Owner) -> bool {
+fn can_take_over(owner: Owner) -> bool {
     matches!(owner, Owner::Builtin | Owner::Configurator)
 }

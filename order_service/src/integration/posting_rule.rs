@@ -3,85 +3,91 @@
 
 use std::sync::Arc;
 
-use configurator::sdk::{Action, Handler, Request, TaskError};
-use ledger::types::LEDGER_TYPES;
+use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
+use ledger::types::LEDGER_TYPES_INTEGRATION;
 use reconcile::Owner;
 use serde_json::{Map, Value as Json};
 use sqlx::{PgConnection, PgPool};
 
-use super::{Made, failed, foreign, yields};
-use crate::postings::{POSTINGS, Rule, problems, put_rules_in_tx, read_rules, types_in_force};
+use super::{PlatformObject, can_take_over, foreign_owner_error, store_task_error};
+use crate::postings::{
+    POSTINGS_INTEGRATION, PostingRule, find_rule_problems, put_posting_rules_in_tx, read_known_types,
+    read_posting_rules,
+};
 
 pub(super) struct SetPostingRule {
     pub(super) pool: PgPool,
 }
 
 /// What a task wants of a rule.
-struct Wish {
+struct PostingRuleChange {
     name: String,
     /// `None`: gone.
-    new: Option<Rule>,
+    rule: Option<PostingRule>,
 }
 
-impl Handler for SetPostingRule {
+impl IntegrationHandler for SetPostingRule {
     const TASK_TYPE: &'static str = "set_posting_rule";
     type Params = Map<String, Json>;
-    type State = Made;
+    type State = PlatformObject;
 
-    async fn handle(&self, request: Request<Self::Params>) -> Result<Made, TaskError> {
+    async fn handle(&self, request: BlockRequest<Self::Params>) -> Result<PlatformObject, IntegrationError> {
         let mut params = request.params;
         params.remove("$schema");
         let name = params.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
         if name.is_empty() || name.len() > 100 {
-            return Err(TaskError::invalid("params.name", "must have 1 to 100 bytes"));
+            return Err(IntegrationError::invalid("params.name", "must have 1 to 100 bytes"));
         }
         let new = match request.action {
-            Action::Delete => None,
-            Action::Create | Action::Update => {
+            BlockAction::Delete => None,
+            BlockAction::Create | BlockAction::Update => {
                 let rule = serde_json::from_value(Json::Object(params));
-                Some(rule.map_err(|error| TaskError::invalid("params", error.to_string()))?)
+                Some(rule.map_err(|error| IntegrationError::invalid("params", error.to_string()))?)
             }
         };
-        let wish = Arc::new(Wish { name: name.clone(), new });
-        let done = store::run_tx(&self.pool, "set_posting_rule", move |connection| {
-            let wish = wish.clone();
-            Box::pin(async move { in_tx(connection, &wish).await })
+        let change = Arc::new(PostingRuleChange { name: name.clone(), rule: new });
+        let result = store::run_tx(&self.pool, "set_posting_rule", move |connection| {
+            let change = change.clone();
+            Box::pin(async move { apply_change_in_tx(connection, &change).await })
         });
-        done.await.map_err(failed)??;
-        Ok(Made { name })
+        result.await.map_err(store_task_error)??;
+        Ok(PlatformObject { name })
     }
 }
 
 /// The outer error ends the transaction and may be repeated; with the inner one, nothing has been written.
-async fn in_tx(connection: &mut PgConnection, wish: &Wish) -> store::Result<Result<(), TaskError>> {
+async fn apply_change_in_tx(
+    connection: &mut PgConnection,
+    change: &PostingRuleChange,
+) -> store::Result<Result<(), IntegrationError>> {
     // In this order, as everybody does: types must not change between the look at them and the commit.
-    reconcile::exclude_others_in_tx(connection, LEDGER_TYPES).await?;
-    reconcile::exclude_others_in_tx(connection, POSTINGS).await?;
-    let current = read_rules(connection).await?;
-    let mut rules = current.as_ref().map(|set| set.rules.clone()).unwrap_or_default();
-    let old = rules.iter().position(|rule| rule.name == wish.name);
-    match (&wish.new, old) {
+    reconcile::exclude_others_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
+    reconcile::exclude_others_in_tx(connection, POSTINGS_INTEGRATION).await?;
+    let current_set = read_posting_rules(connection).await?;
+    let mut rules = current_set.as_ref().map(|set| set.rules.clone()).unwrap_or_default();
+    let old_index = rules.iter().position(|rule| rule.name == change.name);
+    match (&change.rule, old_index) {
         (None, None) => return Ok(Ok(())),
         (Some(new), Some(old)) if rules[old] == *new => return Ok(Ok(())),
         _ => {}
     }
-    if let Some(set) = current.filter(|set| !yields(set.owner)) {
-        return Ok(Err(foreign("set of posting rules with", &wish.name, set.owner)));
+    if let Some(set) = current_set.filter(|set| !can_take_over(set.owner)) {
+        return Ok(Err(foreign_owner_error("set of posting rules with", &change.name, set.owner)));
     }
-    if let Some(new) = &wish.new {
-        let types = types_in_force(connection, &[]).await?;
-        if let Some(problem) = problems(new, &types).first() {
+    if let Some(new) = &change.rule {
+        let types = read_known_types(connection, &[]).await?;
+        if let Some(problem) = find_rule_problems(new, &types).first() {
             let field = format!("params.{}", problem.field);
-            return Ok(Err(TaskError::invalid(field, problem.reason.clone())));
+            return Ok(Err(IntegrationError::invalid(field, problem.reason.clone())));
         }
     }
-    match (wish.new.clone(), old) {
+    match (change.rule.clone(), old_index) {
         (Some(new), Some(old)) => rules[old] = new,
         (Some(new), None) => rules.push(new),
         (None, Some(old)) => drop(rules.remove(old)),
         (None, None) => {}
     }
     rules.sort_by(|a, b| a.name.cmp(&b.name));
-    put_rules_in_tx(connection, &rules, Owner::Configurator).await?;
+    put_posting_rules_in_tx(connection, &rules, Owner::Configurator).await?;
     Ok(Ok(()))
 }

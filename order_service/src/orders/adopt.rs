@@ -3,24 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::{Adoption, Jobs, NewJob, enqueue_in_tx};
+use queue::{AdoptionProgress, JobQueue, NewJob, enqueue_jobs_in_tx};
 use sqlx::{PgConnection, PgPool};
-use store::{LONG, Lease, Operation, Result, run_tx};
+use store::{LONG_OPERATION_TIMEOUT, Lease, PgOperation, Result, run_tx};
 use uuid::Uuid;
 
-use super::QUEUE;
+use super::ORDER_QUEUE;
 
 /// About how many orders become jobs in one transaction.
-const TOGETHER: i64 = 5000;
+const ADOPTED_ORDERS_PER_TX: i64 = 5000;
 
-/// Turns some batches of `lane`, which must be held, into jobs of it. Safe to repeat.
-pub async fn adopt(connection: &mut PgConnection, lane: &Lease) -> Result<Adoption> {
-    let batches: Vec<Uuid> =
-        sqlx::query_scalar(SOME).bind(lane.id).bind(TOGETHER).fetch_all(&mut *connection).await?;
+/// Turns some batches of `own_lane`, which must be held, into jobs of it. Safe to repeat.
+pub async fn adopt_batches(connection: &mut PgConnection, lane: &Lease) -> Result<AdoptionProgress> {
+    let batches: Vec<Uuid> = sqlx::query_scalar(BATCHES_TO_ADOPT_SQL)
+        .bind(lane.id)
+        .bind(ADOPTED_ORDERS_PER_TX)
+        .fetch_all(&mut *connection)
+        .await?;
     if batches.is_empty() {
-        return Ok(Adoption::Complete);
+        return Ok(AdoptionProgress::Complete);
     }
-    let orders = unended(connection, lane, &batches, true).await?;
+    let orders = take_unended_orders(connection, lane, &batches, true).await?;
     if !orders.is_empty() {
         tracing::info!(
             lane = lane.name,
@@ -28,26 +31,34 @@ pub async fn adopt(connection: &mut PgConnection, lane: &Lease) -> Result<Adopti
             "orders of a process that is gone are carried on"
         );
     }
-    enqueue(connection, lane, orders).await?;
-    Ok(Adoption::Partial)
+    enqueue_orders(connection, lane, orders).await?;
+    Ok(AdoptionProgress::Partial)
 }
 
 /// The same for single batches of this process's own, whose commit was never answered.
-pub(super) async fn recover(pool: &PgPool, jobs: &Jobs, batches: Vec<Uuid>) {
+pub(super) async fn recover_batches(pool: &PgPool, jobs: &JobQueue, batches: Vec<Uuid>) {
     let batches: Arc<Vec<Uuid>> = Arc::new(batches);
     loop {
-        let lane = jobs.lane();
+        let lane = jobs.own_lane();
         let batches = batches.clone();
-        let recovered = run_tx(pool, Operation::named("recover_batches").within(LONG), move |connection| {
-            let (lane, batches) = (lane.clone(), batches.clone());
-            Box::pin(async move {
-                lane.fence(connection).await?;
-                // The lost commit may still be on its way: this waits for it, or makes it fail.
-                sqlx::query(BAR).bind(lane.id).bind(&*batches).execute(&mut *connection).await?;
-                let orders = unended(connection, &lane, &batches, false).await?;
-                enqueue(connection, &lane, orders).await
-            })
-        });
+        let recovered = run_tx(
+            pool,
+            PgOperation::named("recover_batches").with_timeout(LONG_OPERATION_TIMEOUT),
+            move |connection| {
+                let (lane, batches) = (lane.clone(), batches.clone());
+                Box::pin(async move {
+                    lane.fence(connection).await?;
+                    // The lost commit may still be on its way: this waits for it, or makes it fail.
+                    sqlx::query(BAR_BATCHES_SQL)
+                        .bind(lane.id)
+                        .bind(&*batches)
+                        .execute(&mut *connection)
+                        .await?;
+                    let orders = take_unended_orders(connection, &lane, &batches, false).await?;
+                    enqueue_orders(connection, &lane, orders).await
+                })
+            },
+        );
         match recovered.await {
             Ok(()) => return jobs.wake_in(Duration::ZERO),
             // The lane is lost: whoever adopts it finds the batches.
@@ -60,40 +71,40 @@ pub(super) async fn recover(pool: &PgPool, jobs: &Jobs, batches: Vec<Uuid>) {
     }
 }
 
-async fn unended(
+async fn take_unended_orders(
     connection: &mut PgConnection,
     lane: &Lease,
     batches: &[Uuid],
-    bars_too: bool,
+    include_barred: bool,
 ) -> Result<Vec<i32>> {
-    let orders = sqlx::query_scalar(UNENDED).bind(lane.id).bind(batches).bind(bars_too);
+    let orders = sqlx::query_scalar(TAKE_UNENDED_ORDERS_SQL).bind(lane.id).bind(batches).bind(include_barred);
     Ok(orders.fetch_all(connection).await?)
 }
 
-async fn enqueue(connection: &mut PgConnection, lane: &Lease, orders: Vec<i32>) -> Result<()> {
+async fn enqueue_orders(connection: &mut PgConnection, lane: &Lease, orders: Vec<i32>) -> Result<()> {
     let job = |order_id: i32| NewJob { key: Some(order_id.to_string()), ..NewJob::default() };
     let jobs: Vec<NewJob> = orders.into_iter().map(job).collect();
     if !jobs.is_empty() {
         // Those that wait as jobs already are left as they are.
-        enqueue_in_tx(connection, QUEUE, Some(lane), &jobs).await?;
+        enqueue_jobs_in_tx(connection, ORDER_QUEUE, Some(lane), &jobs).await?;
     }
     Ok(())
 }
 
 /// Takes the ids of batches that must not appear any more; gone when the lane is adopted.
-const BAR: &str = "-- bar_batches
+const BAR_BATCHES_SQL: &str = "-- bar_batches
 INSERT INTO accepted_batches (batch_id, lane, order_ids)
 SELECT batch_id, $1, '{}' FROM unnest($2::uuid[]) AS batch_id ON CONFLICT (batch_id) DO NOTHING";
 
 /// Batches of a lane that together have about so many orders: one at least.
-const SOME: &str = "-- batches_to_adopt
+const BATCHES_TO_ADOPT_SQL: &str = "-- batches_to_adopt
 SELECT batch_id FROM (
     SELECT batch_id, sum(cardinality(order_ids)) OVER (ORDER BY batch_id) - cardinality(order_ids) AS before
     FROM accepted_batches WHERE lane = $1
 ) b WHERE before < $2";
 
 /// Removes batches of the lane, those that only bar their ids if `$3`, and answers their orders that have not ended.
-const UNENDED: &str = "-- unended_orders
+const TAKE_UNENDED_ORDERS_SQL: &str = "-- unended_orders
 WITH gone AS (
     DELETE FROM accepted_batches WHERE lane = $1 AND batch_id = ANY ($2) AND ($3 OR order_ids <> '{}') RETURNING order_ids
 )

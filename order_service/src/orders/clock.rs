@@ -8,22 +8,22 @@ use chrono::{DateTime, Utc};
 
 /// The database's clock, carried on by this machine's monotonic one: a step of its wall clock changes nothing.
 #[derive(Debug)]
-pub struct Clock {
+pub struct DatabaseClock {
     started: Instant,
     /// The database's time at `started`, in microseconds; each answer gives a lower bound, the highest one holds.
     origin_micros: AtomicI64,
 }
 
-impl Default for Clock {
+impl Default for DatabaseClock {
     fn default() -> Self {
         Self { started: Instant::now(), origin_micros: AtomicI64::new(i64::MIN) }
     }
 }
 
-impl Clock {
-    /// Takes note of a `now()` of the database that has just arrived. What [`Clock::now`] gives afterwards is never
+impl DatabaseClock {
+    /// Takes note of a `now()` of the database that has just arrived. What [`DatabaseClock::now`] gives afterwards is never
     /// before it, and never later than the database's own clock.
-    pub fn set(&self, database_now: DateTime<Utc>) {
+    pub fn observe(&self, database_now: DateTime<Utc>) {
         let origin = database_now.timestamp_micros().saturating_sub(self.elapsed_micros());
         self.origin_micros.fetch_max(origin, Ordering::Relaxed);
     }
@@ -47,10 +47,10 @@ mod tests {
 
     #[test]
     fn a_late_answer_does_not_turn_it_back() {
-        let clock = Clock::default();
+        let clock = DatabaseClock::default();
         let ahead = Utc::now() + TimeDelta::hours(5);
-        clock.set(ahead);
-        clock.set(ahead - TimeDelta::seconds(1));
+        clock.observe(ahead);
+        clock.observe(ahead - TimeDelta::seconds(1));
         let tolerance = TimeDelta::milliseconds(1);
         assert!(clock.now() >= ahead - tolerance && clock.now() < ahead + TimeDelta::seconds(5));
     }

@@ -6,13 +6,13 @@
 
 mod accept;
 mod adopt;
+mod attempt_writer;
 mod callback;
 mod clock;
-mod end;
-mod line;
-mod mend;
 mod orphan;
+mod pipeline_queue;
 mod read;
+mod repair;
 mod retry;
 
 use std::sync::Arc;
@@ -21,55 +21,55 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queue::{Job, QueueName};
-use store::{Batches, Lease, Turn};
+use store::{BatchOptions, FairTurn, Lease};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-pub use accept::{AcceptError, Accepted, Acceptor};
-pub use adopt::adopt;
+pub use accept::{AcceptError, AcceptedOrders, OrderAcceptor};
+pub use adopt::adopt_batches;
+pub use attempt_writer::{GiveUpPolicy, OrderAttemptWriter, OutcomeSink};
 pub use callback::{
-    Basis, CALLBACK_CHANNEL, Callback, CallbackAnswer, CallbackStore, Data, Deliver, Stored,
-    parse_notification,
+    CALLBACK_CHANNEL, CallbackOutcome, CallbackWriter, DeliverCallback, OrderCallback, OrderData,
+    PostingContext, StoredOrderData, parse_callback_notification,
 };
-pub use clock::Clock;
-pub use end::{Audience, Ender, GiveUp};
-pub use line::{Entrance, Exits, Taken, line};
-pub use mend::{believe, post_again, revive};
-pub use orphan::{Orphan, orphans};
-pub use read::{Listing, Order, StateChange, get, list, load};
-pub use retry::{RetryError, count as count_retryable, retry, retry_all, retry_in_state};
+pub use clock::DatabaseClock;
+pub use orphan::{OrphanCallback, list_orphan_callbacks};
+pub use pipeline_queue::{PipelineEntry, PipelineReceiver, PipelineSender, open_pipeline_queue};
+pub use read::{Order, OrderListQuery, OrderStateChange, get_order, list_orders, load_orders};
+pub use repair::{apply_ledger_data, repost_order, revive_order};
+pub use retry::{OrderRetryError, count_retryable, retry_order, retry_orders, retry_orders_in_state};
 
 /// The retry queue of orders; a job's key is the order's id.
-pub const QUEUE: QueueName = "orders";
+pub const ORDER_QUEUE: QueueName = "orders";
 
 /// From one write of a kind to the next while several clients are served: a statement and its commit cost as much as some
 /// twenty orders, so half as many of them leave more for the orders.
-const PACE: Duration = Duration::from_millis(1);
+const WRITE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Orders whose ends, callbacks or postings are written in one statement while several requests wait for theirs: a commit is a
 /// tenth of what they cost, and who waits for one waits some 50 ms.
-const SHARED_BATCH: usize = 512;
+const MAX_SHARED_BATCH_ORDERS: usize = 512;
 
-/// One write after the other, each of whatever came meanwhile, `most` at a time.
-const fn paced(most: usize) -> Batches {
-    Batches { most, shared: SHARED_BATCH, pace: PACE }
+/// One write after the other, each of whatever came meanwhile, `max_items` at a time.
+const fn paced_batches(max_items: usize) -> BatchOptions {
+    BatchOptions { max_items, max_shared_items: MAX_SHARED_BATCH_ORDERS, min_interval: WRITE_INTERVAL }
 }
 
 /// A request's share of the memory set aside for orders, and its turn wherever its orders wait among those of others.
 #[derive(Debug)]
-pub struct Admission {
-    turn: Turn,
+pub struct OrderAdmission {
+    turn: FairTurn,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Admission {
+impl OrderAdmission {
     /// Of a request.
-    pub fn of(permit: OwnedSemaphorePermit) -> Self {
-        Self::in_turn(permit, Turn::next())
+    pub fn for_request(permit: OwnedSemaphorePermit) -> Self {
+        Self::with_turn(permit, FairTurn::next())
     }
 
     /// Of a part of something that has its turn already.
-    pub fn in_turn(permit: OwnedSemaphorePermit, turn: Turn) -> Self {
+    pub fn with_turn(permit: OwnedSemaphorePermit, turn: FairTurn) -> Self {
         Self { turn, _permit: permit }
     }
 }
@@ -77,7 +77,7 @@ impl Admission {
 /// How far an order has come; the numbers are those stored and those of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(i16)]
-pub enum State {
+pub enum OrderState {
     /// Accepted.
     Initialized = 1,
     /// In the pipeline.
@@ -90,24 +90,24 @@ pub enum State {
     Failed = 5,
 }
 
-impl State {
+impl OrderState {
     /// All states, in order.
-    pub const ALL: [State; 5] = [
-        State::Initialized,
-        State::ProcessStarted,
-        State::FinishedExternalInteraction,
-        State::ProcessFinished,
-        State::Failed,
+    pub const ALL: [OrderState; 5] = [
+        OrderState::Initialized,
+        OrderState::ProcessStarted,
+        OrderState::FinishedExternalInteraction,
+        OrderState::ProcessFinished,
+        OrderState::Failed,
     ];
 
     /// The stored and shown name.
     pub fn name(self) -> &'static str {
         match self {
-            State::Initialized => "order_initialized",
-            State::ProcessStarted => "order_process_started",
-            State::FinishedExternalInteraction => "order_finished_external_interaction",
-            State::ProcessFinished => "order_process_finished",
-            State::Failed => "order_failed",
+            OrderState::Initialized => "order_initialized",
+            OrderState::ProcessStarted => "order_process_started",
+            OrderState::FinishedExternalInteraction => "order_finished_external_interaction",
+            OrderState::ProcessFinished => "order_process_finished",
+            OrderState::Failed => "order_failed",
         }
     }
 
@@ -117,50 +117,55 @@ impl State {
     }
 
     /// Whether nothing more happens to the order by itself.
-    pub fn is_end(self) -> bool {
-        matches!(self, State::ProcessFinished | State::Failed)
+    pub fn is_final(self) -> bool {
+        matches!(self, OrderState::ProcessFinished | OrderState::Failed)
     }
 }
 
 /// An order in this process's hands.
 #[derive(Debug, Clone)]
-pub struct Work {
+pub struct OrderAttempt {
     /// Its id.
     pub order_id: i32,
     /// Its product.
     pub product_id: i32,
     /// How far it has come.
-    pub state: State,
+    pub state: OrderState,
     /// Storage and pickup point, once stored.
-    pub data: Option<Data>,
+    pub data: Option<OrderData>,
     /// What its postings are made of besides, once the data is stored.
-    pub basis: Option<Basis>,
+    pub posting_context: Option<PostingContext>,
     /// Attempts that ended before this one.
     pub attempts: u32,
-    /// When it reached [`State::ProcessStarted`].
+    /// When it reached [`OrderState::ProcessStarted`].
     pub started_at: Option<DateTime<Utc>>,
-    /// When it reached [`State::FinishedExternalInteraction`].
+    /// When it reached [`OrderState::FinishedExternalInteraction`].
     pub external_at: Option<DateTime<Utc>>,
     /// What brought it here.
-    pub origin: Origin,
+    pub origin: OrderAttemptOrigin,
     /// Whose it is, for all who share out what orders wait for.
-    pub turn: Turn,
+    pub turn: FairTurn,
     /// Its share of the memory set aside for orders.
-    pub admission: Option<Arc<Admission>>,
+    pub admission: Option<Arc<OrderAdmission>>,
 }
 
-impl Work {
-    fn fresh(order_id: i32, product_id: i32, batch: Arc<Batch>, admission: Arc<Admission>) -> Self {
+impl OrderAttempt {
+    fn first_attempt(
+        order_id: i32,
+        product_id: i32,
+        batch: Arc<AcceptedBatch>,
+        admission: Arc<OrderAdmission>,
+    ) -> Self {
         Self {
             order_id,
             product_id,
-            state: State::Initialized,
+            state: OrderState::Initialized,
             data: None,
-            basis: None,
+            posting_context: None,
             attempts: 0,
             started_at: None,
             external_at: None,
-            origin: Origin::Accepted(batch),
+            origin: OrderAttemptOrigin::Accepted(batch),
             turn: admission.turn,
             admission: Some(admission),
         }
@@ -169,26 +174,26 @@ impl Work {
 
 /// What brought an order into this process's hands, and what must be put right when it leaves them.
 #[derive(Debug, Clone)]
-pub enum Origin {
+pub enum OrderAttemptOrigin {
     /// Accepted by this process, in this batch.
-    Accepted(Arc<Batch>),
+    Accepted(Arc<AcceptedBatch>),
     /// Claimed from the retry queue.
     Retried(Box<Job>),
 }
 
-impl Origin {
+impl OrderAttemptOrigin {
     /// The lane under which it is held.
     pub fn lane(&self) -> &Arc<Lease> {
         match self {
-            Origin::Accepted(batch) => &batch.lane,
-            Origin::Retried(job) => &job.lane,
+            OrderAttemptOrigin::Accepted(batch) => &batch.lane,
+            OrderAttemptOrigin::Retried(job) => &job.lane,
         }
     }
 }
 
 /// Orders accepted by one commit.
 #[derive(Debug)]
-pub struct Batch {
+pub struct AcceptedBatch {
     /// Its row.
     pub id: Uuid,
     /// The lane it is in.
@@ -196,23 +201,28 @@ pub struct Batch {
     /// Orders of it still in hand.
     remaining: AtomicUsize,
     /// Whether one of its orders was left to whoever adopts the lane: then its row must stay.
-    left: AtomicBool,
+    has_left_orders: AtomicBool,
 }
 
-impl Batch {
+impl AcceptedBatch {
     fn new(id: Uuid, lane: Arc<Lease>, orders: usize) -> Arc<Self> {
-        Arc::new(Self { id, lane, remaining: AtomicUsize::new(orders), left: AtomicBool::new(false) })
+        Arc::new(Self {
+            id,
+            lane,
+            remaining: AtomicUsize::new(orders),
+            has_left_orders: AtomicBool::new(false),
+        })
     }
 
     /// Counts one order out; true for the last one.
-    fn count_out(&self) -> bool {
+    fn count_out_order(&self) -> bool {
         self.remaining.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum OrderAttemptOutcome {
     /// All stages passed.
     Finished,
     /// Failed, and to be tried again.
@@ -239,18 +249,18 @@ pub enum End {
 
 /// What those who wait for an order are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
+pub struct OutcomeNotice {
     /// The order.
     pub order_id: i32,
     /// Its data, as far as known.
-    pub data: Option<Data>,
+    pub data: Option<OrderData>,
     /// What happened.
-    pub news: News,
+    pub kind: OutcomeKind,
 }
 
 /// What happened to an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
+pub enum OutcomeKind {
     /// It finished.
     Finished,
     /// It failed for good.

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use store::{Operation, Result, run};
+use store::{PgOperation, Result, run_statement};
 
-use super::Callback;
+use super::OrderCallback;
 
 /// Most orders in the inbox; further ones are counted and dropped.
-const MOST: i64 = 10_000;
+const MAX_ORPHANS: i64 = 10_000;
 
 /// A callback for an order that nobody knows.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-pub struct Orphan {
+pub struct OrphanCallback {
     /// The order it names.
     pub order_id: i32,
     /// The data it brings.
@@ -25,8 +25,8 @@ pub struct Orphan {
 }
 
 /// What came within the last day, newest first.
-pub async fn orphans(pool: &PgPool) -> Result<Vec<Orphan>> {
-    run(pool, Operation::named("list_orphans").expensive(), |connection| {
+pub async fn list_orphan_callbacks(pool: &PgPool) -> Result<Vec<OrphanCallback>> {
+    run_statement(pool, PgOperation::named("list_orphans").expensive(), |connection| {
         Box::pin(async move {
             let orphans = sqlx::query_as(
                 "SELECT * FROM orphan_callbacks WHERE received_at > now() - interval '1 day'
@@ -39,24 +39,24 @@ pub async fn orphans(pool: &PgPool) -> Result<Vec<Orphan>> {
 }
 
 /// Keeps callbacks (each order once), the latest for each order; forgets those older than a day.
-pub(super) async fn keep(pool: &PgPool, callbacks: Vec<Callback>) -> Result<()> {
+pub(super) async fn store_orphan_callbacks(pool: &PgPool, callbacks: Vec<OrderCallback>) -> Result<()> {
     if callbacks.is_empty() {
         return Ok(());
     }
-    let callbacks: Arc<[Callback]> = callbacks.into();
-    run(pool, "keep_orphans", move |connection| {
+    let callbacks: Arc<[OrderCallback]> = callbacks.into();
+    run_statement(pool, "keep_orphans", move |connection| {
         let ids: Vec<i32> = callbacks.iter().map(|callback| callback.order_id).collect();
         let storages: Vec<i32> = callbacks.iter().map(|callback| callback.data.storage_id).collect();
         let pickups: Vec<i32> = callbacks.iter().map(|callback| callback.data.pickup_point_id).collect();
         Box::pin(async move {
-            let kept = sqlx::query(KEEP)
+            let result = sqlx::query(STORE_ORPHANS_SQL)
                 .bind(&ids)
                 .bind(&storages)
                 .bind(&pickups)
-                .bind(MOST)
+                .bind(MAX_ORPHANS)
                 .execute(connection)
                 .await?;
-            let dropped = (ids.len() as u64).saturating_sub(kept.rows_affected());
+            let dropped = (ids.len() as u64).saturating_sub(result.rows_affected());
             metrics::counter!("order_orphan_callbacks_dropped_total").increment(dropped);
             Ok(())
         })
@@ -64,7 +64,7 @@ pub(super) async fn keep(pool: &PgPool, callbacks: Vec<Callback>) -> Result<()> 
     .await
 }
 
-const KEEP: &str = "-- keep_orphans
+const STORE_ORPHANS_SQL: &str = "-- keep_orphans
 WITH old AS (
     DELETE FROM orphan_callbacks WHERE received_at < now() - interval '1 day' AND order_id <> ALL ($1)
 ), room AS (

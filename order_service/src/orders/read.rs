@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgPool};
-use store::{Operation, Result, run};
+use store::{PgOperation, Result, run_statement};
 
-use super::{Basis, Data, State, Stored};
+use super::{OrderData, OrderState, PostingContext, StoredOrderData};
 
 /// An order as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,35 +14,35 @@ pub struct Order {
     /// Its product.
     pub product_id: i32,
     /// How far it has come.
-    pub state: State,
+    pub state: OrderState,
     /// Storage and pickup point, once known.
-    pub data: Option<Data>,
+    pub data: Option<OrderData>,
     /// What its postings are made of besides, once the data is stored.
-    pub basis: Option<Basis>,
+    pub posting_context: Option<PostingContext>,
     /// Attempts that ended.
     pub attempts: u32,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
     /// The states reached, oldest first.
-    pub history: Vec<StateChange>,
+    pub history: Vec<OrderStateChange>,
     /// When it is tried again, if it waits.
     pub next_attempt_at: Option<DateTime<Utc>>,
 }
 
 /// A state and when it was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StateChange {
+pub struct OrderStateChange {
     /// The state.
-    pub state: State,
+    pub state: OrderState,
     /// When.
     pub at: DateTime<Utc>,
 }
 
 /// Which orders to list.
 #[derive(Debug, Clone, Copy)]
-pub struct Listing {
+pub struct OrderListQuery {
     /// Only those in this state.
-    pub state: Option<State>,
+    pub state: Option<OrderState>,
     /// Only those with a greater id.
     pub after: Option<i32>,
     /// At most as many.
@@ -50,7 +50,7 @@ pub struct Listing {
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+struct OrderRow {
     order_id: i32,
     product_id: i32,
     state: i16,
@@ -68,28 +68,33 @@ struct Row {
     run_at: Option<DateTime<Utc>>,
 }
 
-impl Row {
-    fn order(self) -> Option<Order> {
+impl OrderRow {
+    fn into_order(self) -> Option<Order> {
         let reached = [
-            (State::Initialized, Some(self.accepted_at)),
-            (State::ProcessStarted, self.started_at),
-            (State::FinishedExternalInteraction, self.external_at),
-            (State::ProcessFinished, self.finished_at),
+            (OrderState::Initialized, Some(self.accepted_at)),
+            (OrderState::ProcessStarted, self.started_at),
+            (OrderState::FinishedExternalInteraction, self.external_at),
+            (OrderState::ProcessFinished, self.finished_at),
         ];
-        let reached = reached.into_iter().filter_map(|(state, at)| Some(StateChange { state, at: at? }));
+        let reached = reached.into_iter().filter_map(|(state, at)| Some(OrderStateChange { state, at: at? }));
         let failures =
-            self.failed_at.into_iter().flatten().map(|at| StateChange { state: State::Failed, at });
-        let mut history: Vec<StateChange> = reached.collect();
+            self.failed_at.into_iter().flatten().map(|at| OrderStateChange { state: OrderState::Failed, at });
+        let mut history: Vec<OrderStateChange> = reached.collect();
         // By state, not by time: a clock that was set back must not reorder what happened.
         for later in 1..history.len() {
             history[later].at = history[later].at.max(history[later - 1].at);
         }
         for failure in failures {
-            let place = history.partition_point(|change| change.at <= failure.at);
-            history.insert(place, failure);
+            let index = history.partition_point(|change| change.at <= failure.at);
+            history.insert(index, failure);
         }
-        let state = State::from_number(self.state.into())?;
-        let stored = Stored::of(self.storage_id, self.pickup_point_id, self.data_at, self.posting_rules);
+        let state = OrderState::from_number(self.state.into())?;
+        let stored = StoredOrderData::from_columns(
+            self.storage_id,
+            self.pickup_point_id,
+            self.data_at,
+            self.posting_rules,
+        );
         Some(Order {
             order_id: self.order_id,
             product_id: self.product_id,
@@ -97,43 +102,45 @@ impl Row {
             // A callback that came after it had failed is kept for a retry, and does not change the answer.
             data: stored
                 .map(|stored| stored.data)
-                .filter(|_| state != State::Failed || self.external_at.is_some()),
-            basis: stored.map(|stored| stored.basis),
+                .filter(|_| state != OrderState::Failed || self.external_at.is_some()),
+            posting_context: stored.map(|stored| stored.posting_context),
             attempts: self.attempts.cast_unsigned(),
             last_error: self.last_error,
             history,
-            next_attempt_at: self.run_at.filter(|_| !state.is_end()),
+            next_attempt_at: self.run_at.filter(|_| !state.is_final()),
         })
     }
 }
 
-const COLUMNS: &str =
+const ORDER_COLUMNS_SQL: &str =
     "o.*, (SELECT j.run_at FROM jobs j WHERE j.queue = 'orders' AND j.job_key = o.order_id::text) AS run_at";
 
 /// The order with this id.
-pub async fn get(pool: &PgPool, order_id: i32) -> Result<Option<Order>> {
-    Ok(load(pool, vec![order_id]).await?.pop())
+pub async fn get_order(pool: &PgPool, order_id: i32) -> Result<Option<Order>> {
+    Ok(load_orders(pool, vec![order_id]).await?.pop())
 }
 
 /// Those of `ids` that exist.
-pub async fn load(pool: &PgPool, ids: Vec<i32>) -> Result<Vec<Order>> {
-    let rows: Vec<Row> = run(pool, "load_orders", move |connection| {
+pub async fn load_orders(pool: &PgPool, ids: Vec<i32>) -> Result<Vec<Order>> {
+    let rows: Vec<OrderRow> = run_statement(pool, "load_orders", move |connection| {
         let ids = ids.clone();
         Box::pin(async move {
-            let sql = format!("SELECT {COLUMNS} FROM orders o WHERE o.order_id = ANY ($1) -- load_orders");
+            let sql = format!(
+                "SELECT {ORDER_COLUMNS_SQL} FROM orders o WHERE o.order_id = ANY ($1) -- load_orders"
+            );
             Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(ids).fetch_all(connection).await?)
         })
     })
     .await?;
-    Ok(rows.into_iter().filter_map(Row::order).collect())
+    Ok(rows.into_iter().filter_map(OrderRow::into_order).collect())
 }
 
 /// A page of orders by ascending id. Reads no more rows than it must: of the states that only few orders are in, the
 /// candidates are what waits in the queue, lies among the dead letters or is in hand.
-pub async fn list(pool: &PgPool, listing: Listing) -> Result<Vec<Order>> {
-    let source = match listing.state {
-        None | Some(State::ProcessFinished) => "orders",
-        Some(State::Failed) => {
+pub async fn list_orders(pool: &PgPool, list_query: OrderListQuery) -> Result<Vec<Order>> {
+    let source = match list_query.state {
+        None | Some(OrderState::ProcessFinished) => "orders",
+        Some(OrderState::Failed) => {
             "(SELECT f.* FROM dead_jobs d JOIN orders f ON f.order_id = d.job_key::int
               WHERE d.queue = 'orders' AND d.job_key::int > coalesce($2::bigint, -2147483649) ORDER BY d.job_key::int)"
         }
@@ -151,17 +158,23 @@ pub async fn list(pool: &PgPool, listing: Listing) -> Result<Vec<Order>> {
     };
     let sql = format!(
         "-- list_orders
-        SELECT {COLUMNS} FROM {source} o
+        SELECT {ORDER_COLUMNS_SQL} FROM {source} o
         WHERE ($1::smallint IS NULL OR o.state = $1) AND o.order_id > coalesce($2::bigint, -2147483649)
         ORDER BY o.order_id LIMIT $3"
     );
-    let rows: Vec<Row> = run(pool, Operation::named("list_orders").expensive(), move |connection| {
-        let sql = sql.clone();
-        Box::pin(async move {
-            let query = sqlx::query_as(AssertSqlSafe(sql)).bind(listing.state.map(|state| state as i16));
-            Ok(query.bind(listing.after.map(i64::from)).bind(listing.limit).fetch_all(connection).await?)
+    let rows: Vec<OrderRow> =
+        run_statement(pool, PgOperation::named("list_orders").expensive(), move |connection| {
+            let sql = sql.clone();
+            Box::pin(async move {
+                let query =
+                    sqlx::query_as(AssertSqlSafe(sql)).bind(list_query.state.map(|state| state as i16));
+                Ok(query
+                    .bind(list_query.after.map(i64::from))
+                    .bind(list_query.limit)
+                    .fetch_all(connection)
+                    .await?)
+            })
         })
-    })
-    .await?;
-    Ok(rows.into_iter().filter_map(Row::order).collect())
+        .await?;
+    Ok(rows.into_iter().filter_map(OrderRow::into_order).collect())
 }

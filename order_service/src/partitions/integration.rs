@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures::future::{BoxFuture, join_all};
-use ledger::partitions::{MONTH_FORMAT, make_missing_in_tx, missing_in_tx};
+use ledger::partitions::{MONTH_FORMAT, create_missing_partitions, list_missing_partitions};
 use reconcile::plan::Approval;
 use reconcile::{Attempt, Context, Integration, Plan, RunError, ShardConfig, Transaction};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sqlx::PgConnection;
-use tasks::schedule::{SCHEDULE_SCHEMA, Scheduled};
+use tasks::schedule::{SCHEDULE_SCHEMA, TaskSchedule};
 
 use crate::bundle::ShardSet;
 use crate::tasks::months_ahead;
 
 /// The integration's name.
-pub const PARTITIONS: &str = "partitions";
+pub const PARTITIONS_INTEGRATION: &str = "partitions";
 
 /// Makes the months.
-pub struct Partitions {
+pub struct PartitionReconciler {
     /// The shards.
     pub shards: Arc<ShardSet>,
 }
@@ -28,53 +28,54 @@ pub struct Partitions {
 /// How it is run.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Arguments {
+pub struct PartitionArguments {
     /// Only the months of this shard.
     #[serde(default)]
     shard: Option<String>,
 }
 
 /// Months after the present one that are to have partitions.
-fn ahead(context: &Context<'_>) -> Result<u32, RunError> {
-    let schedules: Vec<Scheduled> = context.query(SCHEDULE_SCHEMA)?;
+fn desired_months_ahead(context: &Context<'_>) -> Result<u32, RunError> {
+    let schedules: Vec<TaskSchedule> = context.query(SCHEDULE_SCHEMA)?;
     Ok(months_ahead(&schedules))
 }
 
-impl Integration for Partitions {
-    type Arguments = Arguments;
+impl Integration for PartitionReconciler {
+    type Arguments = PartitionArguments;
 
     fn name(&self) -> &'static str {
-        PARTITIONS
+        PARTITIONS_INTEGRATION
     }
 
     fn run<'a>(
         &'a self,
         context: &'a Context<'a>,
-        arguments: Arguments,
+        arguments: PartitionArguments,
         dry_run: bool,
     ) -> BoxFuture<'a, Result<Plan, RunError>> {
         Box::pin(async move {
-            let ahead = ahead(context)?;
+            let ahead = desired_months_ahead(context)?;
             let approval = context.approval_of(dry_run);
             if let Some(shard) = &arguments.shard {
-                return self.shard(shard, ahead, approval).await;
+                return self.reconcile_shard(shard, ahead, approval).await;
             }
             // One shard that is away keeps no other from its months.
             let names = self.shards.names();
-            let all = join_all(names.iter().map(|name| self.shard(name, ahead, approval.clone()))).await;
-            let mut whole = Plan::default();
-            for (name, plan) in names.iter().zip(all) {
+            let plans =
+                join_all(names.iter().map(|name| self.reconcile_shard(name, ahead, approval.clone()))).await;
+            let mut combined_plan = Plan::default();
+            for (name, plan) in names.iter().zip(plans) {
                 match plan {
-                    Ok(plan) => whole.join(plan),
-                    Err(error) => whole.fail_shard(name, error.to_string()),
+                    Ok(plan) => combined_plan.join(plan),
+                    Err(error) => combined_plan.fail_shard(name, error.to_string()),
                 }
             }
-            Ok(whole)
+            Ok(combined_plan)
         })
     }
 
     fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
-        let ahead = ahead(context)?;
+        let ahead = desired_months_ahead(context)?;
         // Shards in the control database are only known there. The bundle asks the same of each, whichever there are.
         if self.shards.names().is_empty() {
             return Ok(Some(json!({"ahead": ahead})));
@@ -99,29 +100,34 @@ impl Integration for Partitions {
     }
 }
 
-impl Partitions {
+impl PartitionReconciler {
     /// A real run has an approval. A shard that nobody has begun to use yet is left to who does.
-    async fn shard(&self, name: &str, ahead: u32, approval: Option<Approval>) -> Result<Plan, RunError> {
-        let Some(shard) = self.shards.one(name).await.map_err(RunError::Failed)? else {
+    async fn reconcile_shard(
+        &self,
+        name: &str,
+        ahead: u32,
+        approval: Option<Approval>,
+    ) -> Result<Plan, RunError> {
+        let Some(shard) = self.shards.get_shard(name).await.map_err(RunError::Failed)? else {
             return Ok(Plan::default());
         };
-        let run = Run { shard: name.to_owned(), ahead };
+        let run = PartitionRun { shard: name.to_owned(), months_ahead: ahead };
         Ok(reconcile::carry_out(&shard.pool, "reconcile_partitions", run, approval).await?.0)
     }
 }
 
 /// The run of a shard.
-struct Run {
+struct PartitionRun {
     shard: String,
-    ahead: u32,
+    months_ahead: u32,
 }
 
-impl Transaction for Run {
+impl Transaction for PartitionRun {
     /// The months to make.
     type Steps = Vec<DateTime<Utc>>;
 
     fn excludes(&self) -> Vec<String> {
-        vec![format!("{PARTITIONS}/{}", self.shard)]
+        vec![format!("{PARTITIONS_INTEGRATION}/{}", self.shard)]
     }
 
     fn plan_in_tx<'a>(
@@ -129,7 +135,7 @@ impl Transaction for Run {
         connection: &'a mut PgConnection,
     ) -> BoxFuture<'a, Attempt<(Plan, Vec<DateTime<Utc>>)>> {
         Box::pin(async move {
-            let missing = missing_in_tx(connection, self.ahead).await?;
+            let missing = list_missing_partitions(connection, self.months_ahead).await?;
             let mut plan = Plan::default();
             let names: Vec<String> =
                 missing.iter().map(|month| month.format(MONTH_FORMAT).to_string()).collect();
@@ -149,7 +155,7 @@ impl Transaction for Run {
         Box::pin(async move {
             match missing.is_empty() {
                 true => Ok(()),
-                false => make_missing_in_tx(connection, missing).await.map(drop),
+                false => create_missing_partitions(connection, missing).await.map(drop),
             }
         })
     }

@@ -5,4 +5,4 @@
 
 mod integration;
 
-pub use integration::{Arguments, PARTITIONS, Partitions};
+pub use integration::{PARTITIONS_INTEGRATION, PartitionArguments, PartitionReconciler};

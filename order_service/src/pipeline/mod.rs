@@ -10,34 +10,35 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-pub use stage::{Action, AskDataManager, PostEvents, Proceed, StageError, Stages};
+pub use stage::{AskDataManager, PassThrough, PostEvents, StageAction, StageActions, StageError};
 
-use crate::orders::{Clock, Ender, Exits};
+use crate::orders::{DatabaseClock, OrderAttemptWriter, PipelineReceiver};
 
 /// The pipeline's size.
 #[derive(Debug, Clone, Copy)]
-pub struct Size {
+pub struct PipelineSize {
     /// Workers.
     pub workers: usize,
     /// Orders each of them has in flight at most.
-    pub fan: usize,
+    pub fan_out: usize,
 }
 
-impl Size {
+impl PipelineSize {
     /// Orders in flight at most.
-    pub const fn places(self) -> usize {
-        self.workers.saturating_mul(self.fan)
+    pub const fn max_in_flight(self) -> usize {
+        self.workers.saturating_mul(self.fan_out)
     }
 }
 
 /// Starts the workers. They end when the line is closed and everything has passed.
-pub fn start(
-    exits: Exits,
-    size: Size,
-    stages: Stages,
-    clock: Arc<Clock>,
-    ender: Ender,
+pub fn start_workers(
+    receiver: PipelineReceiver,
+    size: PipelineSize,
+    stages: StageActions,
+    clock: Arc<DatabaseClock>,
+    attempt_writer: OrderAttemptWriter,
 ) -> Vec<JoinHandle<()>> {
-    let crew = Arc::new(worker::Crew { stages, clock, ender, fan: size.fan });
-    (0..size.workers).map(|_| tokio::spawn(worker::work(crew.clone(), exits.clone()))).collect()
+    let context =
+        Arc::new(worker::PipelineWorkerContext { stages, clock, attempt_writer, fan_out: size.fan_out });
+    (0..size.workers).map(|_| tokio::spawn(worker::run_worker(context.clone(), receiver.clone()))).collect()
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::exchange::Exchange;
-use crate::orders::{State, Stored, Work};
-use crate::postings::Postings;
+use crate::exchange::DataManagerExchange;
+use crate::orders::{OrderAttempt, OrderState, StoredOrderData};
+use crate::postings::OrderPoster;
 
 /// Why a stage did not move an order on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,54 +20,54 @@ pub enum StageError {
 }
 
 /// What a stage does with an order. A panic is contained: it fails this order for good, and no other.
-pub trait Action: Send + Sync {
+pub trait StageAction: Send + Sync {
     /// Does it. What is learned of the order is put into it.
-    fn run<'a>(&'a self, order: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>>;
+    fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>>;
 }
 
 /// The actions of the three stages.
 #[derive(Clone)]
-pub struct Stages {
+pub struct StageActions {
     /// `InitToStarted`.
-    pub start: Arc<dyn Action>,
+    pub start: Arc<dyn StageAction>,
     /// `StartedToFinishedExternalInteraction`.
-    pub external: Arc<dyn Action>,
+    pub external: Arc<dyn StageAction>,
     /// `FinishedExternalInteractionToProcessFinished`.
-    pub finish: Arc<dyn Action>,
+    pub finish: Arc<dyn StageAction>,
 }
 
-impl Stages {
+impl StageActions {
     /// The action that moves an order on from `state`, and the state it moves it to; `None` at an end.
-    pub(super) fn after(&self, state: State) -> Option<(&dyn Action, State)> {
+    pub(super) fn action_after(&self, state: OrderState) -> Option<(&dyn StageAction, OrderState)> {
         match state {
-            State::Initialized => Some((&*self.start, State::ProcessStarted)),
-            State::ProcessStarted => Some((&*self.external, State::FinishedExternalInteraction)),
-            State::FinishedExternalInteraction => Some((&*self.finish, State::ProcessFinished)),
-            State::ProcessFinished | State::Failed => None,
+            OrderState::Initialized => Some((&*self.start, OrderState::ProcessStarted)),
+            OrderState::ProcessStarted => Some((&*self.external, OrderState::FinishedExternalInteraction)),
+            OrderState::FinishedExternalInteraction => Some((&*self.finish, OrderState::ProcessFinished)),
+            OrderState::ProcessFinished | OrderState::Failed => None,
         }
     }
 }
 
 /// Moves every order on.
 #[derive(Debug, Clone, Copy)]
-pub struct Proceed;
+pub struct PassThrough;
 
-impl Action for Proceed {
-    fn run<'a>(&'a self, _: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
+impl StageAction for PassThrough {
+    fn run<'a>(&'a self, _: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
 /// Asks the data manager, unless the data is there.
 #[derive(Clone)]
-pub struct AskDataManager(pub Arc<Exchange>);
+pub struct AskDataManager(pub Arc<DataManagerExchange>);
 
-impl Action for AskDataManager {
-    fn run<'a>(&'a self, order: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
+impl StageAction for AskDataManager {
+    fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(async move {
             if order.data.is_none() {
                 let stored = self.0.ask(order.order_id, order.turn).await?;
-                (order.data, order.basis) = (Some(stored.data), Some(stored.basis));
+                (order.data, order.posting_context) = (Some(stored.data), Some(stored.posting_context));
             }
             Ok(())
         })
@@ -76,12 +76,14 @@ impl Action for AskDataManager {
 
 /// Posts the order's events.
 #[derive(Clone)]
-pub struct PostEvents(pub Arc<dyn Postings>);
+pub struct PostEvents(pub Arc<dyn OrderPoster>);
 
-impl Action for PostEvents {
-    fn run<'a>(&'a self, order: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
-        match (order.data, order.basis) {
-            (Some(data), Some(basis)) => self.0.post(order, Stored { data, basis }),
+impl StageAction for PostEvents {
+    fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
+        match (order.data, order.posting_context) {
+            (Some(data), Some(posting_context)) => {
+                self.0.post_order(order, StoredOrderData { data, posting_context })
+            }
             _ => Box::pin(std::future::ready(Err(StageError::Permanent(
                 "LOGIC_ERROR: the external interaction ended without data".to_owned(),
             )))),

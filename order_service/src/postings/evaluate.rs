@@ -1,22 +1,26 @@
 //! From rules and an order to events: pure.
 
-use ledger::events::NewEvent;
+use ledger::events::NewLedgerEvent;
 
-use super::{Field, Rule, Source};
-use crate::orders::Stored;
+use super::{OrderField, PostingRule, PostingValueSource};
+use crate::orders::StoredOrderData;
 
 /// The events that `rules` make of an order (its id and its product). An event's id names order, rule and place: an
 /// order posts each once.
-pub fn events(rules: &[Rule], order: (i32, i32), stored: Stored) -> Vec<NewEvent> {
-    let of_rule = |rule: &Rule| {
-        let event = |(n, event): (usize, &super::RuleEvent)| NewEvent {
+pub fn build_posting_events(
+    rules: &[PostingRule],
+    order: (i32, i32),
+    stored: StoredOrderData,
+) -> Vec<NewLedgerEvent> {
+    let of_rule = |rule: &PostingRule| {
+        let event = |(index, event): (usize, &super::PostingRuleEvent)| NewLedgerEvent {
             type_name: event.event_type.clone(),
-            event_id: event_id(order.0, rule, n),
-            dt: stored.basis.at,
+            event_id: posting_event_id(order.0, rule, index),
+            dt: stored.posting_context.stored_at,
             attributes: event
                 .attributes
                 .iter()
-                .map(|(name, source)| (name.clone(), value(source, order, stored)))
+                .map(|(name, source)| (name.clone(), attribute_value(source, order, stored)))
                 .collect(),
             debit: event.debit.clone(),
             credit: event.credit.clone(),
@@ -27,16 +31,20 @@ pub fn events(rules: &[Rule], order: (i32, i32), stored: Stored) -> Vec<NewEvent
 }
 
 /// The id of an order's event at this place of the rule.
-pub(super) fn event_id(order_id: i32, rule: &Rule, place: usize) -> String {
-    format!("order/{order_id}/{}/{place}", rule.name)
+pub(super) fn posting_event_id(order_id: i32, rule: &PostingRule, index: usize) -> String {
+    format!("order/{order_id}/{}/{index}", rule.name)
 }
 
-fn value(source: &Source, (order_id, product_id): (i32, i32), stored: Stored) -> String {
+fn attribute_value(
+    source: &PostingValueSource,
+    (order_id, product_id): (i32, i32),
+    stored: StoredOrderData,
+) -> String {
     match source {
-        Source::From(Field::OrderId) => order_id.to_string(),
-        Source::From(Field::ProductId) => product_id.to_string(),
-        Source::From(Field::StorageId) => stored.data.storage_id.to_string(),
-        Source::From(Field::PickupPointId) => stored.data.pickup_point_id.to_string(),
-        Source::Value(literal) => literal.to_string(),
+        PostingValueSource::From(OrderField::OrderId) => order_id.to_string(),
+        PostingValueSource::From(OrderField::ProductId) => product_id.to_string(),
+        PostingValueSource::From(OrderField::StorageId) => stored.data.storage_id.to_string(),
+        PostingValueSource::From(OrderField::PickupPointId) => stored.data.pickup_point_id.to_string(),
+        PostingValueSource::Value(literal) => literal.to_string(),
     }
 }

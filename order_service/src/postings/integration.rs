@@ -1,7 +1,7 @@
 //! The integration `postings`: the bundle's rules, as a new version of the rules in the control database.
 
 use futures::future::BoxFuture;
-use ledger::types::{AccountType, Definition, Kind, LEDGER_TYPES};
+use ledger::types::{AccountType, LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, LedgerTypeKind};
 use reconcile::owned::Terms;
 use reconcile::{
     Attempt, Bundle, Context, Diagnostic, Integration, NoArguments, Owner, Plan, RunError, Transaction,
@@ -9,57 +9,58 @@ use reconcile::{
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 
-use super::check::{Known, RULE_SCHEMA, Types};
-use super::plan::plan;
-use super::{Rule, put_rules_in_tx, read_rules};
+use super::check::{KnownAccountType, KnownAccountTypes, POSTING_RULE_SCHEMA};
+use super::plan::plan_posting_rules;
+use super::{PostingRule, put_posting_rules_in_tx, read_posting_rules};
 
 /// The integration's name.
-pub const POSTINGS: &str = "postings";
+pub const POSTINGS_INTEGRATION: &str = "postings";
 
 /// Brings the rules into the control database.
-pub struct PostingRules {
+pub struct PostingRuleReconciler {
     /// The control database.
     pub pool: PgPool,
 }
 
 /// What one run needs to know, without the bundle.
-struct Run {
-    wanted: Vec<Rule>,
+struct PostingReconcileRun {
+    desired_rules: Vec<PostingRule>,
     /// Types that the run has only planned so far.
-    planned: Vec<AccountType>,
+    planned_types: Vec<AccountType>,
     terms: Terms,
 }
 
 /// The rules of a bundle, by name.
-pub fn rules_of(bundle: &Bundle) -> Result<Vec<Rule>, Diagnostic> {
-    let rules: Result<Vec<Rule>, _> = bundle.documents(RULE_SCHEMA).map(reconcile::Document::parse).collect();
-    rules.map(sorted)
+pub fn read_bundle_rules(bundle: &Bundle) -> Result<Vec<PostingRule>, Diagnostic> {
+    let rules: Result<Vec<PostingRule>, _> =
+        bundle.documents(POSTING_RULE_SCHEMA).map(reconcile::Document::parse).collect();
+    rules.map(sort_rules)
 }
 
-fn wanted(context: &Context<'_>) -> Result<Vec<Rule>, RunError> {
-    context.query(RULE_SCHEMA).map(sorted)
+fn read_desired_rules(context: &Context<'_>) -> Result<Vec<PostingRule>, RunError> {
+    context.query(POSTING_RULE_SCHEMA).map(sort_rules)
 }
 
-fn sorted(mut rules: Vec<Rule>) -> Vec<Rule> {
+fn sort_rules(mut rules: Vec<PostingRule>) -> Vec<PostingRule> {
     rules.sort_by(|a, b| a.name.cmp(&b.name));
     rules
 }
 
 /// In a dry run, the types that the same run would have brought into force by now.
-fn planned(context: &Context<'_>) -> Result<Vec<AccountType>, RunError> {
-    let Some(types) = context.earlier(LEDGER_TYPES).filter(|types| types.error.is_none()) else {
+fn planned_account_types(context: &Context<'_>) -> Result<Vec<AccountType>, RunError> {
+    let Some(types) = context.earlier(LEDGER_TYPES_INTEGRATION).filter(|types| types.error.is_none()) else {
         return Ok(Vec::new());
     };
-    let mut planned: Vec<AccountType> = context.query(Kind::Account.schema())?;
+    let mut planned: Vec<AccountType> = context.query(LedgerTypeKind::Account.schema())?;
     planned.retain(|account| !types.plan.refused.iter().any(|refusal| refusal.name == account.name));
     Ok(planned)
 }
 
-impl Integration for PostingRules {
+impl Integration for PostingRuleReconciler {
     type Arguments = NoArguments;
 
     fn name(&self) -> &'static str {
-        POSTINGS
+        POSTINGS_INTEGRATION
     }
 
     fn run<'a>(
@@ -69,32 +70,36 @@ impl Integration for PostingRules {
         dry_run: bool,
     ) -> BoxFuture<'a, Result<Plan, RunError>> {
         Box::pin(async move {
-            let planned = if dry_run { planned(context)? } else { Vec::new() };
-            let run = Run { wanted: wanted(context)?, planned, terms: context.terms() };
+            let planned = if dry_run { planned_account_types(context)? } else { Vec::new() };
+            let run = PostingReconcileRun {
+                desired_rules: read_desired_rules(context)?,
+                planned_types: planned,
+                terms: context.terms(),
+            };
             let approval = context.approval_of(dry_run);
             Ok(reconcile::carry_out(&self.pool, "reconcile_postings", run, approval).await?.0)
         })
     }
 
     fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
-        Ok(Some(json!(wanted(context)?)))
+        Ok(Some(json!(read_desired_rules(context)?)))
     }
 }
 
-impl Transaction for Run {
+impl Transaction for PostingReconcileRun {
     /// The plan.
     type Steps = Plan;
 
     fn excludes(&self) -> Vec<String> {
         // Types must not change between the look at them and the commit.
-        [LEDGER_TYPES, POSTINGS].map(str::to_owned).into()
+        [LEDGER_TYPES_INTEGRATION, POSTINGS_INTEGRATION].map(str::to_owned).into()
     }
 
     fn plan_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Attempt<(Plan, Plan)>> {
         Box::pin(async move {
-            let current = read_rules(connection).await?;
-            let types = types_in_force(connection, &self.planned).await?;
-            let mut plan = plan(current.as_ref(), &self.wanted, &types, self.terms);
+            let current = read_posting_rules(connection).await?;
+            let types = read_known_types(connection, &self.planned_types).await?;
+            let mut plan = plan_posting_rules(current.as_ref(), &self.desired_rules, &types, self.terms);
             plan.observed(&current.map(|set| json!([set.version, set.rules, set.owner.name()])));
             Ok(Ok((plan.clone(), plan)))
         })
@@ -105,33 +110,34 @@ impl Transaction for Run {
         connection: &'a mut PgConnection,
         plan: &'a Plan,
     ) -> BoxFuture<'a, store::Result<()>> {
-        Box::pin(apply_in_tx(connection, plan, &self.wanted, self.terms.owner))
+        Box::pin(apply_plan_in_tx(connection, plan, &self.desired_rules, self.terms.owner))
     }
 }
 
 /// The account types in force, and those that are planned.
-pub(crate) async fn types_in_force(
+pub(crate) async fn read_known_types(
     connection: &mut PgConnection,
-    planned: &[AccountType],
-) -> store::Result<Types> {
-    let known = |account: AccountType| (account.name.clone(), Known::Type(Box::new(account)));
-    let stored =
-        ledger::types::read(connection).await?.into_iter().filter_map(|stored| match stored.definition {
-            Definition::Account(account) => Some(known(account)),
-            Definition::Lock(_) | Definition::State(_) => None,
-        });
-    Ok(stored.chain(planned.iter().cloned().map(known)).collect())
+    planned_types: &[AccountType],
+) -> store::Result<KnownAccountTypes> {
+    let known = |account: AccountType| (account.name.clone(), KnownAccountType::Type(Box::new(account)));
+    let stored = ledger::types::read_types(connection).await?.into_iter().filter_map(|stored| {
+        match stored.definition {
+            LedgerTypeDefinition::Account(account) => Some(known(account)),
+            LedgerTypeDefinition::Lock(_) | LedgerTypeDefinition::State(_) => None,
+        }
+    });
+    Ok(stored.chain(planned_types.iter().cloned().map(known)).collect())
 }
 
 /// Writes what is planned.
-pub async fn apply_in_tx(
+pub async fn apply_plan_in_tx(
     connection: &mut PgConnection,
     plan: &Plan,
-    wanted: &[Rule],
+    desired_rules: &[PostingRule],
     owner: Owner,
 ) -> store::Result<()> {
     if !plan.changes.is_empty() {
-        put_rules_in_tx(connection, wanted, owner).await?;
+        put_posting_rules_in_tx(connection, desired_rules, owner).await?;
     }
-    reconcile::note_reconciled_in_tx(connection, POSTINGS, owner).await
+    reconcile::note_reconciled_in_tx(connection, POSTINGS_INTEGRATION, owner).await
 }

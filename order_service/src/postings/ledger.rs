@@ -5,36 +5,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 use ledger::Ledger;
-use ledger::events::{Event, NewEvent, Status, posted_at};
+use ledger::events::{LedgerEvent, LedgerEventStatus, NewLedgerEvent, find_event_time};
 use serving::error::ApiError;
 use sqlx::PgPool;
-use store::Turn;
+use store::FairTurn;
 
-use super::{Postings, Rule, events, load_version};
-use crate::orders::{Stored, Work};
+use super::{OrderPoster, PostingRule, build_posting_events, load_rules_version};
+use crate::orders::{OrderAttempt, StoredOrderData};
 use crate::pipeline::StageError;
 
 /// Posts to a ledger.
-pub struct LedgerPostings {
+pub struct LedgerOrderPoster {
     /// The control database, where the rules are.
     pool: PgPool,
     ledger: Arc<Ledger>,
     /// Versions never change, and are few.
-    versions: Mutex<HashMap<i32, Arc<Vec<Rule>>>>,
+    rules_by_version: Mutex<HashMap<i32, Arc<Vec<PostingRule>>>>,
 }
 
-impl LedgerPostings {
+impl LedgerOrderPoster {
     /// Posts to `ledger` by the rules in the control database.
     pub fn new(pool: PgPool, ledger: Arc<Ledger>) -> Self {
-        Self { pool, ledger, versions: Mutex::default() }
+        Self { pool, ledger, rules_by_version: Mutex::default() }
     }
 
-    async fn rules(&self, version: i32) -> Result<Arc<Vec<Rule>>, StageError> {
-        let known = self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(&version).cloned();
-        if let Some(rules) = known {
+    async fn get_rules(&self, version: i32) -> Result<Arc<Vec<PostingRule>>, StageError> {
+        let cached_rules =
+            self.rules_by_version.lock().unwrap_or_else(PoisonError::into_inner).get(&version).cloned();
+        if let Some(rules) = cached_rules {
             return Ok(rules);
         }
-        let rules = match load_version(&self.pool, version).await {
+        let rules = match load_rules_version(&self.pool, version).await {
             Ok(rules) => Arc::new(rules),
             Err(error) if error.is_transient() => {
                 return Err(StageError::Transient(format!("UNAVAILABLE: posting rules {version}: {error}")));
@@ -46,72 +47,75 @@ impl LedgerPostings {
                 )));
             }
         };
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(version, rules.clone());
+        self.rules_by_version.lock().unwrap_or_else(PoisonError::into_inner).insert(version, rules.clone());
         Ok(rules)
     }
 
-    async fn check(&self, new: Vec<NewEvent>) -> Result<Vec<Event>, StageError> {
-        let check = |new: &[NewEvent]| -> Result<Vec<Event>, ApiError> {
-            let types = self.ledger.types.now();
-            new.iter().map(|event| event.check(&types)).collect()
+    async fn check_events(&self, new_events: Vec<NewLedgerEvent>) -> Result<Vec<LedgerEvent>, StageError> {
+        let check = |new: &[NewLedgerEvent]| -> Result<Vec<LedgerEvent>, ApiError> {
+            let types = self.ledger.types.current();
+            new.iter().map(|event| event.to_checked_event(&types)).collect()
         };
-        if let Ok(events) = check(&new) {
+        if let Ok(events) = check(&new_events) {
             return Ok(events);
         }
         // A type may have come with the rule a moment ago: what the database says now decides.
-        match ledger::types::load(&self.pool).await {
+        match ledger::types::load_types(&self.pool).await {
             Ok(catalogue) => self.ledger.types.set(catalogue),
             Err(error) => {
                 return Err(StageError::Transient(format!("UNAVAILABLE: types of the ledger: {error}")));
             }
         }
-        check(&new).map_err(|error| StageError::Permanent(format!("the ledger refuses its posting: {error}")))
+        check(&new_events)
+            .map_err(|error| StageError::Permanent(format!("the ledger refuses its posting: {error}")))
     }
 
-    /// What is there at another time is there: see [`LedgerPostings::is_posted`]. The others of its part were not written
+    /// What is there at another time is there: see [`LedgerOrderPoster::is_posted`]. The others of its part were not written
     /// because of it, and are written by themselves.
-    async fn write(&self, events: Vec<Event>, turn: Turn) -> Result<(), StageError> {
-        let mut left = events;
-        while !left.is_empty() {
-            let written = self.ledger.writer.write_in_turn(turn, left.clone()).await;
-            let mut again = Vec::new();
-            let mut recognised = false;
-            for (event, written) in left.into_iter().zip(written) {
+    async fn write_events(&self, events: Vec<LedgerEvent>, turn: FairTurn) -> Result<(), StageError> {
+        let mut pending_events = events;
+        while !pending_events.is_empty() {
+            let written = self.ledger.writer.write_in_turn(turn, pending_events.clone()).await;
+            let mut unwritten_events = Vec::new();
+            let mut has_posted_event = false;
+            for (event, written) in pending_events.into_iter().zip(written) {
                 match written.status {
-                    Status::Created | Status::Duplicate => {}
-                    Status::NotWritten => again.push(event),
-                    Status::Conflict if self.is_posted(&event).await? => recognised = true,
-                    Status::Contradiction => {
+                    LedgerEventStatus::Created | LedgerEventStatus::Duplicate => {}
+                    LedgerEventStatus::NotWritten => unwritten_events.push(event),
+                    LedgerEventStatus::Conflict if self.is_posted(&event).await? => has_posted_event = true,
+                    LedgerEventStatus::Contradiction => {
                         let id = &event.event_id;
                         let reason = format!(
                             "CONFLICT: event `{id}` is twice among an order's, with different content"
                         );
                         return Err(StageError::Transient(reason));
                     }
-                    Status::Conflict => {
+                    LedgerEventStatus::Conflict => {
                         let id = &event.event_id;
                         let reason = format!("CONFLICT: the ledger has event `{id}` with other content");
                         return Err(StageError::Transient(reason));
                     }
-                    Status::Unavailable => {
-                        return Err(unavailable(&self.ledger.shards.all()[written.shard].name));
+                    LedgerEventStatus::Unavailable => {
+                        return Err(shard_unavailable_error(
+                            &self.ledger.shards.all()[written.shard_index].name,
+                        ));
                     }
                 }
             }
-            if !again.is_empty() && !recognised {
+            if !unwritten_events.is_empty() && !has_posted_event {
                 return Err(StageError::Transient(
                     "CONFLICT: a part of an order's events was not written".to_owned(),
                 ));
             }
-            left = again;
+            pending_events = unwritten_events;
         }
         Ok(())
     }
 
     /// Whether this posting, which is the service's own work, is in the ledger under another time. The control database was
     /// then put back to an older copy, and the order's data stored again.
-    async fn is_posted(&self, event: &Event) -> Result<bool, StageError> {
-        match posted_at(&self.ledger.shards, event).await {
+    async fn is_posted(&self, event: &LedgerEvent) -> Result<bool, StageError> {
+        match find_event_time(&self.ledger.shards, event).await {
             Ok(Some(at)) => {
                 metrics::counter!("order_postings_recognised_total").increment(1);
                 tracing::info!(event_id = event.event_id, posted_at = %at, now_at = %event.dt,
@@ -127,20 +131,26 @@ impl LedgerPostings {
     }
 }
 
-fn unavailable(shard: &str) -> StageError {
+fn shard_unavailable_error(shard: &str) -> StageError {
     StageError::Transient(format!("UNAVAILABLE: ledger shard {shard} does not answer"))
 }
 
-impl Postings for LedgerPostings {
-    fn post<'a>(&'a self, order: &'a Work, stored: Stored) -> BoxFuture<'a, Result<(), StageError>> {
+impl OrderPoster for LedgerOrderPoster {
+    fn post_order<'a>(
+        &'a self,
+        order: &'a OrderAttempt,
+        stored: StoredOrderData,
+    ) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(async move {
-            if stored.basis.rules == 0 {
+            if stored.posting_context.rules_version == 0 {
                 return Ok(());
             }
-            let rules = self.rules(stored.basis.rules).await?;
-            let events = self.check(events(&rules, (order.order_id, order.product_id), stored)).await?;
+            let rules = self.get_rules(stored.posting_context.rules_version).await?;
+            let events = self
+                .check_events(build_posting_events(&rules, (order.order_id, order.product_id), stored))
+                .await?;
             store::fail_point("posting");
-            self.write(events, order.turn).await?;
+            self.write_events(events, order.turn).await?;
             store::fail_point("posted");
             Ok(())
         })

@@ -11,25 +11,36 @@ mod ledger;
 mod plan;
 mod reconcile;
 mod rule;
-mod stored;
+mod rule_store;
 
-pub use check::{Known, RULE_SCHEMA, Types, check_rules, problems};
-pub use evaluate::events;
-pub(crate) use integration::types_in_force;
-pub use integration::{POSTINGS, PostingRules, apply_in_tx, rules_of};
-pub use ledger::LedgerPostings;
-pub use plan::plan;
-pub use reconcile::{Comparison, Difference, Found, compare, put_right};
-pub use rule::{Field, Outcome, Rule, RuleEvent, Source};
-pub use stored::{RULES_CHANNEL, RuleSet, load_rules, load_version, put_rules_in_tx, read_rules};
+pub use check::{
+    KnownAccountType, KnownAccountTypes, POSTING_RULE_SCHEMA, check_posting_rules, find_rule_problems,
+};
+pub use evaluate::build_posting_events;
+pub(crate) use integration::read_known_types;
+pub use integration::{POSTINGS_INTEGRATION, PostingRuleReconciler, apply_plan_in_tx, read_bundle_rules};
+pub use ledger::LedgerOrderPoster;
+pub use plan::plan_posting_rules;
+pub use reconcile::{
+    DifferingOrder, PostingComparison, PostingDifference, compare_order_postings, repair_order,
+};
+pub use rule::{OrderField, PostingRule, PostingRuleEvent, PostingTrigger, PostingValueSource};
+pub use rule_store::{
+    POSTING_RULES_CHANNEL, PostingRuleSet, load_posting_rules, load_rules_version, put_posting_rules_in_tx,
+    read_posting_rules,
+};
 
 use futures::future::BoxFuture;
 
-use crate::orders::{Stored, Work};
+use crate::orders::{OrderAttempt, StoredOrderData};
 use crate::pipeline::StageError;
 
 /// Posts an order's ledger events; the last stage waits for it.
-pub trait Postings: Send + Sync {
+pub trait OrderPoster: Send + Sync {
     /// Posts what `order` with its data (already committed) owes. Repeating it must not post twice.
-    fn post<'a>(&'a self, order: &'a Work, stored: Stored) -> BoxFuture<'a, Result<(), StageError>>;
+    fn post_order<'a>(
+        &'a self,
+        order: &'a OrderAttempt,
+        stored: StoredOrderData,
+    ) -> BoxFuture<'a, Result<(), StageError>>;
 }

@@ -4,187 +4,210 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use ledger::events::{Event, PostedEvent, Posting, find_posted, postings};
-use ledger::sharding::Shards;
-use ledger::types::Types;
+use ledger::events::{
+    LedgerEvent, LedgerEventMatch, StoredLedgerEvent, find_stored_events, match_stored_events,
+};
+use ledger::sharding::LedgerShards;
+use ledger::types::LedgerTypeRegistry;
 use sqlx::PgPool;
 use store::Error;
 
-use super::evaluate::event_id;
-use super::{Field, Rule, Source, events, load_version};
-use crate::orders::{self, Basis, Data, Listing, Order, State, Stored};
+use super::evaluate::posting_event_id;
+use super::{OrderField, PostingRule, PostingValueSource, build_posting_events, load_rules_version};
+use crate::orders::{self, Order, OrderData, OrderListQuery, OrderState, PostingContext, StoredOrderData};
 
 /// Orders compared at a time.
-const PAGE: i64 = 1000;
+const MAX_ORDERS_PER_PAGE: i64 = 1000;
 
 /// What is wrong with an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Difference {
+pub enum PostingDifference {
     /// It is finished, and something of it is not in the ledger. Put right: its last stage is passed again.
     NotPosted,
     /// It failed, and something of it is in the ledger. Put right: it is tried again.
     FailedThoughPosted,
     /// The ledger has it with this data. Put right: the order gets it.
-    PostedOtherwise(Stored),
+    PostedWithOtherData(StoredOrderData),
     /// The ledger has other events under its ids, which no data of the order explains. A person has to look into it.
     Unexplained,
 }
 
 /// An order that differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub struct DifferingOrder {
     /// Which.
     pub order_id: i32,
     /// How far it has come.
-    pub state: State,
+    pub state: OrderState,
     /// What is wrong.
-    pub difference: Difference,
+    pub difference: PostingDifference,
 }
 
 /// What a page of orders came to.
 #[derive(Debug, Clone, Default)]
-pub struct Comparison {
+pub struct PostingComparison {
     /// Orders with data that were compared.
-    pub compared: usize,
+    pub compared_count: usize,
     /// Those that differ.
-    pub found: Vec<Found>,
+    pub differing_orders: Vec<DifferingOrder>,
     /// The order after which the next page begins; `None` after the last one.
-    pub next: Option<i32>,
+    pub next_after: Option<i32>,
 }
 
 /// Compares the next page of orders with a greater id than `after`. An order whose data is not stored has no postings to compare
 /// with; a posting that is there at another time is no difference, as the order's next attempt takes it for its own.
-pub async fn compare(
+pub async fn compare_order_postings(
     pool: &PgPool,
-    shards: &Shards,
-    types: &Types,
+    shards: &LedgerShards,
+    types: &LedgerTypeRegistry,
     after: Option<i32>,
-) -> Result<Comparison, Error> {
-    let orders = orders::list(pool, Listing { state: None, after, limit: PAGE }).await?;
-    let next = orders.last().map(|order| order.order_id).filter(|_| orders.len() as i64 == PAGE);
-    let mut rules: HashMap<i32, Vec<Rule>> = HashMap::new();
-    let (mut owed, mut found): (Vec<(Order, Vec<Event>)>, Vec<Found>) = (Vec::new(), Vec::new());
+) -> Result<PostingComparison, Error> {
+    let orders =
+        orders::list_orders(pool, OrderListQuery { state: None, after, limit: MAX_ORDERS_PER_PAGE }).await?;
+    let next_after =
+        orders.last().map(|order| order.order_id).filter(|_| orders.len() as i64 == MAX_ORDERS_PER_PAGE);
+    let mut rules: HashMap<i32, Vec<PostingRule>> = HashMap::new();
+    let (mut expected_postings, mut differing_orders): (Vec<(Order, Vec<LedgerEvent>)>, Vec<DifferingOrder>) =
+        (Vec::new(), Vec::new());
     for order in orders {
-        let (Some(data), Some(basis)) = (order.data, order.basis) else { continue };
-        if basis.rules == 0 {
+        let (Some(data), Some(basis)) = (order.data, order.posting_context) else { continue };
+        if basis.rules_version == 0 {
             continue;
         }
-        let version = match rules.entry(basis.rules) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(load_version(pool, basis.rules).await?),
+        let version = match rules.entry(basis.rules_version) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(load_rules_version(pool, basis.rules_version).await?),
         };
-        let new = events(version, (order.order_id, order.product_id), Stored { data, basis });
-        let catalogue = types.now();
-        match new.iter().map(|event| event.check(&catalogue)).collect::<Result<Vec<_>, _>>() {
-            Ok(checked) => owed.push((order, checked)),
-            Err(_) => found.push(Found::of(&order, Difference::Unexplained)),
+        let new_events = build_posting_events(
+            version,
+            (order.order_id, order.product_id),
+            StoredOrderData { data, posting_context: basis },
+        );
+        let catalogue = types.current();
+        match new_events.iter().map(|event| event.to_checked_event(&catalogue)).collect::<Result<Vec<_>, _>>()
+        {
+            Ok(checked) => expected_postings.push((order, checked)),
+            Err(_) => {
+                differing_orders.push(DifferingOrder::from_order(&order, PostingDifference::Unexplained))
+            }
         }
     }
-    let compared = owed.len() + found.len();
-    let all: Vec<Event> = owed.iter().flat_map(|(_, events)| events.clone()).collect();
-    let mut there = postings(shards, &all).await?.into_iter();
-    let mut otherwise = Vec::new();
-    for (order, events) in owed {
-        let there: Vec<Posting> = there.by_ref().take(events.len()).collect();
-        if there.contains(&Posting::Other) {
-            otherwise.push(order);
-        } else if let Some(difference) = difference(order.state, &there) {
-            found.push(Found::of(&order, difference));
+    let compared_count = expected_postings.len() + differing_orders.len();
+    let all_events: Vec<LedgerEvent> =
+        expected_postings.iter().flat_map(|(_, events)| events.clone()).collect();
+    let mut matches = match_stored_events(shards, &all_events).await?.into_iter();
+    let mut mismatched_orders = Vec::new();
+    for (order, events) in expected_postings {
+        let order_matches: Vec<LedgerEventMatch> = matches.by_ref().take(events.len()).collect();
+        if order_matches.contains(&LedgerEventMatch::Other) {
+            mismatched_orders.push(order);
+        } else if let Some(difference) = find_posting_difference(order.state, &order_matches) {
+            differing_orders.push(DifferingOrder::from_order(&order, difference));
         }
     }
-    found.extend(explain(shards, &rules, otherwise).await?);
-    found.sort_unstable_by_key(|found| found.order_id);
-    Ok(Comparison { compared, found, next })
+    differing_orders.extend(explain_mismatched_orders(shards, &rules, mismatched_orders).await?);
+    differing_orders.sort_unstable_by_key(|found| found.order_id);
+    Ok(PostingComparison { compared_count, differing_orders, next_after })
 }
 
-impl Found {
-    fn of(order: &Order, difference: Difference) -> Self {
+impl DifferingOrder {
+    fn from_order(order: &Order, difference: PostingDifference) -> Self {
         Self { order_id: order.order_id, state: order.state, difference }
     }
 }
 
 /// What is wrong with an order in this state of whose events these are there; none of them another event.
-fn difference(state: State, there: &[Posting]) -> Option<Difference> {
-    let missing = there.contains(&Posting::Missing);
-    let posted = there.iter().any(|posting| *posting != Posting::Missing);
+fn find_posting_difference(state: OrderState, matches: &[LedgerEventMatch]) -> Option<PostingDifference> {
+    let missing = matches.contains(&LedgerEventMatch::Missing);
+    let posted = matches.iter().any(|posting| *posting != LedgerEventMatch::Missing);
     match state {
-        State::ProcessFinished if missing => Some(Difference::NotPosted),
-        State::Failed if posted => Some(Difference::FailedThoughPosted),
+        OrderState::ProcessFinished if missing => Some(PostingDifference::NotPosted),
+        OrderState::Failed if posted => Some(PostingDifference::FailedThoughPosted),
         _ => None,
     }
 }
 
 /// Looks for the data with which the ledger has these orders.
-async fn explain(
-    shards: &Shards,
-    rules: &HashMap<i32, Vec<Rule>>,
+async fn explain_mismatched_orders(
+    shards: &LedgerShards,
+    rules: &HashMap<i32, Vec<PostingRule>>,
     orders: Vec<Order>,
-) -> Result<Vec<Found>, Error> {
+) -> Result<Vec<DifferingOrder>, Error> {
     if orders.is_empty() {
         return Ok(Vec::new());
     }
-    let rules_of = |order: &Order| order.basis.and_then(|basis| rules.get(&basis.rules));
+    let rules_of = |order: &Order| order.posting_context.and_then(|basis| rules.get(&basis.rules_version));
     let ids = orders.iter().flat_map(|order| {
-        let places = |rule: &Rule| {
-            (0..rule.events.len()).map(|n| event_id(order.order_id, rule, n)).collect::<Vec<_>>()
+        let event_ids = |rule: &PostingRule| {
+            (0..rule.events.len())
+                .map(|index| posting_event_id(order.order_id, rule, index))
+                .collect::<Vec<_>>()
         };
-        rules_of(order).into_iter().flatten().flat_map(places).collect::<Vec<_>>()
+        rules_of(order).into_iter().flatten().flat_map(event_ids).collect::<Vec<_>>()
     });
-    let posted = find_posted(shards, ids.collect()).await?;
+    let posted = find_stored_events(shards, ids.collect()).await?;
     let explained = orders.iter().map(|order| {
-        let version = order.basis.map_or(0, |basis| basis.rules);
-        let data = rules_of(order).and_then(|rules| data_of(order.order_id, rules, &posted));
-        let difference = data.map_or(Difference::Unexplained, |(data, at)| {
-            Difference::PostedOtherwise(Stored { data, basis: Basis { at, rules: version } })
+        let version = order.posting_context.map_or(0, |basis| basis.rules_version);
+        let data = rules_of(order).and_then(|rules| find_posted_data(order.order_id, rules, &posted));
+        let difference = data.map_or(PostingDifference::Unexplained, |(data, at)| {
+            PostingDifference::PostedWithOtherData(StoredOrderData {
+                data,
+                posting_context: PostingContext { stored_at: at, rules_version: version },
+            })
         });
-        Found::of(order, difference)
+        DifferingOrder::from_order(order, difference)
     });
     Ok(explained.collect())
 }
 
 /// The data and the time of which the ledger's events of an order speak, if they agree.
-fn data_of(
+fn find_posted_data(
     order_id: i32,
-    rules: &[Rule],
-    posted: &[PostedEvent],
-) -> Option<(Data, chrono::DateTime<chrono::Utc>)> {
+    rules: &[PostingRule],
+    posted: &[StoredLedgerEvent],
+) -> Option<(OrderData, chrono::DateTime<chrono::Utc>)> {
     let (mut storage, mut pickup, mut times) = (Vec::new(), Vec::new(), Vec::new());
     for rule in rules {
-        for (n, event) in rule.events.iter().enumerate() {
-            let id = event_id(order_id, rule, n);
-            let Some(there) =
+        for (index, event) in rule.events.iter().enumerate() {
+            let id = posting_event_id(order_id, rule, index);
+            let Some(posted_event) =
                 posted.iter().find(|there| there.event_id == id && there.type_name == event.event_type)
             else {
                 continue;
             };
-            times.push(there.dt);
+            times.push(posted_event.dt);
             for (name, source) in &event.attributes {
-                let value = there.attributes.get(name).and_then(|value| value.parse::<i64>().ok());
+                let value = posted_event.attributes.get(name).and_then(|value| value.parse::<i64>().ok());
                 match source {
-                    Source::From(Field::StorageId) => storage.push(value),
-                    Source::From(Field::PickupPointId) => pickup.push(value),
+                    PostingValueSource::From(OrderField::StorageId) => storage.push(value),
+                    PostingValueSource::From(OrderField::PickupPointId) => pickup.push(value),
                     _ => {}
                 }
             }
         }
     }
-    let data = Data::given(only(&storage)??.try_into().ok()?, only(&pickup)??.try_into().ok()?)?;
-    Some((data, only(&times)?))
+    let data = OrderData::from_ids(
+        single_value(&storage)??.try_into().ok()?,
+        single_value(&pickup)??.try_into().ok()?,
+    )?;
+    Some((data, single_value(&times)?))
 }
 
 /// The value that all of them are.
-fn only<T: Copy + PartialEq>(values: &[T]) -> Option<T> {
+fn single_value<T: Copy + PartialEq>(values: &[T]) -> Option<T> {
     let (first, rest) = values.split_first()?;
     rest.iter().all(|value| value == first).then_some(*first)
 }
 
 /// Puts right what can be; false if a person has to. Safe to repeat.
-pub async fn put_right(pool: &PgPool, found: Found) -> Result<bool, Error> {
-    match found.difference {
-        Difference::NotPosted => orders::post_again(pool, found.order_id).await?,
-        Difference::FailedThoughPosted => orders::revive(pool, found.order_id).await?,
-        Difference::PostedOtherwise(stored) => orders::believe(pool, found.order_id, stored).await?,
-        Difference::Unexplained => return Ok(false),
+pub async fn repair_order(pool: &PgPool, differing_order: DifferingOrder) -> Result<bool, Error> {
+    match differing_order.difference {
+        PostingDifference::NotPosted => orders::repost_order(pool, differing_order.order_id).await?,
+        PostingDifference::FailedThoughPosted => orders::revive_order(pool, differing_order.order_id).await?,
+        PostingDifference::PostedWithOtherData(stored) => {
+            orders::apply_ledger_data(pool, differing_order.order_id, stored).await?
+        }
+        PostingDifference::Unexplained => return Ok(false),
     }
     Ok(true)
 }
@@ -195,17 +218,17 @@ mod tests {
 
     #[test]
     fn what_differs_is_what_is_finished_and_missing_or_failed_and_there() {
-        use Posting::{AtAnotherTime, Missing, Same};
+        use LedgerEventMatch::{AtAnotherTime, Missing, Same};
         let at = AtAnotherTime(chrono::DateTime::UNIX_EPOCH);
         let cases = [
-            (State::ProcessFinished, vec![Same, at], None),
-            (State::ProcessFinished, vec![Same, Missing], Some(Difference::NotPosted)),
-            (State::Failed, vec![Missing, Missing], None),
-            (State::Failed, vec![Missing, at], Some(Difference::FailedThoughPosted)),
-            (State::FinishedExternalInteraction, vec![Same, Missing], None),
+            (OrderState::ProcessFinished, vec![Same, at], None),
+            (OrderState::ProcessFinished, vec![Same, Missing], Some(PostingDifference::NotPosted)),
+            (OrderState::Failed, vec![Missing, Missing], None),
+            (OrderState::Failed, vec![Missing, at], Some(PostingDifference::FailedThoughPosted)),
+            (OrderState::FinishedExternalInteraction, vec![Same, Missing], None),
         ];
         for (state, there, expected) in cases {
-            assert_eq!(difference(state, &there), expected, "{state:?} {there:?}");
+            assert_eq!(find_posting_difference(state, &there), expected, "{state:?} {there:?}");
         }
     }
 }

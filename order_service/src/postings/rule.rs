@@ -8,22 +8,22 @@ use serde_json::Value as Json;
 /// A posting rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
+pub struct PostingRule {
     /// Its name.
     pub name: String,
     /// For people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// When it applies.
-    pub on: Outcome,
+    pub on: PostingTrigger,
     /// What it posts.
-    pub events: Vec<RuleEvent>,
+    pub events: Vec<PostingRuleEvent>,
 }
 
 /// An outcome that rules wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum PostingTrigger {
     /// The order is processed.
     OrderProcessFinished,
 }
@@ -31,12 +31,12 @@ pub enum Outcome {
 /// One event of a rule. Exactly one of `debit` and `credit` is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RuleEvent {
+pub struct PostingRuleEvent {
     /// The account type.
     #[serde(rename = "type")]
     pub event_type: String,
     /// Where the value of each attribute comes from.
-    pub attributes: BTreeMap<String, Source>,
+    pub attributes: BTreeMap<String, PostingValueSource>,
     /// A decimal of at most 15 and 9 digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debit: Option<String>,
@@ -48,9 +48,9 @@ pub struct RuleEvent {
 /// Where an attribute's value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum PostingValueSource {
     /// From the order.
-    From(Field),
+    From(OrderField),
     /// Always the same.
     Value(Json),
 }
@@ -58,7 +58,7 @@ pub enum Source {
 /// A field of an order; all are whole numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Field {
+pub enum OrderField {
     /// The order's id.
     OrderId,
     /// What is ordered.

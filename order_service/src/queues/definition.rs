@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use queue::fifo::{DeadLetters, QueueTerms};
+use queue::fifo::{DeadLetterPolicy, FifoQueueOptions};
 use reconcile::{Bundle, Diagnostic};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -11,9 +11,9 @@ use serde_json::{Value as Json, json};
 /// The schema of a queue's file.
 pub const QUEUE_SCHEMA: &str = "/queues/queue-1.yml";
 /// The environments there are.
-pub const ENVS: [&str; 3] = ["dev", "test", "prod"];
+pub const ENV_NAMES: [&str; 3] = ["dev", "test", "prod"];
 /// How long a received message is kept from others, unless the file says otherwise.
-const VISIBILITY_SECONDS: u32 = 30;
+const DEFAULT_VISIBILITY_SECONDS: u32 = 30;
 
 /// A queue, as its file describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -35,34 +35,42 @@ pub struct QueueFile {
 }
 
 fn visibility_seconds() -> u32 {
-    VISIBILITY_SECONDS
+    DEFAULT_VISIBILITY_SECONDS
 }
 
 /// The queues of one environment, by name; what must be there before others first.
-pub(super) fn of_env(files: &[QueueFile], env: &str) -> Vec<(String, QueueTerms)> {
-    let mut dead = Vec::new();
+pub(super) fn queues_of_env(files: &[QueueFile], env: &str) -> Vec<(String, FifoQueueOptions)> {
+    let mut dead_letter_queues = Vec::new();
     let mut queues = Vec::new();
     for file in files.iter().filter(|file| file.envs.iter().any(|own| own == env)) {
         let visibility = Duration::from_secs(file.visibility_seconds.into());
-        let letters = format!("{}-{env}-dead.fifo", file.name);
-        let to_dead = |max_receives| DeadLetters { queue: letters.clone(), max_receives };
+        let dead_letter_name = format!("{}-{env}-dead.fifo", file.name);
+        let to_dead = |max_receives| DeadLetterPolicy { queue: dead_letter_name.clone(), max_receives };
         let dead_letters = file.max_receives.map(to_dead);
-        queues.push((format!("{}-{env}.fifo", file.name), QueueTerms { visibility, dead_letters }));
-        dead.push((letters, QueueTerms { visibility, dead_letters: None }));
+        queues.push((
+            format!("{}-{env}.fifo", file.name),
+            FifoQueueOptions { visibility_timeout: visibility, dead_letters },
+        ));
+        dead_letter_queues.push((
+            dead_letter_name,
+            FifoQueueOptions { visibility_timeout: visibility, dead_letters: None },
+        ));
     }
-    dead.sort_by(|a, b| a.0.cmp(&b.0));
+    dead_letter_queues.sort_by(|a, b| a.0.cmp(&b.0));
     queues.sort_by(|a, b| a.0.cmp(&b.0));
-    dead.into_iter().chain(queues).collect()
+    dead_letter_queues.into_iter().chain(queues).collect()
 }
 
 /// The desired state: by environment and queue.
-pub(super) fn desired_state(files: &[QueueFile]) -> Json {
-    let envs: BTreeMap<&str, Json> = ENVS
+pub(super) fn desired_queue_state(files: &[QueueFile]) -> Json {
+    let envs: BTreeMap<&str, Json> = ENV_NAMES
         .into_iter()
         .filter(|env| files.iter().any(|file| file.envs.iter().any(|own| own == env)))
         .map(|env| {
-            let queues: BTreeMap<String, Json> =
-                of_env(files, env).into_iter().map(|(name, terms)| (name, shown(&terms))).collect();
+            let queues: BTreeMap<String, Json> = queues_of_env(files, env)
+                .into_iter()
+                .map(|(name, terms)| (name, queue_json(&terms)))
+                .collect();
             (env, json!({"env": env, "queues": queues}))
         })
         .collect();
@@ -70,8 +78,8 @@ pub(super) fn desired_state(files: &[QueueFile]) -> Json {
 }
 
 /// How a queue behaves, as it is shown.
-pub(super) fn shown(terms: &QueueTerms) -> Json {
-    let visibility = terms.visibility;
+pub(super) fn queue_json(terms: &FifoQueueOptions) -> Json {
+    let visibility = terms.visibility_timeout;
     let mut shown = match visibility.subsec_nanos() {
         0 => json!({"visibility_seconds": visibility.as_secs()}),
         _ => json!({"visibility_seconds": visibility.as_secs_f64()}),

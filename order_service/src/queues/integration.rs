@@ -6,22 +6,22 @@
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, join_all};
-use queue::fifo::{FifoCatalogue, FifoError, QueueTerms};
+use queue::fifo::{FifoCatalogue, FifoError, FifoQueueOptions};
 use reconcile::plan::Approval;
 use reconcile::{Context, Integration, Plan, RunError, ShardConfig};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use sqlx::PgPool;
 
-use super::definition::{QUEUE_SCHEMA, QueueFile, desired_state, of_env};
-use super::plan::plan;
-use super::{ENVS, EnvQueues};
+use super::definition::{QUEUE_SCHEMA, QueueFile, desired_queue_state, queues_of_env};
+use super::plan::plan_queues;
+use super::{ENV_NAMES, EnvQueues};
 
 /// The integration's name.
-pub const QUEUES: &str = "queues";
+pub const QUEUES_INTEGRATION: &str = "queues";
 
 /// Makes the queues.
-pub struct Queues {
+pub struct QueueReconciler {
     /// The control database: keeps runs apart.
     pub pool: PgPool,
     /// Where the queues are.
@@ -31,46 +31,47 @@ pub struct Queues {
 /// How it is run.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Arguments {
+pub struct QueueArguments {
     /// Only the queues of this environment.
     #[serde(default)]
     env: Option<String>,
 }
 
-impl Integration for Queues {
-    type Arguments = Arguments;
+impl Integration for QueueReconciler {
+    type Arguments = QueueArguments;
 
     fn name(&self) -> &'static str {
-        QUEUES
+        QUEUES_INTEGRATION
     }
 
     fn run<'a>(
         &'a self,
         context: &'a Context<'a>,
-        arguments: Arguments,
+        arguments: QueueArguments,
         dry_run: bool,
     ) -> BoxFuture<'a, Result<Plan, RunError>> {
         Box::pin(async move {
             let files: Vec<QueueFile> = context.query(QUEUE_SCHEMA)?;
             let approval = context.approval_of(dry_run);
             if let Some(env) = &arguments.env {
-                return self.env(&files, env, approval).await;
+                return self.reconcile_env(&files, env, approval).await;
             }
             // One environment that is away keeps no other from its queues.
-            let mut whole = Plan::default();
-            let all = join_all(ENVS.map(|env| self.env(&files, env, approval.clone()))).await;
-            for (env, plan) in ENVS.into_iter().zip(all) {
+            let mut combined_plan = Plan::default();
+            let plans =
+                join_all(ENV_NAMES.map(|env| self.reconcile_env(&files, env, approval.clone()))).await;
+            for (env, plan) in ENV_NAMES.into_iter().zip(plans) {
                 match plan {
-                    Ok(plan) => whole.join(plan),
-                    Err(error) => whole.fail_shard(env, error.to_string()),
+                    Ok(plan) => combined_plan.join(plan),
+                    Err(error) => combined_plan.fail_shard(env, error.to_string()),
                 }
             }
-            Ok(whole)
+            Ok(combined_plan)
         })
     }
 
     fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
-        Ok(Some(desired_state(&context.query::<QueueFile>(QUEUE_SCHEMA)?)))
+        Ok(Some(desired_queue_state(&context.query::<QueueFile>(QUEUE_SCHEMA)?)))
     }
 
     fn desired_state_shard_config(&self) -> Option<ShardConfig> {
@@ -78,44 +79,47 @@ impl Integration for Queues {
     }
 }
 
-impl Queues {
+impl QueueReconciler {
     /// A real run has an approval.
-    async fn env(
+    async fn reconcile_env(
         &self,
         files: &[QueueFile],
         env: &str,
         approval: Option<Approval>,
     ) -> Result<Plan, RunError> {
-        let wanted = of_env(files, env);
-        if wanted.is_empty() {
+        let desired_queues = queues_of_env(files, env);
+        if desired_queues.is_empty() {
             return Ok(Plan::default());
         }
-        let Some(queues) = self.queues.of(env).await.map_err(RunError::Failed)? else {
+        let Some(queues) = self.queues.catalogue_of(env).await.map_err(RunError::Failed)? else {
             return Ok(Plan::default());
         };
-        let work = reach(queues, env.to_owned(), wanted, approval.clone());
+        let reconciling = reconcile_queues(queues, env.to_owned(), desired_queues, approval.clone());
         match approval {
-            None => work.await,
-            Some(_) => reconcile::excluding_others(&self.pool, &format!("{QUEUES}/{env}"), work).await?,
+            None => reconciling.await,
+            Some(_) => {
+                reconcile::excluding_others(&self.pool, &format!("{QUEUES_INTEGRATION}/{env}"), reconciling)
+                    .await?
+            }
         }
     }
 }
 
-async fn reach(
+async fn reconcile_queues(
     queues: Arc<dyn FifoCatalogue>,
     env: String,
-    wanted: Vec<(String, QueueTerms)>,
+    desired_queues: Vec<(String, FifoQueueOptions)>,
     approval: Option<Approval>,
 ) -> Result<Plan, RunError> {
     let failed = |error: FifoError| RunError::Failed(error.to_string());
-    let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
-    let there = queues.look(&names).await.map_err(failed)?;
-    let (plan, ensure) = plan(&env, &there, &wanted);
+    let names: Vec<String> = desired_queues.iter().map(|(name, _)| name.clone()).collect();
+    let stored_queues = queues.find_queues(&names).await.map_err(failed)?;
+    let (plan, ensure) = plan_queues(&env, &stored_queues, &desired_queues);
     if let Some(approval) = approval {
         approval.check(&plan)?;
         for (name, terms) in ensure {
             store::fail_point("reconcile_planned");
-            queues.ensure(&name, terms).await.map_err(failed)?;
+            queues.ensure_queue(&name, terms).await.map_err(failed)?;
             store::fail_point("reconcile_applied");
         }
     }

@@ -2,40 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use queue::fifo::QueueTerms;
+use queue::fifo::FifoQueueOptions;
 use reconcile::Plan;
 use reconcile::plan::diff;
 
-use super::definition::shown;
+use super::definition::queue_json;
 
-const KIND: &str = "queue";
+const QUEUE_KIND: &str = "queue";
 
 /// The plan, and the queues to make or change, in an order in which that can be done.
-pub(super) fn plan(
+pub(super) fn plan_queues(
     env: &str,
-    there: &BTreeMap<String, QueueTerms>,
-    wanted: &[(String, QueueTerms)],
-) -> (Plan, Vec<(String, QueueTerms)>) {
+    stored_queues: &BTreeMap<String, FifoQueueOptions>,
+    desired_queues: &[(String, FifoQueueOptions)],
+) -> (Plan, Vec<(String, FifoQueueOptions)>) {
     let (mut plan, mut ensure) = (Plan::default(), Vec::new());
-    for (name, terms) in wanted {
-        match there.get(name) {
-            None => plan.create(KIND, name, &shown(terms)),
-            Some(old) if old != terms => plan.update(KIND, name, diff(&shown(old), &shown(terms))),
+    for (name, terms) in desired_queues {
+        match stored_queues.get(name) {
+            None => plan.create(QUEUE_KIND, name, &queue_json(terms)),
+            Some(old) if old != terms => {
+                plan.update(QUEUE_KIND, name, diff(&queue_json(old), &queue_json(terms)))
+            }
             Some(_) => continue,
         }
         ensure.push((name.clone(), terms.clone()));
     }
-    let target: BTreeMap<&String, _> = there.iter().map(|(name, terms)| (name, shown(terms))).collect();
+    let target: BTreeMap<&String, _> =
+        stored_queues.iter().map(|(name, terms)| (name, queue_json(terms))).collect();
     plan.observed_in(env, &target);
     (plan, ensure)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::definition::{QueueFile, of_env};
+    use super::super::definition::{QueueFile, queues_of_env};
     use super::*;
 
-    fn file(name: &str, max_receives: Option<u32>) -> QueueFile {
+    fn queue_file(name: &str, max_receives: Option<u32>) -> QueueFile {
         let envs = vec!["dev".to_owned(), "test".to_owned()];
         QueueFile {
             name: name.to_owned(),
@@ -48,11 +51,11 @@ mod tests {
 
     #[test]
     fn truth_table() {
-        let wanted = of_env(&[file("b", Some(5)), file("a", None)], "test");
+        let wanted = queues_of_env(&[queue_file("b", Some(5)), queue_file("a", None)], "test");
         let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
         // Dead letters first: others refer to them.
         assert_eq!(names, ["a-test-dead.fifo", "b-test-dead.fifo", "a-test.fifo", "b-test.fifo"]);
-        assert!(of_env(&[file("a", None)], "prod").is_empty());
+        assert!(queues_of_env(&[queue_file("a", None)], "prod").is_empty());
 
         let all: BTreeMap<_, _> = wanted.iter().cloned().collect();
         let mut others = all.clone();
@@ -60,7 +63,7 @@ mod tests {
         others.insert("b-test.fifo".to_owned(), wanted[0].1.clone());
         let table = [(BTreeMap::new(), "++++"), (all, ""), (others, "+~")];
         for (there, expected) in table {
-            let (plan, ensure) = plan("test", &there, &wanted);
+            let (plan, ensure) = plan_queues("test", &there, &wanted);
             let letters: String = plan
                 .changes
                 .iter()

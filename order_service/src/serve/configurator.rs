@@ -3,31 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use configurator::sdk::{Host, InPostgres, Terms};
-use configurator::{Configurator, Settings};
+use configurator::sdk::{IntegrationOptions, IntegrationWorker, PgIntegrationStore};
+use configurator::{Configurator, ConfiguratorSettings};
 use sqlx::PgPool;
-use store::Notifications;
+use store::PgNotificationHub;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::queues::FifoQueues;
-use crate::bundle::InUse;
+use super::queues::FifoQueueSet;
+use crate::bundle::TypeUsageFinder;
 use crate::integration;
 use crate::settings::QueueSettings;
 
 /// The configurator of a process.
-pub fn of(
+pub fn build_configurator(
     settings: &QueueSettings,
     pool: &PgPool,
-    notifications: &Notifications,
-    queues: &FifoQueues,
+    notifications: &PgNotificationHub,
+    queues: &FifoQueueSet,
 ) -> Configurator {
     Configurator {
         pool: pool.clone(),
         notifications: notifications.clone(),
-        settings: Settings {
+        settings: ConfiguratorSettings {
             block_timeout: settings.block_timeout,
-            answers: settings.answers.clone(),
+            answers: settings.answer_queue.clone(),
             retention: settings.run_retention,
         },
         engines: queues.engines.clone(),
@@ -36,36 +36,45 @@ pub fn of(
     }
 }
 
-/// Starts the role; it ends after `stop`. What is in work then may take `grace`.
-pub async fn start(
+/// Starts the role; it ends after `stop`. What is in work then may take `shutdown_timeout`.
+pub async fn start_configurator_role(
     configurator: &Configurator,
-    queues: &FifoQueues,
-    usage: InUse,
+    queues: &FifoQueueSet,
+    usage: TypeUsageFinder,
     grace: Duration,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinSet<()>> {
-    if queues.makes_queues {
+    if queues.creates_queues {
         for (env, engine) in &configurator.engines {
-            configurator::queues::ensure_answers(engine.as_ref(), &configurator.settings.answers, *env)
+            configurator::queues::ensure_answer_queue(engine.as_ref(), &configurator.settings.answers, *env)
                 .await?;
-            configurator::queues::ensure(engine.as_ref(), integration::QUEUE, *env).await?;
+            configurator::queues::ensure_integration_queue(
+                engine.as_ref(),
+                integration::PLATFORM_QUEUE,
+                *env,
+            )
+            .await?;
         }
     }
     let mut running = configurator.start(grace, stop);
     let pool = &configurator.pool;
-    let handlers = integration::handlers(pool, Arc::new(usage));
-    let terms = Terms { grace, answers: configurator.settings.answers.clone(), ..Terms::default() };
+    let handlers = integration::platform_handlers(pool, Arc::new(usage));
+    let terms = IntegrationOptions {
+        shutdown_timeout: grace,
+        answer_queue: configurator.settings.answers.clone(),
+        ..IntegrationOptions::default()
+    };
     for (env, engine) in &configurator.engines {
-        let memory = Arc::new(InPostgres::new(pool.clone()));
-        let host = Host::new(engine.clone()).remembering(memory).working(terms.clone());
+        let memory = Arc::new(PgIntegrationStore::new(pool.clone()));
+        let host = IntegrationWorker::new(engine.clone()).with_store(memory).with_options(terms.clone());
         let (configurator, handlers, env, stop) =
             (configurator.clone(), handlers.clone(), *env, stop.clone());
         running.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = configurator.in_use(env) => {}
+                () = configurator.wait_until_env_used(env) => {}
             }
-            host.run(handlers, integration::QUEUE, env, stop).await;
+            host.run(handlers, integration::PLATFORM_QUEUE, env, stop).await;
         });
     }
     Ok(running)

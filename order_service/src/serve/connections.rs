@@ -4,57 +4,59 @@
 //! for others has connections of its own; they are closed when nobody needs them.
 
 use anyhow::Context as _;
-use ledger::sharding::Shards;
+use ledger::sharding::LedgerShards;
 use sqlx::PgPool;
 
 use crate::settings::DatabaseSettings;
 
 /// On which leases are renewed (`store::lease_connection`).
-const LEASES: u32 = 1;
+const LEASE_CONNECTION_COUNT: u32 = 1;
 /// For questions asked while a connection is held.
-pub(crate) const WITHIN: u32 = 2;
+pub(crate) const NESTED_CONNECTION_COUNT: u32 = 2;
 /// Connections of the control database that one task each has to itself: notifications, accepted orders, callbacks,
 /// ends of orders, claimed orders, claimed tasks, events, what is noted of them meanwhile.
-const CONTROL_TASKS: u32 = 8;
+const CONTROL_TASK_CONNECTION_COUNT: u32 = 8;
 /// Of each shard: notifications of locks, written events; what follows them: numbers, sums, export.
-const SHARD_TASKS: u32 = 5;
+const SHARD_TASK_CONNECTION_COUNT: u32 = 5;
 
 /// The least for the control database.
-pub(crate) const LEAST_CONTROL: u32 = 13;
+pub(crate) const MIN_CONTROL_CONNECTIONS: u32 = 13;
 /// The least for a shard.
-pub(crate) const LEAST_SHARD: u32 = 7;
+pub(crate) const MIN_SHARD_CONNECTIONS: u32 = 7;
 
 /// What is left of so many for everything else on the control database.
-pub(super) fn control(all: u32) -> u32 {
-    all.saturating_sub(LEASES + WITHIN + CONTROL_TASKS).max(1)
+pub(super) fn control_pool_size(connection_count: u32) -> u32 {
+    connection_count
+        .saturating_sub(LEASE_CONNECTION_COUNT + NESTED_CONNECTION_COUNT + CONTROL_TASK_CONNECTION_COUNT)
+        .max(1)
 }
 
 /// What is left of so many for everything else on a shard.
-pub(super) fn of_shard(all: u32) -> u32 {
-    all.saturating_sub(LEASES + SHARD_TASKS).max(1)
+pub(super) fn shard_pool_size(connection_count: u32) -> u32 {
+    connection_count.saturating_sub(LEASE_CONNECTION_COUNT + SHARD_TASK_CONNECTION_COUNT).max(1)
 }
 
 /// Refuses to start if the control database's server does not have as many connections as this process may come to hold
 /// of it; says so if it has them, but others leave too few.
-pub(super) async fn check(
+pub(super) async fn check_connection_limits(
     settings: &DatabaseSettings,
     control: &PgPool,
-    shards: &Shards,
+    shards: &LedgerShards,
 ) -> anyhow::Result<()> {
     let server = |pool: &PgPool| {
         let options = pool.connect_options();
         (options.get_host().to_owned(), options.get_port(), options.get_socket().cloned())
     };
-    let beside: Vec<_> =
+    let same_server_pools: Vec<_> =
         shards.all().iter().map(|shard| &shard.pool).filter(|pool| server(pool) == server(control)).collect();
-    let open = control.size() + beside.iter().map(|pool| pool.size()).sum::<u32>();
-    let beside = beside.len();
+    let open = control.size() + same_server_pools.iter().map(|pool| pool.size()).sum::<u32>();
+    let beside = same_server_pools.len();
     let (own, each) = (settings.connections, settings.shard_connections);
     let sum = i64::from(own) + beside as i64 * i64::from(each);
     let flags = format!(
         "{sum} connections (--database-connections {own}, --shard-connections {each} for each of {beside} shards on it)"
     );
-    let (limit, all) = room(control).await.context("the server's limit of connections")?;
+    let (limit, all) = read_connection_limit(control).await.context("the server's limit of connections")?;
     let others = all - i64::from(open);
     if sum > limit {
         anyhow::bail!(
@@ -73,14 +75,14 @@ pub(super) async fn check(
 }
 
 /// What the server, the role and the database allow, and what is held.
-async fn room(pool: &PgPool) -> store::Result<(i64, i64)> {
-    store::run(pool, "room_for_connections", |connection| {
-        Box::pin(async move { Ok(sqlx::query_as(ROOM).fetch_one(connection).await?) })
+async fn read_connection_limit(pool: &PgPool) -> store::Result<(i64, i64)> {
+    store::run_statement(pool, "room_for_connections", |connection| {
+        Box::pin(async move { Ok(sqlx::query_as(CONNECTION_LIMIT_SQL).fetch_one(connection).await?) })
     })
     .await
 }
 
-const ROOM: &str = "-- room_for_connections
+const CONNECTION_LIMIT_SQL: &str = "-- room_for_connections
 SELECT least(
            current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
                - coalesce(current_setting('reserved_connections', true), '0')::bigint,
@@ -94,11 +96,17 @@ mod tests {
 
     #[test]
     fn the_parts_make_up_what_the_settings_say() {
-        for all in LEAST_CONTROL..200 {
-            assert_eq!(control(all) + LEASES + WITHIN + CONTROL_TASKS, all);
+        for all in MIN_CONTROL_CONNECTIONS..200 {
+            assert_eq!(
+                control_pool_size(all)
+                    + LEASE_CONNECTION_COUNT
+                    + NESTED_CONNECTION_COUNT
+                    + CONTROL_TASK_CONNECTION_COUNT,
+                all
+            );
         }
-        for all in LEAST_SHARD..200 {
-            assert_eq!(of_shard(all) + LEASES + SHARD_TASKS, all);
+        for all in MIN_SHARD_CONNECTIONS..200 {
+            assert_eq!(shard_pool_size(all) + LEASE_CONNECTION_COUNT + SHARD_TASK_CONNECTION_COUNT, all);
         }
     }
 }

@@ -3,41 +3,45 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use events::configs::Live;
-use events::http::Desk;
+use events::configs::LiveConfigIndex;
+use events::http::EventApiState;
 use events::task_types::HttpRequest;
-use events::task_types::http_request::Connector;
-use events::{Events, Writer, retention};
+use events::task_types::http_request::WebhookConnector;
+use events::{EventStore, EventWriter, retention};
 use sqlx::PgPool;
-use store::{Notifications, Work};
+use store::{DutyWork, PgNotificationHub};
 
-use crate::events::OrderEvents;
-use crate::settings::EventsSettings;
+use crate::events::OrderEventWriter;
+use crate::settings::EventServiceSettings;
 use crate::tasks::TASK_TYPES;
 
 /// The duty of whoever keeps events for as long as they are to be kept.
-const RETENTION: &str = "event-retention";
+const EVENT_RETENTION_DUTY: &str = "event-retention";
 /// The duty of whoever writes the events of orders.
-const ORDER_EVENTS: &str = "order-events";
+const ORDER_EVENTS_DUTY: &str = "order-events";
 
 /// Starts writing events, by the configs there are.
-pub(super) async fn start(
-    settings: &EventsSettings,
+pub(super) async fn start_events(
+    settings: &EventServiceSettings,
     pool: &PgPool,
-    notifications: &Notifications,
-) -> anyhow::Result<Desk> {
-    retention::create_weeks(pool).await?;
-    let events = Events::new(pool.clone(), TASK_TYPES.into(), settings.events.clone());
-    events.live.refresh_from(pool).await?;
-    tokio::spawn(Live::keep_current(events.live.clone(), pool.clone(), notifications.clone()));
-    let writer = Writer::start(events.clone());
-    Ok(Desk { events, writer })
+    notifications: &PgNotificationHub,
+) -> anyhow::Result<EventApiState> {
+    retention::create_event_weeks(pool).await?;
+    let events = EventStore::new(pool.clone(), TASK_TYPES.into(), settings.events.clone());
+    events.config_index.refresh_from_pool(pool).await?;
+    tokio::spawn(LiveConfigIndex::keep_current(
+        events.config_index.clone(),
+        pool.clone(),
+        notifications.clone(),
+    ));
+    let writer = EventWriter::start(events.clone());
+    Ok(EventApiState { events, writer })
 }
 
 /// What sends webhooks.
-pub(super) fn webhooks(settings: &EventsSettings) -> HttpRequest {
+pub(super) fn build_webhook_sender(settings: &EventServiceSettings) -> HttpRequest {
     HttpRequest {
-        connector: Connector::new(
+        connector: WebhookConnector::new(
             settings.webhook_allow.iter().cloned(),
             settings.webhook_authorities.iter().cloned(),
         ),
@@ -46,14 +50,15 @@ pub(super) fn webhooks(settings: &EventsSettings) -> HttpRequest {
 }
 
 /// The duties of processes with the role `tasks`.
-pub(super) fn duties(
-    settings: &EventsSettings,
-    events: &Events,
+pub(super) fn event_duties(
+    settings: &EventServiceSettings,
+    events: &EventStore,
     pool: &PgPool,
-) -> HashMap<&'static str, Work> {
-    let (kept, age) = (pool.clone(), settings.retention);
-    let retention: Work = Arc::new(move |lease| Box::pin(retention::keep(kept.clone(), age, lease)));
-    let order_events = OrderEvents { pool: pool.clone(), events: events.clone() };
-    let order_events: Work = Arc::new(move |lease| Box::pin(order_events.clone().run(lease)));
-    HashMap::from([(RETENTION, retention), (ORDER_EVENTS, order_events)])
+) -> HashMap<&'static str, DutyWork> {
+    let (retention_pool, age) = (pool.clone(), settings.retention);
+    let retention: DutyWork =
+        Arc::new(move |lease| Box::pin(retention::run_retention(retention_pool.clone(), age, lease)));
+    let order_events = OrderEventWriter { pool: pool.clone(), events: events.clone() };
+    let order_events: DutyWork = Arc::new(move |lease| Box::pin(order_events.clone().run(lease)));
+    HashMap::from([(EVENT_RETENTION_DUTY, retention), (ORDER_EVENTS_DUTY, order_events)])
 }

@@ -15,21 +15,21 @@ use serving::timing::server_timing;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::settings::Settings;
+use crate::settings::ServiceSettings;
 
 /// The API's routes, once there are any: it needs the databases.
-type Late = Arc<OnceLock<Router>>;
+type LateRoutes = Arc<OnceLock<Router>>;
 
 /// The HTTP port, and the place for the API's routes.
-pub(super) struct Api {
-    routes: Late,
+pub(super) struct HttpApiServer {
+    routes: LateRoutes,
     server: Serving,
     stop: CancellationToken,
 }
 
-impl Api {
+impl HttpApiServer {
     /// From now on these are served.
-    pub(super) fn open(&self, routes: Router) {
+    pub(super) fn install_routes(&self, routes: Router) {
         let routes =
             routes.fallback(async || ApiError::new(Code::NotFound, "there is nothing at this address"));
         // A second time would be a second start.
@@ -44,7 +44,7 @@ impl Api {
     }
 }
 
-async fn late(State(api): State<Late>, request: Request) -> Response {
+async fn serve_late_routes(State(api): State<LateRoutes>, request: Request) -> Response {
     match api.get() {
         Some(routes) => routes.clone().oneshot(request).await.into_response(),
         None => serving::starting::answer(&request),
@@ -52,13 +52,13 @@ async fn late(State(api): State<Late>, request: Request) -> Response {
 }
 
 /// Starts serving HTTP; answers the port and the place for the API's routes.
-pub(super) async fn start(
-    settings: &Settings,
+pub(super) async fn start_http_server(
+    settings: &ServiceSettings,
     readiness: Readiness,
     limits: Limits,
     budget: Budget,
-) -> anyhow::Result<(u16, Api)> {
-    let bound = if settings.http_port_given {
+) -> anyhow::Result<(u16, HttpApiServer)> {
+    let bound = if settings.is_http_port_explicit {
         Listeners::bind(&settings.listen, settings.http_port, "--http-port").await
     } else {
         Listeners::bind_from(&settings.listen, settings.http_port, settings.app_port, "--http-port").await
@@ -70,12 +70,12 @@ pub(super) async fn start(
     }
     let metrics = ops::metrics().map_err(anyhow::Error::msg)?;
     let hosts = Hosts::loopback_and(settings.allowed_hosts.iter().cloned());
-    let late_routes = Late::default();
+    let late_routes = LateRoutes::default();
     let routes = ops::routes(readiness, metrics)
-        .fallback_service(axum::routing::any(late).with_state(late_routes.clone()))
+        .fallback_service(axum::routing::any(serve_late_routes).with_state(late_routes.clone()))
         .layer(axum::middleware::from_fn(server_timing));
     let stop = CancellationToken::new();
     let terms = Terms { protocol: Protocol::Http, hosts, limits, budget };
     let server = serving::server::serve(listeners, routes, terms, stop.clone());
-    Ok((port, Api { routes: late_routes, server, stop }))
+    Ok((port, HttpApiServer { routes: late_routes, server, stop }))
 }

@@ -5,54 +5,58 @@ use futures::future::BoxFuture;
 use ledger::sharding::ShardMap;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::database::Database;
-use crate::settings::InitialShards;
+use super::database::ControlDatabase;
+use crate::settings::InitialShardSettings;
 
 /// What is made if nobody says otherwise: on one server more shards only quarter every batch, and cost connections.
-const DEFAULT_COUNT: usize = 1;
+const DEFAULT_SHARD_COUNT: usize = 1;
 /// Databases from before `initial_shards` have so many, in schemas or databases named `shard_s0` and so on.
-const EARLIER_COUNT: usize = 4;
+const LEGACY_SHARD_COUNT: usize = 4;
 
-/// The shards that are there; if there are none, `wanted` (or one) that are made now if `may_make`, or else would be. To
+/// The shards that are there; if there are none, `requested` (or one) that are made now if `may_create`, or else would be. To
 /// make them the control database has to be at this version's schema. Costs three round trips.
 ///
 /// # Errors
 /// [`SettingError`] if the database has another number of shards than is wanted.
-pub(super) async fn load_or_make(
-    wanted: Option<&InitialShards>,
-    database: &Database,
-    may_make: bool,
+pub(super) async fn load_or_create_shards(
+    requested: Option<&InitialShardSettings>,
+    database: &ControlDatabase,
+    may_create: bool,
 ) -> anyhow::Result<ShardMap> {
-    let count = wanted.map_or(DEFAULT_COUNT, |wanted| wanted.count);
+    let count = requested.map_or(DEFAULT_SHARD_COUNT, |wanted| wanted.count);
     let is_embedded = database.embedded.is_some();
     let schemas = store::run_tx(&database.pool, "initial_shards", move |connection| {
         Box::pin(async move {
-            let there = load(connection, is_embedded).await?;
-            match there.is_empty() {
-                false => Ok(there),
-                true if may_make => make(connection, count, is_embedded).await,
-                true => Ok(new_schemas(count)),
+            let stored_schemas = load_shard_schemas(connection, is_embedded).await?;
+            match stored_schemas.is_empty() {
+                false => Ok(stored_schemas),
+                true if may_create => create_shard_schemas(connection, count, is_embedded).await,
+                true => Ok(new_schema_names(count)),
             }
         })
     })
     .await?;
     let there = schemas.len();
-    if let Some(wanted) = wanted.filter(|wanted| wanted.count != there) {
-        return Err(another_count(wanted, there).into());
+    if let Some(wanted) = requested.filter(|wanted| wanted.count != there) {
+        return Err(shard_count_error(wanted, there).into());
     }
-    ShardMap::equal(schemas).ok_or_else(|| anyhow::anyhow!("the table initial_shards names {there} shards"))
+    ShardMap::with_equal_ranges(schemas)
+        .ok_or_else(|| anyhow::anyhow!("the table initial_shards names {there} shards"))
 }
 
-fn another_count(wanted: &InitialShards, there: usize) -> SettingError {
+fn shard_count_error(requested: &InitialShardSettings, there: usize) -> SettingError {
     let reason = format!(
         "{} are wanted, but this database was begun with {there}: leave the setting out (for more shards, see --shards)",
-        wanted.count
+        requested.count
     );
-    SettingError::Invalid { name: "initial-shards", from: wanted.from.clone(), reason }
+    SettingError::Invalid { name: "initial-shards", from: requested.source.clone(), reason }
 }
 
 /// Each shard's schema (`None`: a database of its own), by range; nothing if none were ever made.
-async fn load(connection: &mut PgConnection, is_embedded: bool) -> store::Result<Vec<Option<String>>> {
+async fn load_shard_schemas(
+    connection: &mut PgConnection,
+    is_embedded: bool,
+) -> store::Result<Vec<Option<String>>> {
     let known =
         sqlx::query_scalar("SELECT to_regclass('initial_shards') IS NOT NULL -- initial_shards_known");
     if known.fetch_one(&mut *connection).await? {
@@ -63,28 +67,31 @@ async fn load(connection: &mut PgConnection, is_embedded: bool) -> store::Result
             return Ok(stored);
         }
     }
-    earlier(connection, is_embedded).await
+    load_legacy_schemas(connection, is_embedded).await
 }
 
 /// The shards of a database from before they were written down.
-async fn earlier(connection: &mut PgConnection, is_embedded: bool) -> store::Result<Vec<Option<String>>> {
+async fn load_legacy_schemas(
+    connection: &mut PgConnection,
+    is_embedded: bool,
+) -> store::Result<Vec<Option<String>>> {
     let earlier = "SELECT to_regnamespace('shard_s0') IS NOT NULL,
             EXISTS (SELECT FROM pg_database WHERE datname IN ('shard_s0', 'shard_s1', 'shard_s2', 'shard_s3'))
          -- earlier_shards";
     let (schemas, databases): (bool, bool) = sqlx::query_as(earlier).fetch_one(connection).await?;
     Ok(match (schemas, databases && is_embedded) {
-        (true, _) => (0..EARLIER_COUNT).map(|n| Some(format!("shard_s{n}"))).collect(),
-        (false, true) => vec![None; EARLIER_COUNT],
+        (true, _) => (0..LEGACY_SHARD_COUNT).map(|n| Some(format!("shard_s{n}"))).collect(),
+        (false, true) => vec![None; LEGACY_SHARD_COUNT],
         (false, false) => Vec::new(),
     })
 }
 
-fn new_schemas(count: usize) -> Vec<Option<String>> {
+fn new_schema_names(count: usize) -> Vec<Option<String>> {
     (0..count).map(|n| Some(format!("s{n}"))).collect()
 }
 
 /// Makes them and writes down which there are, unless another process has been quicker.
-fn make(
+fn create_shard_schemas(
     connection: &mut PgConnection,
     count: usize,
     is_embedded: bool,
@@ -93,11 +100,11 @@ fn make(
         sqlx::query("LOCK TABLE initial_shards IN SHARE ROW EXCLUSIVE MODE -- lock_initial_shards")
             .execute(&mut *connection)
             .await?;
-        let there = load(connection, is_embedded).await?;
-        if !there.is_empty() {
-            return Ok(there);
+        let stored_schemas = load_shard_schemas(connection, is_embedded).await?;
+        if !stored_schemas.is_empty() {
+            return Ok(stored_schemas);
         }
-        let schemas = new_schemas(count);
+        let schemas = new_schema_names(count);
         for schema in schemas.iter().flatten() {
             // One that is empty was made for us; one with something in it is somebody else's, and refused.
             if !is_empty_schema(connection, schema).await? {

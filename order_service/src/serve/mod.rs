@@ -9,11 +9,11 @@ pub mod export;
 mod http;
 mod initial_shards;
 pub mod ledger;
+mod process;
 pub mod queues;
 mod ready;
-mod rooms;
 pub mod routes;
-mod stopping;
+mod shutdown;
 mod tasks;
 pub mod testproxy;
 
@@ -32,59 +32,65 @@ use tonic::service::Routes;
 
 use crate::api::OrderApi;
 use crate::bundle;
-use crate::processes::{self, Description};
-use crate::settings::{Role, Settings};
-use database::Access;
-use rooms::Running;
-use stopping::{Parts, Signal};
+use crate::processes::{self, ProcessDescription};
+use crate::settings::{ProcessRole, ServiceSettings};
+use database::DatabaseAccess;
+use process::RunningProcess;
+use shutdown::{ShutdownParts, ShutdownSignal};
 
 /// Large enough for too many orders to be refused by their number: 10,000 are 250 KB at most.
-const LARGEST_MESSAGE: usize = 16 << 20;
+const MAX_GRPC_MESSAGE_BYTES: usize = 16 << 20;
 /// Files for everything but clients and databases: exports, queues, webhooks, the exchange.
-const OTHER_FILES: u64 = 256;
+const RESERVED_FILE_COUNT: u64 = 256;
 /// Shards whose connections are kept back before the shard map is known.
-const USUAL_SHARDS: u64 = 16;
+const ASSUMED_SHARD_COUNT: u64 = 16;
 
 /// Serves until `stop`.
-pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
-    let grpc = settings.roles.contains(&Role::Grpc);
+pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> anyhow::Result<()> {
+    let grpc = settings.roles.contains(&ProcessRole::Grpc);
     if grpc {
         // Only tried: the port opens when it can serve, but one that is taken is said at once.
         drop(Listeners::bind(&settings.listen, settings.app_port, "--app-port").await?);
     }
     // A wrong shard map is said before anything is created.
-    ledger::configured_map(&settings.database)?;
-    let export_to = match settings.roles.contains(&Role::Exporter) {
-        true => export::engine_to_write(&settings.export)?,
+    ledger::load_configured_shard_map(&settings.database)?;
+    let export_to = match settings.roles.contains(&ProcessRole::Exporter) {
+        true => export::build_export_writer_engine(&settings.export)?,
         false => None,
     };
     let readiness = Readiness::starting("the database is not open yet");
-    let (budget, limits) = (Budget::default(), limits(&settings.database));
-    let (http_port, api) = http::start(&settings, readiness.clone(), limits.clone(), budget.clone()).await?;
+    let (budget, limits) = (Budget::default(), client_limits(&settings.database));
+    let (http_port, api) =
+        http::start_http_server(&settings, readiness.clone(), limits.clone(), budget.clone()).await?;
     let database = tokio::select! {
-        database = database::open(&settings.database, Access::CreateMissing) => database?,
+        database = database::open_control_database(&settings.database, DatabaseAccess::CreateMissing) => database?,
         () = stop.cancelled() => return Ok(()),
     };
     let shards = tokio::select! {
-        shards = ledger::open(&settings.database, &database) => shards?,
+        shards = ledger::open_shards(&settings.database, &database) => shards?,
         () = stop.cancelled() => return Ok(()),
     };
     if database.embedded.is_none() {
-        connections::check(&settings.database, &database.pool, &shards).await?;
+        connections::check_connection_limits(&settings.database, &database.pool, &shards).await?;
     }
-    let signal = Signal::watch(&stop);
-    let (heartbeat, gone) = start_heartbeat(&settings.roles, &database);
-    let targets = bundle::Targets::new(database.pool.clone(), bundle::ShardSet::of(shards.all()))
-        .with_queues(&settings.queues.engine);
-    bundle::begin(&targets, &settings.bundle).await?;
-    let running = rooms::start(&settings, &database, shards, stop.clone()).await?;
-    let fifo = queues::open(&settings.queues.engine, &database.pool, &running.notifications).await;
-    let events = events::start(&settings.events, &database.pool, &running.notifications).await?;
-    let background = tasks::start(&settings, &database, &running, &events.events, &fifo, &stop).await?;
-    let (configurator, configuring) =
+    let signal = ShutdownSignal::watch(&stop);
+    let (heartbeat, heartbeat_stop) = start_heartbeat(&settings.roles, &database);
+    let targets = bundle::ReconcileTargets::new(
+        database.pool.clone(),
+        bundle::ShardSet::from_open_shards(shards.all()),
+    )
+    .with_queues(&settings.queues.engine);
+    bundle::apply_initial_bundle(&targets, &settings.bundle).await?;
+    let running = process::start_process(&settings, &database, shards, stop.clone()).await?;
+    let fifo =
+        queues::open_fifo_queues(&settings.queues.engine, &database.pool, &running.notifications).await;
+    let events = events::start_events(&settings.events, &database.pool, &running.notifications).await?;
+    let background =
+        tasks::start_background_tasks(&settings, &database, &running, &events.events, &fifo, &stop).await?;
+    let (configurator, configurator_tasks) =
         start_configurator(&settings, &database, &running, &fifo, &targets, &stop).await?;
-    let routes = match settings.roles.contains(&Role::Http) {
-        true => routes::all(routes::Served {
+    let routes = match settings.roles.contains(&ProcessRole::Http) {
+        true => routes::build_api_routes(routes::HttpApiServices {
             ledger: running.ledger.clone(),
             tasks: background.tasks.clone(),
             events,
@@ -93,18 +99,22 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         }),
         false => axum::Router::new(),
     };
-    api.open(routes);
-    let duties = duties::start(&running.ledger, &settings.roles, export_to, &stop);
-    readiness.ask(ready::probe(&database, running.leases.clone(), running.ledger.shards.clone()));
-    let parts = Parts { background, configuring, duties, heartbeat, gone, api };
+    api.install_routes(routes);
+    let duties = duties::start_shard_duties(&running.ledger, &settings.roles, export_to, &stop);
+    readiness.ask(ready::build_readiness_probe(
+        &database,
+        running.leases.clone(),
+        running.ledger.shards.clone(),
+    ));
+    let parts = ShutdownParts { background, configurator_tasks, duties, heartbeat, heartbeat_stop, api };
     let served = if grpc {
-        let terms = grpc_terms(&settings, limits, budget);
+        let terms = grpc_server_options(&settings, limits, budget);
         serve_grpc(&settings, &running, stop.clone(), http_port, &readiness, terms).await
     } else {
         readiness.set(Ok(()));
         tracing::info!(http_port, "order service ready (no gRPC in this process)");
         stop.cancelled().await;
-        running.finish(settings.shutdown_timeout).await;
+        running.finish_in_flight(settings.shutdown_timeout).await;
         Ok(())
     };
     readiness.set(Err("the service is stopping".to_owned()));
@@ -113,64 +123,70 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> anyhow::Resul
 }
 
 /// Tells people of this process until the token is cancelled.
-fn start_heartbeat(roles: &[Role], database: &database::Database) -> (JoinHandle<()>, CancellationToken) {
-    let (pool, gone) = (database.pool.clone(), CancellationToken::new());
-    let heartbeat = processes::run_heartbeat(pool, Description::of_this_process(roles), gone.clone());
-    (tokio::spawn(heartbeat), gone)
+fn start_heartbeat(
+    roles: &[ProcessRole],
+    database: &database::ControlDatabase,
+) -> (JoinHandle<()>, CancellationToken) {
+    let (pool, heartbeat_stop) = (database.pool.clone(), CancellationToken::new());
+    let heartbeat =
+        processes::run_heartbeat(pool, ProcessDescription::of_this_process(roles), heartbeat_stop.clone());
+    (tokio::spawn(heartbeat), heartbeat_stop)
 }
 
 /// What its routes ask, and what its role does, if this process has it.
 async fn start_configurator(
-    settings: &Settings,
-    database: &database::Database,
-    running: &Running,
-    fifo: &queues::FifoQueues,
-    targets: &bundle::Targets,
+    settings: &ServiceSettings,
+    database: &database::ControlDatabase,
+    running: &RunningProcess,
+    fifo: &queues::FifoQueueSet,
+    targets: &bundle::ReconcileTargets,
     stop: &CancellationToken,
 ) -> anyhow::Result<(::configurator::Configurator, JoinSet<()>)> {
-    let configurator = configurator::of(&settings.queues, &database.pool, &running.notifications, fifo);
-    if !settings.roles.contains(&Role::Configurator) {
+    let configurator =
+        configurator::build_configurator(&settings.queues, &database.pool, &running.notifications, fifo);
+    if !settings.roles.contains(&ProcessRole::Configurator) {
         return Ok((configurator, JoinSet::new()));
     }
-    let usage = bundle::InUse::new(targets.within.clone(), targets.shards.clone());
+    let usage = bundle::TypeUsageFinder::new(targets.nested_pool.clone(), targets.shards.clone());
     let grace = settings.shutdown_timeout * 2 / 3;
-    let running = configurator::start(&configurator, fifo, usage, grace, stop).await?;
+    let running = configurator::start_configurator_role(&configurator, fifo, usage, grace, stop).await?;
     Ok((configurator, running))
 }
 
 /// Waits until everything has ended that has been stopping since the signal.
-pub(crate) async fn ended(mut running: JoinSet<()>, within: Duration) {
+pub(crate) async fn join_tasks_within(mut running: JoinSet<()>, within: Duration) {
     let _ = timeout(within, async { while running.join_next().await.is_some() {} }).await;
 }
 
 /// What clients may use of this process, with the files kept back that it needs itself.
-fn limits(database: &crate::settings::DatabaseSettings) -> Limits {
-    let kept_back =
-        OTHER_FILES + u64::from(database.connections) + u64::from(database.shard_connections) * USUAL_SHARDS;
-    Limits::within_files(raise_file_limit(), kept_back, 2)
+fn client_limits(database: &crate::settings::DatabaseSettings) -> Limits {
+    let reserved_files = RESERVED_FILE_COUNT
+        + u64::from(database.connections)
+        + u64::from(database.shard_connections) * ASSUMED_SHARD_COUNT;
+    Limits::within_files(raise_file_limit(), reserved_files, 2)
 }
 
-fn grpc_terms(settings: &Settings, limits: Limits, budget: Budget) -> Terms {
+fn grpc_server_options(settings: &ServiceSettings, limits: Limits, budget: Budget) -> Terms {
     Terms {
         protocol: Protocol::Grpc,
         hosts: Hosts::loopback_and(settings.allowed_hosts.iter().cloned()),
-        limits: limits.with_messages_of(LARGEST_MESSAGE),
+        limits: limits.with_messages_of(MAX_GRPC_MESSAGE_BYTES),
         budget,
     }
 }
 
 async fn serve_grpc(
-    settings: &Settings,
-    running: &Running,
+    settings: &ServiceSettings,
+    running: &RunningProcess,
     stop: CancellationToken,
     http_port: u16,
     readiness: &Readiness,
     terms: Terms,
 ) -> anyhow::Result<()> {
-    let service = OrderServiceServer::new(OrderApi::new(running.rooms.clone()))
+    let service = OrderServiceServer::new(OrderApi::new(running.api_state.clone()))
         .accept_compressed(serving::grpc::GZIP)
-        .max_decoding_message_size(LARGEST_MESSAGE)
-        .max_encoding_message_size(LARGEST_MESSAGE);
+        .max_decoding_message_size(MAX_GRPC_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_GRPC_MESSAGE_BYTES);
     let (routes, health) =
         serving::grpc::with_reflection_and_health(Routes::new(service)).context("reflection")?;
     health.set_serving::<OrderServiceServer<OrderApi>>().await;
@@ -185,7 +201,7 @@ async fn serve_grpc(
     health.set_not_serving::<OrderServiceServer<OrderApi>>().await;
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     // Callbacks are taken until the last order in flight has ended: its answer depends on them.
-    running.finish(settings.shutdown_timeout).await;
+    running.finish_in_flight(settings.shutdown_timeout).await;
     finished.cancel();
     // Idle connections of clients do not hold us up.
     let _ = timeout(Duration::from_secs(1), server.ended()).await;

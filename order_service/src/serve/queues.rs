@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use configurator::template::Env;
 use futures::future::BoxFuture;
-use queue::fifo::{FifoEngine, Outbox, PostgresFifo, Refusals, RefusedMessage, SendInTx, relay};
+use queue::fifo::{
+    FifoEngine, FifoOutbox, FifoRefusalHandler, FifoTxSender, PgFifo, RefusedMessage, run_outbox_relay,
+};
 use sqlx::PgPool;
-use store::Notifications;
-use tasks::Tasks;
+use store::PgNotificationHub;
+use tasks::TaskStore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -16,42 +18,47 @@ use crate::settings::QueueEngine;
 use crate::tasks::TASK_TYPES;
 
 /// Where what belongs to no environment has its queues.
-const DEFAULT: &str = "default";
+const DEFAULT_QUEUE_PLACE: &str = "default";
 
 /// The queues of a process.
-pub struct FifoQueues {
+pub struct FifoQueueSet {
     /// By environment.
     pub engines: HashMap<Env, Arc<dyn FifoEngine>>,
     /// By environment.
-    pub senders: HashMap<Env, Arc<dyn SendInTx>>,
+    pub senders: HashMap<Env, Arc<dyn FifoTxSender>>,
     /// For background tasks.
-    pub tasks: Arc<dyn FifoEngine>,
+    pub task_engine: Arc<dyn FifoEngine>,
     /// For background tasks.
-    pub tasks_sender: Arc<dyn SendInTx>,
+    pub task_sender: Arc<dyn FifoTxSender>,
     /// Whether queues are made as soon as they are needed.
-    pub makes_queues: bool,
+    pub creates_queues: bool,
     /// What the outbox is for.
-    outside: HashMap<String, Arc<dyn FifoEngine>>,
+    outbox_engines: HashMap<String, Arc<dyn FifoEngine>>,
 }
 
 /// Opens them; nothing is connected yet. `notifications` must listen on the channels of queues and of the outbox.
-pub async fn open(settings: &QueueEngine, pool: &PgPool, notifications: &Notifications) -> FifoQueues {
+pub async fn open_fifo_queues(
+    settings: &QueueEngine,
+    pool: &PgPool,
+    notifications: &PgNotificationHub,
+) -> FifoQueueSet {
     match settings {
-        QueueEngine::Postgres => in_postgres(pool, notifications),
+        QueueEngine::Postgres => open_postgres_queues(pool, notifications),
         QueueEngine::Sqs(accounts) => {
             let tasks: Arc<dyn FifoEngine> = accounts.open(&accounts.default).await;
-            let sender = |place: &str| Arc::new(Outbox { place: place.to_owned() }) as Arc<dyn SendInTx>;
-            let mut queues = FifoQueues {
+            let sender =
+                |place: &str| Arc::new(FifoOutbox { engine_name: place.to_owned() }) as Arc<dyn FifoTxSender>;
+            let mut queues = FifoQueueSet {
                 engines: HashMap::new(),
                 senders: HashMap::new(),
-                tasks: tasks.clone(),
-                tasks_sender: sender(DEFAULT),
-                makes_queues: false,
-                outside: HashMap::from([(DEFAULT.to_owned(), tasks)]),
+                task_engine: tasks.clone(),
+                task_sender: sender(DEFAULT_QUEUE_PLACE),
+                creates_queues: false,
+                outbox_engines: HashMap::from([(DEFAULT_QUEUE_PLACE.to_owned(), tasks)]),
             };
             for (env, account) in &accounts.envs {
                 let engine: Arc<dyn FifoEngine> = accounts.open(account).await;
-                queues.outside.insert(env.name().to_owned(), engine.clone());
+                queues.outbox_engines.insert(env.name().to_owned(), engine.clone());
                 queues.engines.insert(*env, engine);
                 queues.senders.insert(*env, sender(env.name()));
             }
@@ -60,52 +67,52 @@ pub async fn open(settings: &QueueEngine, pool: &PgPool, notifications: &Notific
     }
 }
 
-fn in_postgres(pool: &PgPool, notifications: &Notifications) -> FifoQueues {
-    let engine = Arc::new(PostgresFifo::new(pool.clone(), notifications.clone()));
+fn open_postgres_queues(pool: &PgPool, notifications: &PgNotificationHub) -> FifoQueueSet {
+    let engine = Arc::new(PgFifo::new(pool.clone(), notifications.clone()));
     let of = |env: Env| (env, engine.clone() as Arc<dyn FifoEngine>);
-    let sender = |env: Env| (env, engine.clone() as Arc<dyn SendInTx>);
-    FifoQueues {
+    let sender = |env: Env| (env, engine.clone() as Arc<dyn FifoTxSender>);
+    FifoQueueSet {
         engines: Env::ALL.into_iter().map(of).collect(),
         senders: Env::ALL.into_iter().map(sender).collect(),
-        tasks: engine.clone(),
-        tasks_sender: engine.clone(),
-        makes_queues: true,
-        outside: HashMap::new(),
+        task_engine: engine.clone(),
+        task_sender: engine.clone(),
+        creates_queues: true,
+        outbox_engines: HashMap::new(),
     }
 }
 
 /// Whoever a message is about that no queue takes.
-struct Concerned {
+struct RefusedMessageHandler {
     pool: PgPool,
-    tasks: Tasks,
+    tasks: TaskStore,
 }
 
-impl Refusals for Concerned {
-    fn refused<'a>(&'a self, refused: &'a RefusedMessage) -> BoxFuture<'a, store::Result<()>> {
+impl FifoRefusalHandler for RefusedMessageHandler {
+    fn handle_refused<'a>(&'a self, refused: &'a RefusedMessage) -> BoxFuture<'a, store::Result<()>> {
         Box::pin(async move {
-            if !configurator::answers::refused(&self.pool, refused).await? {
+            if !configurator::answers::answer_refused_message(&self.pool, refused).await? {
                 let reason = format!("its message was refused: {}", refused.error);
-                self.tasks.refused(&refused.deduplication, &reason).await?;
+                self.tasks.fail_refused_task(&refused.deduplication_id, &reason).await?;
             }
             Ok(())
         })
     }
 }
 
-impl FifoQueues {
+impl FifoQueueSet {
     /// Sends what is in the outbox, if there is one, until `stop`.
-    pub fn relay(
+    pub fn start_outbox_relay(
         &self,
         pool: &PgPool,
-        notifications: &Notifications,
+        notifications: &PgNotificationHub,
         running: &mut JoinSet<()>,
         stop: &CancellationToken,
     ) {
-        if !self.outside.is_empty() {
-            let tasks = Tasks::new(pool.clone(), TASK_TYPES.into(), self.tasks_sender.clone());
-            let refusals = Arc::new(Concerned { pool: pool.clone(), tasks });
-            let (pool, outside) = (pool.clone(), self.outside.clone());
-            running.spawn(relay(pool, outside, notifications.clone(), refusals, stop.clone()));
+        if !self.outbox_engines.is_empty() {
+            let tasks = TaskStore::new(pool.clone(), TASK_TYPES.into(), self.task_sender.clone());
+            let refusals = Arc::new(RefusedMessageHandler { pool: pool.clone(), tasks });
+            let (pool, outside) = (pool.clone(), self.outbox_engines.clone());
+            running.spawn(run_outbox_relay(pool, outside, notifications.clone(), refusals, stop.clone()));
         }
     }
 }

@@ -5,137 +5,151 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use events::{Events, StatusReporter};
+use events::{EventStore, StatusEventReporter};
 use queue::fifo::FifoEngine;
 use sqlx::PgPool;
-use store::{LeaseTerms, Outage, Work, do_duties};
-use tasks::schedule::Scheduler;
-use tasks::{ActionTerms, ActionWorker, Desk, Tasks, WorkerTerms};
+use store::{DutyWork, LeaseOptions, Outage, run_duties};
+use tasks::schedule::TaskScheduler;
+use tasks::{ActionWorker, ActionWorkerOptions, TaskExecutor, TaskStore, TaskWorkerOptions};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::database::Database;
-use super::queues::FifoQueues;
-use super::rooms::Running;
-use crate::settings::{Role, Settings};
-use crate::tasks::{Means, TASK_TYPES, handlers};
+use super::database::ControlDatabase;
+use super::process::RunningProcess;
+use super::queues::FifoQueueSet;
+use crate::settings::{ProcessRole, ServiceSettings};
+use crate::tasks::{TASK_TYPES, TaskHandlerDependencies, build_task_handlers};
 
 /// The duty of whoever schedules.
-const SCHEDULER: &str = "scheduler";
+const SCHEDULER_DUTY: &str = "scheduler";
 
 /// The pause until the queue of tasks is asked for again.
-const QUEUE_PAUSE: Duration = Duration::from_secs(2);
+const QUEUE_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What runs, and what enqueues.
-pub(super) struct Background {
+pub(super) struct BackgroundTasks {
     /// For the API.
-    pub(super) tasks: Tasks,
+    pub(super) tasks: TaskStore,
     running: JoinSet<()>,
 }
 
 /// Starts what the roles ask for; it ends after `stop`.
-pub(super) async fn start(
-    settings: &Settings,
-    database: &Database,
-    process: &Running,
-    events: &Events,
-    fifo: &FifoQueues,
+pub(super) async fn start_background_tasks(
+    settings: &ServiceSettings,
+    database: &ControlDatabase,
+    process: &RunningProcess,
+    events: &EventStore,
+    fifo: &FifoQueueSet,
     stop: &CancellationToken,
-) -> anyhow::Result<Background> {
+) -> anyhow::Result<BackgroundTasks> {
     let pool = &database.pool;
-    if fifo.makes_queues {
-        tasks::ensure_queues(fifo.tasks.as_ref()).await.context("the queue of tasks")?;
+    if fifo.creates_queues {
+        tasks::ensure_task_queues(fifo.task_engine.as_ref()).await.context("the queue of tasks")?;
     }
-    let tasks = Tasks::new(pool.clone(), TASK_TYPES.into(), fifo.tasks_sender.clone())
-        .renewing_on(database.leases.clone());
+    let tasks = TaskStore::new(pool.clone(), TASK_TYPES.into(), fifo.task_sender.clone())
+        .with_lease_pool(database.leases.clone());
     let mut running = JoinSet::new();
-    fifo.relay(pool, &process.notifications, &mut running, stop);
-    let mut duties: HashMap<&'static str, Work> = HashMap::new();
-    if settings.roles.contains(&Role::Scheduler) {
-        let scheduler = Scheduler {
+    fifo.start_outbox_relay(pool, &process.notifications, &mut running, stop);
+    let mut duties: HashMap<&'static str, DutyWork> = HashMap::new();
+    if settings.roles.contains(&ProcessRole::Scheduler) {
+        let scheduler = TaskScheduler {
             tasks: tasks.clone(),
             notifications: process.notifications.clone(),
             retention: settings.task_retention,
         };
-        let work: Work = Arc::new(move |lease| Box::pin(scheduler.clone().run(lease)));
-        duties.insert(SCHEDULER, work);
+        let work: DutyWork = Arc::new(move |lease| Box::pin(scheduler.clone().run(lease)));
+        duties.insert(SCHEDULER_DUTY, work);
     }
-    if settings.roles.contains(&Role::Tasks) {
-        duties.extend(super::events::duties(&settings.events, events, pool));
-        let desk = desk(settings, pool, process, events, fifo, &tasks, stop);
-        let started = ActionWorker::start(desk.clone(), &process.notifications, ActionTerms::default());
+    if settings.roles.contains(&ProcessRole::Tasks) {
+        duties.extend(super::events::event_duties(&settings.events, events, pool));
+        let worker_context = build_task_worker_context(settings, pool, process, events, fifo, &tasks, stop);
+        let started = ActionWorker::start(
+            worker_context.clone(),
+            &process.notifications,
+            ActionWorkerOptions::default(),
+        );
         let actions = started.await.context("the queue of actions' tasks")?;
         let (stopped, grace) = (stop.clone(), settings.shutdown_timeout * 2 / 3);
         running.spawn(async move {
             stopped.cancelled().await;
             actions.stop(grace).await;
         });
-        let mut terms = WorkerTerms::default();
+        let mut terms = TaskWorkerOptions::default();
         // What is not done by then is given back: others have it at once.
-        terms.consumer.grace = settings.shutdown_timeout * 2 / 3;
-        running.spawn(work(fifo.tasks.clone(), desk, terms, stop.clone()));
+        terms.consumer.shutdown_timeout = settings.shutdown_timeout * 2 / 3;
+        running.spawn(run_task_worker(fifo.task_engine.clone(), worker_context, terms, stop.clone()));
     }
-    running.spawn(do_duties(database.leases.clone(), LeaseTerms::default(), duties, stop.clone()));
-    Ok(Background { tasks, running })
+    running.spawn(run_duties(database.leases.clone(), LeaseOptions::default(), duties, stop.clone()));
+    Ok(BackgroundTasks { tasks, running })
 }
 
 /// Works as soon as the queue is there: the engine may be away for now.
-async fn work(engine: Arc<dyn FifoEngine>, desk: Desk, terms: WorkerTerms, stop: CancellationToken) {
+async fn run_task_worker(
+    engine: Arc<dyn FifoEngine>,
+    worker_context: TaskExecutor,
+    terms: TaskWorkerOptions,
+    stop: CancellationToken,
+) {
     let outage = Outage::default();
     let queues = async {
         loop {
-            match tasks::ensure_queues(engine.as_ref()).await {
+            match tasks::ensure_task_queues(engine.as_ref()).await {
                 Ok(queues) => {
-                    outage.worked(|lasted| {
+                    outage.record_success(|lasted| {
                         tracing::info!(seconds = lasted.as_secs(), "the queue of tasks is there")
                     });
                     return queues;
                 }
                 Err(error) => {
-                    outage.failed(|failures| {
+                    outage.record_failure(|failures| {
                         tracing::warn!(%error, failures, code = "UNAVAILABLE", "the queue of tasks is waited for");
                     });
-                    sleep(QUEUE_PAUSE).await;
+                    sleep(QUEUE_RETRY_INTERVAL).await;
                 }
             }
         }
     };
     tokio::select! {
         () = stop.cancelled() => {}
-        queues = queues => tasks::work(queues, desk, terms, stop.clone()).await,
+        queues = queues => tasks::run_task_worker(queues, worker_context, terms, stop.clone()).await,
     }
 }
 
 /// What the workers need.
-fn desk(
-    settings: &Settings,
+fn build_task_worker_context(
+    settings: &ServiceSettings,
     pool: &PgPool,
-    process: &Running,
-    events: &Events,
-    fifo: &FifoQueues,
-    tasks: &Tasks,
+    process: &RunningProcess,
+    events: &EventStore,
+    fifo: &FifoQueueSet,
+    tasks: &TaskStore,
     stop: &CancellationToken,
-) -> Desk {
-    let means = Means {
+) -> TaskExecutor {
+    let dependencies = TaskHandlerDependencies {
         ledger: process.ledger.clone(),
         retention: settings.ledger_retention,
-        orders: Arc::new(process.rooms.clone()),
-        runs: Arc::new(super::configurator::of(&settings.queues, pool, &process.notifications, fifo)),
+        orders: Arc::new(process.api_state.clone()),
+        runs: Arc::new(super::configurator::build_configurator(
+            &settings.queues,
+            pool,
+            &process.notifications,
+            fifo,
+        )),
         events: events.clone(),
-        webhooks: super::events::webhooks(&settings.events),
+        webhooks: super::events::build_webhook_sender(&settings.events),
     };
-    Desk {
+    TaskExecutor {
         tasks: tasks.clone(),
-        handlers: handlers(means),
-        reporter: Arc::new(StatusReporter(events.clone())),
-        running: tasks::Running::start(pool.clone(), &process.notifications, stop.clone()),
+        handlers: build_task_handlers(dependencies),
+        reporter: Arc::new(StatusEventReporter(events.clone())),
+        running: tasks::RunningAttempts::start(pool.clone(), &process.notifications, stop.clone()),
     }
 }
 
-impl Background {
+impl BackgroundTasks {
     /// Waits until everything has ended that has been stopping since the signal.
-    pub(super) async fn ended(self, within: Duration) {
-        super::ended(self.running, within).await;
+    pub(super) async fn join_within(self, within: Duration) {
+        super::join_tasks_within(self.running, within).await;
     }
 }

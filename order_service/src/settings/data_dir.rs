@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use settings::{Resolved, Setting, SettingError};
+use settings::{ResolvedSettings, Setting, SettingError};
 
-/// Its default is worked out by [`with_data_dir`].
-pub(super) const SETTING: Setting = Setting::new(
+/// Its default is worked out by [`with_default_data_dir`].
+pub(super) const DATA_DIR_SETTING: Setting = Setting::new(
     "data-dir",
     "DIR",
     "Where the embedded PostgreSQL lives [default /var/lib/order_service as root, else $XDG_DATA_HOME/order_service]",
@@ -17,8 +17,8 @@ pub struct DataDir(Option<PathBuf>);
 
 impl DataDir {
     /// From resolved settings.
-    pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
-        Ok(Self(resolved.optional::<String>("data-dir")?.map(PathBuf::from)))
+    pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
+        Ok(Self(resolved.get_optional::<String>("data-dir")?.map(PathBuf::from)))
     }
 
     /// Where it is.
@@ -32,20 +32,20 @@ impl DataDir {
 }
 
 /// Adds the default data dir.
-pub fn with_data_dir(mut resolved: Resolved) -> Resolved {
+pub fn with_default_data_dir(mut resolved: ResolvedSettings) -> ResolvedSettings {
     let dir = if nix::unistd::geteuid().is_root() {
         Some(PathBuf::from("/var/lib/order_service"))
     } else {
-        default_of(|name| std::env::var_os(name).map(PathBuf::from))
+        default_data_dir(|name| std::env::var_os(name).map(PathBuf::from))
     };
     if let Some(dir) = dir {
-        resolved.default_to(&SETTING, dir.to_string_lossy().into_owned());
+        resolved.set_default(&DATA_DIR_SETTING, dir.to_string_lossy().into_owned());
     }
     resolved
 }
 
 /// A relative path would be another one with each folder that the program is started in.
-fn default_of(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+fn default_data_dir(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let absolute = |name| variable(name).filter(|path| path.is_absolute());
     let home = || Some(absolute("HOME")?.join(".local/share"));
     Some(absolute("XDG_DATA_HOME").or_else(home)?.join("order_service"))
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn the_default_is_below_an_absolute_home() {
         let default = |data: Option<&str>, home: Option<&str>| {
-            default_of(|name| if name == "HOME" { home } else { data }.map(PathBuf::from))
+            default_data_dir(|name| if name == "HOME" { home } else { data }.map(PathBuf::from))
         };
         assert_eq!(default(Some("/data"), Some("/home/me")), Some("/data/order_service".into()));
         let below_home = Some("/home/me/.local/share/order_service".into());

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "nats")]
 use ledger_nats::NatsSettings;
-use settings::{Resolved, SettingError};
+use settings::{ResolvedSettings, SettingError};
 
 use super::DataDir;
 
@@ -20,25 +20,28 @@ pub enum ExportSettings {
 
 impl ExportSettings {
     /// From resolved settings.
-    pub fn new(resolved: &Resolved, data_dir: &DataDir) -> Result<Self, SettingError> {
-        match resolved.required::<String>("export-engine")?.as_str() {
+    pub fn new(resolved: &ResolvedSettings, data_dir: &DataDir) -> Result<Self, SettingError> {
+        match resolved.get_required::<String>("export-engine")?.as_str() {
             "none" => Ok(Self::None),
             "files" => Ok(Self::Files(data_dir.clone())),
             "nats" => nats(resolved),
-            other => Err(resolved.invalid("export-engine", format!("`{other}` is not files, nats or none"))),
+            other => {
+                Err(resolved
+                    .invalid_setting("export-engine", format!("`{other}` is not files, nats or none")))
+            }
         }
     }
 }
 
 #[cfg(feature = "nats")]
-fn nats(resolved: &Resolved) -> Result<ExportSettings, SettingError> {
-    let credentials = resolved.optional::<String>("nats-credentials")?.map(std::path::PathBuf::from);
-    let url: String = resolved.required("nats-url")?;
-    NatsSettings::check(&url).map_err(|reason| resolved.invalid("nats-url", reason))?;
-    Ok(ExportSettings::Nats(NatsSettings { credentials, ..NatsSettings::at(url) }))
+fn nats(resolved: &ResolvedSettings) -> Result<ExportSettings, SettingError> {
+    let credentials = resolved.get_optional::<String>("nats-credentials")?.map(std::path::PathBuf::from);
+    let url: String = resolved.get_required("nats-url")?;
+    NatsSettings::check_url(&url).map_err(|reason| resolved.invalid_setting("nats-url", reason))?;
+    Ok(ExportSettings::Nats(NatsSettings { credentials, ..NatsSettings::from_url(url) }))
 }
 
 #[cfg(not(feature = "nats"))]
-fn nats(resolved: &Resolved) -> Result<ExportSettings, SettingError> {
+fn nats(resolved: &ResolvedSettings) -> Result<ExportSettings, SettingError> {
     Err(resolved.invalid("export-engine", super::not_compiled("nats")))
 }

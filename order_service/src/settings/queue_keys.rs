@@ -6,68 +6,69 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use queue::fifo::{SqsCredentials, SqsKeys};
+use queue::fifo::{SqsCredentials, SqsKeyProvider};
 use store::Outage;
 use tokio::time::Instant;
 
-use super::queues::keys_of;
+use super::queues::read_entry_keys;
 
 /// How soon a change is noticed.
-const EVERY: Duration = Duration::from_secs(3);
+const KEY_RELOAD_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The keys of one entry of the file, read again as long as they are used.
 #[derive(Debug)]
-pub(super) struct FileKeys {
+pub(super) struct SqsFileKeys {
     file: PathBuf,
     entry: String,
-    current: Arc<Mutex<(Instant, SqsCredentials)>>,
+    cached: Arc<Mutex<(Instant, SqsCredentials)>>,
     outage: Outage,
 }
 
-impl FileKeys {
+impl SqsFileKeys {
     /// Those of this entry; `read` are the ones that were there just now.
-    pub(super) fn new(file: PathBuf, entry: String, read: SqsCredentials) -> Self {
-        let current = Arc::new(Mutex::new((Instant::now(), read)));
-        Self { file, entry, current, outage: Outage::default() }
+    pub(super) fn new(file: PathBuf, entry: String, credentials: SqsCredentials) -> Self {
+        let current = Arc::new(Mutex::new((Instant::now(), credentials)));
+        Self { file, entry, cached: current, outage: Outage::default() }
     }
 
     /// The keys, and whether they were read long enough ago to be read again: by one caller.
-    fn known(&self) -> (SqsCredentials, bool) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_old = current.0.elapsed() >= EVERY;
+    fn cached_keys(&self) -> (SqsCredentials, bool) {
+        let mut current = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_old = current.0.elapsed() >= KEY_RELOAD_INTERVAL;
         if is_old {
             current.0 = Instant::now();
         }
         (current.1.clone(), is_old)
     }
 
-    async fn read(&self) -> Result<SqsCredentials, String> {
+    async fn reload_keys(&self) -> Result<SqsCredentials, String> {
         let (file, entry) = (self.file.clone(), self.entry.clone());
-        let read = store::panics::told_blocking(move || keys_of(&file, &entry)).await;
-        read.map_err(|error| error.to_string())?
+        let reading = store::panics::spawn_blocking_contained(move || read_entry_keys(&file, &entry)).await;
+        reading.map_err(|error| error.to_string())?
     }
 }
 
-impl SqsKeys for FileKeys {
-    fn current(&self) -> BoxFuture<'_, SqsCredentials> {
+impl SqsKeyProvider for SqsFileKeys {
+    fn current_credentials(&self) -> BoxFuture<'_, SqsCredentials> {
         Box::pin(async move {
-            let (known, is_old) = self.known();
+            let (cached, is_old) = self.cached_keys();
             if !is_old {
-                return known;
+                return cached;
             }
             let (file, entry) = (self.file.display().to_string(), &self.entry);
-            match self.read().await {
+            match self.reload_keys().await {
                 Ok(read) => {
-                    self.outage
-                        .worked(|_| tracing::info!(file, entry, "the keys of queues can be read again"));
-                    if read != known {
+                    self.outage.record_success(|_| {
+                        tracing::info!(file, entry, "the keys of queues can be read again")
+                    });
+                    if read != cached {
                         tracing::info!(file, entry, "the keys of queues have changed");
                     }
-                    self.current.lock().unwrap_or_else(PoisonError::into_inner).1 = read.clone();
+                    self.cached.lock().unwrap_or_else(PoisonError::into_inner).1 = read.clone();
                     read
                 }
                 Err(reason) => {
-                    self.outage.failed(|_| {
+                    self.outage.record_failure(|_| {
                         tracing::error!(
                             file,
                             entry,
@@ -76,7 +77,7 @@ impl SqsKeys for FileKeys {
                             "the keys of queues cannot be read: the old ones stay"
                         );
                     });
-                    known
+                    cached
                 }
             }
         })
@@ -98,18 +99,18 @@ mod tests {
             std::fs::write(&file, text).unwrap();
         };
         write("one");
-        let keys = FileKeys::new(file.clone(), "test".to_owned(), keys_of(&file, "test").unwrap());
-        let token = async || keys.current().await.session_token.unwrap();
+        let keys = SqsFileKeys::new(file.clone(), "test".to_owned(), read_entry_keys(&file, "test").unwrap());
+        let token = async || keys.current_credentials().await.session_token.unwrap();
         assert_eq!(token().await, "one");
         write("two");
         assert_eq!(token().await, "one", "not for each call");
-        tokio::time::advance(EVERY).await;
+        tokio::time::advance(KEY_RELOAD_INTERVAL).await;
         assert_eq!(token().await, "two");
         std::fs::write(&file, "queues: {test: {access_key_id: a}}").unwrap();
-        tokio::time::advance(EVERY).await;
+        tokio::time::advance(KEY_RELOAD_INTERVAL).await;
         assert_eq!(token().await, "two");
         write("three");
-        tokio::time::advance(EVERY).await;
+        tokio::time::advance(KEY_RELOAD_INTERVAL).await;
         assert_eq!(token().await, "three");
     }
 }

@@ -10,13 +10,13 @@ use std::time::Duration;
 use configurator::template::Env;
 use queue::fifo::{SqsAccount, SqsCredentials, SqsEngine};
 use serde::Deserialize;
-use settings::{Resolved, SettingError, Source};
+use settings::{ResolvedSettings, SettingError, SettingSource};
 
 #[cfg(feature = "sqs")]
-use super::queue_keys::FileKeys;
+use super::queue_keys::SqsFileKeys;
 
 /// The entry of what belongs to no environment.
-const DEFAULT: &str = "default";
+const DEFAULT_ENTRY: &str = "default";
 
 /// `--queue-engine` and what belongs to it, and the configurator's own.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct QueueSettings {
     /// Where the queues are.
     pub engine: QueueEngine,
     /// `--answer-queue`
-    pub answers: String,
+    pub answer_queue: String,
     /// `--block-timeout`
     pub block_timeout: Duration,
     /// `--run-retention`
@@ -81,13 +81,13 @@ impl SqsAccounts {
     pub async fn open(&self, account: &SqsAccount) -> Arc<dyn SqsEngine> {
         let entry = match self.envs.iter().find(|(_, of_env)| std::ptr::eq(*of_env, account)) {
             Some((env, _)) => env.name(),
-            None => DEFAULT,
+            None => DEFAULT_ENTRY,
         };
         let changing = self.file.clone().zip(account.credentials.clone());
         Arc::new(match changing {
             Some((file, read)) => {
-                let keys = Arc::new(FileKeys::new(file, entry.to_owned(), read));
-                queue_sqs::SqsFifo::with_keys(account, keys).await
+                let keys = Arc::new(SqsFileKeys::new(file, entry.to_owned(), read));
+                queue_sqs::SqsFifo::with_key_provider(account, keys).await
             }
             None => queue_sqs::SqsFifo::new(account).await,
         })
@@ -102,13 +102,13 @@ impl SqsAccounts {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    queues: BTreeMap<String, Entry>,
+struct SqsAccountsFile {
+    queues: BTreeMap<String, SqsAccountEntry>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct SqsAccountEntry {
     endpoint_url: Option<String>,
     region: Option<String>,
     access_key_id: Option<String>,
@@ -121,67 +121,72 @@ struct Entry {
 }
 
 /// A secret as it is given: itself, a variable, or a file.
-struct Secret {
+struct SecretReference {
     name: &'static str,
-    itself: Option<String>,
+    value: Option<String>,
     variable: Option<String>,
     file: Option<PathBuf>,
 }
 
 impl QueueSettings {
     /// From resolved settings.
-    pub fn new(resolved: &Resolved) -> Result<Self, SettingError> {
-        let answers: String = resolved.required("answer-queue")?;
-        if !configurator::template::is_queue(&answers) {
+    pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
+        let answers: String = resolved.get_required("answer-queue")?;
+        if !configurator::template::is_queue_name(&answers) {
             let reason = format!("`{answers}` is no queue name: 1 to 60 letters, digits, _ and -");
-            return Err(resolved.invalid("answer-queue", reason));
+            return Err(resolved.invalid_setting("answer-queue", reason));
         }
-        let block_timeout = resolved.duration("block-timeout")?;
+        let block_timeout = resolved.get_duration("block-timeout")?;
         if block_timeout.is_zero() {
-            return Err(resolved.invalid("block-timeout", "must be longer than 0".to_owned()));
+            return Err(resolved.invalid_setting("block-timeout", "must be longer than 0".to_owned()));
         }
-        let run_retention = resolved.duration("run-retention")?;
-        Ok(Self { engine: engine(resolved)?, answers, block_timeout, run_retention })
+        let run_retention = resolved.get_duration("run-retention")?;
+        Ok(Self { engine: read_queue_engine(resolved)?, answer_queue: answers, block_timeout, run_retention })
     }
 }
 
-fn engine(resolved: &Resolved) -> Result<QueueEngine, SettingError> {
-    let given = |name: &str| resolved.value(name).is_some_and(|value| value.from != Source::Default);
-    let implied = given("sqs-endpoint-url") || given("queues");
-    match resolved.optional::<String>("queue-engine")?.as_deref() {
+fn read_queue_engine(resolved: &ResolvedSettings) -> Result<QueueEngine, SettingError> {
+    let is_given =
+        |name: &str| resolved.get_value(name).is_some_and(|value| value.source != SettingSource::Default);
+    let implied = is_given("sqs-endpoint-url") || is_given("queues");
+    match resolved.get_optional::<String>("queue-engine")?.as_deref() {
         Some("postgres") => Ok(QueueEngine::Postgres),
         None if !implied => Ok(QueueEngine::Postgres),
         None | Some("sqs") => {
-            let compiled = SqsCompiled::check().map_err(|reason| resolved.invalid("queue-engine", reason))?;
-            accounts(resolved, compiled).map(QueueEngine::Sqs)
+            let compiled =
+                SqsCompiled::check().map_err(|reason| resolved.invalid_setting("queue-engine", reason))?;
+            read_sqs_accounts(resolved, compiled).map(QueueEngine::Sqs)
         }
         Some(other) => {
-            Err(resolved.invalid("queue-engine", format!("`{other}` is neither postgres nor sqs")))
+            Err(resolved.invalid_setting("queue-engine", format!("`{other}` is neither postgres nor sqs")))
         }
     }
 }
 
-fn accounts(resolved: &Resolved, compiled: SqsCompiled) -> Result<SqsAccounts, SettingError> {
+fn read_sqs_accounts(
+    resolved: &ResolvedSettings,
+    compiled: SqsCompiled,
+) -> Result<SqsAccounts, SettingError> {
     let flags = SqsAccount {
-        endpoint_url: resolved.optional("sqs-endpoint-url")?,
-        region: resolved.optional("sqs-region")?,
+        endpoint_url: resolved.get_optional("sqs-endpoint-url")?,
+        region: resolved.get_optional("sqs-region")?,
         credentials: None,
     };
     if let Some(url) = &flags.endpoint_url {
-        check_url(url).map_err(|reason| resolved.invalid("sqs-endpoint-url", reason))?;
+        check_sqs_url(url).map_err(|reason| resolved.invalid_setting("sqs-endpoint-url", reason))?;
     }
-    let Some(file) = resolved.optional::<String>("queues")? else {
+    let Some(file) = resolved.get_optional::<String>("queues")? else {
         let envs = Env::ALL.into_iter().map(|env| (env, flags.clone())).collect();
         return Ok(SqsAccounts { compiled, default: flags, envs, file: None });
     };
     let text = std::fs::read_to_string(&file)
-        .map_err(|error| resolved.invalid("queues", format!("{file}: {error}")))?;
+        .map_err(|error| resolved.invalid_setting("queues", format!("{file}: {error}")))?;
     let accounts = from_file(&text, flags, compiled)
-        .map_err(|reason| resolved.invalid("queues", format!("{file}: {reason}")))?;
+        .map_err(|reason| resolved.invalid_setting("queues", format!("{file}: {reason}")))?;
     Ok(SqsAccounts { file: Some(file.into()), ..accounts })
 }
 
-fn check_url(url: &str) -> Result<(), String> {
+fn check_sqs_url(url: &str) -> Result<(), String> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     // Not shown: it would be a secret.
     if rest.unwrap_or(url).contains('@') {
@@ -197,21 +202,21 @@ fn check_url(url: &str) -> Result<(), String> {
 
 /// The keys of one entry of a file as they are now.
 #[cfg(feature = "sqs")]
-pub(super) fn keys_of(file: &Path, entry: &str) -> Result<SqsCredentials, String> {
+pub(super) fn read_entry_keys(file: &Path, entry: &str) -> Result<SqsCredentials, String> {
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let mut file: File = reconcile::yaml::from_str(&text)?;
-    let keys = file.queues.remove(entry).map(|entry| entry.credentials()).transpose()?.flatten();
+    let mut file: SqsAccountsFile = reconcile::yaml::from_str(&text)?;
+    let keys = file.queues.remove(entry).map(|entry| entry.into_credentials()).transpose()?.flatten();
     keys.ok_or_else(|| format!("{entry} has no keys any more"))
 }
 
 /// What an entry does not say is as the flags say.
 fn from_file(text: &str, flags: SqsAccount, compiled: SqsCompiled) -> Result<SqsAccounts, String> {
-    let file: File = reconcile::yaml::from_str(text)?;
+    let file: SqsAccountsFile = reconcile::yaml::from_str(text)?;
     let mut accounts = SqsAccounts { compiled, default: flags.clone(), envs: BTreeMap::new(), file: None };
     for (name, entry) in file.queues {
-        let account = entry.account(&flags).map_err(|reason| format!("{name}: {reason}"))?;
+        let account = entry.into_account(&flags).map_err(|reason| format!("{name}: {reason}"))?;
         match name.as_str() {
-            DEFAULT => accounts.default = account,
+            DEFAULT_ENTRY => accounts.default = account,
             env => {
                 let env =
                     env.parse::<Env>().map_err(|_| format!("`{env}` is not dev, test, prod or default"))?;
@@ -222,13 +227,13 @@ fn from_file(text: &str, flags: SqsAccount, compiled: SqsCompiled) -> Result<Sqs
     Ok(accounts)
 }
 
-impl Entry {
-    fn account(self, flags: &SqsAccount) -> Result<SqsAccount, String> {
+impl SqsAccountEntry {
+    fn into_account(self, flags: &SqsAccount) -> Result<SqsAccount, String> {
         if let Some(url) = &self.endpoint_url {
-            check_url(url)?;
+            check_sqs_url(url)?;
         }
         let (endpoint_url, region) = (self.endpoint_url.clone(), self.region.clone());
-        let credentials = self.credentials()?;
+        let credentials = self.into_credentials()?;
         Ok(SqsAccount {
             endpoint_url: endpoint_url.or_else(|| flags.endpoint_url.clone()),
             region: region.or_else(|| flags.region.clone()),
@@ -236,16 +241,16 @@ impl Entry {
         })
     }
 
-    fn credentials(self) -> Result<Option<SqsCredentials>, String> {
-        let secret = Secret {
+    fn into_credentials(self) -> Result<Option<SqsCredentials>, String> {
+        let secret = SecretReference {
             name: "secret_access_key",
-            itself: self.secret_access_key,
+            value: self.secret_access_key,
             variable: self.secret_access_key_env,
             file: self.secret_access_key_file,
         };
-        let token = Secret {
+        let token = SecretReference {
             name: "session_token",
-            itself: self.session_token,
+            value: self.session_token,
             variable: self.session_token_env,
             file: self.session_token_file,
         };
@@ -260,10 +265,10 @@ impl Entry {
     }
 }
 
-impl Secret {
+impl SecretReference {
     fn read(self) -> Result<Option<String>, String> {
         let name = self.name;
-        match (self.itself, self.variable, self.file) {
+        match (self.value, self.variable, self.file) {
             (None, None, None) => Ok(None),
             (Some(secret), None, None) => Ok(Some(secret)),
             (None, Some(variable), None) => match std::env::var(&variable) {

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use ledger::Ledger;
-use ledger::aggregates::{Aggregator, pass};
+use ledger::aggregates::{Aggregator, run_aggregation_pass};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
-use tasks::{Attempt, Handler, TaskError};
+use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 use tokio::time::timeout;
 
 /// A pass that takes longer is tried again: what it has done until then is done.
-const MOST_TIME: Duration = Duration::from_secs(600);
+const AGGREGATE_PASS_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Forces a pass of the aggregator on every shard.
-pub struct LedgerAggregates {
+pub struct AggregatePassHandler {
     /// Its ledger.
     pub ledger: Arc<Ledger>,
 }
@@ -23,32 +23,35 @@ pub struct LedgerAggregates {
 /// It takes none.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Params {}
+pub struct AggregatePassParams {}
 
-impl Handler for LedgerAggregates {
+impl TaskHandler for AggregatePassHandler {
     const TASK_TYPE: &'static str = "ledger.aggregates";
-    type Params = Params;
+    type Params = AggregatePassParams;
 
-    async fn run(&self, _: &Attempt, _: Params) -> Result<Json, TaskError> {
-        let shards = self.ledger.shards.all().iter().zip(self.ledger.wakes.iter());
+    async fn run(&self, _: &TaskAttempt, _: AggregatePassParams) -> Result<Json, TaskAttemptError> {
+        let shards = self.ledger.shards.all().iter().zip(self.ledger.sequence_notifiers.iter());
         // All of them, also if one fails.
         let passes = shards.map(async |(shard, wake)| {
             let (types, wake) = (self.ledger.types.clone(), wake.clone());
-            let aggregator = Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, wake };
-            (shard, timeout(MOST_TIME, pass(aggregator)).await)
+            let aggregator =
+                Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, notifier: wake };
+            (shard, timeout(AGGREGATE_PASS_TIMEOUT, run_aggregation_pass(aggregator)).await)
         });
         let (mut outcome, mut failed) = (Map::new(), Vec::new());
-        for (shard, passed) in join_all(passes).await {
-            match passed {
+        for (shard, result) in join_all(passes).await {
+            match result {
                 Ok(Ok(seq)) => drop(outcome.insert(shard.name.clone(), json!({"aggregated_seq": seq}))),
                 Ok(Err(error)) => failed.push(format!("shard {}: {error}", shard.name)),
-                Err(_) => failed.push(format!("shard {}: not done in {MOST_TIME:?}", shard.name)),
+                Err(_) => {
+                    failed.push(format!("shard {}: not done in {AGGREGATE_PASS_TIMEOUT:?}", shard.name))
+                }
             }
         }
         if failed.is_empty() {
             Ok(Json::Object(outcome))
         } else {
-            Err(TaskError::Temporary(failed.join("; ")))
+            Err(TaskAttemptError::Temporary(failed.join("; ")))
         }
     }
 }

@@ -5,58 +5,61 @@ mod partitions;
 
 use std::sync::Arc;
 
-use events::Events;
+use events::EventStore;
 use events::configs;
-use events::task_types::{EmitEvent, HttpRequest, Noop};
+use events::task_types::{EmitEvent, HttpRequest, NoopTask};
 use ledger::Ledger;
 use reconcile::{Bundle, Diagnostic};
 use tasks::schedule;
-use tasks::{Handlers, TaskType};
+use tasks::{TaskHandlers, TaskType};
 
-use aggregates::LedgerAggregates;
+use aggregates::AggregatePassHandler;
 use ledger::partitions::Retention;
-use partitions::LedgerPartitions;
+use partitions::PartitionMaintenanceHandler;
 pub use partitions::months_ahead;
 
-use crate::events::{ConfiguratorRun, Place, ProcessOrders, StartRuns};
+use crate::events::{ConfiguratorRunHandler, ConfiguratorRunner, OrderProcessor, ProcessOrdersHandler};
 
 /// All types of task.
 pub const TASK_TYPES: [TaskType; 7] = [
-    TaskType::of::<LedgerPartitions>(),
-    TaskType::of::<LedgerAggregates>(),
-    TaskType::of::<HttpRequest>(),
-    TaskType::of::<ProcessOrders>(),
-    TaskType::of::<ConfiguratorRun>(),
-    TaskType::of::<EmitEvent>(),
-    TaskType::of::<Noop>(),
+    TaskType::of_handler::<PartitionMaintenanceHandler>(),
+    TaskType::of_handler::<AggregatePassHandler>(),
+    TaskType::of_handler::<HttpRequest>(),
+    TaskType::of_handler::<ProcessOrdersHandler>(),
+    TaskType::of_handler::<ConfiguratorRunHandler>(),
+    TaskType::of_handler::<EmitEvent>(),
+    TaskType::of_handler::<NoopTask>(),
 ];
 
 /// What tasks need.
-pub struct Means {
+pub struct TaskHandlerDependencies {
     /// The ledger.
     pub ledger: Arc<Ledger>,
     /// How long its events are kept.
     pub retention: Retention,
     /// Processes orders.
-    pub orders: Arc<dyn Place>,
+    pub orders: Arc<dyn OrderProcessor>,
     /// Runs graphs.
-    pub runs: Arc<dyn StartRuns>,
+    pub runs: Arc<dyn ConfiguratorRunner>,
     /// Emits events.
-    pub events: Events,
+    pub events: EventStore,
     /// Sends webhooks.
     pub webhooks: HttpRequest,
 }
 
 /// What carries them out.
-pub fn handlers(means: Means) -> Handlers {
-    Handlers::default()
-        .with(LedgerPartitions { ledger: means.ledger.clone(), retention: means.retention })
-        .with(LedgerAggregates { ledger: means.ledger })
-        .with(means.webhooks)
-        .with(ProcessOrders(means.orders))
-        .with(ConfiguratorRun(means.runs))
-        .with(EmitEvent(means.events))
-        .with(Noop)
+pub fn build_task_handlers(dependencies: TaskHandlerDependencies) -> TaskHandlers {
+    TaskHandlers::default()
+        .with_handler(PartitionMaintenanceHandler {
+            ledger: dependencies.ledger.clone(),
+            retention: dependencies.retention,
+        })
+        .with_handler(AggregatePassHandler { ledger: dependencies.ledger })
+        .with_handler(dependencies.webhooks)
+        .with_handler(ProcessOrdersHandler(dependencies.orders))
+        .with_handler(ConfiguratorRunHandler(dependencies.runs))
+        .with_handler(EmitEvent(dependencies.events))
+        .with_handler(NoopTask)
 }
 
 /// Looks at the schedules of a bundle.

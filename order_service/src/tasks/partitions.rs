@@ -5,18 +5,18 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use ledger::Ledger;
-use ledger::partitions::{Maintained, Retention, Terms, maintain};
+use ledger::partitions::{PartitionOptions, PartitionReport, Retention, maintain_partitions};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
-use tasks::schedule::Scheduled;
-use tasks::{Attempt, Handler, TaskError};
+use tasks::schedule::TaskSchedule;
+use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 
 /// Months made ahead, unless the task says otherwise; and at most.
-const AHEAD: u32 = 3;
-const MOST_AHEAD: u32 = 120;
+const DEFAULT_MONTHS_AHEAD: u32 = 3;
+const MAX_MONTHS_AHEAD: u32 = 120;
 
 /// Makes and drops months on every shard.
-pub struct LedgerPartitions {
+pub struct PartitionMaintenanceHandler {
     /// Its ledger.
     pub ledger: Arc<Ledger>,
     /// How long events are kept.
@@ -26,70 +26,83 @@ pub struct LedgerPartitions {
 /// How.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub struct PartitionMaintenanceParams {
     /// Months after the present one that are to have partitions.
     #[serde(default)]
-    ahead: Ahead,
+    ahead: MonthsAhead,
 }
 
 /// A number of months.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "u32")]
-struct Ahead(u32);
+struct MonthsAhead(u32);
 
-impl Default for Ahead {
+impl Default for MonthsAhead {
     fn default() -> Self {
-        Self(AHEAD)
+        Self(DEFAULT_MONTHS_AHEAD)
     }
 }
 
-impl TryFrom<u32> for Ahead {
+impl TryFrom<u32> for MonthsAhead {
     type Error = String;
 
     fn try_from(ahead: u32) -> Result<Self, String> {
-        if ahead <= MOST_AHEAD { Ok(Self(ahead)) } else { Err(format!("at most {MOST_AHEAD} months ahead")) }
+        if ahead <= MAX_MONTHS_AHEAD {
+            Ok(Self(ahead))
+        } else {
+            Err(format!("at most {MAX_MONTHS_AHEAD} months ahead"))
+        }
     }
 }
 
 /// The months after the present one for which these schedules make partitions; without any, those that a task makes by
 /// itself.
-pub fn months_ahead(schedules: &[Scheduled]) -> u32 {
-    let ours = schedules.iter().filter(|scheduled| scheduled.task_type == LedgerPartitions::TASK_TYPE);
-    let params = ours.filter_map(|scheduled| serde_json::from_value::<Params>(json!(scheduled.params)).ok());
-    params.map(|params| params.ahead.0).max().unwrap_or(AHEAD)
+pub fn months_ahead(schedules: &[TaskSchedule]) -> u32 {
+    let own_schedules =
+        schedules.iter().filter(|scheduled| scheduled.task_type == PartitionMaintenanceHandler::TASK_TYPE);
+    let params = own_schedules.filter_map(|scheduled| {
+        serde_json::from_value::<PartitionMaintenanceParams>(json!(scheduled.params)).ok()
+    });
+    params.map(|params| params.ahead.0).max().unwrap_or(DEFAULT_MONTHS_AHEAD)
 }
 
-impl Handler for LedgerPartitions {
+impl TaskHandler for PartitionMaintenanceHandler {
     const TASK_TYPE: &'static str = "ledger.partitions";
-    type Params = Params;
+    type Params = PartitionMaintenanceParams;
 
-    async fn run(&self, _: &Attempt, params: Params) -> Result<Json, TaskError> {
-        let terms = Terms { ahead: params.ahead.0, retention: self.retention };
-        let types = self.ledger.types.now();
+    async fn run(
+        &self,
+        _: &TaskAttempt,
+        params: PartitionMaintenanceParams,
+    ) -> Result<Json, TaskAttemptError> {
+        let options = PartitionOptions { months_ahead: params.ahead.0, retention: self.retention };
+        let types = self.ledger.types.current();
         // All of them, also if one fails.
         let shards = self.ledger.shards.all().iter();
-        let maintained = shards.map(async |shard| (shard, maintain(shard, &types, terms).await));
+        let maintained = shards.map(async |shard| (shard, maintain_partitions(shard, &types, options).await));
         let (mut outcome, mut failed) = (Map::new(), Vec::new());
         for (shard, maintained) in join_all(maintained).await {
             match maintained {
-                Ok(maintained) => drop(outcome.insert(shard.name.clone(), shown(&maintained))),
+                Ok(maintained) => {
+                    drop(outcome.insert(shard.name.clone(), partition_report_json(&maintained)))
+                }
                 Err(error) => failed.push(format!("shard {}: {error}", shard.name)),
             }
         }
         if failed.is_empty() {
             Ok(Json::Object(outcome))
         } else {
-            Err(TaskError::Temporary(failed.join("; ")))
+            Err(TaskAttemptError::Temporary(failed.join("; ")))
         }
     }
 }
 
-fn shown(maintained: &Maintained) -> Json {
+fn partition_report_json(report: &PartitionReport) -> Json {
     let month = |month: &DateTime<Utc>| month.format("%Y-%m").to_string();
     let months = |all: &[DateTime<Utc>]| all.iter().map(month).collect::<Vec<_>>();
-    let kept = maintained.kept.iter().map(|kept| (month(&kept.month), Json::from(kept.reason.clone())));
+    let kept = report.retained.iter().map(|kept| (month(&kept.month), Json::from(kept.reason.clone())));
     json!({
-        "created": months(&maintained.created), "dropped": months(&maintained.dropped),
+        "created": months(&report.created), "dropped": months(&report.dropped),
         "kept": kept.collect::<Map<_, _>>(),
     })
 }

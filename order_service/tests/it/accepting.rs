@@ -3,29 +3,29 @@
 use std::collections::HashMap;
 
 use futures::future::join_all;
-use order_service::orders::{AcceptError, State};
-use store::testing::{control_database, run};
+use order_service::orders::{AcceptError, OrderState};
+use store::testing::{create_control_database, run_test};
 
 use crate::harness::{Process, proceed};
 
 #[test]
 fn a_request_with_an_order_of_another_product_is_refused_whole() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let process = Process::working(&pool, proceed(&pool)).await;
         process.accept(&[(1, 1), (2, 2)]).await.unwrap();
         let refused = process.accept(&[(3, 3), (2, 9), (4, 4), (1, 8)]).await;
         assert!(matches!(refused, Err(AcceptError::OtherProduct(ids)) if ids == [2, 1]));
         for order_id in [3, 4] {
-            assert!(order_service::orders::get(&pool, order_id).await.unwrap().is_none());
+            assert!(order_service::orders::get_order(&pool, order_id).await.unwrap().is_none());
         }
     });
 }
 
 #[test]
 fn concurrent_requests_for_the_same_orders_accept_each_once() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let replicas =
             [Process::working(&pool, proceed(&pool)).await, Process::working(&pool, proceed(&pool)).await];
         let mut conflicts = 0;
@@ -60,8 +60,8 @@ fn concurrent_requests_for_the_same_orders_accept_each_once() {
 
 #[test]
 fn every_id_and_product_is_a_valid_one() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let process = Process::working(&pool, proceed(&pool)).await;
         let limits = [i32::MIN, -1, 0, 1, i32::MAX];
         let orders: Vec<(i32, i32)> =
@@ -69,7 +69,7 @@ fn every_id_and_product_is_a_valid_one() {
         process.accept(&orders).await.unwrap();
         for (order_id, product_id) in orders {
             let order = process.ended(order_id).await;
-            assert_eq!((order.product_id, order.state), (product_id, State::ProcessFinished));
+            assert_eq!((order.product_id, order.state), (product_id, OrderState::ProcessFinished));
         }
     });
 }

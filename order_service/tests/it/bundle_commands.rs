@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use store::PgConnectOptions;
-use store::testing::{control_database_options, pool, run};
+use store::testing::{control_database_options, open_test_pool, run_test};
 
 use super::bundles::{copy, edit};
 
@@ -95,9 +95,9 @@ fn wrong_usage_exits_2() {
 
 #[test]
 fn a_dry_run_works_for_a_user_who_may_only_read() {
-    run(async {
+    run_test(async {
         let options = control_database_options().await;
-        let owner = pool(options.clone()).await;
+        let owner = open_test_pool(options.clone()).await;
         let role = format!("reader_{}", options.get_database().unwrap());
         let grants = format!(
             "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA public TO {role};
@@ -125,9 +125,9 @@ fn a_dry_run_works_for_a_user_who_may_only_read() {
 
 #[test]
 fn a_run_that_is_killed_in_the_middle_leaves_nothing() {
-    run(async {
+    run_test(async {
         let options = control_database_options().await;
-        let owner = pool(options.clone()).await;
+        let owner = open_test_pool(options.clone()).await;
         let folder = copy();
         let (url, dir) = (url(&options, options.get_username()), folder.path().to_str().unwrap().to_owned());
         let args = ["reconcile", "--bundle", &dir, "--database-url", &url];
@@ -173,9 +173,9 @@ async fn owned(pool: &PgPool) -> Vec<String> {
 
 #[test]
 fn a_folder_that_is_no_bundle_is_no_wish_to_delete_everything() {
-    run(async {
+    run_test(async {
         let options = control_database_options().await;
-        let owner = pool(options.clone()).await;
+        let owner = open_test_pool(options.clone()).await;
         let (folder, url) = (copy(), url(&options, options.get_username()));
         let config =
             "$schema: /events/action-config-1.yml\nname: c\non: [{event: e}]\naction: {task: noop}\n";
@@ -238,7 +238,7 @@ fn a_folder_that_is_no_bundle_is_no_wish_to_delete_everything() {
 
 #[test]
 fn a_name_that_says_two_things_or_nothing_is_wrong_usage() {
-    run(async {
+    run_test(async {
         let options = control_database_options().await;
         let (folder, url) = (copy(), url(&options, options.get_username()));
         let dir = folder.path().to_str().unwrap();

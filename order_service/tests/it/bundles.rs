@@ -4,12 +4,15 @@ use std::path::Path;
 
 use futures::future::join_all;
 use ledger::sharding::{Shard, ShardMap};
-use order_service::bundle::{OpenShard, ShardSet, Targets, ensure_builtin, ensure_first, problems, runtime};
-use order_service::postings::load_rules;
+use order_service::bundle::{
+    ReconcileTargets, ShardOpener, ShardSet, ensure_builtin_bundle, ensure_initial_bundle,
+    find_bundle_problems, reconcile_runtime,
+};
+use order_service::postings::load_posting_rules;
 use reconcile::plan::Action;
 use reconcile::{Bundle, Owner, Place, Report, Request};
 use sqlx::PgPool;
-use store::testing::{control_database, run, shard_database};
+use store::testing::{create_control_database, create_shard_database, run_test};
 
 /// A copy of the built-in bundle in a folder of its own, to be changed.
 pub fn copy() -> tempfile::TempDir {
@@ -55,7 +58,7 @@ fn request(integrations: &[&str], dry_run: bool) -> Request {
 const CONTROL: [&str; 3] = ["ledger-types", "postings", "schedules"];
 
 async fn reconcile(pool: &PgPool, shards: &[Shard], bundle: &Bundle, request: &Request) -> Report {
-    let runtime = runtime(&Targets::new(pool.clone(), ShardSet::of(shards)));
+    let runtime = reconcile_runtime(&ReconcileTargets::new(pool.clone(), ShardSet::from_open_shards(shards)));
     runtime.run(bundle, request).await.unwrap()
 }
 
@@ -81,50 +84,50 @@ const BUILTIN: [&str; 4] = [
 
 #[test]
 fn a_new_database_gets_the_built_in_bundle_once() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         // As many services as start at once.
-        for done in join_all((0..8).map(|_| ensure_builtin(&pool))).await {
+        for done in join_all((0..8).map(|_| ensure_builtin_bundle(&pool))).await {
             done.unwrap();
         }
         assert_eq!(names(&pool).await, BUILTIN);
-        let rules = load_rules(&pool).await.unwrap().unwrap();
+        let rules = load_posting_rules(&pool).await.unwrap().unwrap();
         assert_eq!((rules.version, rules.owner, rules.rules.len()), (1, Owner::Builtin, 1));
         // Later starts change nothing, whatever became of it.
         sqlx::query("DELETE FROM ledger_types WHERE kind = 'lock'").execute(&pool).await.unwrap();
-        ensure_builtin(&pool).await.unwrap();
+        ensure_builtin_bundle(&pool).await.unwrap();
         assert_eq!(names(&pool).await.len(), 3);
-        assert_eq!(load_rules(&pool).await.unwrap().unwrap().version, 1);
+        assert_eq!(load_posting_rules(&pool).await.unwrap().unwrap().version, 1);
     });
 }
 
 #[test]
 fn a_database_that_was_reconciled_gets_nothing_by_itself() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let without = tempfile::tempdir().unwrap();
         let queue = "$schema: /queues/queue-1.yml\nname: q\nenvs: [dev]\n";
         std::fs::write(without.path().join("q.yaml"), queue).unwrap();
         let report = reconcile(&pool, &[], &read(&without), &request(&["ledger-types"], false)).await;
         assert_eq!((counts(&report), report.succeeded()), ([0; 4], true), "{report}");
-        ensure_builtin(&pool).await.unwrap();
+        ensure_builtin_bundle(&pool).await.unwrap();
         assert_eq!(names(&pool).await, Vec::<String>::new());
-        assert!(load_rules(&pool).await.unwrap().is_none());
+        assert!(load_posting_rules(&pool).await.unwrap().is_none());
     });
 }
 
 #[test]
 fn the_same_bundle_changes_nothing_and_another_is_the_next_version() {
-    run(async {
-        let pool = control_database().await;
-        ensure_builtin(&pool).await.unwrap();
+    run_test(async {
+        let pool = create_control_database().await;
+        ensure_builtin_bundle(&pool).await.unwrap();
         let folder = copy();
         let all = request(&CONTROL, false);
         for _ in 0..2 {
             let report = reconcile(&pool, &[], &read(&folder), &all).await;
             assert_eq!((counts(&report), report.succeeded()), ([0; 4], true), "{report}");
         }
-        assert_eq!(load_rules(&pool).await.unwrap().unwrap().version, 1);
+        assert_eq!(load_posting_rules(&pool).await.unwrap().unwrap().version, 1);
         edit(&folder, "postings/order_processed.yaml", "debit: \"1\"", "debit: \"2\"");
         let report = reconcile(&pool, &[], &read(&folder), &all).await;
         assert!(
@@ -133,7 +136,7 @@ fn the_same_bundle_changes_nothing_and_another_is_the_next_version() {
                 .contains("~ update posting_rule order_processed\n      events[0].debit: \"1\" -> \"2\"\n"),
             "{report}"
         );
-        let rules = load_rules(&pool).await.unwrap().unwrap();
+        let rules = load_posting_rules(&pool).await.unwrap().unwrap();
         assert_eq!((rules.version, rules.owner), (2, Owner::Bundle));
         for change in
             ["UPDATE posting_rules SET rules = '[]'", "DELETE FROM posting_rules", "TRUNCATE posting_rules"]
@@ -159,7 +162,7 @@ fn references_that_lead_nowhere_are_told_with_file_line_and_field() {
     edit(&folder, "ledger/storage_lock.yaml", "shard_key: [storage_id]", "shard_key: [storage]");
     // A type whose own file is wrong is not also said to be missing.
     edit(&folder, "ledger/pickup_point_inflow.yaml", "aggregate: day", "aggregate: week");
-    let told: Vec<String> = problems(&read(&folder)).iter().map(ToString::to_string).collect();
+    let told: Vec<String> = find_bundle_problems(&read(&folder)).iter().map(ToString::to_string).collect();
     let expected = [
         "ledger/pickup_point_inflow.yaml:13: aggregate: `week` is not allowed (allowed: hour, day, month)",
         "ledger/storage_lock.yaml:6: shard_key[0]: `storage` is no attribute of this type, did you mean `storage_id`? (allowed: storage_id)",
@@ -169,14 +172,14 @@ fn references_that_lead_nowhere_are_told_with_file_line_and_field() {
     let expected = expected.map(|line| format!("{}/{line}", folder.path().display()));
     assert_eq!(told, expected);
     edit(&folder, "ledger/pickup_point_inflow.yaml", "aggregate: week", "aggregate: day");
-    let told: Vec<String> = problems(&read(&folder)).iter().map(ToString::to_string).collect();
+    let told: Vec<String> = find_bundle_problems(&read(&folder)).iter().map(ToString::to_string).collect();
     assert!(told.iter().any(|line| line.contains("order_processed.yaml:15: events[1].attributes.product: pickup_point_inflow has no attribute `product`")), "{told:#?}");
 }
 
 #[test]
 fn rules_wait_for_the_types_they_refer_to() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let folder = copy();
         for dry_run in [true, false] {
             let report = reconcile(&pool, &[], &read(&folder), &request(&["postings"], dry_run)).await;
@@ -207,9 +210,9 @@ fn other_types() -> tempfile::TempDir {
 
 #[test]
 fn types_and_the_rules_that_refer_to_them_are_replaced_in_one_run() {
-    run(async {
-        let pool = control_database().await;
-        ensure_builtin(&pool).await.unwrap();
+    run_test(async {
+        let pool = create_control_database().await;
+        ensure_builtin_bundle(&pool).await.unwrap();
         let folder = other_types();
         for dry_run in [true, false] {
             let report = reconcile(&pool, &[], &read(&folder), &request(&CONTROL, dry_run)).await;
@@ -224,9 +227,9 @@ fn types_and_the_rules_that_refer_to_them_are_replaced_in_one_run() {
 
 #[test]
 fn a_type_is_in_use_by_rules_by_what_is_on_the_shards_and_by_orders_to_be_posted() {
-    run(async {
-        let pool = control_database().await;
-        ensure_builtin(&pool).await.unwrap();
+    run_test(async {
+        let pool = create_control_database().await;
+        ensure_builtin_bundle(&pool).await.unwrap();
         let folder = other_types();
         let refusal = async |shards: &[Shard], integrations: &[&str]| {
             let report = reconcile(&pool, shards, &read(&folder), &request(integrations, true)).await;
@@ -235,10 +238,10 @@ fn a_type_is_in_use_by_rules_by_what_is_on_the_shards_and_by_orders_to_be_posted
         let rule = refusal(&[], &["ledger-types"]).await;
         assert!(rule.starts_with("it is in use (the posting rule order_processed refers to it)"), "{rule}");
 
-        let map = ShardMap::equal(vec![None; 4]).unwrap();
+        let map = ShardMap::with_equal_ranges(vec![None; 4]).unwrap();
         let shards: Vec<Shard> = join_all(map.shards().iter().map(async |place| {
             let (name, range) = (place.name.clone(), place.range);
-            Shard { name, range, pool: shard_database().await }
+            Shard { name, range, pool: create_shard_database().await }
         }))
         .await;
         assert_eq!(refusal(&shards, &CONTROL).await, "");
@@ -263,15 +266,15 @@ fn a_type_is_in_use_by_rules_by_what_is_on_the_shards_and_by_orders_to_be_posted
 
 #[test]
 fn a_shard_that_is_away_leaves_types_alone_only_where_it_matters() {
-    run(async {
-        let pool = control_database().await;
-        ensure_builtin(&pool).await.unwrap();
+    run_test(async {
+        let pool = create_control_database().await;
+        ensure_builtin_bundle(&pool).await.unwrap();
         let folder = copy();
         let run = async || {
-            let open: OpenShard =
+            let open: ShardOpener =
                 Box::new(|_| Box::pin(std::future::ready(Err("shard s1 is away".to_owned()))));
             let shards = ShardSet::new(vec!["s1".to_owned()], open);
-            let runtime = runtime(&Targets::new(pool.clone(), shards));
+            let runtime = reconcile_runtime(&ReconcileTargets::new(pool.clone(), shards));
             runtime.run(&read(&folder), &request(&["ledger-types"], false)).await.unwrap()
         };
         edit(&folder, "ledger/storage_lock.yaml", "description: Guards", "description: It guards");
@@ -285,19 +288,19 @@ fn a_shard_that_is_away_leaves_types_alone_only_where_it_matters() {
 
 #[test]
 fn a_service_may_begin_with_a_bundle_of_its_own_but_only_with_a_sound_one() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let folder = copy();
         edit(&folder, "ledger/storage_lock.yaml", "shard_key: [storage_id]", "shard_key: []");
         let place = Place::Folder(folder.path().to_owned());
-        let refused = ensure_first(&pool, &place).await.unwrap_err().to_string();
+        let refused = ensure_initial_bundle(&pool, &place).await.unwrap_err().to_string();
         assert!(refused.contains("storage_lock.yaml:6: shard_key: "), "{refused}");
         assert_eq!(names(&pool).await, Vec::<String>::new());
         std::fs::remove_file(folder.path().join("ledger/storage_lock.yaml")).unwrap();
-        ensure_first(&pool, &place).await.unwrap();
+        ensure_initial_bundle(&pool, &place).await.unwrap();
         let expected = ["pickup_point_inflow bundle", "storage_outflow bundle", "storage_state bundle"];
         assert_eq!(names(&pool).await, expected);
         // By then it is not even looked at.
-        ensure_first(&pool, &Place::Folder("/nowhere".into())).await.unwrap();
+        ensure_initial_bundle(&pool, &Place::Folder("/nowhere".into())).await.unwrap();
     });
 }

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use order_service::orders::{State, get};
-use store::testing::{control_database_options, pool, run};
+use order_service::orders::{OrderState, get_order};
+use store::testing::{control_database_options, open_test_pool, run_test};
 
 use crate::harness::{Process, data, proceed};
 
 #[test]
 fn every_accepted_order_ends_though_connections_are_cut() {
-    run(async {
+    run_test(async {
         let options = control_database_options().await;
         let name = options.get_database().unwrap().to_owned();
-        let served = pool(options.clone()).await;
+        let served = open_test_pool(options.clone()).await;
         let process = Arc::new(Process::working(&served, proceed(&served)).await);
-        let cutter = pool(options.database("postgres")).await;
+        let cutter = open_test_pool(options.database("postgres")).await;
         let (stop, cuts) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let cutting = tokio::spawn({
             let (stop, cuts, name) = (stop.clone(), cuts.clone(), name.clone());
@@ -50,11 +50,11 @@ fn every_accepted_order_ends_though_connections_are_cut() {
         cutting.await.unwrap();
         for (order_id, _) in &accepted {
             let order = process.ended(*order_id).await;
-            assert_eq!((order.state, order.data), (State::ProcessFinished, Some(data(*order_id))));
+            assert_eq!((order.state, order.data), (OrderState::ProcessFinished, Some(data(*order_id))));
         }
         for (order_id, _) in &doubtful {
-            if get(&process.pool, *order_id).await.unwrap().is_some() {
-                assert_eq!(process.ended(*order_id).await.state, State::ProcessFinished);
+            if get_order(&process.pool, *order_id).await.unwrap().is_some() {
+                assert_eq!(process.ended(*order_id).await.state, OrderState::ProcessFinished);
             }
         }
         println!("{} accepted, {} in doubt, {cuts:?} connections cut", accepted.len(), doubtful.len());

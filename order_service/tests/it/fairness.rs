@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use order_service::orders::{State, Work};
-use order_service::pipeline::{Action, Proceed, StageError, Stages};
-use store::testing::{control_database, run};
+use order_service::orders::{OrderAttempt, OrderState};
+use order_service::pipeline::{PassThrough, StageAction, StageActions, StageError};
+use store::testing::{create_control_database, run_test};
 use tokio::sync::Semaphore;
 
 use crate::harness::{OwnData, Process};
@@ -22,8 +22,8 @@ struct Gate {
     failing: fn(i32) -> bool,
 }
 
-impl Action for Gate {
-    fn run<'a>(&'a self, order: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
+impl StageAction for Gate {
+    fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(async move {
             if order.attempts == 0 && (self.failing)(order.order_id) {
                 return Err(StageError::Transient("not yet".to_owned()));
@@ -42,10 +42,11 @@ impl Gate {
 }
 
 async fn gated(failing: fn(i32) -> bool) -> (Process, Arc<Gate>) {
-    let pool = control_database().await;
+    let pool = create_control_database().await;
     let (open, passed) = (Semaphore::new(0), Mutex::default());
     let gate = Arc::new(Gate { inner: OwnData::new(&pool), open, passed, failing });
-    let stages = Stages { start: Arc::new(Proceed), external: gate.clone(), finish: Arc::new(Proceed) };
+    let stages =
+        StageActions { start: Arc::new(PassThrough), external: gate.clone(), finish: Arc::new(PassThrough) };
     (Process::working(&pool, stages).await, gate)
 }
 
@@ -55,7 +56,7 @@ fn orders(ids: std::ops::Range<i32>) -> Vec<(i32, i32)> {
 
 #[test]
 fn a_single_order_does_not_wait_for_all_of_a_large_request() {
-    run(async {
+    run_test(async {
         let (process, gate) = gated(|_| false).await;
         process.accept(&orders(0..5000)).await.unwrap();
         process.accept(&orders(5000..10_000)).await.unwrap();
@@ -64,7 +65,7 @@ fn a_single_order_does_not_wait_for_all_of_a_large_request() {
         }
         gate.open.add_permits(100_000);
         for single in 20_000..20_003 {
-            assert_eq!(process.ended(single).await.state, State::ProcessFinished);
+            assert_eq!(process.ended(single).await.state, OrderState::ProcessFinished);
             // Sixteen are in the pipeline when it comes; then the five requests take turns.
             assert!(gate.place_of(single) < 16 + 5 * 3, "it was number {}", gate.place_of(single));
         }
@@ -74,7 +75,7 @@ fn a_single_order_does_not_wait_for_all_of_a_large_request() {
 
 #[test]
 fn what_was_tried_before_comes_behind_what_is_new_but_has_its_share() {
-    run(async {
+    run_test(async {
         let (process, gate) = gated(|order_id| order_id < 1000).await;
         // Their second attempts fill the half of the pipeline that they may have, and wait.
         process.accept(&orders(0..1000)).await.unwrap();
@@ -89,7 +90,7 @@ fn what_was_tried_before_comes_behind_what_is_new_but_has_its_share() {
         assert!((200..=350).contains(&new), "{new} of the first 400 were new");
         gate.open.add_permits(100_000);
         for order_id in [0, 500, 999, 10_399] {
-            assert_eq!(process.ended(order_id).await.state, State::ProcessFinished);
+            assert_eq!(process.ended(order_id).await.state, OrderState::ProcessFinished);
         }
     });
 }

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use order_service::orders::State::{Failed, ProcessFinished};
-use order_service::orders::{Callback, GiveUp, Work};
-use order_service::pipeline::{Action, Proceed, StageError, Stages};
-use store::testing::{control_database, run};
+use order_service::orders::OrderState::{Failed, ProcessFinished};
+use order_service::orders::{GiveUpPolicy, OrderAttempt, OrderCallback};
+use order_service::pipeline::{PassThrough, StageAction, StageActions, StageError};
+use store::testing::{create_control_database, run_test};
 
 use crate::harness::{GIVE_UP, OwnData, Process, data, proceed};
 
 /// Time is up at once: attempts alone hold an order back.
-const AT_ONCE: GiveUp = GiveUp { after: Duration::ZERO, attempts: 10, ..GIVE_UP };
+const AT_ONCE: GiveUpPolicy = GiveUpPolicy { after: Duration::ZERO, min_attempts: 10, ..GIVE_UP };
 
 /// Fails so often, then goes on.
 #[derive(Default)]
@@ -23,8 +23,8 @@ struct FailsFor {
     failed: AtomicUsize,
 }
 
-impl Action for FailsFor {
-    fn run<'a>(&'a self, _: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
+impl StageAction for FailsFor {
+    fn run<'a>(&'a self, _: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
         let fails = self.failed.fetch_add(1, Ordering::SeqCst) < self.times;
         let outcome = if fails { Err(StageError::Transient("not now".to_owned())) } else { Ok(()) };
         Box::pin(std::future::ready(outcome))
@@ -33,10 +33,10 @@ impl Action for FailsFor {
 
 #[test]
 fn an_order_is_given_up_only_when_it_was_tried_often_enough() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let external = Arc::new(FailsFor { times: usize::MAX, ..FailsFor::default() });
-        let stages = Stages { external: external.clone(), ..proceed(&pool) };
+        let stages = StageActions { external: external.clone(), ..proceed(&pool) };
         let process = Process::working_with(&pool, stages, AT_ONCE).await;
         process.accept(&[(1, 1)]).await.unwrap();
         let order = process.ended(1).await;
@@ -47,10 +47,10 @@ fn an_order_is_given_up_only_when_it_was_tried_often_enough() {
 
 #[test]
 fn an_order_whose_data_is_stored_is_never_given_up() {
-    run(async {
-        let pool = control_database().await;
-        let stages = Stages {
-            start: Arc::new(Proceed),
+    run_test(async {
+        let pool = create_control_database().await;
+        let stages = StageActions {
+            start: Arc::new(PassThrough),
             external: Arc::new(OwnData::new(&pool)),
             finish: Arc::new(FailsFor { times: 15, ..FailsFor::default() }),
         };
@@ -63,10 +63,10 @@ fn an_order_whose_data_is_stored_is_never_given_up() {
 
 #[test]
 fn data_that_comes_during_the_last_attempt_saves_the_order() {
-    run(async {
-        let pool = control_database().await;
-        let stages = Stages { external: Arc::new(LateData(OwnData::new(&pool))), ..proceed(&pool) };
-        let process = Process::working_with(&pool, stages, GiveUp { attempts: 1, ..AT_ONCE }).await;
+    run_test(async {
+        let pool = create_control_database().await;
+        let stages = StageActions { external: Arc::new(LateData(OwnData::new(&pool))), ..proceed(&pool) };
+        let process = Process::working_with(&pool, stages, GiveUpPolicy { min_attempts: 1, ..AT_ONCE }).await;
         process.accept(&[(1, 1)]).await.unwrap();
         let order = process.ended(1).await;
         assert_eq!((order.state, order.data), (ProcessFinished, Some(data(1))));
@@ -76,13 +76,13 @@ fn data_that_comes_during_the_last_attempt_saves_the_order() {
 /// The first retry stores the data and does not hear of it.
 struct LateData(OwnData);
 
-impl Action for LateData {
-    fn run<'a>(&'a self, order: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
+impl StageAction for LateData {
+    fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(async move {
             match order.attempts {
                 0 => {}
                 1 => {
-                    let callback = Callback { order_id: order.order_id, data: data(order.order_id) };
+                    let callback = OrderCallback { order_id: order.order_id, data: data(order.order_id) };
                     self.0.0.store(callback).await.unwrap();
                 }
                 _ => return if order.data.is_some() { Ok(()) } else { self.0.run(order).await },

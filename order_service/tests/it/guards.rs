@@ -5,9 +5,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use faults::{Action, Fault, with_faults};
-use order_service::orders::{Callback, CallbackAnswer, End, State, Work, get};
+use order_service::orders::{
+    CallbackOutcome, OrderAttempt, OrderAttemptOutcome, OrderCallback, OrderState, get_order,
+};
 use store::PgPool;
-use store::testing::{control_database, control_database_options, pool, run};
+use store::testing::{control_database_options, create_control_database, open_test_pool, run_test};
 use tokio::time::timeout;
 
 use crate::harness::{Process, data, proceed};
@@ -34,29 +36,29 @@ async fn count(pool: &PgPool, what: &'static str) -> i64 {
 }
 
 /// The attempts of a process that has accepted these orders and their data, and does not work on them.
-async fn attempts(process: &Process, orders: &[(i32, i32)]) -> Vec<Work> {
+async fn attempts(process: &Process, orders: &[(i32, i32)]) -> Vec<OrderAttempt> {
     process.accept(orders).await.unwrap();
     let mut attempts = Vec::new();
     for _ in orders {
-        let mut attempt = process.exits.next().await.unwrap().work;
-        let callback = Callback { order_id: attempt.order_id, data: data(attempt.order_id) };
-        assert_eq!(process.callbacks.store(callback).await.unwrap(), CallbackAnswer::Stored);
+        let mut attempt = process.exits.next().await.unwrap().attempt;
+        let callback = OrderCallback { order_id: attempt.order_id, data: data(attempt.order_id) };
+        assert_eq!(process.callbacks.store(callback).await.unwrap(), CallbackOutcome::Stored);
         attempt.data = Some(callback.data);
         attempts.push(attempt);
     }
     attempts
 }
 
-fn fails() -> End {
-    End::Failed { reason: "no".to_owned() }
+fn fails() -> OrderAttemptOutcome {
+    OrderAttemptOutcome::Failed { reason: "no".to_owned() }
 }
 
 #[test]
 fn nothing_is_accepted_into_a_lane_that_was_taken_over() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let process = Process::hanging(&pool).await;
-        let old = process.jobs.lane();
+        let old = process.jobs.own_lane();
         sqlx::query("UPDATE leases SET epoch = epoch + 1, owner = gen_random_uuid() WHERE lease_id = $1")
             .bind(old.id)
             .execute(&pool)
@@ -65,88 +67,91 @@ fn nothing_is_accepted_into_a_lane_that_was_taken_over() {
         process.accept(&[(1, 1)]).await.unwrap();
         let lane = count(&pool, "SELECT lane FROM accepted_batches").await;
         assert_ne!(lane, old.id, "nobody would carry it on");
-        assert_eq!(lane, process.jobs.lane().id);
+        assert_eq!(lane, process.jobs.own_lane().id);
     });
 }
 
 #[test]
 fn an_accepted_order_is_durable_before_it_is_answered() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let process = Process::hanging(&pool).await;
         let accepted = only_after_the_commit(&pool, async move { process.accept(&[(1, 1)]).await });
         accepted.await.unwrap();
-        assert_eq!(get(&pool, 1).await.unwrap().unwrap().state, State::Initialized);
+        assert_eq!(get_order(&pool, 1).await.unwrap().unwrap().state, OrderState::Initialized);
     });
 }
 
 #[test]
 fn a_callback_is_durable_before_it_is_answered() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let process = Process::hanging(&pool).await;
         process.accept(&[(1, 1)]).await.unwrap();
-        let callback = Callback { order_id: 1, data: data(1) };
+        let callback = OrderCallback { order_id: 1, data: data(1) };
         let stored = only_after_the_commit(&pool, async move { process.callbacks.store(callback).await });
-        assert_eq!(stored.await.unwrap(), CallbackAnswer::Stored);
-        assert_eq!(get(&pool, 1).await.unwrap().unwrap().data, Some(data(1)));
+        assert_eq!(stored.await.unwrap(), CallbackOutcome::Stored);
+        assert_eq!(get_order(&pool, 1).await.unwrap().unwrap().data, Some(data(1)));
     });
 }
 
 #[test]
 fn an_accept_whose_answer_was_lost_goes_on() {
-    run(async {
+    run_test(async {
         let (options, proxy) = with_faults(&control_database_options().await).await.unwrap();
-        let pool = pool(options).await;
+        let pool = open_test_pool(options).await;
         let process = Process::working(&pool, proceed(&pool)).await;
         let fault = proxy.inject(Fault::at_statement("accept_orders", Action::CutReply));
         process.accept(&[(1, 1), (2, 2)]).await.unwrap();
         assert_eq!(fault.counts().injected, 1);
         for order_id in [1, 2] {
             let order = timeout(SOON, process.ended(order_id)).await.expect("somebody carries it on");
-            assert_eq!((order.state, order.attempts), (State::ProcessFinished, 1));
+            assert_eq!((order.state, order.attempts), (OrderState::ProcessFinished, 1));
         }
     });
 }
 
 #[test]
 fn an_order_that_has_failed_is_not_finished_by_a_late_attempt() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let process = Process::hanging(&pool).await;
         let attempt = attempts(&process, &[(1, 1), (2, 2)]).await.remove(0);
-        for end in [fails(), End::Finished] {
-            process.ender.end(attempt.clone(), end).await;
-            process.ender.drained().await;
+        for end in [fails(), OrderAttemptOutcome::Finished] {
+            process.ender.write(attempt.clone(), end).await;
+            process.ender.wait_until_drained().await;
         }
-        assert_eq!(get(&pool, attempt.order_id).await.unwrap().unwrap().state, State::Failed);
+        assert_eq!(get_order(&pool, attempt.order_id).await.unwrap().unwrap().state, OrderState::Failed);
     });
 }
 
 #[test]
 fn an_order_that_is_finished_does_not_fail_later() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let process = Process::hanging(&pool).await;
         let attempt = attempts(&process, &[(1, 1), (2, 2)]).await.remove(0);
-        for end in [End::Finished, fails()] {
-            process.ender.end(attempt.clone(), end).await;
-            process.ender.drained().await;
+        for end in [OrderAttemptOutcome::Finished, fails()] {
+            process.ender.write(attempt.clone(), end).await;
+            process.ender.wait_until_drained().await;
         }
-        assert_eq!(get(&pool, attempt.order_id).await.unwrap().unwrap().state, State::ProcessFinished);
+        assert_eq!(
+            get_order(&pool, attempt.order_id).await.unwrap().unwrap().state,
+            OrderState::ProcessFinished
+        );
     });
 }
 
 #[test]
 fn a_batch_goes_with_the_last_of_its_orders() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let process = Process::hanging(&pool).await;
         let batches = "SELECT count(*) FROM accepted_batches";
         let attempts = attempts(&process, &[(1, 1), (2, 2)]).await;
         for (attempt, left) in attempts.into_iter().zip([1, 0]) {
-            process.ender.end(attempt, End::Finished).await;
-            process.ender.drained().await;
+            process.ender.write(attempt, OrderAttemptOutcome::Finished).await;
+            process.ender.wait_until_drained().await;
             assert_eq!(count(&pool, batches).await, left);
         }
     });
@@ -154,16 +159,16 @@ fn a_batch_goes_with_the_last_of_its_orders() {
 
 #[test]
 fn each_end_is_told_once() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let process = Process::hanging(&pool).await;
         let attempts = attempts(&process, &[(1, 1), (2, 2)]).await;
         for _ in 0..2 {
-            process.ender.end(attempts[0].clone(), End::Finished).await;
-            process.ender.drained().await;
+            process.ender.write(attempts[0].clone(), OrderAttemptOutcome::Finished).await;
+            process.ender.wait_until_drained().await;
         }
-        process.ender.end(attempts[1].clone(), fails()).await;
-        process.ender.drained().await;
+        process.ender.write(attempts[1].clone(), fails()).await;
+        process.ender.wait_until_drained().await;
         let told = "SELECT 10 * sum(cardinality(processed)) + sum(cardinality(failed)) FROM order_outcomes";
         assert_eq!(count(&pool, told).await, 11, "one finished, one failed");
     });

@@ -6,59 +6,64 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use order_service::orders::{
-    self, AcceptError, Accepted, Acceptor, Admission, Callback, CallbackStore, Clock, Data, Ender, Exits,
-    GiveUp, Order, QUEUE, State, Work,
+    self, AcceptError, AcceptedOrders, CallbackWriter, DatabaseClock, GiveUpPolicy, ORDER_QUEUE, Order,
+    OrderAcceptor, OrderAdmission, OrderAttempt, OrderAttemptWriter, OrderCallback, OrderData, OrderState,
+    PipelineReceiver,
 };
-use order_service::pipeline::{self, Action, Proceed, Size, StageError, Stages};
-use order_service::retry::Claimer;
-use queue::{Backoff, Jobs, WAKE_CHANNEL, lane_class};
-use store::{LeaseTerms, Leases, Notifications, PgPool};
+use order_service::pipeline::{self, PassThrough, PipelineSize, StageAction, StageActions, StageError};
+use order_service::retry::RetryClaimer;
+use queue::{Backoff, JOB_WAKE_CHANNEL, JobQueue, lane_class};
+use store::{LeaseManager, LeaseOptions, PgNotificationHub, PgPool};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-pub const TERMS: LeaseTerms =
-    LeaseTerms { ttl: Duration::from_millis(500), renew_every: Duration::from_millis(50) };
+pub const TERMS: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_millis(500), renewal_interval: Duration::from_millis(50) };
 /// Never renews: a process that is paused, or was killed.
-pub const PAUSED: LeaseTerms =
-    LeaseTerms { ttl: Duration::from_millis(500), renew_every: Duration::from_secs(3600) };
-const SIZE: Size = Size { workers: 4, fan: 4 };
-pub const GIVE_UP: GiveUp = GiveUp {
-    backoff: Backoff { first: Duration::from_millis(10), most: Duration::from_millis(50), jitter: 0.2 },
+pub const PAUSED: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_millis(500), renewal_interval: Duration::from_secs(3600) };
+const SIZE: PipelineSize = PipelineSize { workers: 4, fan_out: 4 };
+pub const GIVE_UP: GiveUpPolicy = GiveUpPolicy {
+    backoff: Backoff {
+        first_delay: Duration::from_millis(10),
+        max_delay: Duration::from_millis(50),
+        jitter: 0.2,
+    },
     after: Duration::from_secs(3600),
-    attempts: 10,
+    min_attempts: 10,
 };
 
 struct Nobody;
 
-impl orders::Audience for Nobody {
-    fn tell(&self, _: &[orders::Told]) {}
-    fn left(&self, _: i32) {}
+impl orders::OutcomeSink for Nobody {
+    fn publish_outcomes(&self, _: &[orders::OutcomeNotice]) {}
+    fn follow_order(&self, _: i32) {}
 }
 
 pub struct Process {
     pub pool: PgPool,
-    pub jobs: Jobs,
-    pub acceptor: Acceptor,
-    pub callbacks: CallbackStore,
-    pub ender: Ender,
+    pub jobs: JobQueue,
+    pub acceptor: OrderAcceptor,
+    pub callbacks: CallbackWriter,
+    pub ender: OrderAttemptWriter,
     /// Kept by a process that does not work: what it accepted stays in its hands.
-    pub exits: Exits,
+    pub exits: PipelineReceiver,
 }
 
 impl Process {
     /// A process with these stages, working.
-    pub async fn working(pool: &PgPool, stages: Stages) -> Self {
+    pub async fn working(pool: &PgPool, stages: StageActions) -> Self {
         Self::working_with(pool, stages, GIVE_UP).await
     }
 
     /// The same, giving orders up as the test says.
-    pub async fn working_with(pool: &PgPool, stages: Stages, give_up: GiveUp) -> Self {
-        let process = Self::start(pool, TERMS, vec![lane_class(QUEUE)], give_up).await;
-        pipeline::start(
+    pub async fn working_with(pool: &PgPool, stages: StageActions, give_up: GiveUpPolicy) -> Self {
+        let process = Self::start(pool, TERMS, vec![lane_class(ORDER_QUEUE)], give_up).await;
+        pipeline::start_workers(
             process.exits.clone(),
             SIZE,
             stages,
-            Arc::new(Clock::default()),
+            Arc::new(DatabaseClock::default()),
             process.ender.clone(),
         );
         process
@@ -69,40 +74,44 @@ impl Process {
         Self::start(pool, PAUSED, Vec::new(), GIVE_UP).await
     }
 
-    async fn start(pool: &PgPool, terms: LeaseTerms, adopts: Vec<String>, give_up: GiveUp) -> Self {
+    async fn start(pool: &PgPool, terms: LeaseOptions, adopts: Vec<String>, give_up: GiveUpPolicy) -> Self {
         let (adopted, arriving) = mpsc::channel(8);
-        let (leases, _) = Leases::start(pool.clone(), terms, adopts, adopted);
-        let (notifications, _) = Notifications::start(pool.clone(), vec![WAKE_CHANNEL]);
-        let adopt: queue::Adopt = Arc::new(|connection, lane| Box::pin(orders::adopt(connection, lane)));
-        let jobs = Jobs::start(pool.clone(), QUEUE, leases, &notifications, arriving, adopt).await.unwrap();
-        let ender = Ender::start(pool.clone(), jobs.clone(), give_up, Arc::new(Nobody));
-        let (line, exits) = orders::line(SIZE.places());
-        let clock = Arc::new(Clock::default());
-        let acceptor = Acceptor::start(pool.clone(), jobs.clone(), clock, ender.doubtful(), line.clone());
-        let claimer = Claimer {
+        let (leases, _) = LeaseManager::start(pool.clone(), terms, adopts, adopted);
+        let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![JOB_WAKE_CHANNEL]);
+        let adopt: queue::LaneAdopter =
+            Arc::new(|connection, lane| Box::pin(orders::adopt_batches(connection, lane)));
+        let jobs = JobQueue::start(pool.clone(), ORDER_QUEUE, leases, &notifications, arriving, adopt)
+            .await
+            .unwrap();
+        let ender = OrderAttemptWriter::start(pool.clone(), jobs.clone(), give_up, Arc::new(Nobody));
+        let (line, exits) = orders::open_pipeline_queue(SIZE.max_in_flight());
+        let clock = Arc::new(DatabaseClock::default());
+        let acceptor =
+            OrderAcceptor::start(pool.clone(), jobs.clone(), clock, ender.doubtful_batches(), line.clone());
+        let claimer = RetryClaimer {
             pool: pool.clone(),
             jobs: jobs.clone(),
-            breaker: order_service::exchange::Breaker::default(),
-            line,
-            ender: ender.clone(),
-            room: 100,
+            breaker: order_service::exchange::CircuitBreaker::default(),
+            pipeline_sender: line,
+            attempt_writer: ender.clone(),
+            max_in_flight: 100,
         };
-        if !terms.renew_every.gt(&terms.ttl) {
+        if !terms.renewal_interval.gt(&terms.ttl) {
             tokio::spawn(claimer.run(CancellationToken::new()));
         }
-        let callbacks = CallbackStore::start(pool.clone(), Arc::new(|_, _| false));
+        let callbacks = CallbackWriter::start(pool.clone(), Arc::new(|_, _| false));
         Self { pool: pool.clone(), jobs, acceptor, callbacks, ender, exits }
     }
 
-    pub async fn accept(&self, orders: &[(i32, i32)]) -> Result<Accepted, AcceptError> {
+    pub async fn accept(&self, orders: &[(i32, i32)]) -> Result<AcceptedOrders, AcceptError> {
         let admission = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        self.acceptor.accept(orders.to_vec(), Arc::new(Admission::of(admission))).await
+        self.acceptor.accept(orders.to_vec(), Arc::new(OrderAdmission::for_request(admission))).await
     }
 
     /// The order, once it is as wanted.
     pub async fn until(&self, order_id: i32, wanted: impl Fn(&Order) -> bool) -> Order {
         loop {
-            if let Some(order) = orders::get(&self.pool, order_id).await.ok().flatten()
+            if let Some(order) = orders::get_order(&self.pool, order_id).await.ok().flatten()
                 && wanted(&order)
             {
                 return order;
@@ -112,32 +121,36 @@ impl Process {
     }
 
     pub async fn ended(&self, order_id: i32) -> Order {
-        self.until(order_id, |order| order.state.is_end()).await
+        self.until(order_id, |order| order.state.is_final()).await
     }
 }
 
 /// Stages that do nothing but bring their own data.
-pub fn proceed(pool: &PgPool) -> Stages {
-    Stages { start: Arc::new(Proceed), external: Arc::new(OwnData::new(pool)), finish: Arc::new(Proceed) }
-}
-
-/// Every order's data is derived from its id, and stored as a callback.
-pub struct OwnData(pub CallbackStore);
-
-impl OwnData {
-    pub fn new(pool: &PgPool) -> Self {
-        Self(CallbackStore::start(pool.clone(), Arc::new(|_, _| false)))
+pub fn proceed(pool: &PgPool) -> StageActions {
+    StageActions {
+        start: Arc::new(PassThrough),
+        external: Arc::new(OwnData::new(pool)),
+        finish: Arc::new(PassThrough),
     }
 }
 
-pub fn data(order_id: i32) -> Data {
-    Data { storage_id: order_id.wrapping_mul(2) | 1, pickup_point_id: order_id.wrapping_mul(3) | 1 }
+/// Every order's data is derived from its id, and stored as a callback.
+pub struct OwnData(pub CallbackWriter);
+
+impl OwnData {
+    pub fn new(pool: &PgPool) -> Self {
+        Self(CallbackWriter::start(pool.clone(), Arc::new(|_, _| false)))
+    }
 }
 
-impl Action for OwnData {
-    fn run<'a>(&'a self, order: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
+pub fn data(order_id: i32) -> OrderData {
+    OrderData { storage_id: order_id.wrapping_mul(2) | 1, pickup_point_id: order_id.wrapping_mul(3) | 1 }
+}
+
+impl StageAction for OwnData {
+    fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(async move {
-            let callback = Callback { order_id: order.order_id, data: data(order.order_id) };
+            let callback = OrderCallback { order_id: order.order_id, data: data(order.order_id) };
             self.0.store(callback).await.map_err(|error| StageError::Transient(error.to_string()))?;
             order.data = Some(callback.data);
             Ok(())
@@ -158,8 +171,8 @@ impl<A> Special<A> {
     }
 }
 
-impl<A: Action> Action for Special<A> {
-    fn run<'a>(&'a self, order: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
+impl<A: StageAction> StageAction for Special<A> {
+    fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(async move {
             self.seen.lock().unwrap().push(order.order_id);
             if let Some(does) = self.does.get(&order.order_id) {
@@ -170,6 +183,6 @@ impl<A: Action> Action for Special<A> {
     }
 }
 
-pub fn states(order: &Order) -> Vec<State> {
+pub fn states(order: &Order) -> Vec<OrderState> {
     order.history.iter().map(|change| change.state).collect()
 }

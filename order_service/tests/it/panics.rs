@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use order_service::orders::State::{self, *};
-use order_service::pipeline::{Proceed, StageError, Stages};
-use store::testing::{control_database, run_counting_panics};
+use order_service::orders::OrderState::{self, *};
+use order_service::pipeline::{PassThrough, StageActions, StageError};
+use store::testing::{create_control_database, run_counting_panics};
 
 use crate::harness::{OwnData, Process, Special, data, states};
 
@@ -15,16 +15,16 @@ fn panics() -> Result<(), StageError> {
 #[test]
 fn a_panicking_order_fails_with_the_states_it_reached_and_all_others_finish() {
     let count = run_counting_panics(async {
-        let pool = control_database().await;
-        let stages = Stages {
-            start: Special::new(Proceed, [(1, panics as fn() -> _)]),
+        let pool = create_control_database().await;
+        let stages = StageActions {
+            start: Special::new(PassThrough, [(1, panics as fn() -> _)]),
             external: Special::new(OwnData::new(&pool), [(2, panics as fn() -> _)]),
-            finish: Special::new(Proceed, [(3, panics as fn() -> _)]),
+            finish: Special::new(PassThrough, [(3, panics as fn() -> _)]),
         };
         let process = Process::working(&pool, stages).await;
         let orders: Vec<(i32, i32)> = (1..=100).map(|order_id| (order_id, 7)).collect();
         process.accept(&orders).await.unwrap();
-        let reached: [(i32, &[State]); 3] = [
+        let reached: [(i32, &[OrderState]); 3] = [
             (1, &[Initialized, Failed]),
             (2, &[Initialized, ProcessStarted, Failed]),
             (3, &[Initialized, ProcessStarted, FinishedExternalInteraction, Failed]),
@@ -56,22 +56,22 @@ fn a_panicking_order_fails_with_the_states_it_reached_and_all_others_finish() {
 #[test]
 fn a_failed_order_is_revived_by_retry_only_and_keeps_its_failure() {
     let _ = run_counting_panics(async {
-        let pool = control_database().await;
+        let pool = create_control_database().await;
         static BROKEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(true);
         fn breaks() -> Result<(), StageError> {
             if BROKEN.swap(false, std::sync::atomic::Ordering::SeqCst) { panics() } else { Ok(()) }
         }
-        let stages = Stages {
-            start: Arc::new(Proceed),
+        let stages = StageActions {
+            start: Arc::new(PassThrough),
             external: Arc::new(OwnData::new(&pool)),
-            finish: Special::new(Proceed, [(1, breaks as fn() -> _)]),
+            finish: Special::new(PassThrough, [(1, breaks as fn() -> _)]),
         };
         let process = Process::working(&pool, stages).await;
         process.accept(&[(1, 7)]).await.unwrap();
         process.until(1, |order| order.state == Failed).await;
         let again = process.accept(&[(1, 7)]).await.unwrap();
-        assert_eq!(again.ended.len(), 1, "the stored result, and nothing else");
-        order_service::orders::retry(&pool, &process.jobs, 1).await.unwrap();
+        assert_eq!(again.ended_orders.len(), 1, "the stored result, and nothing else");
+        order_service::orders::retry_order(&pool, &process.jobs, 1).await.unwrap();
         let order = process.until(1, |order| order.state == ProcessFinished).await;
         let expected = [Initialized, ProcessStarted, FinishedExternalInteraction, Failed, ProcessFinished];
         assert_eq!(states(&order), expected);

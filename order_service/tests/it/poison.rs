@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use order_service::orders::State::{Failed, ProcessFinished};
-use order_service::pipeline::{Proceed, StageError, Stages};
-use store::testing::{control_database, run};
+use order_service::orders::OrderState::{Failed, ProcessFinished};
+use order_service::pipeline::{PassThrough, StageActions, StageError};
+use store::testing::{create_control_database, run_test};
 
 use crate::harness::{OwnData, Process, Special};
 
@@ -14,12 +14,12 @@ fn fails_with_unstorable_words() -> Result<(), StageError> {
 
 #[test]
 fn a_peers_words_are_cut_to_what_can_be_stored() {
-    run(async {
-        let pool = control_database().await;
-        let stages = Stages {
-            start: Special::new(Proceed, [(1, fails_with_unstorable_words as fn() -> _)]),
+    run_test(async {
+        let pool = create_control_database().await;
+        let stages = StageActions {
+            start: Special::new(PassThrough, [(1, fails_with_unstorable_words as fn() -> _)]),
             external: Arc::new(OwnData::new(&pool)),
-            finish: Arc::new(Proceed),
+            finish: Arc::new(PassThrough),
         };
         let process = Process::working(&pool, stages).await;
         process.accept(&(1..=20).map(|id| (id, 1)).collect::<Vec<_>>()).await.unwrap();
@@ -34,12 +34,12 @@ fn a_peers_words_are_cut_to_what_can_be_stored() {
 
 #[test]
 fn an_order_that_cannot_end_keeps_no_other_from_it() {
-    run(async {
-        let pool = control_database().await;
-        let stages = Stages {
-            start: Arc::new(Proceed),
+    run_test(async {
+        let pool = create_control_database().await;
+        let stages = StageActions {
+            start: Arc::new(PassThrough),
             external: Special::new(OwnData::new(&pool), []),
-            finish: Arc::new(Proceed),
+            finish: Arc::new(PassThrough),
         };
         sqlx::query("ALTER TABLE orders ADD CONSTRAINT all_but_one_end CHECK (order_id <> 7 OR state < 4)")
             .execute(&pool)

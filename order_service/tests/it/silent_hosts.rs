@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use faults::{Fault, Proxy, with_faults};
 use futures::future::BoxFuture;
-use order_service::orders::State::ProcessFinished;
-use order_service::orders::{End, Work};
-use order_service::pipeline::{Action, StageError, Stages};
+use order_service::orders::OrderState::ProcessFinished;
+use order_service::orders::{OrderAttempt, OrderAttemptOutcome};
+use order_service::pipeline::{StageAction, StageActions, StageError};
 use store::PgPool;
-use store::testing::{control_database_options, pool, pool_with, run};
+use store::testing::{control_database_options, open_test_pool, open_test_pool_with, run_test};
 use tokio::time::timeout;
 
 use crate::harness::{OwnData, Process, proceed};
@@ -18,17 +18,17 @@ use crate::harness::{OwnData, Process, proceed};
 /// A pool through a proxy, of which the server ends transactions that idle for a moment; and one straight to it.
 async fn pools() -> (PgPool, PgPool, Proxy) {
     let options = control_database_options().await;
-    let direct = pool(options.clone()).await;
+    let direct = open_test_pool(options.clone()).await;
     let (through, proxy) = with_faults(&options).await.unwrap();
     let impatient = vec![("idle_in_transaction_session_timeout", "200".to_owned())];
-    (pool_with(through, impatient).await, direct, proxy)
+    (open_test_pool_with(through, impatient).await, direct, proxy)
 }
 
 /// Fails the first time.
 struct FailsOnce(AtomicBool, OwnData);
 
-impl Action for FailsOnce {
-    fn run<'a>(&'a self, order: &'a mut Work) -> BoxFuture<'a, Result<(), StageError>> {
+impl StageAction for FailsOnce {
+    fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
         if self.0.swap(true, Ordering::SeqCst) {
             return self.1.run(order);
         }
@@ -38,10 +38,10 @@ impl Action for FailsOnce {
 
 #[test]
 fn an_order_goes_on_though_its_process_was_stopped_while_it_was_settled() {
-    run(async {
+    run_test(async {
         let (through, direct, proxy) = pools().await;
         let external = Arc::new(FailsOnce(AtomicBool::new(false), OwnData::new(&direct)));
-        let process = Process::working(&through, Stages { external, ..proceed(&direct) }).await;
+        let process = Process::working(&through, StageActions { external, ..proceed(&direct) }).await;
         // The server ends the session meanwhile: SQLSTATE 25P03.
         let fault = proxy.inject(Fault::at_statement("wait_orders", faults::Action::DelayMs(600)));
         process.accept(&[(1, 1)]).await.unwrap();
@@ -52,13 +52,15 @@ fn an_order_goes_on_though_its_process_was_stopped_while_it_was_settled() {
 
 #[test]
 fn orders_of_a_host_that_died_while_it_settled_them_are_carried_on() {
-    run(async {
+    run_test(async {
         let (through, direct, proxy) = pools().await;
         let dead = Process::hanging(&through).await;
         dead.accept(&[(1, 1)]).await.unwrap();
-        let work = dead.exits.next().await.unwrap().work;
+        let work = dead.exits.next().await.unwrap().attempt;
         let fault = proxy.inject(Fault::at_statement("wait_orders", faults::Action::HoldRequest));
-        dead.ender.end(work, End::Waiting { reason: "not now".to_owned(), counted: true }).await;
+        dead.ender
+            .write(work, OrderAttemptOutcome::Waiting { reason: "not now".to_owned(), counted: true })
+            .await;
         fault.happened(1).await;
         proxy.hold_all();
         proxy.inject(Fault::new(faults::Point::Connect, faults::Action::HoldRequest).always());

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use order_service::orders::{End, State};
-use store::testing::{control_database, run};
+use order_service::orders::{OrderAttemptOutcome, OrderState};
+use store::testing::{create_control_database, run_test};
 
 use crate::harness::{Process, proceed};
 
 #[test]
 fn accepted_orders_of_a_dead_process_are_carried_on_without_being_sent_again() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let dead = Process::hanging(&pool).await;
         dead.accept(&(0..500).map(|id| (id, 1)).collect::<Vec<_>>()).await.unwrap();
         let living = Process::working(&pool, proceed(&pool)).await;
@@ -18,7 +18,7 @@ fn accepted_orders_of_a_dead_process_are_carried_on_without_being_sent_again() {
             let order = living.ended(id).await;
             assert_eq!(
                 (order.state, order.attempts),
-                (State::ProcessFinished, 1),
+                (OrderState::ProcessFinished, 1),
                 "a crash uses up no attempt"
             );
         }
@@ -27,8 +27,8 @@ fn accepted_orders_of_a_dead_process_are_carried_on_without_being_sent_again() {
 
 #[test]
 fn so_many_orders_are_adopted_piece_by_piece_and_none_is_left() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let dead = Process::hanging(&pool).await;
         for batch in 0..4 {
             let orders: Vec<_> = (0..3000).map(|n| (batch * 3000 + n, 1)).collect();
@@ -36,7 +36,7 @@ fn so_many_orders_are_adopted_piece_by_piece_and_none_is_left() {
         }
         let living = Process::working(&pool, proceed(&pool)).await;
         for id in (0..12_000).rev().step_by(7) {
-            assert_eq!(living.ended(id).await.state, State::ProcessFinished);
+            assert_eq!(living.ended(id).await.state, OrderState::ProcessFinished);
         }
         let left: i64 = sqlx::query_scalar(
             "SELECT (SELECT count(*) FROM accepted_batches) + (SELECT count(*) FROM orders WHERE state < 4)",
@@ -50,30 +50,33 @@ fn so_many_orders_are_adopted_piece_by_piece_and_none_is_left() {
 
 #[test]
 fn a_process_that_wakes_up_too_late_cannot_fail_what_another_one_finished() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let paused = Process::hanging(&pool).await;
         paused.accept(&[(1, 1), (2, 1), (3, 1)]).await.unwrap();
         let mut in_hand = Vec::new();
         while in_hand.len() < 3 {
-            in_hand.push(paused.exits.next().await.unwrap().work);
+            in_hand.push(paused.exits.next().await.unwrap().attempt);
         }
         let living = Process::working(&pool, proceed(&pool)).await;
         for id in 1..=3 {
             living.ended(id).await;
         }
         let ends = [
-            End::Failed { reason: "too late".to_owned() },
-            End::Waiting { reason: "too late".to_owned(), counted: true },
-            End::Failed { reason: "too late".to_owned() },
+            OrderAttemptOutcome::Failed { reason: "too late".to_owned() },
+            OrderAttemptOutcome::Waiting { reason: "too late".to_owned(), counted: true },
+            OrderAttemptOutcome::Failed { reason: "too late".to_owned() },
         ];
         for (work, end) in in_hand.into_iter().zip(ends) {
-            paused.ender.end(work, end).await;
+            paused.ender.write(work, end).await;
         }
-        tokio::time::timeout(Duration::from_secs(10), paused.ender.drained()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), paused.ender.wait_until_drained()).await.unwrap();
         for id in 1..=3 {
             let order = living.ended(id).await;
-            assert_eq!((order.state, order.attempts, order.last_error), (State::ProcessFinished, 1, None));
+            assert_eq!(
+                (order.state, order.attempts, order.last_error),
+                (OrderState::ProcessFinished, 1, None)
+            );
         }
         let left: i64 =
             sqlx::query_scalar("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM dead_jobs)")

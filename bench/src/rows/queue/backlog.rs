@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use queue::{Settle, settle_in_tx};
+use queue::{JobSettlement, settle_jobs_in_tx};
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use store::run_tx;
@@ -59,7 +59,7 @@ pub async fn backlog(data_dir: PathBuf, finished: usize, waiting: usize, seconds
     anyhow::ensure!(left as usize + done == all, "{done} of {all} jobs were finished, {left} are left");
     let quantiles = [0.5, 0.99, 0.999].map(|part| latency.quantile_ms(part));
     say(&json!({"claims": latency.count(), "times": quantiles, "open_for": open_for}));
-    process.jobs.leave().await?;
+    process.jobs.release_lanes().await?;
     Ok(())
 }
 
@@ -68,12 +68,12 @@ async fn round(process: &Process, most: usize) -> anyhow::Result<(Duration, usiz
     let begun = Instant::now();
     let claimed = process.jobs.claim(most).await?;
     let took = begun.elapsed();
-    let work: Vec<_> = claimed.iter().map(|job| (job.clone(), Settle::Complete)).collect();
+    let work: Vec<_> = claimed.iter().map(|job| (job.clone(), JobSettlement::Complete)).collect();
     let settled = run_tx(&process.pool, "settle", move |connection| {
         let work = work.clone();
-        Box::pin(async move { settle_in_tx(connection, QUEUE, &work).await })
+        Box::pin(async move { settle_jobs_in_tx(connection, QUEUE, &work).await })
     });
     settled.await?;
-    claimed.iter().for_each(|job| process.jobs.end(&job.lane, job.id));
+    claimed.iter().for_each(|job| process.jobs.end_job(&job.lane, job.id));
     Ok((took, claimed.len()))
 }

@@ -9,7 +9,7 @@ pub mod wakeup;
 use std::time::Duration;
 
 use serde_json::Value;
-use store::Migrations;
+use store::MigrationSet;
 
 use crate::figures::{Figure, Unit};
 use crate::limits;
@@ -18,7 +18,7 @@ use crate::suite::{Outcome, Session};
 
 async fn cluster(session: &Session) -> anyhow::Result<Cluster> {
     let cluster = Cluster::start(session)?;
-    cluster.create(program::DATABASE, Some(Migrations::control())).await?;
+    cluster.create(program::DATABASE, Some(MigrationSet::control())).await?;
     Ok(cluster)
 }
 

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use queue::{Backoff, Handler, Job, Jobs, NewJob, Outcome, WAKE_CHANNEL, Worker, WorkerTerms, lane_class};
+use queue::{
+    Backoff, JOB_WAKE_CHANNEL, Job, JobHandler, JobOutcome, JobQueue, JobWorker, JobWorkerOptions, NewJob,
+    lane_class,
+};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use store::{LeaseTerms, Leases, Notifications};
+use store::{LeaseManager, LeaseOptions, PgNotificationHub};
 use tokio::sync::{Notify, mpsc};
 
 use crate::platform;
@@ -33,7 +36,7 @@ pub struct Process {
     /// The database.
     pub pool: PgPool,
     /// Its part of the queue.
-    pub jobs: Jobs,
+    pub jobs: JobQueue,
 }
 
 impl Process {
@@ -42,24 +45,33 @@ impl Process {
         let pool = platform::pool(platform::options(data_dir, DATABASE), 8).await?;
         let (adopted, arriving) = mpsc::channel(8);
         let (leases, _) =
-            Leases::start(pool.clone(), LeaseTerms::default(), vec![lane_class(QUEUE)], adopted);
-        let (notifications, _) = Notifications::start(pool.clone(), vec![WAKE_CHANNEL]);
-        let nothing: queue::Adopt =
-            Arc::new(|_, _| Box::pin(std::future::ready(Ok(queue::Adoption::Complete))));
-        let jobs = Jobs::start(pool.clone(), QUEUE, leases, &notifications, arriving, nothing).await?;
+            LeaseManager::start(pool.clone(), LeaseOptions::default(), vec![lane_class(QUEUE)], adopted);
+        let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![JOB_WAKE_CHANNEL]);
+        let nothing: queue::LaneAdopter =
+            Arc::new(|_, _| Box::pin(std::future::ready(Ok(queue::AdoptionProgress::Complete))));
+        let jobs = JobQueue::start(pool.clone(), QUEUE, leases, &notifications, arriving, nothing).await?;
         Ok(Self { pool, jobs })
     }
 
     /// Starts a worker with the handler.
-    pub fn work(&self, handler: Arc<impl Handler>, concurrency: usize) -> Worker {
-        let backoff =
-            Backoff { first: Duration::from_millis(200), most: Duration::from_secs(60), jitter: 0.2 };
-        Worker::start(self.jobs.clone(), handler, WorkerTerms { concurrency, backoff, max_attempts: 5 })
+    pub fn work(&self, handler: Arc<impl JobHandler>, concurrency: usize) -> JobWorker {
+        let backoff = Backoff {
+            first_delay: Duration::from_millis(200),
+            max_delay: Duration::from_secs(60),
+            jitter: 0.2,
+        };
+        JobWorker::start(
+            self.jobs.clone(),
+            handler,
+            JobWorkerOptions { concurrency, backoff, max_attempts: 5 },
+        )
     }
 
     /// Enqueues into this process's own lane.
     pub async fn enqueue(&self, new: Vec<NewJob>) -> anyhow::Result<()> {
-        queue::enqueue(&self.pool, QUEUE, Some(self.jobs.lane()), new).await.context("enqueueing")?;
+        queue::enqueue_jobs(&self.pool, QUEUE, Some(self.jobs.own_lane()), new)
+            .await
+            .context("enqueueing")?;
         Ok(())
     }
 }
@@ -76,12 +88,12 @@ struct Nothing {
     all: Notify,
 }
 
-impl Handler for Nothing {
-    async fn handle(&self, _: &Job) -> Outcome {
+impl JobHandler for Nothing {
+    async fn handle(&self, _: &Job) -> JobOutcome {
         if self.done.fetch_add(1, Ordering::Relaxed) + 1 == self.wanted {
             self.all.notify_one();
         }
-        Outcome::Done
+        JobOutcome::Done
     }
 }
 
@@ -94,7 +106,7 @@ pub async fn drain(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
     }
     let bulk = jobs as f64 / begun.elapsed().as_secs_f64();
     sqlx::query("ANALYZE jobs").execute(&process.pool).await?;
-    let lane = process.jobs.lane();
+    let lane = process.jobs.own_lane();
     let cpu = platform::cpu_seconds(std::process::id());
     let handler = Arc::new(Nothing { done: AtomicUsize::new(0), wanted: jobs, all: Notify::new() });
     let begun = Instant::now();
@@ -111,7 +123,7 @@ pub async fn drain(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
         "bulk": bulk, "rate": rate, "cpu": platform::cpu_seconds(std::process::id()) - cpu,
         "memory": platform::peak_memory_mb(std::process::id()),
     }));
-    process.jobs.leave().await?;
+    process.jobs.release_lanes().await?;
     Ok(())
 }
 

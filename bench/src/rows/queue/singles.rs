@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use queue::NewJob;
 use serde_json::json;
-use store::{Coalescer, connection_of_its_own};
+use store::{Coalescer, open_single_connection_pool};
 use tokio::sync::oneshot;
 
 use super::program::{Process, QUEUE, job, say};
@@ -32,7 +32,7 @@ pub async fn singles(data_dir: PathBuf, seconds: u64) -> anyhow::Result<()> {
     let added = alone.1 + apart.1 + shared.1;
     anyhow::ensure!(there == added as i64, "{added} jobs were added, {there} are there");
     say(&json!({"alone": alone.0, "apart": apart.0, "shared": shared.0}));
-    process.jobs.leave().await?;
+    process.jobs.release_lanes().await?;
     Ok(())
 }
 
@@ -54,13 +54,13 @@ async fn own_transactions(process: &Arc<Process>, clients: usize, length: Durati
 }
 
 async fn one_committer(process: &Arc<Process>, clients: usize, length: Duration) -> anyhow::Result<Added> {
-    let (pool, lane) = (connection_of_its_own(&process.pool), process.jobs.lane());
+    let (pool, lane) = (open_single_connection_pool(&process.pool), process.jobs.own_lane());
     let committer = Coalescer::spawn("enqueue_jobs", 1024, 1000, move |asked: Vec<Asked>| {
         let (pool, lane) = (pool.clone(), lane.clone());
         async move {
             let (new, committed): (Vec<_>, Vec<_>) =
                 asked.into_iter().map(|asked| (asked.new, asked.committed)).unzip();
-            let enqueued = queue::enqueue(&pool, QUEUE, Some(lane), new);
+            let enqueued = queue::enqueue_jobs(&pool, QUEUE, Some(lane), new);
             if enqueued.await.is_ok() {
                 committed.into_iter().for_each(|committed| committed.send(()).unwrap_or_default());
             }
@@ -70,7 +70,7 @@ async fn one_committer(process: &Arc<Process>, clients: usize, length: Duration)
     let client = |_| async {
         let mut added = 0;
         while begun.elapsed() < length {
-            let done = committer.ask(|committed| Asked { new: job(added), committed }).await;
+            let done = committer.submit(|committed| Asked { new: job(added), committed }).await;
             anyhow::ensure!(done.is_some(), "a job was not enqueued");
             added += 1;
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use queue::{Handler, Job, NewJob, Outcome};
+use queue::{Job, JobHandler, JobOutcome, NewJob};
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -20,16 +20,16 @@ struct Recorder {
     handled: tokio::sync::Notify,
 }
 
-impl Handler for Recorder {
-    async fn handle(&self, job: &Job) -> Outcome {
+impl JobHandler for Recorder {
+    async fn handle(&self, job: &Job) -> JobOutcome {
         let now = now();
         let Ok(enqueued) = <[u8; 8]>::try_from(job.payload.as_slice()) else {
-            return Outcome::Hopeless("no time".to_owned());
+            return JobOutcome::Dead("no time".to_owned());
         };
         let took = now.saturating_sub(Duration::from_nanos(u64::from_le_bytes(enqueued)));
         self.times.lock().unwrap_or_else(PoisonError::into_inner).push(took);
         self.handled.notify_one();
-        Outcome::Done
+        JobOutcome::Done
     }
 }
 
@@ -65,7 +65,7 @@ pub async fn wait(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
     worker.stop().await;
     let (others, own) = (quantiles(&others)?, quantiles(&own)?);
     say(&json!({"others": others, "own": own}));
-    process.jobs.leave().await?;
+    process.jobs.release_lanes().await?;
     Ok(())
 }
 
@@ -79,7 +79,7 @@ fn quantiles(times: &[Duration]) -> anyhow::Result<[f64; 3]> {
 /// Enqueues `jobs` jobs for whoever is there, now and then.
 pub async fn enqueue_for_others(pool: &PgPool, jobs: usize) -> anyhow::Result<()> {
     for _ in 0..jobs {
-        queue::enqueue(pool, QUEUE, None, vec![job()]).await?;
+        queue::enqueue_jobs(pool, QUEUE, None, vec![job()]).await?;
         tokio::time::sleep(Duration::from_millis(13)).await;
     }
     Ok(())

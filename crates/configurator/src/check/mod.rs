@@ -7,97 +7,105 @@
 
 mod cases;
 mod collect;
-mod desk;
 mod report;
+mod session;
 mod sweep;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use queue::fifo::{FifoEngine, FifoError, PostgresFifo, SqsEngine};
+use queue::fifo::{FifoEngine, FifoError, PgFifo, SqsEngine};
 use serde_json::Value as Json;
 
-pub use report::{Checked, Outcome, Report};
+pub use report::{IntegrationCheckOutcome, IntegrationCheckReport, IntegrationCheckResult};
 
-use self::cases::{CASES, plain};
-use self::desk::Desk;
-use self::report::Verdict;
+use self::cases::{CHECK_CASES, ask_any_task};
+use self::report::CheckFinding;
+use self::session::IntegrationCheckSession;
 use crate::template::Env;
 
 /// Where the integration's queues are.
 #[derive(Clone)]
-pub enum Place {
+pub enum IntegrationCheckEngine {
     /// In a control database.
-    Postgres(PostgresFifo),
+    Postgres(PgFifo),
     /// At Amazon's, or at another endpoint that speaks its protocol.
     Sqs(Arc<dyn SqsEngine>),
 }
 
-impl Place {
+impl IntegrationCheckEngine {
     /// As an engine.
-    pub fn engine(&self) -> Arc<dyn FifoEngine> {
+    pub fn fifo_engine(&self) -> Arc<dyn FifoEngine> {
         match self {
-            Place::Postgres(engine) => Arc::new(engine.clone()),
-            Place::Sqs(engine) => engine.clone(),
+            IntegrationCheckEngine::Postgres(engine) => Arc::new(engine.clone()),
+            IntegrationCheckEngine::Sqs(engine) => engine.clone(),
         }
     }
 }
 
 /// What is to be checked, and with what.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct IntegrationCheckOptions {
     /// The integration's queue, without environment and ending.
     pub queue: String,
     /// The environment.
     pub env: Env,
     /// The queue of answers, without environment and ending.
-    pub answers: String,
+    pub answer_queue: String,
     /// A task that succeeds; without one, checks that need one are skipped.
-    pub task: Option<SoundTask>,
+    pub task: Option<IntegrationCheckTask>,
     /// Args with which that task fails for good.
     pub permanent_args: Option<Json>,
     /// Args with which that task fails for now.
     pub temporary_args: Option<Json>,
     /// How long an answer may take.
-    pub patience: Duration,
+    pub answer_timeout: Duration,
 }
 
 /// A task that succeeds.
 #[derive(Debug, Clone)]
-pub struct SoundTask {
+pub struct IntegrationCheckTask {
     /// The part of `integration` after the dot.
     pub task_type: String,
     /// A block's args.
     pub args: Json,
 }
 
-/// Checks a running integration, one thing after another; `tell` hears of each as soon as it is known. An error is the
+/// Checks a running integration, one thing after another; `on_result` hears of each as soon as it is known. An error is the
 /// queues', and says nothing about the integration.
-pub async fn check(place: Place, plan: Plan, tell: impl FnMut(&Checked) + Send) -> Result<Report, FifoError> {
-    let desk = Desk::open(place, plan).await?;
-    let report = checks(&desk, tell).await;
-    desk.close().await;
+pub async fn check_integration(
+    engine: IntegrationCheckEngine,
+    options: IntegrationCheckOptions,
+    on_result: impl FnMut(&IntegrationCheckResult) + Send,
+) -> Result<IntegrationCheckReport, FifoError> {
+    let session = IntegrationCheckSession::open(engine, options).await?;
+    let report = run_checks(&session, on_result).await;
+    session.close().await;
     report
 }
 
-async fn checks(desk: &Desk, mut tell: impl FnMut(&Checked) + Send) -> Result<Report, FifoError> {
-    let mut checks: Vec<Checked> = Vec::new();
-    let mut silent = false;
-    for (name, case) in CASES {
-        let begun = Instant::now();
-        let verdict = match silent {
-            true => Verdict::skipped("the integration does not answer any more"),
-            false => case(desk).await?,
+async fn run_checks(
+    session: &IntegrationCheckSession,
+    mut on_result: impl FnMut(&IntegrationCheckResult) + Send,
+) -> Result<IntegrationCheckReport, FifoError> {
+    let mut results: Vec<IntegrationCheckResult> = Vec::new();
+    let mut is_silent = false;
+    for (name, case) in CHECK_CASES {
+        let started_at = Instant::now();
+        let finding = match is_silent {
+            true => CheckFinding::skipped("the integration does not answer any more"),
+            false => case(session).await?,
         };
-        let took = begun.elapsed();
-        if verdict.outcome == Outcome::Failed {
+        let took = started_at.elapsed();
+        if finding.outcome == IntegrationCheckOutcome::Failed {
             // One that has died of a check can say nothing about the others.
-            silent = !desk.has_answers() || plain(desk, "alive").await?.is_none();
+            is_silent = !session.has_answers() || ask_any_task(session, "alive").await?.is_none();
         }
-        let checked = Checked { name, outcome: verdict.outcome, why: verdict.why, took };
-        tell(&checked);
-        checks.push(checked);
+        let result =
+            IntegrationCheckResult { name, outcome: finding.outcome, reason: finding.reason, duration: took };
+        on_result(&result);
+        results.push(result);
     }
-    let left_behind = sweep::sweep(desk).await?;
-    Ok(Report { checks, left_behind })
+    let left_behind = sweep::sweep_messages(session).await?;
+    Ok(IntegrationCheckReport { results, left_behind })
 }

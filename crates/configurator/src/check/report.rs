@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 /// How a check has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum IntegrationCheckOutcome {
     /// As it should be.
     Ok,
     /// A fault of the integration.
@@ -15,82 +15,82 @@ pub enum Outcome {
     Skipped,
 }
 
-impl Outcome {
+impl IntegrationCheckOutcome {
     /// The word.
     pub fn name(self) -> &'static str {
         match self {
-            Outcome::Ok => "ok",
-            Outcome::Failed => "FAIL",
-            Outcome::Skipped => "skipped",
+            IntegrationCheckOutcome::Ok => "ok",
+            IntegrationCheckOutcome::Failed => "FAIL",
+            IntegrationCheckOutcome::Skipped => "skipped",
         }
     }
 }
 
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
+pub struct IntegrationCheckResult {
     /// Its name.
     pub name: &'static str,
     /// How it has ended.
-    pub outcome: Outcome,
+    pub outcome: IntegrationCheckOutcome,
     /// What was seen, or why it was skipped.
-    pub why: String,
+    pub reason: String,
     /// How long it took.
-    pub took: Duration,
+    pub duration: Duration,
 }
 
 /// All checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct IntegrationCheckReport {
     /// In the order they were made.
-    pub checks: Vec<Checked>,
+    pub results: Vec<IntegrationCheckResult>,
     /// Messages that the integration had in hand to the last, so that they could not be taken back: they come to it again.
     pub left_behind: usize,
 }
 
-impl Report {
+impl IntegrationCheckReport {
     /// How many have ended so.
-    pub fn count(&self, outcome: Outcome) -> usize {
-        self.checks.iter().filter(|checked| checked.outcome == outcome).count()
+    pub fn count_outcome(&self, outcome: IntegrationCheckOutcome) -> usize {
+        self.results.iter().filter(|checked| checked.outcome == outcome).count()
     }
 
     /// Whether no fault was found.
-    pub fn holds(&self) -> bool {
-        self.count(Outcome::Failed) == 0
+    pub fn has_passed(&self) -> bool {
+        self.count_outcome(IntegrationCheckOutcome::Failed) == 0
     }
 
     /// For programs.
     pub fn to_json(&self) -> Json {
-        let check = |checked: &Checked| {
+        let check = |checked: &IntegrationCheckResult| {
             json!({
-                "name": checked.name, "outcome": checked.outcome.name(), "why": checked.why,
-                "seconds": (checked.took.as_secs_f64() * 1000.0).round() / 1000.0,
+                "name": checked.name, "outcome": checked.outcome.name(), "why": checked.reason,
+                "seconds": (checked.duration.as_secs_f64() * 1000.0).round() / 1000.0,
             })
         };
         json!({
-            "holds": self.holds(), "ok": self.count(Outcome::Ok), "failed": self.count(Outcome::Failed),
-            "skipped": self.count(Outcome::Skipped), "left_behind": self.left_behind,
-            "checks": self.checks.iter().map(check).collect::<Vec<_>>(),
+            "holds": self.has_passed(), "ok": self.count_outcome(IntegrationCheckOutcome::Ok), "failed": self.count_outcome(IntegrationCheckOutcome::Failed),
+            "skipped": self.count_outcome(IntegrationCheckOutcome::Skipped), "left_behind": self.left_behind,
+            "checks": self.results.iter().map(check).collect::<Vec<_>>(),
         })
     }
 }
 
 /// What a check has come to.
-pub(super) struct Verdict {
-    pub(super) outcome: Outcome,
-    pub(super) why: String,
+pub(super) struct CheckFinding {
+    pub(super) outcome: IntegrationCheckOutcome,
+    pub(super) reason: String,
 }
 
-impl Verdict {
+impl CheckFinding {
     pub(super) fn ok(why: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Ok, why: why.into() }
+        Self { outcome: IntegrationCheckOutcome::Ok, reason: why.into() }
     }
 
     pub(super) fn failed(why: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Failed, why: why.into() }
+        Self { outcome: IntegrationCheckOutcome::Failed, reason: why.into() }
     }
 
     pub(super) fn skipped(why: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Skipped, why: why.into() }
+        Self { outcome: IntegrationCheckOutcome::Skipped, reason: why.into() }
     }
 }

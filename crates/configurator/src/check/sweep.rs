@@ -2,54 +2,56 @@
 
 use std::time::Duration;
 
-use queue::fifo::{FifoError, MOST_RECEIVED, Trace};
+use queue::fifo::{FifoError, FifoMessageStatus, MAX_RECEIVED_MESSAGES};
 use tokio::time::{Instant, sleep};
 
-use super::Place;
-use super::desk::Desk;
+use super::IntegrationCheckEngine;
+use super::session::IntegrationCheckSession;
 
 /// How long it is tried.
-const WITHIN: Duration = Duration::from_secs(5);
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often: the integration waits for the same messages.
-const EVERY: Duration = Duration::from_millis(30);
+const SWEEP_INTERVAL: Duration = Duration::from_millis(30);
 
 /// Takes messages back; how many could not be, as the integration had them in hand.
-pub(super) async fn sweep(desk: &Desk) -> Result<usize, FifoError> {
-    let by_then = Instant::now() + WITHIN;
+pub(super) async fn sweep_messages(session: &IntegrationCheckSession) -> Result<usize, FifoError> {
+    let deadline = Instant::now() + SWEEP_TIMEOUT;
     loop {
-        let open = still_there(desk).await?;
-        if open == 0 || Instant::now() >= by_then {
-            return Ok(open);
+        let remaining = count_remaining(session).await?;
+        if remaining == 0 || Instant::now() >= deadline {
+            return Ok(remaining);
         }
-        take_back(desk).await?;
-        sleep(EVERY).await;
+        delete_unanswered(session).await?;
+        sleep(SWEEP_INTERVAL).await;
     }
 }
 
 /// Receives what can be received now, and deletes what was not answered; anything else is given back.
-async fn take_back(desk: &Desk) -> Result<(), FifoError> {
-    let open = desk.open_messages();
-    for message in desk.tasks.receive(MOST_RECEIVED, Duration::ZERO, Some(WITHIN)).await? {
-        if open.iter().any(|sent| sent.id == message.id) {
-            desk.tasks.delete(&message.receipt).await?;
-            desk.settled(&message.id);
+async fn delete_unanswered(session: &IntegrationCheckSession) -> Result<(), FifoError> {
+    let unanswered = session.unanswered_messages();
+    for message in
+        session.task_queue.receive(MAX_RECEIVED_MESSAGES, Duration::ZERO, Some(SWEEP_TIMEOUT)).await?
+    {
+        if unanswered.iter().any(|sent| sent.id == message.id) {
+            session.task_queue.delete(&message.receipt).await?;
+            session.forget_message(&message.id);
         } else {
-            desk.tasks.change_visibility(&message.receipt, Duration::ZERO).await?;
+            session.task_queue.change_visibility(&message.receipt, Duration::ZERO).await?;
         }
     }
     Ok(())
 }
 
 /// How many unanswered messages may still be in the queue.
-async fn still_there(desk: &Desk) -> Result<usize, FifoError> {
-    let open = desk.open_messages();
-    let Place::Postgres(engine) = &desk.place else { return Ok(open.len()) };
-    let mut there = 0;
-    for sent in open {
-        match engine.trace(desk.tasks.name(), &sent).await? {
-            Trace::There(_) => there += 1,
-            Trace::Deleted(_) | Trace::Lost => desk.settled(&sent.id),
+async fn count_remaining(session: &IntegrationCheckSession) -> Result<usize, FifoError> {
+    let unanswered = session.unanswered_messages();
+    let IntegrationCheckEngine::Postgres(engine) = &session.engine else { return Ok(unanswered.len()) };
+    let mut remaining = 0;
+    for sent in unanswered {
+        match engine.message_status(session.task_queue.name(), &sent).await? {
+            FifoMessageStatus::Queued(_) => remaining += 1,
+            FifoMessageStatus::Deleted(_) | FifoMessageStatus::Lost => session.forget_message(&sent.id),
         }
     }
-    Ok(there)
+    Ok(remaining)
 }

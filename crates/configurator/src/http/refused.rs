@@ -3,13 +3,16 @@
 use serde_json::{Map, Value as Json, json};
 use serving::error::{ApiError, Code, of_database};
 
-use crate::Refused;
+use crate::ConfiguratorError;
 use crate::run::{BlockStatus, RunView};
-use crate::template::Fault;
+use crate::template::BlockTemplateFault;
 
-fn bad_template(faults: &[Fault]) -> ApiError {
-    let first =
-        faults.first().cloned().unwrap_or(Fault { block: String::new(), line: 1, reason: String::new() });
+fn template_error(faults: &[BlockTemplateFault]) -> ApiError {
+    let first = faults.first().cloned().unwrap_or(BlockTemplateFault {
+        block: String::new(),
+        line: 1,
+        reason: String::new(),
+    });
     let all: Vec<Json> = faults
         .iter()
         .map(|fault| json!({"block": fault.block, "line": fault.line, "reason": fault.reason}))
@@ -23,40 +26,42 @@ fn bad_template(faults: &[Fault]) -> ApiError {
 }
 
 /// The answer to a caller.
-pub fn refused(refused: Refused) -> ApiError {
+pub fn to_api_error(refused: ConfiguratorError) -> ApiError {
     match refused {
-        Refused::Template(faults) => bad_template(&faults),
-        Refused::Field(field, reason) => ApiError::field(field, reason),
-        Refused::NoTemplate(name) => {
+        ConfiguratorError::Template(faults) => template_error(&faults),
+        ConfiguratorError::Field(field, reason) => ApiError::field(field, reason),
+        ConfiguratorError::NoTemplate(name) => {
             let message = format!("there is no template {name}: put it, or give it with the run");
             ApiError::new(Code::NotFound, message).arg("field", "template_name").arg("template_name", name)
         }
-        Refused::NoRun => ApiError::new(Code::NotFound, "there is no such run; ids are whole numbers"),
-        Refused::Running(run_id) => {
+        ConfiguratorError::NoRun => {
+            ApiError::new(Code::NotFound, "there is no such run; ids are whole numbers")
+        }
+        ConfiguratorError::Running(run_id) => {
             let message =
                 format!("run {run_id} of this template and environment goes on; one runs at a time");
             ApiError::new(Code::Conflict, message).arg("run_id", run_id)
         }
-        Refused::Status(status) => {
+        ConfiguratorError::Status(status) => {
             ApiError::new(Code::Conflict, format!("the run is {status}: that is not possible"))
                 .arg("status", status)
         }
-        Refused::Superseded(run_id) => {
+        ConfiguratorError::Superseded(run_id) => {
             let message =
                 format!("run {run_id} has gone on from this one: only the latest run can be resumed");
             ApiError::new(Code::Conflict, message).arg("run_id", run_id)
         }
-        Refused::NoEnvironment(env) => ApiError::field(
+        ConfiguratorError::NoEnvironment(env) => ApiError::field(
             "env",
             format!("there are no queues for {env} here: --queues names those there are"),
         ),
-        Refused::Compute(error) => error.into(),
-        Refused::Store(error) => of_database("the control database", error),
+        ConfiguratorError::Compute(error) => error.into(),
+        ConfiguratorError::Store(error) => of_database("the control database", error),
     }
 }
 
 /// What a caller is told who waited for a run that has not succeeded: the error, and the blocks.
-pub fn failed_run(run: &RunView) -> Json {
+pub fn failed_run_json(run: &RunView) -> Json {
     let failed = run.blocks.iter().find(|block| block.status == BlockStatus::Failed);
     let (code, message, mut args) = match failed {
         Some(block) => {

@@ -12,18 +12,18 @@ use serving::numbers::check_exact;
 use serving::path::Path;
 use serving::query::{NoQuery, Query};
 
-use super::refused;
-use crate::run::{self, Filter, Forecast, RunStatus};
-use crate::{Configurator, Given, Refused};
+use super::to_api_error;
+use crate::run::{self, BlockForecast, RunFilter, RunStatus};
+use crate::{Configurator, ConfiguratorError, RunRequest};
 
 /// Runs of a listing, unless the caller says otherwise, and at most.
-const LIMIT: i64 = 100;
-const MOST: i64 = 1000;
+const DEFAULT_RUNS_PER_PAGE: i64 = 100;
+const MAX_RUNS_PER_PAGE: i64 = 1000;
 
 /// What a run is asked for with.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
+pub struct RunRequestBody {
     template_name: String,
     #[serde(default)]
     template: Option<String>,
@@ -34,10 +34,10 @@ pub struct Request {
     env_inputs: Option<Map<String, Value>>,
 }
 
-impl Request {
+impl RunRequestBody {
     /// What it says, if that can be.
-    pub fn given(self) -> Result<Given, ApiError> {
-        Ok(Given {
+    pub fn into_run_request(self) -> Result<RunRequest, ApiError> {
+        Ok(RunRequest {
             template_name: self.template_name,
             template: self.template,
             env: self.env.parse().map_err(|reason: String| ApiError::field("env", reason))?,
@@ -47,82 +47,82 @@ impl Request {
     }
 }
 
-fn id(text: &str) -> Result<i64, ApiError> {
-    text.parse().map_err(|_| refused(Refused::NoRun))
+fn parse_run_id(text: &str) -> Result<i64, ApiError> {
+    text.parse().map_err(|_| to_api_error(ConfiguratorError::NoRun))
 }
 
-fn failed(error: store::Error) -> ApiError {
-    refused(Refused::Store(error))
+fn database_error(error: store::Error) -> ApiError {
+    to_api_error(ConfiguratorError::Store(error))
 }
 
-async fn read(body: Bytes) -> Result<Given, ApiError> {
+async fn read_run_request(body: Bytes) -> Result<RunRequest, ApiError> {
     compute::read(body.len(), move || {
-        let request = body::parse::<Request>(&body)?;
+        let request = body::parse::<RunRequestBody>(&body)?;
         check_exact(&body)?;
-        request.given()
+        request.into_run_request()
     })
     .await
 }
 
-pub(super) async fn begin(
+pub(super) async fn begin_run(
     State(configurator): State<Configurator>,
     NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
-    let given = read(body).await?;
-    let run_id = configurator.begin(given).await.map_err(refused)?;
+    let run_request = read_run_request(body).await?;
+    let run_id = configurator.begin_run(run_request).await.map_err(to_api_error)?;
     Ok(Json(json!({"run_id": run_id})))
 }
 
-pub(super) async fn show(
+pub(super) async fn show_run(
     State(configurator): State<Configurator>,
     Path(run_id): Path<String>,
     NoQuery: NoQuery,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(configurator.show(id(&run_id)?).await.map_err(refused)?.to_json()))
+    Ok(Json(configurator.get_run(parse_run_id(&run_id)?).await.map_err(to_api_error)?.to_json()))
 }
 
-pub(super) async fn resume(
+pub(super) async fn resume_run(
     State(configurator): State<Configurator>,
     Path(run_id): Path<String>,
     NoQuery: NoQuery,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(configurator.resume(id(&run_id)?).await.map_err(refused)?.summary()))
+    Ok(Json(configurator.resume_run(parse_run_id(&run_id)?).await.map_err(to_api_error)?.to_summary_json()))
 }
 
-pub(super) async fn cancel(
+pub(super) async fn cancel_run(
     State(configurator): State<Configurator>,
     Path(run_id): Path<String>,
     NoQuery: NoQuery,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(configurator.cancel(id(&run_id)?).await.map_err(refused)?.summary()))
+    Ok(Json(configurator.cancel_run(parse_run_id(&run_id)?).await.map_err(to_api_error)?.to_summary_json()))
 }
 
 /// What a forecast shows.
-pub fn forecast_json(forecast: &[Forecast]) -> Value {
-    let block = |block: &Forecast| {
-        let action = block.action.map_or("cached", crate::protocol::Action::name);
+pub fn forecast_json(forecast: &[BlockForecast]) -> Value {
+    let block = |block: &BlockForecast| {
+        let action = block.action.map_or("cached", crate::protocol::BlockAction::name);
         json!({"name": block.name, "integration": block.integration, "action": action, "may_be_cached": block.may_be_cached})
     };
     json!({"blocks": forecast.iter().map(block).collect::<Vec<_>>()})
 }
 
-pub(super) async fn forecast(
+pub(super) async fn forecast_run(
     State(configurator): State<Configurator>,
     NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
-    let given = read(body).await?;
-    let forecast = configurator.forecast(given).await.map_err(refused)?;
+    let run_request = read_run_request(body).await?;
+    let forecast = configurator.forecast_run(run_request).await.map_err(to_api_error)?;
     Ok(Json(forecast_json(&forecast)))
 }
 
-pub(super) async fn export(
+pub(super) async fn export_run(
     State(configurator): State<Configurator>,
-    Query(given): Query<Vec<(String, String)>>,
+    Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Json<Value>, ApiError> {
     let mut run_id = None;
-    for (name, value) in given {
+    for (name, value) in parameters {
         match name.as_str() {
             "run_id" => run_id = Some(value),
             _ => {
@@ -135,23 +135,24 @@ pub(super) async fn export(
     }
     let run_id = run_id.ok_or_else(|| ApiError::field("run_id", "is needed: the run to export"))?;
     let run_id = run_id.parse().map_err(|_| ApiError::field("run_id", "must be the number of a run"))?;
-    let export = run::export(&configurator.pool, run_id).await.map_err(failed)?;
+    let export = run::export_run(&configurator.pool, run_id).await.map_err(database_error)?;
     export
         .map(Json)
         .ok_or_else(|| ApiError::new(Code::NotFound, "there is no such run").arg("run_id", run_id))
 }
 
-pub(super) async fn list(
+pub(super) async fn list_runs(
     State(configurator): State<Configurator>,
-    Query(given): Query<Vec<(String, String)>>,
+    Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Json<Value>, ApiError> {
-    let listed = run::list(&configurator.pool, filter(given)?).await.map_err(failed)?;
-    Ok(Json(json!({"result": listed.iter().map(run::RunView::summary).collect::<Vec<_>>()})))
+    let listed =
+        run::list_runs(&configurator.pool, parse_run_filter(parameters)?).await.map_err(database_error)?;
+    Ok(Json(json!({"result": listed.iter().map(run::RunView::to_summary_json).collect::<Vec<_>>()})))
 }
 
-fn filter(given: Vec<(String, String)>) -> Result<Filter, ApiError> {
-    let mut filter = Filter { limit: LIMIT, ..Filter::default() };
-    for (name, value) in given {
+fn parse_run_filter(parameters: Vec<(String, String)>) -> Result<RunFilter, ApiError> {
+    let mut filter = RunFilter { limit: DEFAULT_RUNS_PER_PAGE, ..RunFilter::default() };
+    for (name, value) in parameters {
         match name.as_str() {
             "template_name" => filter.template_name = Some(value.replace('\0', "")),
             "env" => {
@@ -166,11 +167,13 @@ fn filter(given: Vec<(String, String)>) -> Result<Filter, ApiError> {
             "before" => {
                 let before =
                     value.parse().map_err(|_| ApiError::field("before", "must be the number of a run"));
-                filter.before = Some(before?);
+                filter.before_run_id = Some(before?);
             }
             "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
-                let refused = || ApiError::field("limit", format!("must be a whole number from 1 to {MOST}"));
+                let limit = value.parse().ok().filter(|limit| (1..=MAX_RUNS_PER_PAGE).contains(limit));
+                let refused = || {
+                    ApiError::field("limit", format!("must be a whole number from 1 to {MAX_RUNS_PER_PAGE}"))
+                };
                 filter.limit = limit.ok_or_else(refused)?;
             }
             _ => {

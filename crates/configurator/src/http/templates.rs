@@ -10,12 +10,12 @@ use serving::body;
 use serving::error::{ApiError, Code};
 use serving::path::Path;
 
-use super::refused;
-use crate::service::read;
+use super::to_api_error;
+use crate::service::parse_on_compute_pool;
 use crate::template::check_template_name;
-use crate::{Configurator, Refused, templates};
+use crate::{Configurator, ConfiguratorError, template_store};
 
-pub(super) async fn put(
+pub(super) async fn put_template(
     State(configurator): State<Configurator>,
     Path(name): Path<String>,
     body: Body,
@@ -23,29 +23,34 @@ pub(super) async fn put(
     check_template_name(&name).map_err(|reason| ApiError::field("name", reason))?;
     let body = body::collect(body).await?;
     let text = String::from_utf8(body.to_vec()).map_err(|_| ApiError::field("body", "must be UTF-8"))?;
-    let (text, graph) = read(text).await.map_err(refused)?;
-    let version = templates::put(&configurator.pool, &name, &text)
+    let (text, graph) = parse_on_compute_pool(text).await.map_err(to_api_error)?;
+    let version = template_store::put_template(&configurator.pool, &name, &text)
         .await
-        .map_err(|error| refused(Refused::Store(error)))?;
+        .map_err(|error| to_api_error(ConfiguratorError::Store(error)))?;
     Ok(Json(json!({"name": name, "version": version, "blocks": graph.blocks().count()})))
 }
 
-pub(super) async fn show(
+pub(super) async fn show_template(
     State(configurator): State<Configurator>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
     let name = name.replace('\0', "");
-    let kept =
-        templates::get(&configurator.pool, &name).await.map_err(|error| refused(Refused::Store(error)))?;
-    let kept =
-        kept.ok_or_else(|| ApiError::new(Code::NotFound, "there is no such template").arg("name", name))?;
-    let version = format!("\"{}\"", kept.version);
-    Ok(([(header::CONTENT_TYPE, "application/yaml".to_owned()), (header::ETAG, version)], kept.template)
+    let stored = template_store::get_template(&configurator.pool, &name)
+        .await
+        .map_err(|error| to_api_error(ConfiguratorError::Store(error)))?;
+    let stored =
+        stored.ok_or_else(|| ApiError::new(Code::NotFound, "there is no such template").arg("name", name))?;
+    let version = format!("\"{}\"", stored.version);
+    Ok(([(header::CONTENT_TYPE, "application/yaml".to_owned()), (header::ETAG, version)], stored.template)
         .into_response())
 }
 
-pub(super) async fn list(State(configurator): State<Configurator>) -> Result<Json<Value>, ApiError> {
-    let listed = templates::list(&configurator.pool).await.map_err(|error| refused(Refused::Store(error)))?;
+pub(super) async fn list_templates(
+    State(configurator): State<Configurator>,
+) -> Result<Json<Value>, ApiError> {
+    let listed = template_store::list_templates(&configurator.pool)
+        .await
+        .map_err(|error| to_api_error(ConfiguratorError::Store(error)))?;
     let shown: Vec<Value> =
         listed.into_iter().map(|(name, version)| json!({"name": name, "version": version})).collect();
     Ok(Json(json!({"result": shown})))

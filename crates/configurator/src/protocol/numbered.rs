@@ -3,57 +3,61 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{BLOCK_IDS, Failure};
+use super::{BLOCK_ID_END, BlockFailure};
 
 /// A body in which a number was found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Numbered {
+pub struct BlockMessageBody {
     /// Which task it is about.
     pub block_id: i64,
     /// What it says; or why it cannot be taken.
-    pub body: Result<Json, Failure>,
+    pub body: Result<Json, BlockFailure>,
 }
 
 /// Reads a body; `None` if no number can be found in it.
-pub fn numbered(text: &str) -> Option<Numbered> {
+pub fn parse_message_body(text: &str) -> Option<BlockMessageBody> {
     match serde_json::from_str::<Json>(text) {
         Ok(body) => {
-            let given = body.get("block_id")?;
-            if let Some(block_id) = given.as_i64().filter(|id| (0..BLOCK_IDS).contains(id)) {
-                return Some(Numbered { block_id, body: Ok(body) });
+            let id_value = body.get("block_id")?;
+            if let Some(block_id) = id_value.as_i64().filter(|id| (0..BLOCK_ID_END).contains(id)) {
+                return Some(BlockMessageBody { block_id, body: Ok(body) });
             }
-            let reason = format!("must be a whole number written as one, such as 7: it is {given}");
-            Some(Numbered { block_id: meant(given)?, body: Err(malformed("block_id", &reason)) })
+            let reason = format!("must be a whole number written as one, such as 7: it is {id_value}");
+            Some(BlockMessageBody {
+                block_id: lenient_block_id(id_value)?,
+                body: Err(malformed_failure("block_id", &reason)),
+            })
         }
-        Err(error) => {
-            Some(Numbered { block_id: found(text)?, body: Err(malformed("body", &error.to_string())) })
-        }
+        Err(error) => Some(BlockMessageBody {
+            block_id: find_block_id(text)?,
+            body: Err(malformed_failure("body", &error.to_string())),
+        }),
     }
 }
 
-fn malformed(field: &str, reason: &str) -> Failure {
-    Failure::new("VALIDATION_ERROR", json!({"field": field, "reason": store::storable(reason)}))
+fn malformed_failure(field: &str, reason: &str) -> BlockFailure {
+    BlockFailure::new("VALIDATION_ERROR", json!({"field": field, "reason": store::to_storable_text(reason)}))
 }
 
 /// The number that a value of another kind stands for: `"7"`, `7.0`.
-fn meant(value: &Json) -> Option<i64> {
+fn lenient_block_id(value: &Json) -> Option<i64> {
     match value {
-        Json::String(text) => whole(text.trim()),
-        Json::Number(number) => whole(&number.to_string()),
+        Json::String(text) => parse_whole_number(text.trim()),
+        Json::Number(number) => parse_whole_number(&number.to_string()),
         _ => None,
     }
 }
 
 /// A whole number, perhaps with a fraction of zeros.
-fn whole(text: &str) -> Option<i64> {
+fn parse_whole_number(text: &str) -> Option<i64> {
     let (digits, zeros) = text.split_once('.').unwrap_or((text, ""));
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let id = digits.parse().ok().filter(|id| plain && (0..BLOCK_IDS).contains(id))?;
+    let id = digits.parse().ok().filter(|id| plain && (0..BLOCK_ID_END).contains(id))?;
     zeros.bytes().all(|byte| byte == b'0').then_some(id)
 }
 
 /// The `block_id` of the outermost object of a text that is no JSON: also if strings have the wrong quotes, or its end is missing.
-fn found(text: &str) -> Option<i64> {
+fn find_block_id(text: &str) -> Option<i64> {
     let (mut depth, mut rest, mut is_key) = (0_usize, text, false);
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
@@ -61,10 +65,10 @@ fn found(text: &str) -> Option<i64> {
             '{' | '[' => depth += 1,
             '}' | ']' => depth = depth.saturating_sub(1),
             '"' | '\'' => {
-                let (string, after) = quoted(rest, c)?;
+                let (string, after) = split_quoted(rest, c)?;
                 rest = after;
                 if depth == 1 && is_key && string == "block_id" {
-                    return value(rest.trim_start().strip_prefix(':')?.trim_start());
+                    return parse_leading_number(rest.trim_start().strip_prefix(':')?.trim_start());
                 }
             }
             _ => {}
@@ -79,13 +83,13 @@ fn found(text: &str) -> Option<i64> {
 }
 
 /// A string's content, and what comes after its closing quote.
-fn quoted(text: &str, quote: char) -> Option<(&str, &str)> {
+fn split_quoted(text: &str, quote: char) -> Option<(&str, &str)> {
     let mut is_escaped = false;
-    for (at, c) in text.char_indices() {
+    for (position, c) in text.char_indices() {
         match c {
             _ if is_escaped => is_escaped = false,
             '\\' => is_escaped = true,
-            c if c == quote => return Some((&text[..at], &text[at + 1..])),
+            c if c == quote => return Some((&text[..position], &text[position + 1..])),
             _ => {}
         }
     }
@@ -93,14 +97,14 @@ fn quoted(text: &str, quote: char) -> Option<(&str, &str)> {
 }
 
 /// The number that a text begins with, if it ends there: of one that was cut off more digits may be missing.
-fn value(text: &str) -> Option<i64> {
+fn parse_leading_number(text: &str) -> Option<i64> {
     let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''));
     if let Some(quote) = quote {
-        return quoted(&text[1..], quote).and_then(|(string, _)| whole(string.trim()));
+        return split_quoted(&text[1..], quote).and_then(|(string, _)| parse_whole_number(string.trim()));
     }
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let ends = text[end..].starts_with(|c: char| matches!(c, ',' | '}' | ']') || c.is_whitespace());
-    whole(&text[..end]).filter(|_| ends)
+    parse_whole_number(&text[..end]).filter(|_| ends)
 }
 
 #[cfg(test)]
@@ -129,7 +133,7 @@ mod tests {
             ),
             (r#"{"text": "\"block_id\": 5 ,", "block_id": "7", x}"#, "key must be a string"),
         ] {
-            let found = numbered(body).unwrap_or_else(|| panic!("{body}"));
+            let found = parse_message_body(body).unwrap_or_else(|| panic!("{body}"));
             let failure = found.body.unwrap_err();
             assert_eq!((found.block_id, failure.code.as_str()), (7, "VALIDATION_ERROR"), "{body}");
             let said = failure.args["reason"].as_str().unwrap();
@@ -156,8 +160,8 @@ mod tests {
             r#"{"block_id": "12"#,
             r#"{"x": "block_id", : 7, NaN}"#,
         ] {
-            assert_eq!(numbered(body), None, "{body}");
+            assert_eq!(parse_message_body(body), None, "{body}");
         }
-        assert!(numbered(r#"{"block_id": 7, "state": {}}"#).unwrap().body.is_ok());
+        assert!(parse_message_body(r#"{"block_id": 7, "state": {}}"#).unwrap().body.is_ok());
     }
 }

@@ -7,12 +7,12 @@ use sqlx::{PgConnection, PgPool};
 use store::{Result, run_tx};
 use uuid::Uuid;
 
-use super::load::stored;
-use super::plan::deletions;
+use super::load::load_stored_blocks;
+use super::plan::plan_deletions;
 use super::progress::json_text;
-use super::renamed::{deletions_first, move_stored, renamed};
-use super::write::{StepRow, rows};
-use crate::template::{Env, Graph};
+use super::renamed::{move_stored_blocks, plan_block_moves, plan_deletion_precedence};
+use super::write::{RunStepRow, build_step_rows};
+use crate::template::{BlockGraph, Env};
 
 /// A run to be begun. Everything was checked.
 pub struct NewRun {
@@ -23,7 +23,7 @@ pub struct NewRun {
     /// The template's text.
     pub template: String,
     /// What that says.
-    pub graph: Arc<Graph>,
+    pub graph: Arc<BlockGraph>,
     /// As given.
     pub general_inputs: Map<String, Json>,
     /// As given.
@@ -32,26 +32,30 @@ pub struct NewRun {
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
+pub enum BeginRunOutcome {
     /// It has begun.
-    Run(i64),
+    Begun(i64),
     /// Another run of the instance goes on: this one.
-    Running(i64),
+    AlreadyRunning(i64),
 }
 
 /// Begins a run for a request, unless one of the instance goes on; the same request again gets the run that it got. One
 /// transaction; the drivers are told.
-pub async fn begin(pool: &PgPool, new: NewRun, request: Uuid) -> Result<Begun> {
-    let new = Arc::new(new);
+pub async fn begin_run(pool: &PgPool, new_run: NewRun, request_id: Uuid) -> Result<BeginRunOutcome> {
+    let new_run = Arc::new(new_run);
     run_tx(pool, "begin_run", move |connection| {
-        let new = new.clone();
-        Box::pin(async move { in_tx(connection, &new, request).await })
+        let new_run = new_run.clone();
+        Box::pin(async move { begin_in_tx(connection, &new_run, request_id).await })
     })
     .await
 }
 
 /// The instance's row, locked until the transaction ends.
-pub(super) async fn lock(connection: &mut PgConnection, template_name: &str, env: Env) -> Result<i64> {
+pub(super) async fn lock_instance(
+    connection: &mut PgConnection,
+    template_name: &str,
+    env: Env,
+) -> Result<i64> {
     sqlx::query(
         "INSERT INTO configurator_instances (template_name, env) VALUES ($1, $2) ON CONFLICT DO NOTHING -- make_instance",
     )
@@ -66,45 +70,51 @@ pub(super) async fn lock(connection: &mut PgConnection, template_name: &str, env
     Ok(locked.bind(template_name).bind(env.name()).fetch_one(connection).await?)
 }
 
-async fn in_tx(connection: &mut PgConnection, new: &NewRun, request: Uuid) -> Result<Begun> {
-    let instance_id = lock(connection, &new.template_name, new.env).await?;
-    let there: Option<(i64, bool)> = sqlx::query_as(
+async fn begin_in_tx(
+    connection: &mut PgConnection,
+    new_run: &NewRun,
+    request_id: Uuid,
+) -> Result<BeginRunOutcome> {
+    let instance_id = lock_instance(connection, &new_run.template_name, new_run.env).await?;
+    let existing: Option<(i64, bool)> = sqlx::query_as(
         "SELECT run_id, request = $2 FROM configurator_runs
          WHERE instance_id = $1 AND (status = 'running' OR request = $2) ORDER BY request = $2 DESC LIMIT 1 -- find_running",
     )
     .bind(instance_id)
-    .bind(request)
+    .bind(request_id)
     .fetch_optional(&mut *connection)
     .await?;
-    match there {
-        Some((run_id, true)) => return Ok(Begun::Run(run_id)),
-        Some((run_id, false)) => return Ok(Begun::Running(run_id)),
+    match existing {
+        Some((run_id, true)) => return Ok(BeginRunOutcome::Begun(run_id)),
+        Some((run_id, false)) => return Ok(BeginRunOutcome::AlreadyRunning(run_id)),
         None => {}
     }
-    let (stored, moves) = renamed(&new.graph, stored(connection, instance_id).await?);
-    move_stored(connection, instance_id, &moves).await?;
-    let mut deletions = deletions(&new.graph, &stored);
+    let (stored, moves) =
+        plan_block_moves(&new_run.graph, load_stored_blocks(connection, instance_id).await?);
+    move_stored_blocks(connection, instance_id, &moves).await?;
+    let mut deletions = plan_deletions(&new_run.graph, &stored);
     // Refused before if they do not fit.
-    let inputs = new.graph.inputs(&new.general_inputs, &new.env_inputs).unwrap_or_default();
-    let found = deletions_first(&new.graph, &stored, &mut deletions, &inputs);
-    let rows = rows(&new.graph, &deletions, &found);
+    let inputs =
+        new_run.graph.resolve_inputs(&new_run.general_inputs, &new_run.env_inputs).unwrap_or_default();
+    let precedence = plan_deletion_precedence(&new_run.graph, &stored, &mut deletions, &inputs);
+    let rows = build_step_rows(&new_run.graph, &deletions, &precedence);
     let run_id: i64 = sqlx::query_scalar(
         "INSERT INTO configurator_runs (instance_id, template, general_inputs, env_inputs, request)
          VALUES ($1, $2, $3, $4, $5) RETURNING run_id -- begin_run",
     )
     .bind(instance_id)
-    .bind(&new.template)
-    .bind(json_text(&new.general_inputs))
-    .bind(json_text(&new.env_inputs))
-    .bind(request)
+    .bind(&new_run.template)
+    .bind(json_text(&new_run.general_inputs))
+    .bind(json_text(&new_run.env_inputs))
+    .bind(request_id)
     .fetch_one(&mut *connection)
     .await?;
-    insert_rows(connection, run_id, &rows).await?;
-    wake(connection, instance_id).await?;
-    Ok(Begun::Run(run_id))
+    insert_step_rows(connection, run_id, &rows).await?;
+    wake_instance(connection, instance_id).await?;
+    Ok(BeginRunOutcome::Begun(run_id))
 }
 
-async fn insert_rows(connection: &mut PgConnection, run_id: i64, rows: &[StepRow]) -> Result<()> {
+async fn insert_step_rows(connection: &mut PgConnection, run_id: i64, rows: &[RunStepRow]) -> Result<()> {
     let list = |steps: &Vec<i32>| steps.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
     sqlx::query(
         "INSERT INTO configurator_run_blocks (run_id, ordinal, name, integration, action, after_steps, after_deletions, foreseen)
@@ -118,16 +128,16 @@ async fn insert_rows(connection: &mut PgConnection, run_id: i64, rows: &[StepRow
     .bind(rows.iter().map(|row| row.ordinal).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.integration.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.after.as_ref().map(list)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.after_steps.as_ref().map(list)).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.after_deletions.as_ref().map(list)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.foreseen.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.foreseen_params.as_deref()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
 }
 
 /// There is something to do: the drivers are told when the transaction is committed.
-pub(super) async fn wake(connection: &mut PgConnection, instance_id: i64) -> Result<()> {
+pub(super) async fn wake_instance(connection: &mut PgConnection, instance_id: i64) -> Result<()> {
     sqlx::query(
         "WITH woken AS (
              UPDATE configurator_instances SET version = version + 1, wake_at = now(), driver = NULL WHERE instance_id = $1

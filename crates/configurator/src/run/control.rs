@@ -2,31 +2,31 @@
 
 use std::sync::Arc;
 
-use queue::fifo::SendInTx;
+use queue::fifo::FifoTxSender;
 use sqlx::{PgConnection, PgPool};
-use store::{Result, run_tx_refusable};
+use store::{Result, run_refusable_tx};
 
-use super::begin::wake;
-use super::given_up::settle;
+use super::begin::wake_instance;
+use super::given_up::mark_sends_settled;
 use super::status::RunStatus;
-use super::write::{end_run, touch};
-use crate::protocol::{block_of, deduplication};
+use super::write::{end_run, touch_instance};
+use crate::protocol::{block_id_from_deduplication, deduplication_id};
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Control {
+pub enum RunControlOutcome {
     /// Done; or it was so already.
     Done,
     /// There is no such run.
-    NoRun,
+    RunNotFound,
     /// Its status does not allow it.
-    Status(RunStatus),
+    StatusConflict(RunStatus),
     /// A later run of the instance, this one, has gone on from it.
     Superseded(i64),
 }
 
 /// The run's instance, locked, and the run's status.
-async fn lock(connection: &mut PgConnection, run_id: i64) -> Result<Option<(i64, RunStatus)>> {
+async fn lock_run_instance(connection: &mut PgConnection, run_id: i64) -> Result<Option<(i64, RunStatus)>> {
     let instance_id: Option<i64> = sqlx::query_scalar(
         "SELECT i.instance_id FROM configurator_instances i JOIN configurator_runs r USING (instance_id)
          WHERE r.run_id = $1 FOR NO KEY UPDATE OF i -- lock_instance",
@@ -45,25 +45,35 @@ async fn lock(connection: &mut PgConnection, run_id: i64) -> Result<Option<(i64,
 }
 
 /// Says no because of the run's status, which an earlier try may have made.
-fn is_refused(control: &Control) -> bool {
-    *control != Control::Done
+fn is_refused(control: &RunControlOutcome) -> bool {
+    *control != RunControlOutcome::Done
 }
 
 /// Cancels a run: what is not sent never is; what is sent may still be answered, and a success is stored.
-pub async fn cancel(pool: &PgPool, run_id: i64, sender: Arc<dyn SendInTx>) -> Result<Control> {
-    run_tx_refusable(pool, "cancel_run", is_refused, move |connection| {
+pub async fn cancel_run(
+    pool: &PgPool,
+    run_id: i64,
+    sender: Arc<dyn FifoTxSender>,
+) -> Result<RunControlOutcome> {
+    run_refusable_tx(pool, "cancel_run", is_refused, move |connection| {
         let sender = sender.clone();
         Box::pin(async move { cancel_in_tx(connection, run_id, sender.as_ref()).await })
     })
     .await
 }
 
-async fn cancel_in_tx(connection: &mut PgConnection, run_id: i64, sender: &dyn SendInTx) -> Result<Control> {
-    let Some((instance_id, status)) = lock(connection, run_id).await? else { return Ok(Control::NoRun) };
+async fn cancel_in_tx(
+    connection: &mut PgConnection,
+    run_id: i64,
+    sender: &dyn FifoTxSender,
+) -> Result<RunControlOutcome> {
+    let Some((instance_id, status)) = lock_run_instance(connection, run_id).await? else {
+        return Ok(RunControlOutcome::RunNotFound);
+    };
     match status {
         RunStatus::Running => {}
-        RunStatus::Cancelled => return Ok(Control::Done),
-        status => return Ok(Control::Status(status)),
+        RunStatus::Cancelled => return Ok(RunControlOutcome::Done),
+        status => return Ok(RunControlOutcome::StatusConflict(status)),
     }
     sqlx::query(
         "UPDATE configurator_run_blocks SET status = 'skipped', ended_at = now()
@@ -72,39 +82,42 @@ async fn cancel_in_tx(connection: &mut PgConnection, run_id: i64, sender: &dyn S
     .bind(run_id)
     .execute(&mut *connection)
     .await?;
-    let sent: Vec<i64> = sqlx::query_scalar(
+    let sent_ids: Vec<i64> = sqlx::query_scalar(
         "SELECT block_id FROM configurator_run_blocks WHERE run_id = $1 AND status = 'sent' -- sent_blocks",
     )
     .bind(run_id)
     .fetch_all(&mut *connection)
     .await?;
-    let sent: Vec<String> = sent.into_iter().map(deduplication).collect();
-    let unsent = sender.take_back_in_tx(connection, &sent).await?;
-    let unsent: Vec<i64> = unsent.iter().filter_map(|unsent| block_of(&unsent.deduplication)).collect();
-    settle(connection, &unsent).await?;
+    let deduplication_ids: Vec<String> = sent_ids.into_iter().map(deduplication_id).collect();
+    let unsent = sender.take_back_in_tx(connection, &deduplication_ids).await?;
+    let unsent: Vec<i64> =
+        unsent.iter().filter_map(|unsent| block_id_from_deduplication(&unsent.deduplication)).collect();
+    mark_sends_settled(connection, &unsent).await?;
     end_run(connection, run_id, RunStatus::Cancelled, None).await?;
-    touch(connection, instance_id, None, None).await?;
+    touch_instance(connection, instance_id, None, None).await?;
     sqlx::query("SELECT pg_notify($1, $2) -- tell_end")
         .bind(super::RUNS_CHANNEL)
         .bind(format!("={run_id}"))
         .execute(connection)
         .await?;
-    Ok(Control::Done)
+    Ok(RunControlOutcome::Done)
 }
 
 /// Lets a run go on from where it failed or was cancelled: blocks that failed or were skipped are tried again. Only the
 /// latest run of an instance can: later ones have gone on from it.
-pub async fn resume(pool: &PgPool, run_id: i64) -> Result<Control> {
-    run_tx_refusable(pool, "resume_run", is_refused, move |connection| {
+pub async fn resume_run(pool: &PgPool, run_id: i64) -> Result<RunControlOutcome> {
+    run_refusable_tx(pool, "resume_run", is_refused, move |connection| {
         Box::pin(async move { resume_in_tx(connection, run_id).await })
     })
     .await
 }
 
-async fn resume_in_tx(connection: &mut PgConnection, run_id: i64) -> Result<Control> {
-    let Some((instance_id, status)) = lock(connection, run_id).await? else { return Ok(Control::NoRun) };
+async fn resume_in_tx(connection: &mut PgConnection, run_id: i64) -> Result<RunControlOutcome> {
+    let Some((instance_id, status)) = lock_run_instance(connection, run_id).await? else {
+        return Ok(RunControlOutcome::RunNotFound);
+    };
     if !matches!(status, RunStatus::Failed | RunStatus::Cancelled) {
-        return Ok(Control::Status(status));
+        return Ok(RunControlOutcome::StatusConflict(status));
     }
     let latest: i64 =
         sqlx::query_scalar("SELECT max(run_id) FROM configurator_runs WHERE instance_id = $1 -- latest_run")
@@ -112,7 +125,7 @@ async fn resume_in_tx(connection: &mut PgConnection, run_id: i64) -> Result<Cont
             .fetch_one(&mut *connection)
             .await?;
     if latest != run_id {
-        return Ok(Control::Superseded(latest));
+        return Ok(RunControlOutcome::Superseded(latest));
     }
     sqlx::query(
         "UPDATE configurator_run_blocks
@@ -129,6 +142,6 @@ async fn resume_in_tx(connection: &mut PgConnection, run_id: i64) -> Result<Cont
     .bind(run_id)
     .execute(&mut *connection)
     .await?;
-    wake(connection, instance_id).await?;
-    Ok(Control::Done)
+    wake_instance(connection, instance_id).await?;
+    Ok(RunControlOutcome::Done)
 }

@@ -2,21 +2,22 @@
 //! database at hand.
 
 use sqlx::PgPool;
-use store::{Result, run};
+use store::{Result, run_statement};
 
 /// Whether, in the latest run of the instance that this message is of, a block of the same integration is about the thing that
 /// has `value` as `field` of its params. `false` for a message that was not sent from here.
-pub async fn described_elsewhere(
+pub async fn is_described_elsewhere(
     pool: &PgPool,
     block_id: i64,
     field: &'static str,
     value: &str,
 ) -> Result<bool> {
     let value = value.to_owned();
-    run(pool, "described_elsewhere", move |connection| {
+    run_statement(pool, "described_elsewhere", move |connection| {
         let value = value.clone();
         Box::pin(async move {
-            let described = sqlx::query_scalar(DESCRIBED).bind(block_id).bind(field).bind(value);
+            let described =
+                sqlx::query_scalar(DESCRIBED_ELSEWHERE_SQL).bind(block_id).bind(field).bind(value);
             Ok(described.fetch_one(connection).await?)
         })
     })
@@ -24,7 +25,7 @@ pub async fn described_elsewhere(
 }
 
 /// A block's params as they were sent in this run, else as they were foreseen, else as it last succeeded.
-const DESCRIBED: &str = "-- described_elsewhere
+const DESCRIBED_ELSEWHERE_SQL: &str = "-- described_elsewhere
 SELECT EXISTS (
     SELECT FROM configurator_sends s
     JOIN configurator_run_blocks own ON own.run_id = s.run_id AND own.ordinal = s.ordinal

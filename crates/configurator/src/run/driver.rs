@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
-use queue::fifo::SendInTx;
+use queue::fifo::FifoTxSender;
 use sqlx::PgPool;
-use store::{LONG, Notifications, Notify as Heard, Operation, Outage};
+use store::{LONG_OPERATION_TIMEOUT, Outage, PgNotification as Heard, PgNotificationHub, PgOperation};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
@@ -19,77 +19,77 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::load::load;
-use super::step::{Stepped, Terms, step};
+use super::load::load_instance;
+use super::step::{RunStepOptions, RunStepResult, step_instance};
 use crate::template::Env;
 
 /// The channel of runs: `+7` the instance 7 has a run to be begun or resumed, `7` an answer was received for it, `=5` the
 /// run 5 has ended.
 pub const RUNS_CHANNEL: &str = "configurator";
 /// How often what went unnoticed is looked for.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const DUE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// What others have left undone for so long is taken up.
-const LEFT_UNDONE: Duration = Duration::from_millis(500);
+const OVERDUE_TIMEOUT: Duration = Duration::from_millis(500);
 /// After the start answers may be waiting in queues: nothing is given up before.
-const FIRST_ANSWERS: Duration = Duration::from_secs(3);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(3);
 /// The pause after the database did not answer.
-const PAUSE: Duration = Duration::from_millis(300);
+const DATABASE_RETRY_INTERVAL: Duration = Duration::from_millis(300);
 /// The pause while somebody else changes the instance.
-const BUSY: Duration = Duration::from_millis(20);
+const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// The longest wait for the next deadline: clocks differ.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const MAX_DEADLINE_WAIT: Duration = Duration::from_secs(30);
 /// Runs forgotten at a time.
-const FORGOTTEN: i64 = 100;
+const MAX_FORGOTTEN_PER_BATCH: i64 = 100;
 
 /// Carries on the runs of all instances.
 #[derive(Clone)]
-pub struct Driver {
+pub struct RunDriver {
     pool: PgPool,
-    senders: HashMap<Env, Arc<dyn SendInTx>>,
+    senders: HashMap<Env, Arc<dyn FifoTxSender>>,
     block_timeout: Duration,
-    started: Instant,
+    started_at: Instant,
     /// Who this process is.
-    id: Uuid,
+    driver_id: Uuid,
     /// Instances that are looked after here.
-    active: Arc<Mutex<HashMap<i64, Arc<Notify>>>>,
+    active_instances: Arc<Mutex<HashMap<i64, Arc<Notify>>>>,
     /// Of the database: one for all instances.
     outage: Arc<Outage>,
 }
 
-impl Driver {
+impl RunDriver {
     /// A driver that sends through these senders; of environments without one nothing is driven.
-    pub fn new(pool: PgPool, senders: HashMap<Env, Arc<dyn SendInTx>>, block_timeout: Duration) -> Self {
+    pub fn new(pool: PgPool, senders: HashMap<Env, Arc<dyn FifoTxSender>>, block_timeout: Duration) -> Self {
         Self {
             pool,
             senders,
             block_timeout,
-            started: Instant::now(),
-            id: Uuid::new_v4(),
-            active: Arc::default(),
+            started_at: Instant::now(),
+            driver_id: Uuid::new_v4(),
+            active_instances: Arc::default(),
             outage: Arc::default(),
         }
     }
 
     /// Drives until `stop`; `notifications` must listen on [`RUNS_CHANNEL`]. Leaves nothing half done.
-    pub async fn run(self, notifications: Notifications, stop: CancellationToken) {
+    pub async fn run(self, notifications: PgNotificationHub, stop: CancellationToken) {
         let mut heard = notifications.subscribe();
-        let mut look = interval(LOOK_EVERY);
+        let mut look = interval(DUE_POLL_INTERVAL);
         let (mut tasks, mut left_undone) = (JoinSet::new(), Duration::ZERO);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = look.tick() => {
-                    for (instance_id, env) in self.due(left_undone).await {
-                        self.look_after(instance_id, env, &mut tasks, &stop);
+                    for (instance_id, env) in self.load_due_instances(left_undone).await {
+                        self.spawn_instance(instance_id, env, &mut tasks, &stop);
                     }
-                    left_undone = LEFT_UNDONE;
+                    left_undone = OVERDUE_TIMEOUT;
                 }
                 told = heard.recv() => match told {
-                    Ok(Heard::Heard { channel, payload }) if channel == RUNS_CHANNEL => {
-                        self.told(&payload, &mut tasks, &stop).await;
+                    Ok(Heard::Received { channel, payload }) if channel == RUNS_CHANNEL => {
+                        self.handle_notification(&payload, &mut tasks, &stop).await;
                     }
-                    Ok(Heard::Heard { .. }) => {}
-                    Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => self.wake_all(),
+                    Ok(Heard::Received { .. }) => {}
+                    Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => self.wake_all_instances(),
                     Err(RecvError::Closed) => break,
                 },
                 Some(_) = tasks.join_next() => {}
@@ -98,152 +98,168 @@ impl Driver {
         while tasks.join_next().await.is_some() {}
     }
 
-    async fn told(&self, payload: &str, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+    async fn handle_notification(&self, payload: &str, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
         if let Some(new) = payload.strip_prefix('+') {
             let Ok(instance_id) = new.parse() else { return };
-            if !self.wake(instance_id)
-                && let Some(env) = self.env(instance_id).await
+            if !self.wake_instance(instance_id)
+                && let Some(env) = self.load_env(instance_id).await
             {
-                self.look_after(instance_id, env, tasks, stop);
+                self.spawn_instance(instance_id, env, tasks, stop);
             }
         } else if let Ok(instance_id) = payload.parse() {
             // If it is looked after elsewhere, that one is told as well.
-            self.wake(instance_id);
+            self.wake_instance(instance_id);
         }
     }
 
-    fn active(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Arc<Notify>>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_active(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Arc<Notify>>> {
+        self.active_instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it is looked after here.
-    fn wake(&self, instance_id: i64) -> bool {
-        let woken = self.active().get(&instance_id).cloned();
+    fn wake_instance(&self, instance_id: i64) -> bool {
+        let woken = self.lock_active().get(&instance_id).cloned();
         woken.as_ref().inspect(|woken| woken.notify_one()).is_some()
     }
 
-    fn wake_all(&self) {
-        self.active().values().for_each(|woken| woken.notify_one());
+    fn wake_all_instances(&self) {
+        self.lock_active().values().for_each(|woken| woken.notify_one());
     }
 
-    fn look_after(&self, instance_id: i64, env: Env, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+    fn spawn_instance(&self, instance_id: i64, env: Env, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
         let Some(sender) = self.senders.get(&env).cloned() else { return };
         let woken = Arc::new(Notify::new());
-        if self.active().contains_key(&instance_id) {
-            self.wake(instance_id);
+        if self.lock_active().contains_key(&instance_id) {
+            self.wake_instance(instance_id);
             return;
         }
-        self.active().insert(instance_id, woken.clone());
+        self.lock_active().insert(instance_id, woken.clone());
         let (driver, stop) = (self.clone(), stop.clone());
         tasks.spawn(async move {
             // It is looked after again with what is left undone.
-            if store::panics::caught(driver.instance(instance_id, sender, &woken, &stop)).await.is_err() {
+            if store::panics::catch_panic(driver.drive_instance(instance_id, sender, &woken, &stop))
+                .await
+                .is_err()
+            {
                 tracing::error!(instance_id, code = "LOGIC_ERROR", "the driver of a run panicked");
             }
-            driver.active().remove(&instance_id);
+            driver.lock_active().remove(&instance_id);
         });
     }
 
-    async fn env(&self, instance_id: i64) -> Option<Env> {
-        let env: store::Result<Option<String>> = store::run(&self.pool, "instance_env", move |connection| {
-            Box::pin(async move {
-                let env = sqlx::query_scalar(
-                    "SELECT env FROM configurator_instances WHERE instance_id = $1 -- instance_env",
-                );
-                Ok(env.bind(instance_id).fetch_optional(connection).await?)
+    async fn load_env(&self, instance_id: i64) -> Option<Env> {
+        let env: store::Result<Option<String>> =
+            store::run_statement(&self.pool, "instance_env", move |connection| {
+                Box::pin(async move {
+                    let env = sqlx::query_scalar(
+                        "SELECT env FROM configurator_instances WHERE instance_id = $1 -- instance_env",
+                    );
+                    Ok(env.bind(instance_id).fetch_optional(connection).await?)
+                })
             })
-        })
-        .await;
+            .await;
         env.ok().flatten()?.parse().ok()
     }
 
     /// Instances that have had something to do for so long.
-    async fn due(&self, since: Duration) -> Vec<(i64, Env)> {
+    async fn load_due_instances(&self, overdue_by: Duration) -> Vec<(i64, Env)> {
         let due: store::Result<Vec<(i64, String)>> =
-            store::run(&self.pool, "configurator_due", move |connection| {
+            store::run_statement(&self.pool, "configurator_due", move |connection| {
                 Box::pin(async move {
-                    Ok(sqlx::query_as(DUE).bind(since.as_secs_f64()).fetch_all(connection).await?)
+                    Ok(sqlx::query_as(DUE_INSTANCES_SQL)
+                        .bind(overdue_by.as_secs_f64())
+                        .fetch_all(connection)
+                        .await?)
                 })
             })
             .await;
         match due {
             Ok(due) => {
-                self.outage.worked(|lasted| {
+                self.outage.record_success(|lasted| {
                     tracing::info!(seconds = lasted.as_secs(), "runs are carried on again");
                 });
                 due.into_iter().filter_map(|(id, env)| Some((id, env.parse().ok()?))).collect()
             }
             Err(error) => {
-                self.failed(None, &error);
+                self.note_failure(None, &error);
                 Vec::new()
             }
         }
     }
 
-    fn failed(&self, instance_id: Option<i64>, error: &store::Error) {
-        self.outage.failed(|failures| {
+    fn note_failure(&self, instance_id: Option<i64>, error: &store::Error) {
+        self.outage.record_failure(|failures| {
             tracing::warn!(instance_id, %error, failures, code = "UNAVAILABLE", "runs cannot be carried on; it is tried again");
         });
     }
 
     /// Looks after one instance for as long as there is anything to do.
-    async fn instance(
+    async fn drive_instance(
         &self,
         instance_id: i64,
-        sender: Arc<dyn SendInTx>,
+        sender: Arc<dyn FifoTxSender>,
         woken: &Notify,
         stop: &CancellationToken,
     ) {
         let mut loaded = None;
         while !stop.is_cancelled() {
-            let may_time_out = self.started.elapsed() > FIRST_ANSWERS;
-            let terms =
-                Terms { pool: self.pool.clone(), sender: sender.clone(), may_time_out, driver: self.id };
-            let current = match loaded.take() {
-                Some(current) => current,
-                None => match load(&self.pool, instance_id, self.block_timeout).await {
-                    Ok(current) => current,
+            let may_time_out = self.started_at.elapsed() > STARTUP_TIMEOUT;
+            let terms = RunStepOptions {
+                pool: self.pool.clone(),
+                sender: sender.clone(),
+                may_time_out,
+                driver_id: self.driver_id,
+            };
+            let snapshot = match loaded.take() {
+                Some(snapshot) => snapshot,
+                None => match load_instance(&self.pool, instance_id, self.block_timeout).await {
+                    Ok(snapshot) => snapshot,
                     Err(error) => {
-                        self.failed(Some(instance_id), &error);
-                        sleep(PAUSE).await;
+                        self.note_failure(Some(instance_id), &error);
+                        sleep(DATABASE_RETRY_INTERVAL).await;
                         continue;
                     }
                 },
             };
-            match step(&terms, instance_id, current).await {
+            match step_instance(&terms, instance_id, snapshot).await {
                 // By a call that cancels, say; or by another driver: then it is taken next time.
-                Ok(Stepped::Busy(current)) => {
-                    loaded = Some(*current);
-                    sleep(BUSY).await;
+                Ok(RunStepResult::Busy(snapshot)) => {
+                    loaded = Some(*snapshot);
+                    sleep(BUSY_RETRY_INTERVAL).await;
                 }
-                Ok(Stepped::Taken) => return,
-                Ok(Stepped::Reload) => {}
-                Ok(Stepped::Done(next)) => {
-                    if let Some(status) = next.ended {
+                Ok(RunStepResult::TakenOver) => return,
+                Ok(RunStepResult::Reload) => {}
+                Ok(RunStepResult::Done(follow_up)) => {
+                    if let Some(status) = follow_up.ended_status {
                         metrics::counter!("configurator_runs_total", "status" => status.name()).increment(1);
                     }
-                    let goes_on = next.run.is_some();
-                    loaded = Some(super::load::Loaded { version: next.version, run: next.run });
-                    if next.more {
+                    let goes_on = follow_up.run.is_some();
+                    loaded = Some(super::load::InstanceSnapshot {
+                        version: follow_up.version,
+                        run: follow_up.run,
+                    });
+                    if follow_up.has_more {
                         continue;
                     }
                     if !goes_on {
                         return;
                     }
-                    let wait = next.wake_at.and_then(|at| (at - Utc::now()).to_std().ok());
+                    let wait = follow_up.wake_at.and_then(|wake_at| (wake_at - Utc::now()).to_std().ok());
                     // The database's clock may differ, and nothing may be given up right after the start.
-                    let most = if may_time_out { LONGEST_WAIT } else { FIRST_ANSWERS };
-                    let wait = wait.map_or(PAUSE, |wait| wait + Duration::from_millis(20)).min(most);
+                    let max_wait = if may_time_out { MAX_DEADLINE_WAIT } else { STARTUP_TIMEOUT };
+                    let wait = wait
+                        .map_or(DATABASE_RETRY_INTERVAL, |wait| wait + Duration::from_millis(20))
+                        .min(max_wait);
                     tokio::select! {
                         () = stop.cancelled() => return,
                         _ = timeout(wait, woken.notified()) => {}
                     }
                 }
                 Err(error) => {
-                    self.failed(Some(instance_id), &error);
+                    self.note_failure(Some(instance_id), &error);
                     tokio::select! {
                         () = stop.cancelled() => return,
-                        () = sleep(PAUSE) => {}
+                        () = sleep(DATABASE_RETRY_INTERVAL) => {}
                     }
                 }
             }
@@ -253,14 +269,14 @@ impl Driver {
 
 /// Forgets runs that ended so long ago, and what integrations have answered that long ago, some at a time until nothing is
 /// left; how many runs. The latest run of an instance stays.
-pub async fn forget(pool: &PgPool, older_than: Duration) -> store::Result<u64> {
-    forget_all(pool, "forget_integration_answers", FORGET_ANSWERS, 14.0 * 86_400.0).await?;
-    let runs = forget_all(pool, "forget_runs", FORGET, older_than.as_secs_f64()).await?;
-    forget_all(pool, "forget_gone_blocks", FORGET_GONE, older_than.as_secs_f64()).await?;
+pub async fn forget_old_runs(pool: &PgPool, older_than: Duration) -> store::Result<u64> {
+    forget_in_batches(pool, "forget_integration_answers", FORGET_ANSWERS_SQL, 14.0 * 86_400.0).await?;
+    let runs = forget_in_batches(pool, "forget_runs", FORGET_RUNS_SQL, older_than.as_secs_f64()).await?;
+    forget_in_batches(pool, "forget_gone_blocks", FORGET_GONE_BLOCKS_SQL, older_than.as_secs_f64()).await?;
     Ok(runs)
 }
 
-async fn forget_all(
+async fn forget_in_batches(
     pool: &PgPool,
     name: &'static str,
     statement: &'static str,
@@ -268,33 +284,37 @@ async fn forget_all(
 ) -> store::Result<u64> {
     let mut forgotten = 0;
     loop {
-        let some = store::run(pool, Operation::named(name).within(LONG), move |connection| {
-            Box::pin(async move {
-                let some = sqlx::query(statement).bind(seconds).bind(FORGOTTEN);
-                Ok(some.execute(connection).await?.rows_affected())
-            })
-        });
-        let some = some.await?;
-        forgotten += some;
-        if some < FORGOTTEN.unsigned_abs() {
+        let batch = store::run_statement(
+            pool,
+            PgOperation::named(name).with_timeout(LONG_OPERATION_TIMEOUT),
+            move |connection| {
+                Box::pin(async move {
+                    let query = sqlx::query(statement).bind(seconds).bind(MAX_FORGOTTEN_PER_BATCH);
+                    Ok(query.execute(connection).await?.rows_affected())
+                })
+            },
+        );
+        let batch_count = batch.await?;
+        forgotten += batch_count;
+        if batch_count < MAX_FORGOTTEN_PER_BATCH.unsigned_abs() {
             return Ok(forgotten);
         }
     }
 }
 
-const DUE: &str = "-- configurator_due
+const DUE_INSTANCES_SQL: &str = "-- configurator_due
 SELECT i.instance_id, i.env FROM configurator_instances i WHERE i.wake_at <= now() - make_interval(secs => $1)
 UNION
 SELECT i.instance_id, i.env FROM configurator_instances i
 WHERE i.instance_id IN (SELECT instance_id FROM configurator_answers WHERE received_at <= now() - make_interval(secs => $1))";
 
-const FORGET_ANSWERS: &str = "-- forget_integration_answers
+const FORGET_ANSWERS_SQL: &str = "-- forget_integration_answers
 DELETE FROM integration_answers WHERE (queue, block_id) IN (
     SELECT queue, block_id FROM integration_answers WHERE answered_at < now() - make_interval(secs => $1)
     ORDER BY answered_at LIMIT $2
 )";
 
-const FORGET: &str = "-- forget_runs
+const FORGET_RUNS_SQL: &str = "-- forget_runs
 DELETE FROM configurator_runs r WHERE r.run_id IN (
     SELECT o.run_id FROM configurator_runs o
     WHERE o.ended_at < now() - make_interval(secs => $1)
@@ -303,7 +323,7 @@ DELETE FROM configurator_runs r WHERE r.run_id IN (
 )";
 
 /// As long as a run is known that was there before, an answer to it may come.
-const FORGET_GONE: &str = "-- forget_gone_blocks
+const FORGET_GONE_BLOCKS_SQL: &str = "-- forget_gone_blocks
 DELETE FROM configurator_gone WHERE (instance_id, name, integration) IN (
     SELECT g.instance_id, g.name, g.integration FROM configurator_gone g
     WHERE g.gone_at < now() - make_interval(secs => $1)

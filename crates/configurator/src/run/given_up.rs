@@ -3,47 +3,51 @@
 
 use std::collections::HashMap;
 
-use queue::fifo::{SendInTx, Unsent};
+use queue::fifo::{FifoTxSender, UnsentMessage};
 use serde_json::{Map, Value as Json};
 use sqlx::PgConnection;
 use store::Result;
 
-use super::progress::Frame;
-use super::write::Changes;
-use crate::protocol::deduplication;
+use super::progress::RunContext;
+use super::write::RunChanges;
+use crate::protocol::deduplication_id;
 
 /// Takes back what was not sent yet of blocks that are given up, and says of each what is known.
-pub(super) async fn explain(
+pub(super) async fn explain_given_up_blocks(
     connection: &mut PgConnection,
-    frame: &Frame,
-    changes: &mut Changes,
-    sender: &dyn SendInTx,
+    context: &RunContext,
+    changes: &mut RunChanges,
+    sender: &dyn FifoTxSender,
 ) -> Result<()> {
     if changes.given_up.is_empty() {
         return Ok(());
     }
     let ids: Vec<i64> = changes.given_up.iter().map(|(_, id)| *id).collect();
-    let all: Vec<String> = ids.iter().map(|id| deduplication(*id)).collect();
-    let unsent = sender.take_back_in_tx(connection, &all).await?;
-    let unsent: HashMap<&str, &Unsent> =
+    let deduplication_ids: Vec<String> = ids.iter().map(|id| deduplication_id(*id)).collect();
+    let unsent = sender.take_back_in_tx(connection, &deduplication_ids).await?;
+    let unsent: HashMap<&str, &UnsentMessage> =
         unsent.iter().map(|unsent| (unsent.deduplication.as_str(), unsent)).collect();
-    let never: Vec<i64> =
-        ids.iter().copied().filter(|id| unsent.contains_key(deduplication(*id).as_str())).collect();
-    settle(connection, &never).await?;
-    let older: Vec<(i64, i64)> =
-        sqlx::query_as(OLDER).bind(frame.instance_id).bind(&ids).bind(RUNS).fetch_all(connection).await?;
+    let never_sent: Vec<i64> =
+        ids.iter().copied().filter(|id| unsent.contains_key(deduplication_id(*id).as_str())).collect();
+    mark_sends_settled(connection, &never_sent).await?;
+    let older: Vec<(i64, i64)> = sqlx::query_as(OLDER_MESSAGES_SQL)
+        .bind(context.instance_id)
+        .bind(&ids)
+        .bind(MAX_RUNS_SEARCHED)
+        .fetch_all(connection)
+        .await?;
     let older: HashMap<i64, i64> = older.into_iter().collect();
     let ids: HashMap<usize, i64> = changes.given_up.iter().copied().collect();
     for block in &mut changes.blocks {
         let Some((id, failure)) = ids.get(&block.step).zip(block.failure.as_mut()) else { continue };
-        failure.args.insert("queue".to_owned(), frame.queue(block.step).into());
-        let unsent = unsent.get(deduplication(*id).as_str()).copied();
-        failure.args.extend(known(unsent, older.get(id).copied()));
+        failure.args.insert("queue".to_owned(), context.queue_name(block.step).into());
+        let unsent = unsent.get(deduplication_id(*id).as_str()).copied();
+        failure.args.extend(given_up_args(unsent, older.get(id).copied()));
     }
     Ok(())
 }
 
-fn known(unsent: Option<&Unsent>, older: Option<i64>) -> Map<String, Json> {
+fn given_up_args(unsent: Option<&UnsentMessage>, older: Option<i64>) -> Map<String, Json> {
     let mut args = Map::new();
     let mut put = |name: &str, value: Json| drop(args.insert(name.to_owned(), value));
     if let Some(older) = older {
@@ -53,8 +57,8 @@ fn known(unsent: Option<&Unsent>, older: Option<i64>) -> Map<String, Json> {
         (Some(unsent), _) => {
             put("sent", false.into());
             put("send_attempts", unsent.attempts.into());
-            let why = unsent.reason.as_deref().unwrap_or("it still waited for its turn");
-            format!("the message was never sent: {why}")
+            let cause = unsent.reason.as_deref().unwrap_or("it still waited for its turn");
+            format!("the message was never sent: {cause}")
         }
         (None, Some(older)) => format!(
             "an earlier message of the block, block_id {older}, was not answered: as long as it is in the queue, later ones wait behind it"
@@ -66,7 +70,7 @@ fn known(unsent: Option<&Unsent>, older: Option<i64>) -> Map<String, Json> {
 }
 
 /// Notes that nothing more is waited for.
-pub(super) async fn settle(connection: &mut PgConnection, ids: &[i64]) -> Result<()> {
+pub(super) async fn mark_sends_settled(connection: &mut PgConnection, ids: &[i64]) -> Result<()> {
     if !ids.is_empty() {
         sqlx::query("UPDATE configurator_sends SET settled = true WHERE block_id = ANY ($1) -- settle_sends")
             .bind(ids)
@@ -77,10 +81,10 @@ pub(super) async fn settle(connection: &mut PgConnection, ids: &[i64]) -> Result
 }
 
 /// Runs of the instance that are looked through.
-const RUNS: i64 = 50;
+const MAX_RUNS_SEARCHED: i64 = 50;
 
 /// Of each message the oldest one of the same group that may still be in its queue. What was answered after it has passed it.
-const OLDER: &str = "-- older_messages
+const OLDER_MESSAGES_SQL: &str = "-- older_messages
 SELECT t.block_id, min(s.block_id)
 FROM unnest($2::bigint[]) AS t (block_id)
 JOIN configurator_sends ts ON ts.block_id = t.block_id

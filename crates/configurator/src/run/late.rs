@@ -7,63 +7,67 @@ use sqlx::PgConnection;
 use store::Result;
 
 use super::progress::json_text;
-use super::write::{DELETE_STORED, ORPHAN_STORED, gone, store_states};
-use crate::protocol::{Action, Answer};
+use super::write::{DELETE_STORED_SQL, ORPHAN_STORED_SQL, store_states, update_stored_blocks};
+use crate::protocol::{BlockAction, BlockAnswer};
 
 /// An answer with what it answers.
-pub(super) struct Received {
-    pub(super) answer: Answer,
+pub(super) struct ReceivedAnswer {
+    pub(super) answer: BlockAnswer,
     pub(super) run_id: i64,
     pub(super) name: String,
     pub(super) integration: String,
-    pub(super) action: Action,
+    pub(super) action: BlockAction,
 }
 
 /// How a step shows a late answer: message, status, state, error's code and arguments.
-type Shown = (i64, &'static str, Option<String>, Option<String>, Option<String>);
+type LateAnswerRow = (i64, &'static str, Option<String>, Option<String>, Option<String>);
 
 /// Does what late answers still do.
-pub(super) async fn take(connection: &mut PgConnection, instance_id: i64, late: &[Received]) -> Result<()> {
-    metrics::counter!("configurator_late_answers_total").increment(late.len() as u64);
+pub(super) async fn apply_late_answers(
+    connection: &mut PgConnection,
+    instance_id: i64,
+    late_answers: &[ReceivedAnswer],
+) -> Result<()> {
+    metrics::counter!("configurator_late_answers_total").increment(late_answers.len() as u64);
     let (mut successes, mut deleted, mut orphaned) = (Vec::new(), Vec::new(), Vec::new());
-    let mut shown: Vec<Shown> = Vec::new();
-    for received in late {
+    let mut rows: Vec<LateAnswerRow> = Vec::new();
+    for received in late_answers {
         let id = received.answer.block_id;
         let key = || (received.name.clone(), received.integration.clone(), id);
         match (&received.answer.outcome, received.action) {
-            (Ok(_), Action::Delete) => {
+            (Ok(_), BlockAction::Delete) => {
                 deleted.push(key());
-                shown.push((id, "succeeded", None, None, None));
+                rows.push((id, "succeeded", None, None, None));
             }
             (Ok(state), _) => {
                 successes.push((id, json_text(state)));
-                shown.push((id, "succeeded", Some(json_text(state)), None, None));
+                rows.push((id, "succeeded", Some(json_text(state)), None, None));
             }
             (Err(failure), action) => {
-                let status = if action == Action::Delete { "orphaned" } else { "failed" };
-                if action == Action::Delete {
+                let status = if action == BlockAction::Delete { "orphaned" } else { "failed" };
+                if action == BlockAction::Delete {
                     orphaned.push(key());
                 }
-                shown.push((id, status, None, Some(failure.code.clone()), Some(json_text(&failure.args))));
+                rows.push((id, status, None, Some(failure.code.clone()), Some(json_text(&failure.args))));
             }
         }
     }
     store_states(connection, &successes).await?;
-    gone(connection, instance_id, DELETE_STORED, &deleted).await?;
-    gone(connection, instance_id, ORPHAN_STORED, &orphaned).await?;
-    sqlx::query(SHOW)
-        .bind(shown.iter().map(|row| row.0).collect::<Vec<_>>())
-        .bind(shown.iter().map(|row| row.1).collect::<Vec<_>>())
-        .bind(shown.iter().map(|row| row.2.clone()).collect::<Vec<_>>())
-        .bind(shown.iter().map(|row| row.3.clone()).collect::<Vec<_>>())
-        .bind(shown.iter().map(|row| row.4.clone()).collect::<Vec<_>>())
+    update_stored_blocks(connection, instance_id, DELETE_STORED_SQL, &deleted).await?;
+    update_stored_blocks(connection, instance_id, ORPHAN_STORED_SQL, &orphaned).await?;
+    sqlx::query(SHOW_LATE_ANSWERS_SQL)
+        .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.1).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.2.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.3.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.4.clone()).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())
 }
 
 /// Only blocks of runs that do not go on can be `sent` and nobody waits for them.
-const SHOW: &str = "-- show_late_answers
+const SHOW_LATE_ANSWERS_SQL: &str = "-- show_late_answers
 UPDATE configurator_run_blocks b
 SET status = a.status, state = coalesce(a.state, b.state), error_code = a.code, error_args = a.args, ended_at = now()
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[]) AS a (block_id, status, state, code, args)

@@ -7,30 +7,30 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json};
 use sqlx::{PgConnection, PgPool};
-use store::{LONG, Operation};
+use store::{LONG_OPERATION_TIMEOUT, PgOperation};
 
-use super::plan::{Deletion, Stored};
-use super::progress::{Frame, Progress};
+use super::plan::{BlockDeletion, StoredBlock};
+use super::progress::{RunContext, RunProgress};
 use super::status::BlockStatus;
-use super::write::Changes;
-use crate::template::{self, Env, Graph};
+use super::write::RunChanges;
+use crate::template::{self, BlockGraph, Env};
 
 /// An instance as it was at one version.
-pub(super) struct Loaded {
+pub(super) struct InstanceSnapshot {
     pub(super) version: i64,
     /// Its run that goes on, if there is one.
-    pub(super) run: Option<Run>,
+    pub(super) run: Option<ActiveRun>,
 }
 
-pub(super) struct Run {
-    pub(super) frame: Frame,
-    pub(super) progress: Progress,
+pub(super) struct ActiveRun {
+    pub(super) context: RunContext,
+    pub(super) progress: RunProgress,
     /// What follows from what is stored and was not written yet.
-    pub(super) pending: Changes,
+    pub(super) pending: RunChanges,
 }
 
 #[derive(sqlx::FromRow)]
-struct RunRow {
+struct ActiveRunRow {
     run_id: i64,
     template: String,
     general_inputs: String,
@@ -40,7 +40,7 @@ struct RunRow {
 }
 
 #[derive(sqlx::FromRow)]
-struct BlockRow {
+struct ActiveBlockRow {
     ordinal: i32,
     name: String,
     integration: String,
@@ -53,7 +53,7 @@ struct BlockRow {
 }
 
 #[derive(sqlx::FromRow)]
-struct StoredRow {
+struct StoredBlockRow {
     name: String,
     integration: String,
     block_id: i64,
@@ -64,26 +64,29 @@ struct StoredRow {
     orphaned: bool,
 }
 
-struct Rows {
+struct InstanceRows {
     version: i64,
-    run: Option<(RunRow, Vec<BlockRow>, Vec<Stored>)>,
+    run: Option<(ActiveRunRow, Vec<ActiveBlockRow>, Vec<StoredBlock>)>,
 }
 
 /// What is stored of an instance's blocks, by name.
-pub(super) async fn stored(connection: &mut PgConnection, instance_id: i64) -> store::Result<Vec<Stored>> {
-    let rows: Vec<StoredRow> = sqlx::query_as(
+pub(super) async fn load_stored_blocks(
+    connection: &mut PgConnection,
+    instance_id: i64,
+) -> store::Result<Vec<StoredBlock>> {
+    let rows: Vec<StoredBlockRow> = sqlx::query_as(
         "SELECT name, integration, block_id, params, state, digest, depends_on, orphaned
          FROM configurator_stored WHERE instance_id = $1 ORDER BY name, integration -- read_stored",
     )
     .bind(instance_id)
     .fetch_all(connection)
     .await?;
-    let stored = |row: StoredRow| Stored {
+    let stored = |row: StoredBlockRow| StoredBlock {
         name: row.name,
         integration: row.integration,
         block_id: row.block_id,
         params: row.params,
-        state: Arc::new(object(&row.state)),
+        state: Arc::new(parse_json_object(&row.state)),
         digest: row.digest,
         depends_on: row.depends_on,
         orphaned: row.orphaned,
@@ -91,25 +94,33 @@ pub(super) async fn stored(connection: &mut PgConnection, instance_id: i64) -> s
     Ok(rows.into_iter().map(stored).collect())
 }
 
-pub(super) fn object(text: &str) -> Map<String, Json> {
+pub(super) fn parse_json_object(text: &str) -> Map<String, Json> {
     // Written by this program, as the text of an object.
     serde_json::from_str(text).unwrap_or_default()
 }
 
 /// Loads an instance. The template is read on a thread of its own.
-pub(super) async fn load(pool: &PgPool, instance_id: i64, block_timeout: Duration) -> store::Result<Loaded> {
-    let rows = store::run_tx(pool, Operation::named("load_instance").within(LONG), move |connection| {
-        Box::pin(async move { read(connection, instance_id).await })
-    })
+pub(super) async fn load_instance(
+    pool: &PgPool,
+    instance_id: i64,
+    block_timeout: Duration,
+) -> store::Result<InstanceSnapshot> {
+    let rows = store::run_tx(
+        pool,
+        PgOperation::named("load_instance").with_timeout(LONG_OPERATION_TIMEOUT),
+        move |connection| Box::pin(async move { read_instance_rows(connection, instance_id).await }),
+    )
     .await?;
     let version = rows.version;
-    let Some((run, blocks, stored)) = rows.run else { return Ok(Loaded { version, run: None }) };
-    let built = store::panics::told_blocking(move || build(instance_id, run, blocks, stored, block_timeout));
-    let run = built.await.map_err(|_| store::Error::Abandoned)?;
-    Ok(Loaded { version, run })
+    let Some((run, blocks, stored)) = rows.run else { return Ok(InstanceSnapshot { version, run: None }) };
+    let run = store::panics::spawn_blocking_contained(move || {
+        build_active_run(instance_id, run, blocks, stored, block_timeout)
+    });
+    let run = run.await.map_err(|_| store::Error::Abandoned)?;
+    Ok(InstanceSnapshot { version, run })
 }
 
-async fn read(connection: &mut PgConnection, instance_id: i64) -> store::Result<Rows> {
+async fn read_instance_rows(connection: &mut PgConnection, instance_id: i64) -> store::Result<InstanceRows> {
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY -- load_instance")
         .execute(&mut *connection)
         .await?;
@@ -119,8 +130,8 @@ async fn read(connection: &mut PgConnection, instance_id: i64) -> store::Result<
     .bind(instance_id)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(version) = version else { return Ok(Rows { version: -1, run: None }) };
-    let run: Option<RunRow> = sqlx::query_as(
+    let Some(version) = version else { return Ok(InstanceRows { version: -1, run: None }) };
+    let run: Option<ActiveRunRow> = sqlx::query_as(
         "SELECT r.run_id, r.template, r.general_inputs, r.env_inputs, i.template_name, i.env
          FROM configurator_runs r JOIN configurator_instances i USING (instance_id)
          WHERE r.instance_id = $1 AND r.status = 'running' -- load_run",
@@ -128,7 +139,7 @@ async fn read(connection: &mut PgConnection, instance_id: i64) -> store::Result<
     .bind(instance_id)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(run) = run else { return Ok(Rows { version, run: None }) };
+    let Some(run) = run else { return Ok(InstanceRows { version, run: None }) };
     let blocks = sqlx::query_as(
         "SELECT ordinal, name, integration, status, block_id, deadline, state, after_steps, after_deletions
          FROM configurator_run_blocks WHERE run_id = $1 ORDER BY ordinal -- load_run_blocks",
@@ -136,91 +147,104 @@ async fn read(connection: &mut PgConnection, instance_id: i64) -> store::Result<
     .bind(run.run_id)
     .fetch_all(&mut *connection)
     .await?;
-    let stored = stored(connection, instance_id).await?;
-    Ok(Rows { version, run: Some((run, blocks, stored)) })
+    let stored = load_stored_blocks(connection, instance_id).await?;
+    Ok(InstanceRows { version, run: Some((run, blocks, stored)) })
 }
 
 /// `None` if this program does not understand the run: a newer one began it.
-fn build(
+fn build_active_run(
     instance_id: i64,
-    run: RunRow,
-    blocks: Vec<BlockRow>,
-    stored: Vec<Stored>,
+    run: ActiveRunRow,
+    blocks: Vec<ActiveBlockRow>,
+    stored: Vec<StoredBlock>,
     block_timeout: Duration,
-) -> Option<Run> {
-    let understood =
-        template::parse(&run.template).ok().zip(run.env.parse::<Env>().ok()).and_then(|(graph, env)| {
-            let inputs = graph.inputs(&object(&run.general_inputs), &object(&run.env_inputs)).ok()?;
+) -> Option<ActiveRun> {
+    let parsed = template::parse_template(&run.template).ok().zip(run.env.parse::<Env>().ok()).and_then(
+        |(graph, env)| {
+            let inputs = graph
+                .resolve_inputs(&parse_json_object(&run.general_inputs), &parse_json_object(&run.env_inputs))
+                .ok()?;
             Some((graph, env, inputs))
-        });
-    let Some((graph, env, inputs)) = understood else {
+        },
+    );
+    let Some((graph, env, inputs)) = parsed else {
         let run_id = run.run_id;
         tracing::error!(run_id, code = "CONSISTENCY_ERROR", "a stored run cannot be read by this version");
         return None;
     };
-    let deletions: Vec<Deletion> = blocks.iter().filter_map(deletion).collect();
+    let deletions: Vec<BlockDeletion> = blocks.iter().filter_map(read_deletion).collect();
     let (nodes, steps) = (graph.nodes.len(), graph.nodes.len() + deletions.len());
-    let frame = Frame::new(
+    let context = RunContext::new(
         (instance_id, run.run_id),
         (run.template_name, env),
         graph,
         inputs,
-        (deletions, deletions_first(&blocks)),
+        (deletions, read_deletion_precedence(&blocks)),
         block_timeout,
     );
-    let kept = kept(&frame.graph, &frame.deletions, stored);
-    let (mut status, mut state) = (vec![BlockStatus::Pending; steps], vec![None; steps]);
+    let stored_by_step = match_stored_blocks(&context.graph, &context.deletions, stored);
+    let (mut statuses, mut states) = (vec![BlockStatus::Pending; steps], vec![None; steps]);
     let mut sent = Vec::new();
     for row in &blocks {
         let Some(step) = usize::try_from(row.ordinal).ok().filter(|step| *step < steps) else { continue };
-        status[step] = BlockStatus::parse(&row.status)?;
-        let answered = step < nodes && status[step].is_good();
-        state[step] = row.state.as_deref().filter(|_| answered).map(|text| Arc::new(object(text)));
+        statuses[step] = BlockStatus::parse(&row.status)?;
+        let answered = step < nodes && statuses[step].is_successful();
+        states[step] =
+            row.state.as_deref().filter(|_| answered).map(|text| Arc::new(parse_json_object(text)));
         sent.extend(row.block_id.map(|id| (step, id, row.deadline)));
     }
-    let (progress, pending) = Progress::new(&frame, status, sent, state, kept);
-    Some(Run { frame, progress, pending })
+    let (progress, pending) = RunProgress::new(&context, statuses, sent, states, stored_by_step);
+    Some(ActiveRun { context, progress, pending })
 }
 
-fn deletion(row: &BlockRow) -> Option<Deletion> {
+fn read_deletion(row: &ActiveBlockRow) -> Option<BlockDeletion> {
     let after = row.after_steps.as_ref()?;
-    Some(Deletion {
+    Some(BlockDeletion {
         name: row.name.clone(),
         integration: row.integration.clone(),
-        after: after.iter().filter_map(|step| usize::try_from(*step).ok()).collect(),
+        after_steps: after.iter().filter_map(|step| usize::try_from(*step).ok()).collect(),
     })
 }
 
 /// Of each block that waits for deletions, those.
-fn deletions_first(blocks: &[BlockRow]) -> HashMap<usize, Vec<usize>> {
-    let place = |step: &i32| usize::try_from(*step).ok();
-    let waits = |row: &BlockRow| {
+fn read_deletion_precedence(blocks: &[ActiveBlockRow]) -> HashMap<usize, Vec<usize>> {
+    let to_index = |step: &i32| usize::try_from(*step).ok();
+    let waits = |row: &ActiveBlockRow| {
         let deletions = row.after_deletions.as_ref()?;
-        Some((place(&row.ordinal)?, deletions.iter().filter_map(place).collect()))
+        Some((to_index(&row.ordinal)?, deletions.iter().filter_map(to_index).collect()))
     };
     blocks.iter().filter_map(waits).collect()
 }
 
 /// What is stored of each step.
-fn kept(graph: &Graph, deletions: &[Deletion], stored: Vec<Stored>) -> Vec<Option<Arc<Stored>>> {
-    let mut by_key: HashMap<(String, String), Arc<Stored>> = stored
+fn match_stored_blocks(
+    graph: &BlockGraph,
+    deletions: &[BlockDeletion],
+    stored: Vec<StoredBlock>,
+) -> Vec<Option<Arc<StoredBlock>>> {
+    let mut by_key: HashMap<(String, String), Arc<StoredBlock>> = stored
         .into_iter()
         .map(|stored| ((stored.name.clone(), stored.integration.clone()), Arc::new(stored)))
         .collect();
-    let mut kept = vec![None; graph.nodes.len() + deletions.len()];
-    for (place, block) in graph.blocks() {
-        kept[place] = by_key.remove(&(block.name.clone(), block.integration()));
+    let mut matched = vec![None; graph.nodes.len() + deletions.len()];
+    for (index, block) in graph.blocks() {
+        matched[index] = by_key.remove(&(block.name.clone(), block.integration_name()));
     }
     for (n, deletion) in deletions.iter().enumerate() {
-        kept[graph.nodes.len() + n] = by_key.remove(&(deletion.name.clone(), deletion.integration.clone()));
+        matched[graph.nodes.len() + n] =
+            by_key.remove(&(deletion.name.clone(), deletion.integration.clone()));
     }
-    kept
+    matched
 }
 
 /// What is stored of an instance, by its name.
-pub async fn stored_of(pool: &PgPool, template_name: &str, env: Env) -> store::Result<Vec<Stored>> {
+pub async fn find_stored_blocks(
+    pool: &PgPool,
+    template_name: &str,
+    env: Env,
+) -> store::Result<Vec<StoredBlock>> {
     let template_name = template_name.to_owned();
-    store::run(pool, "stored_of_instance", move |connection| {
+    store::run_statement(pool, "stored_of_instance", move |connection| {
         let template_name = template_name.clone();
         Box::pin(async move {
             let instance_id: Option<i64> = sqlx::query_scalar(
@@ -231,7 +255,7 @@ pub async fn stored_of(pool: &PgPool, template_name: &str, env: Env) -> store::R
             .fetch_optional(&mut *connection)
             .await?;
             match instance_id {
-                Some(instance_id) => stored(connection, instance_id).await,
+                Some(instance_id) => load_stored_blocks(connection, instance_id).await,
                 None => Ok(Vec::new()),
             }
         })

@@ -21,11 +21,14 @@ mod step;
 mod view;
 mod write;
 
-pub use begin::{Begun, NewRun, begin};
-pub use control::{Control, cancel, resume};
-pub use described::described_elsewhere;
-pub use driver::{Driver, RUNS_CHANNEL, forget};
-pub use load::stored_of;
-pub use plan::{Forecast, Stored, forecast};
+pub use begin::{BeginRunOutcome, NewRun, begin_run};
+pub use control::{RunControlOutcome, cancel_run, resume_run};
+pub use described::is_described_elsewhere;
+pub use driver::{RUNS_CHANNEL, RunDriver, forget_old_runs};
+pub use load::find_stored_blocks;
+pub use plan::{BlockForecast, StoredBlock, forecast_blocks};
 pub use status::{BlockStatus, RunStatus};
-pub use view::{BlockView, Exchange, Filter, RunView, export, list, show, transcript, wait};
+pub use view::{
+    BlockExchange, BlockView, RunFilter, RunView, export_run, list_runs, load_run_transcript, load_run_view,
+    wait_for_run,
+};

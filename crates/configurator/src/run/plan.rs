@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::renamed::renamed;
-use crate::protocol::Action;
-use crate::template::{Graph, Node, Values};
+use super::renamed::plan_block_moves;
+use crate::protocol::BlockAction;
+use crate::template::{BlockGraph, BlockGraphNode, EvaluationContext};
 
 /// Names of blocks that one depends on, at most; beyond, they count as unknown.
-pub(super) const MOST_DEPENDENCIES: usize = 1000;
+pub(super) const MAX_BLOCK_DEPENDENCIES: usize = 1000;
 
 /// What is stored of a block: its last success.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
+pub struct StoredBlock {
     /// The block.
     pub name: String,
     /// `queue.task_type`.
@@ -35,76 +35,79 @@ pub struct Stored {
 
 /// A block that has gone from the template.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Deletion {
+pub(super) struct BlockDeletion {
     pub(super) name: String,
     pub(super) integration: String,
     /// Steps that come before it.
-    pub(super) after: Vec<usize>,
+    pub(super) after_steps: Vec<usize>,
 }
 
 /// What a block of a template would get.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forecast {
+pub struct BlockForecast {
     /// The block.
     pub name: String,
     /// `queue.task_type`.
     pub integration: String,
     /// The action; `None`: served from the cache.
-    pub action: Option<Action>,
+    pub action: Option<BlockAction>,
     /// The cache may serve it instead: that depends on outputs that are not known yet.
     pub may_be_cached: bool,
 }
 
 /// The deletions of a run, after the steps that are the graph's nodes.
-pub(super) fn deletions(graph: &Graph, stored: &[Stored]) -> Vec<Deletion> {
-    let kept: HashMap<(&str, String), usize> =
-        graph.blocks().map(|(place, block)| ((block.name.as_str(), block.integration()), place)).collect();
+pub(super) fn plan_deletions(graph: &BlockGraph, stored: &[StoredBlock]) -> Vec<BlockDeletion> {
+    let kept_indices: HashMap<(&str, String), usize> = graph
+        .blocks()
+        .map(|(index, block)| ((block.name.as_str(), block.integration_name()), index))
+        .collect();
     let by_name: HashMap<&str, usize> =
-        graph.blocks().map(|(place, block)| (block.name.as_str(), place)).collect();
-    let place_of = |stored: &Stored| kept.get(&(stored.name.as_str(), stored.integration.clone())).copied();
-    let gone: Vec<&Stored> =
-        stored.iter().filter(|stored| !stored.orphaned && place_of(stored).is_none()).collect();
+        graph.blocks().map(|(index, block)| (block.name.as_str(), index)).collect();
+    let index_of =
+        |stored: &StoredBlock| kept_indices.get(&(stored.name.as_str(), stored.integration.clone())).copied();
+    let gone: Vec<&StoredBlock> =
+        stored.iter().filter(|stored| !stored.orphaned && index_of(stored).is_none()).collect();
     if gone.is_empty() {
         return Vec::new();
     }
     let step = |n: usize| graph.nodes.len() + n;
     // Who used whom when it last succeeded, as steps of this run.
     let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
-    let mut of_everything = Vec::new();
+    let mut unknown_users = Vec::new();
     let steps_gone = gone.iter().enumerate().map(|(n, stored)| (step(n), *stored));
-    let steps_kept = stored.iter().filter_map(|stored| Some((place_of(stored)?, stored)));
-    for (at, stored) in steps_gone.chain(steps_kept) {
+    let steps_kept = stored.iter().filter_map(|stored| Some((index_of(stored)?, stored)));
+    for (step_index, stored) in steps_gone.chain(steps_kept) {
         match &stored.depends_on {
-            Some(names) => names.iter().for_each(|name| users.entry(name).or_default().push(at)),
-            None => of_everything.push((at, stored.block_id)),
+            Some(names) => names.iter().for_each(|name| users.entry(name).or_default().push(step_index)),
+            None => unknown_users.push((step_index, stored.block_id)),
         }
     }
-    let after = |(n, stored): (usize, &&Stored)| {
+    let after = |(n, stored): (usize, &&StoredBlock)| {
         let mut after: BTreeSet<usize> =
             users.get(stored.name.as_str()).into_iter().flatten().copied().collect();
         // Of two that may use each other the later one goes first.
         let unknown =
-            of_everything.iter().filter(|(at, id)| *at < graph.nodes.len() || *id > stored.block_id);
+            unknown_users.iter().filter(|(at, id)| *at < graph.nodes.len() || *id > stored.block_id);
         after.extend(unknown.map(|(at, _)| *at));
         after.extend(by_name.get(stored.name.as_str()));
         after.remove(&step(n));
-        Deletion {
+        BlockDeletion {
             name: stored.name.clone(),
             integration: stored.integration.clone(),
-            after: after.into_iter().collect(),
+            after_steps: after.into_iter().collect(),
         }
     };
-    let mut deletions: Vec<Deletion> = gone.iter().enumerate().map(after).collect();
+    let mut deletions: Vec<BlockDeletion> = gone.iter().enumerate().map(after).collect();
     if has_cycle(&deletions, graph.nodes.len()) {
-        one_after_another(&mut deletions, &gone, graph.nodes.len());
+        chain_deletions(&mut deletions, &gone, graph.nodes.len());
     }
     deletions
 }
 
 /// What was stored in different runs may not fit together.
-fn has_cycle(deletions: &[Deletion], first: usize) -> bool {
-    let among = |deletion: &Deletion| -> Vec<usize> {
-        deletion.after.iter().filter(|at| **at >= first).map(|at| at - first).collect()
+fn has_cycle(deletions: &[BlockDeletion], first_step: usize) -> bool {
+    let among = |deletion: &BlockDeletion| -> Vec<usize> {
+        deletion.after_steps.iter().filter(|at| **at >= first_step).map(|at| at - first_step).collect()
     };
     let needs: Vec<Vec<usize>> = deletions.iter().map(among).collect();
     let mut waiting: Vec<usize> = needs.iter().map(Vec::len).collect();
@@ -127,30 +130,30 @@ fn has_cycle(deletions: &[Deletion], first: usize) -> bool {
 }
 
 /// The latest success first.
-fn one_after_another(deletions: &mut [Deletion], gone: &[&Stored], first: usize) {
+fn chain_deletions(deletions: &mut [BlockDeletion], gone: &[&StoredBlock], first_step: usize) {
     let mut order: Vec<usize> = (0..deletions.len()).collect();
     order.sort_by_key(|n| std::cmp::Reverse(gone[*n].block_id));
     let mut before = None;
     for n in order {
-        deletions[n].after.retain(|at| *at < first);
-        deletions[n].after.extend(before);
-        before = Some(first + n);
+        deletions[n].after_steps.retain(|at| *at < first_step);
+        deletions[n].after_steps.extend(before);
+        before = Some(first_step + n);
     }
 }
 
-/// The names of the blocks whose outputs the node at `place` uses; `None` if there are too many.
-pub(super) fn dependencies(graph: &Graph, place: usize) -> Option<Vec<String>> {
+/// The names of the blocks whose outputs the node at `index` uses; `None` if there are too many.
+pub(super) fn block_dependencies(graph: &BlockGraph, index: usize) -> Option<Vec<String>> {
     let mut names = BTreeSet::new();
-    let (mut seen, mut to_see) = (HashSet::new(), graph.nodes[place].needs());
-    while let Some(place) = to_see.pop() {
-        if !seen.insert(place) {
+    let (mut seen, mut to_visit) = (HashSet::new(), graph.nodes[index].dependencies());
+    while let Some(index) = to_visit.pop() {
+        if !seen.insert(index) {
             continue;
         }
-        match &graph.nodes[place] {
-            Node::Block(block) => drop(names.insert(block.name.clone())),
-            wire @ Node::Wire(_) => to_see.extend(wire.needs()),
+        match &graph.nodes[index] {
+            BlockGraphNode::Block(block) => drop(names.insert(block.name.clone())),
+            wire @ BlockGraphNode::Wire(_) => to_visit.extend(wire.dependencies()),
         }
-        if seen.len() > 4 * MOST_DEPENDENCIES || names.len() > MOST_DEPENDENCIES {
+        if seen.len() > 4 * MAX_BLOCK_DEPENDENCIES || names.len() > MAX_BLOCK_DEPENDENCIES {
             return None;
         }
     }
@@ -158,59 +161,63 @@ pub(super) fn dependencies(graph: &Graph, place: usize) -> Option<Vec<String>> {
 }
 
 /// What every block would get from a run, in the order of the template; deletions last.
-pub fn forecast(graph: &Graph, stored: Vec<Stored>, inputs: &Map<String, Json>) -> Vec<Forecast> {
-    let (stored, _) = renamed(graph, stored);
+pub fn forecast_blocks(
+    graph: &BlockGraph,
+    stored: Vec<StoredBlock>,
+    inputs: &Map<String, Json>,
+) -> Vec<BlockForecast> {
+    let (stored, _) = plan_block_moves(graph, stored);
     let stored = stored.as_slice();
-    let by_key: HashMap<(&str, &str), &Stored> =
+    let by_key: HashMap<(&str, &str), &StoredBlock> =
         stored.iter().map(|stored| ((stored.name.as_str(), stored.integration.as_str()), stored)).collect();
     // The states of blocks that the cache serves for certain.
     let mut known: HashMap<usize, &Map<String, Json>> = HashMap::new();
     let mut cached: HashMap<usize, bool> = HashMap::new();
-    for place in in_order(graph) {
-        let Node::Block(block) = &graph.nodes[place] else { continue };
-        let integration = block.integration();
+    for index in topological_order(graph) {
+        let BlockGraphNode::Block(block) = &graph.nodes[index] else { continue };
+        let integration = block.integration_name();
         let stored = by_key.get(&(block.name.as_str(), integration.as_str()));
         let Some(stored) = stored.filter(|stored| block.cache && !stored.orphaned) else { continue };
-        let certain = sources_known(graph, place, &known);
-        let state = |place: usize| known.get(&place).copied();
-        let params = Values { graph, inputs, state: &state }.of(&block.args);
-        let same = params.is_ok_and(|params| block.digest(&params.to_string()) == stored.digest);
+        let certain = has_known_sources(graph, index, &known);
+        let state = |index: usize| known.get(&index).copied();
+        let params = EvaluationContext { graph, inputs, state: &state }.evaluate(&block.args);
+        let same = params.is_ok_and(|params| block.params_fingerprint(&params.to_string()) == stored.digest);
         if certain && same {
-            known.insert(place, stored.state.as_ref());
-            cached.insert(place, true);
+            known.insert(index, stored.state.as_ref());
+            cached.insert(index, true);
         } else if !certain {
-            cached.insert(place, false);
+            cached.insert(index, false);
         }
     }
-    let block = |(place, block): (usize, &crate::template::Block)| {
-        let integration = block.integration();
-        let there = by_key.contains_key(&(block.name.as_str(), integration.as_str()));
-        let action = if there { Action::Update } else { Action::Create };
-        let certain = cached.get(&place).copied();
-        Forecast {
+    let block = |(index, block): (usize, &crate::template::Block)| {
+        let integration = block.integration_name();
+        let is_stored = by_key.contains_key(&(block.name.as_str(), integration.as_str()));
+        let action = if is_stored { BlockAction::Update } else { BlockAction::Create };
+        let certain = cached.get(&index).copied();
+        BlockForecast {
             name: block.name.clone(),
             integration,
             action: (certain != Some(true)).then_some(action),
             may_be_cached: certain == Some(false),
         }
     };
-    let deletion = |deletion: Deletion| Forecast {
+    let deletion = |deletion: BlockDeletion| BlockForecast {
         name: deletion.name,
         integration: deletion.integration,
-        action: Some(Action::Delete),
+        action: Some(BlockAction::Delete),
         may_be_cached: false,
     };
-    graph.blocks().map(block).chain(deletions(graph, stored).into_iter().map(deletion)).collect()
+    graph.blocks().map(block).chain(plan_deletions(graph, stored).into_iter().map(deletion)).collect()
 }
 
-fn sources_known(graph: &Graph, place: usize, known: &HashMap<usize, &Map<String, Json>>) -> bool {
-    let (mut seen, mut to_see) = (HashSet::new(), graph.nodes[place].needs());
-    while let Some(place) = to_see.pop() {
-        if seen.insert(place) {
-            match &graph.nodes[place] {
-                Node::Block(_) if known.contains_key(&place) => {}
-                Node::Block(_) => return false,
-                wire @ Node::Wire(_) => to_see.extend(wire.needs()),
+fn has_known_sources(graph: &BlockGraph, index: usize, known: &HashMap<usize, &Map<String, Json>>) -> bool {
+    let (mut seen, mut to_visit) = (HashSet::new(), graph.nodes[index].dependencies());
+    while let Some(index) = to_visit.pop() {
+        if seen.insert(index) {
+            match &graph.nodes[index] {
+                BlockGraphNode::Block(_) if known.contains_key(&index) => {}
+                BlockGraphNode::Block(_) => return false,
+                wire @ BlockGraphNode::Wire(_) => to_visit.extend(wire.dependencies()),
             }
         }
     }
@@ -218,19 +225,19 @@ fn sources_known(graph: &Graph, place: usize, known: &HashMap<usize, &Map<String
 }
 
 /// Places such that each comes after what it needs.
-pub(super) fn in_order(graph: &Graph) -> Vec<usize> {
-    let needs: Vec<Vec<usize>> = graph.nodes.iter().map(Node::needs).collect();
+pub(super) fn topological_order(graph: &BlockGraph) -> Vec<usize> {
+    let needs: Vec<Vec<usize>> = graph.nodes.iter().map(BlockGraphNode::dependencies).collect();
     let mut waiting: Vec<usize> = needs.iter().map(Vec::len).collect();
     let mut needed_by: Vec<Vec<usize>> = vec![Vec::new(); needs.len()];
     for (n, needs) in needs.iter().enumerate() {
         needs.iter().for_each(|need| needed_by[*need].push(n));
     }
     let mut order: Vec<usize> = (0..needs.len()).filter(|n| waiting[*n] == 0).collect();
-    let mut at = 0;
-    while at < order.len() {
-        let place = order[at];
-        at += 1;
-        for next in &needed_by[place] {
+    let mut position = 0;
+    while position < order.len() {
+        let index = order[position];
+        position += 1;
+        for next in &needed_by[index] {
             waiting[*next] -= 1;
             if waiting[*next] == 0 {
                 order.push(*next);

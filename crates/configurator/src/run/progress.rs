@@ -1,4 +1,4 @@
-//! A run in memory, and how it goes on: pure. What [`Progress`] decides is written in one transaction; if that fails, it is
+//! A run in memory, and how it goes on: pure. What [`RunProgress`] decides is written in one transaction; if that fails, it is
 //! forgotten, and read anew. Nothing here looks at all steps, but for reading it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -8,67 +8,69 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json, json};
 
-use super::plan::{Deletion, Stored, dependencies};
+use super::plan::{BlockDeletion, StoredBlock, block_dependencies};
 use super::status::{BlockStatus, RunStatus};
-use super::write::{BlockChange, Changes, Send};
-use crate::protocol::{self, Action, Answer, Failure, Task};
-use crate::template::{Env, Graph, Node, Trouble, Values};
+use super::write::{BlockChange, BlockSend, RunChanges};
+use crate::protocol::{self, BlockAction, BlockAnswer, BlockFailure, BlockTask};
+use crate::template::{BlockGraph, BlockGraphNode, Env, EvaluationContext, EvaluationError};
 
 /// Steps that need no integration (cached ones, failures) in one transaction, at most.
-const MOST_AT_ONCE: usize = 2000;
+const MAX_STEPS_PER_TX: usize = 2000;
 
 /// What does not change while a run goes on.
-pub(super) struct Frame {
+pub(super) struct RunContext {
     pub(super) instance_id: i64,
     pub(super) run_id: i64,
     pub(super) template_name: String,
     pub(super) env: Env,
-    pub(super) graph: Graph,
+    pub(super) graph: BlockGraph,
     pub(super) inputs: Map<String, Json>,
-    pub(super) deletions: Vec<Deletion>,
+    pub(super) deletions: Vec<BlockDeletion>,
     /// Of blocks that come after deletions of what they may be about, those deletions' steps.
-    pub(super) first: HashMap<usize, Vec<usize>>,
+    pub(super) deletions_first: HashMap<usize, Vec<usize>>,
     /// Of each step, those that wait for it.
-    pub(super) before: Vec<Vec<usize>>,
+    pub(super) dependents: Vec<Vec<usize>>,
     /// How long a block may take that says nothing of it.
     pub(super) block_timeout: Duration,
 }
 
 /// Where each step stands.
-pub(super) struct Progress {
-    pub(super) status: Vec<BlockStatus>,
+pub(super) struct RunProgress {
+    pub(super) statuses: Vec<BlockStatus>,
     /// How many steps each one waits for.
-    pub(super) waiting: Vec<u32>,
-    pub(super) block_id: Vec<i64>,
-    pub(super) deadline: Vec<Option<DateTime<Utc>>>,
-    pub(super) state: Vec<Option<Arc<Map<String, Json>>>>,
-    pub(super) stored: Vec<Option<Arc<Stored>>>,
-    pub(super) sent: HashMap<i64, usize>,
+    pub(super) dependency_counts: Vec<u32>,
+    pub(super) block_ids: Vec<i64>,
+    pub(super) step_deadlines: Vec<Option<DateTime<Utc>>>,
+    pub(super) states: Vec<Option<Arc<Map<String, Json>>>>,
+    pub(super) stored_blocks: Vec<Option<Arc<StoredBlock>>>,
+    pub(super) sent_steps: HashMap<i64, usize>,
     /// Those that were sent, by when they are given up.
-    pub(super) deadlines: BTreeSet<(DateTime<Utc>, usize)>,
-    pub(super) ready: VecDeque<usize>,
-    pub(super) open: usize,
+    pub(super) deadline_queue: BTreeSet<(DateTime<Utc>, usize)>,
+    pub(super) ready_steps: VecDeque<usize>,
+    pub(super) open_count: usize,
 }
 
-impl Frame {
+impl RunContext {
     pub(super) fn new(
         ids: (i64, i64),
-        place: (String, Env),
-        graph: Graph,
+        instance: (String, Env),
+        graph: BlockGraph,
         inputs: Map<String, Json>,
-        (deletions, first): (Vec<Deletion>, HashMap<usize, Vec<usize>>),
+        (deletions, first): (Vec<BlockDeletion>, HashMap<usize, Vec<usize>>),
         block_timeout: Duration,
     ) -> Self {
         let steps = graph.nodes.len() + deletions.len();
         let mut before = vec![Vec::new(); steps];
-        let first_of = |place: usize| first.get(&place).into_iter().flatten().copied();
+        let first_of = |index: usize| first.get(&index).into_iter().flatten().copied();
         let needs = graph.nodes.iter().enumerate();
-        let needs = needs.map(|(place, node)| node.needs().into_iter().chain(first_of(place)).collect());
-        for (step, needs) in needs.chain(deletions.iter().map(|deletion| deletion.after.clone())).enumerate()
+        let needs =
+            needs.map(|(index, node)| node.dependencies().into_iter().chain(first_of(index)).collect());
+        for (step, needs) in
+            needs.chain(deletions.iter().map(|deletion| deletion.after_steps.clone())).enumerate()
         {
             needs.iter().filter(|need| **need < steps).for_each(|need| before[*need].push(step));
         }
-        let ((instance_id, run_id), (template_name, env)) = (ids, place);
+        let ((instance_id, run_id), (template_name, env)) = (ids, instance);
         Self {
             instance_id,
             run_id,
@@ -77,214 +79,239 @@ impl Frame {
             graph,
             inputs,
             deletions,
-            first,
-            before,
+            deletions_first: first,
+            dependents: before,
             block_timeout,
         }
     }
 
     fn name(&self, step: usize) -> &str {
         match self.graph.nodes.get(step) {
-            Some(Node::Block(block)) => &block.name,
-            Some(Node::Wire(_)) => "",
+            Some(BlockGraphNode::Block(block)) => &block.name,
+            Some(BlockGraphNode::Wire(_)) => "",
             None => &self.deletions[step - self.graph.nodes.len()].name,
         }
     }
 
     /// The queue of a step's integration.
-    pub(super) fn queue(&self, step: usize) -> String {
+    pub(super) fn queue_name(&self, step: usize) -> String {
         match self.graph.nodes.get(step) {
-            Some(Node::Block(block)) => self.env.queue(&block.queue),
-            Some(Node::Wire(_)) => String::new(),
+            Some(BlockGraphNode::Block(block)) => self.env.queue_name(&block.queue),
+            Some(BlockGraphNode::Wire(_)) => String::new(),
             None => {
                 let integration = &self.deletions[step - self.graph.nodes.len()].integration;
-                self.env.queue(integration.split('.').next().unwrap_or_default())
+                self.env.queue_name(integration.split('.').next().unwrap_or_default())
             }
         }
     }
 
-    fn timeout(&self, step: usize) -> Duration {
+    fn step_timeout(&self, step: usize) -> Duration {
         match self.graph.nodes.get(step) {
-            Some(Node::Block(block)) => block.timeout.unwrap_or(self.block_timeout),
+            Some(BlockGraphNode::Block(block)) => block.timeout.unwrap_or(self.block_timeout),
             _ => self.block_timeout,
         }
     }
 }
 
-impl Progress {
+impl RunProgress {
     /// Steps that stand as given, with everything that follows from it.
     pub(super) fn new(
-        frame: &Frame,
+        context: &RunContext,
         status: Vec<BlockStatus>,
         rows: Vec<(usize, i64, Option<DateTime<Utc>>)>,
         state: Vec<Option<Arc<Map<String, Json>>>>,
-        stored: Vec<Option<Arc<Stored>>>,
-    ) -> (Self, Changes) {
+        stored: Vec<Option<Arc<StoredBlock>>>,
+    ) -> (Self, RunChanges) {
         let steps = status.len();
         let mut waiting = vec![0_u32; steps];
-        for waiter in frame.before.iter().flatten() {
+        for waiter in context.dependents.iter().flatten() {
             waiting[*waiter] += 1;
         }
         let mut progress = Self {
-            waiting,
-            block_id: vec![0; steps],
-            deadline: vec![None; steps],
-            state,
-            stored,
-            sent: HashMap::new(),
-            deadlines: BTreeSet::new(),
-            ready: VecDeque::new(),
-            open: steps,
-            status: vec![BlockStatus::Pending; steps],
+            dependency_counts: waiting,
+            block_ids: vec![0; steps],
+            step_deadlines: vec![None; steps],
+            states: state,
+            stored_blocks: stored,
+            sent_steps: HashMap::new(),
+            deadline_queue: BTreeSet::new(),
+            ready_steps: VecDeque::new(),
+            open_count: steps,
+            statuses: vec![BlockStatus::Pending; steps],
         };
         for (step, block_id, deadline) in rows {
-            progress.block_id[step] = block_id;
-            progress.deadline[step] = deadline;
+            progress.block_ids[step] = block_id;
+            progress.step_deadlines[step] = deadline;
             if status[step] == BlockStatus::Sent {
-                progress.sent.insert(block_id, step);
-                progress.deadlines.extend(deadline.map(|deadline| (deadline, step)));
+                progress.sent_steps.insert(block_id, step);
+                progress.deadline_queue.extend(deadline.map(|deadline| (deadline, step)));
             }
         }
-        let mut changes = Changes::default();
-        let idle: Vec<usize> = (0..steps).filter(|step| progress.waiting[*step] == 0).collect();
+        let mut changes = RunChanges::default();
+        let idle: Vec<usize> = (0..steps).filter(|step| progress.dependency_counts[*step] == 0).collect();
         for (step, status) in status.iter().enumerate() {
-            progress.status[step] = *status;
+            progress.statuses[step] = *status;
         }
-        for step in idle.into_iter().filter(|step| !status[*step].is_end()) {
-            progress.now_free(frame, step, &mut changes);
+        for step in idle.into_iter().filter(|step| !status[*step].is_final()) {
+            progress.mark_ready(context, step, &mut changes);
         }
-        for step in (0..steps).filter(|step| status[*step].is_end()) {
-            progress.open -= 1;
-            progress.tell(frame, step, &mut changes);
+        for step in (0..steps).filter(|step| status[*step].is_final()) {
+            progress.open_count -= 1;
+            progress.release_dependents(context, step, &mut changes);
         }
         (progress, changes)
     }
 
     /// What a message was about that is still waited for.
-    pub(super) fn step_of(&self, block_id: i64) -> Option<usize> {
-        self.sent.get(&block_id).copied()
+    pub(super) fn step_of_block(&self, block_id: i64) -> Option<usize> {
+        self.sent_steps.get(&block_id).copied()
     }
 
     /// Takes an answer to a step that waits for it.
-    pub(super) fn answer(&mut self, frame: &Frame, step: usize, answer: Answer, changes: &mut Changes) {
-        let is_deletion = step >= frame.graph.nodes.len();
+    pub(super) fn apply_answer(
+        &mut self,
+        context: &RunContext,
+        step: usize,
+        answer: BlockAnswer,
+        changes: &mut RunChanges,
+    ) {
+        let is_deletion = step >= context.graph.nodes.len();
         match answer.outcome {
             Ok(_) if is_deletion => {
-                changes.delete_stored.push(self.key(frame, step));
-                self.end(frame, step, BlockStatus::Succeeded, None, changes);
+                changes.deleted_blocks.push(self.stored_key(context, step));
+                self.end_step(context, step, BlockStatus::Succeeded, None, changes);
             }
             Err(failure) if is_deletion => {
-                changes.orphan_stored.push(self.key(frame, step));
-                self.end(frame, step, BlockStatus::Orphaned, Some(failure), changes);
+                changes.orphaned_blocks.push(self.stored_key(context, step));
+                self.end_step(context, step, BlockStatus::Orphaned, Some(failure), changes);
             }
             Ok(state) => {
                 let state = Arc::new(state);
-                self.state[step] = Some(state.clone());
-                changes.store.push((answer.block_id, json_text(&state)));
-                self.end(frame, step, BlockStatus::Succeeded, None, changes);
+                self.states[step] = Some(state.clone());
+                changes.stored_states.push((answer.block_id, json_text(&state)));
+                self.end_step(context, step, BlockStatus::Succeeded, None, changes);
             }
-            Err(failure) => self.end(frame, step, BlockStatus::Failed, Some(failure), changes),
+            Err(failure) => self.end_step(context, step, BlockStatus::Failed, Some(failure), changes),
         }
     }
 
-    fn key(&self, frame: &Frame, step: usize) -> (String, String, i64) {
-        let deletion = &frame.deletions[step - frame.graph.nodes.len()];
-        (deletion.name.clone(), deletion.integration.clone(), self.block_id[step])
+    fn stored_key(&self, context: &RunContext, step: usize) -> (String, String, i64) {
+        let deletion = &context.deletions[step - context.graph.nodes.len()];
+        (deletion.name.clone(), deletion.integration.clone(), self.block_ids[step])
     }
 
     /// Gives up what has not been answered in time.
-    pub(super) fn time_out(&mut self, frame: &Frame, now: DateTime<Utc>, changes: &mut Changes) {
-        while let Some((deadline, step)) = self.deadlines.first().copied()
+    pub(super) fn expire_steps(
+        &mut self,
+        context: &RunContext,
+        now: DateTime<Utc>,
+        changes: &mut RunChanges,
+    ) {
+        while let Some((deadline, step)) = self.deadline_queue.first().copied()
             && deadline <= now
         {
-            let block_id = self.block_id[step];
-            let seconds = frame.timeout(step).as_secs_f64();
+            let block_id = self.block_ids[step];
+            let seconds = context.step_timeout(step).as_secs_f64();
             let args = json!({"block_timeout_seconds": seconds});
             changes.given_up.push((step, block_id));
-            self.end(frame, step, BlockStatus::Failed, Some(Failure::new("TIMEOUT", args)), changes);
+            self.end_step(
+                context,
+                step,
+                BlockStatus::Failed,
+                Some(BlockFailure::new("TIMEOUT", args)),
+                changes,
+            );
         }
     }
 
     /// Sends what is ready, as far as the numbers reach.
-    pub(super) fn send(
+    pub(super) fn send_ready_steps(
         &mut self,
-        frame: &Frame,
+        context: &RunContext,
         now: DateTime<Utc>,
-        numbers: Vec<i64>,
-        changes: &mut Changes,
+        block_ids: Vec<i64>,
+        changes: &mut RunChanges,
     ) {
-        let mut numbers = numbers.into_iter();
-        for _ in 0..MOST_AT_ONCE {
-            let Some(step) = self.ready.pop_front() else { return };
-            if let Some(Node::Wire(_)) = frame.graph.nodes.get(step) {
-                self.end(frame, step, BlockStatus::Succeeded, None, changes);
+        let mut block_ids = block_ids.into_iter();
+        for _ in 0..MAX_STEPS_PER_TX {
+            let Some(step) = self.ready_steps.pop_front() else { return };
+            if let Some(BlockGraphNode::Wire(_)) = context.graph.nodes.get(step) {
+                self.end_step(context, step, BlockStatus::Succeeded, None, changes);
                 continue;
             }
-            let Some(number) = numbers.next() else {
-                self.ready.push_front(step);
+            let Some(block_id) = block_ids.next() else {
+                self.ready_steps.push_front(step);
                 return;
             };
-            self.one(frame, step, (now, number), changes);
+            self.send_step(context, step, (now, block_id), changes);
         }
     }
 
-    fn one(&mut self, frame: &Frame, step: usize, at: (DateTime<Utc>, i64), changes: &mut Changes) {
-        let task = match frame.graph.nodes.get(step) {
-            Some(Node::Block(block)) => {
-                let state = |place: usize| self.state[place].as_deref();
-                let values = Values { graph: &frame.graph, inputs: &frame.inputs, state: &state };
-                let params = match values.of(&block.args) {
+    fn send_step(
+        &mut self,
+        context: &RunContext,
+        step: usize,
+        sending: (DateTime<Utc>, i64),
+        changes: &mut RunChanges,
+    ) {
+        let task = match context.graph.nodes.get(step) {
+            Some(BlockGraphNode::Block(block)) => {
+                let state = |index: usize| self.states[index].as_deref();
+                let values =
+                    EvaluationContext { graph: &context.graph, inputs: &context.inputs, state: &state };
+                let params = match values.evaluate(&block.args) {
                     Ok(params) => params.to_string(),
-                    Err(trouble) => {
-                        let failure = misfit(frame, trouble);
-                        return self.end(frame, step, BlockStatus::Failed, Some(failure), changes);
+                    Err(error) => {
+                        let failure = evaluation_failure(context, error);
+                        return self.end_step(context, step, BlockStatus::Failed, Some(failure), changes);
                     }
                 };
-                let digest = block.digest(&params);
-                let stored = self.stored[step].clone();
+                let digest = block.params_fingerprint(&params);
+                let stored = self.stored_blocks[step].clone();
                 if let Some(stored) = stored
                     .as_ref()
                     .filter(|stored| block.cache && !stored.orphaned && stored.digest == digest)
                     // What was deleted may have been the same thing.
-                    .filter(|_| !frame.first.contains_key(&step))
+                    .filter(|_| !context.deletions_first.contains_key(&step))
                 {
-                    self.state[step] = Some(stored.state.clone());
-                    return self.end(frame, step, BlockStatus::Cached, None, changes);
+                    self.states[step] = Some(stored.state.clone());
+                    return self.end_step(context, step, BlockStatus::Cached, None, changes);
                 }
-                let action = if stored.is_some() { Action::Update } else { Action::Create };
-                let queue = (block.queue.clone(), block.task.clone());
-                (queue, action, params, digest, stored, dependencies(&frame.graph, step))
+                let action = if stored.is_some() { BlockAction::Update } else { BlockAction::Create };
+                let queue = (block.queue.clone(), block.task_type.clone());
+                (queue, action, params, digest, stored, block_dependencies(&context.graph, step))
             }
             _ => {
-                let deletion = &frame.deletions[step - frame.graph.nodes.len()];
-                let Some(stored) = self.stored[step].clone() else {
+                let deletion = &context.deletions[step - context.graph.nodes.len()];
+                let Some(stored) = self.stored_blocks[step].clone() else {
                     // A late answer has done it meanwhile.
-                    return self.end(frame, step, BlockStatus::Succeeded, None, changes);
+                    return self.end_step(context, step, BlockStatus::Succeeded, None, changes);
                 };
                 let (queue, task) =
                     deletion.integration.split_once('.').unwrap_or((&deletion.integration, ""));
                 let queue = (queue.to_owned(), task.to_owned());
-                (queue, Action::Delete, stored.params.clone(), String::new(), Some(stored), None)
+                (queue, BlockAction::Delete, stored.params.clone(), String::new(), Some(stored), None)
             }
         };
         let ((queue, task), action, params, digest, stored, depends_on) = task;
         let state = stored.map(|stored| json_text(&stored.state));
-        let group = protocol::group(&frame.template_name, frame.env, frame.name(step));
-        let (now, block_id) = at;
-        let message = Task { block_id, group, task: &task, action, params: &params, state: state.as_deref() };
-        let message = message.message();
-        if let Err(error) = message.check() {
-            let failure = Failure::new("TOO_LARGE", json!({"reason": error.to_string()}));
-            return self.end(frame, step, BlockStatus::Failed, Some(failure), changes);
+        let group = protocol::message_group(&context.template_name, context.env, context.name(step));
+        let (now, block_id) = sending;
+        let message =
+            BlockTask { block_id, group, task_type: &task, action, params: &params, state: state.as_deref() };
+        let message = message.to_message();
+        if let Err(error) = message.validate() {
+            let failure = BlockFailure::new("TOO_LARGE", json!({"reason": error.to_string()}));
+            return self.end_step(context, step, BlockStatus::Failed, Some(failure), changes);
         }
-        let deadline = now + frame.timeout(step);
-        self.status[step] = BlockStatus::Sent;
-        self.block_id[step] = block_id;
-        self.deadline[step] = Some(deadline);
-        self.sent.insert(block_id, step);
-        self.deadlines.insert((deadline, step));
-        changes.messages.push((frame.env.queue(&queue), message));
-        changes.sends.push(Send { block_id, step, action, params, state, digest, depends_on });
+        let deadline = now + context.step_timeout(step);
+        self.statuses[step] = BlockStatus::Sent;
+        self.block_ids[step] = block_id;
+        self.step_deadlines[step] = Some(deadline);
+        self.sent_steps.insert(block_id, step);
+        self.deadline_queue.insert((deadline, step));
+        changes.messages.push((context.env.queue_name(&queue), message));
+        changes.sends.push(BlockSend { block_id, step, action, params, state, digest, depends_on });
         let sent = Some((action, block_id, deadline));
         changes.blocks.push(BlockChange {
             step,
@@ -296,92 +323,94 @@ impl Progress {
     }
 
     /// Ends a step; those that wait for it become ready, or are skipped.
-    fn end(
+    fn end_step(
         &mut self,
-        frame: &Frame,
+        context: &RunContext,
         step: usize,
         status: BlockStatus,
-        failure: Option<Failure>,
-        changes: &mut Changes,
+        failure: Option<BlockFailure>,
+        changes: &mut RunChanges,
     ) {
-        self.finish(frame, step, status, failure, changes);
-        self.tell(frame, step, changes);
+        self.finish_step(context, step, status, failure, changes);
+        self.release_dependents(context, step, changes);
     }
 
-    fn finish(
+    fn finish_step(
         &mut self,
-        frame: &Frame,
+        context: &RunContext,
         step: usize,
         status: BlockStatus,
-        failure: Option<Failure>,
-        changes: &mut Changes,
+        failure: Option<BlockFailure>,
+        changes: &mut RunChanges,
     ) {
-        self.sent.remove(&self.block_id[step]);
-        if let Some(deadline) = self.deadline[step] {
-            self.deadlines.remove(&(deadline, step));
+        self.sent_steps.remove(&self.block_ids[step]);
+        if let Some(deadline) = self.step_deadlines[step] {
+            self.deadline_queue.remove(&(deadline, step));
         }
-        self.status[step] = status;
-        self.open -= 1;
-        if !matches!(frame.graph.nodes.get(step), Some(Node::Wire(_))) {
-            let state = self.state[step].as_ref().map(|state| json_text(state));
+        self.statuses[step] = status;
+        self.open_count -= 1;
+        if !matches!(context.graph.nodes.get(step), Some(BlockGraphNode::Wire(_))) {
+            let state = self.states[step].as_ref().map(|state| json_text(state));
             changes.blocks.push(BlockChange { step, status, sent: None, state, failure });
         }
     }
 
     /// Tells those that wait for a step that it has ended. Not by recursion: chains are long.
-    fn tell(&mut self, frame: &Frame, step: usize, changes: &mut Changes) {
+    fn release_dependents(&mut self, context: &RunContext, step: usize, changes: &mut RunChanges) {
         let mut ended = vec![step];
         while let Some(step) = ended.pop() {
-            for waiter in &frame.before[step] {
-                self.waiting[*waiter] = self.waiting[*waiter].saturating_sub(1);
-                if self.status[*waiter] != BlockStatus::Pending {
+            for waiter in &context.dependents[step] {
+                self.dependency_counts[*waiter] = self.dependency_counts[*waiter].saturating_sub(1);
+                if self.statuses[*waiter] != BlockStatus::Pending {
                     continue;
                 }
-                if !self.status[step].is_good() {
-                    self.finish(frame, *waiter, BlockStatus::Skipped, None, changes);
+                if !self.statuses[step].is_successful() {
+                    self.finish_step(context, *waiter, BlockStatus::Skipped, None, changes);
                     ended.push(*waiter);
-                } else if self.waiting[*waiter] == 0 {
-                    self.now_free(frame, *waiter, changes);
+                } else if self.dependency_counts[*waiter] == 0 {
+                    self.mark_ready(context, *waiter, changes);
                 }
             }
         }
     }
 
-    fn now_free(&mut self, _: &Frame, step: usize, _: &mut Changes) {
-        if self.status[step] == BlockStatus::Pending {
-            self.ready.push_back(step);
+    fn mark_ready(&mut self, _: &RunContext, step: usize, _: &mut RunChanges) {
+        if self.statuses[step] == BlockStatus::Pending {
+            self.ready_steps.push_back(step);
         }
     }
 
     /// When something must happen by itself.
     pub(super) fn next_deadline(&self) -> Option<DateTime<Utc>> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        self.deadline_queue.first().map(|(deadline, _)| *deadline)
     }
 
     /// How the run has ended, if it has, and its outputs.
-    pub(super) fn result(&self, frame: &Frame) -> Option<(RunStatus, Map<String, Json>)> {
-        if self.open > 0 {
+    pub(super) fn run_result(&self, context: &RunContext) -> Option<(RunStatus, Map<String, Json>)> {
+        if self.open_count > 0 {
             return None;
         }
-        let failed = self.status.iter().any(|status| !status.is_good());
-        let state = |place: usize| self.state[place].as_deref();
-        let values = Values { graph: &frame.graph, inputs: &frame.inputs, state: &state };
-        let output = |(name, expression): &(String, _)| Some((name.clone(), values.of(expression).ok()?));
-        let outputs = frame.graph.outputs.iter().filter_map(output).collect();
+        let failed = self.statuses.iter().any(|status| !status.is_successful());
+        let state = |index: usize| self.states[index].as_deref();
+        let values = EvaluationContext { graph: &context.graph, inputs: &context.inputs, state: &state };
+        let output =
+            |(name, expression): &(String, _)| Some((name.clone(), values.evaluate(expression).ok()?));
+        let outputs = context.graph.outputs.iter().filter_map(output).collect();
         Some((if failed { RunStatus::Failed } else { RunStatus::Succeeded }, outputs))
     }
 }
 
-fn misfit(frame: &Frame, trouble: Trouble) -> Failure {
-    match trouble {
-        Trouble::Missing(place, output) => {
-            let reason = format!("block {} has answered without its output {output}", frame.name(place));
-            let args = json!({"block": frame.name(place), "output": output, "reason": reason});
-            Failure::new("CONSISTENCY_ERROR", args)
+fn evaluation_failure(context: &RunContext, error: EvaluationError) -> BlockFailure {
+    match error {
+        EvaluationError::MissingOutput(index, output) => {
+            let reason = format!("block {} has answered without its output {output}", context.name(index));
+            let args = json!({"block": context.name(index), "output": output, "reason": reason});
+            BlockFailure::new("CONSISTENCY_ERROR", args)
         }
-        Trouble::TooLarge => {
-            let reason = format!("the block's params are larger than {} bytes", crate::template::MOST_PARAMS);
-            Failure::new("TOO_LARGE", json!({"reason": reason}))
+        EvaluationError::TooLarge => {
+            let reason =
+                format!("the block's params are larger than {} bytes", crate::template::MAX_PARAMS_BYTES);
+            BlockFailure::new("TOO_LARGE", json!({"reason": reason}))
         }
     }
 }

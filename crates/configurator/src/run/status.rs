@@ -57,12 +57,12 @@ words!(BlockStatus: Pending "pending", Sent "sent", Succeeded "succeeded", Faile
 
 impl BlockStatus {
     /// Whether nothing more happens to it in this run.
-    pub fn is_end(self) -> bool {
+    pub fn is_final(self) -> bool {
         !matches!(self, BlockStatus::Pending | BlockStatus::Sent)
     }
 
     /// Whether what depends on it may go on.
-    pub fn is_good(self) -> bool {
+    pub fn is_successful(self) -> bool {
         matches!(self, BlockStatus::Succeeded | BlockStatus::Cached | BlockStatus::Orphaned)
     }
 }

@@ -6,17 +6,17 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value as Json, json};
 use sqlx::{PgConnection, PgPool};
-use store::{Notifications, Notify, Operation, Result, run};
+use store::{PgNotification, PgNotificationHub, PgOperation, Result, run_statement};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::load::object;
+use super::load::parse_json_object;
 use super::status::{BlockStatus, RunStatus};
-use crate::protocol::Failure;
+use crate::protocol::BlockFailure;
 use crate::template::Env;
 
 /// How often the end of a run is looked for whose notification was lost.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const RUN_END_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A run.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,13 +61,13 @@ pub struct BlockView {
     /// What the integration returned.
     pub state: Option<Map<String, Json>>,
     /// Why it failed.
-    pub error: Option<Failure>,
+    pub error: Option<BlockFailure>,
     /// Whether it deletes what has gone from the template.
     pub is_deletion: bool,
 }
 
 #[derive(sqlx::FromRow)]
-struct RunRow {
+struct RunViewRow {
     run_id: i64,
     template_name: String,
     env: String,
@@ -78,7 +78,7 @@ struct RunRow {
 }
 
 #[derive(sqlx::FromRow)]
-struct BlockRow {
+struct BlockViewRow {
     name: String,
     integration: String,
     action: Option<String>,
@@ -93,8 +93,8 @@ struct BlockRow {
     is_deletion: bool,
 }
 
-impl RunRow {
-    fn view(self) -> RunView {
+impl RunViewRow {
+    fn into_view(self) -> RunView {
         RunView {
             run_id: self.run_id,
             template_name: self.template_name,
@@ -103,15 +103,15 @@ impl RunRow {
             status: RunStatus::parse(&self.status).unwrap_or(RunStatus::Running),
             created_at: self.created_at,
             ended_at: self.ended_at,
-            outputs: self.outputs.map(|outputs| object(&outputs)).unwrap_or_default(),
+            outputs: self.outputs.map(|outputs| parse_json_object(&outputs)).unwrap_or_default(),
             blocks: Vec::new(),
         }
     }
 }
 
-impl BlockRow {
-    fn view(self) -> BlockView {
-        let args = self.error_args.map(|args| object(&args)).unwrap_or_default();
+impl BlockViewRow {
+    fn into_view(self) -> BlockView {
+        let args = self.error_args.map(|args| parse_json_object(&args)).unwrap_or_default();
         BlockView {
             name: self.name,
             integration: self.integration,
@@ -121,14 +121,14 @@ impl BlockRow {
             block_id: self.block_id,
             sent_at: self.sent_at,
             ended_at: self.ended_at,
-            state: self.state.map(|state| object(&state)),
-            error: self.error_code.map(|code| Failure { code, args }),
+            state: self.state.map(|state| parse_json_object(&state)),
+            error: self.error_code.map(|code| BlockFailure { code, args }),
             is_deletion: self.is_deletion,
         }
     }
 }
 
-fn moment(at: Option<DateTime<Utc>>) -> Option<String> {
+fn format_moment(at: Option<DateTime<Utc>>) -> Option<String> {
     at.map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
@@ -144,8 +144,8 @@ impl BlockView {
         put("action", self.action.clone().map(Json::from));
         put("attempts", Some(self.attempts.into()));
         put("block_id", self.block_id.map(Json::from));
-        put("sent_at", moment(self.sent_at).map(Json::from));
-        put("ended_at", moment(self.ended_at).map(Json::from));
+        put("sent_at", format_moment(self.sent_at).map(Json::from));
+        put("ended_at", format_moment(self.ended_at).map(Json::from));
         put("state", self.state.clone().map(Json::Object));
         put("error", self.error.as_ref().map(|error| json!(error)));
         Json::Object(shown)
@@ -155,7 +155,7 @@ impl BlockView {
 impl RunView {
     /// What `GET /configurator/v1/runs/{id}` shows.
     pub fn to_json(&self) -> Json {
-        let mut shown = self.summary();
+        let mut shown = self.to_summary_json();
         if let Json::Object(shown) = &mut shown {
             let blocks = self.blocks.iter().map(|block| (block.name.clone(), block.to_json()));
             shown.insert("blocks".to_owned(), Json::Object(blocks.collect()));
@@ -165,20 +165,20 @@ impl RunView {
     }
 
     /// The same without blocks.
-    pub fn summary(&self) -> Json {
+    pub fn to_summary_json(&self) -> Json {
         let mut shown = json!({
             "run_id": self.run_id, "template_name": self.template_name, "env": self.env,
-            "status": self.status.name(), "created_at": moment(Some(self.created_at)),
+            "status": self.status.name(), "created_at": format_moment(Some(self.created_at)),
         });
-        if let Some(at) = moment(self.ended_at) {
+        if let Some(at) = format_moment(self.ended_at) {
             shown["ended_at"] = at.into();
         }
         shown
     }
 
     /// What the export shows: the states of the blocks that have one.
-    pub fn export(&self) -> Json {
-        let shown = |block: &&BlockView| block.status.is_good() && !block.is_deletion;
+    pub fn to_export_json(&self) -> Json {
+        let shown = |block: &&BlockView| block.status.is_successful() && !block.is_deletion;
         let state = |block: &BlockView| {
             (block.name.clone(), json!({"state": block.state.clone().unwrap_or_default()}))
         };
@@ -191,14 +191,18 @@ impl RunView {
 }
 
 /// A run with its blocks; `None` if there is none.
-pub async fn show(pool: &PgPool, run_id: i64) -> Result<Option<RunView>> {
-    run(pool, "show_run", move |connection| Box::pin(async move { read(connection, run_id).await })).await
+pub async fn load_run_view(pool: &PgPool, run_id: i64) -> Result<Option<RunView>> {
+    run_statement(pool, "show_run", move |connection| {
+        Box::pin(async move { read_run_view(connection, run_id).await })
+    })
+    .await
 }
 
-async fn read(connection: &mut PgConnection, run_id: i64) -> Result<Option<RunView>> {
-    let row: Option<RunRow> = sqlx::query_as(SHOW).bind(run_id).fetch_optional(&mut *connection).await?;
+async fn read_run_view(connection: &mut PgConnection, run_id: i64) -> Result<Option<RunView>> {
+    let row: Option<RunViewRow> =
+        sqlx::query_as(SHOW_RUN_SQL).bind(run_id).fetch_optional(&mut *connection).await?;
     let Some(row) = row else { return Ok(None) };
-    let blocks: Vec<BlockRow> = sqlx::query_as(
+    let blocks: Vec<BlockViewRow> = sqlx::query_as(
         "SELECT name, integration, action, status, attempts, block_id, sent_at, ended_at, state, error_code, error_args,
                 after_steps IS NOT NULL AS is_deletion
          FROM configurator_run_blocks WHERE run_id = $1 ORDER BY ordinal -- show_run_blocks",
@@ -206,24 +210,26 @@ async fn read(connection: &mut PgConnection, run_id: i64) -> Result<Option<RunVi
     .bind(run_id)
     .fetch_all(connection)
     .await?;
-    let mut view = row.view();
-    view.blocks = blocks.into_iter().map(BlockRow::view).collect();
-    let kept: HashSet<String> =
+    let mut view = row.into_view();
+    view.blocks = blocks.into_iter().map(BlockViewRow::into_view).collect();
+    let current_names: HashSet<String> =
         view.blocks.iter().filter(|block| !block.is_deletion).map(|block| block.name.clone()).collect();
-    for block in view.blocks.iter_mut().filter(|block| block.is_deletion && kept.contains(&block.name)) {
+    for block in
+        view.blocks.iter_mut().filter(|block| block.is_deletion && current_names.contains(&block.name))
+    {
         block.name = format!("{} (was {})", block.name, block.integration);
     }
     Ok(Some(view))
 }
 
-/// What an export needs; the same as [`show`].
-pub async fn export(pool: &PgPool, run_id: i64) -> Result<Option<Json>> {
-    Ok(show(pool, run_id).await?.map(|view| view.export()))
+/// What an export needs; the same as [`load_run_view`].
+pub async fn export_run(pool: &PgPool, run_id: i64) -> Result<Option<Json>> {
+    Ok(load_run_view(pool, run_id).await?.map(|view| view.to_export_json()))
 }
 
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub struct RunFilter {
     /// Only of this template.
     pub template_name: Option<String>,
     /// Only in this environment.
@@ -231,42 +237,42 @@ pub struct Filter {
     /// Only those that stand so.
     pub status: Option<RunStatus>,
     /// Only with smaller numbers.
-    pub before: Option<i64>,
+    pub before_run_id: Option<i64>,
     /// At most so many.
     pub limit: i64,
 }
 
 /// Runs without their blocks, the newest first.
-pub async fn list(pool: &PgPool, filter: Filter) -> Result<Vec<RunView>> {
-    run(pool, Operation::named("list_runs").expensive(), move |connection| {
+pub async fn list_runs(pool: &PgPool, filter: RunFilter) -> Result<Vec<RunView>> {
+    run_statement(pool, PgOperation::named("list_runs").expensive(), move |connection| {
         let filter = filter.clone();
         Box::pin(async move {
-            let rows: Vec<RunRow> = sqlx::query_as(LIST)
+            let rows: Vec<RunViewRow> = sqlx::query_as(LIST_RUNS_SQL)
                 .bind(filter.template_name)
                 .bind(filter.env.map(Env::name))
                 .bind(filter.status.map(RunStatus::name))
-                .bind(filter.before)
+                .bind(filter.before_run_id)
                 .bind(filter.limit)
                 .fetch_all(connection)
                 .await?;
-            Ok(rows.into_iter().map(RunRow::view).collect())
+            Ok(rows.into_iter().map(RunViewRow::into_view).collect())
         })
     })
     .await
 }
 
 /// Waits until a run has ended, at most so long; the run as it then stands. `notifications` must listen on the channel of runs.
-pub async fn wait(
+pub async fn wait_for_run(
     pool: &PgPool,
-    notifications: &Notifications,
+    notifications: &PgNotificationHub,
     run_id: i64,
-    within: Duration,
+    max_wait: Duration,
 ) -> Result<Option<RunView>> {
-    let by_then = Instant::now() + within;
-    let mut heard = notifications.subscribe();
-    let wanted = format!("={run_id}");
+    let deadline = Instant::now() + max_wait;
+    let mut notification_receiver = notifications.subscribe();
+    let end_payload = format!("={run_id}");
     loop {
-        let status: Option<String> = run(pool, "wait_for_run", move |connection| {
+        let status: Option<String> = run_statement(pool, "wait_for_run", move |connection| {
             Box::pin(async move {
                 let status = sqlx::query_scalar(
                     "SELECT status FROM configurator_runs WHERE run_id = $1 -- wait_for_run",
@@ -275,25 +281,25 @@ pub async fn wait(
             })
         })
         .await?;
-        if status.is_none_or(|status| status != "running") || Instant::now() >= by_then {
-            return show(pool, run_id).await;
+        if status.is_none_or(|status| status != "running") || Instant::now() >= deadline {
+            return load_run_view(pool, run_id).await;
         }
-        let told = async {
+        let run_ended = async {
             loop {
-                match heard.recv().await {
-                    Ok(Notify::Heard { payload, .. }) if payload != wanted => {}
+                match notification_receiver.recv().await {
+                    Ok(PgNotification::Received { payload, .. }) if payload != end_payload => {}
                     Err(RecvError::Closed) => std::future::pending().await,
                     _ => return,
                 }
             }
         };
-        let _ = timeout_at(by_then, timeout(LOOK_EVERY, told)).await;
+        let _ = timeout_at(deadline, timeout(RUN_END_POLL_INTERVAL, run_ended)).await;
     }
 }
 
 /// A message of a run and its answer.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-pub struct Exchange {
+pub struct BlockExchange {
     /// `queue.task_type`.
     pub integration: String,
     /// What was sent.
@@ -311,22 +317,26 @@ pub struct Exchange {
 }
 
 /// The messages of a run that were answered, as they were sent.
-pub async fn transcript(pool: &PgPool, run_id: i64) -> Result<Vec<Exchange>> {
-    run(pool, Operation::named("run_transcript").expensive(), move |connection| {
-        Box::pin(async move { Ok(sqlx::query_as(TRANSCRIPT).bind(run_id).fetch_all(connection).await?) })
+pub async fn load_run_transcript(pool: &PgPool, run_id: i64) -> Result<Vec<BlockExchange>> {
+    run_statement(pool, PgOperation::named("run_transcript").expensive(), move |connection| {
+        Box::pin(
+            async move { Ok(sqlx::query_as(RUN_TRANSCRIPT_SQL).bind(run_id).fetch_all(connection).await?) },
+        )
     })
     .await
 }
 
-const SHOW: &str = "SELECT r.run_id, i.template_name, i.env, r.status, r.created_at, r.ended_at, r.outputs
+const SHOW_RUN_SQL: &str =
+    "SELECT r.run_id, i.template_name, i.env, r.status, r.created_at, r.ended_at, r.outputs
 FROM configurator_runs r JOIN configurator_instances i USING (instance_id) WHERE r.run_id = $1 -- show_run";
 
-const LIST: &str = "SELECT r.run_id, i.template_name, i.env, r.status, r.created_at, r.ended_at, r.outputs
+const LIST_RUNS_SQL: &str =
+    "SELECT r.run_id, i.template_name, i.env, r.status, r.created_at, r.ended_at, r.outputs
 FROM configurator_runs r JOIN configurator_instances i USING (instance_id)
 WHERE ($1::text IS NULL OR i.template_name = $1) AND ($2::text IS NULL OR i.env = $2)
   AND ($3::text IS NULL OR r.status = $3) AND ($4::bigint IS NULL OR r.run_id < $4)
 ORDER BY r.run_id DESC LIMIT $5 -- list_runs";
 
-const TRANSCRIPT: &str = "SELECT b.integration, s.action, s.params, s.state AS state_before, b.state, b.error_code, b.error_args
+const RUN_TRANSCRIPT_SQL: &str = "SELECT b.integration, s.action, s.params, s.state AS state_before, b.state, b.error_code, b.error_args
 FROM configurator_sends s JOIN configurator_run_blocks b ON b.run_id = s.run_id AND b.ordinal = s.ordinal AND b.block_id = s.block_id
 WHERE s.run_id = $1 AND b.status IN ('succeeded', 'failed', 'orphaned') ORDER BY s.block_id -- run_transcript";

@@ -1,31 +1,31 @@
 //! What a step of a run changes, and how that is written: a few statements, however many blocks it is about.
 
 use chrono::{DateTime, Utc};
-use queue::fifo::{NewMessage, SendInTx};
+use queue::fifo::{FifoTxSender, NewFifoMessage};
 use sqlx::PgConnection;
 use store::Result;
 use uuid::Uuid;
 
-use super::progress::Frame;
+use super::progress::RunContext;
 use super::status::{BlockStatus, RunStatus};
-use crate::protocol::{Action, Failure};
-use crate::template::Node;
+use crate::protocol::{BlockAction, BlockFailure};
+use crate::template::BlockGraphNode;
 
 /// One step of a run.
 pub(super) struct BlockChange {
     pub(super) step: usize,
     pub(super) status: BlockStatus,
     /// If it was sent: action, number, deadline.
-    pub(super) sent: Option<(Action, i64, DateTime<Utc>)>,
+    pub(super) sent: Option<(BlockAction, i64, DateTime<Utc>)>,
     pub(super) state: Option<String>,
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<BlockFailure>,
 }
 
 /// A message and what must be known of it when it is answered.
-pub(super) struct Send {
+pub(super) struct BlockSend {
     pub(super) block_id: i64,
     pub(super) step: usize,
-    pub(super) action: Action,
+    pub(super) action: BlockAction,
     pub(super) params: String,
     pub(super) state: Option<String>,
     pub(super) digest: String,
@@ -34,47 +34,49 @@ pub(super) struct Send {
 
 /// Everything that one transaction changes.
 #[derive(Default)]
-pub(super) struct Changes {
+pub(super) struct RunChanges {
     pub(super) blocks: Vec<BlockChange>,
-    pub(super) sends: Vec<Send>,
-    pub(super) messages: Vec<(String, NewMessage)>,
+    pub(super) sends: Vec<BlockSend>,
+    pub(super) messages: Vec<(String, NewFifoMessage)>,
     /// Successes: the message answered, and the state.
-    pub(super) store: Vec<(i64, String)>,
+    pub(super) stored_states: Vec<(i64, String)>,
     /// Deleted by their integrations: name, integration, message.
-    pub(super) delete_stored: Vec<(String, String, i64)>,
+    pub(super) deleted_blocks: Vec<(String, String, i64)>,
     /// Not deleted by their integrations.
-    pub(super) orphan_stored: Vec<(String, String, i64)>,
+    pub(super) orphaned_blocks: Vec<(String, String, i64)>,
     /// Steps that were not answered in time, and their messages.
     pub(super) given_up: Vec<(usize, i64)>,
 }
 
-impl Changes {
+impl RunChanges {
     pub(super) fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 }
 
 /// Writes them; at most five round trips.
-pub(super) async fn write(
+pub(super) async fn write_changes(
     connection: &mut PgConnection,
-    frame: &Frame,
-    changes: &Changes,
-    sender: &dyn SendInTx,
+    context: &RunContext,
+    changes: &RunChanges,
+    sender: &dyn FifoTxSender,
 ) -> Result<()> {
     if !changes.blocks.is_empty() {
-        write_blocks(connection, frame, &changes.blocks).await?;
+        write_blocks(connection, context, &changes.blocks).await?;
     }
-    if !changes.store.is_empty() {
-        store_states(connection, &changes.store).await?;
+    if !changes.stored_states.is_empty() {
+        store_states(connection, &changes.stored_states).await?;
     }
-    if !changes.delete_stored.is_empty() {
-        gone(connection, frame.instance_id, DELETE_STORED, &changes.delete_stored).await?;
+    if !changes.deleted_blocks.is_empty() {
+        update_stored_blocks(connection, context.instance_id, DELETE_STORED_SQL, &changes.deleted_blocks)
+            .await?;
     }
-    if !changes.orphan_stored.is_empty() {
-        gone(connection, frame.instance_id, ORPHAN_STORED, &changes.orphan_stored).await?;
+    if !changes.orphaned_blocks.is_empty() {
+        update_stored_blocks(connection, context.instance_id, ORPHAN_STORED_SQL, &changes.orphaned_blocks)
+            .await?;
     }
     if !changes.sends.is_empty() {
-        write_sends(connection, frame, &changes.sends).await?;
+        write_sends(connection, context, &changes.sends).await?;
         let messages: Vec<_> =
             changes.messages.iter().map(|(queue, message)| (queue.as_str(), message)).collect();
         sender.send_all_in_tx(connection, &messages).await?;
@@ -82,12 +84,16 @@ pub(super) async fn write(
     Ok(())
 }
 
-async fn write_blocks(connection: &mut PgConnection, frame: &Frame, blocks: &[BlockChange]) -> Result<()> {
+async fn write_blocks(
+    connection: &mut PgConnection,
+    context: &RunContext,
+    blocks: &[BlockChange],
+) -> Result<()> {
     let failure = |block: &BlockChange| block.failure.clone();
-    let args = |failure: Failure| serde_json::to_string(&failure.args).unwrap_or_default();
-    sqlx::query(WRITE_BLOCKS)
-        .bind(frame.run_id)
-        .bind(blocks.iter().map(|block| ordinal(block.step)).collect::<Vec<_>>())
+    let args = |failure: BlockFailure| serde_json::to_string(&failure.args).unwrap_or_default();
+    sqlx::query(WRITE_BLOCKS_SQL)
+        .bind(context.run_id)
+        .bind(blocks.iter().map(|block| step_ordinal(block.step)).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.status.name()).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.0.name())).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.1)).collect::<Vec<_>>())
@@ -95,20 +101,20 @@ async fn write_blocks(connection: &mut PgConnection, frame: &Frame, blocks: &[Bl
         .bind(blocks.iter().map(|block| block.state.clone()).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| failure(block).map(|failure| failure.code)).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| failure(block).map(args)).collect::<Vec<_>>())
-        .bind(blocks.iter().map(|block| block.status.is_end()).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.status.is_final()).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())
 }
 
-async fn write_sends(connection: &mut PgConnection, frame: &Frame, sends: &[Send]) -> Result<()> {
+async fn write_sends(connection: &mut PgConnection, context: &RunContext, sends: &[BlockSend]) -> Result<()> {
     // A list of lists would have to be rectangular: names have no commas.
-    let names = |send: &Send| send.depends_on.as_ref().map(|names| names.join(","));
-    sqlx::query(WRITE_SENDS)
-        .bind(frame.instance_id)
-        .bind(frame.run_id)
+    let names = |send: &BlockSend| send.depends_on.as_ref().map(|names| names.join(","));
+    sqlx::query(WRITE_SENDS_SQL)
+        .bind(context.instance_id)
+        .bind(context.run_id)
         .bind(sends.iter().map(|send| send.block_id).collect::<Vec<_>>())
-        .bind(sends.iter().map(|send| ordinal(send.step)).collect::<Vec<_>>())
+        .bind(sends.iter().map(|send| step_ordinal(send.step)).collect::<Vec<_>>())
         .bind(sends.iter().map(|send| send.action.name()).collect::<Vec<_>>())
         .bind(sends.iter().map(|send| send.params.clone()).collect::<Vec<_>>())
         .bind(sends.iter().map(|send| send.state.clone()).collect::<Vec<_>>())
@@ -123,11 +129,11 @@ async fn write_sends(connection: &mut PgConnection, frame: &Frame, sends: &[Send
 pub(super) async fn store_states(connection: &mut PgConnection, successes: &[(i64, String)]) -> Result<()> {
     let (ids, states): (Vec<i64>, Vec<&str>) =
         successes.iter().map(|(id, state)| (*id, state.as_str())).unzip();
-    sqlx::query(STORE_STATES).bind(ids).bind(states).execute(connection).await?;
+    sqlx::query(STORE_STATES_SQL).bind(ids).bind(states).execute(connection).await?;
     Ok(())
 }
 
-pub(super) async fn gone(
+pub(super) async fn update_stored_blocks(
     connection: &mut PgConnection,
     instance_id: i64,
     statement: &'static str,
@@ -163,7 +169,7 @@ pub(super) async fn end_run(
 }
 
 /// Notes that an instance was changed (by this driver), and when there is something to do again.
-pub(super) async fn touch(
+pub(super) async fn touch_instance(
     connection: &mut PgConnection,
     instance_id: i64,
     wake_at: Option<DateTime<Utc>>,
@@ -181,54 +187,56 @@ pub(super) async fn touch(
     Ok(())
 }
 
-pub(super) fn ordinal(step: usize) -> i32 {
+pub(super) fn step_ordinal(step: usize) -> i32 {
     i32::try_from(step).unwrap_or(i32::MAX)
 }
 
 /// A step of a run as its row is made.
-pub(super) struct StepRow {
+pub(super) struct RunStepRow {
     pub(super) ordinal: i32,
     pub(super) name: String,
     pub(super) integration: String,
     /// Of a deletion: what comes before it.
-    pub(super) after: Option<Vec<i32>>,
+    pub(super) after_steps: Option<Vec<i32>>,
     /// Of a block: the deletions that come before it, if there are any.
     pub(super) after_deletions: Option<Vec<i32>>,
     /// Of a block: what is known of its params.
-    pub(super) foreseen: Option<String>,
+    pub(super) foreseen_params: Option<String>,
 }
 
 /// The steps of a run as its rows are made.
-pub(super) fn rows(
-    graph: &crate::template::Graph,
-    deletions: &[super::plan::Deletion],
-    found: &super::renamed::Precedence,
-) -> Vec<StepRow> {
-    let deletion_at = |n: usize| ordinal(graph.nodes.len() + n);
-    let nodes = graph.nodes.iter().enumerate().filter_map(|(place, node)| match node {
-        Node::Block(block) => Some(StepRow {
-            ordinal: ordinal(place),
+pub(super) fn build_step_rows(
+    graph: &crate::template::BlockGraph,
+    deletions: &[super::plan::BlockDeletion],
+    precedence: &super::renamed::DeletionPrecedence,
+) -> Vec<RunStepRow> {
+    let deletion_at = |n: usize| step_ordinal(graph.nodes.len() + n);
+    let nodes = graph.nodes.iter().enumerate().filter_map(|(index, node)| match node {
+        BlockGraphNode::Block(block) => Some(RunStepRow {
+            ordinal: step_ordinal(index),
             name: block.name.clone(),
-            integration: block.integration(),
-            after: None,
-            after_deletions: Some(found.first[place].iter().map(|n| deletion_at(*n)).collect())
-                .filter(|deletions: &Vec<i32>| !deletions.is_empty()),
-            foreseen: found.foreseen[place].clone(),
+            integration: block.integration_name(),
+            after_steps: None,
+            after_deletions: Some(
+                precedence.deletions_first[index].iter().map(|n| deletion_at(*n)).collect(),
+            )
+            .filter(|deletions: &Vec<i32>| !deletions.is_empty()),
+            foreseen_params: precedence.foreseen_params[index].clone(),
         }),
-        Node::Wire(_) => None,
+        BlockGraphNode::Wire(_) => None,
     });
-    let deletions = deletions.iter().enumerate().map(|(n, deletion)| StepRow {
+    let deletions = deletions.iter().enumerate().map(|(n, deletion)| RunStepRow {
         ordinal: deletion_at(n),
         name: deletion.name.clone(),
         integration: deletion.integration.clone(),
-        after: Some(deletion.after.iter().map(|step| ordinal(*step)).collect()),
+        after_steps: Some(deletion.after_steps.iter().map(|step| step_ordinal(*step)).collect()),
         after_deletions: None,
-        foreseen: None,
+        foreseen_params: None,
     });
     nodes.chain(deletions).collect()
 }
 
-const WRITE_BLOCKS: &str = "-- write_run_blocks
+const WRITE_BLOCKS_SQL: &str = "-- write_run_blocks
 UPDATE configurator_run_blocks b
 SET status = c.status, action = coalesce(c.action, b.action),
     attempts = b.attempts + (c.block_id IS NOT NULL)::int, block_id = coalesce(c.block_id, b.block_id),
@@ -238,14 +246,14 @@ FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[], 
     AS c (ordinal, status, action, block_id, deadline, state, code, args, ended)
 WHERE b.run_id = $1 AND b.ordinal = c.ordinal";
 
-const WRITE_SENDS: &str = "-- write_sends
+const WRITE_SENDS_SQL: &str = "-- write_sends
 INSERT INTO configurator_sends (block_id, instance_id, run_id, ordinal, action, params, state, digest, depends_on)
 SELECT s.block_id, $1, $2, s.ordinal, s.action, s.params, s.state, s.digest, string_to_array(s.depends_on, ',')
 FROM unnest($3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
     AS s (block_id, ordinal, action, params, state, digest, depends_on)";
 
 /// Of several answers to one block in a batch the one to the latest message counts.
-const STORE_STATES: &str = "-- store_states
+const STORE_STATES_SQL: &str = "-- store_states
 INSERT INTO configurator_stored AS o (instance_id, name, integration, block_id, params, state, digest, depends_on)
 SELECT DISTINCT ON (s.instance_id, b.name, b.integration)
        s.instance_id, b.name, b.integration, s.block_id, s.params, a.state, s.digest, s.depends_on
@@ -263,7 +271,7 @@ ON CONFLICT (instance_id, name, integration) DO UPDATE
     WHERE o.block_id < excluded.block_id";
 
 /// What is gone is noted whether or not it was there: an answer that would bring it back may be under way.
-pub(super) const DELETE_STORED: &str = "-- delete_stored
+pub(super) const DELETE_STORED_SQL: &str = "-- delete_stored
 WITH given AS MATERIALIZED (
     SELECT name, integration, max(block_id) AS block_id
     FROM unnest($2::text[], $3::text[], $4::bigint[]) AS g (name, integration, block_id) GROUP BY name, integration
@@ -276,7 +284,7 @@ WITH given AS MATERIALIZED (
 DELETE FROM configurator_stored o USING given g
 WHERE o.instance_id = $1 AND o.name = g.name AND o.integration = g.integration AND o.block_id < g.block_id";
 
-pub(super) const ORPHAN_STORED: &str = "-- orphan_stored
+pub(super) const ORPHAN_STORED_SQL: &str = "-- orphan_stored
 UPDATE configurator_stored o SET orphaned = true, orphaned_by = g.block_id
 FROM unnest($2::text[], $3::text[], $4::bigint[]) AS g (name, integration, block_id)
 WHERE o.instance_id = $1 AND o.name = g.name AND o.integration = g.integration AND o.block_id < g.block_id";

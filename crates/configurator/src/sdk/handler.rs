@@ -9,11 +9,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json, json};
 
-use super::Store;
-use crate::protocol::{Action, Failure};
+use super::KeyValueStore;
+use crate::protocol::{BlockAction, BlockFailure};
 
 /// Carries out tasks of one type.
-pub trait Handler: Send + Sync + 'static {
+pub trait IntegrationHandler: Send + Sync + 'static {
     /// The type: the part of `integration` after the dot.
     const TASK_TYPE: &'static str;
     /// What the block's args are read as.
@@ -25,28 +25,28 @@ pub trait Handler: Send + Sync + 'static {
     /// the message has become somebody else's.
     fn handle(
         &self,
-        request: Request<Self::Params>,
-    ) -> impl Future<Output = Result<Self::State, TaskError>> + Send;
+        request: BlockRequest<Self::Params>,
+    ) -> impl Future<Output = Result<Self::State, IntegrationError>> + Send;
 }
 
 /// A task.
 #[derive(Clone)]
-pub struct Request<P> {
+pub struct BlockRequest<P> {
     /// Its number; another one does not mean another wish.
     pub block_id: i64,
     /// What to do.
-    pub action: Action,
+    pub action: BlockAction,
     /// The block's args.
     pub params: P,
     /// What was returned last time; empty for a `create`.
     pub state: Map<String, Json>,
     /// Keeps what the handler wants to keep, by key.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn KeyValueStore>,
 }
 
 /// Why a task failed.
 #[derive(Debug, Clone, PartialEq)]
-pub enum TaskError {
+pub enum IntegrationError {
     /// Another attempt may succeed: nothing is answered, the task comes again.
     Temporary(String),
     /// None will: this is answered.
@@ -58,37 +58,37 @@ pub enum TaskError {
     },
 }
 
-impl TaskError {
+impl IntegrationError {
     /// A permanent one.
     pub fn permanent(code: impl Into<String>, args: Json) -> Self {
-        TaskError::Permanent { code: code.into(), args }
+        IntegrationError::Permanent { code: code.into(), args }
     }
 
     /// The input is wrong: which field, and what is allowed.
     pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         let (field, reason) = (field.into(), reason.into());
-        TaskError::permanent("VALIDATION_ERROR", json!({"field": field, "reason": reason}))
+        IntegrationError::permanent("VALIDATION_ERROR", json!({"field": field, "reason": reason}))
     }
 }
 
 /// A task whose params were not read yet.
-pub(super) struct Raw {
+pub(super) struct RawBlockRequest {
     pub(super) block_id: i64,
-    pub(super) action: Action,
+    pub(super) action: BlockAction,
     pub(super) params: Json,
     pub(super) state: Map<String, Json>,
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn KeyValueStore>,
 }
 
 /// A temporary error's words, or what is answered.
-pub(super) type Outcome = Result<Result<Map<String, Json>, Failure>, String>;
+pub(super) type HandlerResult = Result<Result<Map<String, Json>, BlockFailure>, String>;
 
-trait Erased: Send + Sync {
-    fn handle(&self, raw: Raw) -> BoxFuture<'_, Outcome>;
+trait ErasedIntegrationHandler: Send + Sync {
+    fn handle_raw(&self, raw: RawBlockRequest) -> BoxFuture<'_, HandlerResult>;
 }
 
-impl<H: Handler> Erased for H {
-    fn handle(&self, raw: Raw) -> BoxFuture<'_, Outcome> {
+impl<H: IntegrationHandler> ErasedIntegrationHandler for H {
+    fn handle_raw(&self, raw: RawBlockRequest) -> BoxFuture<'_, HandlerResult> {
         Box::pin(async move {
             let params = match serde_path_to_error::deserialize(&raw.params) {
                 Ok(params) => params,
@@ -96,22 +96,24 @@ impl<H: Handler> Erased for H {
                     let path = error.path().to_string();
                     let field = if path == "." { "params".to_owned() } else { format!("params.{path}") };
                     let args = json!({"field": field, "reason": error.into_inner().to_string()});
-                    return Ok(Err(Failure::new("VALIDATION_ERROR", args)));
+                    return Ok(Err(BlockFailure::new("VALIDATION_ERROR", args)));
                 }
             };
-            let Raw { block_id, action, state, store, .. } = raw;
-            let done = Handler::handle(self, Request { block_id, action, params, state, store }).await;
-            match done {
+            let RawBlockRequest { block_id, action, state, store, .. } = raw;
+            let result =
+                IntegrationHandler::handle(self, BlockRequest { block_id, action, params, state, store })
+                    .await;
+            match result {
                 Ok(state) => Ok(match serde_json::to_value(state) {
                     Ok(Json::Object(state)) => Ok(state),
                     Ok(Json::Null) => Ok(Map::new()),
                     _ => {
                         let args = json!({"reason": "the handler's state is not an object"});
-                        Err(Failure::new("LOGIC_ERROR", args))
+                        Err(BlockFailure::new("LOGIC_ERROR", args))
                     }
                 }),
-                Err(TaskError::Temporary(reason)) => Err(reason),
-                Err(TaskError::Permanent { code, args }) => Ok(Err(Failure::new(code, args))),
+                Err(IntegrationError::Temporary(reason)) => Err(reason),
+                Err(IntegrationError::Permanent { code, args }) => Ok(Err(BlockFailure::new(code, args))),
             }
         })
     }
@@ -119,22 +121,22 @@ impl<H: Handler> Erased for H {
 
 /// The handlers of an integration.
 #[derive(Clone, Default)]
-pub struct Handlers(HashMap<&'static str, Arc<dyn Erased>>);
+pub struct IntegrationHandlers(HashMap<&'static str, Arc<dyn ErasedIntegrationHandler>>);
 
-impl Handlers {
+impl IntegrationHandlers {
     /// With one more.
-    pub fn with<H: Handler>(mut self, handler: H) -> Self {
+    pub fn with_handler<H: IntegrationHandler>(mut self, handler: H) -> Self {
         self.0.insert(H::TASK_TYPE, Arc::new(handler));
         self
     }
 
-    pub(super) async fn handle(&self, task: &str, raw: Raw) -> Outcome {
+    pub(super) async fn handle_task(&self, task: &str, raw: RawBlockRequest) -> HandlerResult {
         let Some(handler) = self.0.get(task) else {
             let mut known: Vec<&str> = self.0.keys().copied().collect();
             known.sort_unstable();
-            let args = json!({"field": "task_type", "reason": format!("unknown task type `{}`", store::storable(task)), "known": known});
-            return Ok(Err(Failure::new("VALIDATION_ERROR", args)));
+            let args = json!({"field": "task_type", "reason": format!("unknown task type `{}`", store::to_storable_text(task)), "known": known});
+            return Ok(Err(BlockFailure::new("VALIDATION_ERROR", args)));
         };
-        handler.handle(raw).await
+        handler.handle_raw(raw).await
     }
 }

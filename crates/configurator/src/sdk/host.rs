@@ -3,96 +3,113 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::fifo::{ConsumerTerms, FifoEngine, FifoQueue, Queues, consume};
+use queue::fifo::{FifoConsumerOptions, FifoEngine, FifoQueue, FifoQueuePair, consume_messages};
 use tokio_util::sync::CancellationToken;
 
-use super::memory::{InMemory, Memory};
-use super::worker::Worker;
-use super::{Env, Handlers};
-use crate::protocol::ANSWERS;
-use crate::queues::{OptionalQueue, opened};
+use super::consumer::IntegrationConsumer;
+use super::memory::{InMemoryIntegrationStore, IntegrationStore};
+use super::{Env, IntegrationHandlers};
+use crate::protocol::DEFAULT_ANSWER_QUEUE;
+use crate::queues::{OptionalDeadLetterQueue, wait_for_queue};
 
 /// How an integration works.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct IntegrationOptions {
     /// Tasks in work at a time.
     pub concurrency: usize,
     /// How long a task stays with a dead process; extended three times as often while a handler works.
-    pub visibility: Duration,
+    pub visibility_timeout: Duration,
     /// How soon a task comes again after a temporary error; each time later, up to a minute.
-    pub again: Duration,
+    pub retry_delay: Duration,
     /// How long what is in work may take once the integration is told to stop; then it is given back.
-    pub grace: Duration,
+    pub shutdown_timeout: Duration,
     /// The queue of answers, without environment and ending.
-    pub answers: String,
+    pub answer_queue: String,
 }
 
-impl Default for Terms {
+impl Default for IntegrationOptions {
     fn default() -> Self {
         Self {
             concurrency: 64,
-            visibility: Duration::from_secs(30),
-            again: Duration::from_secs(1),
-            grace: Duration::from_secs(20),
-            answers: ANSWERS.to_owned(),
+            visibility_timeout: Duration::from_secs(30),
+            retry_delay: Duration::from_secs(1),
+            shutdown_timeout: Duration::from_secs(20),
+            answer_queue: DEFAULT_ANSWER_QUEUE.to_owned(),
         }
     }
 }
 
 /// Where an integration runs.
 #[derive(Clone)]
-pub struct Host {
+pub struct IntegrationWorker {
     engine: Arc<dyn FifoEngine>,
-    memory: Arc<dyn Memory>,
-    terms: Terms,
+    store: Arc<dyn IntegrationStore>,
+    options: IntegrationOptions,
 }
 
-impl Host {
+impl IntegrationWorker {
     /// With the queues of this engine. Answers are remembered in memory, unless something else is said.
     pub fn new(engine: Arc<dyn FifoEngine>) -> Self {
-        Self { engine, memory: Arc::new(InMemory::default()), terms: Terms::default() }
+        Self {
+            engine,
+            store: Arc::new(InMemoryIntegrationStore::default()),
+            options: IntegrationOptions::default(),
+        }
     }
 
     /// Remembering elsewhere.
-    pub fn remembering(mut self, memory: Arc<dyn Memory>) -> Self {
-        self.memory = memory;
+    pub fn with_store(mut self, store: Arc<dyn IntegrationStore>) -> Self {
+        self.store = store;
         self
     }
 
     /// Working otherwise.
-    pub fn working(mut self, terms: Terms) -> Self {
-        self.terms = terms;
+    pub fn with_options(mut self, options: IntegrationOptions) -> Self {
+        self.options = options;
         self
     }
 
-    /// Carries out the tasks of `queue` (without environment and ending) until `stop`. A queue that is not there yet is
+    /// Carries out the tasks of `queue_name` (without environment and ending) until `stop`. A queue that is not there yet is
     /// waited for.
-    pub async fn run(self, handlers: Handlers, queue: &str, env: Env, stop: CancellationToken) {
-        let (tasks, dead) = (env.queue(queue), env.dead_letters(queue));
+    pub async fn run(self, handlers: IntegrationHandlers, queue: &str, env: Env, stop: CancellationToken) {
+        let (tasks, dead) = (env.queue_name(queue), env.dead_letter_queue_name(queue));
         let engine = self.engine.as_ref();
         let both = async {
-            let queue = opened(engine, &tasks).await;
-            (queue, opened(engine, &env.queue(&self.terms.answers)).await)
+            let queue = wait_for_queue(engine, &tasks).await;
+            (queue, wait_for_queue(engine, &env.queue_name(&self.options.answer_queue)).await)
         };
         let (queue, answers) = tokio::select! {
             () = stop.cancelled() => return,
             both = both => both,
         };
-        let dead_letters: Arc<dyn FifoQueue> = Arc::new(OptionalQueue::new(self.engine.clone(), dead));
-        let (memory, again) = (self.memory, self.terms.again);
-        let worker =
-            Worker { handlers, memory, queue: tasks, answers, again, outage: store::Outage::default() };
-        let terms = ConsumerTerms {
-            concurrency: self.terms.concurrency,
-            visibility: self.terms.visibility,
-            grace: self.terms.grace,
+        let dead_letters: Arc<dyn FifoQueue> =
+            Arc::new(OptionalDeadLetterQueue::new(self.engine.clone(), dead));
+        let (memory, again) = (self.store, self.options.retry_delay);
+        let worker = IntegrationConsumer {
+            handlers,
+            store: memory,
+            queue: tasks,
+            answer_queue: answers,
+            retry_delay: again,
+            outage: store::Outage::default(),
         };
-        consume(Queues { queue, dead_letters }, Arc::new(worker), terms, stop).await;
+        let terms = FifoConsumerOptions {
+            concurrency: self.options.concurrency,
+            visibility_timeout: self.options.visibility_timeout,
+            shutdown_timeout: self.options.shutdown_timeout,
+        };
+        consume_messages(FifoQueuePair { queue, dead_letters }, Arc::new(worker), terms, stop).await;
     }
 
     /// The same for several environments at once.
-    pub async fn run_in(self, handlers: Handlers, queue: &str, envs: &[Env], stop: CancellationToken) {
-        let running = envs.iter().map(|env| self.clone().run(handlers.clone(), queue, *env, stop.clone()));
-        futures::future::join_all(running).await;
+    pub async fn run_in_envs(
+        self,
+        handlers: IntegrationHandlers,
+        queue: &str,
+        envs: &[Env],
+        stop: CancellationToken,
+    ) {
+        let runs = envs.iter().map(|env| self.clone().run(handlers.clone(), queue, *env, stop.clone()));
+        futures::future::join_all(runs).await;
     }
 }

@@ -8,25 +8,26 @@ use serde_json::Value as Json;
 use sqlx::PgPool;
 
 /// Answers remembered in memory.
-const REMEMBERED: usize = 10_000;
+const MAX_CACHED_ANSWERS: usize = 10_000;
 
 /// Why something could not be remembered or kept: temporary.
 pub type Result<T> = std::result::Result<T, String>;
 
 /// Remembers answers by queue (with its environment) and number.
-pub trait Memory: Send + Sync {
+pub trait IntegrationStore: Send + Sync {
     /// What was answered.
-    fn answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>>;
+    fn find_answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>>;
 
     /// Remembers it, in the place of an earlier one.
-    fn remember<'a>(&'a self, queue: &'a str, block_id: i64, answer: &'a str) -> BoxFuture<'a, Result<()>>;
+    fn save_answer<'a>(&'a self, queue: &'a str, block_id: i64, answer: &'a str)
+    -> BoxFuture<'a, Result<()>>;
 
     /// What handlers of that queue keep.
-    fn store(&self, queue: &str) -> Arc<dyn Store>;
+    fn key_values(&self, queue: &str) -> Arc<dyn KeyValueStore>;
 }
 
 /// Keeps values by key.
-pub trait Store: Send + Sync {
+pub trait KeyValueStore: Send + Sync {
     /// What is kept.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Json>>>;
 
@@ -39,99 +40,104 @@ pub trait Store: Send + Sync {
 
 /// By queue and number, and in the order they came.
 #[derive(Default)]
-struct Answers {
-    by_number: HashMap<(String, i64), String>,
+struct CachedAnswers {
+    by_block: HashMap<(String, i64), String>,
     order: VecDeque<(String, i64)>,
 }
 
 /// Remembers until the process ends.
 #[derive(Clone, Default)]
-pub struct InMemory {
-    answers: Arc<Mutex<Answers>>,
-    kept: Arc<Mutex<HashMap<String, Json>>>,
+pub struct InMemoryIntegrationStore {
+    answers: Arc<Mutex<CachedAnswers>>,
+    values: Arc<Mutex<HashMap<String, Json>>>,
 }
 
-impl Memory for InMemory {
-    fn answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>> {
+impl IntegrationStore for InMemoryIntegrationStore {
+    fn find_answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = answers.by_number.get(&(queue.to_owned(), block_id)).cloned();
+        let known = answers.by_block.get(&(queue.to_owned(), block_id)).cloned();
         Box::pin(std::future::ready(Ok(known)))
     }
 
-    fn remember<'a>(&'a self, queue: &'a str, block_id: i64, answer: &'a str) -> BoxFuture<'a, Result<()>> {
+    fn save_answer<'a>(
+        &'a self,
+        queue: &'a str,
+        block_id: i64,
+        answer: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (queue.to_owned(), block_id);
-        if !answers.by_number.contains_key(&key) {
+        if !answers.by_block.contains_key(&key) {
             answers.order.push_back(key.clone());
-            if answers.order.len() > REMEMBERED
+            if answers.order.len() > MAX_CACHED_ANSWERS
                 && let Some(oldest) = answers.order.pop_front()
             {
-                answers.by_number.remove(&oldest);
+                answers.by_block.remove(&oldest);
             }
         }
-        answers.by_number.insert(key, answer.to_owned());
+        answers.by_block.insert(key, answer.to_owned());
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn store(&self, queue: &str) -> Arc<dyn Store> {
-        Arc::new(OfQueue { queue: queue.to_owned(), memory: self.clone() })
+    fn key_values(&self, queue: &str) -> Arc<dyn KeyValueStore> {
+        Arc::new(QueueKeyValueStore { queue: queue.to_owned(), store: self.clone() })
     }
 }
 
 /// One queue's part.
-struct OfQueue<M> {
+struct QueueKeyValueStore<M> {
     queue: String,
-    memory: M,
+    store: M,
 }
 
-impl OfQueue<InMemory> {
-    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<String, Json>> {
-        self.memory.kept.lock().unwrap_or_else(PoisonError::into_inner)
+impl QueueKeyValueStore<InMemoryIntegrationStore> {
+    fn lock_values(&self) -> std::sync::MutexGuard<'_, HashMap<String, Json>> {
+        self.store.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn key(&self, key: &str) -> String {
+    fn full_key(&self, key: &str) -> String {
         format!("{}/{key}", self.queue)
     }
 }
 
-impl Store for OfQueue<InMemory> {
+impl KeyValueStore for QueueKeyValueStore<InMemoryIntegrationStore> {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Json>>> {
-        Box::pin(std::future::ready(Ok(self.kept().get(&self.key(key)).cloned())))
+        Box::pin(std::future::ready(Ok(self.lock_values().get(&self.full_key(key)).cloned())))
     }
 
     fn put<'a>(&'a self, key: &'a str, value: Json) -> BoxFuture<'a, Result<()>> {
-        self.kept().insert(self.key(key), value);
+        self.lock_values().insert(self.full_key(key), value);
         Box::pin(std::future::ready(Ok(())))
     }
 
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
-        self.kept().remove(&self.key(key));
+        self.lock_values().remove(&self.full_key(key));
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
 /// Remembers in the control database: for integrations that have it at hand.
 #[derive(Clone)]
-pub struct InPostgres {
+pub struct PgIntegrationStore {
     pool: PgPool,
 }
 
-impl InPostgres {
+impl PgIntegrationStore {
     /// In the control database behind `pool`.
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
     }
 }
 
-fn said(error: store::Error) -> String {
+fn error_text(error: store::Error) -> String {
     error.to_string()
 }
 
-impl Memory for InPostgres {
-    fn answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>> {
+impl IntegrationStore for PgIntegrationStore {
+    fn find_answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>> {
         let queue = queue.to_owned();
         Box::pin(async move {
-            let known = store::run(&self.pool, "integration_answer", move |connection| {
+            let known = store::run_statement(&self.pool, "integration_answer", move |connection| {
                 let queue = queue.clone();
                 Box::pin(async move {
                     let known = sqlx::query_scalar(
@@ -140,14 +146,19 @@ impl Memory for InPostgres {
                     Ok(known.bind(queue).bind(block_id).fetch_optional(connection).await?)
                 })
             });
-            known.await.map_err(said)
+            known.await.map_err(error_text)
         })
     }
 
-    fn remember<'a>(&'a self, queue: &'a str, block_id: i64, answer: &'a str) -> BoxFuture<'a, Result<()>> {
+    fn save_answer<'a>(
+        &'a self,
+        queue: &'a str,
+        block_id: i64,
+        answer: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
         let (queue, answer) = (queue.to_owned(), answer.to_owned());
         Box::pin(async move {
-            let remembered = store::run(&self.pool, "remember_answer", move |connection| {
+            let remembered = store::run_statement(&self.pool, "remember_answer", move |connection| {
                 let (queue, answer) = (queue.clone(), answer.clone());
                 Box::pin(async move {
                     let remember = sqlx::query(
@@ -158,38 +169,38 @@ impl Memory for InPostgres {
                     Ok(())
                 })
             });
-            remembered.await.map_err(said)
+            remembered.await.map_err(error_text)
         })
     }
 
-    fn store(&self, queue: &str) -> Arc<dyn Store> {
-        Arc::new(OfQueue { queue: queue.to_owned(), memory: self.clone() })
+    fn key_values(&self, queue: &str) -> Arc<dyn KeyValueStore> {
+        Arc::new(QueueKeyValueStore { queue: queue.to_owned(), store: self.clone() })
     }
 }
 
-impl Store for OfQueue<InPostgres> {
+impl KeyValueStore for QueueKeyValueStore<PgIntegrationStore> {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Json>>> {
         let (queue, key) = (self.queue.clone(), key.to_owned());
         Box::pin(async move {
-            let kept: Option<String> = store::run(&self.memory.pool, "integration_get", move |connection| {
+            let stored: Option<String> = store::run_statement(&self.store.pool, "integration_get", move |connection| {
                 let (queue, key) = (queue.clone(), key.clone());
                 Box::pin(async move {
-                    let kept = sqlx::query_scalar(
+                    let query = sqlx::query_scalar(
                         "SELECT value FROM integration_store WHERE queue = $1 AND key = $2 -- integration_get",
                     );
-                    Ok(kept.bind(queue).bind(key).fetch_optional(connection).await?)
+                    Ok(query.bind(queue).bind(key).fetch_optional(connection).await?)
                 })
             })
             .await
-            .map_err(said)?;
-            kept.map(|text| text.parse().map_err(|error| format!("a kept value: {error}"))).transpose()
+            .map_err(error_text)?;
+            stored.map(|text| text.parse().map_err(|error| format!("a kept value: {error}"))).transpose()
         })
     }
 
     fn put<'a>(&'a self, key: &'a str, value: Json) -> BoxFuture<'a, Result<()>> {
         let (queue, key, value) = (self.queue.clone(), key.to_owned(), value.to_string());
         Box::pin(async move {
-            let put = store::run(&self.memory.pool, "integration_put", move |connection| {
+            let put = store::run_statement(&self.store.pool, "integration_put", move |connection| {
                 let (queue, key, value) = (queue.clone(), key.clone(), value.clone());
                 Box::pin(async move {
                     let put = sqlx::query(
@@ -200,14 +211,14 @@ impl Store for OfQueue<InPostgres> {
                     Ok(())
                 })
             });
-            put.await.map_err(said)
+            put.await.map_err(error_text)
         })
     }
 
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
         let (queue, key) = (self.queue.clone(), key.to_owned());
         Box::pin(async move {
-            let removed = store::run(&self.memory.pool, "integration_remove", move |connection| {
+            let removed = store::run_statement(&self.store.pool, "integration_remove", move |connection| {
                 let (queue, key) = (queue.clone(), key.clone());
                 Box::pin(async move {
                     let removed = sqlx::query(
@@ -217,7 +228,7 @@ impl Store for OfQueue<InPostgres> {
                     Ok(())
                 })
             });
-            removed.await.map_err(said)
+            removed.await.map_err(error_text)
         })
     }
 }

@@ -2,114 +2,120 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::{Expression, Graph, Node, Piece, Source};
+use super::{BlockGraph, BlockGraphNode, BlockValueSource, Expression, TextPiece};
 
 /// Largest params of a block, roughly in bytes.
-pub const MOST_PARAMS: usize = 900 << 10;
+pub const MAX_PARAMS_BYTES: usize = 900 << 10;
 
 /// Why there is no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum EvaluationError {
     /// The block at this place has answered without this output.
-    Missing(usize, String),
-    /// It would be larger than [`MOST_PARAMS`].
+    MissingOutput(usize, String),
+    /// It would be larger than [`MAX_PARAMS_BYTES`].
     TooLarge,
 }
 
 /// What references lead to in a run.
-pub struct Values<'r> {
+pub struct EvaluationContext<'r> {
     /// The template.
-    pub graph: &'r Graph,
+    pub graph: &'r BlockGraph,
     /// The run's inputs.
     pub inputs: &'r Map<String, Json>,
     /// What the block at a place has answered.
     pub state: &'r dyn Fn(usize) -> Option<&'r Map<String, Json>>,
 }
 
-struct Evaluation<'v, 'r> {
-    values: &'v Values<'r>,
-    room: usize,
+struct BudgetedEvaluation<'v, 'r> {
+    context: &'v EvaluationContext<'r>,
+    remaining_bytes: usize,
 }
 
-impl Values<'_> {
+impl EvaluationContext<'_> {
     /// The value of an expression whose blocks have all answered.
-    pub fn of(&self, expression: &Expression<Source>) -> Result<Json, Trouble> {
-        Evaluation { values: self, room: MOST_PARAMS }.of(expression)
+    pub fn evaluate(&self, expression: &Expression<BlockValueSource>) -> Result<Json, EvaluationError> {
+        BudgetedEvaluation { context: self, remaining_bytes: MAX_PARAMS_BYTES }
+            .evaluate_within_budget(expression)
     }
 }
 
-impl Evaluation<'_, '_> {
-    fn of(&mut self, expression: &Expression<Source>) -> Result<Json, Trouble> {
-        self.take(8)?;
+impl BudgetedEvaluation<'_, '_> {
+    fn evaluate_within_budget(
+        &mut self,
+        expression: &Expression<BlockValueSource>,
+    ) -> Result<Json, EvaluationError> {
+        self.spend_bytes(8)?;
         Ok(match expression {
-            Expression::Literal(value) => self.taken(value)?,
-            Expression::List(items) => {
-                Json::Array(items.iter().map(|item| self.of(item)).collect::<Result<_, _>>()?)
-            }
+            Expression::Literal(value) => self.copy_value(value)?,
+            Expression::List(items) => Json::Array(
+                items.iter().map(|item| self.evaluate_within_budget(item)).collect::<Result<_, _>>()?,
+            ),
             Expression::Map(entries) => {
                 let mut map = Map::new();
                 for (key, value) in entries {
-                    self.take(key.len())?;
-                    map.insert(key.clone(), self.of(value)?);
+                    self.spend_bytes(key.len())?;
+                    map.insert(key.clone(), self.evaluate_within_budget(value)?);
                 }
                 Json::Object(map)
             }
-            Expression::Whole(source) => self.source(source)?,
+            Expression::Whole(source) => self.evaluate_source(source)?,
             Expression::Text(pieces) => {
                 let mut text = String::new();
                 for piece in pieces {
                     match piece {
-                        Piece::Text(plain) => text.push_str(plain),
-                        Piece::Value(source) => match self.source(source)? {
+                        TextPiece::Text(plain) => text.push_str(plain),
+                        TextPiece::Value(source) => match self.evaluate_source(source)? {
                             Json::String(value) => text.push_str(&value),
                             value => text.push_str(&value.to_string()),
                         },
                     }
                 }
-                self.take(text.len())?;
+                self.spend_bytes(text.len())?;
                 Json::String(text)
             }
         })
     }
 
-    fn source(&mut self, source: &Source) -> Result<Json, Trouble> {
-        self.take(8)?;
-        let values = self.values;
+    fn evaluate_source(&mut self, source: &BlockValueSource) -> Result<Json, EvaluationError> {
+        self.spend_bytes(8)?;
+        let context = self.context;
         match source {
-            Source::Input(name) => match values.inputs.get(name) {
-                Some(value) => self.taken(value),
+            BlockValueSource::Input(name) => match context.inputs.get(name) {
+                Some(value) => self.copy_value(value),
                 None => Ok(Json::Null),
             },
-            Source::Output(place, output) => {
-                let value = (values.state)(*place).and_then(|state| state.get(output));
-                let value = value.ok_or_else(|| Trouble::Missing(*place, output.clone()))?;
-                self.taken(value)
+            BlockValueSource::Output(index, output) => {
+                let value = (context.state)(*index).and_then(|state| state.get(output));
+                let value = value.ok_or_else(|| EvaluationError::MissingOutput(*index, output.clone()))?;
+                self.copy_value(value)
             }
             // Wires lead to wires only so often: the template was checked for that.
-            Source::Wire(place) => match values.graph.nodes.get(*place) {
-                Some(Node::Wire(expression)) => self.of(expression),
+            BlockValueSource::Wire(index) => match context.graph.nodes.get(*index) {
+                Some(BlockGraphNode::Wire(expression)) => self.evaluate_within_budget(expression),
                 _ => Ok(Json::Null),
             },
         }
     }
 
-    fn taken(&mut self, value: &Json) -> Result<Json, Trouble> {
-        self.take(size(value))?;
+    fn copy_value(&mut self, value: &Json) -> Result<Json, EvaluationError> {
+        self.spend_bytes(json_size(value))?;
         Ok(value.clone())
     }
 
-    fn take(&mut self, bytes: usize) -> Result<(), Trouble> {
-        self.room = self.room.checked_sub(bytes).ok_or(Trouble::TooLarge)?;
+    fn spend_bytes(&mut self, bytes: usize) -> Result<(), EvaluationError> {
+        self.remaining_bytes = self.remaining_bytes.checked_sub(bytes).ok_or(EvaluationError::TooLarge)?;
         Ok(())
     }
 }
 
 /// Roughly the bytes of its text. Values come from JSON and YAML, which bound their depth.
-fn size(value: &Json) -> usize {
+fn json_size(value: &Json) -> usize {
     match value {
         Json::Null | Json::Bool(_) | Json::Number(_) => 8,
         Json::String(text) => text.len() + 2,
-        Json::Array(items) => items.iter().map(|item| size(item) + 1).sum::<usize>() + 2,
-        Json::Object(map) => map.iter().map(|(key, value)| key.len() + size(value) + 4).sum::<usize>() + 2,
+        Json::Array(items) => items.iter().map(|item| json_size(item) + 1).sum::<usize>() + 2,
+        Json::Object(map) => {
+            map.iter().map(|(key, value)| key.len() + json_size(value) + 4).sum::<usize>() + 2
+        }
     }
 }

@@ -3,7 +3,7 @@
 use reconcile::yaml::{Node, Tree};
 use serde_json::Value as Json;
 
-use super::names::{goes_on, leading};
+use super::names::{can_continue_name, leading_name};
 
 /// A value with references of one kind: as written, or resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,12 +17,12 @@ pub enum Expression<R> {
     /// The referenced value as it is.
     Whole(R),
     /// A text with values in it.
-    Text(Vec<Piece<R>>),
+    Text(Vec<TextPiece<R>>),
 }
 
 /// A part of a text.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Piece<R> {
+pub enum TextPiece<R> {
     /// As it stands.
     Text(String),
     /// The referenced value, written out.
@@ -31,38 +31,43 @@ pub enum Piece<R> {
 
 /// `$block.output` as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reference {
+pub(super) struct BlockReference {
     pub(super) block: String,
     pub(super) output: String,
     pub(super) line: u32,
 }
 
 /// Reads a value; what is wrong is told with its line.
-pub(super) fn read(tree: &Tree, wrong: &mut dyn FnMut(u32, String)) -> Expression<Reference> {
+pub(super) fn read_expression(
+    tree: &Tree,
+    report_fault: &mut dyn FnMut(u32, String),
+) -> Expression<BlockReference> {
     match tree.node() {
-        Node::Scalar(Json::String(text)) => read_text(text, tree.line, wrong),
+        Node::Scalar(Json::String(text)) => read_text_expression(text, tree.line, report_fault),
         Node::Scalar(value) => Expression::Literal(value.clone()),
         Node::List(items) => {
-            let items: Vec<_> = items.iter().map(|item| read(item, wrong)).collect();
+            let items: Vec<_> = items.iter().map(|item| read_expression(item, report_fault)).collect();
             if items.iter().all(|item| matches!(item, Expression::Literal(_))) {
-                return Expression::Literal(items.into_iter().map(Expression::literal).collect());
+                return Expression::Literal(items.into_iter().map(Expression::into_literal).collect());
             }
             Expression::List(items)
         }
         Node::Map(entries) => {
             for (key, value) in entries {
-                if let Some(reference) = mentioned(key) {
+                if let Some(reference) = find_reference(key) {
                     let reason = format!(
                         "`{reference}` in a key: keys are taken as they are written, only values can be references"
                     );
-                    wrong(value.line, reason);
+                    report_fault(value.line, reason);
                 }
             }
-            let entries: Vec<_> =
-                entries.iter().map(|(key, value)| (key.clone(), read(value, wrong))).collect();
+            let entries: Vec<_> = entries
+                .iter()
+                .map(|(key, value)| (key.clone(), read_expression(value, report_fault)))
+                .collect();
             if entries.iter().all(|(_, value)| matches!(value, Expression::Literal(_))) {
                 return Expression::Literal(Json::Object(
-                    entries.into_iter().map(|(key, value)| (key, value.literal())).collect(),
+                    entries.into_iter().map(|(key, value)| (key, value.into_literal())).collect(),
                 ));
             }
             Expression::Map(entries)
@@ -70,26 +75,30 @@ pub(super) fn read(tree: &Tree, wrong: &mut dyn FnMut(u32, String)) -> Expressio
     }
 }
 
-fn read_text(text: &str, line: u32, wrong: &mut dyn FnMut(u32, String)) -> Expression<Reference> {
-    if let Some((reference, path)) = goes_deeper(text) {
+fn read_text_expression(
+    text: &str,
+    line: u32,
+    report_fault: &mut dyn FnMut(u32, String),
+) -> Expression<BlockReference> {
+    if let Some((reference, path)) = split_deeper_path(text) {
         let reason = format!(
             "`${reference}{path}`: a reference is to a whole output, $block.output; `{path}` is no part of it (if it is text: ${{{reference}}}{path})"
         );
-        wrong(line, reason);
+        report_fault(line, reason);
         return Expression::Literal(Json::Null);
     }
-    let mut pieces = match pieces(text, line) {
+    let mut pieces = match parse_text_pieces(text, line) {
         Ok(pieces) => pieces,
         Err(reason) => {
-            wrong(line, reason);
+            report_fault(line, reason);
             Vec::new()
         }
     };
     match pieces.as_slice() {
         [] => Expression::Literal(Json::String(String::new())),
-        [Piece::Text(text)] => Expression::Literal(Json::String(text.clone())),
-        [Piece::Value(_)] => match pieces.pop() {
-            Some(Piece::Value(reference)) => Expression::Whole(reference),
+        [TextPiece::Text(text)] => Expression::Literal(Json::String(text.clone())),
+        [TextPiece::Value(_)] => match pieces.pop() {
+            Some(TextPiece::Value(reference)) => Expression::Whole(reference),
             _ => Expression::Literal(Json::Null),
         },
         _ => Expression::Text(pieces),
@@ -98,15 +107,15 @@ fn read_text(text: &str, line: u32, wrong: &mut dyn FnMut(u32, String)) -> Expre
 
 /// The reference that a text begins with, and the rest, if that looks as if it were to lead into the value: `.c`, `[0]`, and
 /// nothing else. As a text, the whole value would be written out before it.
-fn goes_deeper(text: &str) -> Option<(&str, &str)> {
+fn split_deeper_path(text: &str) -> Option<(&str, &str)> {
     let text = text.strip_prefix('$')?;
-    let (block, output) = reference(text)?;
+    let (block, output) = parse_reference(text)?;
     let (reference, path) = text.split_at(block.len() + 1 + output.len());
     let mut rest = path;
     while !rest.is_empty() {
         rest = match rest.strip_prefix('.') {
             Some(after) => {
-                let end = after.find(|c| !goes_on(c) && c != '-').unwrap_or(after.len());
+                let end = after.find(|c| !can_continue_name(c) && c != '-').unwrap_or(after.len());
                 (end > 0).then_some(&after[end..])?
             }
             None => rest.strip_prefix('[')?.split_once(']')?.1,
@@ -116,13 +125,13 @@ fn goes_deeper(text: &str) -> Option<(&str, &str)> {
 }
 
 /// The first reference in a text in which references mean nothing.
-pub(super) fn mentioned(text: &str) -> Option<String> {
+pub(super) fn find_reference(text: &str) -> Option<String> {
     let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        rest = &rest[at + 1..];
+    while let Some(position) = rest.find('$') {
+        rest = &rest[position + 1..];
         if let Some(after) = rest.strip_prefix('$') {
             rest = after;
-        } else if let Some((block, output)) = reference(rest.strip_prefix('{').unwrap_or(rest)) {
+        } else if let Some((block, output)) = parse_reference(rest.strip_prefix('{').unwrap_or(rest)) {
             return Some(format!("${block}.{output}"));
         }
     }
@@ -130,37 +139,42 @@ pub(super) fn mentioned(text: &str) -> Option<String> {
 }
 
 /// The parts of a text: `$block.output` or `${block.output}` is a reference, `$$` a dollar, any other `$` wrong.
-pub(super) fn pieces(text: &str, line: u32) -> Result<Vec<Piece<Reference>>, String> {
+pub(super) fn parse_text_pieces(text: &str, line: u32) -> Result<Vec<TextPiece<BlockReference>>, String> {
     let (mut pieces, mut plain, mut rest) = (Vec::new(), String::new(), text);
-    while let Some(at) = rest.find('$') {
-        plain.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
+    while let Some(position) = rest.find('$') {
+        plain.push_str(&rest[..position]);
+        rest = &rest[position + 1..];
         if let Some(after) = rest.strip_prefix('$') {
             plain.push('$');
             rest = after;
             continue;
         }
-        let (block, output, length) = braced(rest).ok_or_else(|| {
-            let shown: String = rest.chars().take_while(|c| goes_on(*c) || *c == '.').take(80).collect();
+        let (block, output, length) = parse_braced_reference(rest).ok_or_else(|| {
+            let shown: String =
+                rest.chars().take_while(|c| can_continue_name(*c) || *c == '.').take(80).collect();
             format!("`${shown}` is no reference: write $block.output, and $$ for a dollar")
         })?;
         if !plain.is_empty() {
-            pieces.push(Piece::Text(std::mem::take(&mut plain)));
+            pieces.push(TextPiece::Text(std::mem::take(&mut plain)));
         }
         rest = &rest[length..];
-        pieces.push(Piece::Value(Reference { block: block.to_owned(), output: output.to_owned(), line }));
+        pieces.push(TextPiece::Value(BlockReference {
+            block: block.to_owned(),
+            output: output.to_owned(),
+            line,
+        }));
     }
     plain.push_str(rest);
     if !plain.is_empty() {
-        pieces.push(Piece::Text(plain));
+        pieces.push(TextPiece::Text(plain));
     }
     Ok(pieces)
 }
 
 /// Block and output of the `block.output` or `{block.output}` that a text begins with, and how long that is.
-fn braced(text: &str) -> Option<(&str, &str, usize)> {
+fn parse_braced_reference(text: &str) -> Option<(&str, &str, usize)> {
     let inner = text.strip_prefix('{');
-    let (block, output) = reference(inner.unwrap_or(text))?;
+    let (block, output) = parse_reference(inner.unwrap_or(text))?;
     let length = block.len() + 1 + output.len();
     match inner {
         Some(inner) => inner[length..].starts_with('}').then_some((block, output, length + 2)),
@@ -169,23 +183,23 @@ fn braced(text: &str) -> Option<(&str, &str, usize)> {
 }
 
 /// Block and output of the `block.output` that a text begins with.
-fn reference(text: &str) -> Option<(&str, &str)> {
-    let block = leading(text)?;
-    let output = leading(text[block.len()..].strip_prefix('.')?)?;
+fn parse_reference(text: &str) -> Option<(&str, &str)> {
+    let block = leading_name(text)?;
+    let output = leading_name(text[block.len()..].strip_prefix('.')?)?;
     Some((block, output))
 }
 
 /// The reference that a whole text is, with or without its dollar.
-pub(super) fn whole(text: &str, line: u32) -> Option<Reference> {
+pub(super) fn parse_whole_reference(text: &str, line: u32) -> Option<BlockReference> {
     let text = text.strip_prefix('$').unwrap_or(text);
-    let (block, output) = reference(text)?;
+    let (block, output) = parse_reference(text)?;
     let whole = block.len() + 1 + output.len() == text.len();
-    whole.then(|| Reference { block: block.to_owned(), output: output.to_owned(), line })
+    whole.then(|| BlockReference { block: block.to_owned(), output: output.to_owned(), line })
 }
 
 impl<R> Expression<R> {
     /// The value of one that is known to have no reference in it.
-    fn literal(self) -> Json {
+    fn into_literal(self) -> Json {
         match self {
             Expression::Literal(value) => value,
             _ => Json::Null,
@@ -193,34 +207,36 @@ impl<R> Expression<R> {
     }
 
     /// All references, in the order of the text.
-    pub fn references<'a>(&'a self, found: &mut Vec<&'a R>) {
+    pub fn collect_references<'a>(&'a self, found: &mut Vec<&'a R>) {
         match self {
             Expression::Literal(_) => {}
-            Expression::List(items) => items.iter().for_each(|item| item.references(found)),
-            Expression::Map(entries) => entries.iter().for_each(|(_, value)| value.references(found)),
+            Expression::List(items) => items.iter().for_each(|item| item.collect_references(found)),
+            Expression::Map(entries) => entries.iter().for_each(|(_, value)| value.collect_references(found)),
             Expression::Whole(reference) => found.push(reference),
             Expression::Text(pieces) => found.extend(pieces.iter().filter_map(|piece| match piece {
-                Piece::Value(reference) => Some(reference),
-                Piece::Text(_) => None,
+                TextPiece::Value(reference) => Some(reference),
+                TextPiece::Text(_) => None,
             })),
         }
     }
 
     /// The same with other references; what `of` has none for becomes null.
-    pub fn map<S>(&self, of: &mut dyn FnMut(&R) -> Option<S>) -> Expression<S> {
+    pub fn map_references<S>(&self, of: &mut dyn FnMut(&R) -> Option<S>) -> Expression<S> {
         match self {
             Expression::Literal(value) => Expression::Literal(value.clone()),
-            Expression::List(items) => Expression::List(items.iter().map(|item| item.map(of)).collect()),
-            Expression::Map(entries) => {
-                Expression::Map(entries.iter().map(|(key, value)| (key.clone(), value.map(of))).collect())
+            Expression::List(items) => {
+                Expression::List(items.iter().map(|item| item.map_references(of)).collect())
             }
+            Expression::Map(entries) => Expression::Map(
+                entries.iter().map(|(key, value)| (key.clone(), value.map_references(of))).collect(),
+            ),
             Expression::Whole(reference) => {
                 of(reference).map_or(Expression::Literal(Json::Null), Expression::Whole)
             }
             Expression::Text(pieces) => {
-                let piece = |piece: &Piece<R>| match piece {
-                    Piece::Text(text) => Some(Piece::Text(text.clone())),
-                    Piece::Value(reference) => of(reference).map(Piece::Value),
+                let piece = |piece: &TextPiece<R>| match piece {
+                    TextPiece::Text(text) => Some(TextPiece::Text(text.clone())),
+                    TextPiece::Value(reference) => of(reference).map(TextPiece::Value),
                 };
                 Expression::Text(pieces.iter().filter_map(piece).collect())
             }
@@ -232,12 +248,12 @@ impl<R> Expression<R> {
 mod tests {
     use super::*;
 
-    fn shown(text: &str) -> String {
-        let piece = |piece: Piece<Reference>| match piece {
-            Piece::Text(text) => format!("[{text}]"),
-            Piece::Value(of) => format!("<{}/{}>", of.block, of.output),
+    fn show_pieces(text: &str) -> String {
+        let piece = |piece: TextPiece<BlockReference>| match piece {
+            TextPiece::Text(text) => format!("[{text}]"),
+            TextPiece::Value(of) => format!("<{}/{}>", of.block, of.output),
         };
-        match pieces(text, 1) {
+        match parse_text_pieces(text, 1) {
             Ok(pieces) => pieces.into_iter().map(piece).collect(),
             Err(reason) => reason.split(':').next().unwrap_or_default().to_owned(),
         }
@@ -259,7 +275,7 @@ mod tests {
             ("${a.name}.txt", None),
             ("$$a.b.c", None),
         ] {
-            assert_eq!(goes_deeper(text), expected, "{text}");
+            assert_eq!(split_deeper_path(text), expected, "{text}");
         }
     }
 
@@ -272,7 +288,7 @@ mod tests {
             ("$$a.id", None),
             ("5 $", None),
         ] {
-            assert_eq!(mentioned(text).as_deref(), expected, "{text}");
+            assert_eq!(find_reference(text).as_deref(), expected, "{text}");
         }
     }
 
@@ -300,7 +316,7 @@ mod tests {
             ("$a.", "`$a.` is no reference"),
             ("$\u{fc}.b", "`$` is no reference"),
         ] {
-            assert_eq!(shown(text), expected, "{text}");
+            assert_eq!(show_pieces(text), expected, "{text}");
         }
     }
 }

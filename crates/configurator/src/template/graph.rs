@@ -10,22 +10,22 @@ use super::Expression;
 
 /// A template, checked and resolved. Acyclic.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Graph {
+pub struct BlockGraph {
     /// What a run is given.
-    pub inputs: Vec<Input>,
+    pub inputs: Vec<RunInput>,
     /// Blocks and wires; their places are their ordinals.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<BlockGraphNode>,
     /// What the export says under `outputs`.
-    pub outputs: Vec<(String, Expression<Source>)>,
+    pub outputs: Vec<(String, Expression<BlockValueSource>)>,
 }
 
 /// An input of a run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Input {
+pub struct RunInput {
     /// Its name.
     pub name: String,
     /// Where its value comes from.
-    pub scope: Scope,
+    pub scope: RunInputScope,
     /// Whether a run without it is refused.
     pub required: bool,
     /// What holds if it is not given.
@@ -34,7 +34,7 @@ pub struct Input {
 
 /// Where an input's value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum RunInputScope {
     /// `general_inputs`.
     General,
     /// `env_inputs`.
@@ -43,11 +43,11 @@ pub enum Scope {
 
 /// A block or a wire.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Node {
+pub enum BlockGraphNode {
     /// An integration block.
     Block(Box<Block>),
     /// A value that passes a module's border.
-    Wire(Expression<Source>),
+    Wire(Expression<BlockValueSource>),
 }
 
 /// An integration block.
@@ -56,17 +56,17 @@ pub struct Block {
     /// As `module.block`.
     pub name: String,
     /// Names that it had before, as `module.block`, the latest first.
-    pub former: Vec<String>,
+    pub former_names: Vec<String>,
     /// Its line.
     pub line: u32,
     /// The integration's queue, without environment and ending.
     pub queue: String,
     /// What the integration is to do.
-    pub task: String,
+    pub task_type: String,
     /// What becomes its params: a mapping.
-    pub args: Expression<Source>,
+    pub args: Expression<BlockValueSource>,
     /// What it waits for beside what its args refer to.
-    pub listed: Vec<Source>,
+    pub listed_sources: Vec<BlockValueSource>,
     /// The outputs that others may refer to.
     pub outputs: Vec<String>,
     /// Whether its last success may be served again.
@@ -79,7 +79,7 @@ pub struct Block {
 
 /// What a resolved reference leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum BlockValueSource {
     /// An input of the run.
     Input(String),
     /// An output of the block at this place.
@@ -88,28 +88,28 @@ pub enum Source {
     Wire(usize),
 }
 
-impl Source {
+impl BlockValueSource {
     /// The node that must be done before.
-    pub fn node(&self) -> Option<usize> {
+    pub fn node_index(&self) -> Option<usize> {
         match self {
-            Source::Input(_) => None,
-            Source::Output(node, _) | Source::Wire(node) => Some(*node),
+            BlockValueSource::Input(_) => None,
+            BlockValueSource::Output(node, _) | BlockValueSource::Wire(node) => Some(*node),
         }
     }
 }
 
-impl Node {
+impl BlockGraphNode {
     /// The nodes it waits for, each once, in ascending order.
-    pub fn needs(&self) -> Vec<usize> {
+    pub fn dependencies(&self) -> Vec<usize> {
         let mut found = Vec::new();
         match self {
-            Node::Wire(value) => value.references(&mut found),
-            Node::Block(block) => {
-                block.args.references(&mut found);
-                found.extend(&block.listed);
+            BlockGraphNode::Wire(value) => value.collect_references(&mut found),
+            BlockGraphNode::Block(block) => {
+                block.args.collect_references(&mut found);
+                found.extend(&block.listed_sources);
             }
         }
-        let mut needs: Vec<usize> = found.into_iter().filter_map(Source::node).collect();
+        let mut needs: Vec<usize> = found.into_iter().filter_map(BlockValueSource::node_index).collect();
         needs.sort_unstable();
         needs.dedup();
         needs
@@ -118,35 +118,38 @@ impl Node {
 
 impl Block {
     /// `queue.task_type`.
-    pub fn integration(&self) -> String {
-        format!("{}.{}", self.queue, self.task)
+    pub fn integration_name(&self) -> String {
+        format!("{}.{}", self.queue, self.task_type)
     }
 
     /// What must be unchanged for the last success to be served again: block, inputs, version.
-    pub fn digest(&self, params: &str) -> String {
-        let of = json!([self.queue, self.task, self.version, self.outputs, params]).to_string();
-        let digest = Sha256::digest(of.as_bytes());
+    pub fn params_fingerprint(&self, params: &str) -> String {
+        let content = json!([self.queue, self.task_type, self.version, self.outputs, params]).to_string();
+        let digest = Sha256::digest(content.as_bytes());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-impl Graph {
+impl BlockGraph {
     /// The blocks with their places.
     pub fn blocks(&self) -> impl Iterator<Item = (usize, &Block)> {
-        self.nodes.iter().enumerate().filter_map(|(place, node)| match node {
-            Node::Block(block) => Some((place, block.as_ref())),
-            Node::Wire(_) => None,
+        self.nodes.iter().enumerate().filter_map(|(index, node)| match node {
+            BlockGraphNode::Block(block) => Some((index, block.as_ref())),
+            BlockGraphNode::Wire(_) => None,
         })
     }
 
     /// The values of the inputs, or what is wrong: (field, reason).
-    pub fn inputs(
+    pub fn resolve_inputs(
         &self,
         general: &Map<String, Json>,
         env: &Map<String, Json>,
     ) -> Result<Map<String, Json>, (String, String)> {
         let known = || {
-            self.inputs.iter().filter(|input| input.scope == Scope::General).map(|input| input.name.as_str())
+            self.inputs
+                .iter()
+                .filter(|input| input.scope == RunInputScope::General)
+                .map(|input| input.name.as_str())
         };
         let names: HashSet<&str> = known().collect();
         // Those of the environment may serve several templates; a general one that nobody knows is a mistake.
@@ -160,11 +163,11 @@ impl Graph {
         }
         let mut values = Map::new();
         for input in &self.inputs {
-            let (given, field) = match input.scope {
-                Scope::General => (general, "general_inputs"),
-                Scope::Env => (env, "env_inputs"),
+            let (given_values, field) = match input.scope {
+                RunInputScope::General => (general, "general_inputs"),
+                RunInputScope::Env => (env, "env_inputs"),
             };
-            let value = given.get(&input.name).or(input.default.as_ref()).cloned();
+            let value = given_values.get(&input.name).or(input.default.as_ref()).cloned();
             if value.is_none() && input.required {
                 return Err((format!("{field}.{}", input.name), "is required by the template".to_owned()));
             }

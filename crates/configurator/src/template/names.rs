@@ -6,14 +6,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// Longest name of a block, input or output.
-const LONGEST: usize = 100;
+const MAX_NAME_LENGTH: usize = 100;
 /// Longest name of a template.
-const LONGEST_TEMPLATE: usize = 100;
+const MAX_TEMPLATE_NAME_LENGTH: usize = 100;
 /// Longest queue name, without environment and ending.
-const LONGEST_QUEUE: usize = 60;
+const MAX_QUEUE_NAME_LENGTH: usize = 60;
 
 /// What is allowed as a block's name.
-pub(super) const ALLOWED: &str = "a letter or _, then at most 99 letters, digits and _";
+pub(super) const NAME_RULE: &str = "a letter or _, then at most 99 letters, digits and _";
 
 /// Where a run takes place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,13 +40,13 @@ impl Env {
         }
     }
 
-    /// The queue called `queue` in this environment.
-    pub fn queue(self, queue: &str) -> String {
+    /// The queue called `queue_name` in this environment.
+    pub fn queue_name(self, queue: &str) -> String {
         format!("{queue}-{}.fifo", self.name())
     }
 
     /// The dead letters of that queue.
-    pub fn dead_letters(self, queue: &str) -> String {
+    pub fn dead_letter_queue_name(self, queue: &str) -> String {
         format!("{queue}-{}-dead.fifo", self.name())
     }
 }
@@ -66,45 +66,46 @@ impl FromStr for Env {
     }
 }
 
-fn starts(c: char) -> bool {
+fn can_start_name(c: char) -> bool {
     c.is_ascii_alphabetic() || c == '_'
 }
 
 /// Whether a name may go on with it.
-pub(super) fn goes_on(c: char) -> bool {
+pub(super) fn can_continue_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
 /// Whether it can be the name of a block, an input or an output.
 pub(super) fn is_name(text: &str) -> bool {
-    text.len() <= LONGEST && text.starts_with(starts) && text.chars().all(goes_on)
+    text.len() <= MAX_NAME_LENGTH && text.starts_with(can_start_name) && text.chars().all(can_continue_name)
 }
 
 /// The name that `text` begins with.
-pub(super) fn leading(text: &str) -> Option<&str> {
-    let end = text.find(|c| !goes_on(c)).unwrap_or(text.len());
+pub(super) fn leading_name(text: &str) -> Option<&str> {
+    let end = text.find(|c| !can_continue_name(c)).unwrap_or(text.len());
     Some(&text[..end]).filter(|name| is_name(name))
 }
 
 /// Whether it can be the name of a queue, without environment and ending.
-pub fn is_queue(text: &str) -> bool {
+pub fn is_queue_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    (1..=LONGEST_QUEUE).contains(&text.len()) && text.chars().all(allowed)
+    (1..=MAX_QUEUE_NAME_LENGTH).contains(&text.len()) && text.chars().all(allowed)
 }
 
 /// Queue and task type of `queue.task_type`.
-pub(super) fn integration(text: &str) -> Option<(&str, &str)> {
+pub(super) fn split_integration(text: &str) -> Option<(&str, &str)> {
     let (queue, task) = text.split_once('.')?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let sound = is_queue(queue) && (1..=LONGEST).contains(&task.len()) && task.chars().all(allowed);
-    sound.then_some((queue, task))
+    let is_valid =
+        is_queue_name(queue) && (1..=MAX_NAME_LENGTH).contains(&task.len()) && task.chars().all(allowed);
+    is_valid.then_some((queue, task))
 }
 
 /// What is wrong with a template's name.
 pub fn check_template_name(name: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if (1..=LONGEST_TEMPLATE).contains(&name.len()) && name.chars().all(allowed) {
+    if (1..=MAX_TEMPLATE_NAME_LENGTH).contains(&name.len()) && name.chars().all(allowed) {
         return Ok(());
     }
-    Err(format!("must have 1 to {LONGEST_TEMPLATE} letters, digits, `_`, `-` and `.`"))
+    Err(format!("must have 1 to {MAX_TEMPLATE_NAME_LENGTH} letters, digits, `_`, `-` and `.`"))
 }

@@ -6,120 +6,141 @@ use reconcile::yaml::{Node, Tree};
 use reconcile::{listed, suggestion};
 use serde_json::Value as Json;
 
-use super::expression::{self, Reference};
-use super::former::{MOST_FORMER, Names};
+use super::expression::{self, BlockReference};
+use super::former_names::{BlockNames, MAX_FORMER_NAMES};
 use super::names::{self, is_name};
-use super::{Expression, Faults, GLOBAL, Input, Scope};
+use super::{BlockTemplateFaults, Expression, ROOT_MODULE_NAME, RunInput, RunInputScope};
 
 /// A module as written; the root is one.
 #[derive(Debug, Default)]
-pub(super) struct Module {
+pub(super) struct TemplateModule {
     /// Its own name, without those around it.
     pub(super) name: String,
     /// As `outer.inner`; `global` for the root.
     pub(super) full_name: String,
     pub(super) line: u32,
     /// Of the root.
-    pub(super) run_inputs: Vec<Input>,
+    pub(super) run_inputs: Vec<RunInput>,
     /// What it says it was called, in full.
     pub(super) renamed_from: Vec<String>,
     /// Of a nested module.
-    pub(super) inputs: Vec<Value>,
-    pub(super) members: Vec<Member>,
-    pub(super) outputs: Vec<Value>,
+    pub(super) inputs: Vec<ModuleValue>,
+    pub(super) members: Vec<ModuleMember>,
+    pub(super) outputs: Vec<ModuleValue>,
 }
 
 /// A named value of a module.
 #[derive(Debug)]
-pub(super) struct Value {
+pub(super) struct ModuleValue {
     pub(super) name: String,
-    pub(super) value: Expression<Reference>,
+    pub(super) value: Expression<BlockReference>,
 }
 
 /// What a module has in it.
 #[derive(Debug)]
-pub(super) enum Member {
-    Module(Module),
-    Block(Written),
+pub(super) enum ModuleMember {
+    Module(TemplateModule),
+    Block(WrittenBlock),
 }
 
 /// An integration block as written.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct WrittenBlock {
     pub(super) name: String,
     pub(super) full_name: String,
     /// What it says it was called, in full.
     pub(super) renamed_from: Vec<String>,
     /// All names it may have had, as the modules around it may have been called otherwise, too.
-    pub(super) former: Vec<String>,
+    pub(super) former_names: Vec<String>,
     pub(super) line: u32,
     pub(super) queue: String,
-    pub(super) task: String,
-    pub(super) inputs: Vec<Reference>,
+    pub(super) task_type: String,
+    pub(super) inputs: Vec<BlockReference>,
     pub(super) outputs: Vec<String>,
-    pub(super) args: Expression<Reference>,
+    pub(super) args: Expression<BlockReference>,
     pub(super) cache: bool,
     pub(super) timeout: Option<Duration>,
     pub(super) version: Option<String>,
 }
 
 /// Reads one block; knows its name for what is wrong.
-struct Reader<'t, 'f> {
+struct BlockReader<'t, 'f> {
     block: String,
     line: u32,
     entries: &'t [(String, Tree)],
-    faults: &'f mut Faults,
+    faults: &'f mut BlockTemplateFaults,
 }
 
-pub(super) fn root(tree: &Tree, faults: &mut Faults) -> Module {
+pub(super) fn read_root_module(tree: &Tree, faults: &mut BlockTemplateFaults) -> TemplateModule {
     let Node::Map(entries) = tree.node() else {
         faults.add(
-            GLOBAL,
+            ROOT_MODULE_NAME,
             tree.line,
-            "a template is a mapping: type: module, name: global, inputs, blocks, outputs",
+            "a template is a mapping: module, name: global, inputs, blocks, outputs",
         );
-        return Module::default();
+        return TemplateModule::default();
     };
-    let mut reader = Reader { block: GLOBAL.to_owned(), line: tree.line, entries, faults };
-    reader.known(&["name", "type", "description", "inputs", "blocks", "outputs"]);
-    if reader.text("type").is_none_or(|kind| kind != "module") {
-        reader.wrong("type", "the root block is of `type: module`");
+    let mut reader = BlockReader { block: ROOT_MODULE_NAME.to_owned(), line: tree.line, entries, faults };
+    reader.check_known_keys(&["name", "type", "description", "inputs", "blocks", "outputs"]);
+    if reader.read_text("type").is_none_or(|kind| kind != "module") {
+        reader.fault_at_key("type", "the root block is of `type: module`");
     }
-    if reader.text("name").is_none_or(|name| name != GLOBAL) {
-        reader.wrong("name", "the root block has `name: global`");
+    if reader.read_text("name").is_none_or(|name| name != ROOT_MODULE_NAME) {
+        reader.fault_at_key("name", "the root block has `name: global`");
     }
-    let run_inputs = reader.list("inputs").iter().filter_map(|input| reader.run_input(input)).collect();
-    reader.unique("inputs", &run_inputs, |input: &Input| &input.name);
-    let outputs = reader.values("outputs");
-    let blocks = reader.list("blocks");
+    let run_inputs =
+        reader.read_list("inputs").iter().filter_map(|input| reader.read_run_input(input)).collect();
+    reader.check_unique("inputs", &run_inputs, |input: &RunInput| &input.name);
+    let outputs = reader.read_values("outputs");
+    let blocks = reader.read_list("blocks");
     if reader.get("blocks").is_none() {
-        reader.wrong("blocks", "`blocks` is missing: the list of blocks");
+        reader.fault_at_key("blocks", "`blocks` is missing: the list of blocks");
     }
-    let members = blocks.iter().filter_map(|block| member(block, &Names::root(), faults)).collect();
-    let (name, full_name) = (GLOBAL.to_owned(), GLOBAL.to_owned());
-    Module { name, full_name, line: tree.line, run_inputs, members, outputs, ..Module::default() }
+    let members = blocks.iter().filter_map(|block| read_member(block, &BlockNames::root(), faults)).collect();
+    let (name, full_name) = (ROOT_MODULE_NAME.to_owned(), ROOT_MODULE_NAME.to_owned());
+    TemplateModule {
+        name,
+        full_name,
+        line: tree.line,
+        run_inputs,
+        members,
+        outputs,
+        ..TemplateModule::default()
+    }
 }
 
-fn member(tree: &Tree, within: &Names, faults: &mut Faults) -> Option<Member> {
-    let around = within.shown();
+fn read_member(
+    tree: &Tree,
+    around_names: &BlockNames,
+    faults: &mut BlockTemplateFaults,
+) -> Option<ModuleMember> {
+    let around_name = around_names.display_name();
     let Node::Map(entries) = tree.node() else {
-        faults.add(around, tree.line, "a block is a mapping: name, type, …");
+        faults.add(around_name, tree.line, "a block is a mapping: name, type, …");
         return None;
     };
-    let mut reader = Reader { block: around.to_owned(), line: tree.line, entries, faults };
-    let name = reader.own_name()?;
-    let full_name = within.with(&name);
+    let mut reader = BlockReader { block: around_name.to_owned(), line: tree.line, entries, faults };
+    let name = reader.read_own_name()?;
+    let full_name = around_names.child_name(&name);
     reader.block.clone_from(&full_name);
-    let renamed_from = reader.renamed_from(within);
-    let names = within.inner(&name, &renamed_from);
-    match reader.text("type") {
+    let renamed_from = reader.read_renamed_from(around_names);
+    let names = around_names.child_names(&name, &renamed_from);
+    match reader.read_text("type") {
         Some("module") => {
-            reader.known(&["name", "type", "description", "renamed_from", "inputs", "blocks", "outputs"]);
-            let (inputs, outputs) = (reader.values("inputs"), reader.values("outputs"));
-            let blocks = reader.list("blocks");
-            let members = blocks.iter().filter_map(|block| member(block, &names, faults)).collect();
+            reader.check_known_keys(&[
+                "name",
+                "type",
+                "description",
+                "renamed_from",
+                "inputs",
+                "blocks",
+                "outputs",
+            ]);
+            let (inputs, outputs) = (reader.read_values("inputs"), reader.read_values("outputs"));
+            let blocks = reader.read_list("blocks");
+            let members = blocks.iter().filter_map(|block| read_member(block, &names, faults)).collect();
             let (line, run_inputs) = (tree.line, Vec::new());
-            Some(Member::Module(Module {
+            Some(ModuleMember::Module(TemplateModule {
                 name,
                 full_name,
                 line,
@@ -131,44 +152,44 @@ fn member(tree: &Tree, within: &Names, faults: &mut Faults) -> Option<Member> {
             }))
         }
         Some("integration") => {
-            let mut block = reader.integration_block(name, full_name)?;
-            (block.renamed_from, block.former) = (renamed_from, names.former);
-            Some(Member::Block(block))
+            let mut block = reader.read_integration_block(name, full_name)?;
+            (block.renamed_from, block.former_names) = (renamed_from, names.former_names);
+            Some(ModuleMember::Block(block))
         }
         _ => {
-            reader.wrong("type", "`type` is `integration` or `module`");
+            reader.fault_at_key("type", "`type` is `integration` or `module`");
             None
         }
     }
 }
 
 /// The first reference anywhere in a value in which references mean nothing.
-fn reference_in(value: &Json) -> Option<String> {
+fn find_json_reference(value: &Json) -> Option<String> {
     match value {
-        Json::String(text) => expression::mentioned(text),
-        Json::Array(items) => items.iter().find_map(reference_in),
-        Json::Object(map) => {
-            map.iter().find_map(|(key, value)| expression::mentioned(key).or_else(|| reference_in(value)))
-        }
+        Json::String(text) => expression::find_reference(text),
+        Json::Array(items) => items.iter().find_map(find_json_reference),
+        Json::Object(map) => map
+            .iter()
+            .find_map(|(key, value)| expression::find_reference(key).or_else(|| find_json_reference(value))),
         _ => None,
     }
 }
 
-impl<'t> Reader<'t, '_> {
+impl<'t> BlockReader<'t, '_> {
     fn get(&self, key: &str) -> Option<&'t Tree> {
         self.entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    fn wrong(&mut self, key: &str, reason: impl Into<String>) {
+    fn fault_at_key(&mut self, key: &str, reason: impl Into<String>) {
         let line = self.get(key).map_or(self.line, |tree| tree.line);
-        self.at(line, reason);
+        self.fault_at_line(line, reason);
     }
 
-    fn at(&mut self, line: u32, reason: impl Into<String>) {
+    fn fault_at_line(&mut self, line: u32, reason: impl Into<String>) {
         self.faults.add(&self.block, line, reason);
     }
 
-    fn known(&mut self, keys: &[&str]) {
+    fn check_known_keys(&mut self, keys: &[&str]) {
         for (key, value) in self.entries {
             if !keys.contains(&key.as_str()) {
                 self.faults.add_with(&self.block, value.line, || {
@@ -180,54 +201,54 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
-    fn text(&self, key: &str) -> Option<&'t str> {
+    fn read_text(&self, key: &str) -> Option<&'t str> {
         match self.get(key)?.node() {
             Node::Scalar(Json::String(text)) => Some(text),
             _ => None,
         }
     }
 
-    fn own_name(&mut self) -> Option<String> {
-        match self.text("name") {
-            Some(GLOBAL) => self.wrong("name", "the name `global` is the root's"),
+    fn read_own_name(&mut self) -> Option<String> {
+        match self.read_text("name") {
+            Some(ROOT_MODULE_NAME) => self.fault_at_key("name", "the name `global` is the root's"),
             Some(name) if is_name(name) => return Some(name.to_owned()),
             Some(name) => {
                 let shown: String = name.chars().take(80).collect();
-                self.wrong("name", format!("`{shown}` is no name (allowed: {})", names::ALLOWED));
+                self.fault_at_key("name", format!("`{shown}` is no name (allowed: {})", names::NAME_RULE));
             }
-            None if self.get("name").is_some() => self.wrong("name", "the name must be a text"),
-            None => self.wrong("name", "the block has no name"),
+            None if self.get("name").is_some() => self.fault_at_key("name", "the name must be a text"),
+            None => self.fault_at_key("name", "the block has no name"),
         }
         None
     }
 
     /// The items of a list; none if it is missing or null.
-    fn list(&mut self, key: &str) -> &'t [Tree] {
+    fn read_list(&mut self, key: &str) -> &'t [Tree] {
         match self.get(key).map(Tree::node) {
             None | Some(Node::Scalar(Json::Null)) => &[],
             Some(Node::List(items)) => items,
             Some(_) => {
-                self.wrong(key, format!("`{key}` must be a list"));
+                self.fault_at_key(key, format!("`{key}` must be a list"));
                 &[]
             }
         }
     }
 
-    fn unique<T>(&mut self, key: &str, items: &Vec<T>, name: impl Fn(&T) -> &String) {
+    fn check_unique<T>(&mut self, key: &str, items: &Vec<T>, name: impl Fn(&T) -> &String) {
         let mut seen = std::collections::HashSet::new();
         for item in items {
             if !seen.insert(name(item)) {
-                self.wrong(key, format!("`{key}` has `{}` twice", name(item)));
+                self.fault_at_key(key, format!("`{key}` has `{}` twice", name(item)));
             }
         }
     }
 
-    fn flag(&mut self, key: &str) -> Option<bool> {
+    fn read_flag(&mut self, key: &str) -> Option<bool> {
         match self.get(key).map(Tree::node) {
             None | Some(Node::Scalar(Json::Null)) => None,
             Some(Node::Scalar(Json::Bool(flag))) => Some(*flag),
             Some(_) => {
-                self.wrong(key, format!("`{key}` is true or false"));
+                self.fault_at_key(key, format!("`{key}` is true or false"));
                 None
             }
         }
@@ -235,89 +256,104 @@ impl<'t> Reader<'t, '_> {
 
     /// Former names, in full: a name alone is one beside this block, `global.x` one at the root, any other with dots as runs
     /// show it.
-    fn renamed_from(&mut self, within: &Names) -> Vec<String> {
+    fn read_renamed_from(&mut self, around_names: &BlockNames) -> Vec<String> {
         let texts: Vec<&Tree> = match self.get("renamed_from").map(|tree| (tree, tree.node())) {
             None | Some((_, Node::Scalar(Json::Null))) => return Vec::new(),
             Some((_, Node::List(items))) => items.iter().collect(),
             Some((tree, _)) => vec![tree],
         };
         let mut names = Vec::new();
-        for tree in texts.into_iter().take(MOST_FORMER) {
+        for tree in texts.into_iter().take(MAX_FORMER_NAMES) {
             match tree.node() {
-                Node::Scalar(Json::String(text)) if text.split('.').all(is_name) && text != GLOBAL => {
+                Node::Scalar(Json::String(text))
+                    if text.split('.').all(is_name) && text != ROOT_MODULE_NAME =>
+                {
                     names.push(match text.strip_prefix("global.") {
                         Some(at_root) => at_root.to_owned(),
                         None if text.contains('.') => text.clone(),
-                        None => within.with(text),
+                        None => around_names.child_name(text),
                     });
                 }
-                _ => self
-                    .at(tree.line, "`renamed_from` is the name that the block had, or a list of such names"),
+                _ => self.fault_at_line(
+                    tree.line,
+                    "`renamed_from` is the name that the block had, or a list of such names",
+                ),
             }
         }
         names
     }
 
     /// An item of a list of named things.
-    fn named<'r>(&'r mut self, item: &'t Tree, keys: &[&str]) -> Option<(String, Reader<'t, 'r>)> {
+    fn read_named_item<'r>(
+        &'r mut self,
+        item: &'t Tree,
+        keys: &[&str],
+    ) -> Option<(String, BlockReader<'t, 'r>)> {
         let Node::Map(entries) = item.node() else {
-            self.at(item.line, format!("must be a mapping of {}", listed(keys.iter().copied())));
+            self.fault_at_line(item.line, format!("must be a mapping of {}", listed(keys.iter().copied())));
             return None;
         };
         let mut reader =
-            Reader { block: self.block.clone(), line: item.line, entries, faults: &mut *self.faults };
-        reader.known(keys);
-        let name = match reader.text("name") {
+            BlockReader { block: self.block.clone(), line: item.line, entries, faults: &mut *self.faults };
+        reader.check_known_keys(keys);
+        let name = match reader.read_text("name") {
             Some(name) if is_name(name) => name.to_owned(),
             _ => {
-                reader
-                    .wrong("name", format!("a name is missing or not allowed (allowed: {})", names::ALLOWED));
+                reader.fault_at_key(
+                    "name",
+                    format!("a name is missing or not allowed (allowed: {})", names::NAME_RULE),
+                );
                 return None;
             }
         };
         Some((name, reader))
     }
 
-    fn run_input(&mut self, item: &'t Tree) -> Option<Input> {
+    fn read_run_input(&mut self, item: &'t Tree) -> Option<RunInput> {
         let (name, mut reader) =
-            self.named(item, &["name", "description", "scope", "required", "default", "type"])?;
-        let scope = match reader.text("scope") {
-            Some("general") => Scope::General,
-            Some("env") => Scope::Env,
-            None if reader.get("scope").is_none() => Scope::General,
+            self.read_named_item(item, &["name", "description", "scope", "required", "default", "type"])?;
+        let scope = match reader.read_text("scope") {
+            Some("general") => RunInputScope::General,
+            Some("env") => RunInputScope::Env,
+            None if reader.get("scope").is_none() => RunInputScope::General,
             _ => {
-                reader.wrong("scope", "`scope` is `general` or `env`");
+                reader.fault_at_key("scope", "`scope` is `general` or `env`");
                 return None;
             }
         };
         let default = reader.get("default").map(Tree::to_json);
-        if let Some(reference) = default.as_ref().and_then(reference_in) {
-            reader.wrong("default", format!("`{reference}`: a default is a plain value, without references"));
+        if let Some(reference) = default.as_ref().and_then(find_json_reference) {
+            reader.fault_at_key(
+                "default",
+                format!("`{reference}`: a default is a plain value, without references"),
+            );
         }
-        let required = reader.flag("required").unwrap_or(false);
-        Some(Input { name, scope, required, default })
+        let required = reader.read_flag("required").unwrap_or(false);
+        Some(RunInput { name, scope, required, default })
     }
 
     /// Named values: `{name, value}`.
-    fn values(&mut self, key: &str) -> Vec<Value> {
+    fn read_values(&mut self, key: &str) -> Vec<ModuleValue> {
         let mut values = Vec::new();
-        for item in self.list(key) {
-            let Some((name, mut reader)) = self.named(item, &["name", "value", "description"]) else {
+        for item in self.read_list(key) {
+            let Some((name, mut reader)) = self.read_named_item(item, &["name", "value", "description"])
+            else {
                 continue;
             };
             let Some(tree) = reader.get("value") else {
-                reader.wrong("value", format!("`{name}` has no `value`"));
+                reader.fault_at_key("value", format!("`{name}` has no `value`"));
                 continue;
             };
-            let value = expression::read(tree, &mut |line, reason| reader.at(line, reason));
-            values.push(Value { name, value });
+            let value =
+                expression::read_expression(tree, &mut |line, reason| reader.fault_at_line(line, reason));
+            values.push(ModuleValue { name, value });
         }
-        self.unique(key, &values, |value| &value.name);
+        self.check_unique(key, &values, |value| &value.name);
         values
     }
 
-    fn integration_block(&mut self, name: String, full_name: String) -> Option<Written> {
-        self.known(&[
+    fn read_integration_block(&mut self, name: String, full_name: String) -> Option<WrittenBlock> {
+        self.check_known_keys(&[
             "name",
             "type",
             "description",
@@ -330,8 +366,8 @@ impl<'t> Reader<'t, '_> {
             "version",
             "renamed_from",
         ]);
-        let Some((queue, task)) = self.text("integration").and_then(names::integration) else {
-            self.wrong(
+        let Some((queue, task)) = self.read_text("integration").and_then(names::split_integration) else {
+            self.fault_at_key(
                 "integration",
                 "`integration` is `<queue name>.<task type>`, such as balance.set_service",
             );
@@ -341,26 +377,28 @@ impl<'t> Reader<'t, '_> {
             None | Some((_, Node::Scalar(Json::Null))) => {
                 Expression::Literal(Json::Object(Default::default()))
             }
-            Some((args, Node::Map(_))) => expression::read(args, &mut |line, reason| self.at(line, reason)),
+            Some((args, Node::Map(_))) => {
+                expression::read_expression(args, &mut |line, reason| self.fault_at_line(line, reason))
+            }
             Some(_) => {
-                self.wrong("args", "`args` must be a mapping");
+                self.fault_at_key("args", "`args` must be a mapping");
                 return None;
             }
         };
-        let inputs = self.inputs();
-        let outputs = self.outputs();
-        let cache = self.flag("cache").unwrap_or(false);
-        let (timeout, version) = (self.timeout(), self.version());
+        let inputs = self.read_inputs();
+        let outputs = self.read_outputs();
+        let cache = self.read_flag("cache").unwrap_or(false);
+        let (timeout, version) = (self.read_timeout(), self.read_version());
         let (queue, task) = (queue.to_owned(), task.to_owned());
         let (line, renamed_from, former) = (self.line, Vec::new(), Vec::new());
-        Some(Written {
+        Some(WrittenBlock {
             name,
             full_name,
             renamed_from,
-            former,
+            former_names: former,
             line,
             queue,
-            task,
+            task_type: task,
             inputs,
             outputs,
             args,
@@ -370,34 +408,36 @@ impl<'t> Reader<'t, '_> {
         })
     }
 
-    fn inputs(&mut self) -> Vec<Reference> {
+    fn read_inputs(&mut self) -> Vec<BlockReference> {
         let mut inputs = Vec::new();
-        for item in self.list("inputs") {
+        for item in self.read_list("inputs") {
             let reference = match item.node() {
-                Node::Scalar(Json::String(text)) => expression::whole(text, item.line),
+                Node::Scalar(Json::String(text)) => expression::parse_whole_reference(text, item.line),
                 _ => None,
             };
             match reference {
                 Some(reference) => inputs.push(reference),
-                None => self.at(item.line, "an input is `block.output`, such as global.id"),
+                None => self.fault_at_line(item.line, "an input is `block.output`, such as global.id"),
             }
         }
         inputs
     }
 
-    fn outputs(&mut self) -> Vec<String> {
+    fn read_outputs(&mut self) -> Vec<String> {
         let mut outputs = Vec::new();
-        for item in self.list("outputs") {
+        for item in self.read_list("outputs") {
             match item.node() {
                 Node::Scalar(Json::String(name)) if is_name(name) => outputs.push(name.clone()),
-                _ => outputs.extend(self.named(item, &["name", "description", "type"]).map(|(name, _)| name)),
+                _ => outputs.extend(
+                    self.read_named_item(item, &["name", "description", "type"]).map(|(name, _)| name),
+                ),
             }
         }
-        self.unique("outputs", &outputs, |name| name);
+        self.check_unique("outputs", &outputs, |name| name);
         outputs
     }
 
-    fn timeout(&mut self) -> Option<Duration> {
+    fn read_timeout(&mut self) -> Option<Duration> {
         let parsed = match self.get("block_timeout")?.node() {
             Node::Scalar(Json::Number(seconds)) => {
                 seconds.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
@@ -408,7 +448,7 @@ impl<'t> Reader<'t, '_> {
         };
         let allowed = parsed.filter(|time| !time.is_zero() && *time <= Duration::from_secs(7 * 86_400));
         if allowed.is_none() {
-            self.wrong(
+            self.fault_at_key(
                 "block_timeout",
                 "`block_timeout` is a number of seconds, or a time such as 90s or 5m, of at most 7 days",
             );
@@ -416,12 +456,15 @@ impl<'t> Reader<'t, '_> {
         allowed
     }
 
-    fn version(&mut self) -> Option<String> {
+    fn read_version(&mut self) -> Option<String> {
         let version = self.get("version")?;
         match version.node() {
             Node::Scalar(Json::String(text)) => {
-                if let Some(reference) = expression::mentioned(text) {
-                    self.wrong("version", format!("`{reference}`: a version is plain, without references"));
+                if let Some(reference) = expression::find_reference(text) {
+                    self.fault_at_key(
+                        "version",
+                        format!("`{reference}`: a version is plain, without references"),
+                    );
                 }
                 Some(text.clone())
             }
@@ -431,7 +474,7 @@ impl<'t> Reader<'t, '_> {
             }
             Node::Scalar(Json::Null) => None,
             _ => {
-                self.wrong("version", "`version` is a text or a number");
+                self.fault_at_key("version", "`version` is a text or a number");
                 None
             }
         }

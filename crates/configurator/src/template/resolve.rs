@@ -4,84 +4,96 @@ use std::collections::{HashMap, HashSet};
 
 use reconcile::{listed, suggestion};
 
-use super::expression::{Expression, Reference};
-use super::read::{Member, Module, Value, Written};
-use super::{Block, Faults, GLOBAL, Graph, MOST_BLOCKS, Node, Source};
+use super::expression::{BlockReference, Expression};
+use super::read::{ModuleMember, ModuleValue, TemplateModule, WrittenBlock};
+use super::{
+    Block, BlockGraph, BlockGraphNode, BlockTemplateFaults, BlockValueSource, MAX_TEMPLATE_BLOCKS,
+    ROOT_MODULE_NAME,
+};
 
 /// Modules' values that lead to one another, at most.
-const LONGEST_WIRE: u32 = 64;
+const MAX_WIRE_LENGTH: u32 = 64;
 
 /// What a name leads to where it is read: a block's or module's outputs, or a module's own inputs.
-type Outputs<'m> = HashMap<&'m str, Source>;
+type SourcesByName<'m> = HashMap<&'m str, BlockValueSource>;
 /// What can be seen in a module.
-type Sight<'m> = HashMap<&'m str, Outputs<'m>>;
+type VisibleSources<'m> = HashMap<&'m str, SourcesByName<'m>>;
 
 /// Places of a module's wires and of its members, in the order of the module.
-struct Places<'m> {
-    inputs: Outputs<'m>,
-    members: Vec<Placed<'m>>,
+struct ModuleIndices<'m> {
+    inputs: SourcesByName<'m>,
+    members: Vec<MemberIndices<'m>>,
     /// Seen from outside.
-    outputs: Outputs<'m>,
+    outputs: SourcesByName<'m>,
 }
 
-enum Placed<'m> {
-    Module(Places<'m>),
+enum MemberIndices<'m> {
+    Module(ModuleIndices<'m>),
     Block(usize),
 }
 
-struct Resolver<'f> {
-    faults: &'f mut Faults,
-    nodes: Vec<Option<Node>>,
+struct ReferenceResolver<'f> {
+    faults: &'f mut BlockTemplateFaults,
+    nodes: Vec<Option<BlockGraphNode>>,
     /// For cycles: whose a place is, and its line.
-    names: Vec<(String, u32)>,
+    node_names: Vec<(String, u32)>,
     run_inputs: HashSet<String>,
 }
 
-pub(super) fn resolve(root: &Module, faults: &mut Faults) -> Graph {
+pub(super) fn resolve_template(root: &TemplateModule, faults: &mut BlockTemplateFaults) -> BlockGraph {
     let run_inputs = root.run_inputs.iter().map(|input| input.name.clone()).collect();
-    let mut resolver = Resolver { faults, nodes: Vec::new(), names: Vec::new(), run_inputs };
-    let places = resolver.place(root);
-    super::former::check(root, resolver.faults);
-    let outputs = resolver.module(root, &places);
+    let mut resolver = ReferenceResolver { faults, nodes: Vec::new(), node_names: Vec::new(), run_inputs };
+    let indices = resolver.add_module_nodes(root);
+    super::former_names::check_former_names(root, resolver.faults);
+    let outputs = resolver.resolve_module(root, &indices);
     // Every place was filled, or there are faults.
-    let empty = || Node::Wire(Expression::Literal(serde_json::Value::Null));
-    let nodes: Vec<Node> = resolver.nodes.iter_mut().map(|node| node.take().unwrap_or_else(empty)).collect();
-    let blocks = nodes.iter().filter(|node| matches!(node, Node::Block(_))).count();
-    if blocks > MOST_BLOCKS {
-        faults.add(GLOBAL, root.line, format!("{blocks} blocks: at most {MOST_BLOCKS} are allowed"));
+    let empty = || BlockGraphNode::Wire(Expression::Literal(serde_json::Value::Null));
+    let nodes: Vec<BlockGraphNode> =
+        resolver.nodes.iter_mut().map(|node| node.take().unwrap_or_else(empty)).collect();
+    let blocks = nodes.iter().filter(|node| matches!(node, BlockGraphNode::Block(_))).count();
+    if blocks > MAX_TEMPLATE_BLOCKS {
+        faults.add(
+            ROOT_MODULE_NAME,
+            root.line,
+            format!("{blocks} blocks: at most {MAX_TEMPLATE_BLOCKS} are allowed"),
+        );
     } else {
-        order(&nodes, &resolver.names, faults);
+        check_acyclic(&nodes, &resolver.node_names, faults);
     }
-    Graph { inputs: root.run_inputs.clone(), nodes, outputs }
+    BlockGraph { inputs: root.run_inputs.clone(), nodes, outputs }
 }
 
-impl Resolver<'_> {
-    fn add(&mut self, name: &str, line: u32) -> usize {
+impl ReferenceResolver<'_> {
+    fn add_node(&mut self, name: &str, line: u32) -> usize {
         self.nodes.push(None);
-        self.names.push((name.to_owned(), line));
+        self.node_names.push((name.to_owned(), line));
         self.nodes.len() - 1
     }
 
-    fn place<'m>(&mut self, module: &'m Module) -> Places<'m> {
-        let mut wires = |values: &'m [Value]| -> Outputs<'m> {
-            let wire = |value: &'m Value| {
-                (value.name.as_str(), Source::Wire(self.add(&module.full_name, module.line)))
+    fn add_module_nodes<'m>(&mut self, module: &'m TemplateModule) -> ModuleIndices<'m> {
+        let mut wires = |values: &'m [ModuleValue]| -> SourcesByName<'m> {
+            let wire = |value: &'m ModuleValue| {
+                (value.name.as_str(), BlockValueSource::Wire(self.add_node(&module.full_name, module.line)))
             };
             values.iter().map(wire).collect()
         };
         let inputs = wires(&module.inputs);
         // The root's outputs are nobody's inputs.
-        let outputs = if module.full_name == GLOBAL { HashMap::new() } else { wires(&module.outputs) };
+        let outputs =
+            if module.full_name == ROOT_MODULE_NAME { HashMap::new() } else { wires(&module.outputs) };
         let mut seen = HashSet::new();
         let mut members = Vec::new();
         for member in &module.members {
-            let (name, full_name, line, placed) = match member {
-                Member::Module(inner) => {
-                    (&inner.name, &inner.full_name, inner.line, Placed::Module(self.place(inner)))
-                }
-                Member::Block(block) => {
-                    let place = self.add(&block.full_name, block.line);
-                    (&block.name, &block.full_name, block.line, Placed::Block(place))
+            let (name, full_name, line, member_indices) = match member {
+                ModuleMember::Module(inner) => (
+                    &inner.name,
+                    &inner.full_name,
+                    inner.line,
+                    MemberIndices::Module(self.add_module_nodes(inner)),
+                ),
+                ModuleMember::Block(block) => {
+                    let index = self.add_node(&block.full_name, block.line);
+                    (&block.name, &block.full_name, block.line, MemberIndices::Block(index))
                 }
             };
             if !seen.insert(name) {
@@ -89,154 +101,191 @@ impl Resolver<'_> {
             } else if *name == module.name {
                 self.faults.add(full_name, line, format!("`{name}` is the name of the module around it"));
             }
-            members.push(placed);
+            members.push(member_indices);
         }
-        Places { inputs, members, outputs }
+        ModuleIndices { inputs, members, outputs }
     }
 
     /// Fills the places of a module; answers its outputs, resolved.
-    fn module<'m>(&mut self, module: &'m Module, places: &Places<'m>) -> Vec<(String, Expression<Source>)> {
-        let mut sight: Sight<'_> = HashMap::new();
-        for (member, placed) in module.members.iter().zip(&places.members) {
-            match (member, placed) {
-                (Member::Module(inner), Placed::Module(places)) => {
-                    sight.insert(&inner.name, places.outputs.clone());
+    fn resolve_module<'m>(
+        &mut self,
+        module: &'m TemplateModule,
+        indices: &ModuleIndices<'m>,
+    ) -> Vec<(String, Expression<BlockValueSource>)> {
+        let mut visible: VisibleSources<'_> = HashMap::new();
+        for (member, member_indices) in module.members.iter().zip(&indices.members) {
+            match (member, member_indices) {
+                (ModuleMember::Module(inner), MemberIndices::Module(inner_indices)) => {
+                    visible.insert(&inner.name, inner_indices.outputs.clone());
                 }
-                (Member::Block(block), Placed::Block(place)) => {
-                    let output = |name: &'m String| (name.as_str(), Source::Output(*place, name.clone()));
-                    sight.insert(&block.name, block.outputs.iter().map(output).collect());
+                (ModuleMember::Block(block), MemberIndices::Block(index)) => {
+                    let output =
+                        |name: &'m String| (name.as_str(), BlockValueSource::Output(*index, name.clone()));
+                    visible.insert(&block.name, block.outputs.iter().map(output).collect());
                 }
                 _ => {}
             }
         }
-        if module.full_name != GLOBAL {
-            sight.insert(&module.name, places.inputs.clone());
+        if module.full_name != ROOT_MODULE_NAME {
+            visible.insert(&module.name, indices.inputs.clone());
         }
-        for (member, placed) in module.members.iter().zip(&places.members) {
-            match (member, placed) {
-                (Member::Block(block), Placed::Block(place)) => {
-                    self.nodes[*place] = Some(Node::Block(Box::new(self.block(block, &sight))));
+        for (member, member_indices) in module.members.iter().zip(&indices.members) {
+            match (member, member_indices) {
+                (ModuleMember::Block(block), MemberIndices::Block(index)) => {
+                    self.nodes[*index] =
+                        Some(BlockGraphNode::Block(Box::new(self.resolve_block(block, &visible))));
                 }
-                (Member::Module(inner), Placed::Module(places)) => {
+                (ModuleMember::Module(inner), MemberIndices::Module(inner_indices)) => {
                     for value in &inner.inputs {
-                        let resolved = self.expression(&inner.full_name, &value.value, &sight);
-                        self.fill(places.inputs.get(value.name.as_str()), resolved);
+                        let resolved = self.resolve_expression(&inner.full_name, &value.value, &visible);
+                        self.fill_wire(inner_indices.inputs.get(value.name.as_str()), resolved);
                     }
-                    let outputs = self.module(inner, places);
+                    let outputs = self.resolve_module(inner, inner_indices);
                     for (name, resolved) in outputs {
-                        self.fill(places.outputs.get(name.as_str()), resolved);
+                        self.fill_wire(inner_indices.outputs.get(name.as_str()), resolved);
                     }
                 }
                 _ => {}
             }
         }
-        let output =
-            |value: &Value| (value.name.clone(), self.expression(&module.full_name, &value.value, &sight));
+        let output = |value: &ModuleValue| {
+            (value.name.clone(), self.resolve_expression(&module.full_name, &value.value, &visible))
+        };
         module.outputs.iter().map(output).collect()
     }
 
-    fn fill(&mut self, place: Option<&Source>, value: Expression<Source>) {
-        if let Some(Source::Wire(place)) = place {
-            self.nodes[*place] = Some(Node::Wire(value));
+    fn fill_wire(&mut self, wire: Option<&BlockValueSource>, value: Expression<BlockValueSource>) {
+        if let Some(BlockValueSource::Wire(index)) = wire {
+            self.nodes[*index] = Some(BlockGraphNode::Wire(value));
         }
     }
 
-    fn block(&mut self, written: &Written, sight: &Sight<'_>) -> Block {
-        let name = &written.full_name;
-        let listed: HashSet<(&str, &str)> =
-            written.inputs.iter().map(|of| (of.block.as_str(), of.output.as_str())).collect();
+    fn resolve_block(&mut self, block: &WrittenBlock, visible: &VisibleSources<'_>) -> Block {
+        let name = &block.full_name;
+        let listed: HashSet<(&str, &str)> = block
+            .inputs
+            .iter()
+            .map(|reference| (reference.block.as_str(), reference.output.as_str()))
+            .collect();
         let mut used = Vec::new();
-        written.args.references(&mut used);
-        for of in used.iter().filter(|of| !listed.contains(&(of.block.as_str(), of.output.as_str()))) {
-            let reason = format!("`${}.{}` is used but not listed in `inputs`", of.block, of.output);
+        block.args.collect_references(&mut used);
+        for reference in used.iter().filter(|of| !listed.contains(&(of.block.as_str(), of.output.as_str()))) {
+            let reason =
+                format!("`${}.{}` is used but not listed in `inputs`", reference.block, reference.output);
             // What is unknown is said once, as that.
-            if self.find(name, of, sight).is_some() {
-                self.faults.add(name, of.line, reason);
+            if self.find_source(name, reference, visible).is_some() {
+                self.faults.add(name, reference.line, reason);
             }
         }
-        let unlisted = |of: &Reference| listed.contains(&(of.block.as_str(), of.output.as_str()));
-        let args = written.args.map(&mut |of| if unlisted(of) { self.look(of, sight) } else { None });
-        let sources = written.inputs.iter().filter_map(|of| self.find(name, of, sight)).collect();
+        let is_listed = |reference: &BlockReference| {
+            listed.contains(&(reference.block.as_str(), reference.output.as_str()))
+        };
+        let args = block.args.map_references(&mut |reference| {
+            if is_listed(reference) { self.look_up_source(reference, visible) } else { None }
+        });
+        let sources =
+            block.inputs.iter().filter_map(|reference| self.find_source(name, reference, visible)).collect();
         Block {
             name: name.clone(),
-            former: written.former.clone(),
-            line: written.line,
-            queue: written.queue.clone(),
-            task: written.task.clone(),
+            former_names: block.former_names.clone(),
+            line: block.line,
+            queue: block.queue.clone(),
+            task_type: block.task_type.clone(),
             args,
-            listed: sources,
-            outputs: written.outputs.clone(),
-            cache: written.cache,
-            timeout: written.timeout,
-            version: written.version.clone(),
+            listed_sources: sources,
+            outputs: block.outputs.clone(),
+            cache: block.cache,
+            timeout: block.timeout,
+            version: block.version.clone(),
         }
     }
 
-    fn expression(
+    fn resolve_expression(
         &mut self,
         block: &str,
-        expression: &Expression<Reference>,
-        sight: &Sight<'_>,
-    ) -> Expression<Source> {
-        expression.map(&mut |of| self.find(block, of, sight))
+        expression: &Expression<BlockReference>,
+        visible: &VisibleSources<'_>,
+    ) -> Expression<BlockValueSource> {
+        expression.map_references(&mut |reference| self.find_source(block, reference, visible))
     }
 
     /// What a reference leads to; says so if it leads nowhere.
-    fn find(&mut self, block: &str, of: &Reference, sight: &Sight<'_>) -> Option<Source> {
-        let found = self.look(of, sight);
+    fn find_source(
+        &mut self,
+        block: &str,
+        reference: &BlockReference,
+        visible: &VisibleSources<'_>,
+    ) -> Option<BlockValueSource> {
+        let found = self.look_up_source(reference, visible);
         if found.is_none() {
             let run_inputs = &self.run_inputs;
-            self.faults.add_with(block, of.line, || unknown(of, sight, run_inputs));
+            self.faults
+                .add_with(block, reference.line, || unknown_reference_reason(reference, visible, run_inputs));
         }
         found
     }
 
-    fn look(&self, of: &Reference, sight: &Sight<'_>) -> Option<Source> {
-        if of.block == GLOBAL {
-            return self.run_inputs.contains(&of.output).then(|| Source::Input(of.output.clone()));
+    fn look_up_source(
+        &self,
+        reference: &BlockReference,
+        visible: &VisibleSources<'_>,
+    ) -> Option<BlockValueSource> {
+        if reference.block == ROOT_MODULE_NAME {
+            return self
+                .run_inputs
+                .contains(&reference.output)
+                .then(|| BlockValueSource::Input(reference.output.clone()));
         }
-        sight.get(of.block.as_str())?.get(of.output.as_str()).cloned()
+        visible.get(reference.block.as_str())?.get(reference.output.as_str()).cloned()
     }
 }
 
 /// Why a reference leads to nothing, and what may have been meant.
-fn unknown(of: &Reference, sight: &Sight<'_>, run_inputs: &HashSet<String>) -> String {
-    let (what, name, mut known): (_, &str, Vec<&str>) = if of.block == GLOBAL {
-        ("global has no input".to_owned(), &of.output, run_inputs.iter().map(String::as_str).collect())
-    } else if let Some(outputs) = sight.get(of.block.as_str()) {
-        (format!("{} has no output", of.block), &of.output, outputs.keys().copied().collect())
+fn unknown_reference_reason(
+    reference: &BlockReference,
+    visible: &VisibleSources<'_>,
+    run_inputs: &HashSet<String>,
+) -> String {
+    let (what, name, mut known_names): (_, &str, Vec<&str>) = if reference.block == ROOT_MODULE_NAME {
+        ("global has no input".to_owned(), &reference.output, run_inputs.iter().map(String::as_str).collect())
+    } else if let Some(outputs) = visible.get(reference.block.as_str()) {
+        (format!("{} has no output", reference.block), &reference.output, outputs.keys().copied().collect())
     } else {
-        ("there is no block".to_owned(), &of.block, sight.keys().copied().chain([GLOBAL]).collect())
+        (
+            "there is no block".to_owned(),
+            &reference.block,
+            visible.keys().copied().chain([ROOT_MODULE_NAME]).collect(),
+        )
     };
-    known.sort_unstable();
-    let near = suggestion(name, known.iter().copied());
-    let more = if known.len() > 10 { ", …" } else { "" };
-    known.truncate(10);
-    let shown = format!("`{}.{}`", of.block, of.output);
-    format!("unknown reference {shown}: {what} `{name}`{near} (known: {}{more})", listed(known))
+    known_names.sort_unstable();
+    let near = suggestion(name, known_names.iter().copied());
+    let more = if known_names.len() > 10 { ", …" } else { "" };
+    known_names.truncate(10);
+    let shown = format!("`{}.{}`", reference.block, reference.output);
+    format!("unknown reference {shown}: {what} `{name}`{near} (known: {}{more})", listed(known_names))
 }
 
 /// Refuses cycles, and values that lead to values without end.
-fn order(nodes: &[Node], names: &[(String, u32)], faults: &mut Faults) {
-    let needs: Vec<Vec<usize>> = nodes.iter().map(Node::needs).collect();
+fn check_acyclic(nodes: &[BlockGraphNode], names: &[(String, u32)], faults: &mut BlockTemplateFaults) {
+    let needs: Vec<Vec<usize>> = nodes.iter().map(BlockGraphNode::dependencies).collect();
     let mut waiting: Vec<usize> = needs.iter().map(Vec::len).collect();
     let mut needed_by: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
-    for (place, needs) in needs.iter().enumerate() {
-        needs.iter().for_each(|needed| needed_by[*needed].push(place));
+    for (index, needs) in needs.iter().enumerate() {
+        needs.iter().for_each(|needed| needed_by[*needed].push(index));
     }
-    let mut ready: Vec<usize> = (0..nodes.len()).filter(|place| waiting[*place] == 0).collect();
-    let mut wire = vec![0_u32; nodes.len()];
+    let mut ready: Vec<usize> = (0..nodes.len()).filter(|index| waiting[*index] == 0).collect();
+    let mut wire_lengths = vec![0_u32; nodes.len()];
     let mut done = 0;
-    while let Some(place) = ready.pop() {
+    while let Some(index) = ready.pop() {
         done += 1;
-        if wire[place] > LONGEST_WIRE {
-            let (name, line) = &names[place];
-            faults.add(name, *line, format!("a value passes more than {LONGEST_WIRE} modules"));
+        if wire_lengths[index] > MAX_WIRE_LENGTH {
+            let (name, line) = &names[index];
+            faults.add(name, *line, format!("a value passes more than {MAX_WIRE_LENGTH} modules"));
             return;
         }
-        for next in &needed_by[place] {
-            if matches!(nodes[place], Node::Wire(_)) {
-                wire[*next] = wire[*next].max(wire[place] + 1);
+        for next in &needed_by[index] {
+            if matches!(nodes[index], BlockGraphNode::Wire(_)) {
+                wire_lengths[*next] = wire_lengths[*next].max(wire_lengths[index] + 1);
             }
             waiting[*next] -= 1;
             if waiting[*next] == 0 {
@@ -245,25 +294,30 @@ fn order(nodes: &[Node], names: &[(String, u32)], faults: &mut Faults) {
         }
     }
     if done < nodes.len() {
-        say_cycle(&needs, &waiting, names, faults);
+        report_cycle(&needs, &waiting, names, faults);
     }
 }
 
 /// Of what waits for ever, each waits for another one that does.
-fn say_cycle(needs: &[Vec<usize>], waiting: &[usize], names: &[(String, u32)], faults: &mut Faults) {
-    let stuck = |place: &usize| waiting[*place] > 0;
-    let Some(mut place) = (0..needs.len()).find(stuck) else { return };
-    let (mut way, mut seen) = (Vec::new(), HashMap::new());
-    while !seen.contains_key(&place) {
-        seen.insert(place, way.len());
-        way.push(place);
-        let Some(next) = needs[place].iter().copied().find(|next| stuck(next)) else { return };
-        place = next;
+fn report_cycle(
+    needs: &[Vec<usize>],
+    waiting: &[usize],
+    names: &[(String, u32)],
+    faults: &mut BlockTemplateFaults,
+) {
+    let is_stuck = |index: &usize| waiting[*index] > 0;
+    let Some(mut index) = (0..needs.len()).find(is_stuck) else { return };
+    let (mut path, mut seen) = (Vec::new(), HashMap::new());
+    while !seen.contains_key(&index) {
+        seen.insert(index, path.len());
+        path.push(index);
+        let Some(next) = needs[index].iter().copied().find(|next| is_stuck(next)) else { return };
+        index = next;
     }
-    let circle = &way[seen[&place]..];
-    let mut shown: Vec<&str> = circle.iter().map(|place| names[*place].0.as_str()).collect();
+    let circle = &path[seen[&index]..];
+    let mut shown: Vec<&str> = circle.iter().map(|index| names[*index].0.as_str()).collect();
     shown.dedup();
-    let (first, line) = &names[place];
+    let (first, line) = &names[index];
     let more = if shown.len() > 20 { " -> …" } else { "" };
     shown.truncate(20);
     faults.add(

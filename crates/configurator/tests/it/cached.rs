@@ -1,16 +1,16 @@
 //! Hazard: a cache that serves what has changed, or a block that did not ask for it.
 
 use configurator::run::RunStatus;
-use store::testing::run;
+use store::testing::run_test;
 
-use super::harness::{World, given, statuses, template};
+use super::harness::{ConfiguratorHarness, run_request, statuses, template};
 
 #[test]
 fn only_what_is_unchanged_and_says_so_is_served_from_the_cache() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        let _integration = world.integrate();
+        let _integration = world.spawn_integration();
         let cached = |more: &str| {
             let text = template(&[("a", &[], more), ("b", &["a"], ""), ("c", &["b"], "")]);
             text.replace("integration: q.do", "integration: q.do, cache: true")
@@ -21,7 +21,7 @@ fn only_what_is_unchanged_and_says_so_is_served_from_the_cache() {
         assert_eq!(run.status, RunStatus::Succeeded);
         assert_eq!(statuses(&run), ["a cached", "b cached", "c cached"]);
         assert!(run.blocks.iter().all(|block| block.state.is_some()), "the export has their states");
-        let forecast = world.configurator.forecast(given("t", &cached(""))).await.unwrap();
+        let forecast = world.configurator.forecast_run(run_request("t", &cached(""))).await.unwrap();
         assert!(forecast.iter().all(|block| block.action.is_none()), "{forecast:?}");
         assert!(world.came().is_empty());
         // One that has changed is sent; those after it get the same outputs, and are not.

@@ -4,12 +4,12 @@
 mod balance_integration;
 
 use configurator::run::RunStatus;
-use configurator::sdk::{Env, Host};
+use configurator::sdk::{Env, IntegrationWorker};
 use serde_json::json;
-use store::testing::run;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 
-use super::harness::World;
+use super::harness::ConfiguratorHarness;
 
 const TEMPLATE: &str = "
 type: module
@@ -21,20 +21,22 @@ blocks:
 
 #[test]
 fn the_example_in_rust_carries_out_a_template() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        let host = Host::new(world.engine.clone());
-        configurator::queues::ensure(world.engine.as_ref(), "balance", Env::Test).await.unwrap();
+        let host = IntegrationWorker::new(world.engine.clone());
+        configurator::queues::ensure_integration_queue(world.engine.as_ref(), "balance", Env::Test)
+            .await
+            .unwrap();
         tokio::spawn(host.run(
-            balance_integration::handlers(),
+            balance_integration::balance_handlers(),
             "balance",
             Env::Test,
             CancellationToken::new(),
         ));
         let run = world.run("example", TEMPLATE).await;
         assert_eq!(run.status, RunStatus::Succeeded);
-        assert_eq!(run.export()["blocks"]["price"]["state"], json!({"service": 1005, "price": 2.5}));
+        assert_eq!(run.to_export_json()["blocks"]["price"]["state"], json!({"service": 1005, "price": 2.5}));
         let run = world.run("example", &TEMPLATE.replace("2.5", "-1")).await;
         assert_eq!(run.status, RunStatus::Failed);
         assert_eq!(run.blocks[1].error.as_ref().unwrap().args["field"], "price");

@@ -1,24 +1,24 @@
 //! Hazard: a block that has gone from a template is deleted too early, never, or by force; and a failure that takes more
 //! with it than what depends on it.
 
-use configurator::Refused;
+use configurator::ConfiguratorError;
 use configurator::run::RunStatus;
-use store::testing::run;
+use store::testing::run_test;
 use uuid::Uuid;
 
-use super::harness::{World, given, statuses, template};
+use super::harness::{ConfiguratorHarness, run_request, statuses, template};
 
 #[test]
 fn blocks_that_have_gone_are_deleted_after_what_used_them() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        let _integration = world.integrate();
+        let _integration = world.spawn_integration();
         let chain = template(&[("a", &[], ""), ("b", &["a"], ""), ("c", &["b"], ""), ("d", &[], "")]);
         assert_eq!(world.run("t", &chain).await.status, RunStatus::Succeeded);
         assert_eq!(world.came().len(), 4);
         let last = template(&[("d", &[], "")]);
-        let forecast = world.configurator.forecast(given("t", &last)).await.unwrap();
+        let forecast = world.configurator.forecast_run(run_request("t", &last)).await.unwrap();
         let mut foreseen: Vec<String> =
             forecast.iter().map(|block| format!("{} {}", block.action.unwrap().name(), block.name)).collect();
         let done = world.run("t", &last).await;
@@ -37,10 +37,10 @@ fn blocks_that_have_gone_are_deleted_after_what_used_them() {
 
 #[test]
 fn a_block_that_is_not_deleted_is_orphaned_and_comes_back_as_an_update() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        let _integration = world.integrate();
+        let _integration = world.spawn_integration();
         let both = template(&[("a", &[], "refuse_delete: true"), ("b", &["a"], "")]);
         world.run("t", &both).await;
         world.came();
@@ -60,10 +60,10 @@ fn a_block_that_is_not_deleted_is_orphaned_and_comes_back_as_an_update() {
 
 #[test]
 fn a_failed_block_takes_its_dependants_along_and_the_run_is_resumed_from_it() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        let integration = world.integrate();
+        let integration = world.spawn_integration();
         let failing = template(&[
             ("a", &[], ""),
             ("b", &["a"], "fail: OWN"),
@@ -81,61 +81,66 @@ fn a_failed_block_takes_its_dependants_along_and_the_run_is_resumed_from_it() {
         // The integration is mended meanwhile.
         integration.abort();
         let _ = integration.await;
-        let mended = super::sdk::Mended::start(&world, "q");
-        world.configurator.resume(run.run_id).await.unwrap();
-        let run = world.ended(run.run_id).await;
+        let mended = super::sdk::MendedIntegration::start(&world, "q");
+        world.configurator.resume_run(run.run_id).await.unwrap();
+        let run = world.wait_for_end(run.run_id).await;
         assert_eq!(run.status, RunStatus::Succeeded);
         assert_eq!(
-            mended.came(),
+            mended.calls(),
             ["create b", "create c", "create d"],
             "what had succeeded is not sent again"
         );
         assert_eq!(run.blocks[1].attempts, 2);
-        let again = world.configurator.resume(run.run_id).await;
-        assert!(matches!(again, Err(Refused::Status("succeeded"))), "{again:?}");
+        let again = world.configurator.resume_run(run.run_id).await;
+        assert!(matches!(again, Err(ConfiguratorError::Status("succeeded"))), "{again:?}");
     });
 }
 
 #[test]
 fn one_run_of_an_instance_at_a_time_and_a_cancelled_one_stores_what_still_comes() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        let _integration = world.integrate();
+        let _integration = world.spawn_integration();
         let waiting = template(&[("a", &[], "wait: true"), ("b", &["a"], "")]);
-        let run_id = world.begin("t", &waiting).await.unwrap();
-        let second = world.begin("t", &waiting).await;
-        assert!(matches!(second, Err(Refused::Running(running)) if running == run_id), "{second:?}");
+        let run_id = world.begin_run("t", &waiting).await.unwrap();
+        let second = world.begin_run("t", &waiting).await;
+        assert!(
+            matches!(second, Err(ConfiguratorError::Running(running)) if running == run_id),
+            "{second:?}"
+        );
         world
-            .until("the block is in work", async || world.begun.load(std::sync::atomic::Ordering::SeqCst) > 0)
+            .wait_until("the block is in work", async || {
+                world.begun.load(std::sync::atomic::Ordering::SeqCst) > 0
+            })
             .await;
-        let cancelled = world.configurator.cancel(run_id).await.unwrap();
+        let cancelled = world.configurator.cancel_run(run_id).await.unwrap();
         assert_eq!(statuses(&cancelled), ["a sent", "b skipped"]);
-        world.configurator.cancel(run_id).await.unwrap();
+        world.configurator.cancel_run(run_id).await.unwrap();
         world.go_on.add_permits(1);
         let answered = async || {
-            let run = world.configurator.show(run_id).await.unwrap();
+            let run = world.configurator.get_run(run_id).await.unwrap();
             statuses(&run)[0] == "a succeeded"
         };
-        world.until("the late answer is shown", answered).await;
+        world.wait_until("the late answer is shown", answered).await;
         world.came();
         world.go_on.add_permits(10);
         assert_eq!(world.run("t", &waiting).await.status, RunStatus::Succeeded);
         assert_eq!(world.came(), ["update a", "create b"]);
-        let superseded = world.configurator.resume(run_id).await;
-        assert!(matches!(superseded, Err(Refused::Superseded(_))), "{superseded:?}");
+        let superseded = world.configurator.resume_run(run_id).await;
+        assert!(matches!(superseded, Err(ConfiguratorError::Superseded(_))), "{superseded:?}");
     });
 }
 
 #[test]
 fn a_run_without_blocks_ends_and_is_the_one_run_of_its_request() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
         let (empty, request) = ("type: module\nname: global\nblocks: []\n", Uuid::from_u128(7));
-        let first = world.configurator.begin_once(given("t", empty), request).await.unwrap();
-        assert_eq!(world.ended(first).await.status, RunStatus::Succeeded);
-        assert_eq!(world.configurator.begin_once(given("t", empty), request).await.unwrap(), first);
-        assert_ne!(world.configurator.begin(given("t", empty)).await.unwrap(), first);
+        let first = world.configurator.begin_run_once(run_request("t", empty), request).await.unwrap();
+        assert_eq!(world.wait_for_end(first).await.status, RunStatus::Succeeded);
+        assert_eq!(world.configurator.begin_run_once(run_request("t", empty), request).await.unwrap(), first);
+        assert_ne!(world.configurator.begin_run(run_request("t", empty)).await.unwrap(), first);
     });
 }

@@ -6,23 +6,26 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use configurator::run::{RUNS_CHANNEL, RunStatus, RunView};
-use configurator::sdk::{Action, Handler, Handlers, Host, Request, TaskError, Terms};
+use configurator::sdk::{
+    BlockAction, BlockRequest, IntegrationError, IntegrationHandler, IntegrationHandlers, IntegrationOptions,
+    IntegrationWorker,
+};
 use configurator::template::Env;
-use configurator::{Configurator, Given, Refused, Settings};
-use queue::fifo::{CHANNEL, FifoEngine, PostgresFifo, SendInTx};
+use configurator::{Configurator, ConfiguratorError, ConfiguratorSettings, RunRequest};
+use queue::fifo::{FIFO_CHANNEL, FifoEngine, FifoTxSender, PgFifo};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
-use store::{Notifications, PgPool};
+use store::{PgNotificationHub, PgPool};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub struct World {
+pub struct ConfiguratorHarness {
     pub configurator: Configurator,
     pub engine: Arc<dyn FifoEngine>,
-    pub calls: Arc<Mutex<Vec<Call>>>,
+    pub calls: Arc<Mutex<Vec<HandlerCall>>>,
     /// Blocks with `wait: true` are let go one for each permit.
     pub go_on: Arc<Semaphore>,
     pub begun: Arc<AtomicUsize>,
@@ -30,8 +33,8 @@ pub struct World {
 
 /// One call of the handler.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Call {
-    pub action: Action,
+pub struct HandlerCall {
+    pub action: BlockAction,
     pub name: String,
     pub value: Json,
     pub state: Map<String, Json>,
@@ -39,7 +42,7 @@ pub struct Call {
 }
 
 #[derive(Deserialize)]
-pub struct Wish {
+pub struct ScriptedParams {
     name: String,
     #[serde(default)]
     value: Json,
@@ -53,47 +56,48 @@ pub struct Wish {
 }
 
 #[derive(Clone)]
-struct Obedient {
-    calls: Arc<Mutex<Vec<Call>>>,
+struct ScriptedHandler {
+    calls: Arc<Mutex<Vec<HandlerCall>>>,
     go_on: Arc<Semaphore>,
     begun: Arc<AtomicUsize>,
 }
 
-impl Handler for Obedient {
+impl IntegrationHandler for ScriptedHandler {
     const TASK_TYPE: &'static str = "do";
-    type Params = Wish;
+    type Params = ScriptedParams;
     type State = Json;
 
-    async fn handle(&self, request: Request<Wish>) -> Result<Json, TaskError> {
-        let Request { params: wish, action, state, block_id, .. } = request;
+    async fn handle(&self, request: BlockRequest<ScriptedParams>) -> Result<Json, IntegrationError> {
+        let BlockRequest { params: wish, action, state, block_id, .. } = request;
         self.begun.fetch_add(1, Ordering::SeqCst);
         if wish.wait {
             self.go_on.acquire().await.unwrap().forget();
         }
-        let call = Call { action, name: wish.name.clone(), value: wish.value.clone(), state, block_id };
+        let call =
+            HandlerCall { action, name: wish.name.clone(), value: wish.value.clone(), state, block_id };
         self.calls.lock().unwrap().push(call);
         match wish.fail {
-            Some(code) => Err(TaskError::permanent(code, json!({"name": wish.name}))),
-            None if action == Action::Delete && wish.refuse_delete => {
-                Err(TaskError::permanent("VALIDATION_ERROR", json!({"action": "delete"})))
+            Some(code) => Err(IntegrationError::permanent(code, json!({"name": wish.name}))),
+            None if action == BlockAction::Delete && wish.refuse_delete => {
+                Err(IntegrationError::permanent("VALIDATION_ERROR", json!({"action": "delete"})))
             }
             None => Ok(json!({"id": format!("id of {}", wish.name), "value": wish.value})),
         }
     }
 }
 
-impl World {
+impl ConfiguratorHarness {
     pub async fn fresh() -> Self {
-        Self::on(store::testing::control_database().await, Duration::from_secs(300)).await
+        Self::on(store::testing::create_control_database().await, Duration::from_secs(300)).await
     }
 
     pub async fn on(pool: PgPool, block_timeout: Duration) -> Self {
-        let (notifications, _) = Notifications::start(pool.clone(), vec![CHANNEL, RUNS_CHANNEL]);
-        let engine = Arc::new(PostgresFifo::new(pool.clone(), notifications.clone()));
+        let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![FIFO_CHANNEL, RUNS_CHANNEL]);
+        let engine = Arc::new(PgFifo::new(pool.clone(), notifications.clone()));
         for queue in ["configshop", "q"] {
-            configurator::queues::ensure(engine.as_ref(), queue, Env::Test).await.unwrap();
+            configurator::queues::ensure_integration_queue(engine.as_ref(), queue, Env::Test).await.unwrap();
         }
-        let settings = Settings {
+        let settings = ConfiguratorSettings {
             block_timeout,
             answers: "configshop".to_owned(),
             retention: Duration::from_secs(86_400),
@@ -103,7 +107,7 @@ impl World {
             notifications,
             settings,
             engines: HashMap::from([(Env::Test, engine.clone() as Arc<dyn FifoEngine>)]),
-            senders: HashMap::from([(Env::Test, engine.clone() as Arc<dyn SendInTx>)]),
+            senders: HashMap::from([(Env::Test, engine.clone() as Arc<dyn FifoTxSender>)]),
             environments: Default::default(),
         };
         let (calls, go_on, begun) = (Arc::default(), Arc::new(Semaphore::new(0)), Arc::default());
@@ -117,26 +121,29 @@ impl World {
     }
 
     /// The integration, until its task is aborted.
-    pub fn integrate(&self) -> tokio::task::JoinHandle<()> {
+    pub fn spawn_integration(&self) -> tokio::task::JoinHandle<()> {
         let (calls, go_on, begun) = (self.calls.clone(), self.go_on.clone(), self.begun.clone());
-        let handlers = Handlers::default().with(Obedient { calls, go_on, begun });
-        let terms = Terms { visibility: Duration::from_secs(10), ..Terms::default() };
-        let host = Host::new(self.engine.clone()).working(terms);
+        let handlers = IntegrationHandlers::default().with_handler(ScriptedHandler { calls, go_on, begun });
+        let terms = IntegrationOptions {
+            visibility_timeout: Duration::from_secs(10),
+            ..IntegrationOptions::default()
+        };
+        let host = IntegrationWorker::new(self.engine.clone()).with_options(terms);
         tokio::spawn(host.run(handlers, "q", Env::Test, CancellationToken::new()))
     }
 
-    pub async fn begin(&self, name: &str, template: &str) -> Result<i64, Refused> {
-        self.configurator.begin(given(name, template)).await
+    pub async fn begin_run(&self, name: &str, template: &str) -> Result<i64, ConfiguratorError> {
+        self.configurator.begin_run(run_request(name, template)).await
     }
 
     /// Begins a run and waits for its end.
     pub async fn run(&self, name: &str, template: &str) -> RunView {
-        let run_id = self.begin(name, template).await.unwrap();
-        self.ended(run_id).await
+        let run_id = self.begin_run(name, template).await.unwrap();
+        self.wait_for_end(run_id).await
     }
 
-    pub async fn ended(&self, run_id: i64) -> RunView {
-        let run = self.configurator.wait(run_id, PATIENCE).await.unwrap();
+    pub async fn wait_for_end(&self, run_id: i64) -> RunView {
+        let run = self.configurator.wait_for_run(run_id, TEST_TIMEOUT).await.unwrap();
         assert_ne!(run.status, RunStatus::Running, "{run:?}");
         run
     }
@@ -147,8 +154,8 @@ impl World {
         calls.iter().map(|call| format!("{} {}", call.action.name(), call.name)).collect()
     }
 
-    pub async fn until(&self, what: &str, reached: impl AsyncFn() -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, async {
+    pub async fn wait_until(&self, what: &str, reached: impl AsyncFn() -> bool) {
+        let waited = tokio::time::timeout(TEST_TIMEOUT, async {
             while !reached().await {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -157,8 +164,8 @@ impl World {
     }
 }
 
-pub fn given(name: &str, template: &str) -> Given {
-    Given {
+pub fn run_request(name: &str, template: &str) -> RunRequest {
+    RunRequest {
         template_name: name.to_owned(),
         template: Some(template.to_owned()),
         env: Env::Test,

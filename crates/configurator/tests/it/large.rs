@@ -1,16 +1,16 @@
 //! Hazard: a cost that grows with the size of the graph, or a wave of messages that no transaction can hold.
 
 use configurator::run::RunStatus;
-use store::testing::run;
+use store::testing::run_test;
 
-use super::harness::{World, template};
+use super::harness::{ConfiguratorHarness, template};
 
 #[test]
 fn a_fan_wider_than_a_transaction_and_long_chains_end() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        let _integration = world.integrate();
+        let _integration = world.spawn_integration();
         let names: Vec<String> = (0..900).map(|n| format!("b{n}")).collect();
         // One that six hundred wait for, and chains of thirty below some of those.
         let needs: Vec<Vec<&str>> = (0..900)

@@ -3,26 +3,31 @@
 use std::time::Duration;
 
 use configurator::run::RunStatus;
-use queue::fifo::NewMessage;
+use queue::fifo::NewFifoMessage;
 use serde_json::json;
-use store::testing::{control_database, run};
+use store::testing::{create_control_database, run_test};
 
-use super::harness::{World, statuses, template};
+use super::harness::{ConfiguratorHarness, statuses, template};
 
-async fn answer(world: &World, n: u32, body: serde_json::Value) {
-    let queue = world.engine.open("configshop-test.fifo").await.unwrap();
+async fn send_answer(world: &ConfiguratorHarness, n: u32, body: serde_json::Value) {
+    let queue = world.engine.open_queue("configshop-test.fifo").await.unwrap();
     let deduplication = format!("late-{n}");
     let group = format!("late-{n}");
     queue
-        .send(NewMessage { group, deduplication, body: body.to_string(), attributes: Default::default() })
+        .send(NewFifoMessage {
+            group,
+            deduplication_id: deduplication,
+            body: body.to_string(),
+            attributes: Default::default(),
+        })
         .await
         .unwrap();
 }
 
 #[test]
 fn a_block_without_an_answer_fails_and_a_late_success_is_stored() {
-    run(async {
-        let world = World::on(control_database().await, Duration::from_secs(300)).await;
+    run_test(async {
+        let world = ConfiguratorHarness::on(create_control_database().await, Duration::from_secs(300)).await;
         let (_role, _stop) = world.start();
         let slow = template(&[("a", &[], ""), ("b", &["a"], "")])
             .replace("integration: q.do", "integration: q.do, block_timeout: 0.2");
@@ -32,10 +37,10 @@ fn a_block_without_an_answer_fails_and_a_late_success_is_stored() {
         assert_eq!(timed_out.blocks[0].error.as_ref().unwrap().code, "TIMEOUT");
         let number = timed_out.blocks[0].block_id.unwrap();
         // Nobody knows this one, this one says nothing, and this one comes twice.
-        answer(&world, 1, json!({"block_id": 1, "state": {}})).await;
-        answer(&world, 2, json!({"state": {}})).await;
-        answer(&world, 3, json!({"block_id": number, "state": {"id": "late"}})).await;
-        answer(&world, 4, json!({"block_id": number, "state": {"id": "later still"}})).await;
+        send_answer(&world, 1, json!({"block_id": 1, "state": {}})).await;
+        send_answer(&world, 2, json!({"state": {}})).await;
+        send_answer(&world, 3, json!({"block_id": number, "state": {"id": "late"}})).await;
+        send_answer(&world, 4, json!({"block_id": number, "state": {"id": "later still"}})).await;
         let stored = async || {
             let states: Vec<String> = sqlx::query_scalar("SELECT state FROM configurator_stored")
                 .fetch_all(&world.configurator.pool)
@@ -43,11 +48,11 @@ fn a_block_without_an_answer_fails_and_a_late_success_is_stored() {
                 .unwrap();
             states == [r#"{"id":"late"}"#]
         };
-        world.until("the late success is stored", stored).await;
-        let run = world.configurator.show(timed_out.run_id).await.unwrap();
+        world.wait_until("the late success is stored", stored).await;
+        let run = world.configurator.get_run(timed_out.run_id).await.unwrap();
         assert_eq!(statuses(&run), ["a failed", "b skipped"], "what has ended has ended");
         // Whatever was sent and not answered is still in the queue: the integration is given it first.
-        let _integration = world.integrate();
+        let _integration = world.spawn_integration();
         let done = world.run("t", &template(&[("a", &[], ""), ("b", &["a"], "")])).await;
         assert_eq!(done.status, RunStatus::Succeeded);
         let calls = world.calls.lock().unwrap().clone();
@@ -58,7 +63,7 @@ fn a_block_without_an_answer_fails_and_a_late_success_is_stored() {
 }
 
 /// The state of `a` is that of the newest message.
-async fn stored_is_current(world: &World, calls: &[super::harness::Call]) -> bool {
+async fn stored_is_current(world: &ConfiguratorHarness, calls: &[super::harness::HandlerCall]) -> bool {
     let stored: i64 = sqlx::query_scalar("SELECT block_id FROM configurator_stored WHERE name = 'a'")
         .fetch_one(&world.configurator.pool)
         .await

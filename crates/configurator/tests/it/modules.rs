@@ -2,9 +2,9 @@
 
 use configurator::run::RunStatus;
 use serde_json::json;
-use store::testing::run;
+use store::testing::run_test;
 
-use super::harness::{World, given};
+use super::harness::{ConfiguratorHarness, run_request};
 
 const NESTED: &str = "
 type: module
@@ -30,18 +30,18 @@ blocks:
 
 #[test]
 fn values_pass_nested_modules_with_their_types() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        let _integration = world.integrate();
-        let mut given = given("t", NESTED);
+        let _integration = world.spawn_integration();
+        let mut given = run_request("t", NESTED);
         given.general_inputs.insert("x".to_owned(), json!({"k": [true]}));
-        let run_id = world.configurator.begin(given).await.unwrap();
-        let run = world.ended(run_id).await;
+        let run_id = world.configurator.begin_run(given).await.unwrap();
+        let run = world.wait_for_end(run_id).await;
         assert_eq!(run.status, RunStatus::Succeeded, "{run:?}");
         let value = json!({"deep": [{"k": [true]}, 1.5, null]});
         let both = json!({"both": ["id of first", value]});
-        let export = run.export();
+        let export = run.to_export_json();
         assert_eq!(export["blocks"]["outer.inner.leaf"]["state"]["value"], both);
         assert_eq!(export["outputs"]["through"], both);
         assert_eq!(export["outputs"]["text"], format!("got {both}"));

@@ -3,31 +3,34 @@
 
 use std::time::Duration;
 
-use configurator::bury::{Burial, bury};
+use configurator::dead_letters::{BuryMessageOptions, bury_message_by_id};
 use configurator::run::{BlockStatus, RunStatus, RunView};
 use configurator::{answers, protocol};
-use queue::fifo::{FifoError, NewMessage, Outbox, RefusedMessage, SendInTx};
+use queue::fifo::{FifoError, FifoOutbox, FifoTxSender, NewFifoMessage, RefusedMessage};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::sync::Arc;
-use store::testing::{control_database, run};
+use store::testing::{create_control_database, run_test};
 
-use super::harness::{World, template};
+use super::harness::{ConfiguratorHarness, template};
 
-async fn answer(world: &World, n: usize, body: String) {
-    let queue = world.engine.open("configshop-test.fifo").await.unwrap();
+async fn send_answer(world: &ConfiguratorHarness, n: usize, body: String) {
+    let queue = world.engine.open_queue("configshop-test.fifo").await.unwrap();
     let (group, deduplication) = (format!("poison-{n}"), format!("poison-{n}"));
-    queue.send(NewMessage { group, deduplication, body, attributes: Default::default() }).await.unwrap();
+    queue
+        .send(NewFifoMessage { group, deduplication_id: deduplication, body, attributes: Default::default() })
+        .await
+        .unwrap();
 }
 
-async fn sent(world: &World, run_id: i64) -> i64 {
+async fn wait_for_sent_block(world: &ConfiguratorHarness, run_id: i64) -> i64 {
     let found = std::cell::Cell::new(None);
     let sent = async || {
-        let run = world.configurator.show(run_id).await.unwrap();
+        let run = world.configurator.get_run(run_id).await.unwrap();
         found.set(run.blocks[0].block_id.filter(|_| run.blocks[0].status == BlockStatus::Sent));
         found.get().is_some()
     };
-    world.until("the block is sent", sent).await;
+    world.wait_until("the block is sent", sent).await;
     found.get().unwrap()
 }
 
@@ -39,8 +42,8 @@ fn failure(run: &RunView) -> (String, Json) {
 
 #[test]
 fn an_answer_that_cannot_be_read_fails_its_block_at_once_with_the_parsers_words() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
         let deep =
             format!("{{\"block_id\": ID, \"state\": {{\"x\": {}{}}}}}", "[".repeat(200), "]".repeat(200));
@@ -54,10 +57,10 @@ fn an_answer_that_cannot_be_read_fails_its_block_at_once_with_the_parsers_words(
             (r#"{"block_id": ID.0, "state": {}}"#, "block_id", "must be a whole number"),
         ];
         for (n, (body, field, reason)) in cases.into_iter().enumerate() {
-            let run_id = world.begin(&format!("t{n}"), &template(&[("a", &[], "")])).await.unwrap();
-            let number = sent(&world, run_id).await;
-            answer(&world, n, body.replace("ID", &number.to_string())).await;
-            let (code, args) = failure(&world.ended(run_id).await);
+            let run_id = world.begin_run(&format!("t{n}"), &template(&[("a", &[], "")])).await.unwrap();
+            let number = wait_for_sent_block(&world, run_id).await;
+            send_answer(&world, n, body.replace("ID", &number.to_string())).await;
+            let (code, args) = failure(&world.wait_for_end(run_id).await);
             assert_eq!((code.as_str(), &args["field"]), ("VALIDATION_ERROR", &json!(field)), "{body}");
             assert!(args["reason"].as_str().unwrap().contains(reason), "{body}: {args}");
         }
@@ -66,34 +69,34 @@ fn an_answer_that_cannot_be_read_fails_its_block_at_once_with_the_parsers_words(
 
 #[test]
 fn a_message_that_its_queue_refuses_fails_its_block_at_once_with_the_services_words() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
         for (error, code) in [
             (FifoError::TooLarge("Message must be shorter than 1024 bytes.".to_owned()), "TOO_LARGE"),
             (FifoError::Invalid("Invalid characters found".to_owned()), "VALIDATION_ERROR"),
         ] {
-            let run_id = world.begin("t", &template(&[("a", &[], "")])).await.unwrap();
-            let number = sent(&world, run_id).await;
+            let run_id = world.begin_run("t", &template(&[("a", &[], "")])).await.unwrap();
+            let number = wait_for_sent_block(&world, run_id).await;
             let refused = RefusedMessage {
                 queue: "q-test.fifo".to_owned(),
-                deduplication: protocol::deduplication(number),
+                deduplication_id: protocol::deduplication_id(number),
                 error: error.clone(),
             };
             let pool = &world.configurator.pool;
-            assert!(answers::refused(pool, &refused).await.unwrap());
+            assert!(answers::answer_refused_message(pool, &refused).await.unwrap());
             // It may be told twice.
-            assert!(answers::refused(pool, &refused).await.unwrap());
-            let (failed, args) = failure(&world.ended(run_id).await);
+            assert!(answers::answer_refused_message(pool, &refused).await.unwrap());
+            let (failed, args) = failure(&world.wait_for_end(run_id).await);
             assert_eq!(failed, code);
             assert_eq!(args, json!({"queue": "q-test.fifo", "reason": error.to_string()}));
         }
         let other = RefusedMessage {
             queue: "tasks.fifo".to_owned(),
-            deduplication: "task/7".to_owned(),
+            deduplication_id: "task/7".to_owned(),
             error: FifoError::Invalid("x".to_owned()),
         };
-        assert!(!answers::refused(&world.configurator.pool, &other).await.unwrap());
+        assert!(!answers::answer_refused_message(&world.configurator.pool, &other).await.unwrap());
     });
 }
 
@@ -103,8 +106,8 @@ fn hurried() -> String {
 
 #[test]
 fn a_time_out_names_the_blocks_older_message_that_was_not_answered() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
         let first = world.run("t", &hurried()).await;
         let (code, args) = failure(&first);
@@ -120,7 +123,7 @@ fn a_time_out_names_the_blocks_older_message_that_was_not_answered() {
         }
         // Answered late, be it with an error, it is in nobody's way; the next one is.
         let error = json!({"block_id": first, "error": {"code": "OWN"}});
-        answer(&world, 0, error.to_string()).await;
+        send_answer(&world, 0, error.to_string()).await;
         let taken = async || {
             let settled: bool =
                 sqlx::query_scalar("SELECT settled FROM configurator_sends ORDER BY block_id LIMIT 1")
@@ -129,30 +132,31 @@ fn a_time_out_names_the_blocks_older_message_that_was_not_answered() {
                     .unwrap();
             settled
         };
-        world.until("the late answer is taken", taken).await;
+        world.wait_until("the late answer is taken", taken).await;
         let (_, args) = failure(&world.run("t", &hurried()).await);
         assert_eq!(args["older_block_id"], later[0], "{args}");
         // What was answered after them has passed them.
-        let _integration = world.integrate();
+        let _integration = world.spawn_integration();
         assert_eq!(world.run("t", &template(&[("a", &[], "")])).await.status, RunStatus::Succeeded);
     });
 }
 
 #[test]
 fn a_time_out_says_what_the_outbox_knows() {
-    run(async {
-        let mut world = World::on(control_database().await, Duration::from_secs(300)).await;
-        let outbox: Arc<dyn SendInTx> = Arc::new(Outbox { place: "test".to_owned() });
+    run_test(async {
+        let mut world =
+            ConfiguratorHarness::on(create_control_database().await, Duration::from_secs(300)).await;
+        let outbox: Arc<dyn FifoTxSender> = Arc::new(FifoOutbox { engine_name: "test".to_owned() });
         world.configurator.senders = HashMap::from([(configurator::template::Env::Test, outbox)]);
         let (_role, _stop) = world.start();
         let run_id =
-            world.begin("t", &hurried().replace("block_timeout: 0.3", "block_timeout: 2")).await.unwrap();
-        sent(&world, run_id).await;
+            world.begin_run("t", &hurried().replace("block_timeout: 0.3", "block_timeout: 2")).await.unwrap();
+        wait_for_sent_block(&world, run_id).await;
         sqlx::query("UPDATE fifo_outbox SET attempts = 3, last_error = 'there is no queue q-test.fifo'")
             .execute(&world.configurator.pool)
             .await
             .unwrap();
-        let (code, args) = failure(&world.ended(run_id).await);
+        let (code, args) = failure(&world.wait_for_end(run_id).await);
         assert_eq!(
             (code.as_str(), &args["sent"], &args["send_attempts"]),
             ("TIMEOUT", &json!(false), &json!(3))
@@ -166,12 +170,12 @@ fn a_time_out_says_what_the_outbox_knows() {
 
 #[test]
 fn a_queue_that_comes_into_being_by_itself_has_dead_letters() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
         let other = template(&[("a", &[], "")]).replace("q.do", "other.do");
-        let run_id = world.begin("t", &other).await.unwrap();
-        sent(&world, run_id).await;
+        let run_id = world.begin_run("t", &other).await.unwrap();
+        wait_for_sent_block(&world, run_id).await;
         let terms: (String, i32) = sqlx::query_as(
             "SELECT d.name, q.max_receives FROM fifo_queues q JOIN fifo_queues d ON d.queue_id = q.dead_letters
              WHERE q.name = 'other-test.fifo'",
@@ -185,35 +189,35 @@ fn a_queue_that_comes_into_being_by_itself_has_dead_letters() {
 
 #[test]
 fn a_message_that_kills_its_integration_is_buried_by_hand_and_its_block_answered() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        let run_id = world.begin("t", &template(&[("a", &[], "")])).await.unwrap();
-        let number = sent(&world, run_id).await;
-        let other = world.begin("other", &template(&[("b", &[], "")])).await.unwrap();
-        sent(&world, other).await;
+        let run_id = world.begin_run("t", &template(&[("a", &[], "")])).await.unwrap();
+        let number = wait_for_sent_block(&world, run_id).await;
+        let other = world.begin_run("other", &template(&[("b", &[], "")])).await.unwrap();
+        wait_for_sent_block(&world, other).await;
         // An integration that died with it in hand.
-        let queue = world.engine.open("q-test.fifo").await.unwrap();
+        let queue = world.engine.open_queue("q-test.fifo").await.unwrap();
         queue.receive(10, Duration::from_secs(5), Some(Duration::from_secs(2))).await.unwrap();
-        let burial = Burial {
+        let burial = BuryMessageOptions {
             queue: "q".to_owned(),
             env: configurator::template::Env::Test,
-            answers: "configshop".to_owned(),
+            answer_queue: "configshop".to_owned(),
             block_id: number,
-            within: Duration::from_millis(100),
+            search_timeout: Duration::from_millis(100),
         };
-        let looked = bury(world.engine.clone(), &burial).await.unwrap();
+        let looked = bury_message_by_id(world.engine.clone(), &burial).await.unwrap();
         assert_eq!(looked, None, "it is still in hand");
-        let burial = Burial { within: Duration::from_secs(30), ..burial };
-        assert_eq!(bury(world.engine.clone(), &burial).await.unwrap(), Some(1));
-        let (code, args) = failure(&world.ended(run_id).await);
+        let burial = BuryMessageOptions { search_timeout: Duration::from_secs(30), ..burial };
+        assert_eq!(bury_message_by_id(world.engine.clone(), &burial).await.unwrap(), Some(1));
+        let (code, args) = failure(&world.wait_for_end(run_id).await);
         assert_eq!(code, "INTERNAL_ERROR");
         assert!(args["reason"].as_str().unwrap().starts_with("buried by hand"), "{args}");
-        let dead = world.engine.open("q-test-dead.fifo").await.unwrap();
+        let dead = world.engine.open_queue("q-test-dead.fifo").await.unwrap();
         let letters = dead.receive(10, Duration::from_secs(5), None).await.unwrap();
         assert!(letters.len() == 1 && letters[0].body.contains(&number.to_string()), "{letters:?}");
         // The others are where they were.
-        let _integration = world.integrate();
-        assert_eq!(world.ended(other).await.status, RunStatus::Succeeded);
+        let _integration = world.spawn_integration();
+        assert_eq!(world.wait_for_end(other).await.status, RunStatus::Succeeded);
     });
 }

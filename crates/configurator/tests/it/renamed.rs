@@ -1,10 +1,10 @@
 //! Hazard: a block that has another name and is about the same thing. Its integration creates what is there, and then deletes it.
 
-use configurator::Refused;
+use configurator::ConfiguratorError;
 use configurator::run::RunStatus;
-use store::testing::run;
+use store::testing::run_test;
 
-use super::harness::{Call, World, given};
+use super::harness::{ConfiguratorHarness, HandlerCall, run_request};
 
 /// A template of blocks, each `(name, args, more)`.
 fn blocks(blocks: &[(&str, &str, &str)]) -> String {
@@ -17,16 +17,16 @@ fn blocks(blocks: &[(&str, &str, &str)]) -> String {
     text
 }
 
-struct Stage {
-    world: World,
+struct RenameHarness {
+    world: ConfiguratorHarness,
     _role: (tokio::task::JoinSet<()>, tokio_util::sync::CancellationToken),
     _integration: tokio::task::JoinHandle<()>,
 }
 
-impl Stage {
-    async fn set() -> Self {
-        let world = World::fresh().await;
-        let (_role, _integration) = (world.start(), world.integrate());
+impl RenameHarness {
+    async fn start() -> Self {
+        let world = ConfiguratorHarness::fresh().await;
+        let (_role, _integration) = (world.start(), world.spawn_integration());
         Self { world, _role, _integration }
     }
 
@@ -39,7 +39,7 @@ impl Stage {
             .collect()
     }
 
-    async fn calls(&self, template: &str) -> Vec<Call> {
+    async fn calls(&self, template: &str) -> Vec<HandlerCall> {
         let run = self.world.run("t", template).await;
         assert_eq!(run.status, RunStatus::Succeeded, "{run:?}");
         std::mem::take(&mut *self.world.calls.lock().unwrap())
@@ -48,8 +48,8 @@ impl Stage {
 
 #[test]
 fn of_a_renamed_block_the_old_one_is_deleted_before_the_new_one_is_created() {
-    run(async {
-        let stage = Stage::set().await;
+    run_test(async {
+        let stage = RenameHarness::start().await;
         stage.came(&blocks(&[("a", "name: key", "")])).await;
         let came = stage.came(&blocks(&[("b", "name: key", "")])).await;
         assert_eq!(came, ["delete key", "create key"]);
@@ -61,8 +61,8 @@ fn of_a_renamed_block_the_old_one_is_deleted_before_the_new_one_is_created() {
 
 #[test]
 fn what_uses_a_renamed_block_is_updated_afterwards() {
-    run(async {
-        let stage = Stage::set().await;
+    run_test(async {
+        let stage = RenameHarness::start().await;
         let user = |of: &str| (format!("name: user, value: ${of}.id"), format!("inputs: [{of}.id]"));
         let (args, inputs) = user("a");
         stage.came(&blocks(&[("a", "name: key", ""), ("u", &args, &inputs)])).await;
@@ -78,8 +78,8 @@ fn what_uses_a_renamed_block_is_updated_afterwards() {
 
 #[test]
 fn of_two_blocks_about_the_same_thing_the_one_that_stays_makes_it_anew() {
-    run(async {
-        let stage = Stage::set().await;
+    run_test(async {
+        let stage = RenameHarness::start().await;
         let both = [("a", "name: key", "cache: true"), ("b", "name: key", "cache: true")];
         stage.came(&blocks(&both)).await;
         let came = stage.came(&blocks(&both[..1])).await;
@@ -89,15 +89,15 @@ fn of_two_blocks_about_the_same_thing_the_one_that_stays_makes_it_anew() {
 
 #[test]
 fn a_block_that_says_what_it_was_called_is_updated() {
-    run(async {
-        let stage = Stage::set().await;
+    run_test(async {
+        let stage = RenameHarness::start().await;
         let user = "name: user, value: $a.id";
         stage.came(&blocks(&[("a", "name: key", ""), ("u", user, "inputs: [a.id]")])).await;
         let renamed = blocks(&[
             ("b", "name: key, value: 2", "renamed_from: a"),
             ("u", &user.replace("$a", "$b"), "inputs: [b.id]"),
         ]);
-        let forecast = stage.world.configurator.forecast(given("t", &renamed)).await.unwrap();
+        let forecast = stage.world.configurator.forecast_run(run_request("t", &renamed)).await.unwrap();
         assert!(forecast.iter().all(|block| block.action.unwrap().name() == "update"), "{forecast:?}");
         let calls = stage.calls(&renamed).await;
         let first = &calls[0];
@@ -115,8 +115,8 @@ fn a_block_that_says_what_it_was_called_is_updated() {
 
 #[test]
 fn a_module_may_say_what_it_was_called_and_a_block_where_it_was() {
-    run(async {
-        let stage = Stage::set().await;
+    run_test(async {
+        let stage = RenameHarness::start().await;
         let module = |name: &str, more: &str, block: &str| {
             format!(
                 "type: module\nname: global\nblocks:\n  - {{name: {name}, type: module, {more}, blocks: [\n      \
@@ -135,8 +135,8 @@ fn a_module_may_say_what_it_was_called_and_a_block_where_it_was() {
 
 #[test]
 fn an_answer_to_a_message_under_the_former_name_brings_nothing_back() {
-    run(async {
-        let stage = Stage::set().await;
+    run_test(async {
+        let stage = RenameHarness::start().await;
         let created = stage.calls(&blocks(&[("a", "name: key", "")])).await[0].block_id;
         let renamed = blocks(&[("b", "name: key", "renamed_from: a")]);
         stage.came(&renamed).await;
@@ -152,8 +152,8 @@ fn an_answer_to_a_message_under_the_former_name_brings_nothing_back() {
 
 #[test]
 fn what_a_block_cannot_have_been_called_is_refused() {
-    run(async {
-        let stage = Stage::set().await;
+    run_test(async {
+        let stage = RenameHarness::start().await;
         for (more, reason) in [
             ("renamed_from: a", "there is still a block"),
             ("renamed_from: 5", "is the name that the block had"),
@@ -161,8 +161,8 @@ fn what_a_block_cannot_have_been_called_is_refused() {
             ("renamed_from: [x, x]", "says the same"),
         ] {
             let template = blocks(&[("a", "name: key", ""), ("b", "name: other", more)]);
-            match stage.world.begin("t", &template).await {
-                Err(Refused::Template(faults)) => {
+            match stage.world.begin_run("t", &template).await {
+                Err(ConfiguratorError::Template(faults)) => {
                     assert_eq!((faults[0].block.as_str(), faults[0].line), ("b", 5), "{more}");
                     assert!(faults[0].reason.contains(reason), "{more}: {}", faults[0].reason);
                 }

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use configurator::run::RunStatus;
-use store::testing::run;
+use store::testing::run_test;
 
-use super::harness::{World, template};
+use super::harness::{ConfiguratorHarness, template};
 
 /// The role is torn down in the middle again and again; a new one goes on.
 #[test]
 fn a_run_goes_on_whenever_its_driver_dies() {
-    run(async {
-        let world = World::fresh().await;
-        let _integration = world.integrate();
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
+        let _integration = world.spawn_integration();
         let names: Vec<String> = (0..60).map(|n| format!("b{n}")).collect();
         // Six chains of ten.
         let blocks: Vec<(&str, Vec<&str>)> = (0..60)
@@ -20,12 +20,15 @@ fn a_run_goes_on_whenever_its_driver_dies() {
             .collect();
         let blocks: Vec<(&str, &[&str], &str)> =
             blocks.iter().map(|(name, needs)| (*name, needs.as_slice(), "")).collect();
-        let run_id = world.begin("t", &template(&blocks)).await.unwrap();
+        let run_id = world.begin_run("t", &template(&blocks)).await.unwrap();
         let mut deaths = 0;
         loop {
             let (mut role, _stop) = world.start();
-            let ended =
-                world.configurator.wait(run_id, Duration::from_millis(30 + 7 * deaths)).await.unwrap();
+            let ended = world
+                .configurator
+                .wait_for_run(run_id, Duration::from_millis(30 + 7 * deaths))
+                .await
+                .unwrap();
             // Dropped wherever they are.
             role.abort_all();
             while role.join_next().await.is_some() {}
@@ -47,11 +50,11 @@ fn a_run_goes_on_whenever_its_driver_dies() {
 /// Two drivers at once: nothing is done twice.
 #[test]
 fn two_drivers_do_not_double_anything() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_one, _stop) = world.start();
         let (_other, _stop_too) = world.start();
-        let _integration = world.integrate();
+        let _integration = world.spawn_integration();
         let text = template(&[("a", &[], ""), ("b", &["a"], ""), ("c", &["a"], "")]);
         for n in 0..5 {
             assert_eq!(world.run(&format!("t{n}"), &text).await.status, RunStatus::Succeeded);
@@ -73,23 +76,23 @@ fn chains() -> String {
 /// Connections are cut in the middle of steps: what was changed in memory and not committed is forgotten.
 #[test]
 fn a_run_goes_on_whenever_its_transactions_are_cut() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        let _integration = world.integrate();
+        let _integration = world.spawn_integration();
         let (mut cuts, mut runs) = (0, 0);
         while cuts < 10 {
             assert!(runs < 50, "only {cuts} cuts");
-            let run_id = world.begin(&format!("t{runs}"), &chains()).await.unwrap();
+            let run_id = world.begin_run(&format!("t{runs}"), &chains()).await.unwrap();
             runs += 1;
             // On a slow machine every step would be met, and none would ever be done.
             let (mut left, mut ended) = (CUTS_OF_A_RUN, false);
             while !ended && left > 0 {
                 let cut: i64 = sqlx::query_scalar(CUT).fetch_one(&world.configurator.pool).await.unwrap();
                 (cuts, left) = (cuts + cut, left - cut);
-                ended = world.configurator.show(run_id).await.unwrap().status != RunStatus::Running;
+                ended = world.configurator.get_run(run_id).await.unwrap().status != RunStatus::Running;
             }
-            assert_eq!(world.ended(run_id).await.status, RunStatus::Succeeded);
+            assert_eq!(world.wait_for_end(run_id).await.status, RunStatus::Succeeded);
         }
         let mut came = std::mem::take(&mut *world.calls.lock().unwrap());
         assert_eq!(came.len(), 60 * runs, "each once, after {cuts} cuts");

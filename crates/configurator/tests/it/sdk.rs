@@ -4,60 +4,63 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use configurator::sdk::{Env, Handler, Handlers, Host, Request, TaskError, Terms};
-use queue::fifo::{FifoQueue, NewMessage};
+use configurator::sdk::{
+    BlockRequest, Env, IntegrationError, IntegrationHandler, IntegrationHandlers, IntegrationOptions,
+    IntegrationWorker,
+};
+use queue::fifo::{FifoQueue, NewFifoMessage};
 use serde_json::{Map, Value as Json, json};
 use store::testing::run_counting_panics;
 use tokio_util::sync::CancellationToken;
 
-use super::harness::{PATIENCE, World};
+use super::harness::{ConfiguratorHarness, TEST_TIMEOUT};
 
 /// Succeeds whatever blocks say.
-pub struct Mended(Arc<Mutex<Vec<String>>>);
+pub struct MendedIntegration(Arc<Mutex<Vec<String>>>);
 
-struct Handling(Arc<Mutex<Vec<String>>>);
+struct RecordingHandler(Arc<Mutex<Vec<String>>>);
 
-impl Handler for Handling {
+impl IntegrationHandler for RecordingHandler {
     const TASK_TYPE: &'static str = "do";
     type Params = Map<String, Json>;
     type State = Json;
 
-    async fn handle(&self, request: Request<Self::Params>) -> Result<Json, TaskError> {
+    async fn handle(&self, request: BlockRequest<Self::Params>) -> Result<Json, IntegrationError> {
         let name = request.params["name"].as_str().unwrap().to_owned();
         self.0.lock().unwrap().push(format!("{} {name}", request.action.name()));
         Ok(json!({"id": name, "value": 1}))
     }
 }
 
-impl Mended {
-    pub fn start(world: &World, queue: &'static str) -> Self {
+impl MendedIntegration {
+    pub fn start(world: &ConfiguratorHarness, queue: &'static str) -> Self {
         let calls: Arc<Mutex<Vec<String>>> = Arc::default();
-        let handlers = Handlers::default().with(Handling(calls.clone()));
-        let host = Host::new(world.engine.clone());
+        let handlers = IntegrationHandlers::default().with_handler(RecordingHandler(calls.clone()));
+        let host = IntegrationWorker::new(world.engine.clone());
         tokio::spawn(host.run(handlers, queue, Env::Test, CancellationToken::new()));
         Self(calls)
     }
 
-    pub fn came(&self) -> Vec<String> {
+    pub fn calls(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
 
 #[derive(Clone, Default)]
-struct Moody {
+struct MoodyHandler {
     calls: Arc<AtomicUsize>,
 }
 
-impl Handler for Moody {
+impl IntegrationHandler for MoodyHandler {
     const TASK_TYPE: &'static str = "mood";
     type Params = Map<String, Json>;
     type State = Json;
 
-    async fn handle(&self, request: Request<Self::Params>) -> Result<Json, TaskError> {
+    async fn handle(&self, request: BlockRequest<Self::Params>) -> Result<Json, IntegrationError> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         match request.params.get("mood").and_then(Json::as_str) {
             Some("panic") => panic!("on purpose"),
-            Some("temporary") if call == 0 => Err(TaskError::Temporary("not yet".to_owned())),
+            Some("temporary") if call == 0 => Err(IntegrationError::Temporary("not yet".to_owned())),
             Some("large") => Ok(json!({"x": "x".repeat(2 << 20)})),
             Some("list") => Ok(json!([1])),
             _ => {
@@ -68,14 +71,19 @@ impl Handler for Moody {
     }
 }
 
-async fn ask(queue: &Arc<dyn FifoQueue>, n: usize, body: &str) {
+async fn send_task(queue: &Arc<dyn FifoQueue>, n: usize, body: &str) {
     let (group, deduplication) = (format!("g{n}"), format!("d{n}"));
-    let new = NewMessage { group, deduplication, body: body.to_owned(), attributes: Default::default() };
+    let new = NewFifoMessage {
+        group,
+        deduplication_id: deduplication,
+        body: body.to_owned(),
+        attributes: Default::default(),
+    };
     queue.send(new).await.unwrap();
 }
 
 /// What is answered to a body; `None` if nothing is.
-async fn answer(answers: &Arc<dyn FifoQueue>, wait: Duration) -> Option<Json> {
+async fn receive_answer(answers: &Arc<dyn FifoQueue>, wait: Duration) -> Option<Json> {
     let received = answers.receive(1, wait, None).await.unwrap().pop()?;
     answers.delete(&received.receipt).await.unwrap();
     assert_eq!(received.attributes["JobName"], "integration");
@@ -85,14 +93,15 @@ async fn answer(answers: &Arc<dyn FifoQueue>, wait: Duration) -> Option<Json> {
 #[test]
 fn whatever_comes_is_answered_or_a_dead_letter() {
     let panics = run_counting_panics(async {
-        let world = World::fresh().await;
-        let moody = Moody::default();
-        let handlers = Handlers::default().with(moody.clone());
-        let terms = Terms { again: Duration::from_millis(50), ..Terms::default() };
-        let host = Host::new(world.engine.clone()).working(terms);
+        let world = ConfiguratorHarness::fresh().await;
+        let moody = MoodyHandler::default();
+        let handlers = IntegrationHandlers::default().with_handler(moody.clone());
+        let terms =
+            IntegrationOptions { retry_delay: Duration::from_millis(50), ..IntegrationOptions::default() };
+        let host = IntegrationWorker::new(world.engine.clone()).with_options(terms);
         let integration = tokio::spawn(host.run(handlers, "q", Env::Test, CancellationToken::new()));
-        let queue = world.engine.open("q-test.fifo").await.unwrap();
-        let answers = world.engine.open("configshop-test.fifo").await.unwrap();
+        let queue = world.engine.open_queue("q-test.fifo").await.unwrap();
+        let answers = world.engine.open_queue("configshop-test.fifo").await.unwrap();
         let task = |mood: &str| json!({"block_id": 7, "task_type": "mood", "action": "create", "params": {"mood": mood}});
         let cases = [
             (task("temporary").to_string(), None),
@@ -111,22 +120,22 @@ fn whatever_comes_is_answered_or_a_dead_letter() {
             (task("large").to_string().replace('7', "13"), Some("TOO_LARGE")),
         ];
         for (n, (body, code)) in cases.iter().enumerate() {
-            ask(&queue, n, body).await;
-            let answer = answer(&answers, Duration::from_secs(15)).await.expect("an answer");
+            send_task(&queue, n, body).await;
+            let answer = receive_answer(&answers, Duration::from_secs(15)).await.expect("an answer");
             assert_eq!(answer["error"]["code"].as_str(), *code, "{body}: {answer}");
             assert!(answer["block_id"].is_i64());
         }
         assert!(moody.calls.load(Ordering::SeqCst) >= 2, "the temporary one came again");
         // Nothing can be answered to these: they are dead letters, and stand in nobody's way.
         for (n, body) in ["not JSON", "[]", "{}", r#"{"block_id": -1}"#].iter().enumerate() {
-            ask(&queue, 100 + n, body).await;
+            send_task(&queue, 100 + n, body).await;
         }
-        let dead = world.engine.open("q-test-dead.fifo").await.unwrap();
+        let dead = world.engine.open_queue("q-test-dead.fifo").await.unwrap();
         let mut letters = 0;
         while letters < 4 {
-            letters += dead.receive(10, PATIENCE.min(Duration::from_secs(20)), None).await.unwrap().len();
+            letters += dead.receive(10, TEST_TIMEOUT.min(Duration::from_secs(20)), None).await.unwrap().len();
         }
-        assert_eq!(answer(&answers, Duration::from_secs(1)).await, None);
+        assert_eq!(receive_answer(&answers, Duration::from_secs(1)).await, None);
         integration.abort();
     });
     assert_eq!(panics, 1, "the panic on purpose");
@@ -134,33 +143,36 @@ fn whatever_comes_is_answered_or_a_dead_letter() {
 
 #[test]
 fn a_redelivered_task_is_answered_from_memory() {
-    store::testing::run(async {
-        let world = World::fresh().await;
-        let queue = world.engine.open("q-test.fifo").await.unwrap();
-        let answers = world.engine.open("configshop-test.fifo").await.unwrap();
-        ask(&queue, 0, &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string()).await;
+    store::testing::run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
+        let queue = world.engine.open_queue("q-test.fifo").await.unwrap();
+        let answers = world.engine.open_queue("configshop-test.fifo").await.unwrap();
+        send_task(&queue, 0, &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string())
+            .await;
         // Received once and lost by somebody; then carried out, and received again as if the delete had been lost.
-        let memory = Arc::new(configurator::sdk::InPostgres::new(world.configurator.pool.clone()));
-        let moody = Moody::default();
+        let memory = Arc::new(configurator::sdk::PgIntegrationStore::new(world.configurator.pool.clone()));
+        let moody = MoodyHandler::default();
         let start = || {
-            let host = Host::new(world.engine.clone()).remembering(memory.clone());
-            let handlers = Handlers::default().with(moody.clone());
+            let host = IntegrationWorker::new(world.engine.clone()).with_store(memory.clone());
+            let handlers = IntegrationHandlers::default().with_handler(moody.clone());
             tokio::spawn(host.run(handlers, "q", Env::Test, CancellationToken::new()))
         };
         let integration = start();
-        let first = answer(&answers, Duration::from_secs(15)).await.unwrap();
-        ask(&queue, 1, &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string()).await;
-        let other = answer(&answers, Duration::from_secs(15)).await.unwrap();
+        let first = receive_answer(&answers, Duration::from_secs(15)).await.unwrap();
+        send_task(&queue, 1, &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string())
+            .await;
+        let other = receive_answer(&answers, Duration::from_secs(15)).await.unwrap();
         assert_ne!(first["state"], json!({}));
         integration.abort();
         let _ = integration.await;
         // A message that was received before is a redelivery.
-        ask(&queue, 2, &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string()).await;
+        send_task(&queue, 2, &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string())
+            .await;
         let lost = queue.receive(1, Duration::from_secs(15), Some(Duration::from_millis(100))).await.unwrap();
         assert_eq!(lost.len(), 1);
         let calls = moody.calls.load(Ordering::SeqCst);
         let _integration = start();
-        let again = answer(&answers, Duration::from_secs(15)).await.unwrap();
+        let again = receive_answer(&answers, Duration::from_secs(15)).await.unwrap();
         assert_eq!(again, other, "after {first}: what was answered last");
         assert_eq!(moody.calls.load(Ordering::SeqCst), calls, "nothing was carried out");
     });

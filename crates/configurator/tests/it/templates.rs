@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use configurator::template::{Node, parse};
+use configurator::template::{BlockGraphNode, parse_template};
 use proptest::prelude::*;
 
 use super::harness::template;
 
 /// What is wrong, as `block line reason`.
 fn wrong(text: &str) -> Vec<String> {
-    let shown =
-        |fault: configurator::template::Fault| format!("{} {} {}", fault.block, fault.line, fault.reason);
-    parse(text).err().unwrap_or_default().into_iter().map(shown).collect()
+    let shown = |fault: configurator::template::BlockTemplateFault| {
+        format!("{} {} {}", fault.block, fault.line, fault.reason)
+    };
+    parse_template(text).err().unwrap_or_default().into_iter().map(shown).collect()
 }
 
 fn one(body: &str) -> String {
@@ -116,7 +117,7 @@ fn four_times_the_blocks_take_about_four_times_as_long_to_read() {
         let text = template(&blocks);
         least(|| {
             let begun = Instant::now();
-            assert_eq!(parse(&text).unwrap().nodes.len(), count);
+            assert_eq!(parse_template(&text).unwrap().nodes.len(), count);
             begun.elapsed()
         })
     };
@@ -144,7 +145,7 @@ proptest! {
 
     #[test]
     fn no_text_panics(text in "[-a-z$.:{}\\[\\], &*\n\"']{0,200}") {
-        let _ = parse(&text);
+        let _ = parse_template(&text);
     }
 
     /// A graph without cycles is read, and everything comes after what it needs.
@@ -160,10 +161,10 @@ proptest! {
         }
         let blocks: Vec<(&str, &[&str], &str)> =
             names.iter().zip(&needs).map(|(name, needs)| (name.as_str(), needs.as_slice(), "")).collect();
-        let graph = parse(&template(&blocks)).unwrap();
+        let graph = parse_template(&template(&blocks)).unwrap();
         for (place, node) in graph.nodes.iter().enumerate() {
-            prop_assert!(matches!(node, Node::Block(_)));
-            prop_assert_eq!(node.needs().len(), needs[place].len());
+            prop_assert!(matches!(node, BlockGraphNode::Block(_)));
+            prop_assert_eq!(node.dependencies().len(), needs[place].len());
         }
     }
 

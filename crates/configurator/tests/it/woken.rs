@@ -2,22 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use configurator::answers::Answers;
-use configurator::run::{Driver, RunStatus};
-use queue::fifo::{Consumer as _, Message, Verdict};
+use configurator::answers::BlockAnswerWriter;
+use configurator::run::{RunDriver, RunStatus};
+use queue::fifo::{FifoConsumer as _, FifoMessage, MessageOutcome};
 use serde_json::{Value as Json, json};
 use sqlx::postgres::PgPoolOptions;
-use store::testing::run;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 
-use super::harness::{World, template};
+use super::harness::{ConfiguratorHarness, template};
 
 #[test]
 fn a_chain_is_carried_on_by_answers_and_not_by_looking() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        let _integration = world.integrate();
+        let _integration = world.spawn_integration();
         let names: Vec<String> = (0..40).map(|n| format!("b{n}")).collect();
         let needs: Vec<Vec<&str>> =
             (0..40).map(|n| if n == 0 { vec![] } else { vec![names[n - 1].as_str()] }).collect();
@@ -32,7 +32,7 @@ fn a_chain_is_carried_on_by_answers_and_not_by_looking() {
 }
 
 /// The number of the next task, which is taken out of its queue.
-async fn next_task(queue: &dyn queue::fifo::FifoQueue) -> (i64, Message) {
+async fn next_task(queue: &dyn queue::fifo::FifoQueue) -> (i64, FifoMessage) {
     let message = queue.receive(1, Duration::from_secs(20), None).await.unwrap().remove(0);
     queue.delete(&message.receipt).await.unwrap();
     let body: Json = message.body.parse().unwrap();
@@ -42,27 +42,28 @@ async fn next_task(queue: &dyn queue::fifo::FifoQueue) -> (i64, Message) {
 /// Two processes: one drives and receives no answers, the other receives answers and drives nothing.
 #[test]
 fn an_answer_that_one_process_commits_is_acted_upon_by_another_within_100_ms() {
-    run(async {
-        let world = World::fresh().await;
+    run_test(async {
+        let world = ConfiguratorHarness::fresh().await;
         let (configurator, stop) = (&world.configurator, CancellationToken::new());
         let (pool, senders) = (configurator.pool.clone(), configurator.senders.clone());
-        let driver = Driver::new(pool.clone(), senders, Duration::from_secs(300));
+        let driver = RunDriver::new(pool.clone(), senders, Duration::from_secs(300));
         tokio::spawn(driver.run(configurator.notifications.clone(), stop.clone()));
         let options = PgPoolOptions::new().max_connections(2);
-        let answers = Answers::start(options.connect_with((*pool.connect_options()).clone()).await.unwrap());
+        let answers =
+            BlockAnswerWriter::start(options.connect_with((*pool.connect_options()).clone()).await.unwrap());
         let names: Vec<String> = (0..30).map(|n| format!("b{n}")).collect();
         let needs: Vec<Vec<&str>> =
             (0..30).map(|n| if n == 0 { vec![] } else { vec![names[n - 1].as_str()] }).collect();
         let blocks: Vec<(&str, &[&str], &str)> =
             names.iter().zip(&needs).map(|(name, needs)| (name.as_str(), needs.as_slice(), "")).collect();
-        let run_id = world.begin("t", &template(&blocks)).await.unwrap();
-        let queue = world.engine.open("q-test.fifo").await.unwrap();
+        let run_id = world.begin_run("t", &template(&blocks)).await.unwrap();
+        let queue = world.engine.open_queue("q-test.fifo").await.unwrap();
         let (mut number, mut task) = next_task(queue.as_ref()).await;
         let mut took = Vec::new();
         for _ in 1..blocks.len() {
             let body = json!({"block_id": number, "state": {"id": 1, "value": 1}}).to_string();
-            let answer = Message { body, ..task };
-            assert_eq!(answers.consume(&answer).await, Verdict::Done);
+            let answer = FifoMessage { body, ..task };
+            assert_eq!(answers.consume(&answer).await, MessageOutcome::Done);
             let committed = Instant::now();
             (number, task) = next_task(queue.as_ref()).await;
             took.push(committed.elapsed());
@@ -71,6 +72,6 @@ fn an_answer_that_one_process_commits_is_acted_upon_by_another_within_100_ms() {
         // Until the next block's task is received, which is later than the driver's waking. By looking it is a second.
         assert!(took[took.len() / 2] < Duration::from_millis(100), "{took:?}");
         stop.cancel();
-        configurator.cancel(run_id).await.unwrap();
+        configurator.cancel_run(run_id).await.unwrap();
     });
 }

@@ -4,25 +4,25 @@ use reconcile::{Bundle, Diagnostic, Field, Problem};
 use serde_json::Value;
 use tasks::TaskType;
 
-use super::condition::MAX_IN;
-use super::template::Names;
-use super::{ActionConfig, Compiled, Condition, params_check, template};
+use super::condition::MAX_IN_VALUES;
+use super::template::EventTemplateNames;
+use super::{ActionConfig, CompiledActionConfig, TriggerCondition, params_check, template};
 
 /// The schema of the configs' files.
 pub const ACTION_CONFIG_SCHEMA: &str = "/events/action-config-1.yml";
 
 /// Most events that a config waits for.
-const MOST_TRIGGERS: usize = 16;
+const MAX_TRIGGERS: usize = 16;
 /// Longest names of events and keys, and paths of params, in bytes.
-pub(crate) const LONGEST_NAME: usize = 256;
+pub(crate) const MAX_NAME_BYTES: usize = 256;
 /// Largest config, in bytes of JSON.
 pub(crate) const MAX_CONFIG_BYTES: usize = 64 << 10;
 /// Most templates of a config.
 const MAX_TEMPLATES: usize = 1000;
 /// What the patterns of one config may take together, in bytes of their compiled form.
-const MAX_PATTERNS: usize = 1 << 20;
+const MAX_CONFIG_PATTERN_BYTES: usize = 1 << 20;
 /// What those of all configs may take together.
-pub(crate) const MAX_ALL_PATTERNS: usize = 64 << 20;
+pub(crate) const MAX_ALL_PATTERN_BYTES: usize = 64 << 20;
 
 /// Looks at all configs of a bundle; `types` are the types of task there are.
 pub fn check_configs(bundle: &Bundle, types: &[TaskType]) -> Vec<Diagnostic> {
@@ -31,9 +31,9 @@ pub fn check_configs(bundle: &Bundle, types: &[TaskType]) -> Vec<Diagnostic> {
     for document in bundle.documents(ACTION_CONFIG_SCHEMA) {
         match document.parse::<ActionConfig>() {
             Ok(config) => {
-                let problems = problems_beside(&config, types, patterns);
-                patterns += problems.patterns;
-                wrong.extend(problems.wrong.into_iter().map(|problem| document.diagnostic(problem)));
+                let problems = check_config(&config, types, patterns);
+                patterns += problems.pattern_bytes;
+                wrong.extend(problems.problems.into_iter().map(|problem| document.diagnostic(problem)));
             }
             Err(diagnostic) => wrong.push(diagnostic),
         }
@@ -42,103 +42,111 @@ pub fn check_configs(bundle: &Bundle, types: &[TaskType]) -> Vec<Diagnostic> {
 }
 
 /// What is wrong with a config.
-pub fn problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
-    problems_beside(config, types, 0).wrong
+pub fn config_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
+    check_config(config, types, 0).problems
 }
 
 /// What was found in a config.
-pub(crate) struct Checked {
+pub(crate) struct ActionConfigCheck {
     /// What is wrong with it.
-    pub(crate) wrong: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
     /// About what its patterns take, in bytes.
-    patterns: usize,
+    pattern_bytes: usize,
 }
 
-/// What is wrong with a config, where the patterns of others take `others` bytes.
-pub(crate) fn problems_beside(config: &ActionConfig, types: &[TaskType], others: usize) -> Checked {
+/// What is wrong with a config, where the patterns of others take `other_pattern_bytes` bytes.
+pub(crate) fn check_config(
+    config: &ActionConfig,
+    types: &[TaskType],
+    other_pattern_bytes: usize,
+) -> ActionConfigCheck {
     let size = config.to_json().to_string().len();
     if size > MAX_CONFIG_BYTES {
         // Nothing of it is looked at.
         let reason = format!("has {size} bytes as JSON: a config has at most {}", MAX_CONFIG_BYTES);
-        return Checked { wrong: vec![Problem::new("action", reason)], patterns: 0 };
+        return ActionConfigCheck { problems: vec![Problem::new("action", reason)], pattern_bytes: 0 };
     }
     let (mut wrong, mut patterns) = (Vec::new(), 0);
     let mut say = |field: String, reason: String| wrong.push(Problem::new(field.as_str(), reason));
-    if !is_name(&config.name) {
+    if !is_config_name(&config.name) {
         let allowed = "must be a letter or digit, then at most 127 letters, digits and any of _ . -";
         say("name".to_owned(), allowed.to_owned());
     }
     if let Some(author) = &config.author
-        && let Err(reason) = check_word(author)
+        && let Err(reason) = check_identifier(author)
     {
         say("author".to_owned(), reason);
     }
-    if config.on.is_empty() || config.on.len() > MOST_TRIGGERS {
-        say("on".to_owned(), format!("must have 1 to {MOST_TRIGGERS} events"));
+    if config.on.is_empty() || config.on.len() > MAX_TRIGGERS {
+        say("on".to_owned(), format!("must have 1 to {MAX_TRIGGERS} events"));
     }
     for (n, trigger) in config.on.iter().enumerate() {
-        if let Err(reason) = check_word(&trigger.event) {
+        if let Err(reason) = check_identifier(&trigger.event) {
             say(format!("on[{n}].event"), reason);
         }
-        if let Err(reason) = crate::params::check(&trigger.params) {
+        if let Err(reason) = crate::params::check_storable(&trigger.params) {
             say(format!("on[{n}].params"), reason);
         }
-        for path in trigger.params.keys().filter(|path| path.len() > LONGEST_NAME) {
+        for path in trigger.params.keys().filter(|path| path.len() > MAX_NAME_BYTES) {
             let beginning: String = path.chars().take(40).collect();
-            let reason = format!("`{beginning}…`: a path has at most {LONGEST_NAME} bytes");
+            let reason = format!("`{beginning}…`: a path has at most {MAX_NAME_BYTES} bytes");
             say(format!("on[{n}].params"), reason);
         }
     }
-    match Compiled::new(config.clone()) {
+    match CompiledActionConfig::new(config.clone()) {
         Ok(compiled) => {
-            patterns = compiled.patterns;
-            limits(&compiled, others).into_iter().for_each(|(field, reason)| say(field, reason));
+            patterns = compiled.pattern_bytes;
+            limit_problems(&compiled, other_pattern_bytes)
+                .into_iter()
+                .for_each(|(field, reason)| say(field, reason));
         }
         Err((field, reason)) => say(field, reason),
     }
     for (n, path) in config.join.iter().enumerate() {
-        if let Err(reason) = check_word(path) {
+        if let Err(reason) = check_identifier(path) {
             say(format!("join[{n}]"), reason);
         }
     }
-    wrong.extend(action_problems(config, types));
-    Checked { wrong, patterns }
+    wrong.extend(check_action(config, types));
+    ActionConfigCheck { problems: wrong, pattern_bytes: patterns }
 }
 
 /// What its conditions have too much of.
-fn limits(config: &Compiled, others: usize) -> Vec<(String, String)> {
+fn limit_problems(config: &CompiledActionConfig, other_pattern_bytes: usize) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
     for (n, conditions) in config.triggers.iter().enumerate() {
         for (path, condition) in conditions {
-            if let Condition::In(values) = condition
-                && values.len() > MAX_IN
+            if let TriggerCondition::In(values) = condition
+                && values.len() > MAX_IN_VALUES
             {
-                let reason = format!("in: has {} values: at most {MAX_IN} are allowed", values.len());
+                let reason = format!("in: has {} values: at most {MAX_IN_VALUES} are allowed", values.len());
                 wrong.push((format!("on[{n}].params.{path}"), reason));
             }
         }
     }
-    if config.patterns > MAX_PATTERNS {
+    if config.pattern_bytes > MAX_CONFIG_PATTERN_BYTES {
         let reason = format!(
             "its patterns compile to {} KiB: those of a config may have {} KiB (shorter repetitions, fewer classes)",
-            config.patterns >> 10,
-            MAX_PATTERNS >> 10
+            config.pattern_bytes >> 10,
+            MAX_CONFIG_PATTERN_BYTES >> 10
         );
         wrong.push(("on".to_owned(), reason));
-    } else if config.patterns + others > MAX_ALL_PATTERNS {
-        let reason =
-            format!("the patterns of all configs would compile to more than {} MiB", MAX_ALL_PATTERNS >> 20);
+    } else if config.pattern_bytes + other_pattern_bytes > MAX_ALL_PATTERN_BYTES {
+        let reason = format!(
+            "the patterns of all configs would compile to more than {} MiB",
+            MAX_ALL_PATTERN_BYTES >> 20
+        );
         wrong.push(("on".to_owned(), reason));
     }
     wrong
 }
 
-fn action_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
+fn check_action(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
     let (mut wrong, action) = (Vec::new(), &config.action);
     let joined = config.is_join().then(|| config.on.iter().map(|on| on.event.as_str()).collect());
-    let names = Names { joined };
+    let names = EventTemplateNames { join_events: joined };
     if let Some(key) = &action.concurrency_key {
-        if let Err(reason) = template::check(key, &names) {
+        if let Err(reason) = template::check_template(key, &names) {
             wrong.push(Problem::new("action.concurrency_key", reason));
         } else if key.is_empty() || key.contains('\0') {
             wrong.push(Problem::new("action.concurrency_key", "must not be empty or hold a NUL"));
@@ -150,7 +158,7 @@ fn action_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
     if !(-100..=100).contains(&action.priority) {
         wrong.push(Problem::new("action.priority", "must be from -100 to 100"));
     }
-    if let Err(reason) = crate::params::check(&action.params) {
+    if let Err(reason) = crate::params::check_storable(&action.params) {
         wrong.push(Problem::new("action.params", reason));
     }
     let before = wrong.len();
@@ -164,18 +172,23 @@ fn action_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
         Err(reason) => wrong.push(Problem::new("action.task", reason)),
         // What templates give is checked once more when they have given it.
         Ok(known) if wrong.len() == before => {
-            wrong.extend(params_check::problem(known, "action.params", &params));
+            wrong.extend(params_check::find_params_problem(known, "action.params", &params));
         }
         Ok(_) => {}
     }
     wrong
 }
 
-/// How many templates there are in a value; what is wrong with them goes to `wrong`.
-fn check_templates(value: &Value, field: &Field, names: &Names<'_>, wrong: &mut Vec<Problem>) -> usize {
+/// How many templates there are in a value; what is wrong with them goes to `problems`.
+fn check_templates(
+    value: &Value,
+    field: &Field,
+    names: &EventTemplateNames<'_>,
+    wrong: &mut Vec<Problem>,
+) -> usize {
     match value {
         Value::String(text) => {
-            if let Err(reason) = template::check(text, names) {
+            if let Err(reason) = template::check_template(text, names) {
                 wrong.push(Problem { field: field.clone(), reason });
             }
             usize::from(template::is_template(text))
@@ -195,14 +208,14 @@ fn check_templates(value: &Value, field: &Field, names: &Names<'_>, wrong: &mut 
 }
 
 /// What a name of an event, a key or an author must be.
-pub(crate) fn check_word(text: &str) -> Result<(), String> {
-    let plain = !text.is_empty() && text.len() <= LONGEST_NAME && !text.chars().any(char::is_control);
+pub(crate) fn check_identifier(text: &str) -> Result<(), String> {
+    let plain = !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control);
     plain
         .then_some(())
-        .ok_or_else(|| format!("must have 1 to {LONGEST_NAME} bytes and no control characters"))
+        .ok_or_else(|| format!("must have 1 to {MAX_NAME_BYTES} bytes and no control characters"))
 }
 
-fn is_name(name: &str) -> bool {
+fn is_config_name(name: &str) -> bool {
     let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     begins && name.len() <= 128 && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }

@@ -6,63 +6,63 @@ use std::ops::RangeInclusive;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use crate::params::{canonical, same};
+use crate::params::{canonical_json, is_same_value};
 
 /// Longest pattern, in bytes.
-const LONGEST_PATTERN: usize = 1000;
+const MAX_PATTERN_BYTES: usize = 1000;
 /// Sizes of compiled patterns that are told apart, in bytes, as powers of two; the last one is the largest there may be.
-const PATTERN_SIZES: RangeInclusive<u32> = 10..=20;
+const PATTERN_SIZE_POWERS: RangeInclusive<u32> = 10..=20;
 /// What a pattern may keep of what it has worked out, in bytes: less is slower, and still linear.
-const PATTERN_CACHE: usize = 128 << 10;
+const PATTERN_CACHE_BYTES: usize = 128 << 10;
 /// Longest text that a pattern is looked for in, in bytes: the slowest patterns there may be take half a second for it.
-const LONGEST_MATCHED: usize = 64 << 10;
+const MAX_MATCHED_TEXT_BYTES: usize = 64 << 10;
 /// Most values of an `in`.
-pub(super) const MAX_IN: usize = 1000;
+pub(super) const MAX_IN_VALUES: usize = 1000;
 /// Longest value in a reason, in characters.
-const LONGEST_SHOWN: usize = 200;
+const MAX_SHOWN_CHARS: usize = 200;
 
 /// What a param must be.
 #[derive(Debug, Clone)]
-pub enum Condition {
+pub enum TriggerCondition {
     /// This.
     Equals(Value),
     /// One of these.
-    In(OneOf),
+    In(ValueSet),
     /// A text (or number) in which this is found, in time linear in its length.
-    Regex(Pattern),
+    Regex(ParamPattern),
     /// There, or not there.
     Exists(bool),
 }
 
 /// Values, found by their canonical form.
 #[derive(Debug, Clone)]
-pub struct OneOf {
+pub struct ValueSet {
     /// As they were written.
     values: Vec<Value>,
-    canonical: HashSet<String>,
+    canonical_values: HashSet<String>,
     /// The longest canonical form, in bytes.
-    longest: usize,
+    longest_bytes: usize,
 }
 
 /// A compiled pattern.
 #[derive(Debug, Clone)]
-pub struct Pattern {
+pub struct ParamPattern {
     regex: Regex,
     /// About what it takes, in bytes.
-    pub(super) size: usize,
+    pub(super) compiled_bytes: usize,
 }
 
-impl OneOf {
+impl ValueSet {
     fn new(values: &[Value]) -> Self {
-        let canonical: HashSet<String> = values.iter().map(canonical).collect();
+        let canonical: HashSet<String> = values.iter().map(canonical_json).collect();
         let longest = canonical.iter().map(String::len).max().unwrap_or_default();
-        Self { values: values.to_vec(), canonical, longest }
+        Self { values: values.to_vec(), canonical_values: canonical, longest_bytes: longest }
     }
 
     /// A text is never longer than its canonical form: one that is too long is not looked at.
-    fn has(&self, value: &Value) -> bool {
-        let too_long = value.as_str().is_some_and(|text| text.len() > self.longest);
-        !too_long && self.canonical.contains(&canonical(value))
+    fn contains(&self, value: &Value) -> bool {
+        let too_long = value.as_str().is_some_and(|text| text.len() > self.longest_bytes);
+        !too_long && self.canonical_values.contains(&canonical_json(value))
     }
 
     /// How many values there are.
@@ -71,14 +71,15 @@ impl OneOf {
     }
 }
 
-impl Pattern {
+impl ParamPattern {
     /// Compiles a pattern, or says what is wrong with it. Its size is the smallest limit within which it compiles.
     fn new(pattern: &str) -> Result<Self, String> {
         let mut wrong = String::new();
-        for size in PATTERN_SIZES.map(|power| 1 << power) {
-            let built = RegexBuilder::new(pattern).size_limit(size).dfa_size_limit(PATTERN_CACHE).build();
+        for size in PATTERN_SIZE_POWERS.map(|power| 1 << power) {
+            let built =
+                RegexBuilder::new(pattern).size_limit(size).dfa_size_limit(PATTERN_CACHE_BYTES).build();
             match built {
-                Ok(regex) => return Ok(Self { regex, size }),
+                Ok(regex) => return Ok(Self { regex, compiled_bytes: size }),
                 Err(error @ regex::Error::CompiledTooBig(_)) => wrong = error.to_string(),
                 Err(error) => {
                     wrong = error.to_string();
@@ -89,30 +90,30 @@ impl Pattern {
         Err(format!("regex: {}", wrong.lines().last().unwrap_or_default().trim()))
     }
 
-    fn is_in(&self, text: &str) -> bool {
-        text.len() <= LONGEST_MATCHED && self.regex.is_match(text)
+    fn is_match(&self, text: &str) -> bool {
+        text.len() <= MAX_MATCHED_TEXT_BYTES && self.regex.is_match(text)
     }
 }
 
-impl Condition {
+impl TriggerCondition {
     /// From its JSON, or what is wrong with it.
     pub fn parse(value: &Value) -> Result<Self, String> {
-        const ALLOWED: &str = "must be a value, or one of {in: [...]}, {regex: ...}, {exists: true}";
+        const CONDITION_HELP: &str = "must be a value, or one of {in: [...]}, {regex: ...}, {exists: true}";
         let Value::Object(members) = value else { return Ok(Self::Equals(value.clone())) };
         let mut members = members.iter();
         let (Some((word, operand)), None) = (members.next(), members.next()) else {
-            return Err(ALLOWED.to_owned());
+            return Err(CONDITION_HELP.to_owned());
         };
         match (word.as_str(), operand) {
-            ("in", Value::Array(values)) if !values.is_empty() => Ok(Self::In(OneOf::new(values))),
+            ("in", Value::Array(values)) if !values.is_empty() => Ok(Self::In(ValueSet::new(values))),
             ("in", _) => Err("in: must be a list with at least one value".to_owned()),
             ("exists", Value::Bool(wanted)) => Ok(Self::Exists(*wanted)),
             ("exists", _) => Err("exists: must be true or false".to_owned()),
-            ("regex", Value::String(pattern)) if pattern.len() <= LONGEST_PATTERN => {
-                Pattern::new(pattern).map(Self::Regex)
+            ("regex", Value::String(pattern)) if pattern.len() <= MAX_PATTERN_BYTES => {
+                ParamPattern::new(pattern).map(Self::Regex)
             }
-            ("regex", _) => Err(format!("regex: must be a text of at most {LONGEST_PATTERN} bytes")),
-            _ => Err(ALLOWED.to_owned()),
+            ("regex", _) => Err(format!("regex: must be a text of at most {MAX_PATTERN_BYTES} bytes")),
+            _ => Err(CONDITION_HELP.to_owned()),
         }
     }
 
@@ -121,34 +122,34 @@ impl Condition {
         match (self, actual) {
             (Self::Exists(wanted), actual) => actual.is_some() == *wanted,
             (_, None) => false,
-            (Self::Equals(wanted), Some(actual)) => same(wanted, actual),
-            (Self::In(wanted), Some(actual)) => wanted.has(actual),
-            (Self::Regex(pattern), Some(Value::String(text))) => pattern.is_in(text),
-            (Self::Regex(pattern), Some(Value::Number(number))) => pattern.is_in(&number.to_string()),
+            (Self::Equals(wanted), Some(actual)) => is_same_value(wanted, actual),
+            (Self::In(wanted), Some(actual)) => wanted.contains(actual),
+            (Self::Regex(pattern), Some(Value::String(text))) => pattern.is_match(text),
+            (Self::Regex(pattern), Some(Value::Number(number))) => pattern.is_match(&number.to_string()),
             (Self::Regex(_), Some(_)) => false,
         }
     }
 
     /// Why `actual` does not meet it; nothing if it does.
-    pub fn fails(&self, actual: Option<&Value>) -> Option<String> {
+    pub fn failure_reason(&self, actual: Option<&Value>) -> Option<String> {
         (!self.is_met(actual)).then(|| {
-            let given = actual;
-            let actual = given.map_or_else(|| "nothing (it is missing)".to_owned(), shown);
-            let unseen = matches!((self, given), (Self::Regex(_), Some(Value::String(text))) if text.len() > LONGEST_MATCHED);
+            let actual_value = actual;
+            let actual = actual_value.map_or_else(|| "nothing (it is missing)".to_owned(), shorten_value);
+            let unseen = matches!((self, actual_value), (Self::Regex(_), Some(Value::String(text))) if text.len() > MAX_MATCHED_TEXT_BYTES);
             let why = if unseen { " (longer than what patterns are looked for in)" } else { "" };
-            format!("expected {}, actual {actual}{why}", self.expected())
+            format!("expected {}, actual {actual}{why}", self.describe_expected())
         })
     }
 
     /// About what its pattern takes, in bytes, if it has one.
-    pub(super) fn pattern_size(&self) -> usize {
-        if let Self::Regex(pattern) = self { pattern.size } else { 0 }
+    pub(super) fn pattern_bytes(&self) -> usize {
+        if let Self::Regex(pattern) = self { pattern.compiled_bytes } else { 0 }
     }
 
-    fn expected(&self) -> String {
+    fn describe_expected(&self) -> String {
         match self {
-            Self::Equals(value) => shown(value),
-            Self::In(values) => format!("one of {}", shown(&Value::Array(values.values.clone()))),
+            Self::Equals(value) => shorten_value(value),
+            Self::In(values) => format!("one of {}", shorten_value(&Value::Array(values.values.clone()))),
             Self::Regex(pattern) => format!("a match of /{}/", pattern.regex),
             Self::Exists(true) => "that it exists".to_owned(),
             Self::Exists(false) => "that it does not exist".to_owned(),
@@ -156,9 +157,9 @@ impl Condition {
     }
 }
 
-fn shown(value: &Value) -> String {
+fn shorten_value(value: &Value) -> String {
     let text = value.to_string();
-    match text.char_indices().nth(LONGEST_SHOWN) {
+    match text.char_indices().nth(MAX_SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
@@ -191,15 +192,15 @@ mod tests {
             (json!({"exists": true}), None, false),
             (json!({"exists": false}), None, true),
         ] {
-            let reason = Condition::parse(&condition).unwrap().fails(actual.as_ref());
+            let reason = TriggerCondition::parse(&condition).unwrap().failure_reason(actual.as_ref());
             assert_eq!(reason.is_none(), met, "{condition} {actual:?}: {reason:?}");
         }
     }
 
     #[test]
     fn patterns_know_their_size() {
-        let size = |pattern: &str| match Condition::parse(&json!({"regex": pattern})) {
-            Ok(Condition::Regex(pattern)) => pattern.size,
+        let size = |pattern: &str| match TriggerCondition::parse(&json!({"regex": pattern})) {
+            Ok(TriggerCondition::Regex(pattern)) => pattern.compiled_bytes,
             other => panic!("{other:?}"),
         };
         assert!(size("^2026-") <= 4 << 10);
@@ -212,15 +213,16 @@ mod tests {
 
     #[test]
     fn patterns_are_looked_for_in_texts_up_to_a_length_and_a_longer_one_says_so() {
-        let condition = Condition::parse(&json!({"regex": "needle$"})).unwrap();
-        assert!(condition.is_met(Some(&json!("x".repeat(LONGEST_MATCHED - 6) + "needle"))));
-        let reason = condition.fails(Some(&json!("x".repeat(LONGEST_MATCHED) + "needle"))).unwrap();
+        let condition = TriggerCondition::parse(&json!({"regex": "needle$"})).unwrap();
+        assert!(condition.is_met(Some(&json!("x".repeat(MAX_MATCHED_TEXT_BYTES - 6) + "needle"))));
+        let reason =
+            condition.failure_reason(Some(&json!("x".repeat(MAX_MATCHED_TEXT_BYTES) + "needle"))).unwrap();
         assert!(reason.ends_with("(longer than what patterns are looked for in)"), "{reason}");
     }
 
     #[test]
     fn one_of_the_longest_values_is_found() {
-        let condition = Condition::parse(&json!({"in": ["a", "\\\"ü\n", {"k": 1}]})).unwrap();
+        let condition = TriggerCondition::parse(&json!({"in": ["a", "\\\"ü\n", {"k": 1}]})).unwrap();
         for (actual, met) in
             [(json!("\\\"ü\n"), true), (json!({"k": 1.0}), true), (json!("a".repeat(20)), false)]
         {
@@ -230,8 +232,9 @@ mod tests {
 
     #[test]
     fn reasons_name_both_sides() {
-        let fails =
-            |condition, actual: Option<Value>| Condition::parse(&condition).unwrap().fails(actual.as_ref());
+        let fails = |condition, actual: Option<Value>| {
+            TriggerCondition::parse(&condition).unwrap().failure_reason(actual.as_ref())
+        };
         assert_eq!(fails(json!("S"), Some(json!("F"))).unwrap(), r#"expected "S", actual "F""#);
         assert_eq!(
             fails(json!({"in": [1]}), None).unwrap(),
@@ -252,7 +255,7 @@ mod tests {
             json!({"regex": "x{1000}{1000}{1000}"}),
             json!({"in": [1], "exists": true}),
         ] {
-            assert!(Condition::parse(&bad).is_err(), "{bad}");
+            assert!(TriggerCondition::parse(&bad).is_err(), "{bad}");
         }
     }
 }

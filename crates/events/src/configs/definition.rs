@@ -17,21 +17,21 @@ pub struct ActionConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// Whether it starts anything.
-    #[serde(default = "yes", deserialize_with = "or_yes")]
+    #[serde(default = "default_true", deserialize_with = "null_as_true")]
     pub enabled: bool,
     /// The events that it starts on: all of them, if there are several.
-    pub on: Vec<Trigger>,
+    pub on: Vec<ConfigTrigger>,
     /// The params in which several events must be equal.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub join: Vec<String>,
     /// What it starts.
-    pub action: Action,
+    pub action: ConfigAction,
 }
 
 /// An event that a config waits for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Trigger {
+pub struct ConfigTrigger {
     /// The event's name.
     pub event: String,
     /// What its params must be: values, or conditions (`in`, `regex`, `exists`).
@@ -42,7 +42,7 @@ pub struct Trigger {
 /// What a config starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Action {
+pub struct ConfigAction {
     /// The type of task.
     pub task: String,
     /// The task's params; texts in them are templates.
@@ -59,11 +59,11 @@ pub struct Action {
     pub concurrency_key: Option<String>,
 }
 
-fn or_yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_else(yes))
+fn null_as_true<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(default_true))
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 

@@ -4,69 +4,69 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Compiled, Condition};
-use crate::params::{Params, at, canonical};
+use super::{CompiledActionConfig, TriggerCondition};
+use crate::params::{EventParams, canonical_json, value_at_path};
 
 /// The configs at one version.
 #[derive(Debug, Clone, Default)]
-pub struct Index {
+pub struct ActionConfigIndex {
     /// Since when it is so.
     pub version: i64,
-    configs: HashMap<Arc<str>, Arc<Compiled>>,
-    by_event: HashMap<Arc<str>, Arc<OfEvent>>,
+    configs: HashMap<Arc<str>, Arc<CompiledActionConfig>>,
+    by_event: HashMap<Arc<str>, Arc<EventTriggers>>,
     /// About what all patterns take, in bytes.
-    patterns: usize,
+    pattern_bytes: usize,
 }
 
 /// The triggers about one name.
 #[derive(Debug, Default)]
-struct OfEvent {
+struct EventTriggers {
     /// By the path of a param that they want to be equal to something, and that.
-    by_value: HashMap<String, HashMap<String, Vec<Place>>>,
+    by_value: HashMap<String, HashMap<String, Vec<TriggerRef>>>,
     /// Those that want nothing to be equal.
-    others: Vec<Place>,
+    others: Vec<TriggerRef>,
     /// Whether any of them looks for a pattern.
     has_patterns: bool,
 }
 
 /// A trigger of a config.
-type Place = (Arc<Compiled>, usize);
+type TriggerRef = (Arc<CompiledActionConfig>, usize);
 
 /// A config, and which of its triggers an event pulls.
-pub type Pulled = (Arc<Compiled>, Vec<usize>);
+pub type MatchedConfig = (Arc<CompiledActionConfig>, Vec<usize>);
 
-impl Index {
+impl ActionConfigIndex {
     /// With these configs changed, each once, and those without one deleted. What it costs depends on the configs about the same
     /// events, but for a copy of two maps of references.
-    pub fn with(&self, version: i64, changes: Vec<(String, Option<Compiled>)>) -> Self {
+    pub fn with_changes(&self, version: i64, changes: Vec<(String, Option<CompiledActionConfig>)>) -> Self {
         let mut next = Self { version, ..self.clone() };
         let changed: HashSet<String> = changes.iter().map(|(name, _)| name.clone()).collect();
-        let mut touched: HashMap<String, Vec<Place>> = HashMap::new();
+        let mut touched: HashMap<String, Vec<TriggerRef>> = HashMap::new();
         for (name, config) in changes {
             let old = next.configs.remove(name.as_str());
-            next.patterns -= old.as_ref().map_or(0, |old| old.patterns);
-            for on in old.iter().flat_map(|old| &old.config.on) {
+            next.pattern_bytes -= old.as_ref().map_or(0, |old| old.pattern_bytes);
+            for on in old.iter().flat_map(|old| &old.definition.on) {
                 touched.entry(on.event.clone()).or_default();
             }
             let Some(config) = config.map(Arc::new) else { continue };
-            next.patterns += config.patterns;
-            for (n, on) in config.config.on.iter().enumerate() {
+            next.pattern_bytes += config.pattern_bytes;
+            for (n, on) in config.definition.on.iter().enumerate() {
                 let places = touched.entry(on.event.clone()).or_default();
-                places.extend(config.config.enabled.then(|| (config.clone(), n)));
+                places.extend(config.definition.enabled.then(|| (config.clone(), n)));
             }
             next.configs.insert(name.into(), config);
         }
-        touched.into_iter().for_each(|(event, new)| next.rebuild(&event, &changed, new));
+        touched.into_iter().for_each(|(event, new)| next.rebuild_event(&event, &changed, new));
         next
     }
 
     /// What is about an event: the triggers of configs that have not changed, and the new ones.
-    fn rebuild(&mut self, event: &str, changed: &HashSet<String>, mut places: Vec<Place>) {
+    fn rebuild_event(&mut self, event: &str, changed: &HashSet<String>, mut places: Vec<TriggerRef>) {
         let known = self.by_event.remove(event);
-        let known = known.iter().flat_map(|known| known.places());
-        places.extend(known.filter(|(config, _)| !changed.contains(&config.config.name)).cloned());
+        let known = known.iter().flat_map(|known| known.all_triggers());
+        places.extend(known.filter(|(config, _)| !changed.contains(&config.definition.name)).cloned());
         if !places.is_empty() {
-            self.by_event.insert(event.into(), Arc::new(OfEvent::new(places)));
+            self.by_event.insert(event.into(), Arc::new(EventTriggers::new(places)));
         }
     }
 
@@ -81,27 +81,27 @@ impl Index {
     }
 
     /// About what the patterns of all configs but this one take, in bytes.
-    pub fn patterns_beside(&self, name: &str) -> usize {
-        self.patterns - self.configs.get(name).map_or(0, |config| config.patterns)
+    pub fn other_pattern_bytes(&self, name: &str) -> usize {
+        self.pattern_bytes - self.configs.get(name).map_or(0, |config| config.pattern_bytes)
     }
 
     /// Whether any config is about events of this name.
-    pub fn is_about(&self, event: &str) -> bool {
+    pub fn has_triggers_for(&self, event: &str) -> bool {
         self.by_event.contains_key(event)
     }
 
     /// Whether matching an event of this name may take long: a pattern is looked for in its params.
-    pub fn looks_for_patterns(&self, event: &str) -> bool {
+    pub fn has_patterns_for(&self, event: &str) -> bool {
         self.by_event.get(event).is_some_and(|of_event| of_event.has_patterns)
     }
 
     /// The configs that an event pulls triggers of, by name.
-    pub fn pulled(&self, event: &str, params: &Params) -> Vec<Pulled> {
+    pub fn match_event(&self, event: &str, params: &EventParams) -> Vec<MatchedConfig> {
         let Some(of_event) = self.by_event.get(event) else { return Vec::new() };
-        let met = |(config, trigger): &&Place| config.meets(*trigger, params);
-        let mut places: Vec<&Place> = of_event.candidates(params).filter(met).collect();
-        places.sort_unstable_by(|(a, n), (b, m)| (&a.config.name, n).cmp(&(&b.config.name, m)));
-        let mut pulled: Vec<Pulled> = Vec::new();
+        let met = |(config, trigger): &&TriggerRef| config.is_trigger_met(*trigger, params);
+        let mut places: Vec<&TriggerRef> = of_event.candidate_triggers(params).filter(met).collect();
+        places.sort_unstable_by(|(a, n), (b, m)| (&a.definition.name, n).cmp(&(&b.definition.name, m)));
+        let mut pulled: Vec<MatchedConfig> = Vec::new();
         for (config, trigger) in places {
             match pulled.last_mut() {
                 Some((known, triggers)) if Arc::ptr_eq(known, config) => triggers.push(*trigger),
@@ -112,19 +112,20 @@ impl Index {
     }
 }
 
-impl OfEvent {
+impl EventTriggers {
     /// Each trigger lies at the param in which the triggers differ most.
-    fn new(places: Vec<Place>) -> Self {
+    fn new(places: Vec<TriggerRef>) -> Self {
         let mut values: HashMap<&str, HashSet<String>> = HashMap::new();
-        for (path, value) in places.iter().flat_map(equalities) {
+        for (path, value) in places.iter().flat_map(equality_conditions) {
             values.entry(path).or_default().insert(value);
         }
         let differ: HashMap<String, usize> =
             values.into_iter().map(|(path, values)| (path.to_owned(), values.len())).collect();
-        let has_patterns = places.iter().any(|(config, _)| config.patterns > 0);
+        let has_patterns = places.iter().any(|(config, _)| config.pattern_bytes > 0);
         let mut of_event = Self { has_patterns, ..Self::default() };
         for place in places {
-            let best = equalities(&place).max_by_key(|(path, _)| (differ.get(*path).copied(), *path));
+            let best =
+                equality_conditions(&place).max_by_key(|(path, _)| (differ.get(*path).copied(), *path));
             match best.map(|(path, value)| (path.to_owned(), value)) {
                 Some((path, value)) => {
                     of_event.by_value.entry(path).or_default().entry(value).or_default().push(place);
@@ -135,21 +136,23 @@ impl OfEvent {
         of_event
     }
 
-    fn places(&self) -> impl Iterator<Item = &Place> {
+    fn all_triggers(&self) -> impl Iterator<Item = &TriggerRef> {
         self.by_value.values().flat_map(HashMap::values).flatten().chain(&self.others)
     }
 
-    fn candidates(&self, params: &Params) -> impl Iterator<Item = &Place> {
-        let found =
-            self.by_value.iter().filter_map(|(path, values)| values.get(&canonical(at(params, path)?)));
+    fn candidate_triggers(&self, params: &EventParams) -> impl Iterator<Item = &TriggerRef> {
+        let found = self
+            .by_value
+            .iter()
+            .filter_map(|(path, values)| values.get(&canonical_json(value_at_path(params, path)?)));
         found.flatten().chain(&self.others)
     }
 }
 
-fn equalities((config, trigger): &Place) -> impl Iterator<Item = (&str, String)> {
+fn equality_conditions((config, trigger): &TriggerRef) -> impl Iterator<Item = (&str, String)> {
     config.triggers[*trigger].iter().filter_map(|(path, condition)| match condition {
-        Condition::Equals(value) => Some((path.as_str(), canonical(value))),
-        Condition::In(_) | Condition::Regex(_) | Condition::Exists(_) => None,
+        TriggerCondition::Equals(value) => Some((path.as_str(), canonical_json(value))),
+        TriggerCondition::In(_) | TriggerCondition::Regex(_) | TriggerCondition::Exists(_) => None,
     })
 }
 
@@ -159,37 +162,44 @@ mod tests {
 
     use super::*;
 
-    fn compiled(name: &str, on: Value) -> (String, Option<Compiled>) {
+    fn compile_config(name: &str, on: Value) -> (String, Option<CompiledActionConfig>) {
         let config = json!({"name": name, "on": on, "action": {"task": "noop"}});
-        (name.to_owned(), Some(Compiled::new(serde_json::from_value(config).unwrap()).unwrap()))
+        (name.to_owned(), Some(CompiledActionConfig::new(serde_json::from_value(config).unwrap()).unwrap()))
     }
 
-    fn pulled(index: &Index, event: &str, params: Value) -> Vec<(String, Vec<usize>)> {
-        let pulled = index.pulled(event, params.as_object().unwrap());
-        pulled.into_iter().map(|(config, triggers)| (config.config.name.clone(), triggers)).collect()
+    fn matched_triggers(index: &ActionConfigIndex, event: &str, params: Value) -> Vec<(String, Vec<usize>)> {
+        let pulled = index.match_event(event, params.as_object().unwrap());
+        pulled.into_iter().map(|(config, triggers)| (config.definition.name.clone(), triggers)).collect()
     }
 
     #[test]
     fn an_event_pulls_exactly_the_triggers_whose_conditions_it_meets() {
-        let index = Index::default().with(
+        let index = ActionConfigIndex::default().with_changes(
             2,
             vec![
-                compiled("a", json!([{"event": "e", "params": {"t": "x", "s": "ok"}}])),
-                compiled("b", json!([{"event": "e", "params": {"t": "y", "s": "ok"}}])),
-                compiled("c", json!([{"event": "e", "params": {"n": {"in": [1, 2]}}}])),
-                compiled("d", json!([{"event": "e"}, {"event": "f"}, {"event": "e", "params": {"n": 1}}])),
-                compiled("o", json!([{"event": "o"}])),
+                compile_config("a", json!([{"event": "e", "params": {"t": "x", "s": "ok"}}])),
+                compile_config("b", json!([{"event": "e", "params": {"t": "y", "s": "ok"}}])),
+                compile_config("c", json!([{"event": "e", "params": {"n": {"in": [1, 2]}}}])),
+                compile_config(
+                    "d",
+                    json!([{"event": "e"}, {"event": "f"}, {"event": "e", "params": {"n": 1}}]),
+                ),
+                compile_config("o", json!([{"event": "o"}])),
             ],
         );
         let one = |name: &str, triggers: &[usize]| (name.to_owned(), triggers.to_vec());
-        assert_eq!(pulled(&index, "e", json!({"t": "x", "s": "ok"})), [one("a", &[0]), one("d", &[0])]);
-        assert_eq!(pulled(&index, "e", json!({"t": "x", "s": "no"})), [one("d", &[0])]);
-        assert_eq!(pulled(&index, "e", json!({"n": 1.0})), [one("c", &[0]), one("d", &[0, 2])]);
-        assert_eq!(pulled(&index, "f", json!({})), [one("d", &[1])]);
-        assert_eq!(pulled(&index, "x", json!({})), []);
-        let changed = index.with(3, vec![("d".to_owned(), None), compiled("o", json!([{"event": "f"}]))]);
-        assert_eq!(pulled(&changed, "f", json!({})), [one("o", &[0])]);
-        assert_eq!(pulled(&changed, "o", json!({})), []);
+        assert_eq!(
+            matched_triggers(&index, "e", json!({"t": "x", "s": "ok"})),
+            [one("a", &[0]), one("d", &[0])]
+        );
+        assert_eq!(matched_triggers(&index, "e", json!({"t": "x", "s": "no"})), [one("d", &[0])]);
+        assert_eq!(matched_triggers(&index, "e", json!({"n": 1.0})), [one("c", &[0]), one("d", &[0, 2])]);
+        assert_eq!(matched_triggers(&index, "f", json!({})), [one("d", &[1])]);
+        assert_eq!(matched_triggers(&index, "x", json!({})), []);
+        let changed =
+            index.with_changes(3, vec![("d".to_owned(), None), compile_config("o", json!([{"event": "f"}]))]);
+        assert_eq!(matched_triggers(&changed, "f", json!({})), [one("o", &[0])]);
+        assert_eq!(matched_triggers(&changed, "o", json!({})), []);
         assert_eq!((changed.len(), changed.version, index.len()), (4, 3, 5));
     }
 }

@@ -14,14 +14,16 @@ use sqlx::{PgConnection, PgPool};
 use store::Result;
 
 use super::check::ACTION_CONFIG_SCHEMA;
-use super::stored::{delete_in_tx, hold_in_tx, next_version_in_tx, put_in_tx, read};
-use super::{ActionConfig, KIND, Steps, Stored};
+use super::stored::{
+    delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx, put_configs_in_tx, read_configs,
+};
+use super::{ACTION_CONFIG_KIND, ActionConfig, ActionConfigSteps, StoredActionConfig};
 
 /// The integration's name.
-pub const ACTION_CONFIGS: &str = "action-configs";
+pub const ACTION_CONFIGS_INTEGRATION: &str = "action-configs";
 
 /// Brings the configs into the control database.
-pub struct ActionConfigs {
+pub struct ActionConfigReconciler {
     /// The control database.
     pub pool: PgPool,
 }
@@ -29,19 +31,19 @@ pub struct ActionConfigs {
 /// How it is run.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Arguments {
+pub struct ActionConfigArguments {
     /// Only the configs that are, or are to be, this author's.
     #[serde(default)]
     author: Option<String>,
 }
 
 /// The configs in the control database: all of them, or an author's.
-pub struct Kept {
+pub struct ActionConfigTable {
     author: Option<String>,
 }
 
 /// The configs of a bundle, by name.
-pub fn configs_of(bundle: &Bundle) -> std::result::Result<Vec<ActionConfig>, Diagnostic> {
+pub fn parse_configs(bundle: &Bundle) -> std::result::Result<Vec<ActionConfig>, Diagnostic> {
     let all: std::result::Result<Vec<ActionConfig>, _> =
         bundle.documents(ACTION_CONFIG_SCHEMA).map(Document::parse).collect();
     all.map(|mut all| {
@@ -51,20 +53,31 @@ pub fn configs_of(bundle: &Bundle) -> std::result::Result<Vec<ActionConfig>, Dia
 }
 
 /// What brings all configs to the wanted ones. One that names no author is whoever's who brings it in.
-pub fn set(wanted: Vec<ActionConfig>, terms: Terms) -> Set<Kept> {
-    of_author(wanted, None, terms)
+pub fn desired_config_set(desired: Vec<ActionConfig>, terms: Terms) -> Set<ActionConfigTable> {
+    desired_set_of_author(desired, None, terms)
 }
 
-fn of_author(wanted: Vec<ActionConfig>, author: Option<String>, terms: Terms) -> Set<Kept> {
-    let wanted = wanted.into_iter().map(|config| config.by(terms.owner)).collect();
+fn desired_set_of_author(
+    desired: Vec<ActionConfig>,
+    author: Option<String>,
+    terms: Terms,
+) -> Set<ActionConfigTable> {
+    let desired_configs = desired.into_iter().map(|config| config.with_default_author(terms.owner)).collect();
     let part = author.clone().unwrap_or_default();
-    Set { keeper: Kept { author }, wanted, part, terms }
+    Set { keeper: ActionConfigTable { author }, wanted: desired_configs, part, terms }
 }
 
 /// Brings the stored configs to the wanted ones, in one transaction, and says what was done.
-pub async fn sync(pool: &PgPool, wanted: Vec<ActionConfig>, terms: Terms, dry_run: bool) -> Result<Steps> {
+pub async fn sync_configs(
+    pool: &PgPool,
+    desired: Vec<ActionConfig>,
+    terms: Terms,
+    dry_run: bool,
+) -> Result<ActionConfigSteps> {
     let approval = (!dry_run).then(Approval::default);
-    match reconcile::carry_out(pool, TRANSACTION, set(wanted, terms), approval).await {
+    match reconcile::carry_out(pool, RECONCILE_TRANSACTION, desired_config_set(desired, terms), approval)
+        .await
+    {
         Ok((_, steps)) => Ok(steps),
         Err(RunError::Store(error)) => Err(error),
         // Nothing has to be approved.
@@ -72,32 +85,34 @@ pub async fn sync(pool: &PgPool, wanted: Vec<ActionConfig>, terms: Terms, dry_ru
     }
 }
 
-const TRANSACTION: &str = "reconcile_action_configs";
+const RECONCILE_TRANSACTION: &str = "reconcile_action_configs";
 
-impl Integration for ActionConfigs {
-    type Arguments = Arguments;
+impl Integration for ActionConfigReconciler {
+    type Arguments = ActionConfigArguments;
 
     fn name(&self) -> &'static str {
-        ACTION_CONFIGS
+        ACTION_CONFIGS_INTEGRATION
     }
 
     fn run<'a>(
         &'a self,
         context: &'a Context<'a>,
-        Arguments { author }: Arguments,
+        ActionConfigArguments { author }: ActionConfigArguments,
         dry_run: bool,
     ) -> BoxFuture<'a, std::result::Result<Plan, RunError>> {
         Box::pin(async move {
-            let set = of_author(context.query(ACTION_CONFIG_SCHEMA)?, author, context.terms());
-            Ok(reconcile::carry_out(&self.pool, TRANSACTION, set, context.approval_of(dry_run)).await?.0)
+            let set = desired_set_of_author(context.query(ACTION_CONFIG_SCHEMA)?, author, context.terms());
+            Ok(reconcile::carry_out(&self.pool, RECONCILE_TRANSACTION, set, context.approval_of(dry_run))
+                .await?
+                .0)
         })
     }
 
     fn early_exit_desired_state(&self, context: &Context<'_>) -> std::result::Result<Option<Json>, RunError> {
-        let wanted: Vec<ActionConfig> = context.query(ACTION_CONFIG_SCHEMA)?;
-        let by_name: BTreeMap<String, Json> = wanted
+        let desired: Vec<ActionConfig> = context.query(ACTION_CONFIG_SCHEMA)?;
+        let by_name: BTreeMap<String, Json> = desired
             .into_iter()
-            .map(|config| (config.name.clone(), config.by(context.owner).to_json()))
+            .map(|config| (config.name.clone(), config.with_default_author(context.owner).to_json()))
             .collect();
         Ok(Some(json!(by_name)))
     }
@@ -108,8 +123,8 @@ impl Integration for ActionConfigs {
 
     fn stored_shards(&self) -> BoxFuture<'_, std::result::Result<Vec<String>, RunError>> {
         Box::pin(async move {
-            let stored = store::run(&self.pool, "authors_of_configs", |connection| {
-                Box::pin(read(connection, None, None, None))
+            let stored = store::run_statement(&self.pool, "authors_of_configs", |connection| {
+                Box::pin(read_configs(connection, None, None, None))
             });
             Ok(stored.await?.into_iter().filter_map(|stored| stored.config.author).collect())
         })
@@ -118,7 +133,7 @@ impl Integration for ActionConfigs {
 
 impl ActionConfig {
     /// With an author: whoever brings it in, if it names none.
-    fn by(mut self, owner: Owner) -> Self {
+    fn with_default_author(mut self, owner: Owner) -> Self {
         self.author.get_or_insert_with(|| owner.name().to_owned());
         self
     }
@@ -132,7 +147,7 @@ impl Object for ActionConfig {
     }
 
     fn kind(&self) -> &'static str {
-        KIND
+        ACTION_CONFIG_KIND
     }
 
     fn name(&self) -> &str {
@@ -145,7 +160,7 @@ impl Object for ActionConfig {
     }
 }
 
-impl Held for Stored {
+impl Held for StoredActionConfig {
     type Object = ActionConfig;
 
     fn object(&self) -> &ActionConfig {
@@ -157,34 +172,37 @@ impl Held for Stored {
     }
 }
 
-impl Keeper for Kept {
-    type Held = Stored;
-    const INTEGRATION: &'static str = ACTION_CONFIGS;
+impl Keeper for ActionConfigTable {
+    type Held = StoredActionConfig;
+    const INTEGRATION: &'static str = ACTION_CONFIGS_INTEGRATION;
 
     fn hold_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Result<()>> {
-        Box::pin(hold_in_tx(connection))
+        Box::pin(lock_configs_in_tx(connection))
     }
 
-    fn read_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Attempt<Vec<Stored>>> {
-        Box::pin(async move { Ok(Ok(read(connection, None, None, None).await?)) })
+    fn read_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+    ) -> BoxFuture<'a, Attempt<Vec<StoredActionConfig>>> {
+        Box::pin(async move { Ok(Ok(read_configs(connection, None, None, None).await?)) })
     }
 
     /// A config that goes from one author to another is both's: neither deletes it.
-    fn narrow(&self, stored: &mut Vec<Stored>, wanted: &mut Vec<ActionConfig>, _: Terms) {
+    fn narrow(&self, stored: &mut Vec<StoredActionConfig>, desired: &mut Vec<ActionConfig>, _: Terms) {
         let Some(author) = &self.author else { return };
-        let all = stored.iter().map(|stored| &stored.config).chain(&*wanted);
+        let all = stored.iter().map(|stored| &stored.config).chain(&*desired);
         let names: BTreeSet<String> = all
             .filter(|config| config.author.as_ref() == Some(author))
             .map(|config| config.name.clone())
             .collect();
         stored.retain(|stored| names.contains(&stored.config.name));
-        wanted.retain(|config| names.contains(&config.name));
+        desired.retain(|config| names.contains(&config.name));
     }
 
     fn write_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        steps: &'a Steps,
+        steps: &'a ActionConfigSteps,
         owner: Owner,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
@@ -192,14 +210,19 @@ impl Keeper for Kept {
                 return Ok(());
             }
             let version = next_version_in_tx(connection).await?;
-            put_in_tx(connection, &steps.put, owner, version).await?;
-            delete_in_tx(connection, &steps.delete, version).await
+            put_configs_in_tx(connection, &steps.put, owner, version).await?;
+            delete_configs_in_tx(connection, &steps.delete, version).await
         })
     }
 }
 
 /// What brings these configs to the wanted ones, for who writes them in another way.
-pub fn plan(stored: &[Stored], wanted: &[ActionConfig], terms: Terms) -> Steps {
-    let wanted: Vec<ActionConfig> = wanted.iter().map(|config| config.clone().by(terms.owner)).collect();
-    reconcile::owned::plan(stored, &wanted, &reconcile::owned::no_refusal(), terms)
+pub fn plan_configs(
+    stored: &[StoredActionConfig],
+    desired: &[ActionConfig],
+    terms: Terms,
+) -> ActionConfigSteps {
+    let desired_configs: Vec<ActionConfig> =
+        desired.iter().map(|config| config.clone().with_default_author(terms.owner)).collect();
+    reconcile::owned::plan(stored, &desired_configs, &reconcile::owned::no_refusal(), terms)
 }

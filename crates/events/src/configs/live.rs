@@ -5,37 +5,38 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
-use store::{Notifications, Result, Told, run};
+use store::{ChannelWakeup, PgNotificationHub, Result, run_statement};
 use tokio::time::sleep;
 
-use super::Index;
-use super::stored::{CHANNEL, changes_since};
-use crate::write::compute;
+use super::ActionConfigIndex;
+use super::stored::{ACTION_CONFIGS_CHANNEL, changes_since};
+use crate::write::compute_on_pool;
 
 /// How long a change may go unnoticed when its notification was lost; no event is matched against an index that is behind.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const CONFIG_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Changes that come together are taken in together.
-const GATHER: Duration = Duration::from_millis(20);
+const CHANGE_GATHER_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The index; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Live(Arc<RwLock<Arc<Index>>>);
+pub struct LiveConfigIndex(Arc<RwLock<Arc<ActionConfigIndex>>>);
 
-impl Live {
+impl LiveConfigIndex {
     /// What is known now.
-    pub fn now(&self) -> Arc<Index> {
+    pub fn current(&self) -> Arc<ActionConfigIndex> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes in what has changed.
-    pub async fn refresh(&self, connection: &mut PgConnection) -> Result<Arc<Index>> {
-        let known = self.now();
+    pub async fn refresh(&self, connection: &mut PgConnection) -> Result<Arc<ActionConfigIndex>> {
+        let known = self.current();
         let changes = changes_since(connection, known.version).await?;
         if changes.version == known.version {
             return Ok(known);
         }
         // Patterns are compiled, and the index is built, where nobody waits for it.
-        let next = Arc::new(compute(move || known.with(changes.version, changes.compiled())).await?);
+        let next =
+            Arc::new(compute_on_pool(move || known.with_changes(changes.version, changes.compile())).await?);
         let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if index.version < next.version {
             *index = next.clone();
@@ -43,25 +44,25 @@ impl Live {
         Ok(next)
     }
 
-    /// [`Live::refresh`] on a connection of the pool.
-    pub async fn refresh_from(&self, pool: &PgPool) -> Result<()> {
+    /// [`LiveConfigIndex::refresh`] on a connection of the pool.
+    pub async fn refresh_from_pool(&self, pool: &PgPool) -> Result<()> {
         let live = self.clone();
-        run(pool, "refresh_action_configs", move |connection| {
+        run_statement(pool, "refresh_action_configs", move |connection| {
             let live = live.clone();
             Box::pin(async move { live.refresh(connection).await.map(drop) })
         })
         .await
     }
 
-    /// Keeps it current for ever; `notifications` must listen on [`CHANNEL`].
-    pub async fn keep_current(self, pool: PgPool, notifications: Notifications) {
-        let mut heard = notifications.listener(CHANNEL, LOOK_EVERY);
+    /// Keeps it current for ever; `notifications` must listen on [`ACTION_CONFIGS_CHANNEL`].
+    pub async fn keep_current(self, pool: PgPool, notifications: PgNotificationHub) {
+        let mut subscriber = notifications.subscribe_channel(ACTION_CONFIGS_CHANNEL, CONFIG_POLL_INTERVAL);
         // Nobody tells any more when the process ends.
         while !pool.is_closed() {
-            if let Told::Said(_) = heard.next().await {
-                sleep(GATHER).await;
+            if let ChannelWakeup::Notified(_) = subscriber.next().await {
+                sleep(CHANGE_GATHER_INTERVAL).await;
             }
-            if let Err(error) = self.refresh_from(&pool).await {
+            if let Err(error) = self.refresh_from_pool(&pool).await {
                 tracing::warn!(%error, code = "UNAVAILABLE", "action configs not read");
             }
         }

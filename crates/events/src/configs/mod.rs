@@ -17,20 +17,23 @@ mod single;
 pub(crate) mod stored;
 pub(crate) mod template;
 
-pub use check::{ACTION_CONFIG_SCHEMA, check_configs, problems};
-pub(crate) use check::{MAX_CONFIG_BYTES, check_word, problems_beside};
-pub use compiled::Compiled;
-pub use condition::Condition;
-pub use definition::{Action, ActionConfig, Trigger};
-pub use index::{Index, Pulled};
-pub use integration::{ACTION_CONFIGS, ActionConfigs, Kept, configs_of, plan, set, sync};
-pub use live::Live;
+pub use check::{ACTION_CONFIG_SCHEMA, check_configs, config_problems};
+pub(crate) use check::{MAX_CONFIG_BYTES, check_config, check_identifier};
+pub use compiled::CompiledActionConfig;
+pub use condition::TriggerCondition;
+pub use definition::{ActionConfig, ConfigAction, ConfigTrigger};
+pub use index::{ActionConfigIndex, MatchedConfig};
+pub use integration::{
+    ACTION_CONFIGS_INTEGRATION, ActionConfigReconciler, ActionConfigTable, desired_config_set, parse_configs,
+    plan_configs, sync_configs,
+};
+pub use live::LiveConfigIndex;
 pub use reconcile::owned::Terms;
-pub use single::set_one;
-pub use stored::{CHANNEL, Stored, read};
+pub use single::set_config;
+pub use stored::{ACTION_CONFIGS_CHANNEL, StoredActionConfig, read_configs};
 
 /// What kind of object a config is, in plans.
-pub const KIND: &str = "action_config";
+pub const ACTION_CONFIG_KIND: &str = "action_config";
 
 /// What is done to configs.
-pub type Steps = reconcile::owned::Steps<ActionConfig>;
+pub type ActionConfigSteps = reconcile::owned::Steps<ActionConfig>;

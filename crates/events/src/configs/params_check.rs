@@ -8,26 +8,26 @@ use super::template::{is_template, whole_expression};
 
 /// What is wrong with `params`, whatever its templates give; `place` is where they are. Texts of templates are taken away one
 /// after the other as the type's own check stumbles over them, so that what stands beside them is looked at, too.
-pub(super) fn problem(known: &TaskType, place: &str, params: &Value) -> Option<Problem> {
+pub(super) fn find_params_problem(known: &TaskType, place: &str, params: &Value) -> Option<Problem> {
     let base = Field::from(place).steps().len();
     let (mut rest, mut removed): (Value, Vec<Vec<Step>>) = (params.clone(), Vec::new());
     loop {
-        let problem = known.check(place, &rest).err()?;
+        let problem = known.check_params(place, &rest).err()?;
         let steps = problem.field.steps().get(base..).unwrap_or_default().to_vec();
         if problem.reason.starts_with("unknown field") {
             return Some(problem);
         }
-        if let Some(member) = missing(&problem.reason) {
+        if let Some(member) = missing_field(&problem.reason) {
             let of_template = removed.iter().any(|gone| is_member(gone, &steps, member));
             return (!of_template).then_some(problem);
         }
-        match at(&rest, &steps) {
+        match value_at(&rest, &steps) {
             Some(Value::String(text)) if is_template(text) => {
                 // A text with a template in it is a text, whatever the template gives.
                 if whole_expression(text).is_none() && problem.reason.starts_with("invalid type: string") {
                     return Some(problem);
                 }
-                if !take_away(&mut rest, &steps) {
+                if !remove_member(&mut rest, &steps) {
                     return None;
                 }
                 removed.push(steps);
@@ -44,7 +44,7 @@ pub(super) fn problem(known: &TaskType, place: &str, params: &Value) -> Option<P
 }
 
 /// The field that is missing, if that is what is wrong.
-fn missing(reason: &str) -> Option<&str> {
+fn missing_field(reason: &str) -> Option<&str> {
     reason.strip_prefix("missing field `")?.split('`').next()
 }
 
@@ -55,7 +55,7 @@ fn is_member(gone: &[Step], of: &[Step], member: &str) -> bool {
         || gone.split_last().is_some_and(|(last, before)| before == of && named(last))
 }
 
-fn at<'v>(value: &'v Value, steps: &[Step]) -> Option<&'v Value> {
+fn value_at<'v>(value: &'v Value, steps: &[Step]) -> Option<&'v Value> {
     steps.iter().try_fold(value, |value, step| match step {
         Step::Key(key) => value.get(key),
         Step::Index(index) => value.get(index),
@@ -63,7 +63,7 @@ fn at<'v>(value: &'v Value, steps: &[Step]) -> Option<&'v Value> {
 }
 
 /// Takes a member of an object away; `false` if it is none.
-fn take_away(value: &mut Value, steps: &[Step]) -> bool {
+fn remove_member(value: &mut Value, steps: &[Step]) -> bool {
     let Some((Step::Key(key), before)) = steps.split_last() else { return false };
     let object = before.iter().try_fold(value, |value, step| match step {
         Step::Key(key) => value.get_mut(key),
@@ -86,17 +86,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::task_types::{EmitEvent, HttpRequest, Noop};
+    use crate::task_types::{EmitEvent, HttpRequest, NoopTask};
 
-    fn said(known: TaskType, params: Value) -> String {
-        problem(&known, "action.params", &params)
+    fn problem_text(known: TaskType, params: Value) -> String {
+        find_params_problem(&known, "action.params", &params)
             .map_or_else(String::new, |problem| format!("{}: {}", problem.field, problem.reason))
     }
 
     #[test]
     fn what_no_template_can_make_right_is_found() {
-        let (noop, emit, hook) =
-            (TaskType::of::<Noop>(), TaskType::of::<EmitEvent>(), TaskType::of::<HttpRequest>());
+        let (noop, emit, hook) = (
+            TaskType::of_handler::<NoopTask>(),
+            TaskType::of_handler::<EmitEvent>(),
+            TaskType::of_handler::<HttpRequest>(),
+        );
         let t = "{{ event.params.x }}";
         for (known, params, words) in [
             (noop, json!({"date": t}), "action.params.date: unknown field `date`"),
@@ -120,7 +123,7 @@ mod tests {
             (hook, json!({"url": t, "headers": {"Host": "x"}}), "is set by the platform"),
             (hook, json!({"url": t, "headers": [t]}), "action.params.headers: invalid type: sequence"),
         ] {
-            let said = said(known, params.clone());
+            let said = problem_text(known, params.clone());
             assert!(said.contains(words), "{params}: {said}");
         }
         for (known, params) in [
@@ -133,7 +136,7 @@ mod tests {
             (hook, json!({"url": "https://a.example/?v={{ event.params.x }}", "body": t})),
             (hook, json!({"url": "{{ event.params.x }}/y"})),
         ] {
-            assert_eq!(said(known, params.clone()), "", "{params}");
+            assert_eq!(problem_text(known, params.clone()), "", "{params}");
         }
     }
 }

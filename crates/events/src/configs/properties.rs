@@ -7,14 +7,16 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::template::{Budget, Names, Scope, check, render};
-use super::{Compiled, Index};
-use crate::{Cause, Event, EventId, Params};
+use super::template::{
+    EventTemplateBudget, EventTemplateNames, EventTemplateScope, check_template, render_value,
+};
+use super::{ActionConfigIndex, CompiledActionConfig};
+use crate::{Event, EventCause, EventId, EventParams};
 
 /// Longest output, and what a JSON text of it may add.
-const BOUND: usize = 2 * (256 << 10) + 2;
+const MAX_OUTPUT_BYTES: usize = 2 * (256 << 10) + 2;
 /// Far more than any template takes, on a machine that does something else.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RENDER_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -35,7 +37,7 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-fn params() -> impl Strategy<Value = Params> {
+fn params() -> impl Strategy<Value = EventParams> {
     btree_map("[a-c]", values(), 0..4).prop_map(|members| members.into_iter().collect::<Map<_, _>>())
 }
 
@@ -119,10 +121,10 @@ fn templates() -> impl Strategy<Value = String> {
     vec(fragment, 0..14).prop_map(|fragments| fragments.concat())
 }
 
-fn event(params: Params) -> Event {
+fn event(params: EventParams) -> Event {
     let (name, author) = ("e".to_owned(), "me".to_owned());
     let time_created = chrono::DateTime::UNIX_EPOCH;
-    Event { id: EventId(7), name, params, author, time_created, cause: Cause::default() }
+    Event { id: EventId(7), name, params, author, time_created, cause: EventCause::default() }
 }
 
 proptest! {
@@ -130,29 +132,29 @@ proptest! {
 
     #[test]
     fn no_template_panics_or_takes_long_or_says_much(text in templates(), params in params()) {
-        let scope = Scope::new(&event(params), None).map_err(TestCaseError::fail)?;
+        let scope = EventTemplateScope::new(&event(params), None).map_err(TestCaseError::fail)?;
         let began = Instant::now();
-        let (checked, rendered) = (check(&text, &Names::default()), render(&Value::from(text.as_str()), &scope, &mut Budget::of_event()));
-        prop_assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+        let (checked, rendered) = (check_template(&text, &EventTemplateNames::default()), render_value(&Value::from(text.as_str()), &scope, &mut EventTemplateBudget::of_event()));
+        prop_assert!(began.elapsed() < RENDER_TIMEOUT, "{:?}", began.elapsed());
         drop(checked);
         if let Ok(value) = rendered {
-            prop_assert!(value.to_string().len() <= BOUND);
+            prop_assert!(value.to_string().len() <= MAX_OUTPUT_BYTES);
         }
     }
 
     #[test]
     fn what_is_no_template_stays_as_it_is(value in values(), params in params()) {
-        let scope = Scope::new(&event(params), None).map_err(TestCaseError::fail)?;
+        let scope = EventTemplateScope::new(&event(params), None).map_err(TestCaseError::fail)?;
         let text = value.to_string();
         prop_assume!(!["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)));
-        prop_assert_eq!(render(&value, &scope, &mut Budget::of_event()), Ok(value));
+        prop_assert_eq!(render_value(&value, &scope, &mut EventTemplateBudget::of_event()), Ok(value));
     }
 
     #[test]
     fn a_value_of_an_event_is_itself_in_a_task(value in values()) {
         let params = json!({"a": value}).as_object().cloned().unwrap_or_default();
-        let scope = Scope::new(&event(params), None).map_err(TestCaseError::fail)?;
-        let rendered = render(&json!("{{ event.params.a }}"), &scope, &mut Budget::of_event());
+        let scope = EventTemplateScope::new(&event(params), None).map_err(TestCaseError::fail)?;
+        let rendered = render_value(&json!("{{ event.params.a }}"), &scope, &mut EventTemplateBudget::of_event());
         prop_assert_eq!(rendered, Ok(value));
     }
 
@@ -161,30 +163,30 @@ proptest! {
         rounds in vec(vec((0..6_usize, configs()), 0..6), 1..4),
         events in vec(("[ef]", params()), 1..8),
     ) {
-        let (mut index, mut all) = (Index::default(), BTreeMap::new());
+        let (mut index, mut all) = (ActionConfigIndex::default(), BTreeMap::new());
         for (version, changes) in rounds.into_iter().enumerate() {
             // Each once; some are changed again by a later round, some deleted.
             let changes: BTreeMap<usize, Option<Value>> = changes.into_iter().collect();
-            let changes: Vec<(String, Option<Compiled>)> = changes.into_iter().map(|(n, config)| {
+            let changes: Vec<(String, Option<CompiledActionConfig>)> = changes.into_iter().map(|(n, config)| {
                 let name = format!("c{n}");
                 // Some params are no conditions: then there is none.
                 let config = config.and_then(|mut config| {
                     config["name"] = name.as_str().into();
-                    Compiled::new(serde_json::from_value(config).ok()?).ok()
+                    CompiledActionConfig::new(serde_json::from_value(config).ok()?).ok()
                 });
                 (name, config)
             }).collect();
             all.extend(changes.iter().cloned());
-            index = index.with(version as i64, changes);
+            index = index.with_changes(version as i64, changes);
         }
         for (name, params) in &events {
-            let found: Vec<(String, Vec<usize>)> = index.pulled(name, params).into_iter()
-                .map(|(config, triggers)| (config.config.name.clone(), triggers)).collect();
-            let there = all.values().flatten().filter(|config| config.config.enabled);
+            let found: Vec<(String, Vec<usize>)> = index.match_event(name, params).into_iter()
+                .map(|(config, triggers)| (config.definition.name.clone(), triggers)).collect();
+            let there = all.values().flatten().filter(|config| config.definition.enabled);
             let expected: Vec<(String, Vec<usize>)> = there.map(|config| {
-                let triggers = config.config.on.iter().enumerate()
-                    .filter(|(n, on)| on.event == *name && config.unmet(*n, params).is_none()).map(|(n, _)| n);
-                (config.config.name.clone(), triggers.collect::<Vec<_>>())
+                let triggers = config.definition.on.iter().enumerate()
+                    .filter(|(n, on)| on.event == *name && config.unmet_reason(*n, params).is_none()).map(|(n, _)| n);
+                (config.definition.name.clone(), triggers.collect::<Vec<_>>())
             }).filter(|(_, triggers)| !triggers.is_empty()).collect();
             prop_assert_eq!(found, expected);
         }

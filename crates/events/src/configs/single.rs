@@ -5,12 +5,14 @@ use sqlx::PgPool;
 use store::Result;
 
 use super::ActionConfig;
-use super::stored::{delete_in_tx, hold_in_tx, next_version_in_tx, put_in_tx, read};
+use super::stored::{
+    delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx, put_configs_in_tx, read_configs,
+};
 
 /// Makes the config called `name` what it is to be (`None`: gone) on behalf of `owner`, unless it belongs to somebody else
 /// than `owner` and the built-in bundle: then that is the answer, and nothing is changed. One transaction; nothing is
 /// written if it is so already.
-pub async fn set_one(
+pub async fn set_config(
     pool: &PgPool,
     name: String,
     new: Option<ActionConfig>,
@@ -19,8 +21,8 @@ pub async fn set_one(
     store::run_tx(pool, "set_action_config", move |connection| {
         let (name, new) = (name.clone(), new.clone());
         Box::pin(async move {
-            hold_in_tx(connection).await?;
-            let old = read(connection, None, None, Some(&name)).await?.pop();
+            lock_configs_in_tx(connection).await?;
+            let old = read_configs(connection, None, None, Some(&name)).await?.pop();
             match (&old, &new) {
                 (None, None) => return Ok(None),
                 (Some(old), Some(new)) if old.config == *new && old.owner == owner => return Ok(None),
@@ -31,8 +33,8 @@ pub async fn set_one(
             }
             let version = next_version_in_tx(connection).await?;
             match new {
-                Some(new) => put_in_tx(connection, &[new], owner, version).await?,
-                None => delete_in_tx(connection, &[name], version).await?,
+                Some(new) => put_configs_in_tx(connection, &[new], owner, version).await?,
+                None => delete_configs_in_tx(connection, &[name], version).await?,
             }
             Ok(None)
         })

@@ -7,14 +7,14 @@ use sqlx::PgConnection;
 use sqlx::types::Json as Jsonb;
 use store::Result;
 
-use super::{ActionConfig, Compiled};
+use super::{ActionConfig, CompiledActionConfig};
 
 /// The channel on which changes of configs are told.
-pub const CHANNEL: &str = "action_configs";
+pub const ACTION_CONFIGS_CHANNEL: &str = "action_configs";
 
 /// A config, and what is known of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
+pub struct StoredActionConfig {
     /// The config, with its author.
     pub config: ActionConfig,
     /// Whose it is.
@@ -23,17 +23,17 @@ pub struct Stored {
     pub changed_at: DateTime<Utc>,
 }
 
-type Row = (String, Json, String, String, DateTime<Utc>);
+type ActionConfigRow = (String, Json, String, String, DateTime<Utc>);
 
 /// Configs by name: those by this author, about this event, of this name. One that this program does not understand (a newer
 /// one wrote it) is said and left out.
-pub async fn read(
+pub async fn read_configs(
     connection: &mut PgConnection,
     author: Option<&str>,
     event: Option<&str>,
     name: Option<&str>,
-) -> Result<Vec<Stored>> {
-    let rows: Vec<Row> = sqlx::query_as(
+) -> Result<Vec<StoredActionConfig>> {
+    let rows: Vec<ActionConfigRow> = sqlx::query_as(
         "SELECT name, definition, author, owner, changed_at FROM action_configs
          WHERE ($1::text IS NULL OR author = $1) AND ($2::text IS NULL OR $2 = ANY (events)) AND ($3::text IS NULL OR name = $3)
          ORDER BY name -- read_action_configs",
@@ -43,15 +43,17 @@ pub async fn read(
     .bind(name)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().filter_map(stored).collect())
+    Ok(rows.into_iter().filter_map(parse_config_row).collect())
 }
 
-fn stored((name, definition, author, owner, changed_at): Row) -> Option<Stored> {
-    let (config, owner) = (understood(&name, definition)?, Owner::parse(&owner)?);
-    Some(Stored { config: ActionConfig { author: Some(author), ..config }, owner, changed_at })
+fn parse_config_row(
+    (name, definition, author, owner, changed_at): ActionConfigRow,
+) -> Option<StoredActionConfig> {
+    let (config, owner) = (parse_definition(&name, definition)?, Owner::parse(&owner)?);
+    Some(StoredActionConfig { config: ActionConfig { author: Some(author), ..config }, owner, changed_at })
 }
 
-fn understood(name: &str, definition: Json) -> Option<ActionConfig> {
+fn parse_definition(name: &str, definition: Json) -> Option<ActionConfig> {
     let config = serde_json::from_value(definition);
     config
         .map_err(|error| {
@@ -62,7 +64,7 @@ fn understood(name: &str, definition: Json) -> Option<ActionConfig> {
 }
 
 /// Keeps everybody else from changing configs until the transaction ends: what is read after this stays so.
-pub async fn hold_in_tx(connection: &mut PgConnection) -> Result<()> {
+pub async fn lock_configs_in_tx(connection: &mut PgConnection) -> Result<()> {
     sqlx::query("SELECT FROM action_configs_version FOR UPDATE -- hold_action_configs")
         .execute(connection)
         .await?;
@@ -75,13 +77,13 @@ pub async fn next_version_in_tx(connection: &mut PgConnection) -> Result<i64> {
         "WITH told AS (SELECT pg_notify($1, ''))
          UPDATE action_configs_version SET version = version + 1 FROM told RETURNING version -- next_configs_version",
     )
-    .bind(CHANNEL)
+    .bind(ACTION_CONFIGS_CHANNEL)
     .fetch_one(connection)
     .await?)
 }
 
 /// Creates or changes configs (with their authors), each name once.
-pub async fn put_in_tx(
+pub async fn put_configs_in_tx(
     connection: &mut PgConnection,
     configs: &[ActionConfig],
     owner: Owner,
@@ -92,7 +94,7 @@ pub async fn put_in_tx(
     }
     let author = |config: &ActionConfig| config.author.clone().unwrap_or_else(|| owner.name().to_owned());
     let definition = |config: &ActionConfig| Jsonb(ActionConfig { author: None, ..config.clone() }.to_json());
-    sqlx::query(PUT)
+    sqlx::query(PUT_CONFIGS_SQL)
         .bind(configs.iter().map(|config| config.name.as_str()).collect::<Vec<_>>())
         .bind(configs.iter().map(definition).collect::<Vec<_>>())
         .bind(configs.iter().map(author).collect::<Vec<_>>())
@@ -104,7 +106,11 @@ pub async fn put_in_tx(
 }
 
 /// Deletes configs.
-pub async fn delete_in_tx(connection: &mut PgConnection, names: &[String], version: i64) -> Result<()> {
+pub async fn delete_configs_in_tx(
+    connection: &mut PgConnection,
+    names: &[String],
+    version: i64,
+) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
@@ -123,23 +129,24 @@ pub async fn delete_in_tx(connection: &mut PgConnection, names: &[String], versi
 }
 
 /// What changed after a version.
-pub struct Changes {
+pub struct ActionConfigChanges {
     /// The version now.
     pub version: i64,
     /// Configs; without one: deleted.
     changes: Vec<(String, Option<ActionConfig>)>,
 }
 
-impl Changes {
+impl ActionConfigChanges {
     /// The configs, compiled. Takes a while if they are many or have patterns.
-    pub fn compiled(self) -> Vec<(String, Option<Compiled>)> {
+    pub fn compile(self) -> Vec<(String, Option<CompiledActionConfig>)> {
         let compiled = |(name, config): (String, Option<ActionConfig>)| {
             // Checked when it was written, by another version.
-            let compiled = config.map(Compiled::new).transpose().unwrap_or_else(|(field, reason)| {
-                let code = "CONSISTENCY_ERROR";
-                tracing::error!(config = name, field, reason, code, "a stored action config is left out");
-                None
-            });
+            let compiled =
+                config.map(CompiledActionConfig::new).transpose().unwrap_or_else(|(field, reason)| {
+                    let code = "CONSISTENCY_ERROR";
+                    tracing::error!(config = name, field, reason, code, "a stored action config is left out");
+                    None
+                });
             (name, compiled)
         };
         self.changes.into_iter().map(compiled).collect()
@@ -147,20 +154,24 @@ impl Changes {
 }
 
 /// What changed after `version`, as of one moment.
-pub async fn changes_since(connection: &mut PgConnection, version: i64) -> Result<Changes> {
+pub async fn changes_since(connection: &mut PgConnection, version: i64) -> Result<ActionConfigChanges> {
     let rows: Vec<(i64, Option<String>, Option<Json>)> =
-        sqlx::query_as(CHANGES).bind(version).fetch_all(connection).await?;
+        sqlx::query_as(CHANGED_CONFIGS_SQL).bind(version).fetch_all(connection).await?;
     let now = rows.first().map_or(version, |(now, ..)| *now);
     let change = |(_, name, definition): (i64, Option<String>, Option<Json>)| {
         let name = name?;
-        let config = definition.and_then(|definition| understood(&name, definition));
+        let config = definition.and_then(|definition| parse_definition(&name, definition));
         Some((name, config))
     };
-    Ok(Changes { version: now, changes: rows.into_iter().filter_map(change).collect() })
+    Ok(ActionConfigChanges { version: now, changes: rows.into_iter().filter_map(change).collect() })
 }
 
 /// The configs about an event's name as they were at a version, by name.
-pub async fn as_of(connection: &mut PgConnection, event: &str, version: i64) -> Result<Vec<ActionConfig>> {
+pub async fn configs_as_of(
+    connection: &mut PgConnection,
+    event: &str,
+    version: i64,
+) -> Result<Vec<ActionConfig>> {
     let rows: Vec<(String, Json)> = sqlx::query_as(
         "SELECT name, definition FROM action_config_history
          WHERE events @> ARRAY[$1] AND since <= $2 AND (until IS NULL OR until > $2) ORDER BY name -- configs_as_of",
@@ -169,10 +180,10 @@ pub async fn as_of(connection: &mut PgConnection, event: &str, version: i64) -> 
     .bind(version)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().filter_map(|(name, definition)| understood(&name, definition)).collect())
+    Ok(rows.into_iter().filter_map(|(name, definition)| parse_definition(&name, definition)).collect())
 }
 
-const PUT: &str = "-- put_action_configs
+const PUT_CONFIGS_SQL: &str = "-- put_action_configs
 WITH input AS MATERIALIZED (
     SELECT name, definition, author,
            ARRAY(SELECT DISTINCT trigger ->> 'event' FROM jsonb_array_elements(definition -> 'on') AS trigger) AS events
@@ -188,7 +199,7 @@ ON CONFLICT (name) DO UPDATE
     SET definition = excluded.definition, author = excluded.author, owner = excluded.owner, events = excluded.events,
         version = excluded.version, changed_at = now()";
 
-const CHANGES: &str = "-- changed_action_configs
+const CHANGED_CONFIGS_SQL: &str = "-- changed_action_configs
 SELECT v.version, c.name, c.definition
 FROM action_configs_version v LEFT JOIN (
     SELECT name, definition FROM action_configs WHERE version > $1

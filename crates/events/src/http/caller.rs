@@ -6,11 +6,11 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use serving::error::{ApiError, Code};
 
-use crate::configs::check_word;
+use crate::configs::check_identifier;
 
 /// An authenticated client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
+pub struct ApiCaller {
     /// Its name.
     pub name: String,
     /// Whether it may speak for others.
@@ -18,23 +18,23 @@ pub struct Caller {
 }
 
 /// The caller, if clients are configured.
-pub(super) struct Known(Option<Caller>);
+pub(super) struct OptionalCaller(Option<ApiCaller>);
 
-impl<S: Sync> FromRequestParts<S> for Known {
+impl<S: Sync> FromRequestParts<S> for OptionalCaller {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(parts.extensions.get::<Caller>().cloned()))
+        Ok(Self(parts.extensions.get::<ApiCaller>().cloned()))
     }
 }
 
-impl Known {
+impl OptionalCaller {
     /// The author of what is written: the caller; another one only where that is allowed.
-    pub(super) fn author(&self, named: Option<&str>) -> Result<String, ApiError> {
-        if let Some(named) = named {
-            check_word(named).map_err(|reason| ApiError::field("author", reason))?;
+    pub(super) fn resolve_author(&self, named_author: Option<&str>) -> Result<String, ApiError> {
+        if let Some(named) = named_author {
+            check_identifier(named).map_err(|reason| ApiError::field("author", reason))?;
         }
-        match (&self.0, named) {
+        match (&self.0, named_author) {
             (None, named) => Ok(named.unwrap_or("anonymous").to_owned()),
             (Some(caller), Some(named)) if named != caller.name && !caller.admin => {
                 let message =

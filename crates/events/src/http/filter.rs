@@ -7,22 +7,22 @@ mod sql;
 use chrono::{DateTime, Datelike as _, Utc};
 use serving::error::ApiError;
 
-use super::short;
+use super::shorten_name;
 use crate::EventId;
 
-pub(super) use sql::list;
+pub(super) use sql::query_events;
 
 /// Events of a listing, unless the caller says otherwise, and at most.
-const LIMIT: i64 = 100;
-const MOST: i64 = 1000;
+const DEFAULT_EVENTS_PER_PAGE: i64 = 100;
+const MAX_EVENTS_PER_PAGE: i64 = 1000;
 /// Filters of a query, steps of a path, values of a list.
-const MOST_FILTERS: usize = 32;
-const DEEPEST: usize = 32;
-const MOST_VALUES: usize = 1000;
+const MAX_FILTERS_PER_QUERY: usize = 32;
+const MAX_PARAM_PATH_DEPTH: usize = 32;
+const MAX_VALUES_PER_FILTER: usize = 1000;
 
 /// How a value is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
+enum EventFilterOperator {
     Equal,
     In,
     Greater,
@@ -31,7 +31,7 @@ enum Operator {
 
 /// What is compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Subject {
+enum EventFilterSubject {
     Id,
     Name,
     Author,
@@ -42,23 +42,23 @@ enum Subject {
 
 /// With what.
 #[derive(Debug, Clone, PartialEq)]
-enum Operand {
+enum EventFilterOperand {
     Ids(Vec<i64>),
     Texts(Vec<String>),
     Time(DateTime<Utc>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Condition {
-    subject: Subject,
-    operator: Operator,
-    operand: Operand,
+struct EventFilterCondition {
+    subject: EventFilterSubject,
+    operator: EventFilterOperator,
+    operand: EventFilterOperand,
 }
 
 /// A query.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Asked {
-    conditions: Vec<Condition>,
+pub(super) struct EventQuery {
+    conditions: Vec<EventFilterCondition>,
     sort: &'static str,
     limit: i64,
     offset: i64,
@@ -66,11 +66,16 @@ pub(super) struct Asked {
 }
 
 /// Reads a query; what is wrong is said with the parameter's name.
-pub(super) fn parse(given: Vec<(String, String)>) -> Result<Asked, ApiError> {
-    let mut asked =
-        Asked { conditions: Vec::new(), sort: "event_id DESC", limit: LIMIT, offset: 0, count: false };
-    for (name, value) in given {
-        let wrong = |reason: String| ApiError::field(short(&name), reason);
+pub(super) fn parse_query(pairs: Vec<(String, String)>) -> Result<EventQuery, ApiError> {
+    let mut query = EventQuery {
+        conditions: Vec::new(),
+        sort: "event_id DESC",
+        limit: DEFAULT_EVENTS_PER_PAGE,
+        offset: 0,
+        count: false,
+    };
+    for (name, value) in pairs {
+        let wrong = |reason: String| ApiError::field(shorten_name(&name), reason);
         let number = |range: std::ops::RangeInclusive<i64>| {
             let number = value.parse().ok().filter(|number| range.contains(number));
             number.ok_or_else(|| {
@@ -78,18 +83,18 @@ pub(super) fn parse(given: Vec<(String, String)>) -> Result<Asked, ApiError> {
             })
         };
         match name.as_str() {
-            "limit" => asked.limit = number(0..=MOST)?,
+            "limit" => query.limit = number(0..=MAX_EVENTS_PER_PAGE)?,
             "offset" if value.is_empty() => {}
-            "offset" => asked.offset = number(0..=i64::from(i32::MAX))?,
+            "offset" => query.offset = number(0..=i64::from(i32::MAX))?,
             "count" => {
-                asked.count = match value.as_str() {
+                query.count = match value.as_str() {
                     "true" => true,
                     "false" => false,
                     _ => return Err(wrong("must be true or false".to_owned())),
                 };
             }
             "sort" => {
-                asked.sort = match value.as_str() {
+                query.sort = match value.as_str() {
                     // The events of one transaction have one time.
                     "_id" => "event_id",
                     "-_id" => "event_id DESC",
@@ -98,28 +103,28 @@ pub(super) fn parse(given: Vec<(String, String)>) -> Result<Asked, ApiError> {
                     _ => return Err(wrong("must be _id, -_id, time_created or -time_created".to_owned())),
                 };
             }
-            _ => asked.conditions.push(condition(&name, &value)?),
+            _ => query.conditions.push(parse_condition(&name, &value)?),
         }
     }
-    if asked.conditions.len() > MOST_FILTERS {
-        return Err(ApiError::field("filters", format!("there must be at most {MOST_FILTERS}")));
+    if query.conditions.len() > MAX_FILTERS_PER_QUERY {
+        return Err(ApiError::field("filters", format!("there must be at most {MAX_FILTERS_PER_QUERY}")));
     }
-    Ok(asked)
+    Ok(query)
 }
 
-fn condition(name: &str, value: &str) -> Result<Condition, ApiError> {
-    let wrong = |reason: String| ApiError::field(short(name), reason);
+fn parse_condition(name: &str, value: &str) -> Result<EventFilterCondition, ApiError> {
+    let wrong = |reason: String| ApiError::field(shorten_name(name), reason);
     if name.contains('\0') || value.contains('\0') {
         return Err(wrong("must hold no NUL".to_owned()));
     }
-    let (path, operator) = operator(name);
+    let (path, operator) = split_operator(name);
     let subject = match path {
-        "_id" => Subject::Id,
-        "name" => Subject::Name,
-        "author" => Subject::Author,
-        "time_created" => Subject::TimeCreated,
+        "_id" => EventFilterSubject::Id,
+        "name" => EventFilterSubject::Name,
+        "author" => EventFilterSubject::Author,
+        "time_created" => EventFilterSubject::TimeCreated,
         _ => match path.strip_prefix("params__").filter(|path| !path.is_empty()) {
-            Some(path) => Subject::Param(path.split("__").map(str::to_owned).collect()),
+            Some(path) => EventFilterSubject::Param(path.split("__").map(str::to_owned).collect()),
             None => {
                 let allowed = "unknown parameter; allowed are _id, name, author, time_created, params__…, each also \
                                with __in, __gt, __lt, and sort, limit, offset, count";
@@ -127,65 +132,73 @@ fn condition(name: &str, value: &str) -> Result<Condition, ApiError> {
             }
         },
     };
-    if matches!(&subject, Subject::Param(path) if path.len() > DEEPEST) {
-        return Err(wrong(format!("must be at most {DEEPEST} levels deep")));
+    if matches!(&subject, EventFilterSubject::Param(path) if path.len() > MAX_PARAM_PATH_DEPTH) {
+        return Err(wrong(format!("must be at most {MAX_PARAM_PATH_DEPTH} levels deep")));
     }
     let texts: Vec<String> = match operator {
-        Operator::In => value.split(',').map(str::to_owned).collect(),
-        Operator::Equal | Operator::Greater | Operator::Less => vec![value.to_owned()],
+        EventFilterOperator::In => value.split(',').map(str::to_owned).collect(),
+        EventFilterOperator::Equal | EventFilterOperator::Greater | EventFilterOperator::Less => {
+            vec![value.to_owned()]
+        }
     };
-    if texts.len() > MOST_VALUES {
-        return Err(wrong(format!("must list at most {MOST_VALUES} values")));
+    if texts.len() > MAX_VALUES_PER_FILTER {
+        return Err(wrong(format!("must list at most {MAX_VALUES_PER_FILTER} values")));
     }
     let operand = match subject {
-        Subject::Id => {
+        EventFilterSubject::Id => {
             let ids = texts.iter().map(|text| EventId::parse(text).map(|id| id.0)).collect::<Option<_>>();
-            Operand::Ids(ids.ok_or_else(|| wrong("must be the _id of an event".to_owned()))?)
+            EventFilterOperand::Ids(ids.ok_or_else(|| wrong("must be the _id of an event".to_owned()))?)
         }
-        Subject::TimeCreated if operator == Operator::In => {
+        EventFilterSubject::TimeCreated if operator == EventFilterOperator::In => {
             return Err(wrong("a time is compared with __gt and __lt".to_owned()));
         }
-        Subject::TimeCreated => {
+        EventFilterSubject::TimeCreated => {
             // A plus sign that was not encoded has become a space.
             let time = DateTime::parse_from_rfc3339(&value.replace(' ', "+"));
             // Its year in UTC has four digits: others could be taken, but not shown nor stored.
             let time = time.map(|time| time.to_utc()).ok().filter(|time| (1..=9999).contains(&time.year()));
-            Operand::Time(
+            EventFilterOperand::Time(
                 time.ok_or_else(|| wrong("must be a time such as 2026-11-25T21:00:00Z".to_owned()))?,
             )
         }
-        Subject::Name | Subject::Author | Subject::Param(_) => Operand::Texts(texts),
+        EventFilterSubject::Name | EventFilterSubject::Author | EventFilterSubject::Param(_) => {
+            EventFilterOperand::Texts(texts)
+        }
     };
-    Ok(Condition { subject, operator, operand })
+    Ok(EventFilterCondition { subject, operator, operand })
 }
 
 /// The operator at the end of a name; a param may be called like one.
-fn operator(name: &str) -> (&str, Operator) {
-    for (suffix, operator) in [("__in", Operator::In), ("__gt", Operator::Greater), ("__lt", Operator::Less)]
-    {
+fn split_operator(name: &str) -> (&str, EventFilterOperator) {
+    for (suffix, operator) in [
+        ("__in", EventFilterOperator::In),
+        ("__gt", EventFilterOperator::Greater),
+        ("__lt", EventFilterOperator::Less),
+    ] {
         if let Some(path) = name.strip_suffix(suffix)
             && path != "params"
         {
             return (path, operator);
         }
     }
-    (name, Operator::Equal)
+    (name, EventFilterOperator::Equal)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(pairs: &[(&str, &str)]) -> Result<Asked, ApiError> {
-        parse(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    fn parse_pairs(pairs: &[(&str, &str)]) -> Result<EventQuery, ApiError> {
+        parse_query(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
     #[test]
     fn values_are_bound_and_never_part_of_the_text() {
         let evil = "x') OR 1=1 -- \u{1}";
-        let asked = parsed(&[("name", evil), (&format!("params__{evil}"), evil), ("params__a__b__gt", evil)])
-            .unwrap();
-        let (select, count) = (asked.select().into_string(), asked.counting().into_string());
+        let asked =
+            parse_pairs(&[("name", evil), (&format!("params__{evil}"), evil), ("params__a__b__gt", evil)])
+                .unwrap();
+        let (select, count) = (asked.select_query().into_string(), asked.count_query().into_string());
         assert!(!select.contains("OR 1=1") && !count.contains("OR 1=1"), "{select}");
         assert!(select.contains("((params #> $2) #>> '{}') = ANY ($3)"), "{select}");
     }
@@ -193,14 +206,15 @@ mod tests {
     #[test]
     fn operators_are_at_the_end_of_names() {
         let subject = |name: &str| {
-            let condition = condition(name, "1").unwrap();
+            let condition = parse_condition(name, "1").unwrap();
             (condition.subject, condition.operator)
         };
-        let param = |path: &[&str]| Subject::Param(path.iter().map(|step| (*step).to_owned()).collect());
-        assert_eq!(subject("params__a__b"), (param(&["a", "b"]), Operator::Equal));
-        assert_eq!(subject("params__a__in"), (param(&["a"]), Operator::In));
-        assert_eq!(subject("params__in"), (param(&["in"]), Operator::Equal));
-        assert_eq!(subject("params__in__in"), (param(&["in"]), Operator::In));
+        let param =
+            |path: &[&str]| EventFilterSubject::Param(path.iter().map(|step| (*step).to_owned()).collect());
+        assert_eq!(subject("params__a__b"), (param(&["a", "b"]), EventFilterOperator::Equal));
+        assert_eq!(subject("params__a__in"), (param(&["a"]), EventFilterOperator::In));
+        assert_eq!(subject("params__in"), (param(&["in"]), EventFilterOperator::Equal));
+        assert_eq!(subject("params__in__in"), (param(&["in"]), EventFilterOperator::In));
         for bad in [
             "",
             "params",
@@ -212,7 +226,7 @@ mod tests {
             "name__like",
             "event_id",
         ] {
-            assert!(condition(bad, "1").is_err(), "{bad}");
+            assert!(parse_condition(bad, "1").is_err(), "{bad}");
         }
     }
 
@@ -226,8 +240,8 @@ mod tests {
             ("count", "1"),
             ("name", "a\0"),
         ] {
-            assert!(parsed(&[(name, value)]).is_err(), "{name}={value}");
+            assert!(parse_pairs(&[(name, value)]).is_err(), "{name}={value}");
         }
-        assert_eq!(parsed(&[("offset", ""), ("limit", "2"), ("sort", "_id")]).unwrap().sort, "event_id");
+        assert_eq!(parse_pairs(&[("offset", ""), ("limit", "2"), ("sort", "_id")]).unwrap().sort, "event_id");
     }
 }

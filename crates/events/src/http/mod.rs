@@ -12,41 +12,44 @@ use axum::routing::{get, post};
 use serving::body;
 use serving::error::{ApiError, of_database};
 
-use crate::{Events, Writer};
+use crate::{EventStore, EventWriter};
 
-pub use caller::Caller;
+pub use caller::ApiCaller;
 
 /// What the handlers need; clones share it.
 #[derive(Clone)]
-pub struct Desk {
+pub struct EventApiState {
     /// The events.
-    pub events: Events,
+    pub events: EventStore,
     /// Writes them.
-    pub writer: Writer,
+    pub writer: EventWriter,
 }
 
 /// The description of the routes.
-pub const DESCRIPTION: [&str; 2] =
+pub const EVENTS_OPENAPI_YAML: [&str; 2] =
     [include_str!("../../openapi/events.yaml"), include_str!("../../openapi/configs.yaml")];
 
 /// The routes.
-pub fn routes(desk: Desk) -> Router {
+pub fn event_routes(state: EventApiState) -> Router {
     Router::new()
-        .route("/api/v1/events", get(events::list).post(events::post))
-        .route("/api/v1/event_story", post(story::begin))
-        .route("/api/v1/event_story/{id}", get(story::show))
-        .route("/api/v1/action_configs", get(configs::list).post(configs::create))
-        .route("/api/v1/action_configs/{name}", get(configs::show).put(configs::put).delete(configs::delete))
-        .route("/task/status", post(status::report))
+        .route("/api/v1/events", get(events::list_events).post(events::post_events))
+        .route("/api/v1/event_story", post(story::post_story))
+        .route("/api/v1/event_story/{id}", get(story::get_story))
+        .route("/api/v1/action_configs", get(configs::list_configs).post(configs::create_config))
+        .route(
+            "/api/v1/action_configs/{name}",
+            get(configs::get_config).put(configs::put_config).delete(configs::delete_config),
+        )
+        .route("/task/status", post(status::post_task_status))
         .method_not_allowed_fallback(body::method_not_allowed)
-        .with_state(desk)
+        .with_state(state)
 }
 
-fn unavailable(error: store::Error) -> ApiError {
+fn database_error(error: store::Error) -> ApiError {
     of_database("the control database", error)
 }
 
 /// A name in an error, however long it is.
-fn short(text: &str) -> String {
+fn shorten_name(text: &str) -> String {
     text.chars().take(80).collect()
 }

@@ -12,52 +12,52 @@ use serving::error::{ApiError, Code};
 use serving::numbers::check_exact;
 use serving::query::Query;
 
-use super::caller::Known;
+use super::caller::OptionalCaller;
 use super::events::check_params;
-use super::{Desk, short, unavailable};
-use crate::{Cause, NewEvent, Params, Written};
+use super::{EventApiState, database_error, shorten_name};
+use crate::{EventCause, EventParams, EventWriteOutcome, NewEvent};
 
-pub(super) async fn report(
-    State(desk): State<Desk>,
-    caller: Known,
+pub(super) async fn post_task_status(
+    State(state): State<EventApiState>,
+    caller: OptionalCaller,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Response {
     let empty = http_body::Body::is_end_stream(request.body());
     let params = match empty {
-        true => Ok(Params::new()),
+        true => Ok(EventParams::new()),
         false => match JsonBody::from_request(request, &()).await {
-            Ok(JsonBody(body)) => compute::read(body.len(), move || read(&body)).await,
+            Ok(JsonBody(body)) => compute::read(body.len(), move || parse_status_params(&body)).await,
             Err(refusal) => return refusal,
         },
     };
     let written = match params {
-        Ok(params) => write(&desk, &caller, query, params).await,
+        Ok(params) => write_status_event(&state, &caller, query, params).await,
         Err(error) => Err(error),
     };
     written.unwrap_or_else(axum::response::IntoResponse::into_response)
 }
 
-fn read(body: &[u8]) -> Result<Params, ApiError> {
+fn parse_status_params(body: &[u8]) -> Result<EventParams, ApiError> {
     let params = body::parse(body)?;
     check_exact(body)?;
     Ok(params)
 }
 
-async fn write(
-    desk: &Desk,
-    caller: &Known,
+async fn write_status_event(
+    state: &EventApiState,
+    caller: &OptionalCaller,
     query: Vec<(String, String)>,
-    mut params: Params,
+    mut params: EventParams,
 ) -> Result<Response, ApiError> {
-    let settings = desk.events.settings.clone();
+    let settings = state.events.settings.clone();
     params.entry("environment").or_insert_with(|| settings.environment.clone().into());
     for (name, value) in query {
         match name.as_str() {
             "taskType" | "taskStatus" | "environment" => drop(params.insert(name, value.into())),
             _ => {
                 let reason = "unknown parameter; allowed are taskType, taskStatus, environment";
-                return Err(ApiError::field(short(&name), reason));
+                return Err(ApiError::field(shorten_name(&name), reason));
             }
         }
     }
@@ -67,13 +67,15 @@ async fn write(
         }
     }
     check_params(&params, "params")?;
-    let (name, author) = (settings.status_event.clone(), caller.author(None)?);
-    let event = NewEvent { name, params, author, key: None, cause: Cause::default() };
-    match desk.writer.write(vec![event]).await.map_err(unavailable)? {
-        Written::Events(ids) => {
+    let (name, author) = (settings.status_event.clone(), caller.resolve_author(None)?);
+    let event = NewEvent { name, params, author, key: None, cause: EventCause::default() };
+    match state.writer.write(vec![event]).await.map_err(database_error)? {
+        EventWriteOutcome::Events(ids) => {
             let id = ids.first().map(|(id, _)| id.to_string());
             Ok((StatusCode::CREATED, Json(json!({"_id": id}))).into_response())
         }
-        Written::Conflict { .. } => Err(ApiError::new(Code::LogicError, "an event without a key has a key")),
+        EventWriteOutcome::Conflict { .. } => {
+            Err(ApiError::new(Code::LogicError, "an event without a key has a key"))
+        }
     }
 }

@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use serving::error::{ApiError, Code};
 use serving::path::Path;
 
-use super::{Desk, unavailable};
+use super::{EventApiState, database_error};
 use crate::EventId;
-use crate::story::Story;
+use crate::story::EventStory;
 
 /// What a story's id begins with; the event's id follows.
-const PREFIX: &str = "story-";
+const STORY_ID_PREFIX: &str = "story-";
 
-pub(super) async fn begin(
-    State(desk): State<Desk>,
+pub(super) async fn post_story(
+    State(state): State<EventApiState>,
     form: Result<Form<Vec<(String, String)>>, FormRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Form(fields) =
@@ -24,25 +24,28 @@ pub(super) async fn begin(
     for (name, value) in fields {
         match name.as_str() {
             "id" => id = Some(value),
-            _ => return Err(ApiError::field(super::short(&name), "unknown field; allowed is id")),
+            _ => return Err(ApiError::field(super::shorten_name(&name), "unknown field; allowed is id")),
         }
     }
     let id = id.ok_or_else(|| ApiError::field("id", "is missing: the _id of an event"))?;
     let event = EventId::parse(&id).ok_or_else(|| ApiError::field("id", "must be the _id of an event"))?;
-    let story = look(&desk, event).await?;
-    Ok(Json(json!({"id": format!("{PREFIX}{}", story.event.id)})))
+    let story = find_story(&state, event).await?;
+    Ok(Json(json!({"id": format!("{STORY_ID_PREFIX}{}", story.event.id)})))
 }
 
-pub(super) async fn show(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let event = id.strip_prefix(PREFIX).and_then(EventId::parse).ok_or_else(nothing)?;
-    let story = look(&desk, event).await?;
+pub(super) async fn get_story(
+    State(state): State<EventApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let event = id.strip_prefix(STORY_ID_PREFIX).and_then(EventId::parse).ok_or_else(event_not_found)?;
+    let story = find_story(&state, event).await?;
     Ok(Json(json!({"result": story.to_json()})))
 }
 
-async fn look(desk: &Desk, event: EventId) -> Result<Story, ApiError> {
-    desk.events.story(event).await.map_err(unavailable)?.ok_or_else(nothing)
+async fn find_story(state: &EventApiState, event: EventId) -> Result<EventStory, ApiError> {
+    state.events.read_story(event).await.map_err(database_error)?.ok_or_else(event_not_found)
 }
 
-fn nothing() -> ApiError {
+fn event_not_found() -> ApiError {
     ApiError::new(Code::NotFound, "there is no such event")
 }

@@ -7,11 +7,11 @@ use store::Result;
 use crate::{Event, EventId};
 
 /// Longest chain that is shown.
-const LONGEST: i32 = 100;
+const MAX_CHAIN_LENGTH: i32 = 100;
 
 /// A task that the event started.
 #[derive(Debug, Clone, sqlx::FromRow)]
-pub(super) struct Produced {
+pub(super) struct ProducedTaskRow {
     task_id: i64,
     task_type: String,
     pub(super) action_config: String,
@@ -26,7 +26,7 @@ pub(super) struct Produced {
     effects: Vec<String>,
 }
 
-impl Produced {
+impl ProducedTaskRow {
     pub(super) fn to_json(&self) -> Value {
         let parse = |text: &String| text.parse::<Value>().unwrap_or_default();
         let events: Vec<String> = self.events.iter().map(|id| EventId(*id).to_string()).collect();
@@ -39,19 +39,22 @@ impl Produced {
 }
 
 /// The tasks that an event started, the first one first.
-pub(super) async fn produced(connection: &mut PgConnection, event: EventId) -> Result<Vec<Produced>> {
-    Ok(sqlx::query_as(PRODUCED).bind(event.0).fetch_all(connection).await?)
+pub(super) async fn read_produced_tasks(
+    connection: &mut PgConnection,
+    event: EventId,
+) -> Result<Vec<ProducedTaskRow>> {
+    Ok(sqlx::query_as(PRODUCED_TASKS_SQL).bind(event.0).fetch_all(connection).await?)
 }
 
 /// An event before this one in its chain, and the task that it started.
 #[derive(Debug, Clone, sqlx::FromRow)]
-pub(super) struct Link {
+pub(super) struct EventChainLink {
     pub(super) event_id: Option<i64>,
     pub(super) task_id: i64,
     pub(super) action_config: Option<String>,
 }
 
-impl Link {
+impl EventChainLink {
     pub(super) fn to_json(&self) -> Value {
         json!({"event_id": self.event_id.map(|id| EventId(id).to_string()), "task_id": self.task_id,
                "action_config": self.action_config})
@@ -59,19 +62,22 @@ impl Link {
 }
 
 /// What is before an event in its chain, the nearest first.
-pub(super) async fn chain(connection: &mut PgConnection, event: &Event) -> Result<Vec<Link>> {
+pub(super) async fn read_event_chain(
+    connection: &mut PgConnection,
+    event: &Event,
+) -> Result<Vec<EventChainLink>> {
     let Some(task_id) = event.cause.task_id else { return Ok(Vec::new()) };
-    Ok(sqlx::query_as(CHAIN).bind(task_id).bind(LONGEST).fetch_all(connection).await?)
+    Ok(sqlx::query_as(EVENT_CHAIN_SQL).bind(task_id).bind(MAX_CHAIN_LENGTH).fetch_all(connection).await?)
 }
 
-const PRODUCED: &str = "-- produced_tasks
+const PRODUCED_TASKS_SQL: &str = "-- produced_tasks
 SELECT t.task_id, t.task_type, t.action_config, t.status, t.params::text, t.attempts - t.waits AS attempts, t.error, t.outcome::text,
        ARRAY(SELECT e.event_id FROM events e WHERE e.task_id = t.task_id ORDER BY e.event_id LIMIT 1000) AS events,
        ARRAY(SELECT x.kind || '/' || x.effect FROM task_effects x WHERE x.task_id = t.task_id
              ORDER BY 1 LIMIT 1000) AS effects
 FROM tasks t WHERE t.event_id = $1 ORDER BY t.task_id";
 
-const CHAIN: &str = "-- chain_of_event
+const EVENT_CHAIN_SQL: &str = "-- chain_of_event
 WITH RECURSIVE chain AS (
     SELECT t.event_id, t.task_id, t.action_config, 1 AS place FROM tasks t WHERE t.task_id = $1
     UNION ALL

@@ -7,66 +7,74 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use store::{Operation, Result, run};
+use store::{PgOperation, Result, run_statement};
 
-use crate::write::compute;
-use crate::{Event, EventId, Events};
-use facts::{Link, Produced};
+use crate::write::compute_on_pool;
+use crate::{Event, EventId, EventStore};
+use facts::{EventChainLink, ProducedTaskRow};
 
 /// What an event did, and what it did not.
 #[derive(Debug, Clone)]
-pub struct Story {
+pub struct EventStory {
     /// The event.
     pub event: Event,
-    produced: Vec<Produced>,
+    produced_tasks: Vec<ProducedTaskRow>,
     not_fired: Vec<(String, String)>,
-    chain: Vec<Link>,
+    chain: Vec<EventChainLink>,
 }
 
-impl Events {
+impl EventStore {
     /// The story of an event; nothing if there is no such event (any more).
-    pub async fn story(&self, id: EventId) -> Result<Option<Story>> {
+    pub async fn read_story(&self, id: EventId) -> Result<Option<EventStory>> {
         let events = self.clone();
-        run(&self.pool, Operation::named("event_story").expensive(), move |connection| {
+        run_statement(&self.pool, PgOperation::named("event_story").expensive(), move |connection| {
             let events = events.clone();
-            Box::pin(async move { events.story_on(connection, id).await })
+            Box::pin(async move { events.read_story_on(connection, id).await })
         })
         .await
     }
 
-    async fn story_on(&self, connection: &mut sqlx::PgConnection, id: EventId) -> Result<Option<Story>> {
-        let Some(row) = crate::write::find(connection, &[id.0]).await?.pop() else { return Ok(None) };
+    async fn read_story_on(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        id: EventId,
+    ) -> Result<Option<EventStory>> {
+        let Some(row) = crate::write::find_event_rows(connection, &[id.0]).await?.pop() else {
+            return Ok(None);
+        };
         let version = row.config_version;
-        let event = row.event();
-        let produced = facts::produced(connection, id).await?;
-        let chain = facts::chain(connection, &event).await?;
-        let configs = crate::configs::stored::as_of(connection, &event.name, version).await?;
+        let event = row.into_event();
+        let produced = facts::read_produced_tasks(connection, id).await?;
+        let chain = facts::read_event_chain(connection, &event).await?;
+        let configs = crate::configs::stored::configs_as_of(connection, &event.name, version).await?;
         let event = Arc::new(event);
         let set_aside = reasons::is_set_aside(connection, &event).await?;
-        let looked = {
-            let (event, terms) = (event.clone(), self.terms.clone());
-            compute(move || reasons::look(configs, &event, set_aside, &terms)).await?
+        let assessments = {
+            let (event, terms) = (event.clone(), self.task_options.clone());
+            compute_on_pool(move || reasons::assess_configs(configs, &event, set_aside, &terms)).await?
         };
         let fired: HashSet<&str> = produced.iter().map(|task| task.action_config.as_str()).collect();
         let mut not_fired = Vec::new();
-        for (name, looked) in looked.into_iter().filter(|(name, _)| !fired.contains(name.as_str())) {
-            let reason = reasons::reason(connection, looked, &event, &chain, &self.terms).await?;
+        for (name, assessment) in assessments.into_iter().filter(|(name, _)| !fired.contains(name.as_str())) {
+            let reason =
+                reasons::explain_not_fired(connection, assessment, &event, &chain, &self.task_options)
+                    .await?;
             not_fired.push((name, reason));
         }
         let event = Arc::unwrap_or_clone(event);
-        Ok(Some(Story { event, produced, not_fired, chain }))
+        Ok(Some(EventStory { event, produced_tasks: produced, not_fired, chain }))
     }
 }
 
-impl Story {
+impl EventStory {
     /// As the API shows it.
     pub fn to_json(&self) -> Value {
         let not_fired = self.not_fired.iter();
         let not_fired = not_fired.map(|(config, reason)| json!({"action_config": config, "reason": reason}));
         json!({
             "event": self.event.to_json(),
-            "caused_by": self.chain.iter().map(Link::to_json).collect::<Vec<_>>(),
-            "produced_tasks": self.produced.iter().map(Produced::to_json).collect::<Vec<_>>(),
+            "caused_by": self.chain.iter().map(EventChainLink::to_json).collect::<Vec<_>>(),
+            "produced_tasks": self.produced_tasks.iter().map(ProducedTaskRow::to_json).collect::<Vec<_>>(),
             "not_fired": not_fired.collect::<Vec<_>>(),
         })
     }

@@ -3,64 +3,64 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::run_tx;
-use tasks::{Attempt, Handler, TaskError};
+use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 
-use crate::configs::check_word;
-use crate::params::check_all;
-use crate::{Cause, Events, NewEvent, OWN_KEY, PLATFORM, Params};
+use crate::configs::check_identifier;
+use crate::params::check_storable_and_size;
+use crate::{EventCause, EventParams, EventStore, NewEvent, PLATFORM_AUTHOR, PLATFORM_KEY_PREFIX};
 
 /// Emits events.
-pub struct EmitEvent(pub Events);
+pub struct EmitEvent(pub EventStore);
 
 /// Which event.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EmitParams {
-    name: Word,
+pub struct EmitEventParams {
+    name: EventIdentifier,
     #[serde(default, deserialize_with = "serving::body::or_default")]
-    params: Kept,
+    params: StorableParams,
     #[serde(default)]
-    event_key: Option<Word>,
+    event_key: Option<EventIdentifier>,
 }
 
 /// Params that an event may have, wherever it comes from.
 #[derive(Debug, Default, Deserialize)]
-#[serde(try_from = "Params")]
-struct Kept(Params);
+#[serde(try_from = "EventParams")]
+struct StorableParams(EventParams);
 
-impl TryFrom<Params> for Kept {
+impl TryFrom<EventParams> for StorableParams {
     type Error = String;
 
-    fn try_from(params: Params) -> Result<Self, String> {
-        check_all(&params).map(|()| Self(params))
+    fn try_from(params: EventParams) -> Result<Self, String> {
+        check_storable_and_size(&params).map(|()| Self(params))
     }
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
-struct Word(String);
+struct EventIdentifier(String);
 
-impl TryFrom<String> for Word {
+impl TryFrom<String> for EventIdentifier {
     type Error = String;
 
     fn try_from(word: String) -> Result<Self, String> {
-        check_word(&word).map(|()| Self(word))
+        check_identifier(&word).map(|()| Self(word))
     }
 }
 
-impl Handler for EmitEvent {
+impl TaskHandler for EmitEvent {
     const TASK_TYPE: &'static str = "emit_event";
-    type Params = EmitParams;
+    type Params = EmitEventParams;
 
-    async fn run(&self, attempt: &Attempt, params: EmitParams) -> Result<Value, TaskError> {
+    async fn run(&self, attempt: &TaskAttempt, params: EmitEventParams) -> Result<Value, TaskAttemptError> {
         // One event, however often the task is done.
-        let own_key = || format!("{OWN_KEY}emit/{}", attempt.task_id);
+        let own_key = || format!("{PLATFORM_KEY_PREFIX}emit/{}", attempt.task_id);
         let event = NewEvent {
             name: params.name.0,
             params: params.params.0,
-            author: PLATFORM.to_owned(),
+            author: PLATFORM_AUTHOR.to_owned(),
             key: Some(params.event_key.map_or_else(own_key, |key| key.0)),
-            cause: Cause::task(attempt.task_id, attempt.depth),
+            cause: EventCause::of_task(attempt.task_id, attempt.depth),
         };
         let events = self.0.clone();
         let written = run_tx(&self.0.pool, "emit_event", move |connection| {
@@ -69,7 +69,7 @@ impl Handler for EmitEvent {
         });
         match written.await {
             Ok(ids) => Ok(json!({"event_id": ids.first().map(|(id, _)| id.to_string())})),
-            Err(error) => Err(TaskError::Temporary(error.to_string())),
+            Err(error) => Err(TaskAttemptError::Temporary(error.to_string())),
         }
     }
 }

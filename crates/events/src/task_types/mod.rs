@@ -6,4 +6,4 @@ mod noop;
 
 pub use emit_event::EmitEvent;
 pub use http_request::HttpRequest;
-pub use noop::Noop;
+pub use noop::NoopTask;

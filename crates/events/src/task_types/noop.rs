@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tasks::{Attempt, Handler, TaskError};
+use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 
 /// Does nothing.
-pub struct Noop;
+pub struct NoopTask;
 
 /// How long, and what to remember.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub struct NoopParams {
     /// Takes so long.
     #[serde(default, deserialize_with = "serving::body::or_default")]
-    seconds: Seconds,
+    seconds: NoopSeconds,
     /// Whatever one wants to see with the task.
     #[serde(default, rename = "note")]
     _note: Option<Value>,
@@ -23,9 +23,9 @@ pub struct Params {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(try_from = "f64")]
-struct Seconds(f64);
+struct NoopSeconds(f64);
 
-impl TryFrom<f64> for Seconds {
+impl TryFrom<f64> for NoopSeconds {
     type Error = &'static str;
 
     fn try_from(seconds: f64) -> Result<Self, Self::Error> {
@@ -37,11 +37,11 @@ impl TryFrom<f64> for Seconds {
     }
 }
 
-impl Handler for Noop {
+impl TaskHandler for NoopTask {
     const TASK_TYPE: &'static str = "noop";
-    type Params = Params;
+    type Params = NoopParams;
 
-    async fn run(&self, _: &Attempt, params: Params) -> Result<Value, TaskError> {
+    async fn run(&self, _: &TaskAttempt, params: NoopParams) -> Result<Value, TaskAttemptError> {
         if params.seconds.0 > 0.0 {
             tokio::time::sleep(Duration::from_secs_f64(params.seconds.0)).await;
         }

@@ -10,116 +10,121 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use store::Result;
 
-use super::matching::{Pull, Terms, Wanted, compute};
-use super::rows::find;
-use super::start::start_in_tx;
+use super::matching::{EventMatch, EventTaskOptions, TaskToStart, compute_on_pool};
+use super::rows::find_event_rows;
+use super::start::start_tasks_in_tx;
 use crate::{Event, EventId};
 
 /// Completed joins whose events are read, and their tasks started, at a time.
-const JOINS_TOGETHER: usize = 100;
+const MAX_JOINS_PER_CHUNK: usize = 100;
 
 /// Which event pulled which trigger.
-type Seen = BTreeMap<usize, i64>;
+type EventsByTrigger = BTreeMap<usize, i64>;
 
 /// A join as it is stored.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct State {
-    seen: Seen,
+pub(crate) struct JoinState {
+    events_by_trigger: EventsByTrigger,
     /// The event that completed it.
     pub(crate) fired_by: Option<i64>,
 }
 
 /// An event takes part in a join.
-struct Part<'p> {
-    pull: &'p Pull,
+struct JoinPart<'p> {
+    event_match: &'p EventMatch,
     join_id: [u8; 32],
 }
 
 /// A completed join: the event that did it, and all events by trigger.
-struct Fired<'p> {
-    pull: &'p Pull,
-    events: Vec<i64>,
+struct CompletedJoin<'p> {
+    event_match: &'p EventMatch,
+    event_ids: Vec<i64>,
 }
 
 /// Starts the tasks of the joins that these pulls complete; how many are new.
-pub(super) async fn pull_in_tx(
+pub(super) async fn start_join_tasks_in_tx(
     connection: &mut PgConnection,
-    pulled: &[Pull],
-    terms: &Terms,
+    matches: &[EventMatch],
+    options: &EventTaskOptions,
 ) -> Result<usize> {
-    if pulled.is_empty() {
+    if matches.is_empty() {
         return Ok(0);
     }
-    let joining: Vec<Pull> = pulled.to_vec();
-    let ids = compute(move || joining.iter().map(join_id).collect::<Vec<_>>()).await?;
-    let part = |(pull, join_id): (_, Option<_>)| Some(Part { pull, join_id: join_id? });
-    let parts: Vec<Part<'_>> = pulled.iter().zip(ids).filter_map(part).collect();
+    let joining: Vec<EventMatch> = matches.to_vec();
+    let ids = compute_on_pool(move || joining.iter().map(match_join_id).collect::<Vec<_>>()).await?;
+    let part = |(pull, join_id): (_, Option<_>)| Some(JoinPart { event_match: pull, join_id: join_id? });
+    let parts: Vec<JoinPart<'_>> = matches.iter().zip(ids).filter_map(part).collect();
     if parts.is_empty() {
         return Ok(0);
     }
-    let mut states = lock(connection, &parts, terms).await?;
-    let fired: Vec<Fired<'_>> =
-        parts.iter().filter_map(|part| take_part(part, states.entry(part.join_id).or_default())).collect();
-    store(connection, &states).await?;
+    let mut states = lock_joins(connection, &parts, options).await?;
+    let fired: Vec<CompletedJoin<'_>> = parts
+        .iter()
+        .filter_map(|part| apply_join_part(part, states.entry(part.join_id).or_default()))
+        .collect();
+    store_joins(connection, &states).await?;
     let mut started = 0;
-    for some in fired.chunks(JOINS_TOGETHER) {
-        let wanted = with_events(connection, some).await?;
-        started += start_in_tx(connection, wanted, terms).await?;
+    for some in fired.chunks(MAX_JOINS_PER_CHUNK) {
+        let to_start = load_join_events(connection, some).await?;
+        started += start_tasks_in_tx(connection, to_start, options).await?;
     }
     Ok(started)
 }
 
 /// Completed joins with their events.
-async fn with_events(connection: &mut PgConnection, fired: &[Fired<'_>]) -> Result<Vec<Wanted>> {
-    let mut ids: Vec<i64> = fired.iter().flat_map(|fired| fired.events.iter().copied()).collect();
+async fn load_join_events(
+    connection: &mut PgConnection,
+    fired: &[CompletedJoin<'_>],
+) -> Result<Vec<TaskToStart>> {
+    let mut ids: Vec<i64> = fired.iter().flat_map(|fired| fired.event_ids.iter().copied()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let rows = find(connection, &ids).await?;
+    let rows = find_event_rows(connection, &ids).await?;
     let known: HashMap<i64, Event> =
-        rows.into_iter().map(|row| row.event()).map(|event| (event.id.0, event)).collect();
-    let wanted = |fired: &Fired<'_>| {
-        let joined: Option<Vec<Event>> = fired.events.iter().map(|id| known.get(id).cloned()).collect();
+        rows.into_iter().map(|row| row.into_event()).map(|event| (event.id.0, event)).collect();
+    let wanted = |fired: &CompletedJoin<'_>| {
+        let joined: Option<Vec<Event>> = fired.event_ids.iter().map(|id| known.get(id).cloned()).collect();
         if joined.is_none() {
-            let (config, event) = (&fired.pull.config.config.name, fired.pull.event.id);
+            let (config, event) = (&fired.event_match.config.definition.name, fired.event_match.event.id);
             tracing::warn!(config, %event, "an event of a join is not kept any more: it starts no task");
         }
-        Some(Wanted { pull: fired.pull.clone(), joined: Some(joined?) })
+        Some(TaskToStart { event_match: fired.event_match.clone(), joined: Some(joined?) })
     };
     Ok(fired.iter().filter_map(wanted).collect())
 }
 
 /// None if the event lacks a param to join by.
-fn join_id(pull: &Pull) -> Option<[u8; 32]> {
+fn match_join_id(pull: &EventMatch) -> Option<[u8; 32]> {
     Some(pull.config.join_id(&pull.config.join_values(&pull.event.params).ok()?))
 }
 
 /// The join's state after an event; the completed join if the event completes it.
-fn take_part<'p>(part: &Part<'p>, state: &mut State) -> Option<Fired<'p>> {
-    let (pull, triggers) = (part.pull, part.pull.config.triggers.len());
+fn apply_join_part<'p>(part: &JoinPart<'p>, state: &mut JoinState) -> Option<CompletedJoin<'p>> {
+    let (pull, triggers) = (part.event_match, part.event_match.config.triggers.len());
     if state.fired_by.is_some() {
         return None;
     }
     let id = pull.event.id.0;
-    state.seen.extend(pull.triggers.iter().map(|trigger| (*trigger, id)));
-    if state.seen.len() < triggers {
+    state.events_by_trigger.extend(pull.triggers.iter().map(|trigger| (*trigger, id)));
+    if state.events_by_trigger.len() < triggers {
         return None;
     }
-    let events = state.seen.values().copied().collect();
-    if pull.config.config.join.is_empty() {
+    let events = state.events_by_trigger.values().copied().collect();
+    if pull.config.definition.join.is_empty() {
         // Nothing tells one time from the next: it begins anew.
-        state.seen.clear();
+        state.events_by_trigger.clear();
     } else {
         state.fired_by = Some(id);
     }
-    Some(Fired { pull, events })
+    Some(CompletedJoin { event_match: pull, event_ids: events })
 }
 
 /// Makes the joins that are not there, begins those anew that have expired, and locks all.
-async fn lock(
+async fn lock_joins(
     connection: &mut PgConnection,
-    parts: &[Part<'_>],
-    terms: &Terms,
-) -> Result<HashMap<[u8; 32], State>> {
+    parts: &[JoinPart<'_>],
+    options: &EventTaskOptions,
+) -> Result<HashMap<[u8; 32], JoinState>> {
     let mut ids: Vec<&[u8]> = parts.iter().map(|part| part.join_id.as_slice()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -131,7 +136,7 @@ async fn lock(
             WHERE j.expires_at < clock_timestamp()",
     )
     .bind(&ids)
-    .bind(terms.join_window.as_secs_f64())
+    .bind(options.join_window.as_secs_f64())
     .execute(&mut *connection)
     .await?;
     let rows: Vec<(Vec<u8>, Value, Option<i64>)> = sqlx::query_as(
@@ -141,14 +146,15 @@ async fn lock(
     .fetch_all(connection)
     .await?;
     let state = |(id, seen, fired_by): (Vec<u8>, Value, Option<i64>)| {
-        Some((id.try_into().ok()?, State { seen: read(&seen), fired_by }))
+        Some((id.try_into().ok()?, JoinState { events_by_trigger: parse_events_by_trigger(&seen), fired_by }))
     };
     Ok(rows.into_iter().filter_map(state).collect())
 }
 
-async fn store(connection: &mut PgConnection, states: &HashMap<[u8; 32], State>) -> Result<()> {
+async fn store_joins(connection: &mut PgConnection, states: &HashMap<[u8; 32], JoinState>) -> Result<()> {
     let ids: Vec<&[u8]> = states.keys().map(|id| id.as_slice()).collect();
-    let seen: Vec<Json<&Seen>> = states.values().map(|state| Json(&state.seen)).collect();
+    let seen: Vec<Json<&EventsByTrigger>> =
+        states.values().map(|state| Json(&state.events_by_trigger)).collect();
     let fired: Vec<Option<i64>> = states.values().map(|state| state.fired_by).collect();
     sqlx::query(
         "-- note_joins
@@ -163,34 +169,37 @@ async fn store(connection: &mut PgConnection, states: &HashMap<[u8; 32], State>)
     Ok(())
 }
 
-fn read(seen: &Value) -> Seen {
+fn parse_events_by_trigger(seen: &Value) -> EventsByTrigger {
     let place = |(trigger, event): (&String, &Value)| Some((trigger.parse().ok()?, event.as_i64()?));
     seen.as_object().into_iter().flatten().filter_map(place).collect()
 }
 
-impl State {
+impl JoinState {
     /// The triggers that nothing has pulled yet.
-    pub(crate) fn missing(&self, triggers: usize) -> Vec<usize> {
-        (0..triggers).filter(|trigger| !self.seen.contains_key(trigger)).collect()
+    pub(crate) fn missing_triggers(&self, triggers: usize) -> Vec<usize> {
+        (0..triggers).filter(|trigger| !self.events_by_trigger.contains_key(trigger)).collect()
     }
 
     /// Whether the event is one of those seen.
-    pub(crate) fn has(&self, event: EventId) -> bool {
-        self.seen.values().any(|seen| *seen == event.0)
+    pub(crate) fn has_event(&self, event: EventId) -> bool {
+        self.events_by_trigger.values().any(|seen| *seen == event.0)
     }
 
     /// The events seen, by trigger.
-    pub(crate) fn events(&self) -> Vec<i64> {
-        self.seen.values().copied().collect()
+    pub(crate) fn event_ids(&self) -> Vec<i64> {
+        self.events_by_trigger.values().copied().collect()
     }
 }
 
 /// What a join has seen, for those who tell stories; nothing if it has expired and been forgotten.
-pub(crate) async fn seen_by(connection: &mut PgConnection, join_id: &[u8]) -> Result<Option<State>> {
+pub(crate) async fn read_join_state(
+    connection: &mut PgConnection,
+    join_id: &[u8],
+) -> Result<Option<JoinState>> {
     let row: Option<(Value, Option<i64>)> =
         sqlx::query_as("SELECT seen, fired_by FROM action_joins WHERE join_id = $1 -- look_at_join")
             .bind(join_id)
             .fetch_optional(connection)
             .await?;
-    Ok(row.map(|(seen, fired_by)| State { seen: read(&seen), fired_by }))
+    Ok(row.map(|(seen, fired_by)| JoinState { events_by_trigger: parse_events_by_trigger(&seen), fired_by }))
 }

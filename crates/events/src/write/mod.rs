@@ -16,37 +16,44 @@ mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Batches, Coalescer, Error, LONG, Operation, Result, connection_of_its_own, run, run_tx};
+use store::{
+    BatchOptions, Coalescer, Error, LONG_OPERATION_TIMEOUT, PgOperation, Result, open_single_connection_pool,
+    run_statement, run_tx,
+};
 use tokio::sync::oneshot;
 
-use crate::{EventId, Events, NewEvent};
-use batch::{Batch, Request};
+use crate::{EventId, EventStore, NewEvent};
+use batch::{EventBatch, EventBatchRequest};
 
-pub(crate) use joins::{State, seen_by};
-pub(crate) use matching::{Terms, compute, task_of};
-pub(crate) use renderings::Renderings;
-pub(crate) use rows::{Row, find};
+pub(crate) use joins::{JoinState, read_join_state};
+pub(crate) use matching::{EventTaskOptions, compute_on_pool, render_task};
+pub(crate) use renderings::RenderingNotes;
+pub(crate) use rows::{StoredEventRow, find_event_rows};
 
-use rows::{allocate, allocate_ahead};
+use rows::{allocate_ids, allocate_ids_ahead};
 
 /// Most events in one commit, but for a single request that is larger.
-const EVENTS_PER_COMMIT: usize = 10_000;
+const MAX_EVENTS_PER_COMMIT: usize = 10_000;
 /// Most requests that wait.
-const WAITING: usize = 8192;
+const MAX_WAITING_REQUESTS: usize = 8192;
 /// How often a batch is given ids.
-const MOST_GIVEN: u32 = 10;
+const MAX_ID_ALLOCATIONS: u32 = 10;
 /// Of requests in one round; one round of several is not followed by the next one sooner.
-const BATCHES: Batches = Batches { most: WAITING, shared: WAITING, pace: Duration::from_millis(1) };
+const WRITE_BATCHING: BatchOptions = BatchOptions {
+    max_items: MAX_WAITING_REQUESTS,
+    max_shared_items: MAX_WAITING_REQUESTS,
+    min_interval: Duration::from_millis(1),
+};
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Written {
+pub enum EventWriteOutcome {
     /// Each event's id, and whether it is there since now.
     Events(Vec<(EventId, bool)>),
     /// The event at this place has the key of one with other content: nothing was written.
     Conflict {
         /// The place in the request.
-        place: usize,
+        index: usize,
         /// The event that has the key.
         id: EventId,
     },
@@ -54,71 +61,79 @@ pub enum Written {
 
 /// Writes what concurrent callers bring; clones share everything.
 #[derive(Clone)]
-pub struct Writer(Coalescer<Asked>);
+pub struct EventWriter(Coalescer<EventWriteRequest>);
 
-struct Asked {
+struct EventWriteRequest {
     events: Arc<[NewEvent]>,
-    reply: oneshot::Sender<Result<Written>>,
+    reply: oneshot::Sender<Result<EventWriteOutcome>>,
 }
 
-impl Writer {
+impl EventWriter {
     /// Starts the writing task.
-    pub fn start(events: Events) -> Self {
+    pub fn start(events: EventStore) -> Self {
         // It writes all the time: its server process keeps plans and caches at hand.
-        let events = Events { pool: connection_of_its_own(&events.pool), ..events };
-        Self(Coalescer::spawn_fair("write_action_events", WAITING, BATCHES, move |asked| {
-            let events = events.clone();
-            async move { settle(&events, asked).await }
-        }))
+        let events = EventStore { pool: open_single_connection_pool(&events.pool), ..events };
+        Self(Coalescer::spawn_fair(
+            "write_action_events",
+            MAX_WAITING_REQUESTS,
+            WRITE_BATCHING,
+            move |asked| {
+                let events = events.clone();
+                async move { write_pending(&events, asked).await }
+            },
+        ))
     }
 
     /// Writes all of them or none; durable when this returns.
-    pub async fn write(&self, events: Vec<NewEvent>) -> Result<Written> {
+    pub async fn write(&self, events: Vec<NewEvent>) -> Result<EventWriteOutcome> {
         let events: Arc<[NewEvent]> = events.into();
-        self.0.ask(|reply| Asked { events, reply }).await.unwrap_or(Err(Error::Abandoned))
+        self.0.submit(|reply| EventWriteRequest { events, reply }).await.unwrap_or(Err(Error::Abandoned))
     }
 }
 
-async fn settle(events: &Events, mut asked: Vec<Asked>) {
-    while !asked.is_empty() {
+async fn write_pending(events: &EventStore, mut pending: Vec<EventWriteRequest>) {
+    while !pending.is_empty() {
         let mut together = 0;
-        let many = asked.iter().position(|asked| {
+        let many = pending.iter().position(|asked| {
             together += asked.events.len();
-            together > EVENTS_PER_COMMIT
+            together > MAX_EVENTS_PER_COMMIT
         });
-        let later = asked.split_off(many.unwrap_or(asked.len()).max(1));
-        match commit(events, &asked).await {
+        let later = pending.split_off(many.unwrap_or(pending.len()).max(1));
+        match commit_pending(events, &pending).await {
             Ok(written) => {
                 // A caller may be gone.
-                asked
+                pending
                     .into_iter()
                     .zip(written)
                     .for_each(|(asked, written)| drop(asked.reply.send(Ok(written))));
             }
-            Err(error) if asked.len() > 1 && !error.is_transient() => {
+            Err(error) if pending.len() > 1 && !error.is_transient() => {
                 // Something about one of them: the others must not suffer from it.
-                for one in asked {
-                    let alone = commit(events, std::slice::from_ref(&one)).await;
+                for one in pending {
+                    let alone = commit_pending(events, std::slice::from_ref(&one)).await;
                     let alone = alone.and_then(|mut written| written.pop().ok_or(Error::Abandoned));
                     let _ = one.reply.send(alone);
                 }
             }
-            Err(error) => asked.into_iter().for_each(|asked| drop(asked.reply.send(Err(error.clone())))),
+            Err(error) => pending.into_iter().for_each(|asked| drop(asked.reply.send(Err(error.clone())))),
         }
-        asked = later;
+        pending = later;
     }
 }
 
-async fn commit(events: &Events, asked: &[Asked]) -> Result<Vec<Written>> {
-    let wanted = asked.iter().map(|asked| asked.events.len()).sum();
-    let mut given = 0;
+async fn commit_pending(
+    events: &EventStore,
+    pending: &[EventWriteRequest],
+) -> Result<Vec<EventWriteOutcome>> {
+    let event_count = pending.iter().map(|asked| asked.events.len()).sum();
+    let mut allocations = 0;
     let written = loop {
-        let batch = Arc::new(give_ids(events, asked, wanted).await?);
-        given += 1;
-        match attempt_with_weeks(events, &batch).await {
-            Err(Error::Duplicate(_)) if given < MOST_GIVEN => {
+        let batch = Arc::new(allocate_batch(events, pending, event_count).await?);
+        allocations += 1;
+        match write_batch_with_weeks(events, &batch).await {
+            Err(Error::UniqueViolation(_)) if allocations < MAX_ID_ALLOCATIONS => {
                 // There already: by us, if an answer was lost; by others, if a crash made the database give ids again.
-                if let Some(written) = written_before(events, &batch).await? {
+                if let Some(written) = find_written_before(events, &batch).await? {
                     break written;
                 }
             }
@@ -126,71 +141,83 @@ async fn commit(events: &Events, asked: &[Asked]) -> Result<Vec<Written>> {
         }
     };
     store::fail_point("action_events_written");
-    metrics::counter!("events_written_total").increment(wanted as u64);
+    metrics::counter!("events_written_total").increment(event_count as u64);
     Ok(written)
 }
 
-async fn give_ids(events: &Events, asked: &[Asked], wanted: usize) -> Result<Batch> {
-    let given = run(&events.pool, "allocate_event_ids", move |connection| {
-        Box::pin(async move { allocate_ahead(connection, wanted).await })
+async fn allocate_batch(
+    events: &EventStore,
+    pending: &[EventWriteRequest],
+    event_count: usize,
+) -> Result<EventBatch> {
+    let allocated = run_statement(&events.pool, "allocate_event_ids", move |connection| {
+        Box::pin(async move { allocate_ids_ahead(connection, event_count).await })
     });
-    let requests = asked.iter().map(|asked| Request { events: asked.events.clone() }).collect();
-    Ok(Batch::new(requests, given.await?))
+    let requests = pending.iter().map(|asked| EventBatchRequest { events: asked.events.clone() }).collect();
+    Ok(EventBatch::new(requests, allocated.await?))
 }
 
-async fn written_before(events: &Events, batch: &Arc<Batch>) -> Result<Option<Vec<Written>>> {
+async fn find_written_before(
+    events: &EventStore,
+    batch: &Arc<EventBatch>,
+) -> Result<Option<Vec<EventWriteOutcome>>> {
     let batch = batch.clone();
-    run(&events.pool, "events_written_before", move |connection| {
+    run_statement(&events.pool, "events_written_before", move |connection| {
         let batch = batch.clone();
         Box::pin(async move { batch.written_before(connection).await })
     })
     .await
 }
 
-async fn attempt_with_weeks(events: &Events, batch: &Arc<Batch>) -> Result<Vec<Written>> {
-    match attempt(events, batch).await {
-        Err(error) if lacks_week(&error) => {
-            crate::retention::create_weeks(&events.pool).await?;
-            attempt(events, batch).await
+async fn write_batch_with_weeks(
+    events: &EventStore,
+    batch: &Arc<EventBatch>,
+) -> Result<Vec<EventWriteOutcome>> {
+    match write_batch(events, batch).await {
+        Err(error) if is_missing_week(&error) => {
+            crate::retention::create_event_weeks(&events.pool).await?;
+            write_batch(events, batch).await
         }
         written => written,
     }
 }
 
 /// Whether there was no partition for an event.
-fn lacks_week(error: &Error) -> bool {
+fn is_missing_week(error: &Error) -> bool {
     error.sqlstate().as_deref() == Some("23514")
 }
 
-async fn attempt(events: &Events, batch: &Arc<Batch>) -> Result<Vec<Written>> {
+async fn write_batch(events: &EventStore, batch: &Arc<EventBatch>) -> Result<Vec<EventWriteOutcome>> {
     loop {
-        let (index, plain) = (events.live.now(), batch.clone());
-        let pulled = batch.pulled(&index, &events.terms).await?;
+        let (index, plain) = (events.config_index.current(), batch.clone());
+        let pulled = batch.match_events(&index, &events.task_options).await?;
         let written = if batch.is_plain(&pulled) {
-            run(&events.pool, "write_events", move |connection| {
+            run_statement(&events.pool, "write_events", move |connection| {
                 let (index, batch) = (index.clone(), plain.clone());
-                Box::pin(async move { batch.insert_plain(connection, &index).await })
+                Box::pin(async move { batch.insert_plain_events(connection, &index).await })
             })
             .await?
         } else {
             let (events, pulled) = (events.clone(), Arc::new(pulled));
-            let matched = Operation::named("write_matched_events").within(LONG);
+            let matched = PgOperation::named("write_matched_events").with_timeout(LONG_OPERATION_TIMEOUT);
             run_tx(&events.pool.clone(), matched, move |connection| {
                 let (events, index, batch, pulled) =
                     (events.clone(), index.clone(), plain.clone(), pulled.clone());
-                Box::pin(async move { batch.write_in_tx(connection, &index, &pulled, &events.terms).await })
+                Box::pin(
+                    async move { batch.write_in_tx(connection, &index, &pulled, &events.task_options).await },
+                )
             })
             .await?
         };
         match written {
             Some(written) => return Ok(written),
             // A config was changed since the index was made.
-            None => events.live.refresh_from(&events.pool).await?,
+            None => events.config_index.refresh_from_pool(&events.pool).await?,
         }
     }
 }
 
-impl Events {
+impl EventStore {
     /// Writes events when the caller's transaction commits: ids in their order. The caller's work must be such that repeating
     /// the transaction after a lost answer does not come here again, or the events must have keys.
     pub async fn write_in_tx(
@@ -201,29 +228,29 @@ impl Events {
         if new.is_empty() {
             return Ok(Vec::new());
         }
-        let given = allocate(connection, new.len()).await?;
-        let batch = Batch::new(vec![Request { events: new.into() }], given);
-        let mut index = self.live.now();
+        let allocated = allocate_ids(connection, new.len()).await?;
+        let batch = EventBatch::new(vec![EventBatchRequest { events: new.into() }], allocated);
+        let mut index = self.config_index.current();
         loop {
-            let pulled = batch.pulled(&index, &self.terms).await?;
-            let written = batch.write_in_tx(connection, &index, &pulled, &self.terms).await;
-            match written.map_err(raced)? {
+            let pulled = batch.match_events(&index, &self.task_options).await?;
+            let written = batch.write_in_tx(connection, &index, &pulled, &self.task_options).await;
+            match written.map_err(duplicate_as_raced)? {
                 Some(mut written) => match written.pop() {
-                    Some(Written::Events(ids)) => return Ok(ids),
+                    Some(EventWriteOutcome::Events(ids)) => return Ok(ids),
                     // Its key was another one's: the event that is there stays.
-                    Some(Written::Conflict { id, .. }) => return Ok(vec![(id, false)]),
+                    Some(EventWriteOutcome::Conflict { id, .. }) => return Ok(vec![(id, false)]),
                     None => return Ok(Vec::new()),
                 },
-                None => index = self.live.refresh(connection).await?,
+                None => index = self.config_index.refresh(connection).await?,
             }
         }
     }
 }
 
 /// Ids that a crash made the database give again: the caller's transaction is repeated, with others.
-fn raced(error: Error) -> Error {
+fn duplicate_as_raced(error: Error) -> Error {
     match error {
-        Error::Duplicate(constraint) => Error::Raced(constraint),
+        Error::UniqueViolation(constraint) => Error::KeyRace(constraint),
         other => other,
     }
 }
@@ -234,55 +261,62 @@ mod tests {
     use tasks::TaskType;
 
     use super::*;
-    use crate::configs::{ActionConfig, set_one};
-    use crate::task_types::Noop;
-    use crate::{Cause, EventSettings};
+    use crate::configs::{ActionConfig, set_config};
+    use crate::task_types::NoopTask;
+    use crate::{EventCause, EventSettings};
 
-    fn asked(name: &str, key: Option<&str>) -> Asked {
-        let (params, reply) = (crate::Params::new(), oneshot::channel().0);
+    fn new_request(name: &str, key: Option<&str>) -> EventWriteRequest {
+        let (params, reply) = (crate::EventParams::new(), oneshot::channel().0);
         let event = NewEvent {
             name: name.to_owned(),
             params,
             author: "a".to_owned(),
             key: key.map(str::to_owned),
-            cause: Cause::default(),
+            cause: EventCause::default(),
         };
-        Asked { events: vec![event].into(), reply }
+        EventWriteRequest { events: vec![event].into(), reply }
     }
 
     #[test]
     fn a_batch_whose_answer_was_lost_is_found_as_it_was_written() {
-        store::testing::run(async {
-            let pool = store::testing::control_database().await;
-            let events = Events::new(pool.clone(), [TaskType::of::<Noop>()].into(), EventSettings::default());
+        store::testing::run_test(async {
+            let pool = store::testing::create_control_database().await;
+            let events = EventStore::new(
+                pool.clone(),
+                [TaskType::of_handler::<NoopTask>()].into(),
+                EventSettings::default(),
+            );
             let config: ActionConfig = serde_json::from_value(
                 json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}}),
             )
             .unwrap();
-            set_one(&pool, "c".to_owned(), Some(config), reconcile::Owner::Api).await.unwrap();
+            set_config(&pool, "c".to_owned(), Some(config), reconcile::Owner::Api).await.unwrap();
             for requests in [
-                vec![asked("plain", None), asked("plain", None)],
-                vec![asked("e", None), asked("e", Some("k")), asked("plain", Some("l"))],
-                vec![asked("e", Some("m"))],
+                vec![new_request("plain", None), new_request("plain", None)],
+                vec![new_request("e", None), new_request("e", Some("k")), new_request("plain", Some("l"))],
+                vec![new_request("e", Some("m"))],
             ] {
-                let batch = Arc::new(give_ids(&events, &requests, requests.len()).await.unwrap());
-                let written = attempt(&events, &batch).await.unwrap();
+                let batch = Arc::new(allocate_batch(&events, &requests, requests.len()).await.unwrap());
+                let written = write_batch(&events, &batch).await.unwrap();
                 // Either the repetition itself says so, or it meets its own rows.
-                let again = match attempt(&events, &batch).await {
-                    Err(Error::Duplicate(_)) => written_before(&events, &batch).await.unwrap().unwrap(),
+                let again = match write_batch(&events, &batch).await {
+                    Err(Error::UniqueViolation(_)) => {
+                        find_written_before(&events, &batch).await.unwrap().unwrap()
+                    }
                     again => again.unwrap(),
                 };
                 assert_eq!(again, written);
             }
             // Others that were given the same ids are not taken for them.
-            let requests = || vec![Request { events: asked("plain", None).events }];
-            let given =
-                run(&pool, "ids", |connection| Box::pin(allocate_ahead(connection, 1))).await.unwrap();
+            let requests = || vec![EventBatchRequest { events: new_request("plain", None).events }];
+            let given = run_statement(&pool, "ids", |connection| Box::pin(allocate_ids_ahead(connection, 1)))
+                .await
+                .unwrap();
             let later = (given.0.clone(), given.1 + Duration::from_millis(1));
-            let [first, second] = [given, later].map(|given| Arc::new(Batch::new(requests(), given)));
-            attempt(&events, &first).await.unwrap();
-            assert!(matches!(attempt(&events, &second).await, Err(Error::Duplicate(_))));
-            assert_eq!(written_before(&events, &second).await.unwrap(), None);
+            let [first, second] = [given, later].map(|given| Arc::new(EventBatch::new(requests(), given)));
+            write_batch(&events, &first).await.unwrap();
+            assert!(matches!(write_batch(&events, &second).await, Err(Error::UniqueViolation(_))));
+            assert_eq!(find_written_before(&events, &second).await.unwrap(), None);
             let count = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM tasks)";
             let counted: (i64, i64) = sqlx::query_as(count).fetch_one(&pool).await.unwrap();
             assert_eq!(counted, (7, 3));

@@ -6,32 +6,39 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use store::{Error, Result};
 
-use crate::{Cause, Event, EventId};
+use crate::{Event, EventCause, EventId};
 
 /// Ids, ascending, and the time of creation that goes with them.
-pub(crate) type Given = (Vec<i64>, DateTime<Utc>);
+pub(crate) type AllocatedEventIds = (Vec<i64>, DateTime<Utc>);
 
 /// Ids for so many events, in the caller's transaction. They are used up whatever becomes of it.
-pub(crate) async fn allocate(connection: &mut PgConnection, wanted: usize) -> Result<Given> {
-    let asked = sqlx::query_as("SELECT ids, at FROM next_event_ids($1) -- allocate_event_ids");
-    Ok(asked.bind(i32::try_from(wanted).unwrap_or(i32::MAX)).fetch_one(connection).await?)
+pub(crate) async fn allocate_ids(connection: &mut PgConnection, count: usize) -> Result<AllocatedEventIds> {
+    let query = sqlx::query_as("SELECT ids, at FROM next_event_ids($1) -- allocate_event_ids");
+    Ok(query.bind(i32::try_from(count).unwrap_or(i32::MAX)).fetch_one(connection).await?)
 }
 
 /// Ids for so many events, for a transaction to come, outside of any. Does not wait for the disk: the sequence's step is in
 /// the log before the events are, so whoever waits for these has waited for it. If the database crashes in between, the ids
-/// may be given again: [`insert`] notices.
-pub(super) async fn allocate_ahead(connection: &mut PgConnection, wanted: usize) -> Result<Given> {
-    let asked = sqlx::query_as(
+/// may be given again: [`insert_events`] notices.
+pub(super) async fn allocate_ids_ahead(
+    connection: &mut PgConnection,
+    count: usize,
+) -> Result<AllocatedEventIds> {
+    let query = sqlx::query_as(
         "SELECT ids, at FROM set_config('synchronous_commit', 'off', true), next_event_ids($1) -- allocate_event_ids",
     );
-    Ok(asked.bind(i32::try_from(wanted).unwrap_or(i32::MAX)).fetch_one(connection).await?)
+    Ok(query.bind(i32::try_from(count).unwrap_or(i32::MAX)).fetch_one(connection).await?)
 }
 
 /// Inserts events that were matched against this version of the configs; `false`, and nothing is inserted, if the configs are
-/// not at it any more. [`store::Error::Duplicate`] if any is there already: see [`are_there`].
-pub(super) async fn insert(connection: &mut PgConnection, events: &[&Event], version: i64) -> Result<bool> {
+/// not at it any more. [`store::Error::UniqueViolation`] if any is there already: see [`are_events_stored`].
+pub(super) async fn insert_events(
+    connection: &mut PgConnection,
+    events: &[&Event],
+    version: i64,
+) -> Result<bool> {
     let Some(first) = events.first() else { return Ok(true) };
-    let current = sqlx::query_scalar(INSERT)
+    let current = sqlx::query_scalar(INSERT_EVENTS_SQL)
         .bind(version)
         .bind(first.time_created)
         .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())
@@ -47,23 +54,26 @@ pub(super) async fn insert(connection: &mut PgConnection, events: &[&Event], ver
 
 /// Whether these very events are there: they had been inserted, and only the answer was lost. Others that were given the same
 /// ids have another time.
-pub(super) async fn are_there(connection: &mut PgConnection, events: &[&Event]) -> Result<bool> {
+pub(super) async fn are_events_stored(connection: &mut PgConnection, events: &[&Event]) -> Result<bool> {
     let Some(first) = events.first() else { return Ok(true) };
-    let there: i64 = sqlx::query_scalar(
+    let stored_count: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM events WHERE event_id = ANY ($1) AND time_created = $2 -- written_before",
     )
     .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())
     .bind(first.time_created)
     .fetch_one(connection)
     .await?;
-    Ok(there == events.len() as i64)
+    Ok(stored_count == events.len() as i64)
 }
 
 /// A key, the event that has it, and its content.
-pub(super) type Key = (String, i64, [u8; 32]);
+pub(super) type EventKeyRow = (String, i64, [u8; 32]);
 
 /// Those of these keys that are taken.
-pub(super) async fn taken(connection: &mut PgConnection, keys: &[String]) -> Result<Vec<Key>> {
+pub(super) async fn find_taken_keys(
+    connection: &mut PgConnection,
+    keys: &[String],
+) -> Result<Vec<EventKeyRow>> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
@@ -78,7 +88,7 @@ pub(super) async fn taken(connection: &mut PgConnection, keys: &[String]) -> Res
 }
 
 /// Takes keys. Somebody who takes one of them at this very moment makes the transaction be repeated.
-pub(super) async fn take(connection: &mut PgConnection, mut keys: Vec<Key>) -> Result<()> {
+pub(super) async fn take_event_keys(connection: &mut PgConnection, mut keys: Vec<EventKeyRow>) -> Result<()> {
     if keys.is_empty() {
         return Ok(());
     }
@@ -93,7 +103,7 @@ pub(super) async fn take(connection: &mut PgConnection, mut keys: Vec<Key>) -> R
     .execute(connection)
     .await
     .map_err(|error| match Error::from(error) {
-        Error::Duplicate(constraint) => Error::Raced(constraint),
+        Error::UniqueViolation(constraint) => Error::KeyRace(constraint),
         other => other,
     })?;
     Ok(())
@@ -101,7 +111,7 @@ pub(super) async fn take(connection: &mut PgConnection, mut keys: Vec<Key>) -> R
 
 /// An event's row.
 #[derive(sqlx::FromRow)]
-pub(crate) struct Row {
+pub(crate) struct StoredEventRow {
     event_id: i64,
     name: String,
     params: Value,
@@ -113,9 +123,9 @@ pub(crate) struct Row {
     pub(crate) config_version: i64,
 }
 
-impl Row {
+impl StoredEventRow {
     /// The event.
-    pub(crate) fn event(self) -> Event {
+    pub(crate) fn into_event(self) -> Event {
         let params = match self.params {
             Value::Object(params) => params,
             _ => Default::default(),
@@ -126,21 +136,24 @@ impl Row {
             params,
             author: self.author,
             time_created: self.time_created,
-            cause: Cause { task_id: self.task_id, depth: self.depth },
+            cause: EventCause { task_id: self.task_id, depth: self.depth },
         }
     }
 }
 
 /// Events by id; those that are there.
-pub(crate) async fn find(connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<Row>> {
-    let asked = sqlx::query_as(
+pub(crate) async fn find_event_rows(
+    connection: &mut PgConnection,
+    ids: &[i64],
+) -> Result<Vec<StoredEventRow>> {
+    let query = sqlx::query_as(
         "SELECT event_id, name, params, author, time_created, task_id, depth, config_version
          FROM events WHERE event_id = ANY ($1) ORDER BY event_id -- find_events",
     );
-    Ok(asked.bind(ids).fetch_all(connection).await?)
+    Ok(query.bind(ids).fetch_all(connection).await?)
 }
 
-const INSERT: &str = "-- write_events
+const INSERT_EVENTS_SQL: &str = "-- write_events
 WITH current AS MATERIALIZED (
     SELECT FROM action_configs_version WHERE version = $1
 ), inserted AS (

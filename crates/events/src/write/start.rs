@@ -6,70 +6,72 @@ use std::sync::Arc;
 use sqlx::PgConnection;
 use store::Result;
 
-use super::matching::{self, Terms, Wanted, compute};
-use super::renderings::{Identity, Leave};
-use crate::configs::template::Budget;
+use super::matching::{self, EventTaskOptions, TaskToStart, compute_on_pool};
+use super::renderings::{EventIdentity, RenderingPermission};
+use crate::configs::template::EventTemplateBudget;
 
 /// Makes tasks and starts them; how many are new.
-pub(super) async fn start_in_tx(
+pub(super) async fn start_tasks_in_tx(
     connection: &mut PgConnection,
-    wanted: Vec<Wanted>,
-    terms: &Terms,
+    to_start: Vec<TaskToStart>,
+    options: &EventTaskOptions,
 ) -> Result<usize> {
-    if wanted.is_empty() || !terms.renderings.are_noted() {
-        return render_and_start(connection, wanted, terms).await;
+    if to_start.is_empty() || !options.renderings.is_active() {
+        return render_and_start_tasks(connection, to_start, options).await;
     }
-    let (wanted, identities) = compute(move || {
-        let identities: Vec<Identity> = wanted.iter().map(|wanted| wanted.pull.event.identity()).collect();
-        (wanted, identities)
+    let (tasks_to_start, identities) = compute_on_pool(move || {
+        let identities: Vec<EventIdentity> =
+            to_start.iter().map(|wanted| wanted.event_match.event.identity_fingerprint()).collect();
+        (to_start, identities)
     })
     .await?;
-    let one_by_one = terms.renderings.begin(identities.clone()).await;
+    let one_by_one = options.renderings.begin_batch(identities.clone()).await;
     let started = match one_by_one {
-        false => render_and_start(connection, wanted, terms).await,
-        true => start_one_by_one(connection, wanted, &identities, terms).await,
+        false => render_and_start_tasks(connection, tasks_to_start, options).await,
+        true => start_event_by_event(connection, tasks_to_start, &identities, options).await,
     };
-    terms.renderings.end(identities).await;
+    options.renderings.end_batch(identities).await;
     started
 }
 
-async fn render_and_start(
+async fn render_and_start_tasks(
     connection: &mut PgConnection,
-    wanted: Vec<Wanted>,
-    terms: &Terms,
+    to_start: Vec<TaskToStart>,
+    options: &EventTaskOptions,
 ) -> Result<usize> {
-    let (wanted, mut done, mut started) = (Arc::new(wanted), 0, 0);
-    let mut budget = Budget::of_event();
+    let (wanted, mut done, mut started) = (Arc::new(to_start), 0, 0);
+    let mut budget = EventTemplateBudget::of_event();
     while done < wanted.len() {
-        let (all, terms) = (wanted.clone(), terms.clone());
-        let some = compute(move || matching::render_some(&all, done, budget, &terms)).await?;
-        started += tasks::start_in_tx(connection, &some.tasks).await?.len();
-        (done, budget) = (some.done, some.budget);
+        let (all, terms) = (wanted.clone(), options.clone());
+        let some = compute_on_pool(move || matching::render_task_chunk(&all, done, budget, &terms)).await?;
+        started += tasks::start_action_tasks_in_tx(connection, &some.tasks).await?.len();
+        (done, budget) = (some.done_count, some.budget);
     }
     Ok(started)
 }
 
 /// The batch has ended the process before: event by event, and those that do it by themselves not at all.
-async fn start_one_by_one(
+async fn start_event_by_event(
     connection: &mut PgConnection,
-    wanted: Vec<Wanted>,
-    identities: &[Identity],
-    terms: &Terms,
+    to_start: Vec<TaskToStart>,
+    identities: &[EventIdentity],
+    options: &EventTaskOptions,
 ) -> Result<usize> {
-    let (mut started, mut rest, mut at) = (0, wanted, 0);
+    let (mut started, mut rest, mut at) = (0, to_start, 0);
     while let Some(first) = rest.first() {
-        let event = first.pull.event.clone();
-        let end = rest.iter().position(|wanted| wanted.pull.event.id != event.id).unwrap_or(rest.len());
+        let event = first.event_match.event.clone();
+        let end =
+            rest.iter().position(|wanted| wanted.event_match.event.id != event.id).unwrap_or(rest.len());
         let later = rest.split_off(end);
         let identity = identities[at];
         at += end;
-        match terms.renderings.begin_alone(identity).await {
-            Leave::Granted => {
-                let done = render_and_start(connection, rest, terms).await;
-                terms.renderings.end_alone(identity).await;
+        match options.renderings.begin_event(identity).await {
+            RenderingPermission::Granted => {
+                let done = render_and_start_tasks(connection, rest, options).await;
+                options.renderings.end_event(identity).await;
                 started += done?;
             }
-            Leave::SetAside => {
+            RenderingPermission::SetAside => {
                 metrics::counter!("events_set_aside_total").increment(1);
                 let code = "LOGIC_ERROR";
                 tracing::error!(event = %event.id, name = event.name, code, "an event that ends the process starts nothing");
@@ -90,18 +92,18 @@ mod tests {
     use sqlx::PgPool;
     use tasks::TaskType;
 
-    use crate::configs::{ActionConfig, set_one};
-    use crate::task_types::Noop;
-    use crate::{Cause, Event, EventId, EventSettings, Events, NewEvent};
+    use crate::configs::{ActionConfig, set_config};
+    use crate::task_types::NoopTask;
+    use crate::{Event, EventCause, EventId, EventSettings, EventStore, NewEvent};
 
     fn new(n: i64) -> NewEvent {
         let params = json!({"n": n}).as_object().unwrap().clone();
         let (name, author) = ("e".to_owned(), "me".to_owned());
-        NewEvent { name, params, author, key: None, cause: Cause::default() }
+        NewEvent { name, params, author, key: None, cause: EventCause::default() }
     }
 
     /// Writes events together; whether each has started its task.
-    async fn started(events: &Events, new: Vec<NewEvent>) -> (Vec<EventId>, Vec<bool>) {
+    async fn write_and_check_started(events: &EventStore, new: Vec<NewEvent>) -> (Vec<EventId>, Vec<bool>) {
         let mut tx = events.pool.begin().await.unwrap();
         let ids = events.write_in_tx(&mut tx, new).await.unwrap();
         tx.commit().await.unwrap();
@@ -115,65 +117,76 @@ mod tests {
     }
 
     /// What a process leaves behind that ended so often while it rendered the event with others, and by itself.
-    async fn left_behind(pool: &PgPool, of: &NewEvent, alone: i32) {
+    async fn insert_crash_notes(pool: &PgPool, of: &NewEvent, alone: i32) {
         let NewEvent { name, params, author, cause, .. } = of.clone();
         let time_created = chrono::Utc::now();
         let event = Event { id: EventId(0), name, params, author, time_created, cause };
         sqlx::query("INSERT INTO event_renderings (identity, begun, begun_by, alone) VALUES ($1, 5, gen_random_uuid(), $2)")
-            .bind(event.identity().to_vec())
+            .bind(event.identity_fingerprint().to_vec())
             .bind(alone)
             .execute(pool)
             .await
             .unwrap();
     }
 
-    async fn noted(pool: &PgPool) -> i64 {
+    async fn count_notes(pool: &PgPool) -> i64 {
         sqlx::query_scalar("SELECT count(*) FROM event_renderings").fetch_one(pool).await.unwrap()
     }
 
     #[test]
     fn what_ends_the_process_each_time_starts_nothing_and_its_story_says_so() {
-        store::testing::run(async {
-            let pool = store::testing::control_database().await;
-            let events = Events::new(pool.clone(), [TaskType::of::<Noop>()].into(), EventSettings::default());
+        store::testing::run_test(async {
+            let pool = store::testing::create_control_database().await;
+            let events = EventStore::new(
+                pool.clone(),
+                [TaskType::of_handler::<NoopTask>()].into(),
+                EventSettings::default(),
+            );
             let config: ActionConfig = serde_json::from_value(
                 json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}}),
             )
             .unwrap();
-            set_one(&pool, "c".to_owned(), Some(config), reconcile::Owner::Api).await.unwrap();
-            assert_eq!(started(&events, vec![new(1), new(2)]).await.1, [true, true]);
-            assert_eq!(noted(&pool).await, 0, "what has ended leaves nothing behind");
+            set_config(&pool, "c".to_owned(), Some(config), reconcile::Owner::Api).await.unwrap();
+            assert_eq!(write_and_check_started(&events, vec![new(1), new(2)]).await.1, [true, true]);
+            assert_eq!(count_notes(&pool).await, 0, "what has ended leaves nothing behind");
             for (n, alone) in [(1, 0), (2, 2), (3, 3)] {
-                left_behind(&pool, &new(n), alone).await;
+                insert_crash_notes(&pool, &new(n), alone).await;
             }
-            let (ids, of_batch) = started(&events, vec![new(1), new(2), new(3), new(4)]).await;
+            let (ids, of_batch) =
+                write_and_check_started(&events, vec![new(1), new(2), new(3), new(4)]).await;
             assert_eq!(of_batch, [true, true, false, true], "the others of the batch do not suffer");
-            let story = events.story(ids[2]).await.unwrap().unwrap().to_json();
+            let story = events.read_story(ids[2]).await.unwrap().unwrap().to_json();
             let reason = story["not_fired"][0]["reason"].as_str().unwrap();
             assert!(reason.starts_with("set aside"), "{story}");
             // The same again is set aside at once, and only that.
-            assert_eq!(started(&events, vec![new(3), new(5)]).await.1, [false, true]);
-            assert_eq!(started(&events, vec![new(1), new(2)]).await.1, [true, true]);
+            assert_eq!(write_and_check_started(&events, vec![new(3), new(5)]).await.1, [false, true]);
+            assert_eq!(write_and_check_started(&events, vec![new(1), new(2)]).await.1, [true, true]);
         });
     }
 
     #[test]
     fn what_was_set_aside_is_tried_again_after_a_day_though_it_was_sent_meanwhile() {
-        store::testing::run(async {
-            let pool = store::testing::control_database().await;
-            let events = Events::new(pool.clone(), [TaskType::of::<Noop>()].into(), EventSettings::default());
+        store::testing::run_test(async {
+            let pool = store::testing::create_control_database().await;
+            let events = EventStore::new(
+                pool.clone(),
+                [TaskType::of_handler::<NoopTask>()].into(),
+                EventSettings::default(),
+            );
             let config = json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}});
             let config: ActionConfig = serde_json::from_value(config).unwrap();
-            set_one(&pool, "c".to_owned(), Some(config), reconcile::Owner::Api).await.unwrap();
-            left_behind(&pool, &new(1), 3).await;
+            set_config(&pool, "c".to_owned(), Some(config), reconcile::Owner::Api).await.unwrap();
+            insert_crash_notes(&pool, &new(1), 3).await;
             sqlx::query("UPDATE event_renderings SET begun_at = now() - interval '25 hours'")
                 .execute(&pool)
                 .await
                 .unwrap();
-            assert_eq!(started(&events, vec![new(1)]).await.1, [false]);
-            crate::retention::maintain(&pool, std::time::Duration::from_secs(90 * 24 * 3600)).await.unwrap();
-            assert_eq!(noted(&pool).await, 0);
-            assert_eq!(started(&events, vec![new(1)]).await.1, [true]);
+            assert_eq!(write_and_check_started(&events, vec![new(1)]).await.1, [false]);
+            crate::retention::maintain_events(&pool, std::time::Duration::from_secs(90 * 24 * 3600))
+                .await
+                .unwrap();
+            assert_eq!(count_notes(&pool).await, 0);
+            assert_eq!(write_and_check_started(&events, vec![new(1)]).await.1, [true]);
         });
     }
 }

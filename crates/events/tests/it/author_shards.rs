@@ -1,6 +1,6 @@
 //! Hazard: a check of one author's configs changes another's, or deletes what only goes from one to the other.
 
-use events::configs::ActionConfigs;
+use events::configs::ActionConfigReconciler;
 use reconcile::{Bundle, Narrowing, Owner, Pace, Place, Report, Request, Runtime, SentFile};
 use sqlx::PgPool;
 
@@ -21,7 +21,7 @@ fn bundle(configs: &[(&str, &str, bool)]) -> Bundle {
 }
 
 async fn run(pool: &PgPool, bundle: &Bundle, dry_run: bool, narrowing: Narrowing<'_>) -> Report {
-    let runtime = Runtime::new(Vec::new()).with(ActionConfigs { pool: pool.clone() });
+    let runtime = Runtime::new(Vec::new()).with(ActionConfigReconciler { pool: pool.clone() });
     let request = Request {
         integrations: Vec::new(),
         arguments: Vec::new(),
@@ -45,8 +45,8 @@ fn last(report: &Report) -> String {
 
 #[test]
 fn only_the_authors_whose_configs_differ_are_run() {
-    store::testing::run(async {
-        let pool = store::testing::control_database().await;
+    store::testing::run_test(async {
+        let pool = store::testing::create_control_database().await;
         let old =
             bundle(&[("a1", "ann", true), ("a2", "ann", true), ("b1", "bob", true), ("c1", "cy", true)]);
         run(&pool, &old, false, Narrowing::default()).await;
@@ -74,8 +74,8 @@ fn only_the_authors_whose_configs_differ_are_run() {
 
 #[test]
 fn a_real_run_of_one_author_leaves_the_others_alone() {
-    store::testing::run(async {
-        let pool = store::testing::control_database().await;
+    store::testing::run_test(async {
+        let pool = store::testing::create_control_database().await;
         run(
             &pool,
             &bundle(&[("a1", "ann", true), ("b1", "bob", true), ("b2", "bob", true)]),

@@ -2,16 +2,16 @@
 
 use events::EventSettings;
 use serde_json::json;
-use store::testing::run;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::World;
 
 #[test]
 fn a_loop_is_stopped_with_its_chain_shown() {
-    run(async {
-        let settings = EventSettings { longest_chain: 5, ..EventSettings::default() };
-        let world = World::on(store::testing::control_database().await, settings).await;
+    run_test(async {
+        let settings = EventSettings { max_chain_depth: 5, ..EventSettings::default() };
+        let world = World::on(store::testing::create_control_database().await, settings).await;
         for (name, on, emits) in [("there", "ping", "pong"), ("back", "pong", "ping")] {
             let action = json!({"task": "emit_event", "params": {"name": emits, "params": {"n": 1}}});
             world.config(json!({"name": name, "on": [{"event": on}], "action": action})).await;

@@ -1,15 +1,15 @@
 //! Hazard: a config that is wrong is taken, or one is changed by somebody whose it is not.
 
-use events::configs::{ActionConfig, Terms, sync};
+use events::configs::{ActionConfig, Terms, sync_configs};
 use reconcile::Owner;
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::{World, noop_on};
 
 #[test]
 fn what_is_wrong_is_said_with_its_field() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let action = |action: Value| json!({"name": "c", "on": [{"event": "e"}], "action": action});
         let on = |on: Value| json!({"name": "c", "on": on, "action": {"task": "noop"}});
@@ -76,7 +76,7 @@ fn what_is_wrong_is_said_with_its_field() {
 
 #[test]
 fn they_are_created_replaced_listed_and_deleted() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let mut config = noop_on("c", "e");
         config["$schema"] = "/events/action-config-1.yml".into();
@@ -115,26 +115,26 @@ fn they_are_created_replaced_listed_and_deleted() {
 
 #[test]
 fn a_bundle_changes_what_is_its_own_and_says_what_it_did() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let config = |name: &str, event: &str| -> ActionConfig {
             serde_json::from_value(noop_on(name, event)).unwrap()
         };
         let terms = Terms { owner: Owner::Bundle, take_over: false, allow_delete_all: false };
         let wanted = vec![config("a", "e"), config("b", "e")];
-        let dry = sync(&world.pool, wanted.clone(), terms, true).await.unwrap();
+        let dry = sync_configs(&world.pool, wanted.clone(), terms, true).await.unwrap();
         assert_eq!(
             (dry.plan.changes.len(), world.count("SELECT count(*) FROM action_configs").await),
             (2, 0)
         );
-        sync(&world.pool, wanted.clone(), terms, false).await.unwrap();
-        let again = sync(&world.pool, wanted, terms, false).await.unwrap();
+        sync_configs(&world.pool, wanted.clone(), terms, false).await.unwrap();
+        let again = sync_configs(&world.pool, wanted, terms, false).await.unwrap();
         assert_eq!((again.plan.changes.len(), again.unchanged), (0, vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(world.count("SELECT version FROM action_configs_version").await, 2, "nothing was changed");
         // Somebody takes one by hand, and has one of their own.
         assert_eq!(world.send("PUT", "/api/v1/action_configs/a", &noop_on("a", "g")).await.0, 200);
         world.config(noop_on("own", "e")).await;
-        let steps = sync(&world.pool, vec![config("a", "e")], terms, false).await.unwrap();
+        let steps = sync_configs(&world.pool, vec![config("a", "e")], terms, false).await.unwrap();
         assert_eq!((steps.plan.refused.len(), steps.delete), (1, vec!["b".to_owned()]));
         let event = world.event("e", json!({})).await;
         assert_eq!(world.started(&event).await.len(), 1);

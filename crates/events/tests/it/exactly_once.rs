@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use serde_json::json;
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::{World, noop_on};
 
 #[test]
 fn events_of_many_at_once_start_exactly_one_task_for_each_config() {
-    run(async {
+    run_test(async {
         let one = World::fresh().await;
         for name in ["a", "b", "c"] {
             one.config(noop_on(name, "e")).await;
@@ -40,7 +40,7 @@ fn events_of_many_at_once_start_exactly_one_task_for_each_config() {
 
 #[test]
 fn a_change_of_configs_that_was_answered_before_an_event_holds_for_it_at_every_replica() {
-    run(async {
+    run_test(async {
         let one = World::fresh().await;
         let two = World::on(one.pool.clone(), events::EventSettings::default()).await;
         for round in 0..20 {
@@ -64,7 +64,7 @@ fn a_change_of_configs_that_was_answered_before_an_event_holds_for_it_at_every_r
 
 #[test]
 fn a_repeated_transaction_changes_nothing() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.config(noop_on("c", "e")).await;
         let event = world.event("e", json!({})).await;
@@ -81,7 +81,7 @@ fn a_repeated_transaction_changes_nothing() {
 
 #[test]
 fn ids_that_a_crash_makes_the_database_give_again_lose_no_event() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.config(noop_on("c", "matched")).await;
         let mut ids = HashSet::from([world.event("plain", json!({})).await]);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::World;
 
@@ -14,7 +14,7 @@ fn encoded(text: &str) -> String {
 
 #[test]
 fn filters_find_what_they_say() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         for n in 0..10 {
             let params = json!({"n": n, "t": if n % 2 == 0 { "even" } else { "odd" }, "o": {"k": format!("v{n}")}, "in": n});
@@ -62,7 +62,7 @@ fn filters_find_what_they_say() {
 
 #[test]
 fn numbers_are_compared_exactly_and_names_may_hold_underscores() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let numbers = json!([9007199254740991_i64, 9007199254740992_i64, 9007199254740993_i64, 1000.0, 0.1]);
         for number in numbers.as_array().unwrap() {
@@ -127,7 +127,7 @@ fn numbers_are_compared_exactly_and_names_may_hold_underscores() {
 
 #[test]
 fn a_number_that_could_not_be_kept_is_refused_with_its_place() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let send = async |path: &str, body: String| {
             let request = axum::http::Request::post(path).header("Content-Type", "application/json");
@@ -178,7 +178,7 @@ fn a_number_that_could_not_be_kept_is_refused_with_its_place() {
 
 #[test]
 fn what_is_null_counts_as_left_out() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         for body in [
             json!({"name": "e", "params": null}),
@@ -200,7 +200,7 @@ fn what_is_null_counts_as_left_out() {
 
 #[test]
 fn odd_filters_are_refused_or_find_nothing() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.event("e", json!({"x": "1"})).await;
         let long = "n".repeat(10_000);
@@ -254,7 +254,7 @@ fn odd_filters_are_refused_or_find_nothing() {
 
 #[test]
 fn a_query_that_looks_for_too_long_is_refused_naming_what_helps() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         // Each row costs a while to look at.
         sqlx::query(
@@ -281,7 +281,7 @@ fn a_query_that_looks_for_too_long_is_refused_naming_what_helps() {
 
 #[test]
 fn no_filter_made_of_odd_pieces_is_an_error_of_ours() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.event("e", json!({"x": 1, "a": {"b": ["c", null, 1.5]}, "": {"": "'"}, "__": 7})).await;
         let name = prop::collection::vec(
@@ -363,7 +363,7 @@ fn no_filter_made_of_odd_pieces_is_an_error_of_ours() {
 
 #[test]
 fn odd_events_are_refused_by_the_name_of_what_is_wrong() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let long = "n".repeat(10_000);
         let nested = |levels: usize| {

@@ -7,24 +7,30 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use events::configs::CHANNEL;
-use events::http::Desk;
-use events::task_types::http_request::Connector;
-use events::task_types::{EmitEvent, HttpRequest, Noop};
-use events::{EventSettings, Events, StatusReporter, Writer};
+use events::configs::ACTION_CONFIGS_CHANNEL;
+use events::http::EventApiState;
+use events::task_types::http_request::WebhookConnector;
+use events::task_types::{EmitEvent, HttpRequest, NoopTask};
+use events::{EventSettings, EventStore, EventWriter, StatusEventReporter};
 use queue::Backoff;
-use queue::fifo::PostgresFifo;
+use queue::fifo::PgFifo;
 use serde_json::{Value, json};
-use store::{LeaseTerms, Notifications, PgPool};
-use tasks::{ActionTerms, ActionWorker, CANCELLED_CHANNEL, Handlers, Running, TaskType, Tasks};
+use store::{LeaseOptions, PgNotificationHub, PgPool};
+use tasks::{
+    ActionWorker, ActionWorkerOptions, CANCELLED_CHANNEL, RunningAttempts, TaskHandlers, TaskStore, TaskType,
+};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-pub const TERMS: ActionTerms = ActionTerms {
+pub const TERMS: ActionWorkerOptions = ActionWorkerOptions {
     concurrency: 8,
-    backoff: Backoff { first: Duration::from_millis(20), most: Duration::from_millis(200), jitter: 0.2 },
+    backoff: Backoff {
+        first_delay: Duration::from_millis(20),
+        max_delay: Duration::from_millis(200),
+        jitter: 0.2,
+    },
     max_attempts: 3,
-    lease: LeaseTerms { ttl: Duration::from_secs(3), renew_every: Duration::from_millis(500) },
+    lease: LeaseOptions { ttl: Duration::from_secs(3), renewal_interval: Duration::from_millis(500) },
 };
 
 /// What webhooks are signed with.
@@ -33,45 +39,57 @@ pub const SECRET: &[u8] = b"it is a secret";
 #[derive(Clone)]
 pub struct World {
     pub pool: PgPool,
-    pub events: Events,
-    pub tasks: Tasks,
-    notifications: Notifications,
+    pub events: EventStore,
+    pub tasks: TaskStore,
+    notifications: PgNotificationHub,
     routes: Router,
 }
 
 impl World {
     pub async fn fresh() -> Self {
-        Self::on(store::testing::control_database().await, EventSettings::default()).await
+        Self::on(store::testing::create_control_database().await, EventSettings::default()).await
     }
 
     pub async fn on(pool: PgPool, settings: EventSettings) -> Self {
-        let channels = vec![queue::WAKE_CHANNEL, queue::fifo::CHANNEL, CHANNEL, CANCELLED_CHANNEL];
-        let (notifications, _) = Notifications::start(pool.clone(), channels);
-        let types: Arc<[TaskType]> =
-            [TaskType::of::<Noop>(), TaskType::of::<EmitEvent>(), TaskType::of::<HttpRequest>()].into();
-        let events = Events::new(pool.clone(), types.clone(), settings);
-        let engine = PostgresFifo::new(pool.clone(), notifications.clone());
-        tasks::ensure_queues(&engine).await.unwrap();
-        let tasks = Tasks::new(pool.clone(), types, Arc::new(engine));
-        let desk = Desk { events: events.clone(), writer: Writer::start(events.clone()) };
-        let routes = events::http::routes(desk).merge(tasks::http::routes(tasks.clone()));
+        let channels = vec![
+            queue::JOB_WAKE_CHANNEL,
+            queue::fifo::FIFO_CHANNEL,
+            ACTION_CONFIGS_CHANNEL,
+            CANCELLED_CHANNEL,
+        ];
+        let (notifications, _) = PgNotificationHub::start(pool.clone(), channels);
+        let types: Arc<[TaskType]> = [
+            TaskType::of_handler::<NoopTask>(),
+            TaskType::of_handler::<EmitEvent>(),
+            TaskType::of_handler::<HttpRequest>(),
+        ]
+        .into();
+        let events = EventStore::new(pool.clone(), types.clone(), settings);
+        let engine = PgFifo::new(pool.clone(), notifications.clone());
+        tasks::ensure_task_queues(&engine).await.unwrap();
+        let tasks = TaskStore::new(pool.clone(), types, Arc::new(engine));
+        let desk = EventApiState { events: events.clone(), writer: EventWriter::start(events.clone()) };
+        let routes = events::http::event_routes(desk).merge(tasks::http::task_routes(tasks.clone()));
         Self { pool, events, tasks, notifications, routes }
     }
 
     /// A worker that may send webhooks to these places.
     pub async fn worker(&self, allowed: &[String], stop: &CancellationToken) -> ActionWorker {
-        self.worker_with(Connector::new(allowed.to_vec(), []), stop).await
+        self.worker_with(WebhookConnector::new(allowed.to_vec(), []), stop).await
     }
 
     /// A worker whose webhooks go this way.
-    pub async fn worker_with(&self, connector: Connector, stop: &CancellationToken) -> ActionWorker {
+    pub async fn worker_with(&self, connector: WebhookConnector, stop: &CancellationToken) -> ActionWorker {
         let webhooks = HttpRequest { connector, secret: Some(SECRET.to_vec()) };
-        let handlers = Handlers::default().with(Noop).with(EmitEvent(self.events.clone())).with(webhooks);
-        let desk = tasks::Desk {
+        let handlers = TaskHandlers::default()
+            .with_handler(NoopTask)
+            .with_handler(EmitEvent(self.events.clone()))
+            .with_handler(webhooks);
+        let desk = tasks::TaskExecutor {
             tasks: self.tasks.clone(),
             handlers,
-            reporter: Arc::new(StatusReporter(self.events.clone())),
-            running: Running::start(self.pool.clone(), &self.notifications, stop.clone()),
+            reporter: Arc::new(StatusEventReporter(self.events.clone())),
+            running: RunningAttempts::start(self.pool.clone(), &self.notifications, stop.clone()),
         };
         ActionWorker::start(desk, &self.notifications, TERMS).await.unwrap()
     }

@@ -1,7 +1,7 @@
 //! Hazard: a join fires twice, or not at all, when its events come at once, in another order, or again.
 
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::World;
 
@@ -29,7 +29,7 @@ fn params(date: &str, n: i64) -> Value {
 
 #[test]
 fn it_fires_once_for_its_values_in_either_order_and_tells_what_it_waits_for() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.config(join()).await;
         for (n, names) in [["soup", "ids"], ["ids", "soup"]].into_iter().enumerate() {
@@ -65,7 +65,7 @@ fn it_fires_once_for_its_values_in_either_order_and_tells_what_it_waits_for() {
 
 #[test]
 fn it_fires_once_when_its_events_come_at_the_same_moment_to_two_replicas() {
-    run(async {
+    run_test(async {
         let one = World::fresh().await;
         one.config(join()).await;
         let two = World::on(one.pool.clone(), events::EventSettings::default()).await;
@@ -89,7 +89,7 @@ fn it_fires_once_when_its_events_come_at_the_same_moment_to_two_replicas() {
 
 #[test]
 fn both_in_one_batch_and_conditions_and_missing_params_and_expiry() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.config(join()).await;
         let batch = json!([

@@ -1,13 +1,13 @@
 //! Hazard: an event that is sent twice is there twice; a batch is written in part.
 
 use serde_json::json;
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::World;
 
 #[test]
 fn a_key_is_one_event_however_often_and_by_however_many() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let body = json!({"name": "e", "params": {"a": 1, "b": [1, {"c": 2}]}, "event_key": "k"});
         let (created, first) = world.send("POST", "/api/v1/events", &body).await;
@@ -38,7 +38,7 @@ fn a_key_is_one_event_however_often_and_by_however_many() {
 
 #[test]
 fn a_key_sent_by_many_at_the_same_moment_is_one_event() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let sending: Vec<_> = (0..32)
             .map(|n| {
@@ -58,7 +58,7 @@ fn a_key_sent_by_many_at_the_same_moment_is_one_event() {
 
 #[test]
 fn a_batch_is_all_or_nothing_and_in_order() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let event = |n: i64, key: Option<&str>| json!({"name": "e", "params": {"n": n}, "event_key": key});
         let batch = json!([event(0, None), event(1, Some("a")), event(2, None), event(1, Some("a"))]);
@@ -90,7 +90,7 @@ fn a_batch_is_all_or_nothing_and_in_order() {
 
 #[test]
 fn ids_sort_in_the_order_of_creation_also_over_replicas_and_when_the_clock_is_put_back() {
-    run(async {
+    run_test(async {
         let one = World::fresh().await;
         let two = World::on(one.pool.clone(), events::EventSettings::default()).await;
         // The very first ones, by many at once: none may be of a time long past.
@@ -104,7 +104,7 @@ fn ids_sort_in_the_order_of_creation_also_over_replicas_and_when_the_clock_is_pu
             assert!(sent.await.unwrap().as_str() > "1000000000000000");
         }
         // As if the clock had been an hour ahead.
-        sqlx::query("SELECT setval('event_ids', event_id_at(now() + interval '1 hour'))")
+        sqlx::query("SELECT setval('events', event_id_at(now() + interval '1 hour'))")
             .execute(&one.pool)
             .await
             .unwrap();

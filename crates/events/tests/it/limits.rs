@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::World;
 
@@ -14,7 +14,7 @@ const BOUND: Duration = Duration::from_secs(20);
 
 #[test]
 fn configs_that_cost_too_much_are_refused() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let action = |params: Value| {
             json!({"name": "c", "on": [{"event": "e"}],
@@ -51,7 +51,7 @@ fn configs_that_cost_too_much_are_refused() {
 
 #[test]
 fn an_event_has_at_most_so_many_values() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let event = |values: usize| json!({"name": "e", "params": {"list": vec![1; values - 1]}});
         assert_eq!(world.send("POST", "/api/v1/events", &event(10_000)).await.0, 201);
@@ -70,7 +70,7 @@ fn an_event_has_at_most_so_many_values() {
 
 #[test]
 fn all_that_one_event_renders_has_one_budget_and_its_story_says_so() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let params = json!({"url": "http://a.example", "json": vec!["{{ event.params.big }}"; 30]});
         for n in 0..5 {
@@ -93,7 +93,7 @@ fn all_that_one_event_renders_has_one_budget_and_its_story_says_so() {
 
 #[test]
 fn configs_whose_templates_lack_a_param_starve_no_other() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let action = json!({"task": "noop", "params": {"note": "{{ event.params.optional }}"}});
         for n in 0..12 {
@@ -113,7 +113,7 @@ fn configs_whose_templates_lack_a_param_starve_no_other() {
 
 #[test]
 fn a_batch_whose_tasks_have_concurrency_keys_is_written_at_once() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let action = json!({"task": "noop", "concurrency_key": "key-{{ event.params.n }}"});
         world.config(json!({"name": "c", "on": [{"event": "e"}], "action": action})).await;

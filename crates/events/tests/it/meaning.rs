@@ -2,7 +2,7 @@
 //! template.
 
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::World;
@@ -13,7 +13,7 @@ fn noop(params: Value) -> Value {
 
 #[test]
 fn what_means_nothing_is_refused_when_it_is_written() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let hook = |params: Value| json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "http_request", "params": params}});
         for (config, field, words) in [
@@ -51,7 +51,7 @@ fn what_means_nothing_is_refused_when_it_is_written() {
 
 #[test]
 fn a_star_beside_a_template_is_a_star() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let texts = [
             "*Deploy of {{ event.params.x }}* failed",
@@ -67,7 +67,7 @@ fn a_star_beside_a_template_is_a_star() {
 
 #[test]
 fn whatever_event_is_taken_starts_what_is_to_start_on_it() {
-    run(async {
+    run_test(async {
         let (world, stop) = (World::fresh().await, CancellationToken::new());
         let _worker = world.worker(&[], &stop).await;
         world.config(json!({"name": "plain", "on": [{"event": "e"}], "action": {"task": "noop"}})).await;

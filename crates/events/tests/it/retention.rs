@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use events::retention::maintain;
+use events::retention::maintain_events;
 use serde_json::json;
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::{World, noop_on};
 
 #[test]
 fn old_weeks_go_with_their_keys_and_nothing_else() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.config(noop_on("c", "e")).await;
         let kept = world.event("e", json!({"n": 1})).await;
         old_week(&world, 1).await;
         let day = 24 * 3600;
-        maintain(&world.pool, Duration::from_secs(90 * day)).await.unwrap();
+        maintain_events(&world.pool, Duration::from_secs(90 * day)).await.unwrap();
         assert_eq!(world.count("SELECT count(*) FROM events").await, 2);
-        maintain(&world.pool, Duration::from_secs(30 * day)).await.unwrap();
+        maintain_events(&world.pool, Duration::from_secs(30 * day)).await.unwrap();
         let left = world.count("SELECT count(*) FROM events WHERE name = 'old'").await;
         assert_eq!((left, world.count("SELECT count(*) FROM event_keys").await), (0, 0));
         assert_eq!(world.started(&kept).await.len(), 1);
@@ -43,7 +43,7 @@ async fn old_week(world: &World, keys: i32) {
 /// To delete millions of keys in the transaction that drops their week keeps everybody from events for as long.
 #[test]
 fn events_are_written_while_the_keys_of_a_dropped_week_are_forgotten() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.event("e", json!({})).await;
         old_week(&world, 20_000).await;
@@ -54,7 +54,8 @@ fn events_are_written_while_the_keys_of_a_dropped_week_are_forgotten() {
             .await
             .unwrap();
         let (pool, day) = (world.pool.clone(), 24 * 3600);
-        let maintaining = tokio::spawn(async move { maintain(&pool, Duration::from_secs(30 * day)).await });
+        let maintaining =
+            tokio::spawn(async move { maintain_events(&pool, Duration::from_secs(30 * day)).await });
         let held_up = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
             AND wait_event_type = 'Lock' AND query LIKE '%forget_keys%'";
         while world.count(held_up).await == 0 {
@@ -69,25 +70,25 @@ fn events_are_written_while_the_keys_of_a_dropped_week_are_forgotten() {
         // Interrupted; the next one goes on.
         maintaining.abort();
         holding.rollback().await.unwrap();
-        maintain(&world.pool, Duration::from_secs(30 * day)).await.unwrap();
+        maintain_events(&world.pool, Duration::from_secs(30 * day)).await.unwrap();
         assert_eq!(world.count("SELECT count(*) FROM event_keys WHERE event_key LIKE 'old%'").await, 0);
     });
 }
 
 #[test]
 fn a_week_that_only_a_clock_takes_for_old_is_kept() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         old_week(&world, 1).await;
         // The newest event is eight weeks old, as it looks to a clock that is set ahead.
-        maintain(&world.pool, Duration::from_secs(30 * 24 * 3600)).await.unwrap();
+        maintain_events(&world.pool, Duration::from_secs(30 * 24 * 3600)).await.unwrap();
         assert_eq!(world.count("SELECT count(*) FROM events WHERE name = 'old'").await, 1);
     });
 }
 
 #[test]
 fn a_week_that_is_missing_is_made_when_it_is_needed() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let weeks: Vec<String> = sqlx::query_scalar(
             "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'events'::regclass",

@@ -3,20 +3,26 @@
 
 use std::time::{Duration, Instant};
 
-use events::{Cause, NewEvent};
+use events::{EventCause, NewEvent};
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::{World, noop_on};
 
 fn event(name: &str, n: i64) -> NewEvent {
     let params = json!({"n": n}).as_object().unwrap().clone();
-    NewEvent { name: name.to_owned(), params, author: "me".to_owned(), key: None, cause: Cause::default() }
+    NewEvent {
+        name: name.to_owned(),
+        params,
+        author: "me".to_owned(),
+        key: None,
+        cause: EventCause::default(),
+    }
 }
 
 #[test]
 fn an_error_of_the_database_is_no_end_of_the_process() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.config(noop_on("c", "e")).await;
         for _ in 0..10 {
@@ -43,7 +49,7 @@ fn an_error_of_the_database_is_no_end_of_the_process() {
 
 #[test]
 fn an_event_of_which_no_note_can_be_taken_is_written_all_the_same() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.config(noop_on("c", "e")).await;
         let mut holder = world.pool.begin().await.unwrap();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use events::task_types::http_request::Network;
+use events::task_types::http_request::WebhookNetwork;
 use futures::future::BoxFuture;
 use tokio::net::TcpStream;
 
@@ -39,7 +39,7 @@ impl Staged {
     }
 }
 
-impl Network for Staged {
+impl WebhookNetwork for Staged {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>> {
         let mut names = self.names.lock().unwrap();
         let found = match names.get_mut(host) {

@@ -1,7 +1,7 @@
 //! Hazard: a task's status is not told, told twice, or told wrong; one that is cancelled goes on; two with one key run at once.
 
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::World;
@@ -23,7 +23,7 @@ async fn told(world: &World, task: i64) -> Vec<String> {
 
 #[test]
 fn each_status_is_an_event_and_starts_what_is_next() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.config(slow("first", json!({}))).await;
         let on = json!([{"event": "taskEvent", "params": {"taskType": "first", "taskStatus": "SUCCESS", "environment": "stable"}}]);
@@ -41,7 +41,7 @@ fn each_status_is_an_event_and_starts_what_is_next() {
 
 #[test]
 fn one_that_fails_is_tried_again_told_once_and_can_be_retried() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         // Nothing listens there.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -84,7 +84,7 @@ fn one_that_fails_is_tried_again_told_once_and_can_be_retried() {
 
 #[test]
 fn waiting_and_running_ones_are_cancelled() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.config(slow("c", json!({"concurrency_key": "one"}))).await;
         let stop = CancellationToken::new();
@@ -109,7 +109,7 @@ fn waiting_and_running_ones_are_cancelled() {
 
 #[test]
 fn tasks_with_one_key_never_run_at_once_and_the_urgent_go_first() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.config(slow("keyed", json!({"concurrency_key": "k-{{ event.params.env }}"}))).await;
         for n in 0..8 {
@@ -151,7 +151,7 @@ fn tasks_with_one_key_never_run_at_once_and_the_urgent_go_first() {
 
 #[test]
 fn statuses_from_elsewhere_become_events() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let path = "/task/status?taskType=SOUP&taskStatus=SUCCESS&environment=testing";
         let body = json!({"taskType": "X", "date": "2026-11-25", "environment": "y"});

@@ -1,14 +1,14 @@
 //! Hazard: nobody can tell why something did not happen, or the story changes when configs do.
 
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{World, noop_on};
 
 #[test]
 fn the_reason_of_every_config_that_did_not_fire() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let with = |name: &str, params: Value, action: Value| json!({"name": name, "on": [{"event": "e", "params": params}], "action": action});
         let noop = || json!({"task": "noop"});
@@ -77,7 +77,7 @@ fn the_reason_of_every_config_that_did_not_fire() {
 
 #[test]
 fn the_tree_is_walked_from_event_to_tasks_to_further_events_and_back() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let emits = json!({"name": "emits", "on": [{"event": "e"}], "action": {"task": "emit_event",
             "params": {"name": "f", "params": {"n": "{{ event.params.n }}"}}}});
@@ -105,7 +105,7 @@ fn the_tree_is_walked_from_event_to_tasks_to_further_events_and_back() {
 
 #[test]
 fn what_there_is_no_story_of() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         for id in ["story-0000000000000000", "x", "story-", "story-zzzz", "0000000000000000"] {
             assert_eq!(world.get(&format!("/api/v1/event_story/{id}")).await.0, 404, "{id}");

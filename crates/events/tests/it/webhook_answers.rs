@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde_json::json;
-use store::testing::run;
+use store::testing::run_test;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +59,7 @@ async fn server(later: Vec<Response>) -> (String, mpsc::UnboundedReceiver<Asked>
 
 #[test]
 fn what_has_moved_was_not_delivered() {
-    run(async {
+    run_test(async {
         let (world, stop, (place, mut asked)) =
             (World::fresh().await, CancellationToken::new(), server(vec![]).await);
         let _worker = world.worker(std::slice::from_ref(&place), &stop).await;
@@ -120,7 +120,7 @@ fn busy(status: u16, headers: &[(&str, String)]) -> Response {
 
 #[test]
 fn a_server_that_asks_for_patience_is_given_it_and_no_attempt_is_used_up() {
-    run(async {
+    run_test(async {
         let moment = |seconds: i64| (chrono::Utc::now() + chrono::Duration::seconds(seconds)).to_rfc2822();
         // By the clock of a server that is an hour behind.
         let behind = busy(503, &[("Retry-After", moment(-3598)), ("Date", moment(-3600))]);
@@ -171,7 +171,7 @@ fn a_server_that_asks_for_patience_is_given_it_and_no_attempt_is_used_up() {
 
 #[test]
 fn a_value_of_an_event_stays_one_part_of_the_url() {
-    run(async {
+    run_test(async {
         let (world, stop, (place, mut asked)) =
             (World::fresh().await, CancellationToken::new(), server(vec![]).await);
         let _worker = world.worker(std::slice::from_ref(&place), &stop).await;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use events::task_types::http_request::Connector;
+use events::task_types::http_request::WebhookConnector;
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -53,9 +53,9 @@ async fn server() -> String {
 
 #[test]
 fn every_answer_has_its_bounds() {
-    run(async {
+    run_test(async {
         let (world, stop, place) = (World::fresh().await, CancellationToken::new(), server().await);
-        let _worker = world.worker_with(Connector::new([place.clone()], []), &stop).await;
+        let _worker = world.worker_with(WebhookConnector::new([place.clone()], []), &stop).await;
         let ended = async |path: &str| -> (Value, Duration) {
             let url = format!("http://{place}/{path}");
             let mut config = webhook(path, json!({"url": url, "timeout_seconds": 1}));

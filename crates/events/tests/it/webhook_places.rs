@@ -7,9 +7,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::response::Redirect;
 use axum::routing::any;
-use events::task_types::http_request::{Connector, NoConnection, Target};
+use events::task_types::http_request::{WebhookConnectError, WebhookConnector, WebhookTarget};
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 use tasks::ActionWorker;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ async fn server() -> SocketAddr {
 /// A world whose webhooks go by this network, as long as the worker is kept.
 async fn staged() -> (World, Arc<Staged>, ActionWorker) {
     let (world, staged) = (World::fresh().await, Staged::before(server().await));
-    let connector = Connector::new([], []).within(staged.clone());
+    let connector = WebhookConnector::new([], []).with_network(staged.clone());
     let worker = world.worker_with(connector, &CancellationToken::new()).await;
     (world, staged, worker)
 }
@@ -53,7 +53,7 @@ fn error(task: &Value) -> &str {
 
 #[test]
 fn the_address_that_was_checked_is_the_one_that_is_connected_to() {
-    run(async {
+    run_test(async {
         let (world, staged, _worker) = staged().await;
         // Public when it is checked, private whenever it is looked up again.
         staged.name("rebound.example", &[&[PUBLIC], &["127.0.0.1"]]);
@@ -71,7 +71,7 @@ fn the_address_that_was_checked_is_the_one_that_is_connected_to() {
 
 #[test]
 fn a_name_is_checked_at_each_attempt_and_at_each_redirect() {
-    run(async {
+    run_test(async {
         let (world, staged, _worker) = staged().await;
         staged.name("hooks.example", &[&[PUBLIC]]);
         // The first attempt is told to come again, and comes to another address.
@@ -102,8 +102,8 @@ fn a_name_is_checked_at_each_attempt_and_at_each_redirect() {
 
 #[test]
 fn no_spelling_of_an_inner_address_is_reached() {
-    run(async {
-        let connector = Connector::new([], []);
+    run_test(async {
+        let connector = WebhookConnector::new([], []);
         for (host, what) in [
             ("127.0.0.1", "a loopback address"),
             ("127.1", "a loopback address"),
@@ -136,8 +136,10 @@ fn no_spelling_of_an_inner_address_is_reached() {
         ] {
             for scheme in ["http", "https"] {
                 let uri = format!("{scheme}://{host}:9/").parse().unwrap();
-                let refused = connector.connect(&Target::of(&uri).unwrap()).await.err();
-                let Some(NoConnection::Refused(reason)) = refused else { panic!("{uri}: {refused:?}") };
+                let refused = connector.connect(&WebhookTarget::from_uri(&uri).unwrap()).await.err();
+                let Some(WebhookConnectError::Refused(reason)) = refused else {
+                    panic!("{uri}: {refused:?}")
+                };
                 assert!(reason.contains(what), "{uri}: {reason}");
             }
         }

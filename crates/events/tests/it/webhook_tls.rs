@@ -7,12 +7,12 @@ use axum::Router;
 use axum::http::HeaderMap;
 use axum::response::Redirect;
 use axum::routing::any;
-use events::task_types::http_request::{CertificateDer, Connector, authorities};
+use events::task_types::http_request::{CertificateDer, WebhookConnector, parse_authorities};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
@@ -37,7 +37,7 @@ impl Authority {
     }
 
     fn trusted(&self) -> Vec<CertificateDer<'static>> {
-        authorities(self.pem.as_bytes()).unwrap()
+        parse_authorities(self.pem.as_bytes()).unwrap()
     }
 
     /// A server with a certificate for this name, valid until the end of this year.
@@ -95,7 +95,7 @@ async fn server(tls: TlsAcceptor) -> (Arc<Staged>, mpsc::UnboundedReceiver<(Head
 /// The task of a webhook that trusts these authorities too, once it has ended.
 async fn sent(staged: &Arc<Staged>, trusted: Vec<CertificateDer<'static>>, path: &str) -> Value {
     let (world, stop) = (World::fresh().await, CancellationToken::new());
-    let connector = Connector::new([], trusted).within(staged.clone());
+    let connector = WebhookConnector::new([], trusted).with_network(staged.clone());
     let worker = world.worker_with(connector, &stop).await;
     let params = json!({"url": format!("https://hooks.example{path}"), "json": {"n": 7}});
     world.config(webhook("c", params)).await;
@@ -107,7 +107,7 @@ async fn sent(staged: &Arc<Staged>, trusted: Vec<CertificateDer<'static>>, path:
 
 #[test]
 fn a_server_is_known_by_an_authority_of_ones_own() {
-    run(async {
+    run_test(async {
         let authority = Authority::new();
         let (staged, mut received) = server(authority.certified("hooks.example", 2999)).await;
         let task = sent(&staged, authority.trusted(), "/hook").await;
@@ -130,7 +130,7 @@ const SIGNATURE: &str = "sha256=a271195a8a5bc7c1b0a2af0c75d08378c35c427e8b5641ea
 
 #[test]
 fn a_server_that_cannot_show_who_it_is_gets_nothing() {
-    run(async {
+    run_test(async {
         let (authority, other) = (Authority::new(), Authority::new());
         for (certified, trusted, words) in [
             (authority.certified("hooks.example", 2999), Vec::new(), "UnknownIssuer"),
@@ -151,9 +151,9 @@ fn a_server_that_cannot_show_who_it_is_gets_nothing() {
 #[test]
 fn a_file_without_authorities_is_refused() {
     let good = Authority::new().pem;
-    assert_eq!(authorities(good.repeat(2).as_bytes()).map(|read| read.len()), Ok(2));
+    assert_eq!(parse_authorities(good.repeat(2).as_bytes()).map(|read| read.len()), Ok(2));
     let broken = good.replace('M', "N");
     for bad in ["", "no certificate", "-----BEGIN CERTIFICATE-----\n", broken.as_str()] {
-        assert!(authorities(bad.as_bytes()).is_err(), "{bad}");
+        assert!(parse_authorities(bad.as_bytes()).is_err(), "{bad}");
     }
 }

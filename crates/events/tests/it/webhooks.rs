@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{any, get};
 use serde_json::json;
-use store::testing::run;
+use store::testing::run_test;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +48,7 @@ async fn server() -> (String, mpsc::UnboundedReceiver<Got>) {
 
 #[test]
 fn a_webhook_is_signed_and_tried_again_on_503_under_one_key() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let (place, mut received) = server().await;
         let params = json!({"url": format!("http://{place}/hook"), "json": {"date": "{{ event.params.date }}"},
@@ -81,7 +81,7 @@ const SIGNATURE: &str = "sha256=14996ded618a1363ca2eb8a64475309e627e78fefab1fccc
 
 #[test]
 fn what_must_not_be_reached_is_refused_with_the_reason_in_the_story() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let (place, mut received) = server().await;
         let port = place.rsplit_once(':').unwrap().1.to_owned();
@@ -118,7 +118,7 @@ fn what_must_not_be_reached_is_refused_with_the_reason_in_the_story() {
 
 #[test]
 fn a_redirect_is_checked_like_the_first_address_and_answers_are_bounded() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let (place, mut received) = server().await;
         let port = place.rsplit_once(':').unwrap().1.to_owned();

@@ -2,13 +2,13 @@
 
 use faults::{Action, Fault, Point};
 use sqlx::Connection as _;
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::{proxied, write, written};
 
 #[test]
 fn the_answer_of_a_commit_is_lost() {
-    run(async {
+    run_test(async {
         let (mut direct, mut through, proxy) = proxied().await;
         let fault = proxy.inject(Fault::at_commit_of("write", Action::CutReply));
         let mut other = through.begin().await.unwrap();
@@ -24,7 +24,7 @@ fn the_answer_of_a_commit_is_lost() {
 
 #[test]
 fn a_commit_never_reaches_the_server() {
-    run(async {
+    run_test(async {
         let (mut direct, mut through, proxy) = proxied().await;
         proxy.inject(Fault::new(Point::Commit, Action::CutRequest));
         let mut tx = through.begin().await.unwrap();

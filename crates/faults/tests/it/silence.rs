@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use faults::{Action, Fault, Point, with_faults};
 use sqlx::{Connection as _, PgConnection};
-use store::testing::{empty_database_options, run};
+use store::testing::{empty_database_options, run_test};
 use tokio::time::timeout;
 
 use crate::{proxied, write, written};
@@ -13,7 +13,7 @@ const A_WHILE: Duration = Duration::from_millis(100);
 
 #[test]
 fn a_swallowed_reply_leaves_the_client_waiting_though_all_is_done() {
-    run(async {
+    run_test(async {
         let (mut direct, mut through, proxy) = proxied().await;
         let fault = proxy.inject(Fault::at_statement("write", Action::HoldReply));
         let waiting = tokio::spawn(async move { write(&mut through, 1).await });
@@ -27,7 +27,7 @@ fn a_swallowed_reply_leaves_the_client_waiting_though_all_is_done() {
 
 #[test]
 fn a_server_does_not_notice_that_a_silent_client_is_gone() {
-    run(async {
+    run_test(async {
         let (mut direct, mut through, proxy) = proxied().await;
         let mut tx = through.begin().await.unwrap();
         write(&mut tx, 1).await.unwrap();
@@ -46,7 +46,7 @@ fn a_server_does_not_notice_that_a_silent_client_is_gone() {
 
 #[test]
 fn a_server_takes_no_new_connections() {
-    run(async {
+    run_test(async {
         let options = empty_database_options().await;
         let (options, proxy) = with_faults(&options).await.unwrap();
         let refused = proxy.inject(Fault::new(Point::Connect, Action::CutRequest).always());

@@ -2,13 +2,13 @@
 
 use faults::{Action, Counts, Fault, with_faults};
 use sqlx::{Connection as _, PgConnection};
-use store::testing::{empty_database_options, run};
+use store::testing::{empty_database_options, run_test};
 
 use crate::{proxied, write, written};
 
 #[test]
 fn a_request_that_is_cut_is_not_carried_out() {
-    run(async {
+    run_test(async {
         let (mut direct, mut through, proxy) = proxied().await;
         let fault = proxy.inject(Fault::at_statement("write", Action::CutRequest));
         assert!(write(&mut through, 1).await.is_err());
@@ -19,7 +19,7 @@ fn a_request_that_is_cut_is_not_carried_out() {
 
 #[test]
 fn a_reply_that_is_cut_belongs_to_a_statement_that_was_carried_out() {
-    run(async {
+    run_test(async {
         for action in [Action::CutReply, Action::CutReplyAfter(7)] {
             let (mut direct, mut through, proxy) = proxied().await;
             let fault = proxy.inject(Fault::at_statement("write", action));
@@ -32,7 +32,7 @@ fn a_reply_that_is_cut_belongs_to_a_statement_that_was_carried_out() {
 
 #[test]
 fn the_third_execution_of_a_prepared_statement_is_met() {
-    run(async {
+    run_test(async {
         let (mut direct, mut through, proxy) = proxied().await;
         let fault = proxy.inject(Fault::at_statement("write", Action::CutReply).skip(2));
         sqlx::query("SELECT 1 -- read").execute(&mut through).await.unwrap();
@@ -46,7 +46,7 @@ fn the_third_execution_of_a_prepared_statement_is_met() {
 
 #[test]
 fn the_same_seed_breaks_the_same_statements() {
-    run(async {
+    run_test(async {
         let mut runs = Vec::new();
         for _ in 0..2 {
             let options = empty_database_options().await;

@@ -6,25 +6,25 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Generation, Lease, OwnConnection, Result, run};
+use store::{ConnectionGeneration, Error, Lease, OwnConnection, Result, run_statement};
 
-use super::fold::{Folded, Grouping, Hourly, decimal, fold};
-use super::kept;
-use crate::partitions::closing_sums;
-use crate::sequence::Wake;
+use super::fold::{AggregateDeltas, Grouping, HourlySum, fold_hourly_sums, format_units};
+use super::list_grouping_names;
+use crate::partitions::read_closing_sums;
+use crate::sequence::SequenceNotifier;
 use crate::sharding::parse_canonical;
-use crate::types::{Catalogue, Interval, Types};
+use crate::types::{AggregateInterval, LedgerTypeCatalogue, LedgerTypeRegistry};
 
 /// About so many events are folded at a time.
-const CHUNK: i64 = 50_000;
+const MAX_EVENTS_PER_CHUNK: i64 = 50_000;
 /// The pause after a chunk of a few events.
-const CALM: Duration = Duration::from_millis(100);
+const SMALL_CHUNK_INTERVAL: Duration = Duration::from_millis(100);
 /// What is no longer a few: a fold costs by the sums that it touches, hardly by the events in them.
-const MANY: i64 = 1000;
+const MIN_EVENTS_FOR_PAUSE: i64 = 1000;
 /// The pause after a chunk of many: what is folded together costs less, and what is not folded yet is read from its batches.
-const BUSY: Duration = Duration::from_secs(1);
+const LARGE_CHUNK_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest pause: numbers may have been given by another process.
-const IDLE: Duration = Duration::from_secs(1);
+const MAX_IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Aggregates one shard's events.
 #[derive(Clone)]
@@ -34,22 +34,24 @@ pub struct Aggregator {
     /// Its database.
     pub pool: PgPool,
     /// The types, which say what is kept.
-    pub types: Types,
+    pub types: LedgerTypeRegistry,
     /// What wakes it.
-    pub wake: Wake,
+    pub notifier: SequenceNotifier,
 }
 
 impl Aggregator {
     /// Aggregates until the lease is lost or the database does not answer.
     pub async fn run(self, lease: Arc<Lease>) {
-        let own = OwnConnection::beside(&self.pool);
-        let mut last = self.wake.last();
+        let own_connection = OwnConnection::open_beside(&self.pool);
+        let mut last_seq = self.notifier.subscribe_last_seq();
         loop {
-            last.mark_unchanged();
-            match self.step(&own, &lease).await {
-                Ok(0) => drop(tokio::time::timeout(IDLE, last.changed()).await),
-                Ok(events) if events < MANY => tokio::time::sleep(CALM).await,
-                Ok(events) if events < CHUNK / 2 => tokio::time::sleep(BUSY).await,
+            last_seq.mark_unchanged();
+            match self.aggregate_chunk(&own_connection, &lease).await {
+                Ok(0) => drop(tokio::time::timeout(MAX_IDLE_INTERVAL, last_seq.changed()).await),
+                Ok(events) if events < MIN_EVENTS_FOR_PAUSE => tokio::time::sleep(SMALL_CHUNK_INTERVAL).await,
+                Ok(events) if events < MAX_EVENTS_PER_CHUNK / 2 => {
+                    tokio::time::sleep(LARGE_CHUNK_INTERVAL).await
+                }
                 Ok(_) => {}
                 Err(Error::Fenced { .. }) => return,
                 Err(error) => {
@@ -62,55 +64,65 @@ impl Aggregator {
 
     /// Folds one chunk into the groupings that lag most; how many events it had. What is read and what is written is of one
     /// connection: a ledger that is put back in between would get sums of events that it does not have.
-    async fn step(&self, own: &OwnConnection, lease: &Arc<Lease>) -> Result<i64> {
-        let catalogue = self.types.now();
-        let groupings = groupings(own.pool(), &catalogue).await?;
-        let generation = own.generation();
-        let Some(at) = groupings.iter().map(|grouping| grouping.aggregated_seq).min() else { return Ok(0) };
+    async fn aggregate_chunk(&self, own_connection: &OwnConnection, lease: &Arc<Lease>) -> Result<i64> {
+        let catalogue = self.types.current();
+        let groupings = load_groupings(own_connection.pool(), &catalogue).await?;
+        let generation = own_connection.generation();
+        let Some(aggregated_seq) = groupings.iter().map(|grouping| grouping.aggregated_seq).min() else {
+            return Ok(0);
+        };
         // Those that are ahead wait at their place until the others have come there.
-        let ahead = groupings.iter().map(|g| g.aggregated_seq).filter(|seq| *seq > at).min();
-        let folded: Vec<Grouping> = groupings.into_iter().filter(|g| g.aggregated_seq == at).collect();
-        let Some(chunk) = chunk(own.pool(), at, ahead).await? else { return Ok(0) };
-        let (upto, mut hourly) = chunk;
-        if at == 0 {
-            hourly.extend(closing(own.pool(), &folded).await?);
+        let next_aggregated_seq =
+            groupings.iter().map(|g| g.aggregated_seq).filter(|seq| *seq > aggregated_seq).min();
+        let lagging: Vec<Grouping> =
+            groupings.into_iter().filter(|g| g.aggregated_seq == aggregated_seq).collect();
+        let Some(chunk) = read_chunk(own_connection.pool(), aggregated_seq, next_aggregated_seq).await?
+        else {
+            return Ok(0);
+        };
+        let (last_seq, mut hourly_sums) = chunk;
+        if aggregated_seq == 0 {
+            hourly_sums.extend(read_closing_hourly_sums(own_connection.pool(), &lagging).await?);
         }
-        let sums = fold(&hourly, &folded);
-        let ids: Vec<i32> = folded.iter().map(|grouping| grouping.id).collect();
+        let sums = fold_hourly_sums(&hourly_sums, &lagging);
+        let ids: Vec<i32> = lagging.iter().map(|grouping| grouping.id).collect();
         store::fail_point("aggregating");
-        match write(own.pool(), lease, generation, ids, at, upto, sums).await? {
-            None => return Err(lease.fenced()),
+        match write_aggregates(own_connection.pool(), lease, generation, ids, aggregated_seq, last_seq, sums)
+            .await?
+        {
+            None => return Err(lease.fenced_error()),
             // Done already, by a try whose answer was lost; or the connection was: what was read is read again.
-            Some(false) => return Ok(CHUNK),
+            Some(false) => return Ok(MAX_EVENTS_PER_CHUNK),
             Some(true) => {}
         }
         store::fail_point("aggregated");
         metrics::counter!("ledger_events_aggregated_total", "shard" => self.shard.clone())
-            .increment((upto - at).unsigned_abs());
-        Ok(upto - at)
+            .increment((last_seq - aggregated_seq).unsigned_abs());
+        Ok(last_seq - aggregated_seq)
     }
 }
 
 /// The kept groupings as they stand; those that are new begin here. One of a type without accounts begins at the end.
-async fn groupings(pool: &PgPool, catalogue: &Catalogue) -> Result<Vec<Grouping>> {
-    let wanted = catalogue.accounts.values().flat_map(|kind| {
-        let wanted = |attributes| (kind.name.clone(), attributes, kind.aggregate);
-        kept(kind).into_iter().map(wanted)
+async fn load_groupings(pool: &PgPool, catalogue: &LedgerTypeCatalogue) -> Result<Vec<Grouping>> {
+    let configured = catalogue.accounts.values().flat_map(|kind| {
+        let with_interval = |attributes| (kind.name.clone(), attributes, kind.aggregate);
+        list_grouping_names(kind).into_iter().map(with_interval)
     });
-    let wanted: Arc<[(String, String, Interval)]> = wanted.collect();
-    let asked = wanted.clone();
-    let rows: Vec<(i32, String, String, String, i64)> = run(pool, "groupings", move |connection| {
-        let (types, attributes): (Vec<_>, Vec<_>) = asked.iter().map(|w| (w.0.clone(), w.1.clone())).unzip();
-        let intervals: Vec<&str> = asked.iter().map(|wanted| wanted.2.name()).collect();
+    let configured: Arc<[(String, String, AggregateInterval)]> = configured.collect();
+    let parameters = configured.clone();
+    let rows: Vec<(i32, String, String, String, i64)> = run_statement(pool, "groupings", move |connection| {
+        let (types, attributes): (Vec<_>, Vec<_>) =
+            parameters.iter().map(|w| (w.0.clone(), w.1.clone())).unzip();
+        let intervals: Vec<&str> = parameters.iter().map(|wanted| wanted.2.name()).collect();
         Box::pin(async move {
-            let rows = sqlx::query_as(GROUPINGS).bind(types).bind(attributes).bind(intervals);
+            let rows = sqlx::query_as(UPSERT_GROUPINGS_SQL).bind(types).bind(attributes).bind(intervals);
             Ok(rows.fetch_all(connection).await?)
         })
     })
     .await?;
     let grouping =
         |(id, type_name, attributes, interval, aggregated_seq): (i32, String, String, String, i64)| {
-            let interval = wanted.iter().map(|wanted| wanted.2).find(|known| known.name() == interval)?;
+            let interval = configured.iter().map(|wanted| wanted.2).find(|known| known.name() == interval)?;
             let attributes =
                 attributes.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
             Some(Grouping { id, type_name, attributes, interval, aggregated_seq })
@@ -118,41 +130,53 @@ async fn groupings(pool: &PgPool, catalogue: &Catalogue) -> Result<Vec<Grouping>
     Ok(rows.into_iter().filter_map(grouping).collect())
 }
 
-/// The batches after `at`, not beyond `limit`: the last number in them, and their events by account, combination and
+/// The batches after `at`, not beyond `max_seq`: the last number in them, and their events by account, combination and
 /// hour. `None` if there are none.
-async fn chunk(pool: &PgPool, at: i64, limit: Option<i64>) -> Result<Option<(i64, Vec<Hourly>)>> {
-    let rows: Vec<Row> = run(pool, "aggregate_chunk", move |connection| {
+async fn read_chunk(
+    pool: &PgPool,
+    after_seq: i64,
+    max_seq: Option<i64>,
+) -> Result<Option<(i64, Vec<HourlySum>)>> {
+    let rows: Vec<AggregateChunkRow> = run_statement(pool, "aggregate_chunk", move |connection| {
         Box::pin(async move {
-            let rows = sqlx::query_as(CHUNK_OF_EVENTS).bind(at).bind(limit.unwrap_or(i64::MAX)).bind(CHUNK);
+            let rows = sqlx::query_as(READ_CHUNK_SQL)
+                .bind(after_seq)
+                .bind(max_seq.unwrap_or(i64::MAX))
+                .bind(MAX_EVENTS_PER_CHUNK);
             let rows = rows.fetch_all(&mut *connection).await?;
-            all_found(connection, at, &rows).await?;
+            check_chunk_complete(connection, after_seq, &rows).await?;
             Ok(rows)
         })
     })
     .await?;
-    let Some(upto) = rows.first().map(|row| row.0) else { return Ok(None) };
-    let hourly: Option<Vec<Hourly>> = rows.into_iter().filter(|row| row.1.is_some()).map(hourly).collect();
+    let Some(last_seq) = rows.first().map(|row| row.0) else { return Ok(None) };
+    let hourly_sums: Option<Vec<HourlySum>> =
+        rows.into_iter().filter(|row| row.1.is_some()).map(parse_hourly_sum).collect();
     // Never in silence: what is left out here would be missing from every balance.
-    let hourly = hourly.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?;
-    Ok(Some((upto, hourly)))
+    let hourly_sums = hourly_sums.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?;
+    Ok(Some((last_seq, hourly_sums)))
 }
 
 /// Makes sure that every number of the chunk has its event, unless events were dropped among them. Numbers have no gaps, so
 /// that is one comparison; without it an event that was not found would be missing from every balance for ever.
-async fn all_found(connection: &mut PgConnection, at: i64, rows: &[Row]) -> Result<()> {
+async fn check_chunk_complete(
+    connection: &mut PgConnection,
+    after_seq: i64,
+    rows: &[AggregateChunkRow],
+) -> Result<()> {
     let Some(upto) = rows.first().map(|row| row.0) else { return Ok(()) };
     let found: i64 = rows.iter().filter_map(|row| row.7).sum();
-    if found == upto - at {
+    if found == upto - after_seq {
         return Ok(());
     }
     let gaps = sqlx::query_scalar("SELECT upto FROM event_gaps -- event_gaps");
     let gaps: i64 = gaps.fetch_one(&mut *connection).await?;
-    if at < gaps && found < upto - at {
+    if after_seq < gaps && found < upto - after_seq {
         return Ok(());
     }
     metrics::counter!("ledger_chunks_not_whole_total").increment(1);
     tracing::error!(
-        after = at,
+        after = after_seq,
         upto,
         found,
         code = "CONSISTENCY_ERROR",
@@ -162,11 +186,12 @@ async fn all_found(connection: &mut PgConnection, at: i64, rows: &[Row]) -> Resu
     let _ = sqlx::query("SELECT pg_terminate_backend(pg_backend_pid()) -- end_this_connection")
         .execute(connection)
         .await;
-    Err(sqlx::Error::Protocol(format!("of the events {} to {upto} only {found} were found", at + 1)).into())
+    Err(sqlx::Error::Protocol(format!("of the events {} to {upto} only {found} were found", after_seq + 1))
+        .into())
 }
 
 /// The last number of the chunk; and, unless its events are gone, their type, account, combination, hour, sums and number.
-type Row = (
+type AggregateChunkRow = (
     i64,
     Option<String>,
     Option<i64>,
@@ -177,25 +202,27 @@ type Row = (
     Option<i64>,
 );
 
-fn hourly((_, type_name, account_id, tuple, hour, debit, credit, events): Row) -> Option<Hourly> {
+fn parse_hourly_sum(
+    (_, type_name, account_id, attribute_set, hour, debit, credit, events): AggregateChunkRow,
+) -> Option<HourlySum> {
     let (debit, credit) = (debit?.parse().ok()?, credit?.parse().ok()?);
-    Some(Hourly {
+    Some(HourlySum {
         type_name: type_name?,
         account_id: account_id?,
-        tuple: tuple?,
+        attribute_set: attribute_set?,
         hour: hour?,
         debit,
         credit,
-        events: events?,
+        event_count: events?,
     })
 }
 
 /// What was dropped before these groupings began.
-async fn closing(pool: &PgPool, folded: &[Grouping]) -> Result<Vec<Hourly>> {
-    let types = folded.iter().map(|grouping| grouping.type_name.clone()).collect();
-    let sums = closing_sums(pool, types).await?.into_iter();
-    let row = |(type_name, account_id, tuple, hour, debit, credit, events)| {
-        hourly((
+async fn read_closing_hourly_sums(pool: &PgPool, groupings: &[Grouping]) -> Result<Vec<HourlySum>> {
+    let types = groupings.iter().map(|grouping| grouping.type_name.clone()).collect();
+    let sums = read_closing_sums(pool, types).await?.into_iter();
+    let to_hourly_sum = |(type_name, account_id, tuple, hour, debit, credit, events)| {
+        parse_hourly_sum((
             0,
             Some(type_name),
             Some(account_id),
@@ -206,59 +233,59 @@ async fn closing(pool: &PgPool, folded: &[Grouping]) -> Result<Vec<Hourly>> {
             Some(events),
         ))
     };
-    let hourly: Option<Vec<Hourly>> = sums.map(row).collect();
-    Ok(hourly.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?)
+    let hourly_sums: Option<Vec<HourlySum>> = sums.map(to_hourly_sum).collect();
+    Ok(hourly_sums.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?)
 }
 
-async fn write(
+async fn write_aggregates(
     pool: &PgPool,
     lease: &Arc<Lease>,
-    generation: Generation,
-    ids: Vec<i32>,
-    at: i64,
-    upto: i64,
-    folded: Folded,
+    generation: ConnectionGeneration,
+    grouping_ids: Vec<i32>,
+    after_seq: i64,
+    last_seq: i64,
+    deltas: AggregateDeltas,
 ) -> Result<Option<bool>> {
-    let (lease, folded) = (lease.clone(), Arc::new(folded));
-    run(pool, "fold_aggregates", move |connection| {
-        let (lease, folded, ids) = (lease.clone(), folded.clone(), ids.clone());
-        let over = generation.is_over();
+    let (lease, deltas) = (lease.clone(), Arc::new(deltas));
+    run_statement(pool, "fold_aggregates", move |connection| {
+        let (lease, deltas, grouping_ids) = (lease.clone(), deltas.clone(), grouping_ids.clone());
+        let is_over = generation.is_over();
         Box::pin(async move {
-            if over {
+            if is_over {
                 return Ok(Some(false));
             }
-            let keys: Vec<_> = folded.sums.iter().map(|(key, _)| key).collect();
-            let objects = folded.groups.values().map(|group| {
+            let keys: Vec<_> = deltas.sums.iter().map(|(key, _)| key).collect();
+            let objects = deltas.groups.values().map(|group| {
                 let pairs = parse_canonical(&group.canonical).into_iter();
                 let object: Map<_, _> = pairs.map(|(name, value)| (name, value.into())).collect();
                 Value::Object(object).to_string()
             });
-            let done: Option<bool> = sqlx::query_scalar(FOLD)
+            let is_written: Option<bool> = sqlx::query_scalar(FOLD_AGGREGATES_SQL)
                 .bind(lease.id)
                 .bind(lease.epoch)
-                .bind(&ids)
-                .bind(at)
-                .bind(upto)
-                .bind(folded.groups.keys().copied().collect::<Vec<_>>())
-                .bind(folded.groups.values().map(|group| group.canonical.clone()).collect::<Vec<_>>())
+                .bind(&grouping_ids)
+                .bind(after_seq)
+                .bind(last_seq)
+                .bind(deltas.groups.keys().copied().collect::<Vec<_>>())
+                .bind(deltas.groups.values().map(|group| group.canonical.clone()).collect::<Vec<_>>())
                 .bind(objects.collect::<Vec<_>>())
                 .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
                 .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
                 .bind(keys.iter().map(|key| key.2.letter()).collect::<Vec<_>>())
                 .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
                 .bind(keys.iter().map(|key| key.4).collect::<Vec<_>>())
-                .bind(folded.sums.iter().map(|(_, sum)| decimal(sum.0)).collect::<Vec<_>>())
-                .bind(folded.sums.iter().map(|(_, sum)| decimal(sum.1)).collect::<Vec<_>>())
-                .bind(folded.sums.iter().map(|(_, sum)| sum.2).collect::<Vec<_>>())
+                .bind(deltas.sums.iter().map(|(_, sum)| format_units(sum.0)).collect::<Vec<_>>())
+                .bind(deltas.sums.iter().map(|(_, sum)| format_units(sum.1)).collect::<Vec<_>>())
+                .bind(deltas.sums.iter().map(|(_, sum)| sum.2).collect::<Vec<_>>())
                 .fetch_one(connection)
                 .await?;
-            Ok(done)
+            Ok(is_written)
         })
     })
     .await
 }
 
-const GROUPINGS: &str = "-- groupings
+const UPSERT_GROUPINGS_SQL: &str = "-- groupings
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS w (type, attributes, interval)
 ), new AS (
@@ -274,6 +301,6 @@ SELECT g.grouping_id, g.type, g.attributes, g.interval, g.aggregated_seq
 FROM groupings g JOIN wanted w USING (type, attributes, interval)
 UNION ALL SELECT * FROM new";
 
-const CHUNK_OF_EVENTS: &str = "SELECT * FROM numbered_sums($1, $2, $3) -- aggregate_chunk";
+const READ_CHUNK_SQL: &str = "SELECT * FROM numbered_sums($1, $2, $3) -- aggregate_chunk";
 
-const FOLD: &str = "SELECT fold_aggregates($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) -- fold_aggregates";
+const FOLD_AGGREGATES_SQL: &str = "SELECT fold_aggregates($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) -- fold_aggregates";

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use super::periods::Level;
-use crate::events::{Interned, tuple};
-use crate::sharding::{canonical, parse_canonical};
-use crate::types::Interval;
+use super::periods::AggregateLevel;
+use crate::events::{InternedText, intern_attribute_set};
+use crate::sharding::{encode_canonical, parse_canonical};
+use crate::types::AggregateInterval;
 
 /// A kept grouping.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,82 +15,88 @@ pub(crate) struct Grouping {
     pub(crate) id: i32,
     pub(crate) type_name: String,
     pub(crate) attributes: Vec<String>,
-    pub(crate) interval: Interval,
+    pub(crate) interval: AggregateInterval,
     /// The sums hold every event up to this one.
     pub(crate) aggregated_seq: i64,
 }
 
 /// What events of one account, combination of attributes and hour sum up to, in units of 10^-9.
 #[derive(Debug, Clone)]
-pub(super) struct Hourly {
+pub(super) struct HourlySum {
     pub(super) type_name: String,
     pub(super) account_id: i64,
-    pub(super) tuple: String,
+    pub(super) attribute_set: String,
     pub(super) hour: DateTime<Utc>,
     pub(super) debit: i128,
     pub(super) credit: i128,
-    pub(super) events: i64,
+    pub(super) event_count: i64,
 }
 
 /// One row of sums: (account, grouping, level, period, group).
-pub(super) type Key = (i64, i32, Level, DateTime<Utc>, i64);
+pub(super) type AggregateKey = (i64, i32, AggregateLevel, DateTime<Utc>, i64);
 
 /// Debits, credits, events.
-pub(super) type Sum = (i128, i128, i64);
+pub(super) type AggregateAmounts = (i128, i128, i64);
 
 /// What is to be added.
 #[derive(Debug, Default)]
-pub(super) struct Folded {
+pub(super) struct AggregateDeltas {
     /// Sums by row, in the order of the rows' key, each key once.
-    pub(super) sums: Vec<(Key, Sum)>,
+    pub(super) sums: Vec<(AggregateKey, AggregateAmounts)>,
     /// The groups that they are of.
-    pub(super) groups: BTreeMap<i64, Interned>,
+    pub(super) groups: BTreeMap<i64, InternedText>,
 }
 
 /// Folds events into the sums of their types' groupings: first into the shortest periods, and their sums, which are fewer,
 /// into the longer ones.
-pub(super) fn fold(hourly: &[Hourly], groupings: &[Grouping]) -> Folded {
+pub(super) fn fold_hourly_sums(hourly_sums: &[HourlySum], groupings: &[Grouping]) -> AggregateDeltas {
     let mut groups = BTreeMap::new();
-    let mut projected: HashMap<(&str, &str), Vec<(&Grouping, i64)>> = HashMap::new();
-    let mut shortest: BTreeMap<Level, Vec<(Key, Sum)>> = BTreeMap::new();
-    for row in hourly {
-        let of_row = projected.entry((&row.type_name, &row.tuple)).or_insert_with(|| {
-            let of_type = groupings.iter().filter(|grouping| grouping.type_name == row.type_name);
-            let mut group = |grouping: &Grouping| put(&mut groups, project(&row.tuple, &grouping.attributes));
-            of_type.map(|grouping| (grouping, group(grouping))).collect()
-        });
-        for (grouping, group) in of_row {
-            let Some(&level) = Level::of(grouping.interval).last() else { continue };
-            let key = (row.account_id, grouping.id, level, level.start(row.hour), *group);
-            shortest.entry(level).or_default().push((key, (row.debit, row.credit, row.events)));
+    let mut groupings_by_attribute_set: HashMap<(&str, &str), Vec<(&Grouping, i64)>> = HashMap::new();
+    let mut shortest: BTreeMap<AggregateLevel, Vec<(AggregateKey, AggregateAmounts)>> = BTreeMap::new();
+    for row in hourly_sums {
+        let row_groupings =
+            groupings_by_attribute_set.entry((&row.type_name, &row.attribute_set)).or_insert_with(|| {
+                let type_groupings = groupings.iter().filter(|grouping| grouping.type_name == row.type_name);
+                let mut group = |grouping: &Grouping| {
+                    insert_group(&mut groups, project_attribute_set(&row.attribute_set, &grouping.attributes))
+                };
+                type_groupings.map(|grouping| (grouping, group(grouping))).collect()
+            });
+        for (grouping, group) in row_groupings {
+            let Some(&level) = AggregateLevel::levels_for(grouping.interval).last() else { continue };
+            let key = (row.account_id, grouping.id, level, level.period_start(row.hour), *group);
+            shortest.entry(level).or_default().push((key, (row.debit, row.credit, row.event_count)));
         }
     }
     let mut sums = Vec::new();
     for (level, mut parts) in shortest {
-        merge(&mut parts);
-        for longer in [Level::Year, Level::Month, Level::Day].into_iter().filter(|longer| *longer < level) {
-            let part = |((account, grouping, _, period, group), sum): &(Key, Sum)| {
-                ((*account, *grouping, longer, longer.start(*period), *group), *sum)
+        merge_sums(&mut parts);
+        for longer in [AggregateLevel::Year, AggregateLevel::Month, AggregateLevel::Day]
+            .into_iter()
+            .filter(|longer| *longer < level)
+        {
+            let part = |((account, grouping, _, period, group), sum): &(AggregateKey, AggregateAmounts)| {
+                ((*account, *grouping, longer, longer.period_start(*period), *group), *sum)
             };
             sums.extend(parts.iter().map(part));
         }
         sums.append(&mut parts);
     }
-    merge(&mut sums);
-    Folded { sums, groups }
+    merge_sums(&mut sums);
+    AggregateDeltas { sums, groups }
 }
 
-fn put(groups: &mut BTreeMap<i64, Interned>, group: Interned) -> i64 {
+fn insert_group(groups: &mut BTreeMap<i64, InternedText>, group: InternedText) -> i64 {
     let id = group.id;
     groups.insert(id, group);
     id
 }
 
 /// Sorts by key and adds up what has the same one.
-fn merge(parts: &mut Vec<(Key, Sum)>) {
+fn merge_sums(parts: &mut Vec<(AggregateKey, AggregateAmounts)>) {
     parts.sort_unstable_by_key(|(key, _)| *key);
-    parts.dedup_by(|(key, sum), (kept, total)| {
-        let same = key == kept;
+    parts.dedup_by(|(key, sum), (previous_key, total)| {
+        let same = key == previous_key;
         if same {
             *total = (total.0 + sum.0, total.1 + sum.1, total.2 + sum.2);
         }
@@ -99,14 +105,14 @@ fn merge(parts: &mut Vec<(Key, Sum)>) {
 }
 
 /// The part of a combination of attributes that a grouping goes by.
-fn project(whole: &str, names: &[String]) -> Interned {
-    let mut kept = parse_canonical(whole);
-    kept.retain(|(name, _)| names.contains(name));
-    tuple(canonical(kept.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
+fn project_attribute_set(attribute_set: &str, names: &[String]) -> InternedText {
+    let mut values = parse_canonical(attribute_set);
+    values.retain(|(name, _)| names.contains(name));
+    intern_attribute_set(encode_canonical(values.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
 }
 
 /// Units of 10^-9 as a decimal.
-pub(super) fn decimal(units: i128) -> String {
+pub(super) fn format_units(units: i128) -> String {
     let (whole, fraction) = (units / 1_000_000_000, units % 1_000_000_000);
     if fraction == 0 { whole.to_string() } else { format!("{whole}.{fraction:09}") }
 }
@@ -117,27 +123,33 @@ mod tests {
 
     fn grouping(id: i32, attributes: &[&str]) -> Grouping {
         let attributes = attributes.iter().map(|name| (*name).to_owned()).collect();
-        Grouping { id, type_name: "t".to_owned(), attributes, interval: Interval::Day, aggregated_seq: 0 }
+        Grouping {
+            id,
+            type_name: "t".to_owned(),
+            attributes,
+            interval: AggregateInterval::Day,
+            aggregated_seq: 0,
+        }
     }
 
     #[test]
     fn each_event_is_in_each_grouping_once_at_each_level() {
-        let row = |tuple: &str, hour: &str, debit| Hourly {
+        let row = |tuple: &str, hour: &str, debit| HourlySum {
             type_name: "t".to_owned(),
             account_id: 7,
-            tuple: tuple.to_owned(),
+            attribute_set: tuple.to_owned(),
             hour: hour.parse().unwrap(),
             debit,
             credit: 1,
-            events: 1,
+            event_count: 1,
         };
         let hourly = [
             row("a=1&b=2", "2024-02-29T23:00:00Z", 5),
             row("a=1&b=3", "2024-02-29T00:00:00Z", 7),
             row("b=2", "2024-03-01T00:00:00Z", 11),
-            Hourly { type_name: "other".to_owned(), ..row("", "2024-03-01T00:00:00Z", 100) },
+            HourlySum { type_name: "other".to_owned(), ..row("", "2024-03-01T00:00:00Z", 100) },
         ];
-        let folded = fold(&hourly, &[grouping(1, &[]), grouping(2, &["a"])]);
+        let folded = fold_hourly_sums(&hourly, &[grouping(1, &[]), grouping(2, &["a"])]);
         let of = |grouping, level| {
             let mut sums: Vec<_> = folded
                 .sums
@@ -148,16 +160,16 @@ mod tests {
             sums.sort_unstable();
             sums
         };
-        assert_eq!(of(1, Level::Year), [("", (23, 3, 3))]);
-        assert_eq!(of(1, Level::Day), [("", (11, 1, 1)), ("", (12, 2, 2))]);
-        assert_eq!(of(2, Level::Month), [("", (11, 1, 1)), ("a=1", (12, 2, 2))]);
-        assert!(of(2, Level::Hour).is_empty());
+        assert_eq!(of(1, AggregateLevel::Year), [("", (23, 3, 3))]);
+        assert_eq!(of(1, AggregateLevel::Day), [("", (11, 1, 1)), ("", (12, 2, 2))]);
+        assert_eq!(of(2, AggregateLevel::Month), [("", (11, 1, 1)), ("a=1", (12, 2, 2))]);
+        assert!(of(2, AggregateLevel::Hour).is_empty());
     }
 
     #[test]
     fn decimals_are_exact() {
         let units = [0, 1, 1_000_000_000, 1_500_000_000, 999_999_999_999_999_999_999_999 * 1_000_000];
         let texts = ["0", "0.000000001", "1", "1.500000000", "999999999999999999999.999000000"];
-        assert_eq!(units.map(decimal), texts.map(str::to_owned));
+        assert_eq!(units.map(format_units), texts.map(str::to_owned));
     }
 }

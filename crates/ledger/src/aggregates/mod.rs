@@ -13,22 +13,22 @@ mod recount;
 
 pub use aggregator::Aggregator;
 pub(crate) use fold::Grouping;
-pub use pass::pass;
-pub(crate) use periods::{CutOffs, Level, cut_offs};
-pub(crate) use recount::{Kept, Recount, Sum};
+pub use pass::run_aggregation_pass;
+pub(crate) use periods::{AggregateLevel, BalanceCutOffs, compute_cut_offs};
+pub(crate) use recount::{AggregateRecount, AggregateRow, AggregateSum};
 
-use crate::types::{AccountType, Catalogue, Interval};
+use crate::types::{AccountType, AggregateInterval, LedgerTypeCatalogue};
 
 /// The duty of whoever aggregates a shard.
-pub const DUTY: &str = "aggregator";
+pub const AGGREGATOR_DUTY: &str = "aggregator";
 
-impl Interval {
+impl AggregateInterval {
     /// The word, as stored.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Interval::Hour => "hour",
-            Interval::Day => "day",
-            Interval::Month => "month",
+            AggregateInterval::Hour => "hour",
+            AggregateInterval::Day => "day",
+            AggregateInterval::Month => "month",
         }
     }
 
@@ -39,8 +39,9 @@ impl Interval {
 }
 
 /// The groupings that are kept for a type, each as its sorted names joined by commas; the empty one first.
-pub(crate) fn kept(kind: &AccountType) -> Vec<String> {
-    let named = kind.groupings.iter().map(|grouping| joined(grouping.iter().map(String::as_str)));
+pub(crate) fn list_grouping_names(account_type: &AccountType) -> Vec<String> {
+    let named =
+        account_type.groupings.iter().map(|grouping| join_sorted_names(grouping.iter().map(String::as_str)));
     let mut all: Vec<String> = std::iter::once(String::new()).chain(named).collect();
     all.sort_unstable();
     all.dedup();
@@ -49,37 +50,38 @@ pub(crate) fn kept(kind: &AccountType) -> Vec<String> {
 
 /// All groupings that are kept, as arrays of type, attributes and interval.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct GroupingColumns {
     pub(crate) types: Vec<String>,
     pub(crate) attributes: Vec<String>,
     pub(crate) intervals: Vec<&'static str>,
 }
 
-impl Wanted {
-    pub(crate) fn of(catalogue: &Catalogue) -> Self {
-        let mut wanted = Self { types: Vec::new(), attributes: Vec::new(), intervals: Vec::new() };
-        for kind in catalogue.accounts.values() {
-            for attributes in kept(kind) {
-                wanted.types.push(kind.name.clone());
-                wanted.attributes.push(attributes);
-                wanted.intervals.push(kind.aggregate.name());
+impl GroupingColumns {
+    pub(crate) fn from_catalogue(catalogue: &LedgerTypeCatalogue) -> Self {
+        let mut columns = Self { types: Vec::new(), attributes: Vec::new(), intervals: Vec::new() };
+        for account_type in catalogue.accounts.values() {
+            for attributes in list_grouping_names(account_type) {
+                columns.types.push(account_type.name.clone());
+                columns.attributes.push(attributes);
+                columns.intervals.push(account_type.aggregate.name());
             }
         }
-        wanted
+        columns
     }
 }
 
 /// The kept grouping that serves questions about these attributes: the smallest one that holds them all.
-pub(crate) fn serving(kind: &AccountType, names: &[&str]) -> String {
-    if names.is_empty() {
+pub(crate) fn find_serving_grouping(account_type: &AccountType, attribute_names: &[&str]) -> String {
+    if attribute_names.is_empty() {
         return String::new();
     }
-    let holds = |grouping: &&Vec<String>| names.iter().all(|name| grouping.iter().any(|own| own == name));
-    let smallest = kind.groupings.iter().filter(holds).min_by_key(|grouping| grouping.len());
-    smallest.map(|grouping| joined(grouping.iter().map(String::as_str))).unwrap_or_default()
+    let has_all_names =
+        |grouping: &&Vec<String>| attribute_names.iter().all(|name| grouping.iter().any(|own| own == name));
+    let smallest = account_type.groupings.iter().filter(has_all_names).min_by_key(|grouping| grouping.len());
+    smallest.map(|grouping| join_sorted_names(grouping.iter().map(String::as_str))).unwrap_or_default()
 }
 
-fn joined<'a>(names: impl Iterator<Item = &'a str>) -> String {
+fn join_sorted_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut names: Vec<&str> = names.collect();
     names.sort_unstable();
     names.join(",")

@@ -8,37 +8,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{Error, LeaseTerms, Result, Work, do_duties, run};
+use store::{DutyWork, Error, LeaseOptions, Result, run_duties, run_statement};
 use tokio_util::sync::CancellationToken;
 
-use super::{Aggregator, DUTY, Wanted};
+use super::{AGGREGATOR_DUTY, Aggregator, GroupingColumns};
 
 /// The time between looks.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const PASS_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Returns, when everything that had a number has been aggregated, the last of these numbers. May be dropped at any time.
-pub async fn pass(aggregator: Aggregator) -> Result<i64> {
+pub async fn run_aggregation_pass(aggregator: Aggregator) -> Result<i64> {
     let pool = aggregator.pool.clone();
-    let goal = last_seq(&pool).await?;
-    let wanted = Arc::new(Wanted::of(&aggregator.types.now()));
-    if aggregated(&pool, &wanted, goal).await? {
-        return Ok(goal);
+    let target_seq = read_last_seq(&pool).await?;
+    let groupings = Arc::new(GroupingColumns::from_catalogue(&aggregator.types.current()));
+    if is_aggregated_up_to(&pool, &groupings, target_seq).await? {
+        return Ok(target_seq);
     }
     let stop = CancellationToken::new();
-    let _stops = stop.clone().drop_guard();
-    let work: Work = Arc::new(move |lease| Box::pin(aggregator.clone().run(lease)));
-    let duties = HashMap::from([(DUTY, work)]);
-    let standing_by = tokio::spawn(do_duties(pool.clone(), LeaseTerms::default(), duties, stop.clone()));
-    while !aggregated(&pool, &wanted, goal).await? {
-        tokio::time::sleep(LOOK_EVERY).await;
+    let _stop_on_drop = stop.clone().drop_guard();
+    let work: DutyWork = Arc::new(move |lease| Box::pin(aggregator.clone().run(lease)));
+    let duties = HashMap::from([(AGGREGATOR_DUTY, work)]);
+    let standby = tokio::spawn(run_duties(pool.clone(), LeaseOptions::default(), duties, stop.clone()));
+    while !is_aggregated_up_to(&pool, &groupings, target_seq).await? {
+        tokio::time::sleep(PASS_POLL_INTERVAL).await;
     }
     stop.cancel();
-    standing_by.await.map_err(|_| Error::Abandoned)?;
-    Ok(goal)
+    standby.await.map_err(|_| Error::Abandoned)?;
+    Ok(target_seq)
 }
 
-async fn last_seq(pool: &PgPool) -> Result<i64> {
-    run(pool, "last_seq", |connection| {
+async fn read_last_seq(pool: &PgPool) -> Result<i64> {
+    run_statement(pool, "last_seq", |connection| {
         Box::pin(async move {
             let last = sqlx::query_scalar("SELECT last_seq FROM sequence -- last_seq");
             Ok(last.fetch_one(connection).await?)
@@ -48,23 +48,27 @@ async fn last_seq(pool: &PgPool) -> Result<i64> {
 }
 
 /// Whether all groupings of types that have accounts hold the events up to this number.
-async fn aggregated(pool: &PgPool, wanted: &Arc<Wanted>, goal: i64) -> Result<bool> {
-    let wanted = wanted.clone();
-    run(pool, "aggregated_up_to", move |connection| {
-        let wanted = wanted.clone();
+async fn is_aggregated_up_to(
+    pool: &PgPool,
+    groupings: &Arc<GroupingColumns>,
+    target_seq: i64,
+) -> Result<bool> {
+    let groupings = groupings.clone();
+    run_statement(pool, "aggregated_up_to", move |connection| {
+        let groupings = groupings.clone();
         Box::pin(async move {
-            let aggregated = sqlx::query_scalar(AGGREGATED)
-                .bind(&wanted.types)
-                .bind(&wanted.attributes)
-                .bind(&wanted.intervals)
-                .bind(goal);
+            let aggregated = sqlx::query_scalar(IS_AGGREGATED_SQL)
+                .bind(&groupings.types)
+                .bind(&groupings.attributes)
+                .bind(&groupings.intervals)
+                .bind(target_seq);
             Ok(aggregated.fetch_one(connection).await?)
         })
     })
     .await
 }
 
-const AGGREGATED: &str = "-- aggregated_up_to
+const IS_AGGREGATED_SQL: &str = "-- aggregated_up_to
 SELECT NOT EXISTS (
     SELECT FROM unnest($1::text[], $2::text[], $3::text[]) AS w (type, attributes, interval)
     LEFT JOIN groupings g USING (type, attributes, interval)

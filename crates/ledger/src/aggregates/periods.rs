@@ -2,25 +2,25 @@
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveTime, Timelike as _, Utc};
 
-use crate::types::Interval;
+use crate::types::AggregateInterval;
 
 /// The length of a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Level {
+pub(crate) enum AggregateLevel {
     Year,
     Month,
     Day,
     Hour,
 }
 
-impl Level {
+impl AggregateLevel {
     /// As stored.
     pub(super) fn letter(self) -> &'static str {
         match self {
-            Level::Year => "y",
-            Level::Month => "m",
-            Level::Day => "d",
-            Level::Hour => "h",
+            AggregateLevel::Year => "y",
+            AggregateLevel::Month => "m",
+            AggregateLevel::Day => "d",
+            AggregateLevel::Hour => "h",
         }
     }
 
@@ -32,41 +32,43 @@ impl Level {
     /// For people.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Level::Year => "the year",
-            Level::Month => "the month",
-            Level::Day => "the day",
-            Level::Hour => "the hour",
+            AggregateLevel::Year => "the year",
+            AggregateLevel::Month => "the month",
+            AggregateLevel::Day => "the day",
+            AggregateLevel::Hour => "the hour",
         }
     }
 
     /// For people, of several.
-    pub(super) fn plural(self) -> &'static str {
+    pub(super) fn plural_name(self) -> &'static str {
         match self {
-            Level::Year => "years",
-            Level::Month => "months",
-            Level::Day => "days",
-            Level::Hour => "hours",
+            AggregateLevel::Year => "years",
+            AggregateLevel::Month => "months",
+            AggregateLevel::Day => "days",
+            AggregateLevel::Hour => "hours",
         }
     }
 
     /// The levels whose sums are kept for an interval.
-    pub(super) fn of(interval: Interval) -> &'static [Level] {
+    pub(super) fn levels_for(interval: AggregateInterval) -> &'static [AggregateLevel] {
         match interval {
-            Interval::Month => &[Level::Year, Level::Month],
-            Interval::Day => &[Level::Year, Level::Month, Level::Day],
-            Interval::Hour => &[Level::Year, Level::Month, Level::Day, Level::Hour],
+            AggregateInterval::Month => &[AggregateLevel::Year, AggregateLevel::Month],
+            AggregateInterval::Day => &[AggregateLevel::Year, AggregateLevel::Month, AggregateLevel::Day],
+            AggregateInterval::Hour => {
+                &[AggregateLevel::Year, AggregateLevel::Month, AggregateLevel::Day, AggregateLevel::Hour]
+            }
         }
     }
 
     /// The beginning of the period that `moment` lies in.
-    pub(super) fn start(self, moment: DateTime<Utc>) -> DateTime<Utc> {
+    pub(super) fn period_start(self, moment: DateTime<Utc>) -> DateTime<Utc> {
         let date = moment.date_naive();
         let first = |month, day| NaiveDate::from_ymd_opt(date.year(), month, day).unwrap_or(date);
         match self {
-            Level::Year => first(1, 1).and_time(NaiveTime::MIN).and_utc(),
-            Level::Month => first(date.month(), 1).and_time(NaiveTime::MIN).and_utc(),
-            Level::Day => date.and_time(NaiveTime::MIN).and_utc(),
-            Level::Hour => {
+            AggregateLevel::Year => first(1, 1).and_time(NaiveTime::MIN).and_utc(),
+            AggregateLevel::Month => first(date.month(), 1).and_time(NaiveTime::MIN).and_utc(),
+            AggregateLevel::Day => date.and_time(NaiveTime::MIN).and_utc(),
+            AggregateLevel::Hour => {
                 let hour = NaiveTime::from_hms_opt(moment.hour(), 0, 0).unwrap_or(NaiveTime::MIN);
                 date.and_time(hour).and_utc()
             }
@@ -77,19 +79,20 @@ impl Level {
 /// Where the periods end that make up a balance: years before `year`, months from there before `month`, days from there
 /// before `day`, hours from there before `cut_off`; from there on it is events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CutOffs {
+pub(crate) struct BalanceCutOffs {
     pub(crate) year: DateTime<Utc>,
     pub(crate) month: DateTime<Utc>,
     pub(crate) day: DateTime<Utc>,
     pub(crate) cut_off: DateTime<Utc>,
 }
 
-/// The cut-offs of a balance at `at`.
-pub(crate) fn cut_offs(interval: Interval, at: DateTime<Utc>) -> CutOffs {
-    let finest = Level::of(interval).last().copied().unwrap_or(Level::Month);
-    let cut_off = finest.start(at);
-    let [year, month, day] = [Level::Year, Level::Month, Level::Day].map(|level| level.start(cut_off));
-    CutOffs { year, month, day, cut_off }
+/// The cut-offs of a balance at `moment`.
+pub(crate) fn compute_cut_offs(interval: AggregateInterval, moment: DateTime<Utc>) -> BalanceCutOffs {
+    let finest = AggregateLevel::levels_for(interval).last().copied().unwrap_or(AggregateLevel::Month);
+    let cut_off = finest.period_start(moment);
+    let [year, month, day] = [AggregateLevel::Year, AggregateLevel::Month, AggregateLevel::Day]
+        .map(|level| level.period_start(cut_off));
+    BalanceCutOffs { year, month, day, cut_off }
 }
 
 #[cfg(test)]
@@ -103,17 +106,17 @@ mod tests {
     #[test]
     fn periods_meet_without_gap_or_overlap() {
         let cases = [
-            (Interval::Hour, "2024-02-29T23:59:59.999999Z", "2024-02-29T23:00:00Z"),
-            (Interval::Day, "2024-02-29T23:59:59.999999Z", "2024-02-29T00:00:00Z"),
-            (Interval::Day, "2024-03-01T00:00:00Z", "2024-03-01T00:00:00Z"),
-            (Interval::Month, "2024-12-31T00:00:00Z", "2024-12-01T00:00:00Z"),
-            (Interval::Day, "2024-01-01T00:00:00Z", "2024-01-01T00:00:00Z"),
+            (AggregateInterval::Hour, "2024-02-29T23:59:59.999999Z", "2024-02-29T23:00:00Z"),
+            (AggregateInterval::Day, "2024-02-29T23:59:59.999999Z", "2024-02-29T00:00:00Z"),
+            (AggregateInterval::Day, "2024-03-01T00:00:00Z", "2024-03-01T00:00:00Z"),
+            (AggregateInterval::Month, "2024-12-31T00:00:00Z", "2024-12-01T00:00:00Z"),
+            (AggregateInterval::Day, "2024-01-01T00:00:00Z", "2024-01-01T00:00:00Z"),
         ];
         for (interval, moment, cut_off) in cases {
-            let found = cut_offs(interval, at(moment));
+            let found = compute_cut_offs(interval, at(moment));
             assert_eq!(found.cut_off, at(cut_off), "{interval:?} {moment}");
             assert!(found.year <= found.month && found.month <= found.day && found.day <= found.cut_off);
-            assert_eq!(found.year, Level::Year.start(found.cut_off));
+            assert_eq!(found.year, AggregateLevel::Year.period_start(found.cut_off));
         }
     }
 }

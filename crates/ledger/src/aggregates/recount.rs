@@ -7,125 +7,156 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::fold::{Grouping, Hourly, decimal, fold};
-use super::periods::Level;
+use super::fold::{Grouping, HourlySum, fold_hourly_sums, format_units};
+use super::periods::AggregateLevel;
 use crate::moment;
 
 /// Debit and credit in units of 10^-9, and how many events they are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Sum {
+pub(crate) struct AggregateSum {
     pub(crate) debit: i128,
     pub(crate) credit: i128,
-    pub(crate) events: i64,
+    pub(crate) event_count: i64,
 }
 
-impl Sum {
+impl AggregateSum {
     fn add(&mut self, other: Self) {
         self.debit += other.debit;
         self.credit += other.credit;
-        self.events += other.events;
+        self.event_count += other.event_count;
     }
 }
 
 /// A row of `aggregates`.
 #[derive(Debug, Clone)]
-pub(crate) struct Kept {
-    pub(crate) grouping: i32,
-    pub(crate) level: Level,
-    pub(crate) period: DateTime<Utc>,
+pub(crate) struct AggregateRow {
+    pub(crate) grouping_id: i32,
+    pub(crate) level: AggregateLevel,
+    pub(crate) period_start: DateTime<Utc>,
     /// The combination of the grouping's attributes, as canonical text.
     pub(crate) group: String,
-    pub(crate) sum: Sum,
+    pub(crate) sum: AggregateSum,
 }
 
 /// One account's events, gathered.
-pub(crate) struct Recount<'g> {
+pub(crate) struct AggregateRecount<'g> {
     /// Those of the account's type.
     groupings: Vec<&'g Grouping>,
     horizon: Option<DateTime<Utc>>,
     /// How far the groupings have come, each once, ascending.
-    marks: Vec<i64>,
+    aggregated_seqs: Vec<i64>,
     /// By the first mark that an event's number is not above, combination of attributes, and hour.
-    hourly: HashMap<(usize, String, DateTime<Utc>), Sum>,
+    hourly_sums: HashMap<(usize, String, DateTime<Utc>), AggregateSum>,
 }
 
 /// By grouping, period and group.
-type Sums = BTreeMap<(i32, DateTime<Utc>, String), Sum>;
+type AggregateSumMap = BTreeMap<(i32, DateTime<Utc>, String), AggregateSum>;
 
-impl<'g> Recount<'g> {
+impl<'g> AggregateRecount<'g> {
     /// Of an account of this type.
-    pub(crate) fn of(type_name: &str, groupings: &'g [Grouping], horizon: Option<DateTime<Utc>>) -> Self {
+    pub(crate) fn for_account_type(
+        type_name: &str,
+        groupings: &'g [Grouping],
+        horizon: Option<DateTime<Utc>>,
+    ) -> Self {
         let groupings: Vec<&Grouping> = groupings.iter().filter(|g| g.type_name == type_name).collect();
-        let mut marks: Vec<i64> = groupings.iter().map(|grouping| grouping.aggregated_seq).collect();
-        marks.sort_unstable();
-        marks.dedup();
-        Self { groupings, horizon, marks, hourly: HashMap::new() }
+        let mut aggregated_seqs: Vec<i64> =
+            groupings.iter().map(|grouping| grouping.aggregated_seq).collect();
+        aggregated_seqs.sort_unstable();
+        aggregated_seqs.dedup();
+        Self { groupings, horizon, aggregated_seqs, hourly_sums: HashMap::new() }
     }
 
     /// Takes an event with its number.
-    pub(crate) fn event(&mut self, tuple: &str, dt: DateTime<Utc>, seq: i64, sum: Sum) {
-        let class = self.marks.partition_point(|mark| *mark < seq);
-        if class < self.marks.len() {
-            self.hourly.entry((class, tuple.to_owned(), Level::Hour.start(dt))).or_default().add(sum);
+    pub(crate) fn add_event(
+        &mut self,
+        attribute_set: &str,
+        moment: DateTime<Utc>,
+        seq: i64,
+        sum: AggregateSum,
+    ) {
+        let mark_index = self.aggregated_seqs.partition_point(|mark| *mark < seq);
+        if mark_index < self.aggregated_seqs.len() {
+            self.hourly_sums
+                .entry((mark_index, attribute_set.to_owned(), AggregateLevel::Hour.period_start(moment)))
+                .or_default()
+                .add(sum);
         }
     }
 
     /// Takes what the account's dropped events came to. A grouping that has not begun does not have them.
-    pub(crate) fn closing(&mut self, tuple: &str, sum: Sum) {
+    pub(crate) fn add_closing_sum(&mut self, attribute_set: &str, sum: AggregateSum) {
         let before = |horizon| horizon - TimeDelta::hours(1);
-        self.event(tuple, self.horizon.map_or(DateTime::UNIX_EPOCH, before), 1, sum);
+        self.add_event(attribute_set, self.horizon.map_or(DateTime::UNIX_EPOCH, before), 1, sum);
     }
 
     /// What is wrong with the account's sums.
-    pub(crate) fn differences(self, kept: &[Kept]) -> Vec<String> {
+    pub(crate) fn find_differences(self, stored_rows: &[AggregateRow]) -> Vec<String> {
         let mut differences = Vec::new();
-        let expected = self.expected();
+        let expected = self.compute_expected_sums();
         for grouping in &self.groupings {
-            let levels = Level::of(grouping.interval);
-            let of =
-                |level: Level| sums(kept.iter().filter(|k| k.grouping == grouping.id && k.level == level));
+            let levels = AggregateLevel::levels_for(grouping.interval);
+            let stored_sums = |level: AggregateLevel| {
+                collect_row_sums(
+                    stored_rows.iter().filter(|k| k.grouping_id == grouping.id && k.level == level),
+                )
+            };
             for pair in levels.windows(2) {
                 let [coarse, fine] = pair else { continue };
-                let parts = of(*fine).into_iter();
-                let parts =
-                    gathered(parts.map(|((id, at, group), sum)| ((id, coarse.start(at), group), sum)));
-                unequal(grouping, *coarse, &of(*coarse), &parts, fine.plural(), &mut differences);
+                let parts = stored_sums(*fine).into_iter();
+                let parts = add_up_sums(
+                    parts.map(|((id, at, group), sum)| ((id, coarse.period_start(at), group), sum)),
+                );
+                compare_sums(
+                    grouping,
+                    *coarse,
+                    &stored_sums(*coarse),
+                    &parts,
+                    fine.plural_name(),
+                    &mut differences,
+                );
             }
             if let Some(finest) = levels.last() {
                 let expected = expected.iter().filter(|(key, _)| key.0 == grouping.id);
-                let expected = self.before_horizon(expected.map(|(key, sum)| (key.clone(), *sum)));
-                let kept = self.before_horizon(of(*finest).into_iter());
-                unequal(grouping, *finest, &kept, &expected, "events", &mut differences);
+                let expected = self.merge_before_horizon(expected.map(|(key, sum)| (key.clone(), *sum)));
+                let stored = self.merge_before_horizon(stored_sums(*finest).into_iter());
+                compare_sums(grouping, *finest, &stored, &expected, "events", &mut differences);
             }
         }
         differences
     }
 
     /// All that lies before the horizon as if it were one period.
-    fn before_horizon(&self, sums: impl Iterator<Item = ((i32, DateTime<Utc>, String), Sum)>) -> Sums {
+    fn merge_before_horizon(
+        &self,
+        sums: impl Iterator<Item = ((i32, DateTime<Utc>, String), AggregateSum)>,
+    ) -> AggregateSumMap {
         let period = |at: DateTime<Utc>| match self.horizon {
             Some(horizon) if at < horizon => DateTime::<Utc>::MIN_UTC,
             _ => at,
         };
-        gathered(sums.map(|((id, at, group), sum)| ((id, period(at), group), sum)))
+        add_up_sums(sums.map(|((id, at, group), sum)| ((id, period(at), group), sum)))
     }
 
     /// The sums of the finest periods.
-    fn expected(&self) -> Sums {
-        let mut expected = Sums::new();
-        for (class, mark) in self.marks.iter().enumerate() {
-            let hourly: Vec<Hourly> =
-                self.hourly.iter().filter(|(key, _)| key.0 == class).map(hourly).collect();
+    fn compute_expected_sums(&self) -> AggregateSumMap {
+        let mut expected = AggregateSumMap::new();
+        for (mark_index, mark) in self.aggregated_seqs.iter().enumerate() {
+            let hourly: Vec<HourlySum> =
+                self.hourly_sums.iter().filter(|(key, _)| key.0 == mark_index).map(to_hourly_sum).collect();
             let groupings = self.groupings.iter().filter(|grouping| grouping.aggregated_seq >= *mark);
             for grouping in groupings {
-                let folded = fold(&hourly, &[Grouping { type_name: String::new(), ..(*grouping).clone() }]);
-                let finest = Level::of(grouping.interval).last();
+                let folded = fold_hourly_sums(
+                    &hourly,
+                    &[Grouping { type_name: String::new(), ..(*grouping).clone() }],
+                );
+                let finest = AggregateLevel::levels_for(grouping.interval).last();
                 for ((_, id, _, period, group), sum) in
                     folded.sums.iter().filter(|(key, _)| Some(&key.2) == finest)
                 {
                     let group =
                         folded.groups.get(group).map(|group| group.canonical.clone()).unwrap_or_default();
-                    let sum = Sum { debit: sum.0, credit: sum.1, events: sum.2 };
+                    let sum = AggregateSum { debit: sum.0, credit: sum.1, event_count: sum.2 };
                     expected.entry((*id, *period, group)).or_default().add(sum);
                 }
             }
@@ -134,42 +165,44 @@ impl<'g> Recount<'g> {
     }
 }
 
-fn hourly(((_, tuple, hour), sum): (&(usize, String, DateTime<Utc>), &Sum)) -> Hourly {
-    Hourly {
+fn to_hourly_sum(
+    ((_, attribute_set, hour), sum): (&(usize, String, DateTime<Utc>), &AggregateSum),
+) -> HourlySum {
+    HourlySum {
         type_name: String::new(),
         account_id: 0,
-        tuple: tuple.clone(),
+        attribute_set: attribute_set.clone(),
         hour: *hour,
         debit: sum.debit,
         credit: sum.credit,
-        events: sum.events,
+        event_count: sum.event_count,
     }
 }
 
-fn sums<'k>(kept: impl Iterator<Item = &'k Kept>) -> Sums {
-    gathered(kept.map(|kept| ((kept.grouping, kept.period, kept.group.clone()), kept.sum)))
+fn collect_row_sums<'k>(rows: impl Iterator<Item = &'k AggregateRow>) -> AggregateSumMap {
+    add_up_sums(rows.map(|kept| ((kept.grouping_id, kept.period_start, kept.group.clone()), kept.sum)))
 }
 
-fn gathered(sums: impl Iterator<Item = ((i32, DateTime<Utc>, String), Sum)>) -> Sums {
-    let mut gathered = Sums::new();
+fn add_up_sums(sums: impl Iterator<Item = ((i32, DateTime<Utc>, String), AggregateSum)>) -> AggregateSumMap {
+    let mut totals = AggregateSumMap::new();
     for (key, sum) in sums {
-        gathered.entry(key).or_default().add(sum);
+        totals.entry(key).or_default().add(sum);
     }
-    gathered
+    totals
 }
 
-/// Says where `kept` and `expected` are not the same.
-fn unequal(
+/// Says where `kept` and `compute_expected_sums` are not the same.
+fn compare_sums(
     grouping: &Grouping,
-    level: Level,
-    kept: &Sums,
-    expected: &Sums,
+    level: AggregateLevel,
+    stored: &AggregateSumMap,
+    expected: &AggregateSumMap,
     source: &str,
     differences: &mut Vec<String>,
 ) {
-    let keys = kept.keys().chain(expected.keys().filter(|key| !kept.contains_key(*key)));
+    let keys = stored.keys().chain(expected.keys().filter(|key| !stored.contains_key(*key)));
     for key in keys {
-        let [kept, expected] = [kept, expected].map(|sums| sums.get(key).copied().unwrap_or_default());
+        let [kept, expected] = [stored, expected].map(|sums| sums.get(key).copied().unwrap_or_default());
         if kept != expected {
             let by = match grouping.attributes.join(", ") {
                 names if names.is_empty() => "in all".to_owned(),
@@ -178,17 +211,17 @@ fn unequal(
             let period = if key.1 == DateTime::<Utc>::MIN_UTC {
                 "before the horizon".to_owned()
             } else {
-                format!("{} of {}", level.name(), moment::show(key.1))
+                format!("{} of {}", level.name(), moment::format_moment(key.1))
             };
             differences.push(format!(
                 "{by}, {period}: kept are {}; its {source} say {}",
-                show(kept),
-                show(expected)
+                format_sum(kept),
+                format_sum(expected)
             ));
         }
     }
 }
 
-fn show(Sum { debit, credit, events }: Sum) -> String {
-    format!("debit {}, credit {} of {events} events", decimal(debit), decimal(credit))
+fn format_sum(AggregateSum { debit, credit, event_count: events }: AggregateSum) -> String {
+    format!("debit {}, credit {} of {events} events", format_units(debit), format_units(credit))
 }

@@ -2,14 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use store::{Operation, Result, run_tx};
+use store::{PgOperation, Result, run_tx};
 
-use super::{Plan, Question};
+use super::{BalancePlan, BalanceQuery};
 use crate::types::AccountType;
 
 /// What a balance was made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
+pub struct BalanceExplanation {
     /// The names of the grouping whose aggregates were used; `None` if none were, because they are not there yet or lag
     /// too far.
     pub grouping: Option<Vec<String>>,
@@ -28,7 +28,7 @@ pub struct Explanation {
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+struct BalanceExplanationRow {
     aggregated_seq: Option<i64>,
     last_seq: i64,
     aggregated: Option<i64>,
@@ -36,19 +36,29 @@ struct Row {
     late: i64,
 }
 
-/// Explains the balance that answers `question` (without `from`).
-pub async fn explain(pool: &PgPool, kind: &AccountType, question: &Question) -> Result<Explanation> {
-    let plan = Plan::of(kind, question);
-    let asked = plan.clone();
-    let row: Row = run_tx(pool, Operation::named("explain_totals").expensive(), move |connection| {
-        let asked = asked.clone();
-        Box::pin(async move { Ok(asked.bind(sqlx::query_as(EXPLAIN)).fetch_one(connection).await?) })
-    })
-    .await?;
-    let names = plan.grouping.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-    Ok(Explanation {
+/// Explains the balance that answers `balance_query` (without `from`).
+pub async fn explain_balance(
+    pool: &PgPool,
+    account_type: &AccountType,
+    balance_query: &BalanceQuery,
+) -> Result<BalanceExplanation> {
+    let plan = BalancePlan::for_query(account_type, balance_query);
+    let bound_plan = plan.clone();
+    let row: BalanceExplanationRow =
+        run_tx(pool, PgOperation::named("explain_totals").expensive(), move |connection| {
+            let bound_plan = bound_plan.clone();
+            Box::pin(async move {
+                Ok(bound_plan
+                    .bind_account_sums(sqlx::query_as(EXPLAIN_TOTALS_SQL))
+                    .fetch_one(connection)
+                    .await?)
+            })
+        })
+        .await?;
+    let names = plan.grouping_names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    Ok(BalanceExplanation {
         grouping: row.aggregated.map(|_| names),
-        cut_off: plan.to.cut_off,
+        cut_off: plan.to_cut_offs.cut_off,
         aggregated_seq: row.aggregated_seq,
         last_seq: row.last_seq,
         events_aggregated: row.aggregated.unwrap_or(0),
@@ -58,7 +68,7 @@ pub async fn explain(pool: &PgPool, kind: &AccountType, question: &Question) -> 
 }
 
 /// The grouping was used unless it is missing or lags, as in `account_sums`. The last parameters are of turnovers.
-const EXPLAIN: &str = "-- explain_totals
+const EXPLAIN_TOTALS_SQL: &str = "-- explain_totals
 WITH parts AS MATERIALIZED (SELECT * FROM account_sums($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)),
 g AS (SELECT aggregated_seq FROM groupings WHERE type = $2 AND attributes = $3 AND interval = $4)
 SELECT (SELECT aggregated_seq FROM g) AS aggregated_seq, s.last_seq,

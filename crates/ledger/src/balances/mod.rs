@@ -13,20 +13,20 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 use sqlx::PgPool;
-use store::{Result, run};
+use store::{Result, run_statement};
 
-pub use explain::{Explanation, explain};
-pub(crate) use page::GroupsPage;
-use plan::Plan;
-pub(crate) use query::{Bounds, Query};
+pub use explain::{BalanceExplanation, explain_balance};
+pub(crate) use page::BalancePageCursor;
+use plan::BalancePlan;
+pub(crate) use query::{AccountQuery, AllowedQueryParameters};
 
 use crate::MAX_PAGE_BYTES;
-use crate::partitions::Standing;
+use crate::partitions::HorizonRow;
 use crate::types::{AccountType, AttributeType};
 
 /// What to sum up.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct BalanceQuery {
     /// The account.
     pub account_id: i64,
     /// Events not before; all if nothing is given.
@@ -43,7 +43,7 @@ pub struct Question {
 
 /// Sums of one group, as decimals without superfluous zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
+pub struct BalanceGroup {
     /// The values of `group_by`, in its order, as canonical texts.
     pub attributes: Vec<Option<String>>,
     /// All debits.
@@ -56,16 +56,16 @@ pub struct Group {
 
 /// A page of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Totals {
+pub struct BalancePage {
     /// By their attributes' values; those without a value first.
-    pub groups: Vec<Group>,
+    pub groups: Vec<BalanceGroup>,
     /// The last group's place in the order, if there are others after it.
-    pub next: Option<Vec<String>>,
+    pub next_sort_key: Option<Vec<String>>,
 }
 
 /// A row of `account_totals`: a group, or how the horizon stood after all was read.
 #[derive(sqlx::FromRow)]
-struct Row {
+struct BalanceRow {
     /// The group's place in the order.
     sort_key: Option<Vec<String>>,
     /// How many groups there were before the page was cut by its bytes.
@@ -80,69 +80,83 @@ struct Row {
 
 /// Sums up; without `group_by` one group, with it only groups that have events, of about 4 MiB at most. And how the shard's
 /// horizon stood after that. One round trip.
-pub(crate) async fn totals(
+pub(crate) async fn read_balances(
     pool: &PgPool,
-    kind: &AccountType,
-    question: Question,
-) -> Result<(Totals, Standing)> {
-    let ungrouped = question.group_by.is_empty();
-    let rows = read_page(pool, kind, question).await?;
-    let mut totals = Totals { groups: Vec::with_capacity(rows.len()), next: None };
-    let (mut standing, mut found) = (None, 0);
-    for row in rows {
-        found = row.found;
+    account_type: &AccountType,
+    balance_query: BalanceQuery,
+) -> Result<(BalancePage, HorizonRow)> {
+    let is_ungrouped = balance_query.group_by.is_empty();
+    let balance_rows = read_balance_rows(pool, account_type, balance_query).await?;
+    let mut page = BalancePage { groups: Vec::with_capacity(balance_rows.len()), next_sort_key: None };
+    let (mut standing, mut found_count) = (None, 0);
+    for row in balance_rows {
+        found_count = row.found;
         match row.drops {
-            Some(drops) => standing = Some(Standing { horizon: row.horizon, drops }),
+            Some(drops) => standing = Some(HorizonRow { horizon: row.horizon, drops }),
             None => {
-                totals.next.clone_from(&row.sort_key);
-                totals.groups.extend(row.group());
+                page.next_sort_key.clone_from(&row.sort_key);
+                page.groups.extend(row.into_group());
             }
         }
     }
     let standing = standing.ok_or(sqlx::Error::RowNotFound)?;
-    if usize::try_from(found).is_ok_and(|found| found <= totals.groups.len()) {
-        totals.next = None;
+    if usize::try_from(found_count).is_ok_and(|found| found <= page.groups.len()) {
+        page.next_sort_key = None;
     }
-    if totals.groups.is_empty() && ungrouped {
+    if page.groups.is_empty() && is_ungrouped {
         let zero = || "0".to_owned();
-        totals.groups.push(Group { attributes: Vec::new(), debit: zero(), credit: zero(), balance: zero() });
+        page.groups.push(BalanceGroup {
+            attributes: Vec::new(),
+            debit: zero(),
+            credit: zero(),
+            balance: zero(),
+        });
     }
-    Ok((totals, standing))
+    Ok((page, standing))
 }
 
-async fn read_page(pool: &PgPool, kind: &AccountType, question: Question) -> Result<Vec<Row>> {
-    let plan = Plan::of(kind, &question);
+async fn read_balance_rows(
+    pool: &PgPool,
+    account_type: &AccountType,
+    balance_query: BalanceQuery,
+) -> Result<Vec<BalanceRow>> {
+    let plan = BalancePlan::for_query(account_type, &balance_query);
     let is_int = |name: &String| {
-        kind.attributes
+        account_type
+            .attributes
             .iter()
             .any(|attribute| attribute.name == *name && attribute.kind == AttributeType::Int)
     };
-    let ints: Vec<bool> = question.group_by.iter().map(is_int).collect();
+    let is_int_flags: Vec<bool> = balance_query.group_by.iter().map(is_int).collect();
     // What a group is shown with, beside its values.
-    let each: usize = 60 + question.group_by.iter().map(|name| name.len() + 6).sum::<usize>();
-    let each = i64::try_from(each).unwrap_or(i64::MAX);
-    run(pool, "account_totals", move |connection| {
-        let (question, plan, ints) = (question.clone(), plan.clone(), ints.clone());
+    let group_overhead_bytes: usize =
+        60 + balance_query.group_by.iter().map(|name| name.len() + 6).sum::<usize>();
+    let group_overhead_bytes = i64::try_from(group_overhead_bytes).unwrap_or(i64::MAX);
+    run_statement(pool, "account_totals", move |connection| {
+        let (balance_query, plan, ints) = (balance_query.clone(), plan.clone(), is_int_flags.clone());
         Box::pin(async move {
-            let filter = question.filter.into_iter().map(|(name, value)| (name, Json::String(value)));
-            let query = plan.bind(sqlx::query_as(TOTALS)).bind(Json::Object(filter.collect()));
-            let query = query.bind(question.group_by).bind(ints).bind(question.after);
-            Ok(query.bind(each).bind(MAX_PAGE_BYTES).fetch_all(connection).await?)
+            let filter_values =
+                balance_query.filter.into_iter().map(|(name, value)| (name, Json::String(value)));
+            let query = plan
+                .bind_account_sums(sqlx::query_as(ACCOUNT_TOTALS_SQL))
+                .bind(Json::Object(filter_values.collect()));
+            let query = query.bind(balance_query.group_by).bind(ints).bind(balance_query.after);
+            Ok(query.bind(group_overhead_bytes).bind(MAX_PAGE_BYTES).fetch_all(connection).await?)
         })
     })
     .await
 }
 
-impl Row {
-    fn group(self) -> Option<Group> {
+impl BalanceRow {
+    fn into_group(self) -> Option<BalanceGroup> {
         let (debit, credit, balance) = (self.debit?, self.credit?, self.balance?);
-        Some(Group { attributes: self.attributes?, debit, credit, balance })
+        Some(BalanceGroup { attributes: self.attributes?, debit, credit, balance })
     }
 }
 
 /// The groups in order: by value, integers by their size, those without a value first. Cut by bytes, not by rows, and never
 /// before the first; the row with the horizon always comes.
-const TOTALS: &str = "-- account_totals
+const ACCOUNT_TOTALS_SQL: &str = "-- account_totals
 SELECT attributes, debit, credit, balance, horizon, drops, sort_key, found FROM (
     SELECT k.*, count(*) FILTER (WHERE drops IS NULL) OVER () AS found, row_number() OVER in_order AS place,
            sum(octet_length(attributes::text) + octet_length(debit) + octet_length(credit) + octet_length(balance) + $20)

@@ -5,60 +5,60 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::QueryAs;
 use sqlx::{FromRow, Postgres};
 
-use super::Question;
-use crate::aggregates::{CutOffs, cut_offs, serving};
-use crate::types::{AccountType, Interval};
+use super::BalanceQuery;
+use crate::aggregates::{BalanceCutOffs, compute_cut_offs, find_serving_grouping};
+use crate::types::{AccountType, AggregateInterval};
 
 /// With more events than these not yet aggregated, the account's own events are read instead.
-const MOST_LAG: i64 = 100_000;
+const MAX_AGGREGATE_LAG: i64 = 100_000;
 
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
+pub(super) struct BalancePlan {
     account_id: i64,
     type_name: String,
     /// The names of the grouping that is asked, joined by commas.
-    pub(super) grouping: String,
-    pub(super) interval: Interval,
-    pub(super) to: CutOffs,
-    at: DateTime<Utc>,
-    from: Option<(CutOffs, DateTime<Utc>)>,
+    pub(super) grouping_names: String,
+    pub(super) interval: AggregateInterval,
+    pub(super) to_cut_offs: BalanceCutOffs,
+    to_moment: DateTime<Utc>,
+    from: Option<(BalanceCutOffs, DateTime<Utc>)>,
 }
 
-impl Plan {
-    pub(super) fn of(kind: &AccountType, question: &Question) -> Self {
-        let asked = question.filter.keys().chain(&question.group_by).map(String::as_str);
+impl BalancePlan {
+    pub(super) fn for_query(account_type: &AccountType, balance_query: &BalanceQuery) -> Self {
+        let attribute_names = balance_query.filter.keys().chain(&balance_query.group_by).map(String::as_str);
         Self {
-            account_id: question.account_id,
-            type_name: kind.name.clone(),
-            grouping: serving(kind, &asked.collect::<Vec<_>>()),
-            interval: kind.aggregate,
-            to: cut_offs(kind.aggregate, question.to),
-            at: question.to,
-            from: question.from.map(|from| (cut_offs(kind.aggregate, from), from)),
+            account_id: balance_query.account_id,
+            type_name: account_type.name.clone(),
+            grouping_names: find_serving_grouping(account_type, &attribute_names.collect::<Vec<_>>()),
+            interval: account_type.aggregate,
+            to_cut_offs: compute_cut_offs(account_type.aggregate, balance_query.to),
+            to_moment: balance_query.to,
+            from: balance_query.from.map(|from| (compute_cut_offs(account_type.aggregate, from), from)),
         }
     }
 
-    /// Binds the arguments of `account_sums` as $1 to $10, and those of its second call, for `from`, as $11 to $15.
-    pub(super) fn bind<'q, T: for<'r> FromRow<'r, PgRow>>(
+    /// Binds the arguments of `account_sums` as $1 to $10, and those of its second call, for `from_cut_offs`, as $11 to $15.
+    pub(super) fn bind_account_sums<'q, T: for<'r> FromRow<'r, PgRow>>(
         &self,
         query: QueryAs<'q, Postgres, T, PgArguments>,
     ) -> QueryAs<'q, Postgres, T, PgArguments> {
-        let from = self.from.map(|(cut, _)| cut);
+        let from_cut_offs = self.from.map(|(cut, _)| cut);
         query
             .bind(self.account_id)
             .bind(self.type_name.clone())
-            .bind(self.grouping.clone())
+            .bind(self.grouping_names.clone())
             .bind(self.interval.name())
-            .bind(self.to.year)
-            .bind(self.to.month)
-            .bind(self.to.day)
-            .bind(self.to.cut_off)
-            .bind(self.at)
-            .bind(MOST_LAG)
-            .bind(from.map(|cut| cut.year))
-            .bind(from.map(|cut| cut.month))
-            .bind(from.map(|cut| cut.day))
-            .bind(from.map(|cut| cut.cut_off))
+            .bind(self.to_cut_offs.year)
+            .bind(self.to_cut_offs.month)
+            .bind(self.to_cut_offs.day)
+            .bind(self.to_cut_offs.cut_off)
+            .bind(self.to_moment)
+            .bind(MAX_AGGREGATE_LAG)
+            .bind(from_cut_offs.map(|cut| cut.year))
+            .bind(from_cut_offs.map(|cut| cut.month))
+            .bind(from_cut_offs.map(|cut| cut.day))
+            .bind(from_cut_offs.map(|cut| cut.cut_off))
             .bind(self.from.map(|(_, from)| from))
     }
 }

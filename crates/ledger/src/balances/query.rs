@@ -5,27 +5,27 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serving::error::ApiError;
 
-use super::page::GroupsPage;
-use crate::events::{Interned, Named, account, shortened};
+use super::page::BalancePageCursor;
+use crate::events::{CanonicalAttributes, InternedText, intern_account, shorten_text};
 use crate::moment;
 use crate::sharding::ShardHash;
-use crate::types::{AccountType, Attribute};
+use crate::types::{AccountType, LedgerAttribute};
 
 /// Parameters besides attributes that a route knows.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct AllowedQueryParameters {
     /// Their names.
-    pub(crate) parameters: &'static [&'static str],
+    pub(crate) names: &'static [&'static str],
     /// Whether auxiliary attributes filter.
-    pub(crate) filters: bool,
+    pub(crate) allows_filters: bool,
 }
 
 /// A checked query.
-pub(crate) struct Query {
-    pub(crate) hash: ShardHash,
-    pub(crate) account: Interned,
+pub(crate) struct AccountQuery {
+    pub(crate) shard_hash: ShardHash,
+    pub(crate) account: InternedText,
     /// The key attributes, as canonical texts.
-    pub(crate) key: BTreeMap<String, String>,
+    pub(crate) key_attributes: BTreeMap<String, String>,
     /// Auxiliary attributes to filter by.
     pub(crate) filter: BTreeMap<String, String>,
     pub(crate) group_by: Vec<String>,
@@ -33,49 +33,63 @@ pub(crate) struct Query {
     parameters: BTreeMap<String, String>,
 }
 
-impl Query {
+impl AccountQuery {
     /// Checks `given`, name by name.
-    pub(crate) fn check(
-        kind: &AccountType,
-        given: Vec<(String, String)>,
-        bounds: Bounds,
+    pub(crate) fn from_parameters(
+        account_type: &AccountType,
+        given_parameters: Vec<(String, String)>,
+        allowed_parameters: AllowedQueryParameters,
     ) -> Result<Self, ApiError> {
         let (mut key, mut filter, mut parameters) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        for (name, value) in given {
-            let find = |among: &[Attribute]| among.iter().find(|a| a.name == name).map(|a| a.kind);
-            let (wanted, into) = match (find(&kind.key_attributes), find(&kind.attributes)) {
-                _ if bounds.parameters.contains(&name.as_str()) => (None, &mut parameters),
+        for (name, value) in given_parameters {
+            let find_attribute_type =
+                |among: &[LedgerAttribute]| among.iter().find(|a| a.name == name).map(|a| a.kind);
+            let (attribute_type, target) = match (
+                find_attribute_type(&account_type.key_attributes),
+                find_attribute_type(&account_type.attributes),
+            ) {
+                _ if allowed_parameters.names.contains(&name.as_str()) => (None, &mut parameters),
                 (Some(wanted), _) => (Some(wanted), &mut key),
-                (None, Some(wanted)) if bounds.filters => (Some(wanted), &mut filter),
-                _ => return Err(unknown(kind, &name, bounds)),
+                (None, Some(wanted)) if allowed_parameters.allows_filters => (Some(wanted), &mut filter),
+                _ => return Err(unknown_parameter_error(account_type, &name, allowed_parameters)),
             };
-            let canonical = match wanted {
+            let canonical_value = match attribute_type {
                 None => value,
                 Some(wanted) => wanted
                     .canonical_text(&value)
-                    .ok_or_else(|| ApiError::field(&name, format!("must be {}", wanted.allowed())))?,
+                    .ok_or_else(|| ApiError::field(&name, format!("must be {}", wanted.allowed_values())))?,
             };
-            if into.insert(name.clone(), canonical).is_some() {
+            if target.insert(name.clone(), canonical_value).is_some() {
                 return Err(ApiError::field(name, "is given twice"));
             }
         }
-        let group_by = group_by(kind, parameters.get("group_by"))?;
-        allowed(kind, &filter, &group_by)?;
+        let group_by = parse_group_by(account_type, parameters.get("group_by"))?;
+        check_grouping_allowed(account_type, &filter, &group_by)?;
         let pairs = key.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-        let named = Named::complete(kind, pairs, Vec::new(), &|name: &str| name.to_owned())?;
-        let hash = ShardHash::of(&named.shard_key);
-        Ok(Self { hash, account: account(&kind.name, named.key), key, filter, group_by, parameters })
+        let attributes =
+            CanonicalAttributes::from_canonical_values(account_type, pairs, Vec::new(), &|name: &str| {
+                name.to_owned()
+            })?;
+        let hash = ShardHash::from_shard_key(&attributes.shard_key);
+        Ok(Self {
+            shard_hash: hash,
+            account: intern_account(&account_type.name, attributes.key),
+            key_attributes: key,
+            filter,
+            group_by,
+            parameters,
+        })
     }
 
     /// A parameter as it was given.
-    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+    pub(crate) fn raw_parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
     }
 
     /// The page that `page_token` names, if it is given.
-    pub(crate) fn groups_page(&self) -> Result<Option<GroupsPage>, ApiError> {
-        let Some(token) = self.parameter("page_token") else { return Ok(None) };
-        let page = GroupsPage::parse(token, self);
+    pub(crate) fn parse_page_cursor(&self) -> Result<Option<BalancePageCursor>, ApiError> {
+        let Some(token) = self.raw_parameter("page_token") else { return Ok(None) };
+        let page = BalancePageCursor::parse_token(token, self);
         page.map(Some).ok_or_else(|| {
             let reason =
                 "must be the next_page_token of an earlier page of this account, filter and group_by";
@@ -84,28 +98,28 @@ impl Query {
     }
 
     /// A parameter that is a time.
-    pub(crate) fn moment(&self, name: &str) -> Result<Option<DateTime<Utc>>, ApiError> {
-        let Some(text) = self.parameter(name) else { return Ok(None) };
+    pub(crate) fn parse_moment(&self, name: &str) -> Result<Option<DateTime<Utc>>, ApiError> {
+        let Some(text) = self.raw_parameter(name) else { return Ok(None) };
         // An unescaped `+` of an offset arrives as a space.
-        let moment = moment::parse(text).or_else(|| moment::parse(&text.replace(' ', "+")));
-        moment.map(Some).ok_or_else(|| ApiError::field(name, format!("must be {}", moment::ALLOWED)))
+        let moment = moment::parse_moment(text).or_else(|| moment::parse_moment(&text.replace(' ', "+")));
+        moment.map(Some).ok_or_else(|| ApiError::field(name, format!("must be {}", moment::MOMENT_FORMAT)))
     }
 }
 
-fn group_by(kind: &AccountType, given: Option<&String>) -> Result<Vec<String>, ApiError> {
+fn parse_group_by(account_type: &AccountType, text: Option<&String>) -> Result<Vec<String>, ApiError> {
     let mut names: Vec<String> = Vec::new();
-    for name in given.map(String::as_str).unwrap_or_default().split(',').filter(|name| !name.is_empty()) {
+    for name in text.map(String::as_str).unwrap_or_default().split(',').filter(|name| !name.is_empty()) {
         if names.iter().any(|known| known == name) {
-            return Err(ApiError::field("group_by", format!("`{}` is given twice", shortened(name))));
+            return Err(ApiError::field("group_by", format!("`{}` is given twice", shorten_text(name))));
         }
-        if !kind.attributes.iter().any(|attribute| attribute.name == name) {
+        if !account_type.attributes.iter().any(|attribute| attribute.name == name) {
             return Err(ApiError::field(
                 "group_by",
                 format!(
                     "`{}` is not an auxiliary attribute of {}; {}",
-                    shortened(name),
-                    kind.name,
-                    groupings(kind)
+                    shorten_text(name),
+                    account_type.name,
+                    describe_groupings(account_type)
                 ),
             ));
         }
@@ -114,36 +128,43 @@ fn group_by(kind: &AccountType, given: Option<&String>) -> Result<Vec<String>, A
     Ok(names)
 }
 
-fn allowed(
-    kind: &AccountType,
+fn check_grouping_allowed(
+    account_type: &AccountType,
     filter: &BTreeMap<String, String>,
     group_by: &[String],
 ) -> Result<(), ApiError> {
     let names: Vec<&str> =
         filter.keys().map(String::as_str).chain(group_by.iter().map(String::as_str)).collect();
-    if kind.allows(&names) {
+    if account_type.can_group_by(&names) {
         return Ok(());
     }
     let field = if group_by.is_empty() { names.first().copied().unwrap_or("group_by") } else { "group_by" };
     let reason = format!(
         "what is filtered and grouped by ({}) must lie within one grouping of {}; {}",
         names.join(", "),
-        kind.name,
-        groupings(kind)
+        account_type.name,
+        describe_groupings(account_type)
     );
     Err(ApiError::field(field, reason))
 }
 
-fn groupings(kind: &AccountType) -> String {
-    let groupings = kind.groupings.iter().map(|grouping| format!("[{}]", grouping.join(", ")));
+fn describe_groupings(account_type: &AccountType) -> String {
+    let groupings = account_type.groupings.iter().map(|grouping| format!("[{}]", grouping.join(", ")));
     let all: Vec<String> = std::iter::once("[]".to_owned()).chain(groupings).collect();
     format!("allowed are {}", all.join(", "))
 }
 
-fn unknown(kind: &AccountType, name: &str, bounds: Bounds) -> ApiError {
-    let key = kind.key_attributes.iter().map(|attribute| attribute.name.as_str());
-    let auxiliary =
-        kind.attributes.iter().filter(|_| bounds.filters).map(|attribute| attribute.name.as_str());
-    let known: Vec<&str> = key.chain(auxiliary).chain(bounds.parameters.iter().copied()).collect();
-    ApiError::field(shortened(name), format!("unknown parameter; allowed are {}", known.join(", ")))
+fn unknown_parameter_error(
+    account_type: &AccountType,
+    name: &str,
+    allowed_parameters: AllowedQueryParameters,
+) -> ApiError {
+    let key = account_type.key_attributes.iter().map(|attribute| attribute.name.as_str());
+    let auxiliary = account_type
+        .attributes
+        .iter()
+        .filter(|_| allowed_parameters.allows_filters)
+        .map(|attribute| attribute.name.as_str());
+    let known: Vec<&str> = key.chain(auxiliary).chain(allowed_parameters.names.iter().copied()).collect();
+    ApiError::field(shorten_text(name), format!("unknown parameter; allowed are {}", known.join(", ")))
 }

@@ -1,95 +1,122 @@
 //! One account: where it lies, and what its sums must be.
 
-use super::report::{Kind, Report};
-use super::rows::{EventRow, SumRow};
-use crate::aggregates::{Grouping, Kept, Level, Recount};
-use crate::events::account;
-use crate::sharding::{Shard, ShardHash, Shards, canonical, parse_canonical};
-use crate::types::Catalogue;
+use super::report::{LedgerCheckKind, LedgerCheckReport};
+use super::rows::{LedgerCheckEventRow, LedgerCheckSumRow};
+use crate::aggregates::{AggregateLevel, AggregateRecount, AggregateRow, Grouping};
+use crate::events::intern_account;
+use crate::sharding::{LedgerShards, Shard, ShardHash, encode_canonical, parse_canonical};
+use crate::types::LedgerTypeCatalogue;
 
 /// An account that is being read.
-pub(super) struct Account<'g> {
+pub(super) struct LedgerCheckAccount<'g> {
     /// Type and key attributes.
-    name: String,
-    recount: Recount<'g>,
-    kept: Vec<Kept>,
-    wrong: Vec<String>,
+    display_name: String,
+    recount: AggregateRecount<'g>,
+    stored_rows: Vec<AggregateRow>,
+    problems: Vec<String>,
     has_events: bool,
 }
 
 /// What all accounts of a shard have in common.
-pub(super) struct Of<'g> {
+pub(super) struct LedgerCheckContext<'g> {
     pub(super) shard: &'g Shard,
-    pub(super) shards: &'g Shards,
-    pub(super) types: &'g Catalogue,
+    pub(super) shards: &'g LedgerShards,
+    pub(super) types: &'g LedgerTypeCatalogue,
     pub(super) groupings: &'g [Grouping],
     pub(super) horizon: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-impl<'g> Account<'g> {
-    pub(super) fn new(of: &Of<'g>, id: i64, named: Option<(&str, &str)>, report: &mut Report) -> Self {
-        let (type_name, attributes) = named.unwrap_or_default();
+impl<'g> LedgerCheckAccount<'g> {
+    pub(super) fn new(
+        context: &LedgerCheckContext<'g>,
+        id: i64,
+        account_name: Option<(&str, &str)>,
+        report: &mut LedgerCheckReport,
+    ) -> Self {
+        let (type_name, attributes) = account_name.unwrap_or_default();
         let name = match attributes {
             "" => format!("{type_name} (account {id})"),
             attributes => format!("{type_name} {attributes}"),
         };
-        if let Some(what) = named.and_then(|(type_name, attributes)| misplaced(of, id, type_name, attributes))
+        if let Some(what) = account_name
+            .and_then(|(type_name, attributes)| describe_misplacement(context, id, type_name, attributes))
         {
-            report.add(Some(&of.shard.name), Kind::Placement, format!("{name}: {what}"));
+            report.add_difference(
+                Some(&context.shard.name),
+                LedgerCheckKind::Placement,
+                format!("{name}: {what}"),
+            );
         }
-        let recount = Recount::of(type_name, of.groupings, of.horizon);
-        Self { name, recount, kept: Vec::new(), wrong: Vec::new(), has_events: false }
+        let recount = AggregateRecount::for_account_type(type_name, context.groupings, context.horizon);
+        Self { display_name: name, recount, stored_rows: Vec::new(), problems: Vec::new(), has_events: false }
     }
 
-    pub(super) fn event(&mut self, event: &EventRow) {
+    pub(super) fn add_event(&mut self, event: &LedgerCheckEventRow) {
         self.has_events = true;
         // What has no amount or no number is reported where that is looked at.
-        if let (Some(sum), Some(tuple), Some(seq)) = (event.sum(), &event.tuple, event.seq) {
-            self.recount.event(tuple, event.dt, seq, sum);
+        if let (Some(sum), Some(tuple), Some(seq)) = (event.to_sum(), &event.tuple, event.seq) {
+            self.recount.add_event(tuple, event.dt, seq, sum);
         }
     }
 
-    pub(super) fn closing(&mut self, row: &SumRow) {
-        match (row.sum(), &row.tuple) {
-            (Some(sum), Some(tuple)) => self.recount.closing(tuple, sum),
-            _ => self.wrong.push(
+    pub(super) fn add_closing_row(&mut self, row: &LedgerCheckSumRow) {
+        match (row.to_sum(), &row.tuple) {
+            (Some(sum), Some(tuple)) => self.recount.add_closing_sum(tuple, sum),
+            _ => self.problems.push(
                 "a closing balance is no sum of amounts, or of attributes that are not there".to_owned(),
             ),
         }
     }
 
-    pub(super) fn sum(&mut self, row: &SumRow) {
-        let level = row.level.as_deref().and_then(Level::from_letter);
-        match (row.sum(), row.grouping_id, level, row.period, &row.tuple) {
+    pub(super) fn add_sum_row(&mut self, row: &LedgerCheckSumRow) {
+        let level = row.level.as_deref().and_then(AggregateLevel::from_letter);
+        match (row.to_sum(), row.grouping_id, level, row.period, &row.tuple) {
             (Some(sum), Some(grouping), Some(level), Some(period), Some(group)) => {
-                self.kept.push(Kept { grouping, level, period, group: group.clone(), sum });
+                self.stored_rows.push(AggregateRow {
+                    grouping_id: grouping,
+                    level,
+                    period_start: period,
+                    group: group.clone(),
+                    sum,
+                });
             }
             _ => self
-                .wrong
+                .problems
                 .push("a kept sum is no sum of amounts, or of attributes that are not there".to_owned()),
         }
     }
 
     /// Compares; whether there were events.
-    pub(super) fn end(self, shard: &str, report: &mut Report) -> bool {
-        let wrong = self.wrong.into_iter().chain(self.recount.differences(&self.kept));
-        for what in wrong {
-            report.add(Some(shard), Kind::Sums, format!("{}: {what}", self.name));
+    pub(super) fn report_differences(self, shard: &str, report: &mut LedgerCheckReport) -> bool {
+        let problems = self.problems.into_iter().chain(self.recount.find_differences(&self.stored_rows));
+        for what in problems {
+            report.add_difference(
+                Some(shard),
+                LedgerCheckKind::Sums,
+                format!("{}: {what}", self.display_name),
+            );
         }
         self.has_events
     }
 }
 
 /// What is wrong with an account's id or place.
-fn misplaced(of: &Of<'_>, id: i64, type_name: &str, attributes: &str) -> Option<String> {
-    if account(type_name, attributes.to_owned()).id != id {
+fn describe_misplacement(
+    context: &LedgerCheckContext<'_>,
+    id: i64,
+    type_name: &str,
+    attributes: &str,
+) -> Option<String> {
+    if intern_account(type_name, attributes.to_owned()).id != id {
         return Some(format!("its id {id} is another account's"));
     }
     // Of a type that is gone nobody knows the shard key.
-    let kind = of.types.accounts.get(type_name)?;
+    let account_type = context.types.accounts.get(type_name)?;
     let mut key = parse_canonical(attributes);
-    key.retain(|(name, _)| kind.shard_key.contains(name));
-    let hash = ShardHash::of(&canonical(key.iter().map(|(name, value)| (name.as_str(), value.as_str()))));
-    let owner = &of.shards.of(hash).name;
-    (*owner != of.shard.name).then(|| format!("belongs to shard {owner}"))
+    key.retain(|(name, _)| account_type.shard_key.contains(name));
+    let hash = ShardHash::from_shard_key(&encode_canonical(
+        key.iter().map(|(name, value)| (name.as_str(), value.as_str())),
+    ));
+    let owner = &context.shards.shard_of_hash(hash).name;
+    (*owner != context.shard.name).then(|| format!("belongs to shard {owner}"))
 }

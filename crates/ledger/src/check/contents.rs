@@ -5,60 +5,69 @@ use std::collections::{HashMap, VecDeque};
 use store::Result;
 use uuid::Uuid;
 
-use super::report::{Kind, Report};
-use super::rows::{EventRow, OfAccount as _};
-use super::snapshot::Snapshot;
-use super::twice::Twice;
-use crate::events::Said;
+use super::duplicates::DuplicateEventKeys;
+use super::report::{LedgerCheckKind, LedgerCheckReport};
+use super::rows::{AccountRow as _, LedgerCheckEventRow};
+use super::snapshot::ShardSnapshot;
+use crate::events::LedgerEventContent;
 use crate::json;
 
 /// Checks a page of events, in one round trip.
-pub(super) async fn check(
+pub(super) async fn check_event_contents(
     shard: &str,
-    snapshot: &mut Snapshot,
-    events: &VecDeque<EventRow>,
-    twice: &mut Twice,
-    report: &mut Report,
+    snapshot: &mut ShardSnapshot,
+    events: &VecDeque<LedgerCheckEventRow>,
+    duplicates: &mut DuplicateEventKeys,
+    report: &mut LedgerCheckReport,
 ) -> Result<()> {
-    let mut said = Vec::with_capacity(events.len());
+    let mut hashed_events = Vec::with_capacity(events.len());
     for event in events {
-        match hashes(event) {
+        match hash_event(event) {
             Ok((key, content)) => {
                 let (_, account) = event.account();
-                twice.seen(key, account.unwrap_or_default().0, &event.event_id);
-                said.push((event, key, content));
+                duplicates.note_event(key, account.unwrap_or_default().0, &event.event_id);
+                hashed_events.push((event, key, content));
             }
-            Err(what) => report.add(Some(shard), Kind::Content, format!("event {}: {what}", event.event_id)),
+            Err(what) => report.add_difference(
+                Some(shard),
+                LedgerCheckKind::Content,
+                format!("event {}: {what}", event.event_id),
+            ),
         }
     }
-    let keys: Vec<Uuid> = said.iter().map(|(_, key, _)| *key).collect();
-    let kept: Vec<(Uuid, Uuid)> =
-        sqlx::query_as(CONTENTS).bind(keys).fetch_all(snapshot.connection()).await?;
-    let kept: HashMap<Uuid, Uuid> = kept.into_iter().collect();
-    for (event, key, content) in said {
-        let what = match kept.get(&key) {
+    let keys: Vec<Uuid> = hashed_events.iter().map(|(_, key, _)| *key).collect();
+    let stored: Vec<(Uuid, Uuid)> =
+        sqlx::query_as(READ_FINGERPRINTS_SQL).bind(keys).fetch_all(snapshot.connection()).await?;
+    let stored_fingerprints: HashMap<Uuid, Uuid> = stored.into_iter().collect();
+    for (event, key, content) in hashed_events {
+        let what = match stored_fingerprints.get(&key) {
             Some(kept) if *kept == content => continue,
             Some(_) => "is not what was written: time, account, attributes, amount or info was changed",
             None => "has no key: it was not written through the ledger, or was given another id",
         };
         let (_, account) = event.account();
         let name = account.unwrap_or_default().0;
-        report.add(Some(shard), Kind::Content, format!("event {name}/{} {what}", event.event_id));
+        report.add_difference(
+            Some(shard),
+            LedgerCheckKind::Content,
+            format!("event {name}/{} {what}", event.event_id),
+        );
     }
     Ok(())
 }
 
 /// The hashes of an event's key and content; or why it has none.
-fn hashes(event: &EventRow) -> std::result::Result<(Uuid, Uuid), String> {
+fn hash_event(event: &LedgerCheckEventRow) -> std::result::Result<(Uuid, Uuid), String> {
     let (id, account) = event.account();
     let (type_name, account) = account.ok_or_else(|| format!("its account ({id}) is not there"))?;
-    let tuple = event.tuple.as_deref().ok_or("its auxiliary attributes are not there")?;
-    let amount = event.amount().ok_or("its amount is none that the ledger takes")?;
-    let info = event.info.as_deref().map(json::canonical).transpose();
+    let attribute_set = event.tuple.as_deref().ok_or("its auxiliary attributes are not there")?;
+    let amount = event.parse_amount().ok_or("its amount is none that the ledger takes")?;
+    let info = event.info.as_deref().map(json::canonicalize_json).transpose();
     let info = info.map_err(|_| "its info is no JSON that the ledger takes".to_owned())?.unwrap_or_default();
     let (event_id, dt) = (event.event_id.as_str(), event.dt);
-    let said = Said { type_name, event_id, dt, account, tuple, amount, info: &info };
-    Ok((said.key(), said.content()))
+    let content = LedgerEventContent { type_name, event_id, dt, account, attribute_set, amount, info: &info };
+    Ok((content.key_hash(), content.content_fingerprint()))
 }
 
-const CONTENTS: &str = "SELECT key, content FROM event_keys WHERE key = ANY ($1) -- check_contents";
+const READ_FINGERPRINTS_SQL: &str =
+    "SELECT key, content FROM event_keys WHERE key = ANY ($1) -- check_contents";

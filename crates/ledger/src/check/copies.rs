@@ -8,54 +8,62 @@ use sqlx::postgres::PgRow;
 use store::Result;
 use uuid::Uuid;
 
-use super::report::{Kind, Report};
-use super::snapshot::{Cursor, Ordered, Snapshot};
-use crate::attributes::keyed_by;
-use crate::events::tuple;
+use super::report::{LedgerCheckKind, LedgerCheckReport};
+use super::snapshot::{ShardSnapshot, SnapshotCursor, SnapshotCursorRows};
+use crate::attributes::hash_ledger_key;
+use crate::events::intern_attribute_set;
 use crate::sharding::parse_canonical;
-use crate::states::content;
+use crate::states::fingerprint_state;
 
 /// Checks all of a shard's copies.
-pub(super) async fn check(shard: &str, snapshot: &mut Snapshot, report: &mut Report) -> Result<()> {
-    each(snapshot, TUPLES, |row: TupleRow| {
-        if let Some(what) = row.wrong() {
-            report.add(Some(shard), Kind::Content, what);
+pub(super) async fn check_copies(
+    shard: &str,
+    snapshot: &mut ShardSnapshot,
+    report: &mut LedgerCheckReport,
+) -> Result<()> {
+    for_each_row(snapshot, ATTRIBUTE_SETS_CURSOR, |row: AttributeSetRow| {
+        if let Some(what) = row.find_problem() {
+            report.add_difference(Some(shard), LedgerCheckKind::Content, what);
         }
     })
     .await?;
-    each(snapshot, STATES, |row: StateRow| {
-        if let Some(what) = row.wrong() {
-            let StateRow { type_name, attributes, .. } = row;
-            report.add(Some(shard), Kind::Content, format!("state {type_name} {attributes}: {what}"));
+    for_each_row(snapshot, STATES_CURSOR, |row: LedgerCheckStateRow| {
+        if let Some(what) = row.find_problem() {
+            let LedgerCheckStateRow { type_name, attributes, .. } = row;
+            report.add_difference(
+                Some(shard),
+                LedgerCheckKind::Content,
+                format!("state {type_name} {attributes}: {what}"),
+            );
         }
     })
     .await
 }
 
-async fn each<T: for<'r> FromRow<'r, PgRow> + Send + Unpin>(
-    snapshot: &mut Snapshot,
-    cursor: Cursor,
-    mut look: impl FnMut(T),
+async fn for_each_row<T: for<'r> FromRow<'r, PgRow> + Send + Unpin>(
+    snapshot: &mut ShardSnapshot,
+    cursor: SnapshotCursor,
+    mut visit: impl FnMut(T),
 ) -> Result<()> {
-    let mut rows = Ordered::open(snapshot, cursor).await?;
-    while rows.refill(snapshot).await? {
-        rows.page().drain(..).for_each(&mut look);
+    let mut rows = SnapshotCursorRows::open(snapshot, cursor).await?;
+    while rows.fetch_page(snapshot).await? {
+        rows.page().drain(..).for_each(&mut visit);
     }
     Ok(())
 }
 
 #[derive(FromRow)]
-struct TupleRow {
+struct AttributeSetRow {
     tuple_id: i64,
     canonical: String,
     attributes: String,
 }
 
-impl TupleRow {
-    fn wrong(&self) -> Option<String> {
+impl AttributeSetRow {
+    fn find_problem(&self) -> Option<String> {
         let Self { tuple_id, canonical, attributes } = self;
         let name = if canonical.is_empty() { "without attributes" } else { canonical.as_str() };
-        if tuple(canonical.clone()).id != *tuple_id {
+        if intern_attribute_set(canonical.clone()).id != *tuple_id {
             return Some(format!("combination {name}: its id {tuple_id} is another combination's"));
         }
         let pairs = parse_canonical(canonical).into_iter();
@@ -68,7 +76,7 @@ impl TupleRow {
 }
 
 #[derive(FromRow)]
-struct StateRow {
+struct LedgerCheckStateRow {
     key: Uuid,
     type_name: String,
     attributes: String,
@@ -76,12 +84,12 @@ struct StateRow {
     content: Uuid,
 }
 
-impl StateRow {
-    fn wrong(&self) -> Option<&'static str> {
-        if keyed_by(&self.type_name, &self.attributes) != self.key {
+impl LedgerCheckStateRow {
+    fn find_problem(&self) -> Option<&'static str> {
+        if hash_ledger_key(&self.type_name, &self.attributes) != self.key {
             return Some("lies under the key of another one");
         }
-        match content(&self.state) {
+        match fingerprint_state(&self.state) {
             Ok(content) if content == self.content => None,
             Ok(_) => Some("is not what was written"),
             Err(_) => Some("is no JSON that the ledger takes"),
@@ -89,14 +97,14 @@ impl StateRow {
     }
 }
 
-const TUPLES: Cursor = Cursor {
-    declare: "-- check_tuples
+const ATTRIBUTE_SETS_CURSOR: SnapshotCursor = SnapshotCursor {
+    declare_sql: "-- check_tuples
 DECLARE check_tuples NO SCROLL CURSOR FOR SELECT tuple_id, canonical, attributes::text AS attributes FROM tuples",
-    fetch: "FETCH FORWARD 5000 FROM check_tuples -- check_tuples",
+    fetch_sql: "FETCH FORWARD 5000 FROM check_tuples -- check_tuples",
 };
 
-const STATES: Cursor = Cursor {
-    declare: "-- check_states
+const STATES_CURSOR: SnapshotCursor = SnapshotCursor {
+    declare_sql: "-- check_states
 DECLARE check_states NO SCROLL CURSOR FOR SELECT key, type AS type_name, attributes, state, content FROM states",
-    fetch: "FETCH FORWARD 500 FROM check_states -- check_states",
+    fetch_sql: "FETCH FORWARD 500 FROM check_states -- check_states",
 };

@@ -8,40 +8,44 @@
 mod account;
 mod contents;
 mod copies;
+mod duplicates;
 mod numbers;
 mod report;
 mod rows;
 mod shard;
 mod snapshot;
-mod twice;
 
-pub use report::{Difference, Kind, Report, ShardReport};
+use duplicates::DuplicateEventKeys;
+pub use report::{LedgerCheckDifference, LedgerCheckKind, LedgerCheckReport, ShardCheckReport};
 use shard::check_shard;
 use store::Result;
-use twice::Twice;
 
-use crate::sharding::Shards;
-use crate::types::Types;
+use crate::sharding::LedgerShards;
+use crate::types::LedgerTypeRegistry;
 
 /// How far a check has come.
 #[derive(Debug, Clone, Copy)]
-pub struct Advance<'a> {
+pub struct LedgerCheckProgress<'a> {
     /// What is being checked: `ids`, or a shard.
     pub stage: &'a str,
     /// Events done in this stage.
-    pub done: i64,
+    pub done_events: i64,
     /// Events that there are in this stage.
-    pub all: i64,
+    pub total_events: i64,
 }
 
-/// Checks every shard; `advanced` hears how far it has come. Reads only.
-pub async fn check(shards: &Shards, types: &Types, mut advanced: impl FnMut(Advance<'_>)) -> Result<Report> {
-    let catalogue = types.now();
-    let mut report = Report::default();
-    let mut twice = Twice::find(shards, &mut advanced).await?;
+/// Checks every shard; `on_progress` hears how far it has come. Reads only.
+pub async fn check_shards(
+    shards: &LedgerShards,
+    types: &LedgerTypeRegistry,
+    mut on_progress: impl FnMut(LedgerCheckProgress<'_>),
+) -> Result<LedgerCheckReport> {
+    let catalogue = types.current();
+    let mut report = LedgerCheckReport::default();
+    let mut duplicates = DuplicateEventKeys::find_duplicates(shards, &mut on_progress).await?;
     for shard in shards.all() {
-        check_shard(shard, shards, &catalogue, &mut twice, &mut report, &mut advanced).await?;
+        check_shard(shard, shards, &catalogue, &mut duplicates, &mut report, &mut on_progress).await?;
     }
-    twice.report(&mut report);
+    duplicates.add_to_report(&mut report);
     Ok(report)
 }

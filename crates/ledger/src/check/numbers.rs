@@ -3,13 +3,13 @@
 use chrono::{DateTime, Utc};
 use store::Result;
 
-use super::report::{Kind, Report};
-use super::snapshot::Snapshot;
+use super::report::{LedgerCheckKind, LedgerCheckReport};
+use super::snapshot::ShardSnapshot;
 use crate::moment;
 
 /// What a shard says of itself.
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]
-pub(super) struct Written {
+pub(super) struct ShardEventCounts {
     /// Events written, dropped ones included.
     pub(super) events: i64,
     /// The last number.
@@ -17,35 +17,40 @@ pub(super) struct Written {
     pub(super) horizon: Option<DateTime<Utc>>,
 }
 
-pub(super) async fn written(snapshot: &mut Snapshot) -> Result<Written> {
-    Ok(sqlx::query_as(WRITTEN).fetch_one(snapshot.connection()).await?)
+pub(super) async fn read_event_counts(snapshot: &mut ShardSnapshot) -> Result<ShardEventCounts> {
+    Ok(sqlx::query_as(EVENT_COUNTS_SQL).fetch_one(snapshot.connection()).await?)
 }
 
-pub(super) async fn check(
+pub(super) async fn check_numbers(
     shard: &str,
-    snapshot: &mut Snapshot,
-    written: Written,
-    report: &mut Report,
+    snapshot: &mut ShardSnapshot,
+    counts: ShardEventCounts,
+    report: &mut LedgerCheckReport,
 ) -> Result<()> {
-    let gaps: Vec<(i64, i64)> = sqlx::query_as(GAPS).fetch_all(snapshot.connection()).await?;
+    let gaps: Vec<(i64, i64)> = sqlx::query_as(NUMBER_GAPS_SQL).fetch_all(snapshot.connection()).await?;
     for (after, next) in gaps {
-        report.add(Some(shard), Kind::Numbers, format!("after number {after} comes {next}"));
+        report.add_difference(
+            Some(shard),
+            LedgerCheckKind::Numbers,
+            format!("after number {after} comes {next}"),
+        );
     }
-    let last: i64 = sqlx::query_scalar(LAST).fetch_one(snapshot.connection()).await?;
-    if last != written.last_seq {
-        let what = format!("the last number given is {}, but batches end with {last}", written.last_seq);
-        report.add(Some(shard), Kind::Numbers, what);
+    let last: i64 = sqlx::query_scalar(LAST_BATCH_SEQ_SQL).fetch_one(snapshot.connection()).await?;
+    if last != counts.last_seq {
+        let what = format!("the last number given is {}, but batches end with {last}", counts.last_seq);
+        report.add_difference(Some(shard), LedgerCheckKind::Numbers, what);
     }
-    let batches: Vec<Batch> = sqlx::query_as(BATCHES).fetch_all(snapshot.connection()).await?;
+    let batches: Vec<LedgerCheckBatchRow> =
+        sqlx::query_as(WRONG_BATCHES_SQL).fetch_all(snapshot.connection()).await?;
     for batch in batches {
-        report.add(Some(shard), Kind::Numbers, batch.said());
+        report.add_difference(Some(shard), LedgerCheckKind::Numbers, batch.describe_problem());
     }
     Ok(())
 }
 
 /// A batch whose events are not those that it should have.
 #[derive(Debug, sqlx::FromRow)]
-struct Batch {
+struct LedgerCheckBatchRow {
     batch_id: i64,
     first_seq: Option<i64>,
     events: Option<i32>,
@@ -55,9 +60,9 @@ struct Batch {
     last_dt: Option<DateTime<Utc>>,
 }
 
-impl Batch {
-    fn said(&self) -> String {
-        let Batch { batch_id, found, places, .. } = self;
+impl LedgerCheckBatchRow {
+    fn describe_problem(&self) -> String {
+        let LedgerCheckBatchRow { batch_id, found, places, .. } = self;
         let Some(events) = self.events else {
             return format!("{found} events belong to batch {batch_id}, which is not there");
         };
@@ -65,7 +70,7 @@ impl Batch {
             Some(first) => format!("numbers {first} to {}", first + i64::from(events) - 1),
             None => format!("batch {batch_id}, not numbered yet"),
         };
-        let time = |dt: Option<DateTime<Utc>>| dt.map(moment::show).unwrap_or_default();
+        let time = |dt: Option<DateTime<Utc>>| dt.map(moment::format_moment).unwrap_or_default();
         format!(
             "{named}: {found} events at {places} places, should be {events}, with times from {} to {}",
             time(self.first_dt),
@@ -74,19 +79,20 @@ impl Batch {
     }
 }
 
-const WRITTEN: &str = "-- check_written
+const EVENT_COUNTS_SQL: &str = "-- check_written
 SELECT last_seq + (SELECT coalesce(sum(events), 0)::bigint FROM pending_batches) AS events, last_seq, horizon
 FROM sequence, horizon";
 
-const LAST: &str = "SELECT coalesce(max(first_seq + events - 1), 0) FROM batches -- check_numbers";
+const LAST_BATCH_SEQ_SQL: &str =
+    "SELECT coalesce(max(first_seq + events - 1), 0) FROM batches -- check_numbers";
 
-const GAPS: &str = "-- check_numbers
+const NUMBER_GAPS_SQL: &str = "-- check_numbers
 SELECT after, first_seq FROM (
     SELECT first_seq, coalesce(lag(first_seq + events - 1) OVER (ORDER BY first_seq), 0) AS after FROM batches
 ) b WHERE first_seq <> after + 1 ORDER BY first_seq LIMIT 100";
 
 /// Of a batch with times before the horizon some may have been dropped.
-const BATCHES: &str = "-- check_batches
+const WRONG_BATCHES_SQL: &str = "-- check_batches
 SELECT batch_id, b.first_seq, b.events, coalesce(e.found, 0) AS found, coalesce(e.places, 0) AS places, b.first_dt, b.last_dt
 FROM (SELECT batch_id, first_seq, events, first_dt, last_dt FROM batches
       UNION ALL SELECT batch_id, NULL, events, first_dt, last_dt FROM pending_batches) b

@@ -3,22 +3,22 @@
 use serde::Serialize;
 
 /// So many differences are named.
-const NAMED: usize = 100;
+const MAX_REPORTED_DIFFERENCES: usize = 100;
 
 /// What a check has found.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Report {
+pub struct LedgerCheckReport {
     /// By shard, in the map's order.
-    pub shards: Vec<ShardReport>,
+    pub shards: Vec<ShardCheckReport>,
     /// How many differences there are; none in a sound ledger.
     pub difference_count: usize,
     /// The first hundred of them.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<LedgerCheckDifference>,
 }
 
 /// What was read of one shard.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct ShardReport {
+pub struct ShardCheckReport {
     /// Which.
     pub shard: String,
     /// Events that are there.
@@ -33,11 +33,11 @@ pub struct ShardReport {
 
 /// One thing that is not as it must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub struct LedgerCheckDifference {
     /// The shard; `None`: it is between shards.
     pub shard: Option<String>,
     /// Of what kind.
-    pub kind: Kind,
+    pub kind: LedgerCheckKind,
     /// What is wrong, in words.
     pub what: String,
 }
@@ -45,7 +45,7 @@ pub struct Difference {
 /// What a difference is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum LedgerCheckKind {
     /// Sequence numbers, and which events have them.
     Numbers,
     /// An event's content.
@@ -58,34 +58,34 @@ pub enum Kind {
     RepeatedId,
 }
 
-impl Kind {
+impl LedgerCheckKind {
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Numbers => "numbers",
-            Kind::Content => "content",
-            Kind::Placement => "placement",
-            Kind::Sums => "sums",
-            Kind::RepeatedId => "repeated_id",
+            LedgerCheckKind::Numbers => "numbers",
+            LedgerCheckKind::Content => "content",
+            LedgerCheckKind::Placement => "placement",
+            LedgerCheckKind::Sums => "sums",
+            LedgerCheckKind::RepeatedId => "repeated_id",
         }
     }
 }
 
-impl Report {
+impl LedgerCheckReport {
     /// Whether nothing is wrong.
-    pub fn holds(&self) -> bool {
+    pub fn has_no_differences(&self) -> bool {
         self.difference_count == 0
     }
 
-    pub(super) fn add(&mut self, shard: Option<&str>, kind: Kind, what: String) {
+    pub(super) fn add_difference(&mut self, shard: Option<&str>, kind: LedgerCheckKind, what: String) {
         self.difference_count += 1;
-        if self.differences.len() < NAMED {
-            self.differences.push(Difference { shard: shard.map(str::to_owned), kind, what });
+        if self.differences.len() < MAX_REPORTED_DIFFERENCES {
+            self.differences.push(LedgerCheckDifference { shard: shard.map(str::to_owned), kind, what });
         }
     }
 
     /// Counts differences that nobody names.
-    pub(super) fn add_unnamed(&mut self, count: usize) {
+    pub(super) fn count_unreported(&mut self, count: usize) {
         self.difference_count += count;
     }
 }

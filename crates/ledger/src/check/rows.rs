@@ -2,19 +2,19 @@
 
 use chrono::{DateTime, Utc};
 
-use super::snapshot::Cursor;
-use crate::aggregates::Sum;
+use super::snapshot::SnapshotCursor;
+use crate::aggregates::AggregateSum;
 use crate::amount::{self, Amount};
 
 /// Whose something is.
-pub(super) trait OfAccount {
+pub(super) trait AccountRow {
     /// The account's id, its type and its key attributes, if it is there.
     fn account(&self) -> (i64, Option<(&str, &str)>);
 }
 
 /// An event as stored; what is joined may be missing.
 #[derive(Debug, sqlx::FromRow)]
-pub(super) struct EventRow {
+pub(super) struct LedgerCheckEventRow {
     account_id: i64,
     type_name: Option<String>,
     account: Option<String>,
@@ -28,24 +28,24 @@ pub(super) struct EventRow {
     pub(super) seq: Option<i64>,
 }
 
-impl EventRow {
+impl LedgerCheckEventRow {
     /// `None`: no amount that anybody may have written.
-    pub(super) fn amount(&self) -> Option<Amount> {
+    pub(super) fn parse_amount(&self) -> Option<Amount> {
         match (&self.debit, &self.credit) {
-            (Some(debit), None) => amount::parse(debit).map(Amount::Debit),
-            (None, Some(credit)) => amount::parse(credit).map(Amount::Credit),
+            (Some(debit), None) => amount::parse_amount(debit).map(Amount::Debit),
+            (None, Some(credit)) => amount::parse_amount(credit).map(Amount::Credit),
             _ => None,
         }
     }
 
     /// As a sum of one event.
-    pub(super) fn sum(&self) -> Option<Sum> {
-        let units = |text: &Option<String>| text.as_deref().map_or(Some(0), amount::units);
-        Some(Sum { debit: units(&self.debit)?, credit: units(&self.credit)?, events: 1 })
+    pub(super) fn to_sum(&self) -> Option<AggregateSum> {
+        let units = |text: &Option<String>| text.as_deref().map_or(Some(0), amount::parse_amount_units);
+        Some(AggregateSum { debit: units(&self.debit)?, credit: units(&self.credit)?, event_count: 1 })
     }
 }
 
-impl OfAccount for EventRow {
+impl AccountRow for LedgerCheckEventRow {
     fn account(&self) -> (i64, Option<(&str, &str)>) {
         (self.account_id, self.type_name.as_deref().zip(self.account.as_deref()))
     }
@@ -53,7 +53,7 @@ impl OfAccount for EventRow {
 
 /// A kept sum, or (without grouping) what dropped events came to. Amounts in units of 10^-9.
 #[derive(Debug, sqlx::FromRow)]
-pub(super) struct SumRow {
+pub(super) struct LedgerCheckSumRow {
     account_id: i64,
     type_name: Option<String>,
     account: Option<String>,
@@ -66,47 +66,51 @@ pub(super) struct SumRow {
     events: i64,
 }
 
-impl SumRow {
+impl LedgerCheckSumRow {
     /// `None`: finer than any amount.
-    pub(super) fn sum(&self) -> Option<Sum> {
-        Some(Sum { debit: self.debit.parse().ok()?, credit: self.credit.parse().ok()?, events: self.events })
+    pub(super) fn to_sum(&self) -> Option<AggregateSum> {
+        Some(AggregateSum {
+            debit: self.debit.parse().ok()?,
+            credit: self.credit.parse().ok()?,
+            event_count: self.events,
+        })
     }
 }
 
-impl OfAccount for SumRow {
+impl AccountRow for LedgerCheckSumRow {
     fn account(&self) -> (i64, Option<(&str, &str)>) {
         (self.account_id, self.type_name.as_deref().zip(self.account.as_deref()))
     }
 }
 
-pub(super) const EVENTS: Cursor = Cursor {
-    declare: "-- check_events
+pub(super) const EVENTS_CURSOR: SnapshotCursor = SnapshotCursor {
+    declare_sql: "-- check_events
 DECLARE check_events NO SCROLL CURSOR FOR
 SELECT e.account_id, a.type AS type_name, a.attributes AS account, t.canonical AS tuple, e.dt, e.event_id,
        e.debit::text AS debit, e.credit::text AS credit, e.info, b.first_seq + e.place AS seq
 FROM events e LEFT JOIN accounts a USING (account_id) LEFT JOIN tuples t USING (tuple_id) LEFT JOIN batches b USING (batch_id)
 ORDER BY e.account_id",
-    fetch: "FETCH FORWARD 5000 FROM check_events -- check_events",
+    fetch_sql: "FETCH FORWARD 5000 FROM check_events -- check_events",
 };
 
-pub(super) const SUMS: Cursor = Cursor {
-    declare: "-- check_sums
+pub(super) const AGGREGATES_CURSOR: SnapshotCursor = SnapshotCursor {
+    declare_sql: "-- check_sums
 DECLARE check_sums NO SCROLL CURSOR FOR
 SELECT s.account_id, a.type AS type_name, a.attributes AS account, s.grouping_id, s.level::text, s.period,
        t.canonical AS tuple, trim_scale(s.debit * 1000000000)::text AS debit, trim_scale(s.credit * 1000000000)::text AS credit,
        s.events
 FROM aggregates s LEFT JOIN accounts a USING (account_id) LEFT JOIN tuples t ON t.tuple_id = s.group_id
 ORDER BY s.account_id",
-    fetch: "FETCH FORWARD 5000 FROM check_sums -- check_sums",
+    fetch_sql: "FETCH FORWARD 5000 FROM check_sums -- check_sums",
 };
 
-pub(super) const CLOSING: Cursor = Cursor {
-    declare: "-- check_closing
+pub(super) const CLOSING_BALANCES_CURSOR: SnapshotCursor = SnapshotCursor {
+    declare_sql: "-- check_closing
 DECLARE check_closing NO SCROLL CURSOR FOR
 SELECT c.account_id, a.type AS type_name, a.attributes AS account, NULL::int AS grouping_id, NULL::text AS level,
        NULL::timestamptz AS period, t.canonical AS tuple, trim_scale(c.debit * 1000000000)::text AS debit,
        trim_scale(c.credit * 1000000000)::text AS credit, c.events
 FROM closing_balances c LEFT JOIN accounts a USING (account_id) LEFT JOIN tuples t USING (tuple_id)
 ORDER BY c.account_id",
-    fetch: "FETCH FORWARD 5000 FROM check_closing -- check_closing",
+    fetch_sql: "FETCH FORWARD 5000 FROM check_closing -- check_closing",
 };

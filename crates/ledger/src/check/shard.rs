@@ -2,129 +2,142 @@
 
 use store::Result;
 
-use super::account::{Account, Of};
-use super::report::{Report, ShardReport};
-use super::rows::{self, EventRow, OfAccount, SumRow};
-use super::snapshot::{Ordered, Snapshot};
-use super::twice::Twice;
-use super::{Advance, contents, copies, numbers};
+use super::account::{LedgerCheckAccount, LedgerCheckContext};
+use super::duplicates::DuplicateEventKeys;
+use super::report::{LedgerCheckReport, ShardCheckReport};
+use super::rows::{self, AccountRow, LedgerCheckEventRow, LedgerCheckSumRow};
+use super::snapshot::{ShardSnapshot, SnapshotCursorRows};
+use super::{LedgerCheckProgress, contents, copies, numbers};
 use crate::aggregates::Grouping;
-use crate::sharding::{Shard, Shards};
-use crate::types::{Catalogue, Interval};
+use crate::sharding::{LedgerShards, Shard};
+use crate::types::{AggregateInterval, LedgerTypeCatalogue};
 
 pub(super) async fn check_shard(
     shard: &Shard,
-    shards: &Shards,
-    types: &Catalogue,
-    twice: &mut Twice,
-    report: &mut Report,
-    advanced: &mut impl FnMut(Advance<'_>),
+    shards: &LedgerShards,
+    types: &LedgerTypeCatalogue,
+    duplicates: &mut DuplicateEventKeys,
+    report: &mut LedgerCheckReport,
+    on_progress: &mut impl FnMut(LedgerCheckProgress<'_>),
 ) -> Result<()> {
-    let mut snapshot = Snapshot::take(&shard.pool).await?;
-    let written = numbers::written(&mut snapshot).await?;
-    numbers::check(&shard.name, &mut snapshot, written, report).await?;
-    copies::check(&shard.name, &mut snapshot, report).await?;
-    let groupings = groupings(&mut snapshot).await?;
-    let of = Of { shard, shards, types, groupings: &groupings, horizon: written.horizon };
-    let mut reading = Reading::open(&mut snapshot).await?;
-    let mut read =
-        ShardReport { shard: shard.name.clone(), last_seq: written.last_seq, ..ShardReport::default() };
-    let mut open: Option<(i64, Account<'_>)> = None;
+    let mut snapshot = ShardSnapshot::take(&shard.pool).await?;
+    let counts = numbers::read_event_counts(&mut snapshot).await?;
+    numbers::check_numbers(&shard.name, &mut snapshot, counts, report).await?;
+    copies::check_copies(&shard.name, &mut snapshot, report).await?;
+    let groupings = read_groupings(&mut snapshot).await?;
+    let context = LedgerCheckContext { shard, shards, types, groupings: &groupings, horizon: counts.horizon };
+    let mut rows = LedgerCheckRows::open(&mut snapshot).await?;
+    let mut shard_report = ShardCheckReport {
+        shard: shard.name.clone(),
+        last_seq: counts.last_seq,
+        ..ShardCheckReport::default()
+    };
+    let mut current_account: Option<(i64, LedgerCheckAccount<'_>)> = None;
     loop {
-        if reading.refill(&mut snapshot).await? {
-            let page = reading.events.page();
-            contents::check(&shard.name, &mut snapshot, page, twice, report).await?;
-            read.events += page.len() as i64;
-            advanced(Advance {
+        if rows.refill(&mut snapshot).await? {
+            let page = rows.events.page();
+            contents::check_event_contents(&shard.name, &mut snapshot, page, duplicates, report).await?;
+            shard_report.events += page.len() as i64;
+            on_progress(LedgerCheckProgress {
                 stage: &shard.name,
-                done: read.events.min(written.events),
-                all: written.events,
+                done_events: shard_report.events.min(counts.events),
+                total_events: counts.events,
             });
         }
-        let next = reading.next();
-        if let Some((_, ended)) = open.take_if(|(id, _)| next != Some(*id)) {
-            read.accounts += i64::from(ended.end(&shard.name, report));
+        let next_id = rows.next();
+        if let Some((_, finished_account)) = current_account.take_if(|(id, _)| next_id != Some(*id)) {
+            shard_report.accounts += i64::from(finished_account.report_differences(&shard.name, report));
         }
-        let Some(id) = next else { break };
-        let (_, account) = open.get_or_insert_with(|| (id, Account::new(&of, id, reading.named(id), report)));
-        read.sums += reading.give(id, account);
+        let Some(id) = next_id else { break };
+        let (_, account) = current_account.get_or_insert_with(|| {
+            (id, LedgerCheckAccount::new(&context, id, rows.find_account_name(id), report))
+        });
+        shard_report.sums += rows.pass_rows_to(id, account);
     }
-    advanced(Advance { stage: &shard.name, done: written.events, all: written.events });
-    report.shards.push(read);
+    on_progress(LedgerCheckProgress {
+        stage: &shard.name,
+        done_events: counts.events,
+        total_events: counts.events,
+    });
+    report.shards.push(shard_report);
     Ok(())
 }
 
 /// The rows of all accounts, in the order of their ids.
-struct Reading {
-    events: Ordered<EventRow>,
-    sums: Ordered<SumRow>,
-    closing: Ordered<SumRow>,
+struct LedgerCheckRows {
+    events: SnapshotCursorRows<LedgerCheckEventRow>,
+    sums: SnapshotCursorRows<LedgerCheckSumRow>,
+    closing_sums: SnapshotCursorRows<LedgerCheckSumRow>,
 }
 
-impl Reading {
-    async fn open(snapshot: &mut Snapshot) -> Result<Self> {
+impl LedgerCheckRows {
+    async fn open(snapshot: &mut ShardSnapshot) -> Result<Self> {
         Ok(Self {
-            events: Ordered::open(snapshot, rows::EVENTS).await?,
-            sums: Ordered::open(snapshot, rows::SUMS).await?,
-            closing: Ordered::open(snapshot, rows::CLOSING).await?,
+            events: SnapshotCursorRows::open(snapshot, rows::EVENTS_CURSOR).await?,
+            sums: SnapshotCursorRows::open(snapshot, rows::AGGREGATES_CURSOR).await?,
+            closing_sums: SnapshotCursorRows::open(snapshot, rows::CLOSING_BALANCES_CURSOR).await?,
         })
     }
 
     /// Whether there are new events.
-    async fn refill(&mut self, snapshot: &mut Snapshot) -> Result<bool> {
-        self.sums.refill(snapshot).await?;
-        self.closing.refill(snapshot).await?;
-        self.events.refill(snapshot).await
+    async fn refill(&mut self, snapshot: &mut ShardSnapshot) -> Result<bool> {
+        self.sums.fetch_page(snapshot).await?;
+        self.closing_sums.fetch_page(snapshot).await?;
+        self.events.fetch_page(snapshot).await
     }
 
     /// The next account.
     fn next(&self) -> Option<i64> {
-        let heads = [id(self.events.head()), id(self.sums.head()), id(self.closing.head())];
+        let heads = [
+            account_id(self.events.first_row()),
+            account_id(self.sums.first_row()),
+            account_id(self.closing_sums.first_row()),
+        ];
         heads.into_iter().flatten().min()
     }
 
     /// The account's type and key attributes.
-    fn named(&self, account: i64) -> Option<(&str, &str)> {
+    fn find_account_name(&self, account: i64) -> Option<(&str, &str)> {
         let of = |(id, named)| if id == account { named } else { None };
-        let event = self.events.head().map(OfAccount::account).and_then(of);
-        let sum = self.sums.head().map(OfAccount::account).and_then(of);
-        event.or(sum).or_else(|| self.closing.head().map(OfAccount::account).and_then(of))
+        let event = self.events.first_row().map(AccountRow::account).and_then(of);
+        let sum = self.sums.first_row().map(AccountRow::account).and_then(of);
+        event.or(sum).or_else(|| self.closing_sums.first_row().map(AccountRow::account).and_then(of))
     }
 
     /// Gives the account what is its own of these pages; how many sums.
-    fn give(&mut self, account: i64, to: &mut Account<'_>) -> i64 {
+    fn pass_rows_to(&mut self, account: i64, target: &mut LedgerCheckAccount<'_>) -> i64 {
         while let Some(event) = self.events.page().pop_front_if(|row| row.account().0 == account) {
-            to.event(&event);
+            target.add_event(&event);
         }
         let mut sums = 0;
         while let Some(sum) = self.sums.page().pop_front_if(|row| row.account().0 == account) {
-            to.sum(&sum);
+            target.add_sum_row(&sum);
             sums += 1;
         }
-        while let Some(closing) = self.closing.page().pop_front_if(|row| row.account().0 == account) {
-            to.closing(&closing);
+        while let Some(closing) = self.closing_sums.page().pop_front_if(|row| row.account().0 == account) {
+            target.add_closing_row(&closing);
         }
         sums
     }
 }
 
-fn id<T: OfAccount>(row: Option<&T>) -> Option<i64> {
+fn account_id<T: AccountRow>(row: Option<&T>) -> Option<i64> {
     row.map(|row| row.account().0)
 }
 
 /// All groupings that sums are kept for.
-async fn groupings(snapshot: &mut Snapshot) -> Result<Vec<Grouping>> {
+async fn read_groupings(snapshot: &mut ShardSnapshot) -> Result<Vec<Grouping>> {
     let rows: Vec<(i32, String, String, String, i64)> =
-        sqlx::query_as(GROUPINGS).fetch_all(snapshot.connection()).await?;
+        sqlx::query_as(READ_GROUPINGS_SQL).fetch_all(snapshot.connection()).await?;
     let grouping =
         |(id, type_name, attributes, interval, aggregated_seq): (i32, String, String, String, i64)| {
             let attributes =
                 attributes.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-            let interval = Interval::from_name(&interval)?;
+            let interval = AggregateInterval::from_name(&interval)?;
             Some(Grouping { id, type_name, attributes, interval, aggregated_seq })
         };
     Ok(rows.into_iter().filter_map(grouping).collect())
 }
 
-const GROUPINGS: &str = "-- check_groupings
+const READ_GROUPINGS_SQL: &str = "-- check_groupings
 SELECT grouping_id, type, attributes, interval, aggregated_seq FROM groupings";

@@ -12,13 +12,13 @@ use tokio::time::timeout;
 
 /// One moment of a shard, for as long as it is looked at. Its connection is closed afterwards: whoever is cut short leaves
 /// no transaction behind.
-pub(super) struct Snapshot(PoolConnection<Postgres>);
+pub(super) struct ShardSnapshot(PoolConnection<Postgres>);
 
-impl Snapshot {
+impl ShardSnapshot {
     pub(super) async fn take(pool: &PgPool) -> Result<Self> {
         let mut connection = pool.acquire().await?;
         connection.close_on_drop();
-        answered(sqlx::raw_sql(BEGIN).execute(&mut *connection)).await?;
+        with_query_timeout(sqlx::raw_sql(BEGIN_SNAPSHOT_SQL).execute(&mut *connection)).await?;
         Ok(Self(connection))
     }
 
@@ -31,7 +31,7 @@ impl Snapshot {
 ///
 /// The lock comes first, before anything is seen: a month that is dropped after the moment would be missing from the events,
 /// for the catalogue is read as it is, while its sums would not be among those that closed yet.
-const BEGIN: &str = "-- check_snapshot
+const BEGIN_SNAPSHOT_SQL: &str = "-- check_snapshot
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL statement_timeout = '30min';
 SET LOCAL idle_in_transaction_session_timeout = '10min';
@@ -39,43 +39,43 @@ SET LOCAL cursor_tuple_fraction = 1;
 LOCK TABLE ONLY events IN ACCESS SHARE MODE";
 
 /// A server that has not answered by then is not there: a little more than its own limit.
-const NO_ANSWER: Duration = Duration::from_secs(30 * 60 + 10);
+const SNAPSHOT_QUERY_TIMEOUT: Duration = Duration::from_secs(30 * 60 + 10);
 
-async fn answered<T>(work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+async fn with_query_timeout<T>(query: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
     let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    Ok(timeout(NO_ANSWER, work).await.unwrap_or_else(|_| Err(silent()))?)
+    Ok(timeout(SNAPSHOT_QUERY_TIMEOUT, query).await.unwrap_or_else(|_| Err(silent()))?)
 }
 
 /// A cursor's statements.
-pub(super) struct Cursor {
-    pub(super) declare: &'static str,
+pub(super) struct SnapshotCursor {
+    pub(super) declare_sql: &'static str,
     /// Fetches one page.
-    pub(super) fetch: &'static str,
+    pub(super) fetch_sql: &'static str,
 }
 
 /// What a cursor yields, in its order.
-pub(super) struct Ordered<T> {
-    fetch: &'static str,
+pub(super) struct SnapshotCursorRows<T> {
+    fetch_sql: &'static str,
     page: VecDeque<T>,
-    ended: bool,
+    is_finished: bool,
 }
 
-impl<T: for<'r> FromRow<'r, PgRow> + Send + Unpin> Ordered<T> {
-    pub(super) async fn open(snapshot: &mut Snapshot, cursor: Cursor) -> Result<Self> {
-        answered(sqlx::raw_sql(cursor.declare).execute(snapshot.connection())).await?;
-        Ok(Self { fetch: cursor.fetch, page: VecDeque::new(), ended: false })
+impl<T: for<'r> FromRow<'r, PgRow> + Send + Unpin> SnapshotCursorRows<T> {
+    pub(super) async fn open(snapshot: &mut ShardSnapshot, cursor: SnapshotCursor) -> Result<Self> {
+        with_query_timeout(sqlx::raw_sql(cursor.declare_sql).execute(snapshot.connection())).await?;
+        Ok(Self { fetch_sql: cursor.fetch_sql, page: VecDeque::new(), is_finished: false })
     }
 
     /// Fetches the next page if there is none; whether it did.
-    pub(super) async fn refill(&mut self, snapshot: &mut Snapshot) -> Result<bool> {
-        if self.ended || !self.page.is_empty() {
+    pub(super) async fn fetch_page(&mut self, snapshot: &mut ShardSnapshot) -> Result<bool> {
+        if self.is_finished || !self.page.is_empty() {
             return Ok(false);
         }
-        let fetch = sqlx::query_as(self.fetch).persistent(false);
-        let page: Vec<T> = answered(fetch.fetch_all(snapshot.connection())).await?;
-        self.ended = page.is_empty();
+        let fetch = sqlx::query_as(self.fetch_sql).persistent(false);
+        let page: Vec<T> = with_query_timeout(fetch.fetch_all(snapshot.connection())).await?;
+        self.is_finished = page.is_empty();
         self.page = page.into();
-        Ok(!self.ended)
+        Ok(!self.is_finished)
     }
 
     /// The rest of the page.
@@ -84,7 +84,7 @@ impl<T: for<'r> FromRow<'r, PgRow> + Send + Unpin> Ordered<T> {
     }
 
     /// The next row of the page.
-    pub(super) fn head(&self) -> Option<&T> {
+    pub(super) fn first_row(&self) -> Option<&T> {
         self.page.front()
     }
 }

@@ -5,27 +5,27 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
-use store::{Operation, Result, run};
+use store::{PgOperation, Result, run_statement};
 
-use super::input::LONGEST_ID;
+use super::input::MAX_EVENT_ID_BYTES;
 use crate::{MAX_PAGE_BYTES, moment};
 
 /// Where a page ends; the next one begins after it, whatever is written meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
+pub struct LedgerEventCursor {
     dt: DateTime<Utc>,
     event_id: String,
 }
 
-impl Page {
+impl LedgerEventCursor {
     /// The token for a page of this account.
-    pub fn token(&self, account_id: i64) -> String {
+    pub fn encode_token(&self, account_id: i64) -> String {
         let text = format!("{account_id:x} {} {}", self.dt.timestamp_micros(), self.event_id);
         URL_SAFE_NO_PAD.encode(text)
     }
 
     /// Reads a token; `None` if it is not one of this account's.
-    pub fn parse(token: &str, account_id: i64) -> Option<Self> {
+    pub fn parse_token(token: &str, account_id: i64) -> Option<Self> {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
         let mut words = text.splitn(3, ' ');
         if words.next()? != format!("{account_id:x}") {
@@ -35,14 +35,14 @@ impl Page {
         let event_id = words.next()?;
         // Only what an event can have: a forged one must not reach the database.
         let possible =
-            moment::may_have_events(dt) && event_id.len() <= LONGEST_ID && !event_id.contains('\0');
+            moment::can_have_events(dt) && event_id.len() <= MAX_EVENT_ID_BYTES && !event_id.contains('\0');
         possible.then(|| Self { dt, event_id: event_id.to_owned() })
     }
 }
 
 /// Which events.
 #[derive(Debug, Clone)]
-pub struct Listing {
+pub struct LedgerEventQuery {
     /// Of this account.
     pub account_id: i64,
     /// Not before.
@@ -50,14 +50,14 @@ pub struct Listing {
     /// Before.
     pub to: DateTime<Utc>,
     /// After this page.
-    pub after: Option<Page>,
+    pub after: Option<LedgerEventCursor>,
     /// At most so many.
     pub limit: i64,
 }
 
 /// An event as it is stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
-pub struct ListedEvent {
+pub struct LedgerEventRow {
     /// When it happened.
     pub dt: DateTime<Utc>,
     /// Its id.
@@ -72,64 +72,64 @@ pub struct ListedEvent {
     pub info: Option<String>,
 }
 
-impl ListedEvent {
+impl LedgerEventRow {
     /// The page that ends with it.
-    pub fn page(&self) -> Page {
-        Page { dt: self.dt, event_id: self.event_id.clone() }
+    pub fn to_cursor(&self) -> LedgerEventCursor {
+        LedgerEventCursor { dt: self.dt, event_id: self.event_id.clone() }
     }
 }
 
 /// A page of events.
 #[derive(Debug, Clone, Default)]
-pub struct Listed {
+pub struct LedgerEventPage {
     /// In the order of (dt, event id).
-    pub events: Vec<ListedEvent>,
+    pub events: Vec<LedgerEventRow>,
     /// Whether there are others after them.
-    pub more: bool,
+    pub has_more: bool,
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+struct LedgerEventPageRow {
     #[sqlx(flatten)]
-    event: ListedEvent,
+    event: LedgerEventRow,
     /// How many there were before the page was cut by its bytes.
     found: i64,
 }
 
 /// A page of events, of about 4 MiB at most. One round trip; reads hardly more rows than it answers, but for events of one
 /// account at the very same moment, which are sorted.
-pub async fn list(pool: &PgPool, listing: Listing) -> Result<Listed> {
-    let limit = usize::try_from(listing.limit).unwrap_or(usize::MAX);
-    let rows = read_page(pool, listing).await?;
+pub async fn list_events(pool: &PgPool, query: LedgerEventQuery) -> Result<LedgerEventPage> {
+    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    let rows = read_event_page(pool, query).await?;
     let found = rows.first().map_or(0, |row| usize::try_from(row.found).unwrap_or(usize::MAX));
-    let mut events: Vec<ListedEvent> = rows.into_iter().map(|row| row.event).collect();
+    let mut events: Vec<LedgerEventRow> = rows.into_iter().map(|row| row.event).collect();
     events.truncate(limit);
-    Ok(Listed { more: found > events.len(), events })
+    Ok(LedgerEventPage { has_more: found > events.len(), events })
 }
 
 /// One more than the page may have, to know whether there are more.
-async fn read_page(pool: &PgPool, listing: Listing) -> Result<Vec<Row>> {
-    run(pool, Operation::named("list_events").expensive(), move |connection| {
-        let listing = listing.clone();
-        let (after_dt, after_id) = listing.after.map(|page| (page.dt, page.event_id)).unzip();
-        let from = after_dt.map_or(listing.from, |after| after.max(listing.from));
+async fn read_event_page(pool: &PgPool, query: LedgerEventQuery) -> Result<Vec<LedgerEventPageRow>> {
+    run_statement(pool, PgOperation::named("list_events").expensive(), move |connection| {
+        let query = query.clone();
+        let (after_dt, after_id) = query.after.map(|page| (page.dt, page.event_id)).unzip();
+        let from = after_dt.map_or(query.from, |after| after.max(query.from));
         Box::pin(async move {
-            let query = sqlx::query_as(LIST)
-                .bind(listing.account_id)
+            let statement = sqlx::query_as(LIST_EVENTS_SQL)
+                .bind(query.account_id)
                 .bind(from)
-                .bind(listing.to)
+                .bind(query.to)
                 .bind(after_dt)
                 .bind(after_id)
-                .bind(listing.limit + 1)
+                .bind(query.limit + 1)
                 .bind(MAX_PAGE_BYTES);
-            Ok(query.fetch_all(connection).await?)
+            Ok(statement.fetch_all(connection).await?)
         })
     })
     .await
 }
 
 /// The size of an `info` is known without reading it. An event is shown with some 200 bytes beside its own texts.
-const LIST: &str = "-- list_events
+const LIST_EVENTS_SQL: &str = "-- list_events
 SELECT dt, event_id, auxiliary, debit, credit, info, found FROM (
     SELECT l.*, count(*) OVER () AS found, row_number() OVER in_order AS place,
            sum(octet_length(l.event_id) + octet_length(l.auxiliary) + coalesce(octet_length(l.info), 0) + 200) OVER in_order AS bytes

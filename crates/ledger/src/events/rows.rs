@@ -7,113 +7,114 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
-use store::{Generation, Result};
+use store::{ConnectionGeneration, Result};
 use uuid::Uuid;
 
-use super::months::WantedMonths;
-use super::{Event, Interned};
+use super::new_partitions::PendingPartitions;
+use super::{InternedText, LedgerEvent};
 use crate::amount::Amount;
 use crate::moment;
 use crate::sharding::parse_canonical;
 
 /// So many accounts and attribute combinations are remembered as being in a shard's tables.
-const REMEMBERED: usize = 500_000;
+const MAX_CACHED_NAMES: usize = 500_000;
 
 /// What this process knows to be in a shard's tables, so that it is not sent again: for as long as the connection lasts on
 /// which it was learnt. A database that is put back to an older copy has not kept it.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct LedgerEventCache {
     /// Of which life of the connection accounts and tuples are known.
     generation: AtomicU64,
     accounts: Mutex<HashMap<i64, i64>>,
-    tuples: Mutex<HashMap<i64, i64>>,
-    months: Mutex<HashSet<DateTime<Utc>>>,
+    attribute_sets: Mutex<HashMap<i64, i64>>,
+    partitions: Mutex<HashSet<DateTime<Utc>>>,
     /// Months that are being made or wait for it.
-    pub(super) wanted_months: WantedMonths,
+    pub(super) pending_partitions: PendingPartitions,
 }
 
-impl Known {
+impl LedgerEventCache {
     /// The months of `events` for which there may be no partition yet.
-    pub(crate) fn new_months(&self, events: &[Event]) -> Vec<DateTime<Utc>> {
-        let mut months: Vec<DateTime<Utc>> = events.iter().map(|event| moment::month(event.dt)).collect();
+    pub(crate) fn find_missing_partitions(&self, events: &[LedgerEvent]) -> Vec<DateTime<Utc>> {
+        let mut months: Vec<DateTime<Utc>> =
+            events.iter().map(|event| moment::month_start(event.dt)).collect();
         months.sort_unstable();
         months.dedup();
-        self.without_months(months)
+        self.without_cached_partitions(months)
     }
 
     /// Those of `months` for which there may be no partition yet.
-    pub(super) fn without_months(&self, mut months: Vec<DateTime<Utc>>) -> Vec<DateTime<Utc>> {
-        let known = self.months.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn without_cached_partitions(&self, mut months: Vec<DateTime<Utc>>) -> Vec<DateTime<Utc>> {
+        let known = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         months.retain(|month| !known.contains(month));
         months
     }
 
     /// Takes note of months that have partitions.
-    pub(crate) fn have_months(&self, months: &[DateTime<Utc>]) {
-        self.months.lock().unwrap_or_else(PoisonError::into_inner).extend(months);
+    pub(crate) fn add_partitions(&self, months: &[DateTime<Utc>]) {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).extend(months);
     }
 
     /// Forgets which accounts and tuples were seen on another connection than the one in hand, which is of this generation.
     /// (A month that is not there any more is noticed by who writes to it.)
-    pub(crate) fn keep_only(&self, generation: &Generation) {
+    pub(crate) fn clear_if_reconnected(&self, generation: &ConnectionGeneration) {
         if self.generation.swap(generation.number(), Ordering::Relaxed) != generation.number() {
-            self.forget_names();
+            self.clear_names();
         }
     }
 
     /// Takes note of what a committed write has put in.
-    pub(crate) fn remember(&self, rows: &Rows) {
-        remember(&self.accounts, rows.accounts.iter());
-        remember(&self.tuples, rows.tuples.iter());
+    pub(crate) fn add_names(&self, rows: &LedgerEventColumns) {
+        cache_names(&self.accounts, rows.accounts.iter());
+        cache_names(&self.attribute_sets, rows.attribute_sets.iter());
     }
 
-    fn forget_names(&self) {
+    fn clear_names(&self) {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.tuples.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.attribute_sets.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Nothing is known any more.
-    pub(crate) fn forget(&self) {
-        self.forget_names();
-        self.months.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    pub(crate) fn clear(&self) {
+        self.clear_names();
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
-fn remember<'a>(known: &Mutex<HashMap<i64, i64>>, new: impl Iterator<Item = &'a NewName>) {
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-    if known.len() > REMEMBERED {
-        known.clear();
+fn cache_names<'a>(cached: &Mutex<HashMap<i64, i64>>, new: impl Iterator<Item = &'a NewInternedText>) {
+    let mut cached = cached.lock().unwrap_or_else(PoisonError::into_inner);
+    if cached.len() > MAX_CACHED_NAMES {
+        cached.clear();
     }
-    known.extend(new.map(|new| (new.name.id, new.name.check)));
+    cached.extend(new.map(|new| (new.text.id, new.text.collision_check)));
 }
 
 /// An account or attribute combination that may not be in the tables.
 #[derive(Debug)]
-struct NewName {
-    name: Interned,
+struct NewInternedText {
+    text: InternedText,
     /// An account's type, or a combination's attributes as a JSON object.
-    more: String,
+    detail: String,
 }
 
 /// The parts of several callers as arrays; texts stay where they are, in the parts.
 #[derive(Debug, Default)]
-pub(crate) struct Rows {
-    events: Arc<[Arc<[Event]>]>,
+pub(crate) struct LedgerEventColumns {
+    events: Arc<[Arc<[LedgerEvent]>]>,
     /// By key: (key, content, place of its event from 1).
     keys: Vec<(Uuid, Uuid, i32)>,
     parts: Vec<i32>,
     dts: Vec<DateTime<Utc>>,
     account_ids: Vec<i64>,
-    tuple_ids: Vec<i64>,
+    attribute_set_ids: Vec<i64>,
     debits: Vec<Option<Decimal>>,
     credits: Vec<Option<Decimal>>,
-    accounts: Vec<NewName>,
-    tuples: Vec<NewName>,
+    accounts: Vec<NewInternedText>,
+    attribute_sets: Vec<NewInternedText>,
 }
 
 /// What the shard says of one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Judged {
+pub(crate) enum LedgerEventRefusal {
     /// Its key was there with the same content.
     Duplicate,
     /// Its key was there with other content.
@@ -122,52 +123,55 @@ pub(crate) enum Judged {
     NotWritten,
 }
 
-impl Rows {
+impl LedgerEventColumns {
     /// The rows for `parts`, no key twice; what is not `known` to be there is sent along.
-    pub(crate) fn of(parts: Arc<[Arc<[Event]>]>, known: &Known) -> Self {
+    pub(crate) fn from_parts(parts: Arc<[Arc<[LedgerEvent]>]>, cache: &LedgerEventCache) -> Self {
         let mut rows = Self { events: parts.clone(), ..Self::default() };
-        let accounts = known.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let tuples = known.tuples.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut new_accounts, mut new_tuples) = (HashSet::new(), HashSet::new());
+        let accounts = cache.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let attribute_sets = cache.attribute_sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut new_accounts, mut new_attribute_sets) = (HashSet::new(), HashSet::new());
         for (part, events) in (0..).zip(&*parts) {
             for event in &**events {
-                rows.push(part, event);
-                if accounts.get(&event.account.id) != Some(&event.account.check)
-                    && new_accounts.insert((event.account.id, event.account.check))
+                rows.push_event(part, event);
+                if accounts.get(&event.account.id) != Some(&event.account.collision_check)
+                    && new_accounts.insert((event.account.id, event.account.collision_check))
                 {
-                    rows.accounts
-                        .push(NewName { name: event.account.clone(), more: event.type_name.clone() });
+                    rows.accounts.push(NewInternedText {
+                        text: event.account.clone(),
+                        detail: event.type_name.clone(),
+                    });
                 }
-                if tuples.get(&event.tuple.id) != Some(&event.tuple.check)
-                    && new_tuples.insert((event.tuple.id, event.tuple.check))
+                if attribute_sets.get(&event.attribute_set.id) != Some(&event.attribute_set.collision_check)
+                    && new_attribute_sets
+                        .insert((event.attribute_set.id, event.attribute_set.collision_check))
                 {
-                    let pairs = parse_canonical(&event.tuple.canonical).into_iter();
+                    let pairs = parse_canonical(&event.attribute_set.canonical).into_iter();
                     let object: serde_json::Map<_, _> =
                         pairs.map(|(name, value)| (name, value.into())).collect();
-                    let more = serde_json::Value::Object(object).to_string();
-                    rows.tuples.push(NewName { name: event.tuple.clone(), more });
+                    let detail = serde_json::Value::Object(object).to_string();
+                    rows.attribute_sets.push(NewInternedText { text: event.attribute_set.clone(), detail });
                 }
             }
         }
         // One order for all writers: they wait for each other, but never in a circle.
         rows.keys.sort_unstable();
-        rows.accounts.sort_unstable_by_key(|new| new.name.id);
-        rows.tuples.sort_unstable_by_key(|new| new.name.id);
+        rows.accounts.sort_unstable_by_key(|new| new.text.id);
+        rows.attribute_sets.sort_unstable_by_key(|new| new.text.id);
         rows
     }
 
-    fn push(&mut self, part: i32, event: &Event) {
+    fn push_event(&mut self, part: i32, event: &LedgerEvent) {
         self.parts.push(part);
         self.dts.push(event.dt);
         self.account_ids.push(event.account.id);
-        self.tuple_ids.push(event.tuple.id);
+        self.attribute_set_ids.push(event.attribute_set.id);
         let (debit, credit) = match event.amount {
             Amount::Debit(value) => (Some(value), None),
             Amount::Credit(value) => (None, Some(value)),
         };
         self.debits.push(debit);
         self.credits.push(credit);
-        self.keys.push((event.key, event.content, i32::try_from(self.parts.len()).unwrap_or(i32::MAX)));
+        self.keys.push((event.key, event.fingerprint, i32::try_from(self.parts.len()).unwrap_or(i32::MAX)));
     }
 
     /// Whether all of them are there, with the same content. Writes nothing.
@@ -182,11 +186,16 @@ impl Rows {
 
     /// Writes them in the caller's transaction. Answers the events that were not created, by their place in the
     /// parts put one after another, from 0.
-    pub(crate) async fn write(&self, connection: &mut PgConnection) -> Result<Vec<(usize, Judged)>> {
-        let column = |of: fn(&NewName) -> String, names: &[NewName]| names.iter().map(of).collect::<Vec<_>>();
+    pub(crate) async fn write(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<(usize, LedgerEventRefusal)>> {
+        let column = |of: fn(&NewInternedText) -> String, names: &[NewInternedText]| {
+            names.iter().map(of).collect::<Vec<_>>()
+        };
         let events = || self.events.iter().flat_map(|part| &**part);
-        let ids = |names: &[NewName]| names.iter().map(|new| new.name.id).collect::<Vec<_>>();
-        let judged: Vec<(i32, i8)> = sqlx::query_as(
+        let ids = |names: &[NewInternedText]| names.iter().map(|new| new.text.id).collect::<Vec<_>>();
+        let refusals: Vec<(i32, i8)> = sqlx::query_as(
             "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) -- write_events",
         )
         .bind(self.keys.iter().map(|key| key.0).collect::<Vec<_>>())
@@ -195,28 +204,28 @@ impl Rows {
         .bind(&self.parts)
         .bind(&self.dts)
         .bind(&self.account_ids)
-        .bind(&self.tuple_ids)
+        .bind(&self.attribute_set_ids)
         .bind(events().map(|event| event.event_id.as_str()).collect::<Vec<_>>())
         .bind(&self.debits)
         .bind(&self.credits)
         .bind(events().map(|event| event.info.as_deref()).collect::<Vec<_>>())
         .bind(ids(&self.accounts))
-        .bind(column(|new| new.more.clone(), &self.accounts))
-        .bind(column(|new| new.name.canonical.clone(), &self.accounts))
-        .bind(ids(&self.tuples))
-        .bind(column(|new| new.name.canonical.clone(), &self.tuples))
-        .bind(column(|new| new.more.clone(), &self.tuples))
+        .bind(column(|new| new.detail.clone(), &self.accounts))
+        .bind(column(|new| new.text.canonical.clone(), &self.accounts))
+        .bind(ids(&self.attribute_sets))
+        .bind(column(|new| new.text.canonical.clone(), &self.attribute_sets))
+        .bind(column(|new| new.detail.clone(), &self.attribute_sets))
         .fetch_all(connection)
         .await?;
-        Ok(judged.into_iter().filter_map(judgement).collect())
+        Ok(refusals.into_iter().filter_map(parse_refusal).collect())
     }
 }
 
-fn judgement((event, status): (i32, i8)) -> Option<(usize, Judged)> {
-    let judged = match u8::try_from(status).ok()? {
-        b'd' => Judged::Duplicate,
-        b'c' => Judged::Conflict,
-        _ => Judged::NotWritten,
+fn parse_refusal((event, status): (i32, i8)) -> Option<(usize, LedgerEventRefusal)> {
+    let refusal = match u8::try_from(status).ok()? {
+        b'd' => LedgerEventRefusal::Duplicate,
+        b'c' => LedgerEventRefusal::Conflict,
+        _ => LedgerEventRefusal::NotWritten,
     };
-    Some((usize::try_from(event).ok()?.checked_sub(1)?, judged))
+    Some((usize::try_from(event).ok()?.checked_sub(1)?, refusal))
 }

@@ -4,30 +4,31 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Batches, Coalescer, Error, OwnConnection, Result, Turn, run};
+use store::{BatchOptions, Coalescer, Error, FairTurn, OwnConnection, Result, run_statement};
 use tokio::sync::oneshot;
 
-use super::once::{Contradiction, Part, once_each};
-use super::{Event, Judged, Known, Rows, make_months};
-use crate::sequence::Wake;
-use crate::sharding::Shards;
+use super::dedup::{LedgerEventContradiction, LedgerEventDedup, dedup_events};
+use super::{LedgerEvent, LedgerEventCache, LedgerEventColumns, LedgerEventRefusal, create_event_partitions};
+use crate::sequence::SequenceNotifier;
+use crate::sharding::LedgerShards;
 
 /// Most events in one transaction, but for a single part that is larger.
-const EVENTS_PER_COMMIT: usize = 10_000;
+const MAX_EVENTS_PER_COMMIT: usize = 10_000;
 /// Most parts that wait for a shard.
-const WAITING_PARTS: usize = 8192;
+const MAX_WAITING_PARTS: usize = 8192;
 
 /// Parts in one transaction. Of orders, whose parts are an event or two each, less while several requests wait for theirs.
-const BATCHES: Batches = Batches { most: 4096, shared: 512, pace: PACE };
+const EVENT_BATCH_LIMITS: BatchOptions =
+    BatchOptions { max_items: 4096, max_shared_items: 512, min_interval: COMMIT_INTERVAL };
 /// From one commit of a shard to the next while several callers write: a commit costs as much as some twenty events.
-const PACE: Duration = Duration::from_millis(1);
+const COMMIT_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How often months that were dropped meanwhile are made again before a write fails.
-pub(crate) const MONTHS_MADE_AGAIN: u32 = 10;
+pub(crate) const MAX_PARTITION_RETRIES: u32 = 10;
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum LedgerEventStatus {
     /// It is there now.
     Created,
     /// It was there, with the same content.
@@ -42,142 +43,164 @@ pub enum Status {
     NotWritten,
 }
 
-impl Status {
+impl LedgerEventStatus {
     /// The word.
     pub fn name(self) -> &'static str {
         match self {
-            Status::Created => "created",
-            Status::Duplicate => "duplicate",
-            Status::Conflict | Status::Contradiction => "conflict",
-            Status::Unavailable => "unavailable",
-            Status::NotWritten => "not_written",
+            LedgerEventStatus::Created => "created",
+            LedgerEventStatus::Duplicate => "duplicate",
+            LedgerEventStatus::Conflict | LedgerEventStatus::Contradiction => "conflict",
+            LedgerEventStatus::Unavailable => "unavailable",
+            LedgerEventStatus::NotWritten => "not_written",
         }
     }
 }
 
 /// What became of an event, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
+pub struct LedgerEventOutcome {
     /// What.
-    pub status: Status,
-    /// The place in [`Shards::all`] of its shard.
-    pub shard: usize,
+    pub status: LedgerEventStatus,
+    /// The place in [`LedgerShards::all`] of its shard.
+    pub shard_index: usize,
 }
 
 /// Writes events; clones share everything.
 #[derive(Clone)]
-pub struct Writer {
-    shards: Shards,
-    desks: Arc<[Coalescer<Ask>]>,
-    known: Arc<[Arc<Known>]>,
+pub struct LedgerEventWriter {
+    shards: LedgerShards,
+    coalescers: Arc<[Coalescer<LedgerEventWriteRequest>]>,
+    caches: Arc<[Arc<LedgerEventCache>]>,
 }
 
-struct Ask {
-    events: Arc<[Event]>,
-    reply: oneshot::Sender<Result<Vec<Status>>>,
+struct LedgerEventWriteRequest {
+    events: Arc<[LedgerEvent]>,
+    reply: oneshot::Sender<Result<Vec<LedgerEventStatus>>>,
 }
 
-impl Writer {
+impl LedgerEventWriter {
     /// Starts one committing task per shard.
-    pub fn start(shards: Shards, wakes: &[Wake]) -> Self {
-        let known: Arc<[Arc<Known>]> = shards.all().iter().map(|_| Arc::default()).collect();
-        let desks = shards.all().iter().zip(known.iter()).zip(wakes).map(|((shard, known), wake)| {
-            let (own, known, wake) = (OwnConnection::beside(&shard.pool), known.clone(), wake.clone());
-            Coalescer::spawn_fair("write_events", WAITING_PARTS, BATCHES, move |parts| {
+    pub fn start(shards: LedgerShards, wakes: &[SequenceNotifier]) -> Self {
+        let caches: Arc<[Arc<LedgerEventCache>]> = shards.all().iter().map(|_| Arc::default()).collect();
+        let coalescers = shards.all().iter().zip(caches.iter()).zip(wakes).map(|((shard, known), wake)| {
+            let (own, known, wake) = (OwnConnection::open_beside(&shard.pool), known.clone(), wake.clone());
+            Coalescer::spawn_fair("write_events", MAX_WAITING_PARTS, EVENT_BATCH_LIMITS, move |parts| {
                 let (own, known, wake) = (own.clone(), known.clone(), wake.clone());
                 async move {
-                    settle(&own, &known, parts).await;
-                    wake.written();
+                    write_parts(&own, &known, parts).await;
+                    wake.notify_written();
                 }
             })
         });
-        let desks = desks.collect();
-        Self { shards, desks, known }
+        let coalescers = coalescers.collect();
+        Self { shards, coalescers, caches }
     }
 
-    /// Writes `events`, each shard's part all or nothing and durable when this returns; answers in their order.
-    pub async fn write(&self, events: Vec<Event>) -> Vec<Written> {
-        self.write_in_turn(Turn::COMMON, events).await
+    /// Writes `event_count`, each shard's part all or nothing and durable when this returns; answers in their order.
+    pub async fn write(&self, events: Vec<LedgerEvent>) -> Vec<LedgerEventOutcome> {
+        self.write_in_turn(FairTurn::COMMON, events).await
     }
 
     /// The same for one of many parts that somebody has: they take turns with those of others.
-    pub async fn write_in_turn(&self, turn: Turn, events: Vec<Event>) -> Vec<Written> {
-        let mut parts: Vec<(Vec<usize>, Vec<Event>)> = vec![Default::default(); self.shards.all().len()];
-        let mut written = Vec::with_capacity(events.len());
-        for (place, event) in events.into_iter().enumerate() {
-            let shard = self.shards.owner(event.hash);
-            written.push(Written { status: Status::Unavailable, shard });
-            parts[shard].0.push(place);
+    pub async fn write_in_turn(&self, turn: FairTurn, events: Vec<LedgerEvent>) -> Vec<LedgerEventOutcome> {
+        let mut parts: Vec<(Vec<usize>, Vec<LedgerEvent>)> =
+            vec![Default::default(); self.shards.all().len()];
+        let mut outcomes = Vec::with_capacity(events.len());
+        for (index, event) in events.into_iter().enumerate() {
+            let shard = self.shards.index_of_hash(event.shard_hash);
+            outcomes.push(LedgerEventOutcome { status: LedgerEventStatus::Unavailable, shard_index: shard });
+            parts[shard].0.push(index);
             parts[shard].1.push(event);
         }
         let parts = parts.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty());
-        let asked =
+        let writes =
             parts.map(async |(shard, (places, events))| (places, self.write_part(turn, shard, events).await));
-        for (places, statuses) in futures::future::join_all(asked).await {
+        for (places, statuses) in futures::future::join_all(writes).await {
             for (place, status) in places.into_iter().zip(statuses) {
-                written[place].status = status;
+                outcomes[place].status = status;
             }
         }
-        written
+        outcomes
     }
 
-    async fn write_part(&self, turn: Turn, shard: usize, events: Vec<Event>) -> Vec<Status> {
-        let (events, repeated) = match once_each(events) {
-            Part::Sound(events, repeated) => (events, repeated),
-            Part::Contradictory(contradiction) => return self.judge(shard, contradiction).await,
+    async fn write_part(
+        &self,
+        turn: FairTurn,
+        shard: usize,
+        events: Vec<LedgerEvent>,
+    ) -> Vec<LedgerEventStatus> {
+        let (events, repeats) = match dedup_events(events) {
+            LedgerEventDedup::Consistent(events, repeated) => (events, repeated),
+            LedgerEventDedup::Contradictory(contradiction) => {
+                return self.read_contradiction_statuses(shard, contradiction).await;
+            }
         };
-        let events: Arc<[Event]> = events.into();
-        let mut tries = MONTHS_MADE_AGAIN;
+        let events: Arc<[LedgerEvent]> = events.into();
+        let mut tries = MAX_PARTITION_RETRIES;
         let written = loop {
             match self.write_once(turn, shard, &events).await {
                 // A month that was there has been dropped since.
-                Err(error) if lacks_month(&error) && tries > 0 => tries -= 1,
+                Err(error) if is_partition_missing(&error) && tries > 0 => tries -= 1,
                 written => break written,
             }
         };
         let statuses = written.unwrap_or_else(|error| {
             tracing::warn!(shard = self.shards.all()[shard].name, %error, code = "UNAVAILABLE", "events not written");
-            vec![Status::Unavailable; events.len()]
+            vec![LedgerEventStatus::Unavailable; events.len()]
         });
-        repeated.put_back(statuses)
+        repeats.expand_statuses(statuses)
     }
 
     /// What became of a part of which nothing can be written.
-    async fn judge(&self, shard: usize, contradiction: Contradiction) -> Vec<Status> {
+    async fn read_contradiction_statuses(
+        &self,
+        shard: usize,
+        contradiction: LedgerEventContradiction,
+    ) -> Vec<LedgerEventStatus> {
         let contradiction = Arc::new(contradiction);
-        let asked = contradiction.clone();
-        let judged = run(&self.shards.all()[shard].pool, "judge_events", move |connection| {
-            let asked = asked.clone();
-            Box::pin(async move { asked.judge(connection).await })
+        let query = contradiction.clone();
+        let statuses = run_statement(&self.shards.all()[shard].pool, "judge_events", move |connection| {
+            let asked = query.clone();
+            Box::pin(async move { asked.read_statuses(connection).await })
         });
-        judged.await.unwrap_or_else(|error| {
+        statuses.await.unwrap_or_else(|error| {
             tracing::warn!(shard = self.shards.all()[shard].name, %error, code = "UNAVAILABLE", "events not looked up");
-            contradiction.unanswered()
+            contradiction.unavailable_statuses()
         })
     }
 
     /// Makes the months that there may not be, which may have to wait and concerns nobody else; then writes with whatever
     /// others bring.
-    async fn write_once(&self, turn: Turn, shard: usize, events: &Arc<[Event]>) -> Result<Vec<Status>> {
-        let known = &self.known[shard];
-        make_months(&self.shards.all()[shard].pool, known, known.new_months(events)).await?;
-        let ask = |reply| Ask { events: events.clone(), reply };
-        let asked = self.desks[shard].ask_for(turn, ask).await;
-        asked.unwrap_or(Err(Error::Abandoned))
+    async fn write_once(
+        &self,
+        turn: FairTurn,
+        shard: usize,
+        events: &Arc<[LedgerEvent]>,
+    ) -> Result<Vec<LedgerEventStatus>> {
+        let cache = &self.caches[shard];
+        create_event_partitions(&self.shards.all()[shard].pool, cache, cache.find_missing_partitions(events))
+            .await?;
+        let request = |reply| LedgerEventWriteRequest { events: events.clone(), reply };
+        let reply = self.coalescers[shard].submit_for(turn, request).await;
+        reply.unwrap_or(Err(Error::Abandoned))
     }
 
     /// What is known of a shard, for transactions that write events beside other things.
-    pub(crate) fn known(&self, shard: usize) -> &Arc<Known> {
-        &self.known[shard]
+    pub(crate) fn shard_cache(&self, shard: usize) -> &Arc<LedgerEventCache> {
+        &self.caches[shard]
     }
 }
 
-async fn settle(own: &OwnConnection, known: &Arc<Known>, parts: Vec<Ask>) {
+async fn write_parts(
+    own: &OwnConnection,
+    cache: &Arc<LedgerEventCache>,
+    parts: Vec<LedgerEventWriteRequest>,
+) {
     let mut waiting = parts;
     while !waiting.is_empty() {
         let (now, later) = next(waiting);
-        let events: Arc<[Arc<[Event]>]> = now.iter().map(|part| part.events.clone()).collect();
-        match write(own, known, events).await {
+        let events: Arc<[Arc<[LedgerEvent]>]> = now.iter().map(|part| part.events.clone()).collect();
+        match write_event_batch(own, cache, events).await {
             Ok(statuses) => {
                 let mut statuses = statuses.into_iter();
                 for part in now {
@@ -189,7 +212,7 @@ async fn settle(own: &OwnConnection, known: &Arc<Known>, parts: Vec<Ask>) {
             Err(error) if now.len() > 1 && !error.is_transient() => {
                 // Something about one of them: the others must not suffer from it.
                 for part in now {
-                    let alone = write(own, known, [part.events.clone()].into()).await;
+                    let alone = write_event_batch(own, cache, [part.events.clone()].into()).await;
                     let _ = part.reply.send(alone);
                 }
             }
@@ -200,11 +223,11 @@ async fn settle(own: &OwnConnection, known: &Arc<Known>, parts: Vec<Ask>) {
 }
 
 /// The first parts that share no key and are not too many for a transaction, and the others.
-fn next(parts: Vec<Ask>) -> (Vec<Ask>, Vec<Ask>) {
+fn next(parts: Vec<LedgerEventWriteRequest>) -> (Vec<LedgerEventWriteRequest>, Vec<LedgerEventWriteRequest>) {
     let (mut keys, mut events) = (HashSet::new(), 0);
     let mut full = false;
     parts.into_iter().partition(|part| {
-        full |= events > 0 && events + part.events.len() > EVENTS_PER_COMMIT;
+        full |= events > 0 && events + part.events.len() > MAX_EVENTS_PER_COMMIT;
         let fresh = !full && part.events.iter().all(|event| !keys.contains(&event.key));
         // Also those of a part that waits: one after it with the same key comes later still.
         keys.extend(part.events.iter().map(|event| event.key));
@@ -213,49 +236,56 @@ fn next(parts: Vec<Ask>) -> (Vec<Ask>, Vec<Ask>) {
     })
 }
 
-async fn write(own: &OwnConnection, known: &Arc<Known>, parts: Arc<[Arc<[Event]>]>) -> Result<Vec<Status>> {
-    let judged = attempt(own, known, &parts).await?;
+async fn write_event_batch(
+    own: &OwnConnection,
+    cache: &Arc<LedgerEventCache>,
+    parts: Arc<[Arc<[LedgerEvent]>]>,
+) -> Result<Vec<LedgerEventStatus>> {
+    let refusals = attempt_write(own, cache, &parts).await?;
     store::fail_point("events_written");
     let events = parts.iter().map(|part| part.len()).sum();
-    metrics::counter!("ledger_events_written_total").increment((events - judged.len().min(events)) as u64);
-    Ok(statuses(events, judged))
+    metrics::counter!("ledger_events_written_total").increment((events - refusals.len().min(events)) as u64);
+    Ok(statuses_from_refusals(events, refusals))
 }
 
 /// Whether there was no partition for an event.
-pub(crate) fn lacks_month(error: &Error) -> bool {
+pub(crate) fn is_partition_missing(error: &Error) -> bool {
     error.sqlstate().as_deref() == Some("23514")
 }
 
 /// One round trip. What need not be sent along is decided with the connection in hand.
-async fn attempt(
+async fn attempt_write(
     own: &OwnConnection,
-    known: &Arc<Known>,
-    parts: &Arc<[Arc<[Event]>]>,
-) -> Result<Vec<(usize, Judged)>> {
-    let (connection, remembered, parts) = (own.clone(), known.clone(), parts.clone());
-    run(own.pool(), "write_events", move |in_hand| {
-        let known = remembered.clone();
-        known.keep_only(&connection.generation());
-        let rows = Rows::of(parts.clone(), &known);
+    cache: &Arc<LedgerEventCache>,
+    parts: &Arc<[Arc<[LedgerEvent]>]>,
+) -> Result<Vec<(usize, LedgerEventRefusal)>> {
+    let (connection, shared_cache, parts) = (own.clone(), cache.clone(), parts.clone());
+    run_statement(own.pool(), "write_events", move |in_hand| {
+        let cache = shared_cache.clone();
+        cache.clear_if_reconnected(&connection.generation());
+        let rows = LedgerEventColumns::from_parts(parts.clone(), &cache);
         Box::pin(async move {
-            let judged = rows.write(in_hand).await?;
-            known.remember(&rows);
-            Ok(judged)
+            let refusals = rows.write(in_hand).await?;
+            cache.add_names(&rows);
+            Ok(refusals)
         })
     })
     .await
-    .inspect_err(|_| known.forget())
+    .inspect_err(|_| cache.clear())
 }
 
 /// The statuses of all events from those that were not created.
-pub(crate) fn statuses(events: usize, judged: Vec<(usize, Judged)>) -> Vec<Status> {
-    let mut statuses = vec![Status::Created; events];
-    for (event, judged) in judged {
+pub(crate) fn statuses_from_refusals(
+    event_count: usize,
+    refusals: Vec<(usize, LedgerEventRefusal)>,
+) -> Vec<LedgerEventStatus> {
+    let mut statuses = vec![LedgerEventStatus::Created; event_count];
+    for (event, refusal) in refusals {
         if let Some(status) = statuses.get_mut(event) {
-            *status = match judged {
-                Judged::Duplicate => Status::Duplicate,
-                Judged::Conflict => Status::Conflict,
-                Judged::NotWritten => Status::NotWritten,
+            *status = match refusal {
+                LedgerEventRefusal::Duplicate => LedgerEventStatus::Duplicate,
+                LedgerEventRefusal::Conflict => LedgerEventStatus::Conflict,
+                LedgerEventRefusal::NotWritten => LedgerEventStatus::NotWritten,
             };
         }
     }

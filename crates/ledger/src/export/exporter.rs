@@ -4,34 +4,34 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Generation, Lease, OwnConnection, Work, fail_point};
+use store::{ConnectionGeneration, DutyWork, Lease, OwnConnection, fail_point};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::body::entry;
-use super::progress::{Progress, raise, record};
-use super::recover::recover;
-use super::{Alarm, Engine, Entry, Error, Mark, Result};
-use crate::sequence::{Wake, feed};
+use super::body::build_export_entry;
+use super::progress::{ExportProgress, raise_export_alarm, record_export};
+use super::recover::realign_export;
+use super::{ExportAlarm, ExportEngine, ExportEntry, ExportError, ExportMark, Result};
+use crate::sequence::{SequenceNotifier, read_feed};
 use crate::sharding::Shard;
-use crate::types::Types;
+use crate::types::LedgerTypeRegistry;
 
 /// Most events in one group: sent together, recorded together. What is read at a time is bounded in bytes, too.
-const MOST: usize = 2_000;
+const MAX_EVENTS_PER_GROUP: usize = 2_000;
 /// After a group of so many bytes there are probably more.
-const FULL_BYTES: usize = 2 << 20;
+const FULL_GROUP_BYTES: usize = 2 << 20;
 /// How often progress is recorded: what is not recorded yet is compared by whoever begins next, so it costs nothing to
 /// record it late.
-const RECORD_EVERY: Duration = Duration::from_millis(100);
+const RECORD_INTERVAL: Duration = Duration::from_millis(100);
 /// How long events may come together while not many come.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER_INTERVAL: Duration = Duration::from_millis(20);
 /// How long numbers given by another process may go unnoticed.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// The first pause after trouble, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 /// How often an alarming state is looked at anew before it is called one: brokers may be slow to know their own end.
-const LOOKS: u32 = 3;
+const ALARM_CHECK_COUNT: u32 = 3;
 /// How often it is looked at while the alarm lasts.
-const ALARMED: Duration = Duration::from_secs(5);
+const ALARM_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Exports the events of one shard.
 #[derive(Clone)]
@@ -39,55 +39,60 @@ pub struct Exporter {
     /// The shard.
     pub shard: Shard,
     /// The ledger's types.
-    pub types: Types,
+    pub types: LedgerTypeRegistry,
     /// Where to.
-    pub engine: Arc<dyn Engine>,
+    pub engine: Arc<dyn ExportEngine>,
     /// What wakes it.
-    pub wake: Wake,
+    pub wake: SequenceNotifier,
 }
 
 /// The duty `exporter` of a shard.
-pub fn duty(mut exporter: Exporter) -> Work {
-    let own = OwnConnection::beside(&exporter.shard.pool);
+pub fn exporter_duty(mut exporter: Exporter) -> DutyWork {
+    let own = OwnConnection::open_beside(&exporter.shard.pool);
     exporter.shard.pool = own.pool().clone();
     Arc::new(move |lease| Box::pin(exporter.clone().run(own.clone(), lease)))
 }
 
 /// Why nothing is sent for the moment, and how often in a row.
 #[derive(Default)]
-struct Trouble {
-    in_a_row: u32,
+struct ExportFailures {
+    consecutive: u32,
     alarms: u32,
-    pause: Duration,
-    told: String,
+    backoff: Duration,
+    last_report: String,
 }
 
 impl Exporter {
     /// Exports until the lease is lost.
     async fn run(self, own: OwnConnection, lease: Arc<Lease>) {
-        let _gauge = AlarmGauge(self.shard.name.clone());
-        let mut trouble = Trouble::default();
+        let _gauge = ExportAlarmGauge(self.shard.name.clone());
+        let mut failures = ExportFailures::default();
         loop {
-            let Err(error) = self.export(&own, &lease, &mut trouble).await;
-            if lease.is_lost() || matches!(error, Error::Ledger(store::Error::Fenced { .. })) {
+            let Err(error) = self.export_until_error(&own, &lease, &mut failures).await;
+            if lease.is_lost() || matches!(error, ExportError::Ledger(store::Error::Fenced { .. })) {
                 return;
             }
-            trouble.in_a_row += 1;
+            failures.consecutive += 1;
             match error {
-                Error::Alarm(alarm) => {
-                    trouble.alarms += 1;
-                    if trouble.alarms >= LOOKS {
-                        self.alarm(&lease, &alarm, &mut trouble).await;
+                ExportError::Alarm(alarm) => {
+                    failures.alarms += 1;
+                    if failures.alarms >= ALARM_CHECK_COUNT {
+                        self.raise_alarm(&lease, &alarm, &mut failures).await;
                     }
-                    sleep(if trouble.alarms >= LOOKS { ALARMED } else { PAUSES.0 }).await;
+                    sleep(if failures.alarms >= ALARM_CHECK_COUNT {
+                        ALARM_POLL_INTERVAL
+                    } else {
+                        BACKOFF_RANGE.0
+                    })
+                    .await;
                 }
                 // What the broker really holds is asked at once.
-                Error::Moved(_) if trouble.in_a_row == 1 => {
+                ExportError::Moved(_) if failures.consecutive == 1 => {
                     tracing::debug!(shard = self.shard.name, %error, "export")
                 }
                 error => {
-                    self.tell(&error, &mut trouble);
-                    sleep(trouble.pause).await;
+                    self.report_error(&error, &mut failures);
+                    sleep(failures.backoff).await;
                 }
             }
         }
@@ -95,136 +100,149 @@ impl Exporter {
 
     /// Exports until something is in the way. Where it stands is known of the ledger that one connection saw: after another
     /// has been made it is found out anew, for the ledger may have been put back to an older copy.
-    async fn export(
+    async fn export_until_error(
         &self,
         own: &OwnConnection,
         lease: &Arc<Lease>,
-        trouble: &mut Trouble,
+        failures: &mut ExportFailures,
     ) -> Result<Infallible> {
-        let begins = Progress::load(&self.shard.pool).await?.begins();
+        let may_create = ExportProgress::load(&self.shard.pool).await?.is_new();
         let generation = own.generation();
-        let mut log = self.engine.open(&self.shard.name, begins).await?;
+        let mut log = self.engine.open_log(&self.shard.name, may_create).await?;
         let mut after =
-            recover(&self.shard, &self.types, &*self.engine, &mut *log, lease, &generation).await?;
-        self.exported(after, 0);
-        if trouble.in_a_row > 0 {
+            realign_export(&self.shard, &self.types, &*self.engine, &mut *log, lease, &generation).await?;
+        self.update_metrics(after, 0);
+        if failures.consecutive > 0 {
             tracing::info!(shard = self.shard.name, engine = self.engine.name(), %after, "export goes on");
         }
         let mut recorded = (after, Instant::now());
-        let mut numbered = self.wake.last();
+        let mut last_number = self.wake.subscribe_last_seq();
         let mut group = Vec::new();
         loop {
             if group.is_empty() {
-                numbered.mark_unchanged();
-                group = self.group(after, &generation).await?;
+                last_number.mark_unchanged();
+                group = self.read_group(after, &generation).await?;
             }
-            if after != recorded.0 && recorded.1.elapsed() >= RECORD_EVERY {
-                self.record(lease, after, &generation).await?;
+            if after != recorded.0 && recorded.1.elapsed() >= RECORD_INTERVAL {
+                self.record_progress(lease, after, &generation).await?;
                 recorded = (after, Instant::now());
             }
             let Some(last) = group.last().map(|entry| entry.mark) else {
-                *trouble = Trouble::default();
-                let pause = if after == recorded.0 { LOOK_EVERY } else { RECORD_EVERY };
-                let _ = timeout(pause, numbered.changed()).await;
+                *failures = ExportFailures::default();
+                let interval = if after == recorded.0 { POLL_INTERVAL } else { RECORD_INTERVAL };
+                let _ = timeout(interval, last_number.changed()).await;
                 continue;
             };
-            let full =
-                group.len() == MOST || group.iter().map(|entry| entry.body.len()).sum::<usize>() > FULL_BYTES;
+            let full = group.len() == MAX_EVENTS_PER_GROUP
+                || group.iter().map(|entry| entry.body.len()).sum::<usize>() > FULL_GROUP_BYTES;
             // The next ones are read while these are on their way; or there are none yet, and more together cost less.
-            let next = async { if full { self.group(last, &generation).await } else { Ok(Vec::new()) } };
+            let next = async { if full { self.read_group(last, &generation).await } else { Ok(Vec::new()) } };
             let (sent, next) = tokio::join!(log.append(&group), next);
             sent?;
             fail_point("exported");
-            self.exported(last, group.len());
-            *trouble = Trouble::default();
+            self.update_metrics(last, group.len());
+            *failures = ExportFailures::default();
             after = last;
             group = next?;
             if group.is_empty() {
-                sleep(LINGER).await;
+                sleep(LINGER_INTERVAL).await;
             }
         }
     }
 
-    async fn record(&self, lease: &Arc<Lease>, after: Mark, generation: &Generation) -> Result<()> {
+    async fn record_progress(
+        &self,
+        lease: &Arc<Lease>,
+        after: ExportMark,
+        generation: &ConnectionGeneration,
+    ) -> Result<()> {
         fail_point("export_recording");
-        record(&self.shard.pool, lease, after, generation).await?;
+        record_export(&self.shard.pool, lease, after, generation).await?;
         fail_point("export_recorded");
         Ok(())
     }
 
     /// The events after a mark, as entries of its epoch, without a gap.
-    async fn group(&self, after: Mark, generation: &Generation) -> Result<Vec<Entry>> {
-        let fed = feed(&self.shard.pool, after.seq, MOST as i64).await?;
+    async fn read_group(
+        &self,
+        after: ExportMark,
+        generation: &ConnectionGeneration,
+    ) -> Result<Vec<ExportEntry>> {
+        let events = read_feed(&self.shard.pool, after.seq, MAX_EVENTS_PER_GROUP as i64).await?;
         if generation.is_over() && !store::mutant("export_over_a_new_connection") {
-            return Err(reconnected());
+            return Err(reconnected_error());
         }
-        let types = self.types.now();
-        let in_order = fed.iter().zip(after.seq + 1..).take_while(|(event, seq)| event.seq == *seq);
-        let entries = in_order.map_while(|(event, _)| entry(&self.shard.name, after.epoch, &types, event));
-        let entries: Vec<Entry> = entries.collect();
-        match fed.first() {
+        let types = self.types.current();
+        let in_order = events.iter().zip(after.seq + 1..).take_while(|(event, seq)| event.seq == *seq);
+        let entries =
+            in_order.map_while(|(event, _)| build_export_entry(&self.shard.name, after.epoch, &types, event));
+        let entries: Vec<ExportEntry> = entries.collect();
+        match events.first() {
             Some(event) if event.seq != after.seq + 1 => {
-                Err(Error::Alarm(Alarm::Lost { seq: after.seq + 1, next: event.seq }))
+                Err(ExportError::Alarm(ExportAlarm::MissingNumber {
+                    seq: after.seq + 1,
+                    next_seq: event.seq,
+                }))
             }
-            Some(event) if entries.is_empty() => Err(Error::unknown_type(event)),
+            Some(event) if entries.is_empty() => Err(ExportError::unknown_type(event)),
             _ => Ok(entries),
         }
     }
 
-    fn exported(&self, last: Mark, events: usize) {
+    fn update_metrics(&self, last: ExportMark, event_count: usize) {
         let shard = || self.shard.name.clone();
         metrics::counter!("ledger_exported_events_total", "shard" => shard(), "engine" => self.engine.name())
-            .increment(events as u64);
+            .increment(event_count as u64);
         metrics::gauge!("ledger_exported_seq", "shard" => shard()).set(last.seq as f64);
         metrics::gauge!("ledger_export_alarm", "shard" => shard()).set(0.0);
     }
 
-    async fn alarm(&self, lease: &Arc<Lease>, alarm: &Alarm, trouble: &mut Trouble) {
+    async fn raise_alarm(&self, lease: &Arc<Lease>, alarm: &ExportAlarm, failures: &mut ExportFailures) {
         metrics::gauge!("ledger_export_alarm", "shard" => self.shard.name.clone()).set(1.0);
-        let why = alarm.to_string();
-        let epoch = Progress::load(&self.shard.pool).await.map(|progress| progress.epoch);
+        let reason = alarm.to_string();
+        let epoch = ExportProgress::load(&self.shard.pool).await.map(|progress| progress.epoch);
         let raised = match epoch {
-            Ok(epoch) => raise(&self.shard.pool, lease, epoch, why.clone()).await,
+            Ok(epoch) => raise_export_alarm(&self.shard.pool, lease, epoch, reason.clone()).await,
             Err(error) => Err(error.into()),
         };
         if let Err(error) = raised {
             tracing::warn!(shard = self.shard.name, %error, code = "UNAVAILABLE", "the alarm could not be recorded");
         }
-        if trouble.told != why {
+        if failures.last_report != reason {
             let advice = alarm.advice(&self.shard.name);
             let engine = self.engine.name();
             tracing::error!(shard = self.shard.name, engine, %alarm, advice, code = "CONSISTENCY_ERROR", "export stopped");
-            trouble.told = why;
+            failures.last_report = reason;
         }
     }
 
     /// Says what is in the way, once; and makes the next pause longer.
-    fn tell(&self, error: &Error, trouble: &mut Trouble) {
+    fn report_error(&self, error: &ExportError, failures: &mut ExportFailures) {
         let (code, reason) = match error {
-            Error::Alarm(_) => ("CONSISTENCY_ERROR", "alarm"),
-            Error::Refused(_) => ("INTERNAL_ERROR", "refused"),
-            Error::Moved(_) => ("UNAVAILABLE", "moved"),
-            Error::Unavailable(_) | Error::Ledger(_) => ("UNAVAILABLE", "unavailable"),
+            ExportError::Alarm(_) => ("CONSISTENCY_ERROR", "alarm"),
+            ExportError::Refused(_) => ("INTERNAL_ERROR", "refused"),
+            ExportError::Moved(_) => ("UNAVAILABLE", "moved"),
+            ExportError::Unavailable(_) | ExportError::Ledger(_) => ("UNAVAILABLE", "unavailable"),
         };
         metrics::counter!("ledger_export_troubles_total", "shard" => self.shard.name.clone(), "reason" => reason).increment(1);
-        trouble.pause = (trouble.pause * 2).clamp(PAUSES.0, PAUSES.1);
+        failures.backoff = (failures.backoff * 2).clamp(BACKOFF_RANGE.0, BACKOFF_RANGE.1);
         let text = error.to_string();
-        if trouble.told != text {
+        if failures.last_report != text {
             tracing::warn!(shard = self.shard.name, engine = self.engine.name(), %error, code, "events not exported");
-            trouble.told = text;
+            failures.last_report = text;
         }
     }
 }
 
 /// The ledger may be another one now than the one that was looked at.
-pub(super) fn reconnected() -> Error {
-    Error::Moved("the connection to the ledger was lost".to_owned())
+pub(super) fn reconnected_error() -> ExportError {
+    ExportError::Moved("the connection to the ledger was lost".to_owned())
 }
 
 /// A process that exports no longer has no alarm to show.
-struct AlarmGauge(String);
+struct ExportAlarmGauge(String);
 
-impl Drop for AlarmGauge {
+impl Drop for ExportAlarmGauge {
     fn drop(&mut self) {
         metrics::gauge!("ledger_export_alarm", "shard" => self.0.clone()).set(0.0);
     }

@@ -1,13 +1,15 @@
 //! What somebody decides after an alarm: a new epoch (the ledger was put back), or sending again (the broker was).
 
-use super::compare::Ledgered;
-use super::judge::Standing;
-use super::progress::Decision;
-use super::{Alarm, Error, Mark, Progress, Proof, Result, Verifier};
+use super::alignment::ExportAlignment;
+use super::compare::ExportLedgerReader;
+use super::progress::ExportDecision;
+use super::{
+    ExportAlarm, ExportError, ExportMark, ExportProgress, ExportVerification, ExportVerifier, Result,
+};
 
 /// A decision that holds from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decided {
+pub struct ExportRealignment {
     /// The epoch of what is sent from now on.
     pub epoch: i64,
     /// The number that is sent next.
@@ -15,199 +17,240 @@ pub struct Decided {
     /// The ledger's last number at the moment.
     pub last_seq: i64,
     /// What the broker's log ends with.
-    pub broker: Option<Mark>,
+    pub broker_end: Option<ExportMark>,
     /// The numbers that the stream has held and that are void from now on (first, last).
-    pub void: Option<(i64, i64)>,
+    pub void_range: Option<(i64, i64)>,
     /// The numbers that are sent again as they were (first, last).
-    pub again: Option<(i64, i64)>,
+    pub resend_range: Option<(i64, i64)>,
 }
 
 /// Begins a new epoch right after the last event that ledger and broker have in common. Refused unless the broker holds
 /// something else than the ledger. `dry_run`: only says what would be.
 pub async fn begin_epoch(
-    verifier: &Verifier<'_>,
+    verifier: &ExportVerifier<'_>,
     dry_run: bool,
-    advanced: impl FnMut(i64, i64),
-) -> Result<Decided> {
-    let proof = verifier.verify(advanced).await?;
-    let decision = new_epoch(&proof.facts()).map_err(Error::Refused)?;
-    carry_out(verifier, &proof, decision, dry_run).await
+    on_progress: impl FnMut(i64, i64),
+) -> Result<ExportRealignment> {
+    let verification = verifier.verify(on_progress).await?;
+    let decision = decide_new_epoch(&verification.to_comparison()).map_err(ExportError::Refused)?;
+    apply_decision(verifier, &verification, decision, dry_run).await
 }
 
 /// Sends again what the broker has lost. Refused unless it is behind what it once held.
-pub async fn resume(
-    verifier: &Verifier<'_>,
+pub async fn resume_export(
+    verifier: &ExportVerifier<'_>,
     dry_run: bool,
-    advanced: impl FnMut(i64, i64),
-) -> Result<Decided> {
-    let proof = verifier.verify(advanced).await?;
-    let decision = from_broker(&proof.facts()).map_err(Error::Refused)?;
-    carry_out(verifier, &proof, decision, dry_run).await
+    on_progress: impl FnMut(i64, i64),
+) -> Result<ExportRealignment> {
+    let verification = verifier.verify(on_progress).await?;
+    let decision = from_broker(&verification.to_comparison()).map_err(ExportError::Refused)?;
+    apply_decision(verifier, &verification, decision, dry_run).await
 }
 
-async fn carry_out(
-    verifier: &Verifier<'_>,
-    proof: &Proof,
-    decision: Decision,
+async fn apply_decision(
+    verifier: &ExportVerifier<'_>,
+    verification: &ExportVerification,
+    decision: ExportDecision,
     dry_run: bool,
-) -> Result<Decided> {
+) -> Result<ExportRealignment> {
     let next_seq = decision.exported_seq + 1;
-    let mut ledger = Ledgered::new(verifier.shard, verifier.types.now());
-    if let Some(seq) = ledger.first_missing(next_seq, proof.progress.last_seq).await? {
-        return Err(Error::Refused(format!(
+    let mut ledger = ExportLedgerReader::new(verifier.shard, verifier.types.current());
+    if let Some(seq) = ledger.find_first_missing(next_seq, verification.progress.last_seq).await? {
+        return Err(ExportError::Refused(format!(
             "number {seq} has been dropped from the ledger, or lost, and cannot be sent: put the broker's newest store back"
         )));
     }
-    if !dry_run && !proof.progress.replace(&verifier.shard.pool, decision).await? {
-        return Err(Error::Moved("the exporter or somebody else went on meanwhile; try again".to_owned()));
+    if !dry_run && !verification.progress.replace_with(&verifier.shard.pool, decision).await? {
+        return Err(ExportError::Moved(
+            "the exporter or somebody else went on meanwhile; try again".to_owned(),
+        ));
     }
     let range = |last: i64| (next_seq <= last).then_some((next_seq, last));
-    let void = proof.last.filter(|last| last.epoch < decision.epoch).and_then(|last| range(last.seq));
-    let recorded = (decision.epoch == proof.progress.epoch).then_some(proof.progress.exported_seq);
-    Ok(Decided {
+    let void = verification.last.filter(|last| last.epoch < decision.epoch).and_then(|last| range(last.seq));
+    let recorded =
+        (decision.epoch == verification.progress.epoch).then_some(verification.progress.exported_seq);
+    Ok(ExportRealignment {
         epoch: decision.epoch,
         next_seq,
-        last_seq: proof.progress.last_seq,
-        broker: proof.last,
-        void,
-        again: recorded.and_then(range),
+        last_seq: verification.progress.last_seq,
+        broker_end: verification.last,
+        void_range: void,
+        resend_range: recorded.and_then(range),
     })
 }
 
 /// What a decision goes by.
-struct Facts<'a> {
-    progress: &'a Progress,
-    standing: &'a Standing,
-    last: Option<Mark>,
+struct ExportComparison<'a> {
+    progress: &'a ExportProgress,
+    alignment: &'a ExportAlignment,
+    broker_end: Option<ExportMark>,
     /// The last number up to which broker and ledger hold the same.
-    common: i64,
-    differ: bool,
+    common_seq: i64,
+    has_differences: bool,
 }
 
-impl Proof {
-    fn facts(&self) -> Facts<'_> {
-        Facts {
+impl ExportVerification {
+    fn to_comparison(&self) -> ExportComparison<'_> {
+        ExportComparison {
             progress: &self.progress,
-            standing: &self.standing,
-            last: self.last,
-            common: self.first_difference.map_or(self.exported_seq, |first| first - 1),
-            differ: self.difference_count > 0,
+            alignment: &self.alignment,
+            broker_end: self.last,
+            common_seq: self.first_difference.map_or(self.exported_seq, |first| first - 1),
+            has_differences: self.difference_count > 0,
         }
     }
 }
 
-fn new_epoch(facts: &Facts<'_>) -> Result<Decision, String> {
-    let Some(last) = facts.last else {
+fn decide_new_epoch(comparison: &ExportComparison<'_>) -> Result<ExportDecision, String> {
+    let Some(last) = comparison.broker_end else {
         return Err("the broker holds nothing that the ledger could be behind".to_owned());
     };
-    match facts.standing {
-        Standing::Alarm(Alarm::Behind { .. }) => {
+    match comparison.alignment {
+        ExportAlignment::Alarm(ExportAlarm::Behind { .. }) => {
             return Err("it is the broker that is behind: see `export resume --from-broker`".to_owned());
         }
-        Standing::Recorded(_) | Standing::Compare(..) if !facts.differ => {
+        ExportAlignment::Recorded(_) | ExportAlignment::Compare(..) if !comparison.has_differences => {
             return Err("the broker holds what the ledger holds: there is nothing to decide".to_owned());
         }
         _ => {}
     }
-    Ok(Decision {
-        epoch: facts.progress.epoch.max(last.epoch) + 1,
-        first_seq: facts.common + 1,
-        exported_seq: facts.common,
-        follows: Some(last),
+    Ok(ExportDecision {
+        epoch: comparison.progress.epoch.max(last.epoch) + 1,
+        first_seq: comparison.common_seq + 1,
+        exported_seq: comparison.common_seq,
+        previous_mark: Some(last),
     })
 }
 
-fn from_broker(facts: &Facts<'_>) -> Result<Decision, String> {
-    let Standing::Alarm(Alarm::Behind { .. }) = facts.standing else {
+fn from_broker(comparison: &ExportComparison<'_>) -> Result<ExportDecision, String> {
+    let ExportAlignment::Alarm(ExportAlarm::Behind { .. }) = comparison.alignment else {
         return Err("the broker is not behind what it once held".to_owned());
     };
-    let epoch = facts.progress.epoch;
-    match facts.last {
-        Some(last) if last.epoch == epoch && facts.differ => {
+    let epoch = comparison.progress.epoch;
+    match comparison.broker_end {
+        Some(last) if last.epoch == epoch && comparison.has_differences => {
             Err("the broker is behind and holds something else than the ledger: put its newest store back"
                 .to_owned())
         }
         Some(last) if last.epoch == epoch => {
-            let follows = facts.progress.follows();
-            Ok(Decision {
+            let follows = comparison.progress.previous_mark();
+            Ok(ExportDecision {
                 epoch,
-                first_seq: facts.progress.first_seq.min(last.seq),
+                first_seq: comparison.progress.first_seq.min(last.seq),
                 exported_seq: last.seq,
-                follows,
+                previous_mark: follows,
             })
         }
         // Nothing of the epoch is left: it begins anew, after what is common.
         last => {
-            let common = last.map_or(0, |_| facts.common);
-            Ok(Decision { epoch, first_seq: common + 1, exported_seq: common, follows: last })
+            let common = last.map_or(0, |_| comparison.common_seq);
+            Ok(ExportDecision { epoch, first_seq: common + 1, exported_seq: common, previous_mark: last })
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::judge::judge;
+    use super::super::alignment::check_alignment;
     use super::*;
 
-    const FIRST: Decision = Decision { epoch: 1, first_seq: 1, exported_seq: 100, follows: None };
+    const FIRST: ExportDecision =
+        ExportDecision { epoch: 1, first_seq: 1, exported_seq: 100, previous_mark: None };
 
-    fn mark(epoch: i64, seq: i64) -> Mark {
-        Mark { epoch, seq }
+    fn export_mark(epoch: i64, seq: i64) -> ExportMark {
+        ExportMark { epoch, seq }
     }
 
-    fn decide(
-        how: fn(&Facts<'_>) -> Result<Decision, String>,
-        (now, last_seq): (Decision, i64),
-        last: Option<Mark>,
+    fn decide_with(
+        how: fn(&ExportComparison<'_>) -> Result<ExportDecision, String>,
+        (now, last_seq): (ExportDecision, i64),
+        last: Option<ExportMark>,
         (common, differ): (i64, bool),
-    ) -> Result<Decision, String> {
-        let progress = Progress::of(now, last_seq);
-        let standing = judge(&progress, last);
-        how(&Facts { progress: &progress, standing: &standing, last, common, differ })
+    ) -> Result<ExportDecision, String> {
+        let progress = ExportProgress::from_decision(now, last_seq);
+        let standing = check_alignment(&progress, last);
+        how(&ExportComparison {
+            progress: &progress,
+            alignment: &standing,
+            broker_end: last,
+            common_seq: common,
+            has_differences: differ,
+        })
     }
 
     #[test]
     fn a_new_epoch_begins_after_what_is_common() {
         // Put back to 90, and gone on to 95.
-        let back = Decision { exported_seq: 88, ..FIRST };
-        let new = decide(new_epoch, (back, 95), Some(mark(1, 100)), (90, true)).unwrap();
-        assert_eq!(new, Decision { epoch: 2, first_seq: 91, exported_seq: 90, follows: Some(mark(1, 100)) });
+        let back = ExportDecision { exported_seq: 88, ..FIRST };
+        let new = decide_with(decide_new_epoch, (back, 95), Some(export_mark(1, 100)), (90, true)).unwrap();
+        assert_eq!(
+            new,
+            ExportDecision {
+                epoch: 2,
+                first_seq: 91,
+                exported_seq: 90,
+                previous_mark: Some(export_mark(1, 100))
+            }
+        );
         // Gone on so far that only the contents tell.
-        assert_eq!(decide(new_epoch, (back, 200), Some(mark(1, 100)), (90, true)), Ok(new));
+        assert_eq!(
+            decide_with(decide_new_epoch, (back, 200), Some(export_mark(1, 100)), (90, true)),
+            Ok(new)
+        );
         // Put back to before the second epoch was decided.
-        let third = decide(new_epoch, (back, 95), Some(mark(2, 93)), (70, true)).unwrap();
-        assert_eq!(third, Decision { epoch: 3, first_seq: 71, exported_seq: 70, follows: Some(mark(2, 93)) });
+        let third = decide_with(decide_new_epoch, (back, 95), Some(export_mark(2, 93)), (70, true)).unwrap();
+        assert_eq!(
+            third,
+            ExportDecision {
+                epoch: 3,
+                first_seq: 71,
+                exported_seq: 70,
+                previous_mark: Some(export_mark(2, 93))
+            }
+        );
     }
 
     #[test]
     fn no_new_epoch_without_need() {
-        assert!(decide(new_epoch, (FIRST, 100), Some(mark(1, 100)), (100, false)).is_err());
         assert!(
-            decide(new_epoch, (FIRST, 100), Some(mark(1, 90)), (90, false)).unwrap_err().contains("resume")
+            decide_with(decide_new_epoch, (FIRST, 100), Some(export_mark(1, 100)), (100, false)).is_err()
         );
-        assert!(decide(new_epoch, (FIRST, 100), None, (0, false)).is_err());
+        assert!(
+            decide_with(decide_new_epoch, (FIRST, 100), Some(export_mark(1, 90)), (90, false))
+                .unwrap_err()
+                .contains("resume")
+        );
+        assert!(decide_with(decide_new_epoch, (FIRST, 100), None, (0, false)).is_err());
     }
 
     #[test]
     fn what_a_broker_lost_is_sent_again_in_its_epoch() {
-        let again = |last, common| decide(from_broker, (FIRST, 120), last, common);
-        assert_eq!(again(Some(mark(1, 90)), (90, false)), Ok(Decision { exported_seq: 90, ..FIRST }));
-        assert_eq!(again(None, (0, false)), Ok(Decision { exported_seq: 0, ..FIRST }));
-        assert!(again(Some(mark(1, 90)), (70, true)).unwrap_err().contains("something else"));
-        assert!(again(Some(mark(1, 100)), (100, false)).unwrap_err().contains("not behind"));
-        assert!(again(Some(mark(1, 121)), (120, true)).unwrap_err().contains("not behind"));
+        let again = |last, common| decide_with(from_broker, (FIRST, 120), last, common);
+        assert_eq!(
+            again(Some(export_mark(1, 90)), (90, false)),
+            Ok(ExportDecision { exported_seq: 90, ..FIRST })
+        );
+        assert_eq!(again(None, (0, false)), Ok(ExportDecision { exported_seq: 0, ..FIRST }));
+        assert!(again(Some(export_mark(1, 90)), (70, true)).unwrap_err().contains("something else"));
+        assert!(again(Some(export_mark(1, 100)), (100, false)).unwrap_err().contains("not behind"));
+        assert!(again(Some(export_mark(1, 121)), (120, true)).unwrap_err().contains("not behind"));
     }
 
     #[test]
     fn an_epoch_that_the_broker_lost_begins_anew() {
-        let now = Decision { epoch: 2, first_seq: 91, exported_seq: 110, follows: Some(mark(1, 100)) };
-        let again = |last, common| decide(from_broker, (now, 120), last, (common, true));
+        let now = ExportDecision {
+            epoch: 2,
+            first_seq: 91,
+            exported_seq: 110,
+            previous_mark: Some(export_mark(1, 100)),
+        };
+        let again = |last, common| decide_with(from_broker, (now, 120), last, (common, true));
         // To before it began, with what is void since and without.
         let expected = |common, last| {
-            Ok(Decision { epoch: 2, first_seq: common + 1, exported_seq: common, follows: last })
+            Ok(ExportDecision { epoch: 2, first_seq: common + 1, exported_seq: common, previous_mark: last })
         };
-        assert_eq!(again(Some(mark(1, 100)), 90), expected(90, Some(mark(1, 100))));
-        assert_eq!(again(Some(mark(1, 80)), 80), expected(80, Some(mark(1, 80))));
+        assert_eq!(again(Some(export_mark(1, 100)), 90), expected(90, Some(export_mark(1, 100))));
+        assert_eq!(again(Some(export_mark(1, 80)), 80), expected(80, Some(export_mark(1, 80))));
         assert_eq!(again(None, 0), expected(0, None));
     }
 }

@@ -2,38 +2,38 @@
 
 use std::sync::Arc;
 
-use store::{Generation, Lease, mutant};
+use store::{ConnectionGeneration, Lease, mutant};
 
-use super::compare::{Ledgered, compare};
-use super::judge::{Standing, judge};
-use super::progress::{Progress, record};
-use super::{Engine, Error, Log, Mark, Result};
+use super::alignment::{ExportAlignment, check_alignment};
+use super::compare::{ExportLedgerReader, compare_entries};
+use super::progress::{ExportProgress, record_export};
+use super::{ExportEngine, ExportError, ExportLog, ExportMark, Result};
 use crate::sharding::Shard;
-use crate::types::Types;
+use crate::types::LedgerTypeRegistry;
 
 /// The mark after which to go on with `log`, which has been opened after the lease was taken. It is recorded, so whoever
 /// has lost the lease, or whose `generation` of the ledger's connection is over, does not get that far.
-pub(super) async fn recover(
+pub(super) async fn realign_export(
     shard: &Shard,
-    types: &Types,
-    engine: &dyn Engine,
-    log: &mut dyn Log,
+    types: &LedgerTypeRegistry,
+    engine: &dyn ExportEngine,
+    log: &mut dyn ExportLog,
     lease: &Arc<Lease>,
-    generation: &Generation,
-) -> Result<Mark> {
-    let last = log.last().map(|entry| entry.mark);
-    let progress = Progress::load(&shard.pool).await?;
-    let after = match judge(&progress, last) {
-        Standing::Alarm(alarm) => return Err(Error::Alarm(alarm)),
-        Standing::Recorded(mark) => mark,
-        Standing::Compare(from, to) => {
-            let ledger = Ledgered::new(shard, types.now());
+    generation: &ConnectionGeneration,
+) -> Result<ExportMark> {
+    let last = log.last_entry().map(|entry| entry.mark);
+    let progress = ExportProgress::load(&shard.pool).await?;
+    let after = match check_alignment(&progress, last) {
+        ExportAlignment::Alarm(alarm) => return Err(ExportError::Alarm(alarm)),
+        ExportAlignment::Recorded(mark) => mark,
+        ExportAlignment::Compare(from, to) => {
+            let ledger = ExportLedgerReader::new(shard, types.current());
             if !mutant("export_not_compared") {
-                compare(engine, ledger, (from, to), progress.exported_seq).await?;
+                compare_entries(engine, ledger, (from, to), progress.exported_seq).await?;
             }
             to
         }
     };
-    record(&shard.pool, lease, after, generation).await?;
+    record_export(&shard.pool, lease, after, generation).await?;
     Ok(after)
 }

@@ -12,29 +12,31 @@ use serde_json::value::RawValue;
 use serving::error::{ApiError, Code};
 use uuid::Uuid;
 
-use super::events::{check, refusal, results};
-use super::reads::unavailable;
-use super::states::refused;
+use super::events::{build_event_results, check_events, refusal_error};
+use super::reads::database_error;
+use super::states::invalid_state_error;
 use crate::Ledger;
-use crate::attributes::Keyed;
-use crate::batch::{Batch, Done, lock_gone};
-use crate::events::{Attributes, Event, Input, Status, Written, unknown_type};
+use crate::attributes::LedgerKey;
+use crate::batch::{LedgerBatch, LedgerBatchOutcome, lock_ended_error};
+use crate::events::{
+    LedgerEvent, LedgerEventInput, LedgerEventOutcome, LedgerEventStatus, RawAttributes, unknown_type_error,
+};
 use crate::locks::lock_prefix;
-use crate::states::{self, Put};
-use crate::types::Catalogue;
+use crate::states::{self, StateWrite};
+use crate::types::LedgerTypeCatalogue;
 use serving::body::{self, JsonBody};
 use serving::query::NoQuery;
 
 /// Most states in a call.
-const MOST_STATES: usize = 1_000;
+const MAX_STATES_PER_BATCH: usize = 1_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Request<'a> {
+struct LedgerBatchRequest<'a> {
     #[serde(borrow, default, deserialize_with = "body::guard")]
     lock_id: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "body::objects_or_none")]
-    events: Vec<Input<'a>>,
+    events: Vec<LedgerEventInput<'a>>,
     #[serde(borrow, default, deserialize_with = "body::objects_or_none")]
     states: Vec<StateInput<'a>>,
 }
@@ -45,7 +47,7 @@ struct StateInput<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    attributes: Attributes<'a>,
+    attributes: RawAttributes<'a>,
     #[serde(borrow)]
     state: &'a RawValue,
     #[serde(default, deserialize_with = "body::guard")]
@@ -53,66 +55,70 @@ struct StateInput<'a> {
 }
 
 impl StateInput<'_> {
-    fn check(self, types: &Catalogue, place: &str) -> Result<Put, ApiError> {
+    fn into_state_write(self, types: &LedgerTypeCatalogue, place: &str) -> Result<StateWrite, ApiError> {
         let kind = types.states.get(&*self.kind);
         let kind =
-            kind.ok_or_else(|| unknown_type(format!("{place}.type"), &self.kind, types.states.keys()))?;
-        let of = Keyed::from_json(kind, &self.attributes, &format!("{place}.attributes"))?;
+            kind.ok_or_else(|| unknown_type_error(format!("{place}.type"), &self.kind, types.states.keys()))?;
+        let target = LedgerKey::from_json(kind, &self.attributes, &format!("{place}.attributes"))?;
         if self.expected_version.is_some_and(|version| version < 0) {
             let reason = "must be a version, or 0 if there must be no such state";
             return Err(ApiError::field(format!("{place}.expected_version"), reason));
         }
-        Put::new(of, self.state.get(), self.expected_version)
-            .map_err(|reason| refused(&format!("{place}.state"), reason))
+        StateWrite::new(target, self.state.get(), self.expected_version)
+            .map_err(|reason| invalid_state_error(&format!("{place}.state"), reason))
     }
 }
 
-pub(super) async fn write(
+pub(super) async fn post_batch(
     State(ledger): State<Arc<Ledger>>,
     NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Response {
-    let parsed = body::parse::<Request<'_>>(&body).and_then(|request| checked(&ledger, request));
+    let parsed =
+        body::parse::<LedgerBatchRequest<'_>>(&body).and_then(|request| check_batch(&ledger, request));
     match parsed {
-        Ok(batch) => carry_out(&ledger, batch, true).await,
+        Ok(batch) => execute_batch(&ledger, batch, true).await,
         Err(error) => error.into_response(),
     }
 }
 
-fn checked(ledger: &Ledger, request: Request<'_>) -> Result<Batch, ApiError> {
-    if request.states.len() > MOST_STATES {
-        return Err(ApiError::field("states", format!("at most {MOST_STATES} are allowed in a call")));
+fn check_batch(ledger: &Ledger, request: LedgerBatchRequest<'_>) -> Result<LedgerBatch, ApiError> {
+    if request.states.len() > MAX_STATES_PER_BATCH {
+        return Err(ApiError::field(
+            "states",
+            format!("at most {MAX_STATES_PER_BATCH} are allowed in a call"),
+        ));
     }
-    let lock = request.lock_id.as_deref().map(lock_id).transpose()?;
-    let events = check(ledger, request.events)?;
-    let types = ledger.types.now();
+    let lock = request.lock_id.as_deref().map(parse_lock_id).transpose()?;
+    let events = check_events(ledger, request.events)?;
+    let types = ledger.types.current();
     let states = request.states.into_iter().enumerate();
-    let states = states.map(|(n, state)| state.check(&types, &format!("states[{n}]")));
-    Ok(Batch { lock, events, states: states.collect::<Result<_, _>>()? })
+    let states = states.map(|(n, state)| state.into_state_write(&types, &format!("states[{n}]")));
+    Ok(LedgerBatch { lock_id: lock, events, states: states.collect::<Result<_, _>>()? })
 }
 
 /// A lock's id as it was granted.
-pub(super) fn lock_id(text: &str) -> Result<Uuid, ApiError> {
+pub(super) fn parse_lock_id(text: &str) -> Result<Uuid, ApiError> {
     text.parse().map_err(|_| ApiError::field("lock_id", "must be the lock_id of a grant"))
 }
 
 /// Carries a batch out and shapes the answer; `with_states`: it tells the states' versions, too.
-pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, with_states: bool) -> Response {
+pub(super) async fn execute_batch(ledger: &Ledger, batch: LedgerBatch, with_states: bool) -> Response {
     let ids: Vec<String> = batch.events.iter().map(|event| event.event_id.clone()).collect();
-    let shard = match ledger.one_shard(parts(&batch)) {
+    let shard = match ledger.find_common_shard(shard_prefixes(&batch)) {
         Ok(shard) => shard.unwrap_or(0),
-        Err(error) => return elsewhere(ledger, batch.lock, error).await.into_response(),
+        Err(error) => return shard_mismatch_error(ledger, batch.lock_id, error).await.into_response(),
     };
-    let done = match ledger.admit(ids.len() + batch.states.len()) {
+    let done = match ledger.acquire_event_permit(ids.len() + batch.states.len()) {
         Ok(_admitted) => ledger.write_batch(shard, batch).await,
         Err(error) => return error.into_response(),
     };
-    let written = |events: Vec<Status>| -> Vec<Written> {
-        events.into_iter().map(|status| Written { status, shard }).collect()
+    let written = |events: Vec<LedgerEventStatus>| -> Vec<LedgerEventOutcome> {
+        events.into_iter().map(|status| LedgerEventOutcome { status, shard_index: shard }).collect()
     };
     match done {
-        Ok(Done::Written { events, versions }) => {
-            let mut answer = json!({"results": results(ledger, &ids, &written(events))});
+        Ok(LedgerBatchOutcome::Written { events, versions }) => {
+            let mut answer = json!({"results": build_event_results(ledger, &ids, &written(events))});
             if with_states {
                 let versions: Vec<_> =
                     versions.into_iter().map(|version| json!({"version": version})).collect();
@@ -120,43 +126,46 @@ pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, with_states: bool) 
             }
             Json(answer).into_response()
         }
-        Ok(Done::Conflict { events }) => {
+        Ok(LedgerBatchOutcome::Conflict { events }) => {
             // Nothing was written: what would have been is not.
-            let unwritten = |status| if status == Status::Created { Status::NotWritten } else { status };
-            answer_refused(ledger, &ids, &written(events.into_iter().map(unwritten).collect()))
+            let unwritten = |status| {
+                if status == LedgerEventStatus::Created { LedgerEventStatus::NotWritten } else { status }
+            };
+            refusal_response(ledger, &ids, &written(events.into_iter().map(unwritten).collect()))
         }
-        Ok(Done::Stale { place, version }) => {
-            states::stale(version).arg("field", format!("states[{place}].expected_version")).into_response()
-        }
-        Ok(Done::LockGone) => lock_gone().into_response(),
+        Ok(LedgerBatchOutcome::Stale { state_index: place, version }) => states::stale_state_error(version)
+            .arg("field", format!("states[{place}].expected_version"))
+            .into_response(),
+        Ok(LedgerBatchOutcome::LockEnded) => lock_ended_error().into_response(),
         Err(error) if error.is_temporary() => {
-            unavailable(error);
-            answer_refused(ledger, &ids, &written(vec![Status::Unavailable; ids.len()]))
+            database_error(error);
+            refusal_response(ledger, &ids, &written(vec![LedgerEventStatus::Unavailable; ids.len()]))
         }
-        Err(error) => unavailable(error).into_response(),
+        Err(error) => database_error(error).into_response(),
     }
 }
 
 /// The error for parts that lie on different shards; an id that no lock has lies nowhere.
-async fn elsewhere(ledger: &Ledger, lock: Option<Uuid>, error: ApiError) -> ApiError {
+async fn shard_mismatch_error(ledger: &Ledger, lock: Option<Uuid>, error: ApiError) -> ApiError {
     let Some(lock) = lock else { return error };
-    match ledger.locks.look(lock).await {
-        Ok(None) => lock_gone(),
+    match ledger.locks.get_lock(lock).await {
+        Ok(None) => lock_ended_error(),
         _ => error,
     }
 }
 
-fn answer_refused(ledger: &Ledger, ids: &[String], written: &[Written]) -> Response {
-    let refusal = refusal(ids, written).unwrap_or_else(|| {
+fn refusal_response(ledger: &Ledger, ids: &[String], written: &[LedgerEventOutcome]) -> Response {
+    let refusal = refusal_error(ids, written).unwrap_or_else(|| {
         ApiError::new(Code::Unavailable, "the shard does not answer; repeating the call is safe")
     });
-    refusal.with("results", json!(results(ledger, ids, written))).into_response()
+    refusal.with("results", json!(build_event_results(ledger, ids, written))).into_response()
 }
 
 /// Everything that must lie on one shard, with the field it came in.
-fn parts(batch: &Batch) -> impl Iterator<Item = (String, u64)> {
-    let lock = batch.lock.iter().map(|lock| ("lock_id".to_owned(), lock_prefix(*lock)));
-    let event = |(n, event): (usize, &Event)| (format!("events[{n}]"), event.hash.prefix());
-    let state = |(n, put): (usize, &Put)| (format!("states[{n}]"), put.of.hash.prefix());
+fn shard_prefixes(batch: &LedgerBatch) -> impl Iterator<Item = (String, u64)> {
+    let lock = batch.lock_id.iter().map(|lock| ("lock_id".to_owned(), lock_prefix(*lock)));
+    let event = |(n, event): (usize, &LedgerEvent)| (format!("events[{n}]"), event.shard_hash.hash_prefix());
+    let state =
+        |(n, put): (usize, &StateWrite)| (format!("states[{n}]"), put.target.shard_hash.hash_prefix());
     lock.chain(batch.events.iter().enumerate().map(event)).chain(batch.states.iter().enumerate().map(state))
 }

@@ -7,16 +7,16 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use serving::error::{ApiError, Code};
 
-use crate::attributes::{fed_attributes, shown};
-use crate::events::ListedEvent;
+use crate::attributes::{attributes_to_json, feed_attributes_to_json};
+use crate::events::LedgerEventRow;
 use crate::moment;
-use crate::sequence::Fed;
+use crate::sequence::LedgerFeedEvent;
 use crate::sharding::parse_canonical;
-use crate::types::{AccountType, Catalogue};
+use crate::types::{AccountType, LedgerTypeCatalogue};
 
 /// An event as it is shown.
 #[derive(Debug, Serialize)]
-pub(crate) struct ShownEvent<'a> {
+pub(crate) struct LedgerEventResponse<'a> {
     /// Its number, where it is asked for by that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seq: Option<i64>,
@@ -33,46 +33,46 @@ pub(crate) struct ShownEvent<'a> {
     info: Option<Box<RawValue>>,
 }
 
-impl<'a> ShownEvent<'a> {
+impl<'a> LedgerEventResponse<'a> {
     /// An event of an account whose key attributes are known. `None` while this process does not know its type as it was
     /// when the event was written, as in the next: what is shown is never guessed.
-    pub(crate) fn listed(
-        kind: &'a AccountType,
+    pub(crate) fn from_row(
+        account_type: &'a AccountType,
         key: &Map<String, Value>,
-        event: &'a ListedEvent,
+        event: &'a LedgerEventRow,
     ) -> Option<Self> {
         let mut attributes = key.clone();
-        attributes.extend(shown(&kind.attributes, &parse_canonical(&event.auxiliary))?);
-        let rest = rest(event.dt, event.debit, event.credit, event.info.as_deref());
-        Some(Self { type_name: &kind.name, event_id: &event.event_id, attributes, ..rest })
+        attributes.extend(attributes_to_json(&account_type.attributes, &parse_canonical(&event.auxiliary))?);
+        let rest = build_base_response(event.dt, event.debit, event.credit, event.info.as_deref());
+        Some(Self { type_name: &account_type.name, event_id: &event.event_id, attributes, ..rest })
     }
 
     /// A numbered event.
-    pub(crate) fn numbered(types: &Catalogue, event: &'a Fed) -> Option<Self> {
-        let attributes = fed_attributes(types.accounts.get(&event.type_name)?, event)?;
-        let rest = rest(event.dt, event.debit, event.credit, event.info.as_deref());
+    pub(crate) fn from_feed(types: &LedgerTypeCatalogue, event: &'a LedgerFeedEvent) -> Option<Self> {
+        let attributes = feed_attributes_to_json(types.accounts.get(&event.type_name)?, event)?;
+        let rest = build_base_response(event.dt, event.debit, event.credit, event.info.as_deref());
         let (type_name, event_id) = (&event.type_name, &event.event_id);
         Some(Self { seq: Some(event.seq), type_name, event_id, attributes, ..rest })
     }
 }
 
 /// The answer about what this process's types do not explain.
-pub(crate) fn not_known_yet(what: &str) -> ApiError {
-    let message = format!("{what} is of a type that this process does not know yet; try again");
+pub(crate) fn type_unavailable_error(subject: &str) -> ApiError {
+    let message = format!("{subject} is of a type that this process does not know yet; try again");
     ApiError::new(Code::Unavailable, message)
 }
 
-fn rest<'a>(
+fn build_base_response<'a>(
     dt: DateTime<Utc>,
     debit: Option<Decimal>,
     credit: Option<Decimal>,
     info: Option<&str>,
-) -> ShownEvent<'a> {
-    ShownEvent {
+) -> LedgerEventResponse<'a> {
+    LedgerEventResponse {
         seq: None,
         type_name: "",
         event_id: "",
-        dt: moment::show(dt),
+        dt: moment::format_moment(dt),
         attributes: Map::new(),
         debit: debit.map(|amount| amount.to_string()),
         credit: credit.map(|amount| amount.to_string()),

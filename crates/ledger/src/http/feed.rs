@@ -12,54 +12,55 @@ use serving::path::Path;
 use serving::query::Query;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::event::{ShownEvent, not_known_yet};
-use super::reads::unavailable;
+use super::event::{LedgerEventResponse, type_unavailable_error};
+use super::reads::database_error;
 use crate::Ledger;
-use crate::events::shortened;
-use crate::sequence::{self, Fed};
+use crate::events::shorten_text;
+use crate::sequence::{self, LedgerFeedEvent};
 
-const LIMIT: i64 = 1_000;
-const MOST: i64 = 10_000;
+const DEFAULT_FEED_LIMIT: i64 = 1_000;
+const MAX_FEED_LIMIT: i64 = 10_000;
 /// Longest wait, in seconds.
-const LONGEST_WAIT: i64 = 60;
+const MAX_WAIT_SECONDS: i64 = 60;
 /// How long numbers given by another process may go unnoticed while somebody waits.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const FEED_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-struct Wanted {
+struct LedgerFeedQuery {
     after: i64,
     limit: i64,
     wait: Duration,
 }
 
-pub(super) async fn feed(
+pub(super) async fn get_feed(
     State(ledger): State<Arc<Ledger>>,
     Path(name): Path<String>,
-    given: Query<Vec<(String, String)>>,
+    parameters: Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
-    let Some(place) = ledger.shards.all().iter().position(|shard| shard.name == name) else {
-        return Err(ApiError::new(Code::NotFound, format!("there is no shard `{}`", shortened(&name))));
+    let Some(shard_index) = ledger.shards.all().iter().position(|shard| shard.name == name) else {
+        return Err(ApiError::new(Code::NotFound, format!("there is no shard `{}`", shorten_text(&name))));
     };
-    let wanted = Wanted::check(given.0)?;
-    let fed = until_there_are(&ledger, place, &wanted).await?;
-    let types = ledger.types.now();
-    let events: Vec<_> = fed.iter().map_while(|event| ShownEvent::numbered(&types, event)).collect();
+    let query = LedgerFeedQuery::parse_parameters(parameters.0)?;
+    let fed = wait_for_events(&ledger, shard_index, &query).await?;
+    let types = ledger.types.current();
+    let events: Vec<_> =
+        fed.iter().map_while(|event| LedgerEventResponse::from_feed(&types, event)).collect();
     if let Some(first) = fed.first().filter(|_| events.is_empty()) {
-        return Err(not_known_yet(&format!("event `{}`", first.event_id)));
+        return Err(type_unavailable_error(&format!("event `{}`", first.event_id)));
     }
     Ok(Json(BTreeMap::from([("events", events)])).into_response())
 }
 
-impl Wanted {
-    fn check(given: Vec<(String, String)>) -> Result<Self, ApiError> {
+impl LedgerFeedQuery {
+    fn parse_parameters(parameters: Vec<(String, String)>) -> Result<Self, ApiError> {
         let (mut after, mut limit, mut wait) = (None, None, None);
-        for (name, value) in given {
+        for (name, value) in parameters {
             let (place, range) = match name.as_str() {
-                "after" => (&mut after, 0..=i64::MAX - MOST),
-                "limit" => (&mut limit, 1..=MOST),
-                "wait_seconds" => (&mut wait, 0..=LONGEST_WAIT),
+                "after" => (&mut after, 0..=i64::MAX - MAX_FEED_LIMIT),
+                "limit" => (&mut limit, 1..=MAX_FEED_LIMIT),
+                "wait_seconds" => (&mut wait, 0..=MAX_WAIT_SECONDS),
                 _ => {
                     let reason = "unknown parameter; allowed are after, limit, wait_seconds";
-                    return Err(ApiError::field(shortened(&name), reason));
+                    return Err(ApiError::field(shorten_text(&name), reason));
                 }
             };
             let number = value.parse::<i64>().ok().filter(|number| range.contains(number));
@@ -72,19 +73,23 @@ impl Wanted {
             }
         }
         let wait = Duration::from_secs(wait.unwrap_or(0).unsigned_abs());
-        Ok(Self { after: after.unwrap_or(0), limit: limit.unwrap_or(LIMIT), wait })
+        Ok(Self { after: after.unwrap_or(0), limit: limit.unwrap_or(DEFAULT_FEED_LIMIT), wait })
     }
 }
 
-async fn until_there_are(ledger: &Ledger, place: usize, wanted: &Wanted) -> Result<Vec<Fed>, ApiError> {
-    let (pool, deadline) = (&ledger.shards.all()[place].pool, Instant::now() + wanted.wait);
-    let mut last = ledger.wakes[place].last();
+async fn wait_for_events(
+    ledger: &Ledger,
+    shard_index: usize,
+    query: &LedgerFeedQuery,
+) -> Result<Vec<LedgerFeedEvent>, ApiError> {
+    let (pool, deadline) = (&ledger.shards.all()[shard_index].pool, Instant::now() + query.wait);
+    let mut last = ledger.sequence_notifiers[shard_index].subscribe_last_seq();
     loop {
         last.mark_unchanged();
-        let fed = sequence::feed(pool, wanted.after, wanted.limit).await.map_err(unavailable)?;
-        if fed.first().is_none_or(|event| event.seq != wanted.after + 1) {
-            let dropped = sequence::dropped_seq(pool).await.map_err(unavailable)?;
-            if wanted.after < dropped {
+        let fed = sequence::read_feed(pool, query.after, query.limit).await.map_err(database_error)?;
+        if fed.first().is_none_or(|event| event.seq != query.after + 1) {
+            let dropped = sequence::read_dropped_seq(pool).await.map_err(database_error)?;
+            if query.after < dropped {
                 let reason =
                     format!("must not be below {dropped}: events up to that number have been dropped");
                 return Err(ApiError::field("after", reason).arg("dropped_seq", dropped));
@@ -95,7 +100,7 @@ async fn until_there_are(ledger: &Ledger, place: usize, wanted: &Wanted) -> Resu
         }
         tokio::select! {
             _ = timeout_at(deadline, last.changed()) => {}
-            () = sleep(LOOK_EVERY) => {}
+            () = sleep(FEED_POLL_INTERVAL) => {}
         }
     }
 }

@@ -17,38 +17,38 @@ use serving::path::Path;
 use serving::query::NoQuery;
 use uuid::Uuid;
 
-use super::event::not_known_yet;
-use super::reads::unavailable;
+use super::event::type_unavailable_error;
+use super::reads::database_error;
 use crate::Ledger;
-use crate::attributes::{Keyed, shown};
-use crate::events::{Attributes, unknown_type};
-use crate::locks::{Grant, Held, Holder, Refusal, Wanted};
+use crate::attributes::{LedgerKey, attributes_to_json};
+use crate::events::{RawAttributes, unknown_type_error};
+use crate::locks::{LockGrant, LockHolder, LockRefusal, LockRequest, LockRow};
 use crate::moment;
 use crate::sharding::parse_canonical;
-use crate::types::Catalogue;
+use crate::types::LedgerTypeCatalogue;
 use serving::body::{self, JsonBody};
 
 /// Longest `owner` and `request_id`, in bytes.
-const LONGEST_NAME: usize = 256;
+const MAX_LOCK_NAME_BYTES: usize = 256;
 /// Milliseconds of `ttl_seconds`.
-const TTL: RangeInclusive<u64> = 1..=86_400_000;
+const TTL_MS_RANGE: RangeInclusive<u64> = 1..=86_400_000;
 /// Milliseconds of `wait_seconds`.
-const WAIT: RangeInclusive<u64> = 0..=300_000;
+const WAIT_MS_RANGE: RangeInclusive<u64> = 0..=300_000;
 
-pub(super) fn routes() -> Router<Arc<Ledger>> {
+pub(super) fn build_lock_routes() -> Router<Arc<Ledger>> {
     Router::new()
-        .route("/v1/locks", post(acquire))
-        .route("/v1/locks/{id}", get(look).patch(extend).delete(release))
+        .route("/v1/locks", post(acquire_lock))
+        .route("/v1/locks/{id}", get(get_lock).patch(extend_lock).delete(release_lock))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Request<'a> {
+struct LockAcquireRequest<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    attributes: Attributes<'a>,
-    mode: Mode,
+    attributes: RawAttributes<'a>,
+    mode: LockMode,
     #[serde(borrow)]
     ttl_seconds: &'a RawValue,
     #[serde(borrow, default)]
@@ -61,34 +61,36 @@ struct Request<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Mode {
+enum LockMode {
     Exclusive,
     Shared,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Extension<'a> {
+struct LockExtendRequest<'a> {
     #[serde(borrow)]
     ttl_seconds: &'a RawValue,
 }
 
-impl Request<'_> {
-    fn check(self, types: &Catalogue) -> Result<Wanted, ApiError> {
+impl LockAcquireRequest<'_> {
+    fn into_lock_request(self, types: &LedgerTypeCatalogue) -> Result<LockRequest, ApiError> {
         let Some(kind) = types.locks.get(&*self.kind) else {
-            return Err(unknown_type("type", &self.kind, types.locks.keys()));
+            return Err(unknown_type_error("type", &self.kind, types.locks.keys()));
         };
         let name = |field: &str, name: Option<String>| match name {
-            Some(name) if name.is_empty() || name.len() > LONGEST_NAME || name.contains('\0') => {
+            Some(name) if name.is_empty() || name.len() > MAX_LOCK_NAME_BYTES || name.contains('\0') => {
                 Err(ApiError::field(field, "must have 1 to 256 bytes and no NUL"))
             }
             name => Ok(name),
         };
-        Ok(Wanted {
-            of: Keyed::from_json(kind, &self.attributes, "attributes")?,
-            exclusive: matches!(self.mode, Mode::Exclusive),
-            ttl: seconds("ttl_seconds", self.ttl_seconds, TTL)?,
-            wait: self.wait_seconds.map_or(Ok(Duration::ZERO), |raw| seconds("wait_seconds", raw, WAIT))?,
+        Ok(LockRequest {
+            target: LedgerKey::from_json(kind, &self.attributes, "attributes")?,
+            exclusive: matches!(self.mode, LockMode::Exclusive),
+            ttl: parse_seconds("ttl_seconds", self.ttl_seconds, TTL_MS_RANGE)?,
+            wait: self
+                .wait_seconds
+                .map_or(Ok(Duration::ZERO), |raw| parse_seconds("wait_seconds", raw, WAIT_MS_RANGE))?,
             owner: name("owner", self.owner)?,
             request_id: name("request_id", self.request_id)?,
         })
@@ -96,7 +98,7 @@ impl Request<'_> {
 }
 
 /// A number of seconds, to the millisecond.
-fn seconds(field: &str, raw: &RawValue, allowed: RangeInclusive<u64>) -> Result<Duration, ApiError> {
+fn parse_seconds(field: &str, raw: &RawValue, allowed: RangeInclusive<u64>) -> Result<Duration, ApiError> {
     // A string, a word or a list is no float. Negative and too large ones are cut to the ends of u64.
     let given =
         raw.get().parse::<f64>().ok().map(|seconds| ((seconds * 1000.0).round(), seconds.is_sign_negative()));
@@ -108,109 +110,115 @@ fn seconds(field: &str, raw: &RawValue, allowed: RangeInclusive<u64>) -> Result<
     })
 }
 
-async fn acquire(
+async fn acquire_lock(
     State(ledger): State<Arc<Ledger>>,
     NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let wanted = body::parse::<Request<'_>>(&body)?.check(&ledger.types.now())?;
+    let request = body::parse::<LockAcquireRequest<'_>>(&body)?.into_lock_request(&ledger.types.current())?;
     drop(body);
-    let grant = ledger.locks.acquire(wanted).await.map_err(refused)?;
-    Ok((StatusCode::CREATED, Json(granted(&grant))))
+    let grant = ledger.locks.acquire(request).await.map_err(refusal_error)?;
+    Ok((StatusCode::CREATED, Json(render_grant(&grant))))
 }
 
-async fn extend(
+async fn extend_lock(
     State(ledger): State<Arc<Ledger>>,
     Path(id): Path<String>,
     NoQuery: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
-    let ttl = seconds("ttl_seconds", body::parse::<Extension<'_>>(&body)?.ttl_seconds, TTL)?;
-    let grant = ledger.locks.extend(lock_id(&id)?, ttl).await.map_err(refused)?;
-    Ok(Json(granted(&grant)))
+    let ttl =
+        parse_seconds("ttl_seconds", body::parse::<LockExtendRequest<'_>>(&body)?.ttl_seconds, TTL_MS_RANGE)?;
+    let grant = ledger.locks.extend(parse_known_lock_id(&id)?, ttl).await.map_err(refusal_error)?;
+    Ok(Json(render_grant(&grant)))
 }
 
-async fn release(
+async fn release_lock(
     State(ledger): State<Arc<Ledger>>,
     Path(id): Path<String>,
     NoQuery: NoQuery,
 ) -> Result<StatusCode, ApiError> {
-    ledger.locks.release(lock_id(&id)?).await.map_err(refused)?;
+    ledger.locks.release(parse_known_lock_id(&id)?).await.map_err(refusal_error)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn look(
+async fn get_lock(
     State(ledger): State<Arc<Ledger>>,
     Path(id): Path<String>,
     NoQuery: NoQuery,
 ) -> Result<Json<Value>, ApiError> {
-    let held = ledger.locks.look(lock_id(&id)?).await.map_err(unavailable)?;
-    let held = held.ok_or_else(|| refused(Refusal::Unknown))?;
+    let held = ledger.locks.get_lock(parse_known_lock_id(&id)?).await.map_err(database_error)?;
+    let held = held.ok_or_else(|| refusal_error(LockRefusal::Unknown))?;
     if !held.alive {
-        return Err(refused(Refusal::Ended).arg("expires_at", moment::show(held.expires_at)));
+        return Err(
+            refusal_error(LockRefusal::Ended).arg("expires_at", moment::format_moment(held.expires_at))
+        );
     }
-    show(&held, &ledger.types.now()).map(Json)
+    render_lock(&held, &ledger.types.current()).map(Json)
 }
 
 /// Ids are ours: what cannot be one is unknown like any other.
-fn lock_id(text: &str) -> Result<Uuid, ApiError> {
-    text.parse().map_err(|_| refused(Refusal::Unknown))
+fn parse_known_lock_id(text: &str) -> Result<Uuid, ApiError> {
+    text.parse().map_err(|_| refusal_error(LockRefusal::Unknown))
 }
 
-fn granted(grant: &Grant) -> Value {
+fn render_grant(grant: &LockGrant) -> Value {
     json!({
-        "lock_id": grant.lock_id.to_string(), "fencing_token": grant.token, "expires_at": moment::show(grant.expires_at),
+        "lock_id": grant.lock_id.to_string(), "fencing_token": grant.token, "expires_at": moment::format_moment(grant.expires_at),
     })
 }
 
-fn mode(exclusive: bool) -> &'static str {
+fn mode_name(exclusive: bool) -> &'static str {
     if exclusive { "exclusive" } else { "shared" }
 }
 
 /// Without attributes if its type is gone.
-fn show(held: &Held, types: &Catalogue) -> Result<Value, ApiError> {
+fn render_lock(held: &LockRow, types: &LedgerTypeCatalogue) -> Result<Value, ApiError> {
     let given = parse_canonical(&held.attributes);
-    let attributes = types.locks.get(&held.type_name).map(|kind| shown(&kind.attributes, &given));
+    let attributes =
+        types.locks.get(&held.type_name).map(|kind| attributes_to_json(&kind.attributes, &given));
     if attributes == Some(None) {
-        return Err(not_known_yet("the lock"));
+        return Err(type_unavailable_error("the lock"));
     }
     Ok(json!({
         "lock_id": held.lock_id.to_string(),
         "type": held.type_name,
         "attributes": attributes.flatten(),
-        "mode": mode(held.exclusive),
+        "mode": mode_name(held.exclusive),
         "owner": held.owner,
         "fencing_token": held.token,
-        "expires_at": moment::show(held.expires_at),
+        "expires_at": moment::format_moment(held.expires_at),
     }))
 }
 
-fn locked(holder: Option<Holder>) -> ApiError {
-    let Some(Holder { owner, exclusive, expires_at }) = holder else {
+fn locked_error(holder: Option<LockHolder>) -> ApiError {
+    let Some(LockHolder { owner, exclusive, expires_at }) = holder else {
         return ApiError::new(Code::Locked, "others are being granted the lock at this moment; try again");
     };
-    let (who, until) = (owner.as_deref().unwrap_or("another"), moment::show(expires_at));
-    ApiError::new(Code::Locked, format!("held ({}) by {who} until {until}", mode(exclusive)))
+    let (who, until) = (owner.as_deref().unwrap_or("another"), moment::format_moment(expires_at));
+    ApiError::new(Code::Locked, format!("held ({}) by {who} until {until}", mode_name(exclusive)))
         .arg("owner", owner)
-        .arg("mode", mode(exclusive))
+        .arg("mode", mode_name(exclusive))
         .arg("expires_at", until)
 }
 
-fn refused(refusal: Refusal) -> ApiError {
+fn refusal_error(refusal: LockRefusal) -> ApiError {
     match refusal {
-        Refusal::Locked(holder) => locked(holder),
-        Refusal::Ended => ApiError::new(Code::Stale, "the lock has ended; a new one has a new lock_id"),
-        Refusal::Unknown => ApiError::new(Code::NotFound, "there is no such lock, or it ended long ago"),
-        Refusal::OtherRequest => ApiError::new(
+        LockRefusal::Locked(holder) => locked_error(holder),
+        LockRefusal::Ended => ApiError::new(Code::Stale, "the lock has ended; a new one has a new lock_id"),
+        LockRefusal::Unknown => ApiError::new(Code::NotFound, "there is no such lock, or it ended long ago"),
+        LockRefusal::OtherRequest => ApiError::new(
             Code::Conflict,
             "request_id: another request for this lock had it, with other mode, ttl_seconds or owner",
         ),
-        Refusal::TooMany => ApiError::new(Code::Overloaded, "too many wait for locks; try again later"),
-        Refusal::Stopping => {
+        LockRefusal::TooMany => ApiError::new(Code::Overloaded, "too many wait for locks; try again later"),
+        LockRefusal::Stopping => {
             ApiError::new(Code::Unavailable, "this server is stopping: ask another, or again soon")
         }
-        Refusal::Busy => ApiError::new(Code::Unavailable, "the lock is still being written under; try again"),
-        Refusal::Database(error) => unavailable(error),
+        LockRefusal::Busy => {
+            ApiError::new(Code::Unavailable, "the lock is still being written under; try again")
+        }
+        LockRefusal::Database(error) => database_error(error),
     }
 }
 
@@ -222,18 +230,18 @@ mod tests {
     fn seconds_are_numbers_to_the_millisecond() {
         let parse = |token: &str, allowed| {
             let raw: Box<RawValue> = serde_json::from_str(token).unwrap();
-            seconds("field", &raw, allowed).ok().map(|duration| duration.as_millis())
+            parse_seconds("field", &raw, allowed).ok().map(|duration| duration.as_millis())
         };
         for (token, milliseconds) in
             [("1", 1000), ("0.001", 1), ("1.5", 1500), ("2e2", 200_000), ("86400", 86_400_000), ("0.0006", 1)]
         {
-            assert_eq!(parse(token, TTL), Some(milliseconds), "{token}");
+            assert_eq!(parse(token, TTL_MS_RANGE), Some(milliseconds), "{token}");
         }
         for token in ["0", "0.0001", "-1", "-0", "86400.001", "1e999", "\"1\"", "true", "null", "[1]", "{}"] {
-            assert_eq!(parse(token, TTL), None, "{token}");
+            assert_eq!(parse(token, TTL_MS_RANGE), None, "{token}");
         }
         assert_eq!(
-            (parse("0", WAIT), parse("300", WAIT), parse("301", WAIT)),
+            (parse("0", WAIT_MS_RANGE), parse("300", WAIT_MS_RANGE), parse("301", WAIT_MS_RANGE)),
             (Some(0), Some(300_000), None)
         );
     }

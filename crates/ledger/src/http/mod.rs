@@ -18,7 +18,7 @@ use serving::body;
 use crate::Ledger;
 
 /// The description of the routes, in the order in which it is shown.
-pub const DESCRIPTION: [&str; 7] = [
+pub const OPENAPI_DOCUMENTS: [&str; 7] = [
     include_str!("../../openapi/ledger.yaml"),
     include_str!("../../openapi/writing.yaml"),
     include_str!("../../openapi/reading.yaml"),
@@ -29,18 +29,18 @@ pub const DESCRIPTION: [&str; 7] = [
 ];
 
 /// The ledger's routes.
-pub fn routes(ledger: Arc<Ledger>) -> Router {
+pub fn build_ledger_routes(ledger: Arc<Ledger>) -> Router {
     Router::new()
-        .route("/v1/events", post(events::write))
-        .route("/v1/batch", post(batch::write))
-        .route("/v1/balances/{type}", get(reads::balances))
-        .route("/v1/turnovers/{type}", get(reads::turnovers))
-        .route("/v1/events/{type}", get(reads::list))
-        .route("/v1/feed/{shard}", get(feed::feed))
-        .route("/v1/types", get(shards::types))
-        .route("/v1/shards", get(shards::shards))
-        .merge(locks::routes())
-        .merge(states::routes())
+        .route("/v1/events", post(events::post_events))
+        .route("/v1/batch", post(batch::post_batch))
+        .route("/v1/balances/{type}", get(reads::get_balances))
+        .route("/v1/turnovers/{type}", get(reads::get_turnovers))
+        .route("/v1/events/{type}", get(reads::list_account_events))
+        .route("/v1/feed/{shard}", get(feed::get_feed))
+        .route("/v1/types", get(shards::get_types))
+        .route("/v1/shards", get(shards::get_shards))
+        .merge(locks::build_lock_routes())
+        .merge(states::build_state_routes())
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(ledger)
 }

@@ -13,69 +13,76 @@ use serving::path::Path;
 use serving::query::Query as QueryString;
 use sqlx::PgPool;
 
-use super::event::{ShownEvent, not_known_yet};
+use super::event::{LedgerEventResponse, type_unavailable_error};
 use crate::Ledger;
-use crate::attributes::shown;
-use crate::balances::{Bounds, Group, GroupsPage, Query, Question, Totals, explain, totals};
+use crate::attributes::attributes_to_json;
+use crate::balances::{
+    AccountQuery, AllowedQueryParameters, BalanceGroup, BalancePage, BalancePageCursor, BalanceQuery,
+    explain_balance, read_balances,
+};
 use crate::clock;
-use crate::events::{self, Listed, ListedEvent, Listing, Page, unknown_type};
+use crate::events::{
+    self, LedgerEventCursor, LedgerEventPage, LedgerEventQuery, LedgerEventRow, unknown_type_error,
+};
 use crate::moment;
-use crate::partitions::{Asked, Standing, standing};
+use crate::partitions::{HorizonRow, RequestedMoment, read_horizon_row};
 use crate::types::AccountType;
 
-type Given = QueryString<Vec<(String, String)>>;
-type Answer = Result<Json<Json_>, ApiError>;
+type LedgerQueryParameters = QueryString<Vec<(String, String)>>;
+type LedgerJsonResult = Result<Json<Json_>, ApiError>;
 
-const LIMIT: i64 = 100;
-const MOST: i64 = 10_000;
+const DEFAULT_EVENTS_LIMIT: i64 = 100;
+const MAX_EVENTS_LIMIT: i64 = 10_000;
 
-pub(super) async fn balances(
+pub(super) async fn get_balances(
     State(ledger): State<Arc<Ledger>>,
     Path(name): Path<String>,
-    given: Given,
-) -> Answer {
-    let kind = account_type(&ledger, &name)?;
-    let bounds = Bounds { parameters: &["at", "group_by", "page_token", "explain"], filters: true };
-    let query = Query::check(&kind, given.0, bounds)?;
-    let explained = match query.parameter("explain") {
+    parameters: LedgerQueryParameters,
+) -> LedgerJsonResult {
+    let kind = find_account_type(&ledger, &name)?;
+    let bounds =
+        AllowedQueryParameters { names: &["at", "group_by", "page_token", "explain"], allows_filters: true };
+    let query = AccountQuery::from_parameters(&kind, parameters.0, bounds)?;
+    let explained = match query.raw_parameter("explain") {
         None | Some("false") => false,
         Some("true") => true,
         Some(_) => return Err(ApiError::field("explain", "must be true or false")),
     };
-    let page = query.groups_page()?;
-    let at = match query.moment("at")? {
-        None => default_end(&ledger, &query, page.as_ref()).await?,
+    let page = query.parse_page_cursor()?;
+    let at = match query.parse_moment("at")? {
+        None => default_period_end(&ledger, &query, page.as_ref()).await?,
         Some(at) => at,
     };
-    agree("at", page.as_ref(), None, at)?;
-    let (groups, next) = groups(&ledger, &kind, &query, page, None, at).await?;
+    check_page_matches("at", page.as_ref(), None, at)?;
+    let (groups, next) = read_groups(&ledger, &kind, &query, page, None, at).await?;
     let mut answer = json!({
-        "type": name, "attributes": key_shown(&kind, &query), "at": moment::show(at), "groups": groups,
+        "type": name, "attributes": render_key_attributes(&kind, &query), "at": moment::format_moment(at), "groups": groups,
     });
     if let Some(token) = next {
         answer["next_page_token"] = token.into();
     }
     if explained {
-        answer["explain"] = explanation(&ledger, &kind, &query, at).await?;
+        answer["explain"] = read_explanation(&ledger, &kind, &query, at).await?;
     }
     Ok(Json(answer))
 }
 
-pub(super) async fn turnovers(
+pub(super) async fn get_turnovers(
     State(ledger): State<Arc<Ledger>>,
     Path(name): Path<String>,
-    given: Given,
-) -> Answer {
-    let kind = account_type(&ledger, &name)?;
-    let bounds = Bounds { parameters: &["from", "to", "group_by", "page_token"], filters: true };
-    let query = Query::check(&kind, given.0, bounds)?;
-    let page = query.groups_page()?;
-    let (from, to) = period(&ledger, &query, page.as_ref()).await?;
-    agree("from", page.as_ref(), Some(from), to)?;
-    let (groups, next) = groups(&ledger, &kind, &query, page, Some(from), to).await?;
+    parameters: LedgerQueryParameters,
+) -> LedgerJsonResult {
+    let kind = find_account_type(&ledger, &name)?;
+    let bounds =
+        AllowedQueryParameters { names: &["from", "to", "group_by", "page_token"], allows_filters: true };
+    let query = AccountQuery::from_parameters(&kind, parameters.0, bounds)?;
+    let page = query.parse_page_cursor()?;
+    let (from, to) = parse_period(&ledger, &query, page.as_ref()).await?;
+    check_page_matches("from", page.as_ref(), Some(from), to)?;
+    let (groups, next) = read_groups(&ledger, &kind, &query, page, Some(from), to).await?;
     let mut answer = json!({
-        "type": name, "attributes": key_shown(&kind, &query),
-        "from": moment::show(from), "to": moment::show(to), "groups": groups,
+        "type": name, "attributes": render_key_attributes(&kind, &query),
+        "from": moment::format_moment(from), "to": moment::format_moment(to), "groups": groups,
     });
     if let Some(token) = next {
         answer["next_page_token"] = token.into();
@@ -84,15 +91,16 @@ pub(super) async fn turnovers(
 }
 
 /// The attributes that a query names its account by, which were read by the same type.
-fn key_shown(kind: &AccountType, query: &Query) -> Map<String, Json_> {
-    let given: Vec<_> = query.key.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    shown(&kind.key_attributes, &given).unwrap_or_default()
+fn render_key_attributes(kind: &AccountType, query: &AccountQuery) -> Map<String, Json_> {
+    let given: Vec<_> =
+        query.key_attributes.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    attributes_to_json(&kind.key_attributes, &given).unwrap_or_default()
 }
 
 /// A page goes on with the question that was begun.
-fn agree(
+fn check_page_matches(
     field: &str,
-    page: Option<&GroupsPage>,
+    page: Option<&BalancePageCursor>,
     from: Option<DateTime<Utc>>,
     to: DateTime<Utc>,
 ) -> Result<(), ApiError> {
@@ -105,118 +113,132 @@ fn agree(
 }
 
 #[derive(Serialize)]
-struct EventsPage<'a> {
-    events: Vec<ShownEvent<'a>>,
+struct LedgerEventPageResponse<'a> {
+    events: Vec<LedgerEventResponse<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_page_token: Option<String>,
 }
 
-pub(super) async fn list(
+pub(super) async fn list_account_events(
     State(ledger): State<Arc<Ledger>>,
     Path(name): Path<String>,
-    given: Given,
+    parameters: LedgerQueryParameters,
 ) -> Result<Response, ApiError> {
-    let kind = account_type(&ledger, &name)?;
-    let bounds = Bounds { parameters: &["from", "to", "limit", "page_token"], filters: false };
-    let query = Query::check(&kind, given.0, bounds)?;
-    let (from, to) = period(&ledger, &query, None).await?;
-    let limit =
-        match query.parameter("limit") {
-            None => LIMIT,
-            Some(text) => text.parse().ok().filter(|limit| (1..=MOST).contains(limit)).ok_or_else(|| {
-                ApiError::field("limit", format!("must be a whole number from 1 to {MOST}"))
-            })?,
-        };
+    let kind = find_account_type(&ledger, &name)?;
+    let bounds =
+        AllowedQueryParameters { names: &["from", "to", "limit", "page_token"], allows_filters: false };
+    let query = AccountQuery::from_parameters(&kind, parameters.0, bounds)?;
+    let (from, to) = parse_period(&ledger, &query, None).await?;
+    let limit = match query.raw_parameter("limit") {
+        None => DEFAULT_EVENTS_LIMIT,
+        Some(text) => {
+            text.parse().ok().filter(|limit| (1..=MAX_EVENTS_LIMIT).contains(limit)).ok_or_else(|| {
+                ApiError::field("limit", format!("must be a whole number from 1 to {MAX_EVENTS_LIMIT}"))
+            })?
+        }
+    };
     let account_id = query.account.id;
-    let after = match query.parameter("page_token") {
+    let after = match query.raw_parameter("page_token") {
         None => None,
-        Some(token) => Some(Page::parse(token, account_id).ok_or_else(|| {
+        Some(token) => Some(LedgerEventCursor::parse_token(token, account_id).ok_or_else(|| {
             ApiError::field("page_token", "must be the next_page_token of an earlier page of this account")
         })?),
     };
-    let listing = Listing { account_id, from, to, after, limit };
-    let asked = Asked { field: "from", moment: from };
-    let found = whole(&ledger, &query, asked, |pool| listed(pool, listing.clone())).await?;
-    let token = found.events.last().filter(|_| found.more).map(|last| last.page().token(account_id));
-    let key = key_shown(&kind, &query);
-    let unknown = |event: &ListedEvent| not_known_yet(&format!("event `{}`", event.event_id));
+    let listing = LedgerEventQuery { account_id, from, to, after, limit };
+    let asked = RequestedMoment { field: "from", moment: from };
+    let found =
+        read_within_horizon(&ledger, &query, asked, |pool| list_with_standing(pool, listing.clone())).await?;
+    let token =
+        found.events.last().filter(|_| found.has_more).map(|last| last.to_cursor().encode_token(account_id));
+    let key = render_key_attributes(&kind, &query);
+    let unknown = |event: &LedgerEventRow| type_unavailable_error(&format!("event `{}`", event.event_id));
     let events = found.events.iter();
-    let events = events.map(|event| ShownEvent::listed(&kind, &key, event).ok_or_else(|| unknown(event)));
-    Ok(Json(EventsPage { events: events.collect::<Result<_, _>>()?, next_page_token: token }).into_response())
+    let events =
+        events.map(|event| LedgerEventResponse::from_row(&kind, &key, event).ok_or_else(|| unknown(event)));
+    Ok(Json(LedgerEventPageResponse { events: events.collect::<Result<_, _>>()?, next_page_token: token })
+        .into_response())
 }
 
-fn account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, ApiError> {
-    let types = ledger.types.now();
+fn find_account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, ApiError> {
+    let types = ledger.types.current();
     let kind = types.accounts.get(name).cloned();
-    kind.ok_or_else(|| unknown_type("type", name, types.accounts.keys()))
+    kind.ok_or_else(|| unknown_type_error("type", name, types.accounts.keys()))
 }
 
 /// `from` defaults to the beginning of all events, `to` to now.
-async fn period(
+async fn parse_period(
     ledger: &Ledger,
-    query: &Query,
-    page: Option<&GroupsPage>,
+    query: &AccountQuery,
+    page: Option<&BalancePageCursor>,
 ) -> Result<(DateTime<Utc>, DateTime<Utc>), ApiError> {
-    let from = query.moment("from")?.unwrap_or(DateTime::UNIX_EPOCH);
-    let to = match query.moment("to")? {
-        None => default_end(ledger, query, page).await?,
+    let from = query.parse_moment("from")?.unwrap_or(DateTime::UNIX_EPOCH);
+    let to = match query.parse_moment("to")? {
+        None => default_period_end(ledger, query, page).await?,
         Some(to) => to,
     };
-    if query.parameter("from").is_some() && query.parameter("to").is_some() && from > to {
+    if query.raw_parameter("from").is_some() && query.raw_parameter("to").is_some() && from > to {
         return Err(ApiError::field("from", "must not be after `to`"));
     }
     Ok((from, to))
 }
 
 /// The end of a period that was left out: that of the page before, or now, by the shard's clock.
-async fn default_end(
+async fn default_period_end(
     ledger: &Ledger,
-    query: &Query,
-    page: Option<&GroupsPage>,
+    query: &AccountQuery,
+    page: Option<&BalancePageCursor>,
 ) -> Result<DateTime<Utc>, ApiError> {
     match page {
         Some(page) => Ok(page.to),
-        None => clock::now(&ledger.shards.of(query.hash).pool).await.map_err(unavailable),
+        None => clock::read_clock(&ledger.shards.shard_of_hash(query.shard_hash).pool)
+            .await
+            .map_err(database_error),
     }
 }
 
 /// What is read of the shard that a query is about, if it goes back no further than that shard's horizon.
-async fn whole<'l, T, F: Future<Output = store::Result<(T, Standing)>>>(
+async fn read_within_horizon<'l, T, F: Future<Output = store::Result<(T, HorizonRow)>>>(
     ledger: &'l Ledger,
-    query: &Query,
-    asked: Asked,
+    query: &AccountQuery,
+    asked: RequestedMoment,
     read: impl Fn(&'l PgPool) -> F,
 ) -> Result<T, ApiError> {
-    let place = ledger.shards.owner(query.hash);
-    let pool = &ledger.shards.all()[place].pool;
-    ledger.horizons[place].whole(asked, || read(pool)).await.map_err(unavailable)?
+    let shard_index = ledger.shards.index_of_hash(query.shard_hash);
+    let pool = &ledger.shards.all()[shard_index].pool;
+    ledger.horizons[shard_index].read_consistent(asked, || read(pool)).await.map_err(database_error)?
 }
 
-async fn listed(pool: &PgPool, listing: Listing) -> store::Result<(Listed, Standing)> {
-    let listed = events::list(pool, listing).await?;
-    Ok((listed, standing(pool).await?))
+async fn list_with_standing(
+    pool: &PgPool,
+    query: LedgerEventQuery,
+) -> store::Result<(LedgerEventPage, HorizonRow)> {
+    let listed = events::list_events(pool, query).await?;
+    Ok((listed, read_horizon_row(pool).await?))
 }
 
-async fn groups(
+async fn read_groups(
     ledger: &Ledger,
     kind: &AccountType,
-    query: &Query,
-    page: Option<GroupsPage>,
+    query: &AccountQuery,
+    page: Option<BalancePageCursor>,
     from: Option<DateTime<Utc>>,
     to: DateTime<Utc>,
 ) -> Result<(Vec<Json_>, Option<String>), ApiError> {
-    let question = Question {
+    let question = BalanceQuery {
         account_id: query.account.id,
         from,
         to,
         filter: query.filter.clone(),
         group_by: query.group_by.clone(),
-        after: page.map(|page| page.last),
+        after: page.map(|page| page.last_sort_key),
     };
-    let asked = from.map_or(Asked { field: "at", moment: to }, |from| Asked { field: "from", moment: from });
-    let Totals { groups, next } =
-        whole(ledger, query, asked, |pool| totals(pool, kind, question.clone())).await?;
-    let group = |Group { attributes, debit, credit, balance }: Group| {
+    let asked = from.map_or(RequestedMoment { field: "at", moment: to }, |from| RequestedMoment {
+        field: "from",
+        moment: from,
+    });
+    let BalancePage { groups, next_sort_key: next } =
+        read_within_horizon(ledger, query, asked, |pool| read_balances(pool, kind, question.clone())).await?;
+    let group = |BalanceGroup { attributes, debit, credit, balance }: BalanceGroup| {
         let named = query.group_by.iter().zip(attributes).map(|(name, value)| {
             let kind =
                 kind.attributes.iter().find(|attribute| attribute.name == *name).map(|found| found.kind);
@@ -224,18 +246,18 @@ async fn groups(
         });
         json!({"attributes": Map::from_iter(named), "debit": debit, "credit": credit, "balance": balance})
     };
-    let next = next.map(|last| GroupsPage { from, to, last }.token(query));
+    let next = next.map(|last| BalancePageCursor { from, to, last_sort_key: last }.encode_token(query));
     Ok((groups.into_iter().map(group).collect(), next))
 }
 
-async fn explanation(
+async fn read_explanation(
     ledger: &Ledger,
     kind: &AccountType,
-    query: &Query,
+    query: &AccountQuery,
     at: DateTime<Utc>,
 ) -> Result<Json_, ApiError> {
-    let shard = ledger.shards.of(query.hash);
-    let question = Question {
+    let shard = ledger.shards.shard_of_hash(query.shard_hash);
+    let question = BalanceQuery {
         account_id: query.account.id,
         from: None,
         to: at,
@@ -243,10 +265,10 @@ async fn explanation(
         group_by: query.group_by.clone(),
         after: None,
     };
-    let found = explain(&shard.pool, kind, &question).await.map_err(unavailable)?;
+    let found = explain_balance(&shard.pool, kind, &question).await.map_err(database_error)?;
     let aggregate = found.grouping.map(|grouping| {
         json!({
-            "grouping": grouping, "interval": kind.aggregate, "cut_off": moment::show(found.cut_off),
+            "grouping": grouping, "interval": kind.aggregate, "cut_off": moment::format_moment(found.cut_off),
             "aggregated_seq": found.aggregated_seq, "events": found.events_aggregated,
         })
     });
@@ -257,6 +279,6 @@ async fn explanation(
 }
 
 /// Database trouble as a caller sees it: its own words stay in the log.
-pub(super) fn unavailable(error: store::Error) -> ApiError {
+pub(super) fn database_error(error: store::Error) -> ApiError {
     of_database("the shard", error)
 }

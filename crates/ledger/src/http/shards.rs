@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use serving::query::NoQuery;
 
 use crate::Ledger;
-use crate::figures::Figures;
 use crate::moment;
 use crate::sharding::Shard;
-use crate::types::Catalogue;
+use crate::stats::ShardStats;
+use crate::types::LedgerTypeCatalogue;
 
-pub(super) async fn types(State(ledger): State<Arc<Ledger>>, NoQuery: NoQuery) -> Json<Value> {
-    let types = ledger.types.now();
+pub(super) async fn get_types(State(ledger): State<Arc<Ledger>>, NoQuery: NoQuery) -> Json<Value> {
+    let types = ledger.types.current();
     let with_schema = |schema: &str, definition: Value| {
         let mut shown = json!({"$schema": schema});
         if let (Some(shown), Value::Object(definition)) = (shown.as_object_mut(), definition) {
@@ -33,25 +33,25 @@ pub(super) async fn types(State(ledger): State<Arc<Ledger>>, NoQuery: NoQuery) -
     }))
 }
 
-pub(super) async fn shards(State(ledger): State<Arc<Ledger>>, NoQuery: NoQuery) -> Json<Value> {
-    let types = ledger.types.now();
-    let shown = ledger.shards.all().iter().map(|shard| show(shard, types.clone()));
+pub(super) async fn get_shards(State(ledger): State<Arc<Ledger>>, NoQuery: NoQuery) -> Json<Value> {
+    let types = ledger.types.current();
+    let shown = ledger.shards.all().iter().map(|shard| render_shard(shard, types.clone()));
     Json(json!({"shards": futures::future::join_all(shown).await}))
 }
 
 /// A shard that does not answer is shown as such: the others matter all the more then.
-async fn show(shard: &Shard, types: Arc<Catalogue>) -> Value {
-    let mut shown = json!({"name": shard.name, "range": shard.range.hex()});
-    match Figures::load(shard, &types).await {
+async fn render_shard(shard: &Shard, types: Arc<LedgerTypeCatalogue>) -> Value {
+    let mut shown = json!({"name": shard.name, "range": shard.range.to_hex()});
+    match ShardStats::load(shard, &types).await {
         Ok(figures) => {
             shown["available"] = true.into();
-            shown["events"] = (figures.last_seq + figures.pending).into();
+            shown["events"] = (figures.last_seq + figures.pending_events).into();
             shown["last_seq"] = figures.last_seq.into();
             shown["aggregated_seq"] = figures.aggregated_seq.into();
             shown["exported_seq"] = figures.exported_seq.into();
             shown["export_epoch"] = figures.export_epoch.into();
             shown["export_alarm"] = figures.export_alarm.into();
-            shown["horizon"] = figures.horizon.map(moment::show).into();
+            shown["horizon"] = figures.horizon.map(moment::format_moment).into();
             shown["database_bytes"] = figures.database_bytes.into();
         }
         Err(error) => {

@@ -14,82 +14,89 @@ use serving::error::{ApiError, Code};
 use serving::path::Path;
 use serving::query::Query;
 
-use super::reads::unavailable;
+use super::reads::database_error;
 use crate::Ledger;
-use crate::attributes::Keyed;
-use crate::events::unknown_type;
-use crate::json::Refused;
-use crate::states::{self, Outcome, Put};
+use crate::attributes::LedgerKey;
+use crate::events::unknown_type_error;
+use crate::json::JsonRefusal;
+use crate::states::{self, StateWrite, StateWriteOutcome};
 use serving::body::JsonBody;
 
-type Given = Query<Vec<(String, String)>>;
+type StateQueryParameters = Query<Vec<(String, String)>>;
 
-pub(super) fn routes() -> Router<Arc<Ledger>> {
-    Router::new().route("/v1/states/{type}", get(look).put(put))
+pub(super) fn build_state_routes() -> Router<Arc<Ledger>> {
+    Router::new().route("/v1/states/{type}", get(get_state).put(put_state))
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct StateResponse<'a> {
     state: &'a RawValue,
     version: i64,
 }
 
-async fn look(
+async fn get_state(
     State(ledger): State<Arc<Ledger>>,
     Path(name): Path<String>,
-    given: Given,
+    parameters: StateQueryParameters,
 ) -> Result<Response, ApiError> {
-    let of = keyed(&ledger, &name, &given)?;
-    let Some(found) = ledger.states.get(&of).await.map_err(unavailable)? else {
+    let target = parse_state_target(&ledger, &name, &parameters)?;
+    let Some(found) = ledger.states.get(&target).await.map_err(database_error)? else {
         return Err(ApiError::new(
             Code::NotFound,
-            format!("there is no state of {name} with {}", of.attributes),
+            format!("there is no state of {name} with {}", target.attributes),
         ));
     };
     let version = found.version;
     let state = RawValue::from_string(found.state)
         .map_err(|_| ApiError::new(Code::ConsistencyError, "what is stored as a state is not JSON"))?;
-    Ok(([etag(version)], Json(Shown { state: &state, version })).into_response())
+    Ok(([etag_header(version)], Json(StateResponse { state: &state, version })).into_response())
 }
 
-async fn put(
+async fn put_state(
     State(ledger): State<Arc<Ledger>>,
     Path(name): Path<String>,
-    given: Given,
+    parameters: StateQueryParameters,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let of = keyed(&ledger, &name, &given)?;
-    let expected = expected(&headers)?;
+    let target = parse_state_target(&ledger, &name, &parameters)?;
+    let expected_version = parse_expected_version(&headers)?;
     let text = std::str::from_utf8(&body).map_err(|_| ApiError::field("body", "must be UTF-8"))?;
-    let put = Put::new(of, text, expected).map_err(|reason| refused("body", reason))?;
-    match ledger.states.put(put).await.map_err(unavailable)? {
-        Outcome::Done { version } => Ok(([etag(version)], Json(json!({"version": version}))).into_response()),
-        Outcome::Stale { version } => Err(states::stale(version)),
+    let put = StateWrite::new(target, text, expected_version)
+        .map_err(|reason| invalid_state_error("body", reason))?;
+    match ledger.states.put(put).await.map_err(database_error)? {
+        StateWriteOutcome::Written { version } => {
+            Ok(([etag_header(version)], Json(json!({"version": version}))).into_response())
+        }
+        StateWriteOutcome::Stale { version } => Err(states::stale_state_error(version)),
     }
 }
 
-fn etag(version: i64) -> (header::HeaderName, String) {
+fn etag_header(version: i64) -> (header::HeaderName, String) {
     (header::ETAG, format!("\"{version}\""))
 }
 
-fn keyed(ledger: &Ledger, name: &str, given: &Given) -> Result<Keyed, ApiError> {
-    let types = ledger.types.now();
-    let kind = types.states.get(name).ok_or_else(|| unknown_type("type", name, types.states.keys()))?;
-    Keyed::from_query(kind, &given.0)
+fn parse_state_target(
+    ledger: &Ledger,
+    name: &str,
+    parameters: &StateQueryParameters,
+) -> Result<LedgerKey, ApiError> {
+    let types = ledger.types.current();
+    let kind = types.states.get(name).ok_or_else(|| unknown_type_error("type", name, types.states.keys()))?;
+    LedgerKey::from_query(kind, &parameters.0)
 }
 
 /// The error for a state that is not taken; `field`: where it stands.
-pub(super) fn refused(field: &str, reason: Refused) -> ApiError {
+pub(super) fn invalid_state_error(field: &str, reason: JsonRefusal) -> ApiError {
     match reason {
-        Refused::TooDeep => ApiError::field(field, "is nested deeper than 32 levels"),
-        Refused::Malformed(reason) => ApiError::field(field, reason),
+        JsonRefusal::TooDeep => ApiError::field(field, "is nested deeper than 32 levels"),
+        JsonRefusal::Malformed(reason) => ApiError::field(field, reason),
     }
 }
 
 /// The version that must be there: the one that `If-Match` names, or none (0) by `If-None-Match: *`.
-fn expected(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
-    if let Some(value) = single(headers, &header::IF_NONE_MATCH, "must be *, or left out")? {
+fn parse_expected_version(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
+    if let Some(value) = read_single_header(headers, &header::IF_NONE_MATCH, "must be *, or left out")? {
         if headers.contains_key(header::IF_MATCH) {
             return Err(ApiError::field("If-None-Match", "is of no use beside If-Match"));
         }
@@ -101,7 +108,7 @@ fn expected(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
         };
     }
     let allowed = "must be one version (0: none yet), such as \"3\"";
-    let Some(value) = single(headers, &header::IF_MATCH, allowed)? else { return Ok(None) };
+    let Some(value) = read_single_header(headers, &header::IF_MATCH, allowed)? else { return Ok(None) };
     // A proxy that compresses answers makes weak tags of ours. They name the same version: a state is one text for all.
     let tag = value.strip_prefix("W/").filter(|tag| tag.starts_with('"')).unwrap_or(value);
     let digits = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(tag);
@@ -111,10 +118,14 @@ fn expected(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
 }
 
 /// The value of a header that may be given once.
-fn single<'h>(headers: &'h HeaderMap, name: &HeaderName, allowed: &str) -> Result<Option<&'h str>, ApiError> {
-    let mut given = headers.get_all(name).iter();
-    let Some(value) = given.next() else { return Ok(None) };
-    let value = value.to_str().ok().filter(|_| given.next().is_none()).map(str::trim);
+fn read_single_header<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+    allowed: &str,
+) -> Result<Option<&'h str>, ApiError> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let value = value.to_str().ok().filter(|_| values.next().is_none()).map(str::trim);
     let shown = if *name == header::IF_MATCH { "If-Match" } else { "If-None-Match" };
     value.map(Some).ok_or_else(|| ApiError::field(shown, allowed))
 }
@@ -123,19 +134,19 @@ fn single<'h>(headers: &'h HeaderMap, name: &HeaderName, allowed: &str) -> Resul
 mod tests {
     use super::*;
 
-    fn version(values: &[&str]) -> Result<Option<i64>, ()> {
+    fn parse_if_match(values: &[&str]) -> Result<Option<i64>, ()> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(header::IF_MATCH, value.parse().unwrap());
         }
-        expected(&headers).map_err(drop)
+        parse_expected_version(&headers).map_err(drop)
     }
 
     #[test]
     fn if_match_is_a_version_quoted_or_not() {
-        assert_eq!(version(&[]), Ok(None));
-        assert_eq!(version(&["7"]), Ok(Some(7)));
-        assert_eq!(version(&["\"0\""]), Ok(Some(0)));
+        assert_eq!(parse_if_match(&[]), Ok(None));
+        assert_eq!(parse_if_match(&["7"]), Ok(Some(7)));
+        assert_eq!(parse_if_match(&["\"0\""]), Ok(Some(0)));
         for bad in [
             "",
             "\"\"",
@@ -151,10 +162,10 @@ mod tests {
             "9223372036854775808",
             "\"1",
         ] {
-            assert_eq!(version(&[bad]), Err(()), "{bad}");
+            assert_eq!(parse_if_match(&[bad]), Err(()), "{bad}");
         }
-        assert_eq!(version(&["1", "1"]), Err(()));
-        assert_eq!(version(&["W/\"3\""]), Ok(Some(3)), "as a proxy makes of ours");
+        assert_eq!(parse_if_match(&["1", "1"]), Err(()));
+        assert_eq!(parse_if_match(&["W/\"3\""]), Ok(Some(3)), "as a proxy makes of ours");
     }
 
     #[test]
@@ -164,7 +175,7 @@ mod tests {
             for (name, value) in values {
                 headers.append(name, value.parse().unwrap());
             }
-            expected(&headers).map_err(drop)
+            parse_expected_version(&headers).map_err(drop)
         };
         let none_match = header::IF_NONE_MATCH;
         assert_eq!(of(&[(none_match.clone(), "*")]), Ok(Some(0)));

@@ -8,106 +8,115 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::answers::{Grant, Outcome};
-use super::line::Line;
-use super::queries::Request;
-use super::{Refusal, Wanted, new_lock_id, refusal};
+use super::answers::{LockGrant, LockOutcome};
+use super::queries::LockCall;
+use super::queue::LockQueue;
+use super::{LockRefusal, LockRequest, new_lock_id, refusal_from_outcome};
 
 /// Most callers of a process that wait for locks of one shard.
-const MOST_WAITING: usize = 10_000;
+const MAX_WAITING_CALLERS: usize = 10_000;
 
-type Answer = Result<Grant, Refusal>;
+type LockGrantResult = Result<LockGrant, LockRefusal>;
 
-pub(super) async fn acquire(line: &Arc<Line>, wanted: Wanted) -> Answer {
-    if line.len() >= MOST_WAITING {
-        return Err(Refusal::TooMany);
+pub(super) async fn acquire_lock(queue: &Arc<LockQueue>, lock_request: LockRequest) -> LockGrantResult {
+    if queue.len() >= MAX_WAITING_CALLERS {
+        return Err(LockRefusal::TooMany);
     }
-    let request = Arc::new(Request { wanted, attempt: Uuid::new_v4(), process: line.process });
+    let lock_call = Arc::new(LockCall {
+        request: lock_request,
+        attempt_id: Uuid::new_v4(),
+        process_id: queue.process_id,
+    });
     let (reply, answer) = oneshot::channel();
-    let mut pending = Pending { line: line.clone(), request: request.clone(), answer };
-    tokio::spawn(store::panics::told(walk(line.clone(), request, reply)));
-    (&mut pending.answer).await.unwrap_or(Err(Refusal::Database(Error::Abandoned)))
+    let mut pending = LockCaller { queue: queue.clone(), lock_call: lock_call.clone(), answer };
+    tokio::spawn(store::panics::contain_panic(run_acquire(queue.clone(), lock_call, reply)));
+    (&mut pending.answer).await.unwrap_or(Err(LockRefusal::Database(Error::Abandoned)))
 }
 
 /// A caller that waits for its answer.
-struct Pending {
-    line: Arc<Line>,
-    request: Arc<Request>,
-    answer: oneshot::Receiver<Answer>,
+struct LockCaller {
+    queue: Arc<LockQueue>,
+    lock_call: Arc<LockCall>,
+    answer: oneshot::Receiver<LockGrantResult>,
 }
 
-impl Drop for Pending {
+impl Drop for LockCaller {
     fn drop(&mut self) {
         self.answer.close();
         // Answered, but never heard.
         if let Ok(Ok(grant)) = self.answer.try_recv() {
-            leave(&self.line, grant.lock_id, &self.request);
+            spawn_leave(&self.queue, grant.lock_id, &self.lock_call);
         }
     }
 }
 
 /// Leaves the line unless it is told not to, whatever ends the walk.
-struct Place {
-    line: Arc<Line>,
-    request: Arc<Request>,
+struct LockQueuePlace {
+    queue: Arc<LockQueue>,
+    lock_call: Arc<LockCall>,
     lock_id: Uuid,
-    left: bool,
+    has_left: bool,
 }
 
-impl Drop for Place {
+impl Drop for LockQueuePlace {
     fn drop(&mut self) {
-        if !self.left {
-            leave(&self.line, self.lock_id, &self.request);
+        if !self.has_left {
+            spawn_leave(&self.queue, self.lock_id, &self.lock_call);
         }
     }
 }
 
-fn leave(line: &Arc<Line>, lock_id: Uuid, request: &Arc<Request>) {
-    let (line, request) = (line.clone(), request.clone());
+fn spawn_leave(queue: &Arc<LockQueue>, lock_id: Uuid, lock_call: &Arc<LockCall>) {
+    let (queue, lock_call) = (queue.clone(), lock_call.clone());
     // No runtime: the process ends, and its places with it.
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(async move { line.leave(lock_id, &request).await });
+        runtime.spawn(async move { queue.leave_queue(lock_id, &lock_call).await });
     }
 }
 
-async fn walk(line: Arc<Line>, request: Arc<Request>, mut reply: oneshot::Sender<Answer>) {
-    let deadline = Instant::now() + request.wanted.wait;
-    let lock_id = new_lock_id(request.wanted.of.hash);
-    let mut place = Place { line: line.clone(), request: request.clone(), lock_id, left: false };
-    let mut listener = line.listen(place.lock_id);
+async fn run_acquire(
+    queue: Arc<LockQueue>,
+    lock_call: Arc<LockCall>,
+    mut reply: oneshot::Sender<LockGrantResult>,
+) {
+    let deadline = Instant::now() + lock_call.request.wait;
+    let lock_id = new_lock_id(lock_call.request.target.shard_hash);
+    let mut place =
+        LockQueuePlace { queue: queue.clone(), lock_call: lock_call.clone(), lock_id, has_left: false };
+    let mut subscriber = queue.subscribe(place.lock_id);
     let answer = loop {
-        match line.take(place.lock_id, &request, Instant::now() < deadline).await {
-            Err(error) => break Err(Refusal::Database(error)),
-            Ok(Outcome::Granted(grant)) => {
+        match queue.take_lock(place.lock_id, &lock_call, Instant::now() < deadline).await {
+            Err(error) => break Err(LockRefusal::Database(error)),
+            Ok(LockOutcome::Granted(grant)) => {
                 place.lock_id = grant.lock_id;
                 break Ok(grant);
             }
-            Ok(Outcome::Queued(lock_id)) if lock_id != place.lock_id => {
+            Ok(LockOutcome::Queued(lock_id)) if lock_id != place.lock_id => {
                 // An earlier call's place. Once more, now that its news would be heard.
                 place.lock_id = lock_id;
-                listener = line.listen(lock_id);
+                subscriber = queue.subscribe(lock_id);
             }
-            Ok(Outcome::Queued(_)) => tokio::select! {
-                news = listener.heard() => if let Some(grant) = news { break Ok(grant) },
+            Ok(LockOutcome::Queued(_)) => tokio::select! {
+                news = subscriber.wait_for_grant() => if let Some(grant) = news { break Ok(grant) },
                 // At the deadline once more, without waiting: the last word is the database's.
                 () = sleep_until(deadline) => {}
                 () = reply.closed() => return,
-                () = line.stopping.cancelled() => break Err(Refusal::Stopping),
+                () = queue.stopping.cancelled() => break Err(LockRefusal::Stopping),
             },
-            Ok(Outcome::Ended) if request.wanted.request_id.is_none() => {
+            Ok(LockOutcome::Ended) if lock_call.request.request_id.is_none() => {
                 // It ended before anybody heard of it: the answer of the statement that took it was lost for too long.
-                place.lock_id = new_lock_id(request.wanted.of.hash);
-                listener = line.listen(place.lock_id);
+                place.lock_id = new_lock_id(lock_call.request.target.shard_hash);
+                subscriber = queue.subscribe(place.lock_id);
             }
             Ok(other) => {
-                place.left = true;
-                line.tell(place.lock_id, None);
-                break Err(refusal(other));
+                place.has_left = true;
+                queue.notify_waiter(place.lock_id, None);
+                break Err(refusal_from_outcome(other));
             }
         }
     };
     let granted = answer.is_ok();
     metrics::counter!("ledger_locks_granted_total").increment(u64::from(granted));
     // What nobody hears of is given back; so is what may have come of a failed call, or be waited for no longer.
-    place.left |= reply.send(answer).is_ok() && granted;
+    place.has_left |= reply.send(answer).is_ok() && granted;
 }

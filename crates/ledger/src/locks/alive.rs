@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// Whether a lock can be written under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub enum LockStatus {
     /// It is held, and ends only after the transaction that asked.
     Alive {
         /// Its fencing token.
@@ -23,23 +23,23 @@ pub enum Hold {
 
 /// Whether a lock of this database's shard is alive. If so, nobody is granted what conflicts with it before the
 /// transaction on `connection` ends, be it past its expiry. Call it before writing; it locks the lock's row.
-pub async fn alive_in_tx(connection: &mut PgConnection, lock_id: Uuid) -> Result<Hold> {
+pub async fn check_lock_in_tx(connection: &mut PgConnection, lock_id: Uuid) -> Result<LockStatus> {
     let found: Option<(i64, DateTime<Utc>, bool)> =
-        sqlx::query_as(ALIVE).bind(lock_id).fetch_optional(connection).await?;
+        sqlx::query_as(CHECK_LOCK_SQL).bind(lock_id).fetch_optional(connection).await?;
     let found = found.map(|(token, expires_at, alive)| match alive {
         _ if mutant("lock_expiry_by_the_processes_clock") => (token, expires_at, expires_at > Utc::now()),
         false if mutant("ended_lock_written_under") => (token, expires_at, true),
         alive => (token, expires_at, alive),
     });
     Ok(match found {
-        Some((token, expires_at, true)) => Hold::Alive { token, expires_at },
-        Some((_, _, false)) => Hold::Ended,
-        None => Hold::Unknown,
+        Some((token, expires_at, true)) => LockStatus::Alive { token, expires_at },
+        Some((_, _, false)) => LockStatus::Ended,
+        None => LockStatus::Unknown,
     })
 }
 
 /// The clock is read after the row is locked: an end that was waited for is seen.
-const ALIVE: &str = "-- lock_alive
+const CHECK_LOCK_SQL: &str = "-- lock_alive
 WITH lock AS MATERIALIZED (
     SELECT token, expires_at, state FROM locks WHERE lock_id = $1 AND state <> 'w' FOR KEY SHARE
 )

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// A lock as its holder gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grant {
+pub struct LockGrant {
     /// Its id, never used again.
     pub lock_id: Uuid,
     /// Greater than that of every earlier grant of the key.
@@ -18,7 +18,7 @@ pub struct Grant {
 
 /// Who stands against a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub struct LockHolder {
     /// As it named itself.
     pub owner: Option<String>,
     /// Whether it holds the lock alone.
@@ -29,7 +29,7 @@ pub struct Holder {
 
 /// A lock that is or was held.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct Held {
+pub struct LockRow {
     /// Its id.
     pub lock_id: Uuid,
     /// The name of its type.
@@ -51,11 +51,11 @@ pub struct Held {
 
 /// What a call came to, for the caller itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Granted(Grant),
+pub(super) enum LockOutcome {
+    Granted(LockGrant),
     /// In line, under this lock id.
     Queued(Uuid),
-    Locked(Option<Holder>),
+    Locked(Option<LockHolder>),
     Ended,
     OtherRequest,
     Unknown,
@@ -65,18 +65,18 @@ pub(super) enum Outcome {
 
 /// What else a call answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
+pub(super) enum LockEvent {
     /// A caller of this process that was in line has it now.
-    Won(Grant),
+    Granted(LockGrant),
     /// A caller of this process should ask again.
-    Look(Uuid),
+    AskAgain(Uuid),
     /// There is something to do about a key, so long from now.
-    Next { key: Uuid, after: Duration },
+    Timer { key: Uuid, delay: Duration },
 }
 
 /// A row of an answer; the migration says what each word means.
 #[derive(Debug, sqlx::FromRow)]
-pub(super) struct News {
+pub(super) struct LockAnswerRow {
     news: String,
     id: Option<Uuid>,
     token: Option<i64>,
@@ -86,38 +86,36 @@ pub(super) struct News {
     wait_ms: Option<i64>,
 }
 
-impl News {
-    fn grant(&self) -> Option<Grant> {
-        Some(Grant { lock_id: self.id?, token: self.token?, expires_at: self.expires_at? })
+impl LockAnswerRow {
+    fn parse_grant(&self) -> Option<LockGrant> {
+        Some(LockGrant { lock_id: self.id?, token: self.token?, expires_at: self.expires_at? })
     }
 
-    pub(super) fn outcome(&self) -> Option<Outcome> {
+    pub(super) fn parse_outcome(&self) -> Option<LockOutcome> {
         Some(match self.news.as_str() {
-            "granted" => Outcome::Granted(self.grant()?),
-            "queued" => Outcome::Queued(self.id?),
+            "granted" => LockOutcome::Granted(self.parse_grant()?),
+            "queued" => LockOutcome::Queued(self.id?),
             "locked" => {
-                Outcome::Locked(self.expires_at.zip(self.exclusive).map(|(expires_at, exclusive)| Holder {
-                    owner: self.owner.clone(),
-                    exclusive,
-                    expires_at,
+                LockOutcome::Locked(self.expires_at.zip(self.exclusive).map(|(expires_at, exclusive)| {
+                    LockHolder { owner: self.owner.clone(), exclusive, expires_at }
                 }))
             }
-            "ended" => Outcome::Ended,
-            "other" => Outcome::OtherRequest,
-            "unknown" => Outcome::Unknown,
-            "busy" => Outcome::Busy,
-            "released" => Outcome::Released,
+            "ended" => LockOutcome::Ended,
+            "other" => LockOutcome::OtherRequest,
+            "unknown" => LockOutcome::Unknown,
+            "busy" => LockOutcome::Busy,
+            "released" => LockOutcome::Released,
             _ => return None,
         })
     }
 
-    pub(super) fn event(&self) -> Option<Event> {
+    pub(super) fn parse_event(&self) -> Option<LockEvent> {
         match self.news.as_str() {
-            "won" => self.grant().map(Event::Won),
-            "look" => self.id.map(Event::Look),
+            "won" => self.parse_grant().map(LockEvent::Granted),
+            "look" => self.id.map(LockEvent::AskAgain),
             "next" => {
                 let after = Duration::from_millis(self.wait_ms.and_then(|ms| u64::try_from(ms).ok())?);
-                self.id.map(|key| Event::Next { key, after })
+                self.id.map(|key| LockEvent::Timer { key, delay: after })
             }
             _ => None,
         }

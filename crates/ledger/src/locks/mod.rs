@@ -3,40 +3,40 @@
 //! Everything is decided in the shard's database, one lock key at a time, on its clock: a call is one function call
 //! and one commit, whether it takes a free lock, joins the line, or ends a lock and grants it to those next in line. What
 //! a call does costs as many steps as it grants locks, however many wait. Processes only wait: `line` is what one
-//! process knows of a shard's lines, `keeping` looks after them, `acquire` is one caller's way through them.
+//! process knows of a shard's lines, `maintenance` looks after them, `acquire_lock` is one caller's way through them.
 //!
 //! Promises: who holds an exclusive lock holds it alone; first come, first served, per key, among all processes; tokens
-//! grow with each grant of a key; a lock that has ended never lives again; a write under a lock ([`alive_in_tx`]) is
+//! grow with each grant of a key; a lock that has ended never lives again; a write under a lock ([`check_lock_in_tx`]) is
 //! committed before anybody else is granted what conflicts with it. A caller or process that is gone leaves the line.
 
 mod acquire;
 mod alive;
 mod answers;
-mod keeping;
-mod line;
+mod maintenance;
 mod queries;
+mod queue;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use store::Error;
-use store::panics::told;
+use store::panics::contain_panic;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-pub use alive::{Hold, alive_in_tx};
-use answers::Outcome;
-pub use answers::{Grant, Held, Holder};
-use line::Line;
+pub use alive::{LockStatus, check_lock_in_tx};
+use answers::LockOutcome;
+pub use answers::{LockGrant, LockHolder, LockRow};
+use queue::LockQueue;
 
-use crate::attributes::Keyed;
-use crate::sharding::{ShardHash, Shards};
+use crate::attributes::LedgerKey;
+use crate::sharding::{LedgerShards, ShardHash};
 
 /// What a caller wants.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct LockRequest {
     /// A lock of this.
-    pub of: Keyed,
+    pub target: LedgerKey,
     /// For itself alone, or together with others who share it.
     pub exclusive: bool,
     /// For how long, unless it is extended; to the millisecond.
@@ -51,10 +51,10 @@ pub struct Wanted {
 
 /// Why there is no lock.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Refusal {
+pub enum LockRefusal {
     /// Others hold it; one of them, unless they have just left.
     #[error("held by another")]
-    Locked(Option<Holder>),
+    Locked(Option<LockHolder>),
     /// It has ended.
     #[error("the lock has ended")]
     Ended,
@@ -80,70 +80,73 @@ pub enum Refusal {
 
 /// The locks of all shards; clones share everything.
 #[derive(Clone)]
-pub struct Locks(Arc<Inner>);
+pub struct LockService(Arc<LockServiceInner>);
 
-struct Inner {
-    shards: Shards,
-    lines: Vec<Arc<Line>>,
+struct LockServiceInner {
+    shards: LedgerShards,
+    queues: Vec<Arc<LockQueue>>,
     tasks: Vec<AbortHandle>,
 }
 
-impl Drop for Inner {
+impl Drop for LockServiceInner {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
-impl Locks {
+impl LockService {
     /// Begins to look after each shard's lines; nothing is asked of them while nobody waits.
-    pub fn start(shards: Shards) -> Self {
-        let process = Uuid::new_v4();
-        let (mut lines, mut tasks) = (Vec::new(), Vec::new());
+    pub fn start(shards: LedgerShards) -> Self {
+        let process_id = Uuid::new_v4();
+        let (mut queues, mut tasks) = (Vec::new(), Vec::new());
         for shard in shards.all() {
-            let line = Arc::new(Line::new(shard.pool.clone(), process));
-            tasks.push(tokio::spawn(keeping::watch(line.clone())).abort_handle());
-            lines.push(line);
+            let queue = Arc::new(LockQueue::new(shard.pool.clone(), process_id));
+            tasks.push(tokio::spawn(maintenance::maintain_queue(queue.clone())).abort_handle());
+            queues.push(queue);
         }
-        Self(Arc::new(Inner { shards, lines, tasks }))
+        Self(Arc::new(LockServiceInner { shards, queues, tasks }))
     }
 
     /// Takes a lock, waiting in line if the caller wants to. Dropping the future gives up: the place in line, and what
     /// was granted unheard.
-    pub async fn acquire(&self, wanted: Wanted) -> Result<Grant, Refusal> {
-        let line = &self.0.lines[self.0.shards.owner(wanted.of.hash)];
-        acquire::acquire(line, wanted).await
+    pub async fn acquire(&self, request: LockRequest) -> Result<LockGrant, LockRefusal> {
+        let queue = &self.0.queues[self.0.shards.index_of_hash(request.target.shard_hash)];
+        acquire::acquire_lock(queue, request).await
     }
 
     /// Lets nobody wait any more: this process is about to end.
     pub fn stop(&self) {
-        self.0.lines.iter().for_each(|line| line.stopping.cancel());
+        self.0.queues.iter().for_each(|line| line.stopping.cancel());
     }
 
     /// Lets a lock that is alive expire `ttl` from now.
-    pub async fn extend(&self, lock_id: Uuid, ttl: Duration) -> Result<Grant, Refusal> {
-        let line = self.line(lock_id);
-        match finished(tokio::spawn(told(async move { line.extend(lock_id, ttl).await }))).await? {
-            Outcome::Granted(grant) => Ok(grant),
-            other => Err(refusal(other)),
+    pub async fn extend(&self, lock_id: Uuid, ttl: Duration) -> Result<LockGrant, LockRefusal> {
+        let queue = self.shard_queue(lock_id);
+        match join_task(tokio::spawn(contain_panic(async move { queue.extend_lock(lock_id, ttl).await })))
+            .await?
+        {
+            LockOutcome::Granted(grant) => Ok(grant),
+            other => Err(refusal_from_outcome(other)),
         }
     }
 
     /// Ends a lock that is alive; whoever is next in line has it then. Waits for writes under it.
-    pub async fn release(&self, lock_id: Uuid) -> Result<(), Refusal> {
-        let line = self.line(lock_id);
-        match finished(tokio::spawn(told(async move { line.release(lock_id).await }))).await? {
-            Outcome::Released => Ok(()),
-            other => Err(refusal(other)),
+    pub async fn release(&self, lock_id: Uuid) -> Result<(), LockRefusal> {
+        let queue = self.shard_queue(lock_id);
+        match join_task(tokio::spawn(contain_panic(async move { queue.release_lock(lock_id).await }))).await?
+        {
+            LockOutcome::Released => Ok(()),
+            other => Err(refusal_from_outcome(other)),
         }
     }
 
     /// A lock that is or was held.
-    pub async fn look(&self, lock_id: Uuid) -> Result<Option<Held>, Error> {
-        queries::look(&self.line(lock_id).pool, lock_id).await
+    pub async fn get_lock(&self, lock_id: Uuid) -> Result<Option<LockRow>, Error> {
+        queries::read_lock(&self.shard_queue(lock_id).pool, lock_id).await
     }
 
-    fn line(&self, lock_id: Uuid) -> Arc<Line> {
-        self.0.lines[self.0.shards.owner_of(lock_prefix(lock_id))].clone()
+    fn shard_queue(&self, lock_id: Uuid) -> Arc<LockQueue> {
+        self.0.queues[self.0.shards.index_of_prefix(lock_prefix(lock_id))].clone()
     }
 }
 
@@ -152,25 +155,27 @@ pub fn lock_prefix(lock_id: Uuid) -> u64 {
     lock_id.as_u64_pair().0
 }
 
-/// An id for a lock of what lies at `hash`.
+/// An id for a lock of what lies at `shard_hash`.
 fn new_lock_id(hash: ShardHash) -> Uuid {
-    Uuid::from_u64_pair(hash.prefix(), Uuid::new_v4().as_u64_pair().1)
+    Uuid::from_u64_pair(hash.hash_prefix(), Uuid::new_v4().as_u64_pair().1)
 }
 
 /// Waits for work that must go on whatever becomes of the caller.
-async fn finished<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
+async fn join_task<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
     task.await.unwrap_or(Err(Error::Abandoned))
 }
 
-fn refusal(outcome: Outcome) -> Refusal {
+fn refusal_from_outcome(outcome: LockOutcome) -> LockRefusal {
     match outcome {
-        Outcome::Locked(holder) => Refusal::Locked(holder),
-        Outcome::Ended => Refusal::Ended,
-        Outcome::Unknown => Refusal::Unknown,
-        Outcome::OtherRequest => Refusal::OtherRequest,
-        Outcome::Busy => Refusal::Busy,
+        LockOutcome::Locked(holder) => LockRefusal::Locked(holder),
+        LockOutcome::Ended => LockRefusal::Ended,
+        LockOutcome::Unknown => LockRefusal::Unknown,
+        LockOutcome::OtherRequest => LockRefusal::OtherRequest,
+        LockOutcome::Busy => LockRefusal::Busy,
         // Not what such a call can be answered with.
-        Outcome::Granted(_) | Outcome::Queued(_) | Outcome::Released => Refusal::Database(Error::Abandoned),
+        LockOutcome::Granted(_) | LockOutcome::Queued(_) | LockOutcome::Released => {
+            LockRefusal::Database(Error::Abandoned)
+        }
     }
 }
 
@@ -180,9 +185,9 @@ mod tests {
 
     #[test]
     fn a_lock_id_says_where_it_belongs() {
-        let hash = ShardHash::of("storage_id=7");
+        let hash = ShardHash::from_shard_key("storage_id=7");
         let lock_id = new_lock_id(hash);
-        assert_eq!(lock_prefix(lock_id), hash.prefix());
+        assert_eq!(lock_prefix(lock_id), hash.hash_prefix());
         assert!(lock_id.to_string().starts_with("c86a8df0-febd-adcd-"), "{lock_id}");
         assert_ne!(lock_id, new_lock_id(hash));
     }

@@ -6,59 +6,62 @@ use std::time::Duration;
 use sqlx::postgres::PgArguments;
 use sqlx::query::QueryAs;
 use sqlx::{PgPool, Postgres};
-use store::{Result, run};
+use store::{Result, run_statement};
 use uuid::Uuid;
 
-use super::Wanted;
-use super::answers::{Event, Held, News, Outcome};
+use super::LockRequest;
+use super::answers::{LockAnswerRow, LockEvent, LockOutcome, LockRow};
 
 /// Where a process hears that one of its callers was granted a lock: the payload is the lock id.
-pub(super) const CHANNEL: &str = "ledger_locks";
+pub(super) const LOCKS_CHANNEL: &str = "ledger_locks";
 
 /// One request for a lock, which may be made several times.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) wanted: Wanted,
-    pub(super) attempt: Uuid,
-    pub(super) process: Uuid,
+pub(super) struct LockCall {
+    pub(super) request: LockRequest,
+    pub(super) attempt_id: Uuid,
+    pub(super) process_id: Uuid,
 }
 
 /// A call's answer: the outcome for the caller, if it has one, and what else there is to know.
-pub(super) type Answer = (Option<Outcome>, Vec<Event>);
+pub(super) type LockAnswer = (Option<LockOutcome>, Vec<LockEvent>);
 
-type Query = QueryAs<'static, Postgres, News, PgArguments>;
+type LockQuery = QueryAs<'static, Postgres, LockAnswerRow, PgArguments>;
 
-async fn call<F>(pool: &PgPool, name: &'static str, query: F) -> Result<Answer>
+async fn call_lock_function<F>(pool: &PgPool, statement: &'static str, query: F) -> Result<LockAnswer>
 where
-    F: Fn() -> Query + Send + Sync + 'static,
+    F: Fn() -> LockQuery + Send + Sync + 'static,
 {
-    let rows = run(pool, name, move |connection| {
+    let rows = run_statement(pool, statement, move |connection| {
         let query = query();
         Box::pin(async move { Ok(query.fetch_all(connection).await?) })
     });
     let rows = rows.await?;
-    Ok((rows.iter().find_map(News::outcome), rows.iter().filter_map(News::event).collect()))
+    Ok((
+        rows.iter().find_map(LockAnswerRow::parse_outcome),
+        rows.iter().filter_map(LockAnswerRow::parse_event).collect(),
+    ))
 }
 
 /// Takes the lock, joins the line if `waits`, or goes on with what an earlier call got.
-pub(super) async fn take(
+pub(super) async fn take_lock(
     pool: &PgPool,
     lock_id: Uuid,
-    request: &Arc<Request>,
+    lock_call: &Arc<LockCall>,
     waits: bool,
-) -> Result<Answer> {
-    let request = request.clone();
-    call(pool, "take_lock", move || {
-        let Request { wanted, attempt, process } = &*request;
+) -> Result<LockAnswer> {
+    let lock_call = lock_call.clone();
+    call_lock_function(pool, "take_lock", move || {
+        let LockCall { request: wanted, attempt_id: attempt, process_id: process } = &*lock_call;
         sqlx::query_as("SELECT * FROM take_lock($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) -- take_lock")
             .bind(lock_id)
             .bind(*attempt)
             .bind(*process)
-            .bind(wanted.of.key)
-            .bind(wanted.of.type_name.clone())
-            .bind(wanted.of.attributes.clone())
+            .bind(wanted.target.key_hash)
+            .bind(wanted.target.type_name.clone())
+            .bind(wanted.target.attributes.clone())
             .bind(wanted.exclusive)
-            .bind(milliseconds(wanted.ttl))
+            .bind(to_milliseconds(wanted.ttl))
             .bind(waits)
             .bind(wanted.owner.clone())
             .bind(wanted.request_id.clone())
@@ -67,9 +70,10 @@ pub(super) async fn take(
 }
 
 /// Leaves the line, or gives back what was granted unheard.
-pub(super) async fn leave(pool: &PgPool, lock_id: Uuid, request: &Request) -> Result<Answer> {
-    let (attempt, process, key) = (request.attempt, request.process, request.wanted.of.key);
-    call(pool, "leave_lock", move || {
+pub(super) async fn leave_lock(pool: &PgPool, lock_id: Uuid, lock_call: &LockCall) -> Result<LockAnswer> {
+    let (attempt, process, key) =
+        (lock_call.attempt_id, lock_call.process_id, lock_call.request.target.key_hash);
+    call_lock_function(pool, "leave_lock", move || {
         sqlx::query_as("SELECT * FROM leave_lock($1, $2, $3, $4) -- leave_lock")
             .bind(lock_id)
             .bind(attempt)
@@ -79,41 +83,56 @@ pub(super) async fn leave(pool: &PgPool, lock_id: Uuid, request: &Request) -> Re
     .await
 }
 
-/// Ends a lock; the same `attempt` again is no error.
-pub(super) async fn release(pool: &PgPool, lock_id: Uuid, attempt: Uuid, process: Uuid) -> Result<Answer> {
-    call(pool, "release_lock", move || {
+/// Ends a lock; the same `attempt_id` again is no error.
+pub(super) async fn release_lock(
+    pool: &PgPool,
+    lock_id: Uuid,
+    attempt_id: Uuid,
+    process_id: Uuid,
+) -> Result<LockAnswer> {
+    call_lock_function(pool, "release_lock", move || {
         sqlx::query_as("SELECT * FROM release_lock($1, $2, $3) -- release_lock")
             .bind(lock_id)
-            .bind(attempt)
-            .bind(process)
+            .bind(attempt_id)
+            .bind(process_id)
     })
     .await
 }
 
 /// Moves a lock's expiry.
-pub(super) async fn extend(pool: &PgPool, lock_id: Uuid, ttl: Duration, process: Uuid) -> Result<Answer> {
-    call(pool, "extend_lock", move || {
+pub(super) async fn extend_lock(
+    pool: &PgPool,
+    lock_id: Uuid,
+    ttl: Duration,
+    process_id: Uuid,
+) -> Result<LockAnswer> {
+    call_lock_function(pool, "extend_lock", move || {
         sqlx::query_as("SELECT * FROM extend_lock($1, $2, $3) -- extend_lock")
             .bind(lock_id)
-            .bind(milliseconds(ttl))
-            .bind(process)
+            .bind(to_milliseconds(ttl))
+            .bind(process_id)
     })
     .await
 }
 
 /// Ends what has expired of a key, and grants to those next in line.
-pub(super) async fn hand_over(pool: &PgPool, key: Uuid, process: Uuid) -> Result<Answer> {
-    call(pool, "hand_over_lock", move || {
-        sqlx::query_as("SELECT * FROM hand_over_lock($1, $2) -- hand_over_lock").bind(key).bind(process)
+pub(super) async fn hand_over_lock(pool: &PgPool, key: Uuid, process_id: Uuid) -> Result<LockAnswer> {
+    call_lock_function(pool, "hand_over_lock", move || {
+        sqlx::query_as("SELECT * FROM hand_over_lock($1, $2) -- hand_over_lock").bind(key).bind(process_id)
     })
     .await
 }
 
 /// Keeps the process's callers in line; answers what may have been missed of these.
-pub(super) async fn keep(pool: &PgPool, process: Uuid, lock_ids: Vec<Uuid>, forget: bool) -> Result<Answer> {
-    call(pool, "keep_waiting", move || {
+pub(super) async fn keep_waiting(
+    pool: &PgPool,
+    process_id: Uuid,
+    lock_ids: Vec<Uuid>,
+    forget: bool,
+) -> Result<LockAnswer> {
+    call_lock_function(pool, "keep_waiting", move || {
         sqlx::query_as("SELECT * FROM keep_waiting($1, $2, $3) -- keep_waiting")
-            .bind(process)
+            .bind(process_id)
             .bind(lock_ids.clone())
             .bind(forget)
     })
@@ -121,8 +140,8 @@ pub(super) async fn keep(pool: &PgPool, process: Uuid, lock_ids: Vec<Uuid>, forg
 }
 
 /// Looks at a lock.
-pub(super) async fn look(pool: &PgPool, lock_id: Uuid) -> Result<Option<Held>> {
-    run(pool, "look_at_lock", move |connection| {
+pub(super) async fn read_lock(pool: &PgPool, lock_id: Uuid) -> Result<Option<LockRow>> {
+    run_statement(pool, "look_at_lock", move |connection| {
         Box::pin(async move {
             let held = sqlx::query_as(
                 "SELECT lock_id, type, attributes, exclusive, owner, token, expires_at,
@@ -135,6 +154,6 @@ pub(super) async fn look(pool: &PgPool, lock_id: Uuid) -> Result<Option<Held>> {
     .await
 }
 
-fn milliseconds(duration: Duration) -> i64 {
+fn to_milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

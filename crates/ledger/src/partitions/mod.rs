@@ -5,14 +5,14 @@
 //! answered as before. Writers and readers wait 100 ms at most. A month that was dropped is made again when somebody
 //! writes to it.
 
-mod ahead;
 mod closing;
 mod horizon;
 mod maintenance;
+mod missing;
 mod retention;
 
-pub use ahead::{MONTH_FORMAT, make_missing_in_tx, missing_in_tx};
-pub(crate) use closing::closing_sums;
-pub(crate) use horizon::{Asked, Horizon, Standing, horizon, standing};
-pub use maintenance::{Kept, Maintained, Terms, maintain};
+pub(crate) use closing::read_closing_sums;
+pub(crate) use horizon::{HorizonGuard, HorizonRow, RequestedMoment, read_horizon, read_horizon_row};
+pub use maintenance::{PartitionOptions, PartitionReport, RetainedPartition, maintain_partitions};
+pub use missing::{MONTH_FORMAT, create_missing_partitions, list_missing_partitions};
 pub use retention::Retention;

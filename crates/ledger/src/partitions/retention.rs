@@ -16,7 +16,8 @@ pub enum Retention {
 
 impl Retention {
     /// What it may be, for error messages.
-    pub const ALLOWED: &'static str = "none, or months or years such as 24months or 2years, at least 1month";
+    pub const EXPECTED_FORMAT: &'static str =
+        "none, or months or years such as 24months or 2years, at least 1month";
 
     /// Reads a retention; `None` if it is none.
     pub fn parse(text: &str) -> Option<Self> {
@@ -35,19 +36,19 @@ impl Retention {
     }
 
     /// The first month that is kept, as its beginning; `None`: all are.
-    pub fn first_kept(self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub fn first_retained_month(self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Unlimited => None,
-            Self::Months(count) => moment::month(now).checked_sub_months(Months::new(count)),
+            Self::Months(count) => moment::month_start(now).checked_sub_months(Months::new(count)),
         }
     }
 }
 
 /// The month of `now` and as many after it as there are to be ahead; none after 2100.
-pub(super) fn months_ahead(now: DateTime<Utc>, ahead: u32) -> Vec<DateTime<Utc>> {
-    let first = moment::month(now);
-    let months = (0..=ahead).filter_map(|n| first.checked_add_months(Months::new(n)));
-    months.filter(|month| moment::may_have_events(*month)).collect()
+pub(super) fn list_months_ahead(now: DateTime<Utc>, months_after: u32) -> Vec<DateTime<Utc>> {
+    let first = moment::month_start(now);
+    let months = (0..=months_after).filter_map(|offset| first.checked_add_months(Months::new(offset)));
+    months.filter(|month| moment::can_have_events(*month)).collect()
 }
 
 #[cfg(test)]
@@ -87,16 +88,16 @@ mod tests {
             ("2024-03-01T00:00:00Z", 24, "2022-03-01T00:00:00Z"),
         ];
         for (now, months, first) in table {
-            assert_eq!(Retention::Months(months).first_kept(at(now)), Some(at(first)), "{now}");
+            assert_eq!(Retention::Months(months).first_retained_month(at(now)), Some(at(first)), "{now}");
         }
-        assert_eq!(Retention::Unlimited.first_kept(at("2024-02-29T12:00:00Z")), None);
+        assert_eq!(Retention::Unlimited.first_retained_month(at("2024-02-29T12:00:00Z")), None);
     }
 
     #[test]
     fn months_ahead_end_with_the_calendar() {
-        let months = months_ahead(at("2024-11-30T12:00:00Z"), 3);
+        let months = list_months_ahead(at("2024-11-30T12:00:00Z"), 3);
         let expected = ["2024-11-01", "2024-12-01", "2025-01-01", "2025-02-01"];
         assert_eq!(months, expected.map(|day| at(&format!("{day}T00:00:00Z"))));
-        assert_eq!(months_ahead(at("2100-11-30T12:00:00Z"), 3).len(), 2);
+        assert_eq!(list_months_ahead(at("2100-11-30T12:00:00Z"), 3).len(), 2);
     }
 }

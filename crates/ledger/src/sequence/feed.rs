@@ -3,13 +3,13 @@
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
-use store::{Result, run};
+use store::{Result, run_statement};
 
 use crate::MAX_PAGE_BYTES;
 
 /// A numbered event.
 #[derive(Debug, Clone, sqlx::FromRow)]
-pub struct Fed {
+pub struct LedgerFeedEvent {
     /// Its number in its shard, from 1.
     pub seq: i64,
     /// Its account's type.
@@ -31,30 +31,30 @@ pub struct Fed {
 }
 
 /// So many numbers are looked through at a time where events have been dropped.
-const STRIDE: i64 = 10_000;
+const FEED_SCAN_COUNT: i64 = 10_000;
 
 /// At most `limit` events with numbers above `after`, in order, and of about 4 MiB: none only if there is none. There is no
 /// gap, but for numbers of dropped events. One round trip, unless a whole page was dropped; reads only those batches.
-pub async fn feed(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Fed>> {
-    let page = numbers(pool, after, limit, limit).await?;
+pub async fn read_feed(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<LedgerFeedEvent>> {
+    let page = read_feed_page(pool, after, limit, limit).await?;
     if !page.is_empty() {
         return Ok(page);
     }
-    let (last, drops) = end(pool).await?;
+    let (last, drops) = read_feed_end(pool).await?;
     let mut after = after;
     while drops > 0 && after < last {
-        let page = numbers(pool, after, STRIDE.max(limit), limit).await?;
+        let page = read_feed_page(pool, after, FEED_SCAN_COUNT.max(limit), limit).await?;
         if !page.is_empty() {
             return Ok(page);
         }
-        after += STRIDE.max(limit);
+        after += FEED_SCAN_COUNT.max(limit);
     }
     Ok(Vec::new())
 }
 
 /// The number up to which every event of a shard has been dropped: the feed begins after it.
-pub async fn dropped_seq(pool: &PgPool) -> Result<i64> {
-    run(pool, "dropped_seq", |connection| {
+pub async fn read_dropped_seq(pool: &PgPool) -> Result<i64> {
+    run_statement(pool, "dropped_seq", |connection| {
         Box::pin(async move {
             let dropped = sqlx::query_scalar("SELECT dropped_seq FROM horizon -- dropped_seq");
             Ok(dropped.fetch_one(connection).await?)
@@ -63,20 +63,26 @@ pub async fn dropped_seq(pool: &PgPool) -> Result<i64> {
     .await
 }
 
-/// The first `limit` of the `span` numbers above `after`.
-async fn numbers(pool: &PgPool, after: i64, span: i64, limit: i64) -> Result<Vec<Fed>> {
-    run(pool, "feed", move |connection| {
+/// The first `limit` of the `span_count` numbers above `after`.
+async fn read_feed_page(
+    pool: &PgPool,
+    after: i64,
+    span_count: i64,
+    limit: i64,
+) -> Result<Vec<LedgerFeedEvent>> {
+    run_statement(pool, "feed", move |connection| {
         Box::pin(async move {
-            let fed = sqlx::query_as(FEED).bind(after).bind(span).bind(limit).bind(MAX_PAGE_BYTES);
-            Ok(fed.fetch_all(connection).await?)
+            let events =
+                sqlx::query_as(FEED_SQL).bind(after).bind(span_count).bind(limit).bind(MAX_PAGE_BYTES);
+            Ok(events.fetch_all(connection).await?)
         })
     })
     .await
 }
 
 /// The last number given, and how often events were dropped.
-async fn end(pool: &PgPool) -> Result<(i64, i64)> {
-    run(pool, "feed_end", |connection| {
+async fn read_feed_end(pool: &PgPool) -> Result<(i64, i64)> {
+    run_statement(pool, "feed_end", |connection| {
         Box::pin(async move {
             let end = sqlx::query_as("SELECT last_seq, drops FROM sequence, horizon -- feed_end");
             Ok(end.fetch_one(connection).await?)
@@ -86,7 +92,7 @@ async fn end(pool: &PgPool) -> Result<(i64, i64)> {
 }
 
 /// The size of an `info` is known without reading it. An event is shown with some 200 bytes beside its own texts.
-const FEED: &str = "-- feed
+const FEED_SQL: &str = "-- feed
 SELECT seq, type_name, key, auxiliary, event_id, dt, debit, credit, info FROM (
     SELECT f.*, row_number() OVER in_order AS place,
            sum(octet_length(key) + octet_length(auxiliary) + octet_length(event_id) + coalesce(octet_length(info), 0) + 200)

@@ -8,5 +8,5 @@
 mod feed;
 mod sequencer;
 
-pub use feed::{Fed, dropped_seq, feed};
-pub use sequencer::{Sequencer, Wake};
+pub use feed::{LedgerFeedEvent, read_dropped_seq, read_feed};
+pub use sequencer::{SequenceNotifier, Sequencer};

@@ -8,39 +8,39 @@ use store::{Lease, Result};
 use tokio::sync::{Notify, watch};
 
 /// Most batches numbered in one transaction.
-const MOST: i32 = 10_000;
+const MAX_BATCHES_PER_NUMBERING: i32 = 10_000;
 /// The pause between two looks while events come in: what is numbered together is cheaper.
-const BUSY: Duration = Duration::from_millis(10);
+const MIN_NUMBERING_INTERVAL: Duration = Duration::from_millis(10);
 /// The longest pause: a process that writes elsewhere does not wake this one.
-const IDLE: Duration = Duration::from_secs(1);
+const MAX_NUMBERING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Wakes a shard's sequencer in this process, if it is there; and tells its followers of new numbers.
 #[derive(Debug, Clone)]
-pub struct Wake {
-    written: Arc<Notify>,
-    last: watch::Sender<i64>,
+pub struct SequenceNotifier {
+    events_written: Arc<Notify>,
+    last_seq: watch::Sender<i64>,
 }
 
-impl Default for Wake {
+impl Default for SequenceNotifier {
     fn default() -> Self {
-        Self { written: Arc::default(), last: watch::Sender::new(0) }
+        Self { events_written: Arc::default(), last_seq: watch::Sender::new(0) }
     }
 }
 
-impl Wake {
+impl SequenceNotifier {
     /// Events have been committed.
-    pub fn written(&self) {
-        self.written.notify_one();
+    pub fn notify_written(&self) {
+        self.events_written.notify_one();
     }
 
     /// The last number that this process has seen given; changes wake aggregator, exporter and feeds.
-    pub fn last(&self) -> watch::Receiver<i64> {
-        self.last.subscribe()
+    pub fn subscribe_last_seq(&self) -> watch::Receiver<i64> {
+        self.last_seq.subscribe()
     }
 
     /// Takes note of a number that was given, by whomever. It is smaller than the one before in a ledger that was put back.
-    pub fn numbered(&self, last: i64) {
-        self.last.send_if_modified(|known| std::mem::replace(known, last) != last);
+    pub fn publish_last_seq(&self, last_seq: i64) {
+        self.last_seq.send_if_modified(|known| std::mem::replace(known, last_seq) != last_seq);
     }
 }
 
@@ -52,23 +52,23 @@ pub struct Sequencer {
     /// Its database.
     pub pool: PgPool,
     /// What wakes it.
-    pub wake: Wake,
+    pub notifier: SequenceNotifier,
 }
 
 impl Sequencer {
     /// Numbers until the lease is lost or the database does not answer.
     pub async fn run(self, lease: Arc<Lease>) {
-        let mut pause = BUSY;
+        let mut interval = MIN_NUMBERING_INTERVAL;
         loop {
-            let woken = self.wake.written.notified();
-            match number(&self.pool, &lease).await {
-                Ok((0, _)) => pause = (pause * 2).min(IDLE),
+            let woken = self.notifier.events_written.notified();
+            match number_batches(&self.pool, &lease).await {
+                Ok((0, _)) => interval = (interval * 2).min(MAX_NUMBERING_INTERVAL),
                 Ok((batches, last)) => {
                     metrics::counter!("ledger_batches_numbered_total", "shard" => self.shard.clone())
                         .increment(batches.unsigned_abs().into());
                     metrics::gauge!("ledger_last_seq", "shard" => self.shard.clone()).set(last as f64);
-                    self.wake.numbered(last);
-                    pause = BUSY;
+                    self.notifier.publish_last_seq(last);
+                    interval = MIN_NUMBERING_INTERVAL;
                 }
                 Err(store::Error::Fenced { .. }) => return,
                 Err(error) => {
@@ -76,19 +76,19 @@ impl Sequencer {
                     return;
                 }
             }
-            if pause == BUSY {
-                tokio::time::sleep(BUSY).await;
+            if interval == MIN_NUMBERING_INTERVAL {
+                tokio::time::sleep(MIN_NUMBERING_INTERVAL).await;
             } else {
-                let _ = tokio::time::timeout(pause, woken).await;
+                let _ = tokio::time::timeout(interval, woken).await;
             }
         }
     }
 }
 
 /// Numbers once: how many batches, and the last number given.
-pub(crate) async fn number(pool: &PgPool, lease: &Arc<Lease>) -> Result<(i32, i64)> {
+pub(crate) async fn number_batches(pool: &PgPool, lease: &Arc<Lease>) -> Result<(i32, i64)> {
     let lease = lease.clone();
-    store::run(pool, "number_batches", move |connection| {
+    store::run_statement(pool, "number_batches", move |connection| {
         let lease = lease.clone();
         Box::pin(async move {
             store::fail_point("numbering");
@@ -96,11 +96,11 @@ pub(crate) async fn number(pool: &PgPool, lease: &Arc<Lease>) -> Result<(i32, i6
                 sqlx::query_as("SELECT numbered, last FROM number_batches($1, $2, $3) -- number_batches")
                     .bind(lease.id)
                     .bind(lease.epoch)
-                    .bind(MOST)
+                    .bind(MAX_BATCHES_PER_NUMBERING)
                     .fetch_one(connection)
                     .await?;
             store::fail_point("numbered");
-            numbered.zip(last).ok_or_else(|| lease.fenced())
+            numbered.zip(last).ok_or_else(|| lease.fenced_error())
         })
     })
     .await

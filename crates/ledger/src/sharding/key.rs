@@ -6,50 +6,51 @@ use sha2::{Digest as _, Sha256};
 
 /// Named canonical values, sorted by name: `name=value` pairs joined by `&`, all but RFC 3986 unreserved characters
 /// percent-encoded. `values` must be sorted by name.
-pub fn canonical<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+pub fn encode_canonical<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::with_capacity(64);
     for (name, value) in values {
         if !text.is_empty() {
             text.push('&');
         }
-        encode(name, &mut text);
+        percent_encode(name, &mut text);
         text.push('=');
-        encode(value, &mut text);
+        percent_encode(value, &mut text);
     }
     text
 }
 
-/// The named values of a canonical text, as written by [`canonical`].
+/// The named values of a canonical text, as written by [`encode_canonical`].
 pub fn parse_canonical(text: &str) -> Vec<(String, String)> {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| (decode(name), decode(value))).collect()
+    pairs.map(|(name, value)| (percent_decode(name), percent_decode(value))).collect()
 }
 
-fn encode(text: &str, into: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+fn percent_encode(text: &str, target: &mut String) {
+    const HEX_DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     if text.bytes().all(unreserved) {
-        return into.push_str(text);
+        return target.push_str(text);
     }
     for byte in text.bytes() {
         if unreserved(byte) {
-            into.push(char::from(byte));
+            target.push(char::from(byte));
         } else {
-            into.push('%');
-            into.push(char::from(HEX[usize::from(byte >> 4)]));
-            into.push(char::from(HEX[usize::from(byte & 15)]));
+            target.push('%');
+            target.push(char::from(HEX_DIGITS[usize::from(byte >> 4)]));
+            target.push(char::from(HEX_DIGITS[usize::from(byte & 15)]));
         }
     }
 }
 
-fn decode(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
-        let coded = (*first == b'%').then(|| tail.get(..2)).flatten();
-        let coded = coded.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        bytes.push(coded.unwrap_or(*first));
-        rest = if coded.is_some() { &tail[2..] } else { tail };
+        let encoded_byte = (*first == b'%').then(|| tail.get(..2)).flatten();
+        let encoded_byte =
+            encoded_byte.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        bytes.push(encoded_byte.unwrap_or(*first));
+        rest = if encoded_byte.is_some() { &tail[2..] } else { tail };
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -60,24 +61,24 @@ pub struct ShardHash(pub [u8; 20]);
 
 impl ShardHash {
     /// Of a shard key's canonical text.
-    pub fn of(canonical_shard_key: &str) -> Self {
+    pub fn from_shard_key(canonical_shard_key: &str) -> Self {
         Self(Sha1::digest(canonical_shard_key.as_bytes()).into())
     }
 
     /// Its first eight bytes, which is as fine as ranges are.
-    pub fn prefix(self) -> u64 {
+    pub fn hash_prefix(self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
     /// As people write it.
-    pub fn hex(self) -> String {
+    pub fn to_hex(self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
 /// SHA-256 of parts, each with its length, so that no two lists of parts look alike.
-pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+pub(crate) fn digest_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     // Together first: a hash is fed less often than once for each short part.
     let mut text = Vec::with_capacity(256);
     for part in parts {
@@ -88,8 +89,8 @@ pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] 
 }
 
 /// The id of a thing named by its parts, with eight more bytes that tell a collision from the thing itself.
-pub(crate) fn identify<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (i64, i64) {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest(parts);
+pub(crate) fn derive_id<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (i64, i64) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest_parts(parts);
     (i64::from_be_bytes([a, b, c, d, e, f, g, h]), i64::from_be_bytes([i, j, k, l, m, n, o, p]))
 }
 
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn the_canonical_text_encodes_everything_but_unreserved() {
         let values = [("client", "a b&c=é/~-._"), ("n", "-7")];
-        let text = canonical(values);
+        let text = encode_canonical(values);
         assert_eq!(text, "client=a%20b%26c%3D%C3%A9%2F~-._&n=-7");
         let parsed = parse_canonical(&text);
         assert_eq!(parsed, values.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -109,6 +110,9 @@ mod tests {
     #[test]
     fn the_hash_is_sha1() {
         // printf 'storage_id=7' | sha1sum
-        assert_eq!(ShardHash::of("storage_id=7").hex(), "c86a8df0febdadcd94ebed63182dd24faff37b71");
+        assert_eq!(
+            ShardHash::from_shard_key("storage_id=7").to_hex(),
+            "c86a8df0febdadcd94ebed63182dd24faff37b71"
+        );
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 /// One shard as the map's file describes it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct ShardMapEntry {
     name: String,
     range: (String, String),
     url: Option<String>,
@@ -16,36 +16,36 @@ struct Entry {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    shards: Vec<Entry>,
+struct ShardMapFile {
+    shards: Vec<ShardMapEntry>,
 }
 
 /// A range of hash prefixes, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
+pub struct ShardRange {
     /// The lowest.
     pub first: u64,
     /// The highest.
     pub last: u64,
 }
 
-impl Range {
+impl ShardRange {
     /// From first bytes in hex, such as `00` and `3f`.
     pub fn parse(first: &str, last: &str) -> Result<Self, String> {
-        let range = Self { first: prefix(first, 0x00)?, last: prefix(last, 0xff)? };
+        let range = Self { first: parse_prefix(first, 0x00)?, last: parse_prefix(last, 0xff)? };
         if range.first > range.last {
             return Err(format!("the range's first hash {first} is after its last, {last}"));
         }
         Ok(range)
     }
 
-    /// Whether it owns hashes that begin with `prefix`.
+    /// Whether it owns hashes that begin with `parse_prefix`.
     pub fn contains(self, prefix: u64) -> bool {
         (self.first..=self.last).contains(&prefix)
     }
 
     /// Both ends in hex, as short as they can be.
-    pub fn hex(self) -> [String; 2] {
+    pub fn to_hex(self) -> [String; 2] {
         let (mut first, mut last) = (format!("{:016x}", self.first), format!("{:016x}", self.last));
         while first.len() > 2 && first.ends_with("00") && last.ends_with("ff") {
             first.truncate(first.len() - 2);
@@ -56,7 +56,7 @@ impl Range {
 }
 
 /// One to eight bytes in hex, filled up with `fill`.
-fn prefix(hex: &str, fill: u8) -> Result<u64, String> {
+fn parse_prefix(hex: &str, fill: u8) -> Result<u64, String> {
     let wrong = || format!("`{hex}` is not the first 1 to 8 bytes of a hash in hex, such as 3f");
     if hex.is_empty()
         || hex.len() > 16
@@ -66,30 +66,30 @@ fn prefix(hex: &str, fill: u8) -> Result<u64, String> {
         return Err(wrong());
     }
     let mut bytes = [fill; 8];
-    for (place, byte) in bytes.iter_mut().zip(0..hex.len() / 2) {
-        *place = u8::from_str_radix(&hex[byte * 2..byte * 2 + 2], 16).map_err(|_| wrong())?;
+    for (target, byte) in bytes.iter_mut().zip(0..hex.len() / 2) {
+        *target = u8::from_str_radix(&hex[byte * 2..byte * 2 + 2], 16).map_err(|_| wrong())?;
     }
     Ok(u64::from_be_bytes(bytes))
 }
 
 /// One shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShardPlace {
+pub struct ShardDefinition {
     /// Its name.
     pub name: String,
     /// What it owns.
-    pub range: Range,
+    pub range: ShardRange,
     /// Where its database's URL stands; `None`: it lies beside the control database.
-    pub url: Option<UrlSource>,
+    pub url: Option<ShardUrlSource>,
     /// The schema of that database (or of the control database) in which it lies, if it has no database of its own.
     pub schema: Option<String>,
 }
 
 /// Where a shard's URL comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UrlSource {
+pub enum ShardUrlSource {
     /// From the map itself.
-    Given(String),
+    Inline(String),
     /// From an environment variable.
     Env(String),
     /// From a file.
@@ -101,112 +101,113 @@ pub const MAX_EQUAL_SHARDS: u64 = 256;
 
 /// All shards, by range.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShardMap(Vec<ShardPlace>);
+pub struct ShardMap(Vec<ShardDefinition>);
 
 impl ShardMap {
     /// Equal shards `s0`, `s1`, … beside the control database, each in the schema that is given for it. `None` unless their
     /// number is a power of two up to [`MAX_EQUAL_SHARDS`].
-    pub fn equal(schemas: Vec<Option<String>>) -> Option<Self> {
+    pub fn with_equal_ranges(schemas: Vec<Option<String>>) -> Option<Self> {
         let count = u64::try_from(schemas.len()).ok().filter(|count| *count <= MAX_EQUAL_SHARDS)?;
         if !count.is_power_of_two() {
             return None;
         }
         let last_of_first = u64::MAX / count;
-        let place = |(n, schema): (u64, Option<String>)| {
+        let to_definition = |(n, schema): (u64, Option<String>)| {
             let first = n * (last_of_first.wrapping_add(1));
-            ShardPlace {
+            ShardDefinition {
                 name: format!("s{n}"),
-                range: Range { first, last: first + last_of_first },
+                range: ShardRange { first, last: first + last_of_first },
                 url: None,
                 schema,
             }
         };
-        Some(Self((0..).zip(schemas).map(place).collect()))
+        Some(Self((0..).zip(schemas).map(to_definition).collect()))
     }
 
     /// Reads a map's YAML. Errors name the shard and what is wrong with it.
     pub fn parse(yaml: &str) -> Result<Self, String> {
-        let file: File = reconcile::yaml::from_str(yaml)?;
-        let shards: Vec<ShardPlace> = file.shards.into_iter().map(Entry::place).collect::<Result<_, _>>()?;
+        let file: ShardMapFile = reconcile::yaml::from_str(yaml)?;
+        let shards: Vec<ShardDefinition> =
+            file.shards.into_iter().map(ShardMapEntry::into_definition).collect::<Result<_, _>>()?;
         Self::new(shards)
     }
 
     /// Checks that the ranges cover everything once.
-    pub fn new(mut shards: Vec<ShardPlace>) -> Result<Self, String> {
+    pub fn new(mut shards: Vec<ShardDefinition>) -> Result<Self, String> {
         shards.sort_by_key(|shard| shard.range.first);
         for (n, shard) in shards.iter().enumerate() {
             if shards[..n].iter().any(|other| other.name == shard.name) {
                 return Err(format!("two shards are named {}", shard.name));
             }
         }
-        let mut next: Option<u64> = Some(0);
-        let mut before: Option<&ShardPlace> = None;
+        let mut next_hash: Option<u64> = Some(0);
+        let mut previous: Option<&ShardDefinition> = None;
         for shard in &shards {
-            let overlaps = next.is_none_or(|next| shard.range.first < next);
-            if let (true, Some(before)) = (overlaps, before) {
+            let overlaps = next_hash.is_none_or(|next| shard.range.first < next);
+            if let (true, Some(before)) = (overlaps, previous) {
                 return Err(format!(
                     "shards {} {:?} and {} {:?} overlap",
                     before.name,
-                    before.range.hex(),
+                    before.range.to_hex(),
                     shard.name,
-                    shard.range.hex()
+                    shard.range.to_hex()
                 ));
             }
-            if let Some(next) = next.filter(|next| *next < shard.range.first) {
-                return Err(gap(next, shard.range.first - 1));
+            if let Some(next) = next_hash.filter(|next| *next < shard.range.first) {
+                return Err(gap_error(next, shard.range.first - 1));
             }
-            next = shard.range.last.checked_add(1);
-            before = Some(shard);
+            next_hash = shard.range.last.checked_add(1);
+            previous = Some(shard);
         }
-        match next {
-            Some(next) => Err(gap(next, u64::MAX)),
+        match next_hash {
+            Some(next) => Err(gap_error(next, u64::MAX)),
             None => Ok(Self(shards)),
         }
     }
 
     /// All shards, by range.
-    pub fn shards(&self) -> &[ShardPlace] {
+    pub fn shards(&self) -> &[ShardDefinition] {
         &self.0
     }
 
-    /// The place in [`ShardMap::shards`] of the shard that owns `prefix`.
-    pub fn owner(&self, prefix: u64) -> usize {
+    /// The place in [`ShardMap::shards`] of the shard that owns `parse_prefix`.
+    pub fn index_of_prefix(&self, prefix: u64) -> usize {
         self.0.partition_point(|shard| shard.range.last < prefix)
     }
 }
 
-fn gap(first: u64, last: u64) -> String {
-    format!("no shard owns the hashes {:?}: the ranges have a gap", Range { first, last }.hex())
+fn gap_error(first: u64, last: u64) -> String {
+    format!("no shard owns the hashes {:?}: the ranges have a gap", ShardRange { first, last }.to_hex())
 }
 
-impl Entry {
-    fn place(self) -> Result<ShardPlace, String> {
+impl ShardMapEntry {
+    fn into_definition(self) -> Result<ShardDefinition, String> {
         let name = self.name;
-        let known = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if name.is_empty() || name.len() > 40 || !name.chars().all(known) {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > 40 || !name.chars().all(is_allowed) {
             return Err(format!("shard name `{name}`: 1 to 40 letters, digits, - and _ are allowed"));
         }
-        let range =
-            Range::parse(&self.range.0, &self.range.1).map_err(|reason| format!("shard {name}: {reason}"))?;
+        let range = ShardRange::parse(&self.range.0, &self.range.1)
+            .map_err(|reason| format!("shard {name}: {reason}"))?;
         let url = match (self.url, self.url_env, self.url_file) {
-            (Some(url), None, None) => UrlSource::Given(url),
-            (None, Some(variable), None) => UrlSource::Env(variable),
-            (None, None, Some(file)) => UrlSource::File(file),
+            (Some(url), None, None) => ShardUrlSource::Inline(url),
+            (None, Some(variable), None) => ShardUrlSource::Env(variable),
+            (None, None, Some(file)) => ShardUrlSource::File(file),
             _ => return Err(format!("shard {name}: give exactly one of url, url_env, url_file")),
         };
         if let Some(schema) = &self.schema {
-            check_schema(schema).map_err(|reason| format!("shard {name}: {reason}"))?;
+            check_schema_name(schema).map_err(|reason| format!("shard {name}: {reason}"))?;
         }
-        Ok(ShardPlace { name, range, url: Some(url), schema: self.schema })
+        Ok(ShardDefinition { name, range, url: Some(url), schema: self.schema })
     }
 }
 
 /// Names that need no quotes anywhere, unless they are a word of SQL (`user`).
-fn check_schema(schema: &str) -> Result<(), String> {
-    let starts = schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+fn check_schema_name(schema: &str) -> Result<(), String> {
+    let has_valid_start = schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let is_reserved = schema.starts_with("pg_") || schema == "information_schema";
-    if !starts || schema.len() > 63 || !schema.chars().all(known) || is_reserved {
+    if !has_valid_start || schema.len() > 63 || !schema.chars().all(is_allowed) || is_reserved {
         return Err(format!(
             "schema `{schema}`: 1 to 63 lower-case letters, digits and _ are allowed, not beginning with a digit or pg_"
         ));
@@ -214,16 +215,16 @@ fn check_schema(schema: &str) -> Result<(), String> {
     Ok(())
 }
 
-impl UrlSource {
+impl ShardUrlSource {
     /// The URL; errors never show it.
-    pub fn read(&self) -> Result<String, String> {
+    pub fn read_url(&self) -> Result<String, String> {
         let url = match self {
-            UrlSource::Given(url) => url.clone(),
-            UrlSource::Env(variable) => std::env::var(variable)
+            ShardUrlSource::Inline(url) => url.clone(),
+            ShardUrlSource::Env(variable) => std::env::var(variable)
                 .ok()
                 .filter(|text| !text.is_empty())
                 .ok_or_else(|| format!("the environment variable {variable} is not set"))?,
-            UrlSource::File(file) => {
+            ShardUrlSource::File(file) => {
                 std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?
             }
         };
@@ -237,8 +238,8 @@ mod tests {
 
     fn map(ranges: &[(&str, &str)]) -> Result<ShardMap, String> {
         let place = |(n, (first, last)): (usize, &(&str, &str))| {
-            let range = Range::parse(first, last)?;
-            Ok(ShardPlace { name: format!("s{n}"), range, url: None, schema: None })
+            let range = ShardRange::parse(first, last)?;
+            Ok(ShardDefinition { name: format!("s{n}"), range, url: None, schema: None })
         };
         ShardMap::new(ranges.iter().enumerate().map(place).collect::<Result<_, String>>()?)
     }
@@ -247,12 +248,12 @@ mod tests {
     fn ranges_cover_everything_once() {
         let four = map(&[("c0", "ff"), ("00", "3f"), ("40", "7f"), ("80", "bf")]).unwrap();
         let ranges = |map: &ShardMap| map.shards().iter().map(|shard| shard.range).collect::<Vec<_>>();
-        assert_eq!(ranges(&four), ranges(&ShardMap::equal(vec![None; 4]).unwrap()));
+        assert_eq!(ranges(&four), ranges(&ShardMap::with_equal_ranges(vec![None; 4]).unwrap()));
         assert_eq!(
-            [0, u64::MAX, 0x3fff_ffff_ffff_ffff, 0x4000_0000_0000_0000].map(|p| four.owner(p)),
+            [0, u64::MAX, 0x3fff_ffff_ffff_ffff, 0x4000_0000_0000_0000].map(|p| four.index_of_prefix(p)),
             [0, 3, 0, 1]
         );
-        assert_eq!(map(&[("00", "7fff"), ("8000", "ff")]).unwrap().shards()[0].range.hex(), ["00", "7f"]);
+        assert_eq!(map(&[("00", "7fff"), ("8000", "ff")]).unwrap().shards()[0].range.to_hex(), ["00", "7f"]);
         for (bad, named) in [
             (vec![("00", "3f"), ("41", "ff")], "40"),
             (vec![("00", "7f"), ("7f", "ff")], "overlap"),
@@ -272,13 +273,13 @@ mod tests {
     #[test]
     fn equal_shards_cover_everything_whatever_their_number() {
         for count in [1, 2, 4, 256] {
-            let equal = ShardMap::equal(vec![None; count]).unwrap();
+            let equal = ShardMap::with_equal_ranges(vec![None; count]).unwrap();
             assert_eq!(ShardMap::new(equal.shards().to_vec()), Ok(equal.clone()), "{count}");
-            assert_eq!([equal.owner(0), equal.owner(u64::MAX)], [0, count - 1]);
+            assert_eq!([equal.index_of_prefix(0), equal.index_of_prefix(u64::MAX)], [0, count - 1]);
         }
-        assert_eq!(ShardMap::equal(vec![None]).unwrap().shards()[0].range.hex(), ["00", "ff"]);
+        assert_eq!(ShardMap::with_equal_ranges(vec![None]).unwrap().shards()[0].range.to_hex(), ["00", "ff"]);
         for count in [0, 3, 512] {
-            assert_eq!(ShardMap::equal(vec![None; count]), None, "{count}");
+            assert_eq!(ShardMap::with_equal_ranges(vec![None; count]), None, "{count}");
         }
     }
 

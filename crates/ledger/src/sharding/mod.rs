@@ -4,7 +4,7 @@ mod key;
 mod map;
 mod shards;
 
-pub use key::{ShardHash, canonical, parse_canonical};
-pub(crate) use key::{digest, identify};
-pub use map::{MAX_EQUAL_SHARDS, Range, ShardMap, ShardPlace, UrlSource};
-pub use shards::{OpenError, Shard, Shards};
+pub use key::{ShardHash, encode_canonical, parse_canonical};
+pub(crate) use key::{derive_id, digest_parts};
+pub use map::{MAX_EQUAL_SHARDS, ShardDefinition, ShardMap, ShardRange, ShardUrlSource};
+pub use shards::{LedgerShards, Shard, ShardOpenError};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
-use store::{Dedicated, MigrationError, Migrations};
+use store::{DedicatedConnection, MigrationError, MigrationSet};
 
-use super::{Range, ShardHash, ShardMap, ShardPlace};
+use super::{ShardDefinition, ShardHash, ShardMap, ShardRange};
 
 /// One shard.
 #[derive(Debug, Clone)]
@@ -14,21 +14,21 @@ pub struct Shard {
     /// Its name.
     pub name: String,
     /// The hashes it owns.
-    pub range: Range,
+    pub range: ShardRange,
     /// Its database.
     pub pool: PgPool,
 }
 
 /// All shards; clones share them.
 #[derive(Debug, Clone)]
-pub struct Shards {
+pub struct LedgerShards {
     map: Arc<ShardMap>,
     shards: Arc<[Shard]>,
 }
 
 /// Why a shard's database cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum ShardOpenError {
     /// Its schema does not fit.
     #[error("shard {shard}: {cause}")]
     Schema {
@@ -62,13 +62,13 @@ pub enum OpenError {
     },
 }
 
-impl Shards {
+impl LedgerShards {
     /// Shards of `map` whose pools are open, in the map's order; checks (or, in an empty database, writes) each one's
     /// identity. `migrate`: bring the schemas to this version; otherwise they must be there.
-    pub async fn open(map: ShardMap, pools: Vec<PgPool>, migrate: bool) -> Result<Self, OpenError> {
+    pub async fn open(map: ShardMap, pools: Vec<PgPool>, migrate: bool) -> Result<Self, ShardOpenError> {
         let mut shards = Vec::with_capacity(pools.len());
         for (place, pool) in map.shards().iter().zip(pools) {
-            prepare(place, &pool, migrate).await?;
+            prepare_shard(place, &pool, migrate).await?;
             shards.push(Shard { name: place.name.clone(), range: place.range, pool });
         }
         Ok(Self { map: Arc::new(map), shards: shards.into() })
@@ -76,20 +76,23 @@ impl Shards {
 
     /// Shards of `map` whose pools are open, for somebody who only looks: each one's schema and identity (if it has one yet)
     /// are checked, and nothing is written.
-    pub async fn open_existing(map: ShardMap, pools: Vec<PgPool>) -> Result<Self, OpenError> {
+    pub async fn open_read_only(map: ShardMap, pools: Vec<PgPool>) -> Result<Self, ShardOpenError> {
         let mut shards = Vec::with_capacity(pools.len());
         for (place, pool) in map.shards().iter().zip(pools) {
             prepare_schema(place, &pool, false).await?;
-            look(place, &pool).await?;
+            check_identity(place, &pool).await?;
             shards.push(Shard { name: place.name.clone(), range: place.range, pool });
         }
         Ok(Self { map: Arc::new(map), shards: shards.into() })
     }
 
     /// The shard of one place of a map whose pool is open, if it has anything in it; writes nothing.
-    pub async fn look_at(place: &ShardPlace, pool: PgPool) -> Result<Option<Shard>, OpenError> {
-        let there = look(place, &pool).await?;
-        Ok(there.then(|| Shard { name: place.name.clone(), range: place.range, pool }))
+    pub async fn open_if_present(
+        definition: &ShardDefinition,
+        pool: PgPool,
+    ) -> Result<Option<Shard>, ShardOpenError> {
+        let is_present = check_identity(definition, &pool).await?;
+        Ok(is_present.then(|| Shard { name: definition.name.clone(), range: definition.range, pool }))
     }
 
     /// All, by range.
@@ -97,46 +100,57 @@ impl Shards {
         &self.shards
     }
 
-    /// The place in [`Shards::all`] of the shard that owns `hash`.
-    pub fn owner(&self, hash: ShardHash) -> usize {
-        self.owner_of(hash.prefix())
+    /// The place in [`LedgerShards::all`] of the shard that owns `hash`.
+    pub fn index_of_hash(&self, hash: ShardHash) -> usize {
+        self.index_of_prefix(hash.hash_prefix())
     }
 
-    /// The place in [`Shards::all`] of the shard that owns hashes that begin with `prefix`.
-    pub fn owner_of(&self, prefix: u64) -> usize {
-        self.map.owner(prefix)
+    /// The place in [`LedgerShards::all`] of the shard that owns hashes that begin with `hash_prefix`.
+    pub fn index_of_prefix(&self, prefix: u64) -> usize {
+        self.map.index_of_prefix(prefix)
     }
 
     /// The shard that owns `hash`.
-    pub fn of(&self, hash: ShardHash) -> &Shard {
-        &self.shards[self.owner(hash)]
+    pub fn shard_of_hash(&self, hash: ShardHash) -> &Shard {
+        &self.shards[self.index_of_hash(hash)]
     }
 }
 
-async fn prepare(place: &ShardPlace, pool: &PgPool, migrate: bool) -> Result<(), OpenError> {
-    let database = |cause: store::Error| OpenError::Database { shard: place.name.clone(), cause };
-    let mut connection = prepare_schema(place, pool, migrate).await?;
-    let identity = identity(place, &mut connection).await.map_err(database)?;
-    another(place, identity).map_or(Ok(()), Err)
+async fn prepare_shard(
+    definition: &ShardDefinition,
+    pool: &PgPool,
+    migrate: bool,
+) -> Result<(), ShardOpenError> {
+    let database_error =
+        |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
+    let mut connection = prepare_schema(definition, pool, migrate).await?;
+    let stored_identity = claim_identity(definition, &mut connection).await.map_err(database_error)?;
+    identity_mismatch(definition, stored_identity).map_or(Ok(()), Err)
 }
 
-async fn prepare_schema(place: &ShardPlace, pool: &PgPool, migrate: bool) -> Result<Dedicated, OpenError> {
-    let database = |cause: store::Error| OpenError::Database { shard: place.name.clone(), cause };
+async fn prepare_schema(
+    definition: &ShardDefinition,
+    pool: &PgPool,
+    migrate: bool,
+) -> Result<DedicatedConnection, ShardOpenError> {
+    let database_error =
+        |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
     // Migrations may take as long as they take.
-    let mut connection = Dedicated::take(pool, Duration::ZERO).await.map_err(database)?;
-    let migrations = Migrations::shard();
-    let fits = match migrate {
-        true => migrations.apply(&mut connection).await,
-        false => migrations.check(&mut connection).await,
+    let mut connection = DedicatedConnection::acquire(pool, Duration::ZERO).await.map_err(database_error)?;
+    let migrations = MigrationSet::shard();
+    let migration_result = match migrate {
+        true => migrations.apply_pending(&mut connection).await,
+        false => migrations.check_version(&mut connection).await,
     };
-    fits.map_err(|cause| OpenError::Schema { shard: place.name.clone(), cause })?;
+    migration_result.map_err(|cause| ShardOpenError::Schema { shard: definition.name.clone(), cause })?;
     Ok(connection)
 }
 
 /// Whether a database has an identity; it must be the place's.
-async fn look(place: &ShardPlace, pool: &PgPool) -> Result<bool, OpenError> {
-    let database = |cause: store::Error| OpenError::Database { shard: place.name.clone(), cause };
-    let identity = store::run(pool, "look_at_shard", |connection| {
+async fn check_identity(definition: &ShardDefinition, pool: &PgPool) -> Result<bool, ShardOpenError> {
+    let database_error =
+        |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
+    let identity = store::run_statement(pool, "look_at_shard", |connection| {
         Box::pin(async move {
             let there =
                 sqlx::query_scalar("SELECT to_regclass('shard_identity') IS NOT NULL -- look_at_shard");
@@ -148,33 +162,36 @@ async fn look(place: &ShardPlace, pool: &PgPool) -> Result<bool, OpenError> {
             Ok(found.fetch_optional(connection).await?)
         })
     });
-    match identity.await.map_err(database)? {
-        Some(identity) => another(place, identity).map_or(Ok(true), Err),
+    match identity.await.map_err(database_error)? {
+        Some(identity) => identity_mismatch(definition, identity).map_or(Ok(true), Err),
         None => Ok(false),
     }
 }
 
 /// What is wrong if the identity is not the place's.
-fn another(place: &ShardPlace, (found, first, last): (String, String, String)) -> Option<OpenError> {
-    let (range_first, range_last) = bounds(place.range);
-    if (found.as_str(), &first, &last) == (place.name.as_str(), &range_first, &range_last) {
+fn identity_mismatch(
+    definition: &ShardDefinition,
+    (found, first, last): (String, String, String),
+) -> Option<ShardOpenError> {
+    let (range_first, range_last) = format_bounds(definition.range);
+    if (found.as_str(), &first, &last) == (definition.name.as_str(), &range_first, &range_last) {
         return None;
     }
-    let found_range = Range::parse(&first, &last).map(Range::hex).unwrap_or([first, last]);
-    let (range, found_range) = (Box::new(place.range.hex()), Box::new(found_range));
-    Some(OpenError::AnotherShard { shard: place.name.clone(), range, found, found_range })
+    let found_range = ShardRange::parse(&first, &last).map(ShardRange::to_hex).unwrap_or([first, last]);
+    let (range, found_range) = (Box::new(definition.range.to_hex()), Box::new(found_range));
+    Some(ShardOpenError::AnotherShard { shard: definition.name.clone(), range, found, found_range })
 }
 
 /// The identity that the database carries from now on.
-async fn identity(
-    place: &ShardPlace,
+async fn claim_identity(
+    definition: &ShardDefinition,
     connection: &mut PgConnection,
 ) -> store::Result<(String, String, String)> {
-    let (first, last) = bounds(place.range);
+    let (first, last) = format_bounds(definition.range);
     sqlx::query(
         "INSERT INTO shard_identity (name, range_first, range_last) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING -- identify_shard",
     )
-    .bind(&place.name)
+    .bind(&definition.name)
     .bind(first)
     .bind(last)
     .execute(&mut *connection)
@@ -183,6 +200,6 @@ async fn identity(
     Ok(found.fetch_one(connection).await?)
 }
 
-fn bounds(range: Range) -> (String, String) {
+fn format_bounds(range: ShardRange) -> (String, String) {
     (format!("{:016x}", range.first), format!("{:016x}", range.last))
 }

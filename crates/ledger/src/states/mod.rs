@@ -10,15 +10,15 @@ use serving::error::{ApiError, Code};
 use sqlx::PgPool;
 use store::Result;
 
-pub use put::{Outcome, Put, put_in_tx};
-pub(crate) use put::{content, made_versions};
+pub use put::{StateWrite, StateWriteOutcome, put_states_in_tx};
+pub(crate) use put::{fingerprint_state, read_written_versions};
 
-use crate::attributes::Keyed;
-use crate::sharding::Shards;
+use crate::attributes::LedgerKey;
+use crate::sharding::LedgerShards;
 
 /// A state as it was written, and its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct VersionedState {
     /// JSON.
     pub state: String,
     /// From 1.
@@ -27,20 +27,20 @@ pub struct State {
 
 /// Reads and writes states; clones share everything.
 #[derive(Debug, Clone)]
-pub struct States {
-    shards: Shards,
+pub struct StateStore {
+    shards: LedgerShards,
 }
 
-impl States {
+impl StateStore {
     /// States on these shards.
-    pub fn new(shards: Shards) -> Self {
+    pub fn new(shards: LedgerShards) -> Self {
         Self { shards }
     }
 
     /// The state there is.
-    pub async fn get(&self, of: &Keyed) -> Result<Option<State>> {
-        let key = of.key;
-        let found = store::run(self.pool(of), "get_state", move |connection| {
+    pub async fn get(&self, target: &LedgerKey) -> Result<Option<VersionedState>> {
+        let key = target.key_hash;
+        let found = store::run_statement(self.pool(target), "get_state", move |connection| {
             Box::pin(async move {
                 let found: Option<(String, i64)> =
                     sqlx::query_as("SELECT state, version FROM states WHERE key = $1 -- get_state")
@@ -50,28 +50,30 @@ impl States {
                 Ok(found)
             })
         });
-        Ok(found.await?.map(|(state, version)| State { state, version }))
+        Ok(found.await?.map(|(state, version)| VersionedState { state, version }))
     }
 
     /// Puts one state.
-    pub async fn put(&self, put: Put) -> Result<Outcome> {
-        let pool = self.pool(&put.of).clone();
-        let put: std::sync::Arc<[Put]> = [put].into();
-        let is_stale = |outcomes: &Vec<Outcome>| outcomes.iter().any(|o| matches!(o, Outcome::Stale { .. }));
-        let outcomes = store::run_refusable(&pool, "put_states", is_stale, move |connection| {
+    pub async fn put(&self, put: StateWrite) -> Result<StateWriteOutcome> {
+        let pool = self.pool(&put.target).clone();
+        let put: std::sync::Arc<[StateWrite]> = [put].into();
+        let is_stale = |outcomes: &Vec<StateWriteOutcome>| {
+            outcomes.iter().any(|o| matches!(o, StateWriteOutcome::Stale { .. }))
+        };
+        let outcomes = store::run_refusable_statement(&pool, "put_states", is_stale, move |connection| {
             let put = put.clone();
-            Box::pin(async move { put_in_tx(connection, &put).await })
+            Box::pin(async move { put_states_in_tx(connection, &put).await })
         });
-        Ok(outcomes.await?.pop().unwrap_or(Outcome::Stale { version: 0 }))
+        Ok(outcomes.await?.pop().unwrap_or(StateWriteOutcome::Stale { version: 0 }))
     }
 
-    fn pool(&self, of: &Keyed) -> &PgPool {
-        &self.shards.of(of.hash).pool
+    fn pool(&self, target: &LedgerKey) -> &PgPool {
+        &self.shards.shard_of_hash(target.shard_hash).pool
     }
 }
 
 /// The error for a put that came too late; `version`: the one there is, 0 for none.
-pub(crate) fn stale(version: i64) -> ApiError {
+pub(crate) fn stale_state_error(version: i64) -> ApiError {
     let message = match version {
         0 => "there is no such state, so no version of it".to_owned(),
         _ => format!("the state is at version {version}"),

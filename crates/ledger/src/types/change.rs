@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{AccountType, Attribute, Definition, KeyedType};
+use super::{AccountType, KeyedType, LedgerAttribute, LedgerTypeDefinition};
 
 /// Why a type must not change as wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Objection {
+pub enum LedgerTypeObjection {
     /// Whatever there is of it.
     Always(String),
     /// As long as something uses it.
@@ -14,69 +14,83 @@ pub enum Objection {
 }
 
 /// What speaks against changing `old` into `new`, or against deleting it.
-pub fn objections(old: &Definition, new: Option<&Definition>) -> Vec<Objection> {
+pub fn find_objections(
+    old: &LedgerTypeDefinition,
+    new: Option<&LedgerTypeDefinition>,
+) -> Vec<LedgerTypeObjection> {
     match (old, new) {
-        (Definition::Account(old), Some(Definition::Account(new))) => accounts(old, new),
-        (Definition::Lock(old), Some(Definition::Lock(new)))
-        | (Definition::State(old), Some(Definition::State(new))) => keyed(old, new),
+        (LedgerTypeDefinition::Account(old), Some(LedgerTypeDefinition::Account(new))) => {
+            find_account_objections(old, new)
+        }
+        (LedgerTypeDefinition::Lock(old), Some(LedgerTypeDefinition::Lock(new)))
+        | (LedgerTypeDefinition::State(old), Some(LedgerTypeDefinition::State(new))) => {
+            find_keyed_objections(old, new)
+        }
         // A name is unique within a kind: another kind is another type.
-        _ => vec![Objection::WhileUsed(
+        _ => vec![LedgerTypeObjection::WhileUsed(
             "leave its file in the bundle until nothing of it is left and no rule refers to it".to_owned(),
         )],
     }
 }
 
-fn accounts(old: &AccountType, new: &AccountType) -> Vec<Objection> {
+fn find_account_objections(old: &AccountType, new: &AccountType) -> Vec<LedgerTypeObjection> {
     let mut objections = Vec::new();
-    key("key_attributes", &old.key_attributes, &new.key_attributes, &mut objections);
-    shard_key(&old.shard_key, &new.shard_key, &mut objections);
+    check_key_change("key_attributes", &old.key_attributes, &new.key_attributes, &mut objections);
+    check_shard_key_change(&old.shard_key, &new.shard_key, &mut objections);
     for attribute in &old.attributes {
         let name = &attribute.name;
         match new.attributes.iter().find(|new| new.name == *name) {
-            Some(new) if new.kind != attribute.kind => objections.push(Objection::Always(format!(
+            Some(new) if new.kind != attribute.kind => objections.push(LedgerTypeObjection::Always(format!(
                 "attributes: `{name}` is of type {} for ever; add an attribute with another name",
                 attribute.kind
             ))),
             Some(_) => {}
-            None => objections.push(Objection::WhileUsed(format!(
+            None => objections.push(LedgerTypeObjection::WhileUsed(format!(
                 "attributes: keep `{name}` (events may leave it out), or describe a new type under another name"
             ))),
         }
     }
-    let groupings: BTreeSet<BTreeSet<&String>> = new.groupings.iter().map(|names| set(names)).collect();
-    for grouping in old.groupings.iter().filter(|names| !names.is_empty() && !groupings.contains(&set(names)))
+    let groupings: BTreeSet<BTreeSet<&String>> =
+        new.groupings.iter().map(|names| to_name_set(names)).collect();
+    for grouping in
+        old.groupings.iter().filter(|names| !names.is_empty() && !groupings.contains(&to_name_set(names)))
     {
         let names = grouping.join(", ");
-        objections.push(Objection::WhileUsed(format!(
+        objections.push(LedgerTypeObjection::WhileUsed(format!(
             "groupings: keep [{names}] (more may be added), or describe a new type under another name"
         )));
     }
     objections
 }
 
-fn keyed(old: &KeyedType, new: &KeyedType) -> Vec<Objection> {
+fn find_keyed_objections(old: &KeyedType, new: &KeyedType) -> Vec<LedgerTypeObjection> {
     let mut objections = Vec::new();
-    key("attributes", &old.attributes, &new.attributes, &mut objections);
-    shard_key(&old.shard_key, &new.shard_key, &mut objections);
+    check_key_change("attributes", &old.attributes, &new.attributes, &mut objections);
+    check_shard_key_change(&old.shard_key, &new.shard_key, &mut objections);
     objections
 }
 
 /// A thing is its key: with another one, everything there is would be something else.
-fn key(field: &str, old: &[Attribute], new: &[Attribute], objections: &mut Vec<Objection>) {
-    let parts = |attributes: &[Attribute]| -> BTreeSet<(String, String)> {
+fn check_key_change(
+    field: &str,
+    old: &[LedgerAttribute],
+    new: &[LedgerAttribute],
+    objections: &mut Vec<LedgerTypeObjection>,
+) {
+    let parts = |attributes: &[LedgerAttribute]| -> BTreeSet<(String, String)> {
         attributes.iter().map(|attribute| (attribute.name.clone(), attribute.kind.to_string())).collect()
     };
     if parts(old) != parts(new) {
-        objections.push(Objection::Always(format!(
+        objections.push(LedgerTypeObjection::Always(format!(
             "{field}: the key of a type never changes; describe a new type under another name and let this one run out"
         )));
     }
 }
 
 /// What is written lies where the shard key has put it.
-fn shard_key(old: &[String], new: &[String], objections: &mut Vec<Objection>) {
-    if set(old) != set(new) {
-        objections.push(Objection::Always(
+fn check_shard_key_change(old: &[String], new: &[String], objections: &mut Vec<LedgerTypeObjection>) {
+    if to_name_set(old) != to_name_set(new) {
+        objections.push(LedgerTypeObjection::Always(
             "shard_key: the shard key of a type never changes: what is written lies where it was put; describe a new \
              type under another name and let this one run out"
                 .to_owned(),
@@ -84,7 +98,7 @@ fn shard_key(old: &[String], new: &[String], objections: &mut Vec<Objection>) {
     }
 }
 
-fn set(names: &[String]) -> BTreeSet<&String> {
+fn to_name_set(names: &[String]) -> BTreeSet<&String> {
     names.iter().collect()
 }
 
@@ -92,10 +106,10 @@ fn set(names: &[String]) -> BTreeSet<&String> {
 mod tests {
     use serde_json::{Value as Json, json};
 
-    use super::super::Kind;
+    use super::super::LedgerTypeKind;
     use super::*;
 
-    fn account() -> Json {
+    fn account_json() -> Json {
         json!({
             "name": "a", "description": "d",
             "key_attributes": [{"name": "k", "type": "int"}, {"name": "l", "type": "string"}],
@@ -104,19 +118,19 @@ mod tests {
         })
     }
 
-    fn lock() -> Json {
+    fn lock_json() -> Json {
         json!({"name": "a", "attributes": [{"name": "k", "type": "int"}, {"name": "l", "type": "int"}], "shard_key": ["k"]})
     }
 
     /// `-` free, `u` refused while used, `a` always.
-    fn verdict(kind: Kind, old: Json, changes: &[(&str, Json)]) -> String {
+    fn objection_letters(kind: LedgerTypeKind, old: Json, changes: &[(&str, Json)]) -> String {
         let mut new = old.clone();
         changes.iter().for_each(|(field, value)| new[*field] = value.clone());
-        let read = |json| kind.definition(json).unwrap();
-        let objections = objections(&read(old), Some(&read(new)));
-        let letter = |objection: &Objection| match objection {
-            Objection::Always(_) => 'a',
-            Objection::WhileUsed(_) => 'u',
+        let read = |json| kind.parse_definition(json).unwrap();
+        let objections = find_objections(&read(old), Some(&read(new)));
+        let letter = |objection: &LedgerTypeObjection| match objection {
+            LedgerTypeObjection::Always(_) => 'a',
+            LedgerTypeObjection::WhileUsed(_) => 'u',
         };
         if objections.is_empty() { "-".to_owned() } else { objections.iter().map(letter).collect() }
     }
@@ -176,7 +190,11 @@ mod tests {
             ("shard key smaller", vec![("shard_key", json!(["k"]))], "a"),
         ];
         for (what, changes, expected) in table {
-            assert_eq!(verdict(Kind::Account, account(), &changes), expected, "{what}");
+            assert_eq!(
+                objection_letters(LedgerTypeKind::Account, account_json(), &changes),
+                expected,
+                "{what}"
+            );
         }
     }
 
@@ -196,16 +214,16 @@ mod tests {
             ),
             ("shard key", vec![("shard_key", json!(["k", "l"]))], "a"),
         ];
-        for kind in [Kind::Lock, Kind::State] {
+        for kind in [LedgerTypeKind::Lock, LedgerTypeKind::State] {
             for (what, changes, expected) in &table {
-                assert_eq!(verdict(kind, lock(), changes), *expected, "{kind:?} {what}");
+                assert_eq!(objection_letters(kind, lock_json(), changes), *expected, "{kind:?} {what}");
             }
         }
     }
 
     #[test]
     fn a_type_in_use_is_not_deleted() {
-        let old = Kind::Account.definition(account()).unwrap();
-        assert!(matches!(objections(&old, None).as_slice(), [Objection::WhileUsed(_)]));
+        let old = LedgerTypeKind::Account.parse_definition(account_json()).unwrap();
+        assert!(matches!(find_objections(&old, None).as_slice(), [LedgerTypeObjection::WhileUsed(_)]));
     }
 }

@@ -4,134 +4,159 @@ use std::collections::BTreeSet;
 
 use reconcile::{Bundle, Diagnostic, Field, Problem, listed, suggestion};
 
-use super::{AccountType, Attribute, Definition, KeyedType, Kind, RESERVED};
+use super::{
+    AccountType, KeyedType, LedgerAttribute, LedgerTypeDefinition, LedgerTypeKind, RESERVED_ATTRIBUTE_NAMES,
+};
 
 /// Most attributes of a type, key and auxiliary ones together.
-pub const MOST_ATTRIBUTES: usize = 16;
+pub const MAX_ATTRIBUTES_PER_TYPE: usize = 16;
 /// Most groupings of a type.
-pub const MOST_GROUPINGS: usize = 16;
+pub const MAX_GROUPINGS_PER_TYPE: usize = 16;
 
 /// Looks at all types of a bundle.
 pub fn check_types(bundle: &Bundle) -> Vec<Diagnostic> {
-    let mut wrong = Vec::new();
-    for kind in Kind::ALL {
-        wrong.extend(bundle.same_names(kind.schema()));
+    let mut diagnostics = Vec::new();
+    for kind in LedgerTypeKind::ALL {
+        diagnostics.extend(bundle.same_names(kind.schema()));
         for document in bundle.documents(kind.schema()) {
-            match kind.of(document) {
+            match kind.parse_document(document) {
                 Ok(definition) => {
-                    wrong.extend(
-                        definition.problems().into_iter().map(|problem| document.diagnostic(problem)),
+                    diagnostics.extend(
+                        definition.find_problems().into_iter().map(|problem| document.diagnostic(problem)),
                     );
                 }
-                Err(diagnostic) => wrong.push(diagnostic),
+                Err(diagnostic) => diagnostics.push(diagnostic),
             }
         }
     }
-    wrong
+    diagnostics
 }
 
-impl Definition {
+impl LedgerTypeDefinition {
     /// What is wrong with it; nothing is stored that has any.
-    pub fn problems(&self) -> Vec<Problem> {
-        let mut wrong = Vec::new();
-        name(Field::from("name"), self.name(), &mut wrong);
+    pub fn find_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        name(Field::from("name"), self.name(), &mut problems);
         match self {
-            Definition::Account(account) => account.problems(&mut wrong),
-            Definition::Lock(keyed) | Definition::State(keyed) => keyed.problems(&mut wrong),
+            LedgerTypeDefinition::Account(account) => account.add_problems(&mut problems),
+            LedgerTypeDefinition::Lock(keyed) | LedgerTypeDefinition::State(keyed) => {
+                keyed.add_problems(&mut problems)
+            }
         }
-        wrong
+        problems
     }
 }
 
 impl AccountType {
-    fn problems(&self, wrong: &mut Vec<Problem>) {
+    fn add_problems(&self, problems: &mut Vec<Problem>) {
         let mut seen = BTreeSet::new();
-        attributes("key_attributes", &self.key_attributes, &mut seen, wrong);
-        attributes("attributes", &self.attributes, &mut seen, wrong);
-        some("key_attributes", &self.key_attributes, wrong);
-        if self.key_attributes.len() + self.attributes.len() > MOST_ATTRIBUTES {
-            wrong.push(Problem::new(
+        check_attributes("key_attributes", &self.key_attributes, &mut seen, problems);
+        check_attributes("attributes", &self.attributes, &mut seen, problems);
+        check_not_empty("key_attributes", &self.key_attributes, problems);
+        if self.key_attributes.len() + self.attributes.len() > MAX_ATTRIBUTES_PER_TYPE {
+            problems.push(Problem::new(
                 "attributes",
-                format!("a type has at most {MOST_ATTRIBUTES} attributes in all"),
+                format!("a type has at most {MAX_ATTRIBUTES_PER_TYPE} attributes in all"),
             ));
         }
-        subset(Field::from("shard_key"), &self.shard_key, &self.key_attributes, "key attribute", wrong);
-        some("shard_key", &self.shard_key, wrong);
-        if self.groupings.len() > MOST_GROUPINGS {
-            wrong.push(Problem::new("groupings", format!("a type has at most {MOST_GROUPINGS} groupings")));
+        check_subset(
+            Field::from("shard_key"),
+            &self.shard_key,
+            &self.key_attributes,
+            "key attribute",
+            problems,
+        );
+        check_not_empty("shard_key", &self.shard_key, problems);
+        if self.groupings.len() > MAX_GROUPINGS_PER_TYPE {
+            problems.push(Problem::new(
+                "groupings",
+                format!("a type has at most {MAX_GROUPINGS_PER_TYPE} groupings"),
+            ));
         }
         let mut groupings = BTreeSet::new();
         for (n, grouping) in self.groupings.iter().enumerate() {
             let field = Field::from("groupings").index(n);
-            subset(field.clone(), grouping, &self.attributes, "auxiliary attribute", wrong);
+            check_subset(field.clone(), grouping, &self.attributes, "auxiliary attribute", problems);
             if !groupings.insert(grouping.iter().collect::<BTreeSet<_>>()) {
-                wrong.push(Problem { field, reason: "the same grouping is there already".to_owned() });
+                problems.push(Problem { field, reason: "the same grouping is there already".to_owned() });
             }
         }
     }
 }
 
 impl KeyedType {
-    fn problems(&self, wrong: &mut Vec<Problem>) {
-        attributes("attributes", &self.attributes, &mut BTreeSet::new(), wrong);
-        some("attributes", &self.attributes, wrong);
-        if self.attributes.len() > MOST_ATTRIBUTES {
-            wrong
-                .push(Problem::new("attributes", format!("a type has at most {MOST_ATTRIBUTES} attributes")));
+    fn add_problems(&self, problems: &mut Vec<Problem>) {
+        check_attributes("attributes", &self.attributes, &mut BTreeSet::new(), problems);
+        check_not_empty("attributes", &self.attributes, problems);
+        if self.attributes.len() > MAX_ATTRIBUTES_PER_TYPE {
+            problems.push(Problem::new(
+                "attributes",
+                format!("a type has at most {MAX_ATTRIBUTES_PER_TYPE} attributes"),
+            ));
         }
-        subset(Field::from("shard_key"), &self.shard_key, &self.attributes, "attribute", wrong);
-        some("shard_key", &self.shard_key, wrong);
+        check_subset(Field::from("shard_key"), &self.shard_key, &self.attributes, "attribute", problems);
+        check_not_empty("shard_key", &self.shard_key, problems);
     }
 }
 
-fn name(field: Field, name: &str, wrong: &mut Vec<Problem>) {
+fn name(field: Field, name: &str, problems: &mut Vec<Problem>) {
     let good = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.len() <= 63
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if !good {
         let allowed = "a lower-case letter, then at most 62 lower-case letters, digits and _";
-        wrong.push(Problem { field, reason: format!("`{name}` is not allowed (allowed: {allowed})") });
+        problems.push(Problem { field, reason: format!("`{name}` is not allowed (allowed: {allowed})") });
     }
 }
 
-fn attributes<'a>(
+fn check_attributes<'a>(
     list: &str,
-    attributes: &'a [Attribute],
+    attributes: &'a [LedgerAttribute],
     seen: &mut BTreeSet<&'a str>,
-    wrong: &mut Vec<Problem>,
+    problems: &mut Vec<Problem>,
 ) {
     for (n, attribute) in attributes.iter().enumerate() {
         let field = Field::from(list).index(n).key("name");
-        name(field.clone(), &attribute.name, wrong);
-        if RESERVED.contains(&attribute.name.as_str()) {
-            let reason = format!("`{}` is reserved, as are all of {}", attribute.name, listed(RESERVED));
-            wrong.push(Problem { field: field.clone(), reason });
+        name(field.clone(), &attribute.name, problems);
+        if RESERVED_ATTRIBUTE_NAMES.contains(&attribute.name.as_str()) {
+            let reason = format!(
+                "`{}` is reserved, as are all of {}",
+                attribute.name,
+                listed(RESERVED_ATTRIBUTE_NAMES)
+            );
+            problems.push(Problem { field: field.clone(), reason });
         }
         if !seen.insert(&attribute.name) {
             let reason = format!("an attribute `{}` is there already", attribute.name);
-            wrong.push(Problem { field, reason });
+            problems.push(Problem { field, reason });
         }
     }
 }
 
-/// Each of `names` is one of `attributes`, and is there once.
-fn subset(field: Field, names: &[String], attributes: &[Attribute], what: &str, wrong: &mut Vec<Problem>) {
+/// Each of `names` is one of `check_attributes`, and is there once.
+fn check_subset(
+    field: Field,
+    names: &[String],
+    attributes: &[LedgerAttribute],
+    what: &str,
+    problems: &mut Vec<Problem>,
+) {
     let known = || attributes.iter().map(|attribute| attribute.name.as_str());
     for (n, name) in names.iter().enumerate() {
         let field = field.clone().index(n);
         if !known().any(|known| known == name) {
             let (near, allowed) = (suggestion(name, known()), listed(known()));
             let reason = format!("`{name}` is no {what} of this type{near} (allowed: {allowed})");
-            wrong.push(Problem { field, reason });
+            problems.push(Problem { field, reason });
         } else if names[..n].contains(name) {
-            wrong.push(Problem { field, reason: format!("`{name}` is there already") });
+            problems.push(Problem { field, reason: format!("`{name}` is there already") });
         }
     }
 }
 
-fn some<T>(field: &str, list: &[T], wrong: &mut Vec<Problem>) {
+fn check_not_empty<T>(field: &str, list: &[T], problems: &mut Vec<Problem>) {
     if list.is_empty() {
-        wrong.push(Problem::new(field, "at least one is needed"));
+        problems.push(Problem::new(field, "at least one is needed"));
     }
 }
 
@@ -141,24 +166,26 @@ mod tests {
 
     use super::*;
 
-    fn told(kind: Kind, change: Json) -> Vec<String> {
+    fn problem_texts(kind: LedgerTypeKind, change: Json) -> Vec<String> {
         let attributes = json!([{"name": "k", "type": "int"}, {"name": "l", "type": "int"}]);
         let mut json = match kind {
-            Kind::Account => {
+            LedgerTypeKind::Account => {
                 json!({"name": "a", "key_attributes": attributes, "attributes": [{"name": "x", "type": "int"}],
                 "groupings": [["x"], []], "shard_key": ["k"], "aggregate": "day"})
             }
-            Kind::Lock | Kind::State => json!({"name": "a", "attributes": attributes, "shard_key": ["k"]}),
+            LedgerTypeKind::Lock | LedgerTypeKind::State => {
+                json!({"name": "a", "attributes": attributes, "shard_key": ["k"]})
+            }
         };
         json.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-        let problems = kind.definition(json).unwrap().problems();
+        let problems = kind.parse_definition(json).unwrap().find_problems();
         problems.iter().map(|problem| format!("{}: {}", problem.field, problem.reason)).collect()
     }
 
     #[test]
     fn sound_types_have_no_problems() {
-        for kind in Kind::ALL {
-            assert_eq!(told(kind, json!({})), Vec::<String>::new(), "{kind:?}");
+        for kind in LedgerTypeKind::ALL {
+            assert_eq!(problem_texts(kind, json!({})), Vec::<String>::new(), "{kind:?}");
         }
     }
 
@@ -167,45 +194,45 @@ mod tests {
         let attribute = |name: &str| json!({"name": name, "type": "int"});
         let cases = [
             (
-                Kind::Account,
+                LedgerTypeKind::Account,
                 json!({"name": "A"}),
                 "name: `A` is not allowed (allowed: a lower-case letter, then at most 62 lower-case letters, digits and _)",
             ),
             (
-                Kind::Lock,
+                LedgerTypeKind::Lock,
                 json!({"attributes": [attribute("k"), attribute("group_by")]}),
                 "attributes[1].name: `group_by` is reserved, as are all of at, from, to, limit, group_by, page_token, explain",
             ),
             (
-                Kind::Account,
+                LedgerTypeKind::Account,
                 json!({"attributes": [attribute("x"), attribute("k")]}),
                 "attributes[1].name: an attribute `k` is there already",
             ),
             (
-                Kind::Account,
+                LedgerTypeKind::Account,
                 json!({"shard_key": ["x"]}),
                 "shard_key[0]: `x` is no key attribute of this type (allowed: k, l)",
             ),
-            (Kind::Account, json!({"shard_key": []}), "shard_key: at least one is needed"),
-            (Kind::State, json!({"shard_key": ["k", "k"]}), "shard_key[1]: `k` is there already"),
+            (LedgerTypeKind::Account, json!({"shard_key": []}), "shard_key: at least one is needed"),
+            (LedgerTypeKind::State, json!({"shard_key": ["k", "k"]}), "shard_key[1]: `k` is there already"),
             (
-                Kind::Account,
+                LedgerTypeKind::Account,
                 json!({"groupings": [["k"]]}),
                 "groupings[0][0]: `k` is no auxiliary attribute of this type (allowed: x)",
             ),
             (
-                Kind::Account,
+                LedgerTypeKind::Account,
                 json!({"groupings": [["x"], ["x"]]}),
                 "groupings[1]: the same grouping is there already",
             ),
             (
-                Kind::Account,
+                LedgerTypeKind::Account,
                 json!({"attributes": (0..15).map(|n| attribute(&format!("a{n}"))).collect::<Vec<_>>(), "groupings": []}),
                 "attributes: a type has at most 16 attributes in all",
             ),
         ];
         for (kind, change, expected) in cases {
-            assert_eq!(told(kind, change.clone()), [expected], "{change}");
+            assert_eq!(problem_texts(kind, change.clone()), [expected], "{change}");
         }
     }
 }

@@ -6,12 +6,13 @@ use serde_json::Value as Json;
 use super::value::AttributeType;
 
 /// Names that query parameters use.
-pub const RESERVED: [&str; 7] = ["at", "from", "to", "limit", "group_by", "page_token", "explain"];
+pub const RESERVED_ATTRIBUTE_NAMES: [&str; 7] =
+    ["at", "from", "to", "limit", "group_by", "page_token", "explain"];
 
 /// A named attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Attribute {
+pub struct LedgerAttribute {
     /// Its name.
     pub name: String,
     /// What its values are.
@@ -22,7 +23,7 @@ pub struct Attribute {
 /// Where intermediate balances are kept, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Interval {
+pub enum AggregateInterval {
     /// At every full hour.
     Hour,
     /// At every midnight.
@@ -41,17 +42,17 @@ pub struct AccountType {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// Mandatory in every event and every query.
-    pub key_attributes: Vec<Attribute>,
+    pub key_attributes: Vec<LedgerAttribute>,
     /// Auxiliary; an event may leave one out.
     #[serde(default)]
-    pub attributes: Vec<Attribute>,
+    pub attributes: Vec<LedgerAttribute>,
     /// Allowed subsets of the auxiliary attributes; the empty one is always allowed.
     #[serde(default)]
     pub groupings: Vec<Vec<String>>,
     /// The key attributes that decide on the shard.
     pub shard_key: Vec<String>,
     /// Where intermediate balances are kept.
-    pub aggregate: Interval,
+    pub aggregate: AggregateInterval,
 }
 
 /// A type of lock or of state: all attributes are mandatory.
@@ -64,14 +65,14 @@ pub struct KeyedType {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// What it is the lock or state of.
-    pub attributes: Vec<Attribute>,
+    pub attributes: Vec<LedgerAttribute>,
     /// The attributes that decide on the shard.
     pub shard_key: Vec<String>,
 }
 
 /// What a type is a type of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum LedgerTypeKind {
     /// Accounts.
     Account,
     /// Locks.
@@ -82,7 +83,7 @@ pub enum Kind {
 
 /// A type of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Definition {
+pub enum LedgerTypeDefinition {
     /// Of accounts.
     Account(AccountType),
     /// Of locks.
@@ -91,16 +92,16 @@ pub enum Definition {
     State(KeyedType),
 }
 
-impl Kind {
+impl LedgerTypeKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Kind::Account, Kind::Lock, Kind::State];
+    pub const ALL: [Self; 3] = [LedgerTypeKind::Account, LedgerTypeKind::Lock, LedgerTypeKind::State];
 
     /// As stored.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Account => "account",
-            Kind::Lock => "lock",
-            Kind::State => "state",
+            LedgerTypeKind::Account => "account",
+            LedgerTypeKind::Lock => "lock",
+            LedgerTypeKind::State => "state",
         }
     }
 
@@ -110,56 +111,58 @@ impl Kind {
     }
 
     /// What its types are called in plans.
-    pub fn object(self) -> &'static str {
+    pub fn object_name(self) -> &'static str {
         match self {
-            Kind::Account => "account_type",
-            Kind::Lock => "lock_type",
-            Kind::State => "state_type",
+            LedgerTypeKind::Account => "account_type",
+            LedgerTypeKind::Lock => "lock_type",
+            LedgerTypeKind::State => "state_type",
         }
     }
 
     /// The schema of its files.
     pub fn schema(self) -> &'static str {
         match self {
-            Kind::Account => "/ledger/account-type-1.yml",
-            Kind::Lock => "/ledger/lock-type-1.yml",
-            Kind::State => "/ledger/state-type-1.yml",
+            LedgerTypeKind::Account => "/ledger/account-type-1.yml",
+            LedgerTypeKind::Lock => "/ledger/lock-type-1.yml",
+            LedgerTypeKind::State => "/ledger/state-type-1.yml",
         }
     }
 
     /// Reads a type of this kind.
-    pub fn definition(self, json: Json) -> serde_json::Result<Definition> {
+    pub fn parse_definition(self, json: Json) -> serde_json::Result<LedgerTypeDefinition> {
         Ok(match self {
-            Kind::Account => Definition::Account(serde_json::from_value(json)?),
-            Kind::Lock => Definition::Lock(serde_json::from_value(json)?),
-            Kind::State => Definition::State(serde_json::from_value(json)?),
+            LedgerTypeKind::Account => LedgerTypeDefinition::Account(serde_json::from_value(json)?),
+            LedgerTypeKind::Lock => LedgerTypeDefinition::Lock(serde_json::from_value(json)?),
+            LedgerTypeKind::State => LedgerTypeDefinition::State(serde_json::from_value(json)?),
         })
     }
 }
 
-impl Definition {
+impl LedgerTypeDefinition {
     /// What it is a type of.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> LedgerTypeKind {
         match self {
-            Definition::Account(_) => Kind::Account,
-            Definition::Lock(_) => Kind::Lock,
-            Definition::State(_) => Kind::State,
+            LedgerTypeDefinition::Account(_) => LedgerTypeKind::Account,
+            LedgerTypeDefinition::Lock(_) => LedgerTypeKind::Lock,
+            LedgerTypeDefinition::State(_) => LedgerTypeKind::State,
         }
     }
 
     /// Its name, unique within its kind.
     pub fn name(&self) -> &str {
         match self {
-            Definition::Account(kind) => &kind.name,
-            Definition::Lock(kind) | Definition::State(kind) => &kind.name,
+            LedgerTypeDefinition::Account(kind) => &kind.name,
+            LedgerTypeDefinition::Lock(kind) | LedgerTypeDefinition::State(kind) => &kind.name,
         }
     }
 
     /// As in its file.
     pub fn to_json(&self) -> Json {
         let json = match self {
-            Definition::Account(kind) => serde_json::to_value(kind),
-            Definition::Lock(kind) | Definition::State(kind) => serde_json::to_value(kind),
+            LedgerTypeDefinition::Account(kind) => serde_json::to_value(kind),
+            LedgerTypeDefinition::Lock(kind) | LedgerTypeDefinition::State(kind) => {
+                serde_json::to_value(kind)
+            }
         };
         // Structs of texts and lists always have a JSON form.
         json.unwrap_or_default()
@@ -168,7 +171,7 @@ impl Definition {
 
 impl AccountType {
     /// Whether `names` (of auxiliary attributes) together lie within one grouping.
-    pub fn allows(&self, names: &[&str]) -> bool {
+    pub fn can_group_by(&self, names: &[&str]) -> bool {
         names.is_empty()
             || self
                 .groupings

@@ -13,104 +13,113 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sqlx::PgPool;
 
-use super::keeper::{InUse, Kept};
-use super::{Definition, Kind, Terms, read_all};
+use super::keeper::{LedgerTypeKeeper, LedgerTypeUsageCheck};
+use super::{LedgerTypeDefinition, LedgerTypeKind, Terms, read_all_types};
 
 /// The integration's name.
-pub const LEDGER_TYPES: &str = "ledger-types";
+pub const LEDGER_TYPES_INTEGRATION: &str = "ledger-types";
 
 /// Knows what uses a type: whoever composes the platform fills this in.
-pub trait Usage: Send + Sync + 'static {
+pub trait LedgerTypeUsage: Send + Sync + 'static {
     /// What uses it, in a few words; `None` if nothing does.
-    fn of<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Option<String>, RunError>>;
+    fn find_usage<'a>(
+        &'a self,
+        question: &'a LedgerTypeUsageQuery,
+    ) -> BoxFuture<'a, Result<Option<String>, RunError>>;
 }
 
 /// Which type, and in which run.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct LedgerTypeUsageQuery {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: LedgerTypeKind,
     /// Its name.
     pub name: String,
     /// Whether nothing is written: then what a later integration of the run would do must be thought of.
     pub dry_run: bool,
     /// The integrations that are still to run.
-    pub to_come: Vec<&'static str>,
+    pub remaining_integrations: Vec<&'static str>,
 }
 
 /// Brings the types into the control database.
-pub struct LedgerTypes {
+pub struct LedgerTypeReconciler {
     /// The control database.
     pub pool: PgPool,
     /// Knows what is in use.
-    pub usage: Arc<dyn Usage>,
+    pub usage: Arc<dyn LedgerTypeUsage>,
 }
 
 /// How `ledger-types` is run.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Arguments {
+pub struct LedgerTypeArguments {
     /// Only types of this name.
     #[serde(default, rename = "type")]
-    only: Option<String>,
+    type_name: Option<String>,
 }
 
-impl Kind {
+impl LedgerTypeKind {
     /// Reads a document of the bundle as a type.
-    pub fn of(self, document: &Document) -> Result<Definition, Diagnostic> {
+    pub fn parse_document(self, document: &Document) -> Result<LedgerTypeDefinition, Diagnostic> {
         Ok(match self {
-            Kind::Account => Definition::Account(document.parse()?),
-            Kind::Lock => Definition::Lock(document.parse()?),
-            Kind::State => Definition::State(document.parse()?),
+            LedgerTypeKind::Account => LedgerTypeDefinition::Account(document.parse()?),
+            LedgerTypeKind::Lock => LedgerTypeDefinition::Lock(document.parse()?),
+            LedgerTypeKind::State => LedgerTypeDefinition::State(document.parse()?),
         })
     }
 }
 
 /// The types of a bundle.
-pub fn types_of(bundle: &Bundle) -> Result<Vec<Definition>, Diagnostic> {
-    let of_kind = |kind: Kind| bundle.documents(kind.schema()).map(move |document| kind.of(document));
-    Kind::ALL.into_iter().flat_map(of_kind).collect()
+pub fn parse_bundle_types(bundle: &Bundle) -> Result<Vec<LedgerTypeDefinition>, Diagnostic> {
+    let of_kind = |kind: LedgerTypeKind| {
+        bundle.documents(kind.schema()).map(move |document| kind.parse_document(document))
+    };
+    LedgerTypeKind::ALL.into_iter().flat_map(of_kind).collect()
 }
 
 /// The types that an integration may ask for.
-fn wanted(context: &Context<'_>) -> Result<Vec<Definition>, RunError> {
-    let mut wanted = Vec::new();
-    for kind in Kind::ALL {
+fn parse_desired_types(context: &Context<'_>) -> Result<Vec<LedgerTypeDefinition>, RunError> {
+    let mut desired = Vec::new();
+    for kind in LedgerTypeKind::ALL {
         for document in context.documents(kind.schema())? {
-            wanted.push(kind.of(document).map_err(RunError::Document)?);
+            desired.push(kind.parse_document(document).map_err(RunError::Document)?);
         }
     }
-    Ok(wanted)
+    Ok(desired)
 }
 
-fn desired_state(types: &[Definition]) -> Json {
+fn desired_state_json(types: &[LedgerTypeDefinition]) -> Json {
     let mut state: BTreeMap<&str, BTreeMap<&str, Json>> = BTreeMap::new();
     for definition in types {
-        let of_kind = state.entry(definition.kind().object()).or_default();
+        let of_kind = state.entry(definition.kind().object_name()).or_default();
         of_kind.insert(definition.name(), definition.to_json());
     }
     json!(state)
 }
 
-impl Integration for LedgerTypes {
-    type Arguments = Arguments;
+impl Integration for LedgerTypeReconciler {
+    type Arguments = LedgerTypeArguments;
 
     fn name(&self) -> &'static str {
-        LEDGER_TYPES
+        LEDGER_TYPES_INTEGRATION
     }
 
     fn run<'a>(
         &'a self,
         context: &'a Context<'a>,
-        Arguments { only }: Arguments,
+        LedgerTypeArguments { type_name: only }: LedgerTypeArguments,
         dry_run: bool,
     ) -> BoxFuture<'a, Result<Plan, RunError>> {
         Box::pin(async move {
-            let asking = InUse { usage: self.usage.clone(), dry_run, to_come: context.to_come() };
+            let usage_check = LedgerTypeUsageCheck {
+                usage: self.usage.clone(),
+                dry_run,
+                remaining_integrations: context.to_come(),
+            };
             let part = only.clone().unwrap_or_default();
-            let keeper = Kept { only, in_use: Some(asking) };
-            let set = Set { keeper, wanted: wanted(context)?, part, terms: context.terms() };
-            ask_first(&self.pool, &set).await?;
+            let keeper = LedgerTypeKeeper { type_name: only, usage_check: Some(usage_check) };
+            let set = Set { keeper, wanted: parse_desired_types(context)?, part, terms: context.terms() };
+            check_usage_first(&self.pool, &set).await?;
             Ok(reconcile::carry_out(&self.pool, "reconcile_ledger_types", set, context.approval_of(dry_run))
                 .await?
                 .0)
@@ -118,7 +127,7 @@ impl Integration for LedgerTypes {
     }
 
     fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
-        Ok(Some(desired_state(&wanted(context)?)))
+        Ok(Some(desired_state_json(&parse_desired_types(context)?)))
     }
 
     fn desired_state_shard_config(&self) -> Option<ShardConfig> {
@@ -127,8 +136,10 @@ impl Integration for LedgerTypes {
 
     fn stored_shards(&self) -> BoxFuture<'_, Result<Vec<String>, RunError>> {
         Box::pin(async move {
-            let stored =
-                store::run(&self.pool, "names_of_types", |connection| Box::pin(read_all(connection))).await?;
+            let stored = store::run_statement(&self.pool, "names_of_types", |connection| {
+                Box::pin(read_all_types(connection))
+            })
+            .await?;
             let stored = stored.map_err(RunError::Failed)?;
             Ok(stored.iter().map(|stored| stored.definition.name().to_owned()).collect())
         })
@@ -136,13 +147,20 @@ impl Integration for LedgerTypes {
 }
 
 /// What brings all types to the wanted ones in a database where nothing uses any.
-pub fn first_set(wanted: Vec<Definition>, terms: Terms) -> Set<Kept> {
-    Set { keeper: Kept { only: None, in_use: None }, wanted, part: String::new(), terms }
+pub fn build_initial_set(wanted: Vec<LedgerTypeDefinition>, terms: Terms) -> Set<LedgerTypeKeeper> {
+    Set {
+        keeper: LedgerTypeKeeper { type_name: None, usage_check: None },
+        wanted,
+        part: String::new(),
+        terms,
+    }
 }
 
 /// Asks what the transaction will ask, so that a shard that is away holds up no transaction.
-async fn ask_first(pool: &PgPool, set: &Set<Kept>) -> Result<(), RunError> {
-    let stored = store::run(pool, "look_at_types", |connection| Box::pin(read_all(connection))).await?;
+async fn check_usage_first(pool: &PgPool, set: &Set<LedgerTypeKeeper>) -> Result<(), RunError> {
+    let stored =
+        store::run_statement(pool, "look_at_types", |connection| Box::pin(read_all_types(connection)))
+            .await?;
     let (mut stored, mut wanted) = (stored.map_err(RunError::Failed)?, set.wanted.clone());
     set.keeper.narrow(&mut stored, &mut wanted, set.terms);
     set.keeper.refusal(&stored, &wanted, set.terms).await.map(drop)

@@ -9,49 +9,52 @@ use serde_json::Value as Json;
 use sqlx::PgConnection;
 use store::Result;
 
-use super::integration::{LEDGER_TYPES, Question, Usage};
-use super::plan::{Uses, questions, refusal};
-use super::{Definition, Kind, Stored, Terms, delete_in_tx, put_in_tx, read_all, tell_in_tx};
+use super::integration::{LEDGER_TYPES_INTEGRATION, LedgerTypeUsage, LedgerTypeUsageQuery};
+use super::plan::{LedgerTypeUses, build_refusal, find_usage_questions};
+use super::{
+    LedgerTypeDefinition, LedgerTypeKind, LedgerTypeRow, Terms, delete_type_in_tx, notify_types_in_tx,
+    put_type_in_tx, read_all_types,
+};
 
 /// The types in the control database: all of them, or those of a name.
-pub struct Kept {
+pub struct LedgerTypeKeeper {
     /// Only types of this name.
-    pub(super) only: Option<String>,
+    pub(super) type_name: Option<String>,
     /// Knows what is in use; without it, nothing is.
-    pub(super) in_use: Option<InUse>,
+    pub(super) usage_check: Option<LedgerTypeUsageCheck>,
 }
 
 /// Knows what is in use, in one run.
-pub(super) struct InUse {
-    pub(super) usage: Arc<dyn Usage>,
+pub(super) struct LedgerTypeUsageCheck {
+    pub(super) usage: Arc<dyn LedgerTypeUsage>,
     pub(super) dry_run: bool,
-    pub(super) to_come: Vec<&'static str>,
+    pub(super) remaining_integrations: Vec<&'static str>,
 }
 
-impl Object for Definition {
-    type Id = (Kind, String);
+impl Object for LedgerTypeDefinition {
+    type Id = (LedgerTypeKind, String);
 
-    fn id(&self) -> (Kind, String) {
-        (Definition::kind(self), Definition::name(self).to_owned())
+    fn id(&self) -> (LedgerTypeKind, String) {
+        (LedgerTypeDefinition::kind(self), LedgerTypeDefinition::name(self).to_owned())
     }
 
     fn kind(&self) -> &'static str {
-        Definition::kind(self).object()
+        LedgerTypeDefinition::kind(self).object_name()
     }
 
     fn name(&self) -> &str {
-        Definition::name(self)
+        LedgerTypeDefinition::name(self)
     }
 
     fn to_json(&self) -> Json {
-        Definition::to_json(self)
+        LedgerTypeDefinition::to_json(self)
     }
 }
 
-impl Held for Stored {
-    type Object = Definition;
+impl Held for LedgerTypeRow {
+    type Object = LedgerTypeDefinition;
 
-    fn object(&self) -> &Definition {
+    fn object(&self) -> &LedgerTypeDefinition {
         &self.definition
     }
 
@@ -60,60 +63,63 @@ impl Held for Stored {
     }
 }
 
-impl Kept {
-    fn is_one(&self, definition: &Definition) -> bool {
-        self.only.as_deref().is_none_or(|only| Definition::name(definition) == only)
+impl LedgerTypeKeeper {
+    fn is_selected(&self, definition: &LedgerTypeDefinition) -> bool {
+        self.type_name.as_deref().is_none_or(|only| LedgerTypeDefinition::name(definition) == only)
     }
 }
 
-impl Keeper for Kept {
-    type Held = Stored;
-    const INTEGRATION: &'static str = LEDGER_TYPES;
+impl Keeper for LedgerTypeKeeper {
+    type Held = LedgerTypeRow;
+    const INTEGRATION: &'static str = LEDGER_TYPES_INTEGRATION;
 
-    fn read_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Attempt<Vec<Stored>>> {
-        Box::pin(async move { Ok(read_all(connection).await?.map_err(RunError::Failed)) })
+    fn read_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+    ) -> BoxFuture<'a, Attempt<Vec<LedgerTypeRow>>> {
+        Box::pin(async move { Ok(read_all_types(connection).await?.map_err(RunError::Failed)) })
     }
 
-    fn narrow(&self, stored: &mut Vec<Stored>, wanted: &mut Vec<Definition>, _: Terms) {
-        stored.retain(|stored| self.is_one(&stored.definition));
-        wanted.retain(|definition| self.is_one(definition));
+    fn narrow(&self, stored: &mut Vec<LedgerTypeRow>, wanted: &mut Vec<LedgerTypeDefinition>, _: Terms) {
+        stored.retain(|stored| self.is_selected(&stored.definition));
+        wanted.retain(|definition| self.is_selected(definition));
     }
 
     fn refusal<'a>(
         &'a self,
-        stored: &'a [Stored],
-        wanted: &'a [Definition],
+        stored: &'a [LedgerTypeRow],
+        wanted: &'a [LedgerTypeDefinition],
         terms: Terms,
-    ) -> BoxFuture<'a, std::result::Result<Refusal<Definition>, RunError>> {
+    ) -> BoxFuture<'a, std::result::Result<Refusal<LedgerTypeDefinition>, RunError>> {
         Box::pin(async move {
-            let Some(in_use) = &self.in_use else { return Ok(refusal(Uses::new())) };
-            let mut uses = Uses::new();
-            for (kind, name) in questions(stored, wanted, terms) {
-                let (dry_run, to_come) = (in_use.dry_run, in_use.to_come.clone());
-                let question = Question { kind, name, dry_run, to_come };
-                if let Some(used) = in_use.usage.of(&question).await? {
+            let Some(in_use) = &self.usage_check else { return Ok(build_refusal(LedgerTypeUses::new())) };
+            let mut uses = LedgerTypeUses::new();
+            for (kind, name) in find_usage_questions(stored, wanted, terms) {
+                let (dry_run, to_come) = (in_use.dry_run, in_use.remaining_integrations.clone());
+                let question = LedgerTypeUsageQuery { kind, name, dry_run, remaining_integrations: to_come };
+                if let Some(used) = in_use.usage.find_usage(&question).await? {
                     uses.insert((question.kind, question.name), used);
                 }
             }
-            Ok(refusal(uses))
+            Ok(build_refusal(uses))
         })
     }
 
     fn write_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        steps: &'a Steps<Definition>,
+        steps: &'a Steps<LedgerTypeDefinition>,
         owner: Owner,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             for definition in &steps.put {
-                put_in_tx(connection, definition, owner).await?;
+                put_type_in_tx(connection, definition, owner).await?;
             }
             for (kind, name) in &steps.delete {
-                delete_in_tx(connection, *kind, name).await?;
+                delete_type_in_tx(connection, *kind, name).await?;
             }
             if !steps.plan.changes.is_empty() {
-                tell_in_tx(connection).await?;
+                notify_types_in_tx(connection).await?;
             }
             Ok(())
         })

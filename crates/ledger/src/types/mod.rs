@@ -4,24 +4,33 @@ mod change;
 mod check;
 mod definition;
 mod integration;
-mod keep;
 mod keeper;
-mod live;
 mod plan;
-mod stored;
+mod refresh;
+mod registry;
+mod rows;
 mod usage;
 mod value;
 
-pub use change::{Objection, objections};
-pub use check::{MOST_ATTRIBUTES, MOST_GROUPINGS, check_types};
+pub use change::{LedgerTypeObjection, find_objections};
+pub use check::{MAX_ATTRIBUTES_PER_TYPE, MAX_GROUPINGS_PER_TYPE, check_types};
 
-pub use definition::{AccountType, Attribute, Definition, Interval, KeyedType, Kind, RESERVED};
-pub use integration::{Arguments, LEDGER_TYPES, LedgerTypes, Question, Usage, first_set, types_of};
-pub use keep::keep_current;
-pub use keeper::Kept;
-pub use live::{Catalogue, Types};
-pub use plan::{Uses, questions, refusal};
+pub use definition::{
+    AccountType, AggregateInterval, KeyedType, LedgerAttribute, LedgerTypeDefinition, LedgerTypeKind,
+    RESERVED_ATTRIBUTE_NAMES,
+};
+pub use integration::{
+    LEDGER_TYPES_INTEGRATION, LedgerTypeArguments, LedgerTypeReconciler, LedgerTypeUsage,
+    LedgerTypeUsageQuery, build_initial_set, parse_bundle_types,
+};
+pub use keeper::LedgerTypeKeeper;
+pub use plan::{LedgerTypeUses, build_refusal, find_usage_questions};
 pub use reconcile::owned::Terms;
-pub use stored::{Stored, TYPES_CHANNEL, delete_in_tx, load, put_in_tx, read, read_all, tell_in_tx};
-pub use usage::used_on;
-pub use value::{AttributeType, LONGEST_STRING};
+pub use refresh::keep_types_current;
+pub use registry::{LedgerTypeCatalogue, LedgerTypeRegistry};
+pub use rows::{
+    LedgerTypeRow, TYPES_CHANNEL, delete_type_in_tx, load_types, notify_types_in_tx, put_type_in_tx,
+    read_all_types, read_types,
+};
+pub use usage::is_type_used;
+pub use value::{AttributeType, MAX_STRING_BYTES};

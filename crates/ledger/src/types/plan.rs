@@ -4,66 +4,75 @@ use std::collections::BTreeMap;
 
 use reconcile::owned::Refusal;
 
-use super::change::{Objection, objections};
-use super::{Definition, Kind, Stored, Terms};
+use super::change::{LedgerTypeObjection, find_objections};
+use super::{LedgerTypeDefinition, LedgerTypeKind, LedgerTypeRow, Terms};
 
 /// What uses a type, by kind and name; those that are not in it are not in use.
-pub type Uses = BTreeMap<(Kind, String), String>;
+pub type LedgerTypeUses = BTreeMap<(LedgerTypeKind, String), String>;
 
-type Key<'d> = (Kind, &'d str);
+type LedgerTypeKey<'d> = (LedgerTypeKind, &'d str);
 
 /// The types of which one must know whether they are in use, before a plan can say what is done.
-pub fn questions(stored: &[Stored], wanted: &[Definition], terms: Terms) -> Vec<(Kind, String)> {
-    let wanted = by_key(wanted);
-    let doubtful = |stored: &&Stored| {
-        let new = wanted.get(&key(&stored.definition)).copied();
+pub fn find_usage_questions(
+    stored: &[LedgerTypeRow],
+    desired: &[LedgerTypeDefinition],
+    terms: Terms,
+) -> Vec<(LedgerTypeKind, String)> {
+    let desired = index_by_key(desired);
+    let doubtful = |stored: &&LedgerTypeRow| {
+        let new = desired.get(&definition_key(&stored.definition)).copied();
         let ours = terms.take_over && new.is_some() || stored.owner.yields_to_bundle();
-        let objections = if ours { objections(&stored.definition, new) } else { Vec::new() };
-        let of_no_use = objections.iter().any(|objection| matches!(objection, Objection::Always(_)));
+        let objections = if ours { find_objections(&stored.definition, new) } else { Vec::new() };
+        let of_no_use =
+            objections.iter().any(|objection| matches!(objection, LedgerTypeObjection::Always(_)));
         !objections.is_empty() && !of_no_use
     };
-    let doubtful = stored.iter().filter(doubtful).map(|stored| key(&stored.definition));
+    let doubtful = stored.iter().filter(doubtful).map(|stored| definition_key(&stored.definition));
     doubtful.map(|(kind, name)| (kind, name.to_owned())).collect()
 }
 
 /// Why a type does not change as wanted, when these are in use.
-pub fn refusal(uses: Uses) -> Refusal<Definition> {
-    Box::new(move |old, new| refused(old, new, &uses))
+pub fn build_refusal(uses: LedgerTypeUses) -> Refusal<LedgerTypeDefinition> {
+    Box::new(move |old, new| refusal_reason(old, new, &uses))
 }
 
-fn refused(old: &Definition, new: Option<&Definition>, uses: &Uses) -> Option<String> {
-    let objections = objections(old, new);
-    let always: Vec<String> = objections.iter().filter_map(Objection::always).collect();
+fn refusal_reason(
+    old: &LedgerTypeDefinition,
+    new: Option<&LedgerTypeDefinition>,
+    uses: &LedgerTypeUses,
+) -> Option<String> {
+    let objections = find_objections(old, new);
+    let always: Vec<String> = objections.iter().filter_map(LedgerTypeObjection::always_reason).collect();
     if !always.is_empty() {
         return Some(always.join("; "));
     }
-    let reasons: Vec<String> = objections.iter().filter_map(Objection::while_used).collect();
+    let reasons: Vec<String> = objections.iter().filter_map(LedgerTypeObjection::while_used_reason).collect();
     let used = uses.get(&(old.kind(), old.name().to_owned())).filter(|_| !reasons.is_empty())?;
     Some(format!("it is in use ({used}): {}", reasons.join("; ")))
 }
 
-impl Objection {
-    fn always(&self) -> Option<String> {
+impl LedgerTypeObjection {
+    fn always_reason(&self) -> Option<String> {
         match self {
-            Objection::Always(reason) => Some(reason.clone()),
-            Objection::WhileUsed(_) => None,
+            LedgerTypeObjection::Always(reason) => Some(reason.clone()),
+            LedgerTypeObjection::WhileUsed(_) => None,
         }
     }
 
-    fn while_used(&self) -> Option<String> {
+    fn while_used_reason(&self) -> Option<String> {
         match self {
-            Objection::WhileUsed(reason) => Some(reason.clone()),
-            Objection::Always(_) => None,
+            LedgerTypeObjection::WhileUsed(reason) => Some(reason.clone()),
+            LedgerTypeObjection::Always(_) => None,
         }
     }
 }
 
-fn key(definition: &Definition) -> Key<'_> {
+fn definition_key(definition: &LedgerTypeDefinition) -> LedgerTypeKey<'_> {
     (definition.kind(), definition.name())
 }
 
-fn by_key(definitions: &[Definition]) -> BTreeMap<Key<'_>, &Definition> {
-    definitions.iter().map(|definition| (key(definition), definition)).collect()
+fn index_by_key(definitions: &[LedgerTypeDefinition]) -> BTreeMap<LedgerTypeKey<'_>, &LedgerTypeDefinition> {
+    definitions.iter().map(|definition| (definition_key(definition), definition)).collect()
 }
 
 #[cfg(test)]
@@ -75,24 +84,30 @@ mod tests {
 
     use super::*;
 
-    fn lock(name: &str, description: &str) -> Definition {
+    fn lock_definition(name: &str, description: &str) -> LedgerTypeDefinition {
         let json = json!({"name": name, "description": description, "attributes": [{"name": "k", "type": "int"}], "shard_key": ["k"]});
-        Kind::Lock.definition(json).unwrap()
+        LedgerTypeKind::Lock.parse_definition(json).unwrap()
     }
 
     /// What is done with a lock type: `+~-!a` and `.` for nothing.
-    fn verdict(stored: Option<(Owner, &str)>, wanted: Option<&str>, used: bool, take_over: bool) -> char {
-        let stored: Vec<Stored> = stored
+    fn change_letter(
+        stored: Option<(Owner, &str)>,
+        wanted: Option<&str>,
+        used: bool,
+        take_over: bool,
+    ) -> char {
+        let stored: Vec<LedgerTypeRow> = stored
             .iter()
-            .map(|(owner, text)| Stored { definition: lock("l", text), owner: *owner })
+            .map(|(owner, text)| LedgerTypeRow { definition: lock_definition("l", text), owner: *owner })
             .collect();
-        let wanted: Vec<Definition> = wanted.iter().map(|text| lock("l", text)).collect();
+        let wanted: Vec<LedgerTypeDefinition> =
+            wanted.iter().map(|text| lock_definition("l", text)).collect();
         let terms = Terms { owner: Owner::Bundle, take_over, allow_delete_all: true };
         let uses = match used {
-            true => Uses::from([((Kind::Lock, "l".to_owned()), "somebody".to_owned())]),
-            false => Uses::new(),
+            true => LedgerTypeUses::from([((LedgerTypeKind::Lock, "l".to_owned()), "somebody".to_owned())]),
+            false => LedgerTypeUses::new(),
         };
-        let steps = plan(&stored, &wanted, &refusal(uses), terms);
+        let steps = plan(&stored, &wanted, &build_refusal(uses), terms);
         let writes = (steps.put.len(), steps.delete.len());
         let letters = [
             (steps.plan.count(Action::Create), '+', (1, 0)),
@@ -123,27 +138,29 @@ mod tests {
         for (owner, without, with) in table {
             for (take_over, expected) in [(false, without), (true, with)] {
                 let found = [Some("x"), Some("y"), None]
-                    .map(|wanted| verdict(Some((owner, "x")), wanted, false, take_over));
+                    .map(|wanted| change_letter(Some((owner, "x")), wanted, false, take_over));
                 assert_eq!(found, expected, "{owner:?} take over {take_over}");
             }
         }
-        assert_eq!(verdict(None, Some("x"), false, false), '+');
+        assert_eq!(change_letter(None, Some("x"), false, false), '+');
     }
 
     #[test]
     fn a_type_in_use_stays() {
-        assert_eq!(verdict(Some((Owner::Bundle, "x")), None, true, false), '!');
-        assert_eq!(verdict(Some((Owner::Bundle, "x")), Some("y"), true, false), '~');
+        assert_eq!(change_letter(Some((Owner::Bundle, "x")), None, true, false), '!');
+        assert_eq!(change_letter(Some((Owner::Bundle, "x")), Some("y"), true, false), '~');
     }
 
     #[test]
     fn only_what_matters_is_asked() {
         let terms = Terms { owner: Owner::Bundle, take_over: false, allow_delete_all: true };
-        let stored = |owner| vec![Stored { definition: lock("l", ""), owner }];
-        let asked = |owner, wanted: &[Definition]| questions(&stored(owner), wanted, terms).len();
+        let stored = |owner| vec![LedgerTypeRow { definition: lock_definition("l", ""), owner }];
+        let asked = |owner, wanted: &[LedgerTypeDefinition]| {
+            find_usage_questions(&stored(owner), wanted, terms).len()
+        };
         assert_eq!(asked(Owner::Bundle, &[]), 1);
         assert_eq!(asked(Owner::Builtin, &[]), 1);
         assert_eq!(asked(Owner::Api, &[]), 0);
-        assert_eq!(asked(Owner::Bundle, &[lock("l", "other words")]), 0);
+        assert_eq!(asked(Owner::Bundle, &[lock_definition("l", "other words")]), 0);
     }
 }

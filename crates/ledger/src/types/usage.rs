@@ -3,22 +3,24 @@
 use sqlx::PgPool;
 use store::Result;
 
-use super::Kind;
+use super::LedgerTypeKind;
 
 /// Whether there is an account, a lock that is held or waited for, or a state of a type in a shard's database. Nothing
 /// is written.
-pub async fn used_on(pool: &PgPool, kind: Kind, name: &str) -> Result<bool> {
+pub async fn is_type_used(pool: &PgPool, kind: LedgerTypeKind, name: &str) -> Result<bool> {
     let name = name.to_owned();
-    store::run(pool, "type_in_use", move |connection| {
+    store::run_statement(pool, "type_in_use", move |connection| {
         let name = name.clone();
         Box::pin(async move {
             let asked = match kind {
-                Kind::Account => "SELECT EXISTS (SELECT FROM accounts WHERE type = $1) -- type_in_use",
-                Kind::Lock => {
+                LedgerTypeKind::Account => {
+                    "SELECT EXISTS (SELECT FROM accounts WHERE type = $1) -- type_in_use"
+                }
+                LedgerTypeKind::Lock => {
                     "SELECT EXISTS (SELECT FROM locks WHERE type = $1
                                     AND (state = 'w' OR state = 'h' AND expires_at > now())) -- type_in_use"
                 }
-                Kind::State => "SELECT EXISTS (SELECT FROM states WHERE type = $1) -- type_in_use",
+                LedgerTypeKind::State => "SELECT EXISTS (SELECT FROM states WHERE type = $1) -- type_in_use",
             };
             Ok(sqlx::query_scalar(asked).bind(name).fetch_one(connection).await?)
         })

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 /// Longest string value, in bytes.
-pub const LONGEST_STRING: usize = 256;
+pub const MAX_STRING_BYTES: usize = 256;
 
 /// What an attribute's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub const LONGEST_STRING: usize = 256;
 pub enum AttributeType {
     /// A whole number of 64 bits.
     Int,
-    /// At most [`LONGEST_STRING`] bytes of UTF-8 without NUL.
+    /// At most [`MAX_STRING_BYTES`] bytes of UTF-8 without NUL.
     String,
     /// A day, `2024-02-29`.
     Date,
@@ -28,7 +28,7 @@ pub enum AttributeType {
 
 impl AttributeType {
     /// What is allowed, for error messages.
-    pub fn allowed(self) -> &'static str {
+    pub fn allowed_values(self) -> &'static str {
         match self {
             AttributeType::Int => "a whole number of 64 bits",
             AttributeType::String => "a string of at most 256 bytes without NUL",
@@ -58,7 +58,7 @@ impl AttributeType {
         match self {
             AttributeType::Int => text.parse::<i64>().ok().map(|number| number.to_string()),
             AttributeType::String => {
-                (text.len() <= LONGEST_STRING && !text.contains('\0')).then(|| text.to_owned())
+                (text.len() <= MAX_STRING_BYTES && !text.contains('\0')).then(|| text.to_owned())
             }
             AttributeType::Date => {
                 let date: NaiveDate = text.parse().ok()?;

@@ -1,9 +1,9 @@
 //! Promise: an answer has at most about 4 MiB, whatever is asked for, and its pages are the whole.
 
 use ledger::Ledger;
-use ledger::types::{AccountType, Catalogue, Definition};
+use ledger::types::{AccountType, LedgerTypeCatalogue, LedgerTypeDefinition};
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Served, event};
@@ -37,7 +37,7 @@ async fn all_pages(served: &Served, path: &str, member: &str) -> (Vec<Value>, us
 
 #[test]
 fn an_info_has_at_most_64_kib_unless_more_is_allowed() {
-    run(async {
+    run_test(async {
         let shards = crate::harness::shards().await;
         let served = Served::on(shards.clone());
         assert_eq!(served.write(&[with_info(1, 64 << 10)]).await.0, 200);
@@ -45,7 +45,7 @@ fn an_info_has_at_most_64_kib_unless_more_is_allowed() {
             served.post("/v1/events", &json!({"events": [with_info(2, (64 << 10) + 1)]})).await;
         let told = &answer["error"]["args"]["events[0].info"];
         assert_eq!((status, told), (400, &json!("must have at most 65536 bytes")), "{answer}");
-        let more = Served::of(Ledger::start_with_infos_up_to(shards, served.ledger.types.clone(), 256 << 10));
+        let more = Served::of(Ledger::start_with_max_info(shards, served.ledger.types.clone(), 256 << 10));
         assert_eq!(more.write(&[with_info(2, 256 << 10)]).await.0, 200);
         assert_eq!(more.write(&[with_info(3, (256 << 10) + 1)]).await.0, 400);
     });
@@ -53,11 +53,11 @@ fn an_info_has_at_most_64_kib_unless_more_is_allowed() {
 
 #[test]
 fn pages_of_large_events_end_early_and_lose_none_of_them() {
-    run(async {
+    run_test(async {
         let shards = crate::harness::shards().await;
         let served = Served::on(shards.clone());
         // As they could be before there was a limit.
-        let before = Served::of(Ledger::start_with_infos_up_to(shards, served.ledger.types.clone(), 8 << 20));
+        let before = Served::of(Ledger::start_with_max_info(shards, served.ledger.types.clone(), 8 << 20));
         for n in 0..3 {
             assert_eq!(before.write(&[with_info(n, 6 << 20)]).await.0, 200);
         }
@@ -80,7 +80,11 @@ fn pages_of_large_events_end_early_and_lose_none_of_them() {
         let mut expected: Vec<String> = (0..93).map(|n| format!("e{n}")).collect();
         expected.sort();
         assert_eq!(ids, expected);
-        let shard = &served.ledger.shards.of(ledger::sharding::ShardHash::of("storage_id=1")).name;
+        let shard = &served
+            .ledger
+            .shards
+            .shard_of_hash(ledger::sharding::ShardHash::from_shard_key("storage_id=1"))
+            .name;
         let mut fed = 0;
         while fed < 93 {
             let (_, page) =
@@ -108,9 +112,9 @@ fn labelled() -> AccountType {
 
 #[test]
 fn groups_come_in_pages_of_one_moment_in_the_order_of_their_values() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
-        served.ledger.types.set(Catalogue::from_iter([Definition::Account(labelled())]));
+        served.ledger.types.set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(labelled())]));
         let one = |n: i64| {
             json!({"type": "labelled", "event_id": format!("e{n}"), "dt": DT, "debit": "1",
                 "attributes": {"n": 1, "size": n - 6000, "label": format!("{:0>240}", n / 2)}})

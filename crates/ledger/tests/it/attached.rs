@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use ledger::check::check;
-use ledger::sequence::{Fed, feed};
+use ledger::check::check_shards;
+use ledger::sequence::{LedgerFeedEvent, read_feed};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -59,20 +59,21 @@ async fn two_more(served: &Served, holder: PgConnection) {
 
 #[test]
 fn the_feed_has_no_gap() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let stop = CancellationToken::new();
         let (mut duties, holder) = two_months(&served, &stop).await;
         let pool = served.ledger.shards.all()[0].pool.clone();
         let reader = tokio::spawn({
             let pool = pool.clone();
-            async move { feed(&pool, 0, 100).await.unwrap() }
+            async move { read_feed(&pool, 0, 100).await.unwrap() }
         });
         held_up(&pool, "feed").await;
         two_more(&served, holder).await;
-        let numbers = |page: Vec<Fed>| page.into_iter().map(|event| event.seq).collect::<Vec<i64>>();
+        let numbers =
+            |page: Vec<LedgerFeedEvent>| page.into_iter().map(|event| event.seq).collect::<Vec<i64>>();
         assert_eq!(numbers(reader.await.unwrap()), [1, 2]);
-        assert_eq!(numbers(feed(&pool, 0, 100).await.unwrap()), [1, 2, 3, 4]);
+        assert_eq!(numbers(read_feed(&pool, 0, 100).await.unwrap()), [1, 2, 3, 4]);
         stop.cancel();
         while duties.join_next().await.is_some() {}
     });
@@ -80,7 +81,7 @@ fn the_feed_has_no_gap() {
 
 #[test]
 fn no_event_is_missing_from_the_sums() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let stop = CancellationToken::new();
         let (mut duties, holder) = two_months(&served, &stop).await;
@@ -89,8 +90,8 @@ fn no_event_is_missing_from_the_sums() {
         held_up(&pool, "aggregate_chunk").await;
         two_more(&served, holder).await;
         served.all_aggregated().await;
-        let report = check(&served.ledger.shards, &served.ledger.types, |_| {}).await.unwrap();
-        assert!(report.holds(), "{:#?}", report.differences);
+        let report = check_shards(&served.ledger.shards, &served.ledger.types, |_| {}).await.unwrap();
+        assert!(report.has_no_differences(), "{:#?}", report.differences);
         stop.cancel();
         while duties.join_next().await.is_some() {}
     });

@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use ledger::sequence::feed;
-use ledger::sharding::Shards;
+use ledger::sequence::read_feed;
+use ledger::sharding::LedgerShards;
 use sqlx::postgres::PgPoolOptions;
-use store::testing::run;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Served, event, four_shards, shards};
@@ -35,11 +35,11 @@ fn month(n: i32) -> String {
 }
 
 /// Another process on the same shards, with two connections to the first that have done nothing yet: one hears of locks.
-async fn newcomer(shards: &Shards) -> Served {
+async fn newcomer(shards: &LedgerShards) -> Served {
     let mut pools: Vec<_> = shards.all().iter().map(|shard| shard.pool.clone()).collect();
     let two = PgPoolOptions::new().max_connections(2).test_before_acquire(false);
     pools[0] = two.connect_with((*pools[0].connect_options()).clone()).await.unwrap();
-    Served::on(Shards::open(four_shards(), pools, false).await.unwrap())
+    Served::on(LedgerShards::open(four_shards(), pools, false).await.unwrap())
 }
 
 impl Errand {
@@ -56,7 +56,7 @@ impl Errand {
                 let path = format!("/v1/events/storage_outflow?storage_id={storage}&limit=1000&to={to}");
                 served.get(&path).await.1["events"].as_array().unwrap().len()
             }
-            Errand::Feed => feed(&served.ledger.shards.all()[0].pool, 0, 1000).await.unwrap().len(),
+            Errand::Feed => read_feed(&served.ledger.shards.all()[0].pool, 0, 1000).await.unwrap().len(),
             Errand::Write => {
                 let (status, written) = served.write(&[event(id, storage, dt, "1")]).await;
                 assert_eq!(status, 200, "{id} at {dt}: {written:?}");
@@ -109,20 +109,20 @@ async fn beside_attached_months(errand: Errand) {
 
 #[test]
 fn a_balance_has_every_month() {
-    run(beside_attached_months(Errand::Balance));
+    run_test(beside_attached_months(Errand::Balance));
 }
 
 #[test]
 fn a_listing_has_every_month() {
-    run(beside_attached_months(Errand::List));
+    run_test(beside_attached_months(Errand::List));
 }
 
 #[test]
 fn the_feed_has_every_month() {
-    run(beside_attached_months(Errand::Feed));
+    run_test(beside_attached_months(Errand::Feed));
 }
 
 #[test]
 fn a_writer_finds_every_month() {
-    run(beside_attached_months(Errand::Write));
+    run_test(beside_attached_months(Errand::Write));
 }

@@ -19,7 +19,7 @@ async fn lock(served: &Served, storage: i64) -> Value {
 
 #[test]
 fn everything_is_written_or_nothing() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let lock = lock(&served, 1).await;
         let good = json!({"lock_id": lock, "events": [event("a", 1, DT, "1"), event("a", 1, DT, "1.0")], "states": [state(1, 1, 0)]});
@@ -64,7 +64,7 @@ fn everything_is_written_or_nothing() {
 
 #[test]
 fn a_write_under_a_lock_that_has_ended_is_refused() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let lock = lock(&served, 1).await;
         let under = |id: &str| json!({"lock_id": lock, "events": [event(id, 1, DT, "1")]});
@@ -82,7 +82,7 @@ fn a_write_under_a_lock_that_has_ended_is_refused() {
 /// The answer was lost, and the lock ended before the caller could ask again.
 #[test]
 fn what_was_written_under_a_lock_is_a_duplicate_after_its_end() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let lock = lock(&served, 1).await;
         let events = json!({"lock_id": lock, "events": [event("a", 1, DT, "1")]});

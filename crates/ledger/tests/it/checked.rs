@@ -1,6 +1,6 @@
 //! Promise: `ledger check` says nothing of a sound ledger, and names whatever was changed behind its back.
 
-use ledger::check::{Kind, Report, check};
+use ledger::check::{LedgerCheckKind, LedgerCheckReport, check_shards};
 use ledger::sharding::ShardHash;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -32,35 +32,35 @@ fn events(numbers: std::ops::Range<i64>) -> Vec<Value> {
     numbers.map(one).collect()
 }
 
-async fn checked(served: &Served) -> Report {
+async fn checked(served: &Served) -> LedgerCheckReport {
     let mut last = 0;
-    let report = check(&served.ledger.shards, &served.ledger.types, |advance| {
-        assert!(advance.done <= advance.all, "{advance:?}");
-        last = advance.done;
+    let report = check_shards(&served.ledger.shards, &served.ledger.types, |advance| {
+        assert!(advance.done_events <= advance.total_events, "{advance:?}");
+        last = advance.done_events;
     });
     report.await.unwrap()
 }
 
 /// The shard of storage 1, which has the events e1, e7, e13, ...
 fn shard(served: &Served) -> PgPool {
-    served.ledger.shards.of(ShardHash::of("storage_id=1")).pool.clone()
+    served.ledger.shards.shard_of_hash(ShardHash::from_shard_key("storage_id=1")).pool.clone()
 }
 
 async fn change(pool: &PgPool, statement: &'static str) {
     assert!(sqlx::query(statement).execute(pool).await.unwrap().rows_affected() > 0, "{statement}");
 }
 
-fn named(report: &Report) -> Vec<(Kind, &str)> {
+fn named(report: &LedgerCheckReport) -> Vec<(LedgerCheckKind, &str)> {
     assert_eq!(report.difference_count, report.differences.len());
     report.differences.iter().map(|difference| (difference.kind, difference.what.as_str())).collect()
 }
 
 #[test]
 fn a_sound_ledger_is_found_sound() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = fresh().await;
         let report = checked(&served).await;
-        assert!(report.holds(), "{report:?}");
+        assert!(report.has_no_differences(), "{report:?}");
         assert_eq!(report.shards.iter().map(|shard| shard.events).sum::<i64>(), 60);
         assert_eq!(report.shards.iter().map(|shard| shard.last_seq).sum::<i64>(), 50);
         assert_eq!(report.shards.iter().map(|shard| shard.accounts).sum::<i64>(), 6);
@@ -70,31 +70,34 @@ fn a_sound_ledger_is_found_sound() {
 
 #[test]
 fn an_empty_ledger_is_found_sound() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let report = checked(&Served::fresh().await).await;
-        assert!(report.holds() && report.shards.len() == 4, "{report:?}");
+        assert!(report.has_no_differences() && report.shards.len() == 4, "{report:?}");
     });
 }
 
 #[test]
 fn a_changed_amount_is_named_as_content_and_in_the_sums() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = fresh().await;
         change(&shard(&served), "UPDATE events SET debit = debit + 0.000000001 WHERE event_id = 'e7'").await;
         let report = checked(&served).await;
         let found = named(&report);
         let content = "event storage_outflow/e7 is not what was written: time, account, attributes, amount or info was changed";
-        assert_eq!(found[0], (Kind::Content, content));
-        assert!(found.len() > 1 && found[1..].iter().all(|(kind, _)| *kind == Kind::Sums), "{found:?}");
+        assert_eq!(found[0], (LedgerCheckKind::Content, content));
+        assert!(
+            found.len() > 1 && found[1..].iter().all(|(kind, _)| *kind == LedgerCheckKind::Sums),
+            "{found:?}"
+        );
         let sum = "storage_outflow storage_id=1: by product_id (product_id=1), the day of 2020-08-28T00:00:00Z: kept are \
                    debit 7.500000000, credit 0 of 1 events; its events say debit 7.500000001, credit 0 of 1 events";
-        assert!(found.contains(&(Kind::Sums, sum)), "{found:?}");
+        assert!(found.contains(&(LedgerCheckKind::Sums, sum)), "{found:?}");
     });
 }
 
 #[test]
 fn changed_time_info_and_id_are_named() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = fresh().await;
         let pool = shard(&served);
         change(&pool, r#"UPDATE events SET info = '{"n": 8}' WHERE event_id = 'e7'"#).await;
@@ -110,68 +113,77 @@ fn changed_time_info_and_id_are_named() {
         ];
         assert_eq!(found.len(), starts.len(), "{found:?}");
         for ((kind, what), start) in found.into_iter().zip(starts) {
-            assert!(kind == Kind::Content && what.starts_with(start), "{what}");
+            assert!(kind == LedgerCheckKind::Content && what.starts_with(start), "{what}");
         }
     });
 }
 
 #[test]
 fn what_is_gone_or_doubled_is_named() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = fresh().await;
         let pool = shard(&served);
         change(&pool, "DELETE FROM events WHERE event_id = 'e7'").await;
         let report = checked(&served).await;
         let found = named(&report);
-        assert!(matches!(found[0], (Kind::Numbers, what) if what.contains("should be")), "{found:?}");
-        assert!(found[1..].iter().all(|(kind, _)| *kind == Kind::Sums), "{found:?}");
+        assert!(
+            matches!(found[0], (LedgerCheckKind::Numbers, what) if what.contains("should be")),
+            "{found:?}"
+        );
+        assert!(found[1..].iter().all(|(kind, _)| *kind == LedgerCheckKind::Sums), "{found:?}");
 
         let served = fresh().await;
         let pool = shard(&served);
         change(&pool, "INSERT INTO events SELECT * FROM events WHERE event_id = 'e7'").await;
         let report = checked(&served).await;
-        assert_eq!(named(&report)[0].0, Kind::Numbers);
+        assert_eq!(named(&report)[0].0, LedgerCheckKind::Numbers);
     });
 }
 
 #[test]
 fn numbers_with_gaps_are_named() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = fresh().await;
         let pool = shard(&served);
         change(&pool, "UPDATE sequence SET last_seq = last_seq + 2").await;
         let last: i64 = sqlx::query_scalar("SELECT last_seq FROM sequence").fetch_one(&pool).await.unwrap();
         let report = checked(&served).await;
         let what = format!("the last number given is {last}, but batches end with {}", last - 2);
-        assert_eq!(named(&report), [(Kind::Numbers, what.as_str())]);
+        assert_eq!(named(&report), [(LedgerCheckKind::Numbers, what.as_str())]);
         change(&pool, "UPDATE batches SET first_seq = first_seq + 2").await;
         let report = checked(&served).await;
-        assert_eq!(named(&report)[0], (Kind::Numbers, "after number 0 comes 3"));
+        assert_eq!(named(&report)[0], (LedgerCheckKind::Numbers, "after number 0 comes 3"));
     });
 }
 
 #[test]
 fn changed_sums_of_each_level_are_named() {
     for level in ["y", "m", "d"] {
-        store::testing::run(async move {
+        store::testing::run_test(async move {
             let served = fresh().await;
             let pool = shard(&served);
             let changed = sqlx::query("UPDATE aggregates SET credit = credit + 1 WHERE level = $1::\"char\"")
                 .bind(level);
             assert!(changed.execute(&pool).await.unwrap().rows_affected() > 0, "{level}");
             let report = checked(&served).await;
-            assert!(!report.holds() && report.differences.iter().all(|d| d.kind == Kind::Sums), "{report:?}");
+            assert!(
+                !report.has_no_differences()
+                    && report.differences.iter().all(|d| d.kind == LedgerCheckKind::Sums),
+                "{report:?}"
+            );
         });
     }
 }
 
 #[test]
 fn an_account_on_another_shard_and_an_id_on_two_are_named() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = fresh().await;
         // e1 again, under another storage that lies on another shard.
         let other = (2..).find(|n| {
-            let owner = |n: i64| served.ledger.shards.owner(ShardHash::of(&format!("storage_id={n}")));
+            let owner = |n: i64| {
+                served.ledger.shards.index_of_hash(ShardHash::from_shard_key(&format!("storage_id={n}")))
+            };
             owner(*n) != owner(1)
         });
         let again = event("e1", other.unwrap(), "2024-01-01T00:00:00Z", "1");
@@ -180,7 +192,7 @@ fn an_account_on_another_shard_and_an_id_on_two_are_named() {
         let found = named(&report);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(
-            matches!(found[0], (Kind::RepeatedId, what) if what.starts_with("event storage_outflow/e1 is on the shards s"))
+            matches!(found[0], (LedgerCheckKind::RepeatedId, what) if what.starts_with("event storage_outflow/e1 is on the shards s"))
         );
 
         change(
@@ -189,18 +201,18 @@ fn an_account_on_another_shard_and_an_id_on_two_are_named() {
         )
         .await;
         let report = checked(&served).await;
-        assert!(report.differences.iter().any(|d| d.kind == Kind::Placement), "{report:?}");
+        assert!(report.differences.iter().any(|d| d.kind == LedgerCheckKind::Placement), "{report:?}");
     });
 }
 
 #[test]
 fn what_is_kept_twice_must_be_the_same() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = fresh().await;
         let put = http::Request::put("/v1/states/storage_state?storage_id=1");
         let put = put.header("Content-Type", "application/json").body(r#"{ "n": 1.0 }"#.into()).unwrap();
         assert_eq!(served.ask(put).await.0, 200);
-        assert!(checked(&served).await.holds());
+        assert!(checked(&served).await.has_no_differences());
         let pool = shard(&served);
         change(
             &pool,
@@ -211,9 +223,9 @@ fn what_is_kept_twice_must_be_the_same() {
         let report = checked(&served).await;
         let tuple = "combination product_id=1: filters and groups take it for {\"product_id\":\"2\"}, its events say {\"product_id\":\"1\"}";
         let state = "state storage_state storage_id=1: is not what was written";
-        assert_eq!(named(&report), [(Kind::Content, tuple), (Kind::Content, state)]);
+        assert_eq!(named(&report), [(LedgerCheckKind::Content, tuple), (LedgerCheckKind::Content, state)]);
         change(&pool, r#"UPDATE states SET state = '{"n": 1}', attributes = 'storage_id=2'"#).await;
         let moved = "state storage_state storage_id=2: lies under the key of another one";
-        assert!(named(&checked(&served).await).contains(&(Kind::Content, moved)));
+        assert!(named(&checked(&served).await).contains(&(LedgerCheckKind::Content, moved)));
     });
 }

@@ -7,7 +7,7 @@ use axum::body::Body;
 use http::{Method, Request};
 use serde_json::{Value, json};
 use serving::ops::{self, Readiness};
-use store::testing::run;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -21,7 +21,7 @@ const OF_ITS_OWN: [&str; 3] = ["/v1/shards", "/v1/types", "/v1/feed/{shard}"];
 
 #[test]
 fn paths_and_methods_are_the_routers() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let document = Document::of(&served).await;
         let metrics = ops::metrics().unwrap();
@@ -46,7 +46,7 @@ fn paths_and_methods_are_the_routers() {
 
 #[test]
 fn the_examples_work_and_answers_are_as_described() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let document = Document::of(&served).await;
         // In the document's order, but what makes a thing comes before what looks at it, and what ends it last.
@@ -91,7 +91,7 @@ async fn assert_answers(
 
 #[test]
 fn refusals_are_as_described() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let document = Document::of(&served).await;
         for call in document.calls() {
@@ -139,7 +139,7 @@ fn refusals_are_as_described() {
 
 #[test]
 fn refusals_of_locks_are_as_described() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let document = Document::of(&served).await;
         let wanted = |request_id: &str| {
@@ -169,7 +169,7 @@ fn refusals_of_locks_are_as_described() {
 
 #[test]
 fn explanations_are_as_described() {
-    run(async {
+    run_test(async {
         let (served, stop) = (Served::fresh().await, CancellationToken::new());
         let document = Document::of(&served).await;
         served.write(&[event("e", 7, "2024-02-29T12:00:00Z", "1")]).await;
@@ -195,7 +195,7 @@ fn explanations_are_as_described() {
 
 #[test]
 fn without_its_shards_it_answers_as_described() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let document = Document::of(&served).await;
         for shard in served.ledger.shards.all() {

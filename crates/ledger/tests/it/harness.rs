@@ -7,12 +7,12 @@ use axum::Router;
 use axum::body::Body;
 use http::Request;
 use ledger::Ledger;
-use ledger::aggregates::{Aggregator, DUTY};
+use ledger::aggregates::{AGGREGATOR_DUTY, Aggregator};
 use ledger::sequence::Sequencer;
-use ledger::sharding::{ShardMap, Shards};
-use ledger::types::{AccountType, Catalogue, Definition, KeyedType, Types};
+use ledger::sharding::{LedgerShards, ShardMap};
+use ledger::types::{AccountType, KeyedType, LedgerTypeCatalogue, LedgerTypeDefinition, LedgerTypeRegistry};
 use serde_json::{Value, json};
-use store::{LeaseTerms, Work, do_duties};
+use store::{DutyWork, LeaseOptions, run_duties};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -49,32 +49,32 @@ pub fn by_storage(name: &str) -> KeyedType {
 
 /// Four equal shards, each with a database of its own.
 pub fn four_shards() -> ShardMap {
-    ShardMap::equal(vec![None; 4]).unwrap()
+    ShardMap::with_equal_ranges(vec![None; 4]).unwrap()
 }
 
 /// Four fresh shards.
-pub async fn shards() -> Shards {
+pub async fn shards() -> LedgerShards {
     let mut pools = Vec::new();
     for _ in 0..4 {
-        pools.push(store::testing::shard_database().await);
+        pools.push(store::testing::create_shard_database().await);
     }
-    Shards::open(four_shards(), pools, false).await.unwrap()
+    LedgerShards::open(four_shards(), pools, false).await.unwrap()
 }
 
 /// The ledger's routes and their description.
 pub fn routes(ledger: &Arc<Ledger>) -> Router {
-    let described = openapi::routes(ledger::http::DESCRIPTION.to_vec());
-    ledger::http::routes(ledger.clone()).merge(described)
+    let described = openapi::docs_routes(ledger::http::OPENAPI_DOCUMENTS.to_vec());
+    ledger::http::build_ledger_routes(ledger.clone()).merge(described)
 }
 
 impl Served {
     /// A process with a ledger on these shards.
-    pub fn on(shards: Shards) -> Self {
-        let types = Types::default();
-        types.set(Catalogue::from_iter([
-            Definition::Account(storage_outflow()),
-            Definition::Lock(by_storage("storage_lock")),
-            Definition::State(by_storage("storage_state")),
+    pub fn on(shards: LedgerShards) -> Self {
+        let types = LedgerTypeRegistry::default();
+        types.set(LedgerTypeCatalogue::from_iter([
+            LedgerTypeDefinition::Account(storage_outflow()),
+            LedgerTypeDefinition::Lock(by_storage("storage_lock")),
+            LedgerTypeDefinition::State(by_storage("storage_state")),
         ]));
         Self::of(Ledger::start(shards, types))
     }
@@ -94,7 +94,7 @@ impl Served {
         let mut kind = serde_json::to_value(storage_outflow()).unwrap();
         kind["aggregate"] = interval.into();
         let kind: AccountType = serde_json::from_value(kind).unwrap();
-        served.ledger.types.set(Catalogue::from_iter([Definition::Account(kind)]));
+        served.ledger.types.set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(kind)]));
         served
     }
 
@@ -112,15 +112,16 @@ impl Served {
         let mut duties = JoinSet::new();
         for (place, shard) in self.ledger.shards.all().iter().enumerate() {
             let (name, pool, wake) =
-                (shard.name.clone(), shard.pool.clone(), self.ledger.wakes[place].clone());
-            let sequencer = Sequencer { shard: name.clone(), pool: pool.clone(), wake: wake.clone() };
-            let aggregator = Aggregator { shard: name, pool, types: self.ledger.types.clone(), wake };
-            let sequencing: Work = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
+                (shard.name.clone(), shard.pool.clone(), self.ledger.sequence_notifiers[place].clone());
+            let sequencer = Sequencer { shard: name.clone(), pool: pool.clone(), notifier: wake.clone() };
+            let aggregator =
+                Aggregator { shard: name, pool, types: self.ledger.types.clone(), notifier: wake };
+            let sequencing: DutyWork = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
             let mut works = HashMap::from([("sequencer", sequencing)]);
             if aggregate {
-                works.insert(DUTY, Arc::new(move |lease| Box::pin(aggregator.clone().run(lease))));
+                works.insert(AGGREGATOR_DUTY, Arc::new(move |lease| Box::pin(aggregator.clone().run(lease))));
             }
-            duties.spawn(do_duties(shard.pool.clone(), LeaseTerms::default(), works, stop.clone()));
+            duties.spawn(run_duties(shard.pool.clone(), LeaseOptions::default(), works, stop.clone()));
         }
         duties
     }

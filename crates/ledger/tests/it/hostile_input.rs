@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Request;
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::{Served, event};
 
@@ -19,7 +19,7 @@ fn refused((status, answer): (u16, Value), field: &str) {
 
 #[test]
 fn very_many_attributes_are_refused_at_once() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let many: serde_json::Map<_, _> = (0..150_000).map(|n| (format!("attribute{n}"), json!(1))).collect();
         let lock = json!({"type": "storage_lock", "attributes": many, "mode": "shared", "ttl_seconds": 1});
@@ -44,7 +44,7 @@ fn very_many_attributes_are_refused_at_once() {
 
 #[test]
 fn a_guard_that_is_null_empty_or_in_the_wrong_place_is_an_error() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let events = json!([event("a", 1, DT, "1")]);
         let put = |version: Value| json!([{"type": "storage_state", "attributes": {"storage_id": 1}, "state": {}, "expected_version": version}]);
@@ -74,7 +74,7 @@ fn a_guard_that_is_null_empty_or_in_the_wrong_place_is_an_error() {
 
 #[test]
 fn what_is_not_utf8_is_no_attribute_and_no_name() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         for bad in ["%FF", "1%FC", "%C3", "1%", "%zz"] {
             for path in [
@@ -97,7 +97,7 @@ fn what_is_not_utf8_is_no_attribute_and_no_name() {
 
 #[test]
 fn a_forged_page_token_is_refused() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let events = [event("a", 1, DT, "1"), event("b", 1, DT, "1")];
         served.write(&events).await;

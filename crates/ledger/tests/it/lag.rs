@@ -1,6 +1,6 @@
 //! Hazard: a grouping that is not kept any more, or that has nothing to do, looks like an aggregator that lags.
 
-use ledger::types::{Catalogue, Definition};
+use ledger::types::{LedgerTypeCatalogue, LedgerTypeDefinition};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -14,8 +14,12 @@ async fn figures(served: &Served) -> (i64, i64) {
 }
 
 async fn write(served: &Served, ids: [&str; 2]) {
-    let owner =
-        |n: &i64| served.ledger.shards.owner(ledger::sharding::ShardHash::of(&format!("storage_id={n}")));
+    let owner = |n: &i64| {
+        served
+            .ledger
+            .shards
+            .index_of_hash(ledger::sharding::ShardHash::from_shard_key(&format!("storage_id={n}")))
+    };
     let storage = (1..).find(|n| owner(n) == 0).unwrap();
     let events: Vec<Value> = ids.iter().map(|id| event(id, storage, "2024-02-29T12:00:00Z", "1")).collect();
     assert_eq!(served.write(&events).await.0, 200);
@@ -29,7 +33,7 @@ async fn caught_up(served: &Served, last: i64) {
 
 #[test]
 fn a_grouping_that_is_not_kept_any_more_does_not_lag() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         assert_eq!(figures(&served).await, (0, 0));
         let stop = CancellationToken::new();
@@ -38,7 +42,7 @@ fn a_grouping_that_is_not_kept_any_more_does_not_lag() {
         caught_up(&served, 2).await;
         let mut kind = storage_outflow();
         kind.groupings.pop();
-        served.ledger.types.set(Catalogue::from_iter([Definition::Account(kind)]));
+        served.ledger.types.set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(kind)]));
         write(&served, ["c", "d"]).await;
         caught_up(&served, 4).await;
         stop.cancel();

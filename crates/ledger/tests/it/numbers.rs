@@ -5,25 +5,29 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::sequence::{Sequencer, Wake};
+use ledger::sequence::{SequenceNotifier, Sequencer};
 use ledger::sharding::Shard;
 use serde_json::Value;
-use store::{LeaseTerms, Work, do_duties};
+use store::{DutyWork, LeaseOptions, run_duties};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Served, event};
 
 const DT: &str = "2024-02-29T12:00:00Z";
-const QUICK: LeaseTerms =
-    LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_millis(50) };
+const QUICK: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_millis(50) };
 /// Does not renew: believes for ever that it holds its lease.
-const PAUSED: LeaseTerms =
-    LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_secs(3600) };
+const PAUSED: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_secs(3600) };
 
-fn sequencer(shard: &Shard, terms: LeaseTerms, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
-    let sequencer = Sequencer { shard: shard.name.clone(), pool: shard.pool.clone(), wake: Wake::default() };
-    let work: Work = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
-    tokio::spawn(do_duties(shard.pool.clone(), terms, HashMap::from([("sequencer", work)]), stop.clone()))
+fn sequencer(shard: &Shard, terms: LeaseOptions, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
+    let sequencer = Sequencer {
+        shard: shard.name.clone(),
+        pool: shard.pool.clone(),
+        notifier: SequenceNotifier::default(),
+    };
+    let work: DutyWork = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
+    tokio::spawn(run_duties(shard.pool.clone(), terms, HashMap::from([("sequencer", work)]), stop.clone()))
 }
 
 /// Reads the feed of a shard in pages until it has seen `total` events; every page must continue the one before.
@@ -43,7 +47,7 @@ async fn read_all(served: Served, shard: String, total: usize) -> Vec<String> {
 
 #[test]
 fn all_readers_see_all_events_once_in_one_order_whoever_numbers() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let shard = served.ledger.shards.all()[0].clone();
         let storage = (0..).find(|n| owner(&served, *n) == 0).unwrap();
@@ -82,7 +86,7 @@ fn all_readers_see_all_events_once_in_one_order_whoever_numbers() {
 
 #[test]
 fn a_zombie_numbers_nothing() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let shard = served.ledger.shards.all()[0].clone();
         let storage = (0..).find(|n| owner(&served, *n) == 0).unwrap();
@@ -113,5 +117,8 @@ fn a_zombie_numbers_nothing() {
 }
 
 fn owner(served: &Served, storage: i64) -> usize {
-    served.ledger.shards.owner(ledger::sharding::ShardHash::of(&format!("storage_id={storage}")))
+    served
+        .ledger
+        .shards
+        .index_of_hash(ledger::sharding::ShardHash::from_shard_key(&format!("storage_id={storage}")))
 }

@@ -1,6 +1,6 @@
 //! Upgrades happen beside running programs: what an older one asks of the newer schema is answered as before.
 
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::{Served, event};
 use crate::partitions::storage;
@@ -12,7 +12,7 @@ const TOTALS: &str = "SELECT coalesce(sum(p.debit), 0)::text
 
 #[test]
 fn an_older_program_reads_the_same_balance_before_and_after_events_are_aggregated() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let (storage, pool) = (storage(&served), served.ledger.shards.all()[0].pool.clone());
         assert_eq!(served.write(&[event("first", storage, "2024-01-01T00:00:00Z", "5")]).await.0, 200);

@@ -90,7 +90,7 @@ fn answered(answer: &Value, names: &[&str]) -> Groups {
 
 #[test]
 fn sums_are_those_of_an_independent_computation() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let mut random = Random(StdRng::seed_from_u64(1));
         let (entries, events): (Vec<Entry>, Vec<Value>) = (0..EVENTS).map(|n| random.entry(n)).unzip();
@@ -105,7 +105,7 @@ fn sums_are_those_of_an_independent_computation() {
 #[test]
 fn so_they_are_while_aggregates_come_into_being_lag_and_are_complete() {
     for interval in ["hour", "day", "month"] {
-        store::testing::run(async move {
+        store::testing::run_test(async move {
             let served = Served::with_interval(interval).await;
             let mut random = Random(StdRng::seed_from_u64(2));
             let (entries, events): (Vec<Entry>, Vec<Value>) =

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use ledger::aggregates::{Aggregator, pass};
+use ledger::aggregates::{Aggregator, run_aggregation_pass};
 use serde_json::json;
 use store::PgPool;
-use store::testing::run;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::Served;
 
 fn aggregator(served: &Served) -> Aggregator {
     let shard = &served.ledger.shards.all()[0];
-    let (types, wake) = (served.ledger.types.clone(), served.ledger.wakes[0].clone());
-    Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, wake }
+    let (types, wake) = (served.ledger.types.clone(), served.ledger.sequence_notifiers[0].clone());
+    Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, notifier: wake }
 }
 
 async fn write(served: &Served, id: &str) {
@@ -30,16 +30,16 @@ async fn aggregated_seq(served: &Served) -> i64 {
 /// Until the first shard's last number is this.
 #[test]
 fn a_pass_aggregates_by_itself_when_nobody_else_does() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
-        assert_eq!(pass(aggregator(&served)).await.unwrap(), 0, "there is nothing to do");
+        assert_eq!(run_aggregation_pass(aggregator(&served)).await.unwrap(), 0, "there is nothing to do");
         let stop = CancellationToken::new();
         let mut sequencing = served.number(&stop);
         for n in 1..=3 {
             write(&served, &format!("e{n}")).await;
             served.numbered(n).await;
             assert_eq!(aggregated_seq(&served).await, n - 1);
-            assert_eq!(pass(aggregator(&served)).await.unwrap(), n);
+            assert_eq!(run_aggregation_pass(aggregator(&served)).await.unwrap(), n);
             assert_eq!(aggregated_seq(&served).await, n);
         }
         stop.cancel();
@@ -49,14 +49,14 @@ fn a_pass_aggregates_by_itself_when_nobody_else_does() {
 
 #[test]
 fn a_pass_waits_for_the_aggregator_that_is_on_duty() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let stop = CancellationToken::new();
         let mut duties = served.aggregate(&stop);
         for n in 1..=3 {
             write(&served, &format!("e{n}")).await;
             served.numbered(n).await;
-            assert_eq!(pass(aggregator(&served)).await.unwrap(), n);
+            assert_eq!(run_aggregation_pass(aggregator(&served)).await.unwrap(), n);
             assert_eq!(aggregated_seq(&served).await, n);
         }
         stop.cancel();
@@ -66,7 +66,7 @@ fn a_pass_waits_for_the_aggregator_that_is_on_duty() {
 
 #[test]
 fn numbers_whose_events_are_not_found_are_not_passed_over() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let stop = CancellationToken::new();
         let mut sequencing = served.number(&stop);
@@ -82,7 +82,7 @@ fn numbers_whose_events_are_not_found_are_not_passed_over() {
         .execute(&pool)
         .await
         .unwrap();
-        let passing = tokio::spawn(pass(aggregator(&served)));
+        let passing = tokio::spawn(run_aggregation_pass(aggregator(&served)));
         // A connection that does not find them is given up.
         let given_up = "SELECT sessions_killed > 0 FROM pg_stat_database WHERE datname = current_database()";
         while !sqlx::query_scalar::<_, bool>(given_up).fetch_one(&pool).await.unwrap_or(false) {
@@ -117,7 +117,7 @@ async fn fold(pool: &PgPool, epoch: i64, from: i64) -> Option<bool> {
 
 /// A shard with one grouping that has no sums yet, and a lease at epoch 7.
 async fn nothing_folded() -> PgPool {
-    let pool = store::testing::shard_database().await;
+    let pool = store::testing::create_shard_database().await;
     sqlx::raw_sql(
         "INSERT INTO leases (class, name, owner, epoch, expires_at)
          VALUES ('test', 'aggregator', gen_random_uuid(), 7, now() + interval '1 hour');
@@ -136,7 +136,7 @@ async fn counted(pool: &PgPool) -> i64 {
 
 #[test]
 fn a_zombie_folds_nothing() {
-    run(async {
+    run_test(async {
         let pool = nothing_folded().await;
         assert_eq!(fold(&pool, 6, 0).await, None);
         assert_eq!(counted(&pool).await, 0);
@@ -145,7 +145,7 @@ fn a_zombie_folds_nothing() {
 
 #[test]
 fn what_was_folded_is_not_folded_again() {
-    run(async {
+    run_test(async {
         let pool = nothing_folded().await;
         assert_eq!(fold(&pool, 7, 0).await, Some(true));
         assert_eq!(fold(&pool, 7, 0).await, Some(false), "repeated, as after a lost answer");

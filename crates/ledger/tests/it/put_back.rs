@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::check::check;
-use ledger::export::Engine;
-use ledger::export::files::Files;
+use ledger::check::check_shards;
+use ledger::export::ExportEngine;
+use ledger::export::files::ExportFileEngine;
 use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
-use store::LeaseTerms;
-use store::testing::run;
+use store::LeaseOptions;
+use store::testing::run_test;
 
 use crate::export::world::{World, back_up, put_back};
 use crate::harness::event;
@@ -23,12 +23,12 @@ fn ids(name: &str, count: usize) -> Vec<String> {
 
 #[test]
 fn an_exporter_that_goes_on_at_once_finds_out_that_its_ledger_is_an_older_one() {
-    run(async {
+    run_test(async {
         let dir = tempfile::tempdir().unwrap();
-        let engine: Arc<dyn Engine> = Arc::new(Files::below(dir.path()));
+        let engine: Arc<dyn ExportEngine> = Arc::new(ExportFileEngine::in_data_dir(dir.path()));
         let world = World::fresh().await;
         let pool = world.shard(0).pool.clone();
-        let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, &engine, LeaseTerms::default()));
+        let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, &engine, LeaseOptions::default()));
         world.write(0, ids("kept", 10)).await;
         world.exported(0, 10).await;
         let copy = back_up(&pool).await;
@@ -48,8 +48,8 @@ fn an_exporter_that_goes_on_at_once_finds_out_that_its_ledger_is_an_older_one() 
 
 #[test]
 fn an_account_that_was_put_back_is_made_again_though_the_writer_had_seen_it() {
-    run(async {
-        let fresh = store::testing::shard_database().await;
+    run_test(async {
+        let fresh = store::testing::create_shard_database().await;
         // Connections that are not used are closed soon: nobody notices that the database was away.
         let options = PgPoolOptions::new().max_connections(10).idle_timeout(Duration::from_millis(200));
         let pool = options.connect_with((*fresh.connect_options()).clone()).await.unwrap();
@@ -73,7 +73,7 @@ fn an_account_that_was_put_back_is_made_again_though_the_writer_had_seen_it() {
         let named =
             "SELECT count(*) FROM accounts JOIN events USING (account_id) JOIN tuples USING (tuple_id)";
         assert_eq!(sqlx::query_scalar::<_, i64>(named).fetch_one(&pool).await.unwrap(), 2);
-        let report = check(&served.ledger.shards, &served.ledger.types, |_| {}).await.unwrap();
+        let report = check_shards(&served.ledger.shards, &served.ledger.types, |_| {}).await.unwrap();
         assert_eq!(report.difference_count, 0, "{:?}", report.differences);
     });
 }

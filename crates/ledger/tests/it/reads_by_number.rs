@@ -8,7 +8,7 @@ use crate::harness::{Served, event};
 
 #[test]
 fn a_page_reads_its_batches_and_not_the_month() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let stop = CancellationToken::new();
         let numbering = served.number(&stop);
@@ -17,9 +17,9 @@ fn a_page_reads_its_batches_and_not_the_month() {
             let events: Vec<_> = ids.iter().map(|id| event(id, 7, "2024-02-29T12:00:00Z", "1")).collect();
             assert_eq!(served.write(&events).await.0, 200);
         }
-        let hash = ledger::sharding::ShardHash::of("storage_id=7");
-        let shard = &served.ledger.shards.all()[served.ledger.shards.owner(hash)];
-        while ledger::sequence::feed(&shard.pool, 999, 1).await.unwrap().is_empty() {
+        let hash = ledger::sharding::ShardHash::from_shard_key("storage_id=7");
+        let shard = &served.ledger.shards.all()[served.ledger.shards.index_of_hash(hash)];
+        while ledger::sequence::read_feed(&shard.pool, 999, 1).await.unwrap().is_empty() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         for statement in [

@@ -1,6 +1,6 @@
 //! Hazard: a process that has not heard of a type's change shows what was written by the newer one.
 
-use ledger::types::{AccountType, Catalogue, Definition};
+use ledger::types::{AccountType, LedgerTypeCatalogue, LedgerTypeDefinition};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -8,8 +8,11 @@ use crate::harness::{Served, by_storage, event, shards, storage_outflow};
 
 const DT: &str = "2024-02-29T12:00:00Z";
 
-fn types(account: AccountType) -> Catalogue {
-    Catalogue::from_iter([Definition::Account(account), Definition::Lock(by_storage("storage_lock"))])
+fn types(account: AccountType) -> LedgerTypeCatalogue {
+    LedgerTypeCatalogue::from_iter([
+        LedgerTypeDefinition::Account(account),
+        LedgerTypeDefinition::Lock(by_storage("storage_lock")),
+    ])
 }
 
 /// The type before it gained an attribute.
@@ -22,7 +25,7 @@ fn older() -> AccountType {
 
 #[test]
 fn what_it_shows_is_as_written_or_it_shows_nothing() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let shards = shards().await;
         let (ahead, paused) = (Served::on(shards.clone()), Served::on(shards));
         paused.ledger.types.set(types(older()));
@@ -36,9 +39,9 @@ fn what_it_shows_is_as_written_or_it_shows_nothing() {
         for (id, of_it) in [("a", event("a", 7, DT, "1")), ("b", with("b"))] {
             assert_eq!(ahead.write(&[of_it]).await, (200, vec!["created".to_owned()]), "{id}");
         }
-        let hash = ledger::sharding::ShardHash::of("storage_id=7");
-        let shard = &ahead.ledger.shards.of(hash);
-        while ledger::sequence::feed(&shard.pool, 1, 1).await.unwrap().is_empty() {
+        let hash = ledger::sharding::ShardHash::from_shard_key("storage_id=7");
+        let shard = &ahead.ledger.shards.shard_of_hash(hash);
+        while ledger::sequence::read_feed(&shard.pool, 1, 1).await.unwrap().is_empty() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         let feed = |after: i64| format!("/v1/feed/{}?after={after}", shard.name);
@@ -56,7 +59,7 @@ fn what_it_shows_is_as_written_or_it_shows_nothing() {
             assert!(answer["error"]["message"].as_str().unwrap().contains("event `b`"), "{answer}");
         }
         // A type that it has not heard of at all.
-        paused.ledger.types.set(Catalogue::default());
+        paused.ledger.types.set(LedgerTypeCatalogue::default());
         assert_eq!(paused.get(&feed(0)).await.0, 503);
 
         paused.ledger.types.set(types(storage_outflow()));

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use http::Request;
-use ledger::Keyed;
-use ledger::states::{Outcome, Put, put_in_tx};
+use ledger::LedgerKey;
+use ledger::states::{StateWrite, StateWriteOutcome, put_states_in_tx};
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::{Served, by_storage};
 
@@ -33,7 +33,7 @@ async fn at_once(served: &Served, expected: Option<i64>) -> Vec<(u16, Value)> {
 
 #[test]
 fn compare_and_set_makes_each_version_once() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let tasks = (0..64).map(|task| {
             let served = served.clone();
@@ -70,7 +70,7 @@ fn compare_and_set_makes_each_version_once() {
 
 #[test]
 fn of_those_who_create_one_wins() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let answers = at_once(&served, Some(0)).await;
         let winners: Vec<_> = answers.iter().filter(|(code, _)| *code == 200).collect();
@@ -86,7 +86,7 @@ fn of_those_who_create_one_wins() {
 
 #[test]
 fn the_very_write_that_made_the_version_can_be_repeated() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let first = r#"{"a": 1, "b": [1.0, "é"]}"#;
         for repeated in [first, r#"{"b":[1.0,"\u00e9"],"a":1}"#] {
@@ -108,7 +108,7 @@ fn the_very_write_that_made_the_version_can_be_repeated() {
 
 #[test]
 fn a_state_is_answered_as_it_was_written() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         assert_eq!(served.get(PATH).await.1["error"]["code"], "NOT_FOUND");
         let states = [
@@ -128,7 +128,7 @@ fn a_state_is_answered_as_it_was_written() {
 
 #[test]
 fn bad_writes_are_refused_by_name_and_nothing_is_written() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
         for (path, state, field) in [
@@ -164,7 +164,7 @@ fn bad_writes_are_refused_by_name_and_nothing_is_written() {
 
 #[test]
 fn standard_preconditions_guard_a_put() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let with = async |name: &str, value: &str, state: &str| {
             let request = Request::put(PATH).header("Content-Type", "application/json").header(name, value);
@@ -188,20 +188,21 @@ fn standard_preconditions_guard_a_put() {
 
 #[test]
 fn states_of_one_transaction_are_all_put_or_none_and_never_deadlock() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let pool = &served.ledger.shards.all()[0].pool;
         let kind = by_storage("storage_state");
-        let of =
-            move |n: usize| Keyed::from_query(&kind, &[("storage_id".to_owned(), n.to_string())]).unwrap();
+        let of = move |n: usize| {
+            LedgerKey::from_query(&kind, &[("storage_id".to_owned(), n.to_string())]).unwrap()
+        };
         let writers = (0..16_usize).map(|writer| {
             let of = of.clone();
             store::run_tx(pool, "test", move |connection| {
                 let place = |n| if writer.is_multiple_of(2) { n } else { 49 - n };
-                let puts =
-                    (0..50).map(|n| Put::new(of(place(n)), &format!("[{writer}, {n}]"), None).unwrap());
+                let puts = (0..50)
+                    .map(|n| StateWrite::new(of(place(n)), &format!("[{writer}, {n}]"), None).unwrap());
                 let puts: Vec<_> = puts.collect();
-                Box::pin(async move { put_in_tx(connection, &puts).await })
+                Box::pin(async move { put_states_in_tx(connection, &puts).await })
             })
         });
         let outcomes = futures::future::try_join_all(writers).await.unwrap();
@@ -214,16 +215,16 @@ fn states_of_one_transaction_are_all_put_or_none_and_never_deadlock() {
                 .collect();
             assert_eq!(versions.len(), 16, "each writer made a version of its own");
         }
-        let done = |version| Outcome::Done { version };
+        let done = |version| StateWriteOutcome::Written { version };
         let mut tx = pool.begin().await.unwrap();
         let puts = [(7, "1", Some(16)), (100, "1", Some(0)), (7, "2", Some(17)), (8, "1", Some(3))];
-        let puts = puts.map(|(n, state, expected)| Put::new(of(n), state, expected).unwrap());
-        let outcomes = put_in_tx(&mut tx, &puts).await.unwrap();
-        assert_eq!(outcomes, [done(17), done(1), done(18), Outcome::Stale { version: 16 }]);
+        let puts = puts.map(|(n, state, expected)| StateWrite::new(of(n), state, expected).unwrap());
+        let outcomes = put_states_in_tx(&mut tx, &puts).await.unwrap();
+        assert_eq!(outcomes, [done(17), done(1), done(18), StateWriteOutcome::Stale { version: 16 }]);
         tx.rollback().await.unwrap();
-        let again = store::run(pool, "test", move |connection| {
+        let again = store::run_statement(pool, "test", move |connection| {
             let puts = puts.clone();
-            Box::pin(async move { put_in_tx(connection, &puts[..2]).await })
+            Box::pin(async move { put_states_in_tx(connection, &puts[..2]).await })
         });
         assert_eq!(again.await.unwrap(), [done(17), done(1)]);
     });

@@ -8,7 +8,7 @@ const DT: &str = "2024-02-29T12:00:00Z";
 
 #[test]
 fn the_same_again_is_a_duplicate() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let events = [event("a", 1, DT, "12.50"), event("b", 2, DT, "1"), event("a", 1, DT, "12.5")];
         assert_eq!(
@@ -26,7 +26,7 @@ fn the_same_again_is_a_duplicate() {
 
 #[test]
 fn other_content_is_a_conflict_and_nothing_of_that_part_is_written() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         // Storages 1 and 3 lie on different shards.
         served.write(&[event("old", 1, DT, "1")]).await;
@@ -57,7 +57,7 @@ fn other_content_is_a_conflict_and_nothing_of_that_part_is_written() {
 
 #[test]
 fn a_call_that_contradicts_itself_is_told_so_and_what_is_there() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         served.write(&[event("a", 1, DT, "1")]).await;
         let x = |debit: &str| event("x", 1, DT, debit);
@@ -88,7 +88,7 @@ fn a_call_that_contradicts_itself_is_told_so_and_what_is_there() {
 
 #[test]
 fn many_at_once_share_commits_and_each_event_is_created_once() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let calls = (0..64).map(|call| {
             let served = served.clone();
@@ -118,7 +118,7 @@ const LISTED: &str = r#"{"events": [["storage_outflow", "listed", "2024-02-29T12
 
 #[test]
 fn bad_events_change_nothing_and_are_named() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let good = event("good", 1, DT, "1");
         let with = |name: &str, value: serde_json::Value| {
@@ -162,7 +162,7 @@ fn bad_events_change_nothing_and_are_named() {
 
 #[test]
 fn any_month_can_be_written_and_a_dropped_partition_comes_back() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let served = Served::fresh().await;
         let dts = [
             "1970-01-01T00:00:00Z",

@@ -15,14 +15,14 @@ use http::{HeaderName, header};
 use serving::error::{ApiError, Code};
 use sha2::{Digest as _, Sha256};
 
-use crate::Document;
-use page::Page;
+use crate::OpenApiDocument;
+use page::DocsPage;
 
-const STYLE: &str = include_str!("../../templates/docs.css");
+const PAGE_STYLE_CSS: &str = include_str!("../../templates/docs.css");
 
 /// Nothing may be loaded and nothing run; the page's own style is known by its hash.
-static HEADERS: LazyLock<[(HeaderName, String); 3]> = LazyLock::new(|| {
-    let style = STANDARD.encode(Sha256::digest(STYLE));
+static PAGE_SECURITY_HEADERS: LazyLock<[(HeaderName, String); 3]> = LazyLock::new(|| {
+    let style = STANDARD.encode(Sha256::digest(PAGE_STYLE_CSS));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
@@ -33,16 +33,16 @@ static HEADERS: LazyLock<[(HeaderName, String); 3]> = LazyLock::new(|| {
     ]
 });
 
-impl Document {
+impl OpenApiDocument {
     /// The page about it.
-    pub fn page(&self) -> Result<String, askama::Error> {
-        Page::of(self, STYLE).render()
+    pub fn render_page(&self) -> Result<String, askama::Error> {
+        DocsPage::from_document(self, PAGE_STYLE_CSS).render()
     }
 }
 
-pub(crate) fn answer(page: &Result<String, String>) -> Response {
+pub(crate) fn page_response(page: &Result<String, String>) -> Response {
     match page {
-        Ok(page) => (HEADERS.clone(), Html(page.clone())).into_response(),
+        Ok(page) => (PAGE_SECURITY_HEADERS.clone(), Html(page.clone())).into_response(),
         Err(error) => {
             tracing::error!(%error, code = "LOGIC_ERROR", "documentation");
             ApiError::new(Code::LogicError, "the page could not be made; see /openapi.json").into_response()
@@ -56,14 +56,14 @@ mod tests {
 
     #[test]
     fn nothing_is_loaded_or_run() {
-        let page = Document::of(&[]).page().unwrap();
+        let page = OpenApiDocument::from_parts(&[]).render_page().unwrap();
         for forbidden in ["<script", "<link", "<img", "<iframe", " style=", " onclick=", "@import", "url("] {
             assert!(!page.contains(forbidden), "{forbidden}");
         }
         let style = page.split("<style>").nth(1).and_then(|rest| rest.split("</style>").next()).unwrap();
         let hash = STANDARD.encode(Sha256::digest(style));
         assert!(
-            HEADERS[0].1.contains(&format!("'sha256-{hash}'")),
+            PAGE_SECURITY_HEADERS[0].1.contains(&format!("'sha256-{hash}'")),
             "the page's style is not the allowed one"
         );
     }

@@ -3,102 +3,102 @@
 use askama::Template;
 use serde_json::Value as Json;
 
-use super::prose::{Prose, prose};
-use super::schema::{Field, Word, fields, kind, text};
-use crate::Document;
+use super::prose::{DocsProse, parse_prose};
+use super::schema::{DocsField, DocsTypeWord, describe_type, node_text, schema_fields};
+use crate::OpenApiDocument;
 
 /// Where the examples ask: the default of `--http-port`.
-const ORIGIN: &str = "http://localhost:8095";
+const EXAMPLE_ORIGIN: &str = "http://localhost:8095";
 
 /// A body of fields, as forms send it.
-const FORM: &str = "application/x-www-form-urlencoded";
+const FORM_MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 
 /// Everything on the page.
 #[derive(Template)]
 #[template(path = "docs.html")]
-pub(super) struct Page<'d> {
+pub(super) struct DocsPage<'d> {
     title: &'d str,
     version: &'d str,
-    about: Prose,
-    groups: Vec<Group<'d>>,
-    schemas: Vec<Schema<'d>>,
+    about: DocsProse,
+    groups: Vec<DocsGroup<'d>>,
+    schemas: Vec<DocsSchema<'d>>,
     style: &'static str,
 }
 
 /// Calls that belong together.
-struct Group<'d> {
+struct DocsGroup<'d> {
     name: &'d str,
-    about: Prose,
-    calls: Vec<Call<'d>>,
+    about: DocsProse,
+    calls: Vec<DocsOperation<'d>>,
 }
 
 /// One method of one path.
-struct Call<'d> {
+struct DocsOperation<'d> {
     id: &'d str,
     method: String,
     path: &'d str,
     summary: &'d str,
-    about: Prose,
-    parameters: Vec<Field>,
-    body: Vec<Content<'d>>,
+    about: DocsProse,
+    parameters: Vec<DocsField>,
+    body: Vec<DocsContent<'d>>,
     /// The call as a command.
     command: String,
-    answers: Vec<Answer<'d>>,
+    answers: Vec<DocsResponse<'d>>,
 }
 
 /// What can be answered.
-struct Answer<'d> {
+struct DocsResponse<'d> {
     status: &'d str,
-    about: Prose,
-    headers: Vec<Field>,
-    contents: Vec<Content<'d>>,
+    about: DocsProse,
+    headers: Vec<DocsField>,
+    contents: Vec<DocsContent<'d>>,
 }
 
 /// A body.
-struct Content<'d> {
+struct DocsContent<'d> {
     media_type: &'d str,
-    kind: Vec<Word>,
+    kind: Vec<DocsTypeWord>,
     example: String,
 }
 
 /// A named schema.
-struct Schema<'d> {
+struct DocsSchema<'d> {
     name: &'d str,
-    about: Prose,
-    kind: Vec<Word>,
-    fields: Vec<Field>,
+    about: DocsProse,
+    kind: Vec<DocsTypeWord>,
+    fields: Vec<DocsField>,
     /// Empty if there is none.
     example: String,
 }
 
-impl<'d> Page<'d> {
-    pub(super) fn of(document: &'d Document, style: &'static str) -> Self {
-        let json = document.json();
+impl<'d> DocsPage<'d> {
+    pub(super) fn from_document(document: &'d OpenApiDocument, style: &'static str) -> Self {
+        let json = document.as_json();
         let info = &json["info"];
-        let group = |tag: &'d Json| Group {
-            name: text(&tag["name"]),
-            about: prose(text(&tag["description"])),
-            calls: calls(document, &tag["name"]),
+        let group = |tag: &'d Json| DocsGroup {
+            name: node_text(&tag["name"]),
+            about: parse_prose(node_text(&tag["description"])),
+            calls: tag_operations(document, &tag["name"]),
         };
-        let schema = |(name, schema): (&'d String, &'d Json)| Schema {
+        let schema = |(name, schema): (&'d String, &'d Json)| DocsSchema {
             name,
-            about: prose(text(&schema["description"])),
-            kind: kind(schema),
-            fields: fields(schema),
+            about: parse_prose(node_text(&schema["description"])),
+            kind: describe_type(schema),
+            fields: schema_fields(schema),
             example: if schema["example"].is_null() { String::new() } else { schema["example"].to_string() },
         };
         Self {
-            title: text(&info["title"]),
-            version: text(&info["version"]),
-            about: prose(text(&info["description"])),
+            title: node_text(&info["title"]),
+            version: node_text(&info["version"]),
+            about: parse_prose(node_text(&info["description"])),
             groups: json["tags"].as_array().into_iter().flatten().map(group).collect(),
-            schemas: members(&json["components"]["schemas"]).map(schema).collect(),
+            schemas: object_members(&json["components"]["schemas"]).map(schema).collect(),
             style,
         }
     }
 }
 
-impl Answer<'_> {
+impl DocsResponse<'_> {
     /// The error's code, with which its description begins.
     fn code(&self) -> Option<&str> {
         let first = self.about.first().and_then(|paragraph| paragraph.first());
@@ -115,122 +115,131 @@ impl Answer<'_> {
     }
 }
 
-fn members(node: &Json) -> impl Iterator<Item = (&String, &Json)> {
+fn object_members(node: &Json) -> impl Iterator<Item = (&String, &Json)> {
     node.as_object().into_iter().flatten()
 }
 
-fn calls<'d>(document: &'d Document, tag: &Json) -> Vec<Call<'d>> {
+fn tag_operations<'d>(document: &'d OpenApiDocument, tag: &Json) -> Vec<DocsOperation<'d>> {
     let of_path = |(path, calls): (&'d String, &'d Json)| {
-        let methods =
-            members(calls).filter(|(_, call)| call["tags"].as_array().is_some_and(|tags| tags.contains(tag)));
+        let methods = object_members(calls)
+            .filter(|(_, call)| call["tags"].as_array().is_some_and(|tags| tags.contains(tag)));
         methods
-            .map(|(method, call)| Call::new(document, method, path, &calls["parameters"], call))
+            .map(|(method, call)| DocsOperation::new(document, method, path, &calls["parameters"], call))
             .collect::<Vec<_>>()
     };
-    members(&document.json()["paths"]).flat_map(of_path).collect()
+    object_members(&document.as_json()["paths"]).flat_map(of_path).collect()
 }
 
-impl<'d> Call<'d> {
-    fn new(document: &'d Document, method: &str, path: &'d str, common: &'d Json, call: &'d Json) -> Self {
-        let resolved = |node| document.resolved(node);
+impl<'d> DocsOperation<'d> {
+    fn new(
+        document: &'d OpenApiDocument,
+        method: &str,
+        path: &'d str,
+        common: &'d Json,
+        call: &'d Json,
+    ) -> Self {
+        let resolved = |node| document.resolve_reference(node);
         let parameters =
             [common, &call["parameters"]].into_iter().filter_map(Json::as_array).flatten().map(resolved);
         let parameters: Vec<&'d Json> = parameters.collect();
-        let body = contents(resolved(&call["requestBody"]));
+        let body = body_contents(resolved(&call["requestBody"]));
         let method = method.to_uppercase();
         let answer = |(status, answer): (&'d String, &'d Json)| {
             let answer = resolved(answer);
-            let about = prose(text(&answer["description"]));
-            let headers =
-                members(&answer["headers"]).map(|(name, header)| named(name, resolved(header))).collect();
-            Answer { status, about, headers, contents: contents(answer) }
+            let about = parse_prose(node_text(&answer["description"]));
+            let headers = object_members(&answer["headers"])
+                .map(|(name, header)| parameter_field(name, resolved(header)))
+                .collect();
+            DocsResponse { status, about, headers, contents: body_contents(answer) }
         };
         Self {
-            id: text(&call["operationId"]),
-            command: command(&method, path, &parameters, body.first()),
+            id: node_text(&call["operationId"]),
+            command: curl_command(&method, path, &parameters, body.first()),
             method,
             path,
-            summary: text(&call["summary"]),
-            about: prose(text(&call["description"])),
+            summary: node_text(&call["summary"]),
+            about: parse_prose(node_text(&call["description"])),
             parameters: parameters
                 .into_iter()
-                .map(|parameter| named(text(&parameter["name"]), parameter))
+                .map(|parameter| parameter_field(node_text(&parameter["name"]), parameter))
                 .collect(),
             body,
-            answers: members(&call["responses"]).map(answer).collect(),
+            answers: object_members(&call["responses"]).map(answer).collect(),
         }
     }
 }
 
 /// A parameter or a header. Attributes have no names of their own here: their types give them.
-fn named(name: &str, node: &Json) -> Field {
+fn parameter_field(name: &str, node: &Json) -> DocsField {
     let exploded = node["explode"] == true;
-    Field {
+    DocsField {
         name: if exploded { format!("({name})") } else { name.to_owned() },
-        place: text(&node["in"]).to_owned(),
+        place: node_text(&node["in"]).to_owned(),
         required: node["required"] == true,
-        kind: kind(&node["schema"]),
-        about: prose(text(&node["description"])),
+        kind: describe_type(&node["schema"]),
+        about: parse_prose(node_text(&node["description"])),
     }
 }
 
-fn contents<'d>(node: &'d Json) -> Vec<Content<'d>> {
-    let content = |(media_type, content): (&'d String, &'d Json)| Content {
+fn body_contents<'d>(node: &'d Json) -> Vec<DocsContent<'d>> {
+    let content = |(media_type, content): (&'d String, &'d Json)| DocsContent {
         media_type,
-        kind: kind(&content["schema"]),
+        kind: describe_type(&content["schema"]),
         example: match &content["example"] {
             Json::String(text) => text.clone(),
-            Json::Object(fields) if media_type == FORM => fields
+            Json::Object(fields) if media_type == FORM_MEDIA_TYPE => fields
                 .iter()
-                .map(|(name, value)| format!("{name}={}", plain(value)))
+                .map(|(name, value)| format!("{name}={}", example_text(value)))
                 .collect::<Vec<_>>()
                 .join("&"),
             example => serde_json::to_string_pretty(example).unwrap_or_default(),
         },
     };
-    members(&node["content"]).map(content).collect()
+    object_members(&node["content"]).map(content).collect()
 }
 
 /// The call as it is typed into a shell.
-fn command(method: &str, path: &str, parameters: &[&Json], body: Option<&Content<'_>>) -> String {
+fn curl_command(method: &str, path: &str, parameters: &[&Json], body: Option<&DocsContent<'_>>) -> String {
     let (mut path, mut query, mut words) = (path.to_owned(), Vec::new(), vec!["curl".to_owned()]);
     if method != "GET" {
         words.push(format!("-X {method}"));
     }
     for parameter in parameters {
-        let (name, example) = (text(&parameter["name"]), &parameter["example"]);
-        match text(&parameter["in"]) {
+        let (name, example) = (node_text(&parameter["name"]), &parameter["example"]);
+        match node_text(&parameter["in"]) {
             _ if example.is_null() => {}
-            "path" => path = path.replace(&format!("{{{name}}}"), &plain(example)),
-            "header" => words.push(format!("-H {}", quoted(&format!("{name}: {}", plain(example))))),
+            "path" => path = path.replace(&format!("{{{name}}}"), &example_text(example)),
+            "header" => {
+                words.push(format!("-H {}", shell_quote(&format!("{name}: {}", example_text(example)))))
+            }
             _ => match example {
                 Json::Object(each) => {
-                    query.extend(each.iter().map(|(name, value)| format!("{name}={}", plain(value))))
+                    query.extend(each.iter().map(|(name, value)| format!("{name}={}", example_text(value))))
                 }
-                example => query.push(format!("{name}={}", plain(example))),
+                example => query.push(format!("{name}={}", example_text(example))),
             },
         }
     }
     if let Some(body) = body {
-        words.push(format!("-H {}", quoted(&format!("Content-Type: {}", body.media_type))));
+        words.push(format!("-H {}", shell_quote(&format!("Content-Type: {}", body.media_type))));
     }
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-    words.push(quoted(&format!("{ORIGIN}{path}{query}")));
+    words.push(shell_quote(&format!("{EXAMPLE_ORIGIN}{path}{query}")));
     if let Some(body) = body {
-        words.push(format!("-d {}", quoted(&body.example)));
+        words.push(format!("-d {}", shell_quote(&body.example)));
     }
     words.join(" ")
 }
 
-fn plain(example: &Json) -> String {
+fn example_text(example: &Json) -> String {
     match example {
         Json::String(text) => text.clone(),
-        Json::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
+        Json::Array(items) => items.iter().map(example_text).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }
 
-fn quoted(word: &str) -> String {
+fn shell_quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
@@ -242,8 +251,8 @@ mod tests {
 
     #[test]
     fn a_form_is_shown_as_it_is_sent() {
-        let body = json!({"content": {FORM: {"schema": {}, "example": {"id": "1a", "n": 2}}}});
-        assert_eq!(contents(&body)[0].example, "id=1a&n=2");
+        let body = json!({"content": {FORM_MEDIA_TYPE: {"schema": {}, "example": {"id": "1a", "n": 2}}}});
+        assert_eq!(body_contents(&body)[0].example, "id=1a&n=2");
     }
 
     #[test]
@@ -255,13 +264,13 @@ mod tests {
             json!({"name": "group_by", "in": "query", "example": ["a", "b"]}),
             json!({"name": "page_token", "in": "query"}),
         ];
-        let body = Content {
+        let body = DocsContent {
             media_type: "application/json",
             kind: Vec::new(),
             example: "{\"it\": \"it's\"}".to_owned(),
         };
         assert_eq!(
-            command("PUT", "/v1/x/{type}", &parameters.iter().collect::<Vec<_>>(), Some(&body)),
+            curl_command("PUT", "/v1/x/{type}", &parameters.iter().collect::<Vec<_>>(), Some(&body)),
             "curl -X PUT -H 'If-Match: \"0\"' -H 'Content-Type: application/json' \
              'http://localhost:8095/v1/x/a_type?n=7&group_by=a,b' -d '{\"it\": \"it'\\''s\"}'"
         );

@@ -2,7 +2,7 @@
 
 /// A few words, or code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct ProseSpan {
     /// As it is shown.
     pub(super) text: String,
     /// Whether it is code.
@@ -10,17 +10,19 @@ pub(super) struct Span {
 }
 
 /// Paragraphs.
-pub(super) type Prose = Vec<Vec<Span>>;
+pub(super) type DocsProse = Vec<Vec<ProseSpan>>;
 
 /// Reads a description: paragraphs are separated by empty lines, code stands in backticks.
-pub(super) fn prose(text: &str) -> Prose {
+pub(super) fn parse_prose(text: &str) -> DocsProse {
     let paragraphs = text.trim().split("\n\n").filter(|paragraph| !paragraph.trim().is_empty());
-    paragraphs.map(|paragraph| spans(&paragraph.split_whitespace().collect::<Vec<_>>().join(" "))).collect()
+    paragraphs
+        .map(|paragraph| parse_spans(&paragraph.split_whitespace().collect::<Vec<_>>().join(" ")))
+        .collect()
 }
 
-fn spans(line: &str) -> Vec<Span> {
+fn parse_spans(line: &str) -> Vec<ProseSpan> {
     let parts = line.split('`').enumerate().filter(|(_, part)| !part.is_empty());
-    parts.map(|(n, part)| Span { text: part.to_owned(), code: n % 2 == 1 }).collect()
+    parts.map(|(n, part)| ProseSpan { text: part.to_owned(), code: n % 2 == 1 }).collect()
 }
 
 #[cfg(test)]
@@ -29,10 +31,10 @@ mod tests {
 
     #[test]
     fn paragraphs_and_code() {
-        let plain = |text: &str| Span { text: text.to_owned(), code: false };
-        let code = |text: &str| Span { text: text.to_owned(), code: true };
-        let read = prose("`a` is\nfirst.\n\nThen <b>.\n");
+        let plain = |text: &str| ProseSpan { text: text.to_owned(), code: false };
+        let code = |text: &str| ProseSpan { text: text.to_owned(), code: true };
+        let read = parse_prose("`a` is\nfirst.\n\nThen <b>.\n");
         assert_eq!(read, [vec![code("a"), plain(" is first.")], vec![plain("Then <b>.")]]);
-        assert!(prose("").is_empty());
+        assert!(parse_prose("").is_empty());
     }
 }

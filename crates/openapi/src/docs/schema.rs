@@ -2,11 +2,11 @@
 
 use serde_json::Value as Json;
 
-use super::prose::{Prose, prose};
+use super::prose::{DocsProse, parse_prose};
 
 /// A word of a kind; the name of a schema is a link to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Word {
+pub(super) struct DocsTypeWord {
     /// As it is shown.
     pub(super) text: String,
     /// Whether it names a schema.
@@ -14,71 +14,71 @@ pub(super) struct Word {
 }
 
 /// A member of an object, a parameter or a header.
-pub(super) struct Field {
+pub(super) struct DocsField {
     pub(super) name: String,
     /// Where it stands: in the query, the path or a header; empty for members.
     pub(super) place: String,
     pub(super) required: bool,
-    pub(super) kind: Vec<Word>,
-    pub(super) about: Prose,
+    pub(super) kind: Vec<DocsTypeWord>,
+    pub(super) about: DocsProse,
 }
 
 /// The members of an object.
-pub(super) fn fields(schema: &Json) -> Vec<Field> {
+pub(super) fn schema_fields(schema: &Json) -> Vec<DocsField> {
     let required = |name: &str| {
         schema["required"].as_array().is_some_and(|required| required.iter().any(|known| known == name))
     };
-    let field = |(name, member): (&String, &Json)| Field {
+    let field = |(name, member): (&String, &Json)| DocsField {
         name: name.clone(),
         place: String::new(),
         required: required(name),
-        kind: kind(member),
-        about: prose(text(&member["description"])),
+        kind: describe_type(member),
+        about: parse_prose(node_text(&member["description"])),
     };
     schema["properties"].as_object().into_iter().flatten().map(field).collect()
 }
 
 /// What a value is.
-pub(super) fn kind(schema: &Json) -> Vec<Word> {
-    let mut words = plain_kind(schema);
+pub(super) fn describe_type(schema: &Json) -> Vec<DocsTypeWord> {
+    let mut words = describe_plain_type(schema);
     if schema["nullable"] == true {
-        words.push(word(" or null"));
+        words.push(plain_word(" or null"));
     }
-    let limits = limits(schema);
+    let limits = describe_limits(schema);
     if !limits.is_empty() {
-        words.push(word(format!(", {limits}")));
+        words.push(plain_word(format!(", {limits}")));
     }
     words
 }
 
-fn plain_kind(schema: &Json) -> Vec<Word> {
+fn describe_plain_type(schema: &Json) -> Vec<DocsTypeWord> {
     if let Some(reference) = schema["$ref"].as_str() {
         let name = reference.rsplit('/').next().unwrap_or_default();
-        return vec![Word { text: name.to_owned(), link: true }];
+        return vec![DocsTypeWord { text: name.to_owned(), link: true }];
     }
     if let Some(parts) = schema["oneOf"].as_array().or(schema["allOf"].as_array()) {
-        let mut words: Vec<Word> =
-            parts.iter().flat_map(|part| [kind(part), vec![word(" or ")]].concat()).collect();
+        let mut words: Vec<DocsTypeWord> =
+            parts.iter().flat_map(|part| [describe_type(part), vec![plain_word(" or ")]].concat()).collect();
         words.pop();
         return words;
     }
     if let Some(values) = schema["enum"].as_array() {
-        return vec![word(values.iter().map(text).collect::<Vec<_>>().join(" | "))];
+        return vec![plain_word(values.iter().map(node_text).collect::<Vec<_>>().join(" | "))];
     }
-    match text(&schema["type"]) {
-        "array" => [vec![word("list of ")], kind(&schema["items"])].concat(),
+    match node_text(&schema["type"]) {
+        "array" => [vec![plain_word("list of ")], describe_type(&schema["items"])].concat(),
         "object" if schema["additionalProperties"].as_object().is_some_and(|values| !values.is_empty()) => {
-            [vec![word("object of ")], kind(&schema["additionalProperties"])].concat()
+            [vec![plain_word("object of ")], describe_type(&schema["additionalProperties"])].concat()
         }
-        "" => vec![word("any JSON")],
-        name => match text(&schema["format"]) {
-            "" => vec![word(name)],
-            format => vec![word(format!("{name} ({format})"))],
+        "" => vec![plain_word("any JSON")],
+        name => match node_text(&schema["format"]) {
+            "" => vec![plain_word(name)],
+            format => vec![plain_word(format!("{name} ({format})"))],
         },
     }
 }
 
-fn limits(schema: &Json) -> String {
+fn describe_limits(schema: &Json) -> String {
     let number = |name: &str| schema[name].as_i64();
     let range = |least: Option<i64>, most: Option<i64>, unit: &str| match (least, most) {
         (None, None) => None,
@@ -98,12 +98,12 @@ fn limits(schema: &Json) -> String {
 }
 
 /// A text of the document, empty if it is missing.
-pub(super) fn text(node: &Json) -> &str {
+pub(super) fn node_text(node: &Json) -> &str {
     node.as_str().unwrap_or_default()
 }
 
-fn word(text: impl Into<String>) -> Word {
-    Word { text: text.into(), link: false }
+fn plain_word(text: impl Into<String>) -> DocsTypeWord {
+    DocsTypeWord { text: text.into(), link: false }
 }
 
 #[cfg(test)]
@@ -112,8 +112,8 @@ mod tests {
 
     use super::*;
 
-    fn said(schema: &Json) -> String {
-        kind(schema)
+    fn type_text(schema: &Json) -> String {
+        describe_type(schema)
             .iter()
             .map(|word| if word.link { format!("[{}]", word.text) } else { word.text.clone() })
             .collect()
@@ -141,14 +141,14 @@ mod tests {
                 "integer, 1 to 9, 3 if it is left out",
             ),
         ] {
-            assert_eq!(said(&schema), words, "{schema}");
+            assert_eq!(type_text(&schema), words, "{schema}");
         }
     }
 
     #[test]
     fn members_know_whether_they_are_required() {
         let schema = json!({"type": "object", "required": ["b"], "properties": {"b": {}, "a": {"description": "An `a`."}}});
-        let found: Vec<_> = fields(&schema)
+        let found: Vec<_> = schema_fields(&schema)
             .into_iter()
             .map(|field| (field.name, field.required, field.about.len()))
             .collect();

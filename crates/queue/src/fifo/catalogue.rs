@@ -6,38 +6,44 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sqlx::PgPool;
 
-use super::postgres::milliseconds;
-use super::{DeadLetters, QueueTerms, Result};
+use super::postgres::duration_ms;
+use super::{DeadLetterPolicy, FifoQueueOptions, Result};
 
 /// The queues of one place.
 pub trait FifoCatalogue: Send + Sync {
     /// How those of these queues behave that are there. Changes nothing.
-    fn look<'a>(&'a self, names: &'a [String]) -> BoxFuture<'a, Result<BTreeMap<String, QueueTerms>>>;
+    fn find_queues<'a>(
+        &'a self,
+        names: &'a [String],
+    ) -> BoxFuture<'a, Result<BTreeMap<String, FifoQueueOptions>>>;
 
     /// Makes a queue if there is none of this name, and gives it these terms. Messages stay.
-    fn ensure<'a>(&'a self, name: &'a str, terms: QueueTerms) -> BoxFuture<'a, Result<()>>;
+    fn ensure_queue<'a>(&'a self, name: &'a str, options: FifoQueueOptions) -> BoxFuture<'a, Result<()>>;
 }
 
 /// The queues in a control database.
-pub struct PostgresCatalogue(pub PgPool);
+pub struct PgFifoCatalogue(pub PgPool);
 
-impl FifoCatalogue for PostgresCatalogue {
-    fn look<'a>(&'a self, names: &'a [String]) -> BoxFuture<'a, Result<BTreeMap<String, QueueTerms>>> {
-        Box::pin(look(&self.0, names))
+impl FifoCatalogue for PgFifoCatalogue {
+    fn find_queues<'a>(
+        &'a self,
+        names: &'a [String],
+    ) -> BoxFuture<'a, Result<BTreeMap<String, FifoQueueOptions>>> {
+        Box::pin(find_queues(&self.0, names))
     }
 
-    fn ensure<'a>(&'a self, name: &'a str, terms: QueueTerms) -> BoxFuture<'a, Result<()>> {
-        Box::pin(ensure(&self.0, name, terms))
+    fn ensure_queue<'a>(&'a self, name: &'a str, terms: FifoQueueOptions) -> BoxFuture<'a, Result<()>> {
+        Box::pin(ensure_queue(&self.0, name, terms))
     }
 }
 
-async fn look(pool: &PgPool, names: &[String]) -> Result<BTreeMap<String, QueueTerms>> {
-    type Row = (String, i64, Option<String>, Option<i32>);
+async fn find_queues(pool: &PgPool, names: &[String]) -> Result<BTreeMap<String, FifoQueueOptions>> {
+    type FifoQueueRow = (String, i64, Option<String>, Option<i32>);
     let names = names.to_vec();
-    let rows = store::run(pool, "fifo_look", move |connection| {
+    let rows = store::run_statement(pool, "fifo_look", move |connection| {
         let names = names.clone();
         Box::pin(async move {
-            let rows: Vec<Row> = sqlx::query_as(
+            let rows: Vec<FifoQueueRow> = sqlx::query_as(
                 "SELECT q.name, q.visibility_ms, d.name, q.max_receives
                  FROM fifo_queues q LEFT JOIN fifo_queues d ON d.queue_id = q.dead_letters
                  WHERE q.name = ANY ($1) -- fifo_look",
@@ -49,23 +55,30 @@ async fn look(pool: &PgPool, names: &[String]) -> Result<BTreeMap<String, QueueT
         })
     })
     .await?;
-    let terms = |(name, visibility_ms, queue, max_receives): Row| {
+    let terms = |(name, visibility_ms, queue, max_receives): FifoQueueRow| {
         let dead = queue.zip(max_receives);
-        let dead_letters = dead.map(|(queue, most)| DeadLetters { queue, max_receives: most.unsigned_abs() });
-        (name, QueueTerms { visibility: Duration::from_millis(visibility_ms.unsigned_abs()), dead_letters })
+        let dead_letters =
+            dead.map(|(queue, most)| DeadLetterPolicy { queue, max_receives: most.unsigned_abs() });
+        (
+            name,
+            FifoQueueOptions {
+                visibility_timeout: Duration::from_millis(visibility_ms.unsigned_abs()),
+                dead_letters,
+            },
+        )
     };
     Ok(rows.into_iter().map(terms).collect())
 }
 
-pub(super) async fn ensure(pool: &PgPool, name: &str, terms: QueueTerms) -> Result<()> {
+pub(super) async fn ensure_queue(pool: &PgPool, name: &str, options: FifoQueueOptions) -> Result<()> {
     let name = name.to_owned();
-    let (dead_letters, max_receives) = terms
+    let (dead_letters, max_receives) = options
         .dead_letters
         .map(|dead| (dead.queue, i32::try_from(dead.max_receives).unwrap_or(i32::MAX)))
         .unzip();
-    let wanted = (milliseconds(terms.visibility), dead_letters, max_receives);
-    let ensured = store::run(pool, "fifo_ensure", move |connection| {
-        let (name, (visibility_ms, dead_letters, max_receives)) = (name.clone(), wanted.clone());
+    let columns = (duration_ms(options.visibility_timeout), dead_letters, max_receives);
+    let ensured = store::run_statement(pool, "fifo_ensure", move |connection| {
+        let (name, (visibility_ms, dead_letters, max_receives)) = (name.clone(), columns.clone());
         Box::pin(async move {
             sqlx::query(
                 "INSERT INTO fifo_queues AS q (name, visibility_ms, dead_letters, max_receives)

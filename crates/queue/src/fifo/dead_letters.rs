@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{Result, run};
+use store::{Result, run_statement};
 
-/// Deletes messages that have lain in a queue of dead letters for so long, about `most` at most; how many. Waits for nobody
+/// Deletes messages that have lain in a queue of dead letters for so long, about `max_messages` at most; how many. Waits for nobody
 /// who is at work on them.
-pub async fn forget_dead_letters(pool: &PgPool, older_than: Duration, most: usize) -> Result<usize> {
-    let (seconds, most) = (older_than.as_secs_f64(), i32::try_from(most).unwrap_or(i32::MAX));
-    let forgotten: i32 = run(pool, "forget_dead_letters", move |connection| {
+pub async fn delete_dead_letters(pool: &PgPool, older_than: Duration, max_messages: usize) -> Result<usize> {
+    let (seconds, most) = (older_than.as_secs_f64(), i32::try_from(max_messages).unwrap_or(i32::MAX));
+    let forgotten: i32 = run_statement(pool, "forget_dead_letters", move |connection| {
         Box::pin(async move {
             let forgotten = sqlx::query_scalar(
                 "SELECT fifo_forget_dead_letters(make_interval(secs => $1), $2) -- forget_dead_letters",

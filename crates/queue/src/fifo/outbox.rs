@@ -1,6 +1,6 @@
 //! The outbox: messages for queues outside Postgres, committed together with the effect they are about.
 //!
-//! [`Outbox`] stores them in the caller's transaction; [`relay`] sends them, in any number of processes: each claims what is
+//! [`FifoOutbox`] stores them in the caller's transaction; [`run_outbox_relay`] sends them, in any number of processes: each claims what is
 //! due for a few seconds, only the first of a group, sends, and deletes what was sent. What was sent and not deleted is
 //! sent again under the same deduplication id.
 
@@ -11,44 +11,45 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
-use store::{Notifications, Outage};
+use store::{Outage, PgNotificationHub};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    FifoEngine, FifoError, FifoQueue, NewMessage, Refusals, RefusedMessage, Result, SendInTx, Sent, Unsent,
+    FifoEngine, FifoError, FifoQueue, FifoRefusalHandler, FifoTxSender, NewFifoMessage, RefusedMessage,
+    Result, SentMessage, UnsentMessage,
 };
 
 /// The channel on which relays are woken.
 pub const OUTBOX_CHANNEL: &str = "fifo_outbox";
 /// Messages claimed at a time.
-const CLAIMED: i32 = 100;
+const MAX_CLAIMED_MESSAGES: i32 = 100;
 /// Messages on their way at a time.
-const ON_THEIR_WAY: usize = 32;
+const MAX_SENDS_IN_FLIGHT: usize = 32;
 /// How long a claim keeps others away; well below the window in which a repeated message is the same.
-const CLAIM_SECONDS: f64 = 10.0;
+const CLAIM_TIMEOUT_SECONDS: f64 = 10.0;
 /// What was claimed longer ago is left to others.
-const STALE: Duration = Duration::from_secs(4);
+const MAX_CLAIM_AGE: Duration = Duration::from_secs(4);
 /// How long one send may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a message waits that could not be sent.
-const PAUSE_SECONDS: f64 = 1.0;
+const RETRY_INTERVAL_SECONDS: f64 = 1.0;
 /// How long a message may go unnoticed when its notification was lost.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Sends to queues of one place, through the outbox.
-pub struct Outbox {
+pub struct FifoOutbox {
     /// The name of the engine among those of the relay.
-    pub place: String,
+    pub engine_name: String,
 }
 
-impl SendInTx for Outbox {
+impl FifoTxSender for FifoOutbox {
     fn send_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
         queue: &'a str,
-        messages: &'a [NewMessage],
-    ) -> BoxFuture<'a, store::Result<Vec<Sent>>> {
+        messages: &'a [NewFifoMessage],
+    ) -> BoxFuture<'a, store::Result<Vec<SentMessage>>> {
         let messages: Vec<_> = messages.iter().map(|message| (queue, message)).collect();
         Box::pin(async move { self.send_all_in_tx(connection, &messages).await })
     }
@@ -56,18 +57,19 @@ impl SendInTx for Outbox {
     fn send_all_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        messages: &'a [(&'a str, &'a NewMessage)],
-    ) -> BoxFuture<'a, store::Result<Vec<Sent>>> {
+        messages: &'a [(&'a str, &'a NewFifoMessage)],
+    ) -> BoxFuture<'a, store::Result<Vec<SentMessage>>> {
         Box::pin(async move {
-            let column = |of: fn(&NewMessage) -> &str| messages.iter().map(|m| of(m.1)).collect::<Vec<_>>();
+            let column =
+                |of: fn(&NewFifoMessage) -> &str| messages.iter().map(|m| of(m.1)).collect::<Vec<_>>();
             let attributes = messages
                 .iter()
                 .map(|(_, message)| serde_json::to_string(&message.attributes).unwrap_or_default());
-            sqlx::query(STORE)
-                .bind(&self.place)
+            sqlx::query(STORE_OUTBOX_SQL)
+                .bind(&self.engine_name)
                 .bind(messages.iter().map(|(queue, _)| *queue).collect::<Vec<_>>())
                 .bind(column(|message| &message.group))
-                .bind(column(|message| &message.deduplication))
+                .bind(column(|message| &message.deduplication_id))
                 .bind(column(|message| &message.body))
                 .bind(attributes.collect::<Vec<_>>())
                 .bind(OUTBOX_CHANNEL)
@@ -80,16 +82,16 @@ impl SendInTx for Outbox {
     fn take_back_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        deduplications: &'a [String],
-    ) -> BoxFuture<'a, store::Result<Vec<Unsent>>> {
-        Box::pin(
-            async move { Ok(sqlx::query_as(TAKE_BACK).bind(deduplications).fetch_all(connection).await?) },
-        )
+        deduplication_ids: &'a [String],
+    ) -> BoxFuture<'a, store::Result<Vec<UnsentMessage>>> {
+        Box::pin(async move {
+            Ok(sqlx::query_as(TAKE_BACK_OUTBOX_SQL).bind(deduplication_ids).fetch_all(connection).await?)
+        })
     }
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+struct OutboxRow {
     outbox_id: i64,
     place: String,
     queue: String,
@@ -99,92 +101,102 @@ struct Row {
     attributes: String,
 }
 
-struct Relay {
+struct OutboxRelay {
     pool: PgPool,
     engines: HashMap<String, Arc<dyn FifoEngine>>,
     /// Queues that have been opened, by place and name.
-    open: Mutex<HashMap<(String, String), Arc<dyn FifoQueue>>>,
+    open_queues: Mutex<HashMap<(String, String), Arc<dyn FifoQueue>>>,
     /// Queues that could not be sent to, by place and name.
     outages: Mutex<HashMap<(String, String), Arc<Outage>>>,
-    refusals: Arc<dyn Refusals>,
+    refusal_handler: Arc<dyn FifoRefusalHandler>,
 }
 
 /// Sends what comes into the outbox for these places until `stop`; `notifications` must listen on [`OUTBOX_CHANNEL`]. Of what no
-/// queue takes `refusals` hears.
-pub async fn relay(
+/// queue takes `refusal_handler` hears.
+pub async fn run_outbox_relay(
     pool: PgPool,
     engines: HashMap<String, Arc<dyn FifoEngine>>,
-    notifications: Notifications,
-    refusals: Arc<dyn Refusals>,
+    notifications: PgNotificationHub,
+    refusal_handler: Arc<dyn FifoRefusalHandler>,
     stop: CancellationToken,
 ) {
-    let mut heard = notifications.listener(OUTBOX_CHANNEL, LOOK_EVERY);
-    let relay = Relay { pool, engines, open: Mutex::default(), outages: Mutex::default(), refusals };
+    let mut subscriber = notifications.subscribe_channel(OUTBOX_CHANNEL, POLL_INTERVAL);
+    let relay = OutboxRelay {
+        pool,
+        engines,
+        open_queues: Mutex::default(),
+        outages: Mutex::default(),
+        refusal_handler,
+    };
     let outage = Outage::default();
     loop {
         let claimed = tokio::select! {
             () = stop.cancelled() => return,
-            claimed = relay.pass() => claimed,
+            claimed = relay.send_due_messages() => claimed,
         };
         if claimed.is_ok() {
-            outage.worked(|_| tracing::info!("the outbox is read again"));
+            outage.record_success(|_| tracing::info!("the outbox is read again"));
         }
         match claimed {
             Ok(0) => {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    _ = heard.next() => {}
+                    _ = subscriber.next() => {}
                 }
             }
             Ok(_) => {}
             Err(error) => {
-                outage
-                    .failed(|_| tracing::warn!(%error, code = "UNAVAILABLE", "the outbox could not be read"));
-                sleep(LOOK_EVERY).await;
+                outage.record_failure(
+                    |_| tracing::warn!(%error, code = "UNAVAILABLE", "the outbox could not be read"),
+                );
+                sleep(POLL_INTERVAL).await;
             }
         }
     }
 }
 
-impl Relay {
+impl OutboxRelay {
     /// Sends what is due; how many messages were claimed.
-    async fn pass(&self) -> store::Result<usize> {
-        let places: Vec<String> = self.engines.keys().cloned().collect();
-        let claimed = Instant::now();
-        let rows: Vec<Row> = store::run(&self.pool, "claim_outbox", move |connection| {
-            let places = places.clone();
+    async fn send_due_messages(&self) -> store::Result<usize> {
+        let engine_names: Vec<String> = self.engines.keys().cloned().collect();
+        let claimed_at = Instant::now();
+        let rows: Vec<OutboxRow> = store::run_statement(&self.pool, "claim_outbox", move |connection| {
+            let places = engine_names.clone();
             Box::pin(async move {
-                let rows = sqlx::query_as(CLAIM).bind(places).bind(CLAIM_SECONDS).bind(CLAIMED);
+                let rows = sqlx::query_as(CLAIM_OUTBOX_SQL)
+                    .bind(places)
+                    .bind(CLAIM_TIMEOUT_SECONDS)
+                    .bind(MAX_CLAIMED_MESSAGES);
                 Ok(rows.fetch_all(connection).await?)
             })
         })
         .await?;
         let count = rows.len();
         let sent: Vec<(i64, Option<String>)> = futures::stream::iter(rows)
-            .map(|row| self.row(row, claimed))
-            .buffer_unordered(ON_THEIR_WAY)
+            .map(|row| self.send_row(row, claimed_at))
+            .buffer_unordered(MAX_SENDS_IN_FLIGHT)
             .filter_map(std::future::ready)
             .collect()
             .await;
         if !sent.is_empty() {
-            self.settle(sent).await?;
+            self.settle_messages(sent).await?;
         }
         Ok(count)
     }
 
     /// The row, and why it was not sent; `None` if it is left to whoever claims it next.
-    async fn row(&self, row: Row, claimed: Instant) -> Option<(i64, Option<String>)> {
-        if claimed.elapsed() > STALE {
+    async fn send_row(&self, row: OutboxRow, claimed_at: Instant) -> Option<(i64, Option<String>)> {
+        if claimed_at.elapsed() > MAX_CLAIM_AGE {
             return None;
         }
         let id = row.outbox_id;
         let (place, queue, deduplication) = (row.place.clone(), row.queue.clone(), row.dedup_id.clone());
-        let outage = self.outage(&place, &queue);
-        let sent = timeout(PATIENCE, self.send(row)).await;
+        let outage = self.queue_outage(&place, &queue);
+        let sent = timeout(SEND_TIMEOUT, self.send_message(row)).await;
         let error = match sent.unwrap_or_else(|_| Err(FifoError::Unavailable("no answer".to_owned()))) {
             Ok(_) => {
                 metrics::counter!("fifo_outbox_sent_total", "place" => place.clone()).increment(1);
-                outage.worked(|lasted| {
+                outage.record_success(|lasted| {
                     tracing::info!(place, queue, seconds = lasted.as_secs(), "messages can be sent again");
                 });
                 return Some((id, None));
@@ -194,61 +206,69 @@ impl Relay {
         metrics::counter!("fifo_outbox_failed_total", "place" => place.clone()).increment(1);
         if matches!(error, FifoError::Invalid(_) | FifoError::TooLarge(_)) {
             tracing::error!(place, queue, deduplication, %error, code = "LOGIC_ERROR", "a message that no queue takes is given up");
-            let refused = RefusedMessage { queue, deduplication, error };
-            let told = self.refusals.refused(&refused).await;
+            let refused = RefusedMessage { queue, deduplication_id: deduplication, error };
+            let handled = self.refusal_handler.handle_refused(&refused).await;
             return Some((
                 id,
-                told.err().map(|error| format!("{}; and that could not be told: {error}", refused.error)),
+                handled.err().map(|error| format!("{}; and that could not be told: {error}", refused.error)),
             ));
         }
-        outage.failed(|failures| {
+        outage.record_failure(|failures| {
             tracing::warn!(place, queue, %error, failures, code = "UNAVAILABLE", "messages cannot be sent; they are tried again");
         });
         Some((id, Some(error.to_string())))
     }
 
-    fn outage(&self, place: &str, queue: &str) -> Arc<Outage> {
+    fn queue_outage(&self, place: &str, queue: &str) -> Arc<Outage> {
         let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
         outages.entry((place.to_owned(), queue.to_owned())).or_default().clone()
     }
 
-    async fn send(&self, row: Row) -> Result<Sent> {
+    async fn send_message(&self, row: OutboxRow) -> Result<SentMessage> {
         let attributes: BTreeMap<String, String> = serde_json::from_str(&row.attributes)
             .map_err(|error| FifoError::Invalid(format!("attributes: {error}")))?;
         let key = (row.place, row.queue);
-        let message =
-            NewMessage { group: row.group_id, deduplication: row.dedup_id, body: row.body, attributes };
-        let sent = self.queue(&key).await?.send(message).await;
+        let message = NewFifoMessage {
+            group: row.group_id,
+            deduplication_id: row.dedup_id,
+            body: row.body,
+            attributes,
+        };
+        let sent = self.open_queue(&key).await?.send(message).await;
         if let Err(FifoError::NoQueue(_)) = sent {
-            self.opened().remove(&key);
+            self.lock_open_queues().remove(&key);
         }
         sent
     }
 
-    async fn queue(&self, key: &(String, String)) -> Result<Arc<dyn FifoQueue>> {
-        let known = self.opened().get(key).cloned();
-        if let Some(queue) = known {
+    async fn open_queue(&self, key: &(String, String)) -> Result<Arc<dyn FifoQueue>> {
+        let opened = self.lock_open_queues().get(key).cloned();
+        if let Some(queue) = opened {
             return Ok(queue);
         }
         let engine = self.engines.get(&key.0);
         let engine = engine.ok_or_else(|| FifoError::Internal(format!("no engine {}", key.0)))?;
-        let queue = engine.open(&key.1).await?;
-        self.opened().insert(key.clone(), queue.clone());
+        let queue = engine.open_queue(&key.1).await?;
+        self.lock_open_queues().insert(key.clone(), queue.clone());
         Ok(queue)
     }
 
-    fn opened(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Arc<dyn FifoQueue>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_open_queues(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Arc<dyn FifoQueue>>> {
+        self.open_queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn settle(&self, sent: Vec<(i64, Option<String>)>) -> store::Result<()> {
+    async fn settle_messages(&self, sent: Vec<(i64, Option<String>)>) -> store::Result<()> {
         let done: Vec<i64> = sent.iter().filter(|(_, error)| error.is_none()).map(|(id, _)| *id).collect();
         let (waiting, errors): (Vec<i64>, Vec<String>) =
-            sent.into_iter().filter_map(|(id, error)| Some((id, store::storable(&error?)))).unzip();
-        store::run(&self.pool, "settle_outbox", move |connection| {
+            sent.into_iter().filter_map(|(id, error)| Some((id, store::to_storable_text(&error?)))).unzip();
+        store::run_statement(&self.pool, "settle_outbox", move |connection| {
             let (done, waiting, errors) = (done.clone(), waiting.clone(), errors.clone());
             Box::pin(async move {
-                let settled = sqlx::query(SETTLE).bind(done).bind(waiting).bind(errors).bind(PAUSE_SECONDS);
+                let settled = sqlx::query(SETTLE_OUTBOX_SQL)
+                    .bind(done)
+                    .bind(waiting)
+                    .bind(errors)
+                    .bind(RETRY_INTERVAL_SECONDS);
                 settled.execute(connection).await?;
                 Ok(())
             })
@@ -257,7 +277,7 @@ impl Relay {
     }
 }
 
-const STORE: &str = "-- store_outbox
+const STORE_OUTBOX_SQL: &str = "-- store_outbox
 WITH stored AS (
     INSERT INTO fifo_outbox (place, queue, group_id, dedup_id, body, attributes)
     SELECT $1, m.queue, m.group_id, m.dedup_id, m.body, m.attributes
@@ -266,7 +286,7 @@ WITH stored AS (
 )
 SELECT pg_notify($7, $1)";
 
-const CLAIM: &str = "-- claim_outbox
+const CLAIM_OUTBOX_SQL: &str = "-- claim_outbox
 UPDATE fifo_outbox o SET next_at = now() + make_interval(secs => $2), attempts = o.attempts + 1
 FROM (
     SELECT c.outbox_id FROM fifo_outbox c
@@ -278,10 +298,10 @@ FROM (
 WHERE o.outbox_id = picked.outbox_id
 RETURNING o.outbox_id, o.place, o.queue, o.group_id, o.dedup_id, o.body, o.attributes";
 
-const TAKE_BACK: &str = "-- take_back_outbox
+const TAKE_BACK_OUTBOX_SQL: &str = "-- take_back_outbox
 DELETE FROM fifo_outbox WHERE dedup_id = ANY ($1) RETURNING dedup_id AS deduplication, attempts, last_error AS reason";
 
-const SETTLE: &str = "-- settle_outbox
+const SETTLE_OUTBOX_SQL: &str = "-- settle_outbox
 WITH done AS (DELETE FROM fifo_outbox WHERE outbox_id = ANY ($1))
 UPDATE fifo_outbox o SET next_at = now() + make_interval(secs => $4), last_error = w.error
 FROM unnest($2::bigint[], $3::text[]) AS w (outbox_id, error) WHERE o.outbox_id = w.outbox_id";

@@ -10,13 +10,13 @@ pub struct RefusedMessage {
     /// The queue.
     pub queue: String,
     /// What the message was to be sent with.
-    pub deduplication: String,
+    pub deduplication_id: String,
     /// What the service said.
     pub error: FifoError,
 }
 
 /// Hears of refused messages.
-pub trait Refusals: Send + Sync {
+pub trait FifoRefusalHandler: Send + Sync {
     /// A message was refused. It is kept until this has succeeded, so that it may be told more than once.
-    fn refused<'a>(&'a self, refused: &'a RefusedMessage) -> BoxFuture<'a, store::Result<()>>;
+    fn handle_refused<'a>(&'a self, refused: &'a RefusedMessage) -> BoxFuture<'a, store::Result<()>>;
 }

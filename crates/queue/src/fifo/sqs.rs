@@ -33,9 +33,9 @@ pub struct SqsCredentials {
 }
 
 /// Keys that change while a program runs.
-pub trait SqsKeys: fmt::Debug + Send + Sync {
+pub trait SqsKeyProvider: fmt::Debug + Send + Sync {
     /// The ones that hold now; asked for before each call.
-    fn current(&self) -> BoxFuture<'_, SqsCredentials>;
+    fn current_credentials(&self) -> BoxFuture<'_, SqsCredentials>;
 }
 
 impl fmt::Debug for SqsCredentials {

@@ -4,15 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use queue::{Backoff, Handler, Job, NewJob, Outcome, Worker, WorkerTerms, depths, redrive_in_tx};
-use store::testing::{control_database, run_counting_panics};
+use queue::{
+    Backoff, Job, JobHandler, JobOutcome, JobWorker, JobWorkerOptions, NewJob, read_queue_depths,
+    redrive_dead_jobs_in_tx,
+};
+use store::testing::{create_control_database, run_counting_panics};
 use store::{PgPool, run_tx};
 
 use crate::{QUEUE, TERMS, enqueue, job, process};
 
-const QUICK: WorkerTerms = WorkerTerms {
+const QUICK: JobWorkerOptions = JobWorkerOptions {
     concurrency: 4,
-    backoff: Backoff { first: Duration::from_millis(1), most: Duration::from_millis(2), jitter: 0.0 },
+    backoff: Backoff {
+        first_delay: Duration::from_millis(1),
+        max_delay: Duration::from_millis(2),
+        jitter: 0.0,
+    },
     max_attempts: 3,
 };
 
@@ -20,20 +27,20 @@ struct Fails {
     healed: AtomicBool,
 }
 
-impl Handler for Fails {
-    async fn handle(&self, job: &Job) -> Outcome {
+impl JobHandler for Fails {
+    async fn handle(&self, job: &Job) -> JobOutcome {
         match job.key.as_deref() {
-            _ if self.healed.load(Ordering::SeqCst) => Outcome::Done,
+            _ if self.healed.load(Ordering::SeqCst) => JobOutcome::Done,
             Some("panics") => panic!("on purpose"),
-            Some("hopeless") => Outcome::Hopeless("never".to_owned()),
-            _ => Outcome::Failed("not now".to_owned()),
+            Some("hopeless") => JobOutcome::Dead("never".to_owned()),
+            _ => JobOutcome::Failed("not now".to_owned()),
         }
     }
 }
 
 async fn until(pool: &PgPool, dead: i64, waiting: i64) {
     loop {
-        let depth = depths(pool).await.unwrap().into_iter().next();
+        let depth = read_queue_depths(pool).await.unwrap().into_iter().next();
         let now = depth.map_or((0, 0), |depth| (depth.dead, depth.due + depth.delayed));
         if now == (dead, waiting) {
             return;
@@ -45,10 +52,10 @@ async fn until(pool: &PgPool, dead: i64, waiting: i64) {
 #[test]
 fn given_up_jobs_wait_with_their_reason_and_can_be_driven_again() {
     let panics = run_counting_panics(async {
-        let pool = control_database().await;
+        let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
         let handler = Arc::new(Fails { healed: AtomicBool::new(false) });
-        let worker = Worker::start(jobs.clone(), handler.clone(), QUICK);
+        let worker = JobWorker::start(jobs.clone(), handler.clone(), QUICK);
         let keys = ["panics", "hopeless", "tried"];
         let keyed = |key: &str| NewJob { key: Some(key.to_owned()), ..job("x") };
         enqueue(&pool, &jobs, keys.map(keyed).to_vec()).await;
@@ -65,7 +72,7 @@ fn given_up_jobs_wait_with_their_reason_and_can_be_driven_again() {
         handler.healed.store(true, Ordering::SeqCst);
         let driven = run_tx(&pool, "redrive", move |connection| {
             let keys = keys.map(str::to_owned).to_vec();
-            Box::pin(async move { redrive_in_tx(connection, QUEUE, &keys).await })
+            Box::pin(async move { redrive_dead_jobs_in_tx(connection, QUEUE, &keys).await })
         });
         assert_eq!(driven.await.unwrap().len(), 3);
         until(&pool, 0, 0).await;
@@ -78,23 +85,23 @@ fn given_up_jobs_wait_with_their_reason_and_can_be_driven_again() {
 #[derive(Default)]
 struct Waits(AtomicUsize);
 
-impl Handler for Waits {
-    async fn handle(&self, _: &Job) -> Outcome {
+impl JobHandler for Waits {
+    async fn handle(&self, _: &Job) -> JobOutcome {
         match self.0.fetch_add(1, Ordering::SeqCst) {
-            0..10 => Outcome::Later(Duration::from_millis(1), "not my turn".to_owned()),
-            10 => Outcome::Failed("not now".to_owned()),
-            _ => Outcome::Done,
+            0..10 => JobOutcome::RetryAfter(Duration::from_millis(1), "not my turn".to_owned()),
+            10 => JobOutcome::Failed("not now".to_owned()),
+            _ => JobOutcome::Done,
         }
     }
 }
 
 #[test]
 fn waiting_for_ones_turn_uses_up_no_attempt() {
-    store::testing::run(async {
-        let pool = control_database().await;
+    store::testing::run_test(async {
+        let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
         let handler = Arc::new(Waits::default());
-        let worker = Worker::start(jobs.clone(), handler.clone(), QUICK);
+        let worker = JobWorker::start(jobs.clone(), handler.clone(), QUICK);
         enqueue(&pool, &jobs, vec![job("x")]).await;
         until(&pool, 0, 0).await;
         assert_eq!(handler.0.load(Ordering::SeqCst), 12);

@@ -4,23 +4,25 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use queue::{Backoff, Handler, Job, NewJob, Outcome, Priority, Settle, Worker, WorkerTerms};
-use store::testing::{control_database, run};
+use queue::{
+    Backoff, Job, JobHandler, JobOutcome, JobPriority, JobSettlement, JobWorker, JobWorkerOptions, NewJob,
+};
+use store::testing::{create_control_database, run_test};
 
 use crate::{QUEUE, TERMS, claim, enqueue, job, process, settle, text};
 
 #[test]
 fn by_priority_then_age_and_each_once() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
         let with = |name: &str, priority| NewJob { priority, ..job(name) };
         let new = vec![
-            with("low", Priority::Low),
-            with("first", Priority::Normal),
-            with("second", Priority::Normal),
-            with("high", Priority::High),
-            with("idle", Priority::Idle),
+            with("low", JobPriority::Low),
+            with("first", JobPriority::Normal),
+            with("second", JobPriority::Normal),
+            with("high", JobPriority::High),
+            with("idle", JobPriority::Idle),
         ];
         enqueue(&pool, &jobs, new).await;
         let names: Vec<String> = jobs.claim(3).await.unwrap().iter().map(text).collect();
@@ -33,8 +35,8 @@ fn by_priority_then_age_and_each_once() {
 
 #[test]
 fn a_delayed_job_waits_and_then_wakes_its_claimer() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
         let delay = Duration::from_millis(300);
         let before = tokio::time::Instant::now();
@@ -49,9 +51,9 @@ fn a_delayed_job_waits_and_then_wakes_its_claimer() {
 
 #[test]
 fn a_job_that_waits_by_a_clock_that_was_put_back_is_due() {
-    run(async {
-        let pool = control_database().await;
-        let jobs = process(&pool, TERMS).await.waiting_at_most(Duration::from_secs(60));
+    run_test(async {
+        let pool = create_control_database().await;
+        let jobs = process(&pool, TERMS).await.with_max_delay(Duration::from_secs(60));
         let (hour, soon) = (Duration::from_secs(3600), Duration::from_secs(30));
         let waiting = [("of the past", hour), ("of now", soon)];
         enqueue(&pool, &jobs, waiting.map(|(name, delay)| NewJob { delay, ..job(name) }).into()).await;
@@ -62,62 +64,70 @@ fn a_job_that_waits_by_a_clock_that_was_put_back_is_due() {
 
 #[test]
 fn a_retried_job_counts_its_attempts_and_waits() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
         enqueue(&pool, &jobs, vec![job("again")]).await;
         for (counted, attempts) in [(true, 0), (false, 1), (true, 1), (true, 2)] {
             let claimed = claim(&jobs, 1).await.remove(0);
             assert_eq!(claimed.attempts, attempts);
             let delay = Duration::from_millis(1);
-            let retry = Settle::Retry { delay, if_hurried: delay, reason: "not yet".to_owned(), counted };
+            let retry = JobSettlement::Retry {
+                delay,
+                hurried_delay: delay,
+                reason: "not yet".to_owned(),
+                counts_attempt: counted,
+            };
             settle(&pool, vec![(claimed.clone(), retry)]).await.unwrap();
-            jobs.end(&claimed.lane, claimed.id);
+            jobs.end_job(&claimed.lane, claimed.id);
         }
     });
 }
 
 #[test]
 fn one_key_is_one_job() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
         let keyed = |name: &str| NewJob { key: Some("k".to_owned()), ..job(name) };
         let first = enqueue(&pool, &jobs, vec![keyed("a"), keyed("b"), job("c")]).await;
-        assert_eq!(first.iter().map(|e| e.added).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(first.iter().map(|e| e.is_new).collect::<Vec<_>>(), [true, false, true]);
         assert_eq!(first[0].id, first[1].id);
         let again = enqueue(&pool, &jobs, vec![keyed("d")]).await;
-        assert_eq!((again[0].added, again[0].id), (false, first[0].id));
+        assert_eq!((again[0].is_new, again[0].id), (false, first[0].id));
         let claimed = jobs.claim(10).await.unwrap();
         assert_eq!(claimed.iter().map(text).collect::<Vec<_>>(), ["a", "c"]);
-        settle(&pool, vec![(claimed[0].clone(), Settle::Complete)]).await.unwrap();
-        assert!(enqueue(&pool, &jobs, vec![keyed("e")]).await[0].added, "the key is free again");
+        settle(&pool, vec![(claimed[0].clone(), JobSettlement::Complete)]).await.unwrap();
+        assert!(enqueue(&pool, &jobs, vec![keyed("e")]).await[0].is_new, "the key is free again");
     });
 }
 
 /// Counts how often each job is handled.
 struct Counts(Mutex<HashMap<i64, u32>>);
 
-impl Handler for Counts {
-    async fn handle(&self, job: &Job) -> Outcome {
+impl JobHandler for Counts {
+    async fn handle(&self, job: &Job) -> JobOutcome {
         *self.0.lock().unwrap().entry(job.id).or_default() += 1;
         tokio::task::yield_now().await;
-        Outcome::Done
+        JobOutcome::Done
     }
 }
 
 #[test]
 fn a_claim_that_overlaps_a_settlement_does_not_run_a_job_again() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
         let handler = Arc::new(Counts(Mutex::default()));
-        let backoff =
-            Backoff { first: Duration::from_millis(1), most: Duration::from_millis(1), jitter: 0.0 };
-        let worker = Worker::start(
+        let backoff = Backoff {
+            first_delay: Duration::from_millis(1),
+            max_delay: Duration::from_millis(1),
+            jitter: 0.0,
+        };
+        let worker = JobWorker::start(
             jobs.clone(),
             handler.clone(),
-            WorkerTerms { concurrency: 32, backoff, max_attempts: 1 },
+            JobWorkerOptions { concurrency: 32, backoff, max_attempts: 1 },
         );
         for _ in 0..20 {
             enqueue(&pool, &jobs, (0..200).map(|n| job(&n.to_string())).collect()).await;
@@ -142,16 +152,18 @@ fn a_claim_that_overlaps_a_settlement_does_not_run_a_job_again() {
 
 #[test]
 fn a_key_that_two_transactions_add_at_once_is_one_job() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
         let keyed = |name: &str| NewJob { key: Some("k".to_owned()), ..job(name) };
         let mut first = pool.begin().await.unwrap();
-        let added = queue::enqueue_in_tx(&mut first, QUEUE, Some(&jobs.lane()), &[keyed("a")]).await.unwrap();
+        let added = queue::enqueue_jobs_in_tx(&mut first, QUEUE, Some(&jobs.own_lane()), &[keyed("a")])
+            .await
+            .unwrap();
         let second = tokio::spawn({
-            let (pool, lane) = (pool.clone(), jobs.lane());
+            let (pool, lane) = (pool.clone(), jobs.own_lane());
             let new = vec![keyed("b")];
-            async move { queue::enqueue(&pool, QUEUE, Some(lane), new).await }
+            async move { queue::enqueue_jobs(&pool, QUEUE, Some(lane), new).await }
         });
         // It has met the key that is not committed yet, and waits; or it has not, and is done.
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -162,7 +174,7 @@ fn a_key_that_two_transactions_add_at_once_is_one_job() {
         }
         first.commit().await.unwrap();
         let met = second.await.unwrap().unwrap();
-        assert_eq!((met[0].added, met[0].id), (false, added[0].id));
+        assert_eq!((met[0].is_new, met[0].id), (false, added[0].id));
         assert_eq!(jobs.claim(10).await.unwrap().len(), 1);
     });
 }

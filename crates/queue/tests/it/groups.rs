@@ -3,15 +3,19 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use queue::{Backoff, Handler, Job, NewJob, Outcome, Worker, WorkerTerms};
-use store::testing::{control_database, run};
+use queue::{Backoff, Job, JobHandler, JobOutcome, JobWorker, JobWorkerOptions, NewJob};
+use store::testing::{create_control_database, run_test};
 use tokio::sync::mpsc;
 
 use crate::{TERMS, enqueue, enqueue_for_anybody, job, process, text};
 
-const QUICK: WorkerTerms = WorkerTerms {
+const QUICK: JobWorkerOptions = JobWorkerOptions {
     concurrency: 8,
-    backoff: Backoff { first: Duration::from_millis(5), most: Duration::from_millis(20), jitter: 0.2 },
+    backoff: Backoff {
+        first_delay: Duration::from_millis(5),
+        max_delay: Duration::from_millis(20),
+        jitter: 0.2,
+    },
     max_attempts: 3,
 };
 
@@ -21,8 +25,8 @@ struct Journal {
     ended: mpsc::UnboundedSender<String>,
 }
 
-impl Handler for Journal {
-    async fn handle(&self, job: &Job) -> Outcome {
+impl JobHandler for Journal {
+    async fn handle(&self, job: &Job) -> JobOutcome {
         let group = job.group.clone().unwrap_or_default();
         {
             let mut running = self.running.lock().unwrap();
@@ -32,17 +36,17 @@ impl Handler for Journal {
         tokio::time::sleep(Duration::from_millis(1)).await;
         self.running.lock().unwrap().retain(|name| *name != group);
         if text(job).starts_with("poison") {
-            return Outcome::Failed("poison".to_owned());
+            return JobOutcome::Failed("poison".to_owned());
         }
         self.ended.send(text(job)).unwrap();
-        Outcome::Done
+        JobOutcome::Done
     }
 }
 
 #[test]
 fn a_group_runs_in_order_one_at_a_time_past_its_poison() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
         let (ended, mut journal) = mpsc::unbounded_channel();
         let handler = Arc::new(Journal { running: Mutex::default(), ended });
@@ -52,7 +56,7 @@ fn a_group_runs_in_order_one_at_a_time_past_its_poison() {
             enqueue(&pool, &jobs, vec![grouped("a", name), grouped("b", format!("b{n}"))]).await;
         }
         enqueue_for_anybody(&pool, (10..20).map(|n| grouped("a", format!("a{n}"))).collect()).await;
-        let worker = Worker::start(jobs.clone(), handler, QUICK);
+        let worker = JobWorker::start(jobs.clone(), handler, QUICK);
         let mut seen = Vec::new();
         while seen.len() < 29 {
             seen.push(journal.recv().await.unwrap());
@@ -72,8 +76,8 @@ fn a_group_runs_in_order_one_at_a_time_past_its_poison() {
 
 #[test]
 fn a_job_left_out_for_its_key_blocks_nobody() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
         let new = |key: &str, group: Option<&str>| NewJob {
             key: Some(key.to_owned()),

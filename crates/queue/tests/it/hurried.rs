@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use queue::{Jobs, NewJob, Settle, hurry_in_tx};
-use store::testing::{control_database, run};
+use queue::{JobQueue, JobSettlement, NewJob, hurry_jobs_in_tx};
+use store::testing::{create_control_database, run_test};
 use store::{PgPool, run_tx};
 
 use crate::{QUEUE, TERMS, claim, enqueue, job, process, settle};
@@ -12,7 +12,7 @@ use crate::{QUEUE, TERMS, claim, enqueue, job, process, settle};
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A job that has failed four times and is due.
-async fn often_failed(pool: &PgPool) -> Jobs {
+async fn often_failed(pool: &PgPool) -> JobQueue {
     let jobs = process(pool, TERMS).await;
     enqueue(pool, &jobs, vec![NewJob { key: Some("k".to_owned()), attempts: 4, ..job("slow") }]).await;
     jobs
@@ -20,37 +20,39 @@ async fn often_failed(pool: &PgPool) -> Jobs {
 
 async fn hurry(pool: &PgPool) {
     let hurried = run_tx(pool, "hurry", |connection| {
-        Box::pin(async move { hurry_in_tx(connection, QUEUE, &["k".to_owned(), "unknown".to_owned()]).await })
+        Box::pin(
+            async move { hurry_jobs_in_tx(connection, QUEUE, &["k".to_owned(), "unknown".to_owned()]).await },
+        )
     });
     assert_eq!(hurried.await.unwrap(), ["k"]);
 }
 
-fn failed() -> Settle {
-    Settle::Retry {
+fn failed() -> JobSettlement {
+    JobSettlement::Retry {
         delay: HOUR,
-        if_hurried: Duration::from_millis(10),
+        hurried_delay: Duration::from_millis(10),
         reason: "no".to_owned(),
-        counted: true,
+        counts_attempt: true,
     }
 }
 
 #[test]
 fn hurried_in_work_it_is_tried_again_as_if_for_the_first_time() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let jobs = often_failed(&pool).await;
         let first = claim(&jobs, 1).await.remove(0);
-        assert_eq!((first.attempts, first.failures()), (4, 4));
+        assert_eq!((first.attempts, first.recent_failures()), (4, 4));
         hurry(&pool).await;
         // The answer to the first commit was lost: settling again changes nothing.
         for _ in 0..2 {
             let due = settle(&pool, vec![(first.clone(), failed())]).await.unwrap();
             assert!(due.is_some_and(|due| due <= Duration::from_millis(10)), "{due:?}");
         }
-        jobs.end(&first.lane, first.id);
+        jobs.end_job(&first.lane, first.id);
         jobs.wake_in(Duration::from_millis(10));
         let second = claim(&jobs, 1).await.remove(0);
-        assert_eq!((second.attempts, second.failures()), (5, 1));
+        assert_eq!((second.attempts, second.recent_failures()), (5, 1));
         let due = settle(&pool, vec![(second, failed())]).await.unwrap();
         assert_eq!(due, Some(HOUR), "nobody asked this time");
     });
@@ -58,14 +60,14 @@ fn hurried_in_work_it_is_tried_again_as_if_for_the_first_time() {
 
 #[test]
 fn hurried_while_it_waits_it_is_due_now_and_its_backoff_begins_anew() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let jobs = often_failed(&pool).await;
         let first = claim(&jobs, 1).await.remove(0);
         assert_eq!(settle(&pool, vec![(first.clone(), failed())]).await.unwrap(), Some(HOUR));
-        jobs.end(&first.lane, first.id);
+        jobs.end_job(&first.lane, first.id);
         hurry(&pool).await;
         let second = claim(&jobs, 1).await.remove(0);
-        assert_eq!((second.attempts, second.failures()), (5, 0));
+        assert_eq!((second.attempts, second.recent_failures()), (5, 0));
     });
 }

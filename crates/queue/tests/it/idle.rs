@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use store::LeaseTerms;
-use store::testing::{control_database_options, pool, run};
+use store::LeaseOptions;
+use store::testing::{control_database_options, open_test_pool, run_test};
 
 use crate::process;
 
 #[test]
 fn at_most_one_query_a_second() {
-    run(async {
+    run_test(async {
         let options = control_database_options().await;
         let name = options.get_database().unwrap().to_owned();
-        let watched = pool(options.clone()).await;
-        let observer = pool(options.database("postgres")).await;
+        let watched = open_test_pool(options.clone()).await;
+        let observer = open_test_pool(options.database("postgres")).await;
         // The server's own housekeeping would be counted, too.
         sqlx::query("ALTER SYSTEM SET autovacuum = off").execute(&observer).await.unwrap();
         sqlx::query("SELECT pg_reload_conf()").execute(&observer).await.unwrap();
@@ -26,12 +26,12 @@ fn at_most_one_query_a_second() {
             .await
             .unwrap()
         };
-        let jobs = process(&watched, LeaseTerms::default()).await;
+        let jobs = process(&watched, LeaseOptions::default()).await;
         assert!(jobs.claim(10).await.unwrap().is_empty());
         // The claimer's loop, as every user of a queue has it.
         let claimer = tokio::spawn(async move {
             loop {
-                jobs.may_be_due().await;
+                jobs.wait_until_due().await;
                 jobs.claim(10).await.unwrap();
             }
         });

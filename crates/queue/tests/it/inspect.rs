@@ -1,14 +1,14 @@
 //! Hazard: an operator is shown another depth, age or complaint than the tables hold.
 
-use queue::{Complaint, Depth, complaints, depths};
-use store::testing::control_database;
+use queue::{JobErrorSummary, QueueDepth, read_job_errors, read_queue_depths};
+use store::testing::create_control_database;
 
 use crate::{TERMS, enqueue, job, process};
 
 #[tokio::test]
 async fn jobs_messages_and_the_outbox_are_counted() {
-    let pool = control_database().await;
-    assert_eq!(depths(&pool).await.unwrap(), []);
+    let pool = create_control_database().await;
+    assert_eq!(read_queue_depths(&pool).await.unwrap(), []);
     let jobs = process(&pool, TERMS).await;
     enqueue(&pool, &jobs, vec![job("x"), job("y")]).await;
     for statement in [
@@ -24,8 +24,8 @@ async fn jobs_messages_and_the_outbox_are_counted() {
         let statement = statement.replace("{{},{},{}}", r#"{"{}","{}","{}"}"#).replace("'{{}}'", r#"'{"{}"}'"#);
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await.unwrap();
     }
-    let found = depths(&pool).await.unwrap();
-    let counts = |depth: &Depth| (depth.queue.clone(), depth.due, depth.delayed, depth.dead);
+    let found = read_queue_depths(&pool).await.unwrap();
+    let counts = |depth: &QueueDepth| (depth.queue.clone(), depth.due, depth.delayed, depth.dead);
     let named = |name: &str| found.iter().find(|depth| depth.queue == name).unwrap();
     assert_eq!(found.len(), 3, "{found:?}");
     assert_eq!(counts(named("work.fifo")), ("work.fifo".to_owned(), 2, 1, 1));
@@ -37,7 +37,7 @@ async fn jobs_messages_and_the_outbox_are_counted() {
 
 #[tokio::test]
 async fn the_same_error_of_many_jobs_is_one_complaint() {
-    let pool = control_database().await;
+    let pool = create_control_database().await;
     for statement in [
         "INSERT INTO jobs (queue, lane, priority, run_at, job_key, payload, last_error)
          SELECT 'q', 1, 0, now(), n::text, '', CASE WHEN n < 4 THEN 'no callback' END FROM generate_series(1, 9) AS n",
@@ -46,8 +46,8 @@ async fn the_same_error_of_many_jobs_is_one_complaint() {
     ] {
         sqlx::query(statement).execute(&pool).await.unwrap();
     }
-    let found = complaints(&pool, 10).await.unwrap();
-    let told = |complaint: &Complaint| {
+    let found = read_job_errors(&pool, 10).await.unwrap();
+    let told = |complaint: &JobErrorSummary| {
         (complaint.dead, complaint.error.clone(), complaint.jobs, complaint.example.clone())
     };
     assert_eq!(
@@ -58,5 +58,5 @@ async fn the_same_error_of_many_jobs_is_one_complaint() {
         ]
     );
     assert!(found[1].seconds_ago.is_some_and(|age| age >= 60.0));
-    assert_eq!(complaints(&pool, 1).await.unwrap().len(), 2);
+    assert_eq!(read_job_errors(&pool, 1).await.unwrap().len(), 2);
 }

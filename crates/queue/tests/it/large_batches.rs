@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use queue::NewJob;
-use queue::fifo::{NewMessage, PostgresFifo, SendInTx as _};
-use store::testing::{control_database, run};
-use store::{Notifications, run_tx};
+use queue::fifo::{FifoTxSender as _, NewFifoMessage, PgFifo};
+use store::testing::{create_control_database, run_test};
+use store::{PgNotificationHub, run_tx};
 
 use crate::{TERMS, enqueue_for_anybody, job, process};
 
@@ -19,15 +19,15 @@ fn grouped(n: usize, groups: usize) -> NewJob {
 
 #[test]
 fn ten_thousand_jobs_with_groups_are_enqueued_at_once() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let _lanes = process(&pool, TERMS).await;
         for groups in [1, 100, 10_000] {
             sqlx::query("TRUNCATE jobs").execute(&pool).await.unwrap();
             let (started, jobs) = (Instant::now(), (0..10_000).map(|n| grouped(n, groups)).collect());
             let enqueued = enqueue_for_anybody(&pool, jobs).await;
             assert!(started.elapsed() < BOUND, "{groups} groups: {:?}", started.elapsed());
-            assert!(enqueued.iter().all(|job| job.added));
+            assert!(enqueued.iter().all(|job| job.is_new));
             let heads: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE NOT blocked")
                 .fetch_one(&pool)
                 .await
@@ -42,8 +42,8 @@ fn ten_thousand_jobs_with_groups_are_enqueued_at_once() {
 
 #[test]
 fn a_batch_is_answered_in_its_order_with_the_jobs_that_have_its_keys() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let _lanes = process(&pool, TERMS).await;
         let before = enqueue_for_anybody(&pool, vec![grouped(1, 1), grouped(2, 1)]).await;
         let plain = |n: usize| NewJob { group: None, ..grouped(n, 1) };
@@ -59,7 +59,7 @@ fn a_batch_is_answered_in_its_order_with_the_jobs_that_have_its_keys() {
             keyless(),
         ];
         let enqueued = enqueue_for_anybody(&pool, batch).await;
-        let added: Vec<bool> = enqueued.iter().map(|job| job.added).collect();
+        let added: Vec<bool> = enqueued.iter().map(|job| job.is_new).collect();
         assert_eq!(added, [true, false, true, true, false, false, false, true]);
         let ids: Vec<i64> = enqueued.iter().map(|job| job.id).collect();
         assert_eq!((ids[1], ids[5]), (before[1].id, before[0].id), "those that waited");
@@ -84,12 +84,12 @@ fn a_batch_is_answered_in_its_order_with_the_jobs_that_have_its_keys() {
 #[test]
 fn messages_for_as_many_queues_are_sent_at_once() {
     const QUEUES: usize = 2000;
-    run(async {
-        let pool = control_database().await;
-        let engine = Arc::new(PostgresFifo::new(pool.clone(), Notifications::start(pool.clone(), vec![]).0));
-        let message = |n: usize| NewMessage {
+    run_test(async {
+        let pool = create_control_database().await;
+        let engine = Arc::new(PgFifo::new(pool.clone(), PgNotificationHub::start(pool.clone(), vec![]).0));
+        let message = |n: usize| NewFifoMessage {
             group: "g".to_owned(),
-            deduplication: n.to_string(),
+            deduplication_id: n.to_string(),
             body: n.to_string(),
             attributes: [].into(),
         };

@@ -16,36 +16,37 @@ mod takeover;
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::{Adoption, Jobs, NewJob, WAKE_CHANNEL, lane_class};
-use store::{LeaseTerms, Leases, Notifications, PgPool, run_tx};
+use queue::{AdoptionProgress, JOB_WAKE_CHANNEL, JobQueue, NewJob, lane_class};
+use store::{LeaseManager, LeaseOptions, PgNotificationHub, PgPool, run_tx};
 use tokio::sync::mpsc;
 
 pub const QUEUE: &str = "test";
-pub const TERMS: LeaseTerms =
-    LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_millis(50) };
+pub const TERMS: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_millis(50) };
 /// Never renews: a process that is paused, or was killed.
-pub const PAUSED: LeaseTerms =
-    LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_secs(3600) };
+pub const PAUSED: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_secs(3600) };
 
 /// A process that works on the test queue and adopts the lanes of others.
-pub async fn process(pool: &PgPool, terms: LeaseTerms) -> Jobs {
+pub async fn process(pool: &PgPool, terms: LeaseOptions) -> JobQueue {
     let (adopted, arriving) = mpsc::channel(8);
-    let (leases, _) = Leases::start(pool.clone(), terms, vec![lane_class(QUEUE)], adopted);
-    let (notifications, _) = Notifications::start(pool.clone(), vec![WAKE_CHANNEL]);
-    let nothing: queue::Adopt = Arc::new(|_, _| Box::pin(std::future::ready(Ok(Adoption::Complete))));
-    Jobs::start(pool.clone(), QUEUE, leases, &notifications, arriving, nothing).await.unwrap()
+    let (leases, _) = LeaseManager::start(pool.clone(), terms, vec![lane_class(QUEUE)], adopted);
+    let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![JOB_WAKE_CHANNEL]);
+    let nothing: queue::LaneAdopter =
+        Arc::new(|_, _| Box::pin(std::future::ready(Ok(AdoptionProgress::Complete))));
+    JobQueue::start(pool.clone(), QUEUE, leases, &notifications, arriving, nothing).await.unwrap()
 }
 
 /// Enqueues into the process's own lane.
-pub async fn enqueue(pool: &PgPool, jobs: &Jobs, new: Vec<NewJob>) -> Vec<queue::Enqueued> {
-    let enqueued = queue::enqueue(pool, QUEUE, Some(jobs.lane()), new).await.unwrap();
+pub async fn enqueue(pool: &PgPool, jobs: &JobQueue, new: Vec<NewJob>) -> Vec<queue::EnqueuedJob> {
+    let enqueued = queue::enqueue_jobs(pool, QUEUE, Some(jobs.own_lane()), new).await.unwrap();
     jobs.wake_in(Duration::ZERO);
     enqueued
 }
 
 /// Enqueues for whoever is there.
-pub async fn enqueue_for_anybody(pool: &PgPool, new: Vec<NewJob>) -> Vec<queue::Enqueued> {
-    queue::enqueue(pool, QUEUE, None, new).await.unwrap()
+pub async fn enqueue_for_anybody(pool: &PgPool, new: Vec<NewJob>) -> Vec<queue::EnqueuedJob> {
+    queue::enqueue_jobs(pool, QUEUE, None, new).await.unwrap()
 }
 
 pub fn job(payload: &str) -> NewJob {
@@ -57,23 +58,23 @@ pub fn text(job: &queue::Job) -> String {
 }
 
 /// Claims until there is something.
-pub async fn claim(jobs: &Jobs, most: usize) -> Vec<queue::Job> {
+pub async fn claim(jobs: &JobQueue, most: usize) -> Vec<queue::Job> {
     loop {
         let claimed = jobs.claim(most).await.unwrap();
         if !claimed.is_empty() {
             return claimed;
         }
-        jobs.may_be_due().await;
+        jobs.wait_until_due().await;
     }
 }
 
 pub async fn settle(
     pool: &PgPool,
-    work: Vec<(queue::Job, queue::Settle)>,
+    work: Vec<(queue::Job, queue::JobSettlement)>,
 ) -> store::Result<Option<Duration>> {
     run_tx(pool, "settle", move |connection| {
         let work = work.clone();
-        Box::pin(async move { queue::settle_in_tx(connection, QUEUE, &work).await })
+        Box::pin(async move { queue::settle_jobs_in_tx(connection, QUEUE, &work).await })
     })
     .await
 }

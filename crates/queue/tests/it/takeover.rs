@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use queue::Settle;
+use queue::JobSettlement;
 use store::Error;
-use store::testing::{control_database, run};
+use store::testing::{create_control_database, run_test};
 
 use crate::{PAUSED, TERMS, claim, enqueue, enqueue_for_anybody, job, process, settle, text};
 
 #[test]
 fn a_dead_processes_jobs_are_adopted_with_no_attempt_used_up() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let dead = process(&pool, PAUSED).await;
         enqueue(&pool, &dead, vec![job("in work"), job("waiting")]).await;
         let old = dead.claim(1).await.unwrap().remove(0);
@@ -27,13 +27,13 @@ fn a_dead_processes_jobs_are_adopted_with_no_attempt_used_up() {
         assert!(adopted.iter().all(|job| job.attempts == 0));
 
         let reason = "too late".to_owned();
-        for settle_as in [Settle::Complete, Settle::Bury { reason }] {
+        for settle_as in [JobSettlement::Complete, JobSettlement::Bury { reason }] {
             let refused = settle(&pool, vec![(old.clone(), settle_as)]).await;
             assert!(matches!(refused, Err(Error::Fenced { .. })), "{refused:?}");
         }
-        let done = adopted.iter().map(|job| (job.clone(), Settle::Complete)).collect();
+        let done = adopted.iter().map(|job| (job.clone(), JobSettlement::Complete)).collect();
         settle(&pool, done).await.unwrap();
-        adopted.iter().for_each(|job| living.end(&job.lane, job.id));
+        adopted.iter().for_each(|job| living.end_job(&job.lane, job.id));
         // An adopted lane that is empty is removed.
         loop {
             living.claim(1).await.unwrap();
@@ -52,16 +52,16 @@ fn a_dead_processes_jobs_are_adopted_with_no_attempt_used_up() {
 
 #[test]
 fn a_paused_process_gets_a_new_lane_and_works_on() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
-        let old = jobs.lane();
+        let old = jobs.own_lane();
         sqlx::query("UPDATE leases SET epoch = epoch + 1, owner = gen_random_uuid() WHERE lease_id = $1")
             .bind(old.id)
             .execute(&pool)
             .await
             .unwrap();
-        while jobs.lane().id == old.id {
+        while jobs.own_lane().id == old.id {
             tokio::task::yield_now().await;
         }
         enqueue(&pool, &jobs, vec![job("new")]).await;
@@ -71,8 +71,8 @@ fn a_paused_process_gets_a_new_lane_and_works_on() {
 
 #[test]
 fn jobs_for_anybody_reach_a_living_process_at_once() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
         assert!(jobs.claim(1).await.unwrap().is_empty());
         for n in 0..20 {
@@ -91,10 +91,10 @@ fn jobs_for_anybody_reach_a_living_process_at_once() {
 
 #[test]
 fn jobs_enqueued_while_nobody_lives_wait_for_somebody() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let gone = process(&pool, TERMS).await;
-        gone.leave().await.unwrap();
+        gone.release_lanes().await.unwrap();
         sqlx::query("UPDATE leases SET expires_at = '-infinity'").execute(&pool).await.unwrap();
         enqueue_for_anybody(&pool, vec![job("patient")]).await;
         let jobs = process(&pool, TERMS).await;

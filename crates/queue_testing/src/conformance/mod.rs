@@ -1,4 +1,4 @@
-//! What every engine must do, as Amazon documents it: an engine passes [`CASES`], each on queues of its own.
+//! What every engine must do, as Amazon documents it: an engine passes [`CONFORMANCE_CASES`], each on queues of its own.
 //!
 //! Times are whole seconds, the least that Amazon takes. Nothing is assumed of how many messages one receive brings.
 
@@ -17,10 +17,10 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use queue::fifo::{DeadLetters, FifoEngine, FifoQueue, Message, NewMessage, QueueTerms};
+use queue::fifo::{DeadLetterPolicy, FifoEngine, FifoMessage, FifoQueue, FifoQueueOptions, NewFifoMessage};
 
 /// A case; panics if the engine fails it.
-pub type Case = fn(Arc<dyn FifoEngine>) -> BoxFuture<'static, ()>;
+pub type ConformanceCase = fn(Arc<dyn FifoEngine>) -> BoxFuture<'static, ()>;
 
 macro_rules! cases {
     ($($room:ident::$case:ident),+ $(,)?) => {
@@ -29,7 +29,7 @@ macro_rules! cases {
 }
 
 /// All cases, with their names.
-pub const CASES: &[(&str, Case)] = cases![
+pub const CONFORMANCE_CASES: &[(&str, ConformanceCase)] = cases![
     content::everything_sent_is_received,
     content::what_no_engine_takes_is_refused,
     content::a_queue_that_is_not_there_is_named,
@@ -48,48 +48,51 @@ pub const CASES: &[(&str, Case)] = cases![
     dead_letters::what_is_received_too_often_is_a_dead_letter,
 ];
 
-const SECOND: Duration = Duration::from_secs(1);
+const ONE_SECOND: Duration = Duration::from_secs(1);
 /// Longer than anything takes that is to happen.
-const PATIENCE: Duration = Duration::from_secs(15);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(15);
 
-fn fresh_name() -> String {
+fn fresh_queue_name() -> String {
     format!("conformance-{}.fifo", Uuid::new_v4().simple())
 }
 
 /// A new queue with a visibility time-out of half a minute.
-async fn queue(engine: &Arc<dyn FifoEngine>) -> Arc<dyn FifoQueue> {
-    queue_with(engine, None).await
+async fn create_queue(engine: &Arc<dyn FifoEngine>) -> Arc<dyn FifoQueue> {
+    create_queue_with(engine, None).await
 }
 
-async fn queue_with(engine: &Arc<dyn FifoEngine>, dead_letters: Option<DeadLetters>) -> Arc<dyn FifoQueue> {
-    let name = fresh_name();
-    let terms = QueueTerms { visibility: Duration::from_secs(30), dead_letters };
-    engine.ensure(&name, terms.clone()).await.unwrap();
+async fn create_queue_with(
+    engine: &Arc<dyn FifoEngine>,
+    dead_letters: Option<DeadLetterPolicy>,
+) -> Arc<dyn FifoQueue> {
+    let name = fresh_queue_name();
+    let terms = FifoQueueOptions { visibility_timeout: Duration::from_secs(30), dead_letters };
+    engine.ensure_queue(&name, terms.clone()).await.unwrap();
     // Whoever comes second finds it there.
-    engine.ensure(&name, terms).await.unwrap();
-    engine.open(&name).await.unwrap()
+    engine.ensure_queue(&name, terms).await.unwrap();
+    engine.open_queue(&name).await.unwrap()
 }
 
-fn message(group: &str, body: &str) -> NewMessage {
-    NewMessage {
+fn new_message(group: &str, body: &str) -> NewFifoMessage {
+    NewFifoMessage {
         group: group.to_owned(),
-        deduplication: format!("{group}/{body}"),
+        deduplication_id: format!("{group}/{body}"),
         body: body.to_owned(),
         attributes: BTreeMap::new(),
     }
 }
 
-async fn send(queue: &Arc<dyn FifoQueue>, group: &str, body: &str) {
-    queue.send(message(group, body)).await.unwrap();
+async fn send_message(queue: &Arc<dyn FifoQueue>, group: &str, body: &str) {
+    queue.send(new_message(group, body)).await.unwrap();
 }
 
 /// The next message; panics if none comes.
-async fn next(queue: &Arc<dyn FifoQueue>, visibility: Option<Duration>) -> Message {
-    queue.receive(1, PATIENCE, visibility).await.unwrap().pop().expect("a message")
+async fn receive_next(queue: &Arc<dyn FifoQueue>, visibility: Option<Duration>) -> FifoMessage {
+    queue.receive(1, RECEIVE_TIMEOUT, visibility).await.unwrap().pop().expect("a message")
 }
 
 /// Panics if there is anything to receive now.
-async fn nothing(queue: &Arc<dyn FifoQueue>) {
-    let received = queue.receive(10, SECOND, None).await.unwrap();
+async fn assert_nothing_received(queue: &Arc<dyn FifoQueue>) {
+    let received = queue.receive(10, ONE_SECOND, None).await.unwrap();
     assert!(received.is_empty(), "{received:?}");
 }

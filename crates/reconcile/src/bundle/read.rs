@@ -156,7 +156,7 @@ fn judge_all(
         let running: Vec<_> = parts
             .map(|(files, digests)| {
                 scope.spawn(move || {
-                    store::panics::caught_here(|| files.iter().zip(digests).map(one).collect::<Vec<_>>())
+                    store::panics::catch_panic_sync(|| files.iter().zip(digests).map(one).collect::<Vec<_>>())
                 })
             })
             .collect();

@@ -71,7 +71,7 @@ async fn within<T: Send + 'static>(
     work: impl FnOnce(Deadline) -> Result<T, Doubt> + Send + 'static,
 ) -> Result<T, Doubt> {
     let deadline = Deadline::after(limit);
-    let working = store::panics::told_blocking(move || work(deadline));
+    let working = store::panics::spawn_blocking_contained(move || work(deadline));
     match tokio::time::timeout(limit, working).await {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => Err(format!("the diff of the desired states failed: {error}")),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde_json::Value as Json;
-use terminal::{printable, printable_json};
+use terminal::{escape_control_chars, escape_json_control_chars};
 
 use super::{Outcome, Report, ShardOutcome};
 use crate::Decision;
@@ -23,7 +23,7 @@ impl fmt::Display for Report {
 
 fn write_head(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
     let name = &outcome.integration;
-    let reason = printable(outcome.reason.as_deref().unwrap_or_default());
+    let reason = escape_control_chars(outcome.reason.as_deref().unwrap_or_default());
     match outcome.decision {
         Decision::Full => writeln!(f, "{name}"),
         Decision::EarlyExit => writeln!(f, "{name}: early exit: {reason}"),
@@ -32,7 +32,7 @@ fn write_head(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
             let ran = outcome.shards.iter().filter(|shard| !shard.why.is_empty() && !shard.sampled);
             let ran: Vec<&str> = ran.map(|shard| shard.shard.as_str()).collect();
             let skipped = outcome.shards.len() - ran.len();
-            write!(f, "{name}: {reason}: {}", printable(&ran.join(", ")))?;
+            write!(f, "{name}: {reason}: {}", escape_control_chars(&ran.join(", ")))?;
             if skipped > 0 { writeln!(f, " ({skipped} skipped)") } else { writeln!(f) }
         }
     }
@@ -45,7 +45,7 @@ fn write_outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome, dry_run: bool) -
     for refusal in &outcome.plan.refused {
         let (_, verb) = verb(refusal.action);
         let [kind, name, reason] =
-            [&refusal.kind, &refusal.name, &refusal.reason].map(|text| printable(text));
+            [&refusal.kind, &refusal.name, &refusal.reason].map(|text| escape_control_chars(text));
         writeln!(f, "  ! refused to {verb} {kind} {name}: {reason}")?;
     }
     if outcome.plan.adopted > 0 {
@@ -57,16 +57,21 @@ fn write_outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome, dry_run: bool) -
         writeln!(f, "  {sampled} skipped shards run all the same")?;
     }
     for failed in &outcome.plan.failed {
-        writeln!(f, "  failed shard {}: {}", printable(&failed.shard), printable(&failed.reason))?;
+        writeln!(
+            f,
+            "  failed shard {}: {}",
+            escape_control_chars(&failed.shard),
+            escape_control_chars(&failed.reason)
+        )?;
     }
     for ShardOutcome { shard, error, .. } in &outcome.shards {
         if let Some(error) = error {
-            writeln!(f, "  failed shard {}: {}", printable(shard), printable(error))?;
+            writeln!(f, "  failed shard {}: {}", escape_control_chars(shard), escape_control_chars(error))?;
         }
     }
     let ran = matches!(outcome.decision, Decision::Full | Decision::Shards);
     match &outcome.error {
-        Some(error) => writeln!(f, "  failed: {}", printable(&error.to_string())),
+        Some(error) => writeln!(f, "  failed: {}", escape_control_chars(&error.to_string())),
         None if ran && outcome.plan.is_empty() => writeln!(f, "  nothing to do"),
         None => Ok(()),
     }
@@ -82,12 +87,17 @@ fn verb(action: Action) -> (char, &'static str) {
 
 fn write_change(f: &mut fmt::Formatter<'_>, change: &Change) -> fmt::Result {
     let (sign, verb) = verb(change.action);
-    writeln!(f, "  {sign} {verb} {} {}", printable(&change.kind), printable(&change.name))?;
+    writeln!(
+        f,
+        "  {sign} {verb} {} {}",
+        escape_control_chars(&change.kind),
+        escape_control_chars(&change.name)
+    )?;
     if change.action == Action::Delete {
         return Ok(());
     }
     for FieldChange { field, before, after } in &change.fields {
-        let field = printable(field);
+        let field = escape_control_chars(field);
         let [before, after] = [before, after].map(|value| value.as_ref().map(shown));
         match (change.action, before, after) {
             (Action::Create, _, Some(_)) if field == "name" => {}
@@ -102,7 +112,7 @@ fn write_change(f: &mut fmt::Formatter<'_>, change: &Change) -> fmt::Result {
 }
 
 fn shown(value: &Json) -> String {
-    printable_json(&value.to_string()).into_owned()
+    escape_json_control_chars(&value.to_string()).into_owned()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ async fn narrowed(
 
 #[test]
 fn one_changed_of_fifty_is_one_shard() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(50), Things::default());
         let old = folder.bundle();
         things.runtime().run(&old, &real()).await.unwrap();
@@ -50,7 +50,7 @@ fn one_changed_of_fifty_is_one_shard() {
 
 #[test]
 fn new_and_gone_shards_are_affected_and_a_move_touches_both() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(5), Things::default());
         let old = folder.bundle();
         folder.put("things/n9.yaml", thing("n9", "t9", 1));
@@ -63,7 +63,7 @@ fn new_and_gone_shards_are_affected_and_a_move_touches_both() {
 
 #[test]
 fn any_doubt_is_the_full_run() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let folder = teams(5);
         let old = folder.bundle();
         folder.put("things/n1.yaml", thing("n1", "t1", 2));
@@ -91,7 +91,7 @@ fn any_doubt_is_the_full_run() {
 /// The same with the true limit, and a diff that is held up, is in the end-to-end tests.
 #[test]
 fn a_diff_that_takes_too_long_is_the_full_run() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(400), Things::default());
         let old = folder.bundle();
         folder.put("things/n1.yaml", thing("n1", "t1", 2));
@@ -106,7 +106,7 @@ fn a_diff_that_takes_too_long_is_the_full_run() {
 
 #[test]
 fn a_failing_shard_among_ten_is_reported_and_counted() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(10), Things::default());
         let old = folder.bundle();
         (0..10).for_each(|n| {
@@ -130,7 +130,7 @@ fn a_failing_shard_among_ten_is_reported_and_counted() {
 
 #[test]
 fn one_shard_can_be_asked_for_also_in_a_real_run() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(3), Things::default());
         let (bundle, runtime) = (folder.bundle(), things.runtime());
         let narrowing = Narrowing { shard: Some("t1".to_owned()), ..Narrowing::default() };
@@ -144,7 +144,7 @@ fn one_shard_can_be_asked_for_also_in_a_real_run() {
 
 #[test]
 fn a_sample_of_the_skipped_finds_a_wrong_selector() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let folder = teams(40);
         let old = folder.bundle();
         // A thing belongs to its team, and the selector takes a thing's size for its team's name.
@@ -177,7 +177,7 @@ fn a_sample_of_the_skipped_finds_a_wrong_selector() {
 
 #[test]
 fn a_shard_that_is_nowhere_is_wrong_usage_and_those_there_are_named() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(3), Things::default());
         let (bundle, runtime) = (folder.bundle(), things.runtime());
         let narrowing = Narrowing { shard: Some("t7".to_owned()), ..Narrowing::default() };

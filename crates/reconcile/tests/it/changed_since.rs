@@ -6,7 +6,7 @@ use crate::world::{SCHEMA, Things, at, commit, dry, metadata, real, teams, thing
 
 #[test]
 fn files_schemas_and_metadata_count_and_nothing_else_does() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let things = Things::default();
         let sized = |max: u32| format!("  size: {{type: integer, maximum: {max}}}\n");
         // What is changed, and whether that counts.
@@ -72,7 +72,7 @@ async fn decision(things: &Things, folder: &crate::folder::Folder) -> (bool, ser
 
 #[test]
 fn what_was_compared_is_said() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let folder = teams(3);
         commit(folder.path());
         let (_, same) = decision(&Things::default(), &folder).await;
@@ -87,7 +87,7 @@ fn what_was_compared_is_said() {
 
 #[test]
 fn an_unreadable_revision_is_a_warning_and_the_full_run() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(1), Things::default());
         let narrowing =
             Narrowing { changed_since: Some(Err("no such revision".to_owned())), ..Narrowing::default() };

@@ -16,7 +16,7 @@ async fn compared(things: &Things, bundle: &Bundle, revision: &str) -> Report {
 
 #[test]
 fn an_unchanged_desired_state_is_no_work_and_says_what_was_compared() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(3), Things::default());
         commit(folder.path());
         // Other words for the same; and what is not the integration's.
@@ -45,7 +45,7 @@ fn an_unchanged_desired_state_is_no_work_and_says_what_was_compared() {
 
 #[test]
 fn a_changed_desired_state_is_the_full_run() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(3), Things::default());
         commit(folder.path());
         folder.put("things/n1.yaml", thing("n1", "t1", 2));
@@ -57,7 +57,7 @@ fn a_changed_desired_state_is_the_full_run() {
 
 #[test]
 fn a_revision_that_is_missing_or_broken_is_a_warning_and_the_full_run() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(1), Things::default());
         let good = thing("n0", "t0", 1);
         let revisions: [(&str, &str); 3] = [
@@ -93,7 +93,7 @@ fn a_revision_that_is_missing_or_broken_is_a_warning_and_the_full_run() {
 
 #[test]
 fn a_folder_without_a_repository_or_git_is_a_warning_and_the_full_run() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(1), Things::default());
         let report = compared(&things, &folder.bundle(), "HEAD").await;
         assert!(report.warnings[0].contains("not a git repository"), "{:?}", report.warnings);
@@ -103,7 +103,7 @@ fn a_folder_without_a_repository_or_git_is_a_warning_and_the_full_run() {
 
 #[test]
 fn a_folder_can_be_compared_with_too() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, other, things) = (teams(2), teams(2), Things::default());
         let report = compared(&things, &folder.bundle(), other.path().to_str().unwrap()).await;
         assert_eq!(report.outcomes[0].decision, Decision::EarlyExit);
@@ -112,7 +112,7 @@ fn a_folder_can_be_compared_with_too() {
 
 #[test]
 fn an_integration_that_the_other_bundle_does_not_know_is_run() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(1), Things::default());
         let metadata = folder.path().join("integrations/postings.yaml");
         let text = std::fs::read_to_string(&metadata).unwrap();
@@ -127,7 +127,7 @@ fn an_integration_that_the_other_bundle_does_not_know_is_run() {
 
 #[test]
 fn a_real_run_never_rests_on_a_comparison() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(2), Things::default());
         commit(folder.path());
         let (bundle, runtime) = (folder.bundle(), things.runtime());
@@ -140,7 +140,7 @@ fn a_real_run_never_rests_on_a_comparison() {
 
 #[test]
 fn reading_a_revision_touches_nothing() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let folder = teams(2);
         commit(folder.path());
         folder.put("things/n0.yaml", thing("n0", "t0", 2));
@@ -167,7 +167,7 @@ fn reading_a_revision_touches_nothing() {
 
 #[test]
 fn the_bundle_may_lie_below_the_repositorys_top() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let folder = teams(1);
         folder.put("deep/down/things/n7.yaml", thing("n7", "t7", 1));
         folder.put("deep/other.yaml", "no: bundle");
@@ -181,7 +181,7 @@ fn the_bundle_may_lie_below_the_repositorys_top() {
 
 #[test]
 fn links_of_a_revision_are_followed_as_those_of_a_folder() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(2), Things::default());
         let link = |target: &str, name: &str| {
             let path = folder.path().join(name);
@@ -220,7 +220,7 @@ fn links_of_a_revision_are_followed_as_those_of_a_folder() {
 
 #[test]
 fn a_name_that_is_a_folder_and_a_revision_is_no_answer() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let folder = teams(1);
         commit(folder.path());
         git(folder.path(), &["branch", "src"]);

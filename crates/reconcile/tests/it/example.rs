@@ -56,7 +56,7 @@ fn the_documentation_shows_the_job_that_checks_merge_requests() {
 }
 
 async fn table() -> PgPool {
-    let pool = store::testing::control_database().await;
+    let pool = store::testing::create_control_database().await;
     sqlx::query("CREATE TABLE banners (page text PRIMARY KEY, text text NOT NULL, owner text NOT NULL)")
         .execute(&pool)
         .await
@@ -71,7 +71,7 @@ async fn stored(pool: &PgPool) -> Vec<String> {
 
 #[test]
 fn the_example_creates_changes_and_deletes() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, pool) = (folder(), table().await);
         let runtime = Runtime::new(Vec::new()).with(banners::Banners { pool: pool.clone() });
         let dry_run = runtime.run(&folder.bundle(), &dry()).await.unwrap();
@@ -90,7 +90,7 @@ fn the_example_creates_changes_and_deletes() {
 
 #[test]
 fn the_example_is_checked_by_its_affected_shards() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, pool) = (folder(), table().await);
         let runtime = Runtime::new(Vec::new()).with(banners::Banners { pool });
         runtime.run(&folder.bundle(), &real()).await.unwrap();

@@ -84,7 +84,7 @@ fn with(types: impl Fn(&Context<'_>, bool) -> Result<Plan, RunError> + Send + Sy
 
 #[test]
 fn a_schema_that_is_not_listed_cannot_be_asked_for() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let runtime = with(|context, _| {
             context.query::<Json>("/ledger/lock-type-1.yml")?;
             context.query::<Json>("/postings/posting-rule-1.yml")?;
@@ -102,7 +102,7 @@ fn a_schema_that_is_not_listed_cannot_be_asked_for() {
 
 #[test]
 fn one_failure_leaves_the_others_alone() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let report = run(&with(|_, _| Err(RunError::Failed("no".to_owned()))), &request(&[], false)).await;
         assert_eq!(report.complaint().unwrap(), "1 of 2 integrations failed");
         assert!(report.outcomes[1].succeeded());
@@ -111,7 +111,7 @@ fn one_failure_leaves_the_others_alone() {
 
 #[test]
 fn an_unknown_integration_is_wrong_usage() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let runtime = with(|_, _| Ok(Plan::default()));
         let refused = runtime.run(&bundle(), &request(&["ledger-type"], false)).await;
         let Err(RequestError::Usage(line)) = refused else { panic!("{refused:?}") };
@@ -124,7 +124,7 @@ fn an_unknown_integration_is_wrong_usage() {
 
 #[test]
 fn nothing_runs_over_a_bundle_that_is_not_sound() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let runtime = with(|_, _| panic!("ran"));
         let folder = folder();
         folder.put("a.yaml", "x: 1\n");
@@ -135,7 +135,7 @@ fn nothing_runs_over_a_bundle_that_is_not_sound() {
 
 #[test]
 fn an_integration_without_metadata_fails() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let folder = Folder::new(&[(
             "integrations/a.yaml",
             "$schema: /app/integration-1.yml\nname: postings\nschemas: []\n",
@@ -170,7 +170,7 @@ fn arguments_are_typed() {
             Box::pin(async move { Err(RunError::Failed(format!("{} {}", arguments.depth, arguments.name))) })
         }
     }
-    store::testing::run(async {
+    store::testing::run_test(async {
         let runtime = with(|_, _| Ok(Plan::default())).with(Typed);
         let runtime_of_one = Runtime::new(Vec::new()).with(Typed).with(idle("ledger-types"));
         let asked = |pairs: &[(&str, &str)], integrations: &[&str]| Request {
@@ -188,7 +188,7 @@ fn arguments_are_typed() {
 
 #[test]
 fn what_a_later_integration_makes_possible_is_done_in_the_same_run() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let rounds = std::sync::Arc::new(AtomicUsize::new(0));
         let counted = rounds.clone();
         let types = fake("ledger-types", move |context, _| {
@@ -220,7 +220,7 @@ fn what_a_later_integration_makes_possible_is_done_in_the_same_run() {
 
 #[test]
 fn the_plan_reads_the_same_for_people_and_programs() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let runtime = with(|_, _| {
             let mut plan = Plan { adopted: 2, ..Plan::default() };
             plan.create("account_type", "a", &json!({"name": "a", "key": [1]}));

@@ -31,7 +31,7 @@ async fn applied(things: &Things, folder: &Folder, plan: &SavedPlan) -> String {
 
 #[test]
 fn a_plan_is_applied_as_it_is_or_not_at_all() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (folder, things) = (teams(2), Things::default());
         things.runtime().run(&folder.bundle(), &real()).await.unwrap();
         folder.put("things/n0.yaml", thing("n0", "t0", 2));

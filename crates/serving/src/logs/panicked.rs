@@ -15,14 +15,14 @@ const FOR_LAST_WORDS: Duration = Duration::from_secs(3);
 /// From now on no panic goes unnoticed.
 pub(super) fn watch() {
     std::panic::set_hook(Box::new(|panic| {
-        if !store::panics::is_contained() {
+        if !store::panics::is_panic_contained() {
             let _ = thread::Builder::new().spawn(|| {
                 thread::sleep(FOR_LAST_WORDS);
                 std::process::exit(EXIT_CODE);
             });
         }
         tell(panic);
-        if !store::panics::is_contained() {
+        if !store::panics::is_panic_contained() {
             flush();
             std::process::exit(EXIT_CODE);
         }
@@ -35,7 +35,7 @@ fn tell(panic: &PanicHookInfo<'_>) {
     let reason = panic.payload_as_str().unwrap_or("no message");
     let (thread, backtrace) = (thread::current(), Backtrace::capture());
     let thread = thread.name().unwrap_or_default();
-    if store::panics::is_contained() {
+    if store::panics::is_panic_contained() {
         tracing::error!(code = "LOGIC_ERROR", place, thread, %backtrace, "panicked: {reason}");
     } else {
         tracing::error!(

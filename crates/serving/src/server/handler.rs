@@ -12,7 +12,7 @@ use axum::response::IntoResponse as _;
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use store::panics::caught;
+use store::panics::catch_panic;
 use tower::Service as _;
 
 use super::Listener;
@@ -69,7 +69,7 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
         Box::pin(async move {
             let response = match answering {
                 Err(refusal) => *refusal,
-                Ok((answering, timeout)) => match caught(within(timeout, answering)).await {
+                Ok((answering, timeout)) => match catch_panic(within(timeout, answering)).await {
                     Ok(Ok(response)) => response,
                     Err(_) => broken(is_grpc),
                 },

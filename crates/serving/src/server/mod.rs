@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use axum::Router;
 use socket2::{SockRef, TcpKeepalive};
-use store::panics::told;
+use store::panics::contain_panic;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -154,7 +154,7 @@ impl Port {
             };
             let Some(place) = self.registry.place(address.ip()) else { continue };
             let Ok(local) = tune(&stream) else { continue };
-            self.connections.spawn(told(connection::serve(
+            self.connections.spawn(contain_panic(connection::serve(
                 stream,
                 local,
                 place,

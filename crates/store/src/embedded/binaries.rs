@@ -6,21 +6,21 @@ use std::process::Command;
 use super::EmbeddedError;
 
 /// Where Debian's packages put each version.
-const INSTALLED: &str = "/usr/lib/postgresql";
+const PACKAGES_DIR: &str = "/usr/lib/postgresql";
 
 /// A folder with `initdb` and `postgres`, and their version as `PG_VERSION` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Binaries {
+struct PgBinaries {
     folder: PathBuf,
     version: String,
 }
 
 /// The folder with `initdb` and `postgres` for the cluster in this folder, which may not be there yet.
 pub(super) fn find_binaries(cluster: &Path) -> Result<PathBuf, EmbeddedError> {
-    choose(cluster, installed())
+    choose_binaries(cluster, find_installed_binaries())
 }
 
-fn choose(cluster: &Path, installed: Vec<Binaries>) -> Result<PathBuf, EmbeddedError> {
+fn choose_binaries(cluster: &Path, installed: Vec<PgBinaries>) -> Result<PathBuf, EmbeddedError> {
     let version = std::fs::read_to_string(cluster.join("PG_VERSION")).ok();
     let Some(version) = version.as_deref().map(str::trim) else {
         return installed.into_iter().next().map(|newest| newest.folder).ok_or(EmbeddedError::NotInstalled);
@@ -37,35 +37,35 @@ fn choose(cluster: &Path, installed: Vec<Binaries>) -> Result<PathBuf, EmbeddedE
 }
 
 /// All there are, the newest first; those on PATH after the packages'.
-fn installed() -> Vec<Binaries> {
-    let packages = std::fs::read_dir(INSTALLED).into_iter().flatten().flatten();
-    let mut packages: Vec<Binaries> = packages
-        .map(|entry| Binaries {
+fn find_installed_binaries() -> Vec<PgBinaries> {
+    let packages = std::fs::read_dir(PACKAGES_DIR).into_iter().flatten().flatten();
+    let mut packages: Vec<PgBinaries> = packages
+        .map(|entry| PgBinaries {
             folder: entry.path().join("bin"),
             version: entry.file_name().to_string_lossy().into_owned(),
         })
-        .filter(|binaries| is_complete(&binaries.folder))
+        .filter(|binaries| has_all_programs(&binaries.folder))
         .collect();
     packages.sort_by_key(|binaries| std::cmp::Reverse(binaries.version.parse::<u32>().ok()));
     let path = std::env::var_os("PATH");
-    let on_path = path.iter().flat_map(std::env::split_paths).filter(|folder| is_complete(folder));
-    let on_path = on_path.filter(|folder| !folder.starts_with(INSTALLED)).filter_map(|folder| {
-        let version = version_of(&folder)?;
-        Some(Binaries { folder, version })
+    let on_path = path.iter().flat_map(std::env::split_paths).filter(|folder| has_all_programs(folder));
+    let on_path = on_path.filter(|folder| !folder.starts_with(PACKAGES_DIR)).filter_map(|folder| {
+        let version = read_version(&folder)?;
+        Some(PgBinaries { folder, version })
     });
     packages.extend(on_path);
     packages
 }
 
-fn is_complete(folder: &Path) -> bool {
+fn has_all_programs(folder: &Path) -> bool {
     ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
 }
 
 /// `postgres (PostgreSQL) 15.18 (Debian …)` is of version 15.
-fn version_of(folder: &Path) -> Option<String> {
-    let said = Command::new(folder.join("postgres")).arg("--version").env_clear().output().ok()?;
-    let said = String::from_utf8(said.stdout).ok()?;
-    let version = said.split_whitespace().nth(2)?;
+fn read_version(folder: &Path) -> Option<String> {
+    let output = Command::new(folder.join("postgres")).arg("--version").env_clear().output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let version = text.split_whitespace().nth(2)?;
     Some(version.split(|c: char| !c.is_ascii_digit()).next()?.to_owned())
         .filter(|version| !version.is_empty())
 }
@@ -74,16 +74,17 @@ fn version_of(folder: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn versions(versions: &[&str]) -> Vec<Binaries> {
-        let of = |version: &&str| Binaries { folder: version.into(), version: (*version).to_owned() };
+    fn versions(versions: &[&str]) -> Vec<PgBinaries> {
+        let of = |version: &&str| PgBinaries { folder: version.into(), version: (*version).to_owned() };
         versions.iter().map(of).collect()
     }
 
     #[test]
     fn a_cluster_is_run_by_its_own_version_only() {
         let cluster = tempfile::tempdir().unwrap();
-        let chosen =
-            |installed: &[&str]| choose(cluster.path(), versions(installed)).map_err(|e| e.to_string());
+        let chosen = |installed: &[&str]| {
+            choose_binaries(cluster.path(), versions(installed)).map_err(|e| e.to_string())
+        };
         assert_eq!(chosen(&["16", "15"]), Ok("16".into()));
         assert!(chosen(&[]).unwrap_err().contains("apt-get install postgresql"));
         std::fs::write(cluster.path().join("PG_VERSION"), "15\n").unwrap();

@@ -2,7 +2,7 @@
 
 /// What is known to go wrong, by words that PostgreSQL says (always in English: its locale is C), and what helps. The first
 /// that fits holds.
-const ADVICE: [(&str, &str); 9] = [
+const FAILURE_ADVICE: [(&str, &str); 9] = [
     ("shared memory segment", "make /dev/shm larger (docker run --shm-size=64m), or give --database-url"),
     ("No space left on device", "make room on that file system, or give another --data-dir"),
     ("Disk quota exceeded", "make room on that file system, or give another --data-dir"),
@@ -24,23 +24,24 @@ const ADVICE: [(&str, &str); 9] = [
 ];
 
 /// One sentence about all that was said.
-pub(super) fn explain(said: &str) -> String {
-    let Some(line) = telling_line(said) else { return "it said nothing about why".to_owned() };
+pub(super) fn explain_failure(output: &str) -> String {
+    let Some(line) = find_error_line(output) else { return "it said nothing about why".to_owned() };
     // An error's detail may say more than the error.
-    let detail = said.lines().map(message).find_map(|line| line.strip_prefix("DETAIL:")).map(str::trim);
+    let detail =
+        output.lines().map(strip_log_prefix).find_map(|line| line.strip_prefix("DETAIL:")).map(str::trim);
     let line = match detail {
         Some(detail) => format!("{line} ({})", detail.trim_end_matches('.')),
         None => line.to_owned(),
     };
-    match ADVICE.iter().find(|(words, _)| said.contains(words)) {
+    match FAILURE_ADVICE.iter().find(|(words, _)| output.contains(words)) {
         Some((_, advice)) => format!("{line}: {advice}"),
         None => line,
     }
 }
 
 /// The first that a program died of; `initdb` repeats it as "child process exited" at its end.
-fn telling_line(said: &str) -> Option<&str> {
-    let lines = || said.lines().map(message);
+fn find_error_line(output: &str) -> Option<&str> {
+    let lines = || output.lines().map(strip_log_prefix);
     let died = lines().find_map(|line| line.strip_prefix("FATAL:").or_else(|| line.strip_prefix("PANIC:")));
     let failed = || lines().find_map(|line| line.strip_prefix("initdb: error:"));
     let last = || lines().rfind(|line| !line.is_empty());
@@ -48,17 +49,17 @@ fn telling_line(said: &str) -> Option<&str> {
 }
 
 /// A line without its time, its process and the name of its program.
-fn message(line: &str) -> &str {
+fn strip_log_prefix(line: &str) -> &str {
     let levels = ["FATAL:", "PANIC:", "DETAIL:", "initdb: error:"];
     let begins = levels.into_iter().filter_map(|level| line.find(level)).min();
     line[begins.unwrap_or(0)..].trim()
 }
 
 /// Whether a server that has just been killed is not quite gone yet: another try may do.
-pub(super) fn is_passing(said: &str) -> bool {
+pub(super) fn is_passing_failure(output: &str) -> bool {
     ["pre-existing shared memory block", "is another postmaster", "is another postgres", "lock file \""]
         .into_iter()
-        .any(|words| said.contains(words))
+        .any(|words| output.contains(words))
 }
 
 #[cfg(test)]
@@ -70,14 +71,14 @@ mod tests {
         let full = "creating configuration files ... ok\nrunning bootstrap script ... 2026-11-29 17:00:00.000 UTC [7] FATAL:  could \
                     not extend file \"base/1/1255\": No space left on device\nchild process exited with exit code 1\n\
                     initdb: removing contents of data directory \"/proc/self/fd/9\"\n";
-        let told = explain(full);
+        let told = explain_failure(full);
         assert!(
             told.starts_with("could not extend file \"base/1/1255\": No space left on device: make room"),
             "{told}"
         );
         let other = "2026-11-29 17:00:00.000 UTC [7] FATAL:  database files are incompatible with server\n2026-11-29 17:00:00.000 UTC \
                      [7] DETAIL:  The data directory was initialized by PostgreSQL version 14.\n";
-        let told = explain(other);
+        let told = explain_failure(other);
         assert!(
             told.contains("(The data directory was initialized by PostgreSQL version 14): install"),
             "{told}"
@@ -87,20 +88,20 @@ mod tests {
 
     #[test]
     fn a_tiny_shared_memory_is_not_taken_for_a_full_disk() {
-        let told = explain(
+        let told = explain_failure(
             "FATAL:  could not resize shared memory segment \"/PostgreSQL.1\" to 26976 bytes: No space left on device",
         );
         assert!(told.contains("--shm-size"), "{told}");
-        let told = explain("initdb: error: could not create directory \"x\": Permission denied\n");
+        let told = explain_failure("initdb: error: could not create directory \"x\": Permission denied\n");
         assert!(told.starts_with("could not create directory"), "{told}");
-        assert_eq!(explain("strange\n\n"), "strange");
-        assert_eq!(explain(""), "it said nothing about why");
+        assert_eq!(explain_failure("strange\n\n"), "strange");
+        assert_eq!(explain_failure(""), "it said nothing about why");
     }
 
     #[test]
     fn only_what_passes_by_itself_is_tried_again() {
-        assert!(is_passing("FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use"));
-        assert!(is_passing("FATAL:  lock file \"postmaster.pid\" already exists"));
-        assert!(!is_passing("FATAL:  could not write: No space left on device"));
+        assert!(is_passing_failure("FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use"));
+        assert!(is_passing_failure("FATAL:  lock file \"postmaster.pid\" already exists"));
+        assert!(!is_passing_failure("FATAL:  could not write: No space left on device"));
     }
 }

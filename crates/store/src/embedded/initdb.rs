@@ -8,8 +8,8 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{User, chown, geteuid, syncfs};
 
-use super::server::{Owner, inherit, open_folder, through};
-use super::{EmbeddedError, USER, failure};
+use super::server::{ServerUser, inherit_folder, open_folder, proc_fd_path};
+use super::{CLUSTER_USER, EmbeddedError, failure};
 use crate::data_dir::file_error;
 
 /// A new cluster is not begun with less room than this, in MiB: without what is written later it takes some 130, and would
@@ -18,71 +18,89 @@ const MIN_FREE_MIB: u64 = 200;
 
 /// Creates the cluster beside its final place and moves it there whole and synced: a crash leaves all or nothing, a failure
 /// nothing.
-pub(super) fn initialise(
+pub(super) fn initialise_cluster(
     dir: &Path,
     binaries: &Path,
-    owner: &Owner,
+    owner: &ServerUser,
     data_dir: &Path,
 ) -> Result<(), EmbeddedError> {
-    check_room(data_dir)?;
-    check_name(owner)?;
+    check_free_space(data_dir)?;
+    check_user_name(owner)?;
     let fresh = dir.with_extension("new");
-    remove(&fresh)?;
-    let made = make(&fresh, binaries, owner, data_dir).and_then(|()| {
+    remove_folder(&fresh)?;
+    let made = run_initdb(&fresh, binaries, owner, data_dir).and_then(|()| {
         let parent = File::open(data_dir).map_err(file_error(data_dir))?;
         syncfs(&parent).map_err(|e| file_error(data_dir)(e.into()))?;
         std::fs::rename(&fresh, dir).map_err(file_error(dir))?;
         Ok(parent.sync_all().map_err(file_error(data_dir))?)
     });
     if made.is_err() {
-        let _ = remove(&fresh);
+        let _ = remove_folder(&fresh);
     }
     made
 }
 
-fn remove(fresh: &Path) -> Result<(), EmbeddedError> {
+fn remove_folder(fresh: &Path) -> Result<(), EmbeddedError> {
     match std::fs::remove_dir_all(fresh) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(file_error(fresh)(error).into()),
         _ => Ok(()),
     }
 }
 
-fn make(fresh: &Path, binaries: &Path, owner: &Owner, data_dir: &Path) -> Result<(), EmbeddedError> {
+fn run_initdb(
+    fresh: &Path,
+    binaries: &Path,
+    owner: &ServerUser,
+    data_dir: &Path,
+) -> Result<(), EmbeddedError> {
     DirBuilder::new().mode(0o700).create(fresh).map_err(file_error(fresh))?;
-    if let Owner(Some(user)) = owner {
+    if let ServerUser(Some(user)) = owner {
         chown(fresh, Some(user.uid), Some(user.gid)).map_err(|e| file_error(fresh)(e.into()))?;
     }
     let folder = open_folder(fresh)?;
     let mut initdb = owner.command(&binaries.join("initdb"));
-    initdb.args(["-D", &through(&folder), "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
-    inherit(&mut initdb, folder.as_raw_fd(), false);
+    initdb.args([
+        "-D",
+        &proc_fd_path(&folder),
+        "-U",
+        CLUSTER_USER,
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "-N",
+    ]);
+    inherit_folder(&mut initdb, folder.as_raw_fd(), false);
     let output =
         initdb.output().map_err(|cause| EmbeddedError::Program { path: binaries.to_owned(), cause })?;
     if output.status.success() {
         return Ok(());
     }
-    let said = [output.stdout, output.stderr].concat();
-    let reason = failure::explain(&String::from_utf8_lossy(&said));
+    let text = [output.stdout, output.stderr].concat();
+    let reason = failure::explain_failure(&String::from_utf8_lossy(&text));
     Err(EmbeddedError::NotStarted { data_dir: data_dir.to_owned(), reason })
 }
 
-fn check_room(data_dir: &Path) -> Result<(), EmbeddedError> {
-    let room = statvfs(data_dir).map_err(|e| file_error(data_dir)(e.into()))?;
+fn check_free_space(data_dir: &Path) -> Result<(), EmbeddedError> {
+    let stats = statvfs(data_dir).map_err(|e| file_error(data_dir)(e.into()))?;
     #[allow(clippy::useless_conversion)] // narrower on other platforms
-    let free_mib = u64::from(room.blocks_available()).saturating_mul(u64::from(room.fragment_size())) >> 20;
+    let free_mib = u64::from(stats.blocks_available()).saturating_mul(u64::from(stats.fragment_size())) >> 20;
     match free_mib < MIN_FREE_MIB {
-        true => {
-            Err(EmbeddedError::NoRoom { data_dir: data_dir.to_owned(), free_mib, needed_mib: MIN_FREE_MIB })
-        }
+        true => Err(EmbeddedError::NoFreeSpace {
+            data_dir: data_dir.to_owned(),
+            free_mib,
+            needed_mib: MIN_FREE_MIB,
+        }),
         false => Ok(()),
     }
 }
 
 /// `initdb` asks who it runs as. (A server does not.)
-fn check_name(owner: &Owner) -> Result<(), EmbeddedError> {
+fn check_user_name(owner: &ServerUser) -> Result<(), EmbeddedError> {
     let uid = geteuid();
     match (owner, User::from_uid(uid)) {
-        (Owner(None), Ok(None)) => Err(EmbeddedError::Nameless { uid: uid.as_raw() }),
+        (ServerUser(None), Ok(None)) => Err(EmbeddedError::NamelessUser { uid: uid.as_raw() }),
         _ => Ok(()),
     }
 }

@@ -10,38 +10,38 @@ use nix::sys::signal::{self, SigHandler, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::server::{Server, ServerOptions};
+use super::server::{EmbeddedServer, EmbeddedServerOptions};
 use super::{EmbeddedError, locks};
 
-enum Event {
+enum KeeperEvent {
     ServerEnded,
     /// With the users' lock, held exclusively: newcomers wait until this process is gone.
-    NobodyLeft(Option<File>),
+    LastUserGone(Option<File>),
 }
 
 /// Runs the server of `data_dir` until its last user is gone. Returns at once if another keeper is there. Why it gave up, it
 /// tells whoever started it, on standard output.
 #[allow(clippy::disallowed_methods)] // A pipe to another of our processes, not to people.
-pub fn keep(data_dir: &Path) -> Result<(), EmbeddedError> {
+pub fn run_keeper(data_dir: &Path) -> Result<(), EmbeddedError> {
     ignore_signals();
-    let kept = take_place(data_dir).and_then(|place| match place {
-        Some(_keeper) => serve_users(data_dir),
+    let result = acquire_keeper_lock(data_dir).and_then(|place| match place {
+        Some(_keeper) => serve_until_unused(data_dir),
         None => Ok(()),
     });
-    if let Err(error) = &kept {
+    if let Err(error) = &result {
         // They may be gone.
         let _ = writeln!(std::io::stdout(), "{error}");
     }
-    kept
+    result
 }
 
 /// The keeper's lock. Those who only look whether it is free hold it for a moment, too: one try would not do.
-fn take_place(data_dir: &Path) -> Result<Option<File>, EmbeddedError> {
-    let patience = Instant::now() + Duration::from_millis(300);
+fn acquire_keeper_lock(data_dir: &Path) -> Result<Option<File>, EmbeddedError> {
+    let deadline = Instant::now() + Duration::from_millis(300);
     loop {
-        let place = locks::try_exclusive(&data_dir.join("keeper.lock"))?;
-        if place.is_some() || Instant::now() > patience {
-            return Ok(place);
+        let lock = locks::try_lock_exclusive(&data_dir.join("keeper.lock"))?;
+        if lock.is_some() || Instant::now() > deadline {
+            return Ok(lock);
         }
         std::thread::sleep(Duration::from_millis(3));
     }
@@ -57,21 +57,23 @@ fn ignore_signals() {
     }
 }
 
-fn serve_users(data_dir: &Path) -> Result<(), EmbeddedError> {
-    let (events, happened) = mpsc::channel();
-    let mut server = start(data_dir, &events)?;
+fn serve_until_unused(data_dir: &Path) -> Result<(), EmbeddedError> {
+    let (event_sender, event_receiver) = mpsc::channel();
+    let mut server = start_server(data_dir, &event_sender)?;
     let users = data_dir.join("users.lock");
-    let last_one = events.clone();
-    std::thread::spawn(move || last_one.send(Event::NobodyLeft(locks::exclusive(&users).ok())));
+    let waiter_sender = event_sender.clone();
+    std::thread::spawn(move || {
+        waiter_sender.send(KeeperEvent::LastUserGone(locks::lock_exclusive(&users).ok()))
+    });
     loop {
-        match happened.recv() {
-            Ok(Event::ServerEnded) => {
+        match event_receiver.recv() {
+            Ok(KeeperEvent::ServerEnded) => {
                 // It was killed: its users are still there. A short pause, should it die again and again.
                 server.stop();
                 std::thread::sleep(Duration::from_millis(100));
-                server = start(data_dir, &events)?;
+                server = start_server(data_dir, &event_sender)?;
             }
-            Ok(Event::NobodyLeft(_users)) => {
+            Ok(KeeperEvent::LastUserGone(_users)) => {
                 server.stop();
                 return Ok(());
             }
@@ -81,14 +83,20 @@ fn serve_users(data_dir: &Path) -> Result<(), EmbeddedError> {
 }
 
 /// Starts the server from this, the main thread: it is told to end with the thread that started it.
-fn start(data_dir: &Path, events: &mpsc::Sender<Event>) -> Result<Server, EmbeddedError> {
-    let server =
-        Server::start(data_dir, ServerOptions::default(), Instant::now() + Duration::from_secs(300))?;
+fn start_server(
+    data_dir: &Path,
+    events: &mpsc::Sender<KeeperEvent>,
+) -> Result<EmbeddedServer, EmbeddedError> {
+    let server = EmbeddedServer::start(
+        data_dir,
+        EmbeddedServerOptions::default(),
+        Instant::now() + Duration::from_secs(300),
+    )?;
     let (pid, events) = (Pid::from_raw(server.pid().cast_signed()), events.clone());
     std::thread::spawn(move || {
-        // Leaves the exit status for `Server::stop` to collect, so that the pid stays its own until then.
+        // Leaves the exit status for `EmbeddedServer::stop` to collect, so that the pid stays its own until then.
         let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
-        events.send(Event::ServerEnded)
+        events.send(KeeperEvent::ServerEnded)
     });
     Ok(server)
 }

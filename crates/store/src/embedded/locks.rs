@@ -5,16 +5,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::EmbeddedError;
-use crate::data_dir::{file_error, own_file};
+use crate::data_dir::{file_error, own_file_options};
 
-fn open(path: &Path) -> Result<File, EmbeddedError> {
-    let opened = own_file().create(true).truncate(false).read(true).write(true).open(path);
+fn open_lock_file(path: &Path) -> Result<File, EmbeddedError> {
+    let opened = own_file_options().create(true).truncate(false).read(true).write(true).open(path);
     Ok(opened.map_err(file_error(path))?)
 }
 
 /// The lock, shared with others; waits for an exclusive holder until `deadline`.
-pub(super) fn shared(path: &Path, deadline: Instant) -> Result<File, EmbeddedError> {
-    let file = open(path)?;
+pub(super) fn lock_shared(path: &Path, deadline: Instant) -> Result<File, EmbeddedError> {
+    let file = open_lock_file(path)?;
     while let Err(error) = file.try_lock_shared() {
         let std::fs::TryLockError::WouldBlock = error else {
             return Err(file_error(path)(error.into()).into());
@@ -28,8 +28,8 @@ pub(super) fn shared(path: &Path, deadline: Instant) -> Result<File, EmbeddedErr
 }
 
 /// The lock for one alone, or `None` if anybody holds it.
-pub(super) fn try_exclusive(path: &Path) -> Result<Option<File>, EmbeddedError> {
-    let file = open(path)?;
+pub(super) fn try_lock_exclusive(path: &Path) -> Result<Option<File>, EmbeddedError> {
+    let file = open_lock_file(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
@@ -38,15 +38,15 @@ pub(super) fn try_exclusive(path: &Path) -> Result<Option<File>, EmbeddedError> 
 }
 
 /// The lock for one alone; waits for as long as it takes.
-pub(super) fn exclusive(path: &Path) -> Result<File, EmbeddedError> {
-    let file = open(path)?;
+pub(super) fn lock_exclusive(path: &Path) -> Result<File, EmbeddedError> {
+    let file = open_lock_file(path)?;
     file.lock().map_err(file_error(path))?;
     Ok(file)
 }
 
 /// Whether nobody holds the lock exclusively.
-pub(super) fn is_free(path: &Path) -> Result<bool, EmbeddedError> {
-    match open(path)?.try_lock_shared() {
+pub(super) fn is_unlocked(path: &Path) -> Result<bool, EmbeddedError> {
+    match open_lock_file(path)?.try_lock_shared() {
         Ok(()) => Ok(true),
         Err(std::fs::TryLockError::WouldBlock) => Ok(false),
         Err(error) => Err(file_error(path)(error.into()).into()),
@@ -54,6 +54,6 @@ pub(super) fn is_free(path: &Path) -> Result<bool, EmbeddedError> {
 }
 
 /// Waits until nobody holds the lock exclusively.
-pub(super) fn wait_until_free(path: &Path) -> Result<(), EmbeddedError> {
-    Ok(open(path)?.lock_shared().map_err(file_error(path))?)
+pub(super) fn wait_until_unlocked(path: &Path) -> Result<(), EmbeddedError> {
+    Ok(open_lock_file(path)?.lock_shared().map_err(file_error(path))?)
 }

@@ -10,83 +10,83 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::EmbeddedError;
-use crate::data_dir::{file_error, own_file};
+use crate::data_dir::{file_error, own_file_options};
 
 /// The log is begun anew when it would grow beyond this; the one before it is kept.
 const MAX_LOG_BYTES: u64 = 16 << 20;
 /// A longer line is written in pieces.
 const MAX_LINE_BYTES: u64 = 64 << 10;
 /// Lines kept in memory.
-const RECENT_LINES: usize = 30;
+const MAX_RECENT_LINES: usize = 30;
 /// How long the last words of a server that has ended may take to arrive: a process that it left may hold the pipe open.
-const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(500);
+const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The log's path, and that of the one before it.
-pub(super) fn paths(data_dir: &Path) -> [PathBuf; 2] {
+pub(super) fn log_paths(data_dir: &Path) -> [PathBuf; 2] {
     ["postgres.log", "postgres.log.1"].map(|name| data_dir.join(name))
 }
 
 /// The log of a running server, written by a thread that ends with the server's last process.
 pub(super) struct ServerLog {
-    recent: Arc<Mutex<VecDeque<String>>>,
-    writing: JoinHandle<()>,
+    recent_lines: Arc<Mutex<VecDeque<String>>>,
+    writer: JoinHandle<()>,
 }
 
 impl ServerLog {
     /// Begins to write what comes out of `pipe`.
     pub(super) fn start(data_dir: &Path, pipe: PipeReader) -> Result<Self, EmbeddedError> {
-        let mut log = LogFile::open(data_dir, MAX_LOG_BYTES)?;
-        let recent = Arc::new(Mutex::new(VecDeque::new()));
-        let kept = recent.clone();
-        let writing = std::thread::spawn(move || {
+        let mut log = ServerLogFile::open(data_dir, MAX_LOG_BYTES)?;
+        let recent_lines = Arc::new(Mutex::new(VecDeque::new()));
+        let lines = recent_lines.clone();
+        let writer = std::thread::spawn(move || {
             let mut pipe = BufReader::new(pipe);
             let mut line = Vec::new();
             while pipe.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 // A full disk must not hold the server up: it would wait for its log.
                 let _ = log.write(&line);
-                keep(&kept, &line);
+                push_recent_line(&lines, &line);
                 line.clear();
             }
         });
-        Ok(Self { recent, writing })
+        Ok(Self { recent_lines, writer })
     }
 
     /// Waits until all is written that a server said that has ended.
     pub(super) fn finish(&self) {
-        let deadline = Instant::now() + LAST_WORDS_TIMEOUT;
-        while !self.writing.is_finished() && Instant::now() < deadline {
+        let deadline = Instant::now() + LAST_LINES_TIMEOUT;
+        while !self.writer.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
     /// The last of what it said.
-    pub(super) fn last_words(&self) -> String {
+    pub(super) fn last_lines(&self) -> String {
         self.finish();
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent_lines.lock().unwrap_or_else(PoisonError::into_inner);
         recent.iter().fold(String::new(), |text, line| text + line)
     }
 }
 
-fn keep(recent: &Mutex<VecDeque<String>>, line: &[u8]) {
+fn push_recent_line(recent: &Mutex<VecDeque<String>>, line: &[u8]) {
     let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
-    if recent.len() == RECENT_LINES {
+    if recent.len() == MAX_RECENT_LINES {
         recent.pop_front();
     }
     recent.push_back(String::from_utf8_lossy(&line[..line.len().min(1000)]).into_owned());
 }
 
 /// The file, and how long it is.
-struct LogFile {
+struct ServerLogFile {
     paths: [PathBuf; 2],
     file: File,
     bytes: u64,
     max_bytes: u64,
 }
 
-impl LogFile {
+impl ServerLogFile {
     fn open(data_dir: &Path, max_bytes: u64) -> Result<Self, EmbeddedError> {
-        let paths = paths(data_dir);
-        let opened = own_file().create(true).append(true).open(&paths[0]);
+        let paths = log_paths(data_dir);
+        let opened = own_file_options().create(true).append(true).open(&paths[0]);
         let sized = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
         let (bytes, file) = sized.map_err(file_error(&paths[0]))?;
         Ok(Self { paths, file, bytes, max_bytes })
@@ -95,7 +95,7 @@ impl LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.bytes > 0 && self.bytes + line.len() as u64 > self.max_bytes {
             std::fs::rename(&self.paths[0], &self.paths[1])?;
-            self.file = own_file().create(true).append(true).open(&self.paths[0])?;
+            self.file = own_file_options().create(true).append(true).open(&self.paths[0])?;
             self.bytes = 0;
         }
         self.file.write_all(line)?;
@@ -111,9 +111,9 @@ mod tests {
     #[test]
     fn the_log_and_the_one_before_it_stay_within_their_bounds() {
         let folder = tempfile::tempdir().unwrap();
-        let [now, before] = paths(folder.path());
+        let [now, before] = log_paths(folder.path());
         std::fs::write(&now, "left by an earlier start\n").unwrap();
-        let mut log = LogFile::open(folder.path(), 1000).unwrap();
+        let mut log = ServerLogFile::open(folder.path(), 1000).unwrap();
         for number in 0..500 {
             log.write(format!("line {number}\n").as_bytes()).unwrap();
             let size = |path: &PathBuf| path.metadata().map_or(0, |file| file.len());
@@ -129,15 +129,15 @@ mod tests {
     #[test]
     fn the_last_words_are_those_of_this_start() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(&paths(folder.path())[0], "FATAL:  of yesterday\n").unwrap();
+        std::fs::write(&log_paths(folder.path())[0], "FATAL:  of yesterday\n").unwrap();
         let (reader, mut writer) = io::pipe().unwrap();
         let log = ServerLog::start(folder.path(), reader).unwrap();
         writer.write_all("y".repeat(200_000).as_bytes()).unwrap();
         writer.write_all(b"\nFATAL:  of today\nno end").unwrap();
         drop(writer);
-        let said = log.last_words();
+        let said = log.last_lines();
         assert!(said.ends_with("FATAL:  of today\nno end") && !said.contains("yesterday"), "{said}");
-        let written = std::fs::read_to_string(&paths(folder.path())[0]).unwrap();
+        let written = std::fs::read_to_string(&log_paths(folder.path())[0]).unwrap();
         assert!(written.starts_with("FATAL:  of yesterday\nyyy") && written.ends_with("no end"));
         assert_eq!(written.len(), 21 + 200_000 + 24);
     }

@@ -11,12 +11,12 @@ const SMALL_CLUSTER_BUFFERS: u64 = 256;
 
 /// Buffers in MiB for the cluster in `dir`: twice its tables, at least 256, at most a sixteenth of what the machine or the
 /// container has; all within 128 and 1024. A cluster that has grown gets more when it is started again.
-pub(super) fn buffers_mib(dir: &Path) -> u64 {
-    let memory = has_mib(Path::new("/proc"), Path::new("/sys/fs/cgroup"));
-    buffers(memory, size_mib(&dir.join("base")))
+pub(super) fn shared_buffers_mib(dir: &Path) -> u64 {
+    let memory = available_memory_mib(Path::new("/proc"), Path::new("/sys/fs/cgroup"));
+    size_shared_buffers(memory, size_mib(&dir.join("base")))
 }
 
-fn buffers(memory_mib: Option<u64>, tables_mib: u64) -> u64 {
+fn size_shared_buffers(memory_mib: Option<u64>, tables_mib: u64) -> u64 {
     let wanted = tables_mib.saturating_mul(2).max(SMALL_CLUSTER_BUFFERS);
     memory_mib.map_or(0, |has| has / 16).min(wanted).clamp(MIN_BUFFERS, MAX_BUFFERS)
 }
@@ -29,7 +29,7 @@ fn size_mib(base: &Path) -> u64 {
 }
 
 /// The least of the machine's memory and the limits of this process's control groups, of either version.
-fn has_mib(proc: &Path, groups: &Path) -> Option<u64> {
+fn available_memory_mib(proc: &Path, groups: &Path) -> Option<u64> {
     let read = |path: PathBuf| std::fs::read_to_string(path).ok();
     let bytes = |path: PathBuf| read(path)?.trim().parse::<u64>().ok();
     let machine = read(proc.join("meminfo")).and_then(|text| {
@@ -51,9 +51,12 @@ mod tests {
     #[test]
     fn buffers_follow_the_memory_within_bounds() {
         let machines = [None, Some(512), Some(4096), Some(24_000), Some(1 << 20)];
-        assert_eq!(machines.map(|has| buffers(has, 10_000)), [128, 128, 256, 1024, 1024]);
+        assert_eq!(machines.map(|has| size_shared_buffers(has, 10_000)), [128, 128, 256, 1024, 1024]);
         let tables = [0, 30, 200, 400, 10_000, u64::MAX];
-        assert_eq!(tables.map(|mib| buffers(Some(24_000), mib)), [256, 256, 400, 800, 1024, 1024]);
+        assert_eq!(
+            tables.map(|mib| size_shared_buffers(Some(24_000), mib)),
+            [256, 256, 400, 800, 1024, 1024]
+        );
     }
 
     #[test]
@@ -72,7 +75,7 @@ mod tests {
     fn the_least_of_machine_and_groups_counts() {
         let folder = tempfile::tempdir().unwrap();
         let (proc, groups) = (folder.path().join("proc"), folder.path().join("groups"));
-        assert_eq!(has_mib(&proc, &groups), None);
+        assert_eq!(available_memory_mib(&proc, &groups), None);
         let write = |path: PathBuf, text: &str| {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
@@ -80,10 +83,10 @@ mod tests {
         write(proc.join("meminfo"), "MemFree: 1 kB\nMemTotal:       8388608 kB\n");
         write(proc.join("self/cgroup"), "1:name=x:/\n0::/system.slice/orders.service\n");
         write(groups.join("system.slice/orders.service/memory.max"), "max\n");
-        assert_eq!(has_mib(&proc, &groups), Some(8192));
+        assert_eq!(available_memory_mib(&proc, &groups), Some(8192));
         write(groups.join("system.slice/memory.max"), "4294967296\n");
-        assert_eq!(has_mib(&proc, &groups), Some(4096));
+        assert_eq!(available_memory_mib(&proc, &groups), Some(4096));
         write(groups.join("memory/memory.limit_in_bytes"), "2147483648\n");
-        assert_eq!(has_mib(&proc, &groups), Some(2048));
+        assert_eq!(available_memory_mib(&proc, &groups), Some(2048));
     }
 }

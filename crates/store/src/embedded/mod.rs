@@ -30,16 +30,16 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 
-use crate::data_dir::{DataDirError, check_own, close_to_others, open_data_dir};
+use crate::data_dir::{DataDirError, check_own_path, open_data_dir, restrict_to_owner};
 
-pub use keeper::keep;
-pub use server::{Server, ServerOptions};
+pub use keeper::run_keeper;
+pub use server::{EmbeddedServer, EmbeddedServerOptions};
 
 /// The hidden command that makes a program the keeper: `PROGRAM keep-postgres DATA_DIR`.
 pub const KEEPER_COMMAND: &str = "keep-postgres";
 
 /// The superuser and owner of everything in an embedded cluster.
-pub const USER: &str = "postgres";
+pub const CLUSTER_USER: &str = "postgres";
 
 /// The longest reason that is taken from a keeper, in bytes.
 const MAX_REASON_BYTES: u64 = 16 << 10;
@@ -93,7 +93,7 @@ pub enum EmbeddedError {
          or give another --data-dir",
         data_dir.display()
     )]
-    NoRoom {
+    NoFreeSpace {
         /// Where.
         data_dir: PathBuf,
         /// What there is.
@@ -106,7 +106,7 @@ pub enum EmbeddedError {
         "user id {uid} has no name on this machine, which PostgreSQL needs to make a cluster: \
          give it one (useradd --uid {uid} NAME, or a line in /etc/passwd), or give --database-url"
     )]
-    Nameless {
+    NamelessUser {
         /// Which.
         uid: u32,
     },
@@ -136,25 +136,25 @@ fn only(installed: &[String]) -> String {
 }
 
 /// This process's use of a data dir's cluster; the cluster runs at least as long as this lives.
-pub struct Embedded {
+pub struct EmbeddedCluster {
     data_dir: PathBuf,
     /// Open on the socket's folder: what the connect options point at.
     folder: File,
-    _user: File,
+    _users_lock: File,
 }
 
-impl Embedded {
-    /// Joins the cluster of `data_dir`, creating and starting it if need be. Blocks for at most about `patience`.
+impl EmbeddedCluster {
+    /// Joins the cluster of `data_dir`, creating and starting it if need be. Blocks for at most about `max_wait`.
     /// `program` is run as the keeper.
-    pub fn join(data_dir: &Path, program: &Path, patience: Duration) -> Result<Arc<Self>, EmbeddedError> {
-        let deadline = Instant::now() + patience;
+    pub fn join(data_dir: &Path, program: &Path, max_wait: Duration) -> Result<Arc<Self>, EmbeddedError> {
+        let deadline = Instant::now() + max_wait;
         let data_dir = &open_data_dir(data_dir)?;
         check_own_files(data_dir)?;
-        let user = locks::shared(&data_dir.join("users.lock"), deadline)?;
-        ensure_running(data_dir, program, deadline)?;
+        let users_lock = locks::lock_shared(&data_dir.join("users.lock"), deadline)?;
+        ensure_server_running(data_dir, program, deadline)?;
         let folder = server::open_folder(&server::cluster_dir(data_dir))?;
-        let embedded = Arc::new(Self { data_dir: data_dir.clone(), folder, _user: user });
-        embedded.clone().watch(program.to_owned());
+        let embedded = Arc::new(Self { data_dir: data_dir.clone(), folder, _users_lock: users_lock });
+        embedded.clone().watch_keeper(program.to_owned());
         Ok(embedded)
     }
 
@@ -163,16 +163,16 @@ impl Embedded {
     pub fn join_existing(
         data_dir: &Path,
         program: &Path,
-        patience: Duration,
+        max_wait: Duration,
     ) -> Result<Arc<Self>, EmbeddedError> {
         if !server::has_cluster(data_dir)? {
             return Err(EmbeddedError::NoCluster { data_dir: data_dir.to_owned() });
         }
-        Self::join(data_dir, program, patience)
+        Self::join(data_dir, program, max_wait)
     }
 
     /// How to connect to one of the cluster's databases.
-    pub fn options(&self, database: &str) -> PgConnectOptions {
+    pub fn connect_options(&self, database: &str) -> PgConnectOptions {
         server::connect_options(&self.folder, database)
     }
 
@@ -182,19 +182,19 @@ impl Embedded {
     }
 
     /// Starts a new keeper should the present one be killed: its server goes with it.
-    fn watch(self: Arc<Self>, program: PathBuf) {
+    fn watch_keeper(self: Arc<Self>, program: PathBuf) {
         let cluster = Arc::downgrade(&self);
         drop(self);
         std::thread::spawn(move || {
             while let Some(embedded) = cluster.upgrade() {
                 let data_dir = embedded.data_dir.clone();
                 drop(embedded);
-                if locks::wait_until_free(&data_dir.join("keeper.lock")).is_err() {
+                if locks::wait_until_unlocked(&data_dir.join("keeper.lock")).is_err() {
                     return;
                 }
                 tracing::warn!(data_dir = %data_dir.display(), "the embedded PostgreSQL's keeper is gone; starting another");
                 if let Err(error) =
-                    ensure_running(&data_dir, &program, Instant::now() + Duration::from_secs(60))
+                    ensure_server_running(&data_dir, &program, Instant::now() + Duration::from_secs(60))
                 {
                     tracing::error!(%error, code = "UNAVAILABLE", "embedded PostgreSQL");
                     std::thread::sleep(Duration::from_secs(1));
@@ -204,7 +204,7 @@ impl Embedded {
     }
 }
 
-impl std::fmt::Debug for Embedded {
+impl std::fmt::Debug for EmbeddedCluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Embedded({}, fd {})", self.data_dir.display(), self.folder.as_raw_fd())
     }
@@ -213,24 +213,24 @@ impl std::fmt::Debug for Embedded {
 /// Refuses what others may have put where we write.
 fn check_own_files(data_dir: &Path) -> Result<(), EmbeddedError> {
     for lock in ["users.lock", "keeper.lock"] {
-        close_to_others(&data_dir.join(lock))?;
+        restrict_to_owner(&data_dir.join(lock))?;
     }
-    for log in log::paths(data_dir) {
-        close_to_others(&log)?;
+    for log in log::log_paths(data_dir) {
+        restrict_to_owner(&log)?;
     }
-    let owner = server::Owner::of_server()?.uid();
+    let owner = server::ServerUser::find()?.uid();
     let cluster = server::cluster_dir(data_dir);
-    check_own(&cluster.with_extension("new"), owner)?;
-    check_own(&cluster, owner)?;
+    check_own_path(&cluster.with_extension("new"), owner)?;
+    check_own_path(&cluster, owner)?;
     Ok(())
 }
 
 /// Makes sure that a keeper is there and its server accepts connections.
-fn ensure_running(data_dir: &Path, program: &Path, deadline: Instant) -> Result<(), EmbeddedError> {
+fn ensure_server_running(data_dir: &Path, program: &Path, deadline: Instant) -> Result<(), EmbeddedError> {
     let keeper_lock = data_dir.join("keeper.lock");
-    let mut started: Option<StartedKeeper> = None;
+    let mut started: Option<KeeperExit> = None;
     loop {
-        if locks::is_free(&keeper_lock)? {
+        if locks::is_unlocked(&keeper_lock)? {
             match started.as_ref().map(|keeper| keeper.get()) {
                 None => started = Some(start_keeper(data_dir, program)?),
                 // Still on its way to the lock.
@@ -253,18 +253,18 @@ fn ensure_running(data_dir: &Path, program: &Path, deadline: Instant) -> Result<
 }
 
 #[allow(unsafe_code)]
-fn own_session(command: &mut Command) {
+fn start_own_session(command: &mut Command) {
     // SAFETY: `setsid` is async-signal-safe and allocates nothing.
     unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from)) };
 }
 
 /// Set when it has ended: to the reason, if it gave up.
-type StartedKeeper = Arc<OnceLock<Option<String>>>;
+type KeeperExit = Arc<OnceLock<Option<String>>>;
 
 /// Starts a keeper in a session of its own: a Ctrl-C at the terminal must end the services first.
-fn start_keeper(data_dir: &Path, program: &Path) -> Result<StartedKeeper, EmbeddedError> {
+fn start_keeper(data_dir: &Path, program: &Path) -> Result<KeeperExit, EmbeddedError> {
     let mut command = Command::new(program);
-    own_session(&mut command);
+    start_own_session(&mut command);
     let mut keeper = command
         .arg(KEEPER_COMMAND)
         .arg(data_dir)
@@ -274,16 +274,16 @@ fn start_keeper(data_dir: &Path, program: &Path) -> Result<StartedKeeper, Embedd
         .stderr(Stdio::null())
         .spawn()
         .map_err(|cause| EmbeddedError::Program { path: program.to_owned(), cause })?;
-    let ended = StartedKeeper::default();
-    let ending = ended.clone();
+    let exit = KeeperExit::default();
+    let exit_setter = exit.clone();
     std::thread::spawn(move || {
         let mut reason = String::new();
-        if let Some(told) = keeper.stdout.take() {
-            let _ = told.take(MAX_REASON_BYTES).read_to_string(&mut reason);
+        if let Some(stdout) = keeper.stdout.take() {
+            let _ = stdout.take(MAX_REASON_BYTES).read_to_string(&mut reason);
         }
         let _ = keeper.wait();
         let reason = reason.trim();
-        let _ = ending.set((!reason.is_empty()).then(|| reason.to_owned()));
+        let _ = exit_setter.set((!reason.is_empty()).then(|| reason.to_owned()));
     });
-    Ok(ended)
+    Ok(exit)
 }

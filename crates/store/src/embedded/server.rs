@@ -15,9 +15,9 @@ use nix::unistd::{Pid, Uid, User, geteuid, getppid};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::binaries::find_binaries;
-use super::initdb::initialise;
+use super::initdb::initialise_cluster;
 use super::log::ServerLog;
-use super::{EmbeddedError, USER, failure, memory};
+use super::{CLUSTER_USER, EmbeddedError, failure, memory};
 use crate::data_dir::file_error;
 
 /// The cluster's folder within a data dir: the server's own data folder, and its socket.
@@ -40,7 +40,7 @@ pub(super) fn open_folder(path: &Path) -> Result<File, EmbeddedError> {
         .map_err(|error| file_error(path)(error).into())
 }
 
-pub(super) fn through(folder: &File) -> String {
+pub(super) fn proc_fd_path(folder: &File) -> String {
     format!("/proc/self/fd/{}", folder.as_raw_fd())
 }
 
@@ -48,9 +48,9 @@ pub(super) fn through(folder: &File) -> String {
 /// ([`remove_libpq_variables`](crate::remove_libpq_variables)).
 pub(super) fn connect_options(folder: &File, database: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
-        .socket(through(folder))
+        .socket(proc_fd_path(folder))
         .port(5432)
-        .username(USER)
+        .username(CLUSTER_USER)
         .database(database)
         .ssl_mode(PgSslMode::Disable)
         .application_name("embedded")
@@ -63,46 +63,50 @@ pub(super) fn accepts_connections(data_dir: &Path) -> bool {
         .is_ok_and(|pid| pid.lines().nth(7).is_some_and(|status| status.trim() == "ready"));
     ready
         && open_folder(&dir)
-            .is_ok_and(|folder| UnixStream::connect(through(&folder) + "/.s.PGSQL.5432").is_ok())
+            .is_ok_and(|folder| UnixStream::connect(proc_fd_path(&folder) + "/.s.PGSQL.5432").is_ok())
 }
 
 /// What differs between uses of the embedded server.
 #[derive(Debug, Clone, Copy)]
-pub struct ServerOptions {
+pub struct EmbeddedServerOptions {
     /// Most connections it accepts.
     pub max_connections: u32,
 }
 
-impl Default for ServerOptions {
+impl Default for EmbeddedServerOptions {
     fn default() -> Self {
         Self { max_connections: 200 }
     }
 }
 
 /// A running server, child of this process. It is sent SIGINT (fast shutdown) if the thread that started it ends.
-pub struct Server {
+pub struct EmbeddedServer {
     child: Child,
     folder: File,
     log: ServerLog,
 }
 
-impl Server {
+impl EmbeddedServer {
     /// Initialises the cluster in `data_dir` if there is none and starts its server; returns when it is ready.
-    pub fn start(data_dir: &Path, options: ServerOptions, deadline: Instant) -> Result<Self, EmbeddedError> {
+    pub fn start(
+        data_dir: &Path,
+        options: EmbeddedServerOptions,
+        deadline: Instant,
+    ) -> Result<Self, EmbeddedError> {
         let dir = cluster_dir(data_dir);
         let binaries = find_binaries(&dir)?;
-        let owner = Owner::of_server()?;
+        let owner = ServerUser::find()?;
         if !dir.join("PG_VERSION").exists() {
-            initialise(&dir, &binaries, &owner, data_dir)?;
+            initialise_cluster(&dir, &binaries, &owner, data_dir)?;
         }
         // What was killed may take a moment to be gone: its last processes hold the shared memory.
-        let patience = deadline.min(Instant::now() + Duration::from_secs(10));
+        let retry_deadline = deadline.min(Instant::now() + Duration::from_secs(10));
         loop {
-            end_orphan(&dir, deadline);
-            let mut server = spawn(&binaries, &owner, open_folder(&dir)?, data_dir, options)?;
-            let Err(said) = server.wait_until_ready(data_dir, deadline) else { return Ok(server) };
-            if Instant::now() > patience || !failure::is_passing(&said) {
-                let reason = failure::explain(&said);
+            stop_orphaned_server(&dir, deadline);
+            let mut server = spawn_server(&binaries, &owner, open_folder(&dir)?, data_dir, options)?;
+            let Err(output) = server.wait_until_ready(data_dir, deadline) else { return Ok(server) };
+            if Instant::now() > retry_deadline || !failure::is_passing_failure(&output) {
+                let reason = failure::explain_failure(&output);
                 return Err(EmbeddedError::NotStarted { data_dir: data_dir.to_owned(), reason });
             }
             std::thread::sleep(Duration::from_millis(200));
@@ -110,7 +114,7 @@ impl Server {
     }
 
     /// How to connect to one of the cluster's databases.
-    pub fn options(&self, database: &str) -> PgConnectOptions {
+    pub fn connect_options(&self, database: &str) -> PgConnectOptions {
         connect_options(&self.folder, database)
     }
 
@@ -122,11 +126,11 @@ impl Server {
     /// Stops it: fast, which loses nothing; at once if that takes longer than 30 s (recovered at the next start).
     pub fn stop(&mut self) {
         let pid = Pid::from_raw(self.child.id().cast_signed());
-        let patience = Instant::now() + Duration::from_secs(30);
+        let fast_deadline = Instant::now() + Duration::from_secs(30);
         let mut signal = Signal::SIGINT;
         let _ = kill(pid, signal);
         while matches!(self.child.try_wait(), Ok(None)) {
-            if Instant::now() > patience && signal == Signal::SIGINT {
+            if Instant::now() > fast_deadline && signal == Signal::SIGINT {
                 signal = Signal::SIGQUIT;
                 let _ = kill(pid, signal);
             }
@@ -139,7 +143,7 @@ impl Server {
     fn wait_until_ready(&mut self, data_dir: &Path, deadline: Instant) -> Result<(), String> {
         while !accepts_connections(data_dir) {
             if !matches!(self.child.try_wait(), Ok(None)) {
-                return Err(self.log.last_words());
+                return Err(self.log.last_lines());
             }
             if Instant::now() > deadline {
                 self.stop();
@@ -152,14 +156,14 @@ impl Server {
 }
 
 /// Who the server runs as: PostgreSQL refuses to run as root.
-pub(super) struct Owner(pub(super) Option<User>);
+pub(super) struct ServerUser(pub(super) Option<User>);
 
-impl Owner {
-    pub(super) fn of_server() -> Result<Self, EmbeddedError> {
+impl ServerUser {
+    pub(super) fn find() -> Result<Self, EmbeddedError> {
         if !geteuid().is_root() {
             return Ok(Self(None));
         }
-        User::from_name(USER).ok().flatten().map(|user| Self(Some(user))).ok_or(EmbeddedError::NoUser)
+        User::from_name(CLUSTER_USER).ok().flatten().map(|user| Self(Some(user))).ok_or(EmbeddedError::NoUser)
     }
 
     pub(super) fn uid(&self) -> Uid {
@@ -182,19 +186,19 @@ impl Owner {
     }
 }
 
-fn spawn(
+fn spawn_server(
     binaries: &Path,
-    owner: &Owner,
+    owner: &ServerUser,
     folder: File,
     data_dir: &Path,
-    options: ServerOptions,
-) -> Result<Server, EmbeddedError> {
-    let (said, stdout) = std::io::pipe().map_err(file_error(data_dir))?;
-    let log = ServerLog::start(data_dir, said)?;
+    options: EmbeddedServerOptions,
+) -> Result<EmbeddedServer, EmbeddedError> {
+    let (log_reader, stdout) = std::io::pipe().map_err(file_error(data_dir))?;
+    let log = ServerLog::start(data_dir, log_reader)?;
     let mut command = owner.command(&binaries.join("postgres"));
-    command.args(["-D", &through(&folder)]);
+    command.args(["-D", &proc_fd_path(&folder)]);
     let max_connections = format!("max_connections={}", options.max_connections);
-    let shared_buffers = format!("shared_buffers={}MB", memory::buffers_mib(&cluster_dir(data_dir)));
+    let shared_buffers = format!("shared_buffers={}MB", memory::shared_buffers_mib(&cluster_dir(data_dir)));
     for setting in [
         "listen_addresses=",
         "unix_socket_directories=.",
@@ -224,19 +228,19 @@ fn spawn(
     }
     let stderr = stdout.try_clone().map_err(file_error(data_dir))?;
     command.stdout(stdout).stderr(stderr).process_group(0);
-    inherit(&mut command, folder.as_raw_fd(), true);
+    inherit_folder(&mut command, folder.as_raw_fd(), true);
     let child =
         command.spawn().map_err(|cause| EmbeddedError::Program { path: binaries.to_owned(), cause })?;
-    Ok(Server { child, folder, log })
+    Ok(EmbeddedServer { child, folder, log })
 }
 
 /// Lets the child keep `folder` open, and end with this thread if `bound` (the uid is already changed by then:
 /// changing it would clear the death signal).
 #[allow(unsafe_code)]
-pub(super) fn inherit(command: &mut Command, folder: RawFd, bound: bool) {
+pub(super) fn inherit_folder(command: &mut Command, folder: RawFd, bound: bool) {
     let parent = Pid::this();
     let prepare = move || {
-        // SAFETY: the descriptor outlives the child's exec: the caller holds the file until `spawn` has returned.
+        // SAFETY: the descriptor outlives the child's exec: the caller holds the file until `spawn_server` has returned.
         let folder = unsafe { std::os::fd::BorrowedFd::borrow_raw(folder) };
         fcntl(folder, FcntlArg::F_SETFD(FdFlag::empty()))?;
         if bound {
@@ -253,11 +257,11 @@ pub(super) fn inherit(command: &mut Command, folder: RawFd, bound: bool) {
 
 /// A server whose keeper was killed ends by itself; this waits for it, and clears what a crash left behind. The
 /// caller holds the keeper's lock, so no server that should live can be met here.
-fn end_orphan(dir: &Path, deadline: Instant) {
+fn stop_orphaned_server(dir: &Path, deadline: Instant) {
     let pid_file = dir.join("postmaster.pid");
     let pid = std::fs::read_to_string(&pid_file).ok();
     let pid = pid.and_then(|text| text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()));
-    let works_here = || pid.is_some_and(|pid| is_in(pid, dir));
+    let works_here = || pid.is_some_and(|pid| is_working_in(pid, dir));
     while works_here() && Instant::now() < deadline {
         let _ = pid.map(|pid| kill(Pid::from_raw(pid), Signal::SIGINT));
         std::thread::sleep(Duration::from_millis(20));
@@ -272,7 +276,7 @@ fn end_orphan(dir: &Path, deadline: Instant) {
 }
 
 /// Whether the process lives and works in this folder.
-fn is_in(pid: i32, dir: &Path) -> bool {
+fn is_working_in(pid: i32, dir: &Path) -> bool {
     let place = |path: &Path| std::fs::metadata(path).ok().map(|folder| (folder.dev(), folder.ino()));
     let cwd = place(Path::new(&format!("/proc/{pid}/cwd")));
     cwd.is_some() && cwd == place(dir)

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use store::testing::{control_database, run};
+use store::testing::{create_control_database, run_test};
 use store::{PgPool, run_tx};
 
 async fn write(pool: PgPool, number: i32) -> store::Result<()> {
@@ -19,8 +19,8 @@ async fn write(pool: PgPool, number: i32) -> store::Result<()> {
 
 #[test]
 fn an_abandoned_transaction_ends_and_no_later_write_is_lost() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         sqlx::query("CREATE TABLE written (number int PRIMARY KEY)").execute(&pool).await.unwrap();
         let mut abandoned = 0;
         for number in 0..400 {

@@ -6,19 +6,21 @@ use std::os::unix::fs::DirBuilderExt;
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, PgConnection};
-use store::embedded::{Server, ServerOptions};
-use store::testing::run;
+use store::embedded::{EmbeddedServer, EmbeddedServerOptions};
+use store::testing::run_test;
 
 #[test]
 fn neither_length_nor_closed_parents_matter() {
     let top = tempfile::tempdir().unwrap();
     let deep = top.path().join("a".repeat(60)).join("b".repeat(60)).join("data");
     DirBuilder::new().recursive(true).mode(0o700).create(&deep).unwrap();
-    let options = ServerOptions { max_connections: 20 };
+    let options = EmbeddedServerOptions { max_connections: 20 };
     for start in 1..=2 {
-        let mut server = Server::start(&deep, options, Instant::now() + Duration::from_secs(60)).unwrap();
-        run(async {
-            let mut connection = PgConnection::connect_with(&server.options("postgres")).await.unwrap();
+        let mut server =
+            EmbeddedServer::start(&deep, options, Instant::now() + Duration::from_secs(60)).unwrap();
+        run_test(async {
+            let mut connection =
+                PgConnection::connect_with(&server.connect_options("postgres")).await.unwrap();
             let sql = "CREATE TABLE IF NOT EXISTS starts (n int)";
             sqlx::query(sql).execute(&mut connection).await.unwrap();
             sqlx::query("INSERT INTO starts VALUES ($1)").bind(start).execute(&mut connection).await.unwrap();

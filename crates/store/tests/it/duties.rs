@@ -5,23 +5,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::testing::{control_database, run};
-use store::{LeaseTerms, Work, do_duties};
+use store::testing::{create_control_database, run_test};
+use store::{DutyWork, LeaseOptions, run_duties};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-const TERMS: LeaseTerms = LeaseTerms { ttl: Duration::from_secs(1), renew_every: Duration::from_millis(100) };
+const TERMS: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_secs(1), renewal_interval: Duration::from_millis(100) };
 
 #[test]
 fn a_duty_whose_holder_died_stays_with_who_takes_it_over() {
-    run(async {
+    run_test(async {
         // Several times, side by side: it was a matter of luck.
         futures::future::join_all((0..5).map(|_| taken_over_and_kept())).await;
     });
 }
 
 async fn taken_over_and_kept() {
-    let pool = control_database().await;
+    let pool = create_control_database().await;
     sqlx::query(
         "INSERT INTO leases (class, name, owner, expires_at) VALUES ('duty/work', 'work', gen_random_uuid(), '-infinity')",
     )
@@ -30,17 +31,17 @@ async fn taken_over_and_kept() {
     .unwrap();
     let (begun, mut beginning) = watch::channel(0);
     let writing = pool.clone();
-    let work: Work = Arc::new(move |lease| {
+    let work: DutyWork = Arc::new(move |lease| {
         begun.send_modify(|times| *times += 1);
         let pool = writing.clone();
         Box::pin(async move {
             while lease.fence(&mut pool.acquire().await.unwrap()).await.is_ok() {
-                tokio::time::sleep(TERMS.renew_every / 5).await;
+                tokio::time::sleep(TERMS.renewal_interval / 5).await;
             }
         })
     });
     let stop = CancellationToken::new();
-    let doing = tokio::spawn(do_duties(pool.clone(), TERMS, HashMap::from([("work", work)]), stop.clone()));
+    let doing = tokio::spawn(run_duties(pool.clone(), TERMS, HashMap::from([("work", work)]), stop.clone()));
     beginning.wait_for(|times| *times > 0).await.unwrap();
     // Long enough to change hands again, and again.
     tokio::time::sleep(TERMS.ttl * 4).await;

@@ -2,8 +2,10 @@
 //! shrinks each.
 
 use sqlx::{Connection as _, PgConnection, PgPool};
-use store::Migrations;
-use store::testing::{control_database, empty_database_options, pool, run, shard_database};
+use store::MigrationSet;
+use store::testing::{
+    create_control_database, create_shard_database, empty_database_options, open_test_pool, run_test,
+};
 
 const PAGE: &str = include_str!("../../../../docs/operations.md");
 const HEADING: &str = "## What grows, and what shrinks it";
@@ -28,12 +30,12 @@ fn documented(database: &str) -> Vec<String> {
 
 #[test]
 fn every_table_is_named_with_what_shrinks_it() {
-    run(async {
-        assert_eq!(tables(&control_database().await).await, documented("control"));
-        assert_eq!(tables(&shard_database().await).await, documented("shard"));
+    run_test(async {
+        assert_eq!(tables(&create_control_database().await).await, documented("control"));
+        assert_eq!(tables(&create_shard_database().await).await, documented("shard"));
         let options = empty_database_options().await;
         let mut connection = PgConnection::connect_with(&options).await.unwrap();
-        Migrations::data_manager().apply(&mut connection).await.unwrap();
-        assert_eq!(tables(&pool(options).await).await, documented("data manager"));
+        MigrationSet::data_manager().apply_pending(&mut connection).await.unwrap();
+        assert_eq!(tables(&open_test_pool(options).await).await, documented("data manager"));
     });
 }

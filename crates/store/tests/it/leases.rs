@@ -2,24 +2,24 @@
 
 use std::time::Duration;
 
-use store::testing::{control_database, run};
-use store::{Error, Lease, LeaseTerms, Leases, PgPool, run_tx};
+use store::testing::{create_control_database, run_test};
+use store::{Error, Lease, LeaseManager, LeaseOptions, PgPool, run_tx};
 use tokio::sync::mpsc;
 
-const TERMS: LeaseTerms =
-    LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_millis(50) };
+const TERMS: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_millis(50) };
 /// Never renews: a process that is paused.
-const PAUSED: LeaseTerms =
-    LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_secs(3600) };
+const PAUSED: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_secs(3600) };
 
 fn process(
     pool: &PgPool,
-    terms: LeaseTerms,
+    terms: LeaseOptions,
     adopt: &[&str],
-) -> (Leases, mpsc::Receiver<std::sync::Arc<Lease>>) {
+) -> (LeaseManager, mpsc::Receiver<std::sync::Arc<Lease>>) {
     let (adopted, arriving) = mpsc::channel(8);
     let adopt = adopt.iter().map(|class| (*class).to_owned()).collect();
-    (Leases::start(pool.clone(), terms, adopt, adopted).0, arriving)
+    (LeaseManager::start(pool.clone(), terms, adopt, adopted).0, arriving)
 }
 
 async fn fenced_write(pool: &PgPool, lease: std::sync::Arc<Lease>) -> store::Result<()> {
@@ -32,28 +32,28 @@ async fn fenced_write(pool: &PgPool, lease: std::sync::Arc<Lease>) -> store::Res
 
 #[test]
 fn one_holder_at_a_time_and_a_living_one_keeps_it() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let (a, _) = process(&pool, TERMS, &[]);
         let (b, _) = process(&pool, TERMS, &[]);
-        let held = a.take("test", "thing").await.unwrap().unwrap();
+        let held = a.take_lease("test", "thing").await.unwrap().unwrap();
         let until = tokio::time::Instant::now() + TERMS.ttl * 3;
         while tokio::time::Instant::now() < until {
-            assert!(b.take("test", "thing").await.unwrap().is_none());
+            assert!(b.take_lease("test", "thing").await.unwrap().is_none());
         }
         fenced_write(&pool, held.clone()).await.unwrap();
-        a.release(&held).await.unwrap();
-        let taken = b.take("test", "thing").await.unwrap().unwrap();
+        a.release_lease(&held).await.unwrap();
+        let taken = b.take_lease("test", "thing").await.unwrap().unwrap();
         assert!(taken.epoch > held.epoch);
     });
 }
 
 #[test]
 fn a_paused_holder_changes_nothing_after_it_was_replaced() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let (paused, _) = process(&pool, PAUSED, &[]);
-        let old = paused.take("lane/test", "x").await.unwrap().unwrap();
+        let old = paused.take_lease("lane/test", "x").await.unwrap().unwrap();
         fenced_write(&pool, old.clone()).await.unwrap();
         let (_other, mut adopted) = process(&pool, TERMS, &["lane/test"]);
         let new = adopted.recv().await.unwrap();
@@ -66,10 +66,10 @@ fn a_paused_holder_changes_nothing_after_it_was_replaced() {
 
 #[test]
 fn nobody_takes_over_while_a_fenced_transaction_is_open() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let (paused, _) = process(&pool, PAUSED, &[]);
-        let old = paused.take("lane/test", "x").await.unwrap().unwrap();
+        let old = paused.take_lease("lane/test", "x").await.unwrap().unwrap();
         let mut tx = pool.begin().await.unwrap();
         old.fence(&mut tx).await.unwrap();
         let (_other, mut adopted) = process(&pool, TERMS, &["lane/test"]);
@@ -82,29 +82,29 @@ fn nobody_takes_over_while_a_fenced_transaction_is_open() {
 
 #[test]
 fn a_holder_learns_from_its_renewal_that_it_lost() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let (a, _) = process(&pool, TERMS, &[]);
-        let held = a.take("test", "thing").await.unwrap().unwrap();
+        let held = a.take_lease("test", "thing").await.unwrap().unwrap();
         sqlx::query("UPDATE leases SET epoch = epoch + 1, owner = gen_random_uuid()")
             .execute(&pool)
             .await
             .unwrap();
-        held.lost().await;
+        held.wait_until_lost().await;
     });
 }
 
 #[test]
 fn a_process_that_takes_its_own_lease_again_keeps_the_new_one() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let (a, _) = process(&pool, TERMS, &[]);
         let (_b, mut adopted) = process(&pool, TERMS, &["test"]);
-        let old = a.take("test", "thing").await.unwrap().unwrap();
-        let new = a.take("test", "thing").await.unwrap().unwrap();
+        let old = a.take_lease("test", "thing").await.unwrap().unwrap();
+        let new = a.take_lease("test", "thing").await.unwrap().unwrap();
         assert!(old.is_lost() && !new.is_lost() && new.epoch > old.epoch);
         // Whoever worked under the old one ends.
-        a.forget(&old);
+        a.forget_lease(&old);
         let taken_over = tokio::time::timeout(TERMS.ttl * 3, adopted.recv()).await;
         assert!(taken_over.is_err(), "it is renewed no more");
         fenced_write(&pool, new).await.unwrap();
@@ -113,14 +113,14 @@ fn a_process_that_takes_its_own_lease_again_keeps_the_new_one() {
 
 #[test]
 fn a_lease_table_that_is_put_back_does_not_give_one_epoch_to_two() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let (first, _) = process(&pool, PAUSED, &[]);
-        first.take("test", "thing").await.unwrap().unwrap();
+        first.take_lease("test", "thing").await.unwrap().unwrap();
         sqlx::query("CREATE TABLE copy AS SELECT epoch, owner FROM leases").execute(&pool).await.unwrap();
         tokio::time::sleep(PAUSED.ttl * 2).await;
         let (second, _) = process(&pool, PAUSED, &[]);
-        let held = second.take("test", "thing").await.unwrap().unwrap();
+        let held = second.take_lease("test", "thing").await.unwrap().unwrap();
         fenced_write(&pool, held.clone()).await.unwrap();
         sqlx::query(
             "UPDATE leases SET epoch = c.epoch, owner = c.owner, expires_at = '-infinity' FROM copy c",
@@ -129,7 +129,7 @@ fn a_lease_table_that_is_put_back_does_not_give_one_epoch_to_two() {
         .await
         .unwrap();
         let (third, _) = process(&pool, PAUSED, &[]);
-        let taken = third.take("test", "thing").await.unwrap().unwrap();
+        let taken = third.take_lease("test", "thing").await.unwrap().unwrap();
         fenced_write(&pool, taken.clone()).await.unwrap();
         assert!(matches!(fenced_write(&pool, held.clone()).await, Err(Error::Fenced { .. })));
     });
@@ -137,26 +137,26 @@ fn a_lease_table_that_is_put_back_does_not_give_one_epoch_to_two() {
 
 #[test]
 fn a_dead_holders_lease_from_before_the_clock_was_set_back_is_taken_over() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let (dead, _) = process(&pool, PAUSED, &[]);
-        let old = dead.take("lane/test", "x").await.unwrap().unwrap();
-        dead.take("test", "y").await.unwrap().unwrap();
+        let old = dead.take_lease("lane/test", "x").await.unwrap().unwrap();
+        dead.take_lease("test", "y").await.unwrap().unwrap();
         sqlx::query("UPDATE leases SET expires_at = now() + interval '1 hour'").execute(&pool).await.unwrap();
         let (living, mut adopted) = process(&pool, TERMS, &["lane/test"]);
         assert_eq!(adopted.recv().await.unwrap().id, old.id);
-        assert!(living.take("test", "y").await.unwrap().is_some());
+        assert!(living.take_lease("test", "y").await.unwrap().is_some());
     });
 }
 
 #[test]
 fn a_renewal_leaves_living_leases_to_their_holders() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let (a, mut taken_by_a) = process(&pool, TERMS, &["lane/test"]);
         let (b, mut taken_by_b) = process(&pool, TERMS, &["lane/test"]);
-        let of_a = a.take("lane/test", "a").await.unwrap().unwrap();
-        let of_b = b.take("lane/test", "b").await.unwrap().unwrap();
+        let of_a = a.take_lease("lane/test", "a").await.unwrap().unwrap();
+        let of_b = b.take_lease("lane/test", "b").await.unwrap().unwrap();
         let until = tokio::time::Instant::now() + TERMS.ttl * 3;
         while tokio::time::Instant::now() < until {
             assert!(

@@ -1,30 +1,30 @@
 //! Hazard: a program meets a database of another version, during a rolling upgrade or after a forgotten migration.
 
-use store::testing::{control_database_options, empty_database_options, pool, run};
-use store::{MigrationError, Migrations};
+use store::testing::{control_database_options, empty_database_options, open_test_pool, run_test};
+use store::{MigrationError, MigrationSet};
 
 #[test]
 fn an_older_schema_is_refused_with_the_command_that_helps() {
-    run(async {
-        let pool = pool(empty_database_options().await).await;
+    run_test(async {
+        let pool = open_test_pool(empty_database_options().await).await;
         let mut connection = pool.acquire().await.unwrap();
-        let control = Migrations::control();
-        let error = control.check(&mut connection).await.unwrap_err();
+        let control = MigrationSet::control();
+        let error = control.check_version(&mut connection).await.unwrap_err();
         assert!(matches!(error, MigrationError::TooOld { found: 0, .. }));
         assert!(error.to_string().contains("migrate"), "{error}");
-        let pending = control.pending(&mut connection).await.unwrap();
+        let pending = control.list_pending(&mut connection).await.unwrap();
         assert!(!pending.is_empty());
-        control.apply(&mut connection).await.unwrap();
-        control.apply(&mut connection).await.unwrap();
-        control.check(&mut connection).await.unwrap();
-        assert!(control.pending(&mut connection).await.unwrap().is_empty());
+        control.apply_pending(&mut connection).await.unwrap();
+        control.apply_pending(&mut connection).await.unwrap();
+        control.check_version(&mut connection).await.unwrap();
+        assert!(control.list_pending(&mut connection).await.unwrap().is_empty());
     });
 }
 
 #[test]
 fn a_newer_schema_is_accepted_unless_it_says_otherwise() {
-    run(async {
-        let pool = pool(control_database_options().await).await;
+    run_test(async {
+        let pool = open_test_pool(control_database_options().await).await;
         let mut connection = pool.acquire().await.unwrap();
         sqlx::query(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
@@ -33,15 +33,15 @@ fn a_newer_schema_is_accepted_unless_it_says_otherwise() {
         .execute(&mut *connection)
         .await
         .unwrap();
-        Migrations::control().check(&mut connection).await.unwrap();
+        MigrationSet::control().check_version(&mut connection).await.unwrap();
         sqlx::query("UPDATE schema_compatibility SET min_compatible = 9999")
             .execute(&mut *connection)
             .await
             .unwrap();
-        let refused = Migrations::control().check(&mut connection).await.unwrap_err();
+        let refused = MigrationSet::control().check_version(&mut connection).await.unwrap_err();
         assert!(matches!(refused, MigrationError::TooNew { min_compatible: 9999, .. }));
         assert!(matches!(
-            Migrations::control().apply(&mut connection).await,
+            MigrationSet::control().apply_pending(&mut connection).await,
             Err(MigrationError::TooNew { .. })
         ));
     });

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use store::PgPool;
-use store::testing::{control_database, run, run_counting_panics};
+use store::testing::{create_control_database, run_counting_panics, run_test};
 
 async fn nested(outer: &PgPool, inner: &PgPool) -> store::Result<i32> {
     let inner = inner.clone();
@@ -11,7 +11,7 @@ async fn nested(outer: &PgPool, inner: &PgPool) -> store::Result<i32> {
         let inner = inner.clone();
         Box::pin(async move {
             sqlx::query("SELECT 1").execute(connection).await?;
-            store::run(&inner, "inner", |connection| {
+            store::run_statement(&inner, "inner", |connection| {
                 Box::pin(async move { Ok(sqlx::query_scalar("SELECT 2").fetch_one(connection).await?) })
             })
             .await
@@ -23,7 +23,7 @@ async fn nested(outer: &PgPool, inner: &PgPool) -> store::Result<i32> {
 #[test]
 fn whoever_waits_for_a_second_connection_of_a_pool_is_found() {
     let panicked = run_counting_panics(async {
-        let pool = control_database().await;
+        let pool = create_control_database().await;
         assert!(matches!(nested(&pool, &pool).await, Err(store::Error::Abandoned)));
     });
     assert_eq!(panicked, 1);
@@ -31,9 +31,9 @@ fn whoever_waits_for_a_second_connection_of_a_pool_is_found() {
 
 #[test]
 fn many_that_ask_within_their_transactions_do_not_wait_for_one_another() {
-    run(async {
-        let pool = control_database().await;
-        let within = store::reserve(&pool, "within", 1);
+    run_test(async {
+        let pool = create_control_database().await;
+        let within = store::reserve_pool(&pool, "within", 1);
         let began = Instant::now();
         let many = (0..60).map(|_| nested(&pool, &within));
         assert_eq!(futures::future::try_join_all(many).await.unwrap(), vec![2; 60]);

@@ -4,8 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use store::testing::{control_database, control_database_options, pool, pool_with, run};
-use store::{Heartbeat, LeaseTerms, Leases, Notifications, Notify, Operation, PgConnectOptions, PgPool};
+use store::testing::{
+    control_database_options, create_control_database, open_test_pool, open_test_pool_with, run_test,
+};
+use store::{
+    LeaseManager, LeaseOptions, ListenHeartbeat, PgConnectOptions, PgNotification, PgNotificationHub,
+    PgOperation, PgPool,
+};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -73,8 +78,8 @@ async fn forward(
 }
 
 async fn one(pool: &PgPool, limit: Duration) -> store::Result<i32> {
-    let operation = Operation::named("one").within(limit);
-    store::run(pool, operation, |connection| {
+    let operation = PgOperation::named("one").with_timeout(limit);
+    store::run_statement(pool, operation, |connection| {
         Box::pin(async move { Ok(sqlx::query_scalar("SELECT 1").fetch_one(connection).await?) })
     })
     .await
@@ -84,13 +89,13 @@ async fn silenced() -> (Way, PgPool) {
     let server = control_database_options().await;
     let way = Way::to(&server).await;
     // Whoever waits for longer than the server may take knows that nobody answers.
-    let pool = pool_with(way.options(&server), vec![("statement_timeout", "300".to_owned())]).await;
+    let pool = open_test_pool_with(way.options(&server), vec![("statement_timeout", "300".to_owned())]).await;
     (way, pool)
 }
 
 #[test]
 fn a_pool_whose_connections_are_all_silent_works_again_after_one_deadline() {
-    run(async {
+    run_test(async {
         let (way, pool) = silenced().await;
         let connections: Vec<_> =
             futures::future::try_join_all((0..10).map(|_| pool.acquire())).await.unwrap();
@@ -111,13 +116,13 @@ fn a_pool_whose_connections_are_all_silent_works_again_after_one_deadline() {
 
 #[test]
 fn a_connection_that_falls_silent_while_it_is_given_back_does_not_keep_its_place() {
-    run(async {
+    run_test(async {
         let server = control_database_options().await;
         let way = Way::to(&server).await;
-        let narrow = store::reserve(&pool(way.options(&server)).await, "narrow", 1);
+        let narrow = store::reserve_pool(&open_test_pool(way.options(&server)).await, "narrow", 1);
         let way = Arc::new(way);
         let silencing = way.clone();
-        store::run(&narrow, "one", move |connection| {
+        store::run_statement(&narrow, "one", move |connection| {
             let way = silencing.clone();
             Box::pin(async move {
                 sqlx::query("SELECT 1").execute(connection).await?;
@@ -133,35 +138,36 @@ fn a_connection_that_falls_silent_while_it_is_given_back_does_not_keep_its_place
 
 #[test]
 fn leases_are_renewed_before_they_run_out_and_it_shows_when_they_are_not() {
-    run(async {
+    run_test(async {
         let (way, pool) = silenced().await;
-        let terms = LeaseTerms { renew_every: Duration::from_millis(100), ..LeaseTerms::default() };
-        let (leases, _) = Leases::start(pool.clone(), terms, Vec::new(), mpsc::channel(1).0);
-        let lease = leases.take("test", "thing").await.unwrap().unwrap();
+        let terms = LeaseOptions { renewal_interval: Duration::from_millis(100), ..LeaseOptions::default() };
+        let (leases, _) = LeaseManager::start(pool.clone(), terms, Vec::new(), mpsc::channel(1).0);
+        let lease = leases.take_lease("test", "thing").await.unwrap().unwrap();
         way.silence();
         let until = Instant::now() + Duration::from_millis(3500);
         while Instant::now() < until {
             assert!(!lease.is_lost());
-            leases.check_renewed().unwrap();
+            leases.check_last_renewal().unwrap();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let left: f64 = sqlx::query_scalar(
             "SELECT extract(epoch FROM expires_at - now())::float8 FROM leases WHERE class = 'test'",
         )
-        .fetch_one(&store::reserve(&pool, "observer", 1))
+        .fetch_one(&store::reserve_pool(&pool, "observer", 1))
         .await
         .unwrap();
         assert!(left > 6.0, "not renewed since the silence: {left} s left");
-        let short = LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_millis(50) };
-        let (leases, _) = Leases::start(pool.clone(), short, Vec::new(), mpsc::channel(1).0);
-        leases.take("test", "another").await.unwrap().unwrap();
-        leases.check_renewed().unwrap();
-        while leases.check_renewed().is_ok() {
+        let short =
+            LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_millis(50) };
+        let (leases, _) = LeaseManager::start(pool.clone(), short, Vec::new(), mpsc::channel(1).0);
+        leases.take_lease("test", "another").await.unwrap().unwrap();
+        leases.check_last_renewal().unwrap();
+        while leases.check_last_renewal().is_ok() {
             // Also the connection that is being made at this very moment.
             way.silence();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        while leases.check_renewed().is_err() {
+        while leases.check_last_renewal().is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
@@ -169,21 +175,25 @@ fn leases_are_renewed_before_they_run_out_and_it_shows_when_they_are_not() {
 
 #[test]
 fn whoever_listens_on_a_silent_connection_is_told_and_hears_again() {
-    run(async {
+    run_test(async {
         let (way, pool) = silenced().await;
-        let heartbeat = Heartbeat { every: Duration::from_millis(100), answer: Duration::from_millis(200) };
-        let (notifications, _) = Notifications::start_watched(pool.clone(), vec!["news"], heartbeat);
+        let heartbeat = ListenHeartbeat {
+            interval: Duration::from_millis(100),
+            answer_timeout: Duration::from_millis(200),
+        };
+        let (notifications, _) =
+            PgNotificationHub::start_with_heartbeat(pool.clone(), vec!["news"], heartbeat);
         let mut heard = notifications.subscribe();
-        assert!(matches!(heard.recv().await.unwrap(), Notify::Missed));
+        assert!(matches!(heard.recv().await.unwrap(), PgNotification::Missed));
         let mut silences = 0;
         while silences < 3 {
             way.silence();
             silences += 1;
-            assert!(matches!(heard.recv().await.unwrap(), Notify::Missed));
+            assert!(matches!(heard.recv().await.unwrap(), PgNotification::Missed));
             let said = sqlx::query("SELECT pg_notify('news', 'again')");
-            said.execute(&store::reserve(&pool, "other", 1)).await.unwrap();
+            said.execute(&store::reserve_pool(&pool, "other", 1)).await.unwrap();
             assert!(
-                matches!(heard.recv().await.unwrap(), Notify::Heard { payload, .. } if payload == "again")
+                matches!(heard.recv().await.unwrap(), PgNotification::Received { payload, .. } if payload == "again")
             );
         }
     });
@@ -191,10 +201,10 @@ fn whoever_listens_on_a_silent_connection_is_told_and_hears_again() {
 
 #[test]
 fn expensive_operations_leave_connections_for_the_others() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let slow = |pool: PgPool| async move {
-            store::run(&pool, Operation::named("slow").expensive(), |connection| {
+            store::run_statement(&pool, PgOperation::named("slow").expensive(), |connection| {
                 Box::pin(async move {
                     sqlx::query("SELECT pg_sleep(0.3)").execute(connection).await?;
                     Ok(())
@@ -216,16 +226,16 @@ fn expensive_operations_leave_connections_for_the_others() {
 
 #[test]
 fn a_lock_that_takes_long_does_not_make_other_connections_suspect() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         sqlx::query("CREATE TABLE held (n int)").execute(&pool).await.unwrap();
         let backend = "SELECT pg_backend_pid()";
-        let narrow = store::reserve(&pool, "narrow", 1);
+        let narrow = store::reserve_pool(&pool, "narrow", 1);
         let before: i32 = sqlx::query_scalar(backend).fetch_one(&narrow).await.unwrap();
         let mut holding = pool.begin().await.unwrap();
         sqlx::query("LOCK TABLE held").execute(&mut *holding).await.unwrap();
-        let waits = Operation::named("waits").within(Duration::from_millis(200));
-        let given_up = store::run(&pool, waits, |connection| {
+        let waits = PgOperation::named("waits").with_timeout(Duration::from_millis(200));
+        let given_up = store::run_statement(&pool, waits, |connection| {
             Box::pin(async move { Ok(sqlx::query("SELECT * FROM held").execute(connection).await?) })
         });
         assert!(given_up.await.is_err());

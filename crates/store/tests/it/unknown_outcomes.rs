@@ -3,8 +3,8 @@
 use faults::{Action, Fault, with_faults};
 use futures::future::BoxFuture;
 use sqlx::{Connection as _, PgConnection, PgPool};
-use store::testing::{empty_database_options, pool, pool_with, run};
-use store::{Error, run_refusable, run_tx, run_tx_refusable};
+use store::testing::{empty_database_options, open_test_pool, open_test_pool_with, run_test};
+use store::{Error, run_refusable_statement, run_refusable_tx, run_tx};
 
 /// A counter that moves on only from the value that is expected; `false`: it is another.
 fn bumped(connection: &mut PgConnection, expected: i32) -> BoxFuture<'_, store::Result<bool>> {
@@ -15,11 +15,17 @@ fn bumped(connection: &mut PgConnection, expected: i32) -> BoxFuture<'_, store::
 }
 
 async fn bump_in_tx(pool: &PgPool, expected: i32) -> store::Result<bool> {
-    run_tx_refusable(pool, "bump", |done: &bool| !*done, move |connection| bumped(connection, expected)).await
+    run_refusable_tx(pool, "bump", |done: &bool| !*done, move |connection| bumped(connection, expected)).await
 }
 
 async fn bump(pool: &PgPool, expected: i32) -> store::Result<bool> {
-    run_refusable(pool, "bump", |done: &bool| !*done, move |connection| bumped(connection, expected)).await
+    run_refusable_statement(
+        pool,
+        "bump",
+        |done: &bool| !*done,
+        move |connection| bumped(connection, expected),
+    )
+    .await
 }
 
 async fn counter(options: &sqlx::postgres::PgConnectOptions) -> sqlx::PgConnection {
@@ -30,11 +36,11 @@ async fn counter(options: &sqlx::postgres::PgConnectOptions) -> sqlx::PgConnecti
 
 #[test]
 fn a_lost_commit_is_not_denied() {
-    run(async {
+    run_test(async {
         let options = empty_database_options().await;
         let mut direct = counter(&options).await;
         let (options, proxy) = with_faults(&options).await.unwrap();
-        let pool = pool(options).await;
+        let pool = open_test_pool(options).await;
         for (n, fault) in [
             (1, Fault::at_commit_of("bump", Action::CutReply)),
             (2, Fault::at_statement("bump", Action::CutReply)),
@@ -51,11 +57,11 @@ fn a_lost_commit_is_not_denied() {
 
 #[test]
 fn what_was_never_committed_is_done_by_the_repetition_and_what_is_so_is_refused() {
-    run(async {
+    run_test(async {
         let options = empty_database_options().await;
         counter(&options).await;
         let (options, proxy) = with_faults(&options).await.unwrap();
-        let pool = pool(options).await;
+        let pool = open_test_pool(options).await;
         let before = proxy.inject(Fault::at_commit_of("bump", Action::CutRequest));
         assert!(bump_in_tx(&pool, 1).await.unwrap());
         // Nothing was sent that could have been committed: the refusal is the truth.
@@ -68,9 +74,11 @@ fn what_was_never_committed_is_done_by_the_repetition_and_what_is_so_is_refused(
 
 #[test]
 fn a_transaction_that_the_server_ends_while_it_idles_is_repeated() {
-    run(async {
+    run_test(async {
         let options = empty_database_options().await;
-        let pool = pool_with(options, vec![("idle_in_transaction_session_timeout", "50".to_owned())]).await;
+        let pool =
+            open_test_pool_with(options, vec![("idle_in_transaction_session_timeout", "50".to_owned())])
+                .await;
         let tries = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let tried = tries.clone();
         run_tx(&pool, "idle", move |connection| {
@@ -93,10 +101,10 @@ fn a_transaction_that_the_server_ends_while_it_idles_is_repeated() {
 
 #[test]
 fn a_statement_that_was_prepared_for_another_table_is_prepared_anew() {
-    run(async {
+    run_test(async {
         let options = empty_database_options().await;
         let mut direct = counter(&options).await;
-        let pool = pool(options).await;
+        let pool = open_test_pool(options).await;
         let read = || {
             run_tx(&pool, "read", |connection| {
                 Box::pin(async move {

@@ -3,7 +3,7 @@
 use reconcile::{Bundle, Diagnostic, Problem};
 use serde_json::Value as Json;
 
-use super::{Cron, Scheduled};
+use super::{CronExpression, TaskSchedule};
 use crate::TaskType;
 
 /// The schema of the schedules' files.
@@ -15,7 +15,7 @@ pub fn check_schedules(bundle: &Bundle, types: &[TaskType]) -> Vec<Diagnostic> {
     for document in bundle.documents(SCHEDULE_SCHEMA) {
         match document.parse() {
             Ok(scheduled) => {
-                let problems = problems(&scheduled, types);
+                let problems = schedule_problems(&scheduled, types);
                 wrong.extend(problems.into_iter().map(|problem| document.diagnostic(problem)));
             }
             Err(diagnostic) => wrong.push(diagnostic),
@@ -25,13 +25,15 @@ pub fn check_schedules(bundle: &Bundle, types: &[TaskType]) -> Vec<Diagnostic> {
 }
 
 /// What is wrong with a schedule.
-pub(super) fn problems(scheduled: &Scheduled, types: &[TaskType]) -> Vec<Problem> {
+pub(super) fn schedule_problems(scheduled: &TaskSchedule, types: &[TaskType]) -> Vec<Problem> {
     let mut wrong = Vec::new();
-    if let Err(reason) = Cron::parse(&scheduled.schedule) {
+    if let Err(reason) = CronExpression::parse(&scheduled.schedule) {
         wrong.push(Problem::new("schedule", reason));
     }
     match TaskType::find(&scheduled.task_type, types) {
-        Ok(known) => wrong.extend(known.check("params", &Json::Object(scheduled.params.clone())).err()),
+        Ok(known) => {
+            wrong.extend(known.check_params("params", &Json::Object(scheduled.params.clone())).err())
+        }
         Err(reason) => wrong.push(Problem::new("task_type", reason)),
     }
     wrong
@@ -43,22 +45,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Attempt, Handler, TaskError};
+    use crate::{TaskAttempt, TaskAttemptError, TaskHandler};
 
-    struct Noop;
+    struct TestHandler;
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Params {
+    struct TestParams {
         #[serde(rename = "ahead", default)]
         _ahead: u8,
     }
 
-    impl Handler for Noop {
+    impl TaskHandler for TestHandler {
         const TASK_TYPE: &'static str = "ledger.noop";
-        type Params = Params;
+        type Params = TestParams;
 
-        async fn run(&self, _: &Attempt, _: Params) -> Result<Json, TaskError> {
+        async fn run(&self, _: &TaskAttempt, _: TestParams) -> Result<Json, TaskAttemptError> {
             Ok(json!({}))
         }
     }
@@ -93,8 +95,8 @@ mod tests {
         for (schedule, task_type, params, expected) in table {
             let scheduled =
                 json!({"name": "n", "schedule": schedule, "task_type": task_type, "params": params});
-            let scheduled: Scheduled = serde_json::from_value(scheduled).unwrap();
-            let told = problems(&scheduled, &[TaskType::of::<Noop>()]);
+            let scheduled: TaskSchedule = serde_json::from_value(scheduled).unwrap();
+            let told = schedule_problems(&scheduled, &[TaskType::of_handler::<TestHandler>()]);
             let told: Vec<String> =
                 told.iter().map(|problem| format!("{}: {}", problem.field, problem.reason)).collect();
             assert_eq!(told.len(), expected.len(), "{told:?}");

@@ -4,22 +4,22 @@ use chrono::{DateTime, Utc};
 use croner::parser::{CronParser, Seconds, Year};
 
 /// What a schedule may be, for error messages.
-pub(super) const ALLOWED: &str = "minute, hour, day of month, month and day of week (UTC), such as \"5 3 * * *\"; with seconds before them, six fields";
+pub(super) const CRON_FIELDS_HELP: &str = "minute, hour, day of month, month and day of week (UTC), such as \"5 3 * * *\"; with seconds before them, six fields";
 /// Longest expression, in bytes.
-const LONGEST: usize = 200;
+const MAX_CRON_BYTES: usize = 200;
 
 /// A cron expression.
 #[derive(Debug, Clone)]
-pub struct Cron(croner::Cron);
+pub struct CronExpression(croner::Cron);
 
-impl Cron {
+impl CronExpression {
     /// Reads an expression; why it is none.
     pub fn parse(text: &str) -> Result<Self, String> {
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let refused = |reason: &str| {
-            format!("`{}` is no cron expression: {reason} (allowed: {ALLOWED})", shortened(text))
+            format!("`{}` is no cron expression: {reason} (allowed: {CRON_FIELDS_HELP})", shorten_text(text))
         };
-        if text.len() > LONGEST {
+        if text.len() > MAX_CRON_BYTES {
             return Err(refused("it is too long"));
         }
         let cron = parser.parse(text).map_err(|error| refused(error.to_string().trim_end_matches('.')))?;
@@ -36,12 +36,12 @@ impl Cron {
     }
 
     /// The last tick at or before `moment`.
-    pub fn latest(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub fn latest_tick(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.0.find_previous_occurrence(&moment, true).ok()
     }
 }
 
-fn shortened(text: &str) -> String {
+fn shorten_text(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
@@ -68,13 +68,13 @@ mod tests {
             ("@daily", "2024-02-29T00:00:00Z", "2024-03-01T00:00:00Z"),
         ];
         for (text, latest, next) in table {
-            let cron = Cron::parse(text).unwrap();
-            assert_eq!((cron.latest(now), cron.next(now)), (Some(at(latest)), Some(at(next))), "{text}");
+            let cron = CronExpression::parse(text).unwrap();
+            assert_eq!((cron.latest_tick(now), cron.next(now)), (Some(at(latest)), Some(at(next))), "{text}");
         }
-        let minutely = Cron::parse("* * * * *").unwrap();
+        let minutely = CronExpression::parse("* * * * *").unwrap();
         let tick = at("2024-02-29T12:00:00Z");
         assert_eq!(
-            (minutely.latest(tick), minutely.next(tick)),
+            (minutely.latest_tick(tick), minutely.next(tick)),
             (Some(tick), Some(at("2024-02-29T12:01:00Z")))
         );
     }
@@ -93,7 +93,7 @@ mod tests {
             "*/0 * * * *",
             &long,
         ] {
-            let reason = Cron::parse(bad).unwrap_err();
+            let reason = CronExpression::parse(bad).unwrap_err();
             assert!(reason.contains("allowed: minute, hour") && reason.len() < 400, "{reason}");
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 /// A task that is to be done again and again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Scheduled {
+pub struct TaskSchedule {
     /// Its name.
     pub name: String,
     /// For people.
@@ -21,7 +21,7 @@ pub struct Scheduled {
     pub params: Map<String, Json>,
 }
 
-impl Scheduled {
+impl TaskSchedule {
     /// As JSON.
     pub fn to_json(&self) -> Json {
         // A struct of texts and a map always has a JSON form.

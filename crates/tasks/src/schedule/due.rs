@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::Cron;
+use super::CronExpression;
 
 /// Longer than it takes another scheduler to step in. Of the ticks within it none is left out.
-pub const HAND_OVER: Duration = Duration::from_secs(30);
+pub const HANDOVER_WINDOW: Duration = Duration::from_secs(30);
 
-/// The ticks that are due at `now`, when those up to `done_until` have their tasks: all of the last [`HAND_OVER`]; and if
+/// The ticks that are due at `now`, when those up to `done_until` have their tasks: all of the last [`HANDOVER_WINDOW`]; and if
 /// there are none, the latest one, however late. What was missed before that (all schedulers were down) is made up for
 /// once.
-pub fn due(cron: &Cron, done_until: DateTime<Utc>, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
-    let recently = now - HAND_OVER;
+pub fn due_ticks(cron: &CronExpression, done_until: DateTime<Utc>, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+    let recently = now - HANDOVER_WINDOW;
     let mut ticks = Vec::new();
     let mut after = done_until.max(recently);
     while let Some(tick) = cron.next(after).filter(|tick| *tick <= now) {
@@ -21,7 +21,7 @@ pub fn due(cron: &Cron, done_until: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Da
         after = tick;
     }
     if ticks.is_empty() {
-        ticks.extend(cron.latest(now).filter(|tick| *tick > done_until));
+        ticks.extend(cron.latest_tick(now).filter(|tick| *tick > done_until));
     }
     ticks
 }
@@ -49,16 +49,16 @@ mod tests {
         ];
         let at = |time: &str| format!("2024-02-29T{time}Z").parse::<DateTime<Utc>>().unwrap();
         for (cron, done_until, now, expected) in table {
-            let ticks = due(&Cron::parse(cron).unwrap(), at(done_until), at(now));
+            let ticks = due_ticks(&CronExpression::parse(cron).unwrap(), at(done_until), at(now));
             assert_eq!(ticks, expected.iter().map(|time| at(time)).collect::<Vec<_>>(), "{cron} at {now}");
         }
     }
 
     #[test]
     fn each_second_for_half_a_minute_and_no_more() {
-        let each_second = Cron::parse("* * * * * *").unwrap();
+        let each_second = CronExpression::parse("* * * * * *").unwrap();
         let now = "2024-02-29T12:00:00.7Z".parse::<DateTime<Utc>>().unwrap();
-        assert_eq!(due(&each_second, now - Duration::from_secs(10), now).len(), 10);
-        assert_eq!(due(&each_second, now - Duration::from_secs(3600), now).len(), 30);
+        assert_eq!(due_ticks(&each_second, now - Duration::from_secs(10), now).len(), 10);
+        assert_eq!(due_ticks(&each_second, now - Duration::from_secs(3600), now).len(), 30);
     }
 }

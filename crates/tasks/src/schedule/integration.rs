@@ -12,43 +12,43 @@ use sqlx::{PgConnection, PgPool};
 use store::Result;
 
 use super::check::SCHEDULE_SCHEMA;
-use super::stored::{delete_in_tx, put_in_tx, read, tell_in_tx};
-use super::{Scheduled, Stored};
+use super::stored::{delete_schedule_in_tx, notify_schedules_in_tx, put_schedule_in_tx, read_schedules};
+use super::{StoredSchedule, TaskSchedule};
 
 /// The integration's name.
-pub const SCHEDULES: &str = "schedules";
+pub const SCHEDULES_INTEGRATION: &str = "schedules";
 
 /// Brings the schedules into the control database.
-pub struct Schedules {
+pub struct ScheduleReconciler {
     /// The control database.
     pub pool: PgPool,
 }
 
 /// The schedules in the control database.
-pub struct Kept;
+pub struct ScheduleTable;
 
 /// The schedules of a bundle, by name.
-pub fn schedules_of(bundle: &Bundle) -> std::result::Result<Vec<Scheduled>, Diagnostic> {
-    let all: std::result::Result<Vec<Scheduled>, _> =
+pub fn parse_schedules(bundle: &Bundle) -> std::result::Result<Vec<TaskSchedule>, Diagnostic> {
+    let all: std::result::Result<Vec<TaskSchedule>, _> =
         bundle.documents(SCHEDULE_SCHEMA).map(Document::parse).collect();
-    all.map(sorted)
+    all.map(sort_by_name)
 }
 
-fn sorted(mut all: Vec<Scheduled>) -> Vec<Scheduled> {
+fn sort_by_name(mut all: Vec<TaskSchedule>) -> Vec<TaskSchedule> {
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
 
 /// What brings all schedules to the wanted ones.
-pub fn set(wanted: Vec<Scheduled>, terms: Terms) -> Set<Kept> {
-    Set { keeper: Kept, wanted, part: String::new(), terms }
+pub fn desired_schedule_set(desired: Vec<TaskSchedule>, terms: Terms) -> Set<ScheduleTable> {
+    Set { keeper: ScheduleTable, wanted: desired, part: String::new(), terms }
 }
 
-impl Integration for Schedules {
+impl Integration for ScheduleReconciler {
     type Arguments = NoArguments;
 
     fn name(&self) -> &'static str {
-        SCHEDULES
+        SCHEDULES_INTEGRATION
     }
 
     fn run<'a>(
@@ -58,21 +58,21 @@ impl Integration for Schedules {
         dry_run: bool,
     ) -> BoxFuture<'a, std::result::Result<Plan, RunError>> {
         Box::pin(async move {
-            let set = set(context.query(SCHEDULE_SCHEMA)?, context.terms());
+            let set = desired_schedule_set(context.query(SCHEDULE_SCHEMA)?, context.terms());
             let approval = context.approval_of(dry_run);
             Ok(reconcile::carry_out(&self.pool, "reconcile_schedules", set, approval).await?.0)
         })
     }
 
     fn early_exit_desired_state(&self, context: &Context<'_>) -> std::result::Result<Option<Json>, RunError> {
-        let wanted: Vec<Scheduled> = context.query(SCHEDULE_SCHEMA)?;
+        let desired: Vec<TaskSchedule> = context.query(SCHEDULE_SCHEMA)?;
         let by_name: BTreeMap<String, Json> =
-            wanted.into_iter().map(|scheduled| (scheduled.name.clone(), scheduled.to_json())).collect();
+            desired.into_iter().map(|scheduled| (scheduled.name.clone(), scheduled.to_json())).collect();
         Ok(Some(json!(by_name)))
     }
 }
 
-impl Object for Scheduled {
+impl Object for TaskSchedule {
     type Id = String;
 
     fn id(&self) -> String {
@@ -88,15 +88,15 @@ impl Object for Scheduled {
     }
 
     fn to_json(&self) -> Json {
-        Scheduled::to_json(self)
+        TaskSchedule::to_json(self)
     }
 }
 
-impl Held for Stored {
-    type Object = Scheduled;
+impl Held for StoredSchedule {
+    type Object = TaskSchedule;
 
-    fn object(&self) -> &Scheduled {
-        &self.scheduled
+    fn object(&self) -> &TaskSchedule {
+        &self.definition
     }
 
     fn owner(&self) -> Owner {
@@ -104,29 +104,32 @@ impl Held for Stored {
     }
 }
 
-impl Keeper for Kept {
-    type Held = Stored;
-    const INTEGRATION: &'static str = SCHEDULES;
+impl Keeper for ScheduleTable {
+    type Held = StoredSchedule;
+    const INTEGRATION: &'static str = SCHEDULES_INTEGRATION;
 
-    fn read_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Attempt<Vec<Stored>>> {
-        Box::pin(async move { Ok(Ok(read(connection).await?.0)) })
+    fn read_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+    ) -> BoxFuture<'a, Attempt<Vec<StoredSchedule>>> {
+        Box::pin(async move { Ok(Ok(read_schedules(connection).await?.0)) })
     }
 
     fn write_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        steps: &'a Steps<Scheduled>,
+        steps: &'a Steps<TaskSchedule>,
         owner: Owner,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             for scheduled in &steps.put {
-                put_in_tx(connection, scheduled, owner).await?;
+                put_schedule_in_tx(connection, scheduled, owner).await?;
             }
             for name in &steps.delete {
-                delete_in_tx(connection, name).await?;
+                delete_schedule_in_tx(connection, name).await?;
             }
             if !steps.plan.changes.is_empty() {
-                tell_in_tx(connection).await?;
+                notify_schedules_in_tx(connection).await?;
             }
             Ok(())
         })

@@ -9,9 +9,11 @@ mod scheduler;
 mod stored;
 
 pub use check::{SCHEDULE_SCHEMA, check_schedules};
-pub use cron::Cron;
-pub use definition::Scheduled;
-pub use due::{HAND_OVER, due};
-pub use integration::{Kept, SCHEDULES, Schedules, schedules_of, set};
-pub use scheduler::Scheduler;
-pub use stored::{CHANNEL, Stored, read};
+pub use cron::CronExpression;
+pub use definition::TaskSchedule;
+pub use due::{HANDOVER_WINDOW, due_ticks};
+pub use integration::{
+    SCHEDULES_INTEGRATION, ScheduleReconciler, ScheduleTable, desired_schedule_set, parse_schedules,
+};
+pub use scheduler::TaskScheduler;
+pub use stored::{SCHEDULES_CHANNEL, StoredSchedule, read_schedules};

@@ -8,44 +8,44 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
-use store::{Error, Lease, Notifications, Notify, Result};
+use store::{Error, Lease, PgNotification, PgNotificationHub, Result};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout};
 
-use super::stored::{CHANNEL, done_in_tx, read};
-use super::{Cron, Stored, due};
-use crate::{NewTask, Tasks, Tick, forget};
+use super::stored::{SCHEDULES_CHANNEL, advance_done_until_in_tx, read_schedules};
+use super::{CronExpression, StoredSchedule, due_ticks};
+use crate::{NewTask, ScheduleTick, TaskStore, forget_old_tasks};
 
 /// How long a changed schedule may go unnoticed when its notification was lost.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const SCHEDULE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The time between looks for tasks to forget.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
+const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Enqueues scheduled tasks.
 #[derive(Clone)]
-pub struct Scheduler {
+pub struct TaskScheduler {
     /// Where to.
-    pub tasks: Tasks,
-    /// Must listen on [`CHANNEL`].
-    pub notifications: Notifications,
+    pub tasks: TaskStore,
+    /// Must listen on [`SCHEDULES_CHANNEL`].
+    pub notifications: PgNotificationHub,
     /// Tasks that ended so long ago are forgotten.
     pub retention: Duration,
 }
 
 /// The ticks of one schedule that are due.
-struct Due {
-    stored: Stored,
+struct DueTicks {
+    stored: StoredSchedule,
     ticks: Vec<DateTime<Utc>>,
 }
 
-impl Scheduler {
+impl TaskScheduler {
     /// Schedules until the lease is lost or the database does not answer.
     pub async fn run(self, lease: Arc<Lease>) {
-        let mut heard = self.notifications.subscribe();
-        let mut forgotten: Option<Instant> = None;
+        let mut notifications = self.notifications.subscribe();
+        let mut last_forget: Option<Instant> = None;
         loop {
-            let pause = match self.step(&lease).await {
+            let wait_time = match self.enqueue_due_ticks(&lease).await {
                 Ok(pause) => pause,
                 Err(Error::Fenced { .. }) => return,
                 Err(error) => {
@@ -53,28 +53,29 @@ impl Scheduler {
                     return;
                 }
             };
-            if forgotten.is_none_or(|last| last.elapsed() > FORGET_EVERY) {
-                let pass = forget(&self.tasks.pool, self.retention).await;
+            if last_forget.is_none_or(|last| last.elapsed() > FORGET_INTERVAL) {
+                let pass = forget_old_tasks(&self.tasks.pool, self.retention).await;
                 // Until nothing is left to be forgotten, at each look.
-                forgotten = Some(Instant::now()).filter(|_| !matches!(&pass, Ok(pass) if pass.more));
+                last_forget = Some(Instant::now()).filter(|_| !matches!(&pass, Ok(pass) if pass.has_more));
                 if let Err(error) = pass {
                     tracing::warn!(%error, code = "UNAVAILABLE", "old tasks not forgotten");
                 }
             }
-            let _ = timeout(pause, told(&mut heard)).await;
+            let _ = timeout(wait_time, wait_for_schedule_change(&mut notifications)).await;
         }
     }
 
     /// Enqueues what is due; how long until something may be due again.
-    pub async fn step(&self, lease: &Arc<Lease>) -> Result<Duration> {
-        let read = store::run(&self.tasks.pool, "read_schedules", |connection| Box::pin(read(connection)));
+    pub async fn enqueue_due_ticks(&self, lease: &Arc<Lease>) -> Result<Duration> {
+        let read =
+            store::run_statement(&self.tasks.pool, "read", |connection| Box::pin(read_schedules(connection)));
         let (stored, now) = read.await?;
-        let mut pause = LOOK_EVERY;
+        let mut wait_time = SCHEDULE_POLL_INTERVAL;
         let mut all_due = Vec::new();
         for stored in stored {
-            let Ok(cron) = Cron::parse(&stored.scheduled.schedule) else {
+            let Ok(cron) = CronExpression::parse(&stored.definition.schedule) else {
                 // Checked when it was written, by another version.
-                let name = stored.scheduled.name;
+                let name = stored.definition.name;
                 tracing::error!(
                     schedule = name,
                     code = "CONSISTENCY_ERROR",
@@ -83,33 +84,33 @@ impl Scheduler {
                 continue;
             };
             let next = cron.next(now).and_then(|next| (next - now).to_std().ok());
-            pause = pause.min(next.unwrap_or(LOOK_EVERY));
-            let ticks = due(&cron, stored.done_until, now);
+            wait_time = wait_time.min(next.unwrap_or(SCHEDULE_POLL_INTERVAL));
+            let ticks = due_ticks(&cron, stored.done_until, now);
             if !ticks.is_empty() {
-                all_due.push(Due { stored, ticks });
+                all_due.push(DueTicks { stored, ticks });
             }
         }
         if !all_due.is_empty() {
-            self.enqueue(lease, all_due).await?;
+            self.enqueue_ticks_fenced(lease, all_due).await?;
         }
-        Ok(pause)
+        Ok(wait_time)
     }
 
-    async fn enqueue(&self, lease: &Arc<Lease>, all_due: Vec<Due>) -> Result<()> {
+    async fn enqueue_ticks_fenced(&self, lease: &Arc<Lease>, all_due: Vec<DueTicks>) -> Result<()> {
         let (tasks, lease, all_due) = (self.tasks.clone(), lease.clone(), Arc::new(all_due));
         store::run_tx(&self.tasks.pool, "enqueue_ticks", move |connection| {
             let (tasks, lease, all_due) = (tasks.clone(), lease.clone(), all_due.clone());
             Box::pin(async move {
                 lease.fence(connection).await?;
-                for Due { stored, ticks } in all_due.iter() {
-                    let name = &stored.scheduled.name;
+                for DueTicks { stored, ticks } in all_due.iter() {
+                    let name = &stored.definition.name;
                     let Some(last) = ticks.last() else { continue };
                     // Changed or deleted since it was read: the next look decides.
-                    if !done_in_tx(connection, name, stored.done_until, *last).await? {
+                    if !advance_done_until_in_tx(connection, name, stored.done_until, *last).await? {
                         continue;
                     }
                     for tick in ticks {
-                        tasks.enqueue_in_tx(connection, &task(stored, *tick)).await?;
+                        tasks.enqueue_in_tx(connection, &new_tick_task(stored, *tick)).await?;
                     }
                 }
                 store::fail_point("ticks_enqueued");
@@ -120,20 +121,20 @@ impl Scheduler {
     }
 }
 
-fn task(stored: &Stored, tick: DateTime<Utc>) -> NewTask {
+fn new_tick_task(stored: &StoredSchedule, tick: DateTime<Utc>) -> NewTask {
     NewTask {
-        task_type: stored.scheduled.task_type.clone(),
-        params: Json::Object(stored.scheduled.params.clone()),
+        task_type: stored.definition.task_type.clone(),
+        params: Json::Object(stored.definition.params.clone()),
         key: None,
-        tick: Some(Tick { schedule: stored.scheduled.name.clone(), at: tick }),
+        tick: Some(ScheduleTick { schedule: stored.definition.name.clone(), at: tick }),
     }
 }
 
 /// Returns when schedules have changed, or may have.
-async fn told(heard: &mut Receiver<Notify>) {
+async fn wait_for_schedule_change(notifications: &mut Receiver<PgNotification>) {
     loop {
-        match heard.recv().await {
-            Ok(Notify::Heard { channel, .. }) if channel != CHANNEL => {}
+        match notifications.recv().await {
+            Ok(PgNotification::Received { channel, .. }) if channel != SCHEDULES_CHANNEL => {}
             Ok(_) | Err(RecvError::Lagged(_)) => return,
             Err(RecvError::Closed) => std::future::pending().await,
         }

@@ -7,16 +7,16 @@ use sqlx::PgConnection;
 use sqlx::types::Json as Jsonb;
 use store::Result;
 
-use super::Scheduled;
+use super::TaskSchedule;
 
 /// The channel on which changes of schedules are told.
-pub const CHANNEL: &str = "task_schedules";
+pub const SCHEDULES_CHANNEL: &str = "task_schedules";
 
 /// A schedule, who owns it, and how far it is done.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
+pub struct StoredSchedule {
     /// The schedule.
-    pub scheduled: Scheduled,
+    pub definition: TaskSchedule,
     /// Whose it is.
     pub owner: Owner,
     /// Ticks up to this one have their tasks.
@@ -25,7 +25,7 @@ pub struct Stored {
 
 /// All schedules by name, and the database's time. One that this program does not understand (a newer one wrote it) is
 /// said and left out.
-pub async fn read(connection: &mut PgConnection) -> Result<(Vec<Stored>, DateTime<Utc>)> {
+pub async fn read_schedules(connection: &mut PgConnection) -> Result<(Vec<StoredSchedule>, DateTime<Utc>)> {
     let rows: Vec<(String, Json, String, DateTime<Utc>)> = sqlx::query_as(
         "SELECT name, definition, owner, done_until FROM task_schedules ORDER BY name -- read_schedules",
     )
@@ -36,7 +36,7 @@ pub async fn read(connection: &mut PgConnection) -> Result<(Vec<Stored>, DateTim
         let scheduled = serde_json::from_value(definition).map_err(|error| error.to_string());
         let owner = Owner::parse(&owner).ok_or_else(|| format!("unknown owner {owner}"));
         match scheduled.and_then(|scheduled| Ok((scheduled, owner?))) {
-            Ok((scheduled, owner)) => Some(Stored { scheduled, owner, done_until }),
+            Ok((scheduled, owner)) => Some(StoredSchedule { definition: scheduled, owner, done_until }),
             Err(reason) => {
                 tracing::error!(
                     schedule = name,
@@ -52,9 +52,9 @@ pub async fn read(connection: &mut PgConnection) -> Result<(Vec<Stored>, DateTim
 }
 
 /// Creates or changes a schedule. Its ticks count from now on, unless only other things about it change.
-pub(super) async fn put_in_tx(
+pub(super) async fn put_schedule_in_tx(
     connection: &mut PgConnection,
-    scheduled: &Scheduled,
+    scheduled: &TaskSchedule,
     owner: Owner,
 ) -> Result<()> {
     sqlx::query(
@@ -73,7 +73,7 @@ pub(super) async fn put_in_tx(
 }
 
 /// Deletes a schedule.
-pub(super) async fn delete_in_tx(connection: &mut PgConnection, name: &str) -> Result<()> {
+pub(super) async fn delete_schedule_in_tx(connection: &mut PgConnection, name: &str) -> Result<()> {
     sqlx::query("DELETE FROM task_schedules WHERE name = $1 -- delete_schedule")
         .bind(name)
         .execute(connection)
@@ -82,14 +82,17 @@ pub(super) async fn delete_in_tx(connection: &mut PgConnection, name: &str) -> R
 }
 
 /// Tells every scheduler, once the transaction is committed, that schedules have changed.
-pub(super) async fn tell_in_tx(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query("SELECT pg_notify($1, '') -- tell_schedules").bind(CHANNEL).execute(connection).await?;
+pub(super) async fn notify_schedules_in_tx(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query("SELECT pg_notify($1, '') -- tell_schedules")
+        .bind(SCHEDULES_CHANNEL)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
 /// Notes that ticks up to `until` have their tasks; `false`, and nothing is changed, if somebody else has moved it since
 /// `from`.
-pub(super) async fn done_in_tx(
+pub(super) async fn advance_done_until_in_tx(
     connection: &mut PgConnection,
     name: &str,
     from: DateTime<Utc>,

@@ -2,44 +2,61 @@
 
 use std::sync::Arc;
 
-use queue::fifo::{Consumer, FifoEngine, FifoError, Message, QueueTerms, Queues, Verdict, consume};
+use queue::fifo::{
+    FifoConsumer, FifoEngine, FifoError, FifoMessage, FifoQueueOptions, FifoQueuePair, MessageOutcome,
+    consume_messages,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{Desk, Ended, Limits, WorkerTerms};
-use crate::task::called_for;
-use crate::{DEAD_LETTERS, QUEUE};
+use super::{AttemptLimits, TaskAttemptOutcome, TaskExecutor, TaskWorkerOptions};
+use crate::task::parse_task_message;
+use crate::{TASK_DEAD_LETTER_QUEUE, TASK_QUEUE};
 
 /// Makes the queues of tasks if they are not there.
-pub async fn ensure_queues(engine: &dyn FifoEngine) -> Result<Queues, FifoError> {
+pub async fn ensure_task_queues(engine: &dyn FifoEngine) -> Result<FifoQueuePair, FifoError> {
     // Workers give tasks up by themselves, with the reason: no redrive policy.
-    let terms = QueueTerms { visibility: WorkerTerms::default().consumer.visibility, dead_letters: None };
-    engine.ensure(DEAD_LETTERS, terms.clone()).await?;
-    engine.ensure(QUEUE, terms).await?;
-    Ok(Queues { queue: engine.open(QUEUE).await?, dead_letters: engine.open(DEAD_LETTERS).await? })
+    let terms = FifoQueueOptions {
+        visibility_timeout: TaskWorkerOptions::default().consumer.visibility_timeout,
+        dead_letters: None,
+    };
+    engine.ensure_queue(TASK_DEAD_LETTER_QUEUE, terms.clone()).await?;
+    engine.ensure_queue(TASK_QUEUE, terms).await?;
+    Ok(FifoQueuePair {
+        queue: engine.open_queue(TASK_QUEUE).await?,
+        dead_letters: engine.open_queue(TASK_DEAD_LETTER_QUEUE).await?,
+    })
 }
 
 /// Works on tasks until `stop`; what is in work then has its grace, and is given back after it.
-pub async fn work(queues: Queues, desk: Desk, terms: WorkerTerms, stop: CancellationToken) {
-    let worker = Arc::new(Worker { desk, terms });
-    consume(queues, worker, terms.consumer, stop).await;
+pub async fn run_task_worker(
+    queues: FifoQueuePair,
+    executor: TaskExecutor,
+    options: TaskWorkerOptions,
+    stop: CancellationToken,
+) {
+    let worker = Arc::new(TaskFifoConsumer { executor, options });
+    consume_messages(queues, worker, options.consumer, stop).await;
 }
 
-struct Worker {
-    desk: Desk,
-    terms: WorkerTerms,
+struct TaskFifoConsumer {
+    executor: TaskExecutor,
+    options: TaskWorkerOptions,
 }
 
-impl Consumer for Worker {
-    async fn consume(&self, message: &Message) -> Verdict {
-        let Some(called_for) = called_for(&message.body) else {
-            return Verdict::Dead("VALIDATION_ERROR: the message names no task".to_owned());
+impl FifoConsumer for TaskFifoConsumer {
+    async fn consume(&self, message: &FifoMessage) -> MessageOutcome {
+        let Some(called_for) = parse_task_message(&message.body) else {
+            return MessageOutcome::Dead("VALIDATION_ERROR: the message names no task".to_owned());
         };
-        let most = self.terms.max_attempts;
-        let limits = |number, _| Limits { allowed: number <= most, last: number >= most };
-        match self.desk.attempt(called_for, self.terms.backoff, limits).await {
-            Ended::Done => Verdict::Done,
-            Ended::Again(delay, _) | Ended::Later(delay, _) => Verdict::Again(delay),
-            Ended::Dead(reason) => Verdict::Dead(reason),
+        let max_attempts = self.options.max_attempts;
+        let limits =
+            |number, _| AttemptLimits { allowed: number <= max_attempts, last: number >= max_attempts };
+        match self.executor.attempt_task(called_for, self.options.backoff, limits).await {
+            TaskAttemptOutcome::Done => MessageOutcome::Done,
+            TaskAttemptOutcome::RetryAfter(delay, _) | TaskAttemptOutcome::Deferred(delay, _) => {
+                MessageOutcome::RetryAfter(delay)
+            }
+            TaskAttemptOutcome::Dead(reason) => MessageOutcome::Dead(reason),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue_testing::emulator::Emulator;
-use store::testing::run;
+use queue_testing::emulator::SqsEmulator;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{QUICK, World, told};
@@ -57,13 +57,13 @@ async fn each_tick_is_done_once(world: World, stop: CancellationToken) {
 
 #[test]
 fn each_tick_is_done_once_on_postgres() {
-    run(async { each_tick_is_done_once(World::fresh().await, CancellationToken::new()).await });
+    run_test(async { each_tick_is_done_once(World::fresh().await, CancellationToken::new()).await });
 }
 
 #[test]
 fn each_tick_is_done_once_on_sqs() {
-    run(async {
-        let (emulator, stop) = (Emulator::start().await, CancellationToken::new());
+    run_test(async {
+        let (emulator, stop) = (SqsEmulator::start().await, CancellationToken::new());
         let engine = Arc::new(emulator.engine().await);
         each_tick_is_done_once(World::on_sqs(engine, &stop).await, stop).await;
     });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::World;
 
@@ -15,7 +15,7 @@ async fn count(world: &World, what: &str) -> i64 {
 
 #[test]
 fn a_pass_forgets_as_many_tasks_as_there_are_with_their_dead_jobs() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let statements = "
             INSERT INTO tasks (task_type, params, status, ended_at, action_config, event_id)
@@ -26,7 +26,7 @@ fn a_pass_forgets_as_many_tasks_as_there_are_with_their_dead_jobs() {
             SELECT task_id, 'actions', 0, 'task/' || task_id || '/0', 1, '', 'r', now() FROM tasks";
         sqlx::raw_sql(statements).execute(&world.pool).await.unwrap();
         let mut passes = 0;
-        while tasks::forget(&world.pool, HOUR).await.unwrap().more {
+        while tasks::forget_old_tasks(&world.pool, HOUR).await.unwrap().has_more {
             passes += 1;
         }
         // On a slow machine the budget of a pass may end before.
@@ -38,7 +38,7 @@ fn a_pass_forgets_as_many_tasks_as_there_are_with_their_dead_jobs() {
 
 #[test]
 fn old_dead_letters_are_forgotten_and_younger_ones_of_their_group_come_first() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let statements = "
             INSERT INTO fifo_queues (name, visibility_ms) VALUES ('a-dead.fifo', 1000), ('a.fifo', 1000);
@@ -49,7 +49,7 @@ fn old_dead_letters_are_forgotten_and_younger_ones_of_their_group_come_first() {
                  LATERAL (SELECT now() - interval '1 day' * CASE WHEN n <= 2900 THEN 15 ELSE 13 END AS at) at
             WHERE q.name LIKE 'a%' ORDER BY n";
         sqlx::raw_sql(statements).execute(&world.pool).await.unwrap();
-        while tasks::forget(&world.pool, HOUR).await.unwrap().more {}
+        while tasks::forget_old_tasks(&world.pool, HOUR).await.unwrap().has_more {}
         let of = |queue: &str| {
             format!("fifo_messages JOIN fifo_queues q USING (queue_id) WHERE q.name = '{queue}'")
         };

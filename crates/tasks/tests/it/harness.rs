@@ -10,76 +10,88 @@ use axum::body::Body;
 use axum::http::Request;
 use queue::Backoff;
 use queue::fifo::{
-    CHANNEL, ConsumerTerms, FifoEngine, OUTBOX_CHANNEL, Outbox, PostgresFifo, Queues, SendInTx, relay,
+    FIFO_CHANNEL, FifoConsumerOptions, FifoEngine, FifoOutbox, FifoQueuePair, FifoTxSender, OUTBOX_CHANNEL,
+    PgFifo, run_outbox_relay,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{LeaseTerms, Notifications, PgPool, Work, do_duties};
-use tasks::schedule::{self, Scheduler};
+use store::{DutyWork, LeaseOptions, PgNotificationHub, PgPool, run_duties};
+use tasks::schedule::{self, TaskScheduler};
 use tasks::{
-    Attempt, CANCELLED_CHANNEL, Desk, Handler, Handlers, Running, Silent, TaskError, TaskType, Tasks,
-    WorkerTerms,
+    CANCELLED_CHANNEL, RunningAttempts, SilentStatusReporter, TaskAttempt, TaskAttemptError, TaskExecutor,
+    TaskHandler, TaskHandlers, TaskStore, TaskType, TaskWorkerOptions,
 };
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-pub const QUICK: LeaseTerms =
-    LeaseTerms { ttl: Duration::from_millis(600), renew_every: Duration::from_millis(100) };
+pub const QUICK: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_millis(600), renewal_interval: Duration::from_millis(100) };
 /// Does not renew: believes for ever that it holds its lease.
-pub const PAUSED: LeaseTerms =
-    LeaseTerms { ttl: Duration::from_millis(600), renew_every: Duration::from_secs(3600) };
-pub const TERMS: WorkerTerms = WorkerTerms {
-    consumer: ConsumerTerms {
+pub const PAUSED: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_millis(600), renewal_interval: Duration::from_secs(3600) };
+pub const TERMS: TaskWorkerOptions = TaskWorkerOptions {
+    consumer: FifoConsumerOptions {
         concurrency: 4,
-        visibility: Duration::from_millis(900),
-        grace: Duration::from_millis(100),
+        visibility_timeout: Duration::from_millis(900),
+        shutdown_timeout: Duration::from_millis(100),
     },
-    backoff: Backoff { first: Duration::from_millis(20), most: Duration::from_millis(100), jitter: 0.2 },
+    backoff: Backoff {
+        first_delay: Duration::from_millis(20),
+        max_delay: Duration::from_millis(100),
+        jitter: 0.2,
+    },
     max_attempts: 3,
 };
 
 pub struct World {
     pub pool: PgPool,
-    pub tasks: Tasks,
-    pub queues: Queues,
-    pub notifications: Notifications,
+    pub tasks: TaskStore,
+    pub queues: FifoQueuePair,
+    pub notifications: PgNotificationHub,
     routes: Router,
 }
 
 impl World {
     pub async fn fresh() -> Self {
-        Self::on(store::testing::control_database().await).await
+        Self::on(store::testing::create_control_database().await).await
     }
 
     pub async fn on(pool: PgPool) -> Self {
-        let (notifications, _) =
-            Notifications::start(pool.clone(), vec![CHANNEL, schedule::CHANNEL, CANCELLED_CHANNEL]);
-        let engine = PostgresFifo::new(pool.clone(), notifications.clone());
-        let queues = tasks::ensure_queues(&engine).await.unwrap();
+        let (notifications, _) = PgNotificationHub::start(
+            pool.clone(),
+            vec![FIFO_CHANNEL, schedule::SCHEDULES_CHANNEL, CANCELLED_CHANNEL],
+        );
+        let engine = PgFifo::new(pool.clone(), notifications.clone());
+        let queues = tasks::ensure_task_queues(&engine).await.unwrap();
         Self::of(pool, notifications, queues, Arc::new(engine))
     }
 
     /// With its queues at Amazon's, and a relay that sends there until the token is cancelled.
     pub async fn on_sqs(engine: Arc<dyn FifoEngine>, stop: &CancellationToken) -> Self {
-        let pool = store::testing::control_database().await;
-        let channels = vec![OUTBOX_CHANNEL, schedule::CHANNEL, CANCELLED_CHANNEL];
-        let (notifications, _) = Notifications::start(pool.clone(), channels);
-        let queues = tasks::ensure_queues(engine.as_ref()).await.unwrap();
+        let pool = store::testing::create_control_database().await;
+        let channels = vec![OUTBOX_CHANNEL, schedule::SCHEDULES_CHANNEL, CANCELLED_CHANNEL];
+        let (notifications, _) = PgNotificationHub::start(pool.clone(), channels);
+        let queues = tasks::ensure_task_queues(engine.as_ref()).await.unwrap();
         let place = "default".to_owned();
         let engines = HashMap::from([(place.clone(), engine)]);
-        let world = Self::of(pool, notifications, queues, Arc::new(Outbox { place }));
+        let world = Self::of(pool, notifications, queues, Arc::new(FifoOutbox { engine_name: place }));
         let (pool, notifications) = (world.pool.clone(), world.notifications.clone());
         let refusals = Arc::new(Refused(world.tasks.clone()));
-        tokio::spawn(relay(pool, engines, notifications, refusals, stop.clone()));
+        tokio::spawn(run_outbox_relay(pool, engines, notifications, refusals, stop.clone()));
         world
     }
 
-    fn of(pool: PgPool, notifications: Notifications, queues: Queues, sender: Arc<dyn SendInTx>) -> Self {
-        let types = [TaskType::of::<Obedient>(), TaskType::of::<Parent>()];
-        let tasks = Tasks::new(pool.clone(), types.into(), sender);
-        let routes = tasks::http::routes(tasks.clone());
+    fn of(
+        pool: PgPool,
+        notifications: PgNotificationHub,
+        queues: FifoQueuePair,
+        sender: Arc<dyn FifoTxSender>,
+    ) -> Self {
+        let types = [TaskType::of_handler::<Obedient>(), TaskType::of_handler::<Parent>()];
+        let tasks = TaskStore::new(pool.clone(), types.into(), sender);
+        let routes = tasks::http::task_routes(tasks.clone());
         Self { pool, tasks, queues, notifications, routes }
     }
 
@@ -123,20 +135,25 @@ impl World {
     }
 
     pub fn worker(&self, obedient: &Arc<Told>, stop: &CancellationToken) -> JoinHandle<()> {
-        let handlers = Handlers::default().with(Obedient(obedient.clone())).with(Parent);
-        let running = Running::start(self.pool.clone(), &self.notifications, stop.clone());
-        let desk = Desk { tasks: self.tasks.clone(), handlers, reporter: Arc::new(Silent), running };
-        tokio::spawn(tasks::work(self.queues.clone(), desk, TERMS, stop.clone()))
+        let handlers = TaskHandlers::default().with_handler(Obedient(obedient.clone())).with_handler(Parent);
+        let running = RunningAttempts::start(self.pool.clone(), &self.notifications, stop.clone());
+        let desk = TaskExecutor {
+            tasks: self.tasks.clone(),
+            handlers,
+            reporter: Arc::new(SilentStatusReporter),
+            running,
+        };
+        tokio::spawn(tasks::run_task_worker(self.queues.clone(), desk, TERMS, stop.clone()))
     }
 
-    pub fn scheduler(&self, terms: LeaseTerms, stop: &CancellationToken) -> JoinHandle<()> {
-        let scheduler = Scheduler {
+    pub fn scheduler(&self, terms: LeaseOptions, stop: &CancellationToken) -> JoinHandle<()> {
+        let scheduler = TaskScheduler {
             tasks: self.tasks.clone(),
             notifications: self.notifications.clone(),
             retention: Duration::from_secs(3600),
         };
-        let work: Work = Arc::new(move |lease| Box::pin(scheduler.clone().run(lease)));
-        tokio::spawn(do_duties(self.pool.clone(), terms, HashMap::from([("scheduler", work)]), stop.clone()))
+        let work: DutyWork = Arc::new(move |lease| Box::pin(scheduler.clone().run(lease)));
+        tokio::spawn(run_duties(self.pool.clone(), terms, HashMap::from([("scheduler", work)]), stop.clone()))
     }
 
     /// Puts a schedule whose ticks are done until so many seconds ago.
@@ -183,11 +200,11 @@ impl Drop for Dropped<'_> {
     }
 }
 
-impl Handler for Obedient {
+impl TaskHandler for Obedient {
     const TASK_TYPE: &'static str = "test.obedient";
     type Params = Params;
 
-    async fn run(&self, attempt: &Attempt, params: Params) -> Result<Value, TaskError> {
+    async fn run(&self, attempt: &TaskAttempt, params: Params) -> Result<Value, TaskAttemptError> {
         let _dropped = Dropped(&self.0);
         self.0.begun.send((attempt.task_id, attempt.number)).unwrap();
         match params.does.as_str() {
@@ -199,12 +216,12 @@ impl Handler for Obedient {
             "succeed at the third" if attempt.number == 3 => Ok(json!({})),
             "its turn at the eighth" if attempt.number == 8 => Ok(json!({})),
             "its turn at the eighth" => {
-                Err(TaskError::Later(Duration::from_millis(20), "it is not my turn".to_owned()))
+                Err(TaskAttemptError::Deferred(Duration::from_millis(20), "it is not my turn".to_owned()))
             }
-            "give up" => Err(TaskError::Permanent("this never works".to_owned())),
+            "give up" => Err(TaskAttemptError::Permanent("this never works".to_owned())),
             "panic" => panic!("told to"),
             "kill" => std::future::pending().await,
-            other => Err(TaskError::Temporary(format!("not now: {other}"))),
+            other => Err(TaskAttemptError::Temporary(format!("not now: {other}"))),
         }
     }
 }
@@ -216,11 +233,11 @@ pub struct Parent;
 #[serde(deny_unknown_fields)]
 pub struct None {}
 
-impl Handler for Parent {
+impl TaskHandler for Parent {
     const TASK_TYPE: &'static str = "test.parent";
     type Params = None;
 
-    async fn run(&self, attempt: &Attempt, _: None) -> Result<Value, TaskError> {
+    async fn run(&self, attempt: &TaskAttempt, _: None) -> Result<Value, TaskAttemptError> {
         let child = tasks::NewTask {
             task_type: "test.obedient".to_owned(),
             params: json!({"does": "nothing"}),
@@ -229,22 +246,22 @@ impl Handler for Parent {
         };
         for _ in 0..2 {
             let enqueued = attempt.tasks.enqueue(child.clone()).await;
-            enqueued.map_err(|error| TaskError::Temporary(error.to_string()))?;
+            enqueued.map_err(|error| TaskAttemptError::Temporary(error.to_string()))?;
         }
         Ok(json!({}))
     }
 }
 
 /// Tells the tasks of their messages that no queue takes.
-struct Refused(Tasks);
+struct Refused(TaskStore);
 
-impl queue::fifo::Refusals for Refused {
-    fn refused<'a>(
+impl queue::fifo::FifoRefusalHandler for Refused {
+    fn handle_refused<'a>(
         &'a self,
         refused: &'a queue::fifo::RefusedMessage,
     ) -> futures::future::BoxFuture<'a, store::Result<()>> {
-        Box::pin(
-            async move { self.0.refused(&refused.deduplication, &refused.error.to_string()).await.map(drop) },
-        )
+        Box::pin(async move {
+            self.0.fail_refused_task(&refused.deduplication_id, &refused.error.to_string()).await.map(drop)
+        })
     }
 }

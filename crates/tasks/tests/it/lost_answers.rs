@@ -4,27 +4,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::BoxFuture;
-use queue::fifo::{NewMessage, SendInTx, Sent, Unsent};
+use queue::fifo::{FifoTxSender, NewFifoMessage, SentMessage, UnsentMessage};
 use serde_json::json;
-use store::testing::run;
+use store::testing::run_test;
 use store::{Error, PgConnection};
-use tasks::{Done, Enqueued, NewTask, Tasks};
+use tasks::{NewTask, TaskControlOutcome, TaskEnqueueOutcome, TaskStore};
 
 use crate::harness::World;
 
 /// Sends; and if it is told to, commits at once what the transaction has done, and says that the database went away.
 struct LosesAnswer {
-    sender: Arc<dyn SendInTx>,
+    sender: Arc<dyn FifoTxSender>,
     loses: AtomicBool,
 }
 
-impl SendInTx for LosesAnswer {
+impl FifoTxSender for LosesAnswer {
     fn send_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
         queue: &'a str,
-        messages: &'a [NewMessage],
-    ) -> BoxFuture<'a, store::Result<Vec<Sent>>> {
+        messages: &'a [NewFifoMessage],
+    ) -> BoxFuture<'a, store::Result<Vec<SentMessage>>> {
         Box::pin(async move {
             let sent = self.sender.send_in_tx(connection, queue, messages).await?;
             if self.loses.swap(false, Ordering::SeqCst) {
@@ -38,8 +38,8 @@ impl SendInTx for LosesAnswer {
     fn send_all_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        messages: &'a [(&'a str, &'a NewMessage)],
-    ) -> BoxFuture<'a, store::Result<Vec<Sent>>> {
+        messages: &'a [(&'a str, &'a NewFifoMessage)],
+    ) -> BoxFuture<'a, store::Result<Vec<SentMessage>>> {
         self.sender.send_all_in_tx(connection, messages)
     }
 
@@ -47,27 +47,27 @@ impl SendInTx for LosesAnswer {
         &'a self,
         connection: &'a mut PgConnection,
         deduplications: &'a [String],
-    ) -> BoxFuture<'a, store::Result<Vec<Unsent>>> {
+    ) -> BoxFuture<'a, store::Result<Vec<UnsentMessage>>> {
         self.sender.take_back_in_tx(connection, deduplications)
     }
 }
 
-fn losing(world: &World) -> (Tasks, Arc<LosesAnswer>) {
-    let engine = queue::fifo::PostgresFifo::new(world.pool.clone(), world.notifications.clone());
+fn losing(world: &World) -> (TaskStore, Arc<LosesAnswer>) {
+    let engine = queue::fifo::PgFifo::new(world.pool.clone(), world.notifications.clone());
     let sender = Arc::new(LosesAnswer { sender: Arc::new(engine), loses: AtomicBool::new(true) });
-    (Tasks::new(world.pool.clone(), world.tasks.types.clone(), sender.clone()), sender)
+    (TaskStore::new(world.pool.clone(), world.tasks.types.clone(), sender.clone()), sender)
 }
 
 #[test]
 fn a_task_without_a_key_is_there_once() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let (tasks, sender) = losing(&world);
         let new = NewTask { task_type: "test.parent".to_owned(), params: json!({}), key: None, tick: None };
         let first = tasks.enqueue(new.clone()).await.unwrap();
         assert!(!sender.loses.load(Ordering::SeqCst), "an answer was lost");
         let second = tasks.enqueue(new).await.unwrap();
-        let (Enqueued::Added(first), Enqueued::Added(second)) = (first, second) else {
+        let (TaskEnqueueOutcome::Added(first), TaskEnqueueOutcome::Added(second)) = (first, second) else {
             panic!("each call has added its task: {first:?}, {second:?}");
         };
         assert_ne!(first, second);
@@ -83,10 +83,10 @@ fn a_task_without_a_key_is_there_once() {
 
 #[test]
 fn a_retry_that_was_followed_is_not_told_that_it_cannot_be() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let task = world.begin("nothing").await;
-        assert_eq!(world.tasks.cancel(task).await.unwrap(), Done::Followed);
+        assert_eq!(world.tasks.cancel(task).await.unwrap(), TaskControlOutcome::Applied);
         let (tasks, sender) = losing(&world);
         // A worker is quick enough to begin it before the repetition.
         sqlx::query(
@@ -100,7 +100,7 @@ fn a_retry_that_was_followed_is_not_told_that_it_cannot_be() {
             .execute(&world.pool)
             .await
             .unwrap();
-        assert_eq!(tasks.retry(task).await.unwrap(), Done::Followed);
+        assert_eq!(tasks.retry(task).await.unwrap(), TaskControlOutcome::Applied);
         assert!(!sender.loses.load(Ordering::SeqCst), "an answer was lost");
         let retries: i32 =
             sqlx::query_scalar("SELECT retries FROM tasks").fetch_one(&world.pool).await.unwrap();

@@ -1,13 +1,13 @@
 //! Hazard: a task posted twice is done twice, or one that nobody can do is taken.
 
 use serde_json::json;
-use store::testing::run;
+use store::testing::run_test;
 
 use crate::harness::World;
 
 #[test]
 fn a_key_is_one_task() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let body = json!({"task_type": "test.obedient", "params": {"does": "nothing"}, "task_key": "k"});
         let (created, first) = world.post(body.clone()).await;
@@ -26,7 +26,7 @@ fn a_key_is_one_task() {
 
 #[test]
 fn a_key_posted_at_the_same_moment_is_one_task() {
-    run(async {
+    run_test(async {
         let world = std::sync::Arc::new(World::fresh().await);
         let posting: Vec<_> = (0..16)
             .map(|_| {
@@ -48,7 +48,7 @@ fn a_key_posted_at_the_same_moment_is_one_task() {
 
 #[test]
 fn what_is_wrong_is_said_with_what_is_allowed() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let table = [
             (
@@ -87,7 +87,7 @@ fn what_is_wrong_is_said_with_what_is_allowed() {
 
 #[test]
 fn tasks_are_listed_the_newest_first() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let mut ids = Vec::new();
         for _ in 0..3 {

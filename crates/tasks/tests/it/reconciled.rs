@@ -4,8 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use reconcile::{Bundle, Owner, Place, Report, Request, Runtime};
-use store::testing::run;
-use tasks::schedule::Schedules;
+use store::testing::run_test;
+use tasks::schedule::ScheduleReconciler;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +31,7 @@ impl Folder {
 
     async fn reconcile(&self, world: &World, dry_run: bool) -> Report {
         let bundle = Bundle::read(Place::Folder(self.0.path().to_owned())).unwrap();
-        let runtime = Runtime::new(Vec::new()).with(Schedules { pool: world.pool.clone() });
+        let runtime = Runtime::new(Vec::new()).with(ScheduleReconciler { pool: world.pool.clone() });
         let (integrations, arguments) = (Vec::new(), Vec::new());
         let request = Request {
             integrations,
@@ -47,7 +47,7 @@ impl Folder {
 
 #[test]
 fn the_bundles_schedules_are_in_force_and_their_ticks_count_from_then() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let folder = Folder::new();
         folder.put("each-second", "* * * * * *");

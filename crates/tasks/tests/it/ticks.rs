@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use store::testing::run;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{PAUSED, QUICK, World};
@@ -35,7 +35,7 @@ async fn messages(world: &World) -> i64 {
 
 #[test]
 fn each_tick_has_one_task_whoever_schedules_and_however_they_die() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         world.schedule("each-second", "* * * * * *", 0.0).await;
         // One that is paused for ever after its first lease, and two that take over from one another.
@@ -69,7 +69,7 @@ fn each_tick_has_one_task_whoever_schedules_and_however_they_die() {
 
 #[test]
 fn a_tick_missed_while_all_were_down_is_run_once_and_late() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         // Noon, yesterday or today; down since two days before.
         world.schedule("daily", "0 12 * * *", 2.0 * 86_400.0).await;
@@ -92,7 +92,7 @@ fn a_tick_missed_while_all_were_down_is_run_once_and_late() {
 
 #[test]
 fn a_zombie_enqueues_nothing() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let (zombies, stop) = (CancellationToken::new(), CancellationToken::new());
         let zombie = world.scheduler(PAUSED, &zombies);
@@ -122,7 +122,7 @@ fn a_zombie_enqueues_nothing() {
 
 #[test]
 fn a_change_is_picked_up_within_a_second() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let stop = CancellationToken::new();
         let scheduler = world.scheduler(QUICK, &stop);
@@ -140,7 +140,7 @@ fn a_change_is_picked_up_within_a_second() {
 
 #[test]
 fn ended_tasks_are_forgotten_and_others_are_not() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         for _ in 0..3 {
             world.begin("nothing").await;
@@ -148,8 +148,11 @@ fn ended_tasks_are_forgotten_and_others_are_not() {
         let ended =
             "UPDATE tasks SET status = 'succeeded', ended_at = now() - interval '2 hours' WHERE task_id <= 2";
         sqlx::query(ended).execute(&world.pool).await.unwrap();
-        assert_eq!(tasks::forget(&world.pool, Duration::from_secs(3 * 3600)).await.unwrap().tasks, 0);
-        assert_eq!(tasks::forget(&world.pool, Duration::from_secs(3600)).await.unwrap().tasks, 2);
-        assert_eq!(tasks::forget(&world.pool, Duration::ZERO).await.unwrap().tasks, 0);
+        assert_eq!(
+            tasks::forget_old_tasks(&world.pool, Duration::from_secs(3 * 3600)).await.unwrap().tasks,
+            0
+        );
+        assert_eq!(tasks::forget_old_tasks(&world.pool, Duration::from_secs(3600)).await.unwrap().tasks, 2);
+        assert_eq!(tasks::forget_old_tasks(&world.pool, Duration::ZERO).await.unwrap().tasks, 0);
     });
 }

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use queue::fifo::REASON;
+use queue::fifo::REASON_ATTRIBUTE;
 use serde_json::json;
-use store::testing::{run, run_counting_panics};
+use store::testing::{run_counting_panics, run_test};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{TERMS, World, told};
@@ -37,7 +37,7 @@ fn tasks_end_as_their_handlers_say() {
         while letters.len() < 3 {
             for letter in world.queues.dead_letters.receive(10, Duration::from_secs(10), None).await.unwrap()
             {
-                letters.push(letter.attributes[REASON].clone());
+                letters.push(letter.attributes[REASON_ATTRIBUTE].clone());
             }
         }
         letters.sort_unstable();
@@ -61,7 +61,7 @@ fn tasks_end_as_their_handlers_say() {
 
 #[test]
 fn a_killed_workers_task_is_done_by_another() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let ((obedient, mut heard), stop) = (told(), CancellationToken::new());
         let dying = world.worker(&obedient, &CancellationToken::new());
@@ -91,7 +91,7 @@ fn a_killed_workers_task_is_done_by_another() {
 
 #[test]
 fn a_task_that_kills_its_workers_is_given_up() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let ((obedient, mut heard), stop) = (told(), CancellationToken::new());
         let id = world.begin("kill").await;
@@ -112,7 +112,7 @@ fn a_task_that_kills_its_workers_is_given_up() {
 
 #[test]
 fn a_paused_attempt_changes_nothing_any_more() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let ((paused, mut heard), stop) = (told(), CancellationToken::new());
         let worker = world.worker(&paused, &stop);
@@ -138,7 +138,7 @@ fn a_paused_attempt_changes_nothing_any_more() {
 
 #[test]
 fn messages_of_others_do_not_put_off_the_look_for_cancelled_tasks() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let ((waiting, mut heard), stop) = (told(), CancellationToken::new());
         let worker = world.worker(&waiting, &stop);
@@ -148,7 +148,11 @@ fn messages_of_others_do_not_put_off_the_look_for_cancelled_tasks() {
         let flood = tokio::spawn(async move {
             loop {
                 let say = sqlx::query("SELECT pg_notify($1, '0'), pg_notify($2, '0')");
-                say.bind(queue::fifo::CHANNEL).bind(tasks::CANCELLED_CHANNEL).execute(&pool).await.unwrap();
+                say.bind(queue::fifo::FIFO_CHANNEL)
+                    .bind(tasks::CANCELLED_CHANNEL)
+                    .execute(&pool)
+                    .await
+                    .unwrap();
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
@@ -171,7 +175,7 @@ fn messages_of_others_do_not_put_off_the_look_for_cancelled_tasks() {
 
 #[test]
 fn a_worker_that_stops_gives_its_tasks_back() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let ((obedient, mut heard), stop) = (told(), CancellationToken::new());
         let worker = world.worker(&obedient, &stop);
@@ -192,7 +196,7 @@ fn a_worker_that_stops_gives_its_tasks_back() {
 
 #[test]
 fn handlers_enqueue_tasks() {
-    run(async {
+    run_test(async {
         let world = World::fresh().await;
         let ((obedient, mut heard), stop) = (told(), CancellationToken::new());
         let worker = world.worker(&obedient, &stop);

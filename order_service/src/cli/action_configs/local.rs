@@ -1,39 +1,39 @@
 //! In the database of the settings.
 
-use events::configs::{ActionConfig, Steps, read, sync};
-use events::history::latest;
-use settings::Resolved;
+use events::configs::{ActionConfig, ActionConfigSteps, read_configs, sync_configs};
+use events::history::latest_events;
+use settings::ResolvedSettings;
 
-use super::{Asked, Past};
-use crate::cli::Failure;
-use crate::serve::database::{self, Access};
+use super::{ActionConfigOptions, EventHistory};
+use crate::cli::CommandFailure;
+use crate::serve::database::{self, DatabaseAccess};
 use crate::settings::DatabaseSettings;
 
-pub(super) async fn run(
-    resolved: &Resolved,
-    wanted: &[ActionConfig],
-    asked: &Asked,
-) -> Result<(Steps, Option<Past>), Failure> {
-    let access = if asked.dry_run { Access::Existing } else { Access::CreateMissing };
-    let database = database::open(&DatabaseSettings::new(resolved)?, access).await?;
-    let done = within(&database.pool, wanted, asked).await;
+pub(super) async fn sync_database(
+    resolved: &ResolvedSettings,
+    desired_configs: &[ActionConfig],
+    options: &ActionConfigOptions,
+) -> Result<(ActionConfigSteps, Option<EventHistory>), CommandFailure> {
+    let access = if options.dry_run { DatabaseAccess::Existing } else { DatabaseAccess::CreateMissing };
+    let database = database::open_control_database(&DatabaseSettings::new(resolved)?, access).await?;
+    let done = sync_pool(&database.pool, desired_configs, options).await;
     database.close().await;
-    done.map_err(|error| Failure::Failed(error.to_string()))
+    done.map_err(|error| CommandFailure::Failed(error.to_string()))
 }
 
-async fn within(
+async fn sync_pool(
     pool: &store::PgPool,
-    wanted: &[ActionConfig],
-    asked: &Asked,
-) -> store::Result<(Steps, Option<Past>)> {
-    let mut past = None;
-    if let Some(count) = asked.history {
-        let stored = store::run(pool, "stored_action_configs", |connection| {
-            Box::pin(async move { read(connection, None, None, None).await })
+    desired_configs: &[ActionConfig],
+    options: &ActionConfigOptions,
+) -> store::Result<(ActionConfigSteps, Option<EventHistory>)> {
+    let mut history = None;
+    if let Some(count) = options.history {
+        let stored = store::run_statement(pool, "stored_action_configs", |connection| {
+            Box::pin(async move { read_configs(connection, None, None, None).await })
         });
         let stored = stored.await?;
-        let (events, did) = latest(pool, count).await?;
-        past = Some(Past { events, did, stored });
+        let (events, did) = latest_events(pool, count).await?;
+        history = Some(EventHistory { events, started_configs: did, stored_configs: stored });
     }
-    Ok((sync(pool, wanted.to_vec(), asked.terms(), asked.dry_run).await?, past))
+    Ok((sync_configs(pool, desired_configs.to_vec(), options.terms(), options.dry_run).await?, history))
 }

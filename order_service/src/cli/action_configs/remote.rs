@@ -3,31 +3,31 @@
 
 use chrono::{DateTime, Utc};
 use clap::ArgMatches;
-use events::configs::{ActionConfig, Steps, Stored, plan};
-use events::history::Did;
-use events::{Cause, Event, EventId, Params};
+use events::configs::{ActionConfig, ActionConfigSteps, StoredActionConfig, plan_configs};
+use events::history::StartedConfigs;
+use events::{Event, EventCause, EventId, EventParams};
 use http::Method;
 use reconcile::Owner;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use settings::Resolved;
+use settings::ResolvedSettings;
 
-use super::{Asked, Past};
-use crate::cli::Failure;
-use crate::cli::service::Service;
+use super::{ActionConfigOptions, EventHistory};
+use crate::cli::CommandFailure;
+use crate::cli::http_client::ServiceHttpClient;
 
-const CONFIGS: [&str; 3] = ["api", "v1", "action_configs"];
+const CONFIGS_PATH: [&str; 3] = ["api", "v1", "action_configs"];
 /// Events of a page.
-const PAGE: i64 = 1000;
+const EVENTS_PAGE_SIZE: i64 = 1000;
 
 #[derive(Deserialize)]
-struct Listed<T> {
+struct RemoteListResponse<T> {
     result: Vec<T>,
 }
 
 #[derive(Deserialize)]
-struct Shown {
+struct RemoteActionConfig {
     owner: String,
     time_changed: DateTime<Utc>,
     #[serde(flatten)]
@@ -35,43 +35,51 @@ struct Shown {
 }
 
 #[derive(Deserialize)]
-struct ShownEvent {
+struct RemoteEvent {
     _id: String,
     name: String,
-    params: Params,
+    params: EventParams,
     author: String,
     time_created: DateTime<Utc>,
 }
 
 #[derive(Deserialize)]
-struct ShownTask {
+struct RemoteTask {
     action_config: Option<String>,
 }
 
-pub(super) async fn run(
+pub(super) async fn sync_service(
     args: &ArgMatches,
-    resolved: &Resolved,
-    wanted: &[ActionConfig],
-    asked: &Asked,
-) -> Result<(Steps, Option<Past>), Failure> {
-    let service = Service::named(args, resolved)?.with_token(std::env::var("EVENTS_TOKEN").ok());
-    let listed: Listed<Shown> = read(&service, &CONFIGS, &[]).await?;
-    let stored: Vec<Stored> =
-        listed.result.into_iter().map(|shown| stored(&service, shown)).collect::<Result<_, _>>()?;
-    let past = match asked.history {
-        Some(count) => Some(past(&service, count, stored.clone()).await?),
+    resolved: &ResolvedSettings,
+    desired_configs: &[ActionConfig],
+    options: &ActionConfigOptions,
+) -> Result<(ActionConfigSteps, Option<EventHistory>), CommandFailure> {
+    let service =
+        ServiceHttpClient::from_args(args, resolved)?.with_token(std::env::var("EVENTS_TOKEN").ok());
+    let response: RemoteListResponse<RemoteActionConfig> = fetch_json(&service, &CONFIGS_PATH, &[]).await?;
+    let stored: Vec<StoredActionConfig> = response
+        .result
+        .into_iter()
+        .map(|shown| to_stored_config(&service, shown))
+        .collect::<Result<_, _>>()?;
+    let past = match options.history {
+        Some(count) => Some(fetch_event_history(&service, count, stored.clone()).await?),
         None => None,
     };
-    let steps = plan(&stored, wanted, asked.terms());
-    if !asked.dry_run {
-        apply(&service, &steps, asked.take_over).await?;
+    let steps = plan_configs(&stored, desired_configs, options.terms());
+    if !options.dry_run {
+        send_changes(&service, &steps, options.take_over).await?;
     }
     Ok((steps, past))
 }
 
-async fn apply(service: &Service, steps: &Steps, take_over: bool) -> Result<(), Failure> {
+async fn send_changes(
+    service: &ServiceHttpClient,
+    steps: &ActionConfigSteps,
+    take_over: bool,
+) -> Result<(), CommandFailure> {
     let query = [("owner", "bundle"), ("take_over", if take_over { "true" } else { "false" })];
-    let [api, version, configs] = CONFIGS;
+    let [api, version, configs] = CONFIGS_PATH;
     for config in &steps.put {
         let body = config.to_json().to_string();
         service.send(Method::PUT, &[api, version, configs, &config.name], &query, Some(body)).await?;
@@ -82,48 +90,60 @@ async fn apply(service: &Service, steps: &Steps, take_over: bool) -> Result<(), 
     Ok(())
 }
 
-async fn past(service: &Service, count: i64, stored: Vec<Stored>) -> Result<Past, Failure> {
-    let (mut events, mut did) = (Vec::new(), Did::new());
+async fn fetch_event_history(
+    service: &ServiceHttpClient,
+    count: i64,
+    stored: Vec<StoredActionConfig>,
+) -> Result<EventHistory, CommandFailure> {
+    let (mut events, mut did) = (Vec::new(), StartedConfigs::new());
     while (events.len() as i64) < count {
-        let (limit, offset) = (PAGE.min(count - events.len() as i64).to_string(), events.len().to_string());
+        let (limit, offset) =
+            (EVENTS_PAGE_SIZE.min(count - events.len() as i64).to_string(), events.len().to_string());
         let query = [("sort", "-_id"), ("limit", limit.as_str()), ("offset", offset.as_str())];
-        let page: Listed<ShownEvent> = read(service, &["api", "v1", "events"], &query).await?;
+        let page: RemoteListResponse<RemoteEvent> =
+            fetch_json(service, &["api", "v1", "events"], &query).await?;
         if page.result.is_empty() {
             break;
         }
-        let page = page.result.into_iter().map(|shown| event(service, shown));
+        let page = page.result.into_iter().map(|shown| to_event(service, shown));
         events.extend(page.collect::<Result<Vec<Event>, _>>()?);
     }
     events.reverse();
     for event in &events {
         let id = event.id.to_string();
-        let tasks: Listed<ShownTask> =
-            read(service, &["api", "v1", "tasks"], &[("event_id", id.as_str()), ("limit", "1000")]).await?;
+        let tasks: RemoteListResponse<RemoteTask> =
+            fetch_json(service, &["api", "v1", "tasks"], &[("event_id", id.as_str()), ("limit", "1000")])
+                .await?;
         let configs = tasks.result.into_iter().filter_map(|task| task.action_config);
         did.entry(event.id).or_default().extend(configs);
     }
-    Ok(Past { events, did, stored })
+    Ok(EventHistory { events, started_configs: did, stored_configs: stored })
 }
 
-async fn read<T: DeserializeOwned>(
-    service: &Service,
+async fn fetch_json<T: DeserializeOwned>(
+    service: &ServiceHttpClient,
     path: &[&str],
     query: &[(&str, &str)],
-) -> Result<T, Failure> {
+) -> Result<T, CommandFailure> {
     let text = service.get(path, query).await?;
     serde_json::from_str(&text)
-        .map_err(|error| service.failed(format!("the answer is not understood: {error}")))
+        .map_err(|error| service.answer_failure(format!("the answer is not understood: {error}")))
 }
 
-fn stored(service: &Service, shown: Shown) -> Result<Stored, Failure> {
-    let config = serde_json::from_value(Value::Object(shown.config))
-        .map_err(|error| service.failed(format!("a config is not understood: {error}")))?;
-    let owner = Owner::parse(&shown.owner).ok_or_else(|| service.failed("a config of an unknown owner"))?;
-    Ok(Stored { config, owner, changed_at: shown.time_changed })
+fn to_stored_config(
+    service: &ServiceHttpClient,
+    remote_config: RemoteActionConfig,
+) -> Result<StoredActionConfig, CommandFailure> {
+    let config = serde_json::from_value(Value::Object(remote_config.config))
+        .map_err(|error| service.answer_failure(format!("a config is not understood: {error}")))?;
+    let owner = Owner::parse(&remote_config.owner)
+        .ok_or_else(|| service.answer_failure("a config of an unknown owner"))?;
+    Ok(StoredActionConfig { config, owner, changed_at: remote_config.time_changed })
 }
 
-fn event(service: &Service, shown: ShownEvent) -> Result<Event, Failure> {
-    let id = EventId::parse(&shown._id).ok_or_else(|| service.failed("an event's id is not understood"))?;
-    let ShownEvent { name, params, author, time_created, .. } = shown;
-    Ok(Event { id, name, params, author, time_created, cause: Cause::default() })
+fn to_event(service: &ServiceHttpClient, remote_event: RemoteEvent) -> Result<Event, CommandFailure> {
+    let id = EventId::parse(&remote_event._id)
+        .ok_or_else(|| service.answer_failure("an event's id is not understood"))?;
+    let RemoteEvent { name, params, author, time_created, .. } = remote_event;
+    Ok(Event { id, name, params, author, time_created, cause: EventCause::default() })
 }

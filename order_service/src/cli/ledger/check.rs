@@ -2,49 +2,52 @@
 
 use clap::ArgMatches;
 use indicatif::ProgressBar;
-use ledger::check::{Advance, Report, check as check_ledger};
-use ledger::types::Types;
-use settings::Resolved;
+use ledger::check::{LedgerCheckProgress, LedgerCheckReport, check_shards as check_ledger};
+use ledger::types::LedgerTypeRegistry;
+use settings::ResolvedSettings;
 
-use crate::cli::{Failure, output};
-use crate::serve::database::{self, Access};
+use crate::cli::{CommandFailure, output};
+use crate::serve::database::{self, DatabaseAccess};
 use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
 
-pub(super) async fn check(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+pub(super) async fn run_ledger_check(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
     let settings = DatabaseSettings::new(resolved)?;
-    let database = database::open(&settings, Access::Existing).await?;
-    let shards = shards::open(&settings, &database).await?;
-    let types = Types::default();
-    types.set(ledger::types::load(&database.pool).await.map_err(anyhow::Error::from)?);
-    let bar = output::bar("events");
-    let report = check_ledger(&shards, &types, |advance| show_advance(&bar, advance)).await;
+    let database = database::open_control_database(&settings, DatabaseAccess::Existing).await?;
+    let shards = shards::open_shards(&settings, &database).await?;
+    let types = LedgerTypeRegistry::default();
+    types.set(ledger::types::load_types(&database.pool).await.map_err(anyhow::Error::from)?);
+    let bar = output::events_progress_bar("events");
+    let report = check_ledger(&shards, &types, |advance| show_progress(&bar, advance)).await;
     bar.finish_and_clear();
     let report = report.map_err(anyhow::Error::from)?;
     database.close().await;
-    if output::is_json(args) {
+    if output::is_json_output(args) {
         let mut shown = serde_json::json!(report);
-        shown["holds"] = report.holds().into();
-        output::json(shown);
+        shown["holds"] = report.has_no_differences().into();
+        output::print_json(shown);
     } else {
-        show(&report);
+        print_check_report(&report);
     }
-    if report.holds() {
+    if report.has_no_differences() {
         Ok(())
     } else {
-        Err(Failure::Failed("the ledger is not what its events say".to_owned()))
+        Err(CommandFailure::Failed("the ledger is not what its events say".to_owned()))
     }
 }
 
-fn show_advance(bar: &ProgressBar, advance: Advance<'_>) {
+fn show_progress(bar: &ProgressBar, advance: LedgerCheckProgress<'_>) {
     if bar.prefix() != advance.stage {
         bar.set_prefix(advance.stage.to_owned());
         bar.reset();
     }
-    output::advance(bar, advance.done, advance.all);
+    output::advance_bar(bar, advance.done_events, advance.total_events);
 }
 
-fn show(report: &Report) {
+fn print_check_report(report: &LedgerCheckReport) {
     let rows = report.shards.iter().map(|read| {
         let differences =
             report.differences.iter().filter(|found| found.shard.as_ref() == Some(&read.shard)).count();
@@ -57,17 +60,19 @@ fn show(report: &Report) {
             differences.to_string(),
         ]
     });
-    output::table(["shard", "events", "last number", "accounts", "sums", "differences"], rows);
+    output::print_table(["shard", "events", "last number", "accounts", "sums", "differences"], rows);
     for found in &report.differences {
         let shard = found.shard.as_deref().unwrap_or("all shards");
-        output::line(format!("{shard} {}: {}", found.kind.name(), found.what));
+        output::print_line(format!("{shard} {}: {}", found.kind.name(), found.what));
     }
     let unnamed = report.difference_count - report.differences.len();
     if unnamed > 0 {
-        output::line(format!("{unnamed} more"));
+        output::print_line(format!("{unnamed} more"));
     }
-    if report.holds() {
+    if report.has_no_differences() {
         let events: i64 = report.shards.iter().map(|read| read.events).sum();
-        output::line(format!("{events} events: numbers, contents, places and sums are as they must be"));
+        output::print_line(format!(
+            "{events} events: numbers, contents, places and sums are as they must be"
+        ));
     }
 }

@@ -4,22 +4,24 @@ use clap::ArgMatches;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use settings::Resolved;
+use settings::ResolvedSettings;
 
-use super::{Failure, Service, output, parse, query, type_name, words};
+use super::{
+    CommandFailure, ServiceHttpClient, account_type_arg, key_values, output, parse_answer, query_parameters,
+};
 
 /// Events asked for at a time.
-const PAGE: u64 = 1000;
+const EVENTS_PAGE_SIZE: u64 = 1000;
 
 #[derive(Deserialize)]
-struct Page {
+struct RemoteLedgerEventPage {
     events: Vec<Box<RawValue>>,
     next_page_token: Option<String>,
 }
 
 /// The part of an event that a table shows.
 #[derive(Deserialize)]
-struct Event {
+struct RemoteLedgerEvent {
     dt: String,
     event_id: String,
     attributes: Map<String, Value>,
@@ -28,30 +30,37 @@ struct Event {
     info: Option<Box<RawValue>>,
 }
 
-pub(super) async fn list(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
-    let attributes = words::attributes(args)?;
-    let service = Service::named(args, resolved)?;
-    let (mut left, mut token) = (args.get_one::<u64>("limit").copied(), None::<String>);
+pub(super) async fn list_ledger_events(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
+    let attributes = key_values::parse_attributes(args)?;
+    let service = ServiceHttpClient::from_args(args, resolved)?;
+    let (mut remaining, mut token) = (args.get_one::<u64>("limit").copied(), None::<String>);
     let mut first = true;
     loop {
-        let limit = left.unwrap_or(PAGE).min(PAGE);
+        let limit = remaining.unwrap_or(EVENTS_PAGE_SIZE).min(EVENTS_PAGE_SIZE);
         let (text, mut parameters) =
-            (limit.to_string(), query(args, &attributes, &[("from", "from"), ("to", "to")]));
+            (limit.to_string(), query_parameters(args, &attributes, &[("from", "from"), ("to", "to")]));
         parameters.push(("limit", &text));
         parameters.extend(token.as_deref().map(|token| ("page_token", token)));
-        let page: Page =
-            parse(&service, &service.get(&["v1", "events", type_name(args)], &parameters).await?)?;
-        let shown = match output::is_json(args) {
-            true => terminal::print_json_lines(page.events.iter().map(|event| one_line(event.get()))),
+        let page: RemoteLedgerEventPage = parse_answer(
+            &service,
+            &service.get(&["v1", "events", account_type_arg(args)], &parameters).await?,
+        )?;
+        let shown = match output::is_json_output(args) {
+            true => terminal::print_json_lines(page.events.iter().map(|event| to_one_line(event.get()))),
             // An account without events has an empty table.
-            false if first || !page.events.is_empty() => terminal::print_lines(page_table(&service, &page)?),
+            false if first || !page.events.is_empty() => {
+                terminal::print_lines(render_page_table(&service, &page)?)
+            }
             false => Ok(()),
         };
-        left = left.map(|left| left.saturating_sub(page.events.len() as u64));
+        remaining = remaining.map(|left| left.saturating_sub(page.events.len() as u64));
         match page.next_page_token {
             // Nobody listens any more (such as `| head`).
             _ if shown.is_err() => return Ok(()),
-            Some(next) if left != Some(0) && token.as_ref() != Some(&next) => token = Some(next),
+            Some(next) if remaining != Some(0) && token.as_ref() != Some(&next) => token = Some(next),
             _ => return Ok(()),
         }
         first = false;
@@ -59,21 +68,25 @@ pub(super) async fn list(args: &ArgMatches, resolved: &Resolved) -> Result<(), F
 }
 
 /// A line break in JSON that is not escaped stands between words.
-fn one_line(json: &str) -> String {
+fn to_one_line(json: &str) -> String {
     json.replace(['\n', '\r'], " ")
 }
 
-fn page_table(service: &Service, page: &Page) -> Result<String, Failure> {
-    let events: Vec<Event> =
-        page.events.iter().map(|event| parse(service, event.get())).collect::<Result<_, _>>()?;
+fn render_page_table(
+    service: &ServiceHttpClient,
+    page: &RemoteLedgerEventPage,
+) -> Result<String, CommandFailure> {
+    let events: Vec<RemoteLedgerEvent> =
+        page.events.iter().map(|event| parse_answer(service, event.get())).collect::<Result<_, _>>()?;
     let header = ["time", "event", "attributes", "debit", "credit", "info"].map(str::to_owned);
-    Ok(output::grid_text(header.into(), events.into_iter().map(row).collect()))
+    Ok(output::render_grid(header.into(), events.into_iter().map(event_row).collect()))
 }
 
-fn row(event: Event) -> Vec<String> {
-    let attributes = event.attributes.iter().map(|(name, value)| format!("{name}={}", output::value(value)));
+fn event_row(event: RemoteLedgerEvent) -> Vec<String> {
+    let attributes =
+        event.attributes.iter().map(|(name, value)| format!("{name}={}", output::value_text(value)));
     let attributes = attributes.collect::<Vec<_>>().join(" ");
-    let info = event.info.map(|info| one_line(info.get())).unwrap_or_default();
+    let info = event.info.map(|info| to_one_line(info.get())).unwrap_or_default();
     let [debit, credit] = [event.debit, event.credit].map(Option::unwrap_or_default);
     vec![event.dt, event.event_id, attributes, debit, credit, info]
 }
@@ -86,10 +99,10 @@ mod tests {
     fn an_event_is_a_row_and_a_line() {
         let json = "{\"type\": \"t\", \"event_id\": \"e\", \"dt\": \"2024-02-29T12:00:00Z\",\n\"attributes\": {\"n\": 7, \"p\": null},
                      \"credit\": \"2.50\", \"info\": {\"a\": \"\\n\",\r\n\"b\": 12345678901234567890123}}";
-        let event: Event = serde_json::from_str(json).unwrap();
+        let event: RemoteLedgerEvent = serde_json::from_str(json).unwrap();
         let info = r#"{"a": "\n",  "b": 12345678901234567890123}"#;
-        assert_eq!(row(event), ["2024-02-29T12:00:00Z", "e", "n=7 p=-", "", "2.50", info]);
-        let line = one_line(json);
+        assert_eq!(event_row(event), ["2024-02-29T12:00:00Z", "e", "n=7 p=-", "", "2.50", info]);
+        let line = to_one_line(json);
         assert!(!line.contains('\n') && line.ends_with("\"b\": 12345678901234567890123}}"), "{line}");
     }
 }

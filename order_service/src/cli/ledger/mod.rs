@@ -1,47 +1,50 @@
-//! `ledger …`: reads the ledger of a running service over its REST API; `check` reads its databases.
+//! `ledger …`: reads the ledger of a running service over its REST API; `run_ledger_check` reads its databases.
 
-mod about;
 mod check;
+mod describe;
 mod events;
 mod totals;
 
 use clap::ArgMatches;
 use serde::de::DeserializeOwned;
-use settings::Resolved;
+use settings::ResolvedSettings;
 
-use super::service::Service;
-use super::{Failure, output, words};
+use super::http_client::ServiceHttpClient;
+use super::{CommandFailure, key_values, output};
 
-pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+pub(super) async fn run_ledger_command(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
     match args.subcommand() {
-        Some(("balance", args)) => totals::balance(args, resolved).await,
-        Some(("turnovers", args)) => totals::turnovers(args, resolved).await,
-        Some(("events", args)) => events::list(args, resolved).await,
-        Some(("types", args)) => about::types(args, resolved).await,
-        Some(("check", args)) => check::check(args, resolved).await,
-        Some(("shards", args)) => about::shards(args, resolved).await,
-        _ => Err(Failure::Usage("ledger: which command? (see ledger --help)".to_owned())),
+        Some(("balance", args)) => totals::print_balance(args, resolved).await,
+        Some(("turnovers", args)) => totals::print_turnovers(args, resolved).await,
+        Some(("events", args)) => events::list_ledger_events(args, resolved).await,
+        Some(("types", args)) => describe::print_ledger_types(args, resolved).await,
+        Some(("check", args)) => check::run_ledger_check(args, resolved).await,
+        Some(("shards", args)) => describe::print_ledger_shards(args, resolved).await,
+        _ => Err(CommandFailure::Usage("ledger: which command? (see ledger --help)".to_owned())),
     }
 }
 
 /// The account type that the command names.
-fn type_name(args: &ArgMatches) -> &str {
+fn account_type_arg(args: &ArgMatches) -> &str {
     args.get_one::<String>("type").map(String::as_str).unwrap_or_default()
 }
 
 /// The parameters of a query: attributes, and those options that were given.
-fn query<'a>(
+fn query_parameters<'a>(
     args: &'a ArgMatches,
     attributes: &'a [(String, String)],
     options: &[(&'a str, &str)],
 ) -> Vec<(&'a str, &'a str)> {
     let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let given =
+    let option_values =
         options.iter().filter_map(|(name, option)| Some((*name, args.get_one::<String>(option)?.as_str())));
-    attributes.chain(given).collect()
+    attributes.chain(option_values).collect()
 }
 
-fn parse<T: DeserializeOwned>(service: &Service, text: &str) -> Result<T, Failure> {
+fn parse_answer<T: DeserializeOwned>(service: &ServiceHttpClient, text: &str) -> Result<T, CommandFailure> {
     serde_json::from_str(text)
-        .map_err(|error| service.failed(format!("the answer is not understood: {error}")))
+        .map_err(|error| service.answer_failure(format!("the answer is not understood: {error}")))
 }

@@ -13,10 +13,12 @@ use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 
 /// Longest time for a connection.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client. `secure`: it will need this machine's certificates (`SSL_CERT_FILE` names others).
-pub(super) fn client(secure: bool) -> anyhow::Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>> {
+pub(super) fn build_https_client(
+    secure: bool,
+) -> anyhow::Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let config = match secure {
@@ -25,7 +27,7 @@ pub(super) fn client(secure: bool) -> anyhow::Result<Client<HttpsConnector<HttpC
     };
     let mut plain = HttpConnector::new();
     plain.enforce_http(false);
-    plain.set_connect_timeout(Some(CONNECT));
+    plain.set_connect_timeout(Some(CONNECT_TIMEOUT));
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(config.with_no_client_auth())
         .https_or_http()

@@ -9,26 +9,26 @@ use http_body_util::{BodyExt as _, Full};
 use reconcile::{Bundle, Decided, Report, Request, RequestError, SavedPlan, ToSend};
 use serde_json::Value as Json;
 
-use super::super::{Failure, output};
-use super::Done;
+use super::super::{CommandFailure, output};
+use super::ReconcileRunResult;
 use super::connection;
-use crate::bundle::http::Wanted;
+use crate::bundle::http::ReconcileRequestBody;
 
 /// Where the token is.
-const TOKEN: &str = "RECONCILE_TOKEN";
+const TOKEN_VARIABLE: &str = "RECONCILE_TOKEN";
 /// How long a run may take.
-const PATIENCE: Duration = Duration::from_secs(600);
+const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A running service.
-pub(super) struct Service {
+pub(super) struct ReconcileHttpClient {
     uri: Uri,
 }
 
-impl Service {
+impl ReconcileHttpClient {
     /// At `http://HOST:PORT` or `https://HOST:PORT`.
-    pub(super) fn at(url: &str) -> Result<Self, Failure> {
+    pub(super) fn from_url(url: &str) -> Result<Self, CommandFailure> {
         let refused =
-            || Failure::Usage(format!("--url: `{url}` is not http://HOST:PORT or https://HOST:PORT"));
+            || CommandFailure::Usage(format!("--url: `{url}` is not http://HOST:PORT or https://HOST:PORT"));
         if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(refused());
         }
@@ -44,15 +44,15 @@ impl Service {
         request: &Request,
         decided: &Decided,
         pool_size: usize,
-    ) -> Done {
-        let mut wanted = wanted(bundle, pool_size)?;
-        wanted.integrations = request.integrations.clone();
-        wanted.arguments = request.arguments.clone();
-        wanted.dry_run = request.dry_run;
-        wanted.take_over = request.take_over;
-        wanted.allow_delete_all = request.allow_delete_all;
-        wanted.decided = Some(decided.clone());
-        let mut done = self.post(&wanted).await?;
+    ) -> ReconcileRunResult {
+        let mut request_body = build_request_body(bundle, pool_size)?;
+        request_body.integrations = request.integrations.clone();
+        request_body.arguments = request.arguments.clone();
+        request_body.dry_run = request.dry_run;
+        request_body.take_over = request.take_over;
+        request_body.allow_delete_all = request.allow_delete_all;
+        request_body.decided = Some(decided.clone());
+        let mut done = self.post_request(&request_body).await?;
         if let Ok(report) = &mut done {
             // The service knows it by another name.
             report.bundle = bundle.place().to_string();
@@ -60,28 +60,36 @@ impl Service {
         Ok(done)
     }
 
-    pub(super) async fn apply(&self, bundle: &Bundle, saved: &SavedPlan, pool_size: usize) -> Done {
-        let mut wanted = wanted(bundle, pool_size)?;
-        wanted.plan = Some(saved.clone());
-        Ok(self.post(&wanted).await?)
+    pub(super) async fn apply(
+        &self,
+        bundle: &Bundle,
+        saved: &SavedPlan,
+        pool_size: usize,
+    ) -> ReconcileRunResult {
+        let mut request_body = build_request_body(bundle, pool_size)?;
+        request_body.plan = Some(saved.clone());
+        Ok(self.post_request(&request_body).await?)
     }
 
-    async fn post(&self, wanted: &Wanted) -> anyhow::Result<Result<Report, RequestError>> {
+    async fn post_request(
+        &self,
+        request_body: &ReconcileRequestBody,
+    ) -> anyhow::Result<Result<Report, RequestError>> {
         let mut request = http::Request::builder()
             .method(Method::POST)
             .uri(self.uri.clone())
             .header(header::CONTENT_TYPE, "application/json");
-        if let Ok(token) = std::env::var(TOKEN) {
+        if let Ok(token) = std::env::var(TOKEN_VARIABLE) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
         }
-        let request = request.body(Full::new(Bytes::from(serde_json::to_vec(wanted)?)))?;
-        let client = connection::client(self.uri.scheme_str() == Some("https"))?;
+        let request = request.body(Full::new(Bytes::from(serde_json::to_vec(request_body)?)))?;
+        let client = connection::build_https_client(self.uri.scheme_str() == Some("https"))?;
         let asked = async {
             let answer = client.request(request).await?;
             let status = answer.status();
             Ok::<_, anyhow::Error>((status, answer.into_body().collect().await?.to_bytes()))
         };
-        let answered = tokio::time::timeout(PATIENCE, asked).await;
+        let answered = tokio::time::timeout(RUN_TIMEOUT, asked).await;
         let answered = answered.with_context(|| format!("{}: no answer", self.uri))?;
         let (status, body) = answered.with_context(|| self.uri.to_string())?;
         if status == StatusCode::OK {
@@ -102,14 +110,14 @@ impl Service {
     }
 }
 
-fn wanted(bundle: &Bundle, pool_size: usize) -> Result<Wanted, Failure> {
-    let ToSend { files, left_out } = bundle.to_send().map_err(Failure::Failed)?;
+fn build_request_body(bundle: &Bundle, pool_size: usize) -> Result<ReconcileRequestBody, CommandFailure> {
+    let ToSend { files, left_out } = bundle.to_send().map_err(CommandFailure::Failed)?;
     if left_out > 0 {
-        output::remark(format!(
+        output::print_remark(format!(
             "warning: not sent, as only this bundle has the schemas that they need: {left_out} of its files"
         ));
     }
-    Ok(Wanted {
+    Ok(ReconcileRequestBody {
         files,
         integrations: Vec::new(),
         arguments: Vec::new(),

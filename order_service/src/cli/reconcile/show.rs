@@ -9,47 +9,55 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reconcile::{Bundle, Diagnostic, Progress, Report};
 use serde_json::json;
 
-use super::super::{Failure, bundle, output};
-use super::asked::{Asked, Saving};
+use super::super::{CommandFailure, bundle, output};
+use super::command::{PlanFileMode, ReconcileCommand};
 
-pub(super) fn report(args: &ArgMatches, asked: &Asked, report: &Report) -> Result<(), Failure> {
+pub(super) fn print_report(
+    args: &ArgMatches,
+    command: &ReconcileCommand,
+    report: &Report,
+) -> Result<(), CommandFailure> {
     let drifted = report.drifted();
-    if output::is_json(args) {
+    if output::is_json_output(args) {
         let mut json = report.to_json();
-        if asked.drift {
+        if command.drift_only {
             json["drift"] = drifted.into();
         }
-        output::json(json);
+        output::print_json(json);
     } else {
-        output::lines(report);
+        output::print_lines(report);
     }
     if let Some(complaint) = report.complaint() {
-        return Err(Failure::Failed(complaint));
+        return Err(CommandFailure::Failed(complaint));
     }
-    if asked.drift && drifted {
+    if command.drift_only && drifted {
         let changes: usize = report.outcomes.iter().map(|outcome| outcome.plan.changes.len()).sum();
         let things = if changes == 1 { "thing is" } else { "things are" };
-        return Err(Failure::Drift(format!("drift: {changes} {things} not as the bundle says")));
+        return Err(CommandFailure::Drift(format!("drift: {changes} {things} not as the bundle says")));
     }
-    if let (Saving::PlanOut(file), false) = (&asked.saving, output::is_json(args)) {
-        output::line(format!(
+    if let (PlanFileMode::PlanOut(file), false) = (&command.plan_file, output::is_json_output(args)) {
+        output::print_line(format!(
             "The plan is in {file}; to carry it out: reconcile --bundle DIR --apply {file}"
         ));
     }
     Ok(())
 }
 
-pub(super) fn unsound(args: &ArgMatches, bundle: &Bundle, wrong: &[Diagnostic]) -> Failure {
-    if output::is_json(args) {
-        output::json(json!({"valid": false, "files": bundle.files(), "errors": wrong}));
+pub(super) fn print_unsound_bundle(
+    args: &ArgMatches,
+    bundle: &Bundle,
+    diagnostics: &[Diagnostic],
+) -> CommandFailure {
+    if output::is_json_output(args) {
+        output::print_json(json!({"valid": false, "files": bundle.files(), "errors": diagnostics}));
     } else {
-        wrong.iter().for_each(output::remark);
+        diagnostics.iter().for_each(output::print_remark);
     }
-    bundle::unsound(bundle, wrong)
+    bundle::unsound_bundle_failure(bundle, diagnostics)
 }
 
 /// A bar over integrations and shards; hidden where nobody looks.
-pub(super) fn bar() -> ProgressBar {
+pub(super) fn reconcile_progress_bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -60,11 +68,11 @@ pub(super) fn bar() -> ProgressBar {
     bar
 }
 
-pub(super) fn progress(bar: &ProgressBar) -> Progress {
+pub(super) fn progress_callback(bar: &ProgressBar) -> Progress {
     let bar = bar.clone();
     Arc::new(move |done, all, what: &str| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
-        bar.set_message(terminal::printable(what).into_owned());
+        bar.set_message(terminal::escape_control_chars(what).into_owned());
     })
 }

@@ -5,37 +5,39 @@ use std::sync::Arc;
 use ledger::sharding::ShardMap;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::bundle::{OpenShard, ShardSet};
-use crate::serve::database::{self, Access, Database};
-use crate::serve::ledger::{configured_map, look_at, shard_map};
+use crate::bundle::{ShardOpener, ShardSet};
+use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
+use crate::serve::ledger::{load_configured_shard_map, load_shard_map, open_existing_shard};
 use crate::settings::{DatabaseSettings, QueueEngine};
 
 /// Open targets.
-pub(super) struct Targets {
-    pub(super) targets: crate::bundle::Targets,
-    database: Arc<Database>,
+pub(super) struct OpenReconcileTargets {
+    pub(super) targets: crate::bundle::ReconcileTargets,
+    database: Arc<ControlDatabase>,
 }
 
-impl Targets {
+impl OpenReconcileTargets {
     pub(super) async fn open(
         settings: &DatabaseSettings,
         queues: &QueueEngine,
-        access: Access,
+        access: DatabaseAccess,
     ) -> anyhow::Result<Self> {
-        let database = Arc::new(database::open(settings, access).await?);
-        let map = Arc::new(shard_map(settings, &database).await?);
-        let names = names(&map);
-        let (asked, there) = (settings.clone(), database.clone());
-        let open: OpenShard = Box::new(move |name| {
-            let (settings, database, map) = (asked.clone(), there.clone(), map.clone());
+        let database = Arc::new(database::open_control_database(settings, access).await?);
+        let map = Arc::new(load_shard_map(settings, &database).await?);
+        let names = shard_names(&map);
+        let (shared_settings, shared_database) = (settings.clone(), database.clone());
+        let open: ShardOpener = Box::new(move |name| {
+            let (settings, database, map) = (shared_settings.clone(), shared_database.clone(), map.clone());
             Box::pin(async move {
-                let place = map.shards().iter().find(|place| place.name == name);
-                let place = place.ok_or_else(|| format!("there is no shard {name}"))?;
-                look_at(&settings, &database, place).await.map_err(|error| format!("{error:#}"))
+                let definition = map.shards().iter().find(|place| place.name == name);
+                let definition = definition.ok_or_else(|| format!("there is no shard {name}"))?;
+                open_existing_shard(&settings, &database, definition)
+                    .await
+                    .map_err(|error| format!("{error:#}"))
             })
         });
         let shards = ShardSet::new(names, open);
-        let targets = crate::bundle::Targets::new(database.pool.clone(), shards).with_queues(queues);
+        let targets = crate::bundle::ReconcileTargets::new(database.pool.clone(), shards).with_queues(queues);
         Ok(Self { targets, database })
     }
 
@@ -45,14 +47,17 @@ impl Targets {
 }
 
 /// Targets that cannot be reached, for who only decides.
-pub(super) fn none(settings: &DatabaseSettings) -> anyhow::Result<crate::bundle::Targets> {
-    let nowhere = PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new());
-    let open: OpenShard = Box::new(|name| Box::pin(async move { Err(format!("shard {name} is not open")) }));
+pub(super) fn unreachable_targets(
+    settings: &DatabaseSettings,
+) -> anyhow::Result<crate::bundle::ReconcileTargets> {
+    let lazy_pool = PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new());
+    let open: ShardOpener =
+        Box::new(|name| Box::pin(async move { Err(format!("shard {name} is not open")) }));
     // Those in the control database are only known there.
-    let names = configured_map(settings)?.map(|map| names(&map)).unwrap_or_default();
-    Ok(crate::bundle::Targets::new(nowhere, ShardSet::new(names, open)))
+    let names = load_configured_shard_map(settings)?.map(|map| shard_names(&map)).unwrap_or_default();
+    Ok(crate::bundle::ReconcileTargets::new(lazy_pool, ShardSet::new(names, open)))
 }
 
-fn names(map: &ShardMap) -> Vec<String> {
-    map.shards().iter().map(|place| place.name.clone()).collect()
+fn shard_names(map: &ShardMap) -> Vec<String> {
+    map.shards().iter().map(|definition| definition.name.clone()).collect()
 }

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use futures::future::join_all;
-use ledger::figures::Figures;
-use ledger::sharding::ShardPlace;
-use ledger::types::Catalogue;
-use queue::{Complaint, Depth, complaints, depths};
-use settings::Resolved;
-use tasks::{Failure as TaskFailure, recent_failures};
+use ledger::sharding::ShardDefinition;
+use ledger::stats::ShardStats;
+use ledger::types::LedgerTypeCatalogue;
+use queue::{JobErrorSummary, QueueDepth, read_job_errors, read_queue_depths};
+use settings::ResolvedSettings;
+use tasks::{TaskFailureRow as TaskFailure, recent_task_failures};
 
-use super::{Failure, output};
-use crate::processes::{self, Process};
-use crate::serve::database::{self, Access, Database};
+use super::{CommandFailure, output};
+use crate::processes::{self, ProcessRow};
+use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
 use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
 
@@ -24,68 +24,80 @@ use crate::settings::DatabaseSettings;
 const MAX_COMPLAINTS: i64 = 20;
 
 /// How long a shard is waited for that cannot be reached: the others are to be seen soon.
-const SHARD_PATIENCE: Duration = Duration::from_secs(3);
+const SHARD_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Everything that is shown.
-struct Status {
-    processes: Vec<Process>,
-    queues: Vec<Depth>,
-    shards: Vec<ShardStatus>,
-    complaints: Vec<Complaint>,
+struct PlatformStatus {
+    processes: Vec<ProcessRow>,
+    queues: Vec<QueueDepth>,
+    shards: Vec<ShardStatusEntry>,
+    complaints: Vec<JobErrorSummary>,
     task_failures: Vec<TaskFailure>,
 }
 
 /// A shard, or why it cannot be looked at.
-struct ShardStatus {
+struct ShardStatusEntry {
     name: String,
-    figures: Result<Figures, String>,
+    figures: Result<ShardStats, String>,
 }
 
-pub(super) async fn run(args: &ArgMatches, resolved: &Resolved) -> Result<(), Failure> {
+pub(super) async fn run_status_command(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
     let settings = DatabaseSettings::new(resolved)?;
-    let database = database::open(&settings, Access::Existing).await?;
-    let status = load(&settings, &database).await;
+    let database = database::open_control_database(&settings, DatabaseAccess::Existing).await?;
+    let status = load_status(&settings, &database).await;
     database.close().await;
     let status = status?;
-    if output::is_json(args) {
-        output::json(json::of(&status));
+    if output::is_json_output(args) {
+        output::print_json(json::status_json(&status));
     } else {
-        show::show(&status);
+        show::print_status(&status);
     }
     Ok(())
 }
 
-async fn load(settings: &DatabaseSettings, database: &Database) -> anyhow::Result<Status> {
-    let map = shards::shard_map(settings, database).await?;
+async fn load_status(
+    settings: &DatabaseSettings,
+    database: &ControlDatabase,
+) -> anyhow::Result<PlatformStatus> {
+    let map = shards::load_shard_map(settings, database).await?;
     let pool = &database.pool;
-    let types = ledger::types::load(pool).await?;
-    let impatient = DatabaseSettings {
-        startup_timeout: settings.startup_timeout.min(SHARD_PATIENCE),
+    let types = ledger::types::load_types(pool).await?;
+    let shard_settings = DatabaseSettings {
+        startup_timeout: settings.startup_timeout.min(SHARD_CONNECT_TIMEOUT),
         ..settings.clone()
     };
-    let shards = map.shards().iter().map(|place| shard_status(&impatient, database, place, &types));
-    Ok(Status {
-        processes: processes::list(pool).await?,
-        queues: depths(pool).await?,
+    let shards = map
+        .shards()
+        .iter()
+        .map(|definition| load_shard_status(&shard_settings, database, definition, &types));
+    Ok(PlatformStatus {
+        processes: processes::list_processes(pool).await?,
+        queues: read_queue_depths(pool).await?,
         shards: join_all(shards).await,
-        complaints: complaints(pool, MAX_COMPLAINTS).await?,
-        task_failures: recent_failures(pool, MAX_COMPLAINTS).await?,
+        complaints: read_job_errors(pool, MAX_COMPLAINTS).await?,
+        task_failures: recent_task_failures(pool, MAX_COMPLAINTS).await?,
     })
 }
 
 /// One shard; one that is away hides none of the others.
-async fn shard_status(
+async fn load_shard_status(
     settings: &DatabaseSettings,
-    database: &Database,
-    place: &ShardPlace,
-    types: &Catalogue,
-) -> ShardStatus {
+    database: &ControlDatabase,
+    definition: &ShardDefinition,
+    types: &LedgerTypeCatalogue,
+) -> ShardStatusEntry {
     let figures = async {
-        let shard = shards::look_at(settings, database, place).await?;
+        let shard = shards::open_existing_shard(settings, database, definition).await?;
         let shard = shard.ok_or_else(|| anyhow::anyhow!("there is nothing in its database yet"))?;
-        let figures = Figures::load(&shard, types).await;
-        store::close(&shard.pool).await;
+        let figures = ShardStats::load(&shard, types).await;
+        store::close_pool(&shard.pool).await;
         Ok::<_, anyhow::Error>(figures?)
     };
-    ShardStatus { name: place.name.clone(), figures: figures.await.map_err(|error| format!("{error:#}")) }
+    ShardStatusEntry {
+        name: definition.name.clone(),
+        figures: figures.await.map_err(|error| format!("{error:#}")),
+    }
 }

@@ -1,85 +1,93 @@
 //! What fits on a screen, for people.
 
-use ledger::figures::Figures;
-use queue::Depth;
-use terminal::shortened;
+use ledger::stats::ShardStats;
+use queue::QueueDepth;
+use terminal::shorten_text;
 
-use super::{ShardStatus, Status};
+use super::{PlatformStatus, ShardStatusEntry};
 use crate::cli::output;
-use crate::processes::Process;
-use crate::settings::Role;
+use crate::processes::ProcessRow;
+use crate::settings::ProcessRole;
 
 /// Most rows of a table; the rest is counted.
-const MAX_ROWS: usize = 8;
+const MAX_TABLE_ROWS: usize = 8;
 
 /// Characters of an error.
-const MAX_ERROR: usize = 100;
+const MAX_ERROR_CHARS: usize = 100;
 
 /// The duties that should be done for each shard.
-const DUTIES: [&str; 3] = ["sequencer", "aggregator", "exporter"];
+const SHARD_DUTIES: [&str; 3] = ["sequencer", "aggregator", "exporter"];
 
-pub(super) fn show(status: &Status) {
-    section(
+pub(super) fn print_status(status: &PlatformStatus) {
+    print_section(
         ["host", "pid", "version", "up", "seen", "roles"],
-        status.processes.iter().map(process).collect(),
+        status.processes.iter().map(process_row).collect(),
         "no process serves this database",
     );
-    section(
+    print_section(
         ["queue", "due", "delayed", "dead", "oldest"],
-        status.queues.iter().map(queue).collect(),
+        status.queues.iter().map(queue_row).collect(),
         "nothing waits in a queue",
     );
-    section(
+    print_section(
         ["shard", "events", "to number", "to aggregate", "to export", "duties missing"],
-        status.shards.iter().map(shard).collect(),
+        status.shards.iter().map(shard_row).collect(),
         "there are no shards",
     );
-    section(["count", "what", "last", "error"], errors(status), "no errors");
+    print_section(["count", "what", "last", "error"], error_rows(status), "no errors");
 }
 
 /// A table with an empty line after it, or what is to be said in its place.
-fn section<const N: usize>(header: [&str; N], mut rows: Vec<[String; N]>, none: &str) {
-    let more = rows.len().saturating_sub(MAX_ROWS);
-    rows.truncate(MAX_ROWS);
+fn print_section<const N: usize>(header: [&str; N], mut rows: Vec<[String; N]>, none: &str) {
+    let more = rows.len().saturating_sub(MAX_TABLE_ROWS);
+    rows.truncate(MAX_TABLE_ROWS);
     if rows.is_empty() {
-        output::line(none);
+        output::print_line(none);
     } else {
-        output::compact_table(header, rows);
+        output::print_compact_table(header, rows);
     }
     if more > 0 {
-        output::line(format!("and {more} more: --output json"));
+        output::print_line(format!("and {more} more: --output json"));
     }
-    output::line("");
+    output::print_line("");
 }
 
-fn process(process: &Process) -> [String; 6] {
-    let all = Role::ALL.into_iter().all(|role| process.roles.iter().any(|name| name == role.name()));
+fn process_row(process: &ProcessRow) -> [String; 6] {
+    let has_all_roles =
+        ProcessRole::ALL.into_iter().all(|role| process.roles.iter().any(|name| name == role.name()));
     let seen = match process.is_alive() {
-        true => age(process.seen_seconds_ago),
-        false => format!("SILENT {}", age(process.seen_seconds_ago)),
+        true => format_age(process.seen_seconds_ago),
+        false => format!("SILENT {}", format_age(process.seen_seconds_ago)),
     };
     [
         process.host.clone(),
         process.pid.to_string(),
         process.version.clone(),
-        age(process.up_seconds),
+        format_age(process.up_seconds),
         seen,
-        if all { "all".to_owned() } else { process.roles.join(", ") },
+        if has_all_roles { "all".to_owned() } else { process.roles.join(", ") },
     ]
 }
 
-fn queue(queue: &Depth) -> [String; 5] {
+fn queue_row(queue: &QueueDepth) -> [String; 5] {
     let [due, delayed, dead] = [queue.due, queue.delayed, queue.dead].map(|count| count.to_string());
-    [queue.queue.clone(), due, delayed, dead, queue.oldest_seconds.map(age).unwrap_or_default()]
+    [queue.queue.clone(), due, delayed, dead, queue.oldest_seconds.map(format_age).unwrap_or_default()]
 }
 
-fn shard(shard: &ShardStatus) -> [String; 6] {
+fn shard_row(shard: &ShardStatusEntry) -> [String; 6] {
     let Ok(figures) = &shard.figures else {
         return [shard.name.as_str(), "AWAY", "", "", "", ""].map(str::to_owned);
     };
-    let Figures { pending, last_seq, aggregated_seq, exported_seq, on_duty, .. } = figures;
+    let ShardStats {
+        pending_events: pending,
+        last_seq,
+        aggregated_seq,
+        exported_seq,
+        leased_duties: on_duty,
+        ..
+    } = figures;
     let missing: Vec<&str> =
-        DUTIES.into_iter().filter(|duty| !on_duty.iter().any(|done| done == duty)).collect();
+        SHARD_DUTIES.into_iter().filter(|duty| !on_duty.iter().any(|done| done == duty)).collect();
     let export = match figures.export_alarm {
         Some(_) => format!("{} ALARM", last_seq - exported_seq),
         None => (last_seq - exported_seq).to_string(),
@@ -95,13 +103,13 @@ fn shard(shard: &ShardStatus) -> [String; 6] {
 }
 
 /// What needs somebody first: shards, then what was given up, then what is tried again.
-fn errors(status: &Status) -> Vec<[String; 4]> {
+fn error_rows(status: &PlatformStatus) -> Vec<[String; 4]> {
     let row = |count: i64, what: String, seconds_ago: Option<f64>, error: &str| {
         [
             count.to_string(),
             what,
-            seconds_ago.map(age).unwrap_or_default(),
-            shortened(error, MAX_ERROR).into_owned(),
+            seconds_ago.map(format_age).unwrap_or_default(),
+            shorten_text(error, MAX_ERROR_CHARS).into_owned(),
         ]
     };
     let mut rows = Vec::new();
@@ -129,7 +137,7 @@ fn errors(status: &Status) -> Vec<[String; 4]> {
 }
 
 /// Seconds in words short enough for a table.
-fn age(seconds: f64) -> String {
+fn format_age(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 100.0 => format!("{:.0} s", seconds.max(0.0)),
         seconds if seconds < 6000.0 => format!("{:.0} min", seconds / 60.0),
@@ -152,7 +160,7 @@ mod tests {
             (7200.0, "2 h"),
             (864_000.0, "10 days"),
         ] {
-            assert_eq!(age(seconds), expected);
+            assert_eq!(format_age(seconds), expected);
         }
     }
 }

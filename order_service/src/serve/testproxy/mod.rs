@@ -9,50 +9,50 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::post;
 use configurator::Configurator;
-use configurator::transcript::{self, Entry, Replay};
-use queue::fifo::{CHANNEL, ConsumerTerms, OUTBOX_CHANNEL, Queues, consume};
+use configurator::transcript::{self, TranscriptEntry, TranscriptReplay};
+use queue::fifo::{FIFO_CHANNEL, FifoConsumerOptions, FifoQueuePair, OUTBOX_CHANNEL, consume_messages};
 use serving::http_guard::Hosts;
 use serving::listen::Listeners;
 use serving::ops::{self, Readiness};
 use serving::server::{Budget, Limits, Protocol, Terms, raise_file_limit};
-use store::Notifications;
+use store::PgNotificationHub;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connections::WITHIN;
-use super::database::{self, Access};
-use super::queues::FifoQueues;
-use super::{configurator as room, ended, ledger, queues};
+use super::connections::NESTED_CONNECTION_COUNT;
+use super::database::{self, DatabaseAccess};
+use super::queues::FifoQueueSet;
+use super::{configurator as room, join_tasks_within, ledger, queues};
 use crate::bundle;
-use crate::settings::Settings;
+use crate::settings::ServiceSettings;
 
 /// Files for everything but clients.
-const FILES_KEPT_BACK: u64 = 256;
+const RESERVED_FILE_COUNT: u64 = 256;
 
 /// How a test proxy differs from a service.
-pub struct Proxy {
+pub struct TestProxyOptions {
     /// Where it listens.
     pub port: u16,
     /// How long a run may take.
     pub timeout: Duration,
     /// What it does with messages and answers beside that.
-    pub transcript: Transcript,
+    pub transcript: TranscriptMode,
 }
 
 /// What is done with messages and their answers.
-pub enum Transcript {
+pub enum TranscriptMode {
     /// Nothing.
     None,
     /// They are added to this file.
     Record(PathBuf),
     /// Messages are answered from this.
-    Replay(Vec<Entry>),
+    Replay(Vec<TranscriptEntry>),
 }
 
 /// What answering needs.
 #[derive(Clone)]
-pub(super) struct Shared {
+pub(super) struct TestProxyState {
     configurator: Configurator,
     timeout: Duration,
     record: Option<Arc<tokio::sync::Mutex<PathBuf>>>,
@@ -62,58 +62,65 @@ pub(super) struct Shared {
 }
 
 /// Serves until `stop`.
-pub async fn serve(settings: Settings, proxy: Proxy, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run_test_proxy(
+    settings: ServiceSettings,
+    proxy: TestProxyOptions,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&settings.listen, proxy.port, "--port").await?;
     let database = tokio::select! {
-        database = database::open(&settings.database, Access::CreateMissing) => database?,
+        database = database::open_control_database(&settings.database, DatabaseAccess::CreateMissing) => database?,
         () = stop.cancelled() => return Ok(()),
     };
-    let shards = ledger::open(&settings.database, &database).await?;
-    bundle::ensure_first(&database.pool, &settings.bundle).await?;
-    let channels = vec![CHANNEL, OUTBOX_CHANNEL, configurator::run::RUNS_CHANNEL];
-    let (notifications, _) = Notifications::start(database.pool.clone(), channels);
-    let fifo = queues::open(&settings.queues.engine, &database.pool, &notifications).await;
-    let configurator = room::of(&settings.queues, &database.pool, &notifications, &fifo);
+    let shards = ledger::open_shards(&settings.database, &database).await?;
+    bundle::ensure_initial_bundle(&database.pool, &settings.bundle).await?;
+    let channels = vec![FIFO_CHANNEL, OUTBOX_CHANNEL, configurator::run::RUNS_CHANNEL];
+    let (notifications, _) = PgNotificationHub::start(database.pool.clone(), channels);
+    let fifo = queues::open_fifo_queues(&settings.queues.engine, &database.pool, &notifications).await;
+    let configurator = room::build_configurator(&settings.queues, &database.pool, &notifications, &fifo);
     let grace = settings.shutdown_timeout * 2 / 3;
     let mut running = JoinSet::new();
-    fifo.relay(&database.pool, &notifications, &mut running, &stop);
+    fifo.start_outbox_relay(&database.pool, &notifications, &mut running, &stop);
     let (record, entries) = match proxy.transcript {
-        Transcript::None => (None, None),
-        Transcript::Record(file) => (Some(file), None),
-        Transcript::Replay(entries) => (None, Some(entries)),
+        TranscriptMode::None => (None, None),
+        TranscriptMode::Record(file) => (Some(file), None),
+        TranscriptMode::Replay(entries) => (None, Some(entries)),
     };
-    let role = match entries {
+    let role_tasks = match entries {
         None => {
-            let within = store::reserve(&database.pool, "within", WITHIN);
-            let usage = bundle::InUse::new(within, Arc::new(bundle::ShardSet::of(shards.all())));
-            room::start(&configurator, &fifo, usage, grace, &stop).await?
+            let within = store::reserve_pool(&database.pool, "within", NESTED_CONNECTION_COUNT);
+            let usage = bundle::TypeUsageFinder::new(
+                within,
+                Arc::new(bundle::ShardSet::from_open_shards(shards.all())),
+            );
+            room::start_configurator_role(&configurator, &fifo, usage, grace, &stop).await?
         }
-        Some(entries) => replay(&configurator, &fifo, &entries, grace, &stop).await?,
+        Some(entries) => start_replay(&configurator, &fifo, &entries, grace, &stop).await?,
     };
     let record = record.map(|file| Arc::new(tokio::sync::Mutex::new(file)));
     let (runs, timeout) = (TaskTracker::new(), proxy.timeout);
-    let shared = Shared {
+    let shared = TestProxyState {
         configurator: configurator.clone(),
         timeout,
         record,
         runs: runs.clone(),
         stop: stop.clone(),
     };
-    listen(listeners, &settings, shared, stop.clone())?;
+    start_listener(listeners, &settings, shared, stop.clone())?;
     stop.cancelled().await;
     // They are cancelled: whoever uses the database next must not find them in the way.
     runs.close();
     let _ = tokio::time::timeout(settings.shutdown_timeout / 3, runs.wait()).await;
-    ended(role, settings.shutdown_timeout).await;
-    ended(running, Duration::from_secs(2)).await;
+    join_tasks_within(role_tasks, settings.shutdown_timeout).await;
+    join_tasks_within(running, Duration::from_secs(2)).await;
     database.close().await;
     Ok(())
 }
 
-fn listen(
+fn start_listener(
     listeners: Listeners,
-    settings: &Settings,
-    shared: Shared,
+    settings: &ServiceSettings,
+    shared: TestProxyState,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let port = listeners.port();
@@ -122,11 +129,11 @@ fn listen(
     let metrics = ops::metrics().map_err(anyhow::Error::msg)?;
     let hosts = Hosts::loopback_and(settings.allowed_hosts.iter().cloned());
     let routes = Router::new()
-        .route("/", post(answer::answer).get(get_hint))
+        .route("/", post(answer::run_posted_template).get(get_hint))
         .with_state(shared.clone())
-        .merge(configurator::http::routes(shared.configurator))
+        .merge(configurator::http::configurator_routes(shared.configurator))
         .merge(ops::routes(readiness, metrics));
-    let limits = Limits::within_files(raise_file_limit(), FILES_KEPT_BACK, 1);
+    let limits = Limits::within_files(raise_file_limit(), RESERVED_FILE_COUNT, 1);
     let terms = Terms { protocol: Protocol::Http, hosts, limits, budget: Budget::default() };
     serving::server::serve(listeners, routes, terms, stop);
     tracing::info!(port, "test proxy ready: CONFIGSHOP_TEST_PROXY_URL=http://localhost:{port}");
@@ -138,40 +145,48 @@ async fn get_hint() -> &'static str {
 }
 
 /// The role, with a transcript in the place of all integrations.
-async fn replay(
+async fn start_replay(
     configurator: &Configurator,
-    fifo: &FifoQueues,
-    entries: &[Entry],
+    fifo: &FifoQueueSet,
+    entries: &[TranscriptEntry],
     grace: Duration,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinSet<()>> {
     let answers = &configurator.settings.answers;
-    if fifo.makes_queues {
+    if fifo.creates_queues {
         for (env, engine) in &configurator.engines {
-            configurator::queues::ensure_answers(engine.as_ref(), answers, *env).await?;
-            for name in transcript::queues(entries) {
-                configurator::queues::ensure(engine.as_ref(), &name, *env).await?;
+            configurator::queues::ensure_answer_queue(engine.as_ref(), answers, *env).await?;
+            for name in transcript::transcript_queues(entries) {
+                configurator::queues::ensure_integration_queue(engine.as_ref(), &name, *env).await?;
             }
         }
     }
     let mut running = configurator.start(grace, stop);
-    let terms = ConsumerTerms { concurrency: 16, visibility: Duration::from_secs(30), grace };
+    let terms = FifoConsumerOptions {
+        concurrency: 16,
+        visibility_timeout: Duration::from_secs(30),
+        shutdown_timeout: grace,
+    };
     for (env, engine) in &configurator.engines {
-        for name in transcript::queues(entries) {
+        for name in transcript::transcript_queues(entries) {
             let (entries, engine, env, stop) = (entries.to_vec(), engine.clone(), *env, stop.clone());
-            let answers = env.queue(answers);
+            let answers = env.queue_name(answers);
             running.spawn(async move {
                 let opened = async {
-                    let to = configurator::queues::opened(engine.as_ref(), &answers).await;
-                    (configurator::queues::opened(engine.as_ref(), &env.queue(&name)).await, to)
+                    let to = configurator::queues::wait_for_queue(engine.as_ref(), &answers).await;
+                    (configurator::queues::wait_for_queue(engine.as_ref(), &env.queue_name(&name)).await, to)
                 };
                 let (queue, to) = tokio::select! {
                     () = stop.cancelled() => return,
                     opened = opened => opened,
                 };
-                let dead = configurator::queues::OptionalQueue::new(engine, env.dead_letters(&name));
-                let queues = Queues { queue, dead_letters: Arc::new(dead) };
-                consume(queues, Arc::new(Replay::new(&entries, &name, to)), terms, stop).await;
+                let dead = configurator::queues::OptionalDeadLetterQueue::new(
+                    engine,
+                    env.dead_letter_queue_name(&name),
+                );
+                let queues = FifoQueuePair { queue, dead_letters: Arc::new(dead) };
+                consume_messages(queues, Arc::new(TranscriptReplay::new(&entries, &name, to)), terms, stop)
+                    .await;
             });
         }
     }

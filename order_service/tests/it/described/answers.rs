@@ -1,7 +1,7 @@
 //! Examples work, and answers are as described. The ledger's are looked at by the ledger's own tests.
 
 use serde_json::{Value as Json, json};
-use store::testing::run;
+use store::testing::run_test;
 
 use super::document::Described;
 use super::world::World;
@@ -52,7 +52,7 @@ impl Asking {
 
 #[test]
 fn of_tasks() {
-    run(async {
+    run_test(async {
         let asking = Asking::new().await;
         let (all, one) = ("/api/v1/tasks", "/api/v1/tasks/{id}");
         let id = asking.ask("POST", all, all, 201).await["id"].clone();
@@ -77,7 +77,7 @@ fn of_tasks() {
 
 #[test]
 fn of_events_and_action_configs() {
-    run(async {
+    run_test(async {
         let asking = Asking::new().await;
         let (configs, config) = ("/api/v1/action_configs", "/api/v1/action_configs/{name}");
         asking.ask("POST", configs, configs, 201).await;
@@ -121,7 +121,7 @@ fn of_events_and_action_configs() {
 
 #[test]
 fn of_the_configurator() {
-    run(async {
+    run_test(async {
         let asking = Asking::new().await;
         let (one, runs) = ("/configurator/v1/templates/{name}", "/configurator/v1/runs");
         let kept = asking.ask("PUT", one, "/configurator/v1/templates/balance", 200).await;
@@ -164,7 +164,7 @@ fn of_the_configurator() {
 
 #[test]
 fn of_reconcile() {
-    run(async {
+    run_test(async {
         let (asking, path) = (Asking::new().await, "/api/v1/reconcile");
         let report = asking.ask("POST", path, path, 200).await;
         assert_eq!(report["outcomes"][0]["plan"]["changes"][0]["name"], "nightly", "{report}");

@@ -1,16 +1,16 @@
 //! The whole document, as it is put together, and what it asks of bodies.
 
-use openapi::Document;
-use order_service::serve::routes::description;
+use openapi::OpenApiDocument;
+use order_service::serve::routes::collect_openapi_parts;
 use serde_json::{Value as Json, json};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-pub struct Described(pub Document);
+pub struct Described(pub OpenApiDocument);
 
 impl Described {
     pub fn all() -> Self {
-        Self(Document::of(&description()))
+        Self(OpenApiDocument::from_parts(&collect_openapi_parts()))
     }
 
     /// Method and path.
@@ -19,16 +19,16 @@ impl Described {
             let methods = METHODS.into_iter().filter(|method| !calls[*method].is_null());
             methods.map(|method| (method.to_uppercase(), path.clone())).collect::<Vec<_>>()
         };
-        self.0.json()["paths"].as_object().unwrap().iter().flat_map(of_path).collect()
+        self.0.as_json()["paths"].as_object().unwrap().iter().flat_map(of_path).collect()
     }
 
     pub fn at(&self, method: &str, path: &str) -> &Json {
-        &self.0.json()["paths"][path][method.to_lowercase()]
+        &self.0.as_json()["paths"][path][method.to_lowercase()]
     }
 
     /// Media type and content; none if it has no body.
     pub fn body(&self, method: &str, path: &str) -> Option<(&String, &Json)> {
-        let body = self.0.resolved(&self.at(method, path)["requestBody"]);
+        let body = self.0.resolve_reference(&self.at(method, path)["requestBody"]);
         body["content"].as_object()?.iter().next()
     }
 
@@ -36,7 +36,7 @@ impl Described {
     pub fn content(&self, method: &str, path: &str, status: &str) -> &Json {
         let answer = &self.at(method, path)["responses"][status];
         assert!(!answer.is_null(), "{method} {path} answers {status}, which is not described");
-        let contents = self.0.resolved(answer)["content"].as_object();
+        let contents = self.0.resolve_reference(answer)["content"].as_object();
         contents.and_then(|contents| contents.values().next()).unwrap_or(&Json::Null)
     }
 
@@ -49,7 +49,7 @@ impl Described {
 
     /// An object whose members are described has no others.
     pub fn assert_fits(&self, schema: &Json, value: &Json, what: &str) {
-        let mut schema = json!({"allOf": [schema], "components": self.0.json()["components"]});
+        let mut schema = json!({"allOf": [schema], "components": self.0.as_json()["components"]});
         strict(&mut schema);
         let validator = jsonschema::options().with_draft(jsonschema::Draft::Draft7).build(&schema).unwrap();
         let problems: Vec<String> = validator.iter_errors(value).map(|error| error.to_string()).collect();
@@ -94,19 +94,19 @@ fn every_part_is_in_the_document_and_no_two_define_the_same() {
         let tags = document["tags"].as_array().map_or(0, Vec::len);
         tags + members(&document["paths"]) + components.map(|(_, kind)| members(kind)).sum::<usize>()
     };
-    let frame = defined(Document::of(&[]).json());
-    let parts = description().into_iter().map(|part| {
+    let frame = defined(OpenApiDocument::from_parts(&[]).as_json());
+    let parts = collect_openapi_parts().into_iter().map(|part| {
         let part: Json = reconcile::yaml::from_str(part).unwrap();
         defined(&part)
     });
-    let (parts, whole) = (parts.sum::<usize>(), defined(Described::all().0.json()));
+    let (parts, whole) = (parts.sum::<usize>(), defined(Described::all().0.as_json()));
     assert!(frame > 10 && parts > 100 && whole == frame + parts, "{whole} of {frame} and {parts}");
 }
 
 #[test]
 fn every_reference_leads_somewhere_and_every_component_is_referred_to() {
     let (document, mut found) = (Described::all(), Vec::new());
-    let json = document.0.json();
+    let json = document.0.as_json();
     references(json, &mut found);
     for reference in &found {
         let target = reference.strip_prefix('#').and_then(|pointer| json.pointer(pointer));
@@ -123,7 +123,7 @@ fn every_reference_leads_somewhere_and_every_component_is_referred_to() {
 #[test]
 fn everything_is_described_and_every_example_is_as_its_schema_says() {
     let document = Described::all();
-    let (resolved, json) = (|node| document.0.resolved(node), document.0.json());
+    let (resolved, json) = (|node| document.0.resolve_reference(node), document.0.as_json());
     for (method, path) in document.calls() {
         let call = document.at(&method, &path);
         for member in ["tags", "operationId", "summary", "description"] {

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use http::{Method, Request, header};
 use serving::ops::{self, Readiness};
-use store::testing::run;
+use store::testing::run_test;
 use tower::ServiceExt as _;
 
 use document::Described;
@@ -26,7 +26,7 @@ fn paths(router: &axum::Router) -> BTreeSet<String> {
 
 #[test]
 fn every_route_of_the_server_is_described_and_nothing_else() {
-    run(async {
+    run_test(async {
         let world = World::new().await;
         let probes = ops::routes(Readiness::starting("test"), ops::metrics().unwrap());
         let router = world.routes.clone().merge(probes);

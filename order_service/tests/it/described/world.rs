@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use events::http::Desk;
-use events::{EventSettings, Events, Writer};
+use events::http::EventApiState;
+use events::{EventSettings, EventStore, EventWriter};
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
 use ledger::Ledger;
-use ledger::sharding::{ShardMap, Shards};
-use ledger::types::Types;
-use order_service::bundle::{ShardSet, Targets, ensure_builtin};
+use ledger::sharding::{LedgerShards, ShardMap};
+use ledger::types::LedgerTypeRegistry;
+use order_service::bundle::{ReconcileTargets, ShardSet, ensure_builtin_bundle};
 use order_service::serve::{configurator, queues, routes};
 use order_service::settings::{QueueEngine, QueueSettings};
 use order_service::tasks::TASK_TYPES;
 use serde_json::Value as Json;
-use store::testing::{control_database, shard_database};
-use store::{Notifications, PgPool};
-use tasks::Tasks;
+use store::testing::{create_control_database, create_shard_database};
+use store::{PgNotificationHub, PgPool};
+use tasks::TaskStore;
 use tower::ServiceExt as _;
 
 pub struct World {
@@ -28,32 +28,33 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        let pool = control_database().await;
-        ensure_builtin(&pool).await.unwrap();
+        let pool = create_control_database().await;
+        ensure_builtin_bundle(&pool).await.unwrap();
         let map =
             ShardMap::parse("shards:\n  - {name: s0, range: [\"00\", \"ff\"], url: \"postgres:///\"}\n");
-        let shards = Shards::open(map.unwrap(), vec![shard_database().await], false).await.unwrap();
-        let channels = vec![queue::fifo::CHANNEL, ::configurator::run::RUNS_CHANNEL];
-        let (notifications, _) = Notifications::start(pool.clone(), channels);
+        let shards =
+            LedgerShards::open(map.unwrap(), vec![create_shard_database().await], false).await.unwrap();
+        let channels = vec![queue::fifo::FIFO_CHANNEL, ::configurator::run::RUNS_CHANNEL];
+        let (notifications, _) = PgNotificationHub::start(pool.clone(), channels);
         let settings = QueueSettings {
             engine: QueueEngine::Postgres,
-            answers: "configshop".to_owned(),
+            answer_queue: "configshop".to_owned(),
             block_timeout: Duration::from_secs(60),
             run_retention: Duration::from_secs(3600),
         };
-        let fifo = queues::open(&settings.engine, &pool, &notifications).await;
-        tasks::ensure_queues(fifo.tasks.as_ref()).await.unwrap();
-        events::retention::create_weeks(&pool).await.unwrap();
-        let events = Events::new(pool.clone(), TASK_TYPES.into(), EventSettings::default());
-        events.live.refresh_from(&pool).await.unwrap();
-        let served = routes::Served {
-            targets: Targets::new(pool.clone(), ShardSet::of(shards.all())),
-            ledger: Ledger::start(shards, Types::default()),
-            tasks: Tasks::new(pool.clone(), TASK_TYPES.into(), fifo.tasks_sender.clone()),
-            events: Desk { writer: Writer::start(events.clone()), events },
-            configurator: configurator::of(&settings, &pool, &notifications, &fifo),
+        let fifo = queues::open_fifo_queues(&settings.engine, &pool, &notifications).await;
+        tasks::ensure_task_queues(fifo.task_engine.as_ref()).await.unwrap();
+        events::retention::create_event_weeks(&pool).await.unwrap();
+        let events = EventStore::new(pool.clone(), TASK_TYPES.into(), EventSettings::default());
+        events.config_index.refresh_from_pool(&pool).await.unwrap();
+        let served = routes::HttpApiServices {
+            targets: ReconcileTargets::new(pool.clone(), ShardSet::from_open_shards(shards.all())),
+            ledger: Ledger::start(shards, LedgerTypeRegistry::default()),
+            tasks: TaskStore::new(pool.clone(), TASK_TYPES.into(), fifo.task_sender.clone()),
+            events: EventApiState { writer: EventWriter::start(events.clone()), events },
+            configurator: configurator::build_configurator(&settings, &pool, &notifications, &fifo),
         };
-        Self { pool, routes: routes::all(served) }
+        Self { pool, routes: routes::build_api_routes(served) }
     }
 
     /// The status and the body; a text that is no JSON is a string.

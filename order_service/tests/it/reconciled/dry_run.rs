@@ -6,7 +6,7 @@ const INTEGRATIONS: usize = 6;
 
 #[test]
 fn a_dry_run_as_a_user_who_may_not_write_goes_as_deep_as_a_real_run_and_changes_nothing() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let world = World::new().await;
         let reader = world.reader().await;
         // Once with everything to create, once with changes in everything.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use order_service::bundle::{ShardSet, Targets, http::routes};
+use order_service::bundle::{ReconcileTargets, ShardSet, http::build_reconcile_routes};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -64,14 +64,14 @@ async fn before(behind: std::net::SocketAddr, folder: &Path) -> u16 {
 
 #[test]
 fn a_service_behind_tls_is_brought_there_if_its_certificate_is_trusted() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let world = World::new().await;
         let folder = tempfile::tempdir().unwrap();
         certificate(folder.path());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let behind = listener.local_addr().unwrap();
-        let targets = Targets::new(world.control.clone(), ShardSet::of(&[]));
-        tokio::spawn(async move { axum::serve(listener, routes(targets)).await.unwrap() });
+        let targets = ReconcileTargets::new(world.control.clone(), ShardSet::from_open_shards(&[]));
+        tokio::spawn(async move { axum::serve(listener, build_reconcile_routes(targets)).await.unwrap() });
         let url = format!("https://localhost:{}", before(behind, folder.path()).await);
 
         let distrusting = world.run(&["schedules", "--url", &url]).await;

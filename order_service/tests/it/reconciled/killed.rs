@@ -8,7 +8,7 @@ const POINTS: [(&str, usize); 3] =
 
 #[test]
 fn the_next_run_repairs_whatever_a_killed_one_left() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let world = World::new().await;
         world.run(&[]).await.planned();
         let mut killed = 0;
@@ -40,7 +40,7 @@ fn the_next_run_repairs_whatever_a_killed_one_left() {
 
 #[test]
 fn a_plan_whose_application_was_killed_is_not_applied_by_halves_later() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let world = World::new().await;
         let plan = world.bundle.path().join("plan.json");
         let plan = plan.to_str().unwrap();

@@ -6,7 +6,7 @@ use super::world::{World, ended};
 
 #[test]
 fn of_overlapping_real_runs_one_does_it_and_the_others_find_it_done() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let world = World::new().await;
         for round in 0..3 {
             let alone = world.run(&["--dry-run"]).await.planned();

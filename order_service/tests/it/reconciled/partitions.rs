@@ -2,19 +2,19 @@
 
 use futures::future::join_all;
 use ledger::sharding::{Shard, ShardMap};
-use order_service::bundle::{OpenShard, ShardSet, Targets, runtime};
+use order_service::bundle::{ReconcileTargets, ShardOpener, ShardSet, reconcile_runtime};
 use reconcile::{Bundle, Narrowing, Owner, Pace, Place, Request};
-use store::testing::{control_database, shard_database};
+use store::testing::{create_control_database, create_shard_database};
 
 use super::world::World;
 
 #[test]
 fn a_shard_that_is_away_is_reported_and_counted_and_the_others_are_done() {
-    store::testing::run(async {
-        let range = ShardMap::equal(vec![None; 4]).unwrap().shards()[0].range;
-        let pools = join_all((0..10).map(|_| shard_database())).await;
+    store::testing::run_test(async {
+        let range = ShardMap::with_equal_ranges(vec![None; 4]).unwrap().shards()[0].range;
+        let pools = join_all((0..10).map(|_| create_shard_database())).await;
         let open_pools = pools.clone();
-        let open: OpenShard = Box::new(move |name| {
+        let open: ShardOpener = Box::new(move |name| {
             let place: usize = name[1..].parse().unwrap();
             let shard = match place {
                 3 => Err("shard s3 does not answer".to_owned()),
@@ -23,7 +23,10 @@ fn a_shard_that_is_away_is_reported_and_counted_and_the_others_are_done() {
             Box::pin(std::future::ready(shard))
         });
         let names = (0..10).map(|n| format!("s{n}")).collect();
-        let runtime = runtime(&Targets::new(control_database().await, ShardSet::new(names, open)));
+        let runtime = reconcile_runtime(&ReconcileTargets::new(
+            create_control_database().await,
+            ShardSet::new(names, open),
+        ));
         let bundle = Bundle::read(Place::Builtin).unwrap();
         let request = |dry_run| Request {
             integrations: vec!["partitions".to_owned()],
@@ -69,7 +72,7 @@ fn a_shard_that_is_away_is_reported_and_counted_and_the_others_are_done() {
 
 #[test]
 fn one_shard_can_be_asked_for() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let world = World::new().await;
         let [created, ..] = world.run(&["partitions", "--shard", "s1"]).await.planned();
         assert_eq!(created, 4);

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use configurator::template::Env;
-use order_service::bundle::{ShardSet, Targets, begin, runtime};
+use order_service::bundle::{ReconcileTargets, ShardSet, apply_initial_bundle, reconcile_runtime};
 use order_service::settings::{QueueEngine, SqsAccounts, SqsCompiled};
-use queue::fifo::{DeadLetters, FifoCatalogue as _, QueueTerms, SqsAccount};
-use queue_testing::emulator::Emulator;
+use queue::fifo::{DeadLetterPolicy, FifoCatalogue as _, FifoQueueOptions, SqsAccount};
+use queue_testing::emulator::SqsEmulator;
 use reconcile::{Bundle, Owner, Place, Request};
-use store::testing::control_database;
+use store::testing::create_control_database;
 
 use super::world::World;
 
@@ -22,9 +22,9 @@ fn names(envs: &[&str]) -> Vec<String> {
     envs.iter().flat_map(of_env).flatten().collect()
 }
 
-fn terms(visibility: u64, dead: Option<&str>) -> QueueTerms {
-    let dead_letters = dead.map(|queue| DeadLetters { queue: queue.to_owned(), max_receives: 50 });
-    QueueTerms { visibility: Duration::from_secs(visibility), dead_letters }
+fn terms(visibility: u64, dead: Option<&str>) -> FifoQueueOptions {
+    let dead_letters = dead.map(|queue| DeadLetterPolicy { queue: queue.to_owned(), max_receives: 50 });
+    FifoQueueOptions { visibility_timeout: Duration::from_secs(visibility), dead_letters }
 }
 
 fn at(url: &str, envs: &[Env]) -> QueueEngine {
@@ -35,11 +35,11 @@ fn at(url: &str, envs: &[Env]) -> QueueEngine {
 
 #[test]
 fn queues_at_amazons_are_planned_made_kept_and_brought_back() {
-    store::testing::run(async {
-        let (world, emulator) = (World::new().await, Emulator::start().await);
+    store::testing::run_test(async {
+        let (world, emulator) = (World::new().await, SqsEmulator::start().await);
         let (there, url) = (emulator.engine().await, emulator.url());
         let all = names(&["dev", "test", "prod"]);
-        let look = async || there.look(&all).await.unwrap();
+        let look = async || there.find_queues(&all).await.unwrap();
         let run = async |args: &[&str]| {
             world.run(&[&["queues", "--sqs-endpoint-url", &url][..], args].concat()).await
         };
@@ -53,7 +53,7 @@ fn queues_at_amazons_are_planned_made_kept_and_brought_back() {
         assert_eq!(run(&["--drift"]).await.code, Some(0));
 
         // By hand, all of a queue that can be.
-        there.ensure("platform-test.fifo", terms(45, None)).await.unwrap();
+        there.ensure_queue("platform-test.fifo", terms(45, None)).await.unwrap();
         let drift = run(&["--drift"]).await;
         assert_eq!(drift.code, Some(3), "{}", drift.said);
         for line in ["~ update queue platform-test.fifo", "visibility_seconds: 45 -> 30", "dead_letters"] {
@@ -81,9 +81,9 @@ fn queues_at_amazons_are_planned_made_kept_and_brought_back() {
 
 #[test]
 fn an_environment_that_has_no_account_here_is_left_alone() {
-    store::testing::run(async {
-        let emulator = Emulator::start().await;
-        let targets = Targets::new(control_database().await, ShardSet::of(&[]))
+    store::testing::run_test(async {
+        let emulator = SqsEmulator::start().await;
+        let targets = ReconcileTargets::new(create_control_database().await, ShardSet::from_open_shards(&[]))
             .with_queues(&at(&emulator.url(), &[Env::Test]));
         let request = Request {
             integrations: vec!["queues".to_owned()],
@@ -93,9 +93,10 @@ fn an_environment_that_has_no_account_here_is_left_alone() {
             allow_delete_all: false,
             owner: Owner::Bundle,
         };
-        let report = runtime(&targets).run(&Bundle::read(Place::Builtin).unwrap(), &request).await.unwrap();
+        let report =
+            reconcile_runtime(&targets).run(&Bundle::read(Place::Builtin).unwrap(), &request).await.unwrap();
         assert_eq!((report.complaint(), report.outcomes[0].plan.changes.len()), (None, 4));
-        let there = emulator.engine().await.look(&names(&["dev", "test", "prod"])).await.unwrap();
+        let there = emulator.engine().await.find_queues(&names(&["dev", "test", "prod"])).await.unwrap();
         let mut expected = names(&["test"]);
         expected.sort();
         assert_eq!(there.into_keys().collect::<Vec<_>>(), expected);
@@ -104,13 +105,14 @@ fn an_environment_that_has_no_account_here_is_left_alone() {
 
 #[test]
 fn a_service_begins_while_amazon_does_not_answer() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         // Takes connections and says nothing.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", silent.local_addr().unwrap());
-        let pool = control_database().await;
-        let targets = Targets::new(pool.clone(), ShardSet::of(&[])).with_queues(&at(&url, &Env::ALL));
-        tokio::time::timeout(Duration::from_secs(10), begin(&targets, &Place::Builtin))
+        let pool = create_control_database().await;
+        let targets = ReconcileTargets::new(pool.clone(), ShardSet::from_open_shards(&[]))
+            .with_queues(&at(&url, &Env::ALL));
+        tokio::time::timeout(Duration::from_secs(10), apply_initial_bundle(&targets, &Place::Builtin))
             .await
             .expect("it waits for the queues")
             .unwrap();

@@ -4,11 +4,11 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output, Stdio};
 
 use futures::future::join_all;
-use ledger::sharding::{ShardMap, Shards};
+use ledger::sharding::{LedgerShards, ShardMap};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use store::PgConnectOptions;
-use store::testing::{control_database_options, pool, shard_database};
+use store::testing::{control_database_options, create_shard_database, open_test_pool};
 use tempfile::TempDir;
 
 use crate::bundles::{copy, edit};
@@ -32,14 +32,14 @@ pub struct Ended {
 impl World {
     pub async fn new() -> Self {
         let options = control_database_options().await;
-        let control = pool(options.clone()).await;
-        let shards = join_all((0..2).map(|_| shard_database())).await;
+        let control = open_test_pool(options.clone()).await;
+        let shards = join_all((0..2).map(|_| create_shard_database())).await;
         let shard_map = tempfile::NamedTempFile::new().unwrap();
         let world = Self { control, shards, bundle: copy(), options, shard_map };
         let yaml = world.shard_map_for(world.options.get_username());
         std::fs::write(world.shard_map.path(), &yaml).unwrap();
         // They get their identity.
-        Shards::open(ShardMap::parse(&yaml).unwrap(), world.shards.clone(), false).await.unwrap();
+        LedgerShards::open(ShardMap::parse(&yaml).unwrap(), world.shards.clone(), false).await.unwrap();
         world
     }
 

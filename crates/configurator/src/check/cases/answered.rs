@@ -4,69 +4,80 @@ use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
-use super::super::collect::Came;
-use super::super::desk::Desk;
-use super::super::report::Verdict;
-use super::Judged;
-use crate::protocol::numbered;
-use crate::protocol::{ANSWER, Action, JOB_NAME};
+use super::super::collect::CollectedAnswer;
+use super::super::report::CheckFinding;
+use super::super::session::IntegrationCheckSession;
+use super::CheckCaseResult;
+use crate::protocol::parse_message_body;
+use crate::protocol::{ANSWER_JOB_NAME, BlockAction, JOB_NAME_ATTRIBUTE};
 
 /// Tasks sent at once.
-const MANY: usize = 20;
+const TASK_COUNT: usize = 20;
 
-pub(super) async fn a_task_is_answered(desk: &Desk) -> Judged {
-    let (task, args) = desk.any_task();
-    let (shot, came) = desk.ask("answers", (task, &args), Action::Create, None).await?;
-    let Some(came) = came else {
-        let queue = desk.tasks.name();
-        let what = desk.unanswered(&shot).await?;
-        return Ok(Verdict::failed(format!("{what}; is the integration running on {queue}?")));
+pub(super) async fn a_task_is_answered(session: &IntegrationCheckSession) -> CheckCaseResult {
+    let (task, args) = session.any_task();
+    let (sent_task, answer) = session.ask_task("answers", (task, &args), BlockAction::Create, None).await?;
+    let Some(answer) = answer else {
+        let queue = session.task_queue.name();
+        let what = session.describe_unanswered(&sent_task).await?;
+        return Ok(CheckFinding::failed(format!("{what}; is the integration running on {queue}?")));
     };
-    let said = came.words();
-    Ok(match (&desk.plan.task, came.read().map(|answer| answer.outcome)) {
-        (_, None) => Verdict::failed(format!("answered with {said}")),
+    let outcome = answer.describe_outcome();
+    Ok(match (&session.options.task, answer.parse_answer().map(|answer| answer.outcome)) {
+        (_, None) => CheckFinding::failed(format!("answered with {outcome}")),
         (Some(task), Some(Err(failure))) => {
             let args = Json::Object(failure.args);
             let task = &task.task_type;
-            Verdict::failed(format!("{task} with --args was answered with {said} {args}: it must succeed"))
+            CheckFinding::failed(format!(
+                "{task} with --args was answered with {outcome} {args}: it must succeed"
+            ))
         }
-        _ => Verdict::ok(format!("answered with {said}")),
+        _ => CheckFinding::ok(format!("answered with {outcome}")),
     })
 }
 
-pub(super) async fn every_task_is_answered_once(desk: &Desk) -> Judged {
-    let (task, args) = desk.any_task();
-    let mut shots = Vec::new();
-    for n in 0..MANY {
+pub(super) async fn every_task_is_answered_once(session: &IntegrationCheckSession) -> CheckCaseResult {
+    let (task, args) = session.any_task();
+    let mut sent_tasks = Vec::new();
+    for n in 0..TASK_COUNT {
         let group = format!("every/{n}");
-        shots.push(desk.task(&group, desk.number(), (task, &args), Action::Create, None).await?);
+        sent_tasks.push(
+            session
+                .send_task(&group, session.allocate_block_id(), (task, &args), BlockAction::Create, None)
+                .await?,
+        );
     }
-    let mut twice = 0;
-    for shot in &shots {
-        if desk.answer(shot.number).await.is_none() {
-            return Ok(Verdict::failed(format!("one of {MANY} tasks: {}", desk.unanswered(shot).await?)));
+    let mut repeated_count = 0;
+    for sent_task in &sent_tasks {
+        if session.wait_for_answer(sent_task.block_id).await.is_none() {
+            return Ok(CheckFinding::failed(format!(
+                "one of {TASK_COUNT} tasks: {}",
+                session.describe_unanswered(sent_task).await?
+            )));
         }
     }
-    for shot in &shots {
-        twice += usize::from(desk.collected().to(shot.number).len() > 1);
+    for sent_task in &sent_tasks {
+        repeated_count += usize::from(session.answer_collector().answers_to(sent_task.block_id).len() > 1);
     }
-    Ok(match twice {
-        0 => Verdict::ok(format!("{MANY} tasks, {MANY} answers")),
+    Ok(match repeated_count {
+        0 => CheckFinding::ok(format!("{TASK_COUNT} tasks, {TASK_COUNT} answers")),
         // At least once is what queues promise; more than that is worth a word.
-        twice => Verdict::ok(format!("{MANY} tasks, {twice} of them answered more than once")),
+        twice => CheckFinding::ok(format!("{TASK_COUNT} tasks, {twice} of them answered more than once")),
     })
 }
 
 /// What is wrong with an answer.
-fn fault(number: Option<i64>, came: &Came) -> Option<String> {
-    if number.is_none() {
+fn find_answer_fault(block_id: Option<i64>, answer: &CollectedAnswer) -> Option<String> {
+    if block_id.is_none() {
         return Some("an answer has no block_id of a task (a whole number)".to_owned());
     }
-    let job = came.attributes.get(JOB_NAME);
-    if job.map(String::as_str) != Some(ANSWER) {
-        return Some(format!("an answer's attribute {JOB_NAME} is {job:?}, not {ANSWER:?}"));
+    let job = answer.attributes.get(JOB_NAME_ATTRIBUTE);
+    if job.map(String::as_str) != Some(ANSWER_JOB_NAME) {
+        return Some(format!(
+            "an answer's attribute {JOB_NAME_ATTRIBUTE} is {job:?}, not {ANSWER_JOB_NAME:?}"
+        ));
     }
-    let body = match numbered(&came.text)?.body {
+    let body = match parse_message_body(&answer.body)?.body {
         Ok(body) => body,
         Err(failure) => {
             let (field, reason) = (&failure.args["field"], &failure.args["reason"]);
@@ -87,12 +98,13 @@ fn fault(number: Option<i64>, came: &Came) -> Option<String> {
     other.then(|| format!("the args of an answer's error are not an object: {error}"))
 }
 
-pub(super) async fn answers_are_well_made(desk: &Desk) -> Judged {
-    let all = desk.collected().all();
-    let faults: BTreeSet<String> = all.iter().filter_map(|(number, came)| fault(*number, came)).collect();
+pub(super) async fn answers_are_well_made(session: &IntegrationCheckSession) -> CheckCaseResult {
+    let all = session.answer_collector().all_answers();
+    let faults: BTreeSet<String> =
+        all.iter().filter_map(|(block_id, answer)| find_answer_fault(*block_id, answer)).collect();
     let count = all.len();
     Ok(match faults.is_empty() {
-        true => Verdict::ok(format!("{count} answers with number, attribute, state or error")),
-        false => Verdict::failed(faults.into_iter().collect::<Vec<_>>().join("; ")),
+        true => CheckFinding::ok(format!("{count} answers with number, attribute, state or error")),
+        false => CheckFinding::failed(faults.into_iter().collect::<Vec<_>>().join("; ")),
     })
 }

@@ -5,50 +5,59 @@
 
 use std::time::Duration;
 
-use queue::fifo::Trace;
+use queue::fifo::FifoMessageStatus;
 use tokio::time::{Instant, sleep};
 
-use super::super::Place;
-use super::super::collect::Came;
-use super::super::desk::{Desk, Shot};
-use super::super::report::Verdict;
-use super::{Judged, race};
-use crate::protocol::Action;
+use super::super::IntegrationCheckEngine;
+use super::super::collect::CollectedAnswer;
+use super::super::report::CheckFinding;
+use super::super::session::{IntegrationCheckSession, SentCheckTask};
+use super::{CheckCaseResult, race};
+use crate::protocol::BlockAction;
 
 /// Messages that are looked at.
-const MANY: usize = 5;
+const MESSAGE_COUNT: usize = 5;
 /// How often it is looked.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const TRACE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-pub(super) async fn a_message_is_deleted_after_its_answer(desk: &Desk) -> Judged {
-    if let Place::Sqs(engine) = &desk.place {
-        return race::run(desk, engine.as_ref()).await;
+pub(super) async fn a_message_is_deleted_after_its_answer(
+    session: &IntegrationCheckSession,
+) -> CheckCaseResult {
+    if let IntegrationCheckEngine::Sqs(engine) = &session.engine {
+        return race::race_for_deletes(session, engine.as_ref()).await;
     }
-    let (task, args) = desk.any_task();
-    for n in 0..MANY {
+    let (task, args) = session.any_task();
+    for n in 0..MESSAGE_COUNT {
         let group = format!("before/{n}");
-        let (shot, came) = desk.ask(&group, (task, &args), Action::Create, None).await?;
-        let Some(came) = came else { return Ok(Verdict::failed(desk.unanswered(&shot).await?)) };
-        if let Some(fault) = fault(desk, &shot, &came).await? {
-            return Ok(Verdict::failed(fault));
+        let (sent_task, answer) = session.ask_task(&group, (task, &args), BlockAction::Create, None).await?;
+        let Some(answer) = answer else {
+            return Ok(CheckFinding::failed(session.describe_unanswered(&sent_task).await?));
+        };
+        if let Some(fault) = find_delete_fault(session, &sent_task, &answer).await? {
+            return Ok(CheckFinding::failed(fault));
         }
     }
-    Ok(Verdict::ok(format!("{MANY} messages were answered, and deleted after that")))
+    Ok(CheckFinding::ok(format!("{MESSAGE_COUNT} messages were answered, and deleted after that")))
 }
 
-async fn fault(desk: &Desk, shot: &Shot, came: &Came) -> Result<Option<String>, queue::fifo::FifoError> {
-    let by_then = Instant::now() + desk.plan.patience;
+async fn find_delete_fault(
+    session: &IntegrationCheckSession,
+    sent_task: &SentCheckTask,
+    answer: &CollectedAnswer,
+) -> Result<Option<String>, queue::fifo::FifoError> {
+    let deadline = Instant::now() + session.options.answer_timeout;
     loop {
-        match desk.trace(shot).await? {
-            Some(Trace::Deleted(at)) if at < came.sent_at => {
-                let early = (came.sent_at - at).num_microseconds().unwrap_or(i64::MAX) as f64 / 1000.0;
+        match session.trace_task(sent_task).await? {
+            Some(FifoMessageStatus::Deleted(deleted_at)) if deleted_at < answer.sent_at => {
+                let early =
+                    (answer.sent_at - deleted_at).num_microseconds().unwrap_or(i64::MAX) as f64 / 1000.0;
                 return Ok(Some(format!("a message was deleted {early:.1} ms before its answer was sent")));
             }
-            Some(Trace::There(_)) if Instant::now() >= by_then => {
-                let within = humantime::format_duration(desk.plan.patience);
+            Some(FifoMessageStatus::Queued(_)) if Instant::now() >= deadline => {
+                let within = humantime::format_duration(session.options.answer_timeout);
                 return Ok(Some(format!("a message was answered, but not deleted within {within}")));
             }
-            Some(Trace::There(_)) => sleep(LOOK_EVERY).await,
+            Some(FifoMessageStatus::Queued(_)) => sleep(TRACE_POLL_INTERVAL).await,
             _ => return Ok(None),
         }
     }

@@ -2,137 +2,164 @@
 
 use std::time::Duration;
 
-use queue::fifo::{FifoError, MOST_RECEIVED, Trace};
+use queue::fifo::{FifoError, FifoMessageStatus, MAX_RECEIVED_MESSAGES};
 use tokio::time::{Instant, sleep};
 
-use super::super::collect::Came;
-use super::super::desk::{Desk, Shot};
-use super::super::report::Verdict;
-use super::{Judged, needs_task, plain};
-use crate::protocol::Action;
+use super::super::collect::CollectedAnswer;
+use super::super::report::CheckFinding;
+use super::super::session::{IntegrationCheckSession, SentCheckTask};
+use super::{CheckCaseResult, ask_any_task, skip_without_task};
+use crate::protocol::BlockAction;
 
 /// How long a message may be kept from others before it comes again, at least.
-const COMES_AGAIN: Duration = Duration::from_secs(60);
+const MIN_REDELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The least time after which a message comes again at Amazon's.
-const SOONEST: Duration = Duration::from_millis(900);
+const MIN_REDELIVERY_DELAY: Duration = Duration::from_millis(900);
 /// How often it is looked.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const ANSWER_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long it is tried to receive it in the integration's place, and how often.
-const TRIED: Duration = Duration::from_secs(1);
-const TRIED_EVERY: Duration = Duration::from_millis(5);
+const RECEIVE_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
+const RECEIVE_ATTEMPT_INTERVAL: Duration = Duration::from_millis(5);
 /// How long others are left alone after the kit has taken a message that was theirs.
-const LEFT_ALONE: Duration = Duration::from_millis(300);
+const RETURNED_MESSAGE_DELAY: Duration = Duration::from_millis(300);
 
-pub(super) async fn a_permanent_error_is_answered_and_done(desk: &Desk) -> Judged {
-    let Some(task) = desk.plan.task.clone() else { return Ok(needs_task()) };
-    let Some(args) = desk.plan.permanent_args.clone() else {
-        return Ok(Verdict::skipped("say --permanent-args with which the task fails for good"));
+pub(super) async fn a_permanent_error_is_answered_and_done(
+    session: &IntegrationCheckSession,
+) -> CheckCaseResult {
+    let Some(task) = session.options.task.clone() else { return Ok(skip_without_task()) };
+    let Some(args) = session.options.permanent_args.clone() else {
+        return Ok(CheckFinding::skipped("say --permanent-args with which the task fails for good"));
     };
-    let mut first: Option<Came> = None;
+    let mut first: Option<CollectedAnswer> = None;
     for _ in 0..2 {
-        let (shot, came) = desk.ask("permanent", (&task.task_type, &args), Action::Create, None).await?;
-        let Some(came) = came else { return Ok(Verdict::failed(desk.unanswered(&shot).await?)) };
-        if !came.is_error() {
-            return Ok(Verdict::failed(format!("answered with {}", came.words())));
+        let (sent_task, answer) =
+            session.ask_task("permanent", (&task.task_type, &args), BlockAction::Create, None).await?;
+        let Some(answer) = answer else {
+            return Ok(CheckFinding::failed(session.describe_unanswered(&sent_task).await?));
+        };
+        if !answer.is_error() {
+            return Ok(CheckFinding::failed(format!("answered with {}", answer.describe_outcome())));
         }
         match &first {
-            Some(first) if !first.same_as(&came) => {
-                let (first, then) = (first.words(), came.words());
-                return Ok(Verdict::failed(format!(
+            Some(first) if !first.has_same_outcome(&answer) => {
+                let (first, then) = (first.describe_outcome(), answer.describe_outcome());
+                return Ok(CheckFinding::failed(format!(
                     "the same task twice: {first}, then {then}, or other args"
                 )));
             }
-            _ => first = Some(came),
+            _ => first = Some(answer),
         }
     }
     // Behind them in their group: it is received when they are deleted.
-    if plain(desk, "permanent").await?.is_none() {
-        return Ok(Verdict::failed(
+    if ask_any_task(session, "permanent").await?.is_none() {
+        return Ok(CheckFinding::failed(
             "answered, but not deleted: the next message of the group is not received",
         ));
     }
-    let said = first.map(|came| came.words()).unwrap_or_default();
-    Ok(Verdict::ok(format!("answered with {said}, twice the same, and deleted")))
+    let outcome = first.map(|answer| answer.describe_outcome()).unwrap_or_default();
+    Ok(CheckFinding::ok(format!("answered with {outcome}, twice the same, and deleted")))
 }
 
 /// What is seen of a message that failed for now.
-enum Seen {
+enum TemporaryErrorOutcome {
     /// It was received again.
-    Again(u32),
-    Answered(Came),
-    Gone,
-    Nothing,
+    Redelivered(u32),
+    Answered(CollectedAnswer),
+    Deleted,
+    TimedOut,
 }
 
-pub(super) async fn a_temporary_error_is_not_answered_and_comes_again(desk: &Desk) -> Judged {
-    let Some(task) = desk.plan.task.clone() else { return Ok(needs_task()) };
-    let Some(args) = desk.plan.temporary_args.clone() else {
-        return Ok(Verdict::skipped("say --temporary-args with which the task fails for now"));
+pub(super) async fn a_temporary_error_is_not_answered_and_comes_again(
+    session: &IntegrationCheckSession,
+) -> CheckCaseResult {
+    let Some(task) = session.options.task.clone() else { return Ok(skip_without_task()) };
+    let Some(args) = session.options.temporary_args.clone() else {
+        return Ok(CheckFinding::skipped("say --temporary-args with which the task fails for now"));
     };
-    let begun = Instant::now();
-    let shot = desk.task("temporary", desk.number(), (&task.task_type, &args), Action::Create, None).await?;
-    let within = desk.plan.patience.max(COMES_AGAIN);
-    let seen = watch(desk, &shot, begun + within).await?;
-    let took = begun.elapsed();
-    Ok(match seen {
-        Seen::Again(receives) => {
-            Verdict::ok(format!("not answered, left in the queue, and received again ({receives} times)"))
+    let started_at = Instant::now();
+    let sent_task = session
+        .send_task(
+            "temporary",
+            session.allocate_block_id(),
+            (&task.task_type, &args),
+            BlockAction::Create,
+            None,
+        )
+        .await?;
+    let max_wait = session.options.answer_timeout.max(MIN_REDELIVERY_TIMEOUT);
+    let outcome = watch_message(session, &sent_task, started_at + max_wait).await?;
+    let elapsed = started_at.elapsed();
+    Ok(match outcome {
+        TemporaryErrorOutcome::Redelivered(receives) => CheckFinding::ok(format!(
+            "not answered, left in the queue, and received again ({receives} times)"
+        )),
+        TemporaryErrorOutcome::Answered(answer) if answer.is_error() => CheckFinding::failed(format!(
+            "answered with {}: an error for now is not answered",
+            answer.describe_outcome()
+        )),
+        TemporaryErrorOutcome::Answered(_) if elapsed >= MIN_REDELIVERY_DELAY => {
+            CheckFinding::ok(format!("came again and was done after {:.1} s", elapsed.as_secs_f64()))
         }
-        Seen::Answered(came) if came.is_error() => {
-            Verdict::failed(format!("answered with {}: an error for now is not answered", came.words()))
+        TemporaryErrorOutcome::Answered(_) => {
+            CheckFinding::skipped("the task succeeded at once: --temporary-args must make it fail")
         }
-        Seen::Answered(_) if took >= SOONEST => {
-            Verdict::ok(format!("came again and was done after {:.1} s", took.as_secs_f64()))
+        TemporaryErrorOutcome::Deleted => {
+            CheckFinding::failed("deleted without an answer: a task that fails for now stays in the queue")
         }
-        Seen::Answered(_) => {
-            Verdict::skipped("the task succeeded at once: --temporary-args must make it fail")
-        }
-        Seen::Gone => {
-            Verdict::failed("deleted without an answer: a task that fails for now stays in the queue")
-        }
-        Seen::Nothing => Verdict::failed(format!(
+        TemporaryErrorOutcome::TimedOut => CheckFinding::failed(format!(
             "neither answered nor received again within {}",
-            humantime::format_duration(within)
+            humantime::format_duration(max_wait)
         )),
     })
 }
 
-async fn watch(desk: &Desk, shot: &Shot, by_then: Instant) -> Result<Seen, FifoError> {
-    while Instant::now() < by_then {
-        if let Some(came) = desk.answers(shot.number, 1, LOOK_EVERY).await.into_iter().next() {
-            return Ok(Seen::Answered(came));
+async fn watch_message(
+    session: &IntegrationCheckSession,
+    sent_task: &SentCheckTask,
+    deadline: Instant,
+) -> Result<TemporaryErrorOutcome, FifoError> {
+    while Instant::now() < deadline {
+        if let Some(answer) =
+            session.wait_for_answers(sent_task.block_id, 1, ANSWER_POLL_INTERVAL).await.into_iter().next()
+        {
+            return Ok(TemporaryErrorOutcome::Answered(answer));
         }
-        let receives = match desk.trace(shot).await? {
-            Some(Trace::There(receives)) => receives,
+        let receives = match session.trace_task(sent_task).await? {
+            Some(FifoMessageStatus::Queued(receives)) => receives,
             // Its answer may be on its way.
             Some(_) => {
-                let late = desk.answer(shot.number).await;
-                return Ok(late.map_or(Seen::Gone, Seen::Answered));
+                let late_answer = session.wait_for_answer(sent_task.block_id).await;
+                return Ok(
+                    late_answer.map_or(TemporaryErrorOutcome::Deleted, TemporaryErrorOutcome::Answered)
+                );
             }
-            None => take(desk, shot).await?,
+            None => receive_redelivery(session, sent_task).await?,
         };
         if receives > 1 {
-            return Ok(Seen::Again(receives));
+            return Ok(TemporaryErrorOutcome::Redelivered(receives));
         }
     }
-    Ok(Seen::Nothing)
+    Ok(TemporaryErrorOutcome::TimedOut)
 }
 
 /// Tries for a second to receive the message in the integration's place, as soon as it can be: how often it was received
 /// then. Once it has come again it is taken away; what it had asked for was not to be done.
-async fn take(desk: &Desk, shot: &Shot) -> Result<u32, FifoError> {
-    let by_then = Instant::now() + TRIED;
-    while Instant::now() < by_then && desk.collected().to(shot.number).is_empty() {
-        for message in desk.tasks.receive(MOST_RECEIVED, Duration::ZERO, None).await? {
-            if message.id == shot.sent.id && message.receives > 1 {
-                desk.tasks.delete(&message.receipt).await?;
-                desk.settled(&message.id);
-                return Ok(message.receives);
+async fn receive_redelivery(
+    session: &IntegrationCheckSession,
+    sent_task: &SentCheckTask,
+) -> Result<u32, FifoError> {
+    let deadline = Instant::now() + RECEIVE_ATTEMPT_TIMEOUT;
+    while Instant::now() < deadline && session.answer_collector().answers_to(sent_task.block_id).is_empty() {
+        for message in session.task_queue.receive(MAX_RECEIVED_MESSAGES, Duration::ZERO, None).await? {
+            if message.id == sent_task.message.id && message.receive_count > 1 {
+                session.task_queue.delete(&message.receipt).await?;
+                session.forget_message(&message.id);
+                return Ok(message.receive_count);
             }
-            desk.tasks.change_visibility(&message.receipt, Duration::ZERO).await?;
-            sleep(LEFT_ALONE).await;
+            session.task_queue.change_visibility(&message.receipt, Duration::ZERO).await?;
+            sleep(RETURNED_MESSAGE_DELAY).await;
         }
-        sleep(TRIED_EVERY).await;
+        sleep(RECEIVE_ATTEMPT_INTERVAL).await;
     }
     Ok(0)
 }

@@ -11,15 +11,15 @@ mod repeats;
 use futures::future::BoxFuture;
 use queue::fifo::FifoError;
 
-use super::collect::Came;
-use super::desk::Desk;
-use super::report::Verdict;
-use crate::protocol::Action;
+use super::collect::CollectedAnswer;
+use super::report::CheckFinding;
+use super::session::IntegrationCheckSession;
+use crate::protocol::BlockAction;
 
 /// What was seen; an error is the queues'.
-type Judged = Result<Verdict, FifoError>;
+type CheckCaseResult = Result<CheckFinding, FifoError>;
 /// One check.
-pub(super) type Case = for<'d> fn(&'d Desk) -> BoxFuture<'d, Judged>;
+pub(super) type CheckCase = for<'d> fn(&'d IntegrationCheckSession) -> BoxFuture<'d, CheckCaseResult>;
 
 macro_rules! cases {
     ($($name:literal: $room:ident::$case:ident),+ $(,)?) => {
@@ -28,7 +28,7 @@ macro_rules! cases {
 }
 
 /// All checks, with their names.
-pub(super) const CASES: &[(&str, Case)] = cases![
+pub(super) const CHECK_CASES: &[(&str, CheckCase)] = cases![
     "answers": answered::a_task_is_answered,
     "every-task": answered::every_task_is_answered_once,
     "group-order": order::answers_of_a_group_come_in_its_order,
@@ -48,12 +48,15 @@ pub(super) const CASES: &[(&str, Case)] = cases![
 ];
 
 /// A task that may come to anything, to a group of its own; its answer.
-pub(super) async fn plain(desk: &Desk, group: &str) -> Result<Option<Came>, FifoError> {
-    let (task, args) = desk.any_task();
-    Ok(desk.ask(group, (task, &args), Action::Create, None).await?.1)
+pub(super) async fn ask_any_task(
+    session: &IntegrationCheckSession,
+    group: &str,
+) -> Result<Option<CollectedAnswer>, FifoError> {
+    let (task, args) = session.any_task();
+    Ok(session.ask_task(group, (task, &args), BlockAction::Create, None).await?.1)
 }
 
 /// Why a check is not made that needs a task that succeeds.
-fn needs_task() -> Verdict {
-    Verdict::skipped("say --task and --args of a task that succeeds")
+fn skip_without_task() -> CheckFinding {
+    CheckFinding::skipped("say --task and --args of a task that succeeds")
 }

@@ -1,32 +1,41 @@
 //! Messages of a group one after another.
 
-use super::super::desk::Desk;
-use super::super::report::Verdict;
-use super::Judged;
-use crate::protocol::Action;
+use super::super::report::CheckFinding;
+use super::super::session::IntegrationCheckSession;
+use super::CheckCaseResult;
+use crate::protocol::BlockAction;
 
 /// Messages of the group.
-const MANY: usize = 6;
+const GROUP_MESSAGE_COUNT: usize = 6;
 
-pub(super) async fn answers_of_a_group_come_in_its_order(desk: &Desk) -> Judged {
-    let (task, args) = desk.any_task();
-    let mut shots = Vec::new();
-    for _ in 0..MANY {
-        shots.push(desk.task("order", desk.number(), (task, &args), Action::Create, None).await?);
+pub(super) async fn answers_of_a_group_come_in_its_order(
+    session: &IntegrationCheckSession,
+) -> CheckCaseResult {
+    let (task, args) = session.any_task();
+    let mut sent_tasks = Vec::new();
+    for _ in 0..GROUP_MESSAGE_COUNT {
+        sent_tasks.push(
+            session
+                .send_task("order", session.allocate_block_id(), (task, &args), BlockAction::Create, None)
+                .await?,
+        );
     }
-    let mut last = None;
-    for (n, shot) in shots.iter().enumerate() {
-        let Some(came) = desk.answer(shot.number).await else {
-            let what = desk.unanswered(shot).await?;
-            return Ok(Verdict::failed(format!("message {} of {MANY} of one group: {what}", n + 1)));
+    let mut last_sent_at = None;
+    for (n, sent_task) in sent_tasks.iter().enumerate() {
+        let Some(answer) = session.wait_for_answer(sent_task.block_id).await else {
+            let what = session.describe_unanswered(sent_task).await?;
+            return Ok(CheckFinding::failed(format!(
+                "message {} of {GROUP_MESSAGE_COUNT} of one group: {what}",
+                n + 1
+            )));
         };
-        if last.is_some_and(|last| came.sent_at < last) {
+        if last_sent_at.is_some_and(|last| answer.sent_at < last) {
             let (late, early) = (n, n + 1);
-            return Ok(Verdict::failed(format!(
+            return Ok(CheckFinding::failed(format!(
                 "message {early} of a group was answered before message {late}"
             )));
         }
-        last = Some(came.sent_at);
+        last_sent_at = Some(answer.sent_at);
     }
-    Ok(Verdict::ok(format!("{MANY} messages of one group were answered in order")))
+    Ok(CheckFinding::ok(format!("{GROUP_MESSAGE_COUNT} messages of one group were answered in order")))
 }

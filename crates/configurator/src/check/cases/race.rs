@@ -12,93 +12,102 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::future::{join_all, try_join_all};
-use queue::fifo::{FifoError, MOST_RECEIVED, Message, Receipt, SqsEngine};
+use queue::fifo::{FifoError, FifoMessage, MAX_RECEIVED_MESSAGES, MessageReceipt, SqsEngine};
 use tokio::time::{Instant, sleep};
 
-use super::super::desk::{Desk, Shot};
-use super::super::report::Verdict;
-use super::Judged;
-use crate::protocol::Action;
+use super::super::report::CheckFinding;
+use super::super::session::{IntegrationCheckSession, SentCheckTask};
+use super::CheckCaseResult;
+use crate::protocol::BlockAction;
 
 /// Groups of a wave: what one receive may bring.
-const GROUPS: usize = MOST_RECEIVED;
+const GROUPS_PER_WAVE: usize = MAX_RECEIVED_MESSAGES;
 /// Second messages that the kit wants to have caught.
-const WANTED: usize = 20;
+const MIN_CAUGHT_MESSAGES: usize = 20;
 /// How long all waves may take.
-const ALL_WAVES: Duration = Duration::from_secs(20);
+const RACE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long it is waited until the first messages of a wave are in hand.
-const IN_HAND: Duration = Duration::from_secs(2);
+const IN_FLIGHT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a wave may take.
-const WAVE: Duration = Duration::from_secs(3);
+const WAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long what was caught is kept.
-const KEPT: Duration = Duration::from_secs(5);
+const CAUGHT_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Receives at the same time.
-const RACERS: usize = 4;
+const RACER_COUNT: usize = 4;
 
 /// One wave.
-struct Wave {
-    first: Vec<Shot>,
-    second: Vec<Shot>,
-    seen: Mutex<Seen>,
+struct RaceWave {
+    first_tasks: Vec<SentCheckTask>,
+    second_tasks: Vec<SentCheckTask>,
+    observations: Mutex<RaceObservations>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct RaceObservations {
     /// Second messages that were caught, by id: when they were received first.
-    caught: HashMap<String, DateTime<Utc>>,
+    second_received_at: HashMap<String, DateTime<Utc>>,
     /// First messages that were caught before the integration had them: to be given back.
-    kept: HashMap<String, Receipt>,
+    first_receipts: HashMap<String, MessageReceipt>,
 }
 
-pub(super) async fn run(desk: &Desk, engine: &dyn SqsEngine) -> Judged {
-    let by_then = Instant::now() + ALL_WAVES;
-    let mut caught = 0;
-    while caught < WANTED && Instant::now() < by_then {
-        let wave = wave(desk, engine).await?;
-        let received = wave.seen.into_inner().unwrap_or_else(PoisonError::into_inner).caught;
-        for (first, second) in wave.first.iter().zip(&wave.second) {
-            let Some(came) = desk.answer(first.number).await else {
-                return Ok(Verdict::failed(desk.unanswered(first).await?));
+pub(super) async fn race_for_deletes(
+    session: &IntegrationCheckSession,
+    engine: &dyn SqsEngine,
+) -> CheckCaseResult {
+    let deadline = Instant::now() + RACE_TIMEOUT;
+    let mut caught_count = 0;
+    while caught_count < MIN_CAUGHT_MESSAGES && Instant::now() < deadline {
+        let wave = run_wave(session, engine).await?;
+        let received =
+            wave.observations.into_inner().unwrap_or_else(PoisonError::into_inner).second_received_at;
+        for (first, second) in wave.first_tasks.iter().zip(&wave.second_tasks) {
+            let Some(answer) = session.wait_for_answer(first.block_id).await else {
+                return Ok(CheckFinding::failed(session.describe_unanswered(first).await?));
             };
-            let Some(at) = received.get(&second.sent.id) else { continue };
-            caught += 1;
-            if *at < came.sent_at {
-                let early = (came.sent_at - *at).num_milliseconds();
-                return Ok(Verdict::failed(format!(
+            let Some(received_at) = received.get(&second.message.id) else { continue };
+            caught_count += 1;
+            if *received_at < answer.sent_at {
+                let early = (answer.sent_at - *received_at).num_milliseconds();
+                return Ok(CheckFinding::failed(format!(
                     "the message behind one could be received {early} ms before that one's answer was sent: it is deleted first"
                 )));
             }
         }
     }
-    Ok(match caught {
-        0 => Verdict::skipped(
+    Ok(match caught_count {
+        0 => CheckFinding::skipped(
             "the integration was too quick: nothing could be seen between its delete and its next receive",
         ),
-        caught => Verdict::ok(format!(
+        caught => CheckFinding::ok(format!(
             "{caught} messages could be received only after the answer to the one before"
         )),
     })
 }
 
-async fn wave(desk: &Desk, engine: &dyn SqsEngine) -> Result<Wave, FifoError> {
-    let groups: Vec<String> = (0..GROUPS).map(|_| format!("race/{}", desk.number())).collect();
-    let first = send(desk, &groups).await?;
-    let by_then = Instant::now() + IN_HAND;
-    while engine.count_in_flight(desk.tasks.name()).await? == 0
-        && desk.collected().to(first[0].number).is_empty()
-        && Instant::now() < by_then
+async fn run_wave(session: &IntegrationCheckSession, engine: &dyn SqsEngine) -> Result<RaceWave, FifoError> {
+    let groups: Vec<String> =
+        (0..GROUPS_PER_WAVE).map(|_| format!("race/{}", session.allocate_block_id())).collect();
+    let first = send_tasks(session, &groups).await?;
+    let deadline = Instant::now() + IN_FLIGHT_TIMEOUT;
+    while engine.count_in_flight(session.task_queue.name()).await? == 0
+        && session.answer_collector().answers_to(first[0].block_id).is_empty()
+        && Instant::now() < deadline
     {}
-    let mut wave = Wave { first, second: send(desk, &groups).await?, seen: Mutex::default() };
-    let by_then = Instant::now() + WAVE;
-    join_all((0..RACERS).map(|_| racer(desk, &wave, by_then)))
+    let mut wave = RaceWave {
+        first_tasks: first,
+        second_tasks: send_tasks(session, &groups).await?,
+        observations: Mutex::default(),
+    };
+    let deadline = Instant::now() + WAVE_TIMEOUT;
+    join_all((0..RACER_COUNT).map(|_| run_racer(session, &wave, deadline)))
         .await
         .into_iter()
         .collect::<Result<Vec<()>, _>>()?;
-    let seen = wave.seen.get_mut().unwrap_or_else(PoisonError::into_inner);
-    for receipt in seen.kept.values() {
-        match desk.tasks.change_visibility(receipt, Duration::ZERO).await {
+    let observations = wave.observations.get_mut().unwrap_or_else(PoisonError::into_inner);
+    for receipt in observations.first_receipts.values() {
+        match session.task_queue.change_visibility(receipt, Duration::ZERO).await {
             // It has come to others by itself.
-            Err(FifoError::Expired) | Ok(()) => {}
+            Err(FifoError::ReceiptExpired) | Ok(()) => {}
             Err(error) => return Err(error),
         }
     }
@@ -106,50 +115,65 @@ async fn wave(desk: &Desk, engine: &dyn SqsEngine) -> Result<Wave, FifoError> {
 }
 
 /// A task to each group, all at once.
-async fn send(desk: &Desk, groups: &[String]) -> Result<Vec<Shot>, FifoError> {
-    let (task, args) = desk.any_task();
+async fn send_tasks(
+    session: &IntegrationCheckSession,
+    groups: &[String],
+) -> Result<Vec<SentCheckTask>, FifoError> {
+    let (task, args) = session.any_task();
     let args = &args;
     try_join_all(groups.iter().map(|group| async move {
-        desk.task(group, desk.number(), (task, args), Action::Create, None).await
+        session.send_task(group, session.allocate_block_id(), (task, args), BlockAction::Create, None).await
     }))
     .await
 }
 
-async fn racer(desk: &Desk, wave: &Wave, by_then: Instant) -> Result<(), FifoError> {
-    while !wave.is_over(desk) && Instant::now() < by_then {
-        for message in desk.tasks.receive(MOST_RECEIVED, Duration::ZERO, Some(KEPT)).await? {
-            wave.caught(desk, message).await?;
+async fn run_racer(
+    session: &IntegrationCheckSession,
+    wave: &RaceWave,
+    deadline: Instant,
+) -> Result<(), FifoError> {
+    while !wave.is_over(session) && Instant::now() < deadline {
+        for message in session
+            .task_queue
+            .receive(MAX_RECEIVED_MESSAGES, Duration::ZERO, Some(CAUGHT_VISIBILITY_TIMEOUT))
+            .await?
+        {
+            wave.handle_message(session, message).await?;
         }
     }
     Ok(())
 }
 
-impl Wave {
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+impl RaceWave {
+    fn lock_observations(&self) -> std::sync::MutexGuard<'_, RaceObservations> {
+        self.observations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is nothing left to be caught.
-    fn is_over(&self, desk: &Desk) -> bool {
-        let seen = self.seen();
-        self.first.iter().zip(&self.second).all(|(first, second)| {
-            seen.kept.contains_key(&first.sent.id)
-                || seen.caught.contains_key(&second.sent.id)
-                || !desk.collected().to(second.number).is_empty()
+    fn is_over(&self, session: &IntegrationCheckSession) -> bool {
+        let observations = self.lock_observations();
+        self.first_tasks.iter().zip(&self.second_tasks).all(|(first, second)| {
+            observations.first_receipts.contains_key(&first.message.id)
+                || observations.second_received_at.contains_key(&second.message.id)
+                || !session.answer_collector().answers_to(second.block_id).is_empty()
         })
     }
 
-    async fn caught(&self, desk: &Desk, message: Message) -> Result<(), FifoError> {
-        if self.second.iter().any(|shot| shot.sent.id == message.id) {
-            if let Some(at) = message.first_received_at {
-                self.seen().caught.insert(message.id.clone(), at);
+    async fn handle_message(
+        &self,
+        session: &IntegrationCheckSession,
+        message: FifoMessage,
+    ) -> Result<(), FifoError> {
+        if self.second_tasks.iter().any(|shot| shot.message.id == message.id) {
+            if let Some(received_at) = message.first_received_at {
+                self.lock_observations().second_received_at.insert(message.id.clone(), received_at);
             }
-            desk.tasks.delete(&message.receipt).await?;
-            desk.settled(&message.id);
-        } else if self.first.iter().any(|shot| shot.sent.id == message.id) {
-            self.seen().kept.insert(message.id, message.receipt);
+            session.task_queue.delete(&message.receipt).await?;
+            session.forget_message(&message.id);
+        } else if self.first_tasks.iter().any(|shot| shot.message.id == message.id) {
+            self.lock_observations().first_receipts.insert(message.id, message.receipt);
         } else {
-            desk.tasks.change_visibility(&message.receipt, Duration::ZERO).await?;
+            session.task_queue.change_visibility(&message.receipt, Duration::ZERO).await?;
             sleep(Duration::from_millis(50)).await;
         }
         Ok(())

@@ -2,147 +2,174 @@
 
 use serde_json::Value as Json;
 
-use super::super::collect::Came;
-use super::super::desk::{Desk, Shot};
-use super::super::report::Verdict;
-use super::{Judged, needs_task};
-use crate::protocol::Action;
+use super::super::collect::CollectedAnswer;
+use super::super::report::CheckFinding;
+use super::super::session::{IntegrationCheckSession, SentCheckTask};
+use super::{CheckCaseResult, skip_without_task};
+use crate::protocol::BlockAction;
 
-fn differ(what: &str, first: &Came, second: &Came) -> Verdict {
-    Verdict::failed(format!("{what}: first {}, then {}", short(&first.text), short(&second.text)))
+fn answers_differ(what: &str, first: &CollectedAnswer, second: &CollectedAnswer) -> CheckFinding {
+    CheckFinding::failed(format!(
+        "{what}: first {}, then {}",
+        shorten_text(&first.body),
+        shorten_text(&second.body)
+    ))
 }
 
-fn short(text: &str) -> String {
+fn shorten_text(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
 /// A success, or what is wrong instead.
-async fn success(
-    desk: &Desk,
-    shot: &Shot,
-    came: Option<Came>,
-) -> Result<Result<Came, Verdict>, queue::fifo::FifoError> {
-    Ok(match came {
-        Some(came) if came.state().is_some() => Ok(came),
-        Some(came) => Err(Verdict::failed(format!("answered with {}", came.words()))),
-        None => Err(Verdict::failed(desk.unanswered(shot).await?)),
+async fn expect_success(
+    session: &IntegrationCheckSession,
+    sent_task: &SentCheckTask,
+    answer: Option<CollectedAnswer>,
+) -> Result<Result<CollectedAnswer, CheckFinding>, queue::fifo::FifoError> {
+    Ok(match answer {
+        Some(answer) if answer.success_state().is_some() => Ok(answer),
+        Some(answer) => Err(CheckFinding::failed(format!("answered with {}", answer.describe_outcome()))),
+        None => Err(CheckFinding::failed(session.describe_unanswered(sent_task).await?)),
     })
 }
 
-pub(super) async fn the_same_input_has_the_same_output(desk: &Desk) -> Judged {
-    let Some(task) = desk.plan.task.clone() else { return Ok(needs_task()) };
+pub(super) async fn the_same_input_has_the_same_output(session: &IntegrationCheckSession) -> CheckCaseResult {
+    let Some(task) = session.options.task.clone() else { return Ok(skip_without_task()) };
     let task = (task.task_type.as_str(), &task.args);
-    let mut created: Option<Came> = None;
+    let mut created: Option<CollectedAnswer> = None;
     for _ in 0..2 {
-        let (shot, came) = desk.ask("idempotent", task, Action::Create, None).await?;
-        let came = match success(desk, &shot, came).await? {
-            Ok(came) => came,
+        let (sent_task, answer) = session.ask_task("idempotent", task, BlockAction::Create, None).await?;
+        let answer = match expect_success(session, &sent_task, answer).await? {
+            Ok(answer) => answer,
             Err(verdict) => return Ok(verdict),
         };
         match &created {
-            Some(first) if !first.same_as(&came) => {
-                return Ok(differ("two creates with the same params had different answers", first, &came));
+            Some(first) if !first.has_same_outcome(&answer) => {
+                return Ok(answers_differ(
+                    "two creates with the same params had different answers",
+                    first,
+                    &answer,
+                ));
             }
-            _ => created = Some(came),
+            _ => created = Some(answer),
         }
     }
-    let state = created.and_then(|came| came.state()).unwrap_or_default();
-    let mut updated: Option<Came> = None;
+    let state = created.and_then(|answer| answer.success_state()).unwrap_or_default();
+    let mut updated: Option<CollectedAnswer> = None;
     for _ in 0..2 {
-        let (shot, came) = desk.ask("idempotent", task, Action::Update, Some(&state)).await?;
-        let came = match success(desk, &shot, came).await? {
-            Ok(came) => came,
+        let (sent_task, answer) =
+            session.ask_task("idempotent", task, BlockAction::Update, Some(&state)).await?;
+        let answer = match expect_success(session, &sent_task, answer).await? {
+            Ok(answer) => answer,
             Err(verdict) => return Ok(verdict),
         };
         match &updated {
-            Some(first) if !first.same_as(&came) => {
-                return Ok(differ(
+            Some(first) if !first.has_same_outcome(&answer) => {
+                return Ok(answers_differ(
                     "two updates with the same params and state had different answers",
                     first,
-                    &came,
+                    &answer,
                 ));
             }
-            _ => updated = Some(came),
+            _ => updated = Some(answer),
         }
     }
-    Ok(Verdict::ok("two creates, and two updates, had the same answers"))
+    Ok(CheckFinding::ok("two creates, and two updates, had the same answers"))
 }
 
 /// The same number may be answered once only: the queue takes a repeated answer for the first one.
-pub(super) async fn a_message_that_comes_twice_is_answered_the_same(desk: &Desk) -> Judged {
-    let (task, args) = desk.any_task();
-    let number = desk.number();
-    let first = desk.task("twice", number, (task, &args), Action::Create, None).await?;
-    desk.task("twice", number, (task, &args), Action::Create, None).await?;
+pub(super) async fn a_message_that_comes_twice_is_answered_the_same(
+    session: &IntegrationCheckSession,
+) -> CheckCaseResult {
+    let (task, args) = session.any_task();
+    let block_id = session.allocate_block_id();
+    let first = session.send_task("twice", block_id, (task, &args), BlockAction::Create, None).await?;
+    session.send_task("twice", block_id, (task, &args), BlockAction::Create, None).await?;
     // Comes after both: when it is answered, they have been dealt with.
-    let (last, came) = desk.ask("twice", (task, &args), Action::Create, None).await?;
-    let answers = desk.collected().to(number);
+    let (last, answer) = session.ask_task("twice", (task, &args), BlockAction::Create, None).await?;
+    let answers = session.answer_collector().answers_to(block_id);
     let Some(one) = answers.first() else {
-        return Ok(Verdict::failed(desk.unanswered(&first).await?));
+        return Ok(CheckFinding::failed(session.describe_unanswered(&first).await?));
     };
-    if let Some(other) = answers.iter().find(|other| !other.same_as(one)) {
-        return Ok(differ("a message that came twice was answered differently", one, other));
+    if let Some(other) = answers.iter().find(|other| !other.has_same_outcome(one)) {
+        return Ok(answers_differ("a message that came twice was answered differently", one, other));
     }
-    Ok(match came {
-        Some(_) => Verdict::ok(format!("the same message twice: {}, {} times", one.words(), answers.len())),
+    Ok(match answer {
+        Some(_) => CheckFinding::ok(format!(
+            "the same message twice: {}, {} times",
+            one.describe_outcome(),
+            answers.len()
+        )),
         None => {
-            let what = desk.unanswered(&last).await?;
-            Verdict::failed(format!("what came after a message that came twice was {what}"))
+            let what = session.describe_unanswered(&last).await?;
+            CheckFinding::failed(format!("what came after a message that came twice was {what}"))
         }
     })
 }
 
-pub(super) async fn an_old_message_after_a_newer_one_changes_nothing(desk: &Desk) -> Judged {
-    let Some(task) = desk.plan.task.clone() else { return Ok(needs_task()) };
+pub(super) async fn an_old_message_after_a_newer_one_changes_nothing(
+    session: &IntegrationCheckSession,
+) -> CheckCaseResult {
+    let Some(task) = session.options.task.clone() else { return Ok(skip_without_task()) };
     let task = (task.task_type.as_str(), &task.args);
-    let old = desk.number();
-    let shot = desk.task("late", old, task, Action::Create, None).await?;
-    let came = desk.answer(old).await;
-    let created = match success(desk, &shot, came).await? {
-        Ok(came) => came,
+    let old_block_id = session.allocate_block_id();
+    let sent_task = session.send_task("late", old_block_id, task, BlockAction::Create, None).await?;
+    let answer = session.wait_for_answer(old_block_id).await;
+    let created = match expect_success(session, &sent_task, answer).await? {
+        Ok(answer) => answer,
         Err(verdict) => return Ok(verdict),
     };
-    let state = created.state().unwrap_or_default();
-    let (shot, came) = desk.ask("late", task, Action::Update, Some(&state)).await?;
-    let updated = match success(desk, &shot, came).await? {
-        Ok(came) => came,
+    let state = created.success_state().unwrap_or_default();
+    let (sent_task, answer) = session.ask_task("late", task, BlockAction::Update, Some(&state)).await?;
+    let updated = match expect_success(session, &sent_task, answer).await? {
+        Ok(answer) => answer,
         Err(verdict) => return Ok(verdict),
     };
     // The old one once more, as if its delete had been lost; then the newer one.
-    desk.task("late", old, task, Action::Create, None).await?;
-    let (shot, came) = desk.ask("late", task, Action::Update, Some(&state)).await?;
-    let again = match success(desk, &shot, came).await? {
-        Ok(came) => came,
+    session.send_task("late", old_block_id, task, BlockAction::Create, None).await?;
+    let (sent_task, answer) = session.ask_task("late", task, BlockAction::Update, Some(&state)).await?;
+    let again = match expect_success(session, &sent_task, answer).await? {
+        Ok(answer) => answer,
         Err(verdict) => return Ok(verdict),
     };
-    if let Some(other) = desk.collected().to(old).iter().find(|other| !other.same_as(&created)) {
-        return Ok(differ("an old message that came again was answered differently", &created, other));
+    if let Some(other) = session
+        .answer_collector()
+        .answers_to(old_block_id)
+        .iter()
+        .find(|other| !other.has_same_outcome(&created))
+    {
+        return Ok(answers_differ(
+            "an old message that came again was answered differently",
+            &created,
+            other,
+        ));
     }
-    if !again.same_as(&updated) {
-        return Ok(differ(
+    if !again.has_same_outcome(&updated) {
+        return Ok(answers_differ(
             "an old message that came again changed what a newer one had done",
             &updated,
             &again,
         ));
     }
-    Ok(Verdict::ok("a create that came again after an update changed nothing"))
+    Ok(CheckFinding::ok("a create that came again after an update changed nothing"))
 }
 
 /// Also takes away what the checks have created.
-pub(super) async fn a_delete_is_answered(desk: &Desk) -> Judged {
-    let Some(task) = desk.plan.task.clone() else { return Ok(needs_task()) };
+pub(super) async fn a_delete_is_answered(session: &IntegrationCheckSession) -> CheckCaseResult {
+    let Some(task) = session.options.task.clone() else { return Ok(skip_without_task()) };
     let task: (&str, &Json) = (task.task_type.as_str(), &task.args);
-    let (shot, came) = desk.ask("delete", task, Action::Create, None).await?;
-    let state = match success(desk, &shot, came).await? {
-        Ok(came) => came.state().unwrap_or_default(),
+    let (sent_task, answer) = session.ask_task("delete", task, BlockAction::Create, None).await?;
+    let state = match expect_success(session, &sent_task, answer).await? {
+        Ok(answer) => answer.success_state().unwrap_or_default(),
         Err(verdict) => return Ok(verdict),
     };
-    let (shot, came) = desk.ask("delete", task, Action::Delete, Some(&state)).await?;
-    Ok(match came {
-        Some(came) if came.is_error() => {
-            Verdict::ok(format!("refused with {}: blocks that go are left orphaned", came.words()))
-        }
-        Some(came) => Verdict::ok(format!("answered with {}", came.words())),
-        None => Verdict::failed(desk.unanswered(&shot).await?),
+    let (sent_task, answer) = session.ask_task("delete", task, BlockAction::Delete, Some(&state)).await?;
+    Ok(match answer {
+        Some(answer) if answer.is_error() => CheckFinding::ok(format!(
+            "refused with {}: blocks that go are left orphaned",
+            answer.describe_outcome()
+        )),
+        Some(answer) => CheckFinding::ok(format!("answered with {}", answer.describe_outcome())),
+        None => CheckFinding::failed(session.describe_unanswered(&sent_task).await?),
     })
 }

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::{Cause, EventId};
+use crate::{EventCause, EventId};
 
-fn event(name: &str, params: Json) -> Event {
+fn test_event(name: &str, params: Json) -> Event {
     let Json::Object(params) = params else { panic!("no object") };
     let (id, time_created) = (EventId(7), chrono::DateTime::UNIX_EPOCH);
     Event {
@@ -14,13 +14,17 @@ fn event(name: &str, params: Json) -> Event {
         params,
         author: "me".to_owned(),
         time_created,
-        cause: Cause::default(),
+        cause: EventCause::default(),
     }
 }
 
-fn rendered(text: &str) -> Result<Json, String> {
-    let event = event("e", json!({"n": 17, "t": "x", "o": {"k": [1, 2]}, "env": "stable"}));
-    render(&json!(text), &Scope::new(&event, None).unwrap(), &mut Budget::of_event())
+fn render_template(text: &str) -> Result<Json, String> {
+    let event = test_event("e", json!({"n": 17, "t": "x", "o": {"k": [1, 2]}, "env": "stable"}));
+    render_value(
+        &json!(text),
+        &EventTemplateScope::new(&event, None).unwrap(),
+        &mut EventTemplateBudget::of_event(),
+    )
 }
 
 #[test]
@@ -37,21 +41,21 @@ fn a_single_expression_keeps_its_type() {
         ("{% for k in event.params.o.k %}<{{ k }}>{% endfor %}", json!("<1><2>")),
         ("no template", json!("no template")),
     ] {
-        assert_eq!(rendered(text).as_ref(), Ok(&expected), "{text}");
+        assert_eq!(render_template(text).as_ref(), Ok(&expected), "{text}");
     }
 }
 
 #[test]
 fn events_of_a_join_are_there_by_name_and_by_place() {
-    let (a, b) = (event("a", json!({"v": 1})), event("a", json!({"v": 2})));
-    let scope = Scope::new(&b, Some(&[a, b.clone()])).unwrap();
+    let (a, b) = (test_event("a", json!({"v": 1})), test_event("a", json!({"v": 2})));
+    let scope = EventTemplateScope::new(&b, Some(&[a, b.clone()])).unwrap();
     for (text, expected) in [
         ("{{ events.a.params.v }}", 1),
         ("{{ events[0].params.v }}", 1),
         ("{{ events[1].params.v }}", 2),
         ("{{ event.params.v }}", 2),
     ] {
-        let rendered = render(&json!(text), &scope, &mut Budget::of_event());
+        let rendered = render_value(&json!(text), &scope, &mut EventTemplateBudget::of_event());
         assert_eq!(rendered, Ok(json!(expected)), "{text}");
     }
 }
@@ -61,20 +65,21 @@ fn errors_are_said() {
     for text in
         ["{{ event.params.x }}", "a {{ event.params.x.y }}", "{{ nothing }}", "{{ event.params.t / 2 }}"]
     {
-        assert!(rendered(text).is_err(), "{text}");
+        assert!(render_template(text).is_err(), "{text}");
     }
     for text in
         ["{{ x", "{{ a b }}", "{% set x = 1 %}", "{% include 'x' %}", "{%- macro x() %}{% endmacro %}"]
     {
-        assert!(check(text, &Names::default()).is_err(), "{text}");
+        assert!(check_template(text, &EventTemplateNames::default()).is_err(), "{text}");
     }
 }
 
 #[test]
 fn bombs_are_cheap() {
     let started = std::time::Instant::now();
-    let event = event("e", json!({"k": [1, 2], "big": "\\".repeat(15_000), "list": vec!["x"; 3000], "n": 5}));
-    let scope = Scope::new(&event, None).unwrap();
+    let event =
+        test_event("e", json!({"k": [1, 2], "big": "\\".repeat(15_000), "list": vec!["x"; 3000], "n": 5}));
+    let scope = EventTemplateScope::new(&event, None).unwrap();
     let nested = "{% for a in event.params.k %}".repeat(14) + "x" + &"{% endfor %}".repeat(14);
     let escaped = format!("{{{{ event.params.big{} }}}}", "|tojson".repeat(500));
     let chained = format!("{{{{ event.params.big{} }}}}", " ~ event.params.big".repeat(200));
@@ -97,7 +102,7 @@ fn bombs_are_cheap() {
         "{{ '%2000000000d'|format(event.params.n) }}",
         "{% for a in event.params.list %}{{ event.params.big }}{% endfor %}",
     ] {
-        let rendered = render(&json!(text), &scope, &mut Budget::of_event());
+        let rendered = render_value(&json!(text), &scope, &mut EventTemplateBudget::of_event());
         assert!(rendered.is_err(), "{text}");
     }
     assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
@@ -107,12 +112,12 @@ fn bombs_are_cheap() {
 fn indentation_is_refused_when_it_is_written() {
     for text in ["{{ event|tojson(2000000000) }}", "a {{ event | tojson (indent=2) }}"] {
         assert_eq!(
-            check(text, &Names::default()),
+            check_template(text, &EventTemplateNames::default()),
             Err("`tojson` takes no arguments in templates".to_owned())
         );
     }
     for text in ["{{ event|tojson }}", "{{ event|tojson() }}", "a {{ event|tojson|length }} (b)"] {
-        assert_eq!(check(text, &Names::default()), Ok(()), "{text}");
+        assert_eq!(check_template(text, &EventTemplateNames::default()), Ok(()), "{text}");
     }
 }
 
@@ -124,8 +129,8 @@ fn a_star_in_a_text_is_a_star() {
         ("/* {{ event.params.t }} */ {# 2 * 3 #}", "/* x */ "),
         ("{{ '*' ~ event.params.t }}!", "*x!"),
     ] {
-        assert_eq!(check(text, &Names::default()), Ok(()), "{text}");
-        assert_eq!(rendered(text), Ok(json!(expected)), "{text}");
+        assert_eq!(check_template(text, &EventTemplateNames::default()), Ok(()), "{text}");
+        assert_eq!(render_template(text), Ok(json!(expected)), "{text}");
     }
     for text in [
         "{{ 2 * 3 }}",
@@ -133,14 +138,14 @@ fn a_star_in_a_text_is_a_star() {
         "{% if 'x' * 9 %}{% endif %}",
         "{{ [1]|join(*['a']) }}",
     ] {
-        assert!(check(text, &Names::default()).unwrap_err().contains("`*`"), "{text}");
-        assert!(rendered(text).is_err(), "{text}");
+        assert!(check_template(text, &EventTemplateNames::default()).unwrap_err().contains("`*`"), "{text}");
+        assert!(render_template(text).is_err(), "{text}");
     }
 }
 
 #[test]
 fn names_that_mean_nothing_are_refused_with_the_nearest() {
-    let joined = Names { joined: Some(vec!["soup", "ids"]) };
+    let joined = EventTemplateNames { join_events: Some(vec!["soup", "ids"]) };
     for (text, words) in [
         ("{{ event.params.x | uper }}", "there is no filter `uper` in templates, did you mean `upper`?"),
         ("a {{ range(10) }}", "there is no function `range`"),
@@ -156,16 +161,20 @@ fn names_that_mean_nothing_are_refused_with_the_nearest() {
         ("{% for k in event.params.o %}{{ kk }}{% endfor %}", "there is no variable `kk`"),
         ("{% for k in [] %}{% endfor %}{{ k }}", "there is no variable `k`"),
     ] {
-        let said = check(text, &Names::default()).unwrap_err();
+        let said = check_template(text, &EventTemplateNames::default()).unwrap_err();
         assert!(said.contains(words), "{text}: {said}");
     }
-    assert!(check("{{ events.soup.name }}", &Names::default()).unwrap_err().contains("several events"));
+    assert!(
+        check_template("{{ events.soup.name }}", &EventTemplateNames::default())
+            .unwrap_err()
+            .contains("several events")
+    );
     for (text, words) in [
         ("{{ events.sop.params.x }}", "no trigger is about the event `sop`, did you mean `soup`?"),
         ("{{ events[2].name }}", "`events[0]` to `events[1]`"),
         ("{{ events[0].nam }}", "did you mean `name`?"),
     ] {
-        let said = check(text, &joined).unwrap_err();
+        let said = check_template(text, &joined).unwrap_err();
         assert!(said.contains(words), "{text}: {said}");
     }
     for text in [
@@ -174,20 +183,25 @@ fn names_that_mean_nothing_are_refused_with_the_nearest() {
         "{% for k, v in event.params.pairs %}{{ k ~ v }}{% endfor %}",
         "{{ event.params.whatever.it['is'][0]|default('x')|urlencode }}",
     ] {
-        assert_eq!(check(text, &joined), Ok(()), "{text}");
+        assert_eq!(check_template(text, &joined), Ok(()), "{text}");
     }
 }
 
 #[test]
 fn urls_are_escaped_and_other_texts_are_not() {
-    let event = event(
+    let event = test_event(
         "e",
         json!({"v": "a b&c=ü#", "path": "x/y", "q": {"a": "1 2", "b": "&"}, "url": "https://a.example/?x=1"}),
     );
-    let scope = Scope::new(&event, None).unwrap();
+    let scope = EventTemplateScope::new(&event, None).unwrap();
     let url = |text: &str| {
         let params = json!({"url": text, "note": text});
-        let rendered = render_params(params.as_object().unwrap(), &["url"], &scope, &mut Budget::of_event());
+        let rendered = render_params(
+            params.as_object().unwrap(),
+            &["url"],
+            &scope,
+            &mut EventTemplateBudget::of_event(),
+        );
         rendered.map(|params| (params["url"].clone(), params["note"].clone()))
     };
     for (text, expected) in [
@@ -212,13 +226,13 @@ fn urls_are_escaped_and_other_texts_are_not() {
 
 #[test]
 fn one_that_lacks_a_param_leaves_the_budget_to_others_and_a_bomb_does_not() {
-    let event = event("e", json!({"k": [1, 2], "list": vec!["x"; 2000]}));
-    let scope = Scope::new(&event, None).unwrap();
+    let event = test_event("e", json!({"k": [1, 2], "list": vec!["x"; 2000]}));
+    let scope = EventTemplateScope::new(&event, None).unwrap();
     let nested = "{% for a in event.params.k %}".repeat(14) + "x" + &"{% endfor %}".repeat(14);
     let left_after = |text: &str, times: usize| {
-        let mut budget = Budget::of_event();
-        (0..times).for_each(|_| assert!(render(&json!(text), &scope, &mut budget).is_err(), "{text}"));
-        render(&json!("{{ event.name }}"), &scope, &mut budget).is_ok()
+        let mut budget = EventTemplateBudget::of_event();
+        (0..times).for_each(|_| assert!(render_value(&json!(text), &scope, &mut budget).is_err(), "{text}"));
+        render_value(&json!("{{ event.name }}"), &scope, &mut budget).is_ok()
     };
     for text in ["{{ event.params.x }}", "a {{ event.params.x }}", "{{ event.name / 2 }}"] {
         assert!(left_after(text, 1000), "{text}");
@@ -231,18 +245,18 @@ fn one_that_lacks_a_param_leaves_the_budget_to_others_and_a_bomb_does_not() {
 
 #[test]
 fn what_one_event_renders_has_one_budget() {
-    let event = event("e", json!({"big": "x".repeat(60_000)}));
-    let scope = Scope::new(&event, None).unwrap();
+    let event = test_event("e", json!({"big": "x".repeat(60_000)}));
+    let scope = EventTemplateScope::new(&event, None).unwrap();
     let many = json!(vec!["{{ event.params.big }}"; 8000]);
-    let mut budget = Budget::of_event();
-    let reason = render(&many, &scope, &mut budget).unwrap_err();
+    let mut budget = EventTemplateBudget::of_event();
+    let reason = render_value(&many, &scope, &mut budget).unwrap_err();
     assert!(reason.contains("together"), "{reason}");
-    assert!(budget.given() <= EVENT_OUTPUT);
+    assert!(budget.spent_bytes() <= MAX_EVENT_OUTPUT_BYTES);
     // Nothing can be rendered any more; what is no template stays as it is.
-    assert!(render(&json!("{{ event._id }}"), &scope, &mut budget).is_err());
-    assert_eq!(render(&json!("plain"), &scope, &mut budget), Ok(json!("plain")));
+    assert!(render_value(&json!("{{ event._id }}"), &scope, &mut budget).is_err());
+    assert_eq!(render_value(&json!("plain"), &scope, &mut budget), Ok(json!("plain")));
     let few = json!(vec!["{{ event.params.big }}"; 20]);
-    assert!(render(&few, &scope, &mut Budget::of_event()).is_ok());
+    assert!(render_value(&few, &scope, &mut EventTemplateBudget::of_event()).is_ok());
     let small = json!(vec!["{{ event.name }}-{{ event._id }}"; 2000]);
-    assert!(render(&small, &scope, &mut Budget::of_event()).is_ok());
+    assert!(render_value(&small, &scope, &mut EventTemplateBudget::of_event()).is_ok());
 }

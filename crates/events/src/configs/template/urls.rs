@@ -1,5 +1,5 @@
 //! URLs that templates make: what a value puts into one is escaped for its place, so that it stays one part of it. A value at
-//! the very beginning is a URL, or the beginning of one, and stays as it is; so does what the filters `urlencode` and `safe` give.
+//! the very beginning is a URL, or the beginning of one, and stays as it is; so does what the filters `urlencode_filter` and `safe_filter` give.
 //!
 //! While a URL is rendered, each value stands between two NULs, which neither texts of configs nor params may hold.
 
@@ -8,20 +8,20 @@ use minijinja::{Error, ErrorKind, Output, State, Value as Term};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Around each value. What follows the first one says whether it is escaped already.
-const MARK: char = '\0';
-const ESCAPED: char = 's';
-const PLAIN: char = 'p';
+const VALUE_MARK: char = '\0';
+const ESCAPED_TAG: char = 's';
+const PLAIN_TAG: char = 'p';
 
 /// What stays as it is in a part of a path or query.
-const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const URL_PART_SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Of a host, its port and the brackets of an IPv6 address; letters of all languages, too.
-const HOST: &AsciiSet = &PART.remove(b':').remove(b'[').remove(b']');
-/// What the filter `urlencode` leaves, as it does in Jinja.
-const FILTER: &AsciiSet = &PART.remove(b'/');
+const URL_HOST_SET: &AsciiSet = &URL_PART_SET.remove(b':').remove(b'[').remove(b']');
+/// What the filter `urlencode_filter` leaves, as it does in Jinja.
+const URLENCODE_SET: &AsciiSet = &URL_PART_SET.remove(b'/');
 
 /// Where in a URL one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum UrlPosition {
     Beginning,
     Host,
     Path,
@@ -30,16 +30,21 @@ enum Place {
 }
 
 /// Writes a value with its marks.
-pub(super) fn format(output: &mut Output<'_>, _: &mut State<'_, '_>, value: &Term) -> Result<(), Error> {
+pub(super) fn write_marked_value(
+    output: &mut Output<'_>,
+    _: &mut State<'_, '_>,
+    value: &Term,
+) -> Result<(), Error> {
     if value.is_undefined() {
         return Err(Error::from(ErrorKind::UndefinedError));
     }
-    let kind = if value.is_safe() { ESCAPED } else { PLAIN };
-    let text = text(value)?.replace(MARK, "%00");
-    write!(output, "{MARK}{kind}{text}{MARK}").map_err(|_| Error::new(ErrorKind::WriteFailure, "too long"))
+    let kind = if value.is_safe() { ESCAPED_TAG } else { PLAIN_TAG };
+    let text = value_text(value)?.replace(VALUE_MARK, "%00");
+    write!(output, "{VALUE_MARK}{kind}{text}{VALUE_MARK}")
+        .map_err(|_| Error::new(ErrorKind::WriteFailure, "too long"))
 }
 
-fn text(value: &Term) -> Result<String, Error> {
+fn value_text(value: &Term) -> Result<String, Error> {
     match value.kind() {
         ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => {
             let message =
@@ -50,49 +55,53 @@ fn text(value: &Term) -> Result<String, Error> {
     }
 }
 
-/// The filter `urlencode`: a value, or the pairs of an object, as a part of a URL.
-pub(super) fn urlencode(value: &Term) -> Result<Term, Error> {
+/// The filter `urlencode_filter`: a value, or the pairs of an object, as a part of a URL.
+pub(super) fn urlencode_filter(value: &Term) -> Result<Term, Error> {
     if value.kind() != ValueKind::Map {
-        return Ok(Term::from_safe_string(utf8_percent_encode(&text(value)?, FILTER).to_string()));
+        return Ok(Term::from_safe_string(
+            utf8_percent_encode(&value_text(value)?, URLENCODE_SET).to_string(),
+        ));
     }
     let mut pairs = Vec::new();
     for key in value.try_iter()? {
         let member = value.get_item(&key)?;
         if !member.is_none() && !member.is_undefined() {
-            let encoded = |value: &Term| Ok::<_, Error>(utf8_percent_encode(&text(value)?, PART).to_string());
+            let encoded = |value: &Term| {
+                Ok::<_, Error>(utf8_percent_encode(&value_text(value)?, URL_PART_SET).to_string())
+            };
             pairs.push(format!("{}={}", encoded(&key)?, encoded(&member)?));
         }
     }
     Ok(Term::from_safe_string(pairs.join("&")))
 }
 
-/// The filter `safe`: it is a part of a URL as it stands.
-pub(super) fn safe(value: &Term) -> Term {
+/// The filter `safe_filter`: it is a part of a URL as it stands.
+pub(super) fn safe_filter(value: &Term) -> Term {
     Term::from_safe_string(value.to_string())
 }
 
 /// The URL that was rendered, or why it is none.
-pub(super) fn finish(rendered: &str) -> Result<String, String> {
+pub(super) fn finish_url(rendered: &str) -> Result<String, String> {
     let mut url = String::with_capacity(rendered.len());
     // Where values stand in it.
     let mut values = Vec::new();
-    for (n, part) in rendered.split(MARK).enumerate() {
+    for (n, part) in rendered.split(VALUE_MARK).enumerate() {
         if n % 2 == 0 {
             url.push_str(part);
             continue;
         }
-        let (begin, place) = (url.len(), place(&url));
-        match (part.strip_prefix(PLAIN), place) {
-            (None, _) => url.push_str(part.strip_prefix(ESCAPED).unwrap_or(part)),
-            (Some(value), Place::Beginning) if url.trim().is_empty() => url.push_str(value),
-            (Some(value), Place::Host) => url.push_str(&host(value)),
-            (Some(value), _) => url.push_str(&utf8_percent_encode(value, PART).to_string()),
+        let (begin, place) = (url.len(), url_position(&url));
+        match (part.strip_prefix(PLAIN_TAG), place) {
+            (None, _) => url.push_str(part.strip_prefix(ESCAPED_TAG).unwrap_or(part)),
+            (Some(value), UrlPosition::Beginning) if url.trim().is_empty() => url.push_str(value),
+            (Some(value), UrlPosition::Host) => url.push_str(&encode_host(value)),
+            (Some(value), _) => url.push_str(&utf8_percent_encode(value, URL_PART_SET).to_string()),
         }
-        if place == Place::Path {
+        if place == UrlPosition::Path {
             values.push(begin..url.len());
         }
     }
-    if values.iter().any(|value| is_dots(&url, value)) {
+    if values.iter().any(|value| has_dot_segments(&url, value)) {
         return Err(
             "a value must not be `.` or `..` in the path of a URL: it would lead elsewhere".to_owned()
         );
@@ -101,10 +110,10 @@ pub(super) fn finish(rendered: &str) -> Result<String, String> {
 }
 
 /// As part of a host, in which letters of all languages may be.
-fn host(value: &str) -> String {
+fn encode_host(value: &str) -> String {
     let encoded = |c: char| {
         if c.is_ascii() {
-            utf8_percent_encode(c.encode_utf8(&mut [0; 4]), HOST).to_string()
+            utf8_percent_encode(c.encode_utf8(&mut [0; 4]), URL_HOST_SET).to_string()
         } else {
             c.to_string()
         }
@@ -113,17 +122,17 @@ fn host(value: &str) -> String {
 }
 
 /// Where a URL ends that begins like this.
-fn place(begun: &str) -> Place {
-    let Some((_, after)) = begun.split_once("://") else { return Place::Beginning };
+fn url_position(url_start: &str) -> UrlPosition {
+    let Some((_, after)) = url_start.split_once("://") else { return UrlPosition::Beginning };
     match after.find(['/', '?', '#', '\\']) {
-        None => Place::Host,
-        Some(end) if after[end..].contains(['?', '#']) => Place::Query,
-        Some(_) => Place::Path,
+        None => UrlPosition::Host,
+        Some(end) if after[end..].contains(['?', '#']) => UrlPosition::Query,
+        Some(_) => UrlPosition::Path,
     }
 }
 
 /// Whether a step of a path in which a value stands leads to where it is, or up. One that was escaped before may have several.
-fn is_dots(url: &str, value: &std::ops::Range<usize>) -> bool {
+fn has_dot_segments(url: &str, value: &std::ops::Range<usize>) -> bool {
     let ends = |c: char| matches!(c, '/' | '?' | '#' | '\\');
     let begin = url[..value.start].rfind(ends).map_or(0, |at| at + 1);
     let end = url[value.end..].find(ends).map_or(url.len(), |at| value.end + at);
@@ -135,9 +144,9 @@ fn is_dots(url: &str, value: &std::ops::Range<usize>) -> bool {
 mod tests {
     use super::*;
 
-    fn finished(parts: &[(&str, &str)]) -> Result<String, String> {
+    fn finish_parts(parts: &[(&str, &str)]) -> Result<String, String> {
         let text: String = parts.iter().map(|(literal, value)| format!("{literal}\0p{value}\0")).collect();
-        finish(&text)
+        finish_url(&text)
     }
 
     #[test]
@@ -156,15 +165,15 @@ mod tests {
             (&[("", "https://a.example/b?c=d"), ("&e=", "f&g")], "https://a.example/b?c=d&e=f%26g"),
             (&[("", "https://a.example"), ("/", "f/g")], "https://a.example/f%2Fg"),
         ] {
-            assert_eq!(finished(parts).as_deref(), Ok(expected), "{parts:?}");
+            assert_eq!(finish_parts(parts).as_deref(), Ok(expected), "{parts:?}");
         }
         assert!(
-            finish("https://a.example/t/\0s../../admin\0/run").is_err(),
+            finish_url("https://a.example/t/\0s../../admin\0/run").is_err(),
             "escaped by a filter that leaves slashes"
         );
         for dots in [&[("https://a.example/x/", "..")][..], &[("https://a.example/.", "."), ("/y", "")]] {
-            assert!(finished(dots).is_err(), "{dots:?}");
+            assert!(finish_parts(dots).is_err(), "{dots:?}");
         }
-        assert!(finished(&[("https://a.example/v", "1.."), ("?x=", "..")]).is_ok());
+        assert!(finish_parts(&[("https://a.example/v", "1.."), ("?x=", "..")]).is_ok());
     }
 }

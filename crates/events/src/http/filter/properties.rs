@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Asked, Condition, Operand, parse};
+use super::{EventFilterCondition, EventFilterOperand, EventQuery, parse_query};
 
 /// Names as they are, nearly, and not at all.
 fn names() -> impl Strategy<Value = String> {
@@ -25,19 +25,24 @@ fn names() -> impl Strategy<Value = String> {
 }
 
 /// The same question about nothing in particular.
-fn blank(asked: &Asked) -> Asked {
+fn blank(asked: &EventQuery) -> EventQuery {
     let text = |_: &String| "x".to_owned();
-    let blank = |condition: &Condition| {
+    let blank = |condition: &EventFilterCondition| {
         let mut condition = condition.clone();
-        if let super::Subject::Param(path) = &mut condition.subject {
+        if let super::EventFilterSubject::Param(path) = &mut condition.subject {
             *path = path.iter().map(text).collect();
         }
-        if let Operand::Texts(texts) = &mut condition.operand {
+        if let EventFilterOperand::Texts(texts) = &mut condition.operand {
             *texts = texts.iter().map(text).collect();
         }
         condition
     };
-    Asked { conditions: asked.conditions.iter().map(blank).collect(), limit: 1, offset: 0, ..asked.clone() }
+    EventQuery {
+        conditions: asked.conditions.iter().map(blank).collect(),
+        limit: 1,
+        offset: 0,
+        ..asked.clone()
+    }
 }
 
 proptest! {
@@ -48,10 +53,10 @@ proptest! {
         given in vec((names(), prop_oneof![names(), "[0-9]{1,18}", any::<String>()]), 0..5),
     ) {
         // A refusal is as good.
-        if let Ok(asked) = parse(given) {
+        if let Ok(asked) = parse_query(given) {
             let plain = blank(&asked);
-            prop_assert_eq!(asked.select().into_string(), plain.select().into_string());
-            prop_assert_eq!(asked.counting().into_string(), plain.counting().into_string());
+            prop_assert_eq!(asked.select_query().into_string(), plain.select_query().into_string());
+            prop_assert_eq!(asked.count_query().into_string(), plain.count_query().into_string());
         }
     }
 
@@ -60,8 +65,8 @@ proptest! {
         let name = format!("params__{}", path.join("__"));
         let last = path.last().map(String::as_str);
         prop_assume!(!matches!(last, Some("in" | "gt" | "lt")));
-        let asked = parse(vec![(name, value.clone())]).map_err(|error| TestCaseError::fail(format!("{error:?}")))?;
-        prop_assert_eq!(&asked.conditions[0].subject, &super::Subject::Param(path));
-        prop_assert_eq!(&asked.conditions[0].operand, &Operand::Texts(vec![value]));
+        let asked = parse_query(vec![(name, value.clone())]).map_err(|error| TestCaseError::fail(format!("{error:?}")))?;
+        prop_assert_eq!(&asked.conditions[0].subject, &super::EventFilterSubject::Param(path));
+        prop_assert_eq!(&asked.conditions[0].operand, &EventFilterOperand::Texts(vec![value]));
     }
 }

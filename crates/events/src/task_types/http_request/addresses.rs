@@ -3,14 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Why an address is refused; nothing if it is a public one.
-pub fn refused(address: IpAddr) -> Option<&'static str> {
+pub fn address_refusal(address: IpAddr) -> Option<&'static str> {
     match address {
-        IpAddr::V4(address) => refused_v4(address),
-        IpAddr::V6(address) => refused_v6(address),
+        IpAddr::V4(address) => ipv4_refusal(address),
+        IpAddr::V6(address) => ipv6_refusal(address),
     }
 }
 
-fn refused_v4(address: Ipv4Addr) -> Option<&'static str> {
+fn ipv4_refusal(address: Ipv4Addr) -> Option<&'static str> {
     match address.octets() {
         [0, ..] => Some("an unspecified address"),
         [127, ..] => Some("a loopback address"),
@@ -26,7 +26,7 @@ fn refused_v4(address: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
-fn refused_v6(address: Ipv6Addr) -> Option<&'static str> {
+fn ipv6_refusal(address: Ipv6Addr) -> Option<&'static str> {
     let segments = address.segments();
     let embedded = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
@@ -37,11 +37,11 @@ fn refused_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0, 0, 0, 0, 0, 0, 0, 1] => Some("a loopback address"),
         // IPv4-compatible and IPv4-mapped: never seen outside a host, but a system may connect to what is in them.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] => {
-            Some(refused_v4(embedded(high, low)).unwrap_or("an IPv4 address in IPv6"))
+            Some(ipv4_refusal(embedded(high, low)).unwrap_or("an IPv4 address in IPv6"))
         }
         // NAT64 and 6to4 lead to the IPv4 address in them.
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => refused_v4(embedded(high, low)),
-        [0x2002, high, low, ..] => refused_v4(embedded(high, low)),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => ipv4_refusal(embedded(high, low)),
+        [0x2002, high, low, ..] => ipv4_refusal(embedded(high, low)),
         [0xfe80..=0xfebf, ..] => Some("a link-local address"),
         [0xfec0..=0xfeff, ..] | [0xfc00..=0xfdff, ..] => Some("a private address"),
         [0xff00..=0xffff, ..] => Some("a multicast address"),
@@ -90,12 +90,12 @@ mod tests {
             "ff02::1",
             "100::1",
         ] {
-            assert!(refused(bad.parse().unwrap()).is_some(), "{bad}");
+            assert!(address_refusal(bad.parse().unwrap()).is_some(), "{bad}");
         }
         for good in
             ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::"]
         {
-            assert_eq!(refused(good.parse().unwrap()), None, "{good}");
+            assert_eq!(address_refusal(good.parse().unwrap()), None, "{good}");
         }
     }
 }

@@ -15,16 +15,16 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::addresses::refused;
-use super::network::{Internet, Network};
+use super::addresses::address_refusal;
+use super::network::{SystemNetwork, WebhookNetwork};
 
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses of a name that are tried.
-const MOST_TRIED: usize = 4;
+const MAX_ADDRESSES_TRIED: usize = 4;
 
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoConnection {
+pub enum WebhookConnectError {
     /// It is not allowed, or can never be.
     Refused(String),
     /// Another time there may be one.
@@ -32,7 +32,7 @@ pub enum NoConnection {
 }
 
 /// A connection.
-pub enum Connection {
+pub enum WebhookConnection {
     /// `http:`
     Plain(TcpStream),
     /// `https:`
@@ -41,15 +41,15 @@ pub enum Connection {
 
 /// Makes connections.
 #[derive(Clone)]
-pub struct Connector {
-    allowed: Arc<HashSet<String>>,
+pub struct WebhookConnector {
+    allowed_targets: Arc<HashSet<String>>,
     tls: Option<TlsConnector>,
-    network: Arc<dyn Network>,
+    network: Arc<dyn WebhookNetwork>,
 }
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct WebhookTarget {
     /// `https:`, not `http:`.
     pub secure: bool,
     /// The host as in the URL, an IPv6 address without its brackets.
@@ -58,9 +58,9 @@ pub struct Target {
     pub port: u16,
 }
 
-impl Target {
+impl WebhookTarget {
     /// From a URL.
-    pub fn of(uri: &Uri) -> Result<Self, String> {
+    pub fn from_uri(uri: &Uri) -> Result<Self, String> {
         let secure = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
@@ -79,8 +79,8 @@ impl Target {
     }
 }
 
-impl Connector {
-    /// Reaches public addresses, and whatever `allowed` (each `host:port`) names. Servers are known by the certificate
+impl WebhookConnector {
+    /// Reaches public addresses, and whatever `allowed_targets` (each `host:port`) names. Servers are known by the certificate
     /// authorities of the machine and by those of `trusted`.
     pub fn new(
         allowed: impl IntoIterator<Item = String>,
@@ -88,24 +88,26 @@ impl Connector {
     ) -> Self {
         let plain = |allowed: String| allowed.to_lowercase().replace(['[', ']'], "");
         let allowed = Arc::new(allowed.into_iter().map(plain).collect());
-        Self { allowed, tls: tls(trusted), network: Arc::new(Internet) }
+        Self { allowed_targets: allowed, tls: new_tls_connector(trusted), network: Arc::new(SystemNetwork) }
     }
 
     /// In another network than the machine's.
-    pub fn within(self, network: Arc<dyn Network>) -> Self {
+    pub fn with_network(self, network: Arc<dyn WebhookNetwork>) -> Self {
         Self { network, ..self }
     }
 
     /// Connects.
-    pub async fn connect(&self, target: &Target) -> Result<Connection, NoConnection> {
-        let addresses = self.checked(target).await?;
-        let mut last = NoConnection::Failed(format!("{} has no address", target.host));
-        for address in addresses.into_iter().take(MOST_TRIED) {
-            match timeout(CONNECT, self.to(target, address)).await {
+    pub async fn connect(&self, target: &WebhookTarget) -> Result<WebhookConnection, WebhookConnectError> {
+        let addresses = self.resolve_allowed(target).await?;
+        let mut last = WebhookConnectError::Failed(format!("{} has no address", target.host));
+        for address in addresses.into_iter().take(MAX_ADDRESSES_TRIED) {
+            match timeout(CONNECT_TIMEOUT, self.connect_to_address(target, address)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => last = error,
                 Err(_) => {
-                    last = NoConnection::Failed(format!("no connection to {address} within {CONNECT:?}"))
+                    last = WebhookConnectError::Failed(format!(
+                        "no connection to {address} within {CONNECT_TIMEOUT:?}"
+                    ))
                 }
             }
         }
@@ -113,22 +115,23 @@ impl Connector {
     }
 
     /// The addresses of the host; an error if any of them must not be reached.
-    async fn checked(&self, target: &Target) -> Result<Vec<SocketAddr>, NoConnection> {
-        let Target { host, port, .. } = target;
-        let found = timeout(CONNECT, self.network.resolve(host, *port)).await;
-        let found = found
-            .map_err(|_| NoConnection::Failed(format!("the name {host} could not be resolved in time")))?;
-        let addresses = found.map_err(|error| {
-            NoConnection::Failed(format!("the name {host} could not be resolved: {error}"))
+    async fn resolve_allowed(&self, target: &WebhookTarget) -> Result<Vec<SocketAddr>, WebhookConnectError> {
+        let WebhookTarget { host, port, .. } = target;
+        let found = timeout(CONNECT_TIMEOUT, self.network.resolve(host, *port)).await;
+        let found = found.map_err(|_| {
+            WebhookConnectError::Failed(format!("the name {host} could not be resolved in time"))
         })?;
-        if self.allowed.contains(&format!("{host}:{port}")) {
+        let addresses = found.map_err(|error| {
+            WebhookConnectError::Failed(format!("the name {host} could not be resolved: {error}"))
+        })?;
+        if self.allowed_targets.contains(&format!("{host}:{port}")) {
             return Ok(addresses);
         }
         for address in &addresses {
-            if let Some(what) = refused(address.ip()) {
+            if let Some(what) = address_refusal(address.ip()) {
                 let ip = address.ip();
                 let is = if ip.to_string() == *host { String::new() } else { format!("{host} is {ip}, ") };
-                return Err(NoConnection::Refused(format!(
+                return Err(WebhookConnectError::Refused(format!(
                     "{is}{ip} is {what}, which webhooks must not reach (--webhook-allow {host}:{port} would allow it)"
                 )));
             }
@@ -136,28 +139,33 @@ impl Connector {
         Ok(addresses)
     }
 
-    async fn to(&self, target: &Target, address: SocketAddr) -> Result<Connection, NoConnection> {
-        let failed =
-            |error: &dyn std::fmt::Display| NoConnection::Failed(format!("connecting to {address}: {error}"));
+    async fn connect_to_address(
+        &self,
+        target: &WebhookTarget,
+        address: SocketAddr,
+    ) -> Result<WebhookConnection, WebhookConnectError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            WebhookConnectError::Failed(format!("connecting to {address}: {error}"))
+        };
         let stream = self.network.dial(address).await.map_err(|error| failed(&error))?;
         let _ = stream.set_nodelay(true);
         if !target.secure {
-            return Ok(Connection::Plain(stream));
+            return Ok(WebhookConnection::Plain(stream));
         }
         let Some(tls) = &self.tls else {
-            return Err(NoConnection::Refused(
+            return Err(WebhookConnectError::Refused(
                 "this machine has no certificates to check servers by".to_owned(),
             ));
         };
         let name = ServerName::try_from(target.host.clone())
-            .map_err(|_| NoConnection::Refused(format!("{} is no name for TLS", target.host)))?;
+            .map_err(|_| WebhookConnectError::Refused(format!("{} is no name for TLS", target.host)))?;
         let stream = tls.connect(name, stream).await.map_err(|error| failed(&error))?;
-        Ok(Connection::Tls(Box::new(stream)))
+        Ok(WebhookConnection::Tls(Box::new(stream)))
     }
 }
 
 /// TLS with the machine's certificates and these; none if there are none.
-fn tls(trusted: impl IntoIterator<Item = CertificateDer<'static>>) -> Option<TlsConnector> {
+fn new_tls_connector(trusted: impl IntoIterator<Item = CertificateDer<'static>>) -> Option<TlsConnector> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots.add_parsable_certificates(trusted);
@@ -170,7 +178,7 @@ fn tls(trusted: impl IntoIterator<Item = CertificateDer<'static>>) -> Option<Tls
 }
 
 /// The certificates of a PEM file; an error if there are none, or one that is no certificate of an authority.
-pub fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn parse_authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let read = read.map_err(|error| format!("is no PEM file: {error}"))?;
     let mut roots = RootCertStore::empty();

@@ -9,24 +9,24 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tasks::TaskError;
+use tasks::TaskAttemptError;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::connector::{Connection, Target};
+use super::connector::{WebhookConnection, WebhookTarget};
 
 /// What is read of an answer's body at most, in bytes.
-const LARGEST: usize = 64 << 10;
+const MAX_RESPONSE_BODY_BYTES: usize = 64 << 10;
 /// Largest head of an answer, in bytes.
-const LARGEST_HEAD: usize = 64 << 10;
+const MAX_RESPONSE_HEAD_BYTES: usize = 64 << 10;
 
 /// What a server said.
-pub(super) struct Answer {
+pub(super) struct WebhookResponse {
     pub(super) status: StatusCode,
     headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
-impl Answer {
+impl WebhookResponse {
     /// Where it sends us, if anywhere.
     pub(super) fn location(&self) -> Option<String> {
         let moved = matches!(self.status.as_u16(), 301 | 302 | 303 | 307 | 308);
@@ -48,59 +48,60 @@ impl Answer {
 }
 
 /// Asks.
-pub(super) async fn exchange(
-    connection: Connection,
-    target: &Target,
+pub(super) async fn send_request(
+    connection: WebhookConnection,
+    target: &WebhookTarget,
     uri: &Uri,
     method: Method,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Answer, TaskError> {
-    let wrong = |error: http::Error| TaskError::Permanent(format!("VALIDATION_ERROR: {error}"));
+) -> Result<WebhookResponse, TaskAttemptError> {
+    let wrong = |error: http::Error| TaskAttemptError::Permanent(format!("VALIDATION_ERROR: {error}"));
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let mut request = Request::builder().method(method).uri(path).body(Full::new(body)).map_err(wrong)?;
     *request.headers_mut() = headers;
     let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-    let host = authority.parse().map_err(|_| TaskError::Permanent("VALIDATION_ERROR: no Host".to_owned()))?;
+    let host =
+        authority.parse().map_err(|_| TaskAttemptError::Permanent("VALIDATION_ERROR: no Host".to_owned()))?;
     request.headers_mut().insert(header::HOST, host);
     let agent = http::HeaderValue::from_static(concat!("order-platform/", env!("CARGO_PKG_VERSION")));
     request.headers_mut().entry(header::USER_AGENT).or_insert(agent);
     match connection {
-        Connection::Plain(stream) => ask(stream, target, request).await,
-        Connection::Tls(stream) => ask(*stream, target, request).await,
+        WebhookConnection::Plain(stream) => send_on_stream(stream, target, request).await,
+        WebhookConnection::Tls(stream) => send_on_stream(*stream, target, request).await,
     }
 }
 
-async fn ask<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn send_on_stream<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
-    target: &Target,
+    target: &WebhookTarget,
     request: Request<Full<Bytes>>,
-) -> Result<Answer, TaskError> {
+) -> Result<WebhookResponse, TaskAttemptError> {
     let failed = |error: &dyn std::fmt::Display| {
-        TaskError::Temporary(format!("UNAVAILABLE: {}:{}: {error}", target.host, target.port))
+        TaskAttemptError::Temporary(format!("UNAVAILABLE: {}:{}: {error}", target.host, target.port))
     };
     // As they are written everywhere; there are servers that mind.
     let mut shaking = http1::Builder::new();
-    shaking.title_case_headers(true).max_buf_size(LARGEST_HEAD);
+    shaking.title_case_headers(true).max_buf_size(MAX_RESPONSE_HEAD_BYTES);
     let shaking = shaking.handshake(TokioIo::new(stream));
     let (mut sender, connection) = shaking.await.map_err(|error| failed(&error))?;
     // Ends with the sender, or when this future is dropped.
-    let driving = tokio::spawn(store::panics::told(connection));
+    let driving = tokio::spawn(store::panics::contain_panic(connection));
     let _driving = tokio_util::task::AbortOnDropHandle::new(driving);
     let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
     let (parts, body) = answer.into_parts();
-    let body = beginning(body).await.map_err(|error| failed(&error))?;
-    Ok(Answer { status: parts.status, headers: parts.headers, body })
+    let body = read_body_start(body).await.map_err(|error| failed(&error))?;
+    Ok(WebhookResponse { status: parts.status, headers: parts.headers, body })
 }
 
 /// What a webhook has to say is short; the rest of a long answer is neither kept nor waited for.
-async fn beginning(mut body: Incoming) -> hyper::Result<Bytes> {
+async fn read_body_start(mut body: Incoming) -> hyper::Result<Bytes> {
     let mut read = Vec::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
-            read.extend_from_slice(&data[..data.len().min(LARGEST - read.len())]);
+            read.extend_from_slice(&data[..data.len().min(MAX_RESPONSE_BODY_BYTES - read.len())]);
         }
-        if read.len() == LARGEST {
+        if read.len() == MAX_RESPONSE_BODY_BYTES {
             break;
         }
     }

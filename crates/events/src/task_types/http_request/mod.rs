@@ -15,53 +15,56 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tasks::{Attempt, Handler, TaskError};
+use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 use tokio::time::timeout;
 use url::Url;
 
-pub use addresses::refused;
-pub use connector::{Connection, Connector, NoConnection, Target, authorities};
-use exchange::{Answer, exchange};
-pub use network::{Internet, Network};
-pub use params::RequestParams;
+pub use addresses::address_refusal;
+pub use connector::{
+    WebhookConnectError, WebhookConnection, WebhookConnector, WebhookTarget, parse_authorities,
+};
+use exchange::{WebhookResponse, send_request};
+pub use network::{SystemNetwork, WebhookNetwork};
+pub use params::WebhookParams;
 pub use rustls::pki_types::CertificateDer;
 
 /// Redirects that are followed.
-const MOST_REDIRECTS: usize = 3;
+const MAX_REDIRECTS: usize = 3;
 /// Characters of an answer that are kept.
-const LONGEST_KEPT: usize = 2000;
+const MAX_KEPT_CHARS: usize = 2000;
 
 /// Sends requests.
 pub struct HttpRequest {
     /// Makes the connections.
-    pub connector: Connector,
+    pub connector: WebhookConnector,
     /// What bodies are signed with.
     pub secret: Option<Vec<u8>>,
 }
 
-impl Handler for HttpRequest {
+impl TaskHandler for HttpRequest {
     const TASK_TYPE: &'static str = "http_request";
-    const URLS: &'static [&'static str] = &["url"];
-    type Params = RequestParams;
+    const URL_PARAMS: &'static [&'static str] = &["url"];
+    type Params = WebhookParams;
 
-    async fn run(&self, attempt: &Attempt, params: RequestParams) -> Result<Value, TaskError> {
-        let patience = params.patience;
-        let answered = timeout(patience, self.send(attempt.task_id, params)).await;
-        answered
-            .unwrap_or_else(|_| Err(TaskError::Temporary(format!("TIMEOUT: no answer within {patience:?}"))))
+    async fn run(&self, attempt: &TaskAttempt, params: WebhookParams) -> Result<Value, TaskAttemptError> {
+        let request_timeout = params.timeout;
+        let answered = timeout(request_timeout, self.send(attempt.task_id, params)).await;
+        answered.unwrap_or_else(|_| {
+            Err(TaskAttemptError::Temporary(format!("TIMEOUT: no answer within {request_timeout:?}")))
+        })
     }
 }
 
 impl HttpRequest {
-    async fn send(&self, task_id: i64, params: RequestParams) -> Result<Value, TaskError> {
-        let RequestParams { url: mut uri, method, headers: own, body, content_type, .. } = params;
-        let first = Target::of(&uri).map_err(TaskError::Permanent)?;
-        for _ in 0..=MOST_REDIRECTS {
-            let target =
-                Target::of(&uri).map_err(|reason| TaskError::Permanent(format!("{uri} {reason}")))?;
+    async fn send(&self, task_id: i64, params: WebhookParams) -> Result<Value, TaskAttemptError> {
+        let WebhookParams { url: mut uri, method, headers: own, body, content_type, .. } = params;
+        let first = WebhookTarget::from_uri(&uri).map_err(TaskAttemptError::Permanent)?;
+        for _ in 0..=MAX_REDIRECTS {
+            let target = WebhookTarget::from_uri(&uri)
+                .map_err(|reason| TaskAttemptError::Permanent(format!("{uri} {reason}")))?;
             if first.secure && !target.secure {
                 let reason = format!("PERMISSION_DENIED: a redirect from https to {uri} is not followed");
-                return Err(TaskError::Permanent(reason));
+                return Err(TaskAttemptError::Permanent(reason));
             }
             // Another server does not get what was meant for the first one.
             let mut headers = if target == first { own.clone() } else { HeaderMap::new() };
@@ -69,45 +72,48 @@ impl HttpRequest {
             if let Some(content_type) = content_type.clone().filter(|_| !body.is_empty()) {
                 headers.entry(header::CONTENT_TYPE).or_insert(content_type);
             }
-            let connection = self.connector.connect(&target).await.map_err(no_connection)?;
-            let answer = exchange(connection, &target, &uri, method.clone(), headers, body.clone()).await?;
-            let Some(location) = answer.location() else { return judge(&answer) };
-            let next = follow(&uri, &location).map_err(TaskError::Permanent)?;
+            let connection = self.connector.connect(&target).await.map_err(connect_task_error)?;
+            let answer =
+                send_request(connection, &target, &uri, method.clone(), headers, body.clone()).await?;
+            let Some(location) = answer.location() else { return response_outcome(&answer) };
+            let next = resolve_redirect(&uri, &location).map_err(TaskAttemptError::Permanent)?;
             if !matches!(answer.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
-                return Err(moved(answer.status, &next));
+                return Err(moved_error(answer.status, &next));
             }
             uri = next;
         }
-        Err(TaskError::Permanent(format!("more than {MOST_REDIRECTS} redirects")))
+        Err(TaskAttemptError::Permanent(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    fn sign(&self, headers: &mut HeaderMap, task_id: i64, body: &[u8]) -> Result<(), TaskError> {
+    fn sign(&self, headers: &mut HeaderMap, task_id: i64, body: &[u8]) -> Result<(), TaskAttemptError> {
         headers.insert(HeaderName::from_static("idempotency-key"), HeaderValue::from(task_id));
         let Some(secret) = &self.secret else { return Ok(()) };
-        let signature = signature(secret, body).and_then(|text| HeaderValue::from_str(&text).ok());
-        let logic = || TaskError::Permanent("LOGIC_ERROR: the body could not be signed".to_owned());
+        let signature = body_signature(secret, body).and_then(|text| HeaderValue::from_str(&text).ok());
+        let logic = || TaskAttemptError::Permanent("LOGIC_ERROR: the body could not be signed".to_owned());
         headers.insert(HeaderName::from_static("x-signature"), signature.ok_or_else(logic)?);
         Ok(())
     }
 }
 
 /// `sha256=` and the HMAC in hexadecimal digits.
-fn signature(secret: &[u8], body: &[u8]) -> Option<String> {
+fn body_signature(secret: &[u8], body: &[u8]) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(body);
     let digest: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     Some(format!("sha256={digest}"))
 }
 
-fn no_connection(error: NoConnection) -> TaskError {
+fn connect_task_error(error: WebhookConnectError) -> TaskAttemptError {
     match error {
-        NoConnection::Refused(reason) => TaskError::Permanent(format!("PERMISSION_DENIED: {reason}")),
-        NoConnection::Failed(reason) => TaskError::Temporary(format!("UNAVAILABLE: {reason}")),
+        WebhookConnectError::Refused(reason) => {
+            TaskAttemptError::Permanent(format!("PERMISSION_DENIED: {reason}"))
+        }
+        WebhookConnectError::Failed(reason) => TaskAttemptError::Temporary(format!("UNAVAILABLE: {reason}")),
     }
 }
 
 /// Where a redirect leads, as RFC 3986 says.
-fn follow(from: &Uri, location: &str) -> Result<Uri, String> {
+fn resolve_redirect(from: &Uri, location: &str) -> Result<Uri, String> {
     let wrong = || format!("a redirect to {location:?}, which is no URL of http or https");
     let base = Url::parse(&from.to_string()).map_err(|_| wrong())?;
     let next = base.join(location).ok().filter(|next| ["http", "https"].contains(&next.scheme()));
@@ -115,17 +121,17 @@ fn follow(from: &Uri, location: &str) -> Result<Uri, String> {
 }
 
 /// A webhook that has moved has not been delivered.
-fn moved(status: StatusCode, next: &Uri) -> TaskError {
-    TaskError::Permanent(format!(
+fn moved_error(status: StatusCode, next: &Uri) -> TaskAttemptError {
+    TaskAttemptError::Permanent(format!(
         "the server answered {status}: it names the address {next}, to which a request would be repeated without its method and \
          body; nothing was sent there (give that address; 307 and 308 are followed)"
     ))
 }
 
-fn judge(answer: &Answer) -> Result<Value, TaskError> {
+fn response_outcome(answer: &WebhookResponse) -> Result<Value, TaskAttemptError> {
     let status = answer.status;
     let text = String::from_utf8_lossy(&answer.body).replace('\0', "\u{fffd}");
-    let text: String = text.chars().take(LONGEST_KEPT).collect();
+    let text: String = text.chars().take(MAX_KEPT_CHARS).collect();
     if status.is_success() {
         return Ok(json!({"status": status.as_u16(), "body": text}));
     }
@@ -133,9 +139,9 @@ fn judge(answer: &Answer) -> Result<Value, TaskError> {
     let reason = format!("the server answered {status} {beginning}").trim_end().to_owned();
     let temporary = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
     Err(match answer.retry_after().filter(|after| !after.is_zero()) {
-        _ if !temporary => TaskError::Permanent(reason),
-        None => TaskError::Temporary(reason),
-        Some(after) => TaskError::PutOff(after, reason),
+        _ if !temporary => TaskAttemptError::Permanent(reason),
+        None => TaskAttemptError::Temporary(reason),
+        Some(after) => TaskAttemptError::Postponed(after, reason),
     })
 }
 
@@ -160,10 +166,10 @@ mod tests {
             ("/\u{fc}", "http://a.example:81/%C3%BC"),
             ("//[::1]:8/a", "http://[::1]:8/a"),
         ] {
-            assert_eq!(follow(&from, location).unwrap().to_string(), target, "{location}");
+            assert_eq!(resolve_redirect(&from, location).unwrap().to_string(), target, "{location}");
         }
         for location in ["file:///etc/passwd", "ftp://a.example/", "http://", "http://a b/", "mailto:a@b"] {
-            assert!(follow(&from, location).unwrap_err().contains("which is no URL"), "{location}");
+            assert!(resolve_redirect(&from, location).unwrap_err().contains("which is no URL"), "{location}");
         }
     }
 
@@ -171,6 +177,6 @@ mod tests {
     fn signatures_are_those_of_others() {
         // RFC 4231, test case 2.
         let expected = "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
-        assert_eq!(signature(b"Jefe", b"what do ya want for nothing?").unwrap(), expected);
+        assert_eq!(body_signature(b"Jefe", b"what do ya want for nothing?").unwrap(), expected);
     }
 }

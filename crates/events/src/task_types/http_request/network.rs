@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tokio::net::{TcpStream, lookup_host};
 
 /// Names and connections.
-pub trait Network: Send + Sync + 'static {
+pub trait WebhookNetwork: Send + Sync + 'static {
     /// The addresses of a host as it is at this moment. A host may be an address in any spelling.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
 
@@ -16,9 +16,9 @@ pub trait Network: Send + Sync + 'static {
 }
 
 /// The machine's network.
-pub struct Internet;
+pub struct SystemNetwork;
 
-impl Network for Internet {
+impl WebhookNetwork for SystemNetwork {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move { Ok(lookup_host((host, port)).await?.collect()) })
     }

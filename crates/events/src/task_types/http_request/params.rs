@@ -7,13 +7,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::Target;
+use super::WebhookTarget;
 
 /// How long a request may take, redirects included, unless it says so itself; and at most.
-const PATIENCE: f64 = 30.0;
-const MOST_PATIENCE: f64 = 120.0;
+const DEFAULT_TIMEOUT_SECONDS: f64 = 30.0;
+const MAX_TIMEOUT_SECONDS: f64 = 120.0;
 /// Headers that are the platform's business.
-const OURS: [&str; 8] = [
+const RESERVED_HEADERS: [&str; 8] = [
     "host",
     "content-length",
     "transfer-encoding",
@@ -26,8 +26,8 @@ const OURS: [&str; 8] = [
 
 /// The request.
 #[derive(Debug, Deserialize)]
-#[serde(try_from = "Given")]
-pub struct RequestParams {
+#[serde(try_from = "WebhookParamsInput")]
+pub struct WebhookParams {
     pub(super) url: Uri,
     pub(super) method: Method,
     /// The request's own headers.
@@ -35,37 +35,37 @@ pub struct RequestParams {
     pub(super) body: Bytes,
     /// The type of the body, if that is known.
     pub(super) content_type: Option<HeaderValue>,
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
 }
 
 /// As it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Given {
-    url: Url,
+struct WebhookParamsInput {
+    url: WebhookUrl,
     #[serde(default, deserialize_with = "serving::body::or_default")]
-    method: Verb,
+    method: WebhookMethod,
     /// The body, as JSON; null is JSON, too.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "deserialize_present")]
     json: Option<Value>,
     /// The body, as it is.
     #[serde(default)]
     body: Option<String>,
     #[serde(default, deserialize_with = "serving::body::or_default")]
-    headers: Headers,
+    headers: WebhookHeaders,
     #[serde(default, deserialize_with = "serving::body::or_default")]
-    timeout_seconds: Patience,
+    timeout_seconds: WebhookTimeout,
 }
 
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+fn deserialize_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
-impl TryFrom<Given> for RequestParams {
+impl TryFrom<WebhookParamsInput> for WebhookParams {
     type Error = &'static str;
 
-    fn try_from(given: Given) -> Result<Self, Self::Error> {
-        let (body, content_type) = match (given.json, given.body) {
+    fn try_from(input: WebhookParamsInput) -> Result<Self, Self::Error> {
+        let (body, content_type) = match (input.json, input.body) {
             (Some(_), Some(_)) => return Err("give json or body, not both"),
             (Some(json), None) => {
                 (json.to_string().into(), Some(HeaderValue::from_static("application/json")))
@@ -73,21 +73,21 @@ impl TryFrom<Given> for RequestParams {
             (None, body) => (body.unwrap_or_default().into(), None),
         };
         Ok(Self {
-            url: given.url.0,
-            method: given.method.0,
-            headers: given.headers.0,
+            url: input.url.0,
+            method: input.method.0,
+            headers: input.headers.0,
             body,
             content_type,
-            patience: given.timeout_seconds.0,
+            timeout: input.timeout_seconds.0,
         })
     }
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
-struct Url(Uri);
+struct WebhookUrl(Uri);
 
-impl TryFrom<String> for Url {
+impl TryFrom<String> for WebhookUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -102,22 +102,22 @@ impl TryFrom<String> for Url {
         }
         // What is not ASCII, or a space, is encoded in it.
         let uri: Uri = url.as_str().parse().map_err(|error: http::uri::InvalidUri| wrong(error))?;
-        Target::of(&uri)?;
+        WebhookTarget::from_uri(&uri)?;
         Ok(Self(uri))
     }
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
-struct Verb(Method);
+struct WebhookMethod(Method);
 
-impl Default for Verb {
+impl Default for WebhookMethod {
     fn default() -> Self {
         Self(Method::POST)
     }
 }
 
-impl TryFrom<String> for Verb {
+impl TryFrom<String> for WebhookMethod {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -134,29 +134,29 @@ impl TryFrom<String> for Verb {
 
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "f64")]
-struct Patience(Duration);
+struct WebhookTimeout(Duration);
 
-impl Default for Patience {
+impl Default for WebhookTimeout {
     fn default() -> Self {
-        Self(Duration::from_secs_f64(PATIENCE))
+        Self(Duration::from_secs_f64(DEFAULT_TIMEOUT_SECONDS))
     }
 }
 
-impl TryFrom<f64> for Patience {
+impl TryFrom<f64> for WebhookTimeout {
     type Error = String;
 
     fn try_from(seconds: f64) -> Result<Self, String> {
-        let allowed = (0.1..=MOST_PATIENCE).contains(&seconds);
-        let refused = || format!("must be from 0.1 to {MOST_PATIENCE} seconds");
+        let allowed = (0.1..=MAX_TIMEOUT_SECONDS).contains(&seconds);
+        let refused = || format!("must be from 0.1 to {MAX_TIMEOUT_SECONDS} seconds");
         allowed.then(|| Self(Duration::from_secs_f64(seconds))).ok_or_else(refused)
     }
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(try_from = "Map<String, Value>")]
-struct Headers(HeaderMap);
+struct WebhookHeaders(HeaderMap);
 
-impl TryFrom<Map<String, Value>> for Headers {
+impl TryFrom<Map<String, Value>> for WebhookHeaders {
     type Error = String;
 
     fn try_from(given: Map<String, Value>) -> Result<Self, String> {
@@ -164,7 +164,7 @@ impl TryFrom<Map<String, Value>> for Headers {
         for (name, value) in given {
             let key = HeaderName::from_bytes(name.as_bytes())
                 .map_err(|_| format!("`{name}` is no name of a header"))?;
-            if OURS.contains(&key.as_str()) {
+            if RESERVED_HEADERS.contains(&key.as_str()) {
                 return Err(format!("`{name}` is set by the platform"));
             }
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -198,9 +198,9 @@ mod tests {
             json!({"url": "http://a.example", "headers": {"a b": "x"}}),
             json!({"url": "http://a.example", "headers": {"X-A": "x\ny"}}),
         ] {
-            assert!(serde_json::from_value::<RequestParams>(bad.clone()).is_err(), "{bad}");
+            assert!(serde_json::from_value::<WebhookParams>(bad.clone()).is_err(), "{bad}");
         }
-        let read = |given: Value| serde_json::from_value::<RequestParams>(given).unwrap();
+        let read = |given: Value| serde_json::from_value::<WebhookParams>(given).unwrap();
         let good = read(json!({"url": "http://a.example", "headers": {"X-A": 7}, "json": null}));
         assert_eq!((&good.headers["x-a"], good.body.as_ref()), (&HeaderValue::from(7), b"null".as_slice()));
         assert_eq!(read(json!({"url": "http://a.example"})).content_type, None);

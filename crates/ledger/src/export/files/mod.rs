@@ -6,7 +6,7 @@
 //! by the next exporter.
 
 mod damage;
-mod held;
+mod segment_writer;
 mod segments;
 mod tail;
 
@@ -16,58 +16,58 @@ use std::path::{Path, PathBuf};
 
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
-use store::data_dir::{DataDirError, close_to_others, file_error};
+use store::data_dir::{DataDirError, file_error, restrict_to_owner};
 
-use super::{Alarm, Engine, Entry, Error, Log, Mark, Result};
-use damage::damage;
-use held::Held;
-use segments::{Segment, segments};
+use super::{ExportAlarm, ExportEngine, ExportEntry, ExportError, ExportLog, ExportMark, Result};
+use damage::locate_damage;
+use segment_writer::ExportSegmentWriter;
+use segments::{ExportSegment, list_segments};
 
 /// A segment is full at this size.
-pub const SEGMENT_BYTES: u64 = 64 << 20;
+pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
 /// Entries read at a time.
-const CHUNK: usize = 1_000;
+const MAX_ENTRIES_PER_CHUNK: usize = 1_000;
 
 /// Exports into folders of this machine.
 #[derive(Debug, Clone)]
-pub struct Files {
+pub struct ExportFileEngine {
     dir: PathBuf,
-    locks: PathBuf,
-    segment_bytes: u64,
+    lock_dir: PathBuf,
+    max_segment_bytes: u64,
 }
 
-impl Files {
+impl ExportFileEngine {
     /// Below a data dir.
-    pub fn below(data_dir: &Path) -> Self {
+    pub fn in_data_dir(data_dir: &Path) -> Self {
         Self {
             dir: data_dir.join("export"),
-            locks: data_dir.join("export-locks"),
-            segment_bytes: SEGMENT_BYTES,
+            lock_dir: data_dir.join("export-locks"),
+            max_segment_bytes: DEFAULT_SEGMENT_BYTES,
         }
     }
 
-    /// With other segments than those of [`SEGMENT_BYTES`].
-    pub fn with_segments_of(self, segment_bytes: u64) -> Self {
-        Self { segment_bytes, ..self }
+    /// With other segments than those of [`DEFAULT_SEGMENT_BYTES`].
+    pub fn with_max_segment_bytes(self, max_segment_bytes: u64) -> Self {
+        Self { max_segment_bytes, ..self }
     }
 
     /// Refuses links, and what belongs to somebody else, in what is written to; takes the rights of others away from folders and
     /// files that an earlier version made. Blocks.
-    pub fn close_to_others(&self) -> Result<(), DataDirError> {
-        for folder in [&self.locks, &self.dir] {
-            close_all(folder, 1)?;
+    pub fn restrict_access(&self) -> Result<(), DataDirError> {
+        for folder in [&self.lock_dir, &self.dir] {
+            restrict_folder_access(folder, 1)?;
         }
         Ok(())
     }
 
-    fn folder(&self, shard: &str) -> PathBuf {
+    fn shard_folder(&self, shard: &str) -> PathBuf {
         self.dir.join(shard)
     }
 }
 
 /// A folder first, so that what is in it cannot be changed by others while it is looked at; and the folders in it.
-fn close_all(folder: &Path, deeper: u32) -> Result<(), DataDirError> {
-    close_to_others(folder)?;
+fn restrict_folder_access(folder: &Path, depth: u32) -> Result<(), DataDirError> {
+    restrict_to_owner(folder)?;
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(file_error(folder))?,
@@ -75,109 +75,118 @@ fn close_all(folder: &Path, deeper: u32) -> Result<(), DataDirError> {
     for entry in entries {
         let entry = entry.map_err(file_error(folder))?;
         let is_folder = entry.file_type().map_err(file_error(folder))?.is_dir();
-        match is_folder && deeper > 0 {
-            true => close_all(&entry.path(), deeper - 1)?,
-            false => close_to_others(&entry.path())?,
+        match is_folder && depth > 0 {
+            true => restrict_folder_access(&entry.path(), depth - 1)?,
+            false => restrict_to_owner(&entry.path())?,
         }
     }
     Ok(())
 }
 
 /// What the file system said.
-fn trouble(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
-    move |error| Error::Unavailable(format!("{}: {error}", path.display()))
+fn io_error_at(path: &Path) -> impl Fn(std::io::Error) -> ExportError + '_ {
+    move |error| ExportError::Unavailable(format!("{}: {error}", path.display()))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    store::panics::told_blocking(work)
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    store::panics::spawn_blocking_contained(work)
         .await
-        .map_err(|_| Error::Unavailable("the work on files was abandoned".to_owned()))?
+        .map_err(|_| ExportError::Unavailable("the work on files was abandoned".to_owned()))?
 }
 
-impl Engine for Files {
+impl ExportEngine for ExportFileEngine {
     fn name(&self) -> &'static str {
         "files"
     }
 
-    fn open<'a>(&'a self, shard: &'a str, _begins: bool) -> BoxFuture<'a, Result<Box<dyn Log>>> {
-        let (folder, lock) = (self.folder(shard), self.locks.join(format!("{shard}.lock")));
-        let (shard, segment_bytes) = (shard.to_owned(), self.segment_bytes);
+    fn open_log<'a>(&'a self, shard: &'a str, _begins: bool) -> BoxFuture<'a, Result<Box<dyn ExportLog>>> {
+        let (folder, lock) = (self.shard_folder(shard), self.lock_dir.join(format!("{shard}.lock")));
+        let (shard, segment_bytes) = (shard.to_owned(), self.max_segment_bytes);
         Box::pin(async move {
-            let held = blocking(move || Held::open(&shard, folder, &lock, segment_bytes)).await?;
-            Ok(Box::new(Appending { last: held.last.clone(), held: Some(held) }) as Box<dyn Log>)
+            let writer =
+                run_blocking(move || ExportSegmentWriter::open(&shard, folder, &lock, segment_bytes)).await?;
+            Ok(Box::new(ExportFileLog { last_entry: writer.last_entry.clone(), writer: Some(writer) })
+                as Box<dyn ExportLog>)
         })
     }
 
-    fn last<'a>(&'a self, shard: &'a str) -> BoxFuture<'a, Result<Option<Entry>>> {
-        let (folder, shard) = (self.folder(shard), shard.to_owned());
-        Box::pin(blocking(move || {
-            for segment in segments(&folder)?.iter().rev() {
-                let file = fs::File::open(&segment.path).map_err(trouble(&segment.path))?;
-                if let Some(line) = tail::last_line(&file).map_err(trouble(&segment.path))?.line {
-                    return Entry::parse(&shard, line).map(Some).map_err(|_| damage(&shard, segment));
+    fn last_entry<'a>(&'a self, shard: &'a str) -> BoxFuture<'a, Result<Option<ExportEntry>>> {
+        let (folder, shard) = (self.shard_folder(shard), shard.to_owned());
+        Box::pin(run_blocking(move || {
+            for segment in list_segments(&folder)?.iter().rev() {
+                let file = fs::File::open(&segment.path).map_err(io_error_at(&segment.path))?;
+                if let Some(line) = tail::find_last_line(&file).map_err(io_error_at(&segment.path))?.last_line
+                {
+                    return ExportEntry::parse(&shard, line)
+                        .map(Some)
+                        .map_err(|_| locate_damage(&shard, segment));
                 }
             }
             Ok(None)
         }))
     }
 
-    fn read<'a>(&'a self, shard: &'a str, from: Option<Mark>) -> BoxStream<'a, Result<Vec<Entry>>> {
-        let (folder, shard) = (self.folder(shard), shard.to_owned());
-        let begun = blocking(move || Reading::begin(shard, &folder, from));
-        stream::once(begun).map_ok(|reading| stream::try_unfold(reading, next)).try_flatten().boxed()
+    fn read_entries<'a>(
+        &'a self,
+        shard: &'a str,
+        from: Option<ExportMark>,
+    ) -> BoxStream<'a, Result<Vec<ExportEntry>>> {
+        let (folder, shard) = (self.shard_folder(shard), shard.to_owned());
+        let reader = run_blocking(move || ExportSegmentReader::open_from(shard, &folder, from));
+        stream::once(reader).map_ok(|reading| stream::try_unfold(reading, next)).try_flatten().boxed()
     }
 }
 
-async fn next(mut reading: Reading) -> Result<Option<(Vec<Entry>, Reading)>> {
-    blocking(move || {
-        let entries = reading.chunk()?;
-        Ok((!entries.is_empty()).then_some((entries, reading)))
+async fn next(mut reader: ExportSegmentReader) -> Result<Option<(Vec<ExportEntry>, ExportSegmentReader)>> {
+    run_blocking(move || {
+        let entries = reader.read_chunk()?;
+        Ok((!entries.is_empty()).then_some((entries, reader)))
     })
     .await
 }
 
 /// Segments being read.
-struct Reading {
+struct ExportSegmentReader {
     shard: String,
     /// Those not yet begun, the next one last.
-    ahead: Vec<Segment>,
-    now: Option<(Segment, BufReader<fs::File>)>,
+    remaining: Vec<ExportSegment>,
+    current: Option<(ExportSegment, BufReader<fs::File>)>,
 }
 
-impl Reading {
-    fn begin(shard: String, folder: &Path, from: Option<Mark>) -> Result<Self> {
-        let mut ahead = segments(folder)?;
+impl ExportSegmentReader {
+    fn open_from(shard: String, folder: &Path, from: Option<ExportMark>) -> Result<Self> {
+        let mut remaining = list_segments(folder)?;
         if let Some(from) = from {
             // The last segment that begins with it or before it; an empty one says nothing.
-            let mut first = 0;
-            for (place, segment) in ahead.iter().enumerate().skip(1).rev() {
+            let mut first_index = 0;
+            for (index, segment) in remaining.iter().enumerate().skip(1).rev() {
                 let mut opened =
-                    BufReader::new(fs::File::open(&segment.path).map_err(trouble(&segment.path))?);
-                let begins = next_entry(&shard, segment, &mut opened, true)?;
+                    BufReader::new(fs::File::open(&segment.path).map_err(io_error_at(&segment.path))?);
+                let begins = read_next_entry(&shard, segment, &mut opened, true)?;
                 if begins.is_some_and(|entry| entry.mark <= from) {
-                    first = place;
+                    first_index = index;
                     break;
                 }
             }
-            ahead.drain(..first);
+            remaining.drain(..first_index);
         }
-        ahead.reverse();
-        Ok(Self { shard, ahead, now: None })
+        remaining.reverse();
+        Ok(Self { shard, remaining, current: None })
     }
 
     /// Empty at the end.
-    fn chunk(&mut self) -> Result<Vec<Entry>> {
+    fn read_chunk(&mut self) -> Result<Vec<ExportEntry>> {
         let mut entries = Vec::new();
-        while entries.len() < CHUNK {
-            if self.now.is_none() {
-                let Some(segment) = self.ahead.pop() else { break };
-                let file = fs::File::open(&segment.path).map_err(trouble(&segment.path))?;
-                self.now = Some((segment, BufReader::with_capacity(1 << 20, file)));
+        while entries.len() < MAX_ENTRIES_PER_CHUNK {
+            if self.current.is_none() {
+                let Some(segment) = self.remaining.pop() else { break };
+                let file = fs::File::open(&segment.path).map_err(io_error_at(&segment.path))?;
+                self.current = Some((segment, BufReader::with_capacity(1 << 20, file)));
             }
-            let Some((segment, opened)) = &mut self.now else { break };
-            match next_entry(&self.shard, segment, opened, self.ahead.is_empty())? {
+            let Some((segment, opened)) = &mut self.current else { break };
+            match read_next_entry(&self.shard, segment, opened, self.remaining.is_empty())? {
                 Some(entry) => entries.push(entry),
-                None => self.now = None,
+                None => self.current = None,
             }
         }
         Ok(entries)
@@ -185,43 +194,46 @@ impl Reading {
 }
 
 /// The entry of the next line. Only the last segment may end with a torn one, which is not there.
-fn next_entry(
+fn read_next_entry(
     shard: &str,
-    segment: &Segment,
+    segment: &ExportSegment,
     from: &mut BufReader<fs::File>,
     may_be_torn: bool,
-) -> Result<Option<Entry>> {
+) -> Result<Option<ExportEntry>> {
     let mut line = Vec::new();
-    from.read_until(b'\n', &mut line).map_err(trouble(&segment.path))?;
+    from.read_until(b'\n', &mut line).map_err(io_error_at(&segment.path))?;
     match line.pop() {
-        Some(b'\n') => Entry::parse(shard, line.into()).map(Some).map_err(|_| damage(shard, segment)),
-        Some(_) if !may_be_torn => Err(damage(shard, segment)),
+        Some(b'\n') => {
+            ExportEntry::parse(shard, line.into()).map(Some).map_err(|_| locate_damage(shard, segment))
+        }
+        Some(_) if !may_be_torn => Err(locate_damage(shard, segment)),
         _ => Ok(None),
     }
 }
 
 /// The log of a shard; while a group is being written, its files belong to the thread that writes.
-struct Appending {
-    held: Option<Held>,
-    last: Option<Entry>,
+struct ExportFileLog {
+    writer: Option<ExportSegmentWriter>,
+    last_entry: Option<ExportEntry>,
 }
 
-impl Log for Appending {
-    fn last(&mut self) -> Option<&Entry> {
-        self.last.as_ref()
+impl ExportLog for ExportFileLog {
+    fn last_entry(&mut self) -> Option<&ExportEntry> {
+        self.last_entry.as_ref()
     }
 
-    fn append<'a>(&'a mut self, entries: &'a [Entry]) -> BoxFuture<'a, Result<()>> {
-        let held = self.held.take();
+    fn append<'a>(&'a mut self, entries: &'a [ExportEntry]) -> BoxFuture<'a, Result<()>> {
+        let writer = self.writer.take();
         let entries = entries.to_vec();
         Box::pin(async move {
-            let mut held = held.ok_or_else(|| Error::Moved("an earlier write failed".to_owned()))?;
-            let (held, last) = blocking(move || {
-                held.append(&entries)?;
-                Ok((held, entries.last().cloned()))
+            let mut writer =
+                writer.ok_or_else(|| ExportError::Moved("an earlier write failed".to_owned()))?;
+            let (writer, last) = run_blocking(move || {
+                writer.append(&entries)?;
+                Ok((writer, entries.last().cloned()))
             })
             .await?;
-            (self.held, self.last) = (Some(held), last.or(self.last.take()));
+            (self.writer, self.last_entry) = (Some(writer), last.or(self.last_entry.take()));
             Ok(())
         })
     }

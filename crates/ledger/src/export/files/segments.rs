@@ -3,36 +3,36 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Result, trouble};
+use super::{Result, io_error_at};
 
 /// A segment: a file named after its first number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub(super) first: i64,
+pub(super) struct ExportSegment {
+    pub(super) first_seq: i64,
     pub(super) path: PathBuf,
 }
 
-impl Segment {
-    pub(super) fn named(folder: &Path, first: i64) -> Self {
-        Self { first, path: folder.join(format!("{first}.ndjson")) }
+impl ExportSegment {
+    pub(super) fn in_folder(folder: &Path, first: i64) -> Self {
+        Self { first_seq: first, path: folder.join(format!("{first}.ndjson")) }
     }
 }
 
 /// In the order in which they were written, which is that of their numbers. A folder that is not there has none.
-pub(super) fn segments(folder: &Path) -> Result<Vec<Segment>> {
+pub(super) fn list_segments(folder: &Path) -> Result<Vec<ExportSegment>> {
     let listed = match fs::read_dir(folder) {
         Ok(listed) => listed,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(trouble(folder)(error)),
+        Err(error) => return Err(io_error_at(folder)(error)),
     };
     let mut found = Vec::new();
     for file in listed {
-        let name = file.map_err(trouble(folder))?.file_name();
+        let name = file.map_err(io_error_at(folder))?.file_name();
         let first = name.to_str().and_then(|name| name.strip_suffix(".ndjson")?.parse::<i64>().ok());
-        let segment = first.map(|first| Segment::named(folder, first));
+        let segment = first.map(|first| ExportSegment::in_folder(folder, first));
         // Anything else is none of ours.
         found.extend(segment.filter(|segment| segment.path.file_name() == Some(&name)));
     }
-    found.sort_unstable_by_key(|segment| segment.first);
+    found.sort_unstable_by_key(|segment| segment.first_seq);
     Ok(found)
 }

@@ -6,33 +6,35 @@ use std::os::unix::fs::FileExt as _;
 use bytes::Bytes;
 
 /// Read backwards in pieces of this size.
-const PIECE: u64 = 64 << 10;
+const TAIL_PIECE_BYTES: u64 = 64 << 10;
 
 /// How a segment ends.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Tail {
+pub(super) struct ExportSegmentTail {
     /// The last whole line, without its end.
-    pub(super) line: Option<Bytes>,
+    pub(super) last_line: Option<Bytes>,
     /// Where the whole lines end.
-    pub(super) whole: u64,
+    pub(super) whole_bytes: u64,
 }
 
 /// Finds the last whole line; what comes after it is a torn one.
-pub(super) fn last_line(file: &File) -> std::io::Result<Tail> {
+pub(super) fn find_last_line(file: &File) -> std::io::Result<ExportSegmentTail> {
     let length = file.metadata()?.len();
-    let Some(end) = last_newline(file, length)? else { return Ok(Tail { line: None, whole: 0 }) };
-    let begin = last_newline(file, end)?.map_or(0, |newline| newline + 1);
+    let Some(end) = find_last_newline(file, length)? else {
+        return Ok(ExportSegmentTail { last_line: None, whole_bytes: 0 });
+    };
+    let begin = find_last_newline(file, end)?.map_or(0, |newline| newline + 1);
     let mut line = vec![0; usize::try_from(end - begin).map_err(std::io::Error::other)?];
     file.read_exact_at(&mut line, begin)?;
-    Ok(Tail { line: Some(line.into()), whole: end + 1 })
+    Ok(ExportSegmentTail { last_line: Some(line.into()), whole_bytes: end + 1 })
 }
 
 /// Where the last newline before `before` is.
-fn last_newline(file: &File, before: u64) -> std::io::Result<Option<u64>> {
+fn find_last_newline(file: &File, before: u64) -> std::io::Result<Option<u64>> {
     let mut end = before;
     let mut piece = Vec::new();
     while end > 0 {
-        let begin = end.saturating_sub(PIECE);
+        let begin = end.saturating_sub(TAIL_PIECE_BYTES);
         piece.resize(usize::try_from(end - begin).map_err(std::io::Error::other)?, 0);
         file.read_exact_at(&mut piece, begin)?;
         if let Some(place) = piece.iter().rposition(|byte| *byte == b'\n') {
@@ -49,32 +51,35 @@ mod tests {
 
     use super::*;
 
-    fn tail_of(content: &[u8]) -> (Option<Vec<u8>>, u64) {
+    fn write_and_find_tail(content: &[u8]) -> (Option<Vec<u8>>, u64) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
-        let tail = last_line(&file).unwrap();
-        (tail.line.map(|line| line.to_vec()), tail.whole)
+        let tail = find_last_line(&file).unwrap();
+        (tail.last_line.map(|line| line.to_vec()), tail.whole_bytes)
     }
 
     #[test]
     fn the_last_whole_line_is_found_wherever_it_lies() {
-        let long = [vec![b'x'; 3 * PIECE as usize], vec![b'\n']].concat();
+        let long = [vec![b'x'; 3 * TAIL_PIECE_BYTES as usize], vec![b'\n']].concat();
         let whole = long.len() as u64;
-        assert_eq!(tail_of(b""), (None, 0));
-        assert_eq!(tail_of(b"torn"), (None, 0));
-        assert_eq!(tail_of(b"a\n"), (Some(b"a".to_vec()), 2));
-        assert_eq!(tail_of(b"a\nbc\ntorn"), (Some(b"bc".to_vec()), 5));
-        assert_eq!(tail_of(b"a\n\n"), (Some(Vec::new()), 3));
-        assert_eq!(tail_of(&long), (Some(long[..long.len() - 1].to_vec()), whole));
+        assert_eq!(write_and_find_tail(b""), (None, 0));
+        assert_eq!(write_and_find_tail(b"torn"), (None, 0));
+        assert_eq!(write_and_find_tail(b"a\n"), (Some(b"a".to_vec()), 2));
+        assert_eq!(write_and_find_tail(b"a\nbc\ntorn"), (Some(b"bc".to_vec()), 5));
+        assert_eq!(write_and_find_tail(b"a\n\n"), (Some(Vec::new()), 3));
+        assert_eq!(write_and_find_tail(&long), (Some(long[..long.len() - 1].to_vec()), whole));
         assert_eq!(
-            tail_of(&[b"a\n", &long[..]].concat()),
+            write_and_find_tail(&[b"a\n", &long[..]].concat()),
             (Some(long[..long.len() - 1].to_vec()), whole + 2)
         );
         // A torn line of zeros, as a file system may leave it.
-        assert_eq!(tail_of(&[b"ab\n", &vec![0; 2 * PIECE as usize][..]].concat()), (Some(b"ab".to_vec()), 3));
-        for torn in PIECE - 3..PIECE + 3 {
+        assert_eq!(
+            write_and_find_tail(&[b"ab\n", &vec![0; 2 * TAIL_PIECE_BYTES as usize][..]].concat()),
+            (Some(b"ab".to_vec()), 3)
+        );
+        for torn in TAIL_PIECE_BYTES - 3..TAIL_PIECE_BYTES + 3 {
             assert_eq!(
-                tail_of(&[b"ab\n", &vec![b't'; torn as usize][..]].concat()),
+                write_and_find_tail(&[b"ab\n", &vec![b't'; torn as usize][..]].concat()),
                 (Some(b"ab".to_vec()), 3)
             );
         }

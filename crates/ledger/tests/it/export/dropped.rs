@@ -4,9 +4,9 @@
 use std::fs;
 use std::sync::Arc;
 
-use ledger::export::files::Files;
-use ledger::export::{Engine, begin_epoch, resume};
-use ledger::partitions::{Retention, Terms, maintain};
+use ledger::export::files::ExportFileEngine;
+use ledger::export::{ExportEngine, begin_epoch, resume_export};
+use ledger::partitions::{PartitionOptions, Retention, maintain_partitions};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -14,9 +14,9 @@ use super::world::{QUICK, World};
 use crate::harness::event;
 
 /// Of 40 exported events those with odd numbers have been dropped, and all up to 10.
-async fn half_dropped(dir: &tempfile::TempDir) -> (World, Arc<dyn Engine>) {
+async fn half_dropped(dir: &tempfile::TempDir) -> (World, Arc<dyn ExportEngine>) {
     let world = World::fresh().await;
-    let engine: Arc<dyn Engine> = Arc::new(Files::below(dir.path()));
+    let engine: Arc<dyn ExportEngine> = Arc::new(ExportFileEngine::in_data_dir(dir.path()));
     let stop = CancellationToken::new();
     let mut duties = world.served.aggregate(&stop);
     let exporter = world.exporter(0, &engine, QUICK);
@@ -28,8 +28,9 @@ async fn half_dropped(dir: &tempfile::TempDir) -> (World, Arc<dyn Engine>) {
     world.exported(0, 40).await;
     world.served.all_aggregated().await;
     exporter.end().await;
-    let terms = Terms { ahead: 0, retention: Retention::Months(12) };
-    let done = maintain(world.shard(0), &world.served.ledger.types.now(), terms).await.unwrap();
+    let terms = PartitionOptions { months_ahead: 0, retention: Retention::Months(12) };
+    let done =
+        maintain_partitions(world.shard(0), &world.served.ledger.types.current(), terms).await.unwrap();
     assert_eq!(done.dropped.len(), 1, "{done:?}");
     stop.cancel();
     while duties.join_next().await.is_some() {}
@@ -38,11 +39,11 @@ async fn half_dropped(dir: &tempfile::TempDir) -> (World, Arc<dyn Engine>) {
 
 #[test]
 fn what_was_dropped_is_no_difference_and_what_is_lost_is_one() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let dir = tempfile::tempdir().unwrap();
         let (world, engine) = half_dropped(&dir).await;
         let proof = world.verify(0, &engine).await;
-        assert!(proof.holds(), "{proof:?}");
+        assert!(proof.is_consistent(), "{proof:?}");
         assert_eq!((proof.entries, proof.exported_seq, proof.dropped), (40, 40, 25));
         let nothing = begin_epoch(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err();
         assert!(nothing.to_string().contains("nothing to decide"), "{nothing}");
@@ -57,20 +58,20 @@ fn what_was_dropped_is_no_difference_and_what_is_lost_is_one() {
 
 #[test]
 fn what_was_dropped_cannot_be_sent_again() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let dir = tempfile::tempdir().unwrap();
         let (world, engine) = half_dropped(&dir).await;
         let path = dir.path().join("export/s0/1.ndjson");
         let lines: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
         fs::write(&path, lines[..37].join("\n") + "\n").unwrap();
-        let refused = resume(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err();
+        let refused = resume_export(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err();
         assert!(
             refused.to_string().contains("number 39 has been dropped from the ledger, or lost"),
             "{refused}"
         );
         assert_eq!(world.figures(0).await["exported_seq"], json!(40));
         fs::write(&path, lines[..39].join("\n") + "\n").unwrap();
-        let decided = resume(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-        assert_eq!((decided.next_seq, decided.again), (40, Some((40, 40))));
+        let decided = resume_export(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap();
+        assert_eq!((decided.next_seq, decided.resend_range), (40, Some((40, 40))));
     });
 }

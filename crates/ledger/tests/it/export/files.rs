@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::export::files::Files;
-use ledger::export::{Engine, Entry};
+use ledger::export::files::ExportFileEngine;
+use ledger::export::{ExportEngine, ExportEntry};
 use serde_json::{Value, json};
 
 use super::world::{PAUSED, QUICK, World, stream};
 
-fn engine(dir: &tempfile::TempDir) -> Arc<dyn Engine> {
-    Arc::new(Files::below(dir.path()).with_segments_of(20_000))
+fn engine(dir: &tempfile::TempDir) -> Arc<dyn ExportEngine> {
+    Arc::new(ExportFileEngine::in_data_dir(dir.path()).with_max_segment_bytes(20_000))
 }
 
 /// A shard's segments, as somebody who only knows the folder finds them.
@@ -32,7 +32,7 @@ fn segments(dir: &Path, shard: &str) -> Vec<(i64, PathBuf)> {
 
 #[test]
 fn the_files_hold_each_event_once_in_order_in_segments_named_by_their_first() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
         let engine = engine(&dir);
         let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, &engine, QUICK));
@@ -65,7 +65,7 @@ fn the_files_hold_each_event_once_in_order_in_segments_named_by_their_first() {
 
 #[test]
 fn exporters_that_are_aborted_anywhere_leave_an_exact_stream() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
         let engine = engine(&dir);
         let sequencer = world.sequencer(0);
@@ -103,7 +103,7 @@ enum Left {
 #[test]
 fn whatever_a_crash_leaves_behind_the_next_exporter_goes_on_exactly() {
     use Left::*;
-    store::testing::run(async {
+    store::testing::run_test(async {
         for left in [
             TornLine,
             TornLineOfZeros,
@@ -134,13 +134,18 @@ fn whatever_a_crash_leaves_behind_the_next_exporter_goes_on_exactly() {
 }
 
 /// The lines of numbers 31 to 60.
-async fn lines_to_come(world: &World, engine: &Arc<dyn Engine>, copy: &Path, dir: &Path) -> Vec<Vec<u8>> {
+async fn lines_to_come(
+    world: &World,
+    engine: &Arc<dyn ExportEngine>,
+    copy: &Path,
+    dir: &Path,
+) -> Vec<Vec<u8>> {
     world.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(60)).await;
     fs::create_dir_all(copy.join("export/s0")).unwrap();
     for (_, path) in segments(dir, "s0") {
         fs::copy(&path, copy.join("export/s0").join(path.file_name().unwrap())).unwrap();
     }
-    let there: Arc<dyn Engine> = Arc::new(Files::below(copy));
+    let there: Arc<dyn ExportEngine> = Arc::new(ExportFileEngine::in_data_dir(copy));
     let before = stream(engine, "s0").await;
     let exporter = world.exporter(0, &there, QUICK);
     world.exported(0, 60).await;
@@ -172,7 +177,7 @@ fn leave(left: Left, dir: &Path, lines: &[Vec<u8>]) {
 
 #[test]
 fn a_line_that_the_ledger_does_not_have_stops_it() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
         let engine = engine(&dir);
         let sequencer = world.sequencer(0);
@@ -205,19 +210,20 @@ fn a_line_that_the_ledger_does_not_have_stops_it() {
 
 #[test]
 fn a_damaged_line_is_named_by_its_file_its_line_and_the_number_before_it() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         use futures::TryStreamExt as _;
         let dir = tempfile::tempdir().unwrap();
         let engine = engine(&dir);
         let entry = |seq: i64| {
-            Entry::parse(
+            ExportEntry::parse(
                 "s0",
                 json!({"shard": "s0", "epoch": 1, "seq": seq, "pad": "x".repeat(999)}).to_string().into(),
             )
         };
-        let mut log = engine.open("s0", true).await.unwrap();
+        let mut log = engine.open_log("s0", true).await.unwrap();
         for n in 0..6 {
-            let entries: Vec<Entry> = (n * 10 + 1..=n * 10 + 10).map(|seq| entry(seq).unwrap()).collect();
+            let entries: Vec<ExportEntry> =
+                (n * 10 + 1..=n * 10 + 10).map(|seq| entry(seq).unwrap()).collect();
             log.append(&entries).await.unwrap();
         }
         drop(log);
@@ -230,7 +236,8 @@ fn a_damaged_line_is_named_by_its_file_its_line_and_the_number_before_it() {
             (path.display().to_string(), text)
         };
         let all = async || {
-            let read: ledger::export::Result<Vec<Entry>> = engine.read("s0", None).try_concat().await;
+            let read: ledger::export::Result<Vec<ExportEntry>> =
+                engine.read_entries("s0", None).try_concat().await;
             read.unwrap_err().to_string()
         };
         let (path, text) = damage(1, 8, "{\"shard\": \"s0\", \"epoch\": 1, \"seq\": 2x}");
@@ -251,8 +258,8 @@ fn a_damaged_line_is_named_by_its_file_its_line_and_the_number_before_it() {
         let last = segments(dir.path(), "s0").len() - 1;
         let (path, _) = damage(last, 20, "?");
         let wanted = format!("{path}, line 20, after number 59 of epoch 1: ");
-        let Err(refused) = engine.open("s0", false).await else { panic!("it was opened") };
-        for said in [engine.last("s0").await.unwrap_err().to_string(), refused.to_string()] {
+        let Err(refused) = engine.open_log("s0", false).await else { panic!("it was opened") };
+        for said in [engine.last_entry("s0").await.unwrap_err().to_string(), refused.to_string()] {
             assert!(said.contains(&wanted), "{said}");
         }
     });
@@ -260,13 +267,13 @@ fn a_damaged_line_is_named_by_its_file_its_line_and_the_number_before_it() {
 
 #[test]
 fn a_second_process_is_kept_out_by_the_file_lock_until_the_first_is_gone() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
         let engine = engine(&dir);
-        let first = engine.open("s0", true).await.unwrap();
-        let Err(refused) = engine.open("s0", true).await else { panic!("the log was opened twice") };
+        let first = engine.open_log("s0", true).await.unwrap();
+        let Err(refused) = engine.open_log("s0", true).await else { panic!("the log was opened twice") };
         assert!(refused.to_string().contains("another process holds"), "{refused}");
-        assert!(engine.open("s1", true).await.is_ok(), "shards do not hinder each other");
+        assert!(engine.open_log("s1", true).await.is_ok(), "shards do not hinder each other");
         let sequencer = world.sequencer(0);
         let exporter = world.exporter(0, &engine, QUICK);
         world.write(0, (0..10).map(|n| n.to_string())).await;
@@ -281,7 +288,7 @@ fn a_second_process_is_kept_out_by_the_file_lock_until_the_first_is_gone() {
 
 #[test]
 fn a_zombie_keeps_writing_nothing_that_is_wrong_and_a_standby_takes_over() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
         let engine = engine(&dir);
         let sequencer = world.sequencer(0);
@@ -310,7 +317,7 @@ const EPOCH: &str = "SELECT epoch FROM leases WHERE class = 'duty/exporter'";
 
 #[test]
 fn who_lost_the_lease_records_nothing() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
         let engine = engine(&dir);
         let sequencer = world.sequencer(0);
@@ -331,7 +338,7 @@ fn who_lost_the_lease_records_nothing() {
 
 #[test]
 fn a_folder_that_is_taken_away_while_it_is_written_to_is_noticed() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
         let engine = engine(&dir);
         let sequencer = world.sequencer(0);
@@ -355,31 +362,33 @@ fn a_folder_that_is_taken_away_while_it_is_written_to_is_noticed() {
 
 #[test]
 fn a_group_is_appended_whole_and_names_of_segments_grow_whatever_the_epoch() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let dir = tempfile::tempdir().unwrap();
-        let engine: Arc<dyn Engine> = Arc::new(Files::below(dir.path()).with_segments_of(100));
+        let engine: Arc<dyn ExportEngine> =
+            Arc::new(ExportFileEngine::in_data_dir(dir.path()).with_max_segment_bytes(100));
         let entry = |epoch: i64, seq: i64| {
             let body = json!({"shard": "s0", "epoch": epoch, "seq": seq, "pad": "x".repeat(60)}).to_string();
-            Entry::parse("s0", body.into()).unwrap()
+            ExportEntry::parse("s0", body.into()).unwrap()
         };
-        let mut log = engine.open("s0", true).await.unwrap();
-        assert!(log.last().is_none());
-        let entries: Vec<Entry> =
+        let mut log = engine.open_log("s0", true).await.unwrap();
+        assert!(log.last_entry().is_none());
+        let entries: Vec<ExportEntry> =
             (1..=9).map(|seq| entry(1, seq)).chain((5..=12).map(|seq| entry(2, seq))).collect();
         for group in entries.chunks(2) {
             log.append(group).await.unwrap();
-            assert_eq!(log.last(), group.last());
+            assert_eq!(log.last_entry(), group.last());
         }
         drop(log);
         assert_eq!(stream(&engine, "s0").await, entries);
         // Two a segment, until numbers are lower than the last segment's name.
         let names: Vec<i64> = segments(dir.path(), "s0").into_iter().map(|(first, _)| first).collect();
         assert_eq!(names, [1, 3, 5, 7, 9, 10, 12]);
-        let mut log = engine.open("s0", true).await.unwrap();
-        assert_eq!(log.last(), entries.last());
+        let mut log = engine.open_log("s0", true).await.unwrap();
+        assert_eq!(log.last_entry(), entries.last());
         for from in &entries {
             use futures::TryStreamExt as _;
-            let read: Vec<Entry> = engine.read("s0", Some(from.mark)).try_concat().await.unwrap();
+            let read: Vec<ExportEntry> =
+                engine.read_entries("s0", Some(from.mark)).try_concat().await.unwrap();
             assert!(read.len() <= entries.len() && entries.ends_with(&read) && read.contains(from));
         }
     });

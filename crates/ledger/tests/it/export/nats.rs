@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::export::{Engine, Entry, Error, Mark};
+use ledger::export::{ExportEngine, ExportEntry, ExportError, ExportMark};
 use serde_json::json;
 
 use super::nats_server::{NatsServer, WINDOW};
@@ -12,7 +12,7 @@ use super::world::{PAUSED, QUICK, World, stream};
 
 #[test]
 fn the_stream_of_every_shard_is_exact_though_two_processes_export_into_it() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, server) = (World::of_four().await, NatsServer::start());
         let engines = [server.engine(), server.engine()];
         let sequencers: Vec<_> = (0..4).map(|place| world.sequencer(place)).collect();
@@ -37,7 +37,7 @@ fn the_stream_of_every_shard_is_exact_though_two_processes_export_into_it() {
 
 #[test]
 fn a_server_that_is_killed_again_and_again_gets_an_exact_stream() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, mut server) = (World::fresh().await, NatsServer::start());
         let engine = server.engine();
         let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, &engine, QUICK));
@@ -71,7 +71,7 @@ fn a_server_that_is_killed_again_and_again_gets_an_exact_stream() {
 
 #[test]
 fn what_was_stored_and_never_recorded_is_not_sent_again_however_late() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, server) = (World::fresh().await, NatsServer::start());
         let engine = server.engine();
         let sequencer = world.sequencer(0);
@@ -98,7 +98,7 @@ fn what_was_stored_and_never_recorded_is_not_sent_again_however_late() {
 
 #[test]
 fn a_zombie_and_its_successor_publish_at_once_and_the_stream_is_exact() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, server) = (World::fresh().await, NatsServer::start());
         let sequencer = world.sequencer(0);
         // The zombie's lease runs out at once, again and again; each time somebody else begins beside it.
@@ -129,7 +129,7 @@ fn a_zombie_and_its_successor_publish_at_once_and_the_stream_is_exact() {
 
 #[test]
 fn a_zombie_that_wakes_records_nothing_and_ends() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, server) = (World::fresh().await, NatsServer::start());
         let sequencer = world.sequencer(0);
         let zombie = world.exporter(0, &server.engine(), PAUSED);
@@ -166,26 +166,26 @@ fn a_zombie_that_wakes_records_nothing_and_ends() {
 }
 
 /// Small, and different for every number.
-fn entry(seq: i64) -> Entry {
+fn entry(seq: i64) -> ExportEntry {
     let body = json!({"shard": "s0", "epoch": 1, "seq": seq}).to_string();
-    Entry::parse("s0", body.into()).unwrap()
+    ExportEntry::parse("s0", body.into()).unwrap()
 }
 
-/// An exporter without lease, lock or conscience: publishes up to `last`, in groups that others' sizes do not fit, with
+/// An exporter without lease, lock or conscience: publishes up to `last_entry`, in groups that others' sizes do not fit, with
 /// ids that may long be forgotten; asks the stream only after it was refused.
-async fn publish_all(engine: Arc<dyn Engine>, last: i64, group: usize) -> i64 {
+async fn publish_all(engine: Arc<dyn ExportEngine>, last: i64, group: usize) -> i64 {
     let mut refused = 0;
     loop {
-        let mut log = engine.open("s0", true).await.unwrap();
-        let next = log.last().map_or(0, |entry| entry.mark.seq) + 1;
+        let mut log = engine.open_log("s0", true).await.unwrap();
+        let next = log.last_entry().map_or(0, |entry| entry.mark.seq) + 1;
         if next > last {
             return refused;
         }
-        let rest: Vec<Entry> = (next..=last).map(entry).collect();
+        let rest: Vec<ExportEntry> = (next..=last).map(entry).collect();
         for group in rest.chunks(group) {
             match log.append(group).await {
                 Ok(()) => {}
-                Err(Error::Moved(_)) => {
+                Err(ExportError::Moved(_)) => {
                     refused += 1;
                     break;
                 }
@@ -197,10 +197,10 @@ async fn publish_all(engine: Arc<dyn Engine>, last: i64, group: usize) -> i64 {
 
 #[test]
 fn publishers_that_know_nothing_of_each_other_make_one_exact_stream() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let server = NatsServer::start();
         let engines: Vec<_> = (0..4).map(|_| server.engine()).collect();
-        engines[0].open("s0", true).await.unwrap();
+        engines[0].open_log("s0", true).await.unwrap();
         let publishing = engines.iter().zip([1, 7, 100, 1000]);
         let publishing: Vec<_> = publishing
             .map(|(engine, group)| tokio::spawn(publish_all(engine.clone(), 5000, group)))
@@ -210,28 +210,28 @@ fn publishers_that_know_nothing_of_each_other_make_one_exact_stream() {
             refused += publisher.await.unwrap();
         }
         assert!(refused > 0, "they were in each other's way");
-        let expected: Vec<Mark> = (1..=5000).map(|seq| Mark { epoch: 1, seq }).collect();
-        let marks: Vec<Mark> = stream(&engines[0], "s0").await.iter().map(|entry| entry.mark).collect();
+        let expected: Vec<ExportMark> = (1..=5000).map(|seq| ExportMark { epoch: 1, seq }).collect();
+        let marks: Vec<ExportMark> = stream(&engines[0], "s0").await.iter().map(|entry| entry.mark).collect();
         assert_eq!(marks, expected);
     });
 }
 
 #[test]
 fn a_publisher_that_slept_while_others_went_on_stores_nothing_however_late_it_wakes() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let server = NatsServer::start();
         let (slow, quick) = (server.engine(), server.engine());
-        let entries: Vec<Entry> = (1..=1000).map(entry).collect();
-        slow.open("s0", true).await.unwrap().append(&entries[..300]).await.unwrap();
-        let mut log = quick.open("s0", true).await.unwrap();
+        let entries: Vec<ExportEntry> = (1..=1000).map(entry).collect();
+        slow.open_log("s0", true).await.unwrap().append(&entries[..300]).await.unwrap();
+        let mut log = quick.open_log("s0", true).await.unwrap();
         for (from, to) in [(300, 301), (301, 420), (420, 1000)] {
-            let mut slept = slow.open("s0", true).await.unwrap();
+            let mut slept = slow.open_log("s0", true).await.unwrap();
             log.append(&entries[from..to]).await.unwrap();
             // Within the window, and long after it.
             for wait in [Duration::ZERO, WINDOW * 2] {
                 tokio::time::sleep(wait).await;
                 let refused = slept.append(&entries[from..to]).await.unwrap_err();
-                assert!(matches!(refused, Error::Moved(_)), "{refused}");
+                assert!(matches!(refused, ExportError::Moved(_)), "{refused}");
             }
         }
         assert_eq!(stream(&quick, "s0").await, entries);
@@ -240,11 +240,11 @@ fn a_publisher_that_slept_while_others_went_on_stores_nothing_however_late_it_wa
 
 #[test]
 fn what_the_server_remembers_and_no_longer_has_does_not_count_as_stored() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let server = NatsServer::start();
         let engine = server.engine();
-        let entries: Vec<Entry> = (1..=100).map(entry).collect();
-        engine.open("s0", true).await.unwrap().append(&entries).await.unwrap();
+        let entries: Vec<ExportEntry> = (1..=100).map(entry).collect();
+        engine.open_log("s0", true).await.unwrap().append(&entries).await.unwrap();
         let client = async_nats::connect(server.url()).await.unwrap();
         let ledger = async_nats::jetstream::new(client).get_stream("LEDGER").await.unwrap();
         ledger.purge().await.unwrap();
@@ -252,11 +252,11 @@ fn what_the_server_remembers_and_no_longer_has_does_not_count_as_stored() {
         let begun = std::time::Instant::now();
         let mut refused = 0;
         loop {
-            let mut log = engine.open("s0", false).await.unwrap();
-            let stored = log.last().map_or(0, |entry| usize::try_from(entry.mark.seq).unwrap());
+            let mut log = engine.open_log("s0", false).await.unwrap();
+            let stored = log.last_entry().map_or(0, |entry| usize::try_from(entry.mark.seq).unwrap());
             match log.append(&entries[stored..]).await {
                 Ok(()) => break,
-                Err(Error::Moved(_)) => refused += 1,
+                Err(ExportError::Moved(_)) => refused += 1,
                 Err(error) => panic!("{error}"),
             }
             assert!(begun.elapsed() < WINDOW * 20, "ids are forgotten after a while");
@@ -269,7 +269,7 @@ fn what_the_server_remembers_and_no_longer_has_does_not_count_as_stored() {
 
 #[test]
 fn a_stream_that_does_not_fit_is_refused_and_says_why() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, server) = (World::fresh().await, NatsServer::start());
         let client = async_nats::connect(server.url()).await.unwrap();
         let jetstream = async_nats::jetstream::new(client);
@@ -279,7 +279,7 @@ fn a_stream_that_does_not_fit_is_refused_and_says_why() {
             ..Default::default()
         };
         jetstream.create_stream(config.clone()).await.unwrap();
-        let Err(refused) = server.engine().open("s0", true).await else { panic!("it does not fit") };
+        let Err(refused) = server.engine().open_log("s0", true).await else { panic!("it does not fit") };
         assert!(refused.to_string().contains("do not cover ledger.events.s0"), "{refused}");
         // One that somebody made and that fits is used as it is.
         let config = async_nats::jetstream::stream::Config {

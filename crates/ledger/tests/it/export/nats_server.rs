@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ledger::export::Engine;
-use ledger_nats::{Nats, NatsSettings};
+use ledger::export::ExportEngine;
+use ledger_nats::{NatsEngine, NatsSettings};
 
 /// A window that ends within a test: nothing may depend on it.
 pub const WINDOW: Duration = Duration::from_millis(500);
@@ -91,13 +91,13 @@ impl NatsServer {
     }
 
     /// A process's engine, with a connection of its own.
-    pub fn engine(&self) -> Arc<dyn Engine> {
+    pub fn engine(&self) -> Arc<dyn ExportEngine> {
         let settings = NatsSettings {
             duplicate_window: WINDOW,
             timeout: Duration::from_secs(1),
-            ..NatsSettings::at(self.url())
+            ..NatsSettings::from_url(self.url())
         };
-        Arc::new(Nats::new(settings))
+        Arc::new(NatsEngine::new(settings))
     }
 
     fn store(&self) -> PathBuf {

@@ -4,27 +4,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::export::files::Files;
-use ledger::export::{Decided, Engine, Mark, begin_epoch, resume};
+use ledger::export::files::ExportFileEngine;
+use ledger::export::{ExportEngine, ExportMark, ExportRealignment, begin_epoch, resume_export};
 use serde_json::json;
 
 use super::nats_server::NatsServer;
 use super::world::{QUICK, World, stream};
 
-fn mark(epoch: i64, seq: i64) -> Mark {
-    Mark { epoch, seq }
+fn mark(epoch: i64, seq: i64) -> ExportMark {
+    ExportMark { epoch, seq }
 }
 
-async fn marks(engine: &Arc<dyn Engine>) -> Vec<Mark> {
+async fn marks(engine: &Arc<dyn ExportEngine>) -> Vec<ExportMark> {
     stream(engine, "s0").await.iter().map(|entry| entry.mark).collect()
 }
 
-fn run_of(epoch: i64, numbers: std::ops::RangeInclusive<i64>) -> impl Iterator<Item = Mark> {
+fn run_of(epoch: i64, numbers: std::ops::RangeInclusive<i64>) -> impl Iterator<Item = ExportMark> {
     numbers.map(move |seq| mark(epoch, seq))
 }
 
 /// Writes and exports so many more events.
-async fn go_on(world: &World, engine: &Arc<dyn Engine>, name: &str, events: i64, up_to: i64) {
+async fn go_on(world: &World, engine: &Arc<dyn ExportEngine>, name: &str, events: i64, up_to: i64) {
     let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, engine, QUICK));
     world.write(0, (0..events).map(|n| format!("{name}/{n}"))).await;
     world.exported(0, up_to).await;
@@ -34,7 +34,7 @@ async fn go_on(world: &World, engine: &Arc<dyn Engine>, name: &str, events: i64,
 
 #[test]
 fn a_broker_put_back_to_an_older_copy_stops_the_exporter_until_it_may_send_again() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, mut server) = (World::fresh().await, NatsServer::start());
         let engine = server.engine();
         go_on(&world, &engine, "a", 300, 300).await;
@@ -55,7 +55,7 @@ fn a_broker_put_back_to_an_older_copy_stops_the_exporter_until_it_may_send_again
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(marks(&engine).await.len(), 300, "nothing is sent");
         let proof = world.verify(0, &engine).await;
-        assert!(!proof.holds() && proof.alarm.is_some() && proof.difference_count == 0, "{proof:?}");
+        assert!(!proof.is_consistent() && proof.alarm.is_some() && proof.difference_count == 0, "{proof:?}");
         let refused =
             begin_epoch(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
         assert!(refused.contains("it is the broker that is behind"), "{refused}");
@@ -66,7 +66,8 @@ fn a_broker_put_back_to_an_older_copy_stops_the_exporter_until_it_may_send_again
         server.start_again();
         world.exported(0, 550).await;
         world.assert_exact(0, &engine, 550).await;
-        let refused = resume(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
+        let refused =
+            resume_export(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
         assert!(refused.contains("not behind"), "{refused}");
 
         // It is lost for good: what it lacks is sent again.
@@ -76,12 +77,22 @@ fn a_broker_put_back_to_an_older_copy_stops_the_exporter_until_it_may_send_again
         world.write(0, (0..1).map(|n| format!("d/{n}"))).await;
         world.alarm(0).await;
         let verifier = world.verifier(0, &engine);
-        let planned = resume(&verifier, true, |_, _| {}).await.unwrap();
+        let planned = resume_export(&verifier, true, |_, _| {}).await.unwrap();
         assert_eq!(world.figures(0).await["exported_seq"], json!(550), "a dry run decides nothing");
-        let decided = resume(&verifier, false, |_, _| {}).await.unwrap();
+        let decided = resume_export(&verifier, false, |_, _| {}).await.unwrap();
         assert_eq!(planned, decided);
-        let (broker, again) = (Some(mark(1, 300)), Some((301, 550)));
-        assert_eq!(decided, Decided { epoch: 1, next_seq: 301, last_seq: 551, broker, void: None, again });
+        let (broker_end, resend_range) = (Some(mark(1, 300)), Some((301, 550)));
+        assert_eq!(
+            decided,
+            ExportRealignment {
+                epoch: 1,
+                next_seq: 301,
+                last_seq: 551,
+                broker_end,
+                void_range: None,
+                resend_range
+            }
+        );
         world.exported(0, 551).await;
         world.assert_exact(0, &engine, 551).await;
         exporter.end().await;
@@ -91,7 +102,7 @@ fn a_broker_put_back_to_an_older_copy_stops_the_exporter_until_it_may_send_again
 
 #[test]
 fn a_broker_that_lost_everything_is_not_even_given_a_stream_before_somebody_decides() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, mut server) = (World::fresh().await, NatsServer::start());
         server.kill();
         let empty = server.copy_store();
@@ -107,8 +118,8 @@ fn a_broker_that_lost_everything_is_not_even_given_a_stream_before_somebody_deci
         let client = async_nats::connect(server.url()).await.unwrap();
         let found = async_nats::jetstream::new(client).get_stream("LEDGER").await;
         assert!(found.is_err(), "a backup could still be restored under this name");
-        let decided = resume(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-        assert_eq!((decided.epoch, decided.next_seq, decided.again), (1, 1, Some((1, 100))));
+        let decided = resume_export(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap();
+        assert_eq!((decided.epoch, decided.next_seq, decided.resend_range), (1, 1, Some((1, 100))));
         world.wait_for(0, "no alarm", |figures| figures["export_alarm"].is_null()).await;
         world.exported(0, 100).await;
         world.assert_exact(0, &engine, 100).await;
@@ -118,7 +129,7 @@ fn a_broker_that_lost_everything_is_not_even_given_a_stream_before_somebody_deci
 }
 
 /// The whole story of a ledger that is put back, twice.
-async fn ledger_put_back(engine: Arc<dyn Engine>) {
+async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     let first = World::fresh().await;
     go_on(&first, &engine, "a", 200, 200).await;
     let (second, third) = (first.copy().await, first.copy().await);
@@ -141,17 +152,28 @@ async fn ledger_put_back(engine: Arc<dyn Engine>) {
     assert_eq!(marks(&engine).await, run_of(1, 1..=300).collect::<Vec<_>>(), "nothing is sent");
     let proof = second.verify(0, &engine).await;
     assert_eq!((proof.difference_count, proof.differences[0].seq), (100, 201), "{proof:?}");
-    let refused = resume(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
+    let refused =
+        resume_export(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
     assert!(refused.contains("not behind"), "{refused}");
     // Somebody decides.
     let decided = begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-    let (broker, void) = (Some(mark(1, 300)), Some((201, 300)));
-    assert_eq!(decided, Decided { epoch: 2, next_seq: 201, last_seq: 350, broker, void, again: None });
+    let (broker_end, void_range) = (Some(mark(1, 300)), Some((201, 300)));
+    assert_eq!(
+        decided,
+        ExportRealignment {
+            epoch: 2,
+            next_seq: 201,
+            last_seq: 350,
+            broker_end,
+            void_range,
+            resend_range: None
+        }
+    );
     second.exported(0, 350).await;
-    let expected: Vec<Mark> = run_of(1, 1..=300).chain(run_of(2, 201..=350)).collect();
+    let expected: Vec<ExportMark> = run_of(1, 1..=300).chain(run_of(2, 201..=350)).collect();
     assert_eq!(marks(&engine).await, expected);
     let proof = second.verify(0, &engine).await;
-    assert!(proof.holds(), "{proof:?}");
+    assert!(proof.is_consistent(), "{proof:?}");
     assert_eq!((proof.entries, proof.void, proof.exported_seq), (450, 100, 350));
     let refused = begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
     assert!(refused.contains("nothing to decide"), "{refused}");
@@ -165,12 +187,12 @@ async fn ledger_put_back(engine: Arc<dyn Engine>) {
     third.write(0, (0..10).map(|n| format!("d/{n}"))).await;
     third.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(210)).await;
     let decided = begin_epoch(&third.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-    assert_eq!((decided.epoch, decided.next_seq, decided.void), (3, 201, Some((201, 350))));
+    assert_eq!((decided.epoch, decided.next_seq, decided.void_range), (3, 201, Some((201, 350))));
     third.exported(0, 210).await;
-    let expected: Vec<Mark> = expected.into_iter().chain(run_of(3, 201..=210)).collect();
+    let expected: Vec<ExportMark> = expected.into_iter().chain(run_of(3, 201..=210)).collect();
     assert_eq!(marks(&engine).await, expected);
     let proof = third.verify(0, &engine).await;
-    assert!(proof.holds(), "{proof:?}");
+    assert!(proof.is_consistent(), "{proof:?}");
     assert_eq!((proof.entries, proof.void, proof.exported_seq), (460, 250, 210));
     exporter.end().await;
     sequencer.end().await;
@@ -178,7 +200,7 @@ async fn ledger_put_back(engine: Arc<dyn Engine>) {
 
 #[test]
 fn a_ledger_put_back_behind_its_stream_stops_the_exporter_until_a_new_epoch() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let server = NatsServer::start();
         ledger_put_back(server.engine()).await;
     });
@@ -186,17 +208,18 @@ fn a_ledger_put_back_behind_its_stream_stops_the_exporter_until_a_new_epoch() {
 
 #[test]
 fn a_ledger_put_back_behind_its_files_stops_the_exporter_until_a_new_epoch() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let dir = tempfile::tempdir().unwrap();
-        ledger_put_back(Arc::new(Files::below(dir.path()).with_segments_of(10_000))).await;
+        ledger_put_back(Arc::new(ExportFileEngine::in_data_dir(dir.path()).with_max_segment_bytes(10_000)))
+            .await;
     });
 }
 
 #[test]
 fn a_ledger_put_back_and_filled_with_the_very_same_events_needs_no_decision() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let dir = tempfile::tempdir().unwrap();
-        let engine: Arc<dyn Engine> = Arc::new(Files::below(dir.path()));
+        let engine: Arc<dyn ExportEngine> = Arc::new(ExportFileEngine::in_data_dir(dir.path()));
         let first = World::fresh().await;
         go_on(&first, &engine, "a", 50, 50).await;
         let second = first.copy().await;
@@ -213,7 +236,7 @@ fn a_ledger_put_back_and_filled_with_the_very_same_events_needs_no_decision() {
 
 #[test]
 fn a_broker_put_back_to_before_an_epoch_began_gets_that_epoch_anew() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let mut server = NatsServer::start();
         let engine = server.engine();
         let first = World::fresh().await;
@@ -234,12 +257,12 @@ fn a_broker_put_back_to_before_an_epoch_began_gets_that_epoch_anew() {
         second.write(0, (0..10).map(|n| format!("d/{n}"))).await;
         let alarm = second.alarm(0).await;
         assert!(alarm.contains("ends with number 150 of epoch 1, and held number 120 of epoch 2"), "{alarm}");
-        let decided = resume(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-        assert_eq!((decided.epoch, decided.next_seq, decided.again), (2, 101, Some((101, 120))));
+        let decided = resume_export(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
+        assert_eq!((decided.epoch, decided.next_seq, decided.resend_range), (2, 101, Some((101, 120))));
         second.exported(0, 130).await;
-        let expected: Vec<Mark> = run_of(1, 1..=150).chain(run_of(2, 101..=130)).collect();
+        let expected: Vec<ExportMark> = run_of(1, 1..=150).chain(run_of(2, 101..=130)).collect();
         assert_eq!(marks(&engine).await, expected);
-        assert!(second.verify(0, &engine).await.holds());
+        assert!(second.verify(0, &engine).await.is_consistent());
         exporter.end().await;
         sequencer.end().await;
     });

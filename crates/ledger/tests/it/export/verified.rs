@@ -4,24 +4,24 @@
 use std::fs;
 use std::sync::Arc;
 
-use ledger::aggregates::{Aggregator, pass};
-use ledger::export::files::Files;
-use ledger::export::{Engine, Proof};
-use ledger::partitions::{Retention, Terms, maintain};
+use ledger::aggregates::{Aggregator, run_aggregation_pass};
+use ledger::export::files::ExportFileEngine;
+use ledger::export::{ExportEngine, ExportVerification};
+use ledger::partitions::{PartitionOptions, Retention, maintain_partitions};
 use serde_json::json;
 
 use super::nats_server::NatsServer;
 use super::world::{QUICK, World};
 
 /// A world with 40 exported events, on files.
-async fn exported(dir: &tempfile::TempDir) -> (World, Arc<dyn Engine>) {
+async fn exported(dir: &tempfile::TempDir) -> (World, Arc<dyn ExportEngine>) {
     let world = World::fresh().await;
-    let engine: Arc<dyn Engine> = Arc::new(Files::below(dir.path()));
+    let engine: Arc<dyn ExportEngine> = Arc::new(ExportFileEngine::in_data_dir(dir.path()));
     export(&world, &engine).await;
     (world, engine)
 }
 
-async fn export(world: &World, engine: &Arc<dyn Engine>) {
+async fn export(world: &World, engine: &Arc<dyn ExportEngine>) {
     let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, engine, QUICK));
     world.write(0, (0..40).map(|n| format!("e{n}"))).await;
     world.exported(0, 40).await;
@@ -31,25 +31,25 @@ async fn export(world: &World, engine: &Arc<dyn Engine>) {
     sequencer.end().await;
 }
 
-fn named(proof: &Proof) -> Vec<(i64, &str)> {
+fn named(proof: &ExportVerification) -> Vec<(i64, &str)> {
     proof.differences.iter().map(|difference| (difference.seq, difference.what.as_str())).collect()
 }
 
 #[test]
 fn a_sound_system_is_proved_and_a_changed_row_is_named() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
         let server = NatsServer::start();
         let engine = server.engine();
         export(&world, &engine).await;
         drop(dir);
         let proof = world.verify(0, &engine).await;
-        assert!(proof.holds() && proof.differences.is_empty(), "{proof:?}");
+        assert!(proof.is_consistent() && proof.differences.is_empty(), "{proof:?}");
         assert_eq!((proof.entries, proof.exported_seq, proof.not_yet_exported), (40, 40, 5));
         let changed = "UPDATE events SET debit = debit + 0.000000001 WHERE event_id = 'e7'";
         sqlx::query(changed).execute(&world.shard(0).pool).await.unwrap();
         let proof = world.verify(0, &engine).await;
-        assert!(!proof.holds() && proof.stream_sha256 != proof.ledger_sha256);
+        assert!(!proof.is_consistent() && proof.stream_sha256 != proof.ledger_sha256);
         let what = r#"event storage_outflow/e7: debit is "7.50" in the stream, "7.500000001" in the ledger"#;
         assert_eq!(named(&proof), [(8, what)]);
         // Gone from the ledger.
@@ -62,9 +62,9 @@ fn a_sound_system_is_proved_and_a_changed_row_is_named() {
 /// Months that went are in the stream alone. What is missing in those that did not go is missing.
 #[test]
 fn dropped_events_are_counted_and_are_no_difference() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
-        let engine: Arc<dyn Engine> = Arc::new(Files::below(dir.path()));
+        let engine: Arc<dyn ExportEngine> = Arc::new(ExportFileEngine::in_data_dir(dir.path()));
         let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, &engine, QUICK));
         for n in 0..12 {
             let month = if n % 3 == 1 { "2026-10" } else { "2015-02" };
@@ -78,13 +78,18 @@ fn dropped_events_are_counted_and_are_no_difference() {
         exporter.end().await;
         sequencer.end().await;
         let ledger = &world.served.ledger;
-        let (shard, types, wake) = (world.shard(0), ledger.types.clone(), ledger.wakes[0].clone());
-        let aggregator = Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, wake };
-        assert_eq!(pass(aggregator).await.unwrap(), 24);
-        let terms = Terms { ahead: 0, retention: Retention::Months(12) };
-        assert_eq!(maintain(shard, &ledger.types.now(), terms).await.unwrap().dropped.len(), 1);
+        let (shard, types, wake) =
+            (world.shard(0), ledger.types.clone(), ledger.sequence_notifiers[0].clone());
+        let aggregator =
+            Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, notifier: wake };
+        assert_eq!(run_aggregation_pass(aggregator).await.unwrap(), 24);
+        let terms = PartitionOptions { months_ahead: 0, retention: Retention::Months(12) };
+        assert_eq!(
+            maintain_partitions(shard, &ledger.types.current(), terms).await.unwrap().dropped.len(),
+            1
+        );
         let proof = world.verify(0, &engine).await;
-        assert!(proof.holds(), "{proof:?}");
+        assert!(proof.is_consistent(), "{proof:?}");
         assert_eq!((proof.entries, proof.dropped), (24, 16));
         sqlx::query("DELETE FROM events WHERE event_id = 'e4/1'").execute(&shard.pool).await.unwrap();
         let proof = world.verify(0, &engine).await;
@@ -94,7 +99,7 @@ fn dropped_events_are_counted_and_are_no_difference() {
 
 #[test]
 fn a_changed_stream_is_named() {
-    store::testing::run(async {
+    store::testing::run_test(async {
         let dir = tempfile::tempdir().unwrap();
         let (world, engine) = exported(&dir).await;
         let path = dir.path().join("export/s0/1.ndjson");
@@ -104,7 +109,7 @@ fn a_changed_stream_is_named() {
             change(&mut lines);
             fs::write(&path, lines.join("\n") + "\n").unwrap();
             let proof = world.verify(0, &engine).await;
-            assert!(!proof.holds(), "{proof:?}");
+            assert!(!proof.is_consistent(), "{proof:?}");
             proof
         };
         let gap = changed(|lines| drop(lines.remove(4))).await;
@@ -120,6 +125,6 @@ fn a_changed_stream_is_named() {
         assert!(shorter.alarm.as_ref().is_some_and(|alarm| alarm.contains("behind")), "{shorter:?}");
         // Sound again.
         fs::write(&path, sound.join("\n") + "\n").unwrap();
-        assert!(world.verify(0, &engine).await.holds());
+        assert!(world.verify(0, &engine).await.is_consistent());
     });
 }

@@ -5,23 +5,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
-use ledger::export::{Engine, Entry, Exporter, Proof, Verifier, duty};
+use ledger::export::{
+    ExportEngine, ExportEntry, ExportVerification, ExportVerifier, Exporter, exporter_duty,
+};
 use ledger::sequence::Sequencer;
-use ledger::sharding::{Shard, ShardHash, ShardMap, Shards};
+use ledger::sharding::{LedgerShards, Shard, ShardHash, ShardMap};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
-use store::{LeaseTerms, Work, do_duties};
+use store::{DutyWork, LeaseOptions, run_duties};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Served, event, four_shards, shards};
 
 /// Gives way soon after it is gone.
-pub const QUICK: LeaseTerms =
-    LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_millis(50) };
+pub const QUICK: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_millis(50) };
 /// Does not renew: believes for ever that it holds its lease.
-pub const PAUSED: LeaseTerms =
-    LeaseTerms { ttl: Duration::from_millis(300), renew_every: Duration::from_secs(3600) };
+pub const PAUSED: LeaseOptions =
+    LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_secs(3600) };
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,9 +35,9 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn start(shard: &Shard, terms: LeaseTerms, name: &'static str, work: Work) -> Self {
+    pub fn start(shard: &Shard, terms: LeaseOptions, name: &'static str, work: DutyWork) -> Self {
         let stop = CancellationToken::new();
-        let doing = do_duties(shard.pool.clone(), terms, HashMap::from([(name, work)]), stop.clone());
+        let doing = run_duties(shard.pool.clone(), terms, HashMap::from([(name, work)]), stop.clone());
         Self { stop, task: tokio::spawn(doing) }
     }
 
@@ -54,7 +56,7 @@ pub struct World {
 impl World {
     /// With one shard, `s0`.
     pub async fn fresh() -> Self {
-        Self::on(vec![store::testing::shard_database().await]).await
+        Self::on(vec![store::testing::create_shard_database().await]).await
     }
 
     /// With four.
@@ -64,10 +66,10 @@ impl World {
 
     pub async fn on(pools: Vec<PgPool>) -> Self {
         let map = match pools.len() {
-            1 => ShardMap::equal(vec![None]).unwrap(),
+            1 => ShardMap::with_equal_ranges(vec![None]).unwrap(),
             _ => four_shards(),
         };
-        Self { served: Served::on(Shards::open(map, pools, false).await.unwrap()) }
+        Self { served: Served::on(LedgerShards::open(map, pools, false).await.unwrap()) }
     }
 
     pub fn shard(&self, place: usize) -> &Shard {
@@ -76,22 +78,23 @@ impl World {
 
     pub fn sequencer(&self, place: usize) -> Process {
         let Shard { name, pool, .. } = self.shard(place).clone();
-        let sequencer = Sequencer { shard: name, pool, wake: self.served.ledger.wakes[place].clone() };
-        let work: Work = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
+        let sequencer =
+            Sequencer { shard: name, pool, notifier: self.served.ledger.sequence_notifiers[place].clone() };
+        let work: DutyWork = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
         Process::start(self.shard(place), QUICK, "sequencer", work)
     }
 
-    pub fn exporter(&self, place: usize, engine: &Arc<dyn Engine>, terms: LeaseTerms) -> Process {
+    pub fn exporter(&self, place: usize, engine: &Arc<dyn ExportEngine>, terms: LeaseOptions) -> Process {
         Process::start(self.shard(place), terms, "exporter", self.work(place, engine))
     }
 
-    pub fn work(&self, place: usize, engine: &Arc<dyn Engine>) -> Work {
+    pub fn work(&self, place: usize, engine: &Arc<dyn ExportEngine>) -> DutyWork {
         let ledger = &self.served.ledger;
-        duty(Exporter {
+        exporter_duty(Exporter {
             shard: self.shard(place).clone(),
             types: ledger.types.clone(),
             engine: engine.clone(),
-            wake: ledger.wakes[place].clone(),
+            wake: ledger.sequence_notifiers[place].clone(),
         })
     }
 
@@ -105,7 +108,7 @@ impl World {
     }
 
     fn owner(&self, storage: i64) -> usize {
-        self.served.ledger.shards.owner(ShardHash::of(&format!("storage_id={storage}")))
+        self.served.ledger.shards.index_of_hash(ShardHash::from_shard_key(&format!("storage_id={storage}")))
     }
 
     /// Writes on this shard from several places at once, in calls of different sizes, `events` in all.
@@ -155,15 +158,15 @@ impl World {
     }
 
     /// The replay compare, and the proof.
-    pub async fn assert_exact(&self, place: usize, engine: &Arc<dyn Engine>, events: i64) {
+    pub async fn assert_exact(&self, place: usize, engine: &Arc<dyn ExportEngine>, events: i64) {
         self.assert_replay(place, &stream(engine, &self.shard(place).name).await, events).await;
         let proof = self.verify(place, engine).await;
-        assert!(proof.holds(), "{proof:?}");
+        assert!(proof.is_consistent(), "{proof:?}");
         assert_eq!((proof.exported_seq, proof.entries, proof.void), (events, events, 0));
     }
 
     /// The stream is 1 to `events` in order, each with what the feed says of it.
-    pub async fn assert_replay(&self, place: usize, stream: &[Entry], events: i64) {
+    pub async fn assert_replay(&self, place: usize, stream: &[ExportEntry], events: i64) {
         let name = &self.shard(place).name;
         let mut fed = Vec::new();
         loop {
@@ -183,12 +186,12 @@ impl World {
         }
     }
 
-    pub async fn verify(&self, place: usize, engine: &Arc<dyn Engine>) -> Proof {
+    pub async fn verify(&self, place: usize, engine: &Arc<dyn ExportEngine>) -> ExportVerification {
         self.verifier(place, engine).verify(|_, _| {}).await.unwrap()
     }
 
-    pub fn verifier<'a>(&'a self, place: usize, engine: &'a Arc<dyn Engine>) -> Verifier<'a> {
-        Verifier { shard: self.shard(place), types: &self.served.ledger.types, engine: &**engine }
+    pub fn verifier<'a>(&'a self, place: usize, engine: &'a Arc<dyn ExportEngine>) -> ExportVerifier<'a> {
+        ExportVerifier { shard: self.shard(place), types: &self.served.ledger.types, engine: &**engine }
     }
 
     /// The same ledger as it is now, as a copy that can be put in its place later. Nothing may be at work on it.
@@ -204,7 +207,7 @@ impl World {
 /// A copy of a database, by what its own pages hold.
 async fn copy_of(pool: &PgPool) -> PgPool {
     let copy = back_up(pool).await;
-    store::testing::pool((*pool.connect_options()).clone().database(&copy)).await
+    store::testing::open_test_pool((*pool.connect_options()).clone().database(&copy)).await
 }
 
 /// Copies a database; the copy's name. Whoever is connected connects again.
@@ -244,8 +247,8 @@ async fn between_connections(pool: &PgPool, changing: &[String]) {
 }
 
 /// All that a shard's log holds.
-pub async fn stream(engine: &Arc<dyn Engine>, shard: &str) -> Vec<Entry> {
-    engine.read(shard, None).try_concat().await.unwrap()
+pub async fn stream(engine: &Arc<dyn ExportEngine>, shard: &str) -> Vec<ExportEntry> {
+    engine.read_entries(shard, None).try_concat().await.unwrap()
 }
 
 fn plain(n: usize, id: &str, storage: i64) -> Value {

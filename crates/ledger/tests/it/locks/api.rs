@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 
 use super::line_of;
 use crate::harness::Served;
@@ -24,7 +24,7 @@ async fn send(served: &Served, method: &str, id: &str, body: Option<Value>) -> (
 
 #[test]
 fn a_lock_from_its_grant_to_its_end() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let (code, held) = served.post("/v1/locks", &lock(json!({"owner": "me", "request_id": "r"}))).await;
         assert_eq!((code, held.as_object().unwrap().len()), (201, 3), "{held}");
@@ -67,7 +67,7 @@ fn a_lock_from_its_grant_to_its_end() {
 
 #[test]
 fn a_client_that_goes_away_leaves_the_line() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let (_, held) = served.post("/v1/locks", &lock(json!({}))).await;
         let waits = lock(json!({"wait_seconds": 60}));
@@ -84,7 +84,7 @@ fn a_client_that_goes_away_leaves_the_line() {
 
 #[test]
 fn bad_requests_are_refused_by_name() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let long = "x".repeat(257);
         for (with, field) in [

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use ledger::locks::{Refusal, Wanted};
-use store::testing::run;
+use ledger::locks::{LockRefusal, LockRequest};
+use store::testing::run_test;
 
 use super::{LONG, caller, line_of, two, waiting, wanted};
 
@@ -13,13 +13,13 @@ const SHORT: Duration = Duration::from_millis(300);
 /// Below the second after which a missed expiry is found.
 const ON_TIME: chrono::TimeDelta = chrono::TimeDelta::milliseconds(500);
 
-fn short(wanted: Wanted) -> Wanted {
-    Wanted { ttl: SHORT, ..wanted }
+fn short(wanted: LockRequest) -> LockRequest {
+    LockRequest { ttl: SHORT, ..wanted }
 }
 
 #[test]
 fn the_lock_of_a_holder_that_is_gone_goes_on_time() {
-    run(async {
+    run_test(async {
         let (_shards, a, b) = two().await;
         // To a caller of the same process, then of the other one.
         let mut held = a.acquire(short(wanted())).await.unwrap();
@@ -35,7 +35,7 @@ fn the_lock_of_a_holder_that_is_gone_goes_on_time() {
 
 #[test]
 fn a_short_lock_in_the_middle_of_the_line_goes_on_time() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let long = a.acquire(wanted()).await.unwrap();
         let short = caller(&b, short(waiting()));
@@ -54,7 +54,7 @@ fn a_short_lock_in_the_middle_of_the_line_goes_on_time() {
 
 #[test]
 fn an_extension_moves_the_expiry_for_those_who_wait() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let held = a.acquire(short(wanted())).await.unwrap();
         let next = caller(&b, waiting());
@@ -74,7 +74,7 @@ fn an_extension_moves_the_expiry_for_those_who_wait() {
 
 #[test]
 fn a_release_hands_over_at_once_to_another_process() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let (mut held, mut took) = (a.acquire(wanted()).await.unwrap(), Vec::new());
         for turn in 0..21 {
@@ -94,26 +94,26 @@ fn a_release_hands_over_at_once_to_another_process() {
 
 #[test]
 fn what_has_ended_never_lives_again() {
-    run(async {
+    run_test(async {
         let (_shards, a, b) = two().await;
         let released = a.acquire(wanted()).await.unwrap();
         b.release(released.lock_id).await.unwrap();
         let expired = b.acquire(short(wanted())).await.unwrap();
-        while b.look(expired.lock_id).await.unwrap().unwrap().alive {
+        while b.get_lock(expired.lock_id).await.unwrap().unwrap().alive {
             tokio::task::yield_now().await;
         }
         assert_ne!(released.lock_id, expired.lock_id);
         for locks in [&a, &b] {
             for ended in [released, expired] {
-                assert!(matches!(locks.extend(ended.lock_id, LONG).await, Err(Refusal::Ended)));
-                assert!(matches!(locks.release(ended.lock_id).await, Err(Refusal::Ended)));
-                let seen = locks.look(ended.lock_id).await.unwrap().unwrap();
+                assert!(matches!(locks.extend(ended.lock_id, LONG).await, Err(LockRefusal::Ended)));
+                assert!(matches!(locks.release(ended.lock_id).await, Err(LockRefusal::Ended)));
+                let seen = locks.get_lock(ended.lock_id).await.unwrap().unwrap();
                 assert_eq!((seen.alive, seen.token), (false, ended.token));
             }
             let unknown = uuid::Uuid::from_u64_pair(expired.lock_id.as_u64_pair().0, 1);
-            assert!(matches!(locks.extend(unknown, LONG).await, Err(Refusal::Unknown)));
-            assert!(matches!(locks.release(unknown).await, Err(Refusal::Unknown)));
-            assert_eq!(locks.look(unknown).await.unwrap(), None);
+            assert!(matches!(locks.extend(unknown, LONG).await, Err(LockRefusal::Unknown)));
+            assert!(matches!(locks.release(unknown).await, Err(LockRefusal::Unknown)));
+            assert_eq!(locks.get_lock(unknown).await.unwrap(), None);
         }
         let new = a.acquire(wanted()).await.unwrap();
         assert!(new.token > expired.token && ![released.lock_id, expired.lock_id].contains(&new.lock_id));
@@ -122,9 +122,9 @@ fn what_has_ended_never_lives_again() {
 
 #[test]
 fn ended_locks_are_forgotten_after_a_day() {
-    run(async {
+    run_test(async {
         let (shards, a, _b) = two().await;
-        let pool = &shards.of(super::of(7).hash).pool;
+        let pool = &shards.shard_of_hash(super::of(7).shard_hash).pool;
         for _ in 0..10 {
             let held = a.acquire(wanted()).await.unwrap();
             a.release(held.lock_id).await.unwrap();
@@ -135,7 +135,7 @@ fn ended_locks_are_forgotten_after_a_day() {
         sqlx::query("UPDATE locks SET exclusive = false").execute(pool).await.unwrap();
         sqlx::query(aged).execute(pool).await.unwrap();
         for _ in 0..2 {
-            a.acquire(Wanted { of: super::of(7), exclusive: false, ..wanted() }).await.unwrap();
+            a.acquire(LockRequest { target: super::of(7), exclusive: false, ..wanted() }).await.unwrap();
         }
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM locks").fetch_one(pool).await.unwrap();
         assert_eq!(left, 6);

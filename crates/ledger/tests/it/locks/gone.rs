@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use ledger::locks::{Locks, Refusal, Wanted};
-use ledger::sharding::Shards;
-use store::testing::{pool, run};
+use ledger::locks::{LockRefusal, LockRequest, LockService};
+use ledger::sharding::LedgerShards;
+use store::testing::{open_test_pool, run_test};
 
 use super::{LONG, caller, in_line, line_of, two, waiting, wanted};
 use crate::harness::four_shards;
@@ -15,7 +15,7 @@ struct Mortal(Option<tokio::runtime::Runtime>);
 
 impl Mortal {
     /// Lets a process wait for the lock so many times.
-    async fn waiting(shards: &Shards, callers: usize) -> Self {
+    async fn waiting(shards: &LedgerShards, callers: usize) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let options: Vec<_> =
@@ -24,10 +24,10 @@ impl Mortal {
         runtime.spawn(async move {
             let mut pools = Vec::new();
             for options in options {
-                pools.push(pool(options).await);
+                pools.push(open_test_pool(options).await);
             }
-            let shards = Shards::open(four_shards(), pools, false).await.unwrap();
-            let locks = Locks::start(shards);
+            let shards = LedgerShards::open(four_shards(), pools, false).await.unwrap();
+            let locks = LockService::start(shards);
             futures::future::join_all((0..callers).map(|_| locks.acquire(waiting()))).await;
         });
         line_of(shards, before + callers as i64).await;
@@ -49,7 +49,7 @@ impl Drop for Mortal {
 
 #[test]
 fn a_dead_process_neither_blocks_the_line_nor_holds_what_it_was_granted() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let held = a.acquire(wanted()).await.unwrap();
         let mortal = Mortal::waiting(&shards, 20).await;
@@ -74,13 +74,13 @@ fn a_dead_process_neither_blocks_the_line_nor_holds_what_it_was_granted() {
 
 #[test]
 fn the_line_goes_on_by_itself_when_the_process_at_its_head_dies() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
-        let shared = Wanted { exclusive: false, ..wanted() };
+        let shared = LockRequest { exclusive: false, ..wanted() };
         a.acquire(shared.clone()).await.unwrap();
         // An exclusive one that is dead now, and behind it one that could share.
         Mortal::waiting(&shards, 1).await.kill();
-        let next = caller(&b, Wanted { wait: LONG, ..shared });
+        let next = caller(&b, LockRequest { wait: LONG, ..shared });
         let waited = Instant::now();
         next.await.unwrap().unwrap();
         assert!(waited.elapsed() < Duration::from_secs(7), "{:?}", waited.elapsed());
@@ -89,7 +89,7 @@ fn the_line_goes_on_by_itself_when_the_process_at_its_head_dies() {
 
 #[test]
 fn a_caller_that_goes_away_leaves_the_line() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let held = a.acquire(wanted()).await.unwrap();
         let first = caller(&b, waiting());
@@ -105,12 +105,12 @@ fn a_caller_that_goes_away_leaves_the_line() {
 
 #[test]
 fn whoever_waits_in_vain_is_told_who_holds_it_and_leaves_the_line() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
-        let held = a.acquire(Wanted { owner: Some("me".to_owned()), ..wanted() }).await.unwrap();
+        let held = a.acquire(LockRequest { owner: Some("me".to_owned()), ..wanted() }).await.unwrap();
         let started = Instant::now();
         let wait = Duration::from_millis(200);
-        let Err(Refusal::Locked(Some(holder))) = b.acquire(Wanted { wait, ..wanted() }).await else {
+        let Err(LockRefusal::Locked(Some(holder))) = b.acquire(LockRequest { wait, ..wanted() }).await else {
             panic!()
         };
         assert!(started.elapsed() >= wait && started.elapsed() < wait + Duration::from_secs(1));
@@ -122,7 +122,7 @@ fn whoever_waits_in_vain_is_told_who_holds_it_and_leaves_the_line() {
 
 #[test]
 fn a_caller_that_goes_away_at_the_moment_of_the_grant_does_not_keep_it() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let (mut heard, mut gone) = (0, 0);
         for turn in 0..200_u64 {
@@ -157,9 +157,9 @@ fn a_caller_that_goes_away_at_the_moment_of_the_grant_does_not_keep_it() {
         println!("{heard} heard of their grant, {gone} went away");
         assert!(heard > 4 && gone > 4, "{heard} heard, {gone} gone: the fault hardly bit");
         // Nothing is held for the minute that a lost grant would be.
-        let last = b.acquire(Wanted { wait: Duration::from_secs(10), ..wanted() }).await.unwrap();
+        let last = b.acquire(LockRequest { wait: Duration::from_secs(10), ..wanted() }).await.unwrap();
         b.release(last.lock_id).await.unwrap();
-        let pool = &shards.of(super::of(7).hash).pool;
+        let pool = &shards.shard_of_hash(super::of(7).shard_hash).pool;
         let nothing_is_left = async {
             let left = "SELECT count(*) FROM locks WHERE state <> 'e'";
             // The very last of them may still be on its way.
@@ -173,14 +173,14 @@ fn a_caller_that_goes_away_at_the_moment_of_the_grant_does_not_keep_it() {
 
 #[test]
 fn a_process_that_stops_lets_its_callers_go() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let held = a.acquire(wanted()).await.unwrap();
-        let named = Wanted { request_id: Some("r".to_owned()), ..waiting() };
+        let named = LockRequest { request_id: Some("r".to_owned()), ..waiting() };
         let waits = caller(&b, named.clone());
         line_of(&shards, 1).await;
         b.stop();
-        assert!(matches!(waits.await.unwrap(), Err(Refusal::Stopping)));
+        assert!(matches!(waits.await.unwrap(), Err(LockRefusal::Stopping)));
         line_of(&shards, 0).await;
         // Elsewhere it goes on.
         let waits = caller(&a, named);

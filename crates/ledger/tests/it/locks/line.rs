@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use ledger::locks::{Locks, Refusal, Wanted};
-use store::testing::run;
+use ledger::locks::{LockRefusal, LockRequest, LockService};
+use store::testing::run_test;
 
 use super::{caller, line_of, of, shared, two, waiting, wanted};
 
@@ -29,14 +29,14 @@ impl Holders {
 }
 
 /// 200 callers at one lock, in two processes; each holds it for a moment. Tokens in the order of grants.
-async fn crowd(locks: [&Locks; 2], exclusive: fn(usize) -> bool) -> (Vec<i64>, Duration) {
+async fn crowd(locks: [&LockService; 2], exclusive: fn(usize) -> bool) -> (Vec<i64>, Duration) {
     let holders = Holders::default();
     let started = Instant::now();
     let callers = (0..200).map(|n| {
         let (locks, holders) = (locks[n % 2].clone(), holders.clone());
         tokio::spawn(async move {
             let exclusive = exclusive(n);
-            let grant = locks.acquire(Wanted { exclusive, ..waiting() }).await.unwrap();
+            let grant = locks.acquire(LockRequest { exclusive, ..waiting() }).await.unwrap();
             holders.enter(exclusive);
             tokio::task::yield_now().await;
             holders.leave(exclusive);
@@ -50,7 +50,7 @@ async fn crowd(locks: [&Locks; 2], exclusive: fn(usize) -> bool) -> (Vec<i64>, D
 
 #[test]
 fn two_hundred_at_one_exclusive_lock() {
-    run(async {
+    run_test(async {
         let (_shards, a, b) = two().await;
         let (mut tokens, took) = crowd([&a, &b], |_| true).await;
         tokens.sort_unstable();
@@ -64,19 +64,19 @@ fn two_hundred_at_one_exclusive_lock() {
 
 #[test]
 fn free_locks() {
-    run(async {
+    run_test(async {
         let (_shards, a, _b) = two().await;
         let started = Instant::now();
         for _ in 0..200 {
             let grant = a.acquire(wanted()).await.unwrap();
-            assert!(matches!(a.acquire(wanted()).await, Err(Refusal::Locked(Some(_)))));
+            assert!(matches!(a.acquire(wanted()).await, Err(LockRefusal::Locked(Some(_)))));
             a.release(grant.lock_id).await.unwrap();
         }
         println!("one after another: {:.0}/s", 200.0 / started.elapsed().as_secs_f64());
         let started = Instant::now();
         let callers = (0..1000_u32).map(|n| {
             let a = a.clone();
-            tokio::spawn(async move { a.acquire(Wanted { of: of(n), ..wanted() }).await.unwrap() })
+            tokio::spawn(async move { a.acquire(LockRequest { target: of(n), ..wanted() }).await.unwrap() })
         });
         futures::future::try_join_all(callers).await.unwrap();
         println!("1000 free locks at once: {:.0}/s", 1000.0 / started.elapsed().as_secs_f64());
@@ -85,7 +85,7 @@ fn free_locks() {
 
 #[test]
 fn grants_come_in_the_order_of_arrival() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let held = a.acquire(wanted()).await.unwrap();
         let order = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -93,7 +93,7 @@ fn grants_come_in_the_order_of_arrival() {
         for n in 0..40_usize {
             let (locks, order) = (if n % 3 == 0 { a.clone() } else { b.clone() }, order.clone());
             callers.push(tokio::spawn(async move {
-                let grant = locks.acquire(Wanted { exclusive: n % 4 != 0, ..waiting() }).await.unwrap();
+                let grant = locks.acquire(LockRequest { exclusive: n % 4 != 0, ..waiting() }).await.unwrap();
                 order.lock().unwrap().push((n, grant.token));
                 locks.release(grant.lock_id).await.unwrap();
             }));
@@ -109,14 +109,14 @@ fn grants_come_in_the_order_of_arrival() {
 
 #[test]
 fn a_waiting_exclusive_one_holds_back_later_shared_ones() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let sharing = a.acquire(shared(wanted())).await.unwrap();
         let also = b.acquire(shared(wanted())).await.unwrap();
-        assert!(matches!(a.acquire(wanted()).await, Err(Refusal::Locked(_))));
+        assert!(matches!(a.acquire(wanted()).await, Err(LockRefusal::Locked(_))));
         let alone = caller(&b, waiting());
         line_of(&shards, 1).await;
-        assert!(matches!(a.acquire(shared(wanted())).await, Err(Refusal::Locked(_))));
+        assert!(matches!(a.acquire(shared(wanted())).await, Err(LockRefusal::Locked(_))));
         let later = [caller(&a, shared(waiting())), caller(&b, shared(waiting()))];
         line_of(&shards, 3).await;
         a.release(sharing.lock_id).await.unwrap();

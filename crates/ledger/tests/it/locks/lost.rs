@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use ledger::locks::{Locks, Wanted};
-use ledger::sharding::Shards;
-use store::testing::{pool, run};
+use ledger::locks::{LockRequest, LockService};
+use ledger::sharding::LedgerShards;
+use store::testing::{open_test_pool, run_test};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -67,7 +67,7 @@ async fn between(client: UnixStream, server: UnixStream, on: Arc<AtomicBool>, dr
 }
 
 /// A process whose answers can get lost, and another one.
-async fn lossy() -> (Shards, Locks, Locks, Dropping) {
+async fn lossy() -> (LedgerShards, LockService, LockService, Dropping) {
     let (shards, _, b) = two().await;
     let first = (*shards.all()[0].pool.connect_options()).clone();
     let socket = first.get_socket().unwrap().join(format!(".s.PGSQL.{}", first.get_port()));
@@ -75,9 +75,9 @@ async fn lossy() -> (Shards, Locks, Locks, Dropping) {
     let mut pools = Vec::new();
     for shard in shards.all() {
         let options = (*shard.pool.connect_options()).clone();
-        pools.push(pool(options.socket(&dropping.dir)).await);
+        pools.push(open_test_pool(options.socket(&dropping.dir)).await);
     }
-    let a = Locks::start(Shards::open(four_shards(), pools, false).await.unwrap());
+    let a = LockService::start(LedgerShards::open(four_shards(), pools, false).await.unwrap());
     // Listening is under way, and a first statement through.
     let grant = a.acquire(wanted()).await.unwrap();
     a.release(grant.lock_id).await.unwrap();
@@ -86,17 +86,17 @@ async fn lossy() -> (Shards, Locks, Locks, Dropping) {
 
 #[test]
 fn what_was_done_unheard_is_done_once() {
-    run(async {
+    run_test(async {
         let (shards, a, b, dropping) = lossy().await;
         let mut token = 0;
         for turn in 0..20 {
             let request_id = (turn % 2 == 0).then(|| format!("{turn}"));
             dropping.drop_answers(true);
-            let held = a.acquire(Wanted { request_id, ..waiting() }).await.unwrap();
+            let held = a.acquire(LockRequest { request_id, ..waiting() }).await.unwrap();
             dropping.drop_answers(false);
             assert!(held.token > token);
             assert_eq!(
-                a.look(held.lock_id).await.unwrap().map(|seen| (seen.alive, seen.token)),
+                a.get_lock(held.lock_id).await.unwrap().map(|seen| (seen.alive, seen.token)),
                 Some((true, held.token))
             );
             let own = caller(&a, waiting());

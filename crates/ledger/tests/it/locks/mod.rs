@@ -1,4 +1,4 @@
-//! Locks. Two [`Locks`] on the same shards stand for two processes.
+//! Locks. Two [`LockService`] on the same shards stand for two processes.
 
 mod api;
 mod expiry;
@@ -12,41 +12,49 @@ mod under;
 
 use std::time::Duration;
 
-use ledger::Keyed;
-use ledger::locks::{Grant, Locks, Refusal, Wanted};
-use ledger::sharding::Shards;
+use ledger::LedgerKey;
+use ledger::locks::{LockGrant, LockRefusal, LockRequest, LockService};
+use ledger::sharding::LedgerShards;
 
 use crate::harness::{by_storage, shards};
 
 pub const LONG: Duration = Duration::from_secs(60);
 
 /// The lock of a storage.
-pub fn of(storage: u32) -> Keyed {
-    Keyed::from_query(&by_storage("storage_lock"), &[("storage_id".to_owned(), storage.to_string())]).unwrap()
+pub fn of(storage: u32) -> LedgerKey {
+    LedgerKey::from_query(&by_storage("storage_lock"), &[("storage_id".to_owned(), storage.to_string())])
+        .unwrap()
 }
 
 /// An exclusive lock of storage 7 for a minute, without waiting.
-pub fn wanted() -> Wanted {
-    Wanted { of: of(7), exclusive: true, ttl: LONG, wait: Duration::ZERO, owner: None, request_id: None }
+pub fn wanted() -> LockRequest {
+    LockRequest {
+        target: of(7),
+        exclusive: true,
+        ttl: LONG,
+        wait: Duration::ZERO,
+        owner: None,
+        request_id: None,
+    }
 }
 
-pub fn waiting() -> Wanted {
-    Wanted { wait: LONG, ..wanted() }
+pub fn waiting() -> LockRequest {
+    LockRequest { wait: LONG, ..wanted() }
 }
 
-pub fn shared(wanted: Wanted) -> Wanted {
-    Wanted { exclusive: false, ..wanted }
+pub fn shared(wanted: LockRequest) -> LockRequest {
+    LockRequest { exclusive: false, ..wanted }
 }
 
 /// Two processes on fresh shards.
-pub async fn two() -> (Shards, Locks, Locks) {
+pub async fn two() -> (LedgerShards, LockService, LockService) {
     let shards = shards().await;
-    (shards.clone(), Locks::start(shards.clone()), Locks::start(shards))
+    (shards.clone(), LockService::start(shards.clone()), LockService::start(shards))
 }
 
 /// How many wait in the line of storage 7.
-pub async fn in_line(shards: &Shards) -> i64 {
-    let pool = &shards.of(of(7).hash).pool;
+pub async fn in_line(shards: &LedgerShards) -> i64 {
+    let pool = &shards.shard_of_hash(of(7).shard_hash).pool;
     sqlx::query_scalar("SELECT count(*) FROM locks WHERE state = 'w' AND process IS NOT NULL")
         .fetch_one(pool)
         .await
@@ -54,14 +62,17 @@ pub async fn in_line(shards: &Shards) -> i64 {
 }
 
 /// Returns when so many wait in the line of storage 7.
-pub async fn line_of(shards: &Shards, length: i64) {
+pub async fn line_of(shards: &LedgerShards, length: i64) {
     while in_line(shards).await != length {
         tokio::task::yield_now().await;
     }
 }
 
 /// A caller that waits.
-pub fn caller(locks: &Locks, wanted: Wanted) -> tokio::task::JoinHandle<Result<Grant, Refusal>> {
+pub fn caller(
+    locks: &LockService,
+    wanted: LockRequest,
+) -> tokio::task::JoinHandle<Result<LockGrant, LockRefusal>> {
     let locks = locks.clone();
     tokio::spawn(async move { locks.acquire(wanted).await })
 }

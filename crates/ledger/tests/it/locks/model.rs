@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 
-use ledger::locks::{Grant, Locks, Refusal, Wanted};
-use ledger::sharding::Shards;
+use ledger::locks::{LockGrant, LockRefusal, LockRequest, LockService};
+use ledger::sharding::LedgerShards;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use store::testing::run;
+use store::testing::run_test;
 use tokio::task::JoinHandle;
 
 use super::{caller, line_of, two, waiting, wanted};
@@ -41,10 +41,10 @@ impl Model {
 
 /// Real callers, by the same numbers.
 struct Callers {
-    shards: Shards,
-    locks: [Locks; 2],
-    waiting: Vec<Option<JoinHandle<Result<Grant, Refusal>>>>,
-    held: Vec<Option<Grant>>,
+    shards: LedgerShards,
+    locks: [LockService; 2],
+    waiting: Vec<Option<JoinHandle<Result<LockGrant, LockRefusal>>>>,
+    held: Vec<Option<LockGrant>>,
     last_token: i64,
 }
 
@@ -62,7 +62,7 @@ impl Callers {
     }
 }
 
-async fn play(shards: Shards, locks: [Locks; 2], seed: u64) {
+async fn play(shards: LedgerShards, locks: [LockService; 2], seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut model = Model::default();
     let mut callers = Callers { shards, locks, waiting: Vec::new(), held: Vec::new(), last_token: 0 };
@@ -73,11 +73,11 @@ async fn play(shards: Shards, locks: [Locks; 2], seed: u64) {
             0..5 => {
                 let number = callers.waiting.len();
                 model.line.push_back((number, exclusive));
-                callers.waiting.push(Some(caller(&process, Wanted { exclusive, ..waiting() })));
+                callers.waiting.push(Some(caller(&process, LockRequest { exclusive, ..waiting() })));
                 callers.held.push(None);
             }
             5 => {
-                let now = process.acquire(Wanted { exclusive, ..wanted() }).await;
+                let now = process.acquire(LockRequest { exclusive, ..wanted() }).await;
                 assert_eq!(now.is_ok(), model.line.is_empty() && model.admits(exclusive));
                 if let Ok(grant) = now {
                     callers.last_token = grant.token;
@@ -104,7 +104,7 @@ async fn play(shards: Shards, locks: [Locks; 2], seed: u64) {
 
 #[test]
 fn any_order_of_calls_goes_by_the_rules() {
-    run(async {
+    run_test(async {
         for _ in 0..4 {
             let seed = rand::random();
             println!("seed {seed}");

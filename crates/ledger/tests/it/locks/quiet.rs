@@ -3,28 +3,28 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ledger::locks::Locks;
-use ledger::sharding::Shards;
+use ledger::locks::LockService;
+use ledger::sharding::LedgerShards;
 use sqlx::{AssertSqlSafe, PgConnection};
-use store::testing::{pool, run, shard_database};
+use store::testing::{create_shard_database, open_test_pool, run_test};
 
 use super::{caller, line_of, of, waiting, wanted};
 use crate::harness::four_shards;
 
 /// A process whose calls are counted, and a connection of somebody else.
-async fn counted() -> (Shards, Locks, PgConnection) {
+async fn counted() -> (LedgerShards, LockService, PgConnection) {
     let mut pools = Vec::new();
     for _ in 0..4 {
-        let options = (*shard_database().await.connect_options()).clone();
-        let mut admin = pool(options.clone()).await.acquire().await.unwrap();
+        let options = (*create_shard_database().await.connect_options()).clone();
+        let mut admin = open_test_pool(options.clone()).await.acquire().await.unwrap();
         let counting =
             format!("ALTER DATABASE {} SET track_functions = 'pl'", options.get_database().unwrap());
         sqlx::query(AssertSqlSafe(counting)).execute(&mut *admin).await.unwrap();
-        pools.push(pool(options).await);
+        pools.push(open_test_pool(options).await);
     }
-    let shards = Shards::open(four_shards(), pools, false).await.unwrap();
-    let own = pool((*shards.of(of(7).hash).pool.connect_options()).clone()).await;
-    (shards.clone(), Locks::start(shards), own.acquire().await.unwrap().detach())
+    let shards = LedgerShards::open(four_shards(), pools, false).await.unwrap();
+    let own = open_test_pool((*shards.shard_of_hash(of(7).shard_hash).pool.connect_options()).clone()).await;
+    (shards.clone(), LockService::start(shards), own.acquire().await.unwrap().detach())
 }
 
 /// Ends the process's connections, which report what they did when they end, and counts calls of functions.
@@ -45,7 +45,7 @@ async fn calls(observer: &mut PgConnection) -> BTreeMap<String, i64> {
 
 #[test]
 fn nobody_is_woken_in_vain() {
-    run(async {
+    run_test(async {
         let (shards, locks, mut observer) = counted().await;
         let started = Instant::now();
         let held = locks.acquire(wanted()).await.unwrap();
@@ -67,7 +67,7 @@ fn nobody_is_woken_in_vain() {
 
 #[test]
 fn while_nobody_waits_nothing_is_asked() {
-    run(async {
+    run_test(async {
         let (_shards, locks, mut observer) = counted().await;
         locks.acquire(wanted()).await.unwrap();
         // What is to show is that nothing happens.

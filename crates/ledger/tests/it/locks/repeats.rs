@@ -6,50 +6,50 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ledger::locks::{Locks, Refusal, Wanted};
-use store::testing::run;
+use ledger::locks::{LockRefusal, LockRequest, LockService};
+use store::testing::run_test;
 
 use super::{LONG, caller, line_of, of, two, waiting, wanted};
 
-fn named(wanted: Wanted, request_id: &str) -> Wanted {
-    Wanted { request_id: Some(request_id.to_owned()), ..wanted }
+fn named(wanted: LockRequest, request_id: &str) -> LockRequest {
+    LockRequest { request_id: Some(request_id.to_owned()), ..wanted }
 }
 
 #[test]
 fn the_same_request_gets_the_same_grant() {
-    run(async {
+    run_test(async {
         let (_shards, a, b) = two().await;
         let grant = a.acquire(named(wanted(), "r")).await.unwrap();
         for locks in [&a, &b] {
             assert_eq!(locks.acquire(named(wanted(), "r")).await.unwrap(), grant);
             assert_eq!(locks.acquire(named(waiting(), "r")).await.unwrap(), grant);
         }
-        let other = Wanted { ttl: LONG * 2, ..wanted() };
-        assert!(matches!(b.acquire(named(other, "r")).await, Err(Refusal::OtherRequest)));
-        assert!(matches!(b.acquire(named(wanted(), "other")).await, Err(Refusal::Locked(_))));
+        let other = LockRequest { ttl: LONG * 2, ..wanted() };
+        assert!(matches!(b.acquire(named(other, "r")).await, Err(LockRefusal::OtherRequest)));
+        assert!(matches!(b.acquire(named(wanted(), "other")).await, Err(LockRefusal::Locked(_))));
         // Under another key it is another request.
         assert_ne!(
-            b.acquire(named(Wanted { of: of(8), ..wanted() }, "r")).await.unwrap().lock_id,
+            b.acquire(named(LockRequest { target: of(8), ..wanted() }, "r")).await.unwrap().lock_id,
             grant.lock_id
         );
         let extended = a.extend(grant.lock_id, LONG * 3).await.unwrap();
         assert_eq!(b.acquire(named(wanted(), "r")).await.unwrap(), extended);
         a.release(grant.lock_id).await.unwrap();
-        assert!(matches!(b.acquire(named(waiting(), "r")).await, Err(Refusal::Ended)));
+        assert!(matches!(b.acquire(named(waiting(), "r")).await, Err(LockRefusal::Ended)));
         assert!(b.acquire(named(wanted(), "other")).await.unwrap().token > grant.token);
     });
 }
 
 #[test]
 fn requests_of_one_name_wait_together() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let held = a.acquire(wanted()).await.unwrap();
         let together: Vec<_> =
             (0..8).map(|n| caller(if n % 2 == 0 { &a } else { &b }, named(waiting(), "r"))).collect();
         line_of(&shards, 1).await;
         // One of them gives up: the others wait on.
-        assert!(matches!(b.acquire(named(wanted(), "r")).await, Err(Refusal::Locked(_))));
+        assert!(matches!(b.acquire(named(wanted(), "r")).await, Err(LockRefusal::Locked(_))));
         together[0].abort();
         let other = caller(&b, waiting());
         line_of(&shards, 2).await;
@@ -69,16 +69,16 @@ fn requests_of_one_name_wait_together() {
 
 #[test]
 fn who_gives_up_leaves_the_place_to_others_of_the_same_name() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let held = a.acquire(wanted()).await.unwrap();
         let patient = caller(&a, named(waiting(), "r"));
         line_of(&shards, 1).await;
-        let brief = Wanted { wait: Duration::from_millis(200), ..wanted() };
+        let brief = LockRequest { wait: Duration::from_millis(200), ..wanted() };
         let brief = caller(&a, named(brief, "r"));
         let behind = caller(&b, waiting());
         line_of(&shards, 2).await;
-        assert!(matches!(brief.await.unwrap(), Err(Refusal::Locked(_))));
+        assert!(matches!(brief.await.unwrap(), Err(LockRefusal::Locked(_))));
         line_of(&shards, 2).await;
         a.release(held.lock_id).await.unwrap();
         let grant = patient.await.unwrap().unwrap();
@@ -90,7 +90,7 @@ fn who_gives_up_leaves_the_place_to_others_of_the_same_name() {
 
 #[test]
 fn who_comes_back_goes_on_where_it_waited() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let held = a.acquire(wanted()).await.unwrap();
         let first = caller(&a, named(waiting(), "r"));
@@ -113,7 +113,7 @@ fn who_comes_back_goes_on_where_it_waited() {
         let grant = second.await.unwrap().unwrap();
         b.release(grant.lock_id).await.unwrap();
         let grant = a.acquire(named(wanted(), "s")).await.unwrap();
-        assert_eq!(a.look(grant.lock_id).await.unwrap().unwrap().token, grant.token);
+        assert_eq!(a.get_lock(grant.lock_id).await.unwrap().unwrap().token, grant.token);
     });
 }
 
@@ -121,10 +121,10 @@ fn who_comes_back_goes_on_where_it_waited() {
 const CUTS: i64 = 20;
 
 /// Terminates connections of the shard of storage 7 until it is told to stop, and counts them.
-async fn cut(shards: &ledger::sharding::Shards, stop: &AtomicBool, cuts: &AtomicI64) {
-    let options = (*shards.of(of(7).hash).pool.connect_options()).clone();
+async fn cut(shards: &ledger::sharding::LedgerShards, stop: &AtomicBool, cuts: &AtomicI64) {
+    let options = (*shards.shard_of_hash(of(7).shard_hash).pool.connect_options()).clone();
     let name = options.get_database().unwrap().to_owned();
-    let cutter = store::testing::pool(options.database("postgres")).await;
+    let cutter = store::testing::open_test_pool(options.database("postgres")).await;
     while !stop.load(Ordering::SeqCst) {
         let cut = sqlx::query_scalar::<_, i64>(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -141,18 +141,18 @@ async fn cut(shards: &ledger::sharding::Shards, stop: &AtomicBool, cuts: &Atomic
 
 /// One caller that repeats itself until it knows, ten times at least: tokens of its holds.
 async fn insist(
-    locks: [Locks; 2],
+    locks: [LockService; 2],
     caller: usize,
     (inside, doubts, cuts): (Arc<AtomicI64>, Arc<AtomicUsize>, Arc<AtomicI64>),
 ) -> Vec<i64> {
     let mut tokens = Vec::new();
     while tokens.len() < 10 || cuts.load(Ordering::SeqCst) < CUTS {
         let turn = tokens.len();
-        let request = named(Wanted { of: of(7), ..waiting() }, &format!("{caller} {turn}"));
+        let request = named(LockRequest { target: of(7), ..waiting() }, &format!("{caller} {turn}"));
         let grant = loop {
             match locks[rand::random_range(0..2)].acquire(request.clone()).await {
                 Ok(grant) => break grant,
-                Err(Refusal::Database(_)) => doubts.fetch_add(1, Ordering::SeqCst),
+                Err(LockRefusal::Database(_)) => doubts.fetch_add(1, Ordering::SeqCst),
                 Err(other) => panic!("{other:?}"),
             };
         };
@@ -162,8 +162,8 @@ async fn insist(
         tokens.push(grant.token);
         loop {
             match locks[rand::random_range(0..2)].release(grant.lock_id).await {
-                Ok(()) | Err(Refusal::Ended) => break,
-                Err(Refusal::Database(_)) => doubts.fetch_add(1, Ordering::SeqCst),
+                Ok(()) | Err(LockRefusal::Ended) => break,
+                Err(LockRefusal::Database(_)) => doubts.fetch_add(1, Ordering::SeqCst),
                 Err(other) => panic!("{other:?}"),
             };
         }
@@ -173,7 +173,7 @@ async fn insist(
 
 #[test]
 fn whatever_connections_are_cut_each_request_gets_one_grant() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
         let (stop, inside, doubts) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::default());
         let cuts = Arc::new(AtomicI64::new(0));
@@ -195,7 +195,7 @@ fn whatever_connections_are_cut_each_request_gets_one_grant() {
         tokens.dedup();
         assert_eq!(tokens.len(), holds);
         // Nothing is held by anybody, and nobody is left in line.
-        let last = a.acquire(Wanted { wait: Duration::from_secs(5), ..wanted() }).await.unwrap();
+        let last = a.acquire(LockRequest { wait: Duration::from_secs(5), ..wanted() }).await.unwrap();
         a.release(last.lock_id).await.unwrap();
     });
 }

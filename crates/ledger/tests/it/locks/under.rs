@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ledger::locks::{Grant, Hold, Refusal, Wanted, alive_in_tx, lock_prefix};
-use store::testing::run;
+use ledger::locks::{LockGrant, LockRefusal, LockRequest, LockStatus, check_lock_in_tx, lock_prefix};
+use store::testing::run_test;
 use store::{PgPool, run_tx};
 use uuid::Uuid;
 
@@ -14,43 +14,43 @@ use super::{LONG, caller, line_of, of, shared, two, waiting, wanted};
 
 const SHORT: Duration = Duration::from_millis(300);
 
-async fn hold(pool: &PgPool, lock_id: Uuid) -> Hold {
-    alive_in_tx(&mut pool.acquire().await.unwrap(), lock_id).await.unwrap()
+async fn hold(pool: &PgPool, lock_id: Uuid) -> LockStatus {
+    check_lock_in_tx(&mut pool.acquire().await.unwrap(), lock_id).await.unwrap()
 }
 
 #[test]
 fn only_a_lock_that_is_alive_can_be_written_under() {
-    run(async {
+    run_test(async {
         let (shards, a, _b) = two().await;
-        let pool = &shards.of(of(7).hash).pool;
-        let Grant { lock_id, token, expires_at } = a.acquire(wanted()).await.unwrap();
-        assert_eq!(hold(pool, lock_id).await, Hold::Alive { token, expires_at });
-        assert_eq!(lock_prefix(lock_id), of(7).hash.prefix());
+        let pool = &shards.shard_of_hash(of(7).shard_hash).pool;
+        let LockGrant { lock_id, token, expires_at } = a.acquire(wanted()).await.unwrap();
+        assert_eq!(hold(pool, lock_id).await, LockStatus::Alive { token, expires_at });
+        assert_eq!(lock_prefix(lock_id), of(7).shard_hash.hash_prefix());
         a.release(lock_id).await.unwrap();
-        assert_eq!(hold(pool, lock_id).await, Hold::Ended);
-        assert_eq!(hold(pool, Uuid::new_v4()).await, Hold::Unknown);
-        let brief = a.acquire(Wanted { ttl: Duration::from_millis(1), ..wanted() }).await.unwrap();
-        while a.look(brief.lock_id).await.unwrap().unwrap().alive {}
-        assert_eq!(hold(pool, brief.lock_id).await, Hold::Ended, "though nobody took it over");
+        assert_eq!(hold(pool, lock_id).await, LockStatus::Ended);
+        assert_eq!(hold(pool, Uuid::new_v4()).await, LockStatus::Unknown);
+        let brief = a.acquire(LockRequest { ttl: Duration::from_millis(1), ..wanted() }).await.unwrap();
+        while a.get_lock(brief.lock_id).await.unwrap().unwrap().alive {}
+        assert_eq!(hold(pool, brief.lock_id).await, LockStatus::Ended, "though nobody took it over");
     });
 }
 
 #[test]
 fn a_write_that_is_under_way_delays_the_next_grant_beyond_the_expiry() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
-        let pool = &shards.of(of(7).hash).pool;
-        let held = a.acquire(Wanted { ttl: SHORT, ..wanted() }).await.unwrap();
+        let pool = &shards.shard_of_hash(of(7).shard_hash).pool;
+        let held = a.acquire(LockRequest { ttl: SHORT, ..wanted() }).await.unwrap();
         let mut tx = pool.begin().await.unwrap();
-        assert!(matches!(alive_in_tx(&mut tx, held.lock_id).await.unwrap(), Hold::Alive { .. }));
+        assert!(matches!(check_lock_in_tx(&mut tx, held.lock_id).await.unwrap(), LockStatus::Alive { .. }));
         let next = caller(&b, waiting());
         line_of(&shards, 1).await;
         let over = Instant::now() + SHORT * 3;
         while Instant::now() < over {
             assert!(!next.is_finished(), "granted under an open write");
-            assert!(matches!(a.acquire(shared(wanted())).await, Err(Refusal::Locked(_))));
+            assert!(matches!(a.acquire(shared(wanted())).await, Err(LockRefusal::Locked(_))));
         }
-        assert!(matches!(a.extend(held.lock_id, LONG).await, Err(Refusal::Ended)));
+        assert!(matches!(a.extend(held.lock_id, LONG).await, Err(LockRefusal::Ended)));
         assert!(!next.is_finished());
         let committed = Instant::now();
         tx.commit().await.unwrap();
@@ -61,12 +61,12 @@ fn a_write_that_is_under_way_delays_the_next_grant_beyond_the_expiry() {
 
 #[test]
 fn a_release_waits_for_writes_and_an_extension_does_not() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
-        let pool = &shards.of(of(7).hash).pool;
+        let pool = &shards.shard_of_hash(of(7).shard_hash).pool;
         let held = a.acquire(wanted()).await.unwrap();
         let mut tx = pool.begin().await.unwrap();
-        alive_in_tx(&mut tx, held.lock_id).await.unwrap();
+        check_lock_in_tx(&mut tx, held.lock_id).await.unwrap();
         b.extend(held.lock_id, LONG).await.unwrap();
         let releasing = tokio::spawn({
             let (locks, lock_id) = (b.clone(), held.lock_id);
@@ -74,7 +74,7 @@ fn a_release_waits_for_writes_and_an_extension_does_not() {
         });
         let enough = Instant::now() + SHORT;
         while Instant::now() < enough {
-            assert!(matches!(a.acquire(wanted()).await, Err(Refusal::Locked(_))));
+            assert!(matches!(a.acquire(wanted()).await, Err(LockRefusal::Locked(_))));
         }
         assert!(!releasing.is_finished());
         tx.commit().await.unwrap();
@@ -84,10 +84,10 @@ fn a_release_waits_for_writes_and_an_extension_does_not() {
 }
 
 /// Writes under a lock, in a transaction that is slow at times; whether it was let.
-async fn write(pool: &PgPool, grant: Grant) -> bool {
+async fn write(pool: &PgPool, grant: LockGrant) -> bool {
     run_tx(pool, "write_under_lock", move |connection| {
         Box::pin(async move {
-            let Hold::Alive { token, .. } = alive_in_tx(connection, grant.lock_id).await? else {
+            let LockStatus::Alive { token, .. } = check_lock_in_tx(connection, grant.lock_id).await? else {
                 return Ok(false);
             };
             assert_eq!(token, grant.token);
@@ -107,9 +107,9 @@ async fn write(pool: &PgPool, grant: Grant) -> bool {
 
 #[test]
 fn no_write_ever_carries_an_old_token() {
-    run(async {
+    run_test(async {
         let (shards, a, b) = two().await;
-        let pool = shards.of(of(7).hash).pool.clone();
+        let pool = shards.shard_of_hash(of(7).shard_hash).pool.clone();
         sqlx::query("CREATE TABLE written (token bigint, before bigint, CHECK (before <= token))")
             .execute(&pool)
             .await
@@ -120,7 +120,7 @@ fn no_write_ever_carries_an_old_token() {
             let (written, refused) = (written.clone(), refused.clone());
             tokio::spawn(async move {
                 for _ in 0..8 {
-                    let brief = Wanted { ttl: Duration::from_millis(40), ..waiting() };
+                    let brief = LockRequest { ttl: Duration::from_millis(40), ..waiting() };
                     let grant = locks.acquire(brief).await.unwrap();
                     // At times longer than the lock lives; then it writes all the same, or tries to.
                     for _ in 0..2 {
@@ -144,10 +144,10 @@ fn no_write_ever_carries_an_old_token() {
 /// This process's clock and the database's differ by two days here: the database is asked as if its clock were so far ahead.
 #[test]
 fn a_lock_ends_by_the_databases_clock() {
-    run(async {
+    run_test(async {
         let (shards, a, _b) = two().await;
-        let pool = &shards.of(of(7).hash).pool;
-        let Grant { lock_id, .. } = a.acquire(wanted()).await.unwrap();
+        let pool = &shards.shard_of_hash(of(7).shard_hash).pool;
+        let LockGrant { lock_id, .. } = a.acquire(wanted()).await.unwrap();
         sqlx::raw_sql(
             "CREATE SCHEMA ahead;
              CREATE FUNCTION ahead.clock_timestamp() RETURNS timestamptz LANGUAGE sql
@@ -159,8 +159,8 @@ fn a_lock_ends_by_the_databases_clock() {
         let mut connection = pool.acquire().await.unwrap();
         let ahead = "SET search_path = ahead, pg_catalog, public";
         sqlx::raw_sql(ahead).execute(&mut *connection).await.unwrap();
-        assert_eq!(alive_in_tx(&mut connection, lock_id).await.unwrap(), Hold::Ended);
+        assert_eq!(check_lock_in_tx(&mut connection, lock_id).await.unwrap(), LockStatus::Ended);
         connection.close().await.unwrap();
-        assert!(matches!(hold(pool, lock_id).await, Hold::Alive { .. }));
+        assert!(matches!(hold(pool, lock_id).await, LockStatus::Alive { .. }));
     });
 }

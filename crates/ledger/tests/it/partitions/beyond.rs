@@ -1,8 +1,8 @@
 //! Hazard: a month goes, and with it a part of somebody's balance; or it is asked for, and the answer is a part.
 
-use ledger::types::{AccountType, Catalogue, Definition};
+use ledger::types::{AccountType, LedgerTypeCatalogue, LedgerTypeDefinition};
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 
 use super::{Running, event, maintained, month, now, refused, shard, storage};
 use crate::harness::{Served, storage_outflow};
@@ -31,13 +31,13 @@ async fn with_dropped_months() -> (Running, i64) {
     running.settled().await;
     let done = maintained(&running.served).await;
     assert_eq!(done.dropped, [month("2015-01"), month("2015-02")], "{done:?}");
-    assert_eq!((done.created.len(), done.kept.len()), (3, 0));
+    assert_eq!((done.created.len(), done.retained.len()), (3, 0));
     (running, storage)
 }
 
 #[test]
 fn closing_balances_stay_and_the_horizon_is_named() {
-    run(async {
+    run_test(async {
         let (running, storage) = with_dropped_months().await;
         let served = &running.served;
         let of = format!("storage_outflow?storage_id={storage}");
@@ -77,7 +77,7 @@ fn closing_balances_stay_and_the_horizon_is_named() {
 
 #[test]
 fn the_feed_begins_after_what_was_dropped() {
-    run(async {
+    run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (&running.served, storage(&running.served));
         // One after another, so that their numbers are in this order: old, old, new, old, new.
@@ -113,7 +113,7 @@ fn the_feed_begins_after_what_was_dropped() {
 
 #[test]
 fn a_dropped_month_is_written_to_again_and_dropped_again() {
-    run(async {
+    run_test(async {
         let (running, storage) = with_dropped_months().await;
         let served = &running.served;
         let of = format!("storage_outflow?storage_id={storage}");
@@ -144,7 +144,7 @@ fn a_dropped_month_is_written_to_again_and_dropped_again() {
 
 #[test]
 fn a_grouping_that_is_new_knows_what_was_dropped() {
-    run(async {
+    run_test(async {
         let (running, storage) = with_dropped_months().await;
         let served = &running.served;
         let mut kind = serde_json::to_value(storage_outflow()).unwrap();
@@ -152,7 +152,7 @@ fn a_grouping_that_is_new_knows_what_was_dropped() {
         kind["groupings"].as_array_mut().unwrap().push(json!(["product_id", "region"]));
         kind["aggregate"] = "hour".into();
         let kind: AccountType = serde_json::from_value(kind).unwrap();
-        served.ledger.types.set(Catalogue::from_iter([Definition::Account(kind)]));
+        served.ledger.types.set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(kind)]));
         let path = format!("/v1/balances/storage_outflow?storage_id={storage}&group_by=region,product_id");
         let expected = [r#"{"region":null,"product_id":1} 101"#, r#"{"region":null,"product_id":2} 10"#];
         // Before it is aggregated, while it is, and after.
@@ -172,14 +172,14 @@ fn a_grouping_that_is_new_knows_what_was_dropped() {
 
 #[test]
 fn a_grouping_that_was_left_behind_begins_again() {
-    run(async {
+    run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (&running.served, storage(&running.served));
         let with_interval = |interval: &str| {
             let mut kind = serde_json::to_value(storage_outflow()).unwrap();
             kind["aggregate"] = interval.into();
             let kind: AccountType = serde_json::from_value(kind).unwrap();
-            served.ledger.types.set(Catalogue::from_iter([Definition::Account(kind)]));
+            served.ledger.types.set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(kind)]));
         };
         super::write_present(served).await;
         served.write(&[event("a", storage, "2015-01-01T00:00:00Z", 1, "1")]).await;
@@ -210,22 +210,22 @@ fn a_grouping_that_was_left_behind_begins_again() {
 
 #[test]
 fn a_ledger_with_dropped_months_is_found_sound_and_a_changed_closing_balance_is_named() {
-    run(async {
+    run_test(async {
         let (running, storage) = with_dropped_months().await;
         let served = &running.served;
         let (shards, types) = (&served.ledger.shards, &served.ledger.types);
         let late = [event("late", storage, "2015-02-11T00:00:00Z", 2, "1000")];
         assert_eq!(served.write(&late).await.1, ["created"]);
         running.settled().await;
-        let report = ledger::check::check(shards, types, |_| {}).await.unwrap();
-        assert!(report.holds(), "{report:?}");
+        let report = ledger::check::check_shards(shards, types, |_| {}).await.unwrap();
+        assert!(report.has_no_differences(), "{report:?}");
         sqlx::query("UPDATE closing_balances SET debit = debit + 1")
             .execute(&shard(served).pool)
             .await
             .unwrap();
-        let report = ledger::check::check(shards, types, |_| {}).await.unwrap();
+        let report = ledger::check::check_shards(shards, types, |_| {}).await.unwrap();
         assert!(report.differences.iter().all(|d| d.what.contains("before the horizon")), "{report:?}");
-        assert!(!report.holds());
+        assert!(!report.has_no_differences());
         running.stop().await;
     });
 }

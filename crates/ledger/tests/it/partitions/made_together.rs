@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use futures::future::join_all;
-use store::testing::run;
+use store::testing::run_test;
 
 use super::{event, storage};
 use crate::harness::Served;
@@ -15,7 +15,7 @@ const MONTHS: i32 = 8;
 
 #[test]
 fn many_who_write_into_new_months_are_all_answered() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let storage = storage(&served);
         let began = Instant::now();

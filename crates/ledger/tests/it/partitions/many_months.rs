@@ -1,7 +1,7 @@
 //! Hazard: events of very many months cannot be written, or make so many tables that none can be made any more.
 
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 
 use super::{Running, event, maintained, month, now, shard, storage};
 use crate::harness::Served;
@@ -22,7 +22,7 @@ async fn tables(served: &Served) -> i64 {
 
 #[test]
 fn one_call_may_have_events_of_every_month_there_is() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let storage = storage(&served);
         let events = every_month(storage);
@@ -39,7 +39,7 @@ fn one_call_may_have_events_of_every_month_there_is() {
 
 #[test]
 fn months_that_come_one_by_one_share_tables_once_there_are_many() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let storage = storage(&served);
         let pool = &shard(&served).pool;
@@ -59,7 +59,7 @@ fn months_that_come_one_by_one_share_tables_once_there_are_many() {
 
 #[test]
 fn a_shared_table_is_dropped_when_all_of_it_is_beyond_the_retention() {
-    run(async {
+    run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (&running.served, storage(&running.served));
         let mut events = every_month(storage);
@@ -68,7 +68,7 @@ fn a_shared_table_is_dropped_when_all_of_it_is_beyond_the_retention() {
         assert_eq!(served.write(&events).await.0, 200);
         running.settled().await;
         let done = maintained(served).await;
-        assert_eq!((done.dropped, done.kept), (vec![month("1970-01")], vec![]));
+        assert_eq!((done.dropped, done.retained), (vec![month("1970-01")], vec![]));
         let (_, shards) = served.get("/v1/shards").await;
         assert_eq!(shards["shards"][0]["horizon"], json!("1980-01-01T00:00:00Z"));
         let balance = format!("/v1/balances/storage_outflow?storage_id={storage}");

@@ -9,7 +9,7 @@ mod waits;
 mod whole;
 
 use chrono::{DateTime, Utc};
-use ledger::partitions::{Maintained, Retention, Terms, maintain};
+use ledger::partitions::{PartitionOptions, PartitionReport, Retention, maintain_partitions};
 use ledger::sharding::{Shard, ShardHash};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -19,7 +19,8 @@ use crate::harness::Served;
 
 /// A storage whose account lies on the first shard.
 pub fn storage(served: &Served) -> i64 {
-    let owner = |n: &i64| served.ledger.shards.owner(ShardHash::of(&format!("storage_id={n}")));
+    let owner =
+        |n: &i64| served.ledger.shards.index_of_hash(ShardHash::from_shard_key(&format!("storage_id={n}")));
     (1..).find(|n| owner(n) == 0).unwrap()
 }
 
@@ -28,9 +29,9 @@ pub fn shard(served: &Served) -> Shard {
 }
 
 /// Maintenance of the first shard, with a retention of twelve months.
-pub async fn maintained(served: &Served) -> Maintained {
-    let terms = Terms { ahead: 3, retention: Retention::Months(12) };
-    maintain(&shard(served), &served.ledger.types.now(), terms).await.unwrap()
+pub async fn maintained(served: &Served) -> PartitionReport {
+    let terms = PartitionOptions { months_ahead: 3, retention: Retention::Months(12) };
+    maintain_partitions(&shard(served), &served.ledger.types.current(), terms).await.unwrap()
 }
 
 /// As if everything that has a number had been exported.
@@ -80,7 +81,8 @@ pub fn now() -> String {
 /// Writes an event of now on the first shard, of an account that no test looks at: nothing is dropped that is not old beside the
 /// newest event.
 pub async fn write_present(served: &Served) {
-    let owner = |n: &i64| served.ledger.shards.owner(ShardHash::of(&format!("storage_id={n}")));
+    let owner =
+        |n: &i64| served.ledger.shards.index_of_hash(ShardHash::from_shard_key(&format!("storage_id={n}")));
     let other = (1_000_000..).find(|n| owner(n) == 0).unwrap();
     assert_eq!(served.write(&[event("present", other, &now(), 1, "1")]).await.0, 200);
 }

@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use ledger::partitions::{Kept, Maintained};
+use ledger::partitions::{PartitionReport, RetainedPartition};
 use serde_json::json;
-use store::testing::run;
+use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 
 use super::{Running, event, exported, maintained, month, now, shard, storage};
 use crate::harness::Served;
 
-fn reasons(done: &Maintained) -> Vec<&str> {
+fn reasons(done: &PartitionReport) -> Vec<&str> {
     assert!(done.dropped.is_empty(), "{done:?}");
-    done.kept.iter().map(|Kept { reason, .. }| reason.as_str()).collect()
+    done.retained.iter().map(|RetainedPartition { reason, .. }| reason.as_str()).collect()
 }
 
 #[test]
 fn nothing_is_dropped_before_it_is_numbered_aggregated_and_exported() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         let storage = storage(&served);
         let present = event("present", storage, &now(), 1, "1");
@@ -48,7 +48,7 @@ fn nothing_is_dropped_before_it_is_numbered_aggregated_and_exported() {
 
 #[test]
 fn other_months_do_not_wait_for_the_one_that_is_needed() {
-    run(async {
+    run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (&running.served, storage(&running.served));
         for (id, dt) in [("a", "2015-01-01T00:00:00Z"), ("present", &now()), ("b", "2015-02-01T00:00:00Z")] {
@@ -57,7 +57,7 @@ fn other_months_do_not_wait_for_the_one_that_is_needed() {
         }
         sqlx::query("UPDATE export SET exported_seq = 1").execute(&shard(served).pool).await.unwrap();
         let done = maintained(served).await;
-        assert_eq!((done.dropped, done.kept.len()), (vec![month("2015-01")], 1));
+        assert_eq!((done.dropped, done.retained.len()), (vec![month("2015-01")], 1));
         let (_, shards) = served.get("/v1/shards").await;
         assert_eq!(shards["shards"][0]["horizon"], json!("2015-02-01T00:00:00Z"));
         running.stop().await;
@@ -67,7 +67,7 @@ fn other_months_do_not_wait_for_the_one_that_is_needed() {
 /// A clock that is set years ahead for one maintenance would drop everything that was ever exported.
 #[test]
 fn nothing_is_dropped_that_only_a_clock_takes_for_old() {
-    run(async {
+    run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (&running.served, storage(&running.served));
         // As it looks to a clock that is years ahead: the newest event is years old.
@@ -79,10 +79,10 @@ fn nothing_is_dropped_that_only_a_clock_takes_for_old() {
         served.write(&events).await;
         running.settled().await;
         let done = maintained(served).await;
-        assert_eq!((done.dropped, done.kept.len()), (vec![month("2014-01"), month("2014-02")], 0));
+        assert_eq!((done.dropped, done.retained.len()), (vec![month("2014-01"), month("2014-02")], 0));
         assert_eq!(
             maintained(served).await,
-            Maintained::default(),
+            PartitionReport::default(),
             "twelve months before the month after it"
         );
         served.write(&[event("d", storage, &now(), 1, "1")]).await;
@@ -94,16 +94,20 @@ fn nothing_is_dropped_that_only_a_clock_takes_for_old() {
 
 #[test]
 fn without_a_retention_nothing_is_dropped_and_months_are_made_once() {
-    run(async {
+    run_test(async {
         let served = Served::fresh().await;
         served.write(&[event("a", storage(&served), "1970-01-01T00:00:00Z", 1, "1")]).await;
         exported(&served).await;
-        let terms = ledger::partitions::Terms { ahead: 3, retention: Default::default() };
+        let terms = ledger::partitions::PartitionOptions { months_ahead: 3, retention: Default::default() };
         for created in [4, 0] {
-            let done = ledger::partitions::maintain(&shard(&served), &served.ledger.types.now(), terms)
-                .await
-                .unwrap();
-            assert_eq!((done.created.len(), done.dropped.len(), done.kept.len()), (created, 0, 0));
+            let done = ledger::partitions::maintain_partitions(
+                &shard(&served),
+                &served.ledger.types.current(),
+                terms,
+            )
+            .await
+            .unwrap();
+            assert_eq!((done.created.len(), done.dropped.len(), done.retained.len()), (created, 0, 0));
         }
         // Two at once make and drop nothing twice.
         let both = futures::future::join(maintained(&served), maintained(&served)).await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use serde_json::{Value, json};
-use store::testing::run;
+use store::testing::run_test;
 
 use super::{Running, exported, maintained, shard, storage};
 use crate::harness::Served;
@@ -115,9 +115,18 @@ async fn keep_maintaining(served: Served, done: Arc<AtomicBool>, kills: Arc<Atom
         exported(&served).await;
         let maintaining = tokio::spawn({
             let served = served.clone();
-            let terms =
-                ledger::partitions::Terms { ahead: 3, retention: ledger::partitions::Retention::Months(12) };
-            async move { ledger::partitions::maintain(&shard(&served), &served.ledger.types.now(), terms).await }
+            let terms = ledger::partitions::PartitionOptions {
+                months_ahead: 3,
+                retention: ledger::partitions::Retention::Months(12),
+            };
+            async move {
+                ledger::partitions::maintain_partitions(
+                    &shard(&served),
+                    &served.ledger.types.current(),
+                    terms,
+                )
+                .await
+            }
         });
         if rand::random_bool(0.5) {
             tokio::time::sleep(Duration::from_micros(rand::random_range(0..40_000))).await;
@@ -135,7 +144,7 @@ async fn keep_maintaining(served: Served, done: Arc<AtomicBool>, kills: Arc<Atom
 
 #[test]
 fn nothing_is_lost_and_nobody_sees_a_part() {
-    run(async {
+    run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (running.served.clone(), storage(&running.served));
         let (done, kills) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use sqlx::Connection as _;
-use store::testing::run;
+use store::testing::run_test;
 
 use super::{Running, event, maintained, month, shard, storage};
 
@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_secs(3);
 
 #[test]
 fn nobody_waits_for_a_maintenance_that_waits_for_a_long_reader() {
-    run(async {
+    run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (running.served.clone(), storage(&running.served));
         super::write_present(&served).await;
@@ -47,8 +47,8 @@ fn nobody_waits_for_a_maintenance_that_waits_for_a_long_reader() {
             calls += 1;
         }
         let done = maintaining.await.unwrap();
-        assert_eq!((done.dropped.len(), done.kept.len()), (0, 1));
-        assert_eq!(done.kept[0].reason, "it is in use");
+        assert_eq!((done.dropped.len(), done.retained.len()), (0, 1));
+        assert_eq!(done.retained[0].reason, "it is in use");
         println!("{calls} writes and reads beside 25 tries for the lock; the slowest pair took {slowest:?}");
         assert!(calls > 10 && slowest < MOST, "{calls} calls, {slowest:?}");
 
@@ -62,7 +62,7 @@ fn nobody_waits_for_a_maintenance_that_waits_for_a_long_reader() {
 
 #[test]
 fn what_comes_while_a_maintenance_waits_is_not_lost() {
-    run(async {
+    run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (running.served.clone(), storage(&running.served));
         let pool = shard(&served).pool;
@@ -92,7 +92,7 @@ fn what_comes_while_a_maintenance_waits_is_not_lost() {
         reading.rollback().await.unwrap();
         drop(reader);
         let done = maintaining.await.unwrap();
-        assert!(done.dropped.is_empty() && done.kept[0].reason == "it is being written to", "{done:?}");
+        assert!(done.dropped.is_empty() && done.retained[0].reason == "it is being written to", "{done:?}");
         for dropped in [vec![month("2015-01")], vec![]] {
             let path = format!("/v1/balances/storage_outflow?storage_id={storage}");
             assert_eq!(served.get(&path).await.1["groups"][0]["debit"], "11");
@@ -104,7 +104,7 @@ fn what_comes_while_a_maintenance_waits_is_not_lost() {
 
 #[test]
 fn nobody_waits_for_a_month_that_waits_for_a_long_reader() {
-    run(async {
+    run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (running.served.clone(), storage(&running.served));
         let pool = shard(&served).pool;
@@ -157,7 +157,7 @@ fn nobody_waits_for_a_month_that_waits_for_a_long_reader() {
 /// Hazard: whoever attaches a month in a transaction of several statements is paused before the commit.
 #[test]
 fn a_transaction_that_is_left_open_with_a_new_month_holds_nobody_up_for_long() {
-    run(async {
+    run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (running.served.clone(), storage(&running.served));
         let mut paused = shard(&served).pool.acquire().await.unwrap();

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use sqlx::Connection as _;
-use store::testing::run;
+use store::testing::run_test;
 
 use super::{Running, event, shard, storage};
 
 #[test]
 fn a_reader_who_began_before_a_drop_sees_the_whole() {
-    run(async {
+    run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (running.served.clone(), storage(&running.served));
         let pool = shard(&served).pool;
@@ -50,7 +50,7 @@ fn a_reader_who_began_before_a_drop_sees_the_whole() {
 /// A check that takes its moment and then finds the month gone would miss events, and the sums in their place.
 #[test]
 fn a_check_that_begins_while_a_month_is_dropped_finds_no_difference() {
-    run(async {
+    run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (running.served.clone(), storage(&running.served));
         let pool = shard(&served).pool;
@@ -62,7 +62,8 @@ fn a_check_that_begins_while_a_month_is_dropped_finds_no_difference() {
         let mut dropping = dropping.begin().await.unwrap();
         sqlx::query("LOCK TABLE ONLY events IN ACCESS EXCLUSIVE MODE").execute(&mut *dropping).await.unwrap();
         let (shards, types) = (served.ledger.shards.clone(), served.ledger.types.clone());
-        let checking = tokio::spawn(async move { ledger::check::check(&shards, &types, |_| {}).await });
+        let checking =
+            tokio::spawn(async move { ledger::check::check_shards(&shards, &types, |_| {}).await });
         let held_up = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
             AND wait_event_type = 'Lock' AND query LIKE '-- check_%')";
         while !sqlx::query_scalar::<_, bool>(held_up).fetch_one(&pool).await.unwrap() {

@@ -1,9 +1,9 @@
 //! Hazard: a dry run that writes.
 
-use ledger::types::Kind;
+use ledger::types::LedgerTypeKind;
 use sqlx::{AssertSqlSafe, PgPool};
 use store::PgConnectOptions;
-use store::testing::{control_database_options, pool, run};
+use store::testing::{control_database_options, open_test_pool, run_test};
 
 use super::setup::{Run, Used, account, counts, lock, stored};
 
@@ -15,17 +15,17 @@ async fn reader(options: &PgConnectOptions, owner: &PgPool) -> PgPool {
          GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
     );
     sqlx::raw_sql(AssertSqlSafe(grants)).execute(owner).await.unwrap();
-    pool(options.clone().username(&role)).await
+    open_test_pool(options.clone().username(&role)).await
 }
 
 #[test]
 fn a_dry_run_needs_no_right_to_write_and_says_what_a_real_run_does() {
-    run(async {
+    run_test(async {
         let options = control_database_options().await;
-        let owner = pool(options.clone()).await;
+        let owner = open_test_pool(options.clone()).await;
         let reader = reader(&options, &owner).await;
         let types = [account("a"), lock("b"), lock("c")];
-        let usage = || Used::by_somebody(&[(Kind::Lock, "c")]);
+        let usage = || Used::by_somebody(&[(LedgerTypeKind::Lock, "c")]);
         let dry = |pool| Run { dry_run: true, usage: usage(), ..Run::on(pool) };
         let real = |pool| Run { usage: usage(), ..Run::on(pool) };
 

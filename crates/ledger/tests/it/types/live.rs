@@ -2,24 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-use ledger::types::{TYPES_CHANNEL, Types, keep_current};
+use ledger::types::{LedgerTypeRegistry, TYPES_CHANNEL, keep_types_current};
 use sqlx::PgPool;
-use store::Notifications;
-use store::testing::run;
+use store::PgNotificationHub;
+use store::testing::run_test;
 
 use super::setup::{Run, account, counts, lock};
 
 /// A process's types, kept current.
-async fn kept(pool: &PgPool) -> Types {
-    let (notifications, _) = Notifications::start(pool.clone(), vec![TYPES_CHANNEL]);
-    let types = Types::default();
-    tokio::spawn(keep_current(pool.clone(), notifications, types.clone()));
+async fn kept(pool: &PgPool) -> LedgerTypeRegistry {
+    let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![TYPES_CHANNEL]);
+    let types = LedgerTypeRegistry::default();
+    tokio::spawn(keep_types_current(pool.clone(), notifications, types.clone()));
     types
 }
 
-async fn until(types: &Types, seen: impl Fn(&ledger::types::Catalogue) -> bool) -> Duration {
+async fn until(
+    types: &LedgerTypeRegistry,
+    seen: impl Fn(&ledger::types::LedgerTypeCatalogue) -> bool,
+) -> Duration {
     let started = Instant::now();
-    while !seen(&types.now()) {
+    while !seen(&types.current()) {
         assert!(started.elapsed() < Duration::from_secs(20), "never seen");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -28,8 +31,8 @@ async fn until(types: &Types, seen: impl Fn(&ledger::types::Catalogue) -> bool) 
 
 #[test]
 fn a_change_is_seen_within_a_second() {
-    run(async {
-        let pool = store::testing::control_database().await;
+    run_test(async {
+        let pool = store::testing::create_control_database().await;
         let types = kept(&pool).await;
         assert_eq!(counts(&Run::on(&pool).of(&[account("a")]).await), [1, 0, 0, 0]);
         // The first one may still find the process connecting.
@@ -40,34 +43,34 @@ fn a_change_is_seen_within_a_second() {
             until(&types, |now| now.locks.contains_key("b") && now.accounts["a"].attributes.len() == 2).await;
         assert!(took < Duration::from_secs(1), "{took:?}");
         Run::on(&pool).of(&[]).await;
-        let took = until(&types, ledger::types::Catalogue::is_empty).await;
+        let took = until(&types, ledger::types::LedgerTypeCatalogue::is_empty).await;
         assert!(took < Duration::from_secs(1), "{took:?}");
     });
 }
 
 #[test]
 fn a_change_that_nobody_told_is_found() {
-    run(async {
-        let pool = store::testing::control_database().await;
+    run_test(async {
+        let pool = store::testing::create_control_database().await;
         let types = kept(&pool).await;
         Run::on(&pool).of(&[account("a")]).await;
         until(&types, |now| now.len() == 1).await;
         sqlx::query("DELETE FROM ledger_types").execute(&pool).await.unwrap();
-        let took = until(&types, ledger::types::Catalogue::is_empty).await;
+        let took = until(&types, ledger::types::LedgerTypeCatalogue::is_empty).await;
         assert!(took < Duration::from_secs(7), "{took:?}");
     });
 }
 
 #[test]
 fn a_type_of_a_newer_program_is_left_out_and_never_overwritten() {
-    run(async {
-        let pool = store::testing::control_database().await;
+    run_test(async {
+        let pool = store::testing::create_control_database().await;
         Run::on(&pool).of(&[account("a"), lock("b")]).await;
         sqlx::query("UPDATE ledger_types SET definition = definition || '{\"new\": 1}' WHERE name = 'a'")
             .execute(&pool)
             .await
             .unwrap();
-        let now = ledger::types::load(&pool).await.unwrap();
+        let now = ledger::types::load_types(&pool).await.unwrap();
         assert_eq!((now.accounts.len(), now.locks.len()), (0, 1));
         let report = Run::on(&pool).of(&[account("a"), lock("b")]).await;
         let error = report.outcomes[0].error.as_ref().unwrap().to_string();

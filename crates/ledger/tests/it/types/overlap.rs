@@ -1,13 +1,13 @@
 //! Hazard: two runs at once, each planning from what the other is changing.
 
-use store::testing::run;
+use store::testing::run_test;
 
 use super::setup::{Run, account, counts, lock, stored};
 
 #[test]
 fn a_second_run_waits_for_the_first() {
-    run(async {
-        let pool = store::testing::control_database().await;
+    run_test(async {
+        let pool = store::testing::create_control_database().await;
         let mut first = pool.begin().await.unwrap();
         reconcile::exclude_others_in_tx(&mut first, "ledger-types").await.unwrap();
         let (elsewhere, types) = (pool.clone(), [account("a"), lock("b")]);
@@ -27,8 +27,8 @@ fn a_second_run_waits_for_the_first() {
 
 #[test]
 fn of_many_runs_at_once_one_does_the_work() {
-    run(async {
-        let pool = store::testing::control_database().await;
+    run_test(async {
+        let pool = store::testing::create_control_database().await;
         let one = || async { counts(&Run::on(&pool).of(&[account("a"), lock("b")]).await) };
         let mut all = futures::future::join_all((0..8).map(|_| one())).await;
         all.sort();

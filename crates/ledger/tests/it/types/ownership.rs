@@ -1,7 +1,7 @@
 //! Hazard: a run that takes what belongs to somebody else.
 
 use sqlx::PgPool;
-use store::testing::run;
+use store::testing::run_test;
 
 use super::setup::{Run, account, counts, lock, stored};
 
@@ -12,9 +12,9 @@ async fn owned_by(pool: &PgPool, owner: &'static str) {
 
 #[test]
 fn what_belongs_to_others_is_reported_and_left_alone() {
-    run(async {
+    run_test(async {
         for owner in ["api", "configurator"] {
-            let pool = store::testing::control_database().await;
+            let pool = store::testing::create_control_database().await;
             owned_by(&pool, owner).await;
             // Neither changed nor deleted; what the bundle does not name is none of its business.
             let report = Run::on(&pool).of(&[account("a")]).await;
@@ -30,8 +30,8 @@ fn what_belongs_to_others_is_reported_and_left_alone() {
 
 #[test]
 fn what_is_built_in_is_nobodys() {
-    run(async {
-        let pool = store::testing::control_database().await;
+    run_test(async {
+        let pool = store::testing::create_control_database().await;
         owned_by(&pool, "builtin").await;
         let report = Run::on(&pool).of(&[account("a")]).await;
         assert_eq!((counts(&report), report.outcomes[0].plan.adopted), ([0, 0, 1, 0], 1));

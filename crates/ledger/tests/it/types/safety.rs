@@ -1,16 +1,16 @@
 //! Hazard: a change of a type that makes what is written mean something else, or nothing.
 
-use ledger::types::Kind;
-use store::testing::run;
+use ledger::types::LedgerTypeKind;
+use store::testing::run_test;
 
 use super::setup::{Run, Used, account, counts, lock, stored};
 
 /// What is left of a change from `account("a")` to `to`, used or not: refused (with which words), or made.
 async fn change(to: String, used: bool) -> Option<String> {
-    let pool = store::testing::control_database().await;
+    let pool = store::testing::create_control_database().await;
     assert_eq!(counts(&Run::on(&pool).of(&[account("a")]).await), [1, 0, 0, 0]);
     let before = stored(&pool).await;
-    let usage = Used::by_somebody(if used { &[(Kind::Account, "a")] } else { &[] });
+    let usage = Used::by_somebody(if used { &[(LedgerTypeKind::Account, "a")] } else { &[] });
     let report = Run { usage, ..Run::on(&pool) }.of(&[to]).await;
     let refused = report.outcomes[0].plan.refused.first().map(|refusal| refusal.reason.clone());
     assert_eq!(refused.is_some(), stored(&pool).await == before, "{report}");
@@ -20,7 +20,7 @@ async fn change(to: String, used: bool) -> Option<String> {
 
 #[test]
 fn the_refusals_with_what_to_do_instead() {
-    run(async {
+    run_test(async {
         let a = account("a");
         let key = "never changes; describe a new type under another name and let this one run out";
         let always = [
@@ -52,9 +52,9 @@ fn the_refusals_with_what_to_do_instead() {
         ];
         for (to, words) in while_used {
             assert_eq!(change(to.clone(), false).await, None);
-            let pool = store::testing::control_database().await;
+            let pool = store::testing::create_control_database().await;
             Run::on(&pool).of(std::slice::from_ref(&a)).await;
-            let usage = Used::by_somebody(&[(Kind::Account, "a")]);
+            let usage = Used::by_somebody(&[(LedgerTypeKind::Account, "a")]);
             let report = Run { usage, ..Run::on(&pool) }.of(&[to]).await;
             let refused = &report.outcomes[0].plan.refused[0].reason;
             assert!(
@@ -67,7 +67,7 @@ fn the_refusals_with_what_to_do_instead() {
 
 #[test]
 fn what_is_safe_is_done_whatever_is_in_use() {
-    run(async {
+    run_test(async {
         let a = account("a");
         let safe = [
             a.replace("groupings:", "  - {name: y, type: date}\ngroupings:\n  - [y]"),
@@ -82,9 +82,9 @@ fn what_is_safe_is_done_whatever_is_in_use() {
 
 #[test]
 fn a_refusal_leaves_its_object_alone_and_the_others_are_done() {
-    run(async {
-        let pool = store::testing::control_database().await;
-        let usage = Used::by_somebody(&[(Kind::Account, "a")]);
+    run_test(async {
+        let pool = store::testing::create_control_database().await;
+        let usage = Used::by_somebody(&[(LedgerTypeKind::Account, "a")]);
         let on = || Run { usage: usage.clone(), ..Run::on(&pool) };
         assert_eq!(counts(&on().of(&[account("a"), lock("b"), lock("c")]).await), [3, 0, 0, 0]);
         assert_eq!(counts(&on().of(&[account("a"), lock("b"), lock("c")]).await), [0, 0, 0, 0]);
@@ -92,7 +92,7 @@ fn a_refusal_leaves_its_object_alone_and_the_others_are_done() {
         assert_eq!(counts(&on().of(&[b.clone(), account("d")]).await), [1, 1, 1, 1]);
         assert_eq!(stored(&pool).await.0, ["account/a bundle", "account/d bundle", "lock/b bundle"]);
         // Only those whose deletion is in question, before the transaction and in it.
-        let asked = [(Kind::Account, "a".to_owned()), (Kind::Lock, "c".to_owned())];
+        let asked = [(LedgerTypeKind::Account, "a".to_owned()), (LedgerTypeKind::Lock, "c".to_owned())];
         assert_eq!(*usage.asked.lock().unwrap(), [asked.clone(), asked].concat());
         usage.types.lock().unwrap().clear();
         assert_eq!(counts(&on().of(&[b, account("d")]).await), [0, 0, 1, 0]);

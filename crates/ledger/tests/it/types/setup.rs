@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
-use ledger::types::{Kind, LEDGER_TYPES, LedgerTypes, Question, Usage, check_types};
+use ledger::types::{
+    LEDGER_TYPES_INTEGRATION, LedgerTypeKind, LedgerTypeReconciler, LedgerTypeUsage, LedgerTypeUsageQuery,
+    check_types,
+};
 use reconcile::plan::Action;
 use reconcile::{Bundle, Owner, Place, Report, Request, RunError, Runtime};
 use sqlx::PgPool;
@@ -42,18 +45,21 @@ pub fn bundle(types: &[String]) -> Bundle {
 /// Says that these types are in use, and remembers what was asked.
 #[derive(Default)]
 pub struct Used {
-    pub types: Mutex<Vec<(Kind, &'static str)>>,
-    pub asked: Mutex<Vec<(Kind, String)>>,
+    pub types: Mutex<Vec<(LedgerTypeKind, &'static str)>>,
+    pub asked: Mutex<Vec<(LedgerTypeKind, String)>>,
 }
 
 impl Used {
-    pub fn by_somebody(types: &[(Kind, &'static str)]) -> Arc<Self> {
+    pub fn by_somebody(types: &[(LedgerTypeKind, &'static str)]) -> Arc<Self> {
         Arc::new(Self { types: types.to_vec().into(), asked: Mutex::default() })
     }
 }
 
-impl Usage for Used {
-    fn of<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Option<String>, RunError>> {
+impl LedgerTypeUsage for Used {
+    fn find_usage<'a>(
+        &'a self,
+        question: &'a LedgerTypeUsageQuery,
+    ) -> BoxFuture<'a, Result<Option<String>, RunError>> {
         self.asked.lock().unwrap().push((question.kind, question.name.clone()));
         let used = self.types.lock().unwrap().iter().any(|used| *used == (question.kind, &question.name));
         Box::pin(std::future::ready(Ok(used.then(|| "by somebody".to_owned()))))
@@ -73,9 +79,9 @@ impl<'p> Run<'p> {
     }
 
     pub async fn of(&self, types: &[String]) -> Report {
-        let integration = LedgerTypes { pool: self.pool.clone(), usage: self.usage.clone() };
+        let integration = LedgerTypeReconciler { pool: self.pool.clone(), usage: self.usage.clone() };
         let request = Request {
-            integrations: vec![LEDGER_TYPES.to_owned()],
+            integrations: vec![LEDGER_TYPES_INTEGRATION.to_owned()],
             arguments: Vec::new(),
             dry_run: self.dry_run,
             take_over: self.take_over,
@@ -99,8 +105,8 @@ pub fn counts(report: &Report) -> [usize; 4] {
 /// `kind/name owner`, and the whole definitions.
 pub async fn stored(pool: &PgPool) -> (Vec<String>, Vec<String>) {
     let mut connection = pool.acquire().await.unwrap();
-    let stored = ledger::types::read(&mut connection).await.unwrap();
-    let line = |stored: &ledger::types::Stored| {
+    let stored = ledger::types::read_types(&mut connection).await.unwrap();
+    let line = |stored: &ledger::types::LedgerTypeRow| {
         let (kind, name) = (stored.definition.kind().name(), stored.definition.name());
         format!("{kind}/{name} {}", stored.owner.name())
     };

@@ -6,35 +6,36 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use queue::fifo::{
-    CUT_FROM, Consumer, ConsumerTerms, FifoEngine, MOST_BYTES, Message, NewMessage, QueueTerms, Queues,
-    REASON, Verdict, consume,
+    CUT_FROM_ATTRIBUTE, FifoConsumer, FifoConsumerOptions, FifoEngine, FifoMessage, FifoQueueOptions,
+    FifoQueuePair, MAX_MESSAGE_BYTES, MessageOutcome, NewFifoMessage, REASON_ATTRIBUTE, consume_messages,
 };
-use store::testing::{control_database, run, run_counting_panics};
+use store::testing::{create_control_database, run_counting_panics, run_test};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::engine;
 
-const TERMS: ConsumerTerms = ConsumerTerms {
+const TERMS: FifoConsumerOptions = FifoConsumerOptions {
     concurrency: 4,
-    visibility: Duration::from_millis(600),
-    grace: Duration::from_millis(50),
+    visibility_timeout: Duration::from_millis(600),
+    shutdown_timeout: Duration::from_millis(50),
 };
 
-async fn queues(engine: &Arc<dyn FifoEngine>) -> Queues {
-    let terms = QueueTerms { visibility: Duration::from_secs(30), dead_letters: None };
+async fn queues(engine: &Arc<dyn FifoEngine>) -> FifoQueuePair {
+    let terms = FifoQueueOptions { visibility_timeout: Duration::from_secs(30), dead_letters: None };
     for name in ["q.fifo", "q-dead.fifo"] {
-        engine.ensure(name, terms.clone()).await.unwrap();
+        engine.ensure_queue(name, terms.clone()).await.unwrap();
     }
     let (queue, dead_letters) =
-        (engine.open("q.fifo").await.unwrap(), engine.open("q-dead.fifo").await.unwrap());
-    Queues { queue, dead_letters }
+        (engine.open_queue("q.fifo").await.unwrap(), engine.open_queue("q-dead.fifo").await.unwrap());
+    FifoQueuePair { queue, dead_letters }
 }
 
-async fn send(queues: &Queues, group: &str, body: &str) {
+async fn send(queues: &FifoQueuePair, group: &str, body: &str) {
     let (group, body) = (group.to_owned(), body.to_owned());
     let deduplication = format!("{group}/{body}");
-    let message = NewMessage { group, deduplication, body, attributes: BTreeMap::new() };
+    let message =
+        NewFifoMessage { group, deduplication_id: deduplication, body, attributes: BTreeMap::new() };
     queues.queue.send(message).await.unwrap();
 }
 
@@ -61,22 +62,24 @@ impl Drop for InWork<'_> {
     }
 }
 
-impl Consumer for Obedient {
-    async fn consume(&self, message: &Message) -> Verdict {
+impl FifoConsumer for Obedient {
+    async fn consume(&self, message: &FifoMessage) -> MessageOutcome {
         self.in_work.fetch_add(1, Ordering::SeqCst);
         let _in_work = InWork(&self.in_work);
-        self.given.send((message.body.clone(), message.receives)).unwrap();
+        self.given.send((message.body.clone(), message.receive_count)).unwrap();
         match message.body.as_str() {
             "poison" => panic!("poison"),
-            "dead" => Verdict::Dead("never\0 works".to_owned()),
-            "twice" if message.receives == 1 => Verdict::Again(Duration::from_millis(100)),
+            "dead" => MessageOutcome::Dead("never\0 works".to_owned()),
+            "twice" if message.receive_count == 1 => MessageOutcome::RetryAfter(Duration::from_millis(100)),
             "slow" => {
                 self.go_on.acquire().await.unwrap().forget();
-                Verdict::Done
+                MessageOutcome::Done
             }
             "hang" => std::future::pending().await,
-            large if large.len() == MOST_BYTES => Verdict::Dead("nobody can read it".to_owned()),
-            _ => Verdict::Done,
+            large if large.len() == MAX_MESSAGE_BYTES => {
+                MessageOutcome::Dead("nobody can read it".to_owned())
+            }
+            _ => MessageOutcome::Done,
         }
     }
 }
@@ -84,12 +87,12 @@ impl Consumer for Obedient {
 #[test]
 fn failures_go_again_or_to_the_dead_letters_and_the_group_goes_on() {
     let panics = run_counting_panics(async {
-        let queues = queues(&engine(&control_database().await)).await;
+        let queues = queues(&engine(&create_control_database().await)).await;
         for body in ["dead", "twice", "poison", "last"] {
             send(&queues, "g", body).await;
         }
         let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
-        let consuming = tokio::spawn(consume(queues.clone(), consumer, TERMS, stop.clone()));
+        let consuming = tokio::spawn(consume_messages(queues.clone(), consumer, TERMS, stop.clone()));
         let mut given = Vec::new();
         while given.last() != Some(&("last".to_owned(), 1)) {
             given.push(told.recv().await.unwrap());
@@ -100,7 +103,7 @@ fn failures_go_again_or_to_the_dead_letters_and_the_group_goes_on() {
         for (body, reason) in reasons {
             let letter =
                 queues.dead_letters.receive(1, Duration::from_secs(10), None).await.unwrap().remove(0);
-            assert_eq!((letter.body.as_str(), letter.attributes[REASON].as_str()), (body, reason));
+            assert_eq!((letter.body.as_str(), letter.attributes[REASON_ATTRIBUTE].as_str()), (body, reason));
             queues.dead_letters.delete(&letter.receipt).await.unwrap();
         }
         stop.cancel();
@@ -111,21 +114,22 @@ fn failures_go_again_or_to_the_dead_letters_and_the_group_goes_on() {
 
 #[test]
 fn the_largest_message_can_be_given_up_and_its_group_goes_on() {
-    run(async {
-        let queues = queues(&engine(&control_database().await)).await;
-        let (group, body) = ("g".to_owned(), "b".repeat(MOST_BYTES));
+    run_test(async {
+        let queues = queues(&engine(&create_control_database().await)).await;
+        let (group, body) = ("g".to_owned(), "b".repeat(MAX_MESSAGE_BYTES));
         let deduplication = "large".to_owned();
-        let message = NewMessage { group, deduplication, body, attributes: BTreeMap::new() };
+        let message =
+            NewFifoMessage { group, deduplication_id: deduplication, body, attributes: BTreeMap::new() };
         queues.queue.send(message).await.unwrap();
         send(&queues, "g", "last").await;
         let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
-        let consuming = tokio::spawn(consume(queues.clone(), consumer, TERMS, stop.clone()));
-        assert_eq!(told.recv().await.unwrap().0.len(), MOST_BYTES);
+        let consuming = tokio::spawn(consume_messages(queues.clone(), consumer, TERMS, stop.clone()));
+        assert_eq!(told.recv().await.unwrap().0.len(), MAX_MESSAGE_BYTES);
         assert_eq!(told.recv().await.unwrap(), ("last".to_owned(), 1));
         let letter = queues.dead_letters.receive(1, Duration::from_secs(10), None).await.unwrap().remove(0);
-        assert_eq!(letter.attributes[REASON], "nobody can read it");
-        assert_eq!(letter.attributes[CUT_FROM], MOST_BYTES.to_string());
-        assert!(letter.body.len() > MOST_BYTES - 100, "{}", letter.body.len());
+        assert_eq!(letter.attributes[REASON_ATTRIBUTE], "nobody can read it");
+        assert_eq!(letter.attributes[CUT_FROM_ATTRIBUTE], MAX_MESSAGE_BYTES.to_string());
+        assert!(letter.body.len() > MAX_MESSAGE_BYTES - 100, "{}", letter.body.len());
         stop.cancel();
         consuming.await.unwrap();
     });
@@ -133,17 +137,17 @@ fn the_largest_message_can_be_given_up_and_its_group_goes_on() {
 
 #[test]
 fn a_slow_handler_keeps_its_message() {
-    run(async {
-        let queues = queues(&engine(&control_database().await)).await;
+    run_test(async {
+        let queues = queues(&engine(&create_control_database().await)).await;
         send(&queues, "g", "slow").await;
         send(&queues, "g", "last").await;
         let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
         let consuming: Vec<_> = (0..2)
-            .map(|_| tokio::spawn(consume(queues.clone(), consumer.clone(), TERMS, stop.clone())))
+            .map(|_| tokio::spawn(consume_messages(queues.clone(), consumer.clone(), TERMS, stop.clone())))
             .collect();
         assert_eq!(told.recv().await.unwrap(), ("slow".to_owned(), 1));
         // Three times the time-out passes, and nobody else is given it.
-        assert!(queues.queue.receive(10, 3 * TERMS.visibility, None).await.unwrap().is_empty());
+        assert!(queues.queue.receive(10, 3 * TERMS.visibility_timeout, None).await.unwrap().is_empty());
         consumer.go_on.add_permits(1);
         assert_eq!(told.recv().await.unwrap(), ("last".to_owned(), 1));
         stop.cancel();
@@ -155,12 +159,12 @@ fn a_slow_handler_keeps_its_message() {
 
 #[test]
 fn a_consumer_whose_message_is_taken_over_lets_go_and_changes_nothing() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let queues = queues(&engine(&pool)).await;
         send(&queues, "g", "hang").await;
         let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
-        let consuming = tokio::spawn(consume(queues.clone(), consumer.clone(), TERMS, stop.clone()));
+        let consuming = tokio::spawn(consume_messages(queues.clone(), consumer.clone(), TERMS, stop.clone()));
         told.recv().await.unwrap();
         // As if it had been paused for longer than the time-out. It may be quicker to keep its message than the other is to
         // take it; then the same again.
@@ -185,29 +189,29 @@ fn a_consumer_whose_message_is_taken_over_lets_go_and_changes_nothing() {
 
 #[test]
 fn what_does_not_end_in_time_is_given_back_at_the_stop() {
-    run(async {
-        let queues = queues(&engine(&control_database().await)).await;
+    run_test(async {
+        let queues = queues(&engine(&create_control_database().await)).await;
         send(&queues, "g", "hang").await;
         let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
-        let terms = ConsumerTerms { visibility: Duration::from_secs(3600), ..TERMS };
-        let consuming = tokio::spawn(consume(queues.clone(), consumer, terms, stop.clone()));
+        let terms = FifoConsumerOptions { visibility_timeout: Duration::from_secs(3600), ..TERMS };
+        let consuming = tokio::spawn(consume_messages(queues.clone(), consumer, terms, stop.clone()));
         told.recv().await.unwrap();
         stop.cancel();
         consuming.await.unwrap();
         let given_back = queues.queue.receive(1, Duration::from_secs(10), None).await.unwrap();
-        assert_eq!(given_back[0].receives, 2);
+        assert_eq!(given_back[0].receive_count, 2);
     });
 }
 
 #[test]
 fn a_dead_consumers_messages_are_consumed_by_another() {
-    run(async {
-        let queues = queues(&engine(&control_database().await)).await;
+    run_test(async {
+        let queues = queues(&engine(&create_control_database().await)).await;
         for group in 0..6 {
             send(&queues, &format!("g{group}"), "slow").await;
         }
         let (consumer, mut told) = Obedient::new();
-        let dying = tokio::spawn(consume(queues.clone(), consumer, TERMS, CancellationToken::new()));
+        let dying = tokio::spawn(consume_messages(queues.clone(), consumer, TERMS, CancellationToken::new()));
         for _ in 0..TERMS.concurrency {
             told.recv().await.unwrap();
         }
@@ -215,7 +219,7 @@ fn a_dead_consumers_messages_are_consumed_by_another() {
         dying.abort();
         let _ = dying.await;
         let ((living, mut told), stop) = (Obedient::new(), CancellationToken::new());
-        let consuming = tokio::spawn(consume(queues.clone(), living.clone(), TERMS, stop.clone()));
+        let consuming = tokio::spawn(consume_messages(queues.clone(), living.clone(), TERMS, stop.clone()));
         let mut receives = Vec::new();
         while receives.len() < 6 {
             receives.push(told.recv().await.unwrap().1);

@@ -9,10 +9,10 @@ mod window;
 
 use std::sync::Arc;
 
-use queue::fifo::{CHANNEL, FifoEngine, PostgresFifo};
-use store::{Notifications, PgPool};
+use queue::fifo::{FIFO_CHANNEL, FifoEngine, PgFifo};
+use store::{PgNotificationHub, PgPool};
 
 pub fn engine(pool: &PgPool) -> Arc<dyn FifoEngine> {
-    let (notifications, _) = Notifications::start(pool.clone(), vec![CHANNEL]);
-    Arc::new(PostgresFifo::new(pool.clone(), notifications))
+    let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![FIFO_CHANNEL]);
+    Arc::new(PgFifo::new(pool.clone(), notifications))
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use queue::fifo::{
-    FifoEngine, FifoError, NewMessage, OUTBOX_CHANNEL, Outbox, QueueTerms, Refusals, RefusedMessage,
-    SendInTx as _, relay,
+    FifoEngine, FifoError, FifoOutbox, FifoQueueOptions, FifoRefusalHandler, FifoTxSender as _,
+    NewFifoMessage, OUTBOX_CHANNEL, RefusedMessage, run_outbox_relay,
 };
-use queue_testing::emulator::{Emulator, engine_at};
-use store::testing::{control_database, run};
-use store::{Notifications, PgPool};
+use queue_testing::emulator::{SqsEmulator, sqs_engine_at};
+use store::testing::{create_control_database, run_test};
+use store::{PgNotificationHub, PgPool};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -25,10 +25,10 @@ const PLACE: &str = "test";
 #[derive(Default)]
 struct Told(Mutex<Vec<(String, FifoError)>>);
 
-impl Refusals for Told {
-    fn refused<'a>(&'a self, refused: &'a RefusedMessage) -> BoxFuture<'a, store::Result<()>> {
+impl FifoRefusalHandler for Told {
+    fn handle_refused<'a>(&'a self, refused: &'a RefusedMessage) -> BoxFuture<'a, store::Result<()>> {
         let mut told = self.0.lock().unwrap();
-        told.push((refused.deduplication.clone(), refused.error.clone()));
+        told.push((refused.deduplication_id.clone(), refused.error.clone()));
         let first = told.len() == 1;
         Box::pin(std::future::ready(if first { Err(store::Error::Abandoned) } else { Ok(()) }))
     }
@@ -36,31 +36,31 @@ impl Refusals for Told {
 
 /// A relay that sends through the endpoint: one process.
 async fn process(pool: &PgPool, endpoint: &FaultyEndpoint, stop: &CancellationToken) -> Arc<Told> {
-    let engine: Arc<dyn FifoEngine> = Arc::new(engine_at(endpoint.port).await);
-    let (notifications, _) = Notifications::start(pool.clone(), vec![OUTBOX_CHANNEL]);
+    let engine: Arc<dyn FifoEngine> = Arc::new(sqs_engine_at(endpoint.port).await);
+    let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![OUTBOX_CHANNEL]);
     let engines = HashMap::from([(PLACE.to_owned(), engine)]);
     let told = Arc::new(Told::default());
-    tokio::spawn(relay(pool.clone(), engines, notifications, told.clone(), stop.clone()));
+    tokio::spawn(run_outbox_relay(pool.clone(), engines, notifications, told.clone(), stop.clone()));
     told
 }
 
-async fn ensure(emulator: &Emulator) {
-    let terms = QueueTerms { visibility: Duration::from_secs(30), dead_letters: None };
-    emulator.engine().await.ensure(QUEUE, terms).await.unwrap();
+async fn ensure(emulator: &SqsEmulator) {
+    let terms = FifoQueueOptions { visibility_timeout: Duration::from_secs(30), dead_letters: None };
+    emulator.engine().await.ensure_queue(QUEUE, terms).await.unwrap();
 }
 
 /// One effect with its messages: committed together.
 async fn commit(pool: &PgPool, n: usize, groups: usize) {
-    let messages: Vec<NewMessage> = (0..groups)
-        .map(|group| NewMessage {
+    let messages: Vec<NewFifoMessage> = (0..groups)
+        .map(|group| NewFifoMessage {
             group: format!("g{group}"),
-            deduplication: format!("g{group}/{n}"),
+            deduplication_id: format!("g{group}/{n}"),
             body: format!("{n}"),
             attributes: BTreeMap::new(),
         })
         .collect();
     let mut tx = pool.begin().await.unwrap();
-    Outbox { place: PLACE.to_owned() }.send_in_tx(&mut tx, QUEUE, &messages).await.unwrap();
+    FifoOutbox { engine_name: PLACE.to_owned() }.send_in_tx(&mut tx, QUEUE, &messages).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -81,8 +81,8 @@ async fn until_empty(pool: &PgPool) {
 }
 
 /// What has arrived: bodies by group, in the order of delivery.
-async fn arrived(emulator: &Emulator, count: usize) -> BTreeMap<String, Vec<String>> {
-    let queue = emulator.engine().await.open(QUEUE).await.unwrap();
+async fn arrived(emulator: &SqsEmulator, count: usize) -> BTreeMap<String, Vec<String>> {
+    let queue = emulator.engine().await.open_queue(QUEUE).await.unwrap();
     let (mut arrived, mut seen): (BTreeMap<String, Vec<String>>, _) = (BTreeMap::new(), 0);
     loop {
         // Once all there should be have come, one more look for what should not be.
@@ -120,8 +120,8 @@ fn troubled(call: usize) -> Fault {
 
 #[test]
 fn each_message_arrives_once_and_in_order_whatever_happens_to_the_calls() {
-    run(async {
-        let (pool, emulator) = (control_database().await, Emulator::start().await);
+    run_test(async {
+        let (pool, emulator) = (create_control_database().await, SqsEmulator::start().await);
         ensure(&emulator).await;
         let endpoint = FaultyEndpoint::start(emulator.port, troubled);
         let stop = CancellationToken::new();
@@ -146,8 +146,8 @@ fn mute(call: usize) -> Fault {
 
 #[test]
 fn what_was_sent_and_never_confirmed_is_the_same_message_when_it_is_sent_again() {
-    run(async {
-        let (pool, emulator) = (control_database().await, Emulator::start().await);
+    run_test(async {
+        let (pool, emulator) = (create_control_database().await, SqsEmulator::start().await);
         ensure(&emulator).await;
         let endpoint = FaultyEndpoint::start(emulator.port, mute);
         let stop = CancellationToken::new();
@@ -164,8 +164,8 @@ fn what_was_sent_and_never_confirmed_is_the_same_message_when_it_is_sent_again()
 
 #[test]
 fn an_endpoint_that_is_away_gets_everything_when_it_is_back() {
-    run(async {
-        let (pool, emulator) = (control_database().await, Emulator::start().await);
+    run_test(async {
+        let (pool, emulator) = (create_control_database().await, SqsEmulator::start().await);
         ensure(&emulator).await;
         let mut endpoint = FaultyEndpoint::away(emulator.port, |_| Fault::None);
         let stop = CancellationToken::new();
@@ -193,8 +193,8 @@ fn an_endpoint_that_is_away_gets_everything_when_it_is_back() {
 
 #[test]
 fn of_a_message_that_the_queue_takes_never_whoever_it_is_about_is_told_until_that_succeeds() {
-    run(async {
-        let (pool, emulator) = (control_database().await, Emulator::start().await);
+    run_test(async {
+        let (pool, emulator) = (create_control_database().await, SqsEmulator::start().await);
         ensure(&emulator).await;
         let endpoint = FaultyEndpoint::start(emulator.port, |call| match call {
             0 | 1 => Fault::TooLarge,

@@ -3,24 +3,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use queue::fifo::{NewMessage, QueueTerms};
-use store::testing::{control_database, run};
+use queue::fifo::{FifoQueueOptions, NewFifoMessage};
+use store::testing::{create_control_database, run_test};
 
 use super::engine;
 
-fn message(deduplication: &str) -> NewMessage {
+fn message(deduplication: &str) -> NewFifoMessage {
     let (group, body) = ("g".to_owned(), "b".to_owned());
-    NewMessage { group, deduplication: deduplication.to_owned(), body, attributes: BTreeMap::new() }
+    NewFifoMessage { group, deduplication_id: deduplication.to_owned(), body, attributes: BTreeMap::new() }
 }
 
 #[test]
 fn an_id_is_another_message_after_five_minutes() {
-    run(async {
-        let pool = control_database().await;
+    run_test(async {
+        let pool = create_control_database().await;
         let engine = engine(&pool);
-        let terms = QueueTerms { visibility: Duration::from_secs(30), dead_letters: None };
-        engine.ensure("q.fifo", terms).await.unwrap();
-        let queue = engine.open("q.fifo").await.unwrap();
+        let terms = FifoQueueOptions { visibility_timeout: Duration::from_secs(30), dead_letters: None };
+        engine.ensure_queue("q.fifo", terms).await.unwrap();
+        let queue = engine.open_queue("q.fifo").await.unwrap();
         let past = |seconds: f64| {
             sqlx::query("UPDATE fifo_deduplication SET sent_at = sent_at - make_interval(secs => $1)")
                 .bind(seconds)

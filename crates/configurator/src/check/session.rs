@@ -1,0 +1,257 @@
+//! What checks work with: sending tasks, well made or not, and waiting for answers.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use queue::fifo::{FifoError, FifoMessageStatus, FifoQueue, NewFifoMessage, SentMessage};
+use serde_json::{Map, Value as Json, json};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::collect::{AnswerCollector, CollectedAnswer};
+use super::{IntegrationCheckEngine, IntegrationCheckOptions};
+use crate::protocol::{BlockAction, BlockAnswer, CHECK_BLOCK_ID_RANGE, JOB_NAME_ATTRIBUTE};
+
+/// Numbers that one run of the kit may use.
+const MAX_SESSION_BLOCK_IDS: i64 = 1 << 20;
+/// A type of task that no integration has.
+const UNKNOWN_TASK_TYPE: &str = "no_such_task_type";
+
+/// The kit at work.
+pub(super) struct IntegrationCheckSession {
+    pub(super) engine: IntegrationCheckEngine,
+    pub(super) options: IntegrationCheckOptions,
+    pub(super) task_queue: Arc<dyn FifoQueue>,
+    collector: Arc<AnswerCollector>,
+    collector_task: JoinHandle<()>,
+    stop: CancellationToken,
+    /// What groups and deduplication ids of this run of the kit begin with.
+    pub(super) name_prefix: String,
+    next_block_id: AtomicI64,
+    /// What was sent, by the number it has or would have.
+    sent_messages: Mutex<Vec<(i64, SentMessage)>>,
+}
+
+/// A task that was sent.
+pub(super) struct SentCheckTask {
+    /// Its number.
+    pub(super) block_id: i64,
+    pub(super) message: SentMessage,
+}
+
+impl Drop for IntegrationCheckSession {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl IntegrationCheckSession {
+    pub(super) async fn open(
+        check_engine: IntegrationCheckEngine,
+        options: IntegrationCheckOptions,
+    ) -> Result<Self, FifoError> {
+        let engine = check_engine.fifo_engine();
+        let tasks = engine.open_queue(&options.env.queue_name(&options.queue)).await?;
+        let answers = engine.open_queue(&options.env.queue_name(&options.answer_queue)).await?;
+        let random = Uuid::new_v4();
+        let span = CHECK_BLOCK_ID_RANGE.end - CHECK_BLOCK_ID_RANGE.start - MAX_SESSION_BLOCK_IDS;
+        let first = CHECK_BLOCK_ID_RANGE.start + (random.as_u128() % span.unsigned_abs() as u128) as i64;
+        let mark = format!("check/{}", &random.simple().to_string()[..12]);
+        let collected = Arc::new(AnswerCollector::new(first..first + MAX_SESSION_BLOCK_IDS, mark.clone()));
+        let stop = CancellationToken::new();
+        let collecting = tokio::spawn(collected.clone().run(answers, stop.clone()));
+        let (next, sent) = (AtomicI64::new(first), Mutex::default());
+        Ok(Self {
+            engine: check_engine,
+            options,
+            task_queue: tasks,
+            collector: collected,
+            collector_task: collecting,
+            stop,
+            name_prefix: mark,
+            next_block_id: next,
+            sent_messages: sent,
+        })
+    }
+
+    /// Ends when no answer is in hand any more.
+    pub(super) async fn close(mut self) {
+        self.stop.cancel();
+        let _ = (&mut self.collector_task).await;
+    }
+
+    /// A number that was not used yet.
+    pub(super) fn allocate_block_id(&self) -> i64 {
+        self.next_block_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether anything was ever answered.
+    pub(super) fn has_answers(&self) -> bool {
+        *self.collector.subscribe_count().borrow() > 0
+    }
+
+    pub(super) fn answer_collector(&self) -> &AnswerCollector {
+        &self.collector
+    }
+
+    /// The type of task and args that checks use for which any answer is good enough.
+    pub(super) fn any_task(&self) -> (&str, Json) {
+        match &self.options.task {
+            Some(task) => (&task.task_type, task.args.clone()),
+            None => (UNKNOWN_TASK_TYPE, json!({})),
+        }
+    }
+
+    /// A type of task that no integration has.
+    pub(super) fn unknown_task_type(&self) -> &'static str {
+        UNKNOWN_TASK_TYPE
+    }
+
+    /// Sends a body to a group of this check.
+    pub(super) async fn send_body(
+        &self,
+        group: &str,
+        block_id: i64,
+        job_name: &str,
+        body: String,
+    ) -> Result<SentCheckTask, FifoError> {
+        let message = NewFifoMessage {
+            group: format!("{}/{group}", self.name_prefix),
+            deduplication_id: format!("{}/{}", self.name_prefix, Uuid::new_v4().simple()),
+            body,
+            attributes: BTreeMap::from([(JOB_NAME_ATTRIBUTE.to_owned(), job_name.to_owned())]),
+        };
+        let sent = self.task_queue.send(message).await?;
+        self.sent_messages.lock().unwrap_or_else(PoisonError::into_inner).push((block_id, sent.clone()));
+        Ok(SentCheckTask { block_id, message: sent })
+    }
+
+    /// Sends a well-made task.
+    pub(super) async fn send_task(
+        &self,
+        group: &str,
+        block_id: i64,
+        (task, args): (&str, &Json),
+        action: BlockAction,
+        state: Option<&Map<String, Json>>,
+    ) -> Result<SentCheckTask, FifoError> {
+        let mut body =
+            json!({"block_id": block_id, "task_type": task, "action": action.name(), "params": args});
+        if let Some(state) = state {
+            body["state"] = Json::Object(state.clone());
+        }
+        self.send_body(group, block_id, task, body.to_string()).await
+    }
+
+    /// The answers to a number, as soon as there are so many; fewer if they do not come in time.
+    pub(super) async fn wait_for_answers(
+        &self,
+        block_id: i64,
+        count: usize,
+        max_wait: Duration,
+    ) -> Vec<CollectedAnswer> {
+        let deadline = Instant::now() + max_wait;
+        let mut answer_count = self.collector.subscribe_count();
+        loop {
+            answer_count.borrow_and_update();
+            let answers = self.collector.answers_to(block_id);
+            if answers.len() >= count || timeout_at(deadline, answer_count.changed()).await.is_err() {
+                return answers;
+            }
+        }
+    }
+
+    /// The first answer to a number, if one comes in time.
+    pub(super) async fn wait_for_answer(&self, block_id: i64) -> Option<CollectedAnswer> {
+        self.wait_for_answers(block_id, 1, self.options.answer_timeout).await.into_iter().next()
+    }
+
+    /// Sends a well-made task to a group of its own, and waits for the answer.
+    pub(super) async fn ask_task(
+        &self,
+        group: &str,
+        task: (&str, &Json),
+        action: BlockAction,
+        state: Option<&Map<String, Json>>,
+    ) -> Result<(SentCheckTask, Option<CollectedAnswer>), FifoError> {
+        let sent_task = self.send_task(group, self.allocate_block_id(), task, action, state).await?;
+        let answer = self.wait_for_answer(sent_task.block_id).await;
+        Ok((sent_task, answer))
+    }
+
+    /// What has become of a message, where that can be seen.
+    pub(super) async fn trace_task(
+        &self,
+        sent_task: &SentCheckTask,
+    ) -> Result<Option<FifoMessageStatus>, FifoError> {
+        match &self.engine {
+            IntegrationCheckEngine::Postgres(engine) => {
+                engine.message_status(self.task_queue.name(), &sent_task.message).await.map(Some)
+            }
+            IntegrationCheckEngine::Sqs(_) => Ok(None),
+        }
+    }
+
+    /// In words, what has become of a message that was not answered.
+    pub(super) async fn describe_unanswered(&self, sent_task: &SentCheckTask) -> Result<String, FifoError> {
+        let answer_timeout = humantime::format_duration(self.options.answer_timeout);
+        Ok(match self.trace_task(sent_task).await? {
+            Some(FifoMessageStatus::Queued(0)) => {
+                format!("not answered within {answer_timeout}: never received")
+            }
+            Some(FifoMessageStatus::Queued(n)) => {
+                format!("not answered within {answer_timeout}: received {n} times, and still there")
+            }
+            Some(FifoMessageStatus::Deleted(_)) => "deleted without an answer".to_owned(),
+            Some(FifoMessageStatus::Lost) | None => format!("not answered within {answer_timeout}"),
+        })
+    }
+
+    /// Messages that were sent and not answered.
+    pub(super) fn unanswered_messages(&self) -> Vec<SentMessage> {
+        let sent = self.sent_messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = sent.iter().filter(|(block_id, _)| self.collector.answers_to(*block_id).is_empty());
+        open.map(|(_, sent)| sent.clone()).collect()
+    }
+
+    /// A message is gone: nobody needs to take it back.
+    pub(super) fn forget_message(&self, id: &str) {
+        self.sent_messages.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, sent)| sent.id != id);
+    }
+}
+
+impl CollectedAnswer {
+    /// What it says; `None` if it does not even say what it answers.
+    pub(super) fn parse_answer(&self) -> Option<BlockAnswer> {
+        BlockAnswer::parse(&self.body)
+    }
+
+    /// In words.
+    pub(super) fn describe_outcome(&self) -> String {
+        match self.parse_answer().map(|answer| answer.outcome) {
+            Some(Ok(_)) => "a success".to_owned(),
+            Some(Err(failure)) => format!("the error {}", failure.code),
+            None => "something that is no answer".to_owned(),
+        }
+    }
+
+    /// The state, if it is a success.
+    pub(super) fn success_state(&self) -> Option<Map<String, Json>> {
+        self.parse_answer()?.outcome.ok()
+    }
+
+    /// Whether it is a failure.
+    pub(super) fn is_error(&self) -> bool {
+        self.parse_answer().is_some_and(|answer| answer.outcome.is_err())
+    }
+
+    /// Whether both say the same, but for the number.
+    pub(super) fn has_same_outcome(&self, other: &CollectedAnswer) -> bool {
+        let outcome = |answer: &CollectedAnswer| answer.parse_answer().map(|answer| answer.outcome);
+        outcome(self) == outcome(other)
+    }
+}

@@ -1,0 +1,183 @@
+//! One message: read, carried out, answered; in this order, whatever is in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue::Backoff;
+use queue::fifo::{FifoConsumer, FifoError, FifoMessage, FifoQueue, MessageOutcome, NewFifoMessage};
+use serde_json::{Map, Value as Json, json};
+use store::Outage;
+
+use super::handler::{HandlerResult, IntegrationHandlers, RawBlockRequest};
+use super::memory::IntegrationStore;
+use crate::protocol::{
+    ANSWER_JOB_NAME, BlockAction, BlockAnswer, BlockFailure, BlockMessageBody, JOB_NAME_ATTRIBUTE,
+    parse_message_body,
+};
+
+/// When nothing can be remembered or answered, the message comes again after this.
+const UNAVAILABLE_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// And that grows to this.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
+
+/// Carries out the tasks of one queue.
+pub(super) struct IntegrationConsumer {
+    pub(super) handlers: IntegrationHandlers,
+    pub(super) store: Arc<dyn IntegrationStore>,
+    /// With environment and ending.
+    pub(super) queue: String,
+    pub(super) answer_queue: Arc<dyn FifoQueue>,
+    /// How soon a task comes again after a temporary error.
+    pub(super) retry_delay: Duration,
+    pub(super) outage: Outage,
+}
+
+/// The more often it has come the later: what was received too often becomes a dead letter.
+fn retry_later(first: Duration, message: &FifoMessage) -> MessageOutcome {
+    let backoff = Backoff { first_delay: first, max_delay: MAX_RETRY_DELAY.max(first), jitter: 0.2 };
+    MessageOutcome::RetryAfter(backoff.random_delay(message.receive_count))
+}
+
+/// A task as it is read.
+struct ReceivedBlockTask {
+    task_type: String,
+    action: BlockAction,
+    params: Json,
+    state: Map<String, Json>,
+}
+
+impl FifoConsumer for IntegrationConsumer {
+    async fn consume(&self, message: &FifoMessage) -> MessageOutcome {
+        let Some(BlockMessageBody { block_id, body }) = parse_message_body(&message.body) else {
+            self.count_outcome("unreadable");
+            return MessageOutcome::Dead("VALIDATION_ERROR: the message says no block_id".to_owned());
+        };
+        let remembered = match message.receive_count {
+            0 | 1 => Ok(None),
+            _ => self.store.find_answer(&self.queue, block_id).await,
+        };
+        let answer = match remembered {
+            Ok(Some(answer)) => {
+                self.count_outcome("repeated");
+                answer
+            }
+            Ok(None) => match self.carry_out(body, block_id).await {
+                Ok(outcome) => match self.save_answer(block_id, outcome).await {
+                    Ok(answer) => answer,
+                    Err(reason) => return self.retry_unanswered(message, block_id, &reason),
+                },
+                Err(reason) => {
+                    self.count_outcome("temporary");
+                    tracing::info!(
+                        queue = self.queue,
+                        block_id,
+                        reason,
+                        "a task failed for now; it comes again"
+                    );
+                    return retry_later(self.retry_delay, message);
+                }
+            },
+            Err(reason) => return self.retry_unanswered(message, block_id, &reason),
+        };
+        match self.send_answer(message, block_id, answer).await {
+            Ok(()) => {
+                self.outage.record_success(|lasted| {
+                    tracing::info!(
+                        queue = self.queue,
+                        seconds = lasted.as_secs(),
+                        "tasks are answered again"
+                    );
+                });
+                MessageOutcome::Done
+            }
+            Err(error) => self.retry_unanswered(message, block_id, &error.to_string()),
+        }
+    }
+}
+
+impl ReceivedBlockTask {
+    fn parse(body: &Json) -> Result<Self, BlockFailure> {
+        let wrong = |field: &str, reason: &str| {
+            BlockFailure::new("VALIDATION_ERROR", json!({"field": field, "reason": reason}))
+        };
+        let object = |field: &str| match body.get(field) {
+            None | Some(Json::Null) => Ok(Map::new()),
+            Some(Json::Object(object)) => Ok(object.clone()),
+            Some(_) => Err(wrong(field, "must be an object")),
+        };
+        let task = body.get("task_type").and_then(Json::as_str);
+        let action = body.get("action").and_then(Json::as_str).and_then(BlockAction::parse);
+        Ok(Self {
+            task_type: task.ok_or_else(|| wrong("task_type", "must be a text"))?.to_owned(),
+            action: action.ok_or_else(|| wrong("action", "must be create, update or delete"))?,
+            params: Json::Object(object("params")?),
+            state: object("state")?,
+        })
+    }
+}
+
+impl IntegrationConsumer {
+    fn count_outcome(&self, outcome: &'static str) {
+        let queue = self.queue.clone();
+        metrics::counter!("integration_tasks_total", "queue" => queue, "outcome" => outcome).increment(1);
+    }
+
+    fn retry_unanswered(&self, message: &FifoMessage, block_id: i64, reason: &str) -> MessageOutcome {
+        self.count_outcome("unanswered");
+        self.outage.record_failure(|failures| {
+            tracing::warn!(
+                queue = self.queue,
+                block_id,
+                reason,
+                failures,
+                code = "UNAVAILABLE",
+                "tasks cannot be answered; they come again"
+            );
+        });
+        retry_later(UNAVAILABLE_RETRY_DELAY, message)
+    }
+
+    async fn carry_out(&self, body: Result<Json, BlockFailure>, block_id: i64) -> HandlerResult {
+        let ReceivedBlockTask { task_type: task, action, params, state } =
+            match body.and_then(|body| ReceivedBlockTask::parse(&body)) {
+                Ok(task) => task,
+                Err(failure) => return Ok(Err(failure)),
+            };
+        let raw =
+            RawBlockRequest { block_id, action, params, state, store: self.store.key_values(&self.queue) };
+        let handled = store::panics::catch_panic(self.handlers.handle_task(&task, raw)).await;
+        handled.unwrap_or_else(|_| {
+            let args = json!({"reason": "the handler panicked; see the integration's log"});
+            Ok(Err(BlockFailure::new("LOGIC_ERROR", args)))
+        })
+    }
+
+    async fn save_answer(
+        &self,
+        block_id: i64,
+        outcome: Result<Map<String, Json>, BlockFailure>,
+    ) -> super::memory::Result<String> {
+        self.count_outcome(if outcome.is_ok() { "succeeded" } else { "failed" });
+        let answer = BlockAnswer { block_id, outcome }.to_body();
+        self.store.save_answer(&self.queue, block_id, &answer).await?;
+        Ok(answer)
+    }
+
+    async fn send_answer(&self, message: &FifoMessage, block_id: i64, body: String) -> Result<(), FifoError> {
+        let answer = NewFifoMessage {
+            group: message.group.clone(),
+            deduplication_id: format!("answer/{block_id}/{}", message.id).chars().take(128).collect(),
+            body,
+            attributes: [(JOB_NAME_ATTRIBUTE.to_owned(), ANSWER_JOB_NAME.to_owned())].into(),
+        };
+        match self.answer_queue.send(answer.clone()).await {
+            Err(FifoError::Invalid(reason) | FifoError::TooLarge(reason)) => {
+                // Such as a state that is too large: that is said instead.
+                let failure = BlockFailure::new("TOO_LARGE", json!({"reason": reason}));
+                let body = BlockAnswer { block_id, outcome: Err(failure) }.to_body();
+                self.answer_queue.send(NewFifoMessage { body, ..answer }).await.map(drop)
+            }
+            sent => sent.map(drop),
+        }
+    }
+}

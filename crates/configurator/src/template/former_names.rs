@@ -1,0 +1,96 @@
+//! The names that blocks had before.
+
+use std::collections::{HashMap, HashSet};
+
+use super::BlockTemplateFaults;
+use super::read::{ModuleMember, TemplateModule};
+
+/// Former names of one block, at most.
+pub(super) const MAX_FORMER_NAMES: usize = 20;
+
+/// The name of a block or module in full, and those it may have had.
+#[derive(Debug, Clone, Default)]
+pub(super) struct BlockNames {
+    /// Empty: the root.
+    full_name: String,
+    pub(super) former_names: Vec<String>,
+}
+
+fn join_names(module_name: &str, name: &str) -> String {
+    if module_name.is_empty() { name.to_owned() } else { format!("{module_name}.{name}") }
+}
+
+impl BlockNames {
+    pub(super) fn root() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn display_name(&self) -> &str {
+        if self.full_name.is_empty() { super::ROOT_MODULE_NAME } else { &self.full_name }
+    }
+
+    /// What is called `name` in it.
+    pub(super) fn child_name(&self, name: &str) -> String {
+        join_names(&self.full_name, name)
+    }
+
+    /// The names of what is in it: what it says itself, then what it would be called in this module's former names.
+    pub(super) fn child_names(&self, name: &str, renamed_from: &[String]) -> Self {
+        let full = self.child_name(name);
+        let within = self
+            .full_name
+            .rsplit('.')
+            .next()
+            .filter(|own| !own.is_empty())
+            .map(|_| format!("{}.", self.full_name));
+        let beside = |former: &String| match &within {
+            Some(within) => former.strip_prefix(within.as_str()).map(str::to_owned),
+            None => Some(former.clone()),
+        };
+        let own: Vec<String> =
+            [name.to_owned()].into_iter().chain(renamed_from.iter().filter_map(beside)).collect();
+        let moved =
+            self.former_names.iter().flat_map(|around| own.iter().map(move |name| join_names(around, name)));
+        let mut former: Vec<String> = Vec::new();
+        for candidate in renamed_from.iter().cloned().chain(moved) {
+            if candidate != full && !former.contains(&candidate) && former.len() < MAX_FORMER_NAMES {
+                former.push(candidate);
+            }
+        }
+        Self { full_name: full, former_names: former }
+    }
+}
+
+/// A former name is nobody's now, and nobody else's before.
+pub(super) fn check_former_names(root: &TemplateModule, faults: &mut BlockTemplateFaults) {
+    let (mut current_names, mut claims) = (HashSet::new(), Vec::new());
+    collect_claims(root, &mut current_names, &mut claims);
+    let mut claimed: HashMap<&str, &str> = HashMap::new();
+    for (name, line, former) in claims {
+        if current_names.contains(former) {
+            faults.add(name, line, format!("`renamed_from: {former}`: there is still a block of this name"));
+        } else if let Some(other) = claimed.insert(former, name) {
+            faults.add(name, line, format!("`renamed_from: {former}`: {other} says the same"));
+        }
+    }
+}
+
+type FormerNameClaim<'m> = (&'m str, u32, &'m str);
+
+fn collect_claims<'m>(
+    module: &'m TemplateModule,
+    current_names: &mut HashSet<&'m str>,
+    claims: &mut Vec<FormerNameClaim<'m>>,
+) {
+    for member in &module.members {
+        let (name, line, renamed_from) = match member {
+            ModuleMember::Module(inner) => {
+                collect_claims(inner, current_names, claims);
+                (&inner.full_name, inner.line, &inner.renamed_from)
+            }
+            ModuleMember::Block(block) => (&block.full_name, block.line, &block.renamed_from),
+        };
+        current_names.insert(name);
+        claims.extend(renamed_from.iter().map(|former| (name.as_str(), line, former.as_str())));
+    }
+}

@@ -1,0 +1,179 @@
+//! Whether an event is there already but for its time: for whoever posts what it works out itself, from data that a restored
+//! copy of its own database may have stored at another time. For everybody else an event's time is content.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rust_decimal::Decimal;
+use sqlx::PgConnection;
+use store::{LONG_OPERATION_TIMEOUT, PgOperation, Result, run_statement, run_tx};
+use uuid::Uuid;
+
+use super::LedgerEvent;
+use crate::amount::Amount;
+use crate::sharding::{LedgerShards, parse_canonical};
+
+/// What is looked through first: around the event's own time. Then everything: an account's events are read for it.
+const SEARCH_WINDOW: TimeDelta = TimeDelta::days(2);
+
+type LedgerEventMatchRow = (DateTime<Utc>, String, Option<Decimal>, Option<Decimal>, Option<String>);
+
+/// What the ledger has under the id of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LedgerEventMatch {
+    /// Nothing.
+    Missing,
+    /// The event itself.
+    Same,
+    /// The same at this time.
+    AtAnotherTime(DateTime<Utc>),
+    /// Another event.
+    Other,
+}
+
+/// An event as it is in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredLedgerEvent {
+    /// Its id.
+    pub event_id: String,
+    /// Its account's type.
+    pub type_name: String,
+    /// When it happened.
+    pub dt: DateTime<Utc>,
+    /// The canonical texts of its attributes by name, those of its account included.
+    pub attributes: HashMap<String, String>,
+}
+
+/// When the event of the same id was posted, if it is the same in account, attributes, amount and info. Two look-ups in one
+/// transaction at most, the second one as long as the account's history.
+pub async fn find_event_time(shards: &LedgerShards, event: &LedgerEvent) -> Result<Option<DateTime<Utc>>> {
+    let pool = &shards.shard_of_hash(event.shard_hash).pool;
+    let (account_id, event_id, dt) = (event.account.id, event.event_id.clone(), event.dt);
+    let rows: Vec<LedgerEventMatchRow> = run_tx(
+        pool,
+        PgOperation::named("find_posting").with_timeout(LONG_OPERATION_TIMEOUT),
+        move |connection| {
+            let event_id = event_id.clone();
+            Box::pin(async move {
+                sqlx::query(LOCK_PARTITIONS_SQL).execute(&mut *connection).await?;
+                let near = find_event_rows(
+                    connection,
+                    account_id,
+                    &event_id,
+                    Some((dt - SEARCH_WINDOW, dt + SEARCH_WINDOW)),
+                )
+                .await?;
+                if near.is_empty() {
+                    find_event_rows(connection, account_id, &event_id, None).await
+                } else {
+                    Ok(near)
+                }
+            })
+        },
+    )
+    .await?;
+    let same = |row: &&LedgerEventMatchRow| {
+        let amount = match (row.2, row.3) {
+            (Some(debit), None) => Some(Amount::Debit(debit)),
+            (None, Some(credit)) => Some(Amount::Credit(credit)),
+            _ => None,
+        };
+        row.1 == event.attribute_set.canonical && amount == Some(event.amount) && row.4 == event.info
+    };
+    Ok(rows.iter().find(same).map(|row| row.0))
+}
+
+/// What the ledger has under the ids of `events`, in their order. One round trip to each shard; more for those that differ.
+pub async fn match_stored_events(
+    shards: &LedgerShards,
+    events: &[LedgerEvent],
+) -> Result<Vec<LedgerEventMatch>> {
+    let mut stored_fingerprints: HashMap<Uuid, Uuid> = HashMap::with_capacity(events.len());
+    for (shard_index, shard) in shards.all().iter().enumerate() {
+        let here = events.iter().filter(|event| shards.index_of_hash(event.shard_hash) == shard_index);
+        let keys: Arc<[Uuid]> = here.map(|event| event.key).collect();
+        if keys.is_empty() {
+            continue;
+        }
+        let rows: Vec<(Uuid, Uuid)> = run_statement(&shard.pool, "find_posting_keys", move |connection| {
+            let keys = keys.clone();
+            Box::pin(async move {
+                Ok(sqlx::query_as(FIND_EVENT_KEYS_SQL).bind(&keys[..]).fetch_all(connection).await?)
+            })
+        })
+        .await?;
+        stored_fingerprints.extend(rows);
+    }
+    let mut postings = Vec::with_capacity(events.len());
+    for event in events {
+        postings.push(match stored_fingerprints.get(&event.key) {
+            None => LedgerEventMatch::Missing,
+            Some(content) if *content == event.fingerprint => LedgerEventMatch::Same,
+            Some(_) => find_event_time(shards, event)
+                .await?
+                .map_or(LedgerEventMatch::Other, LedgerEventMatch::AtAnotherTime),
+        });
+    }
+    Ok(postings)
+}
+
+/// The events with these ids, whatever their accounts. Reads every event of every shard: for an operator's commands.
+pub async fn find_stored_events(
+    shards: &LedgerShards,
+    events: Vec<String>,
+) -> Result<Vec<StoredLedgerEvent>> {
+    let events: Arc<[String]> = events.into();
+    let mut found = Vec::new();
+    for shard in shards.all() {
+        let events = events.clone();
+        let rows: Vec<(String, String, DateTime<Utc>, String, String)> = run_tx(
+            &shard.pool,
+            PgOperation::named("find_posted").with_timeout(LONG_OPERATION_TIMEOUT),
+            move |connection| {
+                let events = events.clone();
+                Box::pin(async move {
+                    sqlx::query(LOCK_PARTITIONS_SQL).execute(&mut *connection).await?;
+                    Ok(sqlx::query_as(FIND_STORED_EVENTS_SQL).bind(&events[..]).fetch_all(connection).await?)
+                })
+            },
+        )
+        .await?;
+        found.extend(rows.into_iter().map(|(event_id, type_name, dt, account, tuple)| {
+            let attributes = [account, tuple].iter().flat_map(|text| parse_canonical(text)).collect();
+            StoredLedgerEvent { event_id, type_name, dt, attributes }
+        }));
+    }
+    Ok(found)
+}
+
+async fn find_event_rows(
+    connection: &mut PgConnection,
+    account_id: i64,
+    event_id: &str,
+    range: Option<(DateTime<Utc>, DateTime<Utc>)>,
+) -> Result<Vec<LedgerEventMatchRow>> {
+    let (from, to) = range.unzip();
+    let found = sqlx::query_as(FIND_EVENT_SQL).bind(account_id).bind(event_id).bind(from).bind(to);
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// No month is attached or dropped meanwhile: every one is seen.
+const LOCK_PARTITIONS_SQL: &str =
+    "SELECT pg_advisory_xact_lock_shared(hashtext(current_schema() || '.event_months')) -- hold_event_months";
+
+const FIND_EVENT_SQL: &str = "-- find_posting
+SELECT e.dt, t.canonical, e.debit, e.credit, e.info
+FROM (
+    SELECT * FROM events
+    WHERE account_id = $1 AND event_id = $2
+      AND dt >= coalesce($3, '-infinity'::timestamptz) AND dt < coalesce($4, 'infinity'::timestamptz)
+) e JOIN tuples t USING (tuple_id)";
+
+const FIND_EVENT_KEYS_SQL: &str =
+    "SELECT key, content FROM event_keys WHERE key = ANY ($1) -- find_posting_keys";
+
+const FIND_STORED_EVENTS_SQL: &str = "-- find_posted
+SELECT e.event_id, a.type, e.dt, a.attributes, t.canonical
+FROM events e JOIN accounts a USING (account_id) JOIN tuples t USING (tuple_id)
+WHERE e.event_id = ANY ($1)";

@@ -1,0 +1,142 @@
+//! What the places at which ledger and broker stand say about each other: a pure decision, before anything is read.
+
+use super::progress::ExportProgress;
+use super::{ExportAlarm, ExportMark};
+
+/// How things stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ExportAlignment {
+    /// The broker holds nothing that is not recorded; go on after this.
+    Recorded(ExportMark),
+    /// The broker's entries from one to the other must be the ledger's events; if they are, go on after the last.
+    Compare(ExportMark, ExportMark),
+    /// Somebody must decide.
+    Alarm(ExportAlarm),
+}
+
+/// Judges what the broker's log ends with. Asked while an exporter may be at work, `last` must be younger than what is
+/// recorded and older than the last number given; then no healthy exporter looks ahead or behind.
+pub(super) fn check_alignment(progress: &ExportProgress, last: Option<ExportMark>) -> ExportAlignment {
+    let behind = |recorded| ExportAlignment::Alarm(ExportAlarm::Behind { broker: last, recorded });
+    let ahead = |broker| {
+        let ledger = ExportMark { epoch: progress.epoch, seq: progress.last_seq };
+        ExportAlignment::Alarm(ExportAlarm::Ahead { broker, ledger })
+    };
+    let at_beginning =
+        ExportAlignment::Recorded(ExportMark { epoch: progress.epoch, seq: progress.first_seq - 1 });
+    match (last, progress.recorded_mark(), progress.previous_mark()) {
+        (Some(last), ..) if last.epoch > progress.epoch => ahead(last),
+        (Some(last), recorded, _) if last.epoch == progress.epoch => {
+            let first = recorded.map_or(progress.first_seq, |recorded| recorded.seq);
+            if last.seq > progress.last_seq {
+                ahead(last)
+            } else if last.seq < first {
+                behind(ExportMark { epoch: progress.epoch, seq: first })
+            } else {
+                // The last recorded one is among them: another broker of the same length does not pass.
+                ExportAlignment::Compare(ExportMark { epoch: progress.epoch, seq: first }, last)
+            }
+        }
+        // From here on the broker holds nothing of this epoch.
+        (_, Some(recorded), _) => behind(recorded),
+        (last, None, follows) if last == follows => at_beginning,
+        (Some(last), None, follows) if follows.is_none_or(|follows| last > follows) => ahead(last),
+        (_, None, Some(follows)) => behind(follows),
+        // Neither was there: the first guard has it.
+        (_, None, None) => at_beginning,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::progress::ExportDecision;
+    use super::*;
+
+    fn export_mark(epoch: i64, seq: i64) -> ExportMark {
+        ExportMark { epoch, seq }
+    }
+
+    fn check_alignment_of(
+        decision: (i64, i64, i64, Option<ExportMark>),
+        last: Option<ExportMark>,
+        last_seq: i64,
+    ) -> ExportAlignment {
+        let (epoch, first_seq, exported_seq, follows) = decision;
+        let progress = ExportProgress::from_decision(
+            ExportDecision { epoch, first_seq, exported_seq, previous_mark: follows },
+            last_seq,
+        );
+        check_alignment(&progress, last)
+    }
+
+    #[test]
+    fn every_standing_of_the_first_epoch() {
+        let ahead = |broker, ledger| ExportAlignment::Alarm(ExportAlarm::Ahead { broker, ledger });
+        let behind = |broker, recorded| ExportAlignment::Alarm(ExportAlarm::Behind { broker, recorded });
+        let cases = [
+            (0, None, 0, ExportAlignment::Recorded(export_mark(1, 0))),
+            (0, None, 9, ExportAlignment::Recorded(export_mark(1, 0))),
+            // Sent and not recorded, by whoever was here before.
+            (0, Some(export_mark(1, 3)), 9, ExportAlignment::Compare(export_mark(1, 1), export_mark(1, 3))),
+            (5, Some(export_mark(1, 5)), 9, ExportAlignment::Compare(export_mark(1, 5), export_mark(1, 5))),
+            (5, Some(export_mark(1, 9)), 9, ExportAlignment::Compare(export_mark(1, 5), export_mark(1, 9))),
+            (5, Some(export_mark(1, 10)), 9, ahead(export_mark(1, 10), export_mark(1, 9))),
+            (0, Some(export_mark(1, 1)), 0, ahead(export_mark(1, 1), export_mark(1, 0))),
+            (5, Some(export_mark(2, 1)), 9, ahead(export_mark(2, 1), export_mark(1, 9))),
+            (5, Some(export_mark(1, 4)), 9, behind(Some(export_mark(1, 4)), export_mark(1, 5))),
+            (5, None, 9, behind(None, export_mark(1, 5))),
+        ];
+        for (exported, last, last_seq, expected) in cases {
+            assert_eq!(
+                check_alignment_of((1, 1, exported, None), last, last_seq),
+                expected,
+                "{exported} {last:?} {last_seq}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_standing_of_a_later_epoch() {
+        let follows = Some(export_mark(1, 100));
+        let ahead = |broker, ledger| ExportAlignment::Alarm(ExportAlarm::Ahead { broker, ledger });
+        let behind = |broker, recorded| ExportAlignment::Alarm(ExportAlarm::Behind { broker, recorded });
+        let cases = [
+            // Decided and not begun: only right after what was seen when it was decided.
+            (90, follows, 95, ExportAlignment::Recorded(export_mark(2, 90))),
+            (90, Some(export_mark(1, 101)), 95, ahead(export_mark(1, 101), export_mark(2, 95))),
+            (90, Some(export_mark(1, 99)), 95, behind(Some(export_mark(1, 99)), export_mark(1, 100))),
+            (90, None, 95, behind(None, export_mark(1, 100))),
+            (
+                90,
+                Some(export_mark(2, 92)),
+                95,
+                ExportAlignment::Compare(export_mark(2, 91), export_mark(2, 92)),
+            ),
+            (
+                93,
+                Some(export_mark(2, 93)),
+                95,
+                ExportAlignment::Compare(export_mark(2, 93), export_mark(2, 93)),
+            ),
+            (93, Some(export_mark(2, 92)), 95, behind(Some(export_mark(2, 92)), export_mark(2, 93))),
+            (93, follows, 95, behind(follows, export_mark(2, 93))),
+            (93, Some(export_mark(3, 1)), 95, ahead(export_mark(3, 1), export_mark(2, 95))),
+        ];
+        for (exported, last, last_seq, expected) in cases {
+            assert_eq!(
+                check_alignment_of((2, 91, exported, follows), last, last_seq),
+                expected,
+                "{exported} {last:?}"
+            );
+        }
+        // Decided while the broker held nothing; then an old store came back.
+        assert_eq!(
+            check_alignment_of((2, 1, 0, None), None, 5),
+            ExportAlignment::Recorded(export_mark(2, 0))
+        );
+        assert_eq!(
+            check_alignment_of((2, 1, 0, None), Some(export_mark(1, 3)), 5),
+            ahead(export_mark(1, 3), export_mark(2, 5))
+        );
+    }
+}

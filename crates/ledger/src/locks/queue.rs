@@ -1,0 +1,228 @@
+//! What one process knows of a shard's lines: which of its callers wait, and when something expires.
+//!
+//! Callers are woken by who grants them the lock: a call of the same process tells them directly, one of another
+//! process by `NOTIFY` (see [`super::keeping`]).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sqlx::PgPool;
+use store::Result;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::answers::{LockEvent, LockGrant, LockOutcome};
+use super::queries::{self, LockAnswer, LockCall};
+
+/// The least time between two looks at a key whose lock has expired, but is still written under.
+const MIN_RECHECK_INTERVAL: Duration = Duration::from_millis(10);
+/// How long a release tries to end a lock that is written under.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a caller's leaving is tried, a few seconds each, while the database is away.
+const MAX_LEAVE_ATTEMPTS: usize = 20;
+const LEAVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is heard of a lock id.
+struct LockWaiter {
+    /// What was granted, or nothing, which means to ask again.
+    grants: watch::Sender<Option<LockGrant>>,
+    /// Whether it is known to be in line; before, its caller is still asking.
+    is_queued: bool,
+}
+
+impl Default for LockWaiter {
+    fn default() -> Self {
+        Self { grants: watch::Sender::new(None), is_queued: false }
+    }
+}
+
+/// One shard's lines, as this process knows them.
+pub(super) struct LockQueue {
+    pub(super) pool: PgPool,
+    pub(super) process_id: Uuid,
+    /// Those who hear of a lock id.
+    waiters: Mutex<HashMap<Uuid, LockWaiter>>,
+    /// When something is to be done about a key.
+    timers: Mutex<HashMap<Uuid, Instant>>,
+    /// Something was added to the above.
+    pub(super) changed: Notify,
+    /// Calls at once: a crowd at one lock must not keep all connections from others.
+    call_permits: Semaphore,
+    /// Nobody waits any more.
+    pub(super) stopping: CancellationToken,
+}
+
+impl LockQueue {
+    pub(super) fn new(pool: PgPool, process_id: Uuid) -> Self {
+        let permits = usize::try_from(pool.options().get_max_connections().div_ceil(2)).unwrap_or(1).max(1);
+        Self {
+            pool,
+            process_id,
+            waiters: Mutex::default(),
+            timers: Mutex::default(),
+            changed: Notify::new(),
+            call_permits: Semaphore::new(permits),
+            stopping: CancellationToken::new(),
+        }
+    }
+
+    /// How many callers wait or are about to.
+    pub(super) fn len(&self) -> usize {
+        lock_mutex(&self.waiters).len()
+    }
+
+    /// Hears of a lock id from now on.
+    pub(super) fn subscribe(self: &Arc<Self>, lock_id: Uuid) -> LockSubscriber {
+        let grants = lock_mutex(&self.waiters).entry(lock_id).or_default().grants.subscribe();
+        self.changed.notify_one();
+        LockSubscriber { queue: self.clone(), lock_id, grants: Some(grants) }
+    }
+
+    pub(super) async fn take_lock(
+        &self,
+        lock_id: Uuid,
+        lock_call: &Arc<LockCall>,
+        waits: bool,
+    ) -> Result<LockOutcome> {
+        let answer = self.with_call_permit(queries::take_lock(&self.pool, lock_id, lock_call, waits)).await;
+        let outcome = self.apply_answer(answer)?;
+        if let LockOutcome::Queued(lock_id) = outcome
+            && let Some(waiter) = lock_mutex(&self.waiters).get_mut(&lock_id)
+        {
+            waiter.is_queued = true;
+        }
+        Ok(outcome)
+    }
+
+    /// Leaves the line, however long the database is away.
+    pub(super) async fn leave_queue(&self, lock_id: Uuid, lock_call: &LockCall) {
+        for _ in 0..MAX_LEAVE_ATTEMPTS {
+            match self.with_call_permit(queries::leave_lock(&self.pool, lock_id, lock_call)).await {
+                Err(error) if error.is_transient() => tokio::time::sleep(LEAVE_RETRY_INTERVAL).await,
+                answer => {
+                    let _ = self.apply_answer(answer);
+                    // Others may wait for the same request.
+                    self.notify_waiter(lock_id, None);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) async fn release_lock(&self, lock_id: Uuid) -> Result<LockOutcome> {
+        let (attempt, started) = (Uuid::new_v4(), Instant::now());
+        loop {
+            let answer = queries::release_lock(&self.pool, lock_id, attempt, self.process_id);
+            match self.apply_answer(self.with_call_permit(answer).await)? {
+                LockOutcome::Busy if started.elapsed() < RELEASE_TIMEOUT => {
+                    tokio::time::sleep(MIN_RECHECK_INTERVAL).await
+                }
+                outcome => return Ok(outcome),
+            }
+        }
+    }
+
+    pub(super) async fn extend_lock(&self, lock_id: Uuid, ttl: Duration) -> Result<LockOutcome> {
+        let answer =
+            self.with_call_permit(queries::extend_lock(&self.pool, lock_id, ttl, self.process_id)).await;
+        self.apply_answer(answer)
+    }
+
+    async fn with_call_permit<T>(&self, call: impl Future<Output = T>) -> T {
+        // Never closed.
+        let _permit = self.call_permits.acquire().await;
+        call.await
+    }
+
+    /// Acts on everything that an answer tells beside the caller's own outcome.
+    fn apply_answer(&self, answer: Result<LockAnswer>) -> Result<LockOutcome> {
+        let (outcome, events) = answer?;
+        for event in events {
+            match event {
+                LockEvent::Granted(grant) => self.notify_waiter(grant.lock_id, Some(grant)),
+                LockEvent::AskAgain(lock_id) => self.notify_waiter(lock_id, None),
+                LockEvent::Timer { key, delay: after } => self.set_timer(key, after),
+            }
+        }
+        // Answers to calls that have no caller have no outcome.
+        Ok(outcome.unwrap_or(LockOutcome::Unknown))
+    }
+
+    pub(super) fn notify_waiter(&self, lock_id: Uuid, grant: Option<LockGrant>) {
+        if let Some(waiter) = lock_mutex(&self.waiters).get(&lock_id) {
+            waiter.grants.send_replace(grant);
+        }
+    }
+
+    fn set_timer(&self, key: Uuid, delay: Duration) {
+        let at = Instant::now() + delay.max(MIN_RECHECK_INTERVAL);
+        let mut timers = lock_mutex(&self.timers);
+        let timer = timers.entry(key).or_insert(at);
+        *timer = at.min(*timer);
+        self.changed.notify_one();
+    }
+
+    /// The keys whose time has come, and when the next one's comes.
+    pub(super) fn take_due_keys(&self) -> (Vec<Uuid>, Option<Instant>) {
+        let (mut timers, now) = (lock_mutex(&self.timers), Instant::now());
+        let due = timers.extract_if(|_, at| *at <= now).map(|(key, _)| key).collect();
+        (due, timers.values().min().copied())
+    }
+
+    /// Something of a key has expired.
+    pub(super) async fn hand_over_lock(&self, key: Uuid) {
+        let answer = self.with_call_permit(queries::hand_over_lock(&self.pool, key, self.process_id)).await;
+        if let Err(error) = self.apply_answer(answer) {
+            tracing::warn!(%error, code = "UNAVAILABLE", "a lock could not be handed over");
+        }
+    }
+
+    /// Keeps all callers in their lines, and finds what they missed.
+    pub(super) async fn keep_waiters(&self, forget: bool) {
+        let queued = |(lock_id, heard): (&Uuid, &LockWaiter)| heard.is_queued.then_some(*lock_id);
+        let waiting: Vec<Uuid> = lock_mutex(&self.waiters).iter().filter_map(queued).collect();
+        if waiting.is_empty() {
+            return;
+        }
+        // Not among the other calls: those may stand in line themselves.
+        if let Err(error) =
+            self.apply_answer(queries::keep_waiting(&self.pool, self.process_id, waiting, forget).await)
+        {
+            tracing::warn!(%error, code = "UNAVAILABLE", "places in line could not be kept");
+        }
+    }
+}
+
+/// A caller that hears of a lock id as long as this is there.
+pub(super) struct LockSubscriber {
+    queue: Arc<LockQueue>,
+    lock_id: Uuid,
+    grants: Option<watch::Receiver<Option<LockGrant>>>,
+}
+
+impl LockSubscriber {
+    /// Waits for news: a grant, or nothing in particular.
+    pub(super) async fn wait_for_grant(&mut self) -> Option<LockGrant> {
+        let grants = self.grants.as_mut()?;
+        // The sender is there as long as a listener is.
+        grants.changed().await.ok()?;
+        *grants.borrow_and_update()
+    }
+}
+
+impl Drop for LockSubscriber {
+    fn drop(&mut self) {
+        let mut waiters = lock_mutex(&self.queue.waiters);
+        self.grants = None;
+        if waiters.get(&self.lock_id).is_some_and(|waiter| waiter.grants.receiver_count() == 0) {
+            waiters.remove(&self.lock_id);
+        }
+    }
+}
+
+fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

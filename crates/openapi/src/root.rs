@@ -1,0 +1,23 @@
+//! `GET /`: where to begin.
+
+use axum::Json;
+use axum::response::{IntoResponse as _, Redirect, Response};
+use http::{HeaderMap, header};
+use serde_json::json;
+use serving::accept::prefers_page;
+
+/// A browser is led to the page about the API, a program told where things are.
+pub(crate) async fn get_root(headers: HeaderMap) -> Response {
+    let vary = [(header::VARY, "accept")];
+    if prefers_page(&headers) {
+        return (vary, Redirect::to("/docs")).into_response();
+    }
+    let places = json!({
+        "docs": "/docs",
+        "openapi": "/openapi.json",
+        "health": "/healthz",
+        "readiness": "/readyz",
+        "metrics": "/metrics",
+    });
+    (vary, Json(places)).into_response()
+}

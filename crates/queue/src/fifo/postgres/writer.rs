@@ -1,0 +1,104 @@
+//! Sends and deletes that come at the same time share a statement, and a commit.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use store::Coalescer;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{NO_QUEUE_SQLSTATE, send_to_queue};
+use crate::fifo::{FifoError, NewFifoMessage, Result, SentMessage};
+
+/// What shares one statement, at most.
+const MAX_BATCH_ITEMS: usize = 200;
+/// What may wait.
+const MAX_WAITING_ITEMS: usize = 1000;
+
+type FifoReplySender<T> = oneshot::Sender<Result<T>>;
+
+/// One queue's writes.
+pub(super) struct FifoQueueWriter {
+    sends: Coalescer<(NewFifoMessage, FifoReplySender<SentMessage>)>,
+    deletes: Coalescer<((i64, Uuid), FifoReplySender<bool>)>,
+}
+
+impl FifoQueueWriter {
+    pub(super) fn start(pool: &PgPool, queue: &str) -> Self {
+        let (sending, deleting) = ((pool.clone(), queue.to_owned()), (pool.clone(), queue.to_owned()));
+        let sends = Coalescer::spawn("fifo_send", MAX_WAITING_ITEMS, MAX_BATCH_ITEMS, move |batch| {
+            let (pool, queue) = sending.clone();
+            async move {
+                let (messages, replies) = batch.into_iter().unzip();
+                send_replies(send_batch(&pool, &queue, messages).await, replies);
+            }
+        });
+        let deletes = Coalescer::spawn("fifo_delete", MAX_WAITING_ITEMS, MAX_BATCH_ITEMS, move |batch| {
+            let (pool, queue) = deleting.clone();
+            async move {
+                let (receipts, replies) = batch.into_iter().unzip();
+                send_replies(delete_batch(&pool, &queue, receipts).await, replies);
+            }
+        });
+        Self { sends, deletes }
+    }
+
+    pub(super) async fn send(&self, message: NewFifoMessage) -> Result<SentMessage> {
+        self.sends.submit(|reply| (message, reply)).await.unwrap_or_else(reply_lost)
+    }
+
+    /// Whether the receipt held.
+    pub(super) async fn delete(&self, sequence: i64, receipt: Uuid) -> Result<bool> {
+        self.deletes.submit(|reply| ((sequence, receipt), reply)).await.unwrap_or_else(reply_lost)
+    }
+}
+
+fn reply_lost<T>() -> Result<T> {
+    Err(FifoError::Unavailable("the answer was lost".to_owned()))
+}
+
+/// Each its own outcome, or all the same error.
+fn send_replies<T>(result: Result<Vec<T>>, replies: Vec<FifoReplySender<T>>) {
+    // Nobody waits any more: that is theirs to decide.
+    match result {
+        Ok(outcomes) => {
+            for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                let _ = reply.send(Ok(outcome));
+            }
+        }
+        Err(error) => {
+            for reply in replies {
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+async fn send_batch(pool: &PgPool, queue: &str, messages: Vec<NewFifoMessage>) -> Result<Vec<SentMessage>> {
+    let (name, messages) = (queue.to_owned(), Arc::new(messages));
+    let sent = store::run_statement(pool, "fifo_send", move |connection| {
+        let (name, messages) = (name.clone(), messages.clone());
+        Box::pin(async move { send_to_queue(connection, &name, &messages).await })
+    });
+    sent.await.map_err(|error| to_fifo_error(queue, error))
+}
+
+async fn delete_batch(pool: &PgPool, queue: &str, receipts: Vec<(i64, Uuid)>) -> Result<Vec<bool>> {
+    let name = queue.to_owned();
+    let (sequences, tokens): (Vec<i64>, Vec<Uuid>) = receipts.into_iter().unzip();
+    let deleted = store::run_statement(pool, "fifo_delete", move |connection| {
+        let (name, sequences, tokens) = (name.clone(), sequences.clone(), tokens.clone());
+        Box::pin(async move {
+            let call = sqlx::query_scalar("SELECT fifo_delete_all($1, $2, $3) -- fifo_delete");
+            Ok(call.bind(name).bind(sequences).bind(tokens).fetch_one(connection).await?)
+        })
+    });
+    deleted.await.map_err(|error| to_fifo_error(queue, error))
+}
+
+pub(super) fn to_fifo_error(queue: &str, error: store::Error) -> FifoError {
+    match error.sqlstate().as_deref() {
+        Some(NO_QUEUE_SQLSTATE) => FifoError::NoQueue(queue.to_owned()),
+        _ => error.into(),
+    }
+}

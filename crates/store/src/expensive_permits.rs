@@ -1,0 +1,64 @@
+//! Places for a pool's expensive operations: a third of its connections, and a line of bounded length before them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::operation::ACQUIRE_TIMEOUT;
+use crate::{Error, Result};
+
+/// More do not wait for a place.
+const MAX_WAITING_OPERATIONS: usize = 64;
+
+/// The places of one pool.
+#[derive(Debug, Clone)]
+pub(crate) struct ExpensivePermits {
+    semaphore: Arc<Semaphore>,
+    waiting_count: Arc<AtomicUsize>,
+}
+
+impl ExpensivePermits {
+    /// Of a pool with so many connections: one at least.
+    pub(crate) fn with_connections(max_connections: u32) -> Self {
+        let third = max_connections as usize / 3;
+        Self { semaphore: Arc::new(Semaphore::new(third.max(1))), waiting_count: Arc::default() }
+    }
+
+    /// A place. Nobody waits for longer than for a connection, nor behind more than [`MAX_WAITING_OPERATIONS`] others: then the pool
+    /// has none to give.
+    pub(crate) async fn acquire(&self) -> Result<OwnedSemaphorePermit> {
+        if let Ok(place) = self.semaphore.clone().try_acquire_owned() {
+            return Ok(place);
+        }
+        let _waits = PermitWait::start(&self.waiting_count)?;
+        match timeout(ACQUIRE_TIMEOUT, self.semaphore.clone().acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(pool_full_error()),
+        }
+    }
+}
+
+/// One of those who wait, for as long as it does.
+struct PermitWait<'a>(&'a AtomicUsize);
+
+impl<'a> PermitWait<'a> {
+    fn start(waiting: &'a AtomicUsize) -> Result<Self> {
+        if waiting.fetch_add(1, Ordering::AcqRel) < MAX_WAITING_OPERATIONS {
+            return Ok(Self(waiting));
+        }
+        waiting.fetch_sub(1, Ordering::AcqRel);
+        Err(pool_full_error())
+    }
+}
+
+impl Drop for PermitWait<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn pool_full_error() -> Error {
+    Error::from(sqlx::Error::PoolTimedOut)
+}

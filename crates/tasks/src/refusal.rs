@@ -1,0 +1,37 @@
+//! Tasks whose message no queue takes: they fail, as nobody will ever begin them.
+
+use store::{Result, run_statement, to_storable_text};
+
+use crate::TaskStore;
+
+impl TaskStore {
+    /// Fails the task that a message is about, if that waits for it. `deduplication`: the message's. Whether it is a task's.
+    pub async fn fail_refused_task(&self, deduplication: &str, reason: &str) -> Result<bool> {
+        let Some((task_id, retries)) = parse_deduplication(deduplication) else { return Ok(false) };
+        let reason = to_storable_text(reason);
+        run_statement(&self.pool, "refuse_task", move |connection| {
+            let reason = reason.clone();
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE tasks SET status = 'failed', error = $3, ended_at = now()
+                     WHERE task_id = $1 AND retries = $2 AND status = 'waiting' -- refuse_task",
+                )
+                .bind(task_id)
+                .bind(retries)
+                .bind(reason)
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .await?;
+        Ok(true)
+    }
+}
+
+fn parse_deduplication(deduplication: &str) -> Option<(i64, i32)> {
+    let mut parts = deduplication.strip_prefix("task/")?.split('/');
+    let task_id = parts.next()?.parse().ok()?;
+    let retries = parts.next().map_or(Ok(0), str::parse).ok()?;
+    Some((task_id, retries))
+}

@@ -1,0 +1,194 @@
+//! The bundle that a database begins with. One transaction, which every service starts with and only the first one
+//! does: whoever comes later, or at the same time, changes nothing.
+
+use std::sync::Arc;
+
+use events::configs::{self, ACTION_CONFIGS_INTEGRATION, ActionConfig, parse_configs};
+use ledger::types::{LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, parse_bundle_types};
+use reconcile::owned::{Terms, bring_in_tx};
+use reconcile::{Bundle, Owner, Place, Request};
+use sqlx::{PgConnection, PgPool};
+use tasks::schedule::{self, SCHEDULES_INTEGRATION, TaskSchedule, parse_schedules};
+
+use super::{ReconcileTargets, reconcile_runtime};
+use crate::partitions::PARTITIONS_INTEGRATION;
+use crate::postings::{
+    self, KnownAccountType, KnownAccountTypes, POSTINGS_INTEGRATION, PostingRule, read_bundle_rules,
+};
+use crate::queues::QUEUES_INTEGRATION;
+
+/// Why a database could not get its first bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum InitialBundleError {
+    /// The bundle is not sound.
+    #[error("{0}")]
+    Bundle(String),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// What a bundle says, in the program's words.
+struct InitialBundleContent {
+    types: Vec<LedgerTypeDefinition>,
+    rules: Vec<PostingRule>,
+    schedules: Vec<TaskSchedule>,
+    action_configs: Vec<ActionConfig>,
+    owner: Owner,
+}
+
+/// Gives a control database that has never been reconciled the built-in bundle, which belongs to nobody.
+pub async fn ensure_builtin_bundle(pool: &PgPool) -> Result<(), InitialBundleError> {
+    ensure_initial_bundle(pool, &Place::Builtin).await
+}
+
+/// Like [`ensure_initial_bundle`], and brings what does not lie in the control database there, too. If that fails, or the service is
+/// killed meanwhile, it is left to the next `reconcile`: nothing that is served depends on it. Queues that may be away are
+/// made in the background: whoever starts does not wait for them.
+pub async fn apply_initial_bundle(
+    targets: &ReconcileTargets,
+    place: &Place,
+) -> Result<(), InitialBundleError> {
+    if !write_initial_bundle(&targets.pool, place).await? {
+        return Ok(());
+    }
+    let bundle = Bundle::read(place.clone()).map_err(InitialBundleError::Bundle)?;
+    let owner = bundle_owner(place);
+    if targets.queues.can_be_unavailable() {
+        reconcile_initial_targets(targets, &bundle, &[PARTITIONS_INTEGRATION], owner).await;
+        let targets = targets.clone();
+        tokio::spawn(async move {
+            reconcile_initial_targets(&targets, &bundle, &[QUEUES_INTEGRATION], owner).await
+        });
+    } else {
+        reconcile_initial_targets(targets, &bundle, &[PARTITIONS_INTEGRATION, QUEUES_INTEGRATION], owner)
+            .await;
+    }
+    Ok(())
+}
+
+async fn reconcile_initial_targets(
+    targets: &ReconcileTargets,
+    bundle: &Bundle,
+    integrations: &[&str],
+    owner: Owner,
+) {
+    let integration_names = integrations.iter().map(|name| (*name).to_owned()).collect();
+    let request = Request {
+        integrations: integration_names,
+        arguments: Vec::new(),
+        dry_run: false,
+        take_over: false,
+        allow_delete_all: false,
+        owner,
+    };
+    let what = integrations.join(" and ");
+    match reconcile_runtime(targets).run(bundle, &request).await.map(|report| report.complaint()) {
+        Ok(None) => {}
+        Ok(Some(complaint)) => {
+            tracing::warn!(complaint, code = "UNAVAILABLE", "{what} are left to the next reconcile");
+        }
+        Err(error) => tracing::warn!(%error, code = "LOGIC_ERROR", "{what}"),
+    }
+}
+
+/// Gives a control database that has never been reconciled this bundle. Any other is left as it is, and the bundle not
+/// even read.
+pub async fn ensure_initial_bundle(pool: &PgPool, place: &Place) -> Result<(), InitialBundleError> {
+    write_initial_bundle(pool, place).await.map(drop)
+}
+
+/// Whether it was the first.
+async fn write_initial_bundle(pool: &PgPool, place: &Place) -> Result<bool, InitialBundleError> {
+    let was_reconciled =
+        store::run_statement(pool, "ever_reconciled", |connection| Box::pin(has_been_reconciled(connection)));
+    if was_reconciled.await? {
+        return Ok(false);
+    }
+    let content = Arc::new(read_bundle_content(place)?);
+    let written = store::run_tx(
+        pool,
+        store::PgOperation::named("first_bundle").with_timeout(store::LONG_OPERATION_TIMEOUT),
+        move |connection| {
+            let content = content.clone();
+            Box::pin(async move { write_content_in_tx(connection, &content).await })
+        },
+    );
+    let written = written.await?;
+    if written {
+        tracing::info!(bundle = %place, "the control database was empty and has this bundle's content now");
+    }
+    Ok(written)
+}
+
+fn bundle_owner(place: &Place) -> Owner {
+    match place {
+        Place::Builtin => Owner::Builtin,
+        Place::Folder(_) | Place::Revision(_) | Place::Sent(_) => Owner::Bundle,
+    }
+}
+
+fn read_bundle_content(place: &Place) -> Result<InitialBundleContent, InitialBundleError> {
+    let bundle = Bundle::read(place.clone()).map_err(InitialBundleError::Bundle)?;
+    if let Some(first) = super::find_bundle_problems(&bundle).first() {
+        return Err(InitialBundleError::Bundle(format!(
+            "{place} is not sound: {first} (see: bundle validate)"
+        )));
+    }
+    let to_error = |diagnostic: reconcile::Diagnostic| InitialBundleError::Bundle(diagnostic.to_string());
+    Ok(InitialBundleContent {
+        types: parse_bundle_types(&bundle).map_err(to_error)?,
+        rules: read_bundle_rules(&bundle).map_err(to_error)?,
+        schedules: parse_schedules(&bundle).map_err(to_error)?,
+        action_configs: parse_configs(&bundle).map_err(to_error)?,
+        owner: bundle_owner(place),
+    })
+}
+
+async fn has_been_reconciled(connection: &mut PgConnection) -> store::Result<bool> {
+    let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM reconciled) -- ever_reconciled");
+    Ok(query.fetch_one(connection).await?)
+}
+
+/// `false` if somebody else was first.
+async fn write_content_in_tx(
+    connection: &mut PgConnection,
+    content: &InitialBundleContent,
+) -> store::Result<bool> {
+    reconcile::exclude_others_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
+    reconcile::exclude_others_in_tx(connection, POSTINGS_INTEGRATION).await?;
+    reconcile::exclude_others_in_tx(connection, SCHEDULES_INTEGRATION).await?;
+    reconcile::exclude_others_in_tx(connection, ACTION_CONFIGS_INTEGRATION).await?;
+    if has_been_reconciled(connection).await? {
+        return Ok(false);
+    }
+    let terms = Terms { owner: content.owner, take_over: false, allow_delete_all: false };
+    reconcile_set_in_tx(connection, &ledger::types::build_initial_set(content.types.clone(), terms)).await?;
+    let account_types = content.types.iter().filter_map(|definition| match definition {
+        LedgerTypeDefinition::Account(account) => {
+            Some((account.name.clone(), KnownAccountType::Type(Box::new(account.clone()))))
+        }
+        LedgerTypeDefinition::Lock(_) | LedgerTypeDefinition::State(_) => None,
+    });
+    let (types, current) =
+        (account_types.collect::<KnownAccountTypes>(), postings::read_posting_rules(connection).await?);
+    let plan = postings::plan_posting_rules(current.as_ref(), &content.rules, &types, terms);
+    postings::apply_plan_in_tx(connection, &plan, &content.rules, content.owner).await?;
+    reconcile_set_in_tx(connection, &schedule::desired_schedule_set(content.schedules.clone(), terms))
+        .await?;
+    reconcile_set_in_tx(connection, &configs::desired_config_set(content.action_configs.clone(), terms))
+        .await?;
+    Ok(true)
+}
+
+async fn reconcile_set_in_tx(
+    connection: &mut PgConnection,
+    set: &impl reconcile::Transaction,
+) -> store::Result<()> {
+    let result = bring_in_tx(set, connection).await?;
+    // What cannot be read, here, was written by a newer program.
+    result.map(drop).map_err(|error| match error {
+        reconcile::RunError::Store(error) => error,
+        _ => store::Error::Abandoned,
+    })
+}

@@ -1,0 +1,45 @@
+//! The client side of a command.
+
+use std::time::Duration;
+
+use clap::ArgMatches;
+use proto::order_service::order_service_client::OrderServiceClient;
+use serving::peer::Peer;
+use settings::ResolvedSettings;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use super::CommandFailure;
+
+/// Longest time for a small question.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) type OrderGrpcClient = OrderServiceClient<Channel>;
+
+/// A client of the service that the command names, and the name.
+pub(super) fn connect_grpc_client(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(OrderGrpcClient, String), CommandFailure> {
+    let server = match args.get_one::<String>("server") {
+        Some(server) => server.clone(),
+        None => format!("localhost:{}", resolved.get_required::<u16>("app-port")?),
+    };
+    let peer = Peer::at(&server).map_err(|reason| CommandFailure::Usage(format!("--server: {reason}")))?;
+    Ok((OrderGrpcClient::new(peer.channel).max_decoding_message_size(64 << 20), server))
+}
+
+/// A request that gives up in time.
+pub(super) fn request_with_timeout<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(REQUEST_TIMEOUT);
+    request
+}
+
+/// A refusal in one line.
+pub(super) fn status_failure(server: &str, status: &Status) -> CommandFailure {
+    if serving::peer::is_connection_failure(status) {
+        return CommandFailure::Failed(format!("no order service answers at {server} (is it running?)"));
+    }
+    CommandFailure::Failed(format!("{server} answered {:?}: {}", status.code(), status.message()))
+}

@@ -1,0 +1,235 @@
+//! The HTTP side of a command: asks a running service, and gives up in time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::ArgMatches;
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use settings::ResolvedSettings;
+use tokio::time::timeout;
+
+use super::CommandFailure;
+
+/// Longest time for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest answer, in bytes: a page of the largest events.
+const MAX_ANSWER_BYTES: usize = 256 << 20;
+/// All but what RFC 3986 calls unreserved.
+const URL_RESERVED_CHARS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A running service.
+pub(super) struct ServiceHttpClient {
+    client: Client<HttpConnector, Full<Bytes>>,
+    origin: String,
+    answer_timeout: Duration,
+    token: Option<String>,
+}
+
+/// The body of an error.
+#[derive(Deserialize)]
+struct ServiceErrorBody {
+    error: ServiceErrorDetail,
+}
+
+#[derive(Deserialize)]
+struct ServiceErrorDetail {
+    code: String,
+    message: String,
+}
+
+impl ServiceHttpClient {
+    /// The service that the command names.
+    pub(super) fn from_args(args: &ArgMatches, resolved: &ResolvedSettings) -> Result<Self, CommandFailure> {
+        let origin = match args.get_one::<String>("url") {
+            Some(url) => {
+                parse_origin(url).map_err(|reason| CommandFailure::Usage(format!("--url: {reason}")))?
+            }
+            None => format!("http://localhost:{}", resolved.get_required::<u16>("http-port")?),
+        };
+        Ok(Self::from_origin(origin, ANSWER_TIMEOUT))
+    }
+
+    fn from_origin(origin: String, answer_timeout: Duration) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Self { client, origin, answer_timeout, token: None }
+    }
+
+    /// With a client's token.
+    pub(super) fn with_token(self, token: Option<String>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// The answer's text. `path`: its segments.
+    pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<String, CommandFailure> {
+        self.send(Method::GET, path, query, None).await
+    }
+
+    /// The answer's text; `json`: the body, if there is one.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        json: Option<String>,
+    ) -> Result<String, CommandFailure> {
+        let target = request_target(path, query);
+        let uri: Uri =
+            format!("{}{target}", self.origin).parse().map_err(|error| self.answer_failure(error))?;
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if json.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = Full::new(Bytes::from(json.unwrap_or_default()));
+        // The token may be what is wrong: it is not repeated.
+        let request = request.body(body).map_err(|_| self.answer_failure("the request cannot be written"))?;
+        let (status, body) = match timeout(self.answer_timeout, self.send_request(request)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(self.answer_failure(format!("no answer within {:?}", self.answer_timeout))),
+        };
+        if status.is_success() {
+            return String::from_utf8(body.into()).map_err(|_| self.answer_failure("the answer is not text"));
+        }
+        Err(CommandFailure::Failed(format!("{} answered {}", self.origin, describe_refusal(status, &body))))
+    }
+
+    async fn send_request(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), CommandFailure> {
+        let answer = self.client.request(request).await.map_err(|error| {
+            if error.is_connect() {
+                return CommandFailure::Failed(format!(
+                    "no service answers at {} (is it running?)",
+                    self.origin
+                ));
+            }
+            // With its causes: by itself it says very little.
+            self.answer_failure(format!("{:#}", anyhow::Error::new(error)))
+        })?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
+        Ok((status, body.map_err(|error| self.answer_failure(error))?.to_bytes()))
+    }
+
+    /// An answer that cannot be used.
+    pub(super) fn answer_failure(&self, reason: impl std::fmt::Display) -> CommandFailure {
+        CommandFailure::Failed(format!("{}: {reason}", self.origin))
+    }
+}
+
+/// The address without what comes after it. Errors do not repeat it: it may hold a password.
+fn parse_origin(url: &str) -> Result<String, &'static str> {
+    const ALLOWED: &str = "must be http://HOST:PORT";
+    let text = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let uri: Uri = text.parse().map_err(|_| ALLOWED)?;
+    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or(ALLOWED)?;
+    if uri.scheme_str() != Some("http") || uri.query().is_some() || authority.host().is_empty() {
+        return Err(ALLOWED);
+    }
+    Ok(format!("http://{authority}{}", uri.path().trim_end_matches('/')))
+}
+
+fn request_target(path: &[&str], query: &[(&str, &str)]) -> String {
+    let encoded = |text| utf8_percent_encode(text, URL_RESERVED_CHARS);
+    let mut target = String::new();
+    path.iter().for_each(|segment| target.push_str(&format!("/{}", encoded(segment))));
+    for (n, (name, value)) in query.iter().enumerate() {
+        let before = if n == 0 { '?' } else { '&' };
+        target.push_str(&format!("{before}{}={}", encoded(name), encoded(value)));
+    }
+    target
+}
+
+/// A refusal in the platform's words; of whoever else answered, the beginning of what it said.
+fn describe_refusal(status: StatusCode, body: &[u8]) -> String {
+    match serde_json::from_slice(body) {
+        Ok(ServiceErrorBody { error: ServiceErrorDetail { code, message } }) => format!("{code}: {message}"),
+        Err(_) => {
+            let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
+            format!("{status} {}", text.trim()).trim_end().to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (url, taken) in [
+            ("http://localhost:8095", "http://localhost:8095"),
+            ("localhost:8095", "http://localhost:8095"),
+            ("http://[::1]:8095/", "http://[::1]:8095"),
+            ("http://gate.example/ledger/", "http://gate.example/ledger"),
+        ] {
+            assert_eq!(parse_origin(url).as_deref(), Ok(taken));
+        }
+        for bad in [
+            "",
+            "http://",
+            "https://localhost",
+            "http://me:canary@localhost:1",
+            "http://a b",
+            "http://h/?x=1",
+        ] {
+            assert!(parse_origin(bad).is_err_and(|reason| !reason.contains("canary")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn everything_is_encoded_where_it_must_be() {
+        let query = [("storage_id", "-7"), ("label", "a b&c=é/+"), ("at", "2024-01-01T00:00:00+01:00")];
+        assert_eq!(
+            request_target(&["v1", "balances", "a/../b?"], &query),
+            "/v1/balances/a%2F..%2Fb%3F?storage_id=-7&label=a%20b%26c%3D%C3%A9%2F%2B&at=2024-01-01T00%3A00%3A00%2B01%3A00"
+        );
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_answer_is_given_up() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        // Not at all, or never to the end.
+        for beginning in ["", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let origin = format!("http://{}", listener.local_addr().unwrap());
+            let quiet = tokio::spawn(async move {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                connection.read_u8().await.unwrap();
+                connection.write_all(beginning.as_bytes()).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+            let asked = ServiceHttpClient::from_origin(origin.clone(), Duration::from_millis(100))
+                .get(&["v1", "types"], &[])
+                .await;
+            let Err(CommandFailure::Failed(reason)) = asked else { panic!("it answered") };
+            assert_eq!(reason, format!("{origin}: no answer within 100ms"));
+            quiet.abort();
+        }
+    }
+
+    #[test]
+    fn refusals_in_one_line() {
+        let body = br#"{"error": {"code": "VALIDATION_ERROR", "message": "at: wrong", "args": {"at": "wrong"}}, "results": []}"#;
+        assert_eq!(describe_refusal(StatusCode::BAD_REQUEST, body), "VALIDATION_ERROR: at: wrong");
+        assert_eq!(
+            describe_refusal(StatusCode::BAD_GATEWAY, b"<html>\xff"),
+            "502 Bad Gateway <html>\u{fffd}"
+        );
+        assert_eq!(describe_refusal(StatusCode::NOT_FOUND, b""), "404 Not Found");
+    }
+}

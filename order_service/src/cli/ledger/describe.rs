@@ -1,0 +1,148 @@
+//! `ledger types` and `ledger shards`.
+
+use clap::ArgMatches;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use settings::ResolvedSettings;
+
+use super::{CommandFailure, ServiceHttpClient, output, parse_answer};
+
+#[derive(Deserialize)]
+struct RemoteLedgerTypes {
+    account_types: Vec<RemoteLedgerType>,
+    lock_types: Vec<RemoteLedgerType>,
+    state_types: Vec<RemoteLedgerType>,
+}
+
+/// A type of any kind.
+#[derive(Deserialize)]
+struct RemoteLedgerType {
+    name: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    key_attributes: Vec<RemoteLedgerAttribute>,
+    attributes: Vec<RemoteLedgerAttribute>,
+    #[serde(default)]
+    groupings: Vec<Vec<String>>,
+    shard_key: Vec<String>,
+    #[serde(default)]
+    aggregate: String,
+}
+
+#[derive(Deserialize)]
+struct RemoteLedgerAttribute {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct RemoteLedgerShards {
+    shards: Vec<Map<String, Value>>,
+}
+
+pub(super) async fn print_ledger_types(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
+    let service = ServiceHttpClient::from_args(args, resolved)?;
+    let answer = service.get(&["v1", "types"], &[]).await?;
+    if output::is_json_output(args) {
+        output::print_json(answer);
+        return Ok(());
+    }
+    let types: RemoteLedgerTypes = parse_answer(&service, &answer)?;
+    let accounts =
+        types.account_types.iter().map(|kind| kind.to_row("account", &kind.key_attributes, &kind.attributes));
+    let locks = types.lock_types.iter().map(|kind| kind.to_row("lock", &kind.attributes, &[]));
+    let states = types.state_types.iter().map(|kind| kind.to_row("state", &kind.attributes, &[]));
+    let header = ["kind", "type", "key", "auxiliary", "groupings", "shard key", "aggregate", "description"];
+    output::print_table(header, accounts.chain(locks).chain(states));
+    Ok(())
+}
+
+impl RemoteLedgerType {
+    fn to_row(
+        &self,
+        kind: &str,
+        key: &[RemoteLedgerAttribute],
+        auxiliary: &[RemoteLedgerAttribute],
+    ) -> [String; 8] {
+        let listed = |attributes: &[RemoteLedgerAttribute]| {
+            let attributes =
+                attributes.iter().map(|attribute| format!("{} {}", attribute.name, attribute.kind));
+            attributes.collect::<Vec<_>>().join(", ")
+        };
+        let groupings: Vec<_> =
+            self.groupings.iter().map(|names| format!("[{}]", names.join(", "))).collect();
+        [
+            kind.to_owned(),
+            self.name.clone(),
+            listed(key),
+            listed(auxiliary),
+            groupings.join(" "),
+            self.shard_key.join(", "),
+            self.aggregate.clone(),
+            self.description.clone(),
+        ]
+    }
+}
+
+pub(super) async fn print_ledger_shards(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
+    let service = ServiceHttpClient::from_args(args, resolved)?;
+    let answer = service.get(&["v1", "shards"], &[]).await?;
+    if output::is_json_output(args) {
+        output::print_json(answer);
+        return Ok(());
+    }
+    let RemoteLedgerShards { shards } = parse_answer(&service, &answer)?;
+    let (header, rows) = build_shard_table(&shards);
+    output::print_grid(header, rows);
+    Ok(())
+}
+
+/// A column for each figure that any shard has: services may have more than this program knows.
+fn build_shard_table(shards: &[Map<String, Value>]) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut names: Vec<&String> = Vec::new();
+    for name in shards.iter().flat_map(Map::keys) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let cell = |value: Option<&Value>| match value {
+        None => String::new(),
+        Some(Value::Array(items)) => items.iter().map(output::value_text).collect::<Vec<_>>().join("-"),
+        Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
+        Some(value) => output::value_text(value),
+    };
+    let row = |shard: &Map<String, Value>| names.iter().map(|name| cell(shard.get(*name))).collect();
+    (names.iter().map(|name| name.replace('_', " ")).collect(), shards.iter().map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_without_figures_has_blanks() {
+        let text = r#"[{"name": "s0", "range": ["00", "7f"], "available": false},
+                       {"name": "s1", "range": ["80", "ff"], "available": true, "events": 3, "last_seq": null}]"#;
+        let (header, rows) = build_shard_table(&serde_json::from_str::<Vec<_>>(text).unwrap());
+        assert_eq!(header, ["name", "range", "available", "events", "last seq"]);
+        assert_eq!(rows, [["s0", "00-7f", "no", "", ""], ["s1", "80-ff", "yes", "3", "-"]]);
+    }
+
+    #[test]
+    fn a_type_in_a_row() {
+        let text = r#"{"$schema": "x", "name": "t", "key_attributes": [{"name": "n", "type": "int"}], "attributes":
+            [{"name": "p", "type": "int"}, {"name": "q", "type": "bool"}], "groupings": [["p"], ["p", "q"]],
+            "shard_key": ["n"], "aggregate": "day"}"#;
+        let kind: RemoteLedgerType = serde_json::from_str(text).unwrap();
+        let row = kind.to_row("account", &kind.key_attributes, &kind.attributes);
+        assert_eq!(row, ["account", "t", "n int", "p int, q bool", "[p] [p, q]", "n", "day", ""]);
+    }
+}

@@ -1,0 +1,100 @@
+//! What the command line asks for.
+
+use clap::ArgMatches;
+use reconcile::{Owner, Request};
+
+use super::super::CommandFailure;
+
+/// What is asked for.
+pub(super) struct ReconcileCommand {
+    pub(super) request: Request,
+    pub(super) compare_to: Option<String>,
+    pub(super) changed_since: Option<String>,
+    pub(super) only_affected_shards: bool,
+    pub(super) shard: Option<String>,
+    pub(super) sample_ratio: f64,
+    pub(super) pool_size: usize,
+    pub(super) drift_only: bool,
+    pub(super) plan_file: PlanFileMode,
+    pub(super) url: Option<String>,
+}
+
+/// What becomes of the plan.
+pub(super) enum PlanFileMode {
+    /// It is carried out, or shown.
+    Nothing,
+    /// It is written to this file.
+    PlanOut(String),
+    /// It comes from this file.
+    Apply(String),
+}
+
+impl ReconcileCommand {
+    pub(super) fn new(args: &ArgMatches) -> Result<Self, CommandFailure> {
+        let one = |name: &str| args.get_one::<String>(name).cloned();
+        let drift_only = args.get_flag("drift");
+        let plan_file = match (one("plan-out"), one("apply")) {
+            (Some(file), _) => PlanFileMode::PlanOut(file),
+            (None, Some(file)) => PlanFileMode::Apply(file),
+            (None, None) => PlanFileMode::Nothing,
+        };
+        // Who wants to know of drift, or wants a plan, does not want it carried out yet.
+        let dry_run = args.get_flag("dry-run") || drift_only || matches!(plan_file, PlanFileMode::PlanOut(_));
+        Ok(Self {
+            request: parse_request(args, dry_run)?,
+            compare_to: one("early-exit-compare"),
+            changed_since: one("changed-since"),
+            only_affected_shards: args.get_flag("check-only-affected-shards"),
+            shard: one("shard"),
+            sample_ratio: one("sample-skipped").map_or(Ok(0.0), |text| parse_percent(&text))?,
+            pool_size: args.get_one::<u16>("pool-size").map_or(reconcile::POOL_SIZE, |size| (*size).into()),
+            drift_only,
+            plan_file,
+            url: one("url"),
+        })
+    }
+}
+
+fn parse_request(args: &ArgMatches, dry_run: bool) -> Result<Request, CommandFailure> {
+    let arg_values = |name| args.get_many::<String>(name).into_iter().flatten();
+    let pair = |text: &String| {
+        let (key, value) = text.split_once('=').ok_or_else(|| {
+            CommandFailure::Usage(format!("--arg: `{text}` is not KEY=VALUE (such as shard=s0)"))
+        })?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    Ok(Request {
+        integrations: arg_values("integration").cloned().collect(),
+        arguments: arg_values("arg").map(pair).collect::<Result<_, CommandFailure>>()?,
+        dry_run,
+        take_over: args.get_flag("take-over"),
+        allow_delete_all: args.get_flag("allow-delete-all"),
+        owner: Owner::Bundle,
+    })
+}
+
+/// A part, 0 to 1.
+fn parse_percent(text: &str) -> Result<f64, CommandFailure> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().ok();
+    let part = number.filter(|percent| (0.0..=100.0).contains(percent)).map(|percent| percent / 100.0);
+    part.ok_or_else(|| {
+        CommandFailure::Usage(format!("--sample-skipped: `{text}` is not a percentage, such as 5%"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentage_is_a_part() {
+        for (text, expected) in
+            [("5%", Some(0.05)), ("100", Some(1.0)), ("0%", Some(0.0)), ("2.5 %", Some(0.025))]
+        {
+            assert_eq!(parse_percent(text).ok(), expected, "{text}");
+        }
+        for bad in ["", "%", "101%", "-1", "NaN", "five"] {
+            assert!(parse_percent(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Ending attempts: finished orders in one statement for all that ended meanwhile; the others, and those from the retry
+//! queue, in one transaction with their jobs.
+//!
+//! The process that holds an order's lane decides about it. Finishing needs no such proof: what it writes is true
+//! whoever writes it, and is written once.
+
+mod rows;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use queue::{Backoff, JobQueue};
+use sqlx::PgPool;
+use store::{Coalescer, Error, open_single_connection_pool, run_statement, run_tx, to_storable_text};
+use uuid::Uuid;
+
+use super::{
+    AcceptedBatch, OrderAttempt, OrderAttemptOrigin, OrderAttemptOutcome, OrderState, OutcomeKind,
+    OutcomeNotice, adopt, paced_batches,
+};
+
+/// After so long an order is taken up again whose end the database refused to store in any form.
+const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(15);
+
+/// When and how attempts are repeated.
+#[derive(Debug, Clone, Copy)]
+pub struct GiveUpPolicy {
+    /// Waits between attempts.
+    pub backoff: Backoff,
+    /// How long after its first failed attempt an order is given up, ...
+    pub after: Duration,
+    /// ... if it also failed so often since somebody last asked for it: no single reading of a clock gives orders up.
+    pub min_attempts: u32,
+}
+
+/// Those who wait for orders in this process.
+pub trait OutcomeSink: Send + Sync {
+    /// What was committed.
+    fn publish_outcomes(&self, notices: &[OutcomeNotice]);
+    /// An order belongs to another process now: what becomes of it must be looked up.
+    fn follow_order(&self, order_id: i32);
+}
+
+/// Ends attempts.
+#[derive(Clone)]
+pub struct OrderAttemptWriter {
+    coalescer: Coalescer<(OrderAttempt, OrderAttemptOutcome)>,
+    doubtful_batches: Coalescer<Uuid>,
+}
+
+struct OrderAttemptBatchWriter {
+    pool: PgPool,
+    jobs: JobQueue,
+    give_up: GiveUpPolicy,
+    outcome_sink: Arc<dyn OutcomeSink>,
+    doubtful_batches: Coalescer<Uuid>,
+}
+
+impl OrderAttemptWriter {
+    /// Starts the writing task. The audience hears of every order after its commit.
+    pub fn start(
+        pool: PgPool,
+        jobs: JobQueue,
+        give_up: GiveUpPolicy,
+        outcome_sink: Arc<dyn OutcomeSink>,
+    ) -> Self {
+        let recovery_parts = (pool.clone(), jobs.clone());
+        let doubtful_batches = Coalescer::spawn("recover_batches", 1024, 1024, move |batches| {
+            let (pool, jobs) = recovery_parts.clone();
+            async move { adopt::recover_batches(&pool, &jobs, batches).await }
+        });
+        let pool = open_single_connection_pool(&pool);
+        let writer = Arc::new(OrderAttemptBatchWriter {
+            pool,
+            jobs,
+            give_up,
+            outcome_sink,
+            doubtful_batches: doubtful_batches.clone(),
+        });
+        let coalescer = Coalescer::spawn_fair("end_orders", 65_536, paced_batches(8192), move |batch| {
+            let writer = writer.clone();
+            async move { writer.write_batch(batch).await }
+        });
+        Self { coalescer, doubtful_batches }
+    }
+
+    /// Hands an attempt in; it is written soon, for as long as that takes.
+    pub async fn write(&self, attempt: OrderAttempt, end: OrderAttemptOutcome) {
+        self.coalescer.push_for(attempt.turn, (attempt, end)).await;
+    }
+
+    /// Waits until everything handed in so far is written.
+    pub async fn wait_until_drained(&self) {
+        self.coalescer.wait_until_drained().await;
+        self.doubtful_batches.wait_until_drained().await;
+    }
+
+    /// Takes batches of which nobody knows whether they were stored: if they were, their orders become jobs.
+    pub fn doubtful_batches(&self) -> Coalescer<Uuid> {
+        self.doubtful_batches.clone()
+    }
+}
+
+impl OrderAttemptBatchWriter {
+    async fn write_batch(&self, batch: Vec<(OrderAttempt, OrderAttemptOutcome)>) {
+        let emptied_batch = |(work, _): &(OrderAttempt, OrderAttemptOutcome)| match &work.origin {
+            OrderAttemptOrigin::Accepted(batch) if batch.count_out_order() => Some(batch.clone()),
+            _ => None,
+        };
+        let emptied_batches: Vec<Arc<AcceptedBatch>> = batch.iter().filter_map(emptied_batch).collect();
+        let is_plain_finish = |(work, end): &(OrderAttempt, OrderAttemptOutcome)| {
+            matches!((&work.origin, end), (OrderAttemptOrigin::Accepted(_), OrderAttemptOutcome::Finished))
+        };
+        let decided = batch.into_iter().map(|(work, end)| self.decide_outcome(work, end));
+        let (plain_finishes, mut others): (Vec<_>, Vec<_>) = decided.partition(is_plain_finish);
+        // A batch's row goes with the last of its orders, so in the later of the two writes.
+        if !plain_finishes.is_empty() {
+            let plain = Arc::new(plain_finishes);
+            let removable_ids =
+                if others.is_empty() { removable_batch_ids(&emptied_batches) } else { Arc::new([]) };
+            if !self.write_finished_attempts(&plain, removable_ids).await {
+                others.extend(plain.iter().cloned());
+            }
+        }
+        if !others.is_empty() {
+            self.write_attempts_with_jobs(others, &emptied_batches).await;
+        }
+    }
+
+    /// What has failed for long and often enough has failed for good; reasons are cut to what can be stored.
+    fn decide_outcome(
+        &self,
+        attempt: OrderAttempt,
+        end: OrderAttemptOutcome,
+    ) -> (OrderAttempt, OrderAttemptOutcome) {
+        let outcome = match end {
+            OrderAttemptOutcome::Waiting { reason, counted: true } if self.is_given_up(&attempt) => {
+                OrderAttemptOutcome::GivenUp { after: self.give_up.after, reason: to_storable_text(&reason) }
+            }
+            OrderAttemptOutcome::Waiting { reason, counted } => {
+                OrderAttemptOutcome::Waiting { reason: to_storable_text(&reason), counted }
+            }
+            OrderAttemptOutcome::Failed { reason } => {
+                OrderAttemptOutcome::Failed { reason: to_storable_text(&reason) }
+            }
+            OrderAttemptOutcome::GivenUp { after, reason } => {
+                OrderAttemptOutcome::GivenUp { after, reason: to_storable_text(&reason) }
+            }
+            OrderAttemptOutcome::Finished => OrderAttemptOutcome::Finished,
+        };
+        (attempt, outcome)
+    }
+
+    /// An order whose data is stored is not given up: something of it may be posted.
+    fn is_given_up(&self, attempt: &OrderAttempt) -> bool {
+        let OrderAttemptOrigin::Retried(job) = &attempt.origin else { return false };
+        (attempt.data.is_none() || store::mutant("given_up_with_data"))
+            && job.time_in_queue() >= self.give_up.after
+            && job.recent_failures() + 1 >= self.give_up.min_attempts
+    }
+
+    /// Writes plain finishes for as long as that takes; false if the database refuses them for good.
+    async fn write_finished_attempts(
+        &self,
+        attempts: &Arc<Vec<(OrderAttempt, OrderAttemptOutcome)>>,
+        removable_ids: Arc<[Uuid]>,
+    ) -> bool {
+        store::fail_point("finishing");
+        loop {
+            let (work, done) = (attempts.clone(), removable_ids.clone());
+            let finished = run_statement(&self.pool, "finish_orders", move |connection| {
+                let (work, done) = (work.clone(), done.clone());
+                Box::pin(async move { rows::finish_orders(connection, &work, &done).await })
+            });
+            match finished.await {
+                Ok(()) => {
+                    store::fail_point("finished");
+                    self.publish_written_outcomes(attempts);
+                    return true;
+                }
+                // Too much at once is settled by parts.
+                Err(error) if error.is_timeout() && attempts.len() > 1 => return false,
+                Err(error) if error.is_transient() => wait_after_error(&error).await,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Writes everything else, for as long as that takes. What the database refuses for good is found by halving, so
+    /// that one impossible order does not keep the others.
+    async fn write_attempts_with_jobs(
+        &self,
+        attempts: Vec<(OrderAttempt, OrderAttemptOutcome)>,
+        emptied_batches: &[Arc<AcceptedBatch>],
+    ) {
+        let backoff = self.give_up.backoff;
+        let mut parts = vec![attempts];
+        while let Some(mut part) = parts.pop() {
+            part.retain(|(work, _)| !self.leave_if_lane_lost(work));
+            let removable_ids =
+                if parts.is_empty() { removable_batch_ids(emptied_batches) } else { Arc::new([]) };
+            let written = Arc::new(part.clone());
+            let result = run_tx(&self.pool, "settle_orders", move |connection| {
+                let (work, done) = (written.clone(), removable_ids.clone());
+                Box::pin(async move { rows::write_attempts(connection, &work, &done, backoff).await })
+            });
+            match result.await {
+                Ok(settled) => {
+                    settled.correct_outcomes(&mut part);
+                    self.publish_written_outcomes(&part);
+                    settled.next_due_in.into_iter().for_each(|delay| self.jobs.wake_in(delay));
+                }
+                Err(Error::Fenced { .. }) => parts.push(part),
+                Err(error) if error.is_transient() && !(error.is_timeout() && part.len() > 1) => {
+                    wait_after_error(&error).await;
+                    parts.push(part);
+                }
+                Err(error) if part.len() > 1 => {
+                    tracing::warn!(%error, orders = part.len(), "the database does not take orders; trying by halves");
+                    parts.push(part.split_off(part.len() / 2));
+                    parts.push(part);
+                }
+                Err(error) => {
+                    parts.extend(part.pop().and_then(|refused| self.handle_refused_attempt(refused, &error)))
+                }
+            }
+        }
+    }
+
+    /// The database refuses this end of this order. If it was not that it waits, let it wait: as a job it is tried again, by
+    /// whoever has its lane, and whenever somebody asks. If not even that can be written it stays where the database has it,
+    /// in its batch or as a job, and is taken up again from there.
+    fn handle_refused_attempt(
+        &self,
+        (mut attempt, end): (OrderAttempt, OrderAttemptOutcome),
+        error: &Error,
+    ) -> Option<Vec<(OrderAttempt, OrderAttemptOutcome)>> {
+        tracing::error!(order_id = attempt.order_id, %error, code = "CONSISTENCY_ERROR", "the end of an order is refused");
+        metrics::counter!("order_ends_refused_total").increment(1);
+        if !matches!(end, OrderAttemptOutcome::Waiting { .. }) {
+            let reason =
+                to_storable_text(&format!("CONSISTENCY_ERROR: the end of the order is refused: {error}"));
+            // Not in the state that it did not come to: its last stage is repeated, which posts nothing twice.
+            if attempt.state == OrderState::ProcessFinished {
+                attempt.state = OrderState::FinishedExternalInteraction;
+            }
+            return Some(vec![(attempt, OrderAttemptOutcome::Waiting { reason, counted: true })]);
+        }
+        self.requeue_later(attempt);
+        None
+    }
+
+    /// An order must not be left where nobody carries it on. A job is claimed again; an accepted order becomes a job, by way
+    /// of its batch's row.
+    fn requeue_later(&self, attempt: OrderAttempt) {
+        let (jobs, doubtful) = (self.jobs.clone(), self.doubtful_batches.clone());
+        if let OrderAttemptOrigin::Accepted(batch) = &attempt.origin {
+            batch.has_left_orders.store(true, Ordering::Release);
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(REFUSED_RETRY_INTERVAL).await;
+            match attempt.origin {
+                OrderAttemptOrigin::Accepted(batch) => drop(doubtful.push(batch.id).await),
+                OrderAttemptOrigin::Retried(job) => {
+                    jobs.end_job(&job.lane, job.id);
+                    jobs.wake_in(Duration::ZERO);
+                }
+            }
+        });
+    }
+
+    /// Whether the order belongs to whoever took its lane over.
+    fn leave_if_lane_lost(&self, attempt: &OrderAttempt) -> bool {
+        if !attempt.origin.lane().is_lost() {
+            return false;
+        }
+        if let OrderAttemptOrigin::Accepted(batch) = &attempt.origin {
+            batch.has_left_orders.store(true, Ordering::Release);
+        }
+        tracing::info!(order_id = attempt.order_id, "order left to the process that took its lane over");
+        self.outcome_sink.follow_order(attempt.order_id);
+        true
+    }
+
+    fn publish_written_outcomes(&self, attempts: &[(OrderAttempt, OrderAttemptOutcome)]) {
+        let notices: Vec<OutcomeNotice> =
+            attempts.iter().filter_map(|(work, end)| build_outcome_notice(work, end)).collect();
+        for (attempt, end) in attempts {
+            if let OrderAttemptOrigin::Retried(job) = &attempt.origin {
+                self.jobs.end_job(&job.lane, job.id);
+            }
+            let outcome = match end {
+                OrderAttemptOutcome::Finished => "finished",
+                OrderAttemptOutcome::Waiting { .. } => "waiting",
+                OrderAttemptOutcome::Failed { .. } | OrderAttemptOutcome::GivenUp { .. } => "failed",
+            };
+            metrics::counter!("orders_ended_total", "outcome" => outcome).increment(1);
+        }
+        let failed: Vec<i32> = notices
+            .iter()
+            .filter(|told| told.kind == OutcomeKind::Failed)
+            .map(|told| told.order_id)
+            .collect();
+        if let Some(first) = failed.first() {
+            tracing::warn!(
+                orders = failed.len(),
+                first,
+                "orders given up: see `orders list --state order_failed`"
+            );
+        }
+        self.outcome_sink.publish_outcomes(&notices);
+    }
+}
+
+/// The batches whose rows may go.
+fn removable_batch_ids(emptied_batches: &[Arc<AcceptedBatch>]) -> Arc<[Uuid]> {
+    emptied_batches
+        .iter()
+        .filter(|batch| !batch.has_left_orders.load(Ordering::Acquire))
+        .map(|batch| batch.id)
+        .collect()
+}
+
+fn build_outcome_notice(attempt: &OrderAttempt, outcome: &OrderAttemptOutcome) -> Option<OutcomeNotice> {
+    let kind = match outcome {
+        OrderAttemptOutcome::Finished => OutcomeKind::Finished,
+        OrderAttemptOutcome::Failed { .. } | OrderAttemptOutcome::GivenUp { .. } => OutcomeKind::Failed,
+        OrderAttemptOutcome::Waiting { counted: true, .. } => OutcomeKind::AttemptFailed,
+        OrderAttemptOutcome::Waiting { counted: false, .. } => return None,
+    };
+    Some(OutcomeNotice { order_id: attempt.order_id, data: attempt.data, kind })
+}
+
+async fn wait_after_error(error: &Error) {
+    tracing::warn!(%error, code = "UNAVAILABLE", "ending orders failed; trying again");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+}

@@ -1,0 +1,175 @@
+//! The line before the pipeline: whose order goes next.
+//!
+//! Requests take turns, order by order, so that one of ten thousand orders does not keep one of a single order waiting. What
+//! was tried before comes behind what is new, but gets every fourth place, so that neither starves. And no request has all
+//! places: while the data manager is slow, one that filled them would shut everybody out for as long as it takes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use store::{FairQueue, FairTurn};
+use tokio::sync::Notify;
+
+use super::{OrderAttempt, OrderAttemptOrigin};
+
+/// New orders that go before one that was tried before.
+const NEW_ORDERS_PER_RETRIED: u32 = 3;
+/// Of so many places one is kept for other requests than the one that has the most; of fewer than eight times as many, none.
+const RESERVED_SLOT_RATIO: usize = 8;
+
+/// Where orders enter. Clones share it.
+#[derive(Clone)]
+pub struct PipelineSender(Arc<PipelineQueue>);
+
+/// Where the workers take orders from. Clones share it.
+#[derive(Clone)]
+pub struct PipelineReceiver(Arc<PipelineQueue>);
+
+/// An order that is in the pipeline, and its place there.
+pub struct PipelineEntry {
+    /// The order.
+    pub attempt: OrderAttempt,
+    pub(crate) _slot: PipelineSlot,
+}
+
+struct PipelineQueue {
+    state: Mutex<PipelineQueueState>,
+    wakeup: Notify,
+    /// Places that one request may have.
+    max_slots_per_request: usize,
+}
+
+#[derive(Default)]
+struct PipelineQueueState {
+    new_attempts: FairQueue<OrderAttempt>,
+    retried_attempts: FairQueue<OrderAttempt>,
+    /// New orders taken since one that was tried before.
+    new_since_retried: u32,
+    /// Places that each request has.
+    slots_by_turn: HashMap<FairTurn, usize>,
+    is_closed: bool,
+}
+
+/// The line before a pipeline of so many places. What waits in it is bounded by those who bring it.
+pub fn open_pipeline_queue(slots: usize) -> (PipelineSender, PipelineReceiver) {
+    let reserved_slots =
+        if slots < RESERVED_SLOT_RATIO * RESERVED_SLOT_RATIO { 0 } else { slots / RESERVED_SLOT_RATIO };
+    let line = PipelineQueue {
+        state: Mutex::default(),
+        wakeup: Notify::new(),
+        max_slots_per_request: slots - reserved_slots,
+    };
+    let line = Arc::new(line);
+    (PipelineSender(line.clone()), PipelineReceiver(line))
+}
+
+impl PipelineSender {
+    /// Puts an order into the line; lost if it is closed, which it is only when the process is ending.
+    pub fn send(&self, attempt: OrderAttempt) {
+        let mut state = self.0.lock_state();
+        if state.is_closed {
+            return;
+        }
+        match attempt.origin {
+            OrderAttemptOrigin::Accepted(_) => state.new_attempts.push(attempt.turn, attempt),
+            OrderAttemptOrigin::Retried(_) => state.retried_attempts.push(attempt.turn, attempt),
+        }
+        drop(state);
+        self.0.wakeup.notify_one();
+    }
+
+    /// Lets nothing in any more.
+    pub fn close(&self) {
+        self.0.lock_state().is_closed = true;
+        self.0.wakeup.notify_waiters();
+    }
+}
+
+impl PipelineReceiver {
+    /// The next order. `None` when the line is closed and empty.
+    pub async fn next(&self) -> Option<PipelineEntry> {
+        let line = &self.0;
+        loop {
+            let wakeup = line.wakeup.notified();
+            let (taken, is_over) = {
+                let mut state = line.lock_state();
+                (state.take_attempt(line.max_slots_per_request), state.is_drained())
+            };
+            // Who was woken wakes the next one: many may have come at once.
+            match taken {
+                Some(attempt) => {
+                    if is_over {
+                        line.wakeup.notify_waiters()
+                    } else {
+                        line.wakeup.notify_one()
+                    }
+                    let slot = PipelineSlot { queue: line.clone(), turn: attempt.turn };
+                    return Some(PipelineEntry { attempt, _slot: slot });
+                }
+                None if is_over => return None,
+                None => wakeup.await,
+            }
+        }
+    }
+}
+
+impl PipelineQueueState {
+    fn take_attempt(&mut self, max_slots: usize) -> Option<OrderAttempt> {
+        let slots_by_turn = &self.slots_by_turn;
+        let has_free_slot = |turn| slots_by_turn.get(&turn).is_none_or(|held| *held < max_slots);
+        let retried_first = self.new_since_retried >= NEW_ORDERS_PER_RETRIED;
+        let mut taken = if retried_first {
+            self.retried_attempts.pop_where(has_free_slot)
+        } else {
+            self.new_attempts.pop_where(has_free_slot)
+        };
+        if taken.is_none() {
+            taken = if retried_first {
+                self.new_attempts.pop_where(has_free_slot)
+            } else {
+                self.retried_attempts.pop_where(has_free_slot)
+            };
+        }
+        let (turn, attempt) = taken?;
+        self.new_since_retried = match attempt.origin {
+            OrderAttemptOrigin::Accepted(_) => self.new_since_retried.saturating_add(1),
+            OrderAttemptOrigin::Retried(_) => 0,
+        };
+        *self.slots_by_turn.entry(turn).or_default() += 1;
+        Some(attempt)
+    }
+
+    fn is_drained(&self) -> bool {
+        self.is_closed && self.new_attempts.is_empty() && self.retried_attempts.is_empty()
+    }
+}
+
+impl PipelineQueue {
+    fn lock_state(&self) -> MutexGuard<'_, PipelineQueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the pipeline.
+pub struct PipelineSlot {
+    queue: Arc<PipelineQueue>,
+    turn: FairTurn,
+}
+
+impl Drop for PipelineSlot {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock_state();
+        let slot_count = state.slots_by_turn.get_mut(&self.turn);
+        let was_full = slot_count.is_some_and(|held| {
+            *held -= 1;
+            *held + 1 == self.queue.max_slots_per_request
+        });
+        if state.slots_by_turn.get(&self.turn) == Some(&0) {
+            state.slots_by_turn.remove(&self.turn);
+        }
+        drop(state);
+        if was_full {
+            self.queue.wakeup.notify_one();
+        }
+    }
+}

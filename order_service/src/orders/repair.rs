@@ -1,0 +1,65 @@
+//! Putting single orders right that do not agree with the ledger: each in one transaction, with the job that carries the
+//! order on. Safe to repeat, and beside a running service.
+
+use queue::{NewJob, enqueue_jobs_in_tx, hurry_jobs_in_tx};
+use sqlx::{PgConnection, PgPool};
+use store::{Result, run_tx};
+
+use super::retry::revive_orders_in_tx;
+use super::{ORDER_QUEUE, StoredOrderData};
+
+/// A finished order passes its last stage again: what of it is posted already is a duplicate.
+pub async fn repost_order(pool: &PgPool, order_id: i32) -> Result<()> {
+    run_tx(pool, "post_order_again", move |connection| {
+        Box::pin(async move {
+            let reopened = sqlx::query(
+                "UPDATE orders SET state = 3, finished_at = NULL WHERE order_id = $1 AND state = 4 -- reopen_order",
+            );
+            match reopened.bind(order_id).execute(&mut *connection).await?.rows_affected() {
+                0 => Ok(()),
+                _ => resume_order(connection, order_id).await,
+            }
+        })
+    })
+    .await
+}
+
+/// A failed order goes on from where it failed.
+pub async fn revive_order(pool: &PgPool, order_id: i32) -> Result<()> {
+    run_tx(pool, "revive_order", move |connection| {
+        Box::pin(async move { revive_orders_in_tx(connection, &[order_id], None).await })
+    })
+    .await
+}
+
+/// An order gets the data with which it is posted; if it has not ended it goes on at once.
+pub async fn apply_ledger_data(pool: &PgPool, order_id: i32, stored: StoredOrderData) -> Result<()> {
+    run_tx(pool, "believe_ledger", move |connection| {
+        Box::pin(async move {
+            let state: Option<i16> = sqlx::query_scalar(
+                "UPDATE orders SET storage_id = $2, pickup_point_id = $3, data_at = $4 WHERE order_id = $1
+                 RETURNING state -- believe_ledger",
+            )
+            .bind(order_id)
+            .bind(stored.data.storage_id)
+            .bind(stored.data.pickup_point_id)
+            .bind(stored.posting_context.stored_at)
+            .fetch_optional(&mut *connection)
+            .await?;
+            match state {
+                Some(5) => revive_orders_in_tx(connection, &[order_id], None).await,
+                Some(1..=3) => resume_order(connection, order_id).await,
+                _ => Ok(()),
+            }
+        })
+    })
+    .await
+}
+
+async fn resume_order(connection: &mut PgConnection, order_id: i32) -> Result<()> {
+    let key = order_id.to_string();
+    let job = NewJob { key: Some(key.clone()), ..NewJob::default() };
+    enqueue_jobs_in_tx(connection, ORDER_QUEUE, None, &[job]).await?;
+    hurry_jobs_in_tx(connection, ORDER_QUEUE, &[key]).await?;
+    Ok(())
+}

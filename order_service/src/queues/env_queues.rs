@@ -1,0 +1,59 @@
+//! The queues of each environment where the settings say they are.
+
+use std::sync::Arc;
+
+use configurator::template::Env;
+use futures::future::BoxFuture;
+use queue::fifo::{FifoCatalogue, PgFifoCatalogue, SqsEngine};
+use sqlx::PgPool;
+use tokio::sync::OnceCell;
+
+use super::{EnvCatalogueResult, EnvQueues};
+use crate::settings::{QueueEngine, SqsAccounts};
+
+/// All environments' queues are in one control database.
+impl EnvQueues for PgPool {
+    fn catalogue_of<'a>(&'a self, _: &'a str) -> BoxFuture<'a, EnvCatalogueResult> {
+        let catalogue: Arc<dyn FifoCatalogue> = Arc::new(PgFifoCatalogue(self.clone()));
+        Box::pin(std::future::ready(Ok(Some(catalogue))))
+    }
+
+    fn can_be_unavailable(&self) -> bool {
+        false
+    }
+}
+
+/// Each environment's queues are at an account of its own; connected to when they are first asked for.
+struct SqsEnvQueues {
+    accounts: SqsAccounts,
+    engines: [OnceCell<Arc<dyn SqsEngine>>; Env::ALL.len()],
+}
+
+impl EnvQueues for SqsEnvQueues {
+    fn catalogue_of<'a>(&'a self, env: &'a str) -> BoxFuture<'a, EnvCatalogueResult> {
+        Box::pin(async move {
+            let env: Env = env.parse()?;
+            let opened = Env::ALL.iter().zip(&self.engines).find(|(known, _)| **known == env);
+            let Some(((_, opened), account)) = opened.zip(self.accounts.envs.get(&env)) else {
+                return Ok(None);
+            };
+            let engine = opened.get_or_init(|| self.accounts.open(account)).await;
+            Ok(Some(engine.clone() as Arc<dyn FifoCatalogue>))
+        })
+    }
+
+    fn can_be_unavailable(&self) -> bool {
+        true
+    }
+}
+
+/// Where these settings say; `pool` is the control database.
+#[cfg_attr(not(feature = "sqs"), allow(unreachable_code))] // without the engine there are no such accounts
+pub fn build_env_queues(engine: &QueueEngine, pool: &PgPool) -> Arc<dyn EnvQueues> {
+    match engine {
+        QueueEngine::Postgres => Arc::new(pool.clone()),
+        QueueEngine::Sqs(accounts) => {
+            Arc::new(SqsEnvQueues { accounts: accounts.clone(), engines: Default::default() })
+        }
+    }
+}

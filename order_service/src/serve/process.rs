@@ -1,0 +1,278 @@
+//! Wires the rooms of a running process together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::Ledger;
+use ledger::sharding::LedgerShards;
+use ledger::types::{LedgerTypeRegistry, TYPES_CHANNEL};
+use queue::{Backoff, JOB_WAKE_CHANNEL, JobQueue};
+use serving::peer::Peer;
+use store::{LeaseManager, LeaseOptions, PgNotification, PgNotificationHub};
+use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::database::ControlDatabase;
+use crate::api::{OpenRequests, OrderApiLimits, OrderApiParts, OrderApiState};
+use crate::exchange::{DataManagerExchange, ExchangeClient, ExchangeClientOptions};
+use crate::orders::{
+    self, CALLBACK_CHANNEL, CallbackWriter, DatabaseClock, GiveUpPolicy, ORDER_QUEUE, OrderAcceptor,
+    OrderAttemptWriter, PipelineSender,
+};
+use crate::outcome_hub::OutcomeHub;
+use crate::pipeline::{self, AskDataManager, PassThrough, PipelineSize, PostEvents, StageActions};
+use crate::postings::LedgerOrderPoster;
+use crate::retry::RetryClaimer;
+use crate::settings::{ProcessRole, ServiceSettings};
+
+/// Lanes taken over and not yet looked into.
+const ADOPTED_LANE_CAPACITY: usize = 64;
+/// Between two attempts at an order, before jitter.
+const MAX_ORDER_BACKOFF: Duration = Duration::from_secs(60);
+/// Orders from the retry queue that are in memory at a time.
+const MAX_RETRIED_ORDERS: usize = 20_000;
+/// Attempts in the background before an order is given up, however long it has waited.
+const MIN_BACKGROUND_ATTEMPTS: u32 = 10;
+
+/// A running process.
+pub(super) struct RunningProcess {
+    /// For the API.
+    pub(super) api_state: OrderApiState,
+    /// For the REST API.
+    pub(super) ledger: Arc<Ledger>,
+    /// What the control database tells.
+    pub(super) notifications: PgNotificationHub,
+    /// What this process holds of the orders' queue.
+    pub(super) leases: LeaseManager,
+    pipeline_entrance: PipelineSender,
+    claimer_stop: CancellationToken,
+    claimer: std::sync::Mutex<Option<JoinHandle<()>>>,
+    workers: std::sync::Mutex<Vec<JoinHandle<()>>>,
+    order_writer: OrderAttemptWriter,
+    jobs: JobQueue,
+}
+
+/// Starts everything but the listeners.
+pub(super) async fn start_process(
+    settings: &ServiceSettings,
+    database: &ControlDatabase,
+    shards: LedgerShards,
+    stopping: CancellationToken,
+) -> anyhow::Result<RunningProcess> {
+    let pool = database.pool.clone();
+    let clock = Arc::new(DatabaseClock::default());
+    let now = store::run_statement(&pool, "clock", |connection| {
+        Box::pin(async move { Ok(sqlx::query_scalar("SELECT now() -- clock").fetch_one(connection).await?) })
+    });
+    clock.observe(now.await?);
+    let channels = vec![
+        JOB_WAKE_CHANNEL,
+        CALLBACK_CHANNEL,
+        TYPES_CHANNEL,
+        queue::fifo::FIFO_CHANNEL,
+        queue::fifo::OUTBOX_CHANNEL,
+        tasks::schedule::SCHEDULES_CHANNEL,
+        tasks::CANCELLED_CHANNEL,
+        events::configs::ACTION_CONFIGS_CHANNEL,
+        configurator::run::RUNS_CHANNEL,
+    ];
+    let (notifications, _) = PgNotificationHub::start(pool.clone(), channels);
+    let types = LedgerTypeRegistry::default();
+    types.set(ledger::types::load_types(&pool).await?);
+    tokio::spawn(ledger::types::keep_types_current(pool.clone(), notifications.clone(), types.clone()));
+    let ledger = Ledger::start_with_max_info(shards, types, settings.max_info_bytes);
+    let (jobs, leases) = start_jobs(settings, database, &notifications).await?;
+    let exchange = start_exchange(settings, &clock)?;
+    let watch = OutcomeHub::start(pool.clone());
+    let backoff =
+        Backoff { first_delay: Duration::from_millis(200), max_delay: MAX_ORDER_BACKOFF, jitter: 0.2 };
+    // At most so many are used up within one request; the others are in the background.
+    let attempts = MIN_BACKGROUND_ATTEMPTS.saturating_add(settings.max_attempts);
+    let terms = GiveUpPolicy { backoff, after: settings.give_up_after, min_attempts: attempts };
+    let order_writer = OrderAttemptWriter::start(pool.clone(), jobs.clone(), terms, Arc::new(watch.clone()));
+
+    tokio::spawn(follow_after_lane_loss(jobs.clone(), watch.clone()));
+    let (size, max_retried) = compute_pipeline_size(settings);
+    let (pipeline_entrance, exits) = orders::open_pipeline_queue(size.max_in_flight());
+    let stages = StageActions {
+        start: Arc::new(PassThrough),
+        external: Arc::new(AskDataManager(exchange.clone())),
+        finish: Arc::new(PostEvents(Arc::new(LedgerOrderPoster::new(pool.clone(), ledger.clone())))),
+    };
+    let workers = pipeline::start_workers(exits, size, stages, clock.clone(), order_writer.clone());
+
+    let claimer_stop = CancellationToken::new();
+    let claimer = RetryClaimer {
+        pool: pool.clone(),
+        jobs: jobs.clone(),
+        breaker: exchange.breaker().clone(),
+        pipeline_sender: pipeline_entrance.clone(),
+        attempt_writer: order_writer.clone(),
+        max_in_flight: max_retried,
+    };
+    let claimer = tokio::spawn(claimer.run(claimer_stop.clone()));
+
+    let delivering = exchange.clone();
+    let deliver = move |order_id, stored| delivering.deliver(order_id, stored);
+    let callbacks = CallbackWriter::start(pool.clone(), Arc::new(deliver));
+    tokio::spawn(deliver_callback_notifications(notifications.subscribe(), exchange.clone()));
+    let acceptor = OrderAcceptor::start(
+        pool.clone(),
+        jobs.clone(),
+        clock,
+        order_writer.doubtful_batches(),
+        pipeline_entrance.clone(),
+    );
+    let api_state = OrderApiState::new(OrderApiParts {
+        pool,
+        acceptor,
+        callbacks,
+        exchange,
+        jobs: jobs.clone(),
+        outcome_hub: watch,
+        limits: OrderApiLimits {
+            max_orders_per_request: settings.max_orders_per_request,
+            max_in_flight: settings.max_in_flight_orders,
+            max_attempts: settings.max_attempts,
+            default_timeout: Duration::from_secs(10),
+        },
+        stopping,
+        closing: CancellationToken::new(),
+        admission: Arc::new(Semaphore::new(settings.max_in_flight_orders)),
+        open_requests: Arc::new(OpenRequests::default()),
+    });
+    let (claimer, workers) = (Some(claimer).into(), workers.into());
+    Ok(RunningProcess {
+        api_state,
+        ledger,
+        notifications,
+        leases,
+        pipeline_entrance,
+        claimer_stop,
+        claimer,
+        workers,
+        order_writer,
+        jobs,
+    })
+}
+
+/// No more workers than there can be orders for; and how many orders from the retry queue are in the pipeline at a time.
+fn compute_pipeline_size(settings: &ServiceSettings) -> (PipelineSize, usize) {
+    let fan = settings.fan_limit;
+    let max_retried = settings.workers.saturating_mul(fan).div_ceil(2).min(MAX_RETRIED_ORDERS);
+    let needed_workers = (settings.max_in_flight_orders + max_retried).div_ceil(fan);
+    (PipelineSize { workers: settings.workers.min(needed_workers), fan_out: fan }, max_retried)
+}
+
+async fn start_jobs(
+    settings: &ServiceSettings,
+    database: &ControlDatabase,
+    notifications: &PgNotificationHub,
+) -> store::Result<(JobQueue, LeaseManager)> {
+    let adopts_lanes = settings.roles.contains(&ProcessRole::Retry);
+    let classes = if adopts_lanes { vec![queue::lane_class(ORDER_QUEUE)] } else { Vec::new() };
+    let (lane_sender, lane_receiver) = mpsc::channel(ADOPTED_LANE_CAPACITY);
+    let (leases, _) =
+        LeaseManager::start(database.leases.clone(), LeaseOptions::default(), classes, lane_sender);
+    let adopt: queue::LaneAdopter =
+        Arc::new(|connection, lane| Box::pin(orders::adopt_batches(connection, lane)));
+    let pool = database.pool.clone();
+    let jobs =
+        JobQueue::start(pool, ORDER_QUEUE, leases.clone(), notifications, lane_receiver, adopt).await?;
+    Ok((jobs.with_max_delay(2 * MAX_ORDER_BACKOFF), leases))
+}
+
+fn start_exchange(
+    settings: &ServiceSettings,
+    clock: &Arc<DatabaseClock>,
+) -> anyhow::Result<Arc<DataManagerExchange>> {
+    let peer = Peer::at(&settings.data_manager_address)
+        .map_err(|error| anyhow::anyhow!("--data-manager-address: {error}"))?;
+    let terms = ExchangeClientOptions {
+        // Also counting calls whose order has gone on already.
+        max_calls: settings.workers.saturating_mul(settings.fan_limit),
+        max_quick_calls: settings.exchange_concurrency,
+        timeout: settings.callback_timeout,
+        use_batches: settings.batch_exchange,
+    };
+    Ok(DataManagerExchange::new(ExchangeClient::new(peer, terms), clock.clone(), settings.callback_timeout))
+}
+
+/// When this process has lost its lane, others end the orders its requests wait for.
+async fn follow_after_lane_loss(jobs: JobQueue, watch: OutcomeHub) {
+    loop {
+        let lane = jobs.own_lane();
+        lane.wait_until_lost().await;
+        watch.follow_all_orders();
+        while jobs.own_lane().id == lane.id {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Callbacks that came to other replicas, for orders that wait here.
+async fn deliver_callback_notifications(
+    mut notifications: broadcast::Receiver<PgNotification>,
+    exchange: Arc<DataManagerExchange>,
+) {
+    loop {
+        match notifications.recv().await {
+            Ok(PgNotification::Received { channel, payload }) if channel == CALLBACK_CHANNEL => {
+                orders::parse_callback_notification(&payload).for_each(|(order_id, stored)| {
+                    exchange.deliver(order_id, stored);
+                });
+            }
+            Ok(_) => {}
+            // Nothing is lost: their next attempt finds the data.
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "callback notifications missed")
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+impl RunningProcess {
+    /// Finishes what is in flight: open requests, then what is in the pipeline; what is not done in time is in the
+    /// database, for others or for the next start.
+    pub(super) async fn finish_in_flight(&self, within: Duration) {
+        let deadline = Instant::now() + within;
+        // Calls that would be cut off are answered with what there is.
+        let (api_state, close_after) =
+            (self.api_state.clone(), within - within.min(Duration::from_secs(5)) / 5);
+        tokio::spawn(async move {
+            tokio::time::sleep(close_after).await;
+            api_state.closing.cancel();
+        });
+        let finished = timeout_at(deadline, async {
+            self.api_state.open_requests.wait_until_idle().await;
+            self.claimer_stop.cancel();
+            let claimer = self.claimer.lock().ok().and_then(|mut claimer| claimer.take());
+            if let Some(claimer) = claimer {
+                let _ = claimer.await;
+            }
+            // The workers end when it is empty.
+            self.pipeline_entrance.close();
+            let workers =
+                self.workers.lock().map(|mut workers| std::mem::take(&mut *workers)).unwrap_or_default();
+            futures::future::join_all(workers).await;
+            self.order_writer.wait_until_drained().await;
+        });
+        let finished = finished.await;
+        self.claimer_stop.cancel();
+        self.pipeline_entrance.close();
+        if finished.is_err() {
+            tracing::warn!(within = ?within, "stopping with orders in flight: they go on after the next start");
+        }
+    }
+
+    /// Gives the lanes back: others carry on at once with what is in them.
+    pub(super) async fn release_lanes(&self) {
+        let result = tokio::time::timeout(Duration::from_secs(2), self.jobs.release_lanes()).await;
+        if !matches!(result, Ok(Ok(()))) {
+            tracing::warn!(code = "UNAVAILABLE", "lanes could not be given back; they expire soon");
+        }
+    }
+}
