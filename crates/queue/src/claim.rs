@@ -33,7 +33,7 @@ struct DueJobRow {
 
 impl JobQueue {
     /// At most `max_jobs` due jobs, by priority and age, none of which is in work. Each stays marked as in work until
-    /// [`JobQueue::end`]. One round trip.
+    /// [`JobQueue::end_job`]. One round trip.
     pub async fn claim(&self, max_jobs: usize) -> Result<Vec<Job>> {
         self.claim_ordered(false, max_jobs).await
     }

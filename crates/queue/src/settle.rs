@@ -37,7 +37,7 @@ pub enum JobSettlement {
 /// Settles `jobs` of `queue`. [`Error::Fenced`] if one of their lanes is lost (then nothing is changed, and the lane is
 /// marked as lost, so that a repetition can leave its jobs out). One round trip to check the lanes, one for each kind
 /// of settlement there is, two more where jobs have groups. Answers when the first of those tried again is due. The
-/// caller calls [`crate::Jobs::end`] and [`crate::Jobs::wake_in`] after the commit.
+/// caller calls [`crate::JobQueue::end_job`] and [`crate::JobQueue::wake_in`] after the commit.
 pub async fn settle_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::{ProgramSettings, Setting};
 
 /// Adds a flag for each setting, which the command and all its subcommands accept. The help of a command lists only those that
-/// matter to it: of `command` itself those named here, of a subcommand those that it was given by [`visible_setting_args`]; [`page`](crate::page) lists
+/// matter to it: of `command` itself those named here, of a subcommand those that it was given by [`visible_setting_args`]; [`render_settings_page`](crate::render_settings_page) lists
 /// all of them.
 pub fn add_setting_args(command: Command, program: &ProgramSettings, visible_names: &[&str]) -> Command {
     let is_shown = |setting: &&Setting| visible_names.contains(&setting.name);

@@ -20,7 +20,7 @@ pub enum PgNotification {
     Missed,
 }
 
-/// Hears what is said on one channel of [`Notifications`](crate::Notifications). A look is due every so often: messages,
+/// Hears what is said on one channel of [`Notifications`](crate::PgNotificationHub). A look is due every so often: messages,
 /// of this channel or another, do not put it off.
 #[derive(Debug)]
 pub struct ChannelSubscriber {

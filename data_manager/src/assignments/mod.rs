@@ -22,7 +22,7 @@ pub const STORAGE_COUNT: u64 = 100;
 pub const PICKUP_POINT_COUNT: u64 = 1000;
 
 /// The data of an order nobody asked about yet, as (storage id, pickup point id): never 0. From the 64 bits drawn
-/// for it: 1 + upper half % [`STORAGES`], 1 + lower half % [`PICKUP_POINTS`].
+/// for it: 1 + upper half % [`STORAGE_COUNT`], 1 + lower half % [`PICKUP_POINT_COUNT`].
 pub fn draw_order_data(seed: Seed, order_id: i32) -> (i32, i32) {
     let bits = seed.draw_bits(DrawPurpose::Data, order_id, 0);
     let (upper, lower) = (bits >> 32, bits & u64::from(u32::MAX));

@@ -171,15 +171,14 @@ async fn mark_batch_delivered(pool: PgPool, batch: Vec<DeliveryMark>) {
         UPDATE given SET delivered = true WHERE order_id = ANY($1) AND NOT delivered";
     let order_ids: Vec<i32> = batch.iter().flat_map(|marks| marks.order_ids.iter().copied()).collect();
     let order_ids = Arc::new(order_ids);
-    let marked =
-        store::run_statement(&pool, "mark_delivered", move |connection| {
-            let order_ids = Arc::clone(&order_ids);
-            async move {
+    let marked = store::run_statement(&pool, "mark_delivered", move |connection| {
+        let order_ids = Arc::clone(&order_ids);
+        async move {
                 Ok(sqlx::query(MARK_DELIVERED_SQL).bind(&*order_ids).execute(connection).await.map(|_| ())?)
             }
             .boxed()
-        })
-        .await;
+    })
+    .await;
     for DeliveryMark { reply, .. } in batch {
         let _ = reply.send(marked.clone());
     }

@@ -1,7 +1,7 @@
 //! The conformance kit: whether a running integration keeps to the protocol, seen from outside by its queues alone.
 //!
 //! The kit takes the configurator's place: it sends tasks, some of them as they should never be, and looks at the answers.
-//! Its numbers are those of [`CHECK_IDS`](crate::protocol::CHECK_IDS), which no configurator gives out and every
+//! Its numbers are those of [`CHECK_IDS`](crate::protocol::CHECK_BLOCK_ID_RANGE), which no configurator gives out and every
 //! configurator leaves to the kit: it can be run where a configurator is at work. What it has sent and nobody has dealt
 //! with, it takes back at the end.
 

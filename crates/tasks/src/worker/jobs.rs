@@ -52,7 +52,7 @@ pub struct ActionWorker {
 
 impl ActionWorker {
     /// Starts working on this process's tasks, and on those of processes that are gone. `notifications` must listen on
-    /// [`queue::WAKE_CHANNEL`].
+    /// [`queue::JOB_WAKE_CHANNEL`].
     pub async fn start(
         executor: TaskExecutor,
         notifications: &PgNotificationHub,
