@@ -164,7 +164,7 @@ async fn try_find_or_create_database(
     let create = access == DatabaseAccess::CreateMissing && !is_present;
     if create {
         // One copy of the template at a time: Postgres refuses a second one.
-        sqlx::query("SELECT pg_advisory_lock(1) -- create").execute(&mut admin).await?;
+        sqlx::query("SELECT pg_advisory_lock(1) -- create_database").execute(&mut admin).await?;
         // Whoever had the lock may have been about the same database.
         if !has_database(&mut admin, name).await? {
             tracing::info!(user = CLUSTER_USER, data_dir = %embedded.data_dir().display(), name, "creating a database");

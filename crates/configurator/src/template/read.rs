@@ -76,7 +76,7 @@ pub(super) fn read_root_module(tree: &Tree, faults: &mut BlockTemplateFaults) ->
         faults.add(
             ROOT_MODULE_NAME,
             tree.line,
-            "a template is a mapping: module, name: global, inputs, blocks, outputs",
+            "a template is a mapping: type: module, name: global, inputs, blocks, outputs",
         );
         return TemplateModule::default();
     };

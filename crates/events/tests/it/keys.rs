@@ -104,7 +104,7 @@ fn ids_sort_in_the_order_of_creation_also_over_replicas_and_when_the_clock_is_pu
             assert!(sent.await.unwrap().as_str() > "1000000000000000");
         }
         // As if the clock had been an hour ahead.
-        sqlx::query("SELECT setval('events', event_id_at(now() + interval '1 hour'))")
+        sqlx::query("SELECT setval('event_ids', event_id_at(now() + interval '1 hour'))")
             .execute(&one.pool)
             .await
             .unwrap();

@@ -67,8 +67,9 @@ impl TaskScheduler {
 
     /// Enqueues what is due; how long until something may be due again.
     pub async fn enqueue_due_ticks(&self, lease: &Arc<Lease>) -> Result<Duration> {
-        let read =
-            store::run_statement(&self.tasks.pool, "read", |connection| Box::pin(read_schedules(connection)));
+        let read = store::run_statement(&self.tasks.pool, "read_schedules", |connection| {
+            Box::pin(read_schedules(connection))
+        });
         let (stored, now) = read.await?;
         let mut wait_time = SCHEDULE_POLL_INTERVAL;
         let mut all_due = Vec::new();
