@@ -43,5 +43,5 @@ fn nats(resolved: &ResolvedSettings) -> Result<ExportSettings, SettingError> {
 
 #[cfg(not(feature = "nats"))]
 fn nats(resolved: &ResolvedSettings) -> Result<ExportSettings, SettingError> {
-    Err(resolved.invalid("export-engine", super::not_compiled("nats")))
+    Err(resolved.invalid_setting("export-engine", super::not_compiled("nats")))
 }
