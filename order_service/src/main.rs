@@ -8,8 +8,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // The allocator asks for huge pages, of which an idle process keeps a dozen MB that it does not use (also the keeper
-    // and PostgreSQL, which inherit this). Refused by an old kernel, it costs just that.
-    let _ = nix::sys::prctl::set_thp_disable(true);
+    serving::disable_huge_pages();
     order_service::cli::main()
 }

@@ -1,6 +1,6 @@
 //! Which environments have instances: before one has, no integration answers there, and its queues are not polled.
 //!
-//! Cost: one statement for all environments every ten seconds, and when a run begins, until all are in use.
+//! Cost: one statement for all environments every ten seconds, and when a run begins, until all that are served are in use.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,37 +28,47 @@ impl EnvironmentsInUse {
         let _ = self.0.subscribe().wait_for(|in_use| in_use.contains(&env)).await;
     }
 
-    /// Reads the table until all environments are in use; ends after `stop`.
-    pub(crate) async fn watch(self, pool: PgPool, notifications: PgNotificationHub, stop: CancellationToken) {
-        let mut notified = notifications.subscribe_channel(RUNS_CHANNEL, POLL_INTERVAL);
-        loop {
-            // What cannot be read now is read at the next time.
-            let in_use = read_environments(&pool).await.unwrap_or_default();
-            self.0.send_if_modified(|known| {
-                let before = known.len();
-                known.extend(in_use);
-                known.len() > before
-            });
-            if self.0.borrow().len() == Env::ALL.len() {
-                return;
+    /// Reads the table until all of `served` are in use, or `stop` is cancelled.
+    pub(crate) async fn watch(
+        self,
+        served: Vec<Env>,
+        pool: PgPool,
+        notifications: PgNotificationHub,
+        stop: CancellationToken,
+    ) {
+        let mut wakeups = notifications.subscribe_channel(RUNS_CHANNEL, POLL_INTERVAL);
+        let reading = async {
+            loop {
+                // What cannot be read now is read at the next time.
+                let in_use = read_environments(&pool, &served).await.unwrap_or_default();
+                let are_all = in_use.len() == served.len();
+                self.0.send_if_modified(|known| {
+                    let before = known.len();
+                    known.extend(in_use);
+                    known.len() > before
+                });
+                if are_all {
+                    return;
+                }
+                wakeups.next().await;
             }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = notified.next() => {}
-            }
-        }
+        };
+        stop.run_until_cancelled(reading).await;
     }
 }
 
-async fn read_environments(pool: &PgPool) -> store::Result<BTreeSet<Env>> {
+/// Those of `envs` that have an instance.
+async fn read_environments(pool: &PgPool, envs: &[Env]) -> store::Result<BTreeSet<Env>> {
+    let env_names: Vec<String> = envs.iter().map(|env| env.name().to_owned()).collect();
     let names: Vec<String> = store::run_statement(pool, "environments_in_use", move |connection| {
+        let env_names = env_names.clone();
         Box::pin(async move {
             let in_use = sqlx::query_scalar(
                 "-- environments_in_use
                  SELECT env FROM unnest($1::text[]) AS env
                   WHERE EXISTS (SELECT FROM configurator_instances i WHERE i.env = env.env)",
             );
-            Ok(in_use.bind(Env::ALL.map(|env| env.name().to_owned())).fetch_all(connection).await?)
+            Ok(in_use.bind(env_names).fetch_all(connection).await?)
         })
     })
     .await?;

@@ -211,7 +211,13 @@ impl Configurator {
         let driver = RunDriver::new(self.pool.clone(), self.senders.clone(), self.settings.block_timeout);
         running.spawn(driver.run(self.notifications.clone(), stop.clone()));
         let environments = self.environments.clone();
-        running.spawn(environments.watch(self.pool.clone(), self.notifications.clone(), stop.clone()));
+        let served = self.engines.keys().copied().collect();
+        running.spawn(environments.watch(
+            served,
+            self.pool.clone(),
+            self.notifications.clone(),
+            stop.clone(),
+        ));
         for (env, engine) in &self.engines {
             running.spawn(self.clone().consume_answers(*env, engine.clone(), grace, stop.clone()));
         }

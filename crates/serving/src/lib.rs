@@ -9,6 +9,7 @@ pub mod error;
 pub mod grpc;
 mod grpc_guard;
 pub mod http_guard;
+mod huge_pages;
 pub mod listen;
 pub mod logs;
 pub mod numbers;
@@ -20,3 +21,5 @@ pub mod server;
 pub mod shutdown;
 pub mod starting;
 pub mod timing;
+
+pub use huge_pages::disable_huge_pages;

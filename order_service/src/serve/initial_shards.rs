@@ -123,6 +123,7 @@ fn create_shard_schemas(
 /// Whether a schema is there with nothing in it.
 async fn is_empty_schema(connection: &mut PgConnection, schema: &str) -> store::Result<bool> {
     let empty = "SELECT to_regnamespace($1) IS NOT NULL
-            AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace($1)) -- empty_schema";
+            AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace($1))
+            AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = to_regnamespace($1)) -- empty_schema";
     Ok(sqlx::query_scalar(empty).bind(schema).fetch_one(connection).await?)
 }

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use ledger::sharding::{Shard, ShardMap};
 use order_service::bundle::{ReconcileTargets, ShardOpener, ShardSet, reconcile_runtime};
-use reconcile::{Bundle, Narrowing, Owner, Pace, Place, Request};
+use reconcile::{Bundle, Decision, Narrowing, Owner, Pace, Place, Request};
 use store::testing::{create_control_database, create_shard_database};
 
 use super::world::World;
@@ -67,6 +67,38 @@ fn a_shard_that_is_away_is_reported_and_counted_and_the_others_are_done() {
         );
         assert_eq!(json["integrations"][0]["error"], "1 of 10 shards failed: s3");
         assert_eq!(json["summary"]["create"], 18);
+    });
+}
+
+#[test]
+fn a_bundle_that_wants_more_months_is_noticed_where_the_shards_are_not_known() {
+    store::testing::run_test(async {
+        let open: ShardOpener =
+            Box::new(|name| Box::pin(std::future::ready(Err(format!("{name} is not known")))));
+        let shards = ShardSet::new(Vec::new(), open);
+        let runtime = reconcile_runtime(&ReconcileTargets::new(create_control_database().await, shards));
+        let folder = crate::bundles::copy();
+        let other = Bundle::read(Place::Folder(folder.path().to_owned())).unwrap();
+        let request = Request {
+            integrations: vec!["partitions".to_owned()],
+            arguments: Vec::new(),
+            dry_run: true,
+            take_over: false,
+            allow_delete_all: false,
+            owner: Owner::Bundle,
+        };
+        let narrowing = || Narrowing { compare: Some(Ok(&other)), ..Narrowing::default() };
+        let decided = runtime.decide(&other, &request, &narrowing()).await.unwrap();
+        assert_eq!(decided.works[0].decision, Decision::EarlyExit);
+        crate::bundles::edit(
+            &folder,
+            "tasks/ledger-partitions.yaml",
+            "task_type: ledger.partitions",
+            "task_type: ledger.partitions\nparams: {ahead: 5}",
+        );
+        let bundle = Bundle::read(Place::Folder(folder.path().to_owned())).unwrap();
+        let decided = runtime.decide(&bundle, &request, &narrowing()).await.unwrap();
+        assert_eq!(decided.works[0].decision, Decision::Full, "{:?}", decided.warnings);
     });
 }
 
