@@ -12,7 +12,8 @@ use super::harness::{ConfiguratorHarness, statuses, template};
 async fn send_answer(world: &ConfiguratorHarness, n: u32, body: serde_json::Value) {
     let queue = world.engine.open_queue("configshop-test.fifo").await.unwrap();
     let deduplication = format!("late-{n}");
-    let group = format!("late-{n}");
+    // Answers about one block keep their order; those about others may overtake them.
+    let group = format!("late-{}", body["block_id"]);
     queue
         .send(NewFifoMessage {
             group,
