@@ -17,8 +17,9 @@ impl Progress {
     pub fn new() -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = if terminal { ProgressBar::new(0) } else { ProgressBar::hidden() };
-        let style =
-            ProgressStyle::with_template("{spinner} [{elapsed}] {bar:20} {pos}/{len} {prefix}: {wide_msg}");
+        let style = ProgressStyle::with_template(
+            "{spinner} [{elapsed}] {bar:20} {pos}/{len} {prefix}: {wide_msg}",
+        );
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self { bar, terminal, begun: Instant::now() }
     }

@@ -28,7 +28,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         let entry = entry?;
         let path = entry.path();
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        let yaml = path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml");
+        let yaml =
+            path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml");
         match entry.file_type()? {
             kind if kind.is_dir() && !hidden => collect(&path, files)?,
             kind if kind.is_file() && yaml && !hidden => files.push(path),

@@ -26,7 +26,10 @@ impl DataManager for DataManagerApi {
         self.0.answer_question(request.into_inner().order_id).await.map(Response::new)
     }
 
-    async fn get_orders_data(&self, _: Request<()>) -> Result<Response<GetOrdersDataResponse>, Status> {
+    async fn get_orders_data(
+        &self,
+        _: Request<()>,
+    ) -> Result<Response<GetOrdersDataResponse>, Status> {
         let orders = self.0.context.assignments.list_orders().await.map_err(store_error_status)?;
         Ok(Response::new(GetOrdersDataResponse { orders }))
     }
@@ -37,8 +40,11 @@ impl DataManager for DataManagerApi {
     ) -> Result<Response<GetOrdersDataCallbackResponse>, Status> {
         let order_ids = request.into_inner().order_ids;
         if order_ids.len() > MAX_ORDERS_PER_QUESTION {
-            let reason = format!("{} orders, at most {MAX_ORDERS_PER_QUESTION} are allowed", order_ids.len());
-            return Err(ApiError::field("order_ids", reason).into());
+            let reason = format!(
+                "{} orders, at most {MAX_ORDERS_PER_QUESTION} are allowed",
+                order_ids.len()
+            );
+            return Err(ApiError::invalid_field("order_ids", reason).into());
         }
         let errors = self.0.answer_questions(order_ids).await?;
         Ok(Response::new(GetOrdersDataCallbackResponse { errors }))

@@ -46,7 +46,10 @@ pub(crate) struct BackgroundDelivery {
 
 impl BackgroundDelivery {
     /// Starts the task. When `stop` is cancelled it sends what was never tried, forgets the rest, and ends.
-    pub(crate) fn start(context: Arc<DeliveryContext>, stop: CancellationToken) -> (Self, JoinHandle<()>) {
+    pub(crate) fn start(
+        context: Arc<DeliveryContext>,
+        stop: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
         let (queue, incoming) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let sender = DeliveryTask {
@@ -70,7 +73,11 @@ impl BackgroundDelivery {
         if self.waiting_callbacks.fetch_add(callbacks, Relaxed) + callbacks > most {
             self.waiting_callbacks.fetch_sub(callbacks, Relaxed);
             if let Some(total) = self.context.counters.overflowed.add_and_sample(callbacks) {
-                tracing::warn!(total, most, "too many callbacks wait: dropped until asked for again");
+                tracing::warn!(
+                    total,
+                    most,
+                    "too many callbacks wait: dropped until asked for again"
+                );
             }
             return;
         }
@@ -81,7 +88,8 @@ impl BackgroundDelivery {
 
 /// The wait before the next try of what failed `failed_attempts` times: doubling, +-20%.
 pub(crate) fn retry_delay(options: &DeliveryOptions, failed_attempts: u32) -> Duration {
-    let doubled = options.first_retry_wait.saturating_mul(1 << failed_attempts.saturating_sub(1).min(20));
+    let doubled =
+        options.first_retry_wait.saturating_mul(1 << failed_attempts.saturating_sub(1).min(20));
     doubled.min(options.max_retry_wait).mul_f64(rand::random_range(0.8..1.2))
 }
 
@@ -104,7 +112,8 @@ impl DeliveryTask {
         let (mut fresh, mut closed) = (Vec::new(), false);
         loop {
             self.start_due_messages();
-            let idle = self.scheduled.is_empty() && self.in_flight.is_empty() && self.incoming.is_empty();
+            let idle =
+                self.scheduled.is_empty() && self.in_flight.is_empty() && self.incoming.is_empty();
             if idle && (self.is_stopping || closed) {
                 return;
             }
@@ -151,8 +160,10 @@ impl DeliveryTask {
     fn start_due_messages(&mut self) {
         let now = Instant::now();
         while self.in_flight.len() < MAX_MESSAGES_IN_FLIGHT {
-            let Some(first) =
-                self.scheduled.first_entry().filter(|first| first.key().0 <= now || self.is_stopping)
+            let Some(first) = self
+                .scheduled
+                .first_entry()
+                .filter(|first| first.key().0 <= now || self.is_stopping)
             else {
                 return;
             };
@@ -160,8 +171,8 @@ impl DeliveryTask {
             let before = message.len();
             // What another message delivered meanwhile need not be tried again.
             let is_first = message.failed_attempts == 0;
-            let message =
-                message.retain(|callback| is_first || self.retried_orders.contains(&callback.order_id));
+            let message = message
+                .retain(|callback| is_first || self.retried_orders.contains(&callback.order_id));
             let kept = message.as_ref().map_or(0, DeliveryMessage::len);
             self.subtract_waiting(before - kept);
             if let Some(message) = message.and_then(|message| self.admit_message(message)) {
@@ -178,7 +189,8 @@ impl DeliveryTask {
     }
 
     fn settle_message(&mut self, message: DeliveryMessage, unaccepted: UnacceptedCallbacks) {
-        let failed: HashSet<i32> = unaccepted.failed.iter().map(|callback| callback.order_id).collect();
+        let failed: HashSet<i32> =
+            unaccepted.failed.iter().map(|callback| callback.order_id).collect();
         if !self.retried_orders.is_empty() {
             for callback in message.callbacks() {
                 if !failed.contains(&callback.order_id) {
@@ -193,7 +205,8 @@ impl DeliveryTask {
             waited.into_iter().for_each(|message| self.schedule_message(message));
         }
         let before = message.len();
-        let kept = if message.is_duplicate { 0 } else { self.retry_message(message, unaccepted.failed) };
+        let kept =
+            if message.is_duplicate { 0 } else { self.retry_message(message, unaccepted.failed) };
         self.subtract_waiting(before - kept);
     }
 
@@ -201,15 +214,16 @@ impl DeliveryTask {
     fn retry_message(&mut self, message: DeliveryMessage, failed: Vec<OrderDataCallback>) -> usize {
         let is_first = message.failed_attempts == 0;
         let work = Arc::clone(&self.context);
-        let message =
-            message.into_retry(failed, work.services.len(), |tries| retry_delay(&work.options, tries));
+        let message = message
+            .into_retry(failed, work.services.len(), |tries| retry_delay(&work.options, tries));
         let Some(message) = message else { return 0 };
         let failing_for = message.failing_since.map_or(Duration::ZERO, |since| since.elapsed());
         if self.is_stopping || (self.once.is_none() && failing_for >= work.options.retry_timeout) {
             self.forget_message(&message);
             return 0;
         }
-        let message = message.retain(|callback| !is_first || self.retried_orders.insert(callback.order_id));
+        let message =
+            message.retain(|callback| !is_first || self.retried_orders.insert(callback.order_id));
         let Some(message) = message else { return 0 };
         let callbacks = message.len();
         self.schedule_message(message);
@@ -242,10 +256,15 @@ async fn attempt_delivery(
     work: Arc<DeliveryContext>,
     message: DeliveryMessage,
 ) -> (DeliveryMessage, UnacceptedCallbacks) {
-    let unaccepted = work.services.send(message.target_index, &message.load, work.options.call_timeout).await;
+    let unaccepted =
+        work.services.send(message.target_index, &message.load, work.options.call_timeout).await;
     if work.once && unaccepted.len() < message.len() {
-        let missing: HashSet<i32> =
-            unaccepted.failed.iter().chain(&unaccepted.refused).map(|callback| callback.order_id).collect();
+        let missing: HashSet<i32> = unaccepted
+            .failed
+            .iter()
+            .chain(&unaccepted.refused)
+            .map(|callback| callback.order_id)
+            .collect();
         let accepted = message.callbacks().iter().map(|callback| callback.order_id);
         let accepted = accepted.filter(|order_id| !missing.contains(order_id)).collect();
         if let Err(error) = work.assignments.mark_delivered(accepted).await {

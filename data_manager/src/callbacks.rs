@@ -9,7 +9,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use proto::order_service::order_service_client::OrderServiceClient;
 use proto::order_service::{CallbackError, SendOrdersDataCallbackRequest};
-use serving::peer::{OptionalCall, Peer};
+use serving::peer::{GrpcPeer, OptionalCall};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -65,9 +65,12 @@ pub(crate) fn is_permanent_code(code: Code) -> bool {
 
 impl OrderServices {
     /// Order services at `addresses`; connected when first needed. Fails with the address that is none, and why.
-    pub(crate) fn new(addresses: &[String], counters: Arc<DeliveryCounters>) -> Result<Self, String> {
+    pub(crate) fn new(
+        addresses: &[String],
+        counters: Arc<DeliveryCounters>,
+    ) -> Result<Self, String> {
         let target = |address: &String| {
-            let peer = Peer::at(address)?;
+            let peer = GrpcPeer::at_address(address)?;
             Ok(OrderServiceTarget {
                 address: address.clone(),
                 batch_call: peer.optional_call(),
@@ -107,7 +110,9 @@ impl OrderServices {
                 unaccepted.add_failure(*callback, sent);
                 unaccepted
             }
-            DeliveryLoad::Batch(callbacks) => self.send_batch(target, callbacks, call_timeout).await,
+            DeliveryLoad::Batch(callbacks) => {
+                self.send_batch(target, callbacks, call_timeout).await
+            }
         }
     }
 
@@ -148,8 +153,11 @@ impl OrderServices {
             Ok(answer) => self.record_batch_answer(service, callbacks, answer.into_inner().errors),
             // Refused as a whole: an old service, or one of them is at fault and the others need not be.
             Err(status) if is_permanent_code(status.code()) => {
-                if status.code() == Code::Unimplemented && service.batch_call.note_lacking() {
-                    tracing::info!(address = service.address, "takes no batches: sending single callbacks");
+                if status.code() == Code::Unimplemented && service.batch_call.mark_lacking() {
+                    tracing::info!(
+                        address = service.address,
+                        "takes no batches: sending single callbacks"
+                    );
                 }
                 self.send_each(target, callbacks, call_timeout).await
             }
@@ -170,7 +178,9 @@ impl OrderServices {
         let mut unaccepted = UnacceptedCallbacks::default();
         loop {
             for callback in left.by_ref().take(MAX_SINGLE_CALLS - calls.len()) {
-                calls.push(self.send_single(target, *callback, call_timeout).map(|sent| (*callback, sent)));
+                calls.push(
+                    self.send_single(target, *callback, call_timeout).map(|sent| (*callback, sent)),
+                );
             }
             let Some((callback, sent)) = calls.next().await else { return unaccepted };
             unaccepted.add_failure(callback, sent);
@@ -206,7 +216,12 @@ impl OrderServices {
         }
     }
 
-    fn record_rejected(&self, target: &OrderServiceTarget, status: &Status, callbacks: &[OrderDataCallback]) {
+    fn record_rejected(
+        &self,
+        target: &OrderServiceTarget,
+        status: &Status,
+        callbacks: &[OrderDataCallback],
+    ) {
         let (address, code, message) = (&target.address, status.code(), status.message());
         tracing::debug!(address, ?code, message, ?callbacks, "not accepted");
         if is_permanent_code(code) {

@@ -15,7 +15,8 @@ use crate::server::{DataManagerStartError, RunningDataManager};
 use crate::settings::{DataManagerSettings, PROGRAM_SETTINGS};
 
 /// Settings that matter to most; the others are for tests and special cases.
-const COMMON_SETTINGS: [&str; 5] = ["order-address", "app-port", "listen", "database-url", "config"];
+const COMMON_SETTINGS: [&str; 5] =
+    ["order-address", "app-port", "listen", "database-url", "config"];
 
 /// Columns of help on a wide terminal.
 const MAX_HELP_WIDTH: usize = 100;
@@ -49,7 +50,11 @@ impl From<SettingError> for DataManagerFailure {
 
 impl From<DataManagerStartError> for DataManagerFailure {
     fn from(error: DataManagerStartError) -> Self {
-        if error.is_usage_error() { Self::Usage(error.to_string()) } else { Self::Failed(error.to_string()) }
+        if error.is_usage_error() {
+            Self::Usage(error.to_string())
+        } else {
+            Self::Failed(error.to_string())
+        }
     }
 }
 
@@ -80,7 +85,7 @@ pub fn main() -> ExitCode {
     }
     let matches = ::settings::parse_command_line(build_command());
     let result = run_command(&matches);
-    serving::logs::flush();
+    serving::logs::flush_logs();
     let (code, message) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(DataManagerFailure::Usage(message)) => (2, message),
@@ -98,8 +103,10 @@ fn join_lines(message: &str) -> String {
 
 /// The definition of the command line.
 pub fn build_command() -> Command {
-    let dry_run =
-        Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("only tell what would be done");
+    let dry_run = Arg::new("dry-run")
+        .long("dry-run")
+        .action(ArgAction::SetTrue)
+        .help("only tell what would be done");
     let output = Arg::new("output")
         .long("output")
         .value_name("FORMAT")
@@ -148,14 +155,20 @@ pub fn build_command() -> Command {
 
 fn run_command(matches: &ArgMatches) -> Result<(), DataManagerFailure> {
     let (name, deepest) = match matches.subcommand() {
-        Some(("config", config)) => ("config", config.subcommand().map_or(config, |(_, print)| print)),
+        Some(("config", config)) => {
+            ("config", config.subcommand().map_or(config, |(_, print)| print))
+        }
         Some((name, matches)) => (name, matches),
         None => ("serve", matches),
     };
-    let readable =
-        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    let resolved =
-        ResolvedSettings::new(&PROGRAM_SETTINGS, deepest, std::env::vars_os().filter_map(readable))?;
+    let readable = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let resolved = ResolvedSettings::new(
+        &PROGRAM_SETTINGS,
+        deepest,
+        std::env::vars_os().filter_map(readable),
+    )?;
     if name == "settings" {
         return allow_broken_pipe(terminal::print_lines(::settings::render_settings_page(
             &PROGRAM_SETTINGS,
@@ -164,9 +177,12 @@ fn run_command(matches: &ArgMatches) -> Result<(), DataManagerFailure> {
     }
     if name == "config" {
         DataManagerSettings::from_resolved(&resolved)?;
-        return print_settings(&resolved, deepest.get_one::<String>("output").is_some_and(|o| o == "json"));
+        return print_settings(
+            &resolved,
+            deepest.get_one::<String>("output").is_some_and(|o| o == "json"),
+        );
     }
-    serving::logs::start(&resolved.get_required::<String>("log-filter")?)
+    serving::logs::start_logging(&resolved.get_required::<String>("log-filter")?)
         .map_err(|reason| resolved.invalid_setting("log-filter", reason))?;
     for warning in resolved.warnings() {
         tracing::warn!("{warning}");
@@ -182,10 +198,10 @@ fn run_command(matches: &ArgMatches) -> Result<(), DataManagerFailure> {
 }
 
 async fn serve_until_signal(settings: DataManagerSettings) -> Result<(), DataManagerFailure> {
-    let stop: CancellationToken = serving::shutdown::on_signal()?;
+    let stop: CancellationToken = serving::shutdown::cancel_on_signal()?;
     let manager = tokio::select! {
         started = RunningDataManager::start(settings) => {
-            started.inspect_err(|error| serving::logs::gave_up(&join_lines(&error.to_string())))?
+            started.inspect_err(|error| serving::logs::log_fatal(&join_lines(&error.to_string())))?
         }
         () = stop.cancelled() => return Ok(()),
     };
@@ -195,7 +211,10 @@ async fn serve_until_signal(settings: DataManagerSettings) -> Result<(), DataMan
     Ok(())
 }
 
-async fn migrate_database(settings: DataManagerSettings, dry_run: bool) -> Result<(), DataManagerFailure> {
+async fn migrate_database(
+    settings: DataManagerSettings,
+    dry_run: bool,
+) -> Result<(), DataManagerFailure> {
     let Some(options) = settings.database else {
         return Err(DataManagerFailure::Usage("migrate needs --database-url".to_owned()));
     };
@@ -212,7 +231,8 @@ async fn migrate_database(settings: DataManagerSettings, dry_run: bool) -> Resul
     }
     // Migrations may take as long as they take.
     let connection = DedicatedConnection::acquire(&pool, Duration::ZERO).await;
-    let mut connection = connection.map_err(|error| DataManagerFailure::Failed(error.to_string()))?;
+    let mut connection =
+        connection.map_err(|error| DataManagerFailure::Failed(error.to_string()))?;
     let migrations = MigrationSet::data_manager();
     let pending = migrations.list_pending(&mut connection).await?;
     if !dry_run {
@@ -232,7 +252,9 @@ fn print_settings(resolved: &ResolvedSettings, as_json: bool) -> Result<(), Data
     let rows = PROGRAM_SETTINGS.settings().map(|setting| match resolved.get_value(setting.name) {
         Some(value) => (setting.name, Some(value.masked_text()), value.source.to_string()),
         // A switch.
-        None if setting.value_name.is_empty() => (setting.name, Some("false"), "default".to_owned()),
+        None if setting.value_name.is_empty() => {
+            (setting.name, Some("false"), "default".to_owned())
+        }
         None => (setting.name, None, "not set".to_owned()),
     });
     if as_json {

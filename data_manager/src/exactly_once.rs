@@ -19,7 +19,10 @@ pub(crate) struct ExactlyOnceFilter {
 impl ExactlyOnceFilter {
     /// The part of `message` that may be sent now, and how many of its orders are delivered already and left out.
     /// Orders under way are left out too, and put aside until [`ExactlyOnceFilter::settle_callbacks`].
-    pub(crate) fn admit_message(&mut self, message: DeliveryMessage) -> (Option<DeliveryMessage>, usize) {
+    pub(crate) fn admit_message(
+        &mut self,
+        message: DeliveryMessage,
+    ) -> (Option<DeliveryMessage>, usize) {
         let mut delivered = 0;
         for callback in message.callbacks() {
             if let Some(waiting) = self.in_flight.get_mut(&callback.order_id) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::data_manager::OrderError;
-use serving::error::of_database;
+use serving::error::database_error;
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -39,7 +39,8 @@ impl QuestionHandler {
             counters.errors.add(1);
             return Err(unavailable_status());
         }
-        let assignment = self.context.assignments.assign_order(order_id).await.map_err(store_error_status)?;
+        let assignment =
+            self.context.assignments.assign_order(order_id).await.map_err(store_error_status)?;
         if self.is_delivered_already(&assignment) {
             return Err(already_exists_status());
         }
@@ -63,7 +64,10 @@ impl QuestionHandler {
     }
 
     /// Many orders' question, answered with batches of callbacks. Gives the orders that are refused.
-    pub(crate) async fn answer_questions(&self, order_ids: Vec<i32>) -> Result<Vec<OrderError>, Status> {
+    pub(crate) async fn answer_questions(
+        &self,
+        order_ids: Vec<i32>,
+    ) -> Result<Vec<OrderError>, Status> {
         let counters = &self.context.counters;
         let (mut errors, mut fates, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         for order_id in order_ids.into_iter().filter(|order_id| seen.insert(*order_id)) {
@@ -110,7 +114,11 @@ impl QuestionHandler {
     }
 
     /// The callbacks dealt out to the order services in turn, in messages of bounded size.
-    fn new_messages(&self, callbacks: &[OrderDataCallback], delay: Duration) -> Vec<DeliveryMessage> {
+    fn new_messages(
+        &self,
+        callbacks: &[OrderDataCallback],
+        delay: Duration,
+    ) -> Vec<DeliveryMessage> {
         let targets = self.context.services.len();
         let first = self.context.services.next(callbacks.len());
         let mut messages = Vec::new();
@@ -134,7 +142,8 @@ impl QuestionHandler {
             return;
         }
         self.context.counters.duplicated.add(load.callbacks().len());
-        self.background.push(DeliveryMessage { is_duplicate: true, ..self.new_message(load, delay) });
+        self.background
+            .push(DeliveryMessage { is_duplicate: true, ..self.new_message(load, delay) });
     }
 
     /// Delivers from within the question. What fails, takes too long, or is cut short because whoever asked has
@@ -143,7 +152,11 @@ impl QuestionHandler {
         let message = self.new_message(DeliveryLoad::Single(callback), Duration::ZERO);
         let target = message.target_index;
         let mut unfinished = UnfinishedDelivery { handler: self, message: Some(message) };
-        match self.context.services.send_single(target, callback, self.context.options.delivery_timeout).await
+        match self
+            .context
+            .services
+            .send_single(target, callback, self.context.options.delivery_timeout)
+            .await
         {
             Err(status) if !is_permanent_code(status.code()) => {}
             _ => unfinished.message = None,
@@ -157,7 +170,8 @@ impl QuestionHandler {
         messages: impl FnOnce(Duration) -> Vec<DeliveryMessage>,
     ) {
         let (tried, mut all_tried) = mpsc::channel(1);
-        let extra = if self.mode == CallbackMode::After { AFTER_ANSWER_DELAY } else { Duration::ZERO };
+        let extra =
+            if self.mode == CallbackMode::After { AFTER_ANSWER_DELAY } else { Duration::ZERO };
         for mut message in messages(delay + extra) {
             message.first_attempt = Some(tried.clone());
             self.background.push(message);
@@ -166,8 +180,11 @@ impl QuestionHandler {
         if self.mode == CallbackMode::Before {
             // Ends when every sender was dropped, which is when every message was tried. Whoever asks for a delay
             // wants it, so it does not count.
-            let _ =
-                tokio::time::timeout(delay + self.context.options.delivery_timeout, all_tried.recv()).await;
+            let _ = tokio::time::timeout(
+                delay + self.context.options.delivery_timeout,
+                all_tried.recv(),
+            )
+            .await;
         }
     }
 }
@@ -206,5 +223,5 @@ fn order_error(order_id: i32, status: &Status) -> OrderError {
 
 /// What could not be stored is not told.
 pub(crate) fn store_error_status(error: store::Error) -> Status {
-    of_database("the database of what was given", error).into()
+    database_error("the database of what was given", error).into()
 }

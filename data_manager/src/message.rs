@@ -76,7 +76,10 @@ impl DeliveryMessage {
     }
 
     /// This message with the callbacks that `is_kept` wants; `None` if there are none.
-    pub(crate) fn retain(mut self, mut is_kept: impl FnMut(&OrderDataCallback) -> bool) -> Option<Self> {
+    pub(crate) fn retain(
+        mut self,
+        mut is_kept: impl FnMut(&OrderDataCallback) -> bool,
+    ) -> Option<Self> {
         match &mut self.load {
             DeliveryLoad::Single(callback) => is_kept(callback).then_some(self),
             DeliveryLoad::Batch(callbacks) => {
@@ -88,7 +91,11 @@ impl DeliveryMessage {
 
     /// A message like this one about one of its orders.
     pub(crate) fn for_callback(&self, callback: OrderDataCallback) -> Self {
-        Self { load: DeliveryLoad::Single(callback), first_attempt: self.first_attempt.clone(), ..*self }
+        Self {
+            load: DeliveryLoad::Single(callback),
+            first_attempt: self.first_attempt.clone(),
+            ..*self
+        }
     }
 
     /// This message after a failed try: what it still has to say, to the next of `target_count` order services, when the

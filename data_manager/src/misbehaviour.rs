@@ -116,7 +116,8 @@ impl MisbehaviourSource {
         let happens = |purpose, rate| self.seed.draw_fraction(purpose, order_id, question) < rate;
         let (from, to) = (*settings.delay.0.start(), *settings.delay.0.end());
         let width = u64::from(to - from) + 1;
-        let delay_ms = u64::from(from) + self.seed.draw_bits(DrawPurpose::Delay, order_id, question) % width;
+        let delay_ms =
+            u64::from(from) + self.seed.draw_bits(DrawPurpose::Delay, order_id, question) % width;
         DrawnMisbehaviour {
             is_error: happens(DrawPurpose::Error, settings.error_rate),
             is_dropped: happens(DrawPurpose::Drop, settings.drop_rate),
@@ -151,11 +152,14 @@ mod tests {
     #[test]
     fn the_same_seed_and_questions_meet_the_same_fates_in_any_order() {
         let (forwards, backwards, other) = (fates(1), fates(1), fates(2));
-        let mut first: Vec<DrawnMisbehaviour> = (0..1000).map(|order| forwards.next(order)).collect();
+        let mut first: Vec<DrawnMisbehaviour> =
+            (0..1000).map(|order| forwards.next(order)).collect();
         first.reverse();
-        let second: Vec<DrawnMisbehaviour> = (0..1000).rev().map(|order| backwards.next(order)).collect();
+        let second: Vec<DrawnMisbehaviour> =
+            (0..1000).rev().map(|order| backwards.next(order)).collect();
         assert_eq!(first, second);
-        let third: Vec<DrawnMisbehaviour> = (0..1000).rev().map(|order| other.next(order)).collect();
+        let third: Vec<DrawnMisbehaviour> =
+            (0..1000).rev().map(|order| other.next(order)).collect();
         assert_ne!(first, third);
     }
 
@@ -163,7 +167,8 @@ mod tests {
     fn rates_and_delays_are_kept_and_a_lost_order_is_not_lost_for_ever() {
         let fates = fates(7);
         let drawn: Vec<DrawnMisbehaviour> = (0..10_000).map(|order| fates.next(order)).collect();
-        let part = |is: fn(&DrawnMisbehaviour) -> bool| drawn.iter().filter(|fate| is(fate)).count();
+        let part =
+            |is: fn(&DrawnMisbehaviour) -> bool| drawn.iter().filter(|fate| is(fate)).count();
         assert!((2800..3200).contains(&part(|fate| fate.is_dropped)));
         assert!((1800..2200).contains(&part(|fate| fate.is_duplicate)));
         assert!((800..1200).contains(&part(|fate| fate.is_error)));

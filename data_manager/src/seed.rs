@@ -67,7 +67,9 @@ mod tests {
     #[test]
     fn fractions_are_spread_evenly() {
         let below = |limit: f64| {
-            (0..10_000).filter(|order| Seed(3).draw_fraction(DrawPurpose::Drop, *order, 0) < limit).count()
+            (0..10_000)
+                .filter(|order| Seed(3).draw_fraction(DrawPurpose::Drop, *order, 0) < limit)
+                .count()
         };
         assert!((400..600).contains(&below(0.05)), "{}", below(0.05));
         assert!((4800..5200).contains(&below(0.5)), "{}", below(0.5));

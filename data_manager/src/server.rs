@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::data_manager::data_manager_server::DataManagerServer;
-use serving::http_guard::Hosts;
-use serving::listen::{ListenError, Listeners, check_exposure};
+use serving::http_guard::AllowedHosts;
+use serving::listen::{ListenError, PortListeners, check_exposure};
 use serving::server::{
-    Budget, Limits, MAX_MESSAGE_BYTES, Protocol, Serving, Terms as ServerTerms, raise_file_limit,
+    ByteBudget, ConnectionLimits, ListenerProtocol, MAX_MESSAGE_BYTES, RunningServer,
+    ServerOptions as ServerTerms, raise_file_limit,
 };
 use store::{ConnectError, MigrationError, MigrationSet, PoolSettings};
 use tokio::task::JoinHandle;
@@ -98,7 +99,7 @@ pub struct RunningDataManager {
     health: HealthReporter,
     /// Cancelled when nothing new is served any more.
     closing: CancellationToken,
-    server: Serving,
+    server: RunningServer,
     /// Cancelled when nothing new is delivered any more.
     finishing: CancellationToken,
     deliveries: JoinHandle<()>,
@@ -112,13 +113,15 @@ impl RunningDataManager {
         let services = OrderServices::new(&settings.order_addresses, Arc::clone(&counters));
         let services = services.map_err(DataManagerStartError::Address)?;
         let book = open_assignment_store(&settings).await?;
-        let listeners = Listeners::bind(&settings.listen, settings.app_port, "--app-port").await?;
+        let listeners =
+            PortListeners::bind(&settings.listen, settings.app_port, "--app-port").await?;
         let addresses = listeners.addresses();
         if addresses.is_empty() {
             return Err(DataManagerStartError::NowhereToListen);
         }
-        let hosts = Hosts::loopback_and(settings.allowed_hosts.iter().cloned());
-        let DataManagerSettings { once, delivery_options: terms, mode, misbehaviour, seed, .. } = settings;
+        let hosts = AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned());
+        let DataManagerSettings { once, delivery_options: terms, mode, misbehaviour, seed, .. } =
+            settings;
         if once && misbehaviour.duplicate_rate > 0.0 {
             tracing::warn!("--once sends nothing twice: --duplicate-callback-rate is ignored");
         }
@@ -130,9 +133,11 @@ impl RunningDataManager {
             counters: Arc::clone(&counters),
         });
         let (closing, finishing) = (CancellationToken::new(), CancellationToken::new());
-        let (background, deliveries) = BackgroundDelivery::start(Arc::clone(&work), finishing.clone());
+        let (background, deliveries) =
+            BackgroundDelivery::start(Arc::clone(&work), finishing.clone());
         let fates = MisbehaviourSource::new(seed, misbehaviour);
-        let exchange = Arc::new(QuestionHandler { context: work, background, misbehaviour: fates, mode });
+        let exchange =
+            Arc::new(QuestionHandler { context: work, background, misbehaviour: fates, mode });
         let (server, health) =
             serve_grpc(DataManagerApi(exchange), listeners, hosts, closing.clone()).await?;
         tracing::info!(?addresses, seed = seed.0, %mode, once, "data manager ready");
@@ -161,13 +166,16 @@ impl RunningDataManager {
             self.health.set_service_status(name, ServingStatus::NotServing).await;
         }
         self.closing.cancel();
-        if timeout(HEALTH_WATCHERS_TIMEOUT, self.server.ended()).await.is_err() {
+        if timeout(HEALTH_WATCHERS_TIMEOUT, self.server.wait_until_closed()).await.is_err() {
             for name in ["", DataManagerService::NAME] {
                 self.health.clear_service_status(name).await;
             }
-            if timeout_at(deadline - LAST_CALLBACKS_TIMEOUT, self.server.ended()).await.is_err() {
+            if timeout_at(deadline - LAST_CALLBACKS_TIMEOUT, self.server.wait_until_closed())
+                .await
+                .is_err()
+            {
                 tracing::warn!("some questions are still open: they are cut off");
-                self.server.cut();
+                self.server.close_connections();
             }
         }
         self.finishing.cancel();
@@ -182,7 +190,9 @@ impl RunningDataManager {
 async fn open_assignment_store(
     settings: &DataManagerSettings,
 ) -> Result<AssignmentStore, DataManagerStartError> {
-    let Some(options) = &settings.database else { return Ok(AssignmentStore::in_memory(settings.seed)) };
+    let Some(options) = &settings.database else {
+        return Ok(AssignmentStore::in_memory(settings.seed));
+    };
     let pool_settings = PoolSettings {
         // One commits what is given, one what is delivered, one lists; one to spare.
         name: "book",
@@ -205,10 +215,10 @@ async fn open_assignment_store(
 
 async fn serve_grpc(
     api: DataManagerApi,
-    listeners: Listeners,
-    hosts: Hosts,
+    listeners: PortListeners,
+    hosts: AllowedHosts,
     closing: CancellationToken,
-) -> Result<(Serving, HealthReporter), DataManagerStartError> {
+) -> Result<(RunningServer, HealthReporter), DataManagerStartError> {
     // The list of all orders outgrows any usual limit.
     let service = DataManagerServer::new(api)
         .accept_compressed(serving::grpc::GZIP)
@@ -217,8 +227,16 @@ async fn serve_grpc(
     let (routes, health) = serving::grpc::with_reflection_and_health(Routes::new(service))
         .map_err(|error| DataManagerStartError::Reflection(error.to_string()))?;
     health.set_serving::<DataManagerService>().await;
-    let limits = Limits::within_files(raise_file_limit(), RESERVED_FILE_COUNT, 1)
-        .with_streams(MAX_CONCURRENT_QUESTIONS);
-    let options = ServerTerms { protocol: Protocol::Grpc, hosts, limits, budget: Budget::default() };
-    Ok((serving::server::serve(listeners, routes.into_axum_router(), options, closing), health))
+    let limits = ConnectionLimits::for_open_files(raise_file_limit(), RESERVED_FILE_COUNT, 1)
+        .with_max_streams(MAX_CONCURRENT_QUESTIONS);
+    let options = ServerTerms {
+        protocol: ListenerProtocol::Grpc,
+        hosts,
+        limits,
+        budget: ByteBudget::default(),
+    };
+    Ok((
+        serving::server::serve_routes(listeners, routes.into_axum_router(), options, closing),
+        health,
+    ))
 }

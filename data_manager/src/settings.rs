@@ -17,20 +17,29 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
         SettingGroup {
             title: "Serving",
             settings: &[
-                Setting::new("order-address", "HOST:PORT", "the order service that gets the callbacks")
-                    .with_default("localhost:8094"),
+                Setting::new(
+                    "order-address",
+                    "HOST:PORT",
+                    "the order service that gets the callbacks",
+                )
+                .with_default("localhost:8094"),
                 Setting::new(
                     "also-order-address",
                     "HOST:PORT",
                     "a second one: callbacks alternate between the two",
                 ),
                 Setting::new("app-port", "PORT", "gRPC port").with_default("8093"),
-                Setting::new("listen", "ADDRESS,…", "addresses to listen on").with_default("127.0.0.1,::1"),
+                Setting::new("listen", "ADDRESS,…", "addresses to listen on")
+                    .with_default("127.0.0.1,::1"),
                 Setting::switch(
                     "allow-unauthenticated",
                     "allow other machines to connect without credentials",
                 ),
-                Setting::new("allowed-hosts", "NAME,…", "host names, besides loopback, that it is called by"),
+                Setting::new(
+                    "allowed-hosts",
+                    "NAME,…",
+                    "host names, besides loopback, that it is called by",
+                ),
             ],
         },
         SettingGroup {
@@ -42,7 +51,11 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
                     "keep what was given in this Postgres database, else in memory",
                 )
                 .as_secret(),
-                Setting::new("database-url-file", "FILE", "a file with that URL, readable by nobody else"),
+                Setting::new(
+                    "database-url-file",
+                    "FILE",
+                    "a file with that URL, readable by nobody else",
+                ),
                 Setting::new("startup-timeout", "DURATION", "how long to wait for the database")
                     .with_default("60s"),
             ],
@@ -61,8 +74,12 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
                     "send the callback before or after the answer, or async to it",
                 )
                 .with_default("before"),
-                Setting::new("callback-delay-ms", "A..B", "hold callbacks back for A to B milliseconds")
-                    .with_default("0..0"),
+                Setting::new(
+                    "callback-delay-ms",
+                    "A..B",
+                    "hold callbacks back for A to B milliseconds",
+                )
+                .with_default("0..0"),
                 Setting::new("drop-callback-rate", "RATE", "part of the callbacks to lose, 0 to 1")
                     .with_default("0"),
                 Setting::new(
@@ -87,8 +104,12 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
             title: "Program",
             settings: &[
                 Setting::new("config", "FILE", "read settings from this TOML file"),
-                Setting::new("log-filter", "FILTER", "what to log, such as debug or data_manager=debug")
-                    .with_default("info"),
+                Setting::new(
+                    "log-filter",
+                    "FILTER",
+                    "what to log, such as debug or data_manager=debug",
+                )
+                .with_default("info"),
             ],
         },
     ],
@@ -159,7 +180,7 @@ impl DataManagerSettings {
     pub fn in_process(order_addresses: Vec<String>) -> Self {
         Self {
             order_addresses,
-            listen: vec![serving::listen::LOOPBACK[0]],
+            listen: vec![serving::listen::LOOPBACK_ADDRESSES[0]],
             app_port: 0,
             allow_unauthenticated: false,
             allowed_hosts: Vec::new(),
@@ -202,7 +223,8 @@ impl DataManagerSettings {
 
 fn parse_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, SettingError> {
     let parse = |text: String| {
-        let wrong = |_| resolved.invalid_setting("listen", format!("`{text}` is not an IP address"));
+        let wrong =
+            |_| resolved.invalid_setting("listen", format!("`{text}` is not an IP address"));
         text.parse().map_err(wrong)
     };
     let addresses: Vec<IpAddr> =
@@ -213,11 +235,15 @@ fn parse_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, Se
     Ok(addresses)
 }
 
-fn parse_database_options(resolved: &ResolvedSettings) -> Result<Option<PgConnectOptions>, SettingError> {
+fn parse_database_options(
+    resolved: &ResolvedSettings,
+) -> Result<Option<PgConnectOptions>, SettingError> {
     let (name, file_name) = ("database-url", "database-url-file");
     let Some(url) = resolved.get_secret(name, file_name)? else { return Ok(None) };
     let source_name = if resolved.get_value(name).is_some() { name } else { file_name };
-    parse_database_url(url.reveal()).map(Some).map_err(|reason| resolved.invalid_setting(source_name, reason))
+    parse_database_url(url.reveal())
+        .map(Some)
+        .map_err(|reason| resolved.invalid_setting(source_name, reason))
 }
 
 #[cfg(test)]
@@ -227,18 +253,22 @@ mod tests {
 
     fn settings(args: &[&str]) -> Result<DataManagerSettings, String> {
         let line = std::iter::once("data_manager").chain(args.iter().copied()).map(Into::into);
-        let matches = crate::commands::build_command().try_get_matches_from(::settings::normalise_args(line));
+        let matches =
+            crate::commands::build_command().try_get_matches_from(::settings::normalise_args(line));
         let matches = matches.map_err(|error| ::settings::usage_error_line(&error))?;
-        let resolved =
-            ResolvedSettings::new(&PROGRAM_SETTINGS, &matches, []).map_err(|error| error.to_string())?;
+        let resolved = ResolvedSettings::new(&PROGRAM_SETTINGS, &matches, [])
+            .map_err(|error| error.to_string())?;
         DataManagerSettings::from_resolved(&resolved).map_err(|error| error.to_string())
     }
 
     #[test]
     fn the_defaults_are_those_of_the_spec() {
         let settings = settings(&[]).unwrap();
-        assert_eq!((settings.order_addresses, settings.app_port), (vec!["localhost:8094".to_owned()], 8093));
-        assert_eq!(settings.listen, serving::listen::LOOPBACK);
+        assert_eq!(
+            (settings.order_addresses, settings.app_port),
+            (vec!["localhost:8094".to_owned()], 8093)
+        );
+        assert_eq!(settings.listen, serving::listen::LOOPBACK_ADDRESSES);
         assert_eq!((settings.mode, settings.once), (CallbackMode::Before, false));
         assert_eq!(settings.misbehaviour, MisbehaviourSettings::default());
         assert!(settings.database.is_none());

@@ -38,7 +38,10 @@ impl IntegrationHandler for SetService {
     type Params = ServiceParams;
     type State = ServiceState;
 
-    async fn handle(&self, request: BlockRequest<ServiceParams>) -> Result<ServiceState, IntegrationError> {
+    async fn handle(
+        &self,
+        request: BlockRequest<ServiceParams>,
+    ) -> Result<ServiceState, IntegrationError> {
         Ok(ServiceState { id: 1000 + request.params.service_id })
     }
 }
@@ -65,7 +68,10 @@ impl IntegrationHandler for SetPrice {
     type Params = PriceParams;
     type State = PriceState;
 
-    async fn handle(&self, request: BlockRequest<PriceParams>) -> Result<PriceState, IntegrationError> {
+    async fn handle(
+        &self,
+        request: BlockRequest<PriceParams>,
+    ) -> Result<PriceState, IntegrationError> {
         let PriceParams { service, price } = request.params;
         match request.action {
             BlockAction::Delete => Ok(PriceState { service, price: None }),

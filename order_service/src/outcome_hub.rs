@@ -46,7 +46,11 @@ impl OutcomeHub {
     }
 
     /// `subscriber` hears of these orders from now on, until it has heard enough or the guard is dropped.
-    pub fn subscribe(&self, subscriber: &Arc<dyn OutcomeSubscriber>, ids: Vec<i32>) -> OutcomeSubscription {
+    pub fn subscribe(
+        &self,
+        subscriber: &Arc<dyn OutcomeSubscriber>,
+        ids: Vec<i32>,
+    ) -> OutcomeSubscription {
         for id in &ids {
             self.lock_shard(*id).entry(*id).or_default().push(subscriber.clone());
         }
@@ -73,8 +77,10 @@ impl OutcomeHub {
 
     /// Everything that is waited for may be elsewhere: look after all of it.
     pub fn follow_all_orders(&self) {
-        let shards = self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
-        let ids: Vec<i32> = shards.flat_map(|shard| shard.keys().copied().collect::<Vec<_>>()).collect();
+        let shards =
+            self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
+        let ids: Vec<i32> =
+            shards.flat_map(|shard| shard.keys().copied().collect::<Vec<_>>()).collect();
         self.follow_orders(&ids);
     }
 

@@ -99,7 +99,11 @@ pub async fn run_heartbeat(pool: PgPool, process: ProcessDescription, stop: Canc
 }
 
 /// A sign of life.
-pub async fn refresh_process(pool: &PgPool, process_id: Uuid, process: &ProcessDescription) -> Result<()> {
+pub async fn refresh_process(
+    pool: &PgPool,
+    process_id: Uuid,
+    process: &ProcessDescription,
+) -> Result<()> {
     let process = process.clone();
     store::run_statement(pool, "refresh_process", move |connection| {
         let ProcessDescription { host, pid, version, roles } = process.clone();
@@ -120,7 +124,8 @@ pub async fn refresh_process(pool: &PgPool, process_id: Uuid, process: &ProcessD
 async fn forget_process(pool: &PgPool, process_id: Uuid) -> Result<()> {
     store::run_statement(pool, "forget_process", move |connection| {
         Box::pin(async move {
-            let forgotten = sqlx::query("DELETE FROM processes WHERE process_id = $1 -- forget_process");
+            let forgotten =
+                sqlx::query("DELETE FROM processes WHERE process_id = $1 -- forget_process");
             forgotten.bind(process_id).execute(connection).await?;
             Ok(())
         })
@@ -132,7 +137,10 @@ async fn forget_process(pool: &PgPool, process_id: Uuid) -> Result<()> {
 pub async fn list_processes(pool: &PgPool) -> Result<Vec<ProcessRow>> {
     store::run_statement(pool, "list_processes", |connection| {
         Box::pin(async move {
-            Ok(sqlx::query_as(LIST_PROCESSES_SQL).bind(MAX_LISTED_PROCESSES).fetch_all(connection).await?)
+            Ok(sqlx::query_as(LIST_PROCESSES_SQL)
+                .bind(MAX_LISTED_PROCESSES)
+                .fetch_all(connection)
+                .await?)
         })
     })
     .await

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exchange::CircuitBreaker;
 use crate::orders::{
-    self, Order, OrderAdmission, OrderAttempt, OrderAttemptOrigin, OrderAttemptOutcome, OrderAttemptWriter,
-    OrderState, PipelineSender,
+    self, Order, OrderAdmission, OrderAttempt, OrderAttemptOrigin, OrderAttemptOutcome,
+    OrderAttemptWriter, OrderState, PipelineSender,
 };
 
 /// What the claimer works with.
@@ -85,8 +85,8 @@ impl RetryClaimer {
             return Ok(0);
         }
         let result = orders::load_orders(&self.pool, ids).await;
-        let loaded =
-            result.inspect_err(|_| jobs.iter().for_each(|job| self.jobs.end_job(&job.lane, job.id)))?;
+        let loaded = result
+            .inspect_err(|_| jobs.iter().for_each(|job| self.jobs.end_job(&job.lane, job.id)))?;
         let mut loaded: HashMap<i32, Order> =
             loaded.into_iter().map(|order| (order.order_id, order)).collect();
         let claimed = jobs.len();
@@ -111,7 +111,10 @@ impl RetryClaimer {
             }
             OrderState::Failed => {
                 self.attempt_writer
-                    .write(attempt, OrderAttemptOutcome::Failed { reason: "failed before".to_owned() })
+                    .write(
+                        attempt,
+                        OrderAttemptOutcome::Failed { reason: "failed before".to_owned() },
+                    )
                     .await
             }
             _ => self.pipeline_sender.send(attempt),
@@ -127,8 +130,10 @@ fn job_order_id(job: &Job) -> Option<i32> {
 fn retried_attempt(order: Order, job: Job, permit: OwnedSemaphorePermit) -> OrderAttempt {
     let reached_at =
         |state| order.history.iter().find(|change| change.state == state).map(|change| change.at);
-    let (started_at, external_at) =
-        (reached_at(OrderState::ProcessStarted), reached_at(OrderState::FinishedExternalInteraction));
+    let (started_at, external_at) = (
+        reached_at(OrderState::ProcessStarted),
+        reached_at(OrderState::FinishedExternalInteraction),
+    );
     OrderAttempt {
         order_id: order.order_id,
         product_id: order.product_id,

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use ledger::partitions::Retention;
 use ledger::sharding::MAX_EQUAL_SHARDS;
-use reconcile::Place;
-use serving::peer::check_address;
+use reconcile::BundleSource;
+use serving::peer::parse_peer_address;
 use settings::{ResolvedSettings, SettingError, SettingSource};
 use store::{PgConnectOptions, parse_database_url};
 
@@ -100,7 +100,7 @@ pub struct ServiceSettings {
     /// Where the data is.
     pub database: DatabaseSettings,
     /// `--bundle`
-    pub bundle: Place,
+    pub bundle: BundleSource,
     /// `--ledger-retention`
     pub ledger_retention: Retention,
     /// `--max-info-bytes`
@@ -171,10 +171,12 @@ impl DatabaseSettings {
         Ok(Self {
             url: read_database_url(resolved)?,
             data_dir: DataDir::new(resolved)?,
-            connections: resolved.get_in_range("database-connections", MIN_CONTROL_CONNECTIONS..=1000)?,
+            connections: resolved
+                .get_in_range("database-connections", MIN_CONTROL_CONNECTIONS..=1000)?,
             shards: resolved.get_optional::<String>("shards")?.map(PathBuf::from),
             initial_shards: read_initial_shards(resolved)?,
-            shard_connections: resolved.get_in_range("shard-connections", MIN_SHARD_CONNECTIONS..=1000)?,
+            shard_connections: resolved
+                .get_in_range("shard-connections", MIN_SHARD_CONNECTIONS..=1000)?,
             startup_timeout: resolved.get_duration("startup-timeout")?,
         })
     }
@@ -186,7 +188,8 @@ impl ServiceSettings {
         let database = DatabaseSettings::new(resolved)?;
         check_ports(resolved)?;
         let max_in_flight_orders = resolved.get_in_range("max-in-flight-orders", 1..=10_000_000)?;
-        let max_orders_per_request = resolved.get_in_range("max-orders-per-request", 1..=1_000_000)?;
+        let max_orders_per_request =
+            resolved.get_in_range("max-orders-per-request", 1..=1_000_000)?;
         Ok(Self {
             app_port: resolved.get_required("app-port")?,
             http_port: resolved.get_required("http-port")?,
@@ -199,7 +202,7 @@ impl ServiceSettings {
             data_manager_address: read_data_manager_address(resolved)?,
             export: ExportSettings::new(resolved, &database.data_dir)?,
             database,
-            bundle: read_bundle_setting(resolved)?.unwrap_or(Place::Builtin),
+            bundle: read_bundle_setting(resolved)?.unwrap_or(BundleSource::Builtin),
             ledger_retention: read_ledger_retention(resolved)?,
             max_info_bytes: resolved.get_in_range("max-info-bytes", 1..=256 << 10)?,
             roles: read_roles(resolved)?,
@@ -222,29 +225,36 @@ impl ServiceSettings {
 
 /// Two listeners cannot have one port. (A default gives way.)
 fn check_ports(resolved: &ResolvedSettings) -> Result<(), SettingError> {
-    let (app, http): (u16, u16) = (resolved.get_required("app-port")?, resolved.get_required("http-port")?);
+    let (app, http): (u16, u16) =
+        (resolved.get_required("app-port")?, resolved.get_required("http-port")?);
     let is_given =
         |name| resolved.get_value(name).is_some_and(|value| value.source != SettingSource::Default);
     if app != 0 && app == http && is_given("http-port") {
-        let reason = format!("{http} is the port of --app-port, too: one is for gRPC, the other for HTTP");
+        let reason =
+            format!("{http} is the port of --app-port, too: one is for gRPC, the other for HTTP");
         return Err(resolved.invalid_setting("http-port", reason));
     }
     Ok(())
 }
 
 /// The bundle that `--bundle` names.
-pub fn read_bundle_setting(resolved: &ResolvedSettings) -> Result<Option<Place>, SettingError> {
-    Ok(resolved.get_optional::<String>("bundle")?.map(|folder| Place::Folder(folder.into())))
+pub fn read_bundle_setting(
+    resolved: &ResolvedSettings,
+) -> Result<Option<BundleSource>, SettingError> {
+    Ok(resolved.get_optional::<String>("bundle")?.map(|folder| BundleSource::Folder(folder.into())))
 }
 
 fn read_data_manager_address(resolved: &ResolvedSettings) -> Result<String, SettingError> {
     let address: String = resolved.get_required("data-manager-address")?;
-    check_address(&address).map_err(|reason| resolved.invalid_setting("data-manager-address", reason))?;
+    parse_peer_address(&address)
+        .map_err(|reason| resolved.invalid_setting("data-manager-address", reason))?;
     Ok(address)
 }
 
 /// What the first start makes, and what every later one has to find.
-fn read_initial_shards(resolved: &ResolvedSettings) -> Result<Option<InitialShardSettings>, SettingError> {
+fn read_initial_shards(
+    resolved: &ResolvedSettings,
+) -> Result<Option<InitialShardSettings>, SettingError> {
     let Some(count) = resolved.get_optional::<usize>("initial-shards")? else { return Ok(None) };
     let invalid = |reason: &str| Err(resolved.invalid_setting("initial-shards", reason.to_owned()));
     if resolved.get_value("shards").is_some() {
@@ -253,12 +263,15 @@ fn read_initial_shards(resolved: &ResolvedSettings) -> Result<Option<InitialShar
     if !count.is_power_of_two() || count as u64 > MAX_EQUAL_SHARDS {
         return invalid("must be a power of two from 1 to 256");
     }
-    let from =
-        resolved.get_value("initial-shards").map_or(SettingSource::Default, |value| value.source.clone());
+    let from = resolved
+        .get_value("initial-shards")
+        .map_or(SettingSource::Default, |value| value.source.clone());
     Ok(Some(InitialShardSettings { count, source: from }))
 }
 
-fn read_database_url(resolved: &ResolvedSettings) -> Result<Option<PgConnectOptions>, SettingError> {
+fn read_database_url(
+    resolved: &ResolvedSettings,
+) -> Result<Option<PgConnectOptions>, SettingError> {
     let (name, file_name) = ("database-url", "database-url-file");
     let Some(url) = resolved.get_secret(name, file_name)? else { return Ok(None) };
     let setting_name = if resolved.get_value(name).is_some() { name } else { file_name };
@@ -269,7 +282,9 @@ fn read_database_url(resolved: &ResolvedSettings) -> Result<Option<PgConnectOpti
 
 fn read_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, SettingError> {
     let parse = |text: String| {
-        text.parse().map_err(|_| resolved.invalid_setting("listen", format!("`{text}` is not an IP address")))
+        text.parse().map_err(|_| {
+            resolved.invalid_setting("listen", format!("`{text}` is not an IP address"))
+        })
     };
     let addresses: Vec<IpAddr> =
         resolved.get_list("listen").into_iter().map(parse).collect::<Result<_, _>>()?;
@@ -292,7 +307,10 @@ fn read_roles(resolved: &ResolvedSettings) -> Result<Vec<ProcessRole>, SettingEr
         let role = ProcessRole::ALL.into_iter().find(|role| role.name() == text);
         let allowed = || ProcessRole::ALL.map(ProcessRole::name).join(", ");
         role.ok_or_else(|| {
-            resolved.invalid_setting("roles", format!("`{text}` is not a role; allowed are {}", allowed()))
+            resolved.invalid_setting(
+                "roles",
+                format!("`{text}` is not a role; allowed are {}", allowed()),
+            )
         })
     };
     let roles: Vec<ProcessRole> =
@@ -304,7 +322,10 @@ fn read_batch_exchange(resolved: &ResolvedSettings) -> Result<bool, SettingError
     match resolved.get_required::<String>("exchange")?.as_str() {
         "auto" => Ok(true),
         "single" => Ok(false),
-        other => Err(resolved.invalid_setting("exchange", format!("`{other}` is neither auto nor single"))),
+        other => {
+            Err(resolved
+                .invalid_setting("exchange", format!("`{other}` is neither auto nor single")))
+        }
     }
 }
 
@@ -317,7 +338,10 @@ fn not_compiled(engine: &str) -> String {
     )
 }
 
-fn read_positive_duration(resolved: &ResolvedSettings, name: &'static str) -> Result<Duration, SettingError> {
+fn read_positive_duration(
+    resolved: &ResolvedSettings,
+    name: &'static str,
+) -> Result<Duration, SettingError> {
     let duration = resolved.get_duration(name)?;
     if duration.is_zero() {
         Err(resolved.invalid_setting(name, "must be longer than 0".to_owned()))

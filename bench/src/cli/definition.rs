@@ -38,8 +38,10 @@ fn run() -> Command {
     let switch = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
     };
-    let names =
-        Arg::new("names").value_name("NAME").num_args(1..).help("Rows, such as O1 L4 (see bench list)");
+    let names = Arg::new("names")
+        .value_name("NAME")
+        .num_args(1..)
+        .help("Rows, such as O1 L4 (see bench list)");
     places(Command::new("run").about("Runs rows by name, or --all, or --long"))
         .arg(names.required_unless_present_any(["all", "long"]))
         .arg(switch("all", "All rows but the long ones (less than 15 minutes)"))
@@ -54,7 +56,10 @@ fn places(command: Command) -> Command {
         Arg::new(name).long(name).value_name("DIR").value_parser(value_parser!(PathBuf)).help(help)
     };
     command
-        .arg(folder("bin-dir", "Where order_service and data_manager are [default: beside this program]"))
+        .arg(folder(
+            "bin-dir",
+            "Where order_service and data_manager are [default: beside this program]",
+        ))
         .arg(folder(
             "work-dir",
             "Below which data is kept while a row runs [default: the system's folder for that]",
@@ -99,6 +104,8 @@ mod tests {
     fn a_run_needs_to_know_what() {
         assert!(command().try_get_matches_from(["bench", "run"]).is_err());
         assert!(command().try_get_matches_from(["bench", "run", "O1", "--quick"]).is_ok());
-        assert!(command().try_get_matches_from(["bench", "run", "--all", "--output", "json"]).is_ok());
+        assert!(
+            command().try_get_matches_from(["bench", "run", "--all", "--output", "json"]).is_ok()
+        );
     }
 }

@@ -38,9 +38,10 @@ pub(super) fn role() -> Option<ExitCode> {
 fn run(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = match crate::cores() / 2 {
         0 | 1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-        threads => {
-            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?
-        }
+        threads => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()?,
     };
     runtime.block_on(role)
 }

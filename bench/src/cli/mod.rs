@@ -76,12 +76,18 @@ fn wanted(args: &ArgMatches) -> Option<Vec<&'static Row>> {
     Some(rows)
 }
 
-fn perform(args: &ArgMatches, rows: &[&'static Row], effort: Effort, keep: bool) -> anyhow::Result<ExitCode> {
+fn perform(
+    args: &ArgMatches,
+    rows: &[&'static Row],
+    effort: Effort,
+    keep: bool,
+) -> anyhow::Result<ExitCode> {
     let programs = Programs::find(args.get_one::<PathBuf>("bin-dir").map(PathBuf::as_path))?;
     let work_dir = args.get_one::<PathBuf>("work-dir").cloned().unwrap_or_else(std::env::temp_dir);
     let session = Session::new(programs, effort, Progress::new(), work_dir);
     // On this thread, which lives as long as the program: servers that are started end with their thread.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let commit = report::commit();
     let measured = runtime.block_on(async {
         let measuring = async {
@@ -106,7 +112,8 @@ fn perform(args: &ArgMatches, rows: &[&'static Row], effort: Effort, keep: bool)
 fn finish(args: &ArgMatches, report: Report, keep: bool) -> anyhow::Result<ExitCode> {
     let mut failed = report.rows.iter().any(|row| matches!(row.verdict, Verdict::Failed(_)));
     print(args, &report)?;
-    let folder = args.get_one::<PathBuf>("results").map_or(Path::new("bench/results"), PathBuf::as_path);
+    let folder =
+        args.get_one::<PathBuf>("results").map_or(Path::new("bench/results"), PathBuf::as_path);
     if let Ok(Some(before)) = report::load(folder) {
         let lines = if report.rows.iter().any(|row| row.quick) {
             let slower = report::slower(&report, &before);
@@ -125,13 +132,15 @@ fn finish(args: &ArgMatches, report: Report, keep: bool) -> anyhow::Result<ExitC
 }
 
 fn print(args: &ArgMatches, report: &Report) -> anyhow::Result<()> {
-    let text = if is_json(args) { serde_json::to_string_pretty(report)? } else { report::text(report) };
+    let text =
+        if is_json(args) { serde_json::to_string_pretty(report)? } else { report::text(report) };
     println!("{text}");
     Ok(())
 }
 
 fn show(args: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let folder = args.get_one::<PathBuf>("results").map_or(Path::new("bench/results"), PathBuf::as_path);
+    let folder =
+        args.get_one::<PathBuf>("results").map_or(Path::new("bench/results"), PathBuf::as_path);
     match report::load(folder)? {
         Some(report) => print(args, &report)?,
         None => anyhow::bail!("nothing was kept in {} yet: bench run --all", folder.display()),
@@ -141,7 +150,9 @@ fn show(args: &ArgMatches) -> anyhow::Result<ExitCode> {
 
 fn list() {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+        .load_style(presets::UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["row", "what", "to reach", "runs with"]);
     for row in ROWS {
         let when = match row.when {

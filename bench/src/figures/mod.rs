@@ -107,10 +107,15 @@ impl Figure {
     /// of what there should be little of.
     pub fn is_worse_than(&self, earlier: &Self, part: f64) -> bool {
         match self.unit {
-            Unit::PerSecond | Unit::PerCpuSecond | Unit::Ratio => self.median < earlier.median * (1.0 - part),
-            Unit::Millis | Unit::Seconds | Unit::Micros | Unit::Bytes | Unit::Megabytes | Unit::PerCent => {
-                self.median > earlier.median * (1.0 + part)
+            Unit::PerSecond | Unit::PerCpuSecond | Unit::Ratio => {
+                self.median < earlier.median * (1.0 - part)
             }
+            Unit::Millis
+            | Unit::Seconds
+            | Unit::Micros
+            | Unit::Bytes
+            | Unit::Megabytes
+            | Unit::PerCent => self.median > earlier.median * (1.0 + part),
             Unit::Count => false,
         }
     }
@@ -182,16 +187,22 @@ mod tests {
     fn worse_is_less_of_a_rate_and_more_of_a_time() {
         let rate = |value| Figure::once("orders", Unit::PerSecond, value);
         assert!(
-            rate(70.0).is_worse_than(&rate(100.0), 0.25) && !rate(80.0).is_worse_than(&rate(100.0), 0.25)
+            rate(70.0).is_worse_than(&rate(100.0), 0.25)
+                && !rate(80.0).is_worse_than(&rate(100.0), 0.25)
         );
         let time = |value| Figure::once("p50", Unit::Millis, value);
-        assert!(time(1.3).is_worse_than(&time(1.0), 0.25) && !time(0.1).is_worse_than(&time(1.0), 0.25));
+        assert!(
+            time(1.3).is_worse_than(&time(1.0), 0.25) && !time(0.1).is_worse_than(&time(1.0), 0.25)
+        );
     }
 
     #[test]
     fn a_ratio_names_what_it_is_to() {
         let ratio = ratio("the exchange alone", 1.0, 2.0);
-        assert_eq!((ratio.name.as_str(), ratio.text().as_str()), ("ratio to the exchange alone", "0.500 x"));
+        assert_eq!(
+            (ratio.name.as_str(), ratio.text().as_str()),
+            ("ratio to the exchange alone", "0.500 x")
+        );
         assert!(super::ratio("nothing", 1.0, 0.0).median == 0.0);
     }
 }

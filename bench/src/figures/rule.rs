@@ -76,12 +76,15 @@ pub fn judge(rules: &[Rule], figures: &[Figure]) -> Verdict {
     if rules.is_empty() {
         return Verdict::MeasuredOnly;
     }
-    let missed: Vec<&Rule> = rules.iter().filter(|rule| rule.holds(figures) != Some(true)).collect();
+    let missed: Vec<&Rule> =
+        rules.iter().filter(|rule| rule.holds(figures) != Some(true)).collect();
     let texts = missed.iter().map(|rule| rule.text()).collect();
     let has_ratio = rules.iter().any(Rule::is_ratio);
     match missed.as_slice() {
         [] => Verdict::Met,
-        missed if has_ratio && !missed.iter().any(|rule| rule.is_ratio()) => Verdict::RatioMet(texts),
+        missed if has_ratio && !missed.iter().any(|rule| rule.is_ratio()) => {
+            Verdict::RatioMet(texts)
+        }
         _ => Verdict::Missed(texts),
     }
 }
@@ -105,7 +108,10 @@ mod tests {
     use crate::figures::{Unit, ratio};
 
     fn figures(rate: f64, part: f64) -> Vec<Figure> {
-        vec![Figure::once("orders", Unit::PerSecond, rate), Figure { median: part, ..ratio("x", 1.0, 1.0) }]
+        vec![
+            Figure::once("orders", Unit::PerSecond, rate),
+            Figure { median: part, ..ratio("x", 1.0, 1.0) },
+        ]
     }
 
     #[test]

@@ -19,11 +19,17 @@ pub async fn rate(session: &Session, together: usize, in_flight: usize) -> anyho
 }
 
 /// The same with all that was measured.
-pub async fn windows(session: &Session, together: usize, in_flight: usize) -> anyhow::Result<Windows> {
+pub async fn windows(
+    session: &Session,
+    together: usize,
+    in_flight: usize,
+) -> anyhow::Result<Windows> {
     session.progress.note("limit: the exchange alone");
     let folder = session.folder("exchange")?;
     let [ask, answer] = free_ports()?;
-    let args = |role: &str, port: u16, peer: u16| vec![role.to_owned(), port.to_string(), peer.to_string()];
+    let args = |role: &str, port: u16, peer: u16| {
+        vec![role.to_owned(), port.to_string(), peer.to_string()]
+    };
     let program = &session.programs.bench;
     let asker = Process::start(ASK, program, &args(ASK, ask, answer), folder.path())?;
     let answerer = Process::start(ANSWER, program, &args(ANSWER, answer, ask), folder.path())?;

@@ -12,10 +12,10 @@ use proto::order_service as api;
 use proto::order_service::order_service_client::OrderServiceClient;
 use proto::order_service::order_service_server::{OrderService, OrderServiceServer};
 use proto::order_service::process_orders_response::OrderResponse;
-use serving::http_guard::Hosts;
-use serving::listen::{LOOPBACK, Listeners};
-use serving::peer::Peer;
-use serving::server::{Budget, Limits, Protocol, Terms};
+use serving::http_guard::AllowedHosts;
+use serving::listen::{LOOPBACK_ADDRESSES, PortListeners};
+use serving::peer::GrpcPeer;
+use serving::server::{ByteBudget, ConnectionLimits, ListenerProtocol, ServerOptions};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -32,30 +32,41 @@ pub async fn ask(port: u16, peer: u16) -> anyhow::Result<()> {
     let client = DataManagerClient::new(channel(peer)?);
     let service = OrderServiceServer::new(Asker { client, waiting: Arc::default() });
     let service = service.max_decoding_message_size(16 << 20).max_encoding_message_size(16 << 20);
-    let listeners = Listeners::bind(&LOOPBACK[..1], port, "--port").await?;
+    let listeners = PortListeners::bind(&LOOPBACK_ADDRESSES[..1], port, "--port").await?;
     serve(listeners, Routes::new(service)).await;
     Ok(())
 }
 
 /// Serves as the one who answers, on `port`, with the other one on `peer`.
 pub async fn answer(port: u16, peer: u16) -> anyhow::Result<()> {
-    let service = DataManagerServer::new(Answerer { client: OrderServiceClient::new(channel(peer)?) });
-    let listeners = Listeners::bind(&LOOPBACK[..1], port, "--port").await?;
+    let service =
+        DataManagerServer::new(Answerer { client: OrderServiceClient::new(channel(peer)?) });
+    let listeners = PortListeners::bind(&LOOPBACK_ADDRESSES[..1], port, "--port").await?;
     serve(listeners, Routes::new(service)).await;
     Ok(())
 }
 
-async fn serve(listeners: Listeners, routes: Routes) {
-    let limits = Limits::default().with_messages_of(16 << 20);
-    let hosts = Hosts::loopback_and([]);
-    let terms = Terms { protocol: Protocol::Grpc, hosts, limits, budget: Budget::default() };
-    serving::server::serve(listeners, routes.into_axum_router(), terms, CancellationToken::new())
-        .ended()
-        .await;
+async fn serve(listeners: PortListeners, routes: Routes) {
+    let limits = ConnectionLimits::default().with_max_message_bytes(16 << 20);
+    let hosts = AllowedHosts::with_loopback([]);
+    let terms = ServerOptions {
+        protocol: ListenerProtocol::Grpc,
+        hosts,
+        limits,
+        budget: ByteBudget::default(),
+    };
+    serving::server::serve_routes(
+        listeners,
+        routes.into_axum_router(),
+        terms,
+        CancellationToken::new(),
+    )
+    .wait_until_closed()
+    .await;
 }
 
 fn channel(port: u16) -> anyhow::Result<Channel> {
-    Ok(Peer::at(&format!("127.0.0.1:{port}")).map_err(anyhow::Error::msg)?.channel)
+    Ok(GrpcPeer::at_address(&format!("127.0.0.1:{port}")).map_err(anyhow::Error::msg)?.channel)
 }
 
 struct Answerer {
@@ -69,7 +80,8 @@ impl DataManager for Answerer {
         request: Request<asked::GetOrderDataCallbackRequest>,
     ) -> Result<Response<()>, Status> {
         let order_id = request.into_inner().order_id;
-        let callback = api::SendOrderDataCallbackRequest { order_id, storage_id: 1, pickup_point_id: 1 };
+        let callback =
+            api::SendOrderDataCallbackRequest { order_id, storage_id: 1, pickup_point_id: 1 };
         self.client.clone().send_order_data_callback(callback).await
     }
 
@@ -117,7 +129,8 @@ impl OrderService for Asker {
         let orders = request.into_inner().orders;
         let exchanges =
             orders.into_iter().map(|order| self.clone().exchange(order.order_id, order.product_id));
-        let answers: Vec<_> = futures::stream::iter(exchanges).buffer_unordered(WIDTH).collect().await;
+        let answers: Vec<_> =
+            futures::stream::iter(exchanges).buffer_unordered(WIDTH).collect().await;
         let processed_orders = answers.into_iter().collect::<Result<_, _>>()?;
         Ok(Response::new(api::ProcessOrdersResponse { processed_orders }))
     }
@@ -127,7 +140,8 @@ impl OrderService for Asker {
         request: Request<api::SendOrderDataCallbackRequest>,
     ) -> Result<Response<()>, Status> {
         let callback = request.into_inner();
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&callback.order_id);
+        let waiting =
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&callback.order_id);
         if let Some(waiting) = waiting {
             let _ = waiting.send((callback.storage_id, callback.pickup_point_id));
         }
@@ -148,7 +162,10 @@ impl OrderService for Asker {
         Err(not_here())
     }
 
-    async fn get_order(&self, _: Request<api::GetOrderRequest>) -> Result<Response<api::Order>, Status> {
+    async fn get_order(
+        &self,
+        _: Request<api::GetOrderRequest>,
+    ) -> Result<Response<api::Order>, Status> {
         Err(not_here())
     }
 
@@ -159,7 +176,10 @@ impl OrderService for Asker {
         Err(not_here())
     }
 
-    async fn retry_order(&self, _: Request<api::RetryOrderRequest>) -> Result<Response<api::Order>, Status> {
+    async fn retry_order(
+        &self,
+        _: Request<api::RetryOrderRequest>,
+    ) -> Result<Response<api::Order>, Status> {
         Err(not_here())
     }
 

@@ -23,7 +23,11 @@ const WRITE: &str = "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, 
                      '{}', '{}', '{}', '{}', '{}', '{}')";
 
 /// Events per second with `together` in each call of `connections` connections.
-pub async fn rate(session: &Session, together: usize, connections: usize) -> anyhow::Result<Figure> {
+pub async fn rate(
+    session: &Session,
+    together: usize,
+    connections: usize,
+) -> anyhow::Result<Figure> {
     session.progress.note("limit: the same rows without HTTP");
     let cluster = Cluster::start(session)?;
     cluster.create(DATABASE, Some(MigrationSet::shard())).await?;
@@ -34,7 +38,8 @@ pub async fn rate(session: &Session, together: usize, connections: usize) -> any
         .context("a partition")?;
     let load = Raw { data_dir: cluster.data_dir().to_owned(), together };
     let crowd = Crowd::start(connections, session.load_threads(), &load)?;
-    let mut meter = Meter::new(vec![("bench", std::process::id())], Some(cluster.database().await?));
+    let mut meter =
+        Meter::new(vec![("bench", std::process::id())], Some(cluster.database().await?));
     let windows = measure(session, &crowd, &mut meter).await?;
     crowd.stop().await?;
     Ok(windows.rate("the same rows without HTTP"))
@@ -112,8 +117,9 @@ struct Rows {
 impl Rows {
     fn new(count: usize, client: usize) -> Self {
         let info = |n: usize| {
-            n.is_multiple_of(5)
-                .then(|| r#"{"source":"bench","order":123456,"note":"forty bytes more"}"#.to_owned())
+            n.is_multiple_of(5).then(|| {
+                r#"{"source":"bench","order":123456,"note":"forty bytes more"}"#.to_owned()
+            })
         };
         Self {
             client,

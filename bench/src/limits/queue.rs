@@ -28,10 +28,12 @@ pub async fn rate(session: &Session, jobs: i64) -> anyhow::Result<Figure> {
         .await?;
     let mut rates = Vec::new();
     for _ in 0..session.effort.windows {
-        sqlx::query("INSERT INTO raw_jobs (payload) SELECT int8send(n) FROM generate_series(1, $1) AS n")
-            .bind(jobs)
-            .execute(&pool)
-            .await?;
+        sqlx::query(
+            "INSERT INTO raw_jobs (payload) SELECT int8send(n) FROM generate_series(1, $1) AS n",
+        )
+        .bind(jobs)
+        .execute(&pool)
+        .await?;
         sqlx::query("VACUUM ANALYZE raw_jobs").execute(&pool).await?;
         let begun = Instant::now();
         let workers = (0..WORKERS).map(|_| tokio::spawn(work(pool.clone())));

@@ -22,7 +22,8 @@ pub struct Tally {
 
 impl Tally {
     fn new(threads: usize) -> anyhow::Result<Arc<Self>> {
-        let latency = (0..threads).map(|_| Ok(Mutex::new(Latency::new()?))).collect::<anyhow::Result<_>>()?;
+        let latency =
+            (0..threads).map(|_| Ok(Mutex::new(Latency::new()?))).collect::<anyhow::Result<_>>()?;
         Ok(Arc::new(Self { units: AtomicU64::new(0), latency, failure: Mutex::default() }))
     }
 
@@ -51,8 +52,10 @@ impl Tally {
     pub fn take_latency(&self) -> anyhow::Result<Latency> {
         let mut all = Latency::new()?;
         for part in &self.latency {
-            let taken =
-                std::mem::replace(&mut *part.lock().unwrap_or_else(PoisonError::into_inner), Latency::new()?);
+            let taken = std::mem::replace(
+                &mut *part.lock().unwrap_or_else(PoisonError::into_inner),
+                Latency::new()?,
+            );
             all.add(&taken);
         }
         Ok(all)
@@ -80,7 +83,8 @@ impl Crowd {
                 .name(name)
                 .spawn(move || work(thread, &numbers, &connect, &tally, &stop))
         };
-        let threads = (0..threads).map(start).collect::<Result<_, _>>().context("a thread for the load")?;
+        let threads =
+            (0..threads).map(start).collect::<Result<_, _>>().context("a thread for the load")?;
         Ok(Self { tally, stop, threads })
     }
 
@@ -93,8 +97,9 @@ impl Crowd {
     pub async fn stop(mut self) -> anyhow::Result<u64> {
         self.stop.cancel();
         let threads = std::mem::take(&mut self.threads);
-        let joined =
-            tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().all(|thread| thread.join().is_ok())
+        });
         anyhow::ensure!(joined.await?, "a thread of the load panicked");
         self.tally.units()
     }

@@ -54,12 +54,24 @@ pub struct EventLoad {
 impl EventLoad {
     /// A load that begins with the event of the number `from`.
     pub fn new(port: u16, together: u64, shape: Shape, from: u64) -> Self {
-        Self { port, together, shape: Arc::new(shape), next: Arc::new(AtomicU64::new(from)), until: u64::MAX }
+        Self {
+            port,
+            together,
+            shape: Arc::new(shape),
+            next: Arc::new(AtomicU64::new(from)),
+            until: u64::MAX,
+        }
     }
 }
 
 /// Writes the events with numbers from `from` up to `until`, ten thousand a call over four connections.
-pub async fn fill(session: &Session, port: u16, shape: &Shape, from: u64, until: u64) -> anyhow::Result<()> {
+pub async fn fill(
+    session: &Session,
+    port: u16,
+    shape: &Shape,
+    from: u64,
+    until: u64,
+) -> anyhow::Result<()> {
     let load = EventLoad { until, ..EventLoad::new(port, 10_000, shape.clone(), from) };
     let crowd = Crowd::start(4, session.load_threads(), &load)?;
     while crowd.tally().units()? < until - from {
@@ -181,7 +193,10 @@ mod tests {
         let first = DateTime::from_timestamp(0, 0).unwrap();
         let shape = Shape { first, step_us: 500_000, accounts: 1, first_account: 7, with_info: 0 };
         let body = call(&shape, 3..4);
-        assert!(body.contains("1970-01-01T00:00:01.500000Z") && body.contains("\"storage_id\":7"), "{body}");
+        assert!(
+            body.contains("1970-01-01T00:00:01.500000Z") && body.contains("\"storage_id\":7"),
+            "{body}"
+        );
     }
 
     #[test]

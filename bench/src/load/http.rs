@@ -38,14 +38,19 @@ impl Http {
     }
 
     /// Sends JSON: status and body.
-    pub async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> anyhow::Result<(u16, Bytes)> {
+    pub async fn post(
+        &mut self,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> anyhow::Result<(u16, Bytes)> {
         self.send(Method::POST, path, body.into()).await
     }
 
     /// Asks: status, body, and how long the server says it took.
     pub async fn timed_get(&mut self, path: &str) -> anyhow::Result<(u16, Bytes, Duration)> {
         let (head, body) = self.exchange(Method::GET, path, Bytes::new()).await?;
-        let took = timing::said(&head.headers).context("the answer does not say how long it took")?;
+        let took = timing::parse_server_timing(&head.headers)
+            .context("the answer does not say how long it took")?;
         Ok((head.status.as_u16(), body, took))
     }
 
@@ -56,12 +61,22 @@ impl Http {
         Ok(serde_json::from_slice(&body)?)
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(u16, Bytes)> {
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<(u16, Bytes)> {
         let (head, body) = self.exchange(method, path, body).await?;
         Ok((head.status.as_u16(), body))
     }
 
-    async fn exchange(&mut self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(Parts, Bytes)> {
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<(Parts, Bytes)> {
         let request = Request::builder()
             .method(method)
             .uri(path)

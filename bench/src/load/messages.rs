@@ -104,7 +104,8 @@ impl Client for ConfigClient {
             return Ok(Answered { units: 0, took: begun.elapsed() });
         }
         let on = json!([{"event": format!("other{number}"), "params": {"taskStatus": "SUCCESS"}}]);
-        let config = json!({"name": format!("config{number}"), "on": on, "action": {"task": "noop"}});
+        let config =
+            json!({"name": format!("config{number}"), "on": on, "action": {"task": "noop"}});
         let (status, answer) = self.http.post("/api/v1/action_configs", config.to_string()).await?;
         anyhow::ensure!(status == 201, "status {status}: {}", excerpt(&answer));
         Ok(Answered { units: 1, took: begun.elapsed() })
@@ -112,9 +113,17 @@ impl Client for ConfigClient {
 }
 
 /// Creates configs with the numbers from `from` up to `until`, about events that the load does not send.
-pub async fn create_configs(session: &Session, port: u16, from: u64, until: u64) -> anyhow::Result<()> {
-    let crowd =
-        Crowd::start(4, session.load_threads(), &Configs { port, next: Arc::new(from.into()), until })?;
+pub async fn create_configs(
+    session: &Session,
+    port: u16,
+    from: u64,
+    until: u64,
+) -> anyhow::Result<()> {
+    let crowd = Crowd::start(
+        4,
+        session.load_threads(),
+        &Configs { port, next: Arc::new(from.into()), until },
+    )?;
     while crowd.tally().units()? < until - from {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }

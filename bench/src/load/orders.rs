@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use proto::order_service::ProcessOrdersRequest;
 use proto::order_service::order_service_client::OrderServiceClient;
 use proto::order_service::process_orders_request::OrderRequest;
-use serving::peer::Peer;
+use serving::peer::GrpcPeer;
 use tonic::transport::Channel;
 
 use super::{Answered, Client, Connect};
@@ -19,7 +19,7 @@ const CONNECTIONS: usize = 4;
 
 /// A client of an order service on a loopback port.
 pub fn client(port: u16) -> anyhow::Result<OrderServiceClient<Channel>> {
-    let peer = Peer::at(&format!("127.0.0.1:{port}")).map_err(anyhow::Error::msg)?;
+    let peer = GrpcPeer::at_address(&format!("127.0.0.1:{port}")).map_err(anyhow::Error::msg)?;
     Ok(OrderServiceClient::new(peer.channel).max_decoding_message_size(64 << 20))
 }
 
@@ -116,7 +116,10 @@ mod tests {
     #[test]
     fn ids_are_given_once() {
         let ids = OrderIds::default();
-        assert_eq!((ids.take(1000), ids.clone().take(2), ids.take(1), ids.last()), (1, 1001, 1003, 1003));
+        assert_eq!(
+            (ids.take(1000), ids.clone().take(2), ids.take(1), ids.last()),
+            (1, 1001, 1003, 1003)
+        );
     }
 
     #[test]

@@ -59,7 +59,8 @@ impl Connect for Streamed {
         // Some servers begin to answer only when they have seen something.
         let first = self.ids.take(1);
         orders.send(order(first)).await?;
-        let answers = client(self.port)?.process_order_stream(ReceiverStream::new(sent)).await?.into_inner();
+        let answers =
+            client(self.port)?.process_order_stream(ReceiverStream::new(sent)).await?.into_inner();
         let open = HashMap::from([(first, Instant::now())]);
         Ok(StreamClient { load: self.clone(), orders: Some(orders), answers, open })
     }

@@ -25,7 +25,11 @@ pub struct Window {
 pub struct Windows(pub Vec<Window>);
 
 /// Lets `crowd` warm up, then measures it window by window. It goes on working afterwards.
-pub async fn measure(session: &Session, crowd: &Crowd, meter: &mut Meter) -> anyhow::Result<Windows> {
+pub async fn measure(
+    session: &Session,
+    crowd: &Crowd,
+    meter: &mut Meter,
+) -> anyhow::Result<Windows> {
     let effort = session.effort;
     tokio::time::sleep(effort.warm_up).await;
     let mut windows = Vec::new();
@@ -46,7 +50,9 @@ pub async fn measure(session: &Session, crowd: &Crowd, meter: &mut Meter) -> any
 impl Windows {
     /// Units per second.
     pub fn rate(&self, name: &str) -> Figure {
-        self.figure(name, Unit::PerSecond, |window| window.units as f64 / window.elapsed.as_secs_f64())
+        self.figure(name, Unit::PerSecond, |window| {
+            window.units as f64 / window.elapsed.as_secs_f64()
+        })
     }
 
     /// The rate, p50, p99 and p99.9: what every load shows.
@@ -66,12 +72,17 @@ impl Windows {
 
     /// Processor time of each program and WAL, per unit.
     pub fn costs(&self) -> Vec<Figure> {
-        let programs = self.0.first().map(|window| window.used.cpu.iter().map(|(name, _)| *name).collect());
+        let programs =
+            self.0.first().map(|window| window.used.cpu.iter().map(|(name, _)| *name).collect());
         let programs: Vec<&str> = programs.unwrap_or_default();
         let cpu = |program: &str| {
             self.figure(&format!("CPU {program}"), Unit::Micros, |window| {
-                let used =
-                    window.used.cpu.iter().find(|(name, _)| *name == program).map_or(0.0, |(_, used)| *used);
+                let used = window
+                    .used
+                    .cpu
+                    .iter()
+                    .find(|(name, _)| *name == program)
+                    .map_or(0.0, |(_, used)| *used);
                 used * 1e6 / window.units.max(1) as f64
             })
         };

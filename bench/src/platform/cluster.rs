@@ -23,7 +23,8 @@ impl Cluster {
     pub fn start(session: &Session) -> anyhow::Result<Self> {
         let folder = session.folder("cluster")?;
         let deadline = Instant::now() + Duration::from_secs(60);
-        let server = EmbeddedServer::start(folder.path(), EmbeddedServerOptions::default(), deadline)?;
+        let server =
+            EmbeddedServer::start(folder.path(), EmbeddedServerOptions::default(), deadline)?;
         Ok(Self { server, folder })
     }
 
@@ -40,7 +41,9 @@ impl Cluster {
     /// Makes a database with a schema (or none).
     pub async fn create(&self, name: &str, migrations: Option<MigrationSet>) -> anyhow::Result<()> {
         let mut admin = PgConnection::connect_with(&self.options("postgres")).await?;
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE \"{name}\""))).execute(&mut admin).await?;
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE \"{name}\"")))
+            .execute(&mut admin)
+            .await?;
         if let Some(migrations) = migrations {
             let mut connection = PgConnection::connect_with(&self.options(name)).await?;
             migrations.apply_pending(&mut connection).await.context("migrations")?;

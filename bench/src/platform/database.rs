@@ -94,7 +94,8 @@ fn postmaster(data_dir: &Path) -> Option<u32> {
 /// Waits until the server of a data dir has ended: it does by itself when its last user has.
 pub fn wait_until_ended(data_dir: &Path) {
     let deadline = Instant::now() + Duration::from_secs(30);
-    let lives = || postmaster(data_dir).is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
+    let lives =
+        || postmaster(data_dir).is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
     while lives() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -26,7 +26,8 @@ impl Meter {
 
     /// What has been used so far.
     pub async fn read(&mut self) -> anyhow::Result<Used> {
-        let mut cpu: Vec<_> = self.processes.iter().map(|(name, pid)| (*name, cpu_seconds(*pid))).collect();
+        let mut cpu: Vec<_> =
+            self.processes.iter().map(|(name, pid)| (*name, cpu_seconds(*pid))).collect();
         let mut wal = 0.0;
         if let Some(database) = &mut self.database {
             cpu.push(("postgres", cluster_cpu_seconds(database.postmaster())));
@@ -39,8 +40,9 @@ impl Meter {
 impl Used {
     /// What was used since `before`.
     pub fn since(&self, before: &Self) -> Self {
-        let of =
-            |name: &str| before.cpu.iter().find(|(other, _)| *other == name).map_or(0.0, |(_, used)| *used);
+        let of = |name: &str| {
+            before.cpu.iter().find(|(other, _)| *other == name).map_or(0.0, |(_, used)| *used)
+        };
         let cpu = self.cpu.iter().map(|(name, used)| (*name, used - of(name))).collect();
         Self { cpu, wal: self.wal - before.wal }
     }
@@ -58,7 +60,10 @@ mod tests {
     #[test]
     fn what_was_used_is_the_difference_and_the_generator_does_not_count() {
         let before = Used { cpu: vec![("bench", 1.0), ("postgres", 2.0)], wal: 100.0 };
-        let after = Used { cpu: vec![("bench", 5.0), ("postgres", 2.5), ("order_service", 1.0)], wal: 150.0 };
+        let after = Used {
+            cpu: vec![("bench", 5.0), ("postgres", 2.5), ("order_service", 1.0)],
+            wal: 150.0,
+        };
         let used = after.since(&before);
         assert!(used.platform_cpu() == 1.5 && used.wal == 50.0);
     }

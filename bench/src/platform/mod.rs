@@ -20,7 +20,9 @@ pub use meter::{Meter, Used};
 pub use ports::{free as free_ports, listening};
 pub use process::Process;
 pub use programs::Programs;
-pub use usage::{cluster_cpu_seconds, cpu_seconds, folder_bytes, peak_memory_mb, proportional_memory_mb};
+pub use usage::{
+    cluster_cpu_seconds, cpu_seconds, folder_bytes, peak_memory_mb, proportional_memory_mb,
+};
 
 use crate::load::Http;
 use crate::suite::Session;
@@ -86,7 +88,8 @@ impl Platform {
             true => None,
             false => Some(start_manager(session, &terms, folder.path(), grpc, manager_port)?),
         };
-        let order_service = start_service(session, &terms, folder.path(), [grpc, http, manager_port])?;
+        let order_service =
+            start_service(session, &terms, folder.path(), [grpc, http, manager_port])?;
         let mut platform = Self {
             order_service,
             data_manager,

@@ -29,7 +29,10 @@ pub async fn listening(
     let deadline = Instant::now() + patience;
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
         alive()?;
-        anyhow::ensure!(Instant::now() < deadline, "nobody listens on port {port} after {patience:?}");
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "nobody listens on port {port} after {patience:?}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())

@@ -25,7 +25,12 @@ pub struct Process {
 
 impl Process {
     /// Starts `program`, with its output in `<folder>/<name>.log`. Settings in this program's environment do not reach it.
-    pub fn start(name: &'static str, program: &Path, args: &[String], folder: &Path) -> anyhow::Result<Self> {
+    pub fn start(
+        name: &'static str,
+        program: &Path,
+        args: &[String],
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log);
         let output = output.with_context(|| format!("{}", log.display()))?;
@@ -53,7 +58,9 @@ impl Process {
     pub fn check_alive(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => anyhow::bail!("{} ended ({status}): {}", self.name, last_lines(&self.log, 3)),
+            Some(status) => {
+                anyhow::bail!("{} ended ({status}): {}", self.name, last_lines(&self.log, 3))
+            }
         }
     }
 
@@ -120,7 +127,8 @@ mod tests {
     fn a_process_that_ends_is_noticed_with_what_it_said_last() {
         let folder = tempfile::tempdir().unwrap();
         let args = ["-c".to_owned(), "echo no such luck; exit 3".to_owned()];
-        let mut process = Process::start("shell", Path::new("/bin/sh"), &args, folder.path()).unwrap();
+        let mut process =
+            Process::start("shell", Path::new("/bin/sh"), &args, folder.path()).unwrap();
         let error = loop {
             match process.check_alive() {
                 Ok(()) => std::thread::sleep(Duration::from_millis(5)),
@@ -133,7 +141,8 @@ mod tests {
     #[test]
     fn a_dropped_process_is_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let process = Process::start("sleep", Path::new("/bin/sleep"), &["60".to_owned()], folder.path());
+        let process =
+            Process::start("sleep", Path::new("/bin/sleep"), &["60".to_owned()], folder.path());
         let process = process.unwrap();
         let pid = process.pid();
         drop(process);

@@ -20,7 +20,9 @@ impl Programs {
     pub fn find(bin_dir: Option<&Path>) -> anyhow::Result<Self> {
         let bench = std::env::current_exe().context("where this program is")?;
         let dir = match bin_dir {
-            Some(dir) => dir.canonicalize().with_context(|| format!("--bin-dir {}", dir.display()))?,
+            Some(dir) => {
+                dir.canonicalize().with_context(|| format!("--bin-dir {}", dir.display()))?
+            }
             None => bench.parent().context("this program lies in no folder")?.to_owned(),
         };
         let program = |name: &str| {
@@ -32,7 +34,11 @@ impl Programs {
             );
             Ok(path)
         };
-        Ok(Self { order_service: program("order_service")?, data_manager: program("data_manager")?, bench })
+        Ok(Self {
+            order_service: program("order_service")?,
+            data_manager: program("data_manager")?,
+            bench,
+        })
     }
 }
 

@@ -8,7 +8,12 @@ use crate::figures::Figure;
 pub fn agreement(now: &Report, before: &Report) -> Vec<String> {
     let line = |(row, earlier): (&RowReport, &RowReport)| {
         let (new, old) = (row.figures.first()?, earlier.figures.first()?);
-        Some(compared(earlier, new, old, if new.agrees_with(old) { "agrees with" } else { "DIFFERS from" }))
+        Some(compared(
+            earlier,
+            new,
+            old,
+            if new.agrees_with(old) { "agrees with" } else { "DIFFERS from" },
+        ))
     };
     pairs(now, before).filter_map(line).collect()
 }
@@ -24,12 +29,21 @@ pub fn slower(now: &Report, before: &Report) -> Vec<String> {
 }
 
 /// The rows that both have measured, if the machines are alike.
-fn pairs<'r>(now: &'r Report, before: &'r Report) -> impl Iterator<Item = (&'r RowReport, &'r RowReport)> {
+fn pairs<'r>(
+    now: &'r Report,
+    before: &'r Report,
+) -> impl Iterator<Item = (&'r RowReport, &'r RowReport)> {
     let rows = if now.machine.is_like(&before.machine) { &now.rows[..] } else { &[] };
     rows.iter().filter_map(|row| Some((row, before.rows.iter().find(|other| other.id == row.id)?)))
 }
 
 fn compared(earlier: &RowReport, new: &Figure, old: &Figure, word: &str) -> String {
-    let (id, when, commit) = (&earlier.id, earlier.measured_at.format("%Y-%m-%d %H:%M"), &earlier.commit);
-    format!("{id:<3} {word} the run of {when} ({commit}): {} {}, then {}", new.name, new.text(), old.text())
+    let (id, when, commit) =
+        (&earlier.id, earlier.measured_at.format("%Y-%m-%d %H:%M"), &earlier.commit);
+    format!(
+        "{id:<3} {word} the run of {when} ({commit}): {} {}, then {}",
+        new.name,
+        new.text(),
+        old.text()
+    )
 }

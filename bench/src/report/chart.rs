@@ -84,8 +84,9 @@ fn curve(series: &Series, colour: &str, most_x: f64, most_y: f64) -> String {
     let places = series.points.iter().map(|(x, y)| place(*x, *y, most_x, most_y));
     let points: Vec<String> = places.clone().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
     let line = points.join(" ");
-    let mut svg =
-        format!("<polyline points=\"{line}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n");
+    let mut svg = format!(
+        "<polyline points=\"{line}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n"
+    );
     for (x, y) in places {
         svg.push_str(&format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>\n"));
     }
@@ -94,7 +95,9 @@ fn curve(series: &Series, colour: &str, most_x: f64, most_y: f64) -> String {
 
 fn label(x: f64, y: f64, anchor: &str, text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"#222222\">{text}</text>\n")
+    format!(
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"#222222\">{text}</text>\n"
+    )
 }
 
 /// The next of 1, 2, 5, 10, 20, …; 1 for nothing.

@@ -35,7 +35,8 @@ impl Machine {
         let memory = read("/proc/meminfo");
         let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:"));
         let kilobytes = total.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-        let load_before = read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        let load_before =
+            read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ");
         let cluster = Cluster::start(session)?;
         let postgres = cluster.database().await?.settings().await?;
         Ok(Self {
@@ -73,17 +74,28 @@ fn read(path: &str) -> String {
 }
 
 fn profile() -> &'static str {
-    if cfg!(debug_assertions) { "debug (figures of the load generator are worthless)" } else { "release" }
+    if cfg!(debug_assertions) {
+        "debug (figures of the load generator are worthless)"
+    } else {
+        "release"
+    }
 }
 
 /// The commit that is checked out here, with a `+` if files differ from it.
 pub fn commit() -> String {
     let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
+        let output = Command::new("git")
+            .args(args)
+            .output()
+            .ok()
+            .filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".to_owned() };
+    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else {
+        return "unknown".to_owned();
+    };
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]).unwrap_or_default();
-    let matters = |line: &&str| !Path::new(line.get(3..).unwrap_or_default()).starts_with("bench/results");
+    let matters =
+        |line: &&str| !Path::new(line.get(3..).unwrap_or_default()).starts_with("bench/results");
     if changed.lines().any(|line| matters(&line)) { format!("{commit}+") } else { commit }
 }

@@ -12,7 +12,9 @@ const FILE: &str = "latest.json";
 pub fn load(folder: &Path) -> anyhow::Result<Option<Report>> {
     let path = folder.join(FILE);
     match std::fs::read(&path) {
-        Ok(json) => Ok(Some(serde_json::from_slice(&json).with_context(|| format!("{}", path.display()))?)),
+        Ok(json) => {
+            Ok(Some(serde_json::from_slice(&json).with_context(|| format!("{}", path.display()))?))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{}", path.display())),
     }

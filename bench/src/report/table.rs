@@ -26,13 +26,17 @@ pub fn text(report: &Report) -> String {
 fn commits(rows: &[RowReport]) -> String {
     let mut commits: Vec<&str> = rows.iter().map(|row| row.commit.as_str()).collect();
     commits.dedup();
-    let quick =
-        if rows.iter().any(|row| row.quick) { " (quick run: a tendency, no verdict to quote)" } else { "" };
+    let quick = if rows.iter().any(|row| row.quick) {
+        " (quick run: a tendency, no verdict to quote)"
+    } else {
+        ""
+    };
     format!("commit     {}{quick}", commits.join(", "))
 }
 
 fn results(rows: &[RowReport]) -> Table {
-    let mut table = grid(["row", "what", "target", "figures", "limit in the same run", "ratio", "verdict"]);
+    let mut table =
+        grid(["row", "what", "target", "figures", "limit in the same run", "ratio", "verdict"]);
     for row in rows {
         let (ratios, figures): (Vec<&Figure>, Vec<&Figure>) =
             row.figures.iter().partition(|figure| figure.name.starts_with(RATIO));
@@ -60,7 +64,9 @@ fn costs(rows: &[RowReport]) -> Table {
 
 fn grid<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+        .load_style(presets::UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic);
     // Where nobody says how wide the terminal is.
     if table.width().is_none() {
         table.set_width(180);
@@ -105,7 +111,10 @@ mod tests {
             what: "orders".to_owned(),
             target: ">= 0.5".to_owned(),
             verdict: Verdict::Met,
-            figures: vec![Figure::once("orders", Unit::PerSecond, 15_000.0), ratio("limit", 15.0, 20.0)],
+            figures: vec![
+                Figure::once("orders", Unit::PerSecond, 15_000.0),
+                ratio("limit", 15.0, 20.0),
+            ],
             limits: vec![Figure::once("limit", Unit::PerSecond, 20_000.0)],
             costs: vec![Figure::once("WAL", Unit::Bytes, 500.0)],
             verified: "all there".to_owned(),

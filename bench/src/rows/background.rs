@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// L5.
 pub async fn everything_beside(session: &Session) -> anyhow::Result<Outcome> {
-    let terms = Terms::usual().with("--roles", "grpc,http,sequencer,aggregator,exporter").without_manager();
+    let terms =
+        Terms::usual().with("--roles", "grpc,http,sequencer,aggregator,exporter").without_manager();
     let mut platform = Platform::start(session, terms).await?;
     let load = EventLoad::new(platform.http, 1000, Shape::usual(), 0);
     let mut meter = platform.meter().await?;
@@ -31,10 +32,18 @@ pub async fn everything_beside(session: &Session) -> anyhow::Result<Outcome> {
     let per_cpu = acknowledged as f64 / used.platform_cpu().max(0.01);
     let limit = l1(session).await?;
     let figures = vec![
-        Figure::once("events written, numbered, aggregated and exported", Unit::PerCpuSecond, per_cpu),
+        Figure::once(
+            "events written, numbered, aggregated and exported",
+            Unit::PerCpuSecond,
+            per_cpu,
+        ),
         windows.rate("events"),
         Figure::of("sequence lag", Unit::Seconds, &lags),
-        Figure::once("longest sequence lag", Unit::Seconds, lags.iter().copied().fold(0.0, f64::max)),
+        Figure::once(
+            "longest sequence lag",
+            Unit::Seconds,
+            lags.iter().copied().fold(0.0, f64::max),
+        ),
         Figure::once("caught up after", Unit::Seconds, caught_up.as_secs_f64()),
     ];
     let outcome = Outcome::of(figures).costing(windows.costs()).verified(verified);
@@ -69,7 +78,9 @@ async fn watched(
             tokio::time::sleep(Duration::from_millis(200)).await;
             let now = (Instant::now(), shards(&mut http).await?);
             let seconds = now.0.duration_since(earlier.0).as_secs_f64();
-            lags.extend(now.1.iter().zip(&earlier.1).map(|(now, before)| lag(now, before, seconds)));
+            lags.extend(
+                now.1.iter().zip(&earlier.1).map(|(now, before)| lag(now, before, seconds)),
+            );
             earlier = now;
         }
     };
@@ -107,7 +118,9 @@ async fn shards(http: &mut Http) -> anyhow::Result<Vec<Progress>> {
         })
     };
     let shards = shards["shards"].as_array().into_iter().flatten().map(progress);
-    shards.collect::<Option<_>>().ok_or_else(|| anyhow::anyhow!("a shard does not say how far it has come"))
+    shards
+        .collect::<Option<_>>()
+        .ok_or_else(|| anyhow::anyhow!("a shard does not say how far it has come"))
 }
 
 /// Waits until everything written is numbered, aggregated and exported.
@@ -117,8 +130,9 @@ pub async fn catch_up(session: &Session, platform: &Platform) -> anyhow::Result<
     let begun = Instant::now();
     loop {
         let shards = shards(&mut http).await?;
-        let behind =
-            |shard: &Progress| shard.numbered.min(shard.aggregated).min(shard.exported) < shard.events;
+        let behind = |shard: &Progress| {
+            shard.numbered.min(shard.aggregated).min(shard.exported) < shard.events
+        };
         if !shards.iter().any(behind) {
             return Ok(begun.elapsed());
         }

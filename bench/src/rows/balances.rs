@@ -29,8 +29,9 @@ const CONNECTIONS: usize = 4;
 /// L4.
 pub async fn at_a_random_date(session: &Session) -> anyhow::Result<Outcome> {
     let a_day = session.effort.size(2740, 100) as i64;
-    let terms =
-        Terms::usual().with("--roles", "grpc,http,sequencer,aggregator").with("--export-engine", "none");
+    let terms = Terms::usual()
+        .with("--roles", "grpc,http,sequencer,aggregator")
+        .with("--export-engine", "none");
     let mut platform = Platform::start(session, terms.without_manager()).await?;
     let mut written = 0;
     let mut loads = Vec::new();
@@ -92,7 +93,12 @@ async fn catch_up_aggregates(session: &Session, platform: &Platform) -> anyhow::
     }
 }
 
-async fn ask(session: &Session, platform: &Platform, shape: &Shape, days: i64) -> anyhow::Result<Windows> {
+async fn ask(
+    session: &Session,
+    platform: &Platform,
+    shape: &Shape,
+    days: i64,
+) -> anyhow::Result<Windows> {
     let mut load = Balances {
         port: platform.http,
         storage: shape.first_account,
@@ -104,7 +110,11 @@ async fn ask(session: &Session, platform: &Platform, shape: &Shape, days: i64) -
     };
     let alone = load.alone(ALONE).await?.as_secs_f64();
     load.rate = (BUSY / alone).clamp(1.0, RATE) as u64;
-    session.progress.note(&format!("{:.2} ms alone, {} questions a second", alone * 1000.0, load.rate));
+    session.progress.note(&format!(
+        "{:.2} ms alone, {} questions a second",
+        alone * 1000.0,
+        load.rate
+    ));
     load.since = Instant::now();
     let mut meter = platform.meter().await?;
     let crowd = Crowd::start(CONNECTIONS, 1, &load)?;
@@ -123,15 +133,17 @@ fn outcome(measured: &[(i64, Windows)]) -> Outcome {
     let tenth = tenth.quantile("p50 of a tenth of the days", 0.5);
     figures.push(ratio("a tenth of the days", figures[0].median, tenth.median));
     let point = |part: f64| {
-        let of = |(days, windows): &(i64, Windows)| (*days as f64, windows.quantile("", part).median);
+        let of =
+            |(days, windows): &(i64, Windows)| (*days as f64, windows.quantile("", part).median);
         let mut points: Vec<_> = measured.iter().map(of).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         points
     };
     let series = [("p50", 0.5), ("p99", 0.99)];
-    let series = series.map(|(name, part)| Series { name: name.to_owned(), points: point(part) }).into();
-    let [title, x, y] =
-        ["Balance at a random date", "days of history, equal events a day", "ms"].map(str::to_owned);
+    let series =
+        series.map(|(name, part)| Series { name: name.to_owned(), points: point(part) }).into();
+    let [title, x, y] = ["Balance at a random date", "days of history, equal events a day", "ms"]
+        .map(str::to_owned);
     let chart = Chart { file: "balance-against-days".to_owned(), title, x, y, series };
     let costs = years.costs();
     let mut outcome = Outcome::of(figures).costing(costs);

@@ -20,7 +20,8 @@ pub async fn per_event(session: &Session) -> anyhow::Result<Outcome> {
     let events = session.effort.size(1_000_000, 100_000) as u64;
     let roles = |roles: &str| Terms::usual().with("--roles", roles).without_manager();
     let written = measure(session, roles("grpc,http,sequencer"), events, false).await?;
-    let all = measure(session, roles("grpc,http,sequencer,aggregator,exporter"), events, true).await?;
+    let all =
+        measure(session, roles("grpc,http,sequencer,aggregator,exporter"), events, true).await?;
     let bytes = |name: &str, value: f64| Figure::once(name, Unit::Bytes, value);
     let mut outcome = Outcome::of(vec![
         bytes("WAL an event", written.wal),
@@ -36,7 +37,12 @@ pub async fn per_event(session: &Session) -> anyhow::Result<Outcome> {
     )))
 }
 
-async fn measure(session: &Session, terms: Terms, events: u64, wait: bool) -> anyhow::Result<Measured> {
+async fn measure(
+    session: &Session,
+    terms: Terms,
+    events: u64,
+    wait: bool,
+) -> anyhow::Result<Measured> {
     session.progress.note(&format!("{events} events"));
     let mut platform = Platform::start(session, terms).await?;
     let mut database = Database::connect(&platform.data_dir()).await?;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use configurator::run::{RUNS_CHANNEL, RunStatus};
 use configurator::sdk::{
-    BlockRequest, Env, IntegrationError, IntegrationHandler, IntegrationHandlers, IntegrationOptions,
-    IntegrationWorker,
+    BlockRequest, Env, IntegrationError, IntegrationHandler, IntegrationHandlers,
+    IntegrationOptions, IntegrationWorker,
 };
 use configurator::{Configurator, ConfiguratorSettings, RunRequest};
 use queue::fifo::{FIFO_CHANNEL, FifoEngine, FifoTxSender, PgFifo};
@@ -59,7 +59,8 @@ fn template(blocks: usize) -> String {
 
 /// Blocks a second of a run of so many, from the call that begins it to its end.
 async fn rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
-    let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![FIFO_CHANNEL, RUNS_CHANNEL]);
+    let (notifications, _) =
+        PgNotificationHub::start(pool.clone(), vec![FIFO_CHANNEL, RUNS_CHANNEL]);
     let engine = Arc::new(PgFifo::new(pool.clone(), notifications.clone()));
     for queue in ["configshop", "noop"] {
         configurator::queues::ensure_integration_queue(engine.as_ref(), queue, Env::Test).await?;
@@ -90,8 +91,10 @@ async fn rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
         env_inputs: Map::new(),
     };
     let begun = Instant::now();
-    let run_id =
-        configurator.begin_run(given).await.map_err(|refused| anyhow::anyhow!("not begun: {refused:?}"))?;
+    let run_id = configurator
+        .begin_run(given)
+        .await
+        .map_err(|refused| anyhow::anyhow!("not begun: {refused:?}"))?;
     let run = configurator.wait_for_run(run_id, PATIENCE).await;
     let took = begun.elapsed();
     let run = run.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;

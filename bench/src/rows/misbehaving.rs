@@ -7,7 +7,9 @@ use proto::order_service::GetOrderRequest;
 use tokio::time::Instant;
 
 use crate::figures::{Figure, Unit};
-use crate::load::{Crowd, Http, OrderIds, Streamed, Streams, Windows, client, event_count, measure};
+use crate::load::{
+    Crowd, Http, OrderIds, Streamed, Streams, Windows, client, event_count, measure,
+};
 use crate::platform::{Platform, Terms};
 use crate::suite::{Outcome, Session};
 
@@ -29,13 +31,18 @@ struct Measured {
 /// O5.
 pub async fn lost_and_doubled(session: &Session) -> anyhow::Result<Outcome> {
     let rate = "0.05";
-    let bad = single().manager("--drop-callback-rate", rate).manager("--duplicate-callback-rate", rate);
+    let bad =
+        single().manager("--drop-callback-rate", rate).manager("--duplicate-callback-rate", rate);
     let measured = load(session, bad).await?;
     session.progress.note("the same without losses");
     let peer = load(session, single()).await?;
     let good = peer.windows.rate("the same streams, nothing lost");
     let mut figures = measured.windows.figures("good orders");
-    figures.push(Figure::once("orders that waited for a stranger", Unit::Count, measured.strangers as f64));
+    figures.push(Figure::once(
+        "orders that waited for a stranger",
+        Unit::Count,
+        measured.strangers as f64,
+    ));
     let slow = measured.slow.len() as f64 / f64::from(measured.all.max(1)) * 100.0;
     figures.push(Figure::once("orders whose own callback was lost", Unit::PerCent, slow));
     let rate = figures.first().map_or(0.0, |figure| figure.median);
@@ -45,8 +52,10 @@ pub async fn lost_and_doubled(session: &Session) -> anyhow::Result<Outcome> {
     outcome.limits.push(o1);
     // More than none means that the machine was too busy to tell.
     outcome.limits.push(Figure::once("as slow, nothing lost", Unit::Count, peer.slow.len() as f64));
-    let verified =
-        format!("{} orders answered = ledger events / 2; the slow ones sampled by GetOrder", measured.all);
+    let verified = format!(
+        "{} orders answered = ledger events / 2; the slow ones sampled by GetOrder",
+        measured.all
+    );
     Ok(outcome.costing(measured.windows.costs()).verified(verified).note(
         "through ProcessOrderStream: in ProcessOrders a request is as slow as its slowest order, and of 1000 some are \
          always lost; the times are those of the orders whose callback came",
@@ -56,7 +65,12 @@ pub async fn lost_and_doubled(session: &Session) -> anyhow::Result<Outcome> {
 async fn load(session: &Session, terms: Terms) -> anyhow::Result<Measured> {
     let mut platform = Platform::start(session, terms).await?;
     let seen = std::sync::Arc::<Streams>::default();
-    let load = Streamed { port: platform.grpc, window: WINDOW, ids: OrderIds::default(), seen: seen.clone() };
+    let load = Streamed {
+        port: platform.grpc,
+        window: WINDOW,
+        ids: OrderIds::default(),
+        seen: seen.clone(),
+    };
     let mut meter = platform.meter().await?;
     let crowd = Crowd::start(STREAMS, session.load_threads(), &load)?;
     let windows = measure(session, &crowd, &mut meter).await?;
@@ -79,7 +93,10 @@ async fn finished(platform: &mut Platform, orders: i32) -> anyhow::Result<()> {
         if events == 2 * u64::from(orders.unsigned_abs()) {
             return Ok(());
         }
-        anyhow::ensure!(Instant::now() < deadline, "{orders} orders were sent, {events} events are there");
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "{orders} orders were sent, {events} events are there"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -29,7 +29,11 @@ pub fn single() -> Terms {
 }
 
 /// The same load with every role at work in the one process, as it is by default.
-async fn with_every_role(session: &Session, together: usize, in_flight: usize) -> anyhow::Result<Measured> {
+async fn with_every_role(
+    session: &Session,
+    together: usize,
+    in_flight: usize,
+) -> anyhow::Result<Measured> {
     session.progress.note("the same with every role");
     load(session, Terms::usual().with("--exchange", "single"), together, in_flight).await
 }
@@ -76,7 +80,9 @@ pub async fn single_exchange(session: &Session) -> anyhow::Result<Outcome> {
     let mut outcome = measured.outcome().against("the exchange alone", limit);
     outcome.figures.push(every.windows.rate("orders with every role at work"));
     let costs = every.windows.costs().into_iter();
-    Ok(outcome.costing(costs.map(|cost| Figure { name: format!("with every role: {}", cost.name), ..cost })))
+    Ok(outcome.costing(
+        costs.map(|cost| Figure { name: format!("with every role: {}", cost.name), ..cost }),
+    ))
 }
 
 /// O2.
@@ -98,7 +104,8 @@ pub async fn one_a_request(session: &Session) -> anyhow::Result<Outcome> {
 /// O4.
 pub async fn one_at_a_time(session: &Session) -> anyhow::Result<Outcome> {
     let measured = load(session, single(), 1, 1).await?;
-    let alone = limits::exchange::windows(session, 1, 1).await?.quantile("the exchange alone, p50", 0.5);
+    let alone =
+        limits::exchange::windows(session, 1, 1).await?.quantile("the exchange alone, p50", 0.5);
     let every = with_every_role(session, 1, 1).await?;
     let mut outcome = measured.outcome();
     outcome.figures.push(every.windows.quantile("p50 with every role at work", 0.5));

@@ -28,7 +28,10 @@ pub async fn early_exit(session: &Session) -> anyhow::Result<Outcome> {
     for run in 1..=session.effort.size(5, 2) {
         session.progress.note(&format!("check {run}"));
         let (seconds, said) = timed(session, folder.path(), &check).await?;
-        ensure!(said.contains("ledger-types: early exit: desired state unchanged"), "no early exit: {said}");
+        ensure!(
+            said.contains("ledger-types: early exit: desired state unchanged"),
+            "no early exit: {said}"
+        );
         same.push(seconds);
         validated.push(timed(session, folder.path(), &["bundle", "validate"]).await?.0);
     }

@@ -25,7 +25,10 @@ pub async fn full(session: &Session) -> anyhow::Result<Outcome> {
     session.progress.note(&format!("{count} orders while the data manager is away"));
     accept(&platform, count).await?;
     let waiting = waiting(&platform).await?;
-    anyhow::ensure!(waiting == i64::from(count), "{count} orders were accepted, {waiting} are in the queue");
+    anyhow::ensure!(
+        waiting == i64::from(count),
+        "{count} orders were accepted, {waiting} are in the queue"
+    );
     let service = platform.order_service_pid();
     let resting = proportional_memory_mb(service);
     session.progress.note("draining");
@@ -59,13 +62,17 @@ async fn accept(platform: &Platform, count: i32) -> anyhow::Result<()> {
             let mut request = tonic::Request::new(ProcessOrdersRequest { orders });
             request.set_timeout(Duration::from_secs(5));
             let answer = client.process_orders(request).await?.into_inner();
-            let processed = answer.processed_orders.iter().filter(|order| order.is_processed).count();
+            let processed =
+                answer.processed_orders.iter().filter(|order| order.is_processed).count();
             anyhow::ensure!(processed == 0, "orders were processed without a data manager");
             anyhow::Ok(())
         }
     };
     use futures::{StreamExt as _, TryStreamExt as _};
-    futures::stream::iter(requests.map(send)).buffer_unordered(IN_FLIGHT as usize).try_collect::<()>().await
+    futures::stream::iter(requests.map(send))
+        .buffer_unordered(IN_FLIGHT as usize)
+        .try_collect::<()>()
+        .await
 }
 
 async fn waiting(platform: &Platform) -> anyhow::Result<i64> {
@@ -89,7 +96,10 @@ async fn drain(session: &Session, platform: &mut Platform, count: i32) -> anyhow
             session.progress.note(&format!("{done} of {count} drained"));
             said = Instant::now();
         }
-        anyhow::ensure!(begun.elapsed() < PATIENCE, "{done} of {count} orders are done after {PATIENCE:?}");
+        anyhow::ensure!(
+            begun.elapsed() < PATIENCE,
+            "{done} of {count} orders are done after {PATIENCE:?}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

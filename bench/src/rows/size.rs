@@ -1,7 +1,9 @@
 //! S3: cost against size: the loads of L1 and O1 again and again while what is stored grows.
 
 use crate::figures::{Figure, Unit};
-use crate::load::{Crowd, EventLoad, Http, OrderIds, Orders, Shape, Windows, event_count, fill, measure};
+use crate::load::{
+    Crowd, EventLoad, Http, OrderIds, Orders, Shape, Windows, event_count, fill, measure,
+};
 use crate::platform::Platform;
 use crate::report::{Chart, Series};
 use crate::suite::{Outcome, Session};
@@ -28,8 +30,9 @@ pub async fn cost(session: &Session) -> anyhow::Result<Outcome> {
     for (what, curve) in [("an event", &events), ("an order", &orders)] {
         if let Some((_, last)) = curve.last() {
             let costs = last.costs().into_iter();
-            outcome =
-                outcome.costing(costs.map(|cost| Figure { name: format!("{} {what}", cost.name), ..cost }));
+            outcome = outcome.costing(
+                costs.map(|cost| Figure { name: format!("{} {what}", cost.name), ..cost }),
+            );
         }
     }
     outcome.unjudged = session.effort.quick;
@@ -41,7 +44,9 @@ pub async fn cost(session: &Session) -> anyhow::Result<Outcome> {
 }
 
 fn ends(name: &str, empty: &str, curve: &Curve) -> Vec<Figure> {
-    let (Some((_, first)), Some((_, last))) = (curve.first(), curve.last()) else { return Vec::new() };
+    let (Some((_, first)), Some((_, last))) = (curve.first(), curve.last()) else {
+        return Vec::new();
+    };
     let full = last.rate(&format!("{name}, at the end"));
     let first = first.rate(&format!("{name}, nothing stored"));
     let ratio = crate::figures::ratio(empty, full.median, first.median);
@@ -122,7 +127,8 @@ fn chart(events: &Curve, orders: &Curve) -> Chart {
         };
         Series { name: name.to_owned(), points: curve.iter().map(cost).collect() }
     };
-    let [title, x, y] = ["Cost against size", "stored before", Unit::Micros.text().trim()].map(str::to_owned);
+    let [title, x, y] =
+        ["Cost against size", "stored before", Unit::Micros.text().trim()].map(str::to_owned);
     let y = format!("{y} of time for one");
     let series = vec![series("event (L1)", events), series("order (O1)", orders)];
     Chart { file: "cost-against-size".to_owned(), title, x, y, series }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::figures::{Figure, Unit};
 use crate::platform::{
-    Database, Platform, Terms, cluster_cpu_seconds, cpu_seconds, peak_memory_mb, proportional_memory_mb,
+    Database, Platform, Terms, cluster_cpu_seconds, cpu_seconds, peak_memory_mb,
+    proportional_memory_mb,
 };
 use crate::suite::{Outcome, Session};
 
@@ -30,7 +31,11 @@ pub async fn warm(session: &Session) -> anyhow::Result<Outcome> {
         Figure::of("start to ready", Unit::Seconds, &starts),
         Figure::once("idle memory", Unit::Megabytes, proportional_memory_mb(service)),
         Figure::once("idle CPU", Unit::PerCent, part(cpu_seconds(service) - before.0)),
-        Figure::once("idle CPU of Postgres", Unit::PerCent, part(cluster_cpu_seconds(server) - before.1)),
+        Figure::once(
+            "idle CPU of Postgres",
+            Unit::PerCent,
+            part(cluster_cpu_seconds(server) - before.1),
+        ),
         Figure::once("first start, new data dir", Unit::Seconds, first),
     ]);
     platform.check_alive()?;

@@ -10,7 +10,11 @@ const SAMPLE: i32 = 200;
 
 /// Every one of `acknowledged` orders (ids from 1 to `last`) has posted its two events, exactly once each; a sample is
 /// looked at one by one.
-pub async fn orders(platform: &mut Platform, acknowledged: u64, last: i32) -> anyhow::Result<String> {
+pub async fn orders(
+    platform: &mut Platform,
+    acknowledged: u64,
+    last: i32,
+) -> anyhow::Result<String> {
     platform.check_alive()?;
     let events = event_count(&mut Http::connect(platform.http).await?).await?;
     anyhow::ensure!(
@@ -38,6 +42,9 @@ pub async fn orders(platform: &mut Platform, acknowledged: u64, last: i32) -> an
 pub async fn events(platform: &mut Platform, acknowledged: u64) -> anyhow::Result<String> {
     platform.check_alive()?;
     let events = event_count(&mut Http::connect(platform.http).await?).await?;
-    anyhow::ensure!(events == acknowledged, "{acknowledged} events were acknowledged, {events} are there");
+    anyhow::ensure!(
+        events == acknowledged,
+        "{acknowledged} events were acknowledged, {events} are there"
+    );
     Ok(format!("{acknowledged} events acknowledged = {events} events in GET /v1/shards"))
 }

@@ -24,7 +24,11 @@ pub struct Measured {
 }
 
 /// Measures calls with `together` events each over `connections` connections.
-pub async fn load(session: &Session, together: u64, connections: usize) -> anyhow::Result<Measured> {
+pub async fn load(
+    session: &Session,
+    together: u64,
+    connections: usize,
+) -> anyhow::Result<Measured> {
     session.progress.note("starting the order service");
     let mut platform = Platform::start(session, only_writing()).await?;
     let load = EventLoad::new(platform.http, together, Shape::usual(), 0);

@@ -17,12 +17,20 @@ pub struct Effort {
 
 impl Effort {
     /// What verdicts are given on.
-    pub const FULL: Self =
-        Self { windows: 3, window: Duration::from_secs(5), warm_up: Duration::from_secs(2), quick: false };
+    pub const FULL: Self = Self {
+        windows: 3,
+        window: Duration::from_secs(5),
+        warm_up: Duration::from_secs(2),
+        quick: false,
+    };
 
     /// For daily work.
-    pub const QUICK: Self =
-        Self { windows: 1, window: Duration::from_secs(3), warm_up: Duration::from_secs(1), quick: true };
+    pub const QUICK: Self = Self {
+        windows: 1,
+        window: Duration::from_secs(3),
+        warm_up: Duration::from_secs(1),
+        quick: true,
+    };
 
     /// The size of a data set.
     pub fn size(&self, full: usize, quick: usize) -> usize {

@@ -93,7 +93,10 @@ pub const ROWS: &[Row] = &[
         id: "L1",
         what: "events through REST, 1000 a call, 8 connections, idempotent, durable, 4 shards on one cluster",
         target: ">= 0.8 x the same writes without HTTP, >= 100,000/s",
-        rules: &[at_least("ratio to the same rows without HTTP", 0.8), at_least("events", 100_000.0)],
+        rules: &[
+            at_least("ratio to the same rows without HTTP", 0.8),
+            at_least("events", 100_000.0),
+        ],
         when: When::Daily,
         run: measured_by!(rows::writes::thousands),
     },
@@ -117,7 +120,11 @@ pub const ROWS: &[Row] = &[
         id: "L4",
         what: "balance at a random date, account of 3,000,000 events over 3 years of days",
         target: "p50 < 1.5 ms, p99 < 5 ms; ten times the days, equal events a day: at most 20% more",
-        rules: &[at_most("ratio to a tenth of the days", 1.2), at_most("p50", 1.5), at_most("p99", 5.0)],
+        rules: &[
+            at_most("ratio to a tenth of the days", 1.2),
+            at_most("p50", 1.5),
+            at_most("p99", 5.0),
+        ],
         when: When::Daily,
         run: measured_by!(rows::balances::at_a_random_date),
     },
@@ -203,7 +210,11 @@ pub const ROWS: &[Row] = &[
         id: "S1",
         what: "start to ready, warm; idle",
         target: "< 1.5 s; memory of the whole process < 60 MB, idle CPU < 1%",
-        rules: &[at_most("start to ready", 1.5), at_most("idle memory", 60.0), at_most("idle CPU", 1.0)],
+        rules: &[
+            at_most("start to ready", 1.5),
+            at_most("idle memory", 60.0),
+            at_most("idle CPU", 1.0),
+        ],
         when: When::Usual,
         run: measured_by!(rows::start::warm),
     },
@@ -255,7 +266,11 @@ mod tests {
     fn every_row_has_a_name_of_its_own_and_a_target() {
         for (place, row) in ROWS.iter().enumerate() {
             assert!(!row.target.is_empty() && !row.what.is_empty());
-            assert!(ROWS[..place].iter().all(|other| other.id != row.id), "{} is there twice", row.id);
+            assert!(
+                ROWS[..place].iter().all(|other| other.id != row.id),
+                "{} is there twice",
+                row.id
+            );
         }
     }
 }

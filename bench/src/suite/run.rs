@@ -45,7 +45,9 @@ async fn run_one(session: &Session, row: &'static Row, commit: &str) -> RowRepor
     };
     let limit = if row.when == When::Long { LONG } else { USUAL };
     let ran = tokio::time::timeout(limit, (row.run)(session)).await;
-    match ran.unwrap_or_else(|_| Err(anyhow::anyhow!("not done after {} minutes", limit.as_secs() / 60))) {
+    match ran
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("not done after {} minutes", limit.as_secs() / 60)))
+    {
         Ok(outcome) => {
             let rules = if outcome.unjudged { &[] } else { row.rules };
             report.verdict = judge(rules, &outcome.figures);

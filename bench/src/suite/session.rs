@@ -45,7 +45,8 @@ impl Session {
 
     /// A fresh folder, removed when it is dropped.
     pub fn folder(&self, what: &str) -> anyhow::Result<TempDir> {
-        let folder = tempfile::Builder::new().prefix(&format!("bench-{what}-")).tempdir_in(&self.root);
+        let folder =
+            tempfile::Builder::new().prefix(&format!("bench-{what}-")).tempdir_in(&self.root);
         folder.with_context(|| format!("a folder for data in {}", self.root.display()))
     }
 

@@ -12,7 +12,9 @@ use sqlx::PgPool;
 use store::{Coalescer, Outage, Result};
 use tokio::sync::oneshot;
 
-use crate::protocol::{BlockAnswer, BlockFailure, CHECK_BLOCK_ID_RANGE, block_id_from_deduplication};
+use crate::protocol::{
+    BlockAnswer, BlockFailure, CHECK_BLOCK_ID_RANGE, block_id_from_deduplication,
+};
 use crate::run::RUNS_CHANNEL;
 
 /// Answers committed together, at most.
@@ -75,7 +77,9 @@ impl FifoConsumer for BlockAnswerWriter {
     async fn consume(&self, message: &FifoMessage) -> MessageOutcome {
         let Some(answer) = BlockAnswer::parse(&message.body) else {
             metrics::counter!("configurator_answers_total", "outcome" => "malformed").increment(1);
-            return MessageOutcome::Dead("VALIDATION_ERROR: the answer says no block_id".to_owned());
+            return MessageOutcome::Dead(
+                "VALIDATION_ERROR: the answer says no block_id".to_owned(),
+            );
         };
         let block_id = answer.block_id;
         let committed = self.coalescer.submit(|reply| (answer, reply)).await;
@@ -100,7 +104,8 @@ impl FifoConsumer for BlockAnswerWriter {
                 })
             }
             Some(Ok(false)) => {
-                metrics::counter!("configurator_answers_total", "outcome" => "unknown").increment(1);
+                metrics::counter!("configurator_answers_total", "outcome" => "unknown")
+                    .increment(1);
                 tracing::info!(
                     block_id,
                     code = "NOT_FOUND",
@@ -121,7 +126,9 @@ impl FifoConsumer for BlockAnswerWriter {
 
 /// A message that its queue refuses for ever is answered as if its integration had said so. Whether it was a block's.
 pub async fn answer_refused_message(pool: &PgPool, refused: &RefusedMessage) -> Result<bool> {
-    let Some(block_id) = block_id_from_deduplication(&refused.deduplication_id) else { return Ok(false) };
+    let Some(block_id) = block_id_from_deduplication(&refused.deduplication_id) else {
+        return Ok(false);
+    };
     let code = match refused.error {
         FifoError::TooLarge(_) => "TOO_LARGE",
         _ => "VALIDATION_ERROR",
@@ -138,17 +145,22 @@ fn message_age(message: &FifoMessage) -> TimeDelta {
 }
 
 /// Commits answers and tells their drivers; which messages are known.
-async fn commit_answers(pool: &PgPool, answers: Vec<BlockAnswer>) -> Result<std::collections::HashSet<i64>> {
+async fn commit_answers(
+    pool: &PgPool,
+    answers: Vec<BlockAnswer>,
+) -> Result<std::collections::HashSet<i64>> {
     let answers = Arc::new(answers);
     let known: Vec<i64> = store::run_statement(pool, "commit_answers", move |connection| {
         let answers = answers.clone();
         Box::pin(async move {
             let text = |value: &Map<String, Json>| serde_json::to_string(value).unwrap_or_default();
             let state = |answer: &BlockAnswer| answer.outcome.as_ref().ok().map(text);
-            let code =
-                |answer: &BlockAnswer| answer.outcome.as_ref().err().map(|failure| failure.code.clone());
-            let args =
-                |answer: &BlockAnswer| answer.outcome.as_ref().err().map(|failure| text(&failure.args));
+            let code = |answer: &BlockAnswer| {
+                answer.outcome.as_ref().err().map(|failure| failure.code.clone())
+            };
+            let args = |answer: &BlockAnswer| {
+                answer.outcome.as_ref().err().map(|failure| text(&failure.args))
+            };
             let known = sqlx::query_scalar(COMMIT_ANSWERS_SQL)
                 .bind(answers.iter().map(|answer| answer.block_id).collect::<Vec<_>>())
                 .bind(answers.iter().map(state).collect::<Vec<_>>())

@@ -9,7 +9,9 @@ use queue::fifo::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::protocol::{ANSWER_JOB_NAME, BlockAnswer, BlockFailure, JOB_NAME_ATTRIBUTE, parse_message_body};
+use crate::protocol::{
+    ANSWER_JOB_NAME, BlockAnswer, BlockFailure, JOB_NAME_ATTRIBUTE, parse_message_body,
+};
 use crate::template::Env;
 
 /// How long messages are kept from others while the one is looked for.
@@ -46,24 +48,31 @@ pub async fn bury_message_by_id(
     let mut found = Ok(None);
     while Instant::now() < deadline {
         let wait = MAX_RECEIVE_WAIT.min(MAX_RECEIVE_WAIT_TIME).min(deadline - Instant::now());
-        let received = match queue.receive(MAX_RECEIVED_MESSAGES, wait, Some(SEARCH_VISIBILITY_TIMEOUT)).await
-        {
-            Ok(received) => received,
-            Err(error) => {
-                found = Err(error);
-                break;
-            }
-        };
+        let received =
+            match queue.receive(MAX_RECEIVED_MESSAGES, wait, Some(SEARCH_VISIBILITY_TIMEOUT)).await
+            {
+                Ok(received) => received,
+                Err(error) => {
+                    found = Err(error);
+                    break;
+                }
+            };
         let (matching, rest): (Vec<FifoMessage>, Vec<FifoMessage>) =
             received.into_iter().partition(|message| {
-                parse_message_body(&message.body).is_some_and(|found| found.block_id == options.block_id)
+                parse_message_body(&message.body)
+                    .is_some_and(|found| found.block_id == options.block_id)
             });
         others.extend(rest);
         let mut matching = matching.into_iter();
         if let Some(message) = matching.next() {
-            found =
-                answer_and_bury(queue.as_ref(), answers.as_ref(), dead.as_ref(), &message, options.block_id)
-                    .await;
+            found = answer_and_bury(
+                queue.as_ref(),
+                answers.as_ref(),
+                dead.as_ref(),
+                &message,
+                options.block_id,
+            )
+            .await;
             others.extend(matching);
             break;
         }
@@ -94,7 +103,9 @@ async fn answer_and_bury(
     answers.send(answer).await?;
     dead.send(build_dead_letter(message, reason)).await?;
     match queue.delete(&message.receipt).await {
-        Ok(()) | Err(FifoError::ReceiptExpired) => Ok(Some(message.receive_count.saturating_sub(1))),
+        Ok(()) | Err(FifoError::ReceiptExpired) => {
+            Ok(Some(message.receive_count.saturating_sub(1)))
+        }
         Err(error) => Err(error),
     }
 }

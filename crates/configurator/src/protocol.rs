@@ -98,7 +98,8 @@ pub fn message_group(template: &str, env: Env, block: &str) -> String {
     if plain.len() <= 128 {
         return plain;
     }
-    let digest: String = Sha256::digest(plain.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String =
+        Sha256::digest(plain.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{}/{env}/{digest}", &template[..template.len().min(50)])
 }
 
@@ -131,7 +132,10 @@ impl BlockTask<'_> {
             group: self.group.clone(),
             deduplication_id: deduplication_id(self.block_id),
             body,
-            attributes: BTreeMap::from([(JOB_NAME_ATTRIBUTE.to_owned(), self.task_type.to_owned())]),
+            attributes: BTreeMap::from([(
+                JOB_NAME_ATTRIBUTE.to_owned(),
+                self.task_type.to_owned(),
+            )]),
         }
     }
 }
@@ -199,7 +203,10 @@ mod tests {
         assert!(ok(r#"{"block_id": 7}"#).is_empty());
         assert!(ok(r#"{"block_id": 7, "state": null, "error": null}"#).is_empty());
         let code = |body: &str| BlockAnswer::parse(body).unwrap().outcome.unwrap_err().code;
-        assert_eq!(code(r#"{"block_id": 7, "state": {}, "error": {"code": "OWN", "args": {}}}"#), "OWN");
+        assert_eq!(
+            code(r#"{"block_id": 7, "state": {}, "error": {"code": "OWN", "args": {}}}"#),
+            "OWN"
+        );
         assert_eq!(code(r#"{"block_id": 7, "error": "bad"}"#), "INTERNAL_ERROR");
         assert_eq!(code(r#"{"block_id": 7, "state": [1]}"#), "VALIDATION_ERROR");
         assert_eq!(code(r#"{"block_id": 7, "state": {"x": NaN}}"#), "VALIDATION_ERROR");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use queue::fifo::{
-    DeadLetterPolicy, FifoEngine, FifoError, FifoMessage, FifoQueue, FifoQueueOptions, MessageReceipt,
-    NewFifoMessage, Result, SentMessage,
+    DeadLetterPolicy, FifoEngine, FifoError, FifoMessage, FifoQueue, FifoQueueOptions,
+    MessageReceipt, NewFifoMessage, Result, SentMessage,
 };
 
 use store::Outage;
@@ -25,12 +25,20 @@ const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
 const OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Makes the queue called `queue_name` in an environment, with its dead letters; their names.
-pub async fn ensure_integration_queue(engine: &dyn FifoEngine, queue: &str, env: Env) -> Result<[String; 2]> {
+pub async fn ensure_integration_queue(
+    engine: &dyn FifoEngine,
+    queue: &str,
+    env: Env,
+) -> Result<[String; 2]> {
     ensure_queue_pair(engine, queue, env, MAX_TASK_RECEIVES).await
 }
 
 /// The same for the queue of answers.
-pub async fn ensure_answer_queue(engine: &dyn FifoEngine, queue: &str, env: Env) -> Result<[String; 2]> {
+pub async fn ensure_answer_queue(
+    engine: &dyn FifoEngine,
+    queue: &str,
+    env: Env,
+) -> Result<[String; 2]> {
     ensure_queue_pair(engine, queue, env, MAX_ANSWER_RECEIVES).await
 }
 
@@ -42,11 +50,17 @@ async fn ensure_queue_pair(
 ) -> Result<[String; 2]> {
     let (name, dead) = (env.queue_name(queue), env.dead_letter_queue_name(queue));
     engine
-        .ensure_queue(&dead, FifoQueueOptions { visibility_timeout: VISIBILITY_TIMEOUT, dead_letters: None })
+        .ensure_queue(
+            &dead,
+            FifoQueueOptions { visibility_timeout: VISIBILITY_TIMEOUT, dead_letters: None },
+        )
         .await?;
     let dead_letters = Some(DeadLetterPolicy { queue: dead.clone(), max_receives });
     engine
-        .ensure_queue(&name, FifoQueueOptions { visibility_timeout: VISIBILITY_TIMEOUT, dead_letters })
+        .ensure_queue(
+            &name,
+            FifoQueueOptions { visibility_timeout: VISIBILITY_TIMEOUT, dead_letters },
+        )
         .await?;
     Ok([name, dead])
 }
@@ -109,15 +123,26 @@ impl FifoQueue for OptionalDeadLetterQueue {
         })
     }
 
-    fn receive(&self, _: usize, _: Duration, _: Option<Duration>) -> BoxFuture<'_, Result<Vec<FifoMessage>>> {
-        Box::pin(std::future::ready(Err(FifoError::Invalid("dead letters are only sent".to_owned()))))
+    fn receive(
+        &self,
+        _: usize,
+        _: Duration,
+        _: Option<Duration>,
+    ) -> BoxFuture<'_, Result<Vec<FifoMessage>>> {
+        Box::pin(std::future::ready(Err(FifoError::Invalid(
+            "dead letters are only sent".to_owned(),
+        ))))
     }
 
     fn delete<'a>(&'a self, _: &'a MessageReceipt) -> BoxFuture<'a, Result<()>> {
         Box::pin(std::future::ready(Err(FifoError::ReceiptExpired)))
     }
 
-    fn change_visibility<'a>(&'a self, _: &'a MessageReceipt, _: Duration) -> BoxFuture<'a, Result<()>> {
+    fn change_visibility<'a>(
+        &'a self,
+        _: &'a MessageReceipt,
+        _: Duration,
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(std::future::ready(Err(FifoError::ReceiptExpired)))
     }
 }

@@ -19,7 +19,9 @@ use uuid::Uuid;
 use crate::answers::BlockAnswerWriter;
 use crate::environments::EnvironmentsInUse;
 use crate::queues::{OptionalDeadLetterQueue, wait_for_queue};
-use crate::run::{self, BeginRunOutcome, BlockForecast, NewRun, RunControlOutcome, RunDriver, RunView};
+use crate::run::{
+    self, BeginRunOutcome, BlockForecast, NewRun, RunControlOutcome, RunDriver, RunView,
+};
 use crate::template::{self, BlockGraph, BlockTemplateFault, Env, check_template_name};
 use crate::template_store;
 
@@ -44,7 +46,7 @@ pub struct ConfiguratorSettings {
 pub struct Configurator {
     /// The control database.
     pub pool: PgPool,
-    /// Must listen on [`run::RUNS_CHANNEL`].
+    /// Must listen on [`run_for_request::RUNS_CHANNEL`].
     pub notifications: PgNotificationHub,
     /// What the settings say.
     pub settings: ConfiguratorSettings,
@@ -106,7 +108,9 @@ impl From<store::Error> for ConfiguratorError {
 pub(crate) async fn parse_on_compute_pool(
     template: String,
 ) -> Result<(String, Arc<BlockGraph>), ConfiguratorError> {
-    let read = compute::run(move || template::parse_template(&template).map(|graph| (template, graph)));
+    let read = compute::run_for_request(move || {
+        template::parse_template(&template).map(|graph| (template, graph))
+    });
     let read = read.await.map_err(ConfiguratorError::Compute)?;
     read.map(|(template, graph)| (template, Arc::new(graph))).map_err(ConfiguratorError::Template)
 }
@@ -142,7 +146,11 @@ impl Configurator {
     }
 
     /// Begins a run for a request: whoever asks again with the same one is told the same run, also when it has ended.
-    pub async fn begin_run_once(&self, given: RunRequest, request: Uuid) -> Result<i64, ConfiguratorError> {
+    pub async fn begin_run_once(
+        &self,
+        given: RunRequest,
+        request: Uuid,
+    ) -> Result<i64, ConfiguratorError> {
         if !self.senders.contains_key(&given.env) {
             return Err(ConfiguratorError::NoEnvironment(given.env));
         }
@@ -157,7 +165,10 @@ impl Configurator {
     }
 
     /// What a run would send, without sending anything.
-    pub async fn forecast_run(&self, given: RunRequest) -> Result<Vec<BlockForecast>, ConfiguratorError> {
+    pub async fn forecast_run(
+        &self,
+        given: RunRequest,
+    ) -> Result<Vec<BlockForecast>, ConfiguratorError> {
         let new = self.prepare_run(given).await?;
         let inputs = new
             .graph
@@ -173,7 +184,11 @@ impl Configurator {
     }
 
     /// Waits for a run's end, at most so long.
-    pub async fn wait_for_run(&self, run_id: i64, within: Duration) -> Result<RunView, ConfiguratorError> {
+    pub async fn wait_for_run(
+        &self,
+        run_id: i64,
+        within: Duration,
+    ) -> Result<RunView, ConfiguratorError> {
         run::wait_for_run(&self.pool, &self.notifications, run_id, within)
             .await?
             .ok_or(ConfiguratorError::NoRun)
@@ -182,7 +197,8 @@ impl Configurator {
     /// Cancels a run.
     pub async fn cancel_run(&self, run_id: i64) -> Result<RunView, ConfiguratorError> {
         let env = self.get_run(run_id).await?.env.parse::<Env>();
-        let sender = env.ok().and_then(|env| self.senders.get(&env).map(|sender| (env, sender.clone())));
+        let sender =
+            env.ok().and_then(|env| self.senders.get(&env).map(|sender| (env, sender.clone())));
         let Some((_, sender)) = sender else { return Err(ConfiguratorError::NoRun) };
         self.run_after_control(run_id, run::cancel_run(&self.pool, run_id, sender).await?).await
     }
@@ -200,7 +216,9 @@ impl Configurator {
         match control {
             RunControlOutcome::Done => self.get_run(run_id).await,
             RunControlOutcome::RunNotFound => Err(ConfiguratorError::NoRun),
-            RunControlOutcome::StatusConflict(status) => Err(ConfiguratorError::Status(status.name())),
+            RunControlOutcome::StatusConflict(status) => {
+                Err(ConfiguratorError::Status(status.name()))
+            }
             RunControlOutcome::Superseded(later) => Err(ConfiguratorError::Superseded(later)),
         }
     }
@@ -208,7 +226,8 @@ impl Configurator {
     /// What the role does: drives runs, receives answers, forgets. It ends after `stop`.
     pub fn start(&self, grace: Duration, stop: &CancellationToken) -> JoinSet<()> {
         let mut running = JoinSet::new();
-        let driver = RunDriver::new(self.pool.clone(), self.senders.clone(), self.settings.block_timeout);
+        let driver =
+            RunDriver::new(self.pool.clone(), self.senders.clone(), self.settings.block_timeout);
         running.spawn(driver.run(self.notifications.clone(), stop.clone()));
         let environments = self.environments.clone();
         let served = self.engines.keys().copied().collect();
@@ -265,9 +284,11 @@ impl Configurator {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            let forgotten =
-                timeout(FORGET_RUNS_INTERVAL, run::forget_old_runs(&self.pool, self.settings.retention))
-                    .await;
+            let forgotten = timeout(
+                FORGET_RUNS_INTERVAL,
+                run::forget_old_runs(&self.pool, self.settings.retention),
+            )
+            .await;
             if let Ok(Err(error)) = forgotten {
                 tracing::warn!(%error, code = "UNAVAILABLE", "ended runs could not be forgotten");
             }

@@ -44,7 +44,8 @@ pub enum TranscriptAnswer {
 impl TranscriptEntry {
     /// As a run's rows have it; `None` if a newer program wrote them.
     pub fn from_exchange(exchange: &BlockExchange) -> Option<Self> {
-        let object = |text: &Option<String>| text.as_ref().and_then(|text| serde_json::from_str(text).ok());
+        let object =
+            |text: &Option<String>| text.as_ref().and_then(|text| serde_json::from_str(text).ok());
         let answer = match &exchange.error_code {
             Some(code) => TranscriptAnswer::Error(BlockFailure {
                 code: code.clone(),
@@ -65,7 +66,9 @@ impl TranscriptEntry {
 /// Reads a transcript; what is wrong is said with its line.
 pub fn parse_transcript(text: &str) -> Result<Vec<TranscriptEntry>, String> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(n, line)| serde_json::from_str(line).map_err(|error| line_error(n + 1, &error))).collect()
+    lines
+        .map(|(n, line)| serde_json::from_str(line).map_err(|error| line_error(n + 1, &error)))
+        .collect()
 }
 
 /// Of one line of many, its column says enough.
@@ -75,12 +78,19 @@ fn line_error(line: usize, error: &serde_json::Error) -> String {
 
 /// The queues that a transcript speaks of, without environment and ending.
 pub fn transcript_queues(entries: &[TranscriptEntry]) -> BTreeSet<String> {
-    let queue = |entry: &TranscriptEntry| entry.integration.split('.').next().unwrap_or_default().to_owned();
+    let queue = |entry: &TranscriptEntry| {
+        entry.integration.split('.').next().unwrap_or_default().to_owned()
+    };
     entries.iter().map(queue).collect()
 }
 
 /// What was asked for, as a key: the same however its members are ordered.
-fn question_key(integration: &str, action: BlockAction, params: &Json, state: Option<&Json>) -> String {
+fn question_key(
+    integration: &str,
+    action: BlockAction,
+    params: &Json,
+    state: Option<&Json>,
+) -> String {
     json!([integration, action.name(), sort_members(params), state.map(sort_members)]).to_string()
 }
 
@@ -112,7 +122,8 @@ impl TranscriptReplay {
         let mut answers: BTreeMap<String, Vec<TranscriptAnswer>> = BTreeMap::new();
         // The first one is taken from the end.
         for entry in entries.iter().rev() {
-            let key = question_key(&entry.integration, entry.action, &entry.params, entry.state.as_ref());
+            let key =
+                question_key(&entry.integration, entry.action, &entry.params, entry.state.as_ref());
             answers.entry(key).or_default().push(entry.answer.clone());
         }
         Self {
@@ -124,14 +135,21 @@ impl TranscriptReplay {
     }
 
     fn answer_block(&self, block_id: i64, body: &Json) -> TranscriptAnswer {
-        let mut answers_by_block = self.answers_by_block.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers_by_block =
+            self.answers_by_block.lock().unwrap_or_else(PoisonError::into_inner);
         answers_by_block.entry(block_id).or_insert_with(|| self.next_answer(body)).clone()
     }
 
     fn next_answer(&self, body: &Json) -> TranscriptAnswer {
         let task = body["task_type"].as_str().unwrap_or_default();
-        let action = body["action"].as_str().and_then(BlockAction::parse).unwrap_or(BlockAction::Create);
-        let key = question_key(&format!("{}.{task}", self.queue), action, &body["params"], body.get("state"));
+        let action =
+            body["action"].as_str().and_then(BlockAction::parse).unwrap_or(BlockAction::Create);
+        let key = question_key(
+            &format!("{}.{task}", self.queue),
+            action,
+            &body["params"],
+            body.get("state"),
+        );
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         match answers.get_mut(&key) {
             Some(answers) if answers.len() > 1 => answers.pop(),
@@ -148,7 +166,9 @@ impl TranscriptReplay {
 impl FifoConsumer for TranscriptReplay {
     async fn consume(&self, message: &FifoMessage) -> MessageOutcome {
         let Some(BlockMessageBody { block_id, body }) = parse_message_body(&message.body) else {
-            return MessageOutcome::Dead("VALIDATION_ERROR: the message says no block_id".to_owned());
+            return MessageOutcome::Dead(
+                "VALIDATION_ERROR: the message says no block_id".to_owned(),
+            );
         };
         let outcome = body.and_then(|body| match self.answer_block(block_id, &body) {
             TranscriptAnswer::State(state) => Ok(state),

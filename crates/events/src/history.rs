@@ -72,8 +72,11 @@ pub fn compare_configs(
             .collect();
         let started_by_event = started_configs.get(&event.id).unwrap_or(&nothing);
         let would: Vec<String> = fires.difference(started_by_event).cloned().collect();
-        let not: Vec<String> =
-            started_by_event.difference(&fires).filter(|name| !others.contains(*name)).cloned().collect();
+        let not: Vec<String> = started_by_event
+            .difference(&fires)
+            .filter(|name| !others.contains(*name))
+            .cloned()
+            .collect();
         if !would.is_empty() || !not.is_empty() {
             differences.push(EventDifference {
                 id: event.id,

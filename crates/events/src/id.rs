@@ -21,7 +21,10 @@ impl EventId {
 
     /// No event that was created at `at` or later has a smaller id (unless the database's clock was put back).
     pub fn not_before(at: DateTime<Utc>) -> Self {
-        Self(at.timestamp().saturating_sub(CLOCK_TOLERANCE_SECONDS).clamp(0, 1 << 32) << SUBSECOND_BITS)
+        Self(
+            at.timestamp().saturating_sub(CLOCK_TOLERANCE_SECONDS).clamp(0, 1 << 32)
+                << SUBSECOND_BITS,
+        )
     }
 }
 
@@ -39,7 +42,9 @@ mod tests {
     fn texts_are_ids() {
         let id = EventId(1_795_000_000 << 30);
         assert_eq!(EventId::parse(&id.to_string()), Some(id));
-        for bad in ["", "1", "+aaaaaaaaaaaaaaa", "zzzzzzzzzzzzzzzz", "ffffffffffffffff", "ü2345678901234"] {
+        for bad in
+            ["", "1", "+aaaaaaaaaaaaaaa", "zzzzzzzzzzzzzzzz", "ffffffffffffffff", "ü2345678901234"]
+        {
             assert_eq!(EventId::parse(bad), None, "{bad}");
         }
         assert!(EventId(1).to_string() < EventId(16).to_string());

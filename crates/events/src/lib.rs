@@ -74,7 +74,8 @@ impl EventStore {
     pub fn new(pool: PgPool, types: Arc<[TaskType]>, settings: EventSettings) -> Self {
         let (longest_chain, join_window) = (settings.max_chain_depth, settings.join_window);
         let renderings = RenderingNotes::new(pool.clone());
-        let terms = EventTaskOptions { types, max_chain_depth: longest_chain, join_window, renderings };
+        let terms =
+            EventTaskOptions { types, max_chain_depth: longest_chain, join_window, renderings };
         Self {
             pool,
             config_index: LiveConfigIndex::default(),

@@ -47,7 +47,9 @@ fn check_value(value: &Value, depth: usize, left: &mut usize) -> Result<(), Stri
     if depth > MAX_PARAMS_DEPTH {
         return Err(format!("must be nested at most {MAX_PARAMS_DEPTH} levels deep"));
     }
-    *left = left.checked_sub(1).ok_or_else(|| format!("must hold at most {MAX_PARAMS_VALUES} values"))?;
+    *left = left
+        .checked_sub(1)
+        .ok_or_else(|| format!("must hold at most {MAX_PARAMS_VALUES} values"))?;
     match value {
         Value::String(text) => check_text(text),
         Value::Array(items) => items.iter().try_for_each(|item| check_value(item, depth + 1, left)),
@@ -205,7 +207,10 @@ mod tests {
 
     #[test]
     fn the_same_values() {
-        assert!(is_same_value(&json!({"a": 1, "b": [1.0, "x"]}), &json!({"b": [1, "x"], "a": 1.0})));
+        assert!(is_same_value(
+            &json!({"a": 1, "b": [1.0, "x"]}),
+            &json!({"b": [1, "x"], "a": 1.0})
+        ));
         let values = [
             json!(1),
             json!("1"),
@@ -258,9 +263,10 @@ mod tests {
     fn values_are_counted_wherever_they_are() {
         let params = |values: usize| json!({"list": vec![1; values - 2], "x": {}});
         assert_eq!(check_storable(params(MAX_PARAMS_VALUES - 1).as_object().unwrap()), Ok(()));
-        for bad in
-            [params(MAX_PARAMS_VALUES + 1), json!({"a": {"b": vec![json!([[1]]); MAX_PARAMS_VALUES / 3]}})]
-        {
+        for bad in [
+            params(MAX_PARAMS_VALUES + 1),
+            json!({"a": {"b": vec![json!([[1]]); MAX_PARAMS_VALUES / 3]}}),
+        ] {
             assert_eq!(
                 check_storable(bad.as_object().unwrap()).unwrap_err(),
                 "must hold at most 10000 values"
@@ -271,8 +277,12 @@ mod tests {
     #[test]
     fn what_cannot_be_stored_is_refused() {
         let nested = (0..40).fold(json!(1), |inner, _| json!([inner]));
-        for bad in [json!({"a": "x\0"}), json!({"a\0": 1}), json!({"a": [{"b": "\0"}]}), json!({"a": nested})]
-        {
+        for bad in [
+            json!({"a": "x\0"}),
+            json!({"a\0": 1}),
+            json!({"a": [{"b": "\0"}]}),
+            json!({"a": nested}),
+        ] {
             assert!(check_storable(bad.as_object().unwrap()).is_err(), "{bad}");
         }
     }

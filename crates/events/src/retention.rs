@@ -61,9 +61,9 @@ pub async fn maintain_events(pool: &PgPool, retention: Duration) -> Result<()> {
         },
     );
     match dropped.await {
-        Ok(weeks) => {
-            weeks.iter().for_each(|week: &String| tracing::info!(week, "events beyond the retention dropped"))
-        }
+        Ok(weeks) => weeks
+            .iter()
+            .for_each(|week: &String| tracing::info!(week, "events beyond the retention dropped")),
         // Somebody reads them: the next time.
         Err(Error::Contention(_)) => {}
         Err(error) => return Err(error),
@@ -82,9 +82,9 @@ async fn forget_event_keys(pool: &PgPool) -> Result<()> {
         pool,
         PgOperation::named("forgettable_keys").with_timeout(LONG_OPERATION_TIMEOUT),
         |connection| {
-            Box::pin(
-                async move { Ok(sqlx::query_as(FORGETTABLE_KEYS_SQL).fetch_optional(connection).await?) },
-            )
+            Box::pin(async move {
+                Ok(sqlx::query_as(FORGETTABLE_KEYS_SQL).fetch_optional(connection).await?)
+            })
         },
     )
     .await?;

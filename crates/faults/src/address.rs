@@ -72,7 +72,9 @@ impl Listener {
                 let address = Address::Tcp(listener.local_addr()?);
                 Ok((Self::Tcp(listener), address))
             }
-            Address::Unix(path) => Ok((Self::Unix(UnixListener::bind(&path)?), Address::Unix(path))),
+            Address::Unix(path) => {
+                Ok((Self::Unix(UnixListener::bind(&path)?), Address::Unix(path)))
+            }
         }
     }
 

@@ -37,7 +37,10 @@ pub(crate) async fn serve(
 }
 
 /// The client's start-up message, after it was told that encryption is not to be had: what is encrypted cannot be read.
-async fn negotiate(from_client: &mut BufReader<Reader>, to_client: &mut Writer) -> io::Result<Message> {
+async fn negotiate(
+    from_client: &mut BufReader<Reader>,
+    to_client: &mut Writer,
+) -> io::Result<Message> {
     loop {
         let startup = read_startup(from_client).await?;
         match code(&startup) {
@@ -109,7 +112,11 @@ async fn break_request(hit: Hit, link: &Link) {
     hit.injection.count();
 }
 
-async fn pass_replies(mut from_server: BufReader<Reader>, to_client: Writer, link: &Link) -> io::Result<()> {
+async fn pass_replies(
+    mut from_server: BufReader<Reader>,
+    to_client: Writer,
+    link: &Link,
+) -> io::Result<()> {
     let mut to_client = BufWriter::new(to_client);
     let (mut reply, mut withheld) = (1, Vec::new());
     loop {

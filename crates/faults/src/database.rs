@@ -9,7 +9,8 @@ pub async fn with_faults(options: &PgConnectOptions) -> std::io::Result<(PgConne
     let upstream = match options.get_socket() {
         Some(socket) => Address::Unix(socket.join(format!(".s.PGSQL.{}", options.get_port()))),
         None => {
-            let mut found = tokio::net::lookup_host((options.get_host(), options.get_port())).await?;
+            let mut found =
+                tokio::net::lookup_host((options.get_host(), options.get_port())).await?;
             Address::Tcp(found.next().ok_or(std::io::ErrorKind::AddrNotAvailable)?)
         }
     };

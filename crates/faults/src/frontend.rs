@@ -91,7 +91,9 @@ impl Frontend {
 
     fn execute(&mut self, statement: &Statement) -> Execution {
         match statement.verb.as_str() {
-            "commit" | "end" => Execution::Commit { transaction: std::mem::take(&mut self.transaction) },
+            "commit" | "end" => {
+                Execution::Commit { transaction: std::mem::take(&mut self.transaction) }
+            }
             "begin" | "start" | "rollback" | "abort" => {
                 self.transaction.clear();
                 Execution::Statement { names: statement.names.clone() }
@@ -132,7 +134,10 @@ mod tests {
     fn a_statement_bears_the_names_in_its_comments_and_its_first_word() {
         let named = |sql: &str| {
             let statement = read_statement(sql.as_bytes());
-            (statement.names.iter().map(|name| name.to_string()).collect::<Vec<_>>(), statement.verb)
+            (
+                statement.names.iter().map(|name| name.to_string()).collect::<Vec<_>>(),
+                statement.verb,
+            )
         };
         assert_eq!(named("SELECT 1 -- one"), (vec!["one".to_owned()], "select".to_owned()));
         assert_eq!(

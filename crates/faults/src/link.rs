@@ -56,7 +56,8 @@ impl Link {
 
     /// Waits while it is held. `false` if it is cut.
     pub(crate) async fn flowing(&self) -> bool {
-        let flow = self.flow.subscribe().wait_for(|flow| *flow != Flow::Held).await.map(|flow| *flow);
+        let flow =
+            self.flow.subscribe().wait_for(|flow| *flow != Flow::Held).await.map(|flow| *flow);
         flow.is_ok_and(|flow| flow == Flow::Flowing)
     }
 

@@ -34,11 +34,14 @@ enum Command {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [listen, upstream] = arguments.as_slice() else {
-        return Err("usage: fault_proxy LISTEN UPSTREAM (host:port or the path of a Unix socket)".into());
+        return Err(
+            "usage: fault_proxy LISTEN UPSTREAM (host:port or the path of a Unix socket)".into()
+        );
     };
     let (listen, upstream) = (listen.parse::<Address>()?, upstream.parse::<Address>()?);
     // The proxy has a thread of its own; this one reads commands.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let proxy = runtime.block_on(Proxy::start(listen, upstream))?;
     answer(&json!({ "listening": proxy.address().to_string() }))?;
     for line in std::io::stdin().lines() {
@@ -59,8 +62,9 @@ fn obey(proxy: &Proxy, command: Command) -> Value {
         }
         Command::Counts => {
             let faults = proxy.injections().into_iter();
-            let faults: Map<_, _> =
-                faults.map(|injection| (injection.id.to_string(), json!(injection.counts()))).collect();
+            let faults: Map<_, _> = faults
+                .map(|injection| (injection.id.to_string(), json!(injection.counts())))
+                .collect();
             json!({ "faults": faults, "connections": proxy.connections() })
         }
         Command::Executed => {

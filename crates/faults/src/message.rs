@@ -33,7 +33,9 @@ impl Message {
 }
 
 /// Reads one message; `None` at the end of the stream.
-pub(crate) async fn read_message(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Message>> {
+pub(crate) async fn read_message(
+    reader: &mut (impl AsyncRead + Unpin),
+) -> io::Result<Option<Message>> {
     let mut kind = [0];
     if reader.read(&mut kind).await? == 0 {
         return Ok(None);
@@ -46,13 +48,17 @@ pub(crate) async fn read_startup(reader: &mut (impl AsyncRead + Unpin)) -> io::R
     read_rest(reader, Vec::new()).await
 }
 
-async fn read_rest(reader: &mut (impl AsyncRead + Unpin), mut bytes: Vec<u8>) -> io::Result<Message> {
+async fn read_rest(
+    reader: &mut (impl AsyncRead + Unpin),
+    mut bytes: Vec<u8>,
+) -> io::Result<Message> {
     let kind = bytes.first().copied().unwrap_or_default();
     let length = reader.read_u32().await?;
     bytes.extend(length.to_be_bytes());
     let body_at = bytes.len();
     let rest = (length as usize).checked_sub(4).filter(|rest| *rest <= MAX_MESSAGE_BYTES);
-    let rest = rest.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not Postgres' protocol"))?;
+    let rest =
+        rest.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not Postgres' protocol"))?;
     bytes.resize(body_at + rest, 0);
     reader.read_exact(bytes.get_mut(body_at..).unwrap_or_default()).await?;
     Ok(Message { kind, bytes, body_at })

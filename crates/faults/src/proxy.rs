@@ -94,7 +94,11 @@ impl Proxy {
     pub fn connections(&self) -> Connections {
         let links = self.shared.links();
         let held = links.values().filter(|link| link.is_held()).count() as u64;
-        Connections { made: self.shared.made.load(Ordering::Relaxed), open: links.len() as u64, held }
+        Connections {
+            made: self.shared.made.load(Ordering::Relaxed),
+            open: links.len() as u64,
+            held,
+        }
     }
 }
 

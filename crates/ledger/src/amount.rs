@@ -68,7 +68,11 @@ mod tests {
     #[test]
     fn amounts_are_exact() {
         for good in ["0", "12.50", "999999999999999.999999999", "000000000000001", "0.000000001"] {
-            assert_eq!(parse_amount(good).unwrap().to_string().parse::<Decimal>(), good.parse(), "{good}");
+            assert_eq!(
+                parse_amount(good).unwrap().to_string().parse::<Decimal>(),
+                good.parse(),
+                "{good}"
+            );
         }
         assert_eq!(parse_amount("12.50").unwrap().to_string(), "12.50");
     }
@@ -76,7 +80,10 @@ mod tests {
     #[test]
     fn units_are_exact() {
         assert_eq!(parse_amount_units("12.50"), Some(12_500_000_000));
-        assert_eq!(parse_amount_units("999999999999999.999999999"), Some(999_999_999_999_999_999_999_999));
+        assert_eq!(
+            parse_amount_units("999999999999999.999999999"),
+            Some(999_999_999_999_999_999_999_999)
+        );
         assert_eq!(parse_amount_units("-1"), None);
     }
 

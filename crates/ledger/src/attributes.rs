@@ -25,7 +25,7 @@ pub struct LedgerKey {
 }
 
 impl LedgerKey {
-    /// From attributes in a request's JSON; `field`: where they stand in it.
+    /// From attributes in a request's JSON; `invalid_field`: where they stand in it.
     pub(crate) fn from_json(
         keyed_type: &KeyedType,
         attributes: &RawAttributes<'_>,
@@ -34,9 +34,10 @@ impl LedgerKey {
         let mut values = BTreeMap::new();
         for (name, json) in &attributes.0 {
             let field_path = || format!("{field}.{}", shorten_text(name));
-            let Some(attribute) = keyed_type.attributes.iter().find(|attribute| attribute.name == **name)
+            let Some(attribute) =
+                keyed_type.attributes.iter().find(|attribute| attribute.name == **name)
             else {
-                return Err(ApiError::field(
+                return Err(ApiError::invalid_field(
                     field_path(),
                     format!("unknown attribute; {}", describe_attributes(keyed_type)),
                 ));
@@ -51,12 +52,16 @@ impl LedgerKey {
     }
 
     /// From the parameters of a query string: the attributes, and nothing else.
-    pub fn from_query(keyed_type: &KeyedType, parameters: &[(String, String)]) -> Result<Self, ApiError> {
+    pub fn from_query(
+        keyed_type: &KeyedType,
+        parameters: &[(String, String)],
+    ) -> Result<Self, ApiError> {
         let mut values = BTreeMap::new();
         for (name, text) in parameters {
-            let Some(attribute) = keyed_type.attributes.iter().find(|attribute| attribute.name == *name)
+            let Some(attribute) =
+                keyed_type.attributes.iter().find(|attribute| attribute.name == *name)
             else {
-                return Err(ApiError::field(
+                return Err(ApiError::invalid_field(
                     shorten_text(name),
                     format!("unknown parameter; {}", describe_attributes(keyed_type)),
                 ));
@@ -66,7 +71,7 @@ impl LedgerKey {
                 .canonical_text(text)
                 .ok_or_else(|| wrong_value_error(name.clone(), attribute.kind))?;
             if values.insert(attribute.name.as_str(), value).is_some() {
-                return Err(ApiError::field(name, "is given twice"));
+                return Err(ApiError::invalid_field(name, "is given twice"));
             }
         }
         Self::from_canonical_values(keyed_type, &values, str::to_owned)
@@ -77,8 +82,10 @@ impl LedgerKey {
         values: &BTreeMap<&str, String>,
         field_path: impl Fn(&str) -> String,
     ) -> Result<Self, ApiError> {
-        if let Some(missing) = keyed_type.attributes.iter().find(|a| !values.contains_key(a.name.as_str())) {
-            return Err(ApiError::field(
+        if let Some(missing) =
+            keyed_type.attributes.iter().find(|a| !values.contains_key(a.name.as_str()))
+        {
+            return Err(ApiError::invalid_field(
                 field_path(&missing.name),
                 format!("is missing; {}", describe_attributes(keyed_type)),
             ));
@@ -86,19 +93,21 @@ impl LedgerKey {
         let pairs = || values.iter().map(|(name, value)| (*name, value.as_str()));
         let attributes = encode_canonical(pairs());
         let in_shard_key = |name: &str| keyed_type.shard_key.iter().any(|part| part == name);
-        let hash =
-            ShardHash::from_shard_key(&encode_canonical(pairs().filter(|(name, _)| in_shard_key(name))));
+        let hash = ShardHash::from_shard_key(&encode_canonical(
+            pairs().filter(|(name, _)| in_shard_key(name)),
+        ));
         let key = hash_ledger_key(&keyed_type.name, &attributes);
         Ok(Self { type_name: keyed_type.name.clone(), attributes, shard_hash: hash, key_hash: key })
     }
 }
 
 fn wrong_value_error(field: String, attribute_type: crate::types::AttributeType) -> ApiError {
-    ApiError::field(field, format!("must be {}", attribute_type.allowed_values()))
+    ApiError::invalid_field(field, format!("must be {}", attribute_type.allowed_values()))
 }
 
 fn describe_attributes(keyed_type: &KeyedType) -> String {
-    let names: Vec<&str> = keyed_type.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
+    let names: Vec<&str> =
+        keyed_type.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
     format!("{} has {}", keyed_type.name, names.join(", "))
 }
 
@@ -123,8 +132,10 @@ pub(crate) fn feed_attributes_to_json(
     account_type: &AccountType,
     event: &LedgerFeedEvent,
 ) -> Option<Map<String, Value>> {
-    let mut attributes = attributes_to_json(&account_type.key_attributes, &parse_canonical(&event.key))?;
-    attributes.extend(attributes_to_json(&account_type.attributes, &parse_canonical(&event.auxiliary))?);
+    let mut attributes =
+        attributes_to_json(&account_type.key_attributes, &parse_canonical(&event.key))?;
+    attributes
+        .extend(attributes_to_json(&account_type.attributes, &parse_canonical(&event.auxiliary))?);
     Some(attributes)
 }
 
@@ -173,7 +184,10 @@ mod tests {
         assert_eq!(field(json(r#"{"storage_id": 7, "label": "", "at": 1}"#)), "attributes.at");
         assert_eq!(field(query(&[("storage_id", "7")])), "label");
         assert_eq!(field(query(&[("storage_id", "x"), ("label", "")])), "storage_id");
-        assert_eq!(field(query(&[("storage_id", "7"), ("storage_id", "7"), ("label", "")])), "storage_id");
+        assert_eq!(
+            field(query(&[("storage_id", "7"), ("storage_id", "7"), ("label", "")])),
+            "storage_id"
+        );
         assert_eq!(field(query(&[("storage_id", "7"), ("label", ""), ("limit", "1")])), "limit");
     }
 }

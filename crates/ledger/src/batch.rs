@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, ErrorCode};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use store::Result;
 use uuid::Uuid;
@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::Ledger;
 use crate::events::{
     LedgerEvent, LedgerEventCache, LedgerEventColumns, LedgerEventContradiction, LedgerEventDedup,
-    LedgerEventStatus, MAX_PARTITION_RETRIES, create_event_partitions, dedup_events, is_partition_missing,
-    statuses_from_refusals,
+    LedgerEventStatus, MAX_PARTITION_RETRIES, create_event_partitions, dedup_events,
+    is_partition_missing, statuses_from_refusals,
 };
 use crate::locks::{LockStatus, check_lock_in_tx};
 use crate::states::{StateWrite, StateWriteOutcome, put_states_in_tx, read_written_versions};
@@ -57,20 +57,26 @@ pub enum LedgerBatchOutcome {
 
 impl Ledger {
     /// Writes a batch whose parts all lie on the shard at `shard_index` in `Shards::all`.
-    pub async fn write_batch(&self, shard_index: usize, batch: LedgerBatch) -> Result<LedgerBatchOutcome> {
+    pub async fn write_batch(
+        &self,
+        shard_index: usize,
+        batch: LedgerBatch,
+    ) -> Result<LedgerBatchOutcome> {
         let pool = &self.shards.all()[shard_index].pool;
         let (events, repeats) = match dedup_events(batch.events) {
             LedgerEventDedup::Consistent(events, repeats) => (events, repeats),
             LedgerEventDedup::Contradictory(contradiction) => {
                 let events = PreparedLedgerEvents::Contradictory(contradiction);
-                let prepared = PreparedLedgerBatch { lock_id: batch.lock_id, events, states: batch.states };
+                let prepared =
+                    PreparedLedgerBatch { lock_id: batch.lock_id, events, states: batch.states };
                 return write_in_transaction(pool, Arc::new(prepared)).await;
             }
         };
         // Nothing is taken for known: a transaction of its own is rare enough to send everything along.
         let count = events.len();
         let events: Arc<[LedgerEvent]> = events.into();
-        let rows = LedgerEventColumns::from_parts([events.clone()].into(), &LedgerEventCache::default());
+        let rows =
+            LedgerEventColumns::from_parts([events.clone()].into(), &LedgerEventCache::default());
         let cache = self.writer.shard_cache(shard_index);
         create_event_partitions(pool, cache, cache.find_missing_partitions(&events)).await?;
         let prepared_events = PreparedLedgerEvents::Consistent { count, rows };
@@ -86,7 +92,8 @@ impl Ledger {
                     // A partition that was there has been dropped since.
                     tries_left -= 1;
                     cache.clear();
-                    create_event_partitions(pool, cache, cache.find_missing_partitions(&events)).await?;
+                    create_event_partitions(pool, cache, cache.find_missing_partitions(&events))
+                        .await?;
                 }
                 done => break done,
             }
@@ -123,7 +130,7 @@ impl Ledger {
                         name(shard),
                         name(*known)
                     );
-                    return Err(ApiError::field(field, reason));
+                    return Err(ApiError::invalid_field(field, reason));
                 }
             }
         }
@@ -133,7 +140,8 @@ impl Ledger {
 
 /// The error for a lock that has ended.
 pub(crate) fn lock_ended_error() -> ApiError {
-    ApiError::new(Code::Stale, "the lock has ended; nothing was written").arg("field", "lock_id")
+    ApiError::new(ErrorCode::Stale, "the lock has ended; nothing was written")
+        .with_arg("field", "lock_id")
 }
 
 /// What one transaction writes.
@@ -157,7 +165,8 @@ async fn write_in_transaction(
     pool: &PgPool,
     prepared: Arc<PreparedLedgerBatch>,
 ) -> Result<LedgerBatchOutcome> {
-    let is_refused = |done: &LedgerBatchOutcome| !matches!(done, LedgerBatchOutcome::Written { .. });
+    let is_refused =
+        |done: &LedgerBatchOutcome| !matches!(done, LedgerBatchOutcome::Written { .. });
     store::run_refusable_statement(pool, "write_batch", is_refused, move |connection| {
         let prepared = prepared.clone();
         Box::pin(async move {
@@ -186,15 +195,18 @@ async fn read_earlier_outcome(
         return Ok(LedgerBatchOutcome::LockEnded);
     }
     // A write that is under way under the lock holds its row: what becomes of it is waited for.
-    let ended = sqlx::query("SELECT FROM locks WHERE lock_id = $1 FOR UPDATE -- ended_lock").bind(lock_id);
+    let ended =
+        sqlx::query("SELECT FROM locks WHERE lock_id = $1 FOR UPDATE -- ended_lock").bind(lock_id);
     ended.execute(&mut *connection).await?;
     if !rows.are_written(connection).await? {
         return Ok(LedgerBatchOutcome::LockEnded);
     }
     let versions = read_written_versions(connection, &prepared.states).await?;
     let events = vec![LedgerEventStatus::Duplicate; *count];
-    Ok(versions
-        .map_or(LedgerBatchOutcome::LockEnded, |versions| LedgerBatchOutcome::Written { events, versions }))
+    Ok(versions.map_or(LedgerBatchOutcome::LockEnded, |versions| LedgerBatchOutcome::Written {
+        events,
+        versions,
+    }))
 }
 
 async fn write_prepared_batch(
@@ -224,7 +236,9 @@ async fn write_prepared_batch(
         PreparedLedgerEvents::Consistent { count, rows } => {
             statuses_from_refusals(*count, rows.write(connection).await?)
         }
-        PreparedLedgerEvents::Contradictory(contradiction) => contradiction.read_statuses(connection).await?,
+        PreparedLedgerEvents::Contradictory(contradiction) => {
+            contradiction.read_statuses(connection).await?
+        }
     };
     let is_written = events
         .iter()

@@ -23,13 +23,17 @@ pub fn canonicalize_json(value: &str) -> Result<String, JsonRefusal> {
         return Err(JsonRefusal::TooDeep);
     }
     let mut text = String::with_capacity(value.len());
-    write_json_value(value.trim(), &mut text).map_err(|error| JsonRefusal::Malformed(error.to_string()))?;
+    write_json_value(value.trim(), &mut text)
+        .map_err(|error| JsonRefusal::Malformed(error.to_string()))?;
     Ok(text)
 }
 
 /// Like [`canonicalize_json`], for an object of this program's making, without some of its members; the others may each nest to
 /// [`MAX_JSON_DEPTH`].
-pub(crate) fn canonicalize_object(object: &str, removed_keys: &[&str]) -> Result<String, JsonRefusal> {
+pub(crate) fn canonicalize_object(
+    object: &str,
+    removed_keys: &[&str],
+) -> Result<String, JsonRefusal> {
     if measure_json_depth(object) > MAX_JSON_DEPTH + 1 {
         return Err(JsonRefusal::TooDeep);
     }
@@ -80,7 +84,9 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for JsonMembers<'a> {
                 let mut members = BTreeMap::new();
                 while let Some(key) = map.next_key::<String>()? {
                     if members.contains_key(&key) {
-                        return Err(serde::de::Error::custom(format!("the key `{key}` comes twice")));
+                        return Err(serde::de::Error::custom(format!(
+                            "the key `{key}` comes twice"
+                        )));
                     }
                     members.insert(key, map.next_value()?);
                 }
@@ -91,7 +97,10 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for JsonMembers<'a> {
     }
 }
 
-fn write_json_members(members: &BTreeMap<String, &RawValue>, target: &mut String) -> serde_json::Result<()> {
+fn write_json_members(
+    members: &BTreeMap<String, &RawValue>,
+    target: &mut String,
+) -> serde_json::Result<()> {
     target.push('{');
     for (index, (key, member)) in members.iter().enumerate() {
         target.push_str(if index > 0 { "," } else { "" });
@@ -118,7 +127,9 @@ fn write_json_value(value: &str, target: &mut String) -> serde_json::Result<()> 
             }
             target.push(']');
         }
-        Some(b'"') => target.push_str(&serde_json::to_string(&serde_json::from_str::<String>(value)?)?),
+        Some(b'"') => {
+            target.push_str(&serde_json::to_string(&serde_json::from_str::<String>(value)?)?)
+        }
         // A number or a word: its text is all there is.
         _ => target.push_str(serde_json::from_str::<&RawValue>(value)?.get()),
     }
@@ -131,9 +142,10 @@ mod tests {
 
     #[test]
     fn what_says_the_same_has_one_text() {
-        let text =
-            canonicalize_json(r#" { "b" : [ 1 , 2.0, null ], "a\u0041": {"z": "\u00e9\n", "y": true} } "#)
-                .unwrap();
+        let text = canonicalize_json(
+            r#" { "b" : [ 1 , 2.0, null ], "a\u0041": {"z": "\u00e9\n", "y": true} } "#,
+        )
+        .unwrap();
         assert_eq!(text, r#"{"aA":{"y":true,"z":"é\n"},"b":[1,2.0,null]}"#);
         assert_eq!(canonicalize_json(&text), Ok(text));
         assert_eq!(
@@ -148,9 +160,13 @@ mod tests {
         assert!(canonicalize_json(&nested(32)).is_ok());
         assert_eq!(canonicalize_json(&nested(33)), Err(JsonRefusal::TooDeep));
         assert_eq!(canonicalize_json(&"[".repeat(4_000_000)), Err(JsonRefusal::TooDeep));
-        assert!(canonicalize_json(r#""[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"[""#).is_ok());
+        assert!(
+            canonicalize_json(r#""[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"[""#)
+                .is_ok()
+        );
         assert!(matches!(canonicalize_json(r#"{"a":1,"a":1}"#), Err(JsonRefusal::Malformed(_))));
-        let member = |levels| canonicalize_object(&format!("{{\"b\":{},\"a\":1}}", nested(levels)), &["a"]);
+        let member =
+            |levels| canonicalize_object(&format!("{{\"b\":{},\"a\":1}}", nested(levels)), &["a"]);
         assert_eq!(member(32), Ok(format!("{{\"b\":{}}}", nested(32))));
         assert_eq!(member(33), Err(JsonRefusal::TooDeep));
     }

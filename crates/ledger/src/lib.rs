@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use attributes::LedgerKey;
 pub use batch::{LedgerBatch, LedgerBatchOutcome};
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use events::LedgerEventWriter;
@@ -104,7 +104,10 @@ impl Ledger {
         let events = u32::try_from(events).unwrap_or(u32::MAX);
         let permit = self.admission.clone().try_acquire_many_owned(events);
         permit.map_err(|_| {
-            ApiError::new(Code::Overloaded, "too many events are being written; try again shortly")
+            ApiError::new(
+                ErrorCode::Overloaded,
+                "too many events are being written; try again shortly",
+            )
         })
     }
 }

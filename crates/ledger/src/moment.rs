@@ -42,7 +42,8 @@ pub fn format_moment(moment: DateTime<Utc>) -> String {
 
 /// The first moment of its month, which names the month's partition.
 pub fn month_start(moment: DateTime<Utc>) -> DateTime<Utc> {
-    let first = moment.date_naive().with_day(1).map(|day| day.and_time(chrono::NaiveTime::MIN).and_utc());
+    let first =
+        moment.date_naive().with_day(1).map(|day| day.and_time(chrono::NaiveTime::MIN).and_utc());
     first.unwrap_or(moment)
 }
 

@@ -11,12 +11,15 @@ use store::fail_point;
 use tokio::sync::Mutex;
 
 use super::connection::STREAM_NAME;
-use super::{ExportEntry, ExportError, ExportLog, ExportMark, NatsStoredMessage, Result, shard_subject};
+use super::{
+    ExportEntry, ExportError, ExportLog, ExportMark, NatsStoredMessage, Result, shard_subject,
+};
 
 /// Messages published before their acknowledgements are awaited: at first, and at most.
 const WINDOW_RANGE: (usize, usize) = (64, 1_000);
 /// A group shall take so long: others wait for the same server, and acknowledgements must come before one gives up.
-const GROUP_DURATION_RANGE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+const GROUP_DURATION_RANGE: (Duration, Duration) =
+    (Duration::from_millis(250), Duration::from_secs(1));
 
 /// A shard's subject, of which the last message is known.
 pub(super) struct NatsExportLog {
@@ -105,7 +108,9 @@ impl NatsExportLog {
                     stored += 1;
                 }
                 // Somebody else's message came between; the ones after it are refused as well.
-                Err(error) if error.kind() == PublishErrorKind::WrongLastMessageId => interrupted = true,
+                Err(error) if error.kind() == PublishErrorKind::WrongLastMessageId => {
+                    interrupted = true
+                }
                 Err(error) => return Err(self.publish_error(entry, &error)),
             }
         }

@@ -38,7 +38,11 @@ impl NatsConnection {
     }
 
     /// The stream, checked to take this shard's messages; if it is not there, it is made, or `None` unless `create`.
-    pub(super) async fn get_shard_stream(&self, shard: &str, create: bool) -> Result<Option<Stream>> {
+    pub(super) async fn get_shard_stream(
+        &self,
+        shard: &str,
+        create: bool,
+    ) -> Result<Option<Stream>> {
         let context = self.get_context().await?;
         let failed = |error: &dyn std::fmt::Display| {
             ExportError::Unavailable(format!("the stream {STREAM_NAME}: {error}"))
@@ -46,12 +50,18 @@ impl NatsConnection {
         let stream = match context.get_stream(STREAM_NAME).await {
             Ok(stream) => stream,
             Err(error) => match error.kind() {
-                GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                GetStreamErrorKind::JetStream(cause)
+                    if cause.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
                     if !create {
                         return Ok(None);
                     }
                     let made = context.create_stream(self.stream_config()).await;
-                    tracing::info!(stream = STREAM_NAME, made = made.is_ok(), "the stream was not there");
+                    tracing::info!(
+                        stream = STREAM_NAME,
+                        made = made.is_ok(),
+                        "the stream was not there"
+                    );
                     made.map_err(|error| failed(&error))?
                 }
                 _ => return Err(failed(&error)),
@@ -87,7 +97,10 @@ impl NatsConnection {
             .reconnect_delay_callback(|attempts| Duration::from_millis(100 << attempts.min(5)));
         if let Some(file) = &self.settings.credentials {
             let refused = || {
-                ExportError::Refused(format!("--nats-credentials {}: cannot be read or used", file.display()))
+                ExportError::Refused(format!(
+                    "--nats-credentials {}: cannot be read or used",
+                    file.display()
+                ))
             };
             let credentials = tokio::fs::read_to_string(file).await.map_err(|_| refused())?;
             options = options.credentials(&credentials).map_err(|_| refused())?;
@@ -95,8 +108,9 @@ impl NatsConnection {
         let names = format_servers(&servers);
         let client = options.connect(servers).await;
         // Not the whole chain: the library's words may hold what stands in the URL.
-        let client =
-            client.map_err(|error| ExportError::Unavailable(format!("NATS at {names}: {}", error.kind())))?;
+        let client = client.map_err(|error| {
+            ExportError::Unavailable(format!("NATS at {names}: {}", error.kind()))
+        })?;
         let info = client.server_info();
         tracing::info!(servers = names, version = info.version, "connected to NATS");
         if info.max_payload < MAX_BODY_BYTES {
@@ -122,28 +136,38 @@ impl NatsConnection {
             storage: StorageType::File,
             retention: RetentionPolicy::Limits,
             duplicate_window: self.settings.duplicate_window,
-            description: Some("The ledger's events, exactly once and in order per shard".to_owned()),
+            description: Some(
+                "The ledger's events, exactly once and in order per shard".to_owned(),
+            ),
             ..Config::default()
         }
     }
 }
 
 pub(super) fn parse_servers(urls: &str) -> Result<Vec<ServerAddr>, String> {
-    let parse =
-        |url: &str| url.trim().parse().map_err(|_| "not a URL such as nats://localhost:4222".to_owned());
+    let parse = |url: &str| {
+        url.trim().parse().map_err(|_| "not a URL such as nats://localhost:4222".to_owned())
+    };
     urls.split(',').map(parse).collect()
 }
 
 /// Without what is secret.
 pub(super) fn format_servers(servers: &[ServerAddr]) -> String {
-    servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect::<Vec<_>>().join(", ")
+    servers
+        .iter()
+        .map(|server| format!("{}:{}", server.host(), server.port()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Whether a stream keeps a shard's messages as they are published, in one order, for good.
 fn check_stream_config(config: &Config, shard: &str) -> Result<(), String> {
     let subject = shard_subject(shard);
     if !config.subjects.iter().any(|pattern| pattern_covers(pattern, &subject)) {
-        return Err(format!("its subjects ({}) do not cover {subject}", config.subjects.join(", ")));
+        return Err(format!(
+            "its subjects ({}) do not cover {subject}",
+            config.subjects.join(", ")
+        ));
     }
     if config.retention != RetentionPolicy::Limits {
         return Err("it forgets what is consumed; it must have the retention `limits`".to_owned());
@@ -167,9 +191,13 @@ mod tests {
         assert_eq!(check_stream_config(&ours, "s0"), Ok(()));
         let why = |config: Config| check_stream_config(&config, "s0").unwrap_err();
         assert!(
-            why(Config { subjects: vec!["orders.*".to_owned()], ..ours.clone() }).contains("do not cover")
+            why(Config { subjects: vec!["orders.*".to_owned()], ..ours.clone() })
+                .contains("do not cover")
         );
-        assert!(why(Config { retention: RetentionPolicy::WorkQueue, ..ours.clone() }).contains("retention"));
+        assert!(
+            why(Config { retention: RetentionPolicy::WorkQueue, ..ours.clone() })
+                .contains("retention")
+        );
         assert!(why(Config { sealed: true, ..ours }).contains("sealed"));
     }
 

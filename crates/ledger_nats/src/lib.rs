@@ -25,7 +25,9 @@ use futures::stream::BoxStream;
 
 use append::NatsExportLog;
 use connection::NatsConnection;
-use ledger::export::{ExportAlarm, ExportEngine, ExportEntry, ExportError, ExportLog, ExportMark, Result};
+use ledger::export::{
+    ExportAlarm, ExportEngine, ExportEntry, ExportError, ExportLog, ExportMark, Result,
+};
 use subjects::shard_subject;
 
 /// How the server is reached.
@@ -57,8 +59,8 @@ impl NatsSettings {
 /// Without the URL, which is a secret.
 impl fmt::Debug for NatsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers =
-            connection::parse_servers(&self.url).map(|servers| connection::format_servers(&servers));
+        let servers = connection::parse_servers(&self.url)
+            .map(|servers| connection::format_servers(&servers));
         let credentials = &self.credentials;
         f.debug_struct("NatsSettings")
             .field("servers", &servers)
@@ -90,7 +92,9 @@ impl NatsStoredMessage {
     async fn read_last(stream: &Stream, shard: &str) -> Result<Option<Self>> {
         match stream.get_last_raw_message_by_subject(&shard_subject(shard)).await {
             Ok(message) => Self::parse_message(shard, message.sequence, message.payload).map(Some),
-            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
+            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => {
+                Ok(None)
+            }
             Err(error) => Err(ExportError::Unavailable(format!(
                 "the last message of {}: {error}",
                 shard_subject(shard)
@@ -115,7 +119,11 @@ impl ExportEngine for NatsEngine {
         "nats"
     }
 
-    fn open_log<'a>(&'a self, shard: &'a str, begins: bool) -> BoxFuture<'a, Result<Box<dyn ExportLog>>> {
+    fn open_log<'a>(
+        &'a self,
+        shard: &'a str,
+        begins: bool,
+    ) -> BoxFuture<'a, Result<Box<dyn ExportLog>>> {
         Box::pin(async move {
             let context = self.connection.get_context().await?;
             let last = match self.connection.get_shard_stream(shard, begins).await? {
@@ -129,7 +137,9 @@ impl ExportEngine for NatsEngine {
 
     fn last_entry<'a>(&'a self, shard: &'a str) -> BoxFuture<'a, Result<Option<ExportEntry>>> {
         Box::pin(async move {
-            let Some(stream) = self.connection.get_shard_stream(shard, false).await? else { return Ok(None) };
+            let Some(stream) = self.connection.get_shard_stream(shard, false).await? else {
+                return Ok(None);
+            };
             Ok(NatsStoredMessage::read_last(&stream, shard).await?.map(|stored| stored.entry))
         })
     }

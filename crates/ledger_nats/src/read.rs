@@ -36,15 +36,20 @@ async fn open_reader(
     let shard = shard.to_owned();
     let nothing = NatsReader { shard: shard.clone(), messages: None, last_sequence: 0 };
     let Some(stream) = stream else { return Ok(nothing) };
-    let Some(last) = NatsStoredMessage::read_last(&stream, &shard).await? else { return Ok(nothing) };
+    let Some(last) = NatsStoredMessage::read_last(&stream, &shard).await? else {
+        return Ok(nothing);
+    };
     let deliver_policy = match from {
         None => DeliverPolicy::All,
         Some(from) => DeliverPolicy::ByStartSequence {
             start_sequence: find_start_sequence(&stream, &shard, from, &last).await?,
         },
     };
-    let consumer =
-        OrderedConfig { filter_subject: shard_subject(&shard), deliver_policy, ..OrderedConfig::default() };
+    let consumer = OrderedConfig {
+        filter_subject: shard_subject(&shard),
+        deliver_policy,
+        ..OrderedConfig::default()
+    };
     let consumer = stream.create_consumer(consumer).await.map_err(read_error)?;
     let messages = consumer.messages().await.map_err(read_error)?;
     Ok(NatsReader { shard, messages: Some(messages), last_sequence: last.sequence })
@@ -73,7 +78,9 @@ async fn find_start_sequence(
             .get_first_raw_message_by_subject(shard_subject(shard), sequence)
             .await
             .map_err(read_error)?;
-        if NatsStoredMessage::parse_message(shard, first.sequence, first.payload)?.entry.mark <= from {
+        if NatsStoredMessage::parse_message(shard, first.sequence, first.payload)?.entry.mark
+            <= from
+        {
             return Ok(sequence);
         }
         distance = distance.saturating_mul(4);
@@ -84,10 +91,13 @@ async fn next(mut reader: NatsReader) -> Result<Option<(Vec<ExportEntry>, NatsRe
     let Some(messages) = &mut reader.messages else { return Ok(None) };
     let mut entries = Vec::new();
     while entries.len() < MAX_ENTRIES_PER_CHUNK {
-        let message = messages.next().await.ok_or_else(|| read_error("it ended"))?.map_err(read_error)?;
+        let message =
+            messages.next().await.ok_or_else(|| read_error("it ended"))?.map_err(read_error)?;
         let sequence = message.info().map_err(read_error)?.stream_sequence;
-        entries
-            .push(NatsStoredMessage::parse_message(&reader.shard, sequence, message.message.payload)?.entry);
+        entries.push(
+            NatsStoredMessage::parse_message(&reader.shard, sequence, message.message.payload)?
+                .entry,
+        );
         if sequence >= reader.last_sequence {
             reader.messages = None;
             break;

@@ -27,10 +27,13 @@ mod tests {
     #[test]
     fn patterns_cover_as_the_server_says() {
         let subject = shard_subject("s0");
-        for pattern in ["ledger.events.s0", "ledger.events.*", "ledger.>", ">", "*.events.*", "*.*.>"] {
+        for pattern in
+            ["ledger.events.s0", "ledger.events.*", "ledger.>", ">", "*.events.*", "*.*.>"]
+        {
             assert!(pattern_covers(pattern, &subject), "{pattern}");
         }
-        for pattern in ["ledger.events", "ledger.events.s1", "ledger.*", "ledger.events.s0.>", "*.*.*.*", ""]
+        for pattern in
+            ["ledger.events", "ledger.events.s1", "ledger.*", "ledger.events.s0.>", "*.*.*.*", ""]
         {
             assert!(!pattern_covers(pattern, &subject), "{pattern}");
         }

@@ -30,8 +30,10 @@ impl OpenApiDocument {
 
     /// What a node stands for: itself, or what its `$ref` names.
     pub fn resolve_reference<'d>(&'d self, node: &'d Json) -> &'d Json {
-        let reference =
-            node.get("$ref").and_then(Json::as_str).and_then(|reference| reference.strip_prefix('#'));
+        let reference = node
+            .get("$ref")
+            .and_then(Json::as_str)
+            .and_then(|reference| reference.strip_prefix('#'));
         reference.and_then(|pointer| self.0.pointer(pointer)).unwrap_or(node)
     }
 }
@@ -55,8 +57,10 @@ mod tests {
 
     #[test]
     fn parts_are_put_together_in_their_order() {
-        let parts =
-            ["tags: [{name: A}]\npaths: {/a: {get: {}}}", "tags: [{name: B}]\npaths: {/a: {post: {}}}"];
+        let parts = [
+            "tags: [{name: A}]\npaths: {/a: {get: {}}}",
+            "tags: [{name: B}]\npaths: {/a: {post: {}}}",
+        ];
         let document = OpenApiDocument::from_parts(&parts);
         let names = |node: &Json| -> Vec<String> {
             node.as_array()

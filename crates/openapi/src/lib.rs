@@ -49,7 +49,8 @@ impl ApiDescription {
 }
 
 async fn get_document(State(description): State<Arc<ApiDescription>>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], description.rendered().document.clone()).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], description.rendered().document.clone())
+        .into_response()
 }
 
 async fn get_page(State(description): State<Arc<ApiDescription>>) -> Response {

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{HeaderMap, header};
 use serde_json::json;
-use serving::accept::prefers_page;
+use serving::content_negotiation::prefers_page;
 
 /// A browser is led to the page about the API, a program told where things are.
 pub(crate) async fn get_root(headers: HeaderMap) -> Response {

@@ -35,8 +35,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const BACKOFF: Backoff =
-        Backoff { first_delay: Duration::from_millis(200), max_delay: Duration::from_secs(60), jitter: 0.2 };
+    const BACKOFF: Backoff = Backoff {
+        first_delay: Duration::from_millis(200),
+        max_delay: Duration::from_secs(60),
+        jitter: 0.2,
+    };
 
     #[test]
     fn doubles_up_to_the_limit() {

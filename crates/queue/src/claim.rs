@@ -90,7 +90,11 @@ impl JobQueue {
     }
 
     /// The first of them that is not in work, and from now on is.
-    fn start_next_job(&self, held: &[Arc<Lease>], rows: &mut impl Iterator<Item = DueJobRow>) -> Option<Job> {
+    fn start_next_job(
+        &self,
+        held: &[Arc<Lease>],
+        rows: &mut impl Iterator<Item = DueJobRow>,
+    ) -> Option<Job> {
         rows.find_map(|row| {
             let lease = held.iter().find(|lease| Some(lease.id) == row.lane)?;
             let job = row.into_job(lease)?;
@@ -101,14 +105,15 @@ impl JobQueue {
     /// Makes due what was told to wait by a clock that has been put back since, or a part of it: the next claim goes on. What was
     /// claimed meanwhile is in work, so an error is only said.
     async fn bring_jobs_forward(&self, lanes: Vec<i64>, max_delay: Duration) {
-        let brought = run_statement(&self.shared.claim_pool, "bring_jobs_forward", move |connection| {
-            let forward = sqlx::query(BRING_JOBS_FORWARD_SQL)
-                .bind(lanes.clone())
-                .bind(max_delay.as_secs_f64())
-                .bind(MAX_JOBS_BROUGHT_FORWARD);
-            Box::pin(async move { Ok(forward.execute(connection).await?.rows_affected()) })
-        })
-        .await;
+        let brought =
+            run_statement(&self.shared.claim_pool, "bring_jobs_forward", move |connection| {
+                let forward = sqlx::query(BRING_JOBS_FORWARD_SQL)
+                    .bind(lanes.clone())
+                    .bind(max_delay.as_secs_f64())
+                    .bind(MAX_JOBS_BROUGHT_FORWARD);
+                Box::pin(async move { Ok(forward.execute(connection).await?.rows_affected()) })
+            })
+            .await;
         let queue = self.shared.queue;
         match brought {
             Ok(jobs) => {
@@ -121,7 +126,12 @@ impl JobQueue {
         }
     }
 
-    async fn read_due_jobs(&self, latest_first: bool, lanes: Vec<i64>, limit: i64) -> Result<Vec<DueJobRow>> {
+    async fn read_due_jobs(
+        &self,
+        latest_first: bool,
+        lanes: Vec<i64>,
+        limit: i64,
+    ) -> Result<Vec<DueJobRow>> {
         run_statement(&self.shared.claim_pool, "claim_jobs", move |connection| {
             let lanes = lanes.clone();
             Box::pin(async move {

@@ -44,7 +44,9 @@ pub async fn read_queue_depths(pool: &PgPool) -> Result<Vec<QueueDepth>> {
         pool,
         PgOperation::named("queue_depths").with_timeout(LONG_OPERATION_TIMEOUT).expensive(),
         |connection| {
-            Box::pin(async move { Ok(sqlx::query_as(QUEUE_DEPTHS_SQL).fetch_all(connection).await?) })
+            Box::pin(
+                async move { Ok(sqlx::query_as(QUEUE_DEPTHS_SQL).fetch_all(connection).await?) },
+            )
         },
     )
     .await

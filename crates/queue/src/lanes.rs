@@ -27,7 +27,9 @@ pub fn lane_class(queue: QueueName) -> String {
 /// had in hand into jobs. Called in transactions of their own that fence the lane, until it answers that nothing is left: a
 /// fence holds up the renewal of all leases, so each piece must be short. Must be safe to repeat.
 pub type LaneAdopter = Arc<
-    dyn for<'c> Fn(&'c mut PgConnection, &'c Lease) -> BoxFuture<'c, Result<AdoptionProgress>> + Send + Sync,
+    dyn for<'c> Fn(&'c mut PgConnection, &'c Lease) -> BoxFuture<'c, Result<AdoptionProgress>>
+        + Send
+        + Sync,
 >;
 
 /// How far an adoption is.
@@ -203,8 +205,10 @@ impl JobQueue {
     pub(crate) async fn dissolve_empty_lanes(&self) -> Result<()> {
         let adopted: Vec<Arc<Lease>> = {
             let lanes = self.lock_lanes();
-            let idle =
-                lanes.by_id.values().filter(|(lease, jobs)| lease.id != lanes.own_lane.id && jobs.is_empty());
+            let idle = lanes
+                .by_id
+                .values()
+                .filter(|(lease, jobs)| lease.id != lanes.own_lane.id && jobs.is_empty());
             idle.map(|(lease, _)| lease.clone()).filter(|lease| lease.name != "unclaimed").collect()
         };
         for lease in adopted {
@@ -278,7 +282,11 @@ async fn keep_own_lane(jobs: JobQueue) {
     }
 }
 
-async fn adopt_lanes(jobs: JobQueue, mut adopted_lanes: mpsc::Receiver<Arc<Lease>>, adopter: LaneAdopter) {
+async fn adopt_lanes(
+    jobs: JobQueue,
+    mut adopted_lanes: mpsc::Receiver<Arc<Lease>>,
+    adopter: LaneAdopter,
+) {
     while let Some(lease) = adopted_lanes.recv().await {
         if let Err(error) = adopt_lane(&jobs.shared.pool, &adopter, &lease).await {
             // Given up, so that it is tried again, here or elsewhere: at once, or when it has expired.
@@ -318,7 +326,9 @@ async fn wake_on_notifications(jobs: JobQueue, mut notifications: broadcast::Rec
                     jobs.wake_in(Duration::ZERO);
                 }
             }
-            Ok(Heard::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => jobs.wake_in(Duration::ZERO),
+            Ok(Heard::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                jobs.wake_in(Duration::ZERO)
+            }
             Err(broadcast::error::RecvError::Closed) => return,
         }
     }

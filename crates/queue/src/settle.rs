@@ -47,7 +47,8 @@ pub async fn settle_jobs_in_tx(
         return Ok(None);
     }
     fence_lanes(connection, jobs.iter().map(|(job, _)| job.lane.as_ref())).await?;
-    let ending = || jobs.iter().filter(|(_, settle)| !matches!(settle, JobSettlement::Retry { .. }));
+    let ending =
+        || jobs.iter().filter(|(_, settle)| !matches!(settle, JobSettlement::Retry { .. }));
     let groups: Vec<&str> = ending().filter_map(|(job, _)| job.group.as_deref()).collect();
     lock_groups(connection, queue, &groups).await?;
     complete_jobs(connection, jobs).await?;
@@ -67,7 +68,8 @@ pub async fn fence_lanes<'l>(
     if lanes.is_empty() || mutant("lanes_not_fenced") {
         return Ok(());
     }
-    let (ids, epochs): (Vec<i64>, Vec<i64>) = lanes.values().map(|lane| (lane.id, lane.epoch)).unzip();
+    let (ids, epochs): (Vec<i64>, Vec<i64>) =
+        lanes.values().map(|lane| (lane.id, lane.epoch)).unzip();
     let lost: Vec<i64> = sqlx::query_scalar(
         "-- fence_lanes
         SELECT id FROM (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS t (id, epoch) ORDER BY id) AS lanes
@@ -99,11 +101,16 @@ async fn retry_jobs(
     connection: &mut PgConnection,
     jobs: &[(Job, JobSettlement)],
 ) -> Result<Option<Duration>> {
-    let (mut ids, mut delays, mut reasons, mut attempts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut delays, mut reasons, mut attempts) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut delays_if_hurried, mut hurried_after) = (Vec::new(), Vec::new());
     for (job, settle) in jobs {
-        if let JobSettlement::Retry { delay, hurried_delay: if_hurried, reason, counts_attempt: counted } =
-            settle
+        if let JobSettlement::Retry {
+            delay,
+            hurried_delay: if_hurried,
+            reason,
+            counts_attempt: counted,
+        } = settle
         {
             ids.push(job.id);
             delays.push(delay.as_secs_f64());
@@ -205,16 +212,22 @@ pub async fn delete_dead_jobs_in_tx(
     queue: QueueName,
     keys: &[String],
 ) -> Result<()> {
-    sqlx::query("DELETE FROM dead_jobs WHERE queue = $1 AND job_key = ANY ($2) -- forget_dead_jobs")
-        .bind(queue)
-        .bind(keys)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "DELETE FROM dead_jobs WHERE queue = $1 AND job_key = ANY ($2) -- forget_dead_jobs",
+    )
+    .bind(queue)
+    .bind(keys)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
 /// Groups are changed by one transaction at a time (see `enqueue_dependent_jobs`).
-async fn lock_groups(connection: &mut PgConnection, queue: QueueName, groups: &[&str]) -> Result<()> {
+async fn lock_groups(
+    connection: &mut PgConnection,
+    queue: QueueName,
+    groups: &[&str],
+) -> Result<()> {
     if groups.is_empty() {
         return Ok(());
     }
@@ -231,7 +244,11 @@ async fn lock_groups(connection: &mut PgConnection, queue: QueueName, groups: &[
     Ok(())
 }
 
-async fn unblock_next_jobs(connection: &mut PgConnection, queue: QueueName, groups: &[&str]) -> Result<()> {
+async fn unblock_next_jobs(
+    connection: &mut PgConnection,
+    queue: QueueName,
+    groups: &[&str],
+) -> Result<()> {
     if groups.is_empty() {
         return Ok(());
     }

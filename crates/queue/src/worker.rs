@@ -73,10 +73,11 @@ async fn run_worker(
     mut stop: watch::Receiver<bool>,
 ) {
     let settling = jobs.clone();
-    let coalescer = Coalescer::spawn("settle_jobs", options.concurrency.max(1) * 2, 1000, move |batch| {
-        let jobs = settling.clone();
-        async move { settle_batch(&jobs, batch).await }
-    });
+    let coalescer =
+        Coalescer::spawn("settle_jobs", options.concurrency.max(1) * 2, 1000, move |batch| {
+            let jobs = settling.clone();
+            async move { settle_batch(&jobs, batch).await }
+        });
     let (free, outage) = (Arc::new(Semaphore::new(options.concurrency)), Outage::default());
     loop {
         // Asking for single jobs would cost a round trip each: wait for a good part of the room, at least for one.
@@ -101,8 +102,9 @@ async fn run_worker(
             let (handler, coalescer) = (handler.clone(), coalescer.clone());
             tokio::spawn(async move {
                 let outcome = store::panics::catch_panic(handler.handle(&job)).await;
-                let outcome = outcome
-                    .unwrap_or_else(|_| JobOutcome::Dead("LOGIC_ERROR: the handler panicked".to_owned()));
+                let outcome = outcome.unwrap_or_else(|_| {
+                    JobOutcome::Dead("LOGIC_ERROR: the handler panicked".to_owned())
+                });
                 coalescer.push((job.clone(), decide_settlement(&job, outcome, &options))).await;
                 drop(permit);
             });
@@ -162,7 +164,8 @@ async fn settle_batch(jobs: &JobQueue, batch: Vec<(Job, JobSettlement)>) {
     let mut soonest = grouped.then_some(Duration::ZERO);
     let mut piles = vec![batch];
     while let Some(mut pile) = piles.pop() {
-        let (held, lost): (Vec<_>, Vec<_>) = pile.into_iter().partition(|(job, _)| !job.lane.is_lost());
+        let (held, lost): (Vec<_>, Vec<_>) =
+            pile.into_iter().partition(|(job, _)| !job.lane.is_lost());
         lost.iter().for_each(|(job, _)| jobs.end_job(&job.lane, job.id));
         pile = held;
         if pile.is_empty() {
@@ -189,7 +192,9 @@ async fn settle_batch(jobs: &JobQueue, batch: Vec<(Job, JobSettlement)>) {
                 piles.push(pile.split_off(pile.len() / 2));
                 piles.push(pile);
             }
-            Err(error) => pile.into_iter().for_each(|(job, _)| retry_refused_job(jobs, job, &error)),
+            Err(error) => {
+                pile.into_iter().for_each(|(job, _)| retry_refused_job(jobs, job, &error))
+            }
         }
     }
     if let Some(delay) = soonest {

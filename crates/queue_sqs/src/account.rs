@@ -41,7 +41,9 @@ impl ProvideCredentials for ChangingSqsCredentials {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(async { Ok(sdk_credentials(self.0.current_credentials().await)) })
+        future::ProvideCredentials::new(async {
+            Ok(sdk_credentials(self.0.current_credentials().await))
+        })
     }
 }
 
@@ -63,7 +65,8 @@ pub(super) async fn build_client(
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(3));
     let region = account.region.clone().or_else(|| {
-        let is_region_set = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().any(|name| is_variable_set(name));
+        let is_region_set =
+            ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().any(|name| is_variable_set(name));
         (account.endpoint_url.is_some() && !is_region_set).then(|| "us-east-1".to_owned())
     });
     if let Some(region) = region {
@@ -80,7 +83,8 @@ pub(super) async fn build_client(
         }
         (None, Some(key)) => config = config.credentials_provider(sdk_credentials(key.clone())),
         (None, None) if needs_no_key(account) => {
-            config = config.credentials_provider(Credentials::new("none", "none", None, None, "settings"));
+            config = config
+                .credentials_provider(Credentials::new("none", "none", None, None, "settings"));
         }
         (None, None) => {}
     }

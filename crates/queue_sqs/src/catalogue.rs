@@ -28,31 +28,44 @@ impl FifoCatalogue for SqsFifo {
     ) -> BoxFuture<'a, Result<BTreeMap<String, FifoQueueOptions>>> {
         Box::pin(async move {
             let lookups: Vec<_> = names.iter().map(|name| self.find_queue_options(name)).collect();
-            let found: Vec<Option<(String, FifoQueueOptions)>> =
-                stream::iter(lookups).buffer_unordered(MAX_CONCURRENT_LOOKUPS).try_collect().await?;
+            let found: Vec<Option<(String, FifoQueueOptions)>> = stream::iter(lookups)
+                .buffer_unordered(MAX_CONCURRENT_LOOKUPS)
+                .try_collect()
+                .await?;
             Ok(found.into_iter().flatten().collect())
         })
     }
 
-    fn ensure_queue<'a>(&'a self, name: &'a str, terms: FifoQueueOptions) -> BoxFuture<'a, Result<()>> {
+    fn ensure_queue<'a>(
+        &'a self,
+        name: &'a str,
+        terms: FifoQueueOptions,
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { self.create_or_update_queue(name, &terms).await })
     }
 }
 
 impl SqsFifo {
     /// Makes a queue, or gives one that is there these terms. One that has them already is not touched.
-    pub(super) async fn create_or_update_queue(&self, name: &str, options: &FifoQueueOptions) -> Result<()> {
+    pub(super) async fn create_or_update_queue(
+        &self,
+        name: &str,
+        options: &FifoQueueOptions,
+    ) -> Result<()> {
         let visibility = whole_seconds(options.visibility_timeout).to_string();
         let existing = self.find_queue(name).await?;
         let whole = Duration::from_secs(visibility.parse().unwrap_or_default());
         if existing.as_ref().is_some_and(|there| {
-            there.options.visibility_timeout == whole && there.options.dead_letters == options.dead_letters
+            there.options.visibility_timeout == whole
+                && there.options.dead_letters == options.dead_letters
         }) {
             return Ok(());
         }
         let redrive = match (self.redrive_policy(options).await?, &existing) {
             // Amazon takes away a policy that is set to nothing.
-            (None, Some(ExistingSqsQueue { options: terms, .. })) if terms.dead_letters.is_some() => {
+            (None, Some(ExistingSqsQueue { options: terms, .. }))
+                if terms.dead_letters.is_some() =>
+            {
                 Some(String::new())
             }
             (redrive, _) => redrive,
@@ -84,7 +97,8 @@ impl SqsFifo {
         let Some(dead) = &options.dead_letters else { return Ok(None) };
         let url = self.find_queue_url(&dead.queue).await?;
         let arn = self.read_queue_attribute(&dead.queue, &url, Attribute::QueueArn).await?;
-        let arn = arn.ok_or_else(|| FifoError::Internal(format!("the queue {} has no ARN", dead.queue)))?;
+        let arn =
+            arn.ok_or_else(|| FifoError::Internal(format!("the queue {} has no ARN", dead.queue)))?;
         let policy = serde_json::json!({
             "deadLetterTargetArn": arn,
             "maxReceiveCount": dead.max_receives.to_string(),
@@ -103,7 +117,8 @@ impl SqsFifo {
             Err(FifoError::NoQueue(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let request = self.client.get_queue_attributes().queue_url(&url).attribute_names(Attribute::All);
+        let request =
+            self.client.get_queue_attributes().queue_url(&url).attribute_names(Attribute::All);
         match request.send().await.map_err(|error| errors::classify_error(name, error)) {
             Ok(found) => {
                 let options = parse_queue_options(name, &found.attributes.unwrap_or_default())?;
@@ -116,15 +131,22 @@ impl SqsFifo {
     }
 }
 
-fn parse_queue_options(name: &str, attributes: &HashMap<Attribute, String>) -> Result<FifoQueueOptions> {
-    let wrong = |what: &str| FifoError::Internal(format!("the queue {name} has no readable {what}"));
-    let visibility = attributes.get(&Attribute::VisibilityTimeout).and_then(|text| text.parse().ok());
+fn parse_queue_options(
+    name: &str,
+    attributes: &HashMap<Attribute, String>,
+) -> Result<FifoQueueOptions> {
+    let wrong =
+        |what: &str| FifoError::Internal(format!("the queue {name} has no readable {what}"));
+    let visibility =
+        attributes.get(&Attribute::VisibilityTimeout).and_then(|text| text.parse().ok());
     let own = attributes.get(&Attribute::QueueArn).map(String::as_str).unwrap_or_default();
     let policy = attributes.get(&Attribute::RedrivePolicy).filter(|policy| !policy.is_empty());
-    let dead_letters =
-        policy.map(|policy| parse_redrive_policy(own, policy).ok_or_else(|| wrong("redrive policy")));
+    let dead_letters = policy
+        .map(|policy| parse_redrive_policy(own, policy).ok_or_else(|| wrong("redrive policy")));
     Ok(FifoQueueOptions {
-        visibility_timeout: Duration::from_secs(visibility.ok_or_else(|| wrong("visibility time-out"))?),
+        visibility_timeout: Duration::from_secs(
+            visibility.ok_or_else(|| wrong("visibility time-out"))?,
+        ),
         dead_letters: dead_letters.transpose()?,
     })
 }
@@ -141,7 +163,10 @@ fn parse_redrive_policy(own_arn: &str, policy: &str) -> Option<DeadLetterPolicy>
         true => arn.rsplit(':').next().unwrap_or(arn),
         false => arn,
     };
-    Some(DeadLetterPolicy { queue: queue.to_owned(), max_receives: u32::try_from(max_receives).ok()? })
+    Some(DeadLetterPolicy {
+        queue: queue.to_owned(),
+        max_receives: u32::try_from(max_receives).ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -157,7 +182,11 @@ mod tests {
         for (arn, count, expected) in [
             ("arn:aws:sqs:eu-west-1:123:d.fifo", "5", Some(("d.fifo", 5))),
             ("arn:aws:sqs:eu-west-1:123:d.fifo", "\"5\"", Some(("d.fifo", 5))),
-            ("arn:aws:sqs:eu-west-1:456:d.fifo", "5", Some(("arn:aws:sqs:eu-west-1:456:d.fifo", 5))),
+            (
+                "arn:aws:sqs:eu-west-1:456:d.fifo",
+                "5",
+                Some(("arn:aws:sqs:eu-west-1:456:d.fifo", 5)),
+            ),
             ("arn:aws:sqs:eu-west-1:123:d.fifo", "\"often\"", None),
         ] {
             let found = parse_redrive_policy(own, &policy(arn, count));

@@ -34,10 +34,16 @@ where
     {
         return FifoError::TooLarge(format!("{code}: {message}"));
     }
-    if is_code_of(&code, &["InvalidMessageContents", "InvalidParameterValue", "InvalidAttributeValue"]) {
+    if is_code_of(
+        &code,
+        &["InvalidMessageContents", "InvalidParameterValue", "InvalidAttributeValue"],
+    ) {
         return FifoError::Invalid(format!("{code}: {message}"));
     }
-    let reason =
-        if code.is_empty() { DisplayErrorContext(&error).to_string() } else { format!("{code}: {message}") };
+    let reason = if code.is_empty() {
+        DisplayErrorContext(&error).to_string()
+    } else {
+        format!("{code}: {message}")
+    };
     FifoError::Unavailable(store::to_storable_text(&reason))
 }

@@ -18,7 +18,8 @@ use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use futures::future::BoxFuture;
 
 use queue::fifo::{
-    FifoEngine, FifoError, FifoQueue, FifoQueueOptions, Result, SqsAccount, SqsEngine, SqsKeyProvider,
+    FifoEngine, FifoError, FifoQueue, FifoQueueOptions, Result, SqsAccount, SqsEngine,
+    SqsKeyProvider,
 };
 
 use self::queue_client::SqsQueue;
@@ -36,7 +37,10 @@ impl SqsFifo {
     }
 
     /// The same, with keys that change.
-    pub async fn with_key_provider(account: &SqsAccount, key_provider: Arc<dyn SqsKeyProvider>) -> Self {
+    pub async fn with_key_provider(
+        account: &SqsAccount,
+        key_provider: Arc<dyn SqsKeyProvider>,
+    ) -> Self {
         Self { client: account::build_client(account, Some(key_provider)).await }
     }
 
@@ -52,8 +56,10 @@ impl SqsFifo {
         url: &str,
         attribute: Attribute,
     ) -> Result<Option<String>> {
-        let request = self.client.get_queue_attributes().queue_url(url).attribute_names(attribute.clone());
-        let mut found = request.send().await.map_err(|error| errors::classify_error(name, error))?;
+        let request =
+            self.client.get_queue_attributes().queue_url(url).attribute_names(attribute.clone());
+        let mut found =
+            request.send().await.map_err(|error| errors::classify_error(name, error))?;
         Ok(found.attributes.as_mut().and_then(|attributes| attributes.remove(&attribute)))
     }
 }
@@ -70,17 +76,23 @@ impl SqsEngine for SqsFifo {
 }
 
 impl FifoEngine for SqsFifo {
-    fn ensure_queue<'a>(&'a self, name: &'a str, terms: FifoQueueOptions) -> BoxFuture<'a, Result<()>> {
+    fn ensure_queue<'a>(
+        &'a self,
+        name: &'a str,
+        terms: FifoQueueOptions,
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { self.create_or_update_queue(name, &terms).await })
     }
 
     fn open_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<dyn FifoQueue>>> {
         Box::pin(async move {
             let url = self.find_queue_url(name).await?;
-            let visibility = self.read_queue_attribute(name, &url, Attribute::VisibilityTimeout).await?;
+            let visibility =
+                self.read_queue_attribute(name, &url, Attribute::VisibilityTimeout).await?;
             let seconds = visibility.and_then(|text| text.parse().ok()).unwrap_or(30);
             let visibility = Duration::from_secs(seconds);
-            Ok(Arc::new(SqsQueue::new(name, url, visibility, self.client.clone())) as Arc<dyn FifoQueue>)
+            Ok(Arc::new(SqsQueue::new(name, url, visibility, self.client.clone()))
+                as Arc<dyn FifoQueue>)
         })
     }
 }

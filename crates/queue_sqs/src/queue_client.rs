@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::{Message as Given, MessageAttributeValue, MessageSystemAttributeName as System};
+use aws_sdk_sqs::types::{
+    Message as Given, MessageAttributeValue, MessageSystemAttributeName as System,
+};
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 
 use super::errors::classify_error;
 use super::receipts::SqsReceipts;
 use queue::fifo::{
-    FifoError, FifoMessage, FifoQueue, MAX_RECEIVE_WAIT_TIME, MAX_RECEIVED_MESSAGES, MAX_VISIBILITY_TIMEOUT,
-    MessageReceipt, NewFifoMessage, Result, SentMessage,
+    FifoError, FifoMessage, FifoQueue, MAX_RECEIVE_WAIT_TIME, MAX_RECEIVED_MESSAGES,
+    MAX_VISIBILITY_TIMEOUT, MessageReceipt, NewFifoMessage, Result, SentMessage,
 };
 
 pub(super) struct SqsQueue {
@@ -60,13 +62,17 @@ impl SqsQueue {
             .message_deduplication_id(message.deduplication_id)
             .message_body(message.body);
         for (name, value) in message.attributes {
-            let value = MessageAttributeValue::builder().data_type("String").string_value(value).build();
+            let value =
+                MessageAttributeValue::builder().data_type("String").string_value(value).build();
             let value = value.map_err(|error| FifoError::Invalid(error.to_string()))?;
             send = send.message_attributes(name, value);
         }
         let sent = send.send().await.map_err(|error| classify_error(&self.name, error))?;
-        let id = sent.message_id.ok_or_else(|| FifoError::Internal("a message without an id".to_owned()))?;
-        let sequence = sent.sequence_number.and_then(|number| number.parse().ok()).unwrap_or_default();
+        let id = sent
+            .message_id
+            .ok_or_else(|| FifoError::Internal("a message without an id".to_owned()))?;
+        let sequence =
+            sent.sequence_number.and_then(|number| number.parse().ok()).unwrap_or_default();
         Ok(SentMessage { id, sequence })
     }
 
@@ -96,13 +102,15 @@ impl SqsQueue {
             Duration::from_secs(u64::from(whole_seconds(visibility).unsigned_abs()))
         });
         let raw_messages = received.messages.unwrap_or_default().into_iter();
-        let messages: Vec<FifoMessage> = raw_messages.filter_map(|given| self.parse_message(given)).collect();
+        let messages: Vec<FifoMessage> =
+            raw_messages.filter_map(|given| self.parse_message(given)).collect();
         messages.iter().for_each(|message| self.receipts.remember(&message.receipt.0, valid_for));
         Ok(messages)
     }
 
     fn parse_message(&self, raw: Given) -> Option<FifoMessage> {
-        let attribute = |name: System| raw.attributes.as_ref().and_then(|attributes| attributes.get(&name));
+        let attribute =
+            |name: System| raw.attributes.as_ref().and_then(|attributes| attributes.get(&name));
         let moment = |name| {
             // An emulator says 0 where it knows nothing.
             let milliseconds =
@@ -117,8 +125,12 @@ impl SqsQueue {
             .collect();
         Some(FifoMessage {
             group: attribute(System::MessageGroupId).cloned().unwrap_or_default(),
-            deduplication_id: attribute(System::MessageDeduplicationId).cloned().unwrap_or_default(),
-            sequence: attribute(System::SequenceNumber).and_then(|n| n.parse().ok()).unwrap_or_default(),
+            deduplication_id: attribute(System::MessageDeduplicationId)
+                .cloned()
+                .unwrap_or_default(),
+            sequence: attribute(System::SequenceNumber)
+                .and_then(|n| n.parse().ok())
+                .unwrap_or_default(),
             sent_at: moment(System::SentTimestamp).unwrap_or_else(Utc::now),
             first_received_at: moment(System::ApproximateFirstReceiveTimestamp),
             receive_count: attribute(System::ApproximateReceiveCount)
@@ -160,7 +172,8 @@ impl FifoQueue for SqsQueue {
             if self.receipts.has_expired(&receipt.0) {
                 return Err(FifoError::ReceiptExpired);
             }
-            let delete = self.client.delete_message().queue_url(&self.url).receipt_handle(&receipt.0);
+            let delete =
+                self.client.delete_message().queue_url(&self.url).receipt_handle(&receipt.0);
             delete.send().await.map_err(|error| classify_error(&self.name, error))?;
             self.receipts.mark_used(&receipt.0);
             Ok(())
@@ -184,7 +197,8 @@ impl FifoQueue for SqsQueue {
                 .receipt_handle(&receipt.0)
                 .visibility_timeout(whole);
             change.send().await.map_err(|error| classify_error(&self.name, error))?;
-            self.receipts.remember(&receipt.0, Duration::from_secs(u64::from(whole.unsigned_abs())));
+            self.receipts
+                .remember(&receipt.0, Duration::from_secs(u64::from(whole.unsigned_abs())));
             Ok(())
         })
     }

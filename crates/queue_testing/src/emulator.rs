@@ -74,7 +74,8 @@ impl Drop for SqsEmulator {
 }
 
 fn emulator_program() -> PathBuf {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/sqs-venv/bin/ministack");
+    let installed =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/sqs-venv/bin/ministack");
     assert!(installed.exists(), "{}: run scripts/init-repo.sh --test", installed.display());
     installed
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
-use reconcile::plan::{Approval, diff};
-use reconcile::{Context, Integration, Plan, RunError, ShardConfig};
+use reconcile::plan::{PlanApproval, diff_fields};
+use reconcile::{DesiredShardConfig, ReconcileContext, ReconcileError, ReconcilePlan, Reconciler};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sqlx::PgPool;
@@ -21,7 +21,7 @@ pub struct Banner {
 }
 
 /// Brings banners into the table `banners (page text PRIMARY KEY, text text, owner text)`.
-pub struct Banners {
+pub struct BannerReconciler {
     /// The database.
     pub pool: PgPool,
 }
@@ -29,40 +29,44 @@ pub struct Banners {
 /// How it is run: `--arg page=home`, or `--shard home`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Arguments {
+pub struct BannerArguments {
     /// Only this page's banner.
     #[serde(default)]
     page: Option<String>,
 }
 
-type ByPage = BTreeMap<String, String>;
+type TextsByPage = BTreeMap<String, String>;
 
 /// What is desired, by page. The only way to the bundle is the context: it lets nothing pass that the metadata does not list.
-fn desired(context: &Context<'_>) -> Result<ByPage, RunError> {
-    let banners: Vec<Banner> = context.query("/banners/banner-1.yml")?;
+fn desired_banners(context: &ReconcileContext<'_>) -> Result<TextsByPage, ReconcileError> {
+    let banners: Vec<Banner> = context.query_documents("/banners/banner-1.yml")?;
     Ok(banners.into_iter().map(|banner| (banner.page, banner.text)).collect())
 }
 
 /// Pure: from two states to a plan. Tests need no database for it.
-pub fn plan(stored: &ByPage, desired: &ByPage) -> Plan {
-    let mut plan = Plan::default();
+pub fn plan_banners(stored: &TextsByPage, desired: &TextsByPage) -> ReconcilePlan {
+    let mut plan = ReconcilePlan::default();
     for (page, text) in desired {
         match stored.get(page) {
-            None => plan.create("banner", page, &json!({"text": text})),
+            None => plan.add_create("banner", page, &json!({"text": text})),
             Some(old) if old != text => {
-                plan.update("banner", page, diff(&json!({"text": old}), &json!({"text": text})));
+                plan.add_update(
+                    "banner",
+                    page,
+                    diff_fields(&json!({"text": old}), &json!({"text": text})),
+                );
             }
             Some(_) => {}
         }
     }
     for (page, text) in stored.iter().filter(|(page, _)| !desired.contains_key(*page)) {
-        plan.delete("banner", page, &json!({"text": text}));
+        plan.add_delete("banner", page, &json!({"text": text}));
     }
     plan
 }
 
-impl Integration for Banners {
-    type Arguments = Arguments;
+impl Reconciler for BannerReconciler {
+    type Arguments = BannerArguments;
 
     fn name(&self) -> &'static str {
         "banners"
@@ -70,44 +74,52 @@ impl Integration for Banners {
 
     fn run<'a>(
         &'a self,
-        context: &'a Context<'a>,
-        Arguments { page }: Arguments,
+        context: &'a ReconcileContext<'a>,
+        BannerArguments { page }: BannerArguments,
         dry_run: bool,
-    ) -> BoxFuture<'a, Result<Plan, RunError>> {
+    ) -> BoxFuture<'a, Result<ReconcilePlan, ReconcileError>> {
         Box::pin(async move {
-            let mut desired = desired(context)?;
+            let mut desired = desired_banners(context)?;
             desired.retain(|known, _| page.as_ref().is_none_or(|page| page == known));
             // A dry run has nothing that somebody could approve.
             let approval = (!dry_run).then(|| context.approval());
             store::run_tx(&self.pool, "reconcile_banners", move |connection| {
                 let (desired, page, approval) = (desired.clone(), page.clone(), approval.clone());
-                Box::pin(async move { run_in_tx(connection, &desired, page, approval).await })
+                Box::pin(async move { reconcile_in_tx(connection, &desired, page, approval).await })
             })
             .await?
         })
     }
 
-    fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
-        let entry = |(page, text): (String, String)| (page.clone(), json!({"page": page, "text": text}));
-        Ok(Some(desired(context)?.into_iter().map(entry).collect()))
+    fn early_exit_desired_state(
+        &self,
+        context: &ReconcileContext<'_>,
+    ) -> Result<Option<Json>, ReconcileError> {
+        let entry =
+            |(page, text): (String, String)| (page.clone(), json!({"page": page, "text": text}));
+        Ok(Some(desired_banners(context)?.into_iter().map(entry).collect()))
     }
 
-    fn desired_state_shard_config(&self) -> Option<ShardConfig> {
+    fn desired_state_shard_config(&self) -> Option<DesiredShardConfig> {
         // More than a hundred pages are as quick all at once.
-        Some(ShardConfig { parameter: "page", selectors: &["$.*.page"], review: |pages| pages.len() <= 100 })
+        Some(DesiredShardConfig {
+            parameter: "page",
+            selectors: &["$.*.page"],
+            review: |pages| pages.len() <= 100,
+        })
     }
 }
 
 /// Others out, read, plan, show, write: one transaction, so a run that is killed leaves nothing half.
-async fn run_in_tx(
+async fn reconcile_in_tx(
     connection: &mut PgConnection,
-    desired: &ByPage,
+    desired: &TextsByPage,
     page: Option<String>,
-    approval: Option<Approval>,
-) -> store::Result<Result<Plan, RunError>> {
+    approval: Option<PlanApproval>,
+) -> store::Result<Result<ReconcilePlan, ReconcileError>> {
     match approval {
-        None => reconcile::read_only_in_tx(connection).await?,
-        Some(_) => reconcile::exclude_others_in_tx(connection, "banners").await?,
+        None => reconcile::set_read_only_in_tx(connection).await?,
+        Some(_) => reconcile::exclude_other_runs_in_tx(connection, "banners").await?,
     }
     // What belongs to others is none of ours.
     let stored: Vec<(String, String)> = sqlx::query_as(
@@ -117,17 +129,21 @@ async fn run_in_tx(
     .fetch_all(&mut *connection)
     .await?;
     let stored = stored.into_iter().collect();
-    let mut plan = plan(&stored, desired);
-    plan.observed_in(page.as_deref().unwrap_or_default(), &stored);
+    let mut plan = plan_banners(&stored, desired);
+    plan.bind_target_part(page.as_deref().unwrap_or_default(), &stored);
     let Some(approval) = approval else { return Ok(Ok(plan)) };
     if let Err(moved) = approval.check(&plan) {
         return Ok(Err(moved));
     }
-    write_in_tx(connection, &stored, desired).await?;
+    write_banners_in_tx(connection, &stored, desired).await?;
     Ok(Ok(plan))
 }
 
-async fn write_in_tx(connection: &mut PgConnection, stored: &ByPage, desired: &ByPage) -> store::Result<()> {
+async fn write_banners_in_tx(
+    connection: &mut PgConnection,
+    stored: &TextsByPage,
+    desired: &TextsByPage,
+) -> store::Result<()> {
     let (pages, texts): (Vec<&String>, Vec<&String>) = desired.iter().unzip();
     sqlx::query(
         "INSERT INTO banners (page, text, owner) SELECT page, text, 'bundle' FROM unnest($1::text[], $2::text[]) AS t (page, text)

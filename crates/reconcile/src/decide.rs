@@ -4,22 +4,22 @@ use serde::{Deserialize, Serialize};
 
 /// Whether what an integration depends on has changed since a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Changed {
+pub(crate) enum InputChange {
     /// Nobody asks.
-    NotAsked,
+    NotRequested,
     /// It cannot be told.
     Unknown,
     /// Nothing has.
-    No,
+    Unchanged,
     /// Something has.
-    Yes,
+    Changed,
 }
 
 /// What the comparison of the desired states gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compared {
+pub(crate) enum DesiredComparison {
     /// Nobody asks.
-    NotAsked,
+    NotRequested,
     /// It cannot be told.
     Unknown,
     /// They are equal.
@@ -30,30 +30,30 @@ pub(crate) enum Compared {
 
 /// What is known of the affected shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Affected {
+pub(crate) enum AffectedShardReview {
     /// Nobody asks.
-    NotAsked,
+    NotRequested,
     /// It cannot be told, or there are no shards.
     Unknown,
     /// They are known, and the integration's review wants everything run all the same.
     Declined,
     /// They are known, and only they are to be run.
-    Agreed,
+    Accepted,
 }
 
 /// All that the decision depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct DecisionFacts {
     pub(crate) dry_run: bool,
-    pub(crate) changed: Changed,
-    pub(crate) compared: Compared,
-    pub(crate) affected: Affected,
+    pub(crate) input_change: InputChange,
+    pub(crate) comparison: DesiredComparison,
+    pub(crate) shard_review: AffectedShardReview,
 }
 
 /// What is run of an integration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Decision {
+pub enum ReconcileDecision {
     /// Everything.
     #[default]
     Full,
@@ -66,13 +66,17 @@ pub enum Decision {
 }
 
 /// Decides. A real run never rests on a comparison of desired states: the target may be elsewhere.
-pub(crate) fn decide(facts: Facts) -> Decision {
+pub(crate) fn make_decision(facts: DecisionFacts) -> ReconcileDecision {
     match facts {
-        Facts { changed: Changed::No, .. } => Decision::Skipped,
-        Facts { dry_run: false, .. } => Decision::Full,
-        Facts { compared: Compared::Equal, .. } => Decision::EarlyExit,
-        Facts { compared: Compared::Different, affected: Affected::Agreed, .. } => Decision::Shards,
-        _ => Decision::Full,
+        DecisionFacts { input_change: InputChange::Unchanged, .. } => ReconcileDecision::Skipped,
+        DecisionFacts { dry_run: false, .. } => ReconcileDecision::Full,
+        DecisionFacts { comparison: DesiredComparison::Equal, .. } => ReconcileDecision::EarlyExit,
+        DecisionFacts {
+            comparison: DesiredComparison::Different,
+            shard_review: AffectedShardReview::Accepted,
+            ..
+        } => ReconcileDecision::Shards,
+        _ => ReconcileDecision::Full,
     }
 }
 
@@ -82,23 +86,47 @@ mod tests {
 
     #[test]
     fn truth_table() {
-        let compared = [Compared::NotAsked, Compared::Unknown, Compared::Equal, Compared::Different];
-        let affected = [Affected::NotAsked, Affected::Unknown, Affected::Declined, Affected::Agreed];
+        let compared = [
+            DesiredComparison::NotRequested,
+            DesiredComparison::Unknown,
+            DesiredComparison::Equal,
+            DesiredComparison::Different,
+        ];
+        let affected = [
+            AffectedShardReview::NotRequested,
+            AffectedShardReview::Unknown,
+            AffectedShardReview::Declined,
+            AffectedShardReview::Accepted,
+        ];
         // Rows: compared; columns: affected. F: full, S: shards, E: early exit.
         let dry = ["FFFF", "FFFF", "EEEE", "FFFS"];
         let real = ["FFFF"; 4];
         for (dry_run, table) in [(true, dry), (false, real)] {
             for (compared, row) in compared.into_iter().zip(table) {
                 for (affected, expected) in affected.into_iter().zip(row.chars()) {
-                    for changed in [Changed::NotAsked, Changed::Unknown, Changed::Yes, Changed::No] {
-                        let expected = if changed == Changed::No { 'K' } else { expected };
-                        let found = match decide(Facts { dry_run, changed, compared, affected }) {
-                            Decision::Full => 'F',
-                            Decision::Shards => 'S',
-                            Decision::EarlyExit => 'E',
-                            Decision::Skipped => 'K',
+                    for changed in [
+                        InputChange::NotRequested,
+                        InputChange::Unknown,
+                        InputChange::Changed,
+                        InputChange::Unchanged,
+                    ] {
+                        let expected =
+                            if changed == InputChange::Unchanged { 'K' } else { expected };
+                        let found = match make_decision(DecisionFacts {
+                            dry_run,
+                            input_change: changed,
+                            comparison: compared,
+                            shard_review: affected,
+                        }) {
+                            ReconcileDecision::Full => 'F',
+                            ReconcileDecision::Shards => 'S',
+                            ReconcileDecision::EarlyExit => 'E',
+                            ReconcileDecision::Skipped => 'K',
                         };
-                        assert_eq!(found, expected, "{dry_run} {changed:?} {compared:?} {affected:?}");
+                        assert_eq!(
+                            found, expected,
+                            "{dry_run} {changed:?} {compared:?} {affected:?}"
+                        );
                     }
                 }
             }

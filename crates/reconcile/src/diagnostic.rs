@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::Field;
+use crate::FieldPath;
 
 /// One thing that is wrong with a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Diagnostic {
+pub struct BundleDiagnostic {
     /// The file, as the bundle was named.
     pub file: String,
     /// The line, from 1; of a key that is missing, that of what it is missing in.
@@ -19,7 +19,7 @@ pub struct Diagnostic {
     pub reason: String,
 }
 
-impl fmt::Display for Diagnostic {
+impl fmt::Display for BundleDiagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: ", self.file, self.line)?;
         if !self.field.is_empty() {
@@ -31,45 +31,49 @@ impl fmt::Display for Diagnostic {
 
 /// What is wrong with a field of a document, wherever the document lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct FieldProblem {
     /// The field.
-    pub field: Field,
+    pub field: FieldPath,
     /// What is wrong, and what is allowed.
     pub reason: String,
 }
 
-impl Problem {
+impl FieldProblem {
     /// About `field`.
-    pub fn new(field: impl Into<Field>, reason: impl Into<String>) -> Self {
+    pub fn new(field: impl Into<FieldPath>, reason: impl Into<String>) -> Self {
         Self { field: field.into(), reason: reason.into() }
     }
 }
 
 /// Longest name for which a near one is looked for, and longest name that is one, in bytes.
-const MAX_NAME: usize = 100;
+const MAX_SUGGESTION_BYTES: usize = 100;
 /// Most names among which a near one is looked for.
-const MAX_CANDIDATES: usize = 1000;
+const MAX_SUGGESTION_CANDIDATES: usize = 1000;
 /// Most names that are listed.
-const MAX_LISTED: usize = 100;
+const MAX_LISTED_NAMES: usize = 100;
 
 /// `", did you mean …?"` if one of `known` is near. The one place where that is worked out: only for names that somebody may have
 /// mistyped, and among so many. Call it for what is told, not for what may be.
-pub fn suggestion<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> String {
-    if given.len() > MAX_NAME {
+pub fn suggest_name<'k>(unknown: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    if unknown.len() > MAX_SUGGESTION_BYTES {
         return String::new();
     }
-    let length = given.chars().count();
+    let length = unknown.chars().count();
     // Something of what was given must be in it.
-    let most = (length / 3 + 1).min(length.saturating_sub(1));
+    let max_distance = (length / 3 + 1).min(length.saturating_sub(1));
     let mut nearest: Option<(usize, &str)> = None;
-    for name in known.into_iter().take(MAX_CANDIDATES).filter(|name| name.len() <= MAX_NAME) {
-        let most = nearest.map_or(most, |(distance, _)| distance.saturating_sub(1));
+    for name in known
+        .into_iter()
+        .take(MAX_SUGGESTION_CANDIDATES)
+        .filter(|name| name.len() <= MAX_SUGGESTION_BYTES)
+    {
+        let max_distance = nearest.map_or(max_distance, |(distance, _)| distance.saturating_sub(1));
         // Each letter more or less is a difference.
-        if name.chars().count().abs_diff(length) > most {
+        if name.chars().count().abs_diff(length) > max_distance {
             continue;
         }
-        let distance = strsim::osa_distance(given, name);
-        if distance <= most && nearest.is_none_or(|(known, _)| distance < known) {
+        let distance = strsim::osa_distance(unknown, name);
+        if distance <= max_distance && nearest.is_none_or(|(known, _)| distance < known) {
             nearest = Some((distance, name));
         }
     }
@@ -77,9 +81,9 @@ pub fn suggestion<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> 
 }
 
 /// `a, b, c`, or `none`; of many the first ones.
-pub fn listed<'k>(names: impl IntoIterator<Item = &'k str>) -> String {
+pub fn list_names<'k>(names: impl IntoIterator<Item = &'k str>) -> String {
     let mut names = names.into_iter();
-    let mut first: Vec<&str> = names.by_ref().take(MAX_LISTED).collect();
+    let mut first: Vec<&str> = names.by_ref().take(MAX_LISTED_NAMES).collect();
     match names.next() {
         Some(_) => first.push("…"),
         None if first.is_empty() => return "none".to_owned(),
@@ -106,7 +110,7 @@ mod tests {
             ("", ""),
             ("something else", ""),
         ] {
-            assert_eq!(suggestion(given, known), near, "{given}");
+            assert_eq!(suggest_name(given, known), near, "{given}");
         }
     }
 
@@ -114,13 +118,13 @@ mod tests {
     fn long_names_and_many_names_cost_little() {
         let began = Instant::now();
         let (long, longer) = ("a".repeat(1 << 20), "b".repeat(1 << 20));
-        assert_eq!(suggestion(&long, [longer.as_str()]), "");
-        assert_eq!(suggestion("name", [longer.as_str(), "nam"]), ", did you mean `nam`?");
+        assert_eq!(suggest_name(&long, [longer.as_str()]), "");
+        assert_eq!(suggest_name("name", [longer.as_str(), "nam"]), ", did you mean `nam`?");
         let many: Vec<String> = (0..200_000).map(|n| format!("{n:0100}")).collect();
         for _ in 0..3 {
-            suggestion(&"b".repeat(100), many.iter().map(String::as_str));
+            suggest_name(&"b".repeat(100), many.iter().map(String::as_str));
         }
-        assert!(listed(many.iter().map(String::as_str)).len() < 11_000);
+        assert!(list_names(many.iter().map(String::as_str)).len() < 11_000);
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One step into a document.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Step {
+pub enum FieldStep {
     /// To the value of a key.
     Key(String),
     /// To an item of a list, from 0.
@@ -13,23 +13,23 @@ pub enum Step {
 
 /// The path of a field; the empty one is the document.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Field(Vec<Step>);
+pub struct FieldPath(Vec<FieldStep>);
 
-impl Field {
+impl FieldPath {
     /// The steps from the document down.
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &[FieldStep] {
         &self.0
     }
 
-    /// The value of `key` in it.
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.0.push(Step::Key(key.into()));
+    /// The value of `with_key` in it.
+    pub fn with_key(mut self, key: impl Into<String>) -> Self {
+        self.0.push(FieldStep::Key(key.into()));
         self
     }
 
-    /// Its first `steps` steps: the field itself, if it has no more.
-    pub fn first(&self, steps: usize) -> Self {
-        Self(self.0.iter().take(steps).cloned().collect())
+    /// Its first `count` steps: the field itself, if it has no more.
+    pub fn first_steps(&self, count: usize) -> Self {
+        Self(self.0.iter().take(count).cloned().collect())
     }
 
     /// Whether it is `other` or lies within it.
@@ -37,24 +37,26 @@ impl Field {
         self.0.starts_with(&other.0)
     }
 
-    /// Its item `index`.
-    pub fn index(mut self, index: usize) -> Self {
-        self.0.push(Step::Index(index));
+    /// Its item `with_index`.
+    pub fn with_index(mut self, index: usize) -> Self {
+        self.0.push(FieldStep::Index(index));
         self
     }
 }
 
-impl From<&str> for Field {
+impl From<&str> for FieldPath {
     /// A path as it is shown, with plain keys only.
     fn from(path: &str) -> Self {
         let mut field = Self::default();
         for part in path.split('.').filter(|part| !part.is_empty()) {
             let (key, mut indices) = part.split_at(part.find('[').unwrap_or(part.len()));
             if !key.is_empty() {
-                field = field.key(key);
+                field = field.with_key(key);
             }
-            while let Some((index, rest)) = indices.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-                field = field.index(index.parse().unwrap_or(usize::MAX));
+            while let Some((index, rest)) =
+                indices.strip_prefix('[').and_then(|rest| rest.split_once(']'))
+            {
+                field = field.with_index(index.parse().unwrap_or(usize::MAX));
                 indices = rest;
             }
         }
@@ -62,15 +64,17 @@ impl From<&str> for Field {
     }
 }
 
-impl fmt::Display for Field {
+impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, step) in self.0.iter().enumerate() {
             let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
             match step {
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Key(key) if key.is_empty() || !key.chars().all(plain) => write!(f, "[{key:?}]")?,
-                Step::Key(key) if n == 0 => f.write_str(key)?,
-                Step::Key(key) => write!(f, ".{key}")?,
+                FieldStep::Index(index) => write!(f, "[{index}]")?,
+                FieldStep::Key(key) if key.is_empty() || !key.chars().all(plain) => {
+                    write!(f, "[{key:?}]")?
+                }
+                FieldStep::Key(key) if n == 0 => f.write_str(key)?,
+                FieldStep::Key(key) => write!(f, ".{key}")?,
             }
         }
         Ok(())
@@ -84,8 +88,8 @@ mod tests {
     #[test]
     fn a_path_reads_as_it_is_shown() {
         for path in ["", "$schema", "key_attributes[0].type", "groupings[1][0]", "a.b-c"] {
-            assert_eq!(Field::from(path).to_string(), path);
+            assert_eq!(FieldPath::from(path).to_string(), path);
         }
-        assert_eq!(Field::default().key("a b").index(2).to_string(), "[\"a b\"][2]");
+        assert_eq!(FieldPath::default().with_key("a b").with_index(2).to_string(), "[\"a b\"][2]");
     }
 }

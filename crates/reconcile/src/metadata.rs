@@ -2,16 +2,16 @@
 
 use serde::Deserialize;
 
-use crate::diagnostic::{listed, suggestion};
-use crate::{Bundle, Diagnostic, Problem};
+use crate::diagnostic::{list_names, suggest_name};
+use crate::{Bundle, BundleDiagnostic, FieldProblem};
 
 /// The schema of the metadata.
-pub const INTEGRATION_SCHEMA: &str = "/app/integration-1.yml";
+pub const METADATA_SCHEMA: &str = "/app/integration-1.yml";
 
 /// An integration as its file describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Metadata {
+pub struct ReconcilerMetadata {
     /// Its name.
     pub name: String,
     /// For people.
@@ -22,36 +22,36 @@ pub struct Metadata {
 }
 
 /// Looks whether each file is about an integration there is, and lists schemas there are.
-pub(crate) fn check(bundle: &Bundle, integrations: &[&str]) -> Vec<Diagnostic> {
-    let mut wrong = bundle.same_names(INTEGRATION_SCHEMA);
-    for document in bundle.documents(INTEGRATION_SCHEMA) {
-        let metadata: Metadata = match document.parse() {
+pub(crate) fn check_metadata(bundle: &Bundle, reconciler_names: &[&str]) -> Vec<BundleDiagnostic> {
+    let mut diagnostics = bundle.duplicate_names(METADATA_SCHEMA);
+    for document in bundle.documents_of_schema(METADATA_SCHEMA) {
+        let metadata: ReconcilerMetadata = match document.parse() {
             Ok(metadata) => metadata,
             Err(diagnostic) => {
-                wrong.push(diagnostic);
+                diagnostics.push(diagnostic);
                 continue;
             }
         };
-        let mut say = |problem| wrong.push(document.diagnostic(problem));
-        if !integrations.contains(&metadata.name.as_str()) {
-            let near = suggestion(&metadata.name, integrations.iter().copied());
-            let known = listed(integrations.iter().copied());
-            say(Problem::new(
+        let mut add_problem = |problem| diagnostics.push(document.diagnostic_for(problem));
+        if !reconciler_names.contains(&metadata.name.as_str()) {
+            let near = suggest_name(&metadata.name, reconciler_names.iter().copied());
+            let known = list_names(reconciler_names.iter().copied());
+            add_problem(FieldProblem::new(
                 "name",
                 format!("there is no integration `{}`{near} (known: {known})", metadata.name),
             ));
         }
-        for (n, schema) in metadata.schemas.iter().enumerate() {
-            if !bundle.schemas().any(|known| known == schema) {
-                let near = suggestion(schema, bundle.schemas());
-                let known = listed(bundle.schemas());
-                let field = crate::Field::from("schemas").index(n);
-                say(Problem {
+        for (index, schema) in metadata.schemas.iter().enumerate() {
+            if !bundle.schema_names().any(|known| known == schema) {
+                let near = suggest_name(schema, bundle.schema_names());
+                let known = list_names(bundle.schema_names());
+                let field = crate::FieldPath::from("schemas").with_index(index);
+                add_problem(FieldProblem {
                     field,
                     reason: format!("there is no schema `{schema}`{near} (known: {known})"),
                 });
             }
         }
     }
-    wrong
+    diagnostics
 }

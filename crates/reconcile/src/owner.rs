@@ -2,7 +2,7 @@
 
 /// The owner of a stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
+pub enum ObjectOwner {
     /// The bundle built into the program; counts as nobody.
     Builtin,
     /// The configuration bundle.
@@ -13,16 +13,17 @@ pub enum Owner {
     Configurator,
 }
 
-impl Owner {
-    const ALL: [Self; 4] = [Owner::Builtin, Owner::Bundle, Owner::Api, Owner::Configurator];
+impl ObjectOwner {
+    const ALL: [Self; 4] =
+        [ObjectOwner::Builtin, ObjectOwner::Bundle, ObjectOwner::Api, ObjectOwner::Configurator];
 
     /// As stored.
     pub fn name(self) -> &'static str {
         match self {
-            Owner::Builtin => "builtin",
-            Owner::Bundle => "bundle",
-            Owner::Api => "api",
-            Owner::Configurator => "configurator",
+            ObjectOwner::Builtin => "builtin",
+            ObjectOwner::Bundle => "bundle",
+            ObjectOwner::Api => "api",
+            ObjectOwner::Configurator => "configurator",
         }
     }
 
@@ -33,6 +34,6 @@ impl Owner {
 
     /// Whether a bundle may change or delete what it owns without taking it over from somebody.
     pub fn yields_to_bundle(self) -> bool {
-        matches!(self, Owner::Builtin | Owner::Bundle)
+        matches!(self, ObjectOwner::Builtin | ObjectOwner::Bundle)
     }
 }

@@ -7,71 +7,71 @@ use futures::future::BoxFuture;
 use sqlx::PgPool;
 use store::{LONG_OPERATION_TIMEOUT, PgConnection, PgOperation, Result};
 
-use crate::plan::Approval;
-use crate::{Plan, RunError, exclude_others_in_tx, read_only_in_tx};
+use crate::plan::PlanApproval;
+use crate::{ReconcileError, ReconcilePlan, exclude_other_runs_in_tx, set_read_only_in_tx};
 
 /// What came of a part of a transaction. The outer error ends the transaction, which may be repeated; with the inner one
 /// there is nothing to repeat, and nothing has been written.
-pub type Attempt<T> = Result<Result<T, RunError>>;
+pub type ReconcileTxResult<T> = Result<Result<T, ReconcileError>>;
 
 /// What is planned and written in one transaction. It may be begun again from the start.
-pub trait Transaction: Send + Sync + 'static {
+pub trait ReconcileTransaction: Send + Sync + 'static {
     /// What is written, once it is planned.
-    type Steps: Send + Sync + 'static;
+    type PlannedWrites: Send + Sync + 'static;
 
     /// The names under which other real runs are kept out, in the order in which they are taken.
-    fn excludes(&self) -> Vec<String>;
+    fn exclusive_names(&self) -> Vec<String>;
 
     /// Whoever else is to be kept out of a real run, after its like.
-    fn hold_in_tx<'a>(&'a self, _: &'a mut PgConnection) -> BoxFuture<'a, Result<()>> {
+    fn lock_writers_in_tx<'a>(&'a self, _: &'a mut PgConnection) -> BoxFuture<'a, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Reads and plans, and writes nothing. The plan is bound to what it was made from ([`Plan::observed_in`]).
+    /// Reads and plans, and writes nothing. The plan is bound to what it was made from ([`ReconcilePlan::observed_in`]).
     fn plan_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-    ) -> BoxFuture<'a, Attempt<(Plan, Self::Steps)>>;
+    ) -> BoxFuture<'a, ReconcileTxResult<(ReconcilePlan, Self::PlannedWrites)>>;
 
     /// Writes what was planned and approved.
     fn write_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        steps: &'a Self::Steps,
+        writes: &'a Self::PlannedWrites,
     ) -> BoxFuture<'a, Result<()>>;
 }
 
 /// Runs it on this database, under this name. A real run has an approval.
-pub async fn carry_out<T: Transaction>(
+pub async fn run_transaction<T: ReconcileTransaction>(
     pool: &PgPool,
     name: &'static str,
     transaction: T,
-    approval: Option<Approval>,
-) -> Result<(Plan, T::Steps), RunError> {
+    approval: Option<PlanApproval>,
+) -> Result<(ReconcilePlan, T::PlannedWrites), ReconcileError> {
     let run = Arc::new((transaction, approval));
     let operation = PgOperation::named(name).with_timeout(LONG_OPERATION_TIMEOUT);
     // What was written moves the plan: a repetition would say that nothing was.
     store::run_refusable_tx(pool, operation, Result::is_err, move |connection| {
         let run = run.clone();
-        Box::pin(async move { in_tx(&run.0, connection, run.1.as_ref()).await })
+        Box::pin(async move { plan_and_write_in_tx(&run.0, connection, run.1.as_ref()).await })
     })
     .await?
 }
 
-async fn in_tx<T: Transaction>(
+async fn plan_and_write_in_tx<T: ReconcileTransaction>(
     transaction: &T,
     connection: &mut PgConnection,
-    approval: Option<&Approval>,
-) -> Attempt<(Plan, T::Steps)> {
+    approval: Option<&PlanApproval>,
+) -> ReconcileTxResult<(ReconcilePlan, T::PlannedWrites)> {
     if approval.is_some() {
-        for name in transaction.excludes() {
-            exclude_others_in_tx(connection, &name).await?;
+        for name in transaction.exclusive_names() {
+            exclude_other_runs_in_tx(connection, &name).await?;
         }
-        transaction.hold_in_tx(connection).await?;
+        transaction.lock_writers_in_tx(connection).await?;
     } else {
-        read_only_in_tx(connection).await?;
+        set_read_only_in_tx(connection).await?;
     }
-    let (plan, steps) = match transaction.plan_in_tx(connection).await? {
+    let (plan, writes) = match transaction.plan_in_tx(connection).await? {
         Ok(planned) => planned,
         Err(error) => return Ok(Err(error)),
     };
@@ -80,8 +80,8 @@ async fn in_tx<T: Transaction>(
             return Ok(Err(moved));
         }
         store::fail_point("reconcile_planned");
-        transaction.write_in_tx(connection, &steps).await?;
+        transaction.write_in_tx(connection, &writes).await?;
         store::fail_point("reconcile_applied");
     }
-    Ok(Ok((plan, steps)))
+    Ok(Ok((plan, writes)))
 }

@@ -13,12 +13,12 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::error::{ApiError, Code};
+use crate::error::{ApiError, ErrorCode};
 
 /// Largest body, in bytes.
-const LARGEST: usize = 8 << 20;
+const MAX_BODY_BYTES: usize = 8 << 20;
 /// Room made for a body before any of it is there.
-const FIRST_CAPACITY: usize = 64 << 10;
+const INITIAL_BODY_BYTES: usize = 64 << 10;
 
 /// A body that says of itself that it is JSON.
 pub struct JsonBody(pub Bytes);
@@ -27,15 +27,15 @@ impl<S: Sync> FromRequest<S> for JsonBody {
     type Rejection = Response;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
-        read(request).await.map(JsonBody).map_err(IntoResponse::into_response)
+        read_json_body(request).await.map(JsonBody).map_err(IntoResponse::into_response)
     }
 }
 
-async fn read(request: Request) -> Result<Bytes, ApiError> {
+async fn read_json_body(request: Request) -> Result<Bytes, ApiError> {
     if !is_json(request.headers()) {
-        return Err(not_json());
+        return Err(not_json_error());
     }
-    collect(request.into_body()).await
+    collect_body(request.into_body()).await
 }
 
 /// Whether the headers say that the body is JSON.
@@ -53,14 +53,15 @@ fn media_type(headers: &HeaderMap) -> &str {
     content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim()
 }
 
-pub(crate) fn not_json() -> ApiError {
-    ApiError::field("Content-Type", "must be application/json")
+pub(crate) fn not_json_error() -> ApiError {
+    ApiError::invalid_field("Content-Type", "must be application/json")
 }
 
 /// What the head says of a body that cannot be taken is answered before any of it is asked for (`Expect: 100-continue`).
-pub(crate) fn check_head(headers: &HeaderMap) -> Result<(), Box<Response>> {
+pub(crate) fn check_body_headers(headers: &HeaderMap) -> Result<(), Box<Response>> {
     let unsupported = |field: &str, reason: String| {
-        let response = ApiError::field(field, reason).into_response_with(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        let response = ApiError::invalid_field(field, reason)
+            .into_response_with(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         Err(Box::new(response))
     };
     let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
@@ -72,20 +73,24 @@ pub(crate) fn check_head(headers: &HeaderMap) -> Result<(), Box<Response>> {
             );
         }
     }
-    if let Some(charset) = charset(headers)
+    if let Some(charset) = content_charset(headers)
         && !["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
     {
-        return unsupported("Content-Type", format!("the charset `{charset}` is not taken: send UTF-8"));
+        return unsupported(
+            "Content-Type",
+            format!("the charset `{charset}` is not taken: send UTF-8"),
+        );
     }
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: u64| length > LARGEST as u64) {
-        return Err(Box::new(too_large().into_response()));
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
+        return Err(Box::new(too_large_error().into_response()));
     }
     Ok(())
 }
 
 /// The charset that the media type names, without its quotes.
-fn charset(headers: &HeaderMap) -> Option<&str> {
+fn content_charset(headers: &HeaderMap) -> Option<&str> {
     let parameters = headers.get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').skip(1);
     let charset = parameters.filter_map(|parameter| parameter.split_once('='));
     let (_, value) = charset
@@ -95,64 +100,72 @@ fn charset(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// A whole body, of at most 8 MiB. How long it may take and how many there may be is up to [`crate::server`].
-pub async fn collect(mut body: Body) -> Result<Bytes, ApiError> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(LARGEST);
-    if announced > LARGEST {
-        return Err(too_large());
+pub async fn collect_body(mut body: Body) -> Result<Bytes, ApiError> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(MAX_BODY_BYTES);
+    if announced > MAX_BODY_BYTES {
+        return Err(too_large_error());
     }
-    let mut collected = BytesMut::with_capacity(announced.min(FIRST_CAPACITY));
+    let mut bytes = BytesMut::with_capacity(announced.min(INITIAL_BODY_BYTES));
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(unreadable)?;
+        let frame = frame.map_err(unreadable_error)?;
         let Some(part) = frame.data_ref() else { continue };
-        if collected.len() + part.len() > LARGEST {
-            return Err(too_large());
+        if bytes.len() + part.len() > MAX_BODY_BYTES {
+            return Err(too_large_error());
         }
-        collected.extend_from_slice(part);
+        bytes.extend_from_slice(part);
     }
-    Ok(collected.freeze())
+    Ok(bytes.freeze())
 }
 
-fn too_large() -> ApiError {
-    ApiError::new(Code::TooLarge, format!("the body is larger than {} MiB", LARGEST >> 20))
+fn too_large_error() -> ApiError {
+    ApiError::new(
+        ErrorCode::TooLarge,
+        format!("the body is larger than {} MiB", MAX_BODY_BYTES >> 20),
+    )
 }
 
 /// Why a body ended before its end: the server's own reason, if it has one.
-fn unreadable(error: axum::Error) -> ApiError {
+fn unreadable_error(error: axum::Error) -> ApiError {
     match error.into_inner().downcast::<ApiError>() {
         Ok(reason) => *reason,
-        Err(_) => ApiError::new(Code::ValidationError, "the body could not be read to its end"),
+        Err(_) => {
+            ApiError::new(ErrorCode::ValidationError, "the body could not be read to its end")
+        }
     }
 }
 
 /// Reads a body's shape, which is that of an object; what is wrong is said with the field and its place.
-pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
-    let text = std::str::from_utf8(body).map_err(|_| ApiError::field("body", "must be UTF-8"))?;
+pub fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    let text =
+        std::str::from_utf8(body).map_err(|_| ApiError::invalid_field("body", "must be UTF-8"))?;
     // A list of the right values in the right order would do as well, to serde.
     if text.trim_start().starts_with('[') {
-        return Err(ApiError::field("body", "must be an object"));
+        return Err(ApiError::invalid_field("body", "must be an object"));
     }
     serde_json::from_str(text).map_err(|_| {
         // Once more, slower, to learn where.
         let deserializer = &mut serde_json::Deserializer::from_str(text);
         match serde_path_to_error::deserialize::<_, T>(deserializer) {
-            Ok(_) => ApiError::field("body", "there is something after the JSON value"),
-            Err(error) => explain(&error),
+            Ok(_) => ApiError::invalid_field("body", "there is something after the JSON value"),
+            Err(error) => explain_error(&error),
         }
     })
 }
 
-/// Reads a list of objects, for `#[serde(deserialize_with)]`: a list in the place of one is refused, as in [`parse`].
-pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    let objects = Vec::<Object<T>>::deserialize(deserializer)?;
-    Ok(objects.into_iter().map(|Object(value)| value).collect())
+/// Reads a list of objects, for `#[serde(deserialize_with)]`: a list in the place of one is refused, as in [`parse_object`].
+pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let objects = Vec::<JsonObject<T>>::deserialize(deserializer)?;
+    Ok(objects.into_iter().map(|JsonObject(value)| value).collect())
 }
 
 /// Like [`objects`], for a list that may be left out: null counts as left out.
 pub fn objects_or_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
-    let objects = Option::<Vec<Object<T>>>::deserialize(deserializer)?.unwrap_or_default();
-    Ok(objects.into_iter().map(|Object(value)| value).collect())
+    let objects = Option::<Vec<JsonObject<T>>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(objects.into_iter().map(|JsonObject(value)| value).collect())
 }
 
 /// Reads what may be left out, for `#[serde(default, deserialize_with)]`: null counts as left out.
@@ -164,32 +177,34 @@ pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
 
 /// Reads a guard (`lock_id`, `expected_version`, `request_id`), for `#[serde(default, deserialize_with)]`: it may be left
 /// out, but null is an error. Who sends one means to be guarded.
-pub fn guard<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub fn guard<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
 /// What is written as an object.
-struct Object<T>(T);
+struct JsonObject<T>(T);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
-            type Value = Object<T>;
+        struct JsonObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for JsonObjectVisitor<T> {
+            type Value = JsonObject<T>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+                T::deserialize(MapAccessDeserializer::new(members)).map(JsonObject)
             }
         }
-        deserializer.deserialize_map(Members(PhantomData))
+        deserializer.deserialize_map(JsonObjectVisitor(PhantomData))
     }
 }
 
-fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
+fn explain_error(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
     let path = error.path().to_string();
     let reason = error.inner().to_string();
     let quoted = |before: &str| reason.strip_prefix(before).and_then(|rest| rest.split('`').next());
@@ -200,11 +215,11 @@ fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
         (path, None) => path.to_owned(),
         (path, Some(member)) => format!("{path}.{member}"),
     };
-    ApiError::field(field, reason)
+    ApiError::invalid_field(field, reason)
 }
 
 /// The answer to a method that a route does not have.
 pub async fn method_not_allowed() -> Response {
-    ApiError::new(Code::ValidationError, "this address does not know this method")
+    ApiError::new(ErrorCode::ValidationError, "this address does not know this method")
         .into_response_with(StatusCode::METHOD_NOT_ALLOWED)
 }

@@ -16,29 +16,33 @@ use crate::error::ApiError;
 /// Flow-control windows. With the standard 64 KiB for a connection, a hundred calls in flight on it stall. A stream
 /// keeps its 64 KiB: a client that streams small messages faster than they are worked on is held back by it, before
 /// the server's limit on small frames (which grows with the connection's window) ends the connection.
-pub(crate) const STREAM_WINDOW: u32 = 64 << 10;
-pub(crate) const CONNECTION_WINDOW: u32 = 32 << 20;
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 
 /// What a client may compress its messages by: a channel that compresses does so for every service. Unpacked, they may have
 /// as many bytes as others. Answers are not compressed: they are small, or read on the same machine.
 pub const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
 
 /// The paths of the calls whose clients send a stream of messages, and may take their time between two of them.
-pub(crate) fn client_streams() -> Vec<String> {
+pub(crate) fn client_stream_paths() -> Vec<String> {
     let sets = [
         proto::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
     // What does not decode is not there in any binary that passed its tests.
-    let files =
-        sets.into_iter().filter_map(|set| FileDescriptorSet::decode(set).ok()).flat_map(|set| set.file);
+    let files = sets
+        .into_iter()
+        .filter_map(|set| FileDescriptorSet::decode(set).ok())
+        .flat_map(|set| set.file);
     let mut paths = Vec::new();
     for file in files {
         for service in &file.service {
             let streams = service.method.iter().filter(|method| method.client_streaming());
             paths.extend(
-                streams.map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name())),
+                streams.map(|method| {
+                    format!("/{}.{}/{}", file.package(), service.name(), method.name())
+                }),
             );
         }
     }
@@ -46,7 +50,7 @@ pub(crate) fn client_streams() -> Vec<String> {
 }
 
 /// How an answer ends that had begun well.
-pub(crate) fn trailers(error: ApiError) -> HeaderMap {
+pub(crate) fn error_trailers(error: ApiError) -> HeaderMap {
     let mut headers = Status::from(error).into_http::<()>().into_parts().0.headers;
     headers.remove(http::header::CONTENT_TYPE);
     headers
@@ -54,16 +58,18 @@ pub(crate) fn trailers(error: ApiError) -> HeaderMap {
 
 /// What tonic calls its own failure although the client's message was at fault: code, beginning of the message as it goes
 /// over the wire, and the code that is right.
-const CORRECTIONS: [(&str, &str, tonic::Code); 2] = [
+const STATUS_CORRECTIONS: [(&str, &str, tonic::Code); 2] = [
     ("13", "failed%20to%20decode%20Protobuf%20message", tonic::Code::InvalidArgument),
     ("11", "Error,%20decoded%20message%20length%20too%20large", tonic::Code::ResourceExhausted),
 ];
 
 /// Corrects the status in an answer's headers or trailers.
 pub(crate) fn correct_status(headers: &mut HeaderMap) {
-    let Some(status) = headers.get("grpc-status").filter(|status| status.as_bytes() != b"0") else { return };
+    let Some(status) = headers.get("grpc-status").filter(|status| status.as_bytes() != b"0") else {
+        return;
+    };
     let message = headers.get("grpc-message").map_or(&b""[..], HeaderValue::as_bytes);
-    let correction = CORRECTIONS.iter().find(|(code, words, _)| {
+    let correction = STATUS_CORRECTIONS.iter().find(|(code, words, _)| {
         status.as_bytes() == code.as_bytes() && message.starts_with(words.as_bytes())
     });
     if let Some((.., right)) = correction {
@@ -89,7 +95,7 @@ pub fn with_reflection_and_health(
 }
 
 /// The time the client gives the call: its `grpc-timeout`, if it sent a well-formed one.
-pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
+pub fn parse_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 {
@@ -111,10 +117,10 @@ pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Option<Duration> {
+    fn parse_header(text: &str) -> Option<Duration> {
         let mut headers = HeaderMap::new();
         headers.insert("grpc-timeout", text.parse().unwrap());
-        timeout(&headers)
+        parse_timeout(&headers)
     }
 
     #[test]
@@ -128,15 +134,21 @@ mod tests {
             ("9000000n", 9),
         ];
         for (text, millis) in units {
-            assert_eq!(parsed(text), Some(Duration::from_millis(millis)), "{text}");
+            assert_eq!(parse_header(text), Some(Duration::from_millis(millis)), "{text}");
         }
     }
 
     #[test]
     fn the_calls_that_stream_to_us_are_known() {
-        let paths = client_streams();
-        assert!(paths.contains(&"/order_service.OrderService/ProcessOrderStream".to_owned()), "{paths:?}");
-        assert!(paths.iter().filter(|path| path.contains("ServerReflection")).count() == 2, "{paths:?}");
+        let paths = client_stream_paths();
+        assert!(
+            paths.contains(&"/order_service.OrderService/ProcessOrderStream".to_owned()),
+            "{paths:?}"
+        );
+        assert!(
+            paths.iter().filter(|path| path.contains("ServerReflection")).count() == 2,
+            "{paths:?}"
+        );
         assert_eq!(paths.len(), 3, "{paths:?}");
     }
 
@@ -155,7 +167,7 @@ mod tests {
     #[test]
     fn malformed_timeouts_are_ignored() {
         for text in ["", "S", "4", "4s", "-4S", "123456789S", "4.5S", "S4"] {
-            assert_eq!(parsed(text), None, "{text:?}");
+            assert_eq!(parse_header(text), None, "{text:?}");
         }
     }
 }

@@ -11,34 +11,37 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::body;
-use crate::error::{ApiError, Code};
+use crate::error::{ApiError, ErrorCode};
 use crate::server::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 
 /// What takes a form in place of JSON; a page of another site that sends one is known by its `Origin`.
-const FORMS: [&str; 1] = ["/api/v1/event_story"];
+const FORM_PATHS: [&str; 1] = ["/api/v1/event_story"];
 /// What knows `If-Match` and `If-None-Match` on a write; elsewhere a write that names a precondition is refused, not done
 /// without it.
-const CONDITIONAL: [&str; 1] = ["/v1/states/"];
+const CONDITIONAL_PATHS: [&str; 1] = ["/v1/states/"];
 /// Pages that people keep links to; following one is no more than looking.
-const PAGES: [&str; 3] = ["/", "/console", "/docs"];
+const PAGE_PATHS: [&str; 3] = ["/", "/console", "/docs"];
 /// Says nothing that a stranger may not know.
-const ALIVE: &str = "/healthz";
+const LIVENESS_PATH: &str = "/healthz";
 
 /// The host names (without port) this server answers to.
 #[derive(Debug, Clone)]
-pub struct Hosts(Arc<HashSet<String>>);
+pub struct AllowedHosts(Arc<HashSet<String>>);
 
-impl Hosts {
+impl AllowedHosts {
     /// The loopback names, and those listed by the operator.
-    pub fn loopback_and(listed: impl IntoIterator<Item = String>) -> Self {
+    pub fn with_loopback(listed: impl IntoIterator<Item = String>) -> Self {
         let loopback = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
         Self(Arc::new(
-            loopback.into_iter().chain(listed.into_iter().map(|host| host.to_lowercase())).collect(),
+            loopback
+                .into_iter()
+                .chain(listed.into_iter().map(|host| host.to_lowercase()))
+                .collect(),
         ))
     }
 
     /// `local` is the address that the client reached: as a name it is ours, and no DNS can point it elsewhere.
-    fn knows(&self, authority: &str, local: IpAddr) -> bool {
+    fn is_allowed(&self, authority: &str, local: IpAddr) -> bool {
         let (host, port) = match authority.rfind(':') {
             // The colons inside an IPv6 address's brackets are not before a port.
             Some(colon) if !authority[colon..].contains(']') => {
@@ -46,7 +49,8 @@ impl Hosts {
             }
             _ => (authority, None),
         };
-        let is_port = |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
+        let is_port =
+            |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
         let is_local = || host.trim_matches(['[', ']']).parse() == Ok(local.to_canonical());
         let is_listed = || self.0.contains(host) || self.0.contains(&host.to_lowercase());
         port.is_none_or(is_port) && (is_listed() || is_local())
@@ -54,16 +58,16 @@ impl Hosts {
 
     /// The host that a request is for. The target may name it (HTTP/2 does, and the absolute form of HTTP/1), and so may the
     /// header: both must be ours.
-    pub(crate) fn check<'r>(
+    pub(crate) fn check_host<'r>(
         &self,
         uri: &'r Uri,
         headers: &'r HeaderMap,
         local: IpAddr,
     ) -> Result<&'r str, &'static str> {
-        let (header, is_twice) = single(headers, &header::HOST);
+        let (header, is_twice) = first_header(headers, &header::HOST);
         let target = uri.authority().map(Authority::as_str);
         let host = target.or(header).ok_or("the request names no Host")?;
-        if is_twice || !target.into_iter().chain(header).all(|host| self.knows(host, local)) {
+        if is_twice || !target.into_iter().chain(header).all(|host| self.is_allowed(host, local)) {
             return Err("this Host is not one this server answers to (see --allowed-hosts)");
         }
         Ok(host)
@@ -71,52 +75,56 @@ impl Hosts {
 }
 
 /// A header's value, and whether there is another.
-fn single<'r>(headers: &'r HeaderMap, name: &HeaderName) -> (Option<&'r str>, bool) {
+fn first_header<'r>(headers: &'r HeaderMap, name: &HeaderName) -> (Option<&'r str>, bool) {
     let mut values = headers.get_all(name).iter();
     (values.next().map(|value| value.to_str().unwrap_or("?")), values.next().is_some())
 }
 
 /// Whether a request is taken: asked for every one there is, of unknown routes too, before its body is read.
-pub(crate) fn check(
-    hosts: &Hosts,
+pub(crate) fn check_request(
+    hosts: &AllowedHosts,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
     has_body: bool,
     local: IpAddr,
 ) -> Result<(), Box<Response>> {
-    check_size(uri, headers)?;
-    let host = hosts.check(uri, headers, local);
-    host.and_then(|host| check_caller(host, method, uri, headers))
-        .map_err(|reason| Box::new(ApiError::new(Code::PermissionDenied, reason).into_response()))?;
+    check_head_size(uri, headers)?;
+    let host = hosts.check_host(uri, headers, local);
+    host.and_then(|host| check_page_origin(host, method, uri, headers)).map_err(|reason| {
+        Box::new(ApiError::new(ErrorCode::PermissionDenied, reason).into_response())
+    })?;
     if let Some(name) = unknown_precondition(method, uri, headers) {
         let reason = "is not known here: the write would be done without it";
-        return Err(Box::new(ApiError::field(name, reason).into_response()));
+        return Err(Box::new(ApiError::invalid_field(name, reason).into_response()));
     }
     // What a page's form or `fetch` can send without asking is never JSON.
-    let takes_forms = FORMS.contains(&uri.path()) && body::is_form(headers);
+    let takes_forms = FORM_PATHS.contains(&uri.path()) && body::is_form(headers);
     if *method == Method::POST && has_body && !body::is_json(headers) && !takes_forms {
-        return Err(Box::new(body::not_json().into_response()));
+        return Err(Box::new(body::not_json_error().into_response()));
     }
-    if has_body { body::check_head(headers) } else { Ok(()) }
+    if has_body { body::check_body_headers(headers) } else { Ok(()) }
 }
 
 /// The precondition of a write that its route would pass over.
 fn unknown_precondition(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
-    let knows_tags = CONDITIONAL.iter().any(|begin| uri.path().starts_with(begin));
-    let named = [
-        ("If-Match", header::IF_MATCH, knows_tags),
-        ("If-None-Match", header::IF_NONE_MATCH, knows_tags),
+    let takes_etags = CONDITIONAL_PATHS.iter().any(|begin| uri.path().starts_with(begin));
+    let preconditions = [
+        ("If-Match", header::IF_MATCH, takes_etags),
+        ("If-None-Match", header::IF_NONE_MATCH, takes_etags),
         ("If-Unmodified-Since", header::IF_UNMODIFIED_SINCE, false),
     ];
-    let unknown = named.into_iter().find(|(_, header, is_known)| !is_known && headers.contains_key(header));
+    let unknown = preconditions
+        .into_iter()
+        .find(|(_, header, is_known)| !is_known && headers.contains_key(header));
     unknown.filter(|_| !method.is_safe()).map(|(name, ..)| name)
 }
 
-fn check_size(uri: &Uri, headers: &HeaderMap) -> Result<(), Box<Response>> {
-    let too_large = |what: &str, most: usize, status| {
-        let message = format!("the request's {what} is too long; at most {most} bytes are allowed");
-        Err(Box::new(ApiError::new(Code::TooLarge, message).into_response_with(status)))
+fn check_head_size(uri: &Uri, headers: &HeaderMap) -> Result<(), Box<Response>> {
+    let too_large = |what: &str, max_bytes: usize, status| {
+        let message =
+            format!("the request's {what} is too long; at most {max_bytes} bytes are allowed");
+        Err(Box::new(ApiError::new(ErrorCode::TooLarge, message).into_response_with(status)))
     };
     if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
         return too_large("target", MAX_TARGET_BYTES, StatusCode::URI_TOO_LONG);
@@ -128,30 +136,37 @@ fn check_size(uri: &Uri, headers: &HeaderMap) -> Result<(), Box<Response>> {
     Ok(())
 }
 
-fn check_caller(host: &str, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), &'static str> {
-    let (origin, second_origin) = single(headers, &header::ORIGIN);
-    if origin.is_some_and(|origin| second_origin || !is_same_site(origin, host)) {
+fn check_page_origin(
+    host: &str,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<(), &'static str> {
+    let (origin, second_origin) = first_header(headers, &header::ORIGIN);
+    if origin.is_some_and(|origin| second_origin || !is_same_origin(origin, host)) {
         return Err("requests from web pages of another origin are refused");
     }
-    let (site, mode) = (HeaderName::from_static("sec-fetch-site"), HeaderName::from_static("sec-fetch-mode"));
-    let is_foreign = headers.get_all(site).iter().any(|site| site != "same-origin" && site != "none");
+    let (site, mode) =
+        (HeaderName::from_static("sec-fetch-site"), HeaderName::from_static("sec-fetch-mode"));
+    let is_foreign =
+        headers.get_all(site).iter().any(|site| site != "same-origin" && site != "none");
     let is_link = || {
-        let is_page = *method == Method::GET && PAGES.contains(&uri.path());
+        let is_page = *method == Method::GET && PAGE_PATHS.contains(&uri.path());
         is_page && headers.get(mode).is_some_and(|mode| mode == "navigate")
     };
-    if is_foreign && uri.path() != ALIVE && !is_link() {
+    if is_foreign && uri.path() != LIVENESS_PATH && !is_link() {
         return Err("requests from web pages of another site are refused");
     }
     Ok(())
 }
 
-fn is_same_site(origin: &str, host: &str) -> bool {
+fn is_same_origin(origin: &str, host: &str) -> bool {
     let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
 /// What every answer says to browsers: not to guess what it is, not to hand it to pages of other sites, not to keep it.
-pub(crate) fn protect(headers: &mut HeaderMap) {
+pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let policy = HeaderName::from_static("cross-origin-resource-policy");
     headers.entry(policy).or_insert(HeaderValue::from_static("same-origin"));
@@ -162,20 +177,20 @@ pub(crate) fn protect(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    fn ask(method: &str, target: &str, headers: &[(&str, &str)], has_body: bool) -> u16 {
-        let hosts = Hosts::loopback_and(["shop.example".to_owned()]);
+    fn request_status(method: &str, target: &str, headers: &[(&str, &str)], has_body: bool) -> u16 {
+        let hosts = AllowedHosts::with_loopback(["shop.example".to_owned()]);
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
         let (method, uri) = (method.parse().unwrap(), target.parse().unwrap());
-        check(&hosts, &method, &uri, &map, has_body, "192.0.2.7".parse().unwrap())
+        check_request(&hosts, &method, &uri, &map, has_body, "192.0.2.7".parse().unwrap())
             .err()
             .map_or(200, |refusal| refusal.status().as_u16())
     }
 
-    fn of_host(host: &str) -> u16 {
-        ask("GET", "/healthz", &[("host", host)], false)
+    fn host_status(host: &str) -> u16 {
+        request_status("GET", "/healthz", &[("host", host)], false)
     }
 
     #[test]
@@ -191,7 +206,7 @@ mod tests {
             "192.0.2.7:8095",
         ];
         for host in ours {
-            assert_eq!(of_host(host), 200, "{host}");
+            assert_eq!(host_status(host), 200, "{host}");
         }
         for host in [
             "evil.example",
@@ -205,23 +220,42 @@ mod tests {
             "",
             "8095",
         ] {
-            assert_eq!(of_host(host), 403, "{host}");
+            assert_eq!(host_status(host), 403, "{host}");
         }
-        assert_eq!(ask("GET", "/", &[], false), 403);
-        assert_eq!(ask("GET", "/", &[("host", "localhost"), ("host", "localhost")], false), 403);
+        assert_eq!(request_status("GET", "/", &[], false), 403);
+        assert_eq!(
+            request_status("GET", "/", &[("host", "localhost"), ("host", "localhost")], false),
+            403
+        );
     }
 
     #[test]
     fn a_target_that_names_a_host_is_held_to_it_too() {
-        assert_eq!(ask("GET", "http://evil.example/healthz", &[("host", "localhost")], false), 403);
-        assert_eq!(ask("GET", "http://localhost/healthz", &[("host", "evil.example")], false), 403);
-        assert_eq!(ask("GET", "http://x@localhost/healthz", &[("host", "localhost")], false), 403);
-        assert_eq!(ask("GET", "http://localhost:1/healthz", &[], false), 200);
+        assert_eq!(
+            request_status("GET", "http://evil.example/healthz", &[("host", "localhost")], false),
+            403
+        );
+        assert_eq!(
+            request_status("GET", "http://localhost/healthz", &[("host", "evil.example")], false),
+            403
+        );
+        assert_eq!(
+            request_status("GET", "http://x@localhost/healthz", &[("host", "localhost")], false),
+            403
+        );
+        assert_eq!(request_status("GET", "http://localhost:1/healthz", &[], false), 200);
     }
 
     #[test]
     fn only_our_own_pages_may_send_an_origin() {
-        let of = |origin| ask("GET", "/healthz", &[("host", "localhost:8095"), ("origin", origin)], false);
+        let of = |origin| {
+            request_status(
+                "GET",
+                "/healthz",
+                &[("host", "localhost:8095"), ("origin", origin)],
+                false,
+            )
+        };
         assert_eq!(of("http://localhost:8095"), 200);
         for origin in [
             "http://evil.example",
@@ -237,7 +271,7 @@ mod tests {
     #[test]
     fn what_a_page_of_another_site_starts_is_refused_and_links_are_followed() {
         let of = |method, path, site, mode| {
-            ask(
+            request_status(
                 method,
                 path,
                 &[("host", "localhost"), ("sec-fetch-site", site), ("sec-fetch-mode", mode)],
@@ -260,46 +294,64 @@ mod tests {
     #[test]
     fn a_post_with_a_body_says_that_it_is_json_and_an_empty_one_need_not() {
         let post = |kind, has_body| {
-            ask("POST", "/api/v1/tasks/1/retry", &[("host", "localhost"), ("content-type", kind)], has_body)
+            request_status(
+                "POST",
+                "/api/v1/tasks/1/retry",
+                &[("host", "localhost"), ("content-type", kind)],
+                has_body,
+            )
         };
         assert_eq!(post("application/x-www-form-urlencoded", false), 200);
         let form = ("content-type", "application/x-www-form-urlencoded");
-        assert_eq!(ask("POST", "/api/v1/event_story", &[("host", "localhost"), form], true), 200);
-        assert_eq!(ask("POST", "/retry", &[("host", "localhost")], false), 200);
+        assert_eq!(
+            request_status("POST", "/api/v1/event_story", &[("host", "localhost"), form], true),
+            200
+        );
+        assert_eq!(request_status("POST", "/retry", &[("host", "localhost")], false), 200);
         assert_eq!(post("text/plain", true), 400);
         assert_eq!(post("application/json; charset=utf-8", true), 200);
-        assert_eq!(ask("PUT", "/template", &[("host", "localhost")], true), 200, "no page sends one unasked");
+        assert_eq!(
+            request_status("PUT", "/template", &[("host", "localhost")], true),
+            200,
+            "no page sends one unasked"
+        );
     }
 
     #[test]
     fn a_body_is_taken_as_it_is_in_utf_8_and_up_to_the_largest() {
-        fn put(name: &str, value: &str) -> u16 {
+        fn put_status(name: &str, value: &str) -> u16 {
             let json = ("content-type", "application/json");
             let headers = [("host", "localhost"), (name, value), json];
             let headers = if name == "content-type" { &headers[..2] } else { &headers[..] };
-            ask("PUT", "/template", headers, true)
+            request_status("PUT", "/template", headers, true)
         }
         for charset in ["utf-8", "UTF-8", "\"utf-8\"", "utf8", "us-ascii"] {
             assert_eq!(
-                put("content-type", &format!("application/json; charset={charset}")),
+                put_status("content-type", &format!("application/json; charset={charset}")),
                 200,
                 "{charset}"
             );
         }
         for charset in ["iso-8859-1", "utf-16", "\"utf-8; x\"", ""] {
-            assert_eq!(put("content-type", &format!("application/json;CHARSET={charset}")), 415, "{charset}");
+            assert_eq!(
+                put_status("content-type", &format!("application/json;CHARSET={charset}")),
+                415,
+                "{charset}"
+            );
         }
         for encoding in ["gzip", "br", "identity, gzip"] {
-            assert_eq!(put("content-encoding", encoding), 415, "{encoding}");
+            assert_eq!(put_status("content-encoding", encoding), 415, "{encoding}");
         }
-        assert_eq!(put("content-encoding", "Identity"), 200);
-        assert_eq!(put("content-length", "8388608"), 200);
-        assert_eq!(put("content-length", "8388609"), 413);
+        assert_eq!(put_status("content-encoding", "Identity"), 200);
+        assert_eq!(put_status("content-length", "8388608"), 200);
+        assert_eq!(put_status("content-length", "8388609"), 413);
     }
 
     #[test]
     fn a_precondition_that_is_not_known_is_not_passed_over() {
-        let of = |method, path, name| ask(method, path, &[("host", "localhost"), (name, "*")], false);
+        let of = |method, path, name| {
+            request_status(method, path, &[("host", "localhost"), (name, "*")], false)
+        };
         for name in ["if-match", "if-none-match", "if-unmodified-since"] {
             for method in ["POST", "PUT", "DELETE", "PATCH"] {
                 assert_eq!(of(method, "/v1/locks/7", name), 400, "{method} {name}");
@@ -313,8 +365,8 @@ mod tests {
     #[test]
     fn long_targets_and_heads_have_their_statuses() {
         let long = format!("/{}", "x".repeat(MAX_TARGET_BYTES));
-        assert_eq!(ask("GET", &long, &[("host", "localhost")], false), 414);
+        assert_eq!(request_status("GET", &long, &[("host", "localhost")], false), 414);
         let value = "x".repeat(MAX_HEAD_BYTES);
-        assert_eq!(ask("GET", "/", &[("host", "localhost"), ("x", &value)], false), 431);
+        assert_eq!(request_status("GET", "/", &[("host", "localhost"), ("x", &value)], false), 431);
     }
 }

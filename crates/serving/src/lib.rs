@@ -2,9 +2,9 @@
 //! stops, how it logs, which requests it refuses unseen, how it reads JSON bodies, where it computes, how it says how long an
 //! answer took, what gRPC servers and clients allow, and the one error vocabulary.
 
-pub mod accept;
 pub mod body;
 pub mod compute;
+pub mod content_negotiation;
 pub mod error;
 pub mod grpc;
 mod grpc_guard;
@@ -19,7 +19,7 @@ pub mod peer;
 pub mod query;
 pub mod server;
 pub mod shutdown;
-pub mod starting;
+pub mod startup_page;
 pub mod timing;
 
 pub use huge_pages::disable_huge_pages;

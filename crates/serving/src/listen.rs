@@ -36,43 +36,48 @@ pub enum ListenError {
 }
 
 /// How long a port in use is tried.
-const PATIENCE: Duration = Duration::from_secs(1);
+const BIND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections that may wait to be accepted, as far as the kernel's `somaxconn` allows. The standard library's 128 are less
 /// than a client's burst, and whoever finds the line full is only heard a second later.
-const BACKLOG: u32 = 4096;
+const LISTEN_BACKLOG: u32 = 4096;
 
 fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A port whose last connections are still being closed is free.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    socket.listen(LISTEN_BACKLOG)
 }
 
 /// Both loopback addresses.
-pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+pub const LOOPBACK_ADDRESSES: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
-/// Refuses addresses that other machines can reach, unless `allowed`.
-pub fn check_exposure(addresses: &[IpAddr], allowed: bool) -> Result<(), ListenError> {
+/// Refuses addresses that other machines can reach, unless `is_allowed`.
+pub fn check_exposure(addresses: &[IpAddr], is_allowed: bool) -> Result<(), ListenError> {
     match addresses.iter().find(|address| !address.is_loopback()) {
-        Some(address) if !allowed => Err(ListenError::Exposed(*address)),
+        Some(address) if !is_allowed => Err(ListenError::Exposed(*address)),
         _ => Ok(()),
     }
 }
 
 /// Listeners on one port of several addresses.
-pub struct Listeners(Vec<TcpListener>);
+pub struct PortListeners(Vec<TcpListener>);
 
-impl Listeners {
+impl PortListeners {
     /// Binds `port` on all `addresses`; on machines without IPv6 the loopback `::1` is left out. A port in use gets a
     /// second to become free: the process that is being replaced may not be quite gone.
-    pub async fn bind(addresses: &[IpAddr], port: u16, flag: &'static str) -> Result<Self, ListenError> {
-        let patience = Instant::now() + PATIENCE;
+    pub async fn bind(
+        addresses: &[IpAddr],
+        port: u16,
+        flag: &'static str,
+    ) -> Result<Self, ListenError> {
+        let deadline = Instant::now() + BIND_TIMEOUT;
         // Of any free port another address may have somebody else's.
         loop {
-            match Self::bind_now(addresses, port, flag) {
-                Err(ListenError::InUse { .. }) if Instant::now() < patience => {
+            match Self::bind_once(addresses, port, flag) {
+                Err(ListenError::InUse { .. }) if Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 bound => return bound,
@@ -80,7 +85,11 @@ impl Listeners {
         }
     }
 
-    fn bind_now(addresses: &[IpAddr], mut port: u16, flag: &'static str) -> Result<Self, ListenError> {
+    fn bind_once(
+        addresses: &[IpAddr],
+        mut port: u16,
+        flag: &'static str,
+    ) -> Result<Self, ListenError> {
         let mut listeners = Vec::new();
         for &ip in addresses {
             let address = SocketAddr::new(ip, port);
@@ -93,26 +102,28 @@ impl Listeners {
                 Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
                     return Err(ListenError::InUse { port, address, flag });
                 }
-                Err(source) if source.kind() == io::ErrorKind::AddrNotAvailable && ip == LOOPBACK[1] => {}
+                Err(source)
+                    if source.kind() == io::ErrorKind::AddrNotAvailable
+                        && ip == LOOPBACK_ADDRESSES[1] => {}
                 Err(cause) => return Err(ListenError::Failed { address, cause }),
             }
         }
         Ok(Self(listeners))
     }
 
-    /// Binds the first free port from `port` on that is not `kept` for another listener.
-    pub async fn bind_from(
+    /// Binds the first free port from `port` on that is not `reserved_port` for another listener.
+    pub async fn bind_first_free(
         addresses: &[IpAddr],
         port: u16,
-        kept: u16,
+        reserved_port: u16,
         flag: &'static str,
     ) -> Result<Self, ListenError> {
         let mut candidate = port;
         loop {
-            if candidate == kept {
+            if candidate == reserved_port {
                 candidate = candidate.saturating_add(1);
             }
-            match Self::bind_now(addresses, candidate, flag) {
+            match Self::bind_once(addresses, candidate, flag) {
                 Err(ListenError::InUse { .. })
                     if candidate < port.saturating_add(100) && candidate < u16::MAX =>
                 {

@@ -1,9 +1,9 @@
 //! Structured logs on standard error: text on a terminal, one JSON object a line otherwise. They are a by-product: whatever
 //! becomes of standard error, the program goes on, and lines that are lost are counted.
 
-mod line;
 mod lock_waits;
-mod panicked;
+mod panic_hook;
+mod writer;
 
 use std::fmt::Debug;
 use std::io::IsTerminal as _;
@@ -20,12 +20,12 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
-use line::Lines;
-use lock_waits::WithoutLockWaits;
-pub use panicked::EXIT_CODE as EXIT_CODE_OF_A_PANIC;
+use lock_waits::LockWaitFilter;
+pub use panic_hook::PANIC_EXIT_CODE as EXIT_CODE_OF_A_PANIC;
+use writer::LogWriter;
 
 /// Whose lines hold no secrets at any level: the platform's own crates.
-const OURS: [&str; 15] = [
+const OWN_CRATES: [&str; 15] = [
     "configurator",
     "data_manager",
     "events",
@@ -44,44 +44,48 @@ const OURS: [&str; 15] = [
 ];
 
 /// How long the end of a process waits for its last lines to be taken.
-const FOR_LAST_LINES: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-static LINES: OnceLock<Lines> = OnceLock::new();
+static LOG_WRITER: OnceLock<LogWriter> = OnceLock::new();
 
 /// Starts logging, panics included. `filter` is a `tracing` filter such as `info` or `order_service=debug`. Whatever it says, libraries are
 /// heard from `info` on only: below that they log addresses with passwords, statements and messages.
-pub fn start(filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(without_trace(filter, STATIC_MAX_LEVEL))
+pub fn start_logging(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(cap_trace_level(filter, STATIC_MAX_LEVEL))
         .map_err(|error| format!("`{filter}`: {error}"))?;
-    let out = Lines::to(std::io::stderr()).map_err(|error| format!("the thread that logs: {error}"))?;
+    let writer = LogWriter::spawn(std::io::stderr())
+        .map_err(|error| format!("the thread that logs: {error}"))?;
     // A layer that complains of its own writer does so on standard error, and panics if that is gone.
-    let lines = fmt::layer().with_writer(out.clone()).log_internal_errors(false).with_target(false);
-    let lines = if std::io::stderr().is_terminal() {
-        lines.fmt_fields(printable_fields()).boxed()
+    let layer =
+        fmt::layer().with_writer(writer.clone()).log_internal_errors(false).with_target(false);
+    let layer = if std::io::stderr().is_terminal() {
+        layer.fmt_fields(printable_fields()).boxed()
     } else {
-        lines.json().flatten_event(true).with_ansi(false).boxed()
+        layer.json().flatten_event(true).with_ansi(false).boxed()
     };
-    let _ = LINES.set(out);
+    let _ = LOG_WRITER.set(writer);
     let started = registry()
         .with(filter)
-        .with(lines.with_filter(filter_fn(is_harmless).and(WithoutLockWaits)))
+        .with(layer.with_filter(filter_fn(is_loggable).and(LockWaitFilter)))
         .try_init();
     started.map_err(|error| error.to_string())?;
-    panicked::watch();
+    panic_hook::install_panic_hook();
     Ok(())
 }
 
 /// The filter without the level that is not compiled in: for it the library prints a warning of its own, in colours, on a log
 /// that programs read. Filters of spans are left as they are.
-fn without_trace(filter: &str, compiled: LevelFilter) -> String {
-    if compiled >= LevelFilter::TRACE || filter.contains('[') {
+fn cap_trace_level(filter: &str, max_level: LevelFilter) -> String {
+    if max_level >= LevelFilter::TRACE || filter.contains('[') {
         return filter.to_owned();
     }
     let capped = |directive: &str| match directive.rsplit_once('=') {
-        Some((target, level)) if is_trace(level) => format!("{target}=debug"),
-        None if is_trace(directive) => "debug".to_owned(),
+        Some((target, level)) if is_trace_level(level) => format!("{target}=debug"),
+        None if is_trace_level(directive) => "debug".to_owned(),
         // A target by itself means every level.
-        None if !directive.trim().is_empty() && directive.trim().parse::<LevelFilter>().is_err() => {
+        None if !directive.trim().is_empty()
+            && directive.trim().parse::<LevelFilter>().is_err() =>
+        {
             format!("{directive}=debug")
         }
         _ => directive.to_owned(),
@@ -89,19 +93,19 @@ fn without_trace(filter: &str, compiled: LevelFilter) -> String {
     filter.split(',').map(capped).collect::<Vec<_>>().join(",")
 }
 
-fn is_trace(level: &str) -> bool {
+fn is_trace_level(level: &str) -> bool {
     level.trim().parse().is_ok_and(|level: LevelFilter| level == LevelFilter::TRACE)
 }
 
 /// Lines lost so far, because nobody took them or they could not be written.
-pub fn lost() -> u64 {
-    LINES.get().map_or(0, Lines::lost)
+pub fn lost_line_count() -> u64 {
+    LOG_WRITER.get().map_or(0, LogWriter::lost_count)
 }
 
 /// Waits a moment for the last lines to be taken: before the process ends.
-pub fn flush() {
-    if let Some(lines) = LINES.get() {
-        lines.flush(FOR_LAST_LINES);
+pub fn flush_logs() {
+    if let Some(lines) = LOG_WRITER.get() {
+        lines.flush(FLUSH_TIMEOUT);
     }
 }
 
@@ -110,22 +114,26 @@ fn printable_fields() -> impl for<'writer> FormatFields<'writer> {
     let field = |writer: &mut fmt::format::Writer<'_>, field: &Field, value: &dyn Debug| {
         let text = format!("{value:?}");
         let text = terminal::escape_control_chars(&text);
-        if field.name() == "message" { write!(writer, "{text}") } else { write!(writer, "{field}={text}") }
+        if field.name() == "message" {
+            write!(writer, "{text}")
+        } else {
+            write!(writer, "{field}={text}")
+        }
     };
     fmt::format::debug_fn(field).delimited(" ")
 }
 
 /// Tells the log why the program ends, in the words that it prints at its end: who reads logs only knows it, too. A terminal
 /// has read them anyway.
-pub fn gave_up(reason: &str) {
+pub fn log_fatal(reason: &str) {
     if !std::io::stderr().is_terminal() {
         tracing::error!(code = "UNAVAILABLE", "{reason}");
     }
 }
 
-fn is_harmless(line: &Metadata<'_>) -> bool {
+fn is_loggable(line: &Metadata<'_>) -> bool {
     let source = line.target().split("::").next().unwrap_or_default();
-    *line.level() <= Level::INFO || OURS.contains(&source)
+    *line.level() <= Level::INFO || OWN_CRATES.contains(&source)
 }
 
 #[cfg(test)]
@@ -142,16 +150,16 @@ mod tests {
             ("", ""),
             ("[span]=trace", "[span]=trace"),
         ] {
-            assert_eq!(without_trace(filter, LevelFilter::DEBUG), capped);
-            assert_eq!(without_trace(filter, LevelFilter::TRACE), filter);
+            assert_eq!(cap_trace_level(filter, LevelFilter::DEBUG), capped);
+            assert_eq!(cap_trace_level(filter, LevelFilter::TRACE), filter);
         }
     }
 
     #[test]
     fn a_line_for_a_terminal_is_one_line_and_steers_nothing() {
         #[derive(Clone, Default)]
-        struct Written(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-        impl std::io::Write for Written {
+        struct CapturedOutput(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+        impl std::io::Write for CapturedOutput {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
                 self.0.lock().unwrap().write(bytes)
             }
@@ -159,7 +167,7 @@ mod tests {
                 Ok(())
             }
         }
-        let written = Written::default();
+        let written = CapturedOutput::default();
         let out = written.clone();
         let lines = fmt::layer().with_ansi(false).with_writer(move || out.clone());
         let subscriber = registry().with(lines.fmt_fields(printable_fields()));
@@ -177,9 +185,13 @@ mod tests {
 
     #[test]
     fn libraries_are_not_heard_below_info() {
-        struct Lines(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
-        impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Lines {
-            fn on_event(&self, line: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        struct CapturedLines(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+        impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for CapturedLines {
+            fn on_event(
+                &self,
+                line: &tracing::Event<'_>,
+                _: tracing_subscriber::layer::Context<'_, S>,
+            ) {
                 self.0.lock().unwrap().push(format!(
                     "{} {}",
                     line.metadata().target(),
@@ -187,16 +199,16 @@ mod tests {
                 ));
             }
         }
-        let heard = std::sync::Arc::default();
-        let subscriber = registry()
-            .with(EnvFilter::new("trace,async_nats=trace"))
-            .with(Lines(std::sync::Arc::clone(&heard)).with_filter(filter_fn(is_harmless)));
+        let captured = std::sync::Arc::default();
+        let subscriber = registry().with(EnvFilter::new("trace,async_nats=trace")).with(
+            CapturedLines(std::sync::Arc::clone(&captured)).with_filter(filter_fn(is_loggable)),
+        );
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!(target: "async_nats::connector", "nats://u:canary@h");
             tracing::trace!(target: "storefront", "not ours");
             tracing::info!(target: "async_nats", "connected");
             tracing::debug!(target: "store::connect", "ours");
         });
-        assert_eq!(*heard.lock().unwrap(), ["async_nats INFO", "store::connect DEBUG"]);
+        assert_eq!(*captured.lock().unwrap(), ["async_nats INFO", "store::connect DEBUG"]);
     }
 }

@@ -4,69 +4,75 @@
 use crate::error::ApiError;
 
 /// Refuses JSON (which has been read) with a number in it that a `Value` does not keep exactly.
-pub fn check_exact(body: &[u8]) -> Result<(), ApiError> {
-    match inexact(body) {
+pub fn check_exact_numbers(body: &[u8]) -> Result<(), ApiError> {
+    match find_inexact_number(body) {
         None => Ok(()),
-        Some(place) => Err(ApiError::field(place, INEXACT)),
+        Some(place) => Err(ApiError::invalid_field(place, INEXACT_NUMBER_REASON)),
     }
 }
 
 /// What is wrong with such a number.
-pub const INEXACT: &str = "is a number that cannot be kept exactly: whole numbers have at most 64 bits, others 15 to 17 digits; \
+pub const INEXACT_NUMBER_REASON: &str = "is a number that cannot be kept exactly: whole numbers have at most 64 bits, others 15 to 17 digits; \
                            send it as a text";
 
 /// The place of the first number that would not be kept exactly.
-pub fn inexact(json: &[u8]) -> Option<String> {
-    let mut at = 0;
-    while let Some(byte) = json.get(at) {
+pub fn find_inexact_number(json: &[u8]) -> Option<String> {
+    let mut position = 0;
+    while let Some(byte) = json.get(position) {
         match byte {
-            b'"' => at = end_of_text(json, at),
+            b'"' => position = find_text_end(json, position),
             b'-' | b'0'..=b'9' => {
-                let end = end_of_number(json, at);
-                if !is_exact(std::str::from_utf8(&json[at..end]).unwrap_or_default()) {
-                    return Some(place_of(&json[..at]));
+                let end = find_number_end(json, position);
+                if !is_exact_number(std::str::from_utf8(&json[position..end]).unwrap_or_default()) {
+                    return Some(json_path_at(&json[..position]));
                 }
-                at = end;
+                position = end;
             }
-            _ => at += 1,
+            _ => position += 1,
         }
     }
     None
 }
 
 /// Behind the text that begins here.
-fn end_of_text(json: &[u8], begin: usize) -> usize {
-    let mut at = begin + 1;
-    while let Some(byte) = json.get(at) {
+fn find_text_end(json: &[u8], begin: usize) -> usize {
+    let mut position = begin + 1;
+    while let Some(byte) = json.get(position) {
         match byte {
-            b'\\' => at += 2,
-            b'"' => return at + 1,
-            _ => at += 1,
+            b'\\' => position += 2,
+            b'"' => return position + 1,
+            _ => position += 1,
         }
     }
-    at.min(json.len())
+    position.min(json.len())
 }
 
-fn end_of_number(json: &[u8], begin: usize) -> usize {
-    let of_number = |byte: &u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
-    json[begin..].iter().position(|byte| !of_number(byte)).map_or(json.len(), |length| begin + length)
+fn find_number_end(json: &[u8], begin: usize) -> usize {
+    let is_number_byte = |byte: &u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
+    json[begin..]
+        .iter()
+        .position(|byte| !is_number_byte(byte))
+        .map_or(json.len(), |length| begin + length)
 }
 
 /// Whether a number, written in JSON, is read and shown again as the same number.
-pub fn is_exact(number: &str) -> bool {
+pub fn is_exact_number(number: &str) -> bool {
     if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
         return true;
     }
     match number.parse::<f64>() {
-        Ok(float) if float.is_finite() => decimal(number) == decimal(&format!("{float:e}")),
+        Ok(float) if float.is_finite() => {
+            decimal_parts(number) == decimal_parts(&format!("{float:e}"))
+        }
         _ => false,
     }
 }
 
 /// Whether it is below 0, its digits without zeros around them, and the power of ten of the last one.
-fn decimal(number: &str) -> Option<(bool, String, i64)> {
+fn decimal_parts(number: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let (negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
+    let (negative, mantissa) =
+        mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
     let significant = digits.trim_end_matches('0');
@@ -80,45 +86,48 @@ fn decimal(number: &str) -> Option<(bool, String, i64)> {
 }
 
 /// Where one is behind the beginning of a JSON text: `a.b[2]`.
-fn place_of(json: &[u8]) -> String {
-    enum Around {
+fn json_path_at(json: &[u8]) -> String {
+    enum JsonContainer {
         Member(String),
         Item(usize),
     }
-    let (mut around, mut at): (Vec<Around>, usize) = (Vec::new(), 0);
-    while let Some(byte) = json.get(at) {
+    let (mut containers, mut position): (Vec<JsonContainer>, usize) = (Vec::new(), 0);
+    while let Some(byte) = json.get(position) {
         match byte {
             b'"' => {
-                let end = end_of_text(json, at);
+                let end = find_text_end(json, position);
                 // A member's name is followed by a colon.
-                let named = json[end..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
-                if let (true, Some(Around::Member(name))) = (named, around.last_mut()) {
-                    *name = serde_json::from_slice(&json[at..end]).unwrap_or_default();
+                let is_member_name =
+                    json[end..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
+                if let (true, Some(JsonContainer::Member(name))) =
+                    (is_member_name, containers.last_mut())
+                {
+                    *name = serde_json::from_slice(&json[position..end]).unwrap_or_default();
                 }
-                at = end;
+                position = end;
                 continue;
             }
-            b'{' => around.push(Around::Member(String::new())),
-            b'[' => around.push(Around::Item(0)),
-            b'}' | b']' => drop(around.pop()),
+            b'{' => containers.push(JsonContainer::Member(String::new())),
+            b'[' => containers.push(JsonContainer::Item(0)),
+            b'}' | b']' => drop(containers.pop()),
             b',' => {
-                if let Some(Around::Item(n)) = around.last_mut() {
+                if let Some(JsonContainer::Item(n)) = containers.last_mut() {
                     *n += 1;
                 }
             }
             _ => {}
         }
-        at += 1;
+        position += 1;
     }
-    let mut place = String::new();
-    for around in around {
+    let mut path = String::new();
+    for around in containers {
         match around {
-            Around::Item(n) => place.push_str(&format!("[{n}]")),
-            Around::Member(name) if place.is_empty() => place.push_str(&name),
-            Around::Member(name) => place.push_str(&format!(".{name}")),
+            JsonContainer::Item(n) => path.push_str(&format!("[{n}]")),
+            JsonContainer::Member(name) if path.is_empty() => path.push_str(&name),
+            JsonContainer::Member(name) => path.push_str(&format!(".{name}")),
         }
     }
-    if place.is_empty() { "body".to_owned() } else { place }
+    if path.is_empty() { "body".to_owned() } else { path }
 }
 
 #[cfg(test)]
@@ -145,7 +154,7 @@ mod tests {
             "0.30000000000000004",
             "5e-324",
         ] {
-            assert!(is_exact(number), "{number}");
+            assert!(is_exact_number(number), "{number}");
         }
         for number in [
             "123456789012345678901234567890",
@@ -157,7 +166,7 @@ mod tests {
             "1e-400",
             "3.14159265358979323846",
         ] {
-            assert!(!is_exact(number), "{number}");
+            assert!(!is_exact_number(number), "{number}");
         }
     }
 
@@ -165,14 +174,17 @@ mod tests {
     fn its_place_is_said() {
         for (json, place) in [
             (r#"{"a": 1, "b": "12345678901234567890123"}"#, None),
-            (r#"{"a": 1, "b": {"c\"d": [1, {"e": 12345678901234567890123}]}}"#, Some("b.c\"d[1].e")),
+            (
+                r#"{"a": 1, "b": {"c\"d": [1, {"e": 12345678901234567890123}]}}"#,
+                Some("b.c\"d[1].e"),
+            ),
             (
                 r#"[{"params": {"x": [[], 1]}}, {"params": {"x, y": 0.12345678901234567890}}]"#,
                 Some("[1].params.x, y"),
             ),
             ("12345678901234567890123", Some("body")),
         ] {
-            assert_eq!(inexact(json.as_bytes()).as_deref(), place, "{json}");
+            assert_eq!(find_inexact_number(json.as_bytes()).as_deref(), place, "{json}");
         }
     }
 }

@@ -11,85 +11,92 @@ use futures::future::BoxFuture;
 use http::{StatusCode, header};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::error::{ApiError, Code};
+use crate::error::{ApiError, ErrorCode};
 
 /// Asks something the server depends on whether it is there.
-pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+pub type DependencyProbe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// How long what the server depends on may take to answer.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether the server can do its work, and if not, why.
 #[derive(Clone)]
-pub struct Readiness(Arc<Mutex<Known>>);
+pub struct ServerReadiness(Arc<Mutex<ReadinessState>>);
 
-struct Known {
-    ready: Result<(), String>,
-    probe: Option<Probe>,
+struct ReadinessState {
+    readiness: Result<(), String>,
+    probe: Option<DependencyProbe>,
 }
 
-impl Readiness {
+impl ServerReadiness {
     /// Not ready, because of `reason`.
-    pub fn starting(reason: &str) -> Self {
-        Self(Arc::new(Mutex::new(Known { ready: Err(reason.to_owned()), probe: None })))
+    pub fn not_ready(reason: &str) -> Self {
+        Self(Arc::new(Mutex::new(ReadinessState {
+            readiness: Err(reason.to_owned()),
+            probe: None,
+        })))
     }
 
     /// Says what holds from now on.
     pub fn set(&self, ready: Result<(), String>) {
-        self.known().ready = ready;
+        self.lock_state().readiness = ready;
     }
 
     /// From now on `probe` is asked, too, whenever somebody wants to know; it has [`PROBE_TIMEOUT`] to answer.
-    pub fn ask(&self, probe: Probe) {
-        self.known().probe = Some(probe);
+    pub fn set_probe(&self, probe: DependencyProbe) {
+        self.lock_state().probe = Some(probe);
     }
 
     /// What holds.
     pub async fn get(&self) -> Result<(), String> {
         let probe = {
-            let known = self.known();
-            known.ready.clone()?;
-            known.probe.clone()
+            let state = self.lock_state();
+            state.readiness.clone()?;
+            state.probe.clone()
         };
         let Some(probe) = probe else { return Ok(()) };
         let answer = tokio::time::timeout(PROBE_TIMEOUT, probe()).await;
         answer.unwrap_or_else(|_| Err("what the service depends on does not answer".to_owned()))
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn lock_state(&self) -> MutexGuard<'_, ReadinessState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Latency buckets in seconds, from a commit to a lost callback's time-out.
-const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
 /// Sizes of batches, in items.
-const ITEMS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];
+const BATCH_SIZE_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];
 
 /// Starts collecting metrics.
-pub fn metrics() -> Result<PrometheusHandle, String> {
+pub fn install_metrics() -> Result<PrometheusHandle, String> {
     PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_items".to_owned()), &ITEMS))
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)
+        .and_then(|builder| {
+            builder
+                .set_buckets_for_metric(Matcher::Suffix("_items".to_owned()), &BATCH_SIZE_BUCKETS)
+        })
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| error.to_string())
 }
 
 /// `/healthz`, `/readyz`, `/metrics`.
-pub fn routes(readiness: Readiness, metrics: PrometheusHandle) -> Router {
+pub fn ops_routes(readiness: ServerReadiness, metrics: PrometheusHandle) -> Router {
     let exposition = move || async move {
-        metrics::counter!("log_lines_lost_total").absolute(crate::logs::lost());
+        metrics::counter!("log_lines_lost_total").absolute(crate::logs::lost_line_count());
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
     };
     Router::new()
         .route("/healthz", get(async || "alive\n"))
-        .route("/readyz", get(ready).with_state(readiness))
+        .route("/readyz", get(get_readiness).with_state(readiness))
         .route("/metrics", get(exposition))
 }
 
-async fn ready(State(readiness): State<Readiness>) -> Response {
+async fn get_readiness(State(readiness): State<ServerReadiness>) -> Response {
     match readiness.get().await {
         Ok(()) => (StatusCode::OK, "ready\n").into_response(),
-        Err(reason) => ApiError::new(Code::Unavailable, reason).into_response(),
+        Err(reason) => ApiError::new(ErrorCode::Unavailable, reason).into_response(),
     }
 }

@@ -6,13 +6,15 @@ use http::request::Parts;
 use crate::error::ApiError;
 
 /// A name in the path.
-pub struct Path<T>(pub T);
+pub struct DecodedPath<T>(pub T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Path<String> {
+impl<S: Send + Sync> FromRequestParts<S> for DecodedPath<String> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let found = AnyPath::from_request_parts(parts, state).await;
-        found.map(|AnyPath(name)| Self(name)).map_err(|_| ApiError::field("path", "must be UTF-8"))
+        found
+            .map(|AnyPath(name)| Self(name))
+            .map_err(|_| ApiError::invalid_field("path", "must be UTF-8"))
     }
 }

@@ -8,9 +8,9 @@ use crate::error::ApiError;
 /// The parameters of a query string, in their order. Refused (400) if a name or value is not UTF-8 or has a `%` that is not
 /// followed by two hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Query<T>(pub T);
+pub struct DecodedQuery<T>(pub T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Query<Vec<(String, String)>> {
+impl<S: Send + Sync> FromRequestParts<S> for DecodedQuery<Vec<(String, String)>> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
@@ -21,17 +21,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Query<Vec<(String, String)>> {
 /// For routes that take no parameters: refuses (400) a request that has any. A guard that is put there by mistake, such as
 /// `lock_id`, must not be passed over.
 #[derive(Debug, Clone, Copy)]
-pub struct NoQuery;
+pub struct NoQueryParameters;
 
-impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
+impl<S: Send + Sync> FromRequestParts<S> for NoQueryParameters {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         match parse_query(parts.uri.query().unwrap_or_default())?.into_iter().next() {
             None => Ok(Self),
-            Some((name, _)) => {
-                Err(ApiError::field(name, "unknown parameter; this call takes none in its address"))
-            }
+            Some((name, _)) => Err(ApiError::invalid_field(
+                name,
+                "unknown parameter; this call takes none in its address",
+            )),
         }
     }
 }
@@ -44,15 +45,18 @@ fn parse_query(query: &str) -> Result<Vec<(String, String)>, ApiError> {
 fn parse_pair(pair: &str) -> Result<(String, String), ApiError> {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     let refused = |field: &str| {
-        ApiError::field(field, "must be UTF-8, percent-encoded: two hexadecimal digits after each %")
+        ApiError::invalid_field(
+            field,
+            "must be UTF-8, percent-encoded: two hexadecimal digits after each %",
+        )
     };
-    let name = decode(name).ok_or_else(|| refused("query"))?;
-    let value = decode(value).ok_or_else(|| refused(&name))?;
+    let name = decode_form_value(name).ok_or_else(|| refused("query"))?;
+    let value = decode_form_value(value).ok_or_else(|| refused(&name))?;
     Ok((name, value))
 }
 
 /// Undoes the encoding of forms; `None` if it is broken or what it encodes is not UTF-8.
-fn decode(encoded: &str) -> Option<String> {
+fn decode_form_value(encoded: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(encoded.len());
     let mut bytes = encoded.bytes();
     while let Some(byte) = bytes.next() {
@@ -83,9 +87,14 @@ mod tests {
 
     #[test]
     fn what_is_not_utf8_is_refused_and_never_replaced() {
-        for bad in
-            ["client=%FFx", "client=J%FC", "client=%C3", "client=%ED%A0%80", "client=100%", "client=%zz"]
-        {
+        for bad in [
+            "client=%FFx",
+            "client=J%FC",
+            "client=%C3",
+            "client=%ED%A0%80",
+            "client=100%",
+            "client=%zz",
+        ] {
             let error = parse_query(bad).unwrap_err();
             assert_eq!(error.fields[0].0, "client", "{bad}");
         }

@@ -5,13 +5,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// SIGHUP among the ignored signals of `/proc/self/status`.
-const HANGUP: u64 = 1;
+const HANGUP_SIGNAL_BIT: u64 = 1;
 
 /// A token that is cancelled by the first SIGTERM, SIGINT or SIGHUP; a second SIGTERM or SIGINT ends the process with code 1 at
 /// once.
-pub fn on_signal() -> std::io::Result<CancellationToken> {
+pub fn cancel_on_signal() -> std::io::Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
     let token = stop.clone();
     tokio::spawn(async move {
@@ -19,7 +20,7 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
-                () = hung_up(&mut hangup) => {
+                () = receive_hangup(&mut hangup) => {
                     if token.is_cancelled() {
                         continue;
                     }
@@ -27,7 +28,7 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
             }
             if token.is_cancelled() {
                 tracing::warn!("second signal: stopping now");
-                crate::logs::flush();
+                crate::logs::flush_logs();
                 std::process::exit(1);
             }
             tracing::info!("stopping: finishing what is in flight");
@@ -37,7 +38,7 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     Ok(stop)
 }
 
-async fn hung_up(hangup: &mut Option<Signal>) {
+async fn receive_hangup(hangup: &mut Option<Signal>) {
     match hangup {
         Some(hangup) => drop(hangup.recv().await),
         None => std::future::pending().await,
@@ -48,5 +49,7 @@ async fn hung_up(hangup: &mut Option<Signal>) {
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & HANGUP != 0)
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & HANGUP_SIGNAL_BIT != 0)
 }

@@ -9,23 +9,28 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header.
-pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+pub const SERVER_TIMING_HEADER: HeaderName = HeaderName::from_static("server-timing");
 
 /// Middleware that says it of every answer: from the request's head to the answer's, in milliseconds.
-pub async fn server_timing(request: Request, next: Next) -> Response {
+pub async fn add_server_timing(request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let mut response = next.run(request).await;
     let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
     if let Ok(value) = HeaderValue::from_str(&format!("total;dur={milliseconds:.3}")) {
-        response.headers_mut().insert(SERVER_TIMING, value);
+        response.headers_mut().insert(SERVER_TIMING_HEADER, value);
     }
     response
 }
 
 /// What an answer's header says; `None` if it does not.
-pub fn said(headers: &HeaderMap) -> Option<Duration> {
-    let milliseconds: f64 =
-        headers.get(SERVER_TIMING)?.to_str().ok()?.strip_prefix("total;dur=")?.parse().ok()?;
+pub fn parse_server_timing(headers: &HeaderMap) -> Option<Duration> {
+    let milliseconds: f64 = headers
+        .get(SERVER_TIMING_HEADER)?
+        .to_str()
+        .ok()?
+        .strip_prefix("total;dur=")?
+        .parse()
+        .ok()?;
     Duration::try_from_secs_f64(milliseconds / 1000.0).ok()
 }
 
@@ -42,9 +47,9 @@ mod tests {
     #[tokio::test]
     async fn an_answer_says_how_long_it_took() {
         let slow = get(async || tokio::time::sleep(Duration::from_millis(20)).await);
-        let routes = Router::new().route("/", slow).layer(from_fn(server_timing));
+        let routes = Router::new().route("/", slow).layer(from_fn(add_server_timing));
         let response = routes.oneshot(Request::new(Body::empty())).await.unwrap();
-        let took = said(response.headers()).unwrap();
+        let took = parse_server_timing(response.headers()).unwrap();
         assert!((Duration::from_millis(20)..Duration::from_secs(5)).contains(&took), "{took:?}");
     }
 }

@@ -9,12 +9,19 @@ use crate::{ProgramSettings, Setting};
 /// Adds a flag for each setting, which the command and all its subcommands accept. The help of a command lists only those that
 /// matter to it: of `command` itself those named here, of a subcommand those that it was given by [`visible_setting_args`]; [`render_settings_page`](crate::render_settings_page) lists
 /// all of them.
-pub fn add_setting_args(command: Command, program: &ProgramSettings, visible_names: &[&str]) -> Command {
+pub fn add_setting_args(
+    command: Command,
+    program: &ProgramSettings,
+    visible_names: &[&str],
+) -> Command {
     let is_shown = |setting: &&Setting| visible_names.contains(&setting.name);
     let args = program.settings().map(|setting| setting_arg(setting).hide(!is_shown(&setting)));
     // A flag of the whole program looks the same everywhere, unless a subcommand has one of its own of that name.
-    let hidden_args: Vec<Arg> =
-        program.settings().filter(is_shown).map(|setting| setting_arg(setting).hide(true)).collect();
+    let hidden_args: Vec<Arg> = program
+        .settings()
+        .filter(is_shown)
+        .map(|setting| setting_arg(setting).hide(true))
+        .collect();
     add_hidden_args(command, &hidden_args).args(args)
 }
 
@@ -30,7 +37,11 @@ fn add_hidden_args(command: Command, args: &[Arg]) -> Command {
 /// that no setting has is left out.
 pub fn visible_setting_args(program: &ProgramSettings, names: &[&str]) -> Vec<Arg> {
     let find_setting = |name: &&str| program.settings().find(|setting| setting.name == *name);
-    names.iter().filter_map(find_setting).map(|setting| setting_arg(setting).hide_short_help(true)).collect()
+    names
+        .iter()
+        .filter_map(find_setting)
+        .map(|setting| setting_arg(setting).hide_short_help(true))
+        .collect()
 }
 
 fn setting_arg(setting: &Setting) -> Arg {
@@ -53,8 +64,11 @@ pub fn normalise_args(args: impl IntoIterator<Item = OsString>) -> Vec<OsString>
     let mut verbatim = false;
     let respell = |arg: OsString| {
         verbatim = verbatim || arg == "--";
-        let Some(text) = arg.to_str().filter(|text| !verbatim && text.starts_with('-')) else { return arg };
-        let (flag, value) = text.split_once('=').map_or((text, None), |(flag, value)| (flag, Some(value)));
+        let Some(text) = arg.to_str().filter(|text| !verbatim && text.starts_with('-')) else {
+            return arg;
+        };
+        let (flag, value) =
+            text.split_once('=').map_or((text, None), |(flag, value)| (flag, Some(value)));
         let name = flag.trim_start_matches('-');
         if name.len() < 2 || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
             return arg;
@@ -91,10 +105,13 @@ fn correct_usage_tip(error: &clap::Error) -> String {
     let text = error.to_string();
     let Some((before, tip)) = text.split_once("use '-- ") else { return text };
     let Some((value, after)) = tip.split_once('\'') else { return text };
-    let line: Vec<String> =
-        normalise_args(std::env::args_os()).iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let flag =
-        line.windows(2).find(|pair| pair[1] == value && pair[0].starts_with("--") && pair[0].len() > 2);
+    let line: Vec<String> = normalise_args(std::env::args_os())
+        .iter()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    let flag = line
+        .windows(2)
+        .find(|pair| pair[1] == value && pair[0].starts_with("--") && pair[0].len() > 2);
     match flag.filter(|pair| !pair[0].contains('=')) {
         Some(pair) => format!("{before}use '{}={value}'{after}", pair[0]),
         None => text,
@@ -114,13 +131,16 @@ mod tests {
                 title: "Ports",
                 settings: &[Setting::new("app-port", "PORT", "Port").with_default("1")],
             },
-            SettingGroup { title: "Data", settings: &[Setting::new("data-dir", "DIR", "Where the data is")] },
+            SettingGroup {
+                title: "Data",
+                settings: &[Setting::new("data-dir", "DIR", "Where the data is")],
+            },
         ],
     };
 
     fn shop_command() -> Command {
-        let list =
-            Command::new("list").args(visible_setting_args(&PROGRAM, &["data-dir", "no-such-setting"]));
+        let list = Command::new("list")
+            .args(visible_setting_args(&PROGRAM, &["data-dir", "no-such-setting"]));
         let orders = Command::new("orders").subcommand(list);
         add_setting_args(Command::new("shop").subcommand(orders), &PROGRAM, &["app-port"])
     }
@@ -134,19 +154,30 @@ mod tests {
             "shop --app-port 9 orders list --data-dir d --app-port 7",
         ] {
             let matches = shop_command().try_get_matches_from(line.split(' ')).unwrap();
-            let list = matches.subcommand_matches("orders").unwrap().subcommand_matches("list").unwrap();
+            let list =
+                matches.subcommand_matches("orders").unwrap().subcommand_matches("list").unwrap();
             let resolved = ResolvedSettings::new(&PROGRAM, list, []).unwrap();
             let value = |name| resolved.get_value(name).unwrap().text().to_owned();
-            assert_eq!((value("app-port"), value("data-dir")), ("7".to_owned(), "d".to_owned()), "{line}");
+            assert_eq!(
+                (value("app-port"), value("data-dir")),
+                ("7".to_owned(), "d".to_owned()),
+                "{line}"
+            );
         }
     }
 
     #[test]
     fn help_shows_the_settings_that_matter_to_the_command() {
-        let help = |line: &str| shop_command().try_get_matches_from(line.split(' ')).unwrap_err().to_string();
+        let help = |line: &str| {
+            shop_command().try_get_matches_from(line.split(' ')).unwrap_err().to_string()
+        };
         for (line, shown, hidden) in [
             ("shop --help", "--app-port <PORT>  Port [default: 1]", "--data-dir"),
-            ("shop orders list --help", "--data-dir <DIR>\n          Where the data is", "--app-port"),
+            (
+                "shop orders list --help",
+                "--data-dir <DIR>\n          Where the data is",
+                "--app-port",
+            ),
             ("shop orders list -h", "Options:", "--data-dir"),
         ] {
             let help = help(line);

@@ -144,9 +144,9 @@ impl ResolvedSettings {
     {
         let Some(value) = self.get_value(name) else { return Ok(None) };
         let parsed = value.text().trim().parse::<T>();
-        parsed
-            .map(Some)
-            .map_err(|error| self.invalid_setting(name, format!("`{}`: {error}", value.masked_text())))
+        parsed.map(Some).map_err(|error| {
+            self.invalid_setting(name, format!("`{}`: {error}", value.masked_text()))
+        })
     }
 
     /// The parsed value.
@@ -172,15 +172,20 @@ impl ResolvedSettings {
         if range.contains(&value) {
             return Ok(value);
         }
-        Err(self
-            .invalid_setting(name, format!("{value} is not between {} and {}", range.start(), range.end())))
+        Err(self.invalid_setting(
+            name,
+            format!("{value} is not between {} and {}", range.start(), range.end()),
+        ))
     }
 
     /// A duration such as `200ms`, `2s` or `24h`.
     pub fn get_duration(&self, name: &'static str) -> Result<Duration, SettingError> {
         let value = self.get_value(name).ok_or(SettingError::Missing(name))?;
         humantime::parse_duration(value.text().trim()).map_err(|error| {
-            self.invalid_setting(name, format!("`{}`: {error} (such as 200ms, 2s, 24h)", value.masked_text()))
+            self.invalid_setting(
+                name,
+                format!("`{}`: {error} (such as 200ms, 2s, 24h)", value.masked_text()),
+            )
         })
     }
 
@@ -189,7 +194,9 @@ impl ResolvedSettings {
         match self.get_value(name).map(SettingValue::text) {
             None | Some("false" | "0" | "") => Ok(false),
             Some("true" | "1") => Ok(true),
-            Some(other) => Err(self.invalid_setting(name, format!("`{other}` is neither true nor false"))),
+            Some(other) => {
+                Err(self.invalid_setting(name, format!("`{other}` is neither true nor false")))
+            }
         }
     }
 
@@ -201,7 +208,8 @@ impl ResolvedSettings {
     ) -> Result<Option<Secret>, SettingError> {
         match (self.get_value(name), self.get_value(file_name)) {
             (Some(_), Some(_)) => {
-                Err(self.invalid_setting(file_name, format!("--{name} is given too: one is enough")))
+                Err(self
+                    .invalid_setting(file_name, format!("--{name} is given too: one is enough")))
             }
             (Some(value), None) => Ok(Some(Secret::new(value.text().trim().to_owned()))),
             (None, Some(file)) => secret::read_secret_file(file.text())
@@ -219,7 +227,8 @@ impl ResolvedSettings {
 
     /// The error that says why this setting's value cannot be used.
     pub fn invalid_setting(&self, name: &'static str, reason: String) -> SettingError {
-        let from = self.get_value(name).map_or(SettingSource::Default, |value| value.source.clone());
+        let from =
+            self.get_value(name).map_or(SettingSource::Default, |value| value.source.clone());
         SettingError::Invalid { name, from, reason }
     }
 }

@@ -19,7 +19,9 @@ pub fn render_settings_page(program: &ProgramSettings, width: usize) -> String {
         let rows: Vec<Vec<String>> =
             group.settings.iter().flat_map(|setting| setting_rows(program, setting)).collect();
         page.push_str(&format!("\n{}\n", group.title));
-        for line in render_table(TableBorders::Spaces, &[], &rows, width.saturating_sub(INDENT.len())).lines()
+        for line in
+            render_table(TableBorders::Spaces, &[], &rows, width.saturating_sub(INDENT.len()))
+                .lines()
         {
             page.push_str(&format!("{INDENT}{line}\n"));
         }
@@ -49,8 +51,7 @@ mod tests {
     use super::*;
     use crate::SettingGroup;
 
-    const HELP: &str =
-        "What is logged, such as info or shop=debug, in more words than one line of eighty has room for";
+    const HELP: &str = "What is logged, such as info or shop=debug, in more words than one line of eighty has room for";
 
     const PROGRAM: ProgramSettings = ProgramSettings {
         name: "shop",

@@ -76,7 +76,8 @@ impl ResolvedSettings {
         }
         let environment = resolved.read_environment(program, environment);
         let flags = read_flags(program, matches);
-        let config = flags.iter().chain(&environment).find(|(setting, ..)| setting.name == "config");
+        let config =
+            flags.iter().chain(&environment).find(|(setting, ..)| setting.name == "config");
         if let Some((_, path, _)) = config {
             resolved.read_file(program, path)?;
         }
@@ -111,7 +112,10 @@ impl ResolvedSettings {
     fn set_value(&mut self, setting: &Setting, text: String, from: SettingSource) {
         let masked_text =
             if setting.is_secret { SECRET_MASK.to_owned() } else { mask_url_credentials(&text) };
-        self.values.insert(setting.name, SettingValue { text: Secret::new(text), source: from, masked_text });
+        self.values.insert(
+            setting.name,
+            SettingValue { text: Secret::new(text), source: from, masked_text },
+        );
     }
 
     fn read_environment(
@@ -141,8 +145,10 @@ impl ResolvedSettings {
                             near.to_uppercase().replace('-', "_")
                         )
                     });
-                    self.warnings
-                        .push(format!("unknown environment variable {variable}{}", near.unwrap_or_default()));
+                    self.warnings.push(format!(
+                        "unknown environment variable {variable}{}",
+                        near.unwrap_or_default()
+                    ));
                 }
             }
         }
@@ -166,8 +172,9 @@ impl ResolvedSettings {
                     key,
                 });
             };
-            let text = toml_value_text(&value)
-                .ok_or_else(|| failed(format!("`{key}` must be a text, number, boolean or list")))?;
+            let text = toml_value_text(&value).ok_or_else(|| {
+                failed(format!("`{key}` must be a text, number, boolean or list"))
+            })?;
             self.set_value(setting, text, SettingSource::File(path.to_owned()));
         }
         Ok(())
@@ -196,9 +203,11 @@ fn toml_value_text(value: &toml::Value) -> Option<String> {
         toml::Value::Integer(number) => Some(number.to_string()),
         toml::Value::Float(number) => Some(number.to_string()),
         toml::Value::Boolean(flag) => Some(flag.to_string()),
-        toml::Value::Array(items) => {
-            items.iter().map(toml_value_text).collect::<Option<Vec<_>>>().map(|items| items.join(","))
-        }
+        toml::Value::Array(items) => items
+            .iter()
+            .map(toml_value_text)
+            .collect::<Option<Vec<_>>>()
+            .map(|items| items.join(",")),
         _ => None,
     }
 }
@@ -210,8 +219,9 @@ fn nearest_setting_name(program: &ProgramSettings, name: &str) -> Option<&'stati
     if name.len() > MAX_MISTYPED_NAME_BYTES {
         return None;
     }
-    let by_distance =
-        program.settings().map(|setting| (strsim::damerau_levenshtein(setting.name, name), setting));
+    let by_distance = program
+        .settings()
+        .map(|setting| (strsim::damerau_levenshtein(setting.name, name), setting));
     let (distance, setting) = by_distance.min_by_key(|(distance, _)| *distance)?;
     (distance <= name.len() / 3 + 1).then_some(setting.name)
 }
@@ -243,7 +253,8 @@ mod tests {
         let line = std::iter::once("shop").chain(args.iter().copied()).map(Into::into);
         let command = crate::add_setting_args(clap::Command::new("shop"), &PROGRAM, &[]);
         let matches = command.try_get_matches_from(crate::normalise_args(line)).unwrap();
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         ResolvedSettings::new(&PROGRAM, &matches, environment)
     }
 
@@ -257,9 +268,15 @@ mod tests {
             (value.text().to_owned(), value.source)
         };
         assert_eq!(port(&[], &[]), ("1".into(), SettingSource::Default));
-        assert_eq!(port(&["--config", config], &[]), ("2".into(), SettingSource::File(config.into())));
+        assert_eq!(
+            port(&["--config", config], &[]),
+            ("2".into(), SettingSource::File(config.into()))
+        );
         let env = [("SHOP_APP_PORT", "3"), ("SHOP_CONFIG", config)];
-        assert_eq!(port(&[], &env), ("3".into(), SettingSource::Environment("SHOP_APP_PORT".into())));
+        assert_eq!(
+            port(&[], &env),
+            ("3".into(), SettingSource::Environment("SHOP_APP_PORT".into()))
+        );
         assert_eq!(port(&["-app_port=4"], &env), ("4".into(), SettingSource::Flag));
         assert_eq!(port(&["--app-port", "5"], &env), ("5".into(), SettingSource::Flag));
         std::fs::remove_file(&file).unwrap();
@@ -269,7 +286,8 @@ mod tests {
     fn an_unknown_file_key_is_refused_with_the_nearest() {
         let file = std::env::temp_dir().join(format!("settings-bad-{}.toml", std::process::id()));
         std::fs::write(&file, "app-prot = 2").unwrap();
-        let error = resolve_settings(&["--config", file.to_str().unwrap()], &[]).unwrap_err().to_string();
+        let error =
+            resolve_settings(&["--config", file.to_str().unwrap()], &[]).unwrap_err().to_string();
         assert!(error.ends_with("unknown key `app-prot`, did you mean `app-port`?"), "{error}");
         std::fs::remove_file(&file).unwrap();
     }
@@ -290,10 +308,13 @@ mod tests {
 
     #[test]
     fn an_empty_variable_is_one_that_is_not_set() {
-        let empty = ["SHOP_APP_PORT", "SHOP_TOKEN", "SHOP_CONFIG", "SHOP_QUIET"].map(|name| (name, ""));
+        let empty =
+            ["SHOP_APP_PORT", "SHOP_TOKEN", "SHOP_CONFIG", "SHOP_QUIET"].map(|name| (name, ""));
         let resolved = resolve_settings(&[], &empty).unwrap();
         assert_eq!(resolved.get_value("app-port").unwrap().source, SettingSource::Default);
-        assert!(resolved.get_value("token").is_none() && !resolved.is_switched_on("quiet").unwrap());
+        assert!(
+            resolved.get_value("token").is_none() && !resolved.is_switched_on("quiet").unwrap()
+        );
         assert!(resolved.get_secret("token", "token-file").unwrap().is_none());
     }
 
@@ -310,7 +331,8 @@ mod tests {
 
     #[test]
     fn a_secret_comes_from_its_setting_or_from_a_file_but_not_from_both() {
-        let token = |args: &[&str]| resolve_settings(args, &[]).unwrap().get_secret("token", "token-file");
+        let token =
+            |args: &[&str]| resolve_settings(args, &[]).unwrap().get_secret("token", "token-file");
         assert!(token(&[]).unwrap().is_none());
         assert_eq!(token(&["--token", "canary"]).unwrap().unwrap().reveal(), "canary");
         let both = token(&["--token", "canary", "--token-file", "x"]).unwrap_err().to_string();
@@ -321,7 +343,8 @@ mod tests {
     fn a_file_that_does_not_parse_is_refused_without_its_lines() {
         let file = std::env::temp_dir().join(format!("settings-torn-{}.toml", std::process::id()));
         std::fs::write(&file, "app_port = 2\ntoken = \"canary").unwrap();
-        let error = resolve_settings(&["--config", file.to_str().unwrap()], &[]).unwrap_err().to_string();
+        let error =
+            resolve_settings(&["--config", file.to_str().unwrap()], &[]).unwrap_err().to_string();
         assert!(error.contains("line 2") && !error.contains("canary"), "{error}");
         std::fs::remove_file(&file).unwrap();
     }
@@ -329,8 +352,18 @@ mod tests {
     #[test]
     fn switches_come_from_everywhere() {
         assert!(resolve_settings(&["--quiet"], &[]).unwrap().is_switched_on("quiet").unwrap());
-        assert!(resolve_settings(&[], &[("SHOP_QUIET", "true")]).unwrap().is_switched_on("quiet").unwrap());
+        assert!(
+            resolve_settings(&[], &[("SHOP_QUIET", "true")])
+                .unwrap()
+                .is_switched_on("quiet")
+                .unwrap()
+        );
         assert!(!resolve_settings(&[], &[]).unwrap().is_switched_on("quiet").unwrap());
-        assert!(resolve_settings(&[], &[("SHOP_QUIET", "maybe")]).unwrap().is_switched_on("quiet").is_err());
+        assert!(
+            resolve_settings(&[], &[("SHOP_QUIET", "maybe")])
+                .unwrap()
+                .is_switched_on("quiet")
+                .is_err()
+        );
     }
 }

@@ -46,13 +46,21 @@ impl<T: Send + 'static> Coalescer<T> {
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send,
     {
-        let batches =
-            BatchOptions { max_items: max_batch, max_shared_items: max_batch, min_interval: Duration::ZERO };
+        let batches = BatchOptions {
+            max_items: max_batch,
+            max_shared_items: max_batch,
+            min_interval: Duration::ZERO,
+        };
         Self::spawn_fair(name, capacity, batches, flush)
     }
 
     /// Like [`Coalescer::spawn`], with batches as they are said to be.
-    pub fn spawn_fair<F, Fut>(name: &'static str, capacity: usize, batches: BatchOptions, flush: F) -> Self
+    pub fn spawn_fair<F, Fut>(
+        name: &'static str,
+        capacity: usize,
+        batches: BatchOptions,
+        flush: F,
+    ) -> Self
     where
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send,
@@ -63,8 +71,11 @@ impl<T: Send + 'static> Coalescer<T> {
         tokio::spawn(async move {
             let mut waiting = FairQueue::default();
             while receive_items(&mut waiting, &mut incoming, capacity).await {
-                let max_items =
-                    if waiting.has_several_lines() { batches.max_shared_items } else { batches.max_items };
+                let max_items = if waiting.has_several_lines() {
+                    batches.max_shared_items
+                } else {
+                    batches.max_items
+                };
                 let batch = waiting.pop_many(max_items);
                 let (items, began) = (batch.len(), Instant::now());
                 metrics::histogram!("store_batch_items", "name" => name).record(items as f64);

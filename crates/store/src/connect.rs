@@ -84,20 +84,28 @@ pub async fn connect_pool(
     let started = Instant::now();
     let mut wait = Duration::from_millis(20);
     loop {
-        let left = settings.connect_timeout.saturating_sub(started.elapsed()).max(Duration::from_secs(1));
+        let left =
+            settings.connect_timeout.saturating_sub(started.elapsed()).max(Duration::from_secs(1));
         // A connection by itself first: a pool would hide why it cannot be made.
-        let reason = match tokio::time::timeout(left.min(ACQUIRE_TIMEOUT), probe_database(&options, settings))
-            .await
+        let reason = match tokio::time::timeout(
+            left.min(ACQUIRE_TIMEOUT),
+            probe_database(&options, settings),
+        )
+        .await
         {
             Ok(Ok(true)) => {
-                let (session, max_connections) = (settings.session.clone(), settings.max_connections);
+                let (session, max_connections) =
+                    (settings.session.clone(), settings.max_connections);
                 return Ok(pool::open_pool(options, session, max_connections));
             }
             Ok(Ok(false)) => return Err(ConnectError::TransactionPooler { database }),
             Err(_) => "no answer".to_owned(),
             Ok(Err(sqlx::Error::Io(error))) => error.to_string(),
             Ok(Err(sqlx::Error::Database(error))) if is_refusal_code(error.code().as_deref()) => {
-                return Err(ConnectError::Refused { database, reason: error.message().to_owned() + &hint });
+                return Err(ConnectError::Refused {
+                    database,
+                    reason: error.message().to_owned() + &hint,
+                });
             }
             Ok(Err(error)) => error.to_string(),
         };
@@ -125,7 +133,10 @@ async fn probe_database(options: &PgConnectOptions, settings: &PoolSettings) -> 
 
 /// Whether the connection has a server process to itself: not if another one gets the same, or it gets another one when
 /// its own is busy.
-async fn has_own_backend(connection: &mut PgConnection, options: &PgConnectOptions) -> sqlx::Result<bool> {
+async fn has_own_backend(
+    connection: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> sqlx::Result<bool> {
     let first_pid = backend_pid(connection).await?;
     let mut other = PgConnection::connect_with(options).await?;
     let mut tx = other.begin().await?;

@@ -4,7 +4,9 @@
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -70,9 +72,9 @@ fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             ": make room, or give another --data-dir"
         }
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
-            ": give another --data-dir"
-        }
+        io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::AlreadyExists => ": give another --data-dir",
         _ => "",
     }
 }
@@ -118,7 +120,9 @@ pub fn restrict_to_owner(path: &Path) -> Result<(), DataDirError> {
     }
     let mode = if found.is_dir() { FOLDER_MODE } else { FILE_MODE };
     let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path);
-    opened.and_then(|file| file.set_permissions(Permissions::from_mode(mode))).map_err(file_error(path))
+    opened
+        .and_then(|file| file.set_permissions(Permissions::from_mode(mode)))
+        .map_err(file_error(path))
 }
 
 /// Makes a folder that only we may enter, for good; one that is there may not be a link.
@@ -189,7 +193,10 @@ mod tests {
         for mode in [0o770, 0o775, 0o777, 0o1777, 0o702] {
             chmod(&dir, mode);
             let refused = open_data_dir(&dir).unwrap_err().to_string();
-            assert!(refused.contains(&format!("{mode:04o}")) && refused.contains("chmod go-w"), "{refused}");
+            assert!(
+                refused.contains(&format!("{mode:04o}")) && refused.contains("chmod go-w"),
+                "{refused}"
+            );
         }
     }
 

@@ -71,7 +71,12 @@ pub async fn run_duties(
     renewal_task.abort();
 }
 
-async fn perform_duty(work: DutyWork, leases: LeaseManager, lease: Arc<Lease>, stop: CancellationToken) {
+async fn perform_duty(
+    work: DutyWork,
+    leases: LeaseManager,
+    lease: Arc<Lease>,
+    stop: CancellationToken,
+) {
     tracing::debug!(duty = lease.name, epoch = lease.epoch, "on duty");
     while !lease.is_lost() {
         tokio::select! {

@@ -110,7 +110,8 @@ impl Error {
 
     /// The code that the database gave, if the error is one that it answered and that nothing here has a name for.
     pub fn sqlstate(&self) -> Option<String> {
-        let (Error::Internal(error) | Error::Unavailable(error) | Error::Contention(error)) = self else {
+        let (Error::Internal(error) | Error::Unavailable(error) | Error::Contention(error)) = self
+        else {
             return None;
         };
         error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
@@ -123,7 +124,9 @@ impl Error {
         match &**error {
             sqlx::Error::Database(error) => {
                 let error = error.try_downcast_ref::<PgDatabaseError>();
-                error.is_none_or(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
+                error.is_none_or(|error| {
+                    matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+                })
             }
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => false,
             _ => matches!(self, Error::Unavailable(_)),
@@ -171,8 +174,10 @@ mod tests {
 
     #[test]
     fn what_is_not_known_to_stay_may_pass() {
-        let passing =
-            ["25P03", "25006", "57P01", "58030", "58P01", "53100", "08006", "XX000", "3D000", "26000", ""];
+        let passing = [
+            "25P03", "25006", "57P01", "58030", "58P01", "53100", "08006", "XX000", "3D000",
+            "26000", "",
+        ];
         passing.iter().for_each(|code| assert!(!is_permanent_sqlstate(code), "{code}"));
         let staying = ["0A000", "22P02", "23514", "25P02", "42P01", "54001", "P0001", "XX001"];
         staying.iter().for_each(|code| assert!(is_permanent_sqlstate(code), "{code}"));
@@ -181,7 +186,9 @@ mod tests {
     #[test]
     fn what_another_process_may_do_is_temporary_to_a_caller() {
         let fenced = Error::Fenced { lease_id: 1, epoch: 2 };
-        for error in [Error::Abandoned, fenced, Error::OutcomeUnknown, sqlx::Error::PoolTimedOut.into()] {
+        for error in
+            [Error::Abandoned, fenced, Error::OutcomeUnknown, sqlx::Error::PoolTimedOut.into()]
+        {
             assert!(error.is_temporary(), "{error}");
         }
         assert!(!Error::UniqueViolation("key".to_owned()).is_temporary());

@@ -46,7 +46,8 @@ mod debug {
             && wanted == name
             && PASS_COUNT.fetch_add(1, Ordering::Relaxed) + 1 == *count
         {
-            let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
         }
     }
 }

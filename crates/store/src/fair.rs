@@ -106,7 +106,10 @@ pub struct FairPermit(FairSemaphore);
 impl FairSemaphore {
     /// So many permits.
     pub fn new(permits: usize) -> Self {
-        Self(Arc::new(Mutex::new(FairPermits { available: permits, waiters: FairQueue::default() })))
+        Self(Arc::new(Mutex::new(FairPermits {
+            available: permits,
+            waiters: FairQueue::default(),
+        })))
     }
 
     /// Waits for a permit. Whoever stops waiting leaves its place.
@@ -139,7 +142,8 @@ impl Drop for FairPermit {
         let next = {
             let mut permits = self.0.lock_permits();
             // Those who have left are passed over.
-            let next = std::iter::from_fn(|| permits.waiters.pop()).find(|waiting| !waiting.is_closed());
+            let next =
+                std::iter::from_fn(|| permits.waiters.pop()).find(|waiting| !waiting.is_closed());
             permits.available += usize::from(next.is_none());
             next
         };
@@ -184,8 +188,10 @@ mod tests {
         let permits = FairSemaphore::new(1);
         let held = permits.acquire(FairTurn::COMMON).await;
         let (many, one) = (FairTurn::next(), FairTurn::next());
-        let mut waiting: Vec<_> =
-            [many, many, many, one].into_iter().map(|turn| Box::pin(permits.acquire(turn))).collect();
+        let mut waiting: Vec<_> = [many, many, many, one]
+            .into_iter()
+            .map(|turn| Box::pin(permits.acquire(turn)))
+            .collect();
         for waiting in &mut waiting {
             assert!(futures::poll!(waiting).is_pending());
         }

@@ -154,7 +154,9 @@ impl LeaseManager {
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tick.tick().await;
-                if let Err(error) = manager.renew_and_adopt_leases(&adopted_classes, &adopted_leases).await {
+                if let Err(error) =
+                    manager.renew_and_adopt_leases(&adopted_classes, &adopted_leases).await
+                {
                     tracing::warn!(%error, code = "UNAVAILABLE", "leases could not be renewed");
                 }
             }
@@ -247,11 +249,12 @@ impl LeaseManager {
 
     /// Removes a lease for good, within the caller's transaction. Refused with [`Error::Fenced`] if it is not held.
     pub async fn dissolve_in_tx(&self, connection: &mut PgConnection, lease: &Lease) -> Result<()> {
-        let deleted = sqlx::query("DELETE FROM leases WHERE lease_id = $1 AND epoch = $2 -- dissolve_lease")
-            .bind(lease.id)
-            .bind(lease.epoch)
-            .execute(connection)
-            .await?;
+        let deleted =
+            sqlx::query("DELETE FROM leases WHERE lease_id = $1 AND epoch = $2 -- dissolve_lease")
+                .bind(lease.id)
+                .bind(lease.epoch)
+                .execute(connection)
+                .await?;
         if deleted.rows_affected() == 1 { Ok(()) } else { Err(lease.fenced_error()) }
     }
 
@@ -313,7 +316,9 @@ impl LeaseManager {
         adopted_leases: &mpsc::Sender<Arc<Lease>>,
     ) {
         for lease in mine {
-            if !rows.iter().any(|row| row.0 == lease.id && row.1 == lease.epoch) && self.is_holding(lease) {
+            if !rows.iter().any(|row| row.0 == lease.id && row.1 == lease.epoch)
+                && self.is_holding(lease)
+            {
                 tracing::warn!(lease = lease.name, epoch = lease.epoch, "lease lost");
                 self.forget_lease(lease);
                 lease.mark_lost();
@@ -343,7 +348,8 @@ impl LeaseManager {
         let classes = adopted_classes.to_vec();
         let (owner, mark, ttl) = (self.owner, self.owner_mark(), self.options.ttl.as_secs_f64());
         // The mutant: whatever expires later than an hour ago counts as too far ahead.
-        let ahead = if mutant("renewal_takes_living_leases") { -3600.0 } else { ttl * MAX_TTLS_AHEAD };
+        let ahead =
+            if mutant("renewal_takes_living_leases") { -3600.0 } else { ttl * MAX_TTLS_AHEAD };
         run_statement(&self.pool, lease_operation("renew_leases"), move |connection| {
             let (ids, epochs, classes) = (ids.clone(), epochs.clone(), classes.clone());
             Box::pin(async move {

@@ -65,5 +65,8 @@ pub unsafe fn remove_libpq_variables() {
 /// What somebody who set such variables has to know, if there were any.
 pub(crate) fn removed_variables_hint() -> Option<String> {
     let removed = REMOVED_VARIABLES.get().filter(|removed| !removed.is_empty())?;
-    Some(format!("{} of the environment: not used, the database's URL says everything", removed.join(", ")))
+    Some(format!(
+        "{} of the environment: not used, the database's URL says everything",
+        removed.join(", ")
+    ))
 }

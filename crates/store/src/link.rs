@@ -31,12 +31,18 @@ impl DatabaseLink {
             options.get_socket().cloned(),
             options.get_database().unwrap_or_default().to_owned(),
         );
-        DATABASE_LINKS.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default().clone()
+        DATABASE_LINKS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(address)
+            .or_default()
+            .clone()
     }
 
     /// A connection gave no answer: probably those that were made before now and wait unused are as dead.
     pub(crate) fn mark_suspected(&self) {
-        self.suspected_at.fetch_max(to_microseconds(CLOCK_START.elapsed()).max(1), Ordering::AcqRel);
+        self.suspected_at
+            .fetch_max(to_microseconds(CLOCK_START.elapsed()).max(1), Ordering::AcqRel);
     }
 
     /// Whether a connection of this age was made after the last suspicion.

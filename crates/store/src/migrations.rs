@@ -92,11 +92,17 @@ impl MigrationSet {
         if self.migrator.iter().all(|migration| applied.contains(&migration.version)) {
             return Ok(());
         }
-        self.migrator.run_direct(None, connection, false).await.map_err(|source| self.migration_error(source))
+        self.migrator
+            .run_direct(None, connection, false)
+            .await
+            .map_err(|source| self.migration_error(source))
     }
 
     /// Brings an empty database to this program's version; any other must be there already.
-    pub async fn apply_if_empty(&self, connection: &mut PgConnection) -> Result<(), MigrationError> {
+    pub async fn apply_if_empty(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<(), MigrationError> {
         if self.read_applied_versions(connection).await?.is_empty() {
             return self.apply_pending(connection).await;
         }
@@ -118,10 +124,11 @@ impl MigrationSet {
         &self,
         connection: &mut PgConnection,
     ) -> Result<HashSet<i64>, MigrationError> {
-        let has_table: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(|error| self.migration_error(error.into()))?;
+        let has_table: bool =
+            sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(|error| self.migration_error(error.into()))?;
         if !has_table {
             return Ok(HashSet::new());
         }
@@ -133,17 +140,19 @@ impl MigrationSet {
     }
 
     async fn check_compatible(&self, connection: &mut PgConnection) -> Result<(), MigrationError> {
-        let exists: bool = sqlx::query_scalar("SELECT to_regclass('schema_compatibility') IS NOT NULL")
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(|error| self.migration_error(error.into()))?;
+        let exists: bool =
+            sqlx::query_scalar("SELECT to_regclass('schema_compatibility') IS NOT NULL")
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(|error| self.migration_error(error.into()))?;
         if !exists {
             return Ok(());
         }
-        let min_compatible: i64 = sqlx::query_scalar("SELECT min_compatible FROM schema_compatibility")
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(|error| self.migration_error(error.into()))?;
+        let min_compatible: i64 =
+            sqlx::query_scalar("SELECT min_compatible FROM schema_compatibility")
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(|error| self.migration_error(error.into()))?;
         let known = self.latest_version();
         if min_compatible > known {
             return Err(MigrationError::TooNew { role: self.role, min_compatible, known });

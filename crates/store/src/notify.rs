@@ -59,7 +59,9 @@ impl PgNotificationHub {
         let listen_pool = reserve_pool(&pool, "listen", 1);
         let task = tokio::spawn(async move {
             loop {
-                if let Err(error) = forward_notifications(&listen_pool, &channels, &sender, heartbeat).await {
+                if let Err(error) =
+                    forward_notifications(&listen_pool, &channels, &sender, heartbeat).await
+                {
                     if listen_pool.is_closed() {
                         return;
                     }
@@ -72,7 +74,11 @@ impl PgNotificationHub {
     }
 
     /// Hears `channel` from now on, with a look at least every so often.
-    pub fn subscribe_channel(&self, channel: &'static str, poll_interval: Duration) -> ChannelSubscriber {
+    pub fn subscribe_channel(
+        &self,
+        channel: &'static str,
+        poll_interval: Duration,
+    ) -> ChannelSubscriber {
         ChannelSubscriber::new(self.sender.subscribe(), channel, poll_interval)
     }
 
@@ -99,7 +105,9 @@ async fn forward_notifications(
     let _ = sender.send(PgNotification::Missed);
     let mut answered_at = Instant::now();
     loop {
-        match timeout(heartbeat.interval.saturating_sub(answered_at.elapsed()), listener.try_recv()).await {
+        match timeout(heartbeat.interval.saturating_sub(answered_at.elapsed()), listener.try_recv())
+            .await
+        {
             Ok(Ok(Some(notification))) => {
                 let (channel, payload) =
                     (notification.channel().to_owned(), notification.payload().to_owned());

@@ -66,7 +66,9 @@ mod tests {
             tokio::time::advance(Duration::from_millis(500)).await;
         }
         for _ in 0..3 {
-            outage.record_success(|lasted| said.lock().unwrap().push(format!("back after {lasted:?}")));
+            outage.record_success(|lasted| {
+                said.lock().unwrap().push(format!("back after {lasted:?}"))
+            });
         }
         assert_eq!(*said.lock().unwrap(), ["1", "121", "241", "back after 150s"]);
     }

@@ -59,11 +59,16 @@ pub(crate) fn open_pool_beside(
     connection_count: Arc<AtomicU64>,
 ) -> PgPool {
     let connect = pool.connect_options();
-    let program = connect.get_application_name().unwrap_or_default().split('/').next().unwrap_or_default();
+    let program =
+        connect.get_application_name().unwrap_or_default().split('/').next().unwrap_or_default();
     let name = format!("{program}/{name}");
     let session = Arc::new([(*pool_session(&connect)).clone(), extra_settings].concat());
-    let new_pool =
-        build_pool((*connect).clone().application_name(&name), session, max_connections, connection_count);
+    let new_pool = build_pool(
+        (*connect).clone().application_name(&name),
+        session,
+        max_connections,
+        connection_count,
+    );
     let (closed, closing) = (pool.close_event(), new_pool.clone());
     tokio::spawn(async move {
         tokio::select! {
@@ -82,21 +87,27 @@ pub(crate) fn pool_session(options: &Arc<PgConnectOptions>) -> PoolSession {
 /// The places for a pool's expensive operations.
 pub(crate) fn expensive_permits_of(pool: &PgPool) -> ExpensivePermits {
     let known = find_pool_entry(&pool.connect_options(), |pool| pool.expensive_permits.clone());
-    known.unwrap_or_else(|| ExpensivePermits::with_connections(pool.options().get_max_connections()))
+    known
+        .unwrap_or_else(|| ExpensivePermits::with_connections(pool.options().get_max_connections()))
 }
 
 /// When the server ends a statement of this pool, unless the operation says otherwise.
 pub(crate) fn pool_statement_timeout(pool: &PgPool) -> Duration {
-    find_pool_entry(&pool.connect_options(), |pool| pool.statement_timeout).unwrap_or(STATEMENT_TIMEOUT)
+    find_pool_entry(&pool.connect_options(), |pool| pool.statement_timeout)
+        .unwrap_or(STATEMENT_TIMEOUT)
 }
 
-fn find_pool_entry<T>(options: &Arc<PgConnectOptions>, read: impl Fn(&PoolEntry) -> T) -> Option<T> {
+fn find_pool_entry<T>(
+    options: &Arc<PgConnectOptions>,
+    read: impl Fn(&PoolEntry) -> T,
+) -> Option<T> {
     let pools = OPEN_POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     pools.iter().find(|pool| pool.options.as_ptr() == Arc::as_ptr(options)).map(read)
 }
 
 fn register_pool(pool: &PgPool, session: PoolSession) {
-    let expensive_permits = ExpensivePermits::with_connections(pool.options().get_max_connections());
+    let expensive_permits =
+        ExpensivePermits::with_connections(pool.options().get_max_connections());
     let statement_timeout = session::find_statement_timeout(&session).unwrap_or(STATEMENT_TIMEOUT);
     let mut pools = OPEN_POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     pools.retain(|pool| pool.options.strong_count() > 0);
@@ -147,7 +158,10 @@ fn pool_label(options: &PgConnectOptions) -> String {
 }
 
 /// Gives a connection back. sqlx asks it first whether it is alive, without a limit.
-pub(crate) fn return_connection(mut connection: PoolConnection<Postgres>, options: Arc<PgConnectOptions>) {
+pub(crate) fn return_connection(
+    mut connection: PoolConnection<Postgres>,
+    options: Arc<PgConnectOptions>,
+) {
     tokio::spawn(async move {
         if timeout(RETURN_TIMEOUT, connection.return_to_pool()).await.is_err() {
             DatabaseLink::for_options(&options).mark_suspected();
@@ -173,7 +187,12 @@ async fn maintain_pool(pool: PgPool, uses: PoolUseCount, label: String) {
         if ended {
             return;
         }
-        for _ in 0..need.count_excess(size, pool.num_idle(), uses.load(Ordering::Relaxed), Instant::now()) {
+        for _ in 0..need.count_excess(
+            size,
+            pool.num_idle(),
+            uses.load(Ordering::Relaxed),
+            Instant::now(),
+        ) {
             let Some(connection) = pool.try_acquire() else { break };
             let _ = timeout(RETURN_TIMEOUT, connection.close()).await;
         }
@@ -229,13 +248,25 @@ mod tests {
         assert_eq!(need.count_excess(8, 8, 8, at(1)), 0, "just grown");
         // Asked once a second, by turns.
         assert_eq!((2..31).map(|s| need.count_excess(8, 8, 8 + s, at(s))).sum::<usize>(), 0);
-        assert_eq!(need.count_excess(8, 8, 40, at(31)), 1, "longer than it takes, one after the other");
+        assert_eq!(
+            need.count_excess(8, 8, 40, at(31)),
+            1,
+            "longer than it takes, one after the other"
+        );
         assert_eq!(need.count_excess(7, 7, 41, at(32)), 1);
         assert_eq!(need.count_excess(6, 0, 42, at(33)), 0, "all in use");
-        assert_eq!(need.count_excess(7, 7, 43, at(34)), 0, "one was missed: a while without another try");
+        assert_eq!(
+            need.count_excess(7, 7, 43, at(34)),
+            0,
+            "one was missed: a while without another try"
+        );
         assert_eq!(need.count_excess(7, 7, 44, at(63)), 0);
         assert_eq!(need.count_excess(7, 7, 45, at(64)), 1);
-        assert_eq!(need.count_excess(1, 1, 46, at(65)), 0, "the last one of a pool that is used stays");
+        assert_eq!(
+            need.count_excess(1, 1, 46, at(65)),
+            0,
+            "the last one of a pool that is used stays"
+        );
         assert_eq!(need.count_excess(1, 1, 46, at(95)), 1, "nobody uses it");
     }
 }

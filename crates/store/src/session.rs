@@ -19,7 +19,10 @@ pub type SessionSettings = Vec<(&'static str, String)>;
 fn default_settings() -> SessionSettings {
     vec![
         ("statement_timeout", STATEMENT_TIMEOUT.as_millis().to_string()),
-        ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT.as_millis().to_string()),
+        (
+            "idle_in_transaction_session_timeout",
+            IDLE_IN_TRANSACTION_TIMEOUT.as_millis().to_string(),
+        ),
         ("client_connection_check_interval", "2000".to_owned()),
         ("tcp_keepalives_idle", "5".to_owned()),
         ("tcp_keepalives_interval", "2".to_owned()),
@@ -49,7 +52,8 @@ pub(crate) async fn open_session(
     connection: &mut PgConnection,
     extra_settings: &SessionSettings,
 ) -> sqlx::Result<()> {
-    let checks = connection.server_version_num().is_none_or(|version| version >= MIN_CLIENT_CHECK_VERSION);
+    let checks =
+        connection.server_version_num().is_none_or(|version| version >= MIN_CLIENT_CHECK_VERSION);
     let mut statements = String::from("-- open_session\n");
     for (name, value) in default_settings().iter().chain(extra_settings) {
         if checks || *name != "client_connection_check_interval" {

@@ -53,7 +53,9 @@ impl ChannelSubscriber {
         // A time-out alone would not do: it is not asked while messages are there.
         while Instant::now() < self.poll_at {
             match timeout_at(self.poll_at, self.receiver.recv()).await {
-                Ok(Ok(PgNotification::Received { channel, payload })) if channel == self.channel => {
+                Ok(Ok(PgNotification::Received { channel, payload }))
+                    if channel == self.channel =>
+                {
                     return ChannelWakeup::Notified(payload);
                 }
                 Ok(Ok(PgNotification::Received { .. })) => {}

@@ -101,7 +101,8 @@ async fn copy_template(
 async fn mutate(connection: &mut PgConnection, schema: &str) {
     let Some(name) = crate::mutant::chosen() else { return };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/mutants");
-    let Ok(statements) = std::fs::read_to_string(folder.join(schema).join(format!("{name}.sql"))) else {
+    let Ok(statements) = std::fs::read_to_string(folder.join(schema).join(format!("{name}.sql")))
+    else {
         return;
     };
     let tools = std::fs::read_to_string(folder.join("mutate.sql")).expect("mutate.sql");
@@ -125,7 +126,10 @@ pub async fn open_test_pool(options: PgConnectOptions) -> PgPool {
 }
 
 /// Like [`open_test_pool`], with other settings of its sessions.
-pub async fn open_test_pool_with(options: PgConnectOptions, session: Vec<(&'static str, String)>) -> PgPool {
+pub async fn open_test_pool_with(
+    options: PgConnectOptions,
+    session: Vec<(&'static str, String)>,
+) -> PgPool {
     let options = crate::session::remove_startup_parameters(options).application_name("test/test");
     crate::pool::open_pool(options, session, 10)
 }
@@ -134,7 +138,10 @@ async fn create_database(cluster: &TestCluster, statement: &str) {
     let mut admin = open_connection(cluster.connect_options("postgres")).await;
     // Only one copy of a template at a time: Postgres refuses a second one.
     sqlx::query("SELECT pg_advisory_lock(1)").execute(&mut admin).await.expect("lock");
-    sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut admin).await.expect("create database");
+    sqlx::query(AssertSqlSafe(statement.to_owned()))
+        .execute(&mut admin)
+        .await
+        .expect("create database");
     admin.close().await.expect("close");
 }
 
@@ -161,7 +168,11 @@ fn start_test_cluster() -> &'static TestCluster {
             let dir = create_cluster_dir();
             let deadline = Instant::now() + Duration::from_secs(60);
             started
-                .send(EmbeddedServer::start(&dir, EmbeddedServerOptions { max_connections: 400 }, deadline))
+                .send(EmbeddedServer::start(
+                    &dir,
+                    EmbeddedServerOptions { max_connections: 400 },
+                    deadline,
+                ))
                 .ok();
             loop {
                 std::thread::park();

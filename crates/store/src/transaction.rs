@@ -20,7 +20,9 @@ use tokio::time::timeout;
 
 use crate::link::DatabaseLink;
 use crate::operation::STATEMENT_TIMEOUT;
-use crate::pool::{discard_connection, expensive_permits_of, pool_statement_timeout, return_connection};
+use crate::pool::{
+    discard_connection, expensive_permits_of, pool_statement_timeout, return_connection,
+};
 use crate::second_connection;
 use crate::session::IDLE_IN_TRANSACTION_TIMEOUT;
 use crate::{Error, PgOperation, Result, mutant};
@@ -35,7 +37,11 @@ const MAX_RETRY_WAIT: Duration = Duration::from_millis(200);
 /// transactions of their own. Repeated for up to 3 s on transient errors (not after an answer that did not come for as
 /// long), also when the answer of a commit was lost: `work` must be safe to repeat, and answer the same again. The
 /// operation's name labels metrics and logs; without an answer within its time the outcome is [`Error::Unavailable`].
-pub async fn run_statement<T, F>(pool: &PgPool, operation: impl Into<PgOperation>, work: F) -> Result<T>
+pub async fn run_statement<T, F>(
+    pool: &PgPool,
+    operation: impl Into<PgOperation>,
+    work: F,
+) -> Result<T>
 where
     T: Send + 'static,
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
@@ -76,8 +82,13 @@ where
     T: Send + 'static,
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
 {
-    spawn_operation(pool, operation.into(), work, OperationOptions { in_transaction: false, is_refusal })
-        .await
+    spawn_operation(
+        pool,
+        operation.into(),
+        work,
+        OperationOptions { in_transaction: false, is_refusal },
+    )
+    .await
 }
 
 /// Like [`run_refusable_statement`], inside one transaction: commits if `work` succeeds, rolls back if not.
@@ -91,7 +102,13 @@ where
     T: Send + 'static,
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
 {
-    spawn_operation(pool, operation.into(), work, OperationOptions { in_transaction: true, is_refusal }).await
+    spawn_operation(
+        pool,
+        operation.into(),
+        work,
+        OperationOptions { in_transaction: true, is_refusal },
+    )
+    .await
 }
 
 /// How a piece of work is run.
@@ -150,7 +167,8 @@ where
                 wait = (wait * 2).min(MAX_RETRY_WAIT);
             }
             outcome => {
-                metrics::histogram!("store_seconds", "name" => name).record(started.elapsed().as_secs_f64());
+                metrics::histogram!("store_seconds", "name" => name)
+                    .record(started.elapsed().as_secs_f64());
                 let may_deny = outcome.as_ref().is_ok_and(options.is_refusal);
                 if may_be_committed && may_deny && !mutant("unknown_commit_denied") {
                     metrics::counter!("store_outcomes_unknown_total", "name" => name).increment(1);
@@ -181,7 +199,9 @@ where
     };
     let mut connection = match pool.acquire().await {
         Ok(connection) => connection,
-        Err(error) => return OperationAttempt { outcome: Err(error.into()), may_be_committed: false },
+        Err(error) => {
+            return OperationAttempt { outcome: Err(error.into()), may_be_committed: false };
+        }
     };
     let deadline = operation.answer_timeout(transaction);
     let worked = second_connection::while_held(
@@ -220,7 +240,8 @@ fn no_answer_error(operation: PgOperation, deadline: Duration) -> Error {
         code = "UNAVAILABLE",
         "the database gave no answer; the connection is given up"
     );
-    let silence = std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {seconds} s"));
+    let silence =
+        std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {seconds} s"));
     Error::from(sqlx::Error::Io(silence))
 }
 
@@ -263,7 +284,11 @@ async fn set_session_timeouts(
     Ok(())
 }
 
-async fn attempt_work<T, F>(connection: &mut PgConnection, work: &F, transaction: bool) -> OperationAttempt<T>
+async fn attempt_work<T, F>(
+    connection: &mut PgConnection,
+    work: &F,
+    transaction: bool,
+) -> OperationAttempt<T>
 where
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
 {

@@ -63,7 +63,8 @@ pub fn parse_database_url(url: &str) -> Result<PgConnectOptions, String> {
     let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
     if place.split_once('/').is_some_and(|(_, path)| path.contains(['@', '/'])) {
         return Err(
-            "holds an unescaped character: write / as %2F and @ as %40 in user and password".to_owned()
+            "holds an unescaped character: write / as %2F and @ as %40 in user and password"
+                .to_owned(),
         );
     }
     let (mut used, mut trusts_system) = (Vec::new(), false);
@@ -83,7 +84,10 @@ pub fn parse_database_url(url: &str) -> Result<PgConnectOptions, String> {
 /// Whether a parameter that is not used may be left out.
 fn check_ignored_parameter(name: &str, value: &str) -> Result<(), String> {
     let Some((_, values)) = IGNORED_PARAMETERS.iter().find(|(known, _)| *known == name) else {
-        return Err(format!("unknown parameter `{name}`; used are {}", DRIVER_PARAMETERS.join(", ")));
+        return Err(format!(
+            "unknown parameter `{name}`; used are {}",
+            DRIVER_PARAMETERS.join(", ")
+        ));
     };
     if !values.is_empty() && !values.iter().any(|known| value.eq_ignore_ascii_case(known)) {
         return Err(format!("`{name}` may be {}, nothing else is done here", values.join(", ")));
@@ -110,8 +114,12 @@ mod tests {
             let error = parse_database_url(url).unwrap_err();
             assert!(!error.contains("canary"), "{error}");
         }
-        let options = parse_database_url("postgresql://u:p%40ss@h:5433/db?sslmode=require").unwrap();
-        assert_eq!((options.get_host(), options.get_port(), options.get_database()), ("h", 5433, Some("db")));
+        let options =
+            parse_database_url("postgresql://u:p%40ss@h:5433/db?sslmode=require").unwrap();
+        assert_eq!(
+            (options.get_host(), options.get_port(), options.get_database()),
+            ("h", 5433, Some("db"))
+        );
     }
 
     #[test]
@@ -122,12 +130,14 @@ mod tests {
             "target_session_attrs=read-write&gssencmode=disable&sslmode=require",
             "sslmode=require&tcp_user_timeout=20000&client_encoding=UTF8&sslsni=1&sslnegotiation=postgres",
         ] {
-            let options = parse_database_url(&format!("postgres://u:p@h:1/db?{parameters}")).unwrap();
+            let options =
+                parse_database_url(&format!("postgres://u:p@h:1/db?{parameters}")).unwrap();
             assert_eq!(options.get_database(), Some("db"), "{parameters}");
             let required = matches!(options.get_ssl_mode(), PgSslMode::Require);
             assert_eq!(required, parameters.contains("sslmode=require"), "{parameters}");
         }
-        let system = parse_database_url("postgres://u@h/db?sslmode=require&sslrootcert=system").unwrap();
+        let system =
+            parse_database_url("postgres://u@h/db?sslmode=require&sslrootcert=system").unwrap();
         assert!(matches!(system.get_ssl_mode(), PgSslMode::VerifyFull));
         assert_eq!(parse_database_url("postgres://u@h/db?").unwrap().get_host(), "h");
     }
@@ -135,7 +145,10 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused_not_left_out() {
         for (parameter, told) in [
-            ("target_session_attrs=standby", "`target_session_attrs` may be any, read-write, primary"),
+            (
+                "target_session_attrs=standby",
+                "`target_session_attrs` may be any, read-write, primary",
+            ),
             ("gssencmode=require", "`gssencmode` may be disable, prefer"),
             ("ssl_min_protocol_version=TLSv1.3", "`ssl_min_protocol_version` may be"),
             ("sslcrl=x", "unknown parameter `sslcrl`"),

@@ -28,17 +28,25 @@ pub async fn wait_until_writable(pool: &PgPool, max_wait: Duration) -> Result<()
     let (started, database) = (Instant::now(), describe_database(&pool.connect_options()));
     loop {
         let operation = PgOperation::named("look_whether_writable").with_timeout(PROBE_TIMEOUT);
-        let reason =
-            match run_statement(pool, operation, |connection| Box::pin(read_only_reason(connection))).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(reason)) => reason.to_owned(),
-                Err(error) => error.to_string(),
-            };
+        let reason = match run_statement(pool, operation, |connection| {
+            Box::pin(read_only_reason(connection))
+        })
+        .await
+        {
+            Ok(None) => return Ok(()),
+            Ok(Some(reason)) => reason.to_owned(),
+            Err(error) => error.to_string(),
+        };
         let waited = started.elapsed();
         if waited >= max_wait {
             return Err(ConnectError::ReadOnly { database, reason, waited });
         }
-        tracing::warn!(database, reason, code = "UNAVAILABLE", "waiting for a database that can be written");
+        tracing::warn!(
+            database,
+            reason,
+            code = "UNAVAILABLE",
+            "waiting for a database that can be written"
+        );
         tokio::time::sleep(POLL_INTERVAL.max(waited / 4).min(max_wait - waited)).await;
     }
 }

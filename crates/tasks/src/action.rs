@@ -60,7 +60,8 @@ async fn insert_action_tasks(
     tasks: &[ActionTask],
 ) -> Result<Vec<(i64, i64, String)>> {
     let column = |of: fn(&ActionTask) -> i32| tasks.iter().map(of).collect::<Vec<i32>>();
-    let join_events = |task: &ActionTask| task.join_events.as_ref().map(|events| Json::from(events.clone()));
+    let join_events =
+        |task: &ActionTask| task.join_events.as_ref().map(|events| Json::from(events.clone()));
     sqlx::query_as(INSERT_ACTION_TASKS_SQL)
         .bind(tasks.iter().map(|task| task.task_type.as_str()).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.params.to_string()).collect::<Vec<_>>())
@@ -130,7 +131,10 @@ mod tests {
     #[test]
     fn a_job_knows_its_task() {
         let job = new_task_job(17, 2, 5, None);
-        assert_eq!((parse_job_payload(&job.payload), job.priority), (Some((17, 2)), JobPriority::High));
+        assert_eq!(
+            (parse_job_payload(&job.payload), job.priority),
+            (Some((17, 2)), JobPriority::High)
+        );
         assert_eq!(parse_job_payload(b"17"), None);
         assert_eq!(
             [0, -1, -10].map(queue_priority),

@@ -78,9 +78,15 @@ async fn begin_attempt_in_tx(
         .fetch_optional(&mut *connection)
         .await?;
     let Some(row) = row else {
-        let known = sqlx::query_scalar("SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1) -- task_exists");
+        let known = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1) -- task_exists",
+        );
         let known: bool = known.bind(task_id).fetch_one(connection).await?;
-        return Ok(if known { BeginAttemptOutcome::TaskEnded } else { BeginAttemptOutcome::UnknownTask });
+        return Ok(if known {
+            BeginAttemptOutcome::TaskEnded
+        } else {
+            BeginAttemptOutcome::UnknownTask
+        });
     };
     if let Some(action_config) = row.action_config.filter(|_| row.fresh) {
         let report = TaskStatusReport {
@@ -166,7 +172,11 @@ async fn end_attempt_in_tx(
     let Some((action_config, depth, fresh)) = row else {
         let goes_on = sqlx::query_scalar(TASK_GOES_ON_SQL).bind(end.task_id).bind(end.retries);
         let goes_on: bool = goes_on.fetch_one(connection).await?;
-        return Ok(if goes_on { EndAttemptOutcome::Superseded } else { EndAttemptOutcome::TaskEnded });
+        return Ok(if goes_on {
+            EndAttemptOutcome::Superseded
+        } else {
+            EndAttemptOutcome::TaskEnded
+        });
     };
     if let (Some(action_config), Some(status), true) = (action_config, status, fresh) {
         let error = end.error.clone();
@@ -176,7 +186,8 @@ async fn end_attempt_in_tx(
     Ok(EndAttemptOutcome::Stored)
 }
 
-const TASK_GOES_ON_SQL: &str = "SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1 AND retries = $2
+const TASK_GOES_ON_SQL: &str =
+    "SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1 AND retries = $2
     AND status IN ('waiting', 'running')) -- task_goes_on";
 
 /// A repetition whose first answer was lost has been reported already.

@@ -52,9 +52,12 @@ impl TaskControlRow {
 impl TaskStore {
     /// Cancels a task that has not ended: it is not begun any more, and what is in work is dropped at its next await.
     pub async fn cancel(&self, task_id: i64) -> Result<TaskControlOutcome> {
-        run_refusable_tx(&self.pool, "cancel_task", TaskControlOutcome::is_refused, move |connection| {
-            Box::pin(async move { cancel_in_tx(connection, task_id).await })
-        })
+        run_refusable_tx(
+            &self.pool,
+            "cancel_task",
+            TaskControlOutcome::is_refused,
+            move |connection| Box::pin(async move { cancel_in_tx(connection, task_id).await }),
+        )
         .await
     }
 
@@ -63,10 +66,15 @@ impl TaskStore {
     pub async fn retry(&self, task_id: i64) -> Result<TaskControlOutcome> {
         // What this call has made of `retries` in a try whose commit may have been answered or not.
         let (tasks, own_retries) = (self.clone(), Arc::new(AtomicI32::new(i32::MAX)));
-        run_refusable_tx(&self.pool, "retry_task", TaskControlOutcome::is_refused, move |connection| {
-            let (tasks, made) = (tasks.clone(), own_retries.clone());
-            Box::pin(async move { tasks.retry_in_tx(connection, task_id, &made).await })
-        })
+        run_refusable_tx(
+            &self.pool,
+            "retry_task",
+            TaskControlOutcome::is_refused,
+            move |connection| {
+                let (tasks, made) = (tasks.clone(), own_retries.clone());
+                Box::pin(async move { tasks.retry_in_tx(connection, task_id, &made).await })
+            },
+        )
         .await
     }
 
@@ -105,7 +113,8 @@ impl TaskStore {
             let job = new_task_job(task_id, retries, row.priority, row.concurrency_key);
             enqueue_jobs_in_tx(connection, ACTION_TASK_QUEUE, None, &[job]).await?;
         } else {
-            let message = new_task_message(task_id, &row.task_type, row.schedule.as_deref(), retries);
+            let message =
+                new_task_message(task_id, &row.task_type, row.schedule.as_deref(), retries);
             self.send_in_tx(connection, message).await?;
         }
         Ok(TaskControlOutcome::Applied)
@@ -113,7 +122,9 @@ impl TaskStore {
 }
 
 async fn cancel_in_tx(connection: &mut PgConnection, task_id: i64) -> Result<TaskControlOutcome> {
-    let Some(row) = lock_task(connection, task_id).await? else { return Ok(TaskControlOutcome::UnknownTask) };
+    let Some(row) = lock_task(connection, task_id).await? else {
+        return Ok(TaskControlOutcome::UnknownTask);
+    };
     if row.has_status(TaskStatus::Cancelled) {
         return Ok(TaskControlOutcome::Applied);
     }

@@ -37,7 +37,8 @@ pub async fn forget_old_tasks(pool: &PgPool, older_than: Duration) -> Result<For
             delete_dead_letters(pool, DEAD_LETTER_RETENTION, MAX_TASKS_PER_TRANSACTION).await?;
         outcome.tasks += tasks as u64;
         outcome.dead_letters += dead_letters as u64;
-        outcome.has_more = tasks >= MAX_TASKS_PER_TRANSACTION || dead_letters >= MAX_TASKS_PER_TRANSACTION;
+        outcome.has_more =
+            tasks >= MAX_TASKS_PER_TRANSACTION || dead_letters >= MAX_TASKS_PER_TRANSACTION;
         if !outcome.has_more || began.elapsed() >= FORGET_TIME_BUDGET {
             return Ok(outcome);
         }
@@ -48,10 +49,13 @@ async fn forget_task_batch(pool: &PgPool, older_than: Duration) -> Result<usize>
     let seconds = older_than.as_secs_f64();
     run_tx(pool, "forget_tasks", move |connection| {
         Box::pin(async move {
-            let gone = sqlx::query_as(FORGET_TASKS_SQL).bind(seconds).bind(MAX_TASKS_PER_TRANSACTION as i64);
+            let gone = sqlx::query_as(FORGET_TASKS_SQL)
+                .bind(seconds)
+                .bind(MAX_TASKS_PER_TRANSACTION as i64);
             let gone: Vec<(i64, i32, bool)> = gone.fetch_all(&mut *connection).await?;
             let of_actions = gone.iter().filter(|(.., of_action)| *of_action);
-            let keys: Vec<String> = of_actions.map(|(id, retries, _)| task_job_key(*id, *retries)).collect();
+            let keys: Vec<String> =
+                of_actions.map(|(id, retries, _)| task_job_key(*id, *retries)).collect();
             if !keys.is_empty() {
                 delete_dead_jobs_in_tx(connection, ACTION_TASK_QUEUE, &keys).await?;
             }

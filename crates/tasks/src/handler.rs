@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use reconcile::{Field, Problem, Step, listed, suggestion};
+use reconcile::{FieldPath, FieldProblem, FieldStep, list_names, suggest_name};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
@@ -84,13 +84,17 @@ pub struct TaskType {
     pub name: &'static str,
     /// Params that are URLs.
     pub url_params: &'static [&'static str],
-    check_fn: fn(&Json) -> Result<(), Problem>,
+    check_fn: fn(&Json) -> Result<(), FieldProblem>,
 }
 
 impl TaskType {
     /// That of a handler.
     pub const fn of_handler<H: TaskHandler>() -> Self {
-        Self { name: H::TASK_TYPE, url_params: H::URL_PARAMS, check_fn: check_params_as::<H::Params> }
+        Self {
+            name: H::TASK_TYPE,
+            url_params: H::URL_PARAMS,
+            check_fn: check_params_as::<H::Params>,
+        }
     }
 
     /// The one of this name, or what to say to whoever gave it.
@@ -98,32 +102,36 @@ impl TaskType {
         let names = || types.iter().map(|known| known.name);
         types.iter().find(|known| known.name == name).ok_or_else(|| {
             let given: String = name.chars().take(80).collect();
-            let (near, allowed) = (suggestion(&given, names()), listed(names()));
+            let (near, allowed) = (suggest_name(&given, names()), list_names(names()));
             format!("there is no task type `{given}`{near} (allowed are {allowed})")
         })
     }
 
     /// What is wrong with `params`, as a field below `place`, where they are.
-    pub fn check_params(&self, place: &str, params: &Json) -> Result<(), Problem> {
+    pub fn check_params(&self, place: &str, params: &Json) -> Result<(), FieldProblem> {
         (self.check_fn)(params).map_err(|problem| {
-            let field = problem.field.steps().iter().fold(Field::from(place), |field, step| match step {
-                Step::Key(key) => field.key(key.clone()),
-                Step::Index(index) => field.index(*index),
-            });
-            Problem { field, reason: problem.reason }
+            let field =
+                problem.field.steps().iter().fold(
+                    FieldPath::from(place),
+                    |field, step| match step {
+                        FieldStep::Key(key) => field.with_key(key.clone()),
+                        FieldStep::Index(index) => field.with_index(*index),
+                    },
+                );
+            FieldProblem { field, reason: problem.reason }
         })
     }
 }
 
-fn check_params_as<P: DeserializeOwned>(params: &Json) -> Result<(), Problem> {
+fn check_params_as<P: DeserializeOwned>(params: &Json) -> Result<(), FieldProblem> {
     parse_params::<P>(params).map(drop)
 }
 
-fn parse_params<P: DeserializeOwned>(params: &Json) -> Result<P, Problem> {
+fn parse_params<P: DeserializeOwned>(params: &Json) -> Result<P, FieldProblem> {
     serde_path_to_error::deserialize(params).map_err(|error| {
         let path = error.path().to_string();
-        let field = if path == "." { Field::default() } else { Field::from(path.as_str()) };
-        Problem { field, reason: add_field_suggestion(error.into_inner().to_string()) }
+        let field = if path == "." { FieldPath::default() } else { FieldPath::from(path.as_str()) };
+        FieldProblem { field, reason: add_field_suggestion(error.into_inner().to_string()) }
     })
 }
 
@@ -133,7 +141,7 @@ fn add_field_suggestion(reason: String) -> String {
     let mut quoted = names.split('`').step_by(2);
     let unknown_field = quoted.next().unwrap_or_default();
     let known: Vec<&str> = quoted.collect();
-    let near = if known.len() > 1 { suggestion(unknown_field, known) } else { String::new() };
+    let near = if known.len() > 1 { suggest_name(unknown_field, known) } else { String::new() };
     format!("{reason}{near}")
 }
 
@@ -183,7 +191,9 @@ impl TaskHandlers {
         match self.0.get(task_type) {
             Some(handler) => handler.run(attempt, params).await,
             // A newer program's: another worker may be that.
-            None => Err(TaskAttemptError::Temporary(format!("this worker knows no task type `{task_type}`"))),
+            None => Err(TaskAttemptError::Temporary(format!(
+                "this worker knows no task type `{task_type}`"
+            ))),
         }
     }
 }

@@ -6,20 +6,21 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post as posting};
 use axum::{Json, Router};
 use chrono::{DateTime, SecondsFormat, Utc};
-use reconcile::listed;
+use reconcile::list_names;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::compute;
-use serving::error::{ApiError, Code, of_database};
-use serving::numbers::check_exact;
-use serving::path::Path;
-use serving::query::{NoQuery, Query};
+use serving::error::{ApiError, ErrorCode, control_database_error};
+use serving::numbers::check_exact_numbers;
+use serving::path::DecodedPath;
+use serving::query::{DecodedQuery, NoQueryParameters};
 
 use crate::event_id;
 use crate::task::OWN_KEY_PREFIX;
 use crate::{
-    NewTask, TaskControlOutcome, TaskEnqueueOutcome, TaskFilter, TaskRow, TaskStatus, TaskStore, TaskType,
+    NewTask, TaskControlOutcome, TaskEnqueueOutcome, TaskFilter, TaskRow, TaskStatus, TaskStore,
+    TaskType,
 };
 
 /// Longest key, in bytes.
@@ -54,34 +55,37 @@ struct PostTaskRequest {
 
 async fn post_task(
     State(tasks): State<TaskStore>,
-    NoQuery: NoQuery,
+    NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let types = tasks.types.clone();
-    let new = compute::read(body.len(), move || parse_new_task(&body, &types)).await?;
-    let answer = |status: StatusCode, id: i64| Ok((status, Json(json!({"id": id}))).into_response());
-    match tasks.enqueue(new).await.map_err(database_error)? {
+    let new = compute::read_body(body.len(), move || parse_new_task(&body, &types)).await?;
+    let answer =
+        |status: StatusCode, id: i64| Ok((status, Json(json!({"id": id}))).into_response());
+    match tasks.enqueue(new).await.map_err(control_database_error)? {
         TaskEnqueueOutcome::Added(id) => answer(StatusCode::CREATED, id),
         TaskEnqueueOutcome::Existing(id) => answer(StatusCode::OK, id),
         TaskEnqueueOutcome::KeyConflict(id) => {
             let message = "task_key: a task with other content has this key";
-            Err(ApiError::new(Code::Conflict, message).arg("field", "task_key").arg("id", id))
+            Err(ApiError::new(ErrorCode::Conflict, message)
+                .with_arg("field", "task_key")
+                .with_arg("id", id))
         }
     }
 }
 
 fn parse_new_task(body: &[u8], types: &[TaskType]) -> Result<NewTask, ApiError> {
-    let request = body::parse(body)?;
-    check_exact(body)?;
+    let request = body::parse_object(body)?;
+    check_exact_numbers(body)?;
     validate_new_task(request, types)
 }
 
 fn validate_new_task(request: PostTaskRequest, types: &[TaskType]) -> Result<NewTask, ApiError> {
     let task_type = TaskType::find(&request.task_type, types);
-    let task_type = task_type.map_err(|reason| ApiError::field("task_type", reason))?;
+    let task_type = task_type.map_err(|reason| ApiError::invalid_field("task_type", reason))?;
     let params = Value::Object(request.params);
     if let Err(problem) = task_type.check_params("params", &params) {
-        return Err(ApiError::field(problem.field.to_string(), problem.reason));
+        return Err(ApiError::invalid_field(problem.field.to_string(), problem.reason));
     }
     if let Some(key) = &request.task_key
         && (key.is_empty()
@@ -89,33 +93,42 @@ fn validate_new_task(request: PostTaskRequest, types: &[TaskType]) -> Result<New
             || key.contains('\0')
             || key.starts_with(OWN_KEY_PREFIX))
     {
-        let reason =
-            format!("must have 1 to {MAX_TASK_KEY_BYTES} bytes and no NUL, and not begin with U+0001");
-        return Err(ApiError::field("task_key", reason));
+        let reason = format!(
+            "must have 1 to {MAX_TASK_KEY_BYTES} bytes and no NUL, and not begin with U+0001"
+        );
+        return Err(ApiError::invalid_field("task_key", reason));
     }
     Ok(NewTask { task_type: request.task_type, params, key: request.task_key, tick: None })
 }
 
-async fn get_task(State(tasks): State<TaskStore>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let task = tasks.get(parse_task_id(&id)?).await.map_err(database_error)?.ok_or_else(task_not_found)?;
+async fn get_task(
+    State(tasks): State<TaskStore>,
+    DecodedPath(id): DecodedPath<String>,
+) -> Result<Json<Value>, ApiError> {
+    let task = tasks
+        .get(parse_task_id(&id)?)
+        .await
+        .map_err(control_database_error)?
+        .ok_or_else(task_not_found)?;
     Ok(Json(task_json(&task)))
 }
 
 async fn retry_task(
     State(tasks): State<TaskStore>,
-    Path(id): Path<String>,
-    NoQuery: NoQuery,
+    DecodedPath(id): DecodedPath<String>,
+    NoQueryParameters: NoQueryParameters,
 ) -> Result<Json<Value>, ApiError> {
-    let outcome = tasks.retry(parse_task_id(&id)?).await.map_err(database_error)?;
-    control_response(tasks, id, outcome, "only a failed, cancelled or waiting task can be retried").await
+    let outcome = tasks.retry(parse_task_id(&id)?).await.map_err(control_database_error)?;
+    control_response(tasks, id, outcome, "only a failed, cancelled or waiting task can be retried")
+        .await
 }
 
 async fn cancel_task(
     State(tasks): State<TaskStore>,
-    Path(id): Path<String>,
-    NoQuery: NoQuery,
+    DecodedPath(id): DecodedPath<String>,
+    NoQueryParameters: NoQueryParameters,
 ) -> Result<Json<Value>, ApiError> {
-    let outcome = tasks.cancel(parse_task_id(&id)?).await.map_err(database_error)?;
+    let outcome = tasks.cancel(parse_task_id(&id)?).await.map_err(control_database_error)?;
     control_response(tasks, id, outcome, "only a waiting or running task can be cancelled").await
 }
 
@@ -127,16 +140,17 @@ async fn control_response(
     rule: &str,
 ) -> Result<Json<Value>, ApiError> {
     match outcome {
-        TaskControlOutcome::Applied => get_task(State(tasks), Path(id)).await,
+        TaskControlOutcome::Applied => get_task(State(tasks), DecodedPath(id)).await,
         TaskControlOutcome::UnknownTask => Err(task_not_found()),
         TaskControlOutcome::ForbiddenByStatus(status) => {
-            Err(ApiError::new(Code::Conflict, format!("{rule}: this one is {status}")).arg("status", status))
+            Err(ApiError::new(ErrorCode::Conflict, format!("{rule}: this one is {status}"))
+                .with_arg("status", status))
         }
     }
 }
 
 fn task_not_found() -> ApiError {
-    ApiError::new(Code::NotFound, "there is no such task; ids are whole numbers")
+    ApiError::new(ErrorCode::NotFound, "there is no such task; ids are whole numbers")
 }
 
 fn parse_task_id(id: &str) -> Result<i64, ApiError> {
@@ -145,9 +159,9 @@ fn parse_task_id(id: &str) -> Result<i64, ApiError> {
 
 async fn list_tasks(
     State(tasks): State<TaskStore>,
-    Query(pairs): Query<Vec<(String, String)>>,
+    DecodedQuery(pairs): DecodedQuery<Vec<(String, String)>>,
 ) -> Result<Json<Value>, ApiError> {
-    let listed = tasks.list(parse_task_filter(pairs)?).await.map_err(database_error)?;
+    let listed = tasks.list(parse_task_filter(pairs)?).await.map_err(control_database_error)?;
     Ok(Json(json!({"result": listed.iter().map(task_json).collect::<Vec<_>>()})))
 }
 
@@ -159,14 +173,17 @@ fn parse_task_filter(pairs: Vec<(String, String)>) -> Result<TaskFilter, ApiErro
                 let names = || TaskStatus::ALL.iter().map(|status| status.name());
                 let status = TaskStatus::ALL.into_iter().find(|status| status.name() == value);
                 let status = status.ok_or_else(|| {
-                    ApiError::field("status", format!("must be one of {}", listed(names())))
+                    ApiError::invalid_field(
+                        "status",
+                        format!("must be one of {}", list_names(names())),
+                    )
                 })?;
                 filter.status = Some(status);
             }
             "task_type" => filter.task_type = Some(value.replace('\0', "")),
             "action_config" => filter.action_config = Some(value.replace('\0', "")),
             "event_id" => {
-                let refused = || ApiError::field("event_id", "must be the _id of an event");
+                let refused = || ApiError::invalid_field("event_id", "must be the _id of an event");
                 filter.event_id = Some(event_id::parse_event_id(&value).ok_or_else(refused)?);
             }
             "order_id" => filter.effect = Some(("order", value.replace('\0', ""))),
@@ -174,19 +191,28 @@ fn parse_task_filter(pairs: Vec<(String, String)>) -> Result<TaskFilter, ApiErro
             "before" => {
                 let before = value.parse();
                 filter.before =
-                    Some(before.map_err(|_| ApiError::field("before", "must be the id of a task"))?);
+                    Some(before.map_err(|_| {
+                        ApiError::invalid_field("before", "must be the id of a task")
+                    })?);
             }
             "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=MAX_TASKS_PER_PAGE).contains(limit));
+                let limit =
+                    value.parse().ok().filter(|limit| (1..=MAX_TASKS_PER_PAGE).contains(limit));
                 let refused = || {
-                    ApiError::field("limit", format!("must be a whole number from 1 to {MAX_TASKS_PER_PAGE}"))
+                    ApiError::invalid_field(
+                        "limit",
+                        format!("must be a whole number from 1 to {MAX_TASKS_PER_PAGE}"),
+                    )
                 };
                 filter.limit = limit.ok_or_else(refused)?;
             }
             _ => {
                 let reason = "unknown parameter; allowed are status, task_type, action_config, event_id, \
                               order_id, run_id, before, limit";
-                return Err(ApiError::field(name.chars().take(80).collect::<String>(), reason));
+                return Err(ApiError::invalid_field(
+                    name.chars().take(80).collect::<String>(),
+                    reason,
+                ));
             }
         }
     }
@@ -213,7 +239,9 @@ fn task_json(task: &TaskRow) -> Value {
     put("event_id", task.event_id.map(|id| event_id::format_event_id(id).into()));
     put(
         "join_events",
-        task.join_events.as_ref().map(|ids| ids.iter().copied().map(event_id::format_event_id).collect()),
+        task.join_events
+            .as_ref()
+            .map(|ids| ids.iter().copied().map(event_id::format_event_id).collect()),
     );
     if task.action_config.is_some() {
         put("priority", Some(task.priority.into()));
@@ -232,8 +260,4 @@ fn task_json(task: &TaskRow) -> Value {
 
 fn time_json(moment: DateTime<Utc>) -> Value {
     moment.to_rfc3339_opts(SecondsFormat::AutoSi, true).into()
-}
-
-fn database_error(error: store::Error) -> ApiError {
-    of_database("the control database", error)
 }

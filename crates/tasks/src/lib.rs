@@ -33,9 +33,12 @@ pub use report::{
     TaskStatusReporter,
 };
 pub use running::RunningAttempts;
-pub use task::{NewTask, ScheduleTick, TaskEnqueueOutcome, TaskFilter, TaskRow, TaskStatus, TaskStore};
+pub use task::{
+    NewTask, ScheduleTick, TaskEnqueueOutcome, TaskFilter, TaskRow, TaskStatus, TaskStore,
+};
 pub use worker::{
-    ActionWorker, ActionWorkerOptions, TaskExecutor, TaskWorkerOptions, ensure_task_queues, run_task_worker,
+    ActionWorker, ActionWorkerOptions, TaskExecutor, TaskWorkerOptions, ensure_task_queues,
+    run_task_worker,
 };
 
 /// The queue that brings tasks to workers.

@@ -43,7 +43,11 @@ pub trait TaskStatusReporter: Send + Sync + 'static {
 pub struct SilentStatusReporter;
 
 impl TaskStatusReporter for SilentStatusReporter {
-    fn report<'a>(&'a self, _: &'a mut PgConnection, _: &'a TaskStatusReport) -> BoxFuture<'a, Result<()>> {
+    fn report<'a>(
+        &'a self,
+        _: &'a mut PgConnection,
+        _: &'a TaskStatusReport,
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
 }

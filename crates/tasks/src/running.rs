@@ -35,8 +35,10 @@ impl RunningAttempts {
     /// Starts listening for tasks that are cancelled; `notifications` must listen on [`CANCELLED_CHANNEL`].
     pub fn start(pool: PgPool, notifications: &PgNotificationHub, stop: CancellationToken) -> Self {
         let running = Self::default();
-        let (watched, mut subscriber) =
-            (running.clone(), notifications.subscribe_channel(CANCELLED_CHANNEL, CANCELLED_POLL_INTERVAL));
+        let (watched, mut subscriber) = (
+            running.clone(),
+            notifications.subscribe_channel(CANCELLED_CHANNEL, CANCELLED_POLL_INTERVAL),
+        );
         tokio::spawn(async move {
             while !stop.is_cancelled() {
                 match subscriber.next().await {
@@ -58,7 +60,10 @@ impl RunningAttempts {
 
     fn cancel_task(&self, task_id: i64) {
         let running = self.lock();
-        running.iter().filter(|((task, _), _)| *task == task_id).for_each(|(_, token)| token.cancel());
+        running
+            .iter()
+            .filter(|((task, _), _)| *task == task_id)
+            .for_each(|(_, token)| token.cancel());
     }
 
     async fn poll_cancelled(&self, pool: &PgPool) {

@@ -228,9 +228,10 @@ impl TaskStore {
         .fetch_optional(connection)
         .await?;
         // Forgotten just now: repeated, it is added.
-        let (id, task_type, params) = existing.ok_or_else(|| Error::KeyRace("tasks_by_key".to_owned()))?;
-        let same =
-            task_type == new.task_type && params.parse::<Json>().is_ok_and(|params| params == new.params);
+        let (id, task_type, params) =
+            existing.ok_or_else(|| Error::KeyRace("tasks_by_key".to_owned()))?;
+        let same = task_type == new.task_type
+            && params.parse::<Json>().is_ok_and(|params| params == new.params);
         // What a tick's task is to do may have changed since; it has its task.
         Ok(if same || new.tick.is_some() {
             TaskEnqueueOutcome::Existing(id)

@@ -127,7 +127,8 @@ impl TaskExecutor {
                 None => return TaskAttemptOutcome::Done,
             }
         } else {
-            let reason = format!("its worker was lost in attempt {}", begun.since_retry.saturating_sub(1));
+            let reason =
+                format!("its worker was lost in attempt {}", begun.since_retry.saturating_sub(1));
             Err(TaskAttemptError::Permanent(reason))
         };
         store::fail_point("task_done");
@@ -149,7 +150,8 @@ impl TaskExecutor {
         };
         let error = ending.error.clone();
         tracing::debug!(task_id, task_type, number, outcome, error, "a task's attempt has ended");
-        metrics::counter!("tasks_total", "task_type" => task_type, "outcome" => outcome).increment(1);
+        metrics::counter!("tasks_total", "task_type" => task_type, "outcome" => outcome)
+            .increment(1);
         let ended = end_attempt(&self.tasks.pool, ending, &self.reporter).await;
         store::fail_point("task_ended");
         match ended {
@@ -181,7 +183,9 @@ impl TaskExecutor {
             () = in_work.cancellation.cancelled() => return None,
         };
         Some(done.unwrap_or_else(|_| {
-            Err(TaskAttemptError::Permanent("LOGIC_ERROR: the handler panicked; see the log".to_owned()))
+            Err(TaskAttemptError::Permanent(
+                "LOGIC_ERROR: the handler panicked; see the log".to_owned(),
+            ))
         }))
     }
 }
@@ -213,7 +217,16 @@ fn conclude_attempt(
     let waits = matches!(handler_result, Err(TaskAttemptError::Deferred(..)));
     let end = |status, error, outcome| {
         let postponed = Duration::ZERO;
-        AttemptEnd { task_id, retries, number, status, error, outcome, is_deferred: waits, postponed }
+        AttemptEnd {
+            task_id,
+            retries,
+            number,
+            status,
+            error,
+            outcome,
+            is_deferred: waits,
+            postponed,
+        }
     };
     match handler_result {
         Ok(outcome) => (end(TaskStatus::Succeeded, None, Some(outcome)), TaskAttemptOutcome::Done),
@@ -230,8 +243,9 @@ fn conclude_attempt(
             TaskAttemptError::Temporary(reason)
             | TaskAttemptError::Permanent(reason)
             | TaskAttemptError::Postponed(_, reason),
-        ) => {
-            (end(TaskStatus::Failed, Some(to_storable_text(&reason)), None), TaskAttemptOutcome::Dead(reason))
-        }
+        ) => (
+            end(TaskStatus::Failed, Some(to_storable_text(&reason)), None),
+            TaskAttemptOutcome::Dead(reason),
+        ),
     }
 }

@@ -22,7 +22,8 @@ pub fn escape_control_chars(text: &str) -> Cow<'_, str> {
 /// JSON in which everything that a terminal would obey is escaped as JSON escapes it: the same document. Its own line breaks,
 /// between values, stay.
 pub fn escape_json_control_chars(json: &str) -> Cow<'_, str> {
-    let is_raw = |character: char| is_control_char(character) && !matches!(character, '\n' | '\r' | '\t');
+    let is_raw =
+        |character: char| is_control_char(character) && !matches!(character, '\n' | '\r' | '\t');
     if !json.contains(is_raw) {
         return Cow::Borrowed(json);
     }

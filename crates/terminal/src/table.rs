@@ -15,7 +15,12 @@ pub enum TableBorders {
 
 /// A table of at most `width` columns: cells that are too long for it go on in the lines below. What cells hold is made
 /// printable. `header`: none if it is empty.
-pub fn render_table(borders: TableBorders, header: &[String], rows: &[Vec<String>], width: usize) -> String {
+pub fn render_table(
+    borders: TableBorders,
+    header: &[String],
+    rows: &[Vec<String>],
+    width: usize,
+) -> String {
     let escape_cells = |cells: &[String]| {
         cells.iter().map(|cell| escape_control_chars(cell).into_owned()).collect::<Vec<_>>()
     };

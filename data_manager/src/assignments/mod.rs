@@ -60,7 +60,10 @@ impl AssignmentStore {
     }
 
     /// The same for many orders, in the order of `order_ids`.
-    pub(crate) async fn assign_orders(&self, order_ids: Vec<i32>) -> store::Result<Vec<OrderAssignment>> {
+    pub(crate) async fn assign_orders(
+        &self,
+        order_ids: Vec<i32>,
+    ) -> store::Result<Vec<OrderAssignment>> {
         match self {
             Self::Memory(memory) => {
                 Ok(order_ids.iter().map(|order_id| memory.assign_order(*order_id)).collect())
@@ -115,7 +118,8 @@ mod tests {
     /// The documented hash: whoever computed it elsewhere must get the same data from a later version.
     #[test]
     fn the_documented_hash_stays() {
-        let data = [i32::MIN, -1, 0, 1, i32::MAX].map(|order_id| draw_order_data(Seed(1), order_id));
+        let data =
+            [i32::MIN, -1, 0, 1, i32::MAX].map(|order_id| draw_order_data(Seed(1), order_id));
         // Computed in another language from the documentation.
         assert_eq!(data, [(90, 951), (23, 65), (29, 471), (68, 14), (11, 236)]);
     }

@@ -45,14 +45,18 @@ impl PgAssignments {
     /// Works on a database that has the schema already.
     pub(crate) fn new(pool: PgPool, seed: Seed) -> Self {
         let (give_pool, mark_pool) = (pool.clone(), pool.clone());
-        let requests =
-            Coalescer::spawn("give_orders", MAX_WAITING_REQUESTS, MAX_BATCH_REQUESTS, move |batch| {
-                assign_batch(give_pool.clone(), seed, batch)
-            });
-        let delivery_marks =
-            Coalescer::spawn("mark_delivered", MAX_WAITING_REQUESTS, MAX_BATCH_REQUESTS, move |batch| {
-                mark_batch_delivered(mark_pool.clone(), batch)
-            });
+        let requests = Coalescer::spawn(
+            "give_orders",
+            MAX_WAITING_REQUESTS,
+            MAX_BATCH_REQUESTS,
+            move |batch| assign_batch(give_pool.clone(), seed, batch),
+        );
+        let delivery_marks = Coalescer::spawn(
+            "mark_delivered",
+            MAX_WAITING_REQUESTS,
+            MAX_BATCH_REQUESTS,
+            move |batch| mark_batch_delivered(mark_pool.clone(), batch),
+        );
         Self { pool, requests, delivery_marks }
     }
 
@@ -79,19 +83,24 @@ impl PgAssignments {
             &self.pool,
             store::PgOperation::named("all_given").with_timeout(store::LONG_OPERATION_TIMEOUT),
             |connection| {
-                async move { Ok(sqlx::query_as(ALL_GIVEN_SQL).fetch_all(connection).await?) }.boxed()
+                async move { Ok(sqlx::query_as(ALL_GIVEN_SQL).fetch_all(connection).await?) }
+                    .boxed()
             },
         )
         .await?;
-        let order =
-            |(order_id, storage_id, pickup_point_id)| OrderData { order_id, storage_id, pickup_point_id };
+        let order = |(order_id, storage_id, pickup_point_id)| OrderData {
+            order_id,
+            storage_id,
+            pickup_point_id,
+        };
         Ok(rows.into_iter().map(order).collect())
     }
 }
 
 async fn assign_batch(pool: PgPool, seed: Seed, batch: Vec<AssignmentRequest>) {
     // Sorted, so that two data managers on one database cannot deadlock.
-    let mut order_ids: Vec<i32> = batch.iter().flat_map(|asked| asked.order_ids.iter().copied()).collect();
+    let mut order_ids: Vec<i32> =
+        batch.iter().flat_map(|asked| asked.order_ids.iter().copied()).collect();
     order_ids.sort_unstable();
     order_ids.dedup();
     let given = assign_rows(&pool, seed, &order_ids).await;
@@ -108,13 +117,20 @@ async fn assign_batch(pool: PgPool, seed: Seed, batch: Vec<AssignmentRequest>) {
     }
 }
 
-async fn assign_rows(pool: &PgPool, seed: Seed, order_ids: &[i32]) -> Result<HashMap<i32, OrderAssignment>> {
+async fn assign_rows(
+    pool: &PgPool,
+    seed: Seed,
+    order_ids: &[i32],
+) -> Result<HashMap<i32, OrderAssignment>> {
     let mut given = HashMap::with_capacity(order_ids.len());
     for order_ids in order_ids.chunks(MAX_STATEMENT_ROWS) {
         let (storages, pickup_points) =
             order_ids.iter().map(|order_id| draw_order_data(seed, *order_id)).unzip();
-        let proposed =
-            Arc::new(ProposedAssignments { order_ids: order_ids.to_vec(), storages, pickup_points });
+        let proposed = Arc::new(ProposedAssignments {
+            order_ids: order_ids.to_vec(),
+            storages,
+            pickup_points,
+        });
         let rows = store::run_statement(pool, "give_orders", move |connection| {
             let proposed = Arc::clone(&proposed);
             async move { proposed.insert_or_read(connection).await }.boxed()
@@ -169,14 +185,19 @@ impl ProposedAssignments {
 async fn mark_batch_delivered(pool: PgPool, batch: Vec<DeliveryMark>) {
     const MARK_DELIVERED_SQL: &str = "-- mark_delivered
         UPDATE given SET delivered = true WHERE order_id = ANY($1) AND NOT delivered";
-    let order_ids: Vec<i32> = batch.iter().flat_map(|marks| marks.order_ids.iter().copied()).collect();
+    let order_ids: Vec<i32> =
+        batch.iter().flat_map(|marks| marks.order_ids.iter().copied()).collect();
     let order_ids = Arc::new(order_ids);
     let marked = store::run_statement(&pool, "mark_delivered", move |connection| {
         let order_ids = Arc::clone(&order_ids);
         async move {
-                Ok(sqlx::query(MARK_DELIVERED_SQL).bind(&*order_ids).execute(connection).await.map(|_| ())?)
-            }
-            .boxed()
+            Ok(sqlx::query(MARK_DELIVERED_SQL)
+                .bind(&*order_ids)
+                .execute(connection)
+                .await
+                .map(|_| ())?)
+        }
+        .boxed()
     })
     .await;
     for DeliveryMark { reply, .. } in batch {

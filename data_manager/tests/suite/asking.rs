@@ -19,7 +19,9 @@ pub struct Manager {
 
 /// Settings with callbacks to these order services.
 pub fn settings(services: &[&OrderService]) -> DataManagerSettings {
-    DataManagerSettings::in_process(services.iter().map(|service| service.address.clone()).collect())
+    DataManagerSettings::in_process(
+        services.iter().map(|service| service.address.clone()).collect(),
+    )
 }
 
 impl Manager {
@@ -54,7 +56,10 @@ impl Manager {
     pub async fn given(&self) -> BTreeMap<i32, (i32, i32)> {
         let orders = self.client.clone().get_orders_data(()).await.unwrap().into_inner().orders;
         assert!(orders.is_sorted_by(|a, b| a.order_id < b.order_id));
-        orders.iter().map(|order| (order.order_id, (order.storage_id, order.pickup_point_id))).collect()
+        orders
+            .iter()
+            .map(|order| (order.order_id, (order.storage_id, order.pickup_point_id)))
+            .collect()
     }
 
     /// Waits until the counts are as wanted.
@@ -71,7 +76,7 @@ impl Manager {
 }
 
 pub fn channel(port: u16) -> Channel {
-    serving::peer::Peer::at(&format!("127.0.0.1:{port}")).unwrap().channel
+    serving::peer::GrpcPeer::at_address(&format!("127.0.0.1:{port}")).unwrap().channel
 }
 
 /// A port nobody listens on.

@@ -14,13 +14,18 @@ use crate::order_service::OrderService;
 
 async fn database() -> PgConnectOptions {
     let options = empty_database_options().await;
-    let mut connection = store::testing::open_test_pool(options.clone()).await.acquire().await.unwrap();
+    let mut connection =
+        store::testing::open_test_pool(options.clone()).await.acquire().await.unwrap();
     MigrationSet::data_manager().apply_pending(&mut connection).await.unwrap();
     options
 }
 
 fn on(database: &PgConnectOptions, service: &OrderService, seed: u64) -> DataManagerSettings {
-    DataManagerSettings { database: Some(database.clone()), seed: Seed(seed), ..settings(&[service]) }
+    DataManagerSettings {
+        database: Some(database.clone()),
+        seed: Seed(seed),
+        ..settings(&[service])
+    }
 }
 
 fn told(service: &OrderService) -> BTreeMap<i32, (i32, i32)> {
@@ -52,7 +57,8 @@ fn questions_that_come_together_are_all_answered_with_what_is_stored() {
         // Two data managers of different seeds race for the same orders.
         let one = Manager::start(on(&database, &service, 1)).await;
         let other = Manager::start(on(&database, &service, 2)).await;
-        let single = join_all((0..300).map(|n| if n % 2 == 0 { one.ask(n / 4) } else { other.ask(n / 4) }));
+        let single =
+            join_all((0..300).map(|n| if n % 2 == 0 { one.ask(n / 4) } else { other.ask(n / 4) }));
         let batches = join_all([one.ask_all(0..500), other.ask_all(0..500)]);
         let (answers, errors) = tokio::join!(single, batches);
         assert!(answers.iter().all(Result::is_ok) && errors.iter().all(Vec::is_empty));

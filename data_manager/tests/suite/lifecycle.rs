@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use data_manager::{CallbackMode, DataManagerSettings, DataManagerStartError, DelayMs, RunningDataManager};
+use data_manager::{
+    CallbackMode, DataManagerSettings, DataManagerStartError, DelayMs, RunningDataManager,
+};
 use serving::listen::ListenError;
 use store::testing::run_test;
 use tonic_health::ServingStatus;
@@ -20,7 +22,8 @@ fn an_open_question_is_answered_while_it_stops() {
         settings.delivery_options.delivery_timeout = Duration::from_secs(5);
         let Manager { manager, client } = Manager::start(settings).await;
         let request = proto::data_manager::GetOrderDataCallbackRequest { order_id: 1 };
-        let asked = tokio::spawn(async move { client.clone().get_order_data_callback(request).await });
+        let asked =
+            tokio::spawn(async move { client.clone().get_order_data_callback(request).await });
         service.until_count(1).await;
         let stop = tokio::spawn(manager.stop());
         service.open_gate();
@@ -60,7 +63,10 @@ fn health_says_serving_and_then_not_and_who_watches_it_holds_nothing_up() {
         assert_eq!(watched.message().await.unwrap().unwrap().status, ServingStatus::Serving as i32);
         let started = Instant::now();
         let stop = tokio::spawn(manager.stop());
-        assert_eq!(watched.message().await.unwrap().unwrap().status, ServingStatus::NotServing as i32);
+        assert_eq!(
+            watched.message().await.unwrap().unwrap().status,
+            ServingStatus::NotServing as i32
+        );
         while let Ok(Some(_)) = watched.message().await {}
         stop.await.unwrap();
         assert!(started.elapsed() < Duration::from_secs(2));
@@ -95,7 +101,10 @@ fn a_port_in_use_and_an_open_door_are_refused() {
             matches!(error, DataManagerStartError::Listen(ListenError::InUse { .. }))
                 && !error.is_usage_error()
         );
-        let open = DataManagerSettings { listen: vec!["0.0.0.0".parse().unwrap()], ..settings(&[&service]) };
+        let open = DataManagerSettings {
+            listen: vec!["0.0.0.0".parse().unwrap()],
+            ..settings(&[&service])
+        };
         assert!(RunningDataManager::start(open).await.err().unwrap().is_usage_error());
         let nowhere = DataManagerSettings::in_process(vec!["nowhere".to_owned()]);
         assert!(RunningDataManager::start(nowhere).await.err().unwrap().is_usage_error());

@@ -9,7 +9,11 @@ use tonic::Code;
 use crate::asking::{Manager, settings};
 use crate::order_service::OrderService;
 
-fn wild(service: &OrderService, seed: u64, misbehaviour: MisbehaviourSettings) -> DataManagerSettings {
+fn wild(
+    service: &OrderService,
+    seed: u64,
+    misbehaviour: MisbehaviourSettings,
+) -> DataManagerSettings {
     DataManagerSettings { seed: Seed(seed), misbehaviour, ..settings(&[service]) }
 }
 

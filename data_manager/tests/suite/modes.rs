@@ -101,7 +101,10 @@ fn a_slow_order_service_does_not_hold_a_question_up_for_ever() {
         let started = Instant::now();
         manager.ask(1).await.unwrap();
         let waited = started.elapsed();
-        assert!((Duration::from_millis(100)..Duration::from_secs(1)).contains(&waited), "{waited:?}");
+        assert!(
+            (Duration::from_millis(100)..Duration::from_secs(1)).contains(&waited),
+            "{waited:?}"
+        );
         // What was cut short goes on in the background.
         service.until_count(2).await;
         service.open_gate();

@@ -84,7 +84,9 @@ fn an_answer_that_is_lost_means_one_more_callback() {
 #[test]
 fn it_is_never_forgotten() {
     run_test(async {
-        let late = |_, earlier| if earlier < 8 { Answer::Refuse(Code::Unavailable) } else { Answer::Accept };
+        let late = |_, earlier| {
+            if earlier < 8 { Answer::Refuse(Code::Unavailable) } else { Answer::Accept }
+        };
         let service = OrderService::planned(late).await;
         let mut settings = once(&service);
         settings.delivery_options.first_retry_wait = Duration::from_millis(1);
@@ -100,8 +102,9 @@ fn it_is_never_forgotten() {
 #[test]
 fn a_further_question_delivers_at_once_what_waits_for_its_next_try() {
     run_test(async {
-        let second =
-            |_, earlier| if earlier < 1 { Answer::Refuse(Code::Unavailable) } else { Answer::Accept };
+        let second = |_, earlier| {
+            if earlier < 1 { Answer::Refuse(Code::Unavailable) } else { Answer::Accept }
+        };
         let service = OrderService::planned(second).await;
         let mut settings = once(&service);
         settings.delivery_options.first_retry_wait = Duration::from_secs(600);
@@ -118,7 +121,8 @@ fn a_further_question_delivers_at_once_what_waits_for_its_next_try() {
 #[test]
 fn refused_or_too_many_means_undelivered_until_asked_again() {
     run_test(async {
-        let second = |_, earlier| if earlier < 1 { Answer::Refuse(Code::NotFound) } else { Answer::Accept };
+        let second =
+            |_, earlier| if earlier < 1 { Answer::Refuse(Code::NotFound) } else { Answer::Accept };
         let service = OrderService::planned(second).await;
         let mut settings = once(&service);
         settings.delivery_options.max_waiting_callbacks = 1;

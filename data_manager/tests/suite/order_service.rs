@@ -88,7 +88,10 @@ impl OrderService {
         let server = Server::builder().add_service(service);
         let stopped = stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {
-            server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped).await.unwrap();
+            server
+                .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped)
+                .await
+                .unwrap();
         });
         Self { address, state, stop, server }
     }
@@ -148,14 +151,23 @@ impl OrderService {
 struct Service(Arc<State>);
 
 impl Service {
-    async fn take(&self, callback: SendOrderDataCallbackRequest, in_batch: bool) -> Result<(), Status> {
+    async fn take(
+        &self,
+        callback: SendOrderDataCallbackRequest,
+        in_batch: bool,
+    ) -> Result<(), Status> {
         let SendOrderDataCallbackRequest { order_id, storage_id, pickup_point_id } = callback;
         let (answer, place) = {
             let mut received = self.0.received.lock().unwrap();
             let earlier = received.iter().filter(|received| received.order_id == order_id).count();
             let answer = (self.0.plan)(order_id, earlier);
             let accepted = matches!(answer, Answer::Accept | Answer::AcceptInSilence);
-            received.push(Received { order_id, data: (storage_id, pickup_point_id), in_batch, accepted });
+            received.push(Received {
+                order_id,
+                data: (storage_id, pickup_point_id),
+                in_batch,
+                accepted,
+            });
             (answer, received.len() - 1)
         };
         self.0.changed.send_replace(());

@@ -29,7 +29,10 @@ fn failure(args: &[&str]) -> (i32, String) {
     let [line] = lines[..] else { panic!("{args:?}: {text}") };
     for record in records {
         let record: serde_json::Value = serde_json::from_str(record).unwrap();
-        assert_eq!(Some(line), record["message"].as_str().map(|said| format!("error: {said}")).as_deref());
+        assert_eq!(
+            Some(line),
+            record["message"].as_str().map(|said| format!("error: {said}")).as_deref()
+        );
     }
     (output.status.code().unwrap(), line.to_owned())
 }
@@ -100,21 +103,32 @@ fn it_serves_with_the_old_flags_and_ends_with_0_when_told_to() {
 
 #[test]
 fn settings_are_printed_with_their_sources_and_without_secrets() {
-    let args = ["config", "print", "-app_port", "8086", "--database-url", "postgres://canary@host/db"];
+    let args =
+        ["config", "print", "-app_port", "8086", "--database-url", "postgres://canary@host/db"];
     let table = output(&args);
     let text = String::from_utf8(table.stdout).unwrap();
     assert!(table.status.success() && !text.contains("canary"), "{text}");
-    let line = |name: &str| text.lines().find(|line| line.trim_start().starts_with(name)).unwrap().to_owned();
+    let line = |name: &str| {
+        text.lines().find(|line| line.trim_start().starts_with(name)).unwrap().to_owned()
+    };
     assert!(line("app-port").contains("8086") && line("app-port").contains("flag"));
     assert!(line("database-url").contains("****") && line("seed").contains("not set"));
     assert!(line("once").contains("false") && line("once").contains("default"));
-    assert!(line("order-address").contains("localhost:8094") && line("order-address").contains("default"));
+    assert!(
+        line("order-address").contains("localhost:8094")
+            && line("order-address").contains("default")
+    );
 
-    let json =
-        program(&["config", "print", "--output", "json"]).env("DATA_MANAGER_SEED", "7").output().unwrap();
+    let json = program(&["config", "print", "--output", "json"])
+        .env("DATA_MANAGER_SEED", "7")
+        .output()
+        .unwrap();
     let settings: Vec<serde_json::Value> = serde_json::from_slice(&json.stdout).unwrap();
     let seed = settings.iter().find(|setting| setting["name"] == "seed").unwrap();
-    assert_eq!((&seed["value"], &seed["source"]), (&"7".into(), &"environment DATA_MANAGER_SEED".into()));
+    assert_eq!(
+        (&seed["value"], &seed["source"]),
+        (&"7".into(), &"environment DATA_MANAGER_SEED".into())
+    );
 }
 
 #[test]

@@ -17,7 +17,9 @@ fn quick(mut settings: DataManagerSettings) -> DataManagerSettings {
 #[test]
 fn what_fails_is_tried_again_behind_an_answered_question() {
     run_test(async {
-        let third = |_, earlier| if earlier < 2 { Answer::Refuse(Code::Unavailable) } else { Answer::Accept };
+        let third = |_, earlier| {
+            if earlier < 2 { Answer::Refuse(Code::Unavailable) } else { Answer::Accept }
+        };
         let service = OrderService::planned(third).await;
         let manager = Manager::of(&service).await;
         let started = Instant::now();
@@ -34,7 +36,8 @@ fn what_fails_is_tried_again_behind_an_answered_question() {
 fn an_order_service_that_is_down_gets_its_callbacks_when_it_comes() {
     run_test(async {
         let address = free_address().await;
-        let manager = Manager::start(quick(DataManagerSettings::in_process(vec![address.clone()]))).await;
+        let manager =
+            Manager::start(quick(DataManagerSettings::in_process(vec![address.clone()]))).await;
         let started = Instant::now();
         for order_id in 0..20 {
             manager.ask(order_id).await.unwrap();
@@ -71,11 +74,12 @@ fn an_order_is_tried_again_by_one_message_however_often_it_was_asked_for() {
 fn what_will_never_be_accepted_is_not_tried_again() {
     run_test(async {
         let codes = [Code::NotFound, Code::InvalidArgument, Code::AlreadyExists];
-        let service = OrderService::planned(move |order_id, _| match codes.get(order_id as usize) {
-            Some(code) => Answer::Refuse(*code),
-            None => Answer::Accept,
-        })
-        .await;
+        let service =
+            OrderService::planned(move |order_id, _| match codes.get(order_id as usize) {
+                Some(code) => Answer::Refuse(*code),
+                None => Answer::Accept,
+            })
+            .await;
         let manager = Manager::start(quick(settings(&[&service]))).await;
         for order_id in 0..4 {
             manager.ask(order_id).await.unwrap();
@@ -90,7 +94,8 @@ fn what_will_never_be_accepted_is_not_tried_again() {
 #[test]
 fn what_fails_for_long_is_forgotten_until_asked_for_again() {
     run_test(async {
-        let fourth = |_, earlier| if earlier < 4 { Answer::Refuse(Code::Internal) } else { Answer::Accept };
+        let fourth =
+            |_, earlier| if earlier < 4 { Answer::Refuse(Code::Internal) } else { Answer::Accept };
         let service = OrderService::planned(fourth).await;
         let mut settings = quick(settings(&[&service]));
         settings.delivery_options.retry_timeout = Duration::from_millis(20);

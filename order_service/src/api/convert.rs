@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use proto::order_service as wire;
-use serving::error::{ApiError, Code, of_database};
+use serving::error::{ApiError, ErrorCode, control_database_error};
 use tonic::Status;
 
 use crate::orders::{
@@ -13,7 +13,10 @@ use crate::orders::{
 const MAX_LISTED_IDS: usize = 20;
 
 pub(super) fn to_timestamp(at: DateTime<Utc>) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: at.timestamp(), nanos: at.timestamp_subsec_nanos().cast_signed() }
+    prost_types::Timestamp {
+        seconds: at.timestamp(),
+        nanos: at.timestamp_subsec_nanos().cast_signed(),
+    }
 }
 
 pub(super) fn to_wire_order(order: Order) -> wire::Order {
@@ -55,9 +58,12 @@ pub(super) fn parse_state_filter(number: i32) -> Result<Option<OrderState>, ApiE
         return Ok(None);
     }
     OrderState::from_number(number).map(Some).ok_or_else(|| {
-        ApiError::field(
+        ApiError::invalid_field(
             "state",
-            format!("{number} is not an OrderState; allowed are 0 (all) to {}", OrderState::ALL.len()),
+            format!(
+                "{number} is not an OrderState; allowed are 0 (all) to {}",
+                OrderState::ALL.len()
+            ),
         )
     })
 }
@@ -65,16 +71,17 @@ pub(super) fn parse_state_filter(number: i32) -> Result<Option<OrderState>, ApiE
 pub(super) fn accept_api_error(error: AcceptError) -> ApiError {
     match error {
         AcceptError::OtherProduct(ids) => {
-            let listed_ids: Vec<String> = ids.iter().take(MAX_LISTED_IDS).map(i32::to_string).collect();
+            let listed_ids: Vec<String> =
+                ids.iter().take(MAX_LISTED_IDS).map(i32::to_string).collect();
             let more = ids.len().saturating_sub(MAX_LISTED_IDS);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let message = format!(
                 "orders that exist with another product: {}{more}; nothing of this request was processed",
                 listed_ids.join(", ")
             );
-            ApiError::new(Code::Conflict, message)
+            ApiError::new(ErrorCode::Conflict, message)
         }
-        AcceptError::Unavailable(error) => database_error(error),
+        AcceptError::Unavailable(error) => control_database_error(error),
     }
 }
 
@@ -86,14 +93,14 @@ pub(super) fn retry_api_error(order_id: i32, error: OrderRetryError) -> ApiError
                 "order {order_id} is {}: only a failed or waiting order can be retried",
                 state.name()
             );
-            ApiError::new(Code::Locked, message)
+            ApiError::new(ErrorCode::Locked, message)
         }
-        OrderRetryError::Database(error) => database_error(error),
+        OrderRetryError::Database(error) => control_database_error(error),
     }
 }
 
 pub(super) fn unknown_order_error(order_id: i32) -> ApiError {
-    ApiError::new(Code::NotFound, format!("there is no order {order_id}"))
+    ApiError::new(ErrorCode::NotFound, format!("there is no order {order_id}"))
 }
 
 /// A stored callback is `Empty`, a repeated one too.
@@ -104,16 +111,15 @@ pub(super) fn callback_api_result(
     match outcome {
         Ok(CallbackOutcome::Stored | CallbackOutcome::Duplicate) => Ok(()),
         Ok(CallbackOutcome::Unknown) => Err(unknown_order_error(callback.order_id)),
-        Err(error) => Err(database_error(error)),
+        Err(error) => Err(control_database_error(error)),
     }
 }
 
 pub(super) fn wire_callback_error(order_id: i32, error: ApiError) -> wire::CallbackError {
     let status = Status::from(error);
-    wire::CallbackError { order_id, code: status.code() as i32, message: status.message().to_owned() }
-}
-
-/// Details of the database stay in the log.
-pub(super) fn database_error(error: store::Error) -> ApiError {
-    of_database("the control database", error)
+    wire::CallbackError {
+        order_id,
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+    }
 }

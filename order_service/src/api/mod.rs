@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use queue::JobQueue;
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, ErrorCode};
 use sqlx::PgPool;
 use store::FairTurn;
 use tokio::sync::{Notify, Semaphore};
@@ -81,9 +81,10 @@ impl OrderApiState {
         if orders > self.limits.max_in_flight {
             // Trying again would never help.
             let most = self.limits.max_in_flight;
-            let reason =
-                format!("{orders} orders; at most {most} are in work at once (--max-in-flight-orders)");
-            return Err(ApiError::field("orders", reason));
+            let reason = format!(
+                "{orders} orders; at most {most} are in work at once (--max-in-flight-orders)"
+            );
+            return Err(ApiError::invalid_field("orders", reason));
         }
         let admitted = self.admission.clone().try_acquire_many_owned(permit_count(orders));
         admitted
@@ -99,9 +100,11 @@ impl OrderApiState {
         turn: FairTurn,
     ) -> Result<Arc<OrderAdmission>, ApiError> {
         self.check_running()?;
-        let admitted =
-            tokio::time::timeout(max_wait, self.admission.clone().acquire_many_owned(permit_count(orders)))
-                .await;
+        let admitted = tokio::time::timeout(
+            max_wait,
+            self.admission.clone().acquire_many_owned(permit_count(orders)),
+        )
+        .await;
         let admitted = admitted.ok().and_then(Result::ok);
         let admitted = admitted.map(|permit| Arc::new(OrderAdmission::with_turn(permit, turn)));
         admitted.ok_or_else(|| self.overloaded_error(orders))
@@ -110,7 +113,7 @@ impl OrderApiState {
     fn check_running(&self) -> Result<(), ApiError> {
         if self.stopping.is_cancelled() {
             return Err(ApiError::new(
-                Code::Unavailable,
+                ErrorCode::Unavailable,
                 "the service is stopping: ask another one, or again soon",
             ));
         }
@@ -120,7 +123,10 @@ impl OrderApiState {
     fn overloaded_error(&self, orders: usize) -> ApiError {
         metrics::counter!("orders_refused_total").increment(orders as u64);
         let most = self.limits.max_in_flight;
-        ApiError::new(Code::Overloaded, format!("more than {most} orders in work at once: try again soon"))
+        ApiError::new(
+            ErrorCode::Overloaded,
+            format!("more than {most} orders in work at once: try again soon"),
+        )
     }
 }
 

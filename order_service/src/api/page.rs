@@ -20,7 +20,10 @@ pub(super) fn decode_page_token(
     let last = page_token.rsplit_once('.').and_then(|(_, last)| last.parse().ok());
     match last {
         Some(last) if encode_page_token(state, last) == page_token => Ok(Some(last)),
-        _ => Err(ApiError::field("page_token", "must be a next_page_token of the same listing, or empty")),
+        _ => Err(ApiError::invalid_field(
+            "page_token",
+            "must be a next_page_token of the same listing, or empty",
+        )),
     }
 }
 

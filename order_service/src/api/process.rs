@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use proto::order_service::process_orders_response::OrderResponse;
 use queue::hurry_jobs_in_tx;
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, ErrorCode};
 use store::run_tx;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -37,12 +37,15 @@ pub(super) async fn process_orders(
     let ids: Vec<i32> = orders.iter().map(|(order_id, _)| *order_id).collect();
     let waiter = Arc::new(OrderRequestWaiter::new(&orders, api_state.limits.max_attempts));
     // Before they are accepted: the first may be done before the last is.
-    let _subscription = api_state.outcome_hub.subscribe(&(waiter.clone() as Arc<dyn OutcomeSubscriber>), ids);
+    let _subscription =
+        api_state.outcome_hub.subscribe(&(waiter.clone() as Arc<dyn OutcomeSubscriber>), ids);
     // A database that is away must not outlast the request.
     let accepted =
-        tokio::time::timeout_at(answer_at, api_state.acceptor.accept(orders, admission.clone())).await;
-    let accepted = accepted
-        .map_err(|_| ApiError::new(Code::Timeout, "the database did not answer in time: try again"))?;
+        tokio::time::timeout_at(answer_at, api_state.acceptor.accept(orders, admission.clone()))
+            .await;
+    let accepted = accepted.map_err(|_| {
+        ApiError::new(ErrorCode::Timeout, "the database did not answer in time: try again")
+    })?;
     follow_accepted_orders(&api_state, &*waiter, accepted.map_err(convert::accept_api_error)?);
     tokio::select! {
         () = waiter.wait_for_all() => {}
@@ -53,7 +56,10 @@ pub(super) async fn process_orders(
 }
 
 impl OrderProcessor for OrderApiState {
-    fn process_orders(&self, orders: Vec<(i32, i32)>) -> BoxFuture<'_, Result<Vec<OrderResponse>, ApiError>> {
+    fn process_orders(
+        &self,
+        orders: Vec<(i32, i32)>,
+    ) -> BoxFuture<'_, Result<Vec<OrderResponse>, ApiError>> {
         Box::pin(process_orders(self.clone(), orders, self.limits.default_timeout))
     }
 }
@@ -65,8 +71,11 @@ pub(super) fn follow_accepted_orders(
     accepted: AcceptedOrders,
 ) {
     for (order_id, state, data) in accepted.ended_orders {
-        let kind =
-            if state == OrderState::ProcessFinished { OutcomeKind::Finished } else { OutcomeKind::Failed };
+        let kind = if state == OrderState::ProcessFinished {
+            OutcomeKind::Finished
+        } else {
+            OutcomeKind::Failed
+        };
         subscriber.on_outcome(&OutcomeNotice { order_id, data, kind });
     }
     if accepted.pending_orders.is_empty() {
@@ -83,7 +92,9 @@ pub(super) fn follow_accepted_orders(
         });
         match hurried.await {
             Ok(_) => api_state.jobs.wake_in(Duration::ZERO),
-            Err(error) => tracing::warn!(%error, code = "UNAVAILABLE", "waiting orders could not be hurried"),
+            Err(error) => {
+                tracing::warn!(%error, code = "UNAVAILABLE", "waiting orders could not be hurried")
+            }
         }
     });
 }
@@ -111,7 +122,11 @@ impl OrderRequestWaiter {
             is_settled: false,
         };
         Self {
-            indexes: orders.iter().enumerate().map(|(index, (order_id, _))| (*order_id, index)).collect(),
+            indexes: orders
+                .iter()
+                .enumerate()
+                .map(|(index, (order_id, _))| (*order_id, index))
+                .collect(),
             max_attempts,
             responses: Mutex::new(orders.iter().map(answer).collect()),
             pending_count: AtomicUsize::new(orders.len()),
@@ -151,8 +166,8 @@ impl OutcomeSubscriber for OrderRequestWaiter {
             notice.data,
             notice.kind == OutcomeKind::Finished,
         );
-        pending.is_settled =
-            notice.kind != OutcomeKind::AttemptFailed || pending.failed_attempts >= self.max_attempts;
+        pending.is_settled = notice.kind != OutcomeKind::AttemptFailed
+            || pending.failed_attempts >= self.max_attempts;
         let settled = pending.is_settled;
         drop(responses);
         if settled && self.pending_count.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -182,7 +197,10 @@ mod tests {
         assert!(!waiter.on_outcome(&notice(OutcomeKind::AttemptFailed)));
         assert!(waiter.on_outcome(&notice(OutcomeKind::AttemptFailed)));
         assert_eq!(waiter.pending_count.load(Ordering::Relaxed), 0);
-        assert!(waiter.on_outcome(&notice(OutcomeKind::Finished)), "too late: the answer is settled");
+        assert!(
+            waiter.on_outcome(&notice(OutcomeKind::Finished)),
+            "too late: the answer is settled"
+        );
         assert!(!waiter.responses()[0].is_processed);
     }
 }

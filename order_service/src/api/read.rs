@@ -1,7 +1,7 @@
 //! Reading orders, with what this process knows beyond the database.
 
 use proto::order_service as wire;
-use serving::error::ApiError;
+use serving::error::{ApiError, control_database_error};
 
 use super::{OrderApiState, convert, page};
 use crate::orders::{self, Order, OrderListQuery, OrderState, OrderStateChange};
@@ -10,8 +10,12 @@ const DEFAULT_PAGE_SIZE: i32 = 100;
 const MAX_PAGE_SIZE: i32 = 1000;
 
 /// One order, or `NOT_FOUND`.
-pub(super) async fn get_order(api_state: &OrderApiState, order_id: i32) -> Result<wire::Order, ApiError> {
-    let found = orders::get_order(&api_state.pool, order_id).await.map_err(convert::database_error)?;
+pub(super) async fn get_order(
+    api_state: &OrderApiState,
+    order_id: i32,
+) -> Result<wire::Order, ApiError> {
+    let found =
+        orders::get_order(&api_state.pool, order_id).await.map_err(control_database_error)?;
     found
         .map(|order| convert::to_wire_order(with_current_state(api_state, order)))
         .ok_or_else(|| convert::unknown_order_error(order_id))
@@ -26,7 +30,10 @@ pub(super) async fn list_orders(
     let size = match request.page_size {
         0 => DEFAULT_PAGE_SIZE,
         size if size < 0 => {
-            return Err(ApiError::field("page_size", format!("{size}; 0 to {MAX_PAGE_SIZE} are allowed")));
+            return Err(ApiError::invalid_field(
+                "page_size",
+                format!("{size}; 0 to {MAX_PAGE_SIZE} are allowed"),
+            ));
         }
         size => size.min(MAX_PAGE_SIZE),
     };
@@ -34,7 +41,7 @@ pub(super) async fn list_orders(
     // One more than asked for tells whether there is another page.
     let list_query = OrderListQuery { state, after, limit: i64::from(size) + 1 };
     let mut found =
-        orders::list_orders(&api_state.pool, list_query).await.map_err(convert::database_error)?;
+        orders::list_orders(&api_state.pool, list_query).await.map_err(control_database_error)?;
     let more = found.len() > size as usize;
     found.truncate(size as usize);
     let next_page_token =

@@ -1,7 +1,7 @@
 //! `RetryOrders`: many orders in one call.
 
 use proto::order_service::{RetryError, RetryOrdersResponse};
-use serving::error::ApiError;
+use serving::error::{ApiError, control_database_error};
 use tonic::Status;
 
 use super::{OrderApiState, convert};
@@ -27,14 +27,22 @@ pub(super) async fn retry_target_orders(
         RetryTarget::State(state) if dry_run => {
             count_retryable(&api_state.pool, Vec::new(), Some(state)).await
         }
-        RetryTarget::State(state) => retry_orders_in_state(&api_state.pool, &api_state.jobs, state).await,
-        RetryTarget::Ids(ids) => retry_orders(&api_state.pool, &api_state.jobs, &ids).await.map(|refused| {
-            let orders = ids.len() - refused.len();
-            errors.extend(refused.into_iter().map(|(order_id, refusal)| wire_retry_error(order_id, refusal)));
-            orders as i64
-        }),
+        RetryTarget::State(state) => {
+            retry_orders_in_state(&api_state.pool, &api_state.jobs, state).await
+        }
+        RetryTarget::Ids(ids) => {
+            retry_orders(&api_state.pool, &api_state.jobs, &ids).await.map(|refused| {
+                let orders = ids.len() - refused.len();
+                errors.extend(
+                    refused
+                        .into_iter()
+                        .map(|(order_id, refusal)| wire_retry_error(order_id, refusal)),
+                );
+                orders as i64
+            })
+        }
     };
-    Ok(RetryOrdersResponse { orders: orders.map_err(convert::database_error)?, errors })
+    Ok(RetryOrdersResponse { orders: orders.map_err(control_database_error)?, errors })
 }
 
 fn wire_retry_error(order_id: i32, refusal: crate::orders::OrderRetryError) -> RetryError {

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use proto::order_service as wire;
 use proto::order_service::order_service_server::OrderService;
 use proto::order_service::process_orders_response::OrderResponse;
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, ErrorCode};
 use serving::grpc;
 use store::FairTurn;
 use tokio::time::Instant;
@@ -40,10 +40,11 @@ async fn run_detached<T: Send + 'static>(
 ) -> Result<Response<T>, Status> {
     match tokio::spawn(store::panics::contain_panic(request_future)).await {
         Ok(result) => result.map(Response::new).map_err(Status::from),
-        Err(_) => {
-            Err(ApiError::new(Code::LogicError, "the request's task ended early: see the service's log")
-                .into())
-        }
+        Err(_) => Err(ApiError::new(
+            ErrorCode::LogicError,
+            "the request's task ended early: see the service's log",
+        )
+        .into()),
     }
 }
 
@@ -54,11 +55,13 @@ impl OrderService for OrderApi {
         request: Request<wire::ProcessOrdersRequest>,
     ) -> Result<Response<wire::ProcessOrdersResponse>, Status> {
         let started = Instant::now();
-        let timeout = grpc::timeout(request.metadata().as_ref())
+        let timeout = grpc::parse_timeout(request.metadata().as_ref())
             .unwrap_or(self.0.limits.default_timeout)
             .min(MAX_REQUEST_TIMEOUT);
-        let orders =
-            validate::validate_orders(&request.into_inner().orders, self.0.limits.max_orders_per_request)?;
+        let orders = validate::validate_orders(
+            &request.into_inner().orders,
+            self.0.limits.max_orders_per_request,
+        )?;
         let (api_state, open_request) = (self.0.clone(), self.0.open_requests.track_request());
         let within = answer_timeout(timeout);
         run_detached(async move {
@@ -87,14 +90,19 @@ impl OrderService for OrderApi {
     ) -> Result<Response<wire::SendOrdersDataCallbackResponse>, Status> {
         let callbacks = request.into_inner().callbacks;
         if callbacks.len() > MAX_CALLBACKS_PER_REQUEST {
-            let reason =
-                format!("{} callbacks; at most {MAX_CALLBACKS_PER_REQUEST} are allowed", callbacks.len());
-            return Err(ApiError::field("callbacks", reason).into());
+            let reason = format!(
+                "{} callbacks; at most {MAX_CALLBACKS_PER_REQUEST} are allowed",
+                callbacks.len()
+            );
+            return Err(ApiError::invalid_field("callbacks", reason).into());
         }
         let turn = FairTurn::next();
         let answers = callbacks.iter().map(|callback_request| async move {
             let callback = validate::validate_callback(callback_request)?;
-            convert::callback_api_result(callback, self.0.callbacks.store_in_turn(turn, callback).await)
+            convert::callback_api_result(
+                callback,
+                self.0.callbacks.store_in_turn(turn, callback).await,
+            )
         });
         let answers = join_all(answers).await;
         let errors = callbacks.iter().zip(answers).filter_map(|(callback_request, answer)| {
@@ -103,20 +111,25 @@ impl OrderService for OrderApi {
         Ok(Response::new(wire::SendOrdersDataCallbackResponse { errors: errors.collect() }))
     }
 
-    type ProcessOrderStreamStream = Pin<Box<dyn Stream<Item = Result<OrderResponse, Status>> + Send>>;
+    type ProcessOrderStreamStream =
+        Pin<Box<dyn Stream<Item = Result<OrderResponse, Status>> + Send>>;
 
     async fn process_order_stream(
         &self,
         request: Request<Streaming<wire::process_orders_request::OrderRequest>>,
     ) -> Result<Response<Self::ProcessOrderStreamStream>, Status> {
         self.0.check_running()?;
-        let timeout =
-            grpc::timeout(request.metadata().as_ref()).map(|timeout| timeout.min(MAX_REQUEST_TIMEOUT));
+        let timeout = grpc::parse_timeout(request.metadata().as_ref())
+            .map(|timeout| timeout.min(MAX_REQUEST_TIMEOUT));
         // With a deadline of its own the stream's time is the orders' time.
         let order_timeout = timeout.unwrap_or(answer_timeout(self.0.limits.default_timeout));
         let deadline = timeout.map(|timeout| Instant::now() + answer_timeout(timeout));
-        let answers =
-            stream::process_order_stream(self.0.clone(), request.into_inner(), order_timeout, deadline);
+        let answers = stream::process_order_stream(
+            self.0.clone(),
+            request.into_inner(),
+            order_timeout,
+            deadline,
+        );
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -155,7 +168,9 @@ impl OrderService for OrderApi {
         let request = request.into_inner();
         let target = validate::validate_retry(&request)?;
         let api_state = self.0.clone();
-        run_detached(async move { retries::retry_target_orders(&api_state, target, request.dry_run).await })
-            .await
+        run_detached(async move {
+            retries::retry_target_orders(&api_state, target, request.dry_run).await
+        })
+        .await
     }
 }

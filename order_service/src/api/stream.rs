@@ -68,7 +68,8 @@ impl OrderStreamSession {
     async fn run(&self, orders: Streaming<OrderRequest>) -> Result<(), Status> {
         let open_request = self.api_state.open_requests.track_request();
         let capacity = Arc::new(Semaphore::new(MAX_UNANSWERED_ORDERS));
-        let mut orders = orders.ready_chunks(MAX_ORDERS_PER_ACCEPT.min(self.api_state.limits.max_in_flight));
+        let mut orders =
+            orders.ready_chunks(MAX_ORDERS_PER_ACCEPT.min(self.api_state.limits.max_in_flight));
         let mut answer_tasks = tokio::task::JoinSet::new();
         loop {
             let chunk = tokio::select! {
@@ -122,7 +123,8 @@ impl OrderStreamSession {
         let accepted = accepted.map_err(|error| Status::from(convert::accept_api_error(error)))?;
         follow_accepted_orders(&self.api_state, &*subscriber, accepted);
         let order_deadline = Instant::now() + self.order_timeout;
-        let answer_at = self.deadline.map_or(order_deadline, |deadline| deadline.min(order_deadline));
+        let answer_at =
+            self.deadline.map_or(order_deadline, |deadline| deadline.min(order_deadline));
         let (answers, closing) = (self.answers.clone(), self.api_state.closing.clone());
         answer_tasks.spawn(async move {
             let _admission = admission;
@@ -132,7 +134,8 @@ impl OrderStreamSession {
                     () = closing.cancelled() => {}
                 }
             };
-            answer_orders(orders, notice_receiver, subscription, permits, answers, time_is_up).await;
+            answer_orders(orders, notice_receiver, subscription, permits, answers, time_is_up)
+                .await;
         });
         Ok(())
     }

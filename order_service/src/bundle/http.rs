@@ -9,12 +9,13 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use reconcile::{
-    Bundle, Decided, Owner, POOL_SIZE, Pace, Place, Report, Request, RequestError, SavedPlan, SentFile,
+    Bundle, BundleSource, DEFAULT_POOL_SIZE, DecidedRuns, ObjectOwner, ReconcileOptions,
+    ReconcileReport, ReconcileRequest, ReconcileRequestError, SavedPlan, SentFile,
 };
 use serde::{Deserialize, Serialize};
 use serving::body::{self, JsonBody};
-use serving::compute::Pool;
-use serving::error::{ApiError, Code};
+use serving::compute::ComputePool;
+use serving::error::{ApiError, ErrorCode};
 use tokio::runtime::Handle;
 
 use super::{ReconcileTargets, reconcile_runtime};
@@ -23,7 +24,8 @@ use super::{ReconcileTargets, reconcile_runtime};
 const MAX_REPORTED_PROBLEMS: usize = 1000;
 
 /// Few at a time: bundles are large, and what is brought to the desired state is the same for all.
-static RECONCILE_POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new("reconcile", 2, 6));
+static RECONCILE_POOL: LazyLock<ComputePool> =
+    LazyLock::new(|| ComputePool::new("reconcile", 2, 6));
 
 /// What is to be run, over which bundle.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,7 +50,7 @@ pub struct ReconcileRequestBody {
     pub allow_delete_all: bool,
     /// What was decided; without it, everything is run.
     #[serde(default)]
-    pub decided: Option<Decided>,
+    pub decided: Option<DecidedRuns>,
     /// In place of all that: a plan that was saved.
     #[serde(default)]
     pub plan: Option<SavedPlan>,
@@ -71,47 +73,60 @@ pub fn build_reconcile_routes(targets: ReconcileTargets) -> Router {
 async fn handle_reconcile(
     State(targets): State<Arc<ReconcileTargets>>,
     JsonBody(body): JsonBody,
-) -> Result<Json<Report>, ApiError> {
+) -> Result<Json<ReconcileReport>, ApiError> {
     // Reading, judging and comparing take long: all of it is done on a thread of its own. Whoever asked may go away: what was
     // begun is ended.
     let runtime = Handle::current();
     RECONCILE_POOL.run(move || runtime.block_on(run_reconcile(&targets, &body))).await?.map(Json)
 }
 
-async fn run_reconcile(targets: &ReconcileTargets, body: &[u8]) -> Result<Report, ApiError> {
-    let parsed_body: ReconcileRequestBody = body::parse(body)?;
-    let bundle = Bundle::read(Place::Sent(parsed_body.files.into()));
-    let bundle = bundle.map_err(|reason| ApiError::field("files", reason))?;
+async fn run_reconcile(
+    targets: &ReconcileTargets,
+    body: &[u8],
+) -> Result<ReconcileReport, ApiError> {
+    let parsed_body: ReconcileRequestBody = body::parse_object(body)?;
+    let bundle = Bundle::read(BundleSource::Sent(parsed_body.files.into()));
+    let bundle = bundle.map_err(|reason| ApiError::invalid_field("files", reason))?;
     let runtime = reconcile_runtime(targets);
-    let pool_size = parsed_body.pool_size.map_or(POOL_SIZE, |size| usize::from(size).clamp(1, 1000));
-    let pace = Pace { pool_size, progress: None };
+    let pool_size =
+        parsed_body.pool_size.map_or(DEFAULT_POOL_SIZE, |size| usize::from(size).clamp(1, 1000));
+    let pace = ReconcileOptions { pool_size, progress: None };
     if let Some(plan) = &parsed_body.plan {
-        return runtime.apply(&bundle, plan, Owner::Bundle, &pace).await.map_err(to_api_error);
+        return runtime
+            .apply(&bundle, plan, ObjectOwner::Bundle, &pace)
+            .await
+            .map_err(to_api_error);
     }
-    let request = Request {
-        integrations: parsed_body.integrations,
+    let request = ReconcileRequest {
+        reconcilers: parsed_body.integrations,
         arguments: parsed_body.arguments,
         dry_run: parsed_body.dry_run,
         take_over: parsed_body.take_over,
         allow_delete_all: parsed_body.allow_delete_all,
-        owner: Owner::Bundle,
+        owner: ObjectOwner::Bundle,
     };
     let report = match &parsed_body.decided {
-        Some(decided) => runtime.carry_out(&bundle, &request, decided, &pace).await,
+        Some(decided) => runtime.execute(&bundle, &request, decided, &pace).await,
         None => runtime.run(&bundle, &request).await,
     };
     report.map_err(to_api_error)
 }
 
-fn to_api_error(error: RequestError) -> ApiError {
+fn to_api_error(error: ReconcileRequestError) -> ApiError {
     match error {
-        RequestError::Usage(line) => ApiError::new(Code::ValidationError, line).arg("usage", true),
-        RequestError::Bundle(diagnostics) => {
-            let first = diagnostics.first().map(ToString::to_string).unwrap_or_default();
-            let message = format!("the bundle has {} problems, the first: {first}", diagnostics.len());
-            let reported = &diagnostics[..diagnostics.len().min(MAX_REPORTED_PROBLEMS)];
-            ApiError::new(Code::ValidationError, message).arg("errors", serde_json::json!(reported))
+        ReconcileRequestError::InvalidUsage(line) => {
+            ApiError::new(ErrorCode::ValidationError, line).with_arg("usage", true)
         }
-        RequestError::Moved(_) => ApiError::new(Code::Conflict, error.to_string()),
+        ReconcileRequestError::InvalidBundle(diagnostics) => {
+            let first = diagnostics.first().map(ToString::to_string).unwrap_or_default();
+            let message =
+                format!("the bundle has {} problems, the first: {first}", diagnostics.len());
+            let reported = &diagnostics[..diagnostics.len().min(MAX_REPORTED_PROBLEMS)];
+            ApiError::new(ErrorCode::ValidationError, message)
+                .with_arg("errors", serde_json::json!(reported))
+        }
+        ReconcileRequestError::StalePlan(_) => {
+            ApiError::new(ErrorCode::Conflict, error.to_string())
+        }
     }
 }

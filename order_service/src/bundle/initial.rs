@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use events::configs::{self, ACTION_CONFIGS_INTEGRATION, ActionConfig, parse_configs};
 use ledger::types::{LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, parse_bundle_types};
-use reconcile::owned::{Terms, bring_in_tx};
-use reconcile::{Bundle, Owner, Place, Request};
+use reconcile::owned::{OwnershipOptions, reconcile_in_tx};
+use reconcile::{Bundle, BundleSource, ObjectOwner, ReconcileRequest};
 use sqlx::{PgConnection, PgPool};
 use tasks::schedule::{self, SCHEDULES_INTEGRATION, TaskSchedule, parse_schedules};
 
@@ -34,12 +34,12 @@ struct InitialBundleContent {
     rules: Vec<PostingRule>,
     schedules: Vec<TaskSchedule>,
     action_configs: Vec<ActionConfig>,
-    owner: Owner,
+    owner: ObjectOwner,
 }
 
 /// Gives a control database that has never been reconciled the built-in bundle, which belongs to nobody.
 pub async fn ensure_builtin_bundle(pool: &PgPool) -> Result<(), InitialBundleError> {
-    ensure_initial_bundle(pool, &Place::Builtin).await
+    ensure_initial_bundle(pool, &BundleSource::Builtin).await
 }
 
 /// Like [`ensure_initial_bundle`], and brings what does not lie in the control database there, too. If that fails, or the service is
@@ -47,7 +47,7 @@ pub async fn ensure_builtin_bundle(pool: &PgPool) -> Result<(), InitialBundleErr
 /// made in the background: whoever starts does not wait for them.
 pub async fn apply_initial_bundle(
     targets: &ReconcileTargets,
-    place: &Place,
+    place: &BundleSource,
 ) -> Result<(), InitialBundleError> {
     if !write_initial_bundle(&targets.pool, place).await? {
         return Ok(());
@@ -61,8 +61,13 @@ pub async fn apply_initial_bundle(
             reconcile_initial_targets(&targets, &bundle, &[QUEUES_INTEGRATION], owner).await
         });
     } else {
-        reconcile_initial_targets(targets, &bundle, &[PARTITIONS_INTEGRATION, QUEUES_INTEGRATION], owner)
-            .await;
+        reconcile_initial_targets(
+            targets,
+            &bundle,
+            &[PARTITIONS_INTEGRATION, QUEUES_INTEGRATION],
+            owner,
+        )
+        .await;
     }
     Ok(())
 }
@@ -71,11 +76,11 @@ async fn reconcile_initial_targets(
     targets: &ReconcileTargets,
     bundle: &Bundle,
     integrations: &[&str],
-    owner: Owner,
+    owner: ObjectOwner,
 ) {
     let integration_names = integrations.iter().map(|name| (*name).to_owned()).collect();
-    let request = Request {
-        integrations: integration_names,
+    let request = ReconcileRequest {
+        reconcilers: integration_names,
         arguments: Vec::new(),
         dry_run: false,
         take_over: false,
@@ -83,10 +88,18 @@ async fn reconcile_initial_targets(
         owner,
     };
     let what = integrations.join(" and ");
-    match reconcile_runtime(targets).run(bundle, &request).await.map(|report| report.complaint()) {
+    match reconcile_runtime(targets)
+        .run(bundle, &request)
+        .await
+        .map(|report| report.failure_summary())
+    {
         Ok(None) => {}
         Ok(Some(complaint)) => {
-            tracing::warn!(complaint, code = "UNAVAILABLE", "{what} are left to the next reconcile");
+            tracing::warn!(
+                complaint,
+                code = "UNAVAILABLE",
+                "{what} are left to the next reconcile"
+            );
         }
         Err(error) => tracing::warn!(%error, code = "LOGIC_ERROR", "{what}"),
     }
@@ -94,14 +107,21 @@ async fn reconcile_initial_targets(
 
 /// Gives a control database that has never been reconciled this bundle. Any other is left as it is, and the bundle not
 /// even read.
-pub async fn ensure_initial_bundle(pool: &PgPool, place: &Place) -> Result<(), InitialBundleError> {
+pub async fn ensure_initial_bundle(
+    pool: &PgPool,
+    place: &BundleSource,
+) -> Result<(), InitialBundleError> {
     write_initial_bundle(pool, place).await.map(drop)
 }
 
 /// Whether it was the first.
-async fn write_initial_bundle(pool: &PgPool, place: &Place) -> Result<bool, InitialBundleError> {
-    let was_reconciled =
-        store::run_statement(pool, "ever_reconciled", |connection| Box::pin(has_been_reconciled(connection)));
+async fn write_initial_bundle(
+    pool: &PgPool,
+    place: &BundleSource,
+) -> Result<bool, InitialBundleError> {
+    let was_reconciled = store::run_statement(pool, "ever_reconciled", |connection| {
+        Box::pin(has_been_reconciled(connection))
+    });
     if was_reconciled.await? {
         return Ok(false);
     }
@@ -121,21 +141,25 @@ async fn write_initial_bundle(pool: &PgPool, place: &Place) -> Result<bool, Init
     Ok(written)
 }
 
-fn bundle_owner(place: &Place) -> Owner {
+fn bundle_owner(place: &BundleSource) -> ObjectOwner {
     match place {
-        Place::Builtin => Owner::Builtin,
-        Place::Folder(_) | Place::Revision(_) | Place::Sent(_) => Owner::Bundle,
+        BundleSource::Builtin => ObjectOwner::Builtin,
+        BundleSource::Folder(_) | BundleSource::Revision(_) | BundleSource::Sent(_) => {
+            ObjectOwner::Bundle
+        }
     }
 }
 
-fn read_bundle_content(place: &Place) -> Result<InitialBundleContent, InitialBundleError> {
+fn read_bundle_content(place: &BundleSource) -> Result<InitialBundleContent, InitialBundleError> {
     let bundle = Bundle::read(place.clone()).map_err(InitialBundleError::Bundle)?;
     if let Some(first) = super::find_bundle_problems(&bundle).first() {
         return Err(InitialBundleError::Bundle(format!(
             "{place} is not sound: {first} (see: bundle validate)"
         )));
     }
-    let to_error = |diagnostic: reconcile::Diagnostic| InitialBundleError::Bundle(diagnostic.to_string());
+    let to_error = |diagnostic: reconcile::BundleDiagnostic| {
+        InitialBundleError::Bundle(diagnostic.to_string())
+    };
     Ok(InitialBundleContent {
         types: parse_bundle_types(&bundle).map_err(to_error)?,
         rules: read_bundle_rules(&bundle).map_err(to_error)?,
@@ -155,40 +179,53 @@ async fn write_content_in_tx(
     connection: &mut PgConnection,
     content: &InitialBundleContent,
 ) -> store::Result<bool> {
-    reconcile::exclude_others_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
-    reconcile::exclude_others_in_tx(connection, POSTINGS_INTEGRATION).await?;
-    reconcile::exclude_others_in_tx(connection, SCHEDULES_INTEGRATION).await?;
-    reconcile::exclude_others_in_tx(connection, ACTION_CONFIGS_INTEGRATION).await?;
+    reconcile::exclude_other_runs_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
+    reconcile::exclude_other_runs_in_tx(connection, POSTINGS_INTEGRATION).await?;
+    reconcile::exclude_other_runs_in_tx(connection, SCHEDULES_INTEGRATION).await?;
+    reconcile::exclude_other_runs_in_tx(connection, ACTION_CONFIGS_INTEGRATION).await?;
     if has_been_reconciled(connection).await? {
         return Ok(false);
     }
-    let terms = Terms { owner: content.owner, take_over: false, allow_delete_all: false };
-    reconcile_set_in_tx(connection, &ledger::types::build_initial_set(content.types.clone(), terms)).await?;
+    let terms =
+        OwnershipOptions { owner: content.owner, take_over: false, allow_delete_all: false };
+    reconcile_set_in_tx(
+        connection,
+        &ledger::types::build_initial_set(content.types.clone(), terms),
+    )
+    .await?;
     let account_types = content.types.iter().filter_map(|definition| match definition {
         LedgerTypeDefinition::Account(account) => {
             Some((account.name.clone(), KnownAccountType::Type(Box::new(account.clone()))))
         }
         LedgerTypeDefinition::Lock(_) | LedgerTypeDefinition::State(_) => None,
     });
-    let (types, current) =
-        (account_types.collect::<KnownAccountTypes>(), postings::read_posting_rules(connection).await?);
+    let (types, current) = (
+        account_types.collect::<KnownAccountTypes>(),
+        postings::read_posting_rules(connection).await?,
+    );
     let plan = postings::plan_posting_rules(current.as_ref(), &content.rules, &types, terms);
     postings::apply_plan_in_tx(connection, &plan, &content.rules, content.owner).await?;
-    reconcile_set_in_tx(connection, &schedule::desired_schedule_set(content.schedules.clone(), terms))
-        .await?;
-    reconcile_set_in_tx(connection, &configs::desired_config_set(content.action_configs.clone(), terms))
-        .await?;
+    reconcile_set_in_tx(
+        connection,
+        &schedule::desired_schedule_set(content.schedules.clone(), terms),
+    )
+    .await?;
+    reconcile_set_in_tx(
+        connection,
+        &configs::desired_config_set(content.action_configs.clone(), terms),
+    )
+    .await?;
     Ok(true)
 }
 
 async fn reconcile_set_in_tx(
     connection: &mut PgConnection,
-    set: &impl reconcile::Transaction,
+    set: &impl reconcile::ReconcileTransaction,
 ) -> store::Result<()> {
-    let result = bring_in_tx(set, connection).await?;
+    let result = reconcile_in_tx(set, connection).await?;
     // What cannot be read, here, was written by a newer program.
     result.map(drop).map_err(|error| match error {
-        reconcile::RunError::Store(error) => error,
+        reconcile::ReconcileError::Store(error) => error,
         _ => store::Error::Abandoned,
     })
 }

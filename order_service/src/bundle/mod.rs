@@ -10,23 +10,27 @@ use std::sync::Arc;
 
 use events::configs::{ACTION_CONFIGS_INTEGRATION, ActionConfigReconciler};
 use ledger::types::{LEDGER_TYPES_INTEGRATION, LedgerTypeReconciler, LedgerTypeUsage, check_types};
-use reconcile::{Bundle, Check, Diagnostic, Runtime};
+use reconcile::{Bundle, BundleCheck, BundleDiagnostic, ReconcileRuntime};
 use sqlx::PgPool;
 use tasks::schedule::{SCHEDULES_INTEGRATION, ScheduleReconciler};
 
-pub use initial::{InitialBundleError, apply_initial_bundle, ensure_builtin_bundle, ensure_initial_bundle};
+pub use initial::{
+    InitialBundleError, apply_initial_bundle, ensure_builtin_bundle, ensure_initial_bundle,
+};
 pub use shards::{ShardOpener, ShardSet};
 pub use usage::TypeUsageFinder;
 
 use crate::partitions::{PARTITIONS_INTEGRATION, PartitionReconciler};
 use crate::postings::{POSTINGS_INTEGRATION, PostingRuleReconciler, check_posting_rules};
-use crate::queues::{EnvQueues, QUEUES_INTEGRATION, QueueReconciler, build_env_queues, check_queues};
+use crate::queues::{
+    EnvQueues, QUEUES_INTEGRATION, QueueReconciler, build_env_queues, check_queues,
+};
 use crate::serve::connections::NESTED_CONNECTION_COUNT;
 use crate::settings::QueueEngine;
 use crate::tasks::{check_action_configs, check_schedules};
 
 /// What documents must keep to that no schema can say.
-const BUNDLE_CHECKS: [Check; 5] =
+const BUNDLE_CHECKS: [BundleCheck; 5] =
     [check_types, check_posting_rules, check_schedules, check_action_configs, check_queues];
 
 /// All integrations, in the order in which they run: rules refer to types.
@@ -66,19 +70,20 @@ impl ReconcileTargets {
 }
 
 /// All integrations and checks.
-pub fn reconcile_runtime(targets: &ReconcileTargets) -> Runtime {
+pub fn reconcile_runtime(targets: &ReconcileTargets) -> ReconcileRuntime {
     let ReconcileTargets { pool, nested_pool, shards, queues } = targets.clone();
-    let usage: Arc<dyn LedgerTypeUsage> = Arc::new(TypeUsageFinder::new(nested_pool, shards.clone()));
-    Runtime::new(BUNDLE_CHECKS.to_vec())
-        .with(LedgerTypeReconciler { pool: pool.clone(), usage })
-        .with(PostingRuleReconciler { pool: pool.clone() })
-        .with(ScheduleReconciler { pool: pool.clone() })
-        .with(ActionConfigReconciler { pool: pool.clone() })
-        .with(PartitionReconciler { shards })
-        .with(QueueReconciler { pool, queues })
+    let usage: Arc<dyn LedgerTypeUsage> =
+        Arc::new(TypeUsageFinder::new(nested_pool, shards.clone()));
+    ReconcileRuntime::new(BUNDLE_CHECKS.to_vec())
+        .with_reconciler(LedgerTypeReconciler { pool: pool.clone(), usage })
+        .with_reconciler(PostingRuleReconciler { pool: pool.clone() })
+        .with_reconciler(ScheduleReconciler { pool: pool.clone() })
+        .with_reconciler(ActionConfigReconciler { pool: pool.clone() })
+        .with_reconciler(PartitionReconciler { shards })
+        .with_reconciler(QueueReconciler { pool, queues })
 }
 
 /// Everything that is wrong with a bundle.
-pub fn find_bundle_problems(bundle: &Bundle) -> Vec<Diagnostic> {
-    reconcile::problems(bundle, &BUNDLE_CHECKS, &INTEGRATION_NAMES)
+pub fn find_bundle_problems(bundle: &Bundle) -> Vec<BundleDiagnostic> {
+    reconcile::find_bundle_problems(bundle, &BUNDLE_CHECKS, &INTEGRATION_NAMES)
 }

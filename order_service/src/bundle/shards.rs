@@ -7,7 +7,8 @@ use ledger::sharding::Shard;
 use tokio::sync::OnceCell;
 
 /// Opens the shard of a name; `None`: there is nothing in its database yet. An error is one line.
-pub type ShardOpener = Box<dyn Fn(String) -> BoxFuture<'static, Result<Option<Shard>, String>> + Send + Sync>;
+pub type ShardOpener =
+    Box<dyn Fn(String) -> BoxFuture<'static, Result<Option<Shard>, String>> + Send + Sync>;
 
 /// All shards.
 pub struct ShardSet {
@@ -50,7 +51,10 @@ impl ShardSet {
     /// All that have anything in them.
     pub async fn open_all_shards(&self) -> Result<Vec<Shard>, String> {
         let all: Result<Vec<Option<Shard>>, String> =
-            join_all(self.names.iter().map(|name| self.get_shard(name))).await.into_iter().collect();
+            join_all(self.names.iter().map(|name| self.get_shard(name)))
+                .await
+                .into_iter()
+                .collect();
         Ok(all?.into_iter().flatten().collect())
     }
 }

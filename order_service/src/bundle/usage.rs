@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use ledger::types::{LedgerTypeKind, LedgerTypeUsage, LedgerTypeUsageQuery, is_type_used};
-use reconcile::RunError;
+use reconcile::ReconcileError;
 use sqlx::PgPool;
 
 use super::ShardSet;
@@ -23,12 +23,16 @@ impl TypeUsageFinder {
         Self { pool, shards }
     }
 
-    async fn find_usage(&self, question: &LedgerTypeUsageQuery) -> Result<Option<String>, RunError> {
+    async fn find_usage(
+        &self,
+        question: &LedgerTypeUsageQuery,
+    ) -> Result<Option<String>, ReconcileError> {
         // A dry run goes by what the rules would be: those of the bundle fit its types.
         let rules_replaced =
             question.dry_run && question.remaining_integrations.contains(&POSTINGS_INTEGRATION);
         if question.kind == LedgerTypeKind::Account && !rules_replaced {
-            let rules = load_posting_rules(&self.pool).await?.map(|set| set.rules).unwrap_or_default();
+            let rules =
+                load_posting_rules(&self.pool).await?.map(|set| set.rules).unwrap_or_default();
             let refers = |rule: &&crate::postings::PostingRule| {
                 rule.events.iter().any(|event| event.event_type == question.name)
             };
@@ -36,9 +40,11 @@ impl TypeUsageFinder {
                 return Ok(Some(format!("the posting rule {} refers to it", rule.name)));
             }
         }
-        for shard in self.shards.open_all_shards().await.map_err(RunError::Failed)? {
+        for shard in self.shards.open_all_shards().await.map_err(ReconcileError::Failed)? {
             let used = is_type_used(&shard.pool, question.kind, &question.name).await;
-            let used = used.map_err(|error| RunError::Failed(format!("shard {}: {error}", shard.name)))?;
+            let used = used.map_err(|error| {
+                ReconcileError::Failed(format!("shard {}: {error}", shard.name))
+            })?;
             if used {
                 return Ok(Some(format!(
                     "there are {} on shard {}",
@@ -47,7 +53,9 @@ impl TypeUsageFinder {
                 )));
             }
         }
-        if question.kind == LedgerTypeKind::Account && self.has_unposted_orders(&question.name).await? {
+        if question.kind == LedgerTypeKind::Account
+            && self.has_unposted_orders(&question.name).await?
+        {
             return Ok(Some("orders that are still to be posted refer to it".to_owned()));
         }
         Ok(None)
@@ -70,7 +78,7 @@ impl LedgerTypeUsage for TypeUsageFinder {
     fn find_usage<'a>(
         &'a self,
         question: &'a LedgerTypeUsageQuery,
-    ) -> BoxFuture<'a, Result<Option<String>, RunError>> {
+    ) -> BoxFuture<'a, Result<Option<String>, ReconcileError>> {
         Box::pin(self.find_usage(question))
     }
 }

@@ -85,19 +85,28 @@ async fn migrate_shard(
     Ok(pending)
 }
 
-pub(super) fn print_config(args: &ArgMatches, resolved: &ResolvedSettings) -> Result<(), CommandFailure> {
-    resolved.warnings().iter().for_each(|warning| output::print_remark(format!("warning: {warning}")));
+pub(super) fn print_config(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
+    resolved
+        .warnings()
+        .iter()
+        .for_each(|warning| output::print_remark(format!("warning: {warning}")));
     if output::is_json_output(args) {
         let setting = |(name, value): (&str, &settings::SettingValue)| {
-            (name.to_owned(), json!({"value": value.masked_text(), "source": value.source.to_string()}))
+            (
+                name.to_owned(),
+                json!({"value": value.masked_text(), "source": value.source.to_string()}),
+            )
         };
         let settings: serde_json::Map<_, _> = resolved.iter_values().map(setting).collect();
         output::print_json(serde_json::Value::Object(settings));
         return Ok(());
     }
-    let rows = resolved
-        .iter_values()
-        .map(|(name, value)| [name.to_owned(), value.masked_text().to_owned(), value.source.to_string()]);
+    let rows = resolved.iter_values().map(|(name, value)| {
+        [name.to_owned(), value.masked_text().to_owned(), value.source.to_string()]
+    });
     output::print_table(["setting", "value", "from"], rows);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `bundle validate`.
 
 use clap::ArgMatches;
-use reconcile::{Bundle, Diagnostic, Place};
+use reconcile::{Bundle, BundleDiagnostic, BundleSource};
 use serde_json::json;
 use settings::ResolvedSettings;
 
@@ -9,13 +9,16 @@ use super::{CommandFailure, output};
 use crate::bundle::find_bundle_problems;
 use crate::settings::read_bundle_setting;
 
-pub(super) fn validate_bundle(args: &ArgMatches, resolved: &ResolvedSettings) -> Result<(), CommandFailure> {
-    let place = read_bundle_setting(resolved)?.unwrap_or(Place::Builtin);
+pub(super) fn validate_bundle(
+    args: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
+    let place = read_bundle_setting(resolved)?.unwrap_or(BundleSource::Builtin);
     let bundle = Bundle::read(place).map_err(CommandFailure::Failed)?;
     let diagnostics = find_bundle_problems(&bundle);
     if output::is_json_output(args) {
         output::print_json(
-            json!({"valid": diagnostics.is_empty(), "files": bundle.files(), "errors": diagnostics}),
+            json!({"valid": diagnostics.is_empty(), "files": bundle.file_count(), "errors": diagnostics}),
         );
     } else {
         diagnostics.iter().for_each(output::print_line);
@@ -24,13 +27,20 @@ pub(super) fn validate_bundle(args: &ArgMatches, resolved: &ResolvedSettings) ->
         return Err(unsound_bundle_failure(&bundle, &diagnostics));
     }
     if !output::is_json_output(args) {
-        output::print_line(format!("{}: {} files, all sound", bundle.place(), bundle.files()));
+        output::print_line(format!(
+            "{}: {} files, all sound",
+            bundle.source(),
+            bundle.file_count()
+        ));
     }
     Ok(())
 }
 
 /// Why nothing can be done with a bundle.
-pub(super) fn unsound_bundle_failure(bundle: &Bundle, diagnostics: &[Diagnostic]) -> CommandFailure {
+pub(super) fn unsound_bundle_failure(
+    bundle: &Bundle,
+    diagnostics: &[BundleDiagnostic],
+) -> CommandFailure {
     let things = if diagnostics.len() == 1 { "problem" } else { "problems" };
-    CommandFailure::Failed(format!("{} has {} {things}", bundle.place(), diagnostics.len()))
+    CommandFailure::Failed(format!("{} has {} {things}", bundle.source(), diagnostics.len()))
 }

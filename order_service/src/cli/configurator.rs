@@ -34,7 +34,9 @@ pub(super) async fn run_forecast_command(
         template: match args.get_one::<String>("template") {
             Some(file) => {
                 let read = std::fs::read_to_string(file);
-                Some(read.map_err(|error| CommandFailure::Failed(format!("--template {file}: {error}")))?)
+                Some(read.map_err(|error| {
+                    CommandFailure::Failed(format!("--template {file}: {error}"))
+                })?)
             }
             None => None,
         },
@@ -43,15 +45,19 @@ pub(super) async fn run_forecast_command(
         env_inputs: parse_inputs_arg(args, "env-inputs")?,
     };
     let settings = QueueSettings::new(resolved)?;
-    let database =
-        database::open_control_database(&DatabaseSettings::new(resolved)?, DatabaseAccess::Existing).await?;
+    let database = database::open_control_database(
+        &DatabaseSettings::new(resolved)?,
+        DatabaseAccess::Existing,
+    )
+    .await?;
     let (notifications, _) = PgNotificationHub::start(database.pool.clone(), Vec::new());
-    let fifo = queues::open_fifo_queues(&QueueEngine::Postgres, &database.pool, &notifications).await;
+    let fifo =
+        queues::open_fifo_queues(&QueueEngine::Postgres, &database.pool, &notifications).await;
     let configurator = room::build_configurator(&settings, &database.pool, &notifications, &fifo);
     let forecast = configurator.forecast_run(run_request).await;
     database.close().await;
-    let forecast =
-        forecast.map_err(|refused| CommandFailure::Failed(http::to_api_error(refused).to_string()))?;
+    let forecast = forecast
+        .map_err(|refused| CommandFailure::Failed(http::to_api_error(refused).to_string()))?;
     if output::is_json_output(args) {
         output::print_json(http::forecast_json(&forecast));
         return Ok(());
@@ -81,8 +87,10 @@ pub(super) async fn open_queue_place(
             Ok((IntegrationCheckEngine::Sqs(accounts.open(account).await), None))
         }
         QueueEngine::Postgres => {
-            let database = database::open_control_database(&DatabaseSettings::new(resolved)?, access).await?;
-            let (notifications, _) = PgNotificationHub::start(database.pool.clone(), vec![FIFO_CHANNEL]);
+            let database =
+                database::open_control_database(&DatabaseSettings::new(resolved)?, access).await?;
+            let (notifications, _) =
+                PgNotificationHub::start(database.pool.clone(), vec![FIFO_CHANNEL]);
             let engine = PgFifo::new(database.pool.clone(), notifications);
             Ok((IntegrationCheckEngine::Postgres(engine), Some(database)))
         }

@@ -89,15 +89,18 @@ pub fn build_command() -> Command {
             .arg(output_arg()),
         )
         .subcommand(
-            Command::new("config").about("Looks at the settings").arg_required_else_help(true).subcommand(
-                command_with_example(
-                    "print",
-                    "The effective settings and where each came from",
-                    "order_service config print",
-                )
-                .args(setting_args(&["config"]))
-                .arg(output_arg()),
-            ),
+            Command::new("config")
+                .about("Looks at the settings")
+                .arg_required_else_help(true)
+                .subcommand(
+                    command_with_example(
+                        "print",
+                        "The effective settings and where each came from",
+                        "order_service config print",
+                    )
+                    .args(setting_args(&["config"]))
+                    .arg(output_arg()),
+                ),
         )
         .subcommand(
             Command::new("settings")
@@ -245,7 +248,11 @@ fn bundle_command() -> Command {
 }
 
 /// A command whose `-h` ends with its first example, and whose `--help` with all of them, one a line, and what else there is to say.
-fn command_with_example(name: &'static str, about: &'static str, examples: &'static str) -> Command {
+fn command_with_example(
+    name: &'static str,
+    about: &'static str,
+    examples: &'static str,
+) -> Command {
     const SETTINGS: &str = "All settings: order_service help settings";
     let first = examples.lines().next().unwrap_or_default();
     Command::new(name)
@@ -296,11 +303,20 @@ mod tests {
     }
 
     /// Every command, with all that its parents hand down.
-    fn for_each_command(command: &mut Command, words: &str, look: &mut impl FnMut(&str, &mut Command)) {
+    fn for_each_command(
+        command: &mut Command,
+        words: &str,
+        look: &mut impl FnMut(&str, &mut Command),
+    ) {
         look(words, command);
-        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        let names: Vec<String> =
+            command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
         for name in names.iter().filter(|name| *name != "help") {
-            for_each_command(command.find_subcommand_mut(name).unwrap(), &format!("{words} {name}"), look);
+            for_each_command(
+                command.find_subcommand_mut(name).unwrap(),
+                &format!("{words} {name}"),
+                look,
+            );
         }
     }
 
@@ -347,7 +363,8 @@ mod tests {
         let matches = build_command()
             .try_get_matches_from(["order_service", "orders", "retry", "-2147483648", "3"])
             .unwrap();
-        let retry = matches.subcommand_matches("orders").unwrap().subcommand_matches("retry").unwrap();
+        let retry =
+            matches.subcommand_matches("orders").unwrap().subcommand_matches("retry").unwrap();
         let ids: Vec<i32> = retry.get_many("id").unwrap().copied().collect();
         assert_eq!(ids, [i32::MIN, 3]);
     }

@@ -29,8 +29,11 @@ impl ExportCommandContext {
     async fn open(resolved: &ResolvedSettings) -> Result<Self, CommandFailure> {
         let settings = DatabaseSettings::new(resolved)?;
         let export_to = ExportSettings::new(resolved, &settings.data_dir)?;
-        let nothing =
-            || CommandFailure::Usage("export: nothing is exported with --export-engine none".to_owned());
+        let nothing = || {
+            CommandFailure::Usage(
+                "export: nothing is exported with --export-engine none".to_owned(),
+            )
+        };
         let engine = export::build_export_engine(&export_to)?.ok_or_else(nothing)?;
         let database = database::open_control_database(&settings, DatabaseAccess::Existing).await?;
         let shards = shards::open_shards(&settings, &database).await?;
@@ -44,7 +47,8 @@ impl ExportCommandContext {
         let all = self.shards.all();
         let Some(name) = name else { return Ok(all.iter().collect()) };
         let names = all.iter().map(|shard| shard.name.as_str()).collect::<Vec<_>>().join(", ");
-        let unknown = || CommandFailure::Usage(format!("there is no shard `{name}`; there are {names}"));
+        let unknown =
+            || CommandFailure::Usage(format!("there is no shard `{name}`; there are {names}"));
         Ok(vec![all.iter().find(|shard| shard.name == *name).ok_or_else(unknown)?])
     }
 
@@ -69,7 +73,8 @@ pub(super) async fn verify_export(
     let mut proofs = Vec::new();
     for shard in context.find_shards(args.get_one("shard"))? {
         let bar = output::events_progress_bar(&shard.name);
-        let proof = context.verifier(shard).verify(|done, all| output::advance_bar(&bar, done, all)).await;
+        let proof =
+            context.verifier(shard).verify(|done, all| output::advance_bar(&bar, done, all)).await;
         bar.finish_and_clear();
         proofs.push(proof.map_err(shard_failure(shard))?);
     }
@@ -111,7 +116,10 @@ fn print_verifications(proofs: &[ExportVerification]) {
     output::print_table(header, rows);
     for proof in proofs {
         for difference in &proof.differences {
-            output::print_line(format!("{} number {}: {}", proof.shard, difference.seq, difference.what));
+            output::print_line(format!(
+                "{} number {}: {}",
+                proof.shard, difference.seq, difference.what
+            ));
         }
         let unnamed = proof.difference_count - proof.differences.len() as i64;
         if unnamed > 0 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use proto::order_service::order_service_client::OrderServiceClient;
-use serving::peer::Peer;
+use serving::peer::GrpcPeer;
 use settings::ResolvedSettings;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -25,7 +25,8 @@ pub(super) fn connect_grpc_client(
         Some(server) => server.clone(),
         None => format!("localhost:{}", resolved.get_required::<u16>("app-port")?),
     };
-    let peer = Peer::at(&server).map_err(|reason| CommandFailure::Usage(format!("--server: {reason}")))?;
+    let peer = GrpcPeer::at_address(&server)
+        .map_err(|reason| CommandFailure::Usage(format!("--server: {reason}")))?;
     Ok((OrderGrpcClient::new(peer.channel).max_decoding_message_size(64 << 20), server))
 }
 
@@ -39,7 +40,9 @@ pub(super) fn request_with_timeout<T>(message: T) -> Request<T> {
 /// A refusal in one line.
 pub(super) fn status_failure(server: &str, status: &Status) -> CommandFailure {
     if serving::peer::is_connection_failure(status) {
-        return CommandFailure::Failed(format!("no order service answers at {server} (is it running?)"));
+        return CommandFailure::Failed(format!(
+            "no order service answers at {server} (is it running?)"
+        ));
     }
     CommandFailure::Failed(format!("{server} answered {:?}: {}", status.code(), status.message()))
 }

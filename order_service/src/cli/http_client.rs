@@ -23,7 +23,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer, in bytes: a page of the largest events.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
 /// All but what RFC 3986 calls unreserved.
-const URL_RESERVED_CHARS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const URL_RESERVED_CHARS: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A running service.
 pub(super) struct ServiceHttpClient {
@@ -47,11 +48,13 @@ struct ServiceErrorDetail {
 
 impl ServiceHttpClient {
     /// The service that the command names.
-    pub(super) fn from_args(args: &ArgMatches, resolved: &ResolvedSettings) -> Result<Self, CommandFailure> {
+    pub(super) fn from_args(
+        args: &ArgMatches,
+        resolved: &ResolvedSettings,
+    ) -> Result<Self, CommandFailure> {
         let origin = match args.get_one::<String>("url") {
-            Some(url) => {
-                parse_origin(url).map_err(|reason| CommandFailure::Usage(format!("--url: {reason}")))?
-            }
+            Some(url) => parse_origin(url)
+                .map_err(|reason| CommandFailure::Usage(format!("--url: {reason}")))?,
             None => format!("http://localhost:{}", resolved.get_required::<u16>("http-port")?),
         };
         Ok(Self::from_origin(origin, ANSWER_TIMEOUT))
@@ -71,7 +74,11 @@ impl ServiceHttpClient {
     }
 
     /// The answer's text. `path`: its segments.
-    pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<String, CommandFailure> {
+    pub(super) async fn get(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<String, CommandFailure> {
         self.send(Method::GET, path, query, None).await
     }
 
@@ -84,8 +91,9 @@ impl ServiceHttpClient {
         json: Option<String>,
     ) -> Result<String, CommandFailure> {
         let target = request_target(path, query);
-        let uri: Uri =
-            format!("{}{target}", self.origin).parse().map_err(|error| self.answer_failure(error))?;
+        let uri: Uri = format!("{}{target}", self.origin)
+            .parse()
+            .map_err(|error| self.answer_failure(error))?;
         let mut request = Request::builder().method(method).uri(uri);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -95,15 +103,25 @@ impl ServiceHttpClient {
         }
         let body = Full::new(Bytes::from(json.unwrap_or_default()));
         // The token may be what is wrong: it is not repeated.
-        let request = request.body(body).map_err(|_| self.answer_failure("the request cannot be written"))?;
+        let request =
+            request.body(body).map_err(|_| self.answer_failure("the request cannot be written"))?;
         let (status, body) = match timeout(self.answer_timeout, self.send_request(request)).await {
             Ok(answer) => answer?,
-            Err(_) => return Err(self.answer_failure(format!("no answer within {:?}", self.answer_timeout))),
+            Err(_) => {
+                return Err(
+                    self.answer_failure(format!("no answer within {:?}", self.answer_timeout))
+                );
+            }
         };
         if status.is_success() {
-            return String::from_utf8(body.into()).map_err(|_| self.answer_failure("the answer is not text"));
+            return String::from_utf8(body.into())
+                .map_err(|_| self.answer_failure("the answer is not text"));
         }
-        Err(CommandFailure::Failed(format!("{} answered {}", self.origin, describe_refusal(status, &body))))
+        Err(CommandFailure::Failed(format!(
+            "{} answered {}",
+            self.origin,
+            describe_refusal(status, &body)
+        )))
     }
 
     async fn send_request(
@@ -136,7 +154,8 @@ fn parse_origin(url: &str) -> Result<String, &'static str> {
     const ALLOWED: &str = "must be http://HOST:PORT";
     let text = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let uri: Uri = text.parse().map_err(|_| ALLOWED)?;
-    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or(ALLOWED)?;
+    let authority =
+        uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or(ALLOWED)?;
     if uri.scheme_str() != Some("http") || uri.query().is_some() || authority.host().is_empty() {
         return Err(ALLOWED);
     }
@@ -157,7 +176,9 @@ fn request_target(path: &[&str], query: &[(&str, &str)]) -> String {
 /// A refusal in the platform's words; of whoever else answered, the beginning of what it said.
 fn describe_refusal(status: StatusCode, body: &[u8]) -> String {
     match serde_json::from_slice(body) {
-        Ok(ServiceErrorBody { error: ServiceErrorDetail { code, message } }) => format!("{code}: {message}"),
+        Ok(ServiceErrorBody { error: ServiceErrorDetail { code, message } }) => {
+            format!("{code}: {message}")
+        }
         Err(_) => {
             let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
             format!("{status} {}", text.trim()).trim_end().to_owned()
@@ -193,7 +214,8 @@ mod tests {
 
     #[test]
     fn everything_is_encoded_where_it_must_be() {
-        let query = [("storage_id", "-7"), ("label", "a b&c=é/+"), ("at", "2024-01-01T00:00:00+01:00")];
+        let query =
+            [("storage_id", "-7"), ("label", "a b&c=é/+"), ("at", "2024-01-01T00:00:00+01:00")];
         assert_eq!(
             request_target(&["v1", "balances", "a/../b?"], &query),
             "/v1/balances/a%2F..%2Fb%3F?storage_id=-7&label=a%20b%26c%3D%C3%A9%2F%2B&at=2024-01-01T00%3A00%3A00%2B01%3A00"

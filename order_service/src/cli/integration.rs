@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use configurator::check::{
-    IntegrationCheckEngine, IntegrationCheckOptions, IntegrationCheckOutcome, IntegrationCheckReport,
-    IntegrationCheckResult, IntegrationCheckTask, check_integration as run_checks,
+    IntegrationCheckEngine, IntegrationCheckOptions, IntegrationCheckOutcome,
+    IntegrationCheckReport, IntegrationCheckResult, IntegrationCheckTask,
+    check_integration as run_checks,
 };
 use configurator::template::is_queue_name;
 use queue::fifo::FifoError;
@@ -66,7 +67,8 @@ fn build_check_plan(
         )));
     }
     let succeeding_args = parse_object_arg(args, "args")?.unwrap_or_else(|| json!({}));
-    let task = text("task").map(|task_type| IntegrationCheckTask { task_type, args: succeeding_args });
+    let task =
+        text("task").map(|task_type| IntegrationCheckTask { task_type, args: succeeding_args });
     if task.as_ref().is_some_and(|task| task.task_type.is_empty()) {
         return Err(CommandFailure::Usage("--task: a type of task is not empty".to_owned()));
     }
@@ -102,8 +104,10 @@ async fn run_conformance_checks(
     if matches!(place, IntegrationCheckEngine::Postgres(_)) {
         // In Postgres a queue is no more than a name.
         let engine = place.fifo_engine();
-        configurator::queues::ensure_answer_queue(engine.as_ref(), &plan.answer_queue, plan.env).await?;
-        configurator::queues::ensure_integration_queue(engine.as_ref(), &plan.queue, plan.env).await?;
+        configurator::queues::ensure_answer_queue(engine.as_ref(), &plan.answer_queue, plan.env)
+            .await?;
+        configurator::queues::ensure_integration_queue(engine.as_ref(), &plan.queue, plan.env)
+            .await?;
     }
     run_checks(place, plan, |checked| {
         if !is_json {
@@ -114,7 +118,12 @@ async fn run_conformance_checks(
 }
 
 fn print_check(checked: &IntegrationCheckResult) {
-    output::print_line(format!("{:<8} {:<21} {}", checked.outcome.name(), checked.name, checked.reason));
+    output::print_line(format!(
+        "{:<8} {:<21} {}",
+        checked.outcome.name(),
+        checked.name,
+        checked.reason
+    ));
 }
 
 fn print_check_summary(report: &IntegrationCheckReport) {

@@ -6,13 +6,18 @@ use super::CommandFailure;
 
 /// Named values in the order they were given. What is an option of the ledger's queries is not taken as an attribute.
 pub(super) fn parse_attributes(args: &ArgMatches) -> Result<Vec<(String, String)>, CommandFailure> {
-    args.get_many::<String>("attribute").into_iter().flatten().map(|word| parse_attribute(word)).collect()
+    args.get_many::<String>("attribute")
+        .into_iter()
+        .flatten()
+        .map(|word| parse_attribute(word))
+        .collect()
 }
 
 fn parse_attribute(word: &str) -> Result<(String, String), CommandFailure> {
     let pair = word.split_once('=').filter(|(name, _)| !name.is_empty());
-    let (name, value) = pair
-        .ok_or_else(|| CommandFailure::Usage(format!("`{word}` is not KEY=VALUE (such as storage_id=7)")))?;
+    let (name, value) = pair.ok_or_else(|| {
+        CommandFailure::Usage(format!("`{word}` is not KEY=VALUE (such as storage_id=7)"))
+    })?;
     if ledger::types::RESERVED_ATTRIBUTE_NAMES.contains(&name) {
         let option = name.replace('_', "-");
         return Err(CommandFailure::Usage(format!(

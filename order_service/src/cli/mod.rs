@@ -72,7 +72,7 @@ pub fn main() -> ExitCode {
     }
     let matches = settings::parse_command_line(definition::build_command());
     let done = run_command(&matches).and_then(|()| output::check_printed());
-    serving::logs::flush();
+    serving::logs::flush_logs();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(CommandFailure::Usage(line)) => report_failure(&line, 2),
@@ -109,7 +109,8 @@ fn run_command(matches: &ArgMatches) -> Result<(), CommandFailure> {
     }
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let resolved = with_default_data_dir(ResolvedSettings::new(&PROGRAM_SETTINGS, innermost, environment)?);
+    let resolved =
+        with_default_data_dir(ResolvedSettings::new(&PROGRAM_SETTINGS, innermost, environment)?);
     let runtime = build_runtime(resolved.get_in_range("threads", 0..=1024)?)
         .map_err(|error| CommandFailure::Failed(format!("starting the runtime: {error}")))?;
     let done = runtime.block_on(dispatch_command(matches, &resolved));
@@ -123,11 +124,16 @@ fn build_runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match if threads == 0 { cores / 2 } else { threads } {
         0 | 1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-        threads => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
+        threads => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+        }
     }
 }
 
-async fn dispatch_command(matches: &ArgMatches, resolved: &ResolvedSettings) -> Result<(), CommandFailure> {
+async fn dispatch_command(
+    matches: &ArgMatches,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
     match matches.subcommand() {
         None | Some(("serve", _)) => Box::pin(run_serve_command(resolved)).await,
         Some(("process", args)) => process::run_process_command(args, resolved).await,
@@ -137,7 +143,9 @@ async fn dispatch_command(matches: &ArgMatches, resolved: &ResolvedSettings) -> 
             Some(("retry", args)) => retries::retry_orders(args, resolved).await,
             Some(("callbacks", args)) => orders::print_orphan_callbacks(args, resolved).await,
             Some(("reconcile", args)) => reconciled_orders::reconcile_orders(args, resolved).await,
-            _ => Err(CommandFailure::Usage("orders: which command? (see orders --help)".to_owned())),
+            _ => {
+                Err(CommandFailure::Usage("orders: which command? (see orders --help)".to_owned()))
+            }
         },
         Some(("ledger", args)) => ledger::run_ledger_command(args, resolved).await,
         Some(("shard-of", args)) => shard_of::run_shard_of_command(args, resolved).await,
@@ -145,7 +153,9 @@ async fn dispatch_command(matches: &ArgMatches, resolved: &ResolvedSettings) -> 
             Some(("verify", args)) => export::verify_export(args, resolved).await,
             Some(("new-epoch", args)) => export::begin_new_epoch(args, resolved).await,
             Some(("resume", args)) => export::resume_from_broker(args, resolved).await,
-            _ => Err(CommandFailure::Usage("export: which command? (see export --help)".to_owned())),
+            _ => {
+                Err(CommandFailure::Usage("export: which command? (see export --help)".to_owned()))
+            }
         },
         Some(("configurator", args)) => match args.subcommand() {
             Some(("forecast", args)) => configurator::run_forecast_command(args, resolved).await,
@@ -156,26 +166,36 @@ async fn dispatch_command(matches: &ArgMatches, resolved: &ResolvedSettings) -> 
         Some(("queues", args)) => match args.subcommand() {
             Some(("ensure", args)) => queues::ensure_queues(args, resolved).await,
             Some(("bury", args)) => queues::bury_queue_message(args, resolved).await,
-            _ => Err(CommandFailure::Usage("queues: which command? (see queues --help)".to_owned())),
+            _ => {
+                Err(CommandFailure::Usage("queues: which command? (see queues --help)".to_owned()))
+            }
         },
         Some(("integration", args)) => match args.subcommand() {
             Some(("check", args)) => integration::check_integration(args, resolved).await,
-            _ => {
-                Err(CommandFailure::Usage("integration: which command? (see integration --help)".to_owned()))
-            }
+            _ => Err(CommandFailure::Usage(
+                "integration: which command? (see integration --help)".to_owned(),
+            )),
         },
-        Some(("testproxy", args)) => Box::pin(testproxy::run_testproxy_command(args, resolved)).await,
+        Some(("testproxy", args)) => {
+            Box::pin(testproxy::run_testproxy_command(args, resolved)).await
+        }
         Some(("migrate", args)) => admin::run_migrate_command(args, resolved).await,
         Some(("status", args)) => status::run_status_command(args, resolved).await,
         Some(("bundle", args)) => match args.subcommand() {
             Some(("validate", args)) => bundle::validate_bundle(args, resolved),
-            _ => Err(CommandFailure::Usage("bundle: which command? (see bundle --help)".to_owned())),
+            _ => {
+                Err(CommandFailure::Usage("bundle: which command? (see bundle --help)".to_owned()))
+            }
         },
-        Some(("action-configs", args)) => action_configs::run_action_configs_command(args, resolved).await,
+        Some(("action-configs", args)) => {
+            action_configs::run_action_configs_command(args, resolved).await
+        }
         Some(("reconcile", args)) => reconcile::run_reconcile_command(args, resolved).await,
         Some(("config", args)) => match args.subcommand() {
             Some(("print", args)) => admin::print_config(args, resolved),
-            _ => Err(CommandFailure::Usage("config: which command? (see config --help)".to_owned())),
+            _ => {
+                Err(CommandFailure::Usage("config: which command? (see config --help)".to_owned()))
+            }
         },
         Some(("settings", _)) => {
             output::print_lines(settings::render_settings_page(
@@ -193,14 +213,15 @@ async fn run_serve_command(resolved: &ResolvedSettings) -> Result<(), CommandFai
     check_exposure(&settings.listen, settings.allow_unauthenticated)
         .map_err(|error| CommandFailure::Usage(error.to_string()))?;
     let filter: String = resolved.get_required("log-filter")?;
-    serving::logs::start(&filter).map_err(|reason| resolved.invalid_setting("log-filter", reason))?;
+    serving::logs::start_logging(&filter)
+        .map_err(|reason| resolved.invalid_setting("log-filter", reason))?;
     resolved.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-    let stop = serving::shutdown::on_signal()
+    let stop = serving::shutdown::cancel_on_signal()
         .map_err(|error| CommandFailure::Failed(format!("signals: {error}")))?;
     log_serve_failure(crate::serve::run_service(settings, stop).await)
 }
 
 /// How a process ended that served: a failure is in its log, too.
 fn log_serve_failure(served: anyhow::Result<()>) -> Result<(), CommandFailure> {
-    Ok(served.inspect_err(|error| serving::logs::gave_up(&to_one_line(&format!("{error:#}"))))?)
+    Ok(served.inspect_err(|error| serving::logs::log_fatal(&to_one_line(&format!("{error:#}"))))?)
 }

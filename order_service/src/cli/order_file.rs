@@ -30,17 +30,21 @@ pub(super) enum OrderFileColumns {
 }
 
 /// The orders of a file (`-`: standard input), each once; or why not, naming the file and the line.
-pub(super) fn read_order_file(file: &str, columns: OrderFileColumns) -> Result<Vec<OrderFileEntry>, String> {
+pub(super) fn read_order_file(
+    file: &str,
+    columns: OrderFileColumns,
+) -> Result<Vec<OrderFileEntry>, String> {
     let mut bytes = Vec::new();
     let read = match file {
         "-" => std::io::stdin().read_to_end(&mut bytes),
         path => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
     };
     read.map_err(|error| format!("{file}: {error}"))?;
-    let orders = parse_orders(&bytes, columns).map_err(|OrderFileError { line, what }| match line {
-        Some(line) => format!("{file}:{line}: {what}"),
-        None => format!("{file}: {what}"),
-    })?;
+    let orders =
+        parse_orders(&bytes, columns).map_err(|OrderFileError { line, what }| match line {
+            Some(line) => format!("{file}:{line}: {what}"),
+            None => format!("{file}: {what}"),
+        })?;
     if orders.is_empty() {
         return Err(format!("{file}: there is no order in it"));
     }
@@ -58,7 +62,10 @@ fn line_error(line: u64, what: impl Into<String>) -> OrderFileError {
     OrderFileError { line: Some(line), what: what.into() }
 }
 
-fn parse_orders(bytes: &[u8], columns: OrderFileColumns) -> Result<Vec<OrderFileEntry>, OrderFileError> {
+fn parse_orders(
+    bytes: &[u8],
+    columns: OrderFileColumns,
+) -> Result<Vec<OrderFileEntry>, OrderFileError> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(OrderFileError { line: None, what: "is UTF-16; save it as UTF-8".to_owned() });
     }
@@ -113,15 +120,20 @@ impl OrderFileLayout {
 
     /// Of a header; `None`: it is none.
     fn from_header(header: &csv::StringRecord) -> Option<Self> {
-        let place = |name: &str| header.iter().position(|field| field.trim().eq_ignore_ascii_case(name));
+        let place =
+            |name: &str| header.iter().position(|field| field.trim().eq_ignore_ascii_case(name));
         let (order, product) = (place("order_id")?, place("product_id"));
         let column_count = 1 + usize::from(product.is_some());
         (header.len() == column_count).then_some(Self { order, product, columns: column_count })
     }
 }
 
-fn parse_csv_orders(text: &str, columns: OrderFileColumns) -> Result<Vec<OrderFileEntry>, OrderFileError> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+fn parse_csv_orders(
+    text: &str,
+    columns: OrderFileColumns,
+) -> Result<Vec<OrderFileEntry>, OrderFileError> {
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let (mut orders, mut lines) = (Vec::new(), LineCounter::from_text(text));
     let mut layout: Option<OrderFileLayout> = None;
     let mut record = csv::StringRecord::new();
@@ -145,7 +157,8 @@ fn parse_csv_orders(text: &str, columns: OrderFileColumns) -> Result<Vec<OrderFi
             layout = Some(header);
             continue;
         }
-        let layout = layout.get_or_insert_with(|| OrderFileLayout::without_header(columns, record.len()));
+        let layout =
+            layout.get_or_insert_with(|| OrderFileLayout::without_header(columns, record.len()));
         orders.push(parse_csv_record(&record, layout, line)?);
     }
 }
@@ -161,7 +174,8 @@ fn parse_csv_record(
         let wanted = if layout.columns == 2 { "ORDER,PRODUCT" } else { "one order" };
         return Err(line_error(line, format!("`{row}` is neither {wanted} nor a JSON object")));
     }
-    let id = |field: &str, place: usize| parse_id(record.get(place).unwrap_or_default(), field, line);
+    let id =
+        |field: &str, place: usize| parse_id(record.get(place).unwrap_or_default(), field, line);
     let product_id = layout.product.map(|place| id("product_id", place)).transpose()?;
     Ok(OrderFileEntry { line, order_id: id("order_id", layout.order)?, product_id })
 }
@@ -190,7 +204,8 @@ impl<'t> LineCounter<'t> {
 
     /// The line of the first record at or behind this byte.
     fn line_at(&mut self, byte: usize) -> u64 {
-        let blank = self.text.iter().skip(byte).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let blank =
+            self.text.iter().skip(byte).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let begin = byte.saturating_add(blank).min(self.text.len());
         self.line += count_newlines(&self.text[self.counted_bytes.min(begin)..begin]);
         self.counted_bytes = begin;
@@ -205,7 +220,10 @@ struct OrderJsonLine {
     product_id: Option<i32>,
 }
 
-fn parse_json_lines(text: &str, columns: OrderFileColumns) -> Result<Vec<OrderFileEntry>, OrderFileError> {
+fn parse_json_lines(
+    text: &str,
+    columns: OrderFileColumns,
+) -> Result<Vec<OrderFileEntry>, OrderFileError> {
     let lines = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty());
     lines.map(|(line, text)| parse_json_line(text, line, columns)).collect()
 }
@@ -218,7 +236,8 @@ fn parse_json_line(
     let parsed = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text));
     let parsed: OrderJsonLine = parsed.map_err(|error| {
         let (field, reason) = (error.path().to_string(), error.inner().to_string());
-        let field = if matches!(field.as_str(), "." | "?") { String::new() } else { format!("{field}: ") };
+        let field =
+            if matches!(field.as_str(), "." | "?") { String::new() } else { format!("{field}: ") };
         // It is one line of many; its column says enough.
         let reason = reason.replace(" at line 1 column ", " at its column ");
         line_error(line, format!("{field}{reason}"))
@@ -284,7 +303,10 @@ mod tests {
         ] {
             assert_eq!(of(text), [17, -3], "{text:?}");
         }
-        assert_eq!(parse_error("order_id\n17"), (Some(1), "product_id: there is no such column".to_owned()));
+        assert_eq!(
+            parse_error("order_id\n17"),
+            (Some(1), "product_id: there is no such column".to_owned())
+        );
     }
 
     #[test]
@@ -297,10 +319,22 @@ mod tests {
             ("2147483648,1", 1, format!("order_id: `2147483648` {of_range}")),
             ("1,2\n\u{1b}[2J\0,7", 2, format!("order_id: `\u{1b}[2J\0` {of_range}")),
             ("1,2\n3,4\n5,6\n3,4", 4, "order_id: order 3 is on line 2 already".to_owned()),
-            ("1,2\n3,4\n3,5", 3, "order_id: order 3 has product 5 here, and 4 on line 2".to_owned()),
+            (
+                "1,2\n3,4\n3,5",
+                3,
+                "order_id: order 3 has product 5 here, and 4 on line 2".to_owned(),
+            ),
             ("{\"order_id\": 1, \"product\": 2}", 1, "product: unknown field `product`".to_owned()),
-            ("{\"order_id\": 99999999999, \"product_id\": 2}", 1, "order_id: invalid value".to_owned()),
-            ("{\"order_id\":1,\"product_id\":2}\n{\"order_id\":2}", 2, "product_id: is missing".to_owned()),
+            (
+                "{\"order_id\": 99999999999, \"product_id\": 2}",
+                1,
+                "order_id: invalid value".to_owned(),
+            ),
+            (
+                "{\"order_id\":1,\"product_id\":2}\n{\"order_id\":2}",
+                2,
+                "product_id: is missing".to_owned(),
+            ),
             ("{\"order_id\":1,\"product_id\":2} x", 1, "there is something after".to_owned()),
             ("{\"order_id\":1,", 1, "EOF while parsing".to_owned()),
         ] {

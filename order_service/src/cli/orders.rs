@@ -16,7 +16,9 @@ pub(super) async fn print_order(
 ) -> Result<(), CommandFailure> {
     let (mut client, server) = grpc_client::connect_grpc_client(args, resolved)?;
     let order_id = args.get_one::<i32>("id").copied().unwrap_or_default();
-    let order = client.get_order(grpc_client::request_with_timeout(wire::GetOrderRequest { order_id })).await;
+    let order = client
+        .get_order(grpc_client::request_with_timeout(wire::GetOrderRequest { order_id }))
+        .await;
     let order = order.map_err(|status| grpc_client::status_failure(&server, &status))?.into_inner();
     if output::is_json_output(args) {
         output::print_json(output::order_json(&order));
@@ -40,7 +42,8 @@ pub(super) async fn print_orders(
 ) -> Result<(), CommandFailure> {
     let (mut client, server) = grpc_client::connect_grpc_client(args, resolved)?;
     let state = args.get_one::<String>("state");
-    let state = state.and_then(|name| OrderState::ALL.into_iter().find(|state| state.name() == name));
+    let state =
+        state.and_then(|name| OrderState::ALL.into_iter().find(|state| state.name() == name));
     let request = wire::ListOrdersRequest {
         state: state.map_or(0, |state| state as i32),
         page_size: args.get_one::<i32>("page-size").copied().unwrap_or_default(),
@@ -64,8 +67,11 @@ pub(super) async fn print_orphan_callbacks(
     args: &ArgMatches,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let database =
-        database::open_control_database(&DatabaseSettings::new(resolved)?, DatabaseAccess::Existing).await?;
+    let database = database::open_control_database(
+        &DatabaseSettings::new(resolved)?,
+        DatabaseAccess::Existing,
+    )
+    .await?;
     let orphans = list_orphan_callbacks(&database.pool).await.map_err(anyhow::Error::from)?;
     if output::is_json_output(args) {
         let orphan = |orphan: &crate::orders::OrphanCallback| {
@@ -75,8 +81,8 @@ pub(super) async fn print_orphan_callbacks(
         output::print_json(json!({"orphans": orphans.iter().map(orphan).collect::<Vec<_>>()}));
     } else {
         let rows = orphans.iter().map(|orphan| {
-            let numbers =
-                [orphan.order_id, orphan.storage_id, orphan.pickup_point_id].map(|id| id.to_string());
+            let numbers = [orphan.order_id, orphan.storage_id, orphan.pickup_point_id]
+                .map(|id| id.to_string());
             let [order, storage, pickup] = numbers;
             [order, storage, pickup, output::format_micros(orphan.received_at)]
         });

@@ -38,7 +38,9 @@ fn record_print_error(printed: std::io::Result<()>) {
 
 /// Whether what was printed could be written.
 pub(super) fn check_printed() -> Result<(), CommandFailure> {
-    PRINT_ERROR.get().map_or(Ok(()), |error| Err(CommandFailure::Failed(format!("standard output: {error}"))))
+    PRINT_ERROR
+        .get()
+        .map_or(Ok(()), |error| Err(CommandFailure::Failed(format!("standard output: {error}"))))
 }
 
 fn print_text(table: &str) {
@@ -71,7 +73,8 @@ pub(super) fn events_progress_bar(what: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} events, {per_sec}, {eta} left");
+    let style =
+        ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} events, {per_sec}, {eta} left");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0).with_style(style).with_prefix(escape_control_chars(what).into_owned())
 }
@@ -81,7 +84,10 @@ pub(super) fn advance_bar(bar: &ProgressBar, done: i64, all: i64) {
     bar.set_position(done.unsigned_abs());
 }
 
-pub(super) fn print_table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+pub(super) fn print_table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) {
     print_grid(header.map(str::to_owned).into(), rows.into_iter().map(Vec::from).collect());
 }
 
@@ -106,7 +112,12 @@ pub(super) fn print_compact_table<const N: usize>(
 ) {
     let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
     let width = terminal::terminal_width(DEFAULT_SCREEN_WIDTH);
-    print_text(&terminal::render_table(TableBorders::Spaces, &header.map(str::to_owned), &rows, width));
+    print_text(&terminal::render_table(
+        TableBorders::Spaces,
+        &header.map(str::to_owned),
+        &rows,
+        width,
+    ));
 }
 
 /// A value in a table: texts as they are, a dash for what is not there.
@@ -210,8 +221,8 @@ mod tests {
     use super::*;
 
     fn sample_order(state: OrderState, last_error: &str) -> Order {
-        let next_attempt_at =
-            (state != OrderState::Failed).then_some(prost_types::Timestamp { seconds: 0, nanos: 5 });
+        let next_attempt_at = (state != OrderState::Failed)
+            .then_some(prost_types::Timestamp { seconds: 0, nanos: 5 });
         Order {
             order_id: i32::MIN,
             product_id: i32::MAX,
@@ -225,8 +236,9 @@ mod tests {
 
     #[test]
     fn orders_fit_on_eighty_columns_whatever_their_errors_say() {
-        let header: Vec<String> =
-            ["order", "product", "storage", "pickup", "attempts", "state"].map(str::to_owned).into();
+        let header: Vec<String> = ["order", "product", "storage", "pickup", "attempts", "state"]
+            .map(str::to_owned)
+            .into();
         let error = format!("\u{1b}[31mno callback {}", "x".repeat(1000));
         let orders = [
             sample_order(OrderState::FinishedExternalInteraction, &error),

@@ -33,12 +33,16 @@ pub(super) async fn run_process_command(
 ) -> Result<(), CommandFailure> {
     let orders = parse_order_args(args)?;
     let timeout = args.get_one::<String>("timeout").map(String::as_str).unwrap_or_default();
-    let timeout = humantime::parse_duration(timeout)
-        .map_err(|error| CommandFailure::Usage(format!("--timeout: `{timeout}`: {error} (such as 30s)")))?;
+    let timeout = humantime::parse_duration(timeout).map_err(|error| {
+        CommandFailure::Usage(format!("--timeout: `{timeout}`: {error} (such as 30s)"))
+    })?;
     let (processed, failure) = send_orders(args, resolved, orders, timeout).await?;
     if let Some(failure) = failure {
         if !processed.is_empty() {
-            output::print_remark(format!("{} orders were sent before the failure", processed.len()));
+            output::print_remark(format!(
+                "{} orders were sent before the failure",
+                processed.len()
+            ));
             print_processed_orders(args, &processed);
         }
         return Err(failure);
@@ -64,13 +68,21 @@ fn print_processed_orders(args: &ArgMatches, processed: &[OrderResponse]) {
             json!({"order_id": order.order_id, "product_id": order.product_id, "storage_id": order.storage_id,
                 "pickup_point_id": order.pickup_point_id, "is_processed": order.is_processed})
         };
-        output::print_json(json!({"processed_orders": processed.iter().map(order).collect::<Vec<_>>()}));
+        output::print_json(
+            json!({"processed_orders": processed.iter().map(order).collect::<Vec<_>>()}),
+        );
     } else {
         let row = |order: &OrderResponse| {
             let data = [order.storage_id, order.pickup_point_id].map(output::id_or_blank);
             let [storage, pickup] = data;
             let done = if order.is_processed { "yes" } else { "no" };
-            [order.order_id.to_string(), order.product_id.to_string(), storage, pickup, done.to_owned()]
+            [
+                order.order_id.to_string(),
+                order.product_id.to_string(),
+                storage,
+                pickup,
+                done.to_owned(),
+            ]
         };
         output::print_table(
             ["order", "product", "storage", "pickup point", "processed"],
@@ -93,13 +105,16 @@ async fn send_orders(
         progress.inc(chunk.len() as u64);
         answered
     });
-    let answers: Vec<_> = futures::stream::iter(requests).buffered(MAX_CONCURRENT_REQUESTS).collect().await;
+    let answers: Vec<_> =
+        futures::stream::iter(requests).buffered(MAX_CONCURRENT_REQUESTS).collect().await;
     progress.finish_and_clear();
     let (mut processed, mut failure) = (Vec::with_capacity(orders.len()), None);
     for answer in answers {
         match answer {
             Ok(orders) => processed.extend(orders),
-            Err(status) => failure = failure.or_else(|| Some(grpc_client::status_failure(&server, &status))),
+            Err(status) => {
+                failure = failure.or_else(|| Some(grpc_client::status_failure(&server, &status)))
+            }
         }
     }
     Ok((processed, failure))
@@ -176,7 +191,10 @@ fn parse_order_args(args: &ArgMatches) -> Result<Vec<OrderRequest>, CommandFailu
     let mut orders: Vec<OrderRequest> = single.collect::<Result<_, _>>()?;
     let mut given_ids = HashSet::new();
     if let Some(twice) = orders.iter().find(|order| !given_ids.insert(order.order_id)) {
-        return Err(CommandFailure::Usage(format!("--order: order {} is given twice", twice.order_id)));
+        return Err(CommandFailure::Usage(format!(
+            "--order: order {} is given twice",
+            twice.order_id
+        )));
     }
     if let Some(file) = args.get_one::<String>("file") {
         let file_orders = order_file::read_order_file(file, OrderFileColumns::OrderAndProduct)
@@ -193,7 +211,9 @@ fn parse_order_args(args: &ArgMatches) -> Result<Vec<OrderRequest>, CommandFailu
         orders.extend(file_orders.into_iter().filter_map(order));
     }
     if orders.is_empty() {
-        return Err(CommandFailure::Usage("process: which orders? give --order or --file".to_owned()));
+        return Err(CommandFailure::Usage(
+            "process: which orders? give --order or --file".to_owned(),
+        ));
     }
     Ok(orders)
 }

@@ -16,7 +16,9 @@ fn check_queue_name(name: &str) -> Result<(), CommandFailure> {
     if is_queue_name(name) {
         return Ok(());
     }
-    Err(CommandFailure::Usage(format!("`{name}` is no queue name: 1 to 60 letters, digits, _ and -")))
+    Err(CommandFailure::Usage(format!(
+        "`{name}` is no queue name: 1 to 60 letters, digits, _ and -"
+    )))
 }
 
 pub(super) async fn ensure_queues(
@@ -25,21 +27,24 @@ pub(super) async fn ensure_queues(
 ) -> Result<(), CommandFailure> {
     let env = parse_env_arg(args)?;
     let settings = QueueSettings::new(resolved)?;
-    let queue_names: Vec<String> = args.get_many::<String>("name").into_iter().flatten().cloned().collect();
+    let queue_names: Vec<String> =
+        args.get_many::<String>("name").into_iter().flatten().cloned().collect();
     queue_names.iter().try_for_each(|name| check_queue_name(name))?;
     let (place, database) =
         open_queue_place(&settings.engine, env, resolved, DatabaseAccess::CreateMissing).await?;
     let engine = place.fifo_engine();
     let mut created = Vec::new();
-    for name in [settings.answer_queue.clone(), PLATFORM_QUEUE.to_owned()].into_iter().chain(queue_names) {
+    for name in
+        [settings.answer_queue.clone(), PLATFORM_QUEUE.to_owned()].into_iter().chain(queue_names)
+    {
         let ensured = if name == settings.answer_queue {
             configurator::queues::ensure_answer_queue(engine.as_ref(), &name, env).await
         } else {
             configurator::queues::ensure_integration_queue(engine.as_ref(), &name, env).await
         };
-        created.extend(
-            ensured.map_err(|error| CommandFailure::Failed(format!("{}: {error}", env.queue_name(&name))))?,
-        );
+        created.extend(ensured.map_err(|error| {
+            CommandFailure::Failed(format!("{}: {error}", env.queue_name(&name)))
+        })?);
     }
     if let Some(database) = database {
         database.close().await;
@@ -78,7 +83,9 @@ pub(super) async fn bury_queue_message(
         database.close().await;
     }
     let name = env.queue_name(&burial.queue);
-    let Some(receives) = buried.map_err(|error| CommandFailure::Failed(format!("{name}: {error}")))? else {
+    let Some(receives) =
+        buried.map_err(|error| CommandFailure::Failed(format!("{name}: {error}")))?
+    else {
         let reason = format!(
             "no message of block_id {block_id} came from {name} within {}: it is done, behind another one of its group, or in hand for longer than that (--within)",
             humantime::format_duration(within)

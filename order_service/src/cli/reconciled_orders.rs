@@ -39,7 +39,11 @@ pub(super) async fn reconcile_orders(
         let page = compare_order_postings(&database.pool, &shards, &types, after)
             .await
             .map_err(anyhow::Error::from)?;
-        let PostingComparison { compared_count: compared, differing_orders: found, next_after: next } = page;
+        let PostingComparison {
+            compared_count: compared,
+            differing_orders: found,
+            next_after: next,
+        } = page;
         outcome.compared += compared;
         outcome.differ += found.len();
         for found in found {
@@ -92,15 +96,18 @@ fn print_comparison(args: &ArgMatches, apply: bool, outcome: &OrderComparisonTot
     };
     output::print_line(match differ {
         0 => format!("{compared} orders with data compared: all agree with the ledger"),
-        _ => format!("{compared} orders with data compared, {differ} differ from the ledger; {done}"),
+        _ => {
+            format!("{compared} orders with data compared, {differ} differ from the ledger; {done}")
+        }
     });
 }
 
 fn describe_difference(difference: &PostingDifference) -> (&'static str, String) {
     match difference {
-        PostingDifference::NotPosted => {
-            ("not_posted", "finished, and not in the ledger: its last stage is passed again".to_owned())
-        }
+        PostingDifference::NotPosted => (
+            "not_posted",
+            "finished, and not in the ledger: its last stage is passed again".to_owned(),
+        ),
         PostingDifference::FailedThoughPosted => {
             ("failed_though_posted", "failed, and in the ledger: it is tried again".to_owned())
         }

@@ -64,13 +64,18 @@ pub(super) async fn retry_orders(
         false => {
             let refused = |id: &i32| answer.errors.iter().any(|error| error.order_id == *id);
             let retried = selection.ids.iter().copied().filter(|id| !refused(id)).collect();
-            print_retried_orders(args, &answer, fetch_orders(&client, retried).await.map_err(failed)?);
+            print_retried_orders(
+                args,
+                &answer,
+                fetch_orders(&client, retried).await.map_err(failed)?,
+            );
         }
     }
     match answer.errors.as_slice() {
         [] => Ok(()),
         [first, rest @ ..] => {
-            let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
+            let more =
+                if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
             Err(CommandFailure::Failed(format!("{}{more}", first.message)))
         }
     }
@@ -78,13 +83,14 @@ pub(super) async fn retry_orders(
 
 fn parse_selection(args: &ArgMatches) -> Result<RetrySelection, CommandFailure> {
     if let Some(file) = args.get_one::<String>("file") {
-        let orders =
-            order_file::read_order_file(file, OrderFileColumns::Order).map_err(CommandFailure::Failed)?;
+        let orders = order_file::read_order_file(file, OrderFileColumns::Order)
+            .map_err(CommandFailure::Failed)?;
         let ids = orders.iter().map(|order| order.order_id).collect();
         return Ok(RetrySelection { ids, state: None, description: format!("of {file}") });
     }
     let state = args.get_one::<String>("state");
-    let state = state.and_then(|name| OrderState::ALL.into_iter().find(|state| state.name() == name));
+    let state =
+        state.and_then(|name| OrderState::ALL.into_iter().find(|state| state.name() == name));
     let ids = args.get_many::<i32>("id").into_iter().flatten().copied().collect();
     let description = state.map_or_else(String::new, |state| format!("in state {}", state.name()));
     Ok(RetrySelection { ids, state, description })
@@ -103,7 +109,9 @@ async fn send_retries(
         let answer = match client.retry_orders(request).await {
             // The call came later than the one for a single order.
             Err(status)
-                if status.code() == Code::Unimplemented && !dry_run && !asked.order_ids.is_empty() =>
+                if status.code() == Code::Unimplemented
+                    && !dry_run
+                    && !asked.order_ids.is_empty() =>
             {
                 retry_one_by_one(client, asked.order_ids).await?
             }
@@ -124,7 +132,8 @@ async fn retry_one_by_one(
         let request = grpc_client::request_with_timeout(wire::RetryOrderRequest { order_id });
         (order_id, client.clone().retry_order(request).await)
     });
-    let answers: Vec<_> = futures::stream::iter(retries).buffered(MAX_CONCURRENT_REQUESTS).collect().await;
+    let answers: Vec<_> =
+        futures::stream::iter(retries).buffered(MAX_CONCURRENT_REQUESTS).collect().await;
     let mut all = wire::RetryOrdersResponse::default();
     for (order_id, answer) in answers {
         match answer {
@@ -170,23 +179,31 @@ async fn fetch_orders(
             .await;
         order.map(tonic::Response::into_inner)
     });
-    let looked: Vec<_> = futures::stream::iter(looks).buffered(MAX_CONCURRENT_REQUESTS).collect().await;
+    let looked: Vec<_> =
+        futures::stream::iter(looks).buffered(MAX_CONCURRENT_REQUESTS).collect().await;
     looked.into_iter().collect()
 }
 
 fn errors_json(answer: &wire::RetryOrdersResponse) -> Vec<serde_json::Value> {
-    let error = |error: &wire::RetryError| json!({"order_id": error.order_id, "message": error.message});
+    let error =
+        |error: &wire::RetryError| json!({"order_id": error.order_id, "message": error.message});
     answer.errors.iter().map(error).collect()
 }
 
 fn print_retry_count(args: &ArgMatches, answer: &wire::RetryOrdersResponse) {
     match output::is_json_output(args) {
-        true => output::print_json(json!({"retried": answer.orders, "errors": errors_json(answer)})),
+        true => {
+            output::print_json(json!({"retried": answer.orders, "errors": errors_json(answer)}))
+        }
         false => output::print_line(format!("{} orders are tried again", answer.orders)),
     }
 }
 
-fn print_retried_orders(args: &ArgMatches, answer: &wire::RetryOrdersResponse, orders: Vec<wire::Order>) {
+fn print_retried_orders(
+    args: &ArgMatches,
+    answer: &wire::RetryOrdersResponse,
+    orders: Vec<wire::Order>,
+) {
     if output::is_json_output(args) {
         let orders: Vec<_> = orders.iter().map(output::order_json).collect();
         output::print_json(json!({"orders": orders, "errors": errors_json(answer)}));

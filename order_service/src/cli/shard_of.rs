@@ -27,12 +27,15 @@ pub(super) async fn run_shard_of_command(
     let name = args.get_one::<String>("type").map(String::as_str).unwrap_or_default();
     let kind = args.get_one::<String>("kind").and_then(|kind| LedgerTypeKind::parse(kind));
     let definition = find_type(&types, name, kind).map_err(CommandFailure::Failed)?;
-    let shard_key = canonical_shard_key(&definition, &attributes).map_err(CommandFailure::Failed)?;
+    let shard_key =
+        canonical_shard_key(&definition, &attributes).map_err(CommandFailure::Failed)?;
     let hash = ShardHash::from_shard_key(&shard_key);
     let shard = &map.shards()[map.index_of_prefix(hash.hash_prefix())].name;
     if output::is_json_output(args) {
-        output::print_json(json!({"type": name, "kind": definition.kind().name(), "shard_key": shard_key,
-            "hash": hash.to_hex(), "shard": shard}));
+        output::print_json(
+            json!({"type": name, "kind": definition.kind().name(), "shard_key": shard_key,
+            "hash": hash.to_hex(), "shard": shard}),
+        );
     } else {
         output::print_lines(format!(
             "shard key  {shard_key}\nSHA-1      {}\nshard      {shard}",
@@ -59,14 +62,17 @@ fn find_type(
             types.states.get(name).map(|found| LedgerTypeDefinition::State((**found).clone()))
         }
     };
-    let wanted = LedgerTypeKind::ALL.into_iter().filter(|known| kind.is_none_or(|kind| kind == *known));
+    let wanted =
+        LedgerTypeKind::ALL.into_iter().filter(|known| kind.is_none_or(|kind| kind == *known));
     let mut found: Vec<LedgerTypeDefinition> = wanted.filter_map(of_kind).collect();
     match (found.pop(), found.is_empty()) {
         (Some(only), true) => Ok(only),
-        (Some(_), false) => {
-            Err(format!("several kinds have a type `{name}`; say which with --kind account, lock or state"))
+        (Some(_), false) => Err(format!(
+            "several kinds have a type `{name}`; say which with --kind account, lock or state"
+        )),
+        (None, _) => {
+            Err(format!("there is no type `{name}`; known are {}", known_type_names(types, kind)))
         }
-        (None, _) => Err(format!("there is no type `{name}`; known are {}", known_type_names(types, kind))),
     }
 }
 
@@ -96,19 +102,26 @@ fn canonical_shard_key(
     let attributes = type_attributes(definition);
     let mut pairs: Vec<(&str, String)> = Vec::new();
     for (given_name, value) in given {
-        let Some(attribute) = attributes.iter().find(|attribute| attribute.name == *given_name) else {
-            let known: Vec<&str> = attributes.iter().map(|attribute| attribute.name.as_str()).collect();
-            return Err(format!("{given_name}: unknown attribute; {name} has {}", known.join(", ")));
+        let Some(attribute) = attributes.iter().find(|attribute| attribute.name == *given_name)
+        else {
+            let known: Vec<&str> =
+                attributes.iter().map(|attribute| attribute.name.as_str()).collect();
+            return Err(format!(
+                "{given_name}: unknown attribute; {name} has {}",
+                known.join(", ")
+            ));
         };
         let canonical = attribute.kind.canonical_text(value);
-        let canonical =
-            canonical.ok_or_else(|| format!("{given_name}: must be {}", attribute.kind.allowed_values()))?;
+        let canonical = canonical
+            .ok_or_else(|| format!("{given_name}: must be {}", attribute.kind.allowed_values()))?;
         if pairs.iter().any(|(known, _)| known == given_name) {
             return Err(format!("{given_name}: is given twice"));
         }
         pairs.push((given_name, canonical));
     }
-    if let Some(missing) = shard_key.iter().find(|part| !pairs.iter().any(|(given, _)| given == part)) {
+    if let Some(missing) =
+        shard_key.iter().find(|part| !pairs.iter().any(|(given, _)| given == part))
+    {
         return Err(format!(
             "{missing}: is missing; the shard of {name} depends on {}",
             shard_key.join(", ")
@@ -128,7 +141,9 @@ fn shard_key_attributes(definition: &LedgerTypeDefinition) -> &[String] {
 
 fn type_attributes(definition: &LedgerTypeDefinition) -> Vec<&LedgerAttribute> {
     match definition {
-        LedgerTypeDefinition::Account(kind) => kind.key_attributes.iter().chain(&kind.attributes).collect(),
+        LedgerTypeDefinition::Account(kind) => {
+            kind.key_attributes.iter().chain(&kind.attributes).collect()
+        }
         LedgerTypeDefinition::Lock(kind) | LedgerTypeDefinition::State(kind) => {
             kind.attributes.iter().collect()
         }
@@ -164,7 +179,10 @@ mod tests {
     fn the_shard_key_is_canonical_whatever_the_order() {
         let expected = Ok("city=a%20b&tenant=7".to_owned());
         assert_eq!(rent_shard_key(&[("tenant", "+7"), ("city", "a b")]), expected);
-        assert_eq!(rent_shard_key(&[("city", "a b"), ("urgent", "true"), ("tenant", "007")]), expected);
+        assert_eq!(
+            rent_shard_key(&[("city", "a b"), ("urgent", "true"), ("tenant", "007")]),
+            expected
+        );
     }
 
     #[test]
@@ -184,15 +202,22 @@ mod tests {
     #[test]
     fn a_name_of_several_kinds_needs_its_kind() {
         let keyed = json!({"name": "rent", "attributes": [{"name": "tenant", "type": "int"}], "shard_key": ["tenant"]});
-        let types =
-            LedgerTypeCatalogue::from_iter([rent_account(), type_definition(LedgerTypeKind::Lock, keyed)]);
+        let types = LedgerTypeCatalogue::from_iter([
+            rent_account(),
+            type_definition(LedgerTypeKind::Lock, keyed),
+        ]);
         assert!(find_type(&types, "rent", None).unwrap_err().contains("--kind"));
         assert_eq!(
             find_type(&types, "rent", Some(LedgerTypeKind::Lock)).unwrap().kind(),
             LedgerTypeKind::Lock
         );
-        assert_eq!(find_type(&types, "rent", Some(LedgerTypeKind::Account)).unwrap(), rent_account());
-        assert!(find_type(&types, "rent", Some(LedgerTypeKind::State)).unwrap_err().contains("none"));
+        assert_eq!(
+            find_type(&types, "rent", Some(LedgerTypeKind::Account)).unwrap(),
+            rent_account()
+        );
+        assert!(
+            find_type(&types, "rent", Some(LedgerTypeKind::State)).unwrap_err().contains("none")
+        );
         assert!(find_type(&types, "taxi", None).unwrap_err().contains("rent"));
     }
 }

@@ -19,8 +19,9 @@ pub(super) async fn run_testproxy_command(
     check_exposure(&settings.listen, settings.allow_unauthenticated)
         .map_err(|error| CommandFailure::Usage(error.to_string()))?;
     let text = args.get_one::<String>("timeout").map(String::as_str).unwrap_or("5m");
-    let timeout = humantime::parse_duration(text)
-        .map_err(|error| CommandFailure::Usage(format!("--timeout: `{text}`: {error} (such as 90s, 5m)")))?;
+    let timeout = humantime::parse_duration(text).map_err(|error| {
+        CommandFailure::Usage(format!("--timeout: `{text}`: {error} (such as 90s, 5m)"))
+    })?;
     let file = |name: &str| args.get_one::<String>(name).map(PathBuf::from);
     let transcript = match (file("record"), file("replay")) {
         (Some(file), _) => TranscriptMode::Record(file),
@@ -28,7 +29,8 @@ pub(super) async fn run_testproxy_command(
             let shown = file.display().to_string();
             let read = std::fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"));
             let entries = read.and_then(|text| {
-                configurator::transcript::parse_transcript(&text).map_err(|error| format!("{shown}: {error}"))
+                configurator::transcript::parse_transcript(&text)
+                    .map_err(|error| format!("{shown}: {error}"))
             });
             TranscriptMode::Replay(
                 entries.map_err(|reason| CommandFailure::Failed(format!("--replay {reason}")))?,
@@ -37,11 +39,13 @@ pub(super) async fn run_testproxy_command(
         (None, None) => TranscriptMode::None,
     };
     let filter: String = resolved.get_required("log-filter")?;
-    serving::logs::start(&filter).map_err(|reason| resolved.invalid_setting("log-filter", reason))?;
+    serving::logs::start_logging(&filter)
+        .map_err(|reason| resolved.invalid_setting("log-filter", reason))?;
     resolved.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-    let stop = serving::shutdown::on_signal()
+    let stop = serving::shutdown::cancel_on_signal()
         .map_err(|error| CommandFailure::Failed(format!("signals: {error}")))?;
     let port = args.get_one::<u16>("port").copied().unwrap_or_default();
-    let proxy = TestProxyOptions { port, timeout: timeout.max(Duration::from_millis(1)), transcript };
+    let proxy =
+        TestProxyOptions { port, timeout: timeout.max(Duration::from_millis(1)), transcript };
     log_serve_failure(run_test_proxy(settings, proxy, stop).await)
 }

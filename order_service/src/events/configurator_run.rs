@@ -51,8 +51,9 @@ impl ConfiguratorRunner for Configurator {
     ) -> BoxFuture<'a, Result<Json, TaskAttemptError>> {
         Box::pin(async move {
             let env = params.env.parse::<Env>();
-            let env = env
-                .map_err(|reason| TaskAttemptError::Permanent(format!("VALIDATION_ERROR: env: {reason}")))?;
+            let env = env.map_err(|reason| {
+                TaskAttemptError::Permanent(format!("VALIDATION_ERROR: env: {reason}"))
+            })?;
             let run_input = RunRequest {
                 template_name: params.template_name,
                 template: None,
@@ -61,15 +62,18 @@ impl ConfiguratorRunner for Configurator {
                 env_inputs: params.env_inputs,
             };
             // The same for every attempt at the task.
-            let request_id = Uuid::from_u64_pair(TASK_REQUEST_NAMESPACE, attempt.task_id.cast_unsigned());
+            let request_id =
+                Uuid::from_u64_pair(TASK_REQUEST_NAMESPACE, attempt.task_id.cast_unsigned());
             let run_id = self.begin_run_once(run_input, request_id).await;
-            let run_id = run_id
-                .map_err(|error| refusal_task_error(error, TURN_BACKOFF.random_delay(attempt.number)))?;
+            let run_id = run_id.map_err(|error| {
+                refusal_task_error(error, TURN_BACKOFF.random_delay(attempt.number))
+            })?;
             let result = attempt.note_effects("run", vec![run_id.to_string()]).await;
             result.map_err(|error| TaskAttemptError::Temporary(error.to_string()))?;
             loop {
                 let run = self.wait_for_run(run_id, RUN_POLL_INTERVAL).await;
-                let run = run.map_err(|error| refusal_task_error(error, TURN_BACKOFF.random_delay(1)))?;
+                let run =
+                    run.map_err(|error| refusal_task_error(error, TURN_BACKOFF.random_delay(1)))?;
                 match run.status {
                     RunStatus::Running => {}
                     RunStatus::Succeeded => {
@@ -78,7 +82,8 @@ impl ConfiguratorRunner for Configurator {
                         );
                     }
                     RunStatus::Failed | RunStatus::Cancelled => {
-                        let reason = format!("the configurator's run {run_id} has {}", run.status.name());
+                        let reason =
+                            format!("the configurator's run {run_id} has {}", run.status.name());
                         return Err(TaskAttemptError::Permanent(reason));
                     }
                 }
@@ -91,30 +96,40 @@ impl ConfiguratorRunner for Configurator {
 const TASK_REQUEST_NAMESPACE: u64 = u64::from_be_bytes(*b"task-run");
 
 /// How soon it is looked whether it is a task's turn: the longer it has waited the later.
-const TURN_BACKOFF: Backoff =
-    Backoff { first_delay: Duration::from_secs(1), max_delay: Duration::from_secs(10), jitter: 0.3 };
+const TURN_BACKOFF: Backoff = Backoff {
+    first_delay: Duration::from_secs(1),
+    max_delay: Duration::from_secs(10),
+    jitter: 0.3,
+};
 
 /// What waits for its turn, at the instance or at this process, comes again `delay`.
 fn refusal_task_error(refused: ConfiguratorError, delay: Duration) -> TaskAttemptError {
     match refused {
         ConfiguratorError::Running(run_id) => {
-            let reason = format!("waits for its turn: the run {run_id} of the same template and env goes on");
+            let reason = format!(
+                "waits for its turn: the run {run_id} of the same template and env goes on"
+            );
             TaskAttemptError::Deferred(delay, reason)
         }
         ConfiguratorError::Compute(error) => {
             TaskAttemptError::Deferred(delay, format!("OVERLOADED: {error}"))
         }
-        ConfiguratorError::Store(error) => TaskAttemptError::Temporary(format!("UNAVAILABLE: {error}")),
+        ConfiguratorError::Store(error) => {
+            TaskAttemptError::Temporary(format!("UNAVAILABLE: {error}"))
+        }
         ConfiguratorError::NoTemplate(name) => {
             TaskAttemptError::Permanent(format!("NOT_FOUND: there is no template {name}"))
         }
-        ConfiguratorError::NoEnvironment(env) => {
-            TaskAttemptError::Permanent(format!("VALIDATION_ERROR: env: {} has no queues here", env.name()))
-        }
+        ConfiguratorError::NoEnvironment(env) => TaskAttemptError::Permanent(format!(
+            "VALIDATION_ERROR: env: {} has no queues here",
+            env.name()
+        )),
         ConfiguratorError::Field(field, reason) => {
             TaskAttemptError::Permanent(format!("VALIDATION_ERROR: {field}: {reason}"))
         }
-        other => TaskAttemptError::Permanent(format!("VALIDATION_ERROR: the run was refused: {other:?}")),
+        other => {
+            TaskAttemptError::Permanent(format!("VALIDATION_ERROR: the run was refused: {other:?}"))
+        }
     }
 }
 

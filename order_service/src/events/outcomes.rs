@@ -108,26 +108,32 @@ async fn build_order_events(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let orders: Vec<EndedOrderRow> = sqlx::query_as(EVENT_ORDERS_SQL).bind(ids).fetch_all(connection).await?;
+    let orders: Vec<EndedOrderRow> =
+        sqlx::query_as(EVENT_ORDERS_SQL).bind(ids).fetch_all(connection).await?;
     let orders: HashMap<i32, EndedOrderRow> =
         orders.into_iter().map(|order| (order.order_id, order)).collect();
     let mut new_events = Vec::new();
     for outcome in outcomes {
         let processed = outcome.processed.iter().filter_map(|id| orders.get(id));
-        new_events
-            .extend(processed.map(|order| new_order_event("orderProcessed", order, order.attempts, None)));
-        let failed = outcome.failed.iter().zip(&outcome.attempts).zip(&outcome.reasons);
-        let failed = failed.filter_map(|((id, attempts), reason)| Some((orders.get(id)?, *attempts, reason)));
         new_events.extend(
-            failed.map(|(order, attempts, reason)| {
-                new_order_event("orderFailed", order, attempts, Some(reason))
-            }),
+            processed.map(|order| new_order_event("orderProcessed", order, order.attempts, None)),
         );
+        let failed = outcome.failed.iter().zip(&outcome.attempts).zip(&outcome.reasons);
+        let failed = failed
+            .filter_map(|((id, attempts), reason)| Some((orders.get(id)?, *attempts, reason)));
+        new_events.extend(failed.map(|(order, attempts, reason)| {
+            new_order_event("orderFailed", order, attempts, Some(reason))
+        }));
     }
     Ok(new_events)
 }
 
-fn new_order_event(name: &str, order: &EndedOrderRow, attempts: i32, reason: Option<&String>) -> NewEvent {
+fn new_order_event(
+    name: &str,
+    order: &EndedOrderRow,
+    attempts: i32,
+    reason: Option<&String>,
+) -> NewEvent {
     let mut params = EventParams::new();
     let mut put = |name: &str, value: Json| drop(params.insert(name.to_owned(), value));
     put("order_id", order.order_id.into());
@@ -136,7 +142,8 @@ fn new_order_event(name: &str, order: &EndedOrderRow, attempts: i32, reason: Opt
     put("pickup_point_id", order.pickup_point_id.into());
     put("attempts", attempts.into());
     put("reason", json!(reason));
-    let cause = order.task_id.zip(order.depth).map(|(task_id, depth)| EventCause::of_task(task_id, depth));
+    let cause =
+        order.task_id.zip(order.depth).map(|(task_id, depth)| EventCause::of_task(task_id, depth));
     NewEvent {
         name: name.to_owned(),
         params,

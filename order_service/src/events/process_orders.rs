@@ -7,13 +7,16 @@ use futures::future::BoxFuture;
 use proto::order_service::process_orders_response::OrderResponse;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, ErrorCode};
 use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 
 /// Processes orders for somebody: order and product ids, each order once.
 pub trait OrderProcessor: Send + Sync + 'static {
     /// Their outcomes, in their order, as far as they are known in time.
-    fn process_orders(&self, orders: Vec<(i32, i32)>) -> BoxFuture<'_, Result<Vec<OrderResponse>, ApiError>>;
+    fn process_orders(
+        &self,
+        orders: Vec<(i32, i32)>,
+    ) -> BoxFuture<'_, Result<Vec<OrderResponse>, ApiError>>;
 }
 
 /// Processes orders.
@@ -68,8 +71,11 @@ impl TaskHandler for ProcessOrdersHandler {
             .await
             .map_err(|error| TaskAttemptError::Temporary(error.to_string()))?;
         let responses = self.0.process_orders(orders).await.map_err(processing_task_error)?;
-        let unprocessed_ids: Vec<i32> =
-            responses.iter().filter(|order| !order.is_processed).map(|order| order.order_id).collect();
+        let unprocessed_ids: Vec<i32> = responses
+            .iter()
+            .filter(|order| !order.is_processed)
+            .map(|order| order.order_id)
+            .collect();
         if !unprocessed_ids.is_empty() {
             // Asked for again, they are waited for again; what has failed for good says so at once, each time.
             return Err(TaskAttemptError::Temporary(format!(
@@ -85,7 +91,7 @@ impl TaskHandler for ProcessOrdersHandler {
 fn processing_task_error(error: ApiError) -> TaskAttemptError {
     let reason = error.to_string();
     match error.code {
-        Code::ValidationError | Code::Conflict => TaskAttemptError::Permanent(reason),
+        ErrorCode::ValidationError | ErrorCode::Conflict => TaskAttemptError::Permanent(reason),
         _ => TaskAttemptError::Temporary(reason),
     }
 }

@@ -32,7 +32,10 @@ pub(super) struct QuestionBatcher(mpsc::Sender<(FairTurn, DataManagerQuestion)>)
 
 impl QuestionBatcher {
     /// Starts the task that gathers questions.
-    pub(super) fn start(client: DataManagerClient<BreakerChannel>, batch_call: OptionalCall) -> Self {
+    pub(super) fn start(
+        client: DataManagerClient<BreakerChannel>,
+        batch_call: OptionalCall,
+    ) -> Self {
         let (question_sender, mut question_receiver) = mpsc::channel(65_536);
         let calls = Arc::new(Semaphore::new(MAX_BATCH_CALLS));
         tokio::spawn(async move {
@@ -88,7 +91,7 @@ async fn ask_batch(
         // Of one order this would be a verdict for good. Of a batch it says only that the peer does not take batches,
         // or not this one: each order has its own answer, asked for by itself.
         Err(status) if is_permanent(status.code()) => {
-            if batch_call.note_lacking() {
+            if batch_call.mark_lacking() {
                 tracing::info!(code = ?status.code(), reason = status.message(),
                     "the data manager takes no batches: asking one by one");
             }
@@ -99,7 +102,8 @@ async fn ask_batch(
     };
     let mut refused_orders: HashMap<i32, Status> = HashMap::new();
     for error in answer.iter().flat_map(|answer| &answer.errors) {
-        refused_orders.insert(error.order_id, Status::new(Code::from(error.code), error.message.clone()));
+        refused_orders
+            .insert(error.order_id, Status::new(Code::from(error.code), error.message.clone()));
     }
     for DataManagerQuestion { order_id, reply } in batch {
         let outcome = match &answer {

@@ -72,7 +72,8 @@ impl CircuitBreaker {
                 "the data manager cannot be reached: orders wait in the queue"
             );
         }
-        state.probe_interval = (state.probe_interval * 2).clamp(MIN_PROBE_INTERVAL, MAX_PROBE_INTERVAL);
+        state.probe_interval =
+            (state.probe_interval * 2).clamp(MIN_PROBE_INTERVAL, MAX_PROBE_INTERVAL);
         state.probe_at = Some(Instant::now() + state.probe_interval);
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use proto::data_manager::GetOrderDataCallbackRequest;
 use proto::data_manager::data_manager_client::DataManagerClient;
-use serving::peer::{OptionalCall, Peer, is_connection_failure};
+use serving::peer::{GrpcPeer, OptionalCall, is_connection_failure};
 use store::{FairPermit, FairSemaphore, FairTurn};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -74,7 +74,7 @@ pub(super) type BreakerChannel = BreakerService<tower::timeout::Timeout<Channel>
 
 impl ExchangeClient {
     /// A client of `peer`, which need not be connected.
-    pub fn new(peer: Peer, options: ExchangeClientOptions) -> Self {
+    pub fn new(peer: GrpcPeer, options: ExchangeClientOptions) -> Self {
         let breaker = CircuitBreaker::default();
         let batch_call = peer.optional_call();
         let guard = breaker.clone();
@@ -83,8 +83,9 @@ impl ExchangeClient {
             .timeout(options.timeout)
             .service(peer.channel);
         let single_client = DataManagerClient::new(guarded);
-        let question_batcher =
-            options.use_batches.then(|| QuestionBatcher::start(single_client.clone(), batch_call.clone()));
+        let question_batcher = options
+            .use_batches
+            .then(|| QuestionBatcher::start(single_client.clone(), batch_call.clone()));
         Self {
             single_client,
             question_batcher,
@@ -115,7 +116,8 @@ impl ExchangeClient {
         permit: DataManagerCallPermit,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<(), AskError>> {
-        let question_batcher = self.question_batcher.clone().filter(|_| self.batch_call.is_possible());
+        let question_batcher =
+            self.question_batcher.clone().filter(|_| self.batch_call.is_possible());
         let mut single_client = self.single_client.clone();
         Box::pin(async move {
             let DataManagerCallPermit { turn, _call, quick_call } = permit;

@@ -42,10 +42,11 @@ impl DataManagerExchange {
     pub async fn ask(&self, order_id: i32, turn: FairTurn) -> Result<StoredOrderData, StageError> {
         let mut callback_future = self.waiters.register_order(order_id, self.clock.now());
         // A late answer to an earlier question may come while this one waits for its turn.
-        let permit = match select(&mut callback_future, Box::pin(self.client.acquire_permit(turn))).await {
-            Either::Left((data, _)) => return Ok(data),
-            Either::Right((permit, _)) => permit,
-        };
+        let permit =
+            match select(&mut callback_future, Box::pin(self.client.acquire_permit(turn))).await {
+                Either::Left((data, _)) => return Ok(data),
+                Either::Right((permit, _)) => permit,
+            };
         let timeout = tokio::time::sleep(self.timeout);
         tokio::pin!(timeout);
         let call = self.client.ask(order_id, permit, self.timeout);

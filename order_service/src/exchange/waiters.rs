@@ -57,7 +57,10 @@ impl CallbackWaiters {
     }
 }
 
-fn lock_waiter_shard(shards: &[WaiterShard], order_id: i32) -> MutexGuard<'_, HashMap<i32, CallbackWaiter>> {
+fn lock_waiter_shard(
+    shards: &[WaiterShard],
+    order_id: i32,
+) -> MutexGuard<'_, HashMap<i32, CallbackWaiter>> {
     let index = order_id.unsigned_abs() as usize % shards.len();
     shards[index].lock().unwrap_or_else(PoisonError::into_inner)
 }

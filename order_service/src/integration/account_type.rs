@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
 use ledger::types::{
-    LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, LedgerTypeKind, LedgerTypeObjection, LedgerTypeRow,
-    LedgerTypeUsage, LedgerTypeUsageQuery, delete_type_in_tx, find_objections, notify_types_in_tx,
-    put_type_in_tx, read_all_types,
+    LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, LedgerTypeKind, LedgerTypeObjection,
+    LedgerTypeRow, LedgerTypeUsage, LedgerTypeUsageQuery, delete_type_in_tx, find_objections,
+    notify_types_in_tx, put_type_in_tx, read_all_types,
 };
-use reconcile::{Owner, RunError};
+use reconcile::{ObjectOwner, ReconcileError};
 use serde_json::{Map, Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 
@@ -31,7 +31,10 @@ struct AccountTypeChange {
 }
 
 impl AccountTypeChange {
-    fn from_params(action: BlockAction, mut params: Map<String, Json>) -> Result<Self, IntegrationError> {
+    fn from_params(
+        action: BlockAction,
+        mut params: Map<String, Json>,
+    ) -> Result<Self, IntegrationError> {
         params.remove("$schema");
         let name = params.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
         if action == BlockAction::Delete {
@@ -54,7 +57,10 @@ impl IntegrationHandler for SetAccountType {
     type Params = Map<String, Json>;
     type State = PlatformObject;
 
-    async fn handle(&self, request: BlockRequest<Self::Params>) -> Result<PlatformObject, IntegrationError> {
+    async fn handle(
+        &self,
+        request: BlockRequest<Self::Params>,
+    ) -> Result<PlatformObject, IntegrationError> {
         let change = Arc::new(AccountTypeChange::from_params(request.action, request.params)?);
         let stored_types = store::run_statement(&self.pool, "look_at_types", |connection| {
             Box::pin(read_all_types(connection))
@@ -77,7 +83,7 @@ impl SetAccountType {
         connection: &mut PgConnection,
         change: &AccountTypeChange,
     ) -> store::Result<Result<(), IntegrationError>> {
-        reconcile::exclude_others_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
+        reconcile::exclude_other_runs_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
         let stored = read_all_types(connection).await?;
         match self.needs_change(&stored, change).await {
             Ok(true) => {}
@@ -85,7 +91,7 @@ impl SetAccountType {
             Err(error) => return Ok(Err(error)),
         }
         match &change.definition {
-            Some(new) => put_type_in_tx(connection, new, Owner::Configurator).await?,
+            Some(new) => put_type_in_tx(connection, new, ObjectOwner::Configurator).await?,
             None => delete_type_in_tx(connection, LedgerTypeKind::Account, &change.name).await?,
         }
         notify_types_in_tx(connection).await?;
@@ -98,15 +104,18 @@ impl SetAccountType {
         stored_types: &Result<Vec<LedgerTypeRow>, String>,
         change: &AccountTypeChange,
     ) -> Result<bool, IntegrationError> {
-        let stored = stored_types
-            .as_ref()
-            .map_err(|reason| IntegrationError::permanent("CONSISTENCY_ERROR", json!({"reason": reason})))?;
+        let stored = stored_types.as_ref().map_err(|reason| {
+            IntegrationError::permanent("CONSISTENCY_ERROR", json!({"reason": reason}))
+        })?;
         let is_it = |stored: &&LedgerTypeRow| {
-            stored.definition.kind() == LedgerTypeKind::Account && stored.definition.name() == change.name
+            stored.definition.kind() == LedgerTypeKind::Account
+                && stored.definition.name() == change.name
         };
-        let Some(stored_type) = stored.iter().find(is_it) else { return Ok(change.definition.is_some()) };
+        let Some(stored_type) = stored.iter().find(is_it) else {
+            return Ok(change.definition.is_some());
+        };
         if change.definition.as_ref() == Some(&stored_type.definition)
-            && stored_type.owner == Owner::Configurator
+            && stored_type.owner == ObjectOwner::Configurator
         {
             return Ok(false);
         }
@@ -124,7 +133,10 @@ impl SetAccountType {
     ) -> Result<(), IntegrationError> {
         let objections = find_objections(&stored_type.definition, change.definition.as_ref());
         let refused = |reason: String| {
-            Err(IntegrationError::permanent("CONFLICT", json!({"name": change.name, "reason": reason})))
+            Err(IntegrationError::permanent(
+                "CONFLICT",
+                json!({"name": change.name, "reason": reason}),
+            ))
         };
         let mut while_used = Vec::new();
         for objection in objections {
@@ -145,7 +157,7 @@ impl SetAccountType {
         match self.usage.find_usage(&question).await {
             Ok(None) => Ok(()),
             Ok(Some(used)) => refused(format!("it is in use ({used}): {}", while_used.join("; "))),
-            Err(RunError::Store(error)) => Err(store_task_error(error)),
+            Err(ReconcileError::Store(error)) => Err(store_task_error(error)),
             Err(error) => Err(IntegrationError::Temporary(error.to_string())),
         }
     }

@@ -2,7 +2,7 @@
 
 use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
 use events::configs::{ActionConfig, config_problems, set_config};
-use reconcile::Owner;
+use reconcile::ObjectOwner;
 use serde_json::{Map, Value as Json};
 use sqlx::PgPool;
 
@@ -18,7 +18,10 @@ impl IntegrationHandler for SetActionConfig {
     type Params = Map<String, Json>;
     type State = PlatformObject;
 
-    async fn handle(&self, request: BlockRequest<Self::Params>) -> Result<PlatformObject, IntegrationError> {
+    async fn handle(
+        &self,
+        request: BlockRequest<Self::Params>,
+    ) -> Result<PlatformObject, IntegrationError> {
         let mut params = request.params;
         params.remove("$schema");
         let name = params.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
@@ -29,7 +32,7 @@ impl IntegrationHandler for SetActionConfig {
             BlockAction::Delete => None,
             BlockAction::Create | BlockAction::Update => Some(parse_action_config(params)?),
         };
-        match set_config(&self.pool, name.clone(), new, Owner::Configurator)
+        match set_config(&self.pool, name.clone(), new, ObjectOwner::Configurator)
             .await
             .map_err(store_task_error)?
         {
@@ -41,12 +44,14 @@ impl IntegrationHandler for SetActionConfig {
 
 fn parse_action_config(params: Map<String, Json>) -> Result<ActionConfig, IntegrationError> {
     let config = serde_json::from_value::<ActionConfig>(Json::Object(params));
-    let mut config = config.map_err(|error| IntegrationError::invalid("params", error.to_string()))?;
-    config.author.get_or_insert_with(|| Owner::Configurator.name().to_owned());
+    let mut config =
+        config.map_err(|error| IntegrationError::invalid("params", error.to_string()))?;
+    config.author.get_or_insert_with(|| ObjectOwner::Configurator.name().to_owned());
     match config_problems(&config, &TASK_TYPES).first() {
-        Some(problem) => {
-            Err(IntegrationError::invalid(format!("params.{}", problem.field), problem.reason.clone()))
-        }
+        Some(problem) => Err(IntegrationError::invalid(
+            format!("params.{}", problem.field),
+            problem.reason.clone(),
+        )),
         None => Ok(config),
     }
 }

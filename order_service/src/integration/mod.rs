@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use configurator::sdk::{IntegrationError, IntegrationHandlers};
 use ledger::types::LedgerTypeUsage;
-use reconcile::Owner;
+use reconcile::ObjectOwner;
 use serde::Serialize;
 use serde_json::json;
 use sqlx::PgPool;
@@ -36,9 +36,15 @@ pub struct PlatformObject {
 pub fn platform_handlers(pool: &PgPool, usage: Arc<dyn LedgerTypeUsage>) -> IntegrationHandlers {
     let pool = || pool.clone();
     IntegrationHandlers::default()
-        .with_handler(NamedObjectHandler { pool: pool(), handler: SetAccountType { pool: pool(), usage } })
+        .with_handler(NamedObjectHandler {
+            pool: pool(),
+            handler: SetAccountType { pool: pool(), usage },
+        })
         .with_handler(NamedObjectHandler { pool: pool(), handler: SetPostingRule { pool: pool() } })
-        .with_handler(NamedObjectHandler { pool: pool(), handler: SetActionConfig { pool: pool() } })
+        .with_handler(NamedObjectHandler {
+            pool: pool(),
+            handler: SetActionConfig { pool: pool() },
+        })
 }
 
 /// Database trouble: the same may succeed later, or somebody must look.
@@ -54,11 +60,15 @@ fn store_task_error(error: store::Error) -> IntegrationError {
 }
 
 /// What belongs to others is theirs.
-fn foreign_owner_error(what: &str, name: &str, owner: Owner) -> IntegrationError {
-    let reason = format!("the {what} {name} belongs to {}: it is not changed from a template", owner.name());
-    IntegrationError::permanent("CONFLICT", json!({"name": name, "owner": owner.name(), "reason": reason}))
+fn foreign_owner_error(what: &str, name: &str, owner: ObjectOwner) -> IntegrationError {
+    let reason =
+        format!("the {what} {name} belongs to {}: it is not changed from a template", owner.name());
+    IntegrationError::permanent(
+        "CONFLICT",
+        json!({"name": name, "owner": owner.name(), "reason": reason}),
+    )
 }
 
-fn can_take_over(owner: Owner) -> bool {
-    matches!(owner, Owner::Builtin | Owner::Configurator)
+fn can_take_over(owner: ObjectOwner) -> bool {
+    matches!(owner, ObjectOwner::Builtin | ObjectOwner::Configurator)
 }

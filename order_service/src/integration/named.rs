@@ -15,11 +15,20 @@ pub(super) struct NamedObjectHandler<H> {
 }
 
 impl<H> NamedObjectHandler<H> {
-    async fn is_described_elsewhere(&self, block_id: i64, name: &str) -> Result<bool, IntegrationError> {
-        let described =
-            is_described_elsewhere(&self.pool, block_id, "name", name).await.map_err(store_task_error)?;
+    async fn is_described_elsewhere(
+        &self,
+        block_id: i64,
+        name: &str,
+    ) -> Result<bool, IntegrationError> {
+        let described = is_described_elsewhere(&self.pool, block_id, "name", name)
+            .await
+            .map_err(store_task_error)?;
         if described {
-            tracing::info!(block_id, name, "not deleted: another block of the template describes it");
+            tracing::info!(
+                block_id,
+                name,
+                "not deleted: another block of the template describes it"
+            );
         }
         Ok(described)
     }
@@ -36,10 +45,15 @@ impl<H: IntegrationHandler<Params = Map<String, Json>, State = PlatformObject>> 
     type Params = Map<String, Json>;
     type State = PlatformObject;
 
-    async fn handle(&self, request: BlockRequest<Self::Params>) -> Result<PlatformObject, IntegrationError> {
+    async fn handle(
+        &self,
+        request: BlockRequest<Self::Params>,
+    ) -> Result<PlatformObject, IntegrationError> {
         let object_name = name(&request.params).to_owned();
         match request.action {
-            BlockAction::Delete if self.is_described_elsewhere(request.block_id, &object_name).await? => {
+            BlockAction::Delete
+                if self.is_described_elsewhere(request.block_id, &object_name).await? =>
+            {
                 Ok(PlatformObject { name: object_name })
             }
             BlockAction::Create | BlockAction::Delete => self.handler.handle(request).await,
@@ -58,7 +72,9 @@ impl<H: IntegrationHandler<Params = Map<String, Json>, State = PlatformObject>> 
                     .handle(BlockRequest { action: BlockAction::Delete, params, ..request })
                     .await
                 {
-                    Err(IntegrationError::Temporary(reason)) => Err(IntegrationError::Temporary(reason)),
+                    Err(IntegrationError::Temporary(reason)) => {
+                        Err(IntegrationError::Temporary(reason))
+                    }
                     Err(IntegrationError::Permanent { code, args }) => {
                         // In use, say: as an orphan, it stays as it is.
                         tracing::warn!(

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
 use ledger::types::LEDGER_TYPES_INTEGRATION;
-use reconcile::Owner;
+use reconcile::ObjectOwner;
 use serde_json::{Map, Value as Json};
 use sqlx::{PgConnection, PgPool};
 
 use super::{PlatformObject, can_take_over, foreign_owner_error, store_task_error};
 use crate::postings::{
-    POSTINGS_INTEGRATION, PostingRule, find_rule_problems, put_posting_rules_in_tx, read_known_types,
-    read_posting_rules,
+    POSTINGS_INTEGRATION, PostingRule, find_rule_problems, put_posting_rules_in_tx,
+    read_known_types, read_posting_rules,
 };
 
 pub(super) struct SetPostingRule {
@@ -31,7 +31,10 @@ impl IntegrationHandler for SetPostingRule {
     type Params = Map<String, Json>;
     type State = PlatformObject;
 
-    async fn handle(&self, request: BlockRequest<Self::Params>) -> Result<PlatformObject, IntegrationError> {
+    async fn handle(
+        &self,
+        request: BlockRequest<Self::Params>,
+    ) -> Result<PlatformObject, IntegrationError> {
         let mut params = request.params;
         params.remove("$schema");
         let name = params.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
@@ -61,8 +64,8 @@ async fn apply_change_in_tx(
     change: &PostingRuleChange,
 ) -> store::Result<Result<(), IntegrationError>> {
     // In this order, as everybody does: types must not change between the look at them and the commit.
-    reconcile::exclude_others_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
-    reconcile::exclude_others_in_tx(connection, POSTINGS_INTEGRATION).await?;
+    reconcile::exclude_other_runs_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
+    reconcile::exclude_other_runs_in_tx(connection, POSTINGS_INTEGRATION).await?;
     let current_set = read_posting_rules(connection).await?;
     let mut rules = current_set.as_ref().map(|set| set.rules.clone()).unwrap_or_default();
     let old_index = rules.iter().position(|rule| rule.name == change.name);
@@ -88,6 +91,6 @@ async fn apply_change_in_tx(
         (None, None) => {}
     }
     rules.sort_by(|a, b| a.name.cmp(&b.name));
-    put_posting_rules_in_tx(connection, &rules, Owner::Configurator).await?;
+    put_posting_rules_in_tx(connection, &rules, ObjectOwner::Configurator).await?;
     Ok(Ok(()))
 }

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    AcceptedBatch, DatabaseClock, OrderAdmission, OrderAttempt, OrderData, OrderState, PipelineSender,
-    paced_batches,
+    AcceptedBatch, DatabaseClock, OrderAdmission, OrderAttempt, OrderData, OrderState,
+    PipelineSender, paced_batches,
 };
 
 /// Orders of a request that is accepted together with others of its like, in a few milliseconds.
@@ -91,9 +91,13 @@ impl OrderAcceptor {
         orders: Vec<(i32, i32)>,
         admission: Arc<OrderAdmission>,
     ) -> Result<AcceptedOrders, AcceptError> {
-        let coalescer =
-            if orders.len() > MAX_SMALL_REQUEST_ORDERS { &self.large_requests } else { &self.small_requests };
-        let answer = coalescer.submit(|reply| OrderAcceptRequest { orders, admission, reply }).await;
+        let coalescer = if orders.len() > MAX_SMALL_REQUEST_ORDERS {
+            &self.large_requests
+        } else {
+            &self.small_requests
+        };
+        let answer =
+            coalescer.submit(|reply| OrderAcceptRequest { orders, admission, reply }).await;
         answer.unwrap_or(Err(AcceptError::Unavailable(Error::Abandoned)))
     }
 }
@@ -104,7 +108,8 @@ fn split_disjoint_requests(
 ) -> (Vec<OrderAcceptRequest>, Vec<OrderAcceptRequest>) {
     let mut seen_orders = HashSet::new();
     requests.into_iter().partition(|request| {
-        let is_disjoint = request.orders.iter().all(|(order_id, _)| !seen_orders.contains(order_id));
+        let is_disjoint =
+            request.orders.iter().all(|(order_id, _)| !seen_orders.contains(order_id));
         seen_orders.extend(request.orders.iter().map(|(order_id, _)| *order_id));
         is_disjoint
     })
@@ -235,7 +240,10 @@ impl ExistingOrder {
     fn from_row(row: &AcceptOrderRow) -> Option<(i32, Self)> {
         let data = OrderData::from_columns(row.storage_id?, row.pickup_point_id?);
         let state = OrderState::from_number(row.state?.into())?;
-        Some((row.order_id?, Self { product_id: row.product_id?, state, data, is_in_batch: row.mine? }))
+        Some((
+            row.order_id?,
+            Self { product_id: row.product_id?, state, data, is_in_batch: row.mine? },
+        ))
     }
 }
 
@@ -260,7 +268,10 @@ async fn write_accepted_orders(
     let rows = requests.iter().enumerate();
     let mut rows: Vec<(i32, i32, i32)> = rows
         .flat_map(|(request_index, request)| {
-            request.orders.iter().map(move |(order, product)| (*order, *product, request_index as i32))
+            request
+                .orders
+                .iter()
+                .map(move |(order, product)| (*order, *product, request_index as i32))
         })
         .collect();
     // In the order of the key: two replicas that accept the same orders wait for each other in one direction only.
@@ -289,4 +300,5 @@ async fn write_accepted_orders(
 }
 
 /// One row for each order that was there before, or a single row without order.
-const ACCEPT_ORDERS_SQL: &str = "SELECT * FROM accept_orders($1, $2, $3, $4, $5, $6) -- accept_orders";
+const ACCEPT_ORDERS_SQL: &str =
+    "SELECT * FROM accept_orders($1, $2, $3, $4, $5, $6) -- accept_orders";

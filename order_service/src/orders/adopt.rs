@@ -14,7 +14,10 @@ use super::ORDER_QUEUE;
 const ADOPTED_ORDERS_PER_TX: i64 = 5000;
 
 /// Turns some batches of `own_lane`, which must be held, into jobs of it. Safe to repeat.
-pub async fn adopt_batches(connection: &mut PgConnection, lane: &Lease) -> Result<AdoptionProgress> {
+pub async fn adopt_batches(
+    connection: &mut PgConnection,
+    lane: &Lease,
+) -> Result<AdoptionProgress> {
     let batches: Vec<Uuid> = sqlx::query_scalar(BATCHES_TO_ADOPT_SQL)
         .bind(lane.id)
         .bind(ADOPTED_ORDERS_PER_TX)
@@ -77,11 +80,18 @@ async fn take_unended_orders(
     batches: &[Uuid],
     include_barred: bool,
 ) -> Result<Vec<i32>> {
-    let orders = sqlx::query_scalar(TAKE_UNENDED_ORDERS_SQL).bind(lane.id).bind(batches).bind(include_barred);
+    let orders = sqlx::query_scalar(TAKE_UNENDED_ORDERS_SQL)
+        .bind(lane.id)
+        .bind(batches)
+        .bind(include_barred);
     Ok(orders.fetch_all(connection).await?)
 }
 
-async fn enqueue_orders(connection: &mut PgConnection, lane: &Lease, orders: Vec<i32>) -> Result<()> {
+async fn enqueue_orders(
+    connection: &mut PgConnection,
+    lane: &Lease,
+    orders: Vec<i32>,
+) -> Result<()> {
     let job = |order_id: i32| NewJob { key: Some(order_id.to_string()), ..NewJob::default() };
     let jobs: Vec<NewJob> = orders.into_iter().map(job).collect();
     if !jobs.is_empty() {

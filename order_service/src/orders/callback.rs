@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use queue::hurry_jobs_in_tx;
 use sqlx::PgPool;
 use store::{
-    Coalescer, Error, FairTurn, PgOperation, Result, open_single_connection_pool, run_statement, run_tx,
+    Coalescer, Error, FairTurn, PgOperation, Result, open_single_connection_pool, run_statement,
+    run_tx,
 };
 use tokio::sync::oneshot;
 
@@ -116,10 +117,11 @@ impl CallbackWriter {
             async move { forward_callbacks(&pool, batch).await }
         });
         let pool = open_single_connection_pool(&pool);
-        let callbacks = Coalescer::spawn_fair("store_callbacks", 65_536, paced_batches(8192), move |batch| {
-            let (pool, deliver, forward) = (pool.clone(), deliver.clone(), forward.clone());
-            async move { store_callback_batch(&pool, &deliver, &forward, batch).await }
-        });
+        let callbacks =
+            Coalescer::spawn_fair("store_callbacks", 65_536, paced_batches(8192), move |batch| {
+                let (pool, deliver, forward) = (pool.clone(), deliver.clone(), forward.clone());
+                async move { store_callback_batch(&pool, &deliver, &forward, batch).await }
+            });
         Self { coalescer: callbacks }
     }
 
@@ -129,8 +131,13 @@ impl CallbackWriter {
     }
 
     /// Stores one of many callbacks that came in one call.
-    pub async fn store_in_turn(&self, turn: FairTurn, callback: OrderCallback) -> Result<CallbackOutcome> {
-        let outcome = self.coalescer.submit_for(turn, |reply| PendingCallback { callback, reply }).await;
+    pub async fn store_in_turn(
+        &self,
+        turn: FairTurn,
+        callback: OrderCallback,
+    ) -> Result<CallbackOutcome> {
+        let outcome =
+            self.coalescer.submit_for(turn, |reply| PendingCallback { callback, reply }).await;
         outcome.unwrap_or(Err(Error::Abandoned))
     }
 }
@@ -214,15 +221,18 @@ async fn write_callbacks(
     let ids: Arc<[i32]> = rows.iter().map(|row| row.0).collect();
     let storages: Arc<[i32]> = rows.iter().map(|row| row.1.storage_id).collect();
     let pickups: Arc<[i32]> = rows.iter().map(|row| row.1.pickup_point_id).collect();
-    let stored_rows: Vec<StoredCallbackRow> = run_statement(pool, "store_callbacks", move |connection| {
-        let (ids, storages, pickups) = (ids.clone(), storages.clone(), pickups.clone());
-        Box::pin(async move {
-            let rows =
-                sqlx::query_as(STORE_CALLBACKS_SQL).bind(&ids[..]).bind(&storages[..]).bind(&pickups[..]);
-            Ok(rows.fetch_all(connection).await?)
+    let stored_rows: Vec<StoredCallbackRow> =
+        run_statement(pool, "store_callbacks", move |connection| {
+            let (ids, storages, pickups) = (ids.clone(), storages.clone(), pickups.clone());
+            Box::pin(async move {
+                let rows = sqlx::query_as(STORE_CALLBACKS_SQL)
+                    .bind(&ids[..])
+                    .bind(&storages[..])
+                    .bind(&pickups[..]);
+                Ok(rows.fetch_all(connection).await?)
+            })
         })
-    })
-    .await?;
+        .await?;
     let mut known_orders: HashMap<i32, (Option<StoredOrderData>, Option<PostingContext>)> =
         HashMap::with_capacity(stored_rows.len());
     for (order_id, storage_id, pickup_point_id, at, rules, stored_now) in stored_rows {
@@ -242,14 +252,18 @@ async fn write_callbacks(
         tracing::warn!(%error, code = "UNAVAILABLE", "callbacks of unknown orders could not be kept");
     }
     let write_result = |(order_id, data): (i32, OrderData)| match known_orders.get(&order_id) {
-        None => CallbackWriteResult { order_id, order_data: None, outcome: CallbackOutcome::Unknown },
+        None => {
+            CallbackWriteResult { order_id, order_data: None, outcome: CallbackOutcome::Unknown }
+        }
         Some((_, Some(basis))) => {
             let stored = Some(StoredOrderData { data, posting_context: *basis });
             CallbackWriteResult { order_id, order_data: stored, outcome: CallbackOutcome::Stored }
         }
-        Some((stored, None)) => {
-            CallbackWriteResult { order_id, order_data: *stored, outcome: CallbackOutcome::Duplicate }
-        }
+        Some((stored, None)) => CallbackWriteResult {
+            order_id,
+            order_data: *stored,
+            outcome: CallbackOutcome::Duplicate,
+        },
     };
     Ok(rows.into_iter().map(write_result).collect())
 }
@@ -284,7 +298,8 @@ async fn forward_callbacks(pool: &PgPool, callbacks: Vec<(i32, StoredOrderData)>
                 .map(encode_callback)
                 .collect();
             // A notification holds 8000 bytes, a callback at most 66.
-            let payloads: Vec<String> = encoded_callbacks.chunks(120).map(|words| words.join(",")).collect();
+            let payloads: Vec<String> =
+                encoded_callbacks.chunks(120).map(|words| words.join(",")).collect();
             sqlx::query(
                 "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload -- notify_callbacks",
             )
@@ -303,7 +318,9 @@ async fn forward_callbacks(pool: &PgPool, callbacks: Vec<(i32, StoredOrderData)>
 const UNENDED_ORDERS_SQL: &str =
     "SELECT order_id FROM orders WHERE order_id = ANY ($1) AND state < 4 -- orders_to_forward_to";
 
-fn encode_callback((order_id, StoredOrderData { data, posting_context }): &(i32, StoredOrderData)) -> String {
+fn encode_callback(
+    (order_id, StoredOrderData { data, posting_context }): &(i32, StoredOrderData),
+) -> String {
     let (storage, pickup) = (data.storage_id, data.pickup_point_id);
     format!(
         "{order_id}:{storage}:{pickup}:{}:{}",
@@ -320,7 +337,8 @@ pub fn parse_callback_notification(payload: &str) -> impl Iterator<Item = (i32, 
         let (order_id, storage, pickup) = (number()?, number()?, number()?);
         let (at, rules) = (DateTime::from_timestamp_micros(number()?)?, number()?);
         let data = OrderData::from_columns(storage.try_into().ok()?, pickup.try_into().ok()?)?;
-        let posting_context = PostingContext { stored_at: at, rules_version: rules.try_into().ok()? };
+        let posting_context =
+            PostingContext { stored_at: at, rules_version: rules.try_into().ok()? };
         Some((order_id.try_into().ok()?, StoredOrderData { data, posting_context }))
     })
 }
@@ -339,8 +357,15 @@ mod tests {
     #[test]
     fn notifications_carry_any_order_id() {
         let callback = |order_id, storage_id, pickup_point_id| {
-            let posting_context = PostingContext { stored_at: DateTime::UNIX_EPOCH, rules_version: i32::MAX };
-            (order_id, StoredOrderData { data: OrderData { storage_id, pickup_point_id }, posting_context })
+            let posting_context =
+                PostingContext { stored_at: DateTime::UNIX_EPOCH, rules_version: i32::MAX };
+            (
+                order_id,
+                StoredOrderData {
+                    data: OrderData { storage_id, pickup_point_id },
+                    posting_context,
+                },
+            )
         };
         let callbacks = [callback(i32::MIN, i32::MIN, 2), callback(0, 3, 4)];
         let payload = format!(

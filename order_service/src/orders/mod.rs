@@ -37,7 +37,9 @@ pub use orphan::{OrphanCallback, list_orphan_callbacks};
 pub use pipeline_queue::{PipelineEntry, PipelineReceiver, PipelineSender, open_pipeline_queue};
 pub use read::{Order, OrderListQuery, OrderStateChange, get_order, list_orders, load_orders};
 pub use repair::{apply_ledger_data, repost_order, revive_order};
-pub use retry::{OrderRetryError, count_retryable, retry_order, retry_orders, retry_orders_in_state};
+pub use retry::{
+    OrderRetryError, count_retryable, retry_order, retry_orders, retry_orders_in_state,
+};
 
 /// The retry queue of orders; a job's key is the order's id.
 pub const ORDER_QUEUE: QueueName = "orders";
@@ -52,7 +54,11 @@ const MAX_SHARED_BATCH_ORDERS: usize = 512;
 
 /// One write after the other, each of whatever came meanwhile, `max_items` at a time.
 const fn paced_batches(max_items: usize) -> BatchOptions {
-    BatchOptions { max_items, max_shared_items: MAX_SHARED_BATCH_ORDERS, min_interval: WRITE_INTERVAL }
+    BatchOptions {
+        max_items,
+        max_shared_items: MAX_SHARED_BATCH_ORDERS,
+        min_interval: WRITE_INTERVAL,
+    }
 }
 
 /// A request's share of the memory set aside for orders, and its turn wherever its orders wait among those of others.

@@ -39,15 +39,20 @@ pub async fn list_orphan_callbacks(pool: &PgPool) -> Result<Vec<OrphanCallback>>
 }
 
 /// Keeps callbacks (each order once), the latest for each order; forgets those older than a day.
-pub(super) async fn store_orphan_callbacks(pool: &PgPool, callbacks: Vec<OrderCallback>) -> Result<()> {
+pub(super) async fn store_orphan_callbacks(
+    pool: &PgPool,
+    callbacks: Vec<OrderCallback>,
+) -> Result<()> {
     if callbacks.is_empty() {
         return Ok(());
     }
     let callbacks: Arc<[OrderCallback]> = callbacks.into();
     run_statement(pool, "keep_orphans", move |connection| {
         let ids: Vec<i32> = callbacks.iter().map(|callback| callback.order_id).collect();
-        let storages: Vec<i32> = callbacks.iter().map(|callback| callback.data.storage_id).collect();
-        let pickups: Vec<i32> = callbacks.iter().map(|callback| callback.data.pickup_point_id).collect();
+        let storages: Vec<i32> =
+            callbacks.iter().map(|callback| callback.data.storage_id).collect();
+        let pickups: Vec<i32> =
+            callbacks.iter().map(|callback| callback.data.pickup_point_id).collect();
         Box::pin(async move {
             let result = sqlx::query(STORE_ORPHANS_SQL)
                 .bind(&ids)

@@ -52,8 +52,11 @@ struct PipelineQueueState {
 
 /// The line before a pipeline of so many places. What waits in it is bounded by those who bring it.
 pub fn open_pipeline_queue(slots: usize) -> (PipelineSender, PipelineReceiver) {
-    let reserved_slots =
-        if slots < RESERVED_SLOT_RATIO * RESERVED_SLOT_RATIO { 0 } else { slots / RESERVED_SLOT_RATIO };
+    let reserved_slots = if slots < RESERVED_SLOT_RATIO * RESERVED_SLOT_RATIO {
+        0
+    } else {
+        slots / RESERVED_SLOT_RATIO
+    };
     let line = PipelineQueue {
         state: Mutex::default(),
         wakeup: Notify::new(),

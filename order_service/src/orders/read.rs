@@ -76,9 +76,13 @@ impl OrderRow {
             (OrderState::FinishedExternalInteraction, self.external_at),
             (OrderState::ProcessFinished, self.finished_at),
         ];
-        let reached = reached.into_iter().filter_map(|(state, at)| Some(OrderStateChange { state, at: at? }));
-        let failures =
-            self.failed_at.into_iter().flatten().map(|at| OrderStateChange { state: OrderState::Failed, at });
+        let reached =
+            reached.into_iter().filter_map(|(state, at)| Some(OrderStateChange { state, at: at? }));
+        let failures = self
+            .failed_at
+            .into_iter()
+            .flatten()
+            .map(|at| OrderStateChange { state: OrderState::Failed, at });
         let mut history: Vec<OrderStateChange> = reached.collect();
         // By state, not by time: a clock that was set back must not reorder what happened.
         for later in 1..history.len() {
@@ -112,8 +116,7 @@ impl OrderRow {
     }
 }
 
-const ORDER_COLUMNS_SQL: &str =
-    "o.*, (SELECT j.run_at FROM jobs j WHERE j.queue = 'orders' AND j.job_key = o.order_id::text) AS run_at";
+const ORDER_COLUMNS_SQL: &str = "o.*, (SELECT j.run_at FROM jobs j WHERE j.queue = 'orders' AND j.job_key = o.order_id::text) AS run_at";
 
 /// The order with this id.
 pub async fn get_order(pool: &PgPool, order_id: i32) -> Result<Option<Order>> {
@@ -166,8 +169,8 @@ pub async fn list_orders(pool: &PgPool, list_query: OrderListQuery) -> Result<Ve
         run_statement(pool, PgOperation::named("list_orders").expensive(), move |connection| {
             let sql = sql.clone();
             Box::pin(async move {
-                let query =
-                    sqlx::query_as(AssertSqlSafe(sql)).bind(list_query.state.map(|state| state as i16));
+                let query = sqlx::query_as(AssertSqlSafe(sql))
+                    .bind(list_query.state.map(|state| state as i16));
                 Ok(query
                     .bind(list_query.after.map(i64::from))
                     .bind(list_query.limit)

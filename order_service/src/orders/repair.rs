@@ -33,7 +33,11 @@ pub async fn revive_order(pool: &PgPool, order_id: i32) -> Result<()> {
 }
 
 /// An order gets the data with which it is posted; if it has not ended it goes on at once.
-pub async fn apply_ledger_data(pool: &PgPool, order_id: i32, stored: StoredOrderData) -> Result<()> {
+pub async fn apply_ledger_data(
+    pool: &PgPool,
+    order_id: i32,
+    stored: StoredOrderData,
+) -> Result<()> {
     run_tx(pool, "believe_ledger", move |connection| {
         Box::pin(async move {
             let state: Option<i16> = sqlx::query_scalar(

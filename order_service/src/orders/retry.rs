@@ -30,7 +30,11 @@ impl From<Error> for OrderRetryError {
 const MAX_RETRIES_PER_TX: usize = 1000;
 
 /// Revives a failed order with no attempts used up, or makes a waiting one due now.
-pub async fn retry_order(pool: &PgPool, jobs: &JobQueue, order_id: i32) -> Result<(), OrderRetryError> {
+pub async fn retry_order(
+    pool: &PgPool,
+    jobs: &JobQueue,
+    order_id: i32,
+) -> Result<(), OrderRetryError> {
     let refused = retry_orders(pool, jobs, &[order_id]).await?;
     refused.into_iter().next().map_or(Ok(()), |(_, refusal)| Err(refusal))
 }
@@ -56,12 +60,18 @@ pub async fn retry_orders(
 }
 
 /// Retries all orders in `state` that can be; how many.
-pub async fn retry_orders_in_state(pool: &PgPool, jobs: &JobQueue, state: OrderState) -> Result<i64, Error> {
+pub async fn retry_orders_in_state(
+    pool: &PgPool,
+    jobs: &JobQueue,
+    state: OrderState,
+) -> Result<i64, Error> {
     let (mut after, mut retried) = (None, 0);
     loop {
-        let page =
-            list_orders(pool, OrderListQuery { state: Some(state), after, limit: MAX_RETRIES_PER_TX as i64 })
-                .await?;
+        let page = list_orders(
+            pool,
+            OrderListQuery { state: Some(state), after, limit: MAX_RETRIES_PER_TX as i64 },
+        )
+        .await?;
         let ids: Vec<i32> = page.iter().map(|order| order.order_id).collect();
         let Some(last) = ids.last().copied() else { return Ok(retried) };
         // Those that are being worked on are refused.
@@ -84,10 +94,12 @@ pub async fn count_retryable(
             let order_ids = order_ids.clone();
             Box::pin(async move {
                 let counted = match state {
-                    Some(state) => {
-                        sqlx::query_scalar(COUNT_RETRYABLE_STATE_SQL).bind(state as i16).bind(ORDER_QUEUE)
-                    }
-                    None => sqlx::query_scalar(COUNT_RETRYABLE_IDS_SQL).bind(order_ids).bind(ORDER_QUEUE),
+                    Some(state) => sqlx::query_scalar(COUNT_RETRYABLE_STATE_SQL)
+                        .bind(state as i16)
+                        .bind(ORDER_QUEUE),
+                    None => sqlx::query_scalar(COUNT_RETRYABLE_IDS_SQL)
+                        .bind(order_ids)
+                        .bind(ORDER_QUEUE),
                 };
                 Ok(counted.fetch_one(connection).await?)
             })
@@ -125,7 +137,8 @@ async fn revive_or_hurry_orders(
         .filter_map(|(id, state)| Some((id, OrderState::from_number(state.into())?)))
         .collect();
     let ids_where = |is_failed: bool| {
-        let chosen = states.iter().filter(move |(_, state)| (**state == OrderState::Failed) == is_failed);
+        let chosen =
+            states.iter().filter(move |(_, state)| (**state == OrderState::Failed) == is_failed);
         chosen.map(|(id, _)| *id).collect::<Vec<i32>>()
     };
     let keys: Vec<String> = ids_where(false).iter().map(i32::to_string).collect();

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use futures::future::{BoxFuture, join_all};
 use ledger::partitions::{MONTH_FORMAT, create_missing_partitions, list_missing_partitions};
-use reconcile::plan::Approval;
-use reconcile::{Attempt, Context, Integration, Plan, RunError, ShardConfig, Transaction};
+use reconcile::plan::PlanApproval;
+use reconcile::{
+    DesiredShardConfig, ReconcileContext, ReconcileError, ReconcilePlan, ReconcileTransaction,
+    ReconcileTxResult, Reconciler,
+};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sqlx::PgConnection;
@@ -35,12 +38,12 @@ pub struct PartitionArguments {
 }
 
 /// Months after the present one that are to have partitions.
-fn desired_months_ahead(context: &Context<'_>) -> Result<u32, RunError> {
-    let schedules: Vec<TaskSchedule> = context.query(SCHEDULE_SCHEMA)?;
+fn desired_months_ahead(context: &ReconcileContext<'_>) -> Result<u32, ReconcileError> {
+    let schedules: Vec<TaskSchedule> = context.query_documents(SCHEDULE_SCHEMA)?;
     Ok(months_ahead(&schedules))
 }
 
-impl Integration for PartitionReconciler {
+impl Reconciler for PartitionReconciler {
     type Arguments = PartitionArguments;
 
     fn name(&self) -> &'static str {
@@ -49,32 +52,37 @@ impl Integration for PartitionReconciler {
 
     fn run<'a>(
         &'a self,
-        context: &'a Context<'a>,
+        context: &'a ReconcileContext<'a>,
         arguments: PartitionArguments,
         dry_run: bool,
-    ) -> BoxFuture<'a, Result<Plan, RunError>> {
+    ) -> BoxFuture<'a, Result<ReconcilePlan, ReconcileError>> {
         Box::pin(async move {
             let ahead = desired_months_ahead(context)?;
-            let approval = context.approval_of(dry_run);
+            let approval = context.approval_for_run(dry_run);
             if let Some(shard) = &arguments.shard {
                 return self.reconcile_shard(shard, ahead, approval).await;
             }
             // One shard that is away keeps no other from its months.
             let names = self.shards.names();
-            let plans =
-                join_all(names.iter().map(|name| self.reconcile_shard(name, ahead, approval.clone()))).await;
-            let mut combined_plan = Plan::default();
+            let plans = join_all(
+                names.iter().map(|name| self.reconcile_shard(name, ahead, approval.clone())),
+            )
+            .await;
+            let mut combined_plan = ReconcilePlan::default();
             for (name, plan) in names.iter().zip(plans) {
                 match plan {
-                    Ok(plan) => combined_plan.join(plan),
-                    Err(error) => combined_plan.fail_shard(name, error.to_string()),
+                    Ok(plan) => combined_plan.merge(plan),
+                    Err(error) => combined_plan.add_shard_failure(name, error.to_string()),
                 }
             }
             Ok(combined_plan)
         })
     }
 
-    fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
+    fn early_exit_desired_state(
+        &self,
+        context: &ReconcileContext<'_>,
+    ) -> Result<Option<Json>, ReconcileError> {
         let ahead = desired_months_ahead(context)?;
         // Shards in the control database are only known there. The bundle asks the same of each, whichever there are.
         if self.shards.names().is_empty() {
@@ -86,14 +94,16 @@ impl Integration for PartitionReconciler {
         Ok(Some(json!(state)))
     }
 
-    fn desired_state_shard_config(&self) -> Option<ShardConfig> {
-        Some(ShardConfig { parameter: "shard", selectors: &["$.*.shard"], review: |_| true })
+    fn desired_state_shard_config(&self) -> Option<DesiredShardConfig> {
+        Some(DesiredShardConfig { parameter: "shard", selectors: &["$.*.shard"], review: |_| true })
     }
 
-    fn stored_shards(&self) -> BoxFuture<'_, Result<Vec<String>, RunError>> {
+    fn stored_shards(&self) -> BoxFuture<'_, Result<Vec<String>, ReconcileError>> {
         let names = self.shards.names().to_vec();
         let known = match names.is_empty() {
-            true => Err(RunError::Failed("the shards are known only to the control database".to_owned())),
+            true => Err(ReconcileError::Failed(
+                "the shards are known only to the control database".to_owned(),
+            )),
             false => Ok(names),
         };
         Box::pin(std::future::ready(known))
@@ -106,13 +116,13 @@ impl PartitionReconciler {
         &self,
         name: &str,
         ahead: u32,
-        approval: Option<Approval>,
-    ) -> Result<Plan, RunError> {
-        let Some(shard) = self.shards.get_shard(name).await.map_err(RunError::Failed)? else {
-            return Ok(Plan::default());
+        approval: Option<PlanApproval>,
+    ) -> Result<ReconcilePlan, ReconcileError> {
+        let Some(shard) = self.shards.get_shard(name).await.map_err(ReconcileError::Failed)? else {
+            return Ok(ReconcilePlan::default());
         };
         let run = PartitionRun { shard: name.to_owned(), months_ahead: ahead };
-        Ok(reconcile::carry_out(&shard.pool, "reconcile_partitions", run, approval).await?.0)
+        Ok(reconcile::run_transaction(&shard.pool, "reconcile_partitions", run, approval).await?.0)
     }
 }
 
@@ -122,27 +132,31 @@ struct PartitionRun {
     months_ahead: u32,
 }
 
-impl Transaction for PartitionRun {
+impl ReconcileTransaction for PartitionRun {
     /// The months to make.
-    type Steps = Vec<DateTime<Utc>>;
+    type PlannedWrites = Vec<DateTime<Utc>>;
 
-    fn excludes(&self) -> Vec<String> {
+    fn exclusive_names(&self) -> Vec<String> {
         vec![format!("{PARTITIONS_INTEGRATION}/{}", self.shard)]
     }
 
     fn plan_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-    ) -> BoxFuture<'a, Attempt<(Plan, Vec<DateTime<Utc>>)>> {
+    ) -> BoxFuture<'a, ReconcileTxResult<(ReconcilePlan, Vec<DateTime<Utc>>)>> {
         Box::pin(async move {
             let missing = list_missing_partitions(connection, self.months_ahead).await?;
-            let mut plan = Plan::default();
+            let mut plan = ReconcilePlan::default();
             let names: Vec<String> =
                 missing.iter().map(|month| month.format(MONTH_FORMAT).to_string()).collect();
             for month in &names {
-                plan.create("partition", &format!("{}/{month}", self.shard), &json!({"month": month}));
+                plan.add_create(
+                    "partition",
+                    &format!("{}/{month}", self.shard),
+                    &json!({"month": month}),
+                );
             }
-            plan.observed_in(&self.shard, &names);
+            plan.bind_target_part(&self.shard, &names);
             Ok(Ok((plan, missing)))
         })
     }

@@ -38,7 +38,13 @@ pub fn start_workers(
     clock: Arc<DatabaseClock>,
     attempt_writer: OrderAttemptWriter,
 ) -> Vec<JoinHandle<()>> {
-    let context =
-        Arc::new(worker::PipelineWorkerContext { stages, clock, attempt_writer, fan_out: size.fan_out });
-    (0..size.workers).map(|_| tokio::spawn(worker::run_worker(context.clone(), receiver.clone()))).collect()
+    let context = Arc::new(worker::PipelineWorkerContext {
+        stages,
+        clock,
+        attempt_writer,
+        fan_out: size.fan_out,
+    });
+    (0..size.workers)
+        .map(|_| tokio::spawn(worker::run_worker(context.clone(), receiver.clone())))
+        .collect()
 }

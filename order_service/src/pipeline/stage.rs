@@ -41,8 +41,12 @@ impl StageActions {
     pub(super) fn action_after(&self, state: OrderState) -> Option<(&dyn StageAction, OrderState)> {
         match state {
             OrderState::Initialized => Some((&*self.start, OrderState::ProcessStarted)),
-            OrderState::ProcessStarted => Some((&*self.external, OrderState::FinishedExternalInteraction)),
-            OrderState::FinishedExternalInteraction => Some((&*self.finish, OrderState::ProcessFinished)),
+            OrderState::ProcessStarted => {
+                Some((&*self.external, OrderState::FinishedExternalInteraction))
+            }
+            OrderState::FinishedExternalInteraction => {
+                Some((&*self.finish, OrderState::ProcessFinished))
+            }
             OrderState::ProcessFinished | OrderState::Failed => None,
         }
     }
@@ -67,7 +71,8 @@ impl StageAction for AskDataManager {
         Box::pin(async move {
             if order.data.is_none() {
                 let stored = self.0.ask(order.order_id, order.turn).await?;
-                (order.data, order.posting_context) = (Some(stored.data), Some(stored.posting_context));
+                (order.data, order.posting_context) =
+                    (Some(stored.data), Some(stored.posting_context));
             }
             Ok(())
         })

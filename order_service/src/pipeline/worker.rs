@@ -8,8 +8,8 @@ use futures::stream::FuturesUnordered;
 
 use super::{StageActions, StageError};
 use crate::orders::{
-    DatabaseClock, OrderAttempt, OrderAttemptOutcome, OrderAttemptWriter, OrderState, PipelineEntry,
-    PipelineReceiver,
+    DatabaseClock, OrderAttempt, OrderAttemptOutcome, OrderAttemptWriter, OrderState,
+    PipelineEntry, PipelineReceiver,
 };
 
 /// What all workers share.
@@ -43,7 +43,10 @@ async fn process_attempt(context: &PipelineWorkerContext, entry: PipelineEntry) 
     let outcome = loop {
         if attempt.origin.lane().is_lost() {
             // Somebody else works on it: this attempt must not get into its way.
-            break OrderAttemptOutcome::Waiting { reason: "the lane was lost".to_owned(), counted: false };
+            break OrderAttemptOutcome::Waiting {
+                reason: "the lane was lost".to_owned(),
+                counted: false,
+            };
         }
         let Some((action, next)) = context.stages.action_after(attempt.state) else {
             break OrderAttemptOutcome::Finished;
@@ -58,8 +61,11 @@ async fn process_attempt(context: &PipelineWorkerContext, entry: PipelineEntry) 
             }
             Ok(Err(StageError::Permanent(reason))) => break OrderAttemptOutcome::Failed { reason },
             Err(panic) => {
-                let reason =
-                    format!("LOGIC_ERROR: the stage to {} panicked: {}", next.name(), panic_message(&*panic));
+                let reason = format!(
+                    "LOGIC_ERROR: the stage to {} panicked: {}",
+                    next.name(),
+                    panic_message(&*panic)
+                );
                 tracing::error!(
                     order_id = attempt.order_id,
                     code = "LOGIC_ERROR",

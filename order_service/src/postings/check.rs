@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use ledger::amount;
 use ledger::types::{AccountType, AttributeType, LedgerAttribute, LedgerTypeKind};
-use reconcile::{Bundle, Diagnostic, Field, Named, Problem, listed, suggestion};
+use reconcile::{
+    Bundle, BundleDiagnostic, DocumentLookup, FieldPath, FieldProblem, list_names, suggest_name,
+};
 
 use super::{PostingRule, PostingRuleEvent, PostingValueSource};
 
@@ -24,10 +26,10 @@ pub enum KnownAccountType {
 }
 
 /// Looks at all rules of a bundle.
-pub fn check_posting_rules(bundle: &Bundle) -> Vec<Diagnostic> {
-    let mut diagnostics = bundle.same_names(POSTING_RULE_SCHEMA);
+pub fn check_posting_rules(bundle: &Bundle) -> Vec<BundleDiagnostic> {
+    let mut diagnostics = bundle.duplicate_names(POSTING_RULE_SCHEMA);
     let types = bundle_account_types(bundle);
-    for document in bundle.documents(POSTING_RULE_SCHEMA) {
+    for document in bundle.documents_of_schema(POSTING_RULE_SCHEMA) {
         let rule: PostingRule = match document.parse() {
             Ok(rule) => rule,
             Err(diagnostic) => {
@@ -38,64 +40,72 @@ pub fn check_posting_rules(bundle: &Bundle) -> Vec<Diagnostic> {
         let mut types = types.clone();
         for event in &rule.events {
             // A type whose file is wrong is said once, there.
-            if let Named::Broken = bundle.named(LedgerTypeKind::Account.schema(), &event.event_type) {
+            if let DocumentLookup::Invalid =
+                bundle.find_document(LedgerTypeKind::Account.schema(), &event.event_type)
+            {
                 types.insert(event.event_type.clone(), KnownAccountType::Broken);
             }
         }
         diagnostics.extend(
-            find_rule_problems(&rule, &types).into_iter().map(|problem| document.diagnostic(problem)),
+            find_rule_problems(&rule, &types)
+                .into_iter()
+                .map(|problem| document.diagnostic_for(problem)),
         );
     }
     diagnostics
 }
 
 fn bundle_account_types(bundle: &Bundle) -> KnownAccountTypes {
-    let known = |document: &reconcile::Document| {
+    let known = |document: &reconcile::BundleDocument| {
         let known = document
             .parse()
             .map_or(KnownAccountType::Broken, |parsed| KnownAccountType::Type(Box::new(parsed)));
         Some((document.name()?.to_owned(), known))
     };
-    bundle.documents(LedgerTypeKind::Account.schema()).filter_map(known).collect()
+    bundle.documents_of_schema(LedgerTypeKind::Account.schema()).filter_map(known).collect()
 }
 
 /// What is wrong with a rule, given the account types there are.
-pub fn find_rule_problems(rule: &PostingRule, types: &KnownAccountTypes) -> Vec<Problem> {
+pub fn find_rule_problems(rule: &PostingRule, types: &KnownAccountTypes) -> Vec<FieldProblem> {
     let mut problems = Vec::new();
     for (index, event) in rule.events.iter().enumerate() {
-        let path = Field::from("events").index(index);
+        let path = FieldPath::from("events").with_index(index);
         check_amounts(event, &path, &mut problems);
         match types.get(&event.event_type) {
-            Some(KnownAccountType::Type(account)) => check_attributes(event, account, &path, &mut problems),
+            Some(KnownAccountType::Type(account)) => {
+                check_attributes(event, account, &path, &mut problems)
+            }
             Some(KnownAccountType::Broken) => {}
             None => {
                 let names = || types.keys().map(String::as_str);
-                let (near, known) = (suggestion(&event.event_type, names()), listed(names()));
-                let reason =
-                    format!("there is no account type `{}`{near} (known: {known})", event.event_type);
-                problems.push(Problem { field: path.key("type"), reason });
+                let (near, known) = (suggest_name(&event.event_type, names()), list_names(names()));
+                let reason = format!(
+                    "there is no account type `{}`{near} (known: {known})",
+                    event.event_type
+                );
+                problems.push(FieldProblem { field: path.with_key("type"), reason });
             }
         }
     }
     problems
 }
 
-fn check_amounts(event: &PostingRuleEvent, path: &Field, problems: &mut Vec<Problem>) {
+fn check_amounts(event: &PostingRuleEvent, path: &FieldPath, problems: &mut Vec<FieldProblem>) {
     match (&event.debit, &event.credit) {
         (Some(_), None) | (None, Some(_)) => {}
         (Some(_), Some(_)) => {
             let reason = "an event has either debit or credit, not both".to_owned();
-            problems.push(Problem { field: path.clone().key("credit"), reason });
+            problems.push(FieldProblem { field: path.clone().with_key("credit"), reason });
         }
         (None, None) => {
             let reason = "debit or credit is missing: the amount, such as \"1\"".to_owned();
-            problems.push(Problem { field: path.clone(), reason });
+            problems.push(FieldProblem { field: path.clone(), reason });
         }
     }
     for (side, text) in [("debit", &event.debit), ("credit", &event.credit)] {
         if let Some(text) = text.as_ref().filter(|text| amount::parse_amount(text).is_none()) {
             let reason = format!("`{text}` is no amount (allowed: {})", amount::AMOUNT_FORMAT);
-            problems.push(Problem { field: path.clone().key(side), reason });
+            problems.push(FieldProblem { field: path.clone().with_key(side), reason });
         }
     }
 }
@@ -103,29 +113,33 @@ fn check_amounts(event: &PostingRuleEvent, path: &Field, problems: &mut Vec<Prob
 fn check_attributes(
     event: &PostingRuleEvent,
     account: &AccountType,
-    path: &Field,
-    problems: &mut Vec<Problem>,
+    path: &FieldPath,
+    problems: &mut Vec<FieldProblem>,
 ) {
-    let path = path.clone().key("attributes");
+    let path = path.clone().with_key("attributes");
     let all = || account.key_attributes.iter().chain(&account.attributes);
     for (name, source) in &event.attributes {
-        let field = path.clone().key(name.clone());
+        let field = path.clone().with_key(name.clone());
         let known = || all().map(|attribute| attribute.name.as_str());
         match all().find(|attribute| attribute.name == *name) {
-            Some(attribute) => {
-                problems.extend(source_mismatch(source, attribute).map(|reason| Problem { field, reason }))
-            }
+            Some(attribute) => problems.extend(
+                source_mismatch(source, attribute).map(|reason| FieldProblem { field, reason }),
+            ),
             None => {
-                let (near, known) = (suggestion(name, known()), listed(known()));
-                let reason = format!("{} has no attribute `{name}`{near} (known: {known})", account.name);
-                problems.push(Problem { field, reason });
+                let (near, known) = (suggest_name(name, known()), list_names(known()));
+                let reason =
+                    format!("{} has no attribute `{name}`{near} (known: {known})", account.name);
+                problems.push(FieldProblem { field, reason });
             }
         }
     }
     for attribute in &account.key_attributes {
         if !event.attributes.contains_key(&attribute.name) {
             let reason = format!("is missing: a key attribute of {}", account.name);
-            problems.push(Problem { field: path.clone().key(attribute.name.clone()), reason });
+            problems.push(FieldProblem {
+                field: path.clone().with_key(attribute.name.clone()),
+                reason,
+            });
         }
     }
 }
@@ -139,7 +153,8 @@ fn source_mismatch(source: &PostingValueSource, attribute: &LedgerAttribute) -> 
             attribute.name,
             attribute.kind.allowed_values()
         )),
-        PostingValueSource::Value(value) => match attribute.kind.canonical_json(&value.to_string()) {
+        PostingValueSource::Value(value) => match attribute.kind.canonical_json(&value.to_string())
+        {
             Some(_) => None,
             None => Some(format!("`{value}` is not {}", attribute.kind.allowed_values())),
         },
@@ -180,7 +195,9 @@ mod tests {
             (json!({"type": "b", "attributes": {"z": from}, "debit": "1"}), vec![]),
             (
                 json!({"type": "aa", "attributes": {}, "debit": "1"}),
-                vec!["events[0].type: there is no account type `aa`, did you mean `a`? (known: a, b)"],
+                vec![
+                    "events[0].type: there is no account type `aa`, did you mean `a`? (known: a, b)",
+                ],
             ),
             (
                 json!({"type": "a", "attributes": {"x": {"value": "t"}}, "debit": "1"}),
@@ -213,7 +230,8 @@ mod tests {
             assert_eq!(problem_texts(event.clone()), expected, "{event}");
         }
         for amount in ["-1", "1e3", "1.0000000001", "1000000000000000", "", "1."] {
-            let problems = problem_texts(json!({"type": "a", "attributes": {"k": from}, "debit": amount}));
+            let problems =
+                problem_texts(json!({"type": "a", "attributes": {"k": from}, "debit": amount}));
             assert!(
                 problems.len() == 1 && problems[0].starts_with("events[0].debit: "),
                 "{amount}: {problems:?}"

@@ -44,7 +44,9 @@ fn attribute_value(
         PostingValueSource::From(OrderField::OrderId) => order_id.to_string(),
         PostingValueSource::From(OrderField::ProductId) => product_id.to_string(),
         PostingValueSource::From(OrderField::StorageId) => stored.data.storage_id.to_string(),
-        PostingValueSource::From(OrderField::PickupPointId) => stored.data.pickup_point_id.to_string(),
+        PostingValueSource::From(OrderField::PickupPointId) => {
+            stored.data.pickup_point_id.to_string()
+        }
         PostingValueSource::Value(literal) => literal.to_string(),
     }
 }

@@ -2,9 +2,10 @@
 
 use futures::future::BoxFuture;
 use ledger::types::{AccountType, LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, LedgerTypeKind};
-use reconcile::owned::Terms;
+use reconcile::owned::OwnershipOptions;
 use reconcile::{
-    Attempt, Bundle, Context, Diagnostic, Integration, NoArguments, Owner, Plan, RunError, Transaction,
+    Bundle, BundleDiagnostic, NoArguments, ObjectOwner, ReconcileContext, ReconcileError,
+    ReconcilePlan, ReconcileTransaction, ReconcileTxResult, Reconciler,
 };
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
@@ -27,18 +28,20 @@ struct PostingReconcileRun {
     desired_rules: Vec<PostingRule>,
     /// Types that the run has only planned so far.
     planned_types: Vec<AccountType>,
-    terms: Terms,
+    terms: OwnershipOptions,
 }
 
 /// The rules of a bundle, by name.
-pub fn read_bundle_rules(bundle: &Bundle) -> Result<Vec<PostingRule>, Diagnostic> {
-    let rules: Result<Vec<PostingRule>, _> =
-        bundle.documents(POSTING_RULE_SCHEMA).map(reconcile::Document::parse).collect();
+pub fn read_bundle_rules(bundle: &Bundle) -> Result<Vec<PostingRule>, BundleDiagnostic> {
+    let rules: Result<Vec<PostingRule>, _> = bundle
+        .documents_of_schema(POSTING_RULE_SCHEMA)
+        .map(reconcile::BundleDocument::parse)
+        .collect();
     rules.map(sort_rules)
 }
 
-fn read_desired_rules(context: &Context<'_>) -> Result<Vec<PostingRule>, RunError> {
-    context.query(POSTING_RULE_SCHEMA).map(sort_rules)
+fn read_desired_rules(context: &ReconcileContext<'_>) -> Result<Vec<PostingRule>, ReconcileError> {
+    context.query_documents(POSTING_RULE_SCHEMA).map(sort_rules)
 }
 
 fn sort_rules(mut rules: Vec<PostingRule>) -> Vec<PostingRule> {
@@ -47,16 +50,22 @@ fn sort_rules(mut rules: Vec<PostingRule>) -> Vec<PostingRule> {
 }
 
 /// In a dry run, the types that the same run would have brought into force by now.
-fn planned_account_types(context: &Context<'_>) -> Result<Vec<AccountType>, RunError> {
-    let Some(types) = context.earlier(LEDGER_TYPES_INTEGRATION).filter(|types| types.error.is_none()) else {
+fn planned_account_types(
+    context: &ReconcileContext<'_>,
+) -> Result<Vec<AccountType>, ReconcileError> {
+    let Some(types) =
+        context.earlier_outcome(LEDGER_TYPES_INTEGRATION).filter(|types| types.error.is_none())
+    else {
         return Ok(Vec::new());
     };
-    let mut planned: Vec<AccountType> = context.query(LedgerTypeKind::Account.schema())?;
-    planned.retain(|account| !types.plan.refused.iter().any(|refusal| refusal.name == account.name));
+    let mut planned: Vec<AccountType> =
+        context.query_documents(LedgerTypeKind::Account.schema())?;
+    planned
+        .retain(|account| !types.plan.refused.iter().any(|refusal| refusal.name == account.name));
     Ok(planned)
 }
 
-impl Integration for PostingRuleReconciler {
+impl Reconciler for PostingRuleReconciler {
     type Arguments = NoArguments;
 
     fn name(&self) -> &'static str {
@@ -65,42 +74,49 @@ impl Integration for PostingRuleReconciler {
 
     fn run<'a>(
         &'a self,
-        context: &'a Context<'a>,
+        context: &'a ReconcileContext<'a>,
         _: NoArguments,
         dry_run: bool,
-    ) -> BoxFuture<'a, Result<Plan, RunError>> {
+    ) -> BoxFuture<'a, Result<ReconcilePlan, ReconcileError>> {
         Box::pin(async move {
             let planned = if dry_run { planned_account_types(context)? } else { Vec::new() };
             let run = PostingReconcileRun {
                 desired_rules: read_desired_rules(context)?,
                 planned_types: planned,
-                terms: context.terms(),
+                terms: context.ownership_options(),
             };
-            let approval = context.approval_of(dry_run);
-            Ok(reconcile::carry_out(&self.pool, "reconcile_postings", run, approval).await?.0)
+            let approval = context.approval_for_run(dry_run);
+            Ok(reconcile::run_transaction(&self.pool, "reconcile_postings", run, approval).await?.0)
         })
     }
 
-    fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
+    fn early_exit_desired_state(
+        &self,
+        context: &ReconcileContext<'_>,
+    ) -> Result<Option<Json>, ReconcileError> {
         Ok(Some(json!(read_desired_rules(context)?)))
     }
 }
 
-impl Transaction for PostingReconcileRun {
+impl ReconcileTransaction for PostingReconcileRun {
     /// The plan.
-    type Steps = Plan;
+    type PlannedWrites = ReconcilePlan;
 
-    fn excludes(&self) -> Vec<String> {
+    fn exclusive_names(&self) -> Vec<String> {
         // Types must not change between the look at them and the commit.
         [LEDGER_TYPES_INTEGRATION, POSTINGS_INTEGRATION].map(str::to_owned).into()
     }
 
-    fn plan_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Attempt<(Plan, Plan)>> {
+    fn plan_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+    ) -> BoxFuture<'a, ReconcileTxResult<(ReconcilePlan, ReconcilePlan)>> {
         Box::pin(async move {
             let current = read_posting_rules(connection).await?;
             let types = read_known_types(connection, &self.planned_types).await?;
-            let mut plan = plan_posting_rules(current.as_ref(), &self.desired_rules, &types, self.terms);
-            plan.observed(&current.map(|set| json!([set.version, set.rules, set.owner.name()])));
+            let mut plan =
+                plan_posting_rules(current.as_ref(), &self.desired_rules, &types, self.terms);
+            plan.bind_target(&current.map(|set| json!([set.version, set.rules, set.owner.name()])));
             Ok(Ok((plan.clone(), plan)))
         })
     }
@@ -108,7 +124,7 @@ impl Transaction for PostingReconcileRun {
     fn write_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        plan: &'a Plan,
+        plan: &'a ReconcilePlan,
     ) -> BoxFuture<'a, store::Result<()>> {
         Box::pin(apply_plan_in_tx(connection, plan, &self.desired_rules, self.terms.owner))
     }
@@ -119,25 +135,27 @@ pub(crate) async fn read_known_types(
     connection: &mut PgConnection,
     planned_types: &[AccountType],
 ) -> store::Result<KnownAccountTypes> {
-    let known = |account: AccountType| (account.name.clone(), KnownAccountType::Type(Box::new(account)));
-    let stored = ledger::types::read_types(connection).await?.into_iter().filter_map(|stored| {
-        match stored.definition {
+    let known =
+        |account: AccountType| (account.name.clone(), KnownAccountType::Type(Box::new(account)));
+    let stored =
+        ledger::types::read_types(connection).await?.into_iter().filter_map(|stored| match stored
+            .definition
+        {
             LedgerTypeDefinition::Account(account) => Some(known(account)),
             LedgerTypeDefinition::Lock(_) | LedgerTypeDefinition::State(_) => None,
-        }
-    });
+        });
     Ok(stored.chain(planned_types.iter().cloned().map(known)).collect())
 }
 
 /// Writes what is planned.
 pub async fn apply_plan_in_tx(
     connection: &mut PgConnection,
-    plan: &Plan,
+    plan: &ReconcilePlan,
     desired_rules: &[PostingRule],
-    owner: Owner,
+    owner: ObjectOwner,
 ) -> store::Result<()> {
     if !plan.changes.is_empty() {
         put_posting_rules_in_tx(connection, desired_rules, owner).await?;
     }
-    reconcile::note_reconciled_in_tx(connection, POSTINGS_INTEGRATION, owner).await
+    reconcile::record_reconciled_in_tx(connection, POSTINGS_INTEGRATION, owner).await
 }

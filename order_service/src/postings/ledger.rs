@@ -30,15 +30,21 @@ impl LedgerOrderPoster {
     }
 
     async fn get_rules(&self, version: i32) -> Result<Arc<Vec<PostingRule>>, StageError> {
-        let cached_rules =
-            self.rules_by_version.lock().unwrap_or_else(PoisonError::into_inner).get(&version).cloned();
+        let cached_rules = self
+            .rules_by_version
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&version)
+            .cloned();
         if let Some(rules) = cached_rules {
             return Ok(rules);
         }
         let rules = match load_rules_version(&self.pool, version).await {
             Ok(rules) => Arc::new(rules),
             Err(error) if error.is_transient() => {
-                return Err(StageError::Transient(format!("UNAVAILABLE: posting rules {version}: {error}")));
+                return Err(StageError::Transient(format!(
+                    "UNAVAILABLE: posting rules {version}: {error}"
+                )));
             }
             // Somebody has to look into it; the order waits until it is put right.
             Err(error) => {
@@ -47,11 +53,17 @@ impl LedgerOrderPoster {
                 )));
             }
         };
-        self.rules_by_version.lock().unwrap_or_else(PoisonError::into_inner).insert(version, rules.clone());
+        self.rules_by_version
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(version, rules.clone());
         Ok(rules)
     }
 
-    async fn check_events(&self, new_events: Vec<NewLedgerEvent>) -> Result<Vec<LedgerEvent>, StageError> {
+    async fn check_events(
+        &self,
+        new_events: Vec<NewLedgerEvent>,
+    ) -> Result<Vec<LedgerEvent>, StageError> {
         let check = |new: &[NewLedgerEvent]| -> Result<Vec<LedgerEvent>, ApiError> {
             let types = self.ledger.types.current();
             new.iter().map(|event| event.to_checked_event(&types)).collect()
@@ -63,16 +75,23 @@ impl LedgerOrderPoster {
         match ledger::types::load_types(&self.pool).await {
             Ok(catalogue) => self.ledger.types.set(catalogue),
             Err(error) => {
-                return Err(StageError::Transient(format!("UNAVAILABLE: types of the ledger: {error}")));
+                return Err(StageError::Transient(format!(
+                    "UNAVAILABLE: types of the ledger: {error}"
+                )));
             }
         }
-        check(&new_events)
-            .map_err(|error| StageError::Permanent(format!("the ledger refuses its posting: {error}")))
+        check(&new_events).map_err(|error| {
+            StageError::Permanent(format!("the ledger refuses its posting: {error}"))
+        })
     }
 
     /// What is there at another time is there: see [`LedgerOrderPoster::is_posted`]. The others of its part were not written
     /// because of it, and are written by themselves.
-    async fn write_events(&self, events: Vec<LedgerEvent>, turn: FairTurn) -> Result<(), StageError> {
+    async fn write_events(
+        &self,
+        events: Vec<LedgerEvent>,
+        turn: FairTurn,
+    ) -> Result<(), StageError> {
         let mut pending_events = events;
         while !pending_events.is_empty() {
             let written = self.ledger.writer.write_in_turn(turn, pending_events.clone()).await;
@@ -82,7 +101,9 @@ impl LedgerOrderPoster {
                 match written.status {
                     LedgerEventStatus::Created | LedgerEventStatus::Duplicate => {}
                     LedgerEventStatus::NotWritten => unwritten_events.push(event),
-                    LedgerEventStatus::Conflict if self.is_posted(&event).await? => has_posted_event = true,
+                    LedgerEventStatus::Conflict if self.is_posted(&event).await? => {
+                        has_posted_event = true
+                    }
                     LedgerEventStatus::Contradiction => {
                         let id = &event.event_id;
                         let reason = format!(
@@ -92,7 +113,8 @@ impl LedgerOrderPoster {
                     }
                     LedgerEventStatus::Conflict => {
                         let id = &event.event_id;
-                        let reason = format!("CONFLICT: the ledger has event `{id}` with other content");
+                        let reason =
+                            format!("CONFLICT: the ledger has event `{id}` with other content");
                         return Err(StageError::Transient(reason));
                     }
                     LedgerEventStatus::Unavailable => {
@@ -125,7 +147,9 @@ impl LedgerOrderPoster {
             Ok(None) => Ok(false),
             Err(error) => {
                 tracing::warn!(event_id = event.event_id, %error, code = "UNAVAILABLE", "a posting could not be looked up");
-                Err(StageError::Transient("UNAVAILABLE: a posting could not be looked up".to_owned()))
+                Err(StageError::Transient(
+                    "UNAVAILABLE: a posting could not be looked up".to_owned(),
+                ))
             }
         }
     }
@@ -147,7 +171,11 @@ impl OrderPoster for LedgerOrderPoster {
             }
             let rules = self.get_rules(stored.posting_context.rules_version).await?;
             let events = self
-                .check_events(build_posting_events(&rules, (order.order_id, order.product_id), stored))
+                .check_events(build_posting_events(
+                    &rules,
+                    (order.order_id, order.product_id),
+                    stored,
+                ))
                 .await?;
             store::fail_point("posting");
             self.write_events(events, order.turn).await?;

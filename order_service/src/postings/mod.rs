@@ -14,11 +14,14 @@ mod rule;
 mod rule_store;
 
 pub use check::{
-    KnownAccountType, KnownAccountTypes, POSTING_RULE_SCHEMA, check_posting_rules, find_rule_problems,
+    KnownAccountType, KnownAccountTypes, POSTING_RULE_SCHEMA, check_posting_rules,
+    find_rule_problems,
 };
 pub use evaluate::build_posting_events;
 pub(crate) use integration::read_known_types;
-pub use integration::{POSTINGS_INTEGRATION, PostingRuleReconciler, apply_plan_in_tx, read_bundle_rules};
+pub use integration::{
+    POSTINGS_INTEGRATION, PostingRuleReconciler, apply_plan_in_tx, read_bundle_rules,
+};
 pub use ledger::LedgerOrderPoster;
 pub use plan::plan_posting_rules;
 pub use reconcile::{
@@ -26,8 +29,8 @@ pub use reconcile::{
 };
 pub use rule::{OrderField, PostingRule, PostingRuleEvent, PostingTrigger, PostingValueSource};
 pub use rule_store::{
-    POSTING_RULES_CHANNEL, PostingRuleSet, load_posting_rules, load_rules_version, put_posting_rules_in_tx,
-    read_posting_rules,
+    POSTING_RULES_CHANNEL, PostingRuleSet, load_posting_rules, load_rules_version,
+    put_posting_rules_in_tx, read_posting_rules,
 };
 
 use futures::future::BoxFuture;

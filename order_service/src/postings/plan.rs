@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use reconcile::owned::{Terms, refusal_to_empty};
-use reconcile::plan::{Action, FieldChange, diff};
-use reconcile::{Owner, Plan};
+use reconcile::owned::{OwnershipOptions, delete_all_refusal};
+use reconcile::plan::{FieldChange, PlanAction, diff_fields};
+use reconcile::{ObjectOwner, ReconcilePlan};
 use serde_json::Value as Json;
 
 use super::check::{KnownAccountTypes, find_rule_problems};
@@ -18,40 +18,51 @@ pub fn plan_posting_rules(
     current: Option<&PostingRuleSet>,
     desired_rules: &[PostingRule],
     types: &KnownAccountTypes,
-    terms: Terms,
-) -> Plan {
-    let Terms { owner, take_over, allow_delete_all } = terms;
-    let mut plan = Plan::default();
+    terms: OwnershipOptions,
+) -> ReconcilePlan {
+    let OwnershipOptions { owner, take_over, allow_delete_all } = terms;
+    let mut plan = ReconcilePlan::default();
     refuse_invalid_rules(desired_rules, types, &mut plan);
-    let foreign =
-        current.map(|set| set.owner).filter(|current| !current.yields_to_bundle() && *current != owner);
+    let foreign = current
+        .map(|set| set.owner)
+        .filter(|current| !current.yields_to_bundle() && *current != owner);
     if let Some(foreign) = foreign {
         if desired_rules.is_empty() {
-            return Plan::default();
+            return ReconcilePlan::default();
         }
         if !take_over {
-            let reason =
-                format!("the rules in force belong to {}; --take-over takes them over", foreign.name());
-            desired_rules
-                .iter()
-                .for_each(|rule| plan.refuse(Action::Update, POSTING_RULE_KIND, &rule.name, reason.clone()));
+            let reason = format!(
+                "the rules in force belong to {}; --take-over takes them over",
+                foreign.name()
+            );
+            desired_rules.iter().for_each(|rule| {
+                plan.add_refusal(PlanAction::Update, POSTING_RULE_KIND, &rule.name, reason.clone())
+            });
         }
     }
     if let Some(current) = current.filter(|_| desired_rules.is_empty() && !allow_delete_all) {
-        let reason = refusal_to_empty(POSTING_RULE_KIND, current.rules.len());
-        current
-            .rules
-            .iter()
-            .for_each(|rule| plan.refuse(Action::Delete, POSTING_RULE_KIND, &rule.name, reason.clone()));
+        let reason = delete_all_refusal(POSTING_RULE_KIND, current.rules.len());
+        current.rules.iter().for_each(|rule| {
+            plan.add_refusal(PlanAction::Delete, POSTING_RULE_KIND, &rule.name, reason.clone())
+        });
     }
     if plan.refused.is_empty() {
-        plan_rule_changes(current, desired_rules, foreign.map(|foreign| (foreign, owner)), &mut plan);
+        plan_rule_changes(
+            current,
+            desired_rules,
+            foreign.map(|foreign| (foreign, owner)),
+            &mut plan,
+        );
     }
     plan
 }
 
 /// A rule that the ledger would refuse the events of must not come into force: its orders would fail.
-fn refuse_invalid_rules(desired_rules: &[PostingRule], types: &KnownAccountTypes, plan: &mut Plan) {
+fn refuse_invalid_rules(
+    desired_rules: &[PostingRule],
+    types: &KnownAccountTypes,
+    plan: &mut ReconcilePlan,
+) {
     for rule in desired_rules {
         let problem_texts: Vec<String> = find_rule_problems(rule, types)
             .into_iter()
@@ -62,7 +73,7 @@ fn refuse_invalid_rules(desired_rules: &[PostingRule], types: &KnownAccountTypes
                 "it does not fit the types in force ({}); reconcile ledger-types first",
                 problem_texts.join("; ")
             );
-            plan.refuse(Action::Update, POSTING_RULE_KIND, &rule.name, reason);
+            plan.add_refusal(PlanAction::Update, POSTING_RULE_KIND, &rule.name, reason);
         }
     }
 }
@@ -70,31 +81,36 @@ fn refuse_invalid_rules(desired_rules: &[PostingRule], types: &KnownAccountTypes
 fn plan_rule_changes(
     current: Option<&PostingRuleSet>,
     desired_rules: &[PostingRule],
-    owners: Option<(Owner, Owner)>,
-    plan: &mut Plan,
+    owners: Option<(ObjectOwner, ObjectOwner)>,
+    plan: &mut ReconcilePlan,
 ) {
     let old_rules = rules_by_name(current.map(|set| set.rules.as_slice()).unwrap_or_default());
     let new_rules = rules_by_name(desired_rules);
     for (name, rule) in &new_rules {
         match old_rules.get(name) {
-            None => plan.create(POSTING_RULE_KIND, name, rule),
+            None => plan.add_create(POSTING_RULE_KIND, name, rule),
             Some(old) => {
-                let mut fields = diff(old, rule);
-                fields.extend(owners.map(|(from, to)| FieldChange::new("owner", from.name(), to.name())));
+                let mut fields = diff_fields(old, rule);
+                fields.extend(
+                    owners.map(|(from, to)| FieldChange::new("owner", from.name(), to.name())),
+                );
                 if !fields.is_empty() {
-                    plan.update(POSTING_RULE_KIND, name, fields);
+                    plan.add_update(POSTING_RULE_KIND, name, fields);
                 }
             }
         }
     }
     for (name, rule) in old_rules.iter().filter(|(name, _)| !new_rules.contains_key(*name)) {
-        plan.delete(POSTING_RULE_KIND, name, rule);
+        plan.add_delete(POSTING_RULE_KIND, name, rule);
     }
 }
 
 fn rules_by_name(rules: &[PostingRule]) -> BTreeMap<&str, Json> {
     // Structs of texts and lists always have a JSON form.
-    rules.iter().map(|rule| (rule.name.as_str(), serde_json::to_value(rule).unwrap_or_default())).collect()
+    rules
+        .iter()
+        .map(|rule| (rule.name.as_str(), serde_json::to_value(rule).unwrap_or_default()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -112,47 +128,66 @@ mod tests {
 
     /// What is planned, as `sign name`. `take_over`: and whatever else there is leave for.
     fn plan_lines(
-        current: Option<(Owner, &[PostingRule])>,
+        current: Option<(ObjectOwner, &[PostingRule])>,
         wanted: &[PostingRule],
         take_over: bool,
     ) -> Vec<String> {
-        let current =
-            current.map(|(owner, rules)| PostingRuleSet { version: 1, rules: rules.to_vec(), owner });
+        let current = current.map(|(owner, rules)| PostingRuleSet {
+            version: 1,
+            rules: rules.to_vec(),
+            owner,
+        });
         let types = KnownAccountTypes::from([("a".to_owned(), KnownAccountType::Broken)]);
-        let terms = Terms { owner: Owner::Bundle, take_over, allow_delete_all: take_over };
+        let terms =
+            OwnershipOptions { owner: ObjectOwner::Bundle, take_over, allow_delete_all: take_over };
         let plan = plan_posting_rules(current.as_ref(), wanted, &types, terms);
-        let changes = plan.changes.iter().map(|change| format!("{:?} {}", change.action, change.name));
-        changes.chain(plan.refused.iter().map(|refusal| format!("refused {}", refusal.name))).collect()
+        let changes =
+            plan.changes.iter().map(|change| format!("{:?} {}", change.action, change.name));
+        changes
+            .chain(plan.refused.iter().map(|refusal| format!("refused {}", refusal.name)))
+            .collect()
     }
 
     #[test]
     fn truth_table() {
-        let (one, other, two) = (posting_rule("r", "1"), posting_rule("r", "2"), posting_rule("s", "1"));
+        let (one, other, two) =
+            (posting_rule("r", "1"), posting_rule("r", "2"), posting_rule("s", "1"));
         let nothing: Vec<String> = Vec::new();
         assert_eq!(plan_lines(None, &[], false), nothing);
         assert_eq!(plan_lines(None, std::slice::from_ref(&one), false), ["Create r"]);
-        for owner in [Owner::Builtin, Owner::Bundle] {
+        for owner in [ObjectOwner::Builtin, ObjectOwner::Bundle] {
             let current = Some((owner, std::slice::from_ref(&one)));
             assert_eq!(plan_lines(current, std::slice::from_ref(&one), false), nothing);
             assert_eq!(plan_lines(current, std::slice::from_ref(&other), false), ["Update r"]);
             assert_eq!(plan_lines(current, &[one.clone(), two.clone()], false), ["Create s"]);
-            assert_eq!(plan_lines(current, std::slice::from_ref(&two), false), ["Create s", "Delete r"]);
+            assert_eq!(
+                plan_lines(current, std::slice::from_ref(&two), false),
+                ["Create s", "Delete r"]
+            );
             assert_eq!(plan_lines(current, &[], false), ["refused r"]);
             assert_eq!(plan_lines(current, &[], true), ["Delete r"]);
         }
-        for owner in [Owner::Api, Owner::Configurator] {
+        for owner in [ObjectOwner::Api, ObjectOwner::Configurator] {
             let current = Some((owner, std::slice::from_ref(&one)));
             assert_eq!(plan_lines(current, std::slice::from_ref(&one), false), ["refused r"]);
             assert_eq!(plan_lines(current, std::slice::from_ref(&one), true), ["Update r"]);
-            assert_eq!(plan_lines(current, std::slice::from_ref(&two), true), ["Create s", "Delete r"]);
+            assert_eq!(
+                plan_lines(current, std::slice::from_ref(&two), true),
+                ["Create s", "Delete r"]
+            );
             assert_eq!(plan_lines(current, &[], false), nothing);
         }
     }
 
     #[test]
     fn a_rule_that_fits_no_type_does_not_come_into_force() {
-        let terms = Terms { owner: Owner::Bundle, take_over: false, allow_delete_all: false };
-        let plan = plan_posting_rules(None, &[posting_rule("r", "1")], &KnownAccountTypes::new(), terms);
+        let terms = OwnershipOptions {
+            owner: ObjectOwner::Bundle,
+            take_over: false,
+            allow_delete_all: false,
+        };
+        let plan =
+            plan_posting_rules(None, &[posting_rule("r", "1")], &KnownAccountTypes::new(), terms);
         assert!(plan.changes.is_empty() && plan.refused.len() == 1, "{plan:?}");
     }
 }

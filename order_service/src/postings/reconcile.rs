@@ -13,8 +13,12 @@ use sqlx::PgPool;
 use store::Error;
 
 use super::evaluate::posting_event_id;
-use super::{OrderField, PostingRule, PostingValueSource, build_posting_events, load_rules_version};
-use crate::orders::{self, Order, OrderData, OrderListQuery, OrderState, PostingContext, StoredOrderData};
+use super::{
+    OrderField, PostingRule, PostingValueSource, build_posting_events, load_rules_version,
+};
+use crate::orders::{
+    self, Order, OrderData, OrderListQuery, OrderState, PostingContext, StoredOrderData,
+};
 
 /// Orders compared at a time.
 const MAX_ORDERS_PER_PAGE: i64 = 1000;
@@ -62,13 +66,20 @@ pub async fn compare_order_postings(
     types: &LedgerTypeRegistry,
     after: Option<i32>,
 ) -> Result<PostingComparison, Error> {
-    let orders =
-        orders::list_orders(pool, OrderListQuery { state: None, after, limit: MAX_ORDERS_PER_PAGE }).await?;
-    let next_after =
-        orders.last().map(|order| order.order_id).filter(|_| orders.len() as i64 == MAX_ORDERS_PER_PAGE);
+    let orders = orders::list_orders(
+        pool,
+        OrderListQuery { state: None, after, limit: MAX_ORDERS_PER_PAGE },
+    )
+    .await?;
+    let next_after = orders
+        .last()
+        .map(|order| order.order_id)
+        .filter(|_| orders.len() as i64 == MAX_ORDERS_PER_PAGE);
     let mut rules: HashMap<i32, Vec<PostingRule>> = HashMap::new();
-    let (mut expected_postings, mut differing_orders): (Vec<(Order, Vec<LedgerEvent>)>, Vec<DifferingOrder>) =
-        (Vec::new(), Vec::new());
+    let (mut expected_postings, mut differing_orders): (
+        Vec<(Order, Vec<LedgerEvent>)>,
+        Vec<DifferingOrder>,
+    ) = (Vec::new(), Vec::new());
     for order in orders {
         let (Some(data), Some(basis)) = (order.data, order.posting_context) else { continue };
         if basis.rules_version == 0 {
@@ -76,7 +87,9 @@ pub async fn compare_order_postings(
         }
         let version = match rules.entry(basis.rules_version) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(load_rules_version(pool, basis.rules_version).await?),
+            Entry::Vacant(entry) => {
+                entry.insert(load_rules_version(pool, basis.rules_version).await?)
+            }
         };
         let new_events = build_posting_events(
             version,
@@ -84,12 +97,14 @@ pub async fn compare_order_postings(
             StoredOrderData { data, posting_context: basis },
         );
         let catalogue = types.current();
-        match new_events.iter().map(|event| event.to_checked_event(&catalogue)).collect::<Result<Vec<_>, _>>()
+        match new_events
+            .iter()
+            .map(|event| event.to_checked_event(&catalogue))
+            .collect::<Result<Vec<_>, _>>()
         {
             Ok(checked) => expected_postings.push((order, checked)),
-            Err(_) => {
-                differing_orders.push(DifferingOrder::from_order(&order, PostingDifference::Unexplained))
-            }
+            Err(_) => differing_orders
+                .push(DifferingOrder::from_order(&order, PostingDifference::Unexplained)),
         }
     }
     let compared_count = expected_postings.len() + differing_orders.len();
@@ -117,7 +132,10 @@ impl DifferingOrder {
 }
 
 /// What is wrong with an order in this state of whose events these are there; none of them another event.
-fn find_posting_difference(state: OrderState, matches: &[LedgerEventMatch]) -> Option<PostingDifference> {
+fn find_posting_difference(
+    state: OrderState,
+    matches: &[LedgerEventMatch],
+) -> Option<PostingDifference> {
     let missing = matches.contains(&LedgerEventMatch::Missing);
     let posted = matches.iter().any(|posting| *posting != LedgerEventMatch::Missing);
     match state {
@@ -136,7 +154,8 @@ async fn explain_mismatched_orders(
     if orders.is_empty() {
         return Ok(Vec::new());
     }
-    let rules_of = |order: &Order| order.posting_context.and_then(|basis| rules.get(&basis.rules_version));
+    let rules_of =
+        |order: &Order| order.posting_context.and_then(|basis| rules.get(&basis.rules_version));
     let ids = orders.iter().flat_map(|order| {
         let event_ids = |rule: &PostingRule| {
             (0..rule.events.len())
@@ -148,7 +167,8 @@ async fn explain_mismatched_orders(
     let posted = find_stored_events(shards, ids.collect()).await?;
     let explained = orders.iter().map(|order| {
         let version = order.posting_context.map_or(0, |basis| basis.rules_version);
-        let data = rules_of(order).and_then(|rules| find_posted_data(order.order_id, rules, &posted));
+        let data =
+            rules_of(order).and_then(|rules| find_posted_data(order.order_id, rules, &posted));
         let difference = data.map_or(PostingDifference::Unexplained, |(data, at)| {
             PostingDifference::PostedWithOtherData(StoredOrderData {
                 data,
@@ -170,14 +190,16 @@ fn find_posted_data(
     for rule in rules {
         for (index, event) in rule.events.iter().enumerate() {
             let id = posting_event_id(order_id, rule, index);
-            let Some(posted_event) =
-                posted.iter().find(|there| there.event_id == id && there.type_name == event.event_type)
+            let Some(posted_event) = posted
+                .iter()
+                .find(|there| there.event_id == id && there.type_name == event.event_type)
             else {
                 continue;
             };
             times.push(posted_event.dt);
             for (name, source) in &event.attributes {
-                let value = posted_event.attributes.get(name).and_then(|value| value.parse::<i64>().ok());
+                let value =
+                    posted_event.attributes.get(name).and_then(|value| value.parse::<i64>().ok());
                 match source {
                     PostingValueSource::From(OrderField::StorageId) => storage.push(value),
                     PostingValueSource::From(OrderField::PickupPointId) => pickup.push(value),
@@ -202,8 +224,12 @@ fn single_value<T: Copy + PartialEq>(values: &[T]) -> Option<T> {
 /// Puts right what can be; false if a person has to. Safe to repeat.
 pub async fn repair_order(pool: &PgPool, differing_order: DifferingOrder) -> Result<bool, Error> {
     match differing_order.difference {
-        PostingDifference::NotPosted => orders::repost_order(pool, differing_order.order_id).await?,
-        PostingDifference::FailedThoughPosted => orders::revive_order(pool, differing_order.order_id).await?,
+        PostingDifference::NotPosted => {
+            orders::repost_order(pool, differing_order.order_id).await?
+        }
+        PostingDifference::FailedThoughPosted => {
+            orders::revive_order(pool, differing_order.order_id).await?
+        }
         PostingDifference::PostedWithOtherData(stored) => {
             orders::apply_ledger_data(pool, differing_order.order_id, stored).await?
         }

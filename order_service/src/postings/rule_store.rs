@@ -1,6 +1,6 @@
 //! The posting rules in the control database: each set of rules is a version of its own, and stays.
 
-use reconcile::Owner;
+use reconcile::ObjectOwner;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use store::Result;
@@ -18,13 +18,15 @@ pub struct PostingRuleSet {
     /// The rules, by name.
     pub rules: Vec<PostingRule>,
     /// Whose they are.
-    pub owner: Owner,
+    pub owner: ObjectOwner,
 }
 
 /// The rules in force; `None` if there never were any.
 pub async fn load_posting_rules(pool: &PgPool) -> Result<Option<PostingRuleSet>> {
-    store::run_statement(pool, "load_posting_rules", |connection| Box::pin(read_posting_rules(connection)))
-        .await
+    store::run_statement(pool, "load_posting_rules", |connection| {
+        Box::pin(read_posting_rules(connection))
+    })
+    .await
 }
 
 /// The rules in force; `None` if there never were any.
@@ -37,7 +39,7 @@ pub async fn read_posting_rules(connection: &mut PgConnection) -> Result<Option<
     Ok(row.map(|(version, Json(rules), owner)| PostingRuleSet {
         version,
         rules,
-        owner: Owner::parse(&owner).unwrap_or(Owner::Api),
+        owner: ObjectOwner::parse(&owner).unwrap_or(ObjectOwner::Api),
     }))
 }
 
@@ -45,7 +47,7 @@ pub async fn read_posting_rules(connection: &mut PgConnection) -> Result<Option<
 pub async fn put_posting_rules_in_tx(
     connection: &mut PgConnection,
     rules: &[PostingRule],
-    owner: Owner,
+    owner: ObjectOwner,
 ) -> Result<i32> {
     let version = sqlx::query_scalar(
         "INSERT INTO posting_rules (version, rules, owner) OVERRIDING SYSTEM VALUE

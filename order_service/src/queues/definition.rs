@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use queue::fifo::{DeadLetterPolicy, FifoQueueOptions};
-use reconcile::{Bundle, Diagnostic};
+use reconcile::{Bundle, BundleDiagnostic};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -45,7 +45,8 @@ pub(super) fn queues_of_env(files: &[QueueFile], env: &str) -> Vec<(String, Fifo
     for file in files.iter().filter(|file| file.envs.iter().any(|own| own == env)) {
         let visibility = Duration::from_secs(file.visibility_seconds.into());
         let dead_letter_name = format!("{}-{env}-dead.fifo", file.name);
-        let to_dead = |max_receives| DeadLetterPolicy { queue: dead_letter_name.clone(), max_receives };
+        let to_dead =
+            |max_receives| DeadLetterPolicy { queue: dead_letter_name.clone(), max_receives };
         let dead_letters = file.max_receives.map(to_dead);
         queues.push((
             format!("{}-{env}.fifo", file.name),
@@ -91,6 +92,6 @@ pub(super) fn queue_json(terms: &FifoQueueOptions) -> Json {
 }
 
 /// Looks at the queues of a bundle.
-pub(crate) fn check_queues(bundle: &Bundle) -> Vec<Diagnostic> {
-    bundle.same_names(QUEUE_SCHEMA)
+pub(crate) fn check_queues(bundle: &Bundle) -> Vec<BundleDiagnostic> {
+    bundle.duplicate_names(QUEUE_SCHEMA)
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, join_all};
 use queue::fifo::{FifoCatalogue, FifoError, FifoQueueOptions};
-use reconcile::plan::Approval;
-use reconcile::{Context, Integration, Plan, RunError, ShardConfig};
+use reconcile::plan::PlanApproval;
+use reconcile::{DesiredShardConfig, ReconcileContext, ReconcileError, ReconcilePlan, Reconciler};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use sqlx::PgPool;
@@ -37,7 +37,7 @@ pub struct QueueArguments {
     env: Option<String>,
 }
 
-impl Integration for QueueReconciler {
+impl Reconciler for QueueReconciler {
     type Arguments = QueueArguments;
 
     fn name(&self) -> &'static str {
@@ -46,36 +46,40 @@ impl Integration for QueueReconciler {
 
     fn run<'a>(
         &'a self,
-        context: &'a Context<'a>,
+        context: &'a ReconcileContext<'a>,
         arguments: QueueArguments,
         dry_run: bool,
-    ) -> BoxFuture<'a, Result<Plan, RunError>> {
+    ) -> BoxFuture<'a, Result<ReconcilePlan, ReconcileError>> {
         Box::pin(async move {
-            let files: Vec<QueueFile> = context.query(QUEUE_SCHEMA)?;
-            let approval = context.approval_of(dry_run);
+            let files: Vec<QueueFile> = context.query_documents(QUEUE_SCHEMA)?;
+            let approval = context.approval_for_run(dry_run);
             if let Some(env) = &arguments.env {
                 return self.reconcile_env(&files, env, approval).await;
             }
             // One environment that is away keeps no other from its queues.
-            let mut combined_plan = Plan::default();
+            let mut combined_plan = ReconcilePlan::default();
             let plans =
-                join_all(ENV_NAMES.map(|env| self.reconcile_env(&files, env, approval.clone()))).await;
+                join_all(ENV_NAMES.map(|env| self.reconcile_env(&files, env, approval.clone())))
+                    .await;
             for (env, plan) in ENV_NAMES.into_iter().zip(plans) {
                 match plan {
-                    Ok(plan) => combined_plan.join(plan),
-                    Err(error) => combined_plan.fail_shard(env, error.to_string()),
+                    Ok(plan) => combined_plan.merge(plan),
+                    Err(error) => combined_plan.add_shard_failure(env, error.to_string()),
                 }
             }
             Ok(combined_plan)
         })
     }
 
-    fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
-        Ok(Some(desired_queue_state(&context.query::<QueueFile>(QUEUE_SCHEMA)?)))
+    fn early_exit_desired_state(
+        &self,
+        context: &ReconcileContext<'_>,
+    ) -> Result<Option<Json>, ReconcileError> {
+        Ok(Some(desired_queue_state(&context.query_documents::<QueueFile>(QUEUE_SCHEMA)?)))
     }
 
-    fn desired_state_shard_config(&self) -> Option<ShardConfig> {
-        Some(ShardConfig { parameter: "env", selectors: &["$.*.env"], review: |_| true })
+    fn desired_state_shard_config(&self) -> Option<DesiredShardConfig> {
+        Some(DesiredShardConfig { parameter: "env", selectors: &["$.*.env"], review: |_| true })
     }
 }
 
@@ -85,21 +89,27 @@ impl QueueReconciler {
         &self,
         files: &[QueueFile],
         env: &str,
-        approval: Option<Approval>,
-    ) -> Result<Plan, RunError> {
+        approval: Option<PlanApproval>,
+    ) -> Result<ReconcilePlan, ReconcileError> {
         let desired_queues = queues_of_env(files, env);
         if desired_queues.is_empty() {
-            return Ok(Plan::default());
+            return Ok(ReconcilePlan::default());
         }
-        let Some(queues) = self.queues.catalogue_of(env).await.map_err(RunError::Failed)? else {
-            return Ok(Plan::default());
+        let Some(queues) = self.queues.catalogue_of(env).await.map_err(ReconcileError::Failed)?
+        else {
+            return Ok(ReconcilePlan::default());
         };
-        let reconciling = reconcile_queues(queues, env.to_owned(), desired_queues, approval.clone());
+        let reconciling =
+            reconcile_queues(queues, env.to_owned(), desired_queues, approval.clone());
         match approval {
             None => reconciling.await,
             Some(_) => {
-                reconcile::excluding_others(&self.pool, &format!("{QUEUES_INTEGRATION}/{env}"), reconciling)
-                    .await?
+                reconcile::run_exclusively(
+                    &self.pool,
+                    &format!("{QUEUES_INTEGRATION}/{env}"),
+                    reconciling,
+                )
+                .await?
             }
         }
     }
@@ -109,9 +119,9 @@ async fn reconcile_queues(
     queues: Arc<dyn FifoCatalogue>,
     env: String,
     desired_queues: Vec<(String, FifoQueueOptions)>,
-    approval: Option<Approval>,
-) -> Result<Plan, RunError> {
-    let failed = |error: FifoError| RunError::Failed(error.to_string());
+    approval: Option<PlanApproval>,
+) -> Result<ReconcilePlan, ReconcileError> {
+    let failed = |error: FifoError| ReconcileError::Failed(error.to_string());
     let names: Vec<String> = desired_queues.iter().map(|(name, _)| name.clone()).collect();
     let stored_queues = queues.find_queues(&names).await.map_err(failed)?;
     let (plan, ensure) = plan_queues(&env, &stored_queues, &desired_queues);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use queue::fifo::FifoQueueOptions;
-use reconcile::Plan;
-use reconcile::plan::diff;
+use reconcile::ReconcilePlan;
+use reconcile::plan::diff_fields;
 
 use super::definition::queue_json;
 
@@ -15,13 +15,13 @@ pub(super) fn plan_queues(
     env: &str,
     stored_queues: &BTreeMap<String, FifoQueueOptions>,
     desired_queues: &[(String, FifoQueueOptions)],
-) -> (Plan, Vec<(String, FifoQueueOptions)>) {
-    let (mut plan, mut ensure) = (Plan::default(), Vec::new());
+) -> (ReconcilePlan, Vec<(String, FifoQueueOptions)>) {
+    let (mut plan, mut ensure) = (ReconcilePlan::default(), Vec::new());
     for (name, terms) in desired_queues {
         match stored_queues.get(name) {
-            None => plan.create(QUEUE_KIND, name, &queue_json(terms)),
+            None => plan.add_create(QUEUE_KIND, name, &queue_json(terms)),
             Some(old) if old != terms => {
-                plan.update(QUEUE_KIND, name, diff(&queue_json(old), &queue_json(terms)))
+                plan.add_update(QUEUE_KIND, name, diff_fields(&queue_json(old), &queue_json(terms)))
             }
             Some(_) => continue,
         }
@@ -29,7 +29,7 @@ pub(super) fn plan_queues(
     }
     let target: BTreeMap<&String, _> =
         stored_queues.iter().map(|(name, terms)| (name, queue_json(terms))).collect();
-    plan.observed_in(env, &target);
+    plan.bind_target_part(env, &target);
     (plan, ensure)
 }
 
@@ -68,9 +68,9 @@ mod tests {
                 .changes
                 .iter()
                 .map(|change| match change.action {
-                    reconcile::plan::Action::Create => '+',
-                    reconcile::plan::Action::Update => '~',
-                    reconcile::plan::Action::Delete => '-',
+                    reconcile::plan::PlanAction::Create => '+',
+                    reconcile::plan::PlanAction::Update => '~',
+                    reconcile::plan::PlanAction::Delete => '-',
                 })
                 .collect();
             assert_eq!((letters.as_str(), ensure.len()), (expected, expected.len()));

@@ -46,8 +46,12 @@ pub async fn start_configurator_role(
 ) -> anyhow::Result<JoinSet<()>> {
     if queues.creates_queues {
         for (env, engine) in &configurator.engines {
-            configurator::queues::ensure_answer_queue(engine.as_ref(), &configurator.settings.answers, *env)
-                .await?;
+            configurator::queues::ensure_answer_queue(
+                engine.as_ref(),
+                &configurator.settings.answers,
+                *env,
+            )
+            .await?;
             configurator::queues::ensure_integration_queue(
                 engine.as_ref(),
                 integration::PLATFORM_QUEUE,
@@ -66,7 +70,8 @@ pub async fn start_configurator_role(
     };
     for (env, engine) in &configurator.engines {
         let memory = Arc::new(PgIntegrationStore::new(pool.clone()));
-        let host = IntegrationWorker::new(engine.clone()).with_store(memory).with_options(terms.clone());
+        let host =
+            IntegrationWorker::new(engine.clone()).with_store(memory).with_options(terms.clone());
         let (configurator, handlers, env, stop) =
             (configurator.clone(), handlers.clone(), *env, stop.clone());
         running.spawn(async move {

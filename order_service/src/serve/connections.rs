@@ -27,7 +27,9 @@ pub(crate) const MIN_SHARD_CONNECTIONS: u32 = 7;
 /// What is left of so many for everything else on the control database.
 pub(super) fn control_pool_size(connection_count: u32) -> u32 {
     connection_count
-        .saturating_sub(LEASE_CONNECTION_COUNT + NESTED_CONNECTION_COUNT + CONTROL_TASK_CONNECTION_COUNT)
+        .saturating_sub(
+            LEASE_CONNECTION_COUNT + NESTED_CONNECTION_COUNT + CONTROL_TASK_CONNECTION_COUNT,
+        )
         .max(1)
 }
 
@@ -47,8 +49,12 @@ pub(super) async fn check_connection_limits(
         let options = pool.connect_options();
         (options.get_host().to_owned(), options.get_port(), options.get_socket().cloned())
     };
-    let same_server_pools: Vec<_> =
-        shards.all().iter().map(|shard| &shard.pool).filter(|pool| server(pool) == server(control)).collect();
+    let same_server_pools: Vec<_> = shards
+        .all()
+        .iter()
+        .map(|shard| &shard.pool)
+        .filter(|pool| server(pool) == server(control))
+        .collect();
     let open = control.size() + same_server_pools.iter().map(|pool| pool.size()).sum::<u32>();
     let beside = same_server_pools.len();
     let (own, each) = (settings.connections, settings.shard_connections);
@@ -56,7 +62,8 @@ pub(super) async fn check_connection_limits(
     let flags = format!(
         "{sum} connections (--database-connections {own}, --shard-connections {each} for each of {beside} shards on it)"
     );
-    let (limit, all) = read_connection_limit(control).await.context("the server's limit of connections")?;
+    let (limit, all) =
+        read_connection_limit(control).await.context("the server's limit of connections")?;
     let others = all - i64::from(open);
     if sum > limit {
         anyhow::bail!(
@@ -77,7 +84,9 @@ pub(super) async fn check_connection_limits(
 /// What the server, the role and the database allow, and what is held.
 async fn read_connection_limit(pool: &PgPool) -> store::Result<(i64, i64)> {
     store::run_statement(pool, "room_for_connections", |connection| {
-        Box::pin(async move { Ok(sqlx::query_as(CONNECTION_LIMIT_SQL).fetch_one(connection).await?) })
+        Box::pin(
+            async move { Ok(sqlx::query_as(CONNECTION_LIMIT_SQL).fetch_one(connection).await?) },
+        )
     })
     .await
 }
@@ -106,7 +115,10 @@ mod tests {
             );
         }
         for all in MIN_SHARD_CONNECTIONS..200 {
-            assert_eq!(shard_pool_size(all) + LEASE_CONNECTION_COUNT + SHARD_TASK_CONNECTION_COUNT, all);
+            assert_eq!(
+                shard_pool_size(all) + LEASE_CONNECTION_COUNT + SHARD_TASK_CONNECTION_COUNT,
+                all
+            );
         }
     }
 }

@@ -52,7 +52,8 @@ pub async fn open_control_database(
     access: DatabaseAccess,
 ) -> anyhow::Result<ControlDatabase> {
     let database = connect_control_database(settings, access).await?;
-    let mut connection = take_migration_connection(&database.pool).await.context("control database")?;
+    let mut connection =
+        take_migration_connection(&database.pool).await.context("control database")?;
     if database.embedded.is_some() && access == DatabaseAccess::CreateMissing {
         MigrationSet::control().apply_pending(&mut connection).await?;
     } else {
@@ -71,7 +72,8 @@ pub async fn connect_control_database(
         Some(options) => (options.clone(), None),
         None => {
             let embedded = join_embedded_cluster(settings, access).await?;
-            require_database(&embedded, CONTROL_DATABASE_NAME, access, settings.startup_timeout).await?;
+            require_database(&embedded, CONTROL_DATABASE_NAME, access, settings.startup_timeout)
+                .await?;
             (embedded.connect_options(CONTROL_DATABASE_NAME), Some(embedded))
         }
     };
@@ -84,7 +86,9 @@ pub async fn connect_control_database(
     };
     let pool = store::connect_pool(options, &pool).await?;
     if embedded.is_none() && access == DatabaseAccess::CreateMissing {
-        store::wait_until_writable(&pool, settings.startup_timeout).await.context("control database")?;
+        store::wait_until_writable(&pool, settings.startup_timeout)
+            .await
+            .context("control database")?;
     }
     let leases = store::open_lease_pool(&pool);
     Ok(ControlDatabase { pool, leases, embedded, access })
@@ -137,11 +141,14 @@ pub(super) async fn find_or_create_database(
     let deadline = Instant::now() + max_wait;
     loop {
         let attempt =
-            timeout(CREATE_DATABASE_TIMEOUT, try_find_or_create_database(embedded, name, access)).await;
-        match attempt
-            .unwrap_or_else(|_| Err(store::Error::WaitTimeout("for a database to be looked for or created")))
-        {
-            Err(error) if error.is_transient() && !error.is_disk_full() && Instant::now() < deadline => {
+            timeout(CREATE_DATABASE_TIMEOUT, try_find_or_create_database(embedded, name, access))
+                .await;
+        match attempt.unwrap_or_else(|_| {
+            Err(store::Error::WaitTimeout("for a database to be looked for or created"))
+        }) {
+            Err(error)
+                if error.is_transient() && !error.is_disk_full() && Instant::now() < deadline =>
+            {
                 tracing::info!(%error, name, "waiting for the embedded PostgreSQL");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -168,7 +175,9 @@ async fn try_find_or_create_database(
         // Whoever had the lock may have been about the same database.
         if !has_database(&mut admin, name).await? {
             tracing::info!(user = CLUSTER_USER, data_dir = %embedded.data_dir().display(), name, "creating a database");
-            sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await?;
+            sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+                .execute(&mut admin)
+                .await?;
         }
     }
     admin.close().await?;
@@ -176,7 +185,8 @@ async fn try_find_or_create_database(
 }
 
 async fn has_database(admin: &mut PgConnection, name: &str) -> store::Result<bool> {
-    let exists =
-        sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1) -- database_exists");
+    let exists = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1) -- database_exists",
+    );
     Ok(exists.bind(name).fetch_one(admin).await?)
 }

@@ -28,11 +28,14 @@ pub(super) fn start_shard_duties(
         let pool = open_single_connection_pool(&shard.pool);
         if roles.contains(&ProcessRole::Sequencer) {
             let wake = ledger.sequence_notifiers[shard_index].clone();
-            let sequencer = Sequencer { shard: shard.name.clone(), pool: pool.clone(), notifier: wake };
-            shard_duties.insert("sequencer", Arc::new(move |lease| Box::pin(sequencer.clone().run(lease))));
+            let sequencer =
+                Sequencer { shard: shard.name.clone(), pool: pool.clone(), notifier: wake };
+            shard_duties
+                .insert("sequencer", Arc::new(move |lease| Box::pin(sequencer.clone().run(lease))));
         }
         if roles.contains(&ProcessRole::Aggregator) {
-            let (types, wake) = (ledger.types.clone(), ledger.sequence_notifiers[shard_index].clone());
+            let (types, wake) =
+                (ledger.types.clone(), ledger.sequence_notifiers[shard_index].clone());
             let aggregator =
                 Aggregator { shard: shard.name.clone(), pool: pool.clone(), types, notifier: wake };
             shard_duties.insert(
@@ -41,9 +44,11 @@ pub(super) fn start_shard_duties(
             );
         }
         if let Some(engine) = export_to.clone() {
-            let (types, wake) = (ledger.types.clone(), ledger.sequence_notifiers[shard_index].clone());
+            let (types, wake) =
+                (ledger.types.clone(), ledger.sequence_notifiers[shard_index].clone());
             let shard = Shard { pool, ..shard.clone() };
-            shard_duties.insert("exporter", export::exporter_duty(Exporter { shard, types, engine, wake }));
+            shard_duties
+                .insert("exporter", export::exporter_duty(Exporter { shard, types, engine, wake }));
         }
         duties.spawn(run_duties(leases, LeaseOptions::default(), shard_duties, stop.clone()));
     }

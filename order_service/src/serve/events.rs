@@ -56,8 +56,9 @@ pub(super) fn event_duties(
     pool: &PgPool,
 ) -> HashMap<&'static str, DutyWork> {
     let (retention_pool, age) = (pool.clone(), settings.retention);
-    let retention: DutyWork =
-        Arc::new(move |lease| Box::pin(retention::run_retention(retention_pool.clone(), age, lease)));
+    let retention: DutyWork = Arc::new(move |lease| {
+        Box::pin(retention::run_retention(retention_pool.clone(), age, lease))
+    });
     let order_events = OrderEventWriter { pool: pool.clone(), events: events.clone() };
     let order_events: DutyWork = Arc::new(move |lease| Box::pin(order_events.clone().run(lease)));
     HashMap::from([(EVENT_RETENTION_DUTY, retention), (ORDER_EVENTS_DUTY, order_events)])

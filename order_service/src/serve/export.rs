@@ -9,10 +9,14 @@ use store::data_dir::open_data_dir;
 use crate::settings::ExportSettings;
 
 /// The engine; `None` if nothing is exported. Nothing is connected yet.
-pub fn build_export_engine(settings: &ExportSettings) -> anyhow::Result<Option<Arc<dyn ExportEngine>>> {
+pub fn build_export_engine(
+    settings: &ExportSettings,
+) -> anyhow::Result<Option<Arc<dyn ExportEngine>>> {
     Ok(match settings {
         ExportSettings::None => None,
-        ExportSettings::Files(data_dir) => Some(Arc::new(ExportFileEngine::in_data_dir(data_dir.path()?))),
+        ExportSettings::Files(data_dir) => {
+            Some(Arc::new(ExportFileEngine::in_data_dir(data_dir.path()?)))
+        }
         #[cfg(feature = "nats")]
         ExportSettings::Nats(nats) => Some(Arc::new(ledger_nats::NatsEngine::new(nats.clone()))),
     })

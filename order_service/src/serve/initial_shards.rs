@@ -57,11 +57,13 @@ async fn load_shard_schemas(
     connection: &mut PgConnection,
     is_embedded: bool,
 ) -> store::Result<Vec<Option<String>>> {
-    let known =
-        sqlx::query_scalar("SELECT to_regclass('initial_shards') IS NOT NULL -- initial_shards_known");
+    let known = sqlx::query_scalar(
+        "SELECT to_regclass('initial_shards') IS NOT NULL -- initial_shards_known",
+    );
     if known.fetch_one(&mut *connection).await? {
-        let stored =
-            sqlx::query_scalar("SELECT schema FROM initial_shards ORDER BY ordinal -- read_initial_shards");
+        let stored = sqlx::query_scalar(
+            "SELECT schema FROM initial_shards ORDER BY ordinal -- read_initial_shards",
+        );
         let stored: Vec<Option<String>> = stored.fetch_all(&mut *connection).await?;
         if !stored.is_empty() {
             return Ok(stored);

@@ -23,7 +23,8 @@ pub async fn load_shard_map(
     settings: &DatabaseSettings,
     database: &ControlDatabase,
 ) -> anyhow::Result<ShardMap> {
-    let may_create = database.embedded.is_some() && database.access == DatabaseAccess::CreateMissing;
+    let may_create =
+        database.embedded.is_some() && database.access == DatabaseAccess::CreateMissing;
     load_or_create_shard_map(settings, database, may_create).await
 }
 
@@ -44,8 +45,12 @@ async fn load_or_create_shard_map(
     match load_configured_shard_map(settings)? {
         Some(map) => Ok(map),
         None => {
-            initial_shards::load_or_create_shards(settings.initial_shards.as_ref(), database, may_create)
-                .await
+            initial_shards::load_or_create_shards(
+                settings.initial_shards.as_ref(),
+                database,
+                may_create,
+            )
+            .await
         }
     }
 }
@@ -119,10 +124,12 @@ async fn shard_connect_options(
     definition: &ShardDefinition,
 ) -> anyhow::Result<(PgConnectOptions, Option<String>)> {
     if let Some(url) = &definition.url {
-        let url = url.read_url().map_err(|reason| anyhow::anyhow!("shard {}: {reason}", definition.name))?;
+        let url = url
+            .read_url()
+            .map_err(|reason| anyhow::anyhow!("shard {}: {reason}", definition.name))?;
         let options = parse_database_url(&url);
-        let options =
-            options.map_err(|reason| anyhow::anyhow!("shard {}: its URL {reason}", definition.name));
+        let options = options
+            .map_err(|reason| anyhow::anyhow!("shard {}: its URL {reason}", definition.name));
         return Ok((options?, definition.schema.clone()));
     }
     match (&definition.schema, &database.embedded) {
@@ -132,7 +139,8 @@ async fn shard_connect_options(
         }
         (None, Some(embedded)) => {
             let name = shard_database_name(definition);
-            database::require_database(embedded, &name, database.access, settings.startup_timeout).await?;
+            database::require_database(embedded, &name, database.access, settings.startup_timeout)
+                .await?;
             Ok((embedded.connect_options(&name), None))
         }
         (None, None) => anyhow::bail!("shard {} has neither a URL nor a schema", definition.name),
@@ -153,7 +161,8 @@ pub async fn has_shard_database(
     match (&definition.url, &definition.schema, &database.embedded) {
         (None, None, Some(embedded)) => {
             let (name, access) = (shard_database_name(definition), DatabaseAccess::Existing);
-            database::find_or_create_database(embedded, &name, access, settings.startup_timeout).await
+            database::find_or_create_database(embedded, &name, access, settings.startup_timeout)
+                .await
         }
         _ => Ok(true),
     }

@@ -21,10 +21,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use proto::order_service::order_service_server::OrderServiceServer;
-use serving::http_guard::Hosts;
-use serving::listen::Listeners;
-use serving::ops::Readiness;
-use serving::server::{Budget, Limits, Protocol, Terms, raise_file_limit};
+use serving::http_guard::AllowedHosts;
+use serving::listen::PortListeners;
+use serving::ops::ServerReadiness;
+use serving::server::{
+    ByteBudget, ConnectionLimits, ListenerProtocol, ServerOptions, raise_file_limit,
+};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +52,7 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     let grpc = settings.roles.contains(&ProcessRole::Grpc);
     if grpc {
         // Only tried: the port opens when it can serve, but one that is taken is said at once.
-        drop(Listeners::bind(&settings.listen, settings.app_port, "--app-port").await?);
+        drop(PortListeners::bind(&settings.listen, settings.app_port, "--app-port").await?);
     }
     // A wrong shard map is said before anything is created.
     ledger::load_configured_shard_map(&settings.database)?;
@@ -58,10 +60,11 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
         true => export::build_export_writer_engine(&settings.export)?,
         false => None,
     };
-    let readiness = Readiness::starting("the database is not open yet");
-    let (budget, limits) = (Budget::default(), client_limits(&settings.database));
+    let readiness = ServerReadiness::not_ready("the database is not open yet");
+    let (budget, limits) = (ByteBudget::default(), client_limits(&settings.database));
     let (http_port, api) =
-        http::start_http_server(&settings, readiness.clone(), limits.clone(), budget.clone()).await?;
+        http::start_http_server(&settings, readiness.clone(), limits.clone(), budget.clone())
+            .await?;
     let database = tokio::select! {
         database = database::open_control_database(&settings.database, DatabaseAccess::CreateMissing) => database?,
         () = stop.cancelled() => return Ok(()),
@@ -83,10 +86,13 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     bundle::apply_initial_bundle(&targets, &settings.bundle).await?;
     let running = process::start_process(&settings, &database, shards, stop.clone()).await?;
     let fifo =
-        queues::open_fifo_queues(&settings.queues.engine, &database.pool, &running.notifications).await;
-    let events = events::start_events(&settings.events, &database.pool, &running.notifications).await?;
+        queues::open_fifo_queues(&settings.queues.engine, &database.pool, &running.notifications)
+            .await;
+    let events =
+        events::start_events(&settings.events, &database.pool, &running.notifications).await?;
     let background =
-        tasks::start_background_tasks(&settings, &database, &running, &events.events, &fifo, &stop).await?;
+        tasks::start_background_tasks(&settings, &database, &running, &events.events, &fifo, &stop)
+            .await?;
     let (configurator, configurator_tasks) =
         start_configurator(&settings, &database, &running, &fifo, &targets, &stop).await?;
     let routes = match settings.roles.contains(&ProcessRole::Http) {
@@ -101,12 +107,13 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     };
     api.install_routes(routes);
     let duties = duties::start_shard_duties(&running.ledger, &settings.roles, export_to, &stop);
-    readiness.ask(ready::build_readiness_probe(
+    readiness.set_probe(ready::build_readiness_probe(
         &database,
         running.leases.clone(),
         running.ledger.shards.clone(),
     ));
-    let parts = ShutdownParts { background, configurator_tasks, duties, heartbeat, heartbeat_stop, api };
+    let parts =
+        ShutdownParts { background, configurator_tasks, duties, heartbeat, heartbeat_stop, api };
     let served = if grpc {
         let terms = grpc_server_options(&settings, limits, budget);
         serve_grpc(&settings, &running, stop.clone(), http_port, &readiness, terms).await
@@ -128,8 +135,11 @@ fn start_heartbeat(
     database: &database::ControlDatabase,
 ) -> (JoinHandle<()>, CancellationToken) {
     let (pool, heartbeat_stop) = (database.pool.clone(), CancellationToken::new());
-    let heartbeat =
-        processes::run_heartbeat(pool, ProcessDescription::of_this_process(roles), heartbeat_stop.clone());
+    let heartbeat = processes::run_heartbeat(
+        pool,
+        ProcessDescription::of_this_process(roles),
+        heartbeat_stop.clone(),
+    );
     (tokio::spawn(heartbeat), heartbeat_stop)
 }
 
@@ -142,14 +152,19 @@ async fn start_configurator(
     targets: &bundle::ReconcileTargets,
     stop: &CancellationToken,
 ) -> anyhow::Result<(::configurator::Configurator, JoinSet<()>)> {
-    let configurator =
-        configurator::build_configurator(&settings.queues, &database.pool, &running.notifications, fifo);
+    let configurator = configurator::build_configurator(
+        &settings.queues,
+        &database.pool,
+        &running.notifications,
+        fifo,
+    );
     if !settings.roles.contains(&ProcessRole::Configurator) {
         return Ok((configurator, JoinSet::new()));
     }
     let usage = bundle::TypeUsageFinder::new(targets.nested_pool.clone(), targets.shards.clone());
     let grace = settings.shutdown_timeout * 2 / 3;
-    let running = configurator::start_configurator_role(&configurator, fifo, usage, grace, stop).await?;
+    let running =
+        configurator::start_configurator_role(&configurator, fifo, usage, grace, stop).await?;
     Ok((configurator, running))
 }
 
@@ -159,18 +174,22 @@ pub(crate) async fn join_tasks_within(mut running: JoinSet<()>, within: Duration
 }
 
 /// What clients may use of this process, with the files kept back that it needs itself.
-fn client_limits(database: &crate::settings::DatabaseSettings) -> Limits {
+fn client_limits(database: &crate::settings::DatabaseSettings) -> ConnectionLimits {
     let reserved_files = RESERVED_FILE_COUNT
         + u64::from(database.connections)
         + u64::from(database.shard_connections) * ASSUMED_SHARD_COUNT;
-    Limits::within_files(raise_file_limit(), reserved_files, 2)
+    ConnectionLimits::for_open_files(raise_file_limit(), reserved_files, 2)
 }
 
-fn grpc_server_options(settings: &ServiceSettings, limits: Limits, budget: Budget) -> Terms {
-    Terms {
-        protocol: Protocol::Grpc,
-        hosts: Hosts::loopback_and(settings.allowed_hosts.iter().cloned()),
-        limits: limits.with_messages_of(MAX_GRPC_MESSAGE_BYTES),
+fn grpc_server_options(
+    settings: &ServiceSettings,
+    limits: ConnectionLimits,
+    budget: ByteBudget,
+) -> ServerOptions {
+    ServerOptions {
+        protocol: ListenerProtocol::Grpc,
+        hosts: AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned()),
+        limits: limits.with_max_message_bytes(MAX_GRPC_MESSAGE_BYTES),
         budget,
     }
 }
@@ -180,8 +199,8 @@ async fn serve_grpc(
     running: &RunningProcess,
     stop: CancellationToken,
     http_port: u16,
-    readiness: &Readiness,
-    terms: Terms,
+    readiness: &ServerReadiness,
+    terms: ServerOptions,
 ) -> anyhow::Result<()> {
     let service = OrderServiceServer::new(OrderApi::new(running.api_state.clone()))
         .accept_compressed(serving::grpc::GZIP)
@@ -190,12 +209,17 @@ async fn serve_grpc(
     let (routes, health) =
         serving::grpc::with_reflection_and_health(Routes::new(service)).context("reflection")?;
     health.set_serving::<OrderServiceServer<OrderApi>>().await;
-    let listeners = Listeners::bind(&settings.listen, settings.app_port, "--app-port").await?;
+    let listeners = PortListeners::bind(&settings.listen, settings.app_port, "--app-port").await?;
     let (port, addresses) = (listeners.port(), listeners.addresses());
     readiness.set(Ok(()));
     tracing::info!(port, http_port, ?addresses, "order service ready");
     let finished = CancellationToken::new();
-    let server = serving::server::serve(listeners, routes.into_axum_router(), terms, finished.clone());
+    let server = serving::server::serve_routes(
+        listeners,
+        routes.into_axum_router(),
+        terms,
+        finished.clone(),
+    );
     stop.cancelled().await;
     readiness.set(Err("the service is stopping".to_owned()));
     health.set_not_serving::<OrderServiceServer<OrderApi>>().await;
@@ -204,6 +228,6 @@ async fn serve_grpc(
     running.finish_in_flight(settings.shutdown_timeout).await;
     finished.cancel();
     // Idle connections of clients do not hold us up.
-    let _ = timeout(Duration::from_secs(1), server.ended()).await;
+    let _ = timeout(Duration::from_secs(1), server.wait_until_closed()).await;
     Ok(())
 }

@@ -7,7 +7,7 @@ use ledger::Ledger;
 use ledger::sharding::LedgerShards;
 use ledger::types::{LedgerTypeRegistry, TYPES_CHANNEL};
 use queue::{Backoff, JOB_WAKE_CHANNEL, JobQueue};
-use serving::peer::Peer;
+use serving::peer::GrpcPeer;
 use store::{LeaseManager, LeaseOptions, PgNotification, PgNotificationHub};
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -18,8 +18,8 @@ use super::database::ControlDatabase;
 use crate::api::{OpenRequests, OrderApiLimits, OrderApiParts, OrderApiState};
 use crate::exchange::{DataManagerExchange, ExchangeClient, ExchangeClientOptions};
 use crate::orders::{
-    self, CALLBACK_CHANNEL, CallbackWriter, DatabaseClock, GiveUpPolicy, ORDER_QUEUE, OrderAcceptor,
-    OrderAttemptWriter, PipelineSender,
+    self, CALLBACK_CHANNEL, CallbackWriter, DatabaseClock, GiveUpPolicy, ORDER_QUEUE,
+    OrderAcceptor, OrderAttemptWriter, PipelineSender,
 };
 use crate::outcome_hub::OutcomeHub;
 use crate::pipeline::{self, AskDataManager, PassThrough, PipelineSize, PostEvents, StageActions};
@@ -64,7 +64,9 @@ pub(super) async fn start_process(
     let pool = database.pool.clone();
     let clock = Arc::new(DatabaseClock::default());
     let now = store::run_statement(&pool, "clock", |connection| {
-        Box::pin(async move { Ok(sqlx::query_scalar("SELECT now() -- clock").fetch_one(connection).await?) })
+        Box::pin(async move {
+            Ok(sqlx::query_scalar("SELECT now() -- clock").fetch_one(connection).await?)
+        })
     });
     clock.observe(now.await?);
     let channels = vec![
@@ -81,17 +83,25 @@ pub(super) async fn start_process(
     let (notifications, _) = PgNotificationHub::start(pool.clone(), channels);
     let types = LedgerTypeRegistry::default();
     types.set(ledger::types::load_types(&pool).await?);
-    tokio::spawn(ledger::types::keep_types_current(pool.clone(), notifications.clone(), types.clone()));
+    tokio::spawn(ledger::types::keep_types_current(
+        pool.clone(),
+        notifications.clone(),
+        types.clone(),
+    ));
     let ledger = Ledger::start_with_max_info(shards, types, settings.max_info_bytes);
     let (jobs, leases) = start_jobs(settings, database, &notifications).await?;
     let exchange = start_exchange(settings, &clock)?;
     let watch = OutcomeHub::start(pool.clone());
-    let backoff =
-        Backoff { first_delay: Duration::from_millis(200), max_delay: MAX_ORDER_BACKOFF, jitter: 0.2 };
+    let backoff = Backoff {
+        first_delay: Duration::from_millis(200),
+        max_delay: MAX_ORDER_BACKOFF,
+        jitter: 0.2,
+    };
     // At most so many are used up within one request; the others are in the background.
     let attempts = MIN_BACKGROUND_ATTEMPTS.saturating_add(settings.max_attempts);
     let terms = GiveUpPolicy { backoff, after: settings.give_up_after, min_attempts: attempts };
-    let order_writer = OrderAttemptWriter::start(pool.clone(), jobs.clone(), terms, Arc::new(watch.clone()));
+    let order_writer =
+        OrderAttemptWriter::start(pool.clone(), jobs.clone(), terms, Arc::new(watch.clone()));
 
     tokio::spawn(follow_after_lane_loss(jobs.clone(), watch.clone()));
     let (size, max_retried) = compute_pipeline_size(settings);
@@ -99,7 +109,10 @@ pub(super) async fn start_process(
     let stages = StageActions {
         start: Arc::new(PassThrough),
         external: Arc::new(AskDataManager(exchange.clone())),
-        finish: Arc::new(PostEvents(Arc::new(LedgerOrderPoster::new(pool.clone(), ledger.clone())))),
+        finish: Arc::new(PostEvents(Arc::new(LedgerOrderPoster::new(
+            pool.clone(),
+            ledger.clone(),
+        )))),
     };
     let workers = pipeline::start_workers(exits, size, stages, clock.clone(), order_writer.clone());
 
@@ -180,7 +193,8 @@ async fn start_jobs(
         Arc::new(|connection, lane| Box::pin(orders::adopt_batches(connection, lane)));
     let pool = database.pool.clone();
     let jobs =
-        JobQueue::start(pool, ORDER_QUEUE, leases.clone(), notifications, lane_receiver, adopt).await?;
+        JobQueue::start(pool, ORDER_QUEUE, leases.clone(), notifications, lane_receiver, adopt)
+            .await?;
     Ok((jobs.with_max_delay(2 * MAX_ORDER_BACKOFF), leases))
 }
 
@@ -188,7 +202,7 @@ fn start_exchange(
     settings: &ServiceSettings,
     clock: &Arc<DatabaseClock>,
 ) -> anyhow::Result<Arc<DataManagerExchange>> {
-    let peer = Peer::at(&settings.data_manager_address)
+    let peer = GrpcPeer::at_address(&settings.data_manager_address)
         .map_err(|error| anyhow::anyhow!("--data-manager-address: {error}"))?;
     let terms = ExchangeClientOptions {
         // Also counting calls whose order has gone on already.
@@ -197,7 +211,11 @@ fn start_exchange(
         timeout: settings.callback_timeout,
         use_batches: settings.batch_exchange,
     };
-    Ok(DataManagerExchange::new(ExchangeClient::new(peer, terms), clock.clone(), settings.callback_timeout))
+    Ok(DataManagerExchange::new(
+        ExchangeClient::new(peer, terms),
+        clock.clone(),
+        settings.callback_timeout,
+    ))
 }
 
 /// When this process has lost its lane, others end the orders its requests wait for.
@@ -255,8 +273,11 @@ impl RunningProcess {
             }
             // The workers end when it is empty.
             self.pipeline_entrance.close();
-            let workers =
-                self.workers.lock().map(|mut workers| std::mem::take(&mut *workers)).unwrap_or_default();
+            let workers = self
+                .workers
+                .lock()
+                .map(|mut workers| std::mem::take(&mut *workers))
+                .unwrap_or_default();
             futures::future::join_all(workers).await;
             self.order_writer.wait_until_drained().await;
         });

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use configurator::template::Env;
 use futures::future::BoxFuture;
 use queue::fifo::{
-    FifoEngine, FifoOutbox, FifoRefusalHandler, FifoTxSender, PgFifo, RefusedMessage, run_outbox_relay,
+    FifoEngine, FifoOutbox, FifoRefusalHandler, FifoTxSender, PgFifo, RefusedMessage,
+    run_outbox_relay,
 };
 use sqlx::PgPool;
 use store::PgNotificationHub;
@@ -46,8 +47,9 @@ pub async fn open_fifo_queues(
         QueueEngine::Postgres => open_postgres_queues(pool, notifications),
         QueueEngine::Sqs(accounts) => {
             let tasks: Arc<dyn FifoEngine> = accounts.open(&accounts.default).await;
-            let sender =
-                |place: &str| Arc::new(FifoOutbox { engine_name: place.to_owned() }) as Arc<dyn FifoTxSender>;
+            let sender = |place: &str| {
+                Arc::new(FifoOutbox { engine_name: place.to_owned() }) as Arc<dyn FifoTxSender>
+            };
             let mut queues = FifoQueueSet {
                 engines: HashMap::new(),
                 senders: HashMap::new(),
@@ -88,7 +90,10 @@ struct RefusedMessageHandler {
 }
 
 impl FifoRefusalHandler for RefusedMessageHandler {
-    fn handle_refused<'a>(&'a self, refused: &'a RefusedMessage) -> BoxFuture<'a, store::Result<()>> {
+    fn handle_refused<'a>(
+        &'a self,
+        refused: &'a RefusedMessage,
+    ) -> BoxFuture<'a, store::Result<()>> {
         Box::pin(async move {
             if !configurator::answers::answer_refused_message(&self.pool, refused).await? {
                 let reason = format!("its message was refused: {}", refused.error);
@@ -112,7 +117,13 @@ impl FifoQueueSet {
             let tasks = TaskStore::new(pool.clone(), TASK_TYPES.into(), self.task_sender.clone());
             let refusals = Arc::new(RefusedMessageHandler { pool: pool.clone(), tasks });
             let (pool, outside) = (pool.clone(), self.outbox_engines.clone());
-            running.spawn(run_outbox_relay(pool, outside, notifications.clone(), refusals, stop.clone()));
+            running.spawn(run_outbox_relay(
+                pool,
+                outside,
+                notifications.clone(),
+                refusals,
+                stop.clone(),
+            ));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use ledger::sharding::{LedgerShards, Shard};
-use serving::ops::Probe;
+use serving::ops::DependencyProbe;
 use sqlx::PgPool;
 use store::{LeaseManager, PgConnectOptions, PgOperation, is_disk_full, read_only_reason};
 
@@ -25,7 +25,7 @@ pub(super) fn build_readiness_probe(
     database: &ControlDatabase,
     leases: LeaseManager,
     shards: LedgerShards,
-) -> Probe {
+) -> DependencyProbe {
     let pool = database.leases.clone();
     // Those in the control database are asked with it.
     let elsewhere = shards.all().iter().filter(|shard| !is_same_database(&shard.pool, &pool));
@@ -56,7 +56,8 @@ impl ReadinessProbe {
         if is_disk_full() {
             return Err("the disk of a database is full".to_owned());
         }
-        let shards = self.shards.iter().map(|shard| probe_database(&shard.pool, SHARD_PROBE_TIMEOUT));
+        let shards =
+            self.shards.iter().map(|shard| probe_database(&shard.pool, SHARD_PROBE_TIMEOUT));
         let (control, shards) =
             tokio::join!(probe_database(&self.pool, CONTROL_PROBE_TIMEOUT), join_all(shards));
         match control {
@@ -85,7 +86,8 @@ fn is_same_database(one: &PgPool, other: &PgPool) -> bool {
 
 async fn probe_database(pool: &PgPool, within: Duration) -> store::Result<Option<&'static str>> {
     let ready = PgOperation::named("ready").with_timeout(within);
-    let query = store::run_statement(pool, ready, |connection| Box::pin(read_only_reason(connection)));
+    let query =
+        store::run_statement(pool, ready, |connection| Box::pin(read_only_reason(connection)));
     let result = tokio::time::timeout(within, query).await;
     result.unwrap_or(Err(store::Error::WaitTimeout("the database does not answer")))
 }

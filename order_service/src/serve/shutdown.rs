@@ -73,8 +73,10 @@ impl ShutdownParts {
         self.heartbeat_stop.cancel();
         let _ = timeout(MIN_STOP_TIMEOUT, self.heartbeat).await;
         self.api.stop(LAST_REQUESTS_TIMEOUT).await;
-        let _ =
-            timeout(DUTIES_STOP_TIMEOUT, async { while self.duties.join_next().await.is_some() {} }).await;
+        let _ = timeout(DUTIES_STOP_TIMEOUT, async {
+            while self.duties.join_next().await.is_some() {}
+        })
+        .await;
         database.close().await;
     }
 }

@@ -63,7 +63,8 @@ pub(super) async fn start_background_tasks(
     }
     if settings.roles.contains(&ProcessRole::Tasks) {
         duties.extend(super::events::event_duties(&settings.events, events, pool));
-        let worker_context = build_task_worker_context(settings, pool, process, events, fifo, &tasks, stop);
+        let worker_context =
+            build_task_worker_context(settings, pool, process, events, fifo, &tasks, stop);
         let started = ActionWorker::start(
             worker_context.clone(),
             &process.notifications,
@@ -78,9 +79,19 @@ pub(super) async fn start_background_tasks(
         let mut terms = TaskWorkerOptions::default();
         // What is not done by then is given back: others have it at once.
         terms.consumer.shutdown_timeout = settings.shutdown_timeout * 2 / 3;
-        running.spawn(run_task_worker(fifo.task_engine.clone(), worker_context, terms, stop.clone()));
+        running.spawn(run_task_worker(
+            fifo.task_engine.clone(),
+            worker_context,
+            terms,
+            stop.clone(),
+        ));
     }
-    running.spawn(run_duties(database.leases.clone(), LeaseOptions::default(), duties, stop.clone()));
+    running.spawn(run_duties(
+        database.leases.clone(),
+        LeaseOptions::default(),
+        duties,
+        stop.clone(),
+    ));
     Ok(BackgroundTasks { tasks, running })
 }
 

@@ -26,10 +26,11 @@ impl EventServiceSettings {
     pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         let required_word = |name: &'static str| {
             let word: String = resolved.get_required(name)?;
-            let plain = !word.is_empty() && word.len() <= 256 && !word.chars().any(char::is_control);
-            plain
-                .then_some(word)
-                .ok_or_else(|| resolved.invalid_setting(name, "must have 1 to 256 bytes".to_owned()))
+            let plain =
+                !word.is_empty() && word.len() <= 256 && !word.chars().any(char::is_control);
+            plain.then_some(word).ok_or_else(|| {
+                resolved.invalid_setting(name, "must have 1 to 256 bytes".to_owned())
+            })
         };
         let events = EventSettings {
             status_event: required_word("status-event")?,
@@ -39,7 +40,9 @@ impl EventServiceSettings {
         };
         let webhook_allow = resolved.get_list("webhook-allow");
         if let Some(bad) = webhook_allow.iter().find(|allowed| !is_host_port(allowed)) {
-            return Err(resolved.invalid_setting("webhook-allow", format!("`{bad}` is not HOST:PORT")));
+            return Err(
+                resolved.invalid_setting("webhook-allow", format!("`{bad}` is not HOST:PORT"))
+            );
         }
         Ok(Self {
             events,
@@ -53,14 +56,18 @@ impl EventServiceSettings {
 
 fn is_host_port(text: &str) -> bool {
     let place = text.rsplit_once(':');
-    place.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+    place.is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
 }
 
 fn read_webhook_authorities(
     resolved: &ResolvedSettings,
 ) -> Result<Vec<CertificateDer<'static>>, SettingError> {
     const CA_SETTING_NAME: &str = "webhook-ca";
-    let Some((file, pem)) = read_named_file(resolved, CA_SETTING_NAME)? else { return Ok(Vec::new()) };
+    let Some((file, pem)) = read_named_file(resolved, CA_SETTING_NAME)? else {
+        return Ok(Vec::new());
+    };
     parse_authorities(&pem)
         .map_err(|reason| resolved.invalid_setting(CA_SETTING_NAME, format!("{file} {reason}")))
 }
@@ -71,14 +78,18 @@ fn read_named_file(
     name: &'static str,
 ) -> Result<Option<(String, Vec<u8>)>, SettingError> {
     let Some(file) = resolved.get_optional::<String>(name)? else { return Ok(None) };
-    let content =
-        std::fs::read(&file).map_err(|error| resolved.invalid_setting(name, format!("{file}: {error}")))?;
+    let content = std::fs::read(&file)
+        .map_err(|error| resolved.invalid_setting(name, format!("{file}: {error}")))?;
     Ok(Some((file, content)))
 }
 
-fn read_webhook_secret(resolved: &ResolvedSettings) -> Result<Option<Secret<Vec<u8>>>, SettingError> {
+fn read_webhook_secret(
+    resolved: &ResolvedSettings,
+) -> Result<Option<Secret<Vec<u8>>>, SettingError> {
     const SECRET_SETTING_NAME: &str = "webhook-secret-file";
-    let Some((file, secret)) = read_named_file(resolved, SECRET_SETTING_NAME)? else { return Ok(None) };
+    let Some((file, secret)) = read_named_file(resolved, SECRET_SETTING_NAME)? else {
+        return Ok(None);
+    };
     let secret = secret.trim_ascii_end();
     if secret.is_empty() {
         return Err(resolved.invalid_setting(SECRET_SETTING_NAME, format!("{file} is empty")));

@@ -25,17 +25,16 @@ impl ExportSettings {
             "none" => Ok(Self::None),
             "files" => Ok(Self::Files(data_dir.clone())),
             "nats" => nats(resolved),
-            other => {
-                Err(resolved
-                    .invalid_setting("export-engine", format!("`{other}` is not files, nats or none")))
-            }
+            other => Err(resolved
+                .invalid_setting("export-engine", format!("`{other}` is not files, nats or none"))),
         }
     }
 }
 
 #[cfg(feature = "nats")]
 fn nats(resolved: &ResolvedSettings) -> Result<ExportSettings, SettingError> {
-    let credentials = resolved.get_optional::<String>("nats-credentials")?.map(std::path::PathBuf::from);
+    let credentials =
+        resolved.get_optional::<String>("nats-credentials")?.map(std::path::PathBuf::from);
     let url: String = resolved.get_required("nats-url")?;
     NatsSettings::check_url(&url).map_err(|reason| resolved.invalid_setting("nats-url", reason))?;
     Ok(ExportSettings::Nats(NatsSettings { credentials, ..NatsSettings::from_url(url) }))

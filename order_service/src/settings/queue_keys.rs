@@ -43,7 +43,8 @@ impl SqsFileKeys {
 
     async fn reload_keys(&self) -> Result<SqsCredentials, String> {
         let (file, entry) = (self.file.clone(), self.entry.clone());
-        let reading = store::panics::spawn_blocking_contained(move || read_entry_keys(&file, &entry)).await;
+        let reading =
+            store::panics::spawn_blocking_contained(move || read_entry_keys(&file, &entry)).await;
         reading.map_err(|error| error.to_string())?
     }
 }
@@ -99,7 +100,11 @@ mod tests {
             std::fs::write(&file, text).unwrap();
         };
         write("one");
-        let keys = SqsFileKeys::new(file.clone(), "test".to_owned(), read_entry_keys(&file, "test").unwrap());
+        let keys = SqsFileKeys::new(
+            file.clone(),
+            "test".to_owned(),
+            read_entry_keys(&file, "test").unwrap(),
+        );
         let token = async || keys.current_credentials().await.session_token.unwrap();
         assert_eq!(token().await, "one");
         write("two");

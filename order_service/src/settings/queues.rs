@@ -138,28 +138,35 @@ impl QueueSettings {
         }
         let block_timeout = resolved.get_duration("block-timeout")?;
         if block_timeout.is_zero() {
-            return Err(resolved.invalid_setting("block-timeout", "must be longer than 0".to_owned()));
+            return Err(
+                resolved.invalid_setting("block-timeout", "must be longer than 0".to_owned())
+            );
         }
         let run_retention = resolved.get_duration("run-retention")?;
-        Ok(Self { engine: read_queue_engine(resolved)?, answer_queue: answers, block_timeout, run_retention })
+        Ok(Self {
+            engine: read_queue_engine(resolved)?,
+            answer_queue: answers,
+            block_timeout,
+            run_retention,
+        })
     }
 }
 
 fn read_queue_engine(resolved: &ResolvedSettings) -> Result<QueueEngine, SettingError> {
-    let is_given =
-        |name: &str| resolved.get_value(name).is_some_and(|value| value.source != SettingSource::Default);
+    let is_given = |name: &str| {
+        resolved.get_value(name).is_some_and(|value| value.source != SettingSource::Default)
+    };
     let implied = is_given("sqs-endpoint-url") || is_given("queues");
     match resolved.get_optional::<String>("queue-engine")?.as_deref() {
         Some("postgres") => Ok(QueueEngine::Postgres),
         None if !implied => Ok(QueueEngine::Postgres),
         None | Some("sqs") => {
-            let compiled =
-                SqsCompiled::check().map_err(|reason| resolved.invalid_setting("queue-engine", reason))?;
+            let compiled = SqsCompiled::check()
+                .map_err(|reason| resolved.invalid_setting("queue-engine", reason))?;
             read_sqs_accounts(resolved, compiled).map(QueueEngine::Sqs)
         }
-        Some(other) => {
-            Err(resolved.invalid_setting("queue-engine", format!("`{other}` is neither postgres nor sqs")))
-        }
+        Some(other) => Err(resolved
+            .invalid_setting("queue-engine", format!("`{other}` is neither postgres nor sqs"))),
     }
 }
 
@@ -173,7 +180,8 @@ fn read_sqs_accounts(
         credentials: None,
     };
     if let Some(url) = &flags.endpoint_url {
-        check_sqs_url(url).map_err(|reason| resolved.invalid_setting("sqs-endpoint-url", reason))?;
+        check_sqs_url(url)
+            .map_err(|reason| resolved.invalid_setting("sqs-endpoint-url", reason))?;
     }
     let Some(file) = resolved.get_optional::<String>("queues")? else {
         let envs = Env::ALL.into_iter().map(|env| (env, flags.clone())).collect();
@@ -191,7 +199,8 @@ fn check_sqs_url(url: &str) -> Result<(), String> {
     // Not shown: it would be a secret.
     if rest.unwrap_or(url).contains('@') {
         return Err(
-            "must hold no user and no password: keys come from the environment or from --queues".to_owned()
+            "must hold no user and no password: keys come from the environment or from --queues"
+                .to_owned(),
         );
     }
     match rest {
@@ -205,21 +214,24 @@ fn check_sqs_url(url: &str) -> Result<(), String> {
 pub(super) fn read_entry_keys(file: &Path, entry: &str) -> Result<SqsCredentials, String> {
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
     let mut file: SqsAccountsFile = reconcile::yaml::from_str(&text)?;
-    let keys = file.queues.remove(entry).map(|entry| entry.into_credentials()).transpose()?.flatten();
+    let keys =
+        file.queues.remove(entry).map(|entry| entry.into_credentials()).transpose()?.flatten();
     keys.ok_or_else(|| format!("{entry} has no keys any more"))
 }
 
 /// What an entry does not say is as the flags say.
 fn from_file(text: &str, flags: SqsAccount, compiled: SqsCompiled) -> Result<SqsAccounts, String> {
     let file: SqsAccountsFile = reconcile::yaml::from_str(text)?;
-    let mut accounts = SqsAccounts { compiled, default: flags.clone(), envs: BTreeMap::new(), file: None };
+    let mut accounts =
+        SqsAccounts { compiled, default: flags.clone(), envs: BTreeMap::new(), file: None };
     for (name, entry) in file.queues {
         let account = entry.into_account(&flags).map_err(|reason| format!("{name}: {reason}"))?;
         match name.as_str() {
             DEFAULT_ENTRY => accounts.default = account,
             env => {
-                let env =
-                    env.parse::<Env>().map_err(|_| format!("`{env}` is not dev, test, prod or default"))?;
+                let env = env
+                    .parse::<Env>()
+                    .map_err(|_| format!("`{env}` is not dev, test, prod or default"))?;
                 accounts.envs.insert(env, account);
             }
         }
@@ -259,7 +271,9 @@ impl SqsAccountEntry {
                 Ok(Some(SqsCredentials { access_key_id, secret_access_key, session_token }))
             }
             (None, None, None) => Ok(None),
-            (None, None, Some(_)) => Err("session_token belongs to access_key_id and its secret".to_owned()),
+            (None, None, Some(_)) => {
+                Err("session_token belongs to access_key_id and its secret".to_owned())
+            }
             _ => Err("access_key_id and its secret belong together".to_owned()),
         }
     }
@@ -277,7 +291,9 @@ impl SecretReference {
             },
             (None, None, Some(file)) => {
                 let read = std::fs::read_to_string(&file);
-                Ok(Some(read.map_err(|error| format!("{}: {error}", file.display()))?.trim().to_owned()))
+                Ok(Some(
+                    read.map_err(|error| format!("{}: {error}", file.display()))?.trim().to_owned(),
+                ))
             }
             _ => Err(format!("give one of {name}, {name}_env, {name}_file")),
         }
@@ -307,7 +323,10 @@ mod tests {
             ("queues: {stage: {}}", "`stage` is not dev, test, prod or default"),
             ("queues: {dev: {endpoint_url: localhost}}", "dev: `localhost` is no URL"),
             ("queues: {dev: {endpoint_url: 'http://u:canary@h'}}", "dev: must hold no user"),
-            ("queues: {dev: {access_key_id: a}}", "dev: access_key_id and its secret belong together"),
+            (
+                "queues: {dev: {access_key_id: a}}",
+                "dev: access_key_id and its secret belong together",
+            ),
             ("queues: {dev: {session_token: a}}", "dev: session_token belongs to access_key_id"),
             (
                 "queues: {dev: {access_key_id: a, secret_access_key: b, session_token: c, session_token_env: D}}",

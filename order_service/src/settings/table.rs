@@ -59,8 +59,12 @@ const SERVING_SETTINGS: &[Setting] = &[
 ];
 
 const DATA_SETTINGS: &[Setting] = &[
-    Setting::new("database-url", "URL", "The control database; without it, an embedded PostgreSQL is used")
-        .as_secret(),
+    Setting::new(
+        "database-url",
+        "URL",
+        "The control database; without it, an embedded PostgreSQL is used",
+    )
+    .as_secret(),
     Setting::new(
         "database-url-file",
         "FILE",
@@ -78,17 +82,24 @@ const DATA_SETTINGS: &[Setting] = &[
 
 const ORDER_SETTINGS: &[Setting] = &[
     Setting::new("workers", "COUNT", "Workers of the pipeline").with_default("512"),
-    Setting::new("fan-limit", "COUNT", "Orders in flight at a time for each worker").with_default("10"),
-    Setting::new("exchange", "auto|single", "Ask the data manager in batches where it can, or one by one")
-        .with_default("auto"),
+    Setting::new("fan-limit", "COUNT", "Orders in flight at a time for each worker")
+        .with_default("10"),
+    Setting::new(
+        "exchange",
+        "auto|single",
+        "Ask the data manager in batches where it can, or one by one",
+    )
+    .with_default("auto"),
     Setting::new("exchange-concurrency", "COUNT", "Calls to the data manager in flight at most")
         .with_default("5000"),
     Setting::new("callback-timeout", "TIME", "How long the data manager's callback may take")
         .with_default("2s"),
-    Setting::new("max-attempts", "COUNT", "Attempts at an order within one request").with_default("5"),
+    Setting::new("max-attempts", "COUNT", "Attempts at an order within one request")
+        .with_default("5"),
     Setting::new("give-up-after", "TIME", "How long a failing order is tried in the background")
         .with_default("24h"),
-    Setting::new("max-orders-per-request", "COUNT", "Orders in one request at most").with_default("10000"),
+    Setting::new("max-orders-per-request", "COUNT", "Orders in one request at most")
+        .with_default("10000"),
     Setting::new("max-in-flight-orders", "COUNT", "Orders of all open requests at most")
         .with_default("100000"),
 ];
@@ -138,15 +149,23 @@ const QUEUE_CONFIGURATOR_SETTINGS: &[Setting] = &[
         "postgres|sqs",
         "Where FIFO queues are [default: postgres; sqs if --sqs-endpoint-url or --queues is given]",
     ),
-    Setting::new("sqs-endpoint-url", "URL", "An endpoint other than Amazon's, such as an emulator's"),
+    Setting::new(
+        "sqs-endpoint-url",
+        "URL",
+        "An endpoint other than Amazon's, such as an emulator's",
+    ),
     Setting::new("sqs-region", "REGION", "Region of the queues [default: AWS_REGION]"),
     Setting::new(
         "queues",
         "FILE",
         "Endpoint, region and credentials of each environment's queues (YAML); without it, one pair for all",
     ),
-    Setting::new("answer-queue", "NAME", "Queue of integrations' answers, without environment and ending")
-        .with_default("configshop"),
+    Setting::new(
+        "answer-queue",
+        "NAME",
+        "Queue of integrations' answers, without environment and ending",
+    )
+    .with_default("configshop"),
     Setting::new("block-timeout", "TIME", "How long an integration may take to answer for a block")
         .with_default("5m"),
     Setting::new("run-retention", "TIME", "How long configurator runs that have ended are kept")
@@ -158,14 +177,22 @@ const TASK_EVENT_SETTINGS: &[Setting] = &[
         .with_default("90days"),
     Setting::new("event-retention", "TIME", "How long events and their stories are kept, by weeks")
         .with_default("90days"),
-    Setting::new("event-chain-limit", "COUNT", "A chain of events and tasks that is longer is stopped")
-        .with_default("20"),
+    Setting::new(
+        "event-chain-limit",
+        "COUNT",
+        "A chain of events and tasks that is longer is stopped",
+    )
+    .with_default("20"),
     Setting::new("join-window", "TIME", "How long action configs wait for all events of a join")
         .with_default("7days"),
     Setting::new("status-event", "NAME", "The name of the events that tell of tasks' statuses")
         .with_default("taskEvent"),
-    Setting::new("environment", "NAME", "The environment in the statuses that this service reports")
-        .with_default("stable"),
+    Setting::new(
+        "environment",
+        "NAME",
+        "The environment in the statuses that this service reports",
+    )
+    .with_default("stable"),
     Setting::new(
         "webhook-allow",
         "HOST:PORT,…",

@@ -34,18 +34,23 @@ impl TaskHandler for AggregatePassHandler {
         // All of them, also if one fails.
         let passes = shards.map(async |(shard, wake)| {
             let (types, wake) = (self.ledger.types.clone(), wake.clone());
-            let aggregator =
-                Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, notifier: wake };
+            let aggregator = Aggregator {
+                shard: shard.name.clone(),
+                pool: shard.pool.clone(),
+                types,
+                notifier: wake,
+            };
             (shard, timeout(AGGREGATE_PASS_TIMEOUT, run_aggregation_pass(aggregator)).await)
         });
         let (mut outcome, mut failed) = (Map::new(), Vec::new());
         for (shard, result) in join_all(passes).await {
             match result {
-                Ok(Ok(seq)) => drop(outcome.insert(shard.name.clone(), json!({"aggregated_seq": seq}))),
-                Ok(Err(error)) => failed.push(format!("shard {}: {error}", shard.name)),
-                Err(_) => {
-                    failed.push(format!("shard {}: not done in {AGGREGATE_PASS_TIMEOUT:?}", shard.name))
+                Ok(Ok(seq)) => {
+                    drop(outcome.insert(shard.name.clone(), json!({"aggregated_seq": seq})))
                 }
+                Ok(Err(error)) => failed.push(format!("shard {}: {error}", shard.name)),
+                Err(_) => failed
+                    .push(format!("shard {}: not done in {AGGREGATE_PASS_TIMEOUT:?}", shard.name)),
             }
         }
         if failed.is_empty() {

@@ -9,7 +9,7 @@ use events::EventStore;
 use events::configs;
 use events::task_types::{EmitEvent, HttpRequest, NoopTask};
 use ledger::Ledger;
-use reconcile::{Bundle, Diagnostic};
+use reconcile::{Bundle, BundleDiagnostic};
 use tasks::schedule;
 use tasks::{TaskHandlers, TaskType};
 
@@ -18,7 +18,9 @@ use ledger::partitions::Retention;
 use partitions::PartitionMaintenanceHandler;
 pub use partitions::months_ahead;
 
-use crate::events::{ConfiguratorRunHandler, ConfiguratorRunner, OrderProcessor, ProcessOrdersHandler};
+use crate::events::{
+    ConfiguratorRunHandler, ConfiguratorRunner, OrderProcessor, ProcessOrdersHandler,
+};
 
 /// All types of task.
 pub const TASK_TYPES: [TaskType; 7] = [
@@ -63,11 +65,11 @@ pub fn build_task_handlers(dependencies: TaskHandlerDependencies) -> TaskHandler
 }
 
 /// Looks at the schedules of a bundle.
-pub fn check_schedules(bundle: &Bundle) -> Vec<Diagnostic> {
+pub fn check_schedules(bundle: &Bundle) -> Vec<BundleDiagnostic> {
     schedule::check_schedules(bundle, &TASK_TYPES)
 }
 
 /// Looks at the action configs of a bundle.
-pub fn check_action_configs(bundle: &Bundle) -> Vec<Diagnostic> {
+pub fn check_action_configs(bundle: &Bundle) -> Vec<BundleDiagnostic> {
     configs::check_configs(bundle, &TASK_TYPES)
 }

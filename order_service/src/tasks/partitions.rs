@@ -58,8 +58,9 @@ impl TryFrom<u32> for MonthsAhead {
 /// The months after the present one for which these schedules make partitions; without any, those that a task makes by
 /// itself.
 pub fn months_ahead(schedules: &[TaskSchedule]) -> u32 {
-    let own_schedules =
-        schedules.iter().filter(|scheduled| scheduled.task_type == PartitionMaintenanceHandler::TASK_TYPE);
+    let own_schedules = schedules
+        .iter()
+        .filter(|scheduled| scheduled.task_type == PartitionMaintenanceHandler::TASK_TYPE);
     let params = own_schedules.filter_map(|scheduled| {
         serde_json::from_value::<PartitionMaintenanceParams>(json!(scheduled.params)).ok()
     });
@@ -79,7 +80,8 @@ impl TaskHandler for PartitionMaintenanceHandler {
         let types = self.ledger.types.current();
         // All of them, also if one fails.
         let shards = self.ledger.shards.all().iter();
-        let maintained = shards.map(async |shard| (shard, maintain_partitions(shard, &types, options).await));
+        let maintained =
+            shards.map(async |shard| (shard, maintain_partitions(shard, &types, options).await));
         let (mut outcome, mut failed) = (Map::new(), Vec::new());
         for (shard, maintained) in join_all(maintained).await {
             match maintained {
@@ -100,7 +102,8 @@ impl TaskHandler for PartitionMaintenanceHandler {
 fn partition_report_json(report: &PartitionReport) -> Json {
     let month = |month: &DateTime<Utc>| month.format("%Y-%m").to_string();
     let months = |all: &[DateTime<Utc>]| all.iter().map(month).collect::<Vec<_>>();
-    let kept = report.retained.iter().map(|kept| (month(&kept.month), Json::from(kept.reason.clone())));
+    let kept =
+        report.retained.iter().map(|kept| (month(&kept.month), Json::from(kept.reason.clone())));
     json!({
         "created": months(&report.created), "dropped": months(&report.dropped),
         "kept": kept.collect::<Map<_, _>>(),

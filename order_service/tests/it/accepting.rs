@@ -26,8 +26,10 @@ fn a_request_with_an_order_of_another_product_is_refused_whole() {
 fn concurrent_requests_for_the_same_orders_accept_each_once() {
     run_test(async {
         let pool = create_control_database().await;
-        let replicas =
-            [Process::working(&pool, proceed(&pool)).await, Process::working(&pool, proceed(&pool)).await];
+        let replicas = [
+            Process::working(&pool, proceed(&pool)).await,
+            Process::working(&pool, proceed(&pool)).await,
+        ];
         let mut conflicts = 0;
         for round in 0..30 {
             let ids = round * 50..(round + 1) * 50;
@@ -38,8 +40,11 @@ fn concurrent_requests_for_the_same_orders_accept_each_once() {
                 async move { (n % 2, replica.accept(&orders).await) }
             });
             let answers = join_all(requests).await;
-            let won: Vec<i32> =
-                answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(product, _)| *product).collect();
+            let won: Vec<i32> = answers
+                .iter()
+                .filter(|(_, answer)| answer.is_ok())
+                .map(|(product, _)| *product)
+                .collect();
             assert!(
                 !won.is_empty() && won.iter().all(|product| *product == won[0]),
                 "both products: {won:?}"
@@ -50,11 +55,16 @@ fn concurrent_requests_for_the_same_orders_accept_each_once() {
             }
         }
         assert!(conflicts > 0, "the requests never met");
-        let attempts: Vec<(i32, i64)> = sqlx::query_as("SELECT attempts, count(*) FROM orders GROUP BY 1")
-            .fetch_all(&pool)
-            .await
-            .unwrap();
-        assert_eq!(HashMap::from([(1, 1500)]), attempts.into_iter().collect(), "one attempt at each");
+        let attempts: Vec<(i32, i64)> =
+            sqlx::query_as("SELECT attempts, count(*) FROM orders GROUP BY 1")
+                .fetch_all(&pool)
+                .await
+                .unwrap();
+        assert_eq!(
+            HashMap::from([(1, 1500)]),
+            attempts.into_iter().collect(),
+            "one attempt at each"
+        );
     });
 }
 

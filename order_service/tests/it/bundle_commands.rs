@@ -38,14 +38,17 @@ async fn types(pool: &PgPool) -> Vec<String> {
     sqlx::query_scalar("SELECT name FROM ledger_types ORDER BY name").fetch_all(pool).await.unwrap()
 }
 
-const TYPES: [&str; 4] = ["pickup_point_inflow", "storage_lock", "storage_outflow", "storage_state"];
+const TYPES: [&str; 4] =
+    ["pickup_point_inflow", "storage_lock", "storage_outflow", "storage_state"];
 
 #[test]
 fn validate_says_what_is_wrong_and_exits_1() {
     let folder = copy();
     let dir = folder.path().to_str().unwrap();
     let validate = |output: &str| {
-        told(command(&["bundle", "validate", "--bundle", dir, "--output", output]).output().unwrap())
+        told(
+            command(&["bundle", "validate", "--bundle", dir, "--output", output]).output().unwrap(),
+        )
     };
     let (code, said, _) = validate("text");
     assert_eq!((code, said), (0, format!("the bundle {dir}: 22 files, all sound\n")));
@@ -74,7 +77,16 @@ fn wrong_usage_exits_2() {
         &["reconcile", "nothing", "--bundle", "x"],
         &["reconcile", "--bundle", "x", "--early-exit-compare", "HEAD"],
         &["reconcile", "--bundle", "x", "--dry-run", "--check-only-affected-shards"],
-        &["reconcile", "--bundle", "x", "--dry-run", "--early-exit-compare", "y", "--sample-skipped", "200%"],
+        &[
+            "reconcile",
+            "--bundle",
+            "x",
+            "--dry-run",
+            "--early-exit-compare",
+            "y",
+            "--sample-skipped",
+            "200%",
+        ],
         &["reconcile", "postings", "--bundle", "x", "--shard", "y"],
         &["reconcile", "--bundle", "x", "--apply", "y", "--dry-run"],
         &["reconcile", "--bundle", "x", "--plan-out", "y", "--drift"],
@@ -86,7 +98,8 @@ fn wrong_usage_exits_2() {
         let (code, said, complaint) = told(command(args).output().unwrap());
         assert_eq!((code, said.as_str()), (2, ""), "{args:?}: {complaint}");
     }
-    let (code, _, complaint) = told(command(&["reconcile", "--bundle", "/nowhere"]).output().unwrap());
+    let (code, _, complaint) =
+        told(command(&["reconcile", "--bundle", "/nowhere"]).output().unwrap());
     assert_eq!(
         (code, complaint.as_str()),
         (1, "error: the bundle /nowhere: No such file or directory (os error 2)\n")
@@ -107,8 +120,11 @@ fn a_dry_run_works_for_a_user_who_may_only_read() {
         let folder = copy();
         let (url, dir) = (url(&options, &role), folder.path().to_str().unwrap().to_owned());
         let reconcile = async |more: &[&str]| {
-            let all =
-                [&["reconcile", "--bundle", &dir, "--database-url", &url, "--output", "json"], more].concat();
+            let all = [
+                &["reconcile", "--bundle", &dir, "--database-url", &url, "--output", "json"],
+                more,
+            ]
+            .concat();
             done(command(&all)).await
         };
         let (code, said, complaint) = reconcile(&["--dry-run"]).await;
@@ -117,8 +133,14 @@ fn a_dry_run_works_for_a_user_who_may_only_read() {
         assert_eq!((&json["dry_run"], &json["summary"]["create"]), (&true.into(), &18.into()));
         let (code, said, complaint) = reconcile(&[]).await;
         let json: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!((code, complaint.as_str()), (1, "error: 5 of 6 integrations failed, 3 shards failed\n"));
-        assert!(json["integrations"][0]["error"].as_str().unwrap().contains("permission denied"), "{said}");
+        assert_eq!(
+            (code, complaint.as_str()),
+            (1, "error: 5 of 6 integrations failed, 3 shards failed\n")
+        );
+        assert!(
+            json["integrations"][0]["error"].as_str().unwrap().contains("permission denied"),
+            "{said}"
+        );
         assert!(types(&owner).await.is_empty());
     });
 }
@@ -129,17 +151,20 @@ fn a_run_that_is_killed_in_the_middle_leaves_nothing() {
         let options = control_database_options().await;
         let owner = open_test_pool(options.clone()).await;
         let folder = copy();
-        let (url, dir) = (url(&options, options.get_username()), folder.path().to_str().unwrap().to_owned());
+        let (url, dir) =
+            (url(&options, options.get_username()), folder.path().to_str().unwrap().to_owned());
         let args = ["reconcile", "--bundle", &dir, "--database-url", &url];
         // The types are written by then; what is noted at last has to wait.
         let mut holding = owner.begin().await.unwrap();
         sqlx::query("LOCK TABLE reconciled IN SHARE MODE").execute(&mut *holding).await.unwrap();
-        let mut killed = command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut killed =
+            command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let held_up = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                        AND application_name LIKE 'order_service/%' AND wait_event_type = 'Lock'";
         let there = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                      AND application_name LIKE 'order_service/%'";
-        let count = async |asked| sqlx::query_scalar::<_, i64>(asked).fetch_one(&owner).await.unwrap();
+        let count =
+            async |asked| sqlx::query_scalar::<_, i64>(asked).fetch_one(&owner).await.unwrap();
         while count(held_up).await == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -155,10 +180,16 @@ fn a_run_that_is_killed_in_the_middle_leaves_nothing() {
         assert_eq!(noted, 0);
         // The next run does it all.
         let (code, said, _) = done(command(&args)).await;
-        assert!(code == 0 && said.ends_with("Plan: 18 to create, 0 to update, 0 to delete\n"), "{said}");
+        assert!(
+            code == 0 && said.ends_with("Plan: 18 to create, 0 to update, 0 to delete\n"),
+            "{said}"
+        );
         assert_eq!(types(&owner).await, TYPES);
         let (code, said, _) = done(command(&args)).await;
-        assert!(code == 0 && said.ends_with("Plan: 0 to create, 0 to update, 0 to delete\n"), "{said}");
+        assert!(
+            code == 0 && said.ends_with("Plan: 0 to create, 0 to update, 0 to delete\n"),
+            "{said}"
+        );
     });
 }
 
@@ -177,8 +208,7 @@ fn a_folder_that_is_no_bundle_is_no_wish_to_delete_everything() {
         let options = control_database_options().await;
         let owner = open_test_pool(options.clone()).await;
         let (folder, url) = (copy(), url(&options, options.get_username()));
-        let config =
-            "$schema: /events/action-config-1.yml\nname: c\non: [{event: e}]\naction: {task: noop}\n";
+        let config = "$schema: /events/action-config-1.yml\nname: c\non: [{event: e}]\naction: {task: noop}\n";
         std::fs::create_dir(folder.path().join("events")).unwrap();
         std::fs::write(folder.path().join("events/c.yaml"), config).unwrap();
         let on = async |command_line: &[&str], dir: &Path| {
@@ -213,10 +243,15 @@ fn a_folder_that_is_no_bundle_is_no_wish_to_delete_everything() {
         for line in [&["reconcile", "--dry-run"][..], &["reconcile"]] {
             let (code, said, _) = on(line, &deep).await;
             assert_eq!(code, 1, "{said}");
-            for kind in
-                ["account_type storage_outflow", "posting_rule order_processed", "schedule ledger-partitions"]
-            {
-                assert!(said.contains(&format!("! refused to delete {kind}: the bundle has no ")), "{said}");
+            for kind in [
+                "account_type storage_outflow",
+                "posting_rule order_processed",
+                "schedule ledger-partitions",
+            ] {
+                assert!(
+                    said.contains(&format!("! refused to delete {kind}: the bundle has no ")),
+                    "{said}"
+                );
             }
             assert!(said.contains("--allow-delete-all"), "{said}");
         }
@@ -248,7 +283,8 @@ fn a_name_that_says_two_things_or_nothing_is_wrong_usage() {
             "-c user.name=a -c user.email=a@example.com commit -q -m x",
             "branch deploy",
         ] {
-            let done = Command::new("git").arg("-C").arg(dir).args(line.split(' ')).output().unwrap();
+            let done =
+                Command::new("git").arg("-C").arg(dir).args(line.split(' ')).output().unwrap();
             assert!(done.status.success(), "{line}: {done:?}");
         }
         std::fs::create_dir(folder.path().join("deploy")).unwrap();
@@ -261,7 +297,10 @@ fn a_name_that_says_two_things_or_nothing_is_wrong_usage() {
         for flag in ["--early-exit-compare", "--changed-since"] {
             let (code, _, complaint) = within(&["--dry-run", flag, "deploy"]).await;
             assert_eq!(code, 2, "{complaint}");
-            assert!(complaint.contains("./deploy") && complaint.contains("refs/heads/deploy"), "{complaint}");
+            assert!(
+                complaint.contains("./deploy") && complaint.contains("refs/heads/deploy"),
+                "{complaint}"
+            );
         }
         let (code, said, complaint) =
             within(&["--dry-run", "--early-exit-compare", "refs/heads/deploy"]).await;
@@ -278,7 +317,10 @@ fn a_name_that_says_two_things_or_nothing_is_wrong_usage() {
                 let (code, said, complaint) =
                     within(&[&[integration, "--shard", "nosuch"], more].concat()).await;
                 assert_eq!((code, said.as_str()), (2, ""), "{integration}: {complaint}");
-                assert!(complaint.contains("no shard `nosuch`") && complaint.contains(known), "{complaint}");
+                assert!(
+                    complaint.contains("no shard `nosuch`") && complaint.contains(known),
+                    "{complaint}"
+                );
             }
         }
     });

@@ -9,8 +9,8 @@ use order_service::bundle::{
     find_bundle_problems, reconcile_runtime,
 };
 use order_service::postings::load_posting_rules;
-use reconcile::plan::Action;
-use reconcile::{Bundle, Owner, Place, Report, Request};
+use reconcile::plan::PlanAction;
+use reconcile::{Bundle, BundleSource, ObjectOwner, ReconcileReport, ReconcileRequest};
 use sqlx::PgPool;
 use store::testing::{create_control_database, create_shard_database, run_test};
 
@@ -39,34 +39,40 @@ pub fn edit(folder: &tempfile::TempDir, file: &str, from: &str, to: &str) {
 }
 
 fn read(folder: &tempfile::TempDir) -> Bundle {
-    Bundle::read(Place::Folder(folder.path().to_owned())).unwrap()
+    Bundle::read(BundleSource::Folder(folder.path().to_owned())).unwrap()
 }
 
-fn request(integrations: &[&str], dry_run: bool) -> Request {
+fn request(integrations: &[&str], dry_run: bool) -> ReconcileRequest {
     let integrations = integrations.iter().map(|name| (*name).to_owned()).collect();
-    Request {
-        integrations,
+    ReconcileRequest {
+        reconcilers: integrations,
         arguments: Vec::new(),
         dry_run,
         take_over: false,
         allow_delete_all: false,
-        owner: Owner::Bundle,
+        owner: ObjectOwner::Bundle,
     }
 }
 
 /// The integrations whose target is the control database alone.
 const CONTROL: [&str; 3] = ["ledger-types", "postings", "schedules"];
 
-async fn reconcile(pool: &PgPool, shards: &[Shard], bundle: &Bundle, request: &Request) -> Report {
-    let runtime = reconcile_runtime(&ReconcileTargets::new(pool.clone(), ShardSet::from_open_shards(shards)));
+async fn reconcile(
+    pool: &PgPool,
+    shards: &[Shard],
+    bundle: &Bundle,
+    request: &ReconcileRequest,
+) -> ReconcileReport {
+    let runtime =
+        reconcile_runtime(&ReconcileTargets::new(pool.clone(), ShardSet::from_open_shards(shards)));
     runtime.run(bundle, request).await.unwrap()
 }
 
 /// Created, updated, deleted, refused; in all integrations.
-fn counts(report: &Report) -> [usize; 4] {
+fn counts(report: &ReconcileReport) -> [usize; 4] {
     let refused = report.outcomes.iter().map(|outcome| outcome.plan.refused.len()).sum();
-    let [create, update, delete] =
-        [Action::Create, Action::Update, Action::Delete].map(|action| report.count(action));
+    let [create, update, delete] = [PlanAction::Create, PlanAction::Update, PlanAction::Delete]
+        .map(|action| report.count_changes(action));
     [create, update, delete, refused]
 }
 
@@ -92,7 +98,7 @@ fn a_new_database_gets_the_built_in_bundle_once() {
         }
         assert_eq!(names(&pool).await, BUILTIN);
         let rules = load_posting_rules(&pool).await.unwrap().unwrap();
-        assert_eq!((rules.version, rules.owner, rules.rules.len()), (1, Owner::Builtin, 1));
+        assert_eq!((rules.version, rules.owner, rules.rules.len()), (1, ObjectOwner::Builtin, 1));
         // Later starts change nothing, whatever became of it.
         sqlx::query("DELETE FROM ledger_types WHERE kind = 'lock'").execute(&pool).await.unwrap();
         ensure_builtin_bundle(&pool).await.unwrap();
@@ -108,8 +114,9 @@ fn a_database_that_was_reconciled_gets_nothing_by_itself() {
         let without = tempfile::tempdir().unwrap();
         let queue = "$schema: /queues/queue-1.yml\nname: q\nenvs: [dev]\n";
         std::fs::write(without.path().join("q.yaml"), queue).unwrap();
-        let report = reconcile(&pool, &[], &read(&without), &request(&["ledger-types"], false)).await;
-        assert_eq!((counts(&report), report.succeeded()), ([0; 4], true), "{report}");
+        let report =
+            reconcile(&pool, &[], &read(&without), &request(&["ledger-types"], false)).await;
+        assert_eq!((counts(&report), report.has_succeeded()), ([0; 4], true), "{report}");
         ensure_builtin_bundle(&pool).await.unwrap();
         assert_eq!(names(&pool).await, Vec::<String>::new());
         assert!(load_posting_rules(&pool).await.unwrap().is_none());
@@ -125,22 +132,24 @@ fn the_same_bundle_changes_nothing_and_another_is_the_next_version() {
         let all = request(&CONTROL, false);
         for _ in 0..2 {
             let report = reconcile(&pool, &[], &read(&folder), &all).await;
-            assert_eq!((counts(&report), report.succeeded()), ([0; 4], true), "{report}");
+            assert_eq!((counts(&report), report.has_succeeded()), ([0; 4], true), "{report}");
         }
         assert_eq!(load_posting_rules(&pool).await.unwrap().unwrap().version, 1);
         edit(&folder, "postings/order_processed.yaml", "debit: \"1\"", "debit: \"2\"");
         let report = reconcile(&pool, &[], &read(&folder), &all).await;
         assert!(
-            report
-                .to_string()
-                .contains("~ update posting_rule order_processed\n      events[0].debit: \"1\" -> \"2\"\n"),
+            report.to_string().contains(
+                "~ update posting_rule order_processed\n      events[0].debit: \"1\" -> \"2\"\n"
+            ),
             "{report}"
         );
         let rules = load_posting_rules(&pool).await.unwrap().unwrap();
-        assert_eq!((rules.version, rules.owner), (2, Owner::Bundle));
-        for change in
-            ["UPDATE posting_rules SET rules = '[]'", "DELETE FROM posting_rules", "TRUNCATE posting_rules"]
-        {
+        assert_eq!((rules.version, rules.owner), (2, ObjectOwner::Bundle));
+        for change in [
+            "UPDATE posting_rules SET rules = '[]'",
+            "DELETE FROM posting_rules",
+            "TRUNCATE posting_rules",
+        ] {
             let refused = sqlx::query(change).execute(&pool).await.unwrap_err().to_string();
             assert!(refused.contains("never changed or deleted"), "{refused}");
         }
@@ -162,7 +171,8 @@ fn references_that_lead_nowhere_are_told_with_file_line_and_field() {
     edit(&folder, "ledger/storage_lock.yaml", "shard_key: [storage_id]", "shard_key: [storage]");
     // A type whose own file is wrong is not also said to be missing.
     edit(&folder, "ledger/pickup_point_inflow.yaml", "aggregate: day", "aggregate: week");
-    let told: Vec<String> = find_bundle_problems(&read(&folder)).iter().map(ToString::to_string).collect();
+    let told: Vec<String> =
+        find_bundle_problems(&read(&folder)).iter().map(ToString::to_string).collect();
     let expected = [
         "ledger/pickup_point_inflow.yaml:13: aggregate: `week` is not allowed (allowed: hour, day, month)",
         "ledger/storage_lock.yaml:6: shard_key[0]: `storage` is no attribute of this type, did you mean `storage_id`? (allowed: storage_id)",
@@ -172,7 +182,8 @@ fn references_that_lead_nowhere_are_told_with_file_line_and_field() {
     let expected = expected.map(|line| format!("{}/{line}", folder.path().display()));
     assert_eq!(told, expected);
     edit(&folder, "ledger/pickup_point_inflow.yaml", "aggregate: week", "aggregate: day");
-    let told: Vec<String> = find_bundle_problems(&read(&folder)).iter().map(ToString::to_string).collect();
+    let told: Vec<String> =
+        find_bundle_problems(&read(&folder)).iter().map(ToString::to_string).collect();
     assert!(told.iter().any(|line| line.contains("order_processed.yaml:15: events[1].attributes.product: pickup_point_inflow has no attribute `product`")), "{told:#?}");
 }
 
@@ -182,7 +193,8 @@ fn rules_wait_for_the_types_they_refer_to() {
         let pool = create_control_database().await;
         let folder = copy();
         for dry_run in [true, false] {
-            let report = reconcile(&pool, &[], &read(&folder), &request(&["postings"], dry_run)).await;
+            let report =
+                reconcile(&pool, &[], &read(&folder), &request(&["postings"], dry_run)).await;
             assert_eq!(counts(&report), [0, 0, 0, 1], "{report}");
             assert!(report.to_string().contains("reconcile ledger-types first"), "{report}");
         }
@@ -216,11 +228,12 @@ fn types_and_the_rules_that_refer_to_them_are_replaced_in_one_run() {
         let folder = other_types();
         for dry_run in [true, false] {
             let report = reconcile(&pool, &[], &read(&folder), &request(&CONTROL, dry_run)).await;
-            assert_eq!((counts(&report), report.succeeded()), ([2, 1, 2, 0], true), "{report}");
+            assert_eq!((counts(&report), report.has_succeeded()), ([2, 1, 2, 0], true), "{report}");
         }
         let report = reconcile(&pool, &[], &read(&folder), &request(&CONTROL, false)).await;
         assert_eq!(counts(&report), [0; 4]);
-        let expected = ["inflow bundle", "outflow bundle", "storage_lock bundle", "storage_state bundle"];
+        let expected =
+            ["inflow bundle", "outflow bundle", "storage_lock bundle", "storage_state bundle"];
         assert_eq!(names(&pool).await, expected);
     });
 }
@@ -232,11 +245,20 @@ fn a_type_is_in_use_by_rules_by_what_is_on_the_shards_and_by_orders_to_be_posted
         ensure_builtin_bundle(&pool).await.unwrap();
         let folder = other_types();
         let refusal = async |shards: &[Shard], integrations: &[&str]| {
-            let report = reconcile(&pool, shards, &read(&folder), &request(integrations, true)).await;
-            report.outcomes[0].plan.refused.first().map(|refusal| refusal.reason.clone()).unwrap_or_default()
+            let report =
+                reconcile(&pool, shards, &read(&folder), &request(integrations, true)).await;
+            report.outcomes[0]
+                .plan
+                .refused
+                .first()
+                .map(|refusal| refusal.reason.clone())
+                .unwrap_or_default()
         };
         let rule = refusal(&[], &["ledger-types"]).await;
-        assert!(rule.starts_with("it is in use (the posting rule order_processed refers to it)"), "{rule}");
+        assert!(
+            rule.starts_with("it is in use (the posting rule order_processed refers to it)"),
+            "{rule}"
+        );
 
         let map = ShardMap::with_equal_ranges(vec![None; 4]).unwrap();
         let shards: Vec<Shard> = join_all(map.shards().iter().map(async |place| {
@@ -278,7 +300,7 @@ fn a_shard_that_is_away_leaves_types_alone_only_where_it_matters() {
             runtime.run(&read(&folder), &request(&["ledger-types"], false)).await.unwrap()
         };
         edit(&folder, "ledger/storage_lock.yaml", "description: Guards", "description: It guards");
-        assert!(run().await.succeeded());
+        assert!(run().await.has_succeeded());
         std::fs::remove_file(folder.path().join("ledger/storage_lock.yaml")).unwrap();
         let report = run().await;
         assert_eq!(report.outcomes[0].error.as_ref().unwrap().to_string(), "shard s1 is away");
@@ -292,15 +314,16 @@ fn a_service_may_begin_with_a_bundle_of_its_own_but_only_with_a_sound_one() {
         let pool = create_control_database().await;
         let folder = copy();
         edit(&folder, "ledger/storage_lock.yaml", "shard_key: [storage_id]", "shard_key: []");
-        let place = Place::Folder(folder.path().to_owned());
+        let place = BundleSource::Folder(folder.path().to_owned());
         let refused = ensure_initial_bundle(&pool, &place).await.unwrap_err().to_string();
         assert!(refused.contains("storage_lock.yaml:6: shard_key: "), "{refused}");
         assert_eq!(names(&pool).await, Vec::<String>::new());
         std::fs::remove_file(folder.path().join("ledger/storage_lock.yaml")).unwrap();
         ensure_initial_bundle(&pool, &place).await.unwrap();
-        let expected = ["pickup_point_inflow bundle", "storage_outflow bundle", "storage_state bundle"];
+        let expected =
+            ["pickup_point_inflow bundle", "storage_outflow bundle", "storage_state bundle"];
         assert_eq!(names(&pool).await, expected);
         // By then it is not even looked at.
-        ensure_initial_bundle(&pool, &Place::Folder("/nowhere".into())).await.unwrap();
+        ensure_initial_bundle(&pool, &BundleSource::Folder("/nowhere".into())).await.unwrap();
     });
 }

@@ -35,7 +35,8 @@ fn the_first_callback_wins_wherever_it_comes() {
         let answers = join_all(both).await;
         let mut winners = [0; 3];
         for (id, answers) in ids.iter().zip(answers) {
-            let stored: Vec<usize> = (0..3).filter(|n| answers[*n] == CallbackOutcome::Stored).collect();
+            let stored: Vec<usize> =
+                (0..3).filter(|n| answers[*n] == CallbackOutcome::Stored).collect();
             assert_eq!(stored.len(), 1, "order {id}: {answers:?}");
             winners[stored[0]] += 1;
             let data = get_order(&pool, *id).await.unwrap().unwrap().data.unwrap();
@@ -53,8 +54,14 @@ fn callbacks_nobody_asked_for_are_kept_within_bounds_and_never_applied() {
     run_test(async {
         let pool = create_control_database().await;
         let process = Process::hanging(&pool).await;
-        assert_eq!(process.callbacks.store(callback(7, 1)).await.unwrap(), CallbackOutcome::Unknown);
-        assert_eq!(process.callbacks.store(callback(7, 2)).await.unwrap(), CallbackOutcome::Unknown);
+        assert_eq!(
+            process.callbacks.store(callback(7, 1)).await.unwrap(),
+            CallbackOutcome::Unknown
+        );
+        assert_eq!(
+            process.callbacks.store(callback(7, 2)).await.unwrap(),
+            CallbackOutcome::Unknown
+        );
         let kept = list_orphan_callbacks(&pool).await.unwrap();
         assert_eq!(kept.iter().map(|o| (o.order_id, o.storage_id)).collect::<Vec<_>>(), [(7, 2)]);
         process.accept(&[(7, 1)]).await.unwrap();
@@ -69,8 +76,10 @@ fn callbacks_nobody_asked_for_are_kept_within_bounds_and_never_applied() {
         for answer in join_all(flood).await {
             assert_eq!(answer.unwrap(), CallbackOutcome::Unknown);
         }
-        let kept: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM orphan_callbacks").fetch_one(&pool).await.unwrap();
+        let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM orphan_callbacks")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
         assert!((9_000..=10_000).contains(&kept), "{kept} kept");
     });
 }

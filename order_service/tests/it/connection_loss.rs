@@ -40,7 +40,8 @@ fn every_accepted_order_ends_though_connections_are_cut() {
         // Until the fault has bitten often enough, however fast the machine is.
         let enough = |batch| batch >= 300 && cuts.load(Ordering::SeqCst) > 20;
         for batch in (0..).take_while(|batch| !enough(*batch)) {
-            let orders: Vec<(i32, i32)> = (batch * 10..(batch + 1) * 10).map(|id| (id, 1)).collect();
+            let orders: Vec<(i32, i32)> =
+                (batch * 10..(batch + 1) * 10).map(|id| (id, 1)).collect();
             match process.accept(&orders).await {
                 Ok(_) => accepted.extend(orders),
                 Err(_) => doubtful.extend(orders),
@@ -50,13 +51,20 @@ fn every_accepted_order_ends_though_connections_are_cut() {
         cutting.await.unwrap();
         for (order_id, _) in &accepted {
             let order = process.ended(*order_id).await;
-            assert_eq!((order.state, order.data), (OrderState::ProcessFinished, Some(data(*order_id))));
+            assert_eq!(
+                (order.state, order.data),
+                (OrderState::ProcessFinished, Some(data(*order_id)))
+            );
         }
         for (order_id, _) in &doubtful {
             if get_order(&process.pool, *order_id).await.unwrap().is_some() {
                 assert_eq!(process.ended(*order_id).await.state, OrderState::ProcessFinished);
             }
         }
-        println!("{} accepted, {} in doubt, {cuts:?} connections cut", accepted.len(), doubtful.len());
+        println!(
+            "{} accepted, {} in doubt, {cuts:?} connections cut",
+            accepted.len(),
+            doubtful.len()
+        );
     });
 }

@@ -45,8 +45,11 @@ async fn gated(failing: fn(i32) -> bool) -> (Process, Arc<Gate>) {
     let pool = create_control_database().await;
     let (open, passed) = (Semaphore::new(0), Mutex::default());
     let gate = Arc::new(Gate { inner: OwnData::new(&pool), open, passed, failing });
-    let stages =
-        StageActions { start: Arc::new(PassThrough), external: gate.clone(), finish: Arc::new(PassThrough) };
+    let stages = StageActions {
+        start: Arc::new(PassThrough),
+        external: gate.clone(),
+        finish: Arc::new(PassThrough),
+    };
     (Process::working(&pool, stages).await, gate)
 }
 

@@ -65,8 +65,10 @@ fn an_order_whose_data_is_stored_is_never_given_up() {
 fn data_that_comes_during_the_last_attempt_saves_the_order() {
     run_test(async {
         let pool = create_control_database().await;
-        let stages = StageActions { external: Arc::new(LateData(OwnData::new(&pool))), ..proceed(&pool) };
-        let process = Process::working_with(&pool, stages, GiveUpPolicy { min_attempts: 1, ..AT_ONCE }).await;
+        let stages =
+            StageActions { external: Arc::new(LateData(OwnData::new(&pool))), ..proceed(&pool) };
+        let process =
+            Process::working_with(&pool, stages, GiveUpPolicy { min_attempts: 1, ..AT_ONCE }).await;
         process.accept(&[(1, 1)]).await.unwrap();
         let order = process.ended(1).await;
         assert_eq!((order.state, order.data), (ProcessFinished, Some(data(1))));
@@ -82,7 +84,8 @@ impl StageAction for LateData {
             match order.attempts {
                 0 => {}
                 1 => {
-                    let callback = OrderCallback { order_id: order.order_id, data: data(order.order_id) };
+                    let callback =
+                        OrderCallback { order_id: order.order_id, data: data(order.order_id) };
                     self.0.0.store(callback).await.unwrap();
                 }
                 _ => return if order.data.is_some() { Ok(()) } else { self.0.run(order).await },

@@ -59,11 +59,13 @@ fn nothing_is_accepted_into_a_lane_that_was_taken_over() {
         let pool = create_control_database().await;
         let process = Process::hanging(&pool).await;
         let old = process.jobs.own_lane();
-        sqlx::query("UPDATE leases SET epoch = epoch + 1, owner = gen_random_uuid() WHERE lease_id = $1")
-            .bind(old.id)
-            .execute(&pool)
-            .await
-            .unwrap();
+        sqlx::query(
+            "UPDATE leases SET epoch = epoch + 1, owner = gen_random_uuid() WHERE lease_id = $1",
+        )
+        .bind(old.id)
+        .execute(&pool)
+        .await
+        .unwrap();
         process.accept(&[(1, 1)]).await.unwrap();
         let lane = count(&pool, "SELECT lane FROM accepted_batches").await;
         assert_ne!(lane, old.id, "nobody would carry it on");
@@ -89,7 +91,8 @@ fn a_callback_is_durable_before_it_is_answered() {
         let process = Process::hanging(&pool).await;
         process.accept(&[(1, 1)]).await.unwrap();
         let callback = OrderCallback { order_id: 1, data: data(1) };
-        let stored = only_after_the_commit(&pool, async move { process.callbacks.store(callback).await });
+        let stored =
+            only_after_the_commit(&pool, async move { process.callbacks.store(callback).await });
         assert_eq!(stored.await.unwrap(), CallbackOutcome::Stored);
         assert_eq!(get_order(&pool, 1).await.unwrap().unwrap().data, Some(data(1)));
     });
@@ -105,7 +108,8 @@ fn an_accept_whose_answer_was_lost_goes_on() {
         process.accept(&[(1, 1), (2, 2)]).await.unwrap();
         assert_eq!(fault.counts().injected, 1);
         for order_id in [1, 2] {
-            let order = timeout(SOON, process.ended(order_id)).await.expect("somebody carries it on");
+            let order =
+                timeout(SOON, process.ended(order_id)).await.expect("somebody carries it on");
             assert_eq!((order.state, order.attempts), (OrderState::ProcessFinished, 1));
         }
     });
@@ -121,7 +125,10 @@ fn an_order_that_has_failed_is_not_finished_by_a_late_attempt() {
             process.ender.write(attempt.clone(), end).await;
             process.ender.wait_until_drained().await;
         }
-        assert_eq!(get_order(&pool, attempt.order_id).await.unwrap().unwrap().state, OrderState::Failed);
+        assert_eq!(
+            get_order(&pool, attempt.order_id).await.unwrap().unwrap().state,
+            OrderState::Failed
+        );
     });
 }
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use order_service::orders::{
-    self, AcceptError, AcceptedOrders, CallbackWriter, DatabaseClock, GiveUpPolicy, ORDER_QUEUE, Order,
-    OrderAcceptor, OrderAdmission, OrderAttempt, OrderAttemptWriter, OrderCallback, OrderData, OrderState,
-    PipelineReceiver,
+    self, AcceptError, AcceptedOrders, CallbackWriter, DatabaseClock, GiveUpPolicy, ORDER_QUEUE,
+    Order, OrderAcceptor, OrderAdmission, OrderAttempt, OrderAttemptWriter, OrderCallback,
+    OrderData, OrderState, PipelineReceiver,
 };
-use order_service::pipeline::{self, PassThrough, PipelineSize, StageAction, StageActions, StageError};
+use order_service::pipeline::{
+    self, PassThrough, PipelineSize, StageAction, StageActions, StageError,
+};
 use order_service::retry::RetryClaimer;
 use queue::{Backoff, JOB_WAKE_CHANNEL, JobQueue, lane_class};
 use store::{LeaseManager, LeaseOptions, PgNotificationHub, PgPool};
@@ -74,20 +76,32 @@ impl Process {
         Self::start(pool, PAUSED, Vec::new(), GIVE_UP).await
     }
 
-    async fn start(pool: &PgPool, terms: LeaseOptions, adopts: Vec<String>, give_up: GiveUpPolicy) -> Self {
+    async fn start(
+        pool: &PgPool,
+        terms: LeaseOptions,
+        adopts: Vec<String>,
+        give_up: GiveUpPolicy,
+    ) -> Self {
         let (adopted, arriving) = mpsc::channel(8);
         let (leases, _) = LeaseManager::start(pool.clone(), terms, adopts, adopted);
         let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![JOB_WAKE_CHANNEL]);
         let adopt: queue::LaneAdopter =
             Arc::new(|connection, lane| Box::pin(orders::adopt_batches(connection, lane)));
-        let jobs = JobQueue::start(pool.clone(), ORDER_QUEUE, leases, &notifications, arriving, adopt)
-            .await
-            .unwrap();
-        let ender = OrderAttemptWriter::start(pool.clone(), jobs.clone(), give_up, Arc::new(Nobody));
+        let jobs =
+            JobQueue::start(pool.clone(), ORDER_QUEUE, leases, &notifications, arriving, adopt)
+                .await
+                .unwrap();
+        let ender =
+            OrderAttemptWriter::start(pool.clone(), jobs.clone(), give_up, Arc::new(Nobody));
         let (line, exits) = orders::open_pipeline_queue(SIZE.max_in_flight());
         let clock = Arc::new(DatabaseClock::default());
-        let acceptor =
-            OrderAcceptor::start(pool.clone(), jobs.clone(), clock, ender.doubtful_batches(), line.clone());
+        let acceptor = OrderAcceptor::start(
+            pool.clone(),
+            jobs.clone(),
+            clock,
+            ender.doubtful_batches(),
+            line.clone(),
+        );
         let claimer = RetryClaimer {
             pool: pool.clone(),
             jobs: jobs.clone(),
@@ -105,7 +119,9 @@ impl Process {
 
     pub async fn accept(&self, orders: &[(i32, i32)]) -> Result<AcceptedOrders, AcceptError> {
         let admission = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        self.acceptor.accept(orders.to_vec(), Arc::new(OrderAdmission::for_request(admission))).await
+        self.acceptor
+            .accept(orders.to_vec(), Arc::new(OrderAdmission::for_request(admission)))
+            .await
     }
 
     /// The order, once it is as wanted.
@@ -144,14 +160,20 @@ impl OwnData {
 }
 
 pub fn data(order_id: i32) -> OrderData {
-    OrderData { storage_id: order_id.wrapping_mul(2) | 1, pickup_point_id: order_id.wrapping_mul(3) | 1 }
+    OrderData {
+        storage_id: order_id.wrapping_mul(2) | 1,
+        pickup_point_id: order_id.wrapping_mul(3) | 1,
+    }
 }
 
 impl StageAction for OwnData {
     fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(async move {
             let callback = OrderCallback { order_id: order.order_id, data: data(order.order_id) };
-            self.0.store(callback).await.map_err(|error| StageError::Transient(error.to_string()))?;
+            self.0
+                .store(callback)
+                .await
+                .map_err(|error| StageError::Transient(error.to_string()))?;
             order.data = Some(callback.data);
             Ok(())
         })
@@ -166,7 +188,10 @@ pub struct Special<A> {
 }
 
 impl<A> Special<A> {
-    pub fn new(inner: A, does: impl IntoIterator<Item = (i32, fn() -> Result<(), StageError>)>) -> Arc<Self> {
+    pub fn new(
+        inner: A,
+        does: impl IntoIterator<Item = (i32, fn() -> Result<(), StageError>)>,
+    ) -> Arc<Self> {
         Arc::new(Self { inner, does: does.into_iter().collect(), seen: Mutex::default() })
     }
 }

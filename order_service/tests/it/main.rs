@@ -2,7 +2,13 @@
 //! hazard. The outside view, with both real programs, is in `tests/e2e`.
 
 // Helpers of tests may fail loudly, too.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs
+)]
 
 mod accepting;
 mod bundle_commands;

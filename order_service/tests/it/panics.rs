@@ -73,7 +73,8 @@ fn a_failed_order_is_revived_by_retry_only_and_keeps_its_failure() {
         assert_eq!(again.ended_orders.len(), 1, "the stored result, and nothing else");
         order_service::orders::retry_order(&pool, &process.jobs, 1).await.unwrap();
         let order = process.until(1, |order| order.state == ProcessFinished).await;
-        let expected = [Initialized, ProcessStarted, FinishedExternalInteraction, Failed, ProcessFinished];
+        let expected =
+            [Initialized, ProcessStarted, FinishedExternalInteraction, Failed, ProcessFinished];
         assert_eq!(states(&order), expected);
         assert_eq!((order.attempts, order.last_error), (2, None));
     });

@@ -41,10 +41,12 @@ fn an_order_that_cannot_end_keeps_no_other_from_it() {
             external: Special::new(OwnData::new(&pool), []),
             finish: Arc::new(PassThrough),
         };
-        sqlx::query("ALTER TABLE orders ADD CONSTRAINT all_but_one_end CHECK (order_id <> 7 OR state < 4)")
-            .execute(&pool)
-            .await
-            .unwrap();
+        sqlx::query(
+            "ALTER TABLE orders ADD CONSTRAINT all_but_one_end CHECK (order_id <> 7 OR state < 4)",
+        )
+        .execute(&pool)
+        .await
+        .unwrap();
         let process = Process::working(&pool, stages).await;
         process.accept(&(1..=50).map(|id| (id, 1)).collect::<Vec<_>>()).await.unwrap();
         for id in (1..=50).filter(|id| *id != 7) {
@@ -53,9 +55,15 @@ fn an_order_that_cannot_end_keeps_no_other_from_it() {
         process.accept(&[(100, 1)]).await.unwrap();
         assert_eq!(process.ended(100).await.state, ProcessFinished);
         let waiting = process.until(7, |order| order.last_error.is_some()).await;
-        assert!(waiting.last_error.unwrap().starts_with("CONSISTENCY_ERROR"), "and says why it waits");
+        assert!(
+            waiting.last_error.unwrap().starts_with("CONSISTENCY_ERROR"),
+            "and says why it waits"
+        );
         // Somebody puts it right: nobody has to restart anything.
-        sqlx::query("ALTER TABLE orders DROP CONSTRAINT all_but_one_end").execute(&pool).await.unwrap();
+        sqlx::query("ALTER TABLE orders DROP CONSTRAINT all_but_one_end")
+            .execute(&pool)
+            .await
+            .unwrap();
         assert_eq!(process.ended(7).await.state, ProcessFinished);
     });
 }

@@ -1,6 +1,8 @@
 //! Hazard: `status` shows processes that are gone, forgets those that are there, or keeps rows for ever.
 
-use order_service::processes::{ProcessDescription, list_processes, refresh_process, run_heartbeat};
+use order_service::processes::{
+    ProcessDescription, list_processes, refresh_process, run_heartbeat,
+};
 use order_service::settings::ProcessRole;
 use sqlx::PgPool;
 use store::testing::create_control_database;
@@ -25,12 +27,14 @@ async fn hosts(pool: &PgPool) -> Vec<(String, bool)> {
 
 /// Makes the last sign of life of a host older.
 async fn silence(pool: &PgPool, host: &str, seconds: f64) {
-    sqlx::query("UPDATE processes SET seen_at = seen_at - make_interval(secs => $2) WHERE host = $1")
-        .bind(host)
-        .bind(seconds)
-        .execute(pool)
-        .await
-        .unwrap();
+    sqlx::query(
+        "UPDATE processes SET seen_at = seen_at - make_interval(secs => $2) WHERE host = $1",
+    )
+    .bind(host)
+    .bind(seconds)
+    .execute(pool)
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

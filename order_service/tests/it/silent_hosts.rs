@@ -41,7 +41,8 @@ fn an_order_goes_on_though_its_process_was_stopped_while_it_was_settled() {
     run_test(async {
         let (through, direct, proxy) = pools().await;
         let external = Arc::new(FailsOnce(AtomicBool::new(false), OwnData::new(&direct)));
-        let process = Process::working(&through, StageActions { external, ..proceed(&direct) }).await;
+        let process =
+            Process::working(&through, StageActions { external, ..proceed(&direct) }).await;
         // The server ends the session meanwhile: SQLSTATE 25P03.
         let fault = proxy.inject(Fault::at_statement("wait_orders", faults::Action::DelayMs(600)));
         process.accept(&[(1, 1)]).await.unwrap();
@@ -59,7 +60,10 @@ fn orders_of_a_host_that_died_while_it_settled_them_are_carried_on() {
         let work = dead.exits.next().await.unwrap().attempt;
         let fault = proxy.inject(Fault::at_statement("wait_orders", faults::Action::HoldRequest));
         dead.ender
-            .write(work, OrderAttemptOutcome::Waiting { reason: "not now".to_owned(), counted: true })
+            .write(
+                work,
+                OrderAttemptOutcome::Waiting { reason: "not now".to_owned(), counted: true },
+            )
             .await;
         fault.happened(1).await;
         proxy.hold_all();

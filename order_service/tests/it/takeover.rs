@@ -70,7 +70,9 @@ fn a_process_that_wakes_up_too_late_cannot_fail_what_another_one_finished() {
         for (work, end) in in_hand.into_iter().zip(ends) {
             paused.ender.write(work, end).await;
         }
-        tokio::time::timeout(Duration::from_secs(10), paused.ender.wait_until_drained()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), paused.ender.wait_until_drained())
+            .await
+            .unwrap();
         for id in 1..=3 {
             let order = living.ended(id).await;
             assert_eq!(
@@ -78,11 +80,12 @@ fn a_process_that_wakes_up_too_late_cannot_fail_what_another_one_finished() {
                 (OrderState::ProcessFinished, 1, None)
             );
         }
-        let left: i64 =
-            sqlx::query_scalar("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM dead_jobs)")
-                .fetch_one(&pool)
-                .await
-                .unwrap();
+        let left: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM dead_jobs)",
+        )
+        .fetch_one(&pool)
+        .await
+        .unwrap();
         assert_eq!(left, 0);
     });
 }

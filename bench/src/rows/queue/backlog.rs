@@ -28,7 +28,12 @@ const AT_LEAST: Duration = Duration::from_secs(20);
 
 /// Enqueues everything, finishes so many of it under the open transaction, then claims at a slow pace until the time is
 /// over; says the times of those claims.
-pub async fn backlog(data_dir: PathBuf, finished: usize, waiting: usize, seconds: u64) -> anyhow::Result<()> {
+pub async fn backlog(
+    data_dir: PathBuf,
+    finished: usize,
+    waiting: usize,
+    seconds: u64,
+) -> anyhow::Result<()> {
     let process = Process::start(&data_dir).await?;
     let begun = Instant::now();
     let mut open = PgConnection::connect_with(&platform::options(&data_dir, DATABASE)).await?;
@@ -55,8 +60,12 @@ pub async fn backlog(data_dir: PathBuf, finished: usize, waiting: usize, seconds
     }
     let open_for = begun.elapsed().as_secs_f64();
     sqlx::query("COMMIT").execute(&mut open).await?;
-    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&process.pool).await?;
-    anyhow::ensure!(left as usize + done == all, "{done} of {all} jobs were finished, {left} are left");
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&process.pool).await?;
+    anyhow::ensure!(
+        left as usize + done == all,
+        "{done} of {all} jobs were finished, {left} are left"
+    );
     let quantiles = [0.5, 0.99, 0.999].map(|part| latency.quantile_ms(part));
     say(&json!({"claims": latency.count(), "times": quantiles, "open_for": open_for}));
     process.jobs.release_lanes().await?;

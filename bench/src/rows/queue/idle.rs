@@ -21,7 +21,8 @@ pub async fn most_frequent(cluster: &Cluster) -> anyhow::Result<(String, f64)> {
     tokio::time::sleep(WATCHED).await;
     let said = read(&log)?.split_off(before);
     set(&admin, "log_min_duration_statement", "-1").await?;
-    let (query, count) = count(&said).into_iter().max_by_key(|(_, count)| *count).unwrap_or_default();
+    let (query, count) =
+        count(&said).into_iter().max_by_key(|(_, count)| *count).unwrap_or_default();
     Ok((query, count as f64 / WATCHED.as_secs_f64()))
 }
 
@@ -40,8 +41,9 @@ fn count(log: &str) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for line in log.lines() {
         let executed = line.split_once(" execute ").and_then(|(_, rest)| rest.split_once(": "));
-        let statement =
-            executed.map(|(_, text)| text).or(line.split_once(" statement: ").map(|(_, text)| text));
+        let statement = executed
+            .map(|(_, text)| text)
+            .or(line.split_once(" statement: ").map(|(_, text)| text));
         if let Some(text) = statement {
             *counts.entry(text.trim().to_owned()).or_default() += 1;
         }
@@ -59,6 +61,9 @@ mod tests {
                    2026 [1] bench LOG:  duration: 0.1 ms  execute sqlx_s_1: -- claim_jobs\n\tSELECT 1\n\
                    2026 [2] bench LOG:  duration: 0.1 ms  execute sqlx_s_7: -- claim_jobs\n\
                    2026 [2] bench LOG:  duration: 0.1 ms  statement: BEGIN\n";
-        assert_eq!(count(log), HashMap::from([("-- claim_jobs".to_owned(), 2), ("BEGIN".to_owned(), 1)]));
+        assert_eq!(
+            count(log),
+            HashMap::from([("-- claim_jobs".to_owned(), 2), ("BEGIN".to_owned(), 1)])
+        );
     }
 }

@@ -49,7 +49,9 @@ pub async fn throughput(session: &Session) -> anyhow::Result<Outcome> {
     for run in 1..=session.effort.windows {
         session.progress.note(&format!("{jobs} jobs, run {run}"));
         let cluster = cluster(session).await?;
-        runs.push(figures_of(start(session, &cluster, program::DRAIN, &[jobs.to_string()])?).await?);
+        runs.push(
+            figures_of(start(session, &cluster, program::DRAIN, &[jobs.to_string()])?).await?,
+        );
     }
     session.progress.note("one job at a time");
     let seconds = session.effort.window.as_secs().to_string();
@@ -58,7 +60,8 @@ pub async fn throughput(session: &Session) -> anyhow::Result<Outcome> {
         figures_of(start(session, &cluster, singles::SINGLES, &[seconds])?).await?
     };
     let of = |name: &str| runs.iter().map(|run| number(run, name)).collect::<Vec<_>>();
-    let single = |name: &str, what: &str| Figure::once(what, Unit::PerSecond, number(&singles, name));
+    let single =
+        |name: &str, what: &str| Figure::once(what, Unit::PerSecond, number(&singles, name));
     let figures = vec![
         Figure::of("jobs", Unit::PerSecond, &of("rate")),
         Figure::of("bulk enqueue", Unit::PerSecond, &of("bulk")),
@@ -74,7 +77,9 @@ pub async fn throughput(session: &Session) -> anyhow::Result<Outcome> {
     ]);
     outcome.unjudged = session.effort.quick;
     Ok(outcome
-        .verified(format!("each of {jobs} jobs was handled once, none is left, the lane was never lost"))
+        .verified(format!(
+            "each of {jobs} jobs was handled once, none is left, the lane was never lost"
+        ))
         .note("16 clients share one committer (store::Coalescer), as the services' own writers do"))
 }
 
@@ -112,7 +117,9 @@ pub async fn under_an_old_transaction(session: &Session) -> anyhow::Result<Outco
         (session.effort.size(10_000_000, 200_000), session.effort.size(1_000_000, 100_000));
     let seconds = session.effort.size(600, 20);
     let cluster = cluster(session).await?;
-    session.progress.note(&format!("{finished} finished jobs, {waiting} waiting, at least {seconds} s"));
+    session
+        .progress
+        .note(&format!("{finished} finished jobs, {waiting} waiting, at least {seconds} s"));
     let args = [finished, waiting, seconds].map(|number| number.to_string());
     let figures = figures_of(start(session, &cluster, backlog::BACKLOG, &args)?).await?;
     let time = |place: usize, name: &str| {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use queue::{
-    Backoff, JOB_WAKE_CHANNEL, Job, JobHandler, JobOutcome, JobQueue, JobWorker, JobWorkerOptions, NewJob,
-    lane_class,
+    Backoff, JOB_WAKE_CHANNEL, Job, JobHandler, JobOutcome, JobQueue, JobWorker, JobWorkerOptions,
+    NewJob, lane_class,
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -44,12 +44,17 @@ impl Process {
     pub async fn start(data_dir: &Path) -> anyhow::Result<Self> {
         let pool = platform::pool(platform::options(data_dir, DATABASE), 8).await?;
         let (adopted, arriving) = mpsc::channel(8);
-        let (leases, _) =
-            LeaseManager::start(pool.clone(), LeaseOptions::default(), vec![lane_class(QUEUE)], adopted);
+        let (leases, _) = LeaseManager::start(
+            pool.clone(),
+            LeaseOptions::default(),
+            vec![lane_class(QUEUE)],
+            adopted,
+        );
         let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![JOB_WAKE_CHANNEL]);
         let nothing: queue::LaneAdopter =
             Arc::new(|_, _| Box::pin(std::future::ready(Ok(queue::AdoptionProgress::Complete))));
-        let jobs = JobQueue::start(pool.clone(), QUEUE, leases, &notifications, arriving, nothing).await?;
+        let jobs =
+            JobQueue::start(pool.clone(), QUEUE, leases, &notifications, arriving, nothing).await?;
         Ok(Self { pool, jobs })
     }
 
@@ -115,9 +120,13 @@ pub async fn drain(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
     // Until the last of them is settled, too.
     worker.stop().await;
     let rate = jobs as f64 / begun.elapsed().as_secs_f64();
-    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&process.pool).await?;
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&process.pool).await?;
     let done = handler.done.load(Ordering::Relaxed);
-    anyhow::ensure!(left == 0 && done == jobs, "{done} of {jobs} jobs were handled, {left} are left");
+    anyhow::ensure!(
+        left == 0 && done == jobs,
+        "{done} of {jobs} jobs were handled, {left} are left"
+    );
     anyhow::ensure!(!lane.is_lost(), "the lane was lost on the way");
     say(&json!({
         "bulk": bulk, "rate": rate, "cpu": platform::cpu_seconds(std::process::id()) - cpu,

@@ -28,7 +28,8 @@ pub async fn singles(data_dir: PathBuf, seconds: u64) -> anyhow::Result<()> {
     let alone = own_transactions(&process, 1, length).await?;
     let apart = own_transactions(&process, 16, length).await?;
     let shared = one_committer(&process, 16, length).await?;
-    let there: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&process.pool).await?;
+    let there: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&process.pool).await?;
     let added = alone.1 + apart.1 + shared.1;
     anyhow::ensure!(there == added as i64, "{added} jobs were added, {there} are there");
     say(&json!({"alone": alone.0, "apart": apart.0, "shared": shared.0}));
@@ -39,7 +40,11 @@ pub async fn singles(data_dir: PathBuf, seconds: u64) -> anyhow::Result<()> {
 /// Jobs per second, and how many.
 type Added = (f64, usize);
 
-async fn own_transactions(process: &Arc<Process>, clients: usize, length: Duration) -> anyhow::Result<Added> {
+async fn own_transactions(
+    process: &Arc<Process>,
+    clients: usize,
+    length: Duration,
+) -> anyhow::Result<Added> {
     let begun = Instant::now();
     let client = |_| async move {
         let mut added = 0;
@@ -53,7 +58,11 @@ async fn own_transactions(process: &Arc<Process>, clients: usize, length: Durati
     Ok((added as f64 / begun.elapsed().as_secs_f64(), added))
 }
 
-async fn one_committer(process: &Arc<Process>, clients: usize, length: Duration) -> anyhow::Result<Added> {
+async fn one_committer(
+    process: &Arc<Process>,
+    clients: usize,
+    length: Duration,
+) -> anyhow::Result<Added> {
     let (pool, lane) = (open_single_connection_pool(&process.pool), process.jobs.own_lane());
     let committer = Coalescer::spawn("enqueue_jobs", 1024, 1000, move |asked: Vec<Asked>| {
         let (pool, lane) = (pool.clone(), lane.clone());

@@ -46,13 +46,15 @@ fn job() -> NewJob {
 /// Says the times of `jobs` jobs that others enqueue, then of as many of its own.
 pub async fn wait(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
     let process = Process::start(&data_dir).await?;
-    let recorder = Arc::new(Recorder { times: Mutex::default(), handled: tokio::sync::Notify::new() });
+    let recorder =
+        Arc::new(Recorder { times: Mutex::default(), handled: tokio::sync::Notify::new() });
     let worker = process.work(recorder.clone(), 16);
     let count = || recorder.times.lock().unwrap_or_else(PoisonError::into_inner).len();
     while count() < jobs {
         recorder.handled.notified().await;
     }
-    let others = std::mem::take(&mut *recorder.times.lock().unwrap_or_else(PoisonError::into_inner));
+    let others =
+        std::mem::take(&mut *recorder.times.lock().unwrap_or_else(PoisonError::into_inner));
     for _ in 0..jobs {
         process.enqueue(vec![job()]).await?;
         process.jobs.wake_in(Duration::ZERO);

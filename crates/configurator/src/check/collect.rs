@@ -63,7 +63,11 @@ impl AnswerCollector {
     pub(super) async fn run(self: Arc<Self>, answers: Arc<dyn FifoQueue>, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let Ok(received) = answers
-                .receive(MAX_RECEIVED_MESSAGES, RECEIVE_WAIT_TIMEOUT, Some(ANSWER_VISIBILITY_TIMEOUT))
+                .receive(
+                    MAX_RECEIVED_MESSAGES,
+                    RECEIVE_WAIT_TIMEOUT,
+                    Some(ANSWER_VISIBILITY_TIMEOUT),
+                )
                 .await
             else {
                 sleep(RECEIVE_RETRY_INTERVAL).await;
@@ -126,7 +130,8 @@ impl AnswerCollector {
     /// All answers so far, with their numbers.
     pub(super) fn all_answers(&self) -> Vec<(Option<i64>, CollectedAnswer)> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let unnumbered_answers = self.unnumbered_answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let unnumbered_answers =
+            self.unnumbered_answers.lock().unwrap_or_else(PoisonError::into_inner);
         let numbered = answers
             .iter()
             .flat_map(|(block_id, came)| came.iter().map(|came| (Some(*block_id), came.clone())));

@@ -101,8 +101,12 @@ async fn run_checks(
             // One that has died of a check can say nothing about the others.
             is_silent = !session.has_answers() || ask_any_task(session, "alive").await?.is_none();
         }
-        let result =
-            IntegrationCheckResult { name, outcome: finding.outcome, reason: finding.reason, duration: took };
+        let result = IntegrationCheckResult {
+            name,
+            outcome: finding.outcome,
+            reason: finding.reason,
+            duration: took,
+        };
         on_result(&result);
         results.push(result);
     }

@@ -59,9 +59,11 @@ impl IntegrationCheckSession {
         let answers = engine.open_queue(&options.env.queue_name(&options.answer_queue)).await?;
         let random = Uuid::new_v4();
         let span = CHECK_BLOCK_ID_RANGE.end - CHECK_BLOCK_ID_RANGE.start - MAX_SESSION_BLOCK_IDS;
-        let first = CHECK_BLOCK_ID_RANGE.start + (random.as_u128() % span.unsigned_abs() as u128) as i64;
+        let first =
+            CHECK_BLOCK_ID_RANGE.start + (random.as_u128() % span.unsigned_abs() as u128) as i64;
         let mark = format!("check/{}", &random.simple().to_string()[..12]);
-        let collected = Arc::new(AnswerCollector::new(first..first + MAX_SESSION_BLOCK_IDS, mark.clone()));
+        let collected =
+            Arc::new(AnswerCollector::new(first..first + MAX_SESSION_BLOCK_IDS, mark.clone()));
         let stop = CancellationToken::new();
         let collecting = tokio::spawn(collected.clone().run(answers, stop.clone()));
         let (next, sent) = (AtomicI64::new(first), Mutex::default());
@@ -126,7 +128,10 @@ impl IntegrationCheckSession {
             attributes: BTreeMap::from([(JOB_NAME_ATTRIBUTE.to_owned(), job_name.to_owned())]),
         };
         let sent = self.task_queue.send(message).await?;
-        self.sent_messages.lock().unwrap_or_else(PoisonError::into_inner).push((block_id, sent.clone()));
+        self.sent_messages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((block_id, sent.clone()));
         Ok(SentCheckTask { block_id, message: sent })
     }
 
@@ -139,8 +144,7 @@ impl IntegrationCheckSession {
         action: BlockAction,
         state: Option<&Map<String, Json>>,
     ) -> Result<SentCheckTask, FifoError> {
-        let mut body =
-            json!({"block_id": block_id, "task_type": task, "action": action.name(), "params": args});
+        let mut body = json!({"block_id": block_id, "task_type": task, "action": action.name(), "params": args});
         if let Some(state) = state {
             body["state"] = Json::Object(state.clone());
         }
@@ -159,7 +163,8 @@ impl IntegrationCheckSession {
         loop {
             answer_count.borrow_and_update();
             let answers = self.collector.answers_to(block_id);
-            if answers.len() >= count || timeout_at(deadline, answer_count.changed()).await.is_err() {
+            if answers.len() >= count || timeout_at(deadline, answer_count.changed()).await.is_err()
+            {
                 return answers;
             }
         }
@@ -178,7 +183,8 @@ impl IntegrationCheckSession {
         action: BlockAction,
         state: Option<&Map<String, Json>>,
     ) -> Result<(SentCheckTask, Option<CollectedAnswer>), FifoError> {
-        let sent_task = self.send_task(group, self.allocate_block_id(), task, action, state).await?;
+        let sent_task =
+            self.send_task(group, self.allocate_block_id(), task, action, state).await?;
         let answer = self.wait_for_answer(sent_task.block_id).await;
         Ok((sent_task, answer))
     }
@@ -197,7 +203,10 @@ impl IntegrationCheckSession {
     }
 
     /// In words, what has become of a message that was not answered.
-    pub(super) async fn describe_unanswered(&self, sent_task: &SentCheckTask) -> Result<String, FifoError> {
+    pub(super) async fn describe_unanswered(
+        &self,
+        sent_task: &SentCheckTask,
+    ) -> Result<String, FifoError> {
         let answer_timeout = humantime::format_duration(self.options.answer_timeout);
         Ok(match self.trace_task(sent_task).await? {
             Some(FifoMessageStatus::Queued(0)) => {
@@ -214,13 +223,17 @@ impl IntegrationCheckSession {
     /// Messages that were sent and not answered.
     pub(super) fn unanswered_messages(&self) -> Vec<SentMessage> {
         let sent = self.sent_messages.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = sent.iter().filter(|(block_id, _)| self.collector.answers_to(*block_id).is_empty());
+        let open =
+            sent.iter().filter(|(block_id, _)| self.collector.answers_to(*block_id).is_empty());
         open.map(|(_, sent)| sent.clone()).collect()
     }
 
     /// A message is gone: nobody needs to take it back.
     pub(super) fn forget_message(&self, id: &str) {
-        self.sent_messages.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, sent)| sent.id != id);
+        self.sent_messages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(_, sent)| sent.id != id);
     }
 }
 

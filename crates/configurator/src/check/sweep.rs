@@ -29,8 +29,10 @@ pub(super) async fn sweep_messages(session: &IntegrationCheckSession) -> Result<
 /// Receives what can be received now, and deletes what was not answered; anything else is given back.
 async fn delete_unanswered(session: &IntegrationCheckSession) -> Result<(), FifoError> {
     let unanswered = session.unanswered_messages();
-    for message in
-        session.task_queue.receive(MAX_RECEIVED_MESSAGES, Duration::ZERO, Some(SWEEP_TIMEOUT)).await?
+    for message in session
+        .task_queue
+        .receive(MAX_RECEIVED_MESSAGES, Duration::ZERO, Some(SWEEP_TIMEOUT))
+        .await?
     {
         if unanswered.iter().any(|sent| sent.id == message.id) {
             session.task_queue.delete(&message.receipt).await?;
@@ -45,12 +47,16 @@ async fn delete_unanswered(session: &IntegrationCheckSession) -> Result<(), Fifo
 /// How many unanswered messages may still be in the queue.
 async fn count_remaining(session: &IntegrationCheckSession) -> Result<usize, FifoError> {
     let unanswered = session.unanswered_messages();
-    let IntegrationCheckEngine::Postgres(engine) = &session.engine else { return Ok(unanswered.len()) };
+    let IntegrationCheckEngine::Postgres(engine) = &session.engine else {
+        return Ok(unanswered.len());
+    };
     let mut remaining = 0;
     for sent in unanswered {
         match engine.message_status(session.task_queue.name(), &sent).await? {
             FifoMessageStatus::Queued(_) => remaining += 1,
-            FifoMessageStatus::Deleted(_) | FifoMessageStatus::Lost => session.forget_message(&sent.id),
+            FifoMessageStatus::Deleted(_) | FifoMessageStatus::Lost => {
+                session.forget_message(&sent.id)
+            }
         }
     }
     Ok(remaining)

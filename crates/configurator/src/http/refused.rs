@@ -1,7 +1,7 @@
 //! What was refused, in the one vocabulary.
 
 use serde_json::{Map, Value as Json, json};
-use serving::error::{ApiError, Code, of_database};
+use serving::error::{ApiError, ErrorCode, control_database_error};
 
 use crate::ConfiguratorError;
 use crate::run::{BlockStatus, RunView};
@@ -17,46 +17,50 @@ fn template_error(faults: &[BlockTemplateFault]) -> ApiError {
         .iter()
         .map(|fault| json!({"block": fault.block, "line": fault.line, "reason": fault.reason}))
         .collect();
-    ApiError::new(Code::ValidationError, format!("template: {first}"))
-        .arg("field", "template")
-        .arg("block", first.block)
-        .arg("line", first.line)
-        .arg("reason", first.reason)
-        .arg("problems", all)
+    ApiError::new(ErrorCode::ValidationError, format!("template: {first}"))
+        .with_arg("field", "template")
+        .with_arg("block", first.block)
+        .with_arg("line", first.line)
+        .with_arg("reason", first.reason)
+        .with_arg("problems", all)
 }
 
 /// The answer to a caller.
 pub fn to_api_error(refused: ConfiguratorError) -> ApiError {
     match refused {
         ConfiguratorError::Template(faults) => template_error(&faults),
-        ConfiguratorError::Field(field, reason) => ApiError::field(field, reason),
+        ConfiguratorError::Field(field, reason) => ApiError::invalid_field(field, reason),
         ConfiguratorError::NoTemplate(name) => {
             let message = format!("there is no template {name}: put it, or give it with the run");
-            ApiError::new(Code::NotFound, message).arg("field", "template_name").arg("template_name", name)
+            ApiError::new(ErrorCode::NotFound, message)
+                .with_arg("field", "template_name")
+                .with_arg("template_name", name)
         }
         ConfiguratorError::NoRun => {
-            ApiError::new(Code::NotFound, "there is no such run; ids are whole numbers")
+            ApiError::new(ErrorCode::NotFound, "there is no such run; ids are whole numbers")
         }
         ConfiguratorError::Running(run_id) => {
-            let message =
-                format!("run {run_id} of this template and environment goes on; one runs at a time");
-            ApiError::new(Code::Conflict, message).arg("run_id", run_id)
+            let message = format!(
+                "run {run_id} of this template and environment goes on; one runs at a time"
+            );
+            ApiError::new(ErrorCode::Conflict, message).with_arg("run_id", run_id)
         }
         ConfiguratorError::Status(status) => {
-            ApiError::new(Code::Conflict, format!("the run is {status}: that is not possible"))
-                .arg("status", status)
+            ApiError::new(ErrorCode::Conflict, format!("the run is {status}: that is not possible"))
+                .with_arg("status", status)
         }
         ConfiguratorError::Superseded(run_id) => {
-            let message =
-                format!("run {run_id} has gone on from this one: only the latest run can be resumed");
-            ApiError::new(Code::Conflict, message).arg("run_id", run_id)
+            let message = format!(
+                "run {run_id} has gone on from this one: only the latest run can be resumed"
+            );
+            ApiError::new(ErrorCode::Conflict, message).with_arg("run_id", run_id)
         }
-        ConfiguratorError::NoEnvironment(env) => ApiError::field(
+        ConfiguratorError::NoEnvironment(env) => ApiError::invalid_field(
             "env",
             format!("there are no queues for {env} here: --queues names those there are"),
         ),
         ConfiguratorError::Compute(error) => error.into(),
-        ConfiguratorError::Store(error) => of_database("the control database", error),
+        ConfiguratorError::Store(error) => control_database_error(error),
     }
 }
 

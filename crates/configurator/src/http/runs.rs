@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::compute;
-use serving::error::{ApiError, Code};
-use serving::numbers::check_exact;
-use serving::path::Path;
-use serving::query::{NoQuery, Query};
+use serving::error::{ApiError, ErrorCode, control_database_error};
+use serving::numbers::check_exact_numbers;
+use serving::path::DecodedPath;
+use serving::query::{DecodedQuery, NoQueryParameters};
 
 use super::to_api_error;
 use crate::run::{self, BlockForecast, RunFilter, RunStatus};
@@ -40,7 +40,10 @@ impl RunRequestBody {
         Ok(RunRequest {
             template_name: self.template_name,
             template: self.template,
-            env: self.env.parse().map_err(|reason: String| ApiError::field("env", reason))?,
+            env: self
+                .env
+                .parse()
+                .map_err(|reason: String| ApiError::invalid_field("env", reason))?,
             general_inputs: self.general_inputs.unwrap_or_default(),
             env_inputs: self.env_inputs.unwrap_or_default(),
         })
@@ -51,14 +54,10 @@ fn parse_run_id(text: &str) -> Result<i64, ApiError> {
     text.parse().map_err(|_| to_api_error(ConfiguratorError::NoRun))
 }
 
-fn database_error(error: store::Error) -> ApiError {
-    to_api_error(ConfiguratorError::Store(error))
-}
-
 async fn read_run_request(body: Bytes) -> Result<RunRequest, ApiError> {
-    compute::read(body.len(), move || {
-        let request = body::parse::<RunRequestBody>(&body)?;
-        check_exact(&body)?;
+    compute::read_body(body.len(), move || {
+        let request = body::parse_object::<RunRequestBody>(&body)?;
+        check_exact_numbers(&body)?;
         request.into_run_request()
     })
     .await
@@ -66,7 +65,7 @@ async fn read_run_request(body: Bytes) -> Result<RunRequest, ApiError> {
 
 pub(super) async fn begin_run(
     State(configurator): State<Configurator>,
-    NoQuery: NoQuery,
+    NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
     let run_request = read_run_request(body).await?;
@@ -76,26 +75,38 @@ pub(super) async fn begin_run(
 
 pub(super) async fn show_run(
     State(configurator): State<Configurator>,
-    Path(run_id): Path<String>,
-    NoQuery: NoQuery,
+    DecodedPath(run_id): DecodedPath<String>,
+    NoQueryParameters: NoQueryParameters,
 ) -> Result<Json<Value>, ApiError> {
     Ok(Json(configurator.get_run(parse_run_id(&run_id)?).await.map_err(to_api_error)?.to_json()))
 }
 
 pub(super) async fn resume_run(
     State(configurator): State<Configurator>,
-    Path(run_id): Path<String>,
-    NoQuery: NoQuery,
+    DecodedPath(run_id): DecodedPath<String>,
+    NoQueryParameters: NoQueryParameters,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(configurator.resume_run(parse_run_id(&run_id)?).await.map_err(to_api_error)?.to_summary_json()))
+    Ok(Json(
+        configurator
+            .resume_run(parse_run_id(&run_id)?)
+            .await
+            .map_err(to_api_error)?
+            .to_summary_json(),
+    ))
 }
 
 pub(super) async fn cancel_run(
     State(configurator): State<Configurator>,
-    Path(run_id): Path<String>,
-    NoQuery: NoQuery,
+    DecodedPath(run_id): DecodedPath<String>,
+    NoQueryParameters: NoQueryParameters,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(configurator.cancel_run(parse_run_id(&run_id)?).await.map_err(to_api_error)?.to_summary_json()))
+    Ok(Json(
+        configurator
+            .cancel_run(parse_run_id(&run_id)?)
+            .await
+            .map_err(to_api_error)?
+            .to_summary_json(),
+    ))
 }
 
 /// What a forecast shows.
@@ -109,7 +120,7 @@ pub fn forecast_json(forecast: &[BlockForecast]) -> Value {
 
 pub(super) async fn forecast_run(
     State(configurator): State<Configurator>,
-    NoQuery: NoQuery,
+    NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
     let run_request = read_run_request(body).await?;
@@ -119,35 +130,42 @@ pub(super) async fn forecast_run(
 
 pub(super) async fn export_run(
     State(configurator): State<Configurator>,
-    Query(parameters): Query<Vec<(String, String)>>,
+    DecodedQuery(parameters): DecodedQuery<Vec<(String, String)>>,
 ) -> Result<Json<Value>, ApiError> {
     let mut run_id = None;
     for (name, value) in parameters {
         match name.as_str() {
             "run_id" => run_id = Some(value),
             _ => {
-                return Err(ApiError::field(
+                return Err(ApiError::invalid_field(
                     name.chars().take(80).collect::<String>(),
                     "unknown parameter; allowed is run_id",
                 ));
             }
         }
     }
-    let run_id = run_id.ok_or_else(|| ApiError::field("run_id", "is needed: the run to export"))?;
-    let run_id = run_id.parse().map_err(|_| ApiError::field("run_id", "must be the number of a run"))?;
-    let export = run::export_run(&configurator.pool, run_id).await.map_err(database_error)?;
-    export
-        .map(Json)
-        .ok_or_else(|| ApiError::new(Code::NotFound, "there is no such run").arg("run_id", run_id))
+    let run_id =
+        run_id.ok_or_else(|| ApiError::invalid_field("run_id", "is needed: the run to export"))?;
+    let run_id = run_id
+        .parse()
+        .map_err(|_| ApiError::invalid_field("run_id", "must be the number of a run"))?;
+    let export =
+        run::export_run(&configurator.pool, run_id).await.map_err(control_database_error)?;
+    export.map(Json).ok_or_else(|| {
+        ApiError::new(ErrorCode::NotFound, "there is no such run").with_arg("run_id", run_id)
+    })
 }
 
 pub(super) async fn list_runs(
     State(configurator): State<Configurator>,
-    Query(parameters): Query<Vec<(String, String)>>,
+    DecodedQuery(parameters): DecodedQuery<Vec<(String, String)>>,
 ) -> Result<Json<Value>, ApiError> {
-    let listed =
-        run::list_runs(&configurator.pool, parse_run_filter(parameters)?).await.map_err(database_error)?;
-    Ok(Json(json!({"result": listed.iter().map(run::RunView::to_summary_json).collect::<Vec<_>>()})))
+    let listed = run::list_runs(&configurator.pool, parse_run_filter(parameters)?)
+        .await
+        .map_err(control_database_error)?;
+    Ok(Json(
+        json!({"result": listed.iter().map(run::RunView::to_summary_json).collect::<Vec<_>>()}),
+    ))
 }
 
 fn parse_run_filter(parameters: Vec<(String, String)>) -> Result<RunFilter, ApiError> {
@@ -156,29 +174,46 @@ fn parse_run_filter(parameters: Vec<(String, String)>) -> Result<RunFilter, ApiE
         match name.as_str() {
             "template_name" => filter.template_name = Some(value.replace('\0', "")),
             "env" => {
-                filter.env = Some(value.parse().map_err(|reason: String| ApiError::field("env", reason))?)
+                filter.env = Some(
+                    value
+                        .parse()
+                        .map_err(|reason: String| ApiError::invalid_field("env", reason))?,
+                )
             }
             "status" => {
                 let names = || RunStatus::ALL.iter().map(|status| status.name());
-                let refused =
-                    || ApiError::field("status", format!("must be one of {}", reconcile::listed(names())));
+                let refused = || {
+                    ApiError::invalid_field(
+                        "status",
+                        format!("must be one of {}", reconcile::list_names(names())),
+                    )
+                };
                 filter.status = Some(RunStatus::parse(&value).ok_or_else(refused)?);
             }
             "before" => {
-                let before =
-                    value.parse().map_err(|_| ApiError::field("before", "must be the number of a run"));
+                let before = value
+                    .parse()
+                    .map_err(|_| ApiError::invalid_field("before", "must be the number of a run"));
                 filter.before_run_id = Some(before?);
             }
             "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=MAX_RUNS_PER_PAGE).contains(limit));
+                let limit =
+                    value.parse().ok().filter(|limit| (1..=MAX_RUNS_PER_PAGE).contains(limit));
                 let refused = || {
-                    ApiError::field("limit", format!("must be a whole number from 1 to {MAX_RUNS_PER_PAGE}"))
+                    ApiError::invalid_field(
+                        "limit",
+                        format!("must be a whole number from 1 to {MAX_RUNS_PER_PAGE}"),
+                    )
                 };
                 filter.limit = limit.ok_or_else(refused)?;
             }
             _ => {
-                let reason = "unknown parameter; allowed are template_name, env, status, before, limit";
-                return Err(ApiError::field(name.chars().take(80).collect::<String>(), reason));
+                let reason =
+                    "unknown parameter; allowed are template_name, env, status, before, limit";
+                return Err(ApiError::invalid_field(
+                    name.chars().take(80).collect::<String>(),
+                    reason,
+                ));
             }
         }
     }

@@ -22,7 +22,8 @@ pub fn parse_message_body(text: &str) -> Option<BlockMessageBody> {
             if let Some(block_id) = id_value.as_i64().filter(|id| (0..BLOCK_ID_END).contains(id)) {
                 return Some(BlockMessageBody { block_id, body: Ok(body) });
             }
-            let reason = format!("must be a whole number written as one, such as 7: it is {id_value}");
+            let reason =
+                format!("must be a whole number written as one, such as 7: it is {id_value}");
             Some(BlockMessageBody {
                 block_id: lenient_block_id(id_value)?,
                 body: Err(malformed_failure("block_id", &reason)),
@@ -36,7 +37,10 @@ pub fn parse_message_body(text: &str) -> Option<BlockMessageBody> {
 }
 
 fn malformed_failure(field: &str, reason: &str) -> BlockFailure {
-    BlockFailure::new("VALIDATION_ERROR", json!({"field": field, "reason": store::to_storable_text(reason)}))
+    BlockFailure::new(
+        "VALIDATION_ERROR",
+        json!({"field": field, "reason": store::to_storable_text(reason)}),
+    )
 }
 
 /// The number that a value of another kind stands for: `"7"`, `7.0`.
@@ -100,7 +104,8 @@ fn split_quoted(text: &str, quote: char) -> Option<(&str, &str)> {
 fn parse_leading_number(text: &str) -> Option<i64> {
     let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''));
     if let Some(quote) = quote {
-        return split_quoted(&text[1..], quote).and_then(|(string, _)| parse_whole_number(string.trim()));
+        return split_quoted(&text[1..], quote)
+            .and_then(|(string, _)| parse_whole_number(string.trim()));
     }
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let ends = text[end..].starts_with(|c: char| matches!(c, ',' | '}' | ']') || c.is_whitespace());
@@ -113,8 +118,11 @@ mod tests {
 
     #[test]
     fn a_number_is_found_wherever_it_can_be_read() {
-        let deep =
-            format!("{{\"block_id\": 7, \"state\": {{\"x\": {}1{}}}}}", "[".repeat(200), "]".repeat(200));
+        let deep = format!(
+            "{{\"block_id\": 7, \"state\": {{\"x\": {}1{}}}}}",
+            "[".repeat(200),
+            "]".repeat(200)
+        );
         for (body, reason) in [
             (r#"{"block_id": 7, "state": {"x": NaN}}"#, "expected value at line 1"),
             (r#"{"state": {"x": 1e999}, "block_id": 7}"#, "number out of range"),

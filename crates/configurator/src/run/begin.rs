@@ -41,7 +41,11 @@ pub enum BeginRunOutcome {
 
 /// Begins a run for a request, unless one of the instance goes on; the same request again gets the run that it got. One
 /// transaction; the drivers are told.
-pub async fn begin_run(pool: &PgPool, new_run: NewRun, request_id: Uuid) -> Result<BeginRunOutcome> {
+pub async fn begin_run(
+    pool: &PgPool,
+    new_run: NewRun,
+    request_id: Uuid,
+) -> Result<BeginRunOutcome> {
     let new_run = Arc::new(new_run);
     run_tx(pool, "begin_run", move |connection| {
         let new_run = new_run.clone();
@@ -94,8 +98,10 @@ async fn begin_in_tx(
     move_stored_blocks(connection, instance_id, &moves).await?;
     let mut deletions = plan_deletions(&new_run.graph, &stored);
     // Refused before if they do not fit.
-    let inputs =
-        new_run.graph.resolve_inputs(&new_run.general_inputs, &new_run.env_inputs).unwrap_or_default();
+    let inputs = new_run
+        .graph
+        .resolve_inputs(&new_run.general_inputs, &new_run.env_inputs)
+        .unwrap_or_default();
     let precedence = plan_deletion_precedence(&new_run.graph, &stored, &mut deletions, &inputs);
     let rows = build_step_rows(&new_run.graph, &deletions, &precedence);
     let run_id: i64 = sqlx::query_scalar(
@@ -114,7 +120,11 @@ async fn begin_in_tx(
     Ok(BeginRunOutcome::Begun(run_id))
 }
 
-async fn insert_step_rows(connection: &mut PgConnection, run_id: i64, rows: &[RunStepRow]) -> Result<()> {
+async fn insert_step_rows(
+    connection: &mut PgConnection,
+    run_id: i64,
+    rows: &[RunStepRow],
+) -> Result<()> {
     let list = |steps: &Vec<i32>| steps.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
     sqlx::query(
         "INSERT INTO configurator_run_blocks (run_id, ordinal, name, integration, action, after_steps, after_deletions, foreseen)

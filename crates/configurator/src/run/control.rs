@@ -26,7 +26,10 @@ pub enum RunControlOutcome {
 }
 
 /// The run's instance, locked, and the run's status.
-async fn lock_run_instance(connection: &mut PgConnection, run_id: i64) -> Result<Option<(i64, RunStatus)>> {
+async fn lock_run_instance(
+    connection: &mut PgConnection,
+    run_id: i64,
+) -> Result<Option<(i64, RunStatus)>> {
     let instance_id: Option<i64> = sqlx::query_scalar(
         "SELECT i.instance_id FROM configurator_instances i JOIN configurator_runs r USING (instance_id)
          WHERE r.run_id = $1 FOR NO KEY UPDATE OF i -- lock_instance",
@@ -90,8 +93,10 @@ async fn cancel_in_tx(
     .await?;
     let deduplication_ids: Vec<String> = sent_ids.into_iter().map(deduplication_id).collect();
     let unsent = sender.take_back_in_tx(connection, &deduplication_ids).await?;
-    let unsent: Vec<i64> =
-        unsent.iter().filter_map(|unsent| block_id_from_deduplication(&unsent.deduplication)).collect();
+    let unsent: Vec<i64> = unsent
+        .iter()
+        .filter_map(|unsent| block_id_from_deduplication(&unsent.deduplication))
+        .collect();
     mark_sends_settled(connection, &unsent).await?;
     end_run(connection, run_id, RunStatus::Cancelled, None).await?;
     touch_instance(connection, instance_id, None, None).await?;
@@ -119,11 +124,12 @@ async fn resume_in_tx(connection: &mut PgConnection, run_id: i64) -> Result<RunC
     if !matches!(status, RunStatus::Failed | RunStatus::Cancelled) {
         return Ok(RunControlOutcome::StatusConflict(status));
     }
-    let latest: i64 =
-        sqlx::query_scalar("SELECT max(run_id) FROM configurator_runs WHERE instance_id = $1 -- latest_run")
-            .bind(instance_id)
-            .fetch_one(&mut *connection)
-            .await?;
+    let latest: i64 = sqlx::query_scalar(
+        "SELECT max(run_id) FROM configurator_runs WHERE instance_id = $1 -- latest_run",
+    )
+    .bind(instance_id)
+    .fetch_one(&mut *connection)
+    .await?;
     if latest != run_id {
         return Ok(RunControlOutcome::Superseded(latest));
     }

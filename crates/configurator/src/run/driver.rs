@@ -11,7 +11,9 @@ use std::time::Duration;
 use chrono::Utc;
 use queue::fifo::FifoTxSender;
 use sqlx::PgPool;
-use store::{LONG_OPERATION_TIMEOUT, Outage, PgNotification as Heard, PgNotificationHub, PgOperation};
+use store::{
+    LONG_OPERATION_TIMEOUT, Outage, PgNotification as Heard, PgNotificationHub, PgOperation,
+};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
@@ -58,7 +60,11 @@ pub struct RunDriver {
 
 impl RunDriver {
     /// A driver that sends through these senders; of environments without one nothing is driven.
-    pub fn new(pool: PgPool, senders: HashMap<Env, Arc<dyn FifoTxSender>>, block_timeout: Duration) -> Self {
+    pub fn new(
+        pool: PgPool,
+        senders: HashMap<Env, Arc<dyn FifoTxSender>>,
+        block_timeout: Duration,
+    ) -> Self {
         Self {
             pool,
             senders,
@@ -98,7 +104,12 @@ impl RunDriver {
         while tasks.join_next().await.is_some() {}
     }
 
-    async fn handle_notification(&self, payload: &str, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+    async fn handle_notification(
+        &self,
+        payload: &str,
+        tasks: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) {
         if let Some(new) = payload.strip_prefix('+') {
             let Ok(instance_id) = new.parse() else { return };
             if !self.wake_instance(instance_id)
@@ -126,7 +137,13 @@ impl RunDriver {
         self.lock_active().values().for_each(|woken| woken.notify_one());
     }
 
-    fn spawn_instance(&self, instance_id: i64, env: Env, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+    fn spawn_instance(
+        &self,
+        instance_id: i64,
+        env: Env,
+        tasks: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) {
         let Some(sender) = self.senders.get(&env).cloned() else { return };
         let woken = Arc::new(Notify::new());
         if self.lock_active().contains_key(&instance_id) {
@@ -231,7 +248,8 @@ impl RunDriver {
                 Ok(RunStepResult::Reload) => {}
                 Ok(RunStepResult::Done(follow_up)) => {
                     if let Some(status) = follow_up.ended_status {
-                        metrics::counter!("configurator_runs_total", "status" => status.name()).increment(1);
+                        metrics::counter!("configurator_runs_total", "status" => status.name())
+                            .increment(1);
                     }
                     let goes_on = follow_up.run.is_some();
                     loaded = Some(super::load::InstanceSnapshot {
@@ -244,7 +262,8 @@ impl RunDriver {
                     if !goes_on {
                         return;
                     }
-                    let wait = follow_up.wake_at.and_then(|wake_at| (wake_at - Utc::now()).to_std().ok());
+                    let wait =
+                        follow_up.wake_at.and_then(|wake_at| (wake_at - Utc::now()).to_std().ok());
                     // The database's clock may differ, and nothing may be given up right after the start.
                     let max_wait = if may_time_out { MAX_DEADLINE_WAIT } else { STARTUP_TIMEOUT };
                     let wait = wait
@@ -270,9 +289,12 @@ impl RunDriver {
 /// Forgets runs that ended so long ago, and what integrations have answered that long ago, some at a time until nothing is
 /// left; how many runs. The latest run of an instance stays.
 pub async fn forget_old_runs(pool: &PgPool, older_than: Duration) -> store::Result<u64> {
-    forget_in_batches(pool, "forget_integration_answers", FORGET_ANSWERS_SQL, 14.0 * 86_400.0).await?;
-    let runs = forget_in_batches(pool, "forget_runs", FORGET_RUNS_SQL, older_than.as_secs_f64()).await?;
-    forget_in_batches(pool, "forget_gone_blocks", FORGET_GONE_BLOCKS_SQL, older_than.as_secs_f64()).await?;
+    forget_in_batches(pool, "forget_integration_answers", FORGET_ANSWERS_SQL, 14.0 * 86_400.0)
+        .await?;
+    let runs =
+        forget_in_batches(pool, "forget_runs", FORGET_RUNS_SQL, older_than.as_secs_f64()).await?;
+    forget_in_batches(pool, "forget_gone_blocks", FORGET_GONE_BLOCKS_SQL, older_than.as_secs_f64())
+        .await?;
     Ok(runs)
 }
 

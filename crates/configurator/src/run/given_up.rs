@@ -27,8 +27,11 @@ pub(super) async fn explain_given_up_blocks(
     let unsent = sender.take_back_in_tx(connection, &deduplication_ids).await?;
     let unsent: HashMap<&str, &UnsentMessage> =
         unsent.iter().map(|unsent| (unsent.deduplication.as_str(), unsent)).collect();
-    let never_sent: Vec<i64> =
-        ids.iter().copied().filter(|id| unsent.contains_key(deduplication_id(*id).as_str())).collect();
+    let never_sent: Vec<i64> = ids
+        .iter()
+        .copied()
+        .filter(|id| unsent.contains_key(deduplication_id(*id).as_str()))
+        .collect();
     mark_sends_settled(connection, &never_sent).await?;
     let older: Vec<(i64, i64)> = sqlx::query_as(OLDER_MESSAGES_SQL)
         .bind(context.instance_id)
@@ -39,7 +42,9 @@ pub(super) async fn explain_given_up_blocks(
     let older: HashMap<i64, i64> = older.into_iter().collect();
     let ids: HashMap<usize, i64> = changes.given_up.iter().copied().collect();
     for block in &mut changes.blocks {
-        let Some((id, failure)) = ids.get(&block.step).zip(block.failure.as_mut()) else { continue };
+        let Some((id, failure)) = ids.get(&block.step).zip(block.failure.as_mut()) else {
+            continue;
+        };
         failure.args.insert("queue".to_owned(), context.queue_name(block.step).into());
         let unsent = unsent.get(deduplication_id(*id).as_str()).copied();
         failure.args.extend(given_up_args(unsent, older.get(id).copied()));

@@ -48,7 +48,13 @@ pub(super) async fn apply_late_answers(
                 if action == BlockAction::Delete {
                     orphaned.push(key());
                 }
-                rows.push((id, status, None, Some(failure.code.clone()), Some(json_text(&failure.args))));
+                rows.push((
+                    id,
+                    status,
+                    None,
+                    Some(failure.code.clone()),
+                    Some(json_text(&failure.args)),
+                ));
             }
         }
     }

@@ -54,7 +54,12 @@ fn time_run(blocks: usize, chain: bool) -> Duration {
         if let Some(block_id) = waiting.pop_front() {
             let step = progress.step_of_block(block_id).unwrap();
             let state = Map::from_iter([("id".to_owned(), json!(1))]);
-            progress.apply_answer(&context, step, BlockAnswer { block_id, outcome: Ok(state) }, &mut changes);
+            progress.apply_answer(
+                &context,
+                step,
+                BlockAnswer { block_id, outcome: Ok(state) },
+                &mut changes,
+            );
         }
         progress.expire_steps(&context, now, &mut changes);
         let ready = progress.ready_steps.len() as i64;
@@ -82,7 +87,8 @@ fn four_times_the_blocks_take_about_four_times_as_long() {
 fn what_is_late_is_given_up_and_nothing_else() {
     let context = build_context(3, false);
     let pending = vec![BlockStatus::Pending; 3];
-    let (mut progress, _) = RunProgress::new(&context, pending, Vec::new(), vec![None; 3], vec![None; 3]);
+    let (mut progress, _) =
+        RunProgress::new(&context, pending, Vec::new(), vec![None; 3], vec![None; 3]);
     let now = Utc::now();
     let mut changes = RunChanges::default();
     progress.send_ready_steps(&context, now, vec![1], &mut changes);

@@ -108,11 +108,15 @@ pub(super) async fn load_instance(
     let rows = store::run_tx(
         pool,
         PgOperation::named("load_instance").with_timeout(LONG_OPERATION_TIMEOUT),
-        move |connection| Box::pin(async move { read_instance_rows(connection, instance_id).await }),
+        move |connection| {
+            Box::pin(async move { read_instance_rows(connection, instance_id).await })
+        },
     )
     .await?;
     let version = rows.version;
-    let Some((run, blocks, stored)) = rows.run else { return Ok(InstanceSnapshot { version, run: None }) };
+    let Some((run, blocks, stored)) = rows.run else {
+        return Ok(InstanceSnapshot { version, run: None });
+    };
     let run = store::panics::spawn_blocking_contained(move || {
         build_active_run(instance_id, run, blocks, stored, block_timeout)
     });
@@ -120,7 +124,10 @@ pub(super) async fn load_instance(
     Ok(InstanceSnapshot { version, run })
 }
 
-async fn read_instance_rows(connection: &mut PgConnection, instance_id: i64) -> store::Result<InstanceRows> {
+async fn read_instance_rows(
+    connection: &mut PgConnection,
+    instance_id: i64,
+) -> store::Result<InstanceRows> {
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY -- load_instance")
         .execute(&mut *connection)
         .await?;
@@ -159,17 +166,25 @@ fn build_active_run(
     stored: Vec<StoredBlock>,
     block_timeout: Duration,
 ) -> Option<ActiveRun> {
-    let parsed = template::parse_template(&run.template).ok().zip(run.env.parse::<Env>().ok()).and_then(
-        |(graph, env)| {
+    let parsed = template::parse_template(&run.template)
+        .ok()
+        .zip(run.env.parse::<Env>().ok())
+        .and_then(|(graph, env)| {
             let inputs = graph
-                .resolve_inputs(&parse_json_object(&run.general_inputs), &parse_json_object(&run.env_inputs))
+                .resolve_inputs(
+                    &parse_json_object(&run.general_inputs),
+                    &parse_json_object(&run.env_inputs),
+                )
                 .ok()?;
             Some((graph, env, inputs))
-        },
-    );
+        });
     let Some((graph, env, inputs)) = parsed else {
         let run_id = run.run_id;
-        tracing::error!(run_id, code = "CONSISTENCY_ERROR", "a stored run cannot be read by this version");
+        tracing::error!(
+            run_id,
+            code = "CONSISTENCY_ERROR",
+            "a stored run cannot be read by this version"
+        );
         return None;
     };
     let deletions: Vec<BlockDeletion> = blocks.iter().filter_map(read_deletion).collect();
@@ -186,7 +201,9 @@ fn build_active_run(
     let (mut statuses, mut states) = (vec![BlockStatus::Pending; steps], vec![None; steps]);
     let mut sent = Vec::new();
     for row in &blocks {
-        let Some(step) = usize::try_from(row.ordinal).ok().filter(|step| *step < steps) else { continue };
+        let Some(step) = usize::try_from(row.ordinal).ok().filter(|step| *step < steps) else {
+            continue;
+        };
         statuses[step] = BlockStatus::parse(&row.status)?;
         let answered = step < nodes && statuses[step].is_successful();
         states[step] =

@@ -29,6 +29,6 @@ pub use load::find_stored_blocks;
 pub use plan::{BlockForecast, StoredBlock, forecast_blocks};
 pub use status::{BlockStatus, RunStatus};
 pub use view::{
-    BlockExchange, BlockView, RunFilter, RunView, export_run, list_runs, load_run_transcript, load_run_view,
-    wait_for_run,
+    BlockExchange, BlockView, RunFilter, RunView, export_run, list_runs, load_run_transcript,
+    load_run_view, wait_for_run,
 };

@@ -63,8 +63,9 @@ pub(super) fn plan_deletions(graph: &BlockGraph, stored: &[StoredBlock]) -> Vec<
         .collect();
     let by_name: HashMap<&str, usize> =
         graph.blocks().map(|(index, block)| (block.name.as_str(), index)).collect();
-    let index_of =
-        |stored: &StoredBlock| kept_indices.get(&(stored.name.as_str(), stored.integration.clone())).copied();
+    let index_of = |stored: &StoredBlock| {
+        kept_indices.get(&(stored.name.as_str(), stored.integration.clone())).copied()
+    };
     let gone: Vec<&StoredBlock> =
         stored.iter().filter(|stored| !stored.orphaned && index_of(stored).is_none()).collect();
     if gone.is_empty() {
@@ -78,7 +79,9 @@ pub(super) fn plan_deletions(graph: &BlockGraph, stored: &[StoredBlock]) -> Vec<
     let steps_kept = stored.iter().filter_map(|stored| Some((index_of(stored)?, stored)));
     for (step_index, stored) in steps_gone.chain(steps_kept) {
         match &stored.depends_on {
-            Some(names) => names.iter().for_each(|name| users.entry(name).or_default().push(step_index)),
+            Some(names) => {
+                names.iter().for_each(|name| users.entry(name).or_default().push(step_index))
+            }
             None => unknown_users.push((step_index, stored.block_id)),
         }
     }
@@ -86,8 +89,9 @@ pub(super) fn plan_deletions(graph: &BlockGraph, stored: &[StoredBlock]) -> Vec<
         let mut after: BTreeSet<usize> =
             users.get(stored.name.as_str()).into_iter().flatten().copied().collect();
         // Of two that may use each other the later one goes first.
-        let unknown =
-            unknown_users.iter().filter(|(at, id)| *at < graph.nodes.len() || *id > stored.block_id);
+        let unknown = unknown_users
+            .iter()
+            .filter(|(at, id)| *at < graph.nodes.len() || *id > stored.block_id);
         after.extend(unknown.map(|(at, _)| *at));
         after.extend(by_name.get(stored.name.as_str()));
         after.remove(&step(n));
@@ -107,7 +111,12 @@ pub(super) fn plan_deletions(graph: &BlockGraph, stored: &[StoredBlock]) -> Vec<
 /// What was stored in different runs may not fit together.
 fn has_cycle(deletions: &[BlockDeletion], first_step: usize) -> bool {
     let among = |deletion: &BlockDeletion| -> Vec<usize> {
-        deletion.after_steps.iter().filter(|at| **at >= first_step).map(|at| at - first_step).collect()
+        deletion
+            .after_steps
+            .iter()
+            .filter(|at| **at >= first_step)
+            .map(|at| at - first_step)
+            .collect()
     };
     let needs: Vec<Vec<usize>> = deletions.iter().map(among).collect();
     let mut waiting: Vec<usize> = needs.iter().map(Vec::len).collect();
@@ -168,8 +177,10 @@ pub fn forecast_blocks(
 ) -> Vec<BlockForecast> {
     let (stored, _) = plan_block_moves(graph, stored);
     let stored = stored.as_slice();
-    let by_key: HashMap<(&str, &str), &StoredBlock> =
-        stored.iter().map(|stored| ((stored.name.as_str(), stored.integration.as_str()), stored)).collect();
+    let by_key: HashMap<(&str, &str), &StoredBlock> = stored
+        .iter()
+        .map(|stored| ((stored.name.as_str(), stored.integration.as_str()), stored))
+        .collect();
     // The states of blocks that the cache serves for certain.
     let mut known: HashMap<usize, &Map<String, Json>> = HashMap::new();
     let mut cached: HashMap<usize, bool> = HashMap::new();
@@ -177,11 +188,14 @@ pub fn forecast_blocks(
         let BlockGraphNode::Block(block) = &graph.nodes[index] else { continue };
         let integration = block.integration_name();
         let stored = by_key.get(&(block.name.as_str(), integration.as_str()));
-        let Some(stored) = stored.filter(|stored| block.cache && !stored.orphaned) else { continue };
+        let Some(stored) = stored.filter(|stored| block.cache && !stored.orphaned) else {
+            continue;
+        };
         let certain = has_known_sources(graph, index, &known);
         let state = |index: usize| known.get(&index).copied();
         let params = EvaluationContext { graph, inputs, state: &state }.evaluate(&block.args);
-        let same = params.is_ok_and(|params| block.params_fingerprint(&params.to_string()) == stored.digest);
+        let same = params
+            .is_ok_and(|params| block.params_fingerprint(&params.to_string()) == stored.digest);
         if certain && same {
             known.insert(index, stored.state.as_ref());
             cached.insert(index, true);
@@ -207,10 +221,18 @@ pub fn forecast_blocks(
         action: Some(BlockAction::Delete),
         may_be_cached: false,
     };
-    graph.blocks().map(block).chain(plan_deletions(graph, stored).into_iter().map(deletion)).collect()
+    graph
+        .blocks()
+        .map(block)
+        .chain(plan_deletions(graph, stored).into_iter().map(deletion))
+        .collect()
 }
 
-fn has_known_sources(graph: &BlockGraph, index: usize, known: &HashMap<usize, &Map<String, Json>>) -> bool {
+fn has_known_sources(
+    graph: &BlockGraph,
+    index: usize,
+    known: &HashMap<usize, &Map<String, Json>>,
+) -> bool {
     let (mut seen, mut to_visit) = (HashSet::new(), graph.nodes[index].dependencies());
     while let Some(index) = to_visit.pop() {
         if seen.insert(index) {

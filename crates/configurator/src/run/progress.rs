@@ -63,8 +63,8 @@ impl RunContext {
         let mut before = vec![Vec::new(); steps];
         let first_of = |index: usize| first.get(&index).into_iter().flatten().copied();
         let needs = graph.nodes.iter().enumerate();
-        let needs =
-            needs.map(|(index, node)| node.dependencies().into_iter().chain(first_of(index)).collect());
+        let needs = needs
+            .map(|(index, node)| node.dependencies().into_iter().chain(first_of(index)).collect());
         for (step, needs) in
             needs.chain(deletions.iter().map(|deletion| deletion.after_steps.clone())).enumerate()
         {
@@ -148,7 +148,8 @@ impl RunProgress {
             }
         }
         let mut changes = RunChanges::default();
-        let idle: Vec<usize> = (0..steps).filter(|step| progress.dependency_counts[*step] == 0).collect();
+        let idle: Vec<usize> =
+            (0..steps).filter(|step| progress.dependency_counts[*step] == 0).collect();
         for (step, status) in status.iter().enumerate() {
             progress.statuses[step] = *status;
         }
@@ -191,7 +192,9 @@ impl RunProgress {
                 changes.stored_states.push((answer.block_id, json_text(&state)));
                 self.end_step(context, step, BlockStatus::Succeeded, None, changes);
             }
-            Err(failure) => self.end_step(context, step, BlockStatus::Failed, Some(failure), changes),
+            Err(failure) => {
+                self.end_step(context, step, BlockStatus::Failed, Some(failure), changes)
+            }
         }
     }
 
@@ -257,13 +260,22 @@ impl RunProgress {
         let task = match context.graph.nodes.get(step) {
             Some(BlockGraphNode::Block(block)) => {
                 let state = |index: usize| self.states[index].as_deref();
-                let values =
-                    EvaluationContext { graph: &context.graph, inputs: &context.inputs, state: &state };
+                let values = EvaluationContext {
+                    graph: &context.graph,
+                    inputs: &context.inputs,
+                    state: &state,
+                };
                 let params = match values.evaluate(&block.args) {
                     Ok(params) => params.to_string(),
                     Err(error) => {
                         let failure = evaluation_failure(context, error);
-                        return self.end_step(context, step, BlockStatus::Failed, Some(failure), changes);
+                        return self.end_step(
+                            context,
+                            step,
+                            BlockStatus::Failed,
+                            Some(failure),
+                            changes,
+                        );
                     }
                 };
                 let digest = block.params_fingerprint(&params);
@@ -277,7 +289,8 @@ impl RunProgress {
                     self.states[step] = Some(stored.state.clone());
                     return self.end_step(context, step, BlockStatus::Cached, None, changes);
                 }
-                let action = if stored.is_some() { BlockAction::Update } else { BlockAction::Create };
+                let action =
+                    if stored.is_some() { BlockAction::Update } else { BlockAction::Create };
                 let queue = (block.queue.clone(), block.task_type.clone());
                 (queue, action, params, digest, stored, block_dependencies(&context.graph, step))
             }
@@ -290,15 +303,29 @@ impl RunProgress {
                 let (queue, task) =
                     deletion.integration.split_once('.').unwrap_or((&deletion.integration, ""));
                 let queue = (queue.to_owned(), task.to_owned());
-                (queue, BlockAction::Delete, stored.params.clone(), String::new(), Some(stored), None)
+                (
+                    queue,
+                    BlockAction::Delete,
+                    stored.params.clone(),
+                    String::new(),
+                    Some(stored),
+                    None,
+                )
             }
         };
         let ((queue, task), action, params, digest, stored, depends_on) = task;
         let state = stored.map(|stored| json_text(&stored.state));
-        let group = protocol::message_group(&context.template_name, context.env, context.name(step));
+        let group =
+            protocol::message_group(&context.template_name, context.env, context.name(step));
         let (now, block_id) = sending;
-        let message =
-            BlockTask { block_id, group, task_type: &task, action, params: &params, state: state.as_deref() };
+        let message = BlockTask {
+            block_id,
+            group,
+            task_type: &task,
+            action,
+            params: &params,
+            state: state.as_deref(),
+        };
         let message = message.to_message();
         if let Err(error) = message.validate() {
             let failure = BlockFailure::new("TOO_LARGE", json!({"reason": error.to_string()}));
@@ -386,15 +413,20 @@ impl RunProgress {
     }
 
     /// How the run has ended, if it has, and its outputs.
-    pub(super) fn run_result(&self, context: &RunContext) -> Option<(RunStatus, Map<String, Json>)> {
+    pub(super) fn run_result(
+        &self,
+        context: &RunContext,
+    ) -> Option<(RunStatus, Map<String, Json>)> {
         if self.open_count > 0 {
             return None;
         }
         let failed = self.statuses.iter().any(|status| !status.is_successful());
         let state = |index: usize| self.states[index].as_deref();
-        let values = EvaluationContext { graph: &context.graph, inputs: &context.inputs, state: &state };
-        let output =
-            |(name, expression): &(String, _)| Some((name.clone(), values.evaluate(expression).ok()?));
+        let values =
+            EvaluationContext { graph: &context.graph, inputs: &context.inputs, state: &state };
+        let output = |(name, expression): &(String, _)| {
+            Some((name.clone(), values.evaluate(expression).ok()?))
+        };
         let outputs = context.graph.outputs.iter().filter_map(output).collect();
         Some((if failed { RunStatus::Failed } else { RunStatus::Succeeded }, outputs))
     }
@@ -403,13 +435,16 @@ impl RunProgress {
 fn evaluation_failure(context: &RunContext, error: EvaluationError) -> BlockFailure {
     match error {
         EvaluationError::MissingOutput(index, output) => {
-            let reason = format!("block {} has answered without its output {output}", context.name(index));
+            let reason =
+                format!("block {} has answered without its output {output}", context.name(index));
             let args = json!({"block": context.name(index), "output": output, "reason": reason});
             BlockFailure::new("CONSISTENCY_ERROR", args)
         }
         EvaluationError::TooLarge => {
-            let reason =
-                format!("the block's params are larger than {} bytes", crate::template::MAX_PARAMS_BYTES);
+            let reason = format!(
+                "the block's params are larger than {} bytes",
+                crate::template::MAX_PARAMS_BYTES
+            );
             BlockFailure::new("TOO_LARGE", json!({"reason": reason}))
         }
     }

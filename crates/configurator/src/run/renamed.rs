@@ -128,7 +128,10 @@ struct DeletionIndex {
 }
 
 impl DeletionIndex {
-    fn from_deletions(deletions: &[BlockDeletion], stored: &HashMap<(&str, &str), &StoredBlock>) -> Self {
+    fn from_deletions(
+        deletions: &[BlockDeletion],
+        stored: &HashMap<(&str, &str), &StoredBlock>,
+    ) -> Self {
         let mut gone = Self::default();
         for (n, deletion) in deletions.iter().enumerate() {
             let integration = deletion.integration.as_str();
@@ -156,10 +159,17 @@ impl DeletionIndex {
         own: Option<&StoredBlock>,
     ) -> Vec<usize> {
         let mut like: Vec<usize> = match own {
-            Some(own) => self.by_state.get(&stored_state_key(integration, own)).cloned().unwrap_or_default(),
+            Some(own) => {
+                self.by_state.get(&stored_state_key(integration, own)).cloned().unwrap_or_default()
+            }
             None => {
                 let marks = identifying_keys(integration, params);
-                marks.iter().filter_map(|mark| self.by_identifying_key.get(mark)).flatten().copied().collect()
+                marks
+                    .iter()
+                    .filter_map(|mark| self.by_identifying_key.get(mark))
+                    .flatten()
+                    .copied()
+                    .collect()
             }
         };
         like.sort_unstable();
@@ -198,10 +208,13 @@ pub(super) fn plan_deletion_precedence(
     if deletions.is_empty() {
         return precedence;
     }
-    let by_key: HashMap<(&str, &str), &StoredBlock> =
-        stored.iter().map(|stored| ((stored.name.as_str(), stored.integration.as_str()), stored)).collect();
+    let by_key: HashMap<(&str, &str), &StoredBlock> = stored
+        .iter()
+        .map(|stored| ((stored.name.as_str(), stored.integration.as_str()), stored))
+        .collect();
     let deletion_index = DeletionIndex::from_deletions(deletions, &by_key);
-    let concerned: HashSet<String> = deletions.iter().map(|deletion| deletion.integration.clone()).collect();
+    let concerned: HashSet<String> =
+        deletions.iter().map(|deletion| deletion.integration.clone()).collect();
     let mut states: HashMap<usize, &Map<String, Json>> = HashMap::new();
     let mut similar: Vec<(usize, Vec<usize>)> = Vec::new();
     let (mut similar_pairs, mut same_pairs) = (0, 0);
@@ -247,19 +260,26 @@ pub(super) fn plan_deletion_precedence(
 }
 
 fn foreseen_json(params: &Map<String, Json>) -> Option<String> {
-    let plain = params.iter().filter(|(_, value)| matches!(value, Json::String(_) | Json::Number(_)));
+    let plain =
+        params.iter().filter(|(_, value)| matches!(value, Json::String(_) | Json::Number(_)));
     let plain: Map<String, Json> = plain.map(|(key, value)| (key.clone(), value.clone())).collect();
     serde_json::to_string(&plain).ok().filter(|text| text.len() <= MAX_FORESEEN_BYTES)
 }
 
 /// Deletions that come before a block, and those that come before them, wait for nothing that waits for such a block.
-fn release_deletions(graph: &BlockGraph, deletions: &mut [BlockDeletion], deletions_first: &[Vec<usize>]) {
+fn release_deletions(
+    graph: &BlockGraph,
+    deletions: &mut [BlockDeletion],
+    deletions_first: &[Vec<usize>],
+) {
     let nodes = graph.nodes.len();
     let mut bound: HashSet<usize> = HashSet::new();
     let mut to_visit: Vec<usize> = deletions_first.iter().flatten().copied().collect();
     while let Some(n) = to_visit.pop() {
         if bound.insert(n) {
-            to_visit.extend(deletions[n].after_steps.iter().filter(|at| **at >= nodes).map(|at| at - nodes));
+            to_visit.extend(
+                deletions[n].after_steps.iter().filter(|at| **at >= nodes).map(|at| at - nodes),
+            );
         }
     }
     if bound.is_empty() {
@@ -270,7 +290,8 @@ fn release_deletions(graph: &BlockGraph, deletions: &mut [BlockDeletion], deleti
         node.dependencies().iter().for_each(|need| needed_by[*need].push(index));
     }
     let mut later: HashSet<usize> = HashSet::new();
-    let mut to_visit: Vec<usize> = (0..nodes).filter(|index| !deletions_first[*index].is_empty()).collect();
+    let mut to_visit: Vec<usize> =
+        (0..nodes).filter(|index| !deletions_first[*index].is_empty()).collect();
     while let Some(index) = to_visit.pop() {
         if later.insert(index) {
             to_visit.extend(&needed_by[index]);

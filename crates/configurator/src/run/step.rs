@@ -95,7 +95,10 @@ pub(super) async fn step_instance(
     .await?;
     Ok(match result {
         Some(stepped) => stepped,
-        None => RunStepResult::Busy(Box::new(InstanceSnapshot { version, run: instance.lock_run().take() })),
+        None => RunStepResult::Busy(Box::new(InstanceSnapshot {
+            version,
+            run: instance.lock_run().take(),
+        })),
     })
 }
 
@@ -128,14 +131,18 @@ async fn step_in_tx(
     if !late.is_empty() {
         late::apply_late_answers(connection, instance.instance_id, &late).await?;
     }
-    let failed = on_time.iter().filter(|(_, answer)| answer.outcome.is_err()).map(|(_, answer)| answer);
+    let failed =
+        on_time.iter().filter(|(_, answer)| answer.outcome.is_err()).map(|(_, answer)| answer);
     let settled: Vec<i64> =
         late.iter().map(|late| &late.answer).chain(failed).map(|answer| answer.block_id).collect();
     mark_sends_settled(connection, &settled).await?;
-    let observation = StepObservation { version, now, has_more_answers, stored_changed: !late.is_empty() };
+    let observation =
+        StepObservation { version, now, has_more_answers, stored_changed: !late.is_empty() };
     let result = match run {
         Some(run) => advance_run(connection, options, run, on_time, &observation).await?,
-        None if late.is_empty() => RunStepResult::Done(Box::new(RunStepFollowUp::unchanged(version, None))),
+        None if late.is_empty() => {
+            RunStepResult::Done(Box::new(RunStepFollowUp::unchanged(version, None)))
+        }
         None => {
             touch_instance(connection, instance.instance_id, None, Some(options.driver_id)).await?;
             RunStepResult::Done(Box::new(RunStepFollowUp {
@@ -190,7 +197,8 @@ async fn advance_run(
     }
     if options.may_time_out && !observation.has_more_answers {
         progress.expire_steps(&context, observation.now, &mut changes);
-        explain_given_up_blocks(connection, &context, &mut changes, options.sender.as_ref()).await?;
+        explain_given_up_blocks(connection, &context, &mut changes, options.sender.as_ref())
+            .await?;
     }
     // A run without blocks has ended before anything was done.
     if is_idle && changes.is_empty() && progress.run_result(&context).is_none() {
@@ -214,7 +222,11 @@ async fn advance_run(
     let run = ActiveRun { context, progress, pending: RunChanges::default() };
     let next = conclude_step(connection, run, observation, options.driver_id).await?;
     store::fail_point("configurator_before_commit");
-    Ok(if observation.stored_changed { RunStepResult::Reload } else { RunStepResult::Done(Box::new(next)) })
+    Ok(if observation.stored_changed {
+        RunStepResult::Reload
+    } else {
+        RunStepResult::Done(Box::new(next))
+    })
 }
 
 async fn conclude_step(
@@ -259,7 +271,10 @@ struct ReceivedAnswerRow {
     action: String,
 }
 
-async fn take_answers(connection: &mut PgConnection, instance_id: i64) -> Result<Vec<ReceivedAnswer>> {
+async fn take_answers(
+    connection: &mut PgConnection,
+    instance_id: i64,
+) -> Result<Vec<ReceivedAnswer>> {
     let rows: Vec<ReceivedAnswerRow> = sqlx::query_as(TAKE_ANSWERS_SQL)
         .bind(instance_id)
         .bind(MAX_MESSAGES_PER_STEP as i32)

@@ -212,10 +212,16 @@ async fn read_run_view(connection: &mut PgConnection, run_id: i64) -> Result<Opt
     .await?;
     let mut view = row.into_view();
     view.blocks = blocks.into_iter().map(BlockViewRow::into_view).collect();
-    let current_names: HashSet<String> =
-        view.blocks.iter().filter(|block| !block.is_deletion).map(|block| block.name.clone()).collect();
-    for block in
-        view.blocks.iter_mut().filter(|block| block.is_deletion && current_names.contains(&block.name))
+    let current_names: HashSet<String> = view
+        .blocks
+        .iter()
+        .filter(|block| !block.is_deletion)
+        .map(|block| block.name.clone())
+        .collect();
+    for block in view
+        .blocks
+        .iter_mut()
+        .filter(|block| block.is_deletion && current_names.contains(&block.name))
     {
         block.name = format!("{} (was {})", block.name, block.integration);
     }
@@ -319,9 +325,9 @@ pub struct BlockExchange {
 /// The messages of a run that were answered, as they were sent.
 pub async fn load_run_transcript(pool: &PgPool, run_id: i64) -> Result<Vec<BlockExchange>> {
     run_statement(pool, PgOperation::named("run_transcript").expensive(), move |connection| {
-        Box::pin(
-            async move { Ok(sqlx::query_as(RUN_TRANSCRIPT_SQL).bind(run_id).fetch_all(connection).await?) },
-        )
+        Box::pin(async move {
+            Ok(sqlx::query_as(RUN_TRANSCRIPT_SQL).bind(run_id).fetch_all(connection).await?)
+        })
     })
     .await
 }

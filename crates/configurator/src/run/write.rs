@@ -68,12 +68,22 @@ pub(super) async fn write_changes(
         store_states(connection, &changes.stored_states).await?;
     }
     if !changes.deleted_blocks.is_empty() {
-        update_stored_blocks(connection, context.instance_id, DELETE_STORED_SQL, &changes.deleted_blocks)
-            .await?;
+        update_stored_blocks(
+            connection,
+            context.instance_id,
+            DELETE_STORED_SQL,
+            &changes.deleted_blocks,
+        )
+        .await?;
     }
     if !changes.orphaned_blocks.is_empty() {
-        update_stored_blocks(connection, context.instance_id, ORPHAN_STORED_SQL, &changes.orphaned_blocks)
-            .await?;
+        update_stored_blocks(
+            connection,
+            context.instance_id,
+            ORPHAN_STORED_SQL,
+            &changes.orphaned_blocks,
+        )
+        .await?;
     }
     if !changes.sends.is_empty() {
         write_sends(connection, context, &changes.sends).await?;
@@ -99,7 +109,12 @@ async fn write_blocks(
         .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.1)).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.2)).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.state.clone()).collect::<Vec<_>>())
-        .bind(blocks.iter().map(|block| failure(block).map(|failure| failure.code)).collect::<Vec<_>>())
+        .bind(
+            blocks
+                .iter()
+                .map(|block| failure(block).map(|failure| failure.code))
+                .collect::<Vec<_>>(),
+        )
         .bind(blocks.iter().map(|block| failure(block).map(args)).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.status.is_final()).collect::<Vec<_>>())
         .execute(connection)
@@ -107,7 +122,11 @@ async fn write_blocks(
     Ok(())
 }
 
-async fn write_sends(connection: &mut PgConnection, context: &RunContext, sends: &[BlockSend]) -> Result<()> {
+async fn write_sends(
+    connection: &mut PgConnection,
+    context: &RunContext,
+    sends: &[BlockSend],
+) -> Result<()> {
     // A list of lists would have to be rectangular: names have no commas.
     let names = |send: &BlockSend| send.depends_on.as_ref().map(|names| names.join(","));
     sqlx::query(WRITE_SENDS_SQL)
@@ -126,7 +145,10 @@ async fn write_sends(connection: &mut PgConnection, context: &RunContext, sends:
 }
 
 /// Stores successes, each unless a later message of the block has been answered, be it by its deletion.
-pub(super) async fn store_states(connection: &mut PgConnection, successes: &[(i64, String)]) -> Result<()> {
+pub(super) async fn store_states(
+    connection: &mut PgConnection,
+    successes: &[(i64, String)],
+) -> Result<()> {
     let (ids, states): (Vec<i64>, Vec<&str>) =
         successes.iter().map(|(id, state)| (*id, state.as_str())).unzip();
     sqlx::query(STORE_STATES_SQL).bind(ids).bind(states).execute(connection).await?;

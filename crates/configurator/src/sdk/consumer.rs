@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue::Backoff;
-use queue::fifo::{FifoConsumer, FifoError, FifoMessage, FifoQueue, MessageOutcome, NewFifoMessage};
+use queue::fifo::{
+    FifoConsumer, FifoError, FifoMessage, FifoQueue, MessageOutcome, NewFifoMessage,
+};
 use serde_json::{Map, Value as Json, json};
 use store::Outage;
 
@@ -34,7 +36,8 @@ pub(super) struct IntegrationConsumer {
 
 /// The more often it has come the later: what was received too often becomes a dead letter.
 fn retry_later(first: Duration, message: &FifoMessage) -> MessageOutcome {
-    let backoff = Backoff { first_delay: first, max_delay: MAX_RETRY_DELAY.max(first), jitter: 0.2 };
+    let backoff =
+        Backoff { first_delay: first, max_delay: MAX_RETRY_DELAY.max(first), jitter: 0.2 };
     MessageOutcome::RetryAfter(backoff.random_delay(message.receive_count))
 }
 
@@ -50,7 +53,9 @@ impl FifoConsumer for IntegrationConsumer {
     async fn consume(&self, message: &FifoMessage) -> MessageOutcome {
         let Some(BlockMessageBody { block_id, body }) = parse_message_body(&message.body) else {
             self.count_outcome("unreadable");
-            return MessageOutcome::Dead("VALIDATION_ERROR: the message says no block_id".to_owned());
+            return MessageOutcome::Dead(
+                "VALIDATION_ERROR: the message says no block_id".to_owned(),
+            );
         };
         let remembered = match message.receive_count {
             0 | 1 => Ok(None),
@@ -119,10 +124,16 @@ impl ReceivedBlockTask {
 impl IntegrationConsumer {
     fn count_outcome(&self, outcome: &'static str) {
         let queue = self.queue.clone();
-        metrics::counter!("integration_tasks_total", "queue" => queue, "outcome" => outcome).increment(1);
+        metrics::counter!("integration_tasks_total", "queue" => queue, "outcome" => outcome)
+            .increment(1);
     }
 
-    fn retry_unanswered(&self, message: &FifoMessage, block_id: i64, reason: &str) -> MessageOutcome {
+    fn retry_unanswered(
+        &self,
+        message: &FifoMessage,
+        block_id: i64,
+        reason: &str,
+    ) -> MessageOutcome {
         self.count_outcome("unanswered");
         self.outage.record_failure(|failures| {
             tracing::warn!(
@@ -143,8 +154,13 @@ impl IntegrationConsumer {
                 Ok(task) => task,
                 Err(failure) => return Ok(Err(failure)),
             };
-        let raw =
-            RawBlockRequest { block_id, action, params, state, store: self.store.key_values(&self.queue) };
+        let raw = RawBlockRequest {
+            block_id,
+            action,
+            params,
+            state,
+            store: self.store.key_values(&self.queue),
+        };
         let handled = store::panics::catch_panic(self.handlers.handle_task(&task, raw)).await;
         handled.unwrap_or_else(|_| {
             let args = json!({"reason": "the handler panicked; see the integration's log"});
@@ -163,10 +179,18 @@ impl IntegrationConsumer {
         Ok(answer)
     }
 
-    async fn send_answer(&self, message: &FifoMessage, block_id: i64, body: String) -> Result<(), FifoError> {
+    async fn send_answer(
+        &self,
+        message: &FifoMessage,
+        block_id: i64,
+        body: String,
+    ) -> Result<(), FifoError> {
         let answer = NewFifoMessage {
             group: message.group.clone(),
-            deduplication_id: format!("answer/{block_id}/{}", message.id).chars().take(128).collect(),
+            deduplication_id: format!("answer/{block_id}/{}", message.id)
+                .chars()
+                .take(128)
+                .collect(),
             body,
             attributes: [(JOB_NAME_ATTRIBUTE.to_owned(), ANSWER_JOB_NAME.to_owned())].into(),
         };

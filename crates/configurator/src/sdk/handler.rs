@@ -94,15 +94,18 @@ impl<H: IntegrationHandler> ErasedIntegrationHandler for H {
                 Ok(params) => params,
                 Err(error) => {
                     let path = error.path().to_string();
-                    let field = if path == "." { "params".to_owned() } else { format!("params.{path}") };
+                    let field =
+                        if path == "." { "params".to_owned() } else { format!("params.{path}") };
                     let args = json!({"field": field, "reason": error.into_inner().to_string()});
                     return Ok(Err(BlockFailure::new("VALIDATION_ERROR", args)));
                 }
             };
             let RawBlockRequest { block_id, action, state, store, .. } = raw;
-            let result =
-                IntegrationHandler::handle(self, BlockRequest { block_id, action, params, state, store })
-                    .await;
+            let result = IntegrationHandler::handle(
+                self,
+                BlockRequest { block_id, action, params, state, store },
+            )
+            .await;
             match result {
                 Ok(state) => Ok(match serde_json::to_value(state) {
                     Ok(Json::Object(state)) => Ok(state),
@@ -113,7 +116,9 @@ impl<H: IntegrationHandler> ErasedIntegrationHandler for H {
                     }
                 }),
                 Err(IntegrationError::Temporary(reason)) => Err(reason),
-                Err(IntegrationError::Permanent { code, args }) => Ok(Err(BlockFailure::new(code, args))),
+                Err(IntegrationError::Permanent { code, args }) => {
+                    Ok(Err(BlockFailure::new(code, args)))
+                }
             }
         })
     }

@@ -71,7 +71,13 @@ impl IntegrationWorker {
 
     /// Carries out the tasks of `queue_name` (without environment and ending) until `stop`. A queue that is not there yet is
     /// waited for.
-    pub async fn run(self, handlers: IntegrationHandlers, queue: &str, env: Env, stop: CancellationToken) {
+    pub async fn run(
+        self,
+        handlers: IntegrationHandlers,
+        queue: &str,
+        env: Env,
+        stop: CancellationToken,
+    ) {
         let (tasks, dead) = (env.queue_name(queue), env.dead_letter_queue_name(queue));
         let engine = self.engine.as_ref();
         let both = async {
@@ -98,7 +104,8 @@ impl IntegrationWorker {
             visibility_timeout: self.options.visibility_timeout,
             shutdown_timeout: self.options.shutdown_timeout,
         };
-        consume_messages(FifoQueuePair { queue, dead_letters }, Arc::new(worker), terms, stop).await;
+        consume_messages(FifoQueuePair { queue, dead_letters }, Arc::new(worker), terms, stop)
+            .await;
     }
 
     /// The same for several environments at once.
@@ -109,7 +116,8 @@ impl IntegrationWorker {
         envs: &[Env],
         stop: CancellationToken,
     ) {
-        let runs = envs.iter().map(|env| self.clone().run(handlers.clone(), queue, *env, stop.clone()));
+        let runs =
+            envs.iter().map(|env| self.clone().run(handlers.clone(), queue, *env, stop.clone()));
         futures::future::join_all(runs).await;
     }
 }

@@ -16,11 +16,19 @@ pub type Result<T> = std::result::Result<T, String>;
 /// Remembers answers by queue (with its environment) and number.
 pub trait IntegrationStore: Send + Sync {
     /// What was answered.
-    fn find_answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>>;
+    fn find_answer<'a>(
+        &'a self,
+        queue: &'a str,
+        block_id: i64,
+    ) -> BoxFuture<'a, Result<Option<String>>>;
 
     /// Remembers it, in the place of an earlier one.
-    fn save_answer<'a>(&'a self, queue: &'a str, block_id: i64, answer: &'a str)
-    -> BoxFuture<'a, Result<()>>;
+    fn save_answer<'a>(
+        &'a self,
+        queue: &'a str,
+        block_id: i64,
+        answer: &'a str,
+    ) -> BoxFuture<'a, Result<()>>;
 
     /// What handlers of that queue keep.
     fn key_values(&self, queue: &str) -> Arc<dyn KeyValueStore>;
@@ -53,7 +61,11 @@ pub struct InMemoryIntegrationStore {
 }
 
 impl IntegrationStore for InMemoryIntegrationStore {
-    fn find_answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>> {
+    fn find_answer<'a>(
+        &'a self,
+        queue: &'a str,
+        block_id: i64,
+    ) -> BoxFuture<'a, Result<Option<String>>> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let known = answers.by_block.get(&(queue.to_owned(), block_id)).cloned();
         Box::pin(std::future::ready(Ok(known)))
@@ -134,7 +146,11 @@ fn error_text(error: store::Error) -> String {
 }
 
 impl IntegrationStore for PgIntegrationStore {
-    fn find_answer<'a>(&'a self, queue: &'a str, block_id: i64) -> BoxFuture<'a, Result<Option<String>>> {
+    fn find_answer<'a>(
+        &'a self,
+        queue: &'a str,
+        block_id: i64,
+    ) -> BoxFuture<'a, Result<Option<String>>> {
         let queue = queue.to_owned();
         Box::pin(async move {
             let known = store::run_statement(&self.pool, "integration_answer", move |connection| {
@@ -158,17 +174,26 @@ impl IntegrationStore for PgIntegrationStore {
     ) -> BoxFuture<'a, Result<()>> {
         let (queue, answer) = (queue.to_owned(), answer.to_owned());
         Box::pin(async move {
-            let remembered = store::run_statement(&self.pool, "remember_answer", move |connection| {
-                let (queue, answer) = (queue.clone(), answer.clone());
-                Box::pin(async move {
-                    let remember = sqlx::query(
+            let remembered = store::run_statement(
+                &self.pool,
+                "remember_answer",
+                move |connection| {
+                    let (queue, answer) = (queue.clone(), answer.clone());
+                    Box::pin(async move {
+                        let remember = sqlx::query(
                         "INSERT INTO integration_answers (queue, block_id, answer) VALUES ($1, $2, $3)
                          ON CONFLICT (queue, block_id) DO UPDATE SET answer = excluded.answer, answered_at = now() -- remember_answer",
                     );
-                    remember.bind(queue).bind(block_id).bind(answer).execute(connection).await?;
-                    Ok(())
-                })
-            });
+                        remember
+                            .bind(queue)
+                            .bind(block_id)
+                            .bind(answer)
+                            .execute(connection)
+                            .await?;
+                        Ok(())
+                    })
+                },
+            );
             remembered.await.map_err(error_text)
         })
     }
@@ -193,24 +218,30 @@ impl KeyValueStore for QueueKeyValueStore<PgIntegrationStore> {
             })
             .await
             .map_err(error_text)?;
-            stored.map(|text| text.parse().map_err(|error| format!("a kept value: {error}"))).transpose()
+            stored
+                .map(|text| text.parse().map_err(|error| format!("a kept value: {error}")))
+                .transpose()
         })
     }
 
     fn put<'a>(&'a self, key: &'a str, value: Json) -> BoxFuture<'a, Result<()>> {
         let (queue, key, value) = (self.queue.clone(), key.to_owned(), value.to_string());
         Box::pin(async move {
-            let put = store::run_statement(&self.store.pool, "integration_put", move |connection| {
-                let (queue, key, value) = (queue.clone(), key.clone(), value.clone());
-                Box::pin(async move {
-                    let put = sqlx::query(
+            let put = store::run_statement(
+                &self.store.pool,
+                "integration_put",
+                move |connection| {
+                    let (queue, key, value) = (queue.clone(), key.clone(), value.clone());
+                    Box::pin(async move {
+                        let put = sqlx::query(
                         "INSERT INTO integration_store (queue, key, value) VALUES ($1, $2, $3)
                          ON CONFLICT (queue, key) DO UPDATE SET value = excluded.value, changed_at = now() -- integration_put",
                     );
-                    put.bind(queue).bind(key).bind(value).execute(connection).await?;
-                    Ok(())
-                })
-            });
+                        put.bind(queue).bind(key).bind(value).execute(connection).await?;
+                        Ok(())
+                    })
+                },
+            );
             put.await.map_err(error_text)
         })
     }
@@ -218,16 +249,20 @@ impl KeyValueStore for QueueKeyValueStore<PgIntegrationStore> {
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
         let (queue, key) = (self.queue.clone(), key.to_owned());
         Box::pin(async move {
-            let removed = store::run_statement(&self.store.pool, "integration_remove", move |connection| {
-                let (queue, key) = (queue.clone(), key.clone());
-                Box::pin(async move {
-                    let removed = sqlx::query(
-                        "DELETE FROM integration_store WHERE queue = $1 AND key = $2 -- integration_remove",
-                    );
-                    removed.bind(queue).bind(key).execute(connection).await?;
-                    Ok(())
-                })
-            });
+            let removed = store::run_statement(
+                &self.store.pool,
+                "integration_remove",
+                move |connection| {
+                    let (queue, key) = (queue.clone(), key.clone());
+                    Box::pin(async move {
+                        let removed = sqlx::query(
+                            "DELETE FROM integration_store WHERE queue = $1 AND key = $2 -- integration_remove",
+                        );
+                        removed.bind(queue).bind(key).execute(connection).await?;
+                        Ok(())
+                    })
+                },
+            );
             removed.await.map_err(error_text)
         })
     }

@@ -33,7 +33,10 @@ struct BudgetedEvaluation<'v, 'r> {
 
 impl EvaluationContext<'_> {
     /// The value of an expression whose blocks have all answered.
-    pub fn evaluate(&self, expression: &Expression<BlockValueSource>) -> Result<Json, EvaluationError> {
+    pub fn evaluate(
+        &self,
+        expression: &Expression<BlockValueSource>,
+    ) -> Result<Json, EvaluationError> {
         BudgetedEvaluation { context: self, remaining_bytes: MAX_PARAMS_BYTES }
             .evaluate_within_budget(expression)
     }
@@ -48,7 +51,10 @@ impl BudgetedEvaluation<'_, '_> {
         Ok(match expression {
             Expression::Literal(value) => self.copy_value(value)?,
             Expression::List(items) => Json::Array(
-                items.iter().map(|item| self.evaluate_within_budget(item)).collect::<Result<_, _>>()?,
+                items
+                    .iter()
+                    .map(|item| self.evaluate_within_budget(item))
+                    .collect::<Result<_, _>>()?,
             ),
             Expression::Map(entries) => {
                 let mut map = Map::new();
@@ -86,7 +92,8 @@ impl BudgetedEvaluation<'_, '_> {
             },
             BlockValueSource::Output(index, output) => {
                 let value = (context.state)(*index).and_then(|state| state.get(output));
-                let value = value.ok_or_else(|| EvaluationError::MissingOutput(*index, output.clone()))?;
+                let value =
+                    value.ok_or_else(|| EvaluationError::MissingOutput(*index, output.clone()))?;
                 self.copy_value(value)
             }
             // Wires lead to wires only so often: the template was checked for that.
@@ -103,7 +110,8 @@ impl BudgetedEvaluation<'_, '_> {
     }
 
     fn spend_bytes(&mut self, bytes: usize) -> Result<(), EvaluationError> {
-        self.remaining_bytes = self.remaining_bytes.checked_sub(bytes).ok_or(EvaluationError::TooLarge)?;
+        self.remaining_bytes =
+            self.remaining_bytes.checked_sub(bytes).ok_or(EvaluationError::TooLarge)?;
         Ok(())
     }
 }

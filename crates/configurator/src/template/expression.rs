@@ -1,6 +1,6 @@
 //! Values with references in them: what stands in `args`, and in the values of modules' inputs and outputs.
 
-use reconcile::yaml::{Node, Tree};
+use reconcile::yaml::{YamlNode, YamlTree};
 use serde_json::Value as Json;
 
 use super::names::{can_continue_name, leading_name};
@@ -39,20 +39,23 @@ pub(super) struct BlockReference {
 
 /// Reads a value; what is wrong is told with its line.
 pub(super) fn read_expression(
-    tree: &Tree,
+    tree: &YamlTree,
     report_fault: &mut dyn FnMut(u32, String),
 ) -> Expression<BlockReference> {
-    match tree.node() {
-        Node::Scalar(Json::String(text)) => read_text_expression(text, tree.line, report_fault),
-        Node::Scalar(value) => Expression::Literal(value.clone()),
-        Node::List(items) => {
-            let items: Vec<_> = items.iter().map(|item| read_expression(item, report_fault)).collect();
+    match tree.as_node() {
+        YamlNode::Scalar(Json::String(text)) => read_text_expression(text, tree.line, report_fault),
+        YamlNode::Scalar(value) => Expression::Literal(value.clone()),
+        YamlNode::List(items) => {
+            let items: Vec<_> =
+                items.iter().map(|item| read_expression(item, report_fault)).collect();
             if items.iter().all(|item| matches!(item, Expression::Literal(_))) {
-                return Expression::Literal(items.into_iter().map(Expression::into_literal).collect());
+                return Expression::Literal(
+                    items.into_iter().map(Expression::into_literal).collect(),
+                );
             }
             Expression::List(items)
         }
-        Node::Map(entries) => {
+        YamlNode::Map(entries) => {
             for (key, value) in entries {
                 if let Some(reference) = find_reference(key) {
                     let reason = format!(
@@ -131,7 +134,9 @@ pub(super) fn find_reference(text: &str) -> Option<String> {
         rest = &rest[position + 1..];
         if let Some(after) = rest.strip_prefix('$') {
             rest = after;
-        } else if let Some((block, output)) = parse_reference(rest.strip_prefix('{').unwrap_or(rest)) {
+        } else if let Some((block, output)) =
+            parse_reference(rest.strip_prefix('{').unwrap_or(rest))
+        {
             return Some(format!("${block}.{output}"));
         }
     }
@@ -139,7 +144,10 @@ pub(super) fn find_reference(text: &str) -> Option<String> {
 }
 
 /// The parts of a text: `$block.output` or `${block.output}` is a reference, `$$` a dollar, any other `$` wrong.
-pub(super) fn parse_text_pieces(text: &str, line: u32) -> Result<Vec<TextPiece<BlockReference>>, String> {
+pub(super) fn parse_text_pieces(
+    text: &str,
+    line: u32,
+) -> Result<Vec<TextPiece<BlockReference>>, String> {
     let (mut pieces, mut plain, mut rest) = (Vec::new(), String::new(), text);
     while let Some(position) = rest.find('$') {
         plain.push_str(&rest[..position]);
@@ -211,12 +219,16 @@ impl<R> Expression<R> {
         match self {
             Expression::Literal(_) => {}
             Expression::List(items) => items.iter().for_each(|item| item.collect_references(found)),
-            Expression::Map(entries) => entries.iter().for_each(|(_, value)| value.collect_references(found)),
+            Expression::Map(entries) => {
+                entries.iter().for_each(|(_, value)| value.collect_references(found))
+            }
             Expression::Whole(reference) => found.push(reference),
-            Expression::Text(pieces) => found.extend(pieces.iter().filter_map(|piece| match piece {
-                TextPiece::Value(reference) => Some(reference),
-                TextPiece::Text(_) => None,
-            })),
+            Expression::Text(pieces) => {
+                found.extend(pieces.iter().filter_map(|piece| match piece {
+                    TextPiece::Value(reference) => Some(reference),
+                    TextPiece::Text(_) => None,
+                }))
+            }
         }
     }
 
@@ -228,7 +240,10 @@ impl<R> Expression<R> {
                 Expression::List(items.iter().map(|item| item.map_references(of)).collect())
             }
             Expression::Map(entries) => Expression::Map(
-                entries.iter().map(|(key, value)| (key.clone(), value.map_references(of))).collect(),
+                entries
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.map_references(of)))
+                    .collect(),
             ),
             Expression::Whole(reference) => {
                 of(reference).map_or(Expression::Literal(Json::Null), Expression::Whole)

@@ -49,11 +49,14 @@ impl BlockNames {
         };
         let own: Vec<String> =
             [name.to_owned()].into_iter().chain(renamed_from.iter().filter_map(beside)).collect();
-        let moved =
-            self.former_names.iter().flat_map(|around| own.iter().map(move |name| join_names(around, name)));
+        let moved = self
+            .former_names
+            .iter()
+            .flat_map(|around| own.iter().map(move |name| join_names(around, name)));
         let mut former: Vec<String> = Vec::new();
         for candidate in renamed_from.iter().cloned().chain(moved) {
-            if candidate != full && !former.contains(&candidate) && former.len() < MAX_FORMER_NAMES {
+            if candidate != full && !former.contains(&candidate) && former.len() < MAX_FORMER_NAMES
+            {
                 former.push(candidate);
             }
         }
@@ -68,7 +71,11 @@ pub(super) fn check_former_names(root: &TemplateModule, faults: &mut BlockTempla
     let mut claimed: HashMap<&str, &str> = HashMap::new();
     for (name, line, former) in claims {
         if current_names.contains(former) {
-            faults.add(name, line, format!("`renamed_from: {former}`: there is still a block of this name"));
+            faults.add(
+                name,
+                line,
+                format!("`renamed_from: {former}`: there is still a block of this name"),
+            );
         } else if let Some(other) = claimed.insert(former, name) {
             faults.add(name, line, format!("`renamed_from: {former}`: {other} says the same"));
         }

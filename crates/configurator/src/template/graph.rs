@@ -109,7 +109,8 @@ impl BlockGraphNode {
                 found.extend(&block.listed_sources);
             }
         }
-        let mut needs: Vec<usize> = found.into_iter().filter_map(BlockValueSource::node_index).collect();
+        let mut needs: Vec<usize> =
+            found.into_iter().filter_map(BlockValueSource::node_index).collect();
         needs.sort_unstable();
         needs.dedup();
         needs
@@ -124,7 +125,8 @@ impl Block {
 
     /// What must be unchanged for the last success to be served again: block, inputs, version.
     pub fn params_fingerprint(&self, params: &str) -> String {
-        let content = json!([self.queue, self.task_type, self.version, self.outputs, params]).to_string();
+        let content =
+            json!([self.queue, self.task_type, self.version, self.outputs, params]).to_string();
         let digest = Sha256::digest(content.as_bytes());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -154,10 +156,10 @@ impl BlockGraph {
         let names: HashSet<&str> = known().collect();
         // Those of the environment may serve several templates; a general one that nobody knows is a mistake.
         if let Some(unknown) = general.keys().find(|name| !names.contains(name.as_str())) {
-            let near = reconcile::suggestion(unknown, known());
+            let near = reconcile::suggest_name(unknown, known());
             let reason = format!(
                 "the template has no such general input{near} (it has {})",
-                reconcile::listed(known())
+                reconcile::list_names(known())
             );
             return Err((format!("general_inputs.{unknown}"), reason));
         }
@@ -169,7 +171,10 @@ impl BlockGraph {
             };
             let value = given_values.get(&input.name).or(input.default.as_ref()).cloned();
             if value.is_none() && input.required {
-                return Err((format!("{field}.{}", input.name), "is required by the template".to_owned()));
+                return Err((
+                    format!("{field}.{}", input.name),
+                    "is required by the template".to_owned(),
+                ));
             }
             values.insert(input.name.clone(), value.unwrap_or(Json::Null));
         }

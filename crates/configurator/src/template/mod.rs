@@ -18,10 +18,10 @@ pub use expression::{Expression, TextPiece};
 pub use graph::{Block, BlockGraph, BlockGraphNode, BlockValueSource, RunInput, RunInputScope};
 pub use names::{Env, check_template_name, is_queue_name};
 
-use reconcile::yaml::Limits;
+use reconcile::yaml::YamlLimits;
 
 /// What a template may cost: ten thousand blocks are 3 MB.
-const TEMPLATE_YAML_LIMITS: Limits = Limits { bytes: 6 << 20, nodes: 600_000 };
+const TEMPLATE_YAML_LIMITS: YamlLimits = YamlLimits { max_bytes: 6 << 20, max_nodes: 600_000 };
 /// Most integration blocks of a template.
 pub const MAX_TEMPLATE_BLOCKS: usize = 20_000;
 /// Faults told of one template.
@@ -69,13 +69,14 @@ impl BlockTemplateFaults {
 
 /// Reads a template. Takes up to a second for the largest ones: not for a thread that serves others.
 pub fn parse_template(text: &str) -> Result<BlockGraph, Vec<BlockTemplateFault>> {
-    let tree = reconcile::yaml::read_within(text, TEMPLATE_YAML_LIMITS).map_err(|problem| {
-        vec![BlockTemplateFault {
-            block: ROOT_MODULE_NAME.to_owned(),
-            line: problem.line,
-            reason: problem.reason,
-        }]
-    })?;
+    let tree =
+        reconcile::yaml::read_tree_within(text, TEMPLATE_YAML_LIMITS).map_err(|problem| {
+            vec![BlockTemplateFault {
+                block: ROOT_MODULE_NAME.to_owned(),
+                line: problem.line,
+                reason: problem.reason,
+            }]
+        })?;
     let mut faults = BlockTemplateFaults::default();
     let root = read::read_root_module(&tree, &mut faults);
     // What cannot be read cannot be resolved.

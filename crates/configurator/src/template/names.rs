@@ -77,7 +77,9 @@ pub(super) fn can_continue_name(c: char) -> bool {
 
 /// Whether it can be the name of a block, an input or an output.
 pub(super) fn is_name(text: &str) -> bool {
-    text.len() <= MAX_NAME_LENGTH && text.starts_with(can_start_name) && text.chars().all(can_continue_name)
+    text.len() <= MAX_NAME_LENGTH
+        && text.starts_with(can_start_name)
+        && text.chars().all(can_continue_name)
 }
 
 /// The name that `text` begins with.
@@ -96,8 +98,9 @@ pub fn is_queue_name(text: &str) -> bool {
 pub(super) fn split_integration(text: &str) -> Option<(&str, &str)> {
     let (queue, task) = text.split_once('.')?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let is_valid =
-        is_queue_name(queue) && (1..=MAX_NAME_LENGTH).contains(&task.len()) && task.chars().all(allowed);
+    let is_valid = is_queue_name(queue)
+        && (1..=MAX_NAME_LENGTH).contains(&task.len())
+        && task.chars().all(allowed);
     is_valid.then_some((queue, task))
 }
 

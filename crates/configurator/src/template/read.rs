@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use reconcile::yaml::{Node, Tree};
-use reconcile::{listed, suggestion};
+use reconcile::yaml::{YamlNode, YamlTree};
+use reconcile::{list_names, suggest_name};
 use serde_json::Value as Json;
 
 use super::expression::{self, BlockReference};
@@ -67,12 +67,15 @@ pub(super) struct WrittenBlock {
 struct BlockReader<'t, 'f> {
     block: String,
     line: u32,
-    entries: &'t [(String, Tree)],
+    entries: &'t [(String, YamlTree)],
     faults: &'f mut BlockTemplateFaults,
 }
 
-pub(super) fn read_root_module(tree: &Tree, faults: &mut BlockTemplateFaults) -> TemplateModule {
-    let Node::Map(entries) = tree.node() else {
+pub(super) fn read_root_module(
+    tree: &YamlTree,
+    faults: &mut BlockTemplateFaults,
+) -> TemplateModule {
+    let YamlNode::Map(entries) = tree.as_node() else {
         faults.add(
             ROOT_MODULE_NAME,
             tree.line,
@@ -80,7 +83,8 @@ pub(super) fn read_root_module(tree: &Tree, faults: &mut BlockTemplateFaults) ->
         );
         return TemplateModule::default();
     };
-    let mut reader = BlockReader { block: ROOT_MODULE_NAME.to_owned(), line: tree.line, entries, faults };
+    let mut reader =
+        BlockReader { block: ROOT_MODULE_NAME.to_owned(), line: tree.line, entries, faults };
     reader.check_known_keys(&["name", "type", "description", "inputs", "blocks", "outputs"]);
     if reader.read_text("type").is_none_or(|kind| kind != "module") {
         reader.fault_at_key("type", "the root block is of `type: module`");
@@ -88,15 +92,19 @@ pub(super) fn read_root_module(tree: &Tree, faults: &mut BlockTemplateFaults) ->
     if reader.read_text("name").is_none_or(|name| name != ROOT_MODULE_NAME) {
         reader.fault_at_key("name", "the root block has `name: global`");
     }
-    let run_inputs =
-        reader.read_list("inputs").iter().filter_map(|input| reader.read_run_input(input)).collect();
+    let run_inputs = reader
+        .read_list("inputs")
+        .iter()
+        .filter_map(|input| reader.read_run_input(input))
+        .collect();
     reader.check_unique("inputs", &run_inputs, |input: &RunInput| &input.name);
     let outputs = reader.read_values("outputs");
     let blocks = reader.read_list("blocks");
     if reader.get("blocks").is_none() {
         reader.fault_at_key("blocks", "`blocks` is missing: the list of blocks");
     }
-    let members = blocks.iter().filter_map(|block| read_member(block, &BlockNames::root(), faults)).collect();
+    let members =
+        blocks.iter().filter_map(|block| read_member(block, &BlockNames::root(), faults)).collect();
     let (name, full_name) = (ROOT_MODULE_NAME.to_owned(), ROOT_MODULE_NAME.to_owned());
     TemplateModule {
         name,
@@ -110,16 +118,17 @@ pub(super) fn read_root_module(tree: &Tree, faults: &mut BlockTemplateFaults) ->
 }
 
 fn read_member(
-    tree: &Tree,
+    tree: &YamlTree,
     around_names: &BlockNames,
     faults: &mut BlockTemplateFaults,
 ) -> Option<ModuleMember> {
     let around_name = around_names.display_name();
-    let Node::Map(entries) = tree.node() else {
+    let YamlNode::Map(entries) = tree.as_node() else {
         faults.add(around_name, tree.line, "a block is a mapping: name, type, …");
         return None;
     };
-    let mut reader = BlockReader { block: around_name.to_owned(), line: tree.line, entries, faults };
+    let mut reader =
+        BlockReader { block: around_name.to_owned(), line: tree.line, entries, faults };
     let name = reader.read_own_name()?;
     let full_name = around_names.child_name(&name);
     reader.block.clone_from(&full_name);
@@ -138,7 +147,8 @@ fn read_member(
             ]);
             let (inputs, outputs) = (reader.read_values("inputs"), reader.read_values("outputs"));
             let blocks = reader.read_list("blocks");
-            let members = blocks.iter().filter_map(|block| read_member(block, &names, faults)).collect();
+            let members =
+                blocks.iter().filter_map(|block| read_member(block, &names, faults)).collect();
             let (line, run_inputs) = (tree.line, Vec::new());
             Some(ModuleMember::Module(TemplateModule {
                 name,
@@ -168,15 +178,15 @@ fn find_json_reference(value: &Json) -> Option<String> {
     match value {
         Json::String(text) => expression::find_reference(text),
         Json::Array(items) => items.iter().find_map(find_json_reference),
-        Json::Object(map) => map
-            .iter()
-            .find_map(|(key, value)| expression::find_reference(key).or_else(|| find_json_reference(value))),
+        Json::Object(map) => map.iter().find_map(|(key, value)| {
+            expression::find_reference(key).or_else(|| find_json_reference(value))
+        }),
         _ => None,
     }
 }
 
 impl<'t> BlockReader<'t, '_> {
-    fn get(&self, key: &str) -> Option<&'t Tree> {
+    fn get(&self, key: &str) -> Option<&'t YamlTree> {
         self.entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
@@ -194,16 +204,19 @@ impl<'t> BlockReader<'t, '_> {
             if !keys.contains(&key.as_str()) {
                 self.faults.add_with(&self.block, value.line, || {
                     let shown: String = key.chars().take(80).collect();
-                    let near = suggestion(&shown, keys.iter().copied());
-                    format!("unknown key `{shown}`{near} (allowed: {})", listed(keys.iter().copied()))
+                    let near = suggest_name(&shown, keys.iter().copied());
+                    format!(
+                        "unknown key `{shown}`{near} (allowed: {})",
+                        list_names(keys.iter().copied())
+                    )
                 });
             }
         }
     }
 
     fn read_text(&self, key: &str) -> Option<&'t str> {
-        match self.get(key)?.node() {
-            Node::Scalar(Json::String(text)) => Some(text),
+        match self.get(key)?.as_node() {
+            YamlNode::Scalar(Json::String(text)) => Some(text),
             _ => None,
         }
     }
@@ -214,19 +227,24 @@ impl<'t> BlockReader<'t, '_> {
             Some(name) if is_name(name) => return Some(name.to_owned()),
             Some(name) => {
                 let shown: String = name.chars().take(80).collect();
-                self.fault_at_key("name", format!("`{shown}` is no name (allowed: {})", names::NAME_RULE));
+                self.fault_at_key(
+                    "name",
+                    format!("`{shown}` is no name (allowed: {})", names::NAME_RULE),
+                );
             }
-            None if self.get("name").is_some() => self.fault_at_key("name", "the name must be a text"),
+            None if self.get("name").is_some() => {
+                self.fault_at_key("name", "the name must be a text")
+            }
             None => self.fault_at_key("name", "the block has no name"),
         }
         None
     }
 
     /// The items of a list; none if it is missing or null.
-    fn read_list(&mut self, key: &str) -> &'t [Tree] {
-        match self.get(key).map(Tree::node) {
-            None | Some(Node::Scalar(Json::Null)) => &[],
-            Some(Node::List(items)) => items,
+    fn read_list(&mut self, key: &str) -> &'t [YamlTree] {
+        match self.get(key).map(YamlTree::as_node) {
+            None | Some(YamlNode::Scalar(Json::Null)) => &[],
+            Some(YamlNode::List(items)) => items,
             Some(_) => {
                 self.fault_at_key(key, format!("`{key}` must be a list"));
                 &[]
@@ -244,9 +262,9 @@ impl<'t> BlockReader<'t, '_> {
     }
 
     fn read_flag(&mut self, key: &str) -> Option<bool> {
-        match self.get(key).map(Tree::node) {
-            None | Some(Node::Scalar(Json::Null)) => None,
-            Some(Node::Scalar(Json::Bool(flag))) => Some(*flag),
+        match self.get(key).map(YamlTree::as_node) {
+            None | Some(YamlNode::Scalar(Json::Null)) => None,
+            Some(YamlNode::Scalar(Json::Bool(flag))) => Some(*flag),
             Some(_) => {
                 self.fault_at_key(key, format!("`{key}` is true or false"));
                 None
@@ -257,15 +275,16 @@ impl<'t> BlockReader<'t, '_> {
     /// Former names, in full: a name alone is one beside this block, `global.x` one at the root, any other with dots as runs
     /// show it.
     fn read_renamed_from(&mut self, around_names: &BlockNames) -> Vec<String> {
-        let texts: Vec<&Tree> = match self.get("renamed_from").map(|tree| (tree, tree.node())) {
-            None | Some((_, Node::Scalar(Json::Null))) => return Vec::new(),
-            Some((_, Node::List(items))) => items.iter().collect(),
-            Some((tree, _)) => vec![tree],
-        };
+        let texts: Vec<&YamlTree> =
+            match self.get("renamed_from").map(|tree| (tree, tree.as_node())) {
+                None | Some((_, YamlNode::Scalar(Json::Null))) => return Vec::new(),
+                Some((_, YamlNode::List(items))) => items.iter().collect(),
+                Some((tree, _)) => vec![tree],
+            };
         let mut names = Vec::new();
         for tree in texts.into_iter().take(MAX_FORMER_NAMES) {
-            match tree.node() {
-                Node::Scalar(Json::String(text))
+            match tree.as_node() {
+                YamlNode::Scalar(Json::String(text))
                     if text.split('.').all(is_name) && text != ROOT_MODULE_NAME =>
                 {
                     names.push(match text.strip_prefix("global.") {
@@ -286,15 +305,22 @@ impl<'t> BlockReader<'t, '_> {
     /// An item of a list of named things.
     fn read_named_item<'r>(
         &'r mut self,
-        item: &'t Tree,
+        item: &'t YamlTree,
         keys: &[&str],
     ) -> Option<(String, BlockReader<'t, 'r>)> {
-        let Node::Map(entries) = item.node() else {
-            self.fault_at_line(item.line, format!("must be a mapping of {}", listed(keys.iter().copied())));
+        let YamlNode::Map(entries) = item.as_node() else {
+            self.fault_at_line(
+                item.line,
+                format!("must be a mapping of {}", list_names(keys.iter().copied())),
+            );
             return None;
         };
-        let mut reader =
-            BlockReader { block: self.block.clone(), line: item.line, entries, faults: &mut *self.faults };
+        let mut reader = BlockReader {
+            block: self.block.clone(),
+            line: item.line,
+            entries,
+            faults: &mut *self.faults,
+        };
         reader.check_known_keys(keys);
         let name = match reader.read_text("name") {
             Some(name) if is_name(name) => name.to_owned(),
@@ -309,9 +335,11 @@ impl<'t> BlockReader<'t, '_> {
         Some((name, reader))
     }
 
-    fn read_run_input(&mut self, item: &'t Tree) -> Option<RunInput> {
-        let (name, mut reader) =
-            self.read_named_item(item, &["name", "description", "scope", "required", "default", "type"])?;
+    fn read_run_input(&mut self, item: &'t YamlTree) -> Option<RunInput> {
+        let (name, mut reader) = self.read_named_item(
+            item,
+            &["name", "description", "scope", "required", "default", "type"],
+        )?;
         let scope = match reader.read_text("scope") {
             Some("general") => RunInputScope::General,
             Some("env") => RunInputScope::Env,
@@ -321,7 +349,7 @@ impl<'t> BlockReader<'t, '_> {
                 return None;
             }
         };
-        let default = reader.get("default").map(Tree::to_json);
+        let default = reader.get("default").map(YamlTree::to_json);
         if let Some(reference) = default.as_ref().and_then(find_json_reference) {
             reader.fault_at_key(
                 "default",
@@ -336,7 +364,8 @@ impl<'t> BlockReader<'t, '_> {
     fn read_values(&mut self, key: &str) -> Vec<ModuleValue> {
         let mut values = Vec::new();
         for item in self.read_list(key) {
-            let Some((name, mut reader)) = self.read_named_item(item, &["name", "value", "description"])
+            let Some((name, mut reader)) =
+                self.read_named_item(item, &["name", "value", "description"])
             else {
                 continue;
             };
@@ -344,8 +373,9 @@ impl<'t> BlockReader<'t, '_> {
                 reader.fault_at_key("value", format!("`{name}` has no `value`"));
                 continue;
             };
-            let value =
-                expression::read_expression(tree, &mut |line, reason| reader.fault_at_line(line, reason));
+            let value = expression::read_expression(tree, &mut |line, reason| {
+                reader.fault_at_line(line, reason)
+            });
             values.push(ModuleValue { name, value });
         }
         self.check_unique(key, &values, |value| &value.name);
@@ -366,19 +396,22 @@ impl<'t> BlockReader<'t, '_> {
             "version",
             "renamed_from",
         ]);
-        let Some((queue, task)) = self.read_text("integration").and_then(names::split_integration) else {
+        let Some((queue, task)) = self.read_text("integration").and_then(names::split_integration)
+        else {
             self.fault_at_key(
                 "integration",
                 "`integration` is `<queue name>.<task type>`, such as balance.set_service",
             );
             return None;
         };
-        let args = match self.get("args").map(|args| (args, args.node())) {
-            None | Some((_, Node::Scalar(Json::Null))) => {
+        let args = match self.get("args").map(|args| (args, args.as_node())) {
+            None | Some((_, YamlNode::Scalar(Json::Null))) => {
                 Expression::Literal(Json::Object(Default::default()))
             }
-            Some((args, Node::Map(_))) => {
-                expression::read_expression(args, &mut |line, reason| self.fault_at_line(line, reason))
+            Some((args, YamlNode::Map(_))) => {
+                expression::read_expression(args, &mut |line, reason| {
+                    self.fault_at_line(line, reason)
+                })
             }
             Some(_) => {
                 self.fault_at_key("args", "`args` must be a mapping");
@@ -411,13 +444,17 @@ impl<'t> BlockReader<'t, '_> {
     fn read_inputs(&mut self) -> Vec<BlockReference> {
         let mut inputs = Vec::new();
         for item in self.read_list("inputs") {
-            let reference = match item.node() {
-                Node::Scalar(Json::String(text)) => expression::parse_whole_reference(text, item.line),
+            let reference = match item.as_node() {
+                YamlNode::Scalar(Json::String(text)) => {
+                    expression::parse_whole_reference(text, item.line)
+                }
                 _ => None,
             };
             match reference {
                 Some(reference) => inputs.push(reference),
-                None => self.fault_at_line(item.line, "an input is `block.output`, such as global.id"),
+                None => {
+                    self.fault_at_line(item.line, "an input is `block.output`, such as global.id")
+                }
             }
         }
         inputs
@@ -426,10 +463,11 @@ impl<'t> BlockReader<'t, '_> {
     fn read_outputs(&mut self) -> Vec<String> {
         let mut outputs = Vec::new();
         for item in self.read_list("outputs") {
-            match item.node() {
-                Node::Scalar(Json::String(name)) if is_name(name) => outputs.push(name.clone()),
+            match item.as_node() {
+                YamlNode::Scalar(Json::String(name)) if is_name(name) => outputs.push(name.clone()),
                 _ => outputs.extend(
-                    self.read_named_item(item, &["name", "description", "type"]).map(|(name, _)| name),
+                    self.read_named_item(item, &["name", "description", "type"])
+                        .map(|(name, _)| name),
                 ),
             }
         }
@@ -438,15 +476,16 @@ impl<'t> BlockReader<'t, '_> {
     }
 
     fn read_timeout(&mut self) -> Option<Duration> {
-        let parsed = match self.get("block_timeout")?.node() {
-            Node::Scalar(Json::Number(seconds)) => {
+        let parsed = match self.get("block_timeout")?.as_node() {
+            YamlNode::Scalar(Json::Number(seconds)) => {
                 seconds.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
             }
-            Node::Scalar(Json::String(text)) => humantime::parse_duration(text).ok(),
-            Node::Scalar(Json::Null) => return None,
+            YamlNode::Scalar(Json::String(text)) => humantime::parse_duration(text).ok(),
+            YamlNode::Scalar(Json::Null) => return None,
             _ => None,
         };
-        let allowed = parsed.filter(|time| !time.is_zero() && *time <= Duration::from_secs(7 * 86_400));
+        let allowed =
+            parsed.filter(|time| !time.is_zero() && *time <= Duration::from_secs(7 * 86_400));
         if allowed.is_none() {
             self.fault_at_key(
                 "block_timeout",
@@ -458,8 +497,8 @@ impl<'t> BlockReader<'t, '_> {
 
     fn read_version(&mut self) -> Option<String> {
         let version = self.get("version")?;
-        match version.node() {
-            Node::Scalar(Json::String(text)) => {
+        match version.as_node() {
+            YamlNode::Scalar(Json::String(text)) => {
                 if let Some(reference) = expression::find_reference(text) {
                     self.fault_at_key(
                         "version",
@@ -469,10 +508,10 @@ impl<'t> BlockReader<'t, '_> {
                 Some(text.clone())
             }
             // 1.10 is another version than 1.1.
-            Node::Scalar(value @ Json::Number(_)) => {
-                Some(version.written().map_or_else(|| value.to_string(), str::to_owned))
+            YamlNode::Scalar(value @ Json::Number(_)) => {
+                Some(version.number_text().map_or_else(|| value.to_string(), str::to_owned))
             }
-            Node::Scalar(Json::Null) => None,
+            YamlNode::Scalar(Json::Null) => None,
             _ => {
                 self.fault_at_key("version", "`version` is a text or a number");
                 None

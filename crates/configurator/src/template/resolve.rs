@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use reconcile::{listed, suggestion};
+use reconcile::{list_names, suggest_name};
 
 use super::expression::{BlockReference, Expression};
 use super::read::{ModuleMember, ModuleValue, TemplateModule, WrittenBlock};
@@ -40,9 +40,13 @@ struct ReferenceResolver<'f> {
     run_inputs: HashSet<String>,
 }
 
-pub(super) fn resolve_template(root: &TemplateModule, faults: &mut BlockTemplateFaults) -> BlockGraph {
+pub(super) fn resolve_template(
+    root: &TemplateModule,
+    faults: &mut BlockTemplateFaults,
+) -> BlockGraph {
     let run_inputs = root.run_inputs.iter().map(|input| input.name.clone()).collect();
-    let mut resolver = ReferenceResolver { faults, nodes: Vec::new(), node_names: Vec::new(), run_inputs };
+    let mut resolver =
+        ReferenceResolver { faults, nodes: Vec::new(), node_names: Vec::new(), run_inputs };
     let indices = resolver.add_module_nodes(root);
     super::former_names::check_former_names(root, resolver.faults);
     let outputs = resolver.resolve_module(root, &indices);
@@ -73,14 +77,20 @@ impl ReferenceResolver<'_> {
     fn add_module_nodes<'m>(&mut self, module: &'m TemplateModule) -> ModuleIndices<'m> {
         let mut wires = |values: &'m [ModuleValue]| -> SourcesByName<'m> {
             let wire = |value: &'m ModuleValue| {
-                (value.name.as_str(), BlockValueSource::Wire(self.add_node(&module.full_name, module.line)))
+                (
+                    value.name.as_str(),
+                    BlockValueSource::Wire(self.add_node(&module.full_name, module.line)),
+                )
             };
             values.iter().map(wire).collect()
         };
         let inputs = wires(&module.inputs);
         // The root's outputs are nobody's inputs.
-        let outputs =
-            if module.full_name == ROOT_MODULE_NAME { HashMap::new() } else { wires(&module.outputs) };
+        let outputs = if module.full_name == ROOT_MODULE_NAME {
+            HashMap::new()
+        } else {
+            wires(&module.outputs)
+        };
         let mut seen = HashSet::new();
         let mut members = Vec::new();
         for member in &module.members {
@@ -97,9 +107,17 @@ impl ReferenceResolver<'_> {
                 }
             };
             if !seen.insert(name) {
-                self.faults.add(full_name, line, format!("there is already a block named `{name}` here"));
+                self.faults.add(
+                    full_name,
+                    line,
+                    format!("there is already a block named `{name}` here"),
+                );
             } else if *name == module.name {
-                self.faults.add(full_name, line, format!("`{name}` is the name of the module around it"));
+                self.faults.add(
+                    full_name,
+                    line,
+                    format!("`{name}` is the name of the module around it"),
+                );
             }
             members.push(member_indices);
         }
@@ -119,8 +137,9 @@ impl ReferenceResolver<'_> {
                     visible.insert(&inner.name, inner_indices.outputs.clone());
                 }
                 (ModuleMember::Block(block), MemberIndices::Block(index)) => {
-                    let output =
-                        |name: &'m String| (name.as_str(), BlockValueSource::Output(*index, name.clone()));
+                    let output = |name: &'m String| {
+                        (name.as_str(), BlockValueSource::Output(*index, name.clone()))
+                    };
                     visible.insert(&block.name, block.outputs.iter().map(output).collect());
                 }
                 _ => {}
@@ -137,7 +156,8 @@ impl ReferenceResolver<'_> {
                 }
                 (ModuleMember::Module(inner), MemberIndices::Module(inner_indices)) => {
                     for value in &inner.inputs {
-                        let resolved = self.resolve_expression(&inner.full_name, &value.value, &visible);
+                        let resolved =
+                            self.resolve_expression(&inner.full_name, &value.value, &visible);
                         self.fill_wire(inner_indices.inputs.get(value.name.as_str()), resolved);
                     }
                     let outputs = self.resolve_module(inner, inner_indices);
@@ -169,9 +189,13 @@ impl ReferenceResolver<'_> {
             .collect();
         let mut used = Vec::new();
         block.args.collect_references(&mut used);
-        for reference in used.iter().filter(|of| !listed.contains(&(of.block.as_str(), of.output.as_str()))) {
-            let reason =
-                format!("`${}.{}` is used but not listed in `inputs`", reference.block, reference.output);
+        for reference in
+            used.iter().filter(|of| !listed.contains(&(of.block.as_str(), of.output.as_str())))
+        {
+            let reason = format!(
+                "`${}.{}` is used but not listed in `inputs`",
+                reference.block, reference.output
+            );
             // What is unknown is said once, as that.
             if self.find_source(name, reference, visible).is_some() {
                 self.faults.add(name, reference.line, reason);
@@ -183,8 +207,11 @@ impl ReferenceResolver<'_> {
         let args = block.args.map_references(&mut |reference| {
             if is_listed(reference) { self.look_up_source(reference, visible) } else { None }
         });
-        let sources =
-            block.inputs.iter().filter_map(|reference| self.find_source(name, reference, visible)).collect();
+        let sources = block
+            .inputs
+            .iter()
+            .filter_map(|reference| self.find_source(name, reference, visible))
+            .collect();
         Block {
             name: name.clone(),
             former_names: block.former_names.clone(),
@@ -219,8 +246,9 @@ impl ReferenceResolver<'_> {
         let found = self.look_up_source(reference, visible);
         if found.is_none() {
             let run_inputs = &self.run_inputs;
-            self.faults
-                .add_with(block, reference.line, || unknown_reference_reason(reference, visible, run_inputs));
+            self.faults.add_with(block, reference.line, || {
+                unknown_reference_reason(reference, visible, run_inputs)
+            });
         }
         found
     }
@@ -246,10 +274,19 @@ fn unknown_reference_reason(
     visible: &VisibleSources<'_>,
     run_inputs: &HashSet<String>,
 ) -> String {
-    let (what, name, mut known_names): (_, &str, Vec<&str>) = if reference.block == ROOT_MODULE_NAME {
-        ("global has no input".to_owned(), &reference.output, run_inputs.iter().map(String::as_str).collect())
+    let (what, name, mut known_names): (_, &str, Vec<&str>) = if reference.block == ROOT_MODULE_NAME
+    {
+        (
+            "global has no input".to_owned(),
+            &reference.output,
+            run_inputs.iter().map(String::as_str).collect(),
+        )
     } else if let Some(outputs) = visible.get(reference.block.as_str()) {
-        (format!("{} has no output", reference.block), &reference.output, outputs.keys().copied().collect())
+        (
+            format!("{} has no output", reference.block),
+            &reference.output,
+            outputs.keys().copied().collect(),
+        )
     } else {
         (
             "there is no block".to_owned(),
@@ -258,15 +295,22 @@ fn unknown_reference_reason(
         )
     };
     known_names.sort_unstable();
-    let near = suggestion(name, known_names.iter().copied());
+    let near = suggest_name(name, known_names.iter().copied());
     let more = if known_names.len() > 10 { ", …" } else { "" };
     known_names.truncate(10);
     let shown = format!("`{}.{}`", reference.block, reference.output);
-    format!("unknown reference {shown}: {what} `{name}`{near} (known: {}{more})", listed(known_names))
+    format!(
+        "unknown reference {shown}: {what} `{name}`{near} (known: {}{more})",
+        list_names(known_names)
+    )
 }
 
 /// Refuses cycles, and values that lead to values without end.
-fn check_acyclic(nodes: &[BlockGraphNode], names: &[(String, u32)], faults: &mut BlockTemplateFaults) {
+fn check_acyclic(
+    nodes: &[BlockGraphNode],
+    names: &[(String, u32)],
+    faults: &mut BlockTemplateFaults,
+) {
     let needs: Vec<Vec<usize>> = nodes.iter().map(BlockGraphNode::dependencies).collect();
     let mut waiting: Vec<usize> = needs.iter().map(Vec::len).collect();
     let mut needed_by: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
@@ -323,6 +367,9 @@ fn report_cycle(
     faults.add(
         first,
         *line,
-        format!("the blocks wait for each other in a cycle: {}{more} -> {first}", shown.join(" -> ")),
+        format!(
+            "the blocks wait for each other in a cycle: {}{more} -> {first}",
+            shown.join(" -> ")
+        ),
     );
 }

@@ -44,7 +44,8 @@ async fn wait_for_block_id(world: &ConfiguratorHarness, run_id: i64, block: &str
     let found = std::cell::Cell::new(0);
     let sent = async || {
         let run = world.configurator.get_run(run_id).await.unwrap();
-        let block = run.blocks.iter().find(|each| each.name == block && each.status == BlockStatus::Sent);
+        let block =
+            run.blocks.iter().find(|each| each.name == block && each.status == BlockStatus::Sent);
         found.set(block.and_then(|block| block.block_id).unwrap_or_default());
         found.get() != 0
     };
@@ -84,7 +85,11 @@ fn an_answer_that_comes_again_after_the_deletion_changes_nothing() {
         wait_until_taken(&world).await;
         assert_eq!(count_rows(&world, "SELECT count(*) FROM configurator_stored").await, 0);
         let run = world.run("t", EMPTY_TEMPLATE).await;
-        assert_eq!((run.status, run.blocks.len()), (RunStatus::Succeeded, 0), "nothing is deleted again");
+        assert_eq!(
+            (run.status, run.blocks.len()),
+            (RunStatus::Succeeded, 0),
+            "nothing is deleted again"
+        );
         let back = world.begin_run("t", &one).await.unwrap();
         wait_for_block_id(&world, back, "a").await;
         let run = world.configurator.get_run(back).await.unwrap();
@@ -118,7 +123,8 @@ fn an_answer_from_before_a_refused_deletion_does_not_call_the_orphan_back() {
         let one = template(&[("a", &[], "")]);
         run_answered(&world, &one, "a", json!({"state": {"id": 1}})).await;
         let updated = run_cancelled(&world, &one, "a").await;
-        run_answered(&world, EMPTY_TEMPLATE, "a", json!({"error": {"code": "VALIDATION_ERROR"}})).await;
+        run_answered(&world, EMPTY_TEMPLATE, "a", json!({"error": {"code": "VALIDATION_ERROR"}}))
+            .await;
         send_answer(&world, json!({"block_id": updated, "state": {"id": 2}})).await;
         wait_until_taken(&world).await;
         let run = world.run("t", EMPTY_TEMPLATE).await;
@@ -137,7 +143,8 @@ fn of_two_late_answers_at_once_the_later_message_counts() {
         let world = ConfiguratorHarness::fresh().await;
         let (mut role, stop) = world.start();
         let one = template(&[("a", &[], "")]);
-        let numbers = [run_cancelled(&world, &one, "a").await, run_cancelled(&world, &one, "a").await];
+        let numbers =
+            [run_cancelled(&world, &one, "a").await, run_cancelled(&world, &one, "a").await];
         stop.cancel();
         while role.join_next().await.is_some() {}
         for (number, id) in numbers.into_iter().zip([1, 2]) {

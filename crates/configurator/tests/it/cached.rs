@@ -20,8 +20,12 @@ fn only_what_is_unchanged_and_says_so_is_served_from_the_cache() {
         let run = world.run("t", &cached("")).await;
         assert_eq!(run.status, RunStatus::Succeeded);
         assert_eq!(statuses(&run), ["a cached", "b cached", "c cached"]);
-        assert!(run.blocks.iter().all(|block| block.state.is_some()), "the export has their states");
-        let forecast = world.configurator.forecast_run(run_request("t", &cached(""))).await.unwrap();
+        assert!(
+            run.blocks.iter().all(|block| block.state.is_some()),
+            "the export has their states"
+        );
+        let forecast =
+            world.configurator.forecast_run(run_request("t", &cached(""))).await.unwrap();
         assert!(forecast.iter().all(|block| block.action.is_none()), "{forecast:?}");
         assert!(world.came().is_empty());
         // One that has changed is sent; those after it get the same outputs, and are not.
@@ -34,8 +38,8 @@ fn only_what_is_unchanged_and_says_so_is_served_from_the_cache() {
         for (version, sent) in
             [("1.1", 3), ("1.10", 3), ("1.10", 0), ("'1.10'", 0), ("1.1", 3), ("01", 3), ("1", 3)]
         {
-            let versioned =
-                cached("extra: 1").replace("cache: true", &format!("cache: true, version: {version}"));
+            let versioned = cached("extra: 1")
+                .replace("cache: true", &format!("cache: true, version: {version}"));
             world.run("t", &versioned).await;
             assert_eq!(world.came().len(), sent, "version {version}");
         }

@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use configurator::check::{
-    IntegrationCheckEngine, IntegrationCheckOptions, IntegrationCheckOutcome, IntegrationCheckReport,
-    IntegrationCheckTask, check_integration,
+    IntegrationCheckEngine, IntegrationCheckOptions, IntegrationCheckOutcome,
+    IntegrationCheckReport, IntegrationCheckTask, check_integration,
 };
 use configurator::sdk::{
-    BlockRequest, Env, IntegrationError, IntegrationHandler, IntegrationHandlers, IntegrationOptions,
-    IntegrationWorker,
+    BlockRequest, Env, IntegrationError, IntegrationHandler, IntegrationHandlers,
+    IntegrationOptions, IntegrationWorker,
 };
-use queue::fifo::{FIFO_CHANNEL, FifoEngine, FifoError, FifoMessage, FifoQueue, NewFifoMessage, PgFifo};
+use queue::fifo::{
+    FIFO_CHANNEL, FifoEngine, FifoError, FifoMessage, FifoQueue, NewFifoMessage, PgFifo,
+};
 use queue_testing::emulator::{SqsEmulator, sqs_engine_at};
 use serde_json::{Value as Json, json};
 use store::PgNotificationHub;
@@ -58,7 +60,8 @@ impl FaultyIntegration {
         let mut held: Option<FifoMessage> = None;
         loop {
             let visibility = Some(Duration::from_millis(1500));
-            for message in self.tasks.receive(10, Duration::from_secs(5), visibility).await.unwrap() {
+            for message in self.tasks.receive(10, Duration::from_secs(5), visibility).await.unwrap()
+            {
                 match self.carry_out(&message) {
                     Some(Some(answer)) if self.fault == IntegrationFault::DeletesFirst => {
                         self.delete(&message).await;
@@ -109,8 +112,7 @@ impl FaultyIntegration {
             Some(body) => body["block_id"].as_i64(),
             None => number(&message.body),
         };
-        let failure =
-            |id: i64, code: &str| json!({"block_id": id, "state": {}, "error": {"code": code, "args": {}}});
+        let failure = |id: i64, code: &str| json!({"block_id": id, "state": {}, "error": {"code": code, "args": {}}});
         let Some(id) = found else {
             return match self.fault {
                 IntegrationFault::BlocksItsGroup => None,
@@ -166,14 +168,20 @@ fn check_options(patience: Duration) -> IntegrationCheckOptions {
         queue: "q".to_owned(),
         env: Env::Test,
         answer_queue: "configshop".to_owned(),
-        task: Some(IntegrationCheckTask { task_type: "set".to_owned(), args: json!({"mood": "good"}) }),
+        task: Some(IntegrationCheckTask {
+            task_type: "set".to_owned(),
+            args: json!({"mood": "good"}),
+        }),
         permanent_args: Some(json!({"mood": "permanent"})),
         temporary_args: Some(json!({"mood": "temporary"})),
         answer_timeout: patience,
     }
 }
 
-async fn check_report(world: &ConfiguratorHarness, plan: IntegrationCheckOptions) -> IntegrationCheckReport {
+async fn check_report(
+    world: &ConfiguratorHarness,
+    plan: IntegrationCheckOptions,
+) -> IntegrationCheckReport {
     let pool = &world.configurator.pool;
     let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![FIFO_CHANNEL]);
     let place = IntegrationCheckEngine::Postgres(PgFifo::new(pool.clone(), notifications));
@@ -185,7 +193,12 @@ fn checks_with_outcome(
     report: &IntegrationCheckReport,
     outcome: IntegrationCheckOutcome,
 ) -> Vec<&'static str> {
-    report.results.iter().filter(|checked| checked.outcome == outcome).map(|checked| checked.name).collect()
+    report
+        .results
+        .iter()
+        .filter(|checked| checked.outcome == outcome)
+        .map(|checked| checked.name)
+        .collect()
 }
 
 /// Messages in the integration's queue.
@@ -197,7 +210,10 @@ async fn tasks(world: &ConfiguratorHarness) -> i64 {
 async fn until_nothing_is_left(world: &ConfiguratorHarness) {
     let by_then = tokio::time::Instant::now() + TEST_TIMEOUT;
     while tasks(world).await > 0 {
-        assert!(tokio::time::Instant::now() < by_then, "messages of the checks are left in the queue");
+        assert!(
+            tokio::time::Instant::now() < by_then,
+            "messages of the checks are left in the queue"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -226,8 +242,10 @@ fn the_sdk_keeps_to_the_protocol_also_where_a_configurator_is_at_work() {
         // From now on answers are received in this environment.
         let empty = "type: module\nname: global\nblocks: []\n";
         world.run("t", empty).await;
-        let terms =
-            IntegrationOptions { retry_delay: Duration::from_millis(50), ..IntegrationOptions::default() };
+        let terms = IntegrationOptions {
+            retry_delay: Duration::from_millis(50),
+            ..IntegrationOptions::default()
+        };
         let host = IntegrationWorker::new(world.engine.clone()).with_options(terms);
         tokio::spawn(host.run(
             IntegrationHandlers::default().with_handler(SetHandler),
@@ -237,7 +255,10 @@ fn the_sdk_keeps_to_the_protocol_also_where_a_configurator_is_at_work() {
         ));
         let report = check_report(&world, check_options(Duration::from_secs(20))).await;
         assert!(report.has_passed(), "{report:#?}");
-        assert_eq!(checks_with_outcome(&report, IntegrationCheckOutcome::Skipped), Vec::<&str>::new());
+        assert_eq!(
+            checks_with_outcome(&report, IntegrationCheckOutcome::Skipped),
+            Vec::<&str>::new()
+        );
         assert_eq!(report.count_outcome(IntegrationCheckOutcome::Ok), 16);
         assert_eq!(report.left_behind, 0);
     });
@@ -262,7 +283,8 @@ fn what_needs_no_task_is_checked_without_one() {
         };
         let report = check_report(&world, plan).await;
         assert!(report.has_passed(), "{report:#?}");
-        let skipped = ["idempotent", "late-message", "permanent-error", "temporary-error", "delete"];
+        let skipped =
+            ["idempotent", "late-message", "permanent-error", "temporary-error", "delete"];
         assert_eq!(checks_with_outcome(&report, IntegrationCheckOutcome::Skipped), skipped);
     });
 }
@@ -300,7 +322,9 @@ fn seeded_faults_are_found() {
                         assert_eq!(failed, *expected, "{fault:?}: {report:#?}");
                     }
                     let skipped: &[&str] = match fault {
-                        IntegrationFault::DiesOfBadJson => &["no-block-id", "delete", "answer-format"],
+                        IntegrationFault::DiesOfBadJson => {
+                            &["no-block-id", "delete", "answer-format"]
+                        }
                         _ => &[],
                     };
                     if fault != IntegrationFault::NeverDeletes {
@@ -331,7 +355,9 @@ fn on_sqs_the_sdk_passes_and_a_delete_before_the_answer_is_found() {
         for (queue, env) in
             [("configshop", Env::Dev), ("q", Env::Dev), ("configshop", Env::Test), ("q", Env::Test)]
         {
-            configurator::queues::ensure_integration_queue(engine.as_ref(), queue, env).await.unwrap();
+            configurator::queues::ensure_integration_queue(engine.as_ref(), queue, env)
+                .await
+                .unwrap();
         }
         let checked = async |env| {
             let place = IntegrationCheckEngine::Sqs(Arc::new(sqs_engine_at(emulator.port).await));
@@ -351,7 +377,10 @@ fn on_sqs_the_sdk_passes_and_a_delete_before_the_answer_is_found() {
         ));
         let report = checked(Env::Dev).await;
         assert!(report.has_passed() && report.left_behind == 0, "{report:#?}");
-        assert_eq!(checks_with_outcome(&report, IntegrationCheckOutcome::Skipped), ["temporary-error"]);
+        assert_eq!(
+            checks_with_outcome(&report, IntegrationCheckOutcome::Skipped),
+            ["temporary-error"]
+        );
         let _own = FaultyIntegration::start(engine.as_ref(), IntegrationFault::DeletesFirst).await;
         let report = checked(Env::Test).await;
         assert_eq!(

@@ -36,7 +36,10 @@ fn the_example_in_rust_carries_out_a_template() {
         ));
         let run = world.run("example", TEMPLATE).await;
         assert_eq!(run.status, RunStatus::Succeeded);
-        assert_eq!(run.to_export_json()["blocks"]["price"]["state"], json!({"service": 1005, "price": 2.5}));
+        assert_eq!(
+            run.to_export_json()["blocks"]["price"]["state"],
+            json!({"service": 1005, "price": 2.5})
+        );
         let run = world.run("example", &TEMPLATE.replace("2.5", "-1")).await;
         assert_eq!(run.status, RunStatus::Failed);
         assert_eq!(run.blocks[1].error.as_ref().unwrap().args["field"], "price");

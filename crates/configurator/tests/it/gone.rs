@@ -14,13 +14,16 @@ fn blocks_that_have_gone_are_deleted_after_what_used_them() {
         let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
         let _integration = world.spawn_integration();
-        let chain = template(&[("a", &[], ""), ("b", &["a"], ""), ("c", &["b"], ""), ("d", &[], "")]);
+        let chain =
+            template(&[("a", &[], ""), ("b", &["a"], ""), ("c", &["b"], ""), ("d", &[], "")]);
         assert_eq!(world.run("t", &chain).await.status, RunStatus::Succeeded);
         assert_eq!(world.came().len(), 4);
         let last = template(&[("d", &[], "")]);
         let forecast = world.configurator.forecast_run(run_request("t", &last)).await.unwrap();
-        let mut foreseen: Vec<String> =
-            forecast.iter().map(|block| format!("{} {}", block.action.unwrap().name(), block.name)).collect();
+        let mut foreseen: Vec<String> = forecast
+            .iter()
+            .map(|block| format!("{} {}", block.action.unwrap().name(), block.name))
+            .collect();
         let done = world.run("t", &last).await;
         assert_eq!(done.status, RunStatus::Succeeded);
         let mut came = world.came();
@@ -73,7 +76,10 @@ fn a_failed_block_takes_its_dependants_along_and_the_run_is_resumed_from_it() {
         ]);
         let run = world.run("t", &failing).await;
         assert_eq!(run.status, RunStatus::Failed);
-        assert_eq!(statuses(&run), ["a succeeded", "b failed", "c skipped", "d skipped", "e succeeded"]);
+        assert_eq!(
+            statuses(&run),
+            ["a succeeded", "b failed", "c skipped", "d skipped", "e succeeded"]
+        );
         assert_eq!(run.blocks[1].error.as_ref().unwrap().code, "OWN");
         let mut came = world.came();
         came.sort();
@@ -138,9 +144,13 @@ fn a_run_without_blocks_ends_and_is_the_one_run_of_its_request() {
         let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
         let (empty, request) = ("type: module\nname: global\nblocks: []\n", Uuid::from_u128(7));
-        let first = world.configurator.begin_run_once(run_request("t", empty), request).await.unwrap();
+        let first =
+            world.configurator.begin_run_once(run_request("t", empty), request).await.unwrap();
         assert_eq!(world.wait_for_end(first).await.status, RunStatus::Succeeded);
-        assert_eq!(world.configurator.begin_run_once(run_request("t", empty), request).await.unwrap(), first);
+        assert_eq!(
+            world.configurator.begin_run_once(run_request("t", empty), request).await.unwrap(),
+            first
+        );
         assert_ne!(world.configurator.begin_run(run_request("t", empty)).await.unwrap(), first);
     });
 }

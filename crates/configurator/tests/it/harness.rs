@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use configurator::run::{RUNS_CHANNEL, RunStatus, RunView};
 use configurator::sdk::{
-    BlockAction, BlockRequest, IntegrationError, IntegrationHandler, IntegrationHandlers, IntegrationOptions,
-    IntegrationWorker,
+    BlockAction, BlockRequest, IntegrationError, IntegrationHandler, IntegrationHandlers,
+    IntegrationOptions, IntegrationWorker,
 };
 use configurator::template::Env;
 use configurator::{Configurator, ConfiguratorError, ConfiguratorSettings, RunRequest};
@@ -67,14 +67,22 @@ impl IntegrationHandler for ScriptedHandler {
     type Params = ScriptedParams;
     type State = Json;
 
-    async fn handle(&self, request: BlockRequest<ScriptedParams>) -> Result<Json, IntegrationError> {
+    async fn handle(
+        &self,
+        request: BlockRequest<ScriptedParams>,
+    ) -> Result<Json, IntegrationError> {
         let BlockRequest { params: wish, action, state, block_id, .. } = request;
         self.begun.fetch_add(1, Ordering::SeqCst);
         if wish.wait {
             self.go_on.acquire().await.unwrap().forget();
         }
-        let call =
-            HandlerCall { action, name: wish.name.clone(), value: wish.value.clone(), state, block_id };
+        let call = HandlerCall {
+            action,
+            name: wish.name.clone(),
+            value: wish.value.clone(),
+            state,
+            block_id,
+        };
         self.calls.lock().unwrap().push(call);
         match wish.fail {
             Some(code) => Err(IntegrationError::permanent(code, json!({"name": wish.name}))),
@@ -92,10 +100,13 @@ impl ConfiguratorHarness {
     }
 
     pub async fn on(pool: PgPool, block_timeout: Duration) -> Self {
-        let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![FIFO_CHANNEL, RUNS_CHANNEL]);
+        let (notifications, _) =
+            PgNotificationHub::start(pool.clone(), vec![FIFO_CHANNEL, RUNS_CHANNEL]);
         let engine = Arc::new(PgFifo::new(pool.clone(), notifications.clone()));
         for queue in ["configshop", "q"] {
-            configurator::queues::ensure_integration_queue(engine.as_ref(), queue, Env::Test).await.unwrap();
+            configurator::queues::ensure_integration_queue(engine.as_ref(), queue, Env::Test)
+                .await
+                .unwrap();
         }
         let settings = ConfiguratorSettings {
             block_timeout,
@@ -123,7 +134,8 @@ impl ConfiguratorHarness {
     /// The integration, until its task is aborted.
     pub fn spawn_integration(&self) -> tokio::task::JoinHandle<()> {
         let (calls, go_on, begun) = (self.calls.clone(), self.go_on.clone(), self.begun.clone());
-        let handlers = IntegrationHandlers::default().with_handler(ScriptedHandler { calls, go_on, begun });
+        let handlers =
+            IntegrationHandlers::default().with_handler(ScriptedHandler { calls, go_on, begun });
         let terms = IntegrationOptions {
             visibility_timeout: Duration::from_secs(10),
             ..IntegrationOptions::default()

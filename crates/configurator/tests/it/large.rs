@@ -21,8 +21,11 @@ fn a_fan_wider_than_a_transaction_and_long_chains_end() {
                 n => vec![names[n - 10].as_str()],
             })
             .collect();
-        let blocks: Vec<(&str, &[&str], &str)> =
-            names.iter().zip(&needs).map(|(name, needs)| (name.as_str(), needs.as_slice(), "")).collect();
+        let blocks: Vec<(&str, &[&str], &str)> = names
+            .iter()
+            .zip(&needs)
+            .map(|(name, needs)| (name.as_str(), needs.as_slice(), ""))
+            .collect();
         let run = world.run("t", &template(&blocks)).await;
         assert_eq!(run.status, RunStatus::Succeeded);
         let mut came = world.came();

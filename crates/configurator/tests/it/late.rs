@@ -28,7 +28,9 @@ async fn send_answer(world: &ConfiguratorHarness, n: u32, body: serde_json::Valu
 #[test]
 fn a_block_without_an_answer_fails_and_a_late_success_is_stored() {
     run_test(async {
-        let world = ConfiguratorHarness::on(create_control_database().await, Duration::from_secs(300)).await;
+        let world =
+            ConfiguratorHarness::on(create_control_database().await, Duration::from_secs(300))
+                .await;
         let (_role, _stop) = world.start();
         let slow = template(&[("a", &[], ""), ("b", &["a"], "")])
             .replace("integration: q.do", "integration: q.do, block_timeout: 0.2");
@@ -64,10 +66,14 @@ fn a_block_without_an_answer_fails_and_a_late_success_is_stored() {
 }
 
 /// The state of `a` is that of the newest message.
-async fn stored_is_current(world: &ConfiguratorHarness, calls: &[super::harness::HandlerCall]) -> bool {
-    let stored: i64 = sqlx::query_scalar("SELECT block_id FROM configurator_stored WHERE name = 'a'")
-        .fetch_one(&world.configurator.pool)
-        .await
-        .unwrap();
+async fn stored_is_current(
+    world: &ConfiguratorHarness,
+    calls: &[super::harness::HandlerCall],
+) -> bool {
+    let stored: i64 =
+        sqlx::query_scalar("SELECT block_id FROM configurator_stored WHERE name = 'a'")
+            .fetch_one(&world.configurator.pool)
+            .await
+            .unwrap();
     calls.iter().filter(|call| call.name == "a").map(|call| call.block_id).max() == Some(stored)
 }

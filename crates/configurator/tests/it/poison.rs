@@ -18,7 +18,12 @@ async fn send_answer(world: &ConfiguratorHarness, n: usize, body: String) {
     let queue = world.engine.open_queue("configshop-test.fifo").await.unwrap();
     let (group, deduplication) = (format!("poison-{n}"), format!("poison-{n}"));
     queue
-        .send(NewFifoMessage { group, deduplication_id: deduplication, body, attributes: Default::default() })
+        .send(NewFifoMessage {
+            group,
+            deduplication_id: deduplication,
+            body,
+            attributes: Default::default(),
+        })
         .await
         .unwrap();
 }
@@ -45,8 +50,11 @@ fn an_answer_that_cannot_be_read_fails_its_block_at_once_with_the_parsers_words(
     run_test(async {
         let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        let deep =
-            format!("{{\"block_id\": ID, \"state\": {{\"x\": {}{}}}}}", "[".repeat(200), "]".repeat(200));
+        let deep = format!(
+            "{{\"block_id\": ID, \"state\": {{\"x\": {}{}}}}}",
+            "[".repeat(200),
+            "]".repeat(200)
+        );
         let cases = [
             (r#"{"block_id": ID, "state": {"x": NaN}}"#, "body", "expected value at line 1 column"),
             (r#"{"block_id": ID, "state": {"x": 1e999}}"#, "body", "number out of range"),
@@ -57,11 +65,16 @@ fn an_answer_that_cannot_be_read_fails_its_block_at_once_with_the_parsers_words(
             (r#"{"block_id": ID.0, "state": {}}"#, "block_id", "must be a whole number"),
         ];
         for (n, (body, field, reason)) in cases.into_iter().enumerate() {
-            let run_id = world.begin_run(&format!("t{n}"), &template(&[("a", &[], "")])).await.unwrap();
+            let run_id =
+                world.begin_run(&format!("t{n}"), &template(&[("a", &[], "")])).await.unwrap();
             let number = wait_for_sent_block(&world, run_id).await;
             send_answer(&world, n, body.replace("ID", &number.to_string())).await;
             let (code, args) = failure(&world.wait_for_end(run_id).await);
-            assert_eq!((code.as_str(), &args["field"]), ("VALIDATION_ERROR", &json!(field)), "{body}");
+            assert_eq!(
+                (code.as_str(), &args["field"]),
+                ("VALIDATION_ERROR", &json!(field)),
+                "{body}"
+            );
             assert!(args["reason"].as_str().unwrap().contains(reason), "{body}: {args}");
         }
     });
@@ -73,7 +86,10 @@ fn a_message_that_its_queue_refuses_fails_its_block_at_once_with_the_services_wo
         let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
         for (error, code) in [
-            (FifoError::TooLarge("Message must be shorter than 1024 bytes.".to_owned()), "TOO_LARGE"),
+            (
+                FifoError::TooLarge("Message must be shorter than 1024 bytes.".to_owned()),
+                "TOO_LARGE",
+            ),
             (FifoError::Invalid("Invalid characters found".to_owned()), "VALIDATION_ERROR"),
         ] {
             let run_id = world.begin_run("t", &template(&[("a", &[], "")])).await.unwrap();
@@ -101,7 +117,8 @@ fn a_message_that_its_queue_refuses_fails_its_block_at_once_with_the_services_wo
 }
 
 fn hurried() -> String {
-    template(&[("a", &[], "")]).replace("integration: q.do", "integration: q.do, block_timeout: 0.3")
+    template(&[("a", &[], "")])
+        .replace("integration: q.do", "integration: q.do, block_timeout: 0.3")
 }
 
 #[test]
@@ -125,11 +142,12 @@ fn a_time_out_names_the_blocks_older_message_that_was_not_answered() {
         let error = json!({"block_id": first, "error": {"code": "OWN"}});
         send_answer(&world, 0, error.to_string()).await;
         let taken = async || {
-            let settled: bool =
-                sqlx::query_scalar("SELECT settled FROM configurator_sends ORDER BY block_id LIMIT 1")
-                    .fetch_one(&world.configurator.pool)
-                    .await
-                    .unwrap();
+            let settled: bool = sqlx::query_scalar(
+                "SELECT settled FROM configurator_sends ORDER BY block_id LIMIT 1",
+            )
+            .fetch_one(&world.configurator.pool)
+            .await
+            .unwrap();
             settled
         };
         world.wait_until("the late answer is taken", taken).await;
@@ -145,23 +163,31 @@ fn a_time_out_names_the_blocks_older_message_that_was_not_answered() {
 fn a_time_out_says_what_the_outbox_knows() {
     run_test(async {
         let mut world =
-            ConfiguratorHarness::on(create_control_database().await, Duration::from_secs(300)).await;
+            ConfiguratorHarness::on(create_control_database().await, Duration::from_secs(300))
+                .await;
         let outbox: Arc<dyn FifoTxSender> = Arc::new(FifoOutbox { engine_name: "test".to_owned() });
         world.configurator.senders = HashMap::from([(configurator::template::Env::Test, outbox)]);
         let (_role, _stop) = world.start();
-        let run_id =
-            world.begin_run("t", &hurried().replace("block_timeout: 0.3", "block_timeout: 2")).await.unwrap();
-        wait_for_sent_block(&world, run_id).await;
-        sqlx::query("UPDATE fifo_outbox SET attempts = 3, last_error = 'there is no queue q-test.fifo'")
-            .execute(&world.configurator.pool)
+        let run_id = world
+            .begin_run("t", &hurried().replace("block_timeout: 0.3", "block_timeout: 2"))
             .await
             .unwrap();
+        wait_for_sent_block(&world, run_id).await;
+        sqlx::query(
+            "UPDATE fifo_outbox SET attempts = 3, last_error = 'there is no queue q-test.fifo'",
+        )
+        .execute(&world.configurator.pool)
+        .await
+        .unwrap();
         let (code, args) = failure(&world.wait_for_end(run_id).await);
         assert_eq!(
             (code.as_str(), &args["sent"], &args["send_attempts"]),
             ("TIMEOUT", &json!(false), &json!(3))
         );
-        assert!(args["reason"].as_str().unwrap().contains("there is no queue q-test.fifo"), "{args}");
+        assert!(
+            args["reason"].as_str().unwrap().contains("there is no queue q-test.fifo"),
+            "{args}"
+        );
         // What was never sent is in nobody's way.
         let (_, args) = failure(&world.run("t", &hurried()).await);
         assert_eq!(args.get("older_block_id"), None, "{args}");

@@ -63,7 +63,8 @@ fn of_a_renamed_block_the_old_one_is_deleted_before_the_new_one_is_created() {
 fn what_uses_a_renamed_block_is_updated_afterwards() {
     run_test(async {
         let stage = RenameHarness::start().await;
-        let user = |of: &str| (format!("name: user, value: ${of}.id"), format!("inputs: [{of}.id]"));
+        let user =
+            |of: &str| (format!("name: user, value: ${of}.id"), format!("inputs: [{of}.id]"));
         let (args, inputs) = user("a");
         stage.came(&blocks(&[("a", "name: key", ""), ("u", &args, &inputs)])).await;
         let (args, inputs) = user("b");
@@ -97,8 +98,12 @@ fn a_block_that_says_what_it_was_called_is_updated() {
             ("b", "name: key, value: 2", "renamed_from: a"),
             ("u", &user.replace("$a", "$b"), "inputs: [b.id]"),
         ]);
-        let forecast = stage.world.configurator.forecast_run(run_request("t", &renamed)).await.unwrap();
-        assert!(forecast.iter().all(|block| block.action.unwrap().name() == "update"), "{forecast:?}");
+        let forecast =
+            stage.world.configurator.forecast_run(run_request("t", &renamed)).await.unwrap();
+        assert!(
+            forecast.iter().all(|block| block.action.unwrap().name() == "update"),
+            "{forecast:?}"
+        );
         let calls = stage.calls(&renamed).await;
         let first = &calls[0];
         assert_eq!(
@@ -144,8 +149,10 @@ fn an_answer_to_a_message_under_the_former_name_brings_nothing_back() {
         let pool = &stage.world.configurator.pool;
         sqlx::query(again).bind(created).execute(pool).await.unwrap();
         assert_eq!(stage.came(&renamed).await, ["update key"]);
-        let names: Vec<String> =
-            sqlx::query_scalar("SELECT name FROM configurator_stored").fetch_all(pool).await.unwrap();
+        let names: Vec<String> = sqlx::query_scalar("SELECT name FROM configurator_stored")
+            .fetch_all(pool)
+            .await
+            .unwrap();
         assert_eq!(names, ["b"]);
     });
 }

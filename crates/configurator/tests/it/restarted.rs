@@ -68,8 +68,11 @@ fn chains() -> String {
     let names: Vec<String> = (0..60).map(|n| format!("b{n}")).collect();
     let needs: Vec<Vec<&str>> =
         (0..60).map(|n| if n < 6 { vec![] } else { vec![names[n - 6].as_str()] }).collect();
-    let blocks: Vec<(&str, &[&str], &str)> =
-        names.iter().zip(&needs).map(|(name, needs)| (name.as_str(), needs.as_slice(), "")).collect();
+    let blocks: Vec<(&str, &[&str], &str)> = names
+        .iter()
+        .zip(&needs)
+        .map(|(name, needs)| (name.as_str(), needs.as_slice(), ""))
+        .collect();
     template(&blocks)
 }
 
@@ -88,9 +91,11 @@ fn a_run_goes_on_whenever_its_transactions_are_cut() {
             // On a slow machine every step would be met, and none would ever be done.
             let (mut left, mut ended) = (CUTS_OF_A_RUN, false);
             while !ended && left > 0 {
-                let cut: i64 = sqlx::query_scalar(CUT).fetch_one(&world.configurator.pool).await.unwrap();
+                let cut: i64 =
+                    sqlx::query_scalar(CUT).fetch_one(&world.configurator.pool).await.unwrap();
                 (cuts, left) = (cuts + cut, left - cut);
-                ended = world.configurator.get_run(run_id).await.unwrap().status != RunStatus::Running;
+                ended =
+                    world.configurator.get_run(run_id).await.unwrap().status != RunStatus::Running;
             }
             assert_eq!(world.wait_for_end(run_id).await.status, RunStatus::Succeeded);
         }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use configurator::sdk::{
-    BlockRequest, Env, IntegrationError, IntegrationHandler, IntegrationHandlers, IntegrationOptions,
-    IntegrationWorker,
+    BlockRequest, Env, IntegrationError, IntegrationHandler, IntegrationHandlers,
+    IntegrationOptions, IntegrationWorker,
 };
 use queue::fifo::{FifoQueue, NewFifoMessage};
 use serde_json::{Map, Value as Json, json};
@@ -60,7 +60,9 @@ impl IntegrationHandler for MoodyHandler {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         match request.params.get("mood").and_then(Json::as_str) {
             Some("panic") => panic!("on purpose"),
-            Some("temporary") if call == 0 => Err(IntegrationError::Temporary("not yet".to_owned())),
+            Some("temporary") if call == 0 => {
+                Err(IntegrationError::Temporary("not yet".to_owned()))
+            }
             Some("large") => Ok(json!({"x": "x".repeat(2 << 20)})),
             Some("list") => Ok(json!([1])),
             _ => {
@@ -96,10 +98,13 @@ fn whatever_comes_is_answered_or_a_dead_letter() {
         let world = ConfiguratorHarness::fresh().await;
         let moody = MoodyHandler::default();
         let handlers = IntegrationHandlers::default().with_handler(moody.clone());
-        let terms =
-            IntegrationOptions { retry_delay: Duration::from_millis(50), ..IntegrationOptions::default() };
+        let terms = IntegrationOptions {
+            retry_delay: Duration::from_millis(50),
+            ..IntegrationOptions::default()
+        };
         let host = IntegrationWorker::new(world.engine.clone()).with_options(terms);
-        let integration = tokio::spawn(host.run(handlers, "q", Env::Test, CancellationToken::new()));
+        let integration =
+            tokio::spawn(host.run(handlers, "q", Env::Test, CancellationToken::new()));
         let queue = world.engine.open_queue("q-test.fifo").await.unwrap();
         let answers = world.engine.open_queue("configshop-test.fifo").await.unwrap();
         let task = |mood: &str| json!({"block_id": 7, "task_type": "mood", "action": "create", "params": {"mood": mood}});
@@ -121,7 +126,8 @@ fn whatever_comes_is_answered_or_a_dead_letter() {
         ];
         for (n, (body, code)) in cases.iter().enumerate() {
             send_task(&queue, n, body).await;
-            let answer = receive_answer(&answers, Duration::from_secs(15)).await.expect("an answer");
+            let answer =
+                receive_answer(&answers, Duration::from_secs(15)).await.expect("an answer");
             assert_eq!(answer["error"]["code"].as_str(), *code, "{body}: {answer}");
             assert!(answer["block_id"].is_i64());
         }
@@ -133,7 +139,11 @@ fn whatever_comes_is_answered_or_a_dead_letter() {
         let dead = world.engine.open_queue("q-test-dead.fifo").await.unwrap();
         let mut letters = 0;
         while letters < 4 {
-            letters += dead.receive(10, TEST_TIMEOUT.min(Duration::from_secs(20)), None).await.unwrap().len();
+            letters += dead
+                .receive(10, TEST_TIMEOUT.min(Duration::from_secs(20)), None)
+                .await
+                .unwrap()
+                .len();
         }
         assert_eq!(receive_answer(&answers, Duration::from_secs(1)).await, None);
         integration.abort();
@@ -147,10 +157,15 @@ fn a_redelivered_task_is_answered_from_memory() {
         let world = ConfiguratorHarness::fresh().await;
         let queue = world.engine.open_queue("q-test.fifo").await.unwrap();
         let answers = world.engine.open_queue("configshop-test.fifo").await.unwrap();
-        send_task(&queue, 0, &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string())
-            .await;
+        send_task(
+            &queue,
+            0,
+            &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string(),
+        )
+        .await;
         // Received once and lost by somebody; then carried out, and received again as if the delete had been lost.
-        let memory = Arc::new(configurator::sdk::PgIntegrationStore::new(world.configurator.pool.clone()));
+        let memory =
+            Arc::new(configurator::sdk::PgIntegrationStore::new(world.configurator.pool.clone()));
         let moody = MoodyHandler::default();
         let start = || {
             let host = IntegrationWorker::new(world.engine.clone()).with_store(memory.clone());
@@ -159,16 +174,27 @@ fn a_redelivered_task_is_answered_from_memory() {
         };
         let integration = start();
         let first = receive_answer(&answers, Duration::from_secs(15)).await.unwrap();
-        send_task(&queue, 1, &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string())
-            .await;
+        send_task(
+            &queue,
+            1,
+            &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string(),
+        )
+        .await;
         let other = receive_answer(&answers, Duration::from_secs(15)).await.unwrap();
         assert_ne!(first["state"], json!({}));
         integration.abort();
         let _ = integration.await;
         // A message that was received before is a redelivery.
-        send_task(&queue, 2, &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string())
-            .await;
-        let lost = queue.receive(1, Duration::from_secs(15), Some(Duration::from_millis(100))).await.unwrap();
+        send_task(
+            &queue,
+            2,
+            &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string(),
+        )
+        .await;
+        let lost = queue
+            .receive(1, Duration::from_secs(15), Some(Duration::from_millis(100)))
+            .await
+            .unwrap();
         assert_eq!(lost.len(), 1);
         let calls = moody.calls.load(Ordering::SeqCst);
         let _integration = start();

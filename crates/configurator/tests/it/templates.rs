@@ -27,7 +27,10 @@ fn what_is_wrong_is_named_with_block_and_line() {
     let cases = [
         (one(&block("a", ", args: {v: $global.x}")), "a 5 `$global.x` is used but not listed"),
         (one(&block("a", ", inputs: [global.y]")), "a 5 unknown reference `global.y`"),
-        (one(&block("a", ", inputs: [b.id]")), "a 5 unknown reference `b.id`: there is no block `b`"),
+        (
+            one(&block("a", ", inputs: [b.id]")),
+            "a 5 unknown reference `b.id`: there is no block `b`",
+        ),
         (one(&(block("a", "") + &block("a", ""))), "a 6 there is already a block named `a`"),
         (one("  - {type: integration, integration: q.do}\n"), "global 5 the block has no name"),
         (one(&block("global", "")), "global 5 the name `global` is the root's"),
@@ -69,11 +72,17 @@ fn what_is_wrong_is_named_with_block_and_line() {
         (one("  - {name: a, type: integration, integration: qdo}\n"), "a 5 `integration` is"),
         (one("  - {name: a, type: other}\n"), "a 5 `type` is `integration` or `module`"),
         ("- 1".to_owned(), "global 1 a template is a mapping"),
-        ("type: module\nname: other\nblocks: []".to_owned(), "global 2 the root block has `name: global`"),
+        (
+            "type: module\nname: other\nblocks: []".to_owned(),
+            "global 2 the root block has `name: global`",
+        ),
     ];
     for (text, expected) in cases {
         let wrong = wrong(&text);
-        assert!(wrong.first().is_some_and(|fault| fault.starts_with(expected)), "{text}: {wrong:?}");
+        assert!(
+            wrong.first().is_some_and(|fault| fault.starts_with(expected)),
+            "{text}: {wrong:?}"
+        );
     }
 }
 
@@ -110,10 +119,14 @@ fn least(measured: impl Fn() -> Duration) -> Duration {
 fn four_times_the_blocks_take_about_four_times_as_long_to_read() {
     let reading = |count: usize| {
         let names: Vec<String> = (0..count).map(|n| format!("b{n}")).collect();
-        let needs: Vec<Vec<&str>> =
-            (0..count).map(|n| if n < 10 { vec![] } else { vec![names[n - 10].as_str()] }).collect();
-        let blocks: Vec<(&str, &[&str], &str)> =
-            names.iter().zip(&needs).map(|(name, needs)| (name.as_str(), needs.as_slice(), "")).collect();
+        let needs: Vec<Vec<&str>> = (0..count)
+            .map(|n| if n < 10 { vec![] } else { vec![names[n - 10].as_str()] })
+            .collect();
+        let blocks: Vec<(&str, &[&str], &str)> = names
+            .iter()
+            .zip(&needs)
+            .map(|(name, needs)| (name.as_str(), needs.as_slice(), ""))
+            .collect();
         let text = template(&blocks);
         least(|| {
             let begun = Instant::now();
@@ -129,7 +142,8 @@ fn four_times_the_blocks_take_about_four_times_as_long_to_read() {
 fn wrong_references_in_a_large_template_cost_little() {
     let blocks: String = (0..5000)
         .map(|n| {
-            let wrong = if n % 12 == 0 { format!(", inputs: [blok_{n:090}.id]") } else { String::new() };
+            let wrong =
+                if n % 12 == 0 { format!(", inputs: [blok_{n:090}.id]") } else { String::new() };
             format!("  - {{name: block_{n:090}, type: integration, integration: q.do{wrong}}}\n")
         })
         .collect();

@@ -97,10 +97,16 @@ fn messages_states_and_export_are_exactly_as_written() {
         );
         assert_eq!(first.attributes, [("JobName".to_owned(), "set_service".to_owned())].into());
         assert!((1..1 << 53).contains(&service));
-        foreign.answer_and_delete(&first, service, json!({"id": 17, "memory": {"kept": [true]}})).await;
+        foreign
+            .answer_and_delete(&first, service, json!({"id": 17, "memory": {"kept": [true]}}))
+            .await;
         let (second, price, body) = foreign.next_task().await;
-        let params = |id: i64| json!({"nested": {"list": [1, id, format!("service {id} costs $5")]}});
-        assert_eq!(body, json!({"task_type": "set_price", "action": "create", "params": params(17)}));
+        let params =
+            |id: i64| json!({"nested": {"list": [1, id, format!("service {id} costs $5")]}});
+        assert_eq!(
+            body,
+            json!({"task_type": "set_price", "action": "create", "params": params(17)})
+        );
         assert_ne!(price, service);
         assert_ne!(first.group, second.group);
         // Twice, and differently: the first one counts.
@@ -127,7 +133,9 @@ fn messages_states_and_export_are_exactly_as_written() {
         assert_eq!((&body["params"], &body["state"]), (&params(18), &json!({"price": 5})));
         // A permanent one.
         let error = json!({"code": "OWN_CODE", "args": {"why": "because"}});
-        foreign.send_answer(&refused, 0, json!({"block_id": price, "state": {}, "error": error})).await;
+        foreign
+            .send_answer(&refused, 0, json!({"block_id": price, "state": {}, "error": error}))
+            .await;
         foreign.tasks.delete(&refused.receipt).await.unwrap();
         let run = world.wait_for_end(run_id).await;
         assert_eq!(run.status, RunStatus::Failed);

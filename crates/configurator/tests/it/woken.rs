@@ -21,8 +21,11 @@ fn a_chain_is_carried_on_by_answers_and_not_by_looking() {
         let names: Vec<String> = (0..40).map(|n| format!("b{n}")).collect();
         let needs: Vec<Vec<&str>> =
             (0..40).map(|n| if n == 0 { vec![] } else { vec![names[n - 1].as_str()] }).collect();
-        let blocks: Vec<(&str, &[&str], &str)> =
-            names.iter().zip(&needs).map(|(name, needs)| (name.as_str(), needs.as_slice(), "")).collect();
+        let blocks: Vec<(&str, &[&str], &str)> = names
+            .iter()
+            .zip(&needs)
+            .map(|(name, needs)| (name.as_str(), needs.as_slice(), ""))
+            .collect();
         let begun = Instant::now();
         let run = world.run("t", &template(&blocks)).await;
         assert_eq!(run.status, RunStatus::Succeeded);
@@ -49,13 +52,17 @@ fn an_answer_that_one_process_commits_is_acted_upon_by_another_within_100_ms() {
         let driver = RunDriver::new(pool.clone(), senders, Duration::from_secs(300));
         tokio::spawn(driver.run(configurator.notifications.clone(), stop.clone()));
         let options = PgPoolOptions::new().max_connections(2);
-        let answers =
-            BlockAnswerWriter::start(options.connect_with((*pool.connect_options()).clone()).await.unwrap());
+        let answers = BlockAnswerWriter::start(
+            options.connect_with((*pool.connect_options()).clone()).await.unwrap(),
+        );
         let names: Vec<String> = (0..30).map(|n| format!("b{n}")).collect();
         let needs: Vec<Vec<&str>> =
             (0..30).map(|n| if n == 0 { vec![] } else { vec![names[n - 1].as_str()] }).collect();
-        let blocks: Vec<(&str, &[&str], &str)> =
-            names.iter().zip(&needs).map(|(name, needs)| (name.as_str(), needs.as_slice(), "")).collect();
+        let blocks: Vec<(&str, &[&str], &str)> = names
+            .iter()
+            .zip(&needs)
+            .map(|(name, needs)| (name.as_str(), needs.as_slice(), ""))
+            .collect();
         let run_id = world.begin_run("t", &template(&blocks)).await.unwrap();
         let queue = world.engine.open_queue("q-test.fifo").await.unwrap();
         let (mut number, mut task) = next_task(queue.as_ref()).await;

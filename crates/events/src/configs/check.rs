@@ -1,6 +1,6 @@
 //! What configs must keep to: pure.
 
-use reconcile::{Bundle, Diagnostic, Field, Problem};
+use reconcile::{Bundle, BundleDiagnostic, FieldPath, FieldProblem};
 use serde_json::Value;
 use tasks::TaskType;
 
@@ -25,15 +25,17 @@ const MAX_CONFIG_PATTERN_BYTES: usize = 1 << 20;
 pub(crate) const MAX_ALL_PATTERN_BYTES: usize = 64 << 20;
 
 /// Looks at all configs of a bundle; `types` are the types of task there are.
-pub fn check_configs(bundle: &Bundle, types: &[TaskType]) -> Vec<Diagnostic> {
-    let mut wrong = bundle.same_names(ACTION_CONFIG_SCHEMA);
+pub fn check_configs(bundle: &Bundle, types: &[TaskType]) -> Vec<BundleDiagnostic> {
+    let mut wrong = bundle.duplicate_names(ACTION_CONFIG_SCHEMA);
     let mut patterns = 0;
-    for document in bundle.documents(ACTION_CONFIG_SCHEMA) {
+    for document in bundle.documents_of_schema(ACTION_CONFIG_SCHEMA) {
         match document.parse::<ActionConfig>() {
             Ok(config) => {
                 let problems = check_config(&config, types, patterns);
                 patterns += problems.pattern_bytes;
-                wrong.extend(problems.problems.into_iter().map(|problem| document.diagnostic(problem)));
+                wrong.extend(
+                    problems.problems.into_iter().map(|problem| document.diagnostic_for(problem)),
+                );
             }
             Err(diagnostic) => wrong.push(diagnostic),
         }
@@ -42,14 +44,14 @@ pub fn check_configs(bundle: &Bundle, types: &[TaskType]) -> Vec<Diagnostic> {
 }
 
 /// What is wrong with a config.
-pub fn config_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
+pub fn config_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<FieldProblem> {
     check_config(config, types, 0).problems
 }
 
 /// What was found in a config.
 pub(crate) struct ActionConfigCheck {
     /// What is wrong with it.
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) problems: Vec<FieldProblem>,
     /// About what its patterns take, in bytes.
     pattern_bytes: usize,
 }
@@ -64,12 +66,17 @@ pub(crate) fn check_config(
     if size > MAX_CONFIG_BYTES {
         // Nothing of it is looked at.
         let reason = format!("has {size} bytes as JSON: a config has at most {}", MAX_CONFIG_BYTES);
-        return ActionConfigCheck { problems: vec![Problem::new("action", reason)], pattern_bytes: 0 };
+        return ActionConfigCheck {
+            problems: vec![FieldProblem::new("action", reason)],
+            pattern_bytes: 0,
+        };
     }
     let (mut wrong, mut patterns) = (Vec::new(), 0);
-    let mut say = |field: String, reason: String| wrong.push(Problem::new(field.as_str(), reason));
+    let mut say =
+        |field: String, reason: String| wrong.push(FieldProblem::new(field.as_str(), reason));
     if !is_config_name(&config.name) {
-        let allowed = "must be a letter or digit, then at most 127 letters, digits and any of _ . -";
+        let allowed =
+            "must be a letter or digit, then at most 127 letters, digits and any of _ . -";
         say("name".to_owned(), allowed.to_owned());
     }
     if let Some(author) = &config.author
@@ -112,14 +119,18 @@ pub(crate) fn check_config(
 }
 
 /// What its conditions have too much of.
-fn limit_problems(config: &CompiledActionConfig, other_pattern_bytes: usize) -> Vec<(String, String)> {
+fn limit_problems(
+    config: &CompiledActionConfig,
+    other_pattern_bytes: usize,
+) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
     for (n, conditions) in config.triggers.iter().enumerate() {
         for (path, condition) in conditions {
             if let TriggerCondition::In(values) = condition
                 && values.len() > MAX_IN_VALUES
             {
-                let reason = format!("in: has {} values: at most {MAX_IN_VALUES} are allowed", values.len());
+                let reason =
+                    format!("in: has {} values: at most {MAX_IN_VALUES} are allowed", values.len());
                 wrong.push((format!("on[{n}].params.{path}"), reason));
             }
         }
@@ -141,35 +152,38 @@ fn limit_problems(config: &CompiledActionConfig, other_pattern_bytes: usize) -> 
     wrong
 }
 
-fn check_action(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
+fn check_action(config: &ActionConfig, types: &[TaskType]) -> Vec<FieldProblem> {
     let (mut wrong, action) = (Vec::new(), &config.action);
     let joined = config.is_join().then(|| config.on.iter().map(|on| on.event.as_str()).collect());
     let names = EventTemplateNames { join_events: joined };
     if let Some(key) = &action.concurrency_key {
         if let Err(reason) = template::check_template(key, &names) {
-            wrong.push(Problem::new("action.concurrency_key", reason));
+            wrong.push(FieldProblem::new("action.concurrency_key", reason));
         } else if key.is_empty() || key.contains('\0') {
-            wrong.push(Problem::new("action.concurrency_key", "must not be empty or hold a NUL"));
+            wrong.push(FieldProblem::new(
+                "action.concurrency_key",
+                "must not be empty or hold a NUL",
+            ));
         }
     }
     if !(1..=100).contains(&action.max_attempts.unwrap_or(1)) {
-        wrong.push(Problem::new("action.max_attempts", "must be from 1 to 100"));
+        wrong.push(FieldProblem::new("action.max_attempts", "must be from 1 to 100"));
     }
     if !(-100..=100).contains(&action.priority) {
-        wrong.push(Problem::new("action.priority", "must be from -100 to 100"));
+        wrong.push(FieldProblem::new("action.priority", "must be from -100 to 100"));
     }
     if let Err(reason) = crate::params::check_storable(&action.params) {
-        wrong.push(Problem::new("action.params", reason));
+        wrong.push(FieldProblem::new("action.params", reason));
     }
     let before = wrong.len();
     let params = Value::Object(action.params.clone());
-    let templates = check_templates(&params, &Field::from("action.params"), &names, &mut wrong);
+    let templates = check_templates(&params, &FieldPath::from("action.params"), &names, &mut wrong);
     if templates > MAX_TEMPLATES {
         let reason = format!("has {templates} templates: a config has at most {MAX_TEMPLATES}");
-        wrong.push(Problem::new("action.params", reason));
+        wrong.push(FieldProblem::new("action.params", reason));
     }
     match TaskType::find(&action.task, types) {
-        Err(reason) => wrong.push(Problem::new("action.task", reason)),
+        Err(reason) => wrong.push(FieldProblem::new("action.task", reason)),
         // What templates give is checked once more when they have given it.
         Ok(known) if wrong.len() == before => {
             wrong.extend(params_check::find_params_problem(known, "action.params", &params));
@@ -182,24 +196,25 @@ fn check_action(config: &ActionConfig, types: &[TaskType]) -> Vec<Problem> {
 /// How many templates there are in a value; what is wrong with them goes to `problems`.
 fn check_templates(
     value: &Value,
-    field: &Field,
+    field: &FieldPath,
     names: &EventTemplateNames<'_>,
-    wrong: &mut Vec<Problem>,
+    wrong: &mut Vec<FieldProblem>,
 ) -> usize {
     match value {
         Value::String(text) => {
             if let Err(reason) = template::check_template(text, names) {
-                wrong.push(Problem { field: field.clone(), reason });
+                wrong.push(FieldProblem { field: field.clone(), reason });
             }
             usize::from(template::is_template(text))
         }
         Value::Array(items) => {
-            let count = |(n, item)| check_templates(item, &field.clone().index(n), names, wrong);
+            let count =
+                |(n, item)| check_templates(item, &field.clone().with_index(n), names, wrong);
             items.iter().enumerate().map(count).sum()
         }
         Value::Object(members) => {
             let count = |(name, value): (&String, _)| {
-                check_templates(value, &field.clone().key(name.clone()), names, wrong)
+                check_templates(value, &field.clone().with_key(name.clone()), names, wrong)
             };
             members.iter().map(count).sum()
         }
@@ -209,7 +224,8 @@ fn check_templates(
 
 /// What a name of an event, a key or an author must be.
 pub(crate) fn check_identifier(text: &str) -> Result<(), String> {
-    let plain = !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control);
+    let plain =
+        !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control);
     plain
         .then_some(())
         .ok_or_else(|| format!("must have 1 to {MAX_NAME_BYTES} bytes and no control characters"))
@@ -217,5 +233,7 @@ pub(crate) fn check_identifier(text: &str) -> Result<(), String> {
 
 fn is_config_name(name: &str) -> bool {
     let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    begins && name.len() <= 128 && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+    begins
+        && name.len() <= 128
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }

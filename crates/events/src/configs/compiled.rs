@@ -24,7 +24,8 @@ pub struct CompiledActionConfig {
 impl CompiledActionConfig {
     /// From a config, or the path of what is wrong in it and why.
     pub fn new(config: ActionConfig) -> Result<Self, (String, String)> {
-        let mut triggers: Vec<Vec<(String, TriggerCondition)>> = Vec::with_capacity(config.on.len());
+        let mut triggers: Vec<Vec<(String, TriggerCondition)>> =
+            Vec::with_capacity(config.on.len());
         for (n, trigger) in config.on.iter().enumerate() {
             let condition = |(path, value): (&String, &Value)| {
                 let condition = TriggerCondition::parse(value);
@@ -34,16 +35,25 @@ impl CompiledActionConfig {
             };
             triggers.push(trigger.params.iter().map(condition).collect::<Result<_, _>>()?);
         }
-        let patterns = triggers.iter().flatten().map(|(_, condition)| condition.pattern_bytes()).sum();
+        let patterns =
+            triggers.iter().flatten().map(|(_, condition)| condition.pattern_bytes()).sum();
         let size = crate::params::params_bytes(&config.action.params);
         let has_templates = template::has_templates(&config.action);
-        Ok(Self { definition: config, triggers, pattern_bytes: patterns, params_bytes: size, has_templates })
+        Ok(Self {
+            definition: config,
+            triggers,
+            pattern_bytes: patterns,
+            params_bytes: size,
+            has_templates,
+        })
     }
 
     /// Whether an event of this trigger's name pulls it.
     pub fn is_trigger_met(&self, trigger: usize, params: &EventParams) -> bool {
         let conditions = self.triggers.get(trigger).into_iter().flatten();
-        conditions.into_iter().all(|(path, condition)| condition.is_met(value_at_path(params, path)))
+        conditions
+            .into_iter()
+            .all(|(path, condition)| condition.is_met(value_at_path(params, path)))
     }
 
     /// Why an event of this trigger's name does not pull it; nothing if it does.
@@ -57,7 +67,8 @@ impl CompiledActionConfig {
 
     /// The values in which the events of its join must be equal, or the param that is missing.
     pub fn join_values(&self, params: &EventParams) -> Result<Vec<Value>, String> {
-        let value = |path: &String| value_at_path(params, path).cloned().ok_or_else(|| path.clone());
+        let value =
+            |path: &String| value_at_path(params, path).cloned().ok_or_else(|| path.clone());
         self.definition.join.iter().map(value).collect()
     }
 

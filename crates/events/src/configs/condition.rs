@@ -76,8 +76,10 @@ impl ParamPattern {
     fn new(pattern: &str) -> Result<Self, String> {
         let mut wrong = String::new();
         for size in PATTERN_SIZE_POWERS.map(|power| 1 << power) {
-            let built =
-                RegexBuilder::new(pattern).size_limit(size).dfa_size_limit(PATTERN_CACHE_BYTES).build();
+            let built = RegexBuilder::new(pattern)
+                .size_limit(size)
+                .dfa_size_limit(PATTERN_CACHE_BYTES)
+                .build();
             match built {
                 Ok(regex) => return Ok(Self { regex, compiled_bytes: size }),
                 Err(error @ regex::Error::CompiledTooBig(_)) => wrong = error.to_string(),
@@ -98,21 +100,26 @@ impl ParamPattern {
 impl TriggerCondition {
     /// From its JSON, or what is wrong with it.
     pub fn parse(value: &Value) -> Result<Self, String> {
-        const CONDITION_HELP: &str = "must be a value, or one of {in: [...]}, {regex: ...}, {exists: true}";
+        const CONDITION_HELP: &str =
+            "must be a value, or one of {in: [...]}, {regex: ...}, {exists: true}";
         let Value::Object(members) = value else { return Ok(Self::Equals(value.clone())) };
         let mut members = members.iter();
         let (Some((word, operand)), None) = (members.next(), members.next()) else {
             return Err(CONDITION_HELP.to_owned());
         };
         match (word.as_str(), operand) {
-            ("in", Value::Array(values)) if !values.is_empty() => Ok(Self::In(ValueSet::new(values))),
+            ("in", Value::Array(values)) if !values.is_empty() => {
+                Ok(Self::In(ValueSet::new(values)))
+            }
             ("in", _) => Err("in: must be a list with at least one value".to_owned()),
             ("exists", Value::Bool(wanted)) => Ok(Self::Exists(*wanted)),
             ("exists", _) => Err("exists: must be true or false".to_owned()),
             ("regex", Value::String(pattern)) if pattern.len() <= MAX_PATTERN_BYTES => {
                 ParamPattern::new(pattern).map(Self::Regex)
             }
-            ("regex", _) => Err(format!("regex: must be a text of at most {MAX_PATTERN_BYTES} bytes")),
+            ("regex", _) => {
+                Err(format!("regex: must be a text of at most {MAX_PATTERN_BYTES} bytes"))
+            }
             _ => Err(CONDITION_HELP.to_owned()),
         }
     }
@@ -125,7 +132,9 @@ impl TriggerCondition {
             (Self::Equals(wanted), Some(actual)) => is_same_value(wanted, actual),
             (Self::In(wanted), Some(actual)) => wanted.contains(actual),
             (Self::Regex(pattern), Some(Value::String(text))) => pattern.is_match(text),
-            (Self::Regex(pattern), Some(Value::Number(number))) => pattern.is_match(&number.to_string()),
+            (Self::Regex(pattern), Some(Value::Number(number))) => {
+                pattern.is_match(&number.to_string())
+            }
             (Self::Regex(_), Some(_)) => false,
         }
     }
@@ -149,7 +158,9 @@ impl TriggerCondition {
     fn describe_expected(&self) -> String {
         match self {
             Self::Equals(value) => shorten_value(value),
-            Self::In(values) => format!("one of {}", shorten_value(&Value::Array(values.values.clone()))),
+            Self::In(values) => {
+                format!("one of {}", shorten_value(&Value::Array(values.values.clone())))
+            }
             Self::Regex(pattern) => format!("a match of /{}/", pattern.regex),
             Self::Exists(true) => "that it exists".to_owned(),
             Self::Exists(false) => "that it does not exist".to_owned(),
@@ -192,7 +203,8 @@ mod tests {
             (json!({"exists": true}), None, false),
             (json!({"exists": false}), None, true),
         ] {
-            let reason = TriggerCondition::parse(&condition).unwrap().failure_reason(actual.as_ref());
+            let reason =
+                TriggerCondition::parse(&condition).unwrap().failure_reason(actual.as_ref());
             assert_eq!(reason.is_none(), met, "{condition} {actual:?}: {reason:?}");
         }
     }
@@ -207,7 +219,8 @@ mod tests {
         assert!(size("[a-z]{500}") > size("[a-z]{20}"));
         assert!(size(r"\w{10}") >= 64 << 10);
         // Nothing is taken for more than twice of what it is.
-        let sizes: HashSet<usize> = (1..40).map(|n| size(&format!("[a-z]{{{}}}", n * 20))).collect();
+        let sizes: HashSet<usize> =
+            (1..40).map(|n| size(&format!("[a-z]{{{}}}", n * 20))).collect();
         assert!([4, 8, 16, 32].iter().all(|kib| sizes.contains(&(kib << 10))), "{sizes:?}");
     }
 
@@ -215,14 +228,16 @@ mod tests {
     fn patterns_are_looked_for_in_texts_up_to_a_length_and_a_longer_one_says_so() {
         let condition = TriggerCondition::parse(&json!({"regex": "needle$"})).unwrap();
         assert!(condition.is_met(Some(&json!("x".repeat(MAX_MATCHED_TEXT_BYTES - 6) + "needle"))));
-        let reason =
-            condition.failure_reason(Some(&json!("x".repeat(MAX_MATCHED_TEXT_BYTES) + "needle"))).unwrap();
+        let reason = condition
+            .failure_reason(Some(&json!("x".repeat(MAX_MATCHED_TEXT_BYTES) + "needle")))
+            .unwrap();
         assert!(reason.ends_with("(longer than what patterns are looked for in)"), "{reason}");
     }
 
     #[test]
     fn one_of_the_longest_values_is_found() {
-        let condition = TriggerCondition::parse(&json!({"in": ["a", "\\\"ü\n", {"k": 1}]})).unwrap();
+        let condition =
+            TriggerCondition::parse(&json!({"in": ["a", "\\\"ü\n", {"k": 1}]})).unwrap();
         for (actual, met) in
             [(json!("\\\"ü\n"), true), (json!({"k": 1.0}), true), (json!("a".repeat(20)), false)]
         {

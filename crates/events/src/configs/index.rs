@@ -38,7 +38,11 @@ pub type MatchedConfig = (Arc<CompiledActionConfig>, Vec<usize>);
 impl ActionConfigIndex {
     /// With these configs changed, each once, and those without one deleted. What it costs depends on the configs about the same
     /// events, but for a copy of two maps of references.
-    pub fn with_changes(&self, version: i64, changes: Vec<(String, Option<CompiledActionConfig>)>) -> Self {
+    pub fn with_changes(
+        &self,
+        version: i64,
+        changes: Vec<(String, Option<CompiledActionConfig>)>,
+    ) -> Self {
         let mut next = Self { version, ..self.clone() };
         let changed: HashSet<String> = changes.iter().map(|(name, _)| name.clone()).collect();
         let mut touched: HashMap<String, Vec<TriggerRef>> = HashMap::new();
@@ -61,10 +65,17 @@ impl ActionConfigIndex {
     }
 
     /// What is about an event: the triggers of configs that have not changed, and the new ones.
-    fn rebuild_event(&mut self, event: &str, changed: &HashSet<String>, mut places: Vec<TriggerRef>) {
+    fn rebuild_event(
+        &mut self,
+        event: &str,
+        changed: &HashSet<String>,
+        mut places: Vec<TriggerRef>,
+    ) {
         let known = self.by_event.remove(event);
         let known = known.iter().flat_map(|known| known.all_triggers());
-        places.extend(known.filter(|(config, _)| !changed.contains(&config.definition.name)).cloned());
+        places.extend(
+            known.filter(|(config, _)| !changed.contains(&config.definition.name)).cloned(),
+        );
         if !places.is_empty() {
             self.by_event.insert(event.into(), Arc::new(EventTriggers::new(places)));
         }
@@ -99,8 +110,11 @@ impl ActionConfigIndex {
     pub fn match_event(&self, event: &str, params: &EventParams) -> Vec<MatchedConfig> {
         let Some(of_event) = self.by_event.get(event) else { return Vec::new() };
         let met = |(config, trigger): &&TriggerRef| config.is_trigger_met(*trigger, params);
-        let mut places: Vec<&TriggerRef> = of_event.candidate_triggers(params).filter(met).collect();
-        places.sort_unstable_by(|(a, n), (b, m)| (&a.definition.name, n).cmp(&(&b.definition.name, m)));
+        let mut places: Vec<&TriggerRef> =
+            of_event.candidate_triggers(params).filter(met).collect();
+        places.sort_unstable_by(|(a, n), (b, m)| {
+            (&a.definition.name, n).cmp(&(&b.definition.name, m))
+        });
         let mut pulled: Vec<MatchedConfig> = Vec::new();
         for (config, trigger) in places {
             match pulled.last_mut() {
@@ -124,11 +138,17 @@ impl EventTriggers {
         let has_patterns = places.iter().any(|(config, _)| config.pattern_bytes > 0);
         let mut of_event = Self { has_patterns, ..Self::default() };
         for place in places {
-            let best =
-                equality_conditions(&place).max_by_key(|(path, _)| (differ.get(*path).copied(), *path));
+            let best = equality_conditions(&place)
+                .max_by_key(|(path, _)| (differ.get(*path).copied(), *path));
             match best.map(|(path, value)| (path.to_owned(), value)) {
                 Some((path, value)) => {
-                    of_event.by_value.entry(path).or_default().entry(value).or_default().push(place);
+                    of_event
+                        .by_value
+                        .entry(path)
+                        .or_default()
+                        .entry(value)
+                        .or_default()
+                        .push(place);
                 }
                 None => of_event.others.push(place),
             }
@@ -164,12 +184,22 @@ mod tests {
 
     fn compile_config(name: &str, on: Value) -> (String, Option<CompiledActionConfig>) {
         let config = json!({"name": name, "on": on, "action": {"task": "noop"}});
-        (name.to_owned(), Some(CompiledActionConfig::new(serde_json::from_value(config).unwrap()).unwrap()))
+        (
+            name.to_owned(),
+            Some(CompiledActionConfig::new(serde_json::from_value(config).unwrap()).unwrap()),
+        )
     }
 
-    fn matched_triggers(index: &ActionConfigIndex, event: &str, params: Value) -> Vec<(String, Vec<usize>)> {
+    fn matched_triggers(
+        index: &ActionConfigIndex,
+        event: &str,
+        params: Value,
+    ) -> Vec<(String, Vec<usize>)> {
         let pulled = index.match_event(event, params.as_object().unwrap());
-        pulled.into_iter().map(|(config, triggers)| (config.definition.name.clone(), triggers)).collect()
+        pulled
+            .into_iter()
+            .map(|(config, triggers)| (config.definition.name.clone(), triggers))
+            .collect()
     }
 
     #[test]
@@ -193,11 +223,16 @@ mod tests {
             [one("a", &[0]), one("d", &[0])]
         );
         assert_eq!(matched_triggers(&index, "e", json!({"t": "x", "s": "no"})), [one("d", &[0])]);
-        assert_eq!(matched_triggers(&index, "e", json!({"n": 1.0})), [one("c", &[0]), one("d", &[0, 2])]);
+        assert_eq!(
+            matched_triggers(&index, "e", json!({"n": 1.0})),
+            [one("c", &[0]), one("d", &[0, 2])]
+        );
         assert_eq!(matched_triggers(&index, "f", json!({})), [one("d", &[1])]);
         assert_eq!(matched_triggers(&index, "x", json!({})), []);
-        let changed =
-            index.with_changes(3, vec![("d".to_owned(), None), compile_config("o", json!([{"event": "f"}]))]);
+        let changed = index.with_changes(
+            3,
+            vec![("d".to_owned(), None), compile_config("o", json!([{"event": "f"}]))],
+        );
         assert_eq!(matched_triggers(&changed, "f", json!({})), [one("o", &[0])]);
         assert_eq!(matched_triggers(&changed, "o", json!({})), []);
         assert_eq!((changed.len(), changed.version, index.len()), (4, 3, 5));

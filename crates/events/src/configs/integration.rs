@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::BoxFuture;
-use reconcile::owned::{Held, Keeper, Object, Set, Terms};
-use reconcile::plan::Approval;
+use reconcile::owned::{
+    OwnedObject, OwnedObjectSet, OwnedObjectTable, OwnershipOptions, StoredObject,
+};
+use reconcile::plan::PlanApproval;
 use reconcile::{
-    Attempt, Bundle, Context, Diagnostic, Document, Integration, Owner, Plan, RunError, ShardConfig,
+    Bundle, BundleDiagnostic, BundleDocument, DesiredShardConfig, ObjectOwner, ReconcileContext,
+    ReconcileError, ReconcilePlan, ReconcileTxResult, Reconciler,
 };
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -43,9 +46,9 @@ pub struct ActionConfigTable {
 }
 
 /// The configs of a bundle, by name.
-pub fn parse_configs(bundle: &Bundle) -> std::result::Result<Vec<ActionConfig>, Diagnostic> {
+pub fn parse_configs(bundle: &Bundle) -> std::result::Result<Vec<ActionConfig>, BundleDiagnostic> {
     let all: std::result::Result<Vec<ActionConfig>, _> =
-        bundle.documents(ACTION_CONFIG_SCHEMA).map(Document::parse).collect();
+        bundle.documents_of_schema(ACTION_CONFIG_SCHEMA).map(BundleDocument::parse).collect();
     all.map(|mut all| {
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
@@ -53,33 +56,47 @@ pub fn parse_configs(bundle: &Bundle) -> std::result::Result<Vec<ActionConfig>, 
 }
 
 /// What brings all configs to the wanted ones. One that names no author is whoever's who brings it in.
-pub fn desired_config_set(desired: Vec<ActionConfig>, terms: Terms) -> Set<ActionConfigTable> {
+pub fn desired_config_set(
+    desired: Vec<ActionConfig>,
+    terms: OwnershipOptions,
+) -> OwnedObjectSet<ActionConfigTable> {
     desired_set_of_author(desired, None, terms)
 }
 
 fn desired_set_of_author(
     desired: Vec<ActionConfig>,
     author: Option<String>,
-    terms: Terms,
-) -> Set<ActionConfigTable> {
-    let desired_configs = desired.into_iter().map(|config| config.with_default_author(terms.owner)).collect();
+    terms: OwnershipOptions,
+) -> OwnedObjectSet<ActionConfigTable> {
+    let desired_configs =
+        desired.into_iter().map(|config| config.with_default_author(terms.owner)).collect();
     let part = author.clone().unwrap_or_default();
-    Set { keeper: ActionConfigTable { author }, wanted: desired_configs, part, terms }
+    OwnedObjectSet {
+        table: ActionConfigTable { author },
+        desired: desired_configs,
+        part,
+        options: terms,
+    }
 }
 
 /// Brings the stored configs to the wanted ones, in one transaction, and says what was done.
 pub async fn sync_configs(
     pool: &PgPool,
     desired: Vec<ActionConfig>,
-    terms: Terms,
+    terms: OwnershipOptions,
     dry_run: bool,
 ) -> Result<ActionConfigSteps> {
-    let approval = (!dry_run).then(Approval::default);
-    match reconcile::carry_out(pool, RECONCILE_TRANSACTION, desired_config_set(desired, terms), approval)
-        .await
+    let approval = (!dry_run).then(PlanApproval::default);
+    match reconcile::run_transaction(
+        pool,
+        RECONCILE_TRANSACTION,
+        desired_config_set(desired, terms),
+        approval,
+    )
+    .await
     {
         Ok((_, steps)) => Ok(steps),
-        Err(RunError::Store(error)) => Err(error),
+        Err(ReconcileError::Store(error)) => Err(error),
         // Nothing has to be approved.
         Err(_) => Err(store::Error::Abandoned),
     }
@@ -87,7 +104,7 @@ pub async fn sync_configs(
 
 const RECONCILE_TRANSACTION: &str = "reconcile_action_configs";
 
-impl Integration for ActionConfigReconciler {
+impl Reconciler for ActionConfigReconciler {
     type Arguments = ActionConfigArguments;
 
     fn name(&self) -> &'static str {
@@ -96,32 +113,50 @@ impl Integration for ActionConfigReconciler {
 
     fn run<'a>(
         &'a self,
-        context: &'a Context<'a>,
+        context: &'a ReconcileContext<'a>,
         ActionConfigArguments { author }: ActionConfigArguments,
         dry_run: bool,
-    ) -> BoxFuture<'a, std::result::Result<Plan, RunError>> {
+    ) -> BoxFuture<'a, std::result::Result<ReconcilePlan, ReconcileError>> {
         Box::pin(async move {
-            let set = desired_set_of_author(context.query(ACTION_CONFIG_SCHEMA)?, author, context.terms());
-            Ok(reconcile::carry_out(&self.pool, RECONCILE_TRANSACTION, set, context.approval_of(dry_run))
-                .await?
-                .0)
+            let set = desired_set_of_author(
+                context.query_documents(ACTION_CONFIG_SCHEMA)?,
+                author,
+                context.ownership_options(),
+            );
+            Ok(reconcile::run_transaction(
+                &self.pool,
+                RECONCILE_TRANSACTION,
+                set,
+                context.approval_for_run(dry_run),
+            )
+            .await?
+            .0)
         })
     }
 
-    fn early_exit_desired_state(&self, context: &Context<'_>) -> std::result::Result<Option<Json>, RunError> {
-        let desired: Vec<ActionConfig> = context.query(ACTION_CONFIG_SCHEMA)?;
+    fn early_exit_desired_state(
+        &self,
+        context: &ReconcileContext<'_>,
+    ) -> std::result::Result<Option<Json>, ReconcileError> {
+        let desired: Vec<ActionConfig> = context.query_documents(ACTION_CONFIG_SCHEMA)?;
         let by_name: BTreeMap<String, Json> = desired
             .into_iter()
-            .map(|config| (config.name.clone(), config.with_default_author(context.owner).to_json()))
+            .map(|config| {
+                (config.name.clone(), config.with_default_author(context.owner).to_json())
+            })
             .collect();
         Ok(Some(json!(by_name)))
     }
 
-    fn desired_state_shard_config(&self) -> Option<ShardConfig> {
-        Some(ShardConfig { parameter: "author", selectors: &["$.*.author"], review: |_| true })
+    fn desired_state_shard_config(&self) -> Option<DesiredShardConfig> {
+        Some(DesiredShardConfig {
+            parameter: "author",
+            selectors: &["$.*.author"],
+            review: |_| true,
+        })
     }
 
-    fn stored_shards(&self) -> BoxFuture<'_, std::result::Result<Vec<String>, RunError>> {
+    fn stored_shards(&self) -> BoxFuture<'_, std::result::Result<Vec<String>, ReconcileError>> {
         Box::pin(async move {
             let stored = store::run_statement(&self.pool, "authors_of_configs", |connection| {
                 Box::pin(read_configs(connection, None, None, None))
@@ -133,13 +168,13 @@ impl Integration for ActionConfigReconciler {
 
 impl ActionConfig {
     /// With an author: whoever brings it in, if it names none.
-    fn with_default_author(mut self, owner: Owner) -> Self {
+    fn with_default_author(mut self, owner: ObjectOwner) -> Self {
         self.author.get_or_insert_with(|| owner.name().to_owned());
         self
     }
 }
 
-impl Object for ActionConfig {
+impl OwnedObject for ActionConfig {
     type Id = String;
 
     fn id(&self) -> String {
@@ -160,35 +195,43 @@ impl Object for ActionConfig {
     }
 }
 
-impl Held for StoredActionConfig {
+impl StoredObject for StoredActionConfig {
     type Object = ActionConfig;
 
     fn object(&self) -> &ActionConfig {
         &self.config
     }
 
-    fn owner(&self) -> Owner {
+    fn owner(&self) -> ObjectOwner {
         self.owner
     }
 }
 
-impl Keeper for ActionConfigTable {
-    type Held = StoredActionConfig;
-    const INTEGRATION: &'static str = ACTION_CONFIGS_INTEGRATION;
+impl OwnedObjectTable for ActionConfigTable {
+    type StoredObject = StoredActionConfig;
+    const RECONCILER_NAME: &'static str = ACTION_CONFIGS_INTEGRATION;
 
-    fn hold_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Result<()>> {
+    fn lock_writers_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(lock_configs_in_tx(connection))
     }
 
     fn read_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-    ) -> BoxFuture<'a, Attempt<Vec<StoredActionConfig>>> {
+    ) -> BoxFuture<'a, ReconcileTxResult<Vec<StoredActionConfig>>> {
         Box::pin(async move { Ok(Ok(read_configs(connection, None, None, None).await?)) })
     }
 
     /// A config that goes from one author to another is both's: neither deletes it.
-    fn narrow(&self, stored: &mut Vec<StoredActionConfig>, desired: &mut Vec<ActionConfig>, _: Terms) {
+    fn retain_part(
+        &self,
+        stored: &mut Vec<StoredActionConfig>,
+        desired: &mut Vec<ActionConfig>,
+        _: OwnershipOptions,
+    ) {
         let Some(author) = &self.author else { return };
         let all = stored.iter().map(|stored| &stored.config).chain(&*desired);
         let names: BTreeSet<String> = all
@@ -203,15 +246,15 @@ impl Keeper for ActionConfigTable {
         &'a self,
         connection: &'a mut PgConnection,
         steps: &'a ActionConfigSteps,
-        owner: Owner,
+        owner: ObjectOwner,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            if steps.put.is_empty() && steps.delete.is_empty() {
+            if steps.upserts.is_empty() && steps.deletes.is_empty() {
                 return Ok(());
             }
             let version = next_version_in_tx(connection).await?;
-            put_configs_in_tx(connection, &steps.put, owner, version).await?;
-            delete_configs_in_tx(connection, &steps.delete, version).await
+            put_configs_in_tx(connection, &steps.upserts, owner, version).await?;
+            delete_configs_in_tx(connection, &steps.deletes, version).await
         })
     }
 }
@@ -220,9 +263,14 @@ impl Keeper for ActionConfigTable {
 pub fn plan_configs(
     stored: &[StoredActionConfig],
     desired: &[ActionConfig],
-    terms: Terms,
+    terms: OwnershipOptions,
 ) -> ActionConfigSteps {
     let desired_configs: Vec<ActionConfig> =
         desired.iter().map(|config| config.clone().with_default_author(terms.owner)).collect();
-    reconcile::owned::plan(stored, &desired_configs, &reconcile::owned::no_refusal(), terms)
+    reconcile::owned::plan_objects(
+        stored,
+        &desired_configs,
+        &reconcile::owned::allow_every_change(),
+        terms,
+    )
 }

@@ -35,8 +35,9 @@ impl LiveConfigIndex {
             return Ok(known);
         }
         // Patterns are compiled, and the index is built, where nobody waits for it.
-        let next =
-            Arc::new(compute_on_pool(move || known.with_changes(changes.version, changes.compile())).await?);
+        let next = Arc::new(
+            compute_on_pool(move || known.with_changes(changes.version, changes.compile())).await?,
+        );
         let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if index.version < next.version {
             *index = next.clone();
@@ -56,7 +57,8 @@ impl LiveConfigIndex {
 
     /// Keeps it current for ever; `notifications` must listen on [`ACTION_CONFIGS_CHANNEL`].
     pub async fn keep_current(self, pool: PgPool, notifications: PgNotificationHub) {
-        let mut subscriber = notifications.subscribe_channel(ACTION_CONFIGS_CHANNEL, CONFIG_POLL_INTERVAL);
+        let mut subscriber =
+            notifications.subscribe_channel(ACTION_CONFIGS_CHANNEL, CONFIG_POLL_INTERVAL);
         // Nobody tells any more when the process ends.
         while !pool.is_closed() {
             if let ChannelWakeup::Notified(_) = subscriber.next().await {

@@ -24,11 +24,11 @@ pub use condition::TriggerCondition;
 pub use definition::{ActionConfig, ConfigAction, ConfigTrigger};
 pub use index::{ActionConfigIndex, MatchedConfig};
 pub use integration::{
-    ACTION_CONFIGS_INTEGRATION, ActionConfigReconciler, ActionConfigTable, desired_config_set, parse_configs,
-    plan_configs, sync_configs,
+    ACTION_CONFIGS_INTEGRATION, ActionConfigReconciler, ActionConfigTable, desired_config_set,
+    parse_configs, plan_configs, sync_configs,
 };
 pub use live::LiveConfigIndex;
-pub use reconcile::owned::Terms;
+pub use reconcile::owned::OwnershipOptions;
 pub use single::set_config;
 pub use stored::{ACTION_CONFIGS_CHANNEL, StoredActionConfig, read_configs};
 
@@ -36,4 +36,4 @@ pub use stored::{ACTION_CONFIGS_CHANNEL, StoredActionConfig, read_configs};
 pub const ACTION_CONFIG_KIND: &str = "action_config";
 
 /// What is done to configs.
-pub type ActionConfigSteps = reconcile::owned::Steps<ActionConfig>;
+pub type ActionConfigSteps = reconcile::owned::PlannedObjectWrites<ActionConfig>;

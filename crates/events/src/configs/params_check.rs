@@ -1,6 +1,6 @@
 //! Params of a task some of which templates will give: what no template can make right is wrong when the config is written.
 
-use reconcile::{Field, Problem, Step};
+use reconcile::{FieldPath, FieldProblem, FieldStep};
 use serde_json::Value;
 use tasks::TaskType;
 
@@ -8,9 +8,13 @@ use super::template::{is_template, whole_expression};
 
 /// What is wrong with `params`, whatever its templates give; `place` is where they are. Texts of templates are taken away one
 /// after the other as the type's own check stumbles over them, so that what stands beside them is looked at, too.
-pub(super) fn find_params_problem(known: &TaskType, place: &str, params: &Value) -> Option<Problem> {
-    let base = Field::from(place).steps().len();
-    let (mut rest, mut removed): (Value, Vec<Vec<Step>>) = (params.clone(), Vec::new());
+pub(super) fn find_params_problem(
+    known: &TaskType,
+    place: &str,
+    params: &Value,
+) -> Option<FieldProblem> {
+    let base = FieldPath::from(place).steps().len();
+    let (mut rest, mut removed): (Value, Vec<Vec<FieldStep>>) = (params.clone(), Vec::new());
     loop {
         let problem = known.check_params(place, &rest).err()?;
         let steps = problem.field.steps().get(base..).unwrap_or_default().to_vec();
@@ -24,7 +28,9 @@ pub(super) fn find_params_problem(known: &TaskType, place: &str, params: &Value)
         match value_at(&rest, &steps) {
             Some(Value::String(text)) if is_template(text) => {
                 // A text with a template in it is a text, whatever the template gives.
-                if whole_expression(text).is_none() && problem.reason.starts_with("invalid type: string") {
+                if whole_expression(text).is_none()
+                    && problem.reason.starts_with("invalid type: string")
+                {
                     return Some(problem);
                 }
                 if !remove_member(&mut rest, &steps) {
@@ -34,7 +40,8 @@ pub(super) fn find_params_problem(known: &TaskType, place: &str, params: &Value)
             }
             // Of what a template is in or was in, only its kind is certain.
             found
-                if removed.iter().any(|gone| gone.starts_with(&steps)) || found.is_some_and(has_template) =>
+                if removed.iter().any(|gone| gone.starts_with(&steps))
+                    || found.is_some_and(has_template) =>
             {
                 return problem.reason.starts_with("invalid type").then_some(problem);
             }
@@ -48,26 +55,26 @@ fn missing_field(reason: &str) -> Option<&str> {
     reason.strip_prefix("missing field `")?.split('`').next()
 }
 
-fn is_member(gone: &[Step], of: &[Step], member: &str) -> bool {
-    let named = |last: &Step| matches!(last, Step::Key(key) if key == member);
+fn is_member(gone: &[FieldStep], of: &[FieldStep], member: &str) -> bool {
+    let named = |last: &FieldStep| matches!(last, FieldStep::Key(key) if key == member);
     // The path may lead to the field itself.
     gone == of && gone.last().is_some_and(named)
         || gone.split_last().is_some_and(|(last, before)| before == of && named(last))
 }
 
-fn value_at<'v>(value: &'v Value, steps: &[Step]) -> Option<&'v Value> {
+fn value_at<'v>(value: &'v Value, steps: &[FieldStep]) -> Option<&'v Value> {
     steps.iter().try_fold(value, |value, step| match step {
-        Step::Key(key) => value.get(key),
-        Step::Index(index) => value.get(index),
+        FieldStep::Key(key) => value.get(key),
+        FieldStep::Index(index) => value.get(index),
     })
 }
 
 /// Takes a member of an object away; `false` if it is none.
-fn remove_member(value: &mut Value, steps: &[Step]) -> bool {
-    let Some((Step::Key(key), before)) = steps.split_last() else { return false };
+fn remove_member(value: &mut Value, steps: &[FieldStep]) -> bool {
+    let Some((FieldStep::Key(key), before)) = steps.split_last() else { return false };
     let object = before.iter().try_fold(value, |value, step| match step {
-        Step::Key(key) => value.get_mut(key),
-        Step::Index(index) => value.get_mut(index),
+        FieldStep::Key(key) => value.get_mut(key),
+        FieldStep::Index(index) => value.get_mut(index),
     });
     object.and_then(Value::as_object_mut).is_some_and(|members| members.shift_remove(key).is_some())
 }
@@ -109,7 +116,11 @@ mod tests {
                 json!({"seconds": "{{ event.params.x }} s"}),
                 "action.params.seconds: invalid type: string",
             ),
-            (noop, json!({"note": t, "seconds": "x"}), "action.params.seconds: invalid type: string"),
+            (
+                noop,
+                json!({"note": t, "seconds": "x"}),
+                "action.params.seconds: invalid type: string",
+            ),
             (noop, json!({"note": t, "seconds": -1}), "action.params.seconds: must be from 0"),
             (emit, json!({"params": {"a": t}}), "missing field `name`"),
             (
@@ -118,10 +129,22 @@ mod tests {
                 "action.params.params: invalid type: string",
             ),
             (hook, json!({"json": t}), "missing field `url`"),
-            (hook, json!({"url": t, "timeout_seconds": 0}), "action.params.timeout_seconds: must be from"),
-            (hook, json!({"url": "ftp://a.example", "json": t}), "action.params.url: must begin with http"),
+            (
+                hook,
+                json!({"url": t, "timeout_seconds": 0}),
+                "action.params.timeout_seconds: must be from",
+            ),
+            (
+                hook,
+                json!({"url": "ftp://a.example", "json": t}),
+                "action.params.url: must begin with http",
+            ),
             (hook, json!({"url": t, "headers": {"Host": "x"}}), "is set by the platform"),
-            (hook, json!({"url": t, "headers": [t]}), "action.params.headers: invalid type: sequence"),
+            (
+                hook,
+                json!({"url": t, "headers": [t]}),
+                "action.params.headers: invalid type: sequence",
+            ),
         ] {
             let said = problem_text(known, params.clone());
             assert!(said.contains(words), "{params}: {said}");

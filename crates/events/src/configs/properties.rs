@@ -38,16 +38,20 @@ fn values() -> impl Strategy<Value = Value> {
 }
 
 fn params() -> impl Strategy<Value = EventParams> {
-    btree_map("[a-c]", values(), 0..4).prop_map(|members| members.into_iter().collect::<Map<_, _>>())
+    btree_map("[a-c]", values(), 0..4)
+        .prop_map(|members| members.into_iter().collect::<Map<_, _>>())
 }
 
 /// A config without its name, or nothing.
 fn configs() -> impl Strategy<Value = Option<Value>> {
-    let on =
-        vec(("[ef]", params()).prop_map(|(event, params)| json!({"event": event, "params": params})), 1..3);
+    let on = vec(
+        ("[ef]", params()).prop_map(|(event, params)| json!({"event": event, "params": params})),
+        1..3,
+    );
     let config = (on, any::<bool>());
-    let config =
-        config.prop_map(|(on, enabled)| json!({"enabled": enabled, "on": on, "action": {"task": "noop"}}));
+    let config = config.prop_map(
+        |(on, enabled)| json!({"enabled": enabled, "on": on, "action": {"task": "noop"}}),
+    );
     prop::option::of(config)
 }
 

@@ -1,6 +1,6 @@
 //! One config by itself: for whoever keeps configs one at a time and not as a set.
 
-use reconcile::Owner;
+use reconcile::ObjectOwner;
 use sqlx::PgPool;
 use store::Result;
 
@@ -16,8 +16,8 @@ pub async fn set_config(
     pool: &PgPool,
     name: String,
     new: Option<ActionConfig>,
-    owner: Owner,
-) -> Result<Option<Owner>> {
+    owner: ObjectOwner,
+) -> Result<Option<ObjectOwner>> {
     store::run_tx(pool, "set_action_config", move |connection| {
         let (name, new) = (name.clone(), new.clone());
         Box::pin(async move {
@@ -25,8 +25,10 @@ pub async fn set_config(
             let old = read_configs(connection, None, None, Some(&name)).await?.pop();
             match (&old, &new) {
                 (None, None) => return Ok(None),
-                (Some(old), Some(new)) if old.config == *new && old.owner == owner => return Ok(None),
-                (Some(old), _) if old.owner != owner && old.owner != Owner::Builtin => {
+                (Some(old), Some(new)) if old.config == *new && old.owner == owner => {
+                    return Ok(None);
+                }
+                (Some(old), _) if old.owner != owner && old.owner != ObjectOwner::Builtin => {
                     return Ok(Some(old.owner));
                 }
                 _ => {}

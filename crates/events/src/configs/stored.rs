@@ -1,7 +1,7 @@
 //! The configs in the control database: `action_configs`, and every one as it was, `action_config_history`.
 
 use chrono::{DateTime, Utc};
-use reconcile::Owner;
+use reconcile::ObjectOwner;
 use serde_json::Value as Json;
 use sqlx::PgConnection;
 use sqlx::types::Json as Jsonb;
@@ -18,7 +18,7 @@ pub struct StoredActionConfig {
     /// The config, with its author.
     pub config: ActionConfig,
     /// Whose it is.
-    pub owner: Owner,
+    pub owner: ObjectOwner,
     /// When it was last changed.
     pub changed_at: DateTime<Utc>,
 }
@@ -49,8 +49,12 @@ pub async fn read_configs(
 fn parse_config_row(
     (name, definition, author, owner, changed_at): ActionConfigRow,
 ) -> Option<StoredActionConfig> {
-    let (config, owner) = (parse_definition(&name, definition)?, Owner::parse(&owner)?);
-    Some(StoredActionConfig { config: ActionConfig { author: Some(author), ..config }, owner, changed_at })
+    let (config, owner) = (parse_definition(&name, definition)?, ObjectOwner::parse(&owner)?);
+    Some(StoredActionConfig {
+        config: ActionConfig { author: Some(author), ..config },
+        owner,
+        changed_at,
+    })
 }
 
 fn parse_definition(name: &str, definition: Json) -> Option<ActionConfig> {
@@ -86,14 +90,16 @@ pub async fn next_version_in_tx(connection: &mut PgConnection) -> Result<i64> {
 pub async fn put_configs_in_tx(
     connection: &mut PgConnection,
     configs: &[ActionConfig],
-    owner: Owner,
+    owner: ObjectOwner,
     version: i64,
 ) -> Result<()> {
     if configs.is_empty() {
         return Ok(());
     }
-    let author = |config: &ActionConfig| config.author.clone().unwrap_or_else(|| owner.name().to_owned());
-    let definition = |config: &ActionConfig| Jsonb(ActionConfig { author: None, ..config.clone() }.to_json());
+    let author =
+        |config: &ActionConfig| config.author.clone().unwrap_or_else(|| owner.name().to_owned());
+    let definition =
+        |config: &ActionConfig| Jsonb(ActionConfig { author: None, ..config.clone() }.to_json());
     sqlx::query(PUT_CONFIGS_SQL)
         .bind(configs.iter().map(|config| config.name.as_str()).collect::<Vec<_>>())
         .bind(configs.iter().map(definition).collect::<Vec<_>>())
@@ -141,12 +147,19 @@ impl ActionConfigChanges {
     pub fn compile(self) -> Vec<(String, Option<CompiledActionConfig>)> {
         let compiled = |(name, config): (String, Option<ActionConfig>)| {
             // Checked when it was written, by another version.
-            let compiled =
-                config.map(CompiledActionConfig::new).transpose().unwrap_or_else(|(field, reason)| {
+            let compiled = config.map(CompiledActionConfig::new).transpose().unwrap_or_else(
+                |(field, reason)| {
                     let code = "CONSISTENCY_ERROR";
-                    tracing::error!(config = name, field, reason, code, "a stored action config is left out");
+                    tracing::error!(
+                        config = name,
+                        field,
+                        reason,
+                        code,
+                        "a stored action config is left out"
+                    );
                     None
-                });
+                },
+            );
             (name, compiled)
         };
         self.changes.into_iter().map(compiled).collect()
@@ -154,7 +167,10 @@ impl ActionConfigChanges {
 }
 
 /// What changed after `version`, as of one moment.
-pub async fn changes_since(connection: &mut PgConnection, version: i64) -> Result<ActionConfigChanges> {
+pub async fn changes_since(
+    connection: &mut PgConnection,
+    version: i64,
+) -> Result<ActionConfigChanges> {
     let rows: Vec<(i64, Option<String>, Option<Json>)> =
         sqlx::query_as(CHANGED_CONFIGS_SQL).bind(version).fetch_all(connection).await?;
     let now = rows.first().map_or(version, |(now, ..)| *now);
@@ -180,7 +196,10 @@ pub async fn configs_as_of(
     .bind(version)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().filter_map(|(name, definition)| parse_definition(&name, definition)).collect())
+    Ok(rows
+        .into_iter()
+        .filter_map(|(name, definition)| parse_definition(&name, definition))
+        .collect())
 }
 
 const PUT_CONFIGS_SQL: &str = "-- put_action_configs

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, ErrorCode};
 
 use crate::configs::check_identifier;
 
@@ -32,14 +32,13 @@ impl OptionalCaller {
     /// The author of what is written: the caller; another one only where that is allowed.
     pub(super) fn resolve_author(&self, named_author: Option<&str>) -> Result<String, ApiError> {
         if let Some(named) = named_author {
-            check_identifier(named).map_err(|reason| ApiError::field("author", reason))?;
+            check_identifier(named).map_err(|reason| ApiError::invalid_field("author", reason))?;
         }
         match (&self.0, named_author) {
             (None, named) => Ok(named.unwrap_or("anonymous").to_owned()),
             (Some(caller), Some(named)) if named != caller.name && !caller.admin => {
-                let message =
-                    "author: only a client with the scope admin may name another author than itself";
-                Err(ApiError::new(Code::PermissionDenied, message).arg("field", "author"))
+                let message = "author: only a client with the scope admin may name another author than itself";
+                Err(ApiError::new(ErrorCode::PermissionDenied, message).with_arg("field", "author"))
             }
             (Some(caller), named) => Ok(named.unwrap_or(&caller.name).to_owned()),
         }

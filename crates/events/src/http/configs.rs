@@ -9,24 +9,26 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use chrono::SecondsFormat;
-use reconcile::{Owner, Problem};
+use reconcile::{FieldProblem, ObjectOwner};
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
 use serving::compute;
-use serving::error::{ApiError, Code};
-use serving::numbers::check_exact;
-use serving::path::Path;
-use serving::query::Query;
+use serving::error::{ApiError, ErrorCode, control_database_error};
+use serving::numbers::check_exact_numbers;
+use serving::path::DecodedPath;
+use serving::query::DecodedQuery;
 use sqlx::PgConnection;
 use store::run_tx;
 use tasks::TaskType;
 
 use super::caller::OptionalCaller;
-use super::{EventApiState, database_error, shorten_name};
+use super::{EventApiState, shorten_name};
 use crate::configs::stored::{
     delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx, put_configs_in_tx, read_configs,
 };
-use crate::configs::{ActionConfig, ActionConfigIndex, MAX_CONFIG_BYTES, StoredActionConfig, check_config};
+use crate::configs::{
+    ActionConfig, ActionConfigIndex, MAX_CONFIG_BYTES, StoredActionConfig, check_config,
+};
 
 /// Largest body: a config, in as many bytes as it may be written with.
 const MAX_BODY_BYTES: usize = 4 * MAX_CONFIG_BYTES;
@@ -39,7 +41,7 @@ const READ_ONLY_FIELDS: [&str; 3] = ["$schema", "owner", "time_changed"];
 /// On whose behalf configs are changed.
 #[derive(Debug, Clone, Copy)]
 struct ActionConfigWriteOptions {
-    owner: Owner,
+    owner: ObjectOwner,
     take_over: bool,
 }
 
@@ -53,7 +55,7 @@ enum ActionConfigWriteOutcome {
     /// There is another one of this name.
     NameTaken,
     /// It belongs to somebody else.
-    OwnedByOther(Owner),
+    OwnedByOther(ObjectOwner),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,18 +66,18 @@ enum ActionConfigWriteMode {
 
 pub(super) async fn list_configs(
     State(state): State<EventApiState>,
-    Query(pairs): Query<Vec<(String, String)>>,
+    DecodedQuery(pairs): DecodedQuery<Vec<(String, String)>>,
 ) -> Result<Json<Value>, ApiError> {
     let (mut author, mut event) = (None, None);
     for (name, value) in pairs {
         match name.as_str() {
             _ if value.contains('\0') => {
-                return Err(ApiError::field(shorten_name(&name), "must hold no NUL"));
+                return Err(ApiError::invalid_field(shorten_name(&name), "must hold no NUL"));
             }
             "author" => author = Some(value),
             "event" => event = Some(value),
             _ => {
-                return Err(ApiError::field(
+                return Err(ApiError::invalid_field(
                     shorten_name(&name),
                     "unknown parameter; allowed are author, event",
                 ));
@@ -88,7 +90,7 @@ pub(super) async fn list_configs(
 
 pub(super) async fn get_config(
     State(state): State<EventApiState>,
-    Path(name): Path<String>,
+    DecodedPath(name): DecodedPath<String>,
 ) -> Result<Json<Value>, ApiError> {
     let found = find_configs(&state, None, None, Some(name.replace('\0', "\u{fffd}"))).await?;
     found.first().map(|stored| Json(stored_config_json(stored))).ok_or_else(config_not_found)
@@ -97,31 +99,38 @@ pub(super) async fn get_config(
 pub(super) async fn create_config(
     State(state): State<EventApiState>,
     caller: OptionalCaller,
-    Query(query): Query<Vec<(String, String)>>,
+    DecodedQuery(query): DecodedQuery<Vec<(String, String)>>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let (options, config) = (parse_write_options(query)?, parse_config(&state, caller, body).await?);
-    write_response(&state, write_config(&state, config, ActionConfigWriteMode::Create, options).await?).await
+    let (options, config) =
+        (parse_write_options(query)?, parse_config(&state, caller, body).await?);
+    write_response(
+        &state,
+        write_config(&state, config, ActionConfigWriteMode::Create, options).await?,
+    )
+    .await
 }
 
 pub(super) async fn put_config(
     State(state): State<EventApiState>,
     caller: OptionalCaller,
-    Path(name): Path<String>,
-    Query(query): Query<Vec<(String, String)>>,
+    DecodedPath(name): DecodedPath<String>,
+    DecodedQuery(query): DecodedQuery<Vec<(String, String)>>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let (options, config) = (parse_write_options(query)?, parse_config(&state, caller, body).await?);
+    let (options, config) =
+        (parse_write_options(query)?, parse_config(&state, caller, body).await?);
     if config.name != name {
-        return Err(ApiError::field("name", "must be the name in the address"));
+        return Err(ApiError::invalid_field("name", "must be the name in the address"));
     }
-    write_response(&state, write_config(&state, config, ActionConfigWriteMode::Put, options).await?).await
+    write_response(&state, write_config(&state, config, ActionConfigWriteMode::Put, options).await?)
+        .await
 }
 
 pub(super) async fn delete_config(
     State(state): State<EventApiState>,
-    Path(name): Path<String>,
-    Query(query): Query<Vec<(String, String)>>,
+    DecodedPath(name): DecodedPath<String>,
+    DecodedQuery(query): DecodedQuery<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let (options, name) = (parse_write_options(query)?, name.replace('\0', "\u{fffd}"));
     // In a try whose commit may have been answered or not.
@@ -146,22 +155,24 @@ pub(super) async fn delete_config(
             Ok(ActionConfigWriteOutcome::Deleted)
         })
     });
-    write_response(&state, done.await.map_err(database_error)?).await
+    write_response(&state, done.await.map_err(control_database_error)?).await
 }
 
 /// Clients that sync a bundle say so, and their configs are the bundle's.
 fn parse_write_options(query: Vec<(String, String)>) -> Result<ActionConfigWriteOptions, ApiError> {
-    let mut options = ActionConfigWriteOptions { owner: Owner::Api, take_over: false };
+    let mut options = ActionConfigWriteOptions { owner: ObjectOwner::Api, take_over: false };
     for (name, value) in query {
         match (name.as_str(), value.as_str()) {
-            ("owner", "api") => options.owner = Owner::Api,
-            ("owner", "bundle") => options.owner = Owner::Bundle,
-            ("owner", _) => return Err(ApiError::field("owner", "must be api or bundle")),
+            ("owner", "api") => options.owner = ObjectOwner::Api,
+            ("owner", "bundle") => options.owner = ObjectOwner::Bundle,
+            ("owner", _) => return Err(ApiError::invalid_field("owner", "must be api or bundle")),
             ("take_over", "true") => options.take_over = true,
             ("take_over", "false") => options.take_over = false,
-            ("take_over", _) => return Err(ApiError::field("take_over", "must be true or false")),
+            ("take_over", _) => {
+                return Err(ApiError::invalid_field("take_over", "must be true or false"));
+            }
             _ => {
-                return Err(ApiError::field(
+                return Err(ApiError::invalid_field(
                     shorten_name(&name),
                     "unknown parameter; allowed are owner, take_over",
                 ));
@@ -179,10 +190,11 @@ async fn parse_config(
 ) -> Result<ActionConfig, ApiError> {
     if body.len() > MAX_BODY_BYTES {
         let message = format!("the config is larger than {} KiB", MAX_CONFIG_BYTES >> 10);
-        return Err(ApiError::new(Code::TooLarge, message));
+        return Err(ApiError::new(ErrorCode::TooLarge, message));
     }
-    let (index, types) = (state.events.config_index.current(), state.events.task_options.types.clone());
-    compute::run(move || parse_config_body(&index, &types, &caller, &body)).await?
+    let (index, types) =
+        (state.events.config_index.current(), state.events.task_options.types.clone());
+    compute::run_for_request(move || parse_config_body(&index, &types, &caller, &body)).await?
 }
 
 fn parse_config_body(
@@ -191,23 +203,28 @@ fn parse_config_body(
     caller: &OptionalCaller,
     body: &[u8],
 ) -> Result<ActionConfig, ApiError> {
-    let mut members: Map<String, Value> = body::parse(body)?;
-    check_exact(body)?;
+    let mut members: Map<String, Value> = body::parse_object(body)?;
+    check_exact_numbers(body)?;
     if let Some(schema) = members.get("$schema")
         && schema != crate::configs::ACTION_CONFIG_SCHEMA
     {
-        return Err(ApiError::field("$schema", format!("must be {}", crate::configs::ACTION_CONFIG_SCHEMA)));
+        return Err(ApiError::invalid_field(
+            "$schema",
+            format!("must be {}", crate::configs::ACTION_CONFIG_SCHEMA),
+        ));
     }
     READ_ONLY_FIELDS.iter().for_each(|name| drop(members.shift_remove(*name)));
     let text = Value::Object(members).to_string();
-    let mut config: ActionConfig = body::parse(text.as_bytes())?;
+    let mut config: ActionConfig = body::parse_object(text.as_bytes())?;
     config.author = Some(caller.resolve_author(config.author.as_deref())?);
-    match check_config(&config, types, index.other_pattern_bytes(&config.name)).problems.as_slice() {
+    match check_config(&config, types, index.other_pattern_bytes(&config.name)).problems.as_slice()
+    {
         [] => Ok(config),
         all => {
-            let said = |problem: &Problem| (problem.field.to_string(), problem.reason.clone());
-            let fields: Vec<(String, String)> = all.iter().take(MAX_REPORTED_PROBLEMS).map(said).collect();
-            let mut error = ApiError::field(fields[0].0.clone(), fields[0].1.clone());
+            let said = |problem: &FieldProblem| (problem.field.to_string(), problem.reason.clone());
+            let fields: Vec<(String, String)> =
+                all.iter().take(MAX_REPORTED_PROBLEMS).map(said).collect();
+            let mut error = ApiError::invalid_field(fields[0].0.clone(), fields[0].1.clone());
             error.fields = fields;
             Err(error)
         }
@@ -224,7 +241,7 @@ async fn write_config(
         let config = config.clone();
         Box::pin(async move { write_config_in_tx(connection, config, mode, options).await })
     });
-    done.await.map_err(database_error)
+    done.await.map_err(control_database_error)
 }
 
 async fn write_config_in_tx(
@@ -237,7 +254,9 @@ async fn write_config_in_tx(
     let old = read_configs(connection, None, None, Some(&config.name)).await?.pop();
     let name = config.name.clone();
     if let Some(old) = &old {
-        if old.config == config && (old.owner == options.owner || mode == ActionConfigWriteMode::Create) {
+        if old.config == config
+            && (old.owner == options.owner || mode == ActionConfigWriteMode::Create)
+        {
             return Ok(ActionConfigWriteOutcome::Unchanged(old.clone()));
         }
         if mode == ActionConfigWriteMode::Create {
@@ -250,14 +269,17 @@ async fn write_config_in_tx(
     let version = next_version_in_tx(connection).await?;
     put_configs_in_tx(connection, &[config], options.owner, version).await?;
     let new = read_configs(connection, None, None, Some(&name)).await?.pop();
-    let done =
-        if old.is_some() { ActionConfigWriteOutcome::Changed } else { ActionConfigWriteOutcome::Created };
+    let done = if old.is_some() {
+        ActionConfigWriteOutcome::Changed
+    } else {
+        ActionConfigWriteOutcome::Created
+    };
     Ok(new.map_or(ActionConfigWriteOutcome::NotFound, done))
 }
 
 /// A bundle changes nothing that belongs to others; people change anything.
 fn is_foreign(old: &StoredActionConfig, options: ActionConfigWriteOptions) -> bool {
-    options.owner == Owner::Bundle && !options.take_over && !old.owner.yields_to_bundle()
+    options.owner == ObjectOwner::Bundle && !options.take_over && !old.owner.yields_to_bundle()
 }
 
 async fn write_response(
@@ -284,12 +306,13 @@ async fn write_response(
         ActionConfigWriteOutcome::Deleted => Ok(StatusCode::NO_CONTENT.into_response()),
         ActionConfigWriteOutcome::NotFound => Err(config_not_found()),
         ActionConfigWriteOutcome::NameTaken => {
-            let message = "name: there is a config of this name with other content (PUT replaces it)";
-            Err(ApiError::new(Code::Conflict, message).arg("field", "name"))
+            let message =
+                "name: there is a config of this name with other content (PUT replaces it)";
+            Err(ApiError::new(ErrorCode::Conflict, message).with_arg("field", "name"))
         }
         ActionConfigWriteOutcome::OwnedByOther(owner) => {
             let message = format!("it belongs to {}; take_over=true takes it over", owner.name());
-            Err(ApiError::new(Code::Conflict, message).arg("owner", owner.name()))
+            Err(ApiError::new(ErrorCode::Conflict, message).with_arg("owner", owner.name()))
         }
     }
 }
@@ -300,13 +323,14 @@ async fn find_configs(
     event: Option<String>,
     name: Option<String>,
 ) -> Result<Vec<StoredActionConfig>, ApiError> {
-    let found = store::run_statement(&state.events.pool, "find_action_configs", move |connection| {
-        let (author, event, name) = (author.clone(), event.clone(), name.clone());
-        Box::pin(async move {
-            read_configs(connection, author.as_deref(), event.as_deref(), name.as_deref()).await
-        })
-    });
-    found.await.map_err(database_error)
+    let found =
+        store::run_statement(&state.events.pool, "find_action_configs", move |connection| {
+            let (author, event, name) = (author.clone(), event.clone(), name.clone());
+            Box::pin(async move {
+                read_configs(connection, author.as_deref(), event.as_deref(), name.as_deref()).await
+            })
+        });
+    found.await.map_err(control_database_error)
 }
 
 fn stored_config_json(stored: &StoredActionConfig) -> Value {
@@ -317,5 +341,5 @@ fn stored_config_json(stored: &StoredActionConfig) -> Value {
 }
 
 fn config_not_found() -> ApiError {
-    ApiError::new(Code::NotFound, "there is no such action config")
+    ApiError::new(ErrorCode::NotFound, "there is no such action config")
 }

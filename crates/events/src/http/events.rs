@@ -8,12 +8,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use serving::body::{self, JsonBody};
 use serving::compute;
-use serving::error::{ApiError, Code};
-use serving::numbers::check_exact;
-use serving::query::Query;
+use serving::error::{ApiError, ErrorCode, control_database_error};
+use serving::numbers::check_exact_numbers;
+use serving::query::DecodedQuery;
 
 use super::caller::OptionalCaller;
-use super::{EventApiState, database_error, filter};
+use super::{EventApiState, filter};
 use crate::configs::check_identifier;
 use crate::params::{MAX_PARAMS_BYTES, check_storable};
 use crate::{EventCause, EventId, EventParams, EventWriteOutcome, NewEvent};
@@ -39,27 +39,35 @@ pub(super) async fn post_events(
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let single = !body.trim_ascii_start().starts_with(b"[");
-    let new = compute::read(body.len(), move || parse_events(&body, single, &caller)).await?;
-    let written = state.writer.write(new).await.map_err(database_error)?;
+    let new = compute::read_body(body.len(), move || parse_events(&body, single, &caller)).await?;
+    let written = state.writer.write(new).await.map_err(control_database_error)?;
     match written {
         EventWriteOutcome::Conflict { index: n, id } => {
             let field = field_path(single, n, "event_key");
             let message = format!("{field}: an event with other content has this key");
-            Err(ApiError::new(Code::Conflict, message).arg("field", field).arg("_id", id.to_string()))
+            Err(ApiError::new(ErrorCode::Conflict, message)
+                .with_arg("field", field)
+                .with_arg("_id", id.to_string()))
         }
         EventWriteOutcome::Events(ids) if single => Ok(single_event_response(&ids).into_response()),
         EventWriteOutcome::Events(ids) => {
-            let ids: Vec<Value> = ids.iter().map(|(id, _)| json!({"_id": id.to_string()})).collect();
+            let ids: Vec<Value> =
+                ids.iter().map(|(id, _)| json!({"_id": id.to_string()})).collect();
             Ok((StatusCode::CREATED, Json(Value::from(ids))).into_response())
         }
     }
 }
 
-fn parse_events(body: &[u8], single: bool, caller: &OptionalCaller) -> Result<Vec<NewEvent>, ApiError> {
-    let inputs = if single { vec![body::parse(body)?] } else { parse_batch(body)? };
-    check_exact(body)?;
+fn parse_events(
+    body: &[u8],
+    single: bool,
+    caller: &OptionalCaller,
+) -> Result<Vec<NewEvent>, ApiError> {
+    let inputs = if single { vec![body::parse_object(body)?] } else { parse_batch(body)? };
+    check_exact_numbers(body)?;
     let new = inputs.into_iter().enumerate();
-    new.map(|(n, input)| validate_event(input, caller, |field| field_path(single, n, field))).collect()
+    new.map(|(n, input)| validate_event(input, caller, |field| field_path(single, n, field)))
+        .collect()
 }
 
 fn field_path(single: bool, index: usize, field: &str) -> String {
@@ -73,17 +81,20 @@ fn single_event_response(ids: &[(EventId, bool)]) -> (StatusCode, Json<Value>) {
 }
 
 fn parse_batch(body: &[u8]) -> Result<Vec<PostEventRequest>, ApiError> {
-    let text = std::str::from_utf8(body).map_err(|_| ApiError::field("body", "must be UTF-8"))?;
+    let text =
+        std::str::from_utf8(body).map_err(|_| ApiError::invalid_field("body", "must be UTF-8"))?;
     let mut plain = serde_json::Deserializer::from_str(text);
     let inputs: Vec<PostEventRequest> = match body::objects(&mut plain) {
         Ok(inputs) => inputs,
         // Once more, slower, to learn where.
         Err(_) => return Err(batch_parse_error(text)),
     };
-    plain.end().map_err(|_| ApiError::field("body", "there is something after the JSON value"))?;
+    plain
+        .end()
+        .map_err(|_| ApiError::invalid_field("body", "there is something after the JSON value"))?;
     if inputs.len() > MAX_EVENTS_PER_BATCH {
         return Err(ApiError::new(
-            Code::TooLarge,
+            ErrorCode::TooLarge,
             format!("the body has more than {MAX_EVENTS_PER_BATCH} events"),
         ));
     }
@@ -97,7 +108,10 @@ fn batch_parse_error(text: &str) -> ApiError {
         body::objects(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track));
     let reason = read.err().map(|error| error.to_string()).unwrap_or_default();
     let path = track.path().to_string();
-    ApiError::field(if path == "." || path == "?" { "body".to_owned() } else { path }, reason)
+    ApiError::invalid_field(
+        if path == "." || path == "?" { "body".to_owned() } else { path },
+        reason,
+    )
 }
 
 fn validate_event(
@@ -105,10 +119,12 @@ fn validate_event(
     caller: &OptionalCaller,
     field: impl Fn(&str) -> String,
 ) -> Result<NewEvent, ApiError> {
-    check_identifier(&input.name).map_err(|reason| ApiError::field(field("name"), reason))?;
+    check_identifier(&input.name)
+        .map_err(|reason| ApiError::invalid_field(field("name"), reason))?;
     check_params(&input.params, &field("params"))?;
     if let Some(key) = &input.event_key {
-        check_identifier(key).map_err(|reason| ApiError::field(field("event_key"), reason))?;
+        check_identifier(key)
+            .map_err(|reason| ApiError::invalid_field(field("event_key"), reason))?;
     }
     let author = caller.resolve_author(input.author.as_deref())?;
     Ok(NewEvent {
@@ -122,25 +138,28 @@ fn validate_event(
 
 /// Refuses params that could not be kept.
 pub(super) fn check_params(params: &EventParams, field: &str) -> Result<(), ApiError> {
-    check_storable(params).map_err(|reason| ApiError::field(field, reason))?;
+    check_storable(params).map_err(|reason| ApiError::invalid_field(field, reason))?;
     if crate::params::params_bytes(params) > MAX_PARAMS_BYTES {
         let message = format!("{field}: has more than {} KiB", MAX_PARAMS_BYTES >> 10);
-        return Err(ApiError::new(Code::TooLarge, message).arg("field", field));
+        return Err(ApiError::new(ErrorCode::TooLarge, message).with_arg("field", field));
     }
     Ok(())
 }
 
 pub(super) async fn list_events(
     State(state): State<EventApiState>,
-    Query(pairs): Query<Vec<(String, String)>>,
+    DecodedQuery(pairs): DecodedQuery<Vec<(String, String)>>,
 ) -> Result<Json<Value>, ApiError> {
     let query = filter::parse_query(pairs)?;
-    let listed = filter::query_events(&state.events.pool, query).await.map_err(database_error)?;
+    let listed =
+        filter::query_events(&state.events.pool, query).await.map_err(control_database_error)?;
     let Some((events, total)) = listed else {
-        let message = "the query would look at too many events: narrow it with name and time_created__gt";
-        return Err(ApiError::field("time_created__gt", message));
+        let message =
+            "the query would look at too many events: narrow it with name and time_created__gt";
+        return Err(ApiError::invalid_field("time_created__gt", message));
     };
-    let mut answer = json!({"result": events.iter().map(crate::Event::to_json).collect::<Vec<_>>()});
+    let mut answer =
+        json!({"result": events.iter().map(crate::Event::to_json).collect::<Vec<_>>()});
     if let Some(total) = total {
         answer["total"] = total.into();
     }

@@ -75,7 +75,7 @@ pub(super) fn parse_query(pairs: Vec<(String, String)>) -> Result<EventQuery, Ap
         count: false,
     };
     for (name, value) in pairs {
-        let wrong = |reason: String| ApiError::field(shorten_name(&name), reason);
+        let wrong = |reason: String| ApiError::invalid_field(shorten_name(&name), reason);
         let number = |range: std::ops::RangeInclusive<i64>| {
             let number = value.parse().ok().filter(|number| range.contains(number));
             number.ok_or_else(|| {
@@ -100,20 +100,27 @@ pub(super) fn parse_query(pairs: Vec<(String, String)>) -> Result<EventQuery, Ap
                     "-_id" => "event_id DESC",
                     "time_created" => "time_created, event_id",
                     "-time_created" => "time_created DESC, event_id DESC",
-                    _ => return Err(wrong("must be _id, -_id, time_created or -time_created".to_owned())),
+                    _ => {
+                        return Err(wrong(
+                            "must be _id, -_id, time_created or -time_created".to_owned(),
+                        ));
+                    }
                 };
             }
             _ => query.conditions.push(parse_condition(&name, &value)?),
         }
     }
     if query.conditions.len() > MAX_FILTERS_PER_QUERY {
-        return Err(ApiError::field("filters", format!("there must be at most {MAX_FILTERS_PER_QUERY}")));
+        return Err(ApiError::invalid_field(
+            "filters",
+            format!("there must be at most {MAX_FILTERS_PER_QUERY}"),
+        ));
     }
     Ok(query)
 }
 
 fn parse_condition(name: &str, value: &str) -> Result<EventFilterCondition, ApiError> {
-    let wrong = |reason: String| ApiError::field(shorten_name(name), reason);
+    let wrong = |reason: String| ApiError::invalid_field(shorten_name(name), reason);
     if name.contains('\0') || value.contains('\0') {
         return Err(wrong("must hold no NUL".to_owned()));
     }
@@ -146,8 +153,11 @@ fn parse_condition(name: &str, value: &str) -> Result<EventFilterCondition, ApiE
     }
     let operand = match subject {
         EventFilterSubject::Id => {
-            let ids = texts.iter().map(|text| EventId::parse(text).map(|id| id.0)).collect::<Option<_>>();
-            EventFilterOperand::Ids(ids.ok_or_else(|| wrong("must be the _id of an event".to_owned()))?)
+            let ids =
+                texts.iter().map(|text| EventId::parse(text).map(|id| id.0)).collect::<Option<_>>();
+            EventFilterOperand::Ids(
+                ids.ok_or_else(|| wrong("must be the _id of an event".to_owned()))?,
+            )
         }
         EventFilterSubject::TimeCreated if operator == EventFilterOperator::In => {
             return Err(wrong("a time is compared with __gt and __lt".to_owned()));
@@ -156,9 +166,14 @@ fn parse_condition(name: &str, value: &str) -> Result<EventFilterCondition, ApiE
             // A plus sign that was not encoded has become a space.
             let time = DateTime::parse_from_rfc3339(&value.replace(' ', "+"));
             // Its year in UTC has four digits: others could be taken, but not shown nor stored.
-            let time = time.map(|time| time.to_utc()).ok().filter(|time| (1..=9999).contains(&time.year()));
+            let time = time
+                .map(|time| time.to_utc())
+                .ok()
+                .filter(|time| (1..=9999).contains(&time.year()));
             EventFilterOperand::Time(
-                time.ok_or_else(|| wrong("must be a time such as 2026-11-25T21:00:00Z".to_owned()))?,
+                time.ok_or_else(|| {
+                    wrong("must be a time such as 2026-11-25T21:00:00Z".to_owned())
+                })?,
             )
         }
         EventFilterSubject::Name | EventFilterSubject::Author | EventFilterSubject::Param(_) => {
@@ -189,16 +204,22 @@ mod tests {
     use super::*;
 
     fn parse_pairs(pairs: &[(&str, &str)]) -> Result<EventQuery, ApiError> {
-        parse_query(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        parse_query(
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        )
     }
 
     #[test]
     fn values_are_bound_and_never_part_of_the_text() {
         let evil = "x') OR 1=1 -- \u{1}";
-        let asked =
-            parse_pairs(&[("name", evil), (&format!("params__{evil}"), evil), ("params__a__b__gt", evil)])
-                .unwrap();
-        let (select, count) = (asked.select_query().into_string(), asked.count_query().into_string());
+        let asked = parse_pairs(&[
+            ("name", evil),
+            (&format!("params__{evil}"), evil),
+            ("params__a__b__gt", evil),
+        ])
+        .unwrap();
+        let (select, count) =
+            (asked.select_query().into_string(), asked.count_query().into_string());
         assert!(!select.contains("OR 1=1") && !count.contains("OR 1=1"), "{select}");
         assert!(select.contains("((params #> $2) #>> '{}') = ANY ($3)"), "{select}");
     }
@@ -209,8 +230,9 @@ mod tests {
             let condition = parse_condition(name, "1").unwrap();
             (condition.subject, condition.operator)
         };
-        let param =
-            |path: &[&str]| EventFilterSubject::Param(path.iter().map(|step| (*step).to_owned()).collect());
+        let param = |path: &[&str]| {
+            EventFilterSubject::Param(path.iter().map(|step| (*step).to_owned()).collect())
+        };
         assert_eq!(subject("params__a__b"), (param(&["a", "b"]), EventFilterOperator::Equal));
         assert_eq!(subject("params__a__in"), (param(&["a"]), EventFilterOperator::In));
         assert_eq!(subject("params__in"), (param(&["in"]), EventFilterOperator::Equal));
@@ -242,6 +264,9 @@ mod tests {
         ] {
             assert!(parse_pairs(&[(name, value)]).is_err(), "{name}={value}");
         }
-        assert_eq!(parse_pairs(&[("offset", ""), ("limit", "2"), ("sort", "_id")]).unwrap().sort, "event_id");
+        assert_eq!(
+            parse_pairs(&[("offset", ""), ("limit", "2"), ("sort", "_id")]).unwrap().sort,
+            "event_id"
+        );
     }
 }

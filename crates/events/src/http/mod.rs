@@ -10,7 +10,6 @@ mod story;
 use axum::Router;
 use axum::routing::{get, post};
 use serving::body;
-use serving::error::{ApiError, of_database};
 
 use crate::{EventStore, EventWriter};
 
@@ -43,10 +42,6 @@ pub fn event_routes(state: EventApiState) -> Router {
         .route("/task/status", post(status::post_task_status))
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(state)
-}
-
-fn database_error(error: store::Error) -> ApiError {
-    of_database("the control database", error)
 }
 
 /// A name in an error, however long it is.

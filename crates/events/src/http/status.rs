@@ -8,26 +8,28 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 use serving::body::{self, JsonBody};
 use serving::compute;
-use serving::error::{ApiError, Code};
-use serving::numbers::check_exact;
-use serving::query::Query;
+use serving::error::{ApiError, ErrorCode, control_database_error};
+use serving::numbers::check_exact_numbers;
+use serving::query::DecodedQuery;
 
 use super::caller::OptionalCaller;
 use super::events::check_params;
-use super::{EventApiState, database_error, shorten_name};
+use super::{EventApiState, shorten_name};
 use crate::{EventCause, EventParams, EventWriteOutcome, NewEvent};
 
 pub(super) async fn post_task_status(
     State(state): State<EventApiState>,
     caller: OptionalCaller,
-    Query(query): Query<Vec<(String, String)>>,
+    DecodedQuery(query): DecodedQuery<Vec<(String, String)>>,
     request: Request,
 ) -> Response {
     let empty = http_body::Body::is_end_stream(request.body());
     let params = match empty {
         true => Ok(EventParams::new()),
         false => match JsonBody::from_request(request, &()).await {
-            Ok(JsonBody(body)) => compute::read(body.len(), move || parse_status_params(&body)).await,
+            Ok(JsonBody(body)) => {
+                compute::read_body(body.len(), move || parse_status_params(&body)).await
+            }
             Err(refusal) => return refusal,
         },
     };
@@ -39,8 +41,8 @@ pub(super) async fn post_task_status(
 }
 
 fn parse_status_params(body: &[u8]) -> Result<EventParams, ApiError> {
-    let params = body::parse(body)?;
-    check_exact(body)?;
+    let params = body::parse_object(body)?;
+    check_exact_numbers(body)?;
     Ok(params)
 }
 
@@ -57,25 +59,25 @@ async fn write_status_event(
             "taskType" | "taskStatus" | "environment" => drop(params.insert(name, value.into())),
             _ => {
                 let reason = "unknown parameter; allowed are taskType, taskStatus, environment";
-                return Err(ApiError::field(shorten_name(&name), reason));
+                return Err(ApiError::invalid_field(shorten_name(&name), reason));
             }
         }
     }
     for needed in ["taskType", "taskStatus"] {
         if params.get(needed).and_then(|value| value.as_str()).is_none_or(str::is_empty) {
-            return Err(ApiError::field(needed, "is missing"));
+            return Err(ApiError::invalid_field(needed, "is missing"));
         }
     }
     check_params(&params, "params")?;
     let (name, author) = (settings.status_event.clone(), caller.resolve_author(None)?);
     let event = NewEvent { name, params, author, key: None, cause: EventCause::default() };
-    match state.writer.write(vec![event]).await.map_err(database_error)? {
+    match state.writer.write(vec![event]).await.map_err(control_database_error)? {
         EventWriteOutcome::Events(ids) => {
             let id = ids.first().map(|(id, _)| id.to_string());
             Ok((StatusCode::CREATED, Json(json!({"_id": id}))).into_response())
         }
         EventWriteOutcome::Conflict { .. } => {
-            Err(ApiError::new(Code::LogicError, "an event without a key has a key"))
+            Err(ApiError::new(ErrorCode::LogicError, "an event without a key has a key"))
         }
     }
 }

@@ -67,7 +67,11 @@ pub(super) async fn read_event_chain(
     event: &Event,
 ) -> Result<Vec<EventChainLink>> {
     let Some(task_id) = event.cause.task_id else { return Ok(Vec::new()) };
-    Ok(sqlx::query_as(EVENT_CHAIN_SQL).bind(task_id).bind(MAX_CHAIN_LENGTH).fetch_all(connection).await?)
+    Ok(sqlx::query_as(EVENT_CHAIN_SQL)
+        .bind(task_id)
+        .bind(MAX_CHAIN_LENGTH)
+        .fetch_all(connection)
+        .await?)
 }
 
 const PRODUCED_TASKS_SQL: &str = "-- produced_tasks

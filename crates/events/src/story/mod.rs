@@ -27,10 +27,14 @@ impl EventStore {
     /// The story of an event; nothing if there is no such event (any more).
     pub async fn read_story(&self, id: EventId) -> Result<Option<EventStory>> {
         let events = self.clone();
-        run_statement(&self.pool, PgOperation::named("event_story").expensive(), move |connection| {
-            let events = events.clone();
-            Box::pin(async move { events.read_story_on(connection, id).await })
-        })
+        run_statement(
+            &self.pool,
+            PgOperation::named("event_story").expensive(),
+            move |connection| {
+                let events = events.clone();
+                Box::pin(async move { events.read_story_on(connection, id).await })
+            },
+        )
         .await
     }
 
@@ -46,19 +50,29 @@ impl EventStore {
         let event = row.into_event();
         let produced = facts::read_produced_tasks(connection, id).await?;
         let chain = facts::read_event_chain(connection, &event).await?;
-        let configs = crate::configs::stored::configs_as_of(connection, &event.name, version).await?;
+        let configs =
+            crate::configs::stored::configs_as_of(connection, &event.name, version).await?;
         let event = Arc::new(event);
         let set_aside = reasons::is_set_aside(connection, &event).await?;
         let assessments = {
             let (event, terms) = (event.clone(), self.task_options.clone());
-            compute_on_pool(move || reasons::assess_configs(configs, &event, set_aside, &terms)).await?
+            compute_on_pool(move || reasons::assess_configs(configs, &event, set_aside, &terms))
+                .await?
         };
-        let fired: HashSet<&str> = produced.iter().map(|task| task.action_config.as_str()).collect();
+        let fired: HashSet<&str> =
+            produced.iter().map(|task| task.action_config.as_str()).collect();
         let mut not_fired = Vec::new();
-        for (name, assessment) in assessments.into_iter().filter(|(name, _)| !fired.contains(name.as_str())) {
-            let reason =
-                reasons::explain_not_fired(connection, assessment, &event, &chain, &self.task_options)
-                    .await?;
+        for (name, assessment) in
+            assessments.into_iter().filter(|(name, _)| !fired.contains(name.as_str()))
+        {
+            let reason = reasons::explain_not_fired(
+                connection,
+                assessment,
+                &event,
+                &chain,
+                &self.task_options,
+            )
+            .await?;
             not_fired.push((name, reason));
         }
         let event = Arc::unwrap_or_clone(event);
@@ -70,7 +84,8 @@ impl EventStory {
     /// As the API shows it.
     pub fn to_json(&self) -> Value {
         let not_fired = self.not_fired.iter();
-        let not_fired = not_fired.map(|(config, reason)| json!({"action_config": config, "reason": reason}));
+        let not_fired =
+            not_fired.map(|(config, reason)| json!({"action_config": config, "reason": reason}));
         json!({
             "event": self.event.to_json(),
             "caused_by": self.chain.iter().map(EventChainLink::to_json).collect::<Vec<_>>(),

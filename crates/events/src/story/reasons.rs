@@ -55,7 +55,8 @@ fn assess_config(
         return ConfigAssessment::Reason("disabled".to_owned());
     }
     let about = config.definition.on.iter().enumerate().filter(|(_, on)| on.event == event.name);
-    let unmet: Vec<Option<String>> = about.map(|(n, _)| config.unmet_reason(n, &event.params)).collect();
+    let unmet: Vec<Option<String>> =
+        about.map(|(n, _)| config.unmet_reason(n, &event.params)).collect();
     if unmet.iter().all(Option::is_some) {
         let unmet: Vec<String> = unmet.into_iter().flatten().collect();
         return ConfigAssessment::Reason(format!("condition failed: {}", unmet.join("; or ")));
@@ -67,7 +68,9 @@ fn assess_config(
         return ConfigAssessment::Join(Arc::new(config));
     }
     ConfigAssessment::Reason(match budget {
-        Some(budget) => task_error_or_forgotten(render_task(&config, event, None, options, budget).map(drop)),
+        Some(budget) => {
+            task_error_or_forgotten(render_task(&config, event, None, options, budget).map(drop))
+        }
         None => SET_ASIDE_REASON.to_owned(),
     })
 }
@@ -87,7 +90,9 @@ pub(super) async fn explain_not_fired(
     };
     let values = match config.join_values(&event.params) {
         Ok(values) => values,
-        Err(path) => return Ok(format!("condition failed: the join needs params.{path}, which is missing")),
+        Err(path) => {
+            return Ok(format!("condition failed: the join needs params.{path}, which is missing"));
+        }
     };
     let state = read_join_state(connection, &config.join_id(&values)).await?;
     explain_join(connection, &config, event, (&values, state.unwrap_or_default()), options).await
@@ -113,8 +118,14 @@ async fn explain_join(
                 .collect();
             let (config, event, terms) = (config.clone(), event.clone(), options.clone());
             let task = move || {
-                render_task(&config, &event, Some(&joined), &terms, &mut EventTemplateBudget::of_event())
-                    .map(drop)
+                render_task(
+                    &config,
+                    &event,
+                    Some(&joined),
+                    &terms,
+                    &mut EventTemplateBudget::of_event(),
+                )
+                .map(drop)
             };
             Ok(task_error_or_forgotten(compute_on_pool(task).await?))
         }
@@ -171,8 +182,13 @@ fn describe_trigger(config: &CompiledActionConfig, trigger: usize) -> String {
     }
 }
 
-fn chain_too_deep_reason(event: &Event, chain: &[EventChainLink], options: &EventTaskOptions) -> String {
-    let names: Vec<&str> = chain.iter().rev().filter_map(|link| link.action_config.as_deref()).collect();
+fn chain_too_deep_reason(
+    event: &Event,
+    chain: &[EventChainLink],
+    options: &EventTaskOptions,
+) -> String {
+    let names: Vec<&str> =
+        chain.iter().rev().filter_map(|link| link.action_config.as_deref()).collect();
     format!(
         "stopped: the chain of events is {} deep, more than {} (a loop?): {}",
         event.cause.depth,

@@ -52,7 +52,11 @@ impl TaskHandler for EmitEvent {
     const TASK_TYPE: &'static str = "emit_event";
     type Params = EmitEventParams;
 
-    async fn run(&self, attempt: &TaskAttempt, params: EmitEventParams) -> Result<Value, TaskAttemptError> {
+    async fn run(
+        &self,
+        attempt: &TaskAttempt,
+        params: EmitEventParams,
+    ) -> Result<Value, TaskAttemptError> {
         // One event, however often the task is done.
         let own_key = || format!("{PLATFORM_KEY_PREFIX}emit/{}", attempt.task_id);
         let event = NewEvent {

@@ -9,7 +9,8 @@ use store::Result;
 
 use super::matching::{EventMatch, TaskToStart};
 use super::rows::{
-    AllocatedEventIds, EventKeyRow, are_events_stored, find_taken_keys, insert_events, take_event_keys,
+    AllocatedEventIds, EventKeyRow, are_events_stored, find_taken_keys, insert_events,
+    take_event_keys,
 };
 use super::start::start_tasks_in_tx;
 use super::{EventWriteOutcome, joins, matching};
@@ -35,7 +36,10 @@ struct EventBatchItem {
 }
 
 impl EventBatch {
-    pub(super) fn new(requests: Vec<EventBatchRequest>, (ids, time_created): AllocatedEventIds) -> Self {
+    pub(super) fn new(
+        requests: Vec<EventBatchRequest>,
+        (ids, time_created): AllocatedEventIds,
+    ) -> Self {
         let mut ids = ids.into_iter();
         let mut item = |new: &NewEvent| {
             let event = Event {
@@ -51,7 +55,10 @@ impl EventBatch {
         };
         let requests: Vec<Vec<EventBatchItem>> =
             requests.iter().map(|request| request.events.iter().map(&mut item).collect()).collect();
-        let keys = requests.iter().flatten().filter_map(|item| item.key.as_ref().map(|(key, _)| key.clone()));
+        let keys = requests
+            .iter()
+            .flatten()
+            .filter_map(|item| item.key.as_ref().map(|(key, _)| key.clone()));
         let keys = keys.collect();
         Self { requests, keys }
     }
@@ -101,9 +108,13 @@ impl EventBatch {
         take_event_keys(connection, keys).await?;
         let new: HashSet<EventId> = new.iter().map(|event| event.id).collect();
         let of_new = |pull: &&EventMatch| new.contains(&pull.event.id);
-        let (joining, alone): (Vec<EventMatch>, Vec<EventMatch>) =
-            matches.iter().filter(of_new).cloned().partition(|pull| pull.config.definition.is_join());
-        let alone = alone.into_iter().map(|pull| TaskToStart { event_match: pull, joined: None }).collect();
+        let (joining, alone): (Vec<EventMatch>, Vec<EventMatch>) = matches
+            .iter()
+            .filter(of_new)
+            .cloned()
+            .partition(|pull| pull.config.definition.is_join());
+        let alone =
+            alone.into_iter().map(|pull| TaskToStart { event_match: pull, joined: None }).collect();
         let mut started = start_tasks_in_tx(connection, alone, options).await?;
         started += joins::start_join_tasks_in_tx(connection, &joining, options).await?;
         metrics::counter!("events_tasks_started_total").increment(started as u64);
@@ -140,7 +151,8 @@ impl EventBatch {
                 };
                 match taken.get(key.as_str()).or_else(|| own.get(key.as_str())) {
                     Some((id, other)) if other != content => {
-                        conflict = Some(EventWriteOutcome::Conflict { index: place, id: EventId(*id) });
+                        conflict =
+                            Some(EventWriteOutcome::Conflict { index: place, id: EventId(*id) });
                         break;
                     }
                     // Its own id: this is a repetition.
@@ -153,7 +165,9 @@ impl EventBatch {
                 }
             }
             written.push(conflict.unwrap_or_else(|| {
-                keys.extend(own.iter().map(|(key, (id, content))| ((*key).to_owned(), *id, *content)));
+                keys.extend(
+                    own.iter().map(|(key, (id, content))| ((*key).to_owned(), *id, *content)),
+                );
                 taken.extend(own);
                 new.extend(fresh);
                 EventWriteOutcome::Events(ids)

@@ -51,8 +51,10 @@ pub(super) async fn start_join_tasks_in_tx(
         return Ok(0);
     }
     let joining: Vec<EventMatch> = matches.to_vec();
-    let ids = compute_on_pool(move || joining.iter().map(match_join_id).collect::<Vec<_>>()).await?;
-    let part = |(pull, join_id): (_, Option<_>)| Some(JoinPart { event_match: pull, join_id: join_id? });
+    let ids =
+        compute_on_pool(move || joining.iter().map(match_join_id).collect::<Vec<_>>()).await?;
+    let part =
+        |(pull, join_id): (_, Option<_>)| Some(JoinPart { event_match: pull, join_id: join_id? });
     let parts: Vec<JoinPart<'_>> = matches.iter().zip(ids).filter_map(part).collect();
     if parts.is_empty() {
         return Ok(0);
@@ -76,16 +78,19 @@ async fn load_join_events(
     connection: &mut PgConnection,
     fired: &[CompletedJoin<'_>],
 ) -> Result<Vec<TaskToStart>> {
-    let mut ids: Vec<i64> = fired.iter().flat_map(|fired| fired.event_ids.iter().copied()).collect();
+    let mut ids: Vec<i64> =
+        fired.iter().flat_map(|fired| fired.event_ids.iter().copied()).collect();
     ids.sort_unstable();
     ids.dedup();
     let rows = find_event_rows(connection, &ids).await?;
     let known: HashMap<i64, Event> =
         rows.into_iter().map(|row| row.into_event()).map(|event| (event.id.0, event)).collect();
     let wanted = |fired: &CompletedJoin<'_>| {
-        let joined: Option<Vec<Event>> = fired.event_ids.iter().map(|id| known.get(id).cloned()).collect();
+        let joined: Option<Vec<Event>> =
+            fired.event_ids.iter().map(|id| known.get(id).cloned()).collect();
         if joined.is_none() {
-            let (config, event) = (&fired.event_match.config.definition.name, fired.event_match.event.id);
+            let (config, event) =
+                (&fired.event_match.config.definition.name, fired.event_match.event.id);
             tracing::warn!(config, %event, "an event of a join is not kept any more: it starts no task");
         }
         Some(TaskToStart { event_match: fired.event_match.clone(), joined: Some(joined?) })
@@ -146,12 +151,18 @@ async fn lock_joins(
     .fetch_all(connection)
     .await?;
     let state = |(id, seen, fired_by): (Vec<u8>, Value, Option<i64>)| {
-        Some((id.try_into().ok()?, JoinState { events_by_trigger: parse_events_by_trigger(&seen), fired_by }))
+        Some((
+            id.try_into().ok()?,
+            JoinState { events_by_trigger: parse_events_by_trigger(&seen), fired_by },
+        ))
     };
     Ok(rows.into_iter().filter_map(state).collect())
 }
 
-async fn store_joins(connection: &mut PgConnection, states: &HashMap<[u8; 32], JoinState>) -> Result<()> {
+async fn store_joins(
+    connection: &mut PgConnection,
+    states: &HashMap<[u8; 32], JoinState>,
+) -> Result<()> {
     let ids: Vec<&[u8]> = states.keys().map(|id| id.as_slice()).collect();
     let seen: Vec<Json<&EventsByTrigger>> =
         states.values().map(|state| Json(&state.events_by_trigger)).collect();
@@ -170,7 +181,8 @@ async fn store_joins(connection: &mut PgConnection, states: &HashMap<[u8; 32], J
 }
 
 fn parse_events_by_trigger(seen: &Value) -> EventsByTrigger {
-    let place = |(trigger, event): (&String, &Value)| Some((trigger.parse().ok()?, event.as_i64()?));
+    let place =
+        |(trigger, event): (&String, &Value)| Some((trigger.parse().ok()?, event.as_i64()?));
     seen.as_object().into_iter().flatten().filter_map(place).collect()
 }
 
@@ -196,10 +208,14 @@ pub(crate) async fn read_join_state(
     connection: &mut PgConnection,
     join_id: &[u8],
 ) -> Result<Option<JoinState>> {
-    let row: Option<(Value, Option<i64>)> =
-        sqlx::query_as("SELECT seen, fired_by FROM action_joins WHERE join_id = $1 -- look_at_join")
-            .bind(join_id)
-            .fetch_optional(connection)
-            .await?;
-    Ok(row.map(|(seen, fired_by)| JoinState { events_by_trigger: parse_events_by_trigger(&seen), fired_by }))
+    let row: Option<(Value, Option<i64>)> = sqlx::query_as(
+        "SELECT seen, fired_by FROM action_joins WHERE join_id = $1 -- look_at_join",
+    )
+    .bind(join_id)
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|(seen, fired_by)| JoinState {
+        events_by_trigger: parse_events_by_trigger(&seen),
+        fired_by,
+    }))
 }

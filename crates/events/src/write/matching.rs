@@ -7,14 +7,16 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::Value;
-use serving::compute::{ComputeError, Pool, SMALL_BODY};
+use serving::compute::{ComputeError, ComputePool, MAX_INLINE_BODY_BYTES};
 use store::Result;
 use store::panics::catch_panic_sync;
 use tasks::{ActionTask, TaskType};
 
 use super::renderings::RenderingNotes;
 use crate::Event;
-use crate::configs::template::{EventTemplateBudget, EventTemplateScope, render_params, render_value};
+use crate::configs::template::{
+    EventTemplateBudget, EventTemplateScope, render_params, render_value,
+};
 use crate::configs::{ActionConfigIndex, CompiledActionConfig, MatchedConfig};
 use crate::params;
 
@@ -28,7 +30,7 @@ const MAX_TASKS_PER_CHUNK: usize = 1000;
 const MAX_CHUNK_BYTES: usize = 4 << 20;
 
 /// For matching and rendering. Those who wait are writers of events, each of which waits for one thing at a time.
-static MATCHING_POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new("events", 2, 1024));
+static MATCHING_POOL: LazyLock<ComputePool> = LazyLock::new(|| ComputePool::new("events", 2, 1024));
 
 /// How events start tasks.
 #[derive(Clone)]
@@ -74,10 +76,11 @@ pub(super) async fn match_events(
 
 /// Whether matching takes less than going to another thread and back. What no config is about is not looked at.
 fn is_quick_match(index: &ActionConfigIndex, events: &[Arc<Event>]) -> bool {
-    let mut bytes_left = SMALL_BODY;
+    let mut bytes_left = MAX_INLINE_BODY_BYTES;
     let mut matched = events.iter().filter(|event| index.has_triggers_for(&event.name));
     let mut is_quick = |event: &Arc<Event>| {
-        !index.has_patterns_for(&event.name) && params::fits_bytes_left(&event.params, &mut bytes_left)
+        !index.has_patterns_for(&event.name)
+            && params::fits_bytes_left(&event.params, &mut bytes_left)
     };
     events.len() <= MAX_INLINE_EVENTS && matched.all(&mut is_quick)
 }
@@ -94,7 +97,11 @@ fn match_events_inline(
             return Vec::new();
         }
         let pulled = index.match_event(&event.name, &event.params);
-        let pull = |(config, triggers): MatchedConfig| EventMatch { event: event.clone(), config, triggers };
+        let pull = |(config, triggers): MatchedConfig| EventMatch {
+            event: event.clone(),
+            config,
+            triggers,
+        };
         pulled.into_iter().map(pull).collect::<Vec<_>>()
     };
     events.iter().flat_map(of_event).collect()
@@ -106,7 +113,9 @@ pub(crate) async fn compute_on_pool<T: Send + 'static>(
 ) -> Result<T> {
     MATCHING_POOL.run(work).await.map_err(|error| match error {
         // Tried again by whoever writes.
-        ComputeError::Overloaded | ComputeError::TimedOut => sqlx::Error::Io(io::Error::other(error)).into(),
+        ComputeError::Overloaded | ComputeError::TimedOut => {
+            sqlx::Error::Io(io::Error::other(error)).into()
+        }
         ComputeError::Panicked => store::Error::Abandoned,
     })
 }
@@ -150,7 +159,8 @@ pub(super) fn render_task_chunk(
             Some(own) => Some(own),
             None => Some(&*alone.get_or_insert_with(|| EventTemplateScope::new(&pull.event, None))),
         };
-        let task = render_task_in_scope(&pull.config, (&pull.event, joined), scope, options, &mut budget);
+        let task =
+            render_task_in_scope(&pull.config, (&pull.event, joined), scope, options, &mut budget);
         tasks.extend(log_task_error(task, pull));
         done += 1;
         bytes += pull.config.params_bytes + budget.spent_bytes() - before;
@@ -162,7 +172,10 @@ pub(super) fn render_task_chunk(
 }
 
 /// A task, or nothing and a word in the log: the event's story says it, too.
-fn log_task_error(task: StdResult<ActionTask, String>, event_match: &EventMatch) -> Option<ActionTask> {
+fn log_task_error(
+    task: StdResult<ActionTask, String>,
+    event_match: &EventMatch,
+) -> Option<ActionTask> {
     task.map_err(|reason| {
         metrics::counter!("events_template_errors_total").increment(1);
         let (config, event) = (&event_match.config.definition.name, event_match.event.id);
@@ -204,7 +217,8 @@ fn build_task(
 ) -> StdResult<ActionTask, String> {
     let (config, action) = (&config.definition, &config.definition.action);
     let failed = |reason: String| format!("template error: {reason}");
-    let scope = scope.map(|scope| scope.as_ref().map_err(|reason| failed(reason.clone()))).transpose()?;
+    let scope =
+        scope.map(|scope| scope.as_ref().map_err(|reason| failed(reason.clone()))).transpose()?;
     let task_type = TaskType::find(&action.task, &options.types)?;
     let params = match scope {
         None => Value::Object(action.params.clone()),
@@ -212,7 +226,8 @@ fn build_task(
             .map_err(|reason| failed(format!("params.{reason}")))?,
     };
     if let Value::Object(members) = &params {
-        crate::params::check_storable(members).map_err(|reason| failed(format!("params: {reason}")))?;
+        crate::params::check_storable(members)
+            .map_err(|reason| failed(format!("params: {reason}")))?;
     }
     let key = action.concurrency_key.as_ref().map(|key| match scope {
         None => Ok(Value::from(key.as_str())),
@@ -220,10 +235,9 @@ fn build_task(
     });
     let key = key.transpose().map_err(|reason| failed(format!("concurrency_key: {reason}")))?;
     let key = key.map(|key| key.as_str().map_or_else(|| key.to_string(), str::to_owned));
-    if key
-        .as_ref()
-        .is_some_and(|key| key.is_empty() || key.len() > MAX_CONCURRENCY_KEY_BYTES || key.contains('\0'))
-    {
+    if key.as_ref().is_some_and(|key| {
+        key.is_empty() || key.len() > MAX_CONCURRENCY_KEY_BYTES || key.contains('\0')
+    }) {
         return Err(failed(format!(
             "concurrency_key: must come to 1 to {MAX_CONCURRENCY_KEY_BYTES} bytes without NUL"
         )));
@@ -267,9 +281,11 @@ mod tests {
             let config = serde_json::from_value::<ActionConfig>(config).unwrap();
             (name.to_owned(), Some(CompiledActionConfig::new(config).unwrap()))
         };
-        let configs = vec![config("e", json!({"a": "x"})), config("p", json!({"a": {"regex": "x"}}))];
+        let configs =
+            vec![config("e", json!({"a": "x"})), config("p", json!({"a": {"regex": "x"}}))];
         let index = ActionConfigIndex::default().with_changes(1, configs);
-        let (small, large) = (json!({"a": "x".repeat(5000)}), json!({"a": "x".repeat(SMALL_BODY)}));
+        let (small, large) =
+            (json!({"a": "x".repeat(5000)}), json!({"a": "x".repeat(MAX_INLINE_BODY_BYTES)}));
         for (events, quick) in [
             (vec![test_event("e", small.clone())], true),
             (vec![test_event("e", large.clone())], false),
@@ -278,7 +294,13 @@ mod tests {
             (vec![test_event("p", small)], false),
             (vec![test_event("e", json!({})); MAX_INLINE_EVENTS + 1], false),
         ] {
-            assert_eq!(is_quick_match(&index, &events), quick, "{} {}", events.len(), events[0].name);
+            assert_eq!(
+                is_quick_match(&index, &events),
+                quick,
+                "{} {}",
+                events.len(),
+                events[0].name
+            );
         }
     }
 }

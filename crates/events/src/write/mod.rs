@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use store::{
-    BatchOptions, Coalescer, Error, LONG_OPERATION_TIMEOUT, PgOperation, Result, open_single_connection_pool,
-    run_statement, run_tx,
+    BatchOptions, Coalescer, Error, LONG_OPERATION_TIMEOUT, PgOperation, Result,
+    open_single_connection_pool, run_statement, run_tx,
 };
 use tokio::sync::oneshot;
 
@@ -87,7 +87,10 @@ impl EventWriter {
     /// Writes all of them or none; durable when this returns.
     pub async fn write(&self, events: Vec<NewEvent>) -> Result<EventWriteOutcome> {
         let events: Arc<[NewEvent]> = events.into();
-        self.0.submit(|reply| EventWriteRequest { events, reply }).await.unwrap_or(Err(Error::Abandoned))
+        self.0
+            .submit(|reply| EventWriteRequest { events, reply })
+            .await
+            .unwrap_or(Err(Error::Abandoned))
     }
 }
 
@@ -115,7 +118,9 @@ async fn write_pending(events: &EventStore, mut pending: Vec<EventWriteRequest>)
                     let _ = one.reply.send(alone);
                 }
             }
-            Err(error) => pending.into_iter().for_each(|asked| drop(asked.reply.send(Err(error.clone())))),
+            Err(error) => {
+                pending.into_iter().for_each(|asked| drop(asked.reply.send(Err(error.clone()))))
+            }
         }
         pending = later;
     }
@@ -153,7 +158,8 @@ async fn allocate_batch(
     let allocated = run_statement(&events.pool, "allocate_event_ids", move |connection| {
         Box::pin(async move { allocate_ids_ahead(connection, event_count).await })
     });
-    let requests = pending.iter().map(|asked| EventBatchRequest { events: asked.events.clone() }).collect();
+    let requests =
+        pending.iter().map(|asked| EventBatchRequest { events: asked.events.clone() }).collect();
     Ok(EventBatch::new(requests, allocated.await?))
 }
 
@@ -187,7 +193,10 @@ fn is_missing_week(error: &Error) -> bool {
     error.sqlstate().as_deref() == Some("23514")
 }
 
-async fn write_batch(events: &EventStore, batch: &Arc<EventBatch>) -> Result<Vec<EventWriteOutcome>> {
+async fn write_batch(
+    events: &EventStore,
+    batch: &Arc<EventBatch>,
+) -> Result<Vec<EventWriteOutcome>> {
     loop {
         let (index, plain) = (events.config_index.current(), batch.clone());
         let pulled = batch.match_events(&index, &events.task_options).await?;
@@ -199,13 +208,14 @@ async fn write_batch(events: &EventStore, batch: &Arc<EventBatch>) -> Result<Vec
             .await?
         } else {
             let (events, pulled) = (events.clone(), Arc::new(pulled));
-            let matched = PgOperation::named("write_matched_events").with_timeout(LONG_OPERATION_TIMEOUT);
+            let matched =
+                PgOperation::named("write_matched_events").with_timeout(LONG_OPERATION_TIMEOUT);
             run_tx(&events.pool.clone(), matched, move |connection| {
                 let (events, index, batch, pulled) =
                     (events.clone(), index.clone(), plain.clone(), pulled.clone());
-                Box::pin(
-                    async move { batch.write_in_tx(connection, &index, &pulled, &events.task_options).await },
-                )
+                Box::pin(async move {
+                    batch.write_in_tx(connection, &index, &pulled, &events.task_options).await
+                })
             })
             .await?
         };
@@ -290,13 +300,20 @@ mod tests {
                 json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}}),
             )
             .unwrap();
-            set_config(&pool, "c".to_owned(), Some(config), reconcile::Owner::Api).await.unwrap();
+            set_config(&pool, "c".to_owned(), Some(config), reconcile::ObjectOwner::Api)
+                .await
+                .unwrap();
             for requests in [
                 vec![new_request("plain", None), new_request("plain", None)],
-                vec![new_request("e", None), new_request("e", Some("k")), new_request("plain", Some("l"))],
+                vec![
+                    new_request("e", None),
+                    new_request("e", Some("k")),
+                    new_request("plain", Some("l")),
+                ],
                 vec![new_request("e", Some("m"))],
             ] {
-                let batch = Arc::new(allocate_batch(&events, &requests, requests.len()).await.unwrap());
+                let batch =
+                    Arc::new(allocate_batch(&events, &requests, requests.len()).await.unwrap());
                 let written = write_batch(&events, &batch).await.unwrap();
                 // Either the repetition itself says so, or it meets its own rows.
                 let again = match write_batch(&events, &batch).await {
@@ -309,11 +326,14 @@ mod tests {
             }
             // Others that were given the same ids are not taken for them.
             let requests = || vec![EventBatchRequest { events: new_request("plain", None).events }];
-            let given = run_statement(&pool, "ids", |connection| Box::pin(allocate_ids_ahead(connection, 1)))
-                .await
-                .unwrap();
+            let given = run_statement(&pool, "ids", |connection| {
+                Box::pin(allocate_ids_ahead(connection, 1))
+            })
+            .await
+            .unwrap();
             let later = (given.0.clone(), given.1 + Duration::from_millis(1));
-            let [first, second] = [given, later].map(|given| Arc::new(EventBatch::new(requests(), given)));
+            let [first, second] =
+                [given, later].map(|given| Arc::new(EventBatch::new(requests(), given)));
             write_batch(&events, &first).await.unwrap();
             assert!(matches!(write_batch(&events, &second).await, Err(Error::UniqueViolation(_))));
             assert_eq!(find_written_before(&events, &second).await.unwrap(), None);

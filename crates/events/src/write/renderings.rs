@@ -66,8 +66,9 @@ impl RenderingNotes {
 
     /// Notes that these are begun; whether they are to be looked at one by one.
     pub(super) async fn begin_batch(&self, identities: Vec<EventIdentity>) -> bool {
-        let begun =
-            self.write_notes("begin_renderings", BEGIN_RENDERINGS_SQL, identities, Some(*PROCESS_ID)).await;
+        let begun = self
+            .write_notes("begin_renderings", BEGIN_RENDERINGS_SQL, identities, Some(*PROCESS_ID))
+            .await;
         begun.values().any(|begun| *begun > MAX_BATCH_PROCESSES)
     }
 
@@ -87,7 +88,8 @@ impl RenderingNotes {
 
     /// Notes that one has ended by itself.
     pub(super) async fn end_event(&self, identity: EventIdentity) {
-        self.write_notes("end_rendering_alone", END_RENDERING_ALONE_SQL, vec![identity], None).await;
+        self.write_notes("end_rendering_alone", END_RENDERING_ALONE_SQL, vec![identity], None)
+            .await;
     }
 
     /// Forgets those that have ended, however they did.
@@ -108,20 +110,24 @@ impl RenderingNotes {
         let pool = self.own_pool.get_or_init(|| open_single_connection_pool(&self.pool));
         let operation = PgOperation::named(name).with_timeout(NOTE_STATEMENT_TIMEOUT);
         let noted = run_statement(pool, operation, move |connection| {
-            let identities: Vec<Vec<u8>> = identities.iter().map(|identity| identity.to_vec()).collect();
+            let identities: Vec<Vec<u8>> =
+                identities.iter().map(|identity| identity.to_vec()).collect();
             let mut query = sqlx::query_as(statement).bind(identities);
             if let Some(process) = begun_by {
                 query = query.bind(process);
             }
             Box::pin(async move { Ok(query.fetch_all(connection).await?) })
         });
-        let noted: Result<Vec<(Vec<u8>, i32)>> = timeout(NOTE_TIMEOUT, noted).await.unwrap_or_else(|_| {
-            Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")).into())
-        });
+        let noted: Result<Vec<(Vec<u8>, i32)>> =
+            timeout(NOTE_TIMEOUT, noted).await.unwrap_or_else(|_| {
+                Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))
+                    .into())
+            });
         match noted {
-            Ok(rows) => {
-                rows.into_iter().filter_map(|(identity, n)| Some((identity.try_into().ok()?, n))).collect()
-            }
+            Ok(rows) => rows
+                .into_iter()
+                .filter_map(|(identity, n)| Some((identity.try_into().ok()?, n)))
+                .collect(),
             Err(error) => {
                 tracing::warn!(%error, code = "UNAVAILABLE", "what is rendered was not noted");
                 HashMap::new()

@@ -12,7 +12,10 @@ use crate::{Event, EventCause, EventId};
 pub(crate) type AllocatedEventIds = (Vec<i64>, DateTime<Utc>);
 
 /// Ids for so many events, in the caller's transaction. They are used up whatever becomes of it.
-pub(crate) async fn allocate_ids(connection: &mut PgConnection, count: usize) -> Result<AllocatedEventIds> {
+pub(crate) async fn allocate_ids(
+    connection: &mut PgConnection,
+    count: usize,
+) -> Result<AllocatedEventIds> {
     let query = sqlx::query_as("SELECT ids, at FROM next_event_ids($1) -- allocate_event_ids");
     Ok(query.bind(i32::try_from(count).unwrap_or(i32::MAX)).fetch_one(connection).await?)
 }
@@ -54,7 +57,10 @@ pub(super) async fn insert_events(
 
 /// Whether these very events are there: they had been inserted, and only the answer was lost. Others that were given the same
 /// ids have another time.
-pub(super) async fn are_events_stored(connection: &mut PgConnection, events: &[&Event]) -> Result<bool> {
+pub(super) async fn are_events_stored(
+    connection: &mut PgConnection,
+    events: &[&Event],
+) -> Result<bool> {
     let Some(first) = events.first() else { return Ok(true) };
     let stored_count: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM events WHERE event_id = ANY ($1) AND time_created = $2 -- written_before",
@@ -83,12 +89,16 @@ pub(super) async fn find_taken_keys(
     .bind(keys)
     .fetch_all(connection)
     .await?;
-    let key = |(key, id, content): (String, i64, Vec<u8>)| Some((key, id, content.try_into().ok()?));
+    let key =
+        |(key, id, content): (String, i64, Vec<u8>)| Some((key, id, content.try_into().ok()?));
     Ok(rows.into_iter().filter_map(key).collect())
 }
 
 /// Takes keys. Somebody who takes one of them at this very moment makes the transaction be repeated.
-pub(super) async fn take_event_keys(connection: &mut PgConnection, mut keys: Vec<EventKeyRow>) -> Result<()> {
+pub(super) async fn take_event_keys(
+    connection: &mut PgConnection,
+    mut keys: Vec<EventKeyRow>,
+) -> Result<()> {
     if keys.is_empty() {
         return Ok(());
     }

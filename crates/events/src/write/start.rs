@@ -43,7 +43,8 @@ async fn render_and_start_tasks(
     let mut budget = EventTemplateBudget::of_event();
     while done < wanted.len() {
         let (all, terms) = (wanted.clone(), options.clone());
-        let some = compute_on_pool(move || matching::render_task_chunk(&all, done, budget, &terms)).await?;
+        let some = compute_on_pool(move || matching::render_task_chunk(&all, done, budget, &terms))
+            .await?;
         started += tasks::start_action_tasks_in_tx(connection, &some.tasks).await?.len();
         (done, budget) = (some.done_count, some.budget);
     }
@@ -60,8 +61,10 @@ async fn start_event_by_event(
     let (mut started, mut rest, mut at) = (0, to_start, 0);
     while let Some(first) = rest.first() {
         let event = first.event_match.event.clone();
-        let end =
-            rest.iter().position(|wanted| wanted.event_match.event.id != event.id).unwrap_or(rest.len());
+        let end = rest
+            .iter()
+            .position(|wanted| wanted.event_match.event.id != event.id)
+            .unwrap_or(rest.len());
         let later = rest.split_off(end);
         let identity = identities[at];
         at += end;
@@ -103,7 +106,10 @@ mod tests {
     }
 
     /// Writes events together; whether each has started its task.
-    async fn write_and_check_started(events: &EventStore, new: Vec<NewEvent>) -> (Vec<EventId>, Vec<bool>) {
+    async fn write_and_check_started(
+        events: &EventStore,
+        new: Vec<NewEvent>,
+    ) -> (Vec<EventId>, Vec<bool>) {
         let mut tx = events.pool.begin().await.unwrap();
         let ids = events.write_in_tx(&mut tx, new).await.unwrap();
         tx.commit().await.unwrap();
@@ -146,21 +152,36 @@ mod tests {
                 json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}}),
             )
             .unwrap();
-            set_config(&pool, "c".to_owned(), Some(config), reconcile::Owner::Api).await.unwrap();
-            assert_eq!(write_and_check_started(&events, vec![new(1), new(2)]).await.1, [true, true]);
+            set_config(&pool, "c".to_owned(), Some(config), reconcile::ObjectOwner::Api)
+                .await
+                .unwrap();
+            assert_eq!(
+                write_and_check_started(&events, vec![new(1), new(2)]).await.1,
+                [true, true]
+            );
             assert_eq!(count_notes(&pool).await, 0, "what has ended leaves nothing behind");
             for (n, alone) in [(1, 0), (2, 2), (3, 3)] {
                 insert_crash_notes(&pool, &new(n), alone).await;
             }
             let (ids, of_batch) =
                 write_and_check_started(&events, vec![new(1), new(2), new(3), new(4)]).await;
-            assert_eq!(of_batch, [true, true, false, true], "the others of the batch do not suffer");
+            assert_eq!(
+                of_batch,
+                [true, true, false, true],
+                "the others of the batch do not suffer"
+            );
             let story = events.read_story(ids[2]).await.unwrap().unwrap().to_json();
             let reason = story["not_fired"][0]["reason"].as_str().unwrap();
             assert!(reason.starts_with("set aside"), "{story}");
             // The same again is set aside at once, and only that.
-            assert_eq!(write_and_check_started(&events, vec![new(3), new(5)]).await.1, [false, true]);
-            assert_eq!(write_and_check_started(&events, vec![new(1), new(2)]).await.1, [true, true]);
+            assert_eq!(
+                write_and_check_started(&events, vec![new(3), new(5)]).await.1,
+                [false, true]
+            );
+            assert_eq!(
+                write_and_check_started(&events, vec![new(1), new(2)]).await.1,
+                [true, true]
+            );
         });
     }
 
@@ -175,16 +196,21 @@ mod tests {
             );
             let config = json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}});
             let config: ActionConfig = serde_json::from_value(config).unwrap();
-            set_config(&pool, "c".to_owned(), Some(config), reconcile::Owner::Api).await.unwrap();
+            set_config(&pool, "c".to_owned(), Some(config), reconcile::ObjectOwner::Api)
+                .await
+                .unwrap();
             insert_crash_notes(&pool, &new(1), 3).await;
             sqlx::query("UPDATE event_renderings SET begun_at = now() - interval '25 hours'")
                 .execute(&pool)
                 .await
                 .unwrap();
             assert_eq!(write_and_check_started(&events, vec![new(1)]).await.1, [false]);
-            crate::retention::maintain_events(&pool, std::time::Duration::from_secs(90 * 24 * 3600))
-                .await
-                .unwrap();
+            crate::retention::maintain_events(
+                &pool,
+                std::time::Duration::from_secs(90 * 24 * 3600),
+            )
+            .await
+            .unwrap();
             assert_eq!(count_notes(&pool).await, 0);
             assert_eq!(write_and_check_started(&events, vec![new(1)]).await.1, [true]);
         });

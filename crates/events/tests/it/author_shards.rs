@@ -1,7 +1,10 @@
 //! Hazard: a check of one author's configs changes another's, or deletes what only goes from one to the other.
 
 use events::configs::ActionConfigReconciler;
-use reconcile::{Bundle, Narrowing, Owner, Pace, Place, Report, Request, Runtime, SentFile};
+use reconcile::{
+    Bundle, BundleSource, ObjectOwner, ReconcileNarrowing, ReconcileOptions, ReconcileReport,
+    ReconcileRequest, ReconcileRuntime, SentFile,
+};
 use sqlx::PgPool;
 
 fn bundle(configs: &[(&str, &str, bool)]) -> Bundle {
@@ -17,21 +20,27 @@ fn bundle(configs: &[(&str, &str, bool)]) -> Bundle {
             "$schema: /app/integration-1.yml\nname: action-configs\nschemas: [/events/action-config-1.yml]\n"
                 .to_owned(),
     };
-    Bundle::read(Place::Sent(configs.iter().map(file).chain([metadata]).collect())).unwrap()
+    Bundle::read(BundleSource::Sent(configs.iter().map(file).chain([metadata]).collect())).unwrap()
 }
 
-async fn run(pool: &PgPool, bundle: &Bundle, dry_run: bool, narrowing: Narrowing<'_>) -> Report {
-    let runtime = Runtime::new(Vec::new()).with(ActionConfigReconciler { pool: pool.clone() });
-    let request = Request {
-        integrations: Vec::new(),
+async fn run(
+    pool: &PgPool,
+    bundle: &Bundle,
+    dry_run: bool,
+    narrowing: ReconcileNarrowing<'_>,
+) -> ReconcileReport {
+    let runtime = ReconcileRuntime::new(Vec::new())
+        .with_reconciler(ActionConfigReconciler { pool: pool.clone() });
+    let request = ReconcileRequest {
+        reconcilers: Vec::new(),
         arguments: Vec::new(),
         dry_run,
         take_over: false,
         allow_delete_all: false,
-        owner: Owner::Bundle,
+        owner: ObjectOwner::Bundle,
     };
-    let decided = runtime.decide(bundle, &request, &narrowing).await.unwrap();
-    runtime.carry_out(bundle, &request, &decided, &Pace::default()).await.unwrap()
+    let decided = runtime.decide_runs(bundle, &request, &narrowing).await.unwrap();
+    runtime.execute(bundle, &request, &decided, &ReconcileOptions::default()).await.unwrap()
 }
 
 async fn stored(pool: &PgPool) -> Vec<String> {
@@ -39,7 +48,7 @@ async fn stored(pool: &PgPool) -> Vec<String> {
     sqlx::query_scalar(asked).fetch_all(pool).await.unwrap()
 }
 
-fn last(report: &Report) -> String {
+fn last(report: &ReconcileReport) -> String {
     report.to_string().lines().last().unwrap().to_owned()
 }
 
@@ -47,9 +56,13 @@ fn last(report: &Report) -> String {
 fn only_the_authors_whose_configs_differ_are_run() {
     store::testing::run_test(async {
         let pool = store::testing::create_control_database().await;
-        let old =
-            bundle(&[("a1", "ann", true), ("a2", "ann", true), ("b1", "bob", true), ("c1", "cy", true)]);
-        run(&pool, &old, false, Narrowing::default()).await;
+        let old = bundle(&[
+            ("a1", "ann", true),
+            ("a2", "ann", true),
+            ("b1", "bob", true),
+            ("c1", "cy", true),
+        ]);
+        run(&pool, &old, false, ReconcileNarrowing::default()).await;
         // One changes, one goes from bob to cy, one is new.
         let new = bundle(&[
             ("a1", "ann", true),
@@ -58,14 +71,14 @@ fn only_the_authors_whose_configs_differ_are_run() {
             ("c1", "cy", false),
             ("d1", "dee", true),
         ]);
-        let only = || Narrowing {
+        let only = || ReconcileNarrowing {
             compare: Some(Ok(&old)),
             only_affected: true,
-            sample: 1.0,
-            ..Narrowing::default()
+            sample_ratio: 1.0,
+            ..ReconcileNarrowing::default()
         };
         let report = run(&pool, &new, true, only()).await;
-        assert!(report.succeeded(), "{report}");
+        assert!(report.has_succeeded(), "{report}");
         let head = report.to_string().lines().next().unwrap().to_owned();
         assert_eq!(head, "action-configs: only the shards that differ: bob, cy, dee (1 skipped)");
         assert_eq!(last(&report), "Plan: 1 to create, 2 to update, 0 to delete");
@@ -80,18 +93,21 @@ fn a_real_run_of_one_author_leaves_the_others_alone() {
             &pool,
             &bundle(&[("a1", "ann", true), ("b1", "bob", true), ("b2", "bob", true)]),
             false,
-            Narrowing::default(),
+            ReconcileNarrowing::default(),
         )
         .await;
         let new = bundle(&[("a1", "ann", false), ("b1", "ann", true)]);
-        let of = |author: &str| Narrowing { shard: Some(author.to_owned()), ..Narrowing::default() };
+        let of = |author: &str| ReconcileNarrowing {
+            shard: Some(author.to_owned()),
+            ..ReconcileNarrowing::default()
+        };
         // b2 is bob's and goes; b1 goes to ann, and stays; a1 is none of bob's.
         let bob = run(&pool, &new, false, of("bob")).await;
         assert_eq!(last(&bob), "Plan: 0 to create, 1 to update, 1 to delete");
         assert_eq!(stored(&pool).await, ["a1", "b1"]);
         let ann = run(&pool, &new, false, of("ann")).await;
         assert_eq!(last(&ann), "Plan: 0 to create, 1 to update, 0 to delete");
-        let all = run(&pool, &new, false, Narrowing::default()).await;
+        let all = run(&pool, &new, false, ReconcileNarrowing::default()).await;
         assert_eq!(last(&all), "Plan: 0 to create, 0 to update, 0 to delete");
     });
 }

@@ -13,7 +13,8 @@ fn a_loop_is_stopped_with_its_chain_shown() {
         let settings = EventSettings { max_chain_depth: 5, ..EventSettings::default() };
         let world = World::on(store::testing::create_control_database().await, settings).await;
         for (name, on, emits) in [("there", "ping", "pong"), ("back", "pong", "ping")] {
-            let action = json!({"task": "emit_event", "params": {"name": emits, "params": {"n": 1}}});
+            let action =
+                json!({"task": "emit_event", "params": {"name": emits, "params": {"n": 1}}});
             world.config(json!({"name": name, "on": [{"event": on}], "action": action})).await;
         }
         let stop = CancellationToken::new();

@@ -1,7 +1,7 @@
 //! Hazard: a config that is wrong is taken, or one is changed by somebody whose it is not.
 
-use events::configs::{ActionConfig, Terms, sync_configs};
-use reconcile::Owner;
+use events::configs::{ActionConfig, OwnershipOptions, sync_configs};
+use reconcile::ObjectOwner;
 use serde_json::{Value, json};
 use store::testing::run_test;
 
@@ -19,7 +19,11 @@ fn what_is_wrong_is_said_with_its_field() {
             (on(json!([{"event": ""}])), "on[0].event", "1 to 256"),
             (on(json!([{"event": "e", "param": {}}])), "on[0].param", "unknown field"),
             (on(json!([{"event": "e", "params": {"a": {"is": 1}}}])), "on[0].params.a", "{in:"),
-            (on(json!([{"event": "e", "params": {"a": {"regex": "("}}}])), "on[0].params.a", "regex"),
+            (
+                on(json!([{"event": "e", "params": {"a": {"regex": "("}}}])),
+                "on[0].params.a",
+                "regex",
+            ),
             (action(json!({"task": "nop"})), "action.task", "did you mean `noop`"),
             (
                 action(json!({"task": "noop", "params": {"second": 1}})),
@@ -45,7 +49,11 @@ fn what_is_wrong_is_said_with_its_field() {
                 "action.params",
                 "not both",
             ),
-            (action(json!({"task": "noop", "params": {"note": "{{ x"}})), "action.params.note", "syntax"),
+            (
+                action(json!({"task": "noop", "params": {"note": "{{ x"}})),
+                "action.params.note",
+                "syntax",
+            ),
             (
                 action(json!({"task": "noop", "params": {"note": "{% set x = 1 %}"}})),
                 "action.params.note",
@@ -53,8 +61,16 @@ fn what_is_wrong_is_said_with_its_field() {
             ),
             (action(json!({"task": "noop", "max_attempts": 0})), "action.max_attempts", "1 to 100"),
             (action(json!({"task": "noop", "priority": 1000})), "action.priority", "-100 to 100"),
-            (action(json!({"task": "noop", "concurrency_key": ""})), "action.concurrency_key", "empty"),
-            (json!({"name": "a b", "on": [{"event": "e"}], "action": {"task": "noop"}}), "name", "letter"),
+            (
+                action(json!({"task": "noop", "concurrency_key": ""})),
+                "action.concurrency_key",
+                "empty",
+            ),
+            (
+                json!({"name": "a b", "on": [{"event": "e"}], "action": {"task": "noop"}}),
+                "name",
+                "letter",
+            ),
             (
                 json!({"$schema": "/x", "name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}}),
                 "$schema",
@@ -82,7 +98,10 @@ fn they_are_created_replaced_listed_and_deleted() {
         config["$schema"] = "/events/action-config-1.yml".into();
         config["author"] = "robot".into();
         let (status, created) = world.send("POST", "/api/v1/action_configs", &config).await;
-        assert_eq!((status, &created["owner"], &created["author"]), (201, &json!("api"), &json!("robot")));
+        assert_eq!(
+            (status, &created["owner"], &created["author"]),
+            (201, &json!("api"), &json!("robot"))
+        );
         assert_eq!(world.send("POST", "/api/v1/action_configs", &config).await.0, 200);
         config["enabled"] = false.into();
         assert_eq!(world.send("POST", "/api/v1/action_configs", &config).await.0, 409);
@@ -120,7 +139,11 @@ fn a_bundle_changes_what_is_its_own_and_says_what_it_did() {
         let config = |name: &str, event: &str| -> ActionConfig {
             serde_json::from_value(noop_on(name, event)).unwrap()
         };
-        let terms = Terms { owner: Owner::Bundle, take_over: false, allow_delete_all: false };
+        let terms = OwnershipOptions {
+            owner: ObjectOwner::Bundle,
+            take_over: false,
+            allow_delete_all: false,
+        };
         let wanted = vec![config("a", "e"), config("b", "e")];
         let dry = sync_configs(&world.pool, wanted.clone(), terms, true).await.unwrap();
         assert_eq!(
@@ -129,21 +152,32 @@ fn a_bundle_changes_what_is_its_own_and_says_what_it_did() {
         );
         sync_configs(&world.pool, wanted.clone(), terms, false).await.unwrap();
         let again = sync_configs(&world.pool, wanted, terms, false).await.unwrap();
-        assert_eq!((again.plan.changes.len(), again.unchanged), (0, vec!["a".to_owned(), "b".to_owned()]));
-        assert_eq!(world.count("SELECT version FROM action_configs_version").await, 2, "nothing was changed");
+        assert_eq!(
+            (again.plan.changes.len(), again.unchanged),
+            (0, vec!["a".to_owned(), "b".to_owned()])
+        );
+        assert_eq!(
+            world.count("SELECT version FROM action_configs_version").await,
+            2,
+            "nothing was changed"
+        );
         // Somebody takes one by hand, and has one of their own.
         assert_eq!(world.send("PUT", "/api/v1/action_configs/a", &noop_on("a", "g")).await.0, 200);
         world.config(noop_on("own", "e")).await;
         let steps = sync_configs(&world.pool, vec![config("a", "e")], terms, false).await.unwrap();
-        assert_eq!((steps.plan.refused.len(), steps.delete), (1, vec!["b".to_owned()]));
+        assert_eq!((steps.plan.refused.len(), steps.deletes), (1, vec!["b".to_owned()]));
         let event = world.event("e", json!({})).await;
         assert_eq!(world.started(&event).await.len(), 1);
         // Over the API, on the bundle's behalf.
-        let refused =
-            world.send("PUT", "/api/v1/action_configs/own?owner=bundle", &noop_on("own", "x")).await;
+        let refused = world
+            .send("PUT", "/api/v1/action_configs/own?owner=bundle", &noop_on("own", "x"))
+            .await;
         assert_eq!((refused.0, &refused.1["error"]["args"]["owner"]), (409, &json!("api")));
         let path = "/api/v1/action_configs/own?owner=bundle&take_over=true";
         assert_eq!(world.send("PUT", path, &noop_on("own", "x")).await.1["owner"], "bundle");
-        assert_eq!(world.send("DELETE", "/api/v1/action_configs/a?owner=bundle", &json!({})).await.0, 409);
+        assert_eq!(
+            world.send("DELETE", "/api/v1/action_configs/a?owner=bundle", &json!({})).await.0,
+            409
+        );
     });
 }

@@ -96,11 +96,14 @@ fn ids_that_a_crash_makes_the_database_give_again_lose_no_event() {
             let (status, answer) =
                 world.send("POST", "/api/v1/events", &json!([event(0), event(1), event(2)])).await;
             assert_eq!(status, 201, "{answer}");
-            ids.extend(answer.as_array().unwrap().iter().map(|id| id["_id"].as_str().unwrap().to_owned()));
+            ids.extend(
+                answer.as_array().unwrap().iter().map(|id| id["_id"].as_str().unwrap().to_owned()),
+            );
             ids.insert(world.event(name, json!({"n": 3})).await);
         }
         assert_eq!(ids.len(), 25);
-        let (events, tasks) = ("SELECT count(*) FROM events", "SELECT count(DISTINCT event_id) FROM tasks");
+        let (events, tasks) =
+            ("SELECT count(*) FROM events", "SELECT count(DISTINCT event_id) FROM tasks");
         assert_eq!((world.count(events).await, world.count(tasks).await), (25, 12));
     });
 }

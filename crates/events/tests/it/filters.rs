@@ -23,7 +23,12 @@ fn filters_find_what_they_say() {
         let found = async |query: &str| -> Vec<i64> {
             let (status, answer) = world.get(&format!("/api/v1/events?{query}")).await;
             assert_eq!(status, 200, "{query}: {answer}");
-            answer["result"].as_array().unwrap().iter().map(|e| e["params"]["n"].as_i64().unwrap()).collect()
+            answer["result"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|e| e["params"]["n"].as_i64().unwrap())
+                .collect()
         };
         for (query, expected) in [
             ("name=a&sort=_id", vec![0, 1, 2, 3, 4, 5, 6, 7]),
@@ -48,8 +53,12 @@ fn filters_find_what_they_say() {
         ] {
             assert_eq!(found(query).await, expected, "{query}");
         }
-        let (_, counted) = world.get("/api/v1/events?params__t=odd&count=true&limit=1&offset=").await;
-        assert_eq!((&counted["total"], counted["result"].as_array().unwrap().len()), (&json!(5), 1));
+        let (_, counted) =
+            world.get("/api/v1/events?params__t=odd&count=true&limit=1&offset=").await;
+        assert_eq!(
+            (&counted["total"], counted["result"].as_array().unwrap().len()),
+            (&json!(5), 1)
+        );
         let (_, answer) = world.get("/api/v1/events?limit=1&sort=_id").await;
         let event = answer["result"][0].as_object().unwrap();
         let members: Vec<&str> = event.keys().map(String::as_str).collect();
@@ -64,21 +73,35 @@ fn filters_find_what_they_say() {
 fn numbers_are_compared_exactly_and_names_may_hold_underscores() {
     run_test(async {
         let world = World::fresh().await;
-        let numbers = json!([9007199254740991_i64, 9007199254740992_i64, 9007199254740993_i64, 1000.0, 0.1]);
+        let numbers =
+            json!([9007199254740991_i64, 9007199254740992_i64, 9007199254740993_i64, 1000.0, 0.1]);
         for number in numbers.as_array().unwrap() {
             world.event("e", json!({"v": number, "o": {"v": number}})).await;
         }
         world.event("e", json!({"v": "1000"})).await;
-        world.event("f", json!({"a__b": 1, "c": {"d__e": {"g": 2}}, "h__i": {"j": 3}, "k": {"l": 4}})).await;
+        world
+            .event(
+                "f",
+                json!({"a__b": 1, "c": {"d__e": {"g": 2}}, "h__i": {"j": 3}, "k": {"l": 4}}),
+            )
+            .await;
         let found = async |query: &str| -> Vec<Value> {
             let (status, answer) = world.get(&format!("/api/v1/events?sort=_id&{query}")).await;
             assert_eq!(status, 200, "{query}: {answer}");
-            answer["result"].as_array().unwrap().iter().map(|event| event["params"]["v"].clone()).collect()
+            answer["result"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|event| event["params"]["v"].clone())
+                .collect()
         };
         for path in ["v", "o__v"] {
             for (comparison, expected) in [
                 ("__gt=9007199254740992", vec![json!(9007199254740993_i64)]),
-                ("__lt=9007199254740992&params__v__gt=9007199254740990.5", vec![json!(9007199254740991_i64)]),
+                (
+                    "__lt=9007199254740992&params__v__gt=9007199254740990.5",
+                    vec![json!(9007199254740991_i64)],
+                ),
                 ("=9007199254740992", vec![json!(9007199254740992_i64)]),
                 ("=9007199254740992.0", vec![json!(9007199254740992_i64)]),
                 ("__in=9007199254740993,1e-1", vec![json!(9007199254740993_i64), json!(0.1)]),
@@ -130,7 +153,8 @@ fn a_number_that_could_not_be_kept_is_refused_with_its_place() {
     run_test(async {
         let world = World::fresh().await;
         let send = async |path: &str, body: String| {
-            let request = axum::http::Request::post(path).header("Content-Type", "application/json");
+            let request =
+                axum::http::Request::post(path).header("Content-Type", "application/json");
             world.ask(request.body(body.into()).unwrap()).await
         };
         for (path, body, field) in [
@@ -164,7 +188,8 @@ fn a_number_that_could_not_be_kept_is_refused_with_its_place() {
         assert_eq!(world.count("SELECT count(*) FROM events").await, 0);
         let (status, sent) = send(
             "/api/v1/events",
-            r#"{"name": "e", "params": {"a": 18446744073709551615, "b": 0.30000000000000004}}"#.to_owned(),
+            r#"{"name": "e", "params": {"a": 18446744073709551615, "b": 0.30000000000000004}}"#
+                .to_owned(),
         )
         .await;
         assert_eq!(status, 201, "{sent}");
@@ -188,7 +213,11 @@ fn what_is_null_counts_as_left_out() {
             assert_eq!(status, 201, "{told}");
         }
         let (status, told) = world
-            .send("POST", "/api/v1/tasks", &json!({"task_type": "noop", "params": null, "task_key": null}))
+            .send(
+                "POST",
+                "/api/v1/tasks",
+                &json!({"task_type": "noop", "params": null, "task_key": null}),
+            )
             .await;
         assert_eq!(status, 201, "{told}");
         let config = json!({"name": "c", "description": null, "author": null, "enabled": null, "on": [{"event": "e", "params": null}],
@@ -265,7 +294,10 @@ fn a_query_that_looks_for_too_long_is_refused_naming_what_helps() {
         .execute(&world.pool)
         .await
         .unwrap();
-        sqlx::query("ALTER TABLE events RENAME TO events_as_they_are").execute(&world.pool).await.unwrap();
+        sqlx::query("ALTER TABLE events RENAME TO events_as_they_are")
+            .execute(&world.pool)
+            .await
+            .unwrap();
         sqlx::query(
             "CREATE VIEW events AS SELECT event_id, name, params, author, time_created, config_version, task_id, depth
              FROM (SELECT *, pg_sleep(0.1)::text AS slept FROM events_as_they_are OFFSET 0) AS slow WHERE slept = ''",
@@ -283,7 +315,9 @@ fn a_query_that_looks_for_too_long_is_refused_naming_what_helps() {
 fn no_filter_made_of_odd_pieces_is_an_error_of_ours() {
     run_test(async {
         let world = World::fresh().await;
-        world.event("e", json!({"x": 1, "a": {"b": ["c", null, 1.5]}, "": {"": "'"}, "__": 7})).await;
+        world
+            .event("e", json!({"x": 1, "a": {"b": ["c", null, 1.5]}, "": {"": "'"}, "__": 7}))
+            .await;
         let name = prop::collection::vec(
             prop::sample::select(vec![
                 "params__",
@@ -384,13 +418,20 @@ fn odd_events_are_refused_by_the_name_of_what_is_wrong() {
             (r#"{"name":"e","params":{"n":1e999}}"#.to_owned(), "params"),
             (r#"{"name":"e","params":{"s":"\ud800"}}"#.to_owned(), "params"),
         ] {
-            let request =
-                axum::http::Request::post("/api/v1/events").header("Content-Type", "application/json");
+            let request = axum::http::Request::post("/api/v1/events")
+                .header("Content-Type", "application/json");
             let (status, told) = world.ask(request.body(body.into()).unwrap()).await;
-            assert_eq!((status, &told["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{told}");
+            assert_eq!(
+                (status, &told["error"]["code"]),
+                (400, &json!("VALIDATION_ERROR")),
+                "{told}"
+            );
             let args = told["error"]["args"].as_object().unwrap();
             assert!(args.keys().any(|name| name.starts_with(field)), "{field}: {told}");
-            assert!(told["error"]["message"].as_str().unwrap().len() < 3000, "{field}: a long message");
+            assert!(
+                told["error"]["message"].as_str().unwrap().len() < 3000,
+                "{field}: a long message"
+            );
         }
         // Names within the params may be as long as they like, and are found by them.
         let id = world.event("e", json!({long.as_str(): "x"})).await;

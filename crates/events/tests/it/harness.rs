@@ -17,7 +17,8 @@ use queue::fifo::PgFifo;
 use serde_json::{Value, json};
 use store::{LeaseOptions, PgNotificationHub, PgPool};
 use tasks::{
-    ActionWorker, ActionWorkerOptions, CANCELLED_CHANNEL, RunningAttempts, TaskHandlers, TaskStore, TaskType,
+    ActionWorker, ActionWorkerOptions, CANCELLED_CHANNEL, RunningAttempts, TaskHandlers, TaskStore,
+    TaskType,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -30,7 +31,10 @@ pub const TERMS: ActionWorkerOptions = ActionWorkerOptions {
         jitter: 0.2,
     },
     max_attempts: 3,
-    lease: LeaseOptions { ttl: Duration::from_secs(3), renewal_interval: Duration::from_millis(500) },
+    lease: LeaseOptions {
+        ttl: Duration::from_secs(3),
+        renewal_interval: Duration::from_millis(500),
+    },
 };
 
 /// What webhooks are signed with.
@@ -68,8 +72,10 @@ impl World {
         let engine = PgFifo::new(pool.clone(), notifications.clone());
         tasks::ensure_task_queues(&engine).await.unwrap();
         let tasks = TaskStore::new(pool.clone(), types, Arc::new(engine));
-        let desk = EventApiState { events: events.clone(), writer: EventWriter::start(events.clone()) };
-        let routes = events::http::event_routes(desk).merge(tasks::http::task_routes(tasks.clone()));
+        let desk =
+            EventApiState { events: events.clone(), writer: EventWriter::start(events.clone()) };
+        let routes =
+            events::http::event_routes(desk).merge(tasks::http::task_routes(tasks.clone()));
         Self { pool, events, tasks, notifications, routes }
     }
 
@@ -79,7 +85,11 @@ impl World {
     }
 
     /// A worker whose webhooks go this way.
-    pub async fn worker_with(&self, connector: WebhookConnector, stop: &CancellationToken) -> ActionWorker {
+    pub async fn worker_with(
+        &self,
+        connector: WebhookConnector,
+        stop: &CancellationToken,
+    ) -> ActionWorker {
         let webhooks = HttpRequest { connector, secret: Some(SECRET.to_vec()) };
         let handlers = TaskHandlers::default()
             .with_handler(NoopTask)
@@ -102,7 +112,8 @@ impl World {
     }
 
     pub async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        let request = Request::builder().method(method).uri(path).header("Content-Type", "application/json");
+        let request =
+            Request::builder().method(method).uri(path).header("Content-Type", "application/json");
         self.ask(request.body(body.to_string().into()).unwrap()).await
     }
 
@@ -172,7 +183,10 @@ impl World {
     pub async fn started(&self, event: &str) -> Vec<(String, i64)> {
         let story = self.story(event).await;
         let task = |task: &Value| {
-            (task["action_config"].as_str().unwrap().to_owned(), task["sandbox_task_id"].as_i64().unwrap())
+            (
+                task["action_config"].as_str().unwrap().to_owned(),
+                task["sandbox_task_id"].as_i64().unwrap(),
+            )
         };
         story["produced_tasks"].as_array().unwrap().iter().map(task).collect()
     }
@@ -188,7 +202,11 @@ impl World {
         sqlx::query_scalar(statement).fetch_one(&self.pool).await.unwrap()
     }
 
-    pub async fn until_some<T, F: Future<Output = Option<T>>>(&self, what: &str, look: impl Fn() -> F) -> T {
+    pub async fn until_some<T, F: Future<Output = Option<T>>>(
+        &self,
+        what: &str,
+        look: impl Fn() -> F,
+    ) -> T {
         for _ in 0..3000 {
             if let Some(found) = look().await {
                 return found;

@@ -51,7 +51,10 @@ fn it_fires_once_for_its_values_in_either_order_and_tells_what_it_waits_for() {
             assert_eq!(shown["params"]["note"], note, "{shown}");
             assert_eq!(shown["join_events"].as_array().unwrap().len(), 2);
             let reason = world.reason(&again, "matching").await;
-            assert!(reason.starts_with("joined") && reason.contains(&format!("task {task}")), "{reason}");
+            assert!(
+                reason.starts_with("joined") && reason.contains(&format!("task {task}")),
+                "{reason}"
+            );
             assert!(world.reason(&first, "matching").await.starts_with("duplicate"));
             let late = world.event(names[1], params(&date, 5)).await;
             let reason = world.reason(&late, "matching").await;
@@ -100,7 +103,10 @@ fn both_in_one_batch_and_conditions_and_missing_params_and_expiry() {
         assert_eq!(fired(&world).await, 1);
         let failed = world.event("soup", json!({"status": "FAILURE", "date": "e"})).await;
         let reason = world.reason(&failed, "matching").await;
-        assert_eq!(reason, r#"condition failed: params.status: expected "SUCCESS", actual "FAILURE""#);
+        assert_eq!(
+            reason,
+            r#"condition failed: params.status: expected "SUCCESS", actual "FAILURE""#
+        );
         let undated = world.event("soup", json!({"status": "SUCCESS"})).await;
         assert!(world.reason(&undated, "matching").await.contains("params.date, which is missing"));
         world.event("soup", params("e", 1)).await;
@@ -121,7 +127,8 @@ fn both_in_one_batch_and_conditions_and_missing_params_and_expiry() {
             world.event("soup", params("round", round)).await;
             world.event("ids", params("other", round)).await;
         }
-        let of_rounds = world.count("SELECT count(*) FROM tasks WHERE action_config = 'rounds'").await;
+        let of_rounds =
+            world.count("SELECT count(*) FROM tasks WHERE action_config = 'rounds'").await;
         assert_eq!(of_rounds, 2);
     });
 }

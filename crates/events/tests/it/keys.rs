@@ -22,7 +22,8 @@ fn a_key_is_one_event_however_often_and_by_however_many() {
             assert_eq!(sent.await.unwrap(), (200, first.clone()));
         }
         // Written otherwise, it is the same.
-        let same = json!({"event_key": "k", "params": {"b": [1.0, {"c": 2}], "a": 1.0}, "name": "e"});
+        let same =
+            json!({"event_key": "k", "params": {"b": [1.0, {"c": 2}], "a": 1.0}, "name": "e"});
         assert_eq!(world.send("POST", "/api/v1/events", &same).await, (200, first.clone()));
         for other in [
             json!({"name": "f", "params": body["params"], "event_key": "k"}),
@@ -60,15 +61,22 @@ fn a_key_sent_by_many_at_the_same_moment_is_one_event() {
 fn a_batch_is_all_or_nothing_and_in_order() {
     run_test(async {
         let world = World::fresh().await;
-        let event = |n: i64, key: Option<&str>| json!({"name": "e", "params": {"n": n}, "event_key": key});
-        let batch = json!([event(0, None), event(1, Some("a")), event(2, None), event(1, Some("a"))]);
+        let event =
+            |n: i64, key: Option<&str>| json!({"name": "e", "params": {"n": n}, "event_key": key});
+        let batch =
+            json!([event(0, None), event(1, Some("a")), event(2, None), event(1, Some("a"))]);
         let (status, ids) = world.send("POST", "/api/v1/events", &batch).await;
         assert_eq!(status, 201, "{ids}");
-        let ids: Vec<&str> = ids.as_array().unwrap().iter().map(|id| id["_id"].as_str().unwrap()).collect();
+        let ids: Vec<&str> =
+            ids.as_array().unwrap().iter().map(|id| id["_id"].as_str().unwrap()).collect();
         assert!(ids[0] < ids[1] && ids[1] < ids[2] && ids[3] == ids[1], "{ids:?}");
         let refused = json!([event(5, None), event(6, Some("a"))]);
         let (status, told) = world.send("POST", "/api/v1/events", &refused).await;
-        assert_eq!((status, &told["error"]["args"]["field"]), (409, &json!("[1].event_key")), "{told}");
+        assert_eq!(
+            (status, &told["error"]["args"]["field"]),
+            (409, &json!("[1].event_key")),
+            "{told}"
+        );
         for (bad, field) in [
             (json!([event(7, None), {"name": "", "params": {}}]), "[1].name"),
             (json!([event(7, None), {"name": "x", "params": []}]), "[1].params"),

@@ -31,11 +31,19 @@ fn configs_that_cost_too_much_are_refused() {
             (action(json!(vec!["{{ event.name }}"; 1001])), "action.params", "at most 1000"),
             (action(json!("x".repeat(66_000))), "action", "65536"),
             (on(json!({path: 1})), "on[0].params", "256 bytes"),
-            (on(json!({"a": {"in": (0..1001).collect::<Vec<_>>()}})), "on[0].params.a", "at most 1000"),
+            (
+                on(json!({"a": {"in": (0..1001).collect::<Vec<_>>()}})),
+                "on[0].params.a",
+                "at most 1000",
+            ),
             (patterns, "on", "compile to"),
         ] {
             let (status, told) = world.send("POST", "/api/v1/action_configs", &config).await;
-            assert_eq!((status, &told["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{told}");
+            assert_eq!(
+                (status, &told["error"]["code"]),
+                (400, &json!("VALIDATION_ERROR")),
+                "{told}"
+            );
             let said = told["error"]["args"][field].as_str();
             assert!(said.is_some_and(|said| said.contains(words)), "{field}: {told}");
         }
@@ -58,11 +66,18 @@ fn an_event_has_at_most_so_many_values() {
         for (body, field) in [
             (event(10_001), "params"),
             (json!([event(5), event(120_000)]), "[1].params"),
-            (json!([{"name": "e", "params": {"a": {"b": vec![json!({"c": [1]}); 4000]}}}]), "[0].params"),
+            (
+                json!([{"name": "e", "params": {"a": {"b": vec![json!({"c": [1]}); 4000]}}}]),
+                "[0].params",
+            ),
         ] {
             let (status, told) = world.send("POST", "/api/v1/events", &body).await;
             assert_eq!((status, &told["error"]["code"]), (400, &json!("VALIDATION_ERROR")));
-            assert_eq!(told["error"]["args"][field], json!("must hold at most 10000 values"), "{told}");
+            assert_eq!(
+                told["error"]["args"][field],
+                json!("must hold at most 10000 values"),
+                "{told}"
+            );
         }
         assert_eq!(world.count("SELECT count(*) FROM events").await, 1);
     });
@@ -75,7 +90,9 @@ fn all_that_one_event_renders_has_one_budget_and_its_story_says_so() {
         let params = json!({"url": "http://a.example", "json": vec!["{{ event.params.big }}"; 30]});
         for n in 0..5 {
             let action = json!({"task": "http_request", "params": params});
-            world.config(json!({"name": format!("c{n}"), "on": [{"event": "e"}], "action": action})).await;
+            world
+                .config(json!({"name": format!("c{n}"), "on": [{"event": "e"}], "action": action}))
+                .await;
         }
         let event = world.event("e", json!({"big": "x".repeat(60_000)})).await;
         let started: Vec<String> =
@@ -117,7 +134,8 @@ fn a_batch_whose_tasks_have_concurrency_keys_is_written_at_once() {
         let world = World::fresh().await;
         let action = json!({"task": "noop", "concurrency_key": "key-{{ event.params.n }}"});
         world.config(json!({"name": "c", "on": [{"event": "e"}], "action": action})).await;
-        let batch: Vec<Value> = (0..10_000).map(|n| json!({"name": "e", "params": {"n": n % 100}})).collect();
+        let batch: Vec<Value> =
+            (0..10_000).map(|n| json!({"name": "e", "params": {"n": n % 100}})).collect();
         let began = Instant::now();
         let (status, told) = world.send("POST", "/api/v1/events", &json!(batch)).await;
         assert_eq!(status, 201, "{told}");

@@ -28,10 +28,16 @@ fn what_means_nothing_is_refused_when_it_is_written() {
                 "action.params.note.a[0]",
                 "did you mean `event`?",
             ),
-            (noop(json!({"date": "{{ event.params.date }}"})), "action.params.date", "unknown field `date`"),
+            (
+                noop(json!({"date": "{{ event.params.date }}"})),
+                "action.params.date",
+                "unknown field `date`",
+            ),
             (hook(json!({"json": "{{ event.params.x }}"})), "action.params", "missing field `url`"),
             (
-                hook(json!({"url": "{{ event.params.x }}", "timeout_seconds": "{{ event.params.s }} s"})),
+                hook(
+                    json!({"url": "{{ event.params.x }}", "timeout_seconds": "{{ event.params.s }} s"}),
+                ),
                 "action.params.timeout_seconds",
                 "invalid type",
             ),
@@ -61,7 +67,10 @@ fn a_star_beside_a_template_is_a_star() {
         world.config(noop(json!({"note": texts}))).await;
         let event = world.event("e", json!({"x": "it"})).await;
         let task = world.task(world.only(&event).await).await;
-        assert_eq!(task["params"]["note"], json!(["*Deploy of it* failed", "*/5 * * * * it", "/* it */"]));
+        assert_eq!(
+            task["params"]["note"],
+            json!(["*Deploy of it* failed", "*/5 * * * * it", "/* it */"])
+        );
     });
 }
 
@@ -70,7 +79,9 @@ fn whatever_event_is_taken_starts_what_is_to_start_on_it() {
     run_test(async {
         let (world, stop) = (World::fresh().await, CancellationToken::new());
         let _worker = world.worker(&[], &stop).await;
-        world.config(json!({"name": "plain", "on": [{"event": "e"}], "action": {"task": "noop"}})).await;
+        world
+            .config(json!({"name": "plain", "on": [{"event": "e"}], "action": {"task": "noop"}}))
+            .await;
         let action = json!({"task": "noop", "params": {"note": "{{ event.params.n }}"}, "concurrency_key": "k-{{ event.params.n }}"});
         world.config(json!({"name": "rendered", "on": [{"event": "e"}], "action": action})).await;
         for size in [100 << 10, (256 << 10) - 20] {

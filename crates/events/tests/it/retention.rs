@@ -55,7 +55,9 @@ fn events_are_written_while_the_keys_of_a_dropped_week_are_forgotten() {
             .unwrap();
         let (pool, day) = (world.pool.clone(), 24 * 3600);
         let maintaining =
-            tokio::spawn(async move { maintain_events(&pool, Duration::from_secs(30 * day)).await });
+            tokio::spawn(
+                async move { maintain_events(&pool, Duration::from_secs(30 * day)).await },
+            );
         let held_up = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
             AND wait_event_type = 'Lock' AND query LIKE '%forget_keys%'";
         while world.count(held_up).await == 0 {
@@ -71,7 +73,10 @@ fn events_are_written_while_the_keys_of_a_dropped_week_are_forgotten() {
         maintaining.abort();
         holding.rollback().await.unwrap();
         maintain_events(&world.pool, Duration::from_secs(30 * day)).await.unwrap();
-        assert_eq!(world.count("SELECT count(*) FROM event_keys WHERE event_key LIKE 'old%'").await, 0);
+        assert_eq!(
+            world.count("SELECT count(*) FROM event_keys WHERE event_key LIKE 'old%'").await,
+            0
+        );
     });
 }
 

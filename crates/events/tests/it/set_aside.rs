@@ -53,10 +53,12 @@ fn an_event_of_which_no_note_can_be_taken_is_written_all_the_same() {
         let world = World::fresh().await;
         world.config(noop_on("c", "e")).await;
         let mut holder = world.pool.begin().await.unwrap();
-        sqlx::raw_sql("SET LOCAL idle_in_transaction_session_timeout = 0; LOCK TABLE event_renderings")
-            .execute(&mut *holder)
-            .await
-            .unwrap();
+        sqlx::raw_sql(
+            "SET LOCAL idle_in_transaction_session_timeout = 0; LOCK TABLE event_renderings",
+        )
+        .execute(&mut *holder)
+        .await
+        .unwrap();
         let began = Instant::now();
         let id = world.event("e", json!({})).await;
         // Both notes, that it begins and that it has ended; the server ends a transaction that is idle for 5 s.

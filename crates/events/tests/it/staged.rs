@@ -40,12 +40,18 @@ impl Staged {
 }
 
 impl WebhookNetwork for Staged {
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>> {
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>> {
         let mut names = self.names.lock().unwrap();
         let found = match names.get_mut(host) {
             Some(answers) if answers.len() > 1 => answers.remove(0),
             Some(answers) => answers[0].clone(),
-            None => return Box::pin(std::future::ready(Err(std::io::Error::other("no such name")))),
+            None => {
+                return Box::pin(std::future::ready(Err(std::io::Error::other("no such name"))));
+            }
         };
         let found = found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
         Box::pin(std::future::ready(Ok(found)))

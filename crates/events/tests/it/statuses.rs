@@ -47,8 +47,7 @@ fn one_that_fails_is_tried_again_told_once_and_can_be_retried() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let place = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let action =
-            json!({"task": "http_request", "params": {"url": format!("http://{place}/")}, "max_attempts": 2});
+        let action = json!({"task": "http_request", "params": {"url": format!("http://{place}/")}, "max_attempts": 2});
         world.config(json!({"name": "c", "on": [{"event": "e"}], "action": action})).await;
         let stop = CancellationToken::new();
         let _worker = world.worker(std::slice::from_ref(&place), &stop).await;
@@ -58,18 +57,23 @@ fn one_that_fails_is_tried_again_told_once_and_can_be_retried() {
         assert_eq!(failed["attempts"], 2, "{failed}");
         assert!(failed["error"].as_str().unwrap().contains("UNAVAILABLE"), "{failed}");
         assert_eq!(told(&world, task).await, ["RUNNING", "FAILURE"]);
-        assert_eq!(world.send("POST", &format!("/api/v1/tasks/{task}/cancel"), &json!({})).await.0, 409);
+        assert_eq!(
+            world.send("POST", &format!("/api/v1/tasks/{task}/cancel"), &json!({})).await.0,
+            409
+        );
         world
             .until_some("its letter", || async {
                 (world.count("SELECT count(*) FROM dead_jobs WHERE queue = 'actions'").await == 1)
                     .then_some(())
             })
             .await;
-        let (status, retried) = world.send("POST", &format!("/api/v1/tasks/{task}/retry"), &json!({})).await;
+        let (status, retried) =
+            world.send("POST", &format!("/api/v1/tasks/{task}/retry"), &json!({})).await;
         assert_eq!((status, &retried["id"]), (200, &json!(task)), "{retried}");
         world
             .until_some("it fails again", || async {
-                (told(&world, task).await == ["RUNNING", "FAILURE", "RUNNING", "FAILURE"]).then_some(())
+                (told(&world, task).await == ["RUNNING", "FAILURE", "RUNNING", "FAILURE"])
+                    .then_some(())
             })
             .await;
         assert_eq!(world.task(task).await["attempts"], 4);
@@ -113,7 +117,9 @@ fn tasks_with_one_key_never_run_at_once_and_the_urgent_go_first() {
         let world = World::fresh().await;
         world.config(slow("keyed", json!({"concurrency_key": "k-{{ event.params.env }}"}))).await;
         for n in 0..8 {
-            world.event("e", json!({"seconds": 0.02, "env": if n % 2 == 0 { "a" } else { "b" }})).await;
+            world
+                .event("e", json!({"seconds": 0.02, "env": if n % 2 == 0 { "a" } else { "b" }}))
+                .await;
         }
         let stop = CancellationToken::new();
         let worker = world.worker(&[], &stop).await;

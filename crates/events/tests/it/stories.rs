@@ -69,7 +69,10 @@ fn the_reason_of_every_config_that_did_not_fire() {
                 204
             );
         }
-        assert_eq!(world.send("PUT", "/api/v1/action_configs/list", &noop_on("list", "e")).await.0, 200);
+        assert_eq!(
+            world.send("PUT", "/api/v1/action_configs/list", &noop_on("list", "e")).await.0,
+            200
+        );
         world.config(noop_on("new", "e")).await;
         check().await;
     });
@@ -111,7 +114,8 @@ fn what_there_is_no_story_of() {
             assert_eq!(world.get(&format!("/api/v1/event_story/{id}")).await.0, 404, "{id}");
         }
         let begin = async |body: &str, kind: &str| {
-            let request = axum::http::Request::post("/api/v1/event_story").header("Content-Type", kind);
+            let request =
+                axum::http::Request::post("/api/v1/event_story").header("Content-Type", kind);
             world.ask(request.body(body.to_owned().into()).unwrap()).await.0
         };
         let form = "application/x-www-form-urlencoded";

@@ -69,7 +69,11 @@ fn what_has_moved_was_not_delivered() {
             world.config(webhook(&name, json!({"url": url, "json": {"a": 1}}))).await;
             let event = world.event(&name, json!({})).await;
             let task = world.ended(world.only(&event).await).await;
-            assert_eq!((&task["status"], &task["attempts"]), (&json!("failed"), &json!(1)), "{task}");
+            assert_eq!(
+                (&task["status"], &task["attempts"]),
+                (&json!("failed"), &json!(1)),
+                "{task}"
+            );
             let error = task["error"].as_str().unwrap();
             assert!(error.contains(&format!("http://{place}/new/address")), "{error}");
             assert!(error.contains(&status.to_string()), "{error}");
@@ -95,8 +99,8 @@ fn what_has_moved_was_not_delivered() {
 async fn put_off(world: &World, task: i64) {
     let look = async || {
         let task = world.task(task).await;
-        let put_off =
-            task["status"] == "waiting" && task["error"].as_str().is_some_and(|error| error.contains("429"));
+        let put_off = task["status"] == "waiting"
+            && task["error"].as_str().is_some_and(|error| error.contains("429"));
         put_off.then_some(())
     };
     world.until_some("the task is put off", look).await;
@@ -121,7 +125,8 @@ fn busy(status: u16, headers: &[(&str, String)]) -> Response {
 #[test]
 fn a_server_that_asks_for_patience_is_given_it_and_no_attempt_is_used_up() {
     run_test(async {
-        let moment = |seconds: i64| (chrono::Utc::now() + chrono::Duration::seconds(seconds)).to_rfc2822();
+        let moment =
+            |seconds: i64| (chrono::Utc::now() + chrono::Duration::seconds(seconds)).to_rfc2822();
         // By the clock of a server that is an hour behind.
         let behind = busy(503, &[("Retry-After", moment(-3598)), ("Date", moment(-3600))]);
         let answers = vec![
@@ -140,7 +145,11 @@ fn a_server_that_asks_for_patience_is_given_it_and_no_attempt_is_used_up() {
         let task = world.only(&event).await;
         put_off(&world, task).await;
         let done = world.ended(task).await;
-        assert_eq!((&done["status"], &done["attempts"]), (&json!("succeeded"), &json!(1)), "{done}");
+        assert_eq!(
+            (&done["status"], &done["attempts"]),
+            (&json!("succeeded"), &json!(1)),
+            "{done}"
+        );
         let mut last: Option<Instant> = None;
         for _ in 0..4 {
             let (at, ..) = asked.recv().await.unwrap();

@@ -27,7 +27,9 @@ async fn answer(mut stream: TcpStream) {
             let half = format!("{HEAD}Content-Length: 1000\r\n\r\nbegun");
             return stream.write_all(half.as_bytes()).await.unwrap();
         }
-        "/endless" => (format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n"), format!("1000\r\n{block}\r\n")),
+        "/endless" => {
+            (format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n"), format!("1000\r\n{block}\r\n"))
+        }
         "/long" => (format!("{HEAD}Content-Length: 1000000000000\r\n\r\n"), block),
         "/head" => (HEAD.to_owned(), format!("X-More: {block}\r\n")),
         "/headers" => (HEAD.to_owned(), "X: y\r\n".repeat(500)),
@@ -69,7 +71,11 @@ fn every_answer_has_its_bounds() {
         for path in ["endless", "long"] {
             let (task, _) = ended(path).await;
             let outcome = json!({"status": 200, "body": "x".repeat(2000)});
-            assert_eq!((&task["status"], &task["outcome"]), (&json!("succeeded"), &outcome), "{path}");
+            assert_eq!(
+                (&task["status"], &task["outcome"]),
+                (&json!("succeeded"), &outcome),
+                "{path}"
+            );
         }
         for (path, words) in [
             ("silent", "TIMEOUT: no answer within 1s"),

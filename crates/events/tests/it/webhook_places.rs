@@ -64,7 +64,10 @@ fn the_address_that_was_checked_is_the_one_that_is_connected_to() {
             "{task}"
         );
         let task = sent(&world, "again", "http://rebound.example/hook").await;
-        assert!(error(&task).contains("rebound.example is 127.0.0.1, 127.0.0.1 is a loopback"), "{task}");
+        assert!(
+            error(&task).contains("rebound.example is 127.0.0.1, 127.0.0.1 is a loopback"),
+            "{task}"
+        );
         assert_eq!(staged.dialed(), [""; 0]);
     });
 }
@@ -136,7 +139,8 @@ fn no_spelling_of_an_inner_address_is_reached() {
         ] {
             for scheme in ["http", "https"] {
                 let uri = format!("{scheme}://{host}:9/").parse().unwrap();
-                let refused = connector.connect(&WebhookTarget::from_uri(&uri).unwrap()).await.err();
+                let refused =
+                    connector.connect(&WebhookTarget::from_uri(&uri).unwrap()).await.err();
                 let Some(WebhookConnectError::Refused(reason)) = refused else {
                     panic!("{uri}: {refused:?}")
                 };

@@ -44,11 +44,13 @@ impl Authority {
     fn certified(&self, name: &str, year: i32) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(year, 12, 31));
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2020, 1, 1), date_time_ymd(year, 12, 31));
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config =
+            ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let config = config.unwrap().with_no_client_auth();
         let config = config.with_single_cert(vec![certificate.der().clone()], key).unwrap();
         TlsAcceptor::from(Arc::new(config))
@@ -111,9 +113,16 @@ fn a_server_is_known_by_an_authority_of_ones_own() {
         let authority = Authority::new();
         let (staged, mut received) = server(authority.certified("hooks.example", 2999)).await;
         let task = sent(&staged, authority.trusted(), "/hook").await;
-        assert_eq!((&task["status"], &task["attempts"]), (&json!("succeeded"), &json!(1)), "{task}");
+        assert_eq!(
+            (&task["status"], &task["attempts"]),
+            (&json!("succeeded"), &json!(1)),
+            "{task}"
+        );
         let (headers, body) = received.recv().await.unwrap();
-        assert_eq!((headers["host"].to_str().unwrap(), body.as_str()), ("hooks.example", r#"{"n":7}"#));
+        assert_eq!(
+            (headers["host"].to_str().unwrap(), body.as_str()),
+            ("hooks.example", r#"{"n":7}"#)
+        );
         assert_eq!(headers["idempotency-key"], "1");
         // printf '{"n":7}' | openssl dgst -sha256 -hmac 'it is a secret'
         assert_eq!(headers["x-signature"], SIGNATURE);
@@ -121,7 +130,10 @@ fn a_server_is_known_by_an_authority_of_ones_own() {
         // What was said in secret is not said again in plain text.
         let task = sent(&staged, authority.trusted(), "/plain").await;
         assert_eq!((&task["status"], &task["attempts"]), (&json!("failed"), &json!(1)));
-        assert!(task["error"].as_str().unwrap().contains("a redirect from https to http"), "{task}");
+        assert!(
+            task["error"].as_str().unwrap().contains("a redirect from https to http"),
+            "{task}"
+        );
         assert!(received.try_recv().is_err(), "it was sent in plain text");
     });
 }
@@ -134,8 +146,16 @@ fn a_server_that_cannot_show_who_it_is_gets_nothing() {
         let (authority, other) = (Authority::new(), Authority::new());
         for (certified, trusted, words) in [
             (authority.certified("hooks.example", 2999), Vec::new(), "UnknownIssuer"),
-            (authority.certified("hooks.example", 2999), other.trusted(), "invalid peer certificate"),
-            (authority.certified("others.example", 2999), authority.trusted(), "not valid for name"),
+            (
+                authority.certified("hooks.example", 2999),
+                other.trusted(),
+                "invalid peer certificate",
+            ),
+            (
+                authority.certified("others.example", 2999),
+                authority.trusted(),
+                "not valid for name",
+            ),
             (authority.certified("hooks.example", 2021), authority.trusted(), "expired"),
         ] {
             let (staged, mut received) = server(certified).await;

@@ -139,7 +139,10 @@ fn a_redirect_is_checked_like_the_first_address_and_answers_are_bounded() {
         }
         assert!(received.try_recv().is_err(), "something was reached");
         world
-            .config(webhook("large", json!({"url": format!("http://{place}/large"), "method": "GET"})))
+            .config(webhook(
+                "large",
+                json!({"url": format!("http://{place}/large"), "method": "GET"}),
+            ))
             .await;
         let event = world.event("large", json!({})).await;
         let done = world.until(world.only(&event).await, "succeeded").await;

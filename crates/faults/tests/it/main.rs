@@ -1,6 +1,12 @@
 //! The proxy in front of a real Postgres, with the client that the services use.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs
+)]
 
 mod commits;
 mod silence;

@@ -48,7 +48,9 @@ impl Aggregator {
             last_seq.mark_unchanged();
             match self.aggregate_chunk(&own_connection, &lease).await {
                 Ok(0) => drop(tokio::time::timeout(MAX_IDLE_INTERVAL, last_seq.changed()).await),
-                Ok(events) if events < MIN_EVENTS_FOR_PAUSE => tokio::time::sleep(SMALL_CHUNK_INTERVAL).await,
+                Ok(events) if events < MIN_EVENTS_FOR_PAUSE => {
+                    tokio::time::sleep(SMALL_CHUNK_INTERVAL).await
+                }
                 Ok(events) if events < MAX_EVENTS_PER_CHUNK / 2 => {
                     tokio::time::sleep(LARGE_CHUNK_INTERVAL).await
                 }
@@ -64,11 +66,16 @@ impl Aggregator {
 
     /// Folds one chunk into the groupings that lag most; how many events it had. What is read and what is written is of one
     /// connection: a ledger that is put back in between would get sums of events that it does not have.
-    async fn aggregate_chunk(&self, own_connection: &OwnConnection, lease: &Arc<Lease>) -> Result<i64> {
+    async fn aggregate_chunk(
+        &self,
+        own_connection: &OwnConnection,
+        lease: &Arc<Lease>,
+    ) -> Result<i64> {
         let catalogue = self.types.current();
         let groupings = load_groupings(own_connection.pool(), &catalogue).await?;
         let generation = own_connection.generation();
-        let Some(aggregated_seq) = groupings.iter().map(|grouping| grouping.aggregated_seq).min() else {
+        let Some(aggregated_seq) = groupings.iter().map(|grouping| grouping.aggregated_seq).min()
+        else {
             return Ok(0);
         };
         // Those that are ahead wait at their place until the others have come there.
@@ -76,7 +83,8 @@ impl Aggregator {
             groupings.iter().map(|g| g.aggregated_seq).filter(|seq| *seq > aggregated_seq).min();
         let lagging: Vec<Grouping> =
             groupings.into_iter().filter(|g| g.aggregated_seq == aggregated_seq).collect();
-        let Some(chunk) = read_chunk(own_connection.pool(), aggregated_seq, next_aggregated_seq).await?
+        let Some(chunk) =
+            read_chunk(own_connection.pool(), aggregated_seq, next_aggregated_seq).await?
         else {
             return Ok(0);
         };
@@ -87,8 +95,16 @@ impl Aggregator {
         let sums = fold_hourly_sums(&hourly_sums, &lagging);
         let ids: Vec<i32> = lagging.iter().map(|grouping| grouping.id).collect();
         store::fail_point("aggregating");
-        match write_aggregates(own_connection.pool(), lease, generation, ids, aggregated_seq, last_seq, sums)
-            .await?
+        match write_aggregates(
+            own_connection.pool(),
+            lease,
+            generation,
+            ids,
+            aggregated_seq,
+            last_seq,
+            sums,
+        )
+        .await?
         {
             None => return Err(lease.fenced_error()),
             // Done already, by a try whose answer was lost; or the connection was: what was read is read again.
@@ -110,23 +126,33 @@ async fn load_groupings(pool: &PgPool, catalogue: &LedgerTypeCatalogue) -> Resul
     });
     let configured: Arc<[(String, String, AggregateInterval)]> = configured.collect();
     let parameters = configured.clone();
-    let rows: Vec<(i32, String, String, String, i64)> = run_statement(pool, "groupings", move |connection| {
-        let (types, attributes): (Vec<_>, Vec<_>) =
-            parameters.iter().map(|w| (w.0.clone(), w.1.clone())).unzip();
-        let intervals: Vec<&str> = parameters.iter().map(|wanted| wanted.2.name()).collect();
-        Box::pin(async move {
-            let rows = sqlx::query_as(UPSERT_GROUPINGS_SQL).bind(types).bind(attributes).bind(intervals);
-            Ok(rows.fetch_all(connection).await?)
+    let rows: Vec<(i32, String, String, String, i64)> =
+        run_statement(pool, "groupings", move |connection| {
+            let (types, attributes): (Vec<_>, Vec<_>) =
+                parameters.iter().map(|w| (w.0.clone(), w.1.clone())).unzip();
+            let intervals: Vec<&str> = parameters.iter().map(|wanted| wanted.2.name()).collect();
+            Box::pin(async move {
+                let rows = sqlx::query_as(UPSERT_GROUPINGS_SQL)
+                    .bind(types)
+                    .bind(attributes)
+                    .bind(intervals);
+                Ok(rows.fetch_all(connection).await?)
+            })
         })
-    })
-    .await?;
-    let grouping =
-        |(id, type_name, attributes, interval, aggregated_seq): (i32, String, String, String, i64)| {
-            let interval = configured.iter().map(|wanted| wanted.2).find(|known| known.name() == interval)?;
-            let attributes =
-                attributes.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-            Some(Grouping { id, type_name, attributes, interval, aggregated_seq })
-        };
+        .await?;
+    let grouping = |(id, type_name, attributes, interval, aggregated_seq): (
+        i32,
+        String,
+        String,
+        String,
+        i64,
+    )| {
+        let interval =
+            configured.iter().map(|wanted| wanted.2).find(|known| known.name() == interval)?;
+        let attributes =
+            attributes.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        Some(Grouping { id, type_name, attributes, interval, aggregated_seq })
+    };
     Ok(rows.into_iter().filter_map(grouping).collect())
 }
 
@@ -153,7 +179,8 @@ async fn read_chunk(
     let hourly_sums: Option<Vec<HourlySum>> =
         rows.into_iter().filter(|row| row.1.is_some()).map(parse_hourly_sum).collect();
     // Never in silence: what is left out here would be missing from every balance.
-    let hourly_sums = hourly_sums.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?;
+    let hourly_sums =
+        hourly_sums.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?;
     Ok(Some((last_seq, hourly_sums)))
 }
 
@@ -186,8 +213,11 @@ async fn check_chunk_complete(
     let _ = sqlx::query("SELECT pg_terminate_backend(pg_backend_pid()) -- end_this_connection")
         .execute(connection)
         .await;
-    Err(sqlx::Error::Protocol(format!("of the events {} to {upto} only {found} were found", after_seq + 1))
-        .into())
+    Err(sqlx::Error::Protocol(format!(
+        "of the events {} to {upto} only {found} were found",
+        after_seq + 1
+    ))
+    .into())
 }
 
 /// The last number of the chunk; and, unless its events are gone, their type, account, combination, hour, sums and number.
@@ -267,7 +297,9 @@ async fn write_aggregates(
                 .bind(after_seq)
                 .bind(last_seq)
                 .bind(deltas.groups.keys().copied().collect::<Vec<_>>())
-                .bind(deltas.groups.values().map(|group| group.canonical.clone()).collect::<Vec<_>>())
+                .bind(
+                    deltas.groups.values().map(|group| group.canonical.clone()).collect::<Vec<_>>(),
+                )
                 .bind(objects.collect::<Vec<_>>())
                 .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
                 .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())

@@ -49,23 +49,38 @@ pub(super) struct AggregateDeltas {
 
 /// Folds events into the sums of their types' groupings: first into the shortest periods, and their sums, which are fewer,
 /// into the longer ones.
-pub(super) fn fold_hourly_sums(hourly_sums: &[HourlySum], groupings: &[Grouping]) -> AggregateDeltas {
+pub(super) fn fold_hourly_sums(
+    hourly_sums: &[HourlySum],
+    groupings: &[Grouping],
+) -> AggregateDeltas {
     let mut groups = BTreeMap::new();
-    let mut groupings_by_attribute_set: HashMap<(&str, &str), Vec<(&Grouping, i64)>> = HashMap::new();
-    let mut shortest: BTreeMap<AggregateLevel, Vec<(AggregateKey, AggregateAmounts)>> = BTreeMap::new();
+    let mut groupings_by_attribute_set: HashMap<(&str, &str), Vec<(&Grouping, i64)>> =
+        HashMap::new();
+    let mut shortest: BTreeMap<AggregateLevel, Vec<(AggregateKey, AggregateAmounts)>> =
+        BTreeMap::new();
     for row in hourly_sums {
-        let row_groupings =
-            groupings_by_attribute_set.entry((&row.type_name, &row.attribute_set)).or_insert_with(|| {
-                let type_groupings = groupings.iter().filter(|grouping| grouping.type_name == row.type_name);
+        let row_groupings = groupings_by_attribute_set
+            .entry((&row.type_name, &row.attribute_set))
+            .or_insert_with(|| {
+                let type_groupings =
+                    groupings.iter().filter(|grouping| grouping.type_name == row.type_name);
                 let mut group = |grouping: &Grouping| {
-                    insert_group(&mut groups, project_attribute_set(&row.attribute_set, &grouping.attributes))
+                    insert_group(
+                        &mut groups,
+                        project_attribute_set(&row.attribute_set, &grouping.attributes),
+                    )
                 };
                 type_groupings.map(|grouping| (grouping, group(grouping))).collect()
             });
         for (grouping, group) in row_groupings {
-            let Some(&level) = AggregateLevel::levels_for(grouping.interval).last() else { continue };
+            let Some(&level) = AggregateLevel::levels_for(grouping.interval).last() else {
+                continue;
+            };
             let key = (row.account_id, grouping.id, level, level.period_start(row.hour), *group);
-            shortest.entry(level).or_default().push((key, (row.debit, row.credit, row.event_count)));
+            shortest
+                .entry(level)
+                .or_default()
+                .push((key, (row.debit, row.credit, row.event_count)));
         }
     }
     let mut sums = Vec::new();
@@ -75,7 +90,10 @@ pub(super) fn fold_hourly_sums(hourly_sums: &[HourlySum], groupings: &[Grouping]
             .into_iter()
             .filter(|longer| *longer < level)
         {
-            let part = |((account, grouping, _, period, group), sum): &(AggregateKey, AggregateAmounts)| {
+            let part = |((account, grouping, _, period, group), sum): &(
+                AggregateKey,
+                AggregateAmounts,
+            )| {
                 ((*account, *grouping, longer, longer.period_start(*period), *group), *sum)
             };
             sums.extend(parts.iter().map(part));
@@ -108,7 +126,9 @@ fn merge_sums(parts: &mut Vec<(AggregateKey, AggregateAmounts)>) {
 fn project_attribute_set(attribute_set: &str, names: &[String]) -> InternedText {
     let mut values = parse_canonical(attribute_set);
     values.retain(|(name, _)| names.contains(name));
-    intern_attribute_set(encode_canonical(values.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
+    intern_attribute_set(encode_canonical(
+        values.iter().map(|(name, value)| (name.as_str(), value.as_str())),
+    ))
 }
 
 /// Units of 10^-9 as a decimal.
@@ -168,7 +188,8 @@ mod tests {
 
     #[test]
     fn decimals_are_exact() {
-        let units = [0, 1, 1_000_000_000, 1_500_000_000, 999_999_999_999_999_999_999_999 * 1_000_000];
+        let units =
+            [0, 1, 1_000_000_000, 1_500_000_000, 999_999_999_999_999_999_999_999 * 1_000_000];
         let texts = ["0", "0.000000001", "1", "1.500000000", "999999999999999999999.999000000"];
         assert_eq!(units.map(format_units), texts.map(str::to_owned));
     }

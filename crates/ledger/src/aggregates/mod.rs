@@ -40,8 +40,10 @@ impl AggregateInterval {
 
 /// The groupings that are kept for a type, each as its sorted names joined by commas; the empty one first.
 pub(crate) fn list_grouping_names(account_type: &AccountType) -> Vec<String> {
-    let named =
-        account_type.groupings.iter().map(|grouping| join_sorted_names(grouping.iter().map(String::as_str)));
+    let named = account_type
+        .groupings
+        .iter()
+        .map(|grouping| join_sorted_names(grouping.iter().map(String::as_str)));
     let mut all: Vec<String> = std::iter::once(String::new()).chain(named).collect();
     all.sort_unstable();
     all.dedup();
@@ -71,14 +73,21 @@ impl GroupingColumns {
 }
 
 /// The kept grouping that serves questions about these attributes: the smallest one that holds them all.
-pub(crate) fn find_serving_grouping(account_type: &AccountType, attribute_names: &[&str]) -> String {
+pub(crate) fn find_serving_grouping(
+    account_type: &AccountType,
+    attribute_names: &[&str],
+) -> String {
     if attribute_names.is_empty() {
         return String::new();
     }
-    let has_all_names =
-        |grouping: &&Vec<String>| attribute_names.iter().all(|name| grouping.iter().any(|own| own == name));
-    let smallest = account_type.groupings.iter().filter(has_all_names).min_by_key(|grouping| grouping.len());
-    smallest.map(|grouping| join_sorted_names(grouping.iter().map(String::as_str))).unwrap_or_default()
+    let has_all_names = |grouping: &&Vec<String>| {
+        attribute_names.iter().all(|name| grouping.iter().any(|own| own == name))
+    };
+    let smallest =
+        account_type.groupings.iter().filter(has_all_names).min_by_key(|grouping| grouping.len());
+    smallest
+        .map(|grouping| join_sorted_names(grouping.iter().map(String::as_str)))
+        .unwrap_or_default()
 }
 
 fn join_sorted_names<'a>(names: impl Iterator<Item = &'a str>) -> String {

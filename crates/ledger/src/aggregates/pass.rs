@@ -28,7 +28,8 @@ pub async fn run_aggregation_pass(aggregator: Aggregator) -> Result<i64> {
     let _stop_on_drop = stop.clone().drop_guard();
     let work: DutyWork = Arc::new(move |lease| Box::pin(aggregator.clone().run(lease)));
     let duties = HashMap::from([(AGGREGATOR_DUTY, work)]);
-    let standby = tokio::spawn(run_duties(pool.clone(), LeaseOptions::default(), duties, stop.clone()));
+    let standby =
+        tokio::spawn(run_duties(pool.clone(), LeaseOptions::default(), duties, stop.clone()));
     while !is_aggregated_up_to(&pool, &groupings, target_seq).await? {
         tokio::time::sleep(PASS_POLL_INTERVAL).await;
     }

@@ -26,7 +26,9 @@ impl AggregateLevel {
 
     /// From the letter, as stored.
     pub(crate) fn from_letter(letter: &str) -> Option<Self> {
-        [Self::Year, Self::Month, Self::Day, Self::Hour].into_iter().find(|level| level.letter() == letter)
+        [Self::Year, Self::Month, Self::Day, Self::Hour]
+            .into_iter()
+            .find(|level| level.letter() == letter)
     }
 
     /// For people.
@@ -53,10 +55,15 @@ impl AggregateLevel {
     pub(super) fn levels_for(interval: AggregateInterval) -> &'static [AggregateLevel] {
         match interval {
             AggregateInterval::Month => &[AggregateLevel::Year, AggregateLevel::Month],
-            AggregateInterval::Day => &[AggregateLevel::Year, AggregateLevel::Month, AggregateLevel::Day],
-            AggregateInterval::Hour => {
-                &[AggregateLevel::Year, AggregateLevel::Month, AggregateLevel::Day, AggregateLevel::Hour]
+            AggregateInterval::Day => {
+                &[AggregateLevel::Year, AggregateLevel::Month, AggregateLevel::Day]
             }
+            AggregateInterval::Hour => &[
+                AggregateLevel::Year,
+                AggregateLevel::Month,
+                AggregateLevel::Day,
+                AggregateLevel::Hour,
+            ],
         }
     }
 
@@ -87,8 +94,12 @@ pub(crate) struct BalanceCutOffs {
 }
 
 /// The cut-offs of a balance at `moment`.
-pub(crate) fn compute_cut_offs(interval: AggregateInterval, moment: DateTime<Utc>) -> BalanceCutOffs {
-    let finest = AggregateLevel::levels_for(interval).last().copied().unwrap_or(AggregateLevel::Month);
+pub(crate) fn compute_cut_offs(
+    interval: AggregateInterval,
+    moment: DateTime<Utc>,
+) -> BalanceCutOffs {
+    let finest =
+        AggregateLevel::levels_for(interval).last().copied().unwrap_or(AggregateLevel::Month);
     let cut_off = finest.period_start(moment);
     let [year, month, day] = [AggregateLevel::Year, AggregateLevel::Month, AggregateLevel::Day]
         .map(|level| level.period_start(cut_off));
@@ -115,7 +126,9 @@ mod tests {
         for (interval, moment, cut_off) in cases {
             let found = compute_cut_offs(interval, at(moment));
             assert_eq!(found.cut_off, at(cut_off), "{interval:?} {moment}");
-            assert!(found.year <= found.month && found.month <= found.day && found.day <= found.cut_off);
+            assert!(
+                found.year <= found.month && found.month <= found.day && found.day <= found.cut_off
+            );
             assert_eq!(found.year, AggregateLevel::Year.period_start(found.cut_off));
         }
     }

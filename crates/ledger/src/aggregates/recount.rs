@@ -59,7 +59,8 @@ impl<'g> AggregateRecount<'g> {
         groupings: &'g [Grouping],
         horizon: Option<DateTime<Utc>>,
     ) -> Self {
-        let groupings: Vec<&Grouping> = groupings.iter().filter(|g| g.type_name == type_name).collect();
+        let groupings: Vec<&Grouping> =
+            groupings.iter().filter(|g| g.type_name == type_name).collect();
         let mut aggregated_seqs: Vec<i64> =
             groupings.iter().map(|grouping| grouping.aggregated_seq).collect();
         aggregated_seqs.sort_unstable();
@@ -78,7 +79,11 @@ impl<'g> AggregateRecount<'g> {
         let mark_index = self.aggregated_seqs.partition_point(|mark| *mark < seq);
         if mark_index < self.aggregated_seqs.len() {
             self.hourly_sums
-                .entry((mark_index, attribute_set.to_owned(), AggregateLevel::Hour.period_start(moment)))
+                .entry((
+                    mark_index,
+                    attribute_set.to_owned(),
+                    AggregateLevel::Hour.period_start(moment),
+                ))
                 .or_default()
                 .add(sum);
         }
@@ -118,7 +123,8 @@ impl<'g> AggregateRecount<'g> {
             }
             if let Some(finest) = levels.last() {
                 let expected = expected.iter().filter(|(key, _)| key.0 == grouping.id);
-                let expected = self.merge_before_horizon(expected.map(|(key, sum)| (key.clone(), *sum)));
+                let expected =
+                    self.merge_before_horizon(expected.map(|(key, sum)| (key.clone(), *sum)));
                 let stored = self.merge_before_horizon(stored_sums(*finest).into_iter());
                 compare_sums(grouping, *finest, &stored, &expected, "events", &mut differences);
             }
@@ -142,9 +148,14 @@ impl<'g> AggregateRecount<'g> {
     fn compute_expected_sums(&self) -> AggregateSumMap {
         let mut expected = AggregateSumMap::new();
         for (mark_index, mark) in self.aggregated_seqs.iter().enumerate() {
-            let hourly: Vec<HourlySum> =
-                self.hourly_sums.iter().filter(|(key, _)| key.0 == mark_index).map(to_hourly_sum).collect();
-            let groupings = self.groupings.iter().filter(|grouping| grouping.aggregated_seq >= *mark);
+            let hourly: Vec<HourlySum> = self
+                .hourly_sums
+                .iter()
+                .filter(|(key, _)| key.0 == mark_index)
+                .map(to_hourly_sum)
+                .collect();
+            let groupings =
+                self.groupings.iter().filter(|grouping| grouping.aggregated_seq >= *mark);
             for grouping in groupings {
                 let folded = fold_hourly_sums(
                     &hourly,
@@ -154,8 +165,11 @@ impl<'g> AggregateRecount<'g> {
                 for ((_, id, _, period, group), sum) in
                     folded.sums.iter().filter(|(key, _)| Some(&key.2) == finest)
                 {
-                    let group =
-                        folded.groups.get(group).map(|group| group.canonical.clone()).unwrap_or_default();
+                    let group = folded
+                        .groups
+                        .get(group)
+                        .map(|group| group.canonical.clone())
+                        .unwrap_or_default();
                     let sum = AggregateSum { debit: sum.0, credit: sum.1, event_count: sum.2 };
                     expected.entry((*id, *period, group)).or_default().add(sum);
                 }
@@ -180,10 +194,14 @@ fn to_hourly_sum(
 }
 
 fn collect_row_sums<'k>(rows: impl Iterator<Item = &'k AggregateRow>) -> AggregateSumMap {
-    add_up_sums(rows.map(|kept| ((kept.grouping_id, kept.period_start, kept.group.clone()), kept.sum)))
+    add_up_sums(
+        rows.map(|kept| ((kept.grouping_id, kept.period_start, kept.group.clone()), kept.sum)),
+    )
 }
 
-fn add_up_sums(sums: impl Iterator<Item = ((i32, DateTime<Utc>, String), AggregateSum)>) -> AggregateSumMap {
+fn add_up_sums(
+    sums: impl Iterator<Item = ((i32, DateTime<Utc>, String), AggregateSum)>,
+) -> AggregateSumMap {
     let mut totals = AggregateSumMap::new();
     for (key, sum) in sums {
         totals.entry(key).or_default().add(sum);
@@ -202,7 +220,8 @@ fn compare_sums(
 ) {
     let keys = stored.keys().chain(expected.keys().filter(|key| !stored.contains_key(*key)));
     for key in keys {
-        let [kept, expected] = [stored, expected].map(|sums| sums.get(key).copied().unwrap_or_default());
+        let [kept, expected] =
+            [stored, expected].map(|sums| sums.get(key).copied().unwrap_or_default());
         if kept != expected {
             let by = match grouping.attributes.join(", ") {
                 names if names.is_empty() => "in all".to_owned(),

@@ -55,7 +55,8 @@ pub async fn explain_balance(
             })
         })
         .await?;
-    let names = plan.grouping_names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let names =
+        plan.grouping_names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
     Ok(BalanceExplanation {
         grouping: row.aggregated.map(|_| names),
         cut_off: plan.to_cut_offs.cut_off,

@@ -87,7 +87,8 @@ pub(crate) async fn read_balances(
 ) -> Result<(BalancePage, HorizonRow)> {
     let is_ungrouped = balance_query.group_by.is_empty();
     let balance_rows = read_balance_rows(pool, account_type, balance_query).await?;
-    let mut page = BalancePage { groups: Vec::with_capacity(balance_rows.len()), next_sort_key: None };
+    let mut page =
+        BalancePage { groups: Vec::with_capacity(balance_rows.len()), next_sort_key: None };
     let (mut standing, mut found_count) = (None, 0);
     for row in balance_rows {
         found_count = row.found;
@@ -133,7 +134,8 @@ async fn read_balance_rows(
         60 + balance_query.group_by.iter().map(|name| name.len() + 6).sum::<usize>();
     let group_overhead_bytes = i64::try_from(group_overhead_bytes).unwrap_or(i64::MAX);
     run_statement(pool, "account_totals", move |connection| {
-        let (balance_query, plan, ints) = (balance_query.clone(), plan.clone(), is_int_flags.clone());
+        let (balance_query, plan, ints) =
+            (balance_query.clone(), plan.clone(), is_int_flags.clone());
         Box::pin(async move {
             let filter_values =
                 balance_query.filter.into_iter().map(|(name, value)| (name, Json::String(value)));

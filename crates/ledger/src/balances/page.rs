@@ -41,9 +41,11 @@ impl BalancePageCursor {
 
     /// Reads a token; `None` if it is not one of this account's, filter's and grouping's.
     pub(crate) fn parse_token(token: &str, query: &AccountQuery) -> Option<Self> {
-        let token: BalancePageToken = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-        let parse_micros =
-            |micros| DateTime::from_timestamp_micros(micros).filter(|at| moment::has_four_digit_year(*at));
+        let token: BalancePageToken =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
+        let parse_micros = |micros| {
+            DateTime::from_timestamp_micros(micros).filter(|at| moment::has_four_digit_year(*at))
+        };
         let is_valid = token.question == query_fingerprint(query)
             && token.last.len() == query.group_by.len()
             && !token.last.iter().any(|part| part.contains('\0'));
@@ -51,7 +53,8 @@ impl BalancePageCursor {
             Some(micros) => Some(parse_micros(micros)?),
             None => None,
         };
-        Some(Self { from, to: parse_micros(token.to)?, last_sort_key: token.last }).filter(|_| is_valid)
+        Some(Self { from, to: parse_micros(token.to)?, last_sort_key: token.last })
+            .filter(|_| is_valid)
     }
 }
 

@@ -26,15 +26,21 @@ pub(super) struct BalancePlan {
 
 impl BalancePlan {
     pub(super) fn for_query(account_type: &AccountType, balance_query: &BalanceQuery) -> Self {
-        let attribute_names = balance_query.filter.keys().chain(&balance_query.group_by).map(String::as_str);
+        let attribute_names =
+            balance_query.filter.keys().chain(&balance_query.group_by).map(String::as_str);
         Self {
             account_id: balance_query.account_id,
             type_name: account_type.name.clone(),
-            grouping_names: find_serving_grouping(account_type, &attribute_names.collect::<Vec<_>>()),
+            grouping_names: find_serving_grouping(
+                account_type,
+                &attribute_names.collect::<Vec<_>>(),
+            ),
             interval: account_type.aggregate,
             to_cut_offs: compute_cut_offs(account_type.aggregate, balance_query.to),
             to_moment: balance_query.to,
-            from: balance_query.from.map(|from| (compute_cut_offs(account_type.aggregate, from), from)),
+            from: balance_query
+                .from
+                .map(|from| (compute_cut_offs(account_type.aggregate, from), from)),
         }
     }
 

@@ -40,7 +40,8 @@ impl AccountQuery {
         given_parameters: Vec<(String, String)>,
         allowed_parameters: AllowedQueryParameters,
     ) -> Result<Self, ApiError> {
-        let (mut key, mut filter, mut parameters) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut key, mut filter, mut parameters) =
+            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (name, value) in given_parameters {
             let find_attribute_type =
                 |among: &[LedgerAttribute]| among.iter().find(|a| a.name == name).map(|a| a.kind);
@@ -50,26 +51,30 @@ impl AccountQuery {
             ) {
                 _ if allowed_parameters.names.contains(&name.as_str()) => (None, &mut parameters),
                 (Some(wanted), _) => (Some(wanted), &mut key),
-                (None, Some(wanted)) if allowed_parameters.allows_filters => (Some(wanted), &mut filter),
+                (None, Some(wanted)) if allowed_parameters.allows_filters => {
+                    (Some(wanted), &mut filter)
+                }
                 _ => return Err(unknown_parameter_error(account_type, &name, allowed_parameters)),
             };
             let canonical_value = match attribute_type {
                 None => value,
-                Some(wanted) => wanted
-                    .canonical_text(&value)
-                    .ok_or_else(|| ApiError::field(&name, format!("must be {}", wanted.allowed_values())))?,
+                Some(wanted) => wanted.canonical_text(&value).ok_or_else(|| {
+                    ApiError::invalid_field(&name, format!("must be {}", wanted.allowed_values()))
+                })?,
             };
             if target.insert(name.clone(), canonical_value).is_some() {
-                return Err(ApiError::field(name, "is given twice"));
+                return Err(ApiError::invalid_field(name, "is given twice"));
             }
         }
         let group_by = parse_group_by(account_type, parameters.get("group_by"))?;
         check_grouping_allowed(account_type, &filter, &group_by)?;
         let pairs = key.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-        let attributes =
-            CanonicalAttributes::from_canonical_values(account_type, pairs, Vec::new(), &|name: &str| {
-                name.to_owned()
-            })?;
+        let attributes = CanonicalAttributes::from_canonical_values(
+            account_type,
+            pairs,
+            Vec::new(),
+            &|name: &str| name.to_owned(),
+        )?;
         let hash = ShardHash::from_shard_key(&attributes.shard_key);
         Ok(Self {
             shard_hash: hash,
@@ -93,7 +98,7 @@ impl AccountQuery {
         page.map(Some).ok_or_else(|| {
             let reason =
                 "must be the next_page_token of an earlier page of this account, filter and group_by";
-            ApiError::field("page_token", reason)
+            ApiError::invalid_field("page_token", reason)
         })
     }
 
@@ -101,19 +106,30 @@ impl AccountQuery {
     pub(crate) fn parse_moment(&self, name: &str) -> Result<Option<DateTime<Utc>>, ApiError> {
         let Some(text) = self.raw_parameter(name) else { return Ok(None) };
         // An unescaped `+` of an offset arrives as a space.
-        let moment = moment::parse_moment(text).or_else(|| moment::parse_moment(&text.replace(' ', "+")));
-        moment.map(Some).ok_or_else(|| ApiError::field(name, format!("must be {}", moment::MOMENT_FORMAT)))
+        let moment =
+            moment::parse_moment(text).or_else(|| moment::parse_moment(&text.replace(' ', "+")));
+        moment.map(Some).ok_or_else(|| {
+            ApiError::invalid_field(name, format!("must be {}", moment::MOMENT_FORMAT))
+        })
     }
 }
 
-fn parse_group_by(account_type: &AccountType, text: Option<&String>) -> Result<Vec<String>, ApiError> {
+fn parse_group_by(
+    account_type: &AccountType,
+    text: Option<&String>,
+) -> Result<Vec<String>, ApiError> {
     let mut names: Vec<String> = Vec::new();
-    for name in text.map(String::as_str).unwrap_or_default().split(',').filter(|name| !name.is_empty()) {
+    for name in
+        text.map(String::as_str).unwrap_or_default().split(',').filter(|name| !name.is_empty())
+    {
         if names.iter().any(|known| known == name) {
-            return Err(ApiError::field("group_by", format!("`{}` is given twice", shorten_text(name))));
+            return Err(ApiError::invalid_field(
+                "group_by",
+                format!("`{}` is given twice", shorten_text(name)),
+            ));
         }
         if !account_type.attributes.iter().any(|attribute| attribute.name == name) {
-            return Err(ApiError::field(
+            return Err(ApiError::invalid_field(
                 "group_by",
                 format!(
                     "`{}` is not an auxiliary attribute of {}; {}",
@@ -138,18 +154,20 @@ fn check_grouping_allowed(
     if account_type.can_group_by(&names) {
         return Ok(());
     }
-    let field = if group_by.is_empty() { names.first().copied().unwrap_or("group_by") } else { "group_by" };
+    let field =
+        if group_by.is_empty() { names.first().copied().unwrap_or("group_by") } else { "group_by" };
     let reason = format!(
         "what is filtered and grouped by ({}) must lie within one grouping of {}; {}",
         names.join(", "),
         account_type.name,
         describe_groupings(account_type)
     );
-    Err(ApiError::field(field, reason))
+    Err(ApiError::invalid_field(field, reason))
 }
 
 fn describe_groupings(account_type: &AccountType) -> String {
-    let groupings = account_type.groupings.iter().map(|grouping| format!("[{}]", grouping.join(", ")));
+    let groupings =
+        account_type.groupings.iter().map(|grouping| format!("[{}]", grouping.join(", ")));
     let all: Vec<String> = std::iter::once("[]".to_owned()).chain(groupings).collect();
     format!("allowed are {}", all.join(", "))
 }
@@ -165,6 +183,10 @@ fn unknown_parameter_error(
         .iter()
         .filter(|_| allowed_parameters.allows_filters)
         .map(|attribute| attribute.name.as_str());
-    let known: Vec<&str> = key.chain(auxiliary).chain(allowed_parameters.names.iter().copied()).collect();
-    ApiError::field(shorten_text(name), format!("unknown parameter; allowed are {}", known.join(", ")))
+    let known: Vec<&str> =
+        key.chain(auxiliary).chain(allowed_parameters.names.iter().copied()).collect();
+    ApiError::invalid_field(
+        shorten_text(name),
+        format!("unknown parameter; allowed are {}", known.join(", ")),
+    )
 }

@@ -38,17 +38,24 @@ impl<'g> LedgerCheckAccount<'g> {
             "" => format!("{type_name} (account {id})"),
             attributes => format!("{type_name} {attributes}"),
         };
-        if let Some(what) = account_name
-            .and_then(|(type_name, attributes)| describe_misplacement(context, id, type_name, attributes))
-        {
+        if let Some(what) = account_name.and_then(|(type_name, attributes)| {
+            describe_misplacement(context, id, type_name, attributes)
+        }) {
             report.add_difference(
                 Some(&context.shard.name),
                 LedgerCheckKind::Placement,
                 format!("{name}: {what}"),
             );
         }
-        let recount = AggregateRecount::for_account_type(type_name, context.groupings, context.horizon);
-        Self { display_name: name, recount, stored_rows: Vec::new(), problems: Vec::new(), has_events: false }
+        let recount =
+            AggregateRecount::for_account_type(type_name, context.groupings, context.horizon);
+        Self {
+            display_name: name,
+            recount,
+            stored_rows: Vec::new(),
+            problems: Vec::new(),
+            has_events: false,
+        }
     }
 
     pub(super) fn add_event(&mut self, event: &LedgerCheckEventRow) {
@@ -63,7 +70,8 @@ impl<'g> LedgerCheckAccount<'g> {
         match (row.to_sum(), &row.tuple) {
             (Some(sum), Some(tuple)) => self.recount.add_closing_sum(tuple, sum),
             _ => self.problems.push(
-                "a closing balance is no sum of amounts, or of attributes that are not there".to_owned(),
+                "a closing balance is no sum of amounts, or of attributes that are not there"
+                    .to_owned(),
             ),
         }
     }
@@ -80,15 +88,16 @@ impl<'g> LedgerCheckAccount<'g> {
                     sum,
                 });
             }
-            _ => self
-                .problems
-                .push("a kept sum is no sum of amounts, or of attributes that are not there".to_owned()),
+            _ => self.problems.push(
+                "a kept sum is no sum of amounts, or of attributes that are not there".to_owned(),
+            ),
         }
     }
 
     /// Compares; whether there were events.
     pub(super) fn report_differences(self, shard: &str, report: &mut LedgerCheckReport) -> bool {
-        let problems = self.problems.into_iter().chain(self.recount.find_differences(&self.stored_rows));
+        let problems =
+            self.problems.into_iter().chain(self.recount.find_differences(&self.stored_rows));
         for what in problems {
             report.add_difference(
                 Some(shard),

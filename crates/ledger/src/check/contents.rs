@@ -42,7 +42,9 @@ pub(super) async fn check_event_contents(
     for (event, key, content) in hashed_events {
         let what = match stored_fingerprints.get(&key) {
             Some(kept) if *kept == content => continue,
-            Some(_) => "is not what was written: time, account, attributes, amount or info was changed",
+            Some(_) => {
+                "is not what was written: time, account, attributes, amount or info was changed"
+            }
             None => "has no key: it was not written through the ledger, or was given another id",
         };
         let (_, account) = event.account();
@@ -63,9 +65,12 @@ fn hash_event(event: &LedgerCheckEventRow) -> std::result::Result<(Uuid, Uuid), 
     let attribute_set = event.tuple.as_deref().ok_or("its auxiliary attributes are not there")?;
     let amount = event.parse_amount().ok_or("its amount is none that the ledger takes")?;
     let info = event.info.as_deref().map(json::canonicalize_json).transpose();
-    let info = info.map_err(|_| "its info is no JSON that the ledger takes".to_owned())?.unwrap_or_default();
+    let info = info
+        .map_err(|_| "its info is no JSON that the ledger takes".to_owned())?
+        .unwrap_or_default();
     let (event_id, dt) = (event.event_id.as_str(), event.dt);
-    let content = LedgerEventContent { type_name, event_id, dt, account, attribute_set, amount, info: &info };
+    let content =
+        LedgerEventContent { type_name, event_id, dt, account, attribute_set, amount, info: &info };
     Ok((content.key_hash(), content.content_fingerprint()))
 }
 

@@ -67,10 +67,13 @@ impl AttributeSetRow {
             return Some(format!("combination {name}: its id {tuple_id} is another combination's"));
         }
         let pairs = parse_canonical(canonical).into_iter();
-        let meant = Value::Object(pairs.map(|(name, value)| (name, value.into())).collect::<Map<_, _>>());
+        let meant =
+            Value::Object(pairs.map(|(name, value)| (name, value.into())).collect::<Map<_, _>>());
         let kept: Value = serde_json::from_str(attributes).unwrap_or_default();
         (kept != meant).then(|| {
-            format!("combination {name}: filters and groups take it for {kept}, its events say {meant}")
+            format!(
+                "combination {name}: filters and groups take it for {kept}, its events say {meant}"
+            )
         })
     }
 }

@@ -43,7 +43,8 @@ impl DuplicateEventKeys {
         for shard in shards.all() {
             let mut snapshot = ShardSnapshot::take(&shard.pool).await?;
             total_events += read_event_counts(&mut snapshot).await?.events;
-            let keys = SnapshotCursorRows::<(Uuid,)>::open(&mut snapshot, EVENT_KEYS_CURSOR).await?;
+            let keys =
+                SnapshotCursorRows::<(Uuid,)>::open(&mut snapshot, EVENT_KEYS_CURSOR).await?;
             sources.push((shard, snapshot, keys));
         }
         loop {
@@ -57,7 +58,8 @@ impl DuplicateEventKeys {
                     });
                 }
             }
-            let Some(lowest_key) = sources.iter().filter_map(|(_, _, keys)| keys.first_row()).min().copied()
+            let Some(lowest_key) =
+                sources.iter().filter_map(|(_, _, keys)| keys.first_row()).min().copied()
             else {
                 return Ok(duplicates);
             };
@@ -78,7 +80,8 @@ impl DuplicateEventKeys {
             _ if self.reported.len() == MAX_REPORTED_KEYS => self.unreported_count += 1,
             _ => {
                 let shards = shard_names.iter().map(|name| (*name).to_owned()).collect();
-                self.reported.insert(key, DuplicateEventKey { shard_names: shards, event_name: None });
+                self.reported
+                    .insert(key, DuplicateEventKey { shard_names: shards, event_name: None });
             }
         }
     }
@@ -92,7 +95,9 @@ impl DuplicateEventKeys {
 
     pub(super) fn add_to_report(self, report: &mut LedgerCheckReport) {
         for (key, found) in self.reported {
-            let event = found.event_name.unwrap_or_else(|| format!("whose events were dropped (key {key})"));
+            let event = found
+                .event_name
+                .unwrap_or_else(|| format!("whose events were dropped (key {key})"));
             let what = format!(
                 "event {event} is on the shards {}: one id under several shard keys",
                 found.shard_names.join(", ")

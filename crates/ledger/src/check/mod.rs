@@ -44,7 +44,8 @@ pub async fn check_shards(
     let mut report = LedgerCheckReport::default();
     let mut duplicates = DuplicateEventKeys::find_duplicates(shards, &mut on_progress).await?;
     for shard in shards.all() {
-        check_shard(shard, shards, &catalogue, &mut duplicates, &mut report, &mut on_progress).await?;
+        check_shard(shard, shards, &catalogue, &mut duplicates, &mut report, &mut on_progress)
+            .await?;
     }
     duplicates.add_to_report(&mut report);
     Ok(report)

@@ -27,7 +27,8 @@ pub(super) async fn check_numbers(
     counts: ShardEventCounts,
     report: &mut LedgerCheckReport,
 ) -> Result<()> {
-    let gaps: Vec<(i64, i64)> = sqlx::query_as(NUMBER_GAPS_SQL).fetch_all(snapshot.connection()).await?;
+    let gaps: Vec<(i64, i64)> =
+        sqlx::query_as(NUMBER_GAPS_SQL).fetch_all(snapshot.connection()).await?;
     for (after, next) in gaps {
         report.add_difference(
             Some(shard),
@@ -37,7 +38,8 @@ pub(super) async fn check_numbers(
     }
     let last: i64 = sqlx::query_scalar(LAST_BATCH_SEQ_SQL).fetch_one(snapshot.connection()).await?;
     if last != counts.last_seq {
-        let what = format!("the last number given is {}, but batches end with {last}", counts.last_seq);
+        let what =
+            format!("the last number given is {}, but batches end with {last}", counts.last_seq);
         report.add_difference(Some(shard), LedgerCheckKind::Numbers, what);
     }
     let batches: Vec<LedgerCheckBatchRow> =

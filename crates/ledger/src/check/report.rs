@@ -77,10 +77,19 @@ impl LedgerCheckReport {
         self.difference_count == 0
     }
 
-    pub(super) fn add_difference(&mut self, shard: Option<&str>, kind: LedgerCheckKind, what: String) {
+    pub(super) fn add_difference(
+        &mut self,
+        shard: Option<&str>,
+        kind: LedgerCheckKind,
+        what: String,
+    ) {
         self.difference_count += 1;
         if self.differences.len() < MAX_REPORTED_DIFFERENCES {
-            self.differences.push(LedgerCheckDifference { shard: shard.map(str::to_owned), kind, what });
+            self.differences.push(LedgerCheckDifference {
+                shard: shard.map(str::to_owned),
+                kind,
+                what,
+            });
         }
     }
 

@@ -40,8 +40,13 @@ impl LedgerCheckEventRow {
 
     /// As a sum of one event.
     pub(super) fn to_sum(&self) -> Option<AggregateSum> {
-        let units = |text: &Option<String>| text.as_deref().map_or(Some(0), amount::parse_amount_units);
-        Some(AggregateSum { debit: units(&self.debit)?, credit: units(&self.credit)?, event_count: 1 })
+        let units =
+            |text: &Option<String>| text.as_deref().map_or(Some(0), amount::parse_amount_units);
+        Some(AggregateSum {
+            debit: units(&self.debit)?,
+            credit: units(&self.credit)?,
+            event_count: 1,
+        })
     }
 }
 

@@ -25,7 +25,8 @@ pub(super) async fn check_shard(
     numbers::check_numbers(&shard.name, &mut snapshot, counts, report).await?;
     copies::check_copies(&shard.name, &mut snapshot, report).await?;
     let groupings = read_groupings(&mut snapshot).await?;
-    let context = LedgerCheckContext { shard, shards, types, groupings: &groupings, horizon: counts.horizon };
+    let context =
+        LedgerCheckContext { shard, shards, types, groupings: &groupings, horizon: counts.horizon };
     let mut rows = LedgerCheckRows::open(&mut snapshot).await?;
     let mut shard_report = ShardCheckReport {
         shard: shard.name.clone(),
@@ -36,7 +37,8 @@ pub(super) async fn check_shard(
     loop {
         if rows.refill(&mut snapshot).await? {
             let page = rows.events.page();
-            contents::check_event_contents(&shard.name, &mut snapshot, page, duplicates, report).await?;
+            contents::check_event_contents(&shard.name, &mut snapshot, page, duplicates, report)
+                .await?;
             shard_report.events += page.len() as i64;
             on_progress(LedgerCheckProgress {
                 stage: &shard.name,
@@ -45,8 +47,10 @@ pub(super) async fn check_shard(
             });
         }
         let next_id = rows.next();
-        if let Some((_, finished_account)) = current_account.take_if(|(id, _)| next_id != Some(*id)) {
-            shard_report.accounts += i64::from(finished_account.report_differences(&shard.name, report));
+        if let Some((_, finished_account)) = current_account.take_if(|(id, _)| next_id != Some(*id))
+        {
+            shard_report.accounts +=
+                i64::from(finished_account.report_differences(&shard.name, report));
         }
         let Some(id) = next_id else { break };
         let (_, account) = current_account.get_or_insert_with(|| {
@@ -101,7 +105,9 @@ impl LedgerCheckRows {
         let of = |(id, named)| if id == account { named } else { None };
         let event = self.events.first_row().map(AccountRow::account).and_then(of);
         let sum = self.sums.first_row().map(AccountRow::account).and_then(of);
-        event.or(sum).or_else(|| self.closing_sums.first_row().map(AccountRow::account).and_then(of))
+        event
+            .or(sum)
+            .or_else(|| self.closing_sums.first_row().map(AccountRow::account).and_then(of))
     }
 
     /// Gives the account what is its own of these pages; how many sums.
@@ -114,7 +120,9 @@ impl LedgerCheckRows {
             target.add_sum_row(&sum);
             sums += 1;
         }
-        while let Some(closing) = self.closing_sums.page().pop_front_if(|row| row.account().0 == account) {
+        while let Some(closing) =
+            self.closing_sums.page().pop_front_if(|row| row.account().0 == account)
+        {
             target.add_closing_row(&closing);
         }
         sums
@@ -129,13 +137,18 @@ fn account_id<T: AccountRow>(row: Option<&T>) -> Option<i64> {
 async fn read_groupings(snapshot: &mut ShardSnapshot) -> Result<Vec<Grouping>> {
     let rows: Vec<(i32, String, String, String, i64)> =
         sqlx::query_as(READ_GROUPINGS_SQL).fetch_all(snapshot.connection()).await?;
-    let grouping =
-        |(id, type_name, attributes, interval, aggregated_seq): (i32, String, String, String, i64)| {
-            let attributes =
-                attributes.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-            let interval = AggregateInterval::from_name(&interval)?;
-            Some(Grouping { id, type_name, attributes, interval, aggregated_seq })
-        };
+    let grouping = |(id, type_name, attributes, interval, aggregated_seq): (
+        i32,
+        String,
+        String,
+        String,
+        i64,
+    )| {
+        let attributes =
+            attributes.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let interval = AggregateInterval::from_name(&interval)?;
+        Some(Grouping { id, type_name, attributes, interval, aggregated_seq })
+    };
     Ok(rows.into_iter().filter_map(grouping).collect())
 }
 

@@ -62,7 +62,8 @@ pub(super) struct SnapshotCursorRows<T> {
 
 impl<T: for<'r> FromRow<'r, PgRow> + Send + Unpin> SnapshotCursorRows<T> {
     pub(super) async fn open(snapshot: &mut ShardSnapshot, cursor: SnapshotCursor) -> Result<Self> {
-        with_query_timeout(sqlx::raw_sql(cursor.declare_sql).execute(snapshot.connection())).await?;
+        with_query_timeout(sqlx::raw_sql(cursor.declare_sql).execute(snapshot.connection()))
+            .await?;
         Ok(Self { fetch_sql: cursor.fetch_sql, page: VecDeque::new(), is_finished: false })
     }
 

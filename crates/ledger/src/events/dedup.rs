@@ -25,7 +25,10 @@ pub(crate) struct LedgerEventRepeats {
 
 impl LedgerEventRepeats {
     /// The statuses of all events from those of the ones that were sent.
-    pub(crate) fn expand_statuses(&self, sent_statuses: Vec<LedgerEventStatus>) -> Vec<LedgerEventStatus> {
+    pub(crate) fn expand_statuses(
+        &self,
+        sent_statuses: Vec<LedgerEventStatus>,
+    ) -> Vec<LedgerEventStatus> {
         let status = |(place, first): &(usize, bool)| match sent_statuses[*place] {
             LedgerEventStatus::Created if !first => LedgerEventStatus::Duplicate,
             status => status,
@@ -89,7 +92,8 @@ pub(crate) fn dedup_events(events: Vec<LedgerEvent>) -> LedgerEventDedup {
     for (index, event) in events.iter().enumerate() {
         match seen.entry(event.key) {
             Entry::Occupied(place) => {
-                contradicts[index] = events[first_indexes[*place.get()]].fingerprint != event.fingerprint;
+                contradicts[index] =
+                    events[first_indexes[*place.get()]].fingerprint != event.fingerprint;
                 repeats.sent_indexes.push((*place.get(), false));
             }
             Entry::Vacant(place) => {

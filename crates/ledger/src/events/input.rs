@@ -60,18 +60,24 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawAttributes<'a> {
                 f.write_str("an object of attributes")
             }
 
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<RawAttributes<'a>, M::Error> {
+            fn visit_map<M: MapAccess<'de>>(
+                self,
+                mut map: M,
+            ) -> Result<RawAttributes<'a>, M::Error> {
                 let mut attributes: Vec<(Cow<'a, str>, &'a RawValue)> = Vec::with_capacity(4);
                 while let Some(JsonString(name)) = map.next_key()? {
                     // Before anything is compared: what follows is quadratic.
                     if attributes.len() == MAX_REQUEST_ATTRIBUTES {
-                        let reason =
-                            format!("more than {MAX_REQUEST_ATTRIBUTES} attributes: no type has so many");
+                        let reason = format!(
+                            "more than {MAX_REQUEST_ATTRIBUTES} attributes: no type has so many"
+                        );
                         return Err(M::Error::custom(reason));
                     }
                     if attributes.iter().any(|(known, _)| *known == name) {
                         let name = shorten_text(&name);
-                        return Err(M::Error::custom(format!("the attribute `{name}` comes twice")));
+                        return Err(M::Error::custom(format!(
+                            "the attribute `{name}` comes twice"
+                        )));
                     }
                     attributes.push((name, map.next_value()?));
                 }
@@ -83,7 +89,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawAttributes<'a> {
 }
 
 impl LedgerEventInput<'_> {
-    /// Checks everything about the event that does not depend on others. `field`: where one of its fields stands in
+    /// Checks everything about the event that does not depend on others. `invalid_field`: where one of its fields stands in
     /// the request.
     pub(crate) fn into_checked_event(
         self,
@@ -92,17 +98,29 @@ impl LedgerEventInput<'_> {
         field: &impl Fn(&str) -> String,
     ) -> Result<LedgerEvent, ApiError> {
         let Some(dt) = moment::parse_event_time(&self.dt) else {
-            return Err(ApiError::field(field("dt"), format!("must be {}", moment::EVENT_TIME_FORMAT)));
+            return Err(ApiError::invalid_field(
+                field("dt"),
+                format!("must be {}", moment::EVENT_TIME_FORMAT),
+            ));
         };
         let amounts = [
             parse_amount_text(self.debit, "debit", field)?,
             parse_amount_text(self.credit, "credit", field)?,
         ];
         let attributes = self.attributes.0.iter().map(|(name, token)| (&**name, token.get()));
-        let checked =
-            CheckedLedgerEvent::new(types, &self.type_name, &self.event_id, attributes, amounts, field)?;
+        let checked = CheckedLedgerEvent::new(
+            types,
+            &self.type_name,
+            &self.event_id,
+            attributes,
+            amounts,
+            field,
+        )?;
         if self.info.is_some_and(|info| info.get().len() > max_info_bytes) {
-            return Err(ApiError::field(field("info"), format!("must have at most {max_info_bytes} bytes")));
+            return Err(ApiError::invalid_field(
+                field("info"),
+                format!("must have at most {max_info_bytes} bytes"),
+            ));
         }
         let info = match self.info {
             Some(info) => Some((info.get().to_owned(), canonical_info(info, field("info"))?)),
@@ -119,7 +137,8 @@ fn parse_amount_text<'a>(
     field: &impl Fn(&str) -> String,
 ) -> Result<Option<Cow<'a, str>>, ApiError> {
     let text = raw.map(|raw| serde_json::from_str::<JsonString<'_>>(raw.get())).transpose();
-    let refused = |_| ApiError::field(field(name), format!("must be {}", amount::AMOUNT_FORMAT));
+    let refused =
+        |_| ApiError::invalid_field(field(name), format!("must be {}", amount::AMOUNT_FORMAT));
     text.map(|text| text.map(|JsonString(text)| text)).map_err(refused)
 }
 
@@ -144,10 +163,17 @@ impl NewLedgerEvent {
     /// Checks it like one that came from outside.
     pub fn to_checked_event(&self, types: &LedgerTypeCatalogue) -> Result<LedgerEvent, ApiError> {
         let field = |name: &str| format!("{} {name}", self.event_id);
-        let attributes = self.attributes.iter().map(|(name, token)| (name.as_str(), token.as_str()));
+        let attributes =
+            self.attributes.iter().map(|(name, token)| (name.as_str(), token.as_str()));
         let amounts = [&self.debit, &self.credit].map(|amount| amount.as_deref().map(Cow::from));
-        let checked =
-            CheckedLedgerEvent::new(types, &self.type_name, &self.event_id, attributes, amounts, &field)?;
+        let checked = CheckedLedgerEvent::new(
+            types,
+            &self.type_name,
+            &self.event_id,
+            attributes,
+            amounts,
+            &field,
+        )?;
         Ok(checked.into_event(self.event_id.clone(), self.dt, None))
     }
 }
@@ -172,10 +198,15 @@ impl<'t> CheckedLedgerEvent<'t> {
             return Err(unknown_type_error(field("type"), type_name, types.accounts.keys()));
         };
         if event_id.is_empty() || event_id.len() > MAX_EVENT_ID_BYTES || event_id.contains('\0') {
-            return Err(ApiError::field(field("event_id"), "must have 1 to 256 bytes and no NUL"));
+            return Err(ApiError::invalid_field(
+                field("event_id"),
+                "must have 1 to 256 bytes and no NUL",
+            ));
         }
         let decimal = |name: &str, text: &str| {
-            let refused = || ApiError::field(field(name), format!("must be {}", amount::AMOUNT_FORMAT));
+            let refused = || {
+                ApiError::invalid_field(field(name), format!("must be {}", amount::AMOUNT_FORMAT))
+            };
             amount::parse_amount(text).ok_or_else(refused)
         };
         let amount = match &amounts {
@@ -183,7 +214,7 @@ impl<'t> CheckedLedgerEvent<'t> {
             [None, Some(credit)] => Amount::Credit(decimal("credit", credit)?),
             _ => {
                 let reason = "an event has either `debit` or `credit`, and not both";
-                return Err(ApiError::field(field("debit"), reason));
+                return Err(ApiError::invalid_field(field("debit"), reason));
             }
         };
         let attributes = CanonicalAttributes::check_attributes(account_type, attributes, &field)?;
@@ -191,20 +222,33 @@ impl<'t> CheckedLedgerEvent<'t> {
     }
 
     /// `info`: as written, and the one text for what it says.
-    fn into_event(self, event_id: String, dt: DateTime<Utc>, info: Option<(String, String)>) -> LedgerEvent {
+    fn into_event(
+        self,
+        event_id: String,
+        dt: DateTime<Utc>,
+        info: Option<(String, String)>,
+    ) -> LedgerEvent {
         let (info, canonical_info) = info.unzip();
-        LedgerEvent::new(self.account_type, event_id, dt, self.attributes, self.amount, info, canonical_info)
+        LedgerEvent::new(
+            self.account_type,
+            event_id,
+            dt,
+            self.attributes,
+            self.amount,
+            info,
+            canonical_info,
+        )
     }
 }
 
 /// An info is an object.
 fn canonical_info(info: &RawValue, field: String) -> Result<String, ApiError> {
     if !info.get().starts_with('{') {
-        return Err(ApiError::field(field, "must be an object"));
+        return Err(ApiError::invalid_field(field, "must be an object"));
     }
     json::canonicalize_json(info.get()).map_err(|refused| match refused {
-        JsonRefusal::TooDeep => ApiError::field(field, "is nested deeper than 32 levels"),
-        JsonRefusal::Malformed(reason) => ApiError::field(field, reason),
+        JsonRefusal::TooDeep => ApiError::invalid_field(field, "is nested deeper than 32 levels"),
+        JsonRefusal::Malformed(reason) => ApiError::invalid_field(field, reason),
     })
 }
 
@@ -215,12 +259,19 @@ pub(crate) fn unknown_type_error<'n>(
     known: impl Iterator<Item = &'n String>,
 ) -> ApiError {
     let known: Vec<&str> = known.map(String::as_str).collect();
-    ApiError::field(field, format!("unknown type `{}`; known are {}", shorten_text(name), known.join(", ")))
+    ApiError::invalid_field(
+        field,
+        format!("unknown type `{}`; known are {}", shorten_text(name), known.join(", ")),
+    )
 }
 
 /// At most so much of a stranger's word is repeated.
 pub(crate) fn shorten_text(text: &str) -> String {
-    if text.chars().count() <= 64 { text.to_owned() } else { text.chars().take(64).chain(['…']).collect() }
+    if text.chars().count() <= 64 {
+        text.to_owned()
+    } else {
+        text.chars().take(64).chain(['…']).collect()
+    }
 }
 
 /// An event's attributes, as canonical texts.
@@ -245,18 +296,23 @@ impl CanonicalAttributes {
         let mut auxiliary = Vec::with_capacity(account_type.attributes.len());
         for (name, token) in attributes {
             let named = |attribute: &&LedgerAttribute| attribute.name == name;
-            let found =
-                (account_type.key_attributes.iter().find(named), account_type.attributes.iter().find(named));
+            let found = (
+                account_type.key_attributes.iter().find(named),
+                account_type.attributes.iter().find(named),
+            );
             let (attribute, into) = match found {
                 (Some(wanted), _) => (wanted, &mut key),
                 (None, Some(_)) if token == "null" => continue,
                 (None, Some(wanted)) => (wanted, &mut auxiliary),
                 (None, None) => {
-                    return Err(unknown_attribute_error(account_type, field_path(&shorten_text(name))));
+                    return Err(unknown_attribute_error(
+                        account_type,
+                        field_path(&shorten_text(name)),
+                    ));
                 }
             };
             let Some(value) = attribute.kind.canonical_json(token) else {
-                return Err(ApiError::field(
+                return Err(ApiError::invalid_field(
                     field_path(name),
                     format!("must be {}", attribute.kind.allowed_values()),
                 ));
@@ -273,15 +329,17 @@ impl CanonicalAttributes {
         mut auxiliary: Vec<(&str, String)>,
         field_path: &impl Fn(&str) -> String,
     ) -> Result<Self, ApiError> {
-        let missing =
-            account_type.key_attributes.iter().find(|a| !key.iter().any(|(name, _)| *name == a.name));
+        let missing = account_type
+            .key_attributes
+            .iter()
+            .find(|a| !key.iter().any(|(name, _)| *name == a.name));
         if let Some(missing) = missing {
             let reason = format!(
                 "is missing: every {} has {}",
                 account_type.name,
                 join_attribute_names(&account_type.key_attributes)
             );
-            return Err(ApiError::field(field_path(&missing.name), reason));
+            return Err(ApiError::invalid_field(field_path(&missing.name), reason));
         }
         key.sort_unstable();
         auxiliary.sort_unstable();
@@ -301,7 +359,7 @@ fn unknown_attribute_error(account_type: &AccountType, field: String) -> ApiErro
         join_attribute_names(&account_type.attributes)
     );
     let known = known.trim_end_matches(", ");
-    ApiError::field(field, format!("unknown attribute; {} has {known}", account_type.name))
+    ApiError::invalid_field(field, format!("unknown attribute; {} has {known}", account_type.name))
 }
 
 fn join_attribute_names(attributes: &[LedgerAttribute]) -> String {

@@ -34,8 +34,9 @@ impl LedgerEventCursor {
         let dt = DateTime::from_timestamp_micros(words.next()?.parse().ok()?)?;
         let event_id = words.next()?;
         // Only what an event can have: a forged one must not reach the database.
-        let possible =
-            moment::can_have_events(dt) && event_id.len() <= MAX_EVENT_ID_BYTES && !event_id.contains('\0');
+        let possible = moment::can_have_events(dt)
+            && event_id.len() <= MAX_EVENT_ID_BYTES
+            && !event_id.contains('\0');
         possible.then(|| Self { dt, event_id: event_id.to_owned() })
     }
 }
@@ -108,7 +109,10 @@ pub async fn list_events(pool: &PgPool, query: LedgerEventQuery) -> Result<Ledge
 }
 
 /// One more than the page may have, to know whether there are more.
-async fn read_event_page(pool: &PgPool, query: LedgerEventQuery) -> Result<Vec<LedgerEventPageRow>> {
+async fn read_event_page(
+    pool: &PgPool,
+    query: LedgerEventQuery,
+) -> Result<Vec<LedgerEventPageRow>> {
     run_statement(pool, PgOperation::named("list_events").expensive(), move |connection| {
         let query = query.clone();
         let (after_dt, after_id) = query.after.map(|page| (page.dt, page.event_id)).unzip();

@@ -17,7 +17,8 @@ use crate::sharding::{LedgerShards, parse_canonical};
 /// What is looked through first: around the event's own time. Then everything: an account's events are read for it.
 const SEARCH_WINDOW: TimeDelta = TimeDelta::days(2);
 
-type LedgerEventMatchRow = (DateTime<Utc>, String, Option<Decimal>, Option<Decimal>, Option<String>);
+type LedgerEventMatchRow =
+    (DateTime<Utc>, String, Option<Decimal>, Option<Decimal>, Option<String>);
 
 /// What the ledger has under the id of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,10 @@ pub struct StoredLedgerEvent {
 
 /// When the event of the same id was posted, if it is the same in account, attributes, amount and info. Two look-ups in one
 /// transaction at most, the second one as long as the account's history.
-pub async fn find_event_time(shards: &LedgerShards, event: &LedgerEvent) -> Result<Option<DateTime<Utc>>> {
+pub async fn find_event_time(
+    shards: &LedgerShards,
+    event: &LedgerEvent,
+) -> Result<Option<DateTime<Utc>>> {
     let pool = &shards.shard_of_hash(event.shard_hash).pool;
     let (account_id, event_id, dt) = (event.account.id, event.event_id.clone(), event.dt);
     let rows: Vec<LedgerEventMatchRow> = run_tx(
@@ -79,7 +83,9 @@ pub async fn find_event_time(shards: &LedgerShards, event: &LedgerEvent) -> Resu
             (None, Some(credit)) => Some(Amount::Credit(credit)),
             _ => None,
         };
-        row.1 == event.attribute_set.canonical && amount == Some(event.amount) && row.4 == event.info
+        row.1 == event.attribute_set.canonical
+            && amount == Some(event.amount)
+            && row.4 == event.info
     };
     Ok(rows.iter().find(same).map(|row| row.0))
 }
@@ -91,18 +97,23 @@ pub async fn match_stored_events(
 ) -> Result<Vec<LedgerEventMatch>> {
     let mut stored_fingerprints: HashMap<Uuid, Uuid> = HashMap::with_capacity(events.len());
     for (shard_index, shard) in shards.all().iter().enumerate() {
-        let here = events.iter().filter(|event| shards.index_of_hash(event.shard_hash) == shard_index);
+        let here =
+            events.iter().filter(|event| shards.index_of_hash(event.shard_hash) == shard_index);
         let keys: Arc<[Uuid]> = here.map(|event| event.key).collect();
         if keys.is_empty() {
             continue;
         }
-        let rows: Vec<(Uuid, Uuid)> = run_statement(&shard.pool, "find_posting_keys", move |connection| {
-            let keys = keys.clone();
-            Box::pin(async move {
-                Ok(sqlx::query_as(FIND_EVENT_KEYS_SQL).bind(&keys[..]).fetch_all(connection).await?)
+        let rows: Vec<(Uuid, Uuid)> =
+            run_statement(&shard.pool, "find_posting_keys", move |connection| {
+                let keys = keys.clone();
+                Box::pin(async move {
+                    Ok(sqlx::query_as(FIND_EVENT_KEYS_SQL)
+                        .bind(&keys[..])
+                        .fetch_all(connection)
+                        .await?)
+                })
             })
-        })
-        .await?;
+            .await?;
         stored_fingerprints.extend(rows);
     }
     let mut postings = Vec::with_capacity(events.len());
@@ -134,13 +145,17 @@ pub async fn find_stored_events(
                 let events = events.clone();
                 Box::pin(async move {
                     sqlx::query(LOCK_PARTITIONS_SQL).execute(&mut *connection).await?;
-                    Ok(sqlx::query_as(FIND_STORED_EVENTS_SQL).bind(&events[..]).fetch_all(connection).await?)
+                    Ok(sqlx::query_as(FIND_STORED_EVENTS_SQL)
+                        .bind(&events[..])
+                        .fetch_all(connection)
+                        .await?)
                 })
             },
         )
         .await?;
         found.extend(rows.into_iter().map(|(event_id, type_name, dt, account, tuple)| {
-            let attributes = [account, tuple].iter().flat_map(|text| parse_canonical(text)).collect();
+            let attributes =
+                [account, tuple].iter().flat_map(|text| parse_canonical(text)).collect();
             StoredLedgerEvent { event_id, type_name, dt, attributes }
         }));
     }
@@ -159,8 +174,7 @@ async fn find_event_rows(
 }
 
 /// No month is attached or dropped meanwhile: every one is seen.
-const LOCK_PARTITIONS_SQL: &str =
-    "SELECT pg_advisory_xact_lock_shared(hashtext(current_schema() || '.event_months')) -- hold_event_months";
+const LOCK_PARTITIONS_SQL: &str = "SELECT pg_advisory_xact_lock_shared(hashtext(current_schema() || '.event_months')) -- hold_event_months";
 
 const FIND_EVENT_SQL: &str = "-- find_posting
 SELECT e.dt, t.canonical, e.debit, e.credit, e.info

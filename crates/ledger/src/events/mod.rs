@@ -19,7 +19,9 @@ pub use input::NewLedgerEvent;
 pub(crate) use input::{
     CanonicalAttributes, LedgerEventInput, RawAttributes, shorten_text, unknown_type_error,
 };
-pub use listing::{LedgerEventCursor, LedgerEventPage, LedgerEventQuery, LedgerEventRow, list_events};
+pub use listing::{
+    LedgerEventCursor, LedgerEventPage, LedgerEventQuery, LedgerEventRow, list_events,
+};
 pub use lookup::{
     LedgerEventMatch, StoredLedgerEvent, find_event_time, find_stored_events, match_stored_events,
 };
@@ -88,7 +90,18 @@ impl LedgerEvent {
         };
         let (key, fingerprint) = (event_content.key_hash(), event_content.content_fingerprint());
         let type_name = account_type.name.clone();
-        Self { type_name, event_id, dt, amount, info, shard_hash, account, attribute_set, key, fingerprint }
+        Self {
+            type_name,
+            event_id,
+            dt,
+            amount,
+            info,
+            shard_hash,
+            account,
+            attribute_set,
+            key,
+            fingerprint,
+        }
     }
 }
 

@@ -94,13 +94,19 @@ pub(crate) async fn create_event_partitions(
     let mut missing = cache.without_cached_partitions(months);
     while !missing.is_empty() {
         let own: Vec<_> = missing.iter().take(MAX_PARTITIONS_PER_STATEMENT).copied().collect();
-        let batch =
-            if share_tables { own.clone() } else { pending.with_months_of_others(own.clone(), cache) };
+        let batch = if share_tables {
+            own.clone()
+        } else {
+            pending.with_months_of_others(own.clone(), cache)
+        };
         let is_shared = batch.len() > own.len();
-        let created = match create_partition_batch(pool, batch, missing.clone(), share_tables).await {
+        let created = match create_partition_batch(pool, batch, missing.clone(), share_tables).await
+        {
             // Something about those of others: they will hear of it themselves. A database that does not answer is nobody's fault,
             // and is not asked again while others wait.
-            Err(error) if is_shared && !matches!(error, Error::Unavailable(_) | Error::WaitTimeout(_)) => {
+            Err(error)
+                if is_shared && !matches!(error, Error::Unavailable(_) | Error::WaitTimeout(_)) =>
+            {
                 tracing::debug!(%error, "months of several callers could not be made together");
                 create_partition_batch(pool, own, missing.clone(), share_tables).await
             }
@@ -108,7 +114,8 @@ pub(crate) async fn create_event_partitions(
         };
         let (created, still_missing) = created?;
         cache.add_partitions(&created);
-        let present: Vec<_> = missing.into_iter().filter(|month| !still_missing.contains(month)).collect();
+        let present: Vec<_> =
+            missing.into_iter().filter(|month| !still_missing.contains(month)).collect();
         cache.add_partitions(&present);
         missing = still_missing;
     }
@@ -130,7 +137,8 @@ async fn create_partition_batch(
             let (making, requested) = (making.clone(), requested.clone());
             Box::pin(async move {
                 create_event_partitions_in_tx(connection, &making, share_tables).await?;
-                let missing = sqlx::query_scalar("SELECT missing_event_months($1) -- missing_event_months");
+                let missing =
+                    sqlx::query_scalar("SELECT missing_event_months($1) -- missing_event_months");
                 Ok(missing.bind(requested).fetch_one(connection).await?)
             })
         },

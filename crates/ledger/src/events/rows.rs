@@ -43,7 +43,10 @@ impl LedgerEventCache {
     }
 
     /// Those of `months` for which there may be no partition yet.
-    pub(super) fn without_cached_partitions(&self, mut months: Vec<DateTime<Utc>>) -> Vec<DateTime<Utc>> {
+    pub(super) fn without_cached_partitions(
+        &self,
+        mut months: Vec<DateTime<Utc>>,
+    ) -> Vec<DateTime<Utc>> {
         let known = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         months.retain(|month| !known.contains(month));
         months
@@ -80,7 +83,10 @@ impl LedgerEventCache {
     }
 }
 
-fn cache_names<'a>(cached: &Mutex<HashMap<i64, i64>>, new: impl Iterator<Item = &'a NewInternedText>) {
+fn cache_names<'a>(
+    cached: &Mutex<HashMap<i64, i64>>,
+    new: impl Iterator<Item = &'a NewInternedText>,
+) {
     let mut cached = cached.lock().unwrap_or_else(PoisonError::into_inner);
     if cached.len() > MAX_CACHED_NAMES {
         cached.clear();
@@ -141,7 +147,8 @@ impl LedgerEventColumns {
                         detail: event.type_name.clone(),
                     });
                 }
-                if attribute_sets.get(&event.attribute_set.id) != Some(&event.attribute_set.collision_check)
+                if attribute_sets.get(&event.attribute_set.id)
+                    != Some(&event.attribute_set.collision_check)
                     && new_attribute_sets
                         .insert((event.attribute_set.id, event.attribute_set.collision_check))
                 {
@@ -149,7 +156,8 @@ impl LedgerEventColumns {
                     let object: serde_json::Map<_, _> =
                         pairs.map(|(name, value)| (name, value.into())).collect();
                     let detail = serde_json::Value::Object(object).to_string();
-                    rows.attribute_sets.push(NewInternedText { text: event.attribute_set.clone(), detail });
+                    rows.attribute_sets
+                        .push(NewInternedText { text: event.attribute_set.clone(), detail });
                 }
             }
         }
@@ -171,7 +179,11 @@ impl LedgerEventColumns {
         };
         self.debits.push(debit);
         self.credits.push(credit);
-        self.keys.push((event.key, event.fingerprint, i32::try_from(self.parts.len()).unwrap_or(i32::MAX)));
+        self.keys.push((
+            event.key,
+            event.fingerprint,
+            i32::try_from(self.parts.len()).unwrap_or(i32::MAX),
+        ));
     }
 
     /// Whether all of them are there, with the same content. Writes nothing.
@@ -194,7 +206,8 @@ impl LedgerEventColumns {
             names.iter().map(of).collect::<Vec<_>>()
         };
         let events = || self.events.iter().flat_map(|part| &**part);
-        let ids = |names: &[NewInternedText]| names.iter().map(|new| new.text.id).collect::<Vec<_>>();
+        let ids =
+            |names: &[NewInternedText]| names.iter().map(|new| new.text.id).collect::<Vec<_>>();
         let refusals: Vec<(i32, i8)> = sqlx::query_as(
             "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) -- write_events",
         )

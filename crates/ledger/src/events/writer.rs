@@ -8,7 +8,9 @@ use store::{BatchOptions, Coalescer, Error, FairTurn, OwnConnection, Result, run
 use tokio::sync::oneshot;
 
 use super::dedup::{LedgerEventContradiction, LedgerEventDedup, dedup_events};
-use super::{LedgerEvent, LedgerEventCache, LedgerEventColumns, LedgerEventRefusal, create_event_partitions};
+use super::{
+    LedgerEvent, LedgerEventCache, LedgerEventColumns, LedgerEventRefusal, create_event_partitions,
+};
 use crate::sequence::SequenceNotifier;
 use crate::sharding::LedgerShards;
 
@@ -81,17 +83,25 @@ struct LedgerEventWriteRequest {
 impl LedgerEventWriter {
     /// Starts one committing task per shard.
     pub fn start(shards: LedgerShards, wakes: &[SequenceNotifier]) -> Self {
-        let caches: Arc<[Arc<LedgerEventCache>]> = shards.all().iter().map(|_| Arc::default()).collect();
-        let coalescers = shards.all().iter().zip(caches.iter()).zip(wakes).map(|((shard, known), wake)| {
-            let (own, known, wake) = (OwnConnection::open_beside(&shard.pool), known.clone(), wake.clone());
-            Coalescer::spawn_fair("write_events", MAX_WAITING_PARTS, EVENT_BATCH_LIMITS, move |parts| {
-                let (own, known, wake) = (own.clone(), known.clone(), wake.clone());
-                async move {
-                    write_parts(&own, &known, parts).await;
-                    wake.notify_written();
-                }
-            })
-        });
+        let caches: Arc<[Arc<LedgerEventCache>]> =
+            shards.all().iter().map(|_| Arc::default()).collect();
+        let coalescers =
+            shards.all().iter().zip(caches.iter()).zip(wakes).map(|((shard, known), wake)| {
+                let (own, known, wake) =
+                    (OwnConnection::open_beside(&shard.pool), known.clone(), wake.clone());
+                Coalescer::spawn_fair(
+                    "write_events",
+                    MAX_WAITING_PARTS,
+                    EVENT_BATCH_LIMITS,
+                    move |parts| {
+                        let (own, known, wake) = (own.clone(), known.clone(), wake.clone());
+                        async move {
+                            write_parts(&own, &known, parts).await;
+                            wake.notify_written();
+                        }
+                    },
+                )
+            });
         let coalescers = coalescers.collect();
         Self { shards, coalescers, caches }
     }
@@ -102,19 +112,27 @@ impl LedgerEventWriter {
     }
 
     /// The same for one of many parts that somebody has: they take turns with those of others.
-    pub async fn write_in_turn(&self, turn: FairTurn, events: Vec<LedgerEvent>) -> Vec<LedgerEventOutcome> {
+    pub async fn write_in_turn(
+        &self,
+        turn: FairTurn,
+        events: Vec<LedgerEvent>,
+    ) -> Vec<LedgerEventOutcome> {
         let mut parts: Vec<(Vec<usize>, Vec<LedgerEvent>)> =
             vec![Default::default(); self.shards.all().len()];
         let mut outcomes = Vec::with_capacity(events.len());
         for (index, event) in events.into_iter().enumerate() {
             let shard = self.shards.index_of_hash(event.shard_hash);
-            outcomes.push(LedgerEventOutcome { status: LedgerEventStatus::Unavailable, shard_index: shard });
+            outcomes.push(LedgerEventOutcome {
+                status: LedgerEventStatus::Unavailable,
+                shard_index: shard,
+            });
             parts[shard].0.push(index);
             parts[shard].1.push(event);
         }
         let parts = parts.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty());
-        let writes =
-            parts.map(async |(shard, (places, events))| (places, self.write_part(turn, shard, events).await));
+        let writes = parts.map(async |(shard, (places, events))| {
+            (places, self.write_part(turn, shard, events).await)
+        });
         for (places, statuses) in futures::future::join_all(writes).await {
             for (place, status) in places.into_iter().zip(statuses) {
                 outcomes[place].status = status;
@@ -159,10 +177,11 @@ impl LedgerEventWriter {
     ) -> Vec<LedgerEventStatus> {
         let contradiction = Arc::new(contradiction);
         let query = contradiction.clone();
-        let statuses = run_statement(&self.shards.all()[shard].pool, "judge_events", move |connection| {
-            let asked = query.clone();
-            Box::pin(async move { asked.read_statuses(connection).await })
-        });
+        let statuses =
+            run_statement(&self.shards.all()[shard].pool, "judge_events", move |connection| {
+                let asked = query.clone();
+                Box::pin(async move { asked.read_statuses(connection).await })
+            });
         statuses.await.unwrap_or_else(|error| {
             tracing::warn!(shard = self.shards.all()[shard].name, %error, code = "UNAVAILABLE", "events not looked up");
             contradiction.unavailable_statuses()
@@ -178,8 +197,12 @@ impl LedgerEventWriter {
         events: &Arc<[LedgerEvent]>,
     ) -> Result<Vec<LedgerEventStatus>> {
         let cache = &self.caches[shard];
-        create_event_partitions(&self.shards.all()[shard].pool, cache, cache.find_missing_partitions(events))
-            .await?;
+        create_event_partitions(
+            &self.shards.all()[shard].pool,
+            cache,
+            cache.find_missing_partitions(events),
+        )
+        .await?;
         let request = |reply| LedgerEventWriteRequest { events: events.clone(), reply };
         let reply = self.coalescers[shard].submit_for(turn, request).await;
         reply.unwrap_or(Err(Error::Abandoned))
@@ -199,7 +222,8 @@ async fn write_parts(
     let mut waiting = parts;
     while !waiting.is_empty() {
         let (now, later) = next(waiting);
-        let events: Arc<[Arc<[LedgerEvent]>]> = now.iter().map(|part| part.events.clone()).collect();
+        let events: Arc<[Arc<[LedgerEvent]>]> =
+            now.iter().map(|part| part.events.clone()).collect();
         match write_event_batch(own, cache, events).await {
             Ok(statuses) => {
                 let mut statuses = statuses.into_iter();
@@ -216,14 +240,18 @@ async fn write_parts(
                     let _ = part.reply.send(alone);
                 }
             }
-            Err(error) => now.into_iter().for_each(|part| drop(part.reply.send(Err(error.clone())))),
+            Err(error) => {
+                now.into_iter().for_each(|part| drop(part.reply.send(Err(error.clone()))))
+            }
         }
         waiting = later;
     }
 }
 
 /// The first parts that share no key and are not too many for a transaction, and the others.
-fn next(parts: Vec<LedgerEventWriteRequest>) -> (Vec<LedgerEventWriteRequest>, Vec<LedgerEventWriteRequest>) {
+fn next(
+    parts: Vec<LedgerEventWriteRequest>,
+) -> (Vec<LedgerEventWriteRequest>, Vec<LedgerEventWriteRequest>) {
     let (mut keys, mut events) = (HashSet::new(), 0);
     let mut full = false;
     parts.into_iter().partition(|part| {
@@ -244,7 +272,8 @@ async fn write_event_batch(
     let refusals = attempt_write(own, cache, &parts).await?;
     store::fail_point("events_written");
     let events = parts.iter().map(|part| part.len()).sum();
-    metrics::counter!("ledger_events_written_total").increment((events - refusals.len().min(events)) as u64);
+    metrics::counter!("ledger_events_written_total")
+        .increment((events - refusals.len().min(events)) as u64);
     Ok(statuses_from_refusals(events, refusals))
 }
 

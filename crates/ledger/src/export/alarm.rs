@@ -67,7 +67,9 @@ impl fmt::Display for ExportAlarm {
                     "the broker is ahead of the ledger: it holds {broker}, the ledger ends with {ledger}"
                 )
             }
-            ExportAlarm::Mismatch { mark, how } => write!(f, "broker and ledger differ at {mark}: {how}"),
+            ExportAlarm::Mismatch { mark, how } => {
+                write!(f, "broker and ledger differ at {mark}: {how}")
+            }
             ExportAlarm::Behind { broker: Some(broker), recorded } => {
                 write!(
                     f,
@@ -75,7 +77,10 @@ impl fmt::Display for ExportAlarm {
                 )
             }
             ExportAlarm::Behind { broker: None, recorded } => {
-                write!(f, "the broker is behind what it once held: it holds nothing, and held {recorded}")
+                write!(
+                    f,
+                    "the broker is behind what it once held: it holds nothing, and held {recorded}"
+                )
             }
             ExportAlarm::MissingNumber { seq, next_seq: next } => {
                 write!(f, "the ledger lacks number {seq}; its next is {next}")

@@ -16,14 +16,19 @@ pub(super) enum ExportAlignment {
 
 /// Judges what the broker's log ends with. Asked while an exporter may be at work, `last` must be younger than what is
 /// recorded and older than the last number given; then no healthy exporter looks ahead or behind.
-pub(super) fn check_alignment(progress: &ExportProgress, last: Option<ExportMark>) -> ExportAlignment {
+pub(super) fn check_alignment(
+    progress: &ExportProgress,
+    last: Option<ExportMark>,
+) -> ExportAlignment {
     let behind = |recorded| ExportAlignment::Alarm(ExportAlarm::Behind { broker: last, recorded });
     let ahead = |broker| {
         let ledger = ExportMark { epoch: progress.epoch, seq: progress.last_seq };
         ExportAlignment::Alarm(ExportAlarm::Ahead { broker, ledger })
     };
-    let at_beginning =
-        ExportAlignment::Recorded(ExportMark { epoch: progress.epoch, seq: progress.first_seq - 1 });
+    let at_beginning = ExportAlignment::Recorded(ExportMark {
+        epoch: progress.epoch,
+        seq: progress.first_seq - 1,
+    });
     match (last, progress.recorded_mark(), progress.previous_mark()) {
         (Some(last), ..) if last.epoch > progress.epoch => ahead(last),
         (Some(last), recorded, _) if last.epoch == progress.epoch => {
@@ -72,14 +77,30 @@ mod tests {
     #[test]
     fn every_standing_of_the_first_epoch() {
         let ahead = |broker, ledger| ExportAlignment::Alarm(ExportAlarm::Ahead { broker, ledger });
-        let behind = |broker, recorded| ExportAlignment::Alarm(ExportAlarm::Behind { broker, recorded });
+        let behind =
+            |broker, recorded| ExportAlignment::Alarm(ExportAlarm::Behind { broker, recorded });
         let cases = [
             (0, None, 0, ExportAlignment::Recorded(export_mark(1, 0))),
             (0, None, 9, ExportAlignment::Recorded(export_mark(1, 0))),
             // Sent and not recorded, by whoever was here before.
-            (0, Some(export_mark(1, 3)), 9, ExportAlignment::Compare(export_mark(1, 1), export_mark(1, 3))),
-            (5, Some(export_mark(1, 5)), 9, ExportAlignment::Compare(export_mark(1, 5), export_mark(1, 5))),
-            (5, Some(export_mark(1, 9)), 9, ExportAlignment::Compare(export_mark(1, 5), export_mark(1, 9))),
+            (
+                0,
+                Some(export_mark(1, 3)),
+                9,
+                ExportAlignment::Compare(export_mark(1, 1), export_mark(1, 3)),
+            ),
+            (
+                5,
+                Some(export_mark(1, 5)),
+                9,
+                ExportAlignment::Compare(export_mark(1, 5), export_mark(1, 5)),
+            ),
+            (
+                5,
+                Some(export_mark(1, 9)),
+                9,
+                ExportAlignment::Compare(export_mark(1, 5), export_mark(1, 9)),
+            ),
             (5, Some(export_mark(1, 10)), 9, ahead(export_mark(1, 10), export_mark(1, 9))),
             (0, Some(export_mark(1, 1)), 0, ahead(export_mark(1, 1), export_mark(1, 0))),
             (5, Some(export_mark(2, 1)), 9, ahead(export_mark(2, 1), export_mark(1, 9))),
@@ -99,12 +120,18 @@ mod tests {
     fn every_standing_of_a_later_epoch() {
         let follows = Some(export_mark(1, 100));
         let ahead = |broker, ledger| ExportAlignment::Alarm(ExportAlarm::Ahead { broker, ledger });
-        let behind = |broker, recorded| ExportAlignment::Alarm(ExportAlarm::Behind { broker, recorded });
+        let behind =
+            |broker, recorded| ExportAlignment::Alarm(ExportAlarm::Behind { broker, recorded });
         let cases = [
             // Decided and not begun: only right after what was seen when it was decided.
             (90, follows, 95, ExportAlignment::Recorded(export_mark(2, 90))),
             (90, Some(export_mark(1, 101)), 95, ahead(export_mark(1, 101), export_mark(2, 95))),
-            (90, Some(export_mark(1, 99)), 95, behind(Some(export_mark(1, 99)), export_mark(1, 100))),
+            (
+                90,
+                Some(export_mark(1, 99)),
+                95,
+                behind(Some(export_mark(1, 99)), export_mark(1, 100)),
+            ),
             (90, None, 95, behind(None, export_mark(1, 100))),
             (
                 90,
@@ -118,7 +145,12 @@ mod tests {
                 95,
                 ExportAlignment::Compare(export_mark(2, 93), export_mark(2, 93)),
             ),
-            (93, Some(export_mark(2, 92)), 95, behind(Some(export_mark(2, 92)), export_mark(2, 93))),
+            (
+                93,
+                Some(export_mark(2, 92)),
+                95,
+                behind(Some(export_mark(2, 92)), export_mark(2, 93)),
+            ),
             (93, follows, 95, behind(follows, export_mark(2, 93))),
             (93, Some(export_mark(3, 1)), 95, ahead(export_mark(3, 1), export_mark(2, 95))),
         ];

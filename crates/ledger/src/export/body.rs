@@ -20,14 +20,18 @@ pub(super) fn build_export_entry(
     event: &LedgerFeedEvent,
 ) -> Option<ExportEntry> {
     let account_type = types.accounts.get(&event.type_name)?;
-    let mut body = JsonObjectWriter(String::with_capacity(320 + event.info.as_ref().map_or(0, String::len)));
+    let mut body =
+        JsonObjectWriter(String::with_capacity(320 + event.info.as_ref().map_or(0, String::len)));
     body.push_text("shard", shard);
     body.push_token("epoch", &epoch.to_string());
     body.push_token("seq", &event.seq.to_string());
     body.push_text("type", &event.type_name);
     body.push_text("event_id", &event.event_id);
     body.push_text("dt", &moment::format_moment(event.dt));
-    body.push_token("attributes", &Value::Object(feed_attributes_to_json(account_type, event)?).to_string());
+    body.push_token(
+        "attributes",
+        &Value::Object(feed_attributes_to_json(account_type, event)?).to_string(),
+    );
     let amounts = [("debit", event.debit), ("credit", event.credit)];
     for (side, amount) in amounts.into_iter().filter_map(|(side, amount)| Some((side, amount?))) {
         body.push_text(side, &amount.to_string());
@@ -151,15 +155,22 @@ mod tests {
             .unwrap()
         };
         assert_eq!(of("s0", 1), of("s1", 2));
-        let other =
-            build_export_entry("s0", 1, &sample_types(), &LedgerFeedEvent { seq: 8, ..sample_event() })
-                .unwrap();
+        let other = build_export_entry(
+            "s0",
+            1,
+            &sample_types(),
+            &LedgerFeedEvent { seq: 8, ..sample_event() },
+        )
+        .unwrap();
         assert_ne!(of("s0", 1), canonical_content(&other.body).unwrap());
     }
 
     #[test]
     fn what_a_type_does_not_explain_is_not_exported() {
-        assert_eq!(build_export_entry("s0", 1, &LedgerTypeCatalogue::default(), &sample_event()), None);
+        assert_eq!(
+            build_export_entry("s0", 1, &LedgerTypeCatalogue::default(), &sample_event()),
+            None
+        );
         assert_eq!(
             build_export_entry(
                 "s0",

@@ -43,11 +43,14 @@ impl<'a> ExportLedgerReader<'a> {
             // Dropped: later ones are there.
             None if self.page.back().is_some_and(|event| event.seq > mark.seq) => return Ok(None),
             None => {
-                self.page = read_feed(&self.shard.pool, mark.seq - 1, MAX_EVENTS_PER_PAGE).await?.into();
+                self.page =
+                    read_feed(&self.shard.pool, mark.seq - 1, MAX_EVENTS_PER_PAGE).await?.into();
                 self.end_seq = if self.page.is_empty() { mark.seq } else { i64::MAX };
             }
         }
-        let Some(event) = self.page.front().filter(|event| event.seq == mark.seq) else { return Ok(None) };
+        let Some(event) = self.page.front().filter(|event| event.seq == mark.seq) else {
+            return Ok(None);
+        };
         let entry = build_export_entry(&self.shard.name, mark.epoch, &self.types, event);
         entry.map(Some).ok_or_else(|| ExportError::unknown_type(event))
     }
@@ -87,8 +90,11 @@ pub(super) async fn compare_entries(
     while let Some(entries) = stream.next().await {
         for actual in entries?.into_iter().filter(|held| held.mark >= from) {
             if actual.mark != next {
-                let found =
-                    format!("after {} comes {}", ExportMark { seq: next.seq - 1, ..next }, actual.mark);
+                let found = format!(
+                    "after {} comes {}",
+                    ExportMark { seq: next.seq - 1, ..next },
+                    actual.mark
+                );
                 return Err(ExportError::Alarm(ExportAlarm::Damaged(found)));
             }
             let how = match ledger.read_entry(actual.mark).await? {
@@ -126,7 +132,11 @@ fn describe_member_differences(actual: &str, expected: &str) -> String {
     let (actual, expected) = (members(actual), members(expected));
     let show = |value: Option<&Value>| {
         let text = value.map_or_else(|| "nothing".to_owned(), Value::to_string);
-        if text.chars().count() <= 80 { text } else { text.chars().take(80).chain(['…']).collect() }
+        if text.chars().count() <= 80 {
+            text
+        } else {
+            text.chars().take(80).chain(['…']).collect()
+        }
     };
     let names = actual.keys().chain(expected.keys().filter(|name| !actual.contains_key(*name)));
     let differing = names.filter(|name| actual.get(*name) != expected.get(*name));
@@ -162,7 +172,9 @@ mod tests {
         assert_eq!(
             describe_difference(
                 &one,
-                &sample_entry(r#"{"epoch":2, "seq":1,"event_id":"\u0061","info":{"b":2,"a":1},"debit":"1"}"#)
+                &sample_entry(
+                    r#"{"epoch":2, "seq":1,"event_id":"\u0061","info":{"b":2,"a":1},"debit":"1"}"#
+                )
             ),
             None
         );
@@ -173,7 +185,8 @@ mod tests {
             describe_difference(&one, &other).unwrap(),
             r#"debit is "1" in the stream, "2" in the ledger"#
         );
-        let lacking = sample_entry(r#"{"shard":"s0","epoch":1,"seq":1,"event_id":"a","debit":"1"}"#);
+        let lacking =
+            sample_entry(r#"{"shard":"s0","epoch":1,"seq":1,"event_id":"a","debit":"1"}"#);
         assert_eq!(
             describe_difference(&lacking, &one).unwrap(),
             r#"info is nothing in the stream, {"a":1,"b":2} in the ledger"#

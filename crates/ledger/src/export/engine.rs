@@ -46,7 +46,11 @@ pub trait ExportEngine: Send + Sync {
 
     /// Opens the log of `shard` for appending. `may_create`: nothing was ever exported, so the log may be made; otherwise one
     /// that is not there is empty.
-    fn open_log<'a>(&'a self, shard: &'a str, may_create: bool) -> BoxFuture<'a, Result<Box<dyn ExportLog>>>;
+    fn open_log<'a>(
+        &'a self,
+        shard: &'a str,
+        may_create: bool,
+    ) -> BoxFuture<'a, Result<Box<dyn ExportLog>>>;
 
     /// The entry that the log ends with; changes nothing.
     fn last_entry<'a>(&'a self, shard: &'a str) -> BoxFuture<'a, Result<Option<ExportEntry>>>;

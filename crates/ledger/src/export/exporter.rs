@@ -69,7 +69,8 @@ impl Exporter {
         let mut failures = ExportFailures::default();
         loop {
             let Err(error) = self.export_until_error(&own, &lease, &mut failures).await;
-            if lease.is_lost() || matches!(error, ExportError::Ledger(store::Error::Fenced { .. })) {
+            if lease.is_lost() || matches!(error, ExportError::Ledger(store::Error::Fenced { .. }))
+            {
                 return;
             }
             failures.consecutive += 1;
@@ -110,7 +111,8 @@ impl Exporter {
         let generation = own.generation();
         let mut log = self.engine.open_log(&self.shard.name, may_create).await?;
         let mut after =
-            realign_export(&self.shard, &self.types, &*self.engine, &mut *log, lease, &generation).await?;
+            realign_export(&self.shard, &self.types, &*self.engine, &mut *log, lease, &generation)
+                .await?;
         self.update_metrics(after, 0);
         if failures.consecutive > 0 {
             tracing::info!(shard = self.shard.name, engine = self.engine.name(), %after, "export goes on");
@@ -136,7 +138,9 @@ impl Exporter {
             let full = group.len() == MAX_EVENTS_PER_GROUP
                 || group.iter().map(|entry| entry.body.len()).sum::<usize>() > FULL_GROUP_BYTES;
             // The next ones are read while these are on their way; or there are none yet, and more together cost less.
-            let next = async { if full { self.read_group(last, &generation).await } else { Ok(Vec::new()) } };
+            let next = async {
+                if full { self.read_group(last, &generation).await } else { Ok(Vec::new()) }
+            };
             let (sent, next) = tokio::join!(log.append(&group), next);
             sent?;
             fail_point("exported");
@@ -173,9 +177,11 @@ impl Exporter {
             return Err(reconnected_error());
         }
         let types = self.types.current();
-        let in_order = events.iter().zip(after.seq + 1..).take_while(|(event, seq)| event.seq == *seq);
-        let entries =
-            in_order.map_while(|(event, _)| build_export_entry(&self.shard.name, after.epoch, &types, event));
+        let in_order =
+            events.iter().zip(after.seq + 1..).take_while(|(event, seq)| event.seq == *seq);
+        let entries = in_order.map_while(|(event, _)| {
+            build_export_entry(&self.shard.name, after.epoch, &types, event)
+        });
         let entries: Vec<ExportEntry> = entries.collect();
         match events.first() {
             Some(event) if event.seq != after.seq + 1 => {
@@ -197,7 +203,12 @@ impl Exporter {
         metrics::gauge!("ledger_export_alarm", "shard" => shard()).set(0.0);
     }
 
-    async fn raise_alarm(&self, lease: &Arc<Lease>, alarm: &ExportAlarm, failures: &mut ExportFailures) {
+    async fn raise_alarm(
+        &self,
+        lease: &Arc<Lease>,
+        alarm: &ExportAlarm,
+        failures: &mut ExportFailures,
+    ) {
         metrics::gauge!("ledger_export_alarm", "shard" => self.shard.name.clone()).set(1.0);
         let reason = alarm.to_string();
         let epoch = ExportProgress::load(&self.shard.pool).await.map(|progress| progress.epoch);

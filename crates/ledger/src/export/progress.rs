@@ -60,19 +60,34 @@ impl ExportProgress {
         let ExportDecision { epoch, first_seq, exported_seq, previous_mark: follows } = decision;
         let (follows_epoch, follows_seq) = follows.map(|mark| (mark.epoch, mark.seq)).unzip();
         let (alarm, alarm_since) = (None, None);
-        Self { epoch, first_seq, exported_seq, follows_epoch, follows_seq, alarm, alarm_since, last_seq }
+        Self {
+            epoch,
+            first_seq,
+            exported_seq,
+            follows_epoch,
+            follows_seq,
+            alarm,
+            alarm_since,
+            last_seq,
+        }
     }
 
     /// As it is now. One round trip.
     pub(crate) async fn load(pool: &PgPool) -> store::Result<Self> {
         run_statement(pool, "export_progress", |connection| {
-            Box::pin(async move { Ok(sqlx::query_as(LOAD_PROGRESS_SQL).fetch_one(connection).await?) })
+            Box::pin(
+                async move { Ok(sqlx::query_as(LOAD_PROGRESS_SQL).fetch_one(connection).await?) },
+            )
         })
         .await
     }
 
     /// Puts a decision in the place of what was loaded; `false` if that has changed meanwhile.
-    pub(super) async fn replace_with(&self, pool: &PgPool, decision: ExportDecision) -> store::Result<bool> {
+    pub(super) async fn replace_with(
+        &self,
+        pool: &PgPool,
+        decision: ExportDecision,
+    ) -> store::Result<bool> {
         let (epoch, exported_seq) = (self.epoch, self.exported_seq);
         run_statement(pool, "decide_export", move |connection| {
             Box::pin(async move {
@@ -130,11 +145,12 @@ pub(super) async fn raise_export_alarm(
 ) -> Result<()> {
     let holder = lease.clone();
     let raised: Option<bool> = run_statement(pool, "raise_export_alarm", move |connection| {
-        let raised = sqlx::query_scalar("SELECT raise_export_alarm($1, $2, $3, $4) -- raise_export_alarm")
-            .bind(holder.id)
-            .bind(holder.epoch)
-            .bind(epoch)
-            .bind(reason.clone());
+        let raised =
+            sqlx::query_scalar("SELECT raise_export_alarm($1, $2, $3, $4) -- raise_export_alarm")
+                .bind(holder.id)
+                .bind(holder.epoch)
+                .bind(epoch)
+                .bind(reason.clone());
         Box::pin(async move { Ok(raised.fetch_one(connection).await?) })
     })
     .await?;
@@ -144,7 +160,9 @@ pub(super) async fn raise_export_alarm(
 fn check_fenced_update(lease: &Lease, updated: Option<bool>) -> Result<()> {
     match updated {
         Some(true) => Ok(()),
-        Some(false) => Err(ExportError::Moved("somebody decided on another epoch or place".to_owned())),
+        Some(false) => {
+            Err(ExportError::Moved("somebody decided on another epoch or place".to_owned()))
+        }
         None => Err(lease.fenced_error().into()),
     }
 }

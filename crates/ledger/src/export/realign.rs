@@ -4,7 +4,8 @@ use super::alignment::ExportAlignment;
 use super::compare::ExportLedgerReader;
 use super::progress::ExportDecision;
 use super::{
-    ExportAlarm, ExportError, ExportMark, ExportProgress, ExportVerification, ExportVerifier, Result,
+    ExportAlarm, ExportError, ExportMark, ExportProgress, ExportVerification, ExportVerifier,
+    Result,
 };
 
 /// A decision that holds from now on.
@@ -66,9 +67,12 @@ async fn apply_decision(
         ));
     }
     let range = |last: i64| (next_seq <= last).then_some((next_seq, last));
-    let void = verification.last.filter(|last| last.epoch < decision.epoch).and_then(|last| range(last.seq));
-    let recorded =
-        (decision.epoch == verification.progress.epoch).then_some(verification.progress.exported_seq);
+    let void = verification
+        .last
+        .filter(|last| last.epoch < decision.epoch)
+        .and_then(|last| range(last.seq));
+    let recorded = (decision.epoch == verification.progress.epoch)
+        .then_some(verification.progress.exported_seq);
     Ok(ExportRealignment {
         epoch: decision.epoch,
         next_seq,
@@ -107,10 +111,16 @@ fn decide_new_epoch(comparison: &ExportComparison<'_>) -> Result<ExportDecision,
     };
     match comparison.alignment {
         ExportAlignment::Alarm(ExportAlarm::Behind { .. }) => {
-            return Err("it is the broker that is behind: see `export resume --from-broker`".to_owned());
+            return Err(
+                "it is the broker that is behind: see `export resume --from-broker`".to_owned()
+            );
         }
-        ExportAlignment::Recorded(_) | ExportAlignment::Compare(..) if !comparison.has_differences => {
-            return Err("the broker holds what the ledger holds: there is nothing to decide".to_owned());
+        ExportAlignment::Recorded(_) | ExportAlignment::Compare(..)
+            if !comparison.has_differences =>
+        {
+            return Err(
+                "the broker holds what the ledger holds: there is nothing to decide".to_owned()
+            );
         }
         _ => {}
     }
@@ -182,7 +192,8 @@ mod tests {
     fn a_new_epoch_begins_after_what_is_common() {
         // Put back to 90, and gone on to 95.
         let back = ExportDecision { exported_seq: 88, ..FIRST };
-        let new = decide_with(decide_new_epoch, (back, 95), Some(export_mark(1, 100)), (90, true)).unwrap();
+        let new = decide_with(decide_new_epoch, (back, 95), Some(export_mark(1, 100)), (90, true))
+            .unwrap();
         assert_eq!(
             new,
             ExportDecision {
@@ -198,7 +209,8 @@ mod tests {
             Ok(new)
         );
         // Put back to before the second epoch was decided.
-        let third = decide_with(decide_new_epoch, (back, 95), Some(export_mark(2, 93)), (70, true)).unwrap();
+        let third = decide_with(decide_new_epoch, (back, 95), Some(export_mark(2, 93)), (70, true))
+            .unwrap();
         assert_eq!(
             third,
             ExportDecision {
@@ -213,7 +225,8 @@ mod tests {
     #[test]
     fn no_new_epoch_without_need() {
         assert!(
-            decide_with(decide_new_epoch, (FIRST, 100), Some(export_mark(1, 100)), (100, false)).is_err()
+            decide_with(decide_new_epoch, (FIRST, 100), Some(export_mark(1, 100)), (100, false))
+                .is_err()
         );
         assert!(
             decide_with(decide_new_epoch, (FIRST, 100), Some(export_mark(1, 90)), (90, false))
@@ -231,7 +244,9 @@ mod tests {
             Ok(ExportDecision { exported_seq: 90, ..FIRST })
         );
         assert_eq!(again(None, (0, false)), Ok(ExportDecision { exported_seq: 0, ..FIRST }));
-        assert!(again(Some(export_mark(1, 90)), (70, true)).unwrap_err().contains("something else"));
+        assert!(
+            again(Some(export_mark(1, 90)), (70, true)).unwrap_err().contains("something else")
+        );
         assert!(again(Some(export_mark(1, 100)), (100, false)).unwrap_err().contains("not behind"));
         assert!(again(Some(export_mark(1, 121)), (120, true)).unwrap_err().contains("not behind"));
     }
@@ -247,7 +262,12 @@ mod tests {
         let again = |last, common| decide_with(from_broker, (now, 120), last, (common, true));
         // To before it began, with what is void since and without.
         let expected = |common, last| {
-            Ok(ExportDecision { epoch: 2, first_seq: common + 1, exported_seq: common, previous_mark: last })
+            Ok(ExportDecision {
+                epoch: 2,
+                first_seq: common + 1,
+                exported_seq: common,
+                previous_mark: last,
+            })
         };
         assert_eq!(again(Some(export_mark(1, 100)), 90), expected(90, Some(export_mark(1, 100))));
         assert_eq!(again(Some(export_mark(1, 80)), 80), expected(80, Some(export_mark(1, 80))));

@@ -89,24 +89,33 @@ pub struct ExportDifference {
 impl ExportVerification {
     /// Whether nothing is wrong.
     pub fn is_consistent(&self) -> bool {
-        self.difference_count == 0 && self.alarm.is_none() && self.stream_sha256 == self.ledger_sha256
+        self.difference_count == 0
+            && self.alarm.is_none()
+            && self.stream_sha256 == self.ledger_sha256
     }
 }
 
 impl ExportVerifier<'_> {
     /// Compares everything that the stream holds now with the ledger; `on_progress` hears of (numbers done, all). Reads the
     /// stream once, or twice if it has several epochs, and the ledger once.
-    pub async fn verify(&self, mut on_progress: impl FnMut(i64, i64)) -> Result<ExportVerification> {
+    pub async fn verify(
+        &self,
+        mut on_progress: impl FnMut(i64, i64),
+    ) -> Result<ExportVerification> {
         let mut progress = ExportProgress::load(&self.shard.pool).await?;
         let last = self.engine.last_entry(&self.shard.name).await?.map(|entry| entry.mark);
         progress.last_seq = ExportProgress::load(&self.shard.pool).await?.last_seq;
         let epochs = self.read_epochs(last).await?;
         let exported = last.map_or(0, |last| last.seq);
-        let mut comparison =
-            ExportVerifierRun::new(ExportLedgerReader::new(self.shard, self.types.current()), epochs);
+        let mut comparison = ExportVerifierRun::new(
+            ExportLedgerReader::new(self.shard, self.types.current()),
+            epochs,
+        );
         let mut stream = self.engine.read_entries(&self.shard.name, None);
         while let Some(entries) = stream.next().await {
-            for entry in entries?.into_iter().filter(|entry| last.is_some_and(|last| entry.mark <= last)) {
+            for entry in
+                entries?.into_iter().filter(|entry| last.is_some_and(|last| entry.mark <= last))
+            {
                 comparison.add_entry(entry).await?;
             }
             on_progress(comparison.next_seq - 1, exported);
@@ -223,7 +232,8 @@ impl<'a> ExportVerifierRun<'a> {
     /// The ledger's events up to a number, which the stream has passed over.
     async fn add_missing_until(&mut self, up_to: i64) -> Result<()> {
         while self.next_seq < up_to {
-            let expected = self.ledger.read_entry(ExportMark { epoch: 0, seq: self.next_seq }).await?;
+            let expected =
+                self.ledger.read_entry(ExportMark { epoch: 0, seq: self.next_seq }).await?;
             let what = match &expected {
                 Some(expected) => format!("{}: not in the stream", describe_event(expected)),
                 None => "neither in the stream nor in the ledger".to_owned(),
@@ -302,13 +312,25 @@ mod tests {
     #[test]
     fn an_epoch_goes_on_without_a_gap_and_the_next_begins_at_or_below_its_end() {
         let mark = |epoch, seq| ExportMark { epoch, seq };
-        for (before, after) in [((1, 1), (1, 2)), ((1, 9), (2, 10)), ((1, 9), (2, 1)), ((1, 9), (3, 5))] {
-            assert!(can_follow(mark(before.0, before.1), mark(after.0, after.1)), "{before:?} {after:?}");
-        }
         for (before, after) in
-            [((1, 1), (1, 1)), ((1, 1), (1, 3)), ((1, 2), (1, 1)), ((1, 9), (2, 11)), ((2, 9), (1, 10))]
+            [((1, 1), (1, 2)), ((1, 9), (2, 10)), ((1, 9), (2, 1)), ((1, 9), (3, 5))]
         {
-            assert!(!can_follow(mark(before.0, before.1), mark(after.0, after.1)), "{before:?} {after:?}");
+            assert!(
+                can_follow(mark(before.0, before.1), mark(after.0, after.1)),
+                "{before:?} {after:?}"
+            );
+        }
+        for (before, after) in [
+            ((1, 1), (1, 1)),
+            ((1, 1), (1, 3)),
+            ((1, 2), (1, 1)),
+            ((1, 9), (2, 11)),
+            ((2, 9), (1, 10)),
+        ] {
+            assert!(
+                !can_follow(mark(before.0, before.1), mark(after.0, after.1)),
+                "{before:?} {after:?}"
+            );
         }
     }
 }

@@ -9,23 +9,24 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, ErrorCode};
 use uuid::Uuid;
 
 use super::events::{build_event_results, check_events, refusal_error};
-use super::reads::database_error;
+use super::reads::shard_error;
 use super::states::invalid_state_error;
 use crate::Ledger;
 use crate::attributes::LedgerKey;
 use crate::batch::{LedgerBatch, LedgerBatchOutcome, lock_ended_error};
 use crate::events::{
-    LedgerEvent, LedgerEventInput, LedgerEventOutcome, LedgerEventStatus, RawAttributes, unknown_type_error,
+    LedgerEvent, LedgerEventInput, LedgerEventOutcome, LedgerEventStatus, RawAttributes,
+    unknown_type_error,
 };
 use crate::locks::lock_prefix;
 use crate::states::{self, StateWrite};
 use crate::types::LedgerTypeCatalogue;
 use serving::body::{self, JsonBody};
-use serving::query::NoQuery;
+use serving::query::NoQueryParameters;
 
 /// Most states in a call.
 const MAX_STATES_PER_BATCH: usize = 1_000;
@@ -55,14 +56,19 @@ struct StateInput<'a> {
 }
 
 impl StateInput<'_> {
-    fn into_state_write(self, types: &LedgerTypeCatalogue, place: &str) -> Result<StateWrite, ApiError> {
+    fn into_state_write(
+        self,
+        types: &LedgerTypeCatalogue,
+        place: &str,
+    ) -> Result<StateWrite, ApiError> {
         let kind = types.states.get(&*self.kind);
-        let kind =
-            kind.ok_or_else(|| unknown_type_error(format!("{place}.type"), &self.kind, types.states.keys()))?;
+        let kind = kind.ok_or_else(|| {
+            unknown_type_error(format!("{place}.type"), &self.kind, types.states.keys())
+        })?;
         let target = LedgerKey::from_json(kind, &self.attributes, &format!("{place}.attributes"))?;
         if self.expected_version.is_some_and(|version| version < 0) {
             let reason = "must be a version, or 0 if there must be no such state";
-            return Err(ApiError::field(format!("{place}.expected_version"), reason));
+            return Err(ApiError::invalid_field(format!("{place}.expected_version"), reason));
         }
         StateWrite::new(target, self.state.get(), self.expected_version)
             .map_err(|reason| invalid_state_error(&format!("{place}.state"), reason))
@@ -71,11 +77,11 @@ impl StateInput<'_> {
 
 pub(super) async fn post_batch(
     State(ledger): State<Arc<Ledger>>,
-    NoQuery: NoQuery,
+    NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Response {
-    let parsed =
-        body::parse::<LedgerBatchRequest<'_>>(&body).and_then(|request| check_batch(&ledger, request));
+    let parsed = body::parse_object::<LedgerBatchRequest<'_>>(&body)
+        .and_then(|request| check_batch(&ledger, request));
     match parsed {
         Ok(batch) => execute_batch(&ledger, batch, true).await,
         Err(error) => error.into_response(),
@@ -84,7 +90,7 @@ pub(super) async fn post_batch(
 
 fn check_batch(ledger: &Ledger, request: LedgerBatchRequest<'_>) -> Result<LedgerBatch, ApiError> {
     if request.states.len() > MAX_STATES_PER_BATCH {
-        return Err(ApiError::field(
+        return Err(ApiError::invalid_field(
             "states",
             format!("at most {MAX_STATES_PER_BATCH} are allowed in a call"),
         ));
@@ -99,15 +105,21 @@ fn check_batch(ledger: &Ledger, request: LedgerBatchRequest<'_>) -> Result<Ledge
 
 /// A lock's id as it was granted.
 pub(super) fn parse_lock_id(text: &str) -> Result<Uuid, ApiError> {
-    text.parse().map_err(|_| ApiError::field("lock_id", "must be the lock_id of a grant"))
+    text.parse().map_err(|_| ApiError::invalid_field("lock_id", "must be the lock_id of a grant"))
 }
 
 /// Carries a batch out and shapes the answer; `with_states`: it tells the states' versions, too.
-pub(super) async fn execute_batch(ledger: &Ledger, batch: LedgerBatch, with_states: bool) -> Response {
+pub(super) async fn execute_batch(
+    ledger: &Ledger,
+    batch: LedgerBatch,
+    with_states: bool,
+) -> Response {
     let ids: Vec<String> = batch.events.iter().map(|event| event.event_id.clone()).collect();
     let shard = match ledger.find_common_shard(shard_prefixes(&batch)) {
         Ok(shard) => shard.unwrap_or(0),
-        Err(error) => return shard_mismatch_error(ledger, batch.lock_id, error).await.into_response(),
+        Err(error) => {
+            return shard_mismatch_error(ledger, batch.lock_id, error).await.into_response();
+        }
     };
     let done = match ledger.acquire_event_permit(ids.len() + batch.states.len()) {
         Ok(_admitted) => ledger.write_batch(shard, batch).await,
@@ -118,7 +130,8 @@ pub(super) async fn execute_batch(ledger: &Ledger, batch: LedgerBatch, with_stat
     };
     match done {
         Ok(LedgerBatchOutcome::Written { events, versions }) => {
-            let mut answer = json!({"results": build_event_results(ledger, &ids, &written(events))});
+            let mut answer =
+                json!({"results": build_event_results(ledger, &ids, &written(events))});
             if with_states {
                 let versions: Vec<_> =
                     versions.into_iter().map(|version| json!({"version": version})).collect();
@@ -129,19 +142,29 @@ pub(super) async fn execute_batch(ledger: &Ledger, batch: LedgerBatch, with_stat
         Ok(LedgerBatchOutcome::Conflict { events }) => {
             // Nothing was written: what would have been is not.
             let unwritten = |status| {
-                if status == LedgerEventStatus::Created { LedgerEventStatus::NotWritten } else { status }
+                if status == LedgerEventStatus::Created {
+                    LedgerEventStatus::NotWritten
+                } else {
+                    status
+                }
             };
             refusal_response(ledger, &ids, &written(events.into_iter().map(unwritten).collect()))
         }
-        Ok(LedgerBatchOutcome::Stale { state_index: place, version }) => states::stale_state_error(version)
-            .arg("field", format!("states[{place}].expected_version"))
-            .into_response(),
+        Ok(LedgerBatchOutcome::Stale { state_index: place, version }) => {
+            states::stale_state_error(version)
+                .with_arg("field", format!("states[{place}].expected_version"))
+                .into_response()
+        }
         Ok(LedgerBatchOutcome::LockEnded) => lock_ended_error().into_response(),
         Err(error) if error.is_temporary() => {
-            database_error(error);
-            refusal_response(ledger, &ids, &written(vec![LedgerEventStatus::Unavailable; ids.len()]))
+            shard_error(error);
+            refusal_response(
+                ledger,
+                &ids,
+                &written(vec![LedgerEventStatus::Unavailable; ids.len()]),
+            )
         }
-        Err(error) => database_error(error).into_response(),
+        Err(error) => shard_error(error).into_response(),
     }
 }
 
@@ -156,16 +179,23 @@ async fn shard_mismatch_error(ledger: &Ledger, lock: Option<Uuid>, error: ApiErr
 
 fn refusal_response(ledger: &Ledger, ids: &[String], written: &[LedgerEventOutcome]) -> Response {
     let refusal = refusal_error(ids, written).unwrap_or_else(|| {
-        ApiError::new(Code::Unavailable, "the shard does not answer; repeating the call is safe")
+        ApiError::new(
+            ErrorCode::Unavailable,
+            "the shard does not answer; repeating the call is safe",
+        )
     });
-    refusal.with("results", json!(build_event_results(ledger, ids, written))).into_response()
+    refusal.with_member("results", json!(build_event_results(ledger, ids, written))).into_response()
 }
 
 /// Everything that must lie on one shard, with the field it came in.
 fn shard_prefixes(batch: &LedgerBatch) -> impl Iterator<Item = (String, u64)> {
     let lock = batch.lock_id.iter().map(|lock| ("lock_id".to_owned(), lock_prefix(*lock)));
-    let event = |(n, event): (usize, &LedgerEvent)| (format!("events[{n}]"), event.shard_hash.hash_prefix());
-    let state =
-        |(n, put): (usize, &StateWrite)| (format!("states[{n}]"), put.target.shard_hash.hash_prefix());
-    lock.chain(batch.events.iter().enumerate().map(event)).chain(batch.states.iter().enumerate().map(state))
+    let event = |(n, event): (usize, &LedgerEvent)| {
+        (format!("events[{n}]"), event.shard_hash.hash_prefix())
+    };
+    let state = |(n, put): (usize, &StateWrite)| {
+        (format!("states[{n}]"), put.target.shard_hash.hash_prefix())
+    };
+    lock.chain(batch.events.iter().enumerate().map(event))
+        .chain(batch.states.iter().enumerate().map(state))
 }

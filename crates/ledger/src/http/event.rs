@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, ErrorCode};
 
 use crate::attributes::{attributes_to_json, feed_attributes_to_json};
 use crate::events::LedgerEventRow;
@@ -42,13 +42,19 @@ impl<'a> LedgerEventResponse<'a> {
         event: &'a LedgerEventRow,
     ) -> Option<Self> {
         let mut attributes = key.clone();
-        attributes.extend(attributes_to_json(&account_type.attributes, &parse_canonical(&event.auxiliary))?);
+        attributes.extend(attributes_to_json(
+            &account_type.attributes,
+            &parse_canonical(&event.auxiliary),
+        )?);
         let rest = build_base_response(event.dt, event.debit, event.credit, event.info.as_deref());
         Some(Self { type_name: &account_type.name, event_id: &event.event_id, attributes, ..rest })
     }
 
     /// A numbered event.
-    pub(crate) fn from_feed(types: &LedgerTypeCatalogue, event: &'a LedgerFeedEvent) -> Option<Self> {
+    pub(crate) fn from_feed(
+        types: &LedgerTypeCatalogue,
+        event: &'a LedgerFeedEvent,
+    ) -> Option<Self> {
         let attributes = feed_attributes_to_json(types.accounts.get(&event.type_name)?, event)?;
         let rest = build_base_response(event.dt, event.debit, event.credit, event.info.as_deref());
         let (type_name, event_id) = (&event.type_name, &event.event_id);
@@ -59,7 +65,7 @@ impl<'a> LedgerEventResponse<'a> {
 /// The answer about what this process's types do not explain.
 pub(crate) fn type_unavailable_error(subject: &str) -> ApiError {
     let message = format!("{subject} is of a type that this process does not know yet; try again");
-    ApiError::new(Code::Unavailable, message)
+    ApiError::new(ErrorCode::Unavailable, message)
 }
 
 fn build_base_response<'a>(

@@ -7,14 +7,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, ErrorCode};
 
 use super::batch::{execute_batch, parse_lock_id};
 use crate::Ledger;
 use crate::batch::LedgerBatch;
 use crate::events::{LedgerEvent, LedgerEventInput, LedgerEventOutcome, LedgerEventStatus};
 use serving::body::{self, JsonBody};
-use serving::query::NoQuery;
+use serving::query::NoQueryParameters;
 
 /// Most events in a call.
 const MAX_EVENTS_PER_REQUEST: usize = 10_000;
@@ -48,9 +48,11 @@ pub(super) fn check_events(
     inputs: Vec<LedgerEventInput<'_>>,
 ) -> Result<Vec<LedgerEvent>, ApiError> {
     if inputs.len() > MAX_EVENTS_PER_REQUEST {
-        let reason =
-            format!("holds {} events; at most {MAX_EVENTS_PER_REQUEST} are allowed in a call", inputs.len());
-        return Err(ApiError::field("events", reason));
+        let reason = format!(
+            "holds {} events; at most {MAX_EVENTS_PER_REQUEST} are allowed in a call",
+            inputs.len()
+        );
+        return Err(ApiError::invalid_field("events", reason));
     }
     let (types, max_info_bytes) = (ledger.types.current(), ledger.max_info_bytes);
     let check = |(n, input): (usize, LedgerEventInput<'_>)| {
@@ -61,10 +63,10 @@ pub(super) fn check_events(
 
 pub(super) async fn post_events(
     State(ledger): State<Arc<Ledger>>,
-    NoQuery: NoQuery,
+    NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Response {
-    let checked = body::parse::<LedgerEventsRequest<'_>>(&body).and_then(|request| {
+    let checked = body::parse_object::<LedgerEventsRequest<'_>>(&body).and_then(|request| {
         let lock = request.lock_id.as_deref().map(parse_lock_id).transpose()?;
         Ok((lock, check_events(&ledger, request.events)?))
     });
@@ -73,8 +75,12 @@ pub(super) async fn post_events(
         Err(error) => return error.into_response(),
     };
     if lock.is_some() {
-        return execute_batch(&ledger, LedgerBatch { lock_id: lock, events, states: Vec::new() }, false)
-            .await;
+        return execute_batch(
+            &ledger,
+            LedgerBatch { lock_id: lock, events, states: Vec::new() },
+            false,
+        )
+        .await;
     }
     let ids: Vec<String> = events.iter().map(|event| event.event_id.clone()).collect();
     drop(body);
@@ -85,7 +91,7 @@ pub(super) async fn post_events(
     let results = build_event_results(&ledger, &ids, &outcomes);
     match refusal_error(&ids, &outcomes) {
         None => Json(LedgerEventsResponse { results }).into_response(),
-        Some(error) => error.with("results", serde_json::json!(results)).into_response(),
+        Some(error) => error.with_member("results", serde_json::json!(results)).into_response(),
     }
 }
 
@@ -106,20 +112,23 @@ pub(super) fn build_event_results<'a>(
 
 /// The error that a call's outcomes amount to. A conflict outweighs a shard that is away: it stays.
 pub(super) fn refusal_error(ids: &[String], outcomes: &[LedgerEventOutcome]) -> Option<ApiError> {
-    let first =
-        |status| outcomes.iter().position(|written| written.status == status).and_then(|n| ids.get(n));
+    let first = |status| {
+        outcomes.iter().position(|written| written.status == status).and_then(|n| ids.get(n))
+    };
     if let Some(id) = first(LedgerEventStatus::Conflict) {
-        let message =
-            format!("event `{id}` is there with other content; nothing of its shard's part was written");
-        return Some(ApiError::new(Code::Conflict, message));
+        let message = format!(
+            "event `{id}` is there with other content; nothing of its shard's part was written"
+        );
+        return Some(ApiError::new(ErrorCode::Conflict, message));
     }
     if let Some(id) = first(LedgerEventStatus::Contradiction) {
         let message = format!(
             "event `{id}` is twice in this call, with different content; nothing of its shard's part was written"
         );
-        return Some(ApiError::new(Code::Conflict, message));
+        return Some(ApiError::new(ErrorCode::Conflict, message));
     }
     let id = first(LedgerEventStatus::Unavailable)?;
-    let message = format!("the shard of event `{id}` does not answer; repeating the whole call is safe");
-    Some(ApiError::new(Code::Unavailable, message))
+    let message =
+        format!("the shard of event `{id}` does not answer; repeating the whole call is safe");
+    Some(ApiError::new(ErrorCode::Unavailable, message))
 }

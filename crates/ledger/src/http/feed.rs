@@ -7,13 +7,13 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use serving::error::{ApiError, Code};
-use serving::path::Path;
-use serving::query::Query;
+use serving::error::{ApiError, ErrorCode};
+use serving::path::DecodedPath;
+use serving::query::DecodedQuery;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::event::{LedgerEventResponse, type_unavailable_error};
-use super::reads::database_error;
+use super::reads::shard_error;
 use crate::Ledger;
 use crate::events::shorten_text;
 use crate::sequence::{self, LedgerFeedEvent};
@@ -33,11 +33,14 @@ struct LedgerFeedQuery {
 
 pub(super) async fn get_feed(
     State(ledger): State<Arc<Ledger>>,
-    Path(name): Path<String>,
-    parameters: Query<Vec<(String, String)>>,
+    DecodedPath(name): DecodedPath<String>,
+    parameters: DecodedQuery<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let Some(shard_index) = ledger.shards.all().iter().position(|shard| shard.name == name) else {
-        return Err(ApiError::new(Code::NotFound, format!("there is no shard `{}`", shorten_text(&name))));
+        return Err(ApiError::new(
+            ErrorCode::NotFound,
+            format!("there is no shard `{}`", shorten_text(&name)),
+        ));
     };
     let query = LedgerFeedQuery::parse_parameters(parameters.0)?;
     let fed = wait_for_events(&ledger, shard_index, &query).await?;
@@ -60,16 +63,17 @@ impl LedgerFeedQuery {
                 "wait_seconds" => (&mut wait, 0..=MAX_WAIT_SECONDS),
                 _ => {
                     let reason = "unknown parameter; allowed are after, limit, wait_seconds";
-                    return Err(ApiError::field(shorten_text(&name), reason));
+                    return Err(ApiError::invalid_field(shorten_text(&name), reason));
                 }
             };
             let number = value.parse::<i64>().ok().filter(|number| range.contains(number));
             let number = number.ok_or_else(|| {
-                let reason = format!("must be a whole number from {} to {}", range.start(), range.end());
-                ApiError::field(name.clone(), reason)
+                let reason =
+                    format!("must be a whole number from {} to {}", range.start(), range.end());
+                ApiError::invalid_field(name.clone(), reason)
             })?;
             if place.replace(number).is_some() {
-                return Err(ApiError::field(name, "is given twice"));
+                return Err(ApiError::invalid_field(name, "is given twice"));
             }
         }
         let wait = Duration::from_secs(wait.unwrap_or(0).unsigned_abs());
@@ -86,13 +90,16 @@ async fn wait_for_events(
     let mut last = ledger.sequence_notifiers[shard_index].subscribe_last_seq();
     loop {
         last.mark_unchanged();
-        let fed = sequence::read_feed(pool, query.after, query.limit).await.map_err(database_error)?;
+        let fed = sequence::read_feed(pool, query.after, query.limit).await.map_err(shard_error)?;
         if fed.first().is_none_or(|event| event.seq != query.after + 1) {
-            let dropped = sequence::read_dropped_seq(pool).await.map_err(database_error)?;
+            let dropped = sequence::read_dropped_seq(pool).await.map_err(shard_error)?;
             if query.after < dropped {
-                let reason =
-                    format!("must not be below {dropped}: events up to that number have been dropped");
-                return Err(ApiError::field("after", reason).arg("dropped_seq", dropped));
+                let reason = format!(
+                    "must not be below {dropped}: events up to that number have been dropped"
+                );
+                return Err(
+                    ApiError::invalid_field("after", reason).with_arg("dropped_seq", dropped)
+                );
             }
         }
         if !fed.is_empty() || Instant::now() >= deadline {

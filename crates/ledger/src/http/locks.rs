@@ -12,13 +12,13 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use serving::error::{ApiError, Code};
-use serving::path::Path;
-use serving::query::NoQuery;
+use serving::error::{ApiError, ErrorCode};
+use serving::path::DecodedPath;
+use serving::query::NoQueryParameters;
 use uuid::Uuid;
 
 use super::event::type_unavailable_error;
-use super::reads::database_error;
+use super::reads::shard_error;
 use crate::Ledger;
 use crate::attributes::{LedgerKey, attributes_to_json};
 use crate::events::{RawAttributes, unknown_type_error};
@@ -79,8 +79,10 @@ impl LockAcquireRequest<'_> {
             return Err(unknown_type_error("type", &self.kind, types.locks.keys()));
         };
         let name = |field: &str, name: Option<String>| match name {
-            Some(name) if name.is_empty() || name.len() > MAX_LOCK_NAME_BYTES || name.contains('\0') => {
-                Err(ApiError::field(field, "must have 1 to 256 bytes and no NUL"))
+            Some(name)
+                if name.is_empty() || name.len() > MAX_LOCK_NAME_BYTES || name.contains('\0') =>
+            {
+                Err(ApiError::invalid_field(field, "must have 1 to 256 bytes and no NUL"))
             }
             name => Ok(name),
         };
@@ -88,9 +90,9 @@ impl LockAcquireRequest<'_> {
             target: LedgerKey::from_json(kind, &self.attributes, "attributes")?,
             exclusive: matches!(self.mode, LockMode::Exclusive),
             ttl: parse_seconds("ttl_seconds", self.ttl_seconds, TTL_MS_RANGE)?,
-            wait: self
-                .wait_seconds
-                .map_or(Ok(Duration::ZERO), |raw| parse_seconds("wait_seconds", raw, WAIT_MS_RANGE))?,
+            wait: self.wait_seconds.map_or(Ok(Duration::ZERO), |raw| {
+                parse_seconds("wait_seconds", raw, WAIT_MS_RANGE)
+            })?,
             owner: name("owner", self.owner)?,
             request_id: name("request_id", self.request_id)?,
         })
@@ -98,24 +100,38 @@ impl LockAcquireRequest<'_> {
 }
 
 /// A number of seconds, to the millisecond.
-fn parse_seconds(field: &str, raw: &RawValue, allowed: RangeInclusive<u64>) -> Result<Duration, ApiError> {
+fn parse_seconds(
+    field: &str,
+    raw: &RawValue,
+    allowed: RangeInclusive<u64>,
+) -> Result<Duration, ApiError> {
     // A string, a word or a list is no float. Negative and too large ones are cut to the ends of u64.
-    let given =
-        raw.get().parse::<f64>().ok().map(|seconds| ((seconds * 1000.0).round(), seconds.is_sign_negative()));
-    let milliseconds = given.filter(|(_, negative)| !negative).map(|(milliseconds, _)| milliseconds as u64);
-    milliseconds.filter(|given| allowed.contains(given)).map(Duration::from_millis).ok_or_else(|| {
-        let most = allowed.end() / 1000;
-        let least = if *allowed.start() == 0 { "0" } else { "0.001" };
-        ApiError::field(field, format!("must be a number of seconds from {least} to {most}"))
-    })
+    let given = raw
+        .get()
+        .parse::<f64>()
+        .ok()
+        .map(|seconds| ((seconds * 1000.0).round(), seconds.is_sign_negative()));
+    let milliseconds =
+        given.filter(|(_, negative)| !negative).map(|(milliseconds, _)| milliseconds as u64);
+    milliseconds.filter(|given| allowed.contains(given)).map(Duration::from_millis).ok_or_else(
+        || {
+            let most = allowed.end() / 1000;
+            let least = if *allowed.start() == 0 { "0" } else { "0.001" };
+            ApiError::invalid_field(
+                field,
+                format!("must be a number of seconds from {least} to {most}"),
+            )
+        },
+    )
 }
 
 async fn acquire_lock(
     State(ledger): State<Arc<Ledger>>,
-    NoQuery: NoQuery,
+    NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let request = body::parse::<LockAcquireRequest<'_>>(&body)?.into_lock_request(&ledger.types.current())?;
+    let request = body::parse_object::<LockAcquireRequest<'_>>(&body)?
+        .into_lock_request(&ledger.types.current())?;
     drop(body);
     let grant = ledger.locks.acquire(request).await.map_err(refusal_error)?;
     Ok((StatusCode::CREATED, Json(render_grant(&grant))))
@@ -123,20 +139,23 @@ async fn acquire_lock(
 
 async fn extend_lock(
     State(ledger): State<Arc<Ledger>>,
-    Path(id): Path<String>,
-    NoQuery: NoQuery,
+    DecodedPath(id): DecodedPath<String>,
+    NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
-    let ttl =
-        parse_seconds("ttl_seconds", body::parse::<LockExtendRequest<'_>>(&body)?.ttl_seconds, TTL_MS_RANGE)?;
+    let ttl = parse_seconds(
+        "ttl_seconds",
+        body::parse_object::<LockExtendRequest<'_>>(&body)?.ttl_seconds,
+        TTL_MS_RANGE,
+    )?;
     let grant = ledger.locks.extend(parse_known_lock_id(&id)?, ttl).await.map_err(refusal_error)?;
     Ok(Json(render_grant(&grant)))
 }
 
 async fn release_lock(
     State(ledger): State<Arc<Ledger>>,
-    Path(id): Path<String>,
-    NoQuery: NoQuery,
+    DecodedPath(id): DecodedPath<String>,
+    NoQueryParameters: NoQueryParameters,
 ) -> Result<StatusCode, ApiError> {
     ledger.locks.release(parse_known_lock_id(&id)?).await.map_err(refusal_error)?;
     Ok(StatusCode::NO_CONTENT)
@@ -144,15 +163,14 @@ async fn release_lock(
 
 async fn get_lock(
     State(ledger): State<Arc<Ledger>>,
-    Path(id): Path<String>,
-    NoQuery: NoQuery,
+    DecodedPath(id): DecodedPath<String>,
+    NoQueryParameters: NoQueryParameters,
 ) -> Result<Json<Value>, ApiError> {
-    let held = ledger.locks.get_lock(parse_known_lock_id(&id)?).await.map_err(database_error)?;
+    let held = ledger.locks.get_lock(parse_known_lock_id(&id)?).await.map_err(shard_error)?;
     let held = held.ok_or_else(|| refusal_error(LockRefusal::Unknown))?;
     if !held.alive {
-        return Err(
-            refusal_error(LockRefusal::Ended).arg("expires_at", moment::format_moment(held.expires_at))
-        );
+        return Err(refusal_error(LockRefusal::Ended)
+            .with_arg("expires_at", moment::format_moment(held.expires_at)));
     }
     render_lock(&held, &ledger.types.current()).map(Json)
 }
@@ -193,32 +211,46 @@ fn render_lock(held: &LockRow, types: &LedgerTypeCatalogue) -> Result<Value, Api
 
 fn locked_error(holder: Option<LockHolder>) -> ApiError {
     let Some(LockHolder { owner, exclusive, expires_at }) = holder else {
-        return ApiError::new(Code::Locked, "others are being granted the lock at this moment; try again");
+        return ApiError::new(
+            ErrorCode::Locked,
+            "others are being granted the lock at this moment; try again",
+        );
     };
     let (who, until) = (owner.as_deref().unwrap_or("another"), moment::format_moment(expires_at));
-    ApiError::new(Code::Locked, format!("held ({}) by {who} until {until}", mode_name(exclusive)))
-        .arg("owner", owner)
-        .arg("mode", mode_name(exclusive))
-        .arg("expires_at", until)
+    ApiError::new(
+        ErrorCode::Locked,
+        format!("held ({}) by {who} until {until}", mode_name(exclusive)),
+    )
+    .with_arg("owner", owner)
+    .with_arg("mode", mode_name(exclusive))
+    .with_arg("expires_at", until)
 }
 
 fn refusal_error(refusal: LockRefusal) -> ApiError {
     match refusal {
         LockRefusal::Locked(holder) => locked_error(holder),
-        LockRefusal::Ended => ApiError::new(Code::Stale, "the lock has ended; a new one has a new lock_id"),
-        LockRefusal::Unknown => ApiError::new(Code::NotFound, "there is no such lock, or it ended long ago"),
+        LockRefusal::Ended => {
+            ApiError::new(ErrorCode::Stale, "the lock has ended; a new one has a new lock_id")
+        }
+        LockRefusal::Unknown => {
+            ApiError::new(ErrorCode::NotFound, "there is no such lock, or it ended long ago")
+        }
         LockRefusal::OtherRequest => ApiError::new(
-            Code::Conflict,
+            ErrorCode::Conflict,
             "request_id: another request for this lock had it, with other mode, ttl_seconds or owner",
         ),
-        LockRefusal::TooMany => ApiError::new(Code::Overloaded, "too many wait for locks; try again later"),
-        LockRefusal::Stopping => {
-            ApiError::new(Code::Unavailable, "this server is stopping: ask another, or again soon")
+        LockRefusal::TooMany => {
+            ApiError::new(ErrorCode::Overloaded, "too many wait for locks; try again later")
         }
-        LockRefusal::Busy => {
-            ApiError::new(Code::Unavailable, "the lock is still being written under; try again")
-        }
-        LockRefusal::Database(error) => database_error(error),
+        LockRefusal::Stopping => ApiError::new(
+            ErrorCode::Unavailable,
+            "this server is stopping: ask another, or again soon",
+        ),
+        LockRefusal::Busy => ApiError::new(
+            ErrorCode::Unavailable,
+            "the lock is still being written under; try again",
+        ),
+        LockRefusal::Database(error) => shard_error(error),
     }
 }
 
@@ -232,12 +264,19 @@ mod tests {
             let raw: Box<RawValue> = serde_json::from_str(token).unwrap();
             parse_seconds("field", &raw, allowed).ok().map(|duration| duration.as_millis())
         };
-        for (token, milliseconds) in
-            [("1", 1000), ("0.001", 1), ("1.5", 1500), ("2e2", 200_000), ("86400", 86_400_000), ("0.0006", 1)]
-        {
+        for (token, milliseconds) in [
+            ("1", 1000),
+            ("0.001", 1),
+            ("1.5", 1500),
+            ("2e2", 200_000),
+            ("86400", 86_400_000),
+            ("0.0006", 1),
+        ] {
             assert_eq!(parse(token, TTL_MS_RANGE), Some(milliseconds), "{token}");
         }
-        for token in ["0", "0.0001", "-1", "-0", "86400.001", "1e999", "\"1\"", "true", "null", "[1]", "{}"] {
+        for token in
+            ["0", "0.0001", "-1", "-0", "86400.001", "1e999", "\"1\"", "true", "null", "[1]", "{}"]
+        {
             assert_eq!(parse(token, TTL_MS_RANGE), None, "{token}");
         }
         assert_eq!(

@@ -8,17 +8,17 @@ use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value as Json_, json};
-use serving::error::{ApiError, of_database};
-use serving::path::Path;
-use serving::query::Query as QueryString;
+use serving::error::{ApiError, database_error};
+use serving::path::DecodedPath;
+use serving::query::DecodedQuery as QueryString;
 use sqlx::PgPool;
 
 use super::event::{LedgerEventResponse, type_unavailable_error};
 use crate::Ledger;
 use crate::attributes::attributes_to_json;
 use crate::balances::{
-    AccountQuery, AllowedQueryParameters, BalanceGroup, BalancePage, BalancePageCursor, BalanceQuery,
-    explain_balance, read_balances,
+    AccountQuery, AllowedQueryParameters, BalanceGroup, BalancePage, BalancePageCursor,
+    BalanceQuery, explain_balance, read_balances,
 };
 use crate::clock;
 use crate::events::{
@@ -36,17 +36,19 @@ const MAX_EVENTS_LIMIT: i64 = 10_000;
 
 pub(super) async fn get_balances(
     State(ledger): State<Arc<Ledger>>,
-    Path(name): Path<String>,
+    DecodedPath(name): DecodedPath<String>,
     parameters: LedgerQueryParameters,
 ) -> LedgerJsonResult {
     let kind = find_account_type(&ledger, &name)?;
-    let bounds =
-        AllowedQueryParameters { names: &["at", "group_by", "page_token", "explain"], allows_filters: true };
+    let bounds = AllowedQueryParameters {
+        names: &["at", "group_by", "page_token", "explain"],
+        allows_filters: true,
+    };
     let query = AccountQuery::from_parameters(&kind, parameters.0, bounds)?;
     let explained = match query.raw_parameter("explain") {
         None | Some("false") => false,
         Some("true") => true,
-        Some(_) => return Err(ApiError::field("explain", "must be true or false")),
+        Some(_) => return Err(ApiError::invalid_field("explain", "must be true or false")),
     };
     let page = query.parse_page_cursor()?;
     let at = match query.parse_moment("at")? {
@@ -69,12 +71,14 @@ pub(super) async fn get_balances(
 
 pub(super) async fn get_turnovers(
     State(ledger): State<Arc<Ledger>>,
-    Path(name): Path<String>,
+    DecodedPath(name): DecodedPath<String>,
     parameters: LedgerQueryParameters,
 ) -> LedgerJsonResult {
     let kind = find_account_type(&ledger, &name)?;
-    let bounds =
-        AllowedQueryParameters { names: &["from", "to", "group_by", "page_token"], allows_filters: true };
+    let bounds = AllowedQueryParameters {
+        names: &["from", "to", "group_by", "page_token"],
+        allows_filters: true,
+    };
     let query = AccountQuery::from_parameters(&kind, parameters.0, bounds)?;
     let page = query.parse_page_cursor()?;
     let (from, to) = parse_period(&ledger, &query, page.as_ref()).await?;
@@ -106,7 +110,7 @@ fn check_page_matches(
 ) -> Result<(), ApiError> {
     match page {
         Some(page) if (page.from, page.to) != (from, to) => {
-            Err(ApiError::field(field, "must be as on the page that the page_token is of"))
+            Err(ApiError::invalid_field(field, "must be as on the page that the page_token is of"))
         }
         _ => Ok(()),
     }
@@ -121,42 +125,64 @@ struct LedgerEventPageResponse<'a> {
 
 pub(super) async fn list_account_events(
     State(ledger): State<Arc<Ledger>>,
-    Path(name): Path<String>,
+    DecodedPath(name): DecodedPath<String>,
     parameters: LedgerQueryParameters,
 ) -> Result<Response, ApiError> {
     let kind = find_account_type(&ledger, &name)?;
-    let bounds =
-        AllowedQueryParameters { names: &["from", "to", "limit", "page_token"], allows_filters: false };
+    let bounds = AllowedQueryParameters {
+        names: &["from", "to", "limit", "page_token"],
+        allows_filters: false,
+    };
     let query = AccountQuery::from_parameters(&kind, parameters.0, bounds)?;
     let (from, to) = parse_period(&ledger, &query, None).await?;
     let limit = match query.raw_parameter("limit") {
         None => DEFAULT_EVENTS_LIMIT,
         Some(text) => {
-            text.parse().ok().filter(|limit| (1..=MAX_EVENTS_LIMIT).contains(limit)).ok_or_else(|| {
-                ApiError::field("limit", format!("must be a whole number from 1 to {MAX_EVENTS_LIMIT}"))
-            })?
+            text.parse().ok().filter(|limit| (1..=MAX_EVENTS_LIMIT).contains(limit)).ok_or_else(
+                || {
+                    ApiError::invalid_field(
+                        "limit",
+                        format!("must be a whole number from 1 to {MAX_EVENTS_LIMIT}"),
+                    )
+                },
+            )?
         }
     };
     let account_id = query.account.id;
     let after = match query.raw_parameter("page_token") {
         None => None,
-        Some(token) => Some(LedgerEventCursor::parse_token(token, account_id).ok_or_else(|| {
-            ApiError::field("page_token", "must be the next_page_token of an earlier page of this account")
-        })?),
+        Some(token) => {
+            Some(LedgerEventCursor::parse_token(token, account_id).ok_or_else(|| {
+                ApiError::invalid_field(
+                    "page_token",
+                    "must be the next_page_token of an earlier page of this account",
+                )
+            })?)
+        }
     };
     let listing = LedgerEventQuery { account_id, from, to, after, limit };
     let asked = RequestedMoment { field: "from", moment: from };
-    let found =
-        read_within_horizon(&ledger, &query, asked, |pool| list_with_standing(pool, listing.clone())).await?;
-    let token =
-        found.events.last().filter(|_| found.has_more).map(|last| last.to_cursor().encode_token(account_id));
+    let found = read_within_horizon(&ledger, &query, asked, |pool| {
+        list_with_standing(pool, listing.clone())
+    })
+    .await?;
+    let token = found
+        .events
+        .last()
+        .filter(|_| found.has_more)
+        .map(|last| last.to_cursor().encode_token(account_id));
     let key = render_key_attributes(&kind, &query);
-    let unknown = |event: &LedgerEventRow| type_unavailable_error(&format!("event `{}`", event.event_id));
+    let unknown =
+        |event: &LedgerEventRow| type_unavailable_error(&format!("event `{}`", event.event_id));
     let events = found.events.iter();
-    let events =
-        events.map(|event| LedgerEventResponse::from_row(&kind, &key, event).ok_or_else(|| unknown(event)));
-    Ok(Json(LedgerEventPageResponse { events: events.collect::<Result<_, _>>()?, next_page_token: token })
-        .into_response())
+    let events = events.map(|event| {
+        LedgerEventResponse::from_row(&kind, &key, event).ok_or_else(|| unknown(event))
+    });
+    Ok(Json(LedgerEventPageResponse {
+        events: events.collect::<Result<_, _>>()?,
+        next_page_token: token,
+    })
+    .into_response())
 }
 
 fn find_account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, ApiError> {
@@ -177,7 +203,7 @@ async fn parse_period(
         Some(to) => to,
     };
     if query.raw_parameter("from").is_some() && query.raw_parameter("to").is_some() && from > to {
-        return Err(ApiError::field("from", "must not be after `to`"));
+        return Err(ApiError::invalid_field("from", "must not be after `to`"));
     }
     Ok((from, to))
 }
@@ -192,7 +218,7 @@ async fn default_period_end(
         Some(page) => Ok(page.to),
         None => clock::read_clock(&ledger.shards.shard_of_hash(query.shard_hash).pool)
             .await
-            .map_err(database_error),
+            .map_err(shard_error),
     }
 }
 
@@ -205,7 +231,7 @@ async fn read_within_horizon<'l, T, F: Future<Output = store::Result<(T, Horizon
 ) -> Result<T, ApiError> {
     let shard_index = ledger.shards.index_of_hash(query.shard_hash);
     let pool = &ledger.shards.all()[shard_index].pool;
-    ledger.horizons[shard_index].read_consistent(asked, || read(pool)).await.map_err(database_error)?
+    ledger.horizons[shard_index].read_consistent(asked, || read(pool)).await.map_err(shard_error)?
 }
 
 async fn list_with_standing(
@@ -237,16 +263,26 @@ async fn read_groups(
         moment: from,
     });
     let BalancePage { groups, next_sort_key: next } =
-        read_within_horizon(ledger, query, asked, |pool| read_balances(pool, kind, question.clone())).await?;
+        read_within_horizon(ledger, query, asked, |pool| {
+            read_balances(pool, kind, question.clone())
+        })
+        .await?;
     let group = |BalanceGroup { attributes, debit, credit, balance }: BalanceGroup| {
         let named = query.group_by.iter().zip(attributes).map(|(name, value)| {
-            let kind =
-                kind.attributes.iter().find(|attribute| attribute.name == *name).map(|found| found.kind);
-            (name.clone(), kind.zip(value).map_or(Json_::Null, |(kind, value)| kind.to_json(&value)))
+            let kind = kind
+                .attributes
+                .iter()
+                .find(|attribute| attribute.name == *name)
+                .map(|found| found.kind);
+            (
+                name.clone(),
+                kind.zip(value).map_or(Json_::Null, |(kind, value)| kind.to_json(&value)),
+            )
         });
         json!({"attributes": Map::from_iter(named), "debit": debit, "credit": credit, "balance": balance})
     };
-    let next = next.map(|last| BalancePageCursor { from, to, last_sort_key: last }.encode_token(query));
+    let next =
+        next.map(|last| BalancePageCursor { from, to, last_sort_key: last }.encode_token(query));
     Ok((groups.into_iter().map(group).collect(), next))
 }
 
@@ -265,7 +301,7 @@ async fn read_explanation(
         group_by: query.group_by.clone(),
         after: None,
     };
-    let found = explain_balance(&shard.pool, kind, &question).await.map_err(database_error)?;
+    let found = explain_balance(&shard.pool, kind, &question).await.map_err(shard_error)?;
     let aggregate = found.grouping.map(|grouping| {
         json!({
             "grouping": grouping, "interval": kind.aggregate, "cut_off": moment::format_moment(found.cut_off),
@@ -279,6 +315,6 @@ async fn read_explanation(
 }
 
 /// Database trouble as a caller sees it: its own words stay in the log.
-pub(super) fn database_error(error: store::Error) -> ApiError {
-    of_database("the shard", error)
+pub(super) fn shard_error(error: store::Error) -> ApiError {
+    database_error("the shard", error)
 }

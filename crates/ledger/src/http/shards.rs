@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
-use serving::query::NoQuery;
+use serving::query::NoQueryParameters;
 
 use crate::Ledger;
 use crate::moment;
@@ -13,7 +13,10 @@ use crate::sharding::Shard;
 use crate::stats::ShardStats;
 use crate::types::LedgerTypeCatalogue;
 
-pub(super) async fn get_types(State(ledger): State<Arc<Ledger>>, NoQuery: NoQuery) -> Json<Value> {
+pub(super) async fn get_types(
+    State(ledger): State<Arc<Ledger>>,
+    NoQueryParameters: NoQueryParameters,
+) -> Json<Value> {
     let types = ledger.types.current();
     let with_schema = |schema: &str, definition: Value| {
         let mut shown = json!({"$schema": schema});
@@ -22,10 +25,14 @@ pub(super) async fn get_types(State(ledger): State<Arc<Ledger>>, NoQuery: NoQuer
         }
         shown
     };
-    let accounts =
-        types.accounts.values().map(|kind| with_schema("/ledger/account-type-1.yml", json!(**kind)));
-    let locks = types.locks.values().map(|kind| with_schema("/ledger/lock-type-1.yml", json!(**kind)));
-    let states = types.states.values().map(|kind| with_schema("/ledger/state-type-1.yml", json!(**kind)));
+    let accounts = types
+        .accounts
+        .values()
+        .map(|kind| with_schema("/ledger/account-type-1.yml", json!(**kind)));
+    let locks =
+        types.locks.values().map(|kind| with_schema("/ledger/lock-type-1.yml", json!(**kind)));
+    let states =
+        types.states.values().map(|kind| with_schema("/ledger/state-type-1.yml", json!(**kind)));
     Json(json!({
         "account_types": accounts.collect::<Vec<_>>(),
         "lock_types": locks.collect::<Vec<_>>(),
@@ -33,7 +40,10 @@ pub(super) async fn get_types(State(ledger): State<Arc<Ledger>>, NoQuery: NoQuer
     }))
 }
 
-pub(super) async fn get_shards(State(ledger): State<Arc<Ledger>>, NoQuery: NoQuery) -> Json<Value> {
+pub(super) async fn get_shards(
+    State(ledger): State<Arc<Ledger>>,
+    NoQueryParameters: NoQueryParameters,
+) -> Json<Value> {
     let types = ledger.types.current();
     let shown = ledger.shards.all().iter().map(|shard| render_shard(shard, types.clone()));
     Json(json!({"shards": futures::future::join_all(shown).await}))

@@ -10,11 +10,11 @@ use http::{HeaderMap, HeaderName, header};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use serving::error::{ApiError, Code};
-use serving::path::Path;
-use serving::query::Query;
+use serving::error::{ApiError, ErrorCode};
+use serving::path::DecodedPath;
+use serving::query::DecodedQuery;
 
-use super::reads::database_error;
+use super::reads::shard_error;
 use crate::Ledger;
 use crate::attributes::LedgerKey;
 use crate::events::unknown_type_error;
@@ -22,7 +22,7 @@ use crate::json::JsonRefusal;
 use crate::states::{self, StateWrite, StateWriteOutcome};
 use serving::body::JsonBody;
 
-type StateQueryParameters = Query<Vec<(String, String)>>;
+type StateQueryParameters = DecodedQuery<Vec<(String, String)>>;
 
 pub(super) fn build_state_routes() -> Router<Arc<Ledger>> {
     Router::new().route("/v1/states/{type}", get(get_state).put(put_state))
@@ -36,35 +36,37 @@ struct StateResponse<'a> {
 
 async fn get_state(
     State(ledger): State<Arc<Ledger>>,
-    Path(name): Path<String>,
+    DecodedPath(name): DecodedPath<String>,
     parameters: StateQueryParameters,
 ) -> Result<Response, ApiError> {
     let target = parse_state_target(&ledger, &name, &parameters)?;
-    let Some(found) = ledger.states.get(&target).await.map_err(database_error)? else {
+    let Some(found) = ledger.states.get(&target).await.map_err(shard_error)? else {
         return Err(ApiError::new(
-            Code::NotFound,
+            ErrorCode::NotFound,
             format!("there is no state of {name} with {}", target.attributes),
         ));
     };
     let version = found.version;
-    let state = RawValue::from_string(found.state)
-        .map_err(|_| ApiError::new(Code::ConsistencyError, "what is stored as a state is not JSON"))?;
+    let state = RawValue::from_string(found.state).map_err(|_| {
+        ApiError::new(ErrorCode::ConsistencyError, "what is stored as a state is not JSON")
+    })?;
     Ok(([etag_header(version)], Json(StateResponse { state: &state, version })).into_response())
 }
 
 async fn put_state(
     State(ledger): State<Arc<Ledger>>,
-    Path(name): Path<String>,
+    DecodedPath(name): DecodedPath<String>,
     parameters: StateQueryParameters,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let target = parse_state_target(&ledger, &name, &parameters)?;
     let expected_version = parse_expected_version(&headers)?;
-    let text = std::str::from_utf8(&body).map_err(|_| ApiError::field("body", "must be UTF-8"))?;
+    let text =
+        std::str::from_utf8(&body).map_err(|_| ApiError::invalid_field("body", "must be UTF-8"))?;
     let put = StateWrite::new(target, text, expected_version)
         .map_err(|reason| invalid_state_error("body", reason))?;
-    match ledger.states.put(put).await.map_err(database_error)? {
+    match ledger.states.put(put).await.map_err(shard_error)? {
         StateWriteOutcome::Written { version } => {
             Ok(([etag_header(version)], Json(json!({"version": version}))).into_response())
         }
@@ -82,39 +84,47 @@ fn parse_state_target(
     parameters: &StateQueryParameters,
 ) -> Result<LedgerKey, ApiError> {
     let types = ledger.types.current();
-    let kind = types.states.get(name).ok_or_else(|| unknown_type_error("type", name, types.states.keys()))?;
+    let kind = types
+        .states
+        .get(name)
+        .ok_or_else(|| unknown_type_error("type", name, types.states.keys()))?;
     LedgerKey::from_query(kind, &parameters.0)
 }
 
-/// The error for a state that is not taken; `field`: where it stands.
+/// The error for a state that is not taken; `invalid_field`: where it stands.
 pub(super) fn invalid_state_error(field: &str, reason: JsonRefusal) -> ApiError {
     match reason {
-        JsonRefusal::TooDeep => ApiError::field(field, "is nested deeper than 32 levels"),
-        JsonRefusal::Malformed(reason) => ApiError::field(field, reason),
+        JsonRefusal::TooDeep => ApiError::invalid_field(field, "is nested deeper than 32 levels"),
+        JsonRefusal::Malformed(reason) => ApiError::invalid_field(field, reason),
     }
 }
 
 /// The version that must be there: the one that `If-Match` names, or none (0) by `If-None-Match: *`.
 fn parse_expected_version(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
-    if let Some(value) = read_single_header(headers, &header::IF_NONE_MATCH, "must be *, or left out")? {
+    if let Some(value) =
+        read_single_header(headers, &header::IF_NONE_MATCH, "must be *, or left out")?
+    {
         if headers.contains_key(header::IF_MATCH) {
-            return Err(ApiError::field("If-None-Match", "is of no use beside If-Match"));
+            return Err(ApiError::invalid_field("If-None-Match", "is of no use beside If-Match"));
         }
         return match value {
             "*" => Ok(Some(0)),
-            _ => {
-                Err(ApiError::field("If-None-Match", "must be *; to replace a version, name it in If-Match"))
-            }
+            _ => Err(ApiError::invalid_field(
+                "If-None-Match",
+                "must be *; to replace a version, name it in If-Match",
+            )),
         };
     }
     let allowed = "must be one version (0: none yet), such as \"3\"";
-    let Some(value) = read_single_header(headers, &header::IF_MATCH, allowed)? else { return Ok(None) };
+    let Some(value) = read_single_header(headers, &header::IF_MATCH, allowed)? else {
+        return Ok(None);
+    };
     // A proxy that compresses answers makes weak tags of ours. They name the same version: a state is one text for all.
     let tag = value.strip_prefix("W/").filter(|tag| tag.starts_with('"')).unwrap_or(value);
     let digits = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(tag);
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let version = digits.parse().ok().filter(|_| is_number);
-    version.map(Some).ok_or_else(|| ApiError::field("If-Match", allowed))
+    version.map(Some).ok_or_else(|| ApiError::invalid_field("If-Match", allowed))
 }
 
 /// The value of a header that may be given once.
@@ -127,7 +137,7 @@ fn read_single_header<'h>(
     let Some(value) = values.next() else { return Ok(None) };
     let value = value.to_str().ok().filter(|_| values.next().is_none()).map(str::trim);
     let shown = if *name == header::IF_MATCH { "If-Match" } else { "If-None-Match" };
-    value.map(Some).ok_or_else(|| ApiError::field(shown, allowed))
+    value.map(Some).ok_or_else(|| ApiError::invalid_field(shown, allowed))
 }
 
 #[cfg(test)]

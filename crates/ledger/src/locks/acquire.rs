@@ -18,7 +18,10 @@ const MAX_WAITING_CALLERS: usize = 10_000;
 
 type LockGrantResult = Result<LockGrant, LockRefusal>;
 
-pub(super) async fn acquire_lock(queue: &Arc<LockQueue>, lock_request: LockRequest) -> LockGrantResult {
+pub(super) async fn acquire_lock(
+    queue: &Arc<LockQueue>,
+    lock_request: LockRequest,
+) -> LockGrantResult {
     if queue.len() >= MAX_WAITING_CALLERS {
         return Err(LockRefusal::TooMany);
     }
@@ -81,8 +84,12 @@ async fn run_acquire(
 ) {
     let deadline = Instant::now() + lock_call.request.wait;
     let lock_id = new_lock_id(lock_call.request.target.shard_hash);
-    let mut place =
-        LockQueuePlace { queue: queue.clone(), lock_call: lock_call.clone(), lock_id, has_left: false };
+    let mut place = LockQueuePlace {
+        queue: queue.clone(),
+        lock_call: lock_call.clone(),
+        lock_id,
+        has_left: false,
+    };
     let mut subscriber = queue.subscribe(place.lock_id);
     let answer = loop {
         match queue.take_lock(place.lock_id, &lock_call, Instant::now() < deadline).await {

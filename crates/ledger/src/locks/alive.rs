@@ -27,7 +27,9 @@ pub async fn check_lock_in_tx(connection: &mut PgConnection, lock_id: Uuid) -> R
     let found: Option<(i64, DateTime<Utc>, bool)> =
         sqlx::query_as(CHECK_LOCK_SQL).bind(lock_id).fetch_optional(connection).await?;
     let found = found.map(|(token, expires_at, alive)| match alive {
-        _ if mutant("lock_expiry_by_the_processes_clock") => (token, expires_at, expires_at > Utc::now()),
+        _ if mutant("lock_expiry_by_the_processes_clock") => {
+            (token, expires_at, expires_at > Utc::now())
+        }
         false if mutant("ended_lock_written_under") => (token, expires_at, true),
         alive => (token, expires_at, alive),
     });

@@ -95,11 +95,13 @@ impl LockAnswerRow {
         Some(match self.news.as_str() {
             "granted" => LockOutcome::Granted(self.parse_grant()?),
             "queued" => LockOutcome::Queued(self.id?),
-            "locked" => {
-                LockOutcome::Locked(self.expires_at.zip(self.exclusive).map(|(expires_at, exclusive)| {
-                    LockHolder { owner: self.owner.clone(), exclusive, expires_at }
-                }))
-            }
+            "locked" => LockOutcome::Locked(self.expires_at.zip(self.exclusive).map(
+                |(expires_at, exclusive)| LockHolder {
+                    owner: self.owner.clone(),
+                    exclusive,
+                    expires_at,
+                },
+            )),
             "ended" => LockOutcome::Ended,
             "other" => LockOutcome::OtherRequest,
             "unknown" => LockOutcome::Unknown,
@@ -114,7 +116,8 @@ impl LockAnswerRow {
             "won" => self.parse_grant().map(LockEvent::Granted),
             "look" => self.id.map(LockEvent::AskAgain),
             "next" => {
-                let after = Duration::from_millis(self.wait_ms.and_then(|ms| u64::try_from(ms).ok())?);
+                let after =
+                    Duration::from_millis(self.wait_ms.and_then(|ms| u64::try_from(ms).ok())?);
                 self.id.map(|key| LockEvent::Timer { key, delay: after })
             }
             _ => None,

@@ -28,7 +28,8 @@ struct LockNotifications {
 
 impl LockNotifications {
     fn start(queue: &LockQueue) -> Self {
-        let (notifications, task) = PgNotificationHub::start(queue.pool.clone(), vec![LOCKS_CHANNEL]);
+        let (notifications, task) =
+            PgNotificationHub::start(queue.pool.clone(), vec![LOCKS_CHANNEL]);
         Self { receiver: notifications.subscribe(), task }
     }
 }

@@ -122,8 +122,10 @@ impl LockService {
     /// Lets a lock that is alive expire `ttl` from now.
     pub async fn extend(&self, lock_id: Uuid, ttl: Duration) -> Result<LockGrant, LockRefusal> {
         let queue = self.shard_queue(lock_id);
-        match join_task(tokio::spawn(contain_panic(async move { queue.extend_lock(lock_id, ttl).await })))
-            .await?
+        match join_task(tokio::spawn(contain_panic(async move {
+            queue.extend_lock(lock_id, ttl).await
+        })))
+        .await?
         {
             LockOutcome::Granted(grant) => Ok(grant),
             other => Err(refusal_from_outcome(other)),
@@ -133,7 +135,10 @@ impl LockService {
     /// Ends a lock that is alive; whoever is next in line has it then. Waits for writes under it.
     pub async fn release(&self, lock_id: Uuid) -> Result<(), LockRefusal> {
         let queue = self.shard_queue(lock_id);
-        match join_task(tokio::spawn(contain_panic(async move { queue.release_lock(lock_id).await }))).await?
+        match join_task(tokio::spawn(contain_panic(
+            async move { queue.release_lock(lock_id).await },
+        )))
+        .await?
         {
             LockOutcome::Released => Ok(()),
             other => Err(refusal_from_outcome(other)),

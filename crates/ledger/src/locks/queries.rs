@@ -28,7 +28,11 @@ pub(super) type LockAnswer = (Option<LockOutcome>, Vec<LockEvent>);
 
 type LockQuery = QueryAs<'static, Postgres, LockAnswerRow, PgArguments>;
 
-async fn call_lock_function<F>(pool: &PgPool, statement: &'static str, query: F) -> Result<LockAnswer>
+async fn call_lock_function<F>(
+    pool: &PgPool,
+    statement: &'static str,
+    query: F,
+) -> Result<LockAnswer>
 where
     F: Fn() -> LockQuery + Send + Sync + 'static,
 {
@@ -53,24 +57,30 @@ pub(super) async fn take_lock(
     let lock_call = lock_call.clone();
     call_lock_function(pool, "take_lock", move || {
         let LockCall { request: wanted, attempt_id: attempt, process_id: process } = &*lock_call;
-        sqlx::query_as("SELECT * FROM take_lock($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) -- take_lock")
-            .bind(lock_id)
-            .bind(*attempt)
-            .bind(*process)
-            .bind(wanted.target.key_hash)
-            .bind(wanted.target.type_name.clone())
-            .bind(wanted.target.attributes.clone())
-            .bind(wanted.exclusive)
-            .bind(to_milliseconds(wanted.ttl))
-            .bind(waits)
-            .bind(wanted.owner.clone())
-            .bind(wanted.request_id.clone())
+        sqlx::query_as(
+            "SELECT * FROM take_lock($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) -- take_lock",
+        )
+        .bind(lock_id)
+        .bind(*attempt)
+        .bind(*process)
+        .bind(wanted.target.key_hash)
+        .bind(wanted.target.type_name.clone())
+        .bind(wanted.target.attributes.clone())
+        .bind(wanted.exclusive)
+        .bind(to_milliseconds(wanted.ttl))
+        .bind(waits)
+        .bind(wanted.owner.clone())
+        .bind(wanted.request_id.clone())
     })
     .await
 }
 
 /// Leaves the line, or gives back what was granted unheard.
-pub(super) async fn leave_lock(pool: &PgPool, lock_id: Uuid, lock_call: &LockCall) -> Result<LockAnswer> {
+pub(super) async fn leave_lock(
+    pool: &PgPool,
+    lock_id: Uuid,
+    lock_call: &LockCall,
+) -> Result<LockAnswer> {
     let (attempt, process, key) =
         (lock_call.attempt_id, lock_call.process_id, lock_call.request.target.key_hash);
     call_lock_function(pool, "leave_lock", move || {
@@ -116,9 +126,15 @@ pub(super) async fn extend_lock(
 }
 
 /// Ends what has expired of a key, and grants to those next in line.
-pub(super) async fn hand_over_lock(pool: &PgPool, key: Uuid, process_id: Uuid) -> Result<LockAnswer> {
+pub(super) async fn hand_over_lock(
+    pool: &PgPool,
+    key: Uuid,
+    process_id: Uuid,
+) -> Result<LockAnswer> {
     call_lock_function(pool, "hand_over_lock", move || {
-        sqlx::query_as("SELECT * FROM hand_over_lock($1, $2) -- hand_over_lock").bind(key).bind(process_id)
+        sqlx::query_as("SELECT * FROM hand_over_lock($1, $2) -- hand_over_lock")
+            .bind(key)
+            .bind(process_id)
     })
     .await
 }

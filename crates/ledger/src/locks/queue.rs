@@ -57,7 +57,8 @@ pub(super) struct LockQueue {
 
 impl LockQueue {
     pub(super) fn new(pool: PgPool, process_id: Uuid) -> Self {
-        let permits = usize::try_from(pool.options().get_max_connections().div_ceil(2)).unwrap_or(1).max(1);
+        let permits =
+            usize::try_from(pool.options().get_max_connections().div_ceil(2)).unwrap_or(1).max(1);
         Self {
             pool,
             process_id,
@@ -87,7 +88,8 @@ impl LockQueue {
         lock_call: &Arc<LockCall>,
         waits: bool,
     ) -> Result<LockOutcome> {
-        let answer = self.with_call_permit(queries::take_lock(&self.pool, lock_id, lock_call, waits)).await;
+        let answer =
+            self.with_call_permit(queries::take_lock(&self.pool, lock_id, lock_call, waits)).await;
         let outcome = self.apply_answer(answer)?;
         if let LockOutcome::Queued(lock_id) = outcome
             && let Some(waiter) = lock_mutex(&self.waiters).get_mut(&lock_id)
@@ -101,7 +103,9 @@ impl LockQueue {
     pub(super) async fn leave_queue(&self, lock_id: Uuid, lock_call: &LockCall) {
         for _ in 0..MAX_LEAVE_ATTEMPTS {
             match self.with_call_permit(queries::leave_lock(&self.pool, lock_id, lock_call)).await {
-                Err(error) if error.is_transient() => tokio::time::sleep(LEAVE_RETRY_INTERVAL).await,
+                Err(error) if error.is_transient() => {
+                    tokio::time::sleep(LEAVE_RETRY_INTERVAL).await
+                }
                 answer => {
                     let _ = self.apply_answer(answer);
                     // Others may wait for the same request.
@@ -126,8 +130,9 @@ impl LockQueue {
     }
 
     pub(super) async fn extend_lock(&self, lock_id: Uuid, ttl: Duration) -> Result<LockOutcome> {
-        let answer =
-            self.with_call_permit(queries::extend_lock(&self.pool, lock_id, ttl, self.process_id)).await;
+        let answer = self
+            .with_call_permit(queries::extend_lock(&self.pool, lock_id, ttl, self.process_id))
+            .await;
         self.apply_answer(answer)
     }
 
@@ -174,7 +179,8 @@ impl LockQueue {
 
     /// Something of a key has expired.
     pub(super) async fn hand_over_lock(&self, key: Uuid) {
-        let answer = self.with_call_permit(queries::hand_over_lock(&self.pool, key, self.process_id)).await;
+        let answer =
+            self.with_call_permit(queries::hand_over_lock(&self.pool, key, self.process_id)).await;
         if let Err(error) = self.apply_answer(answer) {
             tracing::warn!(%error, code = "UNAVAILABLE", "a lock could not be handed over");
         }
@@ -188,8 +194,8 @@ impl LockQueue {
             return;
         }
         // Not among the other calls: those may stand in line themselves.
-        if let Err(error) =
-            self.apply_answer(queries::keep_waiting(&self.pool, self.process_id, waiting, forget).await)
+        if let Err(error) = self
+            .apply_answer(queries::keep_waiting(&self.pool, self.process_id, waiting, forget).await)
         {
             tracing::warn!(%error, code = "UNAVAILABLE", "places in line could not be kept");
         }

@@ -9,15 +9,18 @@ pub(crate) type ClosingSum = (String, i64, String, DateTime<Utc>, String, String
 
 /// The sums of all dropped events of these types, each as if it were of one event a month before the horizon. Nobody asks
 /// for a time before that, so it is in every balance, and in both of those whose difference is a turnover.
-pub(crate) async fn read_closing_sums(pool: &PgPool, types: Vec<String>) -> Result<Vec<ClosingSum>> {
+pub(crate) async fn read_closing_sums(
+    pool: &PgPool,
+    types: Vec<String>,
+) -> Result<Vec<ClosingSum>> {
     run_statement(
         pool,
         PgOperation::named("closing_sums").with_timeout(LONG_OPERATION_TIMEOUT),
         move |connection| {
             let types = types.clone();
-            Box::pin(
-                async move { Ok(sqlx::query_as(CLOSING_SUMS_SQL).bind(types).fetch_all(connection).await?) },
-            )
+            Box::pin(async move {
+                Ok(sqlx::query_as(CLOSING_SUMS_SQL).bind(types).fetch_all(connection).await?)
+            })
         },
     )
     .await

@@ -64,8 +64,9 @@ impl HorizonGuard {
 
 fn before_horizon_error(requested: RequestedMoment, horizon: DateTime<Utc>) -> ApiError {
     let horizon = moment::format_moment(horizon);
-    let reason = format!("must not be before the horizon {horizon}: events before it have been dropped");
-    ApiError::field(requested.field, reason).arg("horizon", horizon)
+    let reason =
+        format!("must not be before the horizon {horizon}: events before it have been dropped");
+    ApiError::invalid_field(requested.field, reason).with_arg("horizon", horizon)
 }
 
 /// Events before it may have been dropped; `None` if none has.

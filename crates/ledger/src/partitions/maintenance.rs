@@ -63,7 +63,8 @@ pub async fn maintain_partitions(
     let missing_months = list_months_ahead(tables.now, options.months_ahead)
         .into_iter()
         .filter(|month| !tables.has_partition(*month));
-    let mut report = PartitionReport { created: missing_months.collect(), ..PartitionReport::default() };
+    let mut report =
+        PartitionReport { created: missing_months.collect(), ..PartitionReport::default() };
     store::fail_point("months_planned");
     // A year at a time: so many get tables of their own.
     for months in report.created.chunks(12) {
@@ -106,11 +107,14 @@ impl PartitionRanges {
             (Option<Vec<DateTime<Utc>>>, Option<Vec<DateTime<Utc>>>, DateTime<Utc>, DateTime<Utc>);
         let row = run_statement(pool, "event_ranges", |connection| {
             Box::pin(async move {
-                Ok(sqlx::query_as::<_, EventRangesRow>(EVENT_RANGES_SQL).fetch_one(connection).await?)
+                Ok(sqlx::query_as::<_, EventRangesRow>(EVENT_RANGES_SQL)
+                    .fetch_one(connection)
+                    .await?)
             })
         });
         let (firsts, uptos, now, trusted_now) = row.await?;
-        let ranges = firsts.unwrap_or_default().into_iter().zip(uptos.unwrap_or_default()).collect();
+        let ranges =
+            firsts.unwrap_or_default().into_iter().zip(uptos.unwrap_or_default()).collect();
         Ok(Self { ranges, now, trusted_now })
     }
 
@@ -135,13 +139,14 @@ async fn drop_partition(
     let dropped = run_maintenance_step(pool, move |connection| {
         let groupings = groupings.clone();
         Box::pin(async move {
-            let dropped =
-                sqlx::query_scalar("SELECT drop_event_month($1, $2, $3, $4, $5) -- drop_event_month")
-                    .bind(month)
-                    .bind(&groupings.types)
-                    .bind(&groupings.attributes)
-                    .bind(&groupings.intervals)
-                    .bind(MAX_LOCK_TRIES);
+            let dropped = sqlx::query_scalar(
+                "SELECT drop_event_month($1, $2, $3, $4, $5) -- drop_event_month",
+            )
+            .bind(month)
+            .bind(&groupings.types)
+            .bind(&groupings.attributes)
+            .bind(&groupings.intervals)
+            .bind(MAX_LOCK_TRIES);
             Ok(dropped.fetch_one(connection).await?)
         })
     });
@@ -164,7 +169,9 @@ fn database_message(error: &Error) -> String {
 async fn note_dropped_events(pool: &PgPool) -> Result<()> {
     run_maintenance_step(pool, |connection| {
         Box::pin(async move {
-            sqlx::query("SELECT note_dropped_events() -- note_dropped_events").execute(connection).await?;
+            sqlx::query("SELECT note_dropped_events() -- note_dropped_events")
+                .execute(connection)
+                .await?;
             Ok(())
         })
     })

@@ -15,7 +15,8 @@ pub async fn list_missing_partitions(
     connection: &mut PgConnection,
     months_after: u32,
 ) -> Result<Vec<DateTime<Utc>>> {
-    let now: DateTime<Utc> = sqlx::query_scalar("SELECT now() -- now").fetch_one(&mut *connection).await?;
+    let now: DateTime<Utc> =
+        sqlx::query_scalar("SELECT now() -- now").fetch_one(&mut *connection).await?;
     let missing = sqlx::query_scalar("SELECT missing_event_months($1) -- missing_event_months");
     Ok(missing.bind(list_months_ahead(now, months_after)).fetch_one(connection).await?)
 }

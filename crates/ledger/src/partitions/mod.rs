@@ -12,7 +12,9 @@ mod missing;
 mod retention;
 
 pub(crate) use closing::read_closing_sums;
-pub(crate) use horizon::{HorizonGuard, HorizonRow, RequestedMoment, read_horizon, read_horizon_row};
+pub(crate) use horizon::{
+    HorizonGuard, HorizonRow, RequestedMoment, read_horizon, read_horizon_row,
+};
 pub use maintenance::{PartitionOptions, PartitionReport, RetainedPartition, maintain_partitions};
 pub use missing::{MONTH_FORMAT, create_missing_partitions, list_missing_partitions};
 pub use retention::Retention;

@@ -47,7 +47,8 @@ impl Retention {
 /// The month of `now` and as many after it as there are to be ahead; none after 2100.
 pub(super) fn list_months_ahead(now: DateTime<Utc>, months_after: u32) -> Vec<DateTime<Utc>> {
     let first = moment::month_start(now);
-    let months = (0..=months_after).filter_map(|offset| first.checked_add_months(Months::new(offset)));
+    let months =
+        (0..=months_after).filter_map(|offset| first.checked_add_months(Months::new(offset)));
     months.filter(|month| moment::can_have_events(*month)).collect()
 }
 
@@ -88,7 +89,11 @@ mod tests {
             ("2024-03-01T00:00:00Z", 24, "2022-03-01T00:00:00Z"),
         ];
         for (now, months, first) in table {
-            assert_eq!(Retention::Months(months).first_retained_month(at(now)), Some(at(first)), "{now}");
+            assert_eq!(
+                Retention::Months(months).first_retained_month(at(now)),
+                Some(at(first)),
+                "{now}"
+            );
         }
         assert_eq!(Retention::Unlimited.first_retained_month(at("2024-02-29T12:00:00Z")), None);
     }

@@ -72,8 +72,11 @@ async fn read_feed_page(
 ) -> Result<Vec<LedgerFeedEvent>> {
     run_statement(pool, "feed", move |connection| {
         Box::pin(async move {
-            let events =
-                sqlx::query_as(FEED_SQL).bind(after).bind(span_count).bind(limit).bind(MAX_PAGE_BYTES);
+            let events = sqlx::query_as(FEED_SQL)
+                .bind(after)
+                .bind(span_count)
+                .bind(limit)
+                .bind(MAX_PAGE_BYTES);
             Ok(events.fetch_all(connection).await?)
         })
     })

@@ -66,7 +66,8 @@ impl Sequencer {
                 Ok((batches, last)) => {
                     metrics::counter!("ledger_batches_numbered_total", "shard" => self.shard.clone())
                         .increment(batches.unsigned_abs().into());
-                    metrics::gauge!("ledger_last_seq", "shard" => self.shard.clone()).set(last as f64);
+                    metrics::gauge!("ledger_last_seq", "shard" => self.shard.clone())
+                        .set(last as f64);
                     self.notifier.publish_last_seq(last);
                     interval = MIN_NUMBERING_INTERVAL;
                 }
@@ -92,13 +93,14 @@ pub(crate) async fn number_batches(pool: &PgPool, lease: &Arc<Lease>) -> Result<
         let lease = lease.clone();
         Box::pin(async move {
             store::fail_point("numbering");
-            let (numbered, last): (Option<i32>, Option<i64>) =
-                sqlx::query_as("SELECT numbered, last FROM number_batches($1, $2, $3) -- number_batches")
-                    .bind(lease.id)
-                    .bind(lease.epoch)
-                    .bind(MAX_BATCHES_PER_NUMBERING)
-                    .fetch_one(connection)
-                    .await?;
+            let (numbered, last): (Option<i32>, Option<i64>) = sqlx::query_as(
+                "SELECT numbered, last FROM number_batches($1, $2, $3) -- number_batches",
+            )
+            .bind(lease.id)
+            .bind(lease.epoch)
+            .bind(MAX_BATCHES_PER_NUMBERING)
+            .fetch_one(connection)
+            .await?;
             store::fail_point("numbered");
             numbered.zip(last).ok_or_else(|| lease.fenced_error())
         })

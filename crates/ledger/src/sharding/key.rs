@@ -27,7 +27,8 @@ pub fn parse_canonical(text: &str) -> Vec<(String, String)> {
 
 fn percent_encode(text: &str, target: &mut String) {
     const HEX_DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let unreserved =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     if text.bytes().all(unreserved) {
         return target.push_str(text);
     }
@@ -47,8 +48,8 @@ fn percent_decode(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
         let encoded_byte = (*first == b'%').then(|| tail.get(..2)).flatten();
-        let encoded_byte =
-            encoded_byte.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let encoded_byte = encoded_byte
+            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         bytes.push(encoded_byte.unwrap_or(*first));
         rest = if encoded_byte.is_some() { &tail[2..] } else { tail };
     }

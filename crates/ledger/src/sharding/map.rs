@@ -127,8 +127,11 @@ impl ShardMap {
     /// Reads a map's YAML. Errors name the shard and what is wrong with it.
     pub fn parse(yaml: &str) -> Result<Self, String> {
         let file: ShardMapFile = reconcile::yaml::from_str(yaml)?;
-        let shards: Vec<ShardDefinition> =
-            file.shards.into_iter().map(ShardMapEntry::into_definition).collect::<Result<_, _>>()?;
+        let shards: Vec<ShardDefinition> = file
+            .shards
+            .into_iter()
+            .map(ShardMapEntry::into_definition)
+            .collect::<Result<_, _>>()?;
         Self::new(shards)
     }
 
@@ -177,7 +180,10 @@ impl ShardMap {
 }
 
 fn gap_error(first: u64, last: u64) -> String {
-    format!("no shard owns the hashes {:?}: the ranges have a gap", ShardRange { first, last }.to_hex())
+    format!(
+        "no shard owns the hashes {:?}: the ranges have a gap",
+        ShardRange { first, last }.to_hex()
+    )
 }
 
 impl ShardMapEntry {
@@ -185,7 +191,9 @@ impl ShardMapEntry {
         let name = self.name;
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if name.is_empty() || name.len() > 40 || !name.chars().all(is_allowed) {
-            return Err(format!("shard name `{name}`: 1 to 40 letters, digits, - and _ are allowed"));
+            return Err(format!(
+                "shard name `{name}`: 1 to 40 letters, digits, - and _ are allowed"
+            ));
         }
         let range = ShardRange::parse(&self.range.0, &self.range.1)
             .map_err(|reason| format!("shard {name}: {reason}"))?;
@@ -247,13 +255,18 @@ mod tests {
     #[test]
     fn ranges_cover_everything_once() {
         let four = map(&[("c0", "ff"), ("00", "3f"), ("40", "7f"), ("80", "bf")]).unwrap();
-        let ranges = |map: &ShardMap| map.shards().iter().map(|shard| shard.range).collect::<Vec<_>>();
+        let ranges =
+            |map: &ShardMap| map.shards().iter().map(|shard| shard.range).collect::<Vec<_>>();
         assert_eq!(ranges(&four), ranges(&ShardMap::with_equal_ranges(vec![None; 4]).unwrap()));
         assert_eq!(
-            [0, u64::MAX, 0x3fff_ffff_ffff_ffff, 0x4000_0000_0000_0000].map(|p| four.index_of_prefix(p)),
+            [0, u64::MAX, 0x3fff_ffff_ffff_ffff, 0x4000_0000_0000_0000]
+                .map(|p| four.index_of_prefix(p)),
             [0, 3, 0, 1]
         );
-        assert_eq!(map(&[("00", "7fff"), ("8000", "ff")]).unwrap().shards()[0].range.to_hex(), ["00", "7f"]);
+        assert_eq!(
+            map(&[("00", "7fff"), ("8000", "ff")]).unwrap().shards()[0].range.to_hex(),
+            ["00", "7f"]
+        );
         for (bad, named) in [
             (vec![("00", "3f"), ("41", "ff")], "40"),
             (vec![("00", "7f"), ("7f", "ff")], "overlap"),
@@ -277,7 +290,10 @@ mod tests {
             assert_eq!(ShardMap::new(equal.shards().to_vec()), Ok(equal.clone()), "{count}");
             assert_eq!([equal.index_of_prefix(0), equal.index_of_prefix(u64::MAX)], [0, count - 1]);
         }
-        assert_eq!(ShardMap::with_equal_ranges(vec![None]).unwrap().shards()[0].range.to_hex(), ["00", "ff"]);
+        assert_eq!(
+            ShardMap::with_equal_ranges(vec![None]).unwrap().shards()[0].range.to_hex(),
+            ["00", "ff"]
+        );
         for count in [0, 3, 512] {
             assert_eq!(ShardMap::with_equal_ranges(vec![None; count]), None, "{count}");
         }
@@ -286,7 +302,9 @@ mod tests {
     #[test]
     fn a_schema_beside_a_url_needs_no_quotes() {
         let map = |schema: &str| {
-            ShardMap::parse(&format!("shards: [{{name: s0, range: ['00', ff], url: x, schema: {schema}}}]"))
+            ShardMap::parse(&format!(
+                "shards: [{{name: s0, range: ['00', ff], url: x, schema: {schema}}}]"
+            ))
         };
         assert_eq!(map("s0").unwrap().shards()[0].schema.as_deref(), Some("s0"));
         for bad in ["S0", "0s", "pg_toast", "'a b'", "'a\"b'", "''"] {

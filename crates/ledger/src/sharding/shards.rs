@@ -65,7 +65,11 @@ pub enum ShardOpenError {
 impl LedgerShards {
     /// Shards of `map` whose pools are open, in the map's order; checks (or, in an empty database, writes) each one's
     /// identity. `migrate`: bring the schemas to this version; otherwise they must be there.
-    pub async fn open(map: ShardMap, pools: Vec<PgPool>, migrate: bool) -> Result<Self, ShardOpenError> {
+    pub async fn open(
+        map: ShardMap,
+        pools: Vec<PgPool>,
+        migrate: bool,
+    ) -> Result<Self, ShardOpenError> {
         let mut shards = Vec::with_capacity(pools.len());
         for (place, pool) in map.shards().iter().zip(pools) {
             prepare_shard(place, &pool, migrate).await?;
@@ -92,7 +96,11 @@ impl LedgerShards {
         pool: PgPool,
     ) -> Result<Option<Shard>, ShardOpenError> {
         let is_present = check_identity(definition, &pool).await?;
-        Ok(is_present.then(|| Shard { name: definition.name.clone(), range: definition.range, pool }))
+        Ok(is_present.then(|| Shard {
+            name: definition.name.clone(),
+            range: definition.range,
+            pool,
+        }))
     }
 
     /// All, by range.
@@ -124,7 +132,8 @@ async fn prepare_shard(
     let database_error =
         |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
     let mut connection = prepare_schema(definition, pool, migrate).await?;
-    let stored_identity = claim_identity(definition, &mut connection).await.map_err(database_error)?;
+    let stored_identity =
+        claim_identity(definition, &mut connection).await.map_err(database_error)?;
     identity_mismatch(definition, stored_identity).map_or(Ok(()), Err)
 }
 
@@ -136,29 +145,36 @@ async fn prepare_schema(
     let database_error =
         |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
     // Migrations may take as long as they take.
-    let mut connection = DedicatedConnection::acquire(pool, Duration::ZERO).await.map_err(database_error)?;
+    let mut connection =
+        DedicatedConnection::acquire(pool, Duration::ZERO).await.map_err(database_error)?;
     let migrations = MigrationSet::shard();
     let migration_result = match migrate {
         true => migrations.apply_pending(&mut connection).await,
         false => migrations.check_version(&mut connection).await,
     };
-    migration_result.map_err(|cause| ShardOpenError::Schema { shard: definition.name.clone(), cause })?;
+    migration_result
+        .map_err(|cause| ShardOpenError::Schema { shard: definition.name.clone(), cause })?;
     Ok(connection)
 }
 
 /// Whether a database has an identity; it must be the place's.
-async fn check_identity(definition: &ShardDefinition, pool: &PgPool) -> Result<bool, ShardOpenError> {
+async fn check_identity(
+    definition: &ShardDefinition,
+    pool: &PgPool,
+) -> Result<bool, ShardOpenError> {
     let database_error =
         |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
     let identity = store::run_statement(pool, "look_at_shard", |connection| {
         Box::pin(async move {
-            let there =
-                sqlx::query_scalar("SELECT to_regclass('shard_identity') IS NOT NULL -- look_at_shard");
+            let there = sqlx::query_scalar(
+                "SELECT to_regclass('shard_identity') IS NOT NULL -- look_at_shard",
+            );
             if !there.fetch_one(&mut *connection).await? {
                 return Ok(None);
             }
-            let found =
-                sqlx::query_as("SELECT name, range_first, range_last FROM shard_identity -- look_at_shard");
+            let found = sqlx::query_as(
+                "SELECT name, range_first, range_last FROM shard_identity -- look_at_shard",
+            );
             Ok(found.fetch_optional(connection).await?)
         })
     });
@@ -177,7 +193,8 @@ fn identity_mismatch(
     if (found.as_str(), &first, &last) == (definition.name.as_str(), &range_first, &range_last) {
         return None;
     }
-    let found_range = ShardRange::parse(&first, &last).map(ShardRange::to_hex).unwrap_or([first, last]);
+    let found_range =
+        ShardRange::parse(&first, &last).map(ShardRange::to_hex).unwrap_or([first, last]);
     let (range, found_range) = (Box::new(definition.range.to_hex()), Box::new(found_range));
     Some(ShardOpenError::AnotherShard { shard: definition.name.clone(), range, found, found_range })
 }
@@ -196,7 +213,9 @@ async fn claim_identity(
     .bind(last)
     .execute(&mut *connection)
     .await?;
-    let found = sqlx::query_as("SELECT name, range_first, range_last FROM shard_identity -- shard_identity");
+    let found = sqlx::query_as(
+        "SELECT name, range_first, range_last FROM shard_identity -- shard_identity",
+    );
     Ok(found.fetch_one(connection).await?)
 }
 

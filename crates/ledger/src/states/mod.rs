@@ -6,7 +6,7 @@
 
 mod put;
 
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, ErrorCode};
 use sqlx::PgPool;
 use store::Result;
 
@@ -60,10 +60,11 @@ impl StateStore {
         let is_stale = |outcomes: &Vec<StateWriteOutcome>| {
             outcomes.iter().any(|o| matches!(o, StateWriteOutcome::Stale { .. }))
         };
-        let outcomes = store::run_refusable_statement(&pool, "put_states", is_stale, move |connection| {
-            let put = put.clone();
-            Box::pin(async move { put_states_in_tx(connection, &put).await })
-        });
+        let outcomes =
+            store::run_refusable_statement(&pool, "put_states", is_stale, move |connection| {
+                let put = put.clone();
+                Box::pin(async move { put_states_in_tx(connection, &put).await })
+            });
         Ok(outcomes.await?.pop().unwrap_or(StateWriteOutcome::Stale { version: 0 }))
     }
 
@@ -78,5 +79,5 @@ pub(crate) fn stale_state_error(version: i64) -> ApiError {
         0 => "there is no such state, so no version of it".to_owned(),
         _ => format!("the state is at version {version}"),
     };
-    ApiError::new(Code::Stale, message).arg("version", version)
+    ApiError::new(ErrorCode::Stale, message).with_arg("version", version)
 }

@@ -37,7 +37,11 @@ pub enum StateWriteOutcome {
 impl StateWrite {
     /// A write of `state` (JSON, kept as it is), where `expected_version` is the version to be replaced: 0 if there must be
     /// none, `None` to replace whatever there is.
-    pub fn new(target: LedgerKey, state: &str, expected_version: Option<i64>) -> Result<Self, JsonRefusal> {
+    pub fn new(
+        target: LedgerKey,
+        state: &str,
+        expected_version: Option<i64>,
+    ) -> Result<Self, JsonRefusal> {
         let fingerprint = fingerprint_state(state)?;
         Ok(Self { target, state: state.trim().to_owned(), fingerprint, expected_version })
     }
@@ -70,7 +74,11 @@ pub async fn put_states_in_tx(
     .fetch_all(connection)
     .await?;
     let outcome = |(_, version, done)| {
-        if done { StateWriteOutcome::Written { version } } else { StateWriteOutcome::Stale { version } }
+        if done {
+            StateWriteOutcome::Written { version }
+        } else {
+            StateWriteOutcome::Stale { version }
+        }
     };
     Ok(rows.into_iter().map(outcome).collect())
 }

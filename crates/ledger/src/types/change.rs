@@ -28,7 +28,8 @@ pub fn find_objections(
         }
         // A name is unique within a kind: another kind is another type.
         _ => vec![LedgerTypeObjection::WhileUsed(
-            "leave its file in the bundle until nothing of it is left and no rule refers to it".to_owned(),
+            "leave its file in the bundle until nothing of it is left and no rule refers to it"
+                .to_owned(),
         )],
     }
 }
@@ -52,8 +53,10 @@ fn find_account_objections(old: &AccountType, new: &AccountType) -> Vec<LedgerTy
     }
     let groupings: BTreeSet<BTreeSet<&String>> =
         new.groupings.iter().map(|names| to_name_set(names)).collect();
-    for grouping in
-        old.groupings.iter().filter(|names| !names.is_empty() && !groupings.contains(&to_name_set(names)))
+    for grouping in old
+        .groupings
+        .iter()
+        .filter(|names| !names.is_empty() && !groupings.contains(&to_name_set(names)))
     {
         let names = grouping.join(", ");
         objections.push(LedgerTypeObjection::WhileUsed(format!(
@@ -78,7 +81,10 @@ fn check_key_change(
     objections: &mut Vec<LedgerTypeObjection>,
 ) {
     let parts = |attributes: &[LedgerAttribute]| -> BTreeSet<(String, String)> {
-        attributes.iter().map(|attribute| (attribute.name.clone(), attribute.kind.to_string())).collect()
+        attributes
+            .iter()
+            .map(|attribute| (attribute.name.clone(), attribute.kind.to_string()))
+            .collect()
     };
     if parts(old) != parts(new) {
         objections.push(LedgerTypeObjection::Always(format!(
@@ -88,7 +94,11 @@ fn check_key_change(
 }
 
 /// What is written lies where the shard key has put it.
-fn check_shard_key_change(old: &[String], new: &[String], objections: &mut Vec<LedgerTypeObjection>) {
+fn check_shard_key_change(
+    old: &[String],
+    new: &[String],
+    objections: &mut Vec<LedgerTypeObjection>,
+) {
     if to_name_set(old) != to_name_set(new) {
         objections.push(LedgerTypeObjection::Always(
             "shard_key: the shard key of a type never changes: what is written lies where it was put; describe a new \
@@ -163,7 +173,11 @@ mod tests {
                 "a",
             ),
             ("key attribute more", vec![("key_attributes", json!([k, l, z]))], "a"),
-            ("key attribute gone", vec![("key_attributes", json!([k])), ("shard_key", json!(["k"]))], "aa"),
+            (
+                "key attribute gone",
+                vec![("key_attributes", json!([k])), ("shard_key", json!(["k"]))],
+                "aa",
+            ),
             (
                 "key attribute of another type",
                 vec![("key_attributes", json!([k, {"name": "l", "type": "int"}]))],
@@ -205,7 +219,11 @@ mod tests {
             ("nothing", vec![], "-"),
             ("description", vec![("description", json!("e"))], "-"),
             ("order", vec![("attributes", json!([l, k]))], "-"),
-            ("attribute more", vec![("attributes", json!([k, l, {"name": "m", "type": "int"}]))], "a"),
+            (
+                "attribute more",
+                vec![("attributes", json!([k, l, {"name": "m", "type": "int"}]))],
+                "a",
+            ),
             ("attribute gone", vec![("attributes", json!([k]))], "a"),
             (
                 "attribute of another type",
@@ -216,7 +234,11 @@ mod tests {
         ];
         for kind in [LedgerTypeKind::Lock, LedgerTypeKind::State] {
             for (what, changes, expected) in &table {
-                assert_eq!(objection_letters(kind, lock_json(), changes), *expected, "{kind:?} {what}");
+                assert_eq!(
+                    objection_letters(kind, lock_json(), changes),
+                    *expected,
+                    "{kind:?} {what}"
+                );
             }
         }
     }
@@ -224,6 +246,9 @@ mod tests {
     #[test]
     fn a_type_in_use_is_not_deleted() {
         let old = LedgerTypeKind::Account.parse_definition(account_json()).unwrap();
-        assert!(matches!(find_objections(&old, None).as_slice(), [LedgerTypeObjection::WhileUsed(_)]));
+        assert!(matches!(
+            find_objections(&old, None).as_slice(),
+            [LedgerTypeObjection::WhileUsed(_)]
+        ));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use reconcile::{Bundle, Diagnostic, Field, Problem, listed, suggestion};
+use reconcile::{Bundle, BundleDiagnostic, FieldPath, FieldProblem, list_names, suggest_name};
 
 use super::{
-    AccountType, KeyedType, LedgerAttribute, LedgerTypeDefinition, LedgerTypeKind, RESERVED_ATTRIBUTE_NAMES,
+    AccountType, KeyedType, LedgerAttribute, LedgerTypeDefinition, LedgerTypeKind,
+    RESERVED_ATTRIBUTE_NAMES,
 };
 
 /// Most attributes of a type, key and auxiliary ones together.
@@ -14,15 +15,18 @@ pub const MAX_ATTRIBUTES_PER_TYPE: usize = 16;
 pub const MAX_GROUPINGS_PER_TYPE: usize = 16;
 
 /// Looks at all types of a bundle.
-pub fn check_types(bundle: &Bundle) -> Vec<Diagnostic> {
+pub fn check_types(bundle: &Bundle) -> Vec<BundleDiagnostic> {
     let mut diagnostics = Vec::new();
     for kind in LedgerTypeKind::ALL {
-        diagnostics.extend(bundle.same_names(kind.schema()));
-        for document in bundle.documents(kind.schema()) {
+        diagnostics.extend(bundle.duplicate_names(kind.schema()));
+        for document in bundle.documents_of_schema(kind.schema()) {
             match kind.parse_document(document) {
                 Ok(definition) => {
                     diagnostics.extend(
-                        definition.find_problems().into_iter().map(|problem| document.diagnostic(problem)),
+                        definition
+                            .find_problems()
+                            .into_iter()
+                            .map(|problem| document.diagnostic_for(problem)),
                     );
                 }
                 Err(diagnostic) => diagnostics.push(diagnostic),
@@ -34,9 +38,9 @@ pub fn check_types(bundle: &Bundle) -> Vec<Diagnostic> {
 
 impl LedgerTypeDefinition {
     /// What is wrong with it; nothing is stored that has any.
-    pub fn find_problems(&self) -> Vec<Problem> {
+    pub fn find_problems(&self) -> Vec<FieldProblem> {
         let mut problems = Vec::new();
-        name(Field::from("name"), self.name(), &mut problems);
+        name(FieldPath::from("name"), self.name(), &mut problems);
         match self {
             LedgerTypeDefinition::Account(account) => account.add_problems(&mut problems),
             LedgerTypeDefinition::Lock(keyed) | LedgerTypeDefinition::State(keyed) => {
@@ -48,19 +52,19 @@ impl LedgerTypeDefinition {
 }
 
 impl AccountType {
-    fn add_problems(&self, problems: &mut Vec<Problem>) {
+    fn add_problems(&self, problems: &mut Vec<FieldProblem>) {
         let mut seen = BTreeSet::new();
         check_attributes("key_attributes", &self.key_attributes, &mut seen, problems);
         check_attributes("attributes", &self.attributes, &mut seen, problems);
         check_not_empty("key_attributes", &self.key_attributes, problems);
         if self.key_attributes.len() + self.attributes.len() > MAX_ATTRIBUTES_PER_TYPE {
-            problems.push(Problem::new(
+            problems.push(FieldProblem::new(
                 "attributes",
                 format!("a type has at most {MAX_ATTRIBUTES_PER_TYPE} attributes in all"),
             ));
         }
         check_subset(
-            Field::from("shard_key"),
+            FieldPath::from("shard_key"),
             &self.shard_key,
             &self.key_attributes,
             "key attribute",
@@ -68,44 +72,62 @@ impl AccountType {
         );
         check_not_empty("shard_key", &self.shard_key, problems);
         if self.groupings.len() > MAX_GROUPINGS_PER_TYPE {
-            problems.push(Problem::new(
+            problems.push(FieldProblem::new(
                 "groupings",
                 format!("a type has at most {MAX_GROUPINGS_PER_TYPE} groupings"),
             ));
         }
         let mut groupings = BTreeSet::new();
         for (n, grouping) in self.groupings.iter().enumerate() {
-            let field = Field::from("groupings").index(n);
-            check_subset(field.clone(), grouping, &self.attributes, "auxiliary attribute", problems);
+            let field = FieldPath::from("groupings").with_index(n);
+            check_subset(
+                field.clone(),
+                grouping,
+                &self.attributes,
+                "auxiliary attribute",
+                problems,
+            );
             if !groupings.insert(grouping.iter().collect::<BTreeSet<_>>()) {
-                problems.push(Problem { field, reason: "the same grouping is there already".to_owned() });
+                problems.push(FieldProblem {
+                    field,
+                    reason: "the same grouping is there already".to_owned(),
+                });
             }
         }
     }
 }
 
 impl KeyedType {
-    fn add_problems(&self, problems: &mut Vec<Problem>) {
+    fn add_problems(&self, problems: &mut Vec<FieldProblem>) {
         check_attributes("attributes", &self.attributes, &mut BTreeSet::new(), problems);
         check_not_empty("attributes", &self.attributes, problems);
         if self.attributes.len() > MAX_ATTRIBUTES_PER_TYPE {
-            problems.push(Problem::new(
+            problems.push(FieldProblem::new(
                 "attributes",
                 format!("a type has at most {MAX_ATTRIBUTES_PER_TYPE} attributes"),
             ));
         }
-        check_subset(Field::from("shard_key"), &self.shard_key, &self.attributes, "attribute", problems);
+        check_subset(
+            FieldPath::from("shard_key"),
+            &self.shard_key,
+            &self.attributes,
+            "attribute",
+            problems,
+        );
         check_not_empty("shard_key", &self.shard_key, problems);
     }
 }
 
-fn name(field: Field, name: &str, problems: &mut Vec<Problem>) {
+fn name(field: FieldPath, name: &str, problems: &mut Vec<FieldProblem>) {
     let good = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.len() <= 63
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if !good {
         let allowed = "a lower-case letter, then at most 62 lower-case letters, digits and _";
-        problems.push(Problem { field, reason: format!("`{name}` is not allowed (allowed: {allowed})") });
+        problems.push(FieldProblem {
+            field,
+            reason: format!("`{name}` is not allowed (allowed: {allowed})"),
+        });
     }
 }
 
@@ -113,50 +135,50 @@ fn check_attributes<'a>(
     list: &str,
     attributes: &'a [LedgerAttribute],
     seen: &mut BTreeSet<&'a str>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<FieldProblem>,
 ) {
     for (n, attribute) in attributes.iter().enumerate() {
-        let field = Field::from(list).index(n).key("name");
+        let field = FieldPath::from(list).with_index(n).with_key("name");
         name(field.clone(), &attribute.name, problems);
         if RESERVED_ATTRIBUTE_NAMES.contains(&attribute.name.as_str()) {
             let reason = format!(
                 "`{}` is reserved, as are all of {}",
                 attribute.name,
-                listed(RESERVED_ATTRIBUTE_NAMES)
+                list_names(RESERVED_ATTRIBUTE_NAMES)
             );
-            problems.push(Problem { field: field.clone(), reason });
+            problems.push(FieldProblem { field: field.clone(), reason });
         }
         if !seen.insert(&attribute.name) {
             let reason = format!("an attribute `{}` is there already", attribute.name);
-            problems.push(Problem { field, reason });
+            problems.push(FieldProblem { field, reason });
         }
     }
 }
 
 /// Each of `names` is one of `check_attributes`, and is there once.
 fn check_subset(
-    field: Field,
+    field: FieldPath,
     names: &[String],
     attributes: &[LedgerAttribute],
     what: &str,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<FieldProblem>,
 ) {
     let known = || attributes.iter().map(|attribute| attribute.name.as_str());
     for (n, name) in names.iter().enumerate() {
-        let field = field.clone().index(n);
+        let field = field.clone().with_index(n);
         if !known().any(|known| known == name) {
-            let (near, allowed) = (suggestion(name, known()), listed(known()));
+            let (near, allowed) = (suggest_name(name, known()), list_names(known()));
             let reason = format!("`{name}` is no {what} of this type{near} (allowed: {allowed})");
-            problems.push(Problem { field, reason });
+            problems.push(FieldProblem { field, reason });
         } else if names[..n].contains(name) {
-            problems.push(Problem { field, reason: format!("`{name}` is there already") });
+            problems.push(FieldProblem { field, reason: format!("`{name}` is there already") });
         }
     }
 }
 
-fn check_not_empty<T>(field: &str, list: &[T], problems: &mut Vec<Problem>) {
+fn check_not_empty<T>(field: &str, list: &[T], problems: &mut Vec<FieldProblem>) {
     if list.is_empty() {
-        problems.push(Problem::new(field, "at least one is needed"));
+        problems.push(FieldProblem::new(field, "at least one is needed"));
     }
 }
 
@@ -213,8 +235,16 @@ mod tests {
                 json!({"shard_key": ["x"]}),
                 "shard_key[0]: `x` is no key attribute of this type (allowed: k, l)",
             ),
-            (LedgerTypeKind::Account, json!({"shard_key": []}), "shard_key: at least one is needed"),
-            (LedgerTypeKind::State, json!({"shard_key": ["k", "k"]}), "shard_key[1]: `k` is there already"),
+            (
+                LedgerTypeKind::Account,
+                json!({"shard_key": []}),
+                "shard_key: at least one is needed",
+            ),
+            (
+                LedgerTypeKind::State,
+                json!({"shard_key": ["k", "k"]}),
+                "shard_key[1]: `k` is there already",
+            ),
             (
                 LedgerTypeKind::Account,
                 json!({"groupings": [["k"]]}),

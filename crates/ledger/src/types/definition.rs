@@ -94,7 +94,8 @@ pub enum LedgerTypeDefinition {
 
 impl LedgerTypeKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [LedgerTypeKind::Account, LedgerTypeKind::Lock, LedgerTypeKind::State];
+    pub const ALL: [Self; 3] =
+        [LedgerTypeKind::Account, LedgerTypeKind::Lock, LedgerTypeKind::State];
 
     /// As stored.
     pub fn name(self) -> &'static str {

@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use reconcile::owned::{Keeper as _, Set};
-use reconcile::{Bundle, Context, Diagnostic, Document, Integration, Plan, RunError, ShardConfig};
+use reconcile::owned::{OwnedObjectSet, OwnedObjectTable as _};
+use reconcile::{
+    Bundle, BundleDiagnostic, BundleDocument, DesiredShardConfig, ReconcileContext, ReconcileError,
+    ReconcilePlan, Reconciler,
+};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sqlx::PgPool;
 
 use super::keeper::{LedgerTypeKeeper, LedgerTypeUsageCheck};
-use super::{LedgerTypeDefinition, LedgerTypeKind, Terms, read_all_types};
+use super::{LedgerTypeDefinition, LedgerTypeKind, OwnershipOptions, read_all_types};
 
 /// The integration's name.
 pub const LEDGER_TYPES_INTEGRATION: &str = "ledger-types";
@@ -25,7 +28,7 @@ pub trait LedgerTypeUsage: Send + Sync + 'static {
     fn find_usage<'a>(
         &'a self,
         question: &'a LedgerTypeUsageQuery,
-    ) -> BoxFuture<'a, Result<Option<String>, RunError>>;
+    ) -> BoxFuture<'a, Result<Option<String>, ReconcileError>>;
 }
 
 /// Which type, and in which run.
@@ -60,7 +63,10 @@ pub struct LedgerTypeArguments {
 
 impl LedgerTypeKind {
     /// Reads a document of the bundle as a type.
-    pub fn parse_document(self, document: &Document) -> Result<LedgerTypeDefinition, Diagnostic> {
+    pub fn parse_document(
+        self,
+        document: &BundleDocument,
+    ) -> Result<LedgerTypeDefinition, BundleDiagnostic> {
         Ok(match self {
             LedgerTypeKind::Account => LedgerTypeDefinition::Account(document.parse()?),
             LedgerTypeKind::Lock => LedgerTypeDefinition::Lock(document.parse()?),
@@ -70,19 +76,21 @@ impl LedgerTypeKind {
 }
 
 /// The types of a bundle.
-pub fn parse_bundle_types(bundle: &Bundle) -> Result<Vec<LedgerTypeDefinition>, Diagnostic> {
+pub fn parse_bundle_types(bundle: &Bundle) -> Result<Vec<LedgerTypeDefinition>, BundleDiagnostic> {
     let of_kind = |kind: LedgerTypeKind| {
-        bundle.documents(kind.schema()).map(move |document| kind.parse_document(document))
+        bundle.documents_of_schema(kind.schema()).map(move |document| kind.parse_document(document))
     };
     LedgerTypeKind::ALL.into_iter().flat_map(of_kind).collect()
 }
 
 /// The types that an integration may ask for.
-fn parse_desired_types(context: &Context<'_>) -> Result<Vec<LedgerTypeDefinition>, RunError> {
+fn parse_desired_types(
+    context: &ReconcileContext<'_>,
+) -> Result<Vec<LedgerTypeDefinition>, ReconcileError> {
     let mut desired = Vec::new();
     for kind in LedgerTypeKind::ALL {
-        for document in context.documents(kind.schema())? {
-            desired.push(kind.parse_document(document).map_err(RunError::Document)?);
+        for document in context.documents_of_schema(kind.schema())? {
+            desired.push(kind.parse_document(document).map_err(ReconcileError::InvalidDocument)?);
         }
     }
     Ok(desired)
@@ -97,7 +105,7 @@ fn desired_state_json(types: &[LedgerTypeDefinition]) -> Json {
     json!(state)
 }
 
-impl Integration for LedgerTypeReconciler {
+impl Reconciler for LedgerTypeReconciler {
     type Arguments = LedgerTypeArguments;
 
     fn name(&self) -> &'static str {
@@ -106,62 +114,82 @@ impl Integration for LedgerTypeReconciler {
 
     fn run<'a>(
         &'a self,
-        context: &'a Context<'a>,
+        context: &'a ReconcileContext<'a>,
         LedgerTypeArguments { type_name: only }: LedgerTypeArguments,
         dry_run: bool,
-    ) -> BoxFuture<'a, Result<Plan, RunError>> {
+    ) -> BoxFuture<'a, Result<ReconcilePlan, ReconcileError>> {
         Box::pin(async move {
             let usage_check = LedgerTypeUsageCheck {
                 usage: self.usage.clone(),
                 dry_run,
-                remaining_integrations: context.to_come(),
+                remaining_integrations: context.remaining_reconcilers(),
             };
             let part = only.clone().unwrap_or_default();
             let keeper = LedgerTypeKeeper { type_name: only, usage_check: Some(usage_check) };
-            let set = Set { keeper, wanted: parse_desired_types(context)?, part, terms: context.terms() };
+            let set = OwnedObjectSet {
+                table: keeper,
+                desired: parse_desired_types(context)?,
+                part,
+                options: context.ownership_options(),
+            };
             check_usage_first(&self.pool, &set).await?;
-            Ok(reconcile::carry_out(&self.pool, "reconcile_ledger_types", set, context.approval_of(dry_run))
-                .await?
-                .0)
+            Ok(reconcile::run_transaction(
+                &self.pool,
+                "reconcile_ledger_types",
+                set,
+                context.approval_for_run(dry_run),
+            )
+            .await?
+            .0)
         })
     }
 
-    fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
+    fn early_exit_desired_state(
+        &self,
+        context: &ReconcileContext<'_>,
+    ) -> Result<Option<Json>, ReconcileError> {
         Ok(Some(desired_state_json(&parse_desired_types(context)?)))
     }
 
-    fn desired_state_shard_config(&self) -> Option<ShardConfig> {
-        Some(ShardConfig { parameter: "type", selectors: &["$.*.*.name"], review: |_| true })
+    fn desired_state_shard_config(&self) -> Option<DesiredShardConfig> {
+        Some(DesiredShardConfig { parameter: "type", selectors: &["$.*.*.name"], review: |_| true })
     }
 
-    fn stored_shards(&self) -> BoxFuture<'_, Result<Vec<String>, RunError>> {
+    fn stored_shards(&self) -> BoxFuture<'_, Result<Vec<String>, ReconcileError>> {
         Box::pin(async move {
             let stored = store::run_statement(&self.pool, "names_of_types", |connection| {
                 Box::pin(read_all_types(connection))
             })
             .await?;
-            let stored = stored.map_err(RunError::Failed)?;
+            let stored = stored.map_err(ReconcileError::Failed)?;
             Ok(stored.iter().map(|stored| stored.definition.name().to_owned()).collect())
         })
     }
 }
 
 /// What brings all types to the wanted ones in a database where nothing uses any.
-pub fn build_initial_set(wanted: Vec<LedgerTypeDefinition>, terms: Terms) -> Set<LedgerTypeKeeper> {
-    Set {
-        keeper: LedgerTypeKeeper { type_name: None, usage_check: None },
-        wanted,
+pub fn build_initial_set(
+    wanted: Vec<LedgerTypeDefinition>,
+    terms: OwnershipOptions,
+) -> OwnedObjectSet<LedgerTypeKeeper> {
+    OwnedObjectSet {
+        table: LedgerTypeKeeper { type_name: None, usage_check: None },
+        desired: wanted,
         part: String::new(),
-        terms,
+        options: terms,
     }
 }
 
 /// Asks what the transaction will ask, so that a shard that is away holds up no transaction.
-async fn check_usage_first(pool: &PgPool, set: &Set<LedgerTypeKeeper>) -> Result<(), RunError> {
-    let stored =
-        store::run_statement(pool, "look_at_types", |connection| Box::pin(read_all_types(connection)))
-            .await?;
-    let (mut stored, mut wanted) = (stored.map_err(RunError::Failed)?, set.wanted.clone());
-    set.keeper.narrow(&mut stored, &mut wanted, set.terms);
-    set.keeper.refusal(&stored, &wanted, set.terms).await.map(drop)
+async fn check_usage_first(
+    pool: &PgPool,
+    set: &OwnedObjectSet<LedgerTypeKeeper>,
+) -> Result<(), ReconcileError> {
+    let stored = store::run_statement(pool, "look_at_types", |connection| {
+        Box::pin(read_all_types(connection))
+    })
+    .await?;
+    let (mut stored, mut wanted) = (stored.map_err(ReconcileError::Failed)?, set.desired.clone());
+    set.table.retain_part(&mut stored, &mut wanted, set.options);
+    set.table.check_refusals(&stored, &wanted, set.options).await.map(drop)
 }

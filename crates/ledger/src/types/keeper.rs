@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use reconcile::owned::{Held, Keeper, Object, Refusal, Steps};
-use reconcile::{Attempt, Owner, RunError};
+use reconcile::owned::{
+    OwnedObject, OwnedObjectTable, PlannedObjectWrites, RefusalCheck, StoredObject,
+};
+use reconcile::{ObjectOwner, ReconcileError, ReconcileTxResult};
 use serde_json::Value as Json;
 use sqlx::PgConnection;
 use store::Result;
@@ -12,8 +14,8 @@ use store::Result;
 use super::integration::{LEDGER_TYPES_INTEGRATION, LedgerTypeUsage, LedgerTypeUsageQuery};
 use super::plan::{LedgerTypeUses, build_refusal, find_usage_questions};
 use super::{
-    LedgerTypeDefinition, LedgerTypeKind, LedgerTypeRow, Terms, delete_type_in_tx, notify_types_in_tx,
-    put_type_in_tx, read_all_types,
+    LedgerTypeDefinition, LedgerTypeKind, LedgerTypeRow, OwnershipOptions, delete_type_in_tx,
+    notify_types_in_tx, put_type_in_tx, read_all_types,
 };
 
 /// The types in the control database: all of them, or those of a name.
@@ -31,7 +33,7 @@ pub(super) struct LedgerTypeUsageCheck {
     pub(super) remaining_integrations: Vec<&'static str>,
 }
 
-impl Object for LedgerTypeDefinition {
+impl OwnedObject for LedgerTypeDefinition {
     type Id = (LedgerTypeKind, String);
 
     fn id(&self) -> (LedgerTypeKind, String) {
@@ -51,14 +53,14 @@ impl Object for LedgerTypeDefinition {
     }
 }
 
-impl Held for LedgerTypeRow {
+impl StoredObject for LedgerTypeRow {
     type Object = LedgerTypeDefinition;
 
     fn object(&self) -> &LedgerTypeDefinition {
         &self.definition
     }
 
-    fn owner(&self) -> Owner {
+    fn owner(&self) -> ObjectOwner {
         self.owner
     }
 }
@@ -69,34 +71,45 @@ impl LedgerTypeKeeper {
     }
 }
 
-impl Keeper for LedgerTypeKeeper {
-    type Held = LedgerTypeRow;
-    const INTEGRATION: &'static str = LEDGER_TYPES_INTEGRATION;
+impl OwnedObjectTable for LedgerTypeKeeper {
+    type StoredObject = LedgerTypeRow;
+    const RECONCILER_NAME: &'static str = LEDGER_TYPES_INTEGRATION;
 
     fn read_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-    ) -> BoxFuture<'a, Attempt<Vec<LedgerTypeRow>>> {
-        Box::pin(async move { Ok(read_all_types(connection).await?.map_err(RunError::Failed)) })
+    ) -> BoxFuture<'a, ReconcileTxResult<Vec<LedgerTypeRow>>> {
+        Box::pin(
+            async move { Ok(read_all_types(connection).await?.map_err(ReconcileError::Failed)) },
+        )
     }
 
-    fn narrow(&self, stored: &mut Vec<LedgerTypeRow>, wanted: &mut Vec<LedgerTypeDefinition>, _: Terms) {
+    fn retain_part(
+        &self,
+        stored: &mut Vec<LedgerTypeRow>,
+        wanted: &mut Vec<LedgerTypeDefinition>,
+        _: OwnershipOptions,
+    ) {
         stored.retain(|stored| self.is_selected(&stored.definition));
         wanted.retain(|definition| self.is_selected(definition));
     }
 
-    fn refusal<'a>(
+    fn check_refusals<'a>(
         &'a self,
         stored: &'a [LedgerTypeRow],
         wanted: &'a [LedgerTypeDefinition],
-        terms: Terms,
-    ) -> BoxFuture<'a, std::result::Result<Refusal<LedgerTypeDefinition>, RunError>> {
+        terms: OwnershipOptions,
+    ) -> BoxFuture<'a, std::result::Result<RefusalCheck<LedgerTypeDefinition>, ReconcileError>>
+    {
         Box::pin(async move {
-            let Some(in_use) = &self.usage_check else { return Ok(build_refusal(LedgerTypeUses::new())) };
+            let Some(in_use) = &self.usage_check else {
+                return Ok(build_refusal(LedgerTypeUses::new()));
+            };
             let mut uses = LedgerTypeUses::new();
             for (kind, name) in find_usage_questions(stored, wanted, terms) {
                 let (dry_run, to_come) = (in_use.dry_run, in_use.remaining_integrations.clone());
-                let question = LedgerTypeUsageQuery { kind, name, dry_run, remaining_integrations: to_come };
+                let question =
+                    LedgerTypeUsageQuery { kind, name, dry_run, remaining_integrations: to_come };
                 if let Some(used) = in_use.usage.find_usage(&question).await? {
                     uses.insert((question.kind, question.name), used);
                 }
@@ -108,14 +121,14 @@ impl Keeper for LedgerTypeKeeper {
     fn write_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        steps: &'a Steps<LedgerTypeDefinition>,
-        owner: Owner,
+        steps: &'a PlannedObjectWrites<LedgerTypeDefinition>,
+        owner: ObjectOwner,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            for definition in &steps.put {
+            for definition in &steps.upserts {
                 put_type_in_tx(connection, definition, owner).await?;
             }
-            for (kind, name) in &steps.delete {
+            for (kind, name) in &steps.deletes {
                 delete_type_in_tx(connection, *kind, name).await?;
             }
             if !steps.plan.changes.is_empty() {

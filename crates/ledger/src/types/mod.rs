@@ -16,8 +16,8 @@ pub use change::{LedgerTypeObjection, find_objections};
 pub use check::{MAX_ATTRIBUTES_PER_TYPE, MAX_GROUPINGS_PER_TYPE, check_types};
 
 pub use definition::{
-    AccountType, AggregateInterval, KeyedType, LedgerAttribute, LedgerTypeDefinition, LedgerTypeKind,
-    RESERVED_ATTRIBUTE_NAMES,
+    AccountType, AggregateInterval, KeyedType, LedgerAttribute, LedgerTypeDefinition,
+    LedgerTypeKind, RESERVED_ATTRIBUTE_NAMES,
 };
 pub use integration::{
     LEDGER_TYPES_INTEGRATION, LedgerTypeArguments, LedgerTypeReconciler, LedgerTypeUsage,
@@ -25,12 +25,12 @@ pub use integration::{
 };
 pub use keeper::LedgerTypeKeeper;
 pub use plan::{LedgerTypeUses, build_refusal, find_usage_questions};
-pub use reconcile::owned::Terms;
+pub use reconcile::owned::OwnershipOptions;
 pub use refresh::keep_types_current;
 pub use registry::{LedgerTypeCatalogue, LedgerTypeRegistry};
 pub use rows::{
-    LedgerTypeRow, TYPES_CHANNEL, delete_type_in_tx, load_types, notify_types_in_tx, put_type_in_tx,
-    read_all_types, read_types,
+    LedgerTypeRow, TYPES_CHANNEL, delete_type_in_tx, load_types, notify_types_in_tx,
+    put_type_in_tx, read_all_types, read_types,
 };
 pub use usage::is_type_used;
 pub use value::{AttributeType, MAX_STRING_BYTES};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use reconcile::owned::Refusal;
+use reconcile::owned::RefusalCheck;
 
 use super::change::{LedgerTypeObjection, find_objections};
-use super::{LedgerTypeDefinition, LedgerTypeKind, LedgerTypeRow, Terms};
+use super::{LedgerTypeDefinition, LedgerTypeKind, LedgerTypeRow, OwnershipOptions};
 
 /// What uses a type, by kind and name; those that are not in it are not in use.
 pub type LedgerTypeUses = BTreeMap<(LedgerTypeKind, String), String>;
@@ -16,7 +16,7 @@ type LedgerTypeKey<'d> = (LedgerTypeKind, &'d str);
 pub fn find_usage_questions(
     stored: &[LedgerTypeRow],
     desired: &[LedgerTypeDefinition],
-    terms: Terms,
+    terms: OwnershipOptions,
 ) -> Vec<(LedgerTypeKind, String)> {
     let desired = index_by_key(desired);
     let doubtful = |stored: &&LedgerTypeRow| {
@@ -32,7 +32,7 @@ pub fn find_usage_questions(
 }
 
 /// Why a type does not change as wanted, when these are in use.
-pub fn build_refusal(uses: LedgerTypeUses) -> Refusal<LedgerTypeDefinition> {
+pub fn build_refusal(uses: LedgerTypeUses) -> RefusalCheck<LedgerTypeDefinition> {
     Box::new(move |old, new| refusal_reason(old, new, &uses))
 }
 
@@ -42,11 +42,13 @@ fn refusal_reason(
     uses: &LedgerTypeUses,
 ) -> Option<String> {
     let objections = find_objections(old, new);
-    let always: Vec<String> = objections.iter().filter_map(LedgerTypeObjection::always_reason).collect();
+    let always: Vec<String> =
+        objections.iter().filter_map(LedgerTypeObjection::always_reason).collect();
     if !always.is_empty() {
         return Some(always.join("; "));
     }
-    let reasons: Vec<String> = objections.iter().filter_map(LedgerTypeObjection::while_used_reason).collect();
+    let reasons: Vec<String> =
+        objections.iter().filter_map(LedgerTypeObjection::while_used_reason).collect();
     let used = uses.get(&(old.kind(), old.name().to_owned())).filter(|_| !reasons.is_empty())?;
     Some(format!("it is in use ({used}): {}", reasons.join("; ")))
 }
@@ -71,15 +73,17 @@ fn definition_key(definition: &LedgerTypeDefinition) -> LedgerTypeKey<'_> {
     (definition.kind(), definition.name())
 }
 
-fn index_by_key(definitions: &[LedgerTypeDefinition]) -> BTreeMap<LedgerTypeKey<'_>, &LedgerTypeDefinition> {
+fn index_by_key(
+    definitions: &[LedgerTypeDefinition],
+) -> BTreeMap<LedgerTypeKey<'_>, &LedgerTypeDefinition> {
     definitions.iter().map(|definition| (definition_key(definition), definition)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use reconcile::Owner;
-    use reconcile::owned::plan;
-    use reconcile::plan::Action;
+    use reconcile::ObjectOwner;
+    use reconcile::owned::plan_objects;
+    use reconcile::plan::PlanAction;
     use serde_json::json;
 
     use super::*;
@@ -91,28 +95,35 @@ mod tests {
 
     /// What is done with a lock type: `+~-!a` and `.` for nothing.
     fn change_letter(
-        stored: Option<(Owner, &str)>,
+        stored: Option<(ObjectOwner, &str)>,
         wanted: Option<&str>,
         used: bool,
         take_over: bool,
     ) -> char {
         let stored: Vec<LedgerTypeRow> = stored
             .iter()
-            .map(|(owner, text)| LedgerTypeRow { definition: lock_definition("l", text), owner: *owner })
+            .map(|(owner, text)| LedgerTypeRow {
+                definition: lock_definition("l", text),
+                owner: *owner,
+            })
             .collect();
         let wanted: Vec<LedgerTypeDefinition> =
             wanted.iter().map(|text| lock_definition("l", text)).collect();
-        let terms = Terms { owner: Owner::Bundle, take_over, allow_delete_all: true };
+        let terms =
+            OwnershipOptions { owner: ObjectOwner::Bundle, take_over, allow_delete_all: true };
         let uses = match used {
-            true => LedgerTypeUses::from([((LedgerTypeKind::Lock, "l".to_owned()), "somebody".to_owned())]),
+            true => LedgerTypeUses::from([(
+                (LedgerTypeKind::Lock, "l".to_owned()),
+                "somebody".to_owned(),
+            )]),
             false => LedgerTypeUses::new(),
         };
-        let steps = plan(&stored, &wanted, &build_refusal(uses), terms);
-        let writes = (steps.put.len(), steps.delete.len());
+        let steps = plan_objects(&stored, &wanted, &build_refusal(uses), terms);
+        let writes = (steps.upserts.len(), steps.deletes.len());
         let letters = [
-            (steps.plan.count(Action::Create), '+', (1, 0)),
-            (steps.plan.count(Action::Update), '~', (1, 0)),
-            (steps.plan.count(Action::Delete), '-', (0, 1)),
+            (steps.plan.count_changes(PlanAction::Create), '+', (1, 0)),
+            (steps.plan.count_changes(PlanAction::Update), '~', (1, 0)),
+            (steps.plan.count_changes(PlanAction::Delete), '-', (0, 1)),
             (steps.plan.refused.len(), '!', (0, 0)),
             (steps.plan.adopted, 'a', (1, 0)),
         ];
@@ -127,7 +138,7 @@ mod tests {
 
     #[test]
     fn truth_table_of_ownership() {
-        use Owner::{Api, Builtin, Bundle, Configurator};
+        use ObjectOwner::{Api, Builtin, Bundle, Configurator};
         // owner | same | other | not wanted | the same three with --take-over
         let table = [
             (Builtin, ['a', '~', '-'], ['a', '~', '-']),
@@ -147,20 +158,24 @@ mod tests {
 
     #[test]
     fn a_type_in_use_stays() {
-        assert_eq!(change_letter(Some((Owner::Bundle, "x")), None, true, false), '!');
-        assert_eq!(change_letter(Some((Owner::Bundle, "x")), Some("y"), true, false), '~');
+        assert_eq!(change_letter(Some((ObjectOwner::Bundle, "x")), None, true, false), '!');
+        assert_eq!(change_letter(Some((ObjectOwner::Bundle, "x")), Some("y"), true, false), '~');
     }
 
     #[test]
     fn only_what_matters_is_asked() {
-        let terms = Terms { owner: Owner::Bundle, take_over: false, allow_delete_all: true };
+        let terms = OwnershipOptions {
+            owner: ObjectOwner::Bundle,
+            take_over: false,
+            allow_delete_all: true,
+        };
         let stored = |owner| vec![LedgerTypeRow { definition: lock_definition("l", ""), owner }];
         let asked = |owner, wanted: &[LedgerTypeDefinition]| {
             find_usage_questions(&stored(owner), wanted, terms).len()
         };
-        assert_eq!(asked(Owner::Bundle, &[]), 1);
-        assert_eq!(asked(Owner::Builtin, &[]), 1);
-        assert_eq!(asked(Owner::Api, &[]), 0);
-        assert_eq!(asked(Owner::Bundle, &[lock_definition("l", "other words")]), 0);
+        assert_eq!(asked(ObjectOwner::Bundle, &[]), 1);
+        assert_eq!(asked(ObjectOwner::Builtin, &[]), 1);
+        assert_eq!(asked(ObjectOwner::Api, &[]), 0);
+        assert_eq!(asked(ObjectOwner::Bundle, &[lock_definition("l", "other words")]), 0);
     }
 }

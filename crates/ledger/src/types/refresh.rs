@@ -14,7 +14,11 @@ const TYPES_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Keeps `types` as the control database has them, for ever; `notifications` must listen on [`TYPES_CHANNEL`]. While
 /// the database does not answer, what is known stays in force.
-pub async fn keep_types_current(pool: PgPool, notifications: PgNotificationHub, types: LedgerTypeRegistry) {
+pub async fn keep_types_current(
+    pool: PgPool,
+    notifications: PgNotificationHub,
+    types: LedgerTypeRegistry,
+) {
     // Subscribed before the first look: no change falls between them.
     let mut changes = notifications.subscribe_channel(TYPES_CHANNEL, TYPES_POLL_INTERVAL);
     loop {

@@ -1,6 +1,6 @@
 //! The types in the control database: one row each, `ledger_types`.
 
-use reconcile::Owner;
+use reconcile::ObjectOwner;
 use serde_json::Value as Json;
 use sqlx::types::Json as Jsonb;
 use sqlx::{PgConnection, PgPool};
@@ -17,20 +17,22 @@ pub struct LedgerTypeRow {
     /// The type.
     pub definition: LedgerTypeDefinition,
     /// Whose it is.
-    pub owner: Owner,
+    pub owner: ObjectOwner,
 }
 
 /// All types as they are now.
 pub async fn load_types(pool: &PgPool) -> Result<LedgerTypeCatalogue> {
     let stored =
-        store::run_statement(pool, "load_types", |connection| Box::pin(read_types(connection))).await?;
+        store::run_statement(pool, "load_types", |connection| Box::pin(read_types(connection)))
+            .await?;
     Ok(stored.into_iter().map(|stored| stored.definition).collect())
 }
 
 /// All types with their owners. One that this program does not understand (a newer one wrote it) is said and left out.
 pub async fn read_types(connection: &mut PgConnection) -> Result<Vec<LedgerTypeRow>> {
-    let report =
-        |reason: &String| tracing::error!(reason, code = "CONSISTENCY_ERROR", "a stored type is left out");
+    let report = |reason: &String| {
+        tracing::error!(reason, code = "CONSISTENCY_ERROR", "a stored type is left out")
+    };
     Ok(read_type_rows(connection)
         .await?
         .into_iter()
@@ -39,11 +41,15 @@ pub async fn read_types(connection: &mut PgConnection) -> Result<Vec<LedgerTypeR
 }
 
 /// All types with their owners, or which one this program does not understand.
-pub async fn read_all_types(connection: &mut PgConnection) -> Result<Result<Vec<LedgerTypeRow>, String>> {
+pub async fn read_all_types(
+    connection: &mut PgConnection,
+) -> Result<Result<Vec<LedgerTypeRow>, String>> {
     Ok(read_type_rows(connection).await?.into_iter().collect())
 }
 
-async fn read_type_rows(connection: &mut PgConnection) -> Result<Vec<Result<LedgerTypeRow, String>>> {
+async fn read_type_rows(
+    connection: &mut PgConnection,
+) -> Result<Vec<Result<LedgerTypeRow, String>>> {
     let rows: Vec<(String, String, Json, String)> = sqlx::query_as(
         "SELECT kind, name, definition, owner FROM ledger_types ORDER BY kind, name -- load_types",
     )
@@ -51,10 +57,11 @@ async fn read_type_rows(connection: &mut PgConnection) -> Result<Vec<Result<Ledg
     .await?;
     let stored = |(kind, name, definition, owner): (String, String, Json, String)| {
         let known = LedgerTypeKind::parse(&kind)
-            .zip(Owner::parse(&owner))
+            .zip(ObjectOwner::parse(&owner))
             .ok_or_else(|| "unknown kind or owner".to_owned());
         let stored = known.and_then(|(kind, owner)| {
-            let definition = kind.parse_definition(definition).map_err(|error| error.to_string())?;
+            let definition =
+                kind.parse_definition(definition).map_err(|error| error.to_string())?;
             Ok(LedgerTypeRow { definition, owner })
         });
         stored.map_err(|reason| format!("the stored {kind} type {name} cannot be read: {reason}"))
@@ -66,7 +73,7 @@ async fn read_type_rows(connection: &mut PgConnection) -> Result<Vec<Result<Ledg
 pub async fn put_type_in_tx(
     connection: &mut PgConnection,
     definition: &LedgerTypeDefinition,
-    owner: Owner,
+    owner: ObjectOwner,
 ) -> Result<()> {
     sqlx::query(
         "INSERT INTO ledger_types (kind, name, definition, owner) VALUES ($1, $2, $3, $4)
@@ -98,6 +105,9 @@ pub async fn delete_type_in_tx(
 
 /// Tells every process, once the transaction is committed, that types have changed.
 pub async fn notify_types_in_tx(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query("SELECT pg_notify($1, '') -- tell_types").bind(TYPES_CHANNEL).execute(connection).await?;
+    sqlx::query("SELECT pg_notify($1, '') -- tell_types")
+        .bind(TYPES_CHANNEL)
+        .execute(connection)
+        .await?;
     Ok(())
 }

@@ -43,7 +43,11 @@ impl AttributeType {
         match self {
             AttributeType::Int => {
                 let digits = token.strip_prefix('-').unwrap_or(token);
-                digits.bytes().all(|b| b.is_ascii_digit()).then(|| self.canonical_text(token)).flatten()
+                digits
+                    .bytes()
+                    .all(|b| b.is_ascii_digit())
+                    .then(|| self.canonical_text(token))
+                    .flatten()
             }
             AttributeType::Bool => self.canonical_text(token),
             AttributeType::String | AttributeType::Date | AttributeType::Uuid => {

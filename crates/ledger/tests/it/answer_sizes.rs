@@ -45,7 +45,8 @@ fn an_info_has_at_most_64_kib_unless_more_is_allowed() {
             served.post("/v1/events", &json!({"events": [with_info(2, (64 << 10) + 1)]})).await;
         let told = &answer["error"]["args"]["events[0].info"];
         assert_eq!((status, told), (400, &json!("must have at most 65536 bytes")), "{answer}");
-        let more = Served::of(Ledger::start_with_max_info(shards, served.ledger.types.clone(), 256 << 10));
+        let more =
+            Served::of(Ledger::start_with_max_info(shards, served.ledger.types.clone(), 256 << 10));
         assert_eq!(more.write(&[with_info(2, 256 << 10)]).await.0, 200);
         assert_eq!(more.write(&[with_info(3, (256 << 10) + 1)]).await.0, 400);
     });
@@ -57,7 +58,8 @@ fn pages_of_large_events_end_early_and_lose_none_of_them() {
         let shards = crate::harness::shards().await;
         let served = Served::on(shards.clone());
         // As they could be before there was a limit.
-        let before = Served::of(Ledger::start_with_max_info(shards, served.ledger.types.clone(), 8 << 20));
+        let before =
+            Served::of(Ledger::start_with_max_info(shards, served.ledger.types.clone(), 8 << 20));
         for n in 0..3 {
             assert_eq!(before.write(&[with_info(n, 6 << 20)]).await.0, 200);
         }
@@ -69,8 +71,9 @@ fn pages_of_large_events_end_early_and_lose_none_of_them() {
         }
         let (mut ids, mut token) = (Vec::new(), String::new());
         loop {
-            let (_, page) =
-                served.get(&format!("/v1/events/storage_outflow?storage_id=1&limit=10000{token}")).await;
+            let (_, page) = served
+                .get(&format!("/v1/events/storage_outflow?storage_id=1&limit=10000{token}"))
+                .await;
             let events = page["events"].as_array().unwrap();
             assert!(events.len() == 1 || page.to_string().len() < MOST);
             ids.extend(events.iter().map(|event| event["event_id"].as_str().unwrap().to_owned()));
@@ -87,8 +90,9 @@ fn pages_of_large_events_end_early_and_lose_none_of_them() {
             .name;
         let mut fed = 0;
         while fed < 93 {
-            let (_, page) =
-                served.get(&format!("/v1/feed/{shard}?after={fed}&limit=10000&wait_seconds=5")).await;
+            let (_, page) = served
+                .get(&format!("/v1/feed/{shard}?after={fed}&limit=10000&wait_seconds=5"))
+                .await;
             let events = page["events"].as_array().unwrap();
             assert!(events.len() == 1 || page.to_string().len() < MOST);
             for event in events {
@@ -114,7 +118,10 @@ fn labelled() -> AccountType {
 fn groups_come_in_pages_of_one_moment_in_the_order_of_their_values() {
     run_test(async {
         let served = Served::fresh().await;
-        served.ledger.types.set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(labelled())]));
+        served
+            .ledger
+            .types
+            .set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(labelled())]));
         let one = |n: i64| {
             json!({"type": "labelled", "event_id": format!("e{n}"), "dt": DT, "debit": "1",
                 "attributes": {"n": 1, "size": n - 6000, "label": format!("{:0>240}", n / 2)}})
@@ -123,8 +130,7 @@ fn groups_come_in_pages_of_one_moment_in_the_order_of_their_values() {
             let events: Vec<Value> = part.iter().map(|n| one(*n)).collect();
             assert_eq!(served.write(&events).await.0, 200);
         }
-        let none =
-            json!({"type": "labelled", "event_id": "none", "dt": DT, "debit": "7", "attributes": {"n": 1}});
+        let none = json!({"type": "labelled", "event_id": "none", "dt": DT, "debit": "7", "attributes": {"n": 1}});
         assert_eq!(served.write(&[none]).await.0, 200);
         let path = "/v1/balances/labelled?n=1&group_by=label,size";
         let (groups, pages) = all_pages(&served, path, "groups").await;
@@ -144,11 +150,15 @@ fn groups_come_in_pages_of_one_moment_in_the_order_of_their_values() {
         let token = first["next_page_token"].as_str().unwrap();
         let (_, second) = served.get(&format!("{path}&page_token={token}")).await;
         assert_eq!(first["at"], second["at"]);
-        for other in
-            ["/v1/balances/labelled?n=1&group_by=size,label", "/v1/balances/labelled?n=2&group_by=label,size"]
-        {
+        for other in [
+            "/v1/balances/labelled?n=1&group_by=size,label",
+            "/v1/balances/labelled?n=2&group_by=label,size",
+        ] {
             assert_eq!(served.get(&format!("{other}&page_token={token}")).await.0, 400);
         }
-        assert_eq!(served.get(&format!("{path}&at=2030-01-01T00:00:00Z&page_token={token}")).await.0, 400);
+        assert_eq!(
+            served.get(&format!("{path}&at=2030-01-01T00:00:00Z&page_token={token}")).await.0,
+            400
+        );
     });
 }

@@ -23,7 +23,10 @@ async fn held_up(pool: &PgPool, words: &str) {
 }
 
 /// Events of two months, of which the first is locked, with numbers.
-async fn two_months(served: &Served, stop: &CancellationToken) -> (tokio::task::JoinSet<()>, PgConnection) {
+async fn two_months(
+    served: &Served,
+    stop: &CancellationToken,
+) -> (tokio::task::JoinSet<()>, PgConnection) {
     let storage = storage(served);
     let pool = &served.ledger.shards.all()[0].pool;
     let duties = served.aggregate(stop);
@@ -70,8 +73,9 @@ fn the_feed_has_no_gap() {
         });
         held_up(&pool, "feed").await;
         two_more(&served, holder).await;
-        let numbers =
-            |page: Vec<LedgerFeedEvent>| page.into_iter().map(|event| event.seq).collect::<Vec<i64>>();
+        let numbers = |page: Vec<LedgerFeedEvent>| {
+            page.into_iter().map(|event| event.seq).collect::<Vec<i64>>()
+        };
         assert_eq!(numbers(reader.await.unwrap()), [1, 2]);
         assert_eq!(numbers(read_feed(&pool, 0, 100).await.unwrap()), [1, 2, 3, 4]);
         stop.cancel();
@@ -90,7 +94,8 @@ fn no_event_is_missing_from_the_sums() {
         held_up(&pool, "aggregate_chunk").await;
         two_more(&served, holder).await;
         served.all_aggregated().await;
-        let report = check_shards(&served.ledger.shards, &served.ledger.types, |_| {}).await.unwrap();
+        let report =
+            check_shards(&served.ledger.shards, &served.ledger.types, |_| {}).await.unwrap();
         assert!(report.has_no_differences(), "{:#?}", report.differences);
         stop.cancel();
         while duties.join_next().await.is_some() {}

@@ -53,10 +53,13 @@ impl Errand {
                 debit.as_str().unwrap().parse().unwrap()
             }
             Errand::List => {
-                let path = format!("/v1/events/storage_outflow?storage_id={storage}&limit=1000&to={to}");
+                let path =
+                    format!("/v1/events/storage_outflow?storage_id={storage}&limit=1000&to={to}");
                 served.get(&path).await.1["events"].as_array().unwrap().len()
             }
-            Errand::Feed => read_feed(&served.ledger.shards.all()[0].pool, 0, 1000).await.unwrap().len(),
+            Errand::Feed => {
+                read_feed(&served.ledger.shards.all()[0].pool, 0, 1000).await.unwrap().len()
+            }
             Errand::Write => {
                 let (status, written) = served.write(&[event(id, storage, dt, "1")]).await;
                 assert_eq!(status, 200, "{id} at {dt}: {written:?}");

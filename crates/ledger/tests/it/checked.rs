@@ -52,7 +52,11 @@ async fn change(pool: &PgPool, statement: &'static str) {
 
 fn named(report: &LedgerCheckReport) -> Vec<(LedgerCheckKind, &str)> {
     assert_eq!(report.difference_count, report.differences.len());
-    report.differences.iter().map(|difference| (difference.kind, difference.what.as_str())).collect()
+    report
+        .differences
+        .iter()
+        .map(|difference| (difference.kind, difference.what.as_str()))
+        .collect()
 }
 
 #[test]
@@ -80,7 +84,11 @@ fn an_empty_ledger_is_found_sound() {
 fn a_changed_amount_is_named_as_content_and_in_the_sums() {
     store::testing::run_test(async {
         let served = fresh().await;
-        change(&shard(&served), "UPDATE events SET debit = debit + 0.000000001 WHERE event_id = 'e7'").await;
+        change(
+            &shard(&served),
+            "UPDATE events SET debit = debit + 0.000000001 WHERE event_id = 'e7'",
+        )
+        .await;
         let report = checked(&served).await;
         let found = named(&report);
         let content = "event storage_outflow/e7 is not what was written: time, account, attributes, amount or info was changed";
@@ -146,7 +154,8 @@ fn numbers_with_gaps_are_named() {
         let served = fresh().await;
         let pool = shard(&served);
         change(&pool, "UPDATE sequence SET last_seq = last_seq + 2").await;
-        let last: i64 = sqlx::query_scalar("SELECT last_seq FROM sequence").fetch_one(&pool).await.unwrap();
+        let last: i64 =
+            sqlx::query_scalar("SELECT last_seq FROM sequence").fetch_one(&pool).await.unwrap();
         let report = checked(&served).await;
         let what = format!("the last number given is {last}, but batches end with {}", last - 2);
         assert_eq!(named(&report), [(LedgerCheckKind::Numbers, what.as_str())]);
@@ -162,8 +171,9 @@ fn changed_sums_of_each_level_are_named() {
         store::testing::run_test(async move {
             let served = fresh().await;
             let pool = shard(&served);
-            let changed = sqlx::query("UPDATE aggregates SET credit = credit + 1 WHERE level = $1::\"char\"")
-                .bind(level);
+            let changed =
+                sqlx::query("UPDATE aggregates SET credit = credit + 1 WHERE level = $1::\"char\"")
+                    .bind(level);
             assert!(changed.execute(&pool).await.unwrap().rows_affected() > 0, "{level}");
             let report = checked(&served).await;
             assert!(
@@ -182,7 +192,10 @@ fn an_account_on_another_shard_and_an_id_on_two_are_named() {
         // e1 again, under another storage that lies on another shard.
         let other = (2..).find(|n| {
             let owner = |n: i64| {
-                served.ledger.shards.index_of_hash(ShardHash::from_shard_key(&format!("storage_id={n}")))
+                served
+                    .ledger
+                    .shards
+                    .index_of_hash(ShardHash::from_shard_key(&format!("storage_id={n}")))
             };
             owner(*n) != owner(1)
         });
@@ -201,7 +214,10 @@ fn an_account_on_another_shard_and_an_id_on_two_are_named() {
         )
         .await;
         let report = checked(&served).await;
-        assert!(report.differences.iter().any(|d| d.kind == LedgerCheckKind::Placement), "{report:?}");
+        assert!(
+            report.differences.iter().any(|d| d.kind == LedgerCheckKind::Placement),
+            "{report:?}"
+        );
     });
 }
 
@@ -210,7 +226,8 @@ fn what_is_kept_twice_must_be_the_same() {
     store::testing::run_test(async {
         let served = fresh().await;
         let put = http::Request::put("/v1/states/storage_state?storage_id=1");
-        let put = put.header("Content-Type", "application/json").body(r#"{ "n": 1.0 }"#.into()).unwrap();
+        let put =
+            put.header("Content-Type", "application/json").body(r#"{ "n": 1.0 }"#.into()).unwrap();
         assert_eq!(served.ask(put).await.0, 200);
         assert!(checked(&served).await.has_no_differences());
         let pool = shard(&served);
@@ -223,7 +240,10 @@ fn what_is_kept_twice_must_be_the_same() {
         let report = checked(&served).await;
         let tuple = "combination product_id=1: filters and groups take it for {\"product_id\":\"2\"}, its events say {\"product_id\":\"1\"}";
         let state = "state storage_state storage_id=1: is not what was written";
-        assert_eq!(named(&report), [(LedgerCheckKind::Content, tuple), (LedgerCheckKind::Content, state)]);
+        assert_eq!(
+            named(&report),
+            [(LedgerCheckKind::Content, tuple), (LedgerCheckKind::Content, state)]
+        );
         change(&pool, r#"UPDATE states SET state = '{"n": 1}', attributes = 'storage_id=2'"#).await;
         let moved = "state storage_state storage_id=2: lies under the key of another one";
         assert!(named(&checked(&served).await).contains(&(LedgerCheckKind::Content, moved)));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use http::{Method, Request};
 use serde_json::{Value, json};
-use serving::ops::{self, Readiness};
+use serving::ops::{self, ServerReadiness};
 use store::testing::run_test;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -24,8 +24,9 @@ fn paths_and_methods_are_the_routers() {
     run_test(async {
         let served = Served::fresh().await;
         let document = Document::of(&served).await;
-        let metrics = ops::metrics().unwrap();
-        let router = routes(&served.ledger).merge(ops::routes(Readiness::starting("test"), metrics));
+        let metrics = ops::install_metrics().unwrap();
+        let router = routes(&served.ledger)
+            .merge(ops::ops_routes(ServerReadiness::not_ready("test"), metrics));
         // A router tells its paths nowhere else; if this ever ends, the sets differ and say so.
         let shown = format!("{router:?}");
         let shown = shown.split("fallback_router").next().unwrap();
@@ -35,7 +36,8 @@ fn paths_and_methods_are_the_routers() {
         for path in paths {
             let address = path.replace("{type}", "storage_outflow").replace("{id}", LOCK_ID);
             for method in METHODS {
-                let request = Request::builder().method(&method).uri(&address).body(Body::empty()).unwrap();
+                let request =
+                    Request::builder().method(&method).uri(&address).body(Body::empty()).unwrap();
                 let status = router.clone().oneshot(request).await.unwrap().status().as_u16();
                 let described = calls.contains(&call(method.clone(), path));
                 assert_eq!(described, status != 405, "{method} {path} answers {status}");
@@ -81,7 +83,8 @@ async fn assert_answers(
     body: &str,
     expected: u16,
 ) -> Value {
-    let request = Request::builder().method(&call.method).uri(at).header("Content-Type", "application/json");
+    let request =
+        Request::builder().method(&call.method).uri(at).header("Content-Type", "application/json");
     let (status, answer) =
         served.ask(request.header("If-Match", "3").body(body.to_owned().into()).unwrap()).await;
     assert_eq!(status, expected, "{call:?} {at} {body}: {answer}");
@@ -99,15 +102,18 @@ fn refusals_are_as_described() {
                 let status = status.parse().unwrap();
                 document.assert_answer(&call, status, &document.content(&call, status)["example"]);
             }
-            let (taxi, odd) = (call.path.replace("{type}", "taxi"), call.path.replace(['{', '}'], "%ff"));
-            for address in
-                [taxi, odd].iter().filter(|address| call.path.contains('{') && !address.contains('{'))
+            let (taxi, odd) =
+                (call.path.replace("{type}", "taxi"), call.path.replace(['{', '}'], "%ff"));
+            for address in [taxi, odd]
+                .iter()
+                .filter(|address| call.path.contains('{') && !address.contains('{'))
             {
                 let body = r#"{"ttl_seconds": 1}"#;
                 assert_answers(&served, &document, &call, address, body, 400).await;
             }
         }
-        let events = |debit: &str| json!([event("e", 7, "2024-02-29T12:00:00Z", debit)]).to_string();
+        let events =
+            |debit: &str| json!([event("e", 7, "2024-02-29T12:00:00Z", debit)]).to_string();
         let (good, other) = (events("1"), events("2"));
         let state = r#"{"type": "storage_state", "attributes": {"storage_id": 7}, "state": 1, "expected_version": 3}"#;
         let large = " ".repeat(9 << 20);
@@ -128,8 +134,20 @@ fn refusals_are_as_described() {
             (Method::POST, "/v1/batch", "/v1/batch", "{".to_owned(), 400),
             (Method::GET, "/v1/feed/{shard}", "/v1/feed/s9", String::new(), 404),
             (Method::GET, "/v1/feed/{shard}", "/v1/feed/s3?limit=0", String::new(), 400),
-            (Method::GET, "/v1/states/{type}", "/v1/states/storage_state?storage_id=7", String::new(), 404),
-            (Method::PUT, "/v1/states/{type}", "/v1/states/storage_state?storage_id=7", "1".to_owned(), 409),
+            (
+                Method::GET,
+                "/v1/states/{type}",
+                "/v1/states/storage_state?storage_id=7",
+                String::new(),
+                404,
+            ),
+            (
+                Method::PUT,
+                "/v1/states/{type}",
+                "/v1/states/storage_state?storage_id=7",
+                "1".to_owned(),
+                409,
+            ),
             (Method::PUT, "/v1/states/{type}", "/v1/states/storage_state?storage_id=7", large, 413),
         ] {
             assert_answers(&served, &document, &call(method, path), at, &body, expected).await;
@@ -156,7 +174,8 @@ fn refusals_of_locks_are_as_described() {
         ask(&acquire, "/v1/locks", "{}", 400).await;
         let address = format!("/v1/locks/{}", granted["lock_id"].as_str().unwrap());
         ask(&call(Method::PATCH, one), &address, "{}", 400).await;
-        for (address, release, expected) in [(format!("/v1/locks/{LOCK_ID}"), 404, 404), (address, 204, 409)]
+        for (address, release, expected) in
+            [(format!("/v1/locks/{LOCK_ID}"), 404, 404), (address, 204, 409)]
         {
             ask(&call(Method::DELETE, one), &address, "", release).await;
             ask(&call(Method::DELETE, one), &address, "", expected).await;
@@ -173,11 +192,20 @@ fn explanations_are_as_described() {
         let (served, stop) = (Served::fresh().await, CancellationToken::new());
         let document = Document::of(&served).await;
         served.write(&[event("e", 7, "2024-02-29T12:00:00Z", "1")]).await;
-        let (balances, at) =
-            (call(Method::GET, "/v1/balances/{type}"), "/v1/balances/storage_outflow?storage_id=7&explain=");
+        let (balances, at) = (
+            call(Method::GET, "/v1/balances/{type}"),
+            "/v1/balances/storage_outflow?storage_id=7&explain=",
+        );
         let ask = async |explain: &str, status| {
-            let answer =
-                assert_answers(&served, &document, &balances, &format!("{at}{explain}"), "", status).await;
+            let answer = assert_answers(
+                &served,
+                &document,
+                &balances,
+                &format!("{at}{explain}"),
+                "",
+                status,
+            )
+            .await;
             answer["explain"].clone()
         };
         ask("maybe", 400).await;

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::harness::Served;
 
-pub const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+pub const METHODS: [Method; 5] =
+    [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 /// The document, as the server gives it.
 pub struct Document(Value);
@@ -27,8 +28,9 @@ impl Document {
 
     pub fn calls(&self) -> Vec<Call> {
         let of_path = |(path, calls): (&String, &Value)| {
-            let methods =
-                METHODS.into_iter().filter(|method| !calls[method.as_str().to_lowercase()].is_null());
+            let methods = METHODS
+                .into_iter()
+                .filter(|method| !calls[method.as_str().to_lowercase()].is_null());
             methods.map(|method| call(method, path)).collect::<Vec<_>>()
         };
         self.0["paths"].as_object().unwrap().iter().flat_map(of_path).collect()
@@ -45,7 +47,8 @@ impl Document {
     /// The call as its examples have it; `id` stands for a path's `{id}`.
     pub fn request(&self, call: &Call, id: &str) -> Request<Body> {
         let (described, common) = (self.at(call), &self.0["paths"][&call.path]["parameters"]);
-        let parameters = [common, &described["parameters"]].into_iter().filter_map(Value::as_array).flatten();
+        let parameters =
+            [common, &described["parameters"]].into_iter().filter_map(Value::as_array).flatten();
         let (mut path, mut query) = (call.path.replace("{id}", id), Vec::new());
         let mut request = Request::builder().method(&call.method);
         for parameter in parameters.map(|parameter| self.resolved(parameter)) {
@@ -97,8 +100,10 @@ impl Document {
     fn assert_fits(&self, schema: &Value, value: &Value, call: &Call) {
         let mut schema = json!({"allOf": [schema], "components": self.0["components"]});
         strict(&mut schema);
-        let validator = jsonschema::options().with_draft(jsonschema::Draft::Draft7).build(&schema).unwrap();
-        let problems: Vec<String> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+        let validator =
+            jsonschema::options().with_draft(jsonschema::Draft::Draft7).build(&schema).unwrap();
+        let problems: Vec<String> =
+            validator.iter_errors(value).map(|error| error.to_string()).collect();
         assert!(problems.is_empty(), "{call:?}: {problems:?} in {value}");
     }
 }

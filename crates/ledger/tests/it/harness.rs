@@ -10,7 +10,9 @@ use ledger::Ledger;
 use ledger::aggregates::{AGGREGATOR_DUTY, Aggregator};
 use ledger::sequence::Sequencer;
 use ledger::sharding::{LedgerShards, ShardMap};
-use ledger::types::{AccountType, KeyedType, LedgerTypeCatalogue, LedgerTypeDefinition, LedgerTypeRegistry};
+use ledger::types::{
+    AccountType, KeyedType, LedgerTypeCatalogue, LedgerTypeDefinition, LedgerTypeRegistry,
+};
 use serde_json::{Value, json};
 use store::{DutyWork, LeaseOptions, run_duties};
 use tokio::task::JoinSet;
@@ -94,7 +96,10 @@ impl Served {
         let mut kind = serde_json::to_value(storage_outflow()).unwrap();
         kind["aggregate"] = interval.into();
         let kind: AccountType = serde_json::from_value(kind).unwrap();
-        served.ledger.types.set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(kind)]));
+        served
+            .ledger
+            .types
+            .set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(kind)]));
         served
     }
 
@@ -111,17 +116,30 @@ impl Served {
     fn do_duties(&self, aggregate: bool, stop: &CancellationToken) -> JoinSet<()> {
         let mut duties = JoinSet::new();
         for (place, shard) in self.ledger.shards.all().iter().enumerate() {
-            let (name, pool, wake) =
-                (shard.name.clone(), shard.pool.clone(), self.ledger.sequence_notifiers[place].clone());
-            let sequencer = Sequencer { shard: name.clone(), pool: pool.clone(), notifier: wake.clone() };
+            let (name, pool, wake) = (
+                shard.name.clone(),
+                shard.pool.clone(),
+                self.ledger.sequence_notifiers[place].clone(),
+            );
+            let sequencer =
+                Sequencer { shard: name.clone(), pool: pool.clone(), notifier: wake.clone() };
             let aggregator =
                 Aggregator { shard: name, pool, types: self.ledger.types.clone(), notifier: wake };
-            let sequencing: DutyWork = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
+            let sequencing: DutyWork =
+                Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
             let mut works = HashMap::from([("sequencer", sequencing)]);
             if aggregate {
-                works.insert(AGGREGATOR_DUTY, Arc::new(move |lease| Box::pin(aggregator.clone().run(lease))));
+                works.insert(
+                    AGGREGATOR_DUTY,
+                    Arc::new(move |lease| Box::pin(aggregator.clone().run(lease))),
+                );
             }
-            duties.spawn(run_duties(shard.pool.clone(), LeaseOptions::default(), works, stop.clone()));
+            duties.spawn(run_duties(
+                shard.pool.clone(),
+                LeaseOptions::default(),
+                works,
+                stop.clone(),
+            ));
         }
         duties
     }
@@ -187,7 +205,12 @@ impl Served {
     /// Events committed on all shards.
     pub async fn events(&self) -> i64 {
         let (_, answer) = self.get("/v1/shards").await;
-        answer["shards"].as_array().unwrap().iter().map(|shard| shard["events"].as_i64().unwrap()).sum()
+        answer["shards"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|shard| shard["events"].as_i64().unwrap())
+            .sum()
     }
 }
 

@@ -13,7 +13,11 @@ use crate::harness::{Served, event};
 const DT: &str = "2024-02-29T12:00:00Z";
 
 fn refused((status, answer): (u16, Value), field: &str) {
-    assert_eq!((status, &answer["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{field}: {answer}");
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (400, &json!("VALIDATION_ERROR")),
+        "{field}: {answer}"
+    );
     assert!(answer["error"]["args"][field].is_string(), "{field}: {answer}");
 }
 
@@ -21,8 +25,10 @@ fn refused((status, answer): (u16, Value), field: &str) {
 fn very_many_attributes_are_refused_at_once() {
     run_test(async {
         let served = Served::fresh().await;
-        let many: serde_json::Map<_, _> = (0..150_000).map(|n| (format!("attribute{n}"), json!(1))).collect();
-        let lock = json!({"type": "storage_lock", "attributes": many, "mode": "shared", "ttl_seconds": 1});
+        let many: serde_json::Map<_, _> =
+            (0..150_000).map(|n| (format!("attribute{n}"), json!(1))).collect();
+        let lock =
+            json!({"type": "storage_lock", "attributes": many, "mode": "shared", "ttl_seconds": 1});
         let state = json!({"type": "storage_state", "attributes": many, "state": {}});
         let mut written = event("a", 1, DT, "1");
         written["attributes"] = many.into();
@@ -35,7 +41,11 @@ fn very_many_attributes_are_refused_at_once() {
         for (path, body) in calls {
             let (body, began) = (body.to_string(), Instant::now());
             let (status, answer) = served.post_text(path, body).await;
-            assert_eq!((status, &answer["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{answer}");
+            assert_eq!(
+                (status, &answer["error"]["code"]),
+                (400, &json!("VALIDATION_ERROR")),
+                "{answer}"
+            );
             assert!(answer.to_string().contains("more than 32 attributes"), "{answer}");
             assert!(began.elapsed() < Duration::from_secs(1), "{path}: {:?}", began.elapsed());
         }
@@ -50,8 +60,14 @@ fn a_guard_that_is_null_empty_or_in_the_wrong_place_is_an_error() {
         let put = |version: Value| json!([{"type": "storage_state", "attributes": {"storage_id": 1}, "state": {}, "expected_version": version}]);
         let lock = |request: Value| json!({"type": "storage_lock", "attributes": {"storage_id": 1}, "mode": "shared", "ttl_seconds": 1, "request_id": request});
         for guard in [json!(null), json!("")] {
-            refused(served.post("/v1/events", &json!({"events": events, "lock_id": guard})).await, "lock_id");
-            refused(served.post("/v1/batch", &json!({"events": events, "lock_id": guard})).await, "lock_id");
+            refused(
+                served.post("/v1/events", &json!({"events": events, "lock_id": guard})).await,
+                "lock_id",
+            );
+            refused(
+                served.post("/v1/batch", &json!({"events": events, "lock_id": guard})).await,
+                "lock_id",
+            );
             refused(
                 served.post("/v1/batch", &json!({"states": put(guard.clone())})).await,
                 "states[0].expected_version",
@@ -61,13 +77,17 @@ fn a_guard_that_is_null_empty_or_in_the_wrong_place_is_an_error() {
         for path in ["/v1/events?lock_id=x", "/v1/batch?lock_id=x", "/v1/events?lock_id="] {
             refused(served.post(path, &json!({"events": events})).await, "lock_id");
         }
-        refused(served.post("/v1/events?dry_run=true", &json!({"events": events})).await, "dry_run");
+        refused(
+            served.post("/v1/events?dry_run=true", &json!({"events": events})).await,
+            "dry_run",
+        );
         refused(served.post("/v1/locks?request_id=r", &lock("r".into())).await, "request_id");
         refused(served.get("/v1/shards?x=1").await, "x");
         refused(served.get("/v1/types?x=1").await, "x");
         assert_eq!(served.events().await, 0, "nothing was written");
         // Other fields that are null count as left out.
-        let (status, answer) = served.post("/v1/batch", &json!({"events": events, "states": null})).await;
+        let (status, answer) =
+            served.post("/v1/batch", &json!({"events": events, "states": null})).await;
         assert_eq!(status, 200, "{answer}");
     });
 }

@@ -21,7 +21,8 @@ async fn write(served: &Served, ids: [&str; 2]) {
             .index_of_hash(ledger::sharding::ShardHash::from_shard_key(&format!("storage_id={n}")))
     };
     let storage = (1..).find(|n| owner(n) == 0).unwrap();
-    let events: Vec<Value> = ids.iter().map(|id| event(id, storage, "2024-02-29T12:00:00Z", "1")).collect();
+    let events: Vec<Value> =
+        ids.iter().map(|id| event(id, storage, "2024-02-29T12:00:00Z", "1")).collect();
     assert_eq!(served.write(&events).await.0, 200);
 }
 
@@ -42,7 +43,10 @@ fn a_grouping_that_is_not_kept_any_more_does_not_lag() {
         caught_up(&served, 2).await;
         let mut kind = storage_outflow();
         kind.groupings.pop();
-        served.ledger.types.set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(kind)]));
+        served
+            .ledger
+            .types
+            .set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(kind)]));
         write(&served, ["c", "d"]).await;
         caught_up(&served, 4).await;
         stop.cancel();

@@ -1,7 +1,13 @@
 //! The ledger against real shards: fresh databases with the shard schema.
 
 // Helpers of tests may fail loudly, too.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs
+)]
 
 mod answer_sizes;
 mod attached;

@@ -20,22 +20,32 @@ const QUICK: LeaseOptions =
 const PAUSED: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_secs(3600) };
 
-fn sequencer(shard: &Shard, terms: LeaseOptions, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
+fn sequencer(
+    shard: &Shard,
+    terms: LeaseOptions,
+    stop: &CancellationToken,
+) -> tokio::task::JoinHandle<()> {
     let sequencer = Sequencer {
         shard: shard.name.clone(),
         pool: shard.pool.clone(),
         notifier: SequenceNotifier::default(),
     };
     let work: DutyWork = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
-    tokio::spawn(run_duties(shard.pool.clone(), terms, HashMap::from([("sequencer", work)]), stop.clone()))
+    tokio::spawn(run_duties(
+        shard.pool.clone(),
+        terms,
+        HashMap::from([("sequencer", work)]),
+        stop.clone(),
+    ))
 }
 
 /// Reads the feed of a shard in pages until it has seen `total` events; every page must continue the one before.
 async fn read_all(served: Served, shard: String, total: usize) -> Vec<String> {
     let mut seen: Vec<String> = Vec::new();
     while seen.len() < total {
-        let (code, page) =
-            served.get(&format!("/v1/feed/{shard}?after={}&limit=37&wait_seconds=5", seen.len())).await;
+        let (code, page) = served
+            .get(&format!("/v1/feed/{shard}?after={}&limit=37&wait_seconds=5", seen.len()))
+            .await;
         assert_eq!(code, 200, "{page}");
         for event in page["events"].as_array().unwrap() {
             seen.push(event["event_id"].as_str().unwrap().to_owned());
@@ -51,8 +61,9 @@ fn all_readers_see_all_events_once_in_one_order_whoever_numbers() {
         let served = Served::fresh().await;
         let shard = served.ledger.shards.all()[0].clone();
         let storage = (0..).find(|n| owner(&served, *n) == 0).unwrap();
-        let readers: Vec<_> =
-            (0..3).map(|_| tokio::spawn(read_all(served.clone(), shard.name.clone(), 1200))).collect();
+        let readers: Vec<_> = (0..3)
+            .map(|_| tokio::spawn(read_all(served.clone(), shard.name.clone(), 1200)))
+            .collect();
         // One that is paused for ever after its first lease, and two that take turns.
         let (paused, stop) = (CancellationToken::new(), CancellationToken::new());
         let zombie = sequencer(&shard, PAUSED, &paused);
@@ -94,7 +105,8 @@ fn a_zombie_numbers_nothing() {
         let zombie = sequencer(&shard, PAUSED, &paused);
         served.write(&[event("first", storage, DT, "1")]).await;
         read_all(served.clone(), shard.name.clone(), 1).await;
-        let epoch = || sqlx::query_scalar::<_, i64>("SELECT epoch FROM leases").fetch_one(&shard.pool);
+        let epoch =
+            || sqlx::query_scalar::<_, i64>("SELECT epoch FROM leases").fetch_one(&shard.pool);
         let before = epoch().await.unwrap();
         let other = sequencer(&shard, QUICK, &stop);
         while epoch().await.unwrap() == before {
@@ -117,8 +129,7 @@ fn a_zombie_numbers_nothing() {
 }
 
 fn owner(served: &Served, storage: i64) -> usize {
-    served
-        .ledger
-        .shards
-        .index_of_hash(ledger::sharding::ShardHash::from_shard_key(&format!("storage_id={storage}")))
+    served.ledger.shards.index_of_hash(ledger::sharding::ShardHash::from_shard_key(&format!(
+        "storage_id={storage}"
+    )))
 }

@@ -15,11 +15,15 @@ fn an_older_program_reads_the_same_balance_before_and_after_events_are_aggregate
     run_test(async {
         let served = Served::fresh().await;
         let (storage, pool) = (storage(&served), served.ledger.shards.all()[0].pool.clone());
-        assert_eq!(served.write(&[event("first", storage, "2024-01-01T00:00:00Z", "5")]).await.0, 200);
+        assert_eq!(
+            served.write(&[event("first", storage, "2024-01-01T00:00:00Z", "5")]).await.0,
+            200
+        );
         let account: i64 =
             sqlx::query_scalar("SELECT account_id FROM accounts").fetch_one(&pool).await.unwrap();
-        let balance =
-            async || -> String { sqlx::query_scalar(TOTALS).bind(account).fetch_one(&pool).await.unwrap() };
+        let balance = async || -> String {
+            sqlx::query_scalar(TOTALS).bind(account).fetch_one(&pool).await.unwrap()
+        };
         assert_eq!(balance().await, "5", "no sums are kept yet");
         let stop = tokio_util::sync::CancellationToken::new();
         let mut duties = served.aggregate(&stop);
@@ -27,7 +31,10 @@ fn an_older_program_reads_the_same_balance_before_and_after_events_are_aggregate
         assert_eq!(balance().await, "5", "all is in the sums");
         stop.cancel();
         while duties.join_next().await.is_some() {}
-        assert_eq!(served.write(&[event("late", storage, "2024-01-02T00:00:00Z", "2")]).await.0, 200);
+        assert_eq!(
+            served.write(&[event("late", storage, "2024-01-02T00:00:00Z", "2")]).await.0,
+            200
+        );
         assert_eq!(balance().await, "7", "one is not aggregated yet");
     });
 }

@@ -93,7 +93,8 @@ fn sums_are_those_of_an_independent_computation() {
     store::testing::run_test(async {
         let served = Served::fresh().await;
         let mut random = Random(StdRng::seed_from_u64(1));
-        let (entries, events): (Vec<Entry>, Vec<Value>) = (0..EVENTS).map(|n| random.entry(n)).unzip();
+        let (entries, events): (Vec<Entry>, Vec<Value>) =
+            (0..EVENTS).map(|n| random.entry(n)).unzip();
         for call in events.chunks(450) {
             assert_eq!(served.write(call).await.0, 200);
         }
@@ -145,7 +146,12 @@ struct MadeOf {
 }
 
 /// Compares so many random balances and turnovers.
-async fn compare(served: &Served, random: &mut Random, entries: &[Entry], questions: usize) -> MadeOf {
+async fn compare(
+    served: &Served,
+    random: &mut Random,
+    entries: &[Entry],
+    questions: usize,
+) -> MadeOf {
     let mut made_of = MadeOf::default();
     let groupings: [&[usize]; 4] = [&[], &[0], &[0, 1], &[1]];
     let text = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
@@ -153,12 +159,14 @@ async fn compare(served: &Served, random: &mut Random, entries: &[Entry], questi
         let (a, b) = (random.entry(0).0, random.entry(0).0);
         let (from, to) = (a.dt.min(b.dt), a.dt.max(b.dt));
         let group_by = groupings[n % 4];
-        let names: Vec<&str> = group_by.iter().map(|n| ["product_id", "pickup_point_id"][*n]).collect();
+        let names: Vec<&str> =
+            group_by.iter().map(|n| ["product_id", "pickup_point_id"][*n]).collect();
         let filter = a.tuple[0].filter(|_| n % 3 == 0);
         let filters = filter.map(|value| format!("&product_id={value}")).unwrap_or_default();
         let query = format!("storage_id={}&group_by={}{filters}", a.storage, names.join(","));
-        let wanted =
-            |e: &Entry| e.storage == a.storage && filter.is_none_or(|value| e.tuple[0] == Some(value));
+        let wanted = |e: &Entry| {
+            e.storage == a.storage && filter.is_none_or(|value| e.tuple[0] == Some(value))
+        };
         let path = format!("/v1/balances/storage_outflow?{query}&at={}&explain=true", text(to));
         let (code, balance) = served.get(&path).await;
         assert_eq!(code, 200, "{balance}");
@@ -166,7 +174,8 @@ async fn compare(served: &Served, random: &mut Random, entries: &[Entry], questi
         assert_eq!(answered(&balance, &names), before, "{path} {}", balance["explain"]);
         made_of.aggregated += balance["explain"]["aggregate"]["events"].as_i64().unwrap_or(0);
         made_of.late += balance["explain"]["events_not_aggregated"].as_i64().unwrap();
-        let path = format!("/v1/turnovers/storage_outflow?{query}&from={}&to={}", text(from), text(to));
+        let path =
+            format!("/v1/turnovers/storage_outflow?{query}&from={}&to={}", text(from), text(to));
         let (_, turnover) = served.get(&path).await;
         let within = |e: &Entry| wanted(e) && e.dt >= from && e.dt < to;
         assert_eq!(answered(&turnover, &names), expected(entries, within, group_by), "{path}");
@@ -178,8 +187,9 @@ async fn listings_are_complete(served: &Served, entries: &[Entry]) {
     for storage in 0..12 {
         let (mut seen, mut token) = (Vec::new(), String::new());
         loop {
-            let (code, page) =
-                served.get(&format!("/v1/events/storage_outflow?storage_id={storage}&limit=97{token}")).await;
+            let (code, page) = served
+                .get(&format!("/v1/events/storage_outflow?storage_id={storage}&limit=97{token}"))
+                .await;
             assert_eq!(code, 200, "{page}");
             seen.extend(
                 page["events"]

@@ -32,7 +32,11 @@ async fn aggregated_seq(served: &Served) -> i64 {
 fn a_pass_aggregates_by_itself_when_nobody_else_does() {
     run_test(async {
         let served = Served::fresh().await;
-        assert_eq!(run_aggregation_pass(aggregator(&served)).await.unwrap(), 0, "there is nothing to do");
+        assert_eq!(
+            run_aggregation_pass(aggregator(&served)).await.unwrap(),
+            0,
+            "there is nothing to do"
+        );
         let stop = CancellationToken::new();
         let mut sequencing = served.number(&stop);
         for n in 1..=3 {
@@ -84,7 +88,8 @@ fn numbers_whose_events_are_not_found_are_not_passed_over() {
         .unwrap();
         let passing = tokio::spawn(run_aggregation_pass(aggregator(&served)));
         // A connection that does not find them is given up.
-        let given_up = "SELECT sessions_killed > 0 FROM pg_stat_database WHERE datname = current_database()";
+        let given_up =
+            "SELECT sessions_killed > 0 FROM pg_stat_database WHERE datname = current_database()";
         while !sqlx::query_scalar::<_, bool>(given_up).fetch_one(&pool).await.unwrap_or(false) {
             assert!(!passing.is_finished(), "passed over");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -93,7 +98,8 @@ fn numbers_whose_events_are_not_found_are_not_passed_over() {
         sqlx::query("INSERT INTO events SELECT * FROM hidden").execute(&pool).await.unwrap();
         assert_eq!(passing.await.unwrap().unwrap(), 3);
         let storage = crate::partitions::storage(&served);
-        let path = format!("/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z");
+        let path =
+            format!("/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z");
         assert_eq!(served.get(&path).await.1["groups"][0]["debit"], "3");
         stop.cancel();
         while sequencing.join_next().await.is_some() {}

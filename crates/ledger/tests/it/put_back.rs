@@ -28,7 +28,8 @@ fn an_exporter_that_goes_on_at_once_finds_out_that_its_ledger_is_an_older_one() 
         let engine: Arc<dyn ExportEngine> = Arc::new(ExportFileEngine::in_data_dir(dir.path()));
         let world = World::fresh().await;
         let pool = world.shard(0).pool.clone();
-        let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, &engine, LeaseOptions::default()));
+        let (sequencer, exporter) =
+            (world.sequencer(0), world.exporter(0, &engine, LeaseOptions::default()));
         world.write(0, ids("kept", 10)).await;
         world.exported(0, 10).await;
         let copy = back_up(&pool).await;
@@ -51,7 +52,8 @@ fn an_account_that_was_put_back_is_made_again_though_the_writer_had_seen_it() {
     run_test(async {
         let fresh = store::testing::create_shard_database().await;
         // Connections that are not used are closed soon: nobody notices that the database was away.
-        let options = PgPoolOptions::new().max_connections(10).idle_timeout(Duration::from_millis(200));
+        let options =
+            PgPoolOptions::new().max_connections(10).idle_timeout(Duration::from_millis(200));
         let pool = options.connect_with((*fresh.connect_options()).clone()).await.unwrap();
         fresh.close().await;
         let world = World::on(vec![pool.clone()]).await;
@@ -62,18 +64,19 @@ fn an_account_that_was_put_back_is_made_again_though_the_writer_had_seen_it() {
         let name = pool.connect_options().get_database().unwrap().to_owned();
         put_back(&pool, &copy).await;
         // The writer's connection is gone, without a statement that failed.
-        let connected =
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%write_events%'";
-        while sqlx::query_scalar::<_, i64>(connected).bind(&name).fetch_one(&pool).await.unwrap() > 1 {
+        let connected = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%write_events%'";
+        while sqlx::query_scalar::<_, i64>(connected).bind(&name).fetch_one(&pool).await.unwrap()
+            > 1
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(served.write(&[event("c", 2, DT, "5")]).await.1, ["created"]);
         let (_, answer) = served.get("/v1/balances/storage_outflow?storage_id=2").await;
         assert_eq!(answer["groups"][0]["debit"], json!("5"));
-        let named =
-            "SELECT count(*) FROM accounts JOIN events USING (account_id) JOIN tuples USING (tuple_id)";
+        let named = "SELECT count(*) FROM accounts JOIN events USING (account_id) JOIN tuples USING (tuple_id)";
         assert_eq!(sqlx::query_scalar::<_, i64>(named).fetch_one(&pool).await.unwrap(), 2);
-        let report = check_shards(&served.ledger.shards, &served.ledger.types, |_| {}).await.unwrap();
+        let report =
+            check_shards(&served.ledger.shards, &served.ledger.types, |_| {}).await.unwrap();
         assert_eq!(report.difference_count, 0, "{:?}", report.differences);
     });
 }

@@ -14,7 +14,8 @@ fn a_page_reads_its_batches_and_not_the_month() {
         let numbering = served.number(&stop);
         for call in 0..20 {
             let ids: Vec<String> = (0..50).map(|n| format!("{call}/{n}")).collect();
-            let events: Vec<_> = ids.iter().map(|id| event(id, 7, "2024-02-29T12:00:00Z", "1")).collect();
+            let events: Vec<_> =
+                ids.iter().map(|id| event(id, 7, "2024-02-29T12:00:00Z", "1")).collect();
             assert_eq!(served.write(&events).await.0, 200);
         }
         let hash = ledger::sharding::ShardHash::from_shard_key("storage_id=7");

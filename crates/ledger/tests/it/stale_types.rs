@@ -52,10 +52,18 @@ fn what_it_shows_is_as_written_or_it_shows_nothing() {
             events.map(|event| event["event_id"].as_str().unwrap().to_owned()).collect()
         };
         let (code, answer) = paused.get(&feed(0)).await;
-        assert_eq!((code, ids(&answer)), (200, vec!["a".to_owned()]), "as far as it knows: {answer}");
+        assert_eq!(
+            (code, ids(&answer)),
+            (200, vec!["a".to_owned()]),
+            "as far as it knows: {answer}"
+        );
         for path in [&feed(1), listing] {
             let (code, answer) = paused.get(path).await;
-            assert_eq!((code, &answer["error"]["code"]), (503, &json!("UNAVAILABLE")), "{path}: {answer}");
+            assert_eq!(
+                (code, &answer["error"]["code"]),
+                (503, &json!("UNAVAILABLE")),
+                "{path}: {answer}"
+            );
             assert!(answer["error"]["message"].as_str().unwrap().contains("event `b`"), "{answer}");
         }
         // A type that it has not heard of at all.
@@ -66,7 +74,10 @@ fn what_it_shows_is_as_written_or_it_shows_nothing() {
         for path in [&feed(0), listing] {
             let (code, answer) = paused.get(path).await;
             assert_eq!((code, ids(&answer)), (200, vec!["a".to_owned(), "b".to_owned()]), "{path}");
-            assert_eq!(answer["events"][1]["attributes"], json!({"storage_id": 7, "product_id": 4}));
+            assert_eq!(
+                answer["events"][1]["attributes"],
+                json!({"storage_id": 7, "product_id": 4})
+            );
         }
         stop.cancel();
         drop(numbering);

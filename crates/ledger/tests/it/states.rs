@@ -26,7 +26,9 @@ async fn put(served: &Served, path: &str, expected: Option<i64>, state: &str) ->
 async fn at_once(served: &Served, expected: Option<i64>) -> Vec<(u16, Value)> {
     let puts = (0..64).map(|task| {
         let served = served.clone();
-        tokio::spawn(async move { put(&served, PATH, expected, &json!({"by": task}).to_string()).await })
+        tokio::spawn(
+            async move { put(&served, PATH, expected, &json!({"by": task}).to_string()).await },
+        )
     });
     futures::future::join_all(puts).await.into_iter().map(Result::unwrap).collect()
 }
@@ -46,7 +48,11 @@ fn compare_and_set_makes_each_version_once() {
                         expected = answer["version"].as_i64().unwrap();
                         made.push(expected);
                     } else {
-                        assert_eq!((code, &answer["error"]["code"]), (409, &json!("CONFLICT")), "{answer}");
+                        assert_eq!(
+                            (code, &answer["error"]["code"]),
+                            (409, &json!("CONFLICT")),
+                            "{answer}"
+                        );
                         let there = answer["error"]["args"]["version"].as_i64().unwrap();
                         assert!(there > expected, "{there} is no reason against {expected}");
                         expected = there;
@@ -75,7 +81,11 @@ fn of_those_who_create_one_wins() {
         let answers = at_once(&served, Some(0)).await;
         let winners: Vec<_> = answers.iter().filter(|(code, _)| *code == 200).collect();
         assert_eq!(winners, [&(200, json!({"version": 1}))]);
-        assert!(answers.iter().all(|(code, answer)| *code == 200 || answer["error"]["args"]["version"] == 1));
+        assert!(
+            answers
+                .iter()
+                .all(|(code, answer)| *code == 200 || answer["error"]["args"]["version"] == 1)
+        );
         // Those who replace whatever there is all win, one after another.
         let answers = at_once(&served, None).await;
         let versions: BTreeSet<_> =
@@ -120,7 +130,8 @@ fn a_state_is_answered_as_it_was_written() {
         ];
         for (version, state) in (1..).zip(states) {
             put(&served, PATH, None, &format!(" {state}\n")).await;
-            let (code, body) = served.ask_text(Request::get(PATH).body(Body::empty()).unwrap()).await;
+            let (code, body) =
+                served.ask_text(Request::get(PATH).body(Body::empty()).unwrap()).await;
             assert_eq!((code, body), (200, format!(r#"{{"state":{state},"version":{version}}}"#)));
         }
     });
@@ -147,12 +158,20 @@ fn bad_writes_are_refused_by_name_and_nothing_is_written() {
             (PATH, &deep, "body"),
         ] {
             let (code, answer) = put(&served, path, None, state).await;
-            assert_eq!((code, &answer["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{path} {state}");
+            assert_eq!(
+                (code, &answer["error"]["code"]),
+                (400, &json!("VALIDATION_ERROR")),
+                "{path} {state}"
+            );
             assert!(answer["error"]["args"].get(field).is_some(), "{path} {state}: {answer}");
         }
-        let bad = Request::put(PATH).header("Content-Type", "application/json").header("If-Match", "*");
+        let bad =
+            Request::put(PATH).header("Content-Type", "application/json").header("If-Match", "*");
         assert_eq!(
-            served.ask(bad.body("1".into()).unwrap()).await.1["error"]["args"].as_object().unwrap().len(),
+            served.ask(bad.body("1".into()).unwrap()).await.1["error"]["args"]
+                .as_object()
+                .unwrap()
+                .len(),
             1
         );
         assert_eq!(put(&served, PATH, Some(1), "1").await.1["error"]["args"]["version"], 0);
@@ -167,7 +186,8 @@ fn standard_preconditions_guard_a_put() {
     run_test(async {
         let served = Served::fresh().await;
         let with = async |name: &str, value: &str, state: &str| {
-            let request = Request::put(PATH).header("Content-Type", "application/json").header(name, value);
+            let request =
+                Request::put(PATH).header("Content-Type", "application/json").header(name, value);
             served.ask(request.body(state.to_owned().into()).unwrap()).await
         };
         assert_eq!(with("If-None-Match", "*", "1").await, (200, json!({"version": 1})));
@@ -199,8 +219,9 @@ fn states_of_one_transaction_are_all_put_or_none_and_never_deadlock() {
             let of = of.clone();
             store::run_tx(pool, "test", move |connection| {
                 let place = |n| if writer.is_multiple_of(2) { n } else { 49 - n };
-                let puts = (0..50)
-                    .map(|n| StateWrite::new(of(place(n)), &format!("[{writer}, {n}]"), None).unwrap());
+                let puts = (0..50).map(|n| {
+                    StateWrite::new(of(place(n)), &format!("[{writer}, {n}]"), None).unwrap()
+                });
                 let puts: Vec<_> = puts.collect();
                 Box::pin(async move { put_states_in_tx(connection, &puts).await })
             })
@@ -218,9 +239,13 @@ fn states_of_one_transaction_are_all_put_or_none_and_never_deadlock() {
         let done = |version| StateWriteOutcome::Written { version };
         let mut tx = pool.begin().await.unwrap();
         let puts = [(7, "1", Some(16)), (100, "1", Some(0)), (7, "2", Some(17)), (8, "1", Some(3))];
-        let puts = puts.map(|(n, state, expected)| StateWrite::new(of(n), state, expected).unwrap());
+        let puts =
+            puts.map(|(n, state, expected)| StateWrite::new(of(n), state, expected).unwrap());
         let outcomes = put_states_in_tx(&mut tx, &puts).await.unwrap();
-        assert_eq!(outcomes, [done(17), done(1), done(18), StateWriteOutcome::Stale { version: 16 }]);
+        assert_eq!(
+            outcomes,
+            [done(17), done(1), done(18), StateWriteOutcome::Stale { version: 16 }]
+        );
         tx.rollback().await.unwrap();
         let again = store::run_statement(pool, "test", move |connection| {
             let puts = puts.clone();

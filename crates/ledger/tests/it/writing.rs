@@ -10,7 +10,8 @@ const DT: &str = "2024-02-29T12:00:00Z";
 fn the_same_again_is_a_duplicate() {
     store::testing::run_test(async {
         let served = Served::fresh().await;
-        let events = [event("a", 1, DT, "12.50"), event("b", 2, DT, "1"), event("a", 1, DT, "12.5")];
+        let events =
+            [event("a", 1, DT, "12.50"), event("b", 2, DT, "1"), event("a", 1, DT, "12.5")];
         assert_eq!(
             served.write(&events).await,
             (200, ["created", "created", "duplicate"].map(str::to_owned).into())
@@ -42,7 +43,8 @@ fn other_content_is_a_conflict_and_nothing_of_that_part_is_written() {
             (409, &["not_written", "conflict", "created"].map(str::to_owned)[..])
         );
         // Two contents in one call.
-        let (code, statuses) = served.write(&[events[0].clone(), events[3].clone(), events[1].clone()]).await;
+        let (code, statuses) =
+            served.write(&[events[0].clone(), events[3].clone(), events[1].clone()]).await;
         assert_eq!(
             (code, &statuses[..]),
             (409, &["not_written", "duplicate", "conflict"].map(str::to_owned)[..])
@@ -67,7 +69,11 @@ fn a_call_that_contradicts_itself_is_told_so_and_what_is_there() {
             let (code, answer) = served.post(path, &call).await;
             let statuses: Vec<_> =
                 answer["results"].as_array().unwrap().iter().map(|r| r["status"].clone()).collect();
-            assert_eq!((code, &answer["error"]["code"]), (409, &json!("CONFLICT")), "{path}: {answer}");
+            assert_eq!(
+                (code, &answer["error"]["code"]),
+                (409, &json!("CONFLICT")),
+                "{path}: {answer}"
+            );
             assert_eq!(statuses, told, "{path}: {answer}");
             let message = answer["error"]["message"].as_str().unwrap();
             assert!(
@@ -81,7 +87,8 @@ fn a_call_that_contradicts_itself_is_told_so_and_what_is_there() {
         let (_, answer) = served.post("/v1/events", &call).await;
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains("`x` is there with other content"), "{message}");
-        let statuses: Vec<_> = answer["results"].as_array().unwrap().iter().map(|r| &r["status"]).collect();
+        let statuses: Vec<_> =
+            answer["results"].as_array().unwrap().iter().map(|r| &r["status"]).collect();
         assert_eq!(statuses, ["duplicate", "conflict", "duplicate", "conflict"]);
     });
 }
@@ -94,8 +101,9 @@ fn many_at_once_share_commits_and_each_event_is_created_once() {
             let served = served.clone();
             tokio::spawn(async move {
                 // Each event comes in four calls, in different company; one in five calls has a conflict.
-                let mut events: Vec<_> =
-                    (0..50).map(|n| event(&format!("{}", (call % 16) * 50 + n), n % 7, DT, "1")).collect();
+                let mut events: Vec<_> = (0..50)
+                    .map(|n| event(&format!("{}", (call % 16) * 50 + n), n % 7, DT, "1"))
+                    .collect();
                 if call % 5 == 0 {
                     events.push(event(&format!("bad {call}"), 1, DT, "1"));
                     events.push(event(&format!("bad {call}"), 1, DT, "2"));
@@ -135,7 +143,10 @@ fn bad_events_change_nothing_and_are_named() {
             (with("event_id", json!("")), "events[1].event_id"),
             (with("dt", json!("2024-02-29")), "events[1].dt"),
             (with("dt", json!("1969-12-31T23:59:59Z")), "events[1].dt"),
-            (with("attributes", json!({"storage_id": 1, "color": 1})), "events[1].attributes.color"),
+            (
+                with("attributes", json!({"storage_id": 1, "color": 1})),
+                "events[1].attributes.color",
+            ),
             (with("attributes", json!({})), "events[1].attributes.storage_id"),
             (with("attributes", json!({"storage_id": "1"})), "events[1].attributes.storage_id"),
             (with("attributes", json!({"storage_id": 1.0})), "events[1].attributes.storage_id"),
@@ -147,11 +158,23 @@ fn bad_events_change_nothing_and_are_named() {
         ];
         for (bad, field) in cases {
             let (code, answer) = served.post("/v1/events", &json!({"events": [good, bad]})).await;
-            assert_eq!((code, &answer["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{bad}");
+            assert_eq!(
+                (code, &answer["error"]["code"]),
+                (400, &json!("VALIDATION_ERROR")),
+                "{bad}"
+            );
             assert!(answer["error"]["args"].get(field).is_some(), "{field}: {answer}");
         }
-        for bad in ["", "{", "[]", "null", "{\"events\": [}", "{\"events\": []} 1", "{\"event\": []}", LISTED]
-        {
+        for bad in [
+            "",
+            "{",
+            "[]",
+            "null",
+            "{\"events\": [}",
+            "{\"events\": []} 1",
+            "{\"event\": []}",
+            LISTED,
+        ] {
             assert_eq!(served.post_text("/v1/events", bad.to_owned()).await.0, 400, "{bad}");
         }
         let (code, answer) = served.post_text("/v1/events", " ".repeat(9 << 20)).await;
@@ -170,9 +193,11 @@ fn any_month_can_be_written_and_a_dropped_partition_comes_back() {
             "2024-03-01T00:00:00Z",
             "2024-02-29T23:59:59.999999Z",
         ];
-        let events: Vec<_> = dts.iter().map(|dt| event(dt, 1, dt, "999999999999999.999999999")).collect();
+        let events: Vec<_> =
+            dts.iter().map(|dt| event(dt, 1, dt, "999999999999999.999999999")).collect();
         assert_eq!(served.write(&events).await.0, 200);
-        let (_, answer) = served.get("/v1/events/storage_outflow?storage_id=1&to=2999-01-01T00:00:00Z").await;
+        let (_, answer) =
+            served.get("/v1/events/storage_outflow?storage_id=1&to=2999-01-01T00:00:00Z").await;
         let listed: Vec<_> =
             answer["events"].as_array().unwrap().iter().map(|event| event["dt"].clone()).collect();
         assert_eq!(listed, [dts[0], dts[3], dts[2], dts[1]].map(|dt| json!(dt)));

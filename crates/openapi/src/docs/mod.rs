@@ -12,7 +12,7 @@ use axum::response::{Html, IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, header};
-use serving::error::{ApiError, Code};
+use serving::error::{ApiError, ErrorCode};
 use sha2::{Digest as _, Sha256};
 
 use crate::OpenApiDocument;
@@ -45,7 +45,8 @@ pub(crate) fn page_response(page: &Result<String, String>) -> Response {
         Ok(page) => (PAGE_SECURITY_HEADERS.clone(), Html(page.clone())).into_response(),
         Err(error) => {
             tracing::error!(%error, code = "LOGIC_ERROR", "documentation");
-            ApiError::new(Code::LogicError, "the page could not be made; see /openapi.json").into_response()
+            ApiError::new(ErrorCode::LogicError, "the page could not be made; see /openapi.json")
+                .into_response()
         }
     }
 }
@@ -57,10 +58,13 @@ mod tests {
     #[test]
     fn nothing_is_loaded_or_run() {
         let page = OpenApiDocument::from_parts(&[]).render_page().unwrap();
-        for forbidden in ["<script", "<link", "<img", "<iframe", " style=", " onclick=", "@import", "url("] {
+        for forbidden in
+            ["<script", "<link", "<img", "<iframe", " style=", " onclick=", "@import", "url("]
+        {
             assert!(!page.contains(forbidden), "{forbidden}");
         }
-        let style = page.split("<style>").nth(1).and_then(|rest| rest.split("</style>").next()).unwrap();
+        let style =
+            page.split("<style>").nth(1).and_then(|rest| rest.split("</style>").next()).unwrap();
         let hash = STANDARD.encode(Sha256::digest(style));
         assert!(
             PAGE_SECURITY_HEADERS[0].1.contains(&format!("'sha256-{hash}'")),

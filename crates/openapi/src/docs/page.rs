@@ -85,7 +85,11 @@ impl<'d> DocsPage<'d> {
             about: parse_prose(node_text(&schema["description"])),
             kind: describe_type(schema),
             fields: schema_fields(schema),
-            example: if schema["example"].is_null() { String::new() } else { schema["example"].to_string() },
+            example: if schema["example"].is_null() {
+                String::new()
+            } else {
+                schema["example"].to_string()
+            },
         };
         Self {
             title: node_text(&info["title"]),
@@ -124,7 +128,9 @@ fn tag_operations<'d>(document: &'d OpenApiDocument, tag: &Json) -> Vec<DocsOper
         let methods = object_members(calls)
             .filter(|(_, call)| call["tags"].as_array().is_some_and(|tags| tags.contains(tag)));
         methods
-            .map(|(method, call)| DocsOperation::new(document, method, path, &calls["parameters"], call))
+            .map(|(method, call)| {
+                DocsOperation::new(document, method, path, &calls["parameters"], call)
+            })
             .collect::<Vec<_>>()
     };
     object_members(&document.as_json()["paths"]).flat_map(of_path).collect()
@@ -139,8 +145,11 @@ impl<'d> DocsOperation<'d> {
         call: &'d Json,
     ) -> Self {
         let resolved = |node| document.resolve_reference(node);
-        let parameters =
-            [common, &call["parameters"]].into_iter().filter_map(Json::as_array).flatten().map(resolved);
+        let parameters = [common, &call["parameters"]]
+            .into_iter()
+            .filter_map(Json::as_array)
+            .flatten()
+            .map(resolved);
         let parameters: Vec<&'d Json> = parameters.collect();
         let body = body_contents(resolved(&call["requestBody"]));
         let method = method.to_uppercase();
@@ -199,7 +208,12 @@ fn body_contents<'d>(node: &'d Json) -> Vec<DocsContent<'d>> {
 }
 
 /// The call as it is typed into a shell.
-fn curl_command(method: &str, path: &str, parameters: &[&Json], body: Option<&DocsContent<'_>>) -> String {
+fn curl_command(
+    method: &str,
+    path: &str,
+    parameters: &[&Json],
+    body: Option<&DocsContent<'_>>,
+) -> String {
     let (mut path, mut query, mut words) = (path.to_owned(), Vec::new(), vec!["curl".to_owned()]);
     if method != "GET" {
         words.push(format!("-X {method}"));
@@ -209,13 +223,12 @@ fn curl_command(method: &str, path: &str, parameters: &[&Json], body: Option<&Do
         match node_text(&parameter["in"]) {
             _ if example.is_null() => {}
             "path" => path = path.replace(&format!("{{{name}}}"), &example_text(example)),
-            "header" => {
-                words.push(format!("-H {}", shell_quote(&format!("{name}: {}", example_text(example)))))
-            }
+            "header" => words
+                .push(format!("-H {}", shell_quote(&format!("{name}: {}", example_text(example))))),
             _ => match example {
-                Json::Object(each) => {
-                    query.extend(each.iter().map(|(name, value)| format!("{name}={}", example_text(value))))
-                }
+                Json::Object(each) => query.extend(
+                    each.iter().map(|(name, value)| format!("{name}={}", example_text(value))),
+                ),
                 example => query.push(format!("{name}={}", example_text(example))),
             },
         }
@@ -251,7 +264,8 @@ mod tests {
 
     #[test]
     fn a_form_is_shown_as_it_is_sent() {
-        let body = json!({"content": {FORM_MEDIA_TYPE: {"schema": {}, "example": {"id": "1a", "n": 2}}}});
+        let body =
+            json!({"content": {FORM_MEDIA_TYPE: {"schema": {}, "example": {"id": "1a", "n": 2}}}});
         assert_eq!(body_contents(&body)[0].example, "id=1a&n=2");
     }
 
@@ -270,7 +284,12 @@ mod tests {
             example: "{\"it\": \"it's\"}".to_owned(),
         };
         assert_eq!(
-            curl_command("PUT", "/v1/x/{type}", &parameters.iter().collect::<Vec<_>>(), Some(&body)),
+            curl_command(
+                "PUT",
+                "/v1/x/{type}",
+                &parameters.iter().collect::<Vec<_>>(),
+                Some(&body)
+            ),
             "curl -X PUT -H 'If-Match: \"0\"' -H 'Content-Type: application/json' \
              'http://localhost:8095/v1/x/a_type?n=7&group_by=a,b' -d '{\"it\": \"it'\\''s\"}'"
         );

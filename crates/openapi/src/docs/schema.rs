@@ -26,7 +26,9 @@ pub(super) struct DocsField {
 /// The members of an object.
 pub(super) fn schema_fields(schema: &Json) -> Vec<DocsField> {
     let required = |name: &str| {
-        schema["required"].as_array().is_some_and(|required| required.iter().any(|known| known == name))
+        schema["required"]
+            .as_array()
+            .is_some_and(|required| required.iter().any(|known| known == name))
     };
     let field = |(name, member): (&String, &Json)| DocsField {
         name: name.clone(),
@@ -57,8 +59,10 @@ fn describe_plain_type(schema: &Json) -> Vec<DocsTypeWord> {
         return vec![DocsTypeWord { text: name.to_owned(), link: true }];
     }
     if let Some(parts) = schema["oneOf"].as_array().or(schema["allOf"].as_array()) {
-        let mut words: Vec<DocsTypeWord> =
-            parts.iter().flat_map(|part| [describe_type(part), vec![plain_word(" or ")]].concat()).collect();
+        let mut words: Vec<DocsTypeWord> = parts
+            .iter()
+            .flat_map(|part| [describe_type(part), vec![plain_word(" or ")]].concat())
+            .collect();
         words.pop();
         return words;
     }
@@ -67,8 +71,13 @@ fn describe_plain_type(schema: &Json) -> Vec<DocsTypeWord> {
     }
     match node_text(&schema["type"]) {
         "array" => [vec![plain_word("list of ")], describe_type(&schema["items"])].concat(),
-        "object" if schema["additionalProperties"].as_object().is_some_and(|values| !values.is_empty()) => {
-            [vec![plain_word("object of ")], describe_type(&schema["additionalProperties"])].concat()
+        "object"
+            if schema["additionalProperties"]
+                .as_object()
+                .is_some_and(|values| !values.is_empty()) =>
+        {
+            [vec![plain_word("object of ")], describe_type(&schema["additionalProperties"])]
+                .concat()
         }
         "" => vec![plain_word("any JSON")],
         name => match node_text(&schema["format"]) {
@@ -127,7 +136,10 @@ mod tests {
             (json!({"description": "anything"}), "any JSON"),
             (thing.clone(), "[Thing]"),
             (json!({"allOf": [thing]}), "[Thing]"),
-            (json!({"type": "array", "items": thing, "maxItems": 3}), "list of [Thing], at most 3 of them"),
+            (
+                json!({"type": "array", "items": thing, "maxItems": 3}),
+                "list of [Thing], at most 3 of them",
+            ),
             (json!({"type": "object", "additionalProperties": thing}), "object of [Thing]"),
             (json!({"type": "object", "additionalProperties": false}), "object"),
             (

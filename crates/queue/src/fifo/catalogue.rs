@@ -18,7 +18,11 @@ pub trait FifoCatalogue: Send + Sync {
     ) -> BoxFuture<'a, Result<BTreeMap<String, FifoQueueOptions>>>;
 
     /// Makes a queue if there is none of this name, and gives it these terms. Messages stay.
-    fn ensure_queue<'a>(&'a self, name: &'a str, options: FifoQueueOptions) -> BoxFuture<'a, Result<()>>;
+    fn ensure_queue<'a>(
+        &'a self,
+        name: &'a str,
+        options: FifoQueueOptions,
+    ) -> BoxFuture<'a, Result<()>>;
 }
 
 /// The queues in a control database.
@@ -32,12 +36,19 @@ impl FifoCatalogue for PgFifoCatalogue {
         Box::pin(find_queues(&self.0, names))
     }
 
-    fn ensure_queue<'a>(&'a self, name: &'a str, terms: FifoQueueOptions) -> BoxFuture<'a, Result<()>> {
+    fn ensure_queue<'a>(
+        &'a self,
+        name: &'a str,
+        terms: FifoQueueOptions,
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(ensure_queue(&self.0, name, terms))
     }
 }
 
-async fn find_queues(pool: &PgPool, names: &[String]) -> Result<BTreeMap<String, FifoQueueOptions>> {
+async fn find_queues(
+    pool: &PgPool,
+    names: &[String],
+) -> Result<BTreeMap<String, FifoQueueOptions>> {
     type FifoQueueRow = (String, i64, Option<String>, Option<i32>);
     let names = names.to_vec();
     let rows = store::run_statement(pool, "fifo_look", move |connection| {
@@ -70,7 +81,11 @@ async fn find_queues(pool: &PgPool, names: &[String]) -> Result<BTreeMap<String,
     Ok(rows.into_iter().map(terms).collect())
 }
 
-pub(super) async fn ensure_queue(pool: &PgPool, name: &str, options: FifoQueueOptions) -> Result<()> {
+pub(super) async fn ensure_queue(
+    pool: &PgPool,
+    name: &str,
+    options: FifoQueueOptions,
+) -> Result<()> {
     let name = name.to_owned();
     let (dead_letters, max_receives) = options
         .dead_letters

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    FifoError, FifoMessage, FifoQueue, MAX_MESSAGE_ATTRIBUTES, MAX_MESSAGE_BYTES, MAX_RECEIVE_WAIT_TIME,
-    MAX_RECEIVED_MESSAGES, NewFifoMessage, Result,
+    FifoError, FifoMessage, FifoQueue, MAX_MESSAGE_ATTRIBUTES, MAX_MESSAGE_BYTES,
+    MAX_RECEIVE_WAIT_TIME, MAX_RECEIVED_MESSAGES, NewFifoMessage, Result,
 };
 
 /// The attribute of a dead letter that says why it is one.
@@ -116,8 +116,11 @@ async fn receive_groups<C>(
     let Ok(first) = free.clone().acquire_owned().await else { return Vec::new() };
     let max_messages = MAX_RECEIVED_MESSAGES.min(free.available_permits() + 1);
     drop(first);
-    let received =
-        task.queues.queue.receive(max_messages, MAX_RECEIVE_WAIT_TIME, Some(task.visibility_timeout)).await;
+    let received = task
+        .queues
+        .queue
+        .receive(max_messages, MAX_RECEIVE_WAIT_TIME, Some(task.visibility_timeout))
+        .await;
     let queue = task.queues.queue.name();
     let received = match received {
         Ok(received) => {
@@ -151,7 +154,11 @@ async fn receive_groups<C>(
 
 impl<C: FifoConsumer> FifoConsumerTask<C> {
     /// Messages of one group, one after another; after one that is not done the others go back.
-    async fn handle_group(self: Arc<Self>, messages: Vec<FifoMessage>, permits: OwnedSemaphorePermit) {
+    async fn handle_group(
+        self: Arc<Self>,
+        messages: Vec<FifoMessage>,
+        permits: OwnedSemaphorePermit,
+    ) {
         let mut rest = messages.as_slice();
         while let Some((message, later)) = rest.split_first() {
             rest = later;
@@ -197,7 +204,12 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
         loop {
             sleep(wait).await;
             let began = Instant::now();
-            match self.queues.queue.change_visibility(&message.receipt, self.visibility_timeout).await {
+            match self
+                .queues
+                .queue
+                .change_visibility(&message.receipt, self.visibility_timeout)
+                .await
+            {
                 Ok(()) => (extended_at, wait) = (began, self.visibility_timeout / 3),
                 Err(FifoError::ReceiptExpired) => return,
                 Err(_) if extended_at.elapsed() > self.visibility_timeout => return,
@@ -205,7 +217,11 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
             }
             for message in later {
                 // If that fails, it is received again: after this one, as it is of the same group.
-                let _ = self.queues.queue.change_visibility(&message.receipt, self.visibility_timeout).await;
+                let _ = self
+                    .queues
+                    .queue
+                    .change_visibility(&message.receipt, self.visibility_timeout)
+                    .await;
             }
         }
     }
@@ -220,7 +236,9 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
             };
             match settled {
                 Ok(()) => return true,
-                Err(FifoError::Unavailable(_)) if Instant::now() < deadline => sleep(RETRY_INTERVAL).await,
+                Err(FifoError::Unavailable(_)) if Instant::now() < deadline => {
+                    sleep(RETRY_INTERVAL).await
+                }
                 Err(error) => {
                     // It comes again, and is found done.
                     tracing::warn!(queue = self.queues.queue.name(), id = message.id, %error, "a message was not settled");
@@ -263,10 +281,17 @@ pub fn build_dead_letter(message: &FifoMessage, reason: &str) -> NewFifoMessage 
     let mut body = message.body.clone();
     if used + body.len() > MAX_MESSAGE_BYTES {
         let from = body.len().to_string();
-        body.truncate(body.floor_char_boundary(MAX_MESSAGE_BYTES - used - size(CUT_FROM_ATTRIBUTE, &from)));
+        body.truncate(
+            body.floor_char_boundary(MAX_MESSAGE_BYTES - used - size(CUT_FROM_ATTRIBUTE, &from)),
+        );
         attributes.insert(CUT_FROM_ATTRIBUTE.to_owned(), from);
     }
-    NewFifoMessage { group: message.group.clone(), deduplication_id: message.id.clone(), body, attributes }
+    NewFifoMessage {
+        group: message.group.clone(),
+        deduplication_id: message.id.clone(),
+        body,
+        attributes,
+    }
 }
 
 #[cfg(test)]
@@ -308,7 +333,8 @@ mod tests {
             let letter = build_dead_letter(&message, &"x\0".repeat(2000));
             letter.validate().unwrap();
             assert!(message.body.starts_with(&letter.body), "its beginning");
-            let cut = (letter.body.len() < message.body.len()).then(|| message.body.len().to_string());
+            let cut =
+                (letter.body.len() < message.body.len()).then(|| message.body.len().to_string());
             assert_eq!(letter.attributes.get(CUT_FROM_ATTRIBUTE), cut.as_ref());
             assert!(letter.attributes[REASON_ATTRIBUTE].starts_with("x "));
         }

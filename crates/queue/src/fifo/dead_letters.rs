@@ -7,8 +7,13 @@ use store::{Result, run_statement};
 
 /// Deletes messages that have lain in a queue of dead letters for so long, about `max_messages` at most; how many. Waits for nobody
 /// who is at work on them.
-pub async fn delete_dead_letters(pool: &PgPool, older_than: Duration, max_messages: usize) -> Result<usize> {
-    let (seconds, most) = (older_than.as_secs_f64(), i32::try_from(max_messages).unwrap_or(i32::MAX));
+pub async fn delete_dead_letters(
+    pool: &PgPool,
+    older_than: Duration,
+    max_messages: usize,
+) -> Result<usize> {
+    let (seconds, most) =
+        (older_than.as_secs_f64(), i32::try_from(max_messages).unwrap_or(i32::MAX));
     let forgotten: i32 = run_statement(pool, "forget_dead_letters", move |connection| {
         Box::pin(async move {
             let forgotten = sqlx::query_scalar(

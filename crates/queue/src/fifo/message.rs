@@ -69,19 +69,25 @@ impl NewFifoMessage {
     pub fn validate(&self) -> Result<()> {
         check_id("group", &self.group)?;
         check_id("deduplication", &self.deduplication_id)?;
-        let texts = || self.attributes.iter().flat_map(|(name, value)| [name, value]).chain([&self.body]);
+        let texts =
+            || self.attributes.iter().flat_map(|(name, value)| [name, value]).chain([&self.body]);
         let bytes: usize = texts().map(String::len).sum();
         let empty = self.body.is_empty() || texts().any(String::is_empty);
         if bytes > MAX_MESSAGE_BYTES {
-            let reason = format!("a message of {bytes} bytes: at most {MAX_MESSAGE_BYTES} are allowed");
+            let reason =
+                format!("a message of {bytes} bytes: at most {MAX_MESSAGE_BYTES} are allowed");
             return Err(FifoError::TooLarge(reason));
         }
         let reason = if self.attributes.len() > MAX_MESSAGE_ATTRIBUTES {
-            format!("{} attributes: at most {MAX_MESSAGE_ATTRIBUTES} are allowed", self.attributes.len())
+            format!(
+                "{} attributes: at most {MAX_MESSAGE_ATTRIBUTES} are allowed",
+                self.attributes.len()
+            )
         } else if empty {
             "body, names and values of attributes must not be empty".to_owned()
         } else if !texts().all(|text| text.chars().all(is_allowed_char)) {
-            "a message must have no control characters but tab, line feed and carriage return".to_owned()
+            "a message must have no control characters but tab, line feed and carriage return"
+                .to_owned()
         } else {
             return Ok(());
         };
@@ -98,8 +104,9 @@ fn check_id(what: &str, id: &str) -> Result<()> {
     if (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(());
     }
-    let reason =
-        format!("the {what} id must have 1 to {MAX_ID_BYTES} letters, digits and punctuation of ASCII");
+    let reason = format!(
+        "the {what} id must have 1 to {MAX_ID_BYTES} letters, digits and punctuation of ASCII"
+    );
     Err(FifoError::Invalid(reason))
 }
 
@@ -108,7 +115,8 @@ mod tests {
     use super::*;
 
     fn message(group: &str, body: &str, attributes: &[(&str, &str)]) -> NewFifoMessage {
-        let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let attributes =
+            attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         NewFifoMessage {
             group: group.to_owned(),
             deduplication_id: "d".to_owned(),

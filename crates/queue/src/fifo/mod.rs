@@ -23,12 +23,13 @@ use sqlx::PgConnection;
 
 pub use catalogue::{FifoCatalogue, PgFifoCatalogue};
 pub use consume::{
-    CUT_FROM_ATTRIBUTE, FifoConsumer, FifoConsumerOptions, FifoQueuePair, MessageOutcome, REASON_ATTRIBUTE,
-    build_dead_letter, consume_messages,
+    CUT_FROM_ATTRIBUTE, FifoConsumer, FifoConsumerOptions, FifoQueuePair, MessageOutcome,
+    REASON_ATTRIBUTE, build_dead_letter, consume_messages,
 };
 pub use dead_letters::delete_dead_letters;
 pub use message::{
-    FifoMessage, MAX_MESSAGE_ATTRIBUTES, MAX_MESSAGE_BYTES, MessageReceipt, NewFifoMessage, SentMessage,
+    FifoMessage, MAX_MESSAGE_ATTRIBUTES, MAX_MESSAGE_BYTES, MessageReceipt, NewFifoMessage,
+    SentMessage,
 };
 pub use outbox::{FifoOutbox, OUTBOX_CHANNEL, run_outbox_relay};
 pub use postgres::{FIFO_CHANNEL, FifoMessageStatus, PgFifo};
@@ -121,7 +122,11 @@ pub trait FifoQueue: Send + Sync {
 /// What keeps queues.
 pub trait FifoEngine: Send + Sync {
     /// Makes a queue if there is none of this name, and gives it these terms.
-    fn ensure_queue<'a>(&'a self, name: &'a str, options: FifoQueueOptions) -> BoxFuture<'a, Result<()>>;
+    fn ensure_queue<'a>(
+        &'a self,
+        name: &'a str,
+        options: FifoQueueOptions,
+    ) -> BoxFuture<'a, Result<()>>;
 
     /// A queue that is there.
     fn open_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<dyn FifoQueue>>>;

@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    FifoEngine, FifoError, FifoQueue, FifoRefusalHandler, FifoTxSender, NewFifoMessage, RefusedMessage,
-    Result, SentMessage, UnsentMessage,
+    FifoEngine, FifoError, FifoQueue, FifoRefusalHandler, FifoTxSender, NewFifoMessage,
+    RefusedMessage, Result, SentMessage, UnsentMessage,
 };
 
 /// The channel on which relays are woken.
@@ -60,8 +60,9 @@ impl FifoTxSender for FifoOutbox {
         messages: &'a [(&'a str, &'a NewFifoMessage)],
     ) -> BoxFuture<'a, store::Result<Vec<SentMessage>>> {
         Box::pin(async move {
-            let column =
-                |of: fn(&NewFifoMessage) -> &str| messages.iter().map(|m| of(m.1)).collect::<Vec<_>>();
+            let column = |of: fn(&NewFifoMessage) -> &str| {
+                messages.iter().map(|m| of(m.1)).collect::<Vec<_>>()
+            };
             let attributes = messages
                 .iter()
                 .map(|(_, message)| serde_json::to_string(&message.attributes).unwrap_or_default());
@@ -85,7 +86,10 @@ impl FifoTxSender for FifoOutbox {
         deduplication_ids: &'a [String],
     ) -> BoxFuture<'a, store::Result<Vec<UnsentMessage>>> {
         Box::pin(async move {
-            Ok(sqlx::query_as(TAKE_BACK_OUTBOX_SQL).bind(deduplication_ids).fetch_all(connection).await?)
+            Ok(sqlx::query_as(TAKE_BACK_OUTBOX_SQL)
+                .bind(deduplication_ids)
+                .fetch_all(connection)
+                .await?)
         })
     }
 }
@@ -160,17 +164,18 @@ impl OutboxRelay {
     async fn send_due_messages(&self) -> store::Result<usize> {
         let engine_names: Vec<String> = self.engines.keys().cloned().collect();
         let claimed_at = Instant::now();
-        let rows: Vec<OutboxRow> = store::run_statement(&self.pool, "claim_outbox", move |connection| {
-            let places = engine_names.clone();
-            Box::pin(async move {
-                let rows = sqlx::query_as(CLAIM_OUTBOX_SQL)
-                    .bind(places)
-                    .bind(CLAIM_TIMEOUT_SECONDS)
-                    .bind(MAX_CLAIMED_MESSAGES);
-                Ok(rows.fetch_all(connection).await?)
+        let rows: Vec<OutboxRow> =
+            store::run_statement(&self.pool, "claim_outbox", move |connection| {
+                let places = engine_names.clone();
+                Box::pin(async move {
+                    let rows = sqlx::query_as(CLAIM_OUTBOX_SQL)
+                        .bind(places)
+                        .bind(CLAIM_TIMEOUT_SECONDS)
+                        .bind(MAX_CLAIMED_MESSAGES);
+                    Ok(rows.fetch_all(connection).await?)
+                })
             })
-        })
-        .await?;
+            .await?;
         let count = rows.len();
         let sent: Vec<(i64, Option<String>)> = futures::stream::iter(rows)
             .map(|row| self.send_row(row, claimed_at))
@@ -190,14 +195,22 @@ impl OutboxRelay {
             return None;
         }
         let id = row.outbox_id;
-        let (place, queue, deduplication) = (row.place.clone(), row.queue.clone(), row.dedup_id.clone());
+        let (place, queue, deduplication) =
+            (row.place.clone(), row.queue.clone(), row.dedup_id.clone());
         let outage = self.queue_outage(&place, &queue);
         let sent = timeout(SEND_TIMEOUT, self.send_message(row)).await;
-        let error = match sent.unwrap_or_else(|_| Err(FifoError::Unavailable("no answer".to_owned()))) {
+        let error = match sent
+            .unwrap_or_else(|_| Err(FifoError::Unavailable("no answer".to_owned())))
+        {
             Ok(_) => {
                 metrics::counter!("fifo_outbox_sent_total", "place" => place.clone()).increment(1);
                 outage.record_success(|lasted| {
-                    tracing::info!(place, queue, seconds = lasted.as_secs(), "messages can be sent again");
+                    tracing::info!(
+                        place,
+                        queue,
+                        seconds = lasted.as_secs(),
+                        "messages can be sent again"
+                    );
                 });
                 return Some((id, None));
             }
@@ -210,7 +223,9 @@ impl OutboxRelay {
             let handled = self.refusal_handler.handle_refused(&refused).await;
             return Some((
                 id,
-                handled.err().map(|error| format!("{}; and that could not be told: {error}", refused.error)),
+                handled
+                    .err()
+                    .map(|error| format!("{}; and that could not be told: {error}", refused.error)),
             ));
         }
         outage.record_failure(|failures| {
@@ -253,14 +268,19 @@ impl OutboxRelay {
         Ok(queue)
     }
 
-    fn lock_open_queues(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Arc<dyn FifoQueue>>> {
+    fn lock_open_queues(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<(String, String), Arc<dyn FifoQueue>>> {
         self.open_queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn settle_messages(&self, sent: Vec<(i64, Option<String>)>) -> store::Result<()> {
-        let done: Vec<i64> = sent.iter().filter(|(_, error)| error.is_none()).map(|(id, _)| *id).collect();
-        let (waiting, errors): (Vec<i64>, Vec<String>) =
-            sent.into_iter().filter_map(|(id, error)| Some((id, store::to_storable_text(&error?)))).unzip();
+        let done: Vec<i64> =
+            sent.iter().filter(|(_, error)| error.is_none()).map(|(id, _)| *id).collect();
+        let (waiting, errors): (Vec<i64>, Vec<String>) = sent
+            .into_iter()
+            .filter_map(|(id, error)| Some((id, store::to_storable_text(&error?))))
+            .unzip();
         store::run_statement(&self.pool, "settle_outbox", move |connection| {
             let (done, waiting, errors) = (done.clone(), waiting.clone(), errors.clone());
             Box::pin(async move {

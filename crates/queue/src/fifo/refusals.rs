@@ -18,5 +18,8 @@ pub struct RefusedMessage {
 /// Hears of refused messages.
 pub trait FifoRefusalHandler: Send + Sync {
     /// A message was refused. It is kept until this has succeeded, so that it may be told more than once.
-    fn handle_refused<'a>(&'a self, refused: &'a RefusedMessage) -> BoxFuture<'a, store::Result<()>>;
+    fn handle_refused<'a>(
+        &'a self,
+        refused: &'a RefusedMessage,
+    ) -> BoxFuture<'a, store::Result<()>>;
 }

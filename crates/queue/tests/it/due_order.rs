@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use queue::{
-    Backoff, Job, JobHandler, JobOutcome, JobPriority, JobSettlement, JobWorker, JobWorkerOptions, NewJob,
+    Backoff, Job, JobHandler, JobOutcome, JobPriority, JobSettlement, JobWorker, JobWorkerOptions,
+    NewJob,
 };
 use store::testing::{create_control_database, run_test};
 
@@ -56,7 +57,8 @@ fn a_job_that_waits_by_a_clock_that_was_put_back_is_due() {
         let jobs = process(&pool, TERMS).await.with_max_delay(Duration::from_secs(60));
         let (hour, soon) = (Duration::from_secs(3600), Duration::from_secs(30));
         let waiting = [("of the past", hour), ("of now", soon)];
-        enqueue(&pool, &jobs, waiting.map(|(name, delay)| NewJob { delay, ..job(name) }).into()).await;
+        enqueue(&pool, &jobs, waiting.map(|(name, delay)| NewJob { delay, ..job(name) }).into())
+            .await;
         let claimed = claim(&jobs, 2).await;
         assert_eq!(claimed.iter().map(text).collect::<Vec<_>>(), ["of the past"]);
     });
@@ -133,7 +135,8 @@ fn a_claim_that_overlaps_a_settlement_does_not_run_a_job_again() {
             enqueue(&pool, &jobs, (0..200).map(|n| job(&n.to_string())).collect()).await;
         }
         loop {
-            let left: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&pool).await.unwrap();
+            let left: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&pool).await.unwrap();
             if left == 0 {
                 break;
             }
@@ -157,9 +160,10 @@ fn a_key_that_two_transactions_add_at_once_is_one_job() {
         let jobs = process(&pool, TERMS).await;
         let keyed = |name: &str| NewJob { key: Some("k".to_owned()), ..job(name) };
         let mut first = pool.begin().await.unwrap();
-        let added = queue::enqueue_jobs_in_tx(&mut first, QUEUE, Some(&jobs.own_lane()), &[keyed("a")])
-            .await
-            .unwrap();
+        let added =
+            queue::enqueue_jobs_in_tx(&mut first, QUEUE, Some(&jobs.own_lane()), &[keyed("a")])
+                .await
+                .unwrap();
         let second = tokio::spawn({
             let (pool, lane) = (pool.clone(), jobs.own_lane());
             let new = vec![keyed("b")];

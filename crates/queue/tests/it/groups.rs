@@ -50,7 +50,8 @@ fn a_group_runs_in_order_one_at_a_time_past_its_poison() {
         let jobs = process(&pool, TERMS).await;
         let (ended, mut journal) = mpsc::unbounded_channel();
         let handler = Arc::new(Journal { running: Mutex::default(), ended });
-        let grouped = |group: &str, name: String| NewJob { group: Some(group.to_owned()), ..job(&name) };
+        let grouped =
+            |group: &str, name: String| NewJob { group: Some(group.to_owned()), ..job(&name) };
         for n in 0..10 {
             let name = if n == 4 { "poison".to_owned() } else { format!("a{n}") };
             enqueue(&pool, &jobs, vec![grouped("a", name), grouped("b", format!("b{n}"))]).await;
@@ -62,14 +63,17 @@ fn a_group_runs_in_order_one_at_a_time_past_its_poison() {
             seen.push(journal.recv().await.unwrap());
         }
         for group in ["a", "b"] {
-            let of_group: Vec<&String> = seen.iter().filter(|name| name.starts_with(group)).collect();
+            let of_group: Vec<&String> =
+                seen.iter().filter(|name| name.starts_with(group)).collect();
             let mut sorted = of_group.clone();
             sorted.sort_by_key(|name| name[1..].parse::<u32>().unwrap());
             assert_eq!(of_group, sorted);
         }
         worker.stop().await;
-        let dead: (String, i32) =
-            sqlx::query_as("SELECT reason, attempts FROM dead_jobs").fetch_one(&pool).await.unwrap();
+        let dead: (String, i32) = sqlx::query_as("SELECT reason, attempts FROM dead_jobs")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
         assert_eq!(dead, ("poison".to_owned(), 3));
     });
 }

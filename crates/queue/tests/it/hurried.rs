@@ -14,15 +14,16 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// A job that has failed four times and is due.
 async fn often_failed(pool: &PgPool) -> JobQueue {
     let jobs = process(pool, TERMS).await;
-    enqueue(pool, &jobs, vec![NewJob { key: Some("k".to_owned()), attempts: 4, ..job("slow") }]).await;
+    enqueue(pool, &jobs, vec![NewJob { key: Some("k".to_owned()), attempts: 4, ..job("slow") }])
+        .await;
     jobs
 }
 
 async fn hurry(pool: &PgPool) {
     let hurried = run_tx(pool, "hurry", |connection| {
-        Box::pin(
-            async move { hurry_jobs_in_tx(connection, QUEUE, &["k".to_owned(), "unknown".to_owned()]).await },
-        )
+        Box::pin(async move {
+            hurry_jobs_in_tx(connection, QUEUE, &["k".to_owned(), "unknown".to_owned()]).await
+        })
     });
     assert_eq!(hurried.await.unwrap(), ["k"]);
 }

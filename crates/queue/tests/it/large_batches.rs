@@ -14,7 +14,11 @@ use crate::{TERMS, enqueue_for_anybody, job, process};
 const BOUND: Duration = Duration::from_secs(12);
 
 fn grouped(n: usize, groups: usize) -> NewJob {
-    NewJob { key: Some(format!("k{n}")), group: Some(format!("g{}", n % groups)), ..job(&n.to_string()) }
+    NewJob {
+        key: Some(format!("k{n}")),
+        group: Some(format!("g{}", n % groups)),
+        ..job(&n.to_string())
+    }
 }
 
 #[test]
@@ -24,7 +28,8 @@ fn ten_thousand_jobs_with_groups_are_enqueued_at_once() {
         let _lanes = process(&pool, TERMS).await;
         for groups in [1, 100, 10_000] {
             sqlx::query("TRUNCATE jobs").execute(&pool).await.unwrap();
-            let (started, jobs) = (Instant::now(), (0..10_000).map(|n| grouped(n, groups)).collect());
+            let (started, jobs) =
+                (Instant::now(), (0..10_000).map(|n| grouped(n, groups)).collect());
             let enqueued = enqueue_for_anybody(&pool, jobs).await;
             assert!(started.elapsed() < BOUND, "{groups} groups: {:?}", started.elapsed());
             assert!(enqueued.iter().all(|job| job.is_new));
@@ -33,7 +38,8 @@ fn ten_thousand_jobs_with_groups_are_enqueued_at_once() {
                 .await
                 .unwrap();
             assert_eq!(heads, groups as i64);
-            let of_groups = "SELECT count(*) FROM (SELECT DISTINCT group_key, lane FROM jobs) AS places";
+            let of_groups =
+                "SELECT count(*) FROM (SELECT DISTINCT group_key, lane FROM jobs) AS places";
             let places: i64 = sqlx::query_scalar(of_groups).fetch_one(&pool).await.unwrap();
             assert_eq!(places, groups as i64, "a group lies in one lane");
         }
@@ -64,11 +70,15 @@ fn a_batch_is_answered_in_its_order_with_the_jobs_that_have_its_keys() {
         let ids: Vec<i64> = enqueued.iter().map(|job| job.id).collect();
         assert_eq!((ids[1], ids[5]), (before[1].id, before[0].id), "those that waited");
         assert_eq!((ids[4], ids[6]), (ids[2], ids[0]), "the first ones of the batch");
-        assert!(ids[0] < ids[2] && ids[2] < ids[3] && ids[3] < ids[7], "in the order of the batch: {ids:?}");
-        let rows: Vec<(i64, bool)> = sqlx::query_as("SELECT job_id, blocked FROM jobs ORDER BY job_id")
-            .fetch_all(&pool)
-            .await
-            .unwrap();
+        assert!(
+            ids[0] < ids[2] && ids[2] < ids[3] && ids[3] < ids[7],
+            "in the order of the batch: {ids:?}"
+        );
+        let rows: Vec<(i64, bool)> =
+            sqlx::query_as("SELECT job_id, blocked FROM jobs ORDER BY job_id")
+                .fetch_all(&pool)
+                .await
+                .unwrap();
         let expected = [
             (before[0].id, false),
             (before[1].id, true),
@@ -86,7 +96,8 @@ fn messages_for_as_many_queues_are_sent_at_once() {
     const QUEUES: usize = 2000;
     run_test(async {
         let pool = create_control_database().await;
-        let engine = Arc::new(PgFifo::new(pool.clone(), PgNotificationHub::start(pool.clone(), vec![]).0));
+        let engine =
+            Arc::new(PgFifo::new(pool.clone(), PgNotificationHub::start(pool.clone(), vec![]).0));
         let message = |n: usize| NewFifoMessage {
             group: "g".to_owned(),
             deduplication_id: n.to_string(),
@@ -99,7 +110,8 @@ fn messages_for_as_many_queues_are_sent_at_once() {
         run_tx(&pool, "send_to_many", move |connection| {
             let (engine, messages) = (engine.clone(), messages.clone());
             Box::pin(async move {
-                let all: Vec<_> = messages.iter().map(|(queue, message)| (queue.as_str(), message)).collect();
+                let all: Vec<_> =
+                    messages.iter().map(|(queue, message)| (queue.as_str(), message)).collect();
                 engine.send_all_in_tx(connection, &all).await
             })
         })

@@ -56,11 +56,13 @@ fn a_paused_process_gets_a_new_lane_and_works_on() {
         let pool = create_control_database().await;
         let jobs = process(&pool, TERMS).await;
         let old = jobs.own_lane();
-        sqlx::query("UPDATE leases SET epoch = epoch + 1, owner = gen_random_uuid() WHERE lease_id = $1")
-            .bind(old.id)
-            .execute(&pool)
-            .await
-            .unwrap();
+        sqlx::query(
+            "UPDATE leases SET epoch = epoch + 1, owner = gen_random_uuid() WHERE lease_id = $1",
+        )
+        .bind(old.id)
+        .execute(&pool)
+        .await
+        .unwrap();
         while jobs.own_lane().id == old.id {
             tokio::task::yield_now().await;
         }

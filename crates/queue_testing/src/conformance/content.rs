@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    ONE_SECOND, RECEIVE_TIMEOUT, assert_nothing_received, create_queue, fresh_queue_name, new_message,
-    receive_next, send_message,
+    ONE_SECOND, RECEIVE_TIMEOUT, assert_nothing_received, create_queue, fresh_queue_name,
+    new_message, receive_next, send_message,
 };
 use queue::fifo::{FifoEngine, FifoError, NewFifoMessage};
 
@@ -23,7 +23,10 @@ pub(super) async fn everything_sent_is_received(engine: Arc<dyn FifoEngine>) {
     };
     let answer = queue.send(sent.clone()).await.unwrap();
     let received = receive_next(&queue, None).await;
-    assert_eq!((&received.group, &received.deduplication_id), (&sent.group, &sent.deduplication_id));
+    assert_eq!(
+        (&received.group, &received.deduplication_id),
+        (&sent.group, &sent.deduplication_id)
+    );
     assert_eq!((&received.body, &received.attributes), (&sent.body, &sent.attributes));
     assert_eq!((&received.id, received.sequence), (&answer.id, answer.sequence));
     assert_eq!(received.receive_count, 1);
@@ -33,9 +36,12 @@ pub(super) async fn everything_sent_is_received(engine: Arc<dyn FifoEngine>) {
 
 pub(super) async fn what_no_engine_takes_is_refused(engine: Arc<dyn FifoEngine>) {
     let queue = create_queue(&engine).await;
-    for bad in
-        [new_message("", "b"), new_message("with space", "b"), new_message("g", ""), new_message("g", "\0")]
-    {
+    for bad in [
+        new_message("", "b"),
+        new_message("with space", "b"),
+        new_message("g", ""),
+        new_message("g", "\0"),
+    ] {
         let refused = queue.send(bad).await;
         assert!(matches!(refused, Err(FifoError::Invalid(_))), "{refused:?}");
     }
@@ -49,7 +55,10 @@ pub(super) async fn what_no_engine_takes_is_refused(engine: Arc<dyn FifoEngine>)
 pub(super) async fn a_queue_that_is_not_there_is_named(engine: Arc<dyn FifoEngine>) {
     let name = fresh_queue_name();
     let missing = engine.open_queue(&name).await.err();
-    assert!(matches!(&missing, Some(FifoError::NoQueue(missing)) if *missing == name), "{missing:?}");
+    assert!(
+        matches!(&missing, Some(FifoError::NoQueue(missing)) if *missing == name),
+        "{missing:?}"
+    );
 }
 
 pub(super) async fn a_waiting_receiver_is_woken(engine: Arc<dyn FifoEngine>) {

@@ -16,7 +16,10 @@ pub(super) async fn an_id_is_one_message(engine: Arc<dyn FifoEngine>) {
         .map(|n: i32| {
             let (queue, group) = (queue.clone(), format!("g{}", n % 2));
             tokio::spawn(async move {
-                queue.send(NewFifoMessage { group, ..repeated_message(&n.to_string()) }).await.unwrap()
+                queue
+                    .send(NewFifoMessage { group, ..repeated_message(&n.to_string()) })
+                    .await
+                    .unwrap()
             })
         })
         .collect();

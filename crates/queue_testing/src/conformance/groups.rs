@@ -96,5 +96,8 @@ pub(super) async fn many_receivers_never_overlap_within_a_group(engine: Arc<dyn 
     }
     let done = done.lock().unwrap();
     assert_eq!(done.len(), GROUP_COUNT);
-    assert!(done.values().all(|bodies| *bodies == (0..MESSAGES_PER_GROUP).collect::<Vec<_>>()), "{done:?}");
+    assert!(
+        done.values().all(|bodies| *bodies == (0..MESSAGES_PER_GROUP).collect::<Vec<_>>()),
+        "{done:?}"
+    );
 }

@@ -17,7 +17,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use queue::fifo::{DeadLetterPolicy, FifoEngine, FifoMessage, FifoQueue, FifoQueueOptions, NewFifoMessage};
+use queue::fifo::{
+    DeadLetterPolicy, FifoEngine, FifoMessage, FifoQueue, FifoQueueOptions, NewFifoMessage,
+};
 
 /// A case; panics if the engine fails it.
 pub type ConformanceCase = fn(Arc<dyn FifoEngine>) -> BoxFuture<'static, ()>;

@@ -3,13 +3,13 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::source::Found;
-use crate::yaml::Tree;
-use crate::{Diagnostic, Field, Problem};
+use super::source::BundleSourceFile;
+use crate::yaml::YamlTree;
+use crate::{BundleDiagnostic, FieldPath, FieldProblem};
 
 /// A file of a bundle that keeps to its schema.
 #[derive(Debug, Clone)]
-pub struct Document {
+pub struct BundleDocument {
     /// The file, as the bundle was named.
     pub file: String,
     /// The file, below the bundle's folder.
@@ -17,11 +17,16 @@ pub struct Document {
     /// Its schema.
     pub schema: String,
     value: Json,
-    tree: Tree,
+    tree: YamlTree,
 }
 
-impl Document {
-    pub(super) fn new(file: &Found, schema: String, value: Json, tree: Tree) -> Self {
+impl BundleDocument {
+    pub(super) fn new(
+        file: &BundleSourceFile,
+        schema: String,
+        value: Json,
+        tree: YamlTree,
+    ) -> Self {
         Self { file: file.label.clone(), path: file.path.clone(), schema, value, tree }
     }
 
@@ -36,22 +41,23 @@ impl Document {
     }
 
     /// What it says, typed, without its `$schema`. The bundle's schema may allow what the program does not.
-    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Diagnostic> {
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, BundleDiagnostic> {
         let mut value = self.value.clone();
         if let Some(map) = value.as_object_mut() {
             map.shift_remove("$schema");
         }
         serde_path_to_error::deserialize(value).map_err(|error| {
             let path = error.path().to_string();
-            let field = if path == "." { Field::default() } else { Field::from(path.as_str()) };
-            self.diagnostic(Problem::new(field, error.into_inner().to_string()))
+            let field =
+                if path == "." { FieldPath::default() } else { FieldPath::from(path.as_str()) };
+            self.diagnostic_for(FieldProblem::new(field, error.into_inner().to_string()))
         })
     }
 
     /// What is wrong with one of its fields.
-    pub fn diagnostic(&self, problem: Problem) -> Diagnostic {
+    pub fn diagnostic_for(&self, problem: FieldProblem) -> BundleDiagnostic {
         let line = self.tree.line_of(&problem.field);
         let field = problem.field.to_string();
-        Diagnostic { file: self.file.clone(), line, field, reason: problem.reason }
+        BundleDiagnostic { file: self.file.clone(), line, field, reason: problem.reason }
     }
 }

@@ -4,173 +4,191 @@ use std::collections::{BTreeSet, HashMap};
 use std::num::NonZero;
 use std::sync::Arc;
 
-use super::inputs::Entry;
-use super::schemas::{self, Schemas};
-use super::source::{self, Found, Place};
-use super::{Bundle, Document};
-use crate::diagnostic::{listed, suggestion};
-use crate::digest::{self, Digest};
-use crate::{Diagnostic, Field, yaml};
+use super::inputs::BundleEntry;
+use super::schemas::{self, BundleSchemas};
+use super::source::{self, BundleSource, BundleSourceFile};
+use super::{Bundle, BundleDocument};
+use crate::diagnostic::{list_names, suggest_name};
+use crate::fingerprint::{self, Fingerprint};
+use crate::{BundleDiagnostic, FieldPath, yaml};
 
 /// Where the integrations' metadata lies.
-pub(super) const INTEGRATIONS: &str = "integrations/";
+pub(super) const METADATA_FOLDER: &str = "integrations/";
 /// Files that are not worth another thread.
-const FEW: usize = 200;
+const MIN_FILES_PER_THREAD: usize = 200;
 
 /// What a file was found to be.
-enum Judged {
+enum BundleFileValidation {
     /// It keeps to its schema.
-    Sound(Arc<Document>),
+    Valid(Arc<BundleDocument>),
     /// It does not; its schema, and its name if it has one.
-    Broken { schema: String, name: Option<String>, wrong: Vec<Diagnostic> },
+    Invalid { schema: String, name: Option<String>, diagnostics: Vec<BundleDiagnostic> },
     /// Not even its schema is known.
-    Unreadable(Vec<Diagnostic>),
+    Unreadable(Vec<BundleDiagnostic>),
 }
 
 /// What another bundle made of its files, by path and fingerprint.
-type Known<'b> = HashMap<(&'b str, &'b Digest), &'b Arc<Document>>;
+type ValidatedDocuments<'b> = HashMap<(&'b str, &'b Fingerprint), &'b Arc<BundleDocument>>;
 
 impl Bundle {
     /// Reads the bundle. An error only if there is none.
-    pub fn read(place: Place) -> Result<Self, String> {
-        Self::read_beside(place, None)
+    pub fn read(source: BundleSource) -> Result<Self, String> {
+        Self::read_reusing(source, None)
     }
 
     /// Reads a bundle that has most of its files in common with `other`.
-    pub fn read_beside(place: Place, other: Option<&Bundle>) -> Result<Self, String> {
-        let mut files = place.files()?;
-        refuse_empty(&place, &files)?;
-        for folder in [schemas::FOLDER, INTEGRATIONS] {
+    pub fn read_reusing(source: BundleSource, other: Option<&Bundle>) -> Result<Self, String> {
+        let mut files = source.read_files()?;
+        refuse_empty(&source, &files)?;
+        for folder in [schemas::SCHEMA_FOLDER, METADATA_FOLDER] {
             if !files.iter().any(|file| file.path.starts_with(folder)) {
-                files.extend(source::builtin().filter(|file| file.path.starts_with(folder)));
+                files.extend(source::builtin_files().filter(|file| file.path.starts_with(folder)));
             }
         }
-        let mut wrong = Vec::new();
-        let schemas = Schemas::read(&files, &mut wrong);
-        let digests: Vec<Digest> = files.iter().map(Found::digest).collect();
+        let mut diagnostics = Vec::new();
+        let schemas = BundleSchemas::read(&files, &mut diagnostics);
+        let fingerprints: Vec<Fingerprint> =
+            files.iter().map(BundleSourceFile::fingerprint).collect();
         let same_schemas = other.is_some_and(|other| {
-            let ours = files.iter().zip(&digests).map(|(file, digest)| (file.path.as_str(), digest));
-            other.schema_files().eq(sorted(ours.filter(|(path, _)| path.starts_with(schemas::FOLDER))))
+            let ours =
+                files.iter().zip(&fingerprints).map(|(file, digest)| (file.path.as_str(), digest));
+            other
+                .schema_fingerprints()
+                .eq(sort_by_path(ours.filter(|(path, _)| path.starts_with(schemas::SCHEMA_FOLDER))))
         });
-        let known = other.filter(|_| same_schemas).map(Bundle::known).unwrap_or_default();
-        let judged = judge_all(&files, &digests, &schemas, &known);
+        let validated =
+            other.filter(|_| same_schemas).map(Bundle::validated_documents).unwrap_or_default();
+        let validations = validate_files(&files, &fingerprints, &schemas, &validated);
         let mut bundle = Self {
-            place,
+            source,
             documents: Vec::new(),
-            broken: BTreeSet::new(),
-            unreadable: !wrong.is_empty(),
+            invalid_names: BTreeSet::new(),
+            has_unreadable: !diagnostics.is_empty(),
             schemas,
-            wrong,
+            diagnostics,
             entries: Vec::new(),
         };
-        for ((file, digest), judged) in files.iter().zip(digests).zip(judged) {
-            let schema = judged.and_then(|judged| bundle.add(judged));
-            bundle.entries.push(Entry { path: file.path.clone(), schema, digest });
+        for ((file, digest), judged) in files.iter().zip(fingerprints).zip(validations) {
+            let schema = judged.and_then(|judged| bundle.add_file(judged));
+            bundle.entries.push(BundleEntry {
+                path: file.path.clone(),
+                schema,
+                fingerprint: digest,
+            });
         }
         bundle.entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(bundle)
     }
 
-    fn known(&self) -> Known<'_> {
-        let digests: HashMap<&str, &Entry> =
+    fn validated_documents(&self) -> ValidatedDocuments<'_> {
+        let digests: HashMap<&str, &BundleEntry> =
             self.entries.iter().map(|entry| (entry.path.as_str(), entry)).collect();
-        let with_digest = |document: &'_ Arc<Document>| {
-            digests.get(document.path.as_str()).map(|entry| (entry.path.as_str(), &entry.digest))
+        let with_digest = |document: &'_ Arc<BundleDocument>| {
+            digests
+                .get(document.path.as_str())
+                .map(|entry| (entry.path.as_str(), &entry.fingerprint))
         };
-        self.documents.iter().filter_map(|document| Some((with_digest(document)?, document))).collect()
+        self.documents
+            .iter()
+            .filter_map(|document| Some((with_digest(document)?, document)))
+            .collect()
     }
 
     /// Takes in what a file was found to be; answers its schema.
-    fn add(&mut self, judged: Judged) -> Option<String> {
-        match judged {
-            Judged::Sound(document) => {
+    fn add_file(&mut self, validation: BundleFileValidation) -> Option<String> {
+        match validation {
+            BundleFileValidation::Valid(document) => {
                 let schema = document.schema.clone();
                 self.documents.push(document);
                 Some(schema)
             }
-            Judged::Broken { schema, name, wrong } => {
-                self.wrong.extend(wrong);
+            BundleFileValidation::Invalid { schema, name, diagnostics: wrong } => {
+                self.diagnostics.extend(wrong);
                 match name {
-                    Some(name) => drop(self.broken.insert((schema.clone(), name))),
-                    None => self.unreadable = true,
+                    Some(name) => drop(self.invalid_names.insert((schema.clone(), name))),
+                    None => self.has_unreadable = true,
                 }
                 Some(schema)
             }
-            Judged::Unreadable(wrong) => {
-                self.wrong.extend(wrong);
-                self.unreadable = true;
+            BundleFileValidation::Unreadable(wrong) => {
+                self.diagnostics.extend(wrong);
+                self.has_unreadable = true;
                 None
             }
         }
     }
 }
 
-impl Found {
-    fn digest(&self) -> Digest {
+impl BundleSourceFile {
+    fn fingerprint(&self) -> Fingerprint {
         match &self.text {
-            Ok(text) => digest::of_text(text),
+            Ok(text) => fingerprint::hash_text(text),
             // No text is the text of this.
-            Err(reason) => digest::of_json(&[reason]),
+            Err(reason) => fingerprint::hash_json(&[reason]),
         }
     }
 }
 
 /// A folder without any file was mistaken for the bundle: as a wish, it would delete everything.
-fn refuse_empty(place: &Place, files: &[Found]) -> Result<(), String> {
-    const LINE: &str = "there is no file: an empty bundle would delete everything";
-    match (files.is_empty(), place) {
+fn refuse_empty(source: &BundleSource, files: &[BundleSourceFile]) -> Result<(), String> {
+    const EMPTY_BUNDLE_REASON: &str = "there is no file: an empty bundle would delete everything";
+    match (files.is_empty(), source) {
         (false, _) => Ok(()),
-        (true, Place::Sent(_)) => Err(LINE.to_owned()),
-        (true, place) => Err(format!("{place}: {LINE} (a bundle's files end in .yaml or .yml)")),
+        (true, BundleSource::Sent(_)) => Err(EMPTY_BUNDLE_REASON.to_owned()),
+        (true, place) => {
+            Err(format!("{place}: {EMPTY_BUNDLE_REASON} (a bundle's files end in .yaml or .yml)"))
+        }
     }
 }
 
-fn sorted<'f>(
-    files: impl Iterator<Item = (&'f str, &'f Digest)>,
-) -> impl Iterator<Item = (&'f str, &'f Digest)> {
+fn sort_by_path<'f>(
+    files: impl Iterator<Item = (&'f str, &'f Fingerprint)>,
+) -> impl Iterator<Item = (&'f str, &'f Fingerprint)> {
     let mut files: Vec<_> = files.collect();
     files.sort();
     files.into_iter()
 }
 
 /// In the order of the files; `None` for schemas.
-fn judge_all(
-    files: &[Found],
-    digests: &[Digest],
-    schemas: &Schemas,
-    known: &Known<'_>,
-) -> Vec<Option<Judged>> {
-    let one = |(file, digest): (&Found, &Digest)| {
-        if file.path.starts_with(schemas::FOLDER) {
+fn validate_files(
+    files: &[BundleSourceFile],
+    fingerprints: &[Fingerprint],
+    schemas: &BundleSchemas,
+    validated: &ValidatedDocuments<'_>,
+) -> Vec<Option<BundleFileValidation>> {
+    let validate_one = |(file, digest): (&BundleSourceFile, &Fingerprint)| {
+        if file.path.starts_with(schemas::SCHEMA_FOLDER) {
             return None;
         }
-        match known.get(&(file.path.as_str(), digest)) {
-            Some(document) => Some(Judged::Sound(Arc::clone(document))),
-            None => Some(judge(file, schemas)),
+        match validated.get(&(file.path.as_str(), digest)) {
+            Some(document) => Some(BundleFileValidation::Valid(Arc::clone(document))),
+            None => Some(validate_file(file, schemas)),
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(8);
-    let part = files.len().div_ceil(threads).max(FEW);
+    let chunk_size = files.len().div_ceil(threads).max(MIN_FILES_PER_THREAD);
     std::thread::scope(|scope| {
-        let parts = files.chunks(part).zip(digests.chunks(part));
-        let running: Vec<_> = parts
+        let chunks = files.chunks(chunk_size).zip(fingerprints.chunks(chunk_size));
+        let handles: Vec<_> = chunks
             .map(|(files, digests)| {
                 scope.spawn(move || {
-                    store::panics::catch_panic_sync(|| files.iter().zip(digests).map(one).collect::<Vec<_>>())
+                    store::panics::catch_panic_sync(|| {
+                        files.iter().zip(digests).map(validate_one).collect::<Vec<_>>()
+                    })
                 })
             })
             .collect();
         // A panic of a part is a panic of the whole.
-        let ended = running
-            .into_iter()
-            .flat_map(|part| part.join().flatten().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        ended.collect()
+        let validations = handles.into_iter().flat_map(|part| {
+            part.join().flatten().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        validations.collect()
     })
 }
 
-fn judge(file: &Found, schemas: &Schemas) -> Judged {
-    let whole = |line, field: &str, reason| {
-        Judged::Unreadable(vec![Diagnostic {
+fn validate_file(file: &BundleSourceFile, schemas: &BundleSchemas) -> BundleFileValidation {
+    let unreadable = |line, field: &str, reason| {
+        BundleFileValidation::Unreadable(vec![BundleDiagnostic {
             file: file.label.clone(),
             line,
             field: field.to_owned(),
@@ -179,33 +197,39 @@ fn judge(file: &Found, schemas: &Schemas) -> Judged {
     };
     let text = match &file.text {
         Ok(text) => text,
-        Err(reason) => return whole(1, "", reason.clone()),
+        Err(reason) => return unreadable(1, "", reason.clone()),
     };
-    let tree = match yaml::read(text) {
+    let tree = match yaml::read_tree(text) {
         Ok(tree) => tree,
-        Err(problem) => return whole(problem.line, "", problem.reason),
+        Err(problem) => return unreadable(problem.line, "", problem.reason),
     };
     let value = tree.to_json();
-    let named = value.get("$schema").and_then(serde_json::Value::as_str).map(str::to_owned);
-    let schema = named.as_deref().and_then(|name| Some((name.to_owned(), schemas.get(name)?)));
+    let schema_name = value.get("$schema").and_then(serde_json::Value::as_str).map(str::to_owned);
+    let schema =
+        schema_name.as_deref().and_then(|name| Some((name.to_owned(), schemas.get(name)?)));
     let Some((name, schema)) = schema else {
-        let line = tree.line_of(&Field::from("$schema"));
-        return whole(line, "$schema", no_schema(schemas, named.as_deref()));
+        let line = tree.line_of(&FieldPath::from("$schema"));
+        return unreadable(line, "$schema", unknown_schema_reason(schemas, schema_name.as_deref()));
     };
-    let problems = schema.judge(&value);
-    let document = Document::new(file, name, value, tree);
+    let problems = schema.validate(&value);
+    let document = BundleDocument::new(file, name, value, tree);
     if problems.is_empty() {
-        return Judged::Sound(Arc::new(document));
+        return BundleFileValidation::Valid(Arc::new(document));
     }
-    let wrong = problems.into_iter().map(|problem| document.diagnostic(problem)).collect();
-    Judged::Broken { name: document.name().map(str::to_owned), schema: document.schema, wrong }
+    let diagnostics =
+        problems.into_iter().map(|problem| document.diagnostic_for(problem)).collect();
+    BundleFileValidation::Invalid {
+        name: document.name().map(str::to_owned),
+        schema: document.schema,
+        diagnostics,
+    }
 }
 
-fn no_schema(schemas: &Schemas, named: Option<&str>) -> String {
-    let known = listed(schemas.names());
-    match named {
+fn unknown_schema_reason(schemas: &BundleSchemas, schema_name: Option<&str>) -> String {
+    let known = list_names(schemas.names());
+    match schema_name {
         Some(name) => {
-            let near = suggestion(name, schemas.names());
+            let near = suggest_name(name, schemas.names());
             format!("there is no schema `{name}`{near} (known: {known})")
         }
         None => format!("is missing: it names the file's schema (known: {known})"),

@@ -5,36 +5,39 @@ use std::collections::BTreeMap;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value as Json;
 
-use super::judge;
-use super::source::Found;
-use crate::yaml::{self, Tree};
-use crate::{Diagnostic, Field, Problem};
+use super::source::BundleSourceFile;
+use super::validation;
+use crate::yaml::{self, YamlTree};
+use crate::{BundleDiagnostic, FieldPath, FieldProblem};
 
 /// The folder of the schemas.
-pub(super) const FOLDER: &str = "schemas/";
+pub(super) const SCHEMA_FOLDER: &str = "schemas/";
 
 /// One schema.
 #[derive(Debug)]
-pub(super) struct Schema {
+pub(super) struct BundleSchema {
     source: Json,
     validator: Validator,
 }
 
 /// All schemas by name, such as `/ledger/account-type-1.yml`.
 #[derive(Debug, Default)]
-pub(super) struct Schemas(BTreeMap<String, Schema>);
+pub(super) struct BundleSchemas(BTreeMap<String, BundleSchema>);
 
-impl Schemas {
+impl BundleSchemas {
     /// Reads what lies below `schemas/`.
-    pub(super) fn read(files: &[Found], wrong: &mut Vec<Diagnostic>) -> Self {
+    pub(super) fn read(
+        files: &[BundleSourceFile],
+        diagnostics: &mut Vec<BundleDiagnostic>,
+    ) -> Self {
         let mut schemas = BTreeMap::new();
         for file in files {
-            let Some(name) = file.path.strip_prefix(FOLDER) else { continue };
-            match compile(file) {
+            let Some(name) = file.path.strip_prefix(SCHEMA_FOLDER) else { continue };
+            match compile_schema(file) {
                 Ok((source, validator)) => {
-                    drop(schemas.insert(format!("/{name}"), Schema { source, validator }));
+                    drop(schemas.insert(format!("/{name}"), BundleSchema { source, validator }));
                 }
-                Err((line, problem)) => wrong.push(Diagnostic {
+                Err((line, problem)) => diagnostics.push(BundleDiagnostic {
                     file: file.label.clone(),
                     line,
                     field: problem.field.to_string(),
@@ -51,29 +54,30 @@ impl Schemas {
     }
 
     /// The schema of that name.
-    pub(super) fn get(&self, name: &str) -> Option<&Schema> {
+    pub(super) fn get(&self, name: &str) -> Option<&BundleSchema> {
         self.0.get(name)
     }
 }
 
-impl Schema {
+impl BundleSchema {
     /// What is wrong with `value`.
-    pub(super) fn judge(&self, value: &Json) -> Vec<Problem> {
-        judge::problems(self.validator.iter_errors(value), &self.source)
+    pub(super) fn validate(&self, value: &Json) -> Vec<FieldProblem> {
+        validation::describe_errors(self.validator.iter_errors(value), &self.source)
     }
 }
 
-fn compile(file: &Found) -> Result<(Json, Validator), (u32, Problem)> {
-    let whole = |reason: String| Problem::new(Field::default(), reason);
-    let text = file.text.as_ref().map_err(|reason| (1, whole(reason.clone())))?;
-    let tree: Tree = yaml::read(text).map_err(|problem| (problem.line, whole(problem.reason)))?;
+fn compile_schema(file: &BundleSourceFile) -> Result<(Json, Validator), (u32, FieldProblem)> {
+    let file_problem = |reason: String| FieldProblem::new(FieldPath::default(), reason);
+    let text = file.text.as_ref().map_err(|reason| (1, file_problem(reason.clone())))?;
+    let tree: YamlTree =
+        yaml::read_tree(text).map_err(|problem| (problem.line, file_problem(problem.reason)))?;
     let source = tree.to_json();
     // Linear-time expressions only, and nothing fetched from anywhere.
     let options = jsonschema::options().with_pattern_options(PatternOptions::regex()).offline();
     let validator = options.build(&source).map_err(|error| {
-        let field = judge::field(error.instance_path());
+        let field = validation::field_path(error.instance_path());
         let line = tree.line_of(&field);
-        (line, Problem { field, reason: format!("is not a JSON Schema: {error}") })
+        (line, FieldProblem { field, reason: format!("is not a JSON Schema: {error}") })
     })?;
     Ok((source, validator))
 }

@@ -6,22 +6,22 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value as Json;
 
-use super::{Deadline, Doubt};
-use crate::Field;
+use super::{DiffDeadline, UnknownShardsReason};
+use crate::FieldPath;
 
 /// A place in which two states differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Difference {
+pub(super) struct DesiredDifference {
     /// In the old state, unless it is new.
-    pub(super) old: Option<Field>,
+    pub(super) old: Option<FieldPath>,
     /// In the new state, unless it is gone.
-    pub(super) new: Option<Field>,
+    pub(super) new: Option<FieldPath>,
 }
 
-impl Difference {
+impl DesiredDifference {
     /// How it is shown.
-    pub(super) fn shown(&self) -> String {
-        let shown = |field: &Field| match field.to_string() {
+    pub(super) fn describe(&self) -> String {
+        let shown = |field: &FieldPath| match field.to_string() {
             field if field.is_empty() => "everything".to_owned(),
             field => field,
         };
@@ -35,117 +35,133 @@ impl Difference {
 }
 
 /// Everything that differs.
-pub(super) fn differences(old: &Json, new: &Json, deadline: Deadline) -> Result<Vec<Difference>, Doubt> {
-    let mut diff = Diff { found: Vec::new(), deadline };
-    diff.compare((Field::default(), old), (Field::default(), new))?;
-    Ok(diff.found)
+pub(super) fn find_differences(
+    old: &Json,
+    new: &Json,
+    deadline: DiffDeadline,
+) -> Result<Vec<DesiredDifference>, UnknownShardsReason> {
+    let mut diff = DesiredDiff { differences: Vec::new(), deadline };
+    diff.compare((FieldPath::default(), old), (FieldPath::default(), new))?;
+    Ok(diff.differences)
 }
 
-struct Diff {
-    found: Vec<Difference>,
-    deadline: Deadline,
+struct DesiredDiff {
+    differences: Vec<DesiredDifference>,
+    deadline: DiffDeadline,
 }
 
-type Side<'j> = (Field, &'j Json);
+type DesiredDiffSide<'j> = (FieldPath, &'j Json);
 
-impl Diff {
-    fn compare(&mut self, old: Side<'_>, new: Side<'_>) -> Result<(), Doubt> {
+impl DesiredDiff {
+    fn compare(
+        &mut self,
+        old: DesiredDiffSide<'_>,
+        new: DesiredDiffSide<'_>,
+    ) -> Result<(), UnknownShardsReason> {
         self.deadline.check()?;
         match (old.1, new.1) {
             (before, after) if before == after => {}
             (Json::Object(before), Json::Object(after)) => {
                 for (key, value) in before {
-                    let here = old.0.clone().key(key);
+                    let here = old.0.clone().with_key(key);
                     match after.get(key) {
-                        Some(other) => self.compare((here, value), (new.0.clone().key(key), other))?,
-                        None => self.gone(here),
+                        Some(other) => {
+                            self.compare((here, value), (new.0.clone().with_key(key), other))?
+                        }
+                        None => self.add_removed(here),
                     }
                 }
                 for key in after.keys().filter(|key| !before.contains_key(*key)) {
-                    self.came(new.0.clone().key(key));
+                    self.add_added(new.0.clone().with_key(key));
                 }
             }
-            (Json::Array(before), Json::Array(after)) => self.lists((old.0, before), (new.0, after))?,
-            _ => self.changed(old.0, new.0),
+            (Json::Array(before), Json::Array(after)) => {
+                self.compare_lists((old.0, before), (new.0, after))?
+            }
+            _ => self.add_changed(old.0, new.0),
         }
         Ok(())
     }
 
-    fn lists(&mut self, old: (Field, &[Json]), new: (Field, &[Json])) -> Result<(), Doubt> {
-        let (gone, came, moved) = unmatched(old.1, new.1, self.deadline)?;
+    fn compare_lists(
+        &mut self,
+        old: (FieldPath, &[Json]),
+        new: (FieldPath, &[Json]),
+    ) -> Result<(), UnknownShardsReason> {
+        let (gone, came, moved) = match_items(old.1, new.1, self.deadline)?;
         if moved {
             // The order may matter to everything in it.
-            self.changed(old.0.clone(), new.0.clone());
+            self.add_changed(old.0.clone(), new.0.clone());
         }
-        let named = by_name(old.1, &gone).zip(by_name(new.1, &came));
+        let named = index_by_name(old.1, &gone).zip(index_by_name(new.1, &came));
         let Some((old_names, mut new_names)) = named else {
-            gone.into_iter().for_each(|place| self.gone(old.0.clone().index(place)));
-            came.into_iter().for_each(|place| self.came(new.0.clone().index(place)));
+            gone.into_iter().for_each(|place| self.add_removed(old.0.clone().with_index(place)));
+            came.into_iter().for_each(|place| self.add_added(new.0.clone().with_index(place)));
             return Ok(());
         };
         for (name, before) in old_names {
-            let here = old.0.clone().index(before);
+            let here = old.0.clone().with_index(before);
             match new_names.remove(name) {
                 Some(after) => {
-                    let there = new.0.clone().index(after);
+                    let there = new.0.clone().with_index(after);
                     self.compare((here, &old.1[before]), (there, &new.1[after]))?;
                 }
-                None => self.gone(here),
+                None => self.add_removed(here),
             }
         }
-        new_names.into_values().for_each(|place| self.came(new.0.clone().index(place)));
+        new_names.into_values().for_each(|place| self.add_added(new.0.clone().with_index(place)));
         Ok(())
     }
 
-    fn gone(&mut self, old: Field) {
-        self.found.push(Difference { old: Some(old), new: None });
+    fn add_removed(&mut self, old: FieldPath) {
+        self.differences.push(DesiredDifference { old: Some(old), new: None });
     }
 
-    fn came(&mut self, new: Field) {
-        self.found.push(Difference { old: None, new: Some(new) });
+    fn add_added(&mut self, new: FieldPath) {
+        self.differences.push(DesiredDifference { old: None, new: Some(new) });
     }
 
-    fn changed(&mut self, old: Field, new: Field) {
-        self.found.push(Difference { old: Some(old), new: Some(new) });
+    fn add_changed(&mut self, old: FieldPath, new: FieldPath) {
+        self.differences.push(DesiredDifference { old: Some(old), new: Some(new) });
     }
 }
 
 /// The places of items that only the one list has, of those that only the other has, and whether what both have stands
 /// in another order.
-fn unmatched(
+fn match_items(
     old: &[Json],
     new: &[Json],
-    deadline: Deadline,
-) -> Result<(Vec<usize>, Vec<usize>, bool), Doubt> {
-    let mut places: HashMap<String, Vec<usize>> = HashMap::new();
+    deadline: DiffDeadline,
+) -> Result<(Vec<usize>, Vec<usize>, bool), UnknownShardsReason> {
+    let mut indices: HashMap<String, Vec<usize>> = HashMap::new();
     for (place, item) in new.iter().enumerate().rev() {
         deadline.check()?;
-        places.entry(canonical(item)).or_default().push(place);
+        indices.entry(canonical_json(item)).or_default().push(place);
     }
     let (mut gone, mut matched) = (Vec::new(), Vec::new());
     for (place, item) in old.iter().enumerate() {
         deadline.check()?;
-        match places.get_mut(&canonical(item)).and_then(Vec::pop) {
+        match indices.get_mut(&canonical_json(item)).and_then(Vec::pop) {
             Some(other) => matched.push(other),
             None => gone.push(place),
         }
     }
-    let moved = !matched.is_sorted();
-    let mut came: Vec<usize> = places.into_values().flatten().collect();
+    let is_reordered = !matched.is_sorted();
+    let mut came: Vec<usize> = indices.into_values().flatten().collect();
     came.sort_unstable();
-    Ok((gone, came, moved))
+    Ok((gone, came, is_reordered))
 }
 
-fn canonical(item: &Json) -> String {
+fn canonical_json(item: &Json) -> String {
     let mut item = item.clone();
     item.sort_all_objects();
     item.to_string()
 }
 
 /// The items by their names, if every one has one of its own.
-fn by_name<'j>(items: &'j [Json], places: &[usize]) -> Option<BTreeMap<&'j str, usize>> {
+fn index_by_name<'j>(items: &'j [Json], indices: &[usize]) -> Option<BTreeMap<&'j str, usize>> {
     let mut names = BTreeMap::new();
-    for place in places {
+    for place in indices {
         let name = items[*place].get("name")?.as_str()?;
         if names.insert(name, *place).is_some() {
             return None;
@@ -162,9 +178,13 @@ mod tests {
 
     use super::*;
 
-    fn found(old: &Json, new: &Json) -> Vec<String> {
-        let deadline = Deadline::after(Duration::from_secs(60));
-        differences(old, new, deadline).unwrap().iter().map(Difference::shown).collect()
+    fn describe_differences(old: &Json, new: &Json) -> Vec<String> {
+        let deadline = DiffDeadline::after(Duration::from_secs(60));
+        find_differences(old, new, deadline)
+            .unwrap()
+            .iter()
+            .map(DesiredDifference::describe)
+            .collect()
     }
 
     #[test]
@@ -187,13 +207,17 @@ mod tests {
             (json!(1), json!({"a": 1}), vec!["~ everything"]),
         ];
         for (old, new, expected) in table {
-            assert_eq!(found(&old, &new), expected, "{old} -> {new}");
+            assert_eq!(describe_differences(&old, &new), expected, "{old} -> {new}");
         }
     }
 
     #[test]
     fn a_deadline_that_is_over_is_said() {
-        let deadline = Deadline::after(Duration::ZERO);
-        assert!(differences(&json!(1), &json!(2), deadline).unwrap_err().contains("longer than 0ns"));
+        let deadline = DiffDeadline::after(Duration::ZERO);
+        assert!(
+            find_differences(&json!(1), &json!(2), deadline)
+                .unwrap_err()
+                .contains("longer than 0ns")
+        );
     }
 }

@@ -13,68 +13,71 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
-pub(crate) use shards::{Affected, Untouched};
+pub(crate) use shards::{AffectedShards, UnaffectedShard};
 
 /// How long a diff may take.
-pub const DIFF_LIMIT: Duration = Duration::from_secs(10);
+pub const DIFF_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why it is not known which shards are affected.
-pub(crate) type Doubt = String;
+pub(crate) type UnknownShardsReason = String;
 
 /// When a diff is given up.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline {
+pub(crate) struct DiffDeadline {
     until: Instant,
-    limit: Duration,
+    timeout: Duration,
 }
 
-impl Deadline {
-    fn after(limit: Duration) -> Self {
-        Self { until: Instant::now() + limit, limit }
+impl DiffDeadline {
+    fn after(timeout: Duration) -> Self {
+        Self { until: Instant::now() + timeout, timeout }
     }
 
     /// Cheap enough to be asked at every node.
-    fn check(self) -> Result<(), Doubt> {
-        if Instant::now() < self.until { Ok(()) } else { Err(too_slow(self.limit)) }
+    fn check(self) -> Result<(), UnknownShardsReason> {
+        if Instant::now() < self.until { Ok(()) } else { Err(too_slow_reason(self.timeout)) }
     }
 }
 
-fn too_slow(limit: Duration) -> Doubt {
-    format!("the diff of the desired states takes longer than {limit:?}")
+fn too_slow_reason(timeout: Duration) -> UnknownShardsReason {
+    format!("the diff of the desired states takes longer than {timeout:?}")
 }
 
-/// The shards that differ between two states. Works on a thread of its own, which is left to itself after `limit`.
-pub(crate) async fn affected(
+/// The shards that differ between two states. Works on a thread of its own, which is left to itself after `timeout`.
+pub(crate) async fn find_affected_shards(
     old: Arc<Json>,
     new: Arc<Json>,
     selectors: Vec<String>,
-    limit: Duration,
-) -> Result<Affected, Doubt> {
-    within(limit, move |deadline| {
+    timeout: Duration,
+) -> Result<AffectedShards, UnknownShardsReason> {
+    run_with_timeout(timeout, move |deadline| {
         store::pause_point("reconcile_diff");
-        shards::affected(&old, &new, &selectors, deadline)
+        shards::find_affected_shards(&old, &new, &selectors, deadline)
     })
     .await
 }
 
-/// The shards that a state has; none is no doubt. Works like [`affected`].
-pub(crate) async fn shards_of(
+/// The shards that a state has; none is no doubt. Works like [`find_affected_shards`].
+pub(crate) async fn find_shards(
     state: Json,
     selectors: Vec<String>,
-    limit: Duration,
-) -> Result<BTreeSet<String>, Doubt> {
-    within(limit, move |deadline| shards::names(&state, &selectors, deadline)).await
+    timeout: Duration,
+) -> Result<BTreeSet<String>, UnknownShardsReason> {
+    run_with_timeout(timeout, move |deadline| {
+        shards::find_shard_names(&state, &selectors, deadline)
+    })
+    .await
 }
 
-async fn within<T: Send + 'static>(
-    limit: Duration,
-    work: impl FnOnce(Deadline) -> Result<T, Doubt> + Send + 'static,
-) -> Result<T, Doubt> {
-    let deadline = Deadline::after(limit);
-    let working = store::panics::spawn_blocking_contained(move || work(deadline));
-    match tokio::time::timeout(limit, working).await {
+async fn run_with_timeout<T: Send + 'static>(
+    timeout: Duration,
+    work: impl FnOnce(DiffDeadline) -> Result<T, UnknownShardsReason> + Send + 'static,
+) -> Result<T, UnknownShardsReason> {
+    let deadline = DiffDeadline::after(timeout);
+    let handle = store::panics::spawn_blocking_contained(move || work(deadline));
+    match tokio::time::timeout(timeout, handle).await {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => Err(format!("the diff of the desired states failed: {error}")),
-        Err(_) => Err(too_slow(limit)),
+        Err(_) => Err(too_slow_reason(timeout)),
     }
 }

@@ -7,57 +7,62 @@ use jsonpath_rust::parser::parse_json_path;
 use jsonpath_rust::query::js_path_process;
 use serde_json::Value as Json;
 
-use super::{Deadline, Doubt};
-use crate::Field;
+use super::{DiffDeadline, UnknownShardsReason};
+use crate::FieldPath;
 
 /// Longest selector, in bytes, and deepest nesting of its brackets: whoever reads them is recursive.
-const LONGEST: usize = 256;
-const DEEPEST: usize = 8;
+const MAX_SELECTOR_BYTES: usize = 256;
+const MAX_SELECTOR_DEPTH: usize = 8;
 
 /// Where everything in a state is, by its address: what a query answers are parts of the state.
-pub(super) struct Places(HashMap<*const Json, Field>);
+pub(super) struct FieldPathIndex(HashMap<*const Json, FieldPath>);
 
 /// A shard's name, and the part of the state that is the shard's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct ShardPart {
     pub(super) shard: String,
-    pub(super) root: Field,
+    pub(super) root: FieldPath,
 }
 
 /// A selector that was read.
-pub(super) struct Selector<'s> {
+pub(super) struct ShardSelector<'s> {
     text: &'s str,
     query: JpQuery,
     /// How many steps lead to the part of the state that is a shard's; `None`: to the object that holds the name.
-    depth: Option<usize>,
+    part_depth: Option<usize>,
 }
 
-impl<'s> Selector<'s> {
-    pub(super) fn read(text: &'s str) -> Result<Self, Doubt> {
+impl<'s> ShardSelector<'s> {
+    pub(super) fn parse(text: &'s str) -> Result<Self, UnknownShardsReason> {
         let wrong = |reason: &str| format!("the selector {text} {reason}");
-        if text.len() > LONGEST || depth_of(text) > DEEPEST {
+        if text.len() > MAX_SELECTOR_BYTES || bracket_depth(text) > MAX_SELECTOR_DEPTH {
             return Err(wrong(&format!(
-                "has more than {LONGEST} bytes or {DEEPEST} brackets in one another"
+                "has more than {MAX_SELECTOR_BYTES} bytes or {MAX_SELECTOR_DEPTH} brackets in one another"
             )));
         }
         let query = parse_json_path(text).map_err(|_| wrong("is no JSONPath"))?;
-        let depth = depth(&query);
-        Ok(Self { text, query, depth })
+        let depth = part_depth(&query);
+        Ok(Self { text, query, part_depth: depth })
     }
 
     /// The shards that a state has.
-    pub(super) fn parts(&self, state: &Json, places: &Places) -> Result<Vec<Part>, Doubt> {
+    pub(super) fn find_parts(
+        &self,
+        state: &Json,
+        index: &FieldPathIndex,
+    ) -> Result<Vec<ShardPart>, UnknownShardsReason> {
         let wrong = |reason: &str| format!("the selector {} {reason}", self.text);
         let found = js_path_process(&self.query, state).map_err(|_| wrong("cannot be followed"))?;
         let part = |found: &Json| {
-            let place = places.0.get(&std::ptr::from_ref(found)).ok_or_else(|| wrong("left the state"))?;
+            let place =
+                index.0.get(&std::ptr::from_ref(found)).ok_or_else(|| wrong("left the state"))?;
             let shard = match found {
                 Json::String(name) => name.clone(),
                 Json::Number(number) => number.to_string(),
                 _ => return Err(wrong(&format!("finds what is no name, at {place}"))),
             };
-            let depth = self.depth.unwrap_or(place.steps().len().saturating_sub(1));
-            Ok(Part { shard, root: place.first(depth) })
+            let depth = self.part_depth.unwrap_or(place.steps().len().saturating_sub(1));
+            Ok(ShardPart { shard, root: place.first_steps(depth) })
         };
         found.into_iter().map(|found| part(found.val)).collect()
     }
@@ -69,7 +74,7 @@ impl<'s> Selector<'s> {
 
 /// Up to the last step that has a choice, a part is one of several; what is fixed after that lies in the part. Without a
 /// choice, or with `..`, it is not known how far a part goes, and it is taken to be as small as can be.
-fn depth(query: &JpQuery) -> Option<usize> {
+fn part_depth(query: &JpQuery) -> Option<usize> {
     let fixed = |segment: &Segment| matches!(segment, Segment::Selector(Step::Name(_)));
     if query.segments.iter().any(|segment| matches!(segment, Segment::Descendant(_))) {
         return None;
@@ -77,7 +82,7 @@ fn depth(query: &JpQuery) -> Option<usize> {
     query.segments.iter().rposition(|segment| !fixed(segment)).map(|last| last + 1)
 }
 
-fn depth_of(text: &str) -> usize {
+fn bracket_depth(text: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     for c in text.chars() {
         match c {
@@ -90,24 +95,29 @@ fn depth_of(text: &str) -> usize {
     deepest
 }
 
-impl Places {
-    pub(super) fn of(state: &Json, deadline: Deadline) -> Result<Self, Doubt> {
-        let mut places = Self(HashMap::new());
-        places.add(Field::default(), state, deadline)?;
-        Ok(places)
+impl FieldPathIndex {
+    pub(super) fn build(state: &Json, deadline: DiffDeadline) -> Result<Self, UnknownShardsReason> {
+        let mut index = Self(HashMap::new());
+        index.add_value(FieldPath::default(), state, deadline)?;
+        Ok(index)
     }
 
-    fn add(&mut self, field: Field, value: &Json, deadline: Deadline) -> Result<(), Doubt> {
+    fn add_value(
+        &mut self,
+        field: FieldPath,
+        value: &Json,
+        deadline: DiffDeadline,
+    ) -> Result<(), UnknownShardsReason> {
         deadline.check()?;
         match value {
             Json::Object(entries) => {
                 for (key, value) in entries {
-                    self.add(field.clone().key(key), value, deadline)?;
+                    self.add_value(field.clone().with_key(key), value, deadline)?;
                 }
             }
             Json::Array(items) => {
                 for (place, item) in items.iter().enumerate() {
-                    self.add(field.clone().index(place), item, deadline)?;
+                    self.add_value(field.clone().with_index(place), item, deadline)?;
                 }
             }
             _ => {}
@@ -125,15 +135,19 @@ mod tests {
 
     use super::*;
 
-    fn parts(selector: &str, state: &Json) -> Result<Vec<(String, String)>, Doubt> {
-        let places = Places::of(state, Deadline::after(Duration::from_secs(60)))?;
-        let parts = Selector::read(selector)?.parts(state, &places)?;
+    fn find_part_names(
+        selector: &str,
+        state: &Json,
+    ) -> Result<Vec<(String, String)>, UnknownShardsReason> {
+        let places = FieldPathIndex::build(state, DiffDeadline::after(Duration::from_secs(60)))?;
+        let parts = ShardSelector::parse(selector)?.find_parts(state, &places)?;
         Ok(parts.into_iter().map(|part| (part.shard, part.root.to_string())).collect())
     }
 
     #[test]
     fn a_part_is_what_the_last_choice_chose() {
-        let state = json!({"k": {"a'b": {"about": {"name": "x"}}}, "l": [{"name": 7}], "env": "test"});
+        let state =
+            json!({"k": {"a'b": {"about": {"name": "x"}}}, "l": [{"name": 7}], "env": "test"});
         let table = [
             ("$.k.*.about.name", vec![("x", "k[\"a'b\"]")]),
             ("$.l[*].name", vec![("7", "l[0]")]),
@@ -142,8 +156,9 @@ mod tests {
             ("$.nothing.*", vec![]),
         ];
         for (selector, expected) in table {
-            let expected: Vec<_> = expected.into_iter().map(|(n, r)| (n.to_owned(), r.to_owned())).collect();
-            assert_eq!(parts(selector, &state).unwrap(), expected, "{selector}");
+            let expected: Vec<_> =
+                expected.into_iter().map(|(n, r)| (n.to_owned(), r.to_owned())).collect();
+            assert_eq!(find_part_names(selector, &state).unwrap(), expected, "{selector}");
         }
     }
 
@@ -152,8 +167,8 @@ mod tests {
         let deep = format!("${}{}", "[?(@.a".repeat(5000), ")]".repeat(5000));
         let nested = format!("$[?{}@.a{}]", "(".repeat(60), ")".repeat(60));
         for bad in ["", "name", "$[", &deep, &nested] {
-            assert!(Selector::read(bad).is_err(), "{bad:.20}");
+            assert!(ShardSelector::parse(bad).is_err(), "{bad:.20}");
         }
-        assert!(parts("$.k", &json!({"k": {}})).unwrap_err().contains("no name, at k"));
+        assert!(find_part_names("$.k", &json!({"k": {}})).unwrap_err().contains("no name, at k"));
     }
 }

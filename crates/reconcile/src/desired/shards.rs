@@ -4,114 +4,119 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
-use super::diff::{Difference, differences};
-use super::selector::{Part, Places, Selector};
-use super::{Deadline, Doubt};
-use crate::digest::{self, Digest};
-use crate::{Field, Step};
+use super::diff::{DesiredDifference, find_differences};
+use super::selector::{FieldPathIndex, ShardPart, ShardSelector};
+use super::{DiffDeadline, UnknownShardsReason};
+use crate::fingerprint::{self, Fingerprint};
+use crate::{FieldPath, FieldStep};
 
 /// Most differences that are told of a shard.
-const MOST_TOLD: usize = 20;
+const MAX_DIFFERENCES_PER_SHARD: usize = 20;
 
 /// What differs, by shard.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Affected {
+pub(crate) struct AffectedShards {
     /// The shards that differ, and in what.
     pub(crate) shards: BTreeMap<String, Vec<String>>,
     /// All others.
-    pub(crate) untouched: BTreeMap<String, Untouched>,
+    pub(crate) unaffected: BTreeMap<String, UnaffectedShard>,
 }
 
 /// A shard that does not differ: the fingerprint of its part in both states.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Untouched {
-    pub(crate) digest: Digest,
-    pub(crate) compared: Digest,
+pub(crate) struct UnaffectedShard {
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) compared_fingerprint: Fingerprint,
 }
 
 /// One state's shards.
-struct State<'j> {
+struct ShardedDesiredState<'j> {
     state: &'j Json,
-    parts: Vec<Part>,
-    by_root: BTreeMap<Field, Vec<usize>>,
+    parts: Vec<ShardPart>,
+    by_root: BTreeMap<FieldPath, Vec<usize>>,
 }
 
-pub(super) fn affected(
+pub(super) fn find_affected_shards(
     old: &Json,
     new: &Json,
     selectors: &[String],
-    deadline: Deadline,
-) -> Result<Affected, Doubt> {
-    let selectors = selectors.iter().map(|text| Selector::read(text)).collect::<Result<Vec<_>, _>>()?;
-    let differences = differences(old, new, deadline)?;
-    let (old, new) = (State::of(old, deadline)?, State::of(new, deadline)?);
-    let (old, new) = select(old, new, &selectors)?;
-    let mut affected = Affected::default();
+    deadline: DiffDeadline,
+) -> Result<AffectedShards, UnknownShardsReason> {
+    let selectors =
+        selectors.iter().map(|text| ShardSelector::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let differences = find_differences(old, new, deadline)?;
+    let (old, new) =
+        (ShardedDesiredState::build(old, deadline)?, ShardedDesiredState::build(new, deadline)?);
+    let (old, new) = assign_parts(old, new, &selectors)?;
+    let mut affected = AffectedShards::default();
     for difference in &differences {
         deadline.check()?;
         let mut shards = BTreeSet::new();
         for (state, field) in [(&old, &difference.old), (&new, &difference.new)] {
-            shards.extend(field.iter().flat_map(|field| state.touched(field)));
+            shards.extend(field.iter().flat_map(|field| state.shards_touching(field)));
         }
         if shards.is_empty() {
-            return Err(format!("the difference `{}` belongs to no shard", difference.shown()));
+            return Err(format!("the difference `{}` belongs to no shard", difference.describe()));
         }
-        shards.into_iter().for_each(|shard| affected.add(shard, difference));
+        shards.into_iter().for_each(|shard| affected.add_difference(shard, difference));
     }
-    affected.untouched = untouched(&old, &new, &affected, deadline)?;
+    affected.unaffected = find_unaffected_shards(&old, &new, &affected, deadline)?;
     Ok(affected)
 }
 
 /// The shards that a state has.
-pub(super) fn names(
+pub(super) fn find_shard_names(
     state: &Json,
     selectors: &[String],
-    deadline: Deadline,
-) -> Result<BTreeSet<String>, Doubt> {
-    let places = Places::of(state, deadline)?;
+    deadline: DiffDeadline,
+) -> Result<BTreeSet<String>, UnknownShardsReason> {
+    let index = FieldPathIndex::build(state, deadline)?;
     let mut names = BTreeSet::new();
     for selector in selectors {
         deadline.check()?;
-        let parts = Selector::read(selector)?.parts(state, &places)?;
+        let parts = ShardSelector::parse(selector)?.find_parts(state, &index)?;
         names.extend(parts.into_iter().map(|part| part.shard));
     }
     Ok(names)
 }
 
 /// A selector that finds nothing in either state says nothing about the shards.
-fn select<'j>(
-    (mut old, old_places): (State<'j>, Places),
-    (mut new, new_places): (State<'j>, Places),
-    selectors: &[Selector<'_>],
-) -> Result<(State<'j>, State<'j>), Doubt> {
+fn assign_parts<'j>(
+    (mut old, old_index): (ShardedDesiredState<'j>, FieldPathIndex),
+    (mut new, new_index): (ShardedDesiredState<'j>, FieldPathIndex),
+    selectors: &[ShardSelector<'_>],
+) -> Result<(ShardedDesiredState<'j>, ShardedDesiredState<'j>), UnknownShardsReason> {
     for selector in selectors {
-        let before = selector.parts(old.state, &old_places)?;
-        let after = selector.parts(new.state, &new_places)?;
+        let before = selector.find_parts(old.state, &old_index)?;
+        let after = selector.find_parts(new.state, &new_index)?;
         if before.is_empty() && after.is_empty() {
             return Err(format!("the selector {} matches nothing", selector.text()));
         }
-        old.add(before);
-        new.add(after);
+        old.add_parts(before);
+        new.add_parts(after);
     }
     Ok((old, new))
 }
 
-impl Affected {
-    fn add(&mut self, shard: &str, difference: &Difference) {
-        let told = self.shards.entry(shard.to_owned()).or_default();
-        if told.len() < MOST_TOLD {
-            told.push(difference.shown());
+impl AffectedShards {
+    fn add_difference(&mut self, shard: &str, difference: &DesiredDifference) {
+        let differences = self.shards.entry(shard.to_owned()).or_default();
+        if differences.len() < MAX_DIFFERENCES_PER_SHARD {
+            differences.push(difference.describe());
         }
     }
 }
 
-impl<'j> State<'j> {
-    fn of(state: &'j Json, deadline: Deadline) -> Result<(Self, Places), Doubt> {
+impl<'j> ShardedDesiredState<'j> {
+    fn build(
+        state: &'j Json,
+        deadline: DiffDeadline,
+    ) -> Result<(Self, FieldPathIndex), UnknownShardsReason> {
         let empty = Self { state, parts: Vec::new(), by_root: BTreeMap::new() };
-        Ok((empty, Places::of(state, deadline)?))
+        Ok((empty, FieldPathIndex::build(state, deadline)?))
     }
 
-    fn add(&mut self, parts: Vec<Part>) {
+    fn add_parts(&mut self, parts: Vec<ShardPart>) {
         for part in parts {
             self.by_root.entry(part.root.clone()).or_default().push(self.parts.len());
             self.parts.push(part);
@@ -119,42 +124,49 @@ impl<'j> State<'j> {
     }
 
     /// The shards whose parts the field lies in, or that lie in it.
-    fn touched(&self, field: &Field) -> impl Iterator<Item = &str> {
-        let around = (0..field.steps().len()).filter_map(|steps| self.by_root.get(&field.first(steps)));
-        let within = self.by_root.range(field.clone()..).take_while(|(root, _)| root.is_within(field));
+    fn shards_touching(&self, field: &FieldPath) -> impl Iterator<Item = &str> {
+        let around = (0..field.steps().len())
+            .filter_map(|steps| self.by_root.get(&field.first_steps(steps)));
+        let within =
+            self.by_root.range(field.clone()..).take_while(|(root, _)| root.is_within(field));
         let parts = around.chain(within.map(|(_, parts)| parts)).flatten();
         parts.map(|part| self.parts[*part].shard.as_str())
     }
 
     /// The fingerprint of what is a shard's, by shard.
-    fn digests(&self, deadline: Deadline) -> Result<BTreeMap<&str, Digest>, Doubt> {
-        let mut digests: BTreeMap<&str, Vec<Digest>> = BTreeMap::new();
+    fn shard_fingerprints(
+        &self,
+        deadline: DiffDeadline,
+    ) -> Result<BTreeMap<&str, Fingerprint>, UnknownShardsReason> {
+        let mut fingerprints: BTreeMap<&str, Vec<Fingerprint>> = BTreeMap::new();
         for part in &self.parts {
             deadline.check()?;
-            let value = at(self.state, &part.root).unwrap_or(&Json::Null);
-            digests.entry(&part.shard).or_default().push(digest::of_json(value));
+            let value = value_at(self.state, &part.root).unwrap_or(&Json::Null);
+            fingerprints.entry(&part.shard).or_default().push(fingerprint::hash_json(value));
         }
-        let whole = |(shard, mut digests): (_, Vec<Digest>)| {
+        let whole = |(shard, mut digests): (_, Vec<Fingerprint>)| {
             digests.sort_unstable();
-            (shard, digest::of_all(digests.iter().map(|digest| ("", digest))))
+            (shard, fingerprint::hash_named(digests.iter().map(|digest| ("", digest))))
         };
-        Ok(digests.into_iter().map(whole).collect())
+        Ok(fingerprints.into_iter().map(whole).collect())
     }
 }
 
 /// The shards that are not affected. That their parts are the same is looked at once more: it is what they are skipped for.
-fn untouched(
-    old: &State<'_>,
-    new: &State<'_>,
-    affected: &Affected,
-    deadline: Deadline,
-) -> Result<BTreeMap<String, Untouched>, Doubt> {
-    let (old, new) = (old.digests(deadline)?, new.digests(deadline)?);
+fn find_unaffected_shards(
+    old: &ShardedDesiredState<'_>,
+    new: &ShardedDesiredState<'_>,
+    affected: &AffectedShards,
+    deadline: DiffDeadline,
+) -> Result<BTreeMap<String, UnaffectedShard>, UnknownShardsReason> {
+    let (old, new) = (old.shard_fingerprints(deadline)?, new.shard_fingerprints(deadline)?);
     let mut untouched = BTreeMap::new();
-    for shard in old.keys().chain(new.keys()).filter(|shard| !affected.shards.contains_key(**shard)) {
+    for shard in old.keys().chain(new.keys()).filter(|shard| !affected.shards.contains_key(**shard))
+    {
         match (old.get(shard), new.get(shard)) {
             (Some(compared), Some(digest)) if compared == digest => {
-                let evidence = Untouched { digest: *digest, compared: *compared };
+                let evidence =
+                    UnaffectedShard { fingerprint: *digest, compared_fingerprint: *compared };
                 untouched.insert((*shard).to_owned(), evidence);
             }
             _ => return Err(format!("the shard {shard} differs, and no difference belongs to it")),
@@ -163,10 +175,10 @@ fn untouched(
     Ok(untouched)
 }
 
-fn at<'j>(state: &'j Json, field: &Field) -> Option<&'j Json> {
+fn value_at<'j>(state: &'j Json, field: &FieldPath) -> Option<&'j Json> {
     field.steps().iter().try_fold(state, |value, step| match step {
-        Step::Key(key) => value.get(key),
-        Step::Index(index) => value.get(index),
+        FieldStep::Key(key) => value.get(key),
+        FieldStep::Index(index) => value.get(index),
     })
 }
 
@@ -179,13 +191,19 @@ mod tests {
     use super::*;
 
     /// The affected shards, `|`, the others; or the doubt.
-    fn told(old: &Json, new: &Json, selectors: &[&str]) -> String {
+    fn describe_affected(old: &Json, new: &Json, selectors: &[&str]) -> String {
         let selectors: Vec<String> = selectors.iter().map(|text| (*text).to_owned()).collect();
-        match affected(old, new, &selectors, Deadline::after(Duration::from_secs(60))) {
+        match find_affected_shards(
+            old,
+            new,
+            &selectors,
+            DiffDeadline::after(Duration::from_secs(60)),
+        ) {
             Ok(affected) => {
-                let names = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<_>>().join(" ");
+                let names =
+                    |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<_>>().join(" ");
                 let (touched, others) =
-                    (affected.shards.keys().collect(), affected.untouched.keys().collect());
+                    (affected.shards.keys().collect(), affected.unaffected.keys().collect());
                 format!("{}|{}", names(touched), names(others))
             }
             Err(doubt) => doubt,
@@ -243,7 +261,7 @@ mod tests {
             ("one shard", with("/t/a/x/y", json!(2)), &["$.t.a.name"], "a|"),
         ];
         for (what, new, selectors, expected) in table {
-            assert_eq!(told(&state, &new, selectors), expected, "{what}");
+            assert_eq!(describe_affected(&state, &new, selectors), expected, "{what}");
         }
     }
 
@@ -252,11 +270,21 @@ mod tests {
         let item = |name: &str, x: u8| json!({"name": name, "x": x});
         let old = json!([item("a", 1), item("b", 1), item("c", 1)]);
         let selectors = ["$[*].name"];
-        assert_eq!(told(&old, &json!([item("b", 1), item("c", 1)]), &selectors), "a|b c");
         assert_eq!(
-            told(&old, &json!([item("z", 1), item("a", 1), item("b", 2), item("c", 1)]), &selectors),
+            describe_affected(&old, &json!([item("b", 1), item("c", 1)]), &selectors),
+            "a|b c"
+        );
+        assert_eq!(
+            describe_affected(
+                &old,
+                &json!([item("z", 1), item("a", 1), item("b", 2), item("c", 1)]),
+                &selectors
+            ),
             "b z|a c"
         );
-        assert_eq!(told(&old, &json!([item("b", 1), item("a", 1), item("c", 1)]), &selectors), "a b c|");
+        assert_eq!(
+            describe_affected(&old, &json!([item("b", 1), item("a", 1), item("c", 1)]), &selectors),
+            "a b c|"
+        );
     }
 }

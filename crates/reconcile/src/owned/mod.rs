@@ -1,22 +1,25 @@
 //! Integrations whose target is a set of named objects in a database, each with its owner: one plan and one transaction
-//! for all of them. What an object is, and how it is read and written, is its [`Keeper`]'s.
+//! for all of them. What an object is, and how it is read and written, is its [`OwnedObjectTable`]'s.
 
-mod emptied;
+mod emptied_kinds;
 mod plan;
 
 use futures::future::BoxFuture;
 use serde_json::{Value as Json, json};
 use store::{PgConnection, Result};
 
-pub use emptied::refusal_to_empty;
-pub use plan::{Steps, plan};
+pub use emptied_kinds::delete_all_refusal;
+pub use plan::{PlannedObjectWrites, plan_objects};
 
-use crate::{Attempt, Owner, Plan, RunError, Transaction, note_reconciled_in_tx};
-use emptied::Emptied;
-use plan::plan_part;
+use crate::{
+    ObjectOwner, ReconcileError, ReconcilePlan, ReconcileTransaction, ReconcileTxResult,
+    record_reconciled_in_tx,
+};
+use emptied_kinds::EmptiedKinds;
+use plan::plan_object_part;
 
 /// Something that a bundle describes and a database keeps.
-pub trait Object: Clone + Send + Sync + 'static {
+pub trait OwnedObject: Clone + Send + Sync + 'static {
     /// By which it is deleted.
     type Id: Clone + Send + Sync + 'static;
     /// By which it is deleted.
@@ -30,20 +33,20 @@ pub trait Object: Clone + Send + Sync + 'static {
 }
 
 /// An object that is there.
-pub trait Held: Send + Sync + 'static {
+pub trait StoredObject: Send + Sync + 'static {
     /// What is held.
-    type Object: Object;
+    type Object: OwnedObject;
     /// The object.
     fn object(&self) -> &Self::Object;
     /// Whose it is.
-    fn owner(&self) -> Owner;
+    fn owner(&self) -> ObjectOwner;
 }
 
 /// Who wants it.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
+pub struct OwnershipOptions {
     /// Who owns what is written.
-    pub owner: Owner,
+    pub owner: ObjectOwner,
     /// Whether what belongs to others is taken over.
     pub take_over: bool,
     /// Whether everything of a kind may be deleted when nothing of it is wanted.
@@ -51,122 +54,138 @@ pub struct Terms {
 }
 
 /// Why an object must not be changed into another, or deleted; `None`: it may.
-pub type Refusal<O> = Box<dyn Fn(&O, Option<&O>) -> Option<String> + Send + Sync>;
+pub type RefusalCheck<O> = Box<dyn Fn(&O, Option<&O>) -> Option<String> + Send + Sync>;
 
-/// What a [`Keeper`] keeps.
-pub type ObjectOf<K> = <<K as Keeper>::Held as Held>::Object;
+/// What a [`OwnedObjectTable`] keeps.
+pub type ObjectOf<K> = <<K as OwnedObjectTable>::StoredObject as StoredObject>::Object;
 
 /// Keeps objects of some kinds in a database.
-pub trait Keeper: Send + Sync + 'static {
+pub trait OwnedObjectTable: Send + Sync + 'static {
     /// What it keeps.
-    type Held: Held;
+    type StoredObject: StoredObject;
     /// The integration's name, under which real runs are kept apart.
-    const INTEGRATION: &'static str;
+    const RECONCILER_NAME: &'static str;
 
     /// Keeps out whoever else changes the objects, in real runs.
-    fn hold_in_tx<'a>(&'a self, _: &'a mut PgConnection) -> BoxFuture<'a, Result<()>> {
+    fn lock_writers_in_tx<'a>(&'a self, _: &'a mut PgConnection) -> BoxFuture<'a, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// All that are there.
-    fn read_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Attempt<Vec<Self::Held>>>;
+    fn read_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+    ) -> BoxFuture<'a, ReconcileTxResult<Vec<Self::StoredObject>>>;
 
     /// Leaves what this run is about, if that is a part.
-    fn narrow(&self, _held: &mut Vec<Self::Held>, _wanted: &mut Vec<ObjectOf<Self>>, _terms: Terms) {}
+    fn retain_part(
+        &self,
+        _stored: &mut Vec<Self::StoredObject>,
+        _desired: &mut Vec<ObjectOf<Self>>,
+        _options: OwnershipOptions,
+    ) {
+    }
 
     /// Finds out what speaks against changes of these objects; nothing does, unless a keeper knows better.
-    fn refusal<'a>(
+    fn check_refusals<'a>(
         &'a self,
-        _held: &'a [Self::Held],
-        _wanted: &'a [ObjectOf<Self>],
-        _terms: Terms,
-    ) -> BoxFuture<'a, Result<Refusal<ObjectOf<Self>>, RunError>> {
-        Box::pin(std::future::ready(Ok(no_refusal())))
+        _stored: &'a [Self::StoredObject],
+        _desired: &'a [ObjectOf<Self>],
+        _options: OwnershipOptions,
+    ) -> BoxFuture<'a, Result<RefusalCheck<ObjectOf<Self>>, ReconcileError>> {
+        Box::pin(std::future::ready(Ok(allow_every_change())))
     }
 
     /// Writes, and tells whoever goes by the objects.
     fn write_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        steps: &'a Steps<ObjectOf<Self>>,
-        owner: Owner,
+        writes: &'a PlannedObjectWrites<ObjectOf<Self>>,
+        owner: ObjectOwner,
     ) -> BoxFuture<'a, Result<()>>;
 }
 
 /// Nothing speaks against anything.
-pub fn no_refusal<O>() -> Refusal<O> {
+pub fn allow_every_change<O>() -> RefusalCheck<O> {
     Box::new(|_, _| None)
 }
 
 /// Brings what a keeper keeps, or a part of it, to what is wanted.
-pub struct Set<K: Keeper> {
+pub struct OwnedObjectSet<K: OwnedObjectTable> {
     /// Keeps it.
-    pub keeper: K,
+    pub table: K,
     /// All that is wanted.
-    pub wanted: Vec<ObjectOf<K>>,
+    pub desired: Vec<ObjectOf<K>>,
     /// The part that the run is about, for the plan's fingerprint; `` for all.
     pub part: String,
     /// Who wants it.
-    pub terms: Terms,
+    pub options: OwnershipOptions,
 }
 
-impl<K: Keeper> Transaction for Set<K> {
-    type Steps = Steps<ObjectOf<K>>;
+impl<K: OwnedObjectTable> ReconcileTransaction for OwnedObjectSet<K> {
+    type PlannedWrites = PlannedObjectWrites<ObjectOf<K>>;
 
-    fn excludes(&self) -> Vec<String> {
-        vec![K::INTEGRATION.to_owned()]
+    fn exclusive_names(&self) -> Vec<String> {
+        vec![K::RECONCILER_NAME.to_owned()]
     }
 
-    fn hold_in_tx<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, Result<()>> {
-        self.keeper.hold_in_tx(connection)
+    fn lock_writers_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.table.lock_writers_in_tx(connection)
     }
 
     fn plan_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-    ) -> BoxFuture<'a, Attempt<(Plan, Self::Steps)>> {
+    ) -> BoxFuture<'a, ReconcileTxResult<(ReconcilePlan, Self::PlannedWrites)>> {
         Box::pin(async move {
-            let mut held = match self.keeper.read_in_tx(connection).await? {
+            let mut stored = match self.table.read_in_tx(connection).await? {
                 Ok(held) => held,
                 Err(error) => return Ok(Err(error)),
             };
-            let mut wanted = self.wanted.clone();
-            let emptied = Emptied::of(&held, &wanted, self.terms);
-            self.keeper.narrow(&mut held, &mut wanted, self.terms);
-            let refusal = match self.keeper.refusal(&held, &wanted, self.terms).await {
+            let mut desired = self.desired.clone();
+            let emptied = EmptiedKinds::find(&stored, &desired, self.options);
+            self.table.retain_part(&mut stored, &mut desired, self.options);
+            let refusal = match self.table.check_refusals(&stored, &desired, self.options).await {
                 Ok(refusal) => refusal,
                 Err(error) => return Ok(Err(error)),
             };
-            let mut steps = plan_part(&held, &wanted, &refusal, self.terms, &emptied);
-            steps.plan.observed_in(&self.part, &target(&held));
-            Ok(Ok((steps.plan.clone(), steps)))
+            let mut writes = plan_object_part(&stored, &desired, &refusal, self.options, &emptied);
+            writes.plan.bind_target_part(&self.part, &target_state(&stored));
+            Ok(Ok((writes.plan.clone(), writes)))
         })
     }
 
     fn write_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        steps: &'a Self::Steps,
+        writes: &'a Self::PlannedWrites,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            self.keeper.write_in_tx(connection, steps, self.terms.owner).await?;
-            note_reconciled_in_tx(connection, K::INTEGRATION, self.terms.owner).await
+            self.table.write_in_tx(connection, writes, self.options.owner).await?;
+            record_reconciled_in_tx(connection, K::RECONCILER_NAME, self.options.owner).await
         })
     }
 }
 
 /// Brings it there within a transaction of the caller's, who has kept others out and needs nobody's approval.
-pub async fn bring_in_tx<T: Transaction>(transaction: &T, connection: &mut PgConnection) -> Attempt<Plan> {
-    let (plan, steps) = match transaction.plan_in_tx(connection).await? {
+pub async fn reconcile_in_tx<T: ReconcileTransaction>(
+    transaction: &T,
+    connection: &mut PgConnection,
+) -> ReconcileTxResult<ReconcilePlan> {
+    let (plan, writes) = match transaction.plan_in_tx(connection).await? {
         Ok(planned) => planned,
         Err(error) => return Ok(Err(error)),
     };
-    transaction.write_in_tx(connection, &steps).await?;
+    transaction.write_in_tx(connection, &writes).await?;
     Ok(Ok(plan))
 }
 
 /// What a plan is bound to.
-fn target<H: Held>(held: &[H]) -> Json {
-    let row = |held: &H| json!([held.object().kind(), held.object().to_json(), held.owner().name()]);
-    held.iter().map(row).collect()
+fn target_state<H: StoredObject>(stored: &[H]) -> Json {
+    let row =
+        |held: &H| json!([held.object().kind(), held.object().to_json(), held.owner().name()]);
+    stored.iter().map(row).collect()
 }

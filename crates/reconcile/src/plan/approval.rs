@@ -2,38 +2,41 @@
 
 use std::sync::Arc;
 
-use super::{Change, Plan};
-use crate::RunError;
+use super::{PlanChange, ReconcilePlan};
+use crate::ReconcileError;
 
 /// A leave to do something; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Approval(Option<Arc<Approved>>);
+pub struct PlanApproval(Option<Arc<ApprovedPlan>>);
 
 #[derive(Debug)]
-struct Approved {
-    plan: Plan,
+struct ApprovedPlan {
+    plan: ReconcilePlan,
     /// Whether part of the plan may have been done already, and the target have moved by that.
-    again: bool,
+    may_be_partly_done: bool,
 }
 
-impl Approval {
+impl PlanApproval {
     /// Only what this plan says.
-    pub(crate) fn only(plan: Plan, again: bool) -> Self {
-        Self(Some(Arc::new(Approved { plan, again })))
+    pub(crate) fn for_plan(plan: ReconcilePlan, may_be_partly_done: bool) -> Self {
+        Self(Some(Arc::new(ApprovedPlan { plan, may_be_partly_done })))
     }
 
     /// Looks at what is about to be written, within the transaction that is to write it: with an error, nothing may be.
-    pub fn check(&self, plan: &Plan) -> Result<(), RunError> {
+    pub fn check(&self, plan: &ReconcilePlan) -> Result<(), ReconcileError> {
         let Some(approved) = &self.0 else { return Ok(()) };
-        let moved = |(part, digest): (&String, &String)| approved.plan.target.get(part) != Some(digest);
-        if !approved.again && plan.target.iter().any(moved) {
-            return Err(RunError::Moved("the target has moved since the plan was made".to_owned()));
+        let moved =
+            |(part, digest): (&String, &String)| approved.plan.target.get(part) != Some(digest);
+        if !approved.may_be_partly_done && plan.target.iter().any(moved) {
+            return Err(ReconcileError::StalePlan(
+                "the target has moved since the plan was made".to_owned(),
+            ));
         }
-        let known = |change: &&Change| approved.plan.changes.contains(change);
+        let known = |change: &&PlanChange| approved.plan.changes.contains(change);
         match plan.changes.iter().find(|change| !known(change)) {
-            Some(Change { kind, name, .. }) => {
-                Err(RunError::Moved(format!("the plan has no such change of {kind} {name}")))
-            }
+            Some(PlanChange { kind, name, .. }) => Err(ReconcileError::StalePlan(format!(
+                "the plan has no such change of {kind} {name}"
+            ))),
             None => Ok(()),
         }
     }
@@ -48,9 +51,9 @@ mod tests {
     #[test]
     fn only_what_was_approved_of_the_target_that_it_was_approved_for() {
         let plan = |names: &[&str], target: &str| {
-            let mut plan = Plan::default();
-            names.iter().for_each(|name| plan.create("t", name, &json!({})));
-            plan.observed(&target);
+            let mut plan = ReconcilePlan::default();
+            names.iter().for_each(|name| plan.add_create("t", name, &json!({})));
+            plan.bind_target(&target);
             plan
         };
         let approved = plan(&["a", "b"], "then");
@@ -63,10 +66,11 @@ mod tests {
         ];
         for (found, first, again) in table {
             for (second, expected) in [(false, first), (true, again)] {
-                let allowed = Approval::only(approved.clone(), second).check(&found).is_ok();
+                let allowed =
+                    PlanApproval::for_plan(approved.clone(), second).check(&found).is_ok();
                 assert_eq!(allowed, expected, "{found:?}");
             }
         }
-        assert!(Approval::default().check(&approved).is_ok());
+        assert!(PlanApproval::default().check(&approved).is_ok());
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
-use crate::Field;
+use crate::FieldPath;
 
 /// A field that differs. An item of a list that came or went has only one side.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,24 +31,34 @@ impl FieldChange {
 }
 
 /// Where `before` and `after` differ, from the top.
-pub fn diff(before: &Json, after: &Json) -> Vec<FieldChange> {
+pub fn diff_fields(before: &Json, after: &Json) -> Vec<FieldChange> {
     let mut changes = Vec::new();
-    compare(Field::default(), Some(before), Some(after), &mut changes);
+    compare_values(FieldPath::default(), Some(before), Some(after), &mut changes);
     changes
 }
 
-fn compare(field: Field, before: Option<&Json>, after: Option<&Json>, changes: &mut Vec<FieldChange>) {
+fn compare_values(
+    field: FieldPath,
+    before: Option<&Json>,
+    after: Option<&Json>,
+    changes: &mut Vec<FieldChange>,
+) {
     match (before, after) {
         (before, after) if before == after => {}
         (Some(Json::Object(old)), Some(Json::Object(new))) => {
             for (key, value) in old {
-                compare(field.clone().key(key.clone()), Some(value), new.get(key), changes);
+                compare_values(
+                    field.clone().with_key(key.clone()),
+                    Some(value),
+                    new.get(key),
+                    changes,
+                );
             }
             for (key, value) in new.iter().filter(|(key, _)| !old.contains_key(*key)) {
-                compare(field.clone().key(key.clone()), None, Some(value), changes);
+                compare_values(field.clone().with_key(key.clone()), None, Some(value), changes);
             }
         }
-        (Some(Json::Array(old)), Some(Json::Array(new))) => lists(field, old, new, changes),
+        (Some(Json::Array(old)), Some(Json::Array(new))) => compare_lists(field, old, new, changes),
         (before, after) => changes.push(FieldChange {
             field: field.to_string(),
             before: before.cloned(),
@@ -58,31 +68,34 @@ fn compare(field: Field, before: Option<&Json>, after: Option<&Json>, changes: &
 }
 
 /// Items that came and went; lists of one length are compared item by item if something stayed in its place.
-fn lists(field: Field, old: &[Json], new: &[Json], changes: &mut Vec<FieldChange>) {
-    let gone: Vec<&Json> = old.iter().filter(|item| !new.contains(item)).collect();
-    let came: Vec<&Json> = new.iter().filter(|item| !old.contains(item)).collect();
+fn compare_lists(field: FieldPath, old: &[Json], new: &[Json], changes: &mut Vec<FieldChange>) {
+    let removed: Vec<&Json> = old.iter().filter(|item| !new.contains(item)).collect();
+    let added: Vec<&Json> = new.iter().filter(|item| !old.contains(item)).collect();
     let changed_in_place = old.len() == new.len()
-        && old.iter().zip(new).all(|(old, new)| old == new || (gone.contains(&old) && came.contains(&new)));
-    let whole = |before: &[Json], after: &[Json]| FieldChange {
+        && old
+            .iter()
+            .zip(new)
+            .all(|(old, new)| old == new || (removed.contains(&old) && added.contains(&new)));
+    let whole_change = |before: &[Json], after: &[Json]| FieldChange {
         field: field.to_string(),
         before: Some(before.into()),
         after: Some(after.into()),
     };
     if changed_in_place {
-        for (n, (old, new)) in old.iter().zip(new).enumerate() {
-            compare(field.clone().index(n), Some(old), Some(new), changes);
+        for (index, (old, new)) in old.iter().zip(new).enumerate() {
+            compare_values(field.clone().with_index(index), Some(old), Some(new), changes);
         }
-    } else if gone.is_empty() && came.is_empty() {
+    } else if removed.is_empty() && added.is_empty() {
         // Another order, or an item that is there more than once.
-        changes.push(whole(old, new));
+        changes.push(whole_change(old, new));
     } else {
         let one_sided = |before: Option<&Json>, after: Option<&Json>| FieldChange {
             field: field.to_string(),
             before: before.cloned(),
             after: after.cloned(),
         };
-        changes.extend(gone.into_iter().map(|item| one_sided(Some(item), None)));
-        changes.extend(came.into_iter().map(|item| one_sided(None, Some(item))));
+        changes.extend(removed.into_iter().map(|item| one_sided(Some(item), None)));
+        changes.extend(added.into_iter().map(|item| one_sided(None, Some(item))));
     }
 }
 
@@ -116,9 +129,10 @@ mod tests {
             ),
         ];
         for (before, after, expected) in cases {
-            let found = diff(&before, &after);
+            let found = diff_fields(&before, &after);
             let found: Vec<_> = found.into_iter().map(|c| (c.field, c.before, c.after)).collect();
-            let expected: Vec<_> = expected.into_iter().map(|(f, b, a)| (f.to_owned(), b, a)).collect();
+            let expected: Vec<_> =
+                expected.into_iter().map(|(f, b, a)| (f.to_owned(), b, a)).collect();
             assert_eq!(found, expected, "{before} -> {after}");
         }
     }

@@ -2,40 +2,41 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Outcome, Report, ShardOutcome, ShardStatus};
-use crate::plan::Action;
+use super::{ReconcileOutcome, ReconcileReport, ReconcileShardOutcome, ReconcileShardStatus};
+use crate::plan::PlanAction;
 
-impl Report {
+impl ReconcileReport {
     /// For programs.
     pub fn to_json(&self) -> Json {
-        let sum = |of: fn(&Outcome) -> usize| self.outcomes.iter().map(of).sum::<usize>();
+        let sum = |of: fn(&ReconcileOutcome) -> usize| self.outcomes.iter().map(of).sum::<usize>();
         json!({
             "dry_run": self.dry_run,
             "bundle": {"place": self.bundle, "sha256": self.sha256},
             "warnings": self.warnings,
-            "integrations": self.outcomes.iter().map(Outcome::to_json).collect::<Vec<_>>(),
+            "integrations": self.outcomes.iter().map(ReconcileOutcome::to_json).collect::<Vec<_>>(),
             "summary": {
-                "create": self.count(Action::Create),
-                "update": self.count(Action::Update),
-                "delete": self.count(Action::Delete),
+                "create": self.count_changes(PlanAction::Create),
+                "update": self.count_changes(PlanAction::Update),
+                "delete": self.count_changes(PlanAction::Delete),
                 "refused": sum(|outcome| outcome.plan.refused.len()),
-                "failed": self.outcomes.iter().filter(|outcome| !outcome.succeeded()).count(),
-                "failed_shards": sum(Outcome::failed_shards),
-                "skipped_shards": sum(|outcome| outcome.shards.iter().filter(|shard| shard.was_skipped()).count()),
+                "failed": self.outcomes.iter().filter(|outcome| !outcome.has_succeeded()).count(),
+                "failed_shards": sum(ReconcileOutcome::failed_shard_count),
+                "skipped_shards": sum(|outcome| outcome.shards.iter().filter(|shard| shard.is_skipped()).count()),
             },
         })
     }
 }
 
-impl Outcome {
+impl ReconcileOutcome {
     fn to_json(&self) -> Json {
         let failed = self.plan.failed.iter().map(
-            |failed| json!({"shard": failed.shard, "status": ShardStatus::Failed, "error": failed.reason}),
+            |failed| json!({"shard": failed.shard, "status": ReconcileShardStatus::Failed, "error": failed.reason}),
         );
-        let shards: Vec<Json> = self.shards.iter().map(ShardOutcome::to_json).chain(failed).collect();
+        let shards: Vec<Json> =
+            self.shards.iter().map(ReconcileShardOutcome::to_json).chain(failed).collect();
         json!({
             "name": self.integration,
-            "status": if self.succeeded() { "succeeded" } else { "failed" },
+            "status": if self.has_succeeded() { "succeeded" } else { "failed" },
             "run": self.decision,
             "reason": self.reason,
             "error": self.error.as_ref().map(ToString::to_string),
@@ -43,23 +44,23 @@ impl Outcome {
             "refused": self.plan.refused,
             "adopted": self.plan.adopted,
             "shards": shards,
-            "failed_shards": self.failed_shards(),
+            "failed_shards": self.failed_shard_count(),
             "evidence": self.evidence,
         })
     }
 }
 
-impl ShardOutcome {
-    fn was_skipped(&self) -> bool {
-        self.status == ShardStatus::Skipped
+impl ReconcileShardOutcome {
+    fn is_skipped(&self) -> bool {
+        self.status == ReconcileShardStatus::Skipped
     }
 
     fn to_json(&self) -> Json {
-        if self.was_skipped() {
+        if self.is_skipped() {
             return json!({"shard": self.shard, "status": self.status, "evidence": self.evidence});
         }
-        let [create, update, delete] =
-            [Action::Create, Action::Update, Action::Delete].map(|action| self.plan.count(action));
+        let [create, update, delete] = [PlanAction::Create, PlanAction::Update, PlanAction::Delete]
+            .map(|action| self.plan.count_changes(action));
         let mut json = json!({
             "shard": self.shard,
             "status": self.status,

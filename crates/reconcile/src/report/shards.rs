@@ -3,15 +3,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::{Plan, SkippedShard};
+use crate::{ReconcilePlan, SkippedShard};
 
 /// What became of a shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ShardOutcome {
+pub struct ReconcileShardOutcome {
     /// Its name.
     pub shard: String,
     /// What became of it.
-    pub status: ShardStatus,
+    pub status: ReconcileShardStatus,
     /// Whether it was run only to see that it could have been skipped. What it would change is then in nobody's plan.
     pub sampled: bool,
     /// Why it was run.
@@ -19,7 +19,7 @@ pub struct ShardOutcome {
     /// What was compared, of one that could be skipped.
     pub evidence: Json,
     /// What it changed, or would change.
-    pub plan: Plan,
+    pub plan: ReconcilePlan,
     /// Why it failed.
     pub error: Option<String>,
 }
@@ -27,7 +27,7 @@ pub struct ShardOutcome {
 /// What became of a shard, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ShardStatus {
+pub enum ReconcileShardStatus {
     /// It is, or would be, as desired.
     Succeeded,
     /// It is not.
@@ -36,21 +36,21 @@ pub enum ShardStatus {
     Skipped,
 }
 
-impl ShardStatus {
-    pub(crate) fn of(succeeded: bool) -> Self {
+impl ReconcileShardStatus {
+    pub(crate) fn from_success(succeeded: bool) -> Self {
         if succeeded { Self::Succeeded } else { Self::Failed }
     }
 }
 
-impl ShardOutcome {
-    pub(crate) fn skipped(skipped: &SkippedShard) -> Self {
+impl ReconcileShardOutcome {
+    pub(crate) fn from_skipped(skipped: &SkippedShard) -> Self {
         Self {
             shard: skipped.shard.clone(),
-            status: ShardStatus::Skipped,
+            status: ReconcileShardStatus::Skipped,
             sampled: false,
             why: Vec::new(),
             evidence: skipped.evidence.clone(),
-            plan: Plan::default(),
+            plan: ReconcilePlan::default(),
             error: None,
         }
     }

@@ -5,30 +5,30 @@ use std::fmt;
 use serde_json::Value as Json;
 use terminal::{escape_control_chars, escape_json_control_chars};
 
-use super::{Outcome, Report, ShardOutcome};
-use crate::Decision;
-use crate::plan::{Action, Change, FieldChange};
+use super::{ReconcileOutcome, ReconcileReport, ReconcileShardOutcome};
+use crate::ReconcileDecision;
+use crate::plan::{FieldChange, PlanAction, PlanChange};
 
-impl fmt::Display for Report {
+impl fmt::Display for ReconcileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for outcome in &self.outcomes {
-            write_head(f, outcome)?;
+            write_heading(f, outcome)?;
             write_outcome(f, outcome, self.dry_run)?;
         }
-        let [create, update, delete] =
-            [Action::Create, Action::Update, Action::Delete].map(|action| self.count(action));
+        let [create, update, delete] = [PlanAction::Create, PlanAction::Update, PlanAction::Delete]
+            .map(|action| self.count_changes(action));
         write!(f, "Plan: {create} to create, {update} to update, {delete} to delete")
     }
 }
 
-fn write_head(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
+fn write_heading(f: &mut fmt::Formatter<'_>, outcome: &ReconcileOutcome) -> fmt::Result {
     let name = &outcome.integration;
     let reason = escape_control_chars(outcome.reason.as_deref().unwrap_or_default());
     match outcome.decision {
-        Decision::Full => writeln!(f, "{name}"),
-        Decision::EarlyExit => writeln!(f, "{name}: early exit: {reason}"),
-        Decision::Skipped => writeln!(f, "{name}: skipped: {reason}"),
-        Decision::Shards => {
+        ReconcileDecision::Full => writeln!(f, "{name}"),
+        ReconcileDecision::EarlyExit => writeln!(f, "{name}: early exit: {reason}"),
+        ReconcileDecision::Skipped => writeln!(f, "{name}: skipped: {reason}"),
+        ReconcileDecision::Shards => {
             let ran = outcome.shards.iter().filter(|shard| !shard.why.is_empty() && !shard.sampled);
             let ran: Vec<&str> = ran.map(|shard| shard.shard.as_str()).collect();
             let skipped = outcome.shards.len() - ran.len();
@@ -38,12 +38,16 @@ fn write_head(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
     }
 }
 
-fn write_outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome, dry_run: bool) -> fmt::Result {
+fn write_outcome(
+    f: &mut fmt::Formatter<'_>,
+    outcome: &ReconcileOutcome,
+    dry_run: bool,
+) -> fmt::Result {
     for change in &outcome.plan.changes {
         write_change(f, change)?;
     }
     for refusal in &outcome.plan.refused {
-        let (_, verb) = verb(refusal.action);
+        let (_, verb) = describe_action(refusal.action);
         let [kind, name, reason] =
             [&refusal.kind, &refusal.name, &refusal.reason].map(|text| escape_control_chars(text));
         writeln!(f, "  ! refused to {verb} {kind} {name}: {reason}")?;
@@ -64,12 +68,17 @@ fn write_outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome, dry_run: bool) -
             escape_control_chars(&failed.reason)
         )?;
     }
-    for ShardOutcome { shard, error, .. } in &outcome.shards {
+    for ReconcileShardOutcome { shard, error, .. } in &outcome.shards {
         if let Some(error) = error {
-            writeln!(f, "  failed shard {}: {}", escape_control_chars(shard), escape_control_chars(error))?;
+            writeln!(
+                f,
+                "  failed shard {}: {}",
+                escape_control_chars(shard),
+                escape_control_chars(error)
+            )?;
         }
     }
-    let ran = matches!(outcome.decision, Decision::Full | Decision::Shards);
+    let ran = matches!(outcome.decision, ReconcileDecision::Full | ReconcileDecision::Shards);
     match &outcome.error {
         Some(error) => writeln!(f, "  failed: {}", escape_control_chars(&error.to_string())),
         None if ran && outcome.plan.is_empty() => writeln!(f, "  nothing to do"),
@@ -77,31 +86,31 @@ fn write_outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome, dry_run: bool) -
     }
 }
 
-fn verb(action: Action) -> (char, &'static str) {
+fn describe_action(action: PlanAction) -> (char, &'static str) {
     match action {
-        Action::Create => ('+', "create"),
-        Action::Update => ('~', "update"),
-        Action::Delete => ('-', "delete"),
+        PlanAction::Create => ('+', "create"),
+        PlanAction::Update => ('~', "update"),
+        PlanAction::Delete => ('-', "delete"),
     }
 }
 
-fn write_change(f: &mut fmt::Formatter<'_>, change: &Change) -> fmt::Result {
-    let (sign, verb) = verb(change.action);
+fn write_change(f: &mut fmt::Formatter<'_>, change: &PlanChange) -> fmt::Result {
+    let (sign, verb) = describe_action(change.action);
     writeln!(
         f,
         "  {sign} {verb} {} {}",
         escape_control_chars(&change.kind),
         escape_control_chars(&change.name)
     )?;
-    if change.action == Action::Delete {
+    if change.action == PlanAction::Delete {
         return Ok(());
     }
     for FieldChange { field, before, after } in &change.fields {
         let field = escape_control_chars(field);
-        let [before, after] = [before, after].map(|value| value.as_ref().map(shown));
+        let [before, after] = [before, after].map(|value| value.as_ref().map(show_value));
         match (change.action, before, after) {
-            (Action::Create, _, Some(_)) if field == "name" => {}
-            (Action::Create, _, Some(after)) => writeln!(f, "      {field}: {after}")?,
+            (PlanAction::Create, _, Some(_)) if field == "name" => {}
+            (PlanAction::Create, _, Some(after)) => writeln!(f, "      {field}: {after}")?,
             (_, Some(before), Some(after)) => writeln!(f, "      {field}: {before} -> {after}")?,
             (_, Some(before), None) => writeln!(f, "      {field}: - {before}")?,
             (_, None, Some(after)) => writeln!(f, "      {field}: + {after}")?,
@@ -111,7 +120,7 @@ fn write_change(f: &mut fmt::Formatter<'_>, change: &Change) -> fmt::Result {
     Ok(())
 }
 
-fn shown(value: &Json) -> String {
+fn show_value(value: &Json) -> String {
     escape_json_control_chars(&value.to_string()).into_owned()
 }
 
@@ -120,28 +129,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Plan, RunError};
+    use crate::{ReconcileError, ReconcilePlan};
 
     #[test]
     fn what_others_named_cannot_forge_a_line() {
         let said = "n\u{1b}[2J\nPlan: 0 to create, 0 to update, 0 to delete\u{9b}";
-        let mut plan = Plan::default();
-        plan.update(
+        let mut plan = ReconcilePlan::default();
+        plan.add_update(
             "account_type",
             said,
             vec![FieldChange { field: said.to_owned(), before: Some(json!(said)), after: None }],
         );
-        plan.refuse(Action::Delete, "account_type", said, said);
-        let outcome = Outcome {
+        plan.add_refusal(PlanAction::Delete, "account_type", said, said);
+        let outcome = ReconcileOutcome {
             integration: "types".to_owned(),
             plan,
-            error: Some(RunError::Failed(said.to_owned())),
-            decision: Decision::EarlyExit,
+            error: Some(ReconcileError::Failed(said.to_owned())),
+            decision: ReconcileDecision::EarlyExit,
             reason: Some(said.to_owned()),
             shards: Vec::new(),
             evidence: json!(null),
         };
-        let report = Report {
+        let report = ReconcileReport {
             dry_run: true,
             bundle: "b".to_owned(),
             sha256: String::new(),

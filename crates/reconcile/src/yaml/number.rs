@@ -3,7 +3,7 @@
 
 /// What a plain scalar is that was taken for a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum YamlNumberForm {
     /// A number.
     Number,
     /// A text that looks like one: leading zeros, `1_000`, `0b11`.
@@ -13,52 +13,67 @@ pub(super) enum Written {
 }
 
 /// Significant digits that a floating-point number keeps for certain.
-const EXACT_DIGITS: usize = 15;
+const EXACT_DIGIT_COUNT: usize = 15;
 
 /// Judges what is written, given the number that was read.
-pub(super) fn judge(written: &str, read: &serde_json::Number) -> Written {
-    let unsigned = written.strip_prefix(['+', '-']).unwrap_or(written);
-    let all = |digits: &str, of: fn(&u8) -> bool| !digits.is_empty() && digits.as_bytes().iter().all(of);
+pub(super) fn classify_number(text: &str, number: &serde_json::Number) -> YamlNumberForm {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let all =
+        |digits: &str, of: fn(&u8) -> bool| !digits.is_empty() && digits.as_bytes().iter().all(of);
     if let Some(digits) = unsigned.strip_prefix("0x") {
-        return if all(digits, u8::is_ascii_hexdigit) { exact(read) } else { Written::Text };
+        return if all(digits, u8::is_ascii_hexdigit) {
+            classify_integer(number)
+        } else {
+            YamlNumberForm::Text
+        };
     }
     if let Some(digits) = unsigned.strip_prefix("0o") {
-        return if all(digits, |digit| (b'0'..=b'7').contains(digit)) { exact(read) } else { Written::Text };
+        return if all(digits, |digit| (b'0'..=b'7').contains(digit)) {
+            classify_integer(number)
+        } else {
+            YamlNumberForm::Text
+        };
     }
     let (mantissa, exponent) =
         unsigned.split_once(['e', 'E']).map_or((unsigned, None), |(m, e)| (m, Some(e)));
-    let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(w, f)| (w, Some(f)));
+    let (whole, fraction) =
+        mantissa.split_once('.').map_or((mantissa, None), |(w, f)| (w, Some(f)));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let exponent_is_sound = exponent.is_none_or(|exponent| {
         all(exponent.strip_prefix(['+', '-']).unwrap_or(exponent), u8::is_ascii_digit)
     });
-    let sound = digits(whole) && fraction.is_none_or(digits) && exponent_is_sound;
+    let is_decimal = digits(whole) && fraction.is_none_or(digits) && exponent_is_sound;
     let leading_zero = whole.len() > 1 && whole.starts_with('0');
-    if !sound || leading_zero || whole.len() + fraction.map_or(0, str::len) == 0 {
-        return Written::Text;
+    if !is_decimal || leading_zero || whole.len() + fraction.map_or(0, str::len) == 0 {
+        return YamlNumberForm::Text;
     }
-    if read.is_f64() { decimal(whole, fraction.unwrap_or_default(), read) } else { Written::Number }
+    if number.is_f64() {
+        classify_decimal(whole, fraction.unwrap_or_default(), number)
+    } else {
+        YamlNumberForm::Number
+    }
 }
 
 /// A whole number that does not fit was read as a floating-point one.
-fn exact(read: &serde_json::Number) -> Written {
-    if read.is_f64() { Written::Inexact } else { Written::Number }
+fn classify_integer(number: &serde_json::Number) -> YamlNumberForm {
+    if number.is_f64() { YamlNumberForm::Inexact } else { YamlNumberForm::Number }
 }
 
-fn decimal(whole: &str, fraction: &str, read: &serde_json::Number) -> Written {
+fn classify_decimal(whole: &str, fraction: &str, number: &serde_json::Number) -> YamlNumberForm {
     let digits = format!("{whole}{fraction}");
     let significant = digits.trim_start_matches('0').trim_end_matches('0').len();
     // Nearer to 0 than that, digits are lost however few there are.
-    if significant > 0 && !read.as_f64().is_some_and(f64::is_normal) {
-        return Written::Inexact;
+    if significant > 0 && !number.as_f64().is_some_and(f64::is_normal) {
+        return YamlNumberForm::Inexact;
     }
-    if significant <= EXACT_DIGITS {
-        return Written::Number;
+    if significant <= EXACT_DIGIT_COUNT {
+        return YamlNumberForm::Number;
     }
     // More digits are kept if the shortest text of the number has all of them.
-    let kept: String = read.to_string().split(['e', 'E']).next().unwrap_or_default().replace(['.', '-'], "");
-    let same = kept.trim_matches('0') == digits.trim_matches('0');
-    if same { Written::Number } else { Written::Inexact }
+    let shortest_digits: String =
+        number.to_string().split(['e', 'E']).next().unwrap_or_default().replace(['.', '-'], "");
+    let same = shortest_digits.trim_matches('0') == digits.trim_matches('0');
+    if same { YamlNumberForm::Number } else { YamlNumberForm::Inexact }
 }
 
 #[cfg(test)]
@@ -68,46 +83,45 @@ mod tests {
     #[test]
     fn what_is_a_number_and_what_only_looks_like_one() {
         for (written, expected) in [
-            ("0", Written::Number),
-            ("-0", Written::Number),
-            ("644", Written::Number),
-            ("+5", Written::Number),
-            ("0.5", Written::Number),
-            (".5", Written::Number),
-            ("5.", Written::Number),
-            ("1.10", Written::Number),
-            ("1e3", Written::Number),
-            ("-2.5E-7", Written::Number),
-            ("0x1F", Written::Number),
-            ("0o17", Written::Number),
-            ("12345678901234567", Written::Number),
-            ("0.1234567890123456", Written::Number),
-            ("0644", Written::Text),
-            ("-007", Written::Text),
-            ("00", Written::Text),
-            ("01.5", Written::Text),
-            ("1_000", Written::Text),
-            ("0b11", Written::Text),
-            ("0X1F", Written::Text),
-            ("0O17", Written::Text),
-            (".", Written::Text),
-            ("123456789012345678901234567890", Written::Inexact),
-            ("0x1FFFFFFFFFFFFFFFFF", Written::Inexact),
-            ("0.1234567890123456789012", Written::Inexact),
-            ("12345678901234567.5", Written::Inexact),
+            ("0", YamlNumberForm::Number),
+            ("-0", YamlNumberForm::Number),
+            ("644", YamlNumberForm::Number),
+            ("+5", YamlNumberForm::Number),
+            ("0.5", YamlNumberForm::Number),
+            (".5", YamlNumberForm::Number),
+            ("5.", YamlNumberForm::Number),
+            ("1.10", YamlNumberForm::Number),
+            ("1e3", YamlNumberForm::Number),
+            ("-2.5E-7", YamlNumberForm::Number),
+            ("0x1F", YamlNumberForm::Number),
+            ("0o17", YamlNumberForm::Number),
+            ("12345678901234567", YamlNumberForm::Number),
+            ("0.1234567890123456", YamlNumberForm::Number),
+            ("0644", YamlNumberForm::Text),
+            ("-007", YamlNumberForm::Text),
+            ("00", YamlNumberForm::Text),
+            ("01.5", YamlNumberForm::Text),
+            ("1_000", YamlNumberForm::Text),
+            ("0b11", YamlNumberForm::Text),
+            ("0X1F", YamlNumberForm::Text),
+            ("0O17", YamlNumberForm::Text),
+            (".", YamlNumberForm::Text),
+            ("123456789012345678901234567890", YamlNumberForm::Inexact),
+            ("0x1FFFFFFFFFFFFFFFFF", YamlNumberForm::Inexact),
+            ("0.1234567890123456789012", YamlNumberForm::Inexact),
+            ("12345678901234567.5", YamlNumberForm::Inexact),
         ] {
             let plain = written.trim_start_matches('+').replace('_', "");
-            let read = match plain.parse::<i64>() {
-                Ok(whole) if !written.starts_with("00") => whole.into(),
-                _ => serde_json::Number::from_f64(plain.parse().unwrap_or(if written.len() < 10 {
-                    1.0
-                } else {
-                    1e20
-                }))
-                .unwrap(),
-            };
+            let read =
+                match plain.parse::<i64>() {
+                    Ok(whole) if !written.starts_with("00") => whole.into(),
+                    _ => serde_json::Number::from_f64(
+                        plain.parse().unwrap_or(if written.len() < 10 { 1.0 } else { 1e20 }),
+                    )
+                    .unwrap(),
+                };
             let read = if matches!(written, "0x1F" | "0o17") { 31.into() } else { read };
-            assert_eq!(judge(written, &read), expected, "{written}");
+            assert_eq!(classify_number(written, &read), expected, "{written}");
         }
     }
 }

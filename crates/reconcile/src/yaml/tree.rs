@@ -6,67 +6,72 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::{Number, Value as Json};
 use serde_saphyr::{Error, Options, Spanned};
 
-use super::Problem;
-use super::number::{self, Written};
-use crate::{Field, Step};
+use super::YamlProblem;
+use super::number::{self, YamlNumberForm};
+use crate::{FieldPath, FieldStep};
 
 /// A node and where it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tree {
+pub struct YamlTree {
     /// Of its key, where it has one; otherwise where it begins. From 1.
     pub line: u32,
-    content: Content,
+    content: YamlContent,
     /// Of a number, where it is written; then, what.
-    place: Option<(usize, usize)>,
-    written: Option<Box<str>>,
+    number_range: Option<(usize, usize)>,
+    number_text: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Content {
+enum YamlContent {
     Scalar(Json),
-    List(Vec<Tree>),
-    Map(Vec<(String, Tree)>),
+    List(Vec<YamlTree>),
+    Map(Vec<(String, YamlTree)>),
 }
 
 /// What a node is.
 #[derive(Debug, Clone, Copy)]
-pub enum Node<'t> {
+pub enum YamlNode<'t> {
     /// A text, number, truth value or null.
     Scalar(&'t Json),
     /// A list.
-    List(&'t [Tree]),
+    List(&'t [YamlTree]),
     /// A mapping, in the order of the text.
-    Map(&'t [(String, Tree)]),
+    Map(&'t [(String, YamlTree)]),
 }
 
 /// A node without its own line.
-struct Bare(Content);
+struct BareYamlNode(YamlContent);
 
-pub(super) fn parse(text: &str, options: Options) -> Result<Tree, Error> {
-    let root: Spanned<Bare> = serde_saphyr::from_str_with_options(text, options)?;
+pub(super) fn parse_tree(text: &str, options: Options) -> Result<YamlTree, Error> {
+    let root: Spanned<BareYamlNode> = serde_saphyr::from_str_with_options(text, options)?;
     Ok(root.into())
 }
 
 /// Takes numbers for what they are written as; those that cannot be kept are told with their lines.
-pub(super) fn as_written(tree: &mut Tree, text: &str) -> Result<(), Problem> {
+pub(super) fn restore_numbers(tree: &mut YamlTree, text: &str) -> Result<(), YamlProblem> {
     let line = tree.line;
     match &mut tree.content {
-        Content::List(items) => items.iter_mut().try_for_each(|item| as_written(item, text)),
-        Content::Map(entries) => entries.iter_mut().try_for_each(|(_, value)| as_written(value, text)),
-        Content::Scalar(value) => {
-            let written = tree.place.take().and_then(|(from, to)| text.get(from..to));
-            let Some((written, Json::Number(number))) = written.map(|written| (written, &*value)) else {
+        YamlContent::List(items) => {
+            items.iter_mut().try_for_each(|item| restore_numbers(item, text))
+        }
+        YamlContent::Map(entries) => {
+            entries.iter_mut().try_for_each(|(_, value)| restore_numbers(value, text))
+        }
+        YamlContent::Scalar(value) => {
+            let written = tree.number_range.take().and_then(|(from, to)| text.get(from..to));
+            let Some((written, Json::Number(number))) = written.map(|written| (written, &*value))
+            else {
                 return Ok(());
             };
-            match number::judge(written, number) {
-                Written::Number => tree.written = Some(written.into()),
-                Written::Text => *value = written.into(),
-                Written::Inexact => {
+            match number::classify_number(written, number) {
+                YamlNumberForm::Number => tree.number_text = Some(written.into()),
+                YamlNumberForm::Text => *value = written.into(),
+                YamlNumberForm::Inexact => {
                     let shown: String = written.chars().take(60).collect();
                     let reason = format!(
                         "the number {shown} has more digits than can be kept: write it as text, in quotes"
                     );
-                    return Err(Problem { line, reason });
+                    return Err(YamlProblem { line, reason });
                 }
             }
             Ok(())
@@ -74,39 +79,39 @@ pub(super) fn as_written(tree: &mut Tree, text: &str) -> Result<(), Problem> {
     }
 }
 
-impl Tree {
+impl YamlTree {
     /// What it is.
-    pub fn node(&self) -> Node<'_> {
+    pub fn as_node(&self) -> YamlNode<'_> {
         match &self.content {
-            Content::Scalar(value) => Node::Scalar(value),
-            Content::List(items) => Node::List(items),
-            Content::Map(entries) => Node::Map(entries),
+            YamlContent::Scalar(value) => YamlNode::Scalar(value),
+            YamlContent::List(items) => YamlNode::List(items),
+            YamlContent::Map(entries) => YamlNode::Map(entries),
         }
     }
 
     /// A number's text.
-    pub fn written(&self) -> Option<&str> {
-        self.written.as_deref()
+    pub fn number_text(&self) -> Option<&str> {
+        self.number_text.as_deref()
     }
 
     /// The values alone.
     pub fn to_json(&self) -> Json {
         match &self.content {
-            Content::Scalar(value) => value.clone(),
-            Content::List(items) => items.iter().map(Tree::to_json).collect(),
-            Content::Map(entries) => {
-                Json::Object(entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect())
-            }
+            YamlContent::Scalar(value) => value.clone(),
+            YamlContent::List(items) => items.iter().map(YamlTree::to_json).collect(),
+            YamlContent::Map(entries) => Json::Object(
+                entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
+            ),
         }
     }
 
     /// The line of a field; of a field that is not there, that of the nearest thing it would be in.
-    pub fn line_of(&self, field: &Field) -> u32 {
+    pub fn line_of(&self, field: &FieldPath) -> u32 {
         let mut node = self;
         for step in field.steps() {
             let next = match (&node.content, step) {
-                (Content::List(items), Step::Index(index)) => items.get(*index),
-                (Content::Map(entries), Step::Key(key)) => {
+                (YamlContent::List(items), FieldStep::Index(index)) => items.get(*index),
+                (YamlContent::Map(entries), FieldStep::Key(key)) => {
                     entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
                 }
                 _ => None,
@@ -120,100 +125,101 @@ impl Tree {
     }
 }
 
-impl From<Spanned<Bare>> for Tree {
-    fn from(node: Spanned<Bare>) -> Self {
+impl From<Spanned<BareYamlNode>> for YamlTree {
+    fn from(node: Spanned<BareYamlNode>) -> Self {
         let content = node.value.0;
-        let is_number = matches!(content, Content::Scalar(Json::Number(_)));
-        let place = Some(node.defined.span()).filter(|_| is_number).and_then(place);
-        Self { line: line(node.referenced), content, place, written: None }
+        let is_number = matches!(content, YamlContent::Scalar(Json::Number(_)));
+        let place = Some(node.defined.span()).filter(|_| is_number).and_then(byte_range);
+        Self { line: line_number(node.referenced), content, number_range: place, number_text: None }
     }
 }
 
 /// In bytes.
-fn place(span: serde_saphyr::Span) -> Option<(usize, usize)> {
+fn byte_range(span: serde_saphyr::Span) -> Option<(usize, usize)> {
     let from = usize::try_from(span.byte_offset()?).ok()?;
     Some((from, from + usize::try_from(span.byte_len()?).ok()?))
 }
 
-fn line(location: serde_saphyr::Location) -> u32 {
+fn line_number(location: serde_saphyr::Location) -> u32 {
     u32::try_from(location.line().max(1)).unwrap_or(u32::MAX)
 }
 
-impl<'de> Deserialize<'de> for Bare {
+impl<'de> Deserialize<'de> for BareYamlNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Anything).map(Self)
+        deserializer.deserialize_any(YamlNodeVisitor).map(Self)
     }
 }
 
-struct Anything;
+struct YamlNodeVisitor;
 
-impl<'de> Visitor<'de> for Anything {
-    type Value = Content;
+impl<'de> Visitor<'de> for YamlNodeVisitor {
+    type Value = YamlContent;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<Content, E> {
-        Ok(Content::Scalar(Json::Null))
+    fn visit_unit<E>(self) -> Result<YamlContent, E> {
+        Ok(YamlContent::Scalar(Json::Null))
     }
 
-    fn visit_none<E>(self) -> Result<Content, E> {
-        Ok(Content::Scalar(Json::Null))
+    fn visit_none<E>(self) -> Result<YamlContent, E> {
+        Ok(YamlContent::Scalar(Json::Null))
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Content, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<YamlContent, D::Error> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Content, E> {
-        Ok(Content::Scalar(value.into()))
+    fn visit_bool<E>(self, value: bool) -> Result<YamlContent, E> {
+        Ok(YamlContent::Scalar(value.into()))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Content, E> {
-        Ok(Content::Scalar(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<YamlContent, E> {
+        Ok(YamlContent::Scalar(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Content, E> {
-        Ok(Content::Scalar(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<YamlContent, E> {
+        Ok(YamlContent::Scalar(value.into()))
     }
 
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Content, E> {
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<YamlContent, E> {
         let number = Number::from_f64(value).ok_or_else(|| E::custom("numbers must be finite"))?;
-        Ok(Content::Scalar(number.into()))
+        Ok(YamlContent::Scalar(number.into()))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Content, E> {
-        Ok(Content::Scalar(value.into()))
+    fn visit_str<E>(self, value: &str) -> Result<YamlContent, E> {
+        Ok(YamlContent::Scalar(value.into()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Content, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<YamlContent, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element::<Spanned<Bare>>()? {
+        while let Some(item) = items.next_element::<Spanned<BareYamlNode>>()? {
             list.push(item.into());
         }
-        Ok(Content::List(list))
+        Ok(YamlContent::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Content, A::Error> {
-        let mut map: Vec<(String, Tree)> = Vec::new();
-        while let Some((key, value)) = entries.next_entry::<Spanned<String>, Spanned<Bare>>()? {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<YamlContent, A::Error> {
+        let mut map: Vec<(String, YamlTree)> = Vec::new();
+        while let Some((key, value)) =
+            entries.next_entry::<Spanned<String>, Spanned<BareYamlNode>>()?
+        {
             if key.value.contains('\0') {
                 return Err(A::Error::custom("a key holds NUL"));
             }
-            map.push((key.value, Tree { line: line(key.referenced), ..value.into() }));
+            map.push((key.value, YamlTree { line: line_number(key.referenced), ..value.into() }));
         }
-        Ok(Content::Map(map))
+        Ok(YamlContent::Map(map))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    const TEXT: &str =
-        "# a comment\n$schema: /x\nlist:\n  - {name: a, type: int}\n  - name: b\n    type: text\non: yes\n";
+    const TEXT: &str = "# a comment\n$schema: /x\nlist:\n  - {name: a, type: int}\n  - name: b\n    type: text\non: yes\n";
 
-    fn line(field: &str) -> u32 {
-        crate::yaml::read(TEXT).unwrap().line_of(&field.into())
+    fn line_of_text(field: &str) -> u32 {
+        crate::yaml::read_tree(TEXT).unwrap().line_of(&field.into())
     }
 
     #[test]
@@ -229,41 +235,46 @@ mod tests {
             ("on", 7),
         ];
         for (field, expected) in expected {
-            assert_eq!(line(field), expected, "{field}");
+            assert_eq!(line_of_text(field), expected, "{field}");
         }
     }
 
     #[test]
     fn what_is_missing_is_where_it_would_be() {
-        assert_eq!([line("list[1].name.x"), line("list[7]"), line("absent")], [5, 3, 2]);
+        assert_eq!(
+            [line_of_text("list[1].name.x"), line_of_text("list[7]"), line_of_text("absent")],
+            [5, 3, 2]
+        );
     }
 
     #[test]
     fn numbers_are_what_they_are_written_as() {
         let text = "zip: 01067\nmode: 0644\nlist: [1_000, 0b11, 12:30:45, 2001-01-01, 0o17, 0x1F, 1.50, -3, \"5\"]\nü: 00\n\
                     a: &a 007\nb: *a\nc: &c 1.10\nd: *c\n";
-        let tree = crate::yaml::read(text).unwrap();
-        let list = serde_json::json!(["1_000", "0b11", "12:30:45", "2001-01-01", 15, 31, 1.5, -3, "5"]);
+        let tree = crate::yaml::read_tree(text).unwrap();
+        let list =
+            serde_json::json!(["1_000", "0b11", "12:30:45", "2001-01-01", 15, 31, 1.5, -3, "5"]);
         let expected = serde_json::json!({"zip": "01067", "mode": "0644", "list": list, "ü": "00", "a": "007", "b": "007", "c": 1.1, "d": 1.1});
         assert_eq!(tree.to_json(), expected);
-        let crate::yaml::Node::Map(entries) = tree.node() else { panic!("{tree:?}") };
-        assert_eq!(entries.last().unwrap().1.written(), Some("1.10"));
+        let crate::yaml::YamlNode::Map(entries) = tree.as_node() else { panic!("{tree:?}") };
+        assert_eq!(entries.last().unwrap().1.number_text(), Some("1.10"));
     }
 
     #[test]
     fn a_number_that_cannot_be_kept_is_refused() {
-        for number in ["123456789012345678901234567890", "0.1234567890123456789012", "-99999999999999999999"]
+        for number in
+            ["123456789012345678901234567890", "0.1234567890123456789012", "-99999999999999999999"]
         {
-            let problem = crate::yaml::read(&format!("a: 1\nb: [{number}]\n")).unwrap_err();
+            let problem = crate::yaml::read_tree(&format!("a: 1\nb: [{number}]\n")).unwrap_err();
             assert_eq!(problem.line, 2);
             assert!(problem.reason.contains("in quotes"), "{}", problem.reason);
-            assert!(crate::yaml::read(&format!("b: '{number}'\n")).is_ok());
+            assert!(crate::yaml::read_tree(&format!("b: '{number}'\n")).is_ok());
         }
     }
 
     #[test]
     fn on_and_yes_are_words() {
-        let json = crate::yaml::read(TEXT).unwrap().to_json();
+        let json = crate::yaml::read_tree(TEXT).unwrap().to_json();
         assert_eq!(json["on"], "yes");
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use reconcile::{Bundle, Decision, Narrowing, Pace, Report, Request, ShardStatus};
+use reconcile::{
+    Bundle, ReconcileDecision, ReconcileNarrowing, ReconcileOptions, ReconcileReport,
+    ReconcileRequest, ReconcileShardStatus,
+};
 
 use crate::world::{Things, dry, real, teams, thing};
 
@@ -11,13 +14,20 @@ async fn narrowed(
     things: &Things,
     old: &Bundle,
     new: &Bundle,
-    change: impl FnOnce(&mut Narrowing<'_>),
-) -> Report {
-    let mut narrowing = Narrowing { compare: Some(Ok(old)), only_affected: true, ..Narrowing::default() };
+    change: impl FnOnce(&mut ReconcileNarrowing<'_>),
+) -> ReconcileReport {
+    let mut narrowing = ReconcileNarrowing {
+        compare: Some(Ok(old)),
+        only_affected: true,
+        ..ReconcileNarrowing::default()
+    };
     change(&mut narrowing);
     let runtime = things.runtime();
-    let decided = runtime.decide(new, &dry(), &narrowing).await.unwrap();
-    runtime.carry_out(new, &dry(), &decided, &Pace { pool_size: 3, progress: None }).await.unwrap()
+    let decided = runtime.decide_runs(new, &dry(), &narrowing).await.unwrap();
+    runtime
+        .execute(new, &dry(), &decided, &ReconcileOptions { pool_size: 3, progress: None })
+        .await
+        .unwrap()
 }
 
 #[test]
@@ -32,7 +42,10 @@ fn one_changed_of_fifty_is_one_shard() {
         assert_eq!(things.ran(), ["t17"]);
         let json = report.to_json();
         let one = &json["integrations"][0];
-        assert_eq!((&one["run"], &json["summary"]["skipped_shards"]), (&"shards".into(), &49.into()));
+        assert_eq!(
+            (&one["run"], &json["summary"]["skipped_shards"]),
+            (&"shards".into(), &49.into())
+        );
         let shards = one["shards"].as_array().unwrap();
         assert_eq!(shards[0]["shard"], "t17");
         assert_eq!(shards[0]["why"], serde_json::json!(["~ n17.size"]));
@@ -42,7 +55,9 @@ fn one_changed_of_fifty_is_one_shard() {
             assert_eq!(skipped["evidence"]["sha256"], skipped["evidence"]["compared_sha256"]);
         }
         assert!(
-            report.to_string().starts_with("postings: only the shards that differ: t17 (49 skipped)\n"),
+            report
+                .to_string()
+                .starts_with("postings: only the shards that differ: t17 (49 skipped)\n"),
             "{report}"
         );
     });
@@ -78,13 +93,20 @@ fn any_doubt_is_the_full_run() {
         for (selectors, reason) in cases {
             let things = Things { selectors, ..Things::default() };
             let report = narrowed(&things, &old, &new, |_| {}).await;
-            assert_eq!((report.outcomes[0].decision, things.ran()), (Decision::Full, vec!["*".to_owned()]));
+            assert_eq!(
+                (report.outcomes[0].decision, things.ran()),
+                (ReconcileDecision::Full, vec!["*".to_owned()])
+            );
             assert!(report.warnings[0].contains(reason), "{:?}", report.warnings);
         }
         let declining = Things { review: |shards| shards.len() > 1, ..Things::default() };
         let report = narrowed(&declining, &old, &new, |_| {}).await;
         assert_eq!(declining.ran(), ["*"]);
-        assert!(report.warnings[0].contains("its review wants all of it run"), "{:?}", report.warnings);
+        assert!(
+            report.warnings[0].contains("its review wants all of it run"),
+            "{:?}",
+            report.warnings
+        );
     });
 }
 
@@ -95,12 +117,16 @@ fn a_diff_that_takes_too_long_is_the_full_run() {
         let (folder, things) = (teams(400), Things::default());
         let old = folder.bundle();
         folder.put("things/n1.yaml", thing("n1", "t1", 2));
-        let report =
-            narrowed(&things, &old, &folder.bundle(), |narrowing| narrowing.diff_limit = Duration::ZERO)
-                .await;
-        assert_eq!((report.outcomes[0].decision, things.ran()), (Decision::Full, vec!["*".to_owned()]));
+        let report = narrowed(&things, &old, &folder.bundle(), |narrowing| {
+            narrowing.diff_timeout = Duration::ZERO
+        })
+        .await;
+        assert_eq!(
+            (report.outcomes[0].decision, things.ran()),
+            (ReconcileDecision::Full, vec!["*".to_owned()])
+        );
         assert!(report.warnings[0].contains("takes longer than"), "{:?}", report.warnings);
-        assert_eq!(reconcile::DIFF_LIMIT, Duration::from_secs(10));
+        assert_eq!(reconcile::DIFF_TIMEOUT, Duration::from_secs(10));
     });
 }
 
@@ -115,14 +141,20 @@ fn a_failing_shard_among_ten_is_reported_and_counted() {
         things.broken.lock().unwrap().insert("t4".to_owned());
         let report = narrowed(&things, &old, &folder.bundle(), |_| {}).await;
         assert_eq!(things.ran().len(), 10);
-        assert_eq!(report.complaint().unwrap(), "1 of 1 integrations failed, 1 shard failed");
+        assert_eq!(report.failure_summary().unwrap(), "1 of 1 integrations failed, 1 shard failed");
         let json = report.to_json();
         let one = &json["integrations"][0];
-        assert_eq!((&one["failed_shards"], &json["summary"]["failed_shards"]), (&1.into(), &1.into()));
+        assert_eq!(
+            (&one["failed_shards"], &json["summary"]["failed_shards"]),
+            (&1.into(), &1.into())
+        );
         assert_eq!(one["error"], "1 of 10 shards failed: t4");
         assert_eq!(json["summary"]["create"], 9);
-        let failed: Vec<_> =
-            report.outcomes[0].shards.iter().filter(|shard| shard.status == ShardStatus::Failed).collect();
+        let failed: Vec<_> = report.outcomes[0]
+            .shards
+            .iter()
+            .filter(|shard| shard.status == ReconcileShardStatus::Failed)
+            .collect();
         assert_eq!((failed.len(), failed[0].error.as_deref()), (1, Some("t4 is away")));
         assert!(report.to_string().contains("  failed shard t4: t4 is away\n"), "{report}");
     });
@@ -133,10 +165,14 @@ fn one_shard_can_be_asked_for_also_in_a_real_run() {
     store::testing::run_test(async {
         let (folder, things) = (teams(3), Things::default());
         let (bundle, runtime) = (folder.bundle(), things.runtime());
-        let narrowing = Narrowing { shard: Some("t1".to_owned()), ..Narrowing::default() };
-        let decided = runtime.decide(&bundle, &real(), &narrowing).await.unwrap();
-        let report = runtime.carry_out(&bundle, &real(), &decided, &Pace::default()).await.unwrap();
-        assert!(report.succeeded());
+        let narrowing =
+            ReconcileNarrowing { shard: Some("t1".to_owned()), ..ReconcileNarrowing::default() };
+        let decided = runtime.decide_runs(&bundle, &real(), &narrowing).await.unwrap();
+        let report = runtime
+            .execute(&bundle, &real(), &decided, &ReconcileOptions::default())
+            .await
+            .unwrap();
+        assert!(report.has_succeeded());
         assert_eq!(things.ran(), ["t1"]);
         assert_eq!(things.stored.lock().unwrap().keys().collect::<Vec<_>>(), ["n1"]);
     });
@@ -154,14 +190,18 @@ fn a_sample_of_the_skipped_finds_a_wrong_selector() {
         folder.put("things/n7.yaml", thing("n7", "t7", 7));
         let new = folder.bundle();
         // Right selectors: what is skipped has nothing to do.
-        let report = narrowed(&right, &old, &new, |narrowing| narrowing.sample = 0.05).await;
-        assert!(report.succeeded(), "{report}");
+        let report = narrowed(&right, &old, &new, |narrowing| narrowing.sample_ratio = 0.05).await;
+        assert!(report.has_succeeded(), "{report}");
         let sampled = report.outcomes[0].shards.iter().filter(|shard| shard.sampled).count();
         assert_eq!((sampled, right.ran().len()), (2, 3));
         // Somebody changed another shard's thing, and the seeded selector hides it: the shard is `1`, and it is skipped.
         let seeded = Things { selectors: &["$.*.team"], ..right.clone() };
-        seeded.stored.lock().unwrap().insert("n3".to_owned(), serde_json::json!({"team": "t3", "size": 99}));
-        let report = narrowed(&seeded, &old, &new, |narrowing| narrowing.sample = 1.0).await;
+        seeded
+            .stored
+            .lock()
+            .unwrap()
+            .insert("n3".to_owned(), serde_json::json!({"team": "t3", "size": 99}));
+        let report = narrowed(&seeded, &old, &new, |narrowing| narrowing.sample_ratio = 1.0).await;
         let told = report.to_string();
         assert!(
             told.contains(
@@ -169,7 +209,7 @@ fn a_sample_of_the_skipped_finds_a_wrong_selector() {
             ),
             "{told}"
         );
-        assert_eq!(report.outcomes[0].failed_shards(), 1);
+        assert_eq!(report.outcomes[0].failed_shard_count(), 1);
         // It is nobody's plan: only what is affected is.
         assert!(told.ends_with("Plan: 0 to create, 1 to update, 0 to delete"), "{told}");
     });
@@ -180,13 +220,20 @@ fn a_shard_that_is_nowhere_is_wrong_usage_and_those_there_are_named() {
     store::testing::run_test(async {
         let (folder, things) = (teams(3), Things::default());
         let (bundle, runtime) = (folder.bundle(), things.runtime());
-        let narrowing = Narrowing { shard: Some("t7".to_owned()), ..Narrowing::default() };
-        let by_argument = Request { arguments: vec![("team".to_owned(), "t7".to_owned())], ..real() };
-        for (request, narrowing) in
-            [(real(), narrowing.clone()), (dry(), narrowing), (by_argument, Narrowing::default())]
-        {
-            let decided = runtime.decide(&bundle, &request, &narrowing).await.unwrap();
-            let refused = runtime.carry_out(&bundle, &request, &decided, &Pace::default()).await.unwrap_err();
+        let narrowing =
+            ReconcileNarrowing { shard: Some("t7".to_owned()), ..ReconcileNarrowing::default() };
+        let by_argument =
+            ReconcileRequest { arguments: vec![("team".to_owned(), "t7".to_owned())], ..real() };
+        for (request, narrowing) in [
+            (real(), narrowing.clone()),
+            (dry(), narrowing),
+            (by_argument, ReconcileNarrowing::default()),
+        ] {
+            let decided = runtime.decide_runs(&bundle, &request, &narrowing).await.unwrap();
+            let refused = runtime
+                .execute(&bundle, &request, &decided, &ReconcileOptions::default())
+                .await
+                .unwrap_err();
             let said = refused.to_string();
             assert!(
                 said.contains("postings has no shard `t7`") && said.contains("(known: t0, t1, t2)"),

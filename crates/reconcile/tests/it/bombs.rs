@@ -39,13 +39,17 @@ fn deep_nesting() {
         assert!(!told.contains("{ "), "for people: {told}");
     }
     let block: String = (0..40).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
-    assert!(refused(&block).ends_with("it is nested more than 32 levels deep"), "{}", refused(&block));
+    assert!(
+        refused(&block).ends_with("it is nested more than 32 levels deep"),
+        "{}",
+        refused(&block)
+    );
 }
 
 #[test]
 fn many_nodes_and_large_files() {
     refused(&format!("a: [{}]", "1,".repeat(100_000)));
-    let told = refused(&format!("a: \"{}\"", "x".repeat(yaml::MOST_BYTES)));
+    let told = refused(&format!("a: \"{}\"", "x".repeat(yaml::MAX_YAML_BYTES)));
     assert!(told.ends_with("is larger than 1048576 bytes"), "{told}");
 }
 

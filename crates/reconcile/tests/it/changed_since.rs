@@ -1,6 +1,6 @@
 //! Hazard: an integration is skipped although something it depends on has changed.
 
-use reconcile::{Decision, Narrowing};
+use reconcile::{ReconcileDecision, ReconcileNarrowing};
 
 use crate::world::{SCHEMA, Things, at, commit, dry, metadata, real, teams, thing};
 
@@ -13,7 +13,11 @@ fn files_schemas_and_metadata_count_and_nothing_else_does() {
         type Change = fn(&crate::folder::Folder);
         let cases: [(&str, Change, bool); 7] = [
             ("nothing", |_| {}, false),
-            ("a file of a listed schema", |folder| folder.put("things/n1.yaml", thing("n1", "t1", 2)), true),
+            (
+                "a file of a listed schema",
+                |folder| folder.put("things/n1.yaml", thing("n1", "t1", 2)),
+                true,
+            ),
             (
                 "the same in other words",
                 |folder| folder.put("things/n1.yaml", thing("n1", "t1", 1) + "# x\n"),
@@ -51,7 +55,9 @@ fn files_schemas_and_metadata_count_and_nothing_else_does() {
         folder.put("schemas/others/other-1.yml", "type: object\ntitle: x\n");
         assert!(!decision(&things, &folder).await.0, "a schema that is not listed");
         let schema = folder.path().join("schemas").join(SCHEMA.trim_start_matches('/'));
-        let text = std::fs::read_to_string(&schema).unwrap().replace("  size: {type: integer}\n", &sized(9));
+        let text = std::fs::read_to_string(&schema)
+            .unwrap()
+            .replace("  size: {type: integer}\n", &sized(9));
         std::fs::write(schema, text).unwrap();
         assert!(decision(&things, &folder).await.0, "a listed schema");
     });
@@ -61,13 +67,14 @@ fn files_schemas_and_metadata_count_and_nothing_else_does() {
 async fn decision(things: &Things, folder: &crate::folder::Folder) -> (bool, serde_json::Value) {
     let bundle = folder.bundle();
     let other = at(&bundle, "HEAD").unwrap();
-    let narrowing = Narrowing { changed_since: Some(Ok(&other)), ..Narrowing::default() };
+    let narrowing =
+        ReconcileNarrowing { changed_since: Some(Ok(&other)), ..ReconcileNarrowing::default() };
     // Of a real run, too.
     let [dry, real] = [dry(), real()];
-    let decided = things.runtime().decide(&bundle, &dry, &narrowing).await.unwrap();
-    assert_eq!(decided, things.runtime().decide(&bundle, &real, &narrowing).await.unwrap());
+    let decided = things.runtime().decide_runs(&bundle, &dry, &narrowing).await.unwrap();
+    assert_eq!(decided, things.runtime().decide_runs(&bundle, &real, &narrowing).await.unwrap());
     let work = &decided.works[0];
-    (work.decision != Decision::Skipped, work.evidence.clone())
+    (work.decision != ReconcileDecision::Skipped, work.evidence.clone())
 }
 
 #[test]
@@ -78,7 +85,10 @@ fn what_was_compared_is_said() {
         let (_, same) = decision(&Things::default(), &folder).await;
         assert_eq!(same["inputs"], same["compared_inputs"]);
         // Three things, their schema and the metadata.
-        assert_eq!((&same["inputs"]["files"], &same["changed"]), (&5.into(), &serde_json::json!([])));
+        assert_eq!(
+            (&same["inputs"]["files"], &same["changed"]),
+            (&5.into(), &serde_json::json!([]))
+        );
         folder.put("things/n1.yaml", thing("n1", "t1", 2));
         let (_, other) = decision(&Things::default(), &folder).await;
         assert_eq!(other["changed"], serde_json::json!(["things/n1.yaml"]));
@@ -89,10 +99,13 @@ fn what_was_compared_is_said() {
 fn an_unreadable_revision_is_a_warning_and_the_full_run() {
     store::testing::run_test(async {
         let (folder, things) = (teams(1), Things::default());
-        let narrowing =
-            Narrowing { changed_since: Some(Err("no such revision".to_owned())), ..Narrowing::default() };
-        let decided = things.runtime().decide(&folder.bundle(), &dry(), &narrowing).await.unwrap();
-        assert_eq!(decided.works[0].decision, Decision::Full);
+        let narrowing = ReconcileNarrowing {
+            changed_since: Some(Err("no such revision".to_owned())),
+            ..ReconcileNarrowing::default()
+        };
+        let decided =
+            things.runtime().decide_runs(&folder.bundle(), &dry(), &narrowing).await.unwrap();
+        assert_eq!(decided.works[0].decision, ReconcileDecision::Full);
         assert_eq!(decided.warnings, ["--changed-since: no such revision; everything is run"]);
     });
 }

@@ -1,6 +1,6 @@
 //! Hazard: an author looks for the error in the wrong place.
 
-use reconcile::{Bundle, Place, problems};
+use reconcile::{Bundle, BundleSource, find_bundle_problems};
 
 use crate::folder::{Folder, integrations};
 
@@ -24,16 +24,18 @@ fn told(from: &str, to: &str) -> Vec<String> {
 
 /// With the schemas and integrations that the built-in bundle has.
 fn with_lists(expected: &str) -> String {
-    let builtin = Bundle::read(Place::Builtin).unwrap();
-    let schemas: Vec<&str> = builtin.schemas().collect();
-    expected.replace("SCHEMAS", &schemas.join(", ")).replace("INTEGRATIONS", &integrations().join(", "))
+    let builtin = Bundle::read(BundleSource::Builtin).unwrap();
+    let schemas: Vec<&str> = builtin.schema_names().collect();
+    expected
+        .replace("SCHEMAS", &schemas.join(", "))
+        .replace("INTEGRATIONS", &integrations().join(", "))
 }
 
 #[test]
 fn the_built_in_bundle_is_sound() {
-    let bundle = Bundle::read(Place::Builtin).unwrap();
-    assert_eq!(problems(&bundle, &[], &integrations()), []);
-    assert_eq!(bundle.documents("/ledger/account-type-1.yml").count(), 2);
+    let bundle = Bundle::read(BundleSource::Builtin).unwrap();
+    assert_eq!(find_bundle_problems(&bundle, &[], &integrations()), []);
+    assert_eq!(bundle.documents_of_schema("/ledger/account-type-1.yml").count(), 2);
 }
 
 #[test]
@@ -60,14 +62,23 @@ fn each_error_has_its_line_its_field_and_what_is_allowed() {
             ("{name: k, type: int}", "{name: k}"),
             "ledger/a.yaml:4: key_attributes[0].type: is missing: What its values are",
         ),
-        (("{name: k, type: int}", "k"), "ledger/a.yaml:4: key_attributes[0]: must be a mapping, not a text"),
+        (
+            ("{name: k, type: int}", "k"),
+            "ledger/a.yaml:4: key_attributes[0]: must be a mapping, not a text",
+        ),
         (("name: a\n", ""), "ledger/a.yaml:1: name: is missing"),
         (
             ("name: a\n", "name: Ä\n"),
             "ledger/a.yaml:2: name: `Ä` is not allowed (allowed: a lower-case letter, then at most 62 lower-case letters, digits and _)",
         ),
-        (("shard_key: [k]", "shard_key: k"), "ledger/a.yaml:8: shard_key: must be a list, not a text"),
-        (("shard_key: [k]", "shard_key: []"), "ledger/a.yaml:8: shard_key: the value has less than 1 item"),
+        (
+            ("shard_key: [k]", "shard_key: k"),
+            "ledger/a.yaml:8: shard_key: must be a list, not a text",
+        ),
+        (
+            ("shard_key: [k]", "shard_key: []"),
+            "ledger/a.yaml:8: shard_key: the value has less than 1 item",
+        ),
         (
             ("aggregate: day", "aggregate: day\ngropings: []"),
             "ledger/a.yaml:10: gropings: unknown key, did you mean `groupings`? (allowed: $schema, name, description, key_attributes, attributes, groupings, shard_key, aggregate)",
@@ -81,7 +92,10 @@ fn each_error_has_its_line_its_field_and_what_is_allowed() {
             "ledger/a.yaml:3: $schema: is missing: it names the file's schema (known: SCHEMAS)",
         ),
         (("name: a\n", "name: a\nname: b\n"), "ledger/a.yaml:3: the key `name` is there twice"),
-        (("shard_key: [k]", "shard_key: [k"), "ledger/a.yaml:9: illegal placement of ':' indicator"),
+        (
+            ("shard_key: [k]", "shard_key: [k"),
+            "ledger/a.yaml:9: illegal placement of ':' indicator",
+        ),
     ];
     for ((from, to), expected) in cases {
         assert_eq!(told(from, to).join("|"), with_lists(expected));
@@ -107,7 +121,8 @@ fn the_errors_of_all_files_are_told_at_once() {
 #[test]
 fn one_name_is_one_document() {
     let metadata = "$schema: /app/integration-1.yml\nname: postings\nschemas: []\n";
-    let folder = Folder::new(&[("integrations/a.yaml", metadata), ("integrations/b.yaml", metadata)]);
+    let folder =
+        Folder::new(&[("integrations/a.yaml", metadata), ("integrations/b.yaml", metadata)]);
     let told = folder.told();
     assert!(
         told[0].starts_with("integrations/b.yaml:2: name: `postings` is already described in "),
@@ -146,7 +161,10 @@ fn a_bundle_with_schemas_goes_by_them_alone() {
 fn a_schema_that_is_none_is_told() {
     let told = |text: &str| Folder::new(&[("schemas/x-1.yml", text)]).told().remove(0);
     let wrong = told("type: object\nproperties:\n  a: {type: integr}\n");
-    assert!(wrong.starts_with("schemas/x-1.yml:3: properties.a.type: is not a JSON Schema: "), "{wrong}");
+    assert!(
+        wrong.starts_with("schemas/x-1.yml:3: properties.a.type: is not a JSON Schema: "),
+        "{wrong}"
+    );
     let elsewhere = told("$ref: https://example.com/schema.json\n");
     assert!(elsewhere.starts_with("schemas/x-1.yml:1: is not a JSON Schema: "), "{elsewhere}");
     let costly = told("type: string\npattern: \"(?=a)b\"\n");

@@ -1,17 +1,17 @@
 //! Hazard: a check that ends early although something has changed, or that fails where it could only not compare.
 
-use reconcile::{Bundle, Decision, Narrowing, Pace, Report};
+use reconcile::{Bundle, ReconcileDecision, ReconcileNarrowing, ReconcileOptions, ReconcileReport};
 
 use crate::world::{Things, at, commit, dry, git, real, teams, thing};
 
 /// A dry run with early exit against a revision.
-async fn compared(things: &Things, bundle: &Bundle, revision: &str) -> Report {
+async fn compared(things: &Things, bundle: &Bundle, revision: &str) -> ReconcileReport {
     let other = at(bundle, revision);
     let compare = Some(other.as_ref().map_err(Clone::clone));
-    let narrowing = Narrowing { compare, ..Narrowing::default() };
+    let narrowing = ReconcileNarrowing { compare, ..ReconcileNarrowing::default() };
     let runtime = things.runtime();
-    let decided = runtime.decide(bundle, &dry(), &narrowing).await.unwrap();
-    runtime.carry_out(bundle, &dry(), &decided, &Pace::default()).await.unwrap()
+    let decided = runtime.decide_runs(bundle, &dry(), &narrowing).await.unwrap();
+    runtime.execute(bundle, &dry(), &decided, &ReconcileOptions::default()).await.unwrap()
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn an_unchanged_desired_state_is_no_work_and_says_what_was_compared() {
             "# a comment\n".to_owned() + &thing("n1", "t1", 1).replace("size: 1", "\"size\": 1"),
         );
         let report = compared(&things, &folder.bundle(), "HEAD").await;
-        assert!(report.succeeded() && things.ran().is_empty());
+        assert!(report.has_succeeded() && things.ran().is_empty());
         assert!(
             report.to_string().starts_with("postings: early exit: desired state unchanged\n"),
             "{report}"
@@ -50,7 +50,10 @@ fn a_changed_desired_state_is_the_full_run() {
         commit(folder.path());
         folder.put("things/n1.yaml", thing("n1", "t1", 2));
         let report = compared(&things, &folder.bundle(), "HEAD").await;
-        assert_eq!((report.outcomes[0].decision, things.ran()), (Decision::Full, vec!["*".to_owned()]));
+        assert_eq!(
+            (report.outcomes[0].decision, things.ran()),
+            (ReconcileDecision::Full, vec!["*".to_owned()])
+        );
         assert_eq!(report.outcomes[0].plan.changes.len(), 3);
     });
 }
@@ -78,13 +81,18 @@ fn a_revision_that_is_missing_or_broken_is_a_warning_and_the_full_run() {
         std::fs::remove_file(folder.path().join("things")).unwrap();
         folder.put("things/n0.yaml", &good);
         let bundle = folder.bundle();
-        for revision in ["unreadable", "unsound", "large", "linked", "nothing", "-x", "", "HEAD:things"] {
+        for revision in
+            ["unreadable", "unsound", "large", "linked", "nothing", "-x", "", "HEAD:things"]
+        {
             let report = compared(&things, &bundle, revision).await;
             assert_eq!(things.ran(), ["*"], "{revision}");
-            assert!(report.succeeded());
-            let [warning] = &report.warnings[..] else { panic!("{revision}: {:?}", report.warnings) };
+            assert!(report.has_succeeded());
+            let [warning] = &report.warnings[..] else {
+                panic!("{revision}: {:?}", report.warnings)
+            };
             assert!(
-                warning.starts_with("--early-exit-compare: ") && warning.ends_with("; everything is run"),
+                warning.starts_with("--early-exit-compare: ")
+                    && warning.ends_with("; everything is run"),
                 "{warning}"
             );
         }
@@ -106,7 +114,7 @@ fn a_folder_can_be_compared_with_too() {
     store::testing::run_test(async {
         let (folder, other, things) = (teams(2), teams(2), Things::default());
         let report = compared(&things, &folder.bundle(), other.path().to_str().unwrap()).await;
-        assert_eq!(report.outcomes[0].decision, Decision::EarlyExit);
+        assert_eq!(report.outcomes[0].decision, ReconcileDecision::EarlyExit);
     });
 }
 
@@ -120,7 +128,11 @@ fn an_integration_that_the_other_bundle_does_not_know_is_run() {
         commit(folder.path());
         folder.put("integrations/postings.yaml", text);
         let report = compared(&things, &folder.bundle(), "HEAD").await;
-        assert!(report.warnings[0].contains("which its metadata does not list"), "{:?}", report.warnings);
+        assert!(
+            report.warnings[0].contains("which its metadata does not list"),
+            "{:?}",
+            report.warnings
+        );
         assert_eq!(things.ran(), ["*"]);
     });
 }
@@ -132,9 +144,13 @@ fn a_real_run_never_rests_on_a_comparison() {
         commit(folder.path());
         let (bundle, runtime) = (folder.bundle(), things.runtime());
         let other = at(&bundle, "HEAD").unwrap();
-        let narrowing = Narrowing { compare: Some(Ok(&other)), only_affected: true, ..Narrowing::default() };
-        let decided = runtime.decide(&bundle, &real(), &narrowing).await.unwrap();
-        assert_eq!(decided.works[0].decision, Decision::Full);
+        let narrowing = ReconcileNarrowing {
+            compare: Some(Ok(&other)),
+            only_affected: true,
+            ..ReconcileNarrowing::default()
+        };
+        let decided = runtime.decide_runs(&bundle, &real(), &narrowing).await.unwrap();
+        assert_eq!(decided.works[0].decision, ReconcileDecision::Full);
     });
 }
 
@@ -157,10 +173,13 @@ fn reading_a_revision_touches_nothing() {
         let before = state();
         let (bundle, old) = (folder.bundle(), at(&folder.bundle(), "HEAD").unwrap());
         assert_eq!(
-            (bundle.documents("/things/thing-1.yml").count(), old.documents("/things/thing-1.yml").count()),
+            (
+                bundle.documents_of_schema("/things/thing-1.yml").count(),
+                old.documents_of_schema("/things/thing-1.yml").count()
+            ),
             (3, 2)
         );
-        assert_ne!(bundle.digest(), old.digest());
+        assert_ne!(bundle.fingerprint(), old.fingerprint());
         assert_eq!(state(), before);
     });
 }
@@ -172,10 +191,11 @@ fn the_bundle_may_lie_below_the_repositorys_top() {
         folder.put("deep/down/things/n7.yaml", thing("n7", "t7", 1));
         folder.put("deep/other.yaml", "no: bundle");
         commit(folder.path());
-        let below = Bundle::read(reconcile::Place::Folder(folder.path().join("deep/down"))).unwrap();
+        let below =
+            Bundle::read(reconcile::BundleSource::Folder(folder.path().join("deep/down"))).unwrap();
         let old = at(&below, "HEAD").unwrap();
-        assert_eq!(old.files(), below.files());
-        assert_eq!(old.digest(), below.digest());
+        assert_eq!(old.file_count(), below.file_count());
+        assert_eq!(old.fingerprint(), below.fingerprint());
     });
 }
 
@@ -201,19 +221,26 @@ fn links_of_a_revision_are_followed_as_those_of_a_folder() {
         commit(folder.path());
         let bundle = folder.bundle();
         let old = at(&bundle, "HEAD").unwrap();
-        assert!(bundle.documents("/things/thing-1.yml").any(|thing| thing.name() == Some("n8")));
-        assert_eq!((old.files(), old.digest()), (bundle.files(), bundle.digest()));
+        assert!(
+            bundle
+                .documents_of_schema("/things/thing-1.yml")
+                .any(|thing| thing.name() == Some("n8"))
+        );
+        assert_eq!(
+            (old.file_count(), old.fingerprint()),
+            (bundle.file_count(), bundle.fingerprint())
+        );
         let report = compared(&things, &bundle, "HEAD").await;
         assert_eq!(
             (report.outcomes[0].decision, report.warnings.len()),
-            (Decision::EarlyExit, 0),
+            (ReconcileDecision::EarlyExit, 0),
             "{:?}",
             report.warnings
         );
         // One that leads out is as wrong there as here.
         link("/etc/hostname", "things/out.yaml");
         commit(folder.path());
-        let wrong = |bundle: &Bundle| bundle.problems(&[]).len();
+        let wrong = |bundle: &Bundle| bundle.find_problems(&[]).len();
         assert_eq!((wrong(&folder.bundle()), wrong(&at(&bundle, "HEAD").unwrap())), (1, 1));
     });
 }
@@ -224,12 +251,12 @@ fn a_name_that_is_a_folder_and_a_revision_is_no_answer() {
         let folder = teams(1);
         commit(folder.path());
         git(folder.path(), &["branch", "src"]);
-        let place = reconcile::Place::Folder(folder.path().to_owned());
+        let place = reconcile::BundleSource::Folder(folder.path().to_owned());
         // Tests run in the crate's folder, which has one of this name.
-        let doubt = place.doubt("src").unwrap();
+        let doubt = place.explain_ambiguity("src").unwrap();
         assert!(doubt.contains("./src") && doubt.contains("refs/heads/src"), "{doubt}");
         for clear in ["./src", "refs/heads/src", "tests", "main", "nothing"] {
-            assert_eq!(place.doubt(clear), None, "{clear}");
+            assert_eq!(place.explain_ambiguity(clear), None, "{clear}");
         }
     });
 }

@@ -1,6 +1,8 @@
 //! Hazard: the example that people copy does not compile, does not work, or is not the one in the documentation.
 
-use reconcile::{Bundle, Decision, Narrowing, Pace, Runtime};
+use reconcile::{
+    Bundle, ReconcileDecision, ReconcileNarrowing, ReconcileOptions, ReconcileRuntime,
+};
 use sqlx::PgPool;
 
 use crate::folder::Folder;
@@ -28,7 +30,10 @@ fn put(folder: &Folder, page: &str, text: &str) {
 /// The first block of a language after a name in the documentation.
 fn documented(name: &str, language: &str) -> &'static str {
     let page = include_str!("../../../../docs/reconcile.md");
-    let after = page.split_once(&format!("`{name}`")).unwrap_or_else(|| panic!("{name} is not documented")).1;
+    let after = page
+        .split_once(&format!("`{name}`"))
+        .unwrap_or_else(|| panic!("{name} is not documented"))
+        .1;
     let block = after.split_once(&format!("```{language}\n")).unwrap().1;
     block.split_once("```").unwrap().0
 }
@@ -57,10 +62,12 @@ fn the_documentation_shows_the_job_that_checks_merge_requests() {
 
 async fn table() -> PgPool {
     let pool = store::testing::create_control_database().await;
-    sqlx::query("CREATE TABLE banners (page text PRIMARY KEY, text text NOT NULL, owner text NOT NULL)")
-        .execute(&pool)
-        .await
-        .unwrap();
+    sqlx::query(
+        "CREATE TABLE banners (page text PRIMARY KEY, text text NOT NULL, owner text NOT NULL)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
     pool
 }
 
@@ -73,18 +80,28 @@ async fn stored(pool: &PgPool) -> Vec<String> {
 fn the_example_creates_changes_and_deletes() {
     store::testing::run_test(async {
         let (folder, pool) = (folder(), table().await);
-        let runtime = Runtime::new(Vec::new()).with(banners::Banners { pool: pool.clone() });
+        let runtime = ReconcileRuntime::new(Vec::new())
+            .with_reconciler(banners::BannerReconciler { pool: pool.clone() });
         let dry_run = runtime.run(&folder.bundle(), &dry()).await.unwrap();
-        assert!(dry_run.to_string().ends_with("Plan: 3 to create, 0 to update, 0 to delete"), "{dry_run}");
+        assert!(
+            dry_run.to_string().ends_with("Plan: 3 to create, 0 to update, 0 to delete"),
+            "{dry_run}"
+        );
         assert!(stored(&pool).await.is_empty());
         runtime.run(&folder.bundle(), &real()).await.unwrap();
         put(&folder, "home", "welcome");
         std::fs::remove_file(folder.path().join("banners/help.yaml")).unwrap();
         let again = runtime.run(&folder.bundle(), &real()).await.unwrap();
-        assert!(again.to_string().ends_with("Plan: 0 to create, 1 to update, 1 to delete"), "{again}");
+        assert!(
+            again.to_string().ends_with("Plan: 0 to create, 1 to update, 1 to delete"),
+            "{again}"
+        );
         assert_eq!(stored(&pool).await, ["about hello bundle", "home welcome bundle"]);
         let nothing = runtime.run(&folder.bundle(), &real()).await.unwrap();
-        assert!(nothing.to_string().ends_with("Plan: 0 to create, 0 to update, 0 to delete"), "{nothing}");
+        assert!(
+            nothing.to_string().ends_with("Plan: 0 to create, 0 to update, 0 to delete"),
+            "{nothing}"
+        );
     });
 }
 
@@ -92,18 +109,24 @@ fn the_example_creates_changes_and_deletes() {
 fn the_example_is_checked_by_its_affected_shards() {
     store::testing::run_test(async {
         let (folder, pool) = (folder(), table().await);
-        let runtime = Runtime::new(Vec::new()).with(banners::Banners { pool });
+        let runtime =
+            ReconcileRuntime::new(Vec::new()).with_reconciler(banners::BannerReconciler { pool });
         runtime.run(&folder.bundle(), &real()).await.unwrap();
         commit(folder.path());
         put(&folder, "home", "welcome");
         let bundle: Bundle = folder.bundle();
         let other = at(&bundle, "HEAD").unwrap();
-        let narrowing =
-            Narrowing { compare: Some(Ok(&other)), only_affected: true, sample: 1.0, ..Narrowing::default() };
-        let decided = runtime.decide(&bundle, &dry(), &narrowing).await.unwrap();
-        let report = runtime.carry_out(&bundle, &dry(), &decided, &Pace::default()).await.unwrap();
-        assert!(report.succeeded(), "{report}");
-        assert_eq!(report.outcomes[0].decision, Decision::Shards);
+        let narrowing = ReconcileNarrowing {
+            compare: Some(Ok(&other)),
+            only_affected: true,
+            sample_ratio: 1.0,
+            ..ReconcileNarrowing::default()
+        };
+        let decided = runtime.decide_runs(&bundle, &dry(), &narrowing).await.unwrap();
+        let report =
+            runtime.execute(&bundle, &dry(), &decided, &ReconcileOptions::default()).await.unwrap();
+        assert!(report.has_succeeded(), "{report}");
+        assert_eq!(report.outcomes[0].decision, ReconcileDecision::Shards);
         assert_eq!(report.outcomes[0].plan.changes.len(), 1);
     });
 }

@@ -3,13 +3,17 @@
 use std::fs;
 use std::sync::LazyLock;
 
-use reconcile::{Bundle, Diagnostic, Place, problems};
+use reconcile::{Bundle, BundleDiagnostic, BundleSource, find_bundle_problems};
 use tempfile::TempDir;
 
 /// Those that the built-in bundle has metadata of.
 pub fn integrations() -> Vec<&'static str> {
-    static BUILTIN: LazyLock<Bundle> = LazyLock::new(|| Bundle::read(Place::Builtin).unwrap());
-    BUILTIN.documents(reconcile::INTEGRATION_SCHEMA).map(|document| document.name().unwrap()).collect()
+    static BUILTIN: LazyLock<Bundle> =
+        LazyLock::new(|| Bundle::read(BundleSource::Builtin).unwrap());
+    BUILTIN
+        .documents_of_schema(reconcile::METADATA_SCHEMA)
+        .map(|document| document.name().unwrap())
+        .collect()
 }
 
 pub struct Folder(TempDir);
@@ -32,11 +36,11 @@ impl Folder {
     }
 
     pub fn bundle(&self) -> Bundle {
-        Bundle::read(Place::Folder(self.path().to_owned())).unwrap()
+        Bundle::read(BundleSource::Folder(self.path().to_owned())).unwrap()
     }
 
-    pub fn problems(&self) -> Vec<Diagnostic> {
-        problems(&self.bundle(), &[], &integrations())
+    pub fn problems(&self) -> Vec<BundleDiagnostic> {
+        find_bundle_problems(&self.bundle(), &[], &integrations())
     }
 
     /// `file:line: field: reason`, the file below the folder.

@@ -14,7 +14,7 @@ fn links_stay_within_the_folder() {
     symlink("..2024", folder.path().join("..data")).unwrap();
     symlink("..data", folder.path().join("integrations")).unwrap();
     assert_eq!(folder.told(), Vec::<String>::new());
-    assert_eq!(folder.bundle().documents("/app/integration-1.yml").count(), 1);
+    assert_eq!(folder.bundle().documents_of_schema("/app/integration-1.yml").count(), 1);
 
     symlink(outside.path().join("secret.yaml"), folder.path().join("x.yaml")).unwrap();
     symlink(outside.path(), folder.path().join("elsewhere")).unwrap();
@@ -31,19 +31,21 @@ fn circles_end() {
     symlink("../..", folder.path().join("b/c/up")).unwrap();
     symlink(".", folder.path().join("b/same")).unwrap();
     assert_eq!(folder.told(), Vec::<String>::new());
-    assert_eq!(folder.bundle().documents("/app/integration-1.yml").count(), 1);
+    assert_eq!(folder.bundle().documents_of_schema("/app/integration-1.yml").count(), 1);
 }
 
 #[test]
 fn only_plain_files_are_read() {
     let folder = Folder::new(&[]);
-    let fifo = std::process::Command::new("mkfifo").arg(folder.path().join("a.yaml")).status().unwrap();
+    let fifo =
+        std::process::Command::new("mkfifo").arg(folder.path().join("a.yaml")).status().unwrap();
     assert!(fifo.success());
     assert_eq!(folder.told(), ["a.yaml:1: is not a plain file"]);
 }
 
 #[test]
 fn a_bundle_that_is_not_there_is_said() {
-    let error = reconcile::Bundle::read(reconcile::Place::Folder("/nowhere".into())).unwrap_err();
+    let error =
+        reconcile::Bundle::read(reconcile::BundleSource::Folder("/nowhere".into())).unwrap_err();
     assert_eq!(error, "the bundle /nowhere: No such file or directory (os error 2)");
 }

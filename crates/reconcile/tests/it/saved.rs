@@ -1,15 +1,19 @@
 //! Hazard: a plan is carried out that is not the one that was approved.
 
-use reconcile::{Bundle, Narrowing, Owner, Pace, RequestError, SavedPlan};
+use reconcile::{
+    Bundle, ObjectOwner, ReconcileNarrowing, ReconcileOptions, ReconcileRequestError, SavedPlan,
+};
 
 use crate::folder::Folder;
 use crate::world::{Things, dry, real, teams, thing};
 
 async fn planned(things: &Things, bundle: &Bundle) -> SavedPlan {
     let runtime = things.runtime();
-    let decided = runtime.decide(bundle, &dry(), &Narrowing::default()).await.unwrap();
-    let report = runtime.carry_out(bundle, &dry(), &decided, &Pace::default()).await.unwrap();
-    let saved = SavedPlan::of(bundle, &dry(), &decided, &report);
+    let decided =
+        runtime.decide_runs(bundle, &dry(), &ReconcileNarrowing::default()).await.unwrap();
+    let report =
+        runtime.execute(bundle, &dry(), &decided, &ReconcileOptions::default()).await.unwrap();
+    let saved = SavedPlan::from_report(bundle, &dry(), &decided, &report);
     // As it is in the file.
     let read = SavedPlan::parse(&serde_json::to_string(&saved).unwrap()).unwrap();
     assert_eq!((read.plans.clone(), &read.bundle), (saved.plans, &saved.bundle));
@@ -19,9 +23,13 @@ async fn planned(things: &Things, bundle: &Bundle) -> SavedPlan {
 /// What refused it, or what it did.
 async fn applied(things: &Things, folder: &Folder, plan: &SavedPlan) -> String {
     let before = things.stored.lock().unwrap().clone();
-    match things.runtime().apply(&folder.bundle(), plan, Owner::Bundle, &Pace::default()).await {
+    match things
+        .runtime()
+        .apply(&folder.bundle(), plan, ObjectOwner::Bundle, &ReconcileOptions::default())
+        .await
+    {
         Ok(report) => report.to_string(),
-        Err(RequestError::Moved(reason)) => {
+        Err(ReconcileRequestError::StalePlan(reason)) => {
             assert_eq!(*things.stored.lock().unwrap(), before, "something was applied");
             reason
         }
@@ -69,7 +77,8 @@ fn a_plan_is_applied_as_it_is_or_not_at_all() {
 
 #[test]
 fn what_is_no_plan_is_said() {
-    for (text, reason) in [("", "it is no plan"), ("{}", "it is no plan"), ("[]", "it is no plan")] {
+    for (text, reason) in [("", "it is no plan"), ("{}", "it is no plan"), ("[]", "it is no plan")]
+    {
         assert!(SavedPlan::parse(text).unwrap_err().contains(reason));
     }
     let newer = r#"{"version": 2, "bundle": "", "arguments": [], "take_over": false,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use reconcile::{Bundle, Place, SentFile, ToSend, problems};
+use reconcile::{Bundle, BundleSource, FilesToSend, SentFile, find_bundle_problems};
 
 use crate::folder::{Folder, integrations};
 
@@ -14,11 +14,12 @@ fn file(path: &str, text: &str) -> SentFile {
 }
 
 fn sent(files: Vec<SentFile>) -> Result<Bundle, String> {
-    Bundle::read(Place::Sent(files.into()))
+    Bundle::read(BundleSource::Sent(files.into()))
 }
 
 fn own_schema() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/schemas/events/action-config-1.yml");
+    let path =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/schemas/events/action-config-1.yml");
     std::fs::read_to_string(path).unwrap()
 }
 
@@ -41,7 +42,10 @@ fn a_schema_that_is_not_the_programs_is_refused_unread() {
     ] {
         let began = Instant::now();
         let refused = sent(vec![file("c.yaml", CONFIG), file(path, &text)]).unwrap_err();
-        assert!(refused.starts_with(&format!("{path} is not a schema of this program")), "{refused}");
+        assert!(
+            refused.starts_with(&format!("{path} is not a schema of this program")),
+            "{refused}"
+        );
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     }
 }
@@ -51,13 +55,16 @@ fn what_is_sent_is_judged_by_the_programs_schemas() {
     let schema = || file("schemas/events/action-config-1.yml", &own_schema());
     for files in [vec![file("c.yaml", CONFIG)], vec![file("c.yaml", CONFIG), schema()]] {
         let bundle = sent(files).unwrap();
-        assert_eq!(bundle.problems(&[]), []);
-        assert_eq!(bundle.documents("/events/action-config-1.yml").count(), 1);
-        assert!(bundle.schemas().count() > 5, "all of the program's");
+        assert_eq!(bundle.find_problems(&[]), []);
+        assert_eq!(bundle.documents_of_schema("/events/action-config-1.yml").count(), 1);
+        assert!(bundle.schema_names().count() > 5, "all of the program's");
     }
     let wrong = sent(vec![file("c.yaml", &CONFIG.replace("task: noop", "tusk: noop"))]).unwrap();
-    assert!(!wrong.problems(&[]).is_empty());
-    assert!(sent(vec![schema()]).unwrap_err().contains("empty bundle"), "schemas are nothing to bring about");
+    assert!(!wrong.find_problems(&[]).is_empty());
+    assert!(
+        sent(vec![schema()]).unwrap_err().contains("empty bundle"),
+        "schemas are nothing to bring about"
+    );
 }
 
 #[test]
@@ -69,18 +76,24 @@ fn schemas_and_what_needs_them_are_not_sent() {
     let folder = Folder::new(&[
         ("schemas/my/own-1.yml", "type: object\n"),
         ("schemas/events/action-config-1.yml", &own_schema()),
-        ("schemas/app/integration-1.yml", include_str!("../../../../configs/schemas/app/integration-1.yml")),
+        (
+            "schemas/app/integration-1.yml",
+            include_str!("../../../../configs/schemas/app/integration-1.yml"),
+        ),
         ("c.yaml", CONFIG),
         ("own.yaml", "$schema: /my/own-1.yml\n"),
         ("integrations/action-configs.yaml", &known),
-        ("integrations/queues.yaml", &integration("queues", "/my/own-1.yml, /events/action-config-1.yml")),
+        (
+            "integrations/queues.yaml",
+            &integration("queues", "/my/own-1.yml, /events/action-config-1.yml"),
+        ),
     ]);
     assert_eq!(folder.told(), [] as [&str; 0]);
-    let ToSend { files, left_out } = folder.bundle().to_send().unwrap();
+    let FilesToSend { files, omitted_count: left_out } = folder.bundle().files_to_send().unwrap();
     assert_eq!(files, [file("c.yaml", CONFIG), file("integrations/action-configs.yaml", &known)]);
     assert_eq!(left_out, 2);
     assert_eq!(
-        problems(&sent(files).unwrap(), &[], &integrations()),
+        find_bundle_problems(&sent(files).unwrap(), &[], &integrations()),
         [],
         "the receiver has nothing against it"
     );
@@ -93,8 +106,12 @@ fn what_is_wrong_is_sent_as_it_is() {
         ("typo.yaml", "$schema: /no/such-1.yml\n"),
         ("bad.yaml", "a: [\n"),
     ]);
-    let ToSend { files, left_out } = folder.bundle().to_send().unwrap();
-    assert_eq!((files.len(), left_out), (3, 0), "whoever leaves it out would bring half a bundle about");
+    let FilesToSend { files, omitted_count: left_out } = folder.bundle().files_to_send().unwrap();
+    assert_eq!(
+        (files.len(), left_out),
+        (3, 0),
+        "whoever leaves it out would bring half a bundle about"
+    );
 }
 
 #[test]
@@ -102,6 +119,6 @@ fn a_bundle_without_any_metadata_left_is_not_sent() {
     // Those of the built-in bundle would step in, and integrations run that this one leaves alone.
     let folder = crate::world::teams(2);
     assert_eq!(folder.told(), [] as [&str; 0]);
-    let refused = folder.bundle().to_send().unwrap_err();
+    let refused = folder.bundle().files_to_send().unwrap_err();
     assert!(refused.contains("nothing is left to be sent"), "{refused}");
 }

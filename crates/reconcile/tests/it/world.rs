@@ -6,8 +6,11 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
-use reconcile::plan::diff;
-use reconcile::{Bundle, Context, Integration, Owner, Plan, Request, RunError, Runtime, ShardConfig};
+use reconcile::plan::diff_fields;
+use reconcile::{
+    Bundle, DesiredShardConfig, ObjectOwner, ReconcileContext, ReconcileError, ReconcilePlan,
+    ReconcileRequest, ReconcileRuntime, Reconciler,
+};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -60,7 +63,7 @@ fn shown(thing: &Thing) -> Json {
 }
 
 impl Things {
-    fn plan(&self, wanted: &[Thing], team: Option<&str>) -> Plan {
+    fn plan(&self, wanted: &[Thing], team: Option<&str>) -> ReconcilePlan {
         let stored = self.stored.lock().unwrap();
         let ours = |json: &Json| team.is_none_or(|team| json["team"] == team);
         let wanted: BTreeMap<&str, Json> = wanted
@@ -68,26 +71,26 @@ impl Things {
             .map(|thing| (thing.name.as_str(), shown(thing)))
             .filter(|(_, json)| ours(json))
             .collect();
-        let mut plan = Plan::default();
+        let mut plan = ReconcilePlan::default();
         for (name, new) in &wanted {
             match stored.get(*name) {
-                None => plan.create("thing", name, new),
-                Some(old) if old != new => plan.update("thing", name, diff(old, new)),
+                None => plan.add_create("thing", name, new),
+                Some(old) if old != new => plan.add_update("thing", name, diff_fields(old, new)),
                 Some(_) => {}
             }
         }
         for (name, old) in
             stored.iter().filter(|(name, old)| ours(old) && !wanted.contains_key(name.as_str()))
         {
-            plan.delete("thing", name, old);
+            plan.add_delete("thing", name, old);
         }
         let target: BTreeMap<_, _> = stored.iter().filter(|(_, json)| ours(json)).collect();
-        plan.observed_in(team.unwrap_or_default(), &target);
+        plan.bind_target_part(team.unwrap_or_default(), &target);
         plan
     }
 }
 
-impl Integration for Things {
+impl Reconciler for Things {
     type Arguments = Arguments;
 
     fn name(&self) -> &'static str {
@@ -96,23 +99,24 @@ impl Integration for Things {
 
     fn run<'a>(
         &'a self,
-        context: &'a Context<'a>,
+        context: &'a ReconcileContext<'a>,
         Arguments { team }: Arguments,
         dry_run: bool,
-    ) -> BoxFuture<'a, Result<Plan, RunError>> {
+    ) -> BoxFuture<'a, Result<ReconcilePlan, ReconcileError>> {
         Box::pin(async move {
-            let wanted: Vec<Thing> = context.query(SCHEMA)?;
+            let wanted: Vec<Thing> = context.query_documents(SCHEMA)?;
             let part = team.clone().unwrap_or_else(|| "*".to_owned());
             self.ran.lock().unwrap().push(part.clone());
             if self.broken.lock().unwrap().contains(&part) {
-                return Err(RunError::Failed(format!("{part} is away")));
+                return Err(ReconcileError::Failed(format!("{part} is away")));
             }
             let plan = self.plan(&wanted, team.as_deref());
             if !dry_run {
                 context.approval().check(&plan)?;
                 let mut stored = self.stored.lock().unwrap();
-                for thing in
-                    wanted.iter().filter(|thing| team.as_ref().is_none_or(|team| *team == thing.team))
+                for thing in wanted
+                    .iter()
+                    .filter(|thing| team.as_ref().is_none_or(|team| *team == thing.team))
                 {
                     stored.insert(thing.name.clone(), shown(thing));
                 }
@@ -122,21 +126,28 @@ impl Integration for Things {
         })
     }
 
-    fn early_exit_desired_state(&self, context: &Context<'_>) -> Result<Option<Json>, RunError> {
-        let wanted: Vec<Thing> = context.query(SCHEMA)?;
+    fn early_exit_desired_state(
+        &self,
+        context: &ReconcileContext<'_>,
+    ) -> Result<Option<Json>, ReconcileError> {
+        let wanted: Vec<Thing> = context.query_documents(SCHEMA)?;
         let state: BTreeMap<String, Json> =
             wanted.iter().map(|thing| (thing.name.clone(), shown(thing))).collect();
         Ok(Some(json!(state)))
     }
 
-    fn desired_state_shard_config(&self) -> Option<ShardConfig> {
-        Some(ShardConfig { parameter: "team", selectors: self.selectors, review: self.review })
+    fn desired_state_shard_config(&self) -> Option<DesiredShardConfig> {
+        Some(DesiredShardConfig {
+            parameter: "team",
+            selectors: self.selectors,
+            review: self.review,
+        })
     }
 }
 
 impl Things {
-    pub fn runtime(&self) -> Runtime {
-        Runtime::new(Vec::new()).with(self.clone())
+    pub fn runtime(&self) -> ReconcileRuntime {
+        ReconcileRuntime::new(Vec::new()).with_reconciler(self.clone())
     }
 
     /// What has been run since the last time, sorted.
@@ -160,8 +171,9 @@ pub fn teams(teams: usize) -> Folder {
         ("schemas/things/thing-1.yml", schema),
         ("integrations/postings.yaml", &metadata("")),
     ]);
-    (0..teams)
-        .for_each(|n| folder.put(&format!("things/n{n}.yaml"), thing(&format!("n{n}"), &format!("t{n}"), 1)));
+    (0..teams).for_each(|n| {
+        folder.put(&format!("things/n{n}.yaml"), thing(&format!("n{n}"), &format!("t{n}"), 1))
+    });
     folder
 }
 
@@ -171,24 +183,25 @@ pub fn metadata(description: &str) -> String {
     )
 }
 
-pub fn dry() -> Request {
-    Request {
-        integrations: Vec::new(),
+pub fn dry() -> ReconcileRequest {
+    ReconcileRequest {
+        reconcilers: Vec::new(),
         arguments: Vec::new(),
         dry_run: true,
         take_over: false,
         allow_delete_all: false,
-        owner: Owner::Bundle,
+        owner: ObjectOwner::Bundle,
     }
 }
 
-pub fn real() -> Request {
-    Request { dry_run: false, ..dry() }
+pub fn real() -> ReconcileRequest {
+    ReconcileRequest { dry_run: false, ..dry() }
 }
 
 /// Runs git in the folder; what it printed.
 pub fn git(folder: &Path, args: &[&str]) -> String {
-    let who = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main"];
+    let who =
+        ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main"];
     let done = Command::new("git").arg("-C").arg(folder).args(who).args(args).output().unwrap();
     assert!(done.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).unwrap()
@@ -204,5 +217,5 @@ pub fn commit(folder: &Path) {
 
 /// The bundle of a folder as a revision has it.
 pub fn at(bundle: &Bundle, revision: &str) -> Result<Bundle, String> {
-    Bundle::read_beside(bundle.place().other(revision)?, Some(bundle))
+    Bundle::read_reusing(bundle.source().resolve_other(revision)?, Some(bundle))
 }

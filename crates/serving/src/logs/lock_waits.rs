@@ -8,44 +8,44 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Filter};
 
 /// The driver's log of statements.
-const STATEMENTS: &str = "sqlx::query";
+const STATEMENT_LOG_TARGET: &str = "sqlx::query";
 /// In the name of every function that takes such a lock.
-const LOCK: &str = "advisory_";
+const ADVISORY_LOCK_PREFIX: &str = "advisory_";
 
 /// Lets everything through but those warnings.
-pub(super) struct WithoutLockWaits;
+pub(super) struct LockWaitFilter;
 
-impl<S: Subscriber> Filter<S> for WithoutLockWaits {
+impl<S: Subscriber> Filter<S> for LockWaitFilter {
     fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         true
     }
 
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
-        if event.metadata().target() != STATEMENTS {
+        if event.metadata().target() != STATEMENT_LOG_TARGET {
             return true;
         }
-        let mut statement = Statement { slow: false, takes_lock: false };
+        let mut statement = LoggedStatement { is_slow: false, takes_lock: false };
         event.record(&mut statement);
-        !(statement.slow && statement.takes_lock)
+        !(statement.is_slow && statement.takes_lock)
     }
 }
 
 /// What an event says of a statement: its beginning, or all of it.
-struct Statement {
-    slow: bool,
+struct LoggedStatement {
+    is_slow: bool,
     takes_lock: bool,
 }
 
-impl Visit for Statement {
+impl Visit for LoggedStatement {
     fn record_str(&mut self, field: &Field, value: &str) {
         if matches!(field.name(), "summary" | "db.statement") {
-            self.takes_lock |= value.contains(LOCK);
+            self.takes_lock |= value.contains(ADVISORY_LOCK_PREFIX);
         }
     }
 
     fn record_debug(&mut self, field: &Field, _: &dyn Debug) {
         // Only slow ones have it.
-        self.slow |= field.name() == "slow_threshold";
+        self.is_slow |= field.name() == "slow_threshold";
     }
 }
 
@@ -60,9 +60,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Seen(Arc<Mutex<Vec<String>>>);
+    struct SeenSummaries(Arc<Mutex<Vec<String>>>);
 
-    impl Visit for Seen {
+    impl Visit for SeenSummaries {
         fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
             if field.name() == "summary" {
                 self.0.lock().unwrap().push(format!("{value:?}").trim_matches('"').to_owned());
@@ -70,7 +70,7 @@ mod tests {
         }
     }
 
-    impl<S: Subscriber> Layer<S> for Seen {
+    impl<S: Subscriber> Layer<S> for SeenSummaries {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
             event.record(&mut self.clone());
         }
@@ -78,8 +78,8 @@ mod tests {
 
     #[test]
     fn only_warnings_about_waits_for_locks_are_left_out() {
-        let seen = Seen::default();
-        let log = tracing_subscriber::registry().with(seen.clone().with_filter(WithoutLockWaits));
+        let seen = SeenSummaries::default();
+        let log = tracing_subscriber::registry().with(seen.clone().with_filter(LockWaitFilter));
         tracing::subscriber::with_default(log, || {
             let limit = Duration::from_secs(1);
             for (summary, statement) in [
@@ -90,9 +90,9 @@ mod tests {
                 ),
                 ("SELECT 1", ""),
             ] {
-                tracing::warn!(target: STATEMENTS, summary, db.statement = statement, slow_threshold = ?limit, "slow");
+                tracing::warn!(target: STATEMENT_LOG_TARGET, summary, db.statement = statement, slow_threshold = ?limit, "slow");
             }
-            tracing::debug!(target: STATEMENTS, summary = "SELECT pg_advisory_lock($2)", "not slow");
+            tracing::debug!(target: STATEMENT_LOG_TARGET, summary = "SELECT pg_advisory_lock($2)", "not slow");
             tracing::info!(summary = "pg_advisory_lock", "not a statement");
         });
         let seen = seen.0.lock().unwrap().clone();

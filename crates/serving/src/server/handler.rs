@@ -15,18 +15,18 @@ use hyper::body::Incoming;
 use store::panics::catch_panic;
 use tower::Service as _;
 
-use super::Listener;
-use super::activity::Activity;
-use super::arriving::Arriving;
-use super::framing::Framing;
-use super::in_flight::InFlight;
-use super::leaving::Leaving;
-use crate::error::{ApiError, Code};
+use super::ListenerContext;
+use super::activity::ConnectionActivity;
+use super::framing::GrpcFraming;
+use super::in_flight::InFlightRequest;
+use super::request_body::RequestBody;
+use super::response_body::ResponseBody;
+use crate::error::{ApiError, ErrorCode};
 use crate::{grpc, grpc_guard, http_guard};
 
 /// What a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
+pub enum ListenerProtocol {
     /// HTTP/1.1 and HTTP/2, for REST and pages.
     Http,
     /// gRPC: HTTP/2 alone.
@@ -34,125 +34,147 @@ pub enum Protocol {
 }
 
 /// Answers the requests of one connection.
-pub(super) struct Handler {
-    pub(super) listener: Arc<Listener>,
+pub(super) struct ConnectionHandler {
+    pub(super) listener: Arc<ListenerContext>,
     pub(super) routes: Router,
-    pub(super) activity: Arc<Activity>,
+    pub(super) activity: Arc<ConnectionActivity>,
     /// The address that the client reached.
-    pub(super) local: IpAddr,
+    pub(super) local_address: IpAddr,
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Leaving>, Infallible>> + Send>>;
+type ResponseFuture =
+    Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
-impl hyper::service::Service<Request<Incoming>> for Handler {
-    type Response = Response<Leaving>;
+impl hyper::service::Service<Request<Incoming>> for ConnectionHandler {
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = ResponseFuture;
 
-    fn call(&self, request: Request<Incoming>) -> Answering {
+    fn call(&self, request: Request<Incoming>) -> ResponseFuture {
         let listener = Arc::clone(&self.listener);
-        let in_flight = InFlight::begin(
+        let in_flight = InFlightRequest::start(
             Arc::clone(&self.activity),
             listener.budget.clone(),
             is_probe(&listener, &request),
         );
-        let is_grpc = listener.protocol == Protocol::Grpc;
+        let is_grpc = listener.protocol == ListenerProtocol::Grpc;
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
-        let answering = match let_in(&listener, &in_flight, &request, self.local) {
+        let answering = match check_request(&listener, &in_flight, &request, self.local_address) {
             Err(refusal) => Err(refusal),
             Ok(()) => {
-                let timeout = is_grpc.then(|| grpc::timeout(request.headers())).flatten();
-                let request = arriving(&listener, &in_flight, request);
+                let timeout = is_grpc.then(|| grpc::parse_timeout(request.headers())).flatten();
+                let request = wrap_request_body(&listener, &in_flight, request);
                 Ok((self.routes.clone().call(request), timeout))
             }
         };
         Box::pin(async move {
             let response = match answering {
                 Err(refusal) => *refusal,
-                Ok((answering, timeout)) => match catch_panic(within(timeout, answering)).await {
-                    Ok(Ok(response)) => response,
-                    Err(_) => broken(is_grpc),
-                },
+                Ok((answering, timeout)) => {
+                    match catch_panic(with_call_timeout(timeout, answering)).await {
+                        Ok(Ok(response)) => response,
+                        Err(_) => panic_response(is_grpc),
+                    }
+                }
             };
-            Ok(finish(response, in_flight, is_grpc, is_safe))
+            Ok(finish_response(response, in_flight, is_grpc, is_safe))
         })
     }
 }
 
 /// Whether it asks how the process is, which must be answered above all when there is too much of everything.
-fn is_probe(listener: &Listener, request: &Request<Incoming>) -> bool {
+fn is_probe(listener: &ListenerContext, request: &Request<Incoming>) -> bool {
     match listener.protocol {
-        Protocol::Http => matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics"),
-        Protocol::Grpc => request.uri().path() == "/grpc.health.v1.Health/Check",
+        ListenerProtocol::Http => {
+            matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics")
+        }
+        ListenerProtocol::Grpc => request.uri().path() == "/grpc.health.v1.Health/Check",
     }
 }
 
 /// Whether a request is taken at all, before any of its body is read.
-fn let_in(
-    listener: &Listener,
-    in_flight: &InFlight,
+fn check_request(
+    listener: &ListenerContext,
+    in_flight: &InFlightRequest,
     request: &Request<Incoming>,
-    local: IpAddr,
+    local_address: IpAddr,
 ) -> Result<(), Box<Response<AxumBody>>> {
     let (uri, headers) = (request.uri(), request.headers());
     match listener.protocol {
-        Protocol::Http => {
+        ListenerProtocol::Http => {
             let has_body = !request.body().is_end_stream();
-            http_guard::check(&listener.hosts, request.method(), uri, headers, has_body, local)?;
+            http_guard::check_request(
+                &listener.hosts,
+                request.method(),
+                uri,
+                headers,
+                has_body,
+                local_address,
+            )?;
             in_flight.admit().map_err(|error| Box::new(error.into_response()))
         }
-        Protocol::Grpc => {
-            grpc_guard::check(&listener.hosts, request.method(), uri, headers, local)?;
-            in_flight.admit().map_err(|error| Box::new(grpc_guard::refusal(error)))
+        ListenerProtocol::Grpc => {
+            grpc_guard::check_call(&listener.hosts, request.method(), uri, headers, local_address)?;
+            in_flight.admit().map_err(|error| Box::new(grpc_guard::refusal_response(error)))
         }
     }
 }
 
-fn arriving(listener: &Listener, in_flight: &Arc<InFlight>, request: Request<Incoming>) -> Request<AxumBody> {
+fn wrap_request_body(
+    listener: &ListenerContext,
+    in_flight: &Arc<InFlightRequest>,
+    request: Request<Incoming>,
+) -> Request<AxumBody> {
     let limits = &listener.limits;
-    let framing = (listener.protocol == Protocol::Grpc).then(|| {
+    let framing = (listener.protocol == ListenerProtocol::Grpc).then(|| {
         let is_stream = listener.client_streams.iter().any(|path| path == request.uri().path());
-        Framing::new(limits.max_message_bytes, is_stream)
+        GrpcFraming::new(limits.max_message_bytes, is_stream)
     });
     let timeout = limits.body_timeout;
-    request.map(|body| AxumBody::new(Arriving::new(body, Arc::clone(in_flight), framing, timeout)))
+    request
+        .map(|body| AxumBody::new(RequestBody::new(body, Arc::clone(in_flight), framing, timeout)))
 }
 
 /// The answer of a handler that panicked; the log says where.
-fn broken(is_grpc: bool) -> Response<AxumBody> {
-    let error =
-        ApiError::new(Code::InternalError, "the request failed by a fault of the service: see its log");
-    if is_grpc { grpc_guard::refusal(error) } else { error.into_response() }
+fn panic_response(is_grpc: bool) -> Response<AxumBody> {
+    let error = ApiError::new(
+        ErrorCode::InternalError,
+        "the request failed by a fault of the service: see its log",
+    );
+    if is_grpc { grpc_guard::refusal_response(error) } else { error.into_response() }
 }
 
 /// The answer of the routes, or that the client's own time is up.
-async fn within(
+async fn with_call_timeout(
     timeout: Option<Duration>,
-    answering: impl Future<Output = Result<Response<AxumBody>, Infallible>>,
+    response: impl Future<Output = Result<Response<AxumBody>, Infallible>>,
 ) -> Result<Response<AxumBody>, Infallible> {
-    let Some(timeout) = timeout else { return answering.await };
-    tokio::time::timeout(timeout, answering).await.unwrap_or_else(|_| {
-        Ok(grpc_guard::refusal(ApiError::new(Code::Timeout, "the call's own time is up")))
+    let Some(timeout) = timeout else { return response.await };
+    tokio::time::timeout(timeout, response).await.unwrap_or_else(|_| {
+        Ok(grpc_guard::refusal_response(ApiError::new(
+            ErrorCode::Timeout,
+            "the call's own time is up",
+        )))
     })
 }
 
-fn finish(
+fn finish_response(
     mut response: Response<AxumBody>,
-    in_flight: Arc<InFlight>,
+    in_flight: Arc<InFlightRequest>,
     is_grpc: bool,
     is_safe: bool,
-) -> Response<Leaving> {
+) -> Response<ResponseBody> {
     if is_grpc {
         grpc::correct_status(response.headers_mut());
     } else {
         // What only reads can be refused still; of anything else the answer is the only one to say that it was done.
         let size = response.body().size_hint().lower();
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        if is_safe && size > super::budget::SMALL_BODY && !in_flight.has_room_for(size) {
+        if is_safe && size > super::budget::MAX_SMALL_BODY_BYTES && !in_flight.has_room_for(size) {
             let message = "the service holds as many bytes of answers as it may: try again soon";
-            response = ApiError::new(Code::Overloaded, message).into_response();
+            response = ApiError::new(ErrorCode::Overloaded, message).into_response();
         }
-        http_guard::protect(response.headers_mut());
+        http_guard::add_security_headers(response.headers_mut());
     }
-    response.map(|body| Leaving::new(body, in_flight, is_grpc))
+    response.map(|body| ResponseBody::new(body, in_flight, is_grpc))
 }

@@ -6,56 +6,61 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use super::activity::Activity;
-use super::budget::{Budget, REQUEST_COST, SMALL_BODY, Share};
-use crate::error::{ApiError, Code};
+use super::activity::ConnectionActivity;
+use super::budget::{BudgetShare, ByteBudget, MAX_SMALL_BODY_BYTES, REQUEST_COST_BYTES};
+use crate::error::{ApiError, ErrorCode};
 
 /// A request in flight. Whoever still needs it holds it: the body that arrives, the answer, its parts that are being sent.
 #[derive(Debug)]
-pub(super) struct InFlight {
-    activity: Arc<Activity>,
-    budget: Budget,
+pub(super) struct InFlightRequest {
+    activity: Arc<ConnectionActivity>,
+    budget: ByteBudget,
     /// The share that it and a small body of it have.
-    share: Share,
-    taken: AtomicUsize,
+    share: BudgetShare,
+    taken_bytes: AtomicUsize,
 }
 
-impl InFlight {
-    pub(super) fn begin(activity: Arc<Activity>, budget: Budget, is_probe: bool) -> Arc<Self> {
-        activity.request_begins();
-        let share = if is_probe { Share::Probe } else { Share::Small };
-        Arc::new(Self { activity, budget, share, taken: AtomicUsize::new(0) })
+impl InFlightRequest {
+    pub(super) fn start(
+        activity: Arc<ConnectionActivity>,
+        budget: ByteBudget,
+        is_probe: bool,
+    ) -> Arc<Self> {
+        activity.begin_request();
+        let share = if is_probe { BudgetShare::Probe } else { BudgetShare::Small };
+        Arc::new(Self { activity, budget, share, taken_bytes: AtomicUsize::new(0) })
     }
 
     /// Lets it in, or says that there is too much already.
     pub(super) fn admit(&self) -> Result<(), ApiError> {
-        self.take(REQUEST_COST, self.share)
+        self.take_bytes(REQUEST_COST_BYTES, self.share)
     }
 
     /// Takes room for bytes of its body, of which it holds so many already.
-    pub(super) fn take_for_body(&self, bytes: usize, held: usize) -> Result<(), ApiError> {
-        let small = held.saturating_add(bytes) <= SMALL_BODY;
-        self.take(bytes, if small { self.share } else { Share::Large })
+    pub(super) fn take_for_body(&self, bytes: usize, held_bytes: usize) -> Result<(), ApiError> {
+        let small = held_bytes.saturating_add(bytes) <= MAX_SMALL_BODY_BYTES;
+        self.take_bytes(bytes, if small { self.share } else { BudgetShare::Large })
     }
 
-    fn take(&self, bytes: usize, share: Share) -> Result<(), ApiError> {
-        if !self.budget.take(bytes, share) {
-            let message = "the service holds as many bytes of requests and answers as it may: try again soon";
-            return Err(ApiError::new(Code::Overloaded, message));
+    fn take_bytes(&self, bytes: usize, share: BudgetShare) -> Result<(), ApiError> {
+        if !self.budget.take_bytes(bytes, share) {
+            let message =
+                "the service holds as many bytes of requests and answers as it may: try again soon";
+            return Err(ApiError::new(ErrorCode::Overloaded, message));
         }
-        self.taken.fetch_add(bytes, Ordering::Relaxed);
+        self.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
     /// Counts an answer that is there already.
-    pub(super) fn add(&self, bytes: usize) {
-        self.budget.add(bytes);
-        self.taken.fetch_add(bytes, Ordering::Relaxed);
+    pub(super) fn add_bytes(&self, bytes: usize) {
+        self.budget.add_bytes(bytes);
+        self.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn give_back(&self, bytes: usize) {
-        self.budget.give_back(bytes);
-        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    pub(super) fn release_bytes(&self, bytes: usize) {
+        self.budget.release_bytes(bytes);
+        self.taken_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
@@ -63,32 +68,32 @@ impl InFlight {
     }
 
     /// A part of its answer, which knows when it is with the socket.
-    pub(super) fn sending(self: &Arc<Self>, part: Bytes) -> Bytes {
-        self.activity.sending_begins();
-        Bytes::from_owner(Sending { part, request: Arc::clone(self) })
+    pub(super) fn track_part(self: &Arc<Self>, part: Bytes) -> Bytes {
+        self.activity.begin_sending();
+        Bytes::from_owner(TrackedPart { part, request: Arc::clone(self) })
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
-        self.budget.give_back(*self.taken.get_mut());
-        self.activity.request_ends();
+        self.budget.release_bytes(*self.taken_bytes.get_mut());
+        self.activity.end_request();
     }
 }
 
-struct Sending {
+struct TrackedPart {
     part: Bytes,
-    request: Arc<InFlight>,
+    request: Arc<InFlightRequest>,
 }
 
-impl AsRef<[u8]> for Sending {
+impl AsRef<[u8]> for TrackedPart {
     fn as_ref(&self) -> &[u8] {
         &self.part
     }
 }
 
-impl Drop for Sending {
+impl Drop for TrackedPart {
     fn drop(&mut self) {
-        self.request.activity.sending_ends();
+        self.request.activity.end_sending();
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Streams that one HTTP/2 connection may have open, unless a server says otherwise.
-const MAX_STREAMS: u32 = 200;
+const MAX_STREAMS_PER_CONNECTION: u32 = 200;
 /// Bytes of one request's head, over HTTP/1: what is longer is answered with 431.
 pub const MAX_HEAD_BYTES: usize = 32 << 10;
 /// Bytes of a request's target: what is longer is answered with 414.
@@ -17,7 +17,7 @@ const MIN_CONNECTIONS: usize = 16;
 
 /// The limits of one listener.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// From a connection's first moment, or from the first byte of its next request, to the end of the head; an HTTP/2
     /// preface must be there as soon.
     pub header_timeout: Duration,
@@ -39,7 +39,7 @@ pub struct Limits {
     pub max_message_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(10),
@@ -48,38 +48,42 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(60),
             max_age: Duration::from_secs(3600),
             max_connections: MAX_CONNECTIONS,
-            max_connections_per_address: per_address(MAX_CONNECTIONS),
-            max_streams: MAX_STREAMS,
+            max_connections_per_address: max_per_address(MAX_CONNECTIONS),
+            max_streams: MAX_STREAMS_PER_CONNECTION,
             max_message_bytes: MAX_MESSAGE_BYTES,
         }
     }
 }
 
-impl Limits {
+impl ConnectionLimits {
     /// The limits of one of `listeners` listeners of a process that may open `files` files and keeps some of them back for
     /// everything else, its databases above all.
-    pub fn within_files(files: u64, kept_back: u64, listeners: u64) -> Self {
-        let left = files.saturating_sub(kept_back) / listeners.max(1);
+    pub fn for_open_files(files: u64, reserved_files: u64, listeners: u64) -> Self {
+        let left = files.saturating_sub(reserved_files) / listeners.max(1);
         let fitting = usize::try_from(left).unwrap_or(MAX_CONNECTIONS);
         let max_connections = fitting.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS);
-        Self { max_connections, max_connections_per_address: per_address(max_connections), ..Self::default() }
+        Self {
+            max_connections,
+            max_connections_per_address: max_per_address(max_connections),
+            ..Self::default()
+        }
     }
 
     /// With so many streams on a connection.
-    pub fn with_streams(mut self, streams: u32) -> Self {
+    pub fn with_max_streams(mut self, streams: u32) -> Self {
         self.max_streams = streams;
         self
     }
 
     /// With messages of at most so many bytes.
-    pub fn with_messages_of(mut self, bytes: usize) -> Self {
+    pub fn with_max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
         self
     }
 }
 
 /// One address alone never takes all.
-fn per_address(connections: usize) -> usize {
+fn max_per_address(connections: usize) -> usize {
     connections - connections / 4
 }
 
@@ -89,10 +93,13 @@ mod tests {
 
     #[test]
     fn files_are_kept_back_and_a_listener_always_takes_some() {
-        let connections = |files| Limits::within_files(files, 400, 2).max_connections;
+        let connections = |files| ConnectionLimits::for_open_files(files, 400, 2).max_connections;
         assert_eq!(connections(65_536), MAX_CONNECTIONS);
         assert_eq!(connections(1_024), 312);
         assert_eq!(connections(256), MIN_CONNECTIONS);
-        assert_eq!(Limits::within_files(1_024, 400, 2).max_connections_per_address, 234);
+        assert_eq!(
+            ConnectionLimits::for_open_files(1_024, 400, 2).max_connections_per_address,
+            234
+        );
     }
 }

@@ -2,20 +2,20 @@
 //!
 //! A connection has a place (`registry`), a task (`connection`), times to keep (`activity`); a request is checked before its
 //! body is read (`handler`), and what it makes the process hold is counted until the last byte of its answer is with the
-//! socket (`budget`, `in_flight`, `arriving`, `leaving`).
+//! socket (`budget`, `in_flight`, `request_body`, `response_body`).
 
 mod activity;
-mod arriving;
 mod budget;
 mod connection;
 mod files;
 mod framing;
 mod handler;
 mod in_flight;
-mod leaving;
 mod limits;
 mod registry;
-mod watched;
+mod request_body;
+mod response_body;
+mod watched_stream;
 
 use std::io;
 use std::net::IpAddr;
@@ -29,160 +29,167 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use budget::{Budget, MAX_BYTES_IN_FLIGHT};
+pub use budget::{ByteBudget, MAX_BYTES_IN_FLIGHT};
 pub use files::raise_file_limit;
-pub use handler::Protocol;
-pub use limits::{Limits, MAX_HEAD_BYTES, MAX_MESSAGE_BYTES, MAX_TARGET_BYTES};
+pub use handler::ListenerProtocol;
+pub use limits::{ConnectionLimits, MAX_HEAD_BYTES, MAX_MESSAGE_BYTES, MAX_TARGET_BYTES};
 
 use crate::grpc;
-use crate::http_guard::Hosts;
-use crate::listen::Listeners;
-use registry::Registry;
+use crate::http_guard::AllowedHosts;
+use crate::listen::PortListeners;
+use registry::ConnectionRegistry;
 
 /// After an accept that failed for want of files or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// A peer that is gone without a word is found after this and three probes.
-const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+const KEEPALIVE_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_PROBES: u32 = 3;
+const KEEPALIVE_PROBE_COUNT: u32 = 3;
 /// The same while bytes are under way to it.
-const USER_TIMEOUT: Duration = Duration::from_secs(60);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a port serves, and how much of it.
 #[derive(Debug)]
-pub struct Terms {
+pub struct ServerOptions {
     /// What is spoken.
-    pub protocol: Protocol,
+    pub protocol: ListenerProtocol,
     /// The names it answers to.
-    pub hosts: Hosts,
+    pub hosts: AllowedHosts,
     /// What one client may use.
-    pub limits: Limits,
+    pub limits: ConnectionLimits,
     /// What all together may use; shared by the ports of a process.
-    pub budget: Budget,
+    pub budget: ByteBudget,
 }
 
 /// What all connections of a port share.
 #[derive(Debug)]
-struct Listener {
-    protocol: Protocol,
-    hosts: Hosts,
-    limits: Limits,
-    budget: Budget,
+struct ListenerContext {
+    protocol: ListenerProtocol,
+    hosts: AllowedHosts,
+    limits: ConnectionLimits,
+    budget: ByteBudget,
     /// Paths of the calls whose clients send a stream of messages.
     client_streams: Vec<String>,
 }
 
 /// What ends connections: `stop` asks them to finish, `cut` does not ask.
 #[derive(Debug, Clone)]
-struct Ending {
+struct ShutdownTokens {
     stop: CancellationToken,
-    cut: CancellationToken,
+    close: CancellationToken,
 }
 
 /// A port that is being served.
 #[derive(Debug)]
-pub struct Serving {
+pub struct RunningServer {
     connections: TaskTracker,
-    ending: Ending,
+    shutdown: ShutdownTokens,
 }
 
-impl Serving {
+impl RunningServer {
     /// Waits until, after `stop`, the last connection has ended.
-    pub async fn ended(&self) {
+    pub async fn wait_until_closed(&self) {
         self.connections.wait().await;
     }
 
     /// Ends every connection now, whatever it has begun.
-    pub fn cut(&self) {
-        self.ending.stop.cancel();
-        self.ending.cut.cancel();
+    pub fn close_connections(&self) {
+        self.shutdown.stop.cancel();
+        self.shutdown.close.cancel();
     }
 }
 
 /// Serves `routes` on all addresses until `stop`: then the port closes, requests in flight are finished, and connections
 /// without any end at once.
-pub fn serve(listeners: Listeners, routes: Router, terms: Terms, stop: CancellationToken) -> Serving {
-    let Terms { protocol, hosts, limits, budget } = terms;
-    let name = if protocol == Protocol::Grpc { "grpc" } else { "http" };
-    let registry = Registry::new(name, &limits);
-    let client_streams = if protocol == Protocol::Grpc { grpc::client_streams() } else { Vec::new() };
-    let listener = Arc::new(Listener { protocol, hosts, limits, budget, client_streams });
-    let (connections, ending) = (TaskTracker::new(), Ending::new(stop));
+pub fn serve_routes(
+    listeners: PortListeners,
+    routes: Router,
+    options: ServerOptions,
+    stop: CancellationToken,
+) -> RunningServer {
+    let ServerOptions { protocol, hosts, limits, budget } = options;
+    let name = if protocol == ListenerProtocol::Grpc { "grpc" } else { "http" };
+    let registry = ConnectionRegistry::new(name, &limits);
+    let client_streams =
+        if protocol == ListenerProtocol::Grpc { grpc::client_stream_paths() } else { Vec::new() };
+    let listener = Arc::new(ListenerContext { protocol, hosts, limits, budget, client_streams });
+    let (connections, shutdown) = (TaskTracker::new(), ShutdownTokens::new(stop));
     // Without a state of its own the router makes its table once, not for each request.
     let routes: Router = routes.with_state(());
     for socket in listeners.into_inner() {
-        let port = Port {
+        let port = PortAcceptor {
             socket,
             registry: Arc::clone(&registry),
             listener: Arc::clone(&listener),
             routes: routes.clone(),
             connections: connections.clone(),
-            ending: ending.clone(),
+            shutdown: shutdown.clone(),
         };
-        connections.spawn(port.accept());
+        connections.spawn(port.accept_connections());
     }
     connections.close();
-    Serving { connections, ending }
+    RunningServer { connections, shutdown }
 }
 
 /// One socket that listens.
-struct Port {
+struct PortAcceptor {
     socket: TcpListener,
-    registry: Arc<Registry>,
-    listener: Arc<Listener>,
+    registry: Arc<ConnectionRegistry>,
+    listener: Arc<ListenerContext>,
     routes: Router,
     connections: TaskTracker,
-    ending: Ending,
+    shutdown: ShutdownTokens,
 }
 
-impl Port {
-    async fn accept(self) {
-        let builder = Arc::new(connection::builder(self.listener.protocol, &self.listener.limits));
+impl PortAcceptor {
+    async fn accept_connections(self) {
+        let builder =
+            Arc::new(connection::connection_builder(self.listener.protocol, &self.listener.limits));
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
-                () = self.ending.stop.cancelled() => return,
+                () = self.shutdown.stop.cancelled() => return,
             };
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
-                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) if is_connection_error(&error) => continue,
                 Err(error) => {
                     tracing::warn!(%error, code = "OVERLOADED", "no connection can be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
                     continue;
                 }
             };
-            let Some(place) = self.registry.place(address.ip()) else { continue };
-            let Ok(local) = tune(&stream) else { continue };
-            self.connections.spawn(contain_panic(connection::serve(
+            let Some(place) = self.registry.acquire_slot(address.ip()) else { continue };
+            let Ok(local) = configure_socket(&stream) else { continue };
+            self.connections.spawn(contain_panic(connection::serve_connection(
                 stream,
                 local,
                 place,
                 Arc::clone(&self.listener),
                 Arc::clone(&builder),
                 self.routes.clone(),
-                self.ending.clone(),
+                self.shutdown.clone(),
             )));
         }
     }
 }
 
 /// Whether only the connection that was to be accepted is gone.
-fn is_of_one_connection(error: &io::Error) -> bool {
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// No Nagle's delay; peers that are gone are noticed. Answers the connection's own address; fails only if the connection is
 /// gone already.
-fn tune(stream: &TcpStream) -> io::Result<IpAddr> {
+fn configure_socket(stream: &TcpStream) -> io::Result<IpAddr> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_TIME)
+        .with_time(KEEPALIVE_IDLE_TIMEOUT)
         .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
+        .with_retries(KEEPALIVE_PROBE_COUNT);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
     Ok(stream.local_addr()?.ip())
 }

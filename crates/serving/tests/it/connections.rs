@@ -2,22 +2,28 @@
 
 use std::time::Duration;
 
-use serving::server::{Budget, Limits, Protocol};
+use serving::server::{ByteBudget, ConnectionLimits, ListenerProtocol};
 use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, Raw, Server};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
-fn limits() -> Limits {
-    Limits { header_timeout: MS(200), idle_timeout: MS(400), ..Limits::default() }
+fn limits() -> ConnectionLimits {
+    ConnectionLimits {
+        header_timeout: MS(200),
+        idle_timeout: MS(400),
+        ..ConnectionLimits::default()
+    }
 }
 
 #[tokio::test]
 async fn half_a_head_silence_and_half_a_preface_are_closed_in_time() {
-    for protocol in [Protocol::Http, Protocol::Grpc] {
-        let server = Server::with(protocol, limits(), Budget::default()).await;
-        for sent in ["", "GET /quick HT", "GET /quick HTTP/1.1\r\nHost: loc", "PRI * HTTP/2.0\r\n\r\nS"] {
+    for protocol in [ListenerProtocol::Http, ListenerProtocol::Grpc] {
+        let server = Server::with(protocol, limits(), ByteBudget::default()).await;
+        for sent in
+            ["", "GET /quick HT", "GET /quick HTTP/1.1\r\nHost: loc", "PRI * HTTP/2.0\r\n\r\nS"]
+        {
             let mut raw = server.connect().await;
             raw.send(sent).await;
             let (_, took) = raw.read_to_end().await;
@@ -59,7 +65,7 @@ async fn an_idle_connection_serves_until_its_time_is_up() {
 
 #[tokio::test]
 async fn an_idle_http2_connection_is_asked_to_go() {
-    let server = Server::with(Protocol::Grpc, limits(), Budget::default()).await;
+    let server = Server::with(ListenerProtocol::Grpc, limits(), ByteBudget::default()).await;
     let mut raw = server.connect().await;
     raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
     let (_, took) = raw.read_to_end().await;
@@ -76,7 +82,11 @@ async fn a_request_at_work_keeps_its_connection() {
 
 #[tokio::test]
 async fn when_all_places_are_taken_the_longest_idle_makes_room() {
-    let limits = Limits { max_connections: 8, max_connections_per_address: 4, ..Limits::default() };
+    let limits = ConnectionLimits {
+        max_connections: 8,
+        max_connections_per_address: 4,
+        ..ConnectionLimits::default()
+    };
     let server = Server::http(limits).await;
     let mut idle: Vec<Raw> = Vec::new();
     for _ in 0..4 {
@@ -96,8 +106,12 @@ async fn when_all_places_are_taken_the_longest_idle_makes_room() {
 
 #[tokio::test]
 async fn an_old_connection_finishes_what_it_has_begun_and_no_more() {
-    let server =
-        Server::http(Limits { max_age: MS(200), header_timeout: MS(200), ..Limits::default() }).await;
+    let server = Server::http(ConnectionLimits {
+        max_age: MS(200),
+        header_timeout: MS(200),
+        ..ConnectionLimits::default()
+    })
+    .await;
     let mut raw = server.connect().await;
     raw.get("/slow").await;
     let (answer, _) = raw.read_to_end().await;
@@ -106,7 +120,7 @@ async fn an_old_connection_finishes_what_it_has_begun_and_no_more() {
 
 #[tokio::test]
 async fn a_stopping_server_finishes_its_requests_and_waits_for_nobody_else() {
-    let server = Server::http(Limits::default()).await;
+    let server = Server::http(ConnectionLimits::default()).await;
     let (mut working, mut idle, mut silent) =
         (server.connect().await, server.connect().await, server.connect().await);
     idle.get("/quick").await;
@@ -114,7 +128,7 @@ async fn a_stopping_server_finishes_its_requests_and_waits_for_nobody_else() {
     working.get("/slow").await;
     tokio::time::sleep(MS(100)).await;
     server.stop.cancel();
-    timeout(MS(3000), server.serving.ended()).await.unwrap();
+    timeout(MS(3000), server.serving.wait_until_closed()).await.unwrap();
     assert!(working.read_to_end().await.0.ends_with("slow\n"));
     assert!(!idle.is_open().await && !silent.is_open().await);
     assert!(tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.is_err());
@@ -122,23 +136,35 @@ async fn a_stopping_server_finishes_its_requests_and_waits_for_nobody_else() {
 
 #[tokio::test]
 async fn an_answer_that_nobody_reads_is_given_up() {
-    let limits = Limits { write_timeout: MS(300), header_timeout: MS(300), ..Limits::default() };
+    let limits = ConnectionLimits {
+        write_timeout: MS(300),
+        header_timeout: MS(300),
+        ..ConnectionLimits::default()
+    };
     let server = Server::http(limits).await;
     let mut raw = server.connect().await;
     raw.get("/large").await;
     raw.read_until("200 OK").await;
-    assert!(server.budget.used() >= crate::harness::LARGE / 2);
+    assert!(server.budget.used_bytes() >= crate::harness::LARGE / 2);
     server.is_even().await;
 }
 
 #[tokio::test]
 async fn what_is_no_request_is_answered_in_the_vocabulary() {
-    let server = Server::http(Limits::default()).await;
+    let server = Server::http(ConnectionLimits::default()).await;
     let long = "x".repeat(20 << 10);
     for (head, status, code) in [
         (format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"), 414, "TOO_LARGE"),
-        (format!("GET / HTTP/1.1\r\nHost: localhost\r\nA: {long}\r\nB: {long}\r\n\r\n"), 431, "TOO_LARGE"),
-        (format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "A: b\r\n".repeat(200)), 431, "TOO_LARGE"),
+        (
+            format!("GET / HTTP/1.1\r\nHost: localhost\r\nA: {long}\r\nB: {long}\r\n\r\n"),
+            431,
+            "TOO_LARGE",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "A: b\r\n".repeat(200)),
+            431,
+            "TOO_LARGE",
+        ),
         ("what is this\r\n\r\n".to_owned(), 400, "VALIDATION_ERROR"),
     ] {
         let mut raw = server.connect().await;

@@ -6,9 +6,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use serving::http_guard::Hosts;
-use serving::listen::{LOOPBACK, Listeners};
-use serving::server::{Budget, Limits, Protocol, Serving, Terms, serve};
+use serving::http_guard::AllowedHosts;
+use serving::listen::{LOOPBACK_ADDRESSES, PortListeners};
+use serving::server::{
+    ByteBudget, ConnectionLimits, ListenerProtocol, RunningServer, ServerOptions, serve_routes,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -21,26 +23,40 @@ pub const LARGE: usize = 32 << 20;
 
 pub struct Server {
     pub port: u16,
-    pub budget: Budget,
-    pub serving: Serving,
+    pub budget: ByteBudget,
+    pub serving: RunningServer,
     pub stop: CancellationToken,
 }
 
 impl Server {
-    pub async fn with(protocol: Protocol, limits: Limits, budget: Budget) -> Self {
+    pub async fn with(
+        protocol: ListenerProtocol,
+        limits: ConnectionLimits,
+        budget: ByteBudget,
+    ) -> Self {
         Self::of(routes(), protocol, limits, budget).await
     }
 
-    pub async fn of(routes: Router, protocol: Protocol, limits: Limits, budget: Budget) -> Self {
-        let listeners = Listeners::bind(&LOOPBACK[..1], 0, "--port").await.unwrap();
+    pub async fn of(
+        routes: Router,
+        protocol: ListenerProtocol,
+        limits: ConnectionLimits,
+        budget: ByteBudget,
+    ) -> Self {
+        let listeners = PortListeners::bind(&LOOPBACK_ADDRESSES[..1], 0, "--port").await.unwrap();
         let (port, stop) = (listeners.port(), CancellationToken::new());
-        let terms = Terms { protocol, hosts: Hosts::loopback_and([]), limits, budget: budget.clone() };
-        let serving = serve(listeners, routes, terms, stop.clone());
+        let terms = ServerOptions {
+            protocol,
+            hosts: AllowedHosts::with_loopback([]),
+            limits,
+            budget: budget.clone(),
+        };
+        let serving = serve_routes(listeners, routes, terms, stop.clone());
         Self { port, budget, serving, stop }
     }
 
-    pub async fn http(limits: Limits) -> Self {
-        Self::with(Protocol::Http, limits, Budget::default()).await
+    pub async fn http(limits: ConnectionLimits) -> Self {
+        Self::with(ListenerProtocol::Http, limits, ByteBudget::default()).await
     }
 
     pub async fn connect(&self) -> Raw {
@@ -50,11 +66,13 @@ impl Server {
     /// Waits until everything that was taken of the budget is back.
     pub async fn is_even(&self) {
         let even = async {
-            while self.budget.used() > 0 {
+            while self.budget.used_bytes() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, even).await.unwrap_or_else(|_| panic!("{} bytes are held", self.budget.used()));
+        timeout(PATIENCE, even)
+            .await
+            .unwrap_or_else(|_| panic!("{} bytes are held", self.budget.used_bytes()));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hazard: who asks a full server how it is gets no answer, and takes it for dead.
 
-use serving::peer::Peer;
-use serving::server::{Budget, Limits, Protocol};
+use serving::peer::GrpcPeer;
+use serving::server::{ByteBudget, ConnectionLimits, ListenerProtocol};
 use tonic::Code;
 use tonic::service::Routes;
 use tonic_health::pb::HealthCheckRequest;
@@ -15,7 +15,12 @@ const FULL: usize = 1 << 10;
 
 #[tokio::test]
 async fn a_full_server_answers_http_probes_and_nothing_else() {
-    let server = Server::with(Protocol::Http, Limits::default(), Budget::of(FULL)).await;
+    let server = Server::with(
+        ListenerProtocol::Http,
+        ConnectionLimits::default(),
+        ByteBudget::with_max_bytes(FULL),
+    )
+    .await;
     let mut raw = server.connect().await;
     raw.get("/quick").await;
     let refused = raw.read_until("}}").await;
@@ -29,8 +34,14 @@ async fn a_full_server_answers_health_calls_and_nothing_else() {
     let (routes, health) = serving::grpc::with_reflection_and_health(Routes::default()).unwrap();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let routes = routes.into_axum_router();
-    let server = Server::of(routes, Protocol::Grpc, Limits::default(), Budget::of(FULL)).await;
-    let peer = Peer::at(&format!("127.0.0.1:{}", server.port)).unwrap();
+    let server = Server::of(
+        routes,
+        ListenerProtocol::Grpc,
+        ConnectionLimits::default(),
+        ByteBudget::with_max_bytes(FULL),
+    )
+    .await;
+    let peer = GrpcPeer::at_address(&format!("127.0.0.1:{}", server.port)).unwrap();
     let mut client = HealthClient::new(peer.channel);
     let refused = client.watch(HealthCheckRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");

@@ -23,7 +23,11 @@ pub(super) fn find_binaries(cluster: &Path) -> Result<PathBuf, EmbeddedError> {
 fn choose_binaries(cluster: &Path, installed: Vec<PgBinaries>) -> Result<PathBuf, EmbeddedError> {
     let version = std::fs::read_to_string(cluster.join("PG_VERSION")).ok();
     let Some(version) = version.as_deref().map(str::trim) else {
-        return installed.into_iter().next().map(|newest| newest.folder).ok_or(EmbeddedError::NotInstalled);
+        return installed
+            .into_iter()
+            .next()
+            .map(|newest| newest.folder)
+            .ok_or(EmbeddedError::NotInstalled);
     };
     let mut others = Vec::new();
     for binaries in installed {
@@ -48,7 +52,8 @@ fn find_installed_binaries() -> Vec<PgBinaries> {
         .collect();
     packages.sort_by_key(|binaries| std::cmp::Reverse(binaries.version.parse::<u32>().ok()));
     let path = std::env::var_os("PATH");
-    let on_path = path.iter().flat_map(std::env::split_paths).filter(|folder| has_all_programs(folder));
+    let on_path =
+        path.iter().flat_map(std::env::split_paths).filter(|folder| has_all_programs(folder));
     let on_path = on_path.filter(|folder| !folder.starts_with(PACKAGES_DIR)).filter_map(|folder| {
         let version = read_version(&folder)?;
         Some(PgBinaries { folder, version })
@@ -63,7 +68,8 @@ fn has_all_programs(folder: &Path) -> bool {
 
 /// `postgres (PostgreSQL) 15.18 (Debian …)` is of version 15.
 fn read_version(folder: &Path) -> Option<String> {
-    let output = Command::new(folder.join("postgres")).arg("--version").env_clear().output().ok()?;
+    let output =
+        Command::new(folder.join("postgres")).arg("--version").env_clear().output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let version = text.split_whitespace().nth(2)?;
     Some(version.split(|c: char| !c.is_ascii_digit()).next()?.to_owned())
@@ -75,7 +81,8 @@ mod tests {
     use super::*;
 
     fn versions(versions: &[&str]) -> Vec<PgBinaries> {
-        let of = |version: &&str| PgBinaries { folder: version.into(), version: (*version).to_owned() };
+        let of =
+            |version: &&str| PgBinaries { folder: version.into(), version: (*version).to_owned() };
         versions.iter().map(of).collect()
     }
 

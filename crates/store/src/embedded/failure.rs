@@ -3,7 +3,10 @@
 /// What is known to go wrong, by words that PostgreSQL says (always in English: its locale is C), and what helps. The first
 /// that fits holds.
 const FAILURE_ADVICE: [(&str, &str); 9] = [
-    ("shared memory segment", "make /dev/shm larger (docker run --shm-size=64m), or give --database-url"),
+    (
+        "shared memory segment",
+        "make /dev/shm larger (docker run --shm-size=64m), or give --database-url",
+    ),
     ("No space left on device", "make room on that file system, or give another --data-dir"),
     ("Disk quota exceeded", "make room on that file system, or give another --data-dir"),
     ("Cannot allocate memory", "give this machine or container more memory"),
@@ -27,8 +30,11 @@ const FAILURE_ADVICE: [(&str, &str); 9] = [
 pub(super) fn explain_failure(output: &str) -> String {
     let Some(line) = find_error_line(output) else { return "it said nothing about why".to_owned() };
     // An error's detail may say more than the error.
-    let detail =
-        output.lines().map(strip_log_prefix).find_map(|line| line.strip_prefix("DETAIL:")).map(str::trim);
+    let detail = output
+        .lines()
+        .map(strip_log_prefix)
+        .find_map(|line| line.strip_prefix("DETAIL:"))
+        .map(str::trim);
     let line = match detail {
         Some(detail) => format!("{line} ({})", detail.trim_end_matches('.')),
         None => line.to_owned(),
@@ -42,7 +48,8 @@ pub(super) fn explain_failure(output: &str) -> String {
 /// The first that a program died of; `initdb` repeats it as "child process exited" at its end.
 fn find_error_line(output: &str) -> Option<&str> {
     let lines = || output.lines().map(strip_log_prefix);
-    let died = lines().find_map(|line| line.strip_prefix("FATAL:").or_else(|| line.strip_prefix("PANIC:")));
+    let died = lines()
+        .find_map(|line| line.strip_prefix("FATAL:").or_else(|| line.strip_prefix("PANIC:")));
     let failed = || lines().find_map(|line| line.strip_prefix("initdb: error:"));
     let last = || lines().rfind(|line| !line.is_empty());
     died.or_else(failed).or_else(last).map(str::trim)
@@ -57,9 +64,14 @@ fn strip_log_prefix(line: &str) -> &str {
 
 /// Whether a server that has just been killed is not quite gone yet: another try may do.
 pub(super) fn is_passing_failure(output: &str) -> bool {
-    ["pre-existing shared memory block", "is another postmaster", "is another postgres", "lock file \""]
-        .into_iter()
-        .any(|words| output.contains(words))
+    [
+        "pre-existing shared memory block",
+        "is another postmaster",
+        "is another postgres",
+        "lock file \"",
+    ]
+    .into_iter()
+    .any(|words| output.contains(words))
 }
 
 #[cfg(test)]
@@ -73,7 +85,9 @@ mod tests {
                     initdb: removing contents of data directory \"/proc/self/fd/9\"\n";
         let told = explain_failure(full);
         assert!(
-            told.starts_with("could not extend file \"base/1/1255\": No space left on device: make room"),
+            told.starts_with(
+                "could not extend file \"base/1/1255\": No space left on device: make room"
+            ),
             "{told}"
         );
         let other = "2026-11-29 17:00:00.000 UTC [7] FATAL:  database files are incompatible with server\n2026-11-29 17:00:00.000 UTC \
@@ -92,7 +106,8 @@ mod tests {
             "FATAL:  could not resize shared memory segment \"/PostgreSQL.1\" to 26976 bytes: No space left on device",
         );
         assert!(told.contains("--shm-size"), "{told}");
-        let told = explain_failure("initdb: error: could not create directory \"x\": Permission denied\n");
+        let told =
+            explain_failure("initdb: error: could not create directory \"x\": Permission denied\n");
         assert!(told.starts_with("could not create directory"), "{told}");
         assert_eq!(explain_failure("strange\n\n"), "strange");
         assert_eq!(explain_failure(""), "it said nothing about why");
@@ -100,7 +115,9 @@ mod tests {
 
     #[test]
     fn only_what_passes_by_itself_is_tried_again() {
-        assert!(is_passing_failure("FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use"));
+        assert!(is_passing_failure(
+            "FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use"
+        ));
         assert!(is_passing_failure("FATAL:  lock file \"postmaster.pid\" already exists"));
         assert!(!is_passing_failure("FATAL:  could not write: No space left on device"));
     }

@@ -42,7 +42,9 @@ pub(super) fn initialise_cluster(
 
 fn remove_folder(fresh: &Path) -> Result<(), EmbeddedError> {
     match std::fs::remove_dir_all(fresh) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(file_error(fresh)(error).into()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(file_error(fresh)(error).into())
+        }
         _ => Ok(()),
     }
 }
@@ -72,8 +74,9 @@ fn run_initdb(
         "-N",
     ]);
     inherit_folder(&mut initdb, folder.as_raw_fd(), false);
-    let output =
-        initdb.output().map_err(|cause| EmbeddedError::Program { path: binaries.to_owned(), cause })?;
+    let output = initdb
+        .output()
+        .map_err(|cause| EmbeddedError::Program { path: binaries.to_owned(), cause })?;
     if output.status.success() {
         return Ok(());
     }
@@ -85,7 +88,8 @@ fn run_initdb(
 fn check_free_space(data_dir: &Path) -> Result<(), EmbeddedError> {
     let stats = statvfs(data_dir).map_err(|e| file_error(data_dir)(e.into()))?;
     #[allow(clippy::useless_conversion)] // narrower on other platforms
-    let free_mib = u64::from(stats.blocks_available()).saturating_mul(u64::from(stats.fragment_size())) >> 20;
+    let free_mib =
+        u64::from(stats.blocks_available()).saturating_mul(u64::from(stats.fragment_size())) >> 20;
     match free_mib < MIN_FREE_MIB {
         true => Err(EmbeddedError::NoFreeSpace {
             data_dir: data_dir.to_owned(),

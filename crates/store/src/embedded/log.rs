@@ -41,7 +41,12 @@ impl ServerLog {
         let writer = std::thread::spawn(move || {
             let mut pipe = BufReader::new(pipe);
             let mut line = Vec::new();
-            while pipe.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            while pipe
+                .by_ref()
+                .take(MAX_LINE_BYTES)
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|read| read > 0)
+            {
                 // A full disk must not hold the server up: it would wait for its log.
                 let _ = log.write(&line);
                 push_recent_line(&lines, &line);
@@ -119,7 +124,8 @@ mod tests {
             let size = |path: &PathBuf| path.metadata().map_or(0, |file| file.len());
             assert!(size(&now) <= 1000 && size(&before) <= 1000);
         }
-        let kept = std::fs::read_to_string(&before).unwrap() + &std::fs::read_to_string(&now).unwrap();
+        let kept =
+            std::fs::read_to_string(&before).unwrap() + &std::fs::read_to_string(&now).unwrap();
         let numbers: Vec<usize> =
             kept.lines().map(|line| line.strip_prefix("line ").unwrap().parse().unwrap()).collect();
         assert!(numbers.len() > 100 && numbers.windows(2).all(|two| two[1] == two[0] + 1));
@@ -136,7 +142,10 @@ mod tests {
         writer.write_all(b"\nFATAL:  of today\nno end").unwrap();
         drop(writer);
         let said = log.last_lines();
-        assert!(said.ends_with("FATAL:  of today\nno end") && !said.contains("yesterday"), "{said}");
+        assert!(
+            said.ends_with("FATAL:  of today\nno end") && !said.contains("yesterday"),
+            "{said}"
+        );
         let written = std::fs::read_to_string(&log_paths(folder.path())[0]).unwrap();
         assert!(written.starts_with("FATAL:  of yesterday\nyyy") && written.ends_with("no end"));
         assert_eq!(written.len(), 21 + 200_000 + 24);

@@ -37,7 +37,8 @@ fn available_memory_mib(proc: &Path, groups: &Path) -> Option<u64> {
         total.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
     });
     let group = read(proc.join("self/cgroup")).unwrap_or_default();
-    let group = group.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
+    let group =
+        group.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
     // A group has no more than those that it lies in.
     let limits = Path::new(&group).ancestors().map(|group| groups.join(group).join("memory.max"));
     let limits = limits.chain([groups.join("memory/memory.limit_in_bytes")]).filter_map(bytes);
@@ -51,7 +52,10 @@ mod tests {
     #[test]
     fn buffers_follow_the_memory_within_bounds() {
         let machines = [None, Some(512), Some(4096), Some(24_000), Some(1 << 20)];
-        assert_eq!(machines.map(|has| size_shared_buffers(has, 10_000)), [128, 128, 256, 1024, 1024]);
+        assert_eq!(
+            machines.map(|has| size_shared_buffers(has, 10_000)),
+            [128, 128, 256, 1024, 1024]
+        );
         let tables = [0, 30, 200, 400, 10_000, u64::MAX];
         assert_eq!(
             tables.map(|mib| size_shared_buffers(Some(24_000), mib)),
@@ -65,7 +69,9 @@ mod tests {
         assert_eq!(size_mib(&folder.path().join("base")), 0, "not made yet");
         for database in ["1", "5"] {
             std::fs::create_dir_all(folder.path().join("base").join(database)).unwrap();
-            let file = std::fs::File::create(folder.path().join("base").join(database).join("1259")).unwrap();
+            let file =
+                std::fs::File::create(folder.path().join("base").join(database).join("1259"))
+                    .unwrap();
             file.set_len(3 << 20).unwrap();
         }
         assert_eq!(size_mib(&folder.path().join("base")), 6);

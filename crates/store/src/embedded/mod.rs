@@ -146,14 +146,19 @@ pub struct EmbeddedCluster {
 impl EmbeddedCluster {
     /// Joins the cluster of `data_dir`, creating and starting it if need be. Blocks for at most about `max_wait`.
     /// `program` is run as the keeper.
-    pub fn join(data_dir: &Path, program: &Path, max_wait: Duration) -> Result<Arc<Self>, EmbeddedError> {
+    pub fn join(
+        data_dir: &Path,
+        program: &Path,
+        max_wait: Duration,
+    ) -> Result<Arc<Self>, EmbeddedError> {
         let deadline = Instant::now() + max_wait;
         let data_dir = &open_data_dir(data_dir)?;
         check_own_files(data_dir)?;
         let users_lock = locks::lock_shared(&data_dir.join("users.lock"), deadline)?;
         ensure_server_running(data_dir, program, deadline)?;
         let folder = server::open_folder(&server::cluster_dir(data_dir))?;
-        let embedded = Arc::new(Self { data_dir: data_dir.clone(), folder, _users_lock: users_lock });
+        let embedded =
+            Arc::new(Self { data_dir: data_dir.clone(), folder, _users_lock: users_lock });
         embedded.clone().watch_keeper(program.to_owned());
         Ok(embedded)
     }
@@ -193,9 +198,11 @@ impl EmbeddedCluster {
                     return;
                 }
                 tracing::warn!(data_dir = %data_dir.display(), "the embedded PostgreSQL's keeper is gone; starting another");
-                if let Err(error) =
-                    ensure_server_running(&data_dir, &program, Instant::now() + Duration::from_secs(60))
-                {
+                if let Err(error) = ensure_server_running(
+                    &data_dir,
+                    &program,
+                    Instant::now() + Duration::from_secs(60),
+                ) {
                     tracing::error!(%error, code = "UNAVAILABLE", "embedded PostgreSQL");
                     std::thread::sleep(Duration::from_secs(1));
                 }
@@ -226,7 +233,11 @@ fn check_own_files(data_dir: &Path) -> Result<(), EmbeddedError> {
 }
 
 /// Makes sure that a keeper is there and its server accepts connections.
-fn ensure_server_running(data_dir: &Path, program: &Path, deadline: Instant) -> Result<(), EmbeddedError> {
+fn ensure_server_running(
+    data_dir: &Path,
+    program: &Path,
+    deadline: Instant,
+) -> Result<(), EmbeddedError> {
     let keeper_lock = data_dir.join("keeper.lock");
     let mut started: Option<KeeperExit> = None;
     loop {

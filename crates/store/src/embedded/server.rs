@@ -62,8 +62,9 @@ pub(super) fn accepts_connections(data_dir: &Path) -> bool {
     let ready = std::fs::read_to_string(dir.join("postmaster.pid"))
         .is_ok_and(|pid| pid.lines().nth(7).is_some_and(|status| status.trim() == "ready"));
     ready
-        && open_folder(&dir)
-            .is_ok_and(|folder| UnixStream::connect(proc_fd_path(&folder) + "/.s.PGSQL.5432").is_ok())
+        && open_folder(&dir).is_ok_and(|folder| {
+            UnixStream::connect(proc_fd_path(&folder) + "/.s.PGSQL.5432").is_ok()
+        })
 }
 
 /// What differs between uses of the embedded server.
@@ -103,8 +104,11 @@ impl EmbeddedServer {
         let retry_deadline = deadline.min(Instant::now() + Duration::from_secs(10));
         loop {
             stop_orphaned_server(&dir, deadline);
-            let mut server = spawn_server(&binaries, &owner, open_folder(&dir)?, data_dir, options)?;
-            let Err(output) = server.wait_until_ready(data_dir, deadline) else { return Ok(server) };
+            let mut server =
+                spawn_server(&binaries, &owner, open_folder(&dir)?, data_dir, options)?;
+            let Err(output) = server.wait_until_ready(data_dir, deadline) else {
+                return Ok(server);
+            };
             if Instant::now() > retry_deadline || !failure::is_passing_failure(&output) {
                 let reason = failure::explain_failure(&output);
                 return Err(EmbeddedError::NotStarted { data_dir: data_dir.to_owned(), reason });
@@ -163,7 +167,11 @@ impl ServerUser {
         if !geteuid().is_root() {
             return Ok(Self(None));
         }
-        User::from_name(CLUSTER_USER).ok().flatten().map(|user| Self(Some(user))).ok_or(EmbeddedError::NoUser)
+        User::from_name(CLUSTER_USER)
+            .ok()
+            .flatten()
+            .map(|user| Self(Some(user)))
+            .ok_or(EmbeddedError::NoUser)
     }
 
     pub(super) fn uid(&self) -> Uid {
@@ -198,7 +206,8 @@ fn spawn_server(
     let mut command = owner.command(&binaries.join("postgres"));
     command.args(["-D", &proc_fd_path(&folder)]);
     let max_connections = format!("max_connections={}", options.max_connections);
-    let shared_buffers = format!("shared_buffers={}MB", memory::shared_buffers_mib(&cluster_dir(data_dir)));
+    let shared_buffers =
+        format!("shared_buffers={}MB", memory::shared_buffers_mib(&cluster_dir(data_dir)));
     for setting in [
         "listen_addresses=",
         "unix_socket_directories=.",
@@ -229,8 +238,9 @@ fn spawn_server(
     let stderr = stdout.try_clone().map_err(file_error(data_dir))?;
     command.stdout(stdout).stderr(stderr).process_group(0);
     inherit_folder(&mut command, folder.as_raw_fd(), true);
-    let child =
-        command.spawn().map_err(|cause| EmbeddedError::Program { path: binaries.to_owned(), cause })?;
+    let child = command
+        .spawn()
+        .map_err(|cause| EmbeddedError::Program { path: binaries.to_owned(), cause })?;
     Ok(EmbeddedServer { child, folder, log })
 }
 
@@ -260,7 +270,8 @@ pub(super) fn inherit_folder(command: &mut Command, folder: RawFd, bound: bool) 
 fn stop_orphaned_server(dir: &Path, deadline: Instant) {
     let pid_file = dir.join("postmaster.pid");
     let pid = std::fs::read_to_string(&pid_file).ok();
-    let pid = pid.and_then(|text| text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()));
+    let pid =
+        pid.and_then(|text| text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()));
     let works_here = || pid.is_some_and(|pid| is_working_in(pid, dir));
     while works_here() && Instant::now() < deadline {
         let _ = pid.map(|pid| kill(Pid::from_raw(pid), Signal::SIGINT));
@@ -277,7 +288,8 @@ fn stop_orphaned_server(dir: &Path, deadline: Instant) {
 
 /// Whether the process lives and works in this folder.
 fn is_working_in(pid: i32, dir: &Path) -> bool {
-    let place = |path: &Path| std::fs::metadata(path).ok().map(|folder| (folder.dev(), folder.ino()));
+    let place =
+        |path: &Path| std::fs::metadata(path).ok().map(|folder| (folder.dev(), folder.ino()));
     let cwd = place(Path::new(&format!("/proc/{pid}/cwd")));
     cwd.is_some() && cwd == place(dir)
 }

@@ -9,7 +9,10 @@ use store::{PgPool, run_tx};
 async fn write(pool: PgPool, number: i32) -> store::Result<()> {
     run_tx(&pool, "write", move |connection| {
         Box::pin(async move {
-            sqlx::query("INSERT INTO written VALUES ($1)").bind(number).execute(&mut *connection).await?;
+            sqlx::query("INSERT INTO written VALUES ($1)")
+                .bind(number)
+                .execute(&mut *connection)
+                .await?;
             sqlx::query("SELECT pg_sleep(0.001)").execute(connection).await?;
             Ok(())
         })

@@ -44,7 +44,11 @@ fn what_comes_in_during_a_write_shares_the_next_one() {
         gate.add_permits(99);
         let answers = others.await.unwrap();
         assert!(answers.iter().enumerate().all(|(n, answer)| *answer == Some((n as u32 + 1) * 2)));
-        assert!(writes.load(Ordering::SeqCst) < 50, "{} writes for 100 items", writes.load(Ordering::SeqCst));
+        assert!(
+            writes.load(Ordering::SeqCst) < 50,
+            "{} writes for 100 items",
+            writes.load(Ordering::SeqCst)
+        );
     });
 }
 

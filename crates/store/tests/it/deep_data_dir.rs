@@ -17,17 +17,25 @@ fn neither_length_nor_closed_parents_matter() {
     let options = EmbeddedServerOptions { max_connections: 20 };
     for start in 1..=2 {
         let mut server =
-            EmbeddedServer::start(&deep, options, Instant::now() + Duration::from_secs(60)).unwrap();
+            EmbeddedServer::start(&deep, options, Instant::now() + Duration::from_secs(60))
+                .unwrap();
         run_test(async {
             let mut connection =
                 PgConnection::connect_with(&server.connect_options("postgres")).await.unwrap();
             let sql = "CREATE TABLE IF NOT EXISTS starts (n int)";
             sqlx::query(sql).execute(&mut connection).await.unwrap();
-            sqlx::query("INSERT INTO starts VALUES ($1)").bind(start).execute(&mut connection).await.unwrap();
-            let starts: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM starts").fetch_one(&mut connection).await.unwrap();
+            sqlx::query("INSERT INTO starts VALUES ($1)")
+                .bind(start)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            let starts: i64 = sqlx::query_scalar("SELECT count(*) FROM starts")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
             assert_eq!(starts, i64::from(start), "what was committed before is still there");
-            let fsync: String = sqlx::query_scalar("SHOW fsync").fetch_one(&mut connection).await.unwrap();
+            let fsync: String =
+                sqlx::query_scalar("SHOW fsync").fetch_one(&mut connection).await.unwrap();
             assert_eq!(fsync, "on");
         });
         server.stop();

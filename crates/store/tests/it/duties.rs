@@ -41,7 +41,12 @@ async fn taken_over_and_kept() {
         })
     });
     let stop = CancellationToken::new();
-    let doing = tokio::spawn(run_duties(pool.clone(), TERMS, HashMap::from([("work", work)]), stop.clone()));
+    let doing = tokio::spawn(run_duties(
+        pool.clone(),
+        TERMS,
+        HashMap::from([("work", work)]),
+        stop.clone(),
+    ));
     beginning.wait_for(|times| *times > 0).await.unwrap();
     // Long enough to change hands again, and again.
     tokio::time::sleep(TERMS.ttl * 4).await;

@@ -4,7 +4,8 @@
 use sqlx::{Connection as _, PgConnection, PgPool};
 use store::MigrationSet;
 use store::testing::{
-    create_control_database, create_shard_database, empty_database_options, open_test_pool, run_test,
+    create_control_database, create_shard_database, empty_database_options, open_test_pool,
+    run_test,
 };
 
 const PAGE: &str = include_str!("../../../../docs/operations.md");
@@ -23,7 +24,8 @@ fn documented(database: &str) -> Vec<String> {
     let section = section.split("\n## ").next().unwrap_or_default();
     let rows = section.lines().filter_map(|line| line.strip_prefix(&format!("| {database} | ")));
     let names = rows.flat_map(|row| row.split('|').next().unwrap_or_default().split(','));
-    let mut names: Vec<String> = names.map(|name| name.trim().trim_matches('`').to_owned()).collect();
+    let mut names: Vec<String> =
+        names.map(|name| name.trim().trim_matches('`').to_owned()).collect();
     names.sort();
     names
 }

@@ -117,7 +117,10 @@ fn a_lease_table_that_is_put_back_does_not_give_one_epoch_to_two() {
         let pool = create_control_database().await;
         let (first, _) = process(&pool, PAUSED, &[]);
         first.take_lease("test", "thing").await.unwrap().unwrap();
-        sqlx::query("CREATE TABLE copy AS SELECT epoch, owner FROM leases").execute(&pool).await.unwrap();
+        sqlx::query("CREATE TABLE copy AS SELECT epoch, owner FROM leases")
+            .execute(&pool)
+            .await
+            .unwrap();
         tokio::time::sleep(PAUSED.ttl * 2).await;
         let (second, _) = process(&pool, PAUSED, &[]);
         let held = second.take_lease("test", "thing").await.unwrap().unwrap();
@@ -142,7 +145,10 @@ fn a_dead_holders_lease_from_before_the_clock_was_set_back_is_taken_over() {
         let (dead, _) = process(&pool, PAUSED, &[]);
         let old = dead.take_lease("lane/test", "x").await.unwrap().unwrap();
         dead.take_lease("test", "y").await.unwrap().unwrap();
-        sqlx::query("UPDATE leases SET expires_at = now() + interval '1 hour'").execute(&pool).await.unwrap();
+        sqlx::query("UPDATE leases SET expires_at = now() + interval '1 hour'")
+            .execute(&pool)
+            .await
+            .unwrap();
         let (living, mut adopted) = process(&pool, TERMS, &["lane/test"]);
         assert_eq!(adopted.recv().await.unwrap().id, old.id);
         assert!(living.take_lease("test", "y").await.unwrap().is_some());

@@ -1,7 +1,13 @@
 //! The store against a real Postgres; one file for each hazard.
 
 // Helpers of tests may fail loudly, too.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs
+)]
 
 mod cancellation;
 mod coalescing;

@@ -23,8 +23,9 @@ fn rows() -> Vec<(String, String, Vec<String>)> {
     let rows = page.lines().filter(|line| {
         line.starts_with("| ") && !line.starts_with("| promise ") && !line.starts_with("| ---")
     });
-    let cells = rows
-        .map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
+    let cells = rows.map(|row| {
+        row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+    });
     let row = |cells: Vec<String>| {
         let [promise, test, fault, mutants] = <[String; 4]>::try_from(cells).expect("four cells");
         assert!(!promise.is_empty() && !fault.is_empty(), "{test}");
@@ -51,7 +52,8 @@ fn mutants() -> BTreeMap<String, Vec<String>> {
 fn exists(test: &str) -> bool {
     if let Some((file, name)) = test.split_once(".py::") {
         let path = root().join("order_service/tests/e2e").join(format!("{file}.py"));
-        return std::fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("\ndef {name}(")));
+        return std::fs::read_to_string(path)
+            .is_ok_and(|text| text.contains(&format!("\ndef {name}(")));
     }
     let parts: Vec<&str> = test.split("::").collect();
     let [package, modules @ .., name] = &parts[..] else { return false };
@@ -88,10 +90,16 @@ fn seeded() -> BTreeSet<String> {
     let mut text = String::new();
     sources(&root().join("crates"), &mut text);
     sources(&root().join("order_service/src"), &mut text);
-    let asked = text.split("mutant(\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned);
+    let asked = text
+        .split("mutant(\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .map(str::to_owned);
     let mut names: BTreeSet<String> = asked.collect();
     for schema in ["control", "shard"] {
-        for entry in std::fs::read_dir(root().join("scripts/mutants").join(schema)).unwrap().flatten() {
+        for entry in
+            std::fs::read_dir(root().join("scripts/mutants").join(schema)).unwrap().flatten()
+        {
             names.insert(entry.path().file_stem().unwrap().to_string_lossy().into_owned());
         }
     }
@@ -111,7 +119,11 @@ fn every_promise_names_a_test_that_exists() {
 #[test]
 fn every_mutant_is_claimed_by_tests_that_exist() {
     let mutants = mutants();
-    assert_eq!(seeded(), mutants.keys().cloned().collect(), "what is seeded, and what the list names");
+    assert_eq!(
+        seeded(),
+        mutants.keys().cloned().collect(),
+        "what is seeded, and what the list names"
+    );
     for (name, tests) in &mutants {
         assert!(!tests.is_empty() && tests.iter().all(|test| exists(test)), "{name}: {tests:?}");
     }
@@ -120,11 +132,13 @@ fn every_mutant_is_claimed_by_tests_that_exist() {
 #[test]
 fn the_catalogue_and_the_list_of_mutants_say_the_same() {
     let claims = |claims: BTreeMap<String, Vec<String>>| -> BTreeSet<(String, String)> {
-        let pairs =
-            |(name, tests): (String, Vec<String>)| tests.into_iter().map(move |test| (name.clone(), test));
+        let pairs = |(name, tests): (String, Vec<String>)| {
+            tests.into_iter().map(move |test| (name.clone(), test))
+        };
         claims.into_iter().flat_map(pairs).collect()
     };
     let rows = rows().into_iter();
-    let shown = rows.flat_map(|(_, test, mutants)| mutants.into_iter().map(move |name| (name, test.clone())));
+    let shown = rows
+        .flat_map(|(_, test, mutants)| mutants.into_iter().map(move |name| (name, test.clone())));
     assert_eq!(shown.collect::<BTreeSet<_>>(), claims(mutants()));
 }

@@ -12,7 +12,9 @@ async fn nested(outer: &PgPool, inner: &PgPool) -> store::Result<i32> {
         Box::pin(async move {
             sqlx::query("SELECT 1").execute(connection).await?;
             store::run_statement(&inner, "inner", |connection| {
-                Box::pin(async move { Ok(sqlx::query_scalar("SELECT 2").fetch_one(connection).await?) })
+                Box::pin(
+                    async move { Ok(sqlx::query_scalar("SELECT 2").fetch_one(connection).await?) },
+                )
             })
             .await
         })

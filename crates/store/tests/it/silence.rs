@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use store::testing::{
-    control_database_options, create_control_database, open_test_pool, open_test_pool_with, run_test,
+    control_database_options, create_control_database, open_test_pool, open_test_pool_with,
+    run_test,
 };
 use store::{
-    LeaseManager, LeaseOptions, ListenHeartbeat, PgConnectOptions, PgNotification, PgNotificationHub,
-    PgOperation, PgPool,
+    LeaseManager, LeaseOptions, ListenHeartbeat, PgConnectOptions, PgNotification,
+    PgNotificationHub, PgOperation, PgPool,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixStream};
@@ -89,7 +90,9 @@ async fn silenced() -> (Way, PgPool) {
     let server = control_database_options().await;
     let way = Way::to(&server).await;
     // Whoever waits for longer than the server may take knows that nobody answers.
-    let pool = open_test_pool_with(way.options(&server), vec![("statement_timeout", "300".to_owned())]).await;
+    let pool =
+        open_test_pool_with(way.options(&server), vec![("statement_timeout", "300".to_owned())])
+            .await;
     (way, pool)
 }
 
@@ -140,7 +143,10 @@ fn a_connection_that_falls_silent_while_it_is_given_back_does_not_keep_its_place
 fn leases_are_renewed_before_they_run_out_and_it_shows_when_they_are_not() {
     run_test(async {
         let (way, pool) = silenced().await;
-        let terms = LeaseOptions { renewal_interval: Duration::from_millis(100), ..LeaseOptions::default() };
+        let terms = LeaseOptions {
+            renewal_interval: Duration::from_millis(100),
+            ..LeaseOptions::default()
+        };
         let (leases, _) = LeaseManager::start(pool.clone(), terms, Vec::new(), mpsc::channel(1).0);
         let lease = leases.take_lease("test", "thing").await.unwrap().unwrap();
         way.silence();
@@ -157,8 +163,10 @@ fn leases_are_renewed_before_they_run_out_and_it_shows_when_they_are_not() {
         .await
         .unwrap();
         assert!(left > 6.0, "not renewed since the silence: {left} s left");
-        let short =
-            LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_millis(50) };
+        let short = LeaseOptions {
+            ttl: Duration::from_millis(300),
+            renewal_interval: Duration::from_millis(50),
+        };
         let (leases, _) = LeaseManager::start(pool.clone(), short, Vec::new(), mpsc::channel(1).0);
         leases.take_lease("test", "another").await.unwrap().unwrap();
         leases.check_last_renewal().unwrap();
@@ -220,7 +228,10 @@ fn expensive_operations_leave_connections_for_the_others() {
         for one in many {
             one.await.unwrap().unwrap();
         }
-        assert!(began.elapsed() >= Duration::from_millis(900), "more than a third of ten at a time");
+        assert!(
+            began.elapsed() >= Duration::from_millis(900),
+            "more than a third of ten at a time"
+        );
     });
 }
 
@@ -236,7 +247,9 @@ fn a_lock_that_takes_long_does_not_make_other_connections_suspect() {
         sqlx::query("LOCK TABLE held").execute(&mut *holding).await.unwrap();
         let waits = PgOperation::named("waits").with_timeout(Duration::from_millis(200));
         let given_up = store::run_statement(&pool, waits, |connection| {
-            Box::pin(async move { Ok(sqlx::query("SELECT * FROM held").execute(connection).await?) })
+            Box::pin(
+                async move { Ok(sqlx::query("SELECT * FROM held").execute(connection).await?) },
+            )
         });
         assert!(given_up.await.is_err());
         holding.rollback().await.unwrap();

@@ -9,13 +9,20 @@ use store::{Error, run_refusable_statement, run_refusable_tx, run_tx};
 /// A counter that moves on only from the value that is expected; `false`: it is another.
 fn bumped(connection: &mut PgConnection, expected: i32) -> BoxFuture<'_, store::Result<bool>> {
     Box::pin(async move {
-        let bumped = sqlx::query("UPDATE counter SET n = n + 1 WHERE n = $1 -- bump").bind(expected);
+        let bumped =
+            sqlx::query("UPDATE counter SET n = n + 1 WHERE n = $1 -- bump").bind(expected);
         Ok(bumped.execute(connection).await?.rows_affected() == 1)
     })
 }
 
 async fn bump_in_tx(pool: &PgPool, expected: i32) -> store::Result<bool> {
-    run_refusable_tx(pool, "bump", |done: &bool| !*done, move |connection| bumped(connection, expected)).await
+    run_refusable_tx(
+        pool,
+        "bump",
+        |done: &bool| !*done,
+        move |connection| bumped(connection, expected),
+    )
+    .await
 }
 
 async fn bump(pool: &PgPool, expected: i32) -> store::Result<bool> {
@@ -49,7 +56,8 @@ fn a_lost_commit_is_not_denied() {
             let outcome = if n == 1 { bump_in_tx(&pool, n).await } else { bump(&pool, n).await };
             assert!(matches!(outcome, Err(Error::OutcomeUnknown)), "{outcome:?}");
             assert_eq!(fault.counts().injected, 1);
-            let now: i32 = sqlx::query_scalar("SELECT n FROM counter").fetch_one(&mut direct).await.unwrap();
+            let now: i32 =
+                sqlx::query_scalar("SELECT n FROM counter").fetch_one(&mut direct).await.unwrap();
             assert_eq!(now, n + 1, "it was done, once");
         }
     });
@@ -76,9 +84,11 @@ fn what_was_never_committed_is_done_by_the_repetition_and_what_is_so_is_refused(
 fn a_transaction_that_the_server_ends_while_it_idles_is_repeated() {
     run_test(async {
         let options = empty_database_options().await;
-        let pool =
-            open_test_pool_with(options, vec![("idle_in_transaction_session_timeout", "50".to_owned())])
-                .await;
+        let pool = open_test_pool_with(
+            options,
+            vec![("idle_in_transaction_session_timeout", "50".to_owned())],
+        )
+        .await;
         let tries = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let tried = tries.clone();
         run_tx(&pool, "idle", move |connection| {

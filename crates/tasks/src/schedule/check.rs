@@ -1,6 +1,6 @@
 //! What schedules must keep to that no schema can say: pure.
 
-use reconcile::{Bundle, Diagnostic, Problem};
+use reconcile::{Bundle, BundleDiagnostic, FieldProblem};
 use serde_json::Value as Json;
 
 use super::{CronExpression, TaskSchedule};
@@ -10,13 +10,13 @@ use crate::TaskType;
 pub const SCHEDULE_SCHEMA: &str = "/tasks/task-1.yml";
 
 /// Looks at all schedules of a bundle; `types` are the types of task there are.
-pub fn check_schedules(bundle: &Bundle, types: &[TaskType]) -> Vec<Diagnostic> {
-    let mut wrong = bundle.same_names(SCHEDULE_SCHEMA);
-    for document in bundle.documents(SCHEDULE_SCHEMA) {
+pub fn check_schedules(bundle: &Bundle, types: &[TaskType]) -> Vec<BundleDiagnostic> {
+    let mut wrong = bundle.duplicate_names(SCHEDULE_SCHEMA);
+    for document in bundle.documents_of_schema(SCHEDULE_SCHEMA) {
         match document.parse() {
             Ok(scheduled) => {
                 let problems = schedule_problems(&scheduled, types);
-                wrong.extend(problems.into_iter().map(|problem| document.diagnostic(problem)));
+                wrong.extend(problems.into_iter().map(|problem| document.diagnostic_for(problem)));
             }
             Err(diagnostic) => wrong.push(diagnostic),
         }
@@ -25,16 +25,15 @@ pub fn check_schedules(bundle: &Bundle, types: &[TaskType]) -> Vec<Diagnostic> {
 }
 
 /// What is wrong with a schedule.
-pub(super) fn schedule_problems(scheduled: &TaskSchedule, types: &[TaskType]) -> Vec<Problem> {
+pub(super) fn schedule_problems(scheduled: &TaskSchedule, types: &[TaskType]) -> Vec<FieldProblem> {
     let mut wrong = Vec::new();
     if let Err(reason) = CronExpression::parse(&scheduled.schedule) {
-        wrong.push(Problem::new("schedule", reason));
+        wrong.push(FieldProblem::new("schedule", reason));
     }
     match TaskType::find(&scheduled.task_type, types) {
-        Ok(known) => {
-            wrong.extend(known.check_params("params", &Json::Object(scheduled.params.clone())).err())
-        }
-        Err(reason) => wrong.push(Problem::new("task_type", reason)),
+        Ok(known) => wrong
+            .extend(known.check_params("params", &Json::Object(scheduled.params.clone())).err()),
+        Err(reason) => wrong.push(FieldProblem::new("task_type", reason)),
     }
     wrong
 }
@@ -70,7 +69,12 @@ mod tests {
         let table = [
             ("5 3 * * *", "ledger.noop", json!({}), vec![]),
             ("*/10 * * * * *", "ledger.noop", json!({"ahead": 3}), vec![]),
-            ("5 3 * *", "ledger.noop", json!({}), vec!["schedule: `5 3 * *` is no cron expression"]),
+            (
+                "5 3 * *",
+                "ledger.noop",
+                json!({}),
+                vec!["schedule: `5 3 * *` is no cron expression"],
+            ),
             (
                 "5 3 * * *",
                 "ledger.nop",
@@ -93,12 +97,13 @@ mod tests {
             ),
         ];
         for (schedule, task_type, params, expected) in table {
-            let scheduled =
-                json!({"name": "n", "schedule": schedule, "task_type": task_type, "params": params});
+            let scheduled = json!({"name": "n", "schedule": schedule, "task_type": task_type, "params": params});
             let scheduled: TaskSchedule = serde_json::from_value(scheduled).unwrap();
             let told = schedule_problems(&scheduled, &[TaskType::of_handler::<TestHandler>()]);
-            let told: Vec<String> =
-                told.iter().map(|problem| format!("{}: {}", problem.field, problem.reason)).collect();
+            let told: Vec<String> = told
+                .iter()
+                .map(|problem| format!("{}: {}", problem.field, problem.reason))
+                .collect();
             assert_eq!(told.len(), expected.len(), "{told:?}");
             assert!(
                 told.iter().zip(&expected).all(|(told, expected)| told.starts_with(expected)),

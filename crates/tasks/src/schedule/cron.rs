@@ -15,14 +15,19 @@ pub struct CronExpression(croner::Cron);
 impl CronExpression {
     /// Reads an expression; why it is none.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
+        let parser =
+            CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let refused = |reason: &str| {
-            format!("`{}` is no cron expression: {reason} (allowed: {CRON_FIELDS_HELP})", shorten_text(text))
+            format!(
+                "`{}` is no cron expression: {reason} (allowed: {CRON_FIELDS_HELP})",
+                shorten_text(text)
+            )
         };
         if text.len() > MAX_CRON_BYTES {
             return Err(refused("it is too long"));
         }
-        let cron = parser.parse(text).map_err(|error| refused(error.to_string().trim_end_matches('.')))?;
+        let cron =
+            parser.parse(text).map_err(|error| refused(error.to_string().trim_end_matches('.')))?;
         let cron = Self(cron);
         match cron.next(DateTime::UNIX_EPOCH) {
             Some(_) => Ok(cron),
@@ -69,7 +74,11 @@ mod tests {
         ];
         for (text, latest, next) in table {
             let cron = CronExpression::parse(text).unwrap();
-            assert_eq!((cron.latest_tick(now), cron.next(now)), (Some(at(latest)), Some(at(next))), "{text}");
+            assert_eq!(
+                (cron.latest_tick(now), cron.next(now)),
+                (Some(at(latest)), Some(at(next))),
+                "{text}"
+            );
         }
         let minutely = CronExpression::parse("* * * * *").unwrap();
         let tick = at("2024-02-29T12:00:00Z");

@@ -12,7 +12,11 @@ pub const HANDOVER_WINDOW: Duration = Duration::from_secs(30);
 /// The ticks that are due at `now`, when those up to `done_until` have their tasks: all of the last [`HANDOVER_WINDOW`]; and if
 /// there are none, the latest one, however late. What was missed before that (all schedulers were down) is made up for
 /// once.
-pub fn due_ticks(cron: &CronExpression, done_until: DateTime<Utc>, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+pub fn due_ticks(
+    cron: &CronExpression,
+    done_until: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Vec<DateTime<Utc>> {
     let recently = now - HANDOVER_WINDOW;
     let mut ticks = Vec::new();
     let mut after = done_until.max(recently);
@@ -50,7 +54,11 @@ mod tests {
         let at = |time: &str| format!("2024-02-29T{time}Z").parse::<DateTime<Utc>>().unwrap();
         for (cron, done_until, now, expected) in table {
             let ticks = due_ticks(&CronExpression::parse(cron).unwrap(), at(done_until), at(now));
-            assert_eq!(ticks, expected.iter().map(|time| at(time)).collect::<Vec<_>>(), "{cron} at {now}");
+            assert_eq!(
+                ticks,
+                expected.iter().map(|time| at(time)).collect::<Vec<_>>(),
+                "{cron} at {now}"
+            );
         }
     }
 

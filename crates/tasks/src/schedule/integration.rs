@@ -3,16 +3,22 @@
 use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
-use reconcile::owned::{Held, Keeper, Object, Set, Steps, Terms};
+use reconcile::owned::{
+    OwnedObject, OwnedObjectSet, OwnedObjectTable, OwnershipOptions, PlannedObjectWrites,
+    StoredObject,
+};
 use reconcile::{
-    Attempt, Bundle, Context, Diagnostic, Document, Integration, NoArguments, Owner, Plan, RunError,
+    Bundle, BundleDiagnostic, BundleDocument, NoArguments, ObjectOwner, ReconcileContext,
+    ReconcileError, ReconcilePlan, ReconcileTxResult, Reconciler,
 };
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 use store::Result;
 
 use super::check::SCHEDULE_SCHEMA;
-use super::stored::{delete_schedule_in_tx, notify_schedules_in_tx, put_schedule_in_tx, read_schedules};
+use super::stored::{
+    delete_schedule_in_tx, notify_schedules_in_tx, put_schedule_in_tx, read_schedules,
+};
 use super::{StoredSchedule, TaskSchedule};
 
 /// The integration's name.
@@ -28,9 +34,11 @@ pub struct ScheduleReconciler {
 pub struct ScheduleTable;
 
 /// The schedules of a bundle, by name.
-pub fn parse_schedules(bundle: &Bundle) -> std::result::Result<Vec<TaskSchedule>, Diagnostic> {
+pub fn parse_schedules(
+    bundle: &Bundle,
+) -> std::result::Result<Vec<TaskSchedule>, BundleDiagnostic> {
     let all: std::result::Result<Vec<TaskSchedule>, _> =
-        bundle.documents(SCHEDULE_SCHEMA).map(Document::parse).collect();
+        bundle.documents_of_schema(SCHEDULE_SCHEMA).map(BundleDocument::parse).collect();
     all.map(sort_by_name)
 }
 
@@ -40,11 +48,14 @@ fn sort_by_name(mut all: Vec<TaskSchedule>) -> Vec<TaskSchedule> {
 }
 
 /// What brings all schedules to the wanted ones.
-pub fn desired_schedule_set(desired: Vec<TaskSchedule>, terms: Terms) -> Set<ScheduleTable> {
-    Set { keeper: ScheduleTable, wanted: desired, part: String::new(), terms }
+pub fn desired_schedule_set(
+    desired: Vec<TaskSchedule>,
+    terms: OwnershipOptions,
+) -> OwnedObjectSet<ScheduleTable> {
+    OwnedObjectSet { table: ScheduleTable, desired, part: String::new(), options: terms }
 }
 
-impl Integration for ScheduleReconciler {
+impl Reconciler for ScheduleReconciler {
     type Arguments = NoArguments;
 
     fn name(&self) -> &'static str {
@@ -53,26 +64,36 @@ impl Integration for ScheduleReconciler {
 
     fn run<'a>(
         &'a self,
-        context: &'a Context<'a>,
+        context: &'a ReconcileContext<'a>,
         _: NoArguments,
         dry_run: bool,
-    ) -> BoxFuture<'a, std::result::Result<Plan, RunError>> {
+    ) -> BoxFuture<'a, std::result::Result<ReconcilePlan, ReconcileError>> {
         Box::pin(async move {
-            let set = desired_schedule_set(context.query(SCHEDULE_SCHEMA)?, context.terms());
-            let approval = context.approval_of(dry_run);
-            Ok(reconcile::carry_out(&self.pool, "reconcile_schedules", set, approval).await?.0)
+            let set = desired_schedule_set(
+                context.query_documents(SCHEDULE_SCHEMA)?,
+                context.ownership_options(),
+            );
+            let approval = context.approval_for_run(dry_run);
+            Ok(reconcile::run_transaction(&self.pool, "reconcile_schedules", set, approval)
+                .await?
+                .0)
         })
     }
 
-    fn early_exit_desired_state(&self, context: &Context<'_>) -> std::result::Result<Option<Json>, RunError> {
-        let desired: Vec<TaskSchedule> = context.query(SCHEDULE_SCHEMA)?;
-        let by_name: BTreeMap<String, Json> =
-            desired.into_iter().map(|scheduled| (scheduled.name.clone(), scheduled.to_json())).collect();
+    fn early_exit_desired_state(
+        &self,
+        context: &ReconcileContext<'_>,
+    ) -> std::result::Result<Option<Json>, ReconcileError> {
+        let desired: Vec<TaskSchedule> = context.query_documents(SCHEDULE_SCHEMA)?;
+        let by_name: BTreeMap<String, Json> = desired
+            .into_iter()
+            .map(|scheduled| (scheduled.name.clone(), scheduled.to_json()))
+            .collect();
         Ok(Some(json!(by_name)))
     }
 }
 
-impl Object for TaskSchedule {
+impl OwnedObject for TaskSchedule {
     type Id = String;
 
     fn id(&self) -> String {
@@ -92,40 +113,40 @@ impl Object for TaskSchedule {
     }
 }
 
-impl Held for StoredSchedule {
+impl StoredObject for StoredSchedule {
     type Object = TaskSchedule;
 
     fn object(&self) -> &TaskSchedule {
         &self.definition
     }
 
-    fn owner(&self) -> Owner {
+    fn owner(&self) -> ObjectOwner {
         self.owner
     }
 }
 
-impl Keeper for ScheduleTable {
-    type Held = StoredSchedule;
-    const INTEGRATION: &'static str = SCHEDULES_INTEGRATION;
+impl OwnedObjectTable for ScheduleTable {
+    type StoredObject = StoredSchedule;
+    const RECONCILER_NAME: &'static str = SCHEDULES_INTEGRATION;
 
     fn read_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-    ) -> BoxFuture<'a, Attempt<Vec<StoredSchedule>>> {
+    ) -> BoxFuture<'a, ReconcileTxResult<Vec<StoredSchedule>>> {
         Box::pin(async move { Ok(Ok(read_schedules(connection).await?.0)) })
     }
 
     fn write_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        steps: &'a Steps<TaskSchedule>,
-        owner: Owner,
+        steps: &'a PlannedObjectWrites<TaskSchedule>,
+        owner: ObjectOwner,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            for scheduled in &steps.put {
+            for scheduled in &steps.upserts {
                 put_schedule_in_tx(connection, scheduled, owner).await?;
             }
-            for name in &steps.delete {
+            for name in &steps.deletes {
                 delete_schedule_in_tx(connection, name).await?;
             }
             if !steps.plan.changes.is_empty() {

@@ -56,7 +56,8 @@ impl TaskScheduler {
             if last_forget.is_none_or(|last| last.elapsed() > FORGET_INTERVAL) {
                 let pass = forget_old_tasks(&self.tasks.pool, self.retention).await;
                 // Until nothing is left to be forgotten, at each look.
-                last_forget = Some(Instant::now()).filter(|_| !matches!(&pass, Ok(pass) if pass.has_more));
+                last_forget =
+                    Some(Instant::now()).filter(|_| !matches!(&pass, Ok(pass) if pass.has_more));
                 if let Err(error) = pass {
                     tracing::warn!(%error, code = "UNAVAILABLE", "old tasks not forgotten");
                 }
@@ -107,7 +108,8 @@ impl TaskScheduler {
                     let name = &stored.definition.name;
                     let Some(last) = ticks.last() else { continue };
                     // Changed or deleted since it was read: the next look decides.
-                    if !advance_done_until_in_tx(connection, name, stored.done_until, *last).await? {
+                    if !advance_done_until_in_tx(connection, name, stored.done_until, *last).await?
+                    {
                         continue;
                     }
                     for tick in ticks {

@@ -1,7 +1,7 @@
 //! The schedules in the control database: one row each, `task_schedules`.
 
 use chrono::{DateTime, Utc};
-use reconcile::Owner;
+use reconcile::ObjectOwner;
 use serde_json::Value as Json;
 use sqlx::PgConnection;
 use sqlx::types::Json as Jsonb;
@@ -18,25 +18,31 @@ pub struct StoredSchedule {
     /// The schedule.
     pub definition: TaskSchedule,
     /// Whose it is.
-    pub owner: Owner,
+    pub owner: ObjectOwner,
     /// Ticks up to this one have their tasks.
     pub done_until: DateTime<Utc>,
 }
 
 /// All schedules by name, and the database's time. One that this program does not understand (a newer one wrote it) is
 /// said and left out.
-pub async fn read_schedules(connection: &mut PgConnection) -> Result<(Vec<StoredSchedule>, DateTime<Utc>)> {
+pub async fn read_schedules(
+    connection: &mut PgConnection,
+) -> Result<(Vec<StoredSchedule>, DateTime<Utc>)> {
     let rows: Vec<(String, Json, String, DateTime<Utc>)> = sqlx::query_as(
         "SELECT name, definition, owner, done_until FROM task_schedules ORDER BY name -- read_schedules",
     )
     .fetch_all(&mut *connection)
     .await?;
-    let now = sqlx::query_scalar("SELECT clock_timestamp() -- schedules_clock").fetch_one(connection).await?;
+    let now = sqlx::query_scalar("SELECT clock_timestamp() -- schedules_clock")
+        .fetch_one(connection)
+        .await?;
     let stored = rows.into_iter().filter_map(|(name, definition, owner, done_until)| {
         let scheduled = serde_json::from_value(definition).map_err(|error| error.to_string());
-        let owner = Owner::parse(&owner).ok_or_else(|| format!("unknown owner {owner}"));
+        let owner = ObjectOwner::parse(&owner).ok_or_else(|| format!("unknown owner {owner}"));
         match scheduled.and_then(|scheduled| Ok((scheduled, owner?))) {
-            Ok((scheduled, owner)) => Some(StoredSchedule { definition: scheduled, owner, done_until }),
+            Ok((scheduled, owner)) => {
+                Some(StoredSchedule { definition: scheduled, owner, done_until })
+            }
             Err(reason) => {
                 tracing::error!(
                     schedule = name,
@@ -55,7 +61,7 @@ pub async fn read_schedules(connection: &mut PgConnection) -> Result<(Vec<Stored
 pub(super) async fn put_schedule_in_tx(
     connection: &mut PgConnection,
     scheduled: &TaskSchedule,
-    owner: Owner,
+    owner: ObjectOwner,
 ) -> Result<()> {
     sqlx::query(
         "INSERT INTO task_schedules AS s (name, definition, owner) VALUES ($1, $2, $3)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use queue::fifo::{
-    FifoConsumer, FifoEngine, FifoError, FifoMessage, FifoQueueOptions, FifoQueuePair, MessageOutcome,
-    consume_messages,
+    FifoConsumer, FifoEngine, FifoError, FifoMessage, FifoQueueOptions, FifoQueuePair,
+    MessageOutcome, consume_messages,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -49,8 +49,10 @@ impl FifoConsumer for TaskFifoConsumer {
             return MessageOutcome::Dead("VALIDATION_ERROR: the message names no task".to_owned());
         };
         let max_attempts = self.options.max_attempts;
-        let limits =
-            |number, _| AttemptLimits { allowed: number <= max_attempts, last: number >= max_attempts };
+        let limits = |number, _| AttemptLimits {
+            allowed: number <= max_attempts,
+            last: number >= max_attempts,
+        };
         match self.executor.attempt_task(called_for, self.options.backoff, limits).await {
             TaskAttemptOutcome::Done => MessageOutcome::Done,
             TaskAttemptOutcome::RetryAfter(delay, _) | TaskAttemptOutcome::Deferred(delay, _) => {

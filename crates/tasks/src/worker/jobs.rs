@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue::{
-    AdoptionProgress, Backoff, Job, JobHandler, JobOutcome, JobQueue, JobWorker, LaneAdopter, lane_class,
+    AdoptionProgress, Backoff, Job, JobHandler, JobOutcome, JobQueue, JobWorker, LaneAdopter,
+    lane_class,
 };
 use store::{LeaseManager, LeaseOptions, PgNotificationHub, Result};
 use tokio::sync::mpsc;
@@ -69,7 +70,8 @@ impl ActionWorker {
         // Jobs are all there is in a lane.
         let adopt: LaneAdopter =
             Arc::new(|_, _| Box::pin(std::future::ready(Ok(AdoptionProgress::Complete))));
-        let jobs = JobQueue::start(pool, ACTION_TASK_QUEUE, leases, notifications, arriving, adopt).await?;
+        let jobs = JobQueue::start(pool, ACTION_TASK_QUEUE, leases, notifications, arriving, adopt)
+            .await?;
         let jobs = jobs.with_max_delay(2 * MAX_POSTPONEMENT);
         let queue_terms = queue::JobWorkerOptions {
             concurrency: options.concurrency,
@@ -77,8 +79,11 @@ impl ActionWorker {
             // Each task has its own.
             max_attempts: u32::MAX,
         };
-        let worker =
-            JobWorker::start(jobs.clone(), Arc::new(ActionJobHandler { executor, options }), queue_terms);
+        let worker = JobWorker::start(
+            jobs.clone(),
+            Arc::new(ActionJobHandler { executor, options }),
+            queue_terms,
+        );
         Ok(Self { worker, jobs })
     }
 
@@ -87,7 +92,10 @@ impl ActionWorker {
         let _ = timeout(within, self.worker.stop()).await;
         let left = timeout(Duration::from_secs(2), self.jobs.release_lanes()).await;
         if !matches!(left, Ok(Ok(()))) {
-            tracing::warn!(code = "UNAVAILABLE", "lanes of tasks could not be given back; they expire soon");
+            tracing::warn!(
+                code = "UNAVAILABLE",
+                "lanes of tasks could not be given back; they expire soon"
+            );
         }
     }
 }

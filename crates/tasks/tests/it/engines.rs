@@ -57,7 +57,9 @@ async fn each_tick_is_done_once(world: World, stop: CancellationToken) {
 
 #[test]
 fn each_tick_is_done_once_on_postgres() {
-    run_test(async { each_tick_is_done_once(World::fresh().await, CancellationToken::new()).await });
+    run_test(async {
+        each_tick_is_done_once(World::fresh().await, CancellationToken::new()).await
+    });
 }
 
 #[test]

@@ -10,16 +10,16 @@ use axum::body::Body;
 use axum::http::Request;
 use queue::Backoff;
 use queue::fifo::{
-    FIFO_CHANNEL, FifoConsumerOptions, FifoEngine, FifoOutbox, FifoQueuePair, FifoTxSender, OUTBOX_CHANNEL,
-    PgFifo, run_outbox_relay,
+    FIFO_CHANNEL, FifoConsumerOptions, FifoEngine, FifoOutbox, FifoQueuePair, FifoTxSender,
+    OUTBOX_CHANNEL, PgFifo, run_outbox_relay,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{DutyWork, LeaseOptions, PgNotificationHub, PgPool, run_duties};
 use tasks::schedule::{self, TaskScheduler};
 use tasks::{
-    CANCELLED_CHANNEL, RunningAttempts, SilentStatusReporter, TaskAttempt, TaskAttemptError, TaskExecutor,
-    TaskHandler, TaskHandlers, TaskStore, TaskType, TaskWorkerOptions,
+    CANCELLED_CHANNEL, RunningAttempts, SilentStatusReporter, TaskAttempt, TaskAttemptError,
+    TaskExecutor, TaskHandler, TaskHandlers, TaskStore, TaskType, TaskWorkerOptions,
 };
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -76,7 +76,8 @@ impl World {
         let queues = tasks::ensure_task_queues(engine.as_ref()).await.unwrap();
         let place = "default".to_owned();
         let engines = HashMap::from([(place.clone(), engine)]);
-        let world = Self::of(pool, notifications, queues, Arc::new(FifoOutbox { engine_name: place }));
+        let world =
+            Self::of(pool, notifications, queues, Arc::new(FifoOutbox { engine_name: place }));
         let (pool, notifications) = (world.pool.clone(), world.notifications.clone());
         let refusals = Arc::new(Refused(world.tasks.clone()));
         tokio::spawn(run_outbox_relay(pool, engines, notifications, refusals, stop.clone()));
@@ -135,7 +136,8 @@ impl World {
     }
 
     pub fn worker(&self, obedient: &Arc<Told>, stop: &CancellationToken) -> JoinHandle<()> {
-        let handlers = TaskHandlers::default().with_handler(Obedient(obedient.clone())).with_handler(Parent);
+        let handlers =
+            TaskHandlers::default().with_handler(Obedient(obedient.clone())).with_handler(Parent);
         let running = RunningAttempts::start(self.pool.clone(), &self.notifications, stop.clone());
         let desk = TaskExecutor {
             tasks: self.tasks.clone(),
@@ -153,7 +155,12 @@ impl World {
             retention: Duration::from_secs(3600),
         };
         let work: DutyWork = Arc::new(move |lease| Box::pin(scheduler.clone().run(lease)));
-        tokio::spawn(run_duties(self.pool.clone(), terms, HashMap::from([("scheduler", work)]), stop.clone()))
+        tokio::spawn(run_duties(
+            self.pool.clone(),
+            terms,
+            HashMap::from([("scheduler", work)]),
+            stop.clone(),
+        ))
     }
 
     /// Puts a schedule whose ticks are done until so many seconds ago.
@@ -215,9 +222,10 @@ impl TaskHandler for Obedient {
             }
             "succeed at the third" if attempt.number == 3 => Ok(json!({})),
             "its turn at the eighth" if attempt.number == 8 => Ok(json!({})),
-            "its turn at the eighth" => {
-                Err(TaskAttemptError::Deferred(Duration::from_millis(20), "it is not my turn".to_owned()))
-            }
+            "its turn at the eighth" => Err(TaskAttemptError::Deferred(
+                Duration::from_millis(20),
+                "it is not my turn".to_owned(),
+            )),
             "give up" => Err(TaskAttemptError::Permanent("this never works".to_owned())),
             "panic" => panic!("told to"),
             "kill" => std::future::pending().await,
@@ -261,7 +269,10 @@ impl queue::fifo::FifoRefusalHandler for Refused {
         refused: &'a queue::fifo::RefusedMessage,
     ) -> futures::future::BoxFuture<'a, store::Result<()>> {
         Box::pin(async move {
-            self.0.fail_refused_task(&refused.deduplication_id, &refused.error.to_string()).await.map(drop)
+            self.0
+                .fail_refused_task(&refused.deduplication_id, &refused.error.to_string())
+                .await
+                .map(drop)
         })
     }
 }

@@ -63,19 +63,26 @@ fn a_task_without_a_key_is_there_once() {
     run_test(async {
         let world = World::fresh().await;
         let (tasks, sender) = losing(&world);
-        let new = NewTask { task_type: "test.parent".to_owned(), params: json!({}), key: None, tick: None };
+        let new = NewTask {
+            task_type: "test.parent".to_owned(),
+            params: json!({}),
+            key: None,
+            tick: None,
+        };
         let first = tasks.enqueue(new.clone()).await.unwrap();
         assert!(!sender.loses.load(Ordering::SeqCst), "an answer was lost");
         let second = tasks.enqueue(new).await.unwrap();
-        let (TaskEnqueueOutcome::Added(first), TaskEnqueueOutcome::Added(second)) = (first, second) else {
+        let (TaskEnqueueOutcome::Added(first), TaskEnqueueOutcome::Added(second)) = (first, second)
+        else {
             panic!("each call has added its task: {first:?}, {second:?}");
         };
         assert_ne!(first, second);
-        let counts: (i64, i64) =
-            sqlx::query_as("SELECT (SELECT count(*) FROM tasks), (SELECT count(*) FROM fifo_messages)")
-                .fetch_one(&world.pool)
-                .await
-                .unwrap();
+        let counts: (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM tasks), (SELECT count(*) FROM fifo_messages)",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
         assert_eq!(counts, (2, 2));
         assert_eq!(world.task(first).await.get("task_key"), None, "it has none of its caller's");
     });
@@ -96,10 +103,12 @@ fn a_retry_that_was_followed_is_not_told_that_it_cannot_be() {
         .execute(&world.pool)
         .await
         .unwrap();
-        sqlx::query("CREATE TRIGGER t BEFORE UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION begin_at_once()")
-            .execute(&world.pool)
-            .await
-            .unwrap();
+        sqlx::query(
+            "CREATE TRIGGER t BEFORE UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION begin_at_once()",
+        )
+        .execute(&world.pool)
+        .await
+        .unwrap();
         assert_eq!(tasks.retry(task).await.unwrap(), TaskControlOutcome::Applied);
         assert!(!sender.loses.load(Ordering::SeqCst), "an answer was lost");
         let retries: i32 =

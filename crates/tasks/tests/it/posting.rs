@@ -9,7 +9,8 @@ use crate::harness::World;
 fn a_key_is_one_task() {
     run_test(async {
         let world = World::fresh().await;
-        let body = json!({"task_type": "test.obedient", "params": {"does": "nothing"}, "task_key": "k"});
+        let body =
+            json!({"task_type": "test.obedient", "params": {"does": "nothing"}, "task_key": "k"});
         let (created, first) = world.post(body.clone()).await;
         assert_eq!(created, 201);
         let (repeated, second) = world.post(body.clone()).await;
@@ -18,8 +19,10 @@ fn a_key_is_one_task() {
         other["params"]["does"] = "wait".into();
         let (conflict, told) = world.post(other).await;
         assert_eq!((conflict, &told["error"]["code"]), (409, &json!("CONFLICT")));
-        let sent: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM fifo_messages").fetch_one(&world.pool).await.unwrap();
+        let sent: i64 = sqlx::query_scalar("SELECT count(*) FROM fifo_messages")
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
         assert_eq!(sent, 1);
     });
 }
@@ -56,9 +59,17 @@ fn what_is_wrong_is_said_with_what_is_allowed() {
                 "task_type",
                 "did you mean `test.obedient`? (allowed are test.obedient, test.parent)",
             ),
-            (json!({"task_type": "test.obedient", "params": {"dos": "x"}}), "params.dos", "expected `does`"),
+            (
+                json!({"task_type": "test.obedient", "params": {"dos": "x"}}),
+                "params.dos",
+                "expected `does`",
+            ),
             (json!({"task_type": "test.obedient"}), "params", "missing field `does`"),
-            (json!({"task_type": "test.parent", "params": {"x": 1}}), "params.x", "there are no fields"),
+            (
+                json!({"task_type": "test.parent", "params": {"x": 1}}),
+                "params.x",
+                "there are no fields",
+            ),
             (json!({"task_type": "test.parent", "params": []}), "params", "expected a map"),
             (json!({"params": {}}), "task_type", "missing field `task_type`"),
             (json!(["test.parent", {}]), "body", "must be an object"),
@@ -71,7 +82,11 @@ fn what_is_wrong_is_said_with_what_is_allowed() {
         ];
         for (body, field, words) in table {
             let (status, told) = world.post(body).await;
-            assert_eq!((status, &told["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{told}");
+            assert_eq!(
+                (status, &told["error"]["code"]),
+                (400, &json!("VALIDATION_ERROR")),
+                "{told}"
+            );
             let said = told["error"]["args"][field].as_str().unwrap_or_default();
             assert!(said.contains(words), "{field}: {told}");
         }

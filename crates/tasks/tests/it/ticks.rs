@@ -57,12 +57,16 @@ fn each_tick_has_one_task_whoever_schedules_and_however_they_die() {
         for task in living.into_iter().chain([zombie]) {
             task.await.unwrap();
         }
-        assert!(seen.windows(2).all(|pair| pair[1] - pair[0] == chrono::TimeDelta::seconds(1)), "{seen:?}");
+        assert!(
+            seen.windows(2).all(|pair| pair[1] - pair[0] == chrono::TimeDelta::seconds(1)),
+            "{seen:?}"
+        );
         assert_eq!(messages(&world).await, ticks(&world, "each-second").await.len() as i64);
-        let taken_over: i64 = sqlx::query_scalar("SELECT epoch FROM leases WHERE class = 'duty/scheduler'")
-            .fetch_one(&world.pool)
-            .await
-            .unwrap();
+        let taken_over: i64 =
+            sqlx::query_scalar("SELECT epoch FROM leases WHERE class = 'duty/scheduler'")
+                .fetch_one(&world.pool)
+                .await
+                .unwrap();
         assert!(taken_over >= 6, "nobody ever took over");
     });
 }
@@ -132,7 +136,11 @@ fn a_change_is_picked_up_within_a_second() {
         world.schedule("second", "* * * * * *", 0.0).await;
         let ticks = until_ticks(&world, "second", 1).await;
         // Its first tick comes within a second, and is seen within another.
-        assert!(changed.elapsed() < Duration::from_millis(2500), "{:?} {ticks:?}", changed.elapsed());
+        assert!(
+            changed.elapsed() < Duration::from_millis(2500),
+            "{:?} {ticks:?}",
+            changed.elapsed()
+        );
         stop.cancel();
         scheduler.await.unwrap();
     });
@@ -145,14 +153,19 @@ fn ended_tasks_are_forgotten_and_others_are_not() {
         for _ in 0..3 {
             world.begin("nothing").await;
         }
-        let ended =
-            "UPDATE tasks SET status = 'succeeded', ended_at = now() - interval '2 hours' WHERE task_id <= 2";
+        let ended = "UPDATE tasks SET status = 'succeeded', ended_at = now() - interval '2 hours' WHERE task_id <= 2";
         sqlx::query(ended).execute(&world.pool).await.unwrap();
         assert_eq!(
-            tasks::forget_old_tasks(&world.pool, Duration::from_secs(3 * 3600)).await.unwrap().tasks,
+            tasks::forget_old_tasks(&world.pool, Duration::from_secs(3 * 3600))
+                .await
+                .unwrap()
+                .tasks,
             0
         );
-        assert_eq!(tasks::forget_old_tasks(&world.pool, Duration::from_secs(3600)).await.unwrap().tasks, 2);
+        assert_eq!(
+            tasks::forget_old_tasks(&world.pool, Duration::from_secs(3600)).await.unwrap().tasks,
+            2
+        );
         assert_eq!(tasks::forget_old_tasks(&world.pool, Duration::ZERO).await.unwrap().tasks, 0);
     });
 }

@@ -35,7 +35,8 @@ fn tasks_end_as_their_handlers_say() {
         }
         let mut letters = Vec::new();
         while letters.len() < 3 {
-            for letter in world.queues.dead_letters.receive(10, Duration::from_secs(10), None).await.unwrap()
+            for letter in
+                world.queues.dead_letters.receive(10, Duration::from_secs(10), None).await.unwrap()
             {
                 letters.push(letter.attributes[REASON_ATTRIBUTE].clone());
             }
@@ -82,7 +83,10 @@ fn a_killed_workers_task_is_done_by_another() {
         obedient.go_on.add_permits(3);
         for id in ids {
             let task = world.until(id, "succeeded").await;
-            assert_eq!((&task["attempts"], &task["outcome"]), (&json!(2), &json!({"waited": true})));
+            assert_eq!(
+                (&task["attempts"], &task["outcome"]),
+                (&json!(2), &json!({"waited": true}))
+            );
         }
         stop.cancel();
         living.await.unwrap();

@@ -14,8 +14,10 @@ pub(super) async fn sync_database(
     desired_configs: &[ActionConfig],
     options: &ActionConfigOptions,
 ) -> Result<(ActionConfigSteps, Option<EventHistory>), CommandFailure> {
-    let access = if options.dry_run { DatabaseAccess::Existing } else { DatabaseAccess::CreateMissing };
-    let database = database::open_control_database(&DatabaseSettings::new(resolved)?, access).await?;
+    let access =
+        if options.dry_run { DatabaseAccess::Existing } else { DatabaseAccess::CreateMissing };
+    let database =
+        database::open_control_database(&DatabaseSettings::new(resolved)?, access).await?;
     let done = sync_pool(&database.pool, desired_configs, options).await;
     database.close().await;
     done.map_err(|error| CommandFailure::Failed(error.to_string()))
@@ -35,5 +37,8 @@ async fn sync_pool(
         let (events, did) = latest_events(pool, count).await?;
         history = Some(EventHistory { events, started_configs: did, stored_configs: stored });
     }
-    Ok((sync_configs(pool, desired_configs.to_vec(), options.terms(), options.dry_run).await?, history))
+    Ok((
+        sync_configs(pool, desired_configs.to_vec(), options.terms(), options.dry_run).await?,
+        history,
+    ))
 }

@@ -8,11 +8,12 @@ use std::collections::HashSet;
 use clap::ArgMatches;
 use events::Event;
 use events::configs::{
-    ACTION_CONFIG_KIND, ActionConfig, ActionConfigSteps, StoredActionConfig, Terms, parse_configs,
+    ACTION_CONFIG_KIND, ActionConfig, ActionConfigSteps, OwnershipOptions, StoredActionConfig,
+    parse_configs,
 };
 use events::history::{EventDifference, StartedConfigs, compare_configs};
-use reconcile::plan::{Action, FieldChange};
-use reconcile::{Bundle, Owner, Place};
+use reconcile::plan::{FieldChange, PlanAction};
+use reconcile::{Bundle, BundleSource, ObjectOwner};
 use serde_json::{Value, json};
 use settings::ResolvedSettings;
 
@@ -30,9 +31,9 @@ struct ActionConfigOptions {
 }
 
 impl ActionConfigOptions {
-    fn terms(&self) -> Terms {
+    fn terms(&self) -> OwnershipOptions {
         let (take_over, allow_delete_all) = (self.take_over, self.allow_delete_all);
-        Terms { owner: Owner::Bundle, take_over, allow_delete_all }
+        OwnershipOptions { owner: ObjectOwner::Bundle, take_over, allow_delete_all }
     }
 }
 
@@ -47,19 +48,19 @@ pub(super) async fn run_action_configs_command(
     args: &ArgMatches,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let place = read_bundle_setting(resolved)?.unwrap_or(Place::Builtin);
+    let place = read_bundle_setting(resolved)?.unwrap_or(BundleSource::Builtin);
     let bundle = Bundle::read(place).map_err(CommandFailure::Failed)?;
     let diagnostics = find_bundle_problems(&bundle);
     if !diagnostics.is_empty() {
         diagnostics.iter().for_each(output::print_remark);
         return Err(CommandFailure::Failed(format!(
             "{} is not sound ({} problems)",
-            bundle.place(),
+            bundle.source(),
             diagnostics.len()
         )));
     }
-    let desired_configs =
-        parse_configs(&bundle).map_err(|diagnostic| CommandFailure::Failed(diagnostic.to_string()))?;
+    let desired_configs = parse_configs(&bundle)
+        .map_err(|diagnostic| CommandFailure::Failed(diagnostic.to_string()))?;
     let options = ActionConfigOptions {
         dry_run: args.get_flag("dry-run"),
         take_over: args.get_flag("take-over"),
@@ -90,16 +91,18 @@ pub(super) async fn run_action_configs_command(
 /// Each config with what was done, by name.
 fn change_lines(steps: &ActionConfigSteps) -> Vec<(&str, &'static str, &[FieldChange])> {
     let word = |action| match action {
-        Action::Create => "created",
-        Action::Update => "updated",
-        Action::Delete => "deleted",
+        PlanAction::Create => "created",
+        PlanAction::Update => "updated",
+        PlanAction::Delete => "deleted",
     };
     let changed = steps.plan.changes.iter().filter(|change| change.kind == ACTION_CONFIG_KIND);
     let changed = changed.map(|change| {
-        let fields = if change.action == Action::Update { change.fields.as_slice() } else { &[] };
+        let fields =
+            if change.action == PlanAction::Update { change.fields.as_slice() } else { &[] };
         (change.name.as_str(), word(change.action), fields)
     });
-    let unchanged = steps.unchanged.iter().map(|name| (name.as_str(), "unchanged", &[] as &[FieldChange]));
+    let unchanged =
+        steps.unchanged.iter().map(|name| (name.as_str(), "unchanged", &[] as &[FieldChange]));
     let mut lines: Vec<_> = changed.chain(unchanged).collect();
     lines.sort_by_key(|(name, ..)| *name);
     lines
@@ -109,8 +112,9 @@ fn print_changes(steps: &ActionConfigSteps) {
     for (name, word, fields) in change_lines(steps) {
         output::print_line(format!("{word} {name}"));
         for FieldChange { field, before, after } in fields {
-            let shown =
-                |value: &Option<Value>| value.as_ref().map_or("(nothing)".to_owned(), Value::to_string);
+            let shown = |value: &Option<Value>| {
+                value.as_ref().map_or("(nothing)".to_owned(), Value::to_string)
+            };
             output::print_line(format!("    {field}: {} -> {}", shown(before), shown(after)));
         }
     }
@@ -119,7 +123,11 @@ fn print_changes(steps: &ActionConfigSteps) {
     }
 }
 
-fn changes_json(steps: &ActionConfigSteps, history: Option<&EventHistoryComparison>, dry_run: bool) -> Value {
+fn changes_json(
+    steps: &ActionConfigSteps,
+    history: Option<&EventHistoryComparison>,
+    dry_run: bool,
+) -> Value {
     let config = |(name, word, fields): (&str, &str, &[FieldChange])| json!({"name": name, "action": word, "fields": fields});
     let mut shown = json!({
         "dry_run": dry_run,
@@ -140,20 +148,29 @@ struct EventHistoryComparison {
 
 impl EventHistoryComparison {
     fn from_history(history: &EventHistory, desired_configs: Vec<ActionConfig>) -> Self {
-        let names: HashSet<&str> = desired_configs.iter().map(|config| config.name.as_str()).collect();
+        let names: HashSet<&str> =
+            desired_configs.iter().map(|config| config.name.as_str()).collect();
         // What belongs to others stays as it is.
-        let others = history.stored_configs.iter().filter(|stored| !stored.owner.yields_to_bundle());
         let others =
-            others.map(|stored| stored.config.name.clone()).filter(|name| !names.contains(name.as_str()));
+            history.stored_configs.iter().filter(|stored| !stored.owner.yields_to_bundle());
+        let others = others
+            .map(|stored| stored.config.name.clone())
+            .filter(|name| !names.contains(name.as_str()));
         let others = others.collect();
         Self {
             event_count: history.events.len(),
-            differences: compare_configs(&history.events, &history.started_configs, desired_configs, &others),
+            differences: compare_configs(
+                &history.events,
+                &history.started_configs,
+                desired_configs,
+                &others,
+            ),
         }
     }
 
     fn print(&self) {
-        for EventDifference { id, name, would_start: would, would_not_start: would_not } in &self.differences
+        for EventDifference { id, name, would_start: would, would_not_start: would_not } in
+            &self.differences
         {
             let mut parts = Vec::new();
             if !would.is_empty() {

@@ -7,7 +7,7 @@ use events::configs::{ActionConfig, ActionConfigSteps, StoredActionConfig, plan_
 use events::history::StartedConfigs;
 use events::{Event, EventCause, EventId, EventParams};
 use http::Method;
-use reconcile::Owner;
+use reconcile::ObjectOwner;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -54,9 +54,10 @@ pub(super) async fn sync_service(
     desired_configs: &[ActionConfig],
     options: &ActionConfigOptions,
 ) -> Result<(ActionConfigSteps, Option<EventHistory>), CommandFailure> {
-    let service =
-        ServiceHttpClient::from_args(args, resolved)?.with_token(std::env::var("EVENTS_TOKEN").ok());
-    let response: RemoteListResponse<RemoteActionConfig> = fetch_json(&service, &CONFIGS_PATH, &[]).await?;
+    let service = ServiceHttpClient::from_args(args, resolved)?
+        .with_token(std::env::var("EVENTS_TOKEN").ok());
+    let response: RemoteListResponse<RemoteActionConfig> =
+        fetch_json(&service, &CONFIGS_PATH, &[]).await?;
     let stored: Vec<StoredActionConfig> = response
         .result
         .into_iter()
@@ -80,11 +81,13 @@ async fn send_changes(
 ) -> Result<(), CommandFailure> {
     let query = [("owner", "bundle"), ("take_over", if take_over { "true" } else { "false" })];
     let [api, version, configs] = CONFIGS_PATH;
-    for config in &steps.put {
+    for config in &steps.upserts {
         let body = config.to_json().to_string();
-        service.send(Method::PUT, &[api, version, configs, &config.name], &query, Some(body)).await?;
+        service
+            .send(Method::PUT, &[api, version, configs, &config.name], &query, Some(body))
+            .await?;
     }
-    for name in &steps.delete {
+    for name in &steps.deletes {
         service.send(Method::DELETE, &[api, version, configs, name], &query, None).await?;
     }
     Ok(())
@@ -97,8 +100,10 @@ async fn fetch_event_history(
 ) -> Result<EventHistory, CommandFailure> {
     let (mut events, mut did) = (Vec::new(), StartedConfigs::new());
     while (events.len() as i64) < count {
-        let (limit, offset) =
-            (EVENTS_PAGE_SIZE.min(count - events.len() as i64).to_string(), events.len().to_string());
+        let (limit, offset) = (
+            EVENTS_PAGE_SIZE.min(count - events.len() as i64).to_string(),
+            events.len().to_string(),
+        );
         let query = [("sort", "-_id"), ("limit", limit.as_str()), ("offset", offset.as_str())];
         let page: RemoteListResponse<RemoteEvent> =
             fetch_json(service, &["api", "v1", "events"], &query).await?;
@@ -111,9 +116,12 @@ async fn fetch_event_history(
     events.reverse();
     for event in &events {
         let id = event.id.to_string();
-        let tasks: RemoteListResponse<RemoteTask> =
-            fetch_json(service, &["api", "v1", "tasks"], &[("event_id", id.as_str()), ("limit", "1000")])
-                .await?;
+        let tasks: RemoteListResponse<RemoteTask> = fetch_json(
+            service,
+            &["api", "v1", "tasks"],
+            &[("event_id", id.as_str()), ("limit", "1000")],
+        )
+        .await?;
         let configs = tasks.result.into_iter().filter_map(|task| task.action_config);
         did.entry(event.id).or_default().extend(configs);
     }
@@ -136,12 +144,15 @@ fn to_stored_config(
 ) -> Result<StoredActionConfig, CommandFailure> {
     let config = serde_json::from_value(Value::Object(remote_config.config))
         .map_err(|error| service.answer_failure(format!("a config is not understood: {error}")))?;
-    let owner = Owner::parse(&remote_config.owner)
+    let owner = ObjectOwner::parse(&remote_config.owner)
         .ok_or_else(|| service.answer_failure("a config of an unknown owner"))?;
     Ok(StoredActionConfig { config, owner, changed_at: remote_config.time_changed })
 }
 
-fn to_event(service: &ServiceHttpClient, remote_event: RemoteEvent) -> Result<Event, CommandFailure> {
+fn to_event(
+    service: &ServiceHttpClient,
+    remote_event: RemoteEvent,
+) -> Result<Event, CommandFailure> {
     let id = EventId::parse(&remote_event._id)
         .ok_or_else(|| service.answer_failure("an event's id is not understood"))?;
     let RemoteEvent { name, params, author, time_created, .. } = remote_event;

@@ -5,15 +5,23 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use super::{DATABASE_SETTING_NAMES, command_with_example, output_arg, setting_args};
 
 /// Settings that say where FIFO queues are.
-const QUEUE_SETTING_NAMES: [&str; 7] =
-    ["database-url", "data-dir", "queue-engine", "sqs-endpoint-url", "queues", "answer-queue", "config"];
+const QUEUE_SETTING_NAMES: [&str; 7] = [
+    "database-url",
+    "data-dir",
+    "queue-engine",
+    "sqs-endpoint-url",
+    "queues",
+    "answer-queue",
+    "config",
+];
 
 fn value_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).help(help)
 }
 
 fn env_arg() -> Arg {
-    value_arg("env", "ENV", "The environment: dev, test or prod").value_parser(["dev", "test", "prod"])
+    value_arg("env", "ENV", "The environment: dev, test or prod")
+        .value_parser(["dev", "test", "prod"])
 }
 
 pub(super) fn configurator_command() -> Command {
@@ -94,30 +102,62 @@ pub(super) fn integration_command() -> Command {
         example,
     )
     .args(setting_args(&QUEUE_SETTING_NAMES))
-    .arg(value_arg("queue", "NAME", "The integration's queue, without environment and ending").required(true))
+    .arg(
+        value_arg("queue", "NAME", "The integration's queue, without environment and ending")
+            .required(true),
+    )
     .arg(env_arg().default_value("test"))
-    .arg(value_arg("task", "TYPE", "A task type of the integration: the part of `integration` after the dot"))
-    .arg(value_arg("args", "JSON", "Args with which the task succeeds").default_value("{}").requires("task"))
-    .arg(value_arg("permanent-args", "JSON", "Args with which the task fails for good").requires("task"))
-    .arg(value_arg("temporary-args", "JSON", "Args with which the task fails for now").requires("task"))
+    .arg(value_arg(
+        "task",
+        "TYPE",
+        "A task type of the integration: the part of `integration` after the dot",
+    ))
+    .arg(
+        value_arg("args", "JSON", "Args with which the task succeeds")
+            .default_value("{}")
+            .requires("task"),
+    )
+    .arg(
+        value_arg("permanent-args", "JSON", "Args with which the task fails for good")
+            .requires("task"),
+    )
+    .arg(
+        value_arg("temporary-args", "JSON", "Args with which the task fails for now")
+            .requires("task"),
+    )
     .arg(value_arg("patience", "TIME", "How long an answer may take").default_value("10s"))
     .arg(output_arg());
-    Command::new("integration").about("Checks integrations").arg_required_else_help(true).subcommand(check)
+    Command::new("integration")
+        .about("Checks integrations")
+        .arg_required_else_help(true)
+        .subcommand(check)
 }
 
 pub(super) fn testproxy_command() -> Command {
     let example = "order_service testproxy --port 8099\n         CONFIGSHOP_TEST_PROXY_URL=http://localhost:8099 pytest";
-    command_with_example("testproxy", "Runs templates posted to it, and answers with the export", example)
-        .args(setting_args(&QUEUE_SETTING_NAMES))
-        .arg(value_arg("port", "PORT", "Where it listens").required(true).value_parser(value_parser!(u16)))
-        .arg(value_arg("timeout", "TIME", "How long a run may take").default_value("5m"))
-        .arg(value_arg(
-            "record",
+    command_with_example(
+        "testproxy",
+        "Runs templates posted to it, and answers with the export",
+        example,
+    )
+    .args(setting_args(&QUEUE_SETTING_NAMES))
+    .arg(
+        value_arg("port", "PORT", "Where it listens")
+            .required(true)
+            .value_parser(value_parser!(u16)),
+    )
+    .arg(value_arg("timeout", "TIME", "How long a run may take").default_value("5m"))
+    .arg(value_arg(
+        "record",
+        "FILE",
+        "Adds every message and its answer to this file, one JSON object a line",
+    ))
+    .arg(
+        value_arg(
+            "replay",
             "FILE",
-            "Adds every message and its answer to this file, one JSON object a line",
-        ))
-        .arg(
-            value_arg("replay", "FILE", "Answers from a recorded file in the place of all integrations")
-                .conflicts_with("record"),
+            "Answers from a recorded file in the place of all integrations",
         )
+        .conflicts_with("record"),
+    )
 }

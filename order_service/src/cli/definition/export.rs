@@ -48,7 +48,10 @@ pub(super) fn export_command() -> Command {
 }
 
 fn shard_arg() -> Arg {
-    Arg::new("shard").value_name("SHARD").required(true).help("The shard's name, as in `ledger shards`")
+    Arg::new("shard")
+        .value_name("SHARD")
+        .required(true)
+        .help("The shard's name, as in `ledger shards`")
 }
 
 fn dry_run_arg() -> Arg {

@@ -3,7 +3,8 @@
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use super::{
-    HTTP_CLIENT_SETTING_NAMES, LEDGER_DATABASE_SETTING_NAMES, command_with_example, output_arg, setting_args,
+    HTTP_CLIENT_SETTING_NAMES, LEDGER_DATABASE_SETTING_NAMES, command_with_example, output_arg,
+    setting_args,
 };
 
 pub(super) fn ledger_command() -> Command {
@@ -91,7 +92,9 @@ pub(super) fn shard_of_command() -> Command {
             Arg::new("kind")
                 .long("kind")
                 .value_name("KIND")
-                .value_parser(ledger::types::LedgerTypeKind::ALL.map(ledger::types::LedgerTypeKind::name))
+                .value_parser(
+                    ledger::types::LedgerTypeKind::ALL.map(ledger::types::LedgerTypeKind::name),
+                )
                 .help("What the type is a type of, if several kinds have one of this name"),
         )
         .arg(attributes_arg("Attributes; those of the shard key must be there"))

@@ -49,8 +49,11 @@ fn show_progress(bar: &ProgressBar, advance: LedgerCheckProgress<'_>) {
 
 fn print_check_report(report: &LedgerCheckReport) {
     let rows = report.shards.iter().map(|read| {
-        let differences =
-            report.differences.iter().filter(|found| found.shard.as_ref() == Some(&read.shard)).count();
+        let differences = report
+            .differences
+            .iter()
+            .filter(|found| found.shard.as_ref() == Some(&read.shard))
+            .count();
         [
             read.shard.clone(),
             read.events.to_string(),
@@ -60,7 +63,10 @@ fn print_check_report(report: &LedgerCheckReport) {
             differences.to_string(),
         ]
     });
-    output::print_table(["shard", "events", "last number", "accounts", "sums", "differences"], rows);
+    output::print_table(
+        ["shard", "events", "last number", "accounts", "sums", "differences"],
+        rows,
+    );
     for found in &report.differences {
         let shard = found.shard.as_deref().unwrap_or("all shards");
         output::print_line(format!("{shard} {}: {}", found.kind.name(), found.what));

@@ -53,11 +53,14 @@ pub(super) async fn print_ledger_types(
         return Ok(());
     }
     let types: RemoteLedgerTypes = parse_answer(&service, &answer)?;
-    let accounts =
-        types.account_types.iter().map(|kind| kind.to_row("account", &kind.key_attributes, &kind.attributes));
+    let accounts = types
+        .account_types
+        .iter()
+        .map(|kind| kind.to_row("account", &kind.key_attributes, &kind.attributes));
     let locks = types.lock_types.iter().map(|kind| kind.to_row("lock", &kind.attributes, &[]));
     let states = types.state_types.iter().map(|kind| kind.to_row("state", &kind.attributes, &[]));
-    let header = ["kind", "type", "key", "auxiliary", "groupings", "shard key", "aggregate", "description"];
+    let header =
+        ["kind", "type", "key", "auxiliary", "groupings", "shard key", "aggregate", "description"];
     output::print_table(header, accounts.chain(locks).chain(states));
     Ok(())
 }
@@ -115,11 +118,14 @@ fn build_shard_table(shards: &[Map<String, Value>]) -> (Vec<String>, Vec<Vec<Str
     }
     let cell = |value: Option<&Value>| match value {
         None => String::new(),
-        Some(Value::Array(items)) => items.iter().map(output::value_text).collect::<Vec<_>>().join("-"),
+        Some(Value::Array(items)) => {
+            items.iter().map(output::value_text).collect::<Vec<_>>().join("-")
+        }
         Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
         Some(value) => output::value_text(value),
     };
-    let row = |shard: &Map<String, Value>| names.iter().map(|name| cell(shard.get(*name))).collect();
+    let row =
+        |shard: &Map<String, Value>| names.iter().map(|name| cell(shard.get(*name))).collect();
     (names.iter().map(|name| name.replace('_', " ")).collect(), shards.iter().map(row).collect())
 }
 

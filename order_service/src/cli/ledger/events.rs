@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use settings::ResolvedSettings;
 
 use super::{
-    CommandFailure, ServiceHttpClient, account_type_arg, key_values, output, parse_answer, query_parameters,
+    CommandFailure, ServiceHttpClient, account_type_arg, key_values, output, parse_answer,
+    query_parameters,
 };
 
 /// Events asked for at a time.
@@ -40,8 +41,10 @@ pub(super) async fn list_ledger_events(
     let mut first = true;
     loop {
         let limit = remaining.unwrap_or(EVENTS_PAGE_SIZE).min(EVENTS_PAGE_SIZE);
-        let (text, mut parameters) =
-            (limit.to_string(), query_parameters(args, &attributes, &[("from", "from"), ("to", "to")]));
+        let (text, mut parameters) = (
+            limit.to_string(),
+            query_parameters(args, &attributes, &[("from", "from"), ("to", "to")]),
+        );
         parameters.push(("limit", &text));
         parameters.extend(token.as_deref().map(|token| ("page_token", token)));
         let page: RemoteLedgerEventPage = parse_answer(
@@ -49,7 +52,9 @@ pub(super) async fn list_ledger_events(
             &service.get(&["v1", "events", account_type_arg(args)], &parameters).await?,
         )?;
         let shown = match output::is_json_output(args) {
-            true => terminal::print_json_lines(page.events.iter().map(|event| to_one_line(event.get()))),
+            true => {
+                terminal::print_json_lines(page.events.iter().map(|event| to_one_line(event.get())))
+            }
             // An account without events has an empty table.
             false if first || !page.events.is_empty() => {
                 terminal::print_lines(render_page_table(&service, &page)?)
@@ -60,7 +65,9 @@ pub(super) async fn list_ledger_events(
         match page.next_page_token {
             // Nobody listens any more (such as `| head`).
             _ if shown.is_err() => return Ok(()),
-            Some(next) if remaining != Some(0) && token.as_ref() != Some(&next) => token = Some(next),
+            Some(next) if remaining != Some(0) && token.as_ref() != Some(&next) => {
+                token = Some(next)
+            }
             _ => return Ok(()),
         }
         first = false;
@@ -76,15 +83,20 @@ fn render_page_table(
     service: &ServiceHttpClient,
     page: &RemoteLedgerEventPage,
 ) -> Result<String, CommandFailure> {
-    let events: Vec<RemoteLedgerEvent> =
-        page.events.iter().map(|event| parse_answer(service, event.get())).collect::<Result<_, _>>()?;
+    let events: Vec<RemoteLedgerEvent> = page
+        .events
+        .iter()
+        .map(|event| parse_answer(service, event.get()))
+        .collect::<Result<_, _>>()?;
     let header = ["time", "event", "attributes", "debit", "credit", "info"].map(str::to_owned);
     Ok(output::render_grid(header.into(), events.into_iter().map(event_row).collect()))
 }
 
 fn event_row(event: RemoteLedgerEvent) -> Vec<String> {
-    let attributes =
-        event.attributes.iter().map(|(name, value)| format!("{name}={}", output::value_text(value)));
+    let attributes = event
+        .attributes
+        .iter()
+        .map(|(name, value)| format!("{name}={}", output::value_text(value)));
     let attributes = attributes.collect::<Vec<_>>().join(" ");
     let info = event.info.map(|info| to_one_line(info.get())).unwrap_or_default();
     let [debit, credit] = [event.debit, event.credit].map(Option::unwrap_or_default);
@@ -103,6 +115,9 @@ mod tests {
         let info = r#"{"a": "\n",  "b": 12345678901234567890123}"#;
         assert_eq!(event_row(event), ["2024-02-29T12:00:00Z", "e", "n=7 p=-", "", "2.50", info]);
         let line = to_one_line(json);
-        assert!(!line.contains('\n') && line.ends_with("\"b\": 12345678901234567890123}}"), "{line}");
+        assert!(
+            !line.contains('\n') && line.ends_with("\"b\": 12345678901234567890123}}"),
+            "{line}"
+        );
     }
 }

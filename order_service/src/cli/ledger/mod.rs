@@ -39,12 +39,16 @@ fn query_parameters<'a>(
     options: &[(&'a str, &str)],
 ) -> Vec<(&'a str, &'a str)> {
     let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let option_values =
-        options.iter().filter_map(|(name, option)| Some((*name, args.get_one::<String>(option)?.as_str())));
+    let option_values = options
+        .iter()
+        .filter_map(|(name, option)| Some((*name, args.get_one::<String>(option)?.as_str())));
     attributes.chain(option_values).collect()
 }
 
-fn parse_answer<T: DeserializeOwned>(service: &ServiceHttpClient, text: &str) -> Result<T, CommandFailure> {
+fn parse_answer<T: DeserializeOwned>(
+    service: &ServiceHttpClient,
+    text: &str,
+) -> Result<T, CommandFailure> {
     serde_json::from_str(text)
         .map_err(|error| service.answer_failure(format!("the answer is not understood: {error}")))
 }

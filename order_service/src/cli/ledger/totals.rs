@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use settings::ResolvedSettings;
 
 use super::{
-    CommandFailure, ServiceHttpClient, account_type_arg, key_values, output, parse_answer, query_parameters,
+    CommandFailure, ServiceHttpClient, account_type_arg, key_values, output, parse_answer,
+    query_parameters,
 };
 
 /// The part of an answer that a table shows.
@@ -46,8 +47,13 @@ pub(super) async fn print_turnovers(
     args: &ArgMatches,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    print_totals(args, resolved, "turnovers", &[("from", "from"), ("to", "to"), ("group_by", "group-by")])
-        .await
+    print_totals(
+        args,
+        resolved,
+        "turnovers",
+        &[("from", "from"), ("to", "to"), ("group_by", "group-by")],
+    )
+    .await
 }
 
 async fn print_totals(
@@ -59,9 +65,12 @@ async fn print_totals(
     let attributes = key_values::parse_attributes(args)?;
     let service = ServiceHttpClient::from_args(args, resolved)?;
     let name = account_type_arg(args);
-    let answer =
-        fetch_all_pages(&service, &["v1", route, name], &query_parameters(args, &attributes, options))
-            .await?;
+    let answer = fetch_all_pages(
+        &service,
+        &["v1", route, name],
+        &query_parameters(args, &attributes, options),
+    )
+    .await?;
     if output::is_json_output(args) {
         output::print_json(answer);
         return Ok(());
@@ -108,7 +117,10 @@ fn totals_title<'a>(
 ) -> String {
     let mut words = vec![name.to_owned()];
     words.extend(
-        totals.attributes.iter().map(|(name, value)| format!("{name}={}", output::value_text(value))),
+        totals
+            .attributes
+            .iter()
+            .map(|(name, value)| format!("{name}={}", output::value_text(value))),
     );
     words.extend(filters.map(|(name, value)| format!("{name}={value}")));
     for (word, moment) in [("at", &totals.at), ("from", &totals.from), ("to", &totals.to)] {
@@ -118,7 +130,8 @@ fn totals_title<'a>(
 }
 
 fn totals_table(totals: &RemoteTotals) -> (Vec<String>, Vec<Vec<String>>) {
-    let by = totals.groups.first().map(|group| group.attributes.keys().cloned()).into_iter().flatten();
+    let by =
+        totals.groups.first().map(|group| group.attributes.keys().cloned()).into_iter().flatten();
     let header = by.chain(["debit", "credit", "balance"].map(str::to_owned)).collect();
     let row = |group: &RemoteTotalsGroup| {
         let sums = [&group.debit, &group.credit, &group.balance].map(String::clone);
@@ -148,7 +161,10 @@ mod tests {
         assert_eq!(header, ["a", "b", "debit", "credit", "balance"]);
         assert_eq!(rows, [["-", "x y", "1", "0", "1"], ["4", "true", "0", "2.5", "-2.5"]]);
         let filter = ("c".to_owned(), "z".to_owned());
-        assert_eq!(totals_title("t", &totals, [&filter].into_iter()), "t n=7 c=z at 2024-03-01T00:00:00Z");
+        assert_eq!(
+            totals_title("t", &totals, [&filter].into_iter()),
+            "t n=7 c=z at 2024-03-01T00:00:00Z"
+        );
     }
 
     #[test]

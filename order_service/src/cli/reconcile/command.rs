@@ -1,13 +1,13 @@
 //! What the command line asks for.
 
 use clap::ArgMatches;
-use reconcile::{Owner, Request};
+use reconcile::{ObjectOwner, ReconcileRequest};
 
 use super::super::CommandFailure;
 
 /// What is asked for.
 pub(super) struct ReconcileCommand {
-    pub(super) request: Request,
+    pub(super) request: ReconcileRequest,
     pub(super) compare_to: Option<String>,
     pub(super) changed_since: Option<String>,
     pub(super) only_affected_shards: bool,
@@ -39,7 +39,8 @@ impl ReconcileCommand {
             (None, None) => PlanFileMode::Nothing,
         };
         // Who wants to know of drift, or wants a plan, does not want it carried out yet.
-        let dry_run = args.get_flag("dry-run") || drift_only || matches!(plan_file, PlanFileMode::PlanOut(_));
+        let dry_run =
+            args.get_flag("dry-run") || drift_only || matches!(plan_file, PlanFileMode::PlanOut(_));
         Ok(Self {
             request: parse_request(args, dry_run)?,
             compare_to: one("early-exit-compare"),
@@ -47,7 +48,9 @@ impl ReconcileCommand {
             only_affected_shards: args.get_flag("check-only-affected-shards"),
             shard: one("shard"),
             sample_ratio: one("sample-skipped").map_or(Ok(0.0), |text| parse_percent(&text))?,
-            pool_size: args.get_one::<u16>("pool-size").map_or(reconcile::POOL_SIZE, |size| (*size).into()),
+            pool_size: args
+                .get_one::<u16>("pool-size")
+                .map_or(reconcile::DEFAULT_POOL_SIZE, |size| (*size).into()),
             drift_only,
             plan_file,
             url: one("url"),
@@ -55,7 +58,7 @@ impl ReconcileCommand {
     }
 }
 
-fn parse_request(args: &ArgMatches, dry_run: bool) -> Result<Request, CommandFailure> {
+fn parse_request(args: &ArgMatches, dry_run: bool) -> Result<ReconcileRequest, CommandFailure> {
     let arg_values = |name| args.get_many::<String>(name).into_iter().flatten();
     let pair = |text: &String| {
         let (key, value) = text.split_once('=').ok_or_else(|| {
@@ -63,20 +66,21 @@ fn parse_request(args: &ArgMatches, dry_run: bool) -> Result<Request, CommandFai
         })?;
         Ok((key.to_owned(), value.to_owned()))
     };
-    Ok(Request {
-        integrations: arg_values("integration").cloned().collect(),
+    Ok(ReconcileRequest {
+        reconcilers: arg_values("integration").cloned().collect(),
         arguments: arg_values("arg").map(pair).collect::<Result<_, CommandFailure>>()?,
         dry_run,
         take_over: args.get_flag("take-over"),
         allow_delete_all: args.get_flag("allow-delete-all"),
-        owner: Owner::Bundle,
+        owner: ObjectOwner::Bundle,
     })
 }
 
 /// A part, 0 to 1.
 fn parse_percent(text: &str) -> Result<f64, CommandFailure> {
     let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().ok();
-    let part = number.filter(|percent| (0.0..=100.0).contains(percent)).map(|percent| percent / 100.0);
+    let part =
+        number.filter(|percent| (0.0..=100.0).contains(percent)).map(|percent| percent / 100.0);
     part.ok_or_else(|| {
         CommandFailure::Usage(format!("--sample-skipped: `{text}` is not a percentage, such as 5%"))
     })

@@ -20,9 +20,12 @@ pub(super) fn build_https_client(
     secure: bool,
 ) -> anyhow::Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let config = match secure {
-        true => config.with_native_roots().context("this machine has no certificates to check servers by")?,
+        true => config
+            .with_native_roots()
+            .context("this machine has no certificates to check servers by")?,
         false => config.with_root_certificates(RootCertStore::empty()),
     };
     let mut plain = HttpConnector::new();

@@ -9,7 +9,10 @@ mod show;
 mod targets;
 
 use clap::ArgMatches;
-use reconcile::{Bundle, Decided, Narrowing, Owner, Pace, Place, Report, RequestError, SavedPlan};
+use reconcile::{
+    Bundle, BundleSource, DecidedRuns, ObjectOwner, ReconcileNarrowing, ReconcileOptions,
+    ReconcileReport, ReconcileRequestError, SavedPlan,
+};
 use settings::ResolvedSettings;
 
 use super::{CommandFailure, output};
@@ -37,14 +40,16 @@ pub(super) async fn run_reconcile_command(
     args: &ArgMatches,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let place = read_bundle_setting(resolved)?
-        .ok_or_else(|| CommandFailure::Usage("reconcile: which bundle? give --bundle DIR".to_owned()))?;
+    let place = read_bundle_setting(resolved)?.ok_or_else(|| {
+        CommandFailure::Usage("reconcile: which bundle? give --bundle DIR".to_owned())
+    })?;
     let command = ReconcileCommand::new(args)?;
     if let Some(url) = &command.url {
         ReconcileHttpClient::from_url(url)?;
     }
     let settings = ReconcileCommandSettings::new(resolved)?;
-    let shard = Narrowing { shard: command.shard.clone(), ..Narrowing::default() };
+    let shard =
+        ReconcileNarrowing { shard: command.shard.clone(), ..ReconcileNarrowing::default() };
     let checked = reconcile_runtime(&targets::unreachable_targets(&settings.database)?)
         .check_request(&command.request, &shard);
     checked.map_err(|error| CommandFailure::Usage(format!("reconcile: {error}")))?;
@@ -52,14 +57,21 @@ pub(super) async fn run_reconcile_command(
     for (flag, named) in
         [("--early-exit-compare", &command.compare_to), ("--changed-since", &command.changed_since)]
     {
-        if let Some(doubt) = named.as_ref().and_then(|named| bundle.place().doubt(named)) {
+        if let Some(doubt) =
+            named.as_ref().and_then(|named| bundle.source().explain_ambiguity(named))
+        {
             return Err(CommandFailure::Usage(format!("{flag}: {doubt}")));
         }
     }
     let bar = show::reconcile_progress_bar();
-    let pace = Pace { pool_size: command.pool_size, progress: Some(show::progress_callback(&bar)) };
+    let pace = ReconcileOptions {
+        pool_size: command.pool_size,
+        progress: Some(show::progress_callback(&bar)),
+    };
     let done = match &command.plan_file {
-        PlanFileMode::Apply(file) => apply_plan_file(&command, &settings, &bundle, file, &pace).await,
+        PlanFileMode::Apply(file) => {
+            apply_plan_file(&command, &settings, &bundle, file, &pace).await
+        }
         PlanFileMode::Nothing | PlanFileMode::PlanOut(_) => {
             reconcile_targets(&command, &settings, &bundle, &pace).await
         }
@@ -67,47 +79,61 @@ pub(super) async fn run_reconcile_command(
     bar.finish_and_clear();
     match done? {
         Ok(report) => show::print_report(args, &command, &report),
-        Err(RequestError::Bundle(wrong)) => Err(show::print_unsound_bundle(args, &bundle, &wrong)),
-        Err(RequestError::Usage(line)) => Err(CommandFailure::Usage(format!("reconcile: {line}"))),
-        Err(error @ RequestError::Moved(_)) => Err(CommandFailure::Failed(error.to_string())),
+        Err(ReconcileRequestError::InvalidBundle(wrong)) => {
+            Err(show::print_unsound_bundle(args, &bundle, &wrong))
+        }
+        Err(ReconcileRequestError::InvalidUsage(line)) => {
+            Err(CommandFailure::Usage(format!("reconcile: {line}")))
+        }
+        Err(error @ ReconcileRequestError::StalePlan(_)) => {
+            Err(CommandFailure::Failed(error.to_string()))
+        }
     }
 }
 
 /// What a run gave, or why there was none.
-type ReconcileRunResult = Result<Result<Report, RequestError>, CommandFailure>;
+type ReconcileRunResult = Result<Result<ReconcileReport, ReconcileRequestError>, CommandFailure>;
 
 async fn reconcile_targets(
     command: &ReconcileCommand,
     settings: &ReconcileCommandSettings,
     bundle: &Bundle,
-    pace: &Pace,
+    pace: &ReconcileOptions,
 ) -> ReconcileRunResult {
     let offline = reconcile_runtime(&targets::unreachable_targets(&settings.database)?);
     let compare = command.compare_to.as_deref().map(|named| read_other_bundle(bundle, named));
-    let changed_since = command.changed_since.as_deref().map(|named| read_other_bundle(bundle, named));
-    let narrowing = Narrowing {
+    let changed_since =
+        command.changed_since.as_deref().map(|named| read_other_bundle(bundle, named));
+    let narrowing = ReconcileNarrowing {
         compare: borrow_bundle(&compare),
         changed_since: borrow_bundle(&changed_since),
         only_affected: command.only_affected_shards,
         shard: command.shard.clone(),
-        sample: command.sample_ratio,
-        ..Narrowing::default()
+        sample_ratio: command.sample_ratio,
+        ..ReconcileNarrowing::default()
     };
-    let decided = match offline.decide(bundle, &command.request, &narrowing).await {
+    let decided = match offline.decide_runs(bundle, &command.request, &narrowing).await {
         Ok(decided) => decided,
         Err(error) => return Ok(Err(error)),
     };
     decided.warnings.iter().for_each(|warning| output::print_remark(format!("warning: {warning}")));
-    let report = if !decided.runs_anything() {
-        offline.carry_out(bundle, &command.request, &decided, pace).await
+    let report = if !decided.has_runs() {
+        offline.execute(bundle, &command.request, &decided, pace).await
     } else if let Some(url) = &command.url {
-        ReconcileHttpClient::from_url(url)?.run(bundle, &command.request, &decided, pace.pool_size).await?
+        ReconcileHttpClient::from_url(url)?
+            .run(bundle, &command.request, &decided, pace.pool_size)
+            .await?
     } else {
-        let access =
-            if command.request.dry_run { DatabaseAccess::Existing } else { DatabaseAccess::CreateMissing };
-        let targets = OpenReconcileTargets::open(&settings.database, &settings.queues, access).await?;
-        let report =
-            reconcile_runtime(&targets.targets).carry_out(bundle, &command.request, &decided, pace).await;
+        let access = if command.request.dry_run {
+            DatabaseAccess::Existing
+        } else {
+            DatabaseAccess::CreateMissing
+        };
+        let targets =
+            OpenReconcileTargets::open(&settings.database, &settings.queues, access).await?;
+        let report = reconcile_runtime(&targets.targets)
+            .execute(bundle, &command.request, &decided, pace)
+            .await;
         targets.close().await;
         report
     };
@@ -122,7 +148,7 @@ async fn apply_plan_file(
     settings: &ReconcileCommandSettings,
     bundle: &Bundle,
     file: &str,
-    pace: &Pace,
+    pace: &ReconcileOptions,
 ) -> ReconcileRunResult {
     let to_failure = |reason: String| CommandFailure::Failed(format!("--apply {file}: {reason}"));
     let text = std::fs::read_to_string(file).map_err(|error| to_failure(error.to_string()))?;
@@ -130,18 +156,22 @@ async fn apply_plan_file(
     if let Some(url) = &command.url {
         return ReconcileHttpClient::from_url(url)?.apply(bundle, &saved, pace.pool_size).await;
     }
-    let targets =
-        OpenReconcileTargets::open(&settings.database, &settings.queues, DatabaseAccess::CreateMissing)
-            .await?;
-    let report = reconcile_runtime(&targets.targets).apply(bundle, &saved, Owner::Bundle, pace).await;
+    let targets = OpenReconcileTargets::open(
+        &settings.database,
+        &settings.queues,
+        DatabaseAccess::CreateMissing,
+    )
+    .await?;
+    let report =
+        reconcile_runtime(&targets.targets).apply(bundle, &saved, ObjectOwner::Bundle, pace).await;
     targets.close().await;
     Ok(report)
 }
 
 /// The bundle to be held against this one, or why it cannot be had.
 fn read_other_bundle(bundle: &Bundle, named: &str) -> Result<Bundle, String> {
-    let place: Place = bundle.place().other(named)?;
-    Bundle::read_beside(place, Some(bundle))
+    let place: BundleSource = bundle.source().resolve_other(named)?;
+    Bundle::read_reusing(place, Some(bundle))
 }
 
 fn borrow_bundle(other: &Option<Result<Bundle, String>>) -> Option<Result<&Bundle, String>> {
@@ -152,16 +182,19 @@ fn borrow_bundle(other: &Option<Result<Bundle, String>>) -> Option<Result<&Bundl
 fn save_plan_file(
     command: &ReconcileCommand,
     bundle: &Bundle,
-    decided: &Decided,
-    report: &Report,
+    decided: &DecidedRuns,
+    report: &ReconcileReport,
     file: &str,
 ) -> Result<(), CommandFailure> {
-    if !report.succeeded() {
-        output::print_remark(format!("warning: no plan was written to {file}: not everything can be done"));
+    if !report.has_succeeded() {
+        output::print_remark(format!(
+            "warning: no plan was written to {file}: not everything can be done"
+        ));
         return Ok(());
     }
-    let saved = SavedPlan::of(bundle, &command.request, decided, report);
-    let to_failure = |error: std::io::Error| CommandFailure::Failed(format!("--plan-out {file}: {error}"));
+    let saved = SavedPlan::from_report(bundle, &command.request, decided, report);
+    let to_failure =
+        |error: std::io::Error| CommandFailure::Failed(format!("--plan-out {file}: {error}"));
     let text = serde_json::to_string_pretty(&saved).map_err(|error| to_failure(error.into()))?;
     let temporary_file = format!("{file}.{}.new", std::process::id());
     std::fs::write(&temporary_file, text + "\n").map_err(to_failure)?;

@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
-use reconcile::{Bundle, Decided, Report, Request, RequestError, SavedPlan, ToSend};
+use reconcile::{
+    Bundle, DecidedRuns, FilesToSend, ReconcileReport, ReconcileRequest, ReconcileRequestError,
+    SavedPlan,
+};
 use serde_json::Value as Json;
 
 use super::super::{CommandFailure, output};
@@ -27,13 +30,17 @@ pub(super) struct ReconcileHttpClient {
 impl ReconcileHttpClient {
     /// At `http://HOST:PORT` or `https://HOST:PORT`.
     pub(super) fn from_url(url: &str) -> Result<Self, CommandFailure> {
-        let refused =
-            || CommandFailure::Usage(format!("--url: `{url}` is not http://HOST:PORT or https://HOST:PORT"));
+        let refused = || {
+            CommandFailure::Usage(format!(
+                "--url: `{url}` is not http://HOST:PORT or https://HOST:PORT"
+            ))
+        };
         if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(refused());
         }
-        let uri: Uri =
-            format!("{}/api/v1/reconcile", url.trim_end_matches('/')).parse().map_err(|_| refused())?;
+        let uri: Uri = format!("{}/api/v1/reconcile", url.trim_end_matches('/'))
+            .parse()
+            .map_err(|_| refused())?;
         uri.host().filter(|host| !host.is_empty()).ok_or_else(refused)?;
         Ok(Self { uri })
     }
@@ -41,12 +48,12 @@ impl ReconcileHttpClient {
     pub(super) async fn run(
         &self,
         bundle: &Bundle,
-        request: &Request,
-        decided: &Decided,
+        request: &ReconcileRequest,
+        decided: &DecidedRuns,
         pool_size: usize,
     ) -> ReconcileRunResult {
         let mut request_body = build_request_body(bundle, pool_size)?;
-        request_body.integrations = request.integrations.clone();
+        request_body.integrations = request.reconcilers.clone();
         request_body.arguments = request.arguments.clone();
         request_body.dry_run = request.dry_run;
         request_body.take_over = request.take_over;
@@ -55,7 +62,7 @@ impl ReconcileHttpClient {
         let mut done = self.post_request(&request_body).await?;
         if let Ok(report) = &mut done {
             // The service knows it by another name.
-            report.bundle = bundle.place().to_string();
+            report.bundle = bundle.source().to_string();
         }
         Ok(done)
     }
@@ -74,7 +81,7 @@ impl ReconcileHttpClient {
     async fn post_request(
         &self,
         request_body: &ReconcileRequestBody,
-    ) -> anyhow::Result<Result<Report, RequestError>> {
+    ) -> anyhow::Result<Result<ReconcileReport, ReconcileRequestError>> {
         let mut request = http::Request::builder()
             .method(Method::POST)
             .uri(self.uri.clone())
@@ -93,25 +100,31 @@ impl ReconcileHttpClient {
         let answered = answered.with_context(|| format!("{}: no answer", self.uri))?;
         let (status, body) = answered.with_context(|| self.uri.to_string())?;
         if status == StatusCode::OK {
-            return Ok(Ok(serde_json::from_slice(&body).context("the service's answer is no report")?));
+            return Ok(Ok(
+                serde_json::from_slice(&body).context("the service's answer is no report")?
+            ));
         }
         let body: Json = serde_json::from_slice(&body).unwrap_or_default();
         let message = body["error"]["message"].as_str().unwrap_or("no reason is given");
         match status {
             StatusCode::CONFLICT => {
                 let reason = message.split("; nothing was applied").next().unwrap_or(message);
-                Ok(Err(RequestError::Moved(reason.to_owned())))
+                Ok(Err(ReconcileRequestError::StalePlan(reason.to_owned())))
             }
             StatusCode::BAD_REQUEST if body["error"]["args"]["usage"] == true => {
-                Ok(Err(RequestError::Usage(message.to_owned())))
+                Ok(Err(ReconcileRequestError::InvalidUsage(message.to_owned())))
             }
             status => anyhow::bail!("{} answered {status}: {message}", self.uri),
         }
     }
 }
 
-fn build_request_body(bundle: &Bundle, pool_size: usize) -> Result<ReconcileRequestBody, CommandFailure> {
-    let ToSend { files, left_out } = bundle.to_send().map_err(CommandFailure::Failed)?;
+fn build_request_body(
+    bundle: &Bundle,
+    pool_size: usize,
+) -> Result<ReconcileRequestBody, CommandFailure> {
+    let FilesToSend { files, omitted_count: left_out } =
+        bundle.files_to_send().map_err(CommandFailure::Failed)?;
     if left_out > 0 {
         output::print_remark(format!(
             "warning: not sent, as only this bundle has the schemas that they need: {left_out} of its files"

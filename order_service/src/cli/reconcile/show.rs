@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use indicatif::{ProgressBar, ProgressStyle};
-use reconcile::{Bundle, Diagnostic, Progress, Report};
+use reconcile::{Bundle, BundleDiagnostic, ProgressCallback, ReconcileReport};
 use serde_json::json;
 
 use super::super::{CommandFailure, bundle, output};
@@ -15,9 +15,9 @@ use super::command::{PlanFileMode, ReconcileCommand};
 pub(super) fn print_report(
     args: &ArgMatches,
     command: &ReconcileCommand,
-    report: &Report,
+    report: &ReconcileReport,
 ) -> Result<(), CommandFailure> {
-    let drifted = report.drifted();
+    let drifted = report.has_drift();
     if output::is_json_output(args) {
         let mut json = report.to_json();
         if command.drift_only {
@@ -27,15 +27,18 @@ pub(super) fn print_report(
     } else {
         output::print_lines(report);
     }
-    if let Some(complaint) = report.complaint() {
+    if let Some(complaint) = report.failure_summary() {
         return Err(CommandFailure::Failed(complaint));
     }
     if command.drift_only && drifted {
         let changes: usize = report.outcomes.iter().map(|outcome| outcome.plan.changes.len()).sum();
         let things = if changes == 1 { "thing is" } else { "things are" };
-        return Err(CommandFailure::Drift(format!("drift: {changes} {things} not as the bundle says")));
+        return Err(CommandFailure::Drift(format!(
+            "drift: {changes} {things} not as the bundle says"
+        )));
     }
-    if let (PlanFileMode::PlanOut(file), false) = (&command.plan_file, output::is_json_output(args)) {
+    if let (PlanFileMode::PlanOut(file), false) = (&command.plan_file, output::is_json_output(args))
+    {
         output::print_line(format!(
             "The plan is in {file}; to carry it out: reconcile --bundle DIR --apply {file}"
         ));
@@ -46,10 +49,12 @@ pub(super) fn print_report(
 pub(super) fn print_unsound_bundle(
     args: &ArgMatches,
     bundle: &Bundle,
-    diagnostics: &[Diagnostic],
+    diagnostics: &[BundleDiagnostic],
 ) -> CommandFailure {
     if output::is_json_output(args) {
-        output::print_json(json!({"valid": false, "files": bundle.files(), "errors": diagnostics}));
+        output::print_json(
+            json!({"valid": false, "files": bundle.file_count(), "errors": diagnostics}),
+        );
     } else {
         diagnostics.iter().for_each(output::print_remark);
     }
@@ -62,13 +67,14 @@ pub(super) fn reconcile_progress_bar() -> ProgressBar {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} {msg}");
-    let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar =
+        ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message("reading the bundle");
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
 }
 
-pub(super) fn progress_callback(bar: &ProgressBar) -> Progress {
+pub(super) fn progress_callback(bar: &ProgressBar) -> ProgressCallback {
     let bar = bar.clone();
     Arc::new(move |done, all, what: &str| {
         bar.set_length(all as u64);

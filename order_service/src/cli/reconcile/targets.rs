@@ -27,7 +27,8 @@ impl OpenReconcileTargets {
         let names = shard_names(&map);
         let (shared_settings, shared_database) = (settings.clone(), database.clone());
         let open: ShardOpener = Box::new(move |name| {
-            let (settings, database, map) = (shared_settings.clone(), shared_database.clone(), map.clone());
+            let (settings, database, map) =
+                (shared_settings.clone(), shared_database.clone(), map.clone());
             Box::pin(async move {
                 let definition = map.shards().iter().find(|place| place.name == name);
                 let definition = definition.ok_or_else(|| format!("there is no shard {name}"))?;
@@ -37,7 +38,8 @@ impl OpenReconcileTargets {
             })
         });
         let shards = ShardSet::new(names, open);
-        let targets = crate::bundle::ReconcileTargets::new(database.pool.clone(), shards).with_queues(queues);
+        let targets =
+            crate::bundle::ReconcileTargets::new(database.pool.clone(), shards).with_queues(queues);
         Ok(Self { targets, database })
     }
 
@@ -54,7 +56,8 @@ pub(super) fn unreachable_targets(
     let open: ShardOpener =
         Box::new(|name| Box::pin(async move { Err(format!("shard {name} is not open")) }));
     // Those in the control database are only known there.
-    let names = load_configured_shard_map(settings)?.map(|map| shard_names(&map)).unwrap_or_default();
+    let names =
+        load_configured_shard_map(settings)?.map(|map| shard_names(&map)).unwrap_or_default();
     Ok(crate::bundle::ReconcileTargets::new(lazy_pool, ShardSet::new(names, open)))
 }
 

@@ -40,7 +40,9 @@ fn shard_json(shard: &ShardStatusEntry) -> Value {
     match &shard.figures {
         Err(reason) => json!({"shard": shard.name, "available": false, "reason": reason}),
         Ok(figures) => {
-            let ShardStats { pending_events: pending, last_seq, aggregated_seq, exported_seq, .. } = figures;
+            let ShardStats {
+                pending_events: pending, last_seq, aggregated_seq, exported_seq, ..
+            } = figures;
             json!({"shard": shard.name, "available": true, "events": last_seq + pending, "to_number": pending,
                 "to_aggregate": last_seq - aggregated_seq, "to_export": last_seq - exported_seq, "last_seq": last_seq,
                 "export_epoch": figures.export_epoch, "export_alarm": figures.export_alarm,

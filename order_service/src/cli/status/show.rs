@@ -53,8 +53,9 @@ fn print_section<const N: usize>(header: [&str; N], mut rows: Vec<[String; N]>, 
 }
 
 fn process_row(process: &ProcessRow) -> [String; 6] {
-    let has_all_roles =
-        ProcessRole::ALL.into_iter().all(|role| process.roles.iter().any(|name| name == role.name()));
+    let has_all_roles = ProcessRole::ALL
+        .into_iter()
+        .all(|role| process.roles.iter().any(|name| name == role.name()));
     let seen = match process.is_alive() {
         true => format_age(process.seen_seconds_ago),
         false => format!("SILENT {}", format_age(process.seen_seconds_ago)),
@@ -70,8 +71,15 @@ fn process_row(process: &ProcessRow) -> [String; 6] {
 }
 
 fn queue_row(queue: &QueueDepth) -> [String; 5] {
-    let [due, delayed, dead] = [queue.due, queue.delayed, queue.dead].map(|count| count.to_string());
-    [queue.queue.clone(), due, delayed, dead, queue.oldest_seconds.map(format_age).unwrap_or_default()]
+    let [due, delayed, dead] =
+        [queue.due, queue.delayed, queue.dead].map(|count| count.to_string());
+    [
+        queue.queue.clone(),
+        due,
+        delayed,
+        dead,
+        queue.oldest_seconds.map(format_age).unwrap_or_default(),
+    ]
 }
 
 fn shard_row(shard: &ShardStatusEntry) -> [String; 6] {
@@ -118,7 +126,9 @@ fn error_rows(status: &PlatformStatus) -> Vec<[String; 4]> {
             Err(reason) => rows.push(row(1, format!("{} away", shard.name), None, reason)),
             Ok(figures) => {
                 let alarm = figures.export_alarm.as_deref();
-                rows.extend(alarm.map(|alarm| row(1, format!("{} export", shard.name), None, alarm)));
+                rows.extend(
+                    alarm.map(|alarm| row(1, format!("{} export", shard.name), None, alarm)),
+                );
             }
         }
     }

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use queue::{Backoff, JobQueue};
 use sqlx::PgPool;
-use store::{Coalescer, Error, open_single_connection_pool, run_statement, run_tx, to_storable_text};
+use store::{
+    Coalescer, Error, open_single_connection_pool, run_statement, run_tx, to_storable_text,
+};
 use uuid::Uuid;
 
 use super::{
@@ -78,10 +80,11 @@ impl OrderAttemptWriter {
             outcome_sink,
             doubtful_batches: doubtful_batches.clone(),
         });
-        let coalescer = Coalescer::spawn_fair("end_orders", 65_536, paced_batches(8192), move |batch| {
-            let writer = writer.clone();
-            async move { writer.write_batch(batch).await }
-        });
+        let coalescer =
+            Coalescer::spawn_fair("end_orders", 65_536, paced_batches(8192), move |batch| {
+                let writer = writer.clone();
+                async move { writer.write_batch(batch).await }
+            });
         Self { coalescer, doubtful_batches }
     }
 
@@ -108,17 +111,24 @@ impl OrderAttemptBatchWriter {
             OrderAttemptOrigin::Accepted(batch) if batch.count_out_order() => Some(batch.clone()),
             _ => None,
         };
-        let emptied_batches: Vec<Arc<AcceptedBatch>> = batch.iter().filter_map(emptied_batch).collect();
+        let emptied_batches: Vec<Arc<AcceptedBatch>> =
+            batch.iter().filter_map(emptied_batch).collect();
         let is_plain_finish = |(work, end): &(OrderAttempt, OrderAttemptOutcome)| {
-            matches!((&work.origin, end), (OrderAttemptOrigin::Accepted(_), OrderAttemptOutcome::Finished))
+            matches!(
+                (&work.origin, end),
+                (OrderAttemptOrigin::Accepted(_), OrderAttemptOutcome::Finished)
+            )
         };
         let decided = batch.into_iter().map(|(work, end)| self.decide_outcome(work, end));
         let (plain_finishes, mut others): (Vec<_>, Vec<_>) = decided.partition(is_plain_finish);
         // A batch's row goes with the last of its orders, so in the later of the two writes.
         if !plain_finishes.is_empty() {
             let plain = Arc::new(plain_finishes);
-            let removable_ids =
-                if others.is_empty() { removable_batch_ids(&emptied_batches) } else { Arc::new([]) };
+            let removable_ids = if others.is_empty() {
+                removable_batch_ids(&emptied_batches)
+            } else {
+                Arc::new([])
+            };
             if !self.write_finished_attempts(&plain, removable_ids).await {
                 others.extend(plain.iter().cloned());
             }
@@ -135,8 +145,13 @@ impl OrderAttemptBatchWriter {
         end: OrderAttemptOutcome,
     ) -> (OrderAttempt, OrderAttemptOutcome) {
         let outcome = match end {
-            OrderAttemptOutcome::Waiting { reason, counted: true } if self.is_given_up(&attempt) => {
-                OrderAttemptOutcome::GivenUp { after: self.give_up.after, reason: to_storable_text(&reason) }
+            OrderAttemptOutcome::Waiting { reason, counted: true }
+                if self.is_given_up(&attempt) =>
+            {
+                OrderAttemptOutcome::GivenUp {
+                    after: self.give_up.after,
+                    reason: to_storable_text(&reason),
+                }
             }
             OrderAttemptOutcome::Waiting { reason, counted } => {
                 OrderAttemptOutcome::Waiting { reason: to_storable_text(&reason), counted }
@@ -203,7 +218,9 @@ impl OrderAttemptBatchWriter {
             let written = Arc::new(part.clone());
             let result = run_tx(&self.pool, "settle_orders", move |connection| {
                 let (work, done) = (written.clone(), removable_ids.clone());
-                Box::pin(async move { rows::write_attempts(connection, &work, &done, backoff).await })
+                Box::pin(
+                    async move { rows::write_attempts(connection, &work, &done, backoff).await },
+                )
             });
             match result.await {
                 Ok(settled) => {
@@ -221,9 +238,9 @@ impl OrderAttemptBatchWriter {
                     parts.push(part.split_off(part.len() / 2));
                     parts.push(part);
                 }
-                Err(error) => {
-                    parts.extend(part.pop().and_then(|refused| self.handle_refused_attempt(refused, &error)))
-                }
+                Err(error) => parts.extend(
+                    part.pop().and_then(|refused| self.handle_refused_attempt(refused, &error)),
+                ),
             }
         }
     }
@@ -239,8 +256,9 @@ impl OrderAttemptBatchWriter {
         tracing::error!(order_id = attempt.order_id, %error, code = "CONSISTENCY_ERROR", "the end of an order is refused");
         metrics::counter!("order_ends_refused_total").increment(1);
         if !matches!(end, OrderAttemptOutcome::Waiting { .. }) {
-            let reason =
-                to_storable_text(&format!("CONSISTENCY_ERROR: the end of the order is refused: {error}"));
+            let reason = to_storable_text(&format!(
+                "CONSISTENCY_ERROR: the end of the order is refused: {error}"
+            ));
             // Not in the state that it did not come to: its last stage is repeated, which posts nothing twice.
             if attempt.state == OrderState::ProcessFinished {
                 attempt.state = OrderState::FinishedExternalInteraction;
@@ -278,7 +296,10 @@ impl OrderAttemptBatchWriter {
         if let OrderAttemptOrigin::Accepted(batch) = &attempt.origin {
             batch.has_left_orders.store(true, Ordering::Release);
         }
-        tracing::info!(order_id = attempt.order_id, "order left to the process that took its lane over");
+        tracing::info!(
+            order_id = attempt.order_id,
+            "order left to the process that took its lane over"
+        );
         self.outcome_sink.follow_order(attempt.order_id);
         true
     }
@@ -293,7 +314,9 @@ impl OrderAttemptBatchWriter {
             let outcome = match end {
                 OrderAttemptOutcome::Finished => "finished",
                 OrderAttemptOutcome::Waiting { .. } => "waiting",
-                OrderAttemptOutcome::Failed { .. } | OrderAttemptOutcome::GivenUp { .. } => "failed",
+                OrderAttemptOutcome::Failed { .. } | OrderAttemptOutcome::GivenUp { .. } => {
+                    "failed"
+                }
             };
             metrics::counter!("orders_ended_total", "outcome" => outcome).increment(1);
         }
@@ -322,10 +345,15 @@ fn removable_batch_ids(emptied_batches: &[Arc<AcceptedBatch>]) -> Arc<[Uuid]> {
         .collect()
 }
 
-fn build_outcome_notice(attempt: &OrderAttempt, outcome: &OrderAttemptOutcome) -> Option<OutcomeNotice> {
+fn build_outcome_notice(
+    attempt: &OrderAttempt,
+    outcome: &OrderAttemptOutcome,
+) -> Option<OutcomeNotice> {
     let kind = match outcome {
         OrderAttemptOutcome::Finished => OutcomeKind::Finished,
-        OrderAttemptOutcome::Failed { .. } | OrderAttemptOutcome::GivenUp { .. } => OutcomeKind::Failed,
+        OrderAttemptOutcome::Failed { .. } | OrderAttemptOutcome::GivenUp { .. } => {
+            OutcomeKind::Failed
+        }
         OrderAttemptOutcome::Waiting { counted: true, .. } => OutcomeKind::AttemptFailed,
         OrderAttemptOutcome::Waiting { counted: false, .. } => return None,
     };

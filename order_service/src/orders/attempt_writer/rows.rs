@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queue::{
-    Backoff, JobSettlement, NewJob, bury_new_jobs_in_tx, enqueue_jobs_in_tx, fence_lanes, settle_jobs_in_tx,
+    Backoff, JobSettlement, NewJob, bury_new_jobs_in_tx, enqueue_jobs_in_tx, fence_lanes,
+    settle_jobs_in_tx,
 };
 use sqlx::PgConnection;
 use store::{Result, mutant, to_storable_text};
@@ -91,7 +92,9 @@ fn written_outcome(
     spared_orders: &HashSet<i32>,
 ) -> OrderAttemptOutcome {
     match outcome {
-        OrderAttemptOutcome::GivenUp { reason, .. } if spared_orders.contains(&attempt.order_id) => {
+        OrderAttemptOutcome::GivenUp { reason, .. }
+            if spared_orders.contains(&attempt.order_id) =>
+        {
             OrderAttemptOutcome::Waiting { reason: reason.clone(), counted: true }
         }
         OrderAttemptOutcome::GivenUp { after, reason } => {
@@ -125,7 +128,10 @@ pub(super) async fn write_attempts(
     fail_orders(connection, &attempts).await?;
     let (mut job_outcomes, mut new_jobs, mut dead_jobs) = (Vec::new(), BTreeMap::new(), Vec::new());
     for (work, end) in &attempts {
-        match (&work.origin, decide_job_outcome(work, end, with_data.contains(&work.order_id), backoff)) {
+        match (
+            &work.origin,
+            decide_job_outcome(work, end, with_data.contains(&work.order_id), backoff),
+        ) {
             (OrderAttemptOrigin::Retried(job), fate) => job_outcomes.push(((**job).clone(), fate)),
             (
                 OrderAttemptOrigin::Accepted(batch),
@@ -137,7 +143,8 @@ pub(super) async fn write_attempts(
                     last_error: Some(reason),
                     ..build_order_job(work)
                 };
-                let lane = new_jobs.entry(batch.lane.id).or_insert_with(|| (&batch.lane, Vec::new()));
+                let lane =
+                    new_jobs.entry(batch.lane.id).or_insert_with(|| (&batch.lane, Vec::new()));
                 lane.1.push(job);
             }
             (OrderAttemptOrigin::Accepted(_), JobSettlement::Bury { reason }) => {
@@ -200,7 +207,10 @@ async fn fail_orders(
     attempts: &[(OrderAttempt, OrderAttemptOutcome)],
 ) -> Result<()> {
     let columns = OrderAttemptColumns::from_attempts(
-        attempts.iter().filter(|(_, end)| matches!(end, OrderAttemptOutcome::Failed { .. })).collect(),
+        attempts
+            .iter()
+            .filter(|(_, end)| matches!(end, OrderAttemptOutcome::Failed { .. }))
+            .collect(),
     );
     if columns.ids.is_empty() {
         return Ok(());

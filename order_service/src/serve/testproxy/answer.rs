@@ -10,8 +10,8 @@ use configurator::http::{RunRequestBody, failed_run_json, to_api_error};
 use configurator::run::{self, RunStatus, RunView};
 use configurator::transcript::TranscriptEntry;
 use serving::body::{self, JsonBody};
-use serving::error::{ApiError, Code};
-use serving::numbers::check_exact;
+use serving::error::{ApiError, ErrorCode};
+use serving::numbers::check_exact_numbers;
 use tokio_util::sync::CancellationToken;
 
 use super::TestProxyState;
@@ -20,23 +20,25 @@ pub(super) async fn run_posted_template(
     State(shared): State<TestProxyState>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let request = body::parse::<RunRequestBody>(&body)?;
-    check_exact(&body)?;
+    let request = body::parse_object::<RunRequestBody>(&body)?;
+    check_exact_numbers(&body)?;
     let run_request = request.into_run_request()?;
     if run_request.template.is_none() {
-        return Err(ApiError::field("template", "is needed: the template's text"));
+        return Err(ApiError::invalid_field("template", "is needed: the template's text"));
     }
     // Cancelled when this call is dropped, as it is when its caller has gone.
     let caller_gone = CancellationToken::new();
     let cancel_guard = caller_gone.clone().drop_guard();
     let runs = shared.runs.clone();
     let done = runs
-        .spawn(store::panics::contain_panic(
-            async move { run_to_end(shared, run_request, &caller_gone).await },
-        ))
+        .spawn(store::panics::contain_panic(async move {
+            run_to_end(shared, run_request, &caller_gone).await
+        }))
         .await;
     cancel_guard.disarm();
-    done.unwrap_or_else(|_| Err(ApiError::new(Code::LogicError, "the run was lost; see the log")))
+    done.unwrap_or_else(|_| {
+        Err(ApiError::new(ErrorCode::LogicError, "the run was lost; see the log"))
+    })
 }
 
 /// Why nobody waits for a run any more.
@@ -71,19 +73,26 @@ async fn run_to_end(
     if is_running {
         let seconds = shared.timeout.as_secs_f64();
         let (code, message) = match reason {
-            RunAbandonReason::TooLong => {
-                (Code::Timeout, format!("run {run_id} has not ended within {seconds} s and was cancelled"))
-            }
+            RunAbandonReason::TooLong => (
+                ErrorCode::Timeout,
+                format!("run {run_id} has not ended within {seconds} s and was cancelled"),
+            ),
             RunAbandonReason::CallerGone => {
                 tracing::info!(run_id, "a run was cancelled, as its caller has gone");
-                (Code::Unavailable, format!("run {run_id} was cancelled, as its caller has gone"))
+                (
+                    ErrorCode::Unavailable,
+                    format!("run {run_id} was cancelled, as its caller has gone"),
+                )
             }
-            RunAbandonReason::Stopping => {
-                (Code::Unavailable, format!("run {run_id} was cancelled: the test proxy stops"))
-            }
+            RunAbandonReason::Stopping => (
+                ErrorCode::Unavailable,
+                format!("run {run_id} was cancelled: the test proxy stops"),
+            ),
         };
         let blocks = failed_run_json(&run)["blocks"].clone();
-        return Err(ApiError::new(code, message).arg("run_id", run_id).with("blocks", blocks));
+        return Err(ApiError::new(code, message)
+            .with_arg("run_id", run_id)
+            .with_member("blocks", blocks));
     }
     record_run_transcript(&shared, run_id).await;
     Ok(run_response(&run))
@@ -102,11 +111,15 @@ async fn record_run_transcript(shared: &TestProxyState, run_id: i64) {
     let file = file.lock().await;
     let exchanges = match run::load_run_transcript(&shared.configurator.pool, run_id).await {
         Ok(exchanges) => exchanges,
-        Err(error) => return tracing::error!(run_id, %error, code = "UNAVAILABLE", "a run was not recorded"),
+        Err(error) => {
+            return tracing::error!(run_id, %error, code = "UNAVAILABLE", "a run was not recorded");
+        }
     };
     let lines: Vec<String> = exchanges
         .iter()
-        .filter_map(|exchange| serde_json::to_string(&TranscriptEntry::from_exchange(exchange)?).ok())
+        .filter_map(|exchange| {
+            serde_json::to_string(&TranscriptEntry::from_exchange(exchange)?).ok()
+        })
         .map(|line| line + "\n")
         .collect();
     let opened = std::fs::OpenOptions::new().create(true).append(true).open(&*file);

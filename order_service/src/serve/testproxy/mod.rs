@@ -10,11 +10,15 @@ use axum::Router;
 use axum::routing::post;
 use configurator::Configurator;
 use configurator::transcript::{self, TranscriptEntry, TranscriptReplay};
-use queue::fifo::{FIFO_CHANNEL, FifoConsumerOptions, FifoQueuePair, OUTBOX_CHANNEL, consume_messages};
-use serving::http_guard::Hosts;
-use serving::listen::Listeners;
-use serving::ops::{self, Readiness};
-use serving::server::{Budget, Limits, Protocol, Terms, raise_file_limit};
+use queue::fifo::{
+    FIFO_CHANNEL, FifoConsumerOptions, FifoQueuePair, OUTBOX_CHANNEL, consume_messages,
+};
+use serving::http_guard::AllowedHosts;
+use serving::listen::PortListeners;
+use serving::ops::{self, ServerReadiness};
+use serving::server::{
+    ByteBudget, ConnectionLimits, ListenerProtocol, ServerOptions, raise_file_limit,
+};
 use store::PgNotificationHub;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +71,7 @@ pub async fn run_test_proxy(
     proxy: TestProxyOptions,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let listeners = Listeners::bind(&settings.listen, proxy.port, "--port").await?;
+    let listeners = PortListeners::bind(&settings.listen, proxy.port, "--port").await?;
     let database = tokio::select! {
         database = database::open_control_database(&settings.database, DatabaseAccess::CreateMissing) => database?,
         () = stop.cancelled() => return Ok(()),
@@ -76,8 +80,10 @@ pub async fn run_test_proxy(
     bundle::ensure_initial_bundle(&database.pool, &settings.bundle).await?;
     let channels = vec![FIFO_CHANNEL, OUTBOX_CHANNEL, configurator::run::RUNS_CHANNEL];
     let (notifications, _) = PgNotificationHub::start(database.pool.clone(), channels);
-    let fifo = queues::open_fifo_queues(&settings.queues.engine, &database.pool, &notifications).await;
-    let configurator = room::build_configurator(&settings.queues, &database.pool, &notifications, &fifo);
+    let fifo =
+        queues::open_fifo_queues(&settings.queues.engine, &database.pool, &notifications).await;
+    let configurator =
+        room::build_configurator(&settings.queues, &database.pool, &notifications, &fifo);
     let grace = settings.shutdown_timeout * 2 / 3;
     let mut running = JoinSet::new();
     fifo.start_outbox_relay(&database.pool, &notifications, &mut running, &stop);
@@ -118,24 +124,29 @@ pub async fn run_test_proxy(
 }
 
 fn start_listener(
-    listeners: Listeners,
+    listeners: PortListeners,
     settings: &ServiceSettings,
     shared: TestProxyState,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let port = listeners.port();
-    let readiness = Readiness::starting("starting");
+    let readiness = ServerReadiness::not_ready("starting");
     readiness.set(Ok(()));
-    let metrics = ops::metrics().map_err(anyhow::Error::msg)?;
-    let hosts = Hosts::loopback_and(settings.allowed_hosts.iter().cloned());
+    let metrics = ops::install_metrics().map_err(anyhow::Error::msg)?;
+    let hosts = AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned());
     let routes = Router::new()
         .route("/", post(answer::run_posted_template).get(get_hint))
         .with_state(shared.clone())
         .merge(configurator::http::configurator_routes(shared.configurator))
-        .merge(ops::routes(readiness, metrics));
-    let limits = Limits::within_files(raise_file_limit(), RESERVED_FILE_COUNT, 1);
-    let terms = Terms { protocol: Protocol::Http, hosts, limits, budget: Budget::default() };
-    serving::server::serve(listeners, routes, terms, stop);
+        .merge(ops::ops_routes(readiness, metrics));
+    let limits = ConnectionLimits::for_open_files(raise_file_limit(), RESERVED_FILE_COUNT, 1);
+    let terms = ServerOptions {
+        protocol: ListenerProtocol::Http,
+        hosts,
+        limits,
+        budget: ByteBudget::default(),
+    };
+    serving::server::serve_routes(listeners, routes, terms, stop);
     tracing::info!(port, "test proxy ready: CONFIGSHOP_TEST_PROXY_URL=http://localhost:{port}");
     Ok(())
 }
@@ -157,7 +168,8 @@ async fn start_replay(
         for (env, engine) in &configurator.engines {
             configurator::queues::ensure_answer_queue(engine.as_ref(), answers, *env).await?;
             for name in transcript::transcript_queues(entries) {
-                configurator::queues::ensure_integration_queue(engine.as_ref(), &name, *env).await?;
+                configurator::queues::ensure_integration_queue(engine.as_ref(), &name, *env)
+                    .await?;
             }
         }
     }
@@ -169,12 +181,20 @@ async fn start_replay(
     };
     for (env, engine) in &configurator.engines {
         for name in transcript::transcript_queues(entries) {
-            let (entries, engine, env, stop) = (entries.to_vec(), engine.clone(), *env, stop.clone());
+            let (entries, engine, env, stop) =
+                (entries.to_vec(), engine.clone(), *env, stop.clone());
             let answers = env.queue_name(answers);
             running.spawn(async move {
                 let opened = async {
                     let to = configurator::queues::wait_for_queue(engine.as_ref(), &answers).await;
-                    (configurator::queues::wait_for_queue(engine.as_ref(), &env.queue_name(&name)).await, to)
+                    (
+                        configurator::queues::wait_for_queue(
+                            engine.as_ref(),
+                            &env.queue_name(&name),
+                        )
+                        .await,
+                        to,
+                    )
                 };
                 let (queue, to) = tokio::select! {
                     () = stop.cancelled() => return,
@@ -185,8 +205,13 @@ async fn start_replay(
                     env.dead_letter_queue_name(&name),
                 );
                 let queues = FifoQueuePair { queue, dead_letters: Arc::new(dead) };
-                consume_messages(queues, Arc::new(TranscriptReplay::new(&entries, &name, to)), terms, stop)
-                    .await;
+                consume_messages(
+                    queues,
+                    Arc::new(TranscriptReplay::new(&entries, &name, to)),
+                    terms,
+                    stop,
+                )
+                .await;
             });
         }
     }

@@ -22,7 +22,9 @@ impl Asking {
         let sent = self.document.body(method, path).map(|(media_type, content)| {
             let example = &content["example"];
             let text = match (media_type.as_str(), example) {
-                ("application/x-www-form-urlencoded", form) => format!("id={}", form["id"].as_str().unwrap()),
+                ("application/x-www-form-urlencoded", form) => {
+                    format!("id={}", form["id"].as_str().unwrap())
+                }
                 (_, Json::String(text)) => text.clone(),
                 (_, example) => example.to_string(),
             };
@@ -69,7 +71,10 @@ fn of_tasks() {
         asking.ask("POST", cancel, &format!("{at}/cancel"), 200).await;
         asking.ask("POST", cancel, &format!("{at}/cancel"), 200).await;
         asking.ask("POST", retry, &format!("{at}/retry"), 200).await;
-        sqlx::query("UPDATE tasks SET status = 'running'").execute(&asking.world.pool).await.unwrap();
+        sqlx::query("UPDATE tasks SET status = 'running'")
+            .execute(&asking.world.pool)
+            .await
+            .unwrap();
         asking.ask("POST", retry, &format!("{at}/retry"), 409).await;
         asking.ask("POST", retry, "/api/v1/tasks/x/retry", 404).await;
     });
@@ -87,16 +92,20 @@ fn of_events_and_action_configs() {
         let other = json!({"name": "reorder", "on": [{"event": "e"}], "action": {"task": "noop"}});
         asking.post(configs, other, 409).await;
         let shown = asking.ask("GET", config, "/api/v1/action_configs/reorder", 200).await;
-        let listed = asking.ask("GET", configs, "/api/v1/action_configs?event=stockArrived", 200).await;
+        let listed =
+            asking.ask("GET", configs, "/api/v1/action_configs?event=stockArrived", 200).await;
         assert_eq!(listed["result"], json!([shown]));
 
         let events = "/api/v1/events";
-        let event = asking.ask("POST", events, events, 201).await["_id"].as_str().unwrap().to_owned();
+        let event =
+            asking.ask("POST", events, events, 201).await["_id"].as_str().unwrap().to_owned();
         asking.ask("POST", events, events, 200).await;
         asking.post(events, json!({"name": "other", "event_key": "delivery-12"}), 409).await;
         asking.post(events, json!([{"name": "a"}, {"name": "b"}]), 201).await;
         asking.post(events, json!({"name": ""}), 400).await;
-        asking.ask("GET", events, "/api/v1/events?name=stockArrived&count=true&limit=10", 200).await;
+        asking
+            .ask("GET", events, "/api/v1/events?name=stockArrived&count=true&limit=10", 200)
+            .await;
         asking.ask("GET", events, "/api/v1/events?params__storage=7&sort=_id", 200).await;
         asking.ask("GET", events, "/api/v1/events?nonsense=1", 400).await;
 
@@ -144,13 +153,16 @@ fn of_the_configurator() {
         let run_id = asking.ask("POST", runs, runs, 200).await["run_id"].clone();
         asking.ask("POST", runs, runs, 409).await;
         asking.post(runs, json!({"template_name": "other", "env": "test"}), 404).await;
-        asking.post(runs, json!({"template_name": "t", "env": "test", "template": "[]"}), 400).await;
+        asking
+            .post(runs, json!({"template_name": "t", "env": "test", "template": "[]"}), 400)
+            .await;
         asking.ask("GET", runs, "/configurator/v1/runs?env=test&status=running", 200).await;
         asking.ask("GET", runs, "/configurator/v1/runs?env=moon", 400).await;
         let (show, at) = ("/configurator/v1/runs/{id}", format!("/configurator/v1/runs/{run_id}"));
         asking.ask("GET", show, &at, 200).await;
         asking.ask("GET", show, "/configurator/v1/runs/x", 404).await;
-        let (resume, cancel) = ("/configurator/v1/runs/{id}/resume", "/configurator/v1/runs/{id}/cancel");
+        let (resume, cancel) =
+            ("/configurator/v1/runs/{id}/resume", "/configurator/v1/runs/{id}/cancel");
         asking.ask("POST", resume, &format!("{at}/resume"), 409).await;
         asking.ask("POST", cancel, &format!("{at}/cancel"), 200).await;
         asking.ask("POST", cancel, "/configurator/v1/runs/0/cancel", 404).await;
@@ -168,13 +180,17 @@ fn of_reconcile() {
         let (asking, path) = (Asking::new().await, "/api/v1/reconcile");
         let report = asking.ask("POST", path, path, 200).await;
         assert_eq!(report["outcomes"][0]["plan"]["changes"][0]["name"], "nightly", "{report}");
-        asking.post(path, json!({"files": [{"path": "a.yaml", "text": "$schema: /no-1.yml"}]}), 400).await;
+        asking
+            .post(path, json!({"files": [{"path": "a.yaml", "text": "$schema: /no-1.yml"}]}), 400)
+            .await;
         asking.post(path, json!({"files": [], "integrations": ["none"]}), 400).await;
         asking.post(path, json!({}), 400).await;
         // Nothing that could be a mistake brings anything there.
-        for files in
-            [json!([]), json!([{"path": "../a.yaml", "text": ""}]), json!([{"path": "a", "text": ""}])]
-        {
+        for files in [
+            json!([]),
+            json!([{"path": "../a.yaml", "text": ""}]),
+            json!([{"path": "a", "text": ""}]),
+        ] {
             let refused = asking.post(path, json!({"files": files}), 400).await;
             assert!(refused["error"]["args"]["files"].is_string(), "{refused}");
         }

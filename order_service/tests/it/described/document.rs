@@ -43,7 +43,9 @@ impl Described {
     pub fn assert_answer(&self, method: &str, path: &str, status: u16, body: &Json) {
         match self.content(method, path, &status.to_string()) {
             Json::Null => assert_eq!(*body, Json::Null, "{method} {path}"),
-            content => self.assert_fits(&content["schema"], body, &format!("{method} {path} {status}")),
+            content => {
+                self.assert_fits(&content["schema"], body, &format!("{method} {path} {status}"))
+            }
         }
     }
 
@@ -51,8 +53,10 @@ impl Described {
     pub fn assert_fits(&self, schema: &Json, value: &Json, what: &str) {
         let mut schema = json!({"allOf": [schema], "components": self.0.as_json()["components"]});
         strict(&mut schema);
-        let validator = jsonschema::options().with_draft(jsonschema::Draft::Draft7).build(&schema).unwrap();
-        let problems: Vec<String> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+        let validator =
+            jsonschema::options().with_draft(jsonschema::Draft::Draft7).build(&schema).unwrap();
+        let problems: Vec<String> =
+            validator.iter_errors(value).map(|error| error.to_string()).collect();
         assert!(problems.is_empty(), "{what}: {problems:?} in {value}");
     }
 }
@@ -92,7 +96,8 @@ fn every_part_is_in_the_document_and_no_two_define_the_same() {
     let defined = |document: &Json| {
         let components = document["components"].as_object().into_iter().flatten();
         let tags = document["tags"].as_array().map_or(0, Vec::len);
-        tags + members(&document["paths"]) + components.map(|(_, kind)| members(kind)).sum::<usize>()
+        tags + members(&document["paths"])
+            + components.map(|(_, kind)| members(kind)).sum::<usize>()
     };
     let frame = defined(OpenApiDocument::from_parts(&[]).as_json());
     let parts = collect_openapi_parts().into_iter().map(|part| {
@@ -138,14 +143,23 @@ fn everything_is_described_and_every_example_is_as_its_schema_says() {
             }
         }
         if let Some((_, content)) = document.body(&method, &path) {
-            document.assert_fits(&content["schema"], &content["example"], &format!("{method} {path}"));
+            document.assert_fits(
+                &content["schema"],
+                &content["example"],
+                &format!("{method} {path}"),
+            );
         }
         for (status, answer) in call["responses"].as_object().unwrap() {
             assert!(!resolved(answer)["description"].is_null(), "{method} {path} {status}");
             let content = document.content(&method, &path, status);
             if !content.is_null() {
                 assert!(!content["example"].is_null(), "{method} {path} {status}");
-                document.assert_answer(&method, &path, status.parse().unwrap(), &content["example"]);
+                document.assert_answer(
+                    &method,
+                    &path,
+                    status.parse().unwrap(),
+                    &content["example"],
+                );
             }
         }
     }

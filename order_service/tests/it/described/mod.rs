@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use http::{Method, Request, header};
-use serving::ops::{self, Readiness};
+use serving::ops::{self, ServerReadiness};
 use store::testing::run_test;
 use tower::ServiceExt as _;
 
@@ -28,12 +28,14 @@ fn paths(router: &axum::Router) -> BTreeSet<String> {
 fn every_route_of_the_server_is_described_and_nothing_else() {
     run_test(async {
         let world = World::new().await;
-        let probes = ops::routes(Readiness::starting("test"), ops::metrics().unwrap());
+        let probes =
+            ops::ops_routes(ServerReadiness::not_ready("test"), ops::install_metrics().unwrap());
         let router = world.routes.clone().merge(probes);
         let mut served = BTreeSet::new();
         for path in paths(&router) {
             let address = path.replace(['{', '}'], "");
-            let request = Request::builder().method(Method::TRACE).uri(&address).body(Body::empty()).unwrap();
+            let request =
+                Request::builder().method(Method::TRACE).uri(&address).body(Body::empty()).unwrap();
             let answer = router.clone().oneshot(request).await.unwrap();
             assert_eq!(answer.status().as_u16(), 405, "{path}");
             let allowed = answer.headers()[header::ALLOW].to_str().unwrap();

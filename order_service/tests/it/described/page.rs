@@ -19,7 +19,8 @@ fn the_page_shows_every_call_and_every_schema() {
 fn every_link_leads_somewhere_on_the_page_or_to_the_document() {
     let page = Described::all().0.render_page().unwrap();
     for link in page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
-        let inside = link.strip_prefix('#').map(|anchor| page.contains(&format!("id=\"{anchor}\"")));
+        let inside =
+            link.strip_prefix('#').map(|anchor| page.contains(&format!("id=\"{anchor}\"")));
         assert!(inside.unwrap_or(link == "/openapi.json"), "{link}");
     }
     for forbidden in ["<script", "<link", "<img", "<iframe", " style=", "@import", "url("] {

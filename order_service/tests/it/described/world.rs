@@ -30,10 +30,12 @@ impl World {
     pub async fn new() -> Self {
         let pool = create_control_database().await;
         ensure_builtin_bundle(&pool).await.unwrap();
-        let map =
-            ShardMap::parse("shards:\n  - {name: s0, range: [\"00\", \"ff\"], url: \"postgres:///\"}\n");
-        let shards =
-            LedgerShards::open(map.unwrap(), vec![create_shard_database().await], false).await.unwrap();
+        let map = ShardMap::parse(
+            "shards:\n  - {name: s0, range: [\"00\", \"ff\"], url: \"postgres:///\"}\n",
+        );
+        let shards = LedgerShards::open(map.unwrap(), vec![create_shard_database().await], false)
+            .await
+            .unwrap();
         let channels = vec![queue::fifo::FIFO_CHANNEL, ::configurator::run::RUNS_CHANNEL];
         let (notifications, _) = PgNotificationHub::start(pool.clone(), channels);
         let settings = QueueSettings {

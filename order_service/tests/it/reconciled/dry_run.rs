@@ -18,7 +18,11 @@ fn a_dry_run_as_a_user_who_may_not_write_goes_as_deep_as_a_real_run_and_changes_
             let refused = ended(world.command_as(&reader, &json)).await;
             assert_eq!(world.contents().await, before, "round {round}");
             let (dry, refused) = (dry.json(), refused.json());
-            assert_eq!((&dry["dry_run"], &dry["summary"]["failed"]), (&true.into(), &0.into()), "{dry}");
+            assert_eq!(
+                (&dry["dry_run"], &dry["summary"]["failed"]),
+                (&true.into(), &0.into()),
+                "{dry}"
+            );
             // The user really may not write, anywhere.
             assert_eq!(refused["summary"]["failed"], INTEGRATIONS, "{refused}");
             for integration in refused["integrations"].as_array().unwrap() {
@@ -26,11 +30,18 @@ fn a_dry_run_as_a_user_who_may_not_write_goes_as_deep_as_a_real_run_and_changes_
             }
             let real = world.run(&json).await.json();
             assert_eq!(dry["integrations"].as_array().unwrap().len(), INTEGRATIONS);
-            for (dry, real) in
-                dry["integrations"].as_array().unwrap().iter().zip(real["integrations"].as_array().unwrap())
+            for (dry, real) in dry["integrations"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .zip(real["integrations"].as_array().unwrap())
             {
                 assert_eq!(dry["changes"], real["changes"], "round {round}");
-                assert!(!dry["changes"].as_array().unwrap().is_empty(), "{}: nothing to do", dry["name"]);
+                assert!(
+                    !dry["changes"].as_array().unwrap().is_empty(),
+                    "{}: nothing to do",
+                    dry["name"]
+                );
             }
             assert_ne!(world.contents().await, before);
         }

@@ -71,7 +71,9 @@ fn a_service_behind_tls_is_brought_there_if_its_certificate_is_trusted() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let behind = listener.local_addr().unwrap();
         let targets = ReconcileTargets::new(world.control.clone(), ShardSet::from_open_shards(&[]));
-        tokio::spawn(async move { axum::serve(listener, build_reconcile_routes(targets)).await.unwrap() });
+        tokio::spawn(async move {
+            axum::serve(listener, build_reconcile_routes(targets)).await.unwrap()
+        });
         let url = format!("https://localhost:{}", before(behind, folder.path()).await);
 
         let distrusting = world.run(&["schedules", "--url", &url]).await;

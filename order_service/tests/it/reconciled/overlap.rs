@@ -20,8 +20,10 @@ fn of_overlapping_real_runs_one_does_it_and_the_others_find_it_done() {
             assert_eq!(world.run(&[]).await.planned(), [0, 0, 0]);
             world.change(round);
         }
-        let versions: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM posting_rules").fetch_one(&world.control).await.unwrap();
+        let versions: i64 = sqlx::query_scalar("SELECT count(*) FROM posting_rules")
+            .fetch_one(&world.control)
+            .await
+            .unwrap();
         assert_eq!(versions, 3);
     });
 }

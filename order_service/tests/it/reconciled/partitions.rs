@@ -3,7 +3,10 @@
 use futures::future::join_all;
 use ledger::sharding::{Shard, ShardMap};
 use order_service::bundle::{ReconcileTargets, ShardOpener, ShardSet, reconcile_runtime};
-use reconcile::{Bundle, Decision, Narrowing, Owner, Pace, Place, Request};
+use reconcile::{
+    Bundle, BundleSource, ObjectOwner, ReconcileDecision, ReconcileNarrowing, ReconcileOptions,
+    ReconcileRequest,
+};
 use store::testing::{create_control_database, create_shard_database};
 
 use super::world::World;
@@ -27,39 +30,51 @@ fn a_shard_that_is_away_is_reported_and_counted_and_the_others_are_done() {
             create_control_database().await,
             ShardSet::new(names, open),
         ));
-        let bundle = Bundle::read(Place::Builtin).unwrap();
-        let request = |dry_run| Request {
-            integrations: vec!["partitions".to_owned()],
+        let bundle = Bundle::read(BundleSource::Builtin).unwrap();
+        let request = |dry_run| ReconcileRequest {
+            reconcilers: vec!["partitions".to_owned()],
             arguments: Vec::new(),
             dry_run,
             take_over: false,
             allow_delete_all: false,
-            owner: Owner::Bundle,
+            owner: ObjectOwner::Bundle,
         };
         let whole = runtime.run(&bundle, &request(false)).await.unwrap();
-        assert_eq!(whole.complaint().unwrap(), "1 of 1 integrations failed, 1 shard failed");
+        assert_eq!(whole.failure_summary().unwrap(), "1 of 1 integrations failed, 1 shard failed");
         assert_eq!(whole.to_json()["integrations"][0]["failed_shards"], 1);
-        assert!(whole.to_string().contains("  failed shard s3: shard s3 does not answer\n"), "{whole}");
+        assert!(
+            whole.to_string().contains("  failed shard s3: shard s3 does not answer\n"),
+            "{whole}"
+        );
         assert_eq!(whole.outcomes[0].plan.changes.len(), 9 * 4);
         for (n, pool) in pools.iter().enumerate() {
-            let months: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM event_months()").fetch_one(pool).await.unwrap();
+            let months: i64 = sqlx::query_scalar("SELECT count(*) FROM event_months()")
+                .fetch_one(pool)
+                .await
+                .unwrap();
             assert_eq!(months, if n == 3 { 0 } else { 4 });
         }
 
         // Each shard by itself: all ten differ from a bundle that wanted fewer months.
         let folder = crate::bundles::copy();
-        let other = Bundle::read(Place::Folder(folder.path().to_owned())).unwrap();
+        let other = Bundle::read(BundleSource::Folder(folder.path().to_owned())).unwrap();
         crate::bundles::edit(
             &folder,
             "tasks/ledger-partitions.yaml",
             "task_type: ledger.partitions",
             "task_type: ledger.partitions\nparams: {ahead: 5}",
         );
-        let bundle = Bundle::read(Place::Folder(folder.path().to_owned())).unwrap();
-        let narrowing = Narrowing { compare: Some(Ok(&other)), only_affected: true, ..Narrowing::default() };
-        let decided = runtime.decide(&bundle, &request(true), &narrowing).await.unwrap();
-        let report = runtime.carry_out(&bundle, &request(true), &decided, &Pace::default()).await.unwrap();
+        let bundle = Bundle::read(BundleSource::Folder(folder.path().to_owned())).unwrap();
+        let narrowing = ReconcileNarrowing {
+            compare: Some(Ok(&other)),
+            only_affected: true,
+            ..ReconcileNarrowing::default()
+        };
+        let decided = runtime.decide_runs(&bundle, &request(true), &narrowing).await.unwrap();
+        let report = runtime
+            .execute(&bundle, &request(true), &decided, &ReconcileOptions::default())
+            .await
+            .unwrap();
         let json = report.to_json();
         assert_eq!(
             (&json["integrations"][0]["run"], &json["summary"]["failed_shards"]),
@@ -76,29 +91,31 @@ fn a_bundle_that_wants_more_months_is_noticed_where_the_shards_are_not_known() {
         let open: ShardOpener =
             Box::new(|name| Box::pin(std::future::ready(Err(format!("{name} is not known")))));
         let shards = ShardSet::new(Vec::new(), open);
-        let runtime = reconcile_runtime(&ReconcileTargets::new(create_control_database().await, shards));
+        let runtime =
+            reconcile_runtime(&ReconcileTargets::new(create_control_database().await, shards));
         let folder = crate::bundles::copy();
-        let other = Bundle::read(Place::Folder(folder.path().to_owned())).unwrap();
-        let request = Request {
-            integrations: vec!["partitions".to_owned()],
+        let other = Bundle::read(BundleSource::Folder(folder.path().to_owned())).unwrap();
+        let request = ReconcileRequest {
+            reconcilers: vec!["partitions".to_owned()],
             arguments: Vec::new(),
             dry_run: true,
             take_over: false,
             allow_delete_all: false,
-            owner: Owner::Bundle,
+            owner: ObjectOwner::Bundle,
         };
-        let narrowing = || Narrowing { compare: Some(Ok(&other)), ..Narrowing::default() };
-        let decided = runtime.decide(&other, &request, &narrowing()).await.unwrap();
-        assert_eq!(decided.works[0].decision, Decision::EarlyExit);
+        let narrowing =
+            || ReconcileNarrowing { compare: Some(Ok(&other)), ..ReconcileNarrowing::default() };
+        let decided = runtime.decide_runs(&other, &request, &narrowing()).await.unwrap();
+        assert_eq!(decided.works[0].decision, ReconcileDecision::EarlyExit);
         crate::bundles::edit(
             &folder,
             "tasks/ledger-partitions.yaml",
             "task_type: ledger.partitions",
             "task_type: ledger.partitions\nparams: {ahead: 5}",
         );
-        let bundle = Bundle::read(Place::Folder(folder.path().to_owned())).unwrap();
-        let decided = runtime.decide(&bundle, &request, &narrowing()).await.unwrap();
-        assert_eq!(decided.works[0].decision, Decision::Full, "{:?}", decided.warnings);
+        let bundle = Bundle::read(BundleSource::Folder(folder.path().to_owned())).unwrap();
+        let decided = runtime.decide_runs(&bundle, &request, &narrowing()).await.unwrap();
+        assert_eq!(decided.works[0].decision, ReconcileDecision::Full, "{:?}", decided.warnings);
     });
 }
 

@@ -8,7 +8,7 @@ use order_service::bundle::{ReconcileTargets, ShardSet, apply_initial_bundle, re
 use order_service::settings::{QueueEngine, SqsAccounts, SqsCompiled};
 use queue::fifo::{DeadLetterPolicy, FifoCatalogue as _, FifoQueueOptions, SqsAccount};
 use queue_testing::emulator::SqsEmulator;
-use reconcile::{Bundle, Owner, Place, Request};
+use reconcile::{Bundle, BundleSource, ObjectOwner, ReconcileRequest};
 use store::testing::create_control_database;
 
 use super::world::World;
@@ -23,7 +23,8 @@ fn names(envs: &[&str]) -> Vec<String> {
 }
 
 fn terms(visibility: u64, dead: Option<&str>) -> FifoQueueOptions {
-    let dead_letters = dead.map(|queue| DeadLetterPolicy { queue: queue.to_owned(), max_receives: 50 });
+    let dead_letters =
+        dead.map(|queue| DeadLetterPolicy { queue: queue.to_owned(), max_receives: 50 });
     FifoQueueOptions { visibility_timeout: Duration::from_secs(visibility), dead_letters }
 }
 
@@ -56,14 +57,18 @@ fn queues_at_amazons_are_planned_made_kept_and_brought_back() {
         there.ensure_queue("platform-test.fifo", terms(45, None)).await.unwrap();
         let drift = run(&["--drift"]).await;
         assert_eq!(drift.code, Some(3), "{}", drift.said);
-        for line in ["~ update queue platform-test.fifo", "visibility_seconds: 45 -> 30", "dead_letters"] {
+        for line in
+            ["~ update queue platform-test.fifo", "visibility_seconds: 45 -> 30", "dead_letters"]
+        {
             assert!(drift.said.contains(line), "{}", drift.said);
         }
         assert_eq!(run(&["--shard", "dev"]).await.planned(), [0, 0, 0]);
         assert_eq!(run(&[]).await.planned(), [0, 1, 0]);
         assert_eq!(look().await, made);
-        let here: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM fifo_queues").fetch_one(&world.control).await.unwrap();
+        let here: i64 = sqlx::query_scalar("SELECT count(*) FROM fifo_queues")
+            .fetch_one(&world.control)
+            .await
+            .unwrap();
         assert_eq!(here, 0);
 
         drop(emulator);
@@ -83,20 +88,24 @@ fn queues_at_amazons_are_planned_made_kept_and_brought_back() {
 fn an_environment_that_has_no_account_here_is_left_alone() {
     store::testing::run_test(async {
         let emulator = SqsEmulator::start().await;
-        let targets = ReconcileTargets::new(create_control_database().await, ShardSet::from_open_shards(&[]))
-            .with_queues(&at(&emulator.url(), &[Env::Test]));
-        let request = Request {
-            integrations: vec!["queues".to_owned()],
+        let targets =
+            ReconcileTargets::new(create_control_database().await, ShardSet::from_open_shards(&[]))
+                .with_queues(&at(&emulator.url(), &[Env::Test]));
+        let request = ReconcileRequest {
+            reconcilers: vec!["queues".to_owned()],
             arguments: Vec::new(),
             dry_run: false,
             take_over: false,
             allow_delete_all: false,
-            owner: Owner::Bundle,
+            owner: ObjectOwner::Bundle,
         };
-        let report =
-            reconcile_runtime(&targets).run(&Bundle::read(Place::Builtin).unwrap(), &request).await.unwrap();
-        assert_eq!((report.complaint(), report.outcomes[0].plan.changes.len()), (None, 4));
-        let there = emulator.engine().await.find_queues(&names(&["dev", "test", "prod"])).await.unwrap();
+        let report = reconcile_runtime(&targets)
+            .run(&Bundle::read(BundleSource::Builtin).unwrap(), &request)
+            .await
+            .unwrap();
+        assert_eq!((report.failure_summary(), report.outcomes[0].plan.changes.len()), (None, 4));
+        let there =
+            emulator.engine().await.find_queues(&names(&["dev", "test", "prod"])).await.unwrap();
         let mut expected = names(&["test"]);
         expected.sort();
         assert_eq!(there.into_keys().collect::<Vec<_>>(), expected);
@@ -112,10 +121,13 @@ fn a_service_begins_while_amazon_does_not_answer() {
         let pool = create_control_database().await;
         let targets = ReconcileTargets::new(pool.clone(), ShardSet::from_open_shards(&[]))
             .with_queues(&at(&url, &Env::ALL));
-        tokio::time::timeout(Duration::from_secs(10), apply_initial_bundle(&targets, &Place::Builtin))
-            .await
-            .expect("it waits for the queues")
-            .unwrap();
+        tokio::time::timeout(
+            Duration::from_secs(10),
+            apply_initial_bundle(&targets, &BundleSource::Builtin),
+        )
+        .await
+        .expect("it waits for the queues")
+        .unwrap();
         let types: i64 =
             sqlx::query_scalar("SELECT count(*) FROM ledger_types").fetch_one(&pool).await.unwrap();
         assert_eq!(types, 4);

@@ -39,7 +39,9 @@ impl World {
         let yaml = world.shard_map_for(world.options.get_username());
         std::fs::write(world.shard_map.path(), &yaml).unwrap();
         // They get their identity.
-        LedgerShards::open(ShardMap::parse(&yaml).unwrap(), world.shards.clone(), false).await.unwrap();
+        LedgerShards::open(ShardMap::parse(&yaml).unwrap(), world.shards.clone(), false)
+            .await
+            .unwrap();
         world
     }
 
@@ -128,7 +130,9 @@ impl World {
                 let asked = match sequence {
                     true => format!("SELECT last_value || ' ' || is_called FROM {table}"),
                     false => {
-                        format!("SELECT md5(string_agg(t::text, chr(10) ORDER BY t::text)) FROM {table} t")
+                        format!(
+                            "SELECT md5(string_agg(t::text, chr(10) ORDER BY t::text)) FROM {table} t"
+                        )
                     }
                 };
                 let rows = sqlx::query_scalar(AssertSqlSafe(asked)).fetch_one(pool).await.unwrap();
@@ -173,18 +177,28 @@ pub async fn ended(mut command: Command) -> Ended {
 impl Ended {
     fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        assert!(output.status.code().is_some() || output.status.signal() == Some(9), "{:?}", output.status);
-        Self { code: output.status.code(), said: text(output.stdout), complaint: text(output.stderr) }
+        assert!(
+            output.status.code().is_some() || output.status.signal() == Some(9),
+            "{:?}",
+            output.status
+        );
+        Self {
+            code: output.status.code(),
+            said: text(output.stdout),
+            complaint: text(output.stderr),
+        }
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.said).unwrap_or_else(|_| panic!("{} {}", self.said, self.complaint))
+        serde_json::from_str(&self.said)
+            .unwrap_or_else(|_| panic!("{} {}", self.said, self.complaint))
     }
 
     /// It must have gone well, and planned so much: create, update, delete.
     pub fn planned(&self) -> [usize; 3] {
         assert_eq!(self.code, Some(0), "{} {}", self.said, self.complaint);
-        let numbers = self.said.lines().last().unwrap().split(' ').filter_map(|word| word.parse().ok());
+        let numbers =
+            self.said.lines().last().unwrap().split(' ').filter_map(|word| word.parse().ok());
         numbers.collect::<Vec<_>>().try_into().unwrap()
     }
 }

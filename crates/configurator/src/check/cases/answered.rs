@@ -16,7 +16,8 @@ const TASK_COUNT: usize = 20;
 
 pub(super) async fn a_task_is_answered(session: &IntegrationCheckSession) -> CheckCaseResult {
     let (task, args) = session.any_task();
-    let (sent_task, answer) = session.ask_task("answers", (task, &args), BlockAction::Create, None).await?;
+    let (sent_task, answer) =
+        session.ask_task("answers", (task, &args), BlockAction::Create, None).await?;
     let Some(answer) = answer else {
         let queue = session.task_queue.name();
         let what = session.describe_unanswered(&sent_task).await?;
@@ -36,14 +37,22 @@ pub(super) async fn a_task_is_answered(session: &IntegrationCheckSession) -> Che
     })
 }
 
-pub(super) async fn every_task_is_answered_once(session: &IntegrationCheckSession) -> CheckCaseResult {
+pub(super) async fn every_task_is_answered_once(
+    session: &IntegrationCheckSession,
+) -> CheckCaseResult {
     let (task, args) = session.any_task();
     let mut sent_tasks = Vec::new();
     for n in 0..TASK_COUNT {
         let group = format!("every/{n}");
         sent_tasks.push(
             session
-                .send_task(&group, session.allocate_block_id(), (task, &args), BlockAction::Create, None)
+                .send_task(
+                    &group,
+                    session.allocate_block_id(),
+                    (task, &args),
+                    BlockAction::Create,
+                    None,
+                )
                 .await?,
         );
     }
@@ -57,12 +66,15 @@ pub(super) async fn every_task_is_answered_once(session: &IntegrationCheckSessio
         }
     }
     for sent_task in &sent_tasks {
-        repeated_count += usize::from(session.answer_collector().answers_to(sent_task.block_id).len() > 1);
+        repeated_count +=
+            usize::from(session.answer_collector().answers_to(sent_task.block_id).len() > 1);
     }
     Ok(match repeated_count {
         0 => CheckFinding::ok(format!("{TASK_COUNT} tasks, {TASK_COUNT} answers")),
         // At least once is what queues promise; more than that is worth a word.
-        twice => CheckFinding::ok(format!("{TASK_COUNT} tasks, {twice} of them answered more than once")),
+        twice => {
+            CheckFinding::ok(format!("{TASK_COUNT} tasks, {twice} of them answered more than once"))
+        }
     })
 }
 

@@ -29,7 +29,8 @@ pub(super) async fn a_message_is_deleted_after_its_answer(
     let (task, args) = session.any_task();
     for n in 0..MESSAGE_COUNT {
         let group = format!("before/{n}");
-        let (sent_task, answer) = session.ask_task(&group, (task, &args), BlockAction::Create, None).await?;
+        let (sent_task, answer) =
+            session.ask_task(&group, (task, &args), BlockAction::Create, None).await?;
         let Some(answer) = answer else {
             return Ok(CheckFinding::failed(session.describe_unanswered(&sent_task).await?));
         };
@@ -49,13 +50,18 @@ async fn find_delete_fault(
     loop {
         match session.trace_task(sent_task).await? {
             Some(FifoMessageStatus::Deleted(deleted_at)) if deleted_at < answer.sent_at => {
-                let early =
-                    (answer.sent_at - deleted_at).num_microseconds().unwrap_or(i64::MAX) as f64 / 1000.0;
-                return Ok(Some(format!("a message was deleted {early:.1} ms before its answer was sent")));
+                let early = (answer.sent_at - deleted_at).num_microseconds().unwrap_or(i64::MAX)
+                    as f64
+                    / 1000.0;
+                return Ok(Some(format!(
+                    "a message was deleted {early:.1} ms before its answer was sent"
+                )));
             }
             Some(FifoMessageStatus::Queued(_)) if Instant::now() >= deadline => {
                 let within = humantime::format_duration(session.options.answer_timeout);
-                return Ok(Some(format!("a message was answered, but not deleted within {within}")));
+                return Ok(Some(format!(
+                    "a message was answered, but not deleted within {within}"
+                )));
             }
             Some(FifoMessageStatus::Queued(_)) => sleep(TRACE_POLL_INTERVAL).await,
             _ => return Ok(None),

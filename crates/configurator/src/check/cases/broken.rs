@@ -29,7 +29,8 @@ async fn expect_error(
         None => {
             let mut explanation = session.describe_unanswered(sent_task).await?;
             // Where that cannot be seen: whoever has received the next one of the group has deleted this one.
-            if session.trace_task(sent_task).await?.is_none() && ask_any_task(session, group).await?.is_some()
+            if session.trace_task(sent_task).await?.is_none()
+                && ask_any_task(session, group).await?.is_some()
             {
                 session.forget_message(&sent_task.message.id);
                 explanation = "deleted without an answer".to_owned();
@@ -39,7 +40,9 @@ async fn expect_error(
     })
 }
 
-pub(super) async fn an_unknown_task_is_an_error(session: &IntegrationCheckSession) -> CheckCaseResult {
+pub(super) async fn an_unknown_task_is_an_error(
+    session: &IntegrationCheckSession,
+) -> CheckCaseResult {
     let task = session.unknown_task_type();
     let (sent_task, answer) =
         session.ask_task("unknown", (task, &json!({})), BlockAction::Create, None).await?;
@@ -54,17 +57,26 @@ pub(super) async fn a_task_without_its_fields_is_an_error(
     let body = json!({"block_id": block_id}).to_string();
     let sent_task = session.send_body("fields", block_id, task, body).await?;
     let answer = session.wait_for_answer(block_id).await;
-    expect_error(session, ("a body with nothing but its block_id", "fields"), &sent_task, answer).await
+    expect_error(session, ("a body with nothing but its block_id", "fields"), &sent_task, answer)
+        .await
 }
 
-pub(super) async fn a_body_that_is_no_json_is_answered(session: &IntegrationCheckSession) -> CheckCaseResult {
+pub(super) async fn a_body_that_is_no_json_is_answered(
+    session: &IntegrationCheckSession,
+) -> CheckCaseResult {
     let block_id = session.allocate_block_id();
     let (task, _) = session.any_task();
-    let body = format!("{{\"block_id\": {block_id}, \"task_type\": \"{task}\", \"params\": {{\"cut");
+    let body =
+        format!("{{\"block_id\": {block_id}, \"task_type\": \"{task}\", \"params\": {{\"cut");
     let sent_task = session.send_body("malformed", block_id, task, body).await?;
     let answer = session.wait_for_answer(block_id).await;
-    expect_error(session, ("bad JSON in which a block_id can be found", "malformed"), &sent_task, answer)
-        .await
+    expect_error(
+        session,
+        ("bad JSON in which a block_id can be found", "malformed"),
+        &sent_task,
+        answer,
+    )
+    .await
 }
 
 /// Nothing can be answered: it must not block its group.
@@ -74,10 +86,14 @@ pub(super) async fn a_message_without_a_number_blocks_nobody(
     let (task, args) = session.any_task();
     let mut sent_tasks = Vec::new();
     for body in ["no JSON at all", "[1, 2]", "{\"block_id\": \"none\"}"] {
-        sent_tasks
-            .push(session.send_body("nameless", session.allocate_block_id(), task, body.to_owned()).await?);
+        sent_tasks.push(
+            session
+                .send_body("nameless", session.allocate_block_id(), task, body.to_owned())
+                .await?,
+        );
     }
-    let (last, answer) = session.ask_task("nameless", (task, &args), BlockAction::Create, None).await?;
+    let (last, answer) =
+        session.ask_task("nameless", (task, &args), BlockAction::Create, None).await?;
     if answer.is_none() {
         let what = session.describe_unanswered(&last).await?;
         return Ok(CheckFinding::failed(format!(
@@ -96,7 +112,9 @@ fn padded_update_body(session: &IntegrationCheckSession, block_id: i64, bytes: u
         .to_string()
 }
 
-pub(super) async fn a_large_state_is_answered(session: &IntegrationCheckSession) -> CheckCaseResult {
+pub(super) async fn a_large_state_is_answered(
+    session: &IntegrationCheckSession,
+) -> CheckCaseResult {
     let block_id = session.allocate_block_id();
     let (task, _) = session.any_task();
     for bytes in LARGE_STATE_BYTES {
@@ -111,9 +129,10 @@ pub(super) async fn a_large_state_is_answered(session: &IntegrationCheckSession)
         let what = format!("an update with a state of {} KiB", bytes >> 10);
         return Ok(match session.wait_for_answer(block_id).await {
             Some(answer) => CheckFinding::ok(format!("{what}: {}", answer.describe_outcome())),
-            None => {
-                CheckFinding::failed(format!("{what}: {}", session.describe_unanswered(&sent_task).await?))
-            }
+            None => CheckFinding::failed(format!(
+                "{what}: {}",
+                session.describe_unanswered(&sent_task).await?
+            )),
         });
     }
     Ok(CheckFinding::skipped("the queue takes no large messages"))

@@ -28,17 +28,23 @@ pub(super) async fn a_permanent_error_is_answered_and_done(
 ) -> CheckCaseResult {
     let Some(task) = session.options.task.clone() else { return Ok(skip_without_task()) };
     let Some(args) = session.options.permanent_args.clone() else {
-        return Ok(CheckFinding::skipped("say --permanent-args with which the task fails for good"));
+        return Ok(CheckFinding::skipped(
+            "say --permanent-args with which the task fails for good",
+        ));
     };
     let mut first: Option<CollectedAnswer> = None;
     for _ in 0..2 {
-        let (sent_task, answer) =
-            session.ask_task("permanent", (&task.task_type, &args), BlockAction::Create, None).await?;
+        let (sent_task, answer) = session
+            .ask_task("permanent", (&task.task_type, &args), BlockAction::Create, None)
+            .await?;
         let Some(answer) = answer else {
             return Ok(CheckFinding::failed(session.describe_unanswered(&sent_task).await?));
         };
         if !answer.is_error() {
-            return Ok(CheckFinding::failed(format!("answered with {}", answer.describe_outcome())));
+            return Ok(CheckFinding::failed(format!(
+                "answered with {}",
+                answer.describe_outcome()
+            )));
         }
         match &first {
             Some(first) if !first.has_same_outcome(&answer) => {
@@ -93,19 +99,21 @@ pub(super) async fn a_temporary_error_is_not_answered_and_comes_again(
         TemporaryErrorOutcome::Redelivered(receives) => CheckFinding::ok(format!(
             "not answered, left in the queue, and received again ({receives} times)"
         )),
-        TemporaryErrorOutcome::Answered(answer) if answer.is_error() => CheckFinding::failed(format!(
-            "answered with {}: an error for now is not answered",
-            answer.describe_outcome()
-        )),
-        TemporaryErrorOutcome::Answered(_) if elapsed >= MIN_REDELIVERY_DELAY => {
-            CheckFinding::ok(format!("came again and was done after {:.1} s", elapsed.as_secs_f64()))
+        TemporaryErrorOutcome::Answered(answer) if answer.is_error() => {
+            CheckFinding::failed(format!(
+                "answered with {}: an error for now is not answered",
+                answer.describe_outcome()
+            ))
         }
+        TemporaryErrorOutcome::Answered(_) if elapsed >= MIN_REDELIVERY_DELAY => CheckFinding::ok(
+            format!("came again and was done after {:.1} s", elapsed.as_secs_f64()),
+        ),
         TemporaryErrorOutcome::Answered(_) => {
             CheckFinding::skipped("the task succeeded at once: --temporary-args must make it fail")
         }
-        TemporaryErrorOutcome::Deleted => {
-            CheckFinding::failed("deleted without an answer: a task that fails for now stays in the queue")
-        }
+        TemporaryErrorOutcome::Deleted => CheckFinding::failed(
+            "deleted without an answer: a task that fails for now stays in the queue",
+        ),
         TemporaryErrorOutcome::TimedOut => CheckFinding::failed(format!(
             "neither answered nor received again within {}",
             humantime::format_duration(max_wait)
@@ -119,8 +127,11 @@ async fn watch_message(
     deadline: Instant,
 ) -> Result<TemporaryErrorOutcome, FifoError> {
     while Instant::now() < deadline {
-        if let Some(answer) =
-            session.wait_for_answers(sent_task.block_id, 1, ANSWER_POLL_INTERVAL).await.into_iter().next()
+        if let Some(answer) = session
+            .wait_for_answers(sent_task.block_id, 1, ANSWER_POLL_INTERVAL)
+            .await
+            .into_iter()
+            .next()
         {
             return Ok(TemporaryErrorOutcome::Answered(answer));
         }
@@ -129,9 +140,8 @@ async fn watch_message(
             // Its answer may be on its way.
             Some(_) => {
                 let late_answer = session.wait_for_answer(sent_task.block_id).await;
-                return Ok(
-                    late_answer.map_or(TemporaryErrorOutcome::Deleted, TemporaryErrorOutcome::Answered)
-                );
+                return Ok(late_answer
+                    .map_or(TemporaryErrorOutcome::Deleted, TemporaryErrorOutcome::Answered));
             }
             None => receive_redelivery(session, sent_task).await?,
         };
@@ -149,8 +159,12 @@ async fn receive_redelivery(
     sent_task: &SentCheckTask,
 ) -> Result<u32, FifoError> {
     let deadline = Instant::now() + RECEIVE_ATTEMPT_TIMEOUT;
-    while Instant::now() < deadline && session.answer_collector().answers_to(sent_task.block_id).is_empty() {
-        for message in session.task_queue.receive(MAX_RECEIVED_MESSAGES, Duration::ZERO, None).await? {
+    while Instant::now() < deadline
+        && session.answer_collector().answers_to(sent_task.block_id).is_empty()
+    {
+        for message in
+            session.task_queue.receive(MAX_RECEIVED_MESSAGES, Duration::ZERO, None).await?
+        {
             if message.id == sent_task.message.id && message.receive_count > 1 {
                 session.task_queue.delete(&message.receipt).await?;
                 session.forget_message(&message.id);

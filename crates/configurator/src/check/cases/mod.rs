@@ -19,7 +19,8 @@ use crate::protocol::BlockAction;
 /// What was seen; an error is the queues'.
 type CheckCaseResult = Result<CheckFinding, FifoError>;
 /// One check.
-pub(super) type CheckCase = for<'d> fn(&'d IntegrationCheckSession) -> BoxFuture<'d, CheckCaseResult>;
+pub(super) type CheckCase =
+    for<'d> fn(&'d IntegrationCheckSession) -> BoxFuture<'d, CheckCaseResult>;
 
 macro_rules! cases {
     ($($name:literal: $room:ident::$case:ident),+ $(,)?) => {

@@ -16,7 +16,13 @@ pub(super) async fn answers_of_a_group_come_in_its_order(
     for _ in 0..GROUP_MESSAGE_COUNT {
         sent_tasks.push(
             session
-                .send_task("order", session.allocate_block_id(), (task, &args), BlockAction::Create, None)
+                .send_task(
+                    "order",
+                    session.allocate_block_id(),
+                    (task, &args),
+                    BlockAction::Create,
+                    None,
+                )
                 .await?,
         );
     }
@@ -37,5 +43,7 @@ pub(super) async fn answers_of_a_group_come_in_its_order(
         }
         last_sent_at = Some(answer.sent_at);
     }
-    Ok(CheckFinding::ok(format!("{GROUP_MESSAGE_COUNT} messages of one group were answered in order")))
+    Ok(CheckFinding::ok(format!(
+        "{GROUP_MESSAGE_COUNT} messages of one group were answered in order"
+    )))
 }

@@ -58,8 +58,11 @@ pub(super) async fn race_for_deletes(
     let mut caught_count = 0;
     while caught_count < MIN_CAUGHT_MESSAGES && Instant::now() < deadline {
         let wave = run_wave(session, engine).await?;
-        let received =
-            wave.observations.into_inner().unwrap_or_else(PoisonError::into_inner).second_received_at;
+        let received = wave
+            .observations
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .second_received_at;
         for (first, second) in wave.first_tasks.iter().zip(&wave.second_tasks) {
             let Some(answer) = session.wait_for_answer(first.block_id).await else {
                 return Ok(CheckFinding::failed(session.describe_unanswered(first).await?));
@@ -84,7 +87,10 @@ pub(super) async fn race_for_deletes(
     })
 }
 
-async fn run_wave(session: &IntegrationCheckSession, engine: &dyn SqsEngine) -> Result<RaceWave, FifoError> {
+async fn run_wave(
+    session: &IntegrationCheckSession,
+    engine: &dyn SqsEngine,
+) -> Result<RaceWave, FifoError> {
     let groups: Vec<String> =
         (0..GROUPS_PER_WAVE).map(|_| format!("race/{}", session.allocate_block_id())).collect();
     let first = send_tasks(session, &groups).await?;
@@ -122,7 +128,9 @@ async fn send_tasks(
     let (task, args) = session.any_task();
     let args = &args;
     try_join_all(groups.iter().map(|group| async move {
-        session.send_task(group, session.allocate_block_id(), (task, args), BlockAction::Create, None).await
+        session
+            .send_task(group, session.allocate_block_id(), (task, args), BlockAction::Create, None)
+            .await
     }))
     .await
 }

@@ -28,17 +28,22 @@ async fn expect_success(
 ) -> Result<Result<CollectedAnswer, CheckFinding>, queue::fifo::FifoError> {
     Ok(match answer {
         Some(answer) if answer.success_state().is_some() => Ok(answer),
-        Some(answer) => Err(CheckFinding::failed(format!("answered with {}", answer.describe_outcome()))),
+        Some(answer) => {
+            Err(CheckFinding::failed(format!("answered with {}", answer.describe_outcome())))
+        }
         None => Err(CheckFinding::failed(session.describe_unanswered(sent_task).await?)),
     })
 }
 
-pub(super) async fn the_same_input_has_the_same_output(session: &IntegrationCheckSession) -> CheckCaseResult {
+pub(super) async fn the_same_input_has_the_same_output(
+    session: &IntegrationCheckSession,
+) -> CheckCaseResult {
     let Some(task) = session.options.task.clone() else { return Ok(skip_without_task()) };
     let task = (task.task_type.as_str(), &task.args);
     let mut created: Option<CollectedAnswer> = None;
     for _ in 0..2 {
-        let (sent_task, answer) = session.ask_task("idempotent", task, BlockAction::Create, None).await?;
+        let (sent_task, answer) =
+            session.ask_task("idempotent", task, BlockAction::Create, None).await?;
         let answer = match expect_success(session, &sent_task, answer).await? {
             Ok(answer) => answer,
             Err(verdict) => return Ok(verdict),
@@ -83,16 +88,22 @@ pub(super) async fn a_message_that_comes_twice_is_answered_the_same(
 ) -> CheckCaseResult {
     let (task, args) = session.any_task();
     let block_id = session.allocate_block_id();
-    let first = session.send_task("twice", block_id, (task, &args), BlockAction::Create, None).await?;
+    let first =
+        session.send_task("twice", block_id, (task, &args), BlockAction::Create, None).await?;
     session.send_task("twice", block_id, (task, &args), BlockAction::Create, None).await?;
     // Comes after both: when it is answered, they have been dealt with.
-    let (last, answer) = session.ask_task("twice", (task, &args), BlockAction::Create, None).await?;
+    let (last, answer) =
+        session.ask_task("twice", (task, &args), BlockAction::Create, None).await?;
     let answers = session.answer_collector().answers_to(block_id);
     let Some(one) = answers.first() else {
         return Ok(CheckFinding::failed(session.describe_unanswered(&first).await?));
     };
     if let Some(other) = answers.iter().find(|other| !other.has_same_outcome(one)) {
-        return Ok(answers_differ("a message that came twice was answered differently", one, other));
+        return Ok(answers_differ(
+            "a message that came twice was answered differently",
+            one,
+            other,
+        ));
     }
     Ok(match answer {
         Some(_) => CheckFinding::ok(format!(
@@ -113,21 +124,24 @@ pub(super) async fn an_old_message_after_a_newer_one_changes_nothing(
     let Some(task) = session.options.task.clone() else { return Ok(skip_without_task()) };
     let task = (task.task_type.as_str(), &task.args);
     let old_block_id = session.allocate_block_id();
-    let sent_task = session.send_task("late", old_block_id, task, BlockAction::Create, None).await?;
+    let sent_task =
+        session.send_task("late", old_block_id, task, BlockAction::Create, None).await?;
     let answer = session.wait_for_answer(old_block_id).await;
     let created = match expect_success(session, &sent_task, answer).await? {
         Ok(answer) => answer,
         Err(verdict) => return Ok(verdict),
     };
     let state = created.success_state().unwrap_or_default();
-    let (sent_task, answer) = session.ask_task("late", task, BlockAction::Update, Some(&state)).await?;
+    let (sent_task, answer) =
+        session.ask_task("late", task, BlockAction::Update, Some(&state)).await?;
     let updated = match expect_success(session, &sent_task, answer).await? {
         Ok(answer) => answer,
         Err(verdict) => return Ok(verdict),
     };
     // The old one once more, as if its delete had been lost; then the newer one.
     session.send_task("late", old_block_id, task, BlockAction::Create, None).await?;
-    let (sent_task, answer) = session.ask_task("late", task, BlockAction::Update, Some(&state)).await?;
+    let (sent_task, answer) =
+        session.ask_task("late", task, BlockAction::Update, Some(&state)).await?;
     let again = match expect_success(session, &sent_task, answer).await? {
         Ok(answer) => answer,
         Err(verdict) => return Ok(verdict),
@@ -163,7 +177,8 @@ pub(super) async fn a_delete_is_answered(session: &IntegrationCheckSession) -> C
         Ok(answer) => answer.success_state().unwrap_or_default(),
         Err(verdict) => return Ok(verdict),
     };
-    let (sent_task, answer) = session.ask_task("delete", task, BlockAction::Delete, Some(&state)).await?;
+    let (sent_task, answer) =
+        session.ask_task("delete", task, BlockAction::Delete, Some(&state)).await?;
     Ok(match answer {
         Some(answer) if answer.is_error() => CheckFinding::ok(format!(
             "refused with {}: blocks that go are left orphaned",

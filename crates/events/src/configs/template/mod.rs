@@ -123,7 +123,8 @@ fn new_environment() -> Environment<'static> {
 
 /// Without the indentation that the engine's own takes: it would be written before anybody counts.
 fn tojson_filter(value: &Term) -> Result<Term, Error> {
-    let text = filters::tojson(value, None, Kwargs::from_iter(std::iter::empty::<(String, Term)>()))?;
+    let text =
+        filters::tojson(value, None, Kwargs::from_iter(std::iter::empty::<(String, Term)>()))?;
     // The engine takes it for something that is escaped; in a URL, it is not.
     Ok(text.as_str().map(Term::from).unwrap_or(text))
 }
@@ -253,8 +254,8 @@ pub fn render_value(
         }
         Json::Object(members) => {
             let render = |(name, value): (&String, &Json)| {
-                let rendered =
-                    render_value(value, scope, budget).map_err(|reason| format!("{name}: {reason}"));
+                let rendered = render_value(value, scope, budget)
+                    .map_err(|reason| format!("{name}: {reason}"));
                 rendered.map(|value| (name.clone(), value))
             };
             Json::Object(members.iter().map(render).collect::<Result<_, _>>()?)
@@ -336,13 +337,15 @@ fn evaluate_expression(
         .template_from_str(text)
         .map_err(|error| EventTemplateFailure::from_error(text, &error))?;
     let rendered = template.render_captured_to(scope.0.clone(), io::sink());
-    let undefined =
-        || EventTemplateFailure::early_failure(text, format!("`{}` is undefined", expression.trim()));
+    let undefined = || {
+        EventTemplateFailure::early_failure(text, format!("`{}` is undefined", expression.trim()))
+    };
     let rendered = rendered.map_err(|error| match error.kind() {
         ErrorKind::UndefinedError => undefined(),
         _ => EventTemplateFailure::from_error(text, &error),
     })?;
-    let kept = rendered.state().get_temp(EXPRESSION_VALUE_NAME).filter(|value| !value.is_undefined());
+    let kept =
+        rendered.state().get_temp(EXPRESSION_VALUE_NAME).filter(|value| !value.is_undefined());
     let kept = kept.ok_or_else(undefined)?;
     let value = serde_json::to_value(&kept)
         .map_err(|error| EventTemplateFailure::early_failure(text, error.to_string()))?;
@@ -358,7 +361,8 @@ fn render_output(
     purpose: EventTemplatePurpose,
     scope: &EventTemplateScope,
 ) -> Result<(Json, u64), EventTemplateFailure> {
-    let environment = if purpose == EventTemplatePurpose::Url { &URL_ENVIRONMENT } else { &TEXT_ENVIRONMENT };
+    let environment =
+        if purpose == EventTemplatePurpose::Url { &URL_ENVIRONMENT } else { &TEXT_ENVIRONMENT };
     let template = environment
         .template_from_str(text)
         .map_err(|error| EventTemplateFailure::from_error(text, &error))?;
@@ -368,8 +372,8 @@ fn render_output(
     match steps {
         Ok(steps) => {
             let output = String::from_utf8(output.0);
-            let output =
-                output.map_err(|error| EventTemplateFailure::early_failure(text, error.to_string()))?;
+            let output = output
+                .map_err(|error| EventTemplateFailure::early_failure(text, error.to_string()))?;
             let output = match purpose {
                 EventTemplatePurpose::Url => urls::finish_url(&output)
                     .map_err(|reason| EventTemplateFailure::early_failure(text, reason))?,
@@ -377,7 +381,9 @@ fn render_output(
             };
             Ok((output.into(), steps))
         }
-        Err(_) if output.0.len() >= MAX_OUTPUT_BYTES => Err(EventTemplateFailure::output_too_long()),
+        Err(_) if output.0.len() >= MAX_OUTPUT_BYTES => {
+            Err(EventTemplateFailure::output_too_long())
+        }
         Err(error) => Err(EventTemplateFailure::from_error(text, &error)),
     }
 }
@@ -406,7 +412,8 @@ pub(super) fn has_templates(action: &ConfigAction) -> bool {
             Json::Null | Json::Bool(_) | Json::Number(_) => false,
         }
     }
-    action.params.values().any(has_template) || action.concurrency_key.as_deref().is_some_and(is_template)
+    action.params.values().any(has_template)
+        || action.concurrency_key.as_deref().is_some_and(is_template)
 }
 
 /// The expression that a text consists of.

@@ -62,14 +62,21 @@ fn events_of_a_join_are_there_by_name_and_by_place() {
 
 #[test]
 fn errors_are_said() {
-    for text in
-        ["{{ event.params.x }}", "a {{ event.params.x.y }}", "{{ nothing }}", "{{ event.params.t / 2 }}"]
-    {
+    for text in [
+        "{{ event.params.x }}",
+        "a {{ event.params.x.y }}",
+        "{{ nothing }}",
+        "{{ event.params.t / 2 }}",
+    ] {
         assert!(render_template(text).is_err(), "{text}");
     }
-    for text in
-        ["{{ x", "{{ a b }}", "{% set x = 1 %}", "{% include 'x' %}", "{%- macro x() %}{% endmacro %}"]
-    {
+    for text in [
+        "{{ x",
+        "{{ a b }}",
+        "{% set x = 1 %}",
+        "{% include 'x' %}",
+        "{%- macro x() %}{% endmacro %}",
+    ] {
         assert!(check_template(text, &EventTemplateNames::default()).is_err(), "{text}");
     }
 }
@@ -77,8 +84,10 @@ fn errors_are_said() {
 #[test]
 fn bombs_are_cheap() {
     let started = std::time::Instant::now();
-    let event =
-        test_event("e", json!({"k": [1, 2], "big": "\\".repeat(15_000), "list": vec!["x"; 3000], "n": 5}));
+    let event = test_event(
+        "e",
+        json!({"k": [1, 2], "big": "\\".repeat(15_000), "list": vec!["x"; 3000], "n": 5}),
+    );
     let scope = EventTemplateScope::new(&event, None).unwrap();
     let nested = "{% for a in event.params.k %}".repeat(14) + "x" + &"{% endfor %}".repeat(14);
     let escaped = format!("{{{{ event.params.big{} }}}}", "|tojson".repeat(500));
@@ -138,7 +147,10 @@ fn a_star_in_a_text_is_a_star() {
         "{% if 'x' * 9 %}{% endif %}",
         "{{ [1]|join(*['a']) }}",
     ] {
-        assert!(check_template(text, &EventTemplateNames::default()).unwrap_err().contains("`*`"), "{text}");
+        assert!(
+            check_template(text, &EventTemplateNames::default()).unwrap_err().contains("`*`"),
+            "{text}"
+        );
         assert!(render_template(text).is_err(), "{text}");
     }
 }
@@ -147,7 +159,10 @@ fn a_star_in_a_text_is_a_star() {
 fn names_that_mean_nothing_are_refused_with_the_nearest() {
     let joined = EventTemplateNames { join_events: Some(vec!["soup", "ids"]) };
     for (text, words) in [
-        ("{{ event.params.x | uper }}", "there is no filter `uper` in templates, did you mean `upper`?"),
+        (
+            "{{ event.params.x | uper }}",
+            "there is no filter `uper` in templates, did you mean `upper`?",
+        ),
         ("a {{ range(10) }}", "there is no function `range`"),
         ("{{ upper(event.name) }}", "did you mean the filter `upper`?"),
         ("{{ event.params.x.upper() }}", "there is no function `upper`"),
@@ -206,14 +221,20 @@ fn urls_are_escaped_and_other_texts_are_not() {
     };
     for (text, expected) in [
         ("https://a.example/?v={{ event.params.v }}", "https://a.example/?v=a%20b%26c%3D%C3%BC%23"),
-        ("https://a.example/?v={{ event.params.v|urlencode }}", "https://a.example/?v=a%20b%26c%3D%C3%BC%23"),
+        (
+            "https://a.example/?v={{ event.params.v|urlencode }}",
+            "https://a.example/?v=a%20b%26c%3D%C3%BC%23",
+        ),
         ("https://a.example/?v={{ event.params.path|tojson }}", "https://a.example/?v=%22x%2Fy%22"),
         ("https://a.example/?{{ event.params.q|urlencode }}", "https://a.example/?a=1%202&b=%26"),
         ("https://a.example/{{ event.params.path }}", "https://a.example/x%2Fy"),
         ("https://a.example/{{ event.params.path|safe }}", "https://a.example/x/y"),
         ("https://a.example/{{ event.params.path|replace('/', '-') }}", "https://a.example/x-y"),
         ("{{ event.params.url }}", "https://a.example/?x=1"),
-        ("{{ event.params.url }}&v={{ event.params.v }}", "https://a.example/?x=1&v=a%20b%26c%3D%C3%BC%23"),
+        (
+            "{{ event.params.url }}&v={{ event.params.v }}",
+            "https://a.example/?x=1&v=a%20b%26c%3D%C3%BC%23",
+        ),
     ] {
         assert_eq!(url(text).unwrap().0, json!(expected), "{text}");
     }
@@ -221,7 +242,9 @@ fn urls_are_escaped_and_other_texts_are_not() {
         url("https://a.example/?v={{ event.params.v }}").unwrap().1,
         json!("https://a.example/?v=a b&c=ü#")
     );
-    assert!(url("https://a.example/?{{ event.params.q }}").unwrap_err().contains("no part of a URL"));
+    assert!(
+        url("https://a.example/?{{ event.params.q }}").unwrap_err().contains("no part of a URL")
+    );
 }
 
 #[test]
@@ -231,13 +254,16 @@ fn one_that_lacks_a_param_leaves_the_budget_to_others_and_a_bomb_does_not() {
     let nested = "{% for a in event.params.k %}".repeat(14) + "x" + &"{% endfor %}".repeat(14);
     let left_after = |text: &str, times: usize| {
         let mut budget = EventTemplateBudget::of_event();
-        (0..times).for_each(|_| assert!(render_value(&json!(text), &scope, &mut budget).is_err(), "{text}"));
+        (0..times).for_each(|_| {
+            assert!(render_value(&json!(text), &scope, &mut budget).is_err(), "{text}")
+        });
         render_value(&json!("{{ event.name }}"), &scope, &mut budget).is_ok()
     };
     for text in ["{{ event.params.x }}", "a {{ event.params.x }}", "{{ event.name / 2 }}"] {
         assert!(left_after(text, 1000), "{text}");
     }
-    let late = "{% for a in event.params.list %}{% if a %}{% endif %}{% endfor %}{{ event.params.x }}";
+    let late =
+        "{% for a in event.params.list %}{% if a %}{% endif %}{% endfor %}{{ event.params.x }}";
     for text in [nested.as_str(), late] {
         assert!(!left_after(text, 11), "{text}");
     }

@@ -13,7 +13,8 @@ const ESCAPED_TAG: char = 's';
 const PLAIN_TAG: char = 'p';
 
 /// What stays as it is in a part of a path or query.
-const URL_PART_SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const URL_PART_SET: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Of a host, its port and the brackets of an IPv6 address; letters of all languages, too.
 const URL_HOST_SET: &AsciiSet = &URL_PART_SET.remove(b':').remove(b'[').remove(b']');
 /// What the filter `urlencode_filter` leaves, as it does in Jinja.
@@ -47,8 +48,7 @@ pub(super) fn write_marked_value(
 fn value_text(value: &Term) -> Result<String, Error> {
     match value.kind() {
         ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => {
-            let message =
-                "a list or object is no part of a URL (name a member, or use the filter urlencode or tojson)";
+            let message = "a list or object is no part of a URL (name a member, or use the filter urlencode or tojson)";
             Err(Error::new(ErrorKind::InvalidOperation, message))
         }
         _ => Ok(value.to_string()),
@@ -103,7 +103,8 @@ pub(super) fn finish_url(rendered: &str) -> Result<String, String> {
     }
     if values.iter().any(|value| has_dot_segments(&url, value)) {
         return Err(
-            "a value must not be `.` or `..` in the path of a URL: it would lead elsewhere".to_owned()
+            "a value must not be `.` or `..` in the path of a URL: it would lead elsewhere"
+                .to_owned(),
         );
     }
     Ok(url)
@@ -145,7 +146,8 @@ mod tests {
     use super::*;
 
     fn finish_parts(parts: &[(&str, &str)]) -> Result<String, String> {
-        let text: String = parts.iter().map(|(literal, value)| format!("{literal}\0p{value}\0")).collect();
+        let text: String =
+            parts.iter().map(|(literal, value)| format!("{literal}\0p{value}\0")).collect();
         finish_url(&text)
     }
 
@@ -153,7 +155,10 @@ mod tests {
     fn a_value_stays_one_part_of_the_url() {
         for (parts, expected) in [
             (&[("https://a.example/run?name=", "a b")][..], "https://a.example/run?name=a%20b"),
-            (&[("https://a.example/run?name=", "a&admin=1")], "https://a.example/run?name=a%26admin%3D1"),
+            (
+                &[("https://a.example/run?name=", "a&admin=1")],
+                "https://a.example/run?name=a%26admin%3D1",
+            ),
             (&[("https://a.example/run?name=", "x#y")], "https://a.example/run?name=x%23y"),
             (&[("https://a.example/run?name=", "ü+%")], "https://a.example/run?name=%C3%BC%2B%25"),
             (
@@ -171,7 +176,9 @@ mod tests {
             finish_url("https://a.example/t/\0s../../admin\0/run").is_err(),
             "escaped by a filter that leaves slashes"
         );
-        for dots in [&[("https://a.example/x/", "..")][..], &[("https://a.example/.", "."), ("/y", "")]] {
+        for dots in
+            [&[("https://a.example/x/", "..")][..], &[("https://a.example/.", "."), ("/y", "")]]
+        {
             assert!(finish_parts(dots).is_err(), "{dots:?}");
         }
         assert!(finish_parts(&[("https://a.example/v", "1.."), ("?x=", "..")]).is_ok());

@@ -5,7 +5,7 @@ use minijinja::Error;
 use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, ForLoop, Stmt};
 use minijinja::machinery::parse;
 use minijinja::syntax::SyntaxConfig;
-use reconcile::{listed, suggestion};
+use reconcile::{list_names, suggest_name};
 
 use super::{TEMPLATE_FILTERS, TEMPLATE_TESTS};
 
@@ -164,7 +164,8 @@ impl EventTemplateChecker<'_> {
     fn check_call(&mut self, call: &Call<'_>) -> TemplateCheckResult {
         let name = match &call.expr {
             Expr::GetAttr(get) => {
-                if matches!(&get.expr, Expr::Var(var) if var.id == "loop" && self.is_local("loop")) {
+                if matches!(&get.expr, Expr::Var(var) if var.id == "loop" && self.is_local("loop"))
+                {
                     return self.check_arguments(&call.args);
                 }
                 get.name
@@ -176,7 +177,8 @@ impl EventTemplateChecker<'_> {
             self.check_expression(&call.expr)?;
             return self.check_arguments(&call.args);
         }
-        let near = suggestion(name, TEMPLATE_FILTERS).replace("did you mean", "did you mean the filter");
+        let near =
+            suggest_name(name, TEMPLATE_FILTERS).replace("did you mean", "did you mean the filter");
         Err(format!("there is no function `{name}` in templates{near}"))
     }
 
@@ -192,18 +194,18 @@ impl EventTemplateChecker<'_> {
         }
         let why = if name == "events" { " (only a config with several events has it)" } else { "" };
         let locals = self.locals.iter().map(String::as_str);
-        let near = suggestion(name, known.clone().chain(locals));
-        Err(format!("there is no variable `{name}`{why}{near} (known: {})", listed(known)))
+        let near = suggest_name(name, known.clone().chain(locals));
+        Err(format!("there is no variable `{name}`{why}{near} (known: {})", list_names(known)))
     }
 
     fn check_known_name(&self, what: &str, name: &str, known: &[&str]) -> TemplateCheckResult {
         if self.names.is_none() || known.contains(&name) {
             return Ok(());
         }
-        let near = suggestion(name, known.iter().copied());
+        let near = suggest_name(name, known.iter().copied());
         Err(format!(
             "there is no {what} `{name}` in templates{near} (known: {})",
-            listed(known.iter().copied())
+            list_names(known.iter().copied())
         ))
     }
 
@@ -225,17 +227,17 @@ impl EventTemplateChecker<'_> {
         if self.is_event(of) && !EVENT_FIELDS.contains(&name) {
             return Err(format!(
                 "an event has no `{name}`{} (known: {})",
-                suggestion(name, EVENT_FIELDS),
-                listed(EVENT_FIELDS)
+                suggest_name(name, EVENT_FIELDS),
+                list_names(EVENT_FIELDS)
             ));
         }
         let joined = names.join_events.as_deref().filter(|_| self.is_global(of, "events"));
         match joined {
             Some(joined) if !joined.contains(&name) => {
-                let near = suggestion(name, joined.iter().copied());
+                let near = suggest_name(name, joined.iter().copied());
                 Err(format!(
                     "no trigger is about the event `{name}`{near} (known: {})",
-                    listed(joined.iter().copied())
+                    list_names(joined.iter().copied())
                 ))
             }
             _ => Ok(()),
@@ -247,8 +249,10 @@ impl EventTemplateChecker<'_> {
         if let Some(name) = key.as_str() {
             return self.check_member(of, name);
         }
-        let joined =
-            self.names.and_then(|names| names.join_events.as_ref()).filter(|_| self.is_global(of, "events"));
+        let joined = self
+            .names
+            .and_then(|names| names.join_events.as_ref())
+            .filter(|_| self.is_global(of, "events"));
         let place = i64::try_from(key).ok().and_then(|place| usize::try_from(place).ok());
         match joined {
             Some(joined) if place.is_none_or(|place| place >= joined.len()) => Err(format!(

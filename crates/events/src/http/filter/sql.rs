@@ -3,7 +3,9 @@
 use sqlx::{PgPool, Postgres, QueryBuilder};
 use store::{Error, PgOperation, Result, run_tx};
 
-use super::{EventFilterCondition, EventFilterOperand, EventFilterOperator, EventFilterSubject, EventQuery};
+use super::{
+    EventFilterCondition, EventFilterOperand, EventFilterOperator, EventFilterSubject, EventQuery,
+};
 use crate::write::StoredEventRow;
 use crate::{Event, EventId};
 
@@ -32,7 +34,8 @@ pub(in crate::http) async fn query_events(
             };
             let mut total = None;
             if query.count {
-                let counted = query.count_query().build_query_scalar().fetch_one(&mut *connection).await;
+                let counted =
+                    query.count_query().build_query_scalar().fetch_one(&mut *connection).await;
                 total = match counted.map_err(Error::from) {
                     Err(error) if is_statement_timeout(&error) => return Ok(None),
                     counted => Some(counted?),
@@ -62,7 +65,8 @@ impl EventQuery {
     }
 
     pub(super) fn count_query(&self) -> QueryBuilder<Postgres> {
-        let mut query = QueryBuilder::new("-- count_events\nSELECT count(*) FROM (SELECT FROM events");
+        let mut query =
+            QueryBuilder::new("-- count_events\nSELECT count(*) FROM (SELECT FROM events");
         self.push_conditions(&mut query);
         query.push(" LIMIT ").push_bind(MAX_COUNTED_EVENTS).push(") AS counted");
         query
@@ -103,32 +107,49 @@ impl EventFilterCondition {
             }
             (_, EventFilterOperand::Texts(texts)) => self.push_values(query, "name", symbol, texts),
             // `condition` makes no others.
-            (_, EventFilterOperand::Ids(_) | EventFilterOperand::Time(_)) => drop(query.push("false")),
+            (_, EventFilterOperand::Ids(_) | EventFilterOperand::Time(_)) => {
+                query.push("false");
+            }
         }
     }
 
-    fn push_values<T>(&self, query: &mut QueryBuilder<Postgres>, column: &str, symbol: &str, values: &[T])
-    where
+    fn push_values<T>(
+        &self,
+        query: &mut QueryBuilder<Postgres>,
+        column: &str,
+        symbol: &str,
+        values: &[T],
+    ) where
         T: Clone + Send + 'static,
         T: for<'q> sqlx::Encode<'q, Postgres> + sqlx::Type<Postgres>,
         Vec<T>: for<'q> sqlx::Encode<'q, Postgres> + sqlx::Type<Postgres>,
     {
         query.push(column).push(symbol);
         match (self.operator, values.first()) {
-            (EventFilterOperator::In, _) => drop(query.push("(").push_bind(values.to_vec()).push(")")),
-            (_, Some(value)) => drop(query.push_bind(value.clone())),
-            (_, None) => drop(query.push("NULL")),
+            (EventFilterOperator::In, _) => {
+                query.push("(").push_bind(values.to_vec()).push(")");
+            }
+            (_, Some(value)) => {
+                query.push_bind(value.clone());
+            }
+            (_, None) => {
+                query.push("NULL");
+            }
         }
     }
 
     /// Texts, numbers and booleans by what they read as, numbers also by their value; greater and less by value if both are
     /// numbers.
     fn push_param(&self, query: &mut QueryBuilder<Postgres>, path: &[String], values: &[String]) {
-        let (place, mut numbers) = (ParamPath(path), values.iter().filter_map(|value| parse_decimal(value)));
+        let (place, mut numbers) =
+            (ParamPath(path), values.iter().filter_map(|value| parse_decimal(value)));
         let symbol = match self.operator {
             EventFilterOperator::Equal | EventFilterOperator::In => {
                 place.push_text(query.push("("));
-                query.push(" = ANY (").push_bind(values.to_vec()).push(") OR CASE WHEN jsonb_typeof(");
+                query
+                    .push(" = ANY (")
+                    .push_bind(values.to_vec())
+                    .push(") OR CASE WHEN jsonb_typeof(");
                 place.push_json_value(query);
                 place.push_text(query.push(") = 'number' THEN "));
                 query.push("::numeric = ANY (").push_bind(numbers.collect::<Vec<_>>());
@@ -173,7 +194,8 @@ fn parse_decimal(text: &str) -> Option<String> {
     let plain = mantissa.strip_prefix(['-', '+']).unwrap_or(mantissa);
     let digits = plain.chars().filter(char::is_ascii_digit).count();
     let points = plain.chars().filter(|c| *c == '.').count();
-    let is_number = digits > 0 && points <= 1 && digits + points == plain.len() && number.len() <= 400;
+    let is_number =
+        digits > 0 && points <= 1 && digits + points == plain.len() && number.len() <= 400;
     let is_near = power.parse::<i32>().is_ok_and(|power| (-400..=400).contains(&power));
     (is_number && is_near).then(|| number.to_owned())
 }

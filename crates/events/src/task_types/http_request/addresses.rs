@@ -92,9 +92,14 @@ mod tests {
         ] {
             assert!(address_refusal(bad.parse().unwrap()).is_some(), "{bad}");
         }
-        for good in
-            ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::"]
-        {
+        for good in [
+            "8.8.8.8",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::1111",
+            "64:ff9b::808:808",
+            "2002:808:808::",
+        ] {
             assert_eq!(address_refusal(good.parse().unwrap()), None, "{good}");
         }
     }

@@ -88,7 +88,11 @@ impl WebhookConnector {
     ) -> Self {
         let plain = |allowed: String| allowed.to_lowercase().replace(['[', ']'], "");
         let allowed = Arc::new(allowed.into_iter().map(plain).collect());
-        Self { allowed_targets: allowed, tls: new_tls_connector(trusted), network: Arc::new(SystemNetwork) }
+        Self {
+            allowed_targets: allowed,
+            tls: new_tls_connector(trusted),
+            network: Arc::new(SystemNetwork),
+        }
     }
 
     /// In another network than the machine's.
@@ -97,7 +101,10 @@ impl WebhookConnector {
     }
 
     /// Connects.
-    pub async fn connect(&self, target: &WebhookTarget) -> Result<WebhookConnection, WebhookConnectError> {
+    pub async fn connect(
+        &self,
+        target: &WebhookTarget,
+    ) -> Result<WebhookConnection, WebhookConnectError> {
         let addresses = self.resolve_allowed(target).await?;
         let mut last = WebhookConnectError::Failed(format!("{} has no address", target.host));
         for address in addresses.into_iter().take(MAX_ADDRESSES_TRIED) {
@@ -115,7 +122,10 @@ impl WebhookConnector {
     }
 
     /// The addresses of the host; an error if any of them must not be reached.
-    async fn resolve_allowed(&self, target: &WebhookTarget) -> Result<Vec<SocketAddr>, WebhookConnectError> {
+    async fn resolve_allowed(
+        &self,
+        target: &WebhookTarget,
+    ) -> Result<Vec<SocketAddr>, WebhookConnectError> {
         let WebhookTarget { host, port, .. } = target;
         let found = timeout(CONNECT_TIMEOUT, self.network.resolve(host, *port)).await;
         let found = found.map_err(|_| {
@@ -130,7 +140,11 @@ impl WebhookConnector {
         for address in &addresses {
             if let Some(what) = address_refusal(address.ip()) {
                 let ip = address.ip();
-                let is = if ip.to_string() == *host { String::new() } else { format!("{host} is {ip}, ") };
+                let is = if ip.to_string() == *host {
+                    String::new()
+                } else {
+                    format!("{host} is {ip}, ")
+                };
                 return Err(WebhookConnectError::Refused(format!(
                     "{is}{ip} is {what}, which webhooks must not reach (--webhook-allow {host}:{port} would allow it)"
                 )));
@@ -157,15 +171,18 @@ impl WebhookConnector {
                 "this machine has no certificates to check servers by".to_owned(),
             ));
         };
-        let name = ServerName::try_from(target.host.clone())
-            .map_err(|_| WebhookConnectError::Refused(format!("{} is no name for TLS", target.host)))?;
+        let name = ServerName::try_from(target.host.clone()).map_err(|_| {
+            WebhookConnectError::Refused(format!("{} is no name for TLS", target.host))
+        })?;
         let stream = tls.connect(name, stream).await.map_err(|error| failed(&error))?;
         Ok(WebhookConnection::Tls(Box::new(stream)))
     }
 }
 
 /// TLS with the machine's certificates and these; none if there are none.
-fn new_tls_connector(trusted: impl IntoIterator<Item = CertificateDer<'static>>) -> Option<TlsConnector> {
+fn new_tls_connector(
+    trusted: impl IntoIterator<Item = CertificateDer<'static>>,
+) -> Option<TlsConnector> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots.add_parsable_certificates(trusted);
@@ -173,7 +190,8 @@ fn new_tls_connector(trusted: impl IntoIterator<Item = CertificateDer<'static>>)
         return None;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
     Some(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
 }
 
@@ -183,7 +201,9 @@ pub fn parse_authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Str
     let read = read.map_err(|error| format!("is no PEM file: {error}"))?;
     let mut roots = RootCertStore::empty();
     for certificate in &read {
-        roots.add(certificate.clone()).map_err(|error| format!("has a certificate that is none: {error}"))?;
+        roots
+            .add(certificate.clone())
+            .map_err(|error| format!("has a certificate that is none: {error}"))?;
     }
     if read.is_empty() { Err("has no certificate in it".to_owned()) } else { Ok(read) }
 }

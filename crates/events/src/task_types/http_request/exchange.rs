@@ -36,12 +36,14 @@ impl WebhookResponse {
 
     /// How long it wants not to be asked again, if it says so. A moment is taken by the server's own clock, if it tells it.
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        let text = |name| self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let text =
+            |name| self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let said = text(header::RETRY_AFTER)?;
         if let Ok(seconds) = said.parse::<u64>() {
             return Some(Duration::from_secs(seconds));
         }
-        let moment = |text: &str| DateTime::parse_from_rfc2822(text).ok().map(|moment| moment.to_utc());
+        let moment =
+            |text: &str| DateTime::parse_from_rfc2822(text).ok().map(|moment| moment.to_utc());
         let now = text(header::DATE).and_then(moment).unwrap_or_else(Utc::now);
         (moment(said)? - now).to_std().ok()
     }
@@ -56,15 +58,19 @@ pub(super) async fn send_request(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<WebhookResponse, TaskAttemptError> {
-    let wrong = |error: http::Error| TaskAttemptError::Permanent(format!("VALIDATION_ERROR: {error}"));
+    let wrong =
+        |error: http::Error| TaskAttemptError::Permanent(format!("VALIDATION_ERROR: {error}"));
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::builder().method(method).uri(path).body(Full::new(body)).map_err(wrong)?;
+    let mut request =
+        Request::builder().method(method).uri(path).body(Full::new(body)).map_err(wrong)?;
     *request.headers_mut() = headers;
     let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-    let host =
-        authority.parse().map_err(|_| TaskAttemptError::Permanent("VALIDATION_ERROR: no Host".to_owned()))?;
+    let host = authority
+        .parse()
+        .map_err(|_| TaskAttemptError::Permanent("VALIDATION_ERROR: no Host".to_owned()))?;
     request.headers_mut().insert(header::HOST, host);
-    let agent = http::HeaderValue::from_static(concat!("order-platform/", env!("CARGO_PKG_VERSION")));
+    let agent =
+        http::HeaderValue::from_static(concat!("order-platform/", env!("CARGO_PKG_VERSION")));
     request.headers_mut().entry(header::USER_AGENT).or_insert(agent);
     match connection {
         WebhookConnection::Plain(stream) => send_on_stream(stream, target, request).await,
@@ -78,7 +84,10 @@ async fn send_on_stream<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     request: Request<Full<Bytes>>,
 ) -> Result<WebhookResponse, TaskAttemptError> {
     let failed = |error: &dyn std::fmt::Display| {
-        TaskAttemptError::Temporary(format!("UNAVAILABLE: {}:{}: {error}", target.host, target.port))
+        TaskAttemptError::Temporary(format!(
+            "UNAVAILABLE: {}:{}: {error}",
+            target.host, target.port
+        ))
     };
     // As they are written everywhere; there are servers that mind.
     let mut shaking = http1::Builder::new();

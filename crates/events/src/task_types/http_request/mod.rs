@@ -46,11 +46,17 @@ impl TaskHandler for HttpRequest {
     const URL_PARAMS: &'static [&'static str] = &["url"];
     type Params = WebhookParams;
 
-    async fn run(&self, attempt: &TaskAttempt, params: WebhookParams) -> Result<Value, TaskAttemptError> {
+    async fn run(
+        &self,
+        attempt: &TaskAttempt,
+        params: WebhookParams,
+    ) -> Result<Value, TaskAttemptError> {
         let request_timeout = params.timeout;
         let answered = timeout(request_timeout, self.send(attempt.task_id, params)).await;
         answered.unwrap_or_else(|_| {
-            Err(TaskAttemptError::Temporary(format!("TIMEOUT: no answer within {request_timeout:?}")))
+            Err(TaskAttemptError::Temporary(format!(
+                "TIMEOUT: no answer within {request_timeout:?}"
+            )))
         })
     }
 }
@@ -63,7 +69,8 @@ impl HttpRequest {
             let target = WebhookTarget::from_uri(&uri)
                 .map_err(|reason| TaskAttemptError::Permanent(format!("{uri} {reason}")))?;
             if first.secure && !target.secure {
-                let reason = format!("PERMISSION_DENIED: a redirect from https to {uri} is not followed");
+                let reason =
+                    format!("PERMISSION_DENIED: a redirect from https to {uri} is not followed");
                 return Err(TaskAttemptError::Permanent(reason));
             }
             // Another server does not get what was meant for the first one.
@@ -74,10 +81,14 @@ impl HttpRequest {
             }
             let connection = self.connector.connect(&target).await.map_err(connect_task_error)?;
             let answer =
-                send_request(connection, &target, &uri, method.clone(), headers, body.clone()).await?;
+                send_request(connection, &target, &uri, method.clone(), headers, body.clone())
+                    .await?;
             let Some(location) = answer.location() else { return response_outcome(&answer) };
             let next = resolve_redirect(&uri, &location).map_err(TaskAttemptError::Permanent)?;
-            if !matches!(answer.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
+            if !matches!(
+                answer.status,
+                StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+            ) {
                 return Err(moved_error(answer.status, &next));
             }
             uri = next;
@@ -85,11 +96,18 @@ impl HttpRequest {
         Err(TaskAttemptError::Permanent(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    fn sign(&self, headers: &mut HeaderMap, task_id: i64, body: &[u8]) -> Result<(), TaskAttemptError> {
+    fn sign(
+        &self,
+        headers: &mut HeaderMap,
+        task_id: i64,
+        body: &[u8],
+    ) -> Result<(), TaskAttemptError> {
         headers.insert(HeaderName::from_static("idempotency-key"), HeaderValue::from(task_id));
         let Some(secret) = &self.secret else { return Ok(()) };
-        let signature = body_signature(secret, body).and_then(|text| HeaderValue::from_str(&text).ok());
-        let logic = || TaskAttemptError::Permanent("LOGIC_ERROR: the body could not be signed".to_owned());
+        let signature =
+            body_signature(secret, body).and_then(|text| HeaderValue::from_str(&text).ok());
+        let logic =
+            || TaskAttemptError::Permanent("LOGIC_ERROR: the body could not be signed".to_owned());
         headers.insert(HeaderName::from_static("x-signature"), signature.ok_or_else(logic)?);
         Ok(())
     }
@@ -99,7 +117,8 @@ impl HttpRequest {
 fn body_signature(secret: &[u8], body: &[u8]) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(body);
-    let digest: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String =
+        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     Some(format!("sha256={digest}"))
 }
 
@@ -108,7 +127,9 @@ fn connect_task_error(error: WebhookConnectError) -> TaskAttemptError {
         WebhookConnectError::Refused(reason) => {
             TaskAttemptError::Permanent(format!("PERMISSION_DENIED: {reason}"))
         }
-        WebhookConnectError::Failed(reason) => TaskAttemptError::Temporary(format!("UNAVAILABLE: {reason}")),
+        WebhookConnectError::Failed(reason) => {
+            TaskAttemptError::Temporary(format!("UNAVAILABLE: {reason}"))
+        }
     }
 }
 
@@ -157,7 +178,10 @@ mod tests {
             ("//b.example/q", "http://b.example/q"),
             ("/q", "http://a.example:81/q"),
             ("q", "http://a.example:81/x/q"),
-            ("/login?next=https://a.example/x", "http://a.example:81/login?next=https://a.example/x"),
+            (
+                "/login?next=https://a.example/x",
+                "http://a.example:81/login?next=https://a.example/x",
+            ),
             ("?x=1", "http://a.example:81/x/y?x=1"),
             ("../up", "http://a.example:81/up"),
             ("./../../../up/./b/", "http://a.example:81/up/b/"),
@@ -166,10 +190,19 @@ mod tests {
             ("/\u{fc}", "http://a.example:81/%C3%BC"),
             ("//[::1]:8/a", "http://[::1]:8/a"),
         ] {
-            assert_eq!(resolve_redirect(&from, location).unwrap().to_string(), target, "{location}");
+            assert_eq!(
+                resolve_redirect(&from, location).unwrap().to_string(),
+                target,
+                "{location}"
+            );
         }
-        for location in ["file:///etc/passwd", "ftp://a.example/", "http://", "http://a b/", "mailto:a@b"] {
-            assert!(resolve_redirect(&from, location).unwrap_err().contains("which is no URL"), "{location}");
+        for location in
+            ["file:///etc/passwd", "ftp://a.example/", "http://", "http://a b/", "mailto:a@b"]
+        {
+            assert!(
+                resolve_redirect(&from, location).unwrap_err().contains("which is no URL"),
+                "{location}"
+            );
         }
     }
 

@@ -57,7 +57,9 @@ struct WebhookParamsInput {
     timeout_seconds: WebhookTimeout,
 }
 
-fn deserialize_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+fn deserialize_present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
@@ -168,8 +170,8 @@ impl TryFrom<Map<String, Value>> for WebhookHeaders {
                 return Err(format!("`{name}` is set by the platform"));
             }
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let value =
-                HeaderValue::from_str(&text).map_err(|_| format!("`{name}` has no value of a header"))?;
+            let value = HeaderValue::from_str(&text)
+                .map_err(|_| format!("`{name}` has no value of a header"))?;
             headers.insert(key, value);
         }
         Ok(Self(headers))
@@ -202,7 +204,10 @@ mod tests {
         }
         let read = |given: Value| serde_json::from_value::<WebhookParams>(given).unwrap();
         let good = read(json!({"url": "http://a.example", "headers": {"X-A": 7}, "json": null}));
-        assert_eq!((&good.headers["x-a"], good.body.as_ref()), (&HeaderValue::from(7), b"null".as_slice()));
+        assert_eq!(
+            (&good.headers["x-a"], good.body.as_ref()),
+            (&HeaderValue::from(7), b"null".as_slice())
+        );
         assert_eq!(read(json!({"url": "http://a.example"})).content_type, None);
     }
 }

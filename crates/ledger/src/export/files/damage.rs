@@ -28,7 +28,10 @@ struct ExportFileDamage {
     problem: String,
 }
 
-fn find_first_damage(shard: &str, mut from: BufReader<File>) -> std::io::Result<Option<ExportFileDamage>> {
+fn find_first_damage(
+    shard: &str,
+    mut from: BufReader<File>,
+) -> std::io::Result<Option<ExportFileDamage>> {
     let (mut line, mut after) = (1, None);
     let mut bytes = Vec::new();
     while from.read_until(b'\n', &mut bytes)? > 0 {

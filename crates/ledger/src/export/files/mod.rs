@@ -88,7 +88,9 @@ fn io_error_at(path: &Path) -> impl Fn(std::io::Error) -> ExportError + '_ {
     move |error| ExportError::Unavailable(format!("{}: {error}", path.display()))
 }
 
-async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     store::panics::spawn_blocking_contained(work)
         .await
         .map_err(|_| ExportError::Unavailable("the work on files was abandoned".to_owned()))?
@@ -99,14 +101,23 @@ impl ExportEngine for ExportFileEngine {
         "files"
     }
 
-    fn open_log<'a>(&'a self, shard: &'a str, _begins: bool) -> BoxFuture<'a, Result<Box<dyn ExportLog>>> {
-        let (folder, lock) = (self.shard_folder(shard), self.lock_dir.join(format!("{shard}.lock")));
+    fn open_log<'a>(
+        &'a self,
+        shard: &'a str,
+        _begins: bool,
+    ) -> BoxFuture<'a, Result<Box<dyn ExportLog>>> {
+        let (folder, lock) =
+            (self.shard_folder(shard), self.lock_dir.join(format!("{shard}.lock")));
         let (shard, segment_bytes) = (shard.to_owned(), self.max_segment_bytes);
         Box::pin(async move {
-            let writer =
-                run_blocking(move || ExportSegmentWriter::open(&shard, folder, &lock, segment_bytes)).await?;
-            Ok(Box::new(ExportFileLog { last_entry: writer.last_entry.clone(), writer: Some(writer) })
-                as Box<dyn ExportLog>)
+            let writer = run_blocking(move || {
+                ExportSegmentWriter::open(&shard, folder, &lock, segment_bytes)
+            })
+            .await?;
+            Ok(Box::new(ExportFileLog {
+                last_entry: writer.last_entry.clone(),
+                writer: Some(writer),
+            }) as Box<dyn ExportLog>)
         })
     }
 
@@ -115,7 +126,8 @@ impl ExportEngine for ExportFileEngine {
         Box::pin(run_blocking(move || {
             for segment in list_segments(&folder)?.iter().rev() {
                 let file = fs::File::open(&segment.path).map_err(io_error_at(&segment.path))?;
-                if let Some(line) = tail::find_last_line(&file).map_err(io_error_at(&segment.path))?.last_line
+                if let Some(line) =
+                    tail::find_last_line(&file).map_err(io_error_at(&segment.path))?.last_line
                 {
                     return ExportEntry::parse(&shard, line)
                         .map(Some)
@@ -133,11 +145,16 @@ impl ExportEngine for ExportFileEngine {
     ) -> BoxStream<'a, Result<Vec<ExportEntry>>> {
         let (folder, shard) = (self.shard_folder(shard), shard.to_owned());
         let reader = run_blocking(move || ExportSegmentReader::open_from(shard, &folder, from));
-        stream::once(reader).map_ok(|reading| stream::try_unfold(reading, next)).try_flatten().boxed()
+        stream::once(reader)
+            .map_ok(|reading| stream::try_unfold(reading, next))
+            .try_flatten()
+            .boxed()
     }
 }
 
-async fn next(mut reader: ExportSegmentReader) -> Result<Option<(Vec<ExportEntry>, ExportSegmentReader)>> {
+async fn next(
+    mut reader: ExportSegmentReader,
+) -> Result<Option<(Vec<ExportEntry>, ExportSegmentReader)>> {
     run_blocking(move || {
         let entries = reader.read_chunk()?;
         Ok((!entries.is_empty()).then_some((entries, reader)))
@@ -160,8 +177,9 @@ impl ExportSegmentReader {
             // The last segment that begins with it or before it; an empty one says nothing.
             let mut first_index = 0;
             for (index, segment) in remaining.iter().enumerate().skip(1).rev() {
-                let mut opened =
-                    BufReader::new(fs::File::open(&segment.path).map_err(io_error_at(&segment.path))?);
+                let mut opened = BufReader::new(
+                    fs::File::open(&segment.path).map_err(io_error_at(&segment.path))?,
+                );
                 let begins = read_next_entry(&shard, segment, &mut opened, true)?;
                 if begins.is_some_and(|entry| entry.mark <= from) {
                     first_index = index;
@@ -203,9 +221,9 @@ fn read_next_entry(
     let mut line = Vec::new();
     from.read_until(b'\n', &mut line).map_err(io_error_at(&segment.path))?;
     match line.pop() {
-        Some(b'\n') => {
-            ExportEntry::parse(shard, line.into()).map(Some).map_err(|_| locate_damage(shard, segment))
-        }
+        Some(b'\n') => ExportEntry::parse(shard, line.into())
+            .map(Some)
+            .map_err(|_| locate_damage(shard, segment)),
         Some(_) if !may_be_torn => Err(locate_damage(shard, segment)),
         _ => Ok(None),
     }

@@ -33,7 +33,12 @@ struct ExportOpenSegment {
 
 impl ExportSegmentWriter {
     /// Takes the lock, cuts off a torn line, and makes sure that what is there is there for good.
-    pub(super) fn open(shard: &str, folder: PathBuf, lock: &Path, max_segment_bytes: u64) -> Result<Self> {
+    pub(super) fn open(
+        shard: &str,
+        folder: PathBuf,
+        lock: &Path,
+        max_segment_bytes: u64,
+    ) -> Result<Self> {
         let lock = acquire_file_lock(lock)?;
         for folder in folder.parent().into_iter().chain([folder.as_path()]) {
             create_folder(folder).map_err(io_error_at(folder))?;
@@ -46,11 +51,13 @@ impl ExportSegmentWriter {
             let file = file.map_err(io_error_at(&segment.path))?;
             let end = tail::find_last_line(&file).map_err(io_error_at(&segment.path))?;
             if let Some(line) = end.last_line {
-                writer.last_entry =
-                    Some(ExportEntry::parse(shard, line).map_err(|_| locate_damage(shard, &segment))?);
+                writer.last_entry = Some(
+                    ExportEntry::parse(shard, line).map_err(|_| locate_damage(shard, &segment))?,
+                );
                 file.set_len(end.whole_bytes).map_err(io_error_at(&segment.path))?;
                 file.sync_data().map_err(io_error_at(&segment.path))?;
-                writer.open_segment = Some(ExportOpenSegment { segment, file, bytes: end.whole_bytes });
+                writer.open_segment =
+                    Some(ExportOpenSegment { segment, file, bytes: end.whole_bytes });
                 break;
             }
             // Begun, and nothing whole in it yet.
@@ -103,10 +110,16 @@ impl ExportOpenSegment {
         let present = fs::metadata(&self.segment.path);
         let ours = self.file.metadata().map_err(io_error_at(&self.segment.path))?;
         match present {
-            Ok(there) if (there.dev(), there.ino(), there.len()) == (ours.dev(), ours.ino(), self.bytes) => {
+            Ok(there)
+                if (there.dev(), there.ino(), there.len())
+                    == (ours.dev(), ours.ino(), self.bytes) =>
+            {
                 Ok(())
             }
-            _ => Err(ExportError::Moved(format!("{} is another file now", self.segment.path.display()))),
+            _ => Err(ExportError::Moved(format!(
+                "{} is another file now",
+                self.segment.path.display()
+            ))),
         }
     }
 
@@ -129,8 +142,12 @@ fn acquire_file_lock(lock: &Path) -> Result<File> {
     if let Some(folder) = lock.parent() {
         create_folder(folder).map_err(io_error_at(folder))?;
     }
-    let file =
-        own_file_options().write(true).create(true).truncate(false).open(lock).map_err(io_error_at(lock))?;
+    let file = own_file_options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(lock)
+        .map_err(io_error_at(lock))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {

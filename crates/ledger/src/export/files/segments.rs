@@ -28,7 +28,8 @@ pub(super) fn list_segments(folder: &Path) -> Result<Vec<ExportSegment>> {
     let mut found = Vec::new();
     for file in listed {
         let name = file.map_err(io_error_at(folder))?.file_name();
-        let first = name.to_str().and_then(|name| name.strip_suffix(".ndjson")?.parse::<i64>().ok());
+        let first =
+            name.to_str().and_then(|name| name.strip_suffix(".ndjson")?.parse::<i64>().ok());
         let segment = first.map(|first| ExportSegment::in_folder(folder, first));
         // Anything else is none of ours.
         found.extend(segment.filter(|segment| segment.path.file_name() == Some(&name)));

@@ -21,7 +21,8 @@ async fn half_dropped(dir: &tempfile::TempDir) -> (World, Arc<dyn ExportEngine>)
     let mut duties = world.served.aggregate(&stop);
     let exporter = world.exporter(0, &engine, QUICK);
     let events = (1..=40).map(|n| {
-        let dt = if n <= 10 || n % 2 == 1 { "2015-01-05T00:00:00Z" } else { "2100-01-05T00:00:00Z" };
+        let dt =
+            if n <= 10 || n % 2 == 1 { "2015-01-05T00:00:00Z" } else { "2100-01-05T00:00:00Z" };
         event(&format!("e{n}"), 1, dt, "1")
     });
     assert_eq!(world.served.write(&events.collect::<Vec<_>>()).await.0, 200);
@@ -29,8 +30,9 @@ async fn half_dropped(dir: &tempfile::TempDir) -> (World, Arc<dyn ExportEngine>)
     world.served.all_aggregated().await;
     exporter.end().await;
     let terms = PartitionOptions { months_ahead: 0, retention: Retention::Months(12) };
-    let done =
-        maintain_partitions(world.shard(0), &world.served.ledger.types.current(), terms).await.unwrap();
+    let done = maintain_partitions(world.shard(0), &world.served.ledger.types.current(), terms)
+        .await
+        .unwrap();
     assert_eq!(done.dropped.len(), 1, "{done:?}");
     stop.cancel();
     while duties.join_next().await.is_some() {}
@@ -48,9 +50,13 @@ fn what_was_dropped_is_no_difference_and_what_is_lost_is_one() {
         let nothing = begin_epoch(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err();
         assert!(nothing.to_string().contains("nothing to decide"), "{nothing}");
         // After the horizon, and so lost.
-        sqlx::query("DELETE FROM events WHERE event_id = 'e12'").execute(&world.shard(0).pool).await.unwrap();
+        sqlx::query("DELETE FROM events WHERE event_id = 'e12'")
+            .execute(&world.shard(0).pool)
+            .await
+            .unwrap();
         let proof = world.verify(0, &engine).await;
-        let named: Vec<_> = proof.differences.iter().map(|difference| difference.what.as_str()).collect();
+        let named: Vec<_> =
+            proof.differences.iter().map(|difference| difference.what.as_str()).collect();
         assert_eq!(named, ["event storage_outflow/e12: the ledger has no such event"]);
         assert_eq!(proof.dropped, 25);
     });
@@ -62,9 +68,11 @@ fn what_was_dropped_cannot_be_sent_again() {
         let dir = tempfile::tempdir().unwrap();
         let (world, engine) = half_dropped(&dir).await;
         let path = dir.path().join("export/s0/1.ndjson");
-        let lines: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+        let lines: Vec<String> =
+            fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
         fs::write(&path, lines[..37].join("\n") + "\n").unwrap();
-        let refused = resume_export(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err();
+        let refused =
+            resume_export(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err();
         assert!(
             refused.to_string().contains("number 39 has been dropped from the ledger, or lost"),
             "{refused}"

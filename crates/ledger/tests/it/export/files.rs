@@ -123,7 +123,11 @@ fn whatever_a_crash_leaves_behind_the_next_exporter_goes_on_exactly() {
             // What the next exporter would have sent, from a copy that it has sent to.
             world.write(0, (30..60).map(|n| n.to_string())).await;
             let elsewhere = tempfile::tempdir().unwrap();
-            leave(left, dir.path(), &lines_to_come(&world, &engine, elsewhere.path(), dir.path()).await);
+            leave(
+                left,
+                dir.path(),
+                &lines_to_come(&world, &engine, elsewhere.path(), dir.path()).await,
+            );
             let exporter = world.exporter(0, &engine, QUICK);
             world.exported(0, 60).await;
             world.assert_exact(0, &engine, 60).await;
@@ -188,7 +192,8 @@ fn a_line_that_the_ledger_does_not_have_stops_it() {
         world.write(0, (10..20).map(|n| n.to_string())).await;
         world.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(20)).await;
         let before = stream(&engine, "s0").await;
-        let forged = String::from_utf8(before[9].body.to_vec()).unwrap().replace("\"seq\":10", "\"seq\":11");
+        let forged =
+            String::from_utf8(before[9].body.to_vec()).unwrap().replace("\"seq\":10", "\"seq\":11");
         let (_, last) = segments(dir.path(), "s0").pop().unwrap();
         OpenOptions::new()
             .append(true)
@@ -217,7 +222,9 @@ fn a_damaged_line_is_named_by_its_file_its_line_and_the_number_before_it() {
         let entry = |seq: i64| {
             ExportEntry::parse(
                 "s0",
-                json!({"shard": "s0", "epoch": 1, "seq": seq, "pad": "x".repeat(999)}).to_string().into(),
+                json!({"shard": "s0", "epoch": 1, "seq": seq, "pad": "x".repeat(999)})
+                    .to_string()
+                    .into(),
             )
         };
         let mut log = engine.open_log("s0", true).await.unwrap();
@@ -243,7 +250,8 @@ fn a_damaged_line_is_named_by_its_file_its_line_and_the_number_before_it() {
         let (path, text) = damage(1, 8, "{\"shard\": \"s0\", \"epoch\": 1, \"seq\": 2x}");
         let said = all().await;
         let begins = segments(dir.path(), "s0")[1].0;
-        let wanted = format!("{path}, line 8, after number {} of epoch 1: no exported event: ", begins + 6);
+        let wanted =
+            format!("{path}, line 8, after number {} of epoch 1: no exported event: ", begins + 6);
         assert!(
             said.contains(&wanted) && said.ends_with("at its byte 37") && !said.contains("line 1"),
             "{said}"
@@ -271,7 +279,9 @@ fn a_second_process_is_kept_out_by_the_file_lock_until_the_first_is_gone() {
         let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
         let engine = engine(&dir);
         let first = engine.open_log("s0", true).await.unwrap();
-        let Err(refused) = engine.open_log("s0", true).await else { panic!("the log was opened twice") };
+        let Err(refused) = engine.open_log("s0", true).await else {
+            panic!("the log was opened twice")
+        };
         assert!(refused.to_string().contains("another process holds"), "{refused}");
         assert!(engine.open_log("s1", true).await.is_ok(), "shards do not hinder each other");
         let sequencer = world.sequencer(0);
@@ -328,10 +338,10 @@ fn who_lost_the_lease_records_nothing() {
         sequencer.end().await;
         let pool = world.shard(0).pool.clone();
         // Given back by the exporter that has ended: its epoch is over.
-        let late =
-            "SELECT record_export((SELECT lease_id FROM leases WHERE class = 'duty/exporter'), $1, 1, 11)";
+        let late = "SELECT record_export((SELECT lease_id FROM leases WHERE class = 'duty/exporter'), $1, 1, 11)";
         let over = sqlx::query_scalar::<_, i64>(EPOCH).fetch_one(&pool).await.unwrap() - 1;
-        let recorded: Option<bool> = sqlx::query_scalar(late).bind(over).fetch_one(&pool).await.unwrap();
+        let recorded: Option<bool> =
+            sqlx::query_scalar(late).bind(over).fetch_one(&pool).await.unwrap();
         assert_eq!((recorded, world.figures(0).await["exported_seq"].clone()), (None, json!(10)));
     });
 }
@@ -367,7 +377,8 @@ fn a_group_is_appended_whole_and_names_of_segments_grow_whatever_the_epoch() {
         let engine: Arc<dyn ExportEngine> =
             Arc::new(ExportFileEngine::in_data_dir(dir.path()).with_max_segment_bytes(100));
         let entry = |epoch: i64, seq: i64| {
-            let body = json!({"shard": "s0", "epoch": epoch, "seq": seq, "pad": "x".repeat(60)}).to_string();
+            let body = json!({"shard": "s0", "epoch": epoch, "seq": seq, "pad": "x".repeat(60)})
+                .to_string();
             ExportEntry::parse("s0", body.into()).unwrap()
         };
         let mut log = engine.open_log("s0", true).await.unwrap();
@@ -381,7 +392,8 @@ fn a_group_is_appended_whole_and_names_of_segments_grow_whatever_the_epoch() {
         drop(log);
         assert_eq!(stream(&engine, "s0").await, entries);
         // Two a segment, until numbers are lower than the last segment's name.
-        let names: Vec<i64> = segments(dir.path(), "s0").into_iter().map(|(first, _)| first).collect();
+        let names: Vec<i64> =
+            segments(dir.path(), "s0").into_iter().map(|(first, _)| first).collect();
         assert_eq!(names, [1, 3, 5, 7, 9, 10, 12]);
         let mut log = engine.open_log("s0", true).await.unwrap();
         assert_eq!(log.last_entry(), entries.last());

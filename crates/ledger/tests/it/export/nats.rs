@@ -50,13 +50,16 @@ fn a_server_that_is_killed_again_and_again_gets_an_exact_stream() {
                 async move { world.load(0, &round.to_string(), 1200).await }
             });
             world
-                .wait_for(0, "under way", |figures| figures["exported_seq"].as_i64() > Some(events - 1200))
+                .wait_for(0, "under way", |figures| {
+                    figures["exported_seq"].as_i64() > Some(events - 1200)
+                })
                 .await;
             server.kill();
             // Also what comes while it is away.
             world.load(0, &format!("{round} away"), 100).await;
             // Longer than ids are remembered, every other time.
-            tokio::time::sleep(if round % 2 == 0 { WINDOW * 2 } else { Duration::from_millis(50) }).await;
+            tokio::time::sleep(if round % 2 == 0 { WINDOW * 2 } else { Duration::from_millis(50) })
+                .await;
             loading.await.unwrap();
             cut_off += i64::from(world.figures(0).await["exported_seq"] != json!(events));
             server.start_again();
@@ -79,7 +82,9 @@ fn what_was_stored_and_never_recorded_is_not_sent_again_however_late() {
         world.load(0, "a", 1000).await;
         world.exported(0, 1000).await;
         exporter.end().await;
-        for (recorded, rest) in [(1, "all but the first"), (0, "all"), (640, "some"), (1000, "none")] {
+        for (recorded, rest) in
+            [(1, "all but the first"), (0, "all"), (640, "some"), (1000, "none")]
+        {
             sqlx::query("UPDATE export SET exported_seq = $1")
                 .bind(recorded)
                 .execute(&world.shard(0).pool)
@@ -115,10 +120,11 @@ fn a_zombie_and_its_successor_publish_at_once_and_the_stream_is_exact() {
         processes.push(world.exporter(0, &server.engine(), QUICK));
         world.exported(0, 2000).await;
         world.assert_exact(0, &server.engine(), 2000).await;
-        let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM leases WHERE class = 'duty/exporter'")
-            .fetch_one(&world.shard(0).pool)
-            .await
-            .unwrap();
+        let epoch: i64 =
+            sqlx::query_scalar("SELECT epoch FROM leases WHERE class = 'duty/exporter'")
+                .fetch_one(&world.shard(0).pool)
+                .await
+                .unwrap();
         assert!(epoch > 2, "leases were lost");
         for process in processes {
             process.end().await;
@@ -137,8 +143,9 @@ fn a_zombie_that_wakes_records_nothing_and_ends() {
         world.exported(0, 10).await;
         // Somebody takes its lease over, and gives it back.
         let epoch = || async {
-            let epoch =
-                sqlx::query_scalar::<_, i64>("SELECT epoch FROM leases WHERE class = 'duty/exporter'");
+            let epoch = sqlx::query_scalar::<_, i64>(
+                "SELECT epoch FROM leases WHERE class = 'duty/exporter'",
+            );
             epoch.fetch_one(&world.shard(0).pool).await.unwrap()
         };
         let before = epoch().await;
@@ -210,8 +217,10 @@ fn publishers_that_know_nothing_of_each_other_make_one_exact_stream() {
             refused += publisher.await.unwrap();
         }
         assert!(refused > 0, "they were in each other's way");
-        let expected: Vec<ExportMark> = (1..=5000).map(|seq| ExportMark { epoch: 1, seq }).collect();
-        let marks: Vec<ExportMark> = stream(&engines[0], "s0").await.iter().map(|entry| entry.mark).collect();
+        let expected: Vec<ExportMark> =
+            (1..=5000).map(|seq| ExportMark { epoch: 1, seq }).collect();
+        let marks: Vec<ExportMark> =
+            stream(&engines[0], "s0").await.iter().map(|entry| entry.mark).collect();
         assert_eq!(marks, expected);
     });
 }
@@ -253,7 +262,8 @@ fn what_the_server_remembers_and_no_longer_has_does_not_count_as_stored() {
         let mut refused = 0;
         loop {
             let mut log = engine.open_log("s0", false).await.unwrap();
-            let stored = log.last_entry().map_or(0, |entry| usize::try_from(entry.mark.seq).unwrap());
+            let stored =
+                log.last_entry().map_or(0, |entry| usize::try_from(entry.mark.seq).unwrap());
             match log.append(&entries[stored..]).await {
                 Ok(()) => break,
                 Err(ExportError::Moved(_)) => refused += 1,
@@ -279,7 +289,9 @@ fn a_stream_that_does_not_fit_is_refused_and_says_why() {
             ..Default::default()
         };
         jetstream.create_stream(config.clone()).await.unwrap();
-        let Err(refused) = server.engine().open_log("s0", true).await else { panic!("it does not fit") };
+        let Err(refused) = server.engine().open_log("s0", true).await else {
+            panic!("it does not fit")
+        };
         assert!(refused.to_string().contains("do not cover ledger.events.s0"), "{refused}");
         // One that somebody made and that fits is used as it is.
         let config = async_nats::jetstream::stream::Config {

@@ -32,9 +32,14 @@ impl NatsServer {
         let _ = fs::remove_dir_all(&ports);
         fs::create_dir(&ports).unwrap();
         // Events may be larger than the server's default allows.
-        let config = format!("max_payload: 9000000\njetstream {{ store_dir: {:?} }}\n", self.store());
+        let config =
+            format!("max_payload: 9000000\njetstream {{ store_dir: {:?} }}\n", self.store());
         fs::write(self.dir.path().join("config"), config).unwrap();
-        let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("log"))
+            .unwrap();
         let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
         let started = Command::new(program())
             .arg("--config")
@@ -54,7 +59,8 @@ impl NatsServer {
         let begun = Instant::now();
         loop {
             let said = fs::read_dir(ports).unwrap().flatten().find_map(|file| {
-                let ports: serde_json::Value = serde_json::from_slice(&fs::read(file.path()).ok()?).ok()?;
+                let ports: serde_json::Value =
+                    serde_json::from_slice(&fs::read(file.path()).ok()?).ok()?;
                 ports["nats"][0].as_str()?.rsplit_once(':')?.1.parse().ok()
             });
             if let Some(port) = said {
@@ -122,12 +128,14 @@ fn program() -> PathBuf {
     if let Some(named) = std::env::var_os("NATS_SERVER") {
         return named.into();
     }
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nats-venv/bin/nats-server");
+    let installed =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nats-venv/bin/nats-server");
     if installed.exists() {
         return installed;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join("nats-server")).find(|file| file.exists());
+    let found =
+        std::env::split_paths(&path).map(|dir| dir.join("nats-server")).find(|file| file.exists());
     found.expect("these tests need nats-server: scripts/init-repo.sh --test installs it")
 }
 

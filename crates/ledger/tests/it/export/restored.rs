@@ -51,13 +51,21 @@ fn a_broker_put_back_to_an_older_copy_stops_the_exporter_until_it_may_send_again
         server.start_again();
         world.write(0, (0..50).map(|n| format!("c/{n}"))).await;
         let alarm = world.alarm(0).await;
-        assert!(alarm.contains("ends with number 300 of epoch 1, and held number 500 of epoch 1"), "{alarm}");
+        assert!(
+            alarm.contains("ends with number 300 of epoch 1, and held number 500 of epoch 1"),
+            "{alarm}"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(marks(&engine).await.len(), 300, "nothing is sent");
         let proof = world.verify(0, &engine).await;
-        assert!(!proof.is_consistent() && proof.alarm.is_some() && proof.difference_count == 0, "{proof:?}");
-        let refused =
-            begin_epoch(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
+        assert!(
+            !proof.is_consistent() && proof.alarm.is_some() && proof.difference_count == 0,
+            "{proof:?}"
+        );
+        let refused = begin_epoch(&world.verifier(0, &engine), false, |_, _| {})
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("it is the broker that is behind"), "{refused}");
 
         // The newest store comes back: all is well without a decision.
@@ -66,8 +74,10 @@ fn a_broker_put_back_to_an_older_copy_stops_the_exporter_until_it_may_send_again
         server.start_again();
         world.exported(0, 550).await;
         world.assert_exact(0, &engine, 550).await;
-        let refused =
-            resume_export(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
+        let refused = resume_export(&world.verifier(0, &engine), false, |_, _| {})
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("not behind"), "{refused}");
 
         // It is lost for good: what it lacks is sent again.
@@ -139,21 +149,25 @@ async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     let (sequencer, exporter) = (second.sequencer(0), second.exporter(0, &engine, QUICK));
     let alarm = second.alarm(0).await;
     assert!(
-        alarm.contains("it holds number 300 of epoch 1, the ledger ends with number 200 of epoch 1"),
+        alarm
+            .contains("it holds number 300 of epoch 1, the ledger ends with number 200 of epoch 1"),
         "{alarm}"
     );
     // It goes on, past the broker's end: only the contents tell now.
     second.write(0, (0..150).map(|n| format!("c/{n}"))).await;
-    let differs =
-        |figures: &serde_json::Value| figures["export_alarm"].as_str().unwrap_or("").contains("differ");
+    let differs = |figures: &serde_json::Value| {
+        figures["export_alarm"].as_str().unwrap_or("").contains("differ")
+    };
     let figures = second.wait_for(0, "another alarm", differs).await;
     let alarm = figures["export_alarm"].as_str().unwrap();
     assert!(alarm.contains("differ at number 201 of epoch 1") && alarm.contains("c/0"), "{alarm}");
     assert_eq!(marks(&engine).await, run_of(1, 1..=300).collect::<Vec<_>>(), "nothing is sent");
     let proof = second.verify(0, &engine).await;
     assert_eq!((proof.difference_count, proof.differences[0].seq), (100, 201), "{proof:?}");
-    let refused =
-        resume_export(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
+    let refused = resume_export(&second.verifier(0, &engine), false, |_, _| {})
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("not behind"), "{refused}");
     // Somebody decides.
     let decided = begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
@@ -175,7 +189,8 @@ async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     let proof = second.verify(0, &engine).await;
     assert!(proof.is_consistent(), "{proof:?}");
     assert_eq!((proof.entries, proof.void, proof.exported_seq), (450, 100, 350));
-    let refused = begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
+    let refused =
+        begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
     assert!(refused.contains("nothing to decide"), "{refused}");
     exporter.end().await;
     sequencer.end().await;
@@ -210,8 +225,10 @@ fn a_ledger_put_back_behind_its_stream_stops_the_exporter_until_a_new_epoch() {
 fn a_ledger_put_back_behind_its_files_stops_the_exporter_until_a_new_epoch() {
     store::testing::run_test(async {
         let dir = tempfile::tempdir().unwrap();
-        ledger_put_back(Arc::new(ExportFileEngine::in_data_dir(dir.path()).with_max_segment_bytes(10_000)))
-            .await;
+        ledger_put_back(Arc::new(
+            ExportFileEngine::in_data_dir(dir.path()).with_max_segment_bytes(10_000),
+        ))
+        .await;
     });
 }
 
@@ -256,9 +273,15 @@ fn a_broker_put_back_to_before_an_epoch_began_gets_that_epoch_anew() {
         server.start_again();
         second.write(0, (0..10).map(|n| format!("d/{n}"))).await;
         let alarm = second.alarm(0).await;
-        assert!(alarm.contains("ends with number 150 of epoch 1, and held number 120 of epoch 2"), "{alarm}");
+        assert!(
+            alarm.contains("ends with number 150 of epoch 1, and held number 120 of epoch 2"),
+            "{alarm}"
+        );
         let decided = resume_export(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-        assert_eq!((decided.epoch, decided.next_seq, decided.resend_range), (2, 101, Some((101, 120))));
+        assert_eq!(
+            (decided.epoch, decided.next_seq, decided.resend_range),
+            (2, 101, Some((101, 120)))
+        );
         second.exported(0, 130).await;
         let expected: Vec<ExportMark> = run_of(1, 1..=150).chain(run_of(2, 101..=130)).collect();
         assert_eq!(marks(&engine).await, expected);

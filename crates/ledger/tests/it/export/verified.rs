@@ -53,9 +53,15 @@ fn a_sound_system_is_proved_and_a_changed_row_is_named() {
         let what = r#"event storage_outflow/e7: debit is "7.50" in the stream, "7.500000001" in the ledger"#;
         assert_eq!(named(&proof), [(8, what)]);
         // Gone from the ledger.
-        sqlx::query("DELETE FROM events WHERE event_id = 'e9'").execute(&world.shard(0).pool).await.unwrap();
+        sqlx::query("DELETE FROM events WHERE event_id = 'e9'")
+            .execute(&world.shard(0).pool)
+            .await
+            .unwrap();
         let proof = world.verify(0, &engine).await;
-        assert_eq!(named(&proof)[1..], [(10, "event storage_outflow/e9: the ledger has no such event")]);
+        assert_eq!(
+            named(&proof)[1..],
+            [(10, "event storage_outflow/e9: the ledger has no such event")]
+        );
     });
 }
 
@@ -80,8 +86,12 @@ fn dropped_events_are_counted_and_are_no_difference() {
         let ledger = &world.served.ledger;
         let (shard, types, wake) =
             (world.shard(0), ledger.types.clone(), ledger.sequence_notifiers[0].clone());
-        let aggregator =
-            Aggregator { shard: shard.name.clone(), pool: shard.pool.clone(), types, notifier: wake };
+        let aggregator = Aggregator {
+            shard: shard.name.clone(),
+            pool: shard.pool.clone(),
+            types,
+            notifier: wake,
+        };
         assert_eq!(run_aggregation_pass(aggregator).await.unwrap(), 24);
         let terms = PartitionOptions { months_ahead: 0, retention: Retention::Months(12) };
         assert_eq!(
@@ -91,9 +101,15 @@ fn dropped_events_are_counted_and_are_no_difference() {
         let proof = world.verify(0, &engine).await;
         assert!(proof.is_consistent(), "{proof:?}");
         assert_eq!((proof.entries, proof.dropped), (24, 16));
-        sqlx::query("DELETE FROM events WHERE event_id = 'e4/1'").execute(&shard.pool).await.unwrap();
+        sqlx::query("DELETE FROM events WHERE event_id = 'e4/1'")
+            .execute(&shard.pool)
+            .await
+            .unwrap();
         let proof = world.verify(0, &engine).await;
-        assert_eq!(named(&proof), [(10, "event storage_outflow/e4/1: the ledger has no such event")]);
+        assert_eq!(
+            named(&proof),
+            [(10, "event storage_outflow/e4/1: the ledger has no such event")]
+        );
     });
 }
 
@@ -103,7 +119,8 @@ fn a_changed_stream_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (world, engine) = exported(&dir).await;
         let path = dir.path().join("export/s0/1.ndjson");
-        let sound: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+        let sound: Vec<String> =
+            fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
         let changed = async |change: fn(&mut Vec<String>)| {
             let mut lines = sound.clone();
             change(&mut lines);
@@ -114,7 +131,10 @@ fn a_changed_stream_is_named() {
         };
         let gap = changed(|lines| drop(lines.remove(4))).await;
         let missing = (5, "event storage_outflow/e4: not in the stream");
-        assert_eq!(named(&gap), [(6, "number 6 of epoch 1 comes after number 4 of epoch 1"), missing]);
+        assert_eq!(
+            named(&gap),
+            [(6, "number 6 of epoch 1 comes after number 4 of epoch 1"), missing]
+        );
         let doubled = changed(|lines| lines.insert(5, lines[4].clone())).await;
         assert_eq!(named(&doubled), [(5, "number 5 of epoch 1 comes after number 5 of epoch 1")]);
         let swapped = changed(|lines| lines.swap(4, 5)).await;
@@ -122,7 +142,10 @@ fn a_changed_stream_is_named() {
         let other = changed(|lines| lines[4] = lines[4].replace("\"n\":4", "\"n\":4.0")).await;
         assert!(named(&other)[0].1.contains("event storage_outflow/e4: info"), "{other:?}");
         let shorter = changed(|lines| lines.truncate(39)).await;
-        assert!(shorter.alarm.as_ref().is_some_and(|alarm| alarm.contains("behind")), "{shorter:?}");
+        assert!(
+            shorter.alarm.as_ref().is_some_and(|alarm| alarm.contains("behind")),
+            "{shorter:?}"
+        );
         // Sound again.
         fs::write(&path, sound.join("\n") + "\n").unwrap();
         assert!(world.verify(0, &engine).await.is_consistent());

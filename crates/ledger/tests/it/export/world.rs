@@ -37,7 +37,8 @@ pub struct Process {
 impl Process {
     pub fn start(shard: &Shard, terms: LeaseOptions, name: &'static str, work: DutyWork) -> Self {
         let stop = CancellationToken::new();
-        let doing = run_duties(shard.pool.clone(), terms, HashMap::from([(name, work)]), stop.clone());
+        let doing =
+            run_duties(shard.pool.clone(), terms, HashMap::from([(name, work)]), stop.clone());
         Self { stop, task: tokio::spawn(doing) }
     }
 
@@ -78,13 +79,21 @@ impl World {
 
     pub fn sequencer(&self, place: usize) -> Process {
         let Shard { name, pool, .. } = self.shard(place).clone();
-        let sequencer =
-            Sequencer { shard: name, pool, notifier: self.served.ledger.sequence_notifiers[place].clone() };
+        let sequencer = Sequencer {
+            shard: name,
+            pool,
+            notifier: self.served.ledger.sequence_notifiers[place].clone(),
+        };
         let work: DutyWork = Arc::new(move |lease| Box::pin(sequencer.clone().run(lease)));
         Process::start(self.shard(place), QUICK, "sequencer", work)
     }
 
-    pub fn exporter(&self, place: usize, engine: &Arc<dyn ExportEngine>, terms: LeaseOptions) -> Process {
+    pub fn exporter(
+        &self,
+        place: usize,
+        engine: &Arc<dyn ExportEngine>,
+        terms: LeaseOptions,
+    ) -> Process {
         Process::start(self.shard(place), terms, "exporter", self.work(place, engine))
     }
 
@@ -101,14 +110,18 @@ impl World {
     /// Writes events of one shard and answers when they have numbers.
     pub async fn write(&self, place: usize, ids: impl IntoIterator<Item = String>) {
         let storage = (0..).find(|n| self.owner(*n) == place).unwrap();
-        let events: Vec<Value> = ids.into_iter().enumerate().map(|(n, id)| plain(n, &id, storage)).collect();
+        let events: Vec<Value> =
+            ids.into_iter().enumerate().map(|(n, id)| plain(n, &id, storage)).collect();
         for part in events.chunks(100) {
             assert_eq!(self.served.write(part).await.0, 200);
         }
     }
 
     fn owner(&self, storage: i64) -> usize {
-        self.served.ledger.shards.index_of_hash(ShardHash::from_shard_key(&format!("storage_id={storage}")))
+        self.served
+            .ledger
+            .shards
+            .index_of_hash(ShardHash::from_shard_key(&format!("storage_id={storage}")))
     }
 
     /// Writes on this shard from several places at once, in calls of different sizes, `events` in all.
@@ -119,7 +132,9 @@ impl World {
                 let (mut written, share) = (0, events / 4);
                 while written < share {
                     let call = (1 + (written * 7 + writer) % 50).min(share - written);
-                    world.write(place, (written..written + call).map(|n| format!("{name}/{n}"))).await;
+                    world
+                        .write(place, (written..written + call).map(|n| format!("{name}/{n}")))
+                        .await;
                     written += call;
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
@@ -153,7 +168,8 @@ impl World {
 
     /// The alarm, once there is one.
     pub async fn alarm(&self, place: usize) -> String {
-        let figures = self.wait_for(place, "an alarm", |figures| figures["export_alarm"].is_string()).await;
+        let figures =
+            self.wait_for(place, "an alarm", |figures| figures["export_alarm"].is_string()).await;
         figures["export_alarm"].as_str().unwrap().to_owned()
     }
 
@@ -170,14 +186,19 @@ impl World {
         let name = &self.shard(place).name;
         let mut fed = Vec::new();
         loop {
-            let (_, page) = self.served.get(&format!("/v1/feed/{name}?after={}&limit=1000", fed.len())).await;
+            let (_, page) =
+                self.served.get(&format!("/v1/feed/{name}?after={}&limit=1000", fed.len())).await;
             match page["events"].as_array().unwrap() {
                 page if page.is_empty() => break,
                 page => fed.extend(page.iter().cloned()),
             }
         }
         let numbers: Vec<i64> = stream.iter().map(|entry| entry.mark.seq).collect();
-        assert_eq!(numbers, (1..=events).collect::<Vec<_>>(), "1 to N, no gap, no duplicate, no swap");
+        assert_eq!(
+            numbers,
+            (1..=events).collect::<Vec<_>>(),
+            "1 to N, no gap, no duplicate, no swap"
+        );
         assert_eq!(fed.len() as i64, events);
         for (entry, mut expected) in stream.iter().zip(fed) {
             expected["shard"] = json!(name);
@@ -190,8 +211,16 @@ impl World {
         self.verifier(place, engine).verify(|_, _| {}).await.unwrap()
     }
 
-    pub fn verifier<'a>(&'a self, place: usize, engine: &'a Arc<dyn ExportEngine>) -> ExportVerifier<'a> {
-        ExportVerifier { shard: self.shard(place), types: &self.served.ledger.types, engine: &**engine }
+    pub fn verifier<'a>(
+        &'a self,
+        place: usize,
+        engine: &'a Arc<dyn ExportEngine>,
+    ) -> ExportVerifier<'a> {
+        ExportVerifier {
+            shard: self.shard(place),
+            types: &self.served.ledger.types,
+            engine: &**engine,
+        }
     }
 
     /// The same ledger as it is now, as a copy that can be put in its place later. Nothing may be at work on it.
@@ -238,7 +267,9 @@ async fn between_connections(pool: &PgPool, changing: &[String]) {
     let before = [
         "SELECT pg_advisory_lock(1)".to_owned(),
         format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
-        format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"),
+        format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"
+        ),
     ];
     let after = [format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")];
     for statement in before.iter().chain(changing).chain(&after) {

@@ -26,7 +26,8 @@ async fn send(served: &Served, method: &str, id: &str, body: Option<Value>) -> (
 fn a_lock_from_its_grant_to_its_end() {
     run_test(async {
         let served = Served::fresh().await;
-        let (code, held) = served.post("/v1/locks", &lock(json!({"owner": "me", "request_id": "r"}))).await;
+        let (code, held) =
+            served.post("/v1/locks", &lock(json!({"owner": "me", "request_id": "r"}))).await;
         assert_eq!((code, held.as_object().unwrap().len()), (201, 3), "{held}");
         let id = held["lock_id"].as_str().unwrap();
         assert_eq!(
@@ -48,7 +49,9 @@ fn a_lock_from_its_grant_to_its_end() {
                 "owner": "me", "fencing_token": held["fencing_token"], "expires_at": extended["expires_at"]})
         );
         assert_eq!(send(&served, "DELETE", id, None).await, (204, Value::Null));
-        for (method, body) in [("PATCH", Some(json!({"ttl_seconds": 1}))), ("DELETE", None), ("GET", None)] {
+        for (method, body) in
+            [("PATCH", Some(json!({"ttl_seconds": 1}))), ("DELETE", None), ("GET", None)]
+        {
             let (code, ended) = send(&served, method, id, body.clone()).await;
             assert_eq!((code, &ended["error"]["code"]), (409, &json!("CONFLICT")), "{method}");
             for unknown in ["c86a8df0-febd-adcd-0000-000000000001", "nothing"] {
@@ -60,7 +63,8 @@ fn a_lock_from_its_grant_to_its_end() {
                 );
             }
         }
-        let (code, again) = served.post("/v1/locks", &lock(json!({"owner": "me", "request_id": "r"}))).await;
+        let (code, again) =
+            served.post("/v1/locks", &lock(json!({"owner": "me", "request_id": "r"}))).await;
         assert_eq!((code, &again["error"]["code"]), (409, &json!("CONFLICT")));
     });
 }
@@ -110,12 +114,20 @@ fn bad_requests_are_refused_by_name() {
             (json!({"priority": 1}), "priority"),
         ] {
             let (code, answer) = served.post("/v1/locks", &lock(with.clone())).await;
-            assert_eq!((code, &answer["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{with}");
+            assert_eq!(
+                (code, &answer["error"]["code"]),
+                (400, &json!("VALIDATION_ERROR")),
+                "{with}"
+            );
             assert!(answer["error"]["args"].get(field).is_some(), "{with}: {answer}");
         }
         for text in ["", "{", "[]", "null", r#"{"type": "storage_lock", "type": "storage_lock"}"#] {
             let (code, answer) = served.post_text("/v1/locks", text.to_owned()).await;
-            assert_eq!((code, &answer["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{text}");
+            assert_eq!(
+                (code, &answer["error"]["code"]),
+                (400, &json!("VALIDATION_ERROR")),
+                "{text}"
+            );
         }
         // Nothing was taken.
         assert_eq!(

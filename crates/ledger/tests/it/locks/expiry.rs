@@ -87,7 +87,10 @@ fn a_release_hands_over_at_once_to_another_process() {
             took.push(released.elapsed());
         }
         took.sort_unstable();
-        println!("from release to grant in another process: median {:?}, longest {:?}", took[10], took[20]);
+        println!(
+            "from release to grant in another process: median {:?}, longest {:?}",
+            took[10], took[20]
+        );
         assert!(took[10] < Duration::from_millis(100));
     });
 }
@@ -116,7 +119,10 @@ fn what_has_ended_never_lives_again() {
             assert_eq!(locks.get_lock(unknown).await.unwrap(), None);
         }
         let new = a.acquire(wanted()).await.unwrap();
-        assert!(new.token > expired.token && ![released.lock_id, expired.lock_id].contains(&new.lock_id));
+        assert!(
+            new.token > expired.token
+                && ![released.lock_id, expired.lock_id].contains(&new.lock_id)
+        );
     });
 }
 
@@ -135,9 +141,12 @@ fn ended_locks_are_forgotten_after_a_day() {
         sqlx::query("UPDATE locks SET exclusive = false").execute(pool).await.unwrap();
         sqlx::query(aged).execute(pool).await.unwrap();
         for _ in 0..2 {
-            a.acquire(LockRequest { target: super::of(7), exclusive: false, ..wanted() }).await.unwrap();
+            a.acquire(LockRequest { target: super::of(7), exclusive: false, ..wanted() })
+                .await
+                .unwrap();
         }
-        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM locks").fetch_one(pool).await.unwrap();
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM locks").fetch_one(pool).await.unwrap();
         assert_eq!(left, 6);
     });
 }

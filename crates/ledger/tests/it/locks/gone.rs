@@ -16,8 +16,11 @@ struct Mortal(Option<tokio::runtime::Runtime>);
 impl Mortal {
     /// Lets a process wait for the lock so many times.
     async fn waiting(shards: &LedgerShards, callers: usize) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let options: Vec<_> =
             shards.all().iter().map(|shard| (*shard.pool.connect_options()).clone()).collect();
         let before = in_line(shards).await;
@@ -62,7 +65,10 @@ fn a_dead_process_neither_blocks_the_line_nor_holds_what_it_was_granted() {
         let grant = next.await.unwrap().unwrap();
         println!("past 20 callers of a dead process after {:?}", killed.elapsed());
         assert!(killed.elapsed() < Duration::from_secs(8));
-        assert!(grant.token > held.token + 1, "nothing was granted to the dead: the fault never bit");
+        assert!(
+            grant.token > held.token + 1,
+            "nothing was granted to the dead: the fault never bit"
+        );
         b.release(grant.lock_id).await.unwrap();
         // Now that it is known to be dead nobody waits for it.
         let started = Instant::now();
@@ -107,10 +113,13 @@ fn a_caller_that_goes_away_leaves_the_line() {
 fn whoever_waits_in_vain_is_told_who_holds_it_and_leaves_the_line() {
     run_test(async {
         let (shards, a, b) = two().await;
-        let held = a.acquire(LockRequest { owner: Some("me".to_owned()), ..wanted() }).await.unwrap();
+        let held =
+            a.acquire(LockRequest { owner: Some("me".to_owned()), ..wanted() }).await.unwrap();
         let started = Instant::now();
         let wait = Duration::from_millis(200);
-        let Err(LockRefusal::Locked(Some(holder))) = b.acquire(LockRequest { wait, ..wanted() }).await else {
+        let Err(LockRefusal::Locked(Some(holder))) =
+            b.acquire(LockRequest { wait, ..wanted() }).await
+        else {
             panic!()
         };
         assert!(started.elapsed() >= wait && started.elapsed() < wait + Duration::from_secs(1));
@@ -157,7 +166,8 @@ fn a_caller_that_goes_away_at_the_moment_of_the_grant_does_not_keep_it() {
         println!("{heard} heard of their grant, {gone} went away");
         assert!(heard > 4 && gone > 4, "{heard} heard, {gone} gone: the fault hardly bit");
         // Nothing is held for the minute that a lost grant would be.
-        let last = b.acquire(LockRequest { wait: Duration::from_secs(10), ..wanted() }).await.unwrap();
+        let last =
+            b.acquire(LockRequest { wait: Duration::from_secs(10), ..wanted() }).await.unwrap();
         b.release(last.lock_id).await.unwrap();
         let pool = &shards.shard_of_hash(super::of(7).shard_hash).pool;
         let nothing_is_left = async {

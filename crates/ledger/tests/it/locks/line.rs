@@ -76,7 +76,9 @@ fn free_locks() {
         let started = Instant::now();
         let callers = (0..1000_u32).map(|n| {
             let a = a.clone();
-            tokio::spawn(async move { a.acquire(LockRequest { target: of(n), ..wanted() }).await.unwrap() })
+            tokio::spawn(async move {
+                a.acquire(LockRequest { target: of(n), ..wanted() }).await.unwrap()
+            })
         });
         futures::future::try_join_all(callers).await.unwrap();
         println!("1000 free locks at once: {:.0}/s", 1000.0 / started.elapsed().as_secs_f64());
@@ -93,7 +95,10 @@ fn grants_come_in_the_order_of_arrival() {
         for n in 0..40_usize {
             let (locks, order) = (if n % 3 == 0 { a.clone() } else { b.clone() }, order.clone());
             callers.push(tokio::spawn(async move {
-                let grant = locks.acquire(LockRequest { exclusive: n % 4 != 0, ..waiting() }).await.unwrap();
+                let grant = locks
+                    .acquire(LockRequest { exclusive: n % 4 != 0, ..waiting() })
+                    .await
+                    .unwrap();
                 order.lock().unwrap().push((n, grant.token));
                 locks.release(grant.lock_id).await.unwrap();
             }));

@@ -48,15 +48,25 @@ impl Drop for Dropping {
     }
 }
 
-async fn between(client: UnixStream, server: UnixStream, on: Arc<AtomicBool>, dropped: Arc<AtomicUsize>) {
+async fn between(
+    client: UnixStream,
+    server: UnixStream,
+    on: Arc<AtomicBool>,
+    dropped: Arc<AtomicUsize>,
+) {
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
-    let asking = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    let asking =
+        tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
     let mut bytes = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from_server.read(&mut bytes).await {
         // A statement's end comes after its commit. Each connection loses one answer at most, and every other one none.
-        let ended = bytes[..length].windows(12).any(|window| window.starts_with(b"C\0\0\0\rSELECT "));
-        if ended && on.load(Ordering::SeqCst) && dropped.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
+        let ended =
+            bytes[..length].windows(12).any(|window| window.starts_with(b"C\0\0\0\rSELECT "));
+        if ended
+            && on.load(Ordering::SeqCst)
+            && dropped.fetch_add(1, Ordering::SeqCst).is_multiple_of(2)
+        {
             break;
         }
         if to_client.write_all(&bytes[..length]).await.is_err() {

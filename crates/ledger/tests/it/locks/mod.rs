@@ -22,8 +22,11 @@ pub const LONG: Duration = Duration::from_secs(60);
 
 /// The lock of a storage.
 pub fn of(storage: u32) -> LedgerKey {
-    LedgerKey::from_query(&by_storage("storage_lock"), &[("storage_id".to_owned(), storage.to_string())])
-        .unwrap()
+    LedgerKey::from_query(
+        &by_storage("storage_lock"),
+        &[("storage_id".to_owned(), storage.to_string())],
+    )
+    .unwrap()
 }
 
 /// An exclusive lock of storage 7 for a minute, without waiting.

@@ -65,7 +65,8 @@ impl Callers {
 async fn play(shards: LedgerShards, locks: [LockService; 2], seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut model = Model::default();
-    let mut callers = Callers { shards, locks, waiting: Vec::new(), held: Vec::new(), last_token: 0 };
+    let mut callers =
+        Callers { shards, locks, waiting: Vec::new(), held: Vec::new(), last_token: 0 };
     for _ in 0..60 {
         let (process, exclusive) =
             (callers.locks[random.random_range(0..2)].clone(), random.random_bool(0.4));
@@ -73,7 +74,9 @@ async fn play(shards: LedgerShards, locks: [LockService; 2], seed: u64) {
             0..5 => {
                 let number = callers.waiting.len();
                 model.line.push_back((number, exclusive));
-                callers.waiting.push(Some(caller(&process, LockRequest { exclusive, ..waiting() })));
+                callers
+                    .waiting
+                    .push(Some(caller(&process, LockRequest { exclusive, ..waiting() })));
                 callers.held.push(None);
             }
             5 => {

@@ -17,13 +17,17 @@ async fn counted() -> (LedgerShards, LockService, PgConnection) {
     for _ in 0..4 {
         let options = (*create_shard_database().await.connect_options()).clone();
         let mut admin = open_test_pool(options.clone()).await.acquire().await.unwrap();
-        let counting =
-            format!("ALTER DATABASE {} SET track_functions = 'pl'", options.get_database().unwrap());
+        let counting = format!(
+            "ALTER DATABASE {} SET track_functions = 'pl'",
+            options.get_database().unwrap()
+        );
         sqlx::query(AssertSqlSafe(counting)).execute(&mut *admin).await.unwrap();
         pools.push(open_test_pool(options).await);
     }
     let shards = LedgerShards::open(four_shards(), pools, false).await.unwrap();
-    let own = open_test_pool((*shards.shard_of_hash(of(7).shard_hash).pool.connect_options()).clone()).await;
+    let own =
+        open_test_pool((*shards.shard_of_hash(of(7).shard_hash).pool.connect_options()).clone())
+            .await;
     (shards.clone(), LockService::start(shards), own.acquire().await.unwrap().detach())
 }
 
@@ -58,7 +62,11 @@ fn nobody_is_woken_in_vain() {
         let mut calls = calls(&mut observer).await;
         let beats = calls.remove("keep_waiting").unwrap_or(0);
         // One a second, and one when the listening began.
-        assert!(beats <= 2 + started.elapsed().as_secs() as i64, "{beats} looks in {:?}", started.elapsed());
+        assert!(
+            beats <= 2 + started.elapsed().as_secs() as i64,
+            "{beats} looks in {:?}",
+            started.elapsed()
+        );
         let once = [("release_lock".to_owned(), 1), ("take_lock".to_owned(), 201)];
         assert_eq!(calls.into_iter().collect::<Vec<_>>(), once);
         assert_eq!(callers.iter().filter(|caller| caller.is_finished()).count(), 1);

@@ -45,8 +45,9 @@ fn requests_of_one_name_wait_together() {
     run_test(async {
         let (shards, a, b) = two().await;
         let held = a.acquire(wanted()).await.unwrap();
-        let together: Vec<_> =
-            (0..8).map(|n| caller(if n % 2 == 0 { &a } else { &b }, named(waiting(), "r"))).collect();
+        let together: Vec<_> = (0..8)
+            .map(|n| caller(if n % 2 == 0 { &a } else { &b }, named(waiting(), "r")))
+            .collect();
         line_of(&shards, 1).await;
         // One of them gives up: the others wait on.
         assert!(matches!(b.acquire(named(wanted(), "r")).await, Err(LockRefusal::Locked(_))));
@@ -148,7 +149,8 @@ async fn insist(
     let mut tokens = Vec::new();
     while tokens.len() < 10 || cuts.load(Ordering::SeqCst) < CUTS {
         let turn = tokens.len();
-        let request = named(LockRequest { target: of(7), ..waiting() }, &format!("{caller} {turn}"));
+        let request =
+            named(LockRequest { target: of(7), ..waiting() }, &format!("{caller} {turn}"));
         let grant = loop {
             match locks[rand::random_range(0..2)].acquire(request.clone()).await {
                 Ok(grant) => break grant,
@@ -175,7 +177,8 @@ async fn insist(
 fn whatever_connections_are_cut_each_request_gets_one_grant() {
     run_test(async {
         let (shards, a, b) = two().await;
-        let (stop, inside, doubts) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::default());
+        let (stop, inside, doubts) =
+            (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::default());
         let cuts = Arc::new(AtomicI64::new(0));
         let cutting = tokio::spawn({
             let (shards, stop, cuts) = (shards.clone(), stop.clone(), cuts.clone());
@@ -195,7 +198,8 @@ fn whatever_connections_are_cut_each_request_gets_one_grant() {
         tokens.dedup();
         assert_eq!(tokens.len(), holds);
         // Nothing is held by anybody, and nobody is left in line.
-        let last = a.acquire(LockRequest { wait: Duration::from_secs(5), ..wanted() }).await.unwrap();
+        let last =
+            a.acquire(LockRequest { wait: Duration::from_secs(5), ..wanted() }).await.unwrap();
         a.release(last.lock_id).await.unwrap();
     });
 }

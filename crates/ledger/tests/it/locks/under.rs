@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ledger::locks::{LockGrant, LockRefusal, LockRequest, LockStatus, check_lock_in_tx, lock_prefix};
+use ledger::locks::{
+    LockGrant, LockRefusal, LockRequest, LockStatus, check_lock_in_tx, lock_prefix,
+};
 use store::testing::run_test;
 use store::{PgPool, run_tx};
 use uuid::Uuid;
@@ -29,9 +31,14 @@ fn only_a_lock_that_is_alive_can_be_written_under() {
         a.release(lock_id).await.unwrap();
         assert_eq!(hold(pool, lock_id).await, LockStatus::Ended);
         assert_eq!(hold(pool, Uuid::new_v4()).await, LockStatus::Unknown);
-        let brief = a.acquire(LockRequest { ttl: Duration::from_millis(1), ..wanted() }).await.unwrap();
+        let brief =
+            a.acquire(LockRequest { ttl: Duration::from_millis(1), ..wanted() }).await.unwrap();
         while a.get_lock(brief.lock_id).await.unwrap().unwrap().alive {}
-        assert_eq!(hold(pool, brief.lock_id).await, LockStatus::Ended, "though nobody took it over");
+        assert_eq!(
+            hold(pool, brief.lock_id).await,
+            LockStatus::Ended,
+            "though nobody took it over"
+        );
     });
 }
 
@@ -42,7 +49,10 @@ fn a_write_that_is_under_way_delays_the_next_grant_beyond_the_expiry() {
         let pool = &shards.shard_of_hash(of(7).shard_hash).pool;
         let held = a.acquire(LockRequest { ttl: SHORT, ..wanted() }).await.unwrap();
         let mut tx = pool.begin().await.unwrap();
-        assert!(matches!(check_lock_in_tx(&mut tx, held.lock_id).await.unwrap(), LockStatus::Alive { .. }));
+        assert!(matches!(
+            check_lock_in_tx(&mut tx, held.lock_id).await.unwrap(),
+            LockStatus::Alive { .. }
+        ));
         let next = caller(&b, waiting());
         line_of(&shards, 1).await;
         let over = Instant::now() + SHORT * 3;
@@ -87,7 +97,9 @@ fn a_release_waits_for_writes_and_an_extension_does_not() {
 async fn write(pool: &PgPool, grant: LockGrant) -> bool {
     run_tx(pool, "write_under_lock", move |connection| {
         Box::pin(async move {
-            let LockStatus::Alive { token, .. } = check_lock_in_tx(connection, grant.lock_id).await? else {
+            let LockStatus::Alive { token, .. } =
+                check_lock_in_tx(connection, grant.lock_id).await?
+            else {
                 return Ok(false);
             };
             assert_eq!(token, grant.token);

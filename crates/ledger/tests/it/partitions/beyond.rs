@@ -13,7 +13,8 @@ const HORIZON: &str = "2015-03-01T00:00:00Z";
 async fn groups(served: &Served, path: &str) -> Vec<String> {
     let (status, answer) = served.get(path).await;
     assert_eq!(status, 200, "{answer}");
-    let group = |group: &Value| format!("{} {}", group["attributes"], group["debit"].as_str().unwrap());
+    let group =
+        |group: &Value| format!("{} {}", group["attributes"], group["debit"].as_str().unwrap());
     answer["groups"].as_array().unwrap().iter().map(group).collect()
 }
 
@@ -43,7 +44,10 @@ fn closing_balances_stay_and_the_horizon_is_named() {
         let of = format!("storage_outflow?storage_id={storage}");
         assert_eq!(groups(served, &format!("/v1/balances/{of}")).await, ["{} 111"]);
         let by_product = [r#"{"product_id":1} 101"#, r#"{"product_id":2} 10"#];
-        assert_eq!(groups(served, &format!("/v1/balances/{of}&group_by=product_id")).await, by_product);
+        assert_eq!(
+            groups(served, &format!("/v1/balances/{of}&group_by=product_id")).await,
+            by_product
+        );
         assert_eq!(groups(served, &format!("/v1/balances/{of}&at={HORIZON}")).await, ["{} 11"]);
         assert_eq!(groups(served, &format!("/v1/turnovers/{of}&from={HORIZON}")).await, ["{} 100"]);
         let (_, listed) = served.get(&format!("/v1/events/{of}&from={HORIZON}")).await;
@@ -88,7 +92,8 @@ fn the_feed_begins_after_what_was_dropped() {
         running.settled().await;
         assert_eq!(maintained(served).await.dropped, [month("2015-01")]);
         // As if that maintenance had been killed before it noted the numbers: the next one does it.
-        let forgotten = sqlx::query("UPDATE horizon SET dropped_seq = 0").execute(&shard(served).pool).await;
+        let forgotten =
+            sqlx::query("UPDATE horizon SET dropped_seq = 0").execute(&shard(served).pool).await;
         assert_eq!(forgotten.unwrap().rows_affected(), 1);
         assert!(maintained(served).await.dropped.is_empty());
         let feed = format!("/v1/feed/{}", shard(served).name);
@@ -105,7 +110,11 @@ fn the_feed_begins_after_what_was_dropped() {
                 .collect::<Vec<_>>()
         };
         assert_eq!(seqs("?after=2").await, [3, 5]);
-        assert_eq!(seqs("?after=3&limit=1").await, [5], "a page that was dropped whole is not the end");
+        assert_eq!(
+            seqs("?after=3&limit=1").await,
+            [5],
+            "a page that was dropped whole is not the end"
+        );
         assert_eq!(seqs("?after=5").await, [0; 0]);
         running.stop().await;
     });
@@ -131,9 +140,14 @@ fn a_dropped_month_is_written_to_again_and_dropped_again() {
             assert_eq!(maintained(served).await.dropped, [month("2015-01")]);
             assert_eq!(groups(served, &format!("/v1/balances/{of}")).await, [debit.as_str()]);
         }
-        let by_product = [r#"{"product_id":1} 101"#, r#"{"product_id":2} 10"#, r#"{"product_id":3} 3000"#];
-        assert_eq!(groups(served, &format!("/v1/balances/{of}&group_by=product_id")).await, by_product);
-        let batch = json!({"events": [event("in a batch", storage, "2015-01-16T00:00:00Z", 3, "1000")]});
+        let by_product =
+            [r#"{"product_id":1} 101"#, r#"{"product_id":2} 10"#, r#"{"product_id":3} 3000"#];
+        assert_eq!(
+            groups(served, &format!("/v1/balances/{of}&group_by=product_id")).await,
+            by_product
+        );
+        let batch =
+            json!({"events": [event("in a batch", storage, "2015-01-16T00:00:00Z", 3, "1000")]});
         // The process believes that the month is there.
         let (status, answer) = served.post("/v1/batch", &batch).await;
         assert_eq!((status, &answer["results"][0]["status"]), (200, &json!("created")), "{answer}");
@@ -148,18 +162,27 @@ fn a_grouping_that_is_new_knows_what_was_dropped() {
         let (running, storage) = with_dropped_months().await;
         let served = &running.served;
         let mut kind = serde_json::to_value(storage_outflow()).unwrap();
-        kind["attributes"].as_array_mut().unwrap().push(json!({"name": "region", "type": "string"}));
+        kind["attributes"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"name": "region", "type": "string"}));
         kind["groupings"].as_array_mut().unwrap().push(json!(["product_id", "region"]));
         kind["aggregate"] = "hour".into();
         let kind: AccountType = serde_json::from_value(kind).unwrap();
-        served.ledger.types.set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(kind)]));
-        let path = format!("/v1/balances/storage_outflow?storage_id={storage}&group_by=region,product_id");
-        let expected = [r#"{"region":null,"product_id":1} 101"#, r#"{"region":null,"product_id":2} 10"#];
+        served
+            .ledger
+            .types
+            .set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(kind)]));
+        let path =
+            format!("/v1/balances/storage_outflow?storage_id={storage}&group_by=region,product_id");
+        let expected =
+            [r#"{"region":null,"product_id":1} 101"#, r#"{"region":null,"product_id":2} 10"#];
         // Before it is aggregated, while it is, and after.
         loop {
             assert_eq!(groups(served, &path).await, expected);
             let done = "SELECT count(*) FROM groupings, sequence WHERE interval = 'hour' AND aggregated_seq = last_seq";
-            if sqlx::query_scalar::<_, i64>(done).fetch_one(&shard(served).pool).await.unwrap() == 4 {
+            if sqlx::query_scalar::<_, i64>(done).fetch_one(&shard(served).pool).await.unwrap() == 4
+            {
                 break;
             }
         }
@@ -179,21 +202,26 @@ fn a_grouping_that_was_left_behind_begins_again() {
             let mut kind = serde_json::to_value(storage_outflow()).unwrap();
             kind["aggregate"] = interval.into();
             let kind: AccountType = serde_json::from_value(kind).unwrap();
-            served.ledger.types.set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(kind)]));
+            served
+                .ledger
+                .types
+                .set(LedgerTypeCatalogue::from_iter([LedgerTypeDefinition::Account(kind)]));
         };
         super::write_present(served).await;
         served.write(&[event("a", storage, "2015-01-01T00:00:00Z", 1, "1")]).await;
         running.settled().await;
         // Aggregated by the hour from now on; those by the day stand still, without the second event.
         with_interval("hour");
-        let by_hour =
-            "SELECT count(*) FROM groupings, sequence WHERE interval = 'hour' AND aggregated_seq = last_seq";
-        while sqlx::query_scalar::<_, i64>(by_hour).fetch_one(&shard(served).pool).await.unwrap() < 3 {
+        let by_hour = "SELECT count(*) FROM groupings, sequence WHERE interval = 'hour' AND aggregated_seq = last_seq";
+        while sqlx::query_scalar::<_, i64>(by_hour).fetch_one(&shard(served).pool).await.unwrap()
+            < 3
+        {
             tokio::task::yield_now().await;
         }
         served.write(&[event("b", storage, "2015-01-02T00:00:00Z", 1, "10")]).await;
         while served.get("/v1/shards").await.1["shards"][0]["last_seq"] != 3
-            || sqlx::query_scalar::<_, i64>(by_hour).fetch_one(&shard(served).pool).await.unwrap() < 3
+            || sqlx::query_scalar::<_, i64>(by_hour).fetch_one(&shard(served).pool).await.unwrap()
+                < 3
         {
             tokio::task::yield_now().await;
         }
@@ -224,7 +252,10 @@ fn a_ledger_with_dropped_months_is_found_sound_and_a_changed_closing_balance_is_
             .await
             .unwrap();
         let report = ledger::check::check_shards(shards, types, |_| {}).await.unwrap();
-        assert!(report.differences.iter().all(|d| d.what.contains("before the horizon")), "{report:?}");
+        assert!(
+            report.differences.iter().all(|d| d.what.contains("before the horizon")),
+            "{report:?}"
+        );
         assert!(!report.has_no_differences());
         running.stop().await;
     });

@@ -10,7 +10,13 @@ use crate::harness::Served;
 fn every_month(storage: i64) -> Vec<Value> {
     let months = (1970..=2100).flat_map(|year| (1..=12).map(move |month| (year, month)));
     let one = |(year, month)| {
-        event(&format!("{year}-{month}"), storage, &format!("{year}-{month:02}-15T12:00:00Z"), 1, "1")
+        event(
+            &format!("{year}-{month}"),
+            storage,
+            &format!("{year}-{month:02}-15T12:00:00Z"),
+            1,
+            "1",
+        )
     };
     months.map(one).collect()
 }
@@ -30,7 +36,9 @@ fn one_call_may_have_events_of_every_month_there_is() {
         assert_eq!((status, statuses.len()), (200, 1572));
         assert!(tables(&served).await < 120, "{}", tables(&served).await);
         let (_, answer) = served
-            .get(&format!("/v1/balances/storage_outflow?storage_id={storage}&at=2101-01-01T00:00:00Z"))
+            .get(&format!(
+                "/v1/balances/storage_outflow?storage_id={storage}&at=2101-01-01T00:00:00Z"
+            ))
             .await;
         assert_eq!(answer["groups"][0]["debit"], "1572");
         assert_eq!(served.write(&events).await.1, vec!["duplicate"; 1572]);
@@ -52,7 +60,8 @@ fn months_that_come_one_by_one_share_tables_once_there_are_many() {
         assert_eq!((status, tables(&served).await < 170), (200, true));
         // Now and near it each month still has its own.
         served.write(&[event("now", storage, &now(), 1, "1")]).await;
-        let own = "SELECT count(*) FROM event_months() WHERE month = date_trunc('month', now(), 'UTC')";
+        let own =
+            "SELECT count(*) FROM event_months() WHERE month = date_trunc('month', now(), 'UTC')";
         assert_eq!(sqlx::query_scalar::<_, i64>(own).fetch_one(pool).await.unwrap(), 1);
     });
 }

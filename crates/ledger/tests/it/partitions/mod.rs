@@ -19,8 +19,9 @@ use crate::harness::Served;
 
 /// A storage whose account lies on the first shard.
 pub fn storage(served: &Served) -> i64 {
-    let owner =
-        |n: &i64| served.ledger.shards.index_of_hash(ShardHash::from_shard_key(&format!("storage_id={n}")));
+    let owner = |n: &i64| {
+        served.ledger.shards.index_of_hash(ShardHash::from_shard_key(&format!("storage_id={n}")))
+    };
     (1..).find(|n| owner(n) == 0).unwrap()
 }
 
@@ -81,8 +82,9 @@ pub fn now() -> String {
 /// Writes an event of now on the first shard, of an account that no test looks at: nothing is dropped that is not old beside the
 /// newest event.
 pub async fn write_present(served: &Served) {
-    let owner =
-        |n: &i64| served.ledger.shards.index_of_hash(ShardHash::from_shard_key(&format!("storage_id={n}")));
+    let owner = |n: &i64| {
+        served.ledger.shards.index_of_hash(ShardHash::from_shard_key(&format!("storage_id={n}")))
+    };
     let other = (1_000_000..).find(|n| owner(n) == 0).unwrap();
     assert_eq!(served.write(&[event("present", other, &now(), 1, "1")]).await.0, 200);
 }

@@ -32,13 +32,22 @@ fn nothing_is_dropped_before_it_is_numbered_aggregated_and_exported() {
         stop.cancel();
         while sequencing.join_next().await.is_some() {}
         exported(&served).await;
-        assert_eq!(reasons(&maintained(&served).await), ["it has events that are not aggregated (up to 0)"]);
+        assert_eq!(
+            reasons(&maintained(&served).await),
+            ["it has events that are not aggregated (up to 0)"]
+        );
 
-        sqlx::query("UPDATE export SET exported_seq = 0").execute(&shard(&served).pool).await.unwrap();
+        sqlx::query("UPDATE export SET exported_seq = 0")
+            .execute(&shard(&served).pool)
+            .await
+            .unwrap();
         let stop = CancellationToken::new();
         let mut duties = served.aggregate(&stop);
         served.all_aggregated().await;
-        assert_eq!(reasons(&maintained(&served).await), ["it has events that are not exported (up to 0)"]);
+        assert_eq!(
+            reasons(&maintained(&served).await),
+            ["it has events that are not exported (up to 0)"]
+        );
         exported(&served).await;
         assert_eq!(maintained(&served).await.dropped, [month("2015-01")]);
         stop.cancel();
@@ -51,11 +60,16 @@ fn other_months_do_not_wait_for_the_one_that_is_needed() {
     run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (&running.served, storage(&running.served));
-        for (id, dt) in [("a", "2015-01-01T00:00:00Z"), ("present", &now()), ("b", "2015-02-01T00:00:00Z")] {
+        for (id, dt) in
+            [("a", "2015-01-01T00:00:00Z"), ("present", &now()), ("b", "2015-02-01T00:00:00Z")]
+        {
             served.write(&[event(id, storage, dt, 1, "1")]).await;
             served.all_aggregated().await;
         }
-        sqlx::query("UPDATE export SET exported_seq = 1").execute(&shard(served).pool).await.unwrap();
+        sqlx::query("UPDATE export SET exported_seq = 1")
+            .execute(&shard(served).pool)
+            .await
+            .unwrap();
         let done = maintained(served).await;
         assert_eq!((done.dropped, done.retained.len()), (vec![month("2015-01")], 1));
         let (_, shards) = served.get("/v1/shards").await;
@@ -79,7 +93,10 @@ fn nothing_is_dropped_that_only_a_clock_takes_for_old() {
         served.write(&events).await;
         running.settled().await;
         let done = maintained(served).await;
-        assert_eq!((done.dropped, done.retained.len()), (vec![month("2014-01"), month("2014-02")], 0));
+        assert_eq!(
+            (done.dropped, done.retained.len()),
+            (vec![month("2014-01"), month("2014-02")], 0)
+        );
         assert_eq!(
             maintained(served).await,
             PartitionReport::default(),
@@ -98,7 +115,8 @@ fn without_a_retention_nothing_is_dropped_and_months_are_made_once() {
         let served = Served::fresh().await;
         served.write(&[event("a", storage(&served), "1970-01-01T00:00:00Z", 1, "1")]).await;
         exported(&served).await;
-        let terms = ledger::partitions::PartitionOptions { months_ahead: 3, retention: Default::default() };
+        let terms =
+            ledger::partitions::PartitionOptions { months_ahead: 3, retention: Default::default() };
         for created in [4, 0] {
             let done = ledger::partitions::maintain_partitions(
                 &shard(&served),
@@ -107,7 +125,10 @@ fn without_a_retention_nothing_is_dropped_and_months_are_made_once() {
             )
             .await
             .unwrap();
-            assert_eq!((done.created.len(), done.dropped.len(), done.retained.len()), (created, 0, 0));
+            assert_eq!(
+                (done.created.len(), done.dropped.len(), done.retained.len()),
+                (created, 0, 0)
+            );
         }
         // Two at once make and drop nothing twice.
         let both = futures::future::join(maintained(&served), maintained(&served)).await;

@@ -50,7 +50,12 @@ async fn write(served: Served, writer: usize, storage: i64, began: Instant) -> u
             let (status, answer) = served.post("/v1/batch", &json!({"events": events})).await;
             (
                 status,
-                answer["results"].as_array().into_iter().flatten().map(|r| r["status"].to_string()).collect(),
+                answer["results"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|r| r["status"].to_string())
+                    .collect(),
             )
         } else {
             served.write(&events).await
@@ -149,7 +154,8 @@ fn nothing_is_lost_and_nobody_sees_a_part() {
         let (served, storage) = (running.served.clone(), storage(&running.served));
         let (done, kills) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let began = Instant::now();
-        let maintaining = tokio::spawn(keep_maintaining(served.clone(), done.clone(), kills.clone()));
+        let maintaining =
+            tokio::spawn(keep_maintaining(served.clone(), done.clone(), kills.clone()));
         let readers: Vec<_> =
             (0..3).map(|_| tokio::spawn(read(served.clone(), storage, done.clone()))).collect();
         let writers: Vec<_> =
@@ -169,7 +175,8 @@ fn nothing_is_lost_and_nobody_sees_a_part() {
         running.settled().await;
         maintained(&served).await;
 
-        let path = format!("/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z");
+        let path =
+            format!("/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z");
         let by_product = served.get(&format!("{path}&group_by=product_id")).await.1;
         let sum = |side: &str| {
             let of = |group: &Value| group[side].as_str().unwrap().parse::<usize>().unwrap();

@@ -41,7 +41,9 @@ fn nobody_waits_for_a_maintenance_that_waits_for_a_long_reader() {
             let (status, written) =
                 served.write(&[event(&format!("new {calls}"), storage, &dt, 1, "1")]).await;
             assert_eq!(status, 200, "{written:?}");
-            let path = format!("/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z");
+            let path = format!(
+                "/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z"
+            );
             assert_eq!(served.get(&path).await.1["groups"][0]["debit"], (calls + 2).to_string());
             slowest = slowest.max(began.elapsed());
             calls += 1;
@@ -49,7 +51,9 @@ fn nobody_waits_for_a_maintenance_that_waits_for_a_long_reader() {
         let done = maintaining.await.unwrap();
         assert_eq!((done.dropped.len(), done.retained.len()), (0, 1));
         assert_eq!(done.retained[0].reason, "it is in use");
-        println!("{calls} writes and reads beside 25 tries for the lock; the slowest pair took {slowest:?}");
+        println!(
+            "{calls} writes and reads beside 25 tries for the lock; the slowest pair took {slowest:?}"
+        );
         assert!(calls > 10 && slowest < MOST, "{calls} calls, {slowest:?}");
 
         reading.rollback().await.unwrap();
@@ -92,7 +96,10 @@ fn what_comes_while_a_maintenance_waits_is_not_lost() {
         reading.rollback().await.unwrap();
         drop(reader);
         let done = maintaining.await.unwrap();
-        assert!(done.dropped.is_empty() && done.retained[0].reason == "it is being written to", "{done:?}");
+        assert!(
+            done.dropped.is_empty() && done.retained[0].reason == "it is being written to",
+            "{done:?}"
+        );
         for dropped in [vec![month("2015-01")], vec![]] {
             let path = format!("/v1/balances/storage_outflow?storage_id={storage}");
             assert_eq!(served.get(&path).await.1["groups"][0]["debit"], "11");
@@ -139,8 +146,13 @@ fn nobody_waits_for_a_month_that_waits_for_a_long_reader() {
         let mut slowest = Duration::ZERO;
         for call in 0..10 {
             let began = Instant::now();
-            assert_eq!(served.write(&[event(&format!("new {call}"), storage, &now, 1, "1")]).await.0, 200);
-            let path = format!("/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z");
+            assert_eq!(
+                served.write(&[event(&format!("new {call}"), storage, &now, 1, "1")]).await.0,
+                200
+            );
+            let path = format!(
+                "/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z"
+            );
             assert_eq!(served.get(&path).await.1["groups"][0]["debit"], (call + 2).to_string());
             slowest = slowest.max(began.elapsed());
         }

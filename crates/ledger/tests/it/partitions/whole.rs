@@ -18,17 +18,26 @@ fn a_reader_who_began_before_a_drop_sees_the_whole() {
         }
         running.settled().await;
         // As if the aggregates lagged so far that the events are read themselves, and what was dropped.
-        sqlx::query("UPDATE sequence SET last_seq = last_seq + 1000000").execute(&pool).await.unwrap();
+        sqlx::query("UPDATE sequence SET last_seq = last_seq + 1000000")
+            .execute(&pool)
+            .await
+            .unwrap();
 
         let mut dropping = pool.acquire().await.unwrap();
         let mut dropping = dropping.begin().await.unwrap();
-        sqlx::query("LOCK TABLE ONLY events IN ACCESS EXCLUSIVE MODE").execute(&mut *dropping).await.unwrap();
+        sqlx::query("LOCK TABLE ONLY events IN ACCESS EXCLUSIVE MODE")
+            .execute(&mut *dropping)
+            .await
+            .unwrap();
         let reading = tokio::spawn({
             let served = served.clone();
-            let path = format!("/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z");
+            let path = format!(
+                "/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z"
+            );
             async move { served.get(&path).await.1["groups"][0]["debit"].clone() }
         });
-        let held_up = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+        let held_up =
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
             AND wait_event_type = 'Lock' AND query LIKE '%account_totals%')";
         while !sqlx::query_scalar::<_, bool>(held_up).fetch_one(&pool).await.unwrap() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -60,11 +69,15 @@ fn a_check_that_begins_while_a_month_is_dropped_finds_no_difference() {
         running.settled().await;
         let mut dropping = pool.acquire().await.unwrap();
         let mut dropping = dropping.begin().await.unwrap();
-        sqlx::query("LOCK TABLE ONLY events IN ACCESS EXCLUSIVE MODE").execute(&mut *dropping).await.unwrap();
+        sqlx::query("LOCK TABLE ONLY events IN ACCESS EXCLUSIVE MODE")
+            .execute(&mut *dropping)
+            .await
+            .unwrap();
         let (shards, types) = (served.ledger.shards.clone(), served.ledger.types.clone());
         let checking =
             tokio::spawn(async move { ledger::check::check_shards(&shards, &types, |_| {}).await });
-        let held_up = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+        let held_up =
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
             AND wait_event_type = 'Lock' AND query LIKE '-- check_%')";
         while !sqlx::query_scalar::<_, bool>(held_up).fetch_one(&pool).await.unwrap() {
             tokio::time::sleep(Duration::from_millis(1)).await;

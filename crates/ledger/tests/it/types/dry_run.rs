@@ -40,6 +40,8 @@ fn a_dry_run_needs_no_right_to_write_and_says_what_a_real_run_does() {
 
         // The user really may not write.
         let refused = real(&reader).of(&types).await;
-        assert!(refused.outcomes[0].error.as_ref().unwrap().to_string().contains("permission denied"));
+        assert!(
+            refused.outcomes[0].error.as_ref().unwrap().to_string().contains("permission denied")
+        );
     });
 }

@@ -37,10 +37,13 @@ fn a_change_is_seen_within_a_second() {
         assert_eq!(counts(&Run::on(&pool).of(&[account("a")]).await), [1, 0, 0, 0]);
         // The first one may still find the process connecting.
         until(&types, |now| now.accounts.contains_key("a")).await;
-        let more = account("a").replace("groupings:", "  - {name: region, type: string}\ngroupings:");
+        let more =
+            account("a").replace("groupings:", "  - {name: region, type: string}\ngroupings:");
         Run::on(&pool).of(&[more, lock("b")]).await;
-        let took =
-            until(&types, |now| now.locks.contains_key("b") && now.accounts["a"].attributes.len() == 2).await;
+        let took = until(&types, |now| {
+            now.locks.contains_key("b") && now.accounts["a"].attributes.len() == 2
+        })
+        .await;
         assert!(took < Duration::from_secs(1), "{took:?}");
         Run::on(&pool).of(&[]).await;
         let took = until(&types, ledger::types::LedgerTypeCatalogue::is_empty).await;
@@ -66,10 +69,12 @@ fn a_type_of_a_newer_program_is_left_out_and_never_overwritten() {
     run_test(async {
         let pool = store::testing::create_control_database().await;
         Run::on(&pool).of(&[account("a"), lock("b")]).await;
-        sqlx::query("UPDATE ledger_types SET definition = definition || '{\"new\": 1}' WHERE name = 'a'")
-            .execute(&pool)
-            .await
-            .unwrap();
+        sqlx::query(
+            "UPDATE ledger_types SET definition = definition || '{\"new\": 1}' WHERE name = 'a'",
+        )
+        .execute(&pool)
+        .await
+        .unwrap();
         let now = ledger::types::load_types(&pool).await.unwrap();
         assert_eq!((now.accounts.len(), now.locks.len()), (0, 1));
         let report = Run::on(&pool).of(&[account("a"), lock("b")]).await;

@@ -9,10 +9,11 @@ fn a_second_run_waits_for_the_first() {
     run_test(async {
         let pool = store::testing::create_control_database().await;
         let mut first = pool.begin().await.unwrap();
-        reconcile::exclude_others_in_tx(&mut first, "ledger-types").await.unwrap();
+        reconcile::exclude_other_runs_in_tx(&mut first, "ledger-types").await.unwrap();
         let (elsewhere, types) = (pool.clone(), [account("a"), lock("b")]);
         let second = tokio::spawn(async move { counts(&Run::on(&elsewhere).of(&types).await) });
-        let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+        let waiting =
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
                        AND wait_event = 'advisory')";
         while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&pool).await.unwrap() {
             tokio::task::yield_now().await;

@@ -18,12 +18,15 @@ fn what_belongs_to_others_is_reported_and_left_alone() {
             owned_by(&pool, owner).await;
             // Neither changed nor deleted; what the bundle does not name is none of its business.
             let report = Run::on(&pool).of(&[account("a")]).await;
-            assert_eq!((counts(&report), report.succeeded()), ([0, 0, 0, 1], false));
+            assert_eq!((counts(&report), report.has_succeeded()), ([0, 0, 0, 1], false));
             let reason = format!("it belongs to {owner}; --take-over takes it over");
             assert_eq!(report.outcomes[0].plan.refused[0].reason, reason);
             let report = Run { take_over: true, ..Run::on(&pool) }.of(&[account("a")]).await;
-            assert_eq!((counts(&report), report.succeeded()), ([0, 1, 0, 0], true));
-            assert_eq!(stored(&pool).await.0, ["account/a bundle".to_owned(), format!("lock/b {owner}")]);
+            assert_eq!((counts(&report), report.has_succeeded()), ([0, 1, 0, 0], true));
+            assert_eq!(
+                stored(&pool).await.0,
+                ["account/a bundle".to_owned(), format!("lock/b {owner}")]
+            );
         }
     });
 }

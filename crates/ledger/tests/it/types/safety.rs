@@ -14,7 +14,7 @@ async fn change(to: String, used: bool) -> Option<String> {
     let report = Run { usage, ..Run::on(&pool) }.of(&[to]).await;
     let refused = report.outcomes[0].plan.refused.first().map(|refusal| refusal.reason.clone());
     assert_eq!(refused.is_some(), stored(&pool).await == before, "{report}");
-    assert_eq!(report.succeeded(), refused.is_none());
+    assert_eq!(report.has_succeeded(), refused.is_none());
     refused
 }
 
@@ -34,7 +34,10 @@ fn the_refusals_with_what_to_do_instead() {
             ),
             (a.replace("{name: l, type: int}", "{name: m, type: int}"), key),
             (a.replace("{name: l, type: int}", "{name: l, type: uuid}"), key),
-            (a.replace("{name: x, type: int}", "{name: x, type: string}"), "`x` is of type int for ever"),
+            (
+                a.replace("{name: x, type: int}", "{name: x, type: string}"),
+                "`x` is of type int for ever",
+            ),
         ];
         for (to, words) in always {
             for used in [false, true] {
@@ -48,7 +51,10 @@ fn the_refusals_with_what_to_do_instead() {
                 a.replace("attributes:\n  - {name: x, type: int}\ngroupings:\n  - [x]\n", ""),
                 "attributes: keep `x` (events may leave it out)",
             ),
-            (lock("b"), "leave its file in the bundle until nothing of it is left and no rule refers to it"),
+            (
+                lock("b"),
+                "leave its file in the bundle until nothing of it is left and no rule refers to it",
+            ),
         ];
         for (to, words) in while_used {
             assert_eq!(change(to.clone(), false).await, None);
@@ -90,9 +96,13 @@ fn a_refusal_leaves_its_object_alone_and_the_others_are_done() {
         assert_eq!(counts(&on().of(&[account("a"), lock("b"), lock("c")]).await), [0, 0, 0, 0]);
         let b = lock("b").replace("name: b", "name: b\ndescription: New");
         assert_eq!(counts(&on().of(&[b.clone(), account("d")]).await), [1, 1, 1, 1]);
-        assert_eq!(stored(&pool).await.0, ["account/a bundle", "account/d bundle", "lock/b bundle"]);
+        assert_eq!(
+            stored(&pool).await.0,
+            ["account/a bundle", "account/d bundle", "lock/b bundle"]
+        );
         // Only those whose deletion is in question, before the transaction and in it.
-        let asked = [(LedgerTypeKind::Account, "a".to_owned()), (LedgerTypeKind::Lock, "c".to_owned())];
+        let asked =
+            [(LedgerTypeKind::Account, "a".to_owned()), (LedgerTypeKind::Lock, "c".to_owned())];
         assert_eq!(*usage.asked.lock().unwrap(), [asked.clone(), asked].concat());
         usage.types.lock().unwrap().clear();
         assert_eq!(counts(&on().of(&[b, account("d")]).await), [0, 0, 1, 0]);

@@ -4,11 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use ledger::types::{
-    LEDGER_TYPES_INTEGRATION, LedgerTypeKind, LedgerTypeReconciler, LedgerTypeUsage, LedgerTypeUsageQuery,
-    check_types,
+    LEDGER_TYPES_INTEGRATION, LedgerTypeKind, LedgerTypeReconciler, LedgerTypeUsage,
+    LedgerTypeUsageQuery, check_types,
 };
-use reconcile::plan::Action;
-use reconcile::{Bundle, Owner, Place, Report, Request, RunError, Runtime};
+use reconcile::plan::PlanAction;
+use reconcile::{
+    Bundle, BundleSource, ObjectOwner, ReconcileError, ReconcileReport, ReconcileRequest,
+    ReconcileRuntime,
+};
 use sqlx::PgPool;
 
 pub const METADATA: &str = "\
@@ -39,7 +42,7 @@ pub fn bundle(types: &[String]) -> Bundle {
     std::fs::create_dir(folder.path().join("integrations")).unwrap();
     put("integrations/ledger-types.yaml".to_owned(), METADATA);
     types.iter().enumerate().for_each(|(n, text)| put(format!("{n}.yaml"), text));
-    Bundle::read(Place::Folder(folder.path().to_owned())).unwrap()
+    Bundle::read(BundleSource::Folder(folder.path().to_owned())).unwrap()
 }
 
 /// Says that these types are in use, and remembers what was asked.
@@ -59,9 +62,10 @@ impl LedgerTypeUsage for Used {
     fn find_usage<'a>(
         &'a self,
         question: &'a LedgerTypeUsageQuery,
-    ) -> BoxFuture<'a, Result<Option<String>, RunError>> {
+    ) -> BoxFuture<'a, Result<Option<String>, ReconcileError>> {
         self.asked.lock().unwrap().push((question.kind, question.name.clone()));
-        let used = self.types.lock().unwrap().iter().any(|used| *used == (question.kind, &question.name));
+        let used =
+            self.types.lock().unwrap().iter().any(|used| *used == (question.kind, &question.name));
         Box::pin(std::future::ready(Ok(used.then(|| "by somebody".to_owned()))))
     }
 }
@@ -78,27 +82,28 @@ impl<'p> Run<'p> {
         Self { pool, usage: Arc::default(), dry_run: false, take_over: false }
     }
 
-    pub async fn of(&self, types: &[String]) -> Report {
-        let integration = LedgerTypeReconciler { pool: self.pool.clone(), usage: self.usage.clone() };
-        let request = Request {
-            integrations: vec![LEDGER_TYPES_INTEGRATION.to_owned()],
+    pub async fn of(&self, types: &[String]) -> ReconcileReport {
+        let integration =
+            LedgerTypeReconciler { pool: self.pool.clone(), usage: self.usage.clone() };
+        let request = ReconcileRequest {
+            reconcilers: vec![LEDGER_TYPES_INTEGRATION.to_owned()],
             arguments: Vec::new(),
             dry_run: self.dry_run,
             take_over: self.take_over,
             // What becomes of a type is the question here, not of all.
             allow_delete_all: true,
-            owner: Owner::Bundle,
+            owner: ObjectOwner::Bundle,
         };
-        let runtime = Runtime::new(vec![check_types]).with(integration);
+        let runtime = ReconcileRuntime::new(vec![check_types]).with_reconciler(integration);
         runtime.run(&bundle(types), &request).await.unwrap()
     }
 }
 
 /// Created, updated, deleted, refused.
-pub fn counts(report: &Report) -> [usize; 4] {
+pub fn counts(report: &ReconcileReport) -> [usize; 4] {
     assert!(report.outcomes[0].error.is_none(), "{report}");
-    let [create, update, delete] =
-        [Action::Create, Action::Update, Action::Delete].map(|action| report.count(action));
+    let [create, update, delete] = [PlanAction::Create, PlanAction::Update, PlanAction::Delete]
+        .map(|action| report.count_changes(action));
     [create, update, delete, report.outcomes[0].plan.refused.len()]
 }
 

@@ -18,10 +18,14 @@ pub enum FifoMessageStatus {
 
 impl PgFifo {
     /// Where a message of the queue stands; what was deleted is known for a minute. One statement.
-    pub async fn message_status(&self, queue: &str, sent: &SentMessage) -> Result<FifoMessageStatus> {
+    pub async fn message_status(
+        &self,
+        queue: &str,
+        sent: &SentMessage,
+    ) -> Result<FifoMessageStatus> {
         let queue = queue.to_owned();
-        let sequence =
-            i64::try_from(sent.sequence).map_err(|_| FifoError::Invalid("no such number".to_owned()))?;
+        let sequence = i64::try_from(sent.sequence)
+            .map_err(|_| FifoError::Invalid("no such number".to_owned()))?;
         let found: Option<(Option<i32>, Option<DateTime<Utc>>)> =
             store::run_statement(&self.pool, "fifo_trace", move |connection| {
                 let queue = queue.clone();

@@ -22,9 +22,9 @@ use uuid::Uuid;
 pub use self::message_status::FifoMessageStatus;
 use self::writer::FifoQueueWriter;
 use super::{
-    FifoEngine, FifoError, FifoMessage, FifoQueue, FifoQueueOptions, FifoTxSender, MAX_RECEIVE_WAIT_TIME,
-    MAX_RECEIVED_MESSAGES, MAX_VISIBILITY_TIMEOUT, MessageReceipt, NewFifoMessage, Result, SentMessage,
-    UnsentMessage, catalogue,
+    FifoEngine, FifoError, FifoMessage, FifoQueue, FifoQueueOptions, FifoTxSender,
+    MAX_RECEIVE_WAIT_TIME, MAX_RECEIVED_MESSAGES, MAX_VISIBILITY_TIMEOUT, MessageReceipt,
+    NewFifoMessage, Result, SentMessage, UnsentMessage, catalogue,
 };
 
 /// The channel on which receivers are woken; the payload is the queue's name.
@@ -69,7 +69,11 @@ impl PgFifo {
 }
 
 impl FifoEngine for PgFifo {
-    fn ensure_queue<'a>(&'a self, name: &'a str, terms: FifoQueueOptions) -> BoxFuture<'a, Result<()>> {
+    fn ensure_queue<'a>(
+        &'a self,
+        name: &'a str,
+        terms: FifoQueueOptions,
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(catalogue::ensure_queue(&self.pool, name, terms))
     }
 
@@ -87,8 +91,10 @@ impl FifoEngine for PgFifo {
             });
             match exists.await? {
                 true => {
-                    let (name, writer) = (name.to_owned(), FifoQueueWriter::start(&self.pool, name));
-                    Ok(Arc::new(PgFifoQueue { name, engine: self.clone(), writer }) as Arc<dyn FifoQueue>)
+                    let (name, writer) =
+                        (name.to_owned(), FifoQueueWriter::start(&self.pool, name));
+                    Ok(Arc::new(PgFifoQueue { name, engine: self.clone(), writer })
+                        as Arc<dyn FifoQueue>)
                 }
                 false => Err(FifoError::NoQueue(name.to_owned())),
             }
@@ -128,21 +134,25 @@ async fn send_to_queues(
     connection: &mut PgConnection,
     messages: &[(&str, &NewFifoMessage)],
 ) -> store::Result<Vec<SentMessage>> {
-    let column = |read: fn(&NewFifoMessage) -> &str| messages.iter().map(|m| read(m.1)).collect::<Vec<_>>();
-    let attributes =
-        messages.iter().map(|(_, message)| serde_json::to_string(&message.attributes).unwrap_or_default());
-    let sent: Vec<(Uuid, i64)> =
-        sqlx::query_as("SELECT message_id, sequence FROM fifo_send_all($1, $2, $3, $4, $5) -- fifo_send_all")
-            .bind(messages.iter().map(|(queue, _)| *queue).collect::<Vec<_>>())
-            .bind(column(|message| &message.group))
-            .bind(column(|message| &message.deduplication_id))
-            .bind(column(|message| &message.body))
-            .bind(attributes.collect::<Vec<_>>())
-            .fetch_all(connection)
-            .await?;
-    let sent = sent
-        .into_iter()
-        .map(|(id, sequence)| SentMessage { id: id.to_string(), sequence: to_sequence_number(sequence) });
+    let column =
+        |read: fn(&NewFifoMessage) -> &str| messages.iter().map(|m| read(m.1)).collect::<Vec<_>>();
+    let attributes = messages
+        .iter()
+        .map(|(_, message)| serde_json::to_string(&message.attributes).unwrap_or_default());
+    let sent: Vec<(Uuid, i64)> = sqlx::query_as(
+        "SELECT message_id, sequence FROM fifo_send_all($1, $2, $3, $4, $5) -- fifo_send_all",
+    )
+    .bind(messages.iter().map(|(queue, _)| *queue).collect::<Vec<_>>())
+    .bind(column(|message| &message.group))
+    .bind(column(|message| &message.deduplication_id))
+    .bind(column(|message| &message.body))
+    .bind(attributes.collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let sent = sent.into_iter().map(|(id, sequence)| SentMessage {
+        id: id.to_string(),
+        sequence: to_sequence_number(sequence),
+    });
     Ok(sent.collect())
 }
 
@@ -153,20 +163,23 @@ async fn send_to_queue(
 ) -> store::Result<Vec<SentMessage>> {
     let column = |read: fn(&NewFifoMessage) -> &str| messages.iter().map(read).collect::<Vec<_>>();
     // Maps of texts always have a JSON form.
-    let attributes =
-        messages.iter().map(|message| serde_json::to_string(&message.attributes).unwrap_or_default());
-    let sent: Vec<(Uuid, i64)> =
-        sqlx::query_as("SELECT message_id, sequence FROM fifo_send($1, $2, $3, $4, $5) -- fifo_send")
-            .bind(queue)
-            .bind(column(|message| &message.group))
-            .bind(column(|message| &message.deduplication_id))
-            .bind(column(|message| &message.body))
-            .bind(attributes.collect::<Vec<_>>())
-            .fetch_all(connection)
-            .await?;
-    let sent = sent
-        .into_iter()
-        .map(|(id, sequence)| SentMessage { id: id.to_string(), sequence: to_sequence_number(sequence) });
+    let attributes = messages
+        .iter()
+        .map(|message| serde_json::to_string(&message.attributes).unwrap_or_default());
+    let sent: Vec<(Uuid, i64)> = sqlx::query_as(
+        "SELECT message_id, sequence FROM fifo_send($1, $2, $3, $4, $5) -- fifo_send",
+    )
+    .bind(queue)
+    .bind(column(|message| &message.group))
+    .bind(column(|message| &message.deduplication_id))
+    .bind(column(|message| &message.body))
+    .bind(attributes.collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let sent = sent.into_iter().map(|(id, sequence)| SentMessage {
+        id: id.to_string(),
+        sequence: to_sequence_number(sequence),
+    });
     Ok(sent.collect())
 }
 
@@ -189,7 +202,8 @@ impl FifoQueue for PgFifoQueue {
         visibility: Option<Duration>,
     ) -> BoxFuture<'_, Result<Vec<FifoMessage>>> {
         Box::pin(async move {
-            if !(1..=MAX_RECEIVED_MESSAGES).contains(&max_messages) || wait > MAX_RECEIVE_WAIT_TIME {
+            if !(1..=MAX_RECEIVED_MESSAGES).contains(&max_messages) || wait > MAX_RECEIVE_WAIT_TIME
+            {
                 let allowed = format!(
                     "1 to {MAX_RECEIVED_MESSAGES} messages and a wait of at most {MAX_RECEIVE_WAIT_TIME:?}"
                 );
@@ -216,7 +230,11 @@ impl FifoQueue for PgFifoQueue {
     fn delete<'a>(&'a self, receipt: &'a MessageReceipt) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let (sequence, token) = parse_receipt(receipt).ok_or(FifoError::ReceiptExpired)?;
-            if self.writer.delete(sequence, token).await? { Ok(()) } else { Err(FifoError::ReceiptExpired) }
+            if self.writer.delete(sequence, token).await? {
+                Ok(())
+            } else {
+                Err(FifoError::ReceiptExpired)
+            }
         })
     }
 
@@ -243,8 +261,14 @@ impl PgFifoQueue {
             store::run_statement(&self.engine.pool, "fifo_receive", move |connection| {
                 let queue = queue.clone();
                 Box::pin(async move {
-                    let receive = sqlx::query_as("SELECT * FROM fifo_receive($1, $2, $3) -- fifo_receive");
-                    Ok(receive.bind(queue).bind(most).bind(visibility_ms).fetch_all(connection).await?)
+                    let receive =
+                        sqlx::query_as("SELECT * FROM fifo_receive($1, $2, $3) -- fifo_receive");
+                    Ok(receive
+                        .bind(queue)
+                        .bind(most)
+                        .bind(visibility_ms)
+                        .fetch_all(connection)
+                        .await?)
                 })
             })
             .await
@@ -267,16 +291,17 @@ impl PgFifoQueue {
     async fn set_visibility(&self, receipt: &MessageReceipt, visibility_ms: i64) -> Result<()> {
         let (sequence, token) = parse_receipt(receipt).ok_or(FifoError::ReceiptExpired)?;
         let queue = self.name.clone();
-        let changed = store::run_statement(&self.engine.pool, "fifo_change_visibility", move |connection| {
-            let queue = queue.clone();
-            Box::pin(async move {
-                let call = sqlx::query_scalar(
-                    "SELECT fifo_change_visibility($1, $2, $3, $4) -- fifo_change_visibility",
-                );
-                let call = call.bind(queue).bind(sequence).bind(token).bind(visibility_ms);
-                Ok(call.fetch_one(connection).await?)
-            })
-        });
+        let changed =
+            store::run_statement(&self.engine.pool, "fifo_change_visibility", move |connection| {
+                let queue = queue.clone();
+                Box::pin(async move {
+                    let call = sqlx::query_scalar(
+                        "SELECT fifo_change_visibility($1, $2, $3, $4) -- fifo_change_visibility",
+                    );
+                    let call = call.bind(queue).bind(sequence).bind(token).bind(visibility_ms);
+                    Ok(call.fetch_one(connection).await?)
+                })
+            });
         match changed.await.map_err(|error| self.map_store_error(error))? {
             true => Ok(()),
             false => Err(FifoError::ReceiptExpired),
@@ -291,7 +316,9 @@ impl PgFifoQueue {
 impl FifoMessageRow {
     fn into_message(self) -> Result<FifoMessage> {
         let attributes: Json<BTreeMap<String, String>> = serde_json::from_str(&self.attributes)
-            .map_err(|error| FifoError::Internal(format!("attributes of a stored message: {error}")))?;
+            .map_err(|error| {
+                FifoError::Internal(format!("attributes of a stored message: {error}"))
+            })?;
         Ok(FifoMessage {
             id: self.message_id.to_string(),
             group: self.group_id,

@@ -25,21 +25,24 @@ pub(super) struct FifoQueueWriter {
 
 impl FifoQueueWriter {
     pub(super) fn start(pool: &PgPool, queue: &str) -> Self {
-        let (sending, deleting) = ((pool.clone(), queue.to_owned()), (pool.clone(), queue.to_owned()));
-        let sends = Coalescer::spawn("fifo_send", MAX_WAITING_ITEMS, MAX_BATCH_ITEMS, move |batch| {
-            let (pool, queue) = sending.clone();
-            async move {
-                let (messages, replies) = batch.into_iter().unzip();
-                send_replies(send_batch(&pool, &queue, messages).await, replies);
-            }
-        });
-        let deletes = Coalescer::spawn("fifo_delete", MAX_WAITING_ITEMS, MAX_BATCH_ITEMS, move |batch| {
-            let (pool, queue) = deleting.clone();
-            async move {
-                let (receipts, replies) = batch.into_iter().unzip();
-                send_replies(delete_batch(&pool, &queue, receipts).await, replies);
-            }
-        });
+        let (sending, deleting) =
+            ((pool.clone(), queue.to_owned()), (pool.clone(), queue.to_owned()));
+        let sends =
+            Coalescer::spawn("fifo_send", MAX_WAITING_ITEMS, MAX_BATCH_ITEMS, move |batch| {
+                let (pool, queue) = sending.clone();
+                async move {
+                    let (messages, replies) = batch.into_iter().unzip();
+                    send_replies(send_batch(&pool, &queue, messages).await, replies);
+                }
+            });
+        let deletes =
+            Coalescer::spawn("fifo_delete", MAX_WAITING_ITEMS, MAX_BATCH_ITEMS, move |batch| {
+                let (pool, queue) = deleting.clone();
+                async move {
+                    let (receipts, replies) = batch.into_iter().unzip();
+                    send_replies(delete_batch(&pool, &queue, receipts).await, replies);
+                }
+            });
         Self { sends, deletes }
     }
 
@@ -74,7 +77,11 @@ fn send_replies<T>(result: Result<Vec<T>>, replies: Vec<FifoReplySender<T>>) {
     }
 }
 
-async fn send_batch(pool: &PgPool, queue: &str, messages: Vec<NewFifoMessage>) -> Result<Vec<SentMessage>> {
+async fn send_batch(
+    pool: &PgPool,
+    queue: &str,
+    messages: Vec<NewFifoMessage>,
+) -> Result<Vec<SentMessage>> {
     let (name, messages) = (queue.to_owned(), Arc::new(messages));
     let sent = store::run_statement(pool, "fifo_send", move |connection| {
         let (name, messages) = (name.clone(), messages.clone());

@@ -12,8 +12,8 @@ use store::testing::{create_control_database, run_test};
 use super::engine;
 
 fn terms(seconds: u64, dead: Option<(&str, u32)>) -> FifoQueueOptions {
-    let dead_letters =
-        dead.map(|(queue, max_receives)| DeadLetterPolicy { queue: queue.to_owned(), max_receives });
+    let dead_letters = dead
+        .map(|(queue, max_receives)| DeadLetterPolicy { queue: queue.to_owned(), max_receives });
     FifoQueueOptions { visibility_timeout: Duration::from_secs(seconds), dead_letters }
 }
 
@@ -30,7 +30,8 @@ async fn keeps_what_it_is_told(catalogue: &dyn FifoCatalogue, engine: &dyn FifoE
     };
     catalogue.ensure_queue("dead.fifo", terms(30, None)).await.unwrap();
     catalogue.ensure_queue("other.fifo", terms(30, None)).await.unwrap();
-    let (fixed, rest) = (terms(30, None), [("dead.fifo", terms(30, None)), ("other.fifo", terms(30, None))]);
+    let (fixed, rest) =
+        (terms(30, None), [("dead.fifo", terms(30, None)), ("other.fifo", terms(30, None))]);
     let with = |terms: FifoQueueOptions| there(&[&rest[..], &[("a.fifo", terms)]].concat());
     catalogue.ensure_queue("a.fifo", terms(30, Some(("dead.fifo", 5)))).await.unwrap();
     let message = NewFifoMessage {

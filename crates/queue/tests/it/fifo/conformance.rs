@@ -11,8 +11,10 @@ use super::engine;
 
 async fn conforms(engine: Arc<dyn FifoEngine>) {
     // Queues of its own for each: all at once.
-    let running: Vec<_> =
-        CONFORMANCE_CASES.iter().map(|(name, case)| (name, tokio::spawn(case(engine.clone())))).collect();
+    let running: Vec<_> = CONFORMANCE_CASES
+        .iter()
+        .map(|(name, case)| (name, tokio::spawn(case(engine.clone()))))
+        .collect();
     let mut failed = Vec::new();
     for (name, case) in running {
         if case.await.is_err() {

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use queue::fifo::{
-    CUT_FROM_ATTRIBUTE, FifoConsumer, FifoConsumerOptions, FifoEngine, FifoMessage, FifoQueueOptions,
-    FifoQueuePair, MAX_MESSAGE_BYTES, MessageOutcome, NewFifoMessage, REASON_ATTRIBUTE, consume_messages,
+    CUT_FROM_ATTRIBUTE, FifoConsumer, FifoConsumerOptions, FifoEngine, FifoMessage,
+    FifoQueueOptions, FifoQueuePair, MAX_MESSAGE_BYTES, MessageOutcome, NewFifoMessage,
+    REASON_ATTRIBUTE, consume_messages,
 };
 use store::testing::{create_control_database, run_counting_panics, run_test};
 use tokio::sync::{Semaphore, mpsc};
@@ -22,20 +23,27 @@ const TERMS: FifoConsumerOptions = FifoConsumerOptions {
 };
 
 async fn queues(engine: &Arc<dyn FifoEngine>) -> FifoQueuePair {
-    let terms = FifoQueueOptions { visibility_timeout: Duration::from_secs(30), dead_letters: None };
+    let terms =
+        FifoQueueOptions { visibility_timeout: Duration::from_secs(30), dead_letters: None };
     for name in ["q.fifo", "q-dead.fifo"] {
         engine.ensure_queue(name, terms.clone()).await.unwrap();
     }
-    let (queue, dead_letters) =
-        (engine.open_queue("q.fifo").await.unwrap(), engine.open_queue("q-dead.fifo").await.unwrap());
+    let (queue, dead_letters) = (
+        engine.open_queue("q.fifo").await.unwrap(),
+        engine.open_queue("q-dead.fifo").await.unwrap(),
+    );
     FifoQueuePair { queue, dead_letters }
 }
 
 async fn send(queues: &FifoQueuePair, group: &str, body: &str) {
     let (group, body) = (group.to_owned(), body.to_owned());
     let deduplication = format!("{group}/{body}");
-    let message =
-        NewFifoMessage { group, deduplication_id: deduplication, body, attributes: BTreeMap::new() };
+    let message = NewFifoMessage {
+        group,
+        deduplication_id: deduplication,
+        body,
+        attributes: BTreeMap::new(),
+    };
     queues.queue.send(message).await.unwrap();
 }
 
@@ -70,7 +78,9 @@ impl FifoConsumer for Obedient {
         match message.body.as_str() {
             "poison" => panic!("poison"),
             "dead" => MessageOutcome::Dead("never\0 works".to_owned()),
-            "twice" if message.receive_count == 1 => MessageOutcome::RetryAfter(Duration::from_millis(100)),
+            "twice" if message.receive_count == 1 => {
+                MessageOutcome::RetryAfter(Duration::from_millis(100))
+            }
             "slow" => {
                 self.go_on.acquire().await.unwrap().forget();
                 MessageOutcome::Done
@@ -92,7 +102,8 @@ fn failures_go_again_or_to_the_dead_letters_and_the_group_goes_on() {
             send(&queues, "g", body).await;
         }
         let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
-        let consuming = tokio::spawn(consume_messages(queues.clone(), consumer, TERMS, stop.clone()));
+        let consuming =
+            tokio::spawn(consume_messages(queues.clone(), consumer, TERMS, stop.clone()));
         let mut given = Vec::new();
         while given.last() != Some(&("last".to_owned(), 1)) {
             given.push(told.recv().await.unwrap());
@@ -101,9 +112,16 @@ fn failures_go_again_or_to_the_dead_letters_and_the_group_goes_on() {
         assert_eq!(given, expected.map(|(body, receives)| (body.to_owned(), receives)));
         let reasons = [("dead", "never  works"), ("poison", "LOGIC_ERROR: the handler panicked")];
         for (body, reason) in reasons {
-            let letter =
-                queues.dead_letters.receive(1, Duration::from_secs(10), None).await.unwrap().remove(0);
-            assert_eq!((letter.body.as_str(), letter.attributes[REASON_ATTRIBUTE].as_str()), (body, reason));
+            let letter = queues
+                .dead_letters
+                .receive(1, Duration::from_secs(10), None)
+                .await
+                .unwrap()
+                .remove(0);
+            assert_eq!(
+                (letter.body.as_str(), letter.attributes[REASON_ATTRIBUTE].as_str()),
+                (body, reason)
+            );
             queues.dead_letters.delete(&letter.receipt).await.unwrap();
         }
         stop.cancel();
@@ -118,15 +136,21 @@ fn the_largest_message_can_be_given_up_and_its_group_goes_on() {
         let queues = queues(&engine(&create_control_database().await)).await;
         let (group, body) = ("g".to_owned(), "b".repeat(MAX_MESSAGE_BYTES));
         let deduplication = "large".to_owned();
-        let message =
-            NewFifoMessage { group, deduplication_id: deduplication, body, attributes: BTreeMap::new() };
+        let message = NewFifoMessage {
+            group,
+            deduplication_id: deduplication,
+            body,
+            attributes: BTreeMap::new(),
+        };
         queues.queue.send(message).await.unwrap();
         send(&queues, "g", "last").await;
         let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
-        let consuming = tokio::spawn(consume_messages(queues.clone(), consumer, TERMS, stop.clone()));
+        let consuming =
+            tokio::spawn(consume_messages(queues.clone(), consumer, TERMS, stop.clone()));
         assert_eq!(told.recv().await.unwrap().0.len(), MAX_MESSAGE_BYTES);
         assert_eq!(told.recv().await.unwrap(), ("last".to_owned(), 1));
-        let letter = queues.dead_letters.receive(1, Duration::from_secs(10), None).await.unwrap().remove(0);
+        let letter =
+            queues.dead_letters.receive(1, Duration::from_secs(10), None).await.unwrap().remove(0);
         assert_eq!(letter.attributes[REASON_ATTRIBUTE], "nobody can read it");
         assert_eq!(letter.attributes[CUT_FROM_ATTRIBUTE], MAX_MESSAGE_BYTES.to_string());
         assert!(letter.body.len() > MAX_MESSAGE_BYTES - 100, "{}", letter.body.len());
@@ -143,11 +167,20 @@ fn a_slow_handler_keeps_its_message() {
         send(&queues, "g", "last").await;
         let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
         let consuming: Vec<_> = (0..2)
-            .map(|_| tokio::spawn(consume_messages(queues.clone(), consumer.clone(), TERMS, stop.clone())))
+            .map(|_| {
+                tokio::spawn(consume_messages(
+                    queues.clone(),
+                    consumer.clone(),
+                    TERMS,
+                    stop.clone(),
+                ))
+            })
             .collect();
         assert_eq!(told.recv().await.unwrap(), ("slow".to_owned(), 1));
         // Three times the time-out passes, and nobody else is given it.
-        assert!(queues.queue.receive(10, 3 * TERMS.visibility_timeout, None).await.unwrap().is_empty());
+        assert!(
+            queues.queue.receive(10, 3 * TERMS.visibility_timeout, None).await.unwrap().is_empty()
+        );
         consumer.go_on.add_permits(1);
         assert_eq!(told.recv().await.unwrap(), ("last".to_owned(), 1));
         stop.cancel();
@@ -164,7 +197,8 @@ fn a_consumer_whose_message_is_taken_over_lets_go_and_changes_nothing() {
         let queues = queues(&engine(&pool)).await;
         send(&queues, "g", "hang").await;
         let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
-        let consuming = tokio::spawn(consume_messages(queues.clone(), consumer.clone(), TERMS, stop.clone()));
+        let consuming =
+            tokio::spawn(consume_messages(queues.clone(), consumer.clone(), TERMS, stop.clone()));
         told.recv().await.unwrap();
         // As if it had been paused for longer than the time-out. It may be quicker to keep its message than the other is to
         // take it; then the same again.
@@ -194,7 +228,8 @@ fn what_does_not_end_in_time_is_given_back_at_the_stop() {
         send(&queues, "g", "hang").await;
         let ((consumer, mut told), stop) = (Obedient::new(), CancellationToken::new());
         let terms = FifoConsumerOptions { visibility_timeout: Duration::from_secs(3600), ..TERMS };
-        let consuming = tokio::spawn(consume_messages(queues.clone(), consumer, terms, stop.clone()));
+        let consuming =
+            tokio::spawn(consume_messages(queues.clone(), consumer, terms, stop.clone()));
         told.recv().await.unwrap();
         stop.cancel();
         consuming.await.unwrap();
@@ -211,7 +246,12 @@ fn a_dead_consumers_messages_are_consumed_by_another() {
             send(&queues, &format!("g{group}"), "slow").await;
         }
         let (consumer, mut told) = Obedient::new();
-        let dying = tokio::spawn(consume_messages(queues.clone(), consumer, TERMS, CancellationToken::new()));
+        let dying = tokio::spawn(consume_messages(
+            queues.clone(),
+            consumer,
+            TERMS,
+            CancellationToken::new(),
+        ));
         for _ in 0..TERMS.concurrency {
             told.recv().await.unwrap();
         }
@@ -219,7 +259,8 @@ fn a_dead_consumers_messages_are_consumed_by_another() {
         dying.abort();
         let _ = dying.await;
         let ((living, mut told), stop) = (Obedient::new(), CancellationToken::new());
-        let consuming = tokio::spawn(consume_messages(queues.clone(), living.clone(), TERMS, stop.clone()));
+        let consuming =
+            tokio::spawn(consume_messages(queues.clone(), living.clone(), TERMS, stop.clone()));
         let mut receives = Vec::new();
         while receives.len() < 6 {
             receives.push(told.recv().await.unwrap().1);

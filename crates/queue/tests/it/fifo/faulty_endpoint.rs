@@ -97,7 +97,11 @@ async fn serve(
     }
 }
 
-async fn exchange(mut client: TcpStream, behind: u16, fault: impl Fn(&str) -> Fault) -> std::io::Result<()> {
+async fn exchange(
+    mut client: TcpStream,
+    behind: u16,
+    fault: impl Fn(&str) -> Fault,
+) -> std::io::Result<()> {
     let Some((head, body)) = read_request(&mut client).await? else { return Ok(()) };
     match fault(&head) {
         Fault::None => client.write_all(&forward(behind, &head, &body).await?).await,
@@ -148,7 +152,8 @@ async fn read_request(client: &mut TcpStream) -> std::io::Result<Option<(String,
 /// The whole reply; the endpoint closes the connection after it.
 async fn forward(behind: u16, head: &str, body: &[u8]) -> std::io::Result<Vec<u8>> {
     let kept = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
-    let head: String = kept.chain(["Connection: close"]).map(|line| format!("{line}\r\n")).collect();
+    let head: String =
+        kept.chain(["Connection: close"]).map(|line| format!("{line}\r\n")).collect();
     let mut endpoint = TcpStream::connect(("127.0.0.1", behind)).await?;
     endpoint.write_all(format!("{head}\r\n").as_bytes()).await?;
     endpoint.write_all(body).await?;

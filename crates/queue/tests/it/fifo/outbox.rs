@@ -26,7 +26,10 @@ const PLACE: &str = "test";
 struct Told(Mutex<Vec<(String, FifoError)>>);
 
 impl FifoRefusalHandler for Told {
-    fn handle_refused<'a>(&'a self, refused: &'a RefusedMessage) -> BoxFuture<'a, store::Result<()>> {
+    fn handle_refused<'a>(
+        &'a self,
+        refused: &'a RefusedMessage,
+    ) -> BoxFuture<'a, store::Result<()>> {
         let mut told = self.0.lock().unwrap();
         told.push((refused.deduplication_id.clone(), refused.error.clone()));
         let first = told.len() == 1;
@@ -40,12 +43,19 @@ async fn process(pool: &PgPool, endpoint: &FaultyEndpoint, stop: &CancellationTo
     let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![OUTBOX_CHANNEL]);
     let engines = HashMap::from([(PLACE.to_owned(), engine)]);
     let told = Arc::new(Told::default());
-    tokio::spawn(run_outbox_relay(pool.clone(), engines, notifications, told.clone(), stop.clone()));
+    tokio::spawn(run_outbox_relay(
+        pool.clone(),
+        engines,
+        notifications,
+        told.clone(),
+        stop.clone(),
+    ));
     told
 }
 
 async fn ensure(emulator: &SqsEmulator) {
-    let terms = FifoQueueOptions { visibility_timeout: Duration::from_secs(30), dead_letters: None };
+    let terms =
+        FifoQueueOptions { visibility_timeout: Duration::from_secs(30), dead_letters: None };
     emulator.engine().await.ensure_queue(QUEUE, terms).await.unwrap();
 }
 
@@ -60,16 +70,21 @@ async fn commit(pool: &PgPool, n: usize, groups: usize) {
         })
         .collect();
     let mut tx = pool.begin().await.unwrap();
-    FifoOutbox { engine_name: PLACE.to_owned() }.send_in_tx(&mut tx, QUEUE, &messages).await.unwrap();
+    FifoOutbox { engine_name: PLACE.to_owned() }
+        .send_in_tx(&mut tx, QUEUE, &messages)
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
 }
 
 /// Rows that wait: how many, how many of them with an error, and the most attempts.
 async fn waiting(pool: &PgPool) -> (i64, i64, i32) {
-    sqlx::query_as("SELECT count(*), count(last_error), coalesce(max(attempts), 0) FROM fifo_outbox")
-        .fetch_one(pool)
-        .await
-        .unwrap()
+    sqlx::query_as(
+        "SELECT count(*), count(last_error), coalesce(max(attempts), 0) FROM fifo_outbox",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap()
 }
 
 async fn until_empty(pool: &PgPool) {

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bundle, Decided, Owner, Plan, Report, Request};
+use crate::{Bundle, DecidedRuns, ObjectOwner, ReconcilePlan, ReconcileReport, ReconcileRequest};
 
 /// The version of the file's shape.
-pub const PLAN_VERSION: u32 = 1;
+pub const SAVED_PLAN_VERSION: u32 = 1;
 
-/// A plan bound to the bundle that it was made from, and through [`Plan::target`] to the state of its targets.
+/// A plan bound to the bundle that it was made from, and through [`ReconcilePlan::target`] to the state of its targets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedPlan {
@@ -23,18 +23,26 @@ pub struct SavedPlan {
     #[serde(default)]
     pub allow_delete_all: bool,
     /// What is run.
-    pub decided: Decided,
+    pub decided: DecidedRuns,
     /// What is done, by integration.
-    pub plans: Vec<(String, Plan)>,
+    pub plans: Vec<(String, ReconcilePlan)>,
 }
 
 impl SavedPlan {
     /// The plan that a dry run made.
-    pub fn of(bundle: &Bundle, request: &Request, decided: &Decided, report: &Report) -> Self {
-        let plans = report.outcomes.iter().map(|outcome| (outcome.integration.clone(), outcome.plan.clone()));
+    pub fn from_report(
+        bundle: &Bundle,
+        request: &ReconcileRequest,
+        decided: &DecidedRuns,
+        report: &ReconcileReport,
+    ) -> Self {
+        let plans = report
+            .outcomes
+            .iter()
+            .map(|outcome| (outcome.integration.clone(), outcome.plan.clone()));
         Self {
-            version: PLAN_VERSION,
-            bundle: bundle.digest(),
+            version: SAVED_PLAN_VERSION,
+            bundle: bundle.fingerprint(),
             arguments: request.arguments.clone(),
             take_over: request.take_over,
             allow_delete_all: request.allow_delete_all,
@@ -45,19 +53,20 @@ impl SavedPlan {
 
     /// Reads what was saved.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let saved: Self = serde_json::from_str(text).map_err(|error| format!("it is no plan: {error}"))?;
+        let saved: Self =
+            serde_json::from_str(text).map_err(|error| format!("it is no plan: {error}"))?;
         match saved.version {
-            PLAN_VERSION => Ok(saved),
-            other => {
-                Err(format!("it is of the version {other}; this program makes and applies {PLAN_VERSION}"))
-            }
+            SAVED_PLAN_VERSION => Ok(saved),
+            other => Err(format!(
+                "it is of the version {other}; this program makes and applies {SAVED_PLAN_VERSION}"
+            )),
         }
     }
 
     /// What applying it asks for.
-    pub fn request(&self, owner: Owner) -> Request {
-        Request {
-            integrations: self.plans.iter().map(|(name, _)| name.clone()).collect(),
+    pub fn to_request(&self, owner: ObjectOwner) -> ReconcileRequest {
+        ReconcileRequest {
+            reconcilers: self.plans.iter().map(|(name, _)| name.clone()).collect(),
             arguments: self.arguments.clone(),
             dry_run: false,
             take_over: self.take_over,
@@ -67,7 +76,7 @@ impl SavedPlan {
     }
 
     /// What is done by an integration.
-    pub(crate) fn plan(&self, integration: &str) -> Option<&Plan> {
-        self.plans.iter().find(|(name, _)| name == integration).map(|(_, plan)| plan)
+    pub(crate) fn plan_of(&self, reconciler: &str) -> Option<&ReconcilePlan> {
+        self.plans.iter().find(|(name, _)| name == reconciler).map(|(_, plan)| plan)
     }
 }

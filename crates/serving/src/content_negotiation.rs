@@ -10,7 +10,8 @@ pub fn prefers_page(headers: &HeaderMap) -> bool {
     for range in accepted.flat_map(|value| value.split(',')) {
         let mut parts = range.split(';').map(str::trim);
         let media_type = parts.next().unwrap_or_default();
-        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+        let weight =
+            parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
         if media_type.eq_ignore_ascii_case("text/html") {
             page = weight;
         } else if media_type.eq_ignore_ascii_case("application/json") {
@@ -27,7 +28,10 @@ mod tests {
     #[test]
     fn browsers_get_pages_and_programs_do_not() {
         for (accept, page) in [
-            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", true),
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+                true,
+            ),
             ("TEXT/HTML", true),
             ("application/json;q=0.5, text/html", true),
             ("*/*", false),

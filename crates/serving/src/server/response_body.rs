@@ -8,56 +8,63 @@ use axum::body::Body as AxumBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::in_flight::InFlight;
-use crate::error::{ApiError, Code};
+use super::in_flight::InFlightRequest;
+use crate::error::{ApiError, ErrorCode};
 use crate::grpc;
 
 /// The protocol libraries take as much as this at once, whatever the client takes.
-const PART: usize = 128 << 10;
+const MAX_PART_BYTES: usize = 128 << 10;
 /// A gRPC answer that is larger is given up when the budget has no room; one that is smaller may be of something that
 /// was done, and leaves.
-const LARGE_MESSAGE: usize = 1 << 20;
+const LARGE_MESSAGE_BYTES: usize = 1 << 20;
 
 /// The body of an answer.
-pub(super) struct Leaving {
+pub(super) struct ResponseBody {
     body: AxumBody,
-    request: Arc<InFlight>,
+    request: Arc<InFlightRequest>,
     is_grpc: bool,
     /// What the body gave last and is not sent.
-    rest: Bytes,
+    unsent: Bytes,
     /// Taken of the budget for it.
-    held: usize,
-    given_up: bool,
+    held_bytes: usize,
+    is_given_up: bool,
 }
 
-impl Leaving {
-    pub(super) fn new(body: AxumBody, request: Arc<InFlight>, is_grpc: bool) -> Self {
-        Self { body, request, is_grpc, rest: Bytes::new(), held: 0, given_up: false }
+impl ResponseBody {
+    pub(super) fn new(body: AxumBody, request: Arc<InFlightRequest>, is_grpc: bool) -> Self {
+        Self { body, request, is_grpc, unsent: Bytes::new(), held_bytes: 0, is_given_up: false }
     }
 
     fn next_part(&mut self) -> Frame<Bytes> {
-        let part = self.rest.split_to(PART.min(self.rest.len()));
-        Frame::data(self.request.sending(part))
+        let part = self.unsent.split_to(MAX_PART_BYTES.min(self.unsent.len()));
+        Frame::data(self.request.track_part(part))
     }
 
     /// Takes what the body gives next; the frame that is sent instead, if there is no room for it.
-    fn hold(&mut self, data: Bytes) -> Option<Frame<Bytes>> {
-        if self.is_grpc && data.len() > LARGE_MESSAGE && !self.request.has_room_for(data.len()) {
-            self.given_up = true;
-            let message = "the answer is large and the service holds as many bytes as it may: try again soon";
-            return Some(Frame::trailers(grpc::trailers(ApiError::new(Code::Overloaded, message))));
+    fn accept_data(&mut self, data: Bytes) -> Option<Frame<Bytes>> {
+        if self.is_grpc
+            && data.len() > LARGE_MESSAGE_BYTES
+            && !self.request.has_room_for(data.len())
+        {
+            self.is_given_up = true;
+            let message =
+                "the answer is large and the service holds as many bytes as it may: try again soon";
+            return Some(Frame::trailers(grpc::error_trailers(ApiError::new(
+                ErrorCode::Overloaded,
+                message,
+            ))));
         }
         // What is smaller is part of what a request costs by itself.
-        if data.len() > PART {
-            self.held = data.len();
-            self.request.add(self.held);
+        if data.len() > MAX_PART_BYTES {
+            self.held_bytes = data.len();
+            self.request.add_bytes(self.held_bytes);
         }
-        self.rest = data;
+        self.unsent = data;
         None
     }
 }
 
-impl Body for Leaving {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -66,14 +73,14 @@ impl Body for Leaving {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         loop {
-            if !self.rest.is_empty() {
+            if !self.unsent.is_empty() {
                 return Poll::Ready(Some(Ok(self.next_part())));
             }
-            if self.given_up {
+            if self.is_given_up {
                 return Poll::Ready(None);
             }
-            let held = std::mem::take(&mut self.held);
-            self.request.give_back(held);
+            let held_bytes = std::mem::take(&mut self.held_bytes);
+            self.request.release_bytes(held_bytes);
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
@@ -82,7 +89,7 @@ impl Body for Leaving {
             match frame.into_data() {
                 Ok(data) if data.is_empty() => {}
                 Ok(data) => {
-                    if let Some(instead) = self.hold(data) {
+                    if let Some(instead) = self.accept_data(data) {
                         return Poll::Ready(Some(Ok(instead)));
                     }
                 }
@@ -97,11 +104,11 @@ impl Body for Leaving {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && (self.given_up || self.body.is_end_stream())
+        self.unsent.is_empty() && (self.is_given_up || self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let (hint, rest) = (self.body.size_hint(), self.unsent.len() as u64);
         let mut whole = SizeHint::new();
         if let Some(upper) = hint.upper() {
             whole.set_upper(upper.saturating_add(rest));

@@ -10,102 +10,109 @@ use std::time::Duration;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Bytes of lines that wait to be written.
-const ROOM: usize = 8 << 20;
+const MAX_WAITING_BYTES: usize = 8 << 20;
 /// Before a file that takes nothing at the moment is tried again.
-const PAUSE: Duration = Duration::from_millis(20);
+const WRITE_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Where lines are handed in. Clones share the thread that writes them.
 #[derive(Clone)]
-pub(super) struct Lines(Arc<Shared>);
+pub(super) struct LogWriter(Arc<LogQueue>);
 
-struct Shared {
-    state: Mutex<State>,
+struct LogQueue {
+    state: Mutex<LogQueueState>,
     /// There is a line.
-    more: Condvar,
+    line_added: Condvar,
     /// Everything is written or lost.
-    none: Condvar,
+    drained: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    waiting: VecDeque<Vec<u8>>,
+struct LogQueueState {
+    waiting_lines: VecDeque<Vec<u8>>,
     /// Of what waits.
-    bytes: usize,
+    waiting_bytes: usize,
     is_writing: bool,
-    lost: u64,
+    lost_count: u64,
 }
 
-impl Lines {
+impl LogWriter {
     /// Starts the thread that writes to `out`.
-    pub(super) fn to(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Shared { state: Mutex::default(), more: Condvar::new(), none: Condvar::new() };
+    pub(super) fn spawn(out: impl Write + Send + 'static) -> io::Result<Self> {
+        let shared = LogQueue {
+            state: Mutex::default(),
+            line_added: Condvar::new(),
+            drained: Condvar::new(),
+        };
         let shared = Arc::new(shared);
-        let writing = Arc::clone(&shared);
-        thread::Builder::new().name("log".to_owned()).spawn(move || writing.write_to(out))?;
+        let queue = Arc::clone(&shared);
+        thread::Builder::new().name("log".to_owned()).spawn(move || queue.write_lines(out))?;
         Ok(Self(shared))
     }
 
     /// Lines lost so far.
-    pub(super) fn lost(&self) -> u64 {
-        self.0.lock().lost
+    pub(super) fn lost_count(&self) -> u64 {
+        self.0.lock_state().lost_count
     }
 
     /// Waits until everything handed in so far is written or lost, but no longer than this.
-    pub(super) fn flush(&self, within: Duration) {
-        let busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
-        let state = self.0.lock();
-        drop(self.0.none.wait_timeout_while(state, within, busy));
+    pub(super) fn flush(&self, timeout: Duration) {
+        let busy = |state: &mut LogQueueState| state.is_writing || !state.waiting_lines.is_empty();
+        let state = self.0.lock_state();
+        drop(self.0.drained.wait_timeout_while(state, timeout, busy));
     }
 
     fn push(&self, line: &[u8]) {
-        let mut state = self.0.lock();
-        if state.bytes + line.len() > ROOM {
-            state.lost += 1;
+        let mut state = self.0.lock_state();
+        if state.waiting_bytes + line.len() > MAX_WAITING_BYTES {
+            state.lost_count += 1;
             return;
         }
-        state.bytes += line.len();
-        state.waiting.push_back(line.to_vec());
+        state.waiting_bytes += line.len();
+        state.waiting_lines.push_back(line.to_vec());
         drop(state);
-        self.0.more.notify_one();
+        self.0.line_added.notify_one();
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl LogQueue {
+    fn lock_state(&self) -> MutexGuard<'_, LogQueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_to(&self, mut out: impl Write) {
+    fn write_lines(&self, mut out: impl Write) {
         loop {
             let waiting = {
-                let mut state = self.lock();
+                let mut state = self.lock_state();
                 state.is_writing = false;
-                if state.waiting.is_empty() {
-                    self.none.notify_all();
+                if state.waiting_lines.is_empty() {
+                    self.drained.notify_all();
                 }
-                let state = self.more.wait_while(state, |state| state.waiting.is_empty());
+                let state =
+                    self.line_added.wait_while(state, |state| state.waiting_lines.is_empty());
                 let mut state = state.unwrap_or_else(PoisonError::into_inner);
                 state.is_writing = true;
-                std::mem::take(&mut state.waiting)
+                std::mem::take(&mut state.waiting_lines)
             };
             for line in waiting {
-                let written = write_whole(&mut out, &line);
-                let mut state = self.lock();
-                state.bytes -= line.len();
-                state.lost += u64::from(written.is_err());
+                let written = write_line(&mut out, &line);
+                let mut state = self.lock_state();
+                state.waiting_bytes -= line.len();
+                state.lost_count += u64::from(written.is_err());
             }
         }
     }
 }
 
 /// Standard error may be shared with somebody who has set it not to wait.
-fn write_whole(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
+fn write_line(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
         match out.write(line) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(written) => line = &line[written..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                thread::sleep(WRITE_RETRY_INTERVAL)
+            }
             Err(error) => return Err(error),
         }
     }
@@ -113,7 +120,7 @@ fn write_whole(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
 }
 
 /// Gets each line whole, in one call.
-impl Write for Lines {
+impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
         Ok(line.len())
@@ -124,7 +131,7 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for LogWriter {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -139,12 +146,12 @@ mod tests {
     use super::*;
 
     /// Takes a line each time that it is let.
-    struct Slow {
+    struct SlowWriter {
         may: mpsc::Receiver<io::Result<()>>,
         taken: mpsc::Sender<Vec<u8>>,
     }
 
-    impl Write for Slow {
+    impl Write for SlowWriter {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
             self.may.recv().unwrap_or(Ok(()))?;
             self.taken.send(line.to_vec()).unwrap();
@@ -156,17 +163,17 @@ mod tests {
         }
     }
 
-    fn slow() -> (Lines, mpsc::Sender<io::Result<()>>, mpsc::Receiver<Vec<u8>>) {
+    fn slow_writer() -> (LogWriter, mpsc::Sender<io::Result<()>>, mpsc::Receiver<Vec<u8>>) {
         let ((let_it, may), (taken, lines)) = (mpsc::channel(), mpsc::channel());
-        (Lines::to(Slow { may, taken }).unwrap(), let_it, lines)
+        (LogWriter::spawn(SlowWriter { may, taken }).unwrap(), let_it, lines)
     }
 
     #[test]
     fn nobody_waits_for_a_reader_and_what_there_is_no_room_for_is_counted() {
-        let (mut lines, let_it, taken) = slow();
-        let line = vec![b'x'; ROOM / 4];
+        let (mut lines, let_it, taken) = slow_writer();
+        let line = vec![b'x'; MAX_WAITING_BYTES / 4];
         (0..7).for_each(|_| lines.write_all(&line).unwrap());
-        assert_eq!(lines.lost(), 3, "four fit in, also the one that is being written");
+        assert_eq!(lines.lost_count(), 3, "four fit in, also the one that is being written");
         lines.flush(Duration::from_millis(20));
         (0..4).for_each(|_| let_it.send(Ok(())).unwrap());
         lines.flush(Duration::from_secs(10));
@@ -178,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_lost_and_the_next_is_tried() {
-        let (mut lines, let_it, taken) = slow();
+        let (mut lines, let_it, taken) = slow_writer();
         for kind in [ErrorKind::BrokenPipe, ErrorKind::StorageFull] {
             lines.write_all(b"lost").unwrap();
             let_it.send(Err(kind.into())).unwrap();
@@ -188,6 +195,6 @@ mod tests {
         let_it.send(Ok(())).unwrap();
         assert_eq!(taken.recv().unwrap(), b"kept");
         lines.flush(Duration::from_secs(10));
-        assert_eq!(lines.lost(), 2);
+        assert_eq!(lines.lost_count(), 2);
     }
 }

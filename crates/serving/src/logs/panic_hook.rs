@@ -5,31 +5,31 @@ use std::panic::PanicHookInfo;
 use std::thread;
 use std::time::Duration;
 
-use super::flush;
+use super::flush_logs;
 
 /// The exit code of a process that has ended because of a fault of its own.
-pub const EXIT_CODE: i32 = 70;
+pub const PANIC_EXIT_CODE: i32 = 70;
 /// The log may be what panicked.
-const FOR_LAST_WORDS: Duration = Duration::from_secs(3);
+const PANIC_LOG_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// From now on no panic goes unnoticed.
-pub(super) fn watch() {
+pub(super) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         if !store::panics::is_panic_contained() {
             let _ = thread::Builder::new().spawn(|| {
-                thread::sleep(FOR_LAST_WORDS);
-                std::process::exit(EXIT_CODE);
+                thread::sleep(PANIC_LOG_TIMEOUT);
+                std::process::exit(PANIC_EXIT_CODE);
             });
         }
-        tell(panic);
+        log_panic(panic);
         if !store::panics::is_panic_contained() {
-            flush();
-            std::process::exit(EXIT_CODE);
+            flush_logs();
+            std::process::exit(PANIC_EXIT_CODE);
         }
     }));
 }
 
-fn tell(panic: &PanicHookInfo<'_>) {
+fn log_panic(panic: &PanicHookInfo<'_>) {
     metrics::counter!("panics_total").increment(1);
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let reason = panic.payload_as_str().unwrap_or("no message");

@@ -3,33 +3,33 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::Decision;
+use crate::ReconcileDecision;
 
 /// What was decided.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Decided {
+pub struct DecidedRuns {
     /// By integration, in their order.
-    pub works: Vec<Work>,
+    pub works: Vec<ReconcilerRun>,
     /// Why more is run than was hoped for.
     pub warnings: Vec<String>,
     /// The fingerprint of the bundle, if it was found to be sound in this process.
     #[serde(skip)]
-    pub(super) sound: Option<String>,
+    pub(super) checked_bundle: Option<String>,
 }
 
 /// What is run of an integration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Work {
+pub struct ReconcilerRun {
     /// Which integration.
     pub integration: String,
     /// How much.
-    pub decision: Decision,
+    pub decision: ReconcileDecision,
     /// Why, in a few words, if it is not everything.
     pub reason: Option<String>,
     /// The shards that are run, if it is not everything.
-    pub runs: Vec<ShardRun>,
+    pub runs: Vec<ReconcileShardRun>,
     /// The shards that are not.
     pub skipped: Vec<SkippedShard>,
     /// What was compared: inputs and their fingerprints.
@@ -39,7 +39,7 @@ pub struct Work {
 /// A shard that is run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ShardRun {
+pub struct ReconcileShardRun {
     /// Its name.
     pub shard: String,
     /// Its differences; or what else it is run for.
@@ -60,19 +60,21 @@ pub struct SkippedShard {
     pub evidence: Json,
 }
 
-impl Decided {
+impl DecidedRuns {
     /// Whether anything is run at all.
-    pub fn runs_anything(&self) -> bool {
-        self.works.iter().any(|work| work.decision == Decision::Full || !work.runs.is_empty())
+    pub fn has_runs(&self) -> bool {
+        self.works
+            .iter()
+            .any(|work| work.decision == ReconcileDecision::Full || !work.runs.is_empty())
     }
 }
 
-impl Work {
+impl ReconcilerRun {
     /// Everything.
-    pub(super) fn full(integration: &str) -> Self {
+    pub(super) fn full_run(reconciler: &str) -> Self {
         Self {
-            integration: integration.to_owned(),
-            decision: Decision::Full,
+            integration: reconciler.to_owned(),
+            decision: ReconcileDecision::Full,
             reason: None,
             runs: Vec::new(),
             skipped: Vec::new(),

@@ -11,70 +11,70 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 use tonic::Status;
 
-use super::framing::Framing;
-use super::in_flight::InFlight;
-use crate::error::{ApiError, Code};
+use super::framing::GrpcFraming;
+use super::in_flight::InFlightRequest;
+use crate::error::{ApiError, ErrorCode};
 
 /// What a part of a body costs beside its bytes: somebody may send it byte by byte.
-const PART_COST: usize = 64;
+const PART_COST_BYTES: usize = 64;
 
 /// What a body ends with if it does not end well: [`ApiError`], or for gRPC the [`Status`] that it is there.
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type RequestBodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request.
-pub(super) struct Arriving {
+pub(super) struct RequestBody {
     body: Incoming,
-    request: Arc<InFlight>,
+    request: Arc<InFlightRequest>,
     /// Of gRPC: where its messages end.
-    framing: Option<Framing>,
+    framing: Option<GrpcFraming>,
     /// Taken of the budget for what it holds.
-    held: usize,
+    held_bytes: usize,
     /// Taken of it for a compressed message, unpacked: its room stays as long as the body.
-    unpacked: usize,
+    unpacked_bytes: usize,
     timeout: Duration,
     /// Made when the body makes somebody wait for the first time.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl Arriving {
+impl RequestBody {
     pub(super) fn new(
         body: Incoming,
-        request: Arc<InFlight>,
-        framing: Option<Framing>,
+        request: Arc<InFlightRequest>,
+        framing: Option<GrpcFraming>,
         timeout: Duration,
     ) -> Self {
-        Self { body, request, framing, held: 0, unpacked: 0, timeout, deadline: None }
+        Self { body, request, framing, held_bytes: 0, unpacked_bytes: 0, timeout, deadline: None }
     }
 
     /// Takes room for a part and follows the messages in it.
-    fn count(&mut self, part: &Bytes) -> Result<(), ApiError> {
+    fn count_part(&mut self, part: &Bytes) -> Result<(), ApiError> {
         if let Some(framing) = &mut self.framing {
             if framing.is_between_messages() {
                 // Whoever reads on has done with the message before.
-                self.request.give_back(std::mem::take(&mut self.held));
+                self.request.release_bytes(std::mem::take(&mut self.held_bytes));
             }
-            if framing.follow(part)? {
+            if framing.advance(part)? {
                 self.deadline = None;
             }
-            let more = framing.unpacked().saturating_sub(self.unpacked);
+            let more = framing.unpacked_bytes().saturating_sub(self.unpacked_bytes);
             if more > 0 {
-                self.request.take_for_body(more, self.held + self.unpacked)?;
-                self.unpacked += more;
+                self.request.take_for_body(more, self.held_bytes + self.unpacked_bytes)?;
+                self.unpacked_bytes += more;
             }
         }
-        let cost = part.len() + PART_COST;
-        self.request.take_for_body(cost, self.held)?;
-        self.held += cost;
+        let cost = part.len() + PART_COST_BYTES;
+        self.request.take_for_body(cost, self.held_bytes)?;
+        self.held_bytes += cost;
         Ok(())
     }
 
     /// Whether it may take as long as it likes just now: a stream between two messages.
-    fn is_unhurried(&self) -> bool {
-        self.framing.as_ref().is_some_and(Framing::may_wait)
+    fn can_wait(&self) -> bool {
+        self.framing.as_ref().is_some_and(GrpcFraming::can_wait)
     }
 
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<ApiError> {
-        if self.is_unhurried() {
+        if self.can_wait() {
             self.deadline = None;
             return Poll::Pending;
         }
@@ -82,34 +82,36 @@ impl Arriving {
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(deadline.as_mut().poll(context));
         Poll::Ready(ApiError::new(
-            Code::Timeout,
+            ErrorCode::Timeout,
             format!("the body was not here within {} s", timeout.as_secs_f64()),
         ))
     }
 
-    fn failed(&self, error: ApiError) -> BoxError {
+    fn to_body_error(&self, error: ApiError) -> RequestBodyError {
         if self.framing.is_some() { Box::new(Status::from(error)) } else { Box::new(error) }
     }
 }
 
-impl Body for Arriving {
+impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
-                let counted = frame.data_ref().map_or(Ok(()), |part| self.count(part));
-                Poll::Ready(Some(counted.map(|()| frame).map_err(|error| self.failed(error))))
+                let counted = frame.data_ref().map_or(Ok(()), |part| self.count_part(part));
+                Poll::Ready(Some(
+                    counted.map(|()| frame).map_err(|error| self.to_body_error(error)),
+                ))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
                 let late = ready!(self.poll_deadline(context));
-                Poll::Ready(Some(Err(self.failed(late))))
+                Poll::Ready(Some(Err(self.to_body_error(late))))
             }
         }
     }

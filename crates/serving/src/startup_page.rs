@@ -4,31 +4,32 @@ use axum::extract::Request;
 use axum::response::{Html, IntoResponse as _, Response};
 use http::{Method, StatusCode, header};
 
-use crate::accept::prefers_page;
-use crate::error::{ApiError, Code};
+use crate::content_negotiation::prefers_page;
+use crate::error::{ApiError, ErrorCode};
 
 /// Without a script, and without anything that would have to be loaded.
-const PAGE: &str = "<!doctype html>
+const STARTING_PAGE_HTML: &str = "<!doctype html>
 <html lang=\"en\">
 <head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"1\"><title>Starting</title></head>
 <body><h1>The service is starting</h1><p>This page asks again every second, and shows what you came for when it is there.</p></body>
 </html>
 ";
 /// Nothing may be loaded or run, and nobody may show the page in theirs.
-const POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const STARTING_PAGE_POLICY: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The answer to any request that the service cannot answer yet.
-pub fn answer(request: &Request) -> Response {
+pub fn starting_response(request: &Request) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if !reads || !prefers_page(request.headers()) {
-        return ApiError::new(Code::Unavailable, "the service is starting").into_response();
+        return ApiError::new(ErrorCode::Unavailable, "the service is starting").into_response();
     }
     let headers = [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, STARTING_PAGE_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-store"),
         (header::RETRY_AFTER, "1"),
     ];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, Html(PAGE)).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, headers, Html(STARTING_PAGE_HTML)).into_response()
 }

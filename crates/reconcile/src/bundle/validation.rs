@@ -1,0 +1,172 @@
+//! What a JSON Schema has against a document, said so that one sees what is allowed.
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::paths::{Location, LocationSegment};
+use jsonschema::{JsonType, ValidationError};
+use serde_json::Value as Json;
+
+use crate::diagnostic::{list_names, suggest_name};
+use crate::{FieldPath, FieldProblem};
+
+/// Most problems told of one document.
+const MAX_PROBLEMS_PER_DOCUMENT: usize = 100;
+
+/// The problems behind `errors`; `schema` is the whole schema.
+pub(super) fn describe_errors<'e>(
+    errors: impl Iterator<Item = ValidationError<'e>>,
+    schema: &Json,
+) -> Vec<FieldProblem> {
+    let mut problems = Vec::new();
+    for error in errors {
+        describe_error(&error, schema, &mut problems);
+        if problems.len() >= MAX_PROBLEMS_PER_DOCUMENT {
+            break;
+        }
+    }
+    problems
+}
+
+/// The path of a JSON location.
+pub(super) fn field_path(location: &Location) -> FieldPath {
+    location.segments().fold(FieldPath::default(), |field, segment| match segment {
+        LocationSegment::Property(key) => field.with_key(key.into_owned()),
+        LocationSegment::Index(index) => field.with_index(index),
+    })
+}
+
+fn describe_error(error: &ValidationError<'_>, schema: &Json, problems: &mut Vec<FieldProblem>) {
+    let field = field_path(error.instance_path());
+    let mut add_problem =
+        |field: FieldPath, reason: String| problems.push(FieldProblem { field, reason });
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let known = known_properties(error, schema);
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            for key in unexpected.iter().take(MAX_PROBLEMS_PER_DOCUMENT) {
+                let near = suggest_name(key, known.iter().copied());
+                let allowed = list_names(known.iter().copied());
+                add_problem(
+                    field.clone().with_key(key.clone()),
+                    format!("unknown key{near} (allowed: {allowed})"),
+                );
+            }
+        }
+        ValidationErrorKind::Required { property } => {
+            let key = property.as_str().unwrap_or_default();
+            let known = known_properties(error, schema);
+            let hint = schema_description(schema, error, &["properties", key])
+                .map(|text| format!(": {text}"));
+            let hint = hint.filter(|_| known.iter().any(|known| known == key));
+            add_problem(field.with_key(key), format!("is missing{}", hint.unwrap_or_default()));
+        }
+        ValidationErrorKind::Enum { options } => {
+            let allowed: Vec<String> =
+                options.as_array().into_iter().flatten().map(shorten_value).collect();
+            add_problem(field, not_allowed_reason(error.instance(), &allowed));
+        }
+        ValidationErrorKind::Constant { expected_value } => {
+            add_problem(
+                field,
+                not_allowed_reason(error.instance(), &[shorten_value(expected_value)]),
+            );
+        }
+        ValidationErrorKind::Type { kind } => {
+            let found = describe_type(JsonType::from(error.instance().as_ref()));
+            add_problem(field, format!("must be {}, not {found}", describe_types(kind)));
+        }
+        ValidationErrorKind::Pattern { pattern } => {
+            let allowed = schema_description(schema, error, &[])
+                .unwrap_or_else(|| format!("what matches {pattern}"));
+            add_problem(
+                field,
+                format!(
+                    "`{}` is not allowed (allowed: {allowed})",
+                    shorten_value(error.instance())
+                ),
+            );
+        }
+        ValidationErrorKind::AnyOf { context }
+        | ValidationErrorKind::OneOfNotValid { context }
+        | ValidationErrorKind::OneOfMultipleValid { context } => {
+            // The branch with the least to complain about is the one that was meant.
+            match context
+                .iter()
+                .filter(|branch| !branch.is_empty())
+                .min_by_key(|branch| branch.len())
+            {
+                Some(branch) => branch
+                    .iter()
+                    .take(MAX_PROBLEMS_PER_DOCUMENT)
+                    .for_each(|error| describe_error(error, schema, problems)),
+                None => add_problem(field, short_reason(error)),
+            }
+        }
+        _ => add_problem(field, short_reason(error)),
+    }
+}
+
+fn not_allowed_reason(value: &Json, allowed: &[String]) -> String {
+    let value = shorten_value(value);
+    let near = suggest_name(&value, allowed.iter().map(String::as_str));
+    format!(
+        "`{value}` is not allowed{near} (allowed: {})",
+        list_names(allowed.iter().map(String::as_str))
+    )
+}
+
+/// The schema's own words, with the value left out: it may be long.
+fn short_reason(error: &ValidationError<'_>) -> String {
+    let message = error.masked_with("the value").to_string();
+    message.chars().take(300).collect()
+}
+
+/// The keys that the object in question may have.
+fn known_properties(error: &ValidationError<'_>, schema: &Json) -> Vec<String> {
+    let object =
+        failing_subschema(schema, error).and_then(|around| around.get("properties")?.as_object());
+    object.map(|object| object.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// What the schema says of a thing below the part of it that complains.
+fn schema_description(schema: &Json, error: &ValidationError<'_>, keys: &[&str]) -> Option<String> {
+    let part =
+        keys.iter().try_fold(failing_subschema(schema, error)?, |part, key| part.get(*key))?;
+    Some(part.get("description")?.as_str()?.to_owned())
+}
+
+/// The part of the schema whose keyword complains.
+fn failing_subschema<'s>(schema: &'s Json, error: &ValidationError<'_>) -> Option<&'s Json> {
+    let path = error.schema_path().as_str();
+    schema.pointer(path.rsplit_once('/').map_or("", |(parent, _)| parent))
+}
+
+fn describe_types(kind: &TypeKind) -> String {
+    match kind {
+        TypeKind::Single(kind) => describe_type(*kind).to_owned(),
+        TypeKind::Multiple(kinds) => {
+            kinds.iter().map(describe_type).collect::<Vec<_>>().join(" or ")
+        }
+    }
+}
+
+fn describe_type(kind: JsonType) -> &'static str {
+    match kind {
+        JsonType::Array => "a list",
+        JsonType::Boolean => "true or false",
+        JsonType::Integer => "a whole number",
+        JsonType::Null => "empty",
+        JsonType::Number => "a number",
+        JsonType::Object => "a mapping",
+        JsonType::String => "a text",
+    }
+}
+
+/// A value in a message.
+fn shorten_value(value: &Json) -> String {
+    let text = match value {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if text.chars().count() <= 80 { text } else { text.chars().take(80).chain(['…']).collect() }
+}

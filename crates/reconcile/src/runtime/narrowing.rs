@@ -1,0 +1,441 @@
+//! From two bundles to what has to be run: gathers the facts, asks [`decide`](crate::decide), writes down the evidence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use super::erased::ErasedReconciler;
+use super::{
+    DecidedRuns, ReconcileRequest, ReconcileRequestError, ReconcileRuntime, ReconcileShardRun,
+    ReconcilerRun, SkippedShard, find_bundle_problems,
+};
+use crate::decide::{
+    AffectedShardReview, DecisionFacts, DesiredComparison, InputChange, make_decision as pure,
+};
+use crate::desired::{self, DIFF_TIMEOUT, UnaffectedShard, UnknownShardsReason};
+use crate::diagnostic::{list_names, suggest_name};
+use crate::plan::PlanApproval;
+use crate::{Bundle, DesiredShardConfig, ReconcileContext, ReconcileDecision, fingerprint};
+
+/// What may be left out.
+#[derive(Debug, Clone)]
+pub struct ReconcileNarrowing<'b> {
+    /// Integrations for which nothing has changed since this bundle; or why it cannot be had.
+    pub changed_since: Option<Result<&'b Bundle, String>>,
+    /// Integrations whose desired state is that of this bundle; or why it cannot be had.
+    pub compare: Option<Result<&'b Bundle, String>>,
+    /// Shards whose part of the desired state is that of `compare`.
+    pub only_affected: bool,
+    /// All shards but this one.
+    pub shard: Option<String>,
+    /// The part of the skipped shards that is run all the same, 0 to 1.
+    pub sample_ratio: f64,
+    /// How long finding out about shards may take.
+    pub diff_timeout: Duration,
+}
+
+impl Default for ReconcileNarrowing<'_> {
+    fn default() -> Self {
+        Self {
+            changed_since: None,
+            compare: None,
+            only_affected: false,
+            shard: None,
+            sample_ratio: 0.0,
+            diff_timeout: DIFF_TIMEOUT,
+        }
+    }
+}
+
+/// One integration's case.
+struct ReconcilerCase<'a> {
+    reconciler: &'a dyn ErasedReconciler,
+    bundle: &'a Bundle,
+    request: &'a ReconcileRequest,
+    narrowing: &'a ReconcileNarrowing<'a>,
+    /// The bundles to be held against this one, if they are sound.
+    changed_since: Option<&'a Bundle>,
+    compare: Option<&'a Bundle>,
+    warnings: &'a mut Vec<String>,
+}
+
+/// Two desired states.
+struct DesiredStates {
+    old: Arc<Json>,
+    new: Arc<Json>,
+}
+
+impl DesiredStates {
+    fn are_equal(&self) -> bool {
+        Arc::ptr_eq(&self.old, &self.new) || self.old == self.new
+    }
+}
+
+pub(super) async fn decide_runs(
+    runtime: &ReconcileRuntime,
+    bundle: &Bundle,
+    request: &ReconcileRequest,
+    selected: &[&dyn ErasedReconciler],
+    narrowing: &ReconcileNarrowing<'_>,
+) -> DecidedRuns {
+    let mut decided = DecidedRuns::default();
+    let warnings = &mut decided.warnings;
+    let changed_since =
+        usable_bundle(runtime, bundle, &narrowing.changed_since, "--changed-since", warnings);
+    let compare =
+        usable_bundle(runtime, bundle, &narrowing.compare, "--early-exit-compare", warnings);
+    for integration in selected {
+        let warnings = &mut decided.warnings;
+        let case = ReconcilerCase {
+            reconciler: *integration,
+            bundle,
+            request,
+            narrowing,
+            changed_since,
+            compare,
+            warnings,
+        };
+        let work = case.decide_run().await;
+        decided.works.push(work);
+    }
+    decided
+}
+
+/// The bundle to be held against, if it is there and sound.
+fn usable_bundle<'b>(
+    runtime: &ReconcileRuntime,
+    bundle: &Bundle,
+    other: &Option<Result<&'b Bundle, String>>,
+    flag: &str,
+    warnings: &mut Vec<String>,
+) -> Option<&'b Bundle> {
+    // What is the same in every file is as sound as the bundle, which has been looked at.
+    let looked_at = |other: &Bundle| other.has_same_files(bundle).then_some(Ok(()));
+    let judged = |other: &'b Bundle| {
+        looked_at(other).unwrap_or_else(|| check_soundness(runtime, other)).map(|()| other)
+    };
+    let found = other.clone()?.and_then(judged);
+    found.map_err(|reason| warnings.push(format!("{flag}: {reason}; everything is run"))).ok()
+}
+
+fn check_soundness(runtime: &ReconcileRuntime, other: &Bundle) -> Result<(), String> {
+    let problems = find_bundle_problems(other, &runtime.checks, &runtime.reconciler_names());
+    match problems.first() {
+        None => Ok(()),
+        Some(first) => Err(format!("{} is not sound ({first})", other.source())),
+    }
+}
+
+/// What `--shard` can be of.
+pub(super) fn check_one_sharded(
+    selected: &[&dyn ErasedReconciler],
+) -> Result<(), ReconcileRequestError> {
+    match selected {
+        [one] if one.shard_config().is_some() => Ok(()),
+        [one] => Err(ReconcileRequestError::InvalidUsage(format!(
+            "--shard: {} has no shards",
+            one.name()
+        ))),
+        _ => Err(ReconcileRequestError::InvalidUsage(
+            "--shard needs exactly one integration".to_owned(),
+        )),
+    }
+}
+
+/// Why the shard that is run is that which was asked for.
+const SHARD_FLAG: &str = "--shard";
+
+/// Refuses a shard that was asked for and is neither the bundle's nor the target's: there would be nothing to do, and nobody would
+/// notice. Where the shards cannot be known, the run says what is wrong.
+pub(super) async fn check_requested_shard(
+    reconciler: &dyn ErasedReconciler,
+    bundle: &Bundle,
+    request: &ReconcileRequest,
+    decided: &DecidedRuns,
+) -> Result<(), ReconcileRequestError> {
+    let Some(config) = reconciler.shard_config() else { return Ok(()) };
+    let runs =
+        decided.works.iter().flat_map(|work| &work.runs).filter(|run| run.why == [SHARD_FLAG]);
+    let arguments = request.arguments.iter().filter(|(name, _)| name == config.parameter);
+    let requested: Vec<&String> =
+        runs.map(|run| &run.shard).chain(arguments.map(|(_, shard)| shard)).collect();
+    if requested.is_empty() {
+        return Ok(());
+    }
+    let (Some(mut known), Ok(stored)) = (
+        desired_shards(reconciler, bundle, request, &config).await,
+        reconciler.stored_shards().await,
+    ) else {
+        return Ok(());
+    };
+    known.extend(stored);
+    known.sort();
+    known.dedup();
+    let names = || known.iter().map(String::as_str);
+    match requested.into_iter().find(|asked| !known.contains(asked)) {
+        None => Ok(()),
+        Some(shard) => {
+            let (near, all) = (suggest_name(shard, names()), list_names(names()));
+            let name = reconciler.name();
+            Err(ReconcileRequestError::InvalidUsage(format!(
+                "{name} has no shard `{shard}`{near} (known: {all})"
+            )))
+        }
+    }
+}
+
+/// The shards of a bundle's desired state; `None` if they cannot be known.
+async fn desired_shards(
+    reconciler: &dyn ErasedReconciler,
+    bundle: &Bundle,
+    request: &ReconcileRequest,
+    config: &DesiredShardConfig,
+) -> Option<Vec<String>> {
+    let state = desired_state_of(reconciler, bundle, request).ok()??;
+    let selectors = config.selectors.iter().map(|selector| (*selector).to_owned()).collect();
+    let found = desired::find_shards(state, selectors, DIFF_TIMEOUT).await.ok()?;
+    Some(found.into_iter().collect())
+}
+
+fn desired_state_of(
+    reconciler: &dyn ErasedReconciler,
+    bundle: &Bundle,
+    request: &ReconcileRequest,
+) -> Result<Option<Json>, String> {
+    let name = reconciler.name();
+    let metadata = bundle
+        .reconciler_metadata(name)
+        .ok_or_else(|| format!("{} has no metadata for it", bundle.source()))?;
+    let context = ReconcileContext {
+        reconciler: name,
+        bundle,
+        metadata,
+        selected: &[],
+        outcomes: &[],
+        approval: PlanApproval::default(),
+        owner: request.owner,
+        take_over: request.take_over,
+        allow_delete_all: request.allow_delete_all,
+    };
+    reconciler.desired_state(&context).map_err(|error| error.to_string())
+}
+
+impl<'a> ReconcilerCase<'a> {
+    async fn decide_run(mut self) -> ReconcilerRun {
+        let name = self.reconciler.name();
+        let mut run = ReconcilerRun::full_run(name);
+        let mut facts = DecisionFacts {
+            dry_run: self.request.dry_run,
+            input_change: self.input_change(&mut run),
+            comparison: DesiredComparison::NotRequested,
+            shard_review: AffectedShardReview::NotRequested,
+        };
+        let states = match facts {
+            DecisionFacts {
+                dry_run: true,
+                input_change:
+                    InputChange::NotRequested | InputChange::Unknown | InputChange::Changed,
+                ..
+            } => self.desired_states(),
+            _ => None,
+        };
+        if self.narrowing.compare.is_some() {
+            facts.comparison = match &states {
+                None => DesiredComparison::Unknown,
+                Some(states) if states.are_equal() => DesiredComparison::Equal,
+                Some(_) => DesiredComparison::Different,
+            };
+        }
+        let mut shards = None;
+        if let Some(states) = states {
+            run.evidence = self.comparison_evidence(&states);
+            (facts.shard_review, shards) =
+                self.find_affected_shards(states, facts.comparison).await;
+        }
+        run.decision = pure(facts);
+        run.reason = match run.decision {
+            ReconcileDecision::Full => None,
+            ReconcileDecision::EarlyExit => Some("desired state unchanged".to_owned()),
+            ReconcileDecision::Shards => Some("only the shards that differ".to_owned()),
+            ReconcileDecision::Skipped => Some(format!(
+                "nothing it depends on has changed since {}",
+                changed_since_source(&self)
+            )),
+        };
+        if let (ReconcileDecision::Shards | ReconcileDecision::EarlyExit, Some(shards)) =
+            (run.decision, shards)
+        {
+            record_shards(&mut run, shards, self.narrowing.sample_ratio);
+        }
+        if let (Some(shard), ReconcileDecision::Full) = (&self.narrowing.shard, run.decision) {
+            run.decision = ReconcileDecision::Shards;
+            run.reason = Some("the shard that was asked for".to_owned());
+            run.runs = vec![ReconcileShardRun {
+                shard: shard.clone(),
+                why: vec![SHARD_FLAG.to_owned()],
+                sampled: false,
+                evidence: Json::Null,
+            }];
+        }
+        run
+    }
+
+    /// Whether anything has changed that the integration depends on, by what either bundle says that is.
+    fn input_change(&mut self, run: &mut ReconcilerRun) -> InputChange {
+        if self.narrowing.changed_since.is_none() {
+            return InputChange::NotRequested;
+        }
+        let Some(other) = self.changed_since else { return InputChange::Unknown };
+        let name = self.reconciler.name();
+        let Some((new, old)) =
+            self.bundle.reconciler_metadata(name).zip(other.reconciler_metadata(name))
+        else {
+            return InputChange::Changed;
+        };
+        let mut schemas = new.schemas;
+        schemas.extend(old.schemas);
+        schemas.sort();
+        schemas.dedup();
+        let (ours, theirs) = (
+            self.bundle.reconciler_inputs(name, &schemas),
+            other.reconciler_inputs(name, &schemas),
+        );
+        let differences = ours.changed_paths(&theirs);
+        run.evidence = json!({
+            "compared_with": other.source().to_string(), "schemas": schemas,
+            "inputs": ours.to_json(), "compared_inputs": theirs.to_json(), "changed": differences,
+        });
+        if differences.is_empty() { InputChange::Unchanged } else { InputChange::Changed }
+    }
+
+    fn desired_states(&mut self) -> Option<DesiredStates> {
+        let other = self.compare?;
+        let state = |bundle| Ok::<_, String>(self.desired_state(bundle)?.map(Arc::new));
+        let both = match other.has_same_files(self.bundle) {
+            // Once is enough: a state is made of the files and nothing else.
+            true => state(other).map(|state| (state.clone(), state)),
+            false => state(other).and_then(|old| Ok((old, state(self.bundle)?))),
+        };
+        match both {
+            Ok((Some(old), Some(new))) => Some(DesiredStates { old, new }),
+            Ok(_) => {
+                self.add_warning("its desired state cannot be had without its target");
+                None
+            }
+            Err(reason) => {
+                self.add_warning(&reason);
+                None
+            }
+        }
+    }
+
+    fn desired_state(&self, bundle: &Bundle) -> Result<Option<Json>, String> {
+        desired_state_of(self.reconciler, bundle, self.request)
+    }
+
+    fn comparison_evidence(&self, states: &DesiredStates) -> Json {
+        let name = self.reconciler.name();
+        let inputs = |bundle: &Bundle| {
+            let schemas = bundle
+                .reconciler_metadata(name)
+                .map(|metadata| metadata.schemas)
+                .unwrap_or_default();
+            let mut inputs = bundle.reconciler_inputs(name, &schemas).to_json();
+            inputs["schemas"] = json!(schemas);
+            inputs
+        };
+        let sha256 = |state: &Json| fingerprint::to_hex(&fingerprint::hash_json(state));
+        let new = sha256(&states.new);
+        let old = if states.are_equal() { new.clone() } else { sha256(&states.old) };
+        let compared = self.compare.unwrap_or(self.bundle);
+        json!({
+            "compared_with": compared.source().to_string(),
+            "desired_state": {"sha256": new}, "compared_desired_state": {"sha256": old},
+            "inputs": inputs(self.bundle), "compared_inputs": inputs(compared),
+        })
+    }
+
+    async fn find_affected_shards(
+        &mut self,
+        states: DesiredStates,
+        compared: DesiredComparison,
+    ) -> (AffectedShardReview, Option<desired::AffectedShards>) {
+        // Of equal states, shards matter only to whom wants to see some run all the same.
+        let is_requested = self.narrowing.only_affected && compared == DesiredComparison::Different
+            || self.narrowing.sample_ratio > 0.0;
+        if !is_requested {
+            return (AffectedShardReview::NotRequested, None);
+        }
+        let Some(config) = self.reconciler.shard_config() else {
+            if compared == DesiredComparison::Different {
+                self.add_warning("it has no shards");
+            }
+            return (AffectedShardReview::Unknown, None);
+        };
+        let selectors = config.selectors.iter().map(|selector| (*selector).to_owned()).collect();
+        let found: Result<_, UnknownShardsReason> = desired::find_affected_shards(
+            states.old,
+            states.new,
+            selectors,
+            self.narrowing.diff_timeout,
+        )
+        .await;
+        let affected = match found {
+            Ok(affected) => affected,
+            Err(doubt) => {
+                if compared == DesiredComparison::Different {
+                    self.add_warning(&doubt);
+                }
+                return (AffectedShardReview::Unknown, None);
+            }
+        };
+        let names: Vec<String> = affected.shards.keys().cloned().collect();
+        if !self.narrowing.only_affected {
+            return (AffectedShardReview::NotRequested, Some(affected));
+        }
+        if compared == DesiredComparison::Different && !(config.review)(&names) {
+            self.add_warning(&format!(
+                "its review wants all of it run, not only {} shards",
+                names.len()
+            ));
+            return (AffectedShardReview::Declined, None);
+        }
+        (AffectedShardReview::Accepted, Some(affected))
+    }
+
+    fn add_warning(&mut self, reason: &str) {
+        self.warnings.push(format!("{}: {reason}; everything is run", self.reconciler.name()));
+    }
+}
+
+fn changed_since_source(case: &ReconcilerCase<'_>) -> String {
+    case.changed_since.map(|bundle| bundle.source().to_string()).unwrap_or_default()
+}
+
+/// Writes down which shards are run and which are not; some of the latter are run all the same.
+fn record_shards(
+    reconciler_run: &mut ReconcilerRun,
+    shards: desired::AffectedShards,
+    sample_ratio: f64,
+) {
+    let run = |(shard, why)| ReconcileShardRun { shard, why, sampled: false, evidence: Json::Null };
+    reconciler_run.runs = shards.shards.into_iter().map(run).collect();
+    let skipped = |(shard, untouched): (String, UnaffectedShard)| {
+        let (sha256, compared) = (
+            fingerprint::to_hex(&untouched.fingerprint),
+            fingerprint::to_hex(&untouched.compared_fingerprint),
+        );
+        SkippedShard { shard, evidence: json!({"sha256": sha256, "compared_sha256": compared}) }
+    };
+    reconciler_run.skipped = shards.unaffected.into_iter().map(skipped).collect();
+    let mut sample_count = (reconciler_run.skipped.len() as f64 * sample_ratio).ceil() as usize;
+    while sample_count > 0 && !reconciler_run.skipped.is_empty() {
+        let SkippedShard { shard, evidence } =
+            reconciler_run.skipped.swap_remove(rand::random_range(0..reconciler_run.skipped.len()));
+        let why = vec!["--sample-skipped".to_owned()];
+        reconciler_run.runs.push(ReconcileShardRun { shard, why, sampled: true, evidence });
+        sample_count -= 1;
+    }
+    reconciler_run.skipped.sort_by(|a, b| a.shard.cmp(&b.shard));
+}
