@@ -4,8 +4,8 @@
     pip install boto3
     AWS_REGION=eu-central-1 AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... balance_integration.py --env test
 
-With an emulator: --endpoint-url http://localhost:4566. The protocol is in docs/configurator.md; what matters is the order:
-carry out, answer, and only then delete.
+With an emulator: --endpoint-url http://localhost:4566. The protocol is in docs/configurator.md. The order is essential:
+handle the message, send the answer, and only then delete the message.
 """
 
 import argparse
@@ -18,11 +18,11 @@ import boto3
 
 
 class Temporary(Exception):
-    """Nothing is answered; the message stays in the queue and comes again."""
+    """Transient error: no answer, the message stays in the queue and is redelivered."""
 
 
 class Permanent(Exception):
-    """Answered as `{"code", "args"}`; the message is deleted after that."""
+    """Permanent error: answered as `{"code", "args"}`, then the message is deleted."""
 
     def __init__(self, code: str, args: dict):
         super().__init__(code)
@@ -30,13 +30,13 @@ class Permanent(Exception):
 
 
 class Integration:
-    """Carries out the tasks of one queue. `handlers`: by task type, `handler(action, params, state) -> new state`."""
+    """Handles the tasks of one queue. `handlers`: by task type, `handler(action, params, state) -> new state`."""
 
     def __init__(self, sqs, queue: str, env: str, handlers: dict, answers: str = "configshop", visibility: int = 30):
         self.sqs, self.handlers, self.visibility = sqs, handlers, visibility
         self.queue_url = sqs.get_queue_url(QueueName=f"{queue}-{env}.fifo")["QueueUrl"]
         self.answers_url = sqs.get_queue_url(QueueName=f"{answers}-{env}.fifo")["QueueUrl"]
-        self.answered: dict[int, str] = {}  # for redeliveries: a real one keeps this in its database
+        self.answered: dict[int, str] = {}  # for redeliveries: keep this in a database in production
 
     def run(self, stopped: threading.Event) -> None:
         while not stopped.is_set():
@@ -66,11 +66,11 @@ class Integration:
                     return
                 except Permanent as problem:
                     answer = self.failed(block_id, problem.code, problem.error_args)
-                except Exception as problem:  # noqa: BLE001 - an answer is sent whatever happens
+                except Exception as problem:  # noqa: BLE001 - every error is answered
                     answer = self.failed(block_id, "INTERNAL_ERROR", {"reason": repr(problem)})
                 self.answered[block_id] = answer
             self.send(message, block_id, answer)
-        # Only now: had we died before, the message would have come again. One without a number can have no answer.
+        # After the answer: a crash before this line redelivers the message. Without a block_id no answer is possible.
         self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
 
     @staticmethod
@@ -107,7 +107,7 @@ class Integration:
 
 
 def set_service(action: str, params: dict, state: dict) -> dict:
-    """Idempotent: the id follows from the input."""
+    """Idempotent: the id is derived from the input."""
     if action == "delete":
         return {}
     return {"id": state.get("id", 1000 + int(params["service_id"]))}

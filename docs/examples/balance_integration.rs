@@ -17,20 +17,20 @@ use queue_sqs::SqsFifo;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-/// What the blocks' args are.
+/// Params of `set_service`: the args of its blocks.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceParams {
     service_id: i64,
 }
 
-/// What other blocks may refer to.
+/// Outputs of `set_service`, for references from other blocks.
 #[derive(Serialize)]
 pub struct ServiceState {
     id: i64,
 }
 
-/// `balance.set_service`: idempotent, as the id follows from the input.
+/// `balance.set_service`: idempotent, because the id is derived from the input.
 pub struct SetService;
 
 impl IntegrationHandler for SetService {
@@ -46,14 +46,14 @@ impl IntegrationHandler for SetService {
     }
 }
 
-/// What the blocks' args are.
+/// Params of `set_price`: the args of its blocks.
 #[derive(Deserialize)]
 pub struct PriceParams {
     service: i64,
     price: f64,
 }
 
-/// What other blocks may refer to.
+/// Outputs of `set_price`, for references from other blocks.
 #[derive(Serialize)]
 pub struct PriceState {
     service: i64,
@@ -75,20 +75,20 @@ impl IntegrationHandler for SetPrice {
         let PriceParams { service, price } = request.params;
         match request.action {
             BlockAction::Delete => Ok(PriceState { service, price: None }),
-            // Answered with its code and what is wrong; the blocks that depend on this one are skipped.
+            // Answered with an error code and the field; the blocks that depend on this one are skipped.
             _ if price < 0.0 => Err(IntegrationError::invalid("price", "must not be negative")),
             _ => Ok(PriceState { service, price: Some(price) }),
         }
     }
 }
 
-/// What this integration does.
+/// The handlers of this integration, by task type.
 pub fn balance_handlers() -> IntegrationHandlers {
     IntegrationHandlers::default().with_handler(SetService).with_handler(SetPrice)
 }
 
-/// Runs until Ctrl-C; what is in work then is finished.
-#[allow(dead_code)] // the tests run the handlers elsewhere
+/// Runs until Ctrl-C, then finishes the messages in work.
+#[allow(dead_code)] // tests use only the handlers
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
