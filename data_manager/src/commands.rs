@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::settings::{ResolvedSettings, SettingError};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
-use store::{ConnectError, DedicatedConnection, MigrationSet, PoolSettings};
+use store::{ConnectError, DedicatedConnection, MigrationSet, PendingChange, PoolSettings};
 use terminal::{TableBorders, render_table};
 use tokio_util::sync::CancellationToken;
 
@@ -239,8 +239,14 @@ async fn migrate_database(
         migrations.apply_pending(&mut connection).await?;
     }
     let verb = if dry_run { "would apply" } else { "applied" };
-    for (version, description) in &pending {
-        allow_broken_pipe(terminal::print_line(format!("{verb} {version:04} {description}")))?;
+    for change in &pending {
+        let line = match change {
+            PendingChange::Migration { version, description } => {
+                format!("{verb} {version:04} {description}")
+            }
+            PendingChange::Function { name } => format!("{verb} function {name}"),
+        };
+        allow_broken_pipe(terminal::print_line(line))?;
     }
     if pending.is_empty() {
         allow_broken_pipe(terminal::print_line("the database is at this version already"))?;

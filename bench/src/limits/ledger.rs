@@ -32,7 +32,7 @@ pub async fn rate(
     let cluster = Cluster::start(session)?;
     cluster.create(DATABASE, Some(MigrationSet::shard())).await?;
     let mut connection = PgConnection::connect_with(&options(cluster.data_dir(), DATABASE)).await?;
-    sqlx::query("SELECT create_event_months(ARRAY[date_trunc('month', now(), 'UTC')])")
+    sqlx::query("SELECT create_event_months(ARRAY[date_trunc('month', now(), 'UTC')], false)")
         .execute(&mut connection)
         .await
         .context("a partition")?;

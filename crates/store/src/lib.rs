@@ -46,7 +46,7 @@ pub use fail::{fail_point, pause_point};
 pub use fair::{FairPermit, FairQueue, FairSemaphore, FairTurn};
 pub use lease::{Lease, LeaseManager, LeaseOptions, open_lease_pool};
 pub use libpq::remove_libpq_variables;
-pub use migrations::{MigrationError, MigrationSet};
+pub use migrations::{MigrationError, MigrationSet, PendingChange};
 pub use mutant::mutant;
 pub use notify::{ListenHeartbeat, PgNotificationHub};
 pub use operation::{LONG_OPERATION_TIMEOUT, PgOperation, STATEMENT_TIMEOUT};

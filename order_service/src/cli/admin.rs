@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use ledger::sharding::ShardDefinition;
 use serde_json::json;
 use settings::ResolvedSettings;
-use store::MigrationSet;
+use store::{MigrationSet, PendingChange};
 
 use super::{CommandFailure, output};
 use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
@@ -14,7 +14,7 @@ use crate::settings::DatabaseSettings;
 /// One database of the service, and what it lacks.
 struct DatabaseMigration {
     database: String,
-    pending: Vec<(i64, String)>,
+    pending: Vec<PendingChange>,
 }
 
 pub(super) async fn run_migrate_command(
@@ -25,22 +25,53 @@ pub(super) async fn run_migrate_command(
     let dry_run = args.get_flag("dry-run");
     let steps = migrate_databases(&settings, dry_run).await?;
     if output::is_json_output(args) {
-        let migration = |(version, name): &(i64, String)| json!({"version": version, "name": name});
-        let step = |DatabaseMigration { database, pending }: &DatabaseMigration| json!({"database": database, "migrations": pending.iter().map(migration).collect::<Vec<_>>()});
-        let databases: Vec<_> = steps.iter().map(step).collect();
+        let databases: Vec<_> = steps.iter().map(migration_json).collect();
         output::print_json(json!({"dry_run": dry_run, "databases": databases}));
         return Ok(());
     }
     let verb = if dry_run { "would apply" } else { "applied" };
-    for DatabaseMigration { database, pending } in steps {
-        for (version, name) in &pending {
-            output::print_line(format!("{database}: {verb} {version} {name}"));
+    for step in steps {
+        for line in step.describe() {
+            output::print_line(format!("{}: {verb} {line}", step.database));
         }
-        if pending.is_empty() {
-            output::print_line(format!("{database}: up to date"));
+        if step.pending.is_empty() {
+            output::print_line(format!("{}: up to date", step.database));
         }
     }
     Ok(())
+}
+
+impl DatabaseMigration {
+    /// A line for each migration, and one for all functions.
+    fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut functions = 0;
+        for change in &self.pending {
+            match change {
+                PendingChange::Migration { version, description } => {
+                    lines.push(format!("{version} {description}"));
+                }
+                PendingChange::Function { .. } => functions += 1,
+            }
+        }
+        if functions > 0 {
+            lines.push(format!("{functions} SQL functions"));
+        }
+        lines
+    }
+}
+
+fn migration_json(step: &DatabaseMigration) -> serde_json::Value {
+    let (mut migrations, mut functions) = (Vec::new(), Vec::new());
+    for change in &step.pending {
+        match change {
+            PendingChange::Migration { version, description } => {
+                migrations.push(json!({"version": version, "name": description}));
+            }
+            PendingChange::Function { name } => functions.push(name),
+        }
+    }
+    json!({"database": step.database, "migrations": migrations, "functions": functions})
 }
 
 async fn migrate_databases(
@@ -75,10 +106,7 @@ async fn migrate_shard(
     database: &ControlDatabase,
     definition: &ShardDefinition,
     dry_run: bool,
-) -> anyhow::Result<Vec<(i64, String)>> {
-    if dry_run && !shards::has_shard_database(settings, database, definition).await? {
-        return Ok(MigrationSet::shard().list_all());
-    }
+) -> anyhow::Result<Vec<PendingChange>> {
     let pool = shards::connect_shard(settings, database, definition).await?;
     let pending = shards::migrate_shard(&pool, definition, dry_run).await?;
     store::close_pool(&pool).await;

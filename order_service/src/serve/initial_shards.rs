@@ -10,11 +10,9 @@ use crate::settings::InitialShardSettings;
 
 /// What is made if nobody says otherwise: on one server more shards only quarter every batch, and cost connections.
 const DEFAULT_SHARD_COUNT: usize = 1;
-/// Databases from before `initial_shards` have so many, in schemas or databases named `shard_s0` and so on.
-const LEGACY_SHARD_COUNT: usize = 4;
 
 /// The shards that are there; if there are none, `requested` (or one) that are made now if `may_create`, or else would be. To
-/// make them the control database has to be at this version's schema. Costs three round trips.
+/// make them the control database has to be at this version's schema. Costs two round trips.
 ///
 /// # Errors
 /// [`SettingError`] if the database has another number of shards than is wanted.
@@ -24,13 +22,12 @@ pub(super) async fn load_or_create_shards(
     may_create: bool,
 ) -> anyhow::Result<ShardMap> {
     let count = requested.map_or(DEFAULT_SHARD_COUNT, |wanted| wanted.count);
-    let is_embedded = database.embedded.is_some();
     let schemas = store::run_tx(&database.pool, "initial_shards", move |connection| {
         Box::pin(async move {
-            let stored_schemas = load_shard_schemas(connection, is_embedded).await?;
+            let stored_schemas = load_shard_schemas(connection).await?;
             match stored_schemas.is_empty() {
                 false => Ok(stored_schemas),
-                true if may_create => create_shard_schemas(connection, count, is_embedded).await,
+                true if may_create => create_shard_schemas(connection, count).await,
                 true => Ok(new_schema_names(count)),
             }
         })
@@ -40,7 +37,7 @@ pub(super) async fn load_or_create_shards(
     if let Some(wanted) = requested.filter(|wanted| wanted.count != there) {
         return Err(shard_count_error(wanted, there).into());
     }
-    ShardMap::with_equal_ranges(schemas)
+    ShardMap::with_equal_ranges(schemas.into_iter().map(Some).collect())
         .ok_or_else(|| anyhow::anyhow!("the table initial_shards names {there} shards"))
 }
 
@@ -52,62 +49,39 @@ fn shard_count_error(requested: &InitialShardSettings, there: usize) -> SettingE
     SettingError::Invalid { name: "initial-shards", from: requested.source.clone(), reason }
 }
 
-/// Each shard's schema (`None`: a database of its own), by range; nothing if none were ever made.
-async fn load_shard_schemas(
-    connection: &mut PgConnection,
-    is_embedded: bool,
-) -> store::Result<Vec<Option<String>>> {
+/// Each shard's schema, by range; empty if no shards were created yet.
+async fn load_shard_schemas(connection: &mut PgConnection) -> store::Result<Vec<String>> {
     let known = sqlx::query_scalar(
         "SELECT to_regclass('initial_shards') IS NOT NULL -- initial_shards_known",
     );
-    if known.fetch_one(&mut *connection).await? {
-        let stored = sqlx::query_scalar(
-            "SELECT schema FROM initial_shards ORDER BY ordinal -- read_initial_shards",
-        );
-        let stored: Vec<Option<String>> = stored.fetch_all(&mut *connection).await?;
-        if !stored.is_empty() {
-            return Ok(stored);
-        }
+    if !known.fetch_one(&mut *connection).await? {
+        return Ok(Vec::new());
     }
-    load_legacy_schemas(connection, is_embedded).await
+    let stored = sqlx::query_scalar(
+        "SELECT schema FROM initial_shards ORDER BY ordinal -- read_initial_shards",
+    );
+    Ok(stored.fetch_all(connection).await?)
 }
 
-/// The shards of a database from before they were written down.
-async fn load_legacy_schemas(
-    connection: &mut PgConnection,
-    is_embedded: bool,
-) -> store::Result<Vec<Option<String>>> {
-    let earlier = "SELECT to_regnamespace('shard_s0') IS NOT NULL,
-            EXISTS (SELECT FROM pg_database WHERE datname IN ('shard_s0', 'shard_s1', 'shard_s2', 'shard_s3'))
-         -- earlier_shards";
-    let (schemas, databases): (bool, bool) = sqlx::query_as(earlier).fetch_one(connection).await?;
-    Ok(match (schemas, databases && is_embedded) {
-        (true, _) => (0..LEGACY_SHARD_COUNT).map(|n| Some(format!("shard_s{n}"))).collect(),
-        (false, true) => vec![None; LEGACY_SHARD_COUNT],
-        (false, false) => Vec::new(),
-    })
-}
-
-fn new_schema_names(count: usize) -> Vec<Option<String>> {
-    (0..count).map(|n| Some(format!("s{n}"))).collect()
+fn new_schema_names(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("s{n}")).collect()
 }
 
 /// Makes them and writes down which there are, unless another process has been quicker.
 fn create_shard_schemas(
     connection: &mut PgConnection,
     count: usize,
-    is_embedded: bool,
-) -> BoxFuture<'_, store::Result<Vec<Option<String>>>> {
+) -> BoxFuture<'_, store::Result<Vec<String>>> {
     Box::pin(async move {
         sqlx::query("LOCK TABLE initial_shards IN SHARE ROW EXCLUSIVE MODE -- lock_initial_shards")
             .execute(&mut *connection)
             .await?;
-        let stored_schemas = load_shard_schemas(connection, is_embedded).await?;
+        let stored_schemas = load_shard_schemas(connection).await?;
         if !stored_schemas.is_empty() {
             return Ok(stored_schemas);
         }
         let schemas = new_schema_names(count);
-        for schema in schemas.iter().flatten() {
+        for schema in &schemas {
             // One that is empty was made for us; one with something in it is somebody else's, and refused.
             if !is_empty_schema(connection, schema).await? {
                 let create = format!("CREATE SCHEMA \"{schema}\" -- create_shard_schema");

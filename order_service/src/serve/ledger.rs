@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use ledger::sharding::{LedgerShards, Shard, ShardDefinition, ShardMap};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
-use store::{MigrationSet, PgConnectOptions, PoolSettings, parse_database_url};
+use store::{MigrationSet, PendingChange, PgConnectOptions, PoolSettings, parse_database_url};
 
 use super::database::{self, ControlDatabase, DatabaseAccess};
 use super::{connections, initial_shards};
@@ -76,11 +76,6 @@ pub async fn open_existing_shard(
     database: &ControlDatabase,
     definition: &ShardDefinition,
 ) -> anyhow::Result<Option<Shard>> {
-    if database.access == DatabaseAccess::Existing
-        && !has_shard_database(settings, database, definition).await?
-    {
-        return Ok(None);
-    }
     let pool = connect_shard(settings, database, definition).await?;
     Ok(LedgerShards::open_if_present(definition, pool).await?)
 }
@@ -101,7 +96,7 @@ pub async fn connect_shard(
     database: &ControlDatabase,
     definition: &ShardDefinition,
 ) -> anyhow::Result<PgPool> {
-    let (options, schema) = shard_connect_options(settings, database, definition).await?;
+    let (options, schema) = shard_connect_options(database, definition)?;
     let pool = PoolSettings {
         name: "shards",
         max_connections: connections::shard_pool_size(settings.shard_connections),
@@ -118,8 +113,7 @@ pub async fn connect_shard(
 }
 
 /// How to connect to a shard's database, and the schema in which it lies if it has no database of its own.
-async fn shard_connect_options(
-    settings: &DatabaseSettings,
+fn shard_connect_options(
     database: &ControlDatabase,
     definition: &ShardDefinition,
 ) -> anyhow::Result<(PgConnectOptions, Option<String>)> {
@@ -132,40 +126,11 @@ async fn shard_connect_options(
             .map_err(|reason| anyhow::anyhow!("shard {}: its URL {reason}", definition.name));
         return Ok((options?, definition.schema.clone()));
     }
-    match (&definition.schema, &database.embedded) {
-        (Some(schema), _) => {
-            let options: PgConnectOptions = (*database.pool.connect_options()).clone();
-            Ok((options, Some(schema.clone())))
-        }
-        (None, Some(embedded)) => {
-            let name = shard_database_name(definition);
-            database::require_database(embedded, &name, database.access, settings.startup_timeout)
-                .await?;
-            Ok((embedded.connect_options(&name), None))
-        }
-        (None, None) => anyhow::bail!("shard {} has neither a URL nor a schema", definition.name),
-    }
-}
-
-/// Of a shard of an embedded cluster from before shards lay in schemas.
-fn shard_database_name(definition: &ShardDefinition) -> String {
-    format!("shard_{}", definition.name)
-}
-
-/// Whether the database of a shard is there. Only one of an embedded cluster may be missing.
-pub async fn has_shard_database(
-    settings: &DatabaseSettings,
-    database: &ControlDatabase,
-    definition: &ShardDefinition,
-) -> anyhow::Result<bool> {
-    match (&definition.url, &definition.schema, &database.embedded) {
-        (None, None, Some(embedded)) => {
-            let (name, access) = (shard_database_name(definition), DatabaseAccess::Existing);
-            database::find_or_create_database(embedded, &name, access, settings.startup_timeout)
-                .await
-        }
-        _ => Ok(true),
-    }
+    let Some(schema) = &definition.schema else {
+        anyhow::bail!("shard {} has neither a URL nor a schema", definition.name)
+    };
+    let options: PgConnectOptions = (*database.pool.connect_options()).clone();
+    Ok((options, Some(schema.clone())))
 }
 
 /// What a shard lacks, and, unless it is a dry run, brings it there, with the schema in which it lies.
@@ -173,7 +138,7 @@ pub async fn migrate_shard(
     pool: &PgPool,
     definition: &ShardDefinition,
     dry_run: bool,
-) -> anyhow::Result<Vec<(i64, String)>> {
+) -> anyhow::Result<Vec<PendingChange>> {
     let migrations = MigrationSet::shard();
     let mut connection = database::take_migration_connection(pool).await?;
     if let Some(schema) = definition.schema.as_ref().filter(|_| !dry_run)

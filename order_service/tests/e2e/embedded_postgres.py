@@ -18,12 +18,6 @@ def psql(data_dir: pathlib.Path, sql: str, database: str = "control", shard: str
     return done.stdout.strip()
 
 
-def make_old_layout(data_dir: pathlib.Path) -> None:
-    """As a start of an earlier version that was cut short: four shards in databases of their own, of which one is there."""
-    psql(data_dir, "DELETE FROM initial_shards")
-    psql(data_dir, "CREATE DATABASE shard_s0", "postgres")
-
-
 def session(data_dir: pathlib.Path, database: str) -> Session:
     """A connection to that cluster that stays open."""
     return Session(["psql", "-h", str(data_dir / "postgres"), "-U", "postgres", "-d", database, "-X", "-q", "-At"])

@@ -203,18 +203,6 @@ def test_a_number_of_shards_beside_a_map(platform):
     assert "--initial-shards (flag): not together with --shards" in told
 
 
-def test_a_data_dir_from_before_keeps_its_databases(platform):
-    service = platform.order_service()
-    embedded_postgres.make_old_layout(platform.data_dir)
-    service.stop()
-    service.start()
-    ledger = platform.ledger_client(service)
-    ledger.write([outflow(n) for n in range(50)]).ok()
-    assert list(ledger.shards()) == ["s0", "s1", "s2", "s3"]
-    events = {n: embedded_postgres.psql(platform.data_dir, "SELECT count(*) FROM events", f"shard_s{n}") for n in range(4)}
-    assert sum(map(int, events.values())) == 50, events
-
-
 def test_shards_of_a_map_may_be_schemas_of_one_database(platform):
     server = OwnPostgres(platform.home / "pg", "control")
     platform.closing(server.stop)

@@ -22,12 +22,12 @@ def test_the_servers_log_is_bounded_while_it_runs(platform):
 
 
 def test_waiting_for_another_process_of_ours_is_no_slow_statement(platform):
-    """The second replica finds a database missing that another process is about to create, as one may in an old cluster."""
+    """A replica finds its database missing while another session holds the lock for creating one."""
     platform.order_service()
-    embedded_postgres.make_old_layout(platform.data_dir)
     held = embedded_postgres.session(platform.data_dir, "postgres")
     platform.closing(held.close)
     held.say("SELECT pg_advisory_lock(1);")
+    embedded_postgres.psql(platform.data_dir, "DROP DATABASE control WITH (FORCE)", "postgres")
     second = platform.order_service(replica=1, start=False)
     second.start(ready_within=None)
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND now() - query_start > '1.2 s'"

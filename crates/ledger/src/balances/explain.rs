@@ -68,9 +68,9 @@ pub async fn explain_balance(
     })
 }
 
-/// The grouping was used unless it is missing or lags, as in `account_sums`. The last parameters are of turnovers.
+/// The grouping was used unless it is missing or lags, as in `account_parts`. The last parameters are of turnovers.
 const EXPLAIN_TOTALS_SQL: &str = "-- explain_totals
-WITH parts AS MATERIALIZED (SELECT * FROM account_sums($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)),
+WITH parts AS MATERIALIZED (SELECT * FROM account_parts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true)),
 g AS (SELECT aggregated_seq FROM groupings WHERE type = $2 AND attributes = $3 AND interval = $4)
 SELECT (SELECT aggregated_seq FROM g) AS aggregated_seq, s.last_seq,
        CASE WHEN s.last_seq - (SELECT aggregated_seq FROM g)

@@ -174,7 +174,7 @@ async fn find_event_rows(
 }
 
 /// No month is attached or dropped meanwhile: every one is seen.
-const LOCK_PARTITIONS_SQL: &str = "SELECT pg_advisory_xact_lock_shared(hashtext(current_schema() || '.event_months')) -- hold_event_months";
+const LOCK_PARTITIONS_SQL: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('\"' || current_schema() || '\".event_months')) -- hold_event_months";
 
 const FIND_EVENT_SQL: &str = "-- find_posting
 SELECT e.dt, t.canonical, e.debit, e.credit, e.info

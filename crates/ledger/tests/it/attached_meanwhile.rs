@@ -85,7 +85,7 @@ async fn beside_attached_months(errand: Errand) {
     let numbering = matches!(errand, Errand::Feed).then(|| served.number(&stop));
     for some in (0..MONTHS).collect::<Vec<_>>().chunks(24) {
         let months: Vec<String> = some.iter().map(|n| month(*n)).collect();
-        let made = sqlx::query("SELECT create_event_months($1::timestamptz[])").bind(months);
+        let made = sqlx::query("SELECT create_event_months($1::timestamptz[], false)").bind(months);
         made.execute(&all.all()[0].pool).await.unwrap();
     }
     assert_eq!(served.write(&[event("first", storage, &month(0), "1")]).await.0, 200);

@@ -22,7 +22,6 @@ mod hostile_input;
 mod lag;
 mod locks;
 mod numbers;
-mod older_programs;
 mod oracle;
 mod partitions;
 mod passes;

@@ -48,7 +48,7 @@ fn a_shard_that_is_away_is_reported_and_counted_and_the_others_are_done() {
         );
         assert_eq!(whole.outcomes[0].plan.changes.len(), 9 * 4);
         for (n, pool) in pools.iter().enumerate() {
-            let months: i64 = sqlx::query_scalar("SELECT count(*) FROM event_months()")
+            let months: i64 = sqlx::query_scalar("SELECT count(*) FROM event_ranges()")
                 .fetch_one(pool)
                 .await
                 .unwrap();
@@ -126,7 +126,7 @@ fn one_shard_can_be_asked_for() {
         let [created, ..] = world.run(&["partitions", "--shard", "s1"]).await.planned();
         assert_eq!(created, 4);
         let months = async |n: usize| -> i64 {
-            sqlx::query_scalar("SELECT count(*) FROM event_months()")
+            sqlx::query_scalar("SELECT count(*) FROM event_ranges()")
                 .fetch_one(&world.shards[n])
                 .await
                 .unwrap()

@@ -174,7 +174,7 @@ fn a_transaction_that_is_left_open_with_a_new_month_holds_nobody_up_for_long() {
         let (served, storage) = (running.served.clone(), storage(&running.served));
         let mut paused = shard(&served).pool.acquire().await.unwrap();
         let mut left_open = paused.begin().await.unwrap();
-        sqlx::query("SELECT create_event_months('{2016-05-01T00:00:00Z}')")
+        sqlx::query("SELECT create_event_months('{2016-05-01T00:00:00Z}', false)")
             .execute(&mut *left_open)
             .await
             .unwrap();

@@ -1,0 +1,182 @@
+//! The SQL functions of one database role: a file each in `sql/<role>`, installed by content hash.
+//!
+//! - Shape: a file defines one function `<role>.<name>` and the triggers that call it, by `CREATE OR REPLACE`. All names in
+//!   it are qualified by the role, which stands for the schema where the role's tables are: nothing depends on `search_path`.
+//! - Promise: `installed_functions` names what was installed. A program installs what differs from its own files, unless a
+//!   newer program installed it. So a function's signature and meaning must suit older programs too; a function that
+//!   changes either gets a new name.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use sha2::{Digest as _, Sha256};
+use sqlx::migrate::MigrateError;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+include!(concat!(env!("OUT_DIR"), "/functions.rs"));
+
+/// The version that `installed_functions` records.
+const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The functions of one role. Empty for a role without functions.
+#[derive(Clone, Copy)]
+pub(super) struct FunctionSet {
+    /// The schema's name in the files: `control` or `shard`.
+    pub(super) role: &'static str,
+    /// Name and text of each file.
+    pub(super) files: &'static [(&'static str, &'static str)],
+}
+
+impl FunctionSet {
+    /// The names of the functions that are to be installed, in the order of their files.
+    pub(super) async fn list_pending(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<&'static str>, sqlx::Error> {
+        if self.files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let installed = read_installed(connection).await?;
+        let is_pending = |name: &&str, text: &str| match installed.get(*name) {
+            None => true,
+            Some((sha256, version)) => {
+                *sha256 != sha256_hex(text)
+                    && compare_versions(version, PROGRAM_VERSION) != Ordering::Greater
+            }
+        };
+        let pending = self.files.iter().filter(|(name, text)| is_pending(name, text));
+        Ok(pending.map(|(name, _)| *name).collect())
+    }
+
+    /// Installs what is pending. To be called in a transaction that holds the migration lock.
+    pub(super) async fn install_pending(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<(), MigrateError> {
+        let pending = self.list_pending(connection).await?;
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let schema: String =
+            sqlx::query_scalar("SELECT current_schema()").fetch_one(&mut *connection).await?;
+        check_schema_name(&schema)?;
+        // Functions call each other: a body is checked when it runs first, and by the tests.
+        let mut script = "SET LOCAL check_function_bodies = off;\n".to_owned();
+        for (_, text) in self.files.iter().filter(|(name, _)| pending.contains(name)) {
+            script.push_str(&qualify(text, self.role, &schema));
+        }
+        sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut *connection).await?;
+        let hashes = self.files.iter().filter(|(name, _)| pending.contains(name));
+        sqlx::query(
+            "INSERT INTO installed_functions (name, sha256, program_version)
+             SELECT name, sha256, $3 FROM unnest($1::text[], $2::text[]) AS t (name, sha256)
+             ON CONFLICT (name) DO UPDATE
+                SET sha256 = excluded.sha256, program_version = excluded.program_version",
+        )
+        .bind(&pending)
+        .bind(hashes.map(|(_, text)| sha256_hex(text)).collect::<Vec<_>>())
+        .bind(PROGRAM_VERSION)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Hash and program version of each installed function, by name. Empty before the first migration.
+async fn read_installed(
+    connection: &mut PgConnection,
+) -> Result<HashMap<String, (String, String)>, sqlx::Error> {
+    let has_table: bool =
+        sqlx::query_scalar("SELECT to_regclass('installed_functions') IS NOT NULL")
+            .fetch_one(&mut *connection)
+            .await?;
+    if !has_table {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<(String, String, String)> =
+        sqlx::query_as("SELECT name, sha256, program_version FROM installed_functions")
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.into_iter().map(|(name, sha256, version)| (name, (sha256, version))).collect())
+}
+
+/// The text with the role's prefix replaced by the schema's quoted name.
+fn qualify(text: &str, role: &str, schema: &str) -> String {
+    let prefix = format!("{role}.");
+    let mut qualified = String::with_capacity(text.len() + text.len() / 8);
+    let mut rest = text;
+    while let Some(start) = rest.find(&prefix) {
+        let (before, after) = (&rest[..start], &rest[start + prefix.len()..]);
+        qualified.push_str(before);
+        if before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
+            qualified.push_str(&prefix);
+        } else {
+            qualified.push('"');
+            qualified.push_str(schema);
+            qualified.push_str("\".");
+        }
+        rest = after;
+    }
+    qualified.push_str(rest);
+    qualified
+}
+
+/// Qualified names also stand in string literals and in templates of `format`.
+fn check_schema_name(schema: &str) -> Result<(), MigrateError> {
+    if schema.chars().any(|c| matches!(c, '"' | '\'' | '%' | '$' | '\\')) {
+        let reason = format!("the schema's name may not contain quotes, %, $ or \\: {schema}");
+        return Err(MigrateError::Source(reason.into()));
+    }
+    Ok(())
+}
+
+fn sha256_hex(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Compares `major.minor.patch`; anything else counts as 0.0.0.
+fn compare_versions(a: &str, b: &str) -> Ordering {
+    let parse = |version: &str| -> Option<[u32; 3]> {
+        let core = version.split(['-', '+']).next()?;
+        let parts: Vec<u32> = core.split('.').map_while(|part| part.parse().ok()).collect();
+        parts.try_into().ok()
+    };
+    parse(a).unwrap_or_default().cmp(&parse(b).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_role_is_replaced_where_it_qualifies_a_name() {
+        let text = "SELECT shard.f(a.shard.b, my_shard.x), 'shard.events'::regclass";
+        assert_eq!(
+            qualify(text, "shard", "s0"),
+            "SELECT \"s0\".f(a.shard.b, my_shard.x), '\"s0\".events'::regclass"
+        );
+    }
+
+    #[test]
+    fn a_newer_programs_functions_stay() {
+        assert_eq!(compare_versions("0.10.0", "0.9.9"), Ordering::Greater);
+        assert_eq!(compare_versions("0.2.0", "0.2.0"), Ordering::Equal);
+        assert_eq!(compare_versions("1.0.0-rc.1", "1.0.0"), Ordering::Equal);
+        assert_eq!(compare_versions("rubbish", "0.1.0"), Ordering::Less);
+    }
+
+    #[test]
+    fn each_file_defines_the_function_of_its_name_and_names_are_qualified() {
+        for (role, files) in [("control", CONTROL_FUNCTIONS), ("shard", SHARD_FUNCTIONS)] {
+            assert!(files.len() > 20, "{role}: {}", files.len());
+            for (name, text) in files {
+                let start = format!("CREATE OR REPLACE FUNCTION {role}.{name}(");
+                assert_eq!(text.matches("CREATE OR REPLACE FUNCTION").count(), 1, "{role}/{name}");
+                assert!(text.contains(&start), "{role}/{name}");
+                for setting in ["search_path", "current_schema"] {
+                    assert!(!text.contains(setting), "{role}/{name} depends on {setting}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+-- Drops the weeks that ended before `before`. The keys of their events are forgotten afterwards, a few at a time: to delete
+-- millions of them here would keep everybody from events for as long as that takes.
+CREATE OR REPLACE FUNCTION control.drop_event_weeks(before timestamptz) RETURNS TABLE (week text) LANGUAGE plpgsql AS $$
+DECLARE
+    horizon bigint := control.event_id_at(date_trunc('week', before AT TIME ZONE 'UTC') AT TIME ZONE 'UTC');
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('event_weeks', 0));
+    PERFORM set_config('lock_timeout', '40ms', true);
+    FOR week IN SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                WHERE i.inhparent = 'control.events'::regclass AND c.relname ~ '^events_[0-9]{8}$'
+                  AND control.event_id_at(to_timestamp(right(c.relname, 8), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC') < horizon
+                ORDER BY c.relname LOOP
+        EXECUTE format('DROP TABLE control.%I', week);
+        RETURN NEXT;
+    END LOOP;
+END
+$$;

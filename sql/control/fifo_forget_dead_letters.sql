@@ -1,0 +1,33 @@
+-- Deletes messages that have been dead letters for so long, at most about `most`, the oldest of their groups first; how
+-- many. Waits for nobody: a group that somebody is just changing is left for the next time.
+CREATE OR REPLACE FUNCTION control.fifo_forget_dead_letters(older_than interval, most int) RETURNS int
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    dead control.fifo_queues;
+    its_group text;
+    gone int;
+    forgotten int := 0;
+BEGIN
+    FOR dead IN SELECT * FROM control.fifo_queues q
+                WHERE q.queue_id IN (SELECT dead_letters FROM control.fifo_queues) OR q.name LIKE '%-dead.fifo' LOOP
+        FOR its_group IN
+            SELECT n.group_id FROM control.fifo_messages n
+            WHERE n.queue_id = dead.queue_id AND n.head AND n.visible_at < now() - older_than
+            ORDER BY n.visible_at LIMIT most
+        LOOP
+            EXIT WHEN forgotten >= most;
+            CONTINUE WHEN NOT pg_try_advisory_xact_lock(control.fifo_turn(dead.queue_id, its_group));
+            DELETE FROM control.fifo_messages m WHERE m.sequence IN (
+                SELECT n.sequence FROM control.fifo_messages n
+                WHERE n.queue_id = dead.queue_id AND n.group_id = its_group AND n.visible_at < now() - older_than
+                ORDER BY n.sequence LIMIT most FOR UPDATE SKIP LOCKED
+            );
+            GET DIAGNOSTICS gone = ROW_COUNT;
+            forgotten := forgotten + gone;
+            IF gone > 0 THEN
+                PERFORM control.fifo_promote(dead, its_group);
+            END IF;
+        END LOOP;
+    END LOOP;
+    RETURN forgotten;
+END $$;

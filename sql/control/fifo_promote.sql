@@ -1,0 +1,12 @@
+-- Makes a group's first message its head, in the group's turn, and wakes a receiver if there is one.
+CREATE OR REPLACE FUNCTION control.fifo_promote(p_queue control.fifo_queues, p_group text) RETURNS void
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+BEGIN
+    UPDATE control.fifo_messages m SET head = true WHERE m.sequence = (
+        SELECT n.sequence FROM control.fifo_messages n WHERE n.queue_id = p_queue.queue_id AND n.group_id = p_group
+        ORDER BY n.sequence LIMIT 1
+    );
+    IF FOUND THEN
+        PERFORM pg_notify('fifo', p_queue.name);
+    END IF;
+END $$;

@@ -1,0 +1,32 @@
+-- As before, but a queue that comes into being by itself has dead letters: what kills its integration each time blocks its group
+-- for half an hour, not for ever.
+-- As before: the messages of each queue are gathered once, not the whole batch read again for each queue.
+-- Sends to several queues at once, and makes those that are not there: in Postgres a queue is no more than a name.
+CREATE OR REPLACE FUNCTION control.fifo_send_all(
+    p_queues text[], p_groups text[], p_dedups text[], p_bodies text[], p_attributes text[]
+) RETURNS TABLE (message_id uuid, sequence bigint) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    its record;
+    missing text[] := ARRAY(
+        SELECT DISTINCT n FROM unnest(p_queues) AS n WHERE NOT EXISTS (SELECT FROM control.fifo_queues q WHERE q.name = n)
+    );
+BEGIN
+    -- In the order of their names, as everybody does who makes several; those that are there cost nothing.
+    IF cardinality(missing) > 0 THEN
+        INSERT INTO control.fifo_queues (name, visibility_ms)
+            SELECT regexp_replace(n, '(\.fifo)?$', '-dead.fifo'), 30000 FROM unnest(missing) AS n ORDER BY 1
+            ON CONFLICT DO NOTHING;
+        INSERT INTO control.fifo_queues (name, visibility_ms, dead_letters, max_receives)
+            SELECT n, 30000, d.queue_id, 50 FROM unnest(missing) AS n
+            JOIN control.fifo_queues d ON d.name = regexp_replace(n, '(\.fifo)?$', '-dead.fifo') ORDER BY n
+            ON CONFLICT DO NOTHING;
+    END IF;
+    FOR its IN
+        SELECT t.q AS name, array_agg(t.g ORDER BY t.place) AS groups, array_agg(t.d ORDER BY t.place) AS dedups,
+               array_agg(t.b ORDER BY t.place) AS bodies, array_agg(t.a ORDER BY t.place) AS attributes
+        FROM unnest(p_queues, p_groups, p_dedups, p_bodies, p_attributes) WITH ORDINALITY AS t (q, g, d, b, a, place)
+        GROUP BY t.q ORDER BY t.q
+    LOOP
+        RETURN QUERY SELECT s.message_id, s.sequence FROM control.fifo_send(its.name, its.groups, its.dedups, its.bodies, its.attributes) AS s;
+    END LOOP;
+END $$;

@@ -1,0 +1,3 @@
+CREATE OR REPLACE FUNCTION control.fifo_turn(p_queue int, p_group text) RETURNS bigint IMMUTABLE LANGUAGE sql AS $$
+    SELECT hashtextextended('fifo/' || p_queue || '/' || p_group, 0)
+$$;

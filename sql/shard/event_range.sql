@@ -1,0 +1,5 @@
+-- The table that holds a month's events, if there is one.
+CREATE OR REPLACE FUNCTION shard.event_range(month timestamptz, OUT partition text, OUT first timestamptz, OUT upto timestamptz)
+STABLE LANGUAGE sql AS $$
+    SELECT r.partition, r.first, r.upto FROM shard.event_ranges() r WHERE r.first <= month AND month < r.upto
+$$;

@@ -1,0 +1,25 @@
+-- Grants to those next in line, as many as can be, in the key's turn. Callers of p_process have it at once ('won');
+-- another process is told, and has two seconds to ask for it.
+CREATE OR REPLACE FUNCTION shard.grant_locks(p_key uuid, p_process uuid) RETURNS SETOF shard.lock_news LANGUAGE plpgsql AS $$
+DECLARE
+    winner shard.locks;
+    own boolean;
+BEGIN
+    LOOP
+        winner := shard.next_in_line(p_key);
+        EXIT WHEN winner.lock_id IS NULL OR shard.lock_is_held(p_key, winner.exclusive);
+        own := winner.process = p_process;
+        UPDATE shard.locks l SET state = 'h', token = nextval('shard.fencing_tokens'), heard = own,
+            expires_at = clock_timestamp()
+                + interval '1 millisecond' * CASE WHEN own THEN l.ttl_ms ELSE least(l.ttl_ms, 2000) END
+        WHERE l.lock_id = winner.lock_id AND l.state = 'w'
+        RETURNING l.token, l.expires_at INTO winner.token, winner.expires_at;
+        -- Unless it was forgotten just now.
+        CONTINUE WHEN NOT FOUND;
+        IF own THEN
+            RETURN NEXT ('won', winner.lock_id, winner.token, winner.expires_at, NULL, NULL, NULL)::shard.lock_news;
+        ELSE
+            PERFORM pg_notify('ledger_locks', winner.lock_id::text);
+        END IF;
+    END LOOP;
+END $$;

@@ -1,0 +1,9 @@
+-- Something of the key has expired: whoever is next has it.
+CREATE OR REPLACE FUNCTION shard.hand_over_lock(p_key uuid, p_process uuid)
+RETURNS SETOF shard.lock_news LANGUAGE plpgsql SET enable_seqscan = off AS $$
+BEGIN
+    PERFORM shard.take_turn(p_key);
+    PERFORM shard.end_expired_locks(p_key);
+    RETURN QUERY SELECT * FROM shard.grant_locks(p_key, p_process);
+    RETURN QUERY SELECT * FROM shard.lock_outlook(p_key);
+END $$;

@@ -1,0 +1,8 @@
+-- Who stands against a grant: of several the one who holds it longest.
+CREATE OR REPLACE FUNCTION shard.lock_holder(p_key uuid) RETURNS SETOF shard.lock_news LANGUAGE sql AS $$
+    (SELECT 'locked', l.lock_id, l.token, l.expires_at, l.owner, l.exclusive, NULL::bigint
+     FROM shard.locks l WHERE l.key = p_key AND l.state = 'h' ORDER BY l.expires_at DESC LIMIT 1)
+    UNION ALL
+    (SELECT 'locked', NULL, NULL, NULL, NULL, NULL, NULL
+     WHERE NOT EXISTS (SELECT FROM shard.locks l WHERE l.key = p_key AND l.state = 'h'))
+$$;

@@ -1,0 +1,3 @@
+CREATE OR REPLACE FUNCTION shard.month_after(month timestamptz) RETURNS timestamptz IMMUTABLE LANGUAGE sql AS $$
+    SELECT (month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC'
+$$;

@@ -1,0 +1,20 @@
+-- What follows is as before, but of any table of events, named by the first of its months.
+-- Whether events of a month have numbers above `since`. Reads the batches after it, and of the month only those that may
+-- touch it, by index: it is asked under a lock that everybody waits for.
+CREATE OR REPLACE FUNCTION shard.month_goes_on(month timestamptz, since bigint) RETURNS boolean LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    range record;
+    goes_on boolean;
+BEGIN
+    SELECT * INTO range FROM shard.event_range(month);
+    EXECUTE format($found$
+        SELECT EXISTS (
+            SELECT FROM shard.batches b
+            WHERE b.first_seq >= coalesce((SELECT max(first_seq) FROM shard.batches WHERE first_seq <= $3 + 1), 0)
+              AND b.first_seq + b.events - 1 > $3 AND b.first_dt < $2 AND b.last_dt >= $1
+              AND EXISTS (SELECT FROM shard.%I e WHERE e.batch_id = b.batch_id AND b.first_seq + e.place > $3)
+        )
+    $found$, range.partition) INTO goes_on USING range.first, range.upto, since;
+    RETURN goes_on;
+END $$;

@@ -1,0 +1,2 @@
+CREATE OR REPLACE FUNCTION shard.take_turn(p_key uuid) RETURNS void LANGUAGE sql AS
+    $$ SELECT pg_advisory_xact_lock(hashtextextended(p_key::text, 20240229)) $$;
