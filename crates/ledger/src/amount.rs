@@ -1,16 +1,17 @@
-//! Amounts: exact decimals with at most 15 digits before the point and 9 after it, written as strings.
+//! Amounts: exact decimals with at most 15 digits before
+//! the point and 9 after it, written as strings.
 
 use rust_decimal::Decimal;
 
-/// Most digits before the point.
+/// Maximum digits before the point.
 const MAX_WHOLE_DIGITS: usize = 15;
-/// Most digits after the point.
+/// Maximum digits after the point.
 const MAX_FRACTION_DIGITS: usize = 9;
 
-/// What an amount may be, for error messages.
+/// Description of the amount format for error messages.
 pub const AMOUNT_FORMAT: &str = "a string with a decimal number of at most 15 digits before and 9 after the point, without sign and exponent, such as \"12.50\"";
 
-/// Reads an amount's text; `None` if it is not one.
+/// Parses an amount; `None` if the text is not in the amount format.
 pub fn parse_amount(text: &str) -> Option<Decimal> {
     let (whole, fraction) = match text.split_once('.') {
         Some((whole, fraction)) => (whole, Some(fraction)),
@@ -24,28 +25,28 @@ pub fn parse_amount(text: &str) -> Option<Decimal> {
     {
         return None;
     }
-    // 24 digits at most: a Decimal holds 28.
+    // At most 24 digits; a Decimal holds 28.
     text.parse().ok()
 }
 
-/// An amount's text in units of 10^-9; `None` if it is not one.
+/// Parses an amount to units of 10^-9; `None` if the text is not in the amount format.
 pub(crate) fn parse_amount_units(text: &str) -> Option<i128> {
     let value = parse_amount(text)?;
     let missing = u32::try_from(MAX_FRACTION_DIGITS).ok()?.checked_sub(value.scale())?;
     value.mantissa().checked_mul(10_i128.checked_pow(missing)?)
 }
 
-/// Debit or credit.
+/// Signed side of an amount: debit or credit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Amount {
-    /// Makes the balance greater.
+    /// Increases the account's balance.
     Debit(Decimal),
-    /// Makes the balance smaller.
+    /// Decreases the account's balance.
     Credit(Decimal),
 }
 
 impl Amount {
-    /// The field that it is written in.
+    /// The JSON field that holds it: `debit` or `credit`.
     pub fn side(self) -> &'static str {
         match self {
             Amount::Debit(_) => "debit",
@@ -53,7 +54,7 @@ impl Amount {
         }
     }
 
-    /// The value, never negative.
+    /// The absolute value, never negative.
     pub fn value(self) -> Decimal {
         match self {
             Amount::Debit(value) | Amount::Credit(value) => value,

@@ -1,4 +1,4 @@
-//! What a lock or a state is of: its type and all of its type's attributes, checked.
+//! Key of a lock or state: a type name and the checked values of all the type's attributes.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use crate::sequence::LedgerFeedEvent;
 use crate::sharding::{ShardHash, digest_parts, encode_canonical, parse_canonical};
 use crate::types::{AccountType, KeyedType, LedgerAttribute};
 
-/// What a lock or a state is of.
+/// Key of a lock or state: type and attributes, with their hashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerKey {
-    /// The name of its type.
+    /// Name of the lock type or state type.
     pub type_name: String,
-    /// Its attributes as canonical text.
+    /// Attributes in canonical text: sorted, percent-encoded `name=value` pairs.
     pub attributes: String,
-    /// Where it belongs.
+    /// Hash of the shard key; determines the shard.
     pub shard_hash: ShardHash,
-    /// A hash of type and attributes.
+    /// Hash of type name and attributes.
     pub(crate) key_hash: Uuid,
 }
 
 impl LedgerKey {
-    /// From attributes in a request's JSON; `invalid_field`: where they stand in it.
+    /// From the attributes of a request's JSON; `field` is their path, for error messages.
     pub(crate) fn from_json(
         keyed_type: &KeyedType,
         attributes: &RawAttributes<'_>,
@@ -51,7 +51,7 @@ impl LedgerKey {
         Self::from_canonical_values(keyed_type, &values, |name| format!("{field}.{name}"))
     }
 
-    /// From the parameters of a query string: the attributes, and nothing else.
+    /// From the parameters of a query string, which must be exactly the type's attributes.
     pub fn from_query(
         keyed_type: &KeyedType,
         parameters: &[(String, String)],
@@ -111,8 +111,8 @@ fn describe_attributes(keyed_type: &KeyedType) -> String {
     format!("{} has {}", keyed_type.name, names.join(", "))
 }
 
-/// Attributes (canonical values by name) as JSON, in the order of their type. `None` if the type does not know one of them:
-/// it is an older one than that by which they were written.
+/// Attributes (canonical values by name) as JSON, in the type's order. `None` if the type lacks one
+/// of them, because the type in memory is older than the written attributes.
 pub(crate) fn attributes_to_json(
     attribute_types: &[LedgerAttribute],
     attributes: &[(String, String)],
@@ -127,7 +127,7 @@ pub(crate) fn attributes_to_json(
     Some(attribute_types.iter().filter_map(value).collect())
 }
 
-/// The attributes of a numbered event: those of its account, then its own.
+/// Attributes of a numbered event: those of its account first, then its auxiliary attributes.
 pub(crate) fn feed_attributes_to_json(
     account_type: &AccountType,
     event: &LedgerFeedEvent,
@@ -139,7 +139,7 @@ pub(crate) fn feed_attributes_to_json(
     Some(attributes)
 }
 
-/// The key of a type's lock or state with these attributes (canonical text).
+/// Hash of a type name and attributes in canonical text, as stored for locks and states.
 pub(crate) fn hash_ledger_key(type_name: &str, attributes: &str) -> Uuid {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] =
         digest_parts([type_name.as_bytes(), attributes.as_bytes()]);

@@ -1,6 +1,8 @@
-//! Several writes on one shard, in one transaction: events and states, guarded by a lock. All or nothing.
+//! Atomic batch on one shard: events and states in one transaction, optionally guarded by a lock.
 //!
-//! Lock order within the transaction: the lock's row, states by key, then what `write_events` takes.
+//! - Lock order: the lock's row, states by key, then the rows that `write_events` locks.
+//! - Promise: all or nothing. A retry after a lost commit answer returns `Written` with duplicate
+//!   events, even when the lock has ended since.
 
 use std::sync::Arc;
 
@@ -18,37 +20,37 @@ use crate::events::{
 use crate::locks::{LockStatus, check_lock_in_tx};
 use crate::states::{StateWrite, StateWriteOutcome, put_states_in_tx, read_written_versions};
 
-/// What is written together.
+/// Events and states to write in one transaction.
 #[derive(Debug, Clone, Default)]
 pub struct LedgerBatch {
-    /// Only while this lock is alive.
+    /// Write only while this lock is alive.
     pub lock_id: Option<Uuid>,
-    /// Events.
+    /// Events; all on the batch's shard.
     pub events: Vec<LedgerEvent>,
-    /// States.
+    /// State writes; all on the batch's shard.
     pub states: Vec<StateWrite>,
 }
 
-/// What became of a batch.
+/// Outcome of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerBatchOutcome {
-    /// Everything is there: the events' statuses (created or duplicate) and the states' versions.
+    /// Everything is stored: events are created or duplicates, states have these versions.
     Written {
-        /// In the order of the events.
+        /// One status per event, in request order.
         events: Vec<LedgerEventStatus>,
-        /// In the order of the states.
+        /// One version per state, in request order.
         versions: Vec<i64>,
     },
     /// Nothing was written: an event conflicts.
     Conflict {
-        /// In the order of the events.
+        /// One status per event, in request order.
         events: Vec<LedgerEventStatus>,
     },
-    /// Nothing was written: another version of a state is there.
+    /// Nothing was written: a state has another version than expected.
     Stale {
-        /// Which of the states.
+        /// Index of the stale state in the request.
         state_index: usize,
-        /// The version that is there; 0: none.
+        /// Its stored version; 0 if it does not exist.
         version: i64,
     },
     /// Nothing was written: the lock is not alive.
@@ -56,7 +58,8 @@ pub enum LedgerBatchOutcome {
 }
 
 impl Ledger {
-    /// Writes a batch whose parts all lie on the shard at `shard_index` in `Shards::all`.
+    /// Writes a batch whose parts all belong to the shard
+    /// at `shard_index` in `LedgerShards::all`.
     pub async fn write_batch(
         &self,
         shard_index: usize,
@@ -72,7 +75,8 @@ impl Ledger {
                 return write_in_transaction(pool, Arc::new(prepared)).await;
             }
         };
-        // Nothing is taken for known: a transaction of its own is rare enough to send everything along.
+        // An empty cache: batches are rare enough to send
+        // all accounts and attribute sets every time.
         let count = events.len();
         let events: Arc<[LedgerEvent]> = events.into();
         let rows =
@@ -89,7 +93,7 @@ impl Ledger {
         let outcome = loop {
             match write_in_transaction(pool, prepared.clone()).await {
                 Err(error) if is_partition_missing(&error) && tries_left > 0 => {
-                    // A partition that was there has been dropped since.
+                    // The partition was dropped after it was cached.
                     tries_left -= 1;
                     cache.clear();
                     create_event_partitions(pool, cache, cache.find_missing_partitions(&events))
@@ -111,8 +115,8 @@ impl Ledger {
         })
     }
 
-    /// The shard on which all of these lie, as a place in `Shards::all`. `hash_prefixes`: the field each came in, and the
-    /// beginning of its hash.
+    /// Index in `LedgerShards::all` of the shard that owns all hashes, or an error that names the
+    /// first outlier. `hash_prefixes`: each part's field name and hash prefix.
     pub(crate) fn find_common_shard(
         &self,
         hash_prefixes: impl IntoIterator<Item = (String, u64)>,
@@ -138,13 +142,13 @@ impl Ledger {
     }
 }
 
-/// The error for a lock that has ended.
+/// The `STALE` error for a lock that has ended.
 pub(crate) fn lock_ended_error() -> ApiError {
     ApiError::new(ErrorCode::Stale, "the lock has ended; nothing was written")
         .with_arg("field", "lock_id")
 }
 
-/// What one transaction writes.
+/// Input of one transaction.
 struct PreparedLedgerBatch {
     lock_id: Option<Uuid>,
     events: PreparedLedgerEvents,
@@ -153,11 +157,11 @@ struct PreparedLedgerBatch {
 
 enum PreparedLedgerEvents {
     Consistent {
-        /// How many there are.
+        /// Number of distinct events.
         count: usize,
         rows: LedgerEventColumns,
     },
-    /// They cannot be written, and never have been.
+    /// Two events share an id but differ in content; none can be written.
     Contradictory(LedgerEventContradiction),
 }
 
@@ -182,7 +186,8 @@ async fn write_in_transaction(
     .await
 }
 
-/// What a batch under a lock that has ended was, if it was done while the lock lived: its answer may have been lost.
+/// The outcome of the same batch if it committed while the lock
+/// lived: its answer may have been lost. Otherwise `LockEnded`.
 async fn read_earlier_outcome(
     connection: &mut PgConnection,
     lock_id: Uuid,
@@ -194,7 +199,7 @@ async fn read_earlier_outcome(
     if *count == 0 && prepared.states.is_empty() {
         return Ok(LedgerBatchOutcome::LockEnded);
     }
-    // A write that is under way under the lock holds its row: what becomes of it is waited for.
+    // A write in progress under this lock holds the row lock; wait for its commit or rollback.
     let ended =
         sqlx::query("SELECT FROM locks WHERE lock_id = $1 FOR UPDATE -- ended_lock").bind(lock_id);
     ended.execute(&mut *connection).await?;

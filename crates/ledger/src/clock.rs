@@ -1,11 +1,11 @@
-//! A shard's own clock. Every process asks the same one, so that an event which was answered is in the balance of now, wherever
-//! it is asked for.
+//! The shard database's clock, shared by all processes: an acknowledged event is in the current
+//! balance no matter which process reads it.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use store::{Result, run_statement};
 
-/// This moment, to the microsecond. One round trip.
+/// Current time of the shard database, in microseconds. One round trip.
 pub(crate) async fn read_clock(pool: &PgPool) -> Result<DateTime<Utc>> {
     run_statement(pool, "clock", |connection| {
         Box::pin(async move {

@@ -1,24 +1,25 @@
-//! JSON as people mean it: two texts that differ only in white space, escapes and the order of keys say the same.
+//! Canonical JSON: texts that differ only in white space, escapes and key order become equal.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// Deepest nesting.
+/// Maximum nesting depth.
 pub const MAX_JSON_DEPTH: usize = 32;
 
-/// Why a JSON text is not taken.
+/// Why a JSON text is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JsonRefusal {
     /// Nested deeper than [`MAX_JSON_DEPTH`].
     TooDeep,
-    /// Not JSON, or a key twice in one object.
+    /// Not JSON, or an object with a duplicate key.
     Malformed(String),
 }
 
-/// The one text for everything that says the same. Numbers go by their digits: no float is ever made of them.
+/// Canonical text of a JSON value. Numbers are compared by
+/// their digits and never converted to float.
 pub fn canonicalize_json(value: &str) -> Result<String, JsonRefusal> {
-    // First, so that nothing deep is ever descended into.
+    // Checked first: bounds the recursion below.
     if measure_json_depth(value) > MAX_JSON_DEPTH {
         return Err(JsonRefusal::TooDeep);
     }
@@ -28,8 +29,8 @@ pub fn canonicalize_json(value: &str) -> Result<String, JsonRefusal> {
     Ok(text)
 }
 
-/// Like [`canonicalize_json`], for an object of this program's making, without some of its members; the others may each nest to
-/// [`MAX_JSON_DEPTH`].
+/// Like [`canonicalize_json`], for an object built by this program, without `removed_keys`. Each
+/// remaining member may nest to [`MAX_JSON_DEPTH`].
 pub(crate) fn canonicalize_object(
     object: &str,
     removed_keys: &[&str],
@@ -45,7 +46,7 @@ pub(crate) fn canonicalize_object(
     Ok(text)
 }
 
-/// How deep a JSON text nests.
+/// Nesting depth of a JSON text, without parsing it.
 pub fn measure_json_depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut is_quoted, mut is_escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -64,7 +65,7 @@ pub fn measure_json_depth(json: &str) -> usize {
     deepest
 }
 
-/// An object's members by key; a key that comes twice is an error.
+/// Members of an object by key; a duplicate key is an error.
 struct JsonMembers<'a>(BTreeMap<String, &'a RawValue>);
 
 impl<'de: 'a, 'a> serde::Deserialize<'de> for JsonMembers<'a> {
@@ -130,7 +131,7 @@ fn write_json_value(value: &str, target: &mut String) -> serde_json::Result<()> 
         Some(b'"') => {
             target.push_str(&serde_json::to_string(&serde_json::from_str::<String>(value)?)?)
         }
-        // A number or a word: its text is all there is.
+        // Number, bool or null: keep the text unchanged.
         _ => target.push_str(serde_json::from_str::<&RawValue>(value)?.get()),
     }
     Ok(())

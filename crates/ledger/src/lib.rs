@@ -1,8 +1,9 @@
-//! The ledger: typed accounts whose events lie on sharded Postgres databases, with exact balances at any date; locks and
-//! states beside them.
+//! The ledger: typed accounts with exact balances at any moment, plus locks and states, on sharded
+//! Postgres databases.
 //!
-//! Every thing (account, lock, state) belongs to the shard that owns the SHA-1 of its shard key, so that an account and
-//! the lock and state that guard it lie together, and one transaction can see all three.
+//! - Shape: every account, lock and state belongs to the shard that owns the SHA-1 of its shard
+//!   key. An account and the lock and state that guard it share a shard.
+//! - Promise: one transaction can read and write all three.
 
 pub mod aggregates;
 pub mod amount;
@@ -39,42 +40,43 @@ use sharding::LedgerShards;
 use states::StateStore;
 use types::LedgerTypeRegistry;
 
-/// Most events of open calls; what is more is refused at once.
+/// Maximum number of events in open calls; further calls are refused immediately as `Overloaded`.
 const MAX_EVENTS_IN_FLIGHT: usize = 200_000;
-/// Most bytes of an answer's events or groups; a page that would be larger ends before. (A single one may be larger: what was
-/// written before `info` had a limit.)
+/// Maximum bytes of events or groups in one response page. A single item may be larger: events
+/// written before `info` had a limit.
 pub(crate) const MAX_PAGE_BYTES: i64 = 4 << 20;
-/// Most bytes of an event's `info`, unless the operator allows more.
+/// Default maximum size of an event's `info`, in bytes.
 pub const DEFAULT_MAX_INFO_BYTES: usize = 64 << 10;
 
-/// An open ledger.
+/// An open ledger: types, shards and the services on them.
 pub struct Ledger {
-    /// Its types, kept current by whoever opened it.
+    /// Type catalogue; the caller of [`Ledger::start`] keeps it current.
     pub types: LedgerTypeRegistry,
-    /// Its shards.
+    /// Shards with their connection pools.
     pub shards: LedgerShards,
-    /// For each shard, what wakes its sequencer in this process and those who follow it.
+    /// One notifier per shard: wakes this process's sequencer
+    /// and the subscribers of its sequence numbers.
     pub sequence_notifiers: Arc<[SequenceNotifier]>,
-    /// Writes its events.
+    /// Writes events in group commits.
     pub writer: LedgerEventWriter,
-    /// Its locks.
+    /// Lock service over all shards.
     pub locks: LockService,
-    /// Its states.
+    /// State store over all shards.
     pub states: StateStore,
-    /// Most bytes of an event's `info`.
+    /// Maximum size of an event's `info`, in bytes.
     max_info_bytes: usize,
-    /// For each shard, how far back it can be asked.
+    /// One guard per shard; refuses queries before the horizon.
     horizons: Arc<[HorizonGuard]>,
     admission: Arc<Semaphore>,
 }
 
 impl Ledger {
-    /// Opens a ledger on these shards, which takes an `info` of at most [`DEFAULT_MAX_INFO_BYTES`].
+    /// Opens a ledger on these shards with `info` limited to [`DEFAULT_MAX_INFO_BYTES`].
     pub fn start(shards: LedgerShards, types: LedgerTypeRegistry) -> Arc<Self> {
         Self::start_with_max_info(shards, types, DEFAULT_MAX_INFO_BYTES)
     }
 
-    /// Opens a ledger on these shards, which takes an `info` of at most so many bytes.
+    /// Opens a ledger on these shards with `info` limited to `max_info_bytes`.
     pub fn start_with_max_info(
         shards: LedgerShards,
         types: LedgerTypeRegistry,
@@ -99,7 +101,8 @@ impl Ledger {
         })
     }
 
-    /// Room in memory for a call's events, held as long as they are there.
+    /// Semaphore permit that bounds the events in memory;
+    /// held until the call's events are released.
     fn acquire_event_permit(&self, events: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let events = u32::try_from(events).unwrap_or(u32::MAX);
         let permit = self.admission.clone().try_acquire_many_owned(events);

@@ -1,46 +1,46 @@
-//! Moments: RFC 3339 with offset, to the microsecond.
+//! Moments: RFC 3339 with offset, microsecond precision.
 
 use chrono::{DateTime, Datelike as _, SecondsFormat, Timelike as _, Utc};
 
-/// What a moment may be, for error messages.
+/// Description of the moment format for error messages.
 pub const MOMENT_FORMAT: &str =
     "a time in RFC 3339 with offset and at most microseconds, such as 2024-02-29T12:00:00.5Z";
-/// What an event's time may be.
+/// Description of an event time for error messages.
 pub const EVENT_TIME_FORMAT: &str = "a time in RFC 3339 with offset and at most microseconds, in the years 1970 to 2100 (UTC), such as 2024-02-29T12:00:00.5Z";
 
-/// Reads a moment; `None` if it is not one.
+/// Parses a moment; `None` if it is not in the moment format.
 pub fn parse_moment(text: &str) -> Option<DateTime<Utc>> {
-    // Not a space, which chrono would take for the `T`.
+    // chrono would also accept a space for the `T`.
     if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
         return None;
     }
     let moment = DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc);
-    // Finer than can be kept, or a leap second, which no clock of ours has.
+    // Refuse sub-microsecond digits, which Postgres cannot store, and leap seconds.
     let exact = moment.nanosecond() < 1_000_000_000 && moment.nanosecond().is_multiple_of(1000);
     (exact && has_four_digit_year(moment)).then_some(moment)
 }
 
-/// Whether it can be shown, and asked for, in four digits of a year.
+/// Whether its year is 1 to 9999, which RFC 3339 can express.
 pub fn has_four_digit_year(moment: DateTime<Utc>) -> bool {
     (1..=9999).contains(&moment.year())
 }
 
-/// Reads an event's time.
+/// Parses an event time: a moment in the years 1970 to 2100.
 pub fn parse_event_time(text: &str) -> Option<DateTime<Utc>> {
     parse_moment(text).filter(|moment| can_have_events(*moment))
 }
 
-/// Whether events may be of that time.
+/// Whether events may have this time: the years 1970 to 2100.
 pub fn can_have_events(moment: DateTime<Utc>) -> bool {
     (1970..=2100).contains(&moment.year())
 }
 
-/// As it is shown: UTC, with as many digits as it needs.
+/// Formats in UTC with 0, 3 or 6 fractional digits, as few as possible.
 pub fn format_moment(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-/// The first moment of its month, which names the month's partition.
+/// First moment of its month in UTC, which identifies the month's partition.
 pub fn month_start(moment: DateTime<Utc>) -> DateTime<Utc> {
     let first =
         moment.date_naive().with_day(1).map(|day| day.and_time(chrono::NaiveTime::MIN).and_utc());

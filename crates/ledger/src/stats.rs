@@ -1,4 +1,4 @@
-//! How much a shard holds, and how far numbering, aggregates and export are behind.
+//! Statistics of a shard: size, and backlog of sequencer, aggregator and exporter.
 
 use std::sync::Arc;
 
@@ -10,33 +10,34 @@ use crate::export::ExportProgress;
 use crate::sharding::Shard;
 use crate::types::LedgerTypeCatalogue;
 
-/// A shard's figures. Numbers count events.
+/// Statistics of a shard. `*_seq` are sequence numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardStats {
-    /// Written, and not numbered yet.
+    /// Events written but not numbered yet.
     pub pending_events: i64,
-    /// The last number given.
+    /// Last assigned sequence number.
     pub last_seq: i64,
-    /// The number up to which all aggregates that are kept for the types here have come.
+    /// Lowest `aggregated_seq` of the groupings of types that have accounts in the shard.
     pub aggregated_seq: i64,
-    /// The last number that is known to be exported.
+    /// Last sequence number recorded as exported.
     pub exported_seq: i64,
-    /// The export's epoch.
+    /// Current epoch of the export.
     pub export_epoch: i64,
-    /// Why the exporter has stopped and waits for somebody's decision.
+    /// Why the exporter has stopped until an operator decides; `None` if it has not.
     pub export_alarm: Option<String>,
-    /// Events before it have been dropped.
+    /// Events before this moment have been dropped.
     pub horizon: Option<DateTime<Utc>>,
     /// Size of the shard's database, in bytes.
     pub database_bytes: i64,
-    /// The duties (`sequencer`, `aggregator`, `exporter`) that some process holds the lease of.
+    /// Duties (`sequencer`, `aggregator`, `exporter`) whose lease some process holds.
     pub leased_duties: Vec<String>,
 }
 
 impl ShardStats {
-    /// As they are now: two round trips, whose cost grows with the groupings and the batches that wait, not with the events.
+    /// Current statistics. Two round trips; their cost grows
+    /// with groupings and pending batches, not with events.
     pub async fn load(shard: &Shard, types: &LedgerTypeCatalogue) -> store::Result<Self> {
-        // Nothing is shown as exported before it is shown as numbered.
+        // Read first, so that `exported_seq` never exceeds `last_seq`.
         let export = ExportProgress::load(&shard.pool).await?;
         let groupings = Arc::new(GroupingColumns::from_catalogue(types));
         store::run_statement(
@@ -86,7 +87,7 @@ impl ShardStatsRow {
     }
 }
 
-/// Aggregates have come as far as the last of them that is kept for a type with accounts here.
+/// `aggregated_seq` is the minimum over groupings of types that have accounts in this shard.
 const SHARD_STATS_SQL: &str = "-- shard_figures
 SELECT (SELECT coalesce(sum(events), 0)::bigint FROM pending_batches) AS pending, last_seq,
        coalesce((SELECT min(coalesce(g.aggregated_seq, 0))

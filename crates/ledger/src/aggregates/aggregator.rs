@@ -1,4 +1,10 @@
-//! The aggregator of a shard: folds numbered events into sums, a chunk of batches at a time, each exactly once.
+//! Aggregator of a shard: folds numbered events into aggregates, one chunk of batches at a time.
+//!
+//! - Shape: per chunk, one read of the batches' hourly sums and one write of deltas, both on one
+//!   dedicated connection.
+//! - Lock order: the lease, then `groupings` by id, then `aggregates`.
+//! - Promise: each event is counted exactly once. The write is fenced by the lease and by the
+//!   groupings' `aggregated_seq`, so a retry after a lost commit answer changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,32 +21,35 @@ use crate::sequence::SequenceNotifier;
 use crate::sharding::parse_canonical;
 use crate::types::{AggregateInterval, LedgerTypeCatalogue, LedgerTypeRegistry};
 
-/// About so many events are folded at a time.
+/// Approximate number of events per chunk.
 const MAX_EVENTS_PER_CHUNK: i64 = 50_000;
-/// The pause after a chunk of a few events.
+/// Interval after a chunk of fewer than [`MIN_EVENTS_FOR_PAUSE`] events.
 const SMALL_CHUNK_INTERVAL: Duration = Duration::from_millis(100);
-/// What is no longer a few: a fold costs by the sums that it touches, hardly by the events in them.
+/// From this many events on, [`LARGE_CHUNK_INTERVAL`] applies: the cost of a fold depends on the
+/// sums it touches, hardly on the events.
 const MIN_EVENTS_FOR_PAUSE: i64 = 1000;
-/// The pause after a chunk of many: what is folded together costs less, and what is not folded yet is read from its batches.
+/// Interval after a chunk of up to half of [`MAX_EVENTS_PER_CHUNK`]:
+/// folding more events together is cheaper, and balances read
+/// unaggregated events from their batches. A larger chunk has no pause.
 const LARGE_CHUNK_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest pause: numbers may have been given by another process.
+/// Maximum wait when idle: another process may have assigned numbers.
 const MAX_IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Aggregates one shard's events.
+/// Aggregates the events of one shard.
 #[derive(Clone)]
 pub struct Aggregator {
-    /// The shard's name.
+    /// Name of the shard.
     pub shard: String,
-    /// Its database.
+    /// Pool of the shard's database.
     pub pool: PgPool,
-    /// The types, which say what is kept.
+    /// Type catalogue; determines the groupings.
     pub types: LedgerTypeRegistry,
-    /// What wakes it.
+    /// Wakes the aggregator after new sequence numbers.
     pub notifier: SequenceNotifier,
 }
 
 impl Aggregator {
-    /// Aggregates until the lease is lost or the database does not answer.
+    /// Aggregates until the lease is lost or the database is unavailable.
     pub async fn run(self, lease: Arc<Lease>) {
         let own_connection = OwnConnection::open_beside(&self.pool);
         let mut last_seq = self.notifier.subscribe_last_seq();
@@ -64,8 +73,9 @@ impl Aggregator {
         }
     }
 
-    /// Folds one chunk into the groupings that lag most; how many events it had. What is read and what is written is of one
-    /// connection: a ledger that is put back in between would get sums of events that it does not have.
+    /// Folds one chunk into the groupings that lag most; returns its number of events. Read and
+    /// write use the same connection: if the ledger is restored in between, the connection ends and
+    /// the sums of lost events are not written.
     async fn aggregate_chunk(
         &self,
         own_connection: &OwnConnection,
@@ -78,7 +88,7 @@ impl Aggregator {
         else {
             return Ok(0);
         };
-        // Those that are ahead wait at their place until the others have come there.
+        // Groupings that are ahead wait until the others have reached them.
         let next_aggregated_seq =
             groupings.iter().map(|g| g.aggregated_seq).filter(|seq| *seq > aggregated_seq).min();
         let lagging: Vec<Grouping> =
@@ -107,7 +117,8 @@ impl Aggregator {
         .await?
         {
             None => return Err(lease.fenced_error()),
-            // Done already, by a try whose answer was lost; or the connection was: what was read is read again.
+            // An earlier attempt committed but its answer was lost,
+            // or the connection was lost: read again immediately.
             Some(false) => return Ok(MAX_EVENTS_PER_CHUNK),
             Some(true) => {}
         }
@@ -118,7 +129,8 @@ impl Aggregator {
     }
 }
 
-/// The kept groupings as they stand; those that are new begin here. One of a type without accounts begins at the end.
+/// Progress of the configured groupings; inserts new ones with `aggregated_seq` 0, or with the last
+/// sequence number if the type has no accounts.
 async fn load_groupings(pool: &PgPool, catalogue: &LedgerTypeCatalogue) -> Result<Vec<Grouping>> {
     let configured = catalogue.accounts.values().flat_map(|kind| {
         let with_interval = |attributes| (kind.name.clone(), attributes, kind.aggregate);
@@ -156,8 +168,8 @@ async fn load_groupings(pool: &PgPool, catalogue: &LedgerTypeCatalogue) -> Resul
     Ok(rows.into_iter().filter_map(grouping).collect())
 }
 
-/// The batches after `at`, not beyond `max_seq`: the last number in them, and their events by account, combination and
-/// hour. `None` if there are none.
+/// Batches after `after_seq` up to `max_seq`: the last number in them, and their events summed by
+/// account, attribute set and hour. `None` if there are none.
 async fn read_chunk(
     pool: &PgPool,
     after_seq: i64,
@@ -178,14 +190,15 @@ async fn read_chunk(
     let Some(last_seq) = rows.first().map(|row| row.0) else { return Ok(None) };
     let hourly_sums: Option<Vec<HourlySum>> =
         rows.into_iter().filter(|row| row.1.is_some()).map(parse_hourly_sum).collect();
-    // Never in silence: what is left out here would be missing from every balance.
+    // An error, never skipped: a dropped row would be missing from every balance.
     let hourly_sums =
         hourly_sums.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?;
     Ok(Some((last_seq, hourly_sums)))
 }
 
-/// Makes sure that every number of the chunk has its event, unless events were dropped among them. Numbers have no gaps, so
-/// that is one comparison; without it an event that was not found would be missing from every balance for ever.
+/// Checks that each number of the chunk has its event, except where events were dropped. Numbers
+/// are gap-free, so one comparison of counts suffices. Without it a missed event would be missing
+/// from every balance forever.
 async fn check_chunk_complete(
     connection: &mut PgConnection,
     after_seq: i64,
@@ -209,7 +222,7 @@ async fn check_chunk_complete(
         code = "CONSISTENCY_ERROR",
         "events are missing: not aggregated"
     );
-    // Should it be this connection that does not find them, the next one will.
+    // In case this backend misses a partition (stale relcache): end it, the next one will find it.
     let _ = sqlx::query("SELECT pg_terminate_backend(pg_backend_pid()) -- end_this_connection")
         .execute(connection)
         .await;
@@ -220,7 +233,8 @@ async fn check_chunk_complete(
     .into())
 }
 
-/// The last number of the chunk; and, unless its events are gone, their type, account, combination, hour, sums and number.
+/// Last number of the chunk; and, unless its events were dropped: type, account, attribute set,
+/// hour, debit, credit, number of events.
 type AggregateChunkRow = (
     i64,
     Option<String>,
@@ -247,7 +261,7 @@ fn parse_hourly_sum(
     })
 }
 
-/// What was dropped before these groupings began.
+/// Sums of events that were dropped before these groupings began.
 async fn read_closing_hourly_sums(pool: &PgPool, groupings: &[Grouping]) -> Result<Vec<HourlySum>> {
     let types = groupings.iter().map(|grouping| grouping.type_name.clone()).collect();
     let sums = read_closing_sums(pool, types).await?.into_iter();

@@ -1,4 +1,4 @@
-//! From events to sums: pure.
+//! Fold of hourly sums into aggregate deltas: pure functions.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,18 +9,18 @@ use crate::events::{InternedText, intern_attribute_set};
 use crate::sharding::{encode_canonical, parse_canonical};
 use crate::types::AggregateInterval;
 
-/// A kept grouping.
+/// A row of `groupings`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Grouping {
     pub(crate) id: i32,
     pub(crate) type_name: String,
     pub(crate) attributes: Vec<String>,
     pub(crate) interval: AggregateInterval,
-    /// The sums hold every event up to this one.
+    /// The aggregates include every event up to this sequence number.
     pub(crate) aggregated_seq: i64,
 }
 
-/// What events of one account, combination of attributes and hour sum up to, in units of 10^-9.
+/// Sum of the events of one account, attribute set and hour, in units of 10^-9.
 #[derive(Debug, Clone)]
 pub(super) struct HourlySum {
     pub(super) type_name: String,
@@ -32,23 +32,23 @@ pub(super) struct HourlySum {
     pub(super) event_count: i64,
 }
 
-/// One row of sums: (account, grouping, level, period, group).
+/// Key of a row of `aggregates`: (account, grouping, level, period, group).
 pub(super) type AggregateKey = (i64, i32, AggregateLevel, DateTime<Utc>, i64);
 
-/// Debits, credits, events.
+/// Debit, credit, number of events.
 pub(super) type AggregateAmounts = (i128, i128, i64);
 
-/// What is to be added.
+/// Changes to apply to `aggregates`.
 #[derive(Debug, Default)]
 pub(super) struct AggregateDeltas {
-    /// Sums by row, in the order of the rows' key, each key once.
+    /// Sums by row, sorted by key, each key once.
     pub(super) sums: Vec<(AggregateKey, AggregateAmounts)>,
-    /// The groups that they are of.
+    /// Groups referenced by the keys, by id.
     pub(super) groups: BTreeMap<i64, InternedText>,
 }
 
-/// Folds events into the sums of their types' groupings: first into the shortest periods, and their sums, which are fewer,
-/// into the longer ones.
+/// Folds sums into the groupings of their types: first into the shortest periods, then those sums,
+/// which are fewer, into the longer periods.
 pub(super) fn fold_hourly_sums(
     hourly_sums: &[HourlySum],
     groupings: &[Grouping],
@@ -110,7 +110,7 @@ fn insert_group(groups: &mut BTreeMap<i64, InternedText>, group: InternedText) -
     id
 }
 
-/// Sorts by key and adds up what has the same one.
+/// Sorts by key and merges equal keys.
 fn merge_sums(parts: &mut Vec<(AggregateKey, AggregateAmounts)>) {
     parts.sort_unstable_by_key(|(key, _)| *key);
     parts.dedup_by(|(key, sum), (previous_key, total)| {
@@ -122,7 +122,7 @@ fn merge_sums(parts: &mut Vec<(AggregateKey, AggregateAmounts)>) {
     });
 }
 
-/// The part of a combination of attributes that a grouping goes by.
+/// The attributes of an attribute set that belong to a grouping.
 fn project_attribute_set(attribute_set: &str, names: &[String]) -> InternedText {
     let mut values = parse_canonical(attribute_set);
     values.retain(|(name, _)| names.contains(name));

@@ -1,9 +1,12 @@
-//! Aggregates: sums per account, grouping and period, kept from numbered events, each counted once.
+//! Aggregates: sums per account, grouping and period, maintained from numbered events, each counted
+//! exactly once.
 //!
-//! Kept are turnovers of periods, not balances at dates: a backdated event changes one row of each length of period and
-//! is right at every later date. Reading takes the years before a date's, the months before it in its year, and so on:
-//! some 200 rows at most, however long the history. What is not aggregated yet is read from the events themselves in the
-//! same statement, so that every answer is exact at the moment it is given.
+//! - Shape: turnovers of periods, not balances at dates. A backdated event changes one row per
+//!   period length and is correct at every later date.
+//! - Cost: a balance reads the years before its date, the months of its year, and so on: at most
+//!   about 200 rows, independent of the history.
+//! - Promise: events that are not aggregated yet are read in the same statement, so every balance
+//!   is exact in its snapshot.
 
 mod aggregator;
 mod fold;
@@ -19,11 +22,11 @@ pub(crate) use recount::{AggregateRecount, AggregateRow, AggregateSum};
 
 use crate::types::{AccountType, AggregateInterval, LedgerTypeCatalogue};
 
-/// The duty of whoever aggregates a shard.
+/// Name of the duty that aggregates a shard.
 pub const AGGREGATOR_DUTY: &str = "aggregator";
 
 impl AggregateInterval {
-    /// The word, as stored.
+    /// The stored name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             AggregateInterval::Hour => "hour",
@@ -32,13 +35,13 @@ impl AggregateInterval {
         }
     }
 
-    /// From the word, as stored.
+    /// Parses the stored name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Hour, Self::Day, Self::Month].into_iter().find(|interval| interval.name() == name)
     }
 }
 
-/// The groupings that are kept for a type, each as its sorted names joined by commas; the empty one first.
+/// Groupings of a type, each as its sorted attribute names joined by commas; the empty one first.
 pub(crate) fn list_grouping_names(account_type: &AccountType) -> Vec<String> {
     let named = account_type
         .groupings
@@ -50,7 +53,7 @@ pub(crate) fn list_grouping_names(account_type: &AccountType) -> Vec<String> {
     all
 }
 
-/// All groupings that are kept, as arrays of type, attributes and interval.
+/// All configured groupings, as arrays of type, attributes and interval.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupingColumns {
     pub(crate) types: Vec<String>,
@@ -72,7 +75,7 @@ impl GroupingColumns {
     }
 }
 
-/// The kept grouping that serves questions about these attributes: the smallest one that holds them all.
+/// The smallest grouping that contains all these attributes.
 pub(crate) fn find_serving_grouping(
     account_type: &AccountType,
     attribute_names: &[&str],

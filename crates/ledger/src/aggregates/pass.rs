@@ -1,7 +1,7 @@
-//! A pass of the aggregator, on request: until a shard's aggregates hold every event that had a number when it began.
+//! Aggregation pass on request: aggregates all events that have a number when it begins.
 //!
-//! It stands by as one more aggregator until then. So it does the work itself if nobody else is there to do it, and
-//! otherwise only waits for whoever is.
+//! It joins as a standby for the aggregator's lease. It aggregates itself if no other process holds
+//! the lease, and otherwise waits for the holder.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{AGGREGATOR_DUTY, Aggregator, GroupingColumns};
 
-/// The time between looks.
+/// Interval between polls of the groupings' progress.
 const PASS_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Returns, when everything that had a number has been aggregated, the last of these numbers. May be dropped at any time.
+/// Aggregates up to the last assigned number, and returns that number. Cancellation-safe.
 pub async fn run_aggregation_pass(aggregator: Aggregator) -> Result<i64> {
     let pool = aggregator.pool.clone();
     let target_seq = read_last_seq(&pool).await?;
@@ -48,7 +48,7 @@ async fn read_last_seq(pool: &PgPool) -> Result<i64> {
     .await
 }
 
-/// Whether all groupings of types that have accounts hold the events up to this number.
+/// Whether all groupings of types with accounts include the events up to `target_seq`.
 async fn is_aggregated_up_to(
     pool: &PgPool,
     groupings: &Arc<GroupingColumns>,

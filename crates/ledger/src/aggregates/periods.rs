@@ -1,10 +1,10 @@
-//! Periods in UTC: years, months, days, hours.
+//! Aggregation periods in UTC: years, months, days, hours.
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveTime, Timelike as _, Utc};
 
 use crate::types::AggregateInterval;
 
-/// The length of a period.
+/// Length of a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum AggregateLevel {
     Year,
@@ -14,7 +14,7 @@ pub(crate) enum AggregateLevel {
 }
 
 impl AggregateLevel {
-    /// As stored.
+    /// The stored letter.
     pub(super) fn letter(self) -> &'static str {
         match self {
             AggregateLevel::Year => "y",
@@ -24,14 +24,14 @@ impl AggregateLevel {
         }
     }
 
-    /// From the letter, as stored.
+    /// Parses the stored letter.
     pub(crate) fn from_letter(letter: &str) -> Option<Self> {
         [Self::Year, Self::Month, Self::Day, Self::Hour]
             .into_iter()
             .find(|level| level.letter() == letter)
     }
 
-    /// For people.
+    /// Singular name for messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             AggregateLevel::Year => "the year",
@@ -41,7 +41,7 @@ impl AggregateLevel {
         }
     }
 
-    /// For people, of several.
+    /// Plural name for messages.
     pub(super) fn plural_name(self) -> &'static str {
         match self {
             AggregateLevel::Year => "years",
@@ -51,7 +51,7 @@ impl AggregateLevel {
         }
     }
 
-    /// The levels whose sums are kept for an interval.
+    /// The levels that are aggregated for an interval.
     pub(super) fn levels_for(interval: AggregateInterval) -> &'static [AggregateLevel] {
         match interval {
             AggregateInterval::Month => &[AggregateLevel::Year, AggregateLevel::Month],
@@ -67,7 +67,7 @@ impl AggregateLevel {
         }
     }
 
-    /// The beginning of the period that `moment` lies in.
+    /// Start of the period that contains `moment`.
     pub(super) fn period_start(self, moment: DateTime<Utc>) -> DateTime<Utc> {
         let date = moment.date_naive();
         let first = |month, day| NaiveDate::from_ymd_opt(date.year(), month, day).unwrap_or(date);
@@ -83,8 +83,8 @@ impl AggregateLevel {
     }
 }
 
-/// Where the periods end that make up a balance: years before `year`, months from there before `month`, days from there
-/// before `day`, hours from there before `cut_off`; from there on it is events.
+/// Boundaries of the periods that add up to a balance: years before `year`, then months before
+/// `month`, days before `day`, hours before `cut_off`. Single events follow from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BalanceCutOffs {
     pub(crate) year: DateTime<Utc>,
@@ -93,7 +93,7 @@ pub(crate) struct BalanceCutOffs {
     pub(crate) cut_off: DateTime<Utc>,
 }
 
-/// The cut-offs of a balance at `moment`.
+/// Boundaries for a balance at `moment`.
 pub(crate) fn compute_cut_offs(
     interval: AggregateInterval,
     moment: DateTime<Utc>,

@@ -1,7 +1,7 @@
-//! What an account's sums must be, from its events: pure. For `ledger check`.
+//! Recount of an account's aggregates from its events, for `ledger check`: pure functions.
 //!
-//! The finest periods are held against the events, and each longer period against the shorter ones within it. Events
-//! before the horizon are gone: there it is their sum in all that is known, and compared.
+//! The finest periods are compared with the events, and each longer period with the shorter ones
+//! within it. Events before the horizon are dropped; only their total is known and compared.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +11,7 @@ use super::fold::{Grouping, HourlySum, fold_hourly_sums, format_units};
 use super::periods::AggregateLevel;
 use crate::moment;
 
-/// Debit and credit in units of 10^-9, and how many events they are of.
+/// Debit and credit in units of 10^-9, and the number of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct AggregateSum {
     pub(crate) debit: i128,
@@ -33,27 +33,28 @@ pub(crate) struct AggregateRow {
     pub(crate) grouping_id: i32,
     pub(crate) level: AggregateLevel,
     pub(crate) period_start: DateTime<Utc>,
-    /// The combination of the grouping's attributes, as canonical text.
+    /// Values of the grouping's attributes, in canonical text.
     pub(crate) group: String,
     pub(crate) sum: AggregateSum,
 }
 
-/// One account's events, gathered.
+/// Collected events of one account.
 pub(crate) struct AggregateRecount<'g> {
-    /// Those of the account's type.
+    /// Groupings of the account's type.
     groupings: Vec<&'g Grouping>,
     horizon: Option<DateTime<Utc>>,
-    /// How far the groupings have come, each once, ascending.
+    /// Distinct `aggregated_seq` of the groupings, ascending.
     aggregated_seqs: Vec<i64>,
-    /// By the first mark that an event's number is not above, combination of attributes, and hour.
+    /// By (index of the first `aggregated_seqs` at or above
+    /// the event's number, attribute set, hour).
     hourly_sums: HashMap<(usize, String, DateTime<Utc>), AggregateSum>,
 }
 
-/// By grouping, period and group.
+/// Sums by (grouping, period, group).
 type AggregateSumMap = BTreeMap<(i32, DateTime<Utc>, String), AggregateSum>;
 
 impl<'g> AggregateRecount<'g> {
-    /// Of an account of this type.
+    /// An empty recount for an account of this type.
     pub(crate) fn for_account_type(
         type_name: &str,
         groupings: &'g [Grouping],
@@ -68,7 +69,7 @@ impl<'g> AggregateRecount<'g> {
         Self { groupings, horizon, aggregated_seqs, hourly_sums: HashMap::new() }
     }
 
-    /// Takes an event with its number.
+    /// Adds an event with its sequence number.
     pub(crate) fn add_event(
         &mut self,
         attribute_set: &str,
@@ -89,13 +90,14 @@ impl<'g> AggregateRecount<'g> {
         }
     }
 
-    /// Takes what the account's dropped events came to. A grouping that has not begun does not have them.
+    /// Adds the closing balance of the account's dropped events. A grouping with `aggregated_seq` 0
+    /// does not include it.
     pub(crate) fn add_closing_sum(&mut self, attribute_set: &str, sum: AggregateSum) {
         let before = |horizon| horizon - TimeDelta::hours(1);
         self.add_event(attribute_set, self.horizon.map_or(DateTime::UNIX_EPOCH, before), 1, sum);
     }
 
-    /// What is wrong with the account's sums.
+    /// Differences between the stored and the recounted aggregates.
     pub(crate) fn find_differences(self, stored_rows: &[AggregateRow]) -> Vec<String> {
         let mut differences = Vec::new();
         let expected = self.compute_expected_sums();
@@ -132,7 +134,7 @@ impl<'g> AggregateRecount<'g> {
         differences
     }
 
-    /// All that lies before the horizon as if it were one period.
+    /// Merges all periods before the horizon into one.
     fn merge_before_horizon(
         &self,
         sums: impl Iterator<Item = ((i32, DateTime<Utc>, String), AggregateSum)>,
@@ -144,7 +146,7 @@ impl<'g> AggregateRecount<'g> {
         add_up_sums(sums.map(|((id, at, group), sum)| ((id, period(at), group), sum)))
     }
 
-    /// The sums of the finest periods.
+    /// Expected sums of the finest periods.
     fn compute_expected_sums(&self) -> AggregateSumMap {
         let mut expected = AggregateSumMap::new();
         for (mark_index, mark) in self.aggregated_seqs.iter().enumerate() {
@@ -209,7 +211,7 @@ fn add_up_sums(
     totals
 }
 
-/// Says where `kept` and `compute_expected_sums` are not the same.
+/// Describes the keys at which `stored` and `expected` differ.
 fn compare_sums(
     grouping: &Grouping,
     level: AggregateLevel,

@@ -1,4 +1,4 @@
-//! What a balance was made of.
+//! Explanation of a balance: which aggregates and events it was computed from.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
@@ -7,23 +7,23 @@ use store::{PgOperation, Result, run_tx};
 use super::{BalancePlan, BalanceQuery};
 use crate::types::AccountType;
 
-/// What a balance was made of.
+/// Sources of a balance: aggregates and single events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BalanceExplanation {
-    /// The names of the grouping whose aggregates were used; `None` if none were, because they are not there yet or lag
-    /// too far.
+    /// Attributes of the grouping whose aggregates were
+    /// used; `None` if it is missing or lags too far.
     pub grouping: Option<Vec<String>>,
-    /// Where the aggregates used end: later events were added one by one.
+    /// End of the aggregates used; events from here on were read individually.
     pub cut_off: DateTime<Utc>,
-    /// The last number that the grouping's aggregates hold, if there are any.
+    /// Last sequence number included in the grouping's aggregates; `None` if it has none.
     pub aggregated_seq: Option<i64>,
-    /// The last number given in the shard.
+    /// Last sequence number assigned in the shard.
     pub last_seq: i64,
-    /// Events in the aggregates used.
+    /// Number of events in the aggregates used.
     pub events_aggregated: i64,
-    /// Events from the cut-off on.
+    /// Number of events from the cut-off on.
     pub events_after_cut_off: i64,
-    /// Events before the cut-off that are not aggregated yet.
+    /// Number of events before the cut-off that are not aggregated yet.
     pub events_not_aggregated: i64,
 }
 
@@ -36,7 +36,7 @@ struct BalanceExplanationRow {
     late: i64,
 }
 
-/// Explains the balance that answers `balance_query` (without `from`).
+/// Explains the balance of `balance_query`, ignoring its `from`.
 pub async fn explain_balance(
     pool: &PgPool,
     account_type: &AccountType,
@@ -68,7 +68,8 @@ pub async fn explain_balance(
     })
 }
 
-/// The grouping was used unless it is missing or lags, as in `account_parts`. The last parameters are of turnovers.
+/// The condition for using the grouping is that of `account_parts`: it exists and does not lag. $11
+/// to $15 belong to turnovers and are unused here.
 const EXPLAIN_TOTALS_SQL: &str = "-- explain_totals
 WITH parts AS MATERIALIZED (SELECT * FROM account_parts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true)),
 g AS (SELECT aggregated_seq FROM groupings WHERE type = $2 AND attributes = $3 AND interval = $4)

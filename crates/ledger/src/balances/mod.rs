@@ -1,7 +1,10 @@
-//! Balances and turnovers: what an account's events sum up to, before a date or between two, by allowed groupings.
+//! Balances and turnovers of an account: sums up to a moment or between two moments, by allowed
+//! groupings.
 //!
-//! Sums are exact: `numeric` in the database, text from there on. They come from the aggregates as far as those go, and
-//! from the events themselves for the rest, in one statement that sees one moment.
+//! - Shape: aggregates as far as they reach, single events for the rest, in one statement and one
+//!   snapshot.
+//! - Cost: one round trip; a page has at most about 4 MiB.
+//! - Promise: sums are exact: `numeric` in the database, text in the program.
 
 mod explain;
 mod page;
@@ -24,51 +27,51 @@ use crate::MAX_PAGE_BYTES;
 use crate::partitions::HorizonRow;
 use crate::types::{AccountType, AttributeType};
 
-/// What to sum up.
+/// Parameters of a balance or turnover.
 #[derive(Debug, Clone)]
 pub struct BalanceQuery {
-    /// The account.
+    /// Id of the account.
     pub account_id: i64,
-    /// Events not before; all if nothing is given.
+    /// Inclusive lower bound of the event time; `None` for a balance.
     pub from: Option<DateTime<Utc>>,
-    /// Events before.
+    /// Exclusive upper bound of the event time.
     pub to: DateTime<Utc>,
-    /// Only events with these auxiliary attributes (canonical texts).
+    /// Required values of auxiliary attributes (canonical text by name).
     pub filter: BTreeMap<String, String>,
-    /// One group for each combination of these.
+    /// Auxiliary attributes to group by.
     pub group_by: Vec<String>,
-    /// Only groups after this place in their order, which an earlier page gave.
+    /// Sort key of the previous page's last group.
     pub after: Option<Vec<String>>,
 }
 
-/// Sums of one group, as decimals without superfluous zeros.
+/// Sums of one group, as decimals without trailing zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BalanceGroup {
-    /// The values of `group_by`, in its order, as canonical texts.
+    /// Canonical values of `group_by`, in its order.
     pub attributes: Vec<Option<String>>,
-    /// All debits.
+    /// Sum of the debits.
     pub debit: String,
-    /// All credits.
+    /// Sum of the credits.
     pub credit: String,
     /// Debits minus credits.
     pub balance: String,
 }
 
-/// A page of groups.
+/// One page of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BalancePage {
-    /// By their attributes' values; those without a value first.
+    /// Ordered by attribute values, missing values first.
     pub groups: Vec<BalanceGroup>,
-    /// The last group's place in the order, if there are others after it.
+    /// Sort key of the last group, if more groups follow.
     pub next_sort_key: Option<Vec<String>>,
 }
 
-/// A row of `account_totals`: a group, or how the horizon stood after all was read.
+/// A row of `account_totals`: a group, or the horizon after the read.
 #[derive(sqlx::FromRow)]
 struct BalanceRow {
-    /// The group's place in the order.
+    /// The group's sort key.
     sort_key: Option<Vec<String>>,
-    /// How many groups there were before the page was cut by its bytes.
+    /// Groups found before the page was cut by bytes.
     found: i64,
     attributes: Option<Vec<Option<String>>>,
     debit: Option<String>,
@@ -78,8 +81,8 @@ struct BalanceRow {
     drops: Option<i64>,
 }
 
-/// Sums up; without `group_by` one group, with it only groups that have events, of about 4 MiB at most. And how the shard's
-/// horizon stood after that. One round trip.
+/// Reads balances: one group without `group_by`, otherwise only groups with events, at most about 4
+/// MiB. Also returns the horizon as it was after the read. One round trip.
 pub(crate) async fn read_balances(
     pool: &PgPool,
     account_type: &AccountType,
@@ -129,7 +132,7 @@ async fn read_balance_rows(
             .any(|attribute| attribute.name == *name && attribute.kind == AttributeType::Int)
     };
     let is_int_flags: Vec<bool> = balance_query.group_by.iter().map(is_int).collect();
-    // What a group is shown with, beside its values.
+    // Bytes of a group's JSON without its values.
     let group_overhead_bytes: usize =
         60 + balance_query.group_by.iter().map(|name| name.len() + 6).sum::<usize>();
     let group_overhead_bytes = i64::try_from(group_overhead_bytes).unwrap_or(i64::MAX);
@@ -156,8 +159,8 @@ impl BalanceRow {
     }
 }
 
-/// The groups in order: by value, integers by their size, those without a value first. Cut by bytes, not by rows, and never
-/// before the first; the row with the horizon always comes.
+/// Groups ordered by value: integers numerically, missing values first. The page is cut by bytes
+/// and has at least one group; the horizon row is always included.
 const ACCOUNT_TOTALS_SQL: &str = "-- account_totals
 SELECT attributes, debit, credit, balance, horizon, drops, sort_key, found FROM (
     SELECT k.*, count(*) FILTER (WHERE drops IS NULL) OVER () AS found, row_number() OVER in_order AS place,

@@ -1,4 +1,4 @@
-//! Pages of groups: where one ends, so that the next begins there, about the same question at the same moments.
+//! Keyset pagination of balance groups; a token is valid for the same query and keeps its moments.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,13 +9,13 @@ use super::AccountQuery;
 use crate::moment;
 use crate::sharding::digest_parts;
 
-/// Where a page of groups ends.
+/// Cursor at the end of a page of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BalancePageCursor {
-    /// The moments that were asked about: a default that has passed is not taken anew.
+    /// Moments of the first page: a default of "now" is not evaluated again.
     pub(crate) from: Option<DateTime<Utc>>,
     pub(crate) to: DateTime<Utc>,
-    /// The last group's place in the order, as `account_totals_page` gives it.
+    /// Sort key of the last group, as [`ACCOUNT_TOTALS_SQL`](super::ACCOUNT_TOTALS_SQL) returns it.
     pub(crate) last_sort_key: Vec<String>,
 }
 
@@ -28,7 +28,7 @@ struct BalancePageToken {
 }
 
 impl BalancePageCursor {
-    /// The token for the page after this one.
+    /// Encodes the cursor as the next page's token.
     pub(crate) fn encode_token(&self, query: &AccountQuery) -> String {
         let token = BalancePageToken {
             question: query_fingerprint(query),
@@ -39,7 +39,7 @@ impl BalancePageCursor {
         URL_SAFE_NO_PAD.encode(serde_json::to_string(&token).unwrap_or_default())
     }
 
-    /// Reads a token; `None` if it is not one of this account's, filter's and grouping's.
+    /// Decodes a page token; `None` if it is malformed or of another account, filter or grouping.
     pub(crate) fn parse_token(token: &str, query: &AccountQuery) -> Option<Self> {
         let token: BalancePageToken =
             serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
@@ -58,7 +58,7 @@ impl BalancePageCursor {
     }
 }
 
-/// What tells the pages of one question from those of others.
+/// Binds page tokens to account, filter and grouping.
 fn query_fingerprint(query: &AccountQuery) -> String {
     let mut parts = vec![format!("{:x}", query.account.id), query.group_by.join(",")];
     parts.extend(query.filter.iter().map(|(name, value)| format!("{name}={value}")));

@@ -1,4 +1,4 @@
-//! Which aggregates answer a question, and where they end.
+//! Plan of a balance: the grouping whose aggregates are read, and the period boundaries.
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgRow};
@@ -9,14 +9,15 @@ use super::BalanceQuery;
 use crate::aggregates::{BalanceCutOffs, compute_cut_offs, find_serving_grouping};
 use crate::types::{AccountType, AggregateInterval};
 
-/// With more events than these not yet aggregated, the account's own events are read instead.
+/// Above this many unaggregated events in the shard, the
+/// account's events are read instead of the aggregates.
 const MAX_AGGREGATE_LAG: i64 = 100_000;
 
 #[derive(Debug, Clone)]
 pub(super) struct BalancePlan {
     account_id: i64,
     type_name: String,
-    /// The names of the grouping that is asked, joined by commas.
+    /// Attribute names of the grouping to read, joined by commas.
     pub(super) grouping_names: String,
     pub(super) interval: AggregateInterval,
     pub(super) to_cut_offs: BalanceCutOffs,
@@ -44,7 +45,8 @@ impl BalancePlan {
         }
     }
 
-    /// Binds the arguments of `account_sums` as $1 to $10, and those of its second call, for `from_cut_offs`, as $11 to $15.
+    /// Binds the arguments of `account_sums` as $1 to $10, and those of its second call, for
+    /// `from`, as $11 to $15.
     pub(super) fn bind_account_sums<'q, T: for<'r> FromRow<'r, PgRow>>(
         &self,
         query: QueryAs<'q, Postgres, T, PgArguments>,

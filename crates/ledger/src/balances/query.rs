@@ -1,4 +1,4 @@
-//! The query string of balances, turnovers and listings, checked against the account's type.
+//! Query parameters of balances, turnovers and listings, validated against the account type.
 
 use std::collections::BTreeMap;
 
@@ -11,30 +11,30 @@ use crate::moment;
 use crate::sharding::ShardHash;
 use crate::types::{AccountType, LedgerAttribute};
 
-/// Parameters besides attributes that a route knows.
+/// Parameters that a route accepts besides attributes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AllowedQueryParameters {
-    /// Their names.
+    /// Names of the parameters.
     pub(crate) names: &'static [&'static str],
-    /// Whether auxiliary attributes filter.
+    /// Whether auxiliary attributes are accepted as filters.
     pub(crate) allows_filters: bool,
 }
 
-/// A checked query.
+/// A validated query string.
 pub(crate) struct AccountQuery {
     pub(crate) shard_hash: ShardHash,
     pub(crate) account: InternedText,
-    /// The key attributes, as canonical texts.
+    /// Key attributes, as canonical values by name.
     pub(crate) key_attributes: BTreeMap<String, String>,
-    /// Auxiliary attributes to filter by.
+    /// Auxiliary attributes to filter by, as canonical values by name.
     pub(crate) filter: BTreeMap<String, String>,
     pub(crate) group_by: Vec<String>,
-    /// The other parameters as they were given.
+    /// Remaining parameters as received.
     parameters: BTreeMap<String, String>,
 }
 
 impl AccountQuery {
-    /// Checks `given`, name by name.
+    /// Validates the parameters of a query string, in order.
     pub(crate) fn from_parameters(
         account_type: &AccountType,
         given_parameters: Vec<(String, String)>,
@@ -86,12 +86,12 @@ impl AccountQuery {
         })
     }
 
-    /// A parameter as it was given.
+    /// A non-attribute parameter as received.
     pub(crate) fn raw_parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
     }
 
-    /// The page that `page_token` names, if it is given.
+    /// Cursor from `page_token`, if given.
     pub(crate) fn parse_page_cursor(&self) -> Result<Option<BalancePageCursor>, ApiError> {
         let Some(token) = self.raw_parameter("page_token") else { return Ok(None) };
         let page = BalancePageCursor::parse_token(token, self);
@@ -102,10 +102,10 @@ impl AccountQuery {
         })
     }
 
-    /// A parameter that is a time.
+    /// Parses a moment parameter.
     pub(crate) fn parse_moment(&self, name: &str) -> Result<Option<DateTime<Utc>>, ApiError> {
         let Some(text) = self.raw_parameter(name) else { return Ok(None) };
-        // An unescaped `+` of an offset arrives as a space.
+        // In a query string an unescaped `+` of the offset decodes to a space.
         let moment =
             moment::parse_moment(text).or_else(|| moment::parse_moment(&text.replace(' ', "+")));
         moment.map(Some).ok_or_else(|| {

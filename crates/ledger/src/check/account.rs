@@ -1,4 +1,4 @@
-//! One account: where it lies, and what its sums must be.
+//! Check of one account: its id, its shard and its aggregates.
 
 use super::report::{LedgerCheckKind, LedgerCheckReport};
 use super::rows::{LedgerCheckEventRow, LedgerCheckSumRow};
@@ -7,7 +7,7 @@ use crate::events::intern_account;
 use crate::sharding::{LedgerShards, Shard, ShardHash, encode_canonical, parse_canonical};
 use crate::types::LedgerTypeCatalogue;
 
-/// An account that is being read.
+/// An account whose rows are being read.
 pub(super) struct LedgerCheckAccount<'g> {
     /// Type and key attributes.
     display_name: String,
@@ -17,7 +17,7 @@ pub(super) struct LedgerCheckAccount<'g> {
     has_events: bool,
 }
 
-/// What all accounts of a shard have in common.
+/// Context shared by all accounts of a shard.
 pub(super) struct LedgerCheckContext<'g> {
     pub(super) shard: &'g Shard,
     pub(super) shards: &'g LedgerShards,
@@ -60,7 +60,7 @@ impl<'g> LedgerCheckAccount<'g> {
 
     pub(super) fn add_event(&mut self, event: &LedgerCheckEventRow) {
         self.has_events = true;
-        // What has no amount or no number is reported where that is looked at.
+        // Other checks report events without a valid amount or sequence number.
         if let (Some(sum), Some(tuple), Some(seq)) = (event.to_sum(), &event.tuple, event.seq) {
             self.recount.add_event(tuple, event.dt, seq, sum);
         }
@@ -94,7 +94,7 @@ impl<'g> LedgerCheckAccount<'g> {
         }
     }
 
-    /// Compares; whether there were events.
+    /// Compares and reports; returns whether the account has events.
     pub(super) fn report_differences(self, shard: &str, report: &mut LedgerCheckReport) -> bool {
         let problems =
             self.problems.into_iter().chain(self.recount.find_differences(&self.stored_rows));
@@ -109,7 +109,7 @@ impl<'g> LedgerCheckAccount<'g> {
     }
 }
 
-/// What is wrong with an account's id or place.
+/// Describes a wrong account id or shard; `None` if both are correct.
 fn describe_misplacement(
     context: &LedgerCheckContext<'_>,
     id: i64,
@@ -119,7 +119,7 @@ fn describe_misplacement(
     if intern_account(type_name, attributes.to_owned()).id != id {
         return Some(format!("its id {id} is another account's"));
     }
-    // Of a type that is gone nobody knows the shard key.
+    // The shard key of a deleted type is unknown.
     let account_type = context.types.accounts.get(type_name)?;
     let mut key = parse_canonical(attributes);
     key.retain(|(name, _)| account_type.shard_key.contains(name));

@@ -1,4 +1,4 @@
-//! Whether events say what their writers said: the hash that was kept with each one's key.
+//! Check of event contents against the fingerprints in `event_keys`.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,7 +12,7 @@ use super::snapshot::ShardSnapshot;
 use crate::events::LedgerEventContent;
 use crate::json;
 
-/// Checks a page of events, in one round trip.
+/// Checks a page of events in one round trip.
 pub(super) async fn check_event_contents(
     shard: &str,
     snapshot: &mut ShardSnapshot,
@@ -58,7 +58,7 @@ pub(super) async fn check_event_contents(
     Ok(())
 }
 
-/// The hashes of an event's key and content; or why it has none.
+/// Hash and fingerprint of an event, or why they cannot be computed.
 fn hash_event(event: &LedgerCheckEventRow) -> std::result::Result<(Uuid, Uuid), String> {
     let (id, account) = event.account();
     let (type_name, account) = account.ok_or_else(|| format!("its account ({id}) is not there"))?;

@@ -1,6 +1,5 @@
-//! What is kept twice, because it is read in two ways: both must say the same. The combinations of auxiliary attributes
-//! (a canonical text that names them, and a JSON object that filters and groups), and states (what they are of and what
-//! they say, and the hashes that find them and know a repetition).
+//! Check of redundant copies: attribute sets (canonical text, and JSON for filters and groups) and
+//! states (content, and the hashes for lookup and dedup).
 
 use serde_json::{Map, Value};
 use sqlx::FromRow;
@@ -15,7 +14,7 @@ use crate::events::intern_attribute_set;
 use crate::sharding::parse_canonical;
 use crate::states::fingerprint_state;
 
-/// Checks all of a shard's copies.
+/// Checks all redundant copies of a shard.
 pub(super) async fn check_copies(
     shard: &str,
     snapshot: &mut ShardSnapshot,

@@ -1,4 +1,5 @@
-//! One event id under two shard keys lies on two shards, where nobody sees the other. All keys of all shards are merged.
+//! Duplicate event keys across shards: one event id under two shard keys passes each shard's dedup.
+//! Merges the sorted keys of all shards.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +12,21 @@ use super::report::{LedgerCheckKind, LedgerCheckReport};
 use super::snapshot::{ShardSnapshot, SnapshotCursor, SnapshotCursorRows};
 use crate::sharding::LedgerShards;
 
-/// So many are named.
+/// Maximum number of duplicate keys listed.
 const MAX_REPORTED_KEYS: usize = 100;
 
-/// Keys that are on several shards.
+/// Keys that exist on several shards.
 #[derive(Debug, Default)]
 pub(super) struct DuplicateEventKeys {
     reported: BTreeMap<Uuid, DuplicateEventKey>,
-    /// Beyond these.
+    /// Duplicate keys beyond [`MAX_REPORTED_KEYS`].
     unreported_count: usize,
 }
 
 #[derive(Debug, Default)]
 struct DuplicateEventKey {
     shard_names: Vec<String>,
-    /// Type and id, once an event with this key was seen: it may have been dropped.
+    /// Type and id, once an event with this key is read; dropped events have no row.
     event_name: Option<String>,
 }
 
@@ -86,7 +87,7 @@ impl DuplicateEventKeys {
         }
     }
 
-    /// Hears of an event.
+    /// Names a duplicate key after its event.
     pub(super) fn note_event(&mut self, key: Uuid, type_name: &str, event_id: &str) {
         if let Some(found) = self.reported.get_mut(&key) {
             found.event_name = Some(format!("{type_name}/{event_id}"));

@@ -1,9 +1,10 @@
-//! `ledger check`: everything recomputed from the raw events. Numbers have no gap and every event has one place in them;
-//! each event says what its writer said (the hash kept with its key); each account lies where it belongs; each sum is
-//! that of its events; what is kept twice is the same; and no id was used under two shard keys.
+//! `ledger check`: recomputes everything from the raw events and reports differences.
 //!
-//! Each shard is read as it was at one moment, while everybody goes on; memory does not grow with the history but for the
-//! sums of one account at a time.
+//! - Shape: sequence numbers are gap-free and each event has one; contents match their
+//!   fingerprints; accounts are on their shard; aggregates match the events; redundant copies
+//!   agree; no event id is used under two shard keys.
+//! - Cost: one read-only snapshot transaction per shard, concurrent with writers. Memory is bounded
+//!   by one account's sums and a page of each cursor.
 
 mod account;
 mod contents;
@@ -23,18 +24,18 @@ use store::Result;
 use crate::sharding::LedgerShards;
 use crate::types::LedgerTypeRegistry;
 
-/// How far a check has come.
+/// Progress of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct LedgerCheckProgress<'a> {
-    /// What is being checked: `ids`, or a shard.
+    /// Current stage: `ids`, or the name of a shard.
     pub stage: &'a str,
-    /// Events done in this stage.
+    /// Events processed in this stage.
     pub done_events: i64,
-    /// Events that there are in this stage.
+    /// Total events of this stage.
     pub total_events: i64,
 }
 
-/// Checks every shard; `on_progress` hears how far it has come. Reads only.
+/// Checks every shard, read-only; reports progress to `on_progress`.
 pub async fn check_shards(
     shards: &LedgerShards,
     types: &LedgerTypeRegistry,

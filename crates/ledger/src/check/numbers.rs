@@ -1,4 +1,4 @@
-//! Sequence numbers: no gap, and each event has one place in one batch.
+//! Check of sequence numbers: no gaps, and each event has one place in one batch.
 
 use chrono::{DateTime, Utc};
 use store::Result;
@@ -7,12 +7,12 @@ use super::report::{LedgerCheckKind, LedgerCheckReport};
 use super::snapshot::ShardSnapshot;
 use crate::moment;
 
-/// What a shard says of itself.
+/// Totals recorded by the shard.
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]
 pub(super) struct ShardEventCounts {
-    /// Events written, dropped ones included.
+    /// Events written, including dropped ones.
     pub(super) events: i64,
-    /// The last number.
+    /// Last assigned sequence number.
     pub(super) last_seq: i64,
     pub(super) horizon: Option<DateTime<Utc>>,
 }
@@ -50,7 +50,7 @@ pub(super) async fn check_numbers(
     Ok(())
 }
 
-/// A batch whose events are not those that it should have.
+/// A batch whose events do not match its row.
 #[derive(Debug, sqlx::FromRow)]
 struct LedgerCheckBatchRow {
     batch_id: i64,
@@ -93,7 +93,7 @@ SELECT after, first_seq FROM (
     SELECT first_seq, coalesce(lag(first_seq + events - 1) OVER (ORDER BY first_seq), 0) AS after FROM batches
 ) b WHERE first_seq <> after + 1 ORDER BY first_seq LIMIT 100";
 
-/// Of a batch with times before the horizon some may have been dropped.
+/// A batch with times before the horizon may lack dropped events.
 const WRONG_BATCHES_SQL: &str = "-- check_batches
 SELECT batch_id, b.first_seq, b.events, coalesce(e.found, 0) AS found, coalesce(e.places, 0) AS places, b.first_dt, b.last_dt
 FROM (SELECT batch_id, first_seq, events, first_dt, last_dt FROM batches

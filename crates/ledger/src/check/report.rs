@@ -1,65 +1,65 @@
-//! What a check has found.
+//! Report of a check.
 
 use serde::Serialize;
 
-/// So many differences are named.
+/// Maximum number of differences listed in a report.
 const MAX_REPORTED_DIFFERENCES: usize = 100;
 
-/// What a check has found.
+/// Result of a check over all shards.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LedgerCheckReport {
-    /// By shard, in the map's order.
+    /// One report per shard, in the order of the shard map.
     pub shards: Vec<ShardCheckReport>,
-    /// How many differences there are; none in a sound ledger.
+    /// Total number of differences; 0 in a consistent ledger.
     pub difference_count: usize,
-    /// The first hundred of them.
+    /// The first 100 differences.
     pub differences: Vec<LedgerCheckDifference>,
 }
 
-/// What was read of one shard.
+/// Counts of one checked shard.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ShardCheckReport {
-    /// Which.
+    /// Name of the shard.
     pub shard: String,
-    /// Events that are there.
+    /// Number of stored events.
     pub events: i64,
-    /// Accounts with events.
+    /// Number of accounts with events.
     pub accounts: i64,
-    /// Kept sums.
+    /// Number of rows of `aggregates`.
     pub sums: i64,
-    /// The last number given.
+    /// Last assigned sequence number.
     pub last_seq: i64,
 }
 
-/// One thing that is not as it must be.
+/// One inconsistency.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LedgerCheckDifference {
-    /// The shard; `None`: it is between shards.
+    /// Name of the shard; `None` for a difference between shards.
     pub shard: Option<String>,
-    /// Of what kind.
+    /// Category of the difference.
     pub kind: LedgerCheckKind,
-    /// What is wrong, in words.
+    /// Description of the inconsistency.
     pub what: String,
 }
 
-/// What a difference is about.
+/// Category of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LedgerCheckKind {
-    /// Sequence numbers, and which events have them.
+    /// Sequence numbers and their assignment to events.
     Numbers,
-    /// An event's content.
+    /// Content of an event, attribute set or state.
     Content,
-    /// Where an account lies.
+    /// Shard or id of an account.
     Placement,
-    /// Kept sums.
+    /// Aggregates and closing balances.
     Sums,
-    /// One event id under two shard keys: an error of whoever wrote it.
+    /// One event id under two shard keys: a client error.
     RepeatedId,
 }
 
 impl LedgerCheckKind {
-    /// The word for it.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             LedgerCheckKind::Numbers => "numbers",
@@ -72,7 +72,7 @@ impl LedgerCheckKind {
 }
 
 impl LedgerCheckReport {
-    /// Whether nothing is wrong.
+    /// Whether the ledger is consistent.
     pub fn has_no_differences(&self) -> bool {
         self.difference_count == 0
     }
@@ -93,7 +93,7 @@ impl LedgerCheckReport {
         }
     }
 
-    /// Counts differences that nobody names.
+    /// Counts differences beyond those listed.
     pub(super) fn count_unreported(&mut self, count: usize) {
         self.difference_count += count;
     }

@@ -1,4 +1,4 @@
-//! The rows that are read, each in the order of accounts.
+//! Row types and cursors of a check, each ordered by account.
 
 use chrono::{DateTime, Utc};
 
@@ -6,13 +6,13 @@ use super::snapshot::SnapshotCursor;
 use crate::aggregates::AggregateSum;
 use crate::amount::{self, Amount};
 
-/// Whose something is.
+/// A row that belongs to an account.
 pub(super) trait AccountRow {
-    /// The account's id, its type and its key attributes, if it is there.
+    /// Account id; type and key attributes if the account row exists.
     fn account(&self) -> (i64, Option<(&str, &str)>);
 }
 
-/// An event as stored; what is joined may be missing.
+/// An event as stored; joined columns are NULL if their row is missing.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct LedgerCheckEventRow {
     account_id: i64,
@@ -24,12 +24,12 @@ pub(super) struct LedgerCheckEventRow {
     debit: Option<String>,
     credit: Option<String>,
     pub(super) info: Option<String>,
-    /// Not yet, if there is none.
+    /// `None`: not numbered yet.
     pub(super) seq: Option<i64>,
 }
 
 impl LedgerCheckEventRow {
-    /// `None`: no amount that anybody may have written.
+    /// `None`: not exactly one amount in the ledger's format.
     pub(super) fn parse_amount(&self) -> Option<Amount> {
         match (&self.debit, &self.credit) {
             (Some(debit), None) => amount::parse_amount(debit).map(Amount::Debit),
@@ -38,7 +38,7 @@ impl LedgerCheckEventRow {
         }
     }
 
-    /// As a sum of one event.
+    /// The event as a sum.
     pub(super) fn to_sum(&self) -> Option<AggregateSum> {
         let units =
             |text: &Option<String>| text.as_deref().map_or(Some(0), amount::parse_amount_units);
@@ -56,7 +56,7 @@ impl AccountRow for LedgerCheckEventRow {
     }
 }
 
-/// A kept sum, or (without grouping) what dropped events came to. Amounts in units of 10^-9.
+/// A row of `aggregates`, or (without grouping) of `closing_balances`. Amounts in units of 10^-9.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct LedgerCheckSumRow {
     account_id: i64,
@@ -72,7 +72,7 @@ pub(super) struct LedgerCheckSumRow {
 }
 
 impl LedgerCheckSumRow {
-    /// `None`: finer than any amount.
+    /// `None`: not a whole number of units.
     pub(super) fn to_sum(&self) -> Option<AggregateSum> {
         Some(AggregateSum {
             debit: self.debit.parse().ok()?,

@@ -1,4 +1,4 @@
-//! One shard, as it is at one moment.
+//! Check of one shard in one snapshot.
 
 use store::Result;
 
@@ -67,7 +67,7 @@ pub(super) async fn check_shard(
     Ok(())
 }
 
-/// The rows of all accounts, in the order of their ids.
+/// Merge of three cursors, ordered by account id.
 struct LedgerCheckRows {
     events: SnapshotCursorRows<LedgerCheckEventRow>,
     sums: SnapshotCursorRows<LedgerCheckSumRow>,
@@ -83,14 +83,14 @@ impl LedgerCheckRows {
         })
     }
 
-    /// Whether there are new events.
+    /// Fetches pages that are empty; returns whether there are new events.
     async fn refill(&mut self, snapshot: &mut ShardSnapshot) -> Result<bool> {
         self.sums.fetch_page(snapshot).await?;
         self.closing_sums.fetch_page(snapshot).await?;
         self.events.fetch_page(snapshot).await
     }
 
-    /// The next account.
+    /// Lowest account id of the current pages.
     fn next(&self) -> Option<i64> {
         let heads = [
             account_id(self.events.first_row()),
@@ -100,7 +100,7 @@ impl LedgerCheckRows {
         heads.into_iter().flatten().min()
     }
 
-    /// The account's type and key attributes.
+    /// Type and key attributes of the account.
     fn find_account_name(&self, account: i64) -> Option<(&str, &str)> {
         let of = |(id, named)| if id == account { named } else { None };
         let event = self.events.first_row().map(AccountRow::account).and_then(of);
@@ -110,7 +110,7 @@ impl LedgerCheckRows {
             .or_else(|| self.closing_sums.first_row().map(AccountRow::account).and_then(of))
     }
 
-    /// Gives the account what is its own of these pages; how many sums.
+    /// Moves the account's rows of the current pages to `target`; returns the number of aggregates.
     fn pass_rows_to(&mut self, account: i64, target: &mut LedgerCheckAccount<'_>) -> i64 {
         while let Some(event) = self.events.page().pop_front_if(|row| row.account().0 == account) {
             target.add_event(&event);
@@ -133,7 +133,7 @@ fn account_id<T: AccountRow>(row: Option<&T>) -> Option<i64> {
     row.map(|row| row.account().0)
 }
 
-/// All groupings that sums are kept for.
+/// All rows of `groupings` with a known interval.
 async fn read_groupings(snapshot: &mut ShardSnapshot) -> Result<Vec<Grouping>> {
     let rows: Vec<(i32, String, String, String, i64)> =
         sqlx::query_as(READ_GROUPINGS_SQL).fetch_all(snapshot.connection()).await?;

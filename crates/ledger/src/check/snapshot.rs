@@ -1,4 +1,4 @@
-//! One moment of a shard, and rows of it in an order, a page at a time.
+//! Snapshot of a shard, and cursors that read its rows page by page.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -10,8 +10,8 @@ use sqlx::{FromRow, PgConnection, PgPool, Postgres};
 use store::Result;
 use tokio::time::timeout;
 
-/// One moment of a shard, for as long as it is looked at. Its connection is closed afterwards: whoever is cut short leaves
-/// no transaction behind.
+/// A read-only snapshot transaction. Its connection is closed
+/// on drop, so a cancelled check leaves no open transaction.
 pub(super) struct ShardSnapshot(PoolConnection<Postgres>);
 
 impl ShardSnapshot {
@@ -27,10 +27,12 @@ impl ShardSnapshot {
     }
 }
 
-/// The first page of a cursor may take a sort of everything. A program that is stopped holds the moment for a while only.
+/// 30 min: a cursor's first page may sort a whole table. 10 min: bounds how long a stopped process
+/// keeps the snapshot.
 ///
-/// The lock comes first, before anything is seen: a month that is dropped after the moment would be missing from the events,
-/// for the catalogue is read as it is, while its sums would not be among those that closed yet.
+/// The lock precedes the snapshot. Partitions are looked up in the current catalog, not in the
+/// snapshot: a partition dropped after the snapshot would be missing from the events, while its
+/// sums would not be in the snapshot's closing balances yet.
 const BEGIN_SNAPSHOT_SQL: &str = "-- check_snapshot
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL statement_timeout = '30min';
@@ -38,7 +40,7 @@ SET LOCAL idle_in_transaction_session_timeout = '10min';
 SET LOCAL cursor_tuple_fraction = 1;
 LOCK TABLE ONLY events IN ACCESS SHARE MODE";
 
-/// A server that has not answered by then is not there: a little more than its own limit.
+/// Slightly longer than `statement_timeout`: the server is unreachable.
 const SNAPSHOT_QUERY_TIMEOUT: Duration = Duration::from_secs(30 * 60 + 10);
 
 async fn with_query_timeout<T>(query: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
@@ -46,14 +48,14 @@ async fn with_query_timeout<T>(query: impl Future<Output = sqlx::Result<T>>) -> 
     Ok(timeout(SNAPSHOT_QUERY_TIMEOUT, query).await.unwrap_or_else(|_| Err(silent()))?)
 }
 
-/// A cursor's statements.
+/// Statements of a cursor.
 pub(super) struct SnapshotCursor {
     pub(super) declare_sql: &'static str,
     /// Fetches one page.
     pub(super) fetch_sql: &'static str,
 }
 
-/// What a cursor yields, in its order.
+/// Rows of a cursor, in its order.
 pub(super) struct SnapshotCursorRows<T> {
     fetch_sql: &'static str,
     page: VecDeque<T>,
@@ -67,7 +69,7 @@ impl<T: for<'r> FromRow<'r, PgRow> + Send + Unpin> SnapshotCursorRows<T> {
         Ok(Self { fetch_sql: cursor.fetch_sql, page: VecDeque::new(), is_finished: false })
     }
 
-    /// Fetches the next page if there is none; whether it did.
+    /// Fetches the next page if the current one is empty; returns whether it fetched rows.
     pub(super) async fn fetch_page(&mut self, snapshot: &mut ShardSnapshot) -> Result<bool> {
         if self.is_finished || !self.page.is_empty() {
             return Ok(false);
@@ -79,12 +81,12 @@ impl<T: for<'r> FromRow<'r, PgRow> + Send + Unpin> SnapshotCursorRows<T> {
         Ok(!self.is_finished)
     }
 
-    /// The rest of the page.
+    /// Remaining rows of the current page.
     pub(super) fn page(&mut self) -> &mut VecDeque<T> {
         &mut self.page
     }
 
-    /// The next row of the page.
+    /// Next row of the current page.
     pub(super) fn first_row(&self) -> Option<&T> {
         self.page.front()
     }

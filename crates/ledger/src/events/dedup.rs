@@ -1,4 +1,4 @@
-//! A part of a call before it is written: each event once, or a contradiction.
+//! Dedup of a call's events for one shard (a part) before the write.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,22 +9,23 @@ use uuid::Uuid;
 
 use super::{LedgerEvent, LedgerEventStatus};
 
-/// A part of a call.
+/// Result of the dedup of a part.
 pub(crate) enum LedgerEventDedup {
-    /// No id comes with different contents: what is sent, and how the statuses of all are made of those of the ones sent.
+    /// Distinct events to send, and the mapping from their statuses to those of all events.
     Consistent(Vec<LedgerEvent>, LedgerEventRepeats),
-    /// Nothing of it can be written.
+    /// Two events share an id but differ in content; none can be written.
     Contradictory(LedgerEventContradiction),
 }
 
-/// The events of a part that came more than once in it.
+/// Maps the events of a part to the distinct events that are sent.
 pub(crate) struct LedgerEventRepeats {
-    /// For each event of the part: its place among those that are sent, and whether it is the first of its key.
+    /// For each event of the part: index of its distinct
+    /// event, and whether it is the first with its key.
     sent_indexes: Vec<(usize, bool)>,
 }
 
 impl LedgerEventRepeats {
-    /// The statuses of all events from those of the ones that were sent.
+    /// Expands the statuses of the sent events to those of all events; repeats become duplicates.
     pub(crate) fn expand_statuses(
         &self,
         sent_statuses: Vec<LedgerEventStatus>,
@@ -37,17 +38,18 @@ impl LedgerEventRepeats {
     }
 }
 
-/// A part in which an id comes with different contents. Only the database knows what is there of it.
+/// A part in which two events share an id but differ in
+/// content. Their statuses depend on the stored events.
 #[derive(Debug)]
 pub(crate) struct LedgerEventContradiction {
     keys: Vec<Uuid>,
     fingerprints: Vec<Uuid>,
-    /// Which events say something else than an earlier one with their id.
+    /// Whether the event differs from the first event of the part with its id.
     contradicts: Vec<bool>,
 }
 
 impl LedgerEventContradiction {
-    /// What each event is, beside what is in the database. Writes nothing.
+    /// Statuses of all events, compared with `event_keys`. Read-only.
     pub(crate) async fn read_statuses(
         &self,
         connection: &mut PgConnection,
@@ -63,7 +65,7 @@ impl LedgerEventContradiction {
         Ok(self.resolve_statuses(stored_matches.into_iter(), LedgerEventStatus::NotWritten))
     }
 
-    /// As far as it can be said without the database.
+    /// Statuses of all events while the shard is unavailable.
     pub(crate) fn unavailable_statuses(&self) -> Vec<LedgerEventStatus> {
         self.resolve_statuses(self.keys.iter().map(|_| None), LedgerEventStatus::Unavailable)
     }
@@ -83,7 +85,7 @@ impl LedgerEventContradiction {
     }
 }
 
-/// Each event of a part once, unless it contradicts itself.
+/// Removes repeated events; detects contradictions.
 pub(crate) fn dedup_events(events: Vec<LedgerEvent>) -> LedgerEventDedup {
     let mut seen: HashMap<Uuid, usize> = HashMap::with_capacity(events.len());
     let mut first_indexes: Vec<usize> = Vec::with_capacity(events.len());

@@ -1,4 +1,4 @@
-//! Events as they arrive: the JSON's shape, and the check that makes an [`LedgerEvent`] of it.
+//! Event input: the JSON shape of a request's event, and its validation into a [`LedgerEvent`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,13 +16,13 @@ use crate::moment;
 use crate::sharding::encode_canonical;
 use crate::types::{AccountType, LedgerAttribute, LedgerTypeCatalogue, MAX_ATTRIBUTES_PER_TYPE};
 
-/// Longest `event_id`, in bytes.
+/// Maximum length of `event_id`, in bytes.
 pub(super) const MAX_EVENT_ID_BYTES: usize = 256;
-/// Attributes of a request's object are read up to this number: more than a type can have, so that one too many can still be
-/// named.
+/// Maximum attributes read from one object: above the limit of a type, so that an unknown attribute
+/// can still be named in the error.
 const MAX_REQUEST_ATTRIBUTES: usize = 2 * MAX_ATTRIBUTES_PER_TYPE;
 
-/// An event as it is written in JSON.
+/// An event as received in JSON.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LedgerEventInput<'a> {
@@ -42,11 +42,11 @@ pub(crate) struct LedgerEventInput<'a> {
     info: Option<&'a RawValue>,
 }
 
-/// A JSON string, borrowed if it is written without escapes.
+/// A JSON string, borrowed if it contains no escapes.
 #[derive(Deserialize)]
 struct JsonString<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Named values as they are written, each name once.
+/// Attributes as received, by unique name.
 #[derive(Debug)]
 pub(crate) struct RawAttributes<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -66,7 +66,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawAttributes<'a> {
             ) -> Result<RawAttributes<'a>, M::Error> {
                 let mut attributes: Vec<(Cow<'a, str>, &'a RawValue)> = Vec::with_capacity(4);
                 while let Some(JsonString(name)) = map.next_key()? {
-                    // Before anything is compared: what follows is quadratic.
+                    // Checked before the duplicate search, which is quadratic.
                     if attributes.len() == MAX_REQUEST_ATTRIBUTES {
                         let reason = format!(
                             "more than {MAX_REQUEST_ATTRIBUTES} attributes: no type has so many"
@@ -89,8 +89,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawAttributes<'a> {
 }
 
 impl LedgerEventInput<'_> {
-    /// Checks everything about the event that does not depend on others. `invalid_field`: where one of its fields stands in
-    /// the request.
+    /// Validates everything that does not depend on other events. `field` maps a field name to its
+    /// path in the request.
     pub(crate) fn into_checked_event(
         self,
         types: &LedgerTypeCatalogue,
@@ -130,7 +130,7 @@ impl LedgerEventInput<'_> {
     }
 }
 
-/// The text of an amount; what is no JSON string is none.
+/// Decodes an amount's JSON string; any other JSON value is an error.
 fn parse_amount_text<'a>(
     raw: Option<&'a RawValue>,
     name: &str,
@@ -142,25 +142,25 @@ fn parse_amount_text<'a>(
     text.map(|text| text.map(|JsonString(text)| text)).map_err(refused)
 }
 
-/// An event made by this program.
+/// An event created by this program, for example a posting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewLedgerEvent {
-    /// Its account's type.
+    /// Name of the account type.
     pub type_name: String,
-    /// Its id.
+    /// Idempotency key, unique per type within its shard; 1 to 256 bytes.
     pub event_id: String,
-    /// When it happened; in the years 1970 to 2100.
+    /// Event time; in the years 1970 to 2100.
     pub dt: DateTime<Utc>,
-    /// Names and values, these as JSON.
+    /// Attribute names with values in JSON.
     pub attributes: Vec<(String, String)>,
-    /// An amount, if it is a debit.
+    /// Debit amount as text; exactly one of debit and credit is set.
     pub debit: Option<String>,
-    /// An amount, if it is a credit.
+    /// Credit amount as text; exactly one of debit and credit is set.
     pub credit: Option<String>,
 }
 
 impl NewLedgerEvent {
-    /// Checks it like one that came from outside.
+    /// Validates it in the same way as an event from a request.
     pub fn to_checked_event(&self, types: &LedgerTypeCatalogue) -> Result<LedgerEvent, ApiError> {
         let field = |name: &str| format!("{} {name}", self.event_id);
         let attributes =
@@ -178,7 +178,7 @@ impl NewLedgerEvent {
     }
 }
 
-/// What is checked of every event in the same way.
+/// Result of the validation shared by [`LedgerEventInput`] and [`NewLedgerEvent`].
 struct CheckedLedgerEvent<'t> {
     account_type: &'t AccountType,
     attributes: CanonicalAttributes,
@@ -221,7 +221,7 @@ impl<'t> CheckedLedgerEvent<'t> {
         Ok(Self { account_type, attributes, amount })
     }
 
-    /// `info`: as written, and the one text for what it says.
+    /// `info`: the text as received and its canonical form.
     fn into_event(
         self,
         event_id: String,
@@ -241,7 +241,7 @@ impl<'t> CheckedLedgerEvent<'t> {
     }
 }
 
-/// An info is an object.
+/// Canonical form of `info`, which must be an object.
 fn canonical_info(info: &RawValue, field: String) -> Result<String, ApiError> {
     if !info.get().starts_with('{') {
         return Err(ApiError::invalid_field(field, "must be an object"));
@@ -252,7 +252,7 @@ fn canonical_info(info: &RawValue, field: String) -> Result<String, ApiError> {
     })
 }
 
-/// The error for a type that does not exist.
+/// The error for an unknown type name; lists the known ones.
 pub(crate) fn unknown_type_error<'n>(
     field: impl Into<String>,
     name: &str,
@@ -265,7 +265,7 @@ pub(crate) fn unknown_type_error<'n>(
     )
 }
 
-/// At most so much of a stranger's word is repeated.
+/// Truncates caller-supplied text for error messages to 64 characters.
 pub(crate) fn shorten_text(text: &str) -> String {
     if text.chars().count() <= 64 {
         text.to_owned()
@@ -274,14 +274,14 @@ pub(crate) fn shorten_text(text: &str) -> String {
     }
 }
 
-/// An event's attributes, as canonical texts.
+/// An event's attributes in canonical text.
 #[derive(Debug)]
 pub(crate) struct CanonicalAttributes {
-    /// Those of the key.
+    /// Key attributes of the account.
     pub(crate) key: String,
-    /// Those of the shard key.
+    /// The key attributes that form the shard key.
     pub(crate) shard_key: String,
-    /// The auxiliary ones.
+    /// Auxiliary attributes; empty if none.
     pub(crate) auxiliary: String,
 }
 
@@ -322,7 +322,7 @@ impl CanonicalAttributes {
         Self::from_canonical_values(account_type, key, auxiliary, &field_path)
     }
 
-    /// From canonical values; all key attributes must be there.
+    /// From canonical values; every key attribute is required.
     pub(crate) fn from_canonical_values(
         account_type: &AccountType,
         mut key: Vec<(&str, String)>,

@@ -1,4 +1,4 @@
-//! Listing an account's events, a page at a time, in the order of (dt, event id).
+//! Event listing of an account: keyset pagination by (dt, event id).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +10,7 @@ use store::{PgOperation, Result, run_statement};
 use super::input::MAX_EVENT_ID_BYTES;
 use crate::{MAX_PAGE_BYTES, moment};
 
-/// Where a page ends; the next one begins after it, whatever is written meanwhile.
+/// Keyset cursor at a page's last event; concurrent writes do not shift later pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerEventCursor {
     dt: DateTime<Utc>,
@@ -18,13 +18,13 @@ pub struct LedgerEventCursor {
 }
 
 impl LedgerEventCursor {
-    /// The token for a page of this account.
+    /// Encodes the cursor as a page token of this account.
     pub fn encode_token(&self, account_id: i64) -> String {
         let text = format!("{account_id:x} {} {}", self.dt.timestamp_micros(), self.event_id);
         URL_SAFE_NO_PAD.encode(text)
     }
 
-    /// Reads a token; `None` if it is not one of this account's.
+    /// Decodes a page token; `None` if it is malformed or of another account.
     pub fn parse_token(token: &str, account_id: i64) -> Option<Self> {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
         let mut words = text.splitn(3, ' ');
@@ -33,7 +33,7 @@ impl LedgerEventCursor {
         }
         let dt = DateTime::from_timestamp_micros(words.next()?.parse().ok()?)?;
         let event_id = words.next()?;
-        // Only what an event can have: a forged one must not reach the database.
+        // Reject values that no event has: a forged token must not cause a database error.
         let possible = moment::can_have_events(dt)
             && event_id.len() <= MAX_EVENT_ID_BYTES
             && !event_id.contains('\0');
@@ -41,51 +41,51 @@ impl LedgerEventCursor {
     }
 }
 
-/// Which events.
+/// Filter and page of a listing.
 #[derive(Debug, Clone)]
 pub struct LedgerEventQuery {
-    /// Of this account.
+    /// Id of the account.
     pub account_id: i64,
-    /// Not before.
+    /// Inclusive lower bound of the event time.
     pub from: DateTime<Utc>,
-    /// Before.
+    /// Exclusive upper bound of the event time.
     pub to: DateTime<Utc>,
-    /// After this page.
+    /// Cursor of the previous page.
     pub after: Option<LedgerEventCursor>,
-    /// At most so many.
+    /// Maximum events in the page.
     pub limit: i64,
 }
 
-/// An event as it is stored.
+/// An event as stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct LedgerEventRow {
-    /// When it happened.
+    /// Event time, microsecond precision.
     pub dt: DateTime<Utc>,
-    /// Its id.
+    /// Idempotency key, unique per type within its shard.
     pub event_id: String,
-    /// Its auxiliary attributes, as canonical text.
+    /// Auxiliary attributes, in canonical text.
     pub auxiliary: String,
-    /// What it adds to the balance, if it does.
+    /// Amount if the event is a debit.
     pub debit: Option<Decimal>,
-    /// What it takes from the balance, if it does.
+    /// Amount if the event is a credit.
     pub credit: Option<Decimal>,
-    /// A JSON object as written.
+    /// JSON object as received.
     pub info: Option<String>,
 }
 
 impl LedgerEventRow {
-    /// The page that ends with it.
+    /// Cursor of a page that ends with this event.
     pub fn to_cursor(&self) -> LedgerEventCursor {
         LedgerEventCursor { dt: self.dt, event_id: self.event_id.clone() }
     }
 }
 
-/// A page of events.
+/// One page of events.
 #[derive(Debug, Clone, Default)]
 pub struct LedgerEventPage {
-    /// In the order of (dt, event id).
+    /// Ordered by (dt, event id).
     pub events: Vec<LedgerEventRow>,
-    /// Whether there are others after them.
+    /// Whether more events follow.
     pub has_more: bool,
 }
 
@@ -93,12 +93,12 @@ pub struct LedgerEventPage {
 struct LedgerEventPageRow {
     #[sqlx(flatten)]
     event: LedgerEventRow,
-    /// How many there were before the page was cut by its bytes.
+    /// Rows found before the page was cut by bytes.
     found: i64,
 }
 
-/// A page of events, of about 4 MiB at most. One round trip; reads hardly more rows than it answers, but for events of one
-/// account at the very same moment, which are sorted.
+/// Reads one page of events, at most about 4 MiB. One round trip. Reads few rows beyond the page,
+/// except that all of an account's events with the same time are sorted.
 pub async fn list_events(pool: &PgPool, query: LedgerEventQuery) -> Result<LedgerEventPage> {
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
     let rows = read_event_page(pool, query).await?;
@@ -108,7 +108,7 @@ pub async fn list_events(pool: &PgPool, query: LedgerEventQuery) -> Result<Ledge
     Ok(LedgerEventPage { has_more: found > events.len(), events })
 }
 
-/// One more than the page may have, to know whether there are more.
+/// Reads one row beyond the limit, to detect further pages.
 async fn read_event_page(
     pool: &PgPool,
     query: LedgerEventQuery,
@@ -132,7 +132,7 @@ async fn read_event_page(
     .await
 }
 
-/// The size of an `info` is known without reading it. An event is shown with some 200 bytes beside its own texts.
+/// `octet_length(info)` does not detoast the value. 200 bytes: overhead of an event in JSON.
 const LIST_EVENTS_SQL: &str = "-- list_events
 SELECT dt, event_id, auxiliary, debit, credit, info, found FROM (
     SELECT l.*, count(*) OVER () AS found, row_number() OVER in_order AS place,

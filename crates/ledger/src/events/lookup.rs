@@ -1,5 +1,8 @@
-//! Whether an event is there already but for its time: for whoever posts what it works out itself, from data that a restored
-//! copy of its own database may have stored at another time. For everybody else an event's time is content.
+//! Lookup of stored events by id, with a match that ignores the event time.
+//!
+//! For callers that derive events from a database of their own: after
+//! a restore from backup, the same event may be derived with another
+//! time. For all other callers the time is part of the content.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,40 +17,41 @@ use super::LedgerEvent;
 use crate::amount::Amount;
 use crate::sharding::{LedgerShards, parse_canonical};
 
-/// What is looked through first: around the event's own time. Then everything: an account's events are read for it.
+/// First search window, on both sides of the event's time.
+/// The second search reads all events of the account.
 const SEARCH_WINDOW: TimeDelta = TimeDelta::days(2);
 
 type LedgerEventMatchRow =
     (DateTime<Utc>, String, Option<Decimal>, Option<Decimal>, Option<String>);
 
-/// What the ledger has under the id of an event.
+/// What the ledger stores under an event's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LedgerEventMatch {
-    /// Nothing.
+    /// No event has this id.
     Missing,
-    /// The event itself.
+    /// An event with the same content.
     Same,
-    /// The same at this time.
+    /// The same content except for the time, which is this one.
     AtAnotherTime(DateTime<Utc>),
-    /// Another event.
+    /// An event with other content.
     Other,
 }
 
-/// An event as it is in the ledger.
+/// An event as stored in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredLedgerEvent {
-    /// Its id.
+    /// Idempotency key, unique per type within its shard.
     pub event_id: String,
-    /// Its account's type.
+    /// Name of the account type.
     pub type_name: String,
-    /// When it happened.
+    /// Event time, microsecond precision.
     pub dt: DateTime<Utc>,
-    /// The canonical texts of its attributes by name, those of its account included.
+    /// Canonical attribute values by name, including the account's key attributes.
     pub attributes: HashMap<String, String>,
 }
 
-/// When the event of the same id was posted, if it is the same in account, attributes, amount and info. Two look-ups in one
-/// transaction at most, the second one as long as the account's history.
+/// The time of the stored event with the same id, account, attributes, amount and info. At most two
+/// queries in one transaction; the second one reads the account's whole history.
 pub async fn find_event_time(
     shards: &LedgerShards,
     event: &LedgerEvent,
@@ -90,7 +94,8 @@ pub async fn find_event_time(
     Ok(rows.iter().find(same).map(|row| row.0))
 }
 
-/// What the ledger has under the ids of `events`, in their order. One round trip to each shard; more for those that differ.
+/// Matches `events` against the ledger, in their order. One round trip per shard, plus one
+/// transaction per event whose content differs.
 pub async fn match_stored_events(
     shards: &LedgerShards,
     events: &[LedgerEvent],
@@ -129,7 +134,7 @@ pub async fn match_stored_events(
     Ok(postings)
 }
 
-/// The events with these ids, whatever their accounts. Reads every event of every shard: for an operator's commands.
+/// The events with these ids, of any account. Full scan of every shard: for operator commands only.
 pub async fn find_stored_events(
     shards: &LedgerShards,
     events: Vec<String>,
@@ -173,7 +178,8 @@ async fn find_event_rows(
     Ok(found.fetch_all(connection).await?)
 }
 
-/// No month is attached or dropped meanwhile: every one is seen.
+/// Shared gate of `events`: blocks a concurrent ATTACH PARTITION. A backend that is building its
+/// relcache partition descriptor can lose the invalidation message and miss the new partition.
 const LOCK_PARTITIONS_SQL: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('\"' || current_schema() || '\".event_months')) -- hold_event_months";
 
 const FIND_EVENT_SQL: &str = "-- find_posting

@@ -1,7 +1,8 @@
-//! Events: checked, written in batches, listed.
+//! Ledger events: validation, batched writes, listing and lookup.
 //!
-//! An event is one row, written once. It is idempotent by (type, event id) within its shard: the key's hash and a hash
-//! of the whole content are kept in a table of their own, for ever.
+//! - Shape: an event is one row, written once and never updated.
+//! - Promise: idempotent by (type, event id) within a shard. The hash of the key and the
+//!   fingerprint of the content stay in `event_keys` forever.
 
 mod dedup;
 mod input;
@@ -34,35 +35,35 @@ use crate::amount::Amount;
 use crate::sharding::{ShardHash, derive_id, digest_parts};
 use crate::types::AccountType;
 
-/// Something named by a canonical text, under an id that is a hash of it.
+/// Canonical text with an id derived from its hash, such as an account or attribute set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InternedText {
     pub(crate) id: i64,
-    /// Tells a collision of ids from the same thing.
+    /// Second hash; detects a collision of ids.
     pub(crate) collision_check: i64,
     pub(crate) canonical: String,
 }
 
-/// A checked event.
+/// A validated event, ready to write.
 #[derive(Debug, Clone)]
 pub struct LedgerEvent {
-    /// Its account's type.
+    /// Name of the account type.
     pub type_name: String,
-    /// Its id, unique for its type within its shard.
+    /// Idempotency key, unique per type within its shard; 1 to 256 bytes.
     pub event_id: String,
-    /// When it happened.
+    /// Event time, microsecond precision.
     pub dt: DateTime<Utc>,
-    /// How much.
+    /// Debit or credit amount.
     pub amount: Amount,
-    /// A JSON object as written.
+    /// JSON object as received.
     pub info: Option<String>,
-    /// Where it belongs.
+    /// Hash of the shard key; determines the shard.
     pub(crate) shard_hash: ShardHash,
     pub(crate) account: InternedText,
     pub(crate) attribute_set: InternedText,
-    /// Of type and event id.
+    /// Hash of type and event id.
     pub(crate) key: Uuid,
-    /// Of everything.
+    /// Hash of the whole content.
     pub(crate) fingerprint: Uuid,
 }
 
@@ -105,26 +106,26 @@ impl LedgerEvent {
     }
 }
 
-/// All that an event says.
+/// The content that a fingerprint covers.
 pub(crate) struct LedgerEventContent<'a> {
     pub(crate) type_name: &'a str,
     pub(crate) event_id: &'a str,
     pub(crate) dt: DateTime<Utc>,
-    /// Canonical, as the next.
+    /// Canonical text, as is `attribute_set`.
     pub(crate) account: &'a str,
     pub(crate) attribute_set: &'a str,
     pub(crate) amount: Amount,
-    /// Canonical; empty if there is none.
+    /// Canonical JSON; empty if the event has no info.
     pub(crate) info: &'a str,
 }
 
 impl LedgerEventContent<'_> {
-    /// What it is known by in its shard.
+    /// Hash of type and event id: the idempotency key within the shard.
     pub(crate) fn key_hash(&self) -> Uuid {
         uuid_of_digest(digest_parts([self.type_name.as_bytes(), self.event_id.as_bytes()]))
     }
 
-    /// What tells a repeat from another event under the same key.
+    /// Hash of the whole content: distinguishes a duplicate from a conflict under the same key.
     pub(crate) fn content_fingerprint(&self) -> Uuid {
         uuid_of_digest(digest_parts([
             self.type_name.as_bytes(),
@@ -139,13 +140,13 @@ impl LedgerEventContent<'_> {
     }
 }
 
-/// The account of a type and the canonical text of its key attributes.
+/// The account with this type and canonical key attributes.
 pub(crate) fn intern_account(type_name: &str, canonical: String) -> InternedText {
     let (id, check) = derive_id([type_name.as_bytes(), canonical.as_bytes()]);
     InternedText { id, collision_check: check, canonical }
 }
 
-/// The combination of auxiliary attributes with this canonical text.
+/// The attribute set with this canonical text.
 pub(crate) fn intern_attribute_set(canonical: String) -> InternedText {
     let (id, check) = derive_id([canonical.as_bytes()]);
     InternedText { id, collision_check: check, canonical }

@@ -1,5 +1,8 @@
-//! Making the months that events are written into and that have no tables yet. Everybody who touches events waits while tables
-//! are attached, so it is done by one at a time, and for all who wait for it.
+//! Creation of missing event partitions ahead of a write, coalesced over the callers of a shard.
+//!
+//! - Cost: ATTACH PARTITION blocks all readers and writers of `events`. One caller at a time
+//!   creates partitions; waiting callers hold no connection.
+//! - Promise: partitions are committed before events are written into them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,25 +14,25 @@ use store::{Error, LONG_OPERATION_TIMEOUT, PgOperation, Result, run_statement};
 
 use super::LedgerEventCache;
 
-/// A call with events of more months than these makes tables that months of far times share.
+/// A call that spans more months than this gets partitions in which distant months share a table.
 const MAX_SEPARATE_PARTITIONS: usize = 24;
-/// How long to wait until others have made their months.
+/// Timeout for the turn to create partitions.
 const PARTITION_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
-/// Months of one caller that are attached at a time.
+/// Maximum months of one caller that are attached in one statement.
 const MAX_PARTITIONS_PER_STATEMENT: usize = 8;
-/// The same with those of others.
+/// Maximum months attached in one statement, including those of other callers.
 const MAX_COALESCED_PARTITIONS: usize = 24;
 
-/// What the callers of a shard who are at it want.
+/// Months that the current callers of a shard need.
 #[derive(Debug, Default)]
 pub(super) struct PendingPartitions {
-    /// By how many callers.
+    /// Number of waiting callers per month.
     callers_by_month: Mutex<BTreeMap<DateTime<Utc>, usize>>,
-    /// Held by whoever makes months.
+    /// Serializes the creation of partitions in this process.
     creation_lock: tokio::sync::Mutex<()>,
 }
 
-/// A caller's months, for as long as it waits.
+/// Registers a caller's months until it is dropped.
 struct PendingPartitionsGuard<'k> {
     pending: &'k PendingPartitions,
     months: Vec<DateTime<Utc>>,
@@ -46,7 +49,7 @@ impl PendingPartitions {
         self.callers_by_month.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// These months, and some that others want.
+    /// Adds uncached months of other callers, up to [`MAX_COALESCED_PARTITIONS`].
     fn with_months_of_others(
         &self,
         mut months: Vec<DateTime<Utc>>,
@@ -74,9 +77,11 @@ impl Drop for PendingPartitionsGuard<'_> {
     }
 }
 
-/// Makes partitions for months that have none, in statements of their own: events of a month that is made in the transaction
-/// that writes them could be seen a moment before others know of the month. One caller at a time makes them, for those who
-/// wait, too, who hold no connection meanwhile.
+/// Creates missing partitions in separate transactions. Events written in the transaction that
+/// attaches their partition could be visible before other backends know the partition.
+///
+/// One caller at a time creates them, including months of
+/// waiting callers, which hold no connection.
 pub(crate) async fn create_event_partitions(
     pool: &PgPool,
     cache: &LedgerEventCache,
@@ -87,7 +92,7 @@ pub(crate) async fn create_event_partitions(
     }
     let share_tables = months.len() > MAX_SEPARATE_PARTITIONS;
     let pending = &cache.pending_partitions;
-    // Tables that months share are not for others, who want their own.
+    // Callers with few months want separate tables, not shared ones.
     let _wanting = (!share_tables).then(|| pending.register_months(&months));
     let turn = tokio::time::timeout(PARTITION_LOCK_TIMEOUT, pending.creation_lock.lock()).await;
     let _turn = turn.map_err(|_| Error::WaitTimeout("others make tables for new months"))?;
@@ -102,8 +107,9 @@ pub(crate) async fn create_event_partitions(
         let is_shared = batch.len() > own.len();
         let created = match create_partition_batch(pool, batch, missing.clone(), share_tables).await
         {
-            // Something about those of others: they will hear of it themselves. A database that does not answer is nobody's fault,
-            // and is not asked again while others wait.
+            // The cause may be another caller's month: retry with this caller's months alone. The
+            // other callers get their error themselves. An unreachable database is not retried,
+            // because other callers are waiting.
             Err(error)
                 if is_shared && !matches!(error, Error::Unavailable(_) | Error::WaitTimeout(_)) =>
             {
@@ -122,7 +128,8 @@ pub(crate) async fn create_event_partitions(
     Ok(())
 }
 
-/// Makes these, and answers them and those of `all` that are still missing: a table may hold others, too.
+/// Creates `months`; returns them and the `requested` months that are still missing. A shared table
+/// may cover more than `months`.
 async fn create_partition_batch(
     pool: &PgPool,
     months: Vec<DateTime<Utc>>,
@@ -146,8 +153,9 @@ async fn create_partition_batch(
     Ok((months, missing.await?))
 }
 
-/// Makes partitions for months that have none; `share_tables`: those of far times in common. The transaction must not touch events
-/// besides, and should end at once: others wait for it.
+/// Creates missing partitions; with `share_tables`, distant months share
+/// a table. The transaction must not access events otherwise and should
+/// end immediately: all readers and writers of events wait for it.
 pub(crate) async fn create_event_partitions_in_tx(
     connection: &mut PgConnection,
     months: &[DateTime<Utc>],

@@ -1,4 +1,5 @@
-//! One round trip: the arrays of the shard's function `write_events`, and what it answers.
+//! Parameters and result of the shard's function
+//! `write_events`, and the cache that keeps parameters small.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,24 +17,25 @@ use crate::amount::Amount;
 use crate::moment;
 use crate::sharding::parse_canonical;
 
-/// So many accounts and attribute combinations are remembered as being in a shard's tables.
+/// Maximum cached accounts, and maximum cached attribute sets; the cache is cleared above it.
 const MAX_CACHED_NAMES: usize = 500_000;
 
-/// What this process knows to be in a shard's tables, so that it is not sent again: for as long as the connection lasts on
-/// which it was learnt. A database that is put back to an older copy has not kept it.
+/// Accounts, attribute sets and partitions that are known to exist in a shard and need not be sent.
+/// Accounts and attribute sets are valid for one connection generation: restoring the database to
+/// an older copy loses them and ends all connections.
 #[derive(Debug, Default)]
 pub(crate) struct LedgerEventCache {
-    /// Of which life of the connection accounts and tuples are known.
+    /// Connection generation for which accounts and attribute sets are valid.
     generation: AtomicU64,
     accounts: Mutex<HashMap<i64, i64>>,
     attribute_sets: Mutex<HashMap<i64, i64>>,
     partitions: Mutex<HashSet<DateTime<Utc>>>,
-    /// Months that are being made or wait for it.
+    /// Months whose partitions are being created.
     pub(super) pending_partitions: PendingPartitions,
 }
 
 impl LedgerEventCache {
-    /// The months of `events` for which there may be no partition yet.
+    /// Months of `events` that may lack a partition.
     pub(crate) fn find_missing_partitions(&self, events: &[LedgerEvent]) -> Vec<DateTime<Utc>> {
         let mut months: Vec<DateTime<Utc>> =
             events.iter().map(|event| moment::month_start(event.dt)).collect();
@@ -42,7 +44,7 @@ impl LedgerEventCache {
         self.without_cached_partitions(months)
     }
 
-    /// Those of `months` for which there may be no partition yet.
+    /// Those of `months` that may lack a partition.
     pub(super) fn without_cached_partitions(
         &self,
         mut months: Vec<DateTime<Utc>>,
@@ -52,20 +54,20 @@ impl LedgerEventCache {
         months
     }
 
-    /// Takes note of months that have partitions.
+    /// Caches months that have partitions.
     pub(crate) fn add_partitions(&self, months: &[DateTime<Utc>]) {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner).extend(months);
     }
 
-    /// Forgets which accounts and tuples were seen on another connection than the one in hand, which is of this generation.
-    /// (A month that is not there any more is noticed by who writes to it.)
+    /// Invalidates accounts and attribute sets of another connection generation. (A dropped
+    /// partition is detected by the write that fails.)
     pub(crate) fn clear_if_reconnected(&self, generation: &ConnectionGeneration) {
         if self.generation.swap(generation.number(), Ordering::Relaxed) != generation.number() {
             self.clear_names();
         }
     }
 
-    /// Takes note of what a committed write has put in.
+    /// Caches the accounts and attribute sets of a committed write.
     pub(crate) fn add_names(&self, rows: &LedgerEventColumns) {
         cache_names(&self.accounts, rows.accounts.iter());
         cache_names(&self.attribute_sets, rows.attribute_sets.iter());
@@ -76,7 +78,7 @@ impl LedgerEventCache {
         self.attribute_sets.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Nothing is known any more.
+    /// Invalidates the whole cache.
     pub(crate) fn clear(&self) {
         self.clear_names();
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -94,19 +96,19 @@ fn cache_names<'a>(
     cached.extend(new.map(|new| (new.text.id, new.text.collision_check)));
 }
 
-/// An account or attribute combination that may not be in the tables.
+/// An account or attribute set that may not be stored yet.
 #[derive(Debug)]
 struct NewInternedText {
     text: InternedText,
-    /// An account's type, or a combination's attributes as a JSON object.
+    /// Account type, or the attribute set as a JSON object.
     detail: String,
 }
 
-/// The parts of several callers as arrays; texts stay where they are, in the parts.
+/// Several callers' parts as column arrays; texts stay in the shared parts.
 #[derive(Debug, Default)]
 pub(crate) struct LedgerEventColumns {
     events: Arc<[Arc<[LedgerEvent]>]>,
-    /// By key: (key, content, place of its event from 1).
+    /// Sorted by key: (key, fingerprint, index of the event from 1).
     keys: Vec<(Uuid, Uuid, i32)>,
     parts: Vec<i32>,
     dts: Vec<DateTime<Utc>>,
@@ -118,19 +120,20 @@ pub(crate) struct LedgerEventColumns {
     attribute_sets: Vec<NewInternedText>,
 }
 
-/// What the shard says of one event.
+/// Why an event was not created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LedgerEventRefusal {
-    /// Its key was there with the same content.
+    /// Its key is stored with the same content.
     Duplicate,
-    /// Its key was there with other content.
+    /// Its key is stored with other content.
     Conflict,
-    /// Not written, because another event of its part conflicts.
+    /// Another event of its part conflicts.
     NotWritten,
 }
 
 impl LedgerEventColumns {
-    /// The rows for `parts`, no key twice; what is not `known` to be there is sent along.
+    /// Columns for `parts`, whose keys must be distinct; includes the accounts and attribute sets
+    /// that are not cached.
     pub(crate) fn from_parts(parts: Arc<[Arc<[LedgerEvent]>]>, cache: &LedgerEventCache) -> Self {
         let mut rows = Self { events: parts.clone(), ..Self::default() };
         let accounts = cache.accounts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,7 +164,7 @@ impl LedgerEventColumns {
                 }
             }
         }
-        // One order for all writers: they wait for each other, but never in a circle.
+        // All writers insert in the same order, which prevents deadlocks.
         rows.keys.sort_unstable();
         rows.accounts.sort_unstable_by_key(|new| new.text.id);
         rows.attribute_sets.sort_unstable_by_key(|new| new.text.id);
@@ -186,7 +189,7 @@ impl LedgerEventColumns {
         ));
     }
 
-    /// Whether all of them are there, with the same content. Writes nothing.
+    /// Whether all events are stored with the same content. Read-only.
     pub(crate) async fn are_written(&self, connection: &mut PgConnection) -> Result<bool> {
         let written = sqlx::query_scalar(
             "SELECT count(*) = cardinality($1) FROM unnest($1, $2) AS k (key, content) JOIN event_keys USING (key, content) -- written_events",
@@ -196,8 +199,8 @@ impl LedgerEventColumns {
         Ok(written.fetch_one(connection).await?)
     }
 
-    /// Writes them in the caller's transaction. Answers the events that were not created, by their place in the
-    /// parts put one after another, from 0.
+    /// Writes the events in the caller's transaction. Returns those that were not created, by index
+    /// from 0 over the concatenated parts.
     pub(crate) async fn write(
         &self,
         connection: &mut PgConnection,

@@ -1,4 +1,11 @@
-//! Writing events: each shard's part of a call in one transaction, parts of concurrent calls together in one commit.
+//! Event writer: each shard's part of a call is atomic; parts of concurrent calls share a group
+//! commit.
+//!
+//! - Shape: one coalescer and one dedicated connection per shard.
+//! - Cost: one round trip per group commit; at most 10,000 events, except for a single larger part.
+//! - Lock order: accounts, attribute sets, event keys, each sorted; then the partition gate.
+//! - Promise: events are durable when a write returns. After `Unavailable` the commit outcome is
+//!   unknown; repeating the call is idempotent.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,39 +21,41 @@ use super::{
 use crate::sequence::SequenceNotifier;
 use crate::sharding::LedgerShards;
 
-/// Most events in one transaction, but for a single part that is larger.
+/// Maximum events in one transaction; a single larger part still fits.
 const MAX_EVENTS_PER_COMMIT: usize = 10_000;
-/// Most parts that wait for a shard.
+/// Capacity of a shard's queue, in parts.
 const MAX_WAITING_PARTS: usize = 8192;
 
-/// Parts in one transaction. Of orders, whose parts are an event or two each, less while several requests wait for theirs.
+/// Group commit limits in parts: 4,096, or 512 while several callers take turns. A part of an order
+/// has one or two events.
 const EVENT_BATCH_LIMITS: BatchOptions =
     BatchOptions { max_items: 4096, max_shared_items: 512, min_interval: COMMIT_INTERVAL };
-/// From one commit of a shard to the next while several callers write: a commit costs as much as some twenty events.
+/// Minimum interval between group commits of a shard under
+/// load: a commit costs about as much as 20 events.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How often months that were dropped meanwhile are made again before a write fails.
+/// Retries of a write whose partition was dropped after it was cached.
 pub(crate) const MAX_PARTITION_RETRIES: u32 = 10;
 
-/// What became of an event.
+/// Status of an event after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LedgerEventStatus {
-    /// It is there now.
+    /// Written by this call.
     Created,
-    /// It was there, with the same content.
+    /// Already stored with the same content.
     Duplicate,
-    /// Its id is there with other content.
+    /// Its id is stored with other content.
     Conflict,
-    /// Its shard did not answer: it may be there or not. Repeating the call settles it.
+    /// The shard did not answer: commit outcome unknown. Repeating the call resolves it.
     Unavailable,
-    /// Its id comes in the same call before it, with other content, and is not there.
+    /// An earlier event of the same call has its id and other content; neither is stored.
     Contradiction,
-    /// Nothing was written, because of another event of the same call and shard.
+    /// Not written, because of another event of the same call and shard.
     NotWritten,
 }
 
 impl LedgerEventStatus {
-    /// The word.
+    /// The status in responses.
     pub fn name(self) -> &'static str {
         match self {
             LedgerEventStatus::Created => "created",
@@ -58,16 +67,16 @@ impl LedgerEventStatus {
     }
 }
 
-/// What became of an event, and where.
+/// Status of an event, and its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerEventOutcome {
-    /// What.
+    /// Status after the write.
     pub status: LedgerEventStatus,
-    /// The place in [`LedgerShards::all`] of its shard.
+    /// Index of its shard in [`LedgerShards::all`].
     pub shard_index: usize,
 }
 
-/// Writes events; clones share everything.
+/// Writes events; clones share the queues and caches.
 #[derive(Clone)]
 pub struct LedgerEventWriter {
     shards: LedgerShards,
@@ -106,12 +115,14 @@ impl LedgerEventWriter {
         Self { shards, coalescers, caches }
     }
 
-    /// Writes `event_count`, each shard's part all or nothing and durable when this returns; answers in their order.
+    /// Writes `events`; returns outcomes in their order. Each
+    /// shard's part is atomic, and durable when this returns.
     pub async fn write(&self, events: Vec<LedgerEvent>) -> Vec<LedgerEventOutcome> {
         self.write_in_turn(FairTurn::COMMON, events).await
     }
 
-    /// The same for one of many parts that somebody has: they take turns with those of others.
+    /// Like [`Self::write`], in a fair queue: a caller with
+    /// many parts takes turns with other callers.
     pub async fn write_in_turn(
         &self,
         turn: FairTurn,
@@ -157,7 +168,7 @@ impl LedgerEventWriter {
         let mut tries = MAX_PARTITION_RETRIES;
         let written = loop {
             match self.write_once(turn, shard, &events).await {
-                // A month that was there has been dropped since.
+                // The partition was dropped after it was cached.
                 Err(error) if is_partition_missing(&error) && tries > 0 => tries -= 1,
                 written => break written,
             }
@@ -169,7 +180,7 @@ impl LedgerEventWriter {
         repeats.expand_statuses(statuses)
     }
 
-    /// What became of a part of which nothing can be written.
+    /// Statuses of a part that contradicts itself; nothing of it is written.
     async fn read_contradiction_statuses(
         &self,
         shard: usize,
@@ -188,8 +199,8 @@ impl LedgerEventWriter {
         })
     }
 
-    /// Makes the months that there may not be, which may have to wait and concerns nobody else; then writes with whatever
-    /// others bring.
+    /// Creates missing partitions outside the queue, so that their wait delays no other caller;
+    /// then submits the part to the group commit.
     async fn write_once(
         &self,
         turn: FairTurn,
@@ -208,7 +219,7 @@ impl LedgerEventWriter {
         reply.unwrap_or(Err(Error::Abandoned))
     }
 
-    /// What is known of a shard, for transactions that write events beside other things.
+    /// The shard's cache, for transactions that write events together with other rows.
     pub(crate) fn shard_cache(&self, shard: usize) -> &Arc<LedgerEventCache> {
         &self.caches[shard]
     }
@@ -229,12 +240,13 @@ async fn write_parts(
                 let mut statuses = statuses.into_iter();
                 for part in now {
                     let own = statuses.by_ref().take(part.events.len()).collect();
-                    // The caller may be gone.
+                    // The caller may have been cancelled.
                     let _ = part.reply.send(Ok(own));
                 }
             }
             Err(error) if now.len() > 1 && !error.is_transient() => {
-                // Something about one of them: the others must not suffer from it.
+                // One part causes a permanent error: write
+                // each part alone, so that the others succeed.
                 for part in now {
                     let alone = write_event_batch(own, cache, [part.events.clone()].into()).await;
                     let _ = part.reply.send(alone);
@@ -248,7 +260,8 @@ async fn write_parts(
     }
 }
 
-/// The first parts that share no key and are not too many for a transaction, and the others.
+/// Splits off the first parts that share no key and fit in
+/// one transaction; returns them and the rest.
 fn next(
     parts: Vec<LedgerEventWriteRequest>,
 ) -> (Vec<LedgerEventWriteRequest>, Vec<LedgerEventWriteRequest>) {
@@ -257,7 +270,8 @@ fn next(
     parts.into_iter().partition(|part| {
         full |= events > 0 && events + part.events.len() > MAX_EVENTS_PER_COMMIT;
         let fresh = !full && part.events.iter().all(|event| !keys.contains(&event.key));
-        // Also those of a part that waits: one after it with the same key comes later still.
+        // Keys of deferred parts count too, so that a later
+        // part with the same key does not overtake them.
         keys.extend(part.events.iter().map(|event| event.key));
         events += if fresh { part.events.len() } else { 0 };
         fresh
@@ -277,12 +291,13 @@ async fn write_event_batch(
     Ok(statuses_from_refusals(events, refusals))
 }
 
-/// Whether there was no partition for an event.
+/// Whether the error is a missing partition (SQLSTATE 23514).
 pub(crate) fn is_partition_missing(error: &Error) -> bool {
     error.sqlstate().as_deref() == Some("23514")
 }
 
-/// One round trip. What need not be sent along is decided with the connection in hand.
+/// One round trip. The cache is consulted with the connection in
+/// hand, because it is valid for that connection's generation only.
 async fn attempt_write(
     own: &OwnConnection,
     cache: &Arc<LedgerEventCache>,
@@ -303,7 +318,7 @@ async fn attempt_write(
     .inspect_err(|_| cache.clear())
 }
 
-/// The statuses of all events from those that were not created.
+/// Statuses of all events, given the events that were not created.
 pub(crate) fn statuses_from_refusals(
     event_count: usize,
     refusals: Vec<(usize, LedgerEventRefusal)>,

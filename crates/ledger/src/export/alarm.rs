@@ -1,47 +1,49 @@
-//! Why an exporter stops until somebody decides.
+//! Alarms that stop an exporter until an operator decides.
 
 use std::fmt;
 
 use super::ExportMark;
 
-/// What was found. It is looked at again every few seconds: a broker whose right store comes back is as good as before.
+/// Inconsistency between ledger and broker. Rechecked every few seconds: restoring the broker's
+/// correct store clears it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExportAlarm {
-    /// The broker holds what the ledger does not: the ledger was put back to an older copy.
+    /// The broker is ahead of the ledger: the ledger was restored to an older copy.
     Ahead {
-        /// What the broker's log ends with.
+        /// Last entry of the broker's log.
         broker: ExportMark,
-        /// The ledger's epoch and last number.
+        /// The ledger's epoch and last sequence number.
         ledger: ExportMark,
     },
-    /// The broker and the ledger hold different events of one number: the ledger was put back and has gone on, or one
-    /// of them was changed.
+    /// Broker and ledger hold different events with the same number: the ledger was restored and
+    /// has continued, or one of them was modified.
     Mismatch {
-        /// The number.
+        /// The entry that differs.
         mark: ExportMark,
-        /// What is different.
+        /// The differing fields.
         how: String,
     },
-    /// The broker lacks what it once held: it was put back to an older copy, or is another one.
+    /// The broker lacks entries that it once held: it was
+    /// restored to an older copy, or is another broker.
     Behind {
-        /// What its log ends with.
+        /// Last entry of the broker's log; `None` if it is empty.
         broker: Option<ExportMark>,
-        /// What it once held.
+        /// Last entry recorded in the ledger.
         recorded: ExportMark,
     },
-    /// The ledger lacks a number that was given.
+    /// The ledger lacks a sequence number that was assigned.
     MissingNumber {
-        /// The number.
+        /// The missing sequence number.
         seq: i64,
-        /// The next one that it has.
+        /// The next number that the ledger holds.
         next_seq: i64,
     },
-    /// What the log holds is no export of this shard.
+    /// The log is not an export of this shard.
     Damaged(String),
 }
 
 impl ExportAlarm {
-    /// What to do about it.
+    /// Instructions for the operator.
     pub fn advice(&self, shard: &str) -> String {
         match self {
             ExportAlarm::Ahead { .. } | ExportAlarm::Mismatch { .. } => format!(

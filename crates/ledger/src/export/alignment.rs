@@ -1,21 +1,24 @@
-//! What the places at which ledger and broker stand say about each other: a pure decision, before anything is read.
+//! Alignment of broker and ledger by their last positions:
+//! a pure decision before any entry is read.
 
 use super::progress::ExportProgress;
 use super::{ExportAlarm, ExportMark};
 
-/// How things stand.
+/// Result of comparing the positions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ExportAlignment {
-    /// The broker holds nothing that is not recorded; go on after this.
+    /// The broker holds no unrecorded entries; continue after this mark.
     Recorded(ExportMark),
-    /// The broker's entries from one to the other must be the ledger's events; if they are, go on after the last.
+    /// The broker's entries in this range (inclusive) must equal the ledger's events; then continue
+    /// after the last one.
     Compare(ExportMark, ExportMark),
-    /// Somebody must decide.
+    /// An operator must decide.
     Alarm(ExportAlarm),
 }
 
-/// Judges what the broker's log ends with. Asked while an exporter may be at work, `last` must be younger than what is
-/// recorded and older than the last number given; then no healthy exporter looks ahead or behind.
+/// Compares the broker's last entry with the recorded progress. While an exporter may be running,
+/// read `last` after `progress.exported_seq` and before `progress.last_seq`; otherwise a healthy
+/// exporter may appear ahead or behind.
 pub(super) fn check_alignment(
     progress: &ExportProgress,
     last: Option<ExportMark>,
@@ -38,16 +41,17 @@ pub(super) fn check_alignment(
             } else if last.seq < first {
                 behind(ExportMark { epoch: progress.epoch, seq: first })
             } else {
-                // The last recorded one is among them: another broker of the same length does not pass.
+                // Includes the last recorded entry: detects
+                // another broker with a log of the same length.
                 ExportAlignment::Compare(ExportMark { epoch: progress.epoch, seq: first }, last)
             }
         }
-        // From here on the broker holds nothing of this epoch.
+        // Below, the broker holds nothing of this epoch.
         (_, Some(recorded), _) => behind(recorded),
         (last, None, follows) if last == follows => at_beginning,
         (Some(last), None, follows) if follows.is_none_or(|follows| last > follows) => ahead(last),
         (_, None, Some(follows)) => behind(follows),
-        // Neither was there: the first guard has it.
+        // Unreachable: matched by `last == follows` above.
         (_, None, None) => at_beginning,
     }
 }
@@ -82,7 +86,7 @@ mod tests {
         let cases = [
             (0, None, 0, ExportAlignment::Recorded(export_mark(1, 0))),
             (0, None, 9, ExportAlignment::Recorded(export_mark(1, 0))),
-            // Sent and not recorded, by whoever was here before.
+            // Sent but not recorded by a previous exporter.
             (
                 0,
                 Some(export_mark(1, 3)),
@@ -123,7 +127,7 @@ mod tests {
         let behind =
             |broker, recorded| ExportAlignment::Alarm(ExportAlarm::Behind { broker, recorded });
         let cases = [
-            // Decided and not begun: only right after what was seen when it was decided.
+            // Epoch decided but not begun: valid only right after the end seen at the decision.
             (90, follows, 95, ExportAlignment::Recorded(export_mark(2, 90))),
             (90, Some(export_mark(1, 101)), 95, ahead(export_mark(1, 101), export_mark(2, 95))),
             (
@@ -161,7 +165,7 @@ mod tests {
                 "{exported} {last:?}"
             );
         }
-        // Decided while the broker held nothing; then an old store came back.
+        // Decided while the broker was empty; then an old store was restored.
         assert_eq!(
             check_alignment_of((2, 1, 0, None), None, 5),
             ExportAlignment::Recorded(export_mark(2, 0))

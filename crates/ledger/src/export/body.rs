@@ -1,4 +1,4 @@
-//! An exported event's body: one flat JSON object on one line, with the event's fields as written.
+//! Body of an exported event: one flat JSON object on one line.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -11,8 +11,8 @@ use crate::moment;
 use crate::sequence::LedgerFeedEvent;
 use crate::types::LedgerTypeCatalogue;
 
-/// The entry for an event; `None` while this process does not know its type as it was when the event was written: what
-/// is exported is never guessed.
+/// The entry for an event. `None` if this process does not know the event's type or its attributes
+/// yet; nothing is guessed.
 pub(super) fn build_export_entry(
     shard: &str,
     epoch: i64,
@@ -43,19 +43,19 @@ pub(super) fn build_export_entry(
     Some(ExportEntry { mark: ExportMark { epoch, seq: event.seq }, body: Bytes::from(body) })
 }
 
-/// What an exported event says beside where it was exported: one text for all spellings of it.
+/// Canonical JSON of an exported event without `shard` and `epoch`.
 pub(super) fn canonical_content(body: &[u8]) -> Result<String, String> {
     let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
     json::canonicalize_object(text, &["shard", "epoch"]).map_err(|refused| format!("{refused:?}"))
 }
 
-/// When an exported event happened.
+/// Time of an exported event.
 pub(super) fn parse_event_time(body: &[u8]) -> Option<DateTime<Utc>> {
     let body: Value = serde_json::from_slice(body).ok()?;
     moment::parse_moment(body["dt"].as_str()?)
 }
 
-/// A JSON object as it is written, member by member.
+/// Writes a JSON object member by member.
 struct JsonObjectWriter(String);
 
 impl JsonObjectWriter {
@@ -65,7 +65,7 @@ impl JsonObjectWriter {
         self.0.push(':');
     }
 
-    /// A member whose value is JSON already.
+    /// Adds a member whose value is already JSON.
     fn push_token(&mut self, name: &str, json: &str) {
         self.name(name);
         self.0.push_str(json);
@@ -90,7 +90,7 @@ impl JsonObjectWriter {
     }
 }
 
-/// JSON as written but for the white space between its tokens: no number changes its digits.
+/// Removes white space between the tokens of a JSON text; numbers keep their digits.
 fn compact_json(json: &str) -> String {
     let (mut quoted, mut escaped) = (false, false);
     let keep = |character: &char| {

@@ -1,4 +1,4 @@
-//! Whether the stream says what the ledger says.
+//! Comparison of stream entries with the ledger.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,18 +14,19 @@ use crate::sequence::{LedgerFeedEvent, read_feed};
 use crate::sharding::Shard;
 use crate::types::LedgerTypeCatalogue;
 
-/// Events fetched from the ledger at a time.
+/// Events read from the ledger per page.
 const MAX_EVENTS_PER_PAGE: i64 = 1_000;
 
-/// The ledger's events by number, as entries. Cheapest in ascending order: one round trip for a page.
+/// Reads the ledger's events by number, as entries.
+/// Efficient in ascending order: one round trip per page.
 pub(super) struct ExportLedgerReader<'a> {
     shard: &'a Shard,
     types: Arc<LedgerTypeCatalogue>,
-    /// Consecutive numbers, as far as the ledger has them: some may have been dropped.
+    /// Consecutive numbers, except for dropped events.
     page: VecDeque<LedgerFeedEvent>,
-    /// It had no number at or above this one.
+    /// The ledger had no event at or above this number.
     end_seq: i64,
-    /// Events before it may have been dropped, when it was last looked at.
+    /// Horizon when it was last read; earlier events may have been dropped.
     horizon: Option<DateTime<Utc>>,
 }
 
@@ -34,13 +35,13 @@ impl<'a> ExportLedgerReader<'a> {
         Self { shard, types, page: VecDeque::new(), end_seq: i64::MAX, horizon: None }
     }
 
-    /// The entry that this mark's event has; `None` if the ledger has no such number.
+    /// The entry for this mark's event; `None` if the ledger has no such number.
     pub(super) async fn read_entry(&mut self, mark: ExportMark) -> Result<Option<ExportEntry>> {
         let position = self.page.iter().position(|event| event.seq == mark.seq);
         match position {
             Some(passed) => drop(self.page.drain(..passed)),
             None if mark.seq >= self.end_seq => return Ok(None),
-            // Dropped: later ones are there.
+            // Dropped: the page holds later numbers.
             None if self.page.back().is_some_and(|event| event.seq > mark.seq) => return Ok(None),
             None => {
                 self.page =
@@ -55,17 +56,17 @@ impl<'a> ExportLedgerReader<'a> {
         entry.map(Some).ok_or_else(|| ExportError::unknown_type(event))
     }
 
-    /// Whether the event of an entry, which the ledger does not have, was dropped by the retention, and not lost.
+    /// Whether an event that the ledger lacks was dropped by retention, not lost.
     pub(super) async fn has_dropped(&mut self, entry: &ExportEntry) -> Result<bool> {
         let Some(dt) = parse_event_time(&entry.body) else { return Ok(false) };
         if self.horizon.is_none_or(|horizon| dt >= horizon) {
-            // It may have moved.
+            // The horizon may have moved.
             self.horizon = read_horizon(&self.shard.pool).await?;
         }
         Ok(self.horizon.is_some_and(|horizon| dt < horizon))
     }
 
-    /// The first number from `from` to `to` that the ledger does not have any more.
+    /// First number from `from` to `to` that the ledger no longer has.
     pub(super) async fn find_first_missing(&mut self, from: i64, to: i64) -> Result<Option<i64>> {
         for seq in from..=to {
             if self.read_entry(ExportMark { epoch: 0, seq }).await?.is_none() {
@@ -76,8 +77,8 @@ impl<'a> ExportLedgerReader<'a> {
     }
 }
 
-/// Compares what the broker holds from `from` to `to`, both of one epoch, with the ledger; numbers up to `dropped_seq` may be
-/// gone from the ledger. Reads only these events.
+/// Compares the broker's entries from `from` to `to`, both of one epoch, with the ledger. The
+/// ledger may lack numbers up to `dropped_seq`. Reads only these events.
 pub(super) async fn compare_entries(
     engine: &dyn ExportEngine,
     mut ledger: ExportLedgerReader<'_>,
@@ -114,7 +115,7 @@ pub(super) async fn compare_entries(
     Err(ExportError::Moved(format!("it no longer holds {to}")))
 }
 
-/// What is different between two entries, if their contents are.
+/// Describes how two entries differ in content; `None` if they are equal.
 pub(super) fn describe_difference(actual: &ExportEntry, expected: &ExportEntry) -> Option<String> {
     if actual.body == expected.body {
         return None;
@@ -126,7 +127,7 @@ pub(super) fn describe_difference(actual: &ExportEntry, expected: &ExportEntry) 
     }
 }
 
-/// The members that differ, by name.
+/// Lists the members that differ.
 fn describe_member_differences(actual: &str, expected: &str) -> String {
     let members = |text| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
     let (actual, expected) = (members(actual), members(expected));

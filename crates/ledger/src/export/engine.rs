@@ -1,4 +1,4 @@
-//! What a log broker must be able to do.
+//! Interface of a log broker for the export.
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -6,28 +6,29 @@ use futures::stream::BoxStream;
 use super::{ExportAlarm, ExportEntry, ExportMark};
 use crate::sequence::LedgerFeedEvent;
 
-/// Why something could not be done.
+/// Error of an export.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ExportError {
-    /// The broker does not answer, or somebody else writes to its log: later.
+    /// Transient: the broker does not answer, or another process writes to its log.
     #[error("{0}")]
     Unavailable(String),
-    /// The log does not end where it was believed to: look again what it holds.
+    /// The log does not end where expected: realign with its current end.
     #[error("the log has moved: {0}")]
     Moved(String),
-    /// The broker's set-up does not allow it; somebody must change that.
+    /// The broker's configuration forbids it; an operator must change that.
     #[error("{0}")]
     Refused(String),
-    /// What is there is not what an exporter has written, or not what the ledger holds.
+    /// The log's content was not written by an exporter, or differs from the ledger.
     #[error("{0}")]
     Alarm(ExportAlarm),
-    /// The ledger's database.
+    /// Error of the ledger's database.
     #[error(transparent)]
     Ledger(#[from] store::Error),
 }
 
 impl ExportError {
-    /// Types are learned within seconds of their change; nothing is exported by a wrong one.
+    /// Transient: processes learn type changes within
+    /// seconds. No event is exported with an outdated type.
     pub(super) fn unknown_type(event: &LedgerFeedEvent) -> Self {
         let LedgerFeedEvent { type_name, event_id, .. } = event;
         Self::Unavailable(format!(
@@ -36,27 +37,27 @@ impl ExportError {
     }
 }
 
-/// `std::result::Result` with this folder's error.
+/// `std::result::Result` with [`ExportError`].
 pub type Result<T, E = ExportError> = std::result::Result<T, E>;
 
-/// A log broker, with one log for each shard.
+/// A log broker with one log per shard.
 pub trait ExportEngine: Send + Sync {
-    /// Its name, as in the settings.
+    /// The engine's name in the settings.
     fn name(&self) -> &'static str;
 
-    /// Opens the log of `shard` for appending. `may_create`: nothing was ever exported, so the log may be made; otherwise one
-    /// that is not there is empty.
+    /// Opens the log of `shard` for appending. With `may_create` nothing was ever exported and the
+    /// log may be created; otherwise a missing log counts as empty.
     fn open_log<'a>(
         &'a self,
         shard: &'a str,
         may_create: bool,
     ) -> BoxFuture<'a, Result<Box<dyn ExportLog>>>;
 
-    /// The entry that the log ends with; changes nothing.
+    /// The last entry of the log. Read-only.
     fn last_entry<'a>(&'a self, shard: &'a str) -> BoxFuture<'a, Result<Option<ExportEntry>>>;
 
-    /// What the log holds, in its order, up to its present end or further; begins at the latest with `from`. Changes
-    /// nothing.
+    /// Entries of the log in order, at least to its current
+    /// end; starts at or before `from`. Read-only.
     fn read_entries<'a>(
         &'a self,
         shard: &'a str,
@@ -64,13 +65,13 @@ pub trait ExportEngine: Send + Sync {
     ) -> BoxStream<'a, Result<Vec<ExportEntry>>>;
 }
 
-/// A shard's log, open for appending. After an error it is of no use any more; what became of the entries is to be asked of
-/// the log after opening it again. May be dropped at any time.
+/// A shard's log, open for appending. After an error it must not be used again; reopen the log to
+/// learn which entries were appended. Cancellation-safe.
 pub trait ExportLog: Send {
-    /// The entry that the log ends with, and will end with after a crash.
+    /// The last durable entry of the log.
     fn last_entry(&mut self) -> Option<&ExportEntry>;
 
-    /// Appends entries in order right after the one that [`ExportLog::last_entry`] named or that was appended last. Done means that
-    /// all of them are there for good.
+    /// Appends entries in order after [`ExportLog::last_entry`] or the last appended entry. On
+    /// return all of them are durable.
     fn append<'a>(&'a mut self, entries: &'a [ExportEntry]) -> BoxFuture<'a, Result<()>>;
 }

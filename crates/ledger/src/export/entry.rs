@@ -1,4 +1,4 @@
-//! What a stream consists of.
+//! Entries of an export stream.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::fmt;
 use bytes::Bytes;
 use serde::Deserialize;
 
-/// Names an exported event of a shard, for ever. Streams are in this order.
+/// Permanent identity of an exported event within its shard. Streams are sorted by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExportMark {
-    /// The epoch that it was exported in.
+    /// Epoch in which the event was exported.
     pub epoch: i64,
-    /// Its number.
+    /// Sequence number of the event.
     pub seq: i64,
 }
 
@@ -24,9 +24,9 @@ impl fmt::Display for ExportMark {
 /// An exported event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportEntry {
-    /// Which.
+    /// Position in the stream.
     pub mark: ExportMark,
-    /// One JSON object on one line, without the line's end.
+    /// One JSON object without line breaks.
     pub body: Bytes,
 }
 
@@ -39,7 +39,7 @@ struct ExportEntryHead<'a> {
 }
 
 impl ExportEntry {
-    /// Reads a body that `shard`'s exporter has written; or says why it cannot be one.
+    /// Parses a body written by `shard`'s exporter; the error describes why it is not one.
     pub fn parse(shard: &str, body: Bytes) -> Result<Self, String> {
         let head: ExportEntryHead<'_> =
             serde_json::from_slice(&body).map_err(|error| describe_parse_error(&error))?;
@@ -51,7 +51,7 @@ impl ExportEntry {
     }
 }
 
-/// It is one line of many: which byte of it, but not that it is line 1.
+/// Reports the byte offset but not serde's "line 1": the entry is one line of a larger file.
 fn describe_parse_error(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.split_once(" at line 1 column ") {

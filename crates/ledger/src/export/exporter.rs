@@ -1,4 +1,11 @@
-//! The exporter of a shard: one at a time, under a lease; an endless loop of reading events, sending and recording them.
+//! Exporter of a shard: reads the feed, appends to the broker's log and records progress, under a
+//! lease.
+//!
+//! - Shape: groups of at most 2,000 events; the next group is read while the current one is sent.
+//! - Cost: one round trip per group, and one per 100 ms to record progress, on one dedicated
+//!   connection.
+//! - Promise: after an error, a lost lease or a reconnect it realigns with the broker before it
+//!   sends again.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,45 +22,46 @@ use crate::sequence::{SequenceNotifier, read_feed};
 use crate::sharding::Shard;
 use crate::types::LedgerTypeRegistry;
 
-/// Most events in one group: sent together, recorded together. What is read at a time is bounded in bytes, too.
+/// Maximum events per group, which is sent with one append. A read is also bounded in bytes.
 const MAX_EVENTS_PER_GROUP: usize = 2_000;
-/// After a group of so many bytes there are probably more.
+/// A group above this size counts as full: more events are probably waiting.
 const FULL_GROUP_BYTES: usize = 2 << 20;
-/// How often progress is recorded: what is not recorded yet is compared by whoever begins next, so it costs nothing to
-/// record it late.
+/// Interval of recording progress. Recording late is safe: the next exporter compares the
+/// unrecorded entries with the ledger.
 const RECORD_INTERVAL: Duration = Duration::from_millis(100);
-/// How long events may come together while not many come.
+/// Time to collect events into a group under low load.
 const LINGER_INTERVAL: Duration = Duration::from_millis(20);
-/// How long numbers given by another process may go unnoticed.
+/// Poll interval for numbers assigned by another process.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// The first pause after trouble, and the longest.
+/// Minimum and maximum backoff after an error.
 const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
-/// How often an alarming state is looked at anew before it is called one: brokers may be slow to know their own end.
+/// Detections of an alarm, without success in between, before
+/// it is raised: a broker may report its last entry late.
 const ALARM_CHECK_COUNT: u32 = 3;
-/// How often it is looked at while the alarm lasts.
+/// Interval between checks while an alarm lasts.
 const ALARM_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Exports the events of one shard.
 #[derive(Clone)]
 pub struct Exporter {
-    /// The shard.
+    /// The shard to export.
     pub shard: Shard,
-    /// The ledger's types.
+    /// Type catalogue of the ledger.
     pub types: LedgerTypeRegistry,
-    /// Where to.
+    /// The broker to export to.
     pub engine: Arc<dyn ExportEngine>,
-    /// What wakes it.
+    /// Wakes the exporter after new sequence numbers.
     pub wake: SequenceNotifier,
 }
 
-/// The duty `exporter` of a shard.
+/// The `exporter` duty of a shard.
 pub fn exporter_duty(mut exporter: Exporter) -> DutyWork {
     let own = OwnConnection::open_beside(&exporter.shard.pool);
     exporter.shard.pool = own.pool().clone();
     Arc::new(move |lease| Box::pin(exporter.clone().run(own.clone(), lease)))
 }
 
-/// Why nothing is sent for the moment, and how often in a row.
+/// Errors since the last success.
 #[derive(Default)]
 struct ExportFailures {
     consecutive: u32,
@@ -87,7 +95,7 @@ impl Exporter {
                     })
                     .await;
                 }
-                // What the broker really holds is asked at once.
+                // Realign immediately: no backoff for the first one.
                 ExportError::Moved(_) if failures.consecutive == 1 => {
                     tracing::debug!(shard = self.shard.name, %error, "export")
                 }
@@ -99,8 +107,8 @@ impl Exporter {
         }
     }
 
-    /// Exports until something is in the way. Where it stands is known of the ledger that one connection saw: after another
-    /// has been made it is found out anew, for the ledger may have been put back to an older copy.
+    /// Exports until an error. The position is valid for one connection generation: after a
+    /// reconnect the ledger may be a restored copy, so the position is determined again.
     async fn export_until_error(
         &self,
         own: &OwnConnection,
@@ -137,7 +145,8 @@ impl Exporter {
             };
             let full = group.len() == MAX_EVENTS_PER_GROUP
                 || group.iter().map(|entry| entry.body.len()).sum::<usize>() > FULL_GROUP_BYTES;
-            // The next ones are read while these are on their way; or there are none yet, and more together cost less.
+            // Read ahead while this group is sent; after a
+            // partial group, let more events collect first.
             let next = async {
                 if full { self.read_group(last, &generation).await } else { Ok(Vec::new()) }
             };
@@ -166,7 +175,7 @@ impl Exporter {
         Ok(())
     }
 
-    /// The events after a mark, as entries of its epoch, without a gap.
+    /// Events after a mark, without gaps, as entries of its epoch.
     async fn read_group(
         &self,
         after: ExportMark,
@@ -227,7 +236,7 @@ impl Exporter {
         }
     }
 
-    /// Says what is in the way, once; and makes the next pause longer.
+    /// Logs the error unless it repeats, and increases the backoff.
     fn report_error(&self, error: &ExportError, failures: &mut ExportFailures) {
         let (code, reason) = match error {
             ExportError::Alarm(_) => ("CONSISTENCY_ERROR", "alarm"),
@@ -245,12 +254,12 @@ impl Exporter {
     }
 }
 
-/// The ledger may be another one now than the one that was looked at.
+/// The new connection may lead to a restored ledger.
 pub(super) fn reconnected_error() -> ExportError {
     ExportError::Moved("the connection to the ledger was lost".to_owned())
 }
 
-/// A process that exports no longer has no alarm to show.
+/// Resets the alarm gauge when this process stops exporting.
 struct ExportAlarmGauge(String);
 
 impl Drop for ExportAlarmGauge {

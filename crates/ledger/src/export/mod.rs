@@ -1,16 +1,17 @@
-//! Export: every numbered event goes to a log broker exactly once, and in order per shard.
+//! Export: writes the feed of each shard to a log broker, exactly once and in order.
 //!
-//! Where it stopped is asked of the broker each time an exporter begins: what the broker holds after the last number
-//! recorded here is compared with the ledger, event by event, and only if it is the same does the exporter go on. So a
-//! crash between sending and recording costs nothing, and a broker or a ledger that was put back to an older copy is
-//! noticed: then the exporter stops, says why ([`ExportAlarm`]), and sends nothing until somebody decides.
+//! - Shape: one exporter per shard, under a lease. The lease does not fence the broker, so each
+//!   engine fences stale exporters itself: `files` by a file lock, `nats` by publishing each
+//!   message only right after its predecessor.
+//! - Cost: on start, one comparison of the broker's entries after the recorded number with the
+//!   ledger, event by event. The exporter continues only if they are equal.
+//! - Promise: a crash between sending and recording neither loses nor repeats an event. A broker or
+//!   ledger restored to an older copy raises an [`ExportAlarm`]; nothing is sent until an operator
+//!   decides.
 //!
-//! One exporter for each shard works at a time (a lease). The lease cannot reach into the broker, so each engine keeps
-//! zombies out by its own means: `files` by a file lock, `nats` by publishing each message only right after the one
-//! before it.
-//!
-//! An event's number may come again after a ledger was restored, with another event; then the *epoch* is raised. In the
-//! stream, an epoch's first number says which entries of earlier epochs are void: those at or above it.
+//! After a restore of the ledger, a sequence number may be assigned
+//! again to another event; then the *epoch* is raised. An epoch's
+//! first number voids the entries of earlier epochs at or above it.
 
 mod alarm;
 mod alignment;

@@ -1,4 +1,4 @@
-//! The shard's table `export`: how far its exporter last knew to be, fenced by the exporter's lease.
+//! Table `export` of a shard: the exporter's recorded progress, fenced by its lease.
 
 use std::sync::Arc;
 
@@ -9,48 +9,48 @@ use store::{ConnectionGeneration, Lease, run_statement};
 use super::exporter::reconnected_error;
 use super::{ExportError, ExportMark, Result};
 
-/// The table's row, and the last number given.
+/// The row of `export`, and the last assigned sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct ExportProgress {
     pub(crate) epoch: i64,
-    /// The epoch's first number.
+    /// First sequence number of the epoch.
     pub(crate) first_seq: i64,
-    /// The last number that the broker is known to hold.
+    /// Last number that the broker is known to hold.
     pub(crate) exported_seq: i64,
     follows_epoch: Option<i64>,
     follows_seq: Option<i64>,
     pub(crate) alarm: Option<String>,
     pub(crate) alarm_since: Option<DateTime<Utc>>,
-    /// The last number given to an event.
+    /// Last assigned sequence number.
     pub(crate) last_seq: i64,
 }
 
-/// From where on to export, as somebody decided.
+/// An operator's decision on where the export continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ExportDecision {
     pub(super) epoch: i64,
-    /// The epoch's first number.
+    /// First sequence number of the epoch.
     pub(super) first_seq: i64,
-    /// The broker holds everything up to this number.
+    /// The broker holds all events up to this number.
     pub(super) exported_seq: i64,
-    /// What the broker's log ended with.
+    /// Last entry of the broker's log at the decision.
     pub(super) previous_mark: Option<ExportMark>,
 }
 
 impl ExportProgress {
-    /// What the stream ended with when the epoch was decided.
+    /// Last entry of the stream when the epoch began.
     pub(super) fn previous_mark(&self) -> Option<ExportMark> {
         let (epoch, seq) = self.follows_epoch.zip(self.follows_seq)?;
         Some(ExportMark { epoch, seq })
     }
 
-    /// The last number known to be exported, in its epoch; none if nothing of the epoch is.
+    /// Last recorded entry of the current epoch; `None` if the epoch has none.
     pub(super) fn recorded_mark(&self) -> Option<ExportMark> {
         (self.exported_seq >= self.first_seq)
             .then_some(ExportMark { epoch: self.epoch, seq: self.exported_seq })
     }
 
-    /// Whether nothing was ever exported, as far as it is known here.
+    /// Whether nothing was ever exported, according to this row.
     pub(super) fn is_new(&self) -> bool {
         self.recorded_mark().is_none() && self.previous_mark().is_none()
     }
@@ -72,7 +72,7 @@ impl ExportProgress {
         }
     }
 
-    /// As it is now. One round trip.
+    /// Current progress. One round trip.
     pub(crate) async fn load(pool: &PgPool) -> store::Result<Self> {
         run_statement(pool, "export_progress", |connection| {
             Box::pin(
@@ -82,7 +82,8 @@ impl ExportProgress {
         .await
     }
 
-    /// Puts a decision in the place of what was loaded; `false` if that has changed meanwhile.
+    /// Compare-and-set: stores the decision unless the row has
+    /// changed since it was loaded; returns whether it did.
     pub(super) async fn replace_with(
         &self,
         pool: &PgPool,
@@ -106,8 +107,9 @@ impl ExportProgress {
     }
 }
 
-/// Notes that the broker holds everything up to `exported`, and that all is well; not on another connection than the one of
-/// `generation`, which may be to a ledger that was put back. `pool` is that connection's.
+/// Records that the broker holds everything up to `exported`, and clears
+/// the alarm. Only on the connection of `generation`: a new connection
+/// may lead to a restored ledger. `pool` must be that connection's.
 pub(super) async fn record_export(
     pool: &PgPool,
     lease: &Arc<Lease>,
@@ -136,7 +138,7 @@ pub(super) async fn record_export(
     check_fenced_update(lease, recorded)
 }
 
-/// Notes why nothing is sent.
+/// Records why the export is stopped.
 pub(super) async fn raise_export_alarm(
     pool: &PgPool,
     lease: &Arc<Lease>,

@@ -1,4 +1,5 @@
-//! What somebody decides after an alarm: a new epoch (the ledger was put back), or sending again (the broker was).
+//! Operator decisions after an alarm: a new epoch (the ledger
+//! was restored) or a resend (the broker was restored).
 
 use super::alignment::ExportAlignment;
 use super::compare::ExportLedgerReader;
@@ -8,25 +9,25 @@ use super::{
     Result,
 };
 
-/// A decision that holds from now on.
+/// A decision, effective immediately.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportRealignment {
-    /// The epoch of what is sent from now on.
+    /// Epoch of the entries sent from now on.
     pub epoch: i64,
-    /// The number that is sent next.
+    /// Next sequence number to send.
     pub next_seq: i64,
-    /// The ledger's last number at the moment.
+    /// The ledger's last sequence number at the decision.
     pub last_seq: i64,
-    /// What the broker's log ends with.
+    /// Last entry of the broker's log.
     pub broker_end: Option<ExportMark>,
-    /// The numbers that the stream has held and that are void from now on (first, last).
+    /// Numbers in the stream that become void (first, last).
     pub void_range: Option<(i64, i64)>,
-    /// The numbers that are sent again as they were (first, last).
+    /// Numbers that are sent again unchanged (first, last).
     pub resend_range: Option<(i64, i64)>,
 }
 
-/// Begins a new epoch right after the last event that ledger and broker have in common. Refused unless the broker holds
-/// something else than the ledger. `dry_run`: only says what would be.
+/// Begins a new epoch after the last event that ledger and broker share. Refused unless the
+/// broker's content differs from the ledger. With `dry_run`, only returns the decision.
 pub async fn begin_epoch(
     verifier: &ExportVerifier<'_>,
     dry_run: bool,
@@ -37,7 +38,8 @@ pub async fn begin_epoch(
     apply_decision(verifier, &verification, decision, dry_run).await
 }
 
-/// Sends again what the broker has lost. Refused unless it is behind what it once held.
+/// Resends entries that the broker lost. Refused unless the broker is behind the recorded progress.
+/// With `dry_run`, only returns the decision.
 pub async fn resume_export(
     verifier: &ExportVerifier<'_>,
     dry_run: bool,
@@ -83,12 +85,12 @@ async fn apply_decision(
     })
 }
 
-/// What a decision goes by.
+/// Input of a decision.
 struct ExportComparison<'a> {
     progress: &'a ExportProgress,
     alignment: &'a ExportAlignment,
     broker_end: Option<ExportMark>,
-    /// The last number up to which broker and ledger hold the same.
+    /// Last number up to which broker and ledger are equal.
     common_seq: i64,
     has_differences: bool,
 }
@@ -151,7 +153,7 @@ fn from_broker(comparison: &ExportComparison<'_>) -> Result<ExportDecision, Stri
                 previous_mark: follows,
             })
         }
-        // Nothing of the epoch is left: it begins anew, after what is common.
+        // The broker holds nothing of the epoch: restart it after the common entries.
         last => {
             let common = last.map_or(0, |_| comparison.common_seq);
             Ok(ExportDecision { epoch, first_seq: common + 1, exported_seq: common, previous_mark: last })
@@ -190,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_new_epoch_begins_after_what_is_common() {
-        // Put back to 90, and gone on to 95.
+        // Ledger restored to 90, then continued to 95.
         let back = ExportDecision { exported_seq: 88, ..FIRST };
         let new = decide_with(decide_new_epoch, (back, 95), Some(export_mark(1, 100)), (90, true))
             .unwrap();
@@ -203,12 +205,12 @@ mod tests {
                 previous_mark: Some(export_mark(1, 100))
             }
         );
-        // Gone on so far that only the contents tell.
+        // Continued so far that only the contents differ.
         assert_eq!(
             decide_with(decide_new_epoch, (back, 200), Some(export_mark(1, 100)), (90, true)),
             Ok(new)
         );
-        // Put back to before the second epoch was decided.
+        // Ledger restored to before the second epoch was decided.
         let third = decide_with(decide_new_epoch, (back, 95), Some(export_mark(2, 93)), (70, true))
             .unwrap();
         assert_eq!(
@@ -260,7 +262,7 @@ mod tests {
             previous_mark: Some(export_mark(1, 100)),
         };
         let again = |last, common| decide_with(from_broker, (now, 120), last, (common, true));
-        // To before it began, with what is void since and without.
+        // Broker restored to before the epoch, with and without the voided entries.
         let expected = |common, last| {
             Ok(ExportDecision {
                 epoch: 2,

@@ -1,4 +1,4 @@
-//! Where to go on: what the broker really holds, held against the ledger.
+//! Realignment of an exporter at start: compares the broker's unrecorded entries with the ledger.
 
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use super::{ExportEngine, ExportError, ExportLog, ExportMark, Result};
 use crate::sharding::Shard;
 use crate::types::LedgerTypeRegistry;
 
-/// The mark after which to go on with `log`, which has been opened after the lease was taken. It is recorded, so whoever
-/// has lost the lease, or whose `generation` of the ledger's connection is over, does not get that far.
+/// The mark after which to continue with `log`, which must be opened
+/// after the lease was acquired. Recording the mark fences exporters
+/// that lost the lease or whose connection `generation` is over.
 pub(super) async fn realign_export(
     shard: &Shard,
     types: &LedgerTypeRegistry,

@@ -1,4 +1,5 @@
-//! The proof that a shard's stream says what its ledger says: counts, checksums, gaps, order, and each event's content.
+//! Verification of a shard's export stream against its
+//! ledger: counts, checksums, gaps, order and contents.
 
 use futures::StreamExt as _;
 use serde::Serialize;
@@ -11,49 +12,49 @@ use super::{ExportEngine, ExportEntry, ExportMark, ExportProgress, Result};
 use crate::sharding::Shard;
 use crate::types::LedgerTypeRegistry;
 
-/// So many differences are named.
+/// Maximum number of differences listed.
 const MAX_NAMED_DIFFERENCES: usize = 20;
 
-/// A shard's ledger, its stream, and what they are compared with.
+/// Verifies the export of one shard.
 pub struct ExportVerifier<'a> {
-    /// The shard.
+    /// The shard to verify.
     pub shard: &'a Shard,
-    /// The ledger's types.
+    /// Type catalogue of the ledger.
     pub types: &'a LedgerTypeRegistry,
-    /// Where the stream is.
+    /// The broker that holds the stream.
     pub engine: &'a dyn ExportEngine,
 }
 
-/// What a verification has found.
+/// Result of a verification.
 #[derive(Debug, Clone, Serialize)]
 pub struct ExportVerification {
-    /// The shard.
+    /// Name of the shard.
     pub shard: String,
-    /// The engine.
+    /// Name of the engine.
     pub engine: &'static str,
-    /// The epochs that the stream holds, in order.
+    /// Epochs in the stream, in order.
     pub epochs: Vec<ExportEpoch>,
-    /// Entries in the stream.
+    /// Number of entries in the stream.
     pub entries: i64,
-    /// Of these, void since a later epoch began at or below their numbers.
+    /// Entries voided by a later epoch that began at or below their numbers.
     pub void: i64,
-    /// Events that the stream has and the ledger has dropped since, as its retention says.
+    /// Events in the stream that the ledger has dropped by retention.
     pub dropped: i64,
-    /// The last number of the stream, and so the count of events that it must hold; the ledger's events up to it are
-    /// what it is compared with.
+    /// Last number of the stream, which is also the number of events it must hold. It is compared
+    /// with the ledger up to this number.
     pub exported_seq: i64,
-    /// Events that the ledger has numbered after that.
+    /// Events numbered by the ledger after `exported_seq`.
     pub not_yet_exported: i64,
-    /// SHA-256 over the canonical JSON of each event (with `seq`, without `shard` and `epoch`), one a line, as the stream
-    /// has them.
+    /// SHA-256 over the stream: canonical JSON of each event (with `seq`, without `shard` and
+    /// `epoch`), one per line.
     pub stream_sha256: String,
-    /// The same over the ledger's events; those that were dropped as the stream has them.
+    /// The same over the ledger; dropped events are taken from the stream.
     pub ledger_sha256: String,
-    /// How many differences there are; none in a sound system.
+    /// Total number of differences; 0 in a consistent export.
     pub difference_count: i64,
-    /// The first of them.
+    /// The first 20 differences.
     pub differences: Vec<ExportDifference>,
-    /// Why the exporter stands still, or would.
+    /// Reason for which the exporter has stopped or would stop.
     pub alarm: Option<String>,
     #[serde(skip)]
     pub(super) alignment: ExportAlignment,
@@ -61,7 +62,7 @@ pub struct ExportVerification {
     pub(super) progress: ExportProgress,
     #[serde(skip)]
     pub(super) last: Option<ExportMark>,
-    /// The lowest number at which they differ.
+    /// Lowest number that differs.
     #[serde(skip)]
     pub(super) first_difference: Option<i64>,
 }
@@ -69,25 +70,25 @@ pub struct ExportVerification {
 /// An epoch of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ExportEpoch {
-    /// Which.
+    /// Epoch number, from 1.
     pub epoch: i64,
-    /// Its first number; entries of earlier epochs at or above it are void.
+    /// First sequence number; voids entries of earlier epochs at or above it.
     pub first_seq: i64,
-    /// Its last number so far.
+    /// Last sequence number so far.
     pub last_seq: i64,
 }
 
-/// One difference.
+/// One difference between stream and ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExportDifference {
-    /// The number.
+    /// Sequence number of the event.
     pub seq: i64,
-    /// What is wrong with it.
+    /// Description of the difference.
     pub what: String,
 }
 
 impl ExportVerification {
-    /// Whether nothing is wrong.
+    /// Whether stream and ledger are consistent.
     pub fn is_consistent(&self) -> bool {
         self.difference_count == 0
             && self.alarm.is_none()
@@ -96,8 +97,9 @@ impl ExportVerification {
 }
 
 impl ExportVerifier<'_> {
-    /// Compares everything that the stream holds now with the ledger; `on_progress` hears of (numbers done, all). Reads the
-    /// stream once, or twice if it has several epochs, and the ledger once.
+    /// Compares the stream up to its current end with the ledger;
+    /// reports (numbers done, total) to `on_progress`. Reads the ledger
+    /// once and the stream once, or twice if its last epoch is not 1.
     pub async fn verify(
         &self,
         mut on_progress: impl FnMut(i64, i64),
@@ -125,7 +127,7 @@ impl ExportVerifier<'_> {
         Ok(comparison.into_verification(self, progress, last))
     }
 
-    /// Which epochs there are, and where each begins. Without reading anything if there was only ever one.
+    /// Epochs of the stream. Without a read if the last epoch is 1.
     async fn read_epochs(&self, last: Option<ExportMark>) -> Result<Vec<ExportEpoch>> {
         let mut epochs: Vec<ExportEpoch> = Vec::new();
         let Some(last) = last else { return Ok(epochs) };
@@ -147,7 +149,7 @@ impl ExportVerifier<'_> {
     }
 }
 
-/// A comparison in progress.
+/// State of a running comparison.
 struct ExportVerifierRun<'a> {
     ledger: ExportLedgerReader<'a>,
     epochs: Vec<ExportEpoch>,
@@ -155,7 +157,7 @@ struct ExportVerifierRun<'a> {
     void: i64,
     dropped: i64,
     previous: Option<ExportMark>,
-    /// The next number that must come.
+    /// Next expected number.
     next_seq: i64,
     stream_hash: Sha256,
     ledger_hash: Sha256,
@@ -190,7 +192,7 @@ impl<'a> ExportVerifierRun<'a> {
         }
     }
 
-    /// Takes the stream's next entry.
+    /// Compares the next entry of the stream.
     async fn add_entry(&mut self, entry: ExportEntry) -> Result<()> {
         let mark = entry.mark;
         self.entries += 1;
@@ -204,7 +206,7 @@ impl<'a> ExportVerifierRun<'a> {
         }
         hash_entry(&mut self.stream_hash, &entry);
         if mark.seq < self.next_seq {
-            // A repetition: named above, and the sums differ.
+            // A repetition: reported above as out of order, and the checksums differ.
             return Ok(());
         }
         self.add_missing_until(mark.seq).await?;
@@ -229,7 +231,7 @@ impl<'a> ExportVerifierRun<'a> {
         Ok(())
     }
 
-    /// The ledger's events up to a number, which the stream has passed over.
+    /// Reports the numbers before `up_to` that the stream has skipped.
     async fn add_missing_until(&mut self, up_to: i64) -> Result<()> {
         while self.next_seq < up_to {
             let expected =
@@ -279,7 +281,7 @@ impl<'a> ExportVerifierRun<'a> {
     }
 }
 
-/// Whether an entry may come right after another.
+/// Whether `mark` may directly follow `before`.
 fn can_follow(before: ExportMark, mark: ExportMark) -> bool {
     if mark.epoch == before.epoch {
         mark.seq == before.seq + 1
@@ -289,7 +291,7 @@ fn can_follow(before: ExportMark, mark: ExportMark) -> bool {
 }
 
 fn hash_entry(sum: &mut Sha256, entry: &ExportEntry) {
-    // What is unreadable is a difference anyway.
+    // Unreadable content is reported as a difference elsewhere.
     sum.update(canonical_content(&entry.body).unwrap_or_default().as_bytes());
     sum.update(b"\n");
 }
@@ -298,7 +300,7 @@ fn to_hex(sum: Sha256) -> String {
     sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Names an entry's event.
+/// Type and id of an entry's event.
 fn describe_event(entry: &ExportEntry) -> String {
     let body: serde_json::Value = serde_json::from_slice(&entry.body).unwrap_or_default();
     let text = |name: &str| body[name].as_str().unwrap_or("?").to_owned();

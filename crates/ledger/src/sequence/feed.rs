@@ -1,4 +1,4 @@
-//! Reading events by number.
+//! Feed: reads a shard's events by sequence number.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -7,34 +7,35 @@ use store::{Result, run_statement};
 
 use crate::MAX_PAGE_BYTES;
 
-/// A numbered event.
+/// An event with its sequence number.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct LedgerFeedEvent {
-    /// Its number in its shard, from 1.
+    /// Sequence number in its shard, from 1.
     pub seq: i64,
-    /// Its account's type.
+    /// Name of the account type.
     pub type_name: String,
-    /// The account's key attributes, as canonical text.
+    /// The account's key attributes, in canonical text.
     pub key: String,
-    /// The auxiliary attributes, as canonical text.
+    /// Auxiliary attributes, in canonical text.
     pub auxiliary: String,
-    /// Its id.
+    /// Idempotency key, unique per type within its shard.
     pub event_id: String,
-    /// When it happened.
+    /// Event time, microsecond precision.
     pub dt: DateTime<Utc>,
-    /// What it adds to the balance, if it does.
+    /// Amount if the event is a debit.
     pub debit: Option<Decimal>,
-    /// What it takes from the balance, if it does.
+    /// Amount if the event is a credit.
     pub credit: Option<Decimal>,
-    /// A JSON object as written.
+    /// JSON object as received.
     pub info: Option<String>,
 }
 
-/// So many numbers are looked through at a time where events have been dropped.
+/// Numbers scanned per round trip where events have been dropped.
 const FEED_SCAN_COUNT: i64 = 10_000;
 
-/// At most `limit` events with numbers above `after`, in order, and of about 4 MiB: none only if there is none. There is no
-/// gap, but for numbers of dropped events. One round trip, unless a whole page was dropped; reads only those batches.
+/// Up to `limit` events with numbers above `after`, in order, at most about 4 MiB; empty only at
+/// the end of the feed. Gaps are numbers of dropped events only. One round trip, unless a whole
+/// page was dropped; reads only the batches of the page.
 pub async fn read_feed(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<LedgerFeedEvent>> {
     let page = read_feed_page(pool, after, limit, limit).await?;
     if !page.is_empty() {
@@ -52,7 +53,7 @@ pub async fn read_feed(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Ledg
     Ok(Vec::new())
 }
 
-/// The number up to which every event of a shard has been dropped: the feed begins after it.
+/// The number up to which all events of a shard have been dropped; the feed begins after it.
 pub async fn read_dropped_seq(pool: &PgPool) -> Result<i64> {
     run_statement(pool, "dropped_seq", |connection| {
         Box::pin(async move {
@@ -63,7 +64,7 @@ pub async fn read_dropped_seq(pool: &PgPool) -> Result<i64> {
     .await
 }
 
-/// The first `limit` of the `span_count` numbers above `after`.
+/// Up to `limit` events among the `span_count` numbers above `after`.
 async fn read_feed_page(
     pool: &PgPool,
     after: i64,
@@ -83,7 +84,7 @@ async fn read_feed_page(
     .await
 }
 
-/// The last number given, and how often events were dropped.
+/// Last assigned number, and how many times events were dropped.
 async fn read_feed_end(pool: &PgPool) -> Result<(i64, i64)> {
     run_statement(pool, "feed_end", |connection| {
         Box::pin(async move {
@@ -94,7 +95,7 @@ async fn read_feed_end(pool: &PgPool) -> Result<(i64, i64)> {
     .await
 }
 
-/// The size of an `info` is known without reading it. An event is shown with some 200 bytes beside its own texts.
+/// `octet_length(info)` does not detoast the value. 200 bytes: overhead of an event in JSON.
 const FEED_SQL: &str = "-- feed
 SELECT seq, type_name, key, auxiliary, event_id, dt, debit, credit, info FROM (
     SELECT f.*, row_number() OVER in_order AS place,

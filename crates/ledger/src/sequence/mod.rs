@@ -1,9 +1,10 @@
-//! Numbers: every event gets a gap-free, monotonic number in its shard, given by one process at a time.
+//! Sequence numbers: gap-free and monotonic per shard, assigned by one process at a time.
 //!
-//! A writing transaction leaves one row in `pending_batches`; the sequencer moves what is committed to `batches` with its
-//! first number, so an event's number is its batch's first plus its place, and no event row is ever touched again. One
-//! numbering transaction follows the other (the row lock of `sequence`), hence: once number N is seen, nothing at or
-//! below N ever appears later.
+//! - Shape: a writing transaction leaves one row in `pending_batches`; the sequencer moves
+//!   committed rows to `batches` with their first number. An event's number is its batch's first
+//!   number plus its place in the batch; event rows are never updated.
+//! - Lock order: numbering transactions are serialized by the row lock of `sequence`.
+//! - Promise: once number N is visible, no number at or below N appears later.
 
 mod feed;
 mod sequencer;

@@ -1,4 +1,9 @@
-//! The sequencer of a shard: numbers what is committed, quickly while there is work, hardly at all while there is none.
+//! Sequencer of a shard: numbers committed batches, with backoff while idle.
+//!
+//! - Cost: one round trip and one row lock per pass; every 10 ms under load, every second when
+//!   idle.
+//! - Promise: fenced by the lease in the numbering transaction, so that two sequencers never
+//!   interleave.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +12,14 @@ use sqlx::PgPool;
 use store::{Lease, Result};
 use tokio::sync::{Notify, watch};
 
-/// Most batches numbered in one transaction.
+/// Maximum batches numbered in one transaction.
 const MAX_BATCHES_PER_NUMBERING: i32 = 10_000;
-/// The pause between two looks while events come in: what is numbered together is cheaper.
+/// Interval between passes under load: numbering more batches per transaction is cheaper.
 const MIN_NUMBERING_INTERVAL: Duration = Duration::from_millis(10);
-/// The longest pause: a process that writes elsewhere does not wake this one.
+/// Maximum interval when idle: another process that writes does not wake this one.
 const MAX_NUMBERING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Wakes a shard's sequencer in this process, if it is there; and tells its followers of new numbers.
+/// Wakes the shard's sequencer if it runs in this process, and notifies subscribers of new numbers.
 #[derive(Debug, Clone)]
 pub struct SequenceNotifier {
     events_written: Arc<Notify>,
@@ -28,35 +33,36 @@ impl Default for SequenceNotifier {
 }
 
 impl SequenceNotifier {
-    /// Events have been committed.
+    /// Wakes the sequencer after a commit of events.
     pub fn notify_written(&self) {
         self.events_written.notify_one();
     }
 
-    /// The last number that this process has seen given; changes wake aggregator, exporter and feeds.
+    /// Last assigned number seen by this process; a change wakes aggregator, exporter and feeds.
     pub fn subscribe_last_seq(&self) -> watch::Receiver<i64> {
         self.last_seq.subscribe()
     }
 
-    /// Takes note of a number that was given, by whomever. It is smaller than the one before in a ledger that was put back.
+    /// Publishes the last assigned number, no matter which process assigned it. It decreases when
+    /// the ledger is restored to an older copy.
     pub fn publish_last_seq(&self, last_seq: i64) {
         self.last_seq.send_if_modified(|known| std::mem::replace(known, last_seq) != last_seq);
     }
 }
 
-/// Numbers the events of one shard.
+/// Assigns sequence numbers to the events of one shard.
 #[derive(Debug, Clone)]
 pub struct Sequencer {
-    /// The shard's name.
+    /// Name of the shard.
     pub shard: String,
-    /// Its database.
+    /// Pool of the shard's database.
     pub pool: PgPool,
-    /// What wakes it.
+    /// Wakeups of this sequencer, and its subscribers.
     pub notifier: SequenceNotifier,
 }
 
 impl Sequencer {
-    /// Numbers until the lease is lost or the database does not answer.
+    /// Numbers batches until the lease is lost or the database is unavailable.
     pub async fn run(self, lease: Arc<Lease>) {
         let mut interval = MIN_NUMBERING_INTERVAL;
         loop {
@@ -86,7 +92,7 @@ impl Sequencer {
     }
 }
 
-/// Numbers once: how many batches, and the last number given.
+/// Numbers one round of batches; returns their count and the last assigned number.
 pub(crate) async fn number_batches(pool: &PgPool, lease: &Arc<Lease>) -> Result<(i32, i64)> {
     let lease = lease.clone();
     store::run_statement(pool, "number_batches", move |connection| {

@@ -1,4 +1,4 @@
-//! Where a segment is damaged: found when it is, by reading it once more from its beginning.
+//! Location of damage in a segment: reads it again from its beginning after an error.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -7,7 +7,7 @@ use super::segments::ExportSegment;
 use super::{ExportAlarm, ExportEntry, ExportError, io_error_at};
 use crate::export::ExportMark;
 
-/// Names the first line of a segment that is no entry of `shard`, and the number before it.
+/// An alarm with the first line that is not an entry of `shard`, and the mark before it.
 pub(super) fn locate_damage(shard: &str, segment: &ExportSegment) -> ExportError {
     let found = File::open(&segment.path)
         .and_then(|file| find_first_damage(shard, BufReader::with_capacity(1 << 20, file)));

@@ -1,9 +1,11 @@
-//! The engine `files`: NDJSON segments `<dir>/<shard>/<first seq>.ndjson`, for one machine.
+//! Export engine `files`: NDJSON segments `<dir>/<shard>/<first seq>.ndjson` on one machine.
 //!
-//! One process at a time appends (a file lock, which lies elsewhere); whoever has lost its lease and still holds the lock
-//! keeps the next exporter waiting, and cannot write beside it. A group is one write and one `fdatasync`; a segment is
-//! begun when the last one is full, and is in its folder for good before anything in it counts. A torn last line is cut off
-//! by the next exporter.
+//! - Shape: a new segment begins when the last one is full; it is durable in its folder before it
+//!   is written.
+//! - Cost: one write and one `fdatasync` per group.
+//! - Promise: one process appends at a time, under a file lock in a separate folder. A process that
+//!   lost its lease but holds the lock makes the next exporter wait, and never writes beside it.
+//!   The next exporter truncates a torn last line.
 
 mod damage;
 mod segment_writer;
@@ -23,9 +25,9 @@ use damage::locate_damage;
 use segment_writer::ExportSegmentWriter;
 use segments::{ExportSegment, list_segments};
 
-/// A segment is full at this size.
+/// Default size at which a segment is full, in bytes.
 pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
-/// Entries read at a time.
+/// Maximum entries read per step.
 const MAX_ENTRIES_PER_CHUNK: usize = 1_000;
 
 /// Exports into folders of this machine.
@@ -37,7 +39,7 @@ pub struct ExportFileEngine {
 }
 
 impl ExportFileEngine {
-    /// Below a data dir.
+    /// Exports into `export` in the data directory; locks lie in `export-locks`.
     pub fn in_data_dir(data_dir: &Path) -> Self {
         Self {
             dir: data_dir.join("export"),
@@ -46,13 +48,13 @@ impl ExportFileEngine {
         }
     }
 
-    /// With other segments than those of [`DEFAULT_SEGMENT_BYTES`].
+    /// With another segment size than [`DEFAULT_SEGMENT_BYTES`].
     pub fn with_max_segment_bytes(self, max_segment_bytes: u64) -> Self {
         Self { max_segment_bytes, ..self }
     }
 
-    /// Refuses links, and what belongs to somebody else, in what is written to; takes the rights of others away from folders and
-    /// files that an earlier version made. Blocks.
+    /// Refuses symlinks and files of other users in the export folders, and revokes other users'
+    /// access to folders and files created by an earlier version. Blocking.
     pub fn restrict_access(&self) -> Result<(), DataDirError> {
         for folder in [&self.lock_dir, &self.dir] {
             restrict_folder_access(folder, 1)?;
@@ -65,7 +67,8 @@ impl ExportFileEngine {
     }
 }
 
-/// A folder first, so that what is in it cannot be changed by others while it is looked at; and the folders in it.
+/// Restricts the folder first, so that other users cannot change its content during the scan; then
+/// its files and subfolders.
 fn restrict_folder_access(folder: &Path, depth: u32) -> Result<(), DataDirError> {
     restrict_to_owner(folder)?;
     let entries = match fs::read_dir(folder) {
@@ -83,7 +86,7 @@ fn restrict_folder_access(folder: &Path, depth: u32) -> Result<(), DataDirError>
     Ok(())
 }
 
-/// What the file system said.
+/// File system errors are transient.
 fn io_error_at(path: &Path) -> impl Fn(std::io::Error) -> ExportError + '_ {
     move |error| ExportError::Unavailable(format!("{}: {error}", path.display()))
 }
@@ -162,10 +165,10 @@ async fn next(
     .await
 }
 
-/// Segments being read.
+/// Reads segments in order.
 struct ExportSegmentReader {
     shard: String,
-    /// Those not yet begun, the next one last.
+    /// Segments not opened yet, in reverse order.
     remaining: Vec<ExportSegment>,
     current: Option<(ExportSegment, BufReader<fs::File>)>,
 }
@@ -174,7 +177,7 @@ impl ExportSegmentReader {
     fn open_from(shard: String, folder: &Path, from: Option<ExportMark>) -> Result<Self> {
         let mut remaining = list_segments(folder)?;
         if let Some(from) = from {
-            // The last segment that begins with it or before it; an empty one says nothing.
+            // The last segment that begins at or before `from`; empty segments are skipped.
             let mut first_index = 0;
             for (index, segment) in remaining.iter().enumerate().skip(1).rev() {
                 let mut opened = BufReader::new(
@@ -192,7 +195,7 @@ impl ExportSegmentReader {
         Ok(Self { shard, remaining, current: None })
     }
 
-    /// Empty at the end.
+    /// The next entries; empty at the end.
     fn read_chunk(&mut self) -> Result<Vec<ExportEntry>> {
         let mut entries = Vec::new();
         while entries.len() < MAX_ENTRIES_PER_CHUNK {
@@ -211,7 +214,7 @@ impl ExportSegmentReader {
     }
 }
 
-/// The entry of the next line. Only the last segment may end with a torn one, which is not there.
+/// Reads the next line's entry. Only the last segment may end with a torn line, which is ignored.
 fn read_next_entry(
     shard: &str,
     segment: &ExportSegment,
@@ -229,7 +232,7 @@ fn read_next_entry(
     }
 }
 
-/// The log of a shard; while a group is being written, its files belong to the thread that writes.
+/// The log of a shard. During an append, the blocking thread owns the writer.
 struct ExportFileLog {
     writer: Option<ExportSegmentWriter>,
     last_entry: Option<ExportEntry>,

@@ -1,4 +1,4 @@
-//! A shard's segments, held for appending under the file lock.
+//! Appends to a shard's segments under the file lock.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
@@ -12,27 +12,27 @@ use super::damage::locate_damage;
 use super::segments::{ExportSegment, list_segments};
 use super::{ExportEntry, ExportError, Result, io_error_at, tail};
 
-/// Held as long as it exists; everything here blocks.
+/// Holds the file lock until dropped. All methods block.
 pub(super) struct ExportSegmentWriter {
-    /// What the log ended with when it was opened.
+    /// Last entry of the log when it was opened.
     pub(super) last_entry: Option<ExportEntry>,
     folder: PathBuf,
     open_segment: Option<ExportOpenSegment>,
     max_segment_bytes: u64,
-    /// Given back by the system when it is closed, whatever becomes of the process.
+    /// Released by the operating system on close, also when the process dies.
     _lock: File,
 }
 
-/// The segment that is written to.
+/// The segment being written.
 struct ExportOpenSegment {
     segment: ExportSegment,
     file: File,
-    /// All of it whole lines.
+    /// Length of the file, whole lines only.
     bytes: u64,
 }
 
 impl ExportSegmentWriter {
-    /// Takes the lock, cuts off a torn line, and makes sure that what is there is there for good.
+    /// Acquires the lock, truncates a torn line, and makes the existing entries durable.
     pub(super) fn open(
         shard: &str,
         folder: PathBuf,
@@ -60,14 +60,14 @@ impl ExportSegmentWriter {
                     Some(ExportOpenSegment { segment, file, bytes: end.whole_bytes });
                 break;
             }
-            // Begun, and nothing whole in it yet.
+            // Created, but contains no whole line.
             fs::remove_file(&segment.path).map_err(io_error_at(&segment.path))?;
         }
         sync_folder(&writer.folder)?;
         Ok(writer)
     }
 
-    /// One write and one sync; beginning a segment costs two more.
+    /// One write and one fdatasync; a new segment adds a file creation and a folder fsync.
     pub(super) fn append(&mut self, entries: &[ExportEntry]) -> Result<()> {
         let Some(first) = entries.first().map(|entry| entry.mark.seq) else { return Ok(()) };
         let mut lines = Vec::with_capacity(entries.iter().map(|entry| entry.body.len() + 1).sum());
@@ -78,7 +78,7 @@ impl ExportSegmentWriter {
         let mut open = self.open_segment_for(first)?;
         open.check_in_place()?;
         if let Err(error) = open.write(&lines) {
-            // What may or may not have reached the disk must be written anew.
+            // Truncate: the lines may be partly on disk and are written again later.
             let _ = open.file.set_len(open.bytes);
             return Err(io_error_at(&open.segment.path)(error));
         }
@@ -87,8 +87,9 @@ impl ExportSegmentWriter {
         Ok(())
     }
 
-    /// The present segment, or the next one if it is full. Numbers of a later epoch may be lower than a segment's name;
-    /// they stay where they are, so that the names' order is that of the segments.
+    /// The current segment, or a new one if it is full. Numbers of a
+    /// later epoch may be lower than the segment's name; they stay in
+    /// the current segment, so that segments remain ordered by name.
     fn open_segment_for(&mut self, first_seq: i64) -> Result<ExportOpenSegment> {
         if let Some(open) = self.open_segment.take()
             && (open.bytes < self.max_segment_bytes || first_seq <= open.segment.first_seq)
@@ -105,7 +106,8 @@ impl ExportSegmentWriter {
 }
 
 impl ExportOpenSegment {
-    /// Whether its path still leads to it, and nobody else has written to it: a folder may be put back under us.
+    /// Whether the path still refers to this file with the expected length: the folder may have
+    /// been restored from a backup.
     fn check_in_place(&self) -> Result<()> {
         let present = fs::metadata(&self.segment.path);
         let ours = self.file.metadata().map_err(io_error_at(&self.segment.path))?;
@@ -126,7 +128,7 @@ impl ExportOpenSegment {
     fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
         #[cfg(debug_assertions)]
         let lines = {
-            // So that a process can die in the midst of a line.
+            // Two writes, so that tests can crash in the middle of a line.
             let (begin, rest) = lines.split_at(lines.len() / 2);
             self.file.write_all(begin)?;
             fail_point("export_line_torn");

@@ -1,11 +1,11 @@
-//! Which segments a shard's folder has.
+//! Segments of a shard's folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Result, io_error_at};
 
-/// A segment: a file named after its first number.
+/// A segment file, named after its first sequence number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ExportSegment {
     pub(super) first_seq: i64,
@@ -18,7 +18,8 @@ impl ExportSegment {
     }
 }
 
-/// In the order in which they were written, which is that of their numbers. A folder that is not there has none.
+/// Segments in the order of their first numbers, which is
+/// the order of writing. A missing folder has none.
 pub(super) fn list_segments(folder: &Path) -> Result<Vec<ExportSegment>> {
     let listed = match fs::read_dir(folder) {
         Ok(listed) => listed,
@@ -31,7 +32,7 @@ pub(super) fn list_segments(folder: &Path) -> Result<Vec<ExportSegment>> {
         let first =
             name.to_str().and_then(|name| name.strip_suffix(".ndjson")?.parse::<i64>().ok());
         let segment = first.map(|first| ExportSegment::in_folder(folder, first));
-        // Anything else is none of ours.
+        // Ignore other files.
         found.extend(segment.filter(|segment| segment.path.file_name() == Some(&name)));
     }
     found.sort_unstable_by_key(|segment| segment.first_seq);

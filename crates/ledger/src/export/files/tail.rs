@@ -1,23 +1,23 @@
-//! The end of a segment.
+//! Tail of a segment.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use bytes::Bytes;
 
-/// Read backwards in pieces of this size.
+/// Size of the pieces that are read backwards.
 const TAIL_PIECE_BYTES: u64 = 64 << 10;
 
-/// How a segment ends.
+/// End of a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ExportSegmentTail {
-    /// The last whole line, without its end.
+    /// Last whole line, without its newline.
     pub(super) last_line: Option<Bytes>,
-    /// Where the whole lines end.
+    /// Length up to the end of the last whole line.
     pub(super) whole_bytes: u64,
 }
 
-/// Finds the last whole line; what comes after it is a torn one.
+/// Finds the last whole line; bytes after it are a torn line.
 pub(super) fn find_last_line(file: &File) -> std::io::Result<ExportSegmentTail> {
     let length = file.metadata()?.len();
     let Some(end) = find_last_newline(file, length)? else {
@@ -29,7 +29,7 @@ pub(super) fn find_last_line(file: &File) -> std::io::Result<ExportSegmentTail> 
     Ok(ExportSegmentTail { last_line: Some(line.into()), whole_bytes: end + 1 })
 }
 
-/// Where the last newline before `before` is.
+/// Position of the last newline before `before`.
 fn find_last_newline(file: &File, before: u64) -> std::io::Result<Option<u64>> {
     let mut end = before;
     let mut piece = Vec::new();
@@ -72,7 +72,7 @@ mod tests {
             write_and_find_tail(&[b"a\n", &long[..]].concat()),
             (Some(long[..long.len() - 1].to_vec()), whole + 2)
         );
-        // A torn line of zeros, as a file system may leave it.
+        // A torn line of zeros, as a file system may leave it after a crash.
         assert_eq!(
             write_and_find_tail(&[b"ab\n", &vec![0; 2 * TAIL_PIECE_BYTES as usize][..]].concat()),
             (Some(b"ab".to_vec()), 3)
