@@ -73,11 +73,11 @@ pub struct KeyedType {
 /// Kind of a type definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LedgerTypeKind {
-    /// An account type.
+    /// Account types, for ledger events.
     Account,
-    /// A lock type.
+    /// Lock types, for the lock service.
     Lock,
-    /// A state type.
+    /// State types, for versioned states.
     State,
 }
 

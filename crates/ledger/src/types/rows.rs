@@ -14,7 +14,7 @@ pub const TYPES_CHANNEL: &str = "ledger_types";
 /// A stored type and its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerTypeRow {
-    /// The type definition.
+    /// Definition, parsed from its JSON.
     pub definition: LedgerTypeDefinition,
     /// Owner of the row, for reconciliation.
     pub owner: ObjectOwner,
@@ -71,7 +71,7 @@ async fn read_type_rows(
     Ok(rows.into_iter().map(stored).collect())
 }
 
-/// Upserts a type.
+/// Upserts one type row.
 pub async fn put_type_in_tx(
     connection: &mut PgConnection,
     definition: &LedgerTypeDefinition,

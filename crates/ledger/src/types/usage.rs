@@ -6,7 +6,6 @@ use store::Result;
 use super::LedgerTypeKind;
 
 /// Whether a shard's database has an account, a held or awaited lock, or a state of the type.
-/// Read-only.
 pub async fn is_type_used(pool: &PgPool, kind: LedgerTypeKind, name: &str) -> Result<bool> {
     let name = name.to_owned();
     store::run_statement(pool, "type_in_use", move |connection| {
