@@ -1,7 +1,7 @@
 //! One process's view of a shard's lock queues: its waiting callers, and timers for expiries.
 //!
 //! - Shape: `waiters` by lock id, `timers` by key.
-//! - Cost: at most half of the pool's connections are used for lock calls.
+//! - Cost: about half of the pool's connections at most for lock calls.
 //! - Promise: a waiter is woken by the call that grants its lock, directly within this process, by
 //!   `NOTIFY` from another one (see [`super::maintenance`]).
 
