@@ -1,11 +1,11 @@
-//! Upgrades happen beside running programs: what an older one asks of the newer schema is answered as before.
+//! Rolling upgrade: statements of older programs get the same answers on the newer schema.
 
 use store::testing::run_test;
 
 use crate::harness::{Served, event};
 use crate::partitions::storage;
 
-/// How programs before shard schema 15 sum up a balance without attributes, at the end of time.
+/// Balance without attributes at the end of time, as programs before shard schema 15 query it.
 const TOTALS: &str = "SELECT coalesce(sum(p.debit), 0)::text
     FROM account_sums($1, 'storage_outflow', '', 'day', '2095-01-01', '2095-01-01', '2095-01-01', '2095-01-01', '2095-01-01', 100000) p
     JOIN tuples t ON t.tuple_id = p.tuple WHERE t.attributes @> '{}'";
