@@ -1,7 +1,7 @@
 //! Maintenance task of a shard's lock queues, idle while no caller waits.
 //!
 //! - Cost: one heartbeat statement per second for all waiters of this process; it also finds missed
-//!   grants. Expiries are handled by one timer per key, set by the last call that learnt of one.
+//!   grants. Expiries are handled by one timer per key, at the earliest time that a call reported.
 //! - Promise: a lost notification delays a grant by one heartbeat; a process without heartbeat
 //!   loses its places after four.
 
