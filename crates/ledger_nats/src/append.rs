@@ -1,4 +1,4 @@
-//! Publishing a shard's events.
+//! Publishing of a shard's events, in pipelined groups.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,19 +15,20 @@ use super::{
     ExportEntry, ExportError, ExportLog, ExportMark, NatsStoredMessage, Result, shard_subject,
 };
 
-/// Messages published before their acknowledgements are awaited: at first, and at most.
+/// Initial and maximum number of messages published before their acknowledgements are awaited.
 const WINDOW_RANGE: (usize, usize) = (64, 1_000);
-/// A group shall take so long: others wait for the same server, and acknowledgements must come before one gives up.
+/// Target duration of a group: shards share the server, and acknowledgements must arrive within the
+/// timeout.
 const GROUP_DURATION_RANGE: (Duration, Duration) =
     (Duration::from_millis(250), Duration::from_secs(1));
 
-/// A shard's subject, of which the last message is known.
+/// Export log on a shard's subject, with its last message.
 pub(super) struct NatsExportLog {
     context: Context,
     shard: String,
     last_message: Option<NatsStoredMessage>,
     send_lock: Arc<Mutex<()>>,
-    /// Messages published at a time; smaller while the server is slow or other processes publish, too.
+    /// Messages per group; halved while the server is slow or other processes interleave.
     window: usize,
 }
 
@@ -41,7 +42,8 @@ impl NatsExportLog {
         Self { context, shard: shard.to_owned(), last_message, send_lock, window: WINDOW_RANGE.0 }
     }
 
-    /// Publishes these in order and answers how many of them are stored: the first ones. At least one, unless it fails.
+    /// Publishes a group in order; returns how many messages, from the first on, are stored: at
+    /// least one unless it fails.
     async fn publish_group(&mut self, group: &[ExportEntry]) -> Result<usize> {
         let started = Instant::now();
         let mut acks = Vec::with_capacity(group.len());
@@ -78,9 +80,9 @@ impl NatsExportLog {
         format!("{}-{}-{}", self.shard, mark.epoch, mark.seq)
     }
 
-    /// Awaits the acknowledgements in order. Only what is acknowledged as new counts; anything else than an interrupted
-    /// group says that the subject is not as it was believed to be. Answers how many are stored, and whether it was
-    /// interrupted.
+    /// Awaits the acknowledgements in order; returns the number of stored messages and whether the
+    /// group was interrupted. A duplicate, or a message stored after an interruption, means that
+    /// the subject has moved ([`ExportError::Moved`]).
     async fn await_acks(
         &mut self,
         group: &[ExportEntry],
@@ -107,7 +109,7 @@ impl NatsExportLog {
                         Some(NatsStoredMessage { sequence: ack.sequence, entry: entry.clone() });
                     stored += 1;
                 }
-                // Somebody else's message came between; the ones after it are refused as well.
+                // Another process's message interleaved; the rest of the group is refused as well.
                 Err(error) if error.kind() == PublishErrorKind::WrongLastMessageId => {
                     interrupted = true
                 }

@@ -1,4 +1,4 @@
-//! The process's connection to NATS, and the stream that all shards share.
+//! Connection to NATS, one per process, and the stream that all shards share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use tokio::sync::Mutex;
 use super::subjects::{pattern_covers, shard_subject};
 use super::{ExportError, NatsSettings, Result};
 
-/// The stream's name.
+/// Name of the JetStream stream.
 pub(super) const STREAM_NAME: &str = "LEDGER";
-/// Messages of all shards whose acknowledgements are awaited.
+/// Maximum number of unacknowledged messages, over all shards.
 const MAX_ACKS_IN_FLIGHT: usize = 16_384;
-/// A body may be as large as a whole call to the ledger, and a little.
+/// Maximum message body: a whole call to the ledger (8 MiB) and some overhead.
 const MAX_BODY_BYTES: usize = (8 << 20) + 4096;
 
-/// Connects when it is first needed, and again for ever.
+/// Connects on first use and reconnects indefinitely.
 pub(super) struct NatsConnection {
     settings: NatsSettings,
     context: Mutex<Option<Context>>,
@@ -32,12 +32,13 @@ impl NatsConnection {
         Self { settings, context: Mutex::default(), send_lock: Arc::default() }
     }
 
-    /// Held while a group is handed to the connection, so that no other comes between its messages.
+    /// Mutex held while a group is sent, so that groups of other shards do not interleave.
     pub(super) fn send_lock(&self) -> Arc<Mutex<()>> {
         self.send_lock.clone()
     }
 
-    /// The stream, checked to take this shard's messages; if it is not there, it is made, or `None` unless `create`.
+    /// The stream, validated for this shard's messages. A missing stream is created if `create`,
+    /// else the result is `None`.
     pub(super) async fn get_shard_stream(
         &self,
         shard: &str,
@@ -73,7 +74,7 @@ impl NatsConnection {
         Ok(Some(stream))
     }
 
-    /// The connection, as long as there is one.
+    /// The JetStream context while connected; connects on first use.
     pub(super) async fn get_context(&self) -> Result<Context> {
         let mut cached = self.context.lock().await;
         let context = match &*cached {
@@ -82,7 +83,7 @@ impl NatsConnection {
         };
         match context.client().connection_state() {
             State::Connected => Ok(context),
-            // It reconnects by itself; what is sent meanwhile would only pile up.
+            // The client reconnects by itself; messages sent meanwhile would only be buffered.
             _ => Err(ExportError::Unavailable("the connection to NATS is lost".to_owned())),
         }
     }
@@ -107,7 +108,7 @@ impl NatsConnection {
         }
         let names = format_servers(&servers);
         let client = options.connect(servers).await;
-        // Not the whole chain: the library's words may hold what stands in the URL.
+        // Only the error kind: the library's message may contain parts of the URL.
         let client = client.map_err(|error| {
             ExportError::Unavailable(format!("NATS at {names}: {}", error.kind()))
         })?;
@@ -151,7 +152,7 @@ pub(super) fn parse_servers(urls: &str) -> Result<Vec<ServerAddr>, String> {
     urls.split(',').map(parse).collect()
 }
 
-/// Without what is secret.
+/// Host and port only: the URL may contain secrets.
 pub(super) fn format_servers(servers: &[ServerAddr]) -> String {
     servers
         .iter()
@@ -160,7 +161,8 @@ pub(super) fn format_servers(servers: &[ServerAddr]) -> String {
         .join(", ")
 }
 
-/// Whether a stream keeps a shard's messages as they are published, in one order, for good.
+/// Checks that a stream stores a shard's messages as published, in order and without consuming
+/// them.
 fn check_stream_config(config: &Config, shard: &str) -> Result<(), String> {
     let subject = shard_subject(shard);
     if !config.subjects.iter().any(|pattern| pattern_covers(pattern, &subject)) {

@@ -1,14 +1,16 @@
-//! The engine `nats`: NATS JetStream, stream `LEDGER`, subject `ledger.events.<shard>`.
+//! Export engine `nats`: NATS JetStream, stream `LEDGER`, subject `ledger.events.<shard>`.
 //!
-//! A group's first message says after which message of its subject it comes (`Nats-Expected-Last-Subject-Sequence`), and
-//! each further one that it comes right after the one before it (`Nats-Expected-Last-Msg-Id`, which the server holds
-//! against the stream's very last message). So a group is published without waiting for its acknowledgements, and still no
-//! message is stored unless the one before it is: neither a crash, a lost acknowledgement nor a zombie can leave a gap,
-//! a duplicate or a swap, however long ago the window of the message ids has passed. (Expected *sequences* in advance would
-//! not do: other shards share the stream, so a guessed one can be right by accident after a message was refused.)
-//!
-//! One connection for a process. Groups of its shards go out one after the other; where another process's messages come
-//! between, the rest of a group is refused and published again, in smaller groups.
+//! - Shape: groups of messages, pipelined. A group's first message carries
+//!   `Nats-Expected-Last-Subject-Sequence`, each further one `Nats-Expected-Last-Msg-Id` of its
+//!   predecessor, which the server compares with the stream's very last message. (Expected
+//!   *sequences* in advance would not do: shards share the stream, so a guessed sequence can match
+//!   by accident after a message was refused.)
+//! - Cost: one connection per process; its shards' groups are sent one after the other. When
+//!   another process's messages interleave, the rest of the group is refused and published again in
+//!   smaller groups.
+//! - Promise: a message is stored only right after its predecessor. A crash, a lost acknowledgement
+//!   or a zombie exporter cannot cause a gap, a duplicate or a reordering, even after the message
+//!   ids' duplicate window has passed.
 
 mod append;
 mod connection;
@@ -30,33 +32,34 @@ use ledger::export::{
 };
 use subjects::shard_subject;
 
-/// How the server is reached.
+/// Connection settings of the NATS server.
 #[derive(Clone)]
 pub struct NatsSettings {
-    /// `nats://host:port` or `tls://…`, several separated by commas; may carry a user and a password, so it is a secret.
+    /// `nats://host:port` or `tls://…`, several separated by commas. A secret: it may contain a
+    /// user and a password.
     pub url: String,
-    /// A file with a user's JWT and key.
+    /// Path of a credentials file (a user's JWT and key).
     pub credentials: Option<PathBuf>,
-    /// How long the server remembers message ids, if this program creates the stream.
+    /// Duplicate window of the stream, if this program creates it.
     pub duplicate_window: Duration,
-    /// How long an answer may take.
+    /// Timeout of connecting and of each answer.
     pub timeout: Duration,
 }
 
 impl NatsSettings {
-    /// A server by its URL.
+    /// Settings for a server URL: a duplicate window of 120 s, a timeout of 5 s.
     pub fn from_url(url: impl Into<String>) -> Self {
         let (duplicate_window, timeout) = (Duration::from_secs(120), Duration::from_secs(5));
         Self { url: url.into(), credentials: None, duplicate_window, timeout }
     }
 
-    /// Says what is wrong with a URL, without repeating it.
+    /// Validates a URL; errors never contain it.
     pub fn check_url(url: &str) -> Result<(), String> {
         connection::parse_servers(url).map(drop)
     }
 }
 
-/// Without the URL, which is a secret.
+/// Omits the URL, which is a secret.
 impl fmt::Debug for NatsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let servers = connection::parse_servers(&self.url)
@@ -69,26 +72,26 @@ impl fmt::Debug for NatsSettings {
     }
 }
 
-/// Exports to NATS JetStream.
+/// Export engine that publishes to NATS JetStream.
 pub struct NatsEngine {
     connection: NatsConnection,
 }
 
 impl NatsEngine {
-    /// Connects when it is first needed.
+    /// An engine that connects on first use.
     pub fn new(settings: NatsSettings) -> Self {
         Self { connection: NatsConnection::new(settings) }
     }
 }
 
-/// A stored message: where in the stream, and what.
+/// A stored message and its stream sequence.
 struct NatsStoredMessage {
     sequence: u64,
     entry: ExportEntry,
 }
 
 impl NatsStoredMessage {
-    /// What the subject ends with, as the stream's leader knows it.
+    /// Last message of the shard's subject, as read from the stream leader.
     async fn read_last(stream: &Stream, shard: &str) -> Result<Option<Self>> {
         match stream.get_last_raw_message_by_subject(&shard_subject(shard)).await {
             Ok(message) => Self::parse_message(shard, message.sequence, message.payload).map(Some),

@@ -1,4 +1,4 @@
-//! Reading a shard's messages.
+//! Reading a shard's messages with an ordered consumer.
 
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
@@ -8,7 +8,7 @@ use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use super::connection::NatsConnection;
 use super::{ExportEntry, ExportError, ExportMark, NatsStoredMessage, Result, shard_subject};
 
-/// Entries handed on at a time.
+/// Maximum number of entries per chunk.
 const MAX_ENTRIES_PER_CHUNK: usize = 1_000;
 
 pub(super) fn read_shard_entries<'a>(
@@ -23,7 +23,7 @@ pub(super) fn read_shard_entries<'a>(
 struct NatsReader {
     shard: String,
     messages: Option<Ordered>,
-    /// Where in the stream the subject's last message is.
+    /// Stream sequence of the subject's last message when reading began.
     last_sequence: u64,
 }
 
@@ -59,8 +59,8 @@ fn read_error(error: impl std::fmt::Display) -> ExportError {
     ExportError::Unavailable(format!("reading the stream: {error}"))
 }
 
-/// A place in the stream from which on `from` is yet to come, not much before it: other shards' messages lie between, so
-/// it is looked for backwards in growing steps.
+/// A stream sequence at or before `from`, but not far before it. Messages of other shards lie in
+/// between, so the search goes backwards in growing steps.
 async fn find_start_sequence(
     stream: &Stream,
     shard: &str,

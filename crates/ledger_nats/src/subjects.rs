@@ -1,11 +1,11 @@
-//! Names and patterns of subjects.
+//! NATS subjects and subject patterns.
 
-/// The subject of a shard's events.
+/// Subject of a shard's events.
 pub(super) fn shard_subject(shard: &str) -> String {
     format!("ledger.events.{shard}")
 }
 
-/// Whether a subject is among those of a pattern: `*` stands for one word, `>` for one or more at the end.
+/// Whether a pattern matches a subject: `*` matches one token, a final `>` one or more.
 pub(super) fn pattern_covers(pattern: &str, subject: &str) -> bool {
     let mut words = subject.split('.');
     let mut patterns = pattern.split('.');

@@ -1,4 +1,5 @@
-//! `POST /v1/batch`, and `POST /v1/events` under a lock: everything on one shard, in one transaction, or nothing.
+//! `POST /v1/batch`, and `POST /v1/events` under a lock: one shard, one transaction, all or
+//! nothing.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::types::LedgerTypeCatalogue;
 use serving::body::{self, JsonBody};
 use serving::query::NoQueryParameters;
 
-/// Most states in a call.
+/// Maximum number of states in a call.
 const MAX_STATES_PER_BATCH: usize = 1_000;
 
 #[derive(Deserialize)]
@@ -103,12 +104,12 @@ fn check_batch(ledger: &Ledger, request: LedgerBatchRequest<'_>) -> Result<Ledge
     Ok(LedgerBatch { lock_id: lock, events, states: states.collect::<Result<_, _>>()? })
 }
 
-/// A lock's id as it was granted.
+/// Parses a lock id as returned with a grant.
 pub(super) fn parse_lock_id(text: &str) -> Result<Uuid, ApiError> {
     text.parse().map_err(|_| ApiError::invalid_field("lock_id", "must be the lock_id of a grant"))
 }
 
-/// Carries a batch out and shapes the answer; `with_states`: it tells the states' versions, too.
+/// Executes a batch and renders the response; `with_states` adds the states' versions.
 pub(super) async fn execute_batch(
     ledger: &Ledger,
     batch: LedgerBatch,
@@ -140,7 +141,8 @@ pub(super) async fn execute_batch(
             Json(answer).into_response()
         }
         Ok(LedgerBatchOutcome::Conflict { events }) => {
-            // Nothing was written: what would have been is not.
+            // Nothing was written, so events that would have been created are reported as not
+            // written.
             let unwritten = |status| {
                 if status == LedgerEventStatus::Created {
                     LedgerEventStatus::NotWritten
@@ -168,7 +170,8 @@ pub(super) async fn execute_batch(
     }
 }
 
-/// The error for parts that lie on different shards; an id that no lock has lies nowhere.
+/// Error for parts on different shards. An unknown lock id belongs to no shard and is reported as
+/// ended.
 async fn shard_mismatch_error(ledger: &Ledger, lock: Option<Uuid>, error: ApiError) -> ApiError {
     let Some(lock) = lock else { return error };
     match ledger.locks.get_lock(lock).await {
@@ -187,7 +190,7 @@ fn refusal_response(ledger: &Ledger, ids: &[String], written: &[LedgerEventOutco
     refusal.with_member("results", json!(build_event_results(ledger, ids, written))).into_response()
 }
 
-/// Everything that must lie on one shard, with the field it came in.
+/// Shard prefixes of everything that must be on one shard, with the request field.
 fn shard_prefixes(batch: &LedgerBatch) -> impl Iterator<Item = (String, u64)> {
     let lock = batch.lock_id.iter().map(|lock| ("lock_id".to_owned(), lock_prefix(*lock)));
     let event = |(n, event): (usize, &LedgerEvent)| {

@@ -1,4 +1,4 @@
-//! An event as it is shown: as it was written, its `info` to the last digit, its time in UTC.
+//! JSON representation of events: `info` verbatim to the last digit, `dt` in UTC.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -14,10 +14,10 @@ use crate::sequence::LedgerFeedEvent;
 use crate::sharding::parse_canonical;
 use crate::types::{AccountType, LedgerTypeCatalogue};
 
-/// An event as it is shown.
+/// An event in a response.
 #[derive(Debug, Serialize)]
 pub(crate) struct LedgerEventResponse<'a> {
-    /// Its number, where it is asked for by that.
+    /// Sequence number, in feed responses only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seq: Option<i64>,
     #[serde(rename = "type")]
@@ -34,8 +34,9 @@ pub(crate) struct LedgerEventResponse<'a> {
 }
 
 impl<'a> LedgerEventResponse<'a> {
-    /// An event of an account whose key attributes are known. `None` while this process does not know its type as it was
-    /// when the event was written, as in the next: what is shown is never guessed.
+    /// Builds an event of an account with known key attributes. `None` while this process does not
+    /// know the type as it was when the event was written (also in [`Self::from_feed`]): attributes
+    /// are never guessed.
     pub(crate) fn from_row(
         account_type: &'a AccountType,
         key: &Map<String, Value>,
@@ -50,7 +51,7 @@ impl<'a> LedgerEventResponse<'a> {
         Some(Self { type_name: &account_type.name, event_id: &event.event_id, attributes, ..rest })
     }
 
-    /// A numbered event.
+    /// Builds a numbered event of the feed.
     pub(crate) fn from_feed(
         types: &LedgerTypeCatalogue,
         event: &'a LedgerFeedEvent,
@@ -62,7 +63,7 @@ impl<'a> LedgerEventResponse<'a> {
     }
 }
 
-/// The answer about what this process's types do not explain.
+/// Error for an object whose type this process does not know yet.
 pub(crate) fn type_unavailable_error(subject: &str) -> ApiError {
     let message = format!("{subject} is of a type that this process does not know yet; try again");
     ApiError::new(ErrorCode::Unavailable, message)
@@ -82,7 +83,7 @@ fn build_base_response<'a>(
         attributes: Map::new(),
         debit: debit.map(|amount| amount.to_string()),
         credit: credit.map(|amount| amount.to_string()),
-        // It was checked when it was written.
+        // Validated when it was written.
         info: info.and_then(|info| RawValue::from_string(info.to_owned()).ok()),
     }
 }

@@ -1,4 +1,4 @@
-//! `POST /v1/events`.
+//! `POST /v1/events`: writing events.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::events::{LedgerEvent, LedgerEventInput, LedgerEventOutcome, LedgerEve
 use serving::body::{self, JsonBody};
 use serving::query::NoQueryParameters;
 
-/// Most events in a call.
+/// Maximum number of events in a call.
 const MAX_EVENTS_PER_REQUEST: usize = 10_000;
 
 #[derive(Deserialize)]
@@ -28,13 +28,13 @@ struct LedgerEventsRequest<'a> {
     lock_id: Option<Cow<'a, str>>,
 }
 
-/// What is answered when every event is there.
+/// Success response: every event is stored.
 #[derive(Serialize)]
 struct LedgerEventsResponse<'a> {
     results: Vec<LedgerEventResult<'a>>,
 }
 
-/// One event's outcome, as it is answered.
+/// Outcome of one event in a response.
 #[derive(Serialize)]
 pub(super) struct LedgerEventResult<'a> {
     event_id: &'a str,
@@ -42,7 +42,7 @@ pub(super) struct LedgerEventResult<'a> {
     shard: &'a str,
 }
 
-/// Checks a call's events.
+/// Validates the events of a call.
 pub(super) fn check_events(
     ledger: &Ledger,
     inputs: Vec<LedgerEventInput<'_>>,
@@ -95,7 +95,7 @@ pub(super) async fn post_events(
     }
 }
 
-/// The outcomes as they are answered.
+/// Renders the outcomes of a call.
 pub(super) fn build_event_results<'a>(
     ledger: &'a Ledger,
     ids: &'a [String],
@@ -110,7 +110,8 @@ pub(super) fn build_event_results<'a>(
     ids.iter().zip(outcomes).map(result).collect()
 }
 
-/// The error that a call's outcomes amount to. A conflict outweighs a shard that is away: it stays.
+/// Error that summarizes a call's outcomes. A conflict takes precedence over an unavailable shard,
+/// because it is permanent.
 pub(super) fn refusal_error(ids: &[String], outcomes: &[LedgerEventOutcome]) -> Option<ApiError> {
     let first = |status| {
         outcomes.iter().position(|written| written.status == status).and_then(|n| ids.get(n))

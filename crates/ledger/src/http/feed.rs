@@ -1,4 +1,4 @@
-//! `GET /v1/feed/{shard}`: numbered events in order, each once; waits for the next ones if asked to.
+//! `GET /v1/feed/{shard}`: numbered events in order, each once, with long polling.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::sequence::{self, LedgerFeedEvent};
 
 const DEFAULT_FEED_LIMIT: i64 = 1_000;
 const MAX_FEED_LIMIT: i64 = 10_000;
-/// Longest wait, in seconds.
+/// Maximum long-poll wait, in seconds.
 const MAX_WAIT_SECONDS: i64 = 60;
-/// How long numbers given by another process may go unnoticed while somebody waits.
+/// Poll interval of a waiting request: upper bound on noticing numbers given by another process.
 const FEED_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 struct LedgerFeedQuery {

@@ -28,11 +28,11 @@ use crate::sharding::parse_canonical;
 use crate::types::LedgerTypeCatalogue;
 use serving::body::{self, JsonBody};
 
-/// Longest `owner` and `request_id`, in bytes.
+/// Maximum length of `owner` and `request_id`, in bytes.
 const MAX_LOCK_NAME_BYTES: usize = 256;
-/// Milliseconds of `ttl_seconds`.
+/// Allowed `ttl_seconds`, in milliseconds.
 const TTL_MS_RANGE: RangeInclusive<u64> = 1..=86_400_000;
-/// Milliseconds of `wait_seconds`.
+/// Allowed `wait_seconds`, in milliseconds.
 const WAIT_MS_RANGE: RangeInclusive<u64> = 0..=300_000;
 
 pub(super) fn build_lock_routes() -> Router<Arc<Ledger>> {
@@ -99,13 +99,13 @@ impl LockAcquireRequest<'_> {
     }
 }
 
-/// A number of seconds, to the millisecond.
+/// Parses a number of seconds, rounded to milliseconds.
 fn parse_seconds(
     field: &str,
     raw: &RawValue,
     allowed: RangeInclusive<u64>,
 ) -> Result<Duration, ApiError> {
-    // A string, a word or a list is no float. Negative and too large ones are cut to the ends of u64.
+    // JSON strings, literals and arrays do not parse as a float. The cast to u64 saturates.
     let given = raw
         .get()
         .parse::<f64>()
@@ -175,7 +175,7 @@ async fn get_lock(
     render_lock(&held, &ledger.types.current()).map(Json)
 }
 
-/// Ids are ours: what cannot be one is unknown like any other.
+/// An id that is not a UUID cannot be ours: it is answered as unknown.
 fn parse_known_lock_id(text: &str) -> Result<Uuid, ApiError> {
     text.parse().map_err(|_| refusal_error(LockRefusal::Unknown))
 }
@@ -190,7 +190,7 @@ fn mode_name(exclusive: bool) -> &'static str {
     if exclusive { "exclusive" } else { "shared" }
 }
 
-/// Without attributes if its type is gone.
+/// Without attributes if the lock type was deleted.
 fn render_lock(held: &LockRow, types: &LedgerTypeCatalogue) -> Result<Value, ApiError> {
     let given = parse_canonical(&held.attributes);
     let attributes =

@@ -1,4 +1,4 @@
-//! The REST API. Handlers check, ask the rooms, and shape answers; nothing else.
+//! REST API of the ledger. Handlers validate requests, call the services and render responses.
 
 mod batch;
 mod event;
@@ -17,7 +17,7 @@ use serving::body;
 
 use crate::Ledger;
 
-/// The description of the routes, in the order in which it is shown.
+/// OpenAPI documents of the routes, in display order.
 pub const OPENAPI_DOCUMENTS: [&str; 7] = [
     include_str!("../../openapi/ledger.yaml"),
     include_str!("../../openapi/writing.yaml"),
@@ -28,7 +28,7 @@ pub const OPENAPI_DOCUMENTS: [&str; 7] = [
     include_str!("../../openapi/shards.yaml"),
 ];
 
-/// The ledger's routes.
+/// Router of the ledger's endpoints.
 pub fn build_ledger_routes(ledger: Arc<Ledger>) -> Router {
     Router::new()
         .route("/v1/events", post(events::post_events))

@@ -1,4 +1,4 @@
-//! Balances, turnovers and listings.
+//! Queries: balances, turnovers and event listings.
 
 use std::sync::Arc;
 
@@ -94,14 +94,14 @@ pub(super) async fn get_turnovers(
     Ok(Json(answer))
 }
 
-/// The attributes that a query names its account by, which were read by the same type.
+/// Key attributes of the query's account, parsed by the same type.
 fn render_key_attributes(kind: &AccountType, query: &AccountQuery) -> Map<String, Json_> {
     let given: Vec<_> =
         query.key_attributes.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     attributes_to_json(&kind.key_attributes, &given).unwrap_or_default()
 }
 
-/// A page goes on with the question that was begun.
+/// A page token is valid only for the period of its first page.
 fn check_page_matches(
     field: &str,
     page: Option<&BalancePageCursor>,
@@ -191,7 +191,7 @@ fn find_account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, Ap
     kind.ok_or_else(|| unknown_type_error("type", name, types.accounts.keys()))
 }
 
-/// `from` defaults to the beginning of all events, `to` to now.
+/// `from` defaults to the Unix epoch (no event is earlier), `to` to now.
 async fn parse_period(
     ledger: &Ledger,
     query: &AccountQuery,
@@ -208,7 +208,7 @@ async fn parse_period(
     Ok((from, to))
 }
 
-/// The end of a period that was left out: that of the page before, or now, by the shard's clock.
+/// Default end of a period: that of the previous page, or now on the shard's clock.
 async fn default_period_end(
     ledger: &Ledger,
     query: &AccountQuery,
@@ -222,7 +222,7 @@ async fn default_period_end(
     }
 }
 
-/// What is read of the shard that a query is about, if it goes back no further than that shard's horizon.
+/// Runs `read` on the query's shard, refusing requests from before that shard's horizon.
 async fn read_within_horizon<'l, T, F: Future<Output = store::Result<(T, HorizonRow)>>>(
     ledger: &'l Ledger,
     query: &AccountQuery,
@@ -314,7 +314,7 @@ async fn read_explanation(
     }))
 }
 
-/// Database trouble as a caller sees it: its own words stay in the log.
+/// Maps a database error to an API error; its text goes to the log only.
 pub(super) fn shard_error(error: store::Error) -> ApiError {
     database_error("the shard", error)
 }

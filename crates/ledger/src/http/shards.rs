@@ -1,4 +1,4 @@
-//! `GET /v1/types` and `GET /v1/shards`.
+//! `GET /v1/types` and `GET /v1/shards`: type definitions and shard status.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ pub(super) async fn get_shards(
     Json(json!({"shards": futures::future::join_all(shown).await}))
 }
 
-/// A shard that does not answer is shown as such: the others matter all the more then.
+/// An unavailable shard is rendered as such, so that the other shards stay visible.
 async fn render_shard(shard: &Shard, types: Arc<LedgerTypeCatalogue>) -> Value {
     let mut shown = json!({"name": shard.name, "range": shard.range.to_hex()});
     match ShardStats::load(shard, &types).await {

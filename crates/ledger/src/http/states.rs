@@ -91,7 +91,7 @@ fn parse_state_target(
     LedgerKey::from_query(kind, &parameters.0)
 }
 
-/// The error for a state that is not taken; `invalid_field`: where it stands.
+/// Error for a rejected state; `field` is its request field.
 pub(super) fn invalid_state_error(field: &str, reason: JsonRefusal) -> ApiError {
     match reason {
         JsonRefusal::TooDeep => ApiError::invalid_field(field, "is nested deeper than 32 levels"),
@@ -99,7 +99,7 @@ pub(super) fn invalid_state_error(field: &str, reason: JsonRefusal) -> ApiError 
     }
 }
 
-/// The version that must be there: the one that `If-Match` names, or none (0) by `If-None-Match: *`.
+/// Expected version: that of `If-Match`, or 0 (must not exist) for `If-None-Match: *`.
 fn parse_expected_version(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
     if let Some(value) =
         read_single_header(headers, &header::IF_NONE_MATCH, "must be *, or left out")?
@@ -119,7 +119,8 @@ fn parse_expected_version(headers: &HeaderMap) -> Result<Option<i64>, ApiError> 
     let Some(value) = read_single_header(headers, &header::IF_MATCH, allowed)? else {
         return Ok(None);
     };
-    // A proxy that compresses answers makes weak tags of ours. They name the same version: a state is one text for all.
+    // A compressing proxy turns our tags into weak ones. They name the same version: a state has
+    // one representation.
     let tag = value.strip_prefix("W/").filter(|tag| tag.starts_with('"')).unwrap_or(value);
     let digits = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(tag);
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -127,7 +128,7 @@ fn parse_expected_version(headers: &HeaderMap) -> Result<Option<i64>, ApiError> 
     version.map(Some).ok_or_else(|| ApiError::invalid_field("If-Match", allowed))
 }
 
-/// The value of a header that may be given once.
+/// Value of a header that may occur once.
 fn read_single_header<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,

@@ -1,5 +1,5 @@
-//! One caller's way to a lock. It is walked by a task of its own: when the caller goes away the task still knows what
-//! is to be given back.
+//! Acquisition of one lock. It runs in a spawned task, so that a cancelled caller does not lose
+//! track of what must be given back.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::queries::LockCall;
 use super::queue::LockQueue;
 use super::{LockRefusal, LockRequest, new_lock_id, refusal_from_outcome};
 
-/// Most callers of a process that wait for locks of one shard.
+/// Maximum number of waiting callers per process and shard.
 const MAX_WAITING_CALLERS: usize = 10_000;
 
 type LockGrantResult = Result<LockGrant, LockRefusal>;
@@ -36,7 +36,7 @@ pub(super) async fn acquire_lock(
     (&mut pending.answer).await.unwrap_or(Err(LockRefusal::Database(Error::Abandoned)))
 }
 
-/// A caller that waits for its answer.
+/// Caller's end of an acquisition; dropping it cancels.
 struct LockCaller {
     queue: Arc<LockQueue>,
     lock_call: Arc<LockCall>,
@@ -46,14 +46,14 @@ struct LockCaller {
 impl Drop for LockCaller {
     fn drop(&mut self) {
         self.answer.close();
-        // Answered, but never heard.
+        // The grant was sent but not received.
         if let Ok(Ok(grant)) = self.answer.try_recv() {
             spawn_leave(&self.queue, grant.lock_id, &self.lock_call);
         }
     }
 }
 
-/// Leaves the line unless it is told not to, whatever ends the walk.
+/// Guard that leaves the queue on drop, unless `has_left` is set.
 struct LockQueuePlace {
     queue: Arc<LockQueue>,
     lock_call: Arc<LockCall>,
@@ -71,7 +71,7 @@ impl Drop for LockQueuePlace {
 
 fn spawn_leave(queue: &Arc<LockQueue>, lock_id: Uuid, lock_call: &Arc<LockCall>) {
     let (queue, lock_call) = (queue.clone(), lock_call.clone());
-    // No runtime: the process ends, and its places with it.
+    // Without a runtime the process is ending, and its places expire with it.
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(async move { queue.leave_queue(lock_id, &lock_call).await });
     }
@@ -99,19 +99,20 @@ async fn run_acquire(
                 break Ok(grant);
             }
             Ok(LockOutcome::Queued(lock_id)) if lock_id != place.lock_id => {
-                // An earlier call's place. Once more, now that its news would be heard.
+                // The place belongs to an earlier call. Subscribe to it first, then ask again.
                 place.lock_id = lock_id;
                 subscriber = queue.subscribe(lock_id);
             }
             Ok(LockOutcome::Queued(_)) => tokio::select! {
                 news = subscriber.wait_for_grant() => if let Some(grant) = news { break Ok(grant) },
-                // At the deadline once more, without waiting: the last word is the database's.
+                // At the deadline ask once more without queueing: the database decides.
                 () = sleep_until(deadline) => {}
                 () = reply.closed() => return,
                 () = queue.stopping.cancelled() => break Err(LockRefusal::Stopping),
             },
             Ok(LockOutcome::Ended) if lock_call.request.request_id.is_none() => {
-                // It ended before anybody heard of it: the answer of the statement that took it was lost for too long.
+                // The lock ended before the grant arrived: the answer of the granting statement was
+                // lost for longer than the TTL. Start over with a new id.
                 place.lock_id = new_lock_id(lock_call.request.target.shard_hash);
                 subscriber = queue.subscribe(place.lock_id);
             }
@@ -124,6 +125,7 @@ async fn run_acquire(
     };
     let granted = answer.is_ok();
     metrics::counter!("ledger_locks_granted_total").increment(u64::from(granted));
-    // What nobody hears of is given back; so is what may have come of a failed call, or be waited for no longer.
+    // Give back a grant that the caller did not receive, and whatever a failed or timed-out call
+    // may have left in the database.
     place.has_left |= reply.send(answer).is_ok() && granted;
 }

@@ -1,28 +1,29 @@
-//! Writing under a lock.
+//! Writes under a lock, in the caller's transaction.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use store::{Result, mutant};
 use uuid::Uuid;
 
-/// Whether a lock can be written under.
+/// Whether a transaction may write under a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockStatus {
-    /// It is held, and ends only after the transaction that asked.
+    /// The lock is held, and cannot be ended before the calling transaction ends.
     Alive {
-        /// Its fencing token.
+        /// Fencing token of the grant.
         token: i64,
-        /// When it expires.
+        /// Expiry on the database's clock.
         expires_at: DateTime<Utc>,
     },
-    /// It has ended.
+    /// The lock was released or has expired.
     Ended,
-    /// There is none, or it ended long ago.
+    /// Unknown lock id, or a lock that ended long ago.
     Unknown,
 }
 
-/// Whether a lock of this database's shard is alive. If so, nobody is granted what conflicts with it before the
-/// transaction on `connection` ends, be it past its expiry. Call it before writing; it locks the lock's row.
+/// Whether a lock on this database's shard is alive. If so, no conflicting grant happens before the
+/// transaction on `connection` ends, even past the lock's expiry. Call it before writing; it takes
+/// a row lock (`FOR KEY SHARE`).
 pub async fn check_lock_in_tx(connection: &mut PgConnection, lock_id: Uuid) -> Result<LockStatus> {
     let found: Option<(i64, DateTime<Utc>, bool)> =
         sqlx::query_as(CHECK_LOCK_SQL).bind(lock_id).fetch_optional(connection).await?;
@@ -40,7 +41,8 @@ pub async fn check_lock_in_tx(connection: &mut PgConnection, lock_id: Uuid) -> R
     })
 }
 
-/// The clock is read after the row is locked: an end that was waited for is seen.
+/// The clock is read after the row lock is granted: an end that the statement waited for is
+/// visible.
 const CHECK_LOCK_SQL: &str = "-- lock_alive
 WITH lock AS MATERIALIZED (
     SELECT token, expires_at, state FROM locks WHERE lock_id = $1 AND state <> 'w' FOR KEY SHARE

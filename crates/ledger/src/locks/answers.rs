@@ -1,59 +1,59 @@
-//! What a shard's database answers.
+//! Answers of the lock functions in a shard's database.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// A lock as its holder gets it.
+/// A granted lock, as the holder gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockGrant {
-    /// Its id, never used again.
+    /// Lock id, never reused.
     pub lock_id: Uuid,
-    /// Greater than that of every earlier grant of the key.
+    /// Fencing token, greater than that of every earlier grant of the key.
     pub token: i64,
-    /// When it ends, on the database's clock.
+    /// Expiry on the database's clock.
     pub expires_at: DateTime<Utc>,
 }
 
-/// Who stands against a grant.
+/// A holder that conflicts with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockHolder {
-    /// As it named itself.
+    /// Name that the holder gave.
     pub owner: Option<String>,
-    /// Whether it holds the lock alone.
+    /// Whether the lock is exclusive.
     pub exclusive: bool,
-    /// Until when, if it does not extend it.
+    /// Expiry unless the holder extends it.
     pub expires_at: DateTime<Utc>,
 }
 
 /// A lock that is or was held.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct LockRow {
-    /// Its id.
+    /// Lock id, never reused.
     pub lock_id: Uuid,
-    /// The name of its type.
+    /// Name of the lock type.
     #[sqlx(rename = "type")]
     pub type_name: String,
-    /// Its attributes as canonical text.
+    /// Key attributes as canonical text.
     pub attributes: String,
-    /// Whether it excludes all others.
+    /// Whether the lock is exclusive.
     pub exclusive: bool,
-    /// As the holder named itself.
+    /// Name that the holder gave.
     pub owner: Option<String>,
-    /// Its fencing token.
+    /// Fencing token of the grant.
     pub token: i64,
-    /// When it ends, or ended.
+    /// Expiry, or the moment of release.
     pub expires_at: DateTime<Utc>,
-    /// Whether it is held at this moment.
+    /// Whether the lock is held now.
     pub alive: bool,
 }
 
-/// What a call came to, for the caller itself.
+/// Outcome of a call for its own caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LockOutcome {
     Granted(LockGrant),
-    /// In line, under this lock id.
+    /// Queued under this lock id.
     Queued(Uuid),
     Locked(Option<LockHolder>),
     Ended,
@@ -63,18 +63,18 @@ pub(super) enum LockOutcome {
     Released,
 }
 
-/// What else a call answers.
+/// Side effects of a call for other callers and keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LockEvent {
-    /// A caller of this process that was in line has it now.
+    /// A queued caller of this process was granted its lock.
     Granted(LockGrant),
-    /// A caller of this process should ask again.
+    /// A queued caller of this process must call again.
     AskAgain(Uuid),
-    /// There is something to do about a key, so long from now.
+    /// The key needs a hand-over after `delay`.
     Timer { key: Uuid, delay: Duration },
 }
 
-/// A row of an answer; the migration says what each word means.
+/// One row of an answer; migration 0003_locks defines the values of `news`.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct LockAnswerRow {
     news: String,

@@ -1,7 +1,9 @@
-//! Looking after a shard's lines, as long as anybody waits in them.
+//! Maintenance task of a shard's lock queues, idle while no caller waits.
 //!
-//! One statement a second keeps the places of all callers of this process and finds what was missed; an expiry is
-//! waited for by a timer per key, set by whoever learnt of it last. While nobody waits nothing is asked.
+//! - Cost: one heartbeat statement per second for all waiters of this process; it also finds missed
+//!   grants. Expiries are handled by one timer per key, at the earliest time that a call reported.
+//! - Promise: a lost notification delays a grant by one heartbeat; a process without heartbeat
+//!   loses its places after four.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +16,13 @@ use tokio::time::{Instant, sleep_until};
 use super::queries::LOCKS_CHANNEL;
 use super::queue::LockQueue;
 
-/// How often waiting callers are kept and looked after: a process is believed dead after four of these.
+/// Heartbeat interval; a process is considered dead after four of them.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// After so many beats, what nobody came back for is forgotten.
+/// Every so many heartbeats, abandoned places are deleted.
 const CLEANUP_BEAT_COUNT: u64 = 30;
 
-/// What is told on a shard, from the first caller on who waits there: most processes have none, and hold no connection
-/// for them.
+/// Notification listener of a shard, started with the first waiter: most processes never wait, and
+/// need no connection for it.
 struct LockNotifications {
     receiver: Receiver<PgNotification>,
     task: JoinHandle<()>,
@@ -40,14 +42,14 @@ impl Drop for LockNotifications {
     }
 }
 
-/// Looks after a line for ever.
+/// Runs the maintenance of one shard's queues; never returns in normal operation.
 pub(super) async fn maintain_queue(queue: Arc<LockQueue>) {
     let mut notifications: Option<LockNotifications> = None;
     let (mut beats, mut next_beat) = (0_u64, None);
     let mut heartbeat = tokio::spawn(std::future::ready(()));
     loop {
         if queue.len() > 0 {
-            // What was said before it has begun counts as missed.
+            // Notifications sent before the listener is ready are covered by `Missed`.
             notifications.get_or_insert_with(|| LockNotifications::start(&queue));
         }
         let (due, next_timer) = queue.take_due_keys();
@@ -56,7 +58,7 @@ pub(super) async fn maintain_queue(queue: Arc<LockQueue>) {
             tokio::spawn(async move { queue.hand_over_lock(key).await });
         }
         let now = Instant::now();
-        // Who joins a line says in the same statement that this process lives.
+        // The statement that joins the queue also records that this process is alive.
         next_beat = (queue.len() > 0).then(|| next_beat.unwrap_or(now + HEARTBEAT_INTERVAL));
         if next_beat.is_some_and(|at| at <= now) {
             next_beat = Some(now + HEARTBEAT_INTERVAL);
@@ -75,7 +77,7 @@ pub(super) async fn maintain_queue(queue: Arc<LockQueue>) {
                         queue.notify_waiter(lock_id, None);
                     }
                 }
-                // Anything may have been missed.
+                // Any notification may have been lost: send a heartbeat immediately.
                 Ok(PgNotification::Missed) | Err(RecvError::Lagged(_)) => next_beat = next_beat.map(|_| Instant::now()),
                 Err(RecvError::Closed) => return,
             },
@@ -83,7 +85,7 @@ pub(super) async fn maintain_queue(queue: Arc<LockQueue>) {
     }
 }
 
-/// What is told next; nothing while nobody listens.
+/// Next notification; pending while no listener runs.
 async fn next(notifications: &mut Option<LockNotifications>) -> Result<PgNotification, RecvError> {
     match notifications {
         Some(listening) => listening.receiver.recv().await,
@@ -91,7 +93,7 @@ async fn next(notifications: &mut Option<LockNotifications>) -> Result<PgNotific
     }
 }
 
-/// Returns at a moment, or never.
+/// Sleeps until `moment`; `None` never returns.
 async fn wait_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

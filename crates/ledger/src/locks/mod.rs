@@ -1,13 +1,16 @@
-//! Locks: exclusive or shared, for a time, waited for in line, with fencing tokens.
+//! Lock service: exclusive and shared locks with a TTL, FIFO queueing and fencing tokens.
 //!
-//! Everything is decided in the shard's database, one lock key at a time, on its clock: a call is one function call
-//! and one commit, whether it takes a free lock, joins the line, or ends a lock and grants it to those next in line. What
-//! a call does costs as many steps as it grants locks, however many wait. Processes only wait: `line` is what one
-//! process knows of a shard's lines, `maintenance` looks after them, `acquire_lock` is one caller's way through them.
-//!
-//! Promises: who holds an exclusive lock holds it alone; first come, first served, per key, among all processes; tokens
-//! grow with each grant of a key; a lock that has ended never lives again; a write under a lock ([`check_lock_in_tx`]) is
-//! committed before anybody else is granted what conflicts with it. A caller or process that is gone leaves the line.
+//! - Shape: one row per request in `locks`; all decisions are made in the shard's database, on its
+//!   clock, one key at a time. `queue` is one process's view of a shard's queues, `maintenance`
+//!   keeps them alive, `acquire_lock` is one caller's acquisition.
+//! - Cost: one function call and one commit per call, whether it takes a free lock, joins the
+//!   queue, or ends a lock and grants it to the next waiters. Work grows with the number of grants,
+//!   not with the number of waiters.
+//! - Lock order: the key's advisory lock first; within it no row lock is waited for.
+//! - Promise: an exclusive lock has one holder; grants are FIFO per key across all processes;
+//!   tokens grow with each grant of a key; an ended lock is never revived. A write under a lock
+//!   ([`check_lock_in_tx`]) commits before a conflicting grant. A caller that is cancelled, or
+//!   whose process dies, leaves the queue.
 
 mod acquire;
 mod alive;
@@ -32,53 +35,53 @@ use queue::LockQueue;
 use crate::attributes::LedgerKey;
 use crate::sharding::{LedgerShards, ShardHash};
 
-/// What a caller wants.
+/// Parameters of an acquisition.
 #[derive(Debug, Clone)]
 pub struct LockRequest {
-    /// A lock of this.
+    /// Lock type and key attributes.
     pub target: LedgerKey,
-    /// For itself alone, or together with others who share it.
+    /// Exclusive, or shared with other shared holders.
     pub exclusive: bool,
-    /// For how long, unless it is extended; to the millisecond.
+    /// Time to live unless extended, in whole milliseconds.
     pub ttl: Duration,
-    /// How long to wait in line.
+    /// Maximum time in the queue; zero means no queueing.
     pub wait: Duration,
-    /// Who the caller is, for others to see.
+    /// Name of the caller, shown to other callers.
     pub owner: Option<String>,
-    /// Names the request, so that its repetition gets the same grant.
+    /// Idempotency key: a repeated request gets the same grant.
     pub request_id: Option<String>,
 }
 
-/// Why there is no lock.
+/// Reason for not getting, extending or releasing a lock.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LockRefusal {
-    /// Others hold it; one of them, unless they have just left.
+    /// Held by others; carries one of the holders, unless they have just released it.
     #[error("held by another")]
     Locked(Option<LockHolder>),
-    /// It has ended.
+    /// The lock was released or has expired.
     #[error("the lock has ended")]
     Ended,
-    /// There is no lock of this id, or it ended long ago.
+    /// Unknown lock id, or a lock that ended long ago.
     #[error("no such lock")]
     Unknown,
-    /// The `request_id` is another request's.
+    /// The `request_id` belongs to a request with other parameters.
     #[error("the request id is another request's")]
     OtherRequest,
-    /// Too many callers of this process wait.
+    /// Too many waiting callers in this process.
     #[error("too many wait")]
     TooMany,
-    /// This process is about to end.
+    /// This process is shutting down.
     #[error("stopping")]
     Stopping,
-    /// Writes under the lock go on and on: it could not be ended.
+    /// Transactions under the lock kept it from being ended within the timeout.
     #[error("still written under")]
     Busy,
-    /// The database.
+    /// Error of the shard's database.
     #[error(transparent)]
     Database(#[from] Error),
 }
 
-/// The locks of all shards; clones share everything.
+/// Lock service over all shards; clones share all state.
 #[derive(Clone)]
 pub struct LockService(Arc<LockServiceInner>);
 
@@ -95,7 +98,7 @@ impl Drop for LockServiceInner {
 }
 
 impl LockService {
-    /// Begins to look after each shard's lines; nothing is asked of them while nobody waits.
+    /// Starts one maintenance task per shard; it sends no statements while no caller waits.
     pub fn start(shards: LedgerShards) -> Self {
         let process_id = Uuid::new_v4();
         let (mut queues, mut tasks) = (Vec::new(), Vec::new());
@@ -107,19 +110,19 @@ impl LockService {
         Self(Arc::new(LockServiceInner { shards, queues, tasks }))
     }
 
-    /// Takes a lock, waiting in line if the caller wants to. Dropping the future gives up: the place in line, and what
-    /// was granted unheard.
+    /// Acquires a lock, queueing for up to `request.wait`. Dropping the future cancels: the place
+    /// in the queue and a grant that was not delivered are given back.
     pub async fn acquire(&self, request: LockRequest) -> Result<LockGrant, LockRefusal> {
         let queue = &self.0.queues[self.0.shards.index_of_hash(request.target.shard_hash)];
         acquire::acquire_lock(queue, request).await
     }
 
-    /// Lets nobody wait any more: this process is about to end.
+    /// Refuses all waiting callers, for shutdown.
     pub fn stop(&self) {
         self.0.queues.iter().for_each(|line| line.stopping.cancel());
     }
 
-    /// Lets a lock that is alive expire `ttl` from now.
+    /// Sets the expiry of a live lock to `ttl` from now.
     pub async fn extend(&self, lock_id: Uuid, ttl: Duration) -> Result<LockGrant, LockRefusal> {
         let queue = self.shard_queue(lock_id);
         match join_task(tokio::spawn(contain_panic(async move {
@@ -132,7 +135,7 @@ impl LockService {
         }
     }
 
-    /// Ends a lock that is alive; whoever is next in line has it then. Waits for writes under it.
+    /// Ends a live lock and grants it to the next waiter. Waits for transactions under the lock.
     pub async fn release(&self, lock_id: Uuid) -> Result<(), LockRefusal> {
         let queue = self.shard_queue(lock_id);
         match join_task(tokio::spawn(contain_panic(
@@ -145,7 +148,7 @@ impl LockService {
         }
     }
 
-    /// A lock that is or was held.
+    /// Reads a held or ended lock; `None` if the id is unknown or only queued.
     pub async fn get_lock(&self, lock_id: Uuid) -> Result<Option<LockRow>, Error> {
         queries::read_lock(&self.shard_queue(lock_id).pool, lock_id).await
     }
@@ -155,17 +158,17 @@ impl LockService {
     }
 }
 
-/// The beginning of the hash of a lock's shard key: what decides on its shard.
+/// First 8 bytes of the shard key's hash, which select the lock's shard.
 pub fn lock_prefix(lock_id: Uuid) -> u64 {
     lock_id.as_u64_pair().0
 }
 
-/// An id for a lock of what lies at `shard_hash`.
+/// New lock id that carries the shard prefix of `hash`.
 fn new_lock_id(hash: ShardHash) -> Uuid {
     Uuid::from_u64_pair(hash.hash_prefix(), Uuid::new_v4().as_u64_pair().1)
 }
 
-/// Waits for work that must go on whatever becomes of the caller.
+/// Awaits a spawned call; a cancelled caller does not cancel it.
 async fn join_task<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
     task.await.unwrap_or(Err(Error::Abandoned))
 }
@@ -177,7 +180,7 @@ fn refusal_from_outcome(outcome: LockOutcome) -> LockRefusal {
         LockOutcome::Unknown => LockRefusal::Unknown,
         LockOutcome::OtherRequest => LockRefusal::OtherRequest,
         LockOutcome::Busy => LockRefusal::Busy,
-        // Not what such a call can be answered with.
+        // Not possible as a refusal.
         LockOutcome::Granted(_) | LockOutcome::Queued(_) | LockOutcome::Released => {
             LockRefusal::Database(Error::Abandoned)
         }

@@ -1,4 +1,4 @@
-//! What is asked of a shard's database: one function call each (see the migration), and what it answers.
+//! Statements of the lock service: one call of a database function each (migration 0003_locks).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use uuid::Uuid;
 use super::LockRequest;
 use super::answers::{LockAnswerRow, LockEvent, LockOutcome, LockRow};
 
-/// Where a process hears that one of its callers was granted a lock: the payload is the lock id.
+/// NOTIFY channel for grants to callers of other processes; the payload is the lock id.
 pub(super) const LOCKS_CHANNEL: &str = "ledger_locks";
 
-/// One request for a lock, which may be made several times.
+/// Parameters of one acquisition; the call may be repeated.
 #[derive(Debug)]
 pub(super) struct LockCall {
     pub(super) request: LockRequest,
@@ -23,7 +23,7 @@ pub(super) struct LockCall {
     pub(super) process_id: Uuid,
 }
 
-/// A call's answer: the outcome for the caller, if it has one, and what else there is to know.
+/// The caller's outcome, if the call has a caller, and events for other callers and keys.
 pub(super) type LockAnswer = (Option<LockOutcome>, Vec<LockEvent>);
 
 type LockQuery = QueryAs<'static, Postgres, LockAnswerRow, PgArguments>;
@@ -47,7 +47,7 @@ where
     ))
 }
 
-/// Takes the lock, joins the line if `waits`, or goes on with what an earlier call got.
+/// Takes the lock, queues if `waits`, or continues with the state of an earlier call.
 pub(super) async fn take_lock(
     pool: &PgPool,
     lock_id: Uuid,
@@ -75,7 +75,7 @@ pub(super) async fn take_lock(
     .await
 }
 
-/// Leaves the line, or gives back what was granted unheard.
+/// Leaves the queue, or gives back an undelivered grant.
 pub(super) async fn leave_lock(
     pool: &PgPool,
     lock_id: Uuid,
@@ -93,7 +93,7 @@ pub(super) async fn leave_lock(
     .await
 }
 
-/// Ends a lock; the same `attempt_id` again is no error.
+/// Ends a lock; idempotent for the same `attempt_id`.
 pub(super) async fn release_lock(
     pool: &PgPool,
     lock_id: Uuid,
@@ -109,7 +109,7 @@ pub(super) async fn release_lock(
     .await
 }
 
-/// Moves a lock's expiry.
+/// Sets a lock's expiry to `ttl` from now.
 pub(super) async fn extend_lock(
     pool: &PgPool,
     lock_id: Uuid,
@@ -125,7 +125,7 @@ pub(super) async fn extend_lock(
     .await
 }
 
-/// Ends what has expired of a key, and grants to those next in line.
+/// Ends expired locks of a key and grants to the next waiters.
 pub(super) async fn hand_over_lock(
     pool: &PgPool,
     key: Uuid,
@@ -139,7 +139,7 @@ pub(super) async fn hand_over_lock(
     .await
 }
 
-/// Keeps the process's callers in line; answers what may have been missed of these.
+/// Heartbeat of the process's waiters; answers events that they may have missed.
 pub(super) async fn keep_waiting(
     pool: &PgPool,
     process_id: Uuid,
@@ -155,7 +155,7 @@ pub(super) async fn keep_waiting(
     .await
 }
 
-/// Looks at a lock.
+/// Reads a lock that is or was held.
 pub(super) async fn read_lock(pool: &PgPool, lock_id: Uuid) -> Result<Option<LockRow>> {
     run_statement(pool, "look_at_lock", move |connection| {
         Box::pin(async move {

@@ -1,7 +1,9 @@
-//! What one process knows of a shard's lines: which of its callers wait, and when something expires.
+//! One process's view of a shard's lock queues: its waiting callers, and timers for expiries.
 //!
-//! Callers are woken by who grants them the lock: a call of the same process tells them directly, one of another
-//! process by `NOTIFY` (see [`super::keeping`]).
+//! - Shape: `waiters` by lock id, `timers` by key.
+//! - Cost: about half of the pool's connections at most for lock calls.
+//! - Promise: a waiter is woken by the call that grants its lock, directly within this process, by
+//!   `NOTIFY` from another one (see [`super::maintenance`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,19 +19,19 @@ use uuid::Uuid;
 use super::answers::{LockEvent, LockGrant, LockOutcome};
 use super::queries::{self, LockAnswer, LockCall};
 
-/// The least time between two looks at a key whose lock has expired, but is still written under.
+/// Minimum interval between two attempts to end a lock that transactions still write under.
 const MIN_RECHECK_INTERVAL: Duration = Duration::from_millis(10);
-/// How long a release tries to end a lock that is written under.
+/// Timeout of a release that waits for transactions under the lock.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a caller's leaving is tried, a few seconds each, while the database is away.
+/// Attempts to leave the queue while the database is unavailable; each takes a few seconds.
 const MAX_LEAVE_ATTEMPTS: usize = 20;
 const LEAVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is heard of a lock id.
+/// Wakeup channel of the callers that wait for one lock id.
 struct LockWaiter {
-    /// What was granted, or nothing, which means to ask again.
+    /// The grant; `None` means that the caller must call again.
     grants: watch::Sender<Option<LockGrant>>,
-    /// Whether it is known to be in line; before, its caller is still asking.
+    /// Whether the database has confirmed the place; before, the first call is in progress.
     is_queued: bool,
 }
 
@@ -39,19 +41,19 @@ impl Default for LockWaiter {
     }
 }
 
-/// One shard's lines, as this process knows them.
+/// Queues of one shard, as known to this process.
 pub(super) struct LockQueue {
     pub(super) pool: PgPool,
     pub(super) process_id: Uuid,
-    /// Those who hear of a lock id.
+    /// Waiting callers by lock id.
     waiters: Mutex<HashMap<Uuid, LockWaiter>>,
-    /// When something is to be done about a key.
+    /// Next hand-over by key.
     timers: Mutex<HashMap<Uuid, Instant>>,
-    /// Something was added to the above.
+    /// Signals a new waiter or timer to the maintenance task.
     pub(super) changed: Notify,
-    /// Calls at once: a crowd at one lock must not keep all connections from others.
+    /// Limit on concurrent calls: contention on one lock must not use up the pool.
     call_permits: Semaphore,
-    /// Nobody waits any more.
+    /// Cancelled at shutdown.
     pub(super) stopping: CancellationToken,
 }
 
@@ -70,12 +72,12 @@ impl LockQueue {
         }
     }
 
-    /// How many callers wait or are about to.
+    /// Number of callers that wait or are about to.
     pub(super) fn len(&self) -> usize {
         lock_mutex(&self.waiters).len()
     }
 
-    /// Hears of a lock id from now on.
+    /// Subscribes to wakeups of a lock id.
     pub(super) fn subscribe(self: &Arc<Self>, lock_id: Uuid) -> LockSubscriber {
         let grants = lock_mutex(&self.waiters).entry(lock_id).or_default().grants.subscribe();
         self.changed.notify_one();
@@ -99,7 +101,7 @@ impl LockQueue {
         Ok(outcome)
     }
 
-    /// Leaves the line, however long the database is away.
+    /// Leaves the queue; retries transient errors for [`MAX_LEAVE_ATTEMPTS`] attempts.
     pub(super) async fn leave_queue(&self, lock_id: Uuid, lock_call: &LockCall) {
         for _ in 0..MAX_LEAVE_ATTEMPTS {
             match self.with_call_permit(queries::leave_lock(&self.pool, lock_id, lock_call)).await {
@@ -108,7 +110,7 @@ impl LockQueue {
                 }
                 answer => {
                     let _ = self.apply_answer(answer);
-                    // Others may wait for the same request.
+                    // Other callers may wait for the same request.
                     self.notify_waiter(lock_id, None);
                     return;
                 }
@@ -137,12 +139,12 @@ impl LockQueue {
     }
 
     async fn with_call_permit<T>(&self, call: impl Future<Output = T>) -> T {
-        // Never closed.
+        // The semaphore is never closed.
         let _permit = self.call_permits.acquire().await;
         call.await
     }
 
-    /// Acts on everything that an answer tells beside the caller's own outcome.
+    /// Applies the events of an answer; returns the caller's outcome.
     fn apply_answer(&self, answer: Result<LockAnswer>) -> Result<LockOutcome> {
         let (outcome, events) = answer?;
         for event in events {
@@ -152,7 +154,7 @@ impl LockQueue {
                 LockEvent::Timer { key, delay: after } => self.set_timer(key, after),
             }
         }
-        // Answers to calls that have no caller have no outcome.
+        // Calls without a caller have no outcome.
         Ok(outcome.unwrap_or(LockOutcome::Unknown))
     }
 
@@ -170,14 +172,14 @@ impl LockQueue {
         self.changed.notify_one();
     }
 
-    /// The keys whose time has come, and when the next one's comes.
+    /// Takes the keys whose timers are due; also returns the time of the next timer.
     pub(super) fn take_due_keys(&self) -> (Vec<Uuid>, Option<Instant>) {
         let (mut timers, now) = (lock_mutex(&self.timers), Instant::now());
         let due = timers.extract_if(|_, at| *at <= now).map(|(key, _)| key).collect();
         (due, timers.values().min().copied())
     }
 
-    /// Something of a key has expired.
+    /// Ends expired locks of a key and grants to the next waiters.
     pub(super) async fn hand_over_lock(&self, key: Uuid) {
         let answer =
             self.with_call_permit(queries::hand_over_lock(&self.pool, key, self.process_id)).await;
@@ -186,14 +188,14 @@ impl LockQueue {
         }
     }
 
-    /// Keeps all callers in their lines, and finds what they missed.
+    /// Heartbeat: keeps all waiters queued and delivers what they missed.
     pub(super) async fn keep_waiters(&self, forget: bool) {
         let queued = |(lock_id, heard): (&Uuid, &LockWaiter)| heard.is_queued.then_some(*lock_id);
         let waiting: Vec<Uuid> = lock_mutex(&self.waiters).iter().filter_map(queued).collect();
         if waiting.is_empty() {
             return;
         }
-        // Not among the other calls: those may stand in line themselves.
+        // Without a permit: the heartbeat must not queue behind other calls.
         if let Err(error) = self
             .apply_answer(queries::keep_waiting(&self.pool, self.process_id, waiting, forget).await)
         {
@@ -202,7 +204,7 @@ impl LockQueue {
     }
 }
 
-/// A caller that hears of a lock id as long as this is there.
+/// Subscription of one caller; ends on drop.
 pub(super) struct LockSubscriber {
     queue: Arc<LockQueue>,
     lock_id: Uuid,
@@ -210,10 +212,10 @@ pub(super) struct LockSubscriber {
 }
 
 impl LockSubscriber {
-    /// Waits for news: a grant, or nothing in particular.
+    /// Waits for a wakeup: a grant, or `None` to call again.
     pub(super) async fn wait_for_grant(&mut self) -> Option<LockGrant> {
         let grants = self.grants.as_mut()?;
-        // The sender is there as long as a listener is.
+        // The sender lives as long as a subscriber.
         grants.changed().await.ok()?;
         *grants.borrow_and_update()
     }

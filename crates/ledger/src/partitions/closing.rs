@@ -1,14 +1,16 @@
-//! What dropped events summed up to, for groupings that are added after they have gone.
+//! Closing sums of dropped events, for groupings that are added after the drop.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use store::{LONG_OPERATION_TIMEOUT, PgOperation, Result, run_statement};
 
-/// Type, account, combination of attributes, a time before the horizon, sums (in units of 10^-9) and number of events.
+/// Account type, account id, canonical attribute set, a time before the horizon, debit and credit
+/// sums (in units of 10^-9), number of events.
 pub(crate) type ClosingSum = (String, i64, String, DateTime<Utc>, String, String, i64);
 
-/// The sums of all dropped events of these types, each as if it were of one event a month before the horizon. Nobody asks
-/// for a time before that, so it is in every balance, and in both of those whose difference is a turnover.
+/// Sums of all dropped events of these types, each dated as one event a month before the horizon.
+/// Queries before the horizon are refused, so the sum is part of every balance, and cancels out of
+/// every turnover.
 pub(crate) async fn read_closing_sums(
     pool: &PgPool,
     types: Vec<String>,

@@ -1,8 +1,11 @@
-//! The horizon: how far back a shard can be asked, and the certainty that what was read was whole.
+//! Horizon of a shard: the earliest moment that queries may ask for, and a consistency guard for
+//! reads.
 //!
-//! A statement that began before a month was dropped may still see the sums of before and the table of after. So whatever
-//! is read is held against the number of drops known before it began: if there has been one, it is read again. So whoever
-//! reads also tells how the horizon stood after it, as a later statement saw it.
+//! - Shape: table `horizon`, one row with the horizon and the number of drops.
+//! - Cost: one repetition of a read per drop that this process had not seen.
+//! - Promise: a statement whose snapshot predates a drop may combine old closing sums with the
+//!   table after the drop. Every read therefore also returns the horizon as a later statement saw
+//!   it; if the number of drops has changed, the read is repeated.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,23 +17,23 @@ use store::{Result, run_statement};
 
 use crate::moment;
 
-/// What a process knows of a shard's horizon.
+/// Per-shard guard against reads across a drop.
 #[derive(Debug, Default)]
 pub(crate) struct HorizonGuard {
-    /// The number of drops when it last looked.
+    /// Number of drops seen by the last read.
     known_drops: AtomicI64,
 }
 
-/// A shard's horizon at a moment.
+/// Row of the table `horizon`.
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]
 pub(crate) struct HorizonRow {
-    /// Events before it may have been dropped; `None` if none has.
+    /// Events before this moment may have been dropped; `None` if none was.
     pub(crate) horizon: Option<DateTime<Utc>>,
-    /// How many months had been dropped.
+    /// Number of months dropped so far.
     pub(crate) drops: i64,
 }
 
-/// From when on something was asked for, and the parameter that says so.
+/// Earliest moment of a request, and the parameter that sets it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestedMoment {
     pub(crate) field: &'static str,
@@ -38,8 +41,8 @@ pub(crate) struct RequestedMoment {
 }
 
 impl HorizonGuard {
-    /// What `read` reads of a shard, whole; refused if it was asked for from before the horizon. `read` answers also how
-    /// the horizon stood after it had read.
+    /// Runs `read` until no drop happened around it; refuses requests from before the horizon.
+    /// `read` also returns the horizon as seen by a later statement.
     pub(crate) async fn read_consistent<T, F>(
         &self,
         requested: RequestedMoment,
@@ -69,12 +72,12 @@ fn before_horizon_error(requested: RequestedMoment, horizon: DateTime<Utc>) -> A
     ApiError::invalid_field(requested.field, reason).with_arg("horizon", horizon)
 }
 
-/// Events before it may have been dropped; `None` if none has.
+/// Current horizon: events before it may have been dropped; `None` if none was.
 pub(crate) async fn read_horizon(pool: &PgPool) -> Result<Option<DateTime<Utc>>> {
     Ok(read_horizon_row(pool).await?.horizon)
 }
 
-/// How a shard's horizon stands now.
+/// Reads the row of the table `horizon`.
 pub(crate) async fn read_horizon_row(pool: &PgPool) -> Result<HorizonRow> {
     run_statement(pool, "horizon", |connection| {
         Box::pin(async move {

@@ -1,4 +1,10 @@
-//! Making and dropping months, on every shard.
+//! Partition maintenance of a shard: creates months ahead and drops months beyond the retention.
+//!
+//! - Shape: one partition of `events` per month (far months may share one), table `horizon`.
+//! - Cost: dropping a month first sums it up, which may take long; the `ACCESS EXCLUSIVE` lock on
+//!   `events` is tried for 40 ms at a time.
+//! - Promise: idempotent, safe to run concurrently and to kill at any point; each month is dropped
+//!   in one transaction together with its closing sums.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,44 +22,44 @@ use crate::events::{LedgerEventCache, create_event_partitions};
 use crate::sharding::Shard;
 use crate::types::LedgerTypeCatalogue;
 
-/// Adding a month's sums up may take long.
+/// Statement timeout: summing up a month may take long.
 const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Tries for the lock, each of 40 ms at most, with a pause of about 200 ms after it.
+/// Lock attempts, each with a `lock_timeout` of 40 ms and followed by a backoff of about 200 ms.
 const MAX_LOCK_TRIES: i32 = 25;
-/// Raised when a month is not dropped after all.
+/// SQLSTATE raised when a month must not be dropped after all.
 const PARTITION_NEEDED_SQLSTATE: &str = "LP001";
 
-/// What is to be done.
+/// Parameters of a maintenance run.
 #[derive(Debug, Clone, Copy)]
 pub struct PartitionOptions {
-    /// Months after the present one that have partitions.
+    /// Number of months after the current one that get partitions.
     pub months_ahead: u32,
     /// How long events are kept.
     pub retention: Retention,
 }
 
-/// What was done on a shard.
+/// Result of a maintenance run on one shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartitionReport {
-    /// Months that have partitions now and had none.
+    /// Months that had no partition and now have one.
     pub created: Vec<DateTime<Utc>>,
     /// Months that were dropped.
     pub dropped: Vec<DateTime<Utc>>,
-    /// Months that are older than the retention and still there.
+    /// Months beyond the retention that could not be dropped.
     pub retained: Vec<RetainedPartition>,
 }
 
-/// A month that is older than the retention and still there.
+/// A month beyond the retention that could not be dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetainedPartition {
-    /// The month.
+    /// First moment of the month.
     pub month: DateTime<Utc>,
-    /// Why.
+    /// Reason, in words for an operator.
     pub reason: String,
 }
 
-/// Makes the months ahead of a shard, and drops those beyond the retention that nothing needs any more. Safe to repeat, to
-/// run from several places at once, and to be killed in.
+/// Creates the months ahead on a shard and drops the months beyond the retention that nothing needs
+/// any more. Idempotent, safe to run concurrently and to kill.
 pub async fn maintain_partitions(
     shard: &Shard,
     catalogue: &LedgerTypeCatalogue,
@@ -66,7 +72,7 @@ pub async fn maintain_partitions(
     let mut report =
         PartitionReport { created: missing_months.collect(), ..PartitionReport::default() };
     store::fail_point("months_planned");
-    // A year at a time: so many get tables of their own.
+    // A year per call: few enough months that each gets a partition to itself.
     for months in report.created.chunks(12) {
         create_event_partitions(&shard.pool, &LedgerEventCache::default(), months.to_vec()).await?;
     }
@@ -84,20 +90,20 @@ pub async fn maintain_partitions(
     }
     metrics::gauge!("ledger_months_beyond_retention", "shard" => shard.name.clone())
         .set(report.retained.len() as f64);
-    // Also after a run that was killed before it came to this.
+    // Also catches up on a run that was killed before this step.
     note_dropped_events(&shard.pool).await?;
     store::fail_point("drops_noted");
     Ok(report)
 }
 
-/// The tables of events, and how late it is.
+/// Partitions of `events`, and the current time.
 struct PartitionRanges {
-    /// Of each, the first moment and the first after it.
+    /// Start and exclusive end of each partition.
     ranges: Vec<(DateTime<Utc>, DateTime<Utc>)>,
-    /// The database's time.
+    /// The database's clock.
     now: DateTime<Utc>,
-    /// The database's time, as far as the newest event bears it out: at most a month more than that event's. A clock that is
-    /// set ahead for a moment must not make everything old.
+    /// The database's clock, at most one month later than the month of the newest event: a clock
+    /// that is set ahead for a moment must not expire everything.
     trusted_now: DateTime<Utc>,
 }
 
@@ -118,18 +124,18 @@ impl PartitionRanges {
         Ok(Self { ranges, now, trusted_now })
     }
 
-    /// Whether a month has a table.
+    /// Whether a partition covers the month.
     fn has_partition(&self, month: DateTime<Utc>) -> bool {
         self.ranges.iter().any(|(first, upto)| (*first..*upto).contains(&month))
     }
 
-    /// The first months of the tables that end before this moment, the oldest first.
+    /// First months of the partitions that end at or before `moment`, oldest first.
     fn months_before(&self, moment: DateTime<Utc>) -> Vec<DateTime<Utc>> {
         self.ranges.iter().filter(|(_, upto)| *upto <= moment).map(|(first, _)| *first).collect()
     }
 }
 
-/// Why the month is still there, or `None`.
+/// Drops a month; returns the reason if it is still needed.
 async fn drop_partition(
     pool: &PgPool,
     month: DateTime<Utc>,
@@ -178,8 +184,8 @@ async fn note_dropped_events(pool: &PgPool) -> Result<()> {
     .await
 }
 
-/// Runs `step` in a task of its own, which nobody cancels, on a connection that nobody else gets: it has a limit of its
-/// own.
+/// Runs `step` in a spawned task, which a cancelled caller does not cancel, on a dedicated
+/// connection with a longer statement timeout.
 async fn run_maintenance_step<T, F>(pool: &PgPool, step: F) -> Result<T>
 where
     T: Send + 'static,

@@ -1,4 +1,4 @@
-//! The months to come that have no partition yet, for who plans before making them.
+//! Missing partitions of upcoming months, for callers that plan before they create.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -7,10 +7,10 @@ use store::Result;
 use super::retention::list_months_ahead;
 use crate::events::create_event_partitions_in_tx;
 
-/// How a month is named.
+/// `strftime` format of a month's name.
 pub const MONTH_FORMAT: &str = "%Y-%m";
 
-/// The present month and the `months_after` after it, those of them that have no partition.
+/// Months from the current one to `months_after` later that have no partition.
 pub async fn list_missing_partitions(
     connection: &mut PgConnection,
     months_after: u32,
@@ -21,7 +21,8 @@ pub async fn list_missing_partitions(
     Ok(missing.bind(list_months_ahead(now, months_after)).fetch_one(connection).await?)
 }
 
-/// Makes these months. The transaction must not touch events besides, and should end at once: others wait for it.
+/// Creates partitions for `months`. The transaction must not touch events otherwise and must commit
+/// immediately: readers and writers of events wait for it.
 pub async fn create_missing_partitions(
     connection: &mut PgConnection,
     months: &[DateTime<Utc>],

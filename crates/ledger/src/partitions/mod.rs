@@ -1,9 +1,10 @@
-//! Partitions: events lie in a table for each month, made ahead, and dropped when they are older than the retention.
+//! Partitions: one table of events per month, created ahead and dropped beyond the retention.
 //!
-//! A month is dropped once everything in it has numbers, is aggregated and is exported. What it summed up to stays
-//! (`closing_balances`), and the shard's horizon moves: questions about times before it are refused, all others are
-//! answered as before. Writers and readers wait 100 ms at most. A month that was dropped is made again when somebody
-//! writes to it.
+//! - Shape: partitions of `events`, `closing_balances`, `horizon`.
+//! - Cost: readers and writers wait at most 100 ms for maintenance.
+//! - Promise: a month is dropped once all its events are numbered, aggregated and exported. Its
+//!   sums stay in `closing_balances` and the shard's horizon moves: queries before the horizon are
+//!   refused, all others are answered as before. A late event recreates a dropped month.
 
 mod closing;
 mod horizon;

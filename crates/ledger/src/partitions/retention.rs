@@ -1,4 +1,4 @@
-//! How long events are kept: whole months of the calendar.
+//! Retention of events, in whole calendar months.
 
 use chrono::{DateTime, Months, Utc};
 
@@ -7,19 +7,19 @@ use crate::moment;
 /// How long events are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Retention {
-    /// For ever.
+    /// Events are kept for ever.
     #[default]
     Unlimited,
-    /// At least so many months after the month they are of.
+    /// Kept for at least this many months after the event's month.
     Months(u32),
 }
 
 impl Retention {
-    /// What it may be, for error messages.
+    /// Allowed formats, worded for error messages.
     pub const EXPECTED_FORMAT: &'static str =
         "none, or months or years such as 24months or 2years, at least 1month";
 
-    /// Reads a retention; `None` if it is none.
+    /// Parses a retention; `None` if the text is invalid.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "none" {
             return Some(Self::Unlimited);
@@ -35,7 +35,7 @@ impl Retention {
         (1..=12_000).contains(&count).then_some(Self::Months(count))
     }
 
-    /// The first month that is kept, as its beginning; `None`: all are.
+    /// Start of the first month to keep; `None` if all are kept.
     pub fn first_retained_month(self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Unlimited => None,
@@ -44,7 +44,7 @@ impl Retention {
     }
 }
 
-/// The month of `now` and as many after it as there are to be ahead; none after 2100.
+/// The month of `now` and the `months_after` following ones, without months after 2100.
 pub(super) fn list_months_ahead(now: DateTime<Utc>, months_after: u32) -> Vec<DateTime<Utc>> {
     let first = moment::month_start(now);
     let months =

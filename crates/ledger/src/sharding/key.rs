@@ -1,11 +1,12 @@
-//! Canonical keys and where they belong: SHA-1 of the shard key's canonical text decides on the shard, and the first
-//! half of SHA-256 of type and attributes is a thing's id, the same on every shard and in every process.
+//! Canonical keys, shard hashes and ids. The SHA-1 of the shard key's canonical text selects the
+//! shard; ids derive from the first half of a SHA-256, so they are the same on every shard and in
+//! every process.
 
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-/// Named canonical values, sorted by name: `name=value` pairs joined by `&`, all but RFC 3986 unreserved characters
-/// percent-encoded. `values` must be sorted by name.
+/// Canonical text of named values: `name=value` pairs joined by `&`, with everything but RFC 3986
+/// unreserved characters percent-encoded. `values` must be sorted by name.
 pub fn encode_canonical<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::with_capacity(64);
     for (name, value) in values {
@@ -19,7 +20,7 @@ pub fn encode_canonical<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>
     text
 }
 
-/// The named values of a canonical text, as written by [`encode_canonical`].
+/// Parses a canonical text, as written by [`encode_canonical`].
 pub fn parse_canonical(text: &str) -> Vec<(String, String)> {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     pairs.map(|(name, value)| (percent_decode(name), percent_decode(value))).collect()
@@ -56,31 +57,32 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The SHA-1 of a shard key; the shard whose range it lies in owns it.
+/// SHA-1 of a shard key; the shard whose range contains it owns the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardHash(pub [u8; 20]);
 
 impl ShardHash {
-    /// Of a shard key's canonical text.
+    /// Hash of a shard key's canonical text.
     pub fn from_shard_key(canonical_shard_key: &str) -> Self {
         Self(Sha1::digest(canonical_shard_key.as_bytes()).into())
     }
 
-    /// Its first eight bytes, which is as fine as ranges are.
+    /// First eight bytes of the hash, the resolution of shard ranges.
     pub fn hash_prefix(self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// As people write it.
+    /// Lower-case hex, 40 digits.
     pub fn to_hex(self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// SHA-256 of parts, each with its length, so that no two lists of parts look alike.
+/// SHA-256 over length-prefixed parts, so that different lists of parts never collide by
+/// concatenation.
 pub(crate) fn digest_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
-    // Together first: a hash is fed less often than once for each short part.
+    // Concatenate first: one hash update is cheaper than one per short part.
     let mut text = Vec::with_capacity(256);
     for part in parts {
         text.extend_from_slice(&(part.len() as u64).to_le_bytes());
@@ -89,7 +91,7 @@ pub(crate) fn digest_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8
     Sha256::digest(&text).into()
 }
 
-/// The id of a thing named by its parts, with eight more bytes that tell a collision from the thing itself.
+/// Id derived from an object's parts, and eight more bytes that detect a collision of ids.
 pub(crate) fn derive_id<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (i64, i64) {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest_parts(parts);
     (i64::from_be_bytes([a, b, c, d, e, f, g, h]), i64::from_be_bytes([i, j, k, l, m, n, o, p]))

@@ -1,8 +1,8 @@
-//! The shard map: which database owns which range of hashes. Ranges must cover everything exactly once.
+//! Shard map: which database owns which range of hashes. The ranges cover all hashes exactly once.
 
 use serde::Deserialize;
 
-/// One shard as the map's file describes it.
+/// One shard in the map's file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ShardMapEntry {
@@ -20,17 +20,17 @@ struct ShardMapFile {
     shards: Vec<ShardMapEntry>,
 }
 
-/// A range of hash prefixes, both ends included.
+/// Range of hash prefixes, both ends inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardRange {
-    /// The lowest.
+    /// Lowest prefix of the range.
     pub first: u64,
-    /// The highest.
+    /// Highest prefix of the range.
     pub last: u64,
 }
 
 impl ShardRange {
-    /// From first bytes in hex, such as `00` and `3f`.
+    /// Parses a range from the leading bytes in hex, such as `00` and `3f`.
     pub fn parse(first: &str, last: &str) -> Result<Self, String> {
         let range = Self { first: parse_prefix(first, 0x00)?, last: parse_prefix(last, 0xff)? };
         if range.first > range.last {
@@ -39,12 +39,12 @@ impl ShardRange {
         Ok(range)
     }
 
-    /// Whether it owns hashes that begin with `parse_prefix`.
+    /// Whether the range contains hashes that begin with `prefix`.
     pub fn contains(self, prefix: u64) -> bool {
         (self.first..=self.last).contains(&prefix)
     }
 
-    /// Both ends in hex, as short as they can be.
+    /// Both ends in hex, as short as possible.
     pub fn to_hex(self) -> [String; 2] {
         let (mut first, mut last) = (format!("{:016x}", self.first), format!("{:016x}", self.last));
         while first.len() > 2 && first.ends_with("00") && last.ends_with("ff") {
@@ -55,7 +55,7 @@ impl ShardRange {
     }
 }
 
-/// One to eight bytes in hex, filled up with `fill`.
+/// Parses one to eight bytes in hex, padded with `fill`.
 fn parse_prefix(hex: &str, fill: u8) -> Result<u64, String> {
     let wrong = || format!("`{hex}` is not the first 1 to 8 bytes of a hash in hex, such as 3f");
     if hex.is_empty()
@@ -72,40 +72,41 @@ fn parse_prefix(hex: &str, fill: u8) -> Result<u64, String> {
     Ok(u64::from_be_bytes(bytes))
 }
 
-/// One shard.
+/// Definition of one shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardDefinition {
-    /// Its name.
+    /// Shard name, unique within the map.
     pub name: String,
-    /// What it owns.
+    /// Hashes that the shard owns.
     pub range: ShardRange,
-    /// Where its database's URL stands; `None`: it lies beside the control database.
+    /// Source of the database URL; `None`: the shard is in the control database.
     pub url: Option<ShardUrlSource>,
-    /// The schema of that database (or of the control database) in which it lies, if it has no database of its own.
+    /// Schema of that database (or of the control database), if the shard has no database to
+    /// itself.
     pub schema: Option<String>,
 }
 
-/// Where a shard's URL comes from.
+/// Source of a shard's database URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShardUrlSource {
-    /// From the map itself.
+    /// Written in the map itself.
     Inline(String),
-    /// From an environment variable.
+    /// Name of an environment variable.
     Env(String),
-    /// From a file.
+    /// Path of a file.
     File(String),
 }
 
-/// The first byte of the hash decides on one of so many at most.
+/// Maximum number of equal shards: one per value of the hash's first byte.
 pub const MAX_EQUAL_SHARDS: u64 = 256;
 
-/// All shards, by range.
+/// All shards, ordered by range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardMap(Vec<ShardDefinition>);
 
 impl ShardMap {
-    /// Equal shards `s0`, `s1`, … beside the control database, each in the schema that is given for it. `None` unless their
-    /// number is a power of two up to [`MAX_EQUAL_SHARDS`].
+    /// Equal shards `s0`, `s1`, … in the control database, each in the given schema. `None` unless
+    /// their number is a power of two up to [`MAX_EQUAL_SHARDS`].
     pub fn with_equal_ranges(schemas: Vec<Option<String>>) -> Option<Self> {
         let count = u64::try_from(schemas.len()).ok().filter(|count| *count <= MAX_EQUAL_SHARDS)?;
         if !count.is_power_of_two() {
@@ -124,7 +125,7 @@ impl ShardMap {
         Some(Self((0..).zip(schemas).map(to_definition).collect()))
     }
 
-    /// Reads a map's YAML. Errors name the shard and what is wrong with it.
+    /// Parses a map from YAML. Errors name the shard and the problem.
     pub fn parse(yaml: &str) -> Result<Self, String> {
         let file: ShardMapFile = reconcile::yaml::from_str(yaml)?;
         let shards: Vec<ShardDefinition> = file
@@ -135,7 +136,7 @@ impl ShardMap {
         Self::new(shards)
     }
 
-    /// Checks that the ranges cover everything once.
+    /// Validates that the ranges cover all hashes exactly once.
     pub fn new(mut shards: Vec<ShardDefinition>) -> Result<Self, String> {
         shards.sort_by_key(|shard| shard.range.first);
         for (n, shard) in shards.iter().enumerate() {
@@ -168,12 +169,12 @@ impl ShardMap {
         }
     }
 
-    /// All shards, by range.
+    /// All shards, ordered by range.
     pub fn shards(&self) -> &[ShardDefinition] {
         &self.0
     }
 
-    /// The place in [`ShardMap::shards`] of the shard that owns `parse_prefix`.
+    /// Index into [`ShardMap::shards`] of the owner of hashes that begin with `prefix`.
     pub fn index_of_prefix(&self, prefix: u64) -> usize {
         self.0.partition_point(|shard| shard.range.last < prefix)
     }
@@ -210,7 +211,7 @@ impl ShardMapEntry {
     }
 }
 
-/// Names that need no quotes anywhere, unless they are a word of SQL (`user`).
+/// Allows names that need no quotes in SQL; reserved words (`user`) are not detected.
 fn check_schema_name(schema: &str) -> Result<(), String> {
     let has_valid_start = schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -224,7 +225,7 @@ fn check_schema_name(schema: &str) -> Result<(), String> {
 }
 
 impl ShardUrlSource {
-    /// The URL; errors never show it.
+    /// Reads the URL; errors never contain it.
     pub fn read_url(&self) -> Result<String, String> {
         let url = match self {
             ShardUrlSource::Inline(url) => url.clone(),

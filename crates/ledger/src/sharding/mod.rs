@@ -1,4 +1,4 @@
-//! Which shard owns what, and the shards' databases.
+//! Sharding: canonical keys, the shard map and the shards' databases.
 
 mod key;
 mod map;

@@ -1,4 +1,8 @@
-//! The shards' databases, each checked to be the one that the map says.
+//! Shard databases, opened and checked against the shard map.
+//!
+//! - Shape: each shard's schema has one row in `shard_identity`, with the shard's name and range.
+//! - Promise: a database that carries the identity of another shard is refused; identity is claimed
+//!   once and never overwritten.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,63 +12,64 @@ use store::{DedicatedConnection, MigrationError, MigrationSet};
 
 use super::{ShardDefinition, ShardHash, ShardMap, ShardRange};
 
-/// One shard.
+/// An open shard.
 #[derive(Debug, Clone)]
 pub struct Shard {
-    /// Its name.
+    /// Shard name, unique within the map.
     pub name: String,
-    /// The hashes it owns.
+    /// Hashes that the shard owns.
     pub range: ShardRange,
-    /// Its database.
+    /// Connection pool of its database.
     pub pool: PgPool,
 }
 
-/// All shards; clones share them.
+/// All open shards; clones share them.
 #[derive(Debug, Clone)]
 pub struct LedgerShards {
     map: Arc<ShardMap>,
     shards: Arc<[Shard]>,
 }
 
-/// Why a shard's database cannot be used.
+/// Reason why a shard's database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardOpenError {
-    /// Its schema does not fit.
+    /// The schema version does not fit this program.
     #[error("shard {shard}: {cause}")]
     Schema {
-        /// Which.
+        /// Name of the shard.
         shard: String,
-        /// Why.
+        /// Cause reported by the migrations.
         cause: MigrationError,
     },
-    /// It is another shard's.
+    /// The database belongs to another shard.
     #[error(
         "shard {shard} with the range {range:?}: the database carries shard {found} with the range {found_range:?}; \
          the shard map is wrong"
     )]
     AnotherShard {
-        /// The shard of the map.
+        /// Name of the shard in the map.
         shard: String,
-        /// Its range in the map. Boxed, as the next: errors that are returned by value are small.
+        /// Range in the map. Boxed, like `found_range`, to keep the error type small.
         range: Box<[String; 2]>,
-        /// The shard of the database.
+        /// Name of the shard in the database.
         found: String,
-        /// Its range in the database.
+        /// Range in the database, boxed as well.
         found_range: Box<[String; 2]>,
     },
-    /// It does not answer.
+    /// The database is unavailable or refuses.
     #[error("shard {shard}: {cause}")]
     Database {
-        /// Which.
+        /// Name of the shard.
         shard: String,
-        /// Why.
+        /// Error of the database.
         cause: store::Error,
     },
 }
 
 impl LedgerShards {
-    /// Shards of `map` whose pools are open, in the map's order; checks (or, in an empty database, writes) each one's
-    /// identity. `migrate`: bring the schemas to this version; otherwise they must be there.
+    /// Opens all shards of `map` on `pools`, in the map's order; checks each shard's identity, or
+    /// claims it in an empty database. With `migrate` the schemas are migrated to this version;
+    /// otherwise they must have it already.
     pub async fn open(
         map: ShardMap,
         pools: Vec<PgPool>,
@@ -78,8 +83,8 @@ impl LedgerShards {
         Ok(Self { map: Arc::new(map), shards: shards.into() })
     }
 
-    /// Shards of `map` whose pools are open, for somebody who only looks: each one's schema and identity (if it has one yet)
-    /// are checked, and nothing is written.
+    /// Opens all shards read-only: checks each shard's schema version and identity (if it has one
+    /// yet), and writes nothing.
     pub async fn open_read_only(map: ShardMap, pools: Vec<PgPool>) -> Result<Self, ShardOpenError> {
         let mut shards = Vec::with_capacity(pools.len());
         for (place, pool) in map.shards().iter().zip(pools) {
@@ -90,7 +95,7 @@ impl LedgerShards {
         Ok(Self { map: Arc::new(map), shards: shards.into() })
     }
 
-    /// The shard of one place of a map whose pool is open, if it has anything in it; writes nothing.
+    /// Opens one shard read-only if its database has an identity, else `None`.
     pub async fn open_if_present(
         definition: &ShardDefinition,
         pool: PgPool,
@@ -103,17 +108,17 @@ impl LedgerShards {
         }))
     }
 
-    /// All, by range.
+    /// All shards, ordered by range.
     pub fn all(&self) -> &[Shard] {
         &self.shards
     }
 
-    /// The place in [`LedgerShards::all`] of the shard that owns `hash`.
+    /// Index into [`LedgerShards::all`] of the owner of `hash`.
     pub fn index_of_hash(&self, hash: ShardHash) -> usize {
         self.index_of_prefix(hash.hash_prefix())
     }
 
-    /// The place in [`LedgerShards::all`] of the shard that owns hashes that begin with `hash_prefix`.
+    /// Index into [`LedgerShards::all`] of the owner of hashes that begin with `prefix`.
     pub fn index_of_prefix(&self, prefix: u64) -> usize {
         self.map.index_of_prefix(prefix)
     }
@@ -144,7 +149,7 @@ async fn prepare_schema(
 ) -> Result<DedicatedConnection, ShardOpenError> {
     let database_error =
         |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
-    // Migrations may take as long as they take.
+    // Migrations have no statement timeout.
     let mut connection =
         DedicatedConnection::acquire(pool, Duration::ZERO).await.map_err(database_error)?;
     let migrations = MigrationSet::shard();
@@ -157,7 +162,7 @@ async fn prepare_schema(
     Ok(connection)
 }
 
-/// Whether a database has an identity; it must be the place's.
+/// Whether the database has an identity; an identity of another shard is an error.
 async fn check_identity(
     definition: &ShardDefinition,
     pool: &PgPool,
@@ -184,7 +189,7 @@ async fn check_identity(
     }
 }
 
-/// What is wrong if the identity is not the place's.
+/// Error if the stored identity differs from the definition.
 fn identity_mismatch(
     definition: &ShardDefinition,
     (found, first, last): (String, String, String),
@@ -199,7 +204,7 @@ fn identity_mismatch(
     Some(ShardOpenError::AnotherShard { shard: definition.name.clone(), range, found, found_range })
 }
 
-/// The identity that the database carries from now on.
+/// Claims the identity if it is free; returns the stored one.
 async fn claim_identity(
     definition: &ShardDefinition,
     connection: &mut PgConnection,

@@ -1,8 +1,11 @@
-//! States: any JSON under a type and attributes, with a version that grows by one with each write.
+//! State store: one JSON document per type and key attributes, with a version that grows by one per
+//! write.
 //!
-//! A put may say which version it expects; of puts that expect the same one, one wins. A repetition of the very put
-//! that made the current version is answered as that put was. One round trip and one row lock each; several in one
-//! transaction lock their rows in the order of their keys.
+//! - Shape: table `states`, one row per key.
+//! - Cost: one round trip and one row lock per put.
+//! - Lock order: several puts in one transaction lock their rows in key order.
+//! - Promise: optimistic concurrency; of the puts that expect the same version, one wins. Repeating
+//!   the put that made the current version is idempotent.
 
 mod put;
 
@@ -16,28 +19,28 @@ pub(crate) use put::{fingerprint_state, read_written_versions};
 use crate::attributes::LedgerKey;
 use crate::sharding::LedgerShards;
 
-/// A state as it was written, and its version.
+/// A state document and its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionedState {
-    /// JSON.
+    /// The JSON text, as written.
     pub state: String,
-    /// From 1.
+    /// Version number, counted from 1.
     pub version: i64,
 }
 
-/// Reads and writes states; clones share everything.
+/// Reads and writes states; clones share the shards.
 #[derive(Debug, Clone)]
 pub struct StateStore {
     shards: LedgerShards,
 }
 
 impl StateStore {
-    /// States on these shards.
+    /// State store on these shards.
     pub fn new(shards: LedgerShards) -> Self {
         Self { shards }
     }
 
-    /// The state there is.
+    /// Current state, or `None`.
     pub async fn get(&self, target: &LedgerKey) -> Result<Option<VersionedState>> {
         let key = target.key_hash;
         let found = store::run_statement(self.pool(target), "get_state", move |connection| {
@@ -53,7 +56,7 @@ impl StateStore {
         Ok(found.await?.map(|(state, version)| VersionedState { state, version }))
     }
 
-    /// Puts one state.
+    /// Writes one state in one statement.
     pub async fn put(&self, put: StateWrite) -> Result<StateWriteOutcome> {
         let pool = self.pool(&put.target).clone();
         let put: std::sync::Arc<[StateWrite]> = [put].into();
@@ -73,7 +76,7 @@ impl StateStore {
     }
 }
 
-/// The error for a put that came too late; `version`: the one there is, 0 for none.
+/// Error for a stale put; `version` is the current one, 0 if the state does not exist.
 pub(crate) fn stale_state_error(version: i64) -> ApiError {
     let message = match version {
         0 => "there is no such state, so no version of it".to_owned(),

@@ -1,4 +1,4 @@
-//! Writing states.
+//! Writes of states: one statement for any number of puts.
 
 use sqlx::PgConnection;
 use store::Result;
@@ -11,32 +11,32 @@ use crate::sharding::digest_parts;
 /// One state to write.
 #[derive(Debug, Clone)]
 pub struct StateWrite {
-    /// Of what.
+    /// State type and key attributes.
     pub(crate) target: LedgerKey,
     state: String,
-    /// Of what the state says.
+    /// Hash of the canonical JSON.
     fingerprint: Uuid,
     expected_version: Option<i64>,
 }
 
-/// What became of a put.
+/// Outcome of one put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateWriteOutcome {
-    /// The state is there under this version.
+    /// The state is stored under this version.
     Written {
-        /// The version.
+        /// Version after the put.
         version: i64,
     },
-    /// Another version is there than was expected.
+    /// The current version differs from the expected one.
     Stale {
-        /// The one that is there; 0: none.
+        /// Current version; 0 if the state does not exist.
         version: i64,
     },
 }
 
 impl StateWrite {
-    /// A write of `state` (JSON, kept as it is), where `expected_version` is the version to be replaced: 0 if there must be
-    /// none, `None` to replace whatever there is.
+    /// A put of `state` (JSON, stored verbatim). `expected_version` is the version to replace: 0 if
+    /// the state must not exist, `None` to replace any version.
     pub fn new(
         target: LedgerKey,
         state: &str,
@@ -47,16 +47,16 @@ impl StateWrite {
     }
 }
 
-/// A hash of what a state says, in whatever spelling.
+/// Hash of a state's canonical JSON, independent of spelling.
 pub(crate) fn fingerprint_state(state: &str) -> Result<Uuid, JsonRefusal> {
     let meaning = json::canonicalize_json(state)?;
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest_parts([meaning.as_bytes()]);
     Ok(Uuid::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]))
 }
 
-/// Puts states within the caller's transaction, in one statement; outcomes in the order of `writes`. If one is stale the
-/// others are written all the same: a caller that wants all or nothing rolls back. Of puts of the same state the
-/// later one comes later.
+/// Puts states in the caller's transaction with one statement; outcomes are in the order of
+/// `writes`. A stale put does not stop the others: a caller that wants all or nothing rolls back.
+/// Several puts of one state apply in the order of `writes`.
 pub async fn put_states_in_tx(
     connection: &mut PgConnection,
     writes: &[StateWrite],
@@ -83,7 +83,8 @@ pub async fn put_states_in_tx(
     Ok(rows.into_iter().map(outcome).collect())
 }
 
-/// The versions that these very puts made, in their order, if each of them made the state's present version.
+/// Versions made by exactly these puts, in their order; `None` unless each made its state's current
+/// version.
 pub(crate) async fn read_written_versions(
     connection: &mut PgConnection,
     writes: &[StateWrite],

@@ -1,19 +1,19 @@
-//! Which changes of a type are safe: a pure function of the old one and the new one.
+//! Safety rules for changing a type definition: a pure function of the old and new definitions.
 
 use std::collections::BTreeSet;
 
 use super::{AccountType, KeyedType, LedgerAttribute, LedgerTypeDefinition};
 
-/// Why a type must not change as wanted.
+/// Reason for refusing a change of a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerTypeObjection {
-    /// Whatever there is of it.
+    /// Refused even if nothing uses the type.
     Always(String),
-    /// As long as something uses it.
+    /// Refused while anything uses the type.
     WhileUsed(String),
 }
 
-/// What speaks against changing `old` into `new`, or against deleting it.
+/// Objections against changing `old` into `new`; `new = None` means deletion.
 pub fn find_objections(
     old: &LedgerTypeDefinition,
     new: Option<&LedgerTypeDefinition>,
@@ -26,7 +26,7 @@ pub fn find_objections(
         | (LedgerTypeDefinition::State(old), Some(LedgerTypeDefinition::State(new))) => {
             find_keyed_objections(old, new)
         }
-        // A name is unique within a kind: another kind is another type.
+        // Names are unique within a kind, so a different kind means that `old` is deleted.
         _ => vec![LedgerTypeObjection::WhileUsed(
             "leave its file in the bundle until nothing of it is left and no rule refers to it"
                 .to_owned(),
@@ -73,7 +73,7 @@ fn find_keyed_objections(old: &KeyedType, new: &KeyedType) -> Vec<LedgerTypeObje
     objections
 }
 
-/// A thing is its key: with another one, everything there is would be something else.
+/// The key attributes identify an object: changing them would change the identity of stored rows.
 fn check_key_change(
     field: &str,
     old: &[LedgerAttribute],
@@ -93,7 +93,7 @@ fn check_key_change(
     }
 }
 
-/// What is written lies where the shard key has put it.
+/// Stored rows stay on the shard that the old shard key selected.
 fn check_shard_key_change(
     old: &[String],
     new: &[String],
@@ -132,7 +132,7 @@ mod tests {
         json!({"name": "a", "attributes": [{"name": "k", "type": "int"}, {"name": "l", "type": "int"}], "shard_key": ["k"]})
     }
 
-    /// `-` free, `u` refused while used, `a` always.
+    /// One letter per objection: `a` = `Always`, `u` = `WhileUsed`; `-` = no objection.
     fn objection_letters(kind: LedgerTypeKind, old: Json, changes: &[(&str, Json)]) -> String {
         let mut new = old.clone();
         changes.iter().for_each(|(field, value)| new[*field] = value.clone());

@@ -1,4 +1,4 @@
-//! What a type must keep to that its file's schema cannot say.
+//! Semantic checks of type definitions, beyond the JSON schema of their files.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ use super::{
     RESERVED_ATTRIBUTE_NAMES,
 };
 
-/// Most attributes of a type, key and auxiliary ones together.
+/// Maximum number of attributes of a type, key and auxiliary attributes together.
 pub const MAX_ATTRIBUTES_PER_TYPE: usize = 16;
-/// Most groupings of a type.
+/// Maximum number of groupings of an account type.
 pub const MAX_GROUPINGS_PER_TYPE: usize = 16;
 
-/// Looks at all types of a bundle.
+/// Checks all types of a bundle.
 pub fn check_types(bundle: &Bundle) -> Vec<BundleDiagnostic> {
     let mut diagnostics = Vec::new();
     for kind in LedgerTypeKind::ALL {
@@ -37,7 +37,7 @@ pub fn check_types(bundle: &Bundle) -> Vec<BundleDiagnostic> {
 }
 
 impl LedgerTypeDefinition {
-    /// What is wrong with it; nothing is stored that has any.
+    /// Problems of this definition; a definition with problems is never stored.
     pub fn find_problems(&self) -> Vec<FieldProblem> {
         let mut problems = Vec::new();
         name(FieldPath::from("name"), self.name(), &mut problems);
@@ -155,7 +155,7 @@ fn check_attributes<'a>(
     }
 }
 
-/// Each of `names` is one of `check_attributes`, and is there once.
+/// Checks that each of `names` occurs once and names one of `attributes`.
 fn check_subset(
     field: FieldPath,
     names: &[String],

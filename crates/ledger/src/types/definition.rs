@@ -1,103 +1,103 @@
-//! Types of accounts, locks and states, exactly as their files describe them.
+//! Type definitions of accounts, locks and states, in the shape of their bundle files.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::value::AttributeType;
 
-/// Names that query parameters use.
+/// Reserved for query parameters, not allowed as attribute names.
 pub const RESERVED_ATTRIBUTE_NAMES: [&str; 7] =
     ["at", "from", "to", "limit", "group_by", "page_token", "explain"];
 
-/// A named attribute.
+/// A named, typed attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LedgerAttribute {
-    /// Its name.
+    /// Attribute name, unique within the type.
     pub name: String,
-    /// What its values are.
+    /// Type of the attribute's values.
     #[serde(rename = "type")]
     pub kind: AttributeType,
 }
 
-/// Where intermediate balances are kept, in UTC.
+/// Interval of stored intermediate balances (aggregates), in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AggregateInterval {
-    /// At every full hour.
+    /// One per full hour.
     Hour,
-    /// At every midnight.
+    /// One per day, at midnight.
     Day,
-    /// At the beginning of every month.
+    /// One per calendar month, at its start.
     Month,
 }
 
-/// A type of account: an account *is* its type and the values of its key attributes.
+/// Account type. The type name and the values of the key attributes identify an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccountType {
-    /// Its name.
+    /// Type name, unique within its kind.
     pub name: String,
-    /// For people.
+    /// Free text for humans.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Mandatory in every event and every query.
+    /// Attributes that are mandatory in every event and every query.
     pub key_attributes: Vec<LedgerAttribute>,
-    /// Auxiliary; an event may leave one out.
+    /// Auxiliary attributes; an event may omit any of them.
     #[serde(default)]
     pub attributes: Vec<LedgerAttribute>,
-    /// Allowed subsets of the auxiliary attributes; the empty one is always allowed.
+    /// Allowed subsets of the auxiliary attributes; the empty subset is always allowed.
     #[serde(default)]
     pub groupings: Vec<Vec<String>>,
-    /// The key attributes that decide on the shard.
+    /// Key attributes that select the shard.
     pub shard_key: Vec<String>,
-    /// Where intermediate balances are kept.
+    /// Interval of stored intermediate balances.
     pub aggregate: AggregateInterval,
 }
 
-/// A type of lock or of state: all attributes are mandatory.
+/// Lock type or state type: all attributes are mandatory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyedType {
-    /// Its name.
+    /// Type name, unique within its kind.
     pub name: String,
-    /// For people.
+    /// Free text for humans.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// What it is the lock or state of.
+    /// Attributes that form the key.
     pub attributes: Vec<LedgerAttribute>,
-    /// The attributes that decide on the shard.
+    /// Attributes that select the shard.
     pub shard_key: Vec<String>,
 }
 
-/// What a type is a type of.
+/// Kind of a type definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LedgerTypeKind {
-    /// Accounts.
+    /// Account types, for ledger events.
     Account,
-    /// Locks.
+    /// Lock types, for the lock service.
     Lock,
-    /// States.
+    /// State types, for versioned states.
     State,
 }
 
-/// A type of any kind.
+/// Type definition of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerTypeDefinition {
-    /// Of accounts.
+    /// Definition of an account type.
     Account(AccountType),
-    /// Of locks.
+    /// Definition of a lock type.
     Lock(KeyedType),
-    /// Of states.
+    /// Definition of a state type.
     State(KeyedType),
 }
 
 impl LedgerTypeKind {
-    /// All kinds.
+    /// All kinds, in a fixed order.
     pub const ALL: [Self; 3] =
         [LedgerTypeKind::Account, LedgerTypeKind::Lock, LedgerTypeKind::State];
 
-    /// As stored.
+    /// Value of the `kind` column.
     pub fn name(self) -> &'static str {
         match self {
             LedgerTypeKind::Account => "account",
@@ -106,12 +106,12 @@ impl LedgerTypeKind {
         }
     }
 
-    /// The kind stored as `name`.
+    /// Parses a value of the `kind` column.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// What its types are called in plans.
+    /// Object kind shown in reconcile plans.
     pub fn object_name(self) -> &'static str {
         match self {
             LedgerTypeKind::Account => "account_type",
@@ -120,7 +120,7 @@ impl LedgerTypeKind {
         }
     }
 
-    /// The schema of its files.
+    /// `$schema` of bundle files of this kind.
     pub fn schema(self) -> &'static str {
         match self {
             LedgerTypeKind::Account => "/ledger/account-type-1.yml",
@@ -129,7 +129,7 @@ impl LedgerTypeKind {
         }
     }
 
-    /// Reads a type of this kind.
+    /// Deserializes a definition of this kind.
     pub fn parse_definition(self, json: Json) -> serde_json::Result<LedgerTypeDefinition> {
         Ok(match self {
             LedgerTypeKind::Account => LedgerTypeDefinition::Account(serde_json::from_value(json)?),
@@ -140,7 +140,7 @@ impl LedgerTypeKind {
 }
 
 impl LedgerTypeDefinition {
-    /// What it is a type of.
+    /// Kind of this definition.
     pub fn kind(&self) -> LedgerTypeKind {
         match self {
             LedgerTypeDefinition::Account(_) => LedgerTypeKind::Account,
@@ -149,7 +149,7 @@ impl LedgerTypeDefinition {
         }
     }
 
-    /// Its name, unique within its kind.
+    /// Type name, unique within its kind.
     pub fn name(&self) -> &str {
         match self {
             LedgerTypeDefinition::Account(kind) => &kind.name,
@@ -157,7 +157,7 @@ impl LedgerTypeDefinition {
         }
     }
 
-    /// As in its file.
+    /// JSON form, as in the bundle file.
     pub fn to_json(&self) -> Json {
         let json = match self {
             LedgerTypeDefinition::Account(kind) => serde_json::to_value(kind),
@@ -165,13 +165,13 @@ impl LedgerTypeDefinition {
                 serde_json::to_value(kind)
             }
         };
-        // Structs of texts and lists always have a JSON form.
+        // Structs of strings and lists always serialize.
         json.unwrap_or_default()
     }
 }
 
 impl AccountType {
-    /// Whether `names` (of auxiliary attributes) together lie within one grouping.
+    /// Whether one grouping contains all of `names` (auxiliary attributes).
     pub fn can_group_by(&self, names: &[&str]) -> bool {
         names.is_empty()
             || self

@@ -1,7 +1,11 @@
-//! The integration `ledger-types`: the bundle's types, into the control database.
+//! The integration `ledger-types`: reconciles the bundle's type definitions with the control
+//! database.
 //!
-//! One transaction: others out, read, ask what is in use, plan, write. It waits for whoever else runs it, and a crash
-//! leaves nothing half. What is in use is asked once before, too, when there is no transaction to be held up.
+//! - Shape: one transaction that excludes other runs (advisory lock), reads `ledger_types`, queries
+//!   usage on the shards, plans and writes.
+//! - Cost: usage is also queried once before the transaction, so that an unavailable shard fails
+//!   the run while no transaction is open.
+//! - Promise: concurrent runs are serialized; a crash leaves nothing half-written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,50 +23,51 @@ use sqlx::PgPool;
 use super::keeper::{LedgerTypeKeeper, LedgerTypeUsageCheck};
 use super::{LedgerTypeDefinition, LedgerTypeKind, OwnershipOptions, read_all_types};
 
-/// The integration's name.
+/// Integration name, as in bundles and on the command line.
 pub const LEDGER_TYPES_INTEGRATION: &str = "ledger-types";
 
-/// Knows what uses a type: whoever composes the platform fills this in.
+/// Usage lookup for types, implemented where the platform is composed.
 pub trait LedgerTypeUsage: Send + Sync + 'static {
-    /// What uses it, in a few words; `None` if nothing does.
+    /// Short description of what uses the type; `None` if nothing does.
     fn find_usage<'a>(
         &'a self,
         question: &'a LedgerTypeUsageQuery,
     ) -> BoxFuture<'a, Result<Option<String>, ReconcileError>>;
 }
 
-/// Which type, and in which run.
+/// The type and the reconcile run of a usage lookup.
 #[derive(Debug, Clone)]
 pub struct LedgerTypeUsageQuery {
-    /// Its kind.
+    /// Kind of the type.
     pub kind: LedgerTypeKind,
-    /// Its name.
+    /// Name of the type.
     pub name: String,
-    /// Whether nothing is written: then what a later integration of the run would do must be thought of.
+    /// Dry run: nothing is written, so the answer must anticipate the changes of
+    /// [`Self::remaining_integrations`].
     pub dry_run: bool,
-    /// The integrations that are still to run.
+    /// Integrations that run later in the same reconcile run.
     pub remaining_integrations: Vec<&'static str>,
 }
 
-/// Brings the types into the control database.
+/// Reconciler of the types in the control database.
 pub struct LedgerTypeReconciler {
-    /// The control database.
+    /// Pool of the control database.
     pub pool: PgPool,
-    /// Knows what is in use.
+    /// Usage lookup for types that would change or be deleted.
     pub usage: Arc<dyn LedgerTypeUsage>,
 }
 
-/// How `ledger-types` is run.
+/// Arguments of the integration `ledger-types`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LedgerTypeArguments {
-    /// Only types of this name.
+    /// Restricts the run to types of this name.
     #[serde(default, rename = "type")]
     type_name: Option<String>,
 }
 
 impl LedgerTypeKind {
-    /// Reads a document of the bundle as a type.
+    /// Parses a bundle document as a type of this kind.
     pub fn parse_document(
         self,
         document: &BundleDocument,
@@ -75,7 +80,7 @@ impl LedgerTypeKind {
     }
 }
 
-/// The types of a bundle.
+/// All type definitions of a bundle.
 pub fn parse_bundle_types(bundle: &Bundle) -> Result<Vec<LedgerTypeDefinition>, BundleDiagnostic> {
     let of_kind = |kind: LedgerTypeKind| {
         bundle.documents_of_schema(kind.schema()).map(move |document| kind.parse_document(document))
@@ -83,7 +88,7 @@ pub fn parse_bundle_types(bundle: &Bundle) -> Result<Vec<LedgerTypeDefinition>, 
     LedgerTypeKind::ALL.into_iter().flat_map(of_kind).collect()
 }
 
-/// The types that an integration may ask for.
+/// Desired types, from the documents that this integration may read.
 fn parse_desired_types(
     context: &ReconcileContext<'_>,
 ) -> Result<Vec<LedgerTypeDefinition>, ReconcileError> {
@@ -167,7 +172,7 @@ impl Reconciler for LedgerTypeReconciler {
     }
 }
 
-/// What brings all types to the wanted ones in a database where nothing uses any.
+/// Desired set for a database in which no type is in use, such as a new one.
 pub fn build_initial_set(
     wanted: Vec<LedgerTypeDefinition>,
     terms: OwnershipOptions,
@@ -180,7 +185,8 @@ pub fn build_initial_set(
     }
 }
 
-/// Asks what the transaction will ask, so that a shard that is away holds up no transaction.
+/// Runs the transaction's usage queries beforehand, so that an unavailable shard does not leave a
+/// transaction waiting.
 async fn check_usage_first(
     pool: &PgPool,
     set: &OwnedObjectSet<LedgerTypeKeeper>,

@@ -1,4 +1,4 @@
-//! The types as they are kept in the control database, with what may become of them.
+//! Stored types in the control database as an owned-object table for the reconciler.
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use super::{
     notify_types_in_tx, put_type_in_tx, read_all_types,
 };
 
-/// The types in the control database: all of them, or those of a name.
+/// The `ledger_types` table: all types, or those with one name.
 pub struct LedgerTypeKeeper {
-    /// Only types of this name.
+    /// Restricts the table to types of this name.
     pub(super) type_name: Option<String>,
-    /// Knows what is in use; without it, nothing is.
+    /// Usage lookup; `None` means that no type is in use.
     pub(super) usage_check: Option<LedgerTypeUsageCheck>,
 }
 
-/// Knows what is in use, in one run.
+/// Usage lookup with the parameters of one reconcile run.
 pub(super) struct LedgerTypeUsageCheck {
     pub(super) usage: Arc<dyn LedgerTypeUsage>,
     pub(super) dry_run: bool,

@@ -1,4 +1,5 @@
-//! The types of accounts, locks and states: read from the control database, where the bundle puts them.
+//! Types of accounts, locks and states: definitions, reconciliation from the bundle into the
+//! control database, and the in-process registry.
 
 mod change;
 mod check;

@@ -1,4 +1,4 @@
-//! What may become of a type that is there: pure.
+//! Refusals of planned changes to stored types: pure functions.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use reconcile::owned::RefusalCheck;
 use super::change::{LedgerTypeObjection, find_objections};
 use super::{LedgerTypeDefinition, LedgerTypeKind, LedgerTypeRow, OwnershipOptions};
 
-/// What uses a type, by kind and name; those that are not in it are not in use.
+/// Usage descriptions by kind and name; a type without an entry is not in use.
 pub type LedgerTypeUses = BTreeMap<(LedgerTypeKind, String), String>;
 
 type LedgerTypeKey<'d> = (LedgerTypeKind, &'d str);
 
-/// The types of which one must know whether they are in use, before a plan can say what is done.
+/// Types whose usage decides whether the planned change is allowed.
 pub fn find_usage_questions(
     stored: &[LedgerTypeRow],
     desired: &[LedgerTypeDefinition],
@@ -31,7 +31,7 @@ pub fn find_usage_questions(
     doubtful.map(|(kind, name)| (kind, name.to_owned())).collect()
 }
 
-/// Why a type does not change as wanted, when these are in use.
+/// Refusal check for the planner, given the types in use.
 pub fn build_refusal(uses: LedgerTypeUses) -> RefusalCheck<LedgerTypeDefinition> {
     Box::new(move |old, new| refusal_reason(old, new, &uses))
 }
@@ -93,7 +93,7 @@ mod tests {
         LedgerTypeKind::Lock.parse_definition(json).unwrap()
     }
 
-    /// What is done with a lock type: `+~-!a` and `.` for nothing.
+    /// Planned action for one lock type as one of `+~-!a`, or `.` for no action.
     fn change_letter(
         stored: Option<(ObjectOwner, &str)>,
         wanted: Option<&str>,

@@ -1,4 +1,4 @@
-//! Keeping a process's types current: a notification for the moment, a look every few seconds as the promise.
+//! Refresh of the in-process type registry: by notification, with polling as the fallback.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use store::PgNotificationHub;
 
 use super::{LedgerTypeRegistry, TYPES_CHANNEL, load_types};
 
-/// How long a change may go unnoticed when its notification was lost.
+/// Poll interval: upper bound on staleness when a notification is lost.
 const TYPES_POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// The wait after a failed look.
+/// Backoff after a failed read.
 const TYPES_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Keeps `types` as the control database has them, for ever; `notifications` must listen on [`TYPES_CHANNEL`]. While
-/// the database does not answer, what is known stays in force.
+/// Keeps `types` equal to the control database; never returns. `notifications` must listen on
+/// [`TYPES_CHANNEL`]. While the database is unavailable, the cached types stay in force.
 pub async fn keep_types_current(
     pool: PgPool,
     notifications: PgNotificationHub,
     types: LedgerTypeRegistry,
 ) {
-    // Subscribed before the first look: no change falls between them.
+    // Subscribed before the first read, so that no change is missed in between.
     let mut changes = notifications.subscribe_channel(TYPES_CHANNEL, TYPES_POLL_INTERVAL);
     loop {
         match load_types(&pool).await {

@@ -1,28 +1,28 @@
-//! The types as this process knows them now.
+//! In-process registry of type definitions, replaced as a whole on refresh.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{AccountType, KeyedType, LedgerTypeDefinition};
 
-/// All types at one moment, by name.
+/// Snapshot of all types, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LedgerTypeCatalogue {
-    /// Of accounts.
+    /// Account types by name.
     pub accounts: BTreeMap<String, Arc<AccountType>>,
-    /// Of locks.
+    /// Lock types by name.
     pub locks: BTreeMap<String, Arc<KeyedType>>,
-    /// Of states.
+    /// State types by name.
     pub states: BTreeMap<String, Arc<KeyedType>>,
 }
 
 impl LedgerTypeCatalogue {
-    /// How many types there are.
+    /// Number of types of all kinds.
     pub fn len(&self) -> usize {
         self.accounts.len() + self.locks.len() + self.states.len()
     }
 
-    /// Whether there are none.
+    /// Whether the catalogue has no types.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -48,17 +48,17 @@ impl FromIterator<LedgerTypeDefinition> for LedgerTypeCatalogue {
     }
 }
 
-/// The types, kept current; clones share them.
+/// Current catalogue; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct LedgerTypeRegistry(Arc<RwLock<Arc<LedgerTypeCatalogue>>>);
 
 impl LedgerTypeRegistry {
-    /// What holds now. A request looks once and goes by that.
+    /// Current snapshot. A request takes one snapshot and uses it throughout.
     pub fn current(&self) -> Arc<LedgerTypeCatalogue> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What holds from now on.
+    /// Replaces the snapshot for later requests.
     pub fn set(&self, catalogue: LedgerTypeCatalogue) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
     }

@@ -1,4 +1,4 @@
-//! The types in the control database: one row each, `ledger_types`.
+//! Table `ledger_types` of the control database: one row per type.
 
 use reconcile::ObjectOwner;
 use serde_json::Value as Json;
@@ -8,19 +8,19 @@ use store::Result;
 
 use super::{LedgerTypeCatalogue, LedgerTypeDefinition, LedgerTypeKind};
 
-/// The channel on which changes of types are told.
+/// NOTIFY channel for changes of types.
 pub const TYPES_CHANNEL: &str = "ledger_types";
 
-/// A type and who owns it.
+/// A stored type and its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerTypeRow {
-    /// The type.
+    /// Definition, parsed from its JSON.
     pub definition: LedgerTypeDefinition,
-    /// Whose it is.
+    /// Owner of the row, for reconciliation.
     pub owner: ObjectOwner,
 }
 
-/// All types as they are now.
+/// All types in the control database; unreadable ones are left out.
 pub async fn load_types(pool: &PgPool) -> Result<LedgerTypeCatalogue> {
     let stored =
         store::run_statement(pool, "load_types", |connection| Box::pin(read_types(connection)))
@@ -28,7 +28,8 @@ pub async fn load_types(pool: &PgPool) -> Result<LedgerTypeCatalogue> {
     Ok(stored.into_iter().map(|stored| stored.definition).collect())
 }
 
-/// All types with their owners. One that this program does not understand (a newer one wrote it) is said and left out.
+/// All types with their owners. A type that this version cannot parse (written by a newer one) is
+/// logged as an error and left out.
 pub async fn read_types(connection: &mut PgConnection) -> Result<Vec<LedgerTypeRow>> {
     let report = |reason: &String| {
         tracing::error!(reason, code = "CONSISTENCY_ERROR", "a stored type is left out")
@@ -40,7 +41,8 @@ pub async fn read_types(connection: &mut PgConnection) -> Result<Vec<LedgerTypeR
         .collect())
 }
 
-/// All types with their owners, or which one this program does not understand.
+/// All types with their owners, or an error that names the first type that this version cannot
+/// parse.
 pub async fn read_all_types(
     connection: &mut PgConnection,
 ) -> Result<Result<Vec<LedgerTypeRow>, String>> {
@@ -69,7 +71,7 @@ async fn read_type_rows(
     Ok(rows.into_iter().map(stored).collect())
 }
 
-/// Creates or changes a type.
+/// Upserts one type row.
 pub async fn put_type_in_tx(
     connection: &mut PgConnection,
     definition: &LedgerTypeDefinition,
@@ -89,7 +91,7 @@ pub async fn put_type_in_tx(
     Ok(())
 }
 
-/// Deletes a type.
+/// Deletes a type by kind and name.
 pub async fn delete_type_in_tx(
     connection: &mut PgConnection,
     kind: LedgerTypeKind,
@@ -103,7 +105,7 @@ pub async fn delete_type_in_tx(
     Ok(())
 }
 
-/// Tells every process, once the transaction is committed, that types have changed.
+/// Notifies all processes of changed types when the transaction commits.
 pub async fn notify_types_in_tx(connection: &mut PgConnection) -> Result<()> {
     sqlx::query("SELECT pg_notify($1, '') -- tell_types")
         .bind(TYPES_CHANNEL)

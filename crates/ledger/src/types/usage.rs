@@ -1,12 +1,11 @@
-//! Whether there is anything of a type on the shards.
+//! Check whether a shard has rows of a type.
 
 use sqlx::PgPool;
 use store::Result;
 
 use super::LedgerTypeKind;
 
-/// Whether there is an account, a lock that is held or waited for, or a state of a type in a shard's database. Nothing
-/// is written.
+/// Whether a shard's database has an account, a held or awaited lock, or a state of the type.
 pub async fn is_type_used(pool: &PgPool, kind: LedgerTypeKind, name: &str) -> Result<bool> {
     let name = name.to_owned();
     store::run_statement(pool, "type_in_use", move |connection| {

@@ -1,4 +1,4 @@
-//! Attribute types and values: what a value may be, and the one text that stands for it.
+//! Attribute types and values: validation and the canonical text of a value.
 
 use std::fmt;
 
@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-/// Longest string value, in bytes.
+/// Maximum length of a string value, in bytes.
 pub const MAX_STRING_BYTES: usize = 256;
 
-/// What an attribute's values are.
+/// Value type of an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttributeType {
-    /// A whole number of 64 bits.
+    /// A 64-bit signed integer.
     Int,
     /// At most [`MAX_STRING_BYTES`] bytes of UTF-8 without NUL.
     String,
-    /// A day, `2024-02-29`.
+    /// A calendar date such as `2024-02-29`.
     Date,
     /// `true` or `false`.
     Bool,
-    /// A UUID.
+    /// A hyphenated UUID of 36 characters.
     Uuid,
 }
 
 impl AttributeType {
-    /// What is allowed, for error messages.
+    /// Allowed values, worded for error messages.
     pub fn allowed_values(self) -> &'static str {
         match self {
             AttributeType::Int => "a whole number of 64 bits",
@@ -38,7 +38,8 @@ impl AttributeType {
         }
     }
 
-    /// The canonical text of a JSON value of this type; `None` if it is not one. `token` is the value as written.
+    /// Canonical text of a JSON value of this type; `None` if the value is invalid. `token` is the
+    /// value's raw JSON text.
     pub fn canonical_json(self, token: &str) -> Option<String> {
         match self {
             AttributeType::Int => {
@@ -57,7 +58,8 @@ impl AttributeType {
         }
     }
 
-    /// The canonical text of a value written as bare text (in a query string or on the command line).
+    /// Canonical text of a value given as bare text (query string or command line); `None` if it is
+    /// invalid.
     pub fn canonical_text(self, text: &str) -> Option<String> {
         match self {
             AttributeType::Int => text.parse::<i64>().ok().map(|number| number.to_string()),
@@ -66,7 +68,7 @@ impl AttributeType {
             }
             AttributeType::Date => {
                 let date: NaiveDate = text.parse().ok()?;
-                // One spelling only: what is read back is what was written.
+                // Only the ISO spelling is accepted: reading returns the written text.
                 (date.to_string() == text).then(|| text.to_owned())
             }
             AttributeType::Bool => matches!(text, "true" | "false").then(|| text.to_owned()),
@@ -76,7 +78,7 @@ impl AttributeType {
         }
     }
 
-    /// The JSON value that a canonical text stands for.
+    /// JSON value of a canonical text.
     pub fn to_json(self, canonical: &str) -> Json {
         match self {
             AttributeType::Int => canonical.parse::<i64>().map_or(Json::Null, Json::from),

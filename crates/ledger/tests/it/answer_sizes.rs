@@ -1,4 +1,5 @@
-//! Promise: an answer has at most about 4 MiB, whatever is asked for, and its pages are the whole.
+//! Promise: a response has at most about 4 MiB, whatever the request, and its pages add up to the
+//! whole.
 
 use ledger::Ledger;
 use ledger::types::{AccountType, LedgerTypeCatalogue, LedgerTypeDefinition};
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{Served, event};
 
 const DT: &str = "2024-02-29T12:00:00Z";
-/// A page, and one event more.
+/// Size limit of a page plus one event.
 const MOST: usize = (4 << 20) + (256 << 10);
 
 fn with_info(n: usize, bytes: usize) -> Value {
@@ -18,7 +19,7 @@ fn with_info(n: usize, bytes: usize) -> Value {
     event
 }
 
-/// All pages of a listing or of groups, each of at most [`MOST`] bytes; how many pages.
+/// All pages of a listing or of groups, each of at most [`MOST`] bytes, and the number of pages.
 async fn all_pages(served: &Served, path: &str, member: &str) -> (Vec<Value>, usize) {
     let (mut all, mut pages, mut token) = (Vec::new(), 0, None::<String>);
     loop {
@@ -57,7 +58,7 @@ fn pages_of_large_events_end_early_and_lose_none_of_them() {
     run_test(async {
         let shards = crate::harness::shards().await;
         let served = Served::on(shards.clone());
-        // As they could be before there was a limit.
+        // As stored before the limit was introduced.
         let before =
             Served::of(Ledger::start_with_max_info(shards, served.ledger.types.clone(), 8 << 20));
         for n in 0..3 {
@@ -105,7 +106,7 @@ fn pages_of_large_events_end_early_and_lose_none_of_them() {
     });
 }
 
-/// A type whose groups are large.
+/// An account type with large groups.
 fn labelled() -> AccountType {
     serde_json::from_value(json!({
         "name": "labelled", "key_attributes": [{"name": "n", "type": "int"}], "shard_key": ["n"], "aggregate": "day",
@@ -145,7 +146,7 @@ fn groups_come_in_pages_of_one_moment_in_the_order_of_their_values() {
         let turnovers = "/v1/turnovers/labelled?n=1&group_by=size,label&from=2024-01-01T00:00:00Z";
         assert_eq!(all_pages(&served, turnovers, "groups").await.0.len(), 16_001);
 
-        // The next page is of the moment of the first one, and of no other question.
+        // The next page has the moment of the first page, and its token fits no other query.
         let (_, first) = served.get(path).await;
         let token = first["next_page_token"].as_str().unwrap();
         let (_, second) = served.get(&format!("{path}&page_token={token}")).await;

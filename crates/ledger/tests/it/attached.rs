@@ -1,7 +1,9 @@
-//! Hazard: a month gets its partition while a statement is being planned. The plan lacks the month, and whoever reads by
-//! number would pass its events over for ever, if their numbers are seen.
+//! Hazard: a partition is attached while a statement is being planned. The plan lacks the
+//! partition, and a reader by sequence number would skip its events for ever if their numbers are
+//! visible in its snapshot.
 //!
-//! A lock on another month's partition holds the planning up at that very place: until it is done, the month waits.
+//! A lock on another month's partition blocks the planner at exactly that point; attaching waits
+//! until planning is done.
 
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{Served, event};
 use crate::partitions::storage;
 
-/// Waits until somebody waits for a lock, holding up a statement that contains `words`.
+/// Waits until a statement that contains `words` is blocked by a lock.
 async fn held_up(pool: &PgPool, words: &str) {
     let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%' || $1 || '%')";
@@ -22,7 +24,7 @@ async fn held_up(pool: &PgPool, words: &str) {
     }
 }
 
-/// Events of two months, of which the first is locked, with numbers.
+/// Numbered events of two months; the first month's partition is locked.
 async fn two_months(
     served: &Served,
     stop: &CancellationToken,
@@ -43,7 +45,8 @@ async fn two_months(
     (duties, holder)
 }
 
-/// One event in a month that is new, then one in a month that is not, while somebody plans until `holder` lets go.
+/// One event in a new month, then one in an existing month, while a planner is blocked until
+/// `holder` releases its lock.
 async fn two_more(served: &Served, holder: PgConnection) {
     let writing = tokio::spawn({
         let (served, storage) = (served.clone(), storage(served));
@@ -90,7 +93,7 @@ fn no_event_is_missing_from_the_sums() {
         let stop = CancellationToken::new();
         let (mut duties, holder) = two_months(&served, &stop).await;
         let pool = served.ledger.shards.all()[0].pool.clone();
-        // The aggregator looks once a second.
+        // The aggregator polls once a second.
         held_up(&pool, "aggregate_chunk").await;
         two_more(&served, holder).await;
         served.all_aggregated().await;

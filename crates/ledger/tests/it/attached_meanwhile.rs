@@ -1,8 +1,10 @@
-//! Hazard: a month gets its partition while a connection looks which months there are; it does so before it first touches
-//! events, and again whenever that has changed. Postgres forgets what such a connection is told meanwhile: from then on it
-//! lacks the month, in all that it reads and writes, for as long as it lives or until there is another month.
+//! Hazard: a partition is attached while a backend builds its relcache partition descriptor, which
+//! it does before it first touches `events` and after each invalidation. Postgres loses an
+//! invalidation message that arrives meanwhile: the backend then lacks the partition for reads and
+//! writes until it exits or another partition is attached.
 //!
-//! With many months looking takes long, and each round has a connection that looks for the first time.
+//! With many partitions building the descriptor takes long, and each round has a backend that
+//! builds it for the first time.
 
 use std::time::Duration;
 
@@ -15,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{Served, event, four_shards, shards};
 use crate::partitions::storage;
 
-/// Months that are there before: with those that come there are not so many that they would share tables.
+/// Existing months; together with the new ones too few for shared partitions.
 const MONTHS: i32 = 120;
-/// Months that get their partitions while somebody looks.
+/// Months that are attached while a new backend builds its descriptor.
 const ROUNDS: i32 = 30;
 
-/// What somebody does who looks for the first time.
+/// First operation of a new process.
 #[derive(Clone, Copy)]
 enum Errand {
     Balance,
@@ -29,12 +31,13 @@ enum Errand {
     Write,
 }
 
-/// The month so many months after January 1980, as its beginning.
+/// Start of the month `n` months after January 1980.
 fn month(n: i32) -> String {
     format!("{}-{:02}-01T00:00:00Z", 1980 + n / 12, n % 12 + 1)
 }
 
-/// Another process on the same shards, with two connections to the first that have done nothing yet: one hears of locks.
+/// Another process on the same shards, with two unused connections to the first shard; one is the
+/// LISTEN connection.
 async fn newcomer(shards: &LedgerShards) -> Served {
     let mut pools: Vec<_> = shards.all().iter().map(|shard| shard.pool.clone()).collect();
     let two = PgPoolOptions::new().max_connections(2).test_before_acquire(false);
@@ -43,7 +46,8 @@ async fn newcomer(shards: &LedgerShards) -> Served {
 }
 
 impl Errand {
-    /// Does it; how many events were seen. `dt`: of the event that is written, if one is.
+    /// Runs the operation; returns the number of events seen. `dt` is the time of the event that it
+    /// writes, if any.
     async fn run(self, served: &Served, storage: i64, id: &str, dt: &str) -> usize {
         let to = "2095-01-01T00:00:00Z";
         match self {
@@ -69,7 +73,7 @@ impl Errand {
     }
 }
 
-/// Events that are there after round `n`.
+/// Number of visible events after round `n`.
 fn seen(errand: Errand, n: i32) -> usize {
     match errand {
         Errand::Write => 1,

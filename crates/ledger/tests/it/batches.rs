@@ -1,4 +1,4 @@
-//! Promise: a batch is all or nothing, on one shard, only while its lock is alive, and safe to repeat.
+//! Promise: a batch is all or nothing, on one shard, only while its lock is alive, and idempotent.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ fn everything_is_written_or_nothing() {
         assert_eq!(answer["states"], json!([{"version": 1}]));
         assert_eq!(answer["results"][0]["status"], "created");
         assert_eq!(answer["results"][1]["status"], "duplicate");
-        // Again, as if the answer had been lost.
+        // Repeated, as after a lost answer.
         let (code, answer) = served.post("/v1/batch", &good).await;
         assert_eq!(
             (code, &answer["results"][0]["status"], &answer["states"]),
@@ -79,7 +79,7 @@ fn a_write_under_a_lock_that_has_ended_is_refused() {
     });
 }
 
-/// The answer was lost, and the lock ended before the caller could ask again.
+/// The answer was lost, and the lock ended before the caller repeated the request.
 #[test]
 fn what_was_written_under_a_lock_is_a_duplicate_after_its_end() {
     store::testing::run_test(async {
@@ -97,7 +97,7 @@ fn what_was_written_under_a_lock_is_a_duplicate_after_its_end() {
         assert_eq!((code, &answer["results"][1]["status"]), (200, &json!("duplicate")), "{answer}");
         assert_eq!(answer["states"], json!([{"version": 1}]));
 
-        // Anything else was not written, and is not.
+        // Any other content was not written, and is refused.
         let mut other = batch.clone();
         other["events"][1] = event("d", 1, DT, "1");
         assert_eq!(served.post("/v1/batch", &other).await.1["error"]["args"]["field"], "lock_id");

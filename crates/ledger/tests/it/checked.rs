@@ -1,4 +1,5 @@
-//! Promise: `ledger check` says nothing of a sound ledger, and names whatever was changed behind its back.
+//! Promise: `ledger check` reports nothing on a sound ledger, and names every change made behind
+//! its back.
 
 use ledger::check::{LedgerCheckKind, LedgerCheckReport, check_shards};
 use ledger::sharding::ShardHash;
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Served, event};
 
-/// 60 events of six storages, one a month, aggregated but for the last ten.
+/// 60 events of six storages, one a month; all but the last ten are aggregated.
 async fn fresh() -> Served {
     let served = Served::fresh().await;
     let stop = CancellationToken::new();
@@ -41,7 +42,7 @@ async fn checked(served: &Served) -> LedgerCheckReport {
     report.await.unwrap()
 }
 
-/// The shard of storage 1, which has the events e1, e7, e13, ...
+/// Shard of storage 1, which has the events e1, e7, e13, ...
 fn shard(served: &Served) -> PgPool {
     served.ledger.shards.shard_of_hash(ShardHash::from_shard_key("storage_id=1")).pool.clone()
 }
@@ -189,7 +190,7 @@ fn changed_sums_of_each_level_are_named() {
 fn an_account_on_another_shard_and_an_id_on_two_are_named() {
     store::testing::run_test(async {
         let served = fresh().await;
-        // e1 again, under another storage that lies on another shard.
+        // e1 again, under another storage on another shard.
         let other = (2..).find(|n| {
             let owner = |n: i64| {
                 served

@@ -1,5 +1,5 @@
-//! Promise: /openapi.json says what the server does. Its paths and methods are exactly the router's, its examples work,
-//! and answers have the described statuses and shapes, without a member that is not described.
+//! Promise: /openapi.json describes the server. Its paths and methods are exactly the router's, its
+//! examples work, and answers have the described statuses and shapes, without undescribed members.
 
 use std::collections::BTreeSet;
 
@@ -14,9 +14,10 @@ use tower::ServiceExt as _;
 use crate::document::{Call, Document, METHODS, call};
 use crate::harness::{Served, event, routes};
 
-/// A lock that nobody was granted.
+/// A lock id that was never granted.
 const LOCK_ID: &str = "c86a8df0-febd-adcd-8000-000000000000";
-/// Answers that are not those of the examples: figures, other types, and no numbers where nobody gives them.
+/// Paths whose answers differ from the examples: statistics, other types, and no sequence numbers
+/// without a sequencer.
 const OF_ITS_OWN: [&str; 3] = ["/v1/shards", "/v1/types", "/v1/feed/{shard}"];
 
 #[test]
@@ -27,7 +28,8 @@ fn paths_and_methods_are_the_routers() {
         let metrics = ops::install_metrics().unwrap();
         let router = routes(&served.ledger)
             .merge(ops::ops_routes(ServerReadiness::not_ready("test"), metrics));
-        // A router tells its paths nowhere else; if this ever ends, the sets differ and say so.
+        // The router exposes its paths only in its `Debug` form; if that changes, the sets differ
+        // and the test fails.
         let shown = format!("{router:?}");
         let shown = shown.split("fallback_router").next().unwrap();
         let paths: BTreeSet<&str> = shown.split('"').filter(|word| word.starts_with('/')).collect();
@@ -51,7 +53,8 @@ fn the_examples_work_and_answers_are_as_described() {
     run_test(async {
         let served = Served::fresh().await;
         let document = Document::of(&served).await;
-        // In the document's order, but what makes a thing comes before what looks at it, and what ends it last.
+        // Document order, except that creating calls precede reading ones and deleting ones come
+        // last.
         let mut calls = document.calls();
         calls.sort_by_key(|call| match call.method {
             Method::POST | Method::PUT => 0,
@@ -74,7 +77,7 @@ fn the_examples_work_and_answers_are_as_described() {
     });
 }
 
-/// Asks, and holds the answer to the document.
+/// Sends the request and validates the answer against the document.
 async fn assert_answers(
     served: &Served,
     document: &Document,
@@ -231,7 +234,7 @@ fn without_its_shards_it_answers_as_described() {
         }
         let calls: Vec<Call> =
             document.calls().into_iter().filter(|call| call.path.starts_with("/v1/")).collect();
-        // At once: each is tried for seconds.
+        // Concurrently: each call retries for seconds.
         let asked = calls.iter().map(|call| served.ask(document.request(call, LOCK_ID)));
         for (call, (status, answer)) in calls.iter().zip(futures::future::join_all(asked).await) {
             let quiet = ["/v1/types", "/v1/shards"].contains(&call.path.as_str());

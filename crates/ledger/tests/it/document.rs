@@ -1,4 +1,4 @@
-//! The description of the API, as the server gives it, and what it asks of answers.
+//! OpenAPI document as served, and validation of answers against it.
 
 use axum::body::Body;
 use http::{Method, Request};
@@ -9,10 +9,10 @@ use crate::harness::Served;
 pub const METHODS: [Method; 5] =
     [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
-/// The document, as the server gives it.
+/// The document served at /openapi.json.
 pub struct Document(Value);
 
-/// A call that the document describes.
+/// An operation of the document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     pub method: Method,
@@ -44,7 +44,7 @@ impl Document {
         node["$ref"].as_str().map_or(node, |reference| self.0.pointer(&reference[1..]).unwrap())
     }
 
-    /// The call as its examples have it; `id` stands for a path's `{id}`.
+    /// Request built from the operation's examples; `id` replaces `{id}` in the path.
     pub fn request(&self, call: &Call, id: &str) -> Request<Body> {
         let (described, common) = (self.at(call), &self.0["paths"][&call.path]["parameters"]);
         let parameters =
@@ -79,7 +79,7 @@ impl Document {
         request.uri(format!("{path}?{}", query.join("&"))).body(sent.into()).unwrap()
     }
 
-    /// The described content of an answer; null if it has none.
+    /// Described content of an answer; null if it has none.
     pub fn content(&self, call: &Call, status: u16) -> &Value {
         let answer = &self.at(call)["responses"][status.to_string()];
         assert!(!answer.is_null(), "{call:?} answers {status}, which is not described");
@@ -96,7 +96,7 @@ impl Document {
         }
     }
 
-    /// An object whose members are described has no others.
+    /// Validates an object; members that are not described are errors.
     fn assert_fits(&self, schema: &Value, value: &Value, call: &Call) {
         let mut schema = json!({"allOf": [schema], "components": self.0["components"]});
         strict(&mut schema);
@@ -108,7 +108,7 @@ impl Document {
     }
 }
 
-/// OpenAPI's schemas as JSON Schema, closed to members that are not described.
+/// Converts an OpenAPI schema to a JSON Schema that refuses undescribed members.
 fn strict(node: &mut Value) {
     if let Some(members) = node.as_object_mut() {
         if members.get("properties").is_some_and(Value::is_object)

@@ -1,4 +1,4 @@
-//! A ledger on fresh shards, spoken to through its routes.
+//! Test harness: a ledger on fresh shards, called through its routes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-/// A ledger and its routes.
+/// A ledger and its router.
 #[derive(Clone)]
 pub struct Served {
     pub ledger: Arc<Ledger>,
     routes: Router,
 }
 
-/// The account type of the specification.
+/// Account type of the specification.
 pub fn storage_outflow() -> AccountType {
     serde_json::from_value(json!({
         "name": "storage_outflow",
@@ -39,7 +39,7 @@ pub fn storage_outflow() -> AccountType {
     .unwrap()
 }
 
-/// A type of locks or states by storage.
+/// A lock type or state type keyed by storage.
 pub fn by_storage(name: &str) -> KeyedType {
     serde_json::from_value(json!({
         "name": name,
@@ -49,7 +49,7 @@ pub fn by_storage(name: &str) -> KeyedType {
     .unwrap()
 }
 
-/// Four equal shards, each with a database of its own.
+/// Four equal shards, each in a separate database.
 pub fn four_shards() -> ShardMap {
     ShardMap::with_equal_ranges(vec![None; 4]).unwrap()
 }
@@ -63,7 +63,7 @@ pub async fn shards() -> LedgerShards {
     LedgerShards::open(four_shards(), pools, false).await.unwrap()
 }
 
-/// The ledger's routes and their description.
+/// Routes of the ledger and of its OpenAPI document.
 pub fn routes(ledger: &Arc<Ledger>) -> Router {
     let described = openapi::docs_routes(ledger::http::OPENAPI_DOCUMENTS.to_vec());
     ledger::http::build_ledger_routes(ledger.clone()).merge(described)
@@ -90,7 +90,7 @@ impl Served {
         Self::on(shards().await)
     }
 
-    /// A fresh ledger whose account type keeps its balances at other intervals.
+    /// A fresh ledger whose account type has another aggregate interval.
     pub async fn with_interval(interval: &str) -> Self {
         let served = Self::fresh().await;
         let mut kind = serde_json::to_value(storage_outflow()).unwrap();
@@ -103,12 +103,12 @@ impl Served {
         served
     }
 
-    /// Numbers and aggregates on all shards until `stop`.
+    /// Runs sequencers and aggregators on all shards until `stop`.
     pub fn aggregate(&self, stop: &CancellationToken) -> JoinSet<()> {
         self.do_duties(true, stop)
     }
 
-    /// Only numbers, on all shards, until `stop`.
+    /// Runs only sequencers on all shards until `stop`.
     pub fn number(&self, stop: &CancellationToken) -> JoinSet<()> {
         self.do_duties(false, stop)
     }
@@ -144,7 +144,7 @@ impl Served {
         duties
     }
 
-    /// Waits until every event is numbered and in every grouping's sums.
+    /// Waits until every event is numbered and aggregated in every grouping.
     pub async fn all_aggregated(&self) {
         for shard in self.ledger.shards.all() {
             let lagging = "SELECT EXISTS (SELECT FROM pending_batches) OR EXISTS (
@@ -156,7 +156,7 @@ impl Served {
         }
     }
 
-    /// Waits until the first shard has given this number.
+    /// Waits until the first shard has assigned this sequence number.
     pub async fn numbered(&self, last: i64) {
         let pool = &self.ledger.shards.all()[0].pool;
         let pending = "SELECT last_seq < $1 FROM sequence";
@@ -165,7 +165,7 @@ impl Served {
         }
     }
 
-    /// An answer's status and its body as it was sent.
+    /// Status and raw body of an answer.
     pub async fn ask_text(&self, request: Request<Body>) -> (u16, String) {
         let answer = self.routes.clone().oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
@@ -195,14 +195,14 @@ impl Served {
         self.ask(request.body(body.into()).unwrap()).await
     }
 
-    /// Writes events; the statuses in their order.
+    /// Writes events; returns the status code and the event statuses in order.
     pub async fn write(&self, events: &[Value]) -> (u16, Vec<String>) {
         let (code, answer) = self.post("/v1/events", &json!({"events": events})).await;
         let status = |result: &Value| result["status"].as_str().unwrap_or_default().to_owned();
         (code, answer["results"].as_array().into_iter().flatten().map(status).collect())
     }
 
-    /// Events committed on all shards.
+    /// Number of events committed on all shards.
     pub async fn events(&self) -> i64 {
         let (_, answer) = self.get("/v1/shards").await;
         answer["shards"]
@@ -214,7 +214,7 @@ impl Served {
     }
 }
 
-/// A small event.
+/// An event with only key attributes and a debit.
 pub fn event(id: &str, storage: i64, dt: &str, debit: &str) -> Value {
     json!({"type": "storage_outflow", "event_id": id, "dt": dt, "attributes": {"storage_id": storage}, "debit": debit})
 }

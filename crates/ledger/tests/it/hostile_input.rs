@@ -1,4 +1,4 @@
-//! Hazard: what a stranger sends costs much, is taken for something else, or loses its guard on the way.
+//! Hazard: untrusted input is expensive, is misinterpreted, or loses its lock guard on the way.
 
 use std::time::{Duration, Instant};
 
@@ -85,7 +85,7 @@ fn a_guard_that_is_null_empty_or_in_the_wrong_place_is_an_error() {
         refused(served.get("/v1/shards?x=1").await, "x");
         refused(served.get("/v1/types?x=1").await, "x");
         assert_eq!(served.events().await, 0, "nothing was written");
-        // Other fields that are null count as left out.
+        // Other null fields count as omitted.
         let (status, answer) =
             served.post("/v1/batch", &json!({"events": events, "states": null})).await;
         assert_eq!(status, 200, "{answer}");

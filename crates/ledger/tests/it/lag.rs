@@ -1,4 +1,4 @@
-//! Hazard: a grouping that is not kept any more, or that has nothing to do, looks like an aggregator that lags.
+//! Hazard: a grouping that was removed, or that has no events, looks like a lagging aggregator.
 
 use ledger::types::{LedgerTypeCatalogue, LedgerTypeDefinition};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Served, event, storage_outflow};
 
-/// What `GET /v1/shards` says of the first shard: last number, and aggregated up to.
+/// `last_seq` and `aggregated_seq` of the first shard, from `GET /v1/shards`.
 async fn figures(served: &Served) -> (i64, i64) {
     let (_, answer) = served.get("/v1/shards").await;
     let figure = |name: &str| answer["shards"][0][name].as_i64().unwrap();

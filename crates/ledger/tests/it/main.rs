@@ -1,6 +1,6 @@
-//! The ledger against real shards: fresh databases with the shard schema.
+//! Integration tests of the ledger on real shards: fresh databases with the shard schema.
 
-// Helpers of tests may fail loudly, too.
+// Test helpers may panic and print.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -1,5 +1,5 @@
-//! Hazard: transactions commit out of order, sequencers are paused and replaced; a reader that has seen number N must
-//! never meet a new event at or below N, and numbers have no gap.
+//! Hazard: transactions commit out of order, and sequencers are paused and replaced. A reader that
+//! has seen number N must never find a new event at or below N, and numbers have no gaps.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::harness::{Served, event};
 const DT: &str = "2024-02-29T12:00:00Z";
 const QUICK: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_millis(50) };
-/// Does not renew: believes for ever that it holds its lease.
+/// Never renews its lease, and keeps believing that it holds it.
 const PAUSED: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_secs(3600) };
 
@@ -39,7 +39,7 @@ fn sequencer(
     ))
 }
 
-/// Reads the feed of a shard in pages until it has seen `total` events; every page must continue the one before.
+/// Reads a shard's feed in pages up to `total` events; every page continues the previous one.
 async fn read_all(served: Served, shard: String, total: usize) -> Vec<String> {
     let mut seen: Vec<String> = Vec::new();
     while seen.len() < total {
@@ -64,7 +64,7 @@ fn all_readers_see_all_events_once_in_one_order_whoever_numbers() {
         let readers: Vec<_> = (0..3)
             .map(|_| tokio::spawn(read_all(served.clone(), shard.name.clone(), 1200)))
             .collect();
-        // One that is paused for ever after its first lease, and two that take turns.
+        // A sequencer that is paused after its first lease, and two that alternate.
         let (paused, stop) = (CancellationToken::new(), CancellationToken::new());
         let zombie = sequencer(&shard, PAUSED, &paused);
         let others = [sequencer(&shard, QUICK, &stop), sequencer(&shard, QUICK, &stop)];
@@ -112,7 +112,7 @@ fn a_zombie_numbers_nothing() {
         while epoch().await.unwrap() == before {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        // Given back by a holder that is gone: whoever still believes to hold the old epoch is refused.
+        // The lease was released by its holder: a zombie with the old epoch is refused.
         stop.cancel();
         other.await.unwrap();
         let refused: (Option<i32>, Option<i64>) = sqlx::query_as(

@@ -1,4 +1,5 @@
-//! Promise: every balance and turnover, by every allowed grouping, at every date, equals the exact sum of the events.
+//! Promise: every balance and turnover, by every allowed grouping, at every date, equals the exact
+//! sum of the events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use crate::harness::Served;
 
 const EVENTS: usize = 9_000;
 
-/// One event as the oracle keeps it; amounts in units of 10^-9.
+/// An event of the oracle; amounts in units of 10^-9.
 struct Entry {
     storage: i64,
     tuple: [Option<i64>; 2],
@@ -119,7 +120,7 @@ fn so_they_are_while_aggregates_come_into_being_lag_and_are_complete() {
                     compare(&served, &mut random, &entries[..(n + 1) * 150], 8).await;
                 }
                 if n == 13 {
-                    // From here on nothing is aggregated any more.
+                    // No aggregation from here on.
                     served.all_aggregated().await;
                     stop.cancel();
                     while duties.join_next().await.is_some() {}
@@ -138,14 +139,14 @@ fn so_they_are_while_aggregates_come_into_being_lag_and_are_complete() {
     }
 }
 
-/// What balances were made of.
+/// Parts that the compared balances were computed from.
 #[derive(Debug, Default)]
 struct MadeOf {
     aggregated: i64,
     late: i64,
 }
 
-/// Compares so many random balances and turnovers.
+/// Compares `questions` random balances and turnovers with the oracle.
 async fn compare(
     served: &Served,
     random: &mut Random,

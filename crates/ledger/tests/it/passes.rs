@@ -1,4 +1,5 @@
-//! Hazard: a pass that was asked for is said to be done although it is not; or never ends, as somebody else has the duty.
+//! Hazard: a requested aggregation pass reports success although it is incomplete, or never ends
+//! because another process has the duty.
 
 use std::time::Duration;
 
@@ -27,7 +28,6 @@ async fn aggregated_seq(served: &Served) -> i64 {
     served.get("/v1/shards").await.1["shards"][0]["aggregated_seq"].as_i64().unwrap()
 }
 
-/// Until the first shard's last number is this.
 #[test]
 fn a_pass_aggregates_by_itself_when_nobody_else_does() {
     run_test(async {
@@ -87,7 +87,7 @@ fn numbers_whose_events_are_not_found_are_not_passed_over() {
         .await
         .unwrap();
         let passing = tokio::spawn(run_aggregation_pass(aggregator(&served)));
-        // A connection that does not find them is given up.
+        // A connection that cannot find a numbered event is closed.
         let given_up =
             "SELECT sessions_killed > 0 FROM pg_stat_database WHERE datname = current_database()";
         while !sqlx::query_scalar::<_, bool>(given_up).fetch_one(&pool).await.unwrap_or(false) {
@@ -106,7 +106,7 @@ fn numbers_whose_events_are_not_found_are_not_passed_over() {
     });
 }
 
-/// One event of 1 added to the sums of a grouping, by the holder of this epoch, from where it stands.
+/// Adds one event of 1, numbered after `from`, to a grouping's sums, as the holder of this epoch.
 async fn fold(pool: &PgPool, epoch: i64, from: i64) -> Option<bool> {
     sqlx::query_scalar(
         "SELECT fold_aggregates((SELECT lease_id FROM leases), $1, ARRAY[g], $2, $2 + 1, '{}', '{}', '{}',
@@ -121,7 +121,7 @@ async fn fold(pool: &PgPool, epoch: i64, from: i64) -> Option<bool> {
     .unwrap()
 }
 
-/// A shard with one grouping that has no sums yet, and a lease at epoch 7.
+/// A shard with one grouping without sums, and a lease at epoch 7.
 async fn nothing_folded() -> PgPool {
     let pool = store::testing::create_shard_database().await;
     sqlx::raw_sql(

@@ -1,5 +1,5 @@
-//! Hazard: a database is put back to an older copy under running processes, and what they had learnt from it is not true any
-//! more.
+//! Hazard: a database is restored from an older copy under running processes, whose caches then no
+//! longer match it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn an_exporter_that_goes_on_at_once_finds_out_that_its_ledger_is_an_older_one() 
         world.write(0, ids("lost", 4)).await;
         world.exported(0, 14).await;
         put_back(&pool, &copy).await;
-        // As many again, and more: by their numbers nothing would be noticed.
+        // The same number of events and more: the sequence numbers alone would not show it.
         world.write(0, ids("other", 6)).await;
         let alarm = world.alarm(0).await;
         assert!(alarm.contains("differs") || alarm.contains("in the stream"), "{alarm}");
@@ -51,7 +51,7 @@ fn an_exporter_that_goes_on_at_once_finds_out_that_its_ledger_is_an_older_one() 
 fn an_account_that_was_put_back_is_made_again_though_the_writer_had_seen_it() {
     run_test(async {
         let fresh = store::testing::create_shard_database().await;
-        // Connections that are not used are closed soon: nobody notices that the database was away.
+        // Idle connections are closed soon: the interruption of the database goes unnoticed.
         let options =
             PgPoolOptions::new().max_connections(10).idle_timeout(Duration::from_millis(200));
         let pool = options.connect_with((*fresh.connect_options()).clone()).await.unwrap();
@@ -63,7 +63,7 @@ fn an_account_that_was_put_back_is_made_again_though_the_writer_had_seen_it() {
         served.write(&[event("b", 2, DT, "1")]).await;
         let name = pool.connect_options().get_database().unwrap().to_owned();
         put_back(&pool, &copy).await;
-        // The writer's connection is gone, without a statement that failed.
+        // The writer's connection is closed, without a failed statement.
         let connected = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%write_events%'";
         while sqlx::query_scalar::<_, i64>(connected).bind(&name).fetch_one(&pool).await.unwrap()
             > 1

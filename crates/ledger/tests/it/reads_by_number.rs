@@ -1,5 +1,5 @@
-//! Hazard: what reads events by their numbers is planned while the tables are small and without statistics; a plan that reads
-//! all of a month costs more with every event there is.
+//! Hazard: reads by sequence number are planned while the tables are small and have no statistics;
+//! a plan that scans a whole month costs more with every event.
 
 use sqlx::Connection as _;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,7 @@ fn a_page_reads_its_batches_and_not_the_month() {
             let mut tx = connection.begin().await.unwrap();
             let rows: i64 = sqlx::query_scalar(statement).fetch_one(&mut *tx).await.unwrap();
             assert!(rows > 0, "{statement}");
-            // This transaction's own count.
+            // Tuples read by this transaction.
             let whole: i64 = sqlx::query_scalar(
                 "SELECT sum(seq_tup_read)::bigint FROM pg_stat_xact_user_tables WHERE relname LIKE 'events%'",
             )

@@ -1,4 +1,4 @@
-//! Hazard: a process that has not heard of a type's change shows what was written by the newer one.
+//! Hazard: a process with a stale type shows data that was written with the newer type.
 
 use ledger::types::{AccountType, LedgerTypeCatalogue, LedgerTypeDefinition};
 use serde_json::json;
@@ -66,7 +66,7 @@ fn what_it_shows_is_as_written_or_it_shows_nothing() {
             );
             assert!(answer["error"]["message"].as_str().unwrap().contains("event `b`"), "{answer}");
         }
-        // A type that it has not heard of at all.
+        // A type that is missing in the stale registry.
         paused.ledger.types.set(LedgerTypeCatalogue::default());
         assert_eq!(paused.get(&feed(0)).await.0, 503);
 

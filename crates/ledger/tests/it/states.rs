@@ -1,5 +1,5 @@
-//! Promise: writes of one state that say which version they replace form one chain, whoever writes at the same time,
-//! and a write whose answer was lost can be repeated.
+//! Promise: conditional writes of one state form one chain of versions under concurrency, and a
+//! write whose answer was lost can be repeated.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ async fn put(served: &Served, path: &str, expected: Option<i64>, state: &str) ->
     served.ask(request.body(state.to_owned().into()).unwrap()).await
 }
 
-/// Puts whatever `of` says for each of 64 tasks at once; all answers.
+/// Puts by 64 concurrent tasks, with the same expected version; returns all answers.
 async fn at_once(served: &Served, expected: Option<i64>) -> Vec<(u16, Value)> {
     let puts = (0..64).map(|task| {
         let served = served.clone();
@@ -86,7 +86,7 @@ fn of_those_who_create_one_wins() {
                 .iter()
                 .all(|(code, answer)| *code == 200 || answer["error"]["args"]["version"] == 1)
         );
-        // Those who replace whatever there is all win, one after another.
+        // All unconditional puts succeed, one after another.
         let answers = at_once(&served, None).await;
         let versions: BTreeSet<_> =
             answers.iter().map(|(_, answer)| answer["version"].as_i64().unwrap()).collect();
@@ -102,13 +102,13 @@ fn the_very_write_that_made_the_version_can_be_repeated() {
         for repeated in [first, r#"{"b":[1.0,"\u00e9"],"a":1}"#] {
             assert_eq!(put(&served, PATH, Some(0), repeated).await, (200, json!({"version": 1})));
         }
-        // Not the same: another number (by its digits), or another expectation.
+        // A different number (by its digits) or another expected version is a different put.
         assert_eq!(put(&served, PATH, Some(0), r#"{"a": 1, "b": [1, "é"]}"#).await.0, 409);
         assert_eq!(put(&served, PATH, Some(5), first).await.0, 409);
         assert_eq!(put(&served, PATH, Some(1), "2").await, (200, json!({"version": 2})));
         assert_eq!(put(&served, PATH, Some(0), first).await.0, 409);
         assert_eq!(put(&served, PATH, Some(1), "2").await, (200, json!({"version": 2})));
-        // Without an expectation, too.
+        // Without an expected version, too.
         for _ in 0..2 {
             assert_eq!(put(&served, PATH, None, "3").await, (200, json!({"version": 3})));
         }
@@ -176,7 +176,7 @@ fn bad_writes_are_refused_by_name_and_nothing_is_written() {
         );
         assert_eq!(put(&served, PATH, Some(1), "1").await.1["error"]["args"]["version"], 0);
         assert_eq!(served.get(PATH).await.0, 404);
-        // As deep as is allowed.
+        // At the maximum nesting depth.
         assert_eq!(put(&served, PATH, None, &deep[1..65]).await.0, 200);
     });
 }

@@ -1,4 +1,5 @@
-//! Promise: an event is there once, whatever is repeated, and nothing of a part is there if one of it conflicts.
+//! Promise: an event is stored once, however often it is repeated, and a conflict prevents its
+//! whole shard's part from being stored.
 
 use serde_json::json;
 
@@ -17,7 +18,7 @@ fn the_same_again_is_a_duplicate() {
             (200, ["created", "created", "duplicate"].map(str::to_owned).into())
         );
         assert_eq!(served.write(&events).await, (200, vec!["duplicate".to_owned(); 3]));
-        // Another spelling of the same.
+        // Another spelling of the same content.
         let spelled = json!({"debit": "12.500", "info": null, "attributes": {"storage_id": 1, "product_id": null},
             "dt": "2024-02-29T15:00:00.000+03:00", "event_id": "a", "type": "storage_outflow"});
         assert_eq!(served.write(&[spelled]).await.1, ["duplicate"]);
@@ -29,7 +30,7 @@ fn the_same_again_is_a_duplicate() {
 fn other_content_is_a_conflict_and_nothing_of_that_part_is_written() {
     store::testing::run_test(async {
         let served = Served::fresh().await;
-        // Storages 1 and 3 lie on different shards.
+        // Storages 1 and 3 are on different shards.
         served.write(&[event("old", 1, DT, "1")]).await;
         let events = [
             event("new", 1, DT, "1"),
@@ -42,7 +43,7 @@ fn other_content_is_a_conflict_and_nothing_of_that_part_is_written() {
             (code, &statuses[..]),
             (409, &["not_written", "conflict", "created"].map(str::to_owned)[..])
         );
-        // Two contents in one call.
+        // Two contents for one id in one call.
         let (code, statuses) =
             served.write(&[events[0].clone(), events[3].clone(), events[1].clone()]).await;
         assert_eq!(
@@ -50,7 +51,7 @@ fn other_content_is_a_conflict_and_nothing_of_that_part_is_written() {
             (409, &["not_written", "duplicate", "conflict"].map(str::to_owned)[..])
         );
         assert_eq!(served.events().await, 2);
-        // What was not written can be.
+        // An event that was not written can be written later.
         assert_eq!(served.write(&events[..1]).await, (200, vec!["created".to_owned()]));
         let (_, answer) = served.get("/v1/balances/storage_outflow?storage_id=1").await;
         assert_eq!(answer["groups"][0]["balance"], "2");
@@ -82,7 +83,7 @@ fn a_call_that_contradicts_itself_is_told_so_and_what_is_there() {
             );
         }
         assert_eq!(served.events().await, 1);
-        // What is there decides which of the two is right.
+        // The stored event decides which of the two contents conflicts.
         served.write(&[x("2")]).await;
         let (_, answer) = served.post("/v1/events", &call).await;
         let message = answer["error"]["message"].as_str().unwrap();
@@ -100,7 +101,8 @@ fn many_at_once_share_commits_and_each_event_is_created_once() {
         let calls = (0..64).map(|call| {
             let served = served.clone();
             tokio::spawn(async move {
-                // Each event comes in four calls, in different company; one in five calls has a conflict.
+                // Each event occurs in four calls, with different other events; every fifth call
+                // has a conflict.
                 let mut events: Vec<_> = (0..50)
                     .map(|n| event(&format!("{}", (call % 16) * 50 + n), n % 7, DT, "1"))
                     .collect();
@@ -121,7 +123,7 @@ fn many_at_once_share_commits_and_each_event_is_created_once() {
     });
 }
 
-/// An event as a list of its members' values.
+/// An event as a JSON array of its members' values.
 const LISTED: &str = r#"{"events": [["storage_outflow", "listed", "2024-02-29T12:00:00Z", {"storage_id": 1}, "1", null, null]]}"#;
 
 #[test]

@@ -1,5 +1,5 @@
-//! Hazard: events that were dropped by the retention are taken for lost ones: by `export verify`, by a new epoch, which would
-//! then begin at 1, or by an exporter that is to send them again.
+//! Hazard: events dropped by the retention are mistaken for lost ones by `export verify`, by a new
+//! epoch (which would begin at 1), or by an exporter that must send them again.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::world::{QUICK, World};
 use crate::harness::event;
 
-/// Of 40 exported events those with odd numbers have been dropped, and all up to 10.
+/// 40 exported events; those with odd numbers and all up to 10 are dropped.
 async fn half_dropped(dir: &tempfile::TempDir) -> (World, Arc<dyn ExportEngine>) {
     let world = World::fresh().await;
     let engine: Arc<dyn ExportEngine> = Arc::new(ExportFileEngine::in_data_dir(dir.path()));
@@ -49,7 +49,7 @@ fn what_was_dropped_is_no_difference_and_what_is_lost_is_one() {
         assert_eq!((proof.entries, proof.exported_seq, proof.dropped), (40, 40, 25));
         let nothing = begin_epoch(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err();
         assert!(nothing.to_string().contains("nothing to decide"), "{nothing}");
-        // After the horizon, and so lost.
+        // After the horizon, and therefore lost.
         sqlx::query("DELETE FROM events WHERE event_id = 'e12'")
             .execute(&world.shard(0).pool)
             .await

@@ -1,4 +1,5 @@
-//! Hazard: an exporter to files dies at any step, a line is torn, two of them believe it is their turn.
+//! Hazard: a file exporter dies at any step, a line is torn, or two exporters believe that they
+//! hold the lease.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -16,7 +17,7 @@ fn engine(dir: &tempfile::TempDir) -> Arc<dyn ExportEngine> {
     Arc::new(ExportFileEngine::in_data_dir(dir.path()).with_max_segment_bytes(20_000))
 }
 
-/// A shard's segments, as somebody who only knows the folder finds them.
+/// Segments of a shard, found by the folder layout alone.
 fn segments(dir: &Path, shard: &str) -> Vec<(i64, PathBuf)> {
     let files = fs::read_dir(dir.join("export").join(shard)).unwrap();
     let mut found: Vec<(i64, PathBuf)> = files
@@ -39,7 +40,7 @@ fn the_files_hold_each_event_once_in_order_in_segments_named_by_their_first() {
         world.load(0, "a", 1200).await;
         world.exported(0, 1200).await;
         world.assert_exact(0, &engine, 1200).await;
-        // The same, without this program.
+        // The same, parsed without this program's code.
         let mut next = 1;
         let segments = segments(dir.path(), "s0");
         for (first, path) in &segments {
@@ -73,7 +74,7 @@ fn exporters_that_are_aborted_anywhere_leave_an_exact_stream() {
             let world = world.clone();
             async move { world.load(0, "a", 2000).await }
         });
-        // Each lives for a moment only; what it had begun to write is written or not.
+        // Each lives for a moment only; a started write is complete or absent.
         for life in 0..40_u64 {
             let exporter = world.exporter(0, &engine, QUICK);
             tokio::time::sleep(Duration::from_millis(5 + life * 7 % 60)).await;
@@ -88,7 +89,7 @@ fn exporters_that_are_aborted_anywhere_leave_an_exact_stream() {
     });
 }
 
-/// What a crash can leave behind, applied to a folder whose exporter had recorded everything.
+/// State after a crash, applied to a folder whose exporter had recorded everything.
 #[derive(Debug, Clone, Copy)]
 enum Left {
     TornLine,
@@ -120,7 +121,7 @@ fn whatever_a_crash_leaves_behind_the_next_exporter_goes_on_exactly() {
             world.write(0, (0..30).map(|n| n.to_string())).await;
             world.exported(0, 30).await;
             exporter.end().await;
-            // What the next exporter would have sent, from a copy that it has sent to.
+            // The lines that the next exporter would append, produced from a copy.
             world.write(0, (30..60).map(|n| n.to_string())).await;
             let elsewhere = tempfile::tempdir().unwrap();
             leave(
@@ -137,7 +138,7 @@ fn whatever_a_crash_leaves_behind_the_next_exporter_goes_on_exactly() {
     });
 }
 
-/// The lines of numbers 31 to 60.
+/// Lines of the numbers 31 to 60.
 async fn lines_to_come(
     world: &World,
     engine: &Arc<dyn ExportEngine>,
@@ -156,7 +157,7 @@ async fn lines_to_come(
     exporter.end().await;
     let after = stream(&there, "s0").await;
     assert_eq!(after[..30], before[..]);
-    // The record is that of a crash before it: nothing is known of these.
+    // The record is that of a crash before it was updated: these entries are unknown to it.
     sqlx::query("UPDATE export SET exported_seq = 30").execute(&world.shard(0).pool).await.unwrap();
     after[30..].iter().map(|entry| [&entry.body[..], b"\n"].concat()).collect()
 }
@@ -257,12 +258,12 @@ fn a_damaged_line_is_named_by_its_file_its_line_and_the_number_before_it() {
             "{said}"
         );
         fs::write(&path, text).unwrap();
-        // A segment's first line; and a line of another shard.
+        // The first line of a segment, and a line of another shard.
         let (path, text) = damage(1, 1, "{\"shard\": \"s1\", \"epoch\": 1, \"seq\": 21}");
         let said = all().await;
         assert!(said.contains(&format!("{path}, line 1: an event of shard s1")), "{said}");
         fs::write(&path, text).unwrap();
-        // The last line of all, which is what an exporter reads.
+        // The last line of all, which is the one that an exporter reads.
         let last = segments(dir.path(), "s0").len() - 1;
         let (path, _) = damage(last, 20, "?");
         let wanted = format!("{path}, line 20, after number 59 of epoch 1: ");
@@ -308,7 +309,7 @@ fn a_zombie_keeps_writing_nothing_that_is_wrong_and_a_standby_takes_over() {
         let shard = world.shard(0);
         let epoch = || sqlx::query_scalar::<_, i64>(EPOCH).fetch_one(&shard.pool);
         let before = epoch().await.unwrap();
-        // Its lease has run out; it does not know until it records something.
+        // Its lease has expired; it finds out when it records its progress.
         let standby = world.exporter(0, &engine, QUICK);
         world.load(0, "b", 800).await;
         while epoch().await.unwrap() == before {
@@ -337,7 +338,7 @@ fn who_lost_the_lease_records_nothing() {
         exporter.end().await;
         sequencer.end().await;
         let pool = world.shard(0).pool.clone();
-        // Given back by the exporter that has ended: its epoch is over.
+        // The exporter has ended and released its lease: its epoch is over.
         let late = "SELECT record_export((SELECT lease_id FROM leases WHERE class = 'duty/exporter'), $1, 1, 11)";
         let over = sqlx::query_scalar::<_, i64>(EPOCH).fetch_one(&pool).await.unwrap() - 1;
         let recorded: Option<bool> =
@@ -359,7 +360,7 @@ fn a_folder_that_is_taken_away_while_it_is_written_to_is_noticed() {
         world.write(0, (10..20).map(|n| n.to_string())).await;
         let alarm = world.alarm(0).await;
         assert!(alarm.contains("holds nothing, and held number 10 of epoch 1"), "{alarm}");
-        // Put back, all is well again, without a word.
+        // After the folder is restored the alarm clears by itself.
         fs::remove_dir_all(dir.path().join("export/s0")).unwrap();
         fs::rename(dir.path().join("taken"), dir.path().join("export/s0")).unwrap();
         world.exported(0, 20).await;
@@ -391,7 +392,7 @@ fn a_group_is_appended_whole_and_names_of_segments_grow_whatever_the_epoch() {
         }
         drop(log);
         assert_eq!(stream(&engine, "s0").await, entries);
-        // Two a segment, until numbers are lower than the last segment's name.
+        // Two entries per segment, until a number is lower than the last segment's name.
         let names: Vec<i64> =
             segments(dir.path(), "s0").into_iter().map(|(first, _)| first).collect();
         assert_eq!(names, [1, 3, 5, 7, 9, 10, 12]);

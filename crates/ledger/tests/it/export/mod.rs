@@ -1,4 +1,4 @@
-//! Export against real files and a real nats-server: one file for each hazard.
+//! Export to real files and a real nats-server: one file per hazard.
 
 mod dropped;
 mod files;

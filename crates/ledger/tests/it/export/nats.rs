@@ -1,5 +1,5 @@
-//! Hazard: the server dies and is away for longer than it remembers message ids; two exporters publish at once; processes
-//! of other shards publish between a group's messages.
+//! Hazard: the server is down for longer than its duplicate window; two exporters publish
+//! concurrently; processes of other shards publish between a group's messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,9 +55,9 @@ fn a_server_that_is_killed_again_and_again_gets_an_exact_stream() {
                 })
                 .await;
             server.kill();
-            // Also what comes while it is away.
+            // Also events written while it is down.
             world.load(0, &format!("{round} away"), 100).await;
-            // Longer than ids are remembered, every other time.
+            // Longer than the duplicate window, every other time.
             tokio::time::sleep(if round % 2 == 0 { WINDOW * 2 } else { Duration::from_millis(50) })
                 .await;
             loading.await.unwrap();
@@ -106,7 +106,8 @@ fn a_zombie_and_its_successor_publish_at_once_and_the_stream_is_exact() {
     store::testing::run_test(async {
         let (world, server) = (World::fresh().await, NatsServer::start());
         let sequencer = world.sequencer(0);
-        // The zombie's lease runs out at once, again and again; each time somebody else begins beside it.
+        // The zombie's lease expires immediately, again and again; each time another exporter
+        // starts beside it.
         let mut processes = Vec::new();
         let loading = tokio::spawn({
             let world = world.clone();
@@ -141,7 +142,7 @@ fn a_zombie_that_wakes_records_nothing_and_ends() {
         let zombie = world.exporter(0, &server.engine(), PAUSED);
         world.write(0, (0..10).map(|n| format!("a/{n}"))).await;
         world.exported(0, 10).await;
-        // Somebody takes its lease over, and gives it back.
+        // Another owner takes the lease over and releases it.
         let epoch = || async {
             let epoch = sqlx::query_scalar::<_, i64>(
                 "SELECT epoch FROM leases WHERE class = 'duty/exporter'",
@@ -154,7 +155,8 @@ fn a_zombie_that_wakes_records_nothing_and_ends() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         standby.end().await;
-        // The first group finds out; the message is the right next one, whoever sends it.
+        // The first group finds out; its message is the correct next one, whichever exporter sends
+        // it.
         world.write(0, (10..20).map(|n| format!("a/{n}"))).await;
         world.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(20)).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -172,14 +174,14 @@ fn a_zombie_that_wakes_records_nothing_and_ends() {
     });
 }
 
-/// Small, and different for every number.
+/// A small body, different for every number.
 fn entry(seq: i64) -> ExportEntry {
     let body = json!({"shard": "s0", "epoch": 1, "seq": seq}).to_string();
     ExportEntry::parse("s0", body.into()).unwrap()
 }
 
-/// An exporter without lease, lock or conscience: publishes up to `last_entry`, in groups that others' sizes do not fit, with
-/// ids that may long be forgotten; asks the stream only after it was refused.
+/// A misbehaving exporter without a lease: publishes up to `last`, in groups of another size, with
+/// ids that may be outside the duplicate window; reads the stream again only after a refusal.
 async fn publish_all(engine: Arc<dyn ExportEngine>, last: i64, group: usize) -> i64 {
     let mut refused = 0;
     loop {
@@ -236,7 +238,7 @@ fn a_publisher_that_slept_while_others_went_on_stores_nothing_however_late_it_wa
         for (from, to) in [(300, 301), (301, 420), (420, 1000)] {
             let mut slept = slow.open_log("s0", true).await.unwrap();
             log.append(&entries[from..to]).await.unwrap();
-            // Within the window, and long after it.
+            // Within the duplicate window, and long after it.
             for wait in [Duration::ZERO, WINDOW * 2] {
                 tokio::time::sleep(wait).await;
                 let refused = slept.append(&entries[from..to]).await.unwrap_err();
@@ -257,7 +259,7 @@ fn what_the_server_remembers_and_no_longer_has_does_not_count_as_stored() {
         let client = async_nats::connect(server.url()).await.unwrap();
         let ledger = async_nats::jetstream::new(client).get_stream("LEDGER").await.unwrap();
         ledger.purge().await.unwrap();
-        // The ids are known, the messages are gone.
+        // The ids are known, the messages are deleted.
         let begun = std::time::Instant::now();
         let mut refused = 0;
         loop {
@@ -293,7 +295,7 @@ fn a_stream_that_does_not_fit_is_refused_and_says_why() {
             panic!("it does not fit")
         };
         assert!(refused.to_string().contains("do not cover ledger.events.s0"), "{refused}");
-        // One that somebody made and that fits is used as it is.
+        // A stream that was created by others and fits is used as it is.
         let config = async_nats::jetstream::stream::Config {
             subjects: vec!["ledger.>".to_owned()],
             description: Some("ours".to_owned()),
@@ -307,7 +309,7 @@ fn a_stream_that_does_not_fit_is_refused_and_says_why() {
         world.assert_exact(0, &engine, 100).await;
         let stream = jetstream.get_stream("LEDGER").await.unwrap();
         assert_eq!(stream.cached_info().config.description.as_deref(), Some("ours"));
-        // As consumers see it.
+        // As seen by a consumer.
         let message = stream.get_last_raw_message_by_subject("ledger.events.s0").await.unwrap();
         assert_eq!(message.headers.get("Nats-Msg-Id").unwrap().as_str(), "s0-1-100");
         exporter.end().await;

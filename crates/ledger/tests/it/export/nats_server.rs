@@ -1,4 +1,5 @@
-//! A real nats-server with a store of its own, on a free loopback port; it can be killed, put back and started again.
+//! A real nats-server with a private store, on a free loopback port; it can be killed, restored and
+//! restarted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use ledger::export::ExportEngine;
 use ledger_nats::{NatsEngine, NatsSettings};
 
-/// A window that ends within a test: nothing may depend on it.
+/// A duplicate window that ends within a test: nothing may depend on it.
 pub const WINDOW: Duration = Duration::from_millis(500);
 
 pub struct NatsServer {
@@ -25,13 +26,13 @@ impl NatsServer {
         server
     }
 
-    /// On the same port, with whatever is in the store.
+    /// Restarts on the same port with the current store.
     pub fn start_again(&mut self) {
         assert!(self.running.is_none());
         let ports = self.dir.path().join("ports");
         let _ = fs::remove_dir_all(&ports);
         fs::create_dir(&ports).unwrap();
-        // Events may be larger than the server's default allows.
+        // Events may be larger than the server's default limit.
         let config =
             format!("max_payload: 9000000\njetstream {{ store_dir: {:?} }}\n", self.store());
         fs::write(self.dir.path().join("config"), config).unwrap();
@@ -54,7 +55,7 @@ impl NatsServer {
         self.port = self.ready(&ports);
     }
 
-    /// The server says in a file on which port it listens.
+    /// Waits for the ports file in which the server publishes its port.
     fn ready(&self, ports: &Path) -> u16 {
         let begun = Instant::now();
         loop {
@@ -71,21 +72,21 @@ impl NatsServer {
         }
     }
 
-    /// As by `kill -9`.
+    /// Kills the server like `kill -9`.
     pub fn kill(&mut self) {
         let mut running = self.running.take().unwrap();
         running.kill().unwrap();
         running.wait().unwrap();
     }
 
-    /// A copy of the store as it is on the disk of a server that does not run.
+    /// Copies the store of a stopped server.
     pub fn copy_store(&self) -> tempfile::TempDir {
         let copy = tempfile::tempdir().unwrap();
         copy_folder(&self.store(), copy.path());
         copy
     }
 
-    /// Puts a copy in the store's place.
+    /// Replaces the store by a copy.
     pub fn put_back(&self, copy: &tempfile::TempDir) {
         assert!(self.running.is_none());
         fs::remove_dir_all(self.store()).unwrap();
@@ -96,7 +97,7 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// A process's engine, with a connection of its own.
+    /// An engine with a separate connection, as of another process.
     pub fn engine(&self) -> Arc<dyn ExportEngine> {
         let settings = NatsSettings {
             duplicate_window: WINDOW,
@@ -123,7 +124,7 @@ impl Drop for NatsServer {
     }
 }
 
-/// The program: as `NATS_SERVER` says, or as scripts/init-repo.sh has installed it, or on the PATH.
+/// Path of the server binary: `NATS_SERVER`, the installation of scripts/init-repo.sh, or the PATH.
 fn program() -> PathBuf {
     if let Some(named) = std::env::var_os("NATS_SERVER") {
         return named.into();

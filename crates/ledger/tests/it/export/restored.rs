@@ -1,5 +1,5 @@
-//! Hazard: the broker's store is put back to an older copy, or the ledger is put back behind its broker. The exporter must
-//! stop, say why, and send nothing until somebody decides.
+//! Hazard: the broker's store or the ledger is restored from an older copy. The exporter must stop,
+//! report why, and send nothing until an operator decides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn run_of(epoch: i64, numbers: std::ops::RangeInclusive<i64>) -> impl Iterator<I
     numbers.map(move |seq| mark(epoch, seq))
 }
 
-/// Writes and exports so many more events.
+/// Writes and exports `events` more events.
 async fn go_on(world: &World, engine: &Arc<dyn ExportEngine>, name: &str, events: i64, up_to: i64) {
     let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, engine, QUICK));
     world.write(0, (0..events).map(|n| format!("{name}/{n}"))).await;
@@ -68,7 +68,7 @@ fn a_broker_put_back_to_an_older_copy_stops_the_exporter_until_it_may_send_again
             .to_string();
         assert!(refused.contains("it is the broker that is behind"), "{refused}");
 
-        // The newest store comes back: all is well without a decision.
+        // The newest store comes back: the alarm clears without a decision.
         server.kill();
         server.put_back(&newest);
         server.start_again();
@@ -80,7 +80,7 @@ fn a_broker_put_back_to_an_older_copy_stops_the_exporter_until_it_may_send_again
             .to_string();
         assert!(refused.contains("not behind"), "{refused}");
 
-        // It is lost for good: what it lacks is sent again.
+        // It is lost for good: the missing entries are sent again.
         server.kill();
         server.put_back(&older);
         server.start_again();
@@ -138,7 +138,7 @@ fn a_broker_that_lost_everything_is_not_even_given_a_stream_before_somebody_deci
     });
 }
 
-/// The whole story of a ledger that is put back, twice.
+/// A ledger that is restored from older copies twice.
 async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     let first = World::fresh().await;
     go_on(&first, &engine, "a", 200, 200).await;
@@ -153,7 +153,7 @@ async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
             .contains("it holds number 300 of epoch 1, the ledger ends with number 200 of epoch 1"),
         "{alarm}"
     );
-    // It goes on, past the broker's end: only the contents tell now.
+    // It continues past the broker's end: only the contents differ now.
     second.write(0, (0..150).map(|n| format!("c/{n}"))).await;
     let differs = |figures: &serde_json::Value| {
         figures["export_alarm"].as_str().unwrap_or("").contains("differ")
@@ -169,7 +169,7 @@ async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
         .unwrap_err()
         .to_string();
     assert!(refused.contains("not behind"), "{refused}");
-    // Somebody decides.
+    // The operator decides to begin a new epoch.
     let decided = begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
     let (broker_end, void_range) = (Some(mark(1, 300)), Some((201, 300)));
     assert_eq!(
@@ -195,7 +195,7 @@ async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     exporter.end().await;
     sequencer.end().await;
 
-    // Put back again, to a copy that knows nothing of the second epoch.
+    // Restored again, from a copy that predates the second epoch.
     let (sequencer, exporter) = (third.sequencer(0), third.exporter(0, &engine, QUICK));
     let alarm = third.alarm(0).await;
     assert!(alarm.contains("it holds number 350 of epoch 2"), "{alarm}");
@@ -241,7 +241,7 @@ fn a_ledger_put_back_and_filled_with_the_very_same_events_needs_no_decision() {
         go_on(&first, &engine, "a", 50, 50).await;
         let second = first.copy().await;
         go_on(&first, &engine, "b", 50, 100).await;
-        // The same calls, in the same order, before an exporter looks.
+        // The same calls, in the same order, before an exporter runs.
         let sequencer = second.sequencer(0);
         second.write(0, (0..50).map(|n| format!("b/{n}"))).await;
         second.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(100)).await;

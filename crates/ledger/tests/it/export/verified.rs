@@ -1,5 +1,5 @@
-//! Hazard: something is changed behind the service's back, in a shard's table or in the stream: `export verify` must find
-//! and name it, and say nothing of a sound system.
+//! Hazard: a shard's table or the stream is changed behind the service's back: `export verify` must
+//! find and name the change, and report nothing on a sound system.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use serde_json::json;
 use super::nats_server::NatsServer;
 use super::world::{QUICK, World};
 
-/// A world with 40 exported events, on files.
+/// A world with 40 events exported to files.
 async fn exported(dir: &tempfile::TempDir) -> (World, Arc<dyn ExportEngine>) {
     let world = World::fresh().await;
     let engine: Arc<dyn ExportEngine> = Arc::new(ExportFileEngine::in_data_dir(dir.path()));
@@ -52,7 +52,7 @@ fn a_sound_system_is_proved_and_a_changed_row_is_named() {
         assert!(!proof.is_consistent() && proof.stream_sha256 != proof.ledger_sha256);
         let what = r#"event storage_outflow/e7: debit is "7.50" in the stream, "7.500000001" in the ledger"#;
         assert_eq!(named(&proof), [(8, what)]);
-        // Gone from the ledger.
+        // Deleted from the ledger.
         sqlx::query("DELETE FROM events WHERE event_id = 'e9'")
             .execute(&world.shard(0).pool)
             .await
@@ -65,7 +65,8 @@ fn a_sound_system_is_proved_and_a_changed_row_is_named() {
     });
 }
 
-/// Months that went are in the stream alone. What is missing in those that did not go is missing.
+/// Events of dropped months exist in the stream only. Events missing in retained months are
+/// differences.
 #[test]
 fn dropped_events_are_counted_and_are_no_difference() {
     store::testing::run_test(async {

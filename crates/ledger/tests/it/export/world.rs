@@ -1,4 +1,4 @@
-//! A ledger whose events are numbered and exported, and the outside view of what has been exported.
+//! A ledger whose events are numbered and exported, with an outside view of the exported stream.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Served, event, four_shards, shards};
 
-/// Gives way soon after it is gone.
+/// A lease that expires soon after its holder dies.
 pub const QUICK: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_millis(50) };
-/// Does not renew: believes for ever that it holds its lease.
+/// Never renews its lease, and keeps believing that it holds it.
 pub const PAUSED: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_secs(3600) };
 
-/// Longer than anything here takes.
+/// Longer than anything in these tests takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A process that does a shard's duty until it is ended.
+/// A process that performs a shard's duty until it is ended.
 pub struct Process {
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -42,7 +42,7 @@ impl Process {
         Self { stop, task: tokio::spawn(doing) }
     }
 
-    /// As by SIGTERM.
+    /// Ends the process as on SIGTERM.
     pub async fn end(self) {
         self.stop.cancel();
         self.task.await.unwrap();
@@ -55,12 +55,12 @@ pub struct World {
 }
 
 impl World {
-    /// With one shard, `s0`.
+    /// A world with one shard, `s0`.
     pub async fn fresh() -> Self {
         Self::on(vec![store::testing::create_shard_database().await]).await
     }
 
-    /// With four.
+    /// A world with four shards.
     pub async fn of_four() -> Self {
         Self { served: Served::on(shards().await) }
     }
@@ -107,7 +107,7 @@ impl World {
         })
     }
 
-    /// Writes events of one shard and answers when they have numbers.
+    /// Writes events of one shard and returns when they are numbered.
     pub async fn write(&self, place: usize, ids: impl IntoIterator<Item = String>) {
         let storage = (0..).find(|n| self.owner(*n) == place).unwrap();
         let events: Vec<Value> =
@@ -124,7 +124,7 @@ impl World {
             .index_of_hash(ShardHash::from_shard_key(&format!("storage_id={storage}")))
     }
 
-    /// Writes on this shard from several places at once, in calls of different sizes, `events` in all.
+    /// Writes `events` events on this shard from concurrent writers, in calls of different sizes.
     pub async fn load(&self, place: usize, name: &str, events: usize) {
         let writers = (0..4).map(|writer: usize| {
             let (world, name) = (self.clone(), format!("{name}/{writer}"));
@@ -145,7 +145,7 @@ impl World {
         }
     }
 
-    /// What `GET /v1/shards` says of one.
+    /// Statistics of one shard from `GET /v1/shards`.
     pub async fn figures(&self, place: usize) -> Value {
         self.served.get("/v1/shards").await.1["shards"][place].clone()
     }
@@ -166,14 +166,14 @@ impl World {
         self.wait_for(place, "exported", |figures| figures["exported_seq"] == json!(seq)).await;
     }
 
-    /// The alarm, once there is one.
+    /// Waits for the export alarm.
     pub async fn alarm(&self, place: usize) -> String {
         let figures =
             self.wait_for(place, "an alarm", |figures| figures["export_alarm"].is_string()).await;
         figures["export_alarm"].as_str().unwrap().to_owned()
     }
 
-    /// The replay compare, and the proof.
+    /// Compares the stream with the feed, and runs the verification.
     pub async fn assert_exact(&self, place: usize, engine: &Arc<dyn ExportEngine>, events: i64) {
         self.assert_replay(place, &stream(engine, &self.shard(place).name).await, events).await;
         let proof = self.verify(place, engine).await;
@@ -181,7 +181,7 @@ impl World {
         assert_eq!((proof.exported_seq, proof.entries, proof.void), (events, events, 0));
     }
 
-    /// The stream is 1 to `events` in order, each with what the feed says of it.
+    /// Asserts that the stream is 1 to `events` in order, each entry equal to the feed's.
     pub async fn assert_replay(&self, place: usize, stream: &[ExportEntry], events: i64) {
         let name = &self.shard(place).name;
         let mut fed = Vec::new();
@@ -223,7 +223,7 @@ impl World {
         }
     }
 
-    /// The same ledger as it is now, as a copy that can be put in its place later. Nothing may be at work on it.
+    /// A copy of the current ledger that can replace it later. The ledger must be idle.
     pub async fn copy(&self) -> Self {
         let mut pools = Vec::new();
         for shard in self.served.ledger.shards.all() {
@@ -233,13 +233,13 @@ impl World {
     }
 }
 
-/// A copy of a database, by what its own pages hold.
+/// Copies a database page by page.
 async fn copy_of(pool: &PgPool) -> PgPool {
     let copy = back_up(pool).await;
     store::testing::open_test_pool((*pool.connect_options()).clone().database(&copy)).await
 }
 
-/// Copies a database; the copy's name. Whoever is connected connects again.
+/// Copies a database; returns the copy's name. Connected clients have to reconnect.
 pub async fn back_up(pool: &PgPool) -> String {
     let name = pool.connect_options().get_database().unwrap().to_owned();
     let copy = format!("{name}_copy_{}", uuid::Uuid::new_v4().simple());
@@ -248,7 +248,7 @@ pub async fn back_up(pool: &PgPool) -> String {
     copy
 }
 
-/// Puts a copy in the place of the database, under all who are at work on it.
+/// Replaces the database by a copy, under all running processes.
 pub async fn put_back(pool: &PgPool, copy: &str) {
     let name = pool.connect_options().get_database().unwrap().to_owned();
     let gone = format!("{name}_gone_{}", uuid::Uuid::new_v4().simple());
@@ -259,7 +259,7 @@ pub async fn put_back(pool: &PgPool, copy: &str) {
     between_connections(pool, &changing).await;
 }
 
-/// Carries statements out while nobody is connected to a database, nor can be.
+/// Runs statements while the database has no connections and accepts none.
 async fn between_connections(pool: &PgPool, changing: &[String]) {
     let options = (*pool.connect_options()).clone();
     let name = options.get_database().unwrap().to_owned();
@@ -277,7 +277,7 @@ async fn between_connections(pool: &PgPool, changing: &[String]) {
     }
 }
 
-/// All that a shard's log holds.
+/// All entries of a shard's log.
 pub async fn stream(engine: &Arc<dyn ExportEngine>, shard: &str) -> Vec<ExportEntry> {
     engine.read_entries(shard, None).try_concat().await.unwrap()
 }

@@ -1,4 +1,4 @@
-//! The routes of locks: what they answer, and that bad requests are refused by name.
+//! Lock routes: answers, and refusals that name the bad field.
 
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ fn bad_requests_are_refused_by_name() {
                 "{text}"
             );
         }
-        // Nothing was taken.
+        // No lock was taken.
         assert_eq!(
             served.post("/v1/locks", &lock(json!({"wait_seconds": null, "owner": null}))).await.0,
             201

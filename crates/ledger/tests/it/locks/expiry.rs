@@ -1,5 +1,5 @@
-//! Promise: a lock ends when its holder says so or when its time is over, the next in line has it at once, and what has
-//! ended never lives again.
+//! Promise: a lock ends on release or expiry, the next waiter gets it immediately, and an ended
+//! lock is never revived.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use store::testing::run_test;
 use super::{LONG, caller, line_of, two, waiting, wanted};
 
 const SHORT: Duration = Duration::from_millis(300);
-/// Below the second after which a missed expiry is found.
+/// Below the one-second heartbeat that finds missed expiries.
 const ON_TIME: chrono::TimeDelta = chrono::TimeDelta::milliseconds(500);
 
 fn short(wanted: LockRequest) -> LockRequest {
@@ -43,7 +43,7 @@ fn a_short_lock_in_the_middle_of_the_line_goes_on_time() {
         let last = caller(&a, waiting());
         line_of(&shards, 2).await;
         a.release(long.lock_id).await.unwrap();
-        // Its holder never says a word again.
+        // Its holder stays silent.
         let short = short.await.unwrap().unwrap();
         let last = last.await.unwrap().unwrap();
         let late = Utc::now() - short.expires_at;
@@ -62,7 +62,7 @@ fn an_extension_moves_the_expiry_for_those_who_wait() {
         let extended = b.extend(held.lock_id, SHORT * 3).await.unwrap();
         assert_eq!((extended.lock_id, extended.token), (held.lock_id, held.token));
         assert!(extended.expires_at > held.expires_at);
-        // And back: the line hears of that, too.
+        // Shortening the TTL also reaches the waiters.
         let extended = a.extend(held.lock_id, LONG).await.unwrap();
         let shortened = b.extend(held.lock_id, SHORT).await.unwrap();
         assert!(shortened.expires_at < extended.expires_at);
@@ -135,7 +135,7 @@ fn ended_locks_are_forgotten_after_a_day() {
             let held = a.acquire(wanted()).await.unwrap();
             a.release(held.lock_id).await.unwrap();
         }
-        // Three were released, and three expired and nobody asked for them again.
+        // Three were released, and three expired without later requests for them.
         let aged = "UPDATE locks SET expires_at = expires_at - interval '25 hours', state = CASE place % 2 WHEN 0 THEN 'e' ELSE 'h' END
                     WHERE place IN (SELECT place FROM locks ORDER BY place LIMIT 6)";
         sqlx::query("UPDATE locks SET exclusive = false").execute(pool).await.unwrap();

@@ -1,5 +1,5 @@
-//! Hazard: callers and processes go away while they wait, and at the very moment of a grant. They must not hold up the
-//! line, nor hold what they never heard of.
+//! Hazard: callers and processes disappear while they wait, or at the moment of a grant. They must
+//! not block the queue, nor hold a lock whose grant they did not receive.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use store::testing::{open_test_pool, run_test};
 use super::{LONG, caller, in_line, line_of, two, waiting, wanted};
 use crate::harness::four_shards;
 
-/// A process that can be killed: a runtime of its own, with connections of its own.
+/// A process that can be killed: a separate runtime with separate connections.
 struct Mortal(Option<tokio::runtime::Runtime>);
 
 impl Mortal {
-    /// Lets a process wait for the lock so many times.
+    /// A process with this many callers waiting for the lock.
     async fn waiting(shards: &LedgerShards, callers: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -60,7 +60,7 @@ fn a_dead_process_neither_blocks_the_line_nor_holds_what_it_was_granted() {
         line_of(&shards, 21).await;
         let killed = Instant::now();
         mortal.kill();
-        // Granted to the dead first, who is still believed to live.
+        // Granted to the dead process first, which is still considered alive.
         a.release(held.lock_id).await.unwrap();
         let grant = next.await.unwrap().unwrap();
         println!("past 20 callers of a dead process after {:?}", killed.elapsed());
@@ -70,7 +70,7 @@ fn a_dead_process_neither_blocks_the_line_nor_holds_what_it_was_granted() {
             "nothing was granted to the dead: the fault never bit"
         );
         b.release(grant.lock_id).await.unwrap();
-        // Now that it is known to be dead nobody waits for it.
+        // Once the process is considered dead, its places are skipped.
         let started = Instant::now();
         let grant = a.acquire(wanted()).await.unwrap();
         a.release(grant.lock_id).await.unwrap();
@@ -84,7 +84,7 @@ fn the_line_goes_on_by_itself_when_the_process_at_its_head_dies() {
         let (shards, a, b) = two().await;
         let shared = LockRequest { exclusive: false, ..wanted() };
         a.acquire(shared.clone()).await.unwrap();
-        // An exclusive one that is dead now, and behind it one that could share.
+        // An exclusive waiter that is dead now, and behind it a shared one.
         Mortal::waiting(&shards, 1).await.kill();
         let next = caller(&b, LockRequest { wait: LONG, ..shared });
         let waited = Instant::now();
@@ -154,7 +154,7 @@ fn a_caller_that_goes_away_at_the_moment_of_the_grant_does_not_keep_it() {
             }
             release.await.unwrap().unwrap();
         }
-        // Also without waiting in line.
+        // Also without queueing.
         for _ in 0..100 {
             let taken = caller(&a, waiting());
             tokio::time::sleep(Duration::from_micros(rand::random_range(0..2000))).await;
@@ -165,14 +165,14 @@ fn a_caller_that_goes_away_at_the_moment_of_the_grant_does_not_keep_it() {
         }
         println!("{heard} heard of their grant, {gone} went away");
         assert!(heard > 4 && gone > 4, "{heard} heard, {gone} gone: the fault hardly bit");
-        // Nothing is held for the minute that a lost grant would be.
+        // Nothing is held for the minute that a lost grant would last.
         let last =
             b.acquire(LockRequest { wait: Duration::from_secs(10), ..wanted() }).await.unwrap();
         b.release(last.lock_id).await.unwrap();
         let pool = &shards.shard_of_hash(super::of(7).shard_hash).pool;
         let nothing_is_left = async {
             let left = "SELECT count(*) FROM locks WHERE state <> 'e'";
-            // The very last of them may still be on its way.
+            // The last give-back may still be in progress.
             while sqlx::query_scalar::<_, i64>(left).fetch_one(pool).await.unwrap() > 0 {
                 tokio::task::yield_now().await;
             }
@@ -192,7 +192,7 @@ fn a_process_that_stops_lets_its_callers_go() {
         b.stop();
         assert!(matches!(waits.await.unwrap(), Err(LockRefusal::Stopping)));
         line_of(&shards, 0).await;
-        // Elsewhere it goes on.
+        // It continues in another process.
         let waits = caller(&a, named);
         line_of(&shards, 1).await;
         a.release(held.lock_id).await.unwrap();

@@ -1,4 +1,4 @@
-//! Promise: first come, first served, among all processes, and nobody beside the holder of an exclusive lock.
+//! Promise: FIFO among all processes, and no holder beside that of an exclusive lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,7 +9,7 @@ use store::testing::run_test;
 
 use super::{caller, line_of, of, shared, two, waiting, wanted};
 
-/// Who holds a lock: -1 for an exclusive holder, else how many share it.
+/// Current holders: -1 for an exclusive one, else the number of shared ones.
 #[derive(Clone, Default)]
 struct Holders(Arc<AtomicI64>);
 
@@ -28,7 +28,7 @@ impl Holders {
     }
 }
 
-/// 200 callers at one lock, in two processes; each holds it for a moment. Tokens in the order of grants.
+/// 200 callers of one lock in two processes, each holding it briefly; tokens in grant order.
 async fn crowd(locks: [&LockService; 2], exclusive: fn(usize) -> bool) -> (Vec<i64>, Duration) {
     let holders = Holders::default();
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! Hazard: a statement is committed and its answer never arrives. Repeating it must come to the same.
+//! Hazard: a statement commits and its answer is lost. Repeating it must be idempotent.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::{caller, line_of, two, waiting, wanted};
 use crate::harness::four_shards;
 
-/// Stands between a process and the database, and drops every other answer to a statement.
+/// Proxy between a process and the database that drops every other answer to a statement.
 struct Dropping {
     dir: PathBuf,
     dropping: Arc<AtomicBool>,
@@ -60,7 +60,8 @@ async fn between(
         tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
     let mut bytes = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from_server.read(&mut bytes).await {
-        // A statement's end comes after its commit. Each connection loses one answer at most, and every other one none.
+        // The CommandComplete message follows the commit. Each connection loses at most one answer,
+        // and every other one none.
         let ended =
             bytes[..length].windows(12).any(|window| window.starts_with(b"C\0\0\0\rSELECT "));
         if ended
@@ -76,7 +77,7 @@ async fn between(
     asking.abort();
 }
 
-/// A process whose answers can get lost, and another one.
+/// A process whose answers can be lost, and another one.
 async fn lossy() -> (LedgerShards, LockService, LockService, Dropping) {
     let (shards, _, b) = two().await;
     let first = (*shards.all()[0].pool.connect_options()).clone();
@@ -88,7 +89,7 @@ async fn lossy() -> (LedgerShards, LockService, LockService, Dropping) {
         pools.push(open_test_pool(options.socket(&dropping.dir)).await);
     }
     let a = LockService::start(LedgerShards::open(four_shards(), pools, false).await.unwrap());
-    // Listening is under way, and a first statement through.
+    // LISTEN is set up, and a first statement has succeeded.
     let grant = a.acquire(wanted()).await.unwrap();
     a.release(grant.lock_id).await.unwrap();
     (shards, a, b, dropping)
@@ -113,7 +114,8 @@ fn what_was_done_unheard_is_done_once() {
             line_of(&shards, 1).await;
             let other = caller(&b, waiting());
             line_of(&shards, 2).await;
-            // The repetition knows nothing of whom the lock was handed to; they hear of it all the same.
+            // The repetition does not know to which callers the lock was handed over; they are
+            // notified anyway.
             dropping.drop_answers(true);
             a.release(held.lock_id).await.unwrap();
             dropping.drop_answers(false);

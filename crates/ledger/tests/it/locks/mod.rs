@@ -20,7 +20,7 @@ use crate::harness::{by_storage, shards};
 
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// The lock of a storage.
+/// Lock key of a storage.
 pub fn of(storage: u32) -> LedgerKey {
     LedgerKey::from_query(
         &by_storage("storage_lock"),
@@ -55,7 +55,7 @@ pub async fn two() -> (LedgerShards, LockService, LockService) {
     (shards.clone(), LockService::start(shards.clone()), LockService::start(shards))
 }
 
-/// How many wait in the line of storage 7.
+/// Number of waiters in the queue of storage 7.
 pub async fn in_line(shards: &LedgerShards) -> i64 {
     let pool = &shards.shard_of_hash(of(7).shard_hash).pool;
     sqlx::query_scalar("SELECT count(*) FROM locks WHERE state = 'w' AND process IS NOT NULL")
@@ -64,14 +64,14 @@ pub async fn in_line(shards: &LedgerShards) -> i64 {
         .unwrap()
 }
 
-/// Returns when so many wait in the line of storage 7.
+/// Waits until the queue of storage 7 has this length.
 pub async fn line_of(shards: &LedgerShards, length: i64) {
     while in_line(shards).await != length {
         tokio::task::yield_now().await;
     }
 }
 
-/// A caller that waits.
+/// A task that acquires a lock.
 pub fn caller(
     locks: &LockService,
     wanted: LockRequest,

@@ -1,5 +1,5 @@
-//! Promise: whatever is taken, released and given up in whatever order, the same callers hold the lock as would by the
-//! rules.
+//! Promise: for any sequence of acquisitions, releases and cancellations, the holders are those of
+//! a reference model.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::{caller, line_of, two, waiting, wanted};
 
-/// The rules, for callers by number.
+/// Reference model, with callers by number.
 #[derive(Default)]
 struct Model {
     holders: Vec<(usize, bool)>,
@@ -24,7 +24,7 @@ impl Model {
         self.holders.is_empty() || (!exclusive && self.holders.iter().all(|(_, held)| !held))
     }
 
-    /// Those who hold it now and did not before.
+    /// Grants the lock to the next waiters; returns the new holders.
     fn settle(&mut self) -> Vec<usize> {
         let mut granted = Vec::new();
         while let Some((caller, exclusive)) = self.line.front().copied() {
@@ -39,7 +39,7 @@ impl Model {
     }
 }
 
-/// Real callers, by the same numbers.
+/// Real callers, with the same numbers.
 struct Callers {
     shards: LedgerShards,
     locks: [LockService; 2],
@@ -49,7 +49,7 @@ struct Callers {
 }
 
 impl Callers {
-    /// Sees that exactly these are granted the lock, in this order.
+    /// Asserts that exactly these callers are granted the lock, in this order.
     async fn are_granted(&mut self, callers: Vec<usize>, left: usize) {
         line_of(&self.shards, left as i64).await;
         for caller in callers {

@@ -1,4 +1,4 @@
-//! Promise: waiting costs next to nothing, and a grant wakes whom it is for and nobody else.
+//! Promise: waiting is nearly free, and a grant wakes only its receiver.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use store::testing::{create_shard_database, open_test_pool, run_test};
 use super::{caller, line_of, of, waiting, wanted};
 use crate::harness::four_shards;
 
-/// A process whose calls are counted, and a connection of somebody else.
+/// A process whose function calls are counted, and a connection of an observer.
 async fn counted() -> (LedgerShards, LockService, PgConnection) {
     let mut pools = Vec::new();
     for _ in 0..4 {
@@ -31,7 +31,7 @@ async fn counted() -> (LedgerShards, LockService, PgConnection) {
     (shards.clone(), LockService::start(shards), own.acquire().await.unwrap().detach())
 }
 
-/// Ends the process's connections, which report what they did when they end, and counts calls of functions.
+/// Terminates the process's connections (backends flush statistics on exit) and counts calls.
 async fn calls(observer: &mut PgConnection) -> BTreeMap<String, i64> {
     sqlx::query(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
@@ -61,7 +61,7 @@ fn nobody_is_woken_in_vain() {
         }
         let mut calls = calls(&mut observer).await;
         let beats = calls.remove("keep_waiting").unwrap_or(0);
-        // One a second, and one when the listening began.
+        // One per second, and one when the listener started.
         assert!(
             beats <= 2 + started.elapsed().as_secs() as i64,
             "{beats} looks in {:?}",
@@ -78,7 +78,7 @@ fn while_nobody_waits_nothing_is_asked() {
     run_test(async {
         let (_shards, locks, mut observer) = counted().await;
         locks.acquire(wanted()).await.unwrap();
-        // What is to show is that nothing happens.
+        // Wait to show that nothing happens.
         tokio::time::sleep(Duration::from_millis(2500)).await;
         let calls = calls(&mut observer).await;
         assert_eq!(calls.into_iter().collect::<Vec<_>>(), [("take_lock".to_owned(), 1)]);

@@ -1,5 +1,5 @@
-//! Hazard: an answer is lost. Who repeats a request under its `request_id` gets what it got, or goes on waiting where it
-//! waited.
+//! Hazard: an answer is lost. A repeated request with the same `request_id` gets the same grant, or
+//! keeps its place in the queue.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ fn requests_of_one_name_wait_together() {
             .map(|n| caller(if n % 2 == 0 { &a } else { &b }, named(waiting(), "r")))
             .collect();
         line_of(&shards, 1).await;
-        // One of them gives up: the others wait on.
+        // One of them gives up; the others keep waiting.
         assert!(matches!(b.acquire(named(wanted(), "r")).await, Err(LockRefusal::Locked(_))));
         together[0].abort();
         let other = caller(&b, waiting());
@@ -109,7 +109,7 @@ fn who_comes_back_goes_on_where_it_waited() {
         a.release(held.lock_id).await.unwrap();
         let grant = first.await.unwrap().unwrap();
         assert!(!second.is_finished());
-        // Whoever does not come back is not waited for.
+        // A caller that does not return does not block the others.
         b.release(grant.lock_id).await.unwrap();
         let grant = second.await.unwrap().unwrap();
         b.release(grant.lock_id).await.unwrap();
@@ -118,10 +118,10 @@ fn who_comes_back_goes_on_where_it_waited() {
     });
 }
 
-/// So often the fault must bite.
+/// Minimum number of injected faults.
 const CUTS: i64 = 20;
 
-/// Terminates connections of the shard of storage 7 until it is told to stop, and counts them.
+/// Terminates connections of storage 7's shard until `stop`, and counts them.
 async fn cut(shards: &ledger::sharding::LedgerShards, stop: &AtomicBool, cuts: &AtomicI64) {
     let options = (*shards.shard_of_hash(of(7).shard_hash).pool.connect_options()).clone();
     let name = options.get_database().unwrap().to_owned();
@@ -140,7 +140,8 @@ async fn cut(shards: &ledger::sharding::LedgerShards, stop: &AtomicBool, cuts: &
     }
 }
 
-/// One caller that repeats itself until it knows, ten times at least: tokens of its holds.
+/// One caller that repeats each request until the outcome is known, at least ten times; returns the
+/// tokens of its locks.
 async fn insist(
     locks: [LockService; 2],
     caller: usize,
@@ -197,7 +198,7 @@ fn whatever_connections_are_cut_each_request_gets_one_grant() {
         tokens.sort_unstable();
         tokens.dedup();
         assert_eq!(tokens.len(), holds);
-        // Nothing is held by anybody, and nobody is left in line.
+        // No lock is held, and the queue is empty.
         let last =
             a.acquire(LockRequest { wait: Duration::from_secs(5), ..wanted() }).await.unwrap();
         a.release(last.lock_id).await.unwrap();

@@ -1,5 +1,5 @@
-//! Promise: what is written under a lock is committed before anybody else is granted what conflicts with it, and nothing
-//! is written under a lock that has ended.
+//! Promise: a write under a lock commits before a conflicting grant, and no write happens under an
+//! ended lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -93,7 +93,7 @@ fn a_release_waits_for_writes_and_an_extension_does_not() {
     });
 }
 
-/// Writes under a lock, in a transaction that is slow at times; whether it was let.
+/// Writes under a lock in a transaction that is sometimes slow; returns whether the lock was alive.
 async fn write(pool: &PgPool, grant: LockGrant) -> bool {
     run_tx(pool, "write_under_lock", move |connection| {
         Box::pin(async move {
@@ -105,7 +105,7 @@ async fn write(pool: &PgPool, grant: LockGrant) -> bool {
             assert_eq!(token, grant.token);
             let pause = rand::random_range(0.0..0.03);
             sqlx::query("SELECT pg_sleep($1)").bind(pause).execute(&mut *connection).await?;
-            // Refused by the table if a later holder has written.
+            // The table refuses the write if a later holder has written.
             sqlx::query("INSERT INTO written SELECT $1, coalesce(max(token), 0) FROM written")
                 .bind(token)
                 .execute(connection)
@@ -134,7 +134,8 @@ fn no_write_ever_carries_an_old_token() {
                 for _ in 0..8 {
                     let brief = LockRequest { ttl: Duration::from_millis(40), ..waiting() };
                     let grant = locks.acquire(brief).await.unwrap();
-                    // At times longer than the lock lives; then it writes all the same, or tries to.
+                    // Sometimes longer than the TTL; then the write succeeds under the row lock or
+                    // is refused.
                     for _ in 0..2 {
                         let pause = Duration::from_millis(rand::random_range(0..40));
                         tokio::time::sleep(pause).await;
@@ -153,7 +154,7 @@ fn no_write_ever_carries_an_old_token() {
     });
 }
 
-/// This process's clock and the database's differ by two days here: the database is asked as if its clock were so far ahead.
+/// The database's clock is two days ahead of this process's: the SQL shifts it.
 #[test]
 fn a_lock_ends_by_the_databases_clock() {
     run_test(async {

@@ -1,4 +1,5 @@
-//! Hazard: a month goes, and with it a part of somebody's balance; or it is asked for, and the answer is a part.
+//! Hazard: dropping a month removes part of a balance, or a query for dropped events gets a partial
+//! answer.
 
 use ledger::types::{AccountType, LedgerTypeCatalogue, LedgerTypeDefinition};
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ async fn groups(served: &Served, path: &str) -> Vec<String> {
     answer["groups"].as_array().unwrap().iter().map(group).collect()
 }
 
-/// Two old months, one of them dropped together with one between, and a present one.
+/// Two old months, of which one is dropped together with one in between, and the current month.
 async fn with_dropped_months() -> (Running, i64) {
     let running = Running::fresh().await;
     let storage = storage(&running.served);
@@ -84,14 +85,16 @@ fn the_feed_begins_after_what_was_dropped() {
     run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (&running.served, storage(&running.served));
-        // One after another, so that their numbers are in this order: old, old, new, old, new.
+        // One call after another, so that the sequence numbers are in this order: old, old, new,
+        // old, new.
         for (n, year) in [2015, 2015, 2026, 2015, 2026].into_iter().enumerate() {
             let dt = format!("{year}-01-0{}T00:00:00Z", n + 1);
             assert_eq!(served.write(&[event(&format!("e{n}"), storage, &dt, 1, "1")]).await.0, 200);
         }
         running.settled().await;
         assert_eq!(maintained(served).await.dropped, [month("2015-01")]);
-        // As if that maintenance had been killed before it noted the numbers: the next one does it.
+        // As if that maintenance had been killed before it noted the dropped numbers: the next run
+        // does it.
         let forgotten =
             sqlx::query("UPDATE horizon SET dropped_seq = 0").execute(&shard(served).pool).await;
         assert_eq!(forgotten.unwrap().rows_affected(), 1);
@@ -127,7 +130,7 @@ fn a_dropped_month_is_written_to_again_and_dropped_again() {
         let served = &running.served;
         let of = format!("storage_outflow?storage_id={storage}");
         for round in 1..=3 {
-            // Its key is known although the event is gone, and the late one is new.
+            // The event id is still known although the event is dropped; the late event is new.
             let events = [
                 event("a", storage, "2015-01-31T23:59:59.999999Z", 1, "1"),
                 event(&format!("late {round}"), storage, "2015-01-15T00:00:00Z", 3, "1000"),
@@ -148,7 +151,7 @@ fn a_dropped_month_is_written_to_again_and_dropped_again() {
         );
         let batch =
             json!({"events": [event("in a batch", storage, "2015-01-16T00:00:00Z", 3, "1000")]});
-        // The process believes that the month is there.
+        // The process's partition cache still has the month.
         let (status, answer) = served.post("/v1/batch", &batch).await;
         assert_eq!((status, &answer["results"][0]["status"]), (200, &json!("created")), "{answer}");
         assert_eq!(groups(served, &format!("/v1/balances/{of}")).await, ["{} 4111"]);
@@ -177,7 +180,7 @@ fn a_grouping_that_is_new_knows_what_was_dropped() {
             format!("/v1/balances/storage_outflow?storage_id={storage}&group_by=region,product_id");
         let expected =
             [r#"{"region":null,"product_id":1} 101"#, r#"{"region":null,"product_id":2} 10"#];
-        // Before it is aggregated, while it is, and after.
+        // Before, during and after aggregation.
         loop {
             assert_eq!(groups(served, &path).await, expected);
             let done = "SELECT count(*) FROM groupings, sequence WHERE interval = 'hour' AND aggregated_seq = last_seq";
@@ -210,7 +213,7 @@ fn a_grouping_that_was_left_behind_begins_again() {
         super::write_present(served).await;
         served.write(&[event("a", storage, "2015-01-01T00:00:00Z", 1, "1")]).await;
         running.settled().await;
-        // Aggregated by the hour from now on; those by the day stand still, without the second event.
+        // Hourly aggregation from now on; the daily aggregates stop, without the second event.
         with_interval("hour");
         let by_hour = "SELECT count(*) FROM groupings, sequence WHERE interval = 'hour' AND aggregated_seq = last_seq";
         while sqlx::query_scalar::<_, i64>(by_hour).fetch_one(&shard(served).pool).await.unwrap()

@@ -1,5 +1,5 @@
-//! Hazard: many write history at once, each into months that are not there yet: the tables are made call by call, and whoever
-//! is last in the line is refused, with a reason that is not the true one.
+//! Hazard: many clients write history concurrently into months without partitions. Each call
+//! creates its partitions in turn, and the last ones are refused with a misleading reason.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use super::{event, storage};
 use crate::harness::Served;
 
 const CLIENTS: i32 = 48;
-/// Of each client, all different.
+/// Months per client, all different.
 const MONTHS: i32 = 8;
 
 #[test]

@@ -1,4 +1,5 @@
-//! Hazard: events of very many months cannot be written, or make so many tables that none can be made any more.
+//! Hazard: events of very many months cannot be written, or create so many partitions that no
+//! further one can be attached.
 
 use serde_json::{Value, json};
 use store::testing::run_test;
@@ -51,7 +52,7 @@ fn months_that_come_one_by_one_share_tables_once_there_are_many() {
         let served = Served::fresh().await;
         let storage = storage(&served);
         let pool = &shard(&served).pool;
-        // From 1970 on, twelve at a time, as by a backfill.
+        // From 1970 on, twelve at a time, like a backfill.
         for year in 1970..1990 {
             let months: Vec<_> = (1..=12).map(|n| month(&format!("{year}-{n:02}"))).collect();
             sqlx::query("SELECT create_event_months($1, false)")
@@ -62,7 +63,7 @@ fn months_that_come_one_by_one_share_tables_once_there_are_many() {
         }
         let (status, _) = served.write(&every_month(storage)[..240]).await;
         assert_eq!((status, tables(&served).await < 170), (200, true));
-        // Now and near it each month still has its own.
+        // The current and nearby months still have separate partitions.
         served.write(&[event("now", storage, &now(), 1, "1")]).await;
         let own =
             "SELECT count(*) FROM event_ranges() WHERE first = date_trunc('month', now(), 'UTC')";
@@ -86,7 +87,7 @@ fn a_shared_table_is_dropped_when_all_of_it_is_beyond_the_retention() {
         assert_eq!(shards["shards"][0]["horizon"], json!("1980-01-01T00:00:00Z"));
         let balance = format!("/v1/balances/storage_outflow?storage_id={storage}");
         assert_eq!(served.get(&balance).await.1["groups"][0]["debit"], "61");
-        // Late events make it again.
+        // Late events recreate the partition.
         let late = event("late", storage, "1975-05-05T00:00:00Z", 1, "1");
         assert_eq!(served.write(&[late]).await.1, ["created"]);
         assert_eq!(served.get(&balance).await.1["groups"][0]["debit"], "62");

@@ -1,4 +1,4 @@
-//! Months made ahead and dropped.
+//! Partitions: months created ahead and dropped.
 
 mod beyond;
 mod made_together;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::Served;
 
-/// A storage whose account lies on the first shard.
+/// A storage whose account is on the first shard.
 pub fn storage(served: &Served) -> i64 {
     let owner = |n: &i64| {
         served.ledger.shards.index_of_hash(ShardHash::from_shard_key(&format!("storage_id={n}")))
@@ -35,7 +35,7 @@ pub async fn maintained(served: &Served) -> PartitionReport {
     maintain_partitions(&shard(served), &served.ledger.types.current(), terms).await.unwrap()
 }
 
-/// As if everything that has a number had been exported.
+/// Marks all numbered events as exported.
 pub async fn exported(served: &Served) {
     sqlx::query("UPDATE export SET exported_seq = last_seq FROM sequence")
         .execute(&shard(served).pool)
@@ -43,7 +43,7 @@ pub async fn exported(served: &Served) {
         .unwrap();
 }
 
-/// A ledger that numbers and aggregates until it is stopped.
+/// A ledger with running sequencers and aggregators.
 pub struct Running {
     pub served: Served,
     stop: CancellationToken,
@@ -58,7 +58,7 @@ impl Running {
         Self { served, stop, duties }
     }
 
-    /// Waits until everything is aggregated, and takes it for exported.
+    /// Waits until everything is aggregated, and marks it as exported.
     pub async fn settled(&self) {
         self.served.all_aggregated().await;
         exported(&self.served).await;
@@ -74,13 +74,13 @@ pub fn month(text: &str) -> DateTime<Utc> {
     format!("{text}-01T00:00:00Z").parse().unwrap()
 }
 
-/// This moment.
+/// The current time, as RFC 3339.
 pub fn now() -> String {
     Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-/// Writes an event of now on the first shard, of an account that no test looks at: nothing is dropped that is not old beside the
-/// newest event.
+/// Writes a current event on the first shard, of an account that no test reads: retention is
+/// measured against the newest event.
 pub async fn write_present(served: &Served) {
     let owner = |n: &i64| {
         served.ledger.shards.index_of_hash(ShardHash::from_shard_key(&format!("storage_id={n}")))
@@ -95,7 +95,7 @@ pub fn event(id: &str, storage: i64, dt: &str, product: i64, debit: &str) -> Val
         "attributes": {"storage_id": storage, "product_id": product}})
 }
 
-/// `field: reason` of a refusal that must be a VALIDATION_ERROR.
+/// Message of a response that must be a VALIDATION_ERROR, as `field: reason`.
 pub fn refused((status, answer): (u16, Value)) -> String {
     assert_eq!((status, &answer["error"]["code"]), (400, &json!("VALIDATION_ERROR")), "{answer}");
     answer["error"]["message"].as_str().unwrap().to_owned()

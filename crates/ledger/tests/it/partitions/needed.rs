@@ -1,4 +1,4 @@
-//! Hazard: a month is dropped that somebody still needs.
+//! Hazard: a month is dropped that is still needed.
 
 use std::time::Duration;
 
@@ -78,13 +78,13 @@ fn other_months_do_not_wait_for_the_one_that_is_needed() {
     });
 }
 
-/// A clock that is set years ahead for one maintenance would drop everything that was ever exported.
+/// A clock set years ahead for one maintenance run would drop everything ever exported.
 #[test]
 fn nothing_is_dropped_that_only_a_clock_takes_for_old() {
     run_test(async {
         let running = Running::fresh().await;
         let (served, storage) = (&running.served, storage(&running.served));
-        // As it looks to a clock that is years ahead: the newest event is years old.
+        // As seen by a clock that is years ahead: the newest event is years old.
         let events = [
             event("a", storage, "2014-01-01T00:00:00Z", 1, "1"),
             event("b", storage, "2014-02-01T00:00:00Z", 1, "1"),
@@ -130,7 +130,7 @@ fn without_a_retention_nothing_is_dropped_and_months_are_made_once() {
                 (created, 0, 0)
             );
         }
-        // Two at once make and drop nothing twice.
+        // Two concurrent runs create and drop nothing twice.
         let both = futures::future::join(maintained(&served), maintained(&served)).await;
         assert!(both.0.dropped.is_empty() && both.1.dropped.is_empty());
     });

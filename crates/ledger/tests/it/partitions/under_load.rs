@@ -1,5 +1,6 @@
-//! Hazard: months come and go while others write and read, and the maintenance is killed again and again: no error but
-//! that of asking for what is gone, no event lost, nothing counted twice, and no reader who sees a part.
+//! Hazard: months are created and dropped under concurrent writes and reads, while maintenance is
+//! killed repeatedly. The only allowed error is that of a query before the horizon; no event is
+//! lost or counted twice, and no reader sees a partial sum.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,12 +18,12 @@ const WRITERS: usize = 8;
 const TIME: Duration = Duration::from_secs(10);
 const OLD: [&str; 6] = ["2015-01", "2015-02", "2015-03", "2015-12", "2016-02", "2020-07"];
 
-/// The old month that is written to now; after a while it is left alone, so that it can be dropped, and comes again.
+/// The old month being written to; later it is left alone, can be dropped, and is recreated.
 fn old_month(began: Instant) -> &'static str {
     OLD[usize::try_from(began.elapsed().as_millis() / 700).unwrap() % OLD.len()]
 }
 
-/// A debit in one month and a credit in another, in one call: at every date after both the balance is zero.
+/// A debit in one month and a credit in another, in one call: after both dates the balance is zero.
 fn pair(id: &str, storage: i64, old: &str) -> [Value; 2] {
     let mut random = rand::rng();
     let mut one = |side: &str| {
@@ -62,7 +63,7 @@ async fn write(served: Served, writer: usize, storage: i64, began: Instant) -> u
         };
         assert_eq!(status, 200, "{written:?}");
         assert!(written.iter().all(|status| status.trim_matches('"') == "created"), "{written:?}");
-        // Also when its months are gone.
+        // Also when its months are dropped.
         if call % 10 == 9 {
             assert_eq!(served.write(&events).await.1, vec!["duplicate"; events.len()]);
         }
@@ -71,7 +72,7 @@ async fn write(served: Served, writer: usize, storage: i64, began: Instant) -> u
     pairs
 }
 
-/// Balances: zero at any date that is answered; a date before the horizon is refused.
+/// Reads balances: zero at any allowed date; a date before the horizon is refused.
 async fn read(served: Served, storage: i64, done: Arc<AtomicBool>) -> (usize, usize) {
     let (mut whole, mut refused) = (0, 0);
     while !done.load(Ordering::SeqCst) {
@@ -79,7 +80,7 @@ async fn read(served: Served, storage: i64, done: Arc<AtomicBool>) -> (usize, us
             let path = format!("/v1/balances/storage_outflow?storage_id={storage}&at={at}");
             let (status, answer) = served.get(&path).await;
             match status {
-                // At the earlier date a pair may be half; what is asked there is only that there is an answer.
+                // At the earlier date a pair may be half counted; there only an answer is required.
                 200 if at.starts_with("2035") => {
                     assert_eq!(answer["groups"][0]["balance"], "0", "{answer}");
                     whole += 1;
@@ -100,7 +101,7 @@ async fn read(served: Served, storage: i64, done: Arc<AtomicBool>) -> (usize, us
     (whole, refused)
 }
 
-/// How many connections that drop a month were killed.
+/// Kills connections that are dropping a month; returns their number.
 async fn kill_maintenance(served: &Served) -> usize {
     let killed: i64 = sqlx::query_scalar(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -113,7 +114,7 @@ async fn kill_maintenance(served: &Served) -> usize {
     usize::try_from(killed).unwrap()
 }
 
-/// Maintains again and again; every other time somebody kills its connection after a moment.
+/// Runs maintenance in a loop; every other run's connection is killed after a moment.
 async fn keep_maintaining(served: Served, done: Arc<AtomicBool>, kills: Arc<AtomicUsize>) -> usize {
     let mut dropped = 0;
     while !done.load(Ordering::SeqCst) {
@@ -141,7 +142,7 @@ async fn keep_maintaining(served: Served, done: Arc<AtomicBool>, kills: Arc<Atom
             }
             kills.fetch_add(killed, Ordering::SeqCst);
         }
-        // One that was killed has an error; whatever it did is whole.
+        // A killed run returns an error; its completed steps are whole.
         dropped += maintaining.await.unwrap().map_or(0, |done| done.dropped.len());
     }
     dropped

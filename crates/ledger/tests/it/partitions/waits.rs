@@ -1,5 +1,5 @@
-//! Hazard: maintenance waits for somebody who takes long, and everybody else waits behind it; or what comes meanwhile goes
-//! with the month, and is in no sum.
+//! Hazard: maintenance waits for a long transaction and blocks everyone queued behind its lock; or
+//! events written meanwhile are dropped with the month and are in no sum.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use store::testing::run_test;
 
 use super::{Running, event, maintained, month, shard, storage};
 
-/// What nobody may come near: the 100 ms that are promised, and a busy machine.
+/// Limit for blocked calls: the promised 100 ms, plus a busy machine.
 const MOST: Duration = Duration::from_millis(600);
-/// Who waited for a reader that does not end would wait longer than any machine is slow.
+/// A call that waits for the endless reader takes longer than any slow machine explains.
 const LONG: Duration = Duration::from_secs(3);
 
 #[test]
@@ -21,7 +21,7 @@ fn nobody_waits_for_a_maintenance_that_waits_for_a_long_reader() {
         super::write_present(&served).await;
         served.write(&[event("old", storage, "2015-01-01T00:00:00Z", 1, "1")]).await;
         running.settled().await;
-        // Somebody reads for as long as the test likes.
+        // A read transaction that stays open for as long as the test needs.
         let mut reader = shard(&served).pool.acquire().await.unwrap();
         let mut reading = reader.begin().await.unwrap();
         sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -84,7 +84,7 @@ fn what_comes_while_a_maintenance_waits_is_not_lost() {
             let served = served.clone();
             async move { maintained(&served).await }
         });
-        // It has added up the month's sums, and has been refused the lock.
+        // It has summed up the month, and its lock attempt timed out.
         let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
             AND query LIKE '%drop_event_month(%' AND wait_event = 'PgSleep')";
         while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&pool).await.unwrap() {
@@ -166,7 +166,7 @@ fn nobody_waits_for_a_month_that_waits_for_a_long_reader() {
     });
 }
 
-/// Hazard: whoever attaches a month in a transaction of several statements is paused before the commit.
+/// Hazard: a client pauses before committing a transaction that attached a partition.
 #[test]
 fn a_transaction_that_is_left_open_with_a_new_month_holds_nobody_up_for_long() {
     run_test(async {

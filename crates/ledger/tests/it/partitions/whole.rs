@@ -1,4 +1,5 @@
-//! Hazard: a reader's statement begins before a month goes and reads after: neither the events nor what they summed up to.
+//! Hazard: a reader's snapshot predates a drop and its read follows it: it finds neither the events
+//! nor their closing sums.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ fn a_reader_who_began_before_a_drop_sees_the_whole() {
             served.write(&[event(id, storage, dt, 1, "1")]).await;
         }
         running.settled().await;
-        // As if the aggregates lagged so far that the events are read themselves, and what was dropped.
+        // As if aggregation lagged so far that raw events are read, together with the closing sums.
         sqlx::query("UPDATE sequence SET last_seq = last_seq + 1000000")
             .execute(&pool)
             .await
@@ -56,7 +57,7 @@ fn a_reader_who_began_before_a_drop_sees_the_whole() {
     });
 }
 
-/// A check that takes its moment and then finds the month gone would miss events, and the sums in their place.
+/// A check whose snapshot predates a drop would miss the events and their closing sums.
 #[test]
 fn a_check_that_begins_while_a_month_is_dropped_finds_no_difference() {
     run_test(async {

@@ -7,7 +7,7 @@ use store::testing::{control_database_options, open_test_pool, run_test};
 
 use super::setup::{Run, Used, account, counts, lock, stored};
 
-/// Connections of a user who may look at everything and write nothing.
+/// Connections of a role with SELECT privileges only.
 async fn reader(options: &PgConnectOptions, owner: &PgPool) -> PgPool {
     let role = format!("reader_{}", options.get_database().unwrap());
     let grants = format!(
@@ -38,7 +38,7 @@ fn a_dry_run_needs_no_right_to_write_and_says_what_a_real_run_does() {
         assert_eq!(counts(&planned), [1, 1, 1, 1]);
         assert_eq!(real(&owner).of(&next).await.outcomes[0].plan, planned.outcomes[0].plan);
 
-        // The user really may not write.
+        // The role really cannot write.
         let refused = real(&reader).of(&types).await;
         assert!(
             refused.outcomes[0].error.as_ref().unwrap().to_string().contains("permission denied")

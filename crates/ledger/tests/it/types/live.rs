@@ -1,4 +1,4 @@
-//! Hazard: a process that goes on by types that have changed.
+//! Hazard: a process keeps using types that have changed.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use store::testing::run_test;
 
 use super::setup::{Run, account, counts, lock};
 
-/// A process's types, kept current.
+/// A process's type registry, refreshed in the background.
 async fn kept(pool: &PgPool) -> LedgerTypeRegistry {
     let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![TYPES_CHANNEL]);
     let types = LedgerTypeRegistry::default();
@@ -35,7 +35,7 @@ fn a_change_is_seen_within_a_second() {
         let pool = store::testing::create_control_database().await;
         let types = kept(&pool).await;
         assert_eq!(counts(&Run::on(&pool).of(&[account("a")]).await), [1, 0, 0, 0]);
-        // The first one may still find the process connecting.
+        // The first change may arrive while the process is still connecting.
         until(&types, |now| now.accounts.contains_key("a")).await;
         let more =
             account("a").replace("groupings:", "  - {name: region, type: string}\ngroupings:");

@@ -1,4 +1,4 @@
-//! Types in a real control database; one file for each hazard.
+//! Types in a real control database; one file per hazard.
 
 mod dry_run;
 mod live;

@@ -1,4 +1,4 @@
-//! Hazard: two runs at once, each planning from what the other is changing.
+//! Hazard: two concurrent runs, each planning on rows that the other is changing.
 
 use store::testing::run_test;
 
@@ -18,7 +18,7 @@ fn a_second_run_waits_for_the_first() {
         while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&pool).await.unwrap() {
             tokio::task::yield_now().await;
         }
-        // A dry run waits for nobody, and sees what is committed.
+        // A dry run takes no locks, and sees committed rows.
         let dry = Run { dry_run: true, ..Run::on(&pool) }.of(&[account("a")]).await;
         assert_eq!(counts(&dry), [1, 0, 0, 0]);
         first.commit().await.unwrap();

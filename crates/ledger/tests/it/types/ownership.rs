@@ -1,4 +1,4 @@
-//! Hazard: a run that takes what belongs to somebody else.
+//! Hazard: a run changes or deletes objects of another owner.
 
 use sqlx::PgPool;
 use store::testing::run_test;
@@ -16,7 +16,7 @@ fn what_belongs_to_others_is_reported_and_left_alone() {
         for owner in ["api", "configurator"] {
             let pool = store::testing::create_control_database().await;
             owned_by(&pool, owner).await;
-            // Neither changed nor deleted; what the bundle does not name is none of its business.
+            // Neither changed nor deleted; objects that the bundle does not name are ignored.
             let report = Run::on(&pool).of(&[account("a")]).await;
             assert_eq!((counts(&report), report.has_succeeded()), ([0, 0, 0, 1], false));
             let reason = format!("it belongs to {owner}; --take-over takes it over");

@@ -1,11 +1,11 @@
-//! Hazard: a change of a type that makes what is written mean something else, or nothing.
+//! Hazard: a change of a type alters or destroys the meaning of stored rows.
 
 use ledger::types::LedgerTypeKind;
 use store::testing::run_test;
 
 use super::setup::{Run, Used, account, counts, lock, stored};
 
-/// What is left of a change from `account("a")` to `to`, used or not: refused (with which words), or made.
+/// Refusal reason of a change from `account("a")` to `to`, used or not; `None` if it was made.
 async fn change(to: String, used: bool) -> Option<String> {
     let pool = store::testing::create_control_database().await;
     assert_eq!(counts(&Run::on(&pool).of(&[account("a")]).await), [1, 0, 0, 0]);
@@ -100,7 +100,8 @@ fn a_refusal_leaves_its_object_alone_and_the_others_are_done() {
             stored(&pool).await.0,
             ["account/a bundle", "account/d bundle", "lock/b bundle"]
         );
-        // Only those whose deletion is in question, before the transaction and in it.
+        // Usage is queried only for types whose deletion depends on it, before the transaction and
+        // in it.
         let asked =
             [(LedgerTypeKind::Account, "a".to_owned()), (LedgerTypeKind::Lock, "c".to_owned())];
         assert_eq!(*usage.asked.lock().unwrap(), [asked.clone(), asked].concat());

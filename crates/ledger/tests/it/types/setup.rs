@@ -1,4 +1,4 @@
-//! Bundles of types, and runs over them.
+//! Bundles of types, and reconcile runs over them.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +20,7 @@ name: ledger-types
 schemas: [/ledger/account-type-1.yml, /ledger/lock-type-1.yml, /ledger/state-type-1.yml]
 ";
 
-/// An account type by `k`, with the attribute and grouping `x`.
+/// An account type with the key attribute `k`, and with the attribute and grouping `x`.
 pub fn account(name: &str) -> String {
     format!(
         "$schema: /ledger/account-type-1.yml\nname: {name}\nkey_attributes:\n  - {{name: k, type: int}}\n  \
@@ -35,7 +35,7 @@ pub fn lock(name: &str) -> String {
     )
 }
 
-/// A bundle of these files of types.
+/// A bundle of these type files.
 pub fn bundle(types: &[String]) -> Bundle {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: String, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
@@ -45,7 +45,7 @@ pub fn bundle(types: &[String]) -> Bundle {
     Bundle::read(BundleSource::Folder(folder.path().to_owned())).unwrap()
 }
 
-/// Says that these types are in use, and remembers what was asked.
+/// Usage stub: reports these types as in use and records the queries.
 #[derive(Default)]
 pub struct Used {
     pub types: Mutex<Vec<(LedgerTypeKind, &'static str)>>,
@@ -90,7 +90,7 @@ impl<'p> Run<'p> {
             arguments: Vec::new(),
             dry_run: self.dry_run,
             take_over: self.take_over,
-            // What becomes of a type is the question here, not of all.
+            // These tests are about single types, so deleting all is allowed.
             allow_delete_all: true,
             owner: ObjectOwner::Bundle,
         };
@@ -99,7 +99,7 @@ impl<'p> Run<'p> {
     }
 }
 
-/// Created, updated, deleted, refused.
+/// Number of changes: created, updated, deleted, refused.
 pub fn counts(report: &ReconcileReport) -> [usize; 4] {
     assert!(report.outcomes[0].error.is_none(), "{report}");
     let [create, update, delete] = [PlanAction::Create, PlanAction::Update, PlanAction::Delete]
@@ -107,7 +107,7 @@ pub fn counts(report: &ReconcileReport) -> [usize; 4] {
     [create, update, delete, report.outcomes[0].plan.refused.len()]
 }
 
-/// `kind/name owner`, and the whole definitions.
+/// `kind/name owner` of each stored type, and the definitions.
 pub async fn stored(pool: &PgPool) -> (Vec<String>, Vec<String>) {
     let mut connection = pool.acquire().await.unwrap();
     let stored = ledger::types::read_types(&mut connection).await.unwrap();
