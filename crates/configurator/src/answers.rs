@@ -1,5 +1,10 @@
-//! Receiving answers: any process may receive any of them. An answer is committed, the driver of its run told, and only
-//! then is the message deleted.
+//! The consumer of integrations' answers: any process may receive any answer.
+//!
+//! - Shape: answers of all runs, coalesced into group commits of at most 500.
+//! - Cost: one statement per group commit; at most 1000 answers wait in memory.
+//! - Promise: an answer's message is deleted only after its commit. The commit notifies the
+//!   drivers in the same transaction. A redelivered answer is ignored: the first answer to
+//!   a block's message counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,32 +22,33 @@ use crate::protocol::{
 };
 use crate::run::RUNS_CHANNEL;
 
-/// Answers committed together, at most.
+/// Maximum answers per group commit.
 const MAX_ANSWERS_PER_COMMIT: usize = 500;
-/// Answers that wait to be committed, at most.
+/// Maximum answers that wait for a group commit.
 const MAX_WAITING_ANSWERS: usize = 1000;
-/// When an answer could not be committed, it comes again after this.
+/// First redelivery delay of an answer that could not be committed.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
-/// The longer that lasts, the later.
+/// Redelivery delays grow while commits fail.
 const COMMIT_BACKOFF: Backoff =
     Backoff { first_delay: RETRY_DELAY, max_delay: Duration::from_secs(60), jitter: 0.2 };
 
-/// An answer that is for a conformance kit is given back to it at once; after this only now and then.
+/// Up to this age an answer to the conformance kit is returned to the queue immediately,
+/// later only every [`RETRY_DELAY`].
 const CHECK_FAST_RETURN_TIMEOUT: TimeDelta = TimeDelta::seconds(10);
-/// After this nobody waits for it any more.
+/// At this age the kit no longer waits for its answer, which is then deleted.
 const CHECK_ANSWER_TIMEOUT: TimeDelta = TimeDelta::minutes(2);
 
-/// Whether the answer's message is one that was sent from here.
+/// Receives whether this configurator sent the message that the answer names.
 type AnswerCommitReply = oneshot::Sender<Result<bool>>;
 
-/// Commits answers.
+/// The writer of received answers, with group commit.
 pub struct BlockAnswerWriter {
     coalescer: Coalescer<(BlockAnswer, AnswerCommitReply)>,
     outage: Outage,
 }
 
 impl BlockAnswerWriter {
-    /// Commits to the control database behind `pool`.
+    /// Starts a writer to the control database behind `pool`.
     pub fn start(pool: PgPool) -> Self {
         let coalescer = Coalescer::spawn(
             "configurator_answers",
@@ -124,7 +130,8 @@ impl FifoConsumer for BlockAnswerWriter {
     }
 }
 
-/// A message that its queue refuses for ever is answered as if its integration had said so. Whether it was a block's.
+/// Answers a block whose message its queue permanently refuses, as if its integration had failed.
+/// Returns `false` if the message belongs to no block. Safe to repeat.
 pub async fn answer_refused_message(pool: &PgPool, refused: &RefusedMessage) -> Result<bool> {
     let Some(block_id) = block_id_from_deduplication(&refused.deduplication_id) else {
         return Ok(false);
@@ -139,12 +146,11 @@ pub async fn answer_refused_message(pool: &PgPool, refused: &RefusedMessage) -> 
     Ok(true)
 }
 
-/// How long ago it was sent.
 fn message_age(message: &FifoMessage) -> TimeDelta {
     Utc::now() - message.sent_at
 }
 
-/// Commits answers and tells their drivers; which messages are known.
+/// Commits answers and notifies the drivers. Returns the `block_id`s that were sent from here.
 async fn commit_answers(
     pool: &PgPool,
     answers: Vec<BlockAnswer>,
@@ -174,8 +180,9 @@ async fn commit_answers(
     Ok(known.into_iter().collect())
 }
 
-/// The count is used, as the planner leaves out what nobody asks for: then nobody would be told.
-/// Texts that Postgres cannot hold cannot come here: JSON escapes NUL, and codes are checked.
+/// The final SELECT reads the count of `told`: Postgres does not execute an unreferenced SELECT
+/// CTE, and the notification would be lost. The texts contain no NUL bytes: JSON escapes NUL, and
+/// codes are sanitized when parsed.
 const COMMIT_ANSWERS_SQL: &str = "-- commit_answers
 WITH known AS MATERIALIZED (
     SELECT DISTINCT ON (a.block_id) a.block_id, s.instance_id, a.state, a.code, a.args

@@ -1,4 +1,5 @@
-//! A way out when an integration dies of one message: that is put among the dead letters, by hand, and its block is answered.
+//! Manual removal of a message that crashes its integration: moves it to the dead letters,
+//! and answers its block.
 
 use std::time::Duration;
 
@@ -14,35 +15,37 @@ use crate::protocol::{
 };
 use crate::template::Env;
 
-/// How long messages are kept from others while the one is looked for.
+/// Visibility timeout of the messages received during the search.
 const SEARCH_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest wait of one look.
+/// Maximum long-poll time of one receive.
 const MAX_RECEIVE_WAIT: Duration = Duration::from_secs(5);
 
-/// Which message.
+/// The message to bury, and where to find it.
 #[derive(Debug, Clone)]
 pub struct BuryMessageOptions {
-    /// The integration's queue, without environment and ending.
+    /// The integration's queue, without environment and suffix.
     pub queue: String,
-    /// The environment.
+    /// The environment of the queues.
     pub env: Env,
-    /// The queue of answers, without environment and ending.
+    /// The queue of answers, without environment and suffix.
     pub answer_queue: String,
-    /// The message's number.
+    /// The message's `block_id`.
     pub block_id: i64,
-    /// How long it is looked for: one that an integration has in hand comes back after its visibility time-out.
+    /// Time limit of the search: a message in flight becomes visible only
+    /// after its visibility timeout.
     pub search_timeout: Duration,
 }
 
-/// Looks for the message and buries it; how often it had been received before, or `None` if it did not come. Only the first
-/// message of each group can be found. All others are given back.
+/// Searches for the message and buries it. Returns its previous receive count, or `None` if
+/// it was not received in time. Only the first message of each group can be found. All
+/// other messages are returned.
 pub async fn bury_message_by_id(
     engine: std::sync::Arc<dyn FifoEngine>,
     options: &BuryMessageOptions,
 ) -> Result<Option<u32>> {
     let queue = engine.open_queue(&options.env.queue_name(&options.queue)).await?;
     let answers = engine.open_queue(&options.env.queue_name(&options.answer_queue)).await?;
-    // By hand, a message is moved or stays: it is never let go because there is no place for it.
+    // Fails without a dead-letter queue: a manually buried message must not be lost.
     let dead = engine.open_queue(&options.env.dead_letter_queue_name(&options.queue)).await?;
     let (deadline, mut others) = (Instant::now() + options.search_timeout, Vec::new());
     let mut found = Ok(None);
@@ -78,13 +81,13 @@ pub async fn bury_message_by_id(
         }
     }
     for message in others {
-        // If that fails, it is received again after the time-out.
+        // After a failure the message is redelivered when its visibility timeout ends.
         let _ = queue.change_visibility(&message.receipt, Duration::ZERO).await;
     }
     found
 }
 
-/// The answer first, and the message deleted last: repeated, it does the same.
+/// Idempotent: the answer is sent first, the message deleted last.
 async fn answer_and_bury(
     queue: &dyn FifoQueue,
     answers: &dyn FifoQueue,

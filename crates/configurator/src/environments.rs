@@ -1,6 +1,8 @@
-//! Which environments have instances: before one has, no integration answers there, and its queues are not polled.
+//! The environments that have instances. Before the first instance of an environment, no
+//! integration answers there, and its queues are not polled.
 //!
-//! Cost: one statement for all environments every ten seconds, and when a run begins, until all that are served are in use.
+//! - Cost: one statement for all environments every ten seconds and per notification on the channel
+//!   of runs, until all served environments are in use.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,21 +16,22 @@ use tokio_util::sync::CancellationToken;
 use crate::run::RUNS_CHANNEL;
 use crate::template::Env;
 
-/// How often the table is read, should a notification have been lost.
+/// Interval between reads of the table, in case a notification is lost.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The environments that are in use; clones share them.
+/// The set of environments in use; clones share it.
 #[derive(Clone, Default)]
 pub struct EnvironmentsInUse(Arc<watch::Sender<BTreeSet<Env>>>);
 
 impl EnvironmentsInUse {
-    /// Waits until there is an instance in the environment, and for ever where [`watch`](Self::watch) does not run.
+    /// Waits for the first instance in the environment. Waits for ever if
+    /// [`watch`](Self::watch) does not run.
     pub(crate) async fn wait_for(&self, env: Env) {
-        // An error says that the sender is gone, and this holds it.
+        // An error would mean a dropped sender, and `self` owns it.
         let _ = self.0.subscribe().wait_for(|in_use| in_use.contains(&env)).await;
     }
 
-    /// Reads the table until all of `served` are in use, or `stop` is cancelled.
+    /// Polls the table until all of `served` are in use, or `stop` is cancelled.
     pub(crate) async fn watch(
         self,
         served: Vec<Env>,
@@ -39,7 +42,7 @@ impl EnvironmentsInUse {
         let mut wakeups = notifications.subscribe_channel(RUNS_CHANNEL, POLL_INTERVAL);
         let reading = async {
             loop {
-                // What cannot be read now is read at the next time.
+                // After a failure the next poll reads it.
                 let in_use = read_environments(&pool, &served).await.unwrap_or_default();
                 let are_all = in_use.len() == served.len();
                 self.0.send_if_modified(|known| {

@@ -1,9 +1,15 @@
-//! Graphs of configuration blocks, carried out by integrations over FIFO queues.
+//! The configurator: carries out graphs of configuration blocks through
+//! integrations over FIFO queues.
 //!
-//! A [`template`] describes a graph of blocks; a [`run`] sends each integration block as a message to the queue of its
-//! integration as soon as what it depends on has answered. Messages leave with the transaction that notes them as sent;
-//! [`answers`] are committed by whoever receives them, and wake the run's driver. [`sdk`] is for those who write
-//! integrations, and [`check`] for those who want to know whether they keep to the protocol; [`http`] are the routes.
+//! A [`template`] describes a graph of blocks. A [`run`] sends each block as a message to its
+//! integration's queue, as soon as the blocks it depends on are answered. Any process commits any
+//! of the [`answers`]; a notification wakes the run's driver. [`sdk`] is the library for
+//! integrations, [`check`] their conformance kit, [`http`] the routes.
+//!
+//! - Shape: tables `configurator_*` of the control database; a task queue per integration and an
+//!   answer queue per environment.
+//! - Promise: a message commits in the same transaction as its block's state `sent`. An answer is
+//!   deleted from its queue only after its commit. Delivery to integrations is at least once.
 
 pub mod answers;
 pub mod check;

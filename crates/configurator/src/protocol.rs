@@ -13,31 +13,32 @@ use crate::template::Env;
 
 pub use numbered::{BlockMessageBody, parse_message_body};
 
-/// The attribute that names the task type; of an answer, [`ANSWER_JOB_NAME`].
+/// Message attribute with the task type; in an answer its value is [`ANSWER_JOB_NAME`].
 pub const JOB_NAME_ATTRIBUTE: &str = "JobName";
-/// The job name of answers.
+/// Value of [`JOB_NAME_ATTRIBUTE`] in answers.
 pub const ANSWER_JOB_NAME: &str = "integration";
-/// The name of the answers' queue, without environment and ending, if nobody says otherwise.
+/// Default name of the answer queue, without environment and suffix.
 pub const DEFAULT_ANSWER_QUEUE: &str = "configshop";
-/// No number of a block reaches it: every number of JavaScript is exact below.
+/// Exclusive upper bound of `block_id`s: below 2^53 JavaScript numbers are exact.
 pub const BLOCK_ID_END: i64 = 1 << 53;
-/// Numbers of the conformance kit's tasks. A configurator begins below them, and leaves answers to them to the kit.
+/// The `block_id`s of the conformance kit. A configurator allocates below this range, and leaves
+/// answers in the range to the kit.
 pub const CHECK_BLOCK_ID_RANGE: std::ops::Range<i64> = (1 << 52)..BLOCK_ID_END;
 
-/// What an integration is to do.
+/// The action that an integration carries out on a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BlockAction {
-    /// It has never succeeded yet.
+    /// The block has no stored success yet.
     Create,
-    /// It has; there is a state.
+    /// The block has a stored success, whose state is sent along.
     Update,
-    /// The block has gone from the template.
+    /// The block was removed from the template.
     Delete,
 }
 
 impl BlockAction {
-    /// The word.
+    /// The name in messages and in the database.
     pub fn name(self) -> &'static str {
         match self {
             BlockAction::Create => "create",
@@ -46,7 +47,7 @@ impl BlockAction {
         }
     }
 
-    /// The action of this name.
+    /// Parses a name; `None` if it is unknown.
     pub fn parse(name: &str) -> Option<Self> {
         [BlockAction::Create, BlockAction::Update, BlockAction::Delete]
             .into_iter()
@@ -54,18 +55,18 @@ impl BlockAction {
     }
 }
 
-/// Why a block failed.
+/// The error of a failed block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BlockFailure {
-    /// A code of the platform's vocabulary, or the integration's own.
+    /// A code of the platform's error vocabulary, or one of the integration.
     pub code: String,
-    /// What else there is to say.
+    /// Details of the error.
     #[serde(default)]
     pub args: Map<String, Json>,
 }
 
 impl BlockFailure {
-    /// With arguments: an object.
+    /// A failure with these args; any JSON but an object counts as no args.
     pub fn new(code: impl Into<String>, args: Json) -> Self {
         let args = match args {
             Json::Object(args) => args,
@@ -75,24 +76,25 @@ impl BlockFailure {
     }
 }
 
-/// A task as it is sent.
+/// A task message to an integration.
 #[derive(Debug, Clone)]
 pub struct BlockTask<'t> {
-    /// Unique for each message that is meant as a new one.
+    /// Unique per message. A message that is sent again keeps its `block_id`.
     pub block_id: i64,
-    /// The block, for the message's group.
+    /// The message group of the block, see [`message_group`].
     pub group: String,
     /// The part of `integration` after the dot.
     pub task_type: &'t str,
-    /// What to do.
+    /// The action to carry out.
     pub action: BlockAction,
-    /// JSON.
+    /// The evaluated args, as the text of a JSON object.
     pub params: &'t str,
-    /// JSON; of a `create` there is none.
+    /// The last state, as the text of a JSON object; `None` for a `create`.
     pub state: Option<&'t str>,
 }
 
-/// The group of a block's messages: an old one cannot overtake a newer one.
+/// The message group of a block: FIFO order, so an old message cannot overtake a newer one. Names
+/// over 128 bytes are replaced by a prefix and a hash.
 pub fn message_group(template: &str, env: Env, block: &str) -> String {
     let plain = format!("{template}/{env}/{block}");
     if plain.len() <= 128 {
@@ -103,18 +105,18 @@ pub fn message_group(template: &str, env: Env, block: &str) -> String {
     format!("{}/{env}/{digest}", &template[..template.len().min(50)])
 }
 
-/// Sent again under it, a task is no second message.
+/// The deduplication id of a task: the queue drops a task that is sent again.
 pub fn deduplication_id(block_id: i64) -> String {
     format!("block/{block_id}")
 }
 
-/// The number of the block that a message with this id is about; `None`: it is no block's.
+/// The `block_id` in a deduplication id; `None` if it is not one of a block.
 pub fn block_id_from_deduplication(deduplication: &str) -> Option<i64> {
     deduplication.strip_prefix("block/")?.parse().ok()
 }
 
 impl BlockTask<'_> {
-    /// The message.
+    /// Builds the queue message of the task.
     pub fn to_message(&self) -> NewFifoMessage {
         let mut body = format!(
             "{{\"block_id\":{},\"task_type\":{},\"action\":\"{}\",\"params\":{}",
@@ -140,23 +142,24 @@ impl BlockTask<'_> {
     }
 }
 
-/// An answer as it is received.
+/// An answer to a task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockAnswer {
-    /// Which task it answers.
+    /// The `block_id` of the answered task.
     pub block_id: i64,
-    /// What the integration returns: outgoing parameters, and its memory.
+    /// The state that the integration returns (outputs and its private data), or its error.
     pub outcome: Result<Map<String, Json>, BlockFailure>,
 }
 
 impl BlockAnswer {
-    /// Reads an answer; `None` if it does not even say what it answers. One that is otherwise malformed is a failure.
+    /// Parses an answer; `None` if it has no readable `block_id`. Any other malformed answer is a
+    /// failure of the block.
     pub fn parse(body: &str) -> Option<Self> {
         let BlockMessageBody { block_id, body } = parse_message_body(body)?;
         Some(Self { block_id, outcome: body.and_then(read_outcome) })
     }
 
-    /// As an integration writes it.
+    /// The message body, in the form that integrations send.
     pub fn to_body(&self) -> String {
         match &self.outcome {
             Ok(state) => json!({"block_id": self.block_id, "state": state}).to_string(),
@@ -180,7 +183,7 @@ fn read_outcome(body: Json) -> Result<Map<String, Json>, BlockFailure> {
     }
 }
 
-/// Any error is one, however it is written.
+/// Any `error` value counts as a failure, whatever its form.
 fn read_failure(error: &Json) -> BlockFailure {
     let code = error.get("code").and_then(Json::as_str).filter(|code| !code.is_empty());
     let args = match error.get("args") {

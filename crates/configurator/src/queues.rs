@@ -1,4 +1,4 @@
-//! Queues that may not be there (yet).
+//! Queues of integrations: creation with dead letters, and waiting for those that do not exist yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +13,20 @@ use store::Outage;
 
 use crate::template::Env;
 
-/// A message that was received so often is a dead letter: its consumers die of it, and it would keep those behind it. At the
-/// visibility time-out that is half an hour; after temporary errors the SDK's waits grow, which makes it longer.
+/// Receive count at which a task becomes a dead letter: it presumably crashes its consumers, and
+/// would block its group. 50 receives at a visibility timeout of 30 s take 25 minutes; backoff
+/// after temporary errors makes it longer.
 pub const MAX_TASK_RECEIVES: u32 = 50;
-/// Answers are received again and again while the database is away: nobody dies of them.
+/// Answers are redelivered as long as the database is down, and do not crash their consumer.
 const MAX_ANSWER_RECEIVES: u32 = 1000;
-/// How long a received message is kept from others unless its receiver says otherwise.
+/// Default visibility timeout of the queues.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The pause until a queue is looked for again.
+/// Interval between attempts to open a missing queue.
 const OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Makes the queue called `queue_name` in an environment, with its dead letters; their names.
+/// Creates an integration's queue in an environment, with its dead-letter
+/// queue. Returns both names.
 pub async fn ensure_integration_queue(
     engine: &dyn FifoEngine,
     queue: &str,
@@ -33,7 +35,7 @@ pub async fn ensure_integration_queue(
     ensure_queue_pair(engine, queue, env, MAX_TASK_RECEIVES).await
 }
 
-/// The same for the queue of answers.
+/// Creates the answer queue of an environment, with its dead-letter queue. Returns both names.
 pub async fn ensure_answer_queue(
     engine: &dyn FifoEngine,
     queue: &str,
@@ -65,7 +67,7 @@ async fn ensure_queue_pair(
     Ok([name, dead])
 }
 
-/// The queue, as soon as it is there.
+/// Opens the queue, and retries until it exists.
 pub async fn wait_for_queue(engine: &dyn FifoEngine, name: &str) -> Arc<dyn FifoQueue> {
     let outage = Outage::default();
     loop {
@@ -86,14 +88,14 @@ pub async fn wait_for_queue(engine: &dyn FifoEngine, name: &str) -> Arc<dyn Fifo
     }
 }
 
-/// Dead letters that need not be kept: if their queue is not there, they are counted and said, and gone.
+/// A dead-letter queue that may be missing: then its messages are logged and dropped.
 pub struct OptionalDeadLetterQueue {
     engine: Arc<dyn FifoEngine>,
     name: String,
 }
 
 impl OptionalDeadLetterQueue {
-    /// The queue of this name.
+    /// A handle of the dead-letter queue with this full name, opened with each send.
     pub fn new(engine: Arc<dyn FifoEngine>, name: String) -> Self {
         Self { engine, name }
     }

@@ -1,4 +1,5 @@
-//! The configurator of a process: what its routes and commands ask for, and what its role does.
+//! The configurator of a process: the operations for routes and commands, and the background
+//! tasks of its role.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,76 +26,76 @@ use crate::run::{
 use crate::template::{self, BlockGraph, BlockTemplateFault, Env, check_template_name};
 use crate::template_store;
 
-/// Answers in work at a time, for each environment.
+/// Maximum answers in progress per environment.
 const ANSWER_CONCURRENCY: usize = 200;
-/// How often ended runs are forgotten.
+/// Interval between deletions of old runs.
 const FORGET_RUNS_INTERVAL: Duration = Duration::from_secs(600);
 
-/// What the settings say.
+/// The settings of the configurator.
 #[derive(Debug, Clone)]
 pub struct ConfiguratorSettings {
-    /// How long a block may take that says nothing of it.
+    /// Timeout of blocks that set none.
     pub block_timeout: Duration,
-    /// The answers' queue, without environment and ending.
+    /// The answer queue, without environment and suffix.
     pub answers: String,
-    /// How long runs that have ended are kept.
+    /// How long ended runs are kept.
     pub retention: Duration,
 }
 
-/// The configurator of a process; clones share it.
+/// The configurator of a process; clones share the state.
 #[derive(Clone)]
 pub struct Configurator {
-    /// The control database.
+    /// Pool of connections to the control database.
     pub pool: PgPool,
-    /// Must listen on [`run_for_request::RUNS_CHANNEL`].
+    /// Must listen on [`RUNS_CHANNEL`](crate::run::RUNS_CHANNEL).
     pub notifications: PgNotificationHub,
-    /// What the settings say.
+    /// The settings of the configurator.
     pub settings: ConfiguratorSettings,
-    /// Where queues are, by environment.
+    /// Queue engines by environment.
     pub engines: HashMap<Env, Arc<dyn FifoEngine>>,
-    /// Sends to them within transactions.
+    /// Transactional senders by environment.
     pub senders: HashMap<Env, Arc<dyn FifoTxSender>>,
-    /// Those that have instances.
+    /// The environments that have instances.
     pub environments: EnvironmentsInUse,
 }
 
-/// What a run is asked for with.
+/// A request to begin or forecast a run.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
-    /// The instance's template name.
+    /// Template name of the instance.
     pub template_name: String,
-    /// The template; the one that was put under the name if nothing is said.
+    /// Text of the template; `None` for the one stored under the name.
     pub template: Option<String>,
-    /// The instance's environment.
+    /// Environment of the instance.
     pub env: Env,
-    /// The template's general inputs.
+    /// Inputs of scope `general`.
     pub general_inputs: Map<String, Json>,
-    /// The template's inputs that depend on the environment.
+    /// Inputs of scope `env`.
     pub env_inputs: Map<String, Json>,
 }
 
-/// Why something was not done.
+/// Why a request was refused or failed.
 #[derive(Debug, Clone)]
 pub enum ConfiguratorError {
-    /// The template is wrong.
+    /// The template has these faults.
     Template(Vec<BlockTemplateFault>),
-    /// A field of what was given is wrong.
+    /// An invalid field and the reason.
     Field(String, String),
-    /// Nothing was put under this name.
+    /// No template is stored under this name.
     NoTemplate(String),
-    /// There is no such run.
+    /// The run does not exist.
     NoRun,
-    /// This run of the instance goes on.
+    /// This run of the instance is still running.
     Running(i64),
-    /// The run's status does not allow it.
+    /// The run's status, which does not allow the operation.
     Status(&'static str),
-    /// A later run of the instance has gone on from it.
+    /// This later run of the instance has superseded it.
     Superseded(i64),
-    /// The environment has no queues here.
+    /// No queues are configured for the environment.
     NoEnvironment(Env),
-    /// The template could not be read now.
+    /// The compute pool is overloaded, too slow, or panicked.
     Compute(ComputeError),
-    /// The database failed.
+    /// A database error.
     Store(store::Error),
 }
 
@@ -104,7 +105,7 @@ impl From<store::Error> for ConfiguratorError {
     }
 }
 
-/// Reads a template where nobody else waits for that: a large one takes a while.
+/// Parses a template on the compute pool, as a large one would block other tasks.
 pub(crate) async fn parse_on_compute_pool(
     template: String,
 ) -> Result<(String, Arc<BlockGraph>), ConfiguratorError> {
@@ -140,12 +141,13 @@ impl Configurator {
         })
     }
 
-    /// Begins a run; its number.
+    /// Begins a run, and returns its id.
     pub async fn begin_run(&self, given: RunRequest) -> Result<i64, ConfiguratorError> {
         self.begin_run_once(given, Uuid::new_v4()).await
     }
 
-    /// Begins a run for a request: whoever asks again with the same one is told the same run, also when it has ended.
+    /// Begins a run. Idempotent by `request`: a repeated request gets the id of the same run, even
+    /// when that has ended.
     pub async fn begin_run_once(
         &self,
         given: RunRequest,
@@ -164,7 +166,7 @@ impl Configurator {
         }
     }
 
-    /// What a run would send, without sending anything.
+    /// The forecast of a run. Sends and writes nothing.
     pub async fn forecast_run(
         &self,
         given: RunRequest,
@@ -178,12 +180,12 @@ impl Configurator {
         Ok(run::forecast_blocks(&new.graph, stored, &inputs))
     }
 
-    /// A run with its blocks.
+    /// A run with its steps.
     pub async fn get_run(&self, run_id: i64) -> Result<RunView, ConfiguratorError> {
         run::load_run_view(&self.pool, run_id).await?.ok_or(ConfiguratorError::NoRun)
     }
 
-    /// Waits for a run's end, at most so long.
+    /// Waits at most `within` for the end of a run.
     pub async fn wait_for_run(
         &self,
         run_id: i64,
@@ -194,7 +196,7 @@ impl Configurator {
             .ok_or(ConfiguratorError::NoRun)
     }
 
-    /// Cancels a run.
+    /// Cancels a run, see [`run::cancel_run`].
     pub async fn cancel_run(&self, run_id: i64) -> Result<RunView, ConfiguratorError> {
         let env = self.get_run(run_id).await?.env.parse::<Env>();
         let sender =
@@ -203,7 +205,7 @@ impl Configurator {
         self.run_after_control(run_id, run::cancel_run(&self.pool, run_id, sender).await?).await
     }
 
-    /// Lets a run go on that has failed or was cancelled.
+    /// Resumes a failed or cancelled run, see [`run::resume_run`].
     pub async fn resume_run(&self, run_id: i64) -> Result<RunView, ConfiguratorError> {
         self.run_after_control(run_id, run::resume_run(&self.pool, run_id).await?).await
     }
@@ -223,7 +225,8 @@ impl Configurator {
         }
     }
 
-    /// What the role does: drives runs, receives answers, forgets. It ends after `stop`.
+    /// Starts the background tasks of the role: driving runs, receiving answers, deleting old runs.
+    /// They end after `stop`.
     pub fn start(&self, grace: Duration, stop: &CancellationToken) -> JoinSet<()> {
         let mut running = JoinSet::new();
         let driver =
@@ -244,8 +247,8 @@ impl Configurator {
         running
     }
 
-    /// Waits until there is an instance in the environment: before that no integration answers, and nothing is polled. It
-    /// is known where the role has been [started](Self::start).
+    /// Waits for the first instance in the environment: before it no integration answers, and
+    /// nothing is polled. Waits for ever if the role was not [started](Self::start).
     pub async fn wait_until_env_used(&self, env: Env) {
         self.environments.wait_for(env).await;
     }

@@ -1,4 +1,4 @@
-//! Templates as they were put, by name.
+//! Stored templates, by name.
 
 use sqlx::PgPool;
 use store::{Result, run_statement};
@@ -6,15 +6,15 @@ use store::{Result, run_statement};
 /// A stored template.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct StoredBlockTemplate {
-    /// Its name.
+    /// Unique name of the template.
     pub name: String,
-    /// Grows with every change, from 1.
+    /// Version from 1, incremented by every change of the text.
     pub version: i32,
-    /// Its text.
+    /// Text of the template, as YAML.
     pub template: String,
 }
 
-/// Puts a template; its version. The same text again is the same version.
+/// Stores a template and returns its version. The same text keeps the version.
 pub async fn put_template(pool: &PgPool, name: &str, template: &str) -> Result<i32> {
     let (name, template) = (name.to_owned(), template.to_owned());
     run_statement(pool, "put_template", move |connection| {
@@ -34,7 +34,7 @@ pub async fn put_template(pool: &PgPool, name: &str, template: &str) -> Result<i
     .await
 }
 
-/// A template, if there is one of this name.
+/// The template of this name, if any.
 pub async fn get_template(pool: &PgPool, name: &str) -> Result<Option<StoredBlockTemplate>> {
     let name = name.to_owned();
     run_statement(pool, "get_template", move |connection| {
@@ -49,7 +49,7 @@ pub async fn get_template(pool: &PgPool, name: &str) -> Result<Option<StoredBloc
     .await
 }
 
-/// Names and versions of all templates.
+/// Names and versions of the first 10,000 templates by name.
 pub async fn list_templates(pool: &PgPool) -> Result<Vec<(String, i32)>> {
     run_statement(pool, "list_templates", |connection| {
         Box::pin(async move {

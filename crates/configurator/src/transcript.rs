@@ -1,5 +1,5 @@
-//! Transcripts: what was sent in runs and what was answered, one JSON object a line; recorded by the test proxy, and
-//! answered from in the place of integrations.
+//! Transcripts of runs as JSON lines: messages and their answers, recorded by the test proxy, and
+//! replayed in the place of integrations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,31 +18,31 @@ use crate::run::BlockExchange;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TranscriptEntry {
-    /// `queue.task_type`.
+    /// `queue.task_type` of the integration.
     pub integration: String,
-    /// What was asked for.
+    /// The sent action.
     pub action: BlockAction,
-    /// The block's args.
+    /// The evaluated args of the block.
     pub params: Json,
-    /// What the integration was told that it had returned last time; of a `create` there is none.
+    /// The state sent along; absent for a `create`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Json>,
-    /// What it returned, or why it failed.
+    /// The returned state or error.
     pub answer: TranscriptAnswer,
 }
 
-/// An answer without its number.
+/// An answer without its `block_id`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TranscriptAnswer {
-    /// What it returned.
+    /// The returned state of a success.
     State(Map<String, Json>),
-    /// Why it failed.
+    /// The returned error of a failure.
     Error(BlockFailure),
 }
 
 impl TranscriptEntry {
-    /// As a run's rows have it; `None` if a newer program wrote them.
+    /// Converts the rows of a run; `None` if a newer version wrote them.
     pub fn from_exchange(exchange: &BlockExchange) -> Option<Self> {
         let object =
             |text: &Option<String>| text.as_ref().and_then(|text| serde_json::from_str(text).ok());
@@ -63,7 +63,7 @@ impl TranscriptEntry {
     }
 }
 
-/// Reads a transcript; what is wrong is said with its line.
+/// Parses a transcript; an error names its line.
 pub fn parse_transcript(text: &str) -> Result<Vec<TranscriptEntry>, String> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
@@ -71,12 +71,12 @@ pub fn parse_transcript(text: &str) -> Result<Vec<TranscriptEntry>, String> {
         .collect()
 }
 
-/// Of one line of many, its column says enough.
+/// Each entry is one line: only the column of the JSON error is useful.
 fn line_error(line: usize, error: &serde_json::Error) -> String {
     format!("line {line}: {}", error.to_string().replace(" at line 1 column ", " at its column "))
 }
 
-/// The queues that a transcript speaks of, without environment and ending.
+/// The queues in a transcript, without environment and suffix.
 pub fn transcript_queues(entries: &[TranscriptEntry]) -> BTreeSet<String> {
     let queue = |entry: &TranscriptEntry| {
         entry.integration.split('.').next().unwrap_or_default().to_owned()
@@ -84,7 +84,7 @@ pub fn transcript_queues(entries: &[TranscriptEntry]) -> BTreeSet<String> {
     entries.iter().map(queue).collect()
 }
 
-/// What was asked for, as a key: the same however its members are ordered.
+/// A key of the message's content, independent of the order of members.
 fn question_key(
     integration: &str,
     action: BlockAction,
@@ -106,21 +106,22 @@ fn sort_members(value: &Json) -> Json {
     }
 }
 
-/// Answers the messages of one queue as they were answered when the transcript was recorded.
+/// Replays the recorded answers to the messages of one queue.
 pub struct TranscriptReplay {
     queue: String,
-    /// In the order they were recorded; of the same question the last answer stays.
+    /// By key, the first recorded answer at the end of the vector. The last answer of a
+    /// key is used repeatedly.
     answers: Mutex<BTreeMap<String, Vec<TranscriptAnswer>>>,
-    /// For redeliveries.
+    /// Answers given so far, for redeliveries.
     answers_by_block: Mutex<BTreeMap<i64, TranscriptAnswer>>,
     answer_queue: Arc<dyn FifoQueue>,
 }
 
 impl TranscriptReplay {
-    /// For the queue of this name (without environment and ending), answering to `answer_queue`.
+    /// A replay for the queue (without environment and suffix) that sends to `answer_queue`.
     pub fn new(entries: &[TranscriptEntry], queue: &str, answer_queue: Arc<dyn FifoQueue>) -> Self {
         let mut answers: BTreeMap<String, Vec<TranscriptAnswer>> = BTreeMap::new();
-        // The first one is taken from the end.
+        // Answers are popped from the end.
         for entry in entries.iter().rev() {
             let key =
                 question_key(&entry.integration, entry.action, &entry.params, entry.state.as_ref());

@@ -1,18 +1,18 @@
-//! One document of many parts.
+//! One OpenAPI document, merged from several parts.
 
 use serde_json::Value as Json;
 
-/// What holds for the whole: what it is, errors, times.
+/// The frame of the document: title, error schema, time formats.
 const FRAME_YAML: &str = include_str!("../parts/frame.yaml");
-/// What every server has: probes, figures, this description.
+/// The routes of every server: health, readiness, metrics, this description.
 const SERVER_YAML: &str = include_str!("../parts/server.yaml");
 
-/// A document.
+/// An OpenAPI document as JSON.
 #[derive(Debug, Clone)]
 pub struct OpenApiDocument(Json);
 
 impl OpenApiDocument {
-    /// Of these parts, in their order, between what holds for the whole and what every server has.
+    /// Merges the parts in this order, between the frame and the routes that every server has.
     pub fn from_parts(parts: &[&str]) -> Self {
         let mut document = Json::Null;
         for part in [FRAME_YAML].iter().chain(parts).chain(&[SERVER_YAML]) {
@@ -23,12 +23,12 @@ impl OpenApiDocument {
         Self(document)
     }
 
-    /// As it is served.
+    /// The JSON as it is served at `/openapi.json`.
     pub fn as_json(&self) -> &Json {
         &self.0
     }
 
-    /// What a node stands for: itself, or what its `$ref` names.
+    /// Resolves a local `$ref`; a node without one, or with an unknown one, is returned unchanged.
     pub fn resolve_reference<'d>(&'d self, node: &'d Json) -> &'d Json {
         let reference = node
             .get("$ref")
@@ -38,7 +38,7 @@ impl OpenApiDocument {
     }
 }
 
-/// Objects member by member, lists one after the other; anything else is replaced.
+/// Merges objects by member and appends lists; any other value is replaced.
 fn merge_json(into: &mut Json, part: Json) {
     match (into, part) {
         (Json::Object(into), Json::Object(part)) => {

@@ -1,7 +1,7 @@
-//! The description of the HTTP API: OpenAPI 3.0 for programs, a page for people.
+//! The description of the HTTP API: an OpenAPI 3.0 document, and an HTML page about it.
 //!
-//! Each crate that has routes has its part of the document, written by hand as YAML beside its sources; where all routers
-//! meet, the parts are put together. The tests hold the whole to the routers.
+//! Each crate with routes has its part of the document, hand-written YAML beside its sources. The
+//! parts are merged where all routers meet. The tests compare the document with the routers.
 
 mod docs;
 mod document;
@@ -17,7 +17,7 @@ use http::header;
 
 pub use document::OpenApiDocument;
 
-/// What is served, made when it is first asked for.
+/// The served description, rendered on the first request.
 struct ApiDescription {
     parts: Vec<&'static str>,
     rendered: OnceLock<RenderedDescription>,
@@ -28,7 +28,8 @@ struct RenderedDescription {
     page: Result<String, String>,
 }
 
-/// `GET /openapi.json` and `GET /docs`, of a document of these parts, in their order; `GET /` leads there.
+/// The routes `GET /openapi.json` and `GET /docs`, for a document of these parts in this order, and
+/// `GET /`, which leads to them.
 pub fn docs_routes(parts: Vec<&'static str>) -> Router {
     Router::new()
         .route("/", get(root::get_root))

@@ -1,4 +1,4 @@
-//! `GET /`: where to begin.
+//! `GET /`: the entry point.
 
 use axum::Json;
 use axum::response::{IntoResponse as _, Redirect, Response};
@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 use serde_json::json;
 use serving::content_negotiation::prefers_page;
 
-/// A browser is led to the page about the API, a program told where things are.
+/// Redirects a browser to the API page; any other client gets a JSON list of the entry points.
 pub(crate) async fn get_root(headers: HeaderMap) -> Response {
     let vary = [(header::VARY, "accept")];
     if prefers_page(&headers) {

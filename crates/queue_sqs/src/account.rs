@@ -1,4 +1,4 @@
-//! The SDK's client for an account.
+//! The AWS SDK client of an SQS account.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn is_plain_http(account: &SqsAccount) -> bool {
     account.endpoint_url.as_deref().is_some_and(|url| url.starts_with("http://"))
 }
 
-/// An emulator on this machine takes any key, and its users have none.
+/// A local emulator accepts any credentials, and its users usually configure none.
 fn needs_no_key(account: &SqsAccount) -> bool {
     is_plain_http(account) && account.credentials.is_none() && !is_variable_set("AWS_ACCESS_KEY_ID")
 }
@@ -32,7 +32,8 @@ fn sdk_credentials(key: SqsCredentials) -> Credentials {
     Credentials::new(key.access_key_id, key.secret_access_key, key.session_token, None, "settings")
 }
 
-/// Keys that are asked for before each call: whoever keeps them knows when to look for others.
+/// Credentials requested before each call, without the SDK's identity cache: the [`SqsKeyProvider`]
+/// decides when to refresh them.
 #[derive(Debug)]
 struct ChangingSqsCredentials(Arc<dyn SqsKeyProvider>);
 

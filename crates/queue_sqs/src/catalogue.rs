@@ -1,4 +1,4 @@
-//! Which queues an account has and how they behave; makes them and changes them.
+//! The queue catalogue on SQS: looks up queues and their attributes, creates and updates them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -12,10 +12,9 @@ use super::queue_client::whole_seconds;
 use super::{SqsFifo, errors};
 use queue::fifo::{DeadLetterPolicy, FifoCatalogue, FifoError, FifoQueueOptions, Result};
 
-/// Queues that are looked at at the same time.
+/// Queues looked up concurrently.
 const MAX_CONCURRENT_LOOKUPS: usize = 8;
 
-/// A queue that is there.
 struct ExistingSqsQueue {
     url: String,
     options: FifoQueueOptions,
@@ -46,7 +45,8 @@ impl FifoCatalogue for SqsFifo {
 }
 
 impl SqsFifo {
-    /// Makes a queue, or gives one that is there these terms. One that has them already is not touched.
+    /// Creates a queue, or updates its attributes. A queue that already has these
+    /// options is not written.
     pub(super) async fn create_or_update_queue(
         &self,
         name: &str,
@@ -62,7 +62,7 @@ impl SqsFifo {
             return Ok(());
         }
         let redrive = match (self.redrive_policy(options).await?, &existing) {
-            // Amazon takes away a policy that is set to nothing.
+            // SQS removes a redrive policy that is set to the empty string.
             (None, Some(ExistingSqsQueue { options: terms, .. }))
                 if terms.dead_letters.is_some() =>
             {
@@ -110,7 +110,7 @@ impl SqsFifo {
         Ok(self.find_queue(name).await?.map(|there| (name.to_owned(), there.options)))
     }
 
-    /// Two round trips.
+    /// Two round trips: the URL, then the attributes.
     async fn find_queue(&self, name: &str) -> Result<Option<ExistingSqsQueue>> {
         let url = match self.find_queue_url(name).await {
             Ok(url) => url,
@@ -124,7 +124,7 @@ impl SqsFifo {
                 let options = parse_queue_options(name, &found.attributes.unwrap_or_default())?;
                 Ok(Some(ExistingSqsQueue { url, options }))
             }
-            // Somebody has just deleted it.
+            // Deleted between the two calls.
             Err(FifoError::NoQueue(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -151,11 +151,12 @@ fn parse_queue_options(
     })
 }
 
-/// A queue of the same account and region goes by its name, any other by all of its ARN.
+/// A dead-letter queue of the same account and region is named by its name, any other
+/// by its full ARN.
 fn parse_redrive_policy(own_arn: &str, policy: &str) -> Option<DeadLetterPolicy> {
     let policy: Json = serde_json::from_str(policy).ok()?;
     let arn = policy["deadLetterTargetArn"].as_str()?;
-    // A number or a text: both are written.
+    // A number or a string: both occur.
     let count = &policy["maxReceiveCount"];
     let max_receives = count.as_u64().or_else(|| count.as_str()?.parse().ok())?;
     let account_prefix = |arn: &str| arn.rsplit_once(':').map(|(place, _)| place.to_owned());

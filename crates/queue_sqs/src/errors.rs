@@ -1,10 +1,10 @@
-//! What went wrong at Amazon's, in this room's words.
+//! Classification of SQS errors as [`FifoError`].
 
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
 use queue::fifo::FifoError;
 
-/// Codes come with and without the prefixes of older protocols.
+/// Error codes occur with and without the namespace prefix of the older protocol.
 fn is_code_of(code: &str, names: &[&str]) -> bool {
     names.iter().any(|name| code == *name || code.ends_with(&format!(".{name}")))
 }
@@ -24,7 +24,7 @@ where
     if refused || about_receipt && is_code_of(&code, &["InvalidParameterValue"]) {
         return FifoError::ReceiptExpired;
     }
-    // Amazon has one code for all that is wrong with a parameter; the words tell.
+    // SQS has one code for all invalid parameters; only the message text tells size errors apart.
     let words = message.to_ascii_lowercase();
     let about_size = ["shorter than", "too long", "too large", "maximum message size", "exceeds"]
         .iter()

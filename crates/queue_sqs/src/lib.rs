@@ -1,8 +1,9 @@
-//! The engine `sqs`: Amazon SQS, or whatever speaks its protocol at an endpoint URL.
+//! The queue engine `sqs`: Amazon SQS, or any endpoint that speaks its protocol.
 //!
-//! Written to Amazon's documented behaviour. Where emulators differ, each queue sees to it by what it remembers of the
-//! receipts it gave out: one that has expired is refused here already (emulators let it delete and extend), and a message
-//! that was deleted by a receipt is deleted by it again without an error (emulators refuse that).
+//! - Shape: one [`FifoQueue`] per SQS FIFO queue; clones share one SDK client.
+//! - Promise: Amazon's documented behaviour, also on emulators. Each queue remembers the receipts
+//!   that it gave out. An expired receipt is refused locally (emulators would let it delete and
+//!   extend). A repeated delete with the same receipt succeeds (emulators would refuse it).
 
 mod account;
 mod catalogue;
@@ -24,19 +25,19 @@ use queue::fifo::{
 
 use self::queue_client::SqsQueue;
 
-/// The engine; clones share its connections.
+/// The SQS queue engine; clones share its connections.
 #[derive(Clone)]
 pub struct SqsFifo {
     client: Client,
 }
 
 impl SqsFifo {
-    /// Queues of this account. Nothing is connected yet.
+    /// An engine for the queues of this account. Does not connect yet.
     pub async fn new(account: &SqsAccount) -> Self {
         Self { client: account::build_client(account, None).await }
     }
 
-    /// The same, with keys that change.
+    /// Like [`new`](Self::new), with credentials that the provider renews.
     pub async fn with_key_provider(
         account: &SqsAccount,
         key_provider: Arc<dyn SqsKeyProvider>,

@@ -1,4 +1,4 @@
-//! One queue at Amazon's.
+//! The client of one SQS queue.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use queue::fifo::{
 pub(super) struct SqsQueue {
     name: String,
     url: String,
-    /// The queue's own.
+    /// The queue's default, used when a receive names none.
     visibility_timeout: Duration,
     client: Client,
     receipts: SqsReceipts,
 }
 
-/// Whole seconds, at least as long.
+/// Rounded up to whole seconds.
 pub(super) fn whole_seconds(duration: Duration) -> i32 {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     i32::try_from(seconds).unwrap_or(i32::MAX)
@@ -112,7 +112,7 @@ impl SqsQueue {
         let attribute =
             |name: System| raw.attributes.as_ref().and_then(|attributes| attributes.get(&name));
         let moment = |name| {
-            // An emulator says 0 where it knows nothing.
+            // An emulator sends 0 for an unknown timestamp.
             let milliseconds =
                 attribute(name).and_then(|text| text.parse().ok()).filter(|since| *since > 0_i64);
             milliseconds.and_then(DateTime::from_timestamp_millis)
@@ -164,11 +164,11 @@ impl FifoQueue for SqsQueue {
 
     fn delete<'a>(&'a self, receipt: &'a MessageReceipt) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            // At Amazon's a second delete is as good as the first; emulators refuse it.
+            // SQS accepts a second delete with the same receipt; emulators refuse it.
             if self.receipts.is_used(&receipt.0) {
                 return Ok(());
             }
-            // Amazon refuses it, emulators do not.
+            // SQS refuses an expired receipt; emulators do not.
             if self.receipts.has_expired(&receipt.0) {
                 return Err(FifoError::ReceiptExpired);
             }

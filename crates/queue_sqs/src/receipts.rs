@@ -1,4 +1,4 @@
-//! Until when the receipts hold that were given out.
+//! The receipts that this process received, with their expiry.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// When there are more, those that ran out long ago are forgotten.
+/// Above this many, receipts that expired longer than
+/// [`EXPIRED_RECEIPT_RETENTION`] ago are evicted.
 const MAX_RECEIPTS: usize = 10_000;
-/// Longer than any consumer takes to find out that its message is somebody else's.
+/// Longer than any consumer takes to notice that it has lost its message.
 const EXPIRED_RECEIPT_RETENTION: Duration = Duration::from_secs(600);
 
-/// By receipt: until when it holds, and whether its message was deleted by it.
+/// By receipt: its expiry, and whether its message was deleted with it.
 #[derive(Default)]
 pub(super) struct SqsReceipts(Mutex<HashMap<String, (Instant, bool)>>);
 
 impl SqsReceipts {
-    /// From now on the receipt holds for so long.
+    /// Records a receipt that is valid for this long from now.
     pub(super) fn remember(&self, receipt: &str, valid_for: Duration) {
         let now = Instant::now();
         let mut known = self.lock_receipts();
@@ -26,19 +27,20 @@ impl SqsReceipts {
         known.insert(receipt.to_owned(), (now + valid_for, false));
     }
 
-    /// The message was deleted by this receipt.
+    /// Records that the message was deleted with this receipt.
     pub(super) fn mark_used(&self, receipt: &str) {
         if let Some((_, deleted)) = self.lock_receipts().get_mut(receipt) {
             *deleted = true;
         }
     }
 
-    /// Whether the message was deleted by this receipt.
+    /// Whether the message was deleted with this receipt.
     pub(super) fn is_used(&self, receipt: &str) -> bool {
         self.lock_receipts().get(receipt).is_some_and(|(_, deleted)| *deleted)
     }
 
-    /// Whether it has run out; one that was given out by another process is the queue's to judge.
+    /// Whether the receipt has expired. `false` for a receipt of another
+    /// process: the queue decides.
     pub(super) fn has_expired(&self, receipt: &str) -> bool {
         self.lock_receipts().get(receipt).is_some_and(|(until, _)| *until <= Instant::now())
     }

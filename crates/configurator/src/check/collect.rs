@@ -1,4 +1,5 @@
-//! Receives answers while the checks go on: those to the kit are kept, all others given back at once.
+//! The receiver of answers during the checks: keeps those for the kit,
+//! returns all others immediately.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -13,36 +14,36 @@ use tokio_util::sync::CancellationToken;
 
 use crate::protocol::parse_message_body;
 
-/// The wait of one receive.
+/// Long-poll time of one receive.
 const RECEIVE_WAIT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an answer is kept from others until it is known whose it is.
+/// Visibility timeout of received answers, until their owner is known.
 const ANSWER_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The pause after others' answers were given back: whoever waits for them has them by then.
+/// Pause after answers were returned, so that their consumer receives them first.
 const RETURNED_ANSWER_DELAY: Duration = Duration::from_millis(30);
-/// What has waited longer than this, nobody waits for: it is not looked at again so soon.
+/// Above this age an answer presumably has no waiting consumer, and is returned with a delay.
 const STALE_ANSWER_AGE: TimeDelta = TimeDelta::seconds(10);
-/// How soon.
+/// Redelivery delay of such answers.
 const STALE_ANSWER_DELAY: Duration = Duration::from_secs(1);
-/// The pause after the queue did not answer.
+/// Pause after a failed receive.
 const RECEIVE_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// An answer as it came.
+/// An answer message as received.
 #[derive(Debug, Clone)]
 pub(super) struct CollectedAnswer {
     pub(super) body: String,
     pub(super) attributes: BTreeMap<String, String>,
-    /// By the queue's clock.
+    /// Send time by the queue's clock.
     pub(super) sent_at: DateTime<Utc>,
 }
 
-/// What has been answered so far.
+/// The answers received so far.
 pub(super) struct AnswerCollector {
-    /// The kit's numbers.
+    /// The session's range of `block_id`s.
     block_ids: Range<i64>,
-    /// What its groups begin with.
+    /// Prefix of the session's message groups.
     group_prefix: String,
     answers: Mutex<HashMap<i64, Vec<CollectedAnswer>>>,
-    /// Answers in the kit's groups that do not say what they answer.
+    /// Answers in the session's groups without a readable `block_id`.
     unnumbered_answers: Mutex<Vec<CollectedAnswer>>,
     answer_count: watch::Sender<usize>,
 }
@@ -59,7 +60,8 @@ impl AnswerCollector {
         }
     }
 
-    /// Collects until `stop`. A receive under way is finished: what it brings would be lost for a while.
+    /// Collects until `stop`. Completes a receive in progress: its messages would otherwise stay
+    /// invisible until their visibility timeout.
     pub(super) async fn run(self: Arc<Self>, answers: Arc<dyn FifoQueue>, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let Ok(received) = answers
@@ -75,7 +77,8 @@ impl AnswerCollector {
             };
             let mut given_back = false;
             for message in received {
-                // If that fails it comes again: it is known then, or another one's.
+                // After a failure the message is redelivered, to the kit as a repetition
+                // or to its consumer.
                 let _ = if self.take_own_answer(&message) {
                     answers.delete(&message.receipt).await
                 } else {
@@ -94,7 +97,7 @@ impl AnswerCollector {
         }
     }
 
-    /// Whether it is the kit's.
+    /// Keeps an answer to the kit; `false` if it is not one.
     fn take_own_answer(&self, message: &FifoMessage) -> bool {
         let block_id = parse_message_body(&message.body).map(|found| found.block_id);
         let block_id = block_id.filter(|number| self.block_ids.contains(number));
@@ -121,13 +124,13 @@ impl AnswerCollector {
         true
     }
 
-    /// The answers to this number so far.
+    /// All answers to this `block_id` so far.
     pub(super) fn answers_to(&self, block_id: i64) -> Vec<CollectedAnswer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.get(&block_id).cloned().unwrap_or_default()
     }
 
-    /// All answers so far, with their numbers.
+    /// All answers so far, with their `block_id` if it is readable.
     pub(super) fn all_answers(&self) -> Vec<(Option<i64>, CollectedAnswer)> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let unnumbered_answers =
@@ -138,7 +141,7 @@ impl AnswerCollector {
         numbered.chain(unnumbered_answers.iter().map(|answer| (None, answer.clone()))).collect()
     }
 
-    /// Grows with every answer.
+    /// The number of answers; changes with every new one.
     pub(super) fn subscribe_count(&self) -> watch::Receiver<usize> {
         self.answer_count.subscribe()
     }

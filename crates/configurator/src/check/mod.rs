@@ -1,9 +1,11 @@
-//! The conformance kit: whether a running integration keeps to the protocol, seen from outside by its queues alone.
+//! The conformance kit: tests a running integration against the protocol, through its queues only.
 //!
-//! The kit takes the configurator's place: it sends tasks, some of them as they should never be, and looks at the answers.
-//! Its numbers are those of [`CHECK_IDS`](crate::protocol::CHECK_BLOCK_ID_RANGE), which no configurator gives out and every
-//! configurator leaves to the kit: it can be run where a configurator is at work. What it has sent and nobody has dealt
-//! with, it takes back at the end.
+//! - Shape: the kit replaces the configurator. It sends tasks, some of them malformed, and
+//!   evaluates the answers. Its numbers are from
+//!   [`CHECK_BLOCK_ID_RANGE`](crate::protocol::CHECK_BLOCK_ID_RANGE). No configurator
+//!   allocates these, and every configurator leaves their answers to the kit, which can
+//!   therefore run beside it.
+//! - Promise: at the end the kit takes back its messages that were not handled.
 
 mod cases;
 mod collect;
@@ -24,17 +26,17 @@ use self::report::CheckFinding;
 use self::session::IntegrationCheckSession;
 use crate::template::Env;
 
-/// Where the integration's queues are.
+/// The engine of the integration's queues.
 #[derive(Clone)]
 pub enum IntegrationCheckEngine {
-    /// In a control database.
+    /// Queues in a control database.
     Postgres(PgFifo),
-    /// At Amazon's, or at another endpoint that speaks its protocol.
+    /// Queues on Amazon SQS, or at another endpoint with its protocol.
     Sqs(Arc<dyn SqsEngine>),
 }
 
 impl IntegrationCheckEngine {
-    /// As an engine.
+    /// The same as a queue engine.
     pub fn fifo_engine(&self) -> Arc<dyn FifoEngine> {
         match self {
             IntegrationCheckEngine::Postgres(engine) => Arc::new(engine.clone()),
@@ -43,36 +45,36 @@ impl IntegrationCheckEngine {
     }
 }
 
-/// What is to be checked, and with what.
+/// The options of a conformance check.
 #[derive(Debug, Clone)]
 pub struct IntegrationCheckOptions {
-    /// The integration's queue, without environment and ending.
+    /// The integration's queue, without environment and suffix.
     pub queue: String,
-    /// The environment.
+    /// The environment of both queues.
     pub env: Env,
-    /// The queue of answers, without environment and ending.
+    /// The queue of answers, without environment and suffix.
     pub answer_queue: String,
-    /// A task that succeeds; without one, checks that need one are skipped.
+    /// A task that succeeds; without one, the checks that need it are skipped.
     pub task: Option<IntegrationCheckTask>,
-    /// Args with which that task fails for good.
+    /// Args with which that task fails permanently.
     pub permanent_args: Option<Json>,
-    /// Args with which that task fails for now.
+    /// Args with which that task fails temporarily.
     pub temporary_args: Option<Json>,
-    /// How long an answer may take.
+    /// Timeout for each answer.
     pub answer_timeout: Duration,
 }
 
-/// A task that succeeds.
+/// A task that the integration carries out successfully.
 #[derive(Debug, Clone)]
 pub struct IntegrationCheckTask {
     /// The part of `integration` after the dot.
     pub task_type: String,
-    /// A block's args.
+    /// The task's params: a block's args.
     pub args: Json,
 }
 
-/// Checks a running integration, one thing after another; `on_result` hears of each as soon as it is known. An error is the
-/// queues', and says nothing about the integration.
+/// Runs the checks one after another against a running integration; `on_result` gets each result as
+/// soon as it is known. An error comes from a queue, and says nothing about the integration.
 pub async fn check_integration(
     engine: IntegrationCheckEngine,
     options: IntegrationCheckOptions,
@@ -98,7 +100,7 @@ async fn run_checks(
         };
         let took = started_at.elapsed();
         if finding.outcome == IntegrationCheckOutcome::Failed {
-            // One that has died of a check can say nothing about the others.
+            // An integration that a check has crashed would fail all later checks.
             is_silent = !session.has_answers() || ask_any_task(session, "alive").await?.is_none();
         }
         let result = IntegrationCheckResult {

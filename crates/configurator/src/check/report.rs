@@ -1,22 +1,22 @@
-//! What the kit has found.
+//! The report of a conformance check.
 
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-/// How a check has ended.
+/// The outcome of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IntegrationCheckOutcome {
-    /// As it should be.
+    /// The integration conforms.
     Ok,
-    /// A fault of the integration.
+    /// The integration has a fault.
     Failed,
-    /// Not checked: something was not said, or cannot be seen.
+    /// Not checked: an option is missing, or the queue does not show it.
     Skipped,
 }
 
 impl IntegrationCheckOutcome {
-    /// The word.
+    /// `ok`, `FAIL` or `skipped`.
     pub fn name(self) -> &'static str {
         match self {
             IntegrationCheckOutcome::Ok => "ok",
@@ -26,40 +26,41 @@ impl IntegrationCheckOutcome {
     }
 }
 
-/// One check.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IntegrationCheckResult {
-    /// Its name.
+    /// Name of the check.
     pub name: &'static str,
-    /// How it has ended.
+    /// Outcome of the check.
     pub outcome: IntegrationCheckOutcome,
-    /// What was seen, or why it was skipped.
+    /// The observation, or why the check was skipped.
     pub reason: String,
-    /// How long it took.
+    /// Duration of the check.
     pub duration: Duration,
 }
 
-/// All checks.
+/// The results of all checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IntegrationCheckReport {
-    /// In the order they were made.
+    /// Results in execution order.
     pub results: Vec<IntegrationCheckResult>,
-    /// Messages that the integration had in hand to the last, so that they could not be taken back: they come to it again.
+    /// Messages in flight at the integration until the end, which could not be taken back: they
+    /// are redelivered to it.
     pub left_behind: usize,
 }
 
 impl IntegrationCheckReport {
-    /// How many have ended so.
+    /// The number of checks with this outcome.
     pub fn count_outcome(&self, outcome: IntegrationCheckOutcome) -> usize {
         self.results.iter().filter(|checked| checked.outcome == outcome).count()
     }
 
-    /// Whether no fault was found.
+    /// Whether no check failed.
     pub fn has_passed(&self) -> bool {
         self.count_outcome(IntegrationCheckOutcome::Failed) == 0
     }
 
-    /// For programs.
+    /// The report as JSON.
     pub fn to_json(&self) -> Json {
         let check = |checked: &IntegrationCheckResult| {
             json!({
@@ -75,7 +76,6 @@ impl IntegrationCheckReport {
     }
 }
 
-/// What a check has come to.
 pub(super) struct CheckFinding {
     pub(super) outcome: IntegrationCheckOutcome,
     pub(super) reason: String,

@@ -1,4 +1,5 @@
-//! What checks work with: sending tasks, well made or not, and waiting for answers.
+//! The session of a conformance check: sends well-formed and malformed tasks,
+//! and waits for answers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,12 +17,12 @@ use super::collect::{AnswerCollector, CollectedAnswer};
 use super::{IntegrationCheckEngine, IntegrationCheckOptions};
 use crate::protocol::{BlockAction, BlockAnswer, CHECK_BLOCK_ID_RANGE, JOB_NAME_ATTRIBUTE};
 
-/// Numbers that one run of the kit may use.
+/// Size of the `block_id` range of one session.
 const MAX_SESSION_BLOCK_IDS: i64 = 1 << 20;
-/// A type of task that no integration has.
+/// A task type that no integration has.
 const UNKNOWN_TASK_TYPE: &str = "no_such_task_type";
 
-/// The kit at work.
+/// One session of the kit.
 pub(super) struct IntegrationCheckSession {
     pub(super) engine: IntegrationCheckEngine,
     pub(super) options: IntegrationCheckOptions,
@@ -29,16 +30,15 @@ pub(super) struct IntegrationCheckSession {
     collector: Arc<AnswerCollector>,
     collector_task: JoinHandle<()>,
     stop: CancellationToken,
-    /// What groups and deduplication ids of this run of the kit begin with.
+    /// Prefix of the session's message groups and deduplication ids.
     pub(super) name_prefix: String,
     next_block_id: AtomicI64,
-    /// What was sent, by the number it has or would have.
+    /// Sent messages, each with the `block_id` that it has or would have.
     sent_messages: Mutex<Vec<(i64, SentMessage)>>,
 }
 
-/// A task that was sent.
+/// A task message that was sent.
 pub(super) struct SentCheckTask {
-    /// Its number.
     pub(super) block_id: i64,
     pub(super) message: SentMessage,
 }
@@ -80,18 +80,18 @@ impl IntegrationCheckSession {
         })
     }
 
-    /// Ends when no answer is in hand any more.
+    /// Stops the collector and waits until it holds no received answer.
     pub(super) async fn close(mut self) {
         self.stop.cancel();
         let _ = (&mut self.collector_task).await;
     }
 
-    /// A number that was not used yet.
+    /// The next unused `block_id` of the session.
     pub(super) fn allocate_block_id(&self) -> i64 {
         self.next_block_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether anything was ever answered.
+    /// Whether the integration has answered anything yet.
     pub(super) fn has_answers(&self) -> bool {
         *self.collector.subscribe_count().borrow() > 0
     }
@@ -100,7 +100,7 @@ impl IntegrationCheckSession {
         &self.collector
     }
 
-    /// The type of task and args that checks use for which any answer is good enough.
+    /// Task type and args for checks that accept any answer.
     pub(super) fn any_task(&self) -> (&str, Json) {
         match &self.options.task {
             Some(task) => (&task.task_type, task.args.clone()),
@@ -108,12 +108,12 @@ impl IntegrationCheckSession {
         }
     }
 
-    /// A type of task that no integration has.
+    /// A task type that no integration has.
     pub(super) fn unknown_task_type(&self) -> &'static str {
         UNKNOWN_TASK_TYPE
     }
 
-    /// Sends a body to a group of this check.
+    /// Sends a raw body to a group of this session.
     pub(super) async fn send_body(
         &self,
         group: &str,
@@ -135,7 +135,7 @@ impl IntegrationCheckSession {
         Ok(SentCheckTask { block_id, message: sent })
     }
 
-    /// Sends a well-made task.
+    /// Sends a well-formed task to a group of this session.
     pub(super) async fn send_task(
         &self,
         group: &str,
@@ -151,7 +151,7 @@ impl IntegrationCheckSession {
         self.send_body(group, block_id, task, body.to_string()).await
     }
 
-    /// The answers to a number, as soon as there are so many; fewer if they do not come in time.
+    /// Waits for `count` answers to a `block_id`; returns fewer after the timeout.
     pub(super) async fn wait_for_answers(
         &self,
         block_id: i64,
@@ -170,12 +170,12 @@ impl IntegrationCheckSession {
         }
     }
 
-    /// The first answer to a number, if one comes in time.
+    /// Waits for the first answer to a `block_id`; `None` after the timeout.
     pub(super) async fn wait_for_answer(&self, block_id: i64) -> Option<CollectedAnswer> {
         self.wait_for_answers(block_id, 1, self.options.answer_timeout).await.into_iter().next()
     }
 
-    /// Sends a well-made task to a group of its own, and waits for the answer.
+    /// Sends a well-formed task to the group, and waits for the answer.
     pub(super) async fn ask_task(
         &self,
         group: &str,
@@ -189,7 +189,7 @@ impl IntegrationCheckSession {
         Ok((sent_task, answer))
     }
 
-    /// What has become of a message, where that can be seen.
+    /// The message's status; `None` on SQS, which does not show it.
     pub(super) async fn trace_task(
         &self,
         sent_task: &SentCheckTask,
@@ -202,7 +202,7 @@ impl IntegrationCheckSession {
         }
     }
 
-    /// In words, what has become of a message that was not answered.
+    /// The fate of a message without an answer, as text.
     pub(super) async fn describe_unanswered(
         &self,
         sent_task: &SentCheckTask,
@@ -220,7 +220,7 @@ impl IntegrationCheckSession {
         })
     }
 
-    /// Messages that were sent and not answered.
+    /// Sent messages without an answer.
     pub(super) fn unanswered_messages(&self) -> Vec<SentMessage> {
         let sent = self.sent_messages.lock().unwrap_or_else(PoisonError::into_inner);
         let open =
@@ -228,7 +228,7 @@ impl IntegrationCheckSession {
         open.map(|(_, sent)| sent.clone()).collect()
     }
 
-    /// A message is gone: nobody needs to take it back.
+    /// The message is deleted: the final sweep need not look for it.
     pub(super) fn forget_message(&self, id: &str) {
         self.sent_messages
             .lock()
@@ -238,12 +238,12 @@ impl IntegrationCheckSession {
 }
 
 impl CollectedAnswer {
-    /// What it says; `None` if it does not even say what it answers.
+    /// The parsed answer; `None` if it has no readable `block_id`.
     pub(super) fn parse_answer(&self) -> Option<BlockAnswer> {
         BlockAnswer::parse(&self.body)
     }
 
-    /// In words.
+    /// The outcome as text.
     pub(super) fn describe_outcome(&self) -> String {
         match self.parse_answer().map(|answer| answer.outcome) {
             Some(Ok(_)) => "a success".to_owned(),
@@ -252,17 +252,17 @@ impl CollectedAnswer {
         }
     }
 
-    /// The state, if it is a success.
+    /// The state of a success; `None` for a failure.
     pub(super) fn success_state(&self) -> Option<Map<String, Json>> {
         self.parse_answer()?.outcome.ok()
     }
 
-    /// Whether it is a failure.
+    /// Whether the answer reports a failure.
     pub(super) fn is_error(&self) -> bool {
         self.parse_answer().is_some_and(|answer| answer.outcome.is_err())
     }
 
-    /// Whether both say the same, but for the number.
+    /// Whether both answers are equal except for the `block_id`.
     pub(super) fn has_same_outcome(&self, other: &CollectedAnswer) -> bool {
         let outcome = |answer: &CollectedAnswer| answer.parse_answer().map(|answer| answer.outcome);
         outcome(self) == outcome(other)

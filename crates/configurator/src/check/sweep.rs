@@ -1,4 +1,5 @@
-//! Takes back what nobody has dealt with: a message of the kit must not stand in the way of others, or come for ever.
+//! The final sweep: deletes the kit's messages that were not handled, as they would block their
+//! groups and be redelivered for ever.
 
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use tokio::time::{Instant, sleep};
 use super::IntegrationCheckEngine;
 use super::session::IntegrationCheckSession;
 
-/// How long it is tried.
+/// Time limit of the sweep.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often: the integration waits for the same messages.
+/// Interval between receives: the integration competes for the same messages.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(30);
 
-/// Takes messages back; how many could not be, as the integration had them in hand.
+/// Deletes unhandled messages; returns how many remain in flight at the integration.
 pub(super) async fn sweep_messages(session: &IntegrationCheckSession) -> Result<usize, FifoError> {
     let deadline = Instant::now() + SWEEP_TIMEOUT;
     loop {
@@ -26,7 +27,8 @@ pub(super) async fn sweep_messages(session: &IntegrationCheckSession) -> Result<
     }
 }
 
-/// Receives what can be received now, and deletes what was not answered; anything else is given back.
+/// Receives the messages that are visible now. Deletes unanswered ones of the
+/// kit, returns all others.
 async fn delete_unanswered(session: &IntegrationCheckSession) -> Result<(), FifoError> {
     let unanswered = session.unanswered_messages();
     for message in session
@@ -44,7 +46,7 @@ async fn delete_unanswered(session: &IntegrationCheckSession) -> Result<(), Fifo
     Ok(())
 }
 
-/// How many unanswered messages may still be in the queue.
+/// The number of unanswered messages that may still be in the queue.
 async fn count_remaining(session: &IntegrationCheckSession) -> Result<usize, FifoError> {
     let unanswered = session.unanswered_messages();
     let IntegrationCheckEngine::Postgres(engine) = &session.engine else {

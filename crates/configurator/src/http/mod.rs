@@ -1,4 +1,5 @@
-//! The REST API, under `/configurator/v1`. Handlers check, ask the rooms, and shape answers; nothing else.
+//! The REST API under `/configurator/v1`. Handlers validate requests, call
+//! [`Configurator`], and build responses.
 
 mod refused;
 mod runs;
@@ -13,10 +14,10 @@ use crate::Configurator;
 pub use refused::{failed_run_json, to_api_error};
 pub use runs::{RunRequestBody, forecast_json};
 
-/// The description of the routes.
+/// This crate's part of the OpenAPI document, as YAML.
 pub const CONFIGURATOR_OPENAPI: &str = include_str!("../../openapi.yaml");
 
-/// The routes.
+/// The routes of the configurator.
 pub fn configurator_routes(configurator: Configurator) -> Router {
     Router::new()
         .route("/configurator/v1/templates", get(templates::list_templates))

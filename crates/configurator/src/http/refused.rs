@@ -1,4 +1,4 @@
-//! What was refused, in the one vocabulary.
+//! Configurator errors as API errors.
 
 use serde_json::{Map, Value as Json, json};
 use serving::error::{ApiError, ErrorCode, control_database_error};
@@ -25,7 +25,7 @@ fn template_error(faults: &[BlockTemplateFault]) -> ApiError {
         .with_arg("problems", all)
 }
 
-/// The answer to a caller.
+/// The API error for a [`ConfiguratorError`].
 pub fn to_api_error(refused: ConfiguratorError) -> ApiError {
     match refused {
         ConfiguratorError::Template(faults) => template_error(&faults),
@@ -64,7 +64,7 @@ pub fn to_api_error(refused: ConfiguratorError) -> ApiError {
     }
 }
 
-/// What a caller is told who waited for a run that has not succeeded: the error, and the blocks.
+/// The response to a caller that waited for a run which did not succeed: the error and the blocks.
 pub fn failed_run_json(run: &RunView) -> Json {
     let failed = run.blocks.iter().find(|block| block.status == BlockStatus::Failed);
     let (code, message, mut args) = match failed {

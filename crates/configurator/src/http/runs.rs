@@ -1,4 +1,4 @@
-//! Runs: beginning, looking, resuming, cancelling, exporting.
+//! Handlers for runs: begin, show, list, resume, cancel, forecast, export.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,11 +16,11 @@ use super::to_api_error;
 use crate::run::{self, BlockForecast, RunFilter, RunStatus};
 use crate::{Configurator, ConfiguratorError, RunRequest};
 
-/// Runs of a listing, unless the caller says otherwise, and at most.
+/// Page size of a listing: the default, and the maximum.
 const DEFAULT_RUNS_PER_PAGE: i64 = 100;
 const MAX_RUNS_PER_PAGE: i64 = 1000;
 
-/// What a run is asked for with.
+/// The body of a request to begin or forecast a run.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunRequestBody {
@@ -35,7 +35,7 @@ pub struct RunRequestBody {
 }
 
 impl RunRequestBody {
-    /// What it says, if that can be.
+    /// Parses the environment; a missing object of inputs is empty.
     pub fn into_run_request(self) -> Result<RunRequest, ApiError> {
         Ok(RunRequest {
             template_name: self.template_name,
@@ -109,7 +109,7 @@ pub(super) async fn cancel_run(
     ))
 }
 
-/// What a forecast shows.
+/// The response with a forecast.
 pub fn forecast_json(forecast: &[BlockForecast]) -> Value {
     let block = |block: &BlockForecast| {
         let action = block.action.map_or("cached", crate::protocol::BlockAction::name);

@@ -1,4 +1,4 @@
-//! `PUT` and `GET /configurator/v1/templates/{name}`, and their listing.
+//! Handlers `PUT` and `GET /configurator/v1/templates/{name}`, and the listing of templates.
 
 use axum::Json;
 use axum::body::Body;

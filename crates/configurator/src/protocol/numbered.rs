@@ -1,20 +1,20 @@
-//! The number in a body, whatever else is in it: what is asked of integrations (a malformed body is answered if a `block_id` can
-//! be found in it) holds for their answers, too.
+//! Lenient extraction of the `block_id` from a message body. Integrations must answer a malformed
+//! body if a `block_id` can be found in it; the same is applied to their answers.
 
 use serde_json::{Value as Json, json};
 
 use super::{BLOCK_ID_END, BlockFailure};
 
-/// A body in which a number was found.
+/// A body with a readable `block_id`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockMessageBody {
-    /// Which task it is about.
+    /// The `block_id` of the task.
     pub block_id: i64,
-    /// What it says; or why it cannot be taken.
+    /// The parsed body, or why it is invalid.
     pub body: Result<Json, BlockFailure>,
 }
 
-/// Reads a body; `None` if no number can be found in it.
+/// Parses a body; `None` if no `block_id` can be found in it.
 pub fn parse_message_body(text: &str) -> Option<BlockMessageBody> {
     match serde_json::from_str::<Json>(text) {
         Ok(body) => {
@@ -43,7 +43,7 @@ fn malformed_failure(field: &str, reason: &str) -> BlockFailure {
     )
 }
 
-/// The number that a value of another kind stands for: `"7"`, `7.0`.
+/// The whole number in a value of another JSON type: `"7"`, `7.0`.
 fn lenient_block_id(value: &Json) -> Option<i64> {
     match value {
         Json::String(text) => parse_whole_number(text.trim()),
@@ -52,7 +52,7 @@ fn lenient_block_id(value: &Json) -> Option<i64> {
     }
 }
 
-/// A whole number, perhaps with a fraction of zeros.
+/// Parses a whole number, optionally with a fraction of zeros.
 fn parse_whole_number(text: &str) -> Option<i64> {
     let (digits, zeros) = text.split_once('.').unwrap_or((text, ""));
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -60,7 +60,8 @@ fn parse_whole_number(text: &str) -> Option<i64> {
     zeros.bytes().all(|byte| byte == b'0').then_some(id)
 }
 
-/// The `block_id` of the outermost object of a text that is no JSON: also if strings have the wrong quotes, or its end is missing.
+/// The `block_id` of the outermost object in text that is not valid JSON, such as text with single
+/// quotes or truncated text.
 fn find_block_id(text: &str) -> Option<i64> {
     let (mut depth, mut rest, mut is_key) = (0_usize, text, false);
     while let Some(c) = rest.chars().next() {
@@ -86,7 +87,7 @@ fn find_block_id(text: &str) -> Option<i64> {
     None
 }
 
-/// A string's content, and what comes after its closing quote.
+/// A string's content, and the text after its closing quote.
 fn split_quoted(text: &str, quote: char) -> Option<(&str, &str)> {
     let mut is_escaped = false;
     for (position, c) in text.char_indices() {
@@ -100,7 +101,8 @@ fn split_quoted(text: &str, quote: char) -> Option<(&str, &str)> {
     None
 }
 
-/// The number that a text begins with, if it ends there: of one that was cut off more digits may be missing.
+/// The number at the start of the text. `None` if the text ends with it, as
+/// digits may be truncated.
 fn parse_leading_number(text: &str) -> Option<i64> {
     let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''));
     if let Some(quote) = quote {

@@ -1,4 +1,4 @@
-//! Beginning a run.
+//! Beginning a run: one transaction under the instance's row lock.
 
 use std::sync::Arc;
 
@@ -14,33 +14,33 @@ use super::renamed::{move_stored_blocks, plan_block_moves, plan_deletion_precede
 use super::write::{RunStepRow, build_step_rows};
 use crate::template::{BlockGraph, Env};
 
-/// A run to be begun. Everything was checked.
+/// A validated request to begin a run.
 pub struct NewRun {
-    /// The instance's template name.
+    /// Template name of the instance.
     pub template_name: String,
-    /// Its environment.
+    /// Environment of the instance.
     pub env: Env,
-    /// The template's text.
+    /// Text of the template.
     pub template: String,
-    /// What that says.
+    /// The parsed template.
     pub graph: Arc<BlockGraph>,
-    /// As given.
+    /// Inputs of scope `general`, without defaults.
     pub general_inputs: Map<String, Json>,
-    /// As given.
+    /// Inputs of scope `env`, without defaults.
     pub env_inputs: Map<String, Json>,
 }
 
-/// What became of it.
+/// The outcome of a request to begin a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BeginRunOutcome {
-    /// It has begun.
+    /// This run was begun for the request, now or earlier.
     Begun(i64),
-    /// Another run of the instance goes on: this one.
+    /// This other run of the instance is still running.
     AlreadyRunning(i64),
 }
 
-/// Begins a run for a request, unless one of the instance goes on; the same request again gets the run that it got. One
-/// transaction; the drivers are told.
+/// Begins a run, unless another run of the instance is running. Idempotent by `request_id`: a
+/// repeated request gets the same run. One transaction, which also notifies the drivers.
 pub async fn begin_run(
     pool: &PgPool,
     new_run: NewRun,
@@ -54,7 +54,7 @@ pub async fn begin_run(
     .await
 }
 
-/// The instance's row, locked until the transaction ends.
+/// Creates the instance if necessary, and locks its row until the end of the transaction.
 pub(super) async fn lock_instance(
     connection: &mut PgConnection,
     template_name: &str,
@@ -97,7 +97,7 @@ async fn begin_in_tx(
         plan_block_moves(&new_run.graph, load_stored_blocks(connection, instance_id).await?);
     move_stored_blocks(connection, instance_id, &moves).await?;
     let mut deletions = plan_deletions(&new_run.graph, &stored);
-    // Refused before if they do not fit.
+    // The caller has already refused invalid inputs.
     let inputs = new_run
         .graph
         .resolve_inputs(&new_run.general_inputs, &new_run.env_inputs)
@@ -146,7 +146,7 @@ async fn insert_step_rows(
     Ok(())
 }
 
-/// There is something to do: the drivers are told when the transaction is committed.
+/// Makes the instance due, and notifies the drivers at commit.
 pub(super) async fn wake_instance(connection: &mut PgConnection, instance_id: i64) -> Result<()> {
     sqlx::query(
         "WITH woken AS (

@@ -1,4 +1,4 @@
-//! Cancelling a run, and resuming one that has failed or was cancelled.
+//! Cancelling a run, and resuming a failed or cancelled one.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use super::status::RunStatus;
 use super::write::{end_run, touch_instance};
 use crate::protocol::{block_id_from_deduplication, deduplication_id};
 
-/// What became of it.
+/// The outcome of a cancel or resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunControlOutcome {
-    /// Done; or it was so already.
+    /// Done; cancelling a cancelled run changes nothing and is done, too.
     Done,
-    /// There is no such run.
+    /// The run does not exist.
     RunNotFound,
-    /// Its status does not allow it.
+    /// The run's status does not allow it.
     StatusConflict(RunStatus),
-    /// A later run of the instance, this one, has gone on from it.
+    /// This later run of the instance has superseded it.
     Superseded(i64),
 }
 
-/// The run's instance, locked, and the run's status.
+/// Locks the row of the run's instance. Returns the instance and the run's status.
 async fn lock_run_instance(
     connection: &mut PgConnection,
     run_id: i64,
@@ -38,7 +38,7 @@ async fn lock_run_instance(
     .fetch_optional(&mut *connection)
     .await?;
     let Some(instance_id) = instance_id else { return Ok(None) };
-    // Read under the lock: it may have ended while that was waited for.
+    // Read under the lock: the run may have ended while this transaction waited for it.
     let status: Option<String> =
         sqlx::query_scalar("SELECT status FROM configurator_runs WHERE run_id = $1 -- run_status")
             .bind(run_id)
@@ -47,12 +47,14 @@ async fn lock_run_instance(
     Ok(status.as_deref().and_then(RunStatus::parse).map(|status| (instance_id, status)))
 }
 
-/// Says no because of the run's status, which an earlier try may have made.
+/// Every other outcome is a refusal, which an earlier attempt with an unknown commit
+/// outcome may have caused.
 fn is_refused(control: &RunControlOutcome) -> bool {
     *control != RunControlOutcome::Done
 }
 
-/// Cancels a run: what is not sent never is; what is sent may still be answered, and a success is stored.
+/// Cancels a run. Pending blocks are skipped, and unsent messages taken back. A sent block may
+/// still be answered, and its success is stored.
 pub async fn cancel_run(
     pool: &PgPool,
     run_id: i64,
@@ -108,8 +110,8 @@ async fn cancel_in_tx(
     Ok(RunControlOutcome::Done)
 }
 
-/// Lets a run go on from where it failed or was cancelled: blocks that failed or were skipped are tried again. Only the
-/// latest run of an instance can: later ones have gone on from it.
+/// Resumes a failed or cancelled run: failed and skipped blocks are pending again. Only the latest
+/// run of an instance can be resumed, as later runs have superseded it.
 pub async fn resume_run(pool: &PgPool, run_id: i64) -> Result<RunControlOutcome> {
     run_refusable_tx(pool, "resume_run", is_refused, move |connection| {
         Box::pin(async move { resume_in_tx(connection, run_id).await })

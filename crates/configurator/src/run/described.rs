@@ -1,11 +1,11 @@
-//! Whether what is to be deleted is still described by a block of its instance: for integrations that have the control
-//! database at hand.
+//! Lookup whether another block still describes an object that is to be deleted, for integrations
+//! with access to the control database.
 
 use sqlx::PgPool;
 use store::{Result, run_statement};
 
-/// Whether, in the latest run of the instance that this message is of, a block of the same integration is about the thing that
-/// has `value` as `field` of its params. `false` for a message that was not sent from here.
+/// Whether the latest run of the message's instance has another block of the same integration whose
+/// params have `value` in `field`. `false` for a message that was not sent from here.
 pub async fn is_described_elsewhere(
     pool: &PgPool,
     block_id: i64,
@@ -24,7 +24,7 @@ pub async fn is_described_elsewhere(
     .await
 }
 
-/// A block's params as they were sent in this run, else as they were foreseen, else as it last succeeded.
+/// A block's params: as sent in this run, else as foreseen, else of its last success.
 const DESCRIBED_ELSEWHERE_SQL: &str = "-- described_elsewhere
 SELECT EXISTS (
     SELECT FROM configurator_sends s

@@ -1,8 +1,11 @@
-//! The driver of a process (role `configurator`): carries on the runs of all instances.
+//! The driver of a process (role `configurator`): advances the runs of all instances.
 //!
-//! An instance that has something to do is looked after by a task, which remembers its run and waits for answers or the
-//! next deadline. Which process that is, nobody decides: whoever is told first locks the instance's row, and others find
-//! it locked, or their memory outdated. What nobody has done for half a second is taken up by whoever notices.
+//! - Shape: one task per instance with a running run. It caches the run in memory, and waits for
+//!   answers or the next deadline.
+//! - Cost: a poll for due instances every second, and the steps of the instances driven here.
+//! - Lock order: see [`step`](super::step). Any process may drive any instance: the first to lock
+//!   the row wins. Others find the row locked, or their cached version outdated.
+//! - Promise: work that is overdue for half a second is taken over by any process that polls.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,41 +28,41 @@ use super::load::load_instance;
 use super::step::{RunStepOptions, RunStepResult, step_instance};
 use crate::template::Env;
 
-/// The channel of runs: `+7` the instance 7 has a run to be begun or resumed, `7` an answer was received for it, `=5` the
-/// run 5 has ended.
+/// Notification channel of runs. Payload `+7`: instance 7 has a run to begin or resume; `7`: an
+/// answer for instance 7 was committed; `=5`: run 5 has ended.
 pub const RUNS_CHANNEL: &str = "configurator";
-/// How often what went unnoticed is looked for.
+/// Interval of the poll for due instances, in case a notification is lost.
 const DUE_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// What others have left undone for so long is taken up.
+/// Instances overdue by this long are taken over from other drivers.
 const OVERDUE_TIMEOUT: Duration = Duration::from_millis(500);
-/// After the start answers may be waiting in queues: nothing is given up before.
+/// No block times out this soon after the start: its answer may still be in the queue.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(3);
-/// The pause after the database did not answer.
+/// Pause after a database error.
 const DATABASE_RETRY_INTERVAL: Duration = Duration::from_millis(300);
-/// The pause while somebody else changes the instance.
+/// Pause while another transaction holds the instance's row lock.
 const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(20);
-/// The longest wait for the next deadline: clocks differ.
+/// Maximum wait for the next deadline, as clocks differ.
 const MAX_DEADLINE_WAIT: Duration = Duration::from_secs(30);
-/// Runs forgotten at a time.
+/// Maximum rows per delete statement.
 const MAX_FORGOTTEN_PER_BATCH: i64 = 100;
 
-/// Carries on the runs of all instances.
+/// Drives the runs of all instances; clones share the state.
 #[derive(Clone)]
 pub struct RunDriver {
     pool: PgPool,
     senders: HashMap<Env, Arc<dyn FifoTxSender>>,
     block_timeout: Duration,
     started_at: Instant,
-    /// Who this process is.
+    /// Identifies this process in `configurator_instances.driver`.
     driver_id: Uuid,
-    /// Instances that are looked after here.
+    /// Instances driven by this process, each with its wakeup.
     active_instances: Arc<Mutex<HashMap<i64, Arc<Notify>>>>,
-    /// Of the database: one for all instances.
+    /// Outage of the database, shared by all instances.
     outage: Arc<Outage>,
 }
 
 impl RunDriver {
-    /// A driver that sends through these senders; of environments without one nothing is driven.
+    /// A driver that sends through these senders. Environments without a sender are not driven.
     pub fn new(
         pool: PgPool,
         senders: HashMap<Env, Arc<dyn FifoTxSender>>,
@@ -76,7 +79,8 @@ impl RunDriver {
         }
     }
 
-    /// Drives until `stop`; `notifications` must listen on [`RUNS_CHANNEL`]. Leaves nothing half done.
+    /// Drives until `stop`, and completes the steps in progress. `notifications`
+    /// must listen on [`RUNS_CHANNEL`].
     pub async fn run(self, notifications: PgNotificationHub, stop: CancellationToken) {
         let mut heard = notifications.subscribe();
         let mut look = interval(DUE_POLL_INTERVAL);
@@ -118,7 +122,7 @@ impl RunDriver {
                 self.spawn_instance(instance_id, env, tasks, stop);
             }
         } else if let Ok(instance_id) = payload.parse() {
-            // If it is looked after elsewhere, that one is told as well.
+            // A driver in another process gets the same notification.
             self.wake_instance(instance_id);
         }
     }
@@ -127,7 +131,7 @@ impl RunDriver {
         self.active_instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is looked after here.
+    /// Wakes the instance's task; `false` if this process does not drive it.
     fn wake_instance(&self, instance_id: i64) -> bool {
         let woken = self.lock_active().get(&instance_id).cloned();
         woken.as_ref().inspect(|woken| woken.notify_one()).is_some()
@@ -153,7 +157,7 @@ impl RunDriver {
         self.lock_active().insert(instance_id, woken.clone());
         let (driver, stop) = (self.clone(), stop.clone());
         tasks.spawn(async move {
-            // It is looked after again with what is left undone.
+            // After a panic, the next poll for due instances starts the task again.
             if store::panics::catch_panic(driver.drive_instance(instance_id, sender, &woken, &stop))
                 .await
                 .is_err()
@@ -178,7 +182,7 @@ impl RunDriver {
         env.ok().flatten()?.parse().ok()
     }
 
-    /// Instances that have had something to do for so long.
+    /// Instances that have been due for at least `overdue_by`.
     async fn load_due_instances(&self, overdue_by: Duration) -> Vec<(i64, Env)> {
         let due: store::Result<Vec<(i64, String)>> =
             store::run_statement(&self.pool, "configurator_due", move |connection| {
@@ -210,7 +214,7 @@ impl RunDriver {
         });
     }
 
-    /// Looks after one instance for as long as there is anything to do.
+    /// Drives one instance until its run has ended or another driver takes it over.
     async fn drive_instance(
         &self,
         instance_id: i64,
@@ -239,7 +243,8 @@ impl RunDriver {
                 },
             };
             match step_instance(&terms, instance_id, snapshot).await {
-                // By a call that cancels, say; or by another driver: then it is taken next time.
+                // Locked by a cancel, for example, or by another driver: then the
+                // next step finds out.
                 Ok(RunStepResult::Busy(snapshot)) => {
                     loaded = Some(*snapshot);
                     sleep(BUSY_RETRY_INTERVAL).await;
@@ -264,7 +269,8 @@ impl RunDriver {
                     }
                     let wait =
                         follow_up.wake_at.and_then(|wake_at| (wake_at - Utc::now()).to_std().ok());
-                    // The database's clock may differ, and nothing may be given up right after the start.
+                    // The database's clock may differ, and no block times out
+                    // right after the start.
                     let max_wait = if may_time_out { MAX_DEADLINE_WAIT } else { STARTUP_TIMEOUT };
                     let wait = wait
                         .map_or(DATABASE_RETRY_INTERVAL, |wait| wait + Duration::from_millis(20))
@@ -286,8 +292,9 @@ impl RunDriver {
     }
 }
 
-/// Forgets runs that ended so long ago, and what integrations have answered that long ago, some at a time until nothing is
-/// left; how many runs. The latest run of an instance stays.
+/// Deletes runs that ended longer than `older_than` ago, except the latest run of each instance,
+/// and tombstones of the same age. Also deletes remembered answers of integrations after 14 days.
+/// Works in batches until none are left. Returns the number of deleted runs.
 pub async fn forget_old_runs(pool: &PgPool, older_than: Duration) -> store::Result<u64> {
     forget_in_batches(pool, "forget_integration_answers", FORGET_ANSWERS_SQL, 14.0 * 86_400.0)
         .await?;
@@ -344,7 +351,7 @@ DELETE FROM configurator_runs r WHERE r.run_id IN (
     ORDER BY o.ended_at LIMIT $2
 )";
 
-/// As long as a run is known that was there before, an answer to it may come.
+/// A tombstone stays as long as a run from before it exists: a late answer to that run is possible.
 const FORGET_GONE_BLOCKS_SQL: &str = "-- forget_gone_blocks
 DELETE FROM configurator_gone WHERE (instance_id, name, integration) IN (
     SELECT g.instance_id, g.name, g.integration FROM configurator_gone g

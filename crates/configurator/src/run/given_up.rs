@@ -1,5 +1,5 @@
-//! What is known of blocks that were not answered in time: whether their messages were sent at all, and what may be in their
-//! way.
+//! Explanations of timed-out blocks: whether their messages were sent, and which older message
+//! may block their group.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use super::progress::RunContext;
 use super::write::RunChanges;
 use crate::protocol::deduplication_id;
 
-/// Takes back what was not sent yet of blocks that are given up, and says of each what is known.
+/// Takes back unsent messages of timed-out blocks, and adds an explanation to each failure.
 pub(super) async fn explain_given_up_blocks(
     connection: &mut PgConnection,
     context: &RunContext,
@@ -74,7 +74,7 @@ fn given_up_args(unsent: Option<&UnsentMessage>, older: Option<i64>) -> Map<Stri
     args
 }
 
-/// Notes that nothing more is waited for.
+/// Marks messages that no longer block their group: answered late or with a failure, or never sent.
 pub(super) async fn mark_sends_settled(connection: &mut PgConnection, ids: &[i64]) -> Result<()> {
     if !ids.is_empty() {
         sqlx::query("UPDATE configurator_sends SET settled = true WHERE block_id = ANY ($1) -- settle_sends")
@@ -85,10 +85,11 @@ pub(super) async fn mark_sends_settled(connection: &mut PgConnection, ids: &[i64
     Ok(())
 }
 
-/// Runs of the instance that are looked through.
+/// Latest runs of the instance that are searched.
 const MAX_RUNS_SEARCHED: i64 = 50;
 
-/// Of each message the oldest one of the same group that may still be in its queue. What was answered after it has passed it.
+/// For each message, the oldest one of its group that may still be in the queue. An answered
+/// message proves that the queue has passed all earlier ones of its group.
 const OLDER_MESSAGES_SQL: &str = "-- older_messages
 SELECT t.block_id, min(s.block_id)
 FROM unnest($2::bigint[]) AS t (block_id)

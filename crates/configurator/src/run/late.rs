@@ -1,7 +1,8 @@
-//! Answers that nobody waits for any more: after a time-out, after the end or the cancellation of a run.
+//! Late answers: after a timeout, or after the end or cancellation of a run.
 //!
-//! A late success is stored, unless a later message of the block has been answered; a late failure changes nothing that is
-//! stored. The step of a run shows a late answer only if it had none.
+//! A late success is stored, unless a later message of the block has been answered. A late failure
+//! stores no state; that of a deletion marks the block orphaned. The step shows a late answer only
+//! if it is still `sent`.
 
 use sqlx::PgConnection;
 use store::Result;
@@ -10,7 +11,7 @@ use super::progress::json_text;
 use super::write::{DELETE_STORED_SQL, ORPHAN_STORED_SQL, store_states, update_stored_blocks};
 use crate::protocol::{BlockAction, BlockAnswer};
 
-/// An answer with what it answers.
+/// An answer with the message that it answers.
 pub(super) struct ReceivedAnswer {
     pub(super) answer: BlockAnswer,
     pub(super) run_id: i64,
@@ -19,10 +20,10 @@ pub(super) struct ReceivedAnswer {
     pub(super) action: BlockAction,
 }
 
-/// How a step shows a late answer: message, status, state, error's code and arguments.
+/// A late answer for a step's row: `block_id`, status, state, error code, error args.
 type LateAnswerRow = (i64, &'static str, Option<String>, Option<String>, Option<String>);
 
-/// Does what late answers still do.
+/// Stores late answers, and shows them on their steps. Four round trips.
 pub(super) async fn apply_late_answers(
     connection: &mut PgConnection,
     instance_id: i64,
@@ -72,7 +73,7 @@ pub(super) async fn apply_late_answers(
     Ok(())
 }
 
-/// Only blocks of runs that do not go on can be `sent` and nobody waits for them.
+/// A `sent` step of a run that is not running has only late answers.
 const SHOW_LATE_ANSWERS_SQL: &str = "-- show_late_answers
 UPDATE configurator_run_blocks b
 SET status = a.status, state = coalesce(a.state, b.state), error_code = a.code, error_args = a.args, ended_at = now()

@@ -1,5 +1,5 @@
-//! Hazard: a step that looks at all steps of its run: a graph of ten thousand blocks would look ten thousand times at ten
-//! thousand.
+//! Hazard: a transaction that iterates over all steps of its run, which makes a run of 10,000
+//! blocks cost 10,000 × 10,000.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::write::RunChanges;
 use crate::protocol::BlockAnswer;
 use crate::template::{self, Env};
 
-/// A fan (all wait for an answer at once), or a chain.
+/// A fan of independent blocks, or a chain.
 fn build_context(blocks: usize, chain: bool) -> RunContext {
     let mut text = "type: module\nname: global\nblocks:\n".to_owned();
     for n in 0..blocks {
@@ -35,12 +35,12 @@ fn build_context(blocks: usize, chain: bool) -> RunContext {
     )
 }
 
-/// The processor's time of this thread: on a busy machine, others' is in what a watch shows.
+/// CPU time of this thread: wall-clock time would include other load on the machine.
 fn read_cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
-/// What it takes to carry a run to its end, one answer a step.
+/// CPU time of a whole run with one answer per transaction.
 fn time_run(blocks: usize, chain: bool) -> Duration {
     let context = build_context(blocks, chain);
     let started_at = read_cpu_time();
@@ -76,7 +76,7 @@ fn time_run(blocks: usize, chain: bool) -> Duration {
 #[test]
 fn four_times_the_blocks_take_about_four_times_as_long() {
     for chain in [false, true] {
-        // The least of three, as others are at work as well.
+        // The minimum of three, as other processes disturb the measurement.
         let least = |blocks| (0..3).map(|_| time_run(blocks, chain)).min().unwrap_or_default();
         let (small, large) = (least(1000), least(4000));
         assert!(large < 10 * small, "chain {chain}: {small:?} for 1000, {large:?} for 4000");

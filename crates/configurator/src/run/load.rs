@@ -1,4 +1,5 @@
-//! From the database to a run in memory: when a run is taken up, and when somebody else has changed it.
+//! Loading a run into memory: when its instance is first driven, and after another
+//! process has changed it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,17 +16,17 @@ use super::status::BlockStatus;
 use super::write::RunChanges;
 use crate::template::{self, BlockGraph, Env};
 
-/// An instance as it was at one version.
+/// An instance at one version.
 pub(super) struct InstanceSnapshot {
     pub(super) version: i64,
-    /// Its run that goes on, if there is one.
+    /// The running run, if any.
     pub(super) run: Option<ActiveRun>,
 }
 
 pub(super) struct ActiveRun {
     pub(super) context: RunContext,
     pub(super) progress: RunProgress,
-    /// What follows from what is stored and was not written yet.
+    /// Changes that follow from the loaded rows and are not written yet.
     pub(super) pending: RunChanges,
 }
 
@@ -69,7 +70,7 @@ struct InstanceRows {
     run: Option<(ActiveRunRow, Vec<ActiveBlockRow>, Vec<StoredBlock>)>,
 }
 
-/// What is stored of an instance's blocks, by name.
+/// The stored blocks of an instance, by name and integration.
 pub(super) async fn load_stored_blocks(
     connection: &mut PgConnection,
     instance_id: i64,
@@ -95,11 +96,12 @@ pub(super) async fn load_stored_blocks(
 }
 
 pub(super) fn parse_json_object(text: &str) -> Map<String, Json> {
-    // Written by this program, as the text of an object.
+    // Written by this program as a JSON object.
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// Loads an instance. The template is read on a thread of its own.
+/// Loads an instance in one read-only `REPEATABLE READ` transaction. The template is parsed
+/// on a blocking thread.
 pub(super) async fn load_instance(
     pool: &PgPool,
     instance_id: i64,
@@ -158,7 +160,7 @@ async fn read_instance_rows(
     Ok(InstanceRows { version, run: Some((run, blocks, stored)) })
 }
 
-/// `None` if this program does not understand the run: a newer one began it.
+/// `None` if this version cannot read the run, because a newer one began it.
 fn build_active_run(
     instance_id: i64,
     run: ActiveRunRow,
@@ -223,7 +225,7 @@ fn read_deletion(row: &ActiveBlockRow) -> Option<BlockDeletion> {
     })
 }
 
-/// Of each block that waits for deletions, those.
+/// For each block that waits for deletions, the steps of those deletions.
 fn read_deletion_precedence(blocks: &[ActiveBlockRow]) -> HashMap<usize, Vec<usize>> {
     let to_index = |step: &i32| usize::try_from(*step).ok();
     let waits = |row: &ActiveBlockRow| {
@@ -233,7 +235,7 @@ fn read_deletion_precedence(blocks: &[ActiveBlockRow]) -> HashMap<usize, Vec<usi
     blocks.iter().filter_map(waits).collect()
 }
 
-/// What is stored of each step.
+/// The stored block of each step, if any.
 fn match_stored_blocks(
     graph: &BlockGraph,
     deletions: &[BlockDeletion],
@@ -254,7 +256,8 @@ fn match_stored_blocks(
     matched
 }
 
-/// What is stored of an instance, by its name.
+/// The stored blocks of the instance of this template and environment; empty if
+/// there is no instance.
 pub async fn find_stored_blocks(
     pool: &PgPool,
     template_name: &str,

@@ -1,8 +1,9 @@
-//! Runs: what was asked for, what has come of it, and who carries it on.
+//! Runs of templates: beginning, driving, cancelling, resuming and showing them.
 //!
-//! All there is to know of a run is in the control database. Whoever changes anything of an instance locks its row, so
-//! that any process may carry any run on: a driver remembers an instance only as long as its version is as it was.
-//! A block's state, its message and what is stored commit together.
+//! - Shape: the control database has the whole state of a run; memory is a cache.
+//! - Lock order: every change of an instance locks its row first. A driver's cache is valid as long
+//!   as the instance's version is unchanged, so any process may drive any run.
+//! - Promise: a block's status, its message and its stored state commit in one transaction.
 
 mod begin;
 mod control;

@@ -1,4 +1,4 @@
-//! From a template and what is stored to what a run does: pure.
+//! Planning of a run from its template and the stored blocks. Pure.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -9,53 +9,54 @@ use super::renamed::plan_block_moves;
 use crate::protocol::BlockAction;
 use crate::template::{BlockGraph, BlockGraphNode, EvaluationContext};
 
-/// Names of blocks that one depends on, at most; beyond, they count as unknown.
+/// Maximum names of dependencies stored per block; with more, the dependencies count as unknown.
 pub(super) const MAX_BLOCK_DEPENDENCIES: usize = 1000;
 
-/// What is stored of a block: its last success.
+/// The last success of a block, as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredBlock {
-    /// The block.
+    /// Name of the block, as `module.block`.
     pub name: String,
-    /// `queue.task_type`.
+    /// `queue.task_type` of the integration.
     pub integration: String,
-    /// The message that it answered.
+    /// The `block_id` of the answered message.
     pub block_id: i64,
-    /// JSON.
+    /// The sent params, as the text of a JSON object.
     pub params: String,
-    /// What the integration returned.
+    /// The state that the integration returned.
     pub state: Arc<Map<String, Json>>,
-    /// What it was a success of.
+    /// Fingerprint of the params, see
+    /// [`Block::params_fingerprint`](crate::template::Block::params_fingerprint).
     pub digest: String,
-    /// The blocks whose outputs it uses; `None`: not known.
+    /// Names of the blocks whose outputs it uses; `None` if unknown.
     pub depends_on: Option<Vec<String>>,
-    /// Its integration refused to delete it.
+    /// Whether its integration refused to delete it.
     pub orphaned: bool,
 }
 
-/// A block that has gone from the template.
+/// The deletion of a block that was removed from the template.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct BlockDeletion {
     pub(super) name: String,
     pub(super) integration: String,
-    /// Steps that come before it.
+    /// Steps that must end before this one.
     pub(super) after_steps: Vec<usize>,
 }
 
-/// What a block of a template would get.
+/// The forecast for one block of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockForecast {
-    /// The block.
+    /// Name of the block, as `module.block`.
     pub name: String,
-    /// `queue.task_type`.
+    /// `queue.task_type` of the integration.
     pub integration: String,
-    /// The action; `None`: served from the cache.
+    /// The action to send; `None` for a cache hit.
     pub action: Option<BlockAction>,
-    /// The cache may serve it instead: that depends on outputs that are not known yet.
+    /// Whether a cache hit is possible, but depends on outputs that are not known yet.
     pub may_be_cached: bool,
 }
 
-/// The deletions of a run, after the steps that are the graph's nodes.
+/// The deletions of a run. Their steps follow those of the graph's nodes.
 pub(super) fn plan_deletions(graph: &BlockGraph, stored: &[StoredBlock]) -> Vec<BlockDeletion> {
     let kept_indices: HashMap<(&str, String), usize> = graph
         .blocks()
@@ -72,7 +73,7 @@ pub(super) fn plan_deletions(graph: &BlockGraph, stored: &[StoredBlock]) -> Vec<
         return Vec::new();
     }
     let step = |n: usize| graph.nodes.len() + n;
-    // Who used whom when it last succeeded, as steps of this run.
+    // The dependents of each block at its last success, as steps of this run.
     let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
     let mut unknown_users = Vec::new();
     let steps_gone = gone.iter().enumerate().map(|(n, stored)| (step(n), *stored));
@@ -88,7 +89,8 @@ pub(super) fn plan_deletions(graph: &BlockGraph, stored: &[StoredBlock]) -> Vec<
     let after = |(n, stored): (usize, &&StoredBlock)| {
         let mut after: BTreeSet<usize> =
             users.get(stored.name.as_str()).into_iter().flatten().copied().collect();
-        // Of two that may use each other the later one goes first.
+        // A block with unknown dependencies may use any other. It comes first if it is kept; of two
+        // deletions, the later success comes first.
         let unknown = unknown_users
             .iter()
             .filter(|(at, id)| *at < graph.nodes.len() || *id > stored.block_id);
@@ -108,7 +110,7 @@ pub(super) fn plan_deletions(graph: &BlockGraph, stored: &[StoredBlock]) -> Vec<
     deletions
 }
 
-/// What was stored in different runs may not fit together.
+/// Dependencies that were stored by different runs may contradict each other.
 fn has_cycle(deletions: &[BlockDeletion], first_step: usize) -> bool {
     let among = |deletion: &BlockDeletion| -> Vec<usize> {
         deletion
@@ -138,7 +140,7 @@ fn has_cycle(deletions: &[BlockDeletion], first_step: usize) -> bool {
     done < needs.len()
 }
 
-/// The latest success first.
+/// Breaks the cycle: one deletion after another, the latest success first.
 fn chain_deletions(deletions: &mut [BlockDeletion], gone: &[&StoredBlock], first_step: usize) {
     let mut order: Vec<usize> = (0..deletions.len()).collect();
     order.sort_by_key(|n| std::cmp::Reverse(gone[*n].block_id));
@@ -150,7 +152,8 @@ fn chain_deletions(deletions: &mut [BlockDeletion], gone: &[&StoredBlock], first
     }
 }
 
-/// The names of the blocks whose outputs the node at `index` uses; `None` if there are too many.
+/// The names of the blocks whose outputs the node at `index` uses, also through wires; `None` if
+/// there are too many.
 pub(super) fn block_dependencies(graph: &BlockGraph, index: usize) -> Option<Vec<String>> {
     let mut names = BTreeSet::new();
     let (mut seen, mut to_visit) = (HashSet::new(), graph.nodes[index].dependencies());
@@ -169,7 +172,7 @@ pub(super) fn block_dependencies(graph: &BlockGraph, index: usize) -> Option<Vec
     Some(names.into_iter().collect())
 }
 
-/// What every block would get from a run, in the order of the template; deletions last.
+/// The forecast for every block in the order of the template, then for the deletions.
 pub fn forecast_blocks(
     graph: &BlockGraph,
     stored: Vec<StoredBlock>,
@@ -181,7 +184,7 @@ pub fn forecast_blocks(
         .iter()
         .map(|stored| ((stored.name.as_str(), stored.integration.as_str()), stored))
         .collect();
-    // The states of blocks that the cache serves for certain.
+    // The states of blocks that are certainly cache hits.
     let mut known: HashMap<usize, &Map<String, Json>> = HashMap::new();
     let mut cached: HashMap<usize, bool> = HashMap::new();
     for index in topological_order(graph) {
@@ -246,7 +249,7 @@ fn has_known_sources(
     true
 }
 
-/// Places such that each comes after what it needs.
+/// Node indices in topological order: dependencies first.
 pub(super) fn topological_order(graph: &BlockGraph) -> Vec<usize> {
     let needs: Vec<Vec<usize>> = graph.nodes.iter().map(BlockGraphNode::dependencies).collect();
     let mut waiting: Vec<usize> = needs.iter().map(Vec::len).collect();

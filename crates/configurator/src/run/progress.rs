@@ -1,5 +1,9 @@
-//! A run in memory, and how it goes on: pure. What [`RunProgress`] decides is written in one transaction; if that fails, it is
-//! forgotten, and read anew. Nothing here looks at all steps, but for reading it.
+//! A run in memory and its state machine. Pure.
+//!
+//! - Shape: the changes that [`RunProgress`] decides are written in one transaction. If that fails,
+//!   the progress is discarded and loaded again.
+//! - Cost: a change touches only its step and the dependents; only [`RunProgress::new`] and the end
+//!   of a run visit all steps.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,10 +18,11 @@ use super::write::{BlockChange, BlockSend, RunChanges};
 use crate::protocol::{self, BlockAction, BlockAnswer, BlockFailure, BlockTask};
 use crate::template::{BlockGraph, BlockGraphNode, Env, EvaluationContext, EvaluationError};
 
-/// Steps that need no integration (cached ones, failures) in one transaction, at most.
+/// Maximum ready steps handled per transaction, including those that send no
+/// message (cache hits, failures).
 const MAX_STEPS_PER_TX: usize = 2000;
 
-/// What does not change while a run goes on.
+/// The immutable part of a run.
 pub(super) struct RunContext {
     pub(super) instance_id: i64,
     pub(super) run_id: i64,
@@ -26,25 +31,26 @@ pub(super) struct RunContext {
     pub(super) graph: BlockGraph,
     pub(super) inputs: Map<String, Json>,
     pub(super) deletions: Vec<BlockDeletion>,
-    /// Of blocks that come after deletions of what they may be about, those deletions' steps.
+    /// Deletion steps that precede a block, because both may be about the same object,
+    /// by the block's step.
     pub(super) deletions_first: HashMap<usize, Vec<usize>>,
-    /// Of each step, those that wait for it.
+    /// For each step, the steps that wait for it.
     pub(super) dependents: Vec<Vec<usize>>,
-    /// How long a block may take that says nothing of it.
+    /// Timeout of blocks that set none.
     pub(super) block_timeout: Duration,
 }
 
-/// Where each step stands.
+/// The state of every step, indexed by step.
 pub(super) struct RunProgress {
     pub(super) statuses: Vec<BlockStatus>,
-    /// How many steps each one waits for.
+    /// For each step, the number of unfinished steps it waits for.
     pub(super) dependency_counts: Vec<u32>,
     pub(super) block_ids: Vec<i64>,
     pub(super) step_deadlines: Vec<Option<DateTime<Utc>>>,
     pub(super) states: Vec<Option<Arc<Map<String, Json>>>>,
     pub(super) stored_blocks: Vec<Option<Arc<StoredBlock>>>,
     pub(super) sent_steps: HashMap<i64, usize>,
-    /// Those that were sent, by when they are given up.
+    /// Sent steps by deadline.
     pub(super) deadline_queue: BTreeSet<(DateTime<Utc>, usize)>,
     pub(super) ready_steps: VecDeque<usize>,
     pub(super) open_count: usize,
@@ -93,7 +99,7 @@ impl RunContext {
         }
     }
 
-    /// The queue of a step's integration.
+    /// The full name of the queue of a step's integration.
     pub(super) fn queue_name(&self, step: usize) -> String {
         match self.graph.nodes.get(step) {
             Some(BlockGraphNode::Block(block)) => self.env.queue_name(&block.queue),
@@ -114,7 +120,8 @@ impl RunContext {
 }
 
 impl RunProgress {
-    /// Steps that stand as given, with everything that follows from it.
+    /// Builds the progress from stored statuses. The returned changes are those that follow and are
+    /// not stored yet, such as skipped steps.
     pub(super) fn new(
         context: &RunContext,
         status: Vec<BlockStatus>,
@@ -163,12 +170,12 @@ impl RunProgress {
         (progress, changes)
     }
 
-    /// What a message was about that is still waited for.
+    /// The step that waits for an answer to this `block_id`.
     pub(super) fn step_of_block(&self, block_id: i64) -> Option<usize> {
         self.sent_steps.get(&block_id).copied()
     }
 
-    /// Takes an answer to a step that waits for it.
+    /// Applies an answer to the step that waits for it.
     pub(super) fn apply_answer(
         &mut self,
         context: &RunContext,
@@ -203,7 +210,7 @@ impl RunProgress {
         (deletion.name.clone(), deletion.integration.clone(), self.block_ids[step])
     }
 
-    /// Gives up what has not been answered in time.
+    /// Fails the steps whose deadline has passed.
     pub(super) fn expire_steps(
         &mut self,
         context: &RunContext,
@@ -227,7 +234,7 @@ impl RunProgress {
         }
     }
 
-    /// Sends what is ready, as far as the numbers reach.
+    /// Sends ready steps as long as `block_ids` has unused numbers.
     pub(super) fn send_ready_steps(
         &mut self,
         context: &RunContext,
@@ -283,7 +290,7 @@ impl RunProgress {
                 if let Some(stored) = stored
                     .as_ref()
                     .filter(|stored| block.cache && !stored.orphaned && stored.digest == digest)
-                    // What was deleted may have been the same thing.
+                    // A preceding deletion may have deleted the same object: no cache hit then.
                     .filter(|_| !context.deletions_first.contains_key(&step))
                 {
                     self.states[step] = Some(stored.state.clone());
@@ -297,7 +304,7 @@ impl RunProgress {
             _ => {
                 let deletion = &context.deletions[step - context.graph.nodes.len()];
                 let Some(stored) = self.stored_blocks[step].clone() else {
-                    // A late answer has done it meanwhile.
+                    // A late answer has already removed the stored block.
                     return self.end_step(context, step, BlockStatus::Succeeded, None, changes);
                 };
                 let (queue, task) =
@@ -349,7 +356,7 @@ impl RunProgress {
         });
     }
 
-    /// Ends a step; those that wait for it become ready, or are skipped.
+    /// Ends a step, and makes its dependents ready or skips them.
     fn end_step(
         &mut self,
         context: &RunContext,
@@ -382,7 +389,8 @@ impl RunProgress {
         }
     }
 
-    /// Tells those that wait for a step that it has ended. Not by recursion: chains are long.
+    /// Propagates the end of a step to its dependents. Iterative, as long chains
+    /// would overflow the stack.
     fn release_dependents(&mut self, context: &RunContext, step: usize, changes: &mut RunChanges) {
         let mut ended = vec![step];
         while let Some(step) = ended.pop() {
@@ -407,12 +415,12 @@ impl RunProgress {
         }
     }
 
-    /// When something must happen by itself.
+    /// The earliest deadline of a sent step.
     pub(super) fn next_deadline(&self) -> Option<DateTime<Utc>> {
         self.deadline_queue.first().map(|(deadline, _)| *deadline)
     }
 
-    /// How the run has ended, if it has, and its outputs.
+    /// The final status and the outputs, once every step has ended.
     pub(super) fn run_result(
         &self,
         context: &RunContext,
@@ -451,6 +459,6 @@ fn evaluation_failure(context: &RunContext, error: EvaluationError) -> BlockFail
 }
 
 pub(super) fn json_text(map: &Map<String, Json>) -> String {
-    // Maps of JSON always have a text.
+    // Serializing a JSON map cannot fail.
     serde_json::to_string(map).unwrap_or_default()
 }

@@ -1,5 +1,6 @@
-//! Blocks that have another name than when they last succeeded: those that say so (`renamed_from`) take what is stored along,
-//! and of the others the deletion comes before whatever may be about the same thing. Pure, but for [`move_stored_blocks`].
+//! Blocks whose name has changed since their last success. With `renamed_from`, the stored block
+//! moves to the new name. Without it, the deletion of the old block precedes blocks that may be
+//! about the same object. Pure except for [`move_stored_blocks`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,11 +10,12 @@ use sqlx::PgConnection;
 use super::plan::{BlockDeletion, StoredBlock, topological_order};
 use crate::template::{Block, BlockGraph, BlockGraphNode, EvaluationContext, Expression};
 
-/// Pairs of deletions and blocks that are put in order, at most: of those that are the same, and of those that are not quite. Where
-/// a template has more of the same, each block waits for one of them.
+/// Maximum ordered pairs of a deletion and a block, for identical and for similar objects
+/// each. Beyond it, a block waits for only one of the identical deletions, and similar objects
+/// are no longer searched.
 const MAX_ORDERED_PAIRS: usize = 100_000;
 
-/// What is stored under a name that its block has no longer.
+/// The move of a stored block from a former name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BlockMove {
     pub(super) from: String,
@@ -21,7 +23,7 @@ pub(super) struct BlockMove {
     pub(super) integration: String,
 }
 
-/// The moves that the template asks for, and what is stored as it is after them.
+/// The moves that the template requests, and the stored blocks after them.
 pub(super) fn plan_block_moves(
     graph: &BlockGraph,
     mut stored: Vec<StoredBlock>,
@@ -59,7 +61,8 @@ pub(super) fn plan_block_moves(
     (stored, moves)
 }
 
-/// Does the moves. Answers that still come to messages under the former names change nothing.
+/// Applies the moves in two statements. A tombstone under the former name makes late answers
+/// to its messages ineffective.
 pub(super) async fn move_stored_blocks(
     connection: &mut PgConnection,
     instance_id: i64,
@@ -81,7 +84,7 @@ pub(super) async fn move_stored_blocks(
     Ok(())
 }
 
-/// Text that is the same for the same value, however its members are ordered.
+/// JSON text that is independent of the order of members.
 fn canonical_json(value: &Json) -> String {
     fn sort_members(value: &Json) -> Json {
         match value {
@@ -97,12 +100,12 @@ fn canonical_json(value: &Json) -> String {
     sort_members(value).to_string()
 }
 
-/// A text that tells a value of one integration from those of others.
+/// A lookup key, unique per integration.
 fn integration_key(integration: &str, what: &str, value: &str) -> String {
     format!("{integration}\n{what}\n{value}")
 }
 
-/// What of a block's params is known before anything is answered; whether that is all of it.
+/// The params that are known before any answer, and whether they are complete.
 fn known_block_params(block: &Block, values: &EvaluationContext<'_>) -> (Map<String, Json>, bool) {
     if let Ok(Json::Object(all)) = values.evaluate(&block.args) {
         return (all, true);
@@ -112,14 +115,14 @@ fn known_block_params(block: &Block, values: &EvaluationContext<'_>) -> (Map<Str
     (entries.iter().filter_map(known).collect(), false)
 }
 
-/// The members of params by which an integration may know a thing.
+/// Keys of the params that may identify an object for its integration: strings and numbers.
 fn identifying_keys(integration: &str, params: &Map<String, Json>) -> Vec<String> {
     let telling = |value: &&Json| matches!(value, Json::String(_) | Json::Number(_));
     let members = params.iter().filter(|(_, value)| telling(value));
     members.map(|(key, value)| integration_key(integration, key, &value.to_string())).collect()
 }
 
-/// What is deleted, found by what it was about.
+/// Deletions by params, state and identifying keys.
 #[derive(Default)]
 struct DeletionIndex {
     by_params: HashMap<String, Vec<usize>>,
@@ -151,7 +154,8 @@ impl DeletionIndex {
 }
 
 impl DeletionIndex {
-    /// Deletions of what has something in common with a block: with the state of one that is there, with the params of others.
+    /// Deletions of similar objects: with the same state as the stored block, or with a common
+    /// identifying key if the block is not stored.
     fn find_similar(
         &self,
         integration: &str,
@@ -182,19 +186,20 @@ fn stored_state_key(integration: &str, stored: &StoredBlock) -> String {
     integration_key(integration, "", &canonical_json(&Json::Object(stored.state.as_ref().clone())))
 }
 
-/// What is known of a template's nodes beside deletions of the same integrations.
+/// The order between a template's blocks and the deletions of the same integrations.
 pub(super) struct DeletionPrecedence {
-    /// For each node the deletions that come before it: their places among the deletions.
+    /// For each node, the indices of the deletions that precede it.
     pub(super) deletions_first: Vec<Vec<usize>>,
-    /// Texts and numbers of a block's params, as JSON, as far as they are known before anything is sent.
+    /// Strings and numbers of a block's params that are known before anything is sent, as JSON.
     pub(super) foreseen_params: Vec<Option<String>>,
 }
 
-/// Longest JSON of what is foreseen of a block.
+/// Maximum size of such JSON; larger ones are not stored.
 const MAX_FORESEEN_BYTES: usize = 4096;
 
-/// A block with the very params of what is deleted is the same thing under another name: its deletion does not wait for what
-/// depends on that block. Where only something is the same, the deletion comes first if nothing speaks against it.
+/// Orders deletions before blocks about the same object. A block with identical params is the same
+/// object under a new name: the deletion does not wait for dependents of that block. A block that
+/// is only similar waits for the deletion unless that makes a cycle.
 pub(super) fn plan_deletion_precedence(
     graph: &BlockGraph,
     stored: &[StoredBlock],
@@ -246,7 +251,7 @@ pub(super) fn plan_deletion_precedence(
             false => vec![same[index % same.len()]],
         };
         same_pairs += precedence.deletions_first[index].len();
-        // What it will answer, as far as can be known.
+        // Expected state of the recreated object, to evaluate the params of dependents.
         let twin = &deletions[same[0]];
         if own.is_none()
             && let Some(twin) = by_key.get(&(twin.name.as_str(), twin.integration.as_str()))
@@ -266,7 +271,8 @@ fn foreseen_json(params: &Map<String, Json>) -> Option<String> {
     serde_json::to_string(&plain).ok().filter(|text| text.len() <= MAX_FORESEEN_BYTES)
 }
 
-/// Deletions that come before a block, and those that come before them, wait for nothing that waits for such a block.
+/// Deletions that precede a block, and the deletions that precede these, do not wait for such a
+/// block or its dependents.
 fn release_deletions(
     graph: &BlockGraph,
     deletions: &mut [BlockDeletion],
@@ -302,7 +308,8 @@ fn release_deletions(
     }
 }
 
-/// Nothing that a deletion waits for is made to wait for one: so there is no cycle.
+/// Adds no wait to a block that any deletion waits for, directly or indirectly,
+/// which rules out cycles.
 fn add_similar_deletions(
     graph: &BlockGraph,
     deletions: &[BlockDeletion],

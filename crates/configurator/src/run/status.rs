@@ -1,49 +1,49 @@
-//! Where runs and their blocks stand.
+//! The statuses of runs and of their blocks.
 
-/// Where a run stands.
+/// Status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunStatus {
-    /// Goes on.
+    /// Some step has not ended.
     Running,
-    /// Every block has done its part.
+    /// Every step has succeeded, was a cache hit, or was orphaned.
     Succeeded,
     /// A block has failed.
     Failed,
-    /// Not wanted any more.
+    /// Cancelled by a client before its end.
     Cancelled,
 }
 
-/// Where a block stands.
+/// Status of a block in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockStatus {
-    /// Waits for others.
+    /// Waits for its dependencies.
     Pending,
-    /// Its integration has it.
+    /// Sent to its integration, not answered.
     Sent,
-    /// Done.
+    /// The integration has answered with a success.
     Succeeded,
-    /// Failed.
+    /// The integration has answered with an error, or not in time.
     Failed,
-    /// What it depends on has failed, or the run was cancelled before it was sent.
+    /// A dependency has failed, or the run was cancelled before the block was sent.
     Skipped,
-    /// As it was done last time.
+    /// Cache hit: the last success is used again.
     Cached,
-    /// Its integration would not delete it.
+    /// The integration refused to delete it.
     Orphaned,
 }
 
 macro_rules! words {
     ($name:ident: $($value:ident $word:literal),+) => {
         impl $name {
-            /// All there are.
+            /// All values of the enum.
             pub const ALL: &'static [Self] = &[$(Self::$value),+];
 
-            /// The word.
+            /// The name in the API and in the database.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$value => $word),+ }
             }
 
-            /// That of this name.
+            /// Parses a name; `None` if it is unknown.
             pub fn parse(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|value| value.name() == name)
             }
@@ -56,12 +56,12 @@ words!(BlockStatus: Pending "pending", Sent "sent", Succeeded "succeeded", Faile
        Cached "cached", Orphaned "orphaned");
 
 impl BlockStatus {
-    /// Whether nothing more happens to it in this run.
+    /// Whether the status no longer changes in this run.
     pub fn is_final(self) -> bool {
         !matches!(self, BlockStatus::Pending | BlockStatus::Sent)
     }
 
-    /// Whether what depends on it may go on.
+    /// Whether dependents may be sent.
     pub fn is_successful(self) -> bool {
         matches!(self, BlockStatus::Succeeded | BlockStatus::Cached | BlockStatus::Orphaned)
     }

@@ -1,8 +1,13 @@
-//! One step of an instance: takes what was answered, gives up what is late, sends what is ready; one transaction.
+//! One step of an instance, in one transaction: applies received answers, fails timed-out
+//! blocks, sends ready ones.
 //!
-//! Round trips: lock, answers, numbers, the changes (six at most), version. Locks: the instance's row, then what it writes.
-//! What is remembered of the run is changed in place: a copy for each step would make long chains quadratic. If the
-//! transaction fails, or is tried again, it is loaded anew.
+//! - Shape: at most 500 answers and 500 messages. The cached run is modified in place: a copy per
+//!   step would make long chains quadratic. After a failed or retried attempt it is loaded again.
+//! - Cost: round trips for the lock, the answers, the `block_id`s and the version, and up to six
+//!   for the changes. Failures, late answers, timeouts and the end of a run add some.
+//! - Lock order: the instance's row first, with `SKIP LOCKED`, then the rows it writes.
+//! - Promise: answers are consumed, and messages sent, in the transaction
+//!   that records their effect.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,54 +24,54 @@ use super::status::RunStatus;
 use super::write::{self, RunChanges, end_run, touch_instance};
 use crate::protocol::{BlockAction, BlockAnswer, BlockFailure};
 
-/// Answers taken, and messages sent, in one transaction at most.
+/// Maximum answers consumed, and messages sent, per transaction.
 const MAX_MESSAGES_PER_STEP: usize = 500;
 
-/// What a step has come to.
+/// The result of a step.
 pub(super) enum RunStepResult {
-    /// Somebody else is changing it; what was remembered still is.
+    /// Another transaction holds the instance's row lock; the snapshot is unchanged.
     Busy(Box<InstanceSnapshot>),
-    /// Another driver carries it on.
+    /// Another driver has advanced the instance.
     TakenOver,
-    /// What is remembered of the instance does not hold any more, or never did.
+    /// The cached run is outdated, or has changes that were never committed.
     Reload,
-    /// Done; what follows is to be remembered.
+    /// Committed; the new state of the cache.
     Done(Box<RunStepFollowUp>),
 }
 
 pub(super) struct RunStepFollowUp {
     pub(super) version: i64,
-    /// `None`: there is none, or it has ended.
+    /// `None` if no run is running.
     pub(super) run: Option<ActiveRun>,
-    /// When there is something to do again.
+    /// Next deadline of the run.
     pub(super) wake_at: Option<DateTime<Utc>>,
-    /// Whether there may be more to do at once.
+    /// Whether another step should follow immediately.
     pub(super) has_more: bool,
     pub(super) ended_status: Option<RunStatus>,
 }
 
 impl RunStepFollowUp {
-    /// Nothing was changed.
+    /// The result of a step without changes.
     fn unchanged(version: i64, run: Option<ActiveRun>) -> Self {
         Self { version, run, wake_at: None, has_more: false, ended_status: None }
     }
 }
 
-/// What a step needs beside what it remembers.
+/// The parameters of a step that its instance does not determine.
 #[derive(Clone)]
 pub(super) struct RunStepOptions {
     pub(super) pool: PgPool,
     pub(super) sender: Arc<dyn FifoTxSender>,
-    /// Whether what has not been answered in time is given up.
+    /// Whether overdue blocks fail.
     pub(super) may_time_out: bool,
-    /// Who this process is.
+    /// Identifies this process.
     pub(super) driver_id: Uuid,
 }
 
 struct SharedInstance {
     instance_id: i64,
     version: i64,
-    /// Taken out by the attempt that changes it.
+    /// Taken by the attempt that modifies it.
     run: Mutex<Option<ActiveRun>>,
     has_run: bool,
 }
@@ -77,7 +82,7 @@ impl SharedInstance {
     }
 }
 
-/// One step of what was loaded.
+/// One step from a loaded snapshot.
 pub(super) async fn step_instance(
     options: &RunStepOptions,
     instance_id: i64,
@@ -102,7 +107,7 @@ pub(super) async fn step_instance(
     })
 }
 
-/// `None`: somebody else holds the instance's row.
+/// `None` if another transaction holds the row lock.
 async fn step_in_tx(
     connection: &mut PgConnection,
     options: &RunStepOptions,
@@ -122,7 +127,7 @@ async fn step_in_tx(
     }
     let run = instance.lock_run().take();
     if instance.has_run && run.is_none() {
-        // Changed by an attempt that was not committed.
+        // Modified by an earlier attempt that did not commit.
         return Ok(Some(RunStepResult::Reload));
     }
     let received = take_answers(connection, instance.instance_id).await?;
@@ -154,17 +159,17 @@ async fn step_in_tx(
     Ok(Some(result))
 }
 
-/// What a step finds.
+/// The situation that a step finds under the lock.
 struct StepObservation {
     version: i64,
     now: DateTime<Utc>,
-    /// There may be more answers.
+    /// Whether more answers may be waiting.
     has_more_answers: bool,
-    /// By late answers: what is remembered of what is stored does not hold any more.
+    /// Whether late answers have changed stored blocks, so that the cached ones are outdated.
     stored_changed: bool,
 }
 
-/// Answers that the run waits for, with their steps; and others.
+/// Separates the answers that the run waits for, with their steps, from late ones.
 fn split_answers(
     run: Option<&ActiveRun>,
     received: Vec<ReceivedAnswer>,
@@ -180,7 +185,7 @@ fn split_answers(
     (on_time, late)
 }
 
-/// Carries a run on, and writes what has changed.
+/// Advances a run and writes the changes.
 async fn advance_run(
     connection: &mut PgConnection,
     options: &RunStepOptions,
@@ -200,7 +205,7 @@ async fn advance_run(
         explain_given_up_blocks(connection, &context, &mut changes, options.sender.as_ref())
             .await?;
     }
-    // A run without blocks has ended before anything was done.
+    // A run without blocks has a result without any change.
     if is_idle && changes.is_empty() && progress.run_result(&context).is_none() {
         let wake_at = progress.next_deadline();
         let run = ActiveRun { context, progress, pending };
@@ -209,7 +214,7 @@ async fn advance_run(
             ..RunStepFollowUp::unchanged(observation.version, Some(run))
         })));
     }
-    // What late answers have stored decides on how blocks are sent.
+    // Sending depends on stored blocks, which late answers have just changed.
     if !observation.stored_changed {
         let block_ids = allocate_block_ids(connection, progress.ready_steps.len()).await?;
         progress.send_ready_steps(&context, observation.now, block_ids, &mut changes);

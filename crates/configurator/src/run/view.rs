@@ -1,4 +1,4 @@
-//! Runs as they are shown: reads only.
+//! Read-only views of runs.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,54 +15,55 @@ use super::status::{BlockStatus, RunStatus};
 use crate::protocol::BlockFailure;
 use crate::template::Env;
 
-/// How often the end of a run is looked for whose notification was lost.
+/// Interval between reads of the status while waiting for the end of a run, in case
+/// a notification is lost.
 const RUN_END_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A run.
+/// A run with its steps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunView {
-    /// Its number.
+    /// Id of the run, unique in the control database.
     pub run_id: i64,
-    /// The instance's template name.
+    /// Template name of the instance.
     pub template_name: String,
-    /// The instance's environment.
+    /// Environment of the instance.
     pub env: String,
-    /// Where it stands.
+    /// Status of the run.
     pub status: RunStatus,
-    /// When it began.
+    /// When the run began.
     pub created_at: DateTime<Utc>,
-    /// When it ended.
+    /// When the run ended; `None` while it is running.
     pub ended_at: Option<DateTime<Utc>>,
-    /// The template's outputs, when it has ended.
+    /// Outputs of the template; empty while the run is running.
     pub outputs: Map<String, Json>,
-    /// Its steps, in the order of the template; deletions last. A listing has none.
+    /// The steps in the order of the template, then the deletions. Empty in a listing.
     pub blocks: Vec<BlockView>,
 }
 
-/// A step of a run.
+/// A step of a run: a block or a deletion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockView {
-    /// The block; of a deletion beside a block of the same name, with what it was.
+    /// Name of the block. A deletion with the same name as a block also shows its integration.
     pub name: String,
-    /// `queue.task_type`.
+    /// `queue.task_type` of the integration.
     pub integration: String,
-    /// What it was sent, if it was.
+    /// The action last sent; a deletion has it from the beginning.
     pub action: Option<String>,
-    /// Where it stands.
+    /// Status of the step.
     pub status: BlockStatus,
-    /// How often it was sent in this run.
+    /// How often the block was sent in this run.
     pub attempts: i32,
-    /// The latest message.
+    /// The `block_id` of the latest message.
     pub block_id: Option<i64>,
-    /// When that was sent.
+    /// When the latest message was sent.
     pub sent_at: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// When the step ended.
     pub ended_at: Option<DateTime<Utc>>,
-    /// What the integration returned.
+    /// The state that the integration returned.
     pub state: Option<Map<String, Json>>,
-    /// Why it failed.
+    /// The error of a failed or orphaned block.
     pub error: Option<BlockFailure>,
-    /// Whether it deletes what has gone from the template.
+    /// Whether it deletes a block that was removed from the template.
     pub is_deletion: bool,
 }
 
@@ -99,7 +100,7 @@ impl RunViewRow {
             run_id: self.run_id,
             template_name: self.template_name,
             env: self.env,
-            // The table allows no other words.
+            // The table has a check constraint on the status.
             status: RunStatus::parse(&self.status).unwrap_or(RunStatus::Running),
             created_at: self.created_at,
             ended_at: self.ended_at,
@@ -133,7 +134,7 @@ fn format_moment(at: Option<DateTime<Utc>>) -> Option<String> {
 }
 
 impl BlockView {
-    /// What a step shows.
+    /// The step as JSON, without absent values.
     pub fn to_json(&self) -> Json {
         let mut shown = Map::new();
         let mut put = |name: &str, value: Option<Json>| {
@@ -153,7 +154,7 @@ impl BlockView {
 }
 
 impl RunView {
-    /// What `GET /configurator/v1/runs/{id}` shows.
+    /// The response of `GET /configurator/v1/runs/{id}`.
     pub fn to_json(&self) -> Json {
         let mut shown = self.to_summary_json();
         if let Json::Object(shown) = &mut shown {
@@ -164,7 +165,7 @@ impl RunView {
         shown
     }
 
-    /// The same without blocks.
+    /// The same without blocks and outputs.
     pub fn to_summary_json(&self) -> Json {
         let mut shown = json!({
             "run_id": self.run_id, "template_name": self.template_name, "env": self.env,
@@ -176,7 +177,7 @@ impl RunView {
         shown
     }
 
-    /// What the export shows: the states of the blocks that have one.
+    /// The export: the states of successful blocks, and the outputs.
     pub fn to_export_json(&self) -> Json {
         let shown = |block: &&BlockView| block.status.is_successful() && !block.is_deletion;
         let state = |block: &BlockView| {
@@ -190,7 +191,7 @@ impl RunView {
     }
 }
 
-/// A run with its blocks; `None` if there is none.
+/// A run with its steps; `None` if it does not exist. Two round trips.
 pub async fn load_run_view(pool: &PgPool, run_id: i64) -> Result<Option<RunView>> {
     run_statement(pool, "show_run", move |connection| {
         Box::pin(async move { read_run_view(connection, run_id).await })
@@ -228,27 +229,27 @@ async fn read_run_view(connection: &mut PgConnection, run_id: i64) -> Result<Opt
     Ok(Some(view))
 }
 
-/// What an export needs; the same as [`load_run_view`].
+/// The export of a run; `None` if it does not exist.
 pub async fn export_run(pool: &PgPool, run_id: i64) -> Result<Option<Json>> {
     Ok(load_run_view(pool, run_id).await?.map(|view| view.to_export_json()))
 }
 
-/// Which runs to list.
+/// The filter of a listing; `None` matches all.
 #[derive(Debug, Clone, Default)]
 pub struct RunFilter {
-    /// Only of this template.
+    /// Template name of the instance.
     pub template_name: Option<String>,
-    /// Only in this environment.
+    /// Environment of the instance.
     pub env: Option<Env>,
-    /// Only those that stand so.
+    /// Status of the run.
     pub status: Option<RunStatus>,
-    /// Only with smaller numbers.
+    /// Cursor of keyset pagination: only runs with smaller ids.
     pub before_run_id: Option<i64>,
-    /// At most so many.
+    /// Maximum number of runs.
     pub limit: i64,
 }
 
-/// Runs without their blocks, the newest first.
+/// Runs without their steps, the newest first.
 pub async fn list_runs(pool: &PgPool, filter: RunFilter) -> Result<Vec<RunView>> {
     run_statement(pool, PgOperation::named("list_runs").expensive(), move |connection| {
         let filter = filter.clone();
@@ -267,7 +268,8 @@ pub async fn list_runs(pool: &PgPool, filter: RunFilter) -> Result<Vec<RunView>>
     .await
 }
 
-/// Waits until a run has ended, at most so long; the run as it then stands. `notifications` must listen on the channel of runs.
+/// Waits at most `max_wait` for the end of a run, and returns its view. `notifications`
+/// must listen on [`RUNS_CHANNEL`](super::RUNS_CHANNEL).
 pub async fn wait_for_run(
     pool: &PgPool,
     notifications: &PgNotificationHub,
@@ -306,23 +308,23 @@ pub async fn wait_for_run(
 /// A message of a run and its answer.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct BlockExchange {
-    /// `queue.task_type`.
+    /// `queue.task_type` of the integration.
     pub integration: String,
-    /// What was sent.
+    /// The sent action.
     pub action: String,
-    /// JSON.
+    /// The sent params, as JSON.
     pub params: String,
-    /// What the integration was told that it had returned; JSON.
+    /// The state sent along, as JSON: the one that the integration had last returned.
     pub state_before: Option<String>,
-    /// What it returned; JSON.
+    /// The returned state, as JSON.
     pub state: Option<String>,
-    /// Why it failed.
+    /// Code of the returned error.
     pub error_code: Option<String>,
-    /// JSON.
+    /// Args of the returned error, as JSON.
     pub error_args: Option<String>,
 }
 
-/// The messages of a run that were answered, as they were sent.
+/// The answered messages of a run, in the order they were sent.
 pub async fn load_run_transcript(pool: &PgPool, run_id: i64) -> Result<Vec<BlockExchange>> {
     run_statement(pool, PgOperation::named("run_transcript").expensive(), move |connection| {
         Box::pin(async move {

@@ -1,4 +1,5 @@
-//! What a step of a run changes, and how that is written: a few statements, however many blocks it is about.
+//! The changes of a step and their writing: set-based statements, whose number does not depend on
+//! the number of blocks.
 
 use chrono::{DateTime, Utc};
 use queue::fifo::{FifoTxSender, NewFifoMessage};
@@ -11,17 +12,17 @@ use super::status::{BlockStatus, RunStatus};
 use crate::protocol::{BlockAction, BlockFailure};
 use crate::template::BlockGraphNode;
 
-/// One step of a run.
+/// A new status of one step.
 pub(super) struct BlockChange {
     pub(super) step: usize,
     pub(super) status: BlockStatus,
-    /// If it was sent: action, number, deadline.
+    /// For a sent step: action, `block_id`, deadline.
     pub(super) sent: Option<(BlockAction, i64, DateTime<Utc>)>,
     pub(super) state: Option<String>,
     pub(super) failure: Option<BlockFailure>,
 }
 
-/// A message and what must be known of it when it is answered.
+/// A sent message, with the data to store at its success.
 pub(super) struct BlockSend {
     pub(super) block_id: i64,
     pub(super) step: usize,
@@ -32,19 +33,19 @@ pub(super) struct BlockSend {
     pub(super) depends_on: Option<Vec<String>>,
 }
 
-/// Everything that one transaction changes.
+/// All changes of one transaction.
 #[derive(Default)]
 pub(super) struct RunChanges {
     pub(super) blocks: Vec<BlockChange>,
     pub(super) sends: Vec<BlockSend>,
     pub(super) messages: Vec<(String, NewFifoMessage)>,
-    /// Successes: the message answered, and the state.
+    /// Successes: `block_id` and state.
     pub(super) stored_states: Vec<(i64, String)>,
-    /// Deleted by their integrations: name, integration, message.
+    /// Deletions done by their integrations: name, integration, `block_id`.
     pub(super) deleted_blocks: Vec<(String, String, i64)>,
-    /// Not deleted by their integrations.
+    /// Deletions refused by their integrations, in the same form.
     pub(super) orphaned_blocks: Vec<(String, String, i64)>,
-    /// Steps that were not answered in time, and their messages.
+    /// Timed-out steps and their `block_id`s.
     pub(super) given_up: Vec<(usize, i64)>,
 }
 
@@ -54,7 +55,7 @@ impl RunChanges {
     }
 }
 
-/// Writes them; at most five round trips.
+/// Writes the changes in at most six round trips.
 pub(super) async fn write_changes(
     connection: &mut PgConnection,
     context: &RunContext,
@@ -127,7 +128,7 @@ async fn write_sends(
     context: &RunContext,
     sends: &[BlockSend],
 ) -> Result<()> {
-    // A list of lists would have to be rectangular: names have no commas.
+    // A Postgres array of arrays must be rectangular. Names contain no commas.
     let names = |send: &BlockSend| send.depends_on.as_ref().map(|names| names.join(","));
     sqlx::query(WRITE_SENDS_SQL)
         .bind(context.instance_id)
@@ -144,7 +145,8 @@ async fn write_sends(
     Ok(())
 }
 
-/// Stores successes, each unless a later message of the block has been answered, be it by its deletion.
+/// Stores successes, except where an answer to a later message of the block, or to its
+/// deletion, is already stored.
 pub(super) async fn store_states(
     connection: &mut PgConnection,
     successes: &[(i64, String)],
@@ -171,7 +173,7 @@ pub(super) async fn update_stored_blocks(
     Ok(())
 }
 
-/// Ends a run; what was to be told of it, is told.
+/// Ends a run if it is still running. The caller sends the notification.
 pub(super) async fn end_run(
     connection: &mut PgConnection,
     run_id: i64,
@@ -190,7 +192,7 @@ pub(super) async fn end_run(
     Ok(())
 }
 
-/// Notes that an instance was changed (by this driver), and when there is something to do again.
+/// Increments the instance's version, and sets its next wakeup and its driver.
 pub(super) async fn touch_instance(
     connection: &mut PgConnection,
     instance_id: i64,
@@ -213,20 +215,20 @@ pub(super) fn step_ordinal(step: usize) -> i32 {
     i32::try_from(step).unwrap_or(i32::MAX)
 }
 
-/// A step of a run as its row is made.
+/// The initial row of a step.
 pub(super) struct RunStepRow {
     pub(super) ordinal: i32,
     pub(super) name: String,
     pub(super) integration: String,
-    /// Of a deletion: what comes before it.
+    /// For a deletion: the steps that precede it.
     pub(super) after_steps: Option<Vec<i32>>,
-    /// Of a block: the deletions that come before it, if there are any.
+    /// For a block: the deletions that precede it, if any.
     pub(super) after_deletions: Option<Vec<i32>>,
-    /// Of a block: what is known of its params.
+    /// For a block: params known in advance, as JSON.
     pub(super) foreseen_params: Option<String>,
 }
 
-/// The steps of a run as its rows are made.
+/// The initial rows of a run's steps.
 pub(super) fn build_step_rows(
     graph: &crate::template::BlockGraph,
     deletions: &[super::plan::BlockDeletion],
@@ -274,7 +276,7 @@ SELECT s.block_id, $1, $2, s.ordinal, s.action, s.params, s.state, s.digest, str
 FROM unnest($3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
     AS s (block_id, ordinal, action, params, state, digest, depends_on)";
 
-/// Of several answers to one block in a batch the one to the latest message counts.
+/// Among several answers for one block in a batch, the one to the latest message wins.
 const STORE_STATES_SQL: &str = "-- store_states
 INSERT INTO configurator_stored AS o (instance_id, name, integration, block_id, params, state, digest, depends_on)
 SELECT DISTINCT ON (s.instance_id, b.name, b.integration)
@@ -292,7 +294,8 @@ ON CONFLICT (instance_id, name, integration) DO UPDATE
         depends_on = excluded.depends_on, orphaned = o.orphaned AND coalesce(o.orphaned_by, 0) > excluded.block_id
     WHERE o.block_id < excluded.block_id";
 
-/// What is gone is noted whether or not it was there: an answer that would bring it back may be under way.
+/// Writes a tombstone even without a stored block: a late answer that would store
+/// it again may follow.
 pub(super) const DELETE_STORED_SQL: &str = "-- delete_stored
 WITH given AS MATERIALIZED (
     SELECT name, integration, max(block_id) AS block_id

@@ -1,4 +1,4 @@
-//! One message: read, carried out, answered; in this order, whatever is in it.
+//! The consumer of one task queue: parses, carries out and answers each task, whatever its content.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,31 +17,31 @@ use crate::protocol::{
     parse_message_body,
 };
 
-/// When nothing can be remembered or answered, the message comes again after this.
+/// First redelivery delay when an answer cannot be stored or sent.
 const UNAVAILABLE_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// And that grows to this.
+/// Maximum redelivery delay, unless the first one is longer.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// Carries out the tasks of one queue.
+/// The consumer of one queue's tasks.
 pub(super) struct IntegrationConsumer {
     pub(super) handlers: IntegrationHandlers,
     pub(super) store: Arc<dyn IntegrationStore>,
-    /// With environment and ending.
+    /// Full name, with environment and suffix.
     pub(super) queue: String,
     pub(super) answer_queue: Arc<dyn FifoQueue>,
-    /// How soon a task comes again after a temporary error.
+    /// First redelivery delay after a temporary error.
     pub(super) retry_delay: Duration,
     pub(super) outage: Outage,
 }
 
-/// The more often it has come the later: what was received too often becomes a dead letter.
+/// Backoff by receive count: a message received too often becomes a dead letter.
 fn retry_later(first: Duration, message: &FifoMessage) -> MessageOutcome {
     let backoff =
         Backoff { first_delay: first, max_delay: MAX_RETRY_DELAY.max(first), jitter: 0.2 };
     MessageOutcome::RetryAfter(backoff.random_delay(message.receive_count))
 }
 
-/// A task as it is read.
+/// A parsed task message.
 struct ReceivedBlockTask {
     task_type: String,
     action: BlockAction,
@@ -196,7 +196,7 @@ impl IntegrationConsumer {
         };
         match self.answer_queue.send(answer.clone()).await {
             Err(FifoError::Invalid(reason) | FifoError::TooLarge(reason)) => {
-                // Such as a state that is too large: that is said instead.
+                // For example, a state that is too large: the error is answered instead.
                 let failure = BlockFailure::new("TOO_LARGE", json!({"reason": reason}));
                 let body = BlockAnswer { block_id, outcome: Err(failure) }.to_body();
                 self.answer_queue.send(NewFifoMessage { body, ..answer }).await.map(drop)

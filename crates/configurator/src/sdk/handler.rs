@@ -1,4 +1,4 @@
-//! What an integration does: handlers, by type of task.
+//! Handlers of an integration, one per task type.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -12,66 +12,68 @@ use serde_json::{Map, Value as Json, json};
 use super::KeyValueStore;
 use crate::protocol::{BlockAction, BlockFailure};
 
-/// Carries out tasks of one type.
+/// A handler of tasks of one type.
 pub trait IntegrationHandler: Send + Sync + 'static {
-    /// The type: the part of `integration` after the dot.
+    /// The task type: the part of `integration` after the dot.
     const TASK_TYPE: &'static str;
-    /// What the block's args are read as.
+    /// The type that the block's args are deserialized into.
     type Params: DeserializeOwned + Send;
-    /// What is returned: outputs for other blocks, and what the handler wants to be told next time. An object.
+    /// The state that the handler returns: outputs for other blocks, and private data for its next
+    /// call. Serializes to an object.
     type State: Serialize + Send;
 
-    /// Does it. May be given the same task again: it must then answer the same and change nothing. Dropped at an await when
-    /// the message has become somebody else's.
+    /// Carries out a task. Must be idempotent: a redelivered task gives the same state and changes
+    /// nothing. Cancelled at an await point once another consumer may have received the message.
     fn handle(
         &self,
         request: BlockRequest<Self::Params>,
     ) -> impl Future<Output = Result<Self::State, IntegrationError>> + Send;
 }
 
-/// A task.
+/// A task for a handler.
 #[derive(Clone)]
 pub struct BlockRequest<P> {
-    /// Its number; another one does not mean another wish.
+    /// The `block_id` of the message. A new number does not imply new content.
     pub block_id: i64,
-    /// What to do.
+    /// The action to carry out.
     pub action: BlockAction,
-    /// The block's args.
+    /// The block's deserialized args.
     pub params: P,
-    /// What was returned last time; empty for a `create`.
+    /// The last returned state; empty for a `create`.
     pub state: Map<String, Json>,
-    /// Keeps what the handler wants to keep, by key.
+    /// Key-value store for data of the handlers.
     pub store: Arc<dyn KeyValueStore>,
 }
 
-/// Why a task failed.
+/// The error of a task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum IntegrationError {
-    /// Another attempt may succeed: nothing is answered, the task comes again.
+    /// A retry may succeed: not answered, the task is redelivered.
     Temporary(String),
-    /// None will: this is answered.
+    /// A retry cannot succeed: answered, and then deleted.
     Permanent {
-        /// `LOGIC_ERROR`, `VALIDATION_ERROR`, `CONSISTENCY_ERROR`, `INTERNAL_ERROR`, or the integration's own.
+        /// `LOGIC_ERROR`, `VALIDATION_ERROR`, `CONSISTENCY_ERROR`, `INTERNAL_ERROR`, or a
+        /// code of the integration.
         code: String,
-        /// What else there is to say: an object.
+        /// Details of the error, as a JSON object.
         args: Json,
     },
 }
 
 impl IntegrationError {
-    /// A permanent one.
+    /// A permanent error with this code.
     pub fn permanent(code: impl Into<String>, args: Json) -> Self {
         IntegrationError::Permanent { code: code.into(), args }
     }
 
-    /// The input is wrong: which field, and what is allowed.
+    /// A permanent `VALIDATION_ERROR`: the invalid field, and which values are allowed.
     pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         let (field, reason) = (field.into(), reason.into());
         IntegrationError::permanent("VALIDATION_ERROR", json!({"field": field, "reason": reason}))
     }
 }
 
-/// A task whose params were not read yet.
+/// A task with params that are not deserialized yet.
 pub(super) struct RawBlockRequest {
     pub(super) block_id: i64,
     pub(super) action: BlockAction,
@@ -80,7 +82,7 @@ pub(super) struct RawBlockRequest {
     pub(super) store: Arc<dyn KeyValueStore>,
 }
 
-/// A temporary error's words, or what is answered.
+/// The outcome to answer, or the reason of a temporary error.
 pub(super) type HandlerResult = Result<Result<Map<String, Json>, BlockFailure>, String>;
 
 trait ErasedIntegrationHandler: Send + Sync {
@@ -124,12 +126,12 @@ impl<H: IntegrationHandler> ErasedIntegrationHandler for H {
     }
 }
 
-/// The handlers of an integration.
+/// The handlers of an integration by task type.
 #[derive(Clone, Default)]
 pub struct IntegrationHandlers(HashMap<&'static str, Arc<dyn ErasedIntegrationHandler>>);
 
 impl IntegrationHandlers {
-    /// With one more.
+    /// Adds a handler; replaces an earlier one of the same task type.
     pub fn with_handler<H: IntegrationHandler>(mut self, handler: H) -> Self {
         self.0.insert(H::TASK_TYPE, Arc::new(handler));
         self

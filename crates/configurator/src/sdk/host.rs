@@ -1,4 +1,4 @@
-//! Where an integration runs: which queues, which memory; and its life.
+//! The worker of an integration: its queues, its store, its lifetime.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,19 @@ use super::{Env, IntegrationHandlers};
 use crate::protocol::DEFAULT_ANSWER_QUEUE;
 use crate::queues::{OptionalDeadLetterQueue, wait_for_queue};
 
-/// How an integration works.
+/// The options of an integration worker.
 #[derive(Debug, Clone)]
 pub struct IntegrationOptions {
-    /// Tasks in work at a time.
+    /// Maximum tasks in progress.
     pub concurrency: usize,
-    /// How long a task stays with a dead process; extended three times as often while a handler works.
+    /// How long a task of a dead process stays invisible. While a handler works, it is extended
+    /// after every third of it.
     pub visibility_timeout: Duration,
-    /// How soon a task comes again after a temporary error; each time later, up to a minute.
+    /// First redelivery delay after a temporary error; grows up to a minute.
     pub retry_delay: Duration,
-    /// How long what is in work may take once the integration is told to stop; then it is given back.
+    /// How long tasks in progress may take at shutdown; then they are returned to the queue.
     pub shutdown_timeout: Duration,
-    /// The queue of answers, without environment and ending.
+    /// The queue of answers, without environment and suffix.
     pub answer_queue: String,
 }
 
@@ -39,7 +40,7 @@ impl Default for IntegrationOptions {
     }
 }
 
-/// Where an integration runs.
+/// A worker that runs an integration's handlers on its queues.
 #[derive(Clone)]
 pub struct IntegrationWorker {
     engine: Arc<dyn FifoEngine>,
@@ -48,7 +49,7 @@ pub struct IntegrationWorker {
 }
 
 impl IntegrationWorker {
-    /// With the queues of this engine. Answers are remembered in memory, unless something else is said.
+    /// A worker with the queues of this engine. By default, answers are remembered in memory.
     pub fn new(engine: Arc<dyn FifoEngine>) -> Self {
         Self {
             engine,
@@ -57,20 +58,20 @@ impl IntegrationWorker {
         }
     }
 
-    /// Remembering elsewhere.
+    /// Sets the store for answers and for data of the handlers.
     pub fn with_store(mut self, store: Arc<dyn IntegrationStore>) -> Self {
         self.store = store;
         self
     }
 
-    /// Working otherwise.
+    /// Sets the options, in the place of the defaults.
     pub fn with_options(mut self, options: IntegrationOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Carries out the tasks of `queue_name` (without environment and ending) until `stop`. A queue that is not there yet is
-    /// waited for.
+    /// Carries out the tasks of `queue` (without environment and suffix) until `stop`. Waits for
+    /// queues that do not exist yet.
     pub async fn run(
         self,
         handlers: IntegrationHandlers,
@@ -108,7 +109,7 @@ impl IntegrationWorker {
             .await;
     }
 
-    /// The same for several environments at once.
+    /// Runs concurrently in several environments until `stop`.
     pub async fn run_in_envs(
         self,
         handlers: IntegrationHandlers,

@@ -1,4 +1,4 @@
-//! What an integration remembers: its answers, for redeliveries; and whatever its handlers keep.
+//! The store of an integration: its answers, for redeliveries, and the data of its handlers.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,22 +7,22 @@ use futures::future::BoxFuture;
 use serde_json::Value as Json;
 use sqlx::PgPool;
 
-/// Answers remembered in memory.
+/// Maximum answers in [`InMemoryIntegrationStore`]; the oldest are evicted.
 const MAX_CACHED_ANSWERS: usize = 10_000;
 
-/// Why something could not be remembered or kept: temporary.
+/// A failure of the store, as text; always temporary.
 pub type Result<T> = std::result::Result<T, String>;
 
-/// Remembers answers by queue (with its environment) and number.
+/// A store of answers by queue (full name) and `block_id`.
 pub trait IntegrationStore: Send + Sync {
-    /// What was answered.
+    /// The stored answer's body, if there is one.
     fn find_answer<'a>(
         &'a self,
         queue: &'a str,
         block_id: i64,
     ) -> BoxFuture<'a, Result<Option<String>>>;
 
-    /// Remembers it, in the place of an earlier one.
+    /// Stores an answer's body, and replaces an earlier one.
     fn save_answer<'a>(
         &'a self,
         queue: &'a str,
@@ -30,30 +30,30 @@ pub trait IntegrationStore: Send + Sync {
         answer: &'a str,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// What handlers of that queue keep.
+    /// The key-value store for handlers of this queue.
     fn key_values(&self, queue: &str) -> Arc<dyn KeyValueStore>;
 }
 
-/// Keeps values by key.
+/// A key-value store for handlers.
 pub trait KeyValueStore: Send + Sync {
-    /// What is kept.
+    /// Reads a value; `None` if the key is missing.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Json>>>;
 
-    /// Keeps it.
+    /// Stores a value, and replaces an earlier one.
     fn put<'a>(&'a self, key: &'a str, value: Json) -> BoxFuture<'a, Result<()>>;
 
-    /// Keeps it no longer.
+    /// Removes a key, if it exists.
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>>;
 }
 
-/// By queue and number, and in the order they came.
+/// By queue and `block_id`, and in insertion order.
 #[derive(Default)]
 struct CachedAnswers {
     by_block: HashMap<(String, i64), String>,
     order: VecDeque<(String, i64)>,
 }
 
-/// Remembers until the process ends.
+/// An in-memory store, lost at the end of the process.
 #[derive(Clone, Default)]
 pub struct InMemoryIntegrationStore {
     answers: Arc<Mutex<CachedAnswers>>,
@@ -96,7 +96,7 @@ impl IntegrationStore for InMemoryIntegrationStore {
     }
 }
 
-/// One queue's part.
+/// The key-value store of one queue.
 struct QueueKeyValueStore<M> {
     queue: String,
     store: M,
@@ -128,14 +128,14 @@ impl KeyValueStore for QueueKeyValueStore<InMemoryIntegrationStore> {
     }
 }
 
-/// Remembers in the control database: for integrations that have it at hand.
+/// A store in the control database, for integrations that have access to it.
 #[derive(Clone)]
 pub struct PgIntegrationStore {
     pool: PgPool,
 }
 
 impl PgIntegrationStore {
-    /// In the control database behind `pool`.
+    /// A store in the control database behind `pool`.
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
     }

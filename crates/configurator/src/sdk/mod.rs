@@ -1,10 +1,12 @@
-//! For those who write integrations: implement [`IntegrationHandler`] for each type of task, and [`IntegrationWorker::run`] them.
+//! The SDK for integrations: implement [`IntegrationHandler`] for each task type, and
+//! run them with [`IntegrationWorker::run`].
 //!
-//! Polling, keeping a message while a handler works, answers under all circumstances, the memory of what was answered,
-//! metrics and a graceful stop come with it. A *temporary* error leaves the message in the queue: it comes again. A
-//! *permanent* one is answered, and only then is the message deleted. A message may come more than once: handlers must be
-//! idempotent (the same input but for `block_id`, the same output and no further change); for one that was answered
-//! already the remembered answer is sent again.
+//! - Shape: the SDK polls, extends the visibility of tasks in progress, answers, remembers answers,
+//!   counts metrics, and shuts down in order.
+//! - Promise: at-least-once delivery. A *temporary* error is not answered, and the task is
+//!   redelivered. A *permanent* error is answered, and only then is the message deleted. Handlers
+//!   must be idempotent: the same input except for `block_id` gives the same output and no further
+//!   change. An answered task that is redelivered gets the remembered answer again.
 
 mod consumer;
 mod handler;

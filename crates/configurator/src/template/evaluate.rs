@@ -1,28 +1,28 @@
-//! From expressions to values, within a budget: a few references can stand for a large text.
+//! Evaluation of expressions within a budget, as a few references can expand to a large text.
 
 use serde_json::{Map, Value as Json};
 
 use super::{BlockGraph, BlockGraphNode, BlockValueSource, Expression, TextPiece};
 
-/// Largest params of a block, roughly in bytes.
+/// Budget of a block's params, approximately in bytes of JSON.
 pub const MAX_PARAMS_BYTES: usize = 900 << 10;
 
-/// Why there is no value.
+/// Why an expression has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EvaluationError {
-    /// The block at this place has answered without this output.
+    /// The answer of the block at this node index lacks this output.
     MissingOutput(usize, String),
-    /// It would be larger than [`MAX_PARAMS_BYTES`].
+    /// The value exceeds [`MAX_PARAMS_BYTES`].
     TooLarge,
 }
 
-/// What references lead to in a run.
+/// The values that references resolve to in a run.
 pub struct EvaluationContext<'r> {
-    /// The template.
+    /// The graph of the template.
     pub graph: &'r BlockGraph,
-    /// The run's inputs.
+    /// The resolved inputs of the run.
     pub inputs: &'r Map<String, Json>,
-    /// What the block at a place has answered.
+    /// The state of the block at a node index, if it has one.
     pub state: &'r dyn Fn(usize) -> Option<&'r Map<String, Json>>,
 }
 
@@ -32,7 +32,7 @@ struct BudgetedEvaluation<'v, 'r> {
 }
 
 impl EvaluationContext<'_> {
-    /// The value of an expression whose blocks have all answered.
+    /// Evaluates an expression, after all blocks it refers to have answered.
     pub fn evaluate(
         &self,
         expression: &Expression<BlockValueSource>,
@@ -96,7 +96,7 @@ impl BudgetedEvaluation<'_, '_> {
                     value.ok_or_else(|| EvaluationError::MissingOutput(*index, output.clone()))?;
                 self.copy_value(value)
             }
-            // Wires lead to wires only so often: the template was checked for that.
+            // The length of chains of wires was limited when the template was parsed.
             BlockValueSource::Wire(index) => match context.graph.nodes.get(*index) {
                 Some(BlockGraphNode::Wire(expression)) => self.evaluate_within_budget(expression),
                 _ => Ok(Json::Null),
@@ -116,7 +116,7 @@ impl BudgetedEvaluation<'_, '_> {
     }
 }
 
-/// Roughly the bytes of its text. Values come from JSON and YAML, which bound their depth.
+/// Approximate size as JSON text. JSON and YAML parsers limit the depth.
 fn json_size(value: &Json) -> usize {
     match value {
         Json::Null | Json::Bool(_) | Json::Number(_) => 8,

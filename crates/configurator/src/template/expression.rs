@@ -1,35 +1,35 @@
-//! Values with references in them: what stands in `args`, and in the values of modules' inputs and outputs.
+//! Values with references, in `args` and in the inputs and outputs of modules.
 
 use reconcile::yaml::{YamlNode, YamlTree};
 use serde_json::Value as Json;
 
 use super::names::{can_continue_name, leading_name};
 
-/// A value with references of one kind: as written, or resolved.
+/// A value with references, either as written or resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expression<R> {
-    /// No reference in it.
+    /// A value without references.
     Literal(Json),
-    /// A list with references somewhere.
+    /// A list with a reference in some item.
     List(Vec<Expression<R>>),
-    /// A mapping with references somewhere.
+    /// A mapping with a reference in some value.
     Map(Vec<(String, Expression<R>)>),
-    /// The referenced value as it is.
+    /// The referenced value, with its type.
     Whole(R),
-    /// A text with values in it.
+    /// Text with embedded references.
     Text(Vec<TextPiece<R>>),
 }
 
-/// A part of a text.
+/// A piece of such text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TextPiece<R> {
-    /// As it stands.
+    /// Plain text, after unescaping `$$`.
     Text(String),
-    /// The referenced value, written out.
+    /// A referenced value, converted to text.
     Value(R),
 }
 
-/// `$block.output` as written.
+/// `$block.output` as written in the template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BlockReference {
     pub(super) block: String,
@@ -37,7 +37,7 @@ pub(super) struct BlockReference {
     pub(super) line: u32,
 }
 
-/// Reads a value; what is wrong is told with its line.
+/// Parses a value; faults are reported with their line.
 pub(super) fn read_expression(
     tree: &YamlTree,
     report_fault: &mut dyn FnMut(u32, String),
@@ -108,8 +108,8 @@ fn read_text_expression(
     }
 }
 
-/// The reference that a text begins with, and the rest, if that looks as if it were to lead into the value: `.c`, `[0]`, and
-/// nothing else. As a text, the whole value would be written out before it.
+/// The leading reference of a text, and the rest, if the rest looks like a path into the value
+/// (`.c`, `[0]`) and nothing else. As text it would be appended to the whole value.
 fn split_deeper_path(text: &str) -> Option<(&str, &str)> {
     let text = text.strip_prefix('$')?;
     let (block, output) = parse_reference(text)?;
@@ -127,7 +127,7 @@ fn split_deeper_path(text: &str) -> Option<(&str, &str)> {
     (!path.is_empty()).then_some((reference, path))
 }
 
-/// The first reference in a text in which references mean nothing.
+/// The first reference in a text that may contain none.
 pub(super) fn find_reference(text: &str) -> Option<String> {
     let mut rest = text;
     while let Some(position) = rest.find('$') {
@@ -143,7 +143,8 @@ pub(super) fn find_reference(text: &str) -> Option<String> {
     None
 }
 
-/// The parts of a text: `$block.output` or `${block.output}` is a reference, `$$` a dollar, any other `$` wrong.
+/// Splits a text: `$block.output` and `${block.output}` are references, `$$` is a dollar sign, any
+/// other `$` is an error.
 pub(super) fn parse_text_pieces(
     text: &str,
     line: u32,
@@ -179,7 +180,7 @@ pub(super) fn parse_text_pieces(
     Ok(pieces)
 }
 
-/// Block and output of the `block.output` or `{block.output}` that a text begins with, and how long that is.
+/// Parses a leading `block.output` or `{block.output}`; also returns its length.
 fn parse_braced_reference(text: &str) -> Option<(&str, &str, usize)> {
     let inner = text.strip_prefix('{');
     let (block, output) = parse_reference(inner.unwrap_or(text))?;
@@ -190,14 +191,14 @@ fn parse_braced_reference(text: &str) -> Option<(&str, &str, usize)> {
     }
 }
 
-/// Block and output of the `block.output` that a text begins with.
+/// Parses a leading `block.output` into its two names.
 fn parse_reference(text: &str) -> Option<(&str, &str)> {
     let block = leading_name(text)?;
     let output = leading_name(text[block.len()..].strip_prefix('.')?)?;
     Some((block, output))
 }
 
-/// The reference that a whole text is, with or without its dollar.
+/// Parses a text that is exactly one reference, with or without the dollar sign.
 pub(super) fn parse_whole_reference(text: &str, line: u32) -> Option<BlockReference> {
     let text = text.strip_prefix('$').unwrap_or(text);
     let (block, output) = parse_reference(text)?;
@@ -206,7 +207,7 @@ pub(super) fn parse_whole_reference(text: &str, line: u32) -> Option<BlockRefere
 }
 
 impl<R> Expression<R> {
-    /// The value of one that is known to have no reference in it.
+    /// The value of an expression without references.
     fn into_literal(self) -> Json {
         match self {
             Expression::Literal(value) => value,
@@ -214,7 +215,7 @@ impl<R> Expression<R> {
         }
     }
 
-    /// All references, in the order of the text.
+    /// Collects all references in the order of the text.
     pub fn collect_references<'a>(&'a self, found: &mut Vec<&'a R>) {
         match self {
             Expression::Literal(_) => {}
@@ -232,7 +233,7 @@ impl<R> Expression<R> {
         }
     }
 
-    /// The same with other references; what `of` has none for becomes null.
+    /// Replaces all references. One for which `of` returns `None` becomes null.
     pub fn map_references<S>(&self, of: &mut dyn FnMut(&R) -> Option<S>) -> Expression<S> {
         match self {
             Expression::Literal(value) => Expression::Literal(value.clone()),

@@ -1,17 +1,17 @@
-//! The names that blocks had before.
+//! Former names of blocks and modules (`renamed_from`).
 
 use std::collections::{HashMap, HashSet};
 
 use super::BlockTemplateFaults;
 use super::read::{ModuleMember, TemplateModule};
 
-/// Former names of one block, at most.
+/// Maximum former names per block.
 pub(super) const MAX_FORMER_NAMES: usize = 20;
 
-/// The name of a block or module in full, and those it may have had.
+/// The full name of a block or module, and its possible former names.
 #[derive(Debug, Clone, Default)]
 pub(super) struct BlockNames {
-    /// Empty: the root.
+    /// Empty for the root.
     full_name: String,
     pub(super) former_names: Vec<String>,
 }
@@ -29,12 +29,13 @@ impl BlockNames {
         if self.full_name.is_empty() { super::ROOT_MODULE_NAME } else { &self.full_name }
     }
 
-    /// What is called `name` in it.
+    /// The full name of the member called `name`.
     pub(super) fn child_name(&self, name: &str) -> String {
         join_names(&self.full_name, name)
     }
 
-    /// The names of what is in it: what it says itself, then what it would be called in this module's former names.
+    /// The names of a member: its own `renamed_from` first, then its names under the former
+    /// names of this module.
     pub(super) fn child_names(&self, name: &str, renamed_from: &[String]) -> Self {
         let full = self.child_name(name);
         let within = self
@@ -64,7 +65,7 @@ impl BlockNames {
     }
 }
 
-/// A former name is nobody's now, and nobody else's before.
+/// A former name must not be the name of an existing block, and only one block may claim it.
 pub(super) fn check_former_names(root: &TemplateModule, faults: &mut BlockTemplateFaults) {
     let (mut current_names, mut claims) = (HashSet::new(), Vec::new());
     collect_claims(root, &mut current_names, &mut claims);

@@ -1,4 +1,4 @@
-//! The graph of a template: integration blocks, wires between modules, and what depends on what.
+//! The graph of a template: integration blocks, wires between modules, and their dependencies.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,88 +8,88 @@ use sha2::{Digest as _, Sha256};
 
 use super::Expression;
 
-/// A template, checked and resolved. Acyclic.
+/// A validated and resolved template; acyclic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockGraph {
-    /// What a run is given.
+    /// Declared inputs of a run.
     pub inputs: Vec<RunInput>,
-    /// Blocks and wires; their places are their ordinals.
+    /// Blocks and wires. A node's index is its ordinal in the database.
     pub nodes: Vec<BlockGraphNode>,
-    /// What the export says under `outputs`.
+    /// Outputs of the template, shown by the export.
     pub outputs: Vec<(String, Expression<BlockValueSource>)>,
 }
 
-/// An input of a run.
+/// A declared input of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunInput {
-    /// Its name.
+    /// Name of the input.
     pub name: String,
-    /// Where its value comes from.
+    /// The object of the request that has the value.
     pub scope: RunInputScope,
     /// Whether a run without it is refused.
     pub required: bool,
-    /// What holds if it is not given.
+    /// The value if the request has none.
     pub default: Option<Json>,
 }
 
-/// Where an input's value comes from.
+/// The object of a request that has an input's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunInputScope {
-    /// `general_inputs`.
+    /// In `general_inputs`, which may name only declared inputs.
     General,
-    /// `env_inputs`.
+    /// In `env_inputs`, which may name others, too.
     Env,
 }
 
-/// A block or a wire.
+/// A node of the graph.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BlockGraphNode {
-    /// An integration block.
+    /// A block of an integration.
     Block(Box<Block>),
-    /// A value that passes a module's border.
+    /// A value that crosses a module boundary.
     Wire(Expression<BlockValueSource>),
 }
 
-/// An integration block.
+/// A block of an integration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
-    /// As `module.block`.
+    /// Full name, as `module.block`.
     pub name: String,
-    /// Names that it had before, as `module.block`, the latest first.
+    /// Former names, as `module.block`, the latest first.
     pub former_names: Vec<String>,
-    /// Its line.
+    /// Line in the template, from 1.
     pub line: u32,
-    /// The integration's queue, without environment and ending.
+    /// The integration's queue, without environment and suffix.
     pub queue: String,
-    /// What the integration is to do.
+    /// The part of `integration` after the dot.
     pub task_type: String,
-    /// What becomes its params: a mapping.
+    /// The expression of its params: a mapping.
     pub args: Expression<BlockValueSource>,
-    /// What it waits for beside what its args refer to.
+    /// The references listed in `inputs`: dependencies in addition to those of the args.
     pub listed_sources: Vec<BlockValueSource>,
-    /// The outputs that others may refer to.
+    /// Names of the outputs that other blocks may refer to.
     pub outputs: Vec<String>,
-    /// Whether its last success may be served again.
+    /// Whether a cache hit is allowed.
     pub cache: bool,
-    /// How long it may take; the service's setting if nothing is said.
+    /// Timeout of an answer; `None` for the service's setting.
     pub timeout: Option<Duration>,
-    /// What its author calls the integration's version; part of the cache's key.
+    /// The integration's version according to the template; part of the cache key.
     pub version: Option<String>,
 }
 
-/// What a resolved reference leads to.
+/// The target of a resolved reference.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum BlockValueSource {
-    /// An input of the run.
+    /// The input of the run with this name.
     Input(String),
-    /// An output of the block at this place.
+    /// The output of the block at this node index.
     Output(usize, String),
-    /// The wire at this place.
+    /// The wire at this node index.
     Wire(usize),
 }
 
 impl BlockValueSource {
-    /// The node that must be done before.
+    /// The node that must end before, if any.
     pub fn node_index(&self) -> Option<usize> {
         match self {
             BlockValueSource::Input(_) => None,
@@ -99,7 +99,7 @@ impl BlockValueSource {
 }
 
 impl BlockGraphNode {
-    /// The nodes it waits for, each once, in ascending order.
+    /// The indices of its dependencies, ascending and without duplicates.
     pub fn dependencies(&self) -> Vec<usize> {
         let mut found = Vec::new();
         match self {
@@ -118,12 +118,12 @@ impl BlockGraphNode {
 }
 
 impl Block {
-    /// `queue.task_type`.
+    /// `queue.task_type` of the integration.
     pub fn integration_name(&self) -> String {
         format!("{}.{}", self.queue, self.task_type)
     }
 
-    /// What must be unchanged for the last success to be served again: block, inputs, version.
+    /// The cache key, as SHA-256 in hexadecimal: integration, version, outputs and params.
     pub fn params_fingerprint(&self, params: &str) -> String {
         let content =
             json!([self.queue, self.task_type, self.version, self.outputs, params]).to_string();
@@ -133,7 +133,7 @@ impl Block {
 }
 
 impl BlockGraph {
-    /// The blocks with their places.
+    /// The blocks with their node indices.
     pub fn blocks(&self) -> impl Iterator<Item = (usize, &Block)> {
         self.nodes.iter().enumerate().filter_map(|(index, node)| match node {
             BlockGraphNode::Block(block) => Some((index, block.as_ref())),
@@ -141,7 +141,7 @@ impl BlockGraph {
         })
     }
 
-    /// The values of the inputs, or what is wrong: (field, reason).
+    /// The values of all inputs, or the invalid field and the reason.
     pub fn resolve_inputs(
         &self,
         general: &Map<String, Json>,
@@ -154,7 +154,8 @@ impl BlockGraph {
                 .map(|input| input.name.as_str())
         };
         let names: HashSet<&str> = known().collect();
-        // Those of the environment may serve several templates; a general one that nobody knows is a mistake.
+        // Inputs of an environment may serve several templates; an unknown general
+        // input is a mistake.
         if let Some(unknown) = general.keys().find(|name| !names.contains(name.as_str())) {
             let near = reconcile::suggest_name(unknown, known());
             let reason = format!(

@@ -1,7 +1,8 @@
-//! Templates: from a text to a graph, or to what is wrong with it, before anything is sent. Pure.
+//! Templates: parsing and validation of the text, and its graph. Pure.
 //!
-//! [`parse_template`] reads the text within a budget, checks every name and reference, and gives the [`BlockGraph`] of all integration
-//! blocks: nested modules are dissolved into *wires* (values that pass a module's border).
+//! [`parse_template`] parses the text within limits, checks every name and reference, and
+//! returns the [`BlockGraph`] of all integration blocks. Nested modules become *wires*: values
+//! that cross a module boundary.
 
 mod evaluate;
 mod expression;
@@ -20,23 +21,23 @@ pub use names::{Env, check_template_name, is_queue_name};
 
 use reconcile::yaml::YamlLimits;
 
-/// What a template may cost: ten thousand blocks are 3 MB.
+/// Limits of a template's YAML: 6 MiB; 10,000 blocks take 3 MB.
 const TEMPLATE_YAML_LIMITS: YamlLimits = YamlLimits { max_bytes: 6 << 20, max_nodes: 600_000 };
-/// Most integration blocks of a template.
+/// Maximum integration blocks of a template.
 pub const MAX_TEMPLATE_BLOCKS: usize = 20_000;
-/// Faults told of one template.
+/// Maximum reported faults per template.
 const MAX_REPORTED_FAULTS: usize = 20;
-/// The root block.
+/// Name of the root module.
 pub const ROOT_MODULE_NAME: &str = "global";
 
-/// One thing that is wrong with a template.
+/// A fault in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockTemplateFault {
-    /// The block, as `module.block`; `global` for the template itself.
+    /// The block, as `module.block`; `global` for the template as a whole.
     pub block: String,
-    /// The line, from 1.
+    /// Line in the template, from 1.
     pub line: u32,
-    /// What is wrong, and what is allowed.
+    /// The fault, and which values are allowed.
     pub reason: String,
 }
 
@@ -46,7 +47,7 @@ impl fmt::Display for BlockTemplateFault {
     }
 }
 
-/// Collects faults.
+/// Collects the faults of a template, up to the limit.
 #[derive(Debug, Default)]
 pub(crate) struct BlockTemplateFaults(Vec<BlockTemplateFault>);
 
@@ -55,7 +56,8 @@ impl BlockTemplateFaults {
         self.add_with(block, line, || reason.into());
     }
 
-    /// One whose reason takes time to work out: only if it is told.
+    /// Like [`add`](Self::add), with a reason that is expensive to compute: only
+    /// computed below the limit.
     pub(crate) fn add_with(&mut self, block: &str, line: u32, reason: impl FnOnce() -> String) {
         if self.0.len() < MAX_REPORTED_FAULTS {
             self.0.push(BlockTemplateFault { block: block.to_owned(), line, reason: reason() });
@@ -67,7 +69,8 @@ impl BlockTemplateFaults {
     }
 }
 
-/// Reads a template. Takes up to a second for the largest ones: not for a thread that serves others.
+/// Parses a template. CPU-bound: up to a second for the largest ones, so not for
+/// an async worker thread.
 pub fn parse_template(text: &str) -> Result<BlockGraph, Vec<BlockTemplateFault>> {
     let tree =
         reconcile::yaml::read_tree_within(text, TEMPLATE_YAML_LIMITS).map_err(|problem| {
@@ -79,7 +82,7 @@ pub fn parse_template(text: &str) -> Result<BlockGraph, Vec<BlockTemplateFault>>
         })?;
     let mut faults = BlockTemplateFaults::default();
     let root = read::read_root_module(&tree, &mut faults);
-    // What cannot be read cannot be resolved.
+    // A template with faults in its structure is not resolved.
     let root = faults.into_result(root)?;
     let mut faults = BlockTemplateFaults::default();
     let graph = resolve::resolve_template(&root, &mut faults);

@@ -1,37 +1,37 @@
-//! What may be a name.
+//! Rules for names, and the environments.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest name of a block, input or output.
+/// Maximum length of the name of a block, input or output.
 const MAX_NAME_LENGTH: usize = 100;
-/// Longest name of a template.
+/// Maximum length of a template name.
 const MAX_TEMPLATE_NAME_LENGTH: usize = 100;
-/// Longest queue name, without environment and ending.
+/// Maximum length of a queue name, without environment and suffix.
 const MAX_QUEUE_NAME_LENGTH: usize = 60;
 
-/// What is allowed as a block's name.
+/// The rule for block names, for messages.
 pub(super) const NAME_RULE: &str = "a letter or _, then at most 99 letters, digits and _";
 
-/// Where a run takes place.
+/// The environment of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Env {
-    /// Development.
+    /// Environment for development.
     Dev,
-    /// Tests.
+    /// Environment for tests.
     Test,
-    /// The real thing.
+    /// Environment for production.
     Prod,
 }
 
 impl Env {
-    /// All there are.
+    /// All environments in order.
     pub const ALL: [Self; 3] = [Env::Dev, Env::Test, Env::Prod];
 
-    /// The word.
+    /// The name in queue names and in the database.
     pub fn name(self) -> &'static str {
         match self {
             Env::Dev => "dev",
@@ -40,12 +40,12 @@ impl Env {
         }
     }
 
-    /// The queue called `queue_name` in this environment.
+    /// The full name of a queue in this environment.
     pub fn queue_name(self, queue: &str) -> String {
         format!("{queue}-{}.fifo", self.name())
     }
 
-    /// The dead letters of that queue.
+    /// The full name of its dead-letter queue.
     pub fn dead_letter_queue_name(self, queue: &str) -> String {
         format!("{queue}-{}-dead.fifo", self.name())
     }
@@ -70,31 +70,31 @@ fn can_start_name(c: char) -> bool {
     c.is_ascii_alphabetic() || c == '_'
 }
 
-/// Whether a name may go on with it.
+/// Whether a name may contain the character after the first one.
 pub(super) fn can_continue_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// Whether it can be the name of a block, an input or an output.
+/// Whether the text is a valid name of a block, an input or an output.
 pub(super) fn is_name(text: &str) -> bool {
     text.len() <= MAX_NAME_LENGTH
         && text.starts_with(can_start_name)
         && text.chars().all(can_continue_name)
 }
 
-/// The name that `text` begins with.
+/// The valid name that the text begins with.
 pub(super) fn leading_name(text: &str) -> Option<&str> {
     let end = text.find(|c| !can_continue_name(c)).unwrap_or(text.len());
     Some(&text[..end]).filter(|name| is_name(name))
 }
 
-/// Whether it can be the name of a queue, without environment and ending.
+/// Whether the text is a valid queue name, without environment and suffix.
 pub fn is_queue_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     (1..=MAX_QUEUE_NAME_LENGTH).contains(&text.len()) && text.chars().all(allowed)
 }
 
-/// Queue and task type of `queue.task_type`.
+/// Splits `queue.task_type`; `None` if either part is invalid.
 pub(super) fn split_integration(text: &str) -> Option<(&str, &str)> {
     let (queue, task) = text.split_once('.')?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -104,7 +104,7 @@ pub(super) fn split_integration(text: &str) -> Option<(&str, &str)> {
     is_valid.then_some((queue, task))
 }
 
-/// What is wrong with a template's name.
+/// Checks a template name; the error is the rule.
 pub fn check_template_name(name: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if (1..=MAX_TEMPLATE_NAME_LENGTH).contains(&name.len()) && name.chars().all(allowed) {

@@ -1,4 +1,4 @@
-//! From a YAML document to modules and blocks as they are written. References are not looked at yet.
+//! Parsing of a YAML tree into modules and blocks as written. References are not resolved yet.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use super::former_names::{BlockNames, MAX_FORMER_NAMES};
 use super::names::{self, is_name};
 use super::{BlockTemplateFaults, Expression, ROOT_MODULE_NAME, RunInput, RunInputScope};
 
-/// A module as written; the root is one.
+/// A module as written, or the root.
 #[derive(Debug, Default)]
 pub(super) struct TemplateModule {
-    /// Its own name, without those around it.
+    /// Name within the enclosing module.
     pub(super) name: String,
     /// As `outer.inner`; `global` for the root.
     pub(super) full_name: String,
     pub(super) line: u32,
-    /// Of the root.
+    /// Inputs of the run, only in the root.
     pub(super) run_inputs: Vec<RunInput>,
-    /// What it says it was called, in full.
+    /// Former full names from `renamed_from`.
     pub(super) renamed_from: Vec<String>,
-    /// Of a nested module.
+    /// Inputs of a nested module.
     pub(super) inputs: Vec<ModuleValue>,
     pub(super) members: Vec<ModuleMember>,
     pub(super) outputs: Vec<ModuleValue>,
@@ -36,7 +36,7 @@ pub(super) struct ModuleValue {
     pub(super) value: Expression<BlockReference>,
 }
 
-/// What a module has in it.
+/// A member of a module.
 #[derive(Debug)]
 pub(super) enum ModuleMember {
     Module(TemplateModule),
@@ -48,9 +48,9 @@ pub(super) enum ModuleMember {
 pub(super) struct WrittenBlock {
     pub(super) name: String,
     pub(super) full_name: String,
-    /// What it says it was called, in full.
+    /// Former full names from `renamed_from`.
     pub(super) renamed_from: Vec<String>,
-    /// All names it may have had, as the modules around it may have been called otherwise, too.
+    /// All possible former names, including those under former names of the enclosing modules.
     pub(super) former_names: Vec<String>,
     pub(super) line: u32,
     pub(super) queue: String,
@@ -63,7 +63,7 @@ pub(super) struct WrittenBlock {
     pub(super) version: Option<String>,
 }
 
-/// Reads one block; knows its name for what is wrong.
+/// Parser of one block, with its name for faults.
 struct BlockReader<'t, 'f> {
     block: String,
     line: u32,
@@ -173,7 +173,7 @@ fn read_member(
     }
 }
 
-/// The first reference anywhere in a value in which references mean nothing.
+/// The first reference anywhere in a JSON value that may contain none.
 fn find_json_reference(value: &Json) -> Option<String> {
     match value {
         Json::String(text) => expression::find_reference(text),
@@ -240,7 +240,7 @@ impl<'t> BlockReader<'t, '_> {
         None
     }
 
-    /// The items of a list; none if it is missing or null.
+    /// The items of a list; empty if the key is missing or null.
     fn read_list(&mut self, key: &str) -> &'t [YamlTree] {
         match self.get(key).map(YamlTree::as_node) {
             None | Some(YamlNode::Scalar(Json::Null)) => &[],
@@ -272,8 +272,8 @@ impl<'t> BlockReader<'t, '_> {
         }
     }
 
-    /// Former names, in full: a name alone is one beside this block, `global.x` one at the root, any other with dots as runs
-    /// show it.
+    /// Former names in full. A simple name is in the same module, `global.x` at the root, any other
+    /// name with dots is already in full.
     fn read_renamed_from(&mut self, around_names: &BlockNames) -> Vec<String> {
         let texts: Vec<&YamlTree> =
             match self.get("renamed_from").map(|tree| (tree, tree.as_node())) {
@@ -302,7 +302,7 @@ impl<'t> BlockReader<'t, '_> {
         names
     }
 
-    /// An item of a list of named things.
+    /// Parses a mapping with a `name` from a list.
     fn read_named_item<'r>(
         &'r mut self,
         item: &'t YamlTree,
@@ -360,7 +360,7 @@ impl<'t> BlockReader<'t, '_> {
         Some(RunInput { name, scope, required, default })
     }
 
-    /// Named values: `{name, value}`.
+    /// Parses a list of `{name, value}`.
     fn read_values(&mut self, key: &str) -> Vec<ModuleValue> {
         let mut values = Vec::new();
         for item in self.read_list(key) {
@@ -507,7 +507,7 @@ impl<'t> BlockReader<'t, '_> {
                 }
                 Some(text.clone())
             }
-            // 1.10 is another version than 1.1.
+            // Keeps the written number: 1.10 is another version than 1.1.
             YamlNode::Scalar(value @ Json::Number(_)) => {
                 Some(version.number_text().map_or_else(|| value.to_string(), str::to_owned))
             }

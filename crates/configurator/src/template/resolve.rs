@@ -1,4 +1,4 @@
-//! From names to places: finds what every reference leads to, dissolves modules into wires, refuses cycles.
+//! Resolution of references to node indices; replaces modules by wires and refuses cycles.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,19 +11,19 @@ use super::{
     ROOT_MODULE_NAME,
 };
 
-/// Modules' values that lead to one another, at most.
+/// Maximum length of a chain of wires.
 const MAX_WIRE_LENGTH: u32 = 64;
 
-/// What a name leads to where it is read: a block's or module's outputs, or a module's own inputs.
+/// The targets of references to one block or module, by output, or by input inside a module.
 type SourcesByName<'m> = HashMap<&'m str, BlockValueSource>;
-/// What can be seen in a module.
+/// The targets visible in a module, by block name.
 type VisibleSources<'m> = HashMap<&'m str, SourcesByName<'m>>;
 
-/// Places of a module's wires and of its members, in the order of the module.
+/// Node indices of a module's wires and of its members, in the order of the module.
 struct ModuleIndices<'m> {
     inputs: SourcesByName<'m>,
     members: Vec<MemberIndices<'m>>,
-    /// Seen from outside.
+    /// As seen from outside the module.
     outputs: SourcesByName<'m>,
 }
 
@@ -35,7 +35,7 @@ enum MemberIndices<'m> {
 struct ReferenceResolver<'f> {
     faults: &'f mut BlockTemplateFaults,
     nodes: Vec<Option<BlockGraphNode>>,
-    /// For cycles: whose a place is, and its line.
+    /// Owner and line of each node, for faults about cycles.
     node_names: Vec<(String, u32)>,
     run_inputs: HashSet<String>,
 }
@@ -50,7 +50,7 @@ pub(super) fn resolve_template(
     let indices = resolver.add_module_nodes(root);
     super::former_names::check_former_names(root, resolver.faults);
     let outputs = resolver.resolve_module(root, &indices);
-    // Every place was filled, or there are faults.
+    // Every node is filled, unless there are faults.
     let empty = || BlockGraphNode::Wire(Expression::Literal(serde_json::Value::Null));
     let nodes: Vec<BlockGraphNode> =
         resolver.nodes.iter_mut().map(|node| node.take().unwrap_or_else(empty)).collect();
@@ -85,7 +85,7 @@ impl ReferenceResolver<'_> {
             values.iter().map(wire).collect()
         };
         let inputs = wires(&module.inputs);
-        // The root's outputs are nobody's inputs.
+        // The root's outputs have no readers in the graph.
         let outputs = if module.full_name == ROOT_MODULE_NAME {
             HashMap::new()
         } else {
@@ -124,7 +124,7 @@ impl ReferenceResolver<'_> {
         ModuleIndices { inputs, members, outputs }
     }
 
-    /// Fills the places of a module; answers its outputs, resolved.
+    /// Fills the nodes of a module, and returns its resolved outputs.
     fn resolve_module<'m>(
         &mut self,
         module: &'m TemplateModule,
@@ -196,7 +196,7 @@ impl ReferenceResolver<'_> {
                 "`${}.{}` is used but not listed in `inputs`",
                 reference.block, reference.output
             );
-            // What is unknown is said once, as that.
+            // An unknown reference is reported once, as unknown.
             if self.find_source(name, reference, visible).is_some() {
                 self.faults.add(name, reference.line, reason);
             }
@@ -236,7 +236,7 @@ impl ReferenceResolver<'_> {
         expression.map_references(&mut |reference| self.find_source(block, reference, visible))
     }
 
-    /// What a reference leads to; says so if it leads nowhere.
+    /// Resolves a reference; reports an unknown one.
     fn find_source(
         &mut self,
         block: &str,
@@ -268,7 +268,7 @@ impl ReferenceResolver<'_> {
     }
 }
 
-/// Why a reference leads to nothing, and what may have been meant.
+/// Why a reference is unknown, with the most similar name.
 fn unknown_reference_reason(
     reference: &BlockReference,
     visible: &VisibleSources<'_>,
@@ -305,7 +305,7 @@ fn unknown_reference_reason(
     )
 }
 
-/// Refuses cycles, and values that lead to values without end.
+/// Refuses cycles and overlong chains of wires.
 fn check_acyclic(
     nodes: &[BlockGraphNode],
     names: &[(String, u32)],
@@ -342,7 +342,7 @@ fn check_acyclic(
     }
 }
 
-/// Of what waits for ever, each waits for another one that does.
+/// Follows unfinished nodes to unfinished dependencies until one repeats.
 fn report_cycle(
     needs: &[Vec<usize>],
     waiting: &[usize],

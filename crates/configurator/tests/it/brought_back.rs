@@ -1,4 +1,5 @@
-//! Hazard: an answer from before a block's deletion that comes, or comes again, after it, and brings the block back.
+//! Hazard: an answer to a message from before a block's deletion arrives after it, or again,
+//! and restores the block.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,7 +29,7 @@ async fn count_rows(world: &ConfiguratorHarness, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(&world.configurator.pool).await.unwrap()
 }
 
-/// Until every answer was received and looked at.
+/// Waits until every answer is received and applied.
 async fn wait_until_taken(world: &ConfiguratorHarness) {
     let left = async || {
         count_rows(world, "SELECT count(*) FROM configurator_answers").await == 0
@@ -39,7 +40,7 @@ async fn wait_until_taken(world: &ConfiguratorHarness) {
     world.wait_until("the answers are taken", left).await;
 }
 
-/// The number under which a block of a run was sent.
+/// Waits until a block of the run is sent; returns its `block_id`.
 async fn wait_for_block_id(world: &ConfiguratorHarness, run_id: i64, block: &str) -> i64 {
     let found = std::cell::Cell::new(0);
     let sent = async || {
@@ -53,7 +54,7 @@ async fn wait_for_block_id(world: &ConfiguratorHarness, run_id: i64, block: &str
     found.get()
 }
 
-/// Begins a run whose one block is sent, and answers it; its number.
+/// Begins a run, answers its one sent block, and returns the `block_id`.
 async fn run_answered(world: &ConfiguratorHarness, template: &str, block: &str, body: Json) -> i64 {
     let run_id = world.begin_run("t", template).await.unwrap();
     let number = wait_for_block_id(world, run_id, block).await;
@@ -109,7 +110,7 @@ fn an_answer_that_was_late_before_the_deletion_brings_nothing_back() {
         send_answer(&world, json!({"block_id": updated, "state": {"id": 2}})).await;
         wait_until_taken(&world).await;
         assert_eq!(count_rows(&world, "SELECT count(*) FROM configurator_stored").await, 0);
-        // What comes after the deletion is new.
+        // A success after the deletion is stored.
         run_answered(&world, &one, "a", json!({"state": {"id": 3}})).await;
         assert_eq!(count_rows(&world, "SELECT count(*) FROM configurator_stored").await, 1);
     });

@@ -1,4 +1,4 @@
-//! Hazard: a cache that serves what has changed, or a block that did not ask for it.
+//! Hazard: a cache hit although something has changed, or for a block without `cache`.
 
 use configurator::run::RunStatus;
 use store::testing::run_test;
@@ -28,7 +28,7 @@ fn only_what_is_unchanged_and_says_so_is_served_from_the_cache() {
             world.configurator.forecast_run(run_request("t", &cached(""))).await.unwrap();
         assert!(forecast.iter().all(|block| block.action.is_none()), "{forecast:?}");
         assert!(world.came().is_empty());
-        // One that has changed is sent; those after it get the same outputs, and are not.
+        // The changed block is sent. Its dependents get the same outputs and are cache hits.
         let run = world.run("t", &cached("extra: 1")).await;
         assert_eq!(statuses(&run), ["a succeeded", "b cached", "c cached"]);
         assert_eq!(world.came(), ["update a"]);

@@ -1,4 +1,4 @@
-//! Hazard: a conformance kit that passes an integration with a fault, or fails one without.
+//! Hazard: a conformance kit that passes a faulty integration, or fails a correct one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::harness::{ConfiguratorHarness, TEST_TIMEOUT};
 
-/// What is wrong with an integration.
+/// The seeded fault of an integration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum IntegrationFault {
     None,
@@ -40,7 +40,7 @@ enum IntegrationFault {
     NeverDeletes,
 }
 
-/// An integration without the SDK: receives, answers, deletes; unless it has a fault.
+/// An integration without the SDK: receives, answers, deletes, except for its fault.
 struct FaultyIntegration {
     fault: IntegrationFault,
     tasks: Arc<dyn FifoQueue>,
@@ -67,7 +67,7 @@ impl FaultyIntegration {
                         self.delete(&message).await;
                         self.answer(&message, &answer).await;
                     }
-                    // Deleted unanswered, and answered together with the next one: after it.
+                    // Deleted without an answer, which is sent after that to the next message.
                     Some(Some(answer)) if self.overtakes(&message) && held.is_none() => {
                         self.delete(&message).await;
                         held = Some(FifoMessage { body: answer, ..message });
@@ -93,7 +93,7 @@ impl FaultyIntegration {
         }
     }
 
-    /// A slow machine may be later than the message's visibility: then it comes again.
+    /// On a slow machine the visibility timeout may have ended: then the message is redelivered.
     async fn delete(&self, message: &FifoMessage) {
         match self.tasks.delete(&message.receipt).await {
             Err(FifoError::ReceiptExpired) => {}
@@ -105,7 +105,7 @@ impl FaultyIntegration {
         self.fault == IntegrationFault::Overtakes && message.group.ends_with("/order")
     }
 
-    /// What is answered (if anything), or `None` if the message is to come again.
+    /// `None` to leave the message for redelivery, `Some(None)` to delete it without an answer.
     fn carry_out(&self, message: &FifoMessage) -> Option<Option<String>> {
         let body: Option<Json> = message.body.parse().ok();
         let found = match &body {
@@ -157,7 +157,7 @@ impl FaultyIntegration {
     }
 }
 
-/// The number in a body that is no JSON.
+/// The `block_id` in a body that is not valid JSON.
 fn number(body: &str) -> Option<i64> {
     let digits = body.split("\"block_id\":").nth(1)?.trim_start();
     digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
@@ -188,7 +188,7 @@ async fn check_report(
     check_integration(place, plan, |_| {}).await.unwrap()
 }
 
-/// The checks that have ended so.
+/// The names of the checks with this outcome.
 fn checks_with_outcome(
     report: &IntegrationCheckReport,
     outcome: IntegrationCheckOutcome,
@@ -201,7 +201,7 @@ fn checks_with_outcome(
         .collect()
 }
 
-/// Messages in the integration's queue.
+/// The number of messages in the integration's queue.
 async fn tasks(world: &ConfiguratorHarness) -> i64 {
     let count = "SELECT count(*) FROM fifo_messages m JOIN fifo_queues q USING (queue_id) WHERE q.name = 'q-test.fifo'";
     sqlx::query_scalar(count).fetch_one(&world.configurator.pool).await.unwrap()
@@ -239,7 +239,7 @@ fn the_sdk_keeps_to_the_protocol_also_where_a_configurator_is_at_work() {
     run_test(async {
         let world = ConfiguratorHarness::fresh().await;
         let (_role, _stop) = world.start();
-        // From now on answers are received in this environment.
+        // From this run on, answers are received in this environment.
         let empty = "type: module\nname: global\nblocks: []\n";
         world.run("t", empty).await;
         let terms = IntegrationOptions {
@@ -289,7 +289,7 @@ fn what_needs_no_task_is_checked_without_one() {
     });
 }
 
-/// Each fault is found, by the checks that are about it and by no other.
+/// Each fault is found by the checks that target it, and by no other.
 #[test]
 fn seeded_faults_are_found() {
     run_test(async {
@@ -306,7 +306,7 @@ fn seeded_faults_are_found() {
             (IntegrationFault::Overtakes, &["group-order"]),
             (IntegrationFault::NeverDeletes, &["group-order", "answer-before-delete"]),
         ];
-        // Each on queues of its own, all at once: they wait more than they work.
+        // Concurrent, each on separate queues: the tests mostly wait.
         let running: Vec<_> = table
             .into_iter()
             .map(|(fault, expected)| {
@@ -346,7 +346,7 @@ fn seeded_faults_are_found() {
     });
 }
 
-/// Where deletes cannot be seen, the kit races the integration.
+/// On SQS deletes are invisible, and the kit races the integration.
 #[test]
 fn on_sqs_the_sdk_passes_and_a_delete_before_the_answer_is_found() {
     run_test(async {

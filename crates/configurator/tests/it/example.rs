@@ -1,4 +1,4 @@
-//! Hazard: an example in the documentation that does not do what it says.
+//! Hazard: an example of the documentation that does not do what the text promises.
 
 #[path = "../../../../docs/examples/balance_integration.rs"]
 mod balance_integration;

@@ -1,5 +1,5 @@
-//! Hazard: a block that has gone from a template is deleted too early, never, or by force; and a failure that takes more
-//! with it than what depends on it.
+//! Hazard: a block that was removed from the template is deleted too early, never, or against a
+//! refusal; or a failure affects more than its dependents.
 
 use configurator::ConfiguratorError;
 use configurator::run::RunStatus;
@@ -29,7 +29,7 @@ fn blocks_that_have_gone_are_deleted_after_what_used_them() {
         let mut came = world.came();
         let deleted: Vec<&String> = came.iter().filter(|call| call.starts_with("delete")).collect();
         assert_eq!(deleted, ["delete c", "delete b", "delete a"]);
-        // What was foreseen is what was sent.
+        // The forecast matches the sent messages.
         foreseen.sort();
         came.sort();
         assert_eq!(came, foreseen);
@@ -84,7 +84,7 @@ fn a_failed_block_takes_its_dependants_along_and_the_run_is_resumed_from_it() {
         let mut came = world.came();
         came.sort();
         assert_eq!(came, ["create a", "create b", "create e"]);
-        // The integration is mended meanwhile.
+        // Replaces the integration by one that succeeds.
         integration.abort();
         let _ = integration.await;
         let mended = super::sdk::MendedIntegration::start(&world, "q");

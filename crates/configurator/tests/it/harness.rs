@@ -1,4 +1,5 @@
-//! A configurator on a fresh control database, and an integration that does as blocks say and tells what came.
+//! A configurator on a fresh control database, with an integration that is scripted by the blocks'
+//! args and records its calls.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +27,7 @@ pub struct ConfiguratorHarness {
     pub configurator: Configurator,
     pub engine: Arc<dyn FifoEngine>,
     pub calls: Arc<Mutex<Vec<HandlerCall>>>,
-    /// Blocks with `wait: true` are let go one for each permit.
+    /// Each permit releases one block with `wait: true`.
     pub go_on: Arc<Semaphore>,
     pub begun: Arc<AtomicUsize>,
 }
@@ -46,7 +47,7 @@ pub struct ScriptedParams {
     name: String,
     #[serde(default)]
     value: Json,
-    /// The code to fail with.
+    /// The error code to fail with.
     #[serde(default)]
     fail: Option<String>,
     #[serde(default)]
@@ -125,13 +126,13 @@ impl ConfiguratorHarness {
         Self { configurator, engine, calls, go_on, begun }
     }
 
-    /// The role, until the token is cancelled.
+    /// Starts the role; it runs until the token is cancelled.
     pub fn start(&self) -> (JoinSet<()>, CancellationToken) {
         let stop = CancellationToken::new();
         (self.configurator.start(Duration::from_secs(1), &stop), stop)
     }
 
-    /// The integration, until its task is aborted.
+    /// Starts the integration; it runs until its task is aborted.
     pub fn spawn_integration(&self) -> tokio::task::JoinHandle<()> {
         let (calls, go_on, begun) = (self.calls.clone(), self.go_on.clone(), self.begun.clone());
         let handlers =
@@ -160,7 +161,7 @@ impl ConfiguratorHarness {
         run
     }
 
-    /// What came since this was asked last, as `action name`.
+    /// The calls since the last call of this function, as `action name`.
     pub fn came(&self) -> Vec<String> {
         let calls = std::mem::take(&mut *self.calls.lock().unwrap());
         calls.iter().map(|call| format!("{} {}", call.action.name(), call.name)).collect()
@@ -186,7 +187,7 @@ pub fn run_request(name: &str, template: &str) -> RunRequest {
     }
 }
 
-/// A template of blocks, each `(name, what it needs, more args)`.
+/// A template of blocks, each `(name, dependencies, more args)`.
 pub fn template(blocks: &[(&str, &[&str], &str)]) -> String {
     let mut text = "type: module\nname: global\nblocks:\n".to_owned();
     for (name, needs, more) in blocks {

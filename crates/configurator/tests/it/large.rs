@@ -1,4 +1,5 @@
-//! Hazard: a cost that grows with the size of the graph, or a wave of messages that no transaction can hold.
+//! Hazard: a cost that grows with the size of the graph, or more ready messages than
+//! one transaction can send.
 
 use configurator::run::RunStatus;
 use store::testing::run_test;
@@ -12,7 +13,7 @@ fn a_fan_wider_than_a_transaction_and_long_chains_end() {
         let (_role, _stop) = world.start();
         let _integration = world.spawn_integration();
         let names: Vec<String> = (0..900).map(|n| format!("b{n}")).collect();
-        // One that six hundred wait for, and chains of thirty below some of those.
+        // One block with 600 dependents, and chains of thirty below some of those.
         let needs: Vec<Vec<&str>> = (0..900)
             .map(|n| match n {
                 0 => vec![],

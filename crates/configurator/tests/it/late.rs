@@ -1,4 +1,4 @@
-//! Hazard: answers that come too late, twice, or for nobody, and change what has moved on.
+//! Hazard: answers that are late, repeated or unknown change newer state.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ fn a_block_without_an_answer_fails_and_a_late_success_is_stored() {
         assert_eq!(statuses(&timed_out), ["a failed", "b skipped"]);
         assert_eq!(timed_out.blocks[0].error.as_ref().unwrap().code, "TIMEOUT");
         let number = timed_out.blocks[0].block_id.unwrap();
-        // Nobody knows this one, this one says nothing, and this one comes twice.
+        // An unknown `block_id`, a body without one, and two answers to the same message.
         send_answer(&world, 1, json!({"block_id": 1, "state": {}})).await;
         send_answer(&world, 2, json!({"state": {}})).await;
         send_answer(&world, 3, json!({"block_id": number, "state": {"id": "late"}})).await;
@@ -54,7 +54,7 @@ fn a_block_without_an_answer_fails_and_a_late_success_is_stored() {
         world.wait_until("the late success is stored", stored).await;
         let run = world.configurator.get_run(timed_out.run_id).await.unwrap();
         assert_eq!(statuses(&run), ["a failed", "b skipped"], "what has ended has ended");
-        // Whatever was sent and not answered is still in the queue: the integration is given it first.
+        // Unanswered messages are still in the queue: the integration receives them first.
         let _integration = world.spawn_integration();
         let done = world.run("t", &template(&[("a", &[], ""), ("b", &["a"], "")])).await;
         assert_eq!(done.status, RunStatus::Succeeded);
@@ -65,7 +65,7 @@ fn a_block_without_an_answer_fails_and_a_late_success_is_stored() {
     });
 }
 
-/// The state of `a` is that of the newest message.
+/// Asserts that the state of `a` is that of the newest message.
 async fn stored_is_current(
     world: &ConfiguratorHarness,
     calls: &[super::harness::HandlerCall],

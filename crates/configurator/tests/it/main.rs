@@ -1,6 +1,6 @@
-//! The configurator against a real Postgres; one file for each hazard.
+//! Tests of the configurator against a real Postgres; one file per hazard.
 
-// Helpers of tests may fail loudly, too.
+// Test helpers may panic, too.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

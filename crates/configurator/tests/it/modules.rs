@@ -1,4 +1,4 @@
-//! Hazard: values that lose their way, or their type, through nested modules.
+//! Hazard: nested modules lose values or change their types.
 
 use configurator::run::RunStatus;
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! Hazard: a message that is in the way of others, never leaves, or cannot be read; and a block that fails for that after minutes,
-//! without a word about it.
+//! Hazard: a poison message (blocking, undeliverable or unreadable), and a block that times out
+//! because of it without an explanation.
 
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ fn a_message_that_its_queue_refuses_fails_its_block_at_once_with_the_services_wo
             };
             let pool = &world.configurator.pool;
             assert!(answers::answer_refused_message(pool, &refused).await.unwrap());
-            // It may be told twice.
+            // The refusal may be reported twice.
             assert!(answers::answer_refused_message(pool, &refused).await.unwrap());
             let (failed, args) = failure(&world.wait_for_end(run_id).await);
             assert_eq!(failed, code);
@@ -138,7 +138,8 @@ fn a_time_out_names_the_blocks_older_message_that_was_not_answered() {
             assert_eq!(args["older_block_id"], first, "{args}");
             assert!(args["reason"].as_str().unwrap().contains(&first.to_string()), "{args}");
         }
-        // Answered late, be it with an error, it is in nobody's way; the next one is.
+        // A late answer, even an error, means that the message no longer blocks its group;
+        // the next one does.
         let error = json!({"block_id": first, "error": {"code": "OWN"}});
         send_answer(&world, 0, error.to_string()).await;
         let taken = async || {
@@ -153,7 +154,7 @@ fn a_time_out_names_the_blocks_older_message_that_was_not_answered() {
         world.wait_until("the late answer is taken", taken).await;
         let (_, args) = failure(&world.run("t", &hurried()).await);
         assert_eq!(args["older_block_id"], later[0], "{args}");
-        // What was answered after them has passed them.
+        // Messages that were answered after them prove that the queue has passed them.
         let _integration = world.spawn_integration();
         assert_eq!(world.run("t", &template(&[("a", &[], "")])).await.status, RunStatus::Succeeded);
     });
@@ -188,7 +189,7 @@ fn a_time_out_says_what_the_outbox_knows() {
             args["reason"].as_str().unwrap().contains("there is no queue q-test.fifo"),
             "{args}"
         );
-        // What was never sent is in nobody's way.
+        // An unsent message blocks no group.
         let (_, args) = failure(&world.run("t", &hurried()).await);
         assert_eq!(args.get("older_block_id"), None, "{args}");
     });
@@ -222,7 +223,7 @@ fn a_message_that_kills_its_integration_is_buried_by_hand_and_its_block_answered
         let number = wait_for_sent_block(&world, run_id).await;
         let other = world.begin_run("other", &template(&[("b", &[], "")])).await.unwrap();
         wait_for_sent_block(&world, other).await;
-        // An integration that died with it in hand.
+        // An integration that crashed while it held the message.
         let queue = world.engine.open_queue("q-test.fifo").await.unwrap();
         queue.receive(10, Duration::from_secs(5), Some(Duration::from_secs(2))).await.unwrap();
         let burial = BuryMessageOptions {
@@ -242,7 +243,7 @@ fn a_message_that_kills_its_integration_is_buried_by_hand_and_its_block_answered
         let dead = world.engine.open_queue("q-test-dead.fifo").await.unwrap();
         let letters = dead.receive(10, Duration::from_secs(5), None).await.unwrap();
         assert!(letters.len() == 1 && letters[0].body.contains(&number.to_string()), "{letters:?}");
-        // The others are where they were.
+        // The other messages are back in the queue.
         let _integration = world.spawn_integration();
         assert_eq!(world.wait_for_end(other).await.status, RunStatus::Succeeded);
     });

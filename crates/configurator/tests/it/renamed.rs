@@ -1,4 +1,5 @@
-//! Hazard: a block that has another name and is about the same thing. Its integration creates what is there, and then deletes it.
+//! Hazard: a renamed block about the same object: its integration creates the existing object,
+//! and then deletes it.
 
 use configurator::ConfiguratorError;
 use configurator::run::RunStatus;
@@ -30,7 +31,7 @@ impl RenameHarness {
         Self { world, _role, _integration }
     }
 
-    /// What came of a run that succeeded, in order.
+    /// The calls of a run that succeeded, in order.
     async fn came(&self, template: &str) -> Vec<String> {
         self.calls(template)
             .await
@@ -53,7 +54,7 @@ fn of_a_renamed_block_the_old_one_is_deleted_before_the_new_one_is_created() {
         stage.came(&blocks(&[("a", "name: key", "")])).await;
         let came = stage.came(&blocks(&[("b", "name: key", "")])).await;
         assert_eq!(came, ["delete key", "create key"]);
-        // Also if something was changed along with it.
+        // Also if a param has changed together with the name.
         let came = stage.came(&blocks(&[("c", "name: key, value: 2", "")])).await;
         assert_eq!(came, ["delete key", "create key"]);
     });
@@ -70,7 +71,7 @@ fn what_uses_a_renamed_block_is_updated_afterwards() {
         let (args, inputs) = user("b");
         let came = stage.came(&blocks(&[("b", "name: key", ""), ("u", &args, &inputs)])).await;
         assert_eq!(came, ["delete key", "create key", "update user"]);
-        // All of it is renamed.
+        // Both blocks are renamed.
         let (args, inputs) = user("c");
         let came = stage.came(&blocks(&[("c", "name: key", ""), ("v", &args, &inputs)])).await;
         assert_eq!(came, ["delete user", "delete key", "create key", "create user"]);
@@ -111,7 +112,7 @@ fn a_block_that_says_what_it_was_called_is_updated() {
             ("update", "key", &"id of key".into())
         );
         assert_eq!(calls.len(), 2, "nothing is deleted: {calls:?}");
-        // It may go on saying so; and the former name may be taken by another block later.
+        // `renamed_from` may stay; and another block may take the former name later.
         assert_eq!(stage.came(&renamed).await, ["update key", "update user"]);
         let came = stage.came(&blocks(&[("u", "name: user", "")])).await;
         assert!(came.contains(&"delete key".to_owned()), "{came:?}");

@@ -1,4 +1,4 @@
-//! Hazard: a configurator that dies at any point loses a block, or sends it twice.
+//! Hazard: a configurator that crashes at any point loses a block or sends it twice.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use store::testing::run_test;
 
 use super::harness::{ConfiguratorHarness, template};
 
-/// The role is torn down in the middle again and again; a new one goes on.
+/// The role is aborted in the middle several times; a new one continues.
 #[test]
 fn a_run_goes_on_whenever_its_driver_dies() {
     run_test(async {
         let world = ConfiguratorHarness::fresh().await;
         let _integration = world.spawn_integration();
         let names: Vec<String> = (0..60).map(|n| format!("b{n}")).collect();
-        // Six chains of ten.
+        // Six chains of ten blocks.
         let blocks: Vec<(&str, Vec<&str>)> = (0..60)
             .map(|n| (names[n].as_str(), if n < 6 { vec![] } else { vec![names[n - 6].as_str()] }))
             .collect();
@@ -29,7 +29,7 @@ fn a_run_goes_on_whenever_its_driver_dies() {
                 .wait_for_run(run_id, Duration::from_millis(30 + 7 * deaths))
                 .await
                 .unwrap();
-            // Dropped wherever they are.
+            // Cancelled at any await point.
             role.abort_all();
             while role.join_next().await.is_some() {}
             if ended.status != RunStatus::Running {
@@ -47,7 +47,7 @@ fn a_run_goes_on_whenever_its_driver_dies() {
     });
 }
 
-/// Two drivers at once: nothing is done twice.
+/// Two drivers at the same time: nothing is done twice.
 #[test]
 fn two_drivers_do_not_double_anything() {
     run_test(async {
@@ -76,7 +76,7 @@ fn chains() -> String {
     template(&blocks)
 }
 
-/// Connections are cut in the middle of steps: what was changed in memory and not committed is forgotten.
+/// Connections are closed in the middle of steps: uncommitted changes in memory are discarded.
 #[test]
 fn a_run_goes_on_whenever_its_transactions_are_cut() {
     run_test(async {
@@ -88,7 +88,7 @@ fn a_run_goes_on_whenever_its_transactions_are_cut() {
             assert!(runs < 50, "only {cuts} cuts");
             let run_id = world.begin_run(&format!("t{runs}"), &chains()).await.unwrap();
             runs += 1;
-            // On a slow machine every step would be met, and none would ever be done.
+            // On a slow machine every step would be hit, and no step would ever commit.
             let (mut left, mut ended) = (CUTS_OF_A_RUN, false);
             while !ended && left > 0 {
                 let cut: i64 =
@@ -109,7 +109,7 @@ fn a_run_goes_on_whenever_its_transactions_are_cut() {
 
 const CUTS_OF_A_RUN: i64 = 5;
 
-/// Ends whoever is just in a step that has written something.
+/// Terminates backends that are in a step with uncommitted writes.
 const CUT: &str = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND state IN ('active', 'idle in transaction')
   AND query ~ '-- (write_run_blocks|write_sends|store_states|take_answers)|-- (block_ids|touch_instance)'";

@@ -1,4 +1,5 @@
-//! Hazard: an integration that leaves something unanswered: a malformed body, an unknown task, a panic, a redelivery.
+//! Hazard: an integration leaves a message unanswered: a malformed body, an unknown task,
+//! a panic, a redelivery.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::harness::{ConfiguratorHarness, TEST_TIMEOUT};
 
-/// Succeeds whatever blocks say.
+/// Succeeds with every task.
 pub struct MendedIntegration(Arc<Mutex<Vec<String>>>);
 
 struct RecordingHandler(Arc<Mutex<Vec<String>>>);
@@ -84,7 +85,7 @@ async fn send_task(queue: &Arc<dyn FifoQueue>, n: usize, body: &str) {
     queue.send(new).await.unwrap();
 }
 
-/// What is answered to a body; `None` if nothing is.
+/// The next answer; `None` if none arrives within `wait`.
 async fn receive_answer(answers: &Arc<dyn FifoQueue>, wait: Duration) -> Option<Json> {
     let received = answers.receive(1, wait, None).await.unwrap().pop()?;
     answers.delete(&received.receipt).await.unwrap();
@@ -132,7 +133,7 @@ fn whatever_comes_is_answered_or_a_dead_letter() {
             assert!(answer["block_id"].is_i64());
         }
         assert!(moody.calls.load(Ordering::SeqCst) >= 2, "the temporary one came again");
-        // Nothing can be answered to these: they are dead letters, and stand in nobody's way.
+        // These cannot be answered: they become dead letters, and do not block their groups.
         for (n, body) in ["not JSON", "[]", "{}", r#"{"block_id": -1}"#].iter().enumerate() {
             send_task(&queue, 100 + n, body).await;
         }
@@ -163,7 +164,7 @@ fn a_redelivered_task_is_answered_from_memory() {
             &json!({"block_id": 7, "task_type": "mood", "action": "create"}).to_string(),
         )
         .await;
-        // Received once and lost by somebody; then carried out, and received again as if the delete had been lost.
+        // First carried out and answered; later redelivered, as if the delete had been lost.
         let memory =
             Arc::new(configurator::sdk::PgIntegrationStore::new(world.configurator.pool.clone()));
         let moody = MoodyHandler::default();
@@ -184,7 +185,7 @@ fn a_redelivered_task_is_answered_from_memory() {
         assert_ne!(first["state"], json!({}));
         integration.abort();
         let _ = integration.await;
-        // A message that was received before is a redelivery.
+        // A message with an earlier receive counts as a redelivery.
         send_task(
             &queue,
             2,

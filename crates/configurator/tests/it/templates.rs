@@ -1,4 +1,4 @@
-//! Hazard: a template that is wrong and is run, or that costs more than it is worth to refuse.
+//! Hazard: a faulty template is run, or a hostile one is expensive to refuse.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::harness::template;
 
-/// What is wrong, as `block line reason`.
+/// The faults, as `block line reason`.
 fn wrong(text: &str) -> Vec<String> {
     let shown = |fault: configurator::template::BlockTemplateFault| {
         format!("{} {} {}", fault.block, fault.line, fault.reason)
@@ -94,7 +94,7 @@ fn bombs_are_refused_quickly() {
         aliases += &format!("{this}: &{this} [{many}]\n");
     }
     let deep = format!("blocks: {}{}", "[".repeat(100_000), "]".repeat(100_000));
-    // Each module says twice what the one before says.
+    // Each module doubles the value of the one before.
     let mut doubling = "type: module\nname: global\ninputs: [{name: x}]\nblocks:\n".to_owned();
     for n in 0..40 {
         let before = if n == 0 { "global.x".to_owned() } else { format!("m{}.o", n - 1) };
@@ -110,7 +110,7 @@ fn bombs_are_refused_quickly() {
     }
 }
 
-/// The least of three, as others are at work as well.
+/// The minimum of three, as other processes disturb the measurement.
 fn least(measured: impl Fn() -> Duration) -> Duration {
     (0..3).map(|_| measured()).min().unwrap_or_default()
 }
@@ -162,7 +162,7 @@ proptest! {
         let _ = parse_template(&text);
     }
 
-    /// A graph without cycles is read, and everything comes after what it needs.
+    /// An acyclic graph is accepted, and the dependencies of each node come before it.
     #[test]
     fn acyclic_graphs_are_read(edges in proptest::collection::vec((1_usize..30, 0_usize..29), 0..60)) {
         let names: Vec<String> = (0..30).map(|n| format!("b{n}")).collect();
@@ -182,7 +182,7 @@ proptest! {
         }
     }
 
-    /// One edge back is a cycle, and is told as one.
+    /// One back edge is a cycle, and is reported as one.
     #[test]
     fn cycles_are_refused(length in 1_usize..20) {
         let names: Vec<String> = (0..length).map(|n| format!("b{n}")).collect();

@@ -1,5 +1,5 @@
-//! Hazard: messages that are not what integrations of other makes expect: here one that reads and writes them by hand, on
-//! the Postgres engine, with nothing of SQS anywhere.
+//! Hazard: messages that integrations without the SDK cannot handle: here one that parses and
+//! writes them by hand, on the Postgres engine, without SQS.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl ForeignIntegration {
         Self { tasks: open("q-test.fifo").await, answers: open("configshop-test.fifo").await }
     }
 
-    /// The next task: its message, its number, and the rest of the body.
+    /// The next task: its message, its `block_id`, and the rest of the body.
     async fn next_task(&self) -> (FifoMessage, i64, Json) {
         let message = self.tasks.receive(1, Duration::from_secs(20), None).await.unwrap().remove(0);
         let mut body: Json = message.body.parse().unwrap();
@@ -109,7 +109,7 @@ fn messages_states_and_export_are_exactly_as_written() {
         );
         assert_ne!(price, service);
         assert_ne!(first.group, second.group);
-        // Twice, and differently: the first one counts.
+        // Two different answers: the first one counts.
         foreign.send_answer(&second, 1, json!({"block_id": price, "state": {"price": 5}})).await;
         foreign.send_answer(&second, 2, json!({"block_id": price, "state": {"price": 99}})).await;
         foreign.tasks.delete(&second.receipt).await.unwrap();
@@ -124,14 +124,14 @@ fn messages_states_and_export_are_exactly_as_written() {
         let (again, service, body) = foreign.next_task().await;
         let update = json!({"task_type": "set_service", "action": "update", "params": {"service_id": 6}, "state": state});
         assert_eq!((&body, &again.group), (&update, &first.group));
-        // A temporary error: nothing is answered, and the same message comes again.
+        // A temporary error: not answered, and the same message is redelivered.
         foreign.tasks.change_visibility(&again.receipt, Duration::ZERO).await.unwrap();
         let (again, same, body) = foreign.next_task().await;
         assert_eq!((same, again.receive_count, &body), (service, 2, &update));
         foreign.answer_and_delete(&again, service, json!({"id": 18})).await;
         let (refused, price, body) = foreign.next_task().await;
         assert_eq!((&body["params"], &body["state"]), (&params(18), &json!({"price": 5})));
-        // A permanent one.
+        // A permanent error is answered.
         let error = json!({"code": "OWN_CODE", "args": {"why": "because"}});
         foreign
             .send_answer(&refused, 0, json!({"block_id": price, "state": {}, "error": error}))
@@ -152,7 +152,7 @@ fn messages_states_and_export_are_exactly_as_written() {
         assert_eq!((&body["action"], &body["state"]), (&json!("update"), &json!({"id": 18})));
         foreign.answer_and_delete(&kept, service, json!({"id": 18})).await;
         let (gone, price, body) = foreign.next_task().await;
-        // What the block was last set to, and returned: an error changes nothing that is stored.
+        // Params and state of the last success: an error changes nothing that is stored.
         let delete = json!({"task_type": "set_price", "action": "delete", "params": params(17), "state": {"price": 5}});
         assert_eq!((body, &gone.group), (delete, &second.group));
         foreign.answer_and_delete(&gone, price, json!({})).await;

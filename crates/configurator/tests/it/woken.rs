@@ -1,4 +1,4 @@
-//! Hazard: a driver that is not woken by answers, and finds them only when it looks: once a second.
+//! Hazard: a driver that answers do not wake, and that finds them only with its poll once a second.
 
 use std::time::{Duration, Instant};
 
@@ -29,12 +29,12 @@ fn a_chain_is_carried_on_by_answers_and_not_by_looking() {
         let begun = Instant::now();
         let run = world.run("t", &template(&blocks)).await;
         assert_eq!(run.status, RunStatus::Succeeded);
-        // By looking, each block would take a second.
+        // With polling only, each block would take a second.
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     });
 }
 
-/// The number of the next task, which is taken out of its queue.
+/// Receives and deletes the next task; returns its `block_id` and the message.
 async fn next_task(queue: &dyn queue::fifo::FifoQueue) -> (i64, FifoMessage) {
     let message = queue.receive(1, Duration::from_secs(20), None).await.unwrap().remove(0);
     queue.delete(&message.receipt).await.unwrap();
@@ -42,7 +42,8 @@ async fn next_task(queue: &dyn queue::fifo::FifoQueue) -> (i64, FifoMessage) {
     (body["block_id"].as_i64().unwrap(), message)
 }
 
-/// Two processes: one drives and receives no answers, the other receives answers and drives nothing.
+/// Two processes: one drives and receives no answers, the other receives
+/// answers and drives nothing.
 #[test]
 fn an_answer_that_one_process_commits_is_acted_upon_by_another_within_100_ms() {
     run_test(async {
@@ -76,7 +77,8 @@ fn an_answer_that_one_process_commits_is_acted_upon_by_another_within_100_ms() {
             took.push(committed.elapsed());
         }
         took.sort();
-        // Until the next block's task is received, which is later than the driver's waking. By looking it is a second.
+        // The time until the next task is received, an upper bound of the wakeup. With polling
+        // only, it would be a second.
         assert!(took[took.len() / 2] < Duration::from_millis(100), "{took:?}");
         stop.cancel();
         configurator.cancel_run(run_id).await.unwrap();

@@ -1,5 +1,7 @@
-//! The description for people. One page, made once from the document: no script, nothing from elsewhere, so that it can be
-//! read without a network and kept as a file.
+//! The API description as an HTML page, rendered once from the document.
+//!
+//! One self-contained page without scripts or external resources: readable offline, and
+//! savable as a file.
 
 mod page;
 mod prose;
@@ -20,7 +22,7 @@ use page::DocsPage;
 
 const PAGE_STYLE_CSS: &str = include_str!("../../templates/docs.css");
 
-/// Nothing may be loaded and nothing run; the page's own style is known by its hash.
+/// The policy forbids loading and running anything; the inline style is allowed by its hash.
 static PAGE_SECURITY_HEADERS: LazyLock<[(HeaderName, String); 3]> = LazyLock::new(|| {
     let style = STANDARD.encode(Sha256::digest(PAGE_STYLE_CSS));
     let policy = format!(
@@ -34,7 +36,7 @@ static PAGE_SECURITY_HEADERS: LazyLock<[(HeaderName, String); 3]> = LazyLock::ne
 });
 
 impl OpenApiDocument {
-    /// The page about it.
+    /// Renders the HTML page of this document.
     pub fn render_page(&self) -> Result<String, askama::Error> {
         DocsPage::from_document(self, PAGE_STYLE_CSS).render()
     }

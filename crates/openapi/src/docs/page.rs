@@ -1,4 +1,4 @@
-//! The page's content, gathered from the document.
+//! The view model of the page, built from the document.
 
 use askama::Template;
 use serde_json::Value as Json;
@@ -7,13 +7,12 @@ use super::prose::{DocsProse, parse_prose};
 use super::schema::{DocsField, DocsTypeWord, describe_type, node_text, schema_fields};
 use crate::OpenApiDocument;
 
-/// Where the examples ask: the default of `--http-port`.
+/// Origin in the example commands: the default of `--http-port`.
 const EXAMPLE_ORIGIN: &str = "http://localhost:8095";
 
-/// A body of fields, as forms send it.
+/// Media type of form bodies.
 const FORM_MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 
-/// Everything on the page.
 #[derive(Template)]
 #[template(path = "docs.html")]
 pub(super) struct DocsPage<'d> {
@@ -25,14 +24,14 @@ pub(super) struct DocsPage<'d> {
     style: &'static str,
 }
 
-/// Calls that belong together.
+/// The operations of one tag.
 struct DocsGroup<'d> {
     name: &'d str,
     about: DocsProse,
     calls: Vec<DocsOperation<'d>>,
 }
 
-/// One method of one path.
+/// One operation: a method of a path.
 struct DocsOperation<'d> {
     id: &'d str,
     method: String,
@@ -41,12 +40,12 @@ struct DocsOperation<'d> {
     about: DocsProse,
     parameters: Vec<DocsField>,
     body: Vec<DocsContent<'d>>,
-    /// The call as a command.
+    /// The call as a `curl` command line.
     command: String,
     answers: Vec<DocsResponse<'d>>,
 }
 
-/// What can be answered.
+/// One response status of an operation.
 struct DocsResponse<'d> {
     status: &'d str,
     about: DocsProse,
@@ -54,20 +53,20 @@ struct DocsResponse<'d> {
     contents: Vec<DocsContent<'d>>,
 }
 
-/// A body.
+/// A request or response body of one media type.
 struct DocsContent<'d> {
     media_type: &'d str,
     kind: Vec<DocsTypeWord>,
     example: String,
 }
 
-/// A named schema.
+/// A named schema of the components.
 struct DocsSchema<'d> {
     name: &'d str,
     about: DocsProse,
     kind: Vec<DocsTypeWord>,
     fields: Vec<DocsField>,
-    /// Empty if there is none.
+    /// Empty if the schema has none.
     example: String,
 }
 
@@ -103,13 +102,13 @@ impl<'d> DocsPage<'d> {
 }
 
 impl DocsResponse<'_> {
-    /// The error's code, with which its description begins.
+    /// The error code that begins the response's description.
     fn code(&self) -> Option<&str> {
         let first = self.about.first().and_then(|paragraph| paragraph.first());
         first.filter(|span| span.code).map(|span| span.text.as_str())
     }
 
-    /// Done, the caller's turn, or the service's.
+    /// The CSS class: success, client error, or server error.
     fn tone(&self) -> &'static str {
         match self.status.as_bytes().first() {
             Some(b'2') => "good",
@@ -178,7 +177,8 @@ impl<'d> DocsOperation<'d> {
     }
 }
 
-/// A parameter or a header. Attributes have no names of their own here: their types give them.
+/// The view of a parameter or header. The name of an exploded one is in parentheses: its members
+/// have the names of the attribute types.
 fn parameter_field(name: &str, node: &Json) -> DocsField {
     let exploded = node["explode"] == true;
     DocsField {
@@ -207,7 +207,7 @@ fn body_contents<'d>(node: &'d Json) -> Vec<DocsContent<'d>> {
     object_members(&node["content"]).map(content).collect()
 }
 
-/// The call as it is typed into a shell.
+/// An example call as a `curl` command line.
 fn curl_command(
     method: &str,
     path: &str,

@@ -1,18 +1,16 @@
-//! The document's descriptions: paragraphs with `code` in them.
+//! The document's descriptions: paragraphs with inline `code`.
 
-/// A few words, or code.
+/// A span of plain text or of code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ProseSpan {
-    /// As it is shown.
     pub(super) text: String,
-    /// Whether it is code.
     pub(super) code: bool,
 }
 
-/// Paragraphs.
+/// Paragraphs, each a list of spans.
 pub(super) type DocsProse = Vec<Vec<ProseSpan>>;
 
-/// Reads a description: paragraphs are separated by empty lines, code stands in backticks.
+/// Parses a description: blank lines separate paragraphs, backticks mark code.
 pub(super) fn parse_prose(text: &str) -> DocsProse {
     let paragraphs = text.trim().split("\n\n").filter(|paragraph| !paragraph.trim().is_empty());
     paragraphs

@@ -1,29 +1,27 @@
-//! Schemas in words: what a value is, with links to the schemas it names, and what limits it.
+//! Schemas as text: a value's type, with links to named schemas, and its limits.
 
 use serde_json::Value as Json;
 
 use super::prose::{DocsProse, parse_prose};
 
-/// A word of a kind; the name of a schema is a link to it.
+/// A part of a type's description; the name of a schema becomes a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DocsTypeWord {
-    /// As it is shown.
     pub(super) text: String,
-    /// Whether it names a schema.
+    /// Whether the text is the name of a schema.
     pub(super) link: bool,
 }
 
-/// A member of an object, a parameter or a header.
+/// An object's member, a parameter or a header.
 pub(super) struct DocsField {
     pub(super) name: String,
-    /// Where it stands: in the query, the path or a header; empty for members.
+    /// `query`, `path` or `header`; empty for members.
     pub(super) place: String,
     pub(super) required: bool,
     pub(super) kind: Vec<DocsTypeWord>,
     pub(super) about: DocsProse,
 }
 
-/// The members of an object.
 pub(super) fn schema_fields(schema: &Json) -> Vec<DocsField> {
     let required = |name: &str| {
         schema["required"]
@@ -40,7 +38,7 @@ pub(super) fn schema_fields(schema: &Json) -> Vec<DocsField> {
     schema["properties"].as_object().into_iter().flatten().map(field).collect()
 }
 
-/// What a value is.
+/// The type of a value, with nullability and limits.
 pub(super) fn describe_type(schema: &Json) -> Vec<DocsTypeWord> {
     let mut words = describe_plain_type(schema);
     if schema["nullable"] == true {
@@ -106,7 +104,7 @@ fn describe_limits(schema: &Json) -> String {
     limits.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// A text of the document, empty if it is missing.
+/// The text of a node; empty if it is missing.
 pub(super) fn node_text(node: &Json) -> &str {
     node.as_str().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! An answer to everything, and a well-made one.
+//! Checks that every task is answered, and that answers are well-formed.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::CheckCaseResult;
 use crate::protocol::parse_message_body;
 use crate::protocol::{ANSWER_JOB_NAME, BlockAction, JOB_NAME_ATTRIBUTE};
 
-/// Tasks sent at once.
+/// Tasks sent concurrently.
 const TASK_COUNT: usize = 20;
 
 pub(super) async fn a_task_is_answered(session: &IntegrationCheckSession) -> CheckCaseResult {
@@ -71,14 +71,14 @@ pub(super) async fn every_task_is_answered_once(
     }
     Ok(match repeated_count {
         0 => CheckFinding::ok(format!("{TASK_COUNT} tasks, {TASK_COUNT} answers")),
-        // At least once is what queues promise; more than that is worth a word.
+        // Delivery is at least once, so repeated answers are allowed; the report mentions them.
         twice => {
             CheckFinding::ok(format!("{TASK_COUNT} tasks, {twice} of them answered more than once"))
         }
     })
 }
 
-/// What is wrong with an answer.
+/// The first fault of an answer, if any.
 fn find_answer_fault(block_id: Option<i64>, answer: &CollectedAnswer) -> Option<String> {
     if block_id.is_none() {
         return Some("an answer has no block_id of a task (a whole number)".to_owned());

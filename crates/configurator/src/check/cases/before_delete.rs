@@ -1,7 +1,8 @@
-//! The answer first, and only then the delete: whoever does it the other way round loses an answer with each crash.
+//! Check that an integration sends its answer before it deletes the message. In the other order
+//! every crash in between loses an answer.
 //!
-//! Postgres knows when a message was deleted. At Amazon's that is seen by the next message of its group, which can be
-//! received from then on: see [`race`](super::race).
+//! Postgres records when a message was deleted. On SQS a delete shows only in the next message of
+//! the group, which becomes receivable: see [`race`](super::race).
 
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use super::super::session::{IntegrationCheckSession, SentCheckTask};
 use super::{CheckCaseResult, race};
 use crate::protocol::BlockAction;
 
-/// Messages that are looked at.
+/// Messages observed one after another.
 const MESSAGE_COUNT: usize = 5;
-/// How often it is looked.
+/// Interval between two looks at a message's status.
 const TRACE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(super) async fn a_message_is_deleted_after_its_answer(

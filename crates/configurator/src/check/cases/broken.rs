@@ -1,4 +1,4 @@
-//! Tasks as they should never be: they are answered all the same.
+//! Checks with malformed tasks: these must be answered, too.
 
 use queue::fifo::FifoError;
 use serde_json::{Map, Value as Json, json};
@@ -9,10 +9,10 @@ use super::super::session::{IntegrationCheckSession, SentCheckTask};
 use super::{CheckCaseResult, ask_any_task};
 use crate::protocol::BlockAction;
 
-/// Sizes of a state that are tried, in bytes: a queue may take no more than the smaller one.
+/// State sizes to try, in bytes: some queues accept only the smaller one.
 const LARGE_STATE_BYTES: [usize; 2] = [900 << 10, 200 << 10];
 
-/// An error is wanted. `group` is the message's.
+/// The finding for a task that must be answered with an error. `group` is the message's group.
 async fn expect_error(
     session: &IntegrationCheckSession,
     (what, group): (&str, &str),
@@ -28,7 +28,8 @@ async fn expect_error(
         }
         None => {
             let mut explanation = session.describe_unanswered(sent_task).await?;
-            // Where that cannot be seen: whoever has received the next one of the group has deleted this one.
+            // SQS does not show deletes: an answer to the next message of the
+            // group proves this delete.
             if session.trace_task(sent_task).await?.is_none()
                 && ask_any_task(session, group).await?.is_some()
             {
@@ -79,7 +80,7 @@ pub(super) async fn a_body_that_is_no_json_is_answered(
     .await
 }
 
-/// Nothing can be answered: it must not block its group.
+/// Messages without a `block_id` cannot be answered; they must not block their group.
 pub(super) async fn a_message_without_a_number_blocks_nobody(
     session: &IntegrationCheckSession,
 ) -> CheckCaseResult {
@@ -100,7 +101,7 @@ pub(super) async fn a_message_without_a_number_blocks_nobody(
             "the message behind three that say no block_id was {what}: they block their group"
         )));
     }
-    // Whoever has received the one behind them has seen them go.
+    // The answer to the next message of the group proves that these were deleted.
     sent_tasks.iter().for_each(|shot| session.forget_message(&shot.message.id));
     Ok(CheckFinding::ok("messages that say no block_id do not block their group"))
 }

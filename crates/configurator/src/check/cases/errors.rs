@@ -1,4 +1,4 @@
-//! Errors for good, and errors for now.
+//! Checks of permanent and temporary errors.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use super::super::session::{IntegrationCheckSession, SentCheckTask};
 use super::{CheckCaseResult, ask_any_task, skip_without_task};
 use crate::protocol::BlockAction;
 
-/// How long a message may be kept from others before it comes again, at least.
+/// Minimum wait for the redelivery of a message.
 const MIN_REDELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
-/// The least time after which a message comes again at Amazon's.
+/// Minimum redelivery delay on SQS: an earlier answer cannot come from a second delivery.
 const MIN_REDELIVERY_DELAY: Duration = Duration::from_millis(900);
-/// How often it is looked.
+/// Interval between two looks for an answer.
 const ANSWER_POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long it is tried to receive it in the integration's place, and how often.
+/// How long, and at what interval, the kit tries to receive a message in the integration's place.
 const RECEIVE_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 const RECEIVE_ATTEMPT_INTERVAL: Duration = Duration::from_millis(5);
-/// How long others are left alone after the kit has taken a message that was theirs.
+/// Pause after the kit has received and returned a message of another consumer.
 const RETURNED_MESSAGE_DELAY: Duration = Duration::from_millis(300);
 
 pub(super) async fn a_permanent_error_is_answered_and_done(
@@ -56,7 +56,7 @@ pub(super) async fn a_permanent_error_is_answered_and_done(
             _ => first = Some(answer),
         }
     }
-    // Behind them in their group: it is received when they are deleted.
+    // The next message of the group is receivable only after the others are deleted.
     if ask_any_task(session, "permanent").await?.is_none() {
         return Ok(CheckFinding::failed(
             "answered, but not deleted: the next message of the group is not received",
@@ -66,9 +66,9 @@ pub(super) async fn a_permanent_error_is_answered_and_done(
     Ok(CheckFinding::ok(format!("answered with {outcome}, twice the same, and deleted")))
 }
 
-/// What is seen of a message that failed for now.
+/// The observed fate of a message that failed temporarily.
 enum TemporaryErrorOutcome {
-    /// It was received again.
+    /// Received again: the receive count.
     Redelivered(u32),
     Answered(CollectedAnswer),
     Deleted,
@@ -137,7 +137,7 @@ async fn watch_message(
         }
         let receives = match session.trace_task(sent_task).await? {
             Some(FifoMessageStatus::Queued(receives)) => receives,
-            // Its answer may be on its way.
+            // The answer may still be in transit.
             Some(_) => {
                 let late_answer = session.wait_for_answer(sent_task.block_id).await;
                 return Ok(late_answer
@@ -152,8 +152,8 @@ async fn watch_message(
     Ok(TemporaryErrorOutcome::TimedOut)
 }
 
-/// Tries for a second to receive the message in the integration's place, as soon as it can be: how often it was received
-/// then. Once it has come again it is taken away; what it had asked for was not to be done.
+/// Tries for a second to receive the message in the integration's place. Returns its receive count,
+/// 0 if it was not received again. A redelivered message is deleted: its task is not to be done.
 async fn receive_redelivery(
     session: &IntegrationCheckSession,
     sent_task: &SentCheckTask,

@@ -1,4 +1,4 @@
-//! The checks, in the order they are made: what an integration might die of comes late.
+//! The check cases, in execution order: those that may crash an integration come late.
 
 mod answered;
 mod before_delete;
@@ -16,9 +16,9 @@ use super::report::CheckFinding;
 use super::session::IntegrationCheckSession;
 use crate::protocol::BlockAction;
 
-/// What was seen; an error is the queues'.
+/// The finding; an error is a queue's.
 type CheckCaseResult = Result<CheckFinding, FifoError>;
-/// One check.
+/// A check as a function of the session.
 pub(super) type CheckCase =
     for<'d> fn(&'d IntegrationCheckSession) -> BoxFuture<'d, CheckCaseResult>;
 
@@ -28,7 +28,7 @@ macro_rules! cases {
     };
 }
 
-/// All checks, with their names.
+/// All checks by name, in execution order.
 pub(super) const CHECK_CASES: &[(&str, CheckCase)] = cases![
     "answers": answered::a_task_is_answered,
     "every-task": answered::every_task_is_answered_once,
@@ -48,7 +48,7 @@ pub(super) const CHECK_CASES: &[(&str, CheckCase)] = cases![
     "answer-format": answered::answers_are_well_made,
 ];
 
-/// A task that may come to anything, to a group of its own; its answer.
+/// Sends a task whose outcome does not matter, to a group of the check; returns its answer.
 pub(super) async fn ask_any_task(
     session: &IntegrationCheckSession,
     group: &str,
@@ -57,7 +57,7 @@ pub(super) async fn ask_any_task(
     Ok(session.ask_task(group, (task, &args), BlockAction::Create, None).await?.1)
 }
 
-/// Why a check is not made that needs a task that succeeds.
+/// The finding of checks that need a succeeding task when none is configured.
 fn skip_without_task() -> CheckFinding {
     CheckFinding::skipped("say --task and --args of a task that succeeds")
 }

@@ -1,11 +1,11 @@
-//! Messages of a group one after another.
+//! Check that the messages of one group are answered in order.
 
 use super::super::report::CheckFinding;
 use super::super::session::IntegrationCheckSession;
 use super::CheckCaseResult;
 use crate::protocol::BlockAction;
 
-/// Messages of the group.
+/// Messages sent to the group.
 const GROUP_MESSAGE_COUNT: usize = 6;
 
 pub(super) async fn answers_of_a_group_come_in_its_order(

@@ -1,10 +1,11 @@
-//! Whether a message is deleted before its answer is sent, where deletes cannot be seen: the kit races the integration for
-//! the next message of the group.
+//! The answer-before-delete check on SQS, where deletes are invisible: the kit competes with the
+//! integration for the next message of the group.
 //!
-//! Of two messages of a group the second can be received as soon as the first is deleted. If the kit receives it, and the
-//! answer to the first was sent later than that (both by the queue's clock), the first was deleted unanswered. An
-//! integration that answers first can never be seen so. Messages are sent in waves: what an integration receives
-//! together, the kit can watch one by one.
+//! Of two messages of a group, the second is receivable only after the delete of the first. If
+//! the kit receives the second before the answer to the first was sent (both by the queue's
+//! clock), the first was deleted unanswered. An integration that answers first never fails this
+//! check. Messages are sent in waves, because the kit can then observe messages one by one that
+//! an integration receives together.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -20,22 +21,22 @@ use super::super::session::{IntegrationCheckSession, SentCheckTask};
 use super::CheckCaseResult;
 use crate::protocol::BlockAction;
 
-/// Groups of a wave: what one receive may bring.
+/// Groups of a wave: as many as one receive can return.
 const GROUPS_PER_WAVE: usize = MAX_RECEIVED_MESSAGES;
-/// Second messages that the kit wants to have caught.
+/// Number of second messages to receive before the check passes.
 const MIN_CAUGHT_MESSAGES: usize = 20;
-/// How long all waves may take.
+/// Time limit for all waves.
 const RACE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long it is waited until the first messages of a wave are in hand.
+/// Timeout for the first messages of a wave to be in flight.
 const IN_FLIGHT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a wave may take.
+/// Time limit for one wave.
 const WAVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long what was caught is kept.
+/// Visibility timeout of the messages that the kit received.
 const CAUGHT_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Receives at the same time.
+/// Concurrent receivers of the kit.
 const RACER_COUNT: usize = 4;
 
-/// One wave.
+/// One wave: two messages in each of its groups.
 struct RaceWave {
     first_tasks: Vec<SentCheckTask>,
     second_tasks: Vec<SentCheckTask>,
@@ -44,9 +45,9 @@ struct RaceWave {
 
 #[derive(Default)]
 struct RaceObservations {
-    /// Second messages that were caught, by id: when they were received first.
+    /// Second messages that the kit received: first receive time by message id.
     second_received_at: HashMap<String, DateTime<Utc>>,
-    /// First messages that were caught before the integration had them: to be given back.
+    /// First messages that the kit received before the integration: to be returned.
     first_receipts: HashMap<String, MessageReceipt>,
 }
 
@@ -112,7 +113,7 @@ async fn run_wave(
     let observations = wave.observations.get_mut().unwrap_or_else(PoisonError::into_inner);
     for receipt in observations.first_receipts.values() {
         match session.task_queue.change_visibility(receipt, Duration::ZERO).await {
-            // It has come to others by itself.
+            // The visibility timeout has already returned it.
             Err(FifoError::ReceiptExpired) | Ok(()) => {}
             Err(error) => return Err(error),
         }
@@ -120,7 +121,7 @@ async fn run_wave(
     Ok(wave)
 }
 
-/// A task to each group, all at once.
+/// Sends one task to each group, concurrently.
 async fn send_tasks(
     session: &IntegrationCheckSession,
     groups: &[String],
@@ -157,7 +158,7 @@ impl RaceWave {
         self.observations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is nothing left to be caught.
+    /// Whether the kit can receive no further message of this wave.
     fn is_over(&self, session: &IntegrationCheckSession) -> bool {
         let observations = self.lock_observations();
         self.first_tasks.iter().zip(&self.second_tasks).all(|(first, second)| {

@@ -1,4 +1,5 @@
-//! Idempotency: the same input up to the number has the same output, whenever and however often it comes.
+//! Checks of idempotency: the same input except for `block_id` gives the same output, however often
+//! and however late it is delivered.
 
 use serde_json::Value as Json;
 
@@ -20,7 +21,7 @@ fn shorten_text(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
-/// A success, or what is wrong instead.
+/// A success, or the finding about any other answer.
 async fn expect_success(
     session: &IntegrationCheckSession,
     sent_task: &SentCheckTask,
@@ -82,7 +83,7 @@ pub(super) async fn the_same_input_has_the_same_output(
     Ok(CheckFinding::ok("two creates, and two updates, had the same answers"))
 }
 
-/// The same number may be answered once only: the queue takes a repeated answer for the first one.
+/// One answer may suffice: the queue deduplicates an identical second one.
 pub(super) async fn a_message_that_comes_twice_is_answered_the_same(
     session: &IntegrationCheckSession,
 ) -> CheckCaseResult {
@@ -91,7 +92,7 @@ pub(super) async fn a_message_that_comes_twice_is_answered_the_same(
     let first =
         session.send_task("twice", block_id, (task, &args), BlockAction::Create, None).await?;
     session.send_task("twice", block_id, (task, &args), BlockAction::Create, None).await?;
-    // Comes after both: when it is answered, they have been dealt with.
+    // Last in its group: its answer proves that both earlier messages were handled.
     let (last, answer) =
         session.ask_task("twice", (task, &args), BlockAction::Create, None).await?;
     let answers = session.answer_collector().answers_to(block_id);
@@ -138,7 +139,7 @@ pub(super) async fn an_old_message_after_a_newer_one_changes_nothing(
         Ok(answer) => answer,
         Err(verdict) => return Ok(verdict),
     };
-    // The old one once more, as if its delete had been lost; then the newer one.
+    // Redelivers the old message, as if its delete had been lost, then sends the newer one again.
     session.send_task("late", old_block_id, task, BlockAction::Create, None).await?;
     let (sent_task, answer) =
         session.ask_task("late", task, BlockAction::Update, Some(&state)).await?;
@@ -168,7 +169,7 @@ pub(super) async fn an_old_message_after_a_newer_one_changes_nothing(
     Ok(CheckFinding::ok("a create that came again after an update changed nothing"))
 }
 
-/// Also takes away what the checks have created.
+/// Also deletes the object that the checks created.
 pub(super) async fn a_delete_is_answered(session: &IntegrationCheckSession) -> CheckCaseResult {
     let Some(task) = session.options.task.clone() else { return Ok(skip_without_task()) };
     let task: (&str, &Json) = (task.task_type.as_str(), &task.args);
