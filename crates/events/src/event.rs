@@ -43,7 +43,7 @@ impl EventCause {
     }
 }
 
-/// A stored event.
+/// An event as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// Event id, ascending by creation.
@@ -61,7 +61,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// The API representation.
+    /// JSON object that the API returns.
     pub fn to_json(&self) -> Value {
         let mut shown = json!({
             "_id": self.id.to_string(), "name": self.name, "params": self.params, "author": self.author,

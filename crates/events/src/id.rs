@@ -20,8 +20,8 @@ impl EventId {
         tasks::event_id::parse_event_id(text).map(Self)
     }
 
-    /// Lower bound for ids of events created at `at` or later (unless the database's clock was set
-    /// back).
+    /// Lower bound for ids of events created at `at` or later, unless the database clock was set
+    /// back.
     pub fn not_before(at: DateTime<Utc>) -> Self {
         Self(
             at.timestamp().saturating_sub(CLOCK_TOLERANCE_SECONDS).clamp(0, 1 << 32)

@@ -37,7 +37,7 @@ pub use write::{EventWriteOutcome, EventWriter};
 use configs::LiveConfigIndex;
 use write::{EventTaskOptions, RenderingNotes};
 
-/// Settings of events.
+/// Settings of the event store.
 #[derive(Debug, Clone)]
 pub struct EventSettings {
     /// Name of the events that report task statuses.

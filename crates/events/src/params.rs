@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 /// Maximum size of an event's params, in bytes of JSON.
 pub const MAX_PARAMS_BYTES: usize = 256 << 10;
-/// Maximum nesting depth.
+/// Maximum nesting depth of params.
 const MAX_PARAMS_DEPTH: usize = 32;
 /// Maximum number of values in an event's params, nested lists, objects and their members included.
 pub const MAX_PARAMS_VALUES: usize = 10_000;
@@ -134,8 +134,8 @@ fn write_canonical(value: &Value, text: &mut String) {
     }
 }
 
-/// A whole number without an exponent, from the float's shortest decimal form and not from its
-/// exact binary value.
+/// A whole number without an exponent: digits of the float's shortest decimal form, not of its
+/// binary value.
 fn format_whole_number(float: f64) -> String {
     let shown = format!("{float:e}");
     let (mantissa, power) = shown.split_once('e').unwrap_or((&shown, "0"));

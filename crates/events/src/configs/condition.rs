@@ -14,8 +14,7 @@ const MAX_PATTERN_BYTES: usize = 1000;
 const PATTERN_SIZE_POWERS: RangeInclusive<u32> = 10..=20;
 /// Lazy-DFA cache per pattern, in bytes: a smaller one is slower, but still linear.
 const PATTERN_CACHE_BYTES: usize = 128 << 10;
-/// Maximum text length for regex matching, in bytes: the slowest patterns take half a second for
-/// it.
+/// Maximum text length for regex matching, in bytes: the slowest patterns need half a second.
 const MAX_MATCHED_TEXT_BYTES: usize = 64 << 10;
 /// Maximum values of an `in`.
 pub(super) const MAX_IN_VALUES: usize = 1000;
@@ -45,7 +44,7 @@ pub struct ValueSet {
     longest_bytes: usize,
 }
 
-/// A compiled regex.
+/// A compiled regex with its size.
 #[derive(Debug, Clone)]
 pub struct ParamPattern {
     regex: Regex,
@@ -66,7 +65,6 @@ impl ValueSet {
         !too_long && self.canonical_values.contains(&canonical_json(value))
     }
 
-    /// Number of values.
     pub(super) fn len(&self) -> usize {
         self.values.len()
     }

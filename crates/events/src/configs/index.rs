@@ -81,7 +81,7 @@ impl ActionConfigIndex {
         }
     }
 
-    /// Number of configs.
+    /// Number of configs, disabled ones included.
     pub fn len(&self) -> usize {
         self.configs.len()
     }

@@ -225,8 +225,7 @@ impl OwnedObjectTable for ActionConfigTable {
         Box::pin(async move { Ok(Ok(read_configs(connection, None, None, None).await?)) })
     }
 
-    /// A config that moves from one author to another belongs to both parts: neither run deletes
-    /// it.
+    /// A config that moves from one author to another is in both parts: neither run deletes it.
     fn retain_part(
         &self,
         stored: &mut Vec<StoredActionConfig>,

@@ -14,8 +14,7 @@ use super::ActionConfigIndex;
 use super::stored::{ACTION_CONFIGS_CHANNEL, changes_since};
 use crate::write::compute_on_pool;
 
-/// Poll interval: the bound on staleness after a lost notification. Writers detect a stale index
-/// themselves.
+/// Poll interval: bounds staleness after a lost notification. Writers detect a stale index anyway.
 const CONFIG_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Delay after a notification, to coalesce changes into one refresh.
 const CHANGE_GATHER_INTERVAL: Duration = Duration::from_millis(20);
@@ -25,7 +24,7 @@ const CHANGE_GATHER_INTERVAL: Duration = Duration::from_millis(20);
 pub struct LiveConfigIndex(Arc<RwLock<Arc<ActionConfigIndex>>>);
 
 impl LiveConfigIndex {
-    /// The cached index.
+    /// The cached index; may be stale.
     pub fn current(&self) -> Arc<ActionConfigIndex> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

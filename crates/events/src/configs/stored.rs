@@ -17,7 +17,7 @@ pub const ACTION_CONFIGS_CHANNEL: &str = "action_configs";
 pub struct StoredActionConfig {
     /// The config, author set.
     pub config: ActionConfig,
-    /// Which bundle, or the API, owns it.
+    /// Owner, such as the bundle or the API.
     pub owner: ObjectOwner,
     /// Time of the last change.
     pub changed_at: DateTime<Utc>,
@@ -75,7 +75,7 @@ pub async fn lock_configs_in_tx(connection: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Allocates the next version under a row lock held until the transaction ends. Notifies all
+/// Allocates the next version under a row lock held until the transaction ends, and notifies all
 /// processes on commit.
 pub async fn next_version_in_tx(connection: &mut PgConnection) -> Result<i64> {
     Ok(sqlx::query_scalar(
@@ -137,7 +137,7 @@ pub async fn delete_configs_in_tx(
 
 /// Changes after a version.
 pub struct ActionConfigChanges {
-    /// Current config version.
+    /// Config version after these changes.
     pub version: i64,
     /// Changed configs by name; `None`: deleted.
     changes: Vec<(String, Option<ActionConfig>)>,

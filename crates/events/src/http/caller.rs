@@ -9,7 +9,7 @@ use serving::error::{ApiError, ErrorCode};
 
 use crate::configs::check_identifier;
 
-/// An authenticated client.
+/// An authenticated API client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiCaller {
     /// Client name, used as the author.

@@ -20,7 +20,7 @@ const MAX_FILTERS_PER_QUERY: usize = 32;
 const MAX_PARAM_PATH_DEPTH: usize = 32;
 const MAX_VALUES_PER_FILTER: usize = 1000;
 
-/// Comparison operator.
+/// Comparison operator of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EventFilterOperator {
     Equal,

@@ -84,7 +84,7 @@ impl EventStore {
 }
 
 impl EventStory {
-    /// The API representation.
+    /// JSON object that the API returns.
     pub fn to_json(&self) -> Value {
         let not_fired = self.not_fired.iter();
         let not_fired =

@@ -159,8 +159,7 @@ async fn explain_join(
 
 const SET_ASIDE_REASON: &str = "set aside: rendering it was begun several times and never ended, the process did; nothing is started on it";
 
-/// Whether an event is set aside because rendering it crashed the process; it must not be rendered
-/// here either.
+/// Whether an event is set aside because rendering crashed the process; never render it here.
 pub(super) async fn is_set_aside(connection: &mut PgConnection, event: &Event) -> Result<bool> {
     let query = sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM set_aside_events WHERE event_id = $1) -- is_set_aside",

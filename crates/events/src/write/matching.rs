@@ -36,7 +36,7 @@ static MATCHING_POOL: LazyLock<ComputePool> = LazyLock::new(|| ComputePool::new(
 /// Options for starting tasks on events.
 #[derive(Clone)]
 pub(crate) struct EventTaskOptions {
-    /// Known task types.
+    /// Task types that configs may start.
     pub(crate) types: Arc<[TaskType]>,
     /// Maximum depth of a chain of events and tasks; deeper events start nothing.
     pub(crate) max_chain_depth: i16,
@@ -75,8 +75,7 @@ pub(super) async fn match_events(
     compute_on_pool(move || match_events_inline(&index, &events, &terms)).await
 }
 
-/// Whether matching is cheaper than a switch to the thread pool. Events without a trigger are
-/// ignored.
+/// Whether matching is cheaper than a thread switch. Events without a trigger do not count.
 fn is_quick_match(index: &ActionConfigIndex, events: &[Arc<Event>]) -> bool {
     let mut bytes_left = MAX_INLINE_BODY_BYTES;
     let mut matched = events.iter().filter(|event| index.has_triggers_for(&event.name));

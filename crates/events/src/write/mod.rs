@@ -42,8 +42,7 @@ const MAX_EVENTS_PER_COMMIT: usize = 10_000;
 const MAX_WAITING_REQUESTS: usize = 8192;
 /// Maximum id allocations for one batch.
 const MAX_ID_ALLOCATIONS: u32 = 10;
-/// Limits count requests. The interval applies after a batch of several requests; a single request
-/// never waits.
+/// Limits count requests. The interval applies after a batch of several requests.
 const WRITE_BATCHING: BatchOptions = BatchOptions {
     max_items: MAX_WAITING_REQUESTS,
     max_shared_items: MAX_WAITING_REQUESTS,

@@ -41,13 +41,11 @@ static PROCESS_STARTED_AT: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Random id of this process.
 static PROCESS_ID: LazyLock<Uuid> = LazyLock::new(Uuid::new_v4);
 
-/// Writer of crash notes; clones share a connection. Best effort: events are written even if notes
-/// cannot be.
+/// Writer of crash notes; clones share a connection. Best effort: a failed note blocks no event.
 #[derive(Clone)]
 pub(crate) struct RenderingNotes {
     pool: PgPool,
-    /// Dedicated connection: the caller holds a transaction open and must not wait for the shared
-    /// pool.
+    /// Dedicated connection: the caller holds a transaction open and must not wait for a pool.
     own_pool: Arc<OnceLock<PgPool>>,
 }
 

@@ -95,8 +95,8 @@ pub(super) async fn find_taken_keys(
     Ok(rows.into_iter().filter_map(key).collect())
 }
 
-/// Inserts keys. A concurrent insert of one of them causes a retry of the transaction
-/// ([`Error::KeyRace`]).
+/// Inserts keys. A concurrent insert of the same key is [`Error::KeyRace`]: the transaction is
+/// retried.
 pub(super) async fn take_event_keys(
     connection: &mut PgConnection,
     mut keys: Vec<EventKeyRow>,
@@ -121,7 +121,7 @@ pub(super) async fn take_event_keys(
     Ok(())
 }
 
-/// Row of `events`.
+/// A stored row of `events`.
 #[derive(sqlx::FromRow)]
 pub(crate) struct StoredEventRow {
     event_id: i64,

@@ -51,8 +51,8 @@ async fn render_and_start_tasks(
     Ok(started)
 }
 
-/// For a batch that has crashed processes before: renders event by event, and sets aside events
-/// that crash alone.
+/// For a batch that crashed processes before: renders event by event, and sets crashing events
+/// aside.
 async fn start_event_by_event(
     connection: &mut PgConnection,
     to_start: Vec<TaskToStart>,
@@ -123,7 +123,7 @@ mod tests {
         (all, started)
     }
 
-    /// Notes left by processes that crashed while rendering the event in a batch, and `alone` times
+    /// Notes of processes that crashed while rendering the event in a batch, and `alone` times
     /// alone.
     async fn insert_crash_notes(pool: &PgPool, of: &NewEvent, alone: i32) {
         let NewEvent { name, params, author, cause, .. } = of.clone();

@@ -30,7 +30,7 @@ pub(super) use validation::EventTemplateNames;
 const MAX_TEMPLATE_STEPS: u64 = 20_000;
 /// Maximum steps of all templates that one event renders.
 const MAX_EVENT_STEPS: u64 = 200_000;
-/// Charge for a template that fails within [`EARLY_FAILURE_STEPS`] steps: its actual steps are
+/// Charge for a template that fails within [`EARLY_FAILURE_STEPS`] steps, whose actual steps are
 /// unknown.
 const FAILED_TEMPLATE_STEPS: u64 = 50;
 /// A template that fails within this many steps does not pay its full allowance.
@@ -43,7 +43,7 @@ const MAX_OUTPUT_BYTES: usize = 256 << 10;
 const MAX_EVENT_OUTPUT_BYTES: usize = 4 << 20;
 /// Maximum event size in template scopes, in bytes of JSON: maximum params plus the other fields.
 const MAX_EVENT_BYTES: usize = MAX_PARAMS_BYTES + (16 << 10);
-/// Allowed filters.
+/// Filters available to templates.
 const TEMPLATE_FILTERS: [&str; 17] = [
     "abs",
     "default",
@@ -63,12 +63,12 @@ const TEMPLATE_FILTERS: [&str; 17] = [
     "upper",
     "urlencode",
 ];
-/// Allowed tests.
+/// Tests available to templates.
 const TEMPLATE_TESTS: [&str; 5] = ["defined", "undefined", "none", "string", "number"];
 /// Temp variable that captures the value of an expression.
 const EXPRESSION_VALUE_NAME: &str = "kept";
 
-/// Environment for text.
+/// Environment for rendering to text.
 static TEXT_ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(new_environment);
 /// Environment for typed expressions: the formatter captures the value instead of writing it.
 static EXPRESSION_ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -80,7 +80,7 @@ static EXPRESSION_ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(||
     environment
 });
 
-/// Environment for URLs.
+/// Environment for rendering URLs.
 static URL_ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = new_environment();
     environment.set_formatter(urls::write_marked_value);
@@ -307,8 +307,8 @@ struct EventTemplateFailure {
 }
 
 impl EventTemplateFailure {
-    /// A missing param is not an attack: the full charge would let a few of them exhaust the budget
-    /// of later configs.
+    /// A missing param is not an attack: with the full charge, a few would exhaust the event's
+    /// budget.
     fn early_failure(text: &str, reason: String) -> Self {
         Self { reason, steps: FAILED_TEMPLATE_STEPS + text.len() as u64 / 64 }
     }

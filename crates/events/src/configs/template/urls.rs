@@ -133,8 +133,7 @@ fn url_position(url_start: &str) -> UrlPosition {
     }
 }
 
-/// Whether a path segment with a value in it is `.` or `..`. A value escaped earlier may span
-/// several segments.
+/// Whether a path segment with a value in it is `.` or `..`; escaped values may span segments.
 fn has_dot_segments(url: &str, value: &std::ops::Range<usize>) -> bool {
     let ends = |c: char| matches!(c, '/' | '?' | '#' | '\\');
     let begin = url[..value.start].rfind(ends).map_or(0, |at| at + 1);

@@ -49,7 +49,7 @@ pub(in crate::http) async fn query_events(
     .await
 }
 
-/// SQLSTATE 57014, `query_canceled`.
+/// Whether the error is SQLSTATE 57014, `query_canceled`.
 fn is_statement_timeout(error: &Error) -> bool {
     let Error::Unavailable(error) = error else { return false };
     error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("57014"))
